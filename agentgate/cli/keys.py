@@ -1,4 +1,4 @@
-"""``agentgate keys``: look at, rotate and publish a gate's signing keys."""
+"""``agentgate keys``: publish, rotate and withdraw a gate's signing keys."""
 
 from __future__ import annotations
 
@@ -31,3 +31,12 @@ def rotate(directory: Directory) -> None:
     with refusing():
         key = KeyRing.existing(directory).rotate(time.time())
     say(f"{key.kid} ({key.alg}) is published now and signs in {PUBLISH_AHEAD / 60:.0f} minutes")
+
+
+@app.command(epilog=HELP["keys"].examples)
+def withdraw(directory: Directory, kid: Annotated[str, typer.Argument(help="The key, as `keys jwks` names it.")]) -> None:
+    """Take back a key that leaked, at once. Gates and servers notice within seconds; a key set in a file must be written anew."""
+    with refusing():
+        key = KeyRing.existing(directory).withdraw(kid, time.time())
+    say(f"{kid} is withdrawn; {key.kid} ({key.alg}) signs from now on")
+    say("what it signed counts nowhere at once with: agentgate revoke 'tenant:*' --before now --tenant all --workflows DIR")

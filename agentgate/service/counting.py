@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from agentgate.errors import ConfigError
 from agentgate.service.answer import RequestRefused
+from agentgate.service.workers import METRICS
 
 
 class Counts:
@@ -38,9 +41,14 @@ class Counts:
         """In Prometheus' text format."""
         if self._registry is None:
             raise RequestRefused(404, "not_found")
-        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest  # noqa: PLC0415 - as above
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest  # noqa: PLC0415 - as above
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 - as above
 
-        return Response(generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        shown = self._registry
+        if METRICS in os.environ:  # of all workers together
+            shown = CollectorRegistry()
+            MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+        return Response(generate_latest(shown), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def metrics(_: Request, service: object) -> Response:

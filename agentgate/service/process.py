@@ -11,15 +11,18 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import structlog
 import uvicorn
+from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from agentgate.service.app import application
 from agentgate.service.settings import ServiceSettings
+from agentgate.service.workers import supervise
 
 HEADER_SECONDS, IDLE_SECONDS, END_SECONDS = 10, 5, 10
 MAX_HEAD = 64 * 1024  # bytes of a request's line and headers
@@ -69,7 +72,7 @@ def log_to_stderr() -> None:
     structlog.configure(
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line in one write: workers share the stream
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_plain, render], foreign_pre_chain=shared))
@@ -86,6 +89,18 @@ def _plain(_: Any, __: str, event: Any) -> Any:
     return kept
 
 
+@dataclass(frozen=True, slots=True)
+class _Application:
+    """The application, made in the process that serves it."""
+
+    settings: ServiceSettings
+    clock: Callable[[], datetime] | None
+
+    def __call__(self) -> Starlette:
+        log_to_stderr()
+        return application(self.settings, self.clock)
+
+
 def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 where the gate does not open.
 
@@ -98,27 +113,27 @@ def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = N
     where: dict[str, Any] = {"host": host.strip("[]"), "port": int(port)}
     if settings.listen.startswith("unix:"):
         where = {"uds": settings.listen.removeprefix("unix:")}
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application(settings, clock),
-            **where,
-            http=_Patient,
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # the gate reads them itself, from configured proxies only
-            limit_concurrency=settings.connections,
-            timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=END_SECONDS,
-            h11_max_incomplete_event_size=MAX_HEAD,
-        )
+    config = uvicorn.Config(
+        _Application(settings, clock),
+        factory=True,
+        **where,
+        workers=settings.workers,
+        http=_Patient,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # the gate reads them itself, from configured proxies only
+        limit_concurrency=settings.connections,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=END_SECONDS,
+        h11_max_incomplete_event_size=MAX_HEAD,
     )
-    for asked in (
-        signal.SIGTERM,
-        signal.SIGINT,
-    ):  # uvicorn ends gracefully, then raises the signal again: the process was asked, not killed
+    if settings.workers > 1:
+        return supervise(config)
+    server = uvicorn.Server(config)
+    for asked in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends gracefully, then raises the signal again: it was asked, not killed
         signal.signal(asked, lambda *_: None)
     server.run()
     return 0 if server.started else 1

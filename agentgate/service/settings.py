@@ -77,7 +77,8 @@ class ServiceSettings(BaseSettings):
         max_body: bytes of a request's body.
         rate: requests a second of one client (and of one address), on average; ten times as many at once.
         runs_per_hour, denials_per_run, open_holds_per_run: as of `Gate.open`.
-        connections: at the same time; more are answered 503.
+        connections: at the same time, of each worker; more are answered 503.
+        workers: processes that share the address; rates and connections are those of each.
     """
 
     model_config = SettingsConfigDict(env_prefix="AGENTGATE_", env_nested_delimiter="__", extra="forbid", frozen=True)
@@ -105,6 +106,7 @@ class ServiceSettings(BaseSettings):
     denials_per_run: int | None = None
     open_holds_per_run: int | None = None
     connections: Annotated[int, Field(ge=1)] = 512
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
 
     @classmethod
     def settings_customise_sources(
@@ -129,6 +131,10 @@ class ServiceSettings(BaseSettings):
             raise ValueError("listen: a loopback address, where unsafe_unapproved is true")
         if self.store == "memory://" and not self.unsafe_unapproved:
             raise ValueError("store: embedded:///path, redis://, rediss:// or unix:// (memory:// forgets with the process)")
+        if self.workers > 1 and self.store.startswith("embedded:"):
+            raise ValueError("workers: 1 with an embedded store, which ends with its process (or redis://, rediss://, unix://)")
+        if self.workers > 1 and self.store == "memory://":
+            raise ValueError("workers: 1 with memory://, which each process has for itself")
         if self.identity.clients:
             raise ValueError("identity.clients: none; clients of the service stand under clients.NAME, with their role")
         if self.certificate_header is not None and (self.identity.proxies is None or self.identity.proxies.certificate is None):

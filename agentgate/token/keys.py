@@ -182,6 +182,36 @@ class KeyRing:
         """
         return self._add(self._contents.entries[-1].key.alg, now)
 
+    def withdraw(self, kid: str, now: float) -> SigningKey:
+        """Take back a key that leaked: it is published and signs no more; its tokens are refused wherever the key set is read again.
+
+        The next key signs at once, announced or not; without a next one a new key does.
+
+        Args:
+            kid: of a key that signs, will sign, or is still published.
+            now: POSIX seconds.
+
+        Returns:
+            The key that signs now.
+
+        Raises:
+            KeyRefused: there is no such key, or the key directory cannot be written.
+        """
+        try:
+            with self._locked() as handle:
+                self._read()
+                left = [entry for entry in self._contents.entries if entry.key.kid != kid]
+                if len(left) == len(self._contents.entries):
+                    raise KeyRefused(f"kid: got {kid}, expected one of {', '.join(e.key.kid for e in self._contents.entries)}")
+                if not left:
+                    left = [_Entry(SigningKey.generate(self._contents.entries[-1].key.alg), now)]
+                if left[0].signs_from > now:
+                    left[0] = _Entry(left[0].key, now)
+                self._write(_Contents(self._contents.secret, tuple(left)), handle)
+        except OSError as error:
+            raise KeyRefused(f"{self._path}: {error.strerror}, expected a directory that this user can write") from error
+        return self.signer(now)
+
     def run_key(self, tenant: str, run: str) -> RunKey:
         """The key of a run, the same in every gate with this ring: derived, then reduced to a candidate as in FIPS 186-5 A.2.1."""
         self._refresh()

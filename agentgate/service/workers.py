@@ -1,0 +1,49 @@
+"""Several processes behind one address: uvicorn's supervisor, which starts a worker again that died.
+
+Rules: every worker opens the gate itself and has an audit segment of its own. SIGHUP goes on to each worker, which keeps what was in force
+where the new cannot be read. A gate that does not open ends them all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+
+from uvicorn.config import STARTUP_FAILURE, Config
+from uvicorn.supervisors import Multiprocess
+
+METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client adds up the workers' counts
+
+
+class Workers(Multiprocess):
+    """The workers of one service."""
+
+    def handle_hup(self) -> None:
+        """Let each worker reload, instead of starting it anew: what cannot be read must not end what was in force."""
+        for worker in self.processes:
+            if worker.pid is not None and worker.exitcode is None:
+                os.kill(worker.pid, signal.SIGHUP)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a worker did not open the gate."""
+        return any(worker.exitcode == STARTUP_FAILURE for worker in self.processes)
+
+
+def supervise(config: Config) -> int:
+    """Serve with `config.workers` processes until SIGTERM or SIGINT.
+
+    Args:
+        config: of the server; its `app` can be pickled.
+
+    Returns:
+        0, or 1 where the gate does not open.
+    """
+    logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # which worker died, and that another was started
+    with tempfile.TemporaryDirectory(prefix="agentgate-metrics-") as counts:
+        os.environ[METRICS] = counts
+        workers = Workers(config, sockets=[config.bind_socket()])
+        workers.run()
+    return 1 if workers.failed else 0

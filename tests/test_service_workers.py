@@ -1,0 +1,110 @@
+"""Several processes on one address, and several gates on one store and one key set: they answer as one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from agentgate.audit import read_records
+from agentgate.token.keys import KeyRing
+from tests.served import Asking, Process, served
+from tests.served_notes import Notes, Place, a_place, error_of
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with a_place(tmp_path_factory.mktemp("notes")) as made:
+        yield made
+
+
+def until(holds: Callable[[], object], gate: Process) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, gate.log()[-3:]
+        time.sleep(0.05)
+
+
+def workers(gate: Process) -> list[psutil.Process]:
+    return [child for child in psutil.Process(gate.process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def events(gate: Process, name: str) -> int:
+    return sum(line["event"] == name for line in gate.log())
+
+
+def active(notes: Notes, token: str) -> bool:
+    """Whether the tool server's gate would redeem a token."""
+    form = {"token": token, **notes.server.asserted()}
+    return bool(notes.gate.http.post("/oauth2/introspect", data=form).json()["active"])
+
+
+def test_workers_answer_as_one_reload_and_are_replaced(place: Place, tmp_path: Path) -> None:
+    folder, audit = tmp_path / "workflows", tmp_path / "audit"
+    shutil.copytree(place.workflows, folder)
+    with served(place.folder, {**place.settings, "workers": 2, "workflows": str(folder), "audit": str(audit)}) as gate:
+        until(lambda: events(gate, "serving") == 2, gate)
+
+        def ask(number: int) -> int:
+            gate.http.headers["Connection"] = "close"  # each request may meet another worker
+            notes = Notes(place, gate)
+            return notes.ask(f"note {number}").status_code
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(ask, range(24))) == {200}
+        assert 'agentgate_requests_total{route="/oauth2/token",status="200"} 24.0' in gate.http.get("/metrics").text
+        once = Notes(place, gate).form("once")
+        answers = [Asking(gate).ask(once) for _ in range(6)]
+        assert {error_of(each) for each in answers[1:]} == {(401, "invalid_client")}  # whoever saw it first
+
+        os.kill(gate.process.pid, signal.SIGHUP)
+        until(lambda: events(gate, "reloaded") == 2, gate)
+        (folder / "approvals" / "root.yaml").write_text("broken")
+        os.kill(gate.process.pid, signal.SIGHUP)
+        until(lambda: events(gate, "not_reloaded") == 2, gate)
+        assert ask(25) == 200
+        shutil.copytree(place.workflows, folder, dirs_exist_ok=True)
+
+        workers(gate)[0].kill()
+        until(lambda: events(gate, "serving") == 3, gate)
+        assert ask(26) == 200
+        assert gate.end() == 0
+        assert gate.stdout.read_bytes() == b""
+    minted = [record["writer"] for record in read_records(audit) if record.get("decision") == "allow"]
+    assert (len(minted), len(set(minted)) >= 2) == (26, True)
+
+
+def test_a_gate_that_does_not_open_ends_all_its_workers(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="not_opened"):
+        Process(place.folder, {**place.settings, "workers": 2, "root": "sha256:" + "0" * 64, "audit": str(tmp_path / "audit")})
+
+
+def test_instances_share_runs_keys_and_what_was_used(place: Place, tmp_path: Path) -> None:
+    one, other = ({**place.settings, "audit": str(tmp_path / name)} for name in ("one", "other"))
+    with served(place.folder, one) as first, served(place.folder, other) as second:
+        assert first.http.get("/oauth2/jwks").json() == second.http.get("/oauth2/jwks").json()
+        here, there = Notes(place, first), Notes(place, second)
+        here.asking.ask(here.form())
+        there.asking.nonce = here.asking.nonce  # the other gate takes this one's nonce
+        token = there.ask("asked at one").json()["access_token"]
+        asked, key = {"text": "asked at one"}, there.asking.key
+        assert here.server.redeem(token, "notes.write", asked, key).status_code == 200
+        assert there.server.redeem(token, "notes.write", asked, key).status_code == 401
+
+        ring = KeyRing.existing(place.settings["keys"])
+        leaked = ring.signer(time.time()).kid
+        late = here.ask("by the key that leaks").json()["access_token"]
+        assert active(there, late)
+        ring.withdraw(leaked, time.time())
+        until(lambda: not active(there, late), second)
+        asked = {"text": "by the key that leaks"}
+        assert there.server.redeem(late, "notes.write", asked, here.asking.key).status_code == 401
+        assert there.ask("by the next key").status_code == 200
+        assert leaked not in second.http.get("/oauth2/jwks").text
