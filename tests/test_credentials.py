@@ -8,12 +8,13 @@ import pickle
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentgate import Agent, AsyncGate, Deny, Gate, NotDone, Reason, TokenRefused
+from agentgate import Agent, AsyncGate, Deny, Gate, NotDone, Reason, TokenRefused, Verifier
 from agentgate.errors import ConfigError, Refusal, ResultWithheld, UpstreamRefused
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
@@ -200,7 +201,20 @@ def test_a_broker_known_by_name_only_lets_no_tool_of_this_process_run(tmp_path: 
     for number, brokers in enumerate(({"bank"}, {"bank": None})):
         (tmp_path / str(number)).mkdir()
         with opened(tmp_path / str(number), brokers) as gate:
-            assert "no broker of this name" in str(refused(run_of(gate)))
+            error = refused(run_of(gate))
+            assert (error.field, error.got) == ("upstream.broker", "'bank'")
+
+
+def test_a_tool_server_without_the_broker_burns_nothing_and_one_that_has_it_runs(tmp_path: Path) -> None:
+    with opened(tmp_path, {"bank": Bank()}) as gate:
+        token, server = allowed(run_of(gate), "remote"), gate.verifier("https://bank.example", tenants=["acme"])
+        misnamed = Verifier(replace(server._who, brokers={"banc": Bank()}), server._store, server._audit)
+        for _ in range(2):
+            with pytest.raises(TokenRefused) as error:
+                misnamed.redeem(token.reveal(), tool="remote", args=ORDER)
+            assert (error.value.code, error.value.got) == (Refusal.UPSTREAM, "'bank'")
+        with server.redeem(token.reveal(), tool="remote", args=ORDER) as call:
+            assert call.credential.reveal() == CANARY
 
 
 def test_a_broker_nobody_configured_is_a_refusal_before_any_token(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from agentgate import Agent, Allow, AsyncGate, Gate, Reason, RunRefused, StepUp, TokenRefused
+from agentgate import Agent, Allow, AsyncGate, Gate, Reason, RunRefused, StepUp, TokenRefused, Verifier
 from agentgate.errors import Refusal, StoreUnavailable
+from agentgate.stores import Op
+from agentgate.token.dpop import DPoP
 from tests.servers import Server, redis_binary, valkey_binary
 from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WORKFLOW, looked_up, opened, reasons, run_of
 
@@ -87,6 +89,38 @@ def test_the_whole_cycle_on_a_real_server(folder: Path, binary: Any) -> None:
             assert reasons(run.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.ALREADY_REDEEMED}
     finally:
         server.stop()
+
+
+class Losing:
+    """A store that answers no burn: it may have carried it out, or not."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+
+    def call(self, op: Op, deadline: float) -> Any:
+        if op.script == "burn":
+            raise StoreUnavailable("no reply")
+        return self.store.call(op, deadline)
+
+
+def test_a_redemption_that_lost_its_answer_does_not_say_that_another_ones_tool_did_not_run(folder: Path) -> None:
+    """A token is sent twice. One runs the tool; of the other the answer is lost. Else the call would be minted again, and paid twice."""
+    with opened(folder) as gate:
+        run = run_of(gate)
+        looked_up(run)
+        answer = run.authorize("payments.refund", REFUND, tool_call_id="pay")
+        assert isinstance(answer, Allow)
+        verifier = gate.verifier(gate.issuer, tenants=["acme"])
+        other = Verifier(verifier._who, Losing(gate._store), gate._audit)  # type: ignore[arg-type]  # it is only called
+        text = answer.token.reveal()
+        proof = answer.token.headers("POST", gate.issuer)
+        shown = DPoP(proof["DPoP"], method="POST", url=gate.issuer) if "DPoP" in proof else None
+        with verifier.redeem(text, tool="payments.refund", args=REFUND, proof=shown):
+            refused, _ = timed(lambda: other.redeem(text, tool="payments.refund", args=REFUND, proof=shown))
+            assert isinstance(refused, TokenRefused)
+            assert refused.code is Refusal.STORE
+            assert reasons(run.authorize("payments.refund", REFUND, tool_call_id="pay")) == {Reason.OUTCOME_UNKNOWN}
+        assert reasons(run.authorize("payments.refund", REFUND, tool_call_id="pay")) == {Reason.ALREADY_REDEEMED}
 
 
 def test_a_run_past_its_life_mints_nothing(folder: Path) -> None:

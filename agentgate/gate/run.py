@@ -247,7 +247,7 @@ def _verified(view: View, token: CallToken, tool: str, args: Args) -> Flow:
     trust = view.trust(rule)
     headers = token.headers("POST", trust.audience)
     proof = DPoP(headers["DPoP"], method="POST", url=trust.audience) if "DPoP" in headers else None
-    return _verified_and_supplied(trust, redeem(trust, token.reveal(), tool, args, proof))
+    return _verified_and_supplied(trust, redeem(trust, token.reveal(), tool, args, proof, brokers=tuple(trust.brokers)))
 
 
 def _verified_and_supplied(trust: Trust, steps: Flow) -> Flow:

@@ -24,11 +24,14 @@ from agentgate.values.canonical import canonical
 _log = structlog.get_logger("agentgate.redemption.outcome")
 
 
-def not_run(claims: Claims, why: str = "") -> Flow:
-    """The token may be burned, and the tool is not going to run: without this its outcome would be unknown."""
+def not_run(claims: Claims, why: str = "", *, attempt: str = "") -> Flow:
+    """The token may be burned, and the tool is not going to run: without this its outcome would be unknown.
+
+    `attempt`: the redemption that cannot tell whether it burned the token. Where another did, its tool may be running.
+    """
     said: dict[str, Any] = {"why": why} if why else {}
     try:
-        yield Afterwards(ops.record_outcome(claims.tenant, claims.run, claims.call_digest, "not_run", claims.jti))
+        yield Afterwards(ops.record_outcome(claims.tenant, claims.run, claims.call_digest, "not_run", claims.jti, attempt=attempt))
     except StoreUnavailable:  # the caller is refused, and the log says that nothing ran
         said["missing"] = ["outcome"]
     if said:

@@ -7,6 +7,7 @@ a parse of the bytes whose digest was compared.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Generator, Mapping
 from types import TracebackType
@@ -42,11 +43,16 @@ from agentgate.values.request import Args, CanonicalArguments
 
 Result = TypeVar("Result")
 _UNSPENT = "an unspent, unrevoked token of this store's history"
+_BROKERS = "a broker of this name in `brokers` of whoever redeems; the token is not burned"
 _WHOLE = "a store that has lost nothing of this tenant (agentgate store reconcile)"
 
 
-def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) -> Flow:
+def redeem(
+    who: Trust, token: str, tool: str, args: Args, proof: DPoP | None, *, attempt: str = "", brokers: tuple[str, ...] | None = None
+) -> Flow:
     """Steps 3 to 13: verify, bind to the call, burn, record. Returns a `Redemption`, still without an upstream credential.
+
+    Somebody else who runs the tool may name this `attempt`, and the `brokers` that it has; None: nobody tells.
 
     Raises (through the driver):
         TokenRefused: nothing else.
@@ -70,19 +76,22 @@ def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) ->
     subjects = ops.Subjects(
         claims.client_id, claims.sub if "user" in claims.identity else "", tool, ops.workflow_subject(workflow, version)
     )
-    sent = who.history.seen(claims.tenant)
+    sent, attempt = who.history.seen(claims.tenant), attempt or secrets.token_hex(16)
     try:
         yield Room()
     except AuditUnavailable as error:  # and the token is not burned
         raise TokenRefused(Refusal.AUDIT, "audit", str(error), "room for the record of the redemption") from None
     try:
-        op = ops.burn(ops.BurnRequest(claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects, sent))
+        fields = (claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects, sent, attempt, brokers)
+        op = ops.burn(ops.BurnRequest(*fields))
         burned = ops.parse_burn(op, (yield op))
     except NameRefused as error:
         raise TokenRefused(Refusal.STORE, "store", str(error), "names that a store can hold") from None
     except StoreUnavailable as error:
-        yield from not_run(claims)
+        yield from not_run(claims, attempt=attempt)
         raise TokenRefused(Refusal.STORE, "store", str(error), "a state store that answers in time") from None
+    if burned.kind == "upstream":
+        raise TokenRefused(Refusal.UPSTREAM, "upstream.broker", ascii(burned.head.decode("utf-8", "replace")), _BROKERS)
     if burned.kind != "ok":
         raise TokenRefused(Refusal(burned.kind), "jti", burned.kind, _WHOLE if burned.kind == "lost" else _UNSPENT)
     who.history.see(claims.tenant, sent, burned.history)
@@ -243,7 +252,7 @@ def _redeem(
     Raises:
         TokenRefused: and nothing else.
     """
-    steps = redeem(self._who, token, tool, args, proof)
+    steps = redeem(self._who, token, tool, args, proof, brokers=tuple(self._who.brokers))
     del token  # a traceback with locals must not show it
     done: Redemption = yield from steps
     return (yield from supplied(self._who, done))  # type: ignore[no-any-return]  # a Redemption

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 MintKind = Literal[
     "ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "failed", "outcome_unknown", "hold", "key_changed"
 ]
-BurnKind = Literal["ok", "revoked", "lineage", "lost", "used", "binding"]
+BurnKind = Literal["ok", "revoked", "lineage", "lost", "upstream", "used", "binding"]
 CallStatus = Literal["minted", "redeemed"]
 Outcome = Literal["done", "failed", "not_run", "unknown"]
 HoldState = Literal["pending", "released", "refused", "expired", "spent", "cancelled"]
@@ -115,7 +115,11 @@ class MintReply(NamedTuple):
 
 
 class BurnRequest(NamedTuple):
-    """All the burn script needs, from the token's verified claims. `gen` is the lineage the token was minted in, `history` as in a mint."""
+    """All the burn script needs, from the token's verified claims.
+
+    `gen` is the lineage the token was minted in, `history` as in a mint. `attempt` names this redemption, for `record_outcome`; empty:
+    nobody will. `brokers` are those of whoever redeems: a call that asks for the credential of another is not burned; None: it is not told.
+    """
 
     tenant: str
     jti: str
@@ -125,13 +129,15 @@ class BurnRequest(NamedTuple):
     call_digest: str
     subjects: Subjects
     history: str = ""
+    attempt: str = ""
+    brokers: tuple[str, ...] | None = None
 
 
 class BurnReply(NamedTuple):
     """`ok` with the record's head, or why the token is refused.
 
     `used`: spent, expired, deleted or never minted. `lost`: see `MintReply.detail`. `history` is the tenant's after this burn; empty where
-    the burn does not count (a read that took no limit and no release).
+    the burn does not count (a read that took no limit and no release). `head` of `upstream` is the name of the broker that is missing.
     """
 
     kind: BurnKind

@@ -58,6 +58,7 @@ from agentgate.stores._op import (
     word,
 )
 from agentgate.stores.history import checked_history
+from agentgate.values.canonical import canonical
 
 Op = _op.Op
 Subjects = _records.Subjects
@@ -264,9 +265,15 @@ def burn(request: BurnRequest) -> Op:
         checked_digest("binding", request.binding),
         jti,
         checked_history(request.history),
+        _attempt(request.attempt),
+        "" if request.brokers is None else canonical(list(request.brokers)),
         *_revocations.revocations_of(start, run, jti, request.subjects),
     )
     return Op("burn", (f"{start}jti:{jti}", f"{start}calls:{run}", _history_key(request.tenant)), args, confirm=True)
+
+
+def _attempt(name: str) -> str:
+    return checked_id("attempt", name) if name else ""
 
 
 def parse_burn(op: Op, raw: Any) -> BurnReply:
@@ -278,7 +285,7 @@ def parse_burn(op: Op, raw: Any) -> BurnReply:
 def live(request: BurnRequest) -> Op:
     """Ask whether a burn would take this token, and change nothing."""
     burned = burn(request)
-    return Op("live", burned.keys[:2], (*burned.args[:4], *burned.args[5:]))
+    return Op("live", burned.keys[:2], (*burned.args[:4], *burned.args[7:]))
 
 
 def parse_live(op: Op, raw: Any) -> Literal["live", "revoked", "lineage", "used"]:
@@ -291,14 +298,14 @@ def record_result(tenant: str, run: str, call_digest: str, facts: bytes) -> Op:
     return Op("record_result", (_calls_key(tenant, run),), (checked_digest("call_digest", call_digest), checked_bytes("facts", facts)))
 
 
-def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome, jti: str) -> Op:
-    """Record how the redemption by a token ended, once; only `unknown` may later become another.
+def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome, jti: str, *, attempt: str = "") -> Op:
+    """Record how the redemption by a token ended, once; only `unknown` may later become another. `attempt`: only if it was this one.
 
     `failed` says that nothing happened, or that a read failed; `not_run` that the tool was never started.
     """
     if outcome not in _OUTCOMES:
         raise NameRefused("outcome", outcome, ", ".join(_OUTCOMES))
-    args = (checked_digest("call_digest", call_digest), outcome, checked_id("jti", jti))
+    args = (checked_digest("call_digest", call_digest), outcome, checked_id("jti", jti), _attempt(attempt))
     return Op("record_outcome", (_calls_key(tenant, run),), args)
 
 

@@ -112,12 +112,11 @@ class Book:
     def result(self, call: int, facts: bytes = b"[]") -> str:
         return self.ask(ops.record_result(self.tenant, self.run, f"{call:064x}", facts), ops.parse_record)
 
-    def outcome(self, call: int, outcome: ops.Outcome, jti: str = "") -> str:
-        """Report how a call ended, as the redemption by `jti` (left out: its last)."""
+    def outcome(self, call: int, outcome: ops.Outcome, jti: str = "", attempt: str = "") -> str:
+        """Report how a call ended, as the redemption by `jti` (left out: its last), or only as that `attempt`."""
         digest = f"{call:064x}"
-        return self.ask(
-            ops.record_outcome(self.tenant, self.run, digest, outcome, jti or self.burned.get(digest, "none")), ops.parse_record
-        )
+        jti = jti or self.burned.get(digest, "none")
+        return self.ask(ops.record_outcome(self.tenant, self.run, digest, outcome, jti, attempt=attempt), ops.parse_record)
 
     def hold(self, hold_id: str = "hold_1", answer_ms: int = 300_000) -> ops.HoldRecord:
         """Open a hold, or read the existing one."""

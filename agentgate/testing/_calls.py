@@ -209,6 +209,26 @@ class Calls:
             assert book.outcome(1, "done") == "ok"
             assert book.mint(book.request()).kind == "already_redeemed"
 
+    def test_of_two_redemptions_of_a_token_only_the_one_that_burned_it_says_that_nothing_ran(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted()
+        assert book.burn(burning._replace(attempt="first")).kind == "ok"
+        assert book.outcome(1, "not_run", attempt="second") == "not_redeemed"
+        assert book.mint(book.request()).kind == "outcome_unknown"
+        assert book.outcome(1, "not_run", attempt="first") == "ok"
+
+    def test_a_call_that_asks_for_a_broker_nobody_here_has_is_not_burned(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted(head=b'{"upstream":{"broker":"va\\nult"}}')
+        for brokers in ((), ("bank",), ("va",), ("bank", "nult")):
+            burned = book.burn(burning._replace(brokers=brokers))
+            assert (burned.kind, burned.head) == ("upstream", b"va\nult")
+        assert book.burn(burning._replace(brokers=("bank", "va\nult"))).kind == "ok"
+        _, other = book.minted(2, head=b'{"tool":"\\"upstream\\""}')
+        assert book.burn(other._replace(brokers=())).kind == "ok"
+        _, untold = book.minted(3, head=b'{"upstream":{"broker":"vault"}}')
+        assert book.burn(untold).kind == "ok"
+
     def test_a_read_runs_again_three_times_whatever_came_of_it(self, store: Store) -> None:
         answers: dict[ops.Outcome, str] = {"done": "already_redeemed", "failed": "failed", "unknown": "outcome_unknown"}
         for outcome, answer in answers.items():
