@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agentgate.decision.answer import Allow, Deny, StepUp
+    from agentgate.decision.together import Together
     from agentgate.errors import AgentGateError, NotDone, TokenRefused
     from agentgate.gate.gate import AsyncGate, Gate
     from agentgate.identity.connection import Connection
@@ -44,6 +45,7 @@ _HOMES = {
     "Reason": "values.refusal",
     "RunRefused": "values.refusal",
     "StepUp": "decision.answer",
+    "Together": "decision.together",
     "TokenRefused": "errors",
     "User": "values.request",
     "Verifier": "redemption.verifier",
@@ -73,6 +75,7 @@ __all__ = [
     "RunRefused",
     "SSHAnswer",
     "StepUp",
+    "Together",
     "TokenRefused",
     "User",
     "Verifier",

@@ -26,6 +26,7 @@ from joserfc.jwk import import_key
 
 from agentgate.identity.proven import Proven
 from agentgate.shell.step import Outside
+from agentgate.values.answers import nonce_claim
 
 GATE = "https://gate.acme.example"
 
@@ -115,9 +116,14 @@ def claims_of(issuer: str, subject: str, audience: str = GATE, life: int = 600, 
     }
 
 
-def lasting(who: Any) -> Any:
+def lasting(who: Any, nonce: str = "") -> Any:
     """What a verifier proved a moment ago, good for ten minutes."""
-    return Proven(who, time.time() + 600, issued_at=time.time())
+    return Proven(who, time.time() + 600, nonce=nonce)
+
+
+def nonce_for(gate: Any, hold_id: str, tenant: str, said: Any = "release") -> str:
+    """The `nonce` that a person's ID token is asked for with, to answer this hold."""
+    return nonce_claim(gate.hold(hold_id, tenant=tenant).statement(said, gate.nonce(hold_id, tenant=tenant)))
 
 
 def proven(steps: Generator[Outside, Any, Any]) -> Any:

@@ -27,7 +27,7 @@ from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.stores import ops
 from agentgate.token.signing import SigningKey
 from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS
-from tests.authority import lasting
+from tests.authority import lasting, nonce_for
 from tests.test_gate import BOSS, REFUND, WORKFLOW, looked_up, opened, run_of
 
 BIG = {**REFUND, "amount": "150.00"}
@@ -353,7 +353,8 @@ def test_a_release_that_somebody_wrote_into_the_store_mints_nothing(gate: Gate, 
 @pytest.mark.parametrize("changes", [{"id": "kim"}, {"groups": ["leads", "x"]}, {"tenant": "other"}, {"identity": "in_process"}])
 def test_a_seal_is_of_one_person_in_these_groups(gate: Gate, changes: dict[str, Any]) -> None:
     run, hold = held(gate)
-    gate.release(hold.id, tenant="acme", by=lasting(proven_user("boss", tenant="acme", groups=("leads",))))
+    boss = proven_user("boss", tenant="acme", groups=("leads",))
+    gate.release(hold.id, tenant="acme", by=lasting(boss, nonce_for(gate, hold.id, "acme")))
     rewritten(gate, hold, **changes)
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)
 

@@ -28,7 +28,7 @@ from agentgate.redemption.trust import Trust
 from agentgate.redemption.verifier import Verifier
 from agentgate.stores import ops
 from agentgate.values.request import Boundary, Call, Derived, EarlierCall, Header, RunState, Surroundings
-from tests.authority import lasting
+from tests.authority import lasting, nonce_for
 from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, reasons, run_of
 from tests.test_intents import REFUND as INTENT
 
@@ -629,7 +629,7 @@ def test_where_people_are_proven_an_unproven_one_answers_no_hold(folder: Path) -
         hold = run.authorize("payments.refund", {**REFUND, "amount": "150.00"}, tool_call_id="pay").hold
         with pytest.raises(AnswerRefused):
             gate.release(hold.id, tenant="acme", by=BOSS)
-        boss = lasting(proven_user("boss", tenant="acme", groups=("leads",)))
+        boss = lasting(proven_user("boss", tenant="acme", groups=("leads",)), nonce_for(gate, hold.id, "acme"))
         assert gate.release(hold.id, tenant="acme", by=boss).state == "released"
 
 

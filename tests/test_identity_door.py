@@ -29,8 +29,9 @@ from agentgate.errors import ConfigError
 from agentgate.gate.around import DataClassFile
 from agentgate.identity.proven import Proven
 from agentgate.identity.settings import IdentitySettings
+from agentgate.values.answers import nonce_claim
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Code, code_of
-from tests.authority import GATE, Key, Web, claims_of, now, slowly, web
+from tests.authority import GATE, Key, Web, claims_of, nonce_for, now, slowly, web
 from tests.founding import GITHUB, PROD, World, shown
 
 WORKFLOW = """
@@ -88,9 +89,9 @@ class Desk:
         said = {"tenant": "acme-eu", "groups": ["support"], **more}
         return OIDCToken(self.people.sign(claims_of("https://people.example", name, life=life, **said)))
 
-    def answer(self, name: str, **more: Any) -> OIDCToken:
-        """A token from after the call was held."""
-        return self.user(name, iat=now() + 1, **more)
+    def answer(self, name: str, held: Any, **more: Any) -> OIDCToken:
+        """A token that was asked for with the nonce of a yes to this held call."""
+        return self.user(name, nonce=nonce_for(self.gate, held.hold.id, "acme-eu"), **more)
 
     def agent(self, name: str = "desk-1", life: int = 600, **more: Any) -> OIDCToken:
         return OIDCToken(self.agents.sign(claims_of("https://agents.example", name, life=life, **{"app": "desk", **more})))
@@ -142,7 +143,7 @@ def test_what_a_run_kept_of_a_proof_opens_no_other_run(desk: Desk) -> None:
 def test_a_token_ends_with_the_credential(desk: Desk) -> None:
     run = desk.run(agent=desk.agent(life=20))
     held = run.authorize("refund", ORDER, tool_call_id="a")
-    desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("kim", groups=["leads"]))
+    desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("kim", held, groups=["leads"]))
     answer = run.authorize("refund", ORDER, tool_call_id="a")
     assert isinstance(answer, Allow)
     assert answer.token.expires_at <= run.header.agent_until
@@ -154,7 +155,7 @@ def test_a_renewed_run_goes_on_where_a_person_answered_meanwhile(desk: Desk) -> 
     held = run.authorize("refund", ORDER, tool_call_id="a")
     assert isinstance(held, StepUp)
     with time_machine.travel(time.time() + 86400, tick=True):
-        desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("kim", groups=["leads"]))
+        desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("kim", held, groups=["leads"]))
         assert reasons(run.authorize("refund", ORDER, tool_call_id="a")) == {Reason.RUN_EXPIRED}
         other = desk.gate.resume_run("acme-eu", run.id)
         other.renew(agent=desk.agent())
@@ -297,7 +298,7 @@ def test_what_opened_a_run_confirms_nothing_in_it(desk: Desk) -> None:
                     answer(held.hold.id, tenant="acme-eu", by=by)
                 assert refused.value.code == AnswerCode.UNPROVEN
         assert isinstance(run.authorize("refund", ORDER, tool_call_id="a"), StepUp)
-        gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("lee"))
+        gate.release(held.hold.id, tenant="acme-eu", by=desk.user(nonce=nonce_for(gate, held.hold.id, "acme-eu")))
         assert isinstance(run.authorize("refund", ORDER, tool_call_id="a"), Allow)
 
 
@@ -315,7 +316,7 @@ def test_whoever_has_the_users_name_elsewhere_confirms_nothing(desk: Desk, tmp_p
         run = gate.open_run("desk.refund", tenant="acme-eu", user=desk.user(), agent=desk.agent(), prompt=PROMPT)
         held = run.authorize("refund", ORDER, tool_call_id="a")
         assert isinstance(held, StepUp)
-        said: dict[str, Any] = {"tenant": "acme-eu", "groups": ["support"], "iat": now() + 1}
+        said: dict[str, Any] = {"tenant": "acme-eu", "groups": ["support"], "nonce": nonce_for(gate, held.hold.id, "acme-eu")}
         nonce = gate.nonce(held.hold.id, tenant="acme-eu")
         by_others: tuple[Any, ...] = (
             OIDCToken(desk.people.sign(claims_of("https://partner.example", "lee", **said))),
@@ -325,25 +326,31 @@ def test_whoever_has_the_users_name_elsewhere_confirms_nothing(desk: Desk, tmp_p
             with pytest.raises(AnswerRefused) as refused:
                 gate.release(held.hold.id, tenant="acme-eu", by=by)
             assert refused.value.code == AnswerCode.APPROVER
-        assert gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("lee")).state == "released"
+        own = desk.user(nonce=nonce_for(gate, held.hold.id, "acme-eu"))
+        assert gate.release(held.hold.id, tenant="acme-eu", by=own).state == "released"
 
 
 def test_an_answer_to_a_hold_is_proven(desk: Desk) -> None:
-    held = desk.run().authorize("refund", ORDER)
+    held, other = (desk.run().authorize("refund", ORDER) for _ in range(2))
     for by in (
         User("kim", tenant="acme-eu", groups=["leads"]),
-        desk.answer("kim", groups=["support"]),
-        desk.answer("kim", tenant="acme-uk", groups=["leads"]),
-        desk.answer("lee", groups=["leads"]),
-        desk.user("kim", groups=["leads"], iat=now() - 1),
+        desk.answer("kim", held, groups=["support"]),
+        desk.answer("kim", held, tenant="acme-uk", groups=["leads"]),
+        desk.answer("lee", held, groups=["leads"]),
+        desk.user("kim", groups=["leads"]),
+        desk.user("kim", groups=["leads"], nonce=desk.gate.nonce(held.hold.id, tenant="acme-eu")),
+        desk.user("kim", groups=["leads"], nonce=nonce_for(desk.gate, held.hold.id, "acme-eu", "refuse")),
+        desk.user("kim", groups=["leads"], nonce=nonce_for(desk.gate, other.hold.id, "acme-eu")),
+        desk.user("kim", groups=["leads"], nonce=nonce_claim(held.hold.statement("release", "never-given"))),
+        desk.user("kim", groups=["leads"], nonce=7),
         desk.agent("kim", groups=["leads"], tenant="acme-eu"),
         OIDCToken("x.y.z"),
     ):
         with pytest.raises(AnswerRefused) as refused:
             desk.gate.release(held.hold.id, tenant="acme-eu", by=by)
-        assert refused.value.code in {AnswerCode.UNPROVEN, AnswerCode.APPROVER}
+        assert refused.value.code in {AnswerCode.UNPROVEN, AnswerCode.APPROVER, AnswerCode.NONCE}
         assert desk.records[-1]["type"] == "hold_answer_refused"
-    assert desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("kim", groups=["leads"])).state == "released"
+    assert desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("kim", held, groups=["leads"])).state == "released"
 
 
 # --- what is kept ------------------------------------------------------------------------------------------------------------------

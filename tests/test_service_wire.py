@@ -16,7 +16,7 @@ from agentgate import Gate, OIDCToken
 from agentgate.service.answer import RequestRefused
 from agentgate.service.nonces import LIFE, fresh, proof_of
 from agentgate.token.keys import KeyRing
-from tests.authority import Key, claims_of
+from tests.authority import Key, claims_of, nonce_for
 from tests.served import EXCHANGE, Asking, Party, Process, served
 from tests.served_notes import GATE, LOGIN, Notes, Place, a_place, error_of
 
@@ -281,8 +281,8 @@ def answered_by(place: Place, hold: str, *, release: bool) -> None:
         "identity": place.settings["identity"],
     }
     with Gate.open(place.workflows, audit=str(place.folder / "audit-2"), **common) as gate:
-        time.sleep(1.1)  # an answer is given with a token from after the question
-        lead = OIDCToken(place.login.sign({**claims_of(LOGIN, "ana"), "tenant": "acme", "groups": ["leads"]}))
+        said = {"tenant": "acme", "groups": ["leads"], "nonce": nonce_for(gate, hold, "acme", "release" if release else "refuse")}
+        lead = OIDCToken(place.login.sign({**claims_of(LOGIN, "ana"), **said}))
         (gate.release if release else gate.refuse)(hold, tenant="acme", by=lead)
 
 

@@ -1,24 +1,26 @@
 """A person's answer to a hold, and holds read by their id.
 
 Rules: a hold is named by its id and tenant; what counts is what the store keeps under them, never an object that a caller made. An answer
-is checked, then put on record, then written, and only on the revision that was read. One that does not count is on record too.
+is checked, then put on record, then written, and only on the revision that was read. One that does not count is on record too. An answer
+to several is one for each of them: what became of one changes nothing for the others.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from agentgate.decision.hold import Approver, Hold, check_answer, covered
 from agentgate.decision.hold_states import Event, after
+from agentgate.decision.together import MOST, Inclusion, Together, check_ids
 from agentgate.errors import NameRefused
 from agentgate.gate.core import Core, read, reasons_of, stamp
 from agentgate.gate.proof import Answering, ProvenAnswer, refusal
 from agentgate.gate.release import body_of, hold_of, with_words
 from agentgate.identity.proven import Proven
-from agentgate.shell.step import Flow, Record
+from agentgate.shell.step import Apart, Flow, Record
 from agentgate.stores import ops
 from agentgate.values.answers import NONCE_SECONDS, Said
 from agentgate.values.canonical import parse
@@ -80,29 +82,68 @@ def many(tenant: str, run: str | None, state: str | None) -> Flow:
     return tuple(sorted((h for h in now_known if state in {None, h.state}), key=lambda h: (h.expires_at, h.id)))
 
 
-def nonce(tenant: str, hold_id: str) -> Flow:
-    """A new nonce for one signed answer to this hold.
+def nonce(tenant: str, hold_ids: Collection[str]) -> Flow:
+    """A new nonce for one signed answer to this hold, or to these together.
 
     Raises (through the driver):
-        AnswerRefused: `MISSING`, or `STATE`: there is nothing to answer. StoreUnavailable.
+        AnswerRefused: `MISSING`, `STATE`: there is nothing to answer; `FORM`: these are not one question. StoreUnavailable.
     """
-    yield from _read(tenant, hold_id)
+    yield from _together(tenant, hold_ids)
     new = secrets.token_urlsafe(24)
-    op = ops.nonce_hold(tenant, hold_id, new, NONCE_SECONDS * 1000)
-    if ops.parse_nonce(op, (yield op)) != "ok":
-        raise refusal(AnswerCode.STATE, "hold", "answered, or over", "a pending or released hold")
+    for hold_id in hold_ids:
+        op = ops.nonce_hold(tenant, hold_id, new, NONCE_SECONDS * 1000)
+        if ops.parse_nonce(op, (yield op)) != "ok":
+            raise refusal(AnswerCode.STATE, "hold", f"{hold_id}: answered, or over", "a pending or released hold")
     return new
 
 
-def answer(core: Core, tenant: str, hold_id: str, by: Answering, said: Said) -> Flow:
+def _together(tenant: str, hold_ids: Collection[str]) -> Flow:
+    check_ids(list(hold_ids))
+    found = []
+    for hold_id in hold_ids:
+        hold, _ = yield from _read(tenant, hold_id)
+        found.append(hold)
+    return Together.of(found)
+
+
+def several(core: Core, tenant: str, answers: Mapping[str, Said], by: Answering) -> Flow:
+    """A person's answers to holds that they were asked about together; of each id the hold as it is after it, or why its answer is none.
+
+    Raises (through the driver):
+        AnswerRefused: none of them counts; that is on record. StoreUnavailable, AuditUnavailable: some may be answered; the same again
+            answers the others.
+    """
+    try:
+        if not all(said in {"release", "refuse"} for said in answers.values()):
+            raise refusal(AnswerCode.FORM, "answers", "something else", "release or refuse for each hold")
+        together: Together = yield from _together(tenant, answers)
+    except AnswerRefused as refused:
+        known = {"by": by.id if type(by) is User else None, "holds": [ascii(name)[1:-1][:_SHOWN] for name in list(answers)[:MOST]]}
+        yield _refused_on_record(tenant, None, refused, known)
+        raise
+    found: dict[str, Hold | AnswerRefused] = {}
+    for hold in together.holds:
+        leaf = together.leaf(hold.id, answers)
+        try:
+            found[hold.id] = yield Apart(answer(core, tenant, hold.id, by, answers[hold.id], leaf=leaf))
+        except AnswerRefused as refused:
+            found[hold.id] = refused
+    if all(isinstance(each, AnswerRefused) for each in found.values()):
+        raise next(iter(found.values()))  # type: ignore[misc]  # one of them
+    return found
+
+
+def answer(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, *, leaf: Inclusion | None = None) -> Flow:
     """A person's answer to a hold; returns the hold as it is after it, for `reveal` its sensitive values.
+
+    `leaf`: where the hold stands among those that they answer together; None: it is answered alone.
 
     Raises (through the driver):
         AnswerRefused: it does not count; that is on record. StoreUnavailable, AuditUnavailable: not answered.
     """
     known: dict[str, object] = {"by": by.id if type(by) is User else by.who.id if type(by) is Proven else None}
     try:
-        return (yield from _answered(core, tenant, hold_id, by, said, known=known))
+        return (yield from _answered(core, tenant, hold_id, by, said, leaf=leaf, known=known))
     except AnswerRefused as refused:
         yield _refused_on_record(tenant, hold_id, refused, {**known, "answer": said})
         raise
@@ -111,7 +152,9 @@ def answer(core: Core, tenant: str, hold_id: str, by: Answering, said: Said) -> 
 _EVENT: Mapping[Said, Event] = {"release": "yes", "refuse": "no", "reveal": "no"}  # sensitive values are shown while a no may come
 
 
-def _answered(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, *, known: dict[str, object]) -> Flow:
+def _answered(
+    core: Core, tenant: str, hold_id: str, by: Answering, said: Said, *, leaf: Inclusion | None, known: dict[str, object]
+) -> Flow:
     # (1) the hold, still open
     hold, record = yield from _read(tenant, hold_id)
     known["run"] = hold.run
@@ -127,7 +170,7 @@ def _answered(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, 
         raise AnswerRefused(AnswerCode.RUN, refused.failures) from refused
     rules = _rules(workflow, state, hold)
     # (3) who says so, with a nonce of this hold
-    proven = core.answerers.prove(hold, said, by, in_process=workflow.agent.in_process)
+    proven = core.answerers.prove(hold, said, by, leaf, in_process=workflow.agent.in_process)
     who, header = proven.user, state.header
     known["by"] = who.id
     if proven.nonce:
@@ -143,6 +186,9 @@ def _answered(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, 
         raise refusal(AnswerCode.APPROVER, "approver", f"{who.id}, who is revoked", "a person who is not revoked")
     whose = {"by": who.id, "by_identity": who.identity, "channel": proven.channel}
     of_hold = {"hold": hold_id, "tool": hold.tool, "tool_call_id": hold.tool_call_id, "rules": list(hold.rules)}
+    if leaf is not None:
+        root = leaf.root(hold, said)
+        of_hold |= {"together": {"holds": leaf.size, "root": None if root is None else root.hex()}}
     if said == "reveal":
         yield stamp("hold_revealed", header, **whose, **of_hold)
         op = ops.reveal_hold(tenant, hold_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from typing import Any, Protocol
 
 from agentgate.decision.hold import Hold
@@ -13,8 +13,10 @@ from agentgate.gate.proof import Answering
 from agentgate.identity.credential import OIDCToken
 from agentgate.shell.step import Flow, Step
 from agentgate.values.answers import Said
+from agentgate.values.refusal import AnswerRefused
 
 By = Answering | OIDCToken
+Answered = Hold | AnswerRefused
 
 
 class HasCore(Protocol):
@@ -62,8 +64,8 @@ def release(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[St
         self: the gate.
         hold_id: `Hold.id`, `StepUpRequired.hold_id`.
         tenant: of the hold.
-        by: who says so: an `SSHAnswer` or a `JWSAnswer`, their `OIDCToken`, issued after the call was held, or a `User` that the host
-            vouches for, wherever it comes from, which only a workflow with ``in_process: true`` takes.
+        by: who says so: an `SSHAnswer` or a `JWSAnswer`, their `OIDCToken`, issued for exactly this answer (`nonce_claim`), or a `User`
+            that the host vouches for, wherever it comes from, which only a workflow with ``in_process: true`` takes.
 
     Returns:
         The hold as it is now: released, or still pending where a rule wants more approvers.
@@ -81,13 +83,35 @@ def refuse(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[Ste
     return answered
 
 
-def nonce(self: HasCore, hold_id: str, *, tenant: str) -> Generator[Step, Any, str]:  # noqa: ARG001 - the twins give it
-    """A nonce for one signed answer to a hold, good for five minutes; it is part of what is signed (`Hold.statement`).
+def answer_(self: HasCore, answers: Mapping[str, Said], *, tenant: str, by: By) -> Generator[Step, Any, Mapping[str, Answered]]:
+    """A person's answers to up to ten held calls of one run, by one signature (`agentgate.decision.together.Together.statement`).
+
+    Args:
+        self: the gate.
+        answers: the id of each hold -> ``release`` or ``refuse``, as they were signed.
+        tenant: of the holds.
+        by: as of `release`; a `User` that the host vouches for signs nothing.
+
+    Returns:
+        Of each id the hold as it is now, or the `AnswerRefused` that says why this one was not answered: others were all the same.
 
     Raises:
-        AnswerRefused: this tenant has no such hold, or there is nothing to answer. StoreUnavailable.
+        AnswerRefused: no answer counts. StoreUnavailable, AuditUnavailable: some may be answered; the same again answers the others.
     """
-    given: str = yield from answer.nonce(tenant, hold_id)
+    who: Answering = yield from door.person(self._core, tenant, next(iter(answers), ""), by)
+    answered: Mapping[str, Answered] = yield from answer.several(self._core, tenant, answers, who)
+    return answered
+
+
+def nonce(self: HasCore, hold_id: str | Collection[str], *, tenant: str) -> Generator[Step, Any, str]:  # noqa: ARG001 - the twins give it
+    """A nonce for one signed answer, good for five minutes; it is part of what is signed.
+
+    `hold_id`: of the hold that is answered alone (`Hold.statement`), or the ids of those that are answered together (`Together.statement`).
+
+    Raises:
+        AnswerRefused: this tenant has no such hold, there is nothing to answer, or they are not one question. StoreUnavailable.
+    """
+    given: str = yield from answer.nonce(tenant, (hold_id,) if isinstance(hold_id, str) else hold_id)
     return given
 
 

@@ -1,10 +1,11 @@
 """Who answers a hold, proven: an SSH signature, a JWS, a token, or, only where the workflow says ``in_process: true``, the host's word.
 
-Rules: (1) a signed answer is over the statement of exactly this hold, answer and nonce, by a key that counts now; (2) the nonce is the
-gate's, for this hold, unused and young (the store's script takes it), and a token was issued after the call was held: whoever passed one
-on before, to open a run say, gave no answer; (3) before a call is minted, each yes is proven again: a signed one
-by its signature, an unsigned one by the seal of a gate with these keys. So a release that somebody writes into the store is none. The
-signer's place in the root, their teams and keys are looked up again, too: whoever left answers nothing any more.
+Rules: (1) a signed answer is over the statement of exactly this hold, answer and nonce, or over a tree of several in which it stands
+(`agentgate.decision.together`), by a key that counts now; a token carries the digest of that statement in its `nonce` claim, so that none
+that was issued for anything else, to open a run say, is an answer; (2) the nonce is the gate's, for this hold, unused and young (the
+store's script takes it); (3) before a call is minted, each yes is proven again: a signed one by its signature, an unsigned one by the seal
+of a gate with these keys. So a release that somebody writes into the store is none. The signer's place in the root, their teams and keys
+are looked up again, too: whoever left answers nothing any more.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentgate.decision.hold import Approver, Channel, Hold
+from agentgate.decision.together import Inclusion
 from agentgate.errors import ConfigError, CredentialRefused, IdentityRefused, KeyRefused, TokenRefused
 from agentgate.identity.proven import Proven, proven_user
 from agentgate.token.jws import PublicKey, split, unb64url
 from agentgate.token.keys import KeyRing
-from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS, JWSAnswer, Said, SSHAnswer
+from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS, JWSAnswer, Said, SSHAnswer, nonce_claim
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason
 from agentgate.values.request import User
@@ -64,24 +66,32 @@ class Answerers:
     fronts: Mapping[str, Mapping[str, PublicKey]]
     signers: Callable[[], Signers | None]
 
-    def prove(self, hold: Hold, answer: Said, by: object, *, in_process: bool) -> ProvenAnswer:
-        """Who gives this answer to this hold. `in_process`: the workflow takes the host's word.
+    def prove(self, hold: Hold, answer: Said, by: object, leaf: Inclusion | None = None, *, in_process: bool) -> ProvenAnswer:
+        """Who gives this answer to this hold.
+
+        Args:
+            hold: as it is stored.
+            answer: what they say.
+            by: how they show it.
+            leaf: where the hold stands among those that were answered together; None: it was answered alone.
+            in_process: the workflow takes the host's word.
 
         Raises:
             AnswerRefused: `FORM`, `SIGNATURE`, `CHANNEL` or `UNPROVEN`.
         """
-        now = time.time()
+        now, place = time.time(), {} if leaf is None else {"leaf": str(leaf)}
         if isinstance(by, SSHAnswer):
-            return ProvenAnswer(self._ssh(hold, answer, by, now), "ssh", by.nonce, {"nonce": by.nonce, "signature": by.signature})
+            proof = {"nonce": by.nonce, "signature": by.signature, **place}
+            return ProvenAnswer(self._ssh(hold, answer, by, leaf, now), "ssh", by.nonce, proof)
         if isinstance(by, JWSAnswer):
-            user, nonce = self._jws(hold, answer, by, now)
-            return ProvenAnswer(user, "jws", nonce, {"token": by.token})
+            user, nonce = self._jws(hold, answer, by, leaf, now)
+            return ProvenAnswer(user, "jws", nonce, {"token": by.token, **place})
         if type(by) is Proven and by.who.identity == "proven":
-            opened = hold.question.opened if hold.question is not None else now
-            if by.issued_at < opened:
-                expected = "one that was issued after the call was held, to the person who answers"
-                raise refusal(AnswerCode.UNPROVEN, "approver", f"a token of {by.who.id} from before the call was held", expected)
-            return ProvenAnswer(by.who, "token", "", {"seal": self._seal(hold, by.who, "token")})
+            nonce = by.nonce.partition(".")[0]
+            if not nonce or by.nonce != nonce_claim(_stated(hold, answer, nonce, leaf)):
+                got, expected = f"a token of {by.who.id} that was issued for something else", f"one whose nonce is of this answer: {answer}"
+                raise refusal(AnswerCode.UNPROVEN, "approver", got, f"{expected} (agentgate.values.answers.nonce_claim)")
+            return ProvenAnswer(by.who, "token", nonce, {"seal": self._seal(hold, by.who, "token")})
         if type(by) is not User or not in_process:
             got = f"{by.id} (in process)" if type(by) is User else type(by).__name__
             expected = "a person who is proven: an SSHAnswer, a JWSAnswer or a token (in process only under in_process: true)"
@@ -96,16 +106,17 @@ class Answerers:
     def _again(self, hold: Hold, known: Approver, in_process: bool) -> Approver | None:  # noqa: FBT001 - private
         user = proven_user(known.id, tenant=known.tenant, groups=known.groups) if known.identity == "proven" else None
         try:
+            leaf = Inclusion.parse(known.proof["leaf"]) if "leaf" in known.proof else None
             if known.channel == "ssh":
-                user = self._ssh(hold, "release", SSHAnswer(known.proof["nonce"], known.proof["signature"]), time.time())
+                user = self._ssh(hold, "release", SSHAnswer(known.proof["nonce"], known.proof["signature"]), leaf, time.time())
             elif known.channel == "jws":
-                user, _ = self._jws(hold, "release", JWSAnswer(known.proof["token"]), None)
+                user, _ = self._jws(hold, "release", JWSAnswer(known.proof["token"]), leaf, None)
             else:
                 user = user or User(known.id, tenant=known.tenant, groups=known.groups)
                 sealed = known.proof.get("seal") == self._seal(hold, user, known.channel)
                 if not sealed or (user.identity != "proven" and not in_process):
                     return None
-        except (AnswerRefused, KeyError, IdentityRefused):
+        except (AnswerRefused, KeyError, ValueError, IdentityRefused):
             return None
         if (user.id, user.tenant) != (known.id, known.tenant):
             return None
@@ -115,19 +126,19 @@ class Answerers:
         who = [user.id, user.tenant, list(user.groups), user.identity, channel]
         return self.keys.seal(hold.tenant, canonical([parse(hold.statement("release", "")), who]))
 
-    def _ssh(self, hold: Hold, answer: Said, by: SSHAnswer, now: float) -> User:
+    def _ssh(self, hold: Hold, answer: Said, by: SSHAnswer, leaf: Inclusion | None, now: float) -> User:
         signers = self.signers()
         if signers is None:
             raise refusal(AnswerCode.CHANNEL, "root", "a gate opened without approvals", "Gate.open with root=, whose people sign")
         if type(by.signature) is not str or type(by.nonce) is not str or not 0 < len(by.nonce) <= 128:
             raise refusal(AnswerCode.FORM, "answer", "no text", "a nonce of the gate and an armoured SSH signature")
         try:
-            name, teams = signers.who(by.signature, hold.statement(answer, by.nonce), now)
+            name, teams = signers.who(by.signature, _stated(hold, answer, by.nonce, leaf), now)
             return proven_user(name, tenant=hold.tenant, groups=teams)
         except (KeyRefused, IdentityRefused) as error:
             raise refusal(AnswerCode.SIGNATURE, "signature", str(error), f"one over this hold's statement: {answer}") from None
 
-    def _jws(self, hold: Hold, answer: Said, by: JWSAnswer, now: float | None) -> tuple[User, str]:
+    def _jws(self, hold: Hold, answer: Said, by: JWSAnswer, leaf: Inclusion | None, now: float | None) -> tuple[User, str]:
         """Who signed, and the nonce; `now` None: it was young enough when it was given."""
         keys = self.fronts.get(hold.tenant)
         if not keys:
@@ -138,7 +149,7 @@ class Answerers:
         nonce = claims.get("nonce")
         if type(nonce) is not str or not 0 < len(nonce) <= 128:
             raise refusal(AnswerCode.FORM, "nonce", type(nonce).__name__, "the gate's nonce")
-        stated = parse(hold.statement(answer, nonce)) | {"aud": self.issuer}
+        stated = parse(_stated(hold, answer, nonce, leaf)) | {"aud": self.issuer}
         wrong = [name for name, value in stated.items() if claims.get(name) != value]
         if wrong:
             raise refusal(AnswerCode.SIGNATURE, wrong[0], "another one", f"the {wrong[0]} of this hold's statement: {answer}")
@@ -154,6 +165,14 @@ class Answerers:
             return proven_user(claims.get("sub", ""), tenant=hold.tenant, groups=tuple(groups)), nonce
         except IdentityRefused as error:
             raise refusal(AnswerCode.FORM, error.field, error.got, error.expected) from None
+
+
+def _stated(hold: Hold, answer: Said, nonce: str, leaf: Inclusion | None) -> bytes:
+    """What is signed to give this answer, alone or with others."""
+    stated = hold.statement(answer, nonce) if leaf is None else leaf.statement(hold, answer, nonce)
+    if stated is None:
+        raise refusal(AnswerCode.SIGNATURE, "leaf", "no place in a tree", "the path from this hold's entry to the root that was signed")
+    return stated
 
 
 def _claims(by: JWSAnswer, keys: Mapping[str, PublicKey]) -> dict[str, Any]:

@@ -99,7 +99,8 @@ class Issuer:
             )
         except IdentityRefused as error:
             raise CredentialRefused(f"{what}.{error.field}", error.got, error.expected) from None
-        return Proven(user, float(claims["exp"]), str(claims.get("jti", "")), issued_at=float(claims["iat"]))
+        nonce = claims.get("nonce")
+        return Proven(user, float(claims["exp"]), str(claims.get("jti", "")), nonce=nonce if type(nonce) is str else "")
 
     def _claims(self, credential: AgentCredential, what: str, now: float) -> Generator[Outside, Any, SignedClaims]:
         settings = self.settings

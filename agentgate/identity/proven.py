@@ -28,14 +28,14 @@ class Proven(Generic[Who]):
         once: what tells this credential, or this attempt of a job, from every other of the same subject (`jti`, a run and its attempt, a
             digest).
         key: thumbprint of the key or certificate that its holder proved to hold; empty: none.
-        issued_at: POSIX seconds; 0: not known.
+        nonce: what the token was asked for with (`nonce`, OpenID Connect Core 2); empty: nothing.
     """
 
     who: Who
     expires_at: float
     once: str = ""
     key: str = ""
-    issued_at: float = 0.0
+    nonce: str = ""
 
 
 def _set(value: object, **fields: object) -> None:

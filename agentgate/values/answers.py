@@ -1,13 +1,18 @@
-"""A person's signed answer to a hold: what `by=` of `Gate.release`, `Gate.refuse` and `Gate.reveal` takes beside a `User` or a token.
+"""A person's signed answer to a hold: what `by=` of `Gate.release`, `Gate.refuse`, `Gate.answer` and `Gate.reveal` takes.
 
-Both are over the statement of the hold (`agentgate.decision.hold.Hold.statement`), with a nonce that the gate gave out for it
-(`Gate.nonce`): good for one answer, and for `NONCE_SECONDS`. Having one of these objects proves nothing; the gate verifies it.
+All are over the statement of the hold (`agentgate.decision.hold.Hold.statement`), or of several (`agentgate.decision.together`), with a
+nonce that the gate gave out for it (`Gate.nonce`): good for one answer, and for `NONCE_SECONDS`. An `OIDCToken` has the statement's digest
+in its `nonce` claim. Having one of these objects proves nothing; the gate verifies it.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass, field
 from typing import Literal
+
+from agentgate.values.canonical import parse
 
 NONCE_SECONDS = 300
 ANSWER_TYPE = "agentgate-answer+jwt"  # `typ` of a JWS answer
@@ -37,3 +42,12 @@ class JWSAnswer:
     """
 
     token: str = field(repr=False)
+
+
+def nonce_claim(statement: bytes) -> str:
+    """The `nonce` to ask an OpenID provider for, so that its ID token is a person's answer: the gate's nonce and the statement's SHA-256.
+
+    `statement`: of a hold (`Hold.statement`), or of several (`agentgate.decision.together.Together.statement`).
+    """
+    digest = base64.urlsafe_b64encode(hashlib.sha256(statement).digest()).decode().rstrip("=")
+    return f"{parse(statement)['nonce']}.{digest}"
