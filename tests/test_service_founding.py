@@ -456,7 +456,10 @@ def test_an_evaluation_answers_its_host_and_changes_nothing(stage: Stage) -> Non
     assert evaluated({"order_id": "ORD-99999999"}).json()["decision"] is False
     assert evaluated(ORDER, subject={"type": "identity", "id": "kim"}).json()["decision"] is False
     assert evaluated(ORDER, action={"name": "tools/list"}).json()["decision"] is False
-    assert evaluated(ORDER, context={"run": "run_of_nobody"}).status_code == 404
+    for context in ({}, {"run": "run_of_nobody"}, {"run": refunding.run, "tenant": "northwind"}):
+        assert evaluated(ORDER, context=context).json()["context"]["reason"] == "no_run"
+    act = {"type": "identity", "id": "lee", "properties": {"act": {"sub": "another"}}}
+    assert evaluated(ORDER, subject=act).json()["decision"] is False
     assert evaluated({}, resource={"type": "tool"}).status_code == 400
     orders = stage.tool("orders")
     assert orders.post("/access/v1/evaluation", {}).status_code == 403

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agentgate.service.app import ROUTES
-from tests.served import Process, detail, served, toml
+from tests.served import Party, Process, detail, served, toml
 from tests.served_notes import GATE, Notes, Place, a_place, error_of
 
 DEFERRED = "urn:ietf:params:oauth:grant-type:deferred"
@@ -145,6 +145,8 @@ def test_each_client_has_its_rate(place: Place) -> None:
         last = notes.gate.http.post("/oauth2/token", data=notes.form())
         assert (last.status_code, int(last.headers["Retry-After"]) >= 1) == (429, True)
         assert Notes(place, gate).server.redeem("x.y.z", "notes.write", {}).status_code == 401  # another client
+        batch: dict[str, Any] = {"evaluations": [{}] * 20}  # each of them counts
+        assert Party(gate, "desk", place.keys["desk"]).post("/access/v1/evaluations", batch).status_code == 429
 
 
 def test_an_address_that_guesses_clients_is_stopped_and_others_are_not(place: Place) -> None:

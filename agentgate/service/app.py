@@ -48,6 +48,7 @@ ROUTES: tuple[tuple[str, str, Endpoint, bool], ...] = (
     ("/v1/calls/{txn}/result", "POST", calls.result, False),
     ("/v1/calls/{txn}/outcome", "POST", calls.outcome, False),
     ("/access/v1/evaluation", "POST", authzen.evaluate, False),
+    ("/access/v1/evaluations", "POST", authzen.evaluate_many, False),
     ("/.well-known/authzen-configuration", "GET", metadata.authzen_metadata, False),
     ("/openapi.json", "GET", openapi.openapi, False),
     ("/healthz", "GET", metadata.healthz, False),
@@ -114,6 +115,8 @@ def _around(endpoint: Endpoint, *, oauth: bool) -> Callable[[Request], Awaitable
             if refused.status == 401 and refused.error == "invalid_client":
                 service.count_failure(request)
             response = oauth_error(refused) if oauth else problem(refused)
+        if len(named := request.headers.getlist("x-request-id")) == 1 and named[0].isascii() and named[0].isprintable():
+            response.headers["X-Request-ID"] = named[0]
         seconds = time.perf_counter() - began
         service.counts.count(request.scope["route"].path, response.status_code, refused.error if refused is not None else "", seconds)
         _tell(request, response.status_code, seconds, refused)

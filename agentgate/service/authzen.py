@@ -1,12 +1,14 @@
-"""``POST /access/v1/evaluation`` (AuthZEN 1.0): would this call be allowed? Mints, holds and counts nothing.
+"""``POST /access/v1/evaluation`` and ``/evaluations`` (AuthZEN 1.0): would this call be allowed? Mints, holds and counts nothing.
 
 Rules: for the host that opened the run, and for nobody else: to whoever may ask as often as they like, an answer shows where the edge is.
-What the store alone knows (limits, releases, revocations) is not asked, so `true` is no promise.
+What the store alone knows (limits, releases, revocations) is not asked, so `true` is no promise. Members that the standard does not know
+are ignored, as it says; what names no call of a run of this host is `false`; another form is 400, in a batch `false` with that error.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -17,56 +19,133 @@ from agentgate.decision.case import Case
 from agentgate.decision.checks import judge
 from agentgate.gate import flow
 from agentgate.gate.core import surroundings
-from agentgate.service.answer import answered
+from agentgate.gate.run import AsyncRun
+from agentgate.service.answer import RequestRefused, answered, malformed
 from agentgate.service.clients import Caller
 from agentgate.service.connection import connection_of
 from agentgate.service.exchange import definition_of
-from agentgate.service.reading import checked_members, one_header, read_json, text
+from agentgate.service.reading import checked_members, read_json, text
 from agentgate.service.runs import own_run
 from agentgate.service.state import Service
+from agentgate.values.refusal import Code, RunRefused, code_of
 
-_NAMED = frozenset({"type", "id"})
-_PROPERTIES = frozenset({"properties"})
+MOST = 50  # evaluations of one request
+_ENTITIES = {"subject": ("type", "id"), "action": ("name",), "resource": ("type", "id")}
+_TOLD = ("run", "tenant", "workflow", "requested_scope")
+# what ends a batch: nothing, a no, a yes
+_SEMANTICS = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}
 
 
 async def evaluate(request: Request, service: Service) -> Response:
     """One evaluation."""
+    caller, body = await _read(request, service)
+    return answered(await _evaluated(request, service, caller, _checked(body)))
+
+
+async def evaluate_many(request: Request, service: Service) -> Response:
+    """Several, each with what the request says for all of them where it says nothing itself; without any, as `evaluate`."""
+    caller, body = await _read(request, service)
+    items = body.get("evaluations", [])
+    if type(items) is not list or len(items) > MOST or not all(type(item) is dict for item in items):
+        raise malformed("evaluations", type(items).__name__, f"a list of at most {MOST} objects")
+    if not items:
+        return answered(await _evaluated(request, service, caller, _checked(body)))
+    ends = _SEMANTICS.get(semantic := _member(body, "options", "evaluations_semantic", "execute_all"), "unknown")
+    if ends == "unknown":
+        raise malformed("options.evaluations_semantic", semantic[:80], " or ".join(_SEMANTICS))
+    common = {name: body[name] for name in (*_ENTITIES, "context") if name in body}
+    _checked(common, all_of_it=False)
+    told: list[dict[str, Any]] = []
+    for number, item in enumerate(items):
+        if number:
+            service.take(request, caller.id)
+        try:
+            told.append(await _evaluated(request, service, caller, _checked({**common, **item})))
+        except RequestRefused as error:
+            if error.status != 400:
+                raise
+            reason = {"reason": error.error, "error": {"status": error.status, "message": error.description}}
+            told.append({"decision": False, "context": reason})
+        if told[-1]["decision"] is ends:
+            break
+    return answered({"evaluations": told})
+
+
+async def _read(request: Request, service: Service) -> tuple[Caller, dict[str, Any]]:
     caller = await service.clients.by_header(request, service.gate, "host")
     service.take(request, caller.id)
-    top = frozenset({"subject", "action", "resource", "context"})
-    body = await read_json(request, service.settings.max_body, top)
-    answer = answered(await _evaluated(request, service, caller, body))
-    if (named := one_header(request, "x-request-id")) is not None and named.isprintable() and named.isascii():
-        answer.headers["X-Request-ID"] = named[:128]
-    return answer
+    try:
+        return caller, await read_json(request, service.settings.max_body, frozenset(), None)
+    except RequestRefused as error:
+        if error.status == 415:
+            error.status = 400  # AuthZEN 1.0 section 10: a request that is not JSON is a bad one
+        raise
 
 
-async def _evaluated(request: Request, service: Service, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    subject = checked_members(body["subject"], "subject", _NAMED, _PROPERTIES)
-    action = checked_members(body["action"], "action", frozenset({"name"}), _PROPERTIES)
-    resource = checked_members(body["resource"], "resource", _NAMED, _PROPERTIES)
-    context = checked_members(body["context"], "context", frozenset({"run"}), frozenset({"tenant", "workflow", "requested_scope"}))
-    properties = checked_members(resource.get("properties", {}), "resource.properties", frozenset(), frozenset({"server", "arguments"}))
-    arguments = properties.get("arguments", {})
-    run = await own_run(service, caller, text(context["run"], "context.run"), context.get("tenant"), request)
-    header, tool_name = run.header, text(resource["id"], "resource.id")
-    workflow = run.workflow
-    tool = workflow.tools.get(tool_name)
-    whose = header.agent.id if header.user is None else header.user.id
-    asked = [
-        subject["id"] == whose,
-        action["name"] == "tools/call",
+def _checked(asked: Mapping[str, Any], *, all_of_it: bool = True) -> Mapping[str, Any]:
+    """An evaluation of the form that it must have (`all_of_it` False: of those members that are there)."""
+    for entity, named in _ENTITIES.items():
+        if all_of_it or entity in asked:
+            if entity not in asked:
+                raise malformed(entity, "none", "an object")
+            found = checked_members(asked[entity], entity, frozenset(named), None)
+            for name in named:
+                text(found[name], f"{entity}.{name}")
+            properties = checked_members(found.get("properties", {}), f"{entity}.properties", frozenset(), None)
+            if entity == "resource":
+                checked_members(properties.get("arguments", {}), "resource.properties.arguments", frozenset(), None)
+    for name in _TOLD:
+        _member(asked, "context", name, "")
+    return asked
+
+
+def _member(holder: Mapping[str, Any], field: str, name: str, default: str) -> str:
+    """A text in an optional object, where it is there."""
+    found = checked_members(holder.get(field, {}), field, frozenset(), None)
+    return text(found[name], f"{field}.{name}") if name in found else default
+
+
+async def _evaluated(request: Request, service: Service, caller: Caller, asked: Mapping[str, Any]) -> dict[str, Any]:
+    reason = "no_run"
+    if (run := await _run(request, service, caller, asked.get("context", {}))) is not None:
+        verdict = await _judged(request, service, run, asked)
+        reason = "not_permitted"
+        if isinstance(verdict, Eligible):
+            reason = "needs_approval" if verdict.holds else "allowed"
+    return {"decision": reason == "allowed", "context": {"evaluation_id": secrets.token_hex(16), "reason": reason}}
+
+
+async def _run(request: Request, service: Service, caller: Caller, context: Mapping[str, Any]) -> AsyncRun | None:
+    """The run that is named, if this host opened it and it goes on."""
+    if "run" not in context:
+        return None
+    try:
+        return await own_run(service, caller, context["run"], context.get("tenant"), request)
+    except RunRefused as error:
+        if code_of({failure.reason for failure in error.failures}) is Code.UNAVAILABLE:
+            raise
+    except RequestRefused as error:
+        if error.status != 404 and error.error != "invalid_authorization_details":
+            raise
+    return None
+
+
+async def _judged(request: Request, service: Service, run: AsyncRun, asked: Mapping[str, Any]) -> Eligible | Deny:
+    subject, resource, context = asked["subject"], asked["resource"], asked.get("context", {})
+    properties, header, workflow = resource.get("properties", {}), run.header, run.workflow
+    tool = workflow.tools.get(resource["id"])
+    act = subject.get("properties", {}).get("act")
+    said = [
+        subject["id"] == (header.agent.id if header.user is None else header.user.id),
+        act is None or (type(act) is dict and act.get("sub") == header.agent.id),
+        asked["action"]["name"] == "tools/call",
         resource["type"] == "tool",
         context.get("workflow", header.workflow) == header.workflow,
         tool is None or properties.get("server", tool.audience) == tool.audience,
-        tool is None or set(str(context.get("requested_scope", " ".join(tool.scope))).split()) == set(tool.scope),
+        tool is None or set(context.get("requested_scope", " ".join(tool.scope)).split()) == set(tool.scope),
     ]
-    call = flow.checked_call(tool_name, arguments, "evaluated", definition_of(service.settings, tool))
-    verdict: Eligible | Deny = call if isinstance(call, Deny) else Deny(())
-    if not isinstance(call, Deny) and all(asked):
-        around = await service.gate.drive(surroundings(service.gate.core, workflow, header, call, connection_of(request, service.settings)))
-        verdict = judge(Case(workflow, run.state, call, around))
-    reason = "not_permitted"
-    if isinstance(verdict, Eligible):
-        reason = "needs_approval" if verdict.holds else "allowed"
-    return {"decision": reason == "allowed", "context": {"evaluation_id": secrets.token_hex(16), "reason": reason}}
+    call = flow.checked_call(resource["id"], properties.get("arguments", {}), "evaluated", definition_of(service.settings, tool))
+    if isinstance(call, Deny) or not all(said):
+        return Deny(())
+    around = await service.gate.drive(surroundings(service.gate.core, workflow, header, call, connection_of(request, service.settings)))
+    return judge(Case(workflow, run.state, call, around))

@@ -45,7 +45,10 @@ async def server_metadata(request: Request, service: Service) -> Response:
 
 async def authzen_metadata(_: Request, service: Service) -> Response:
     """AuthZEN 1.0, section 9."""
-    return answered({"policy_decision_point": service.settings.issuer, "access_evaluation_endpoint": service.url("/access/v1/evaluation")})
+    one, many = service.url("/access/v1/evaluation"), service.url("/access/v1/evaluations")
+    return answered(
+        {"policy_decision_point": service.settings.issuer, "access_evaluation_endpoint": one, "access_evaluations_endpoint": many}
+    )
 
 
 async def healthz(_: Request, __: Service) -> Response:

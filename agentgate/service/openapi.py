@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agentgate.service.answer import answered
+from agentgate.service.authzen import MOST
 from agentgate.service.state import Service
 from agentgate.token.mint import DETAIL_TYPE
 
@@ -58,7 +59,15 @@ _RUN = _of({"workflow": _TEXT, "prompt": _TURN, "agent": _AGENT}, {**_TENANT, "s
 _PROOF = _of({"dpop": _TEXT, "method": _TEXT, "url": _TEXT})
 _REDEEM = _of({"token": _TEXT, "tool": _TEXT, "arguments": _OBJECT}, {"proof": _PROOF})
 _OUTCOME: Schema = {"enum": ["done", "failed", "not_run", "unknown"]}
-_EVALUATION = _of({"subject": _OBJECT, "action": _OBJECT, "resource": _OBJECT, "context": _OBJECT})
+_NAMED: Schema = {"type": "object", "properties": {"type": _TEXT, "id": _TEXT, "properties": _OBJECT}, "required": ["type", "id"]}
+_ACTION: Schema = {"type": "object", "properties": {"name": _TEXT, "properties": _OBJECT}, "required": ["name"]}
+_CONTEXT: Schema = {"type": "object", "properties": dict.fromkeys(("run", "tenant", "workflow", "requested_scope"), _TEXT)}
+_ASKED: Mapping[str, Schema] = {"subject": _NAMED, "action": _ACTION, "resource": _NAMED, "context": _CONTEXT}
+_EVALUATION: Schema = {"type": "object", "properties": _ASKED, "required": ["subject", "action", "resource"]}  # AuthZEN: others are ignored
+_SEMANTIC: Schema = {"enum": ["execute_all", "deny_on_first_deny", "permit_on_first_permit"]}
+_OPTIONS: Schema = {"type": "object", "properties": {"evaluations_semantic": _SEMANTIC}}
+_SEVERAL: Schema = {"type": "array", "maxItems": MOST, "items": _OBJECT}
+_EVALUATIONS: Schema = {"type": "object", "properties": {**_ASKED, "options": _OPTIONS, "evaluations": _SEVERAL}}
 
 # path -> method, what it does, body's type, body, statuses of success, who may
 PATHS: tuple[tuple[str, str, str, str, Schema | None, int, str], ...] = (
@@ -73,6 +82,7 @@ PATHS: tuple[tuple[str, str, str, str, Schema | None, int, str], ...] = (
     ("/v1/calls/{txn}/result", "post", "Tell a tool's result", JSON, _of({"result": {}}, _TENANT), 204, "tool_server"),
     ("/v1/calls/{txn}/outcome", "post", "Tell how it ended", JSON, _of({"outcome": _OUTCOME}, _TENANT), 204, "tool_server"),
     ("/access/v1/evaluation", "post", "Whether a call would be allowed", JSON, _EVALUATION, 200, "host"),
+    ("/access/v1/evaluations", "post", "The same for several calls", JSON, _EVALUATIONS, 200, "host"),
     ("/oauth2/jwks", "get", "The public keys", JSON, None, 200, ""),
     ("/.well-known/oauth-authorization-server", "get", "Server metadata (RFC 8414)", JSON, None, 200, ""),
     ("/.well-known/authzen-configuration", "get", "Metadata (AuthZEN 1.0)", JSON, None, 200, ""),

@@ -65,12 +65,14 @@ async def read_form(request: Request, most: int) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}  # RFC 6749 section 3.2: without a value as if it were left out
 
 
-async def read_json(request: Request, most: int, required: frozenset[str], optional: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """The members of a JSON object: these, and no others."""
+async def read_json(request: Request, most: int, required: frozenset[str], optional: frozenset[str] | None = frozenset()) -> dict[str, Any]:
+    """The members of a JSON object: these, and no others (`optional` None: any others, for whoever ignores them)."""
     return members(await _body(request, JSON, most), "body", required, optional)
 
 
-def members(data: bytes, field: str, required: frozenset[str], optional: frozenset[str], error: str = "invalid_request") -> dict[str, Any]:
+def members(
+    data: bytes, field: str, required: frozenset[str], optional: frozenset[str] | None, error: str = "invalid_request"
+) -> dict[str, Any]:
     """As `read_json`, of bytes."""
     try:
         value = strict_object(data, field)
@@ -80,14 +82,14 @@ def members(data: bytes, field: str, required: frozenset[str], optional: frozens
 
 
 def checked_members(
-    value: object, field: str, required: frozenset[str], optional: frozenset[str], error: str = "invalid_request"
+    value: object, field: str, required: frozenset[str], optional: frozenset[str] | None, error: str = "invalid_request"
 ) -> dict[str, Any]:
-    """An object with the required members and no unknown ones, not nested too deep."""
+    """An object with the required members and no unknown ones (`optional` None: whatever else), not nested too deep."""
     if type(value) is not dict or not _shallow(value, _DEPTH):
         raise malformed(field, type(value).__name__, f"an object, at most {_DEPTH} levels deep", error)
     if missing := required - value.keys():
         raise malformed(f"{field}.{min(missing)}", "none", "a value", error)
-    if unknown := value.keys() - required - optional:
+    if optional is not None and (unknown := value.keys() - required - optional):
         shown = min(unknown)
         raise malformed(
             field, shown[:40] if shown.isidentifier() else "an unknown member", f"of {', '.join(sorted(required | optional))}", error

@@ -1,0 +1,170 @@
+"""AuthZEN's certification scenario (Basic, Batch, Discovery) on form: the requests of its text, to the endpoints of a served gate.
+
+The scenario's users and records are none of a gate's, so the gate says no to all of them. What its decisions are about (several in
+order, members that are ignored) is asked a second time in words of a run here: as many calls, one for each decision, allowed or not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from tests.authority import Key
+from tests.served import Party, Process, served
+from tests.served_notes import GATE, Place, a_place, error_of
+
+SCENARIO = (Path(__file__).parent / "vectors" / "authzen-certification-scenario.md").read_text(encoding="utf-8")
+ONE, MANY = "/access/v1/evaluation", "/access/v1/evaluations"
+OF_SECTION = {"c-2": ONE, "c-3": MANY}
+CASE = re.compile(
+    r"\*\*Request[^\n]*\n\n~~~ json\n(?P<asked>.*?)\n~~~\n\n\*\*Expected:\*\* (?:HTTP (?P<status>\d+))?(?P<rest>.*?)(?=\n\*\*|\n#|\Z)",
+    re.DOTALL,
+)
+
+
+class Case(NamedTuple):
+    """One request of the text. `decisions`: those that it expects (None: any)."""
+
+    path: str
+    asked: dict[str, Any]
+    status: int
+    decisions: list[bool | None]
+
+
+def cases() -> Iterator[tuple[str, Case]]:
+    """Each with the name of its section."""
+    for part in re.split(r"\n(?=#+ )", SCENARIO):
+        named = re.match(r"#+ .*\{#(c-[23])-(.*)\}", part)
+        for number, found in enumerate(CASE.finditer(part) if named else ()):
+            assert named
+            block = re.search(r"~~~(.*?)~~~", found["rest"], re.DOTALL)
+            said = re.findall(r'"decision": (true|false|<boolean>)', block[1] if block else found["rest"])
+            decisions = [{"true": True, "false": False}.get(each) for each in said]
+            case = Case(OF_SECTION[named[1]], json.loads(found["asked"]), int(found["status"] or 200), decisions)
+            yield f"{named[1]}-{named[2]} {number}", case
+
+
+CASES = dict(cases())
+DECIDED = {name: case for name, case in CASES.items() if case.status == 200 and None not in case.decisions}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with a_place(tmp_path_factory.mktemp("authzen")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def gate(place: Place) -> Iterator[Process]:
+    with served(place.folder, place.settings) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def host(place: Place, gate: Process) -> Party:
+    return Party(gate, "desk", place.keys["desk"])
+
+
+@pytest.fixture(scope="module")
+def run(place: Place, host: Party) -> str:
+    proof = Key("agent").proof("POST", f"{GATE}/v1/runs", token=(token := place.token()))
+    answer = host.post(
+        "/v1/runs", {"workflow": "desk.notes", "prompt": "", "agent": {"client_id": "notes", "token": token, "proof": proof}}
+    )
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["run"])
+
+
+def decisions_of(answer: httpx.Response) -> list[bool]:
+    """What a successful answer says, if it has the form of the standard."""
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json"), answer.text
+    said = answer.json()
+    items = said.get("evaluations", [said])
+    assert all(type(item["decision"]) is bool and type(item.get("context", {})) is dict for item in items)
+    return [item["decision"] for item in items]
+
+
+def ours(asked: dict[str, Any], run: str, *, allowed: bool) -> dict[str, Any]:
+    """An evaluation with all its further members, about a call of a run here."""
+    properties = {**asked["resource"].get("properties", {}), "arguments": {"text": "hello" if allowed else "x" * 41}}
+    return {
+        **asked,
+        "subject": {**asked["subject"], "id": "notes-service"},
+        "action": {**asked["action"], "name": "tools/call"},
+        "resource": {**asked["resource"], "type": "tool", "id": "notes.write", "properties": properties},
+        "context": {**asked.get("context", {}), "run": run},
+    }
+
+
+def test_the_scenario_was_read() -> None:
+    assert [sum(case.path == path for case in CASES.values()) for path in (ONE, MANY)] == [19, 10]
+    assert sum(case.status == 400 for case in CASES.values()) == 10
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_case_has_the_form_it_must(host: Party, case: Case) -> None:
+    answer, items = host.post(case.path, case.asked), case.asked.get("evaluations") or []
+    if case.status == 200:
+        assert (decisions_of(answer), "evaluations" in answer.json()) == ([False] * max(1, len(items)), bool(items))
+    else:
+        assert error_of(answer) == (case.status, "invalid_request")
+
+
+@pytest.mark.parametrize("case", DECIDED.values(), ids=DECIDED)
+def test_a_case_in_our_words_is_decided_as_it_says(host: Party, run: str, case: Case) -> None:
+    common = {name: value for name, value in case.asked.items() if name not in {"evaluations", "options"}}
+    items = [{**common, **item} for item in case.asked.get("evaluations") or [{}]]
+    told = [ours(item, run, allowed=bool(said)) if "resource" in item else item for item, said in zip(items, case.decisions, strict=True)]
+    changed: dict[str, Any] = {"evaluations": told} if case.asked.get("evaluations") else told[0]
+    body = {**case.asked, **changed}
+    for _ in range(2):
+        assert decisions_of(host.post(case.path, body)) == case.decisions
+
+
+def test_what_is_no_json_is_a_bad_request_and_its_id_comes_back(host: Party, gate: Process) -> None:
+    for path in (ONE, MANY):
+        for content, media in ((b"{}", "text/plain"), (b"{", "application/json"), (b"", "application/json"), (b"[]", "application/json")):
+            headers = {"Authorization": f"Bearer {host.assertion()}", "Content-Type": media, "X-Request-ID": "r-1"}
+            answer = gate.http.post(path, content=content, headers=headers)
+            assert (answer.status_code, answer.headers["X-Request-ID"]) == (400, "r-1"), answer.text
+    assert "X-Request-ID" not in host.post(ONE, {}).headers
+    assert host.post(ONE, {}, **{"X-Request-ID": "r-2"}).headers["X-Request-ID"] == "r-2"
+
+
+def test_a_batch_inherits_ends_and_is_bounded(host: Party, run: str) -> None:
+    asked = {"subject": {"type": "user", "id": "x"}, "action": {"name": "x"}, "resource": {"type": "x", "id": "x"}}
+    yes, no = (ours(asked, run, allowed=allowed) for allowed in (True, False))
+
+    def decided(semantic: str, *items: dict[str, Any], **common: Any) -> list[bool]:
+        return decisions_of(host.post(MANY, {"options": {"evaluations_semantic": semantic}, "evaluations": list(items), **common}))
+
+    assert decided("execute_all", {}, {"resource": no["resource"]}, {"context": {}}, **yes) == [True, False, False]
+    assert decided("deny_on_first_deny", yes, no, yes) == [True, False]
+    assert decided("permit_on_first_permit", no, yes, no) == [False, True]
+    refused: tuple[dict[str, Any], ...] = (
+        {"evaluations": [yes], "options": {"evaluations_semantic": "first"}},
+        {"evaluations": [{}] * 51, **yes},
+        {"evaluations": [yes, "x"]},
+        {"evaluations": {}},
+        {"evaluations": [yes], "subject": "x"},
+        {**yes, "context": {"run": 1}},
+        {**yes, "resource": {"type": "tool", "id": "notes.write", "properties": {"arguments": []}}},
+    )
+    for body in refused:
+        assert error_of(host.post(MANY, body)) == (400, "invalid_request"), body
+
+
+def test_metadata_names_the_endpoints(gate: Process) -> None:
+    answer = gate.http.get("/.well-known/authzen-configuration")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
+    assert answer.json() == {
+        "policy_decision_point": GATE,
+        "access_evaluation_endpoint": GATE + ONE,
+        "access_evaluations_endpoint": GATE + MANY,
+    }
