@@ -17,7 +17,7 @@ from agentgate import Allow, Deny, NotDone, Reason
 from agentgate.errors import ConfigError
 from agentgate.integrations.asgi import RedeemMiddleware, RequestRefusal, ToolServer, body, path, query
 from agentgate.integrations.asgi.middleware import MAX_RESULT
-from agentgate.integrations.asgi.received import MAX_BODY, MAX_HEADERS
+from agentgate.integrations.asgi.received import MAX_BODY, MAX_HEADERS, SECONDS
 from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape
 from tests.authority import Key
 from tests.servers import Server, redis_binary
@@ -323,6 +323,39 @@ async def test_another_method_runs_nothing(world: Shop, method: str) -> None:
 async def test_a_body_where_none_belongs_is_refused(world: Shop) -> None:
     refused(await world.send(await world.token(), content=b"{}"), 400, "invalid_request")
     assert world.orders.seen == []
+
+
+async def raw(port: int, head: str) -> bytes:
+    """What is answered to a head alone: its body is never sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
+    async with asyncio.timeout(SECONDS / 2):
+        answer = await reader.read()  # to its end: the connection is closed
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 200000", "Content-Length: 10485760", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(("method", "url"), [("POST", PAY), ("GET", LOOK)], ids=["with a body", "without one"])
+async def test_the_token_is_judged_before_any_of_a_body_is_read(world: Shop, length: str, method: str, url: str) -> None:
+    await world.looked()
+    token = await refund(world)  # bound to a key
+    good, other, text = token.headers(method, ORIGIN + url), token.headers(method, ORIGIN + "/hours"), token.reveal()
+    shown, forged = good["Authorization"], f"DPoP {text[:-8]}" + ("AAAAAAAA" if text[-8:] != "AAAAAAAA" else "BBBBBBBB")
+    for headers in (
+        {},
+        {**good, "Authorization": "DPoP a.b.c"},
+        {**good, "Authorization": forged},
+        {"Authorization": shown},
+        {"Authorization": shown, "DPoP": other["DPoP"]},
+        {**good, "Authorization": f"Bearer {text}"},
+    ):
+        lines = [f"{method} {url} HTTP/1.1", "Host: x", "Content-Type: application/json", length]
+        answer = await raw(world.port, "\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items())]))
+        too_long = {b"413"} if headers and "10485760" in length else set()
+        assert answer.split()[1] in (too_long or {b"401"}), (headers, answer[:200])
+    assert len(world.orders.seen) == 1
+    assert (await world.send(token, "POST", PAY, json=PAID)).status_code == 200  # none burned it
 
 
 async def test_a_huge_body_is_not_read_whether_it_says_so_or_not(world: Shop) -> None:

@@ -163,7 +163,7 @@ def test_what_a_broker_met_on_its_way_to_a_refusal_is_cut_off() -> None:
 
 
 def test_a_broker_that_hangs_is_refused_in_time_and_what_it_gives_later_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream._Fetch, "seconds", 0.2)
+    monkeypatch.setattr(upstream, "FETCH_SECONDS", 0.2)
     bank = Bank()
 
     class Slow(Bank):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,10 @@ import agentgate
 from agentgate import Agent, Allow, AsyncGate, TokenRefused, Verifier
 from agentgate.errors import ConfigError, Refusal, StoreUnavailable
 from agentgate.redemption.outcome import record_result
-from agentgate.shell.drive import drive
+from agentgate.redemption.trust import KEY_SECONDS, Trust
+from agentgate.shell.drive import adrive, drive
+from agentgate.shell.reader import WAITERS
+from agentgate.token.keys import KeyRing
 from tests.servers import Server, redis_binary
 from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, WORKFLOW, opened, run_of
 
@@ -68,6 +75,43 @@ def test_facts_are_read_before_the_deadline_of_their_record_runs(folder: Path) -
         result.clear()
         drive(steps, gate._store, gate._audit)
         assert gate.resume_run("acme", run.id)._view.state.calls[0].rows == ({"total": "39.99", "currency": "EUR", "customer": "cus_1"},)
+
+
+async def test_a_key_function_that_waits_stops_no_event_loop_and_takes_few_places() -> None:
+    told, ring, asked = threading.Event(), KeyRing.ephemeral(), list[float]()
+
+    def jwks() -> Mapping[str, Any]:
+        asked.append(time.monotonic())
+        told.wait(KEY_SECONDS / 2)
+        return ring.jwks(time.time())
+
+    trust = Trust(jwks, "https://gate.example", ("acme",), "https://orders.example", fetched=True)
+    waiting = [asyncio.create_task(adrive(trust.newest_keys(), None, None)) for _ in range(20)]  # type: ignore[arg-type]  # it asks neither
+    ended = asyncio.as_completed(waiting)
+    for _ in range(20 - WAITERS):
+        with pytest.raises(TokenRefused) as refused:
+            await next(ended)
+        assert refused.value.code is Refusal.NO_KEYS
+    told.set()
+    assert len([await each for each in ended]) == WAITERS
+    assert len(asked) == 1
+
+
+async def test_a_key_function_that_hangs_is_a_refusal_and_is_not_asked_by_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentgate.redemption.trust.KEY_SECONDS", 0.1)
+    told, asked = threading.Event(), list[int]()
+
+    def jwks() -> Mapping[str, Any]:
+        asked.append(1)
+        told.wait(10)
+        return {"keys": []}
+
+    trust = Trust(jwks, "https://gate.example", ("acme",), "https://orders.example", fetched=True)
+    waiting = (adrive(trust.newest_keys(), None, None) for _ in range(WAITERS))  # type: ignore[arg-type]  # as above
+    refused = await asyncio.gather(*waiting, return_exceptions=True)
+    told.set()
+    assert {(type(each), getattr(each, "code", None)) for each in refused} == {(TokenRefused, Refusal.NO_KEYS)}
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ class _Shared:
     """A verifier that shares its gate's store, which the gate closes."""
 
     def __init__(self, verifier: Any) -> None:
-        self.redeem = verifier.redeem
+        self.check, self.redeem = verifier.check, verifier.redeem
 
     async def close(self) -> None:
         """Nothing: the gate closes."""

@@ -5,13 +5,12 @@ a secret key is refused whole. A set is read again after `FRESH` seconds; where 
 then none. An unknown `kid` makes the set be read, but never more often than every `PAUSE` seconds, and after failures less and less often
 (no storm on the issuer, whatever callers send). One caller reads at a time; others go on with the keys they have, and who shows an unknown
 `kid` meanwhile is told to come again: a slow issuer, and tokens that nobody signed, take one place of a gate and not all. Where there are
-no keys yet, `WAITERS` callers wait for the first ones, in threads of their own; whoever comes then is told to come again.
+no keys yet, a few callers wait for the first ones (`agentgate.shell.reader`), in threads of their own; others are told to come again.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -23,13 +22,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from agentgate.errors import CredentialRefused, KeyRefused, KeysUnavailable
 from agentgate.identity.fetch import MAX_BYTES, SECONDS, fetch
+from agentgate.shell.reader import OneReader
 from agentgate.shell.step import Outside
 from agentgate.token.jws import SECRET, PublicKey
 
 ALGORITHMS = frozenset("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA".split())
 FRESH, USABLE, PAUSE, MAX_PAUSE = 300.0, 3600.0, 10.0, 320.0  # seconds
 FILE_FRESH = 1.0  # seconds
-WAITERS = 8  # of the 32 calls that a gate has under way at once (`agentgate.shell.bound.AT_ONCE`)
 MAX_KEYS = 100
 MIN_RSA = 2048  # bits
 _BY_TYPE = {
@@ -131,7 +130,7 @@ class KeySource:
         self._set, self._problem = KeySet({}), "never read"
         self._read_at = self._next = float("-inf")
         self._pause = 0.0
-        self._lock, self._room = threading.Lock(), threading.BoundedSemaphore(WAITERS)
+        self._reader = OneReader()
 
     def _known(self, kid: str) -> bool:
         """Whether there is such a key, or any set where none is named."""
@@ -144,18 +143,7 @@ class KeySource:
 
     def read(self, kid: str = "") -> None:
         """Read the keys again, unless somebody else does or it was tried lately; a failure keeps what there is."""
-        if not self._room.acquire(blocking=False):
-            return
-        try:
-            if not self._lock.acquire(blocking=not self._known("")):
-                return
-            try:
-                if self._due(kid):
-                    self._read()
-            finally:
-                self._lock.release()
-        finally:
-            self._room.release()
+        self._reader.read(self._read, lambda: self._due(kid), wait=not self._known(""))
 
     def _read(self) -> None:
         pause = PAUSE if self._remote else FILE_FRESH
@@ -186,7 +174,7 @@ class KeySource:
         if self._due(kid):
             yield Outside(lambda: self.read(kid), 2 * SECONDS, own_thread=True)
         if self._clock() - self._read_at >= USABLE:
-            problem = "being read" if self._lock.locked() else self._problem
+            problem = "being read" if self._reader.reading else self._problem
             raise KeysUnavailable("keys", f"{self.where}: {problem}", "a key set that can be read")
         return self._set
 
@@ -197,7 +185,7 @@ class KeySource:
             KeysUnavailable: as `held`. CredentialRefused: there is no such key.
         """
         found = (yield from self.held(kid)).keys.get(kid)
-        if found is None and self._lock.locked():
+        if found is None and self._reader.reading:
             raise KeysUnavailable("keys", f"{self.where}: being read again", "another try in a moment")
         if found is None:
             raise CredentialRefused("kid", kid, f"a key that {self.where} publishes")

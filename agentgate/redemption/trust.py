@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from agentgate.audit import remembered
 from agentgate.errors import ConfigError, Refusal, TokenRefused
-from agentgate.redemption.upstream import UpstreamBroker, checked_brokers
+from agentgate.redemption.upstream import UpstreamBroker, Work, checked_brokers
 from agentgate.shell.bound import AT_ONCE, checked_at_once
+from agentgate.shell.reader import OneReader
+from agentgate.shell.step import Outside
 from agentgate.stores.history import History
 from agentgate.token.jws import PublicKeys
 
 Jwks = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 _REFRESH = 5.0  # seconds between looks at a changing key set
+_PAUSE = 1.0  # seconds, after a function that returned none
+KEY_SECONDS = 2.0  # in which a function must return one
 
 
 @dataclass(slots=True)
@@ -26,6 +30,7 @@ class Trust:
         jwks: the gate's key set, or a function that returns the newest one (key rotation).
         history: what this process saw of its tenants' histories.
         brokers: where upstream credentials come from, by the names that workflows use.
+        fetched: the function of `jwks` may wait for somebody: it is asked apart, one caller at a time, and no longer than `KEY_SECONDS`.
     """
 
     jwks: Jwks
@@ -34,12 +39,19 @@ class Trust:
     audience: str
     history: History = field(default_factory=History)
     brokers: Mapping[str, UpstreamBroker] = field(default_factory=dict, repr=False)
+    fetched: bool = False
     _keys: PublicKeys | None = None
     _looked: float = 0.0
+    _asked: float = 0.0
+    _problem: str = "being asked for"
+    _reader: OneReader = field(default_factory=OneReader, repr=False)
+
+    def _due(self) -> bool:
+        return self._keys is None or (callable(self.jwks) and time.monotonic() - self._looked > _REFRESH)
 
     def keys(self) -> PublicKeys:
         """The parsed key set; a function is called again after a few seconds."""
-        if self._keys is None or (callable(self.jwks) and time.monotonic() - self._looked > _REFRESH):
+        if self._keys is None or self._due():
             self._keys = PublicKeys.from_jwks(self.jwks() if callable(self.jwks) else self.jwks)
             self._looked = time.monotonic()
         return self._keys
@@ -50,6 +62,25 @@ class Trust:
             return self.keys()
         except Exception as error:  # noqa: BLE001 - the host's function: whatever it raises, no token is accepted
             raise TokenRefused(Refusal.NO_KEYS, "jwks", type(error).__name__, "the gate's key set") from None
+
+    def newest_keys(self) -> Generator[Outside, Any, PublicKeys]:
+        """`trusted_keys`; a function that may wait is asked apart, so that no event loop stands still.
+
+        Raises:
+            TokenRefused: as `trusted_keys`, or the function did not answer in time, or others wait for it already.
+        """
+        if self.fetched and self._due():
+            yield Outside(lambda: self._reader.read(self._ask, self._worth_asking, wait=True), KEY_SECONDS, own_thread=True)
+            if self._due():
+                raise TokenRefused(Refusal.NO_KEYS, "jwks", self._problem, "the gate's key set")
+        return self.trusted_keys()
+
+    def _worth_asking(self) -> bool:
+        return self._due() and time.monotonic() - self._asked > _PAUSE
+
+    def _ask(self) -> None:
+        self._problem = Work(self.keys, KEY_SECONDS).in_time()
+        self._asked = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +132,7 @@ class VerifierSettings:
         Raises:
             KeyRefused: the key set holds an unusable key. AuditUnavailable: the audit log cannot be read.
         """
-        trust = Trust(self.jwks, self.issuer, tuple(self.tenants), self.audience, History(remembered(self.audit)), self.brokers)
+        history, fetched = History(remembered(self.audit)), callable(self.jwks)
+        trust = Trust(self.jwks, self.issuer, tuple(self.tenants), self.audience, history, self.brokers, fetched)
         trust.keys()
         return trust

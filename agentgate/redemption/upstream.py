@@ -161,7 +161,7 @@ def ended(credential: UpstreamCredential) -> Generator[Step, Any, str]:
     end = credential.close()
     if end is None:
         return ""
-    failed: str = yield Outside(_Work(end).in_time, END_SECONDS)
+    failed: str = yield Outside(Work(end, END_SECONDS).in_time, END_SECONDS)
     return failed
 
 
@@ -179,13 +179,11 @@ def _check(where: str, asked: Asked, got: UpstreamCredential) -> None:
         raise UpstreamRefused(f"{where}.narrower_than", shown, "a strict subset of: " + ", ".join(sorted(asked.bound)))
 
 
-class _Work:
-    """Work in a thread that its caller stops waiting for."""
+class Work:
+    """Work in a thread that its caller stops waiting for, after some seconds."""
 
-    seconds = END_SECONDS
-
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self._work, self._lock, self._late = work, threading.Lock(), False
+    def __init__(self, work: Callable[[], Any], seconds: float) -> None:
+        self._work, self.seconds, self._lock, self._late = work, seconds, threading.Lock(), False
         self.result: Any = None
         self.error = ""
         self.refused: UpstreamRefused | None = None
@@ -218,13 +216,11 @@ class _Work:
                 end()
 
 
-class _Fetch(_Work):
+class _Fetch(Work):
     """A broker's answer, or why there is none."""
 
-    seconds = FETCH_SECONDS
-
     def __init__(self, broker: UpstreamBroker, call: Redemption, where: str) -> None:
-        super().__init__(lambda: broker.fetch(call))
+        super().__init__(lambda: broker.fetch(call), FETCH_SECONDS)
         self._where = where
 
     def in_time(self) -> Any:

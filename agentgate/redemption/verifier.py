@@ -7,6 +7,7 @@ a parse of the bytes whose digest was compared.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Generator, Mapping
@@ -47,6 +48,23 @@ _BROKERS = "a broker of this name in `brokers` of whoever redeems; the token is 
 _WHOLE = "a store that has lost nothing of this tenant (agentgate store reconcile)"
 
 
+def judged(who: Trust, token: str, proof: DPoP | None, now: float) -> Generator[Step, Any, Claims]:
+    """Steps 3 to 10: what can be said of a token without its call. `now`: POSIX seconds.
+
+    Raises (through the driver):
+        TokenRefused: nothing else.
+    """
+    try:
+        keys = yield from who.newest_keys()
+        claims = check_token(token, keys, issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
+        if proof is not None and type(proof) is not DPoP:
+            raise TokenRefused(Refusal.PROOF, "proof", type(proof).__name__, "a DPoP")
+        check_proof(claims, token, proof, now)
+    finally:
+        del token  # a traceback with locals must not show it
+    return claims
+
+
 def redeem(
     who: Trust, token: str, tool: str, args: Args, proof: DPoP | None, *, attempt: str = "", brokers: tuple[str, ...] | None = None
 ) -> Flow:
@@ -57,19 +75,15 @@ def redeem(
     Raises (through the driver):
         TokenRefused: nothing else.
     """
-    now = time.time()
+    steps = judged(who, token, proof, time.time())
+    del token  # a traceback with locals must not show it
     try:
         if type(tool) is not str:
             raise TokenRefused(Refusal.TOOL, "tool", type(tool).__name__, "a tool's name")
-        claims = check_token(token, who.trusted_keys(), issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
-        if proof is not None and type(proof) is not DPoP:
-            raise TokenRefused(Refusal.PROOF, "proof", type(proof).__name__, "a DPoP")
-        check_proof(claims, token, proof, now)
+        claims: Claims = yield from steps
         data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")  # costs most, so only for a good token
     except (CanonicalError, TypeError, ValueError, AttributeError) as error:
         raise TokenRefused(Refusal.ARGUMENTS, "args", type(error).__name__, "arguments with a canonical form") from None
-    finally:
-        del token  # a traceback with locals must not show it
     check_call(claims, tool, data)
     bound = binding(claims.call_digest, claims.aud, claims.cnf_jkt)
     workflow, version, _ = claims.workflow
@@ -258,6 +272,20 @@ def _redeem(
     return (yield from supplied(self._who, done))  # type: ignore[no-any-return]  # a Redemption
 
 
+def _check(self: _VerifierBase[Any], token: str, *, proof: DPoP | None = None) -> Generator[Step, Any, Claims]:
+    """Judge a token without its call, before more of a request is read: `redeem` judges it again. Nothing is burned.
+
+    Args:
+        self: the verifier.
+        token: the credential as received.
+        proof: as for `redeem`.
+
+    Raises:
+        TokenRefused: and nothing else. A token that passes may still be used, revoked or for another call.
+    """
+    return judged(self._who, token, proof, time.time())
+
+
 def _busy(error: Overloaded) -> NoReturn:
     raise TokenRefused(Refusal.OVERLOAD, "load", error.got, error.expected)
 
@@ -277,6 +305,7 @@ class Verifier(_VerifierBase[Store]):
         trust, log = settings.trust(), open_audit(settings.audit, settings.heads)
         return cls(trust, ready_store(settings.store), log, Bound(settings.at_once))
 
+    check = blocking(_check, busy=_busy)
     redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound), busy=_busy)
 
     def close(self) -> None:
@@ -293,9 +322,10 @@ class AsyncVerifier(_VerifierBase[AsyncStore]):
     @taking(VerifierSettings)
     async def open(cls, settings: VerifierSettings) -> AsyncVerifier:
         """See `Verifier.open`."""
-        trust, log = settings.trust(), open_audit(settings.audit, settings.heads)
+        trust, log = await asyncio.to_thread(settings.trust), open_audit(settings.audit, settings.heads)
         return cls(trust, await async_ready_store(settings.store), log, Bound(settings.at_once))
 
+    check = awaited(_check, busy=_busy)
     redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), busy=_busy)
 
     async def close(self) -> None:

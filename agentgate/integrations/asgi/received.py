@@ -84,6 +84,11 @@ class RequestHead:
             raise malformed("authorization", "several", "one credential")
         return SentToken(kind, token.strip(), self.header("dpop"))
 
+    @property
+    def has_body(self) -> bool:
+        """Whether the head says that a body follows."""
+        return self.header("content-length") not in {None, "0"} or self.header("transfer-encoding") is not None
+
     def check_body(self, *, expected: bool, most: int) -> None:
         """What the head says of the body.
 
@@ -104,8 +109,8 @@ class RequestHead:
 
 
 def too_large(most: int) -> RequestRefusal:
-    """413; the connection closes, so that the rest is not read."""
-    return RequestRefusal(413, "invalid_request", "body", "a longer one", f"at most {most} bytes", headers={"Connection": "close"})
+    """413."""
+    return RequestRefusal(413, "invalid_request", "body", "a longer one", f"at most {most} bytes")
 
 
 async def read_body(receive: Receive, most: int) -> bytes:
@@ -127,6 +132,4 @@ async def read_body(receive: Receive, most: int) -> bytes:
                 if not message.get("more_body", False):
                     return bytes(read)
     except TimeoutError:
-        raise RequestRefusal(
-            408, "invalid_request", "body", "a slow one", f"all of it in {SECONDS:.0f} s", headers={"Connection": "close"}
-        ) from None
+        raise RequestRefusal(408, "invalid_request", "body", "a slow one", f"all of it in {SECONDS:.0f} s") from None

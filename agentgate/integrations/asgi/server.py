@@ -1,8 +1,9 @@
 """A tool server: whose tokens count here, and which request is which call.
 
 Rules: the verifier's checks in their order (`agentgate.token.claims`): (1) a credential, (2) one, in its one place, then the token and its
-proof, then the call that the request really is, then the burn, then the tool. The request is read as a call only for a good token. A
-request whose call cannot be told in one way burns nothing. The URL of a proof is this server's own, never what a `Host` header says.
+proof, then the call that the request really is, then the burn, then the tool. A body is read, and the request is read as a call, only for
+a good token. A request whose call cannot be told in one way burns nothing. The URL of a proof is this server's own, never what a `Host`
+header says.
 """
 
 from __future__ import annotations
@@ -68,9 +69,7 @@ class PresentedCall:
             RequestRefusal: nothing was executed.
         """
         server, sent = self._route.server, self._credential
-        proof = None
-        if sent.scheme == "DPoP" and sent.proof is not None:
-            proof = DPoP(sent.proof, method=self._head.method, url=server.origin + self._head.path)
+        proof = server.proof(self._head, sent)
         try:
             return await server.verifier.redeem(sent.token, tool=self._route.tool, args=self._args, proof=proof)
         except TokenRefused as error:
@@ -105,12 +104,12 @@ class ToolRoute:
         return self.shape.template
 
     async def present(self, scope: Scope, receive: Receive) -> PresentedCall:
-        """Steps 1 and 2, and the body under its cap.
+        """Steps 1 and 2; where there is a body, steps 3 to 10, and then the body under its cap.
 
         Raises:
             RequestRefusal.
         """
-        scheme = ""
+        scheme, head = "", None
         try:
             head = RequestHead(scope)
             credential = head.credential()
@@ -119,10 +118,21 @@ class ToolRoute:
             if segments is None or head.method != self.shape.method:
                 raise malformed("path", f"{head.method} {head.path}", f"{self.shape.method} {self.path}", 404)
             head.check_body(expected=self.shape.has_body, most=self.server.max_body)
-            data = await read_body(receive, self.server.max_body)
+            data = await self._body(head, credential, receive)
         except RequestRefusal as refused:
+            if head is None or head.has_body:
+                refused.headers["Connection"] = "close"  # so that the rest is not read
             raise self.refused(refused, scheme) from None
         return PresentedCall(self, head, credential, lambda: self.shape.arguments(segments, head.query, data))
+
+    async def _body(self, head: RequestHead, sent: SentToken, receive: Receive) -> bytes:
+        if not (self.shape.has_body or head.has_body):
+            return await read_body(receive, 0)
+        try:
+            await self.server.verifier.check(sent.token, proof=self.server.proof(head, sent))
+        except TokenRefused as error:
+            raise of_token(error) from None
+        return await read_body(receive, self.server.max_body)
 
     def refused(self, refused: RequestRefusal, scheme: str) -> RequestRefusal:
         """See `ToolServer.refused`."""
@@ -205,6 +215,12 @@ class ToolServer:
         if self._verifier is None:
             raise RequestRefusal(503, "", "verifier", "none", "a server started with ToolServer.lifespan")
         return self._verifier
+
+    def proof(self, head: RequestHead, sent: SentToken) -> DPoP | None:
+        """The proof that came with a token, and the request that it must be for."""
+        if sent.scheme != "DPoP" or sent.proof is None:
+            return None
+        return DPoP(sent.proof, method=head.method, url=self.origin + head.path)
 
     @property
     def metadata_url(self) -> str:
