@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,15 @@ step_up:
 class Place:
     """A gate over a real Redis, with signed workflows; its issuer, clients and people."""
 
-    def __init__(self, folder: Path, served_web: Web, store: StoreServer, *, issuer: str = GATE, notes: str = NOTES) -> None:
+    def __init__(
+        self, folder: Path, served_web: Web, store: StoreServer, *, issuer: str = GATE, notes: str = NOTES, more: Sequence[str] = ()
+    ) -> None:
         self.folder, self.store, self.issuer = folder, store, issuer
         self.workflows = folder / "workflows"
         (self.workflows / "desk").mkdir(parents=True)
         (self.workflows / "desk" / "notes.yaml").write_text(WORKFLOW.replace(NOTES, notes))
+        for number, workflow in enumerate(more):
+            (self.workflows / "desk" / f"more-{number}.yaml").write_text(workflow)
         sign(self.workflows)
         self.root = prepare(self.workflows)
         self.login = Key("login")
@@ -95,7 +99,7 @@ class Notes:
     def __init__(self, place: Place, gate: Process) -> None:
         self.place, self.gate = place, gate
         self.asking, self.client = Asking(gate), Party(gate, "notes", place.keys["notes"])
-        self.server = Server(gate, "server", place.keys["server"])
+        self.server, self.host = Server(gate, "server", place.keys["server"]), Party(gate, "desk", place.keys["desk"])
 
     def form(self, text: str = "hello", **more: Any) -> dict[str, Any]:
         arguments = {"text": text, **more.pop("arguments", {})}
@@ -117,7 +121,7 @@ def error_of(answer: httpx.Response) -> tuple[int, str]:
 
 
 @contextmanager
-def a_place(folder: Path, **more: str) -> Iterator[Place]:
+def a_place(folder: Path, **more: Any) -> Iterator[Place]:
     store = StoreServer(redis_binary(), folder / "redis")
     try:
         with web() as served_web:
