@@ -94,6 +94,48 @@ def test_an_approver_lists_shows_reveals_and_releases_one_call(desk: Desk) -> No
     assert json.loads(desk.command("show", hold, "--json").output)["state"] == "spent"
 
 
+def two_held(desk: Desk) -> tuple[Any, list[str]]:
+    run, first = desk.held()
+    return run, sorted((first, run.authorize("payments.refund", BIG, tool_call_id="more").hold.id))
+
+
+def phrase_of(shown: str) -> str:
+    (line,) = (line for line in shown.splitlines() if line.startswith("To sign, type: "))
+    return line.removeprefix("To sign, type: ")
+
+
+def test_an_approver_is_shown_two_calls_whole_and_answers_them_with_one_signature(desk: Desk) -> None:
+    run, holds = two_held(desk)
+    shown = desk.command("release", *holds, answers=True).output
+    assert all(f"digest    {hold}" in shown for hold in holds)
+    assert "--- 2 of 2" in shown
+    phrase = phrase_of(shown)
+    assert phrase.startswith("release 2 holds ")
+    done = desk.command("release", *(hold[:12] for hold in holds[::-1]), "--reveal", "--accept", phrase, answers=True)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("revealed  payee: cus_1") == 2
+    assert all(f"released: {hold}" in done.output for hold in holds)
+    assert all(isinstance(run.authorize("payments.refund", BIG, tool_call_id=name), Allow) for name in ("pay", "more"))
+    said = [r for r in read_records(desk.folder / "mine") if r["type"] == "hold_answer"]
+    assert [r["together"]["holds"] for r in said] == [2, 2]
+    assert said[0]["together"]["root"] == said[1]["together"]["root"]
+    assert said[0]["together"]["root"].startswith(phrase.rpartition(" ")[2])
+
+
+def test_of_two_calls_the_sentence_names_exactly_these_and_this_answer(desk: Desk) -> None:
+    _, holds = two_held(desk)
+    phrase = phrase_of(desk.command("release", *holds, answers=True).output)
+    other = desk.held()[1]
+    for words in (("refuse", *holds), ("release", holds[0]), ("release", holds[0], holds[0]), ("release", *holds, other), ("release",)):
+        done = desk.command(*words, "--accept", phrase, answers=True)
+        assert done.exit_code != 0, words
+    desk.gate.release(holds[0], tenant="acme", by=BOSS)
+    done = desk.command("release", *holds, "--accept", phrase, answers=True)
+    assert done.exit_code == 1
+    assert f"{holds[0][:12]}: released; answer the others without it" in done.output
+    assert desk.gate.hold(holds[1], tenant="acme").state == "pending"
+
+
 def test_an_approver_refuses(desk: Desk) -> None:
     run, hold = desk.held()
     assert desk.command("refuse", hold, "--accept", f"refuse {hold[:12]}", answers=True).exit_code == 0

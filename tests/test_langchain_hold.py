@@ -20,6 +20,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 
+from agentgate.decision.together import Together
 from agentgate.errors import ConfigError, StepUpRequired
 from agentgate.gate.gate import AsyncGate
 from agentgate.gate.run import Run
@@ -140,8 +141,8 @@ async def test_two_awaited_held_calls_are_both_open_before_the_graph_is_interrup
     built = graph_of(desk.guarded(run), InMemorySaver())
     out = await built.ainvoke(asking(DEAR, NOTE, DEAR), IN_THREAD)
     assert {h.tool_call_id for h in desk.gate.holds("acme")} == {"payments.refund-0", "payments.refund-2"}
-    for hold in desk.gate.holds("acme"):
-        desk.gate.release(hold.id, tenant="acme", by=LEAD)
+    asked = Together.of(desk.gate.holds("acme", run=run.id))
+    desk.gate.answer({hold.id: "release" for hold in asked.holds}, tenant="acme", by=LEAD)
     out = await built.ainvoke(Command(resume="approved"), IN_THREAD)
     assert {m.content for m in tool_messages(out)} > {"re_1", "re_2"}
     assert desk.ran_names().count("notes.add") == 1
@@ -290,6 +291,23 @@ def test_the_lines_of_the_page_hold_release_and_resume(desk: Desk) -> None:
     names: dict[str, Any] = {"agent": agent, "thread": IN_THREAD, "context": LEE, "gate": desk.gate, "lead": LEAD, "Command": Command}
     exec(block, names)  # noqa: S102 - the page is ours
     assert tool_messages(names["out"])[-1].content == "re_1"
+
+
+def test_the_held_calls_of_one_step_are_one_question(desk: Desk) -> None:
+    gated = AgentGateMiddleware(desk.gate, workflow="shop.refund", identify=identify)
+    script = Script(answers=[calls(GET), calls(DEAR, NOTE, DEAR, DEAR), say()])
+    agent: Any = create_agent(script, desk.tools, middleware=[gated], context_schema=User, checkpointer=InMemorySaver())
+    out = agent.invoke({"messages": PROMPT}, IN_THREAD, context=LEE)
+    asked = [interrupt.value for interrupt in out["__interrupt__"]]
+    question = Together.of(desk.gate.holds("acme", run=asked[0]["run"]))
+    assert [hold.id for hold in question.holds] == sorted(each["hold"] for each in asked)
+    assert all(each["text"] in str(question) for each in asked)
+    no = asked[1]["hold"]
+    answers: dict[str, Any] = {each["hold"]: "release" for each in asked} | {no: "refuse"}
+    desk.gate.answer(answers, tenant="acme", by=LEAD)
+    out = agent.invoke(Command(resume={each.id: True for each in out["__interrupt__"]}), IN_THREAD, context=LEE)
+    assert sorted(desk.ran_names()) == ["notes.add", "orders.get", "payments.refund", "payments.refund"]
+    assert [m.content for m in tool_messages(out)].count(DENIED) == 1
 
 
 async def test_a_held_call_appears_in_a_stream(desk: Desk) -> None:

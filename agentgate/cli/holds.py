@@ -27,6 +27,7 @@ from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, s
 from agentgate.cli.signing import Accept, Json, Key, Root, confirm, own_signer
 from agentgate.decision.hold import Hold
 from agentgate.decision.question import as_json, moment, rows_of, text_lines
+from agentgate.decision.together import MOST, Together
 from agentgate.gate import answer as answering
 from agentgate.gate.around import Sources, environment_of
 from agentgate.gate.core import Allowances, Core
@@ -41,6 +42,7 @@ from agentgate.stores import Store, ready_store
 from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.answers import Said, SSHAnswer
+from agentgate.values.refusal import AnswerRefused
 
 _NOBODY = "https://nobody.invalid"  # no gate
 _SHORT = 12  # characters of an id in a list; as many, or more, name a hold
@@ -49,6 +51,11 @@ app = typer.Typer(no_args_is_help=True)
 StoreUrl = Annotated[str, typer.Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")]
 Tenant = Annotated[str, typer.Option("--tenant", help="The tenant.", envvar="AGENTGATE_TENANT")]
 Id = Annotated[str, typer.Argument(metavar="ID", help=f"The hold's id, or its first {_SHORT} characters or more.")]
+Ids = Annotated[
+    list[str],
+    typer.Argument(metavar="ID...", help=f"The hold's id, or its first {_SHORT} characters or more; up to {MOST} of one run, together."),
+]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show the sensitive values first; that is on record, for each hold.")]
 Workflows = Annotated[Path | None, typer.Option(help="The workflow directory: with it the user's words are shown.", file_okay=False)]
 Directory = Annotated[Path, typer.Option("--workflows", help="The workflow directory, with its approvals.", file_okay=False)]
 Audit = Annotated[Path, typer.Option("--audit", help="An audit directory of this machine; answers are on record there before they count.")]
@@ -186,55 +193,77 @@ def _tell(hold: Hold, revealed: dict[str, str] | None = None) -> None:
 
 @app.command(epilog=HELP["holds release"].examples)
 def release(  # noqa: PLR0917 - a command's options, given by name
-    id: Id,  # noqa: A002 - as above
+    ids: Ids,
     store: StoreUrl,
     tenant: Tenant,
     audit: Audit,
     workflows: Directory = Path("workflows"),
     root: Root = None,
     key: Key = None,
-    reveal: Annotated[bool, typer.Option("--reveal", help="Show the sensitive values first; that is on record.")] = False,
+    reveal: Reveal = False,
     accept: Accept = None,
 ) -> None:
-    """Say yes to one held call, signed with your SSH key: it may run once."""
-    _answer(id, "release", (store, tenant, audit, workflows, root), key, reveal=reveal, accept=accept)
+    """Say yes to held calls, signed with your SSH key: each may run once."""
+    _answer(ids, "release", (store, tenant, audit, workflows, root), key, reveal=reveal, accept=accept)
 
 
 @app.command(epilog=HELP["holds refuse"].examples)
 def refuse(  # noqa: PLR0917 - as above
-    id: Id,  # noqa: A002 - as above
+    ids: Ids,
     store: StoreUrl,
     tenant: Tenant,
     audit: Audit,
     workflows: Directory = Path("workflows"),
     root: Root = None,
     key: Key = None,
-    reveal: Annotated[bool, typer.Option("--reveal", help="Show the sensitive values first; that is on record.")] = False,
+    reveal: Reveal = False,
     accept: Accept = None,
 ) -> None:
-    """Say no to one held call, signed with your SSH key; also to a released one that did not run yet."""
-    _answer(id, "refuse", (store, tenant, audit, workflows, root), key, reveal=reveal, accept=accept)
+    """Say no to held calls, signed with your SSH key; also to released ones that did not run yet."""
+    _answer(ids, "refuse", (store, tenant, audit, workflows, root), key, reveal=reveal, accept=accept)
 
 
 def _answer(
-    name: str, said: Said, where: tuple[str, str, Path, Path, str | None], key: Path | None, *, reveal: bool, accept: str | None
+    names: list[str], said: Said, where: tuple[str, str, Path, Path, str | None], key: Path | None, *, reveal: bool, accept: str | None
 ) -> None:
     store, tenant, audit, workflows, root = where
     with _desk(store, audit, workflows, root) as desk:
-        signer, hold = own_signer(key), desk.hold(tenant, name)
-        core = desk.core
+        signer, asked = own_signer(key), Together.of([desk.hold(tenant, name) for name in names])
+        core, holds = desk.core, asked.holds
         assert core is not None  # noqa: S101 - as opened
 
-        def signed(what: Said) -> Any:
-            nonce = desk.run(answering.nonce(tenant, hold.id))
+        def signed(what: Said, hold: Hold) -> Any:
+            nonce = desk.run(answering.nonce(tenant, (hold.id,)))
             given = SSHAnswer(nonce, signer.sign(hold.statement(what, nonce), HOLD_NAMESPACE))
             return desk.run(answering.answer(core, tenant, hold.id, given, what))
 
-        _tell(hold, signed("reveal") if reveal else None)
-        confirm(f"{said} {hold.id[:_SHORT]}", accept, "--accept")
-        answered: Hold = signed(said)
-    left = " (a rule wants more approvers)" if answered.state == "pending" else ""
-    say(f"{answered.state}{left}: {hold.id}")
+        for number, hold in enumerate(holds, 1):
+            if len(holds) > 1:
+                _check_open(hold, said)
+                say(f"--- {number} of {len(holds)}")
+            _tell(hold, signed("reveal", hold) if reveal else None)
+        if len(holds) == 1:
+            confirm(f"{said} {holds[0].id[:_SHORT]}", accept, "--accept")
+            answered: dict[str, Hold | AnswerRefused] = {holds[0].id: signed(said, holds[0])}
+        else:
+            confirm(f"{said} {len(holds)} holds {asked.root(said).hex()[:_SHORT]}", accept, "--accept")
+            ids = [hold.id for hold in holds]
+            nonce = desk.run(answering.nonce(tenant, ids))
+            given = SSHAnswer(nonce, signer.sign(asked.statement(said, nonce), HOLD_NAMESPACE))
+            answered = desk.run(answering.several(core, tenant, dict.fromkeys(ids, said), given))
+    for name, each in answered.items():
+        if isinstance(each, AnswerRefused):
+            note(f"not answered: {name}: {each}")
+        else:
+            say(f"{each.state}{' (a rule wants more approvers)' if each.state == 'pending' else ''}: {name}")
+    if any(isinstance(each, AnswerRefused) for each in answered.values()):
+        raise typer.Exit(1)
+
+
+def _check_open(hold: Hold, said: Said) -> None:
+    """Nobody is shown several calls to be told, after they signed, that one of them was over before."""
+    if hold.state != "pending" and not (hold.state == "released" and said == "refuse"):
+        fail(f"{hold.id[:_SHORT]}: {hold.state}; answer the others without it")
 
 
 @app.command(epilog=HELP["holds watch"].examples)

@@ -62,11 +62,20 @@ def one(tenant: str, hold_id: str) -> Flow:
 def shown(core: Core, tenant: str, hold_id: str) -> Flow:
     """`one`, and in its question the user's words, while the run is there. Raises as `one`."""
     hold = yield from one(tenant, hold_id)
+    return (yield from _with_words(core, tenant, hold.run, (hold,)))[0]
+
+
+def shown_of(core: Core, tenant: str, run: str, state: str | None) -> Flow:
+    """`many` of one run, and in their questions the user's words, while the run is there. Raises as `many`."""
+    return (yield from _with_words(core, tenant, run, (yield from many(tenant, run, state))))
+
+
+def _with_words(core: Core, tenant: str, run: str, holds: tuple[Hold, ...]) -> Flow:
     try:
-        state: RunState = yield from read(core, tenant, hold.run)
+        state: RunState = yield from read(core, tenant, run)
     except RunRefused:
-        return hold
-    return with_words(core, hold, state.turns)
+        return holds
+    return tuple(with_words(core, hold, state.turns) for hold in holds)
 
 
 def many(tenant: str, run: str | None, state: str | None) -> Flow:

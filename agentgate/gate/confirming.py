@@ -1,7 +1,8 @@
 """The run's own user, asked in the host's own process: the setting `confirm`.
 
-Rules: only where the workflow says ``in_process: true``, and only for a call that nobody but the user must judge. The callback gets the
-rendered question and says True, False, or anything else, which is no answer: the call stays held. It runs while the call waits, its time
+Rules: only where the workflow says ``in_process: true``, and only for a call that nobody but the user must judge. The callback
+(`agentgate.gate.callback`) gets the rendered question and says True, False, or anything else, which is no answer: the call stays held. It
+runs while the call waits, its time
 not counted, and takes no place of the gate (`at_once`); whatever it does wrong is no answer. Audit and token say that the answer was given
 in process.
 """
@@ -9,7 +10,6 @@ in process.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 
 from agentgate.decision.answer import Decision, StepUp
@@ -17,13 +17,12 @@ from agentgate.decision.question import Question
 from agentgate.errors import AgentGateError
 from agentgate.gate import flow
 from agentgate.gate.answer import answer
+from agentgate.gate.callback import Callback
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.shell.bound import Bound
 from agentgate.shell.step import Flow, Outside
 from agentgate.values.request import Call
-
-Confirm = Callable[[Question], bool | None]
 
 
 def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | None, bound: Bound) -> Flow:
@@ -32,7 +31,8 @@ def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | No
     user, question = header.user, asked.hold.question
     if core.confirm is None or user is None or question is None or not asked.confirm or not view.workflow.agent.in_process:
         return asked
-    said = yield Outside(partial(_said, core.confirm, question, bound), max(0.0, asked.hold.expires_at - time.time()), own_thread=True)
+    work, seconds = partial(_said, core.confirm, question, header.id, bound), max(0.0, asked.hold.expires_at - time.time())
+    said = yield Outside(work, seconds, own_thread=True)
     if said is None:
         return asked
     try:
@@ -44,10 +44,6 @@ def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | No
     return view.take(call, decision, state)
 
 
-def _said(confirm: Confirm, question: Question, bound: Bound) -> bool | None:
-    try:
-        with bound.aside():
-            said = confirm(question)
-    except Exception:  # noqa: BLE001 - the host's own code: whatever it raises, nobody said yes
-        return None
-    return said if type(said) is bool else None
+def _said(callback: Callback, question: Question, run: str, bound: Bound) -> bool | None:
+    with bound.aside():
+        return callback.ask(question, run)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from agentgate.decision.answer import Deny
 from agentgate.decision.case import Case
 from agentgate.decision.checks import describe
-from agentgate.decision.question import Question
 from agentgate.errors import AuditUnavailable, NameRefused, StoreUnavailable
 from agentgate.explain.evidence import origin_names
 from agentgate.gate.around import Sources
+from agentgate.gate.callback import Callback
 from agentgate.gate.issued import Issued
 from agentgate.gate.proof import Answerers
 from agentgate.gate.state import Readings, missing, run_state
@@ -80,7 +80,7 @@ class Core:
     answerers: Answerers
     budgets: Allowances
     identities: Identities | None = None
-    confirm: Callable[[Question], bool | None] | None = None
+    confirm: Callback | None = None
     teller: Teller = field(default_factory=lambda: Teller(()))
     readings: Readings = field(init=False)
     known_brokers: frozenset[str] = field(init=False)

@@ -18,6 +18,7 @@ from agentgate.audit import AuditLog, open_audit, remembered
 from agentgate.errors import ConfigError
 from agentgate.gate import account_key, door, holding
 from agentgate.gate.around import Sources, data_classes, environment_of
+from agentgate.gate.callback import Callback
 from agentgate.gate.core import Allowances, Core
 from agentgate.gate.core import read as read_run
 from agentgate.gate.door import AgentGiven, UserGiven
@@ -75,7 +76,7 @@ def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing, opening: Open
         answerers,
         budgets,
         identities,
-        s.confirm,
+        Callback(s.confirm) if s.confirm is not None else None,
         Teller(s.tell),
     )
 

@@ -36,7 +36,7 @@ def hold(self: HasCore, hold_id: str, *, tenant: str) -> Generator[Step, Any, Ho
 
 
 def holds(
-    self: HasCore,  # noqa: ARG001 - as below
+    self: HasCore,
     tenant: str,
     *,
     run: str | None = None,
@@ -47,13 +47,15 @@ def holds(
     Args:
         self: the gate.
         tenant: exact tenant.
-        run: only those of this run.
+        run: only those of this run; in their questions stand the user's words, as in `hold`.
         state: only those in this state now; None: in any state, as long as the store keeps them (twice the time to answer).
 
     Raises:
         NameRefused: no tenant or run can have this name. StoreUnavailable.
     """
-    found: tuple[Hold, ...] = yield from answer.many(tenant, run, state)
+    if run is None:
+        return (yield from answer.many(tenant, None, state))  # type: ignore[no-any-return]  # holds, as it says
+    found: tuple[Hold, ...] = yield from answer.shown_of(self._core, tenant, run, state)
     return found
 
 

@@ -13,9 +13,9 @@ from inspect import iscoroutinefunction
 from typing import Any
 from urllib.parse import urlsplit
 
-from agentgate.decision.question import Question
 from agentgate.errors import ConfigError
 from agentgate.gate.around import DataClasses
+from agentgate.gate.callback import Confirm
 from agentgate.gate.telling import Command, Webhook
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive
@@ -89,7 +89,10 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "alg": (lambda value: value in ALGS, " or ".join(ALGS)),
     "brokers": (_are_brokers, "name -> broker (agentgate.credentials), or None where only tool servers have it; or a set of such names"),
     "answer_keys": (_is_answer_keys, "tenant -> a JWK set, or the path of its file"),
-    "confirm": (_is_confirm, "a plain callable: question -> True, False or None (an awaited gate calls it in a thread), or None"),
+    "confirm": (
+        _is_confirm,
+        "a plain callable (called in a thread): question, or *questions -> True, False or None; or None",
+    ),
     "at_once": (lambda value: bool(checked_at_once(value)), ""),
     "tell": (_is_tell, "a tuple of Webhook and Command (agentgate.gate.telling)"),
     "deriver": (callable, "a callable: intents, turns -> answers"),
@@ -118,7 +121,8 @@ class GateSettings(ABC):
         answer_keys: tenant -> the public keys (JWK set, or the path of its file) of what may sign people's answers to holds there, such as
             a front end out of the agent's reach; none: no `JWSAnswer` counts.
         confirm: asks the run's own user in this process, only for a workflow with ``in_process: true``: gets the question, says True or
-            False (`agentgate.integrations.terminal.ask` asks at the terminal); None: the call is held.
+            False (`agentgate.integrations.terminal.ask` asks at the terminal); None: the call is held. One that takes ``*questions`` is
+            asked about up to ten calls of a run at once, and may answer each (`agentgate.gate.callback`).
         denials_per_run: with so many denied calls a run closes.
         open_holds_per_run: how many holds of a run may wait for a person at once.
         runs_per_hour: how many runs of one user a tenant opens in any hour (up to a minute longer); without a user, of one agent.
@@ -140,7 +144,7 @@ class GateSettings(ABC):
     identity: IdentityGiven | None = None
     data_classes: DataClasses | Directory | None = None
     answer_keys: AnswerKeys = field(default_factory=dict)
-    confirm: Callable[[Question], bool | None] | None = None
+    confirm: Confirm | None = None
     tell: tuple[Webhook | Command, ...] = ()
     denials_per_run: int = 20
     open_holds_per_run: int = 5
