@@ -79,12 +79,15 @@ IMPURE_CALLS = {"open", "print", "input", "now", "utcnow", "today", "getenv"}
 # third-party package -> (distribution in pyproject.toml, the modules that may import it; "x.*" is x and all in it)
 THIRD_PARTY = {
     "annotated_types": ("pydantic", "loading.blocks loading.value_types approvals.*"),
+    "anyio": ("mcp", "integrations.mcp.*"),
     "authlib": ("authlib", "credentials.oauth"),
     "boto3": ("boto3", "credentials.sts"),
     "botocore": ("boto3", "credentials.sts"),
     "cryptography": ("cryptography", "token.* approvals.* cli.* identity.* service.connection"),
     "fakeredis": ("fakeredis", "stores.memory"),
     "httpx": ("httpx", "integrations.httpx cli.exchange cli.probe testing.probe"),
+    "fastmcp": ("fastmcp", "integrations.mcp.fastmcp"),
+    "httpx2": ("httpx2", "integrations.mcp.tokens"),
     "hvac": ("hvac", "credentials.vault"),
     "jinja2": ("jinja2", "review.*"),
     "jsonschema_rs": ("jsonschema-rs", "integrations.langchain*"),
@@ -94,6 +97,8 @@ THIRD_PARTY = {
     "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.draft.toolset"),
     "langgraph": ("langgraph", "integrations.langchain*"),
     "prometheus_client": ("prometheus-client", "service.counting"),
+    "mcp": ("mcp", "integrations.mcp.*"),
+    "mcp_types": ("mcp", "integrations.mcp.*"),
     "orjson": ("orjson", "values.canonical token.* audit.segment integrations.* review.* approvals.* service.* testing.probe"),
     "pydantic": (
         "pydantic",
@@ -106,7 +111,7 @@ THIRD_PARTY = {
     "requests": ("hvac", "credentials.vault"),
     "rfc8785": ("rfc8785", "values.canonical"),
     "rich": ("rich", "cli.*"),
-    "starlette": ("starlette", "service.* integrations.fastapi cli.demo_tool"),
+    "starlette": ("starlette", "service.* integrations.fastapi integrations.mcp.* cli.demo_tool"),
     "structlog": (
         "structlog",
         "service.* approvals.opening gate.* redemption.outcome shell.bound shell.log stores cli.* integrations.*",

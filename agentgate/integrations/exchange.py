@@ -87,14 +87,15 @@ class Credentials:
 
 
 class ExchangedToken:
-    """A token for one call; its text is in `reveal` and `headers` alone."""
+    """A token for one call; its text is in `reveal` and `headers` alone. `definition`: the tool's digest that it was decided for."""
 
-    __slots__ = ("_key", "_open", "audience")
+    __slots__ = ("_key", "_open", "audience", "definition")
 
-    def __init__(self, opener: Callable[[], str], key: RunKey, audience: str) -> None:
+    def __init__(self, opener: Callable[[], str], key: RunKey, audience: str, definition: str = "") -> None:
         self._open: Final = opener  # in a closure, as in `CallToken`
         self._key: Final = key
         self.audience: Final = audience
+        self.definition: Final = definition
 
     def reveal(self) -> str:
         """The JWT. Do not log, store or trace it."""
@@ -200,7 +201,8 @@ class TokenEndpoint:
         places = detail.get("locations")
         if detail.get("identifier") != asked.tool or type(places) is not list or len(places) != 1 or type(places[0]) is not str:
             raise ExchangeRefused(0, "invalid_answer", "a token for another call")
-        return ExchangedToken(lambda: text, self._key, places[0])
+        definition = detail.get("tool_digest")
+        return ExchangedToken(lambda: text, self._key, places[0], definition if type(definition) is str else "")
 
 
 def check_secure(setting: str, url: str) -> SplitResult:

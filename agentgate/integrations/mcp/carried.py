@@ -1,0 +1,89 @@
+"""Where a call's token travels in MCP: in the request's ``_meta``, over stdio and HTTP alike; or in the HTTP headers.
+
+Rules: never in the arguments, which models, logs and traces see. What stands in ``_meta`` is what would stand in the headers. Where
+``_meta`` has a token, the ``Authorization`` header is the connection's own credential and no call's. Whoever takes the token takes it out:
+neither the tool nor a server behind it is given it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from starlette.requests import Request
+
+from agentgate.integrations.asgi.received import RequestHead, SentToken
+from agentgate.integrations.asgi.refused import RequestRefusal
+
+AUTHORIZATION: Final = "dev.agentgate/authorization"
+PROOF: Final = "dev.agentgate/dpop"
+_HEADERS: Final = (b"authorization", b"dpop")
+
+
+@dataclass(frozen=True, slots=True)
+class TakenToken:
+    """What a request brought: its token, or why it brought none. `url`: of the HTTP request the token came with; empty: of ``_meta``."""
+
+    token: SentToken | None
+    refused: RequestRefusal | None = field(default=None, repr=False)
+    path: str = ""
+
+
+NOTHING: Final = TakenToken(None)
+TAKEN: ContextVar[TakenToken] = ContextVar("agentgate_mcp_taken", default=NOTHING)
+
+
+def as_meta(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a token, as members of ``_meta``."""
+    return {name: headers[header] for name, header in ((AUTHORIZATION, "Authorization"), (PROOF, "DPoP")) if header in headers}
+
+
+def without(meta: Any) -> Any:
+    """``_meta`` without a token."""
+    return {name: value for name, value in meta.items() if name not in {AUTHORIZATION, PROOF}} if isinstance(meta, Mapping) else meta
+
+
+def from_meta(meta: Any) -> TakenToken | None:
+    """The token in ``_meta``; None: there is none."""
+    if not isinstance(meta, Mapping) or AUTHORIZATION not in meta:
+        return None
+    credential, proof = meta[AUTHORIZATION], meta.get(PROOF)
+    scheme, _, token = credential.partition(" ") if type(credential) is str else ("", "", "")
+    kind = {"bearer": "Bearer", "dpop": "DPoP"}.get(scheme.lower())
+    if kind is None or not token or (proof is not None and type(proof) is not str):
+        expected = f"'DPoP TOKEN' or 'Bearer TOKEN', and text in {PROOF}"
+        return TakenToken(None, RequestRefusal(400, "invalid_request", AUTHORIZATION, "another form", expected))
+    return TakenToken(SentToken(kind, token, proof))
+
+
+def from_request(request: Any) -> tuple[TakenToken, Any]:
+    """The token in the headers of an HTTP request, and the request without it."""
+    if not isinstance(request, Request):
+        return NOTHING, request
+    try:
+        head = RequestHead(request.scope)
+        taken = TakenToken(head.credential(), path=head.path)
+    except RequestRefusal as refused:
+        return TakenToken(None, refused), request
+    kept = [(name, value) for name, value in request.scope["headers"] if name.lower() not in _HEADERS]
+    return taken, Request({**request.scope, "headers": kept}, request.receive)
+
+
+async def take_token(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """A middleware of the official SDK, the outermost: what follows, telemetry too, is given the request without its token."""
+    if ctx.method != "tools/call":
+        return await call_next(ctx)
+    params = dict(ctx.params or {})
+    taken, request = from_meta(params.get("_meta")), ctx.request
+    if taken is None:
+        taken, request = from_request(ctx.request)
+    if "_meta" in params:
+        params["_meta"] = without(params["_meta"])
+    reset = TAKEN.set(taken)
+    try:
+        return await call_next(replace(ctx, params=params, meta=without(ctx.meta), request=request))
+    finally:
+        TAKEN.reset(reset)

@@ -1,0 +1,117 @@
+"""An MCP client whose every `tools/call` carries a token of its own: `GatedClient`, around `mcp.Client` or `fastmcp.Client`.
+
+Rules: the gate decides before the server is asked; a refusal is a result with ``isError``. The token is in ``_meta`` of that one request
+and nowhere else: not in the arguments, no result, no log. What is sent are the arguments that were decided on. The tool's definition is
+read from the server before each call; a description that changed since it was reviewed is refused, and not shown to the model. What a
+server returns is no fact: facts are what the server that redeemed the call puts on record.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from mcp_types import CallToolResult, Tool
+from pydantic_core import to_json
+
+from agentgate.errors import CanonicalError, ConfigError
+from agentgate.gate.run import AsyncRun, Run
+from agentgate.integrations.exchange import check_secure
+from agentgate.integrations.mcp.carried import as_meta
+from agentgate.integrations.mcp.denial import denied
+from agentgate.integrations.mcp.protected import definition_of
+from agentgate.integrations.mcp.tokens import CallTokens, NoToken, tokens_of
+from agentgate.values.canonical import parse
+from agentgate.values.refusal import Code
+from agentgate.values.request import CanonicalArguments
+
+_log = structlog.get_logger("agentgate.integrations.mcp")
+_MAX_PAGES = 100
+
+
+class GatedClient:
+    """``GatedClient(client, run, audience="https://orders.acme.example/mcp")``, inside ``async with client``."""
+
+    def __init__(self, client: Any, tokens: Run | AsyncRun | CallTokens, *, audience: str, wait: float = 0.0) -> None:
+        """Around a connected client.
+
+        Args:
+            client: an `mcp.Client` or a `fastmcp.Client`.
+            tokens: a run, or `ExchangeTokens` for a served gate.
+            audience: the resource URL of the server at the other end, by your own configuration; no other server's token goes there.
+            wait: seconds to wait for a person who must release a call; 0: the hold is the result.
+
+        Raises:
+            ConfigError: a setting that is none of these.
+        """
+        if not callable(getattr(client, "call_tool", None)) or not callable(getattr(client, "list_tools", None)):
+            raise ConfigError("client", type(client).__name__, "an mcp.Client or a fastmcp.Client")
+        if type(wait) not in {int, float} or not 0 <= wait < float("inf"):
+            raise ConfigError("wait", wait, "seconds, 0 or more")
+        check_secure("audience", audience)
+        self._client, self._tokens, self._audience, self._wait = client, tokens_of(tokens), audience, wait
+
+    async def list_tools(self) -> list[Tool]:
+        """The tools that the model may be shown: those of the workflow, with the definitions that were reviewed."""
+        listed = await self._listed()
+        offered = []
+        for tool in listed:
+            definition = _digest(tool, listed)
+            if definition and self._tokens.offers(tool.name, definition, self._audience):
+                offered.append(tool)
+            else:
+                _log.warning("tool_not_offered", tool=tool.name, definition=definition or "none: listed twice, or not canonical")
+        return offered
+
+    async def call_tool(self, name: str, arguments: dict[str, Any] | None = None, *, tool_call_id: str | None = None) -> CallToolResult:
+        """Ask for a token, and call the tool with it.
+
+        Args:
+            name: the tool.
+            arguments: as the model proposes them.
+            tool_call_id: the runtime's id, so that a retry is the same call.
+
+        Returns:
+            The server's result; or a refusal's, with ``isError``: nothing was sent, unless its code is ``outcome_unknown``.
+
+        Raises:
+            What the client raises: a connection that is lost, an error of the protocol. The call may have run.
+        """
+        try:
+            args = CanonicalArguments(dict(arguments or {}))
+        except (CanonicalError, TypeError, ValueError) as error:
+            _log.warning("call_refused", tool=name, code=str(Code.INVALID_ARGUMENTS), reasons=[f"args: {type(error).__name__}"])
+            return denied(Code.INVALID_ARGUMENTS)
+        listed = await self._listed()
+        definition = next((_digest(tool, listed) for tool in listed if tool.name == name), "")
+        answer = await self._tokens.ask(
+            name, args, tool_call_id=tool_call_id, definition=definition, audience=self._audience, wait=self._wait
+        )
+        if isinstance(answer, NoToken):
+            return denied(answer.code, answer.hold)
+        send = getattr(self._client, "call_tool_mcp", self._client.call_tool)  # FastMCP's `call_tool` raises instead
+        result: CallToolResult = await send(name, parse(args.data), meta=as_meta(answer.headers()))
+        if answer.secret.rpartition(".")[2].encode() in to_json(result, serialize_unknown=True):
+            _log.error("result_withheld", tool=name, why="the server's result holds the call's token")
+            return denied(Code.OUTCOME_UNKNOWN)
+        return result
+
+    async def _listed(self) -> list[Tool]:
+        """What the server lists now."""
+        page_of = getattr(self._client, "list_tools_mcp", self._client.list_tools)
+        found, cursor = list[Tool](), None
+        for _ in range(_MAX_PAGES):
+            page = await page_of(cursor=cursor, cache_mode="refresh")
+            found += page.tools
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+        raise ConfigError("client", "a listing without end", f"at most {_MAX_PAGES} pages of tools")
+
+
+def _digest(tool: Tool, listed: list[Tool]) -> str:
+    """The digest of a tool's definition; empty: two tools have the name, or it has none."""
+    try:
+        return definition_of(tool) if [each.name for each in listed].count(tool.name) == 1 else ""
+    except CanonicalError:
+        return ""

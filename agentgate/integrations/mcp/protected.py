@@ -1,0 +1,224 @@
+"""The tools of an MCP server, each behind a call token: verified against the call really received, burned, and reported.
+
+Rules: the order is the verifier's (`agentgate.redemption.verifier`): token, proof, tool and arguments, burn; then the definition that the
+call was decided for must be the tool's own, else nothing runs. A tool runs from the arguments that were decided on. Every tool of the
+server is named when it is made; another one does not start it, and one that is added later is refused. Only ``structuredContent`` has
+facts, never text. An ``isError`` result of an act leaves its outcome unknown, unless the tool raised `NotDone`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import structlog
+from anyio import CancelScope
+from mcp_types import Tool
+from pydantic_core import to_jsonable_python
+
+from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotDone, NotRecorded, ResultWithheld, TokenRefused
+from agentgate.integrations.asgi.refused import RequestRefusal, of_token
+from agentgate.integrations.asgi.server import ToolServer
+from agentgate.integrations.mcp.carried import NOTHING, TAKEN, TakenToken
+from agentgate.redemption.credential import raise_instead
+from agentgate.redemption.verifier import AsyncRedeemedCall
+from agentgate.token.dpop import DPoP
+from agentgate.values.canonical import definition_digest
+from agentgate.values.refusal import Code
+from agentgate.values.visible import visible
+
+_log = structlog.get_logger("agentgate.integrations.mcp")
+_CALL: ContextVar[AsyncRedeemedCall | None] = ContextVar("agentgate_mcp_call", default=None)
+Result = TypeVar("Result")
+Kind = TypeVar("Kind", bound=BaseException)
+
+
+class _NoSuccess(Exception):
+    """The tool answered, and not with success."""
+
+
+def definition_of(tool: Tool) -> str:
+    """The ``sha256:...`` digest that a workflow pins as `definition`, of a tool as its server lists it.
+
+    Raises:
+        CanonicalError: the schema has no canonical form.
+    """
+    return definition_digest(tool.name, tool.description or "", tool.input_schema)
+
+
+def redeemed_call() -> AsyncRedeemedCall:
+    """The call being executed, inside a tool: its proven `args` and `claims`, `txn`, and the upstream `credential`.
+
+    Raises:
+        LookupError: not inside a protected tool.
+    """
+    call = _CALL.get()
+    if call is None:
+        raise LookupError("no redeemed call here: only a protected tool has one, while it runs")
+    return call
+
+
+def check_error(error: BaseException) -> None:
+    """Look for the upstream credential in what a tool raised, before a framework logs or traces it.
+
+    Raises:
+        ResultWithheld, NotDone: it is in there; this stands for it.
+    """
+    if (call := _CALL.get()) is not None:
+        raise_instead(call.showable(error), error)
+
+
+class ProtectedTools:
+    """Which tools an MCP server has, and whose tokens count there."""
+
+    def __init__(self, server: ToolServer, names: Collection[str]) -> None:
+        """The tools of one MCP server.
+
+        Args:
+            server: opens the verifier; its `audience` is the MCP endpoint's URL, over stdio a URL that stands for the server.
+            names: every tool of the server, by the name it has in a workflow.
+
+        Raises:
+            ConfigError: no names.
+        """
+        if isinstance(names, str) or not names or not all(type(name) is str and name for name in names):
+            raise ConfigError("tools", names, "the names of all tools of the server, as workflows have them")
+        self.server, self.names = server, frozenset(names)
+
+    def check_listed(self, tools: Iterable[Tool]) -> None:
+        """Check what the server lists at its start.
+
+        Raises:
+            ConfigError: a tool that was not named, one that is missing, or a name that two have.
+        """
+        listed = [tool.name for tool in tools]
+        for what, wrong in (
+            ("not protected", set(listed) - self.names),
+            ("not on the server", self.names - set(listed)),
+            ("there twice", {name for name in listed if listed.count(name) > 1}),
+        ):
+            if wrong:
+                expected = f"exactly {', '.join(sorted(self.names))}: a tool needs its rule in a workflow, and its name in ProtectedTools"
+                raise ConfigError("tools", f"{what}: {', '.join(sorted(wrong))}", expected)
+
+    def check_name(self, name: str) -> None:
+        """Raises ConfigError: this tool was not named."""
+        if name not in self.names:
+            raise ConfigError("tools", f"not protected: {name}", f"one of {', '.join(sorted(self.names))}: name it in ProtectedTools")
+
+    async def run(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        body: Callable[[dict[str, Any]], Awaitable[Result]],
+        listed: Callable[[], Awaitable[Iterable[Tool]]],
+        taken: TakenToken | None = None,
+    ) -> Result:
+        """Redeem the token of a call, run the tool from the decided arguments, record facts and outcome.
+
+        Args:
+            name: the tool that was really called.
+            arguments: as really received.
+            body: runs it.
+            listed: what the server lists now.
+            taken: the request's token; None: what `take_token` took.
+
+        Raises:
+            CallDenied: nothing ran, or its result is withheld. What the tool raises is raised as it is.
+        """
+        call = await self._redeemed(name, arguments, TAKEN.get() if taken is None else taken)
+        try:
+            await self._check_definition(call, name, listed)
+            with _running(call):
+                result = await body(call.args)
+            ended, structured = _read(result)
+            if call.has_credential:
+                call.check_result(to_jsonable_python(result))
+            with CancelScope(shield=True):  # whoever asked may have gone
+                if ended:
+                    await call.record_result(structured)
+                with suppress(NotRecorded):  # it is logged; the tool ran, and its result is true
+                    await (call.__aexit__(None, None, None) if ended else call.__aexit__(_NoSuccess, _NoSuccess("an error result"), None))
+        except BaseException as error:
+            with CancelScope(shield=True):
+                await self._left(call, name, error)
+            raise
+        return result
+
+    async def _redeemed(self, name: str, arguments: dict[str, Any], taken: TakenToken) -> AsyncRedeemedCall:
+        refused, sent, proof = taken.refused, taken.token, None
+        if name not in self.names:
+            refused = RequestRefusal(403, "insufficient_scope", "tool", visible(name)[:120], "a tool named in ProtectedTools")
+        elif sent is None and refused is None:
+            refused = RequestRefusal(401, "", "_meta", "no call token", "one in _meta, or in the Authorization header")
+        if refused is None and sent is not None:
+            if sent.scheme == "DPoP" and sent.proof is not None:
+                url = self.server.origin + taken.path if taken.path else self.server.audience
+                proof = DPoP(sent.proof, method="POST", url=url)
+            try:
+                return await self.server.verifier.redeem(sent.token, tool=name, args=arguments, proof=proof)
+            except TokenRefused as error:
+                refused = of_token(error)
+            except RequestRefusal as error:  # the server has not started
+                refused = error
+        assert refused is not None  # noqa: S101 - one of the branches above
+        self.server.refused(refused, tool=name if name in self.names else "")
+        raise CallDenied(Code.UNAVAILABLE if refused.status == 503 else Code.NOT_PERMITTED)
+
+    async def _check_definition(self, call: AsyncRedeemedCall, name: str, listed: Callable[[], Awaitable[Iterable[Tool]]]) -> None:
+        """What the call was decided for is what stands here now (an exchanged tool, an old server behind a new gate)."""
+        tools = [tool for tool in await listed() if tool.name == name]
+        try:
+            got = definition_of(tools[0]) if len(tools) == 1 else f"{len(tools)} tools"
+        except CanonicalError as error:
+            got = str(error)
+        if got != call.claims.tool_digest:
+            _log.error("tool_definition_changed", tool=name, got=got, expected=call.claims.tool_digest or "a definition in the workflow")
+            raise _OtherDefinition(name)
+
+    async def _left(self, call: AsyncRedeemedCall, name: str, error: BaseException) -> None:
+        """Record how a call ended that raised. Raises CallDenied where what was raised is not to be shown."""
+        shown, cause = call.showable(error) or error, _cause(error, NotDone)
+        withheld = _cause(error, ResultWithheld) or (None if shown is error else shown)
+        outcome = cause or shown if withheld is None else NotDone("its text held the upstream credential") if cause else withheld
+        with suppress(NotRecorded):  # it is logged
+            await call.__aexit__(type(outcome), outcome, None)
+        if withheld is not None:
+            _log.error("result_withheld", tool=name, txn=call.txn, why=str(outcome))
+            returned = getattr(withheld, "what", "") == "result"
+            raise CallDenied(Code.FAILED if cause else Code.ALREADY_DONE if returned else Code.OUTCOME_UNKNOWN) from None
+        if isinstance(error, _OtherDefinition):
+            raise CallDenied(Code.NOT_PERMITTED) from None
+
+
+class _OtherDefinition(NotDone):
+    """Nothing ran."""
+
+
+@contextmanager
+def _running(call: AsyncRedeemedCall) -> Iterator[None]:
+    reset, taken = _CALL.set(call), TAKEN.set(NOTHING)
+    try:
+        yield
+    finally:
+        _CALL.reset(reset)
+        TAKEN.reset(taken)
+
+
+def _read(result: Any) -> tuple[bool, Any]:
+    """Whether a result says that the tool did what it was asked; its facts. An interim result (a task, a question) does not."""
+    said = getattr(result, "is_error", True)
+    whole = said is False and type(getattr(result, "content", None)) is list and getattr(result, "input_required", None) is None
+    return whole, getattr(result, "structured_content", None) if whole else None
+
+
+def _cause(error: BaseException, kind: type[Kind]) -> Kind | None:
+    """What the tool raised, where a framework wraps it."""
+    cause: BaseException | None = error
+    for _ in range(8):
+        if isinstance(cause, kind):
+            return cause
+        cause = None if cause is None else cause.__cause__
+    return None

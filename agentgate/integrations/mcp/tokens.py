@@ -1,0 +1,184 @@
+"""Where a client's interceptor gets a token for one call: from a run of this process, or from a served gate.
+
+Rules: what is decided on is the arguments' canonical form and the tool's definition as its server lists it now. A token for another server
+than the one at the other end of the connection is not handed out. A call that a person must release is held, or waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Protocol, assert_never
+
+import httpx2
+import structlog
+
+from agentgate.decision.answer import Allow, Decision, Deny, StepUp
+from agentgate.errors import ConfigError
+from agentgate.gate.run import AsyncRun, Run
+from agentgate.integrations.exchange import AskedFor, Credentials, ExchangeRefused, TokenEndpoint
+from agentgate.integrations.mcp.denial import HeldCall
+from agentgate.shell.twins import in_a_thread
+from agentgate.token.signing import RunKey
+from agentgate.values.canonical import parse
+from agentgate.values.refusal import Code
+from agentgate.values.request import CanonicalArguments
+
+_log = structlog.get_logger("agentgate.integrations.mcp")
+_PAUSE = 2.0  # seconds between two questions to a served gate about a held call
+_SECONDS = 30.0  # of one exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A token for one call. `headers`: of one request to the server, with a fresh proof; `secret`: what no result may hold."""
+
+    headers: Callable[[], dict[str, str]] = field(repr=False)
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NoToken:
+    """No token: the closed code; the hold, if a person must release the call."""
+
+    code: Code
+    hold: HeldCall | None = None
+
+
+class CallTokens(Protocol):
+    """Whoever gives tokens for calls of one server."""
+
+    def offers(self, tool: str, definition: str, audience: str) -> bool:
+        """Whether the model may see a tool that is listed like this."""
+
+    async def ask(
+        self, tool: str, args: CanonicalArguments, *, tool_call_id: str | None, definition: str, audience: str, wait: float
+    ) -> Granted | NoToken:
+        """A token for exactly this call; `wait`: seconds to wait for a person."""
+
+
+class RunTokens:
+    """Tokens of a run that this process opened."""
+
+    def __init__(self, run: Run | AsyncRun) -> None:
+        self._run = run
+
+    def offers(self, tool: str, definition: str, audience: str) -> bool:
+        """Only a tool of the run's workflow, of this server, with the definition that was reviewed."""
+        rule = self._run.workflow.tools.get(tool)
+        return rule is not None and rule.redeem == "server" and rule.audience == audience and rule.definition in {"", definition}
+
+    async def ask(
+        self, tool: str, args: CanonicalArguments, *, tool_call_id: str | None, definition: str, audience: str, wait: float
+    ) -> Granted | NoToken:
+        """See `CallTokens`."""
+        run = self._run
+        rule = run.workflow.tools.get(tool)
+        if rule is not None and (rule.redeem != "server" or rule.audience != audience):
+            got, expected = f"redeem: {rule.redeem}, audience {rule.audience}", f"redeem: server, audience {audience}"
+            _log.warning("call_refused", tool=tool, code=str(Code.NOT_PERMITTED), reasons=[f"tools.{tool}: got {got}, expected {expected}"])
+            return NoToken(Code.NOT_PERMITTED)
+        named = run.call_id(tool, args) if tool_call_id is None else tool_call_id
+        for last in (wait <= 0, True):
+            decision: Decision = await _on(run.authorize, tool, args, tool_call_id=named, definition=definition)
+            if not isinstance(decision, StepUp) or last:
+                break
+            await _on(run.wait, decision.hold, timeout=wait)
+        match decision:
+            case Allow(token=token):
+                return Granted(lambda: token.headers("POST", audience), token.reveal())
+            case StepUp(hold=hold):
+                _log.info("call_held", tool=tool, tool_call_id=named, run=run.id, hold=hold.id, rules=list(hold.rules))
+                whom = "" if hold.question is None else hold.question.whom
+                return NoToken(Code.NEEDS_APPROVAL, HeldCall(hold.id, whom, hold.expires_at))
+            case Deny(code=code):
+                return NoToken(code)
+            case _:
+                assert_never(decision)
+
+
+class ExchangeTokens:
+    """Tokens of a served gate, by token exchange (RFC 8693)."""
+
+    def __init__(
+        self,
+        gate: str,
+        who: Credentials,
+        *,
+        workflow: str,
+        run: str | None = None,
+        tenant: str | None = None,
+        key: RunKey | None = None,
+        address: str | None = None,
+    ) -> None:
+        """A gate by its issuer URL; the parameters are those of `TokenEndpoint` and `AskedFor`.
+
+        Raises:
+            ConfigError: a URL that is neither https nor loopback.
+        """
+        self._endpoint = TokenEndpoint(gate, key or RunKey.generate(), address=address)
+        self._who, self._workflow, self._named = who, workflow, {"run": run, "tenant": tenant}
+
+    def offers(self, tool: str, definition: str, audience: str) -> bool:  # noqa: ARG002 - the gate says it with each token
+        """Not known before a token is asked for; the definition is compared then."""
+        return True
+
+    async def ask(
+        self, tool: str, args: CanonicalArguments, *, tool_call_id: str | None, definition: str, audience: str, wait: float
+    ) -> Granted | NoToken:
+        """See `CallTokens`. A gate says over HTTP neither a hold's id nor who may answer."""
+        asked = AskedFor(tool, self._workflow, parse(args.data), tool_call_id=tool_call_id, resource=audience, **self._named)
+        end = monotonic() + wait
+        while True:
+            answer = await self._exchanged(asked, definition)
+            if not isinstance(answer, NoToken) or answer.code is not Code.NEEDS_APPROVAL or monotonic() >= end:
+                return answer
+            await asyncio.sleep(min(_PAUSE, max(0.0, end - monotonic())))
+
+    async def _exchanged(self, asked: AskedFor, definition: str) -> Granted | NoToken:
+        try:
+            form = self._endpoint.form(asked, self._who)
+            async with httpx2.AsyncClient(timeout=_SECONDS, trust_env=False, follow_redirects=False) as http:
+                for _ in range(2):
+                    answer = await http.post(self._endpoint.url, data=form, headers=self._endpoint.proof())
+                    if not self._endpoint.wants_nonce(answer.status_code, answer.headers, answer.content):
+                        break
+            token = self._endpoint.token(answer.status_code, answer.content, asked)
+        except httpx2.HTTPError as error:
+            return _refused(asked, Code.UNAVAILABLE, type(error).__name__)
+        except ExchangeRefused as error:
+            known = {str(code): code for code in Code}
+            busy = error.status in {429, 503}
+            return _refused(asked, Code.UNAVAILABLE if busy else known.get(error.description, Code.NOT_PERMITTED), str(error))
+        if token.audience != asked.resource:
+            return _refused(asked, Code.NOT_PERMITTED, f"a token for {token.audience}")
+        if token.definition != definition:
+            return _refused(asked, Code.NOT_PERMITTED, f"the server lists the tool as {definition}, the gate knows {token.definition}")
+        audience = token.audience
+        return Granted(lambda: token.headers("POST", audience), token.reveal())
+
+
+def _refused(asked: AskedFor, code: Code, why: str) -> NoToken:
+    _log.warning("call_refused", tool=asked.tool, tool_call_id=asked.tool_call_id, run=asked.run, code=str(code), reasons=[why])
+    return NoToken(code)
+
+
+async def _on(method: Any, *args: Any, **kwargs: Any) -> Any:
+    """A method of a run, blocking or awaited."""
+    return await (method(*args, **kwargs) if inspect.iscoroutinefunction(method) else in_a_thread(method, *args, **kwargs))
+
+
+def tokens_of(source: Run | AsyncRun | CallTokens) -> CallTokens:
+    """Tokens of a run, or what gives tokens already.
+
+    Raises:
+        ConfigError: neither.
+    """
+    if isinstance(source, Run | AsyncRun):
+        return RunTokens(source)
+    if not callable(getattr(source, "ask", None)):
+        raise ConfigError("tokens", type(source).__name__, "a run, or ExchangeTokens")
+    return source
