@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from agentgate.audit import read_records
+from agentgate.errors import Overloaded
+from agentgate.service.line import AT_ONCE, WaitingLine
 from agentgate.token.keys import KeyRing
 from tests.served import Asking, Process, served
 from tests.served_notes import Notes, Place, a_place, error_of
@@ -79,6 +83,36 @@ def test_workers_answer_as_one_reload_and_are_replaced(place: Place, tmp_path: P
         assert gate.stdout.read_bytes() == b""
     minted = [record["writer"] for record in read_records(audit) if record.get("decision") == "allow"]
     assert (len(minted), len(set(minted)) >= 2) == (26, True)
+
+
+def test_more_requests_than_a_gate_does_at_once_stand_in_line(place: Place, tmp_path: Path) -> None:
+    with served(place.folder, {**place.settings, "audit": str(tmp_path / "audit")}) as gate:
+        slow = [socket.create_connection(("127.0.0.1", gate.port)) for _ in range(AT_ONCE)]  # who never sends a body takes no place
+        head = "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\n"
+        for line in slow:
+            line.sendall(head.encode())
+        forms = [Notes(place, gate).form(f"{number}") for number in range(3 * AT_ONCE)]
+        with ThreadPoolExecutor(len(forms)) as pool:
+            answers = list(pool.map(lambda form: Asking(gate).ask(form, prove=False).status_code, forms))
+        for line in slow:
+            line.close()
+        assert 200 in answers
+        assert "overload" not in gate.stderr.read_text()  # a busy machine may be late with some; none is refused for the others' sake
+
+
+async def test_who_stands_in_line_for_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentgate.service.line.PATIENCE", 0.05)
+    queue = WaitingLine()
+    async with AsyncExitStack() as held:
+        turns = [await held.enter_async_context(queue.stand()) for _ in range(AT_ONCE)]
+        for turn in turns:
+            await turn()
+            await turn()  # a request has one turn
+        async with queue.stand() as late:
+            with pytest.raises(Overloaded):
+                await late()
+    async with queue.stand() as next_turn:
+        await next_turn()
 
 
 def test_a_gate_that_does_not_open_ends_all_its_workers(place: Place, tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ def _around(endpoint: Endpoint, *, oauth: bool) -> Callable[[Request], Awaitable
             _check_head(request)
             if request.method != "GET":  # nobody authenticates there: health checks and key sets stay, whoever shares the address
                 service.check_failures(request)
-            response = await endpoint(request, service)
+            async with service.line.stand() as request.state.turn:
+                response = await endpoint(request, service)
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a refusal, and is logged by its type

@@ -38,6 +38,7 @@ async def _body(request: Request, kind: str, most: int) -> bytes:
                     raise RequestRefused(413, "invalid_request", f"body: expected at most {most} bytes", headers={"Connection": "close"})
     except TimeoutError:
         raise RequestRefused(408, "invalid_request", "body: too slow", headers={"Connection": "close"}) from None
+    await request.state.turn()
     return bytes(read)
 
 

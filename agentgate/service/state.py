@@ -13,6 +13,7 @@ from agentgate.service.clients import Caller, Clients
 from agentgate.service.connection import connection_of
 from agentgate.service.counting import Counts
 from agentgate.service.limits import POLL_SECONDS, Rates
+from agentgate.service.line import WaitingLine
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
 
@@ -27,6 +28,7 @@ class Service:
     rates: Rates = field(init=False)
     polls: Rates = field(init=False)
     counts: Counts = field(init=False)
+    line: WaitingLine = field(default_factory=WaitingLine)
     ready: bool = True
     _trusts: dict[tuple[str, str], Trust] = field(default_factory=dict)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.benchmarks.engine import engine
+from tests.benchmarks.exchanging import exchanging
 from tests.benchmarks.guarded import langchain
 from tests.benchmarks.holding import hold
 from tests.benchmarks.many import flat
@@ -20,6 +21,7 @@ GROUPS: dict[str, Callable[[Scale], Measuring]] = {
     "cycle_dpop": cycle_dpop,
     "cycle_audit": cycle_audit,
     "hold": hold,
+    "http": exchanging,
     "flat": flat,
     "langchain": langchain,
     "startup": startup,
@@ -35,6 +37,7 @@ def rounds(scale: Scale) -> dict[str, int]:
         "cycle_dpop": scale.trips,
         "cycle_audit": scale.trips // 3,
         "hold": 2 * (scale.trips // 6),
+        "http": 2 * max(2, scale.trips // 150),
         "flat": scale.rounds + 3,
         "langchain": scale.trips // 3,
         "startup": turns(scale),

@@ -1,0 +1,155 @@
+"""The token exchange over HTTP: `agentgate serve` beside the least that such an endpoint does, and two workers beside one.
+
+Rules: requests are signed before the clock runs, and asked over 64 connections that stay open; the sides take turns. Whoever asks runs on
+the same machine, so on two cores it takes part of what a second worker would have: the row says how many there were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+
+from tests.authority import claims_of
+from tests.benchmarks.row import Measuring, Row, Scale
+from tests.served import ASSERTION, EXCHANGE, JWT, detail, publish, served
+from tests.served_notes import GATE, Place, a_place
+from tests.servers import free_port
+
+CONNECTIONS = 64
+CALLS = 8  # that one credential, and so one run, asks for
+SLOWER, TAIL, MANY = 1 / 0.6, 3.0, 1 / 1.6  # a request's time beside the bare one's, p99 beside p50, two workers' time beside one's
+
+
+class Side:
+    """A server, and what was measured of it in seconds: a turn's time for each request, and each answer's wait."""
+
+    def __init__(self, port: int, place: Place) -> None:
+        self.port, self._place, self._number = port, place, itertools.count()
+        self.each: list[float] = []
+        self.waits: list[float] = []
+        self.late = 0
+        self._subject = ""
+
+    def turn(self, count: int) -> None:
+        """`count` exchanges, each for a call that nobody asked for before."""
+        requests = [self._request(number) for number in itertools.islice(self._number, count)]
+        took, waits, late = asyncio.run(_asked(self.port, requests))
+        self.late += late
+        self.each.append(took / count)
+        self.waits += waits
+
+    @property
+    def median_us(self) -> float:
+        """Of all turns, for one request."""
+        return median(self.each) * 1e6
+
+    def _request(self, number: int) -> bytes:
+        if not number % CALLS:
+            self._subject = self._place.token()
+        asked = detail("notes.write", "desk.notes", {"text": f"{self.port}-{number}"})
+        form = {"grant_type": EXCHANGE, "subject_token": self._subject, "subject_token_type": JWT, "client_id": "notes"}
+        form |= {"client_assertion_type": ASSERTION, "client_assertion": self._place.keys["notes"].sign(claims_of("notes", "notes", GATE))}
+        body = urlencode({**form, "authorization_details": json.dumps([asked])}).encode()
+        kind = "Host: gate\r\nContent-Type: application/x-www-form-urlencoded"
+        return f"POST /oauth2/token HTTP/1.1\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def _asked(port: int, requests: list[bytes]) -> tuple[float, list[float], int]:
+    """Seconds until all were answered, and until each was; how many of them with 503."""
+    left, waits, late = iter(requests), [], [0]
+
+    async def line() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            for request in left:
+                began = time.perf_counter()
+                writer.write(request)
+                head = await reader.readuntil(b"\r\n\r\n")
+                body = await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+                waits.append(time.perf_counter() - began)
+                if head.startswith(b"HTTP/1.1 503"):  # a busy machine was late; the row says how often
+                    late[0] += 1
+                elif not head.startswith(b"HTTP/1.1 200"):
+                    raise ValueError(f"an exchange of the benchmark was refused: {body[:200]!r}")
+        finally:
+            writer.close()
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as lines:
+        for _ in range(CONNECTIONS):
+            lines.create_task(line())
+    return time.perf_counter() - began, waits, late[0]
+
+
+@contextmanager
+def _bare(place: Place) -> Iterator[int]:
+    """The bare endpoint as a process; its port."""
+    port = free_port()
+    keys = [str(place.folder / f"{name}.json") for name in ("login", "notes")]
+    command = [sys.executable, "-m", "tests.benchmarks.bare_service", str(port), place.store.url, *keys, GATE]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    try:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).raise_for_status()
+                break
+            except httpx.TransportError:
+                time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def exchanging(scale: Scale) -> Measuring:
+    """`http_exchange`, its tail, and `http_workers`."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        place = stack.enter_context(a_place(folder))
+        publish(folder, place.login)
+        more: dict[str, Any] = {**place.settings, "metrics": False, "rate": 100_000, "runs_per_hour": 100_000, "connections": 256}
+        settings = ({**more, "audit": str(folder / f"audit-{workers}"), "workers": workers} for workers in (1, 2))
+        one, two = (Side(stack.enter_context(served(folder, each)).port, place) for each in settings)
+        bare = Side(stack.enter_context(_bare(place)), place)
+        for side in (one, two, bare):
+            side.turn(CONNECTIONS)  # caches and connections
+            side.each, side.waits = [], []
+        yield from _turns((one, bare), scale)
+        waits = quantiles(one.waits, n=100)
+        yield from _turns((one, two), scale)
+    late = f"{one.late} of {len(one.waits)} answered 503"
+    what = f"POST /oauth2/token (assertion, credential, run, decision, durable audit), 64 connections; {late}"
+    least = "a Starlette endpoint: 2 PyJWT verifications, SET, ES256"
+    cores = f"of this machine's {os.cpu_count()} cores, on which the requests are made, too"
+    return [
+        _row("http_exchange", (one.median_us, bare.median_us), least, SLOWER, what),
+        _row("http_tail", (waits[98] * 1e6, waits[49] * 1e6), "its p50", TAIL, f"p99; {what}"),
+        _row("http_workers", (two.median_us, one.median_us), "one worker", MANY, f"two workers {cores}"),
+    ]
+
+
+def _turns(sides: tuple[Side, Side], scale: Scale) -> Generator[None, None, None]:
+    for number in range(max(2, scale.trips // 150)):
+        for side in sides if number % 2 else sides[::-1]:
+            side.turn(max(CONNECTIONS, scale.trips // 4))
+        yield
+
+
+def _row(name: str, timing: tuple[float, float], baseline: str, target: float, note: str) -> Row:
+    measured, beside = timing
+    return Row(name, measured, baseline, beside, measured / beside, "x", target, True, note)
