@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import json
 import os
 import re
@@ -16,7 +18,9 @@ from typer.testing import CliRunner
 from agentgate.approvals import root_digest
 from agentgate.cli.main import app
 from agentgate.decision.answer import Allow, Deny, StepUp
+from agentgate.decision.question import Question
 from agentgate.gate.gate import Gate
+from agentgate.integrations.langchain import guard_tools, use_run
 from agentgate.values.refusal import AnswerRefused
 from agentgate.values.request import Agent, User
 
@@ -292,6 +296,81 @@ def test_tools_of_every_kind_are_drafted_whole(place, key):
     assert 'inject=lambda context: {"user_id": ...})' in agent
     assert "asyncio.run(agent.ainvoke(" in agent
     compile(agent, "agent", "exec")
+
+
+DESK = """\
+from typing import Annotated, Literal
+from langchain_core.tools import InjectedToolArg, StructuredTool, tool
+from pydantic import BaseModel
+
+class Money(BaseModel):
+    amount: float
+    currency: str
+
+@tool
+async def search_orders(query: str, status: list[Literal["open", "shipped"]] = []) -> dict:
+    \"\"\"Search orders by words.\"\"\"
+    return {"orders": [{"id": "ORD-1001", "customer": "kim@acme.example"}]}
+
+@tool
+def get_order(order_id: str) -> dict:
+    \"\"\"Look up one order.\"\"\"
+    return {"order_id": order_id, "total": 49.9, "currency": "EUR", "customer": "kim@acme.example"}
+
+@tool
+def refund_order(order_id: str, money: Money) -> dict:
+    \"\"\"Refund an order.\"\"\"
+    return {"refund_id": "RF-77"}
+
+@tool
+def list_notes(customer: str, user_id: Annotated[str, InjectedToolArg]) -> str:
+    \"\"\"List notes about a customer.\"\"\"
+    return f"notes of {customer} for {user_id}"
+
+async def listing(**values): return "a.txt", {"files": [{"id": "F-1"}]}
+schema = {"type": "object", "properties": {"folder": {"type": "string", "maxLength": 80}}, "required": ["folder"]}
+mcp_files = StructuredTool(
+    name="list_files", description="List files.", args_schema=schema, coroutine=listing, response_format="content_and_artifact"
+)
+tools = [search_orders, get_order, refund_order, list_notes, mcp_files]
+"""
+
+
+def test_five_tools_of_every_kind_can_all_be_used_and_what_one_returned_the_next_may_take(place, key):
+    Path("desk_module.py").write_text(DESK)
+    found, order = {"orders": [{"id": "ORD-7", "customer": "x@y.example"}]}, {"order_id": "ORD-7", "total": 3, "currency": "EUR"}
+    lines = [("search_orders", found), ("get_order", {**order, "customer": "x@y.example"}), ("list_notes", "no facts")]
+    Path("results.jsonl").write_text("\n".join(json.dumps({"tool": name, "result": result}) for name, result in lines))
+    tools = ("--langchain", "desk_module:tools", "--results", "results.jsonl")
+    said = run("init", *tools, "--id", "desk", "--tenant", "acme", "--yes").stdout
+    assert "facts of get_order: total, currency, customer" in said
+    assert "facts of list_notes: none: text is not read" in said
+    assert json.loads(run("workflow", "new", *tools, "--id", "b", "--out", "b/b.yaml", "--json").stdout)["tools"][0]["facts"] == [
+        "id",
+        "customer",
+    ]
+    desk, asked = importlib.import_module("desk_module"), list[str]()
+
+    def yes(question: Question) -> bool:
+        asked.append(question.tool)
+        return True
+
+    with Gate.open("workflows", root=root_digest("workflows"), issuer="https://g", keys="k", audit="a", confirm=yes) as gate:
+        lee = User("lee", tenant="acme")
+        opened = gate.open_run("desk", tenant="acme", user=lee, agent=Agent("a"), prompt="Please refund my hose")
+        tool = {t.name: t for t in guard_tools(desk.tools)}
+
+        def call(name: str, **args: object) -> str:
+            return str(asyncio.run(tool[name].ainvoke({"type": "tool_call", "name": name, "id": name, "args": args})).content)
+
+        with use_run(opened, inject={"user_id": "u7"}):
+            assert "ORD-1001" in call("search_orders", query="hose")
+            assert "49.9" in call("get_order", order_id="ORD-1001")  # found, not named
+            assert "notes of kim@acme.example for u7" in call("list_notes", customer="kim@acme.example")
+            assert call("list_files", folder="in") == "a.txt"
+            assert "RF-77" in call("refund_order", order_id="ORD-1001", money={"amount": 49.9, "currency": "EUR"})
+    assert asked == ["refund_order"]
+    sys.modules.pop("desk_module")
 
 
 @pytest.mark.parametrize(

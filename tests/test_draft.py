@@ -334,6 +334,31 @@ _SCHEMA = st.recursive(
         )
     ),
 )
+_KEYS = (
+    st.sampled_from(["id", "order_id", "total", "currency", "email", "payee", "orders", "a.b", "x[]", "*", "é", "", "7b", "b\n"]) | _NAMES
+)
+_RESULT = st.recursive(
+    st.sampled_from(
+        [
+            "A-1",
+            "EUR",
+            "kim@acme.example",
+            "two\nlines",
+            "49.90",
+            7,
+            4.5,
+            True,
+            None,
+            "2031-03-04",
+            "x" * 200,
+            10**30,
+            "\ud800",
+            "DECIDE: x",
+        ]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4),
+    max_leaves=12,
+)
 _TOOL_NAMES = st.sampled_from(["get_order", "pay", "send.mail", "any", "delete", "böse", "a b", "x" * 200, "1st"])
 
 
@@ -341,14 +366,15 @@ _TOOL_NAMES = st.sampled_from(["get_order", "pay", "send.mail", "any", "delete",
 @given(
     st.dictionaries(_TOOL_NAMES, st.tuples(st.dictionaries(_NAMES, _SCHEMA, max_size=4), st.text(max_size=60)), min_size=1, max_size=3),
     st.booleans(),
+    st.dictionaries(_TOOL_NAMES, st.lists(_RESULT, max_size=2), max_size=3),
 )
-def test_whatever_tools_declare_the_draft_loads_strictly_and_its_base_is_allowed(tools, settle):
+def test_whatever_tools_declare_and_return_the_draft_loads_strictly_and_its_base_is_allowed(tools, settle, results):
     made_of = [
         DeclaredTool(name, said, {"properties": properties, "required": list(properties)[:2]}, "sha256:" + "0" * 64, {})
         for name, (properties, said) in tools.items()
     ]
     try:
-        made = drafted(*made_of, settle=settle)
+        made = drafted(*made_of, settle=settle, results=results)
     except ConfigError:
         assert all(name in {"any", "böse", "a b", "x" * 200} for name in tools)
         return

@@ -266,7 +266,8 @@ def _steered(workflow: Workflow) -> dict[str, str]:
     while grew:
         grew = False
         for tool in workflow.tools.values():
-            chosen = next((r.name for r in tool.args.values() if MODEL in r.sources or any(s.tool in found for s in r.references)), "")
+            open_ = [r for r in tool.args.values() if r.equals is None]
+            chosen = next((r.name for r in open_ if MODEL in r.sources or any(s.tool in found for s in r.references)), "")
             if chosen and tool.effect == "read" and tool.name not in found:
                 found[tool.name] = f"{tool.name}.{chosen}"
                 grew = True

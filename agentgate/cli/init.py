@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from agentgate.approvals import Reviewer, Signer, new_root, statement, write_approval, write_index
-from agentgate.cli.new import LIFE, person_here
+from agentgate.cli.new import LIFE, Results, person_here, tell_facts
 from agentgate.cli.output import fail, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import MADE, Key, default_key, own_signer
 from agentgate.decision.answer import Allow, Deny, StepUp
@@ -27,6 +27,7 @@ from agentgate.errors import ConfigError
 from agentgate.gate.gate import Gate
 from agentgate.review.draft.argument import inline
 from agentgate.review.draft.draft import Draft, draft
+from agentgate.review.draft.results import read_samples
 from agentgate.review.draft.toolset import from_langchain, import_tools
 from agentgate.values.refusal import Failure, RunRefused
 from agentgate.values.request import Agent, User
@@ -56,6 +57,7 @@ class Start:
 
 def init(  # noqa: PLR0917 - a command's options, given by name
     langchain: Annotated[str, typer.Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")],
+    results: Results = None,
     directory: Annotated[Path, typer.Option("--directory", "-d", help="The workflow directory to make.", file_okay=False)] = Path(
         "workflows"
     ),
@@ -81,7 +83,7 @@ def init(  # noqa: PLR0917 - a command's options, given by name
             fail(f"{directory / 'approvals'}: there already. To add a workflow: agentgate workflow new, then agentgate workflow approve.")
         module = [re.sub(r"[^A-Za-z0-9_-]", "-", part) for part in langchain.partition(":")[0].split(".")]
         person, called = name or person_here(), id or ".".join(module[-2:] if len(module) > 1 else ["first", *module])
-        start = Start(langchain, directory, called, tenant, person, *_draft(langchain, called, tenant, person))
+        start = Start(langchain, directory, called, tenant, person, *_draft(langchain, called, tenant, person, results))
         own = key or default_key()
         signer = own_signer(own) if own is not None else None
         if not as_json:
@@ -109,14 +111,27 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     )
 
 
-def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, Mapping[str, frozenset[str]], frozenset[str]]:
+def _draft(
+    langchain: str, id_: str, tenant: str, owner: str, results: Path | None
+) -> tuple[Draft, Mapping[str, frozenset[str]], frozenset[str]]:
     """A draft, the arguments that the host injects into tools of it, and the tools that can only be awaited."""
     from agentgate.integrations.langchain.injection import hidden, injects  # noqa: PLC0415 - a fifth of a second that other commands do not need
 
     tools = import_tools(langchain)
     expires = (datetime.now(UTC) + LIFE).date()
     last = [t.name for t in tools if injects(t)]
-    made = draft(from_langchain(langchain), id=id_, source=langchain, owner=owner, expires=expires, tenant=tenant, settle=True, last=last)
+    samples = read_samples(results, [t.name for t in tools]) if results is not None else None
+    made = draft(
+        from_langchain(langchain),
+        id=id_,
+        source=langchain,
+        owner=owner,
+        expires=expires,
+        tenant=tenant,
+        settle=True,
+        last=last,
+        results=samples,
+    )
     awaited = frozenset(t.name for t in tools if getattr(t, "coroutine", None) is not None and getattr(t, "func", None) is None)
     return made, {t.name: hidden(t) for t in tools}, awaited
 
@@ -134,6 +149,7 @@ def _plan(start: Start, signer: Signer | None) -> None:
     ]
     say(f"{start.directory / start.file} would permit, and nothing else:", "")
     rows(("tool", "effect", "runs", "with", "refused"), body, styles=("bold", "cyan", "", "", "yellow"))
+    tell_facts(start.made)
     for name in start.made.left_out:
         say("", f"left out   {name} (no workflow can hold its name)")
     say("", f"signed by  {start.person}, as the only reviewer (solo: low risk only)")

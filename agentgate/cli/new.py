@@ -17,9 +17,21 @@ from agentgate.errors import ConfigError
 from agentgate.loading.source import ask
 from agentgate.review.draft.draft import Draft, draft, undecided
 from agentgate.review.draft.phrasebook import ACTS, act_of, groups, listed
+from agentgate.review.draft.results import read_samples
 from agentgate.review.draft.toolset import from_langchain, from_mcp
 
 LIFE = timedelta(days=180)
+
+
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        help='Sample results, JSON or JSON lines: {"tool": name, "result": what it returned}, or recorded episodes. Their facts are '
+        "drafted, and what later calls may take of them; no value is.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 
 
 def new(  # noqa: PLR0917 - a command's options, given by name
@@ -28,6 +40,7 @@ def new(  # noqa: PLR0917 - a command's options, given by name
         str | None, typer.Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")
     ] = None,
     mcp: Annotated[Path | None, typer.Option(help="A saved tools/list result of an MCP server.", exists=True, dir_okay=False)] = None,
+    results: Results = None,
     out: Annotated[Path | None, typer.Option(help="Where to write it; left out: workflows/ and the id's words as folders.")] = None,
     tenant: Annotated[str, typer.Option(help="Whose data, by exact name; left out: undecided, so nobody's.")] = "",
     owner: Annotated[str | None, typer.Option(help="Who answers for it; left out: you (git's user.email).")] = None,
@@ -42,7 +55,8 @@ def new(  # noqa: PLR0917 - a command's options, given by name
             raise ConfigError("tools", "both" if mcp else "none", "exactly one of --langchain package.module:tools and --mcp tools.json")
         declared = from_langchain(langchain) if langchain is not None else from_mcp(mcp or Path())
         source, until = langchain or str(mcp), (datetime.now(UTC) + LIFE).date()
-        made = draft(declared, id=id, source=source, owner=owner or person_here(), expires=until, tenant=tenant)
+        samples = read_samples(results, [tool.name for tool in declared]) if results is not None else None
+        made = draft(declared, id=id, source=source, owner=owner or person_here(), expires=until, tenant=tenant, results=samples)
         path = out or Path("workflows", *id.split(".")).with_suffix(".yaml")
         tests = write(made, path)
     if as_json:
@@ -86,6 +100,7 @@ def _json(made: Draft, path: Path, tests: Path) -> dict[str, object]:
                 "because": t.why,
                 "decided": [a.name for a in t.decided],
                 "undecided": [a.name for a in t.undecided],
+                "facts": list(t.facts),
             }
             for t in made.tools
         ],
@@ -94,10 +109,19 @@ def _json(made: Draft, path: Path, tests: Path) -> dict[str, object]:
     }
 
 
+def tell_facts(made: Draft) -> None:
+    """What was read out of sample results."""
+    for tool in made.tools:
+        if tool.sampled:
+            without = "none: text is not read; return an object, or content_and_artifact" if tool.effect == "read" else "none: no new id"
+            say(f"facts of {tool.name}: {', '.join(tool.facts) or without}")
+
+
 def _tell(made: Draft, path: Path, tests: Path) -> None:
     left = {t.name: ["its words"] * bool(t.intent) + [a.name for a in t.undecided] for t in made.tools}
     body = [(t.name, t.effect, t.why, ", ".join(left[t.name]) or "nothing") for t in made.tools]
     rows(("tool", "effect", "because", "to decide"), body, styles=("bold", "cyan", "dim", "yellow"))
+    tell_facts(made)
     for name in made.left_out:
         say(f"left out: {name} (no workflow can hold its name)")
     say("", f"wrote {path}", f"wrote {tests}", "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -28,9 +28,9 @@ _TYPED_BY_YAML = frozenset("y n yes no on off true false null".split())
 _FORMATS, _NAMES = (
     {word: name.removeprefix(of) for name, words in NAMES.items() if name.startswith(of) for word in words} for of in ("format ", "name ")
 )
-_IDS = frozenset({"id", "ids", "uuid"})  # a number in the schema stays a number, unless its name ends in one of these
+IDS = frozenset({"id", "ids", "uuid"})  # a number in the schema stays a number, unless its name ends in one of these
 # two values of each type, as a person writes them
-_SAMPLES: Mapping[str, tuple[Any, Any]] = {
+SAMPLES: Mapping[str, tuple[Any, Any]] = {
     "id": ("A-10023344", "A-10023377"),
     "email": ("kim@acme.example", "lee@other.example"),
     "url": ("https://acme.example/a", "https://other.example/b"),
@@ -43,7 +43,7 @@ _SAMPLES: Mapping[str, tuple[Any, Any]] = {
     "time": ("10:30", "11:45"),
     "channel": ("sales", "support"),
 }
-_SIGNS = {"channel": "#"}
+SIGNS = {"channel": "#"}
 _FROM_PROMPT = {"from": ["prompt"]}
 
 
@@ -58,6 +58,10 @@ class Argument:
     samples: tuple[Any, Any] | None = None  # a value that the rule accepts, and a second of the same form; None where there is none
     spoken: str = ""  # how the user writes the first, where it must come from the prompt; else empty
     always: bool = True  # the tool always sends it (required, or with a default that is not null)
+    left_out: Mapping[str, bool] = field(default_factory=dict)  # of an undecided one: whether it may be left out, and be null
+    open: bool = False  # undecided free text
+    number: str = ""  # of an undecided amount: number or integer
+    default: Any = None  # of one among several: what the tool takes where the model says nothing
 
 
 def inline(value: Any) -> str:
@@ -133,13 +137,13 @@ class _Drafting:
         if drafted.rule is not None:
             return replace(drafted, rule={**drafted.rule, **({} if required else left_out)}, always=always)
         closing = "" if not drafted.proposal else "}" if always else f", {inline(left_out)[1:]}"
-        return replace(drafted, proposal=drafted.proposal + closing, always=always)
+        return replace(drafted, proposal=drafted.proposal + closing, always=always, left_out={} if required else left_out)
 
     def _default(self, default: Any, schema: Mapping[str, Any]) -> Argument:
         """An argument with a default: exactly the default, which the tool's author chose; a reviewer may allow more."""
         closed = self._enum(schema)
         if closed is not None and closed.rule is not None:
-            return replace(closed, rule={**closed.rule, "optional": True})
+            return replace(closed, rule={**closed.rule, "optional": True}, default=default)
         if default == "":
             rule = {"pattern": "()", **self._from_model, "optional": True}
             return self._decided(rule, "only the tool's default, empty text", ("", "x"))
@@ -182,7 +186,7 @@ class _Drafting:
         whole = kind == "integer"
         low = bound(schema.get("minimum"), schema.get("exclusiveMinimum"), 1 if whole else None)
         high = bound(schema.get("maximum"), schema.get("exclusiveMaximum"), -1 if whole else None)
-        if _guess(self.name) == "id" and high is None and "maximum" not in schema:
+        if guess(self.name) == "id" and high is None and "maximum" not in schema:
             return self._numbered(kind, low)
         if low is not None and high is not None and low <= high:
             first, last = (int(end) if end == end.to_integral_value() else float(end) for end in (low, high))
@@ -192,7 +196,7 @@ class _Drafting:
             return self._decided({**rule, **_FROM_PROMPT}, samples=(first, last if last != first else None), spoken=_exact(low))
         if self.acting:
             least = _exact(low) if low is not None else "0"
-            return self._undecided("how much at most?", type=kind, min=least, max="...", **_FROM_PROMPT)
+            return replace(self._undecided("how much at most?", type=kind, min=least, max="...", **_FROM_PROMPT), number=kind)
         value = int(low) + 1 if low is not None and low > 0 else 7
         note = "no range in its schema, so the user must say it"
         return self._decided({"type": kind, **_FROM_PROMPT}, note, (value, value + 1), str(value))
@@ -200,7 +204,7 @@ class _Drafting:
     def _numbered(self, kind: str, low: Decimal | None) -> Argument:
         """A number that names one thing, such as an issue; an id where its name ends in that word."""
         first = max(1001, int(low) + 1) if low is not None else 1001
-        if words_of(self.name)[-1] in _IDS:
+        if words_of(self.name)[-1] in IDS:
             rule, note = {"type": "id", **_FROM_PROMPT}, "type guessed from its name"
         else:
             rule = {"type": kind, **({"min": _exact(low)} if low is not None else {}), **_FROM_PROMPT}
@@ -210,29 +214,29 @@ class _Drafting:
     def _text(self, schema: Mapping[str, Any]) -> Argument:
         given = _FORMATS.get(str(schema.get("format")), "")
         described = _described(schema.get("description"))
-        kind = given or described or _guess(self.name) or ("email" if self.mails else "")
+        kind = given or described or guess(self.name) or ("email" if self.mails else "")
         pattern = whole_pattern(schema.get("pattern"))
         if pattern is not None:
             return self._patterned(pattern, kind)
         if kind == "id" and (shape := _shape(schema)) is not None:
             return replace(self._patterned(shape, kind), note="pattern guessed from its examples")
         if kind:
-            first, second = _SAMPLES[kind]
-            spoken = first.replace("T", " ") if kind == "datetime" else _SIGNS.get(kind, "") + first
+            first, second = SAMPLES[kind]
+            spoken = first.replace("T", " ") if kind == "datetime" else SIGNS.get(kind, "") + first
             note = "" if given else f"type guessed from its {'description' if described else 'name'}"
             return self._decided({"type": kind, **_FROM_PROMPT}, note, (first, second), spoken)
         longest = schema.get("maxLength")
         if type(longest) is int and 1 <= longest <= 20_000:
             rule = {"text": longest, **self._written_by_model}
             return self._decided(rule, "free text, written by the model", ("hello"[:longest], None))
-        return self._undecided("free text; how long may it be, or which values?", text=200, **self._written_by_model)
+        return replace(self._undecided("free text; how long may it be, or which values?", text=200, **self._written_by_model), open=True)
 
     def _patterned(self, pattern: str, kind: str) -> Argument:
         values = _matching(pattern)
         kind = kind or ("id" if values and normal("id", values[0]) is not None and any(c.isdigit() for c in values[0]) else "")
         if kind and kind not in NUMERIC:
             fits = values if values and normal(kind, values[0]) is not None else None
-            spoken = _SIGNS.get(kind, "") + fits[0] if fits else ""
+            spoken = SIGNS.get(kind, "") + fits[0] if fits else ""
             return self._decided({"type": kind, "pattern": pattern, **_FROM_PROMPT}, samples=fits, spoken=spoken)
         rule = {"pattern": pattern, **self._from_model}
         return self._decided(rule, "written by the model within this pattern", (values[0], None) if values else None)
@@ -281,7 +285,7 @@ def _exact(value: Decimal) -> str:
     return str(int(value)) if value == value.to_integral_value() else f"{value:f}"
 
 
-def _guess(name: str) -> str:
+def guess(name: str) -> str:
     """The type that a name suggests, or empty."""
     return next((_NAMES[w] for w in reversed(words_of(name)) if w in _NAMES), "")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.review.draft.argument import Argument, argument, inline
 from agentgate.review.draft.first_tests import base_of, first_tests, refused
+from agentgate.review.draft.links import Linked, Returned, declared_fact, linked, stated
 from agentgate.review.draft.phrasebook import act_of, example, listed, speaking, usual
+from agentgate.review.draft.results import Samples, facts_of
 from agentgate.review.draft.schema import leaves
 from agentgate.review.draft.start import opened
 from agentgate.review.draft.template import render
@@ -40,7 +42,10 @@ _Place = tuple[str, str]  # a tool and an argument of it
 
 @dataclass(frozen=True, slots=True)
 class DraftedTool:
-    """One tool of a draft: its declaration, its probable effect and why, its arguments, the intent it needs (a read: empty), a label."""
+    """One tool of a draft: its declaration, its probable effect and why, its arguments, the intent it needs (a read: empty), a label.
+
+    `facts` of its sample results: rule and note by name. `sampled`: there were any.
+    """
 
     declared: DeclaredTool
     effect: Effect
@@ -48,6 +53,8 @@ class DraftedTool:
     args: tuple[Argument, ...]
     intent: str
     label: str
+    facts: Mapping[str, tuple[Mapping[str, Any], str]] = field(default_factory=dict)
+    sampled: bool = False
 
     @property
     def name(self) -> str:
@@ -77,7 +84,7 @@ class DraftedTool:
     @property
     def asks(self) -> bool:
         """Whether somebody is asked where the intent is unclear: some argument is one that only the user may give."""
-        return bool(self.intent) and any((a.rule or {}).get("from") == ["prompt"] for a in self.decided)
+        return bool(self.intent) and any("prompt" in (a.rule or {}).get("from", ()) for a in self.decided)
 
     @property
     def answer(self) -> str:
@@ -133,13 +140,14 @@ def draft(
     tenant: str = "",
     settle: bool = False,
     last: Collection[str] = (),
+    results: Samples | None = None,
 ) -> Draft:
     """Draft a workflow for these tools.
 
     `source` names where the tools come from, for the first comment; `tenant` is whose data (empty: undecided, so no tenant's); `last` are
     tools that are no good example. `settle` is for a start (`agentgate init`, where the person who reads the draft signs at once): every
     tool can be called, the run's own user is asked before each act and where a read takes what they did not name, and what is undecided
-    the model may write.
+    the model may write. `results` are sample results of the tools.
 
     Raises ConfigError: no tool whose name a workflow can declare, or one name twice.
     """
@@ -154,7 +162,7 @@ def draft(
     writer = _Writer((), left_out, id, source, owner, expires, tenant, settle)
     barred: dict[_Place, str] = {}  # arguments whose drafted rule failed, and why: undecided after all
     while True:
-        writer = replace(writer, tools=tuple(_tool(tool, names, barred, settle=settle) for tool in named))
+        writer = replace(writer, tools=_drafted(named, barred, results or {}, settle=settle))
         text = writer.text()
         try:
             workflow = load_text(text, "draft.yaml", {}, derive)
@@ -177,22 +185,50 @@ def draft(
 
 
 def _argument_at(field: str, tools: Sequence[DraftedTool]) -> _Place | None:
-    """The argument that a problem's dotted path names."""
+    """The argument, or the fact, that a problem's dotted path names."""
     decided = ((tool.name, a.name) for tool in tools for a in tool.decided)
-    return next((place for place in decided if f"{field}.".startswith("tools.{}.args.{}.".format(*place))), None)
+    facts = ((tool.name, name) for tool in tools for name in tool.facts)
+    return next((place for place in decided if f"{field}.".startswith("tools.{}.args.{}.".format(*place))), None) or next(
+        (place for place in facts if f"{field}.".startswith("tools.{}.facts.{}.".format(*place))), None
+    )
 
 
 def _decided_at(fields: Sequence[str], tool: DraftedTool) -> Iterator[str]:
     """The decided arguments that refused fields name, contain or are inside of."""
-    for at in (field.removeprefix("args.") for field in fields if field.startswith("args.")):
+    for at in (each.removeprefix("args.") for each in fields if each.startswith("args.")):
         for name in (a.name for a in tool.decided):
             if at == name or name.startswith((f"{at}.", f"{at}[]")) or at.startswith((f"{name}.", f"{name}[]")):
                 yield name
 
 
-def _tool(tool: DeclaredTool, names: Sequence[str], barred: Mapping[_Place, str], *, settle: bool) -> DraftedTool:
-    effect, reason = effect_of(tool)
-    acting = effect != "read"
+def _drafted(named: Sequence[DeclaredTool], barred: Mapping[_Place, str], results: Samples, *, settle: bool) -> tuple[DraftedTool, ...]:
+    effects = [effect_of(tool) for tool in named]
+    every = [_arguments(tool, barred, acting=effect != "read") for tool, (effect, _) in zip(named, effects, strict=True)]
+    origins = []
+    for tool, (effect, _), args in zip(named, effects, every, strict=True):
+        found = facts_of(results.get(tool.name, ()), [a.name for a in args])
+        kept = {f.name: f for f in found if (tool.name, f.name) not in barred and (effect == "read" or f.type == "id")}
+        origins.append(Returned(tool.name, effect, kept, {a.name: a for a in args}))
+    links = [linked(o.tool, a, origins, acting=o.effect != "read", settle=settle) for o, a in zip(origins, every, strict=True)]
+    relied = {other for o, link in zip(origins, links, strict=True) if o.effect != "read" for other, _ in link.taken}
+    links = [Linked(o.fixed) if o.tool in relied and o.steered == "fixed" else link for o, link in zip(origins, links, strict=True)]
+    taken, trusted = (frozenset[_Place]().union(*places) for places in zip(*((link.taken, link.named) for link in links), strict=True))
+    out = []
+    for tool, (effect, why), origin, link in zip(named, effects, origins, links, strict=True):
+        schemas, acting = {leaf.name: leaf for leaf in leaves(tool.schema)}, effect != "read"
+        drafted = link.args
+        for a in drafted if settle else ():
+            if schemas[a.name].plain and (tool.name, a.name) not in barred:
+                drafted = tuple(opened(a, schemas[a.name].schema, tool.schema, acting=acting) if b is a else b for b in drafted)
+        if not acting and any(tool.name == other for other, _ in taken):
+            drafted = tuple(map(stated, drafted))
+        label = _intent_name(tool.name, [each.name for each in named])
+        facts = {name: declared_fact(fact, origin.facts, named=(tool.name, name) in trusted) for name, fact in origin.facts.items()}
+        out.append(DraftedTool(tool, effect, why, drafted, label if acting else "", label, facts, tool.name in results))
+    return tuple(out)
+
+
+def _arguments(tool: DeclaredTool, barred: Mapping[_Place, str], *, acting: bool) -> list[Argument]:
     mails = not {"mail", "email"}.isdisjoint(words_of(tool.name))
     args = []
     for leaf in leaves(tool.schema):
@@ -200,11 +236,8 @@ def _tool(tool: DeclaredTool, names: Sequence[str], barred: Mapping[_Place, str]
         why = barred.get((tool.name, a.name))
         if why is not None:
             a = Argument(a.name, None, f"its schema says what no workflow can hold ({visible(why, 60)})", always=a.always)
-        elif settle and leaf.plain:
-            a = opened(a, leaf.schema, tool.schema, acting=acting)
         args.append(a)
-    label = _intent_name(tool.name, names)
-    return DraftedTool(tool, effect, reason, tuple(args), label if acting else "", label)
+    return args
 
 
 def _intent_name(tool: str, names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from agentgate.decision.answer import Eligible
 from agentgate.review.draft.argument import inline
+from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import impossible
 from agentgate.values.visible import visible
@@ -47,6 +48,12 @@ def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str
         yield f"expect: {expected}"
     yield "cases:"
     yield f"  - {{name: a call as the user asked for it, expect: {expected}}}"
+    for name, source in (
+        (rule.name, source) for rule in workflow.tools[scene.call.tool].args.values() for source in rule.sources if source.tool
+    ):
+        placed = {f"origin.{name}": str(source)}
+        if "." not in name and _goes_through(workflow, scene, placed):
+            yield f"  - {{name: {inline(f'{name} as {source} says')}, set: {inline(placed)}, expect: {expected}}}"
     for name, change, because in _cases(workflow, base, others):
         changed = scene.set(change)
         answer = changed.decide()
@@ -56,6 +63,18 @@ def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str
         if because in reasons:
             shown = reasons[0] if len(reasons) == 1 else reasons
             yield f"  - {{name: {inline(visible(name, 120))}, set: {inline(change)}, expect: deny, because: {inline(shown)}}}"
+
+
+def _goes_through(workflow: Workflow, scene: Scene, change: Mapping[str, Any]) -> bool:
+    """Whether a changed call comes out as its base."""
+    try:
+        changed = scene.set(change)
+    except SceneError:  # no other value could be made up
+        return False
+    first, answer = scene.decide(), changed.decide()
+    if not (isinstance(first, Eligible) and isinstance(answer, Eligible)) or impossible(workflow, changed):
+        return False
+    return [hold.rule.id for hold in answer.holds] == [hold.rule.id for hold in first.holds]
 
 
 def _cases(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:

@@ -19,7 +19,7 @@ def opened(a: Argument, schema: Any, root: Mapping[str, Any], *, acting: bool) -
     resolved = resolve(schema, root)
     kind = resolved.get("type")
     if a.rule is not None and not (resolved.get("default") is not None and {"is", "pattern"} & a.rule.keys()):
-        return replace(a, rule={**a.rule, "unknown_origin": "confirm"}) if a.rule.get("from") == ["prompt"] else a
+        return replace(a, rule={**a.rule, "unknown_origin": "confirm"}) if set(a.rule.get("from", ())) - {"model"} else a
     left_out = {"optional": True} if not a.always or resolved.get("default") is not None else {}
     left_out |= {"nullable": True} if null_by_default(schema, resolved, root) else {}
     rule: dict[str, Any] = {"type": "json", "text": 4000}
