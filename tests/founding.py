@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from agentgate import Gate
-from agentgate.credentials.static import Secret, StaticBroker
+from agentgate.credentials.oauth import OAuthBroker
+from agentgate.credentials.static import Secret
 from agentgate.identity.attestation import PREDICATE
 from agentgate.token.dpop import DPoP
 from tests.authority import GATE, Authority, Key, Web, claims_of, jwks
@@ -47,10 +48,12 @@ class World:
         self.brokers = {name: Key(name) for name in ("orchestrator", "scheduler", "api", "stranger")}
         self.bundle = folder / "bundle.json"
         self.bundle.write_text(json.dumps(jwks(self.spire, use="jwt-svid")))
-        (folder / "bank-key").touch(mode=0o600)
-        (folder / "bank-key").write_text("a-key-of-the-bank")
-        bank = folder / "bank-key"
-        self.vault = StaticBroker({"orders-reader": Secret(file=bank), "refund-writer": Secret(file=bank, scopes=["refunds:create"])})
+        login = Authority(web, "https://login.provider.example", path="/provider")
+        login.life = 300
+        (folder / "secret").touch(mode=0o600)
+        (folder / "secret").write_text(login.known("tools"))
+        where, how = f"{web.url}/provider/token", "client_secret_post"
+        self.provider = OAuthBroker(where, "tools", Secret(file=folder / "secret"), authentication=how)
         self.catalogue = folder / "data.toml"
         self.catalogue.write_text(
             '[arguments]\n"datasets.query" = "dataset"\n'
@@ -107,7 +110,7 @@ class World:
     def opened(self, **more: Any) -> Gate:
         """Another gate of this world."""
         common: dict[str, Any] = {"issuer": GATE, "audit": "memory://", "environment": "prod"}
-        common["brokers"] = {"vault": self.vault, "aws-sts": None}
+        common["brokers"] = {"provider": self.provider, "aws-sts": None}
         common |= {"identity": self.settings, "data_classes": self.catalogue}
         return Gate.open_unsafe_unapproved(WORKFLOWS, **{**common, **more})
 

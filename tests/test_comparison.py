@@ -81,7 +81,7 @@ def test_what_no_call_could_be_made_up_for_is_read_by_a_person_and_not_claimed()
 def test_a_first_version_and_one_that_is_gone():
     workflow = SOURCE.workflow()
     first = {c.where: c.new for c in told(None, workflow).wider}
-    assert first["payments.refund"].startswith("write, for intent refund, with a credential of vault")
+    assert first["payments.refund"].startswith("write, for intent refund, with a credential of provider")
     assert first["tenant"] == "one of acme-eu, acme-uk"
     assert first["user.groups"] == "one of support-l1, support-l2"
     assert first["expires"] == "not after 2031-12-31"

@@ -164,8 +164,8 @@ def test_the_payment_workflow_becomes_what_it_says():
         Decimal(100),
     )
     assert (workflow.token.ttl, workflow.token.agent_key) == (60, True)
-    assert refund.upstream.broker == "vault"
-    assert dict(refund.upstream.settings) == {"role": "refund-writer", "narrower_than": "payments-support"}
+    assert refund.upstream.broker == "provider"
+    assert dict(refund.upstream.settings) == {"scopes": ("refunds:create",), "narrower_than": "payments-support", "duration": 300}
     assert PAYMENT.splitlines()[amount.line - 1].lstrip().startswith("amount:")
     assert PAYMENT.splitlines()[refund.line - 1].strip() == "payments.refund:"
 

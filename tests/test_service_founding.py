@@ -70,7 +70,7 @@ def settings(world: World, folder: Path, tools: dict[str, Key], **more: Any) -> 
         "keys": str(folder / "keys"),
         "audit": str(folder / "audit"),
         "environment": "prod",
-        "brokers": ["vault", "aws-sts"],
+        "brokers": ["provider", "aws-sts"],
     }
     return {**common, "data_classes": str(world.catalogue), "identity": identity, "clients": clients, **more}
 
@@ -174,8 +174,8 @@ def test_a_support_agent_refunds_what_the_user_asked_for(stage: Stage) -> None:
     assert stage.tool("orders").redeem(token, "payments.refund", REFUND, refunding.asking.key).json()["code"] == "audience"
     done = payments.redeem(token, "payments.refund", REFUND, refunding.asking.key)
     assert (done.status_code, done.json()["arguments"]) == (200, REFUND)
-    assert done.json()["upstream"]["broker"] == "vault"  # the tool server has the brokers
-    assert done.json()["upstream"]["settings"] == {"role": "refund-writer", "narrower_than": "payments-support"}
+    assert done.json()["upstream"]["broker"] == "provider"  # the tool server has the brokers
+    assert done.json()["upstream"]["settings"] == {"scopes": ["refunds:create"], "narrower_than": "payments-support", "duration": 300}
     assert payments.redeem(token, "payments.refund", REFUND, refunding.asking.key).json()["code"] == "used"
     assert payments.post(f"/v1/calls/{claims['txn']}/outcome", {"outcome": "done"}).status_code == 204
     again = payments.post(f"/v1/calls/{claims['txn']}/outcome", {"outcome": "failed"})

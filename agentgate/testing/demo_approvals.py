@@ -19,6 +19,7 @@ from agentgate.loading.catalog import APPROVALS, workflow_files
 
 PHRASE = "agentgate demo key, known to everybody: "
 PEOPLE = ("alice@demo.example", "bob@demo.example", "carol@demo.example")
+TEAMS = {name: ("demo",) if name == PEOPLE[0] else ("demo", "support-leads") for name in PEOPLE}
 PROPOSER = "dana@demo.example"
 FOREVER = "2999-12-31"
 COMMAND = "python -m agentgate.testing.demo_approvals"
@@ -40,7 +41,7 @@ def sign(directory: Path | str) -> str:
     """
     folder = Path(directory)
     shutil.rmtree(folder / APPROVALS, ignore_errors=True)
-    people = [Reviewer(name, (signer(name).public_key,), ("demo",)) for name in PEOPLE]
+    people = [Reviewer(name, (signer(name).public_key,), TEAMS[name]) for name in PEOPLE]
     rule = ReviewRule("**", ("team:demo",), {"low": 1, "medium": 2, "high": 2})
     root = new_root(folder, people, expires=FOREVER, rules=(rule,), demo=True, signer=signer(PEOPLE[0]))
     for path in workflow_files(folder):
