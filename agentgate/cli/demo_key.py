@@ -8,9 +8,10 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -58,17 +59,26 @@ def _digest(text: str) -> str:
 
 
 class KeySets:
-    """What issuers publish: each key set at its own path of one HTTP server; `spire`: as a SPIFFE bundle."""
+    """What issuers publish: each key set at its own path of one HTTP server; `spire`: as a SPIFFE bundle.
+
+    At ``/token`` a CI runner's jobs fetch their own tokens, as at GitHub: `jobs` maps a job's request token to what makes one for an audience.
+    """
 
     def __init__(self, keys: Mapping[str, Key]) -> None:
         published = {}
+        self.jobs: dict[str, Callable[[str], str]] = {}
+        jobs = self.jobs
         for name, key in keys.items():
             listed = {"keys": [{**key.jwk, "use": "jwt-svid" if name == "spire" else "sig"}]}
             published[f"/{name}"] = json.dumps(listed).encode()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = published.get(self.path)
+                path, _, query = self.path.partition("?")
+                job = jobs.get(self.headers.get("Authorization", "").removeprefix("bearer "))
+                body = published.get(path)
+                if path == "/token" and job is not None:
+                    body = json.dumps({"value": job(parse_qs(query)["audience"][0])}).encode()
                 self.send_response(404 if body is None else 200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body or b"")))

@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -47,18 +48,18 @@ def serve_tool(
         keys = json.load(got)
 
     async def opening() -> AsyncVerifier:
-        store, audit = f"embedded://{state}/gate/store", f"{state}/tool-audit"
+        store, audit = f"embedded://{state}/gate/store", f"{state}/{tool}-audit"
         return await AsyncVerifier.open(
             keys, issuer=gate, tenants=tenants, audience=audience, store=store, audit=audit, brokers=brokers or {}
         )
 
     async def answer(request: Request) -> JSONResponse:
-        return JSONResponse(run(request.scope["agentgate.call"]))
+        return JSONResponse(await run_in_threadpool(run, request.scope["agentgate.call"]))
 
     async def healthz(_: Request) -> JSONResponse:
         return JSONResponse({"ok": True})
 
-    server = ToolServer(opening, issuer=gate, audience=audience, origin=f"http://127.0.0.1:{port}")
+    server = ToolServer(opening, issuer=gate, audience=audience)  # clients know it by its audience: TLS ends in front of it
     server.route(tool, "POST", path, args={name: body() for name in args})
     guard = Middleware(RedeemMiddleware, server=server, open_paths=["/healthz"])
     app = Starlette(routes=[Route(path, answer, methods=["POST"]), Route("/healthz", healthz)], middleware=[guard])

@@ -1,62 +1,40 @@
-"""The deploy server: a deployment for a job that shows a token for exactly this one, with a cloud session fetched for this call."""
+"""The deploy server: a deployment for a job that shows a token for exactly this one, with an AWS session made for this call."""
 
 from __future__ import annotations
 
-import secrets
-import time
+import os
+from pathlib import Path
 from typing import Any
 
+import boto3
+
 from agentgate.cli.demo_tool import serve_tool
-from agentgate.redemption.credential import UpstreamCredential
-from agentgate.redemption.upstream import Redemption
+from agentgate.credentials.static import Secret
+from agentgate.credentials.sts import AwsRole, Permission, STSBroker
 from agentgate.redemption.verifier import AsyncRedeemedCall
 
-
-class Cloud:
-    """Where your cloud is: sessions with an end, and what each may do."""
-
-    def __init__(self) -> None:
-        self._sessions: dict[str, frozenset[str]] = {}
-
-    def open(self, scopes: list[str]) -> str:
-        """A session for these rights; for AWS: `sts.assume_role(RoleArn=..., Policy=..., DurationSeconds=900)`."""
-        key = secrets.token_urlsafe(32)
-        self._sessions[key] = frozenset(scopes)
-        return key
-
-    def end(self, key: str) -> None:
-        """The session ends."""
-        self._sessions.pop(key, None)
-
-    def update_service(self, key: str, service: str) -> str:
-        """Start a deployment. Raises PermissionError: the session has not the right, or is over."""
-        if "ecs:UpdateService" not in self._sessions.get(key, frozenset()):
-            raise PermissionError("ecs:UpdateService")
-        return f"dep-{service}-{secrets.token_hex(4)}"
-
-
-CLOUD = Cloud()
-
-
-class Sessions:
-    """The broker `aws-sts` of the workflow: a session for the rights of one redeemed call, no wider and no longer."""
-
-    takes = frozenset({"role", "region"})
-
-    def fetch(self, call: Redemption) -> UpstreamCredential:
-        """See docs/credentials.md."""
-        key = CLOUD.open(call.args["scopes"])
-        return UpstreamCredential({"session": key}, expires_at=time.time() + 600, end=lambda: CLOUD.end(key))
+ACCOUNT, CLOUD = "eu-central-1:123456789012", os.environ["CLOUD"]  # CLOUD: leave it out where AWS itself is asked
+# What the scope `deploy:assume` of the workflow stands for. A call gets the part that its argument `scopes` asks for.
+DEPLOY = [
+    Permission(["ecs:UpdateService"], [f"arn:aws:ecs:{ACCOUNT}:service/shop/shop-web", f"arn:aws:ecs:{ACCOUNT}:service/shop/shop-api"]),
+    Permission(["ecr:PutImage"], [f"arn:aws:ecr:{ACCOUNT}:repository/shop-web", f"arn:aws:ecr:{ACCOUNT}:repository/shop-api"]),
+    Permission(["logs:PutLogEvents"], ["*"]),
+]
+ROLES = {"shop-deploy": AwsRole("arn:aws:iam::123456789012:role/shop-deploy", {"deploy:assume": DEPLOY}, asked_in="scopes")}
 
 
 def deploy(call: AsyncRedeemedCall) -> dict[str, Any]:
     """Runs for a redeemed call. The job never sees the session."""
-    if call.credential is None:
-        raise PermissionError("no session")
-    return {"deployment": CLOUD.update_service(call.credential.reveal(), call.args["service"])}
+    session = {part: call.credential.reveal(part) for part in call.credential.parts}
+    sts, ecs = (boto3.client(name, endpoint_url=CLOUD, **session) for name in ("sts", "ecs"))
+    started = ecs.update_service(cluster="shop", service=call.args["service"], forceNewDeployment=True)
+    return {"deployment": started["service"]["deployments"][0]["id"], "as": sts.get_caller_identity()["Arn"]}
 
 
 if __name__ == "__main__":
-    args = ["service", "scopes"]
+    secret = Path(os.environ["STATE"], "aws-secret")  # of the one AWS key that may assume the role; on AWS itself: access_key=None
+    secret.touch(mode=0o600)
+    secret.write_text("secret-of-the-deploy-server")
+    broker = STSBroker(ROLES, access_key=("AKIADEPLOYSERVER", Secret(file=secret)), endpoint=CLOUD)
     where = {"audience": "https://deploy.acme.example", "tenants": ["acme-eu"]}
-    serve_tool("cloud.assume-deploy-role", "/deployments", args, run=deploy, brokers={"aws-sts": Sessions()}, **where)
+    serve_tool("cloud.assume-deploy-role", "/deployments", ["service", "scopes"], run=deploy, brokers={"aws-sts": broker}, **where)

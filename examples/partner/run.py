@@ -8,8 +8,9 @@ from typing import Any
 
 from agentgate.cli.demo import perform
 from agentgate.cli.demo_case import FoundingCase
+from agentgate.cli.demo_process import Process
 from agentgate.cli.demo_row import Expected, TableRow
-from agentgate.cli.demo_stage import Asker, Process, Stage
+from agentgate.cli.demo_stage import Asker, Stage
 
 TOOL = "datasets.query"
 ORDERS = {"dataset": "northwind/orders/2026", "columns": ["order_ref", "sku", "quantity"]}
