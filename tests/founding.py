@@ -52,8 +52,8 @@ class World:
         login.life = 300
         (folder / "secret").touch(mode=0o600)
         (folder / "secret").write_text(login.known("tools"))
-        where, how = f"{web.url}/provider/token", "client_secret_post"
-        self.provider = OAuthBroker(where, "tools", Secret(file=folder / "secret"), authentication=how)
+        secret = Secret(file=folder / "secret")
+        self.provider = OAuthBroker(f"{web.url}/provider/token", "tools", secret, authentication="client_secret_post")
         self.catalogue = folder / "data.toml"
         self.catalogue.write_text(
             '[arguments]\n"datasets.query" = "dataset"\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,66 +19,76 @@ ROOT = Path(__file__).parent.parent
 BAD_TOKEN, BAD_PROOF = "401 invalid_token", "400 invalid_dpop_proof"
 BAD_CREDENTIAL, BAD_CALL = "400 invalid_request", "400 invalid_authorization_details"
 CLAIM = "agent.oidc.claims."
-WANTED = {  # code, reason, field of each row
+WANTED = {  # code, reason and field of each row, and the key at the line of the workflow that decided
     "payments": [
-        ("ok", "", ""),
-        (BAD_CREDENTIAL, "user", "user.oidc.signature"),
-        (BAD_CALL, "tenant", "tenant"),
-        ("not_permitted", "argument_origin", "args.payee"),
-        ("needs_approval", "step_up", "args.amount"),
-        ("approver", "step_up", "step_up.big-refund.approvers"),
-        ("ok", "", ""),
-        (BAD_PROOF, "agent", "agent.key"),
-        ("401", "", "authorization"),
-        ("503", "", "token_endpoint"),
+        ("ok", "", "", "payments.refund"),
+        (BAD_CREDENTIAL, "user", "user.oidc.signature", ""),
+        (BAD_CALL, "tenant", "tenant", "tenants"),
+        ("not_permitted", "argument_origin", "args.payee", "payee"),
+        ("needs_approval", "step_up", "args.amount", "when"),
+        ("approver", "step_up", "step_up.big-refund.approvers", "id"),
+        ("ok", "", "", "payments.refund"),
+        (BAD_PROOF, "agent", "agent.key", ""),
+        ("401", "", "authorization", ""),
+        ("503", "", "token_endpoint", ""),
     ],
     "ci": [
-        ("ok", "", ""),
-        ("ok", "", ""),
-        (BAD_TOKEN, "invalid_token", "jti"),
-        ("401", "", "authorization"),
-        ("invalid_authorization_details", "argument_value", "args.scopes"),
-        ("invalid_request", "agent", f"{CLAIM}repository, {CLAIM}repository_id"),
-        ("invalid_request", "agent", f"{CLAIM}environment"),
-        ("invalid_request", "agent", f"{CLAIM}job_workflow_ref"),
-        ("invalid_request", "agent", f"{CLAIM}event_name"),
+        ("ok", "", "", "cloud.assume-deploy-role"),
+        ("ok", "", "", ""),
+        (BAD_TOKEN, "invalid_token", "jti", ""),
+        ("401", "", "authorization", ""),
+        ("invalid_authorization_details", "argument_value", "args.scopes", "scopes"),
+        ("invalid_request", "agent", f"{CLAIM}repository, {CLAIM}repository_id", "repository"),
+        ("invalid_request", "agent", f"{CLAIM}environment", "environment"),
+        ("invalid_request", "agent", f"{CLAIM}job_workflow_ref", "job_workflow_ref"),
+        ("invalid_request", "agent", f"{CLAIM}event_name", "event_name"),
     ],
     "partner": [
-        ("ok", "", ""),
-        ("ok", "", ""),
-        ("403 insufficient_scope", "insufficient_scope", "arguments_digest"),
-        (BAD_CALL, "argument_value", "args.dataset"),
-        (BAD_CALL, "data_class", "data_class"),
-        (BAD_CALL, "argument_value", "args.columns"),
-        (BAD_CALL, "network", "network"),
-        (BAD_CALL, "network", "network"),
-        (BAD_CREDENTIAL, "agent", f"{CLAIM}tenant"),
-        (BAD_CALL, "workflow_expired", "expires"),
+        ("ok", "", "", "datasets.query"),
+        ("ok", "", "", ""),
+        ("403 insufficient_scope", "insufficient_scope", "arguments_digest", ""),
+        (BAD_CALL, "argument_value", "args.dataset", "dataset"),
+        (BAD_CALL, "data_class", "data_class", "conditions"),
+        (BAD_CALL, "argument_value", "args.columns", "columns"),
+        (BAD_CALL, "network", "network", "conditions"),
+        (BAD_CALL, "network", "network", "conditions"),
+        (BAD_CREDENTIAL, "agent", f"{CLAIM}tenant", "tenant"),
+        (BAD_CALL, "workflow_expired", "expires", "expires"),
     ],
     "service-account": [
-        ("ok", "", ""),
-        ("401 invalid_dpop_proof", "invalid_dpop_proof", "proof.jwk"),
-        ("ok", "", ""),
-        (BAD_CREDENTIAL, "boundary", "agent.boundary.cluster"),
-        (BAD_CREDENTIAL, "boundary", "agent.boundary.node_pool"),
-        (BAD_PROOF, "agent", "proof"),
-        (BAD_PROOF, "agent", "agent.key"),
-        (BAD_CREDENTIAL, "boundary", "agent.boundary.key"),
-        ("ok", "", ""),
-        ("ok", "", ""),
-        (BAD_CREDENTIAL, "boundary", "agent.boundary.key"),
+        ("ok", "", "", "identity.refresh"),
+        ("401 invalid_dpop_proof", "invalid_dpop_proof", "proof.jwk", ""),
+        ("ok", "", "", ""),
+        (BAD_CREDENTIAL, "boundary", "agent.boundary.cluster", "agent"),
+        (BAD_CREDENTIAL, "boundary", "agent.boundary.node_pool", "agent"),
+        (BAD_PROOF, "agent", "proof", ""),
+        (BAD_PROOF, "agent", "agent.key", ""),
+        (BAD_CREDENTIAL, "boundary", "agent.boundary.key", "agent"),
+        ("ok", "", "", ""),
+        ("ok", "", "", "identity.refresh"),
+        (BAD_CREDENTIAL, "boundary", "agent.boundary.key", "agent"),
     ],
     "orchestrator": [
-        ("ok", "", ""),
-        ("ok", "", ""),
-        ("403 insufficient_scope", "insufficient_scope", "arguments_digest"),
-        (BAD_CALL, "argument_value, role", "args.scopes"),
-        (BAD_CALL, "argument_value", "args.scopes"),
-        (BAD_CREDENTIAL, "hops", "agent.via"),
-        (BAD_CREDENTIAL, "hops", "agent.via[0].iss"),
-        ("401 invalid_client", "agent", "client.credential"),
+        ("ok", "", "", "jobs.dispatch"),
+        ("ok", "", "", ""),
+        ("403 insufficient_scope", "insufficient_scope", "arguments_digest", ""),
+        (BAD_CALL, "argument_value, role", "args.scopes", "scopes"),
+        (BAD_CALL, "argument_value", "args.scopes", "scopes"),
+        (BAD_CREDENTIAL, "hops", "agent.via", "via"),
+        (BAD_CREDENTIAL, "hops", "agent.via[0].iss", ""),
+        ("401 invalid_client", "agent", "client.credential", ""),
     ],
 }
+SHOWN = {  # row -> what the operator sees of the real credential
+    "payments": {1: "fetched 2 tokens of the provider so far, one a call; 0 of them still count", 7: "released: "},
+    "ci": {2: "session policy for ecs:UpdateService on arn:aws:ecs:eu-central-1:123456789012:service/shop/shop-api, arn:"},
+}
+
+
+def key_at(rule: str) -> str:
+    """The key at a line of a workflow; empty: the refusal is by no line of it."""
+    file, _, line = rule.rpartition(":")
+    return re.split(r"[\s:]", (ROOT / file).read_text("utf-8").splitlines()[int(line) - 1].strip(" -{"))[0] if file else ""
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -90,12 +101,10 @@ def test_a_case_ends_as_it_must(name: str) -> None:
     done = run("-m", "agentgate", "demo", name, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
-    assert [(row["code"], row["reason"], row["field"]) for row in said["rows"]] == WANTED[name]
+    assert [(row["code"], row["reason"], row["field"], key_at(row["rule"])) for row in said["rows"]] == WANTED[name]
     assert len(said["done"]) == case(name).done[0]
-    for row in said["rows"]:
-        if row["rule"]:
-            file, _, line = row["rule"].rpartition(":")
-            assert (ROOT / file).read_text("utf-8").splitlines()[int(line) - 1].strip()
+    for number, shown in SHOWN.get(name, {}).items():
+        assert shown in said["rows"][number - 1]["detail"]
     assert not done.stderr
 
 

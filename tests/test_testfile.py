@@ -133,6 +133,9 @@ def test_a_base_may_be_one_that_asks(refund):
     assert all(r.passed for r in ran(refund, "{name: a, expect: {step_up: big-refund}}", head="expect: {step_up: big-refund}\n" + head))
 
 
+UPSTREAM = "{broker: provider, scopes: [refunds:create], narrower_than: payments-support, duration: 5m}"
+
+
 @pytest.mark.parametrize(
     ("pin", "why"),
     [  # a large refund is what `LARGE` makes of the base
@@ -142,7 +145,7 @@ def test_a_base_may_be_one_that_asks(refund):
         ("expect: allow, grants: {bound_to: [agent_key, call]}", ""),
         ("expect: allow, grants: {bound_to: [call]}", "grants.bound_to"),
         ("expect: allow, grants: {scope: refunds:create}", "grants.scope"),
-        ("expect: allow, grants: {upstream: {broker: provider, scopes: [refunds:create], narrower_than: payments-support, duration: 5m}}", ""),
+        (f"expect: allow, grants: {{upstream: {UPSTREAM}}}", ""),
         ("expect: allow, grants: {upstream: {broker: provider, scopes: [refunds:create]}}", "grants.upstream"),
         ("{LARGE}, expect: {step_up: big-refund}, asks: {count: 1, timeout: 600s}", ""),
         ("{LARGE}, expect: {step_up: big-refund}, asks: {count: 2}", "asks.count"),

@@ -67,9 +67,9 @@ class FoundingCase:
         published = KeySets(keys)
         try:
             with tempfile.TemporaryDirectory(prefix="agentgate-") as folder:
-                parts: dict[str, Any] = {"tools": self.tools, "others": self.others, "at": self.at}
-                given = {"workflows": found("workflows"), "file": self.file, "keys": keys, "published": published}
-                stage = Stage(self.place, Path(folder), **given, **parts)
+                given: dict[str, Any] = {"workflows": found("workflows"), "keys": keys, "published": published}
+                given |= {name: getattr(self, name) for name in ("file", "tools", "others", "at")}
+                stage = Stage(self.place, Path(folder), **given)
                 with stage.serving():
                     rows = tuple(self.scenes(stage))
         finally:

@@ -10,11 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from agentgate.testing import demo_approvals
 
 
 class Key:
@@ -58,10 +62,18 @@ def _digest(text: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
 
 
+def write_ssh_key(person: str, path: Path) -> Path:
+    """The SSH key of a person of the demo's root, as a file that `agentgate holds` reads; returns the path."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(demo_approvals.seed(person))
+    path.touch(mode=0o600)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    return path
+
+
 class KeySets:
     """What issuers publish: each key set at its own path of one HTTP server; `spire`: as a SPIFFE bundle.
 
-    At ``/token`` a CI runner's jobs fetch their own tokens, as at GitHub: `jobs` maps a job's request token to what makes one for an audience.
+    At ``/token`` a CI runner's jobs fetch their own tokens, as at GitHub: `jobs` maps what a job shows to what makes its token.
     """
 
     def __init__(self, keys: Mapping[str, Key]) -> None:

@@ -55,15 +55,10 @@ class Stage:
 
     def __init__(self, place: Path, folder: Path, *, workflows: Path, file: str, keys: Mapping[str, Key], published: KeySets,
                  tools: Sequence[str] = ("tool",), others: Sequence[str] = (), at: str = "") -> None:  # fmt: skip
-        """Make it, for the example at `place` with the workflow in `file` below `workflows`.
+        """Make it, for the example at `place` with the workflow in `file` below `workflows`; `folder`: where it may write.
 
-        Args:
-            place, folder: of the example, and where it may write.
-            workflows, file: as above.
-            keys, published: of its issuers, and where their key sets are.
-            tools: its tool servers, each a script of this name; the last is the one that rows are about.
-            others: what they ask, likewise; `NAME` in their environment is its URL.
-            at: where the gate's decision clock stands; empty: the system's.
+        `tools` are its tool servers, each a script of this name; rows are about the last. `others` are scripts, too: what the tool servers
+        ask; their URLs are in the environment, under their names in capitals. `at`: where the gate's decision clock stands; empty: now.
         """
         self.folder, self.keys, self.published = folder, keys, published
         self._place, self._file, self._tools, self._others, self._at = place, file, tools, others, at
@@ -130,7 +125,8 @@ class Stage:
             yield gate
 
     def exchange(self, caller: Asker, token: str, tool: str, arguments: Mapping[str, Any], *, gate: Process | None = None,
-                 headers: Mapping[str, str] | None = None, tenant: str = "", run: str = "", prove: bool = True, **form: str) -> HTTPAnswer:  # fmt: skip
+                 headers: Mapping[str, str] | None = None, tenant: str = "", run: str = "", prove: bool = True,
+                 **form: str) -> HTTPAnswer:  # fmt: skip
         """Ask for a token for one call, as any HTTP client would; once more where the gate wants another nonce."""
         url = f"{(gate or self.gate).url}/oauth2/token"
         detail = {"type": DETAIL_TYPE, "identifier": tool, "workflow": {"id": self._id}, "arguments": arguments}
@@ -175,9 +171,11 @@ class Stage:
             return _at_server(expected, server, "model", seen.rpartition(" ")[2], seen)
         line = next(each for each in reversed(self.gate.lines()) if each.get("path") == _TOKEN)
         if "reasons" not in line:
-            return TableRow(expected, "allowed", "ok" if seen.startswith("{") else seen, "model", seen, detail=detail, rule=self._line(tool))
+            return TableRow(
+                expected, "allowed", "ok" if seen.startswith("{") else seen, "model", seen, detail=detail, rule=self._line(tool)
+            )
         code = seen.removeprefix("agentgate: ")
-        return refused(expected, line, "model", code, seen, "held" if code == Code.NEEDS_APPROVAL else "denied")
+        return refused(expected, line, "model", code, seen, outcome="held" if code == Code.NEEDS_APPROVAL else "denied")
 
     def stepped(self, expected: Expected, done: subprocess.CompletedProcess[str], tool: str) -> TableRow:
         """A row: what a CI job's step was told by ``agentgate exchange``."""
@@ -233,7 +231,7 @@ class Stage:
         return f"workflows/{self._file}:{next(n for n, line in enumerate(self._lines(), 1) if line.strip() == f'{tool}:')}"
 
 
-def refused(expected: Expected, line: Mapping[str, Any], caller: Caller, code: str, seen: str, outcome: Outcome = "denied") -> TableRow:
+def refused(expected: Expected, line: Mapping[str, Any], caller: Caller, code: str, seen: str, *, outcome: Outcome = "denied") -> TableRow:
     """A row of a refusal, for the reasons in a line of the gate's log."""
     reasons = line["reasons"]
     detail = "; ".join(f"{each['field']}: got {each['got']}, expected {each['expected']}" for each in reasons)

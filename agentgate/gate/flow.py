@@ -287,7 +287,8 @@ def _refused(settled: ops.MintReply, answer: Eligible, workflow: Workflow) -> Fa
     if settled.detail == "lost":
         return Failure(Reason.OUTCOME_UNKNOWN, "call", "of a lost history", "a store that has lost nothing (agentgate store reconcile)")
     reason, field, expected = _REFUSED[settled.kind]
-    return Failure(reason, field, f"{settled.kind} {settled.detail}".strip(), expected)
+    rule = f"{workflow.file}:{workflow.agent.line}" if settled.kind == "key_changed" else ""
+    return Failure(reason, field, f"{settled.kind} {settled.detail}".strip(), expected, rule)
 
 
 def checked_call(tool: str, args: Args, tool_call_id: str, definition: str) -> Call | Deny:

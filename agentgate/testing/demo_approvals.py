@@ -14,9 +14,6 @@ import shutil
 import sys
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
 from agentgate.approvals import KeySigner, Reviewer, ReviewRule, new_root, root_digest, statement, write_approval, write_index
 from agentgate.loading.catalog import APPROVALS, workflow_files
 
@@ -30,18 +27,11 @@ COMMAND = "python -m agentgate.testing.demo_approvals"
 
 def signer(person: str) -> KeySigner:
     """The demo key of this name, which anyone can derive."""
-    return KeySigner.from_seed(_seed(person))
+    return KeySigner.from_seed(seed(person))
 
 
-def write_key(person: str, path: Path) -> Path:
-    """The same key as an SSH private key file; returns the path."""
-    key = Ed25519PrivateKey.from_private_bytes(_seed(person))
-    path.touch(mode=0o600)
-    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
-    return path
-
-
-def _seed(person: str) -> bytes:
+def seed(person: str) -> bytes:
+    """What the demo key of this name is made of."""
     return hashlib.sha256((PHRASE + person).encode()).digest()
 
 

@@ -82,7 +82,9 @@ def scenes(stage: Stage) -> Iterator[TableRow]:
     job = Job(stage, 1)
     tried = "The job of the main branch, for production: its step runs agentgate exchange, to deploy shop-web"
     yield stage.stepped(Expected(tried, "allowed", "ok"), job.step(DEPLOY), TOOL)
-    row = stage.sent(Expected("Its next step deploys, with the headers that were written", "allowed", "ok"), "/deployments", DEPLOY, job.headers)
+    row = stage.sent(
+        Expected("Its next step deploys, with the headers that were written", "allowed", "ok"), "/deployments", DEPLOY, job.headers
+    )
     session = stage.server("cloud", "/moto-api/data.json")["sts"]["AssumedRole"][0]
     may = "; ".join(f"{', '.join(each['Action'])} on {', '.join(each['Resource'])}" for each in json.loads(session["policy"])["Statement"])
     yield replace(row, detail=f"AssumeRole of {session['role_arn']}, with a session policy for {may}; the token is burned")

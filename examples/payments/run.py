@@ -15,13 +15,12 @@ from typing import Any
 
 from agentgate.cli.demo import perform
 from agentgate.cli.demo_case import FoundingCase
-from agentgate.cli.demo_key import Key
+from agentgate.cli.demo_key import Key, write_ssh_key
 from agentgate.cli.demo_process import HTTPAnswer, patiently, post
 from agentgate.cli.demo_row import Expected, TableRow
 from agentgate.cli.demo_stage import Asker, Stage
-from agentgate.testing import demo_approvals
 
-# Where the gate's decision clock stands: the workflow is for office hours, and attestations count for ten minutes. At home it is the system's.
+# Where the gate's decision clock stands: the workflow is for office hours, and an attestation counts for ten minutes.
 OFFICE_HOURS = datetime(2025, 6, 3, 9, 30, tzinfo=UTC)  # a Tuesday, 11:30 in Berlin
 AGENT, STOLEN = "spiffe://acme.example/ns/prod/sa/support-agent", "cus_Z0evilEvilEvi1"
 SMALL = {"order_id": "ORD-10023344", "amount": "49.90", "currency": "EUR", "payee": "cus_Hn4mQz8Ls2WvXa"}
@@ -91,7 +90,7 @@ class Desk:
     def release(self, hold: str, person: str) -> subprocess.CompletedProcess[str]:
         """A person says yes, signed with their SSH key."""
         folder = self.stage.folder
-        key = demo_approvals.write_key(person, folder / f"{person}.key")
+        key = write_ssh_key(person, folder / f"{person}.key")
         where = ["--workflows", str(folder / "workflows"), "--root", self.stage.root, "--audit", str(folder / "people")]
         return self.holds("release", hold, *where, "--key", str(key), "--accept", f"release {hold[:12]}")
 
@@ -135,13 +134,22 @@ def scenes(stage: Stage) -> Iterator[TableRow]:
         svid = (stage.folder / "svid.jwt").read_text()
         actor = {"actor_token": svid, "actor_token_type": "urn:ietf:params:oauth:token-type:jwt"}
         expected = Expected(
-            "Another process has Bob's token and the agent's SVID, and a key of its own", "denied", "400 invalid_dpop_proof", "agent", "agent.key"
+            "Another process has Bob's token, the agent's SVID and its own key",
+            "denied",
+            "400 invalid_dpop_proof",
+            "agent",
+            "agent.key",
         )
         thief = Asker("support-agent", Key("thief"))
-        yield stage.asked(expected, thief, desk.user_token(), "orders.get", {"order_id": "ORD-10023344"}, run=run, tenant="acme-eu", **actor)
+        yield stage.asked(
+            expected, thief, desk.user_token(), "orders.get", {"order_id": "ORD-10023344"}, run=run, tenant="acme-eu", **actor
+        )
         expected = Expected("The agent's process calls the payment API by itself, without a token", "denied", "401", "", "authorization")
         yield stage.use(expected, thief, "", "/refunds", SMALL)
-        stage.done.extend(books(stage)["paid"])
+        paid = books(stage)["paid"]
+        stage.done.extend(each for each in paid if {name: each[name] for name in SMALL} in (SMALL, BIG))
+        if len(stage.done) != len(paid):  # somebody else was paid, or another amount
+            stage.done.clear()
         stage.servers["provider"].end()
         expected = Expected("The provider gives no credential any more", "denied", "503", "", "token_endpoint")
         _, told = desk.converse(asked, look_up("ORD-10023344"))
@@ -151,9 +159,17 @@ def scenes(stage: Stage) -> Iterator[TableRow]:
 def _others(desk: Desk) -> Iterator[TableRow]:
     """Runs that the host may not open."""
     asked = "Please refund order ORD-10023344"
-    expected = Expected("The host opens a run for Bob with a token that Bob's login did not sign", "denied", "400 invalid_request", "user", "user.oidc.signature")
+    expected = Expected(
+        "The host opens a run for Bob with a token that Bob's login did not sign",
+        "denied",
+        "400 invalid_request",
+        "user",
+        "user.oidc.signature",
+    )
     yield desk.stage.row(expected, desk.open(asked, desk.user_token(Key("acme", "RS256"))), path="/v1/runs")
-    expected = Expected("A run for tenant acme-us, which the workflow does not name", "denied", "400 invalid_authorization_details", "tenant", "tenant")
+    expected = Expected(
+        "A run for tenant acme-us, which the workflow does not name", "denied", "400 invalid_authorization_details", "tenant", "tenant"
+    )
     yield desk.stage.row(expected, desk.open(asked, desk.user_token(tenant="acme-us"), "acme-us"), path="/v1/runs")
 
 
@@ -184,9 +200,9 @@ def fetched(stage: Stage) -> str:
 CASE = FoundingCase(
     place=Path(__file__).parent,
     file="payments/customer-refund.yaml",
-    intro="A support agent refunds orders. The host opens a run with the user's own token and words; the agent, a LangChain process with its "
-    "own key, exchanges at POST /oauth2/token for every single call; orders API and payment API redeem, and fetch the payment provider's "
-    "token for that call. The decision clock stands at a Tuesday, 11:30 in Berlin, for the workflow's office hours.",
+    intro="A support agent refunds orders. The host opens a run with the user's own token and words; the agent, a LangChain process with "
+    "its own key, exchanges at POST /oauth2/token for every single call; orders API and payment API redeem, and fetch the payment "
+    "provider's token for that call. The decision clock stands at a Tuesday, 11:30 in Berlin, for the workflow's office hours.",
     keys={name: "RS256" if name in {"acme", "spire"} else "ES256" for name in ("acme", "spire", "attest", "desk", "orders", "payments")},
     scenes=scenes,
     done=(2, "refund"),
