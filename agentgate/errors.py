@@ -235,6 +235,7 @@ class Refusal(StrEnum):
     AUDIT = "audit"
     OVERLOAD = "overload"
     UPSTREAM = "upstream"
+    GATE = "gate"
 
     @property
     def http_status(self) -> int:
@@ -262,6 +263,7 @@ _ANSWERS = {
     Refusal.AUDIT: (503, ""),
     Refusal.OVERLOAD: (503, ""),
     Refusal.UPSTREAM: (503, ""),
+    Refusal.GATE: (503, ""),
 }
 
 

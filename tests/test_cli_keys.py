@@ -46,3 +46,15 @@ def test_a_directory_without_keys_is_not_made_into_one(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     assert CliRunner().invoke(app, ["keys", "jwks", str(tmp_path)]).exit_code == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_clients_key_is_made_once_and_only_its_public_half_is_printed(tmp_path: Path) -> None:
+    file = tmp_path / "deploy.pem"
+    first, again = (CliRunner().invoke(app, ["keys", "client", str(file)]) for _ in range(2))
+    assert (first.exit_code, first.output) == (0, again.output)
+    assert set(json.loads(first.output)["keys"][0]) == {"kty", "crv", "x", "y", "kid", "alg", "use"}
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o644)
+    refused = CliRunner().invoke(app, ["keys", "client", str(file)])
+    assert (refused.exit_code, "chmod 600" in refused.output) == (1, True)
+    assert CliRunner().invoke(app, ["keys", "client", str(tmp_path / "none" / "x.pem")]).exit_code == 1

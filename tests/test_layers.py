@@ -85,7 +85,7 @@ THIRD_PARTY = {
     "botocore": ("boto3", "credentials.sts"),
     "cryptography": ("cryptography", "token.* approvals.* cli.* identity.* service.connection"),
     "fakeredis": ("fakeredis", "stores.memory"),
-    "httpx": ("httpx", "integrations.httpx cli.exchange cli.probe testing.probe"),
+    "httpx": ("httpx", "integrations.httpx integrations.redeemer cli.exchange cli.probe testing.probe"),
     "fastmcp": ("fastmcp", "integrations.mcp.fastmcp"),
     "httpx2": ("httpx2", "integrations.mcp.tokens"),
     "hvac": ("hvac", "credentials.vault"),
@@ -361,7 +361,7 @@ def builders(name: str, sources: dict[str, str]) -> dict[str, int]:
         ("Allow", "gate.flow"),
         ("CallToken", "token.mint"),
         ("Eligible", "decision.checks"),
-        ("Redemption", "redemption.verifier"),
+        ("Redemption", "redemption.steps"),
     ],
 )
 def test_a_permission_is_built_in_one_place_only(name, module):

@@ -49,8 +49,8 @@ claims.jws.verify = lambda text, keys: jws.split(text).unverified_payload
 """,
         "alg none, signature kept",
     ),
-    "its proof": ("import agentgate.redemption.verifier as v\nv.check_proof = lambda *_: None", "no proof"),
-    "its call": ("import agentgate.redemption.verifier as v\nv.check_call = lambda *_: None", "argument service changed"),
+    "its proof": ("import agentgate.redemption.steps as v\nv.check_proof = lambda *_: None", "no proof"),
+    "its call": ("import agentgate.redemption.steps as v\nv.check_call = lambda *_: None", "argument service changed"),
     "its burn": (
         """
 from agentgate.stores import ops

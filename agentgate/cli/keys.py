@@ -1,4 +1,4 @@
-"""``agentgate keys``: publish, rotate and withdraw a gate's signing keys."""
+"""``agentgate keys``: publish, rotate and withdraw a gate's signing keys; make a client's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from agentgate.cli.commands import HELP
 from agentgate.cli.output import refusing, say, say_json
+from agentgate.integrations.client_key import ClientKey
 from agentgate.token.keys import PUBLISH_AHEAD, KeyRing
 
 Directory = Annotated[
@@ -40,3 +41,10 @@ def withdraw(directory: Directory, kid: Annotated[str, typer.Argument(help="The 
         key = KeyRing.existing(directory).withdraw(kid, time.time())
     say(f"{kid} is withdrawn; {key.kid} ({key.alg}) signs from now on")
     say("what it signed counts nowhere at once with: agentgate revoke 'tenant:*' --before now --tenant all --workflows DIR")
+
+
+@app.command(epilog=HELP["keys"].examples)
+def client(file: Annotated[Path, typer.Argument(help="The client's private key (PEM, owner-only); made if it is not there.")]) -> None:
+    """Print the public key set of a client of a served gate: for `keys` of its block in the gate's settings."""
+    with refusing():
+        say_json(ClientKey.made("client", file).jwks())

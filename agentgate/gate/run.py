@@ -23,9 +23,10 @@ from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.identity.credential import AgentCredential, OIDCToken
 from agentgate.redemption.outcome import record_result
+from agentgate.redemption.steps import redeem, supplied
 from agentgate.redemption.trust import Trust
 from agentgate.redemption.upstream import Redemption
-from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall, redeem, supplied
+from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall
 from agentgate.shell.bound import Bound
 from agentgate.shell.step import Flow, Step
 from agentgate.shell.twins import arecording, awaited, blocking, busy, recording

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from agentgate.integrations.asgi.refused import RequestRefusal
 from agentgate.integrations.asgi.server import PresentedCall, ToolRoute
-from agentgate.redemption.verifier import AsyncRedeemedCall
+from agentgate.redemption.call import AwaitedCall
 
 
 class HTTPPresentedCall:
@@ -23,7 +23,7 @@ class HTTPPresentedCall:
     def __init__(self, presented: PresentedCall) -> None:
         self._presented = presented
 
-    async def __aenter__(self) -> AsyncRedeemedCall:
+    async def __aenter__(self) -> AwaitedCall:
         try:
             return await self._presented.__aenter__()
         except RequestRefusal as refused:

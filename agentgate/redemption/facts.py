@@ -102,7 +102,7 @@ def _numbers(text: str) -> list[str]:
     return list(dict.fromkeys(format(key, "f") for key in found))
 
 
-def _scalar(value: Any) -> Any:
+def scalar(value: Any) -> Any:
     """The value as a fact (an exact JSON scalar; a Decimal becomes its text); None: it is no fact."""
     kind = type(value)
     if kind is bool:
@@ -123,7 +123,7 @@ def _scalar(value: Any) -> Any:
 def _rows(level: _Level, element: Any, outer: Row, looked: _Looked) -> Iterator[Row]:
     known = dict(outer)
     for name, path in level.values.items():
-        value = _scalar(_at(element, path, looked))
+        value = scalar(_at(element, path, looked))
         if value is not None:
             known[name] = value
     empty = True

@@ -41,15 +41,23 @@ def not_run(claims: Claims, why: str = "", *, attempt: str = "") -> Flow:
 
 def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:
     """Record the declared facts of a redeemed call's real result. They are read at once: no deadline runs while a long text is searched."""
-    facts: bytes | None = None
+    return _record_facts(done, facts_of(done, result))
+
+
+def facts_of(done: Redemption, result: Any) -> bytes | None:
+    """The declared facts of a result as canonical JSON; None: they cannot be recorded, which is told at the end of the call.
+
+    Raises:
+        ResultWithheld: it holds the upstream credential.
+    """
     if done.credential is not None:
         done.credential.check_result(result)
     try:
         declared = {name: tuple(path) for name, path in done.head["facts"].items()}
-        facts = canonical([dict(row) for row in extract(declared, result)] if declared else [])
+        return canonical([dict(row) for row in extract(declared, result)] if declared else [])
     except AgentGateError as error:
-        _lost(done, "facts", error)
-    return _record_facts(done, facts)
+        lost(done, "facts", error)
+        return None
 
 
 def _record_facts(done: Redemption, facts: bytes | None) -> Generator[Step, Any, None]:
@@ -58,7 +66,27 @@ def _record_facts(done: Redemption, facts: bytes | None) -> Generator[Step, Any,
             op = ops.record_result(done.claims.tenant, done.claims.run, done.claims.call_digest, facts)
             ops.parse_record(op, (yield op))
     except AgentGateError as error:
-        _lost(done, "facts", error)
+        lost(done, "facts", error)
+
+
+def outcome_of(done: Redemption, error: BaseException | None) -> ops.Outcome:
+    """How a call ended, by what its tool raised."""
+    nothing_happened = isinstance(error, NotDone) or (isinstance(error, Exception) and done.head.get("read") is True)
+    withheld = isinstance(error, ResultWithheld) and error.what == "result"  # the tool had returned
+    return "done" if error is None or withheld else "failed" if nothing_happened else "unknown"
+
+
+def tell_lost(done: Redemption, error: BaseException | None) -> None:
+    """At the end of a call, tell what of it is on no record.
+
+    Raises:
+        NotRecorded: something is not. Where the tool raised, that says it instead, in a note.
+    """
+    if done.missing:
+        why = NotRecorded(done.claims.txn, tuple(done.missing), next(iter(done.missing.values())))
+        if error is None:
+            raise why
+        error.add_note(str(why))
 
 
 def record_outcome(done: Redemption, error: BaseException | None) -> Generator[Step, Any, None]:
@@ -68,30 +96,25 @@ def record_outcome(done: Redemption, error: BaseException | None) -> Generator[S
         NotRecorded: something of the call is on no record. Where the tool raised, that says it instead, in a note.
     """
     done.ended = True
-    nothing_happened = isinstance(error, NotDone) or (isinstance(error, Exception) and done.head.get("read") is True)
-    withheld = isinstance(error, ResultWithheld) and error.what == "result"  # the tool had returned
-    outcome: ops.Outcome = "done" if error is None or withheld else "failed" if nothing_happened else "unknown"
+    outcome = outcome_of(done, error)
     more: dict[str, Any] = {"withheld": True} if isinstance(error, ResultWithheld) else {}
     try:
         op = ops.record_outcome(done.claims.tenant, done.claims.run, done.claims.call_digest, outcome, done.claims.jti)
         ops.parse_record(op, (yield op))
     except AgentGateError as failed:
-        _lost(done, "outcome", failed)
+        lost(done, "outcome", failed)
     try:
         missing: dict[str, Any] = {**more, "missing": list(done.missing)} if done.missing else more
         yield record_of(done.claims, "outcome", refusal=bool(done.missing), promised=True, outcome=outcome, **missing)
     except AgentGateError as failed:
-        _lost(done, "audit record", failed)
+        lost(done, "audit record", failed)
     if done.credential is not None and (failure := (yield from ended(done.credential))):
         _log.error("not_ended", what="upstream credential", txn=done.claims.txn, error=failure)
-    if done.missing:
-        lost = NotRecorded(done.claims.txn, tuple(done.missing), next(iter(done.missing.values())))
-        if error is None:
-            raise lost
-        error.add_note(str(lost))
+    tell_lost(done, error)
 
 
-def _lost(done: Redemption, what: str, error: Exception) -> None:
+def lost(done: Redemption, what: str, error: Exception) -> None:
+    """Something of the call is on no record."""
     # Told when the call ends: its result is the caller's in any case, and without the record later calls may use less.
     done.missing[what] = str(error)
     _log.error("not_recorded", what=what, txn=done.claims.txn, error=str(error))

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from agentgate.errors import StoreUnavailable
-from agentgate.redemption.facts import extract
+from agentgate.errors import CanonicalError, StoreUnavailable
+from agentgate.redemption.facts import MAX_ROWS, MAX_TOTAL, extract, scalar
 from agentgate.redemption.records import Reportable, record_of
 from agentgate.redemption.upstream import Redemption
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.token.mint import WorkflowRef
 from agentgate.values.canonical import canonical, parse
+from agentgate.values.paths import CUT, PAGE
 
 LIFE = 24 * 3600  # seconds in which a call can be reported on
+_MARKS = {CUT, PAGE}
 Answer = Literal["ok", "not_redeemed", "already_recorded"]
 
 
@@ -63,15 +65,32 @@ def facts_of(call: Reportable, result: Any) -> bytes:
     return canonical([dict(row) for row in extract(declared, result)] if declared else [])
 
 
+def checked_facts(call: Reportable, rows: Any) -> bytes:
+    """Facts that the tool's server read out of the result itself (`agentgate.redemption.facts.extract`), as the store keeps them.
+
+    Raises:
+        CanonicalError: rows of something else than the declared facts.
+    """
+    if (
+        type(rows) is not list
+        or len(rows) > MAX_ROWS
+        or not all(type(row) is dict and row.keys() <= call.facts.keys() | _MARKS for row in rows)
+    ):
+        raise CanonicalError("facts", "something else", f"at most {MAX_ROWS} objects of declared facts")
+    if any(scalar(value) is None for row in rows for value in row.values()) or len(data := canonical(rows)) > MAX_TOTAL:
+        raise CanonicalError("facts", "another value, or a long one", f"text, numbers and booleans, at most {MAX_TOTAL} bytes")
+    return data
+
+
 def report_result(call: Reportable, facts: bytes) -> Flow:
     """Record facts. Returns an `Answer`."""
     op = ops.record_result(call.tenant, call.run, call.call_digest, facts)
     return ops.parse_record(op, (yield op))
 
 
-def report_outcome(call: Reportable, outcome: ops.Outcome) -> Flow:
-    """Record how the call ended. Returns an `Answer`."""
-    op = ops.record_outcome(call.tenant, call.run, call.call_digest, outcome, call.jti)
+def report_outcome(call: Reportable, outcome: ops.Outcome, attempt: str = "") -> Flow:
+    """Record how the call ended; with an `attempt` only if that redemption burned the token. Returns an `Answer`."""
+    op = ops.record_outcome(call.tenant, call.run, call.call_digest, outcome, call.jti, attempt=attempt)
     answer: Answer = ops.parse_record(op, (yield op))
     if answer == "ok":
         yield record_of(call, "outcome", outcome=outcome)

@@ -1,12 +1,16 @@
 """The tool server's side: redeem a token for the call that was really received, then tell its result and how it ended.
 
 Rules: only a client with the role tool_server, only for tokens to its own resources. The answer holds the arguments that were decided on:
-run the tool from these. A report is taken for a redeemed call, once.
+run the tool from these. A report is taken for a redeemed call, once. Who lost the answer cannot tell whether it burned the token: it names
+its `attempt`, and is believed only if that one did.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,9 +20,9 @@ from agentgate.identity.credential import Credential
 from agentgate.identity.signed import read
 from agentgate.redemption.outcome import not_run
 from agentgate.redemption.records import Reportable
-from agentgate.redemption.reporting import facts_of, keep_for_report, report_outcome, report_result, reportable
+from agentgate.redemption.reporting import checked_facts, facts_of, keep_for_report, report_outcome, report_result, reportable
+from agentgate.redemption.steps import redeem
 from agentgate.redemption.upstream import Redemption
-from agentgate.redemption.verifier import redeem
 from agentgate.service.answer import RETRY, RequestRefused, answered, malformed, unavailable
 from agentgate.service.clients import Caller
 from agentgate.service.reading import checked_members, read_json, text
@@ -28,13 +32,17 @@ from agentgate.values.canonical import parse
 from agentgate.values.refusal import Failure, Reason
 
 _OUTCOMES = ("done", "failed", "not_run", "unknown")
+_ATTEMPT = re.compile(r"[A-Za-z0-9_-]{16,64}").fullmatch
+_MAX_BROKERS, _NAME = 100, 200
 
 
 async def redeem_call(request: Request, service: Service) -> Response:
     """``POST /v1/redeem``: verify, bind to the call, burn."""
     caller = await service.clients.by_header(request, service.gate, "tool_server")
     service.take(request, caller.id)
-    body = await read_json(request, service.settings.max_body, frozenset({"token", "tool", "arguments"}), frozenset({"proof"}))
+    body = await read_json(
+        request, service.settings.max_body, frozenset({"token", "tool", "arguments"}), frozenset({"proof", "attempt", "brokers"})
+    )
     token, tool = text(body["token"], "token"), text(body["tool"], "tool")
     if type(body["arguments"]) is not dict:
         raise malformed("arguments", type(body["arguments"]).__name__, "an object")
@@ -42,9 +50,10 @@ async def redeem_call(request: Request, service: Service) -> Response:
     if "proof" in body:
         shown = checked_members(body["proof"], "proof", frozenset({"dpop", "method", "url"}), frozenset())
         proof = DPoP(*(text(shown[name], f"proof.{name}") for name in ("dpop", "method", "url")))
-    trust = service.trust(caller, _resource(caller, token))
+    trust, attempt, brokers = service.trust(caller, _resource(caller, token)), _attempt(body), _brokers(body)
     try:
-        done: Redemption = await service.gate.drive(redeem(trust, token, tool, body["arguments"], proof))
+        steps = redeem(trust, token, tool, body["arguments"], proof, attempt=attempt, brokers=brokers)
+        done: Redemption = await service.gate.drive(steps)
     except TokenRefused as error:
         raise _as_answer(error) from None
     request.state.run = done.claims.run
@@ -54,12 +63,15 @@ async def redeem_call(request: Request, service: Service) -> Response:
         await service.gate.drive(not_run(done.claims), new=False)
         raise unavailable((Failure(Reason.STORE, "store", str(error)[:200], "a store that keeps what reports need"),)) from None
     claims = done.claims
-    said = {name: getattr(claims, name) for name in ("txn", "tenant", "sub", "client_id", "scope", "run", "tool_call_id", "intent")}
-    more = {"tool": claims.tool, "arguments": parse(done.data), "act": dict(claims.act), "identity": dict(claims.identity)}
+    told = {name: getattr(claims, name) for name in ("txn", "tenant", "sub", "client_id", "scope", "run", "tool_call_id", "intent")}
+    call = {"tool": claims.tool, "arguments": parse(done.data), "act": dict(claims.act), "identity": dict(claims.identity)}
+    more: dict[str, Any] = {"read": done.head.get("read") is True, "facts": done.head["facts"]}
     if done.head.get("upstream") is not None:
         more["upstream"] = done.head["upstream"]  # the tool server has the brokers, and this gate sees no credential
     signed_in = {"auth_time": claims.auth_time, "acr": claims.acr, "amr": list(claims.amr) or None}
-    return answered({**said, **more, "workflow": claims.workflow._asdict(), **{k: v for k, v in signed_in.items() if v is not None}})
+    return answered(
+        {**told, **call, **more, "workflow": claims.workflow._asdict(), **{k: v for k, v in signed_in.items() if v is not None}}
+    )
 
 
 def _resource(caller: Caller, token: str) -> str:
@@ -71,6 +83,24 @@ def _resource(caller: Caller, token: str) -> str:
     return unverified if unverified in caller.settings.resources else caller.settings.resources[0]
 
 
+def _attempt(body: Mapping[str, Any]) -> str:
+    """The name of this redemption, which its server made up; empty: it made up none."""
+    attempt = body.get("attempt", "")
+    if "attempt" in body and (type(attempt) is not str or not _ATTEMPT(attempt)):
+        raise malformed("attempt", type(attempt).__name__, "16 to 64 of A-Z a-z 0-9 _ -, new for each redemption")
+    return str(attempt)
+
+
+def _brokers(body: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The upstream brokers that the tool server has; None: it does not say."""
+    named = body.get("brokers")
+    if named is None:
+        return None
+    if type(named) is not list or len(named) > _MAX_BROKERS or not all(type(each) is str and len(each) <= _NAME for each in named):
+        raise malformed("brokers", type(named).__name__, f"a list of names, at most {_MAX_BROKERS}")
+    return tuple(named)
+
+
 def _as_answer(error: TokenRefused) -> RequestRefused:
     failure = Failure(Reason.INPUT, error.field, error.got, error.expected)
     headers = {"Retry-After": RETRY} if error.code.http_status == 503 else {}
@@ -78,15 +108,18 @@ def _as_answer(error: TokenRefused) -> RequestRefused:
 
 
 async def result(request: Request, service: Service) -> Response:
-    """``POST /v1/calls/{txn}/result``: the declared facts of the tool's real result."""
+    """``POST /v1/calls/{txn}/result``: the declared facts of the tool's real result, or that result, out of which they are read here."""
     caller = await service.clients.by_header(request, service.gate, "tool_server")
     service.take(request, caller.id)
-    body = await read_json(request, service.settings.max_body, frozenset({"result"}), frozenset({"tenant"}))
+    body = await read_json(request, service.settings.max_body, frozenset(), frozenset({"result", "facts", "tenant"}))
+    if ("result" in body) == ("facts" in body):
+        raise malformed("result", "both, or none", "a result, or the facts of one")
     call = await _redeemed(request, service, caller, body.get("tenant"))
+    name = "result" if "result" in body else "facts"
     try:
-        facts = await asyncio.to_thread(facts_of, call, body["result"])
+        facts = await asyncio.to_thread(facts_of if name == "result" else checked_facts, call, body[name])
     except CanonicalError as error:
-        raise malformed("result", "no canonical form", error.expected) from None
+        raise malformed(name, error.got, error.expected) from None
     return _told(await service.gate.drive(report_result(call, facts), new=False))
 
 
@@ -94,11 +127,11 @@ async def outcome(request: Request, service: Service) -> Response:
     """``POST /v1/calls/{txn}/outcome``: how the call ended. `failed` and `not_run` say that nothing happened."""
     caller = await service.clients.by_header(request, service.gate, "tool_server")
     service.take(request, caller.id)
-    body = await read_json(request, service.settings.max_body, frozenset({"outcome"}), frozenset({"tenant"}))
+    body = await read_json(request, service.settings.max_body, frozenset({"outcome"}), frozenset({"tenant", "attempt"}))
     if body["outcome"] not in _OUTCOMES:
         raise malformed("outcome", "another", " or ".join(_OUTCOMES))
     call = await _redeemed(request, service, caller, body.get("tenant"))
-    return _told(await service.gate.drive(report_outcome(call, body["outcome"]), new=False))
+    return _told(await service.gate.drive(report_outcome(call, body["outcome"], _attempt(body)), new=False))
 
 
 async def _redeemed(request: Request, service: Service, caller: Caller, named: object) -> Reportable:

@@ -56,8 +56,13 @@ _AGENT = _of(
     {"proof": _TEXT, "attestation": _TEXT, "delegation": {"type": "array", "items": _TEXT}},
 )
 _RUN = _of({"workflow": _TEXT, "prompt": _TURN, "agent": _AGENT}, {**_TENANT, "subject_token": _TEXT, "ttl": {"type": "integer"}})
+_ATTEMPT: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_-]{16,64}$"}
 _PROOF = _of({"dpop": _TEXT, "method": _TEXT, "url": _TEXT})
-_REDEEM = _of({"token": _TEXT, "tool": _TEXT, "arguments": _OBJECT}, {"proof": _PROOF})
+_REDEEM = _of(
+    {"token": _TEXT, "tool": _TEXT, "arguments": _OBJECT},
+    {"proof": _PROOF, "attempt": _ATTEMPT, "brokers": {"type": "array", "items": _TEXT}},
+)
+_REPORT: Mapping[str, Schema] = {"result": {}, "facts": {"type": "array", "items": _OBJECT}}
 _OUTCOME: Schema = {"enum": ["done", "failed", "not_run", "unknown"]}
 _NAMED: Schema = {"type": "object", "properties": {"type": _TEXT, "id": _TEXT, "properties": _OBJECT}, "required": ["type", "id"]}
 _ACTION: Schema = {"type": "object", "properties": {"name": _TEXT, "properties": _OBJECT}, "required": ["name"]}
@@ -79,8 +84,16 @@ PATHS: tuple[tuple[str, str, str, str, Schema | None, int, str], ...] = (
     ("/v1/runs/{run}/close", "post", "Close a run", JSON, _of({}, _TENANT), 204, "host"),
     ("/v1/runs/{run}", "delete", "Close a run", JSON, None, 204, "host"),
     ("/v1/redeem", "post", "Redeem a token for the call received", JSON, _REDEEM, 200, "tool_server"),
-    ("/v1/calls/{txn}/result", "post", "Tell a tool's result", JSON, _of({"result": {}}, _TENANT), 204, "tool_server"),
-    ("/v1/calls/{txn}/outcome", "post", "Tell how it ended", JSON, _of({"outcome": _OUTCOME}, _TENANT), 204, "tool_server"),
+    ("/v1/calls/{txn}/result", "post", "Tell a tool's result", JSON, _of({}, {**_REPORT, **_TENANT}), 204, "tool_server"),
+    (
+        "/v1/calls/{txn}/outcome",
+        "post",
+        "Tell how it ended",
+        JSON,
+        _of({"outcome": _OUTCOME}, {"attempt": _ATTEMPT, **_TENANT}),
+        204,
+        "tool_server",
+    ),
     ("/access/v1/evaluation", "post", "Whether a call would be allowed", JSON, _EVALUATION, 200, "host"),
     ("/access/v1/evaluations", "post", "The same for several calls", JSON, _EVALUATIONS, 200, "host"),
     ("/oauth2/jwks", "get", "The public keys", JSON, None, 200, ""),

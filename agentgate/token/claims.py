@@ -3,7 +3,7 @@
 Rules: checks run in the order of their numbers and end with the first that fails; only `TokenRefused` is raised. Every claim is
 required or named as optional, and has its exact type; any other claim is refused. The payload must be, byte for byte, what the issuer's
 encoder writes: one comparison refuses duplicate keys, escapes, white space, other orders of members and other encodings. Knows no
-workflow and no store; the burn follows, in `agentgate.redemption.verifier`.
+workflow and no store; the burn follows, in `agentgate.redemption.steps`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,14 @@ from typing import NoReturn
 import orjson
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_der_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
 
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.token.dpop import PROOF_TYPE, target, token_hash
@@ -68,6 +75,23 @@ class SigningKey:
         if isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(private.curve, ec.SECP256R1):
             return cls(private)
         raise KeyRefused(f"signing key: got {type(private).__name__}, expected P-256 or Ed25519")
+
+    @classmethod
+    def from_pem(cls, pem: bytes) -> SigningKey:
+        """A key as unencrypted PEM.
+
+        Raises:
+            KeyRefused: something else.
+        """
+        try:
+            private = load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError):
+            raise KeyRefused("signing key: expected an unencrypted private key as PEM") from None
+        return cls.from_pkcs8(private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+
+    def pem(self) -> bytes:
+        """The secret: the private key as unencrypted PEM."""
+        return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def pkcs8(self) -> bytes:
         """The secret: the private key as unencrypted DER."""

@@ -21,10 +21,10 @@ from agentgate.integrations.asgi.received import Receive, RequestHead, Scope, Se
 from agentgate.integrations.asgi.refused import RequestRefusal
 from agentgate.integrations.asgi.server import ToolRoute, ToolServer
 from agentgate.integrations.asgi.sources import strict_json
-from agentgate.redemption.verifier import AsyncRedeemedCall
+from agentgate.redemption.call import AwaitedCall
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-CALL = "agentgate.call"  # in the scope: the `AsyncRedeemedCall`
+CALL = "agentgate.call"  # in the scope: the redeemed call (`agentgate.redemption.call.AwaitedCall`)
 MAX_RESULT = 1024 * 1024  # bytes of an answer that are held back to be read for facts; a longer one passes on and has none
 MAX_LOOKED = 16 * MAX_RESULT  # bytes of an answer that are searched for the upstream credential; a longer one is withheld
 _DROPPED = frozenset({b"authorization", b"dpop", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"})
@@ -38,7 +38,7 @@ class _NoSuccess(Exception):
 class _Answer:
     """An application's answer, held back until what it says is recorded, and, with an upstream credential, has been searched for it."""
 
-    def __init__(self, send: Send, call: AsyncRedeemedCall) -> None:
+    def __init__(self, send: Send, call: AwaitedCall) -> None:
         self._send, self._call = send, call
         self._held: list[MutableMapping[str, Any]] = []
         self._size = 0
@@ -189,7 +189,7 @@ class RedeemMiddleware:
             await answer.release()
 
 
-async def _recorded(route: ToolRoute, call: AsyncRedeemedCall, answer: _Answer) -> None:
+async def _recorded(route: ToolRoute, call: AwaitedCall, answer: _Answer) -> None:
     """Record the facts; raise what makes the outcome another than done."""
     if not answer.whole:
         raise _NoSuccess("no whole answer")
@@ -200,7 +200,7 @@ async def _recorded(route: ToolRoute, call: AsyncRedeemedCall, answer: _Answer) 
     await call.record_result(answer.result())
 
 
-def _proven(scope: Scope, route: ToolRoute, call: AsyncRedeemedCall) -> Scope:
+def _proven(scope: Scope, route: ToolRoute, call: AwaitedCall) -> Scope:
     """The scope the application sees: the proven call, without the token (it is never passed on)."""
     raw, query, data = route.shape.rendered(call.args)
     dropped = _DROPPED | {b"accept-encoding"} if call.has_credential else _DROPPED  # nothing is found in a compressed answer
@@ -210,7 +210,7 @@ def _proven(scope: Scope, route: ToolRoute, call: AsyncRedeemedCall) -> Scope:
     return {**scope, "path": unquote(raw), "raw_path": raw.encode(), "query_string": query.encode(), "headers": headers, CALL: call}
 
 
-def _replayed(route: ToolRoute, call: AsyncRedeemedCall, receive: Receive) -> Receive:
+def _replayed(route: ToolRoute, call: AwaitedCall, receive: Receive) -> Receive:
     """The proven body once, then whatever the connection says."""
     left = [{"type": "http.request", "body": route.shape.rendered(call.args)[2], "more_body": False}]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import structlog
@@ -20,13 +20,31 @@ from agentgate.errors import ConfigError, TokenRefused
 from agentgate.integrations.asgi.received import MAX_BODY, Receive, RequestHead, Scope, SentToken, read_body
 from agentgate.integrations.asgi.refused import ALGS, RequestRefusal, challenged, of_token
 from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape, malformed
+from agentgate.redemption.call import AwaitedCall
 from agentgate.redemption.trust import Jwks
-from agentgate.redemption.verifier import AsyncRedeemedCall, AsyncVerifier
+from agentgate.redemption.verifier import AsyncVerifier
+from agentgate.token.claims import Claims
 from agentgate.token.dpop import DPoP, target
 from agentgate.values.visible import visible
 
+if TYPE_CHECKING:
+    from agentgate.integrations.client_key import ClientKey
+
 _log = structlog.get_logger("agentgate.integrations.asgi")
 _WELL_KNOWN = "/.well-known/oauth-protected-resource"
+
+
+class Redeemer(Protocol):
+    """What redeems here: an `AsyncVerifier`, or a `GateRedeemer` (`agentgate.integrations.redeemer`) without access to the store."""
+
+    async def check(self, token: str, *, proof: DPoP | None = None) -> Claims:
+        """See `Verifier.check`."""
+
+    async def redeem(self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None) -> AwaitedCall:
+        """See `Verifier.redeem`."""
+
+    async def close(self) -> None:
+        """Close what is open."""
 
 
 class _Arguments(Mapping[str, Any]):
@@ -54,15 +72,15 @@ class _Arguments(Mapping[str, Any]):
 class PresentedCall:
     """A request with a token, not redeemed yet: entering it redeems, leaving it reports the outcome.
 
-    ``async with presented as call:`` gives an `AsyncRedeemedCall`; run the tool from `call.args`. It can be entered once.
+    ``async with presented as call:`` gives an `AsyncRedeemedCall` or a `RemoteCall`; run the tool from `call.args`. It can be entered once.
     """
 
     def __init__(self, route: ToolRoute, head: RequestHead, credential: SentToken, read: Callable[[], dict[str, Any]]) -> None:
         self._route, self._head, self._credential = route, head, credential
         self._args = _Arguments(read)
-        self._call: AsyncRedeemedCall | None = None
+        self._call: AwaitedCall | None = None
 
-    async def redeem(self) -> AsyncRedeemedCall:
+    async def redeem(self) -> AwaitedCall:
         """Steps 3 to 13.
 
         Raises:
@@ -76,7 +94,7 @@ class PresentedCall:
             refused = self._args.refused or of_token(error)
         raise self._route.refused(refused, sent.scheme)
 
-    async def __aenter__(self) -> AsyncRedeemedCall:
+    async def __aenter__(self) -> AwaitedCall:
         self._call = await self.redeem()
         return await self._call.__aenter__()
 
@@ -144,14 +162,14 @@ class ToolServer:
 
     def __init__(
         self,
-        opening: Callable[[], Awaitable[AsyncVerifier]],
+        opening: Callable[[], Awaitable[Redeemer]],
         *,
         issuer: str,
         audience: str,
         origin: str | None = None,
         max_body: int = MAX_BODY,
     ) -> None:
-        """A tool server whose verifier is opened when it starts. Most use `ToolServer.of`.
+        """A tool server whose verifier is opened when it starts. Most use `ToolServer.of`, or `ToolServer.remote`.
 
         Args:
             opening: opens the verifier.
@@ -176,7 +194,7 @@ class ToolServer:
         self.issuer, self.audience, self.max_body = issuer, audience, max_body
         self.routes: list[ToolRoute] = []
         self._opening = opening
-        self._verifier: AsyncVerifier | None = None
+        self._verifier: Redeemer | None = None
 
     @classmethod
     def of(
@@ -205,8 +223,32 @@ class ToolServer:
 
         return cls(opening, issuer=issuer, audience=audience, origin=origin, max_body=max_body)
 
+    @classmethod
+    def remote(
+        cls,
+        gate: str,
+        client: ClientKey,
+        *,
+        tenants: Sequence[str],
+        audience: str,
+        origin: str | None = None,
+        max_body: int = MAX_BODY,
+        **more: Any,
+    ) -> Self:
+        """A tool server that redeems at its gate, over HTTP. Needs the extra `httpx`.
+
+        The settings are those of `GateRedeemer` (`address`, `brokers`, `at_once` as `more`), with `origin` and `max_body` of `ToolServer`.
+
+        Raises:
+            ConfigError: as `ToolServer` and `GateRedeemer`; a gate that does not answer is told when the server starts.
+        """
+        from agentgate.integrations.redeemer import GateRedeemer  # noqa: PLC0415 - httpx is an extra
+
+        made = GateRedeemer(gate, client, tenants=tenants, audience=audience, **more)
+        return cls(made.open, issuer=gate, audience=audience, origin=origin, max_body=max_body)
+
     @property
-    def verifier(self) -> AsyncVerifier:
+    def verifier(self) -> Redeemer:
         """The open verifier.
 
         Raises:

@@ -22,15 +22,15 @@ from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotDone, N
 from agentgate.integrations.asgi.refused import RequestRefusal, of_token
 from agentgate.integrations.asgi.server import ToolServer
 from agentgate.integrations.mcp.carried import NOTHING, TAKEN, TakenToken
+from agentgate.redemption.call import AwaitedCall
 from agentgate.redemption.credential import raise_instead
-from agentgate.redemption.verifier import AsyncRedeemedCall
 from agentgate.token.dpop import DPoP
 from agentgate.values.canonical import definition_digest
 from agentgate.values.refusal import Code
 from agentgate.values.visible import visible
 
 _log = structlog.get_logger("agentgate.integrations.mcp")
-_CALL: ContextVar[AsyncRedeemedCall | None] = ContextVar("agentgate_mcp_call", default=None)
+_CALL: ContextVar[AwaitedCall | None] = ContextVar("agentgate_mcp_call", default=None)
 Result = TypeVar("Result")
 Kind = TypeVar("Kind", bound=BaseException)
 
@@ -48,7 +48,7 @@ def definition_of(tool: Tool) -> str:
     return definition_digest(tool.name, tool.description or "", tool.input_schema)
 
 
-def redeemed_call() -> AsyncRedeemedCall:
+def redeemed_call() -> AwaitedCall:
     """The call being executed, inside a tool: its proven `args` and `claims`, `txn`, and the upstream `credential`.
 
     Raises:
@@ -147,7 +147,7 @@ class ProtectedTools:
             raise
         return result
 
-    async def _redeemed(self, name: str, arguments: dict[str, Any], taken: TakenToken) -> AsyncRedeemedCall:
+    async def _redeemed(self, name: str, arguments: dict[str, Any], taken: TakenToken) -> AwaitedCall:
         refused, sent, proof = taken.refused, taken.token, None
         if name not in self.names:
             refused = RequestRefusal(403, "insufficient_scope", "tool", visible(name)[:120], "a tool named in ProtectedTools")
@@ -167,7 +167,7 @@ class ProtectedTools:
         self.server.refused(refused, tool=name if name in self.names else "")
         raise CallDenied(Code.UNAVAILABLE if refused.status == 503 else Code.NOT_PERMITTED)
 
-    async def _check_definition(self, call: AsyncRedeemedCall, name: str, listed: Callable[[], Awaitable[Iterable[Tool]]]) -> None:
+    async def _check_definition(self, call: AwaitedCall, name: str, listed: Callable[[], Awaitable[Iterable[Tool]]]) -> None:
         """What the call was decided for is what stands here now (an exchanged tool, an old server behind a new gate)."""
         tools = [tool for tool in await listed() if tool.name == name]
         try:
@@ -178,7 +178,7 @@ class ProtectedTools:
             _log.error("tool_definition_changed", tool=name, got=got, expected=call.claims.tool_digest or "a definition in the workflow")
             raise _OtherDefinition(name)
 
-    async def _left(self, call: AsyncRedeemedCall, name: str, error: BaseException) -> None:
+    async def _left(self, call: AwaitedCall, name: str, error: BaseException) -> None:
         """Record how a call ended that raised. Raises CallDenied where what was raised is not to be shown."""
         shown, cause = call.showable(error) or error, _cause(error, NotDone)
         withheld = _cause(error, ResultWithheld) or (None if shown is error else shown)
@@ -198,7 +198,7 @@ class _OtherDefinition(NotDone):
 
 
 @contextmanager
-def _running(call: AsyncRedeemedCall) -> Iterator[None]:
+def _running(call: AwaitedCall) -> Iterator[None]:
     reset, taken = _CALL.set(call), TAKEN.set(NOTHING)
     try:
         yield

@@ -1,0 +1,88 @@
+"""A client of a gate that has a key of its own: `private_key_jwt` (RFC 7523 section 3), a fresh assertion for each request."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import orjson
+
+from agentgate.errors import ConfigError, KeyRefused
+from agentgate.token.jws import b64url, compact
+from agentgate.token.signing import SigningKey
+
+LIFETIME = 60  # seconds
+
+
+class ClientKey:
+    """A client's name at a gate and its private key. The gate's settings have the public one (`jwks`).
+
+    Attributes:
+        client_id: the client's name in the gate's settings.
+    """
+
+    __slots__ = ("_header", "_key", "client_id")
+
+    def __init__(self, client_id: str, key: SigningKey) -> None:
+        self.client_id, self._key = client_id, key
+        self._header = b64url(orjson.dumps({"alg": key.alg, "kid": key.kid, "typ": "JWT"}))
+
+    @classmethod
+    def read(cls, client_id: str, path: Path | str) -> Self:
+        """The key in a file: P-256 or Ed25519, PEM, which only its owner may read.
+
+        Raises:
+            ConfigError: there is no such file. KeyRefused: others may read it, or it holds another key.
+        """
+        return cls(client_id, SigningKey.from_pem(owned("client key", Path(path))))
+
+    @classmethod
+    def made(cls, client_id: str, path: Path | str) -> Self:
+        """The key in a file; a new P-256 key is written into it, for its owner only, if it is not there.
+
+        Raises:
+            ConfigError: it cannot be written. KeyRefused: as `read`.
+        """
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        except FileExistsError:
+            return cls.read(client_id, path)
+        except OSError as error:
+            raise ConfigError("client key", str(path), f"a file that can be written ({error.strerror})") from None
+        key = SigningKey.generate()
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key.pem())
+        return cls(client_id, key)
+
+    def assertion(self, gate: str) -> str:
+        """An assertion for one request to the gate with this issuer URL."""
+        now = int(time.time())
+        said = {"iss": self.client_id, "sub": self.client_id, "aud": gate, "iat": now, "exp": now + LIFETIME}
+        return compact(self._header, orjson.dumps({**said, "jti": secrets.token_urlsafe(16)}), self._key.sign)
+
+    def jwks(self) -> dict[str, Any]:
+        """The public key set (RFC 7517) for the gate's settings."""
+        return {"keys": [self._key.public_jwk()]}
+
+    def __repr__(self) -> str:
+        return f"<ClientKey {self.client_id} {self._key.kid}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client's key is neither copied nor pickled")
+
+
+def owned(setting: str, path: Path) -> bytes:
+    """The bytes of a file that only its owner may read.
+
+    Raises:
+        ConfigError: there is none. KeyRefused: others may read it.
+    """
+    try:
+        if path.stat().st_mode & 0o077:
+            raise KeyRefused(f"{path}: others may read it; chmod 600 {path}, or make a new one")
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(setting, str(path), f"a file that can be read ({error.strerror})") from None

@@ -1,0 +1,86 @@
+"""A redeemed call as its tool sees it, whoever burned its token."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from agentgate.errors import ConfigError
+from agentgate.redemption.credential import UpstreamCredential, showable
+from agentgate.redemption.upstream import Redemption
+from agentgate.token.claims import Claims
+
+Result = TypeVar("Result")
+
+
+class ProvenCall:
+    """What every redeemed call offers. Made by a verifier or a `GateRedeemer`."""
+
+    def __init__(self, done: Redemption) -> None:
+        self._done = done
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """A fresh copy of the arguments that were decided on; run the tool from these."""
+        return self._done.args
+
+    @property
+    def claims(self) -> Claims:
+        """The verified claims."""
+        return self._done.claims
+
+    @property
+    def txn(self) -> str:
+        """The call's id, stable across a step-up; a good idempotency key."""
+        return self._done.claims.txn
+
+    @property
+    def credential(self) -> UpstreamCredential:
+        """The upstream credential that was fetched for this call; it ends with the call.
+
+        Raises:
+            ConfigError: the call's workflow names none.
+        """
+        if self._done.credential is None:
+            raise ConfigError("upstream", None, f"an upstream block for {self._done.claims.tool} in its workflow")
+        return self._done.credential
+
+    @property
+    def has_credential(self) -> bool:
+        """Whether the workflow names an upstream credential for this call."""
+        return self._done.credential is not None
+
+    def check_result(self, result: Any) -> None:
+        """Look for the upstream credential in what the tool returned; `record_result` does it too.
+
+        Raises:
+            ResultWithheld: it is in there.
+        """
+        if self._done.credential is not None:
+            self._done.credential.check_result(result)
+
+    def showable(self, error: BaseException | None) -> BaseException | None:
+        """What the tool raised, or what stands for it if the upstream credential is in it. Forgets the locals of the tool's frames."""
+        return error if error is None or self._done.credential is None else showable(self._done.credential, error)
+
+
+class AwaitedCall(ProvenCall):
+    """A redeemed call as an asynchronous context manager: leaving it reports the outcome.
+
+    Leaving it raises NotRecorded where facts or outcome could not be recorded within two seconds: the tool ran all the same.
+    """
+
+    @abstractmethod
+    async def record_result(self, result: Result) -> Result:
+        """Read the declared facts from the tool's real result and record them, once; returns the result.
+
+        Args:
+            result: what the tool returned: JSON values (dict, list, scalars).
+        """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    @abstractmethod
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...

@@ -1,0 +1,152 @@
+"""The steps of a redemption: judge a token, bind it to the call really received, burn it, record that, fetch the upstream credential.
+
+Rules: the checks of `agentgate.token.claims` up to the call binding, then room in the log, then the burn, then the durable record, then the
+upstream credential, if the workflow names one. Whatever fails is a `TokenRefused`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Generator
+from typing import Any
+
+from agentgate.errors import AuditUnavailable, CanonicalError, NameRefused, Refusal, StoreUnavailable, TokenRefused, UpstreamRefused
+from agentgate.redemption.outcome import not_run
+from agentgate.redemption.records import record_of
+from agentgate.redemption.trust import Trust
+from agentgate.redemption.upstream import Redemption, ended, fetch
+from agentgate.shell.step import Apart, Flow, Record, Room, Step
+from agentgate.stores import ops
+from agentgate.token.claims import Claims, check_call, check_proof, check_token
+from agentgate.token.dpop import DPoP
+from agentgate.token.mint import binding
+from agentgate.values.canonical import canonical, parse
+from agentgate.values.request import Args, CanonicalArguments
+
+_UNSPENT = "an unspent, unrevoked token of this store's history"
+_BROKERS = "a broker of this name in `brokers` of whoever redeems; the token is not burned"
+_WHOLE = "a store that has lost nothing of this tenant (agentgate store reconcile)"
+
+
+def judged(who: Trust, token: str, proof: DPoP | None, now: float) -> Generator[Step, Any, Claims]:
+    """Steps 3 to 10: what can be said of a token without its call. `now`: POSIX seconds.
+
+    Raises (through the driver):
+        TokenRefused: nothing else.
+    """
+    try:
+        keys = yield from who.newest_keys()
+        claims = check_token(token, keys, issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
+        if proof is not None and type(proof) is not DPoP:
+            raise TokenRefused(Refusal.PROOF, "proof", type(proof).__name__, "a DPoP")
+        check_proof(claims, token, proof, now)
+    finally:
+        del token  # a traceback with locals must not show it
+    return claims
+
+
+def called(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) -> Generator[Step, Any, tuple[Claims, bytes]]:
+    """Steps 3 to 11: the claims, and the canonical bytes of the arguments, of a token that is for exactly this call.
+
+    Raises (through the driver):
+        TokenRefused: nothing else.
+    """
+    steps = judged(who, token, proof, time.time())
+    del token  # a traceback with locals must not show it
+    try:
+        if type(tool) is not str:
+            raise TokenRefused(Refusal.TOOL, "tool", type(tool).__name__, "a tool's name")
+        claims: Claims = yield from steps
+        data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")  # costs most, so only for a good token
+    except (CanonicalError, TypeError, ValueError, AttributeError) as error:
+        raise TokenRefused(Refusal.ARGUMENTS, "args", type(error).__name__, "arguments with a canonical form") from None
+    check_call(claims, tool, data)
+    return claims, data
+
+
+def proven(claims: Claims, data: bytes, head: bytes) -> Redemption:
+    """The redemption of a call whose token was burned; `head`: what its record says of it, as JSON.
+
+    Raises:
+        TypeError, ValueError, KeyError: it is unreadable.
+    """
+    done = Redemption(claims, data, parse(head))
+    _ = done.asked, done.head["facts"].items()
+    return done
+
+
+def redeem(
+    who: Trust, token: str, tool: str, args: Args, proof: DPoP | None, *, attempt: str = "", brokers: tuple[str, ...] | None = None
+) -> Flow:
+    """Steps 3 to 13: verify, bind to the call, burn, record. Returns a `Redemption`, still without an upstream credential.
+
+    Somebody else who runs the tool may name this `attempt`, and the `brokers` that it has; None: nobody tells.
+
+    Raises (through the driver):
+        TokenRefused: nothing else.
+    """
+    steps = called(who, token, tool, args, proof)
+    del token  # a traceback with locals must not show it
+    claims, data = yield from steps
+    bound = binding(claims.call_digest, claims.aud, claims.cnf_jkt)
+    workflow, version, _ = claims.workflow
+    subjects = ops.Subjects(
+        claims.client_id, claims.sub if "user" in claims.identity else "", tool, ops.workflow_subject(workflow, version)
+    )
+    sent, attempt = who.history.seen(claims.tenant), attempt or secrets.token_hex(16)
+    try:
+        yield Room()
+    except AuditUnavailable as error:  # and the token is not burned
+        raise TokenRefused(Refusal.AUDIT, "audit", str(error), "room for the record of the redemption") from None
+    try:
+        fields = (claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects, sent, attempt, brokers)
+        op = ops.burn(ops.BurnRequest(*fields))
+        burned = ops.parse_burn(op, (yield op))
+    except NameRefused as error:
+        raise TokenRefused(Refusal.STORE, "store", str(error), "names that a store can hold") from None
+    except StoreUnavailable as error:
+        yield from not_run(claims, attempt=attempt)
+        raise TokenRefused(Refusal.STORE, "store", str(error), "a state store that answers in time") from None
+    if burned.kind == "upstream":
+        raise TokenRefused(Refusal.UPSTREAM, "upstream.broker", ascii(burned.head.decode("utf-8", "replace")), _BROKERS)
+    if burned.kind != "ok":
+        raise TokenRefused(Refusal(burned.kind), "jti", burned.kind, _WHOLE if burned.kind == "lost" else _UNSPENT)
+    who.history.see(claims.tenant, sent, burned.history)
+    try:
+        noted: dict[str, Any] = who.history.note(burned.history)
+        yield record_of(claims, "redemption", promised=True, tool=tool, call_digest=claims.call_digest, **noted)
+        done = proven(claims, data, burned.head)
+    except AuditUnavailable as error:
+        yield from not_run(claims)
+        raise TokenRefused(Refusal.AUDIT, "audit", str(error), "a durable record of the redemption before the tool runs") from None
+    except (TypeError, ValueError, KeyError):
+        yield from not_run(claims)
+        raise TokenRefused(Refusal.STORE, "call record", "unreadable", "the record the gate wrote") from None
+    return done
+
+
+def supplied(who: Trust, done: Redemption) -> Flow:
+    """The redemption with the upstream credential that its workflow names, if it names one. Without it the call is not run.
+
+    Raises (through the driver):
+        TokenRefused: nothing else.
+    """
+    claims, asked = done.claims, done.asked
+    if asked is not None:
+        try:
+            done.credential = yield from fetch(who.brokers, done, asked)
+            got: dict[str, Any] = {"broker": asked.broker, "role": asked.settings.get("role"), "expires_at": done.credential.expires_at}
+            yield Apart(_written(record_of(claims, "credential", promised=True, **got)))  # the time of the call may be used up
+        except (UpstreamRefused, AuditUnavailable) as error:
+            if done.credential is not None:
+                yield from ended(done.credential)
+            yield Apart(not_run(claims, why=str(error)))
+            if isinstance(error, AuditUnavailable):
+                raise TokenRefused(Refusal.AUDIT, "audit", str(error), "a durable record of the credential before the tool runs") from None
+            raise TokenRefused(Refusal.UPSTREAM, error.field, error.got, error.expected) from None
+    return done
+
+
+def _written(record: Record) -> Flow:
+    yield record
