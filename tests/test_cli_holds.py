@@ -28,7 +28,7 @@ BIG = {**REFUND, "amount": "150.00"}
 class Desk:
     """A gate over an approved workflow, and Mona of the leads with her key file."""
 
-    def __init__(self, folder: Path, server: Server, tenant: str) -> None:
+    def __init__(self, folder: Path, server: Server, tenant: str, **more: Any) -> None:
         self.folder, self.server, self.tenant = folder, server, tenant
         work = folder / "w"
         (work / "shop").mkdir(parents=True)
@@ -47,6 +47,7 @@ class Desk:
             keys=folder / "keys",
             audit=str(folder / "audit"),
             clock=lambda: WEEKDAY,
+            **more,
         )
         for name in ("mona", "kim", "eve"):
             private = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())

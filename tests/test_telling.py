@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import secrets
 import sys
 import threading
 import time
@@ -16,11 +17,15 @@ from typing import Any
 
 import pytest
 
-from agentgate import Allow, AsyncGate, Gate, StepUp
-from agentgate.errors import ConfigError
-from agentgate.gate import telling
+from agentgate import Allow, AsyncGate, Gate, StepUp, User
+from agentgate.errors import ConfigError, StoreUnavailable
+from agentgate.gate import teller
 from agentgate.gate.telling import Command, Webhook
+from agentgate.stores import ops
+from tests.servers import Server
+from tests.test_cli_holds import Desk
 from tests.test_gate import BOSS, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, run_of
+from tests.tls import certificate, tls_front
 
 BIG = {**REFUND, "amount": "150.00"}
 SECRET = bytes(range(32))
@@ -49,7 +54,7 @@ class Listener:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def wait(self, count: int) -> list[dict[str, Any]]:
         """The bodies, once there are so many."""
@@ -80,8 +85,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries that follow each other at once."""
-    monkeypatch.setattr(telling, "_PAUSE", 0.01)
+    """Tries that follow each other at once, and looks that are frequent."""
+    monkeypatch.setattr(teller, "_EVERY", 0.05)
+    monkeypatch.setattr(teller, "_PAUSE", 0.01)
 
 
 def held(gate: Gate) -> tuple[Any, Any]:
@@ -128,7 +134,7 @@ def test_it_is_told_again_under_the_same_id_a_few_times(folder: Path, listener: 
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(("statuses", "count"), [([500] * 20, telling.TRIES), ([404], 1), ([302], 1), ([307], 1)])
+@pytest.mark.parametrize(("statuses", "count"), [([500] * 20, teller.TRIES), ([404], 1), ([302], 1), ([307], 1)])
 def test_tries_are_bounded_and_no_redirect_is_followed(folder: Path, listener: Listener, statuses: list[int], count: int) -> None:
     listener.statuses = list(statuses)
     with opened(folder, tell=(Webhook(listener.url, SECRET, private=True),)) as gate:
@@ -151,29 +157,139 @@ def test_nothing_waits_for_a_hook(folder: Path, hang: bool) -> None:  # noqa: FB
         run, hold = held(gate)
         gate.release(hold.id, tenant="acme", by=BOSS)
         assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Allow)
-        gate._core.teller._over.set()
 
 
-def test_a_full_queue_drops_and_never_waits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telling, "_WAITING", 1)
-    block = threading.Event()
-
-    class Slow:
-        name = "slow"
-
-        def send(self, id_: str, body: bytes) -> tuple[bool, str]:  # noqa: ARG002 - a hook
-            block.wait(30)
-            return True, ""
-
-    teller = telling.Teller((Slow(),))  # type: ignore[arg-type]  # a hook of the test's own
-    with opened(folder) as gate:
+# --- what is told, whoever did it -------------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("quick")
+def test_that_a_hold_expired_is_told(folder: Path, listener: Listener) -> None:
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("timeout: 10m", "timeout: 1s"))
+    with opened(folder, tell=(Webhook(listener.url, SECRET, private=True),)) as gate:
         _, hold = held(gate)
-    start = time.monotonic()
-    for _ in range(50):
-        teller.tell("held", hold)
-    assert time.monotonic() - start < 5
-    block.set()
-    teller.close()
+        told = listener.wait(2)
+    assert [(t["type"], t["state"], t["hold"]) for t in told] == [("held", "pending", hold.id), ("expired", "expired", hold.id)]
+
+
+def test_that_a_hold_was_cancelled_is_told_at_once(folder: Path, listener: Listener) -> None:
+    with opened(folder, tell=(Webhook(listener.url, SECRET, private=True),)) as gate:
+        (run, taken_back), (other, closed) = held(gate), held(gate)
+        run.add_turn("No, stop, do not refund anything")
+        other.close()
+        told = listener.wait(4)
+    expected = {(kind, hold.id) for kind in ("held", "cancelled") for hold in (taken_back, closed)}
+    assert {(t["type"], t["hold"]) for t in told} == expected
+    assert len({headers["webhook-id"] for _, headers, _ in listener.got}) == len(listener.got) == 4
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_answer_given_at_a_terminal_is_told_by_a_gate_once(tmp_path: Path, redis_server: Server, listener: Listener) -> None:
+    """The terminal knows no hook; two gates that know the same one share the store."""
+    tenant = f"t-{secrets.token_hex(6)}"
+    (tmp_path / "desk").mkdir()
+    desk = Desk(tmp_path / "desk", redis_server, tenant)
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW.replace("tenants: [acme, other]", f"tenants: [{tenant}]"))
+    hook = Webhook(listener.url, SECRET, private=True)
+    given: dict[str, Any] = {"tell": (hook,), "store": redis_server.url}
+    with desk.gate, opened(tmp_path, **given), opened(tmp_path, **given):
+        run = run_of(desk.gate, tenant=tenant, user=User("lee", tenant=tenant, groups=["support"]))
+        looked_up(run)
+        hold = run.authorize("payments.refund", BIG, tool_call_id="pay").hold.id
+        listener.wait(1)
+        done = desk.command("refuse", hold, "--accept", f"refuse {hold[:12]}", answers=True, tenant=tenant)
+        assert done.exit_code == 0, done.output
+        told = listener.wait(2)
+        time.sleep(0.2)  # four looks of each gate
+    assert [(t["type"], t["state"]) for t in told] == [("held", "pending"), ("answered", "refused")]
+    assert (told[1]["by"], told[1]["answer"], told[1]["channel"]) == ("mona", "refuse", "ssh")
+    assert len(listener.got) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_last_yes_given_at_a_terminal_is_told_as_a_release(tmp_path: Path, redis_server: Server, listener: Listener) -> None:
+    """The terminal cannot tell that the first yes is proven: the gate finds that the call is released."""
+    tenant = f"t-{secrets.token_hex(6)}"
+    two = WORKFLOW.replace("count: 1, not", "count: 2, not").replace("tenants: [acme, other]", f"tenants: [{tenant}]")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.test_cli_holds.WORKFLOW", two)
+        desk = Desk(tmp_path, redis_server, tenant, tell=(Webhook(listener.url, SECRET, private=True),))
+    with desk.gate:
+        run = run_of(desk.gate, tenant=desk.tenant, user=User("lee", tenant=desk.tenant, groups=["support"]))
+        looked_up(run)
+        hold = run.authorize("payments.refund", BIG, tool_call_id="pay").hold.id
+        desk.gate.release(hold, tenant=desk.tenant, by=User("boss", tenant=desk.tenant, groups=["leads"]))
+        desk.command("release", hold, "--accept", f"release {hold[:12]}", answers=True, tenant=desk.tenant)
+        listener.wait(3)
+        assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Allow)
+        told = listener.wait(4)
+    assert told[0]["type"] == "held"
+    assert [(t["state"], t["by"]) for t in told[1:]] == [("pending", "boss"), ("pending", "mona"), ("released", "mona")]
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_gate_could_not_tell_the_next_one_does_under_the_same_id(
+    folder: Path, redis_server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost with a process, nor while the receiver is away."""
+    tenant = f"t-{secrets.token_hex(6)}"
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("tenants: [acme, other]", f"tenants: [{tenant}]"))
+    hook, given = Webhook(listener.url, SECRET, private=True), {"store": redis_server.url}
+    with opened(folder, **given) as silent:
+        run = run_of(silent, tenant=tenant, user=User("lee", tenant=tenant, groups=["support"]))
+        looked_up(run)
+        hold = run.authorize("payments.refund", BIG, tool_call_id="pay").hold.id
+        silent.refuse(hold, tenant=tenant, by=User("boss", tenant=tenant, groups=["leads"]))
+    monkeypatch.setattr(teller, "_LEASE", 0.05)
+    listener.statuses = [500] * (teller.TRIES + 1)
+    with opened(folder, tell=(hook,), **given):
+        listener.wait(1)
+    with opened(folder, tell=(hook,), **given):
+        listener.wait(teller.TRIES + 3)
+    ids = [headers["webhook-id"] for _, headers, _ in listener.got]
+    assert len(set(ids[: teller.TRIES + 2])) == 1
+    told = [json.loads(body) for _, _, body in listener.got[teller.TRIES + 1 :]]
+    assert [(t["type"], t["hold"]) for t in told] == [("held", hold), ("answered", hold)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_event_that_cannot_be_read_stops_no_other(folder: Path, listener: Listener, capsys: pytest.CaptureFixture[str]) -> None:
+    with opened(folder) as gate:
+        _, broken = held(gate)
+        _, fine = held(gate)
+        store: Any = gate._store
+        for event in (b"[]", b"{}", b"\xff", b'{"by":"x"}'):
+            store._client.hset(f"ag:{{acme}}:hold:{broken.id}", mapping={"events": 1, "event:1": event, f"told:{'a' * 64}": 1})
+            op = ops.untold_hold("acme", "a" * 64, 1, 0)
+            with pytest.raises(StoreUnavailable, match="event"):
+                teller.message(ops.parse_untold_hold(op, store.call(op, time.monotonic() + 1)))  # type: ignore[arg-type]  # one
+            time.sleep(0.005)
+        hook = Webhook(listener.url, SECRET, private=True)
+        store._client.hset(f"ag:{{acme}}:hold:{broken.id}", mapping={f"told:{hook.key}": 1})
+        telling = teller.Teller((hook,))
+        telling.start(store, lambda: ["acme", "no such tenant"])
+        assert [t["hold"] for t in listener.wait(1)] == [fine.id]
+        telling.close()
+    assert "tell_delayed" in "".join(capsys.readouterr())
+
+
+def test_a_webhook_is_sent_to_who_proves_to_be_its_host(folder: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over real TLS: the right certificate, one of nobody who is known, one of another host, one that is over."""
+    port = int(listener.url.rsplit(":", 1)[1].strip("/"))
+    right, other = certificate(folder, "right"), certificate(folder, "other", "127.0.0.2")
+    trusted = folder / "trusted.pem"
+    trusted.write_bytes(right.read_bytes() + other.read_bytes())
+    for shown, believed, problem in (
+        (right, None, "CERTIFICATE_VERIFY_FAILED"),
+        (other, trusted, "certificate is not valid for '127.0.0.1'"),
+        (right, trusted, ""),
+    ):
+        monkeypatch.setenv("SSL_CERT_FILE", str(believed or folder / "none.pem"))
+        with tls_front(shown, port) as front:
+            done, wrong = Webhook(f"https://127.0.0.1:{front}/hold", SECRET, private=True).send("msg_1", b"{}")
+            assert (done, problem in wrong, bool(wrong)) == (not problem, True, bool(problem)), wrong
+        assert len(listener.got) == (0 if problem else 1)
+    with tls_front(right, port) as front, opened(folder, tell=(Webhook(f"https://127.0.0.1:{front}/", SECRET, private=True),)) as gate:
+        _, hold = held(gate)
+        assert listener.wait(2)[1]["hold"] == hold.id
 
 
 def test_a_command_gets_the_event_on_standard_input(folder: Path) -> None:
@@ -185,6 +301,15 @@ def test_a_command_gets_the_event_on_standard_input(folder: Path) -> None:
         while not (out.exists() and out.read_text()) and time.monotonic() < end:
             time.sleep(0.02)
     assert json.loads(out.read_text())["hold"] == hold.id
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_command_may_ask_to_be_told_later(folder: Path) -> None:
+    tries = folder / "tries"
+    count = f"import sys; f = open({str(tries)!r}, 'a+'); f.write('x'); f.seek(0); sys.exit(75 * (len(f.read()) < 3))"
+    with opened(folder, tell=(Command((sys.executable, "-c", count)),)) as gate:
+        held(gate)
+    assert tries.read_text() == "xxx"
 
 
 def test_a_command_that_fails_or_is_not_there_is_logged_and_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,9 @@ from agentgate.decision.hold_states import Event, after
 from agentgate.decision.together import MOST, Inclusion, Together, check_ids
 from agentgate.errors import NameRefused
 from agentgate.gate.core import Core, read, reasons_of, stamp
+from agentgate.gate.kept import body_of, event_of, hold_of
 from agentgate.gate.proof import Answering, ProvenAnswer, refusal
-from agentgate.gate.release import body_of, hold_of, with_words
+from agentgate.gate.release import with_words
 from agentgate.identity.proven import Proven
 from agentgate.shell.step import Apart, Flow, Record
 from agentgate.stores import ops
@@ -217,13 +218,14 @@ def _answered(
     opened = hold.question.opened if hold.question is not None else None
     took = {} if opened is None else {"seconds": round(time.time() - opened, 3)}
     yield stamp("hold_answer", header, **whose, answer=said, state=hold.state, **of_hold, **took)
-    op = ops.answer_hold(tenant, hold_id, record.revision, body_of(hold), then, nonce=proven.nonce)
+    told = event_of(who.id, proven.channel, said, then)
+    op = ops.answer_hold(tenant, hold_id, record.revision, body_of(hold), then, nonce=proven.nonce, event=told)
     written = ops.parse_answer_hold(op, (yield op))
     if written == "nonce":
         raise _used()
     if written != "ok":
         raise refusal(AnswerCode.OVERTAKEN, "hold", "answered by somebody else meanwhile", "the hold as it was read")
-    core.teller.tell("answered", hold, by=who.id, answer=said)
+    core.teller.wake(tenant)
     return hold
 
 

@@ -18,7 +18,7 @@ from agentgate.gate.callback import Callback
 from agentgate.gate.issued import Issued
 from agentgate.gate.proof import Answerers
 from agentgate.gate.state import Readings, missing, run_state
-from agentgate.gate.telling import Teller
+from agentgate.gate.teller import Teller
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
 from agentgate.redemption.upstream import UpstreamBroker
@@ -81,7 +81,7 @@ class Core:
     budgets: Allowances
     identities: Identities | None = None
     confirm: Callback | None = None
-    teller: Teller = field(default_factory=lambda: Teller(()))
+    teller: Teller = field(default_factory=Teller)
     readings: Readings = field(init=False)
     known_brokers: frozenset[str] = field(init=False)
     held_brokers: Mapping[str, UpstreamBroker] = field(init=False)

@@ -87,6 +87,7 @@ def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) 
         raise missing(header.tenant, header.id)
     if answer == "closed" and not closing:
         raise RunRefused((Failure(Reason.RUN_CLOSED, "run", "closed", "an open run"),))
+    core.teller.wake(header.tenant)  # a hold may be cancelled by that
     yield stamp("run_closed" if closing else "turn_added", header)
     return (yield from read(core, header.tenant, header.id, state))
 

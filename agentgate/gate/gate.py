@@ -26,7 +26,7 @@ from agentgate.gate.proof import Answerers, fronts
 from agentgate.gate.revoking import AsyncRevoking, Revoking, Tenants
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import ApprovedSettings, GateSettings, UnapprovedSettings
-from agentgate.gate.telling import Teller
+from agentgate.gate.teller import Teller
 from agentgate.gate.view import View
 from agentgate.identity.connection import caller
 from agentgate.redemption.trust import Trust
@@ -52,8 +52,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | None = None) -> Core:
-    s = settings
+def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | None = None) -> Core:
     # What a store in memory counted means nothing to the next one.
     history = History(lasting=False) if s.store == "memory://" else History({} if s.audit == "memory://" else remembered(s.audit))
     identities = None
@@ -115,6 +114,7 @@ class _GateBase(Tenants, Generic[OneStore]):
 
     def __init__(self, core: Core, store: OneStore, audit: AuditLog, opening: Opening | None = None, *, at_once: int = AT_ONCE) -> None:
         self._core, self._store, self._audit, self._opening, self._bound = core, store, audit, opening, Bound(at_once)
+        core.teller.start(store, lambda: {tenant for workflow in core.catalog for tenant in workflow.tenants})
 
     @property
     def issuer(self) -> str:

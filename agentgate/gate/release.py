@@ -1,4 +1,4 @@
-"""Holds in the store: what a held call answers, the release that its mint spends, and their stored form.
+"""Holds in the store: what a held call answers, and the release that its mint spends.
 
 Rules: `agentgate.decision.hold` says who may answer, `agentgate.decision.hold_states` which state follows. A hold whose user took back
 opens anew. A release is compared with the rules that ask now, and the mint script spends it only as it was read here.
@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 from agentgate.decision.answer import Eligible, RequiredHold, StepUp, asked
 from agentgate.decision.case import Case
-from agentgate.decision.hold import Approver, Hold, covered
-from agentgate.decision.question import as_json, from_json
-from agentgate.errors import StoreUnavailable
+from agentgate.decision.hold import Hold, covered
 from agentgate.explain.asking import MAX_SAID, because, question_of, said, shown_names, shown_text
 from agentgate.gate.core import Core, decided, deny, reasons_of
+from agentgate.gate.kept import body_of, event_of, hold_of
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
-from agentgate.values.canonical import canonical, digest, parse
+from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import Failure, Reason
 from agentgate.workflow.nested import emptied, flat
-
-_PLAIN = ("id", "tenant", "run", "tool", "tool_call_id")  # fields of a hold that are stored as they are
 
 
 class Released(NamedTuple):
@@ -65,13 +62,16 @@ def released(
             refused = Failure(Reason.HOLD_REFUSED, "hold", "a person refused this act a while ago", "another act, or later")
             return (yield from deny(core, header, call, (refused,), known))
         if not hold_of(record).approvers and record.body == body:
-            core.teller.tell("held", hold_of(record))
+            core.teller.wake(header.tenant)
     hold = core.answerers.standing(hold_of(record), in_process=case.workflow.agent.in_process)
     status = hold.state_at(time.time())
     if status == "pending" and all(covered(each.rule, hold, header.user, header.agent) for each in required):
         # whoever answered last could not tell (a terminal has no gate's keys): here every yes is proven
-        op = ops.answer_hold(header.tenant, made, record.revision, record.body, "released")
+        last = hold.approvers[-1]
+        told = event_of(last.id, last.channel, "release", "released")
+        op = ops.answer_hold(header.tenant, made, record.revision, record.body, "released", event=told)
         if ops.parse_answer_hold(op, (yield op)) == "ok":
+            core.teller.wake(header.tenant)
             op = ops.read_hold(header.tenant, made)
             record = ops.parse_hold(op, (yield op)) or record
             hold = replace(hold, state=record.state, revision=record.revision)
@@ -136,52 +136,3 @@ def with_words(core: Core, hold: Hold, turns: tuple[str, ...]) -> Hold:
     if hold.question is None:
         return hold
     return replace(hold, question=replace(hold.question, words=said(map(core.readings.turn, turns[-MAX_SAID:]))))
-
-
-def body_of(hold: Hold) -> bytes:
-    """The stored form of a hold."""
-    return canonical(
-        {
-            "v": 1,
-            **{name: getattr(hold, name) for name in _PLAIN},
-            "rules": list(hold.rules),
-            "shown": dict(hold.shown),
-            "why": list(hold.why),
-            "expires_at": hold.expires_at,
-            "question": None if hold.question is None else as_json(replace(hold.question, words=())),
-            "approvers": [_kept(a) for a in hold.approvers],
-        }
-    )
-
-
-def _kept(approver: Approver) -> dict[str, object]:
-    return {**asdict(approver), "groups": list(approver.groups), "proof": dict(approver.proof)}
-
-
-def _approver(**stored: Any) -> Approver:
-    return Approver(**{**stored, "groups": tuple(stored["groups"])})
-
-
-def hold_of(record: ops.HoldRecord) -> Hold:
-    """The hold of a stored record.
-
-    Raises:
-        StoreUnavailable: it cannot be read.
-    """
-    try:
-        stored = parse(record.body)
-        if stored["v"] != 1:
-            raise StoreUnavailable(f"hold: got version {stored['v']!r}, expected 1")
-        return Hold(
-            **{name: stored[name] for name in _PLAIN},
-            rules=tuple(stored["rules"]),
-            shown=stored["shown"],
-            why=tuple(stored["why"]),
-            expires_at=float(stored["expires_at"]),
-            state=record.state,
-            approvers=tuple(_approver(**each) for each in stored["approvers"]),
-            revision=record.revision,
-            question=from_json(stored["question"]) if stored.get("question") else None,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreUnavailable(f"hold: unreadable ({type(error).__name__})") from error

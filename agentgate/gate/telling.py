@@ -1,10 +1,9 @@
-"""Telling people: a webhook or a command learns that a call waits, and what was answered.
+"""Who is told of holds: a webhook or a command, each named by the setting `tell`; `agentgate.gate.teller` tells them.
 
-Rules: the setting `tell` names each. Nothing waits for them: an event is put into a queue of its own for each, and dropped, with a line in
-the log, where that is full; a hook that fails is logged and changes nothing. A webhook is one exact URL, https, its address looked at
-before it is connected to (none that is private unless the setting says so), no redirect followed; its body is signed as Standard Webhooks
-are (https://www.standardwebhooks.com: ``webhook-id``, ``webhook-timestamp``, ``webhook-signature``), and it is sent again a few times
-under the same id. A command gets the event on standard input; no shell reads it.
+Rules: a webhook is one exact URL, https, its certificate verified and its address looked at before it is connected to (none that is
+private unless the setting says so), no redirect followed; its body is signed as Standard Webhooks
+are (https://www.standardwebhooks.com: ``webhook-id``, ``webhook-timestamp``, ``webhook-signature``). A command gets the event on standard
+input; no shell reads it.
 An event holds the question without the user's words, and no sensitive value: those are with the gate, for whoever may answer.
 """
 
@@ -13,32 +12,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import queue
-import secrets
+import os
 import subprocess
-import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
-import structlog
-
-from agentgate.decision.hold import Hold
-from agentgate.decision.question import as_json
 from agentgate.errors import ConfigError, KeysUnavailable
 from agentgate.identity.fetch import post
-from agentgate.values.canonical import canonical
+from agentgate.values.canonical import canonical, digest
 
-TRIES = 5  # of one event; between them 1, 2, 4, 8 seconds
-_PAUSE = 1.0  # seconds before the second try
-_WAITING, _COMMAND_SECONDS, _LEAST_SECRET = 1000, 10.0, 24
+_COMMAND_SECONDS, _LEAST_SECRET = 10.0, 24
 _AGAIN = frozenset({408, 425, 429})  # and 5xx: the other statuses say that it will not become better
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_log = structlog.get_logger("agentgate.gate.telling")
-
-Event = Mapping[str, Any]
 
 
 class Hook(Protocol):
@@ -47,6 +34,10 @@ class Hook(Protocol):
     @property
     def name(self) -> str:
         """How the log names it; no secret."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other hook, for gates that share a store: a digest (hex)."""
 
     def send(self, id_: str, body: bytes) -> tuple[bool, str]:
         """Send one event. Whether it is done with (True: told, or it will never be), and what went wrong."""
@@ -82,6 +73,11 @@ class Webhook:
         url = urlsplit(self.url)
         return f"{url.scheme}://{url.hostname}"
 
+    @property
+    def key(self) -> str:
+        """See `Hook`: of the URL."""
+        return digest(canonical(["webhook", self.url]))
+
     def send(self, id_: str, body: bytes) -> tuple[bool, str]:
         """See `Hook`."""
         now = str(int(time.time()))
@@ -97,7 +93,10 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program that is told on its standard input; `argv` is run as it is, without a shell, for at most ten seconds."""
+    """A program that is told on its standard input; `argv` is run as it is, without a shell, for at most ten seconds.
+
+    Exit code 75 (EX_TEMPFAIL of sysexits.h) asks to be told again; any other, or no end in time, is logged, and it was told.
+    """
 
     argv: tuple[str, ...]
 
@@ -110,71 +109,15 @@ class Command:
         """The program."""
         return self.argv[0]
 
+    @property
+    def key(self) -> str:
+        """See `Hook`: of the words."""
+        return digest(canonical(["command", *self.argv]))
+
     def send(self, id_: str, body: bytes) -> tuple[bool, str]:  # noqa: ARG002 - of a webhook
         """See `Hook`."""
         try:
             done = subprocess.run(self.argv, input=body, capture_output=True, timeout=_COMMAND_SECONDS, check=False)  # noqa: S603 - as configured, no shell
         except (OSError, subprocess.TimeoutExpired) as error:
             return True, type(error).__name__
-        return True, "" if done.returncode == 0 else f"exit code {done.returncode}"
-
-
-class Teller:
-    """Tells every hook of one gate, each in a thread of its own."""
-
-    def __init__(self, hooks: tuple[Webhook | Command, ...]) -> None:
-        self._over = threading.Event()
-        self._queues: list[queue.Queue[tuple[str, bytes]]] = []
-        self._threads: list[threading.Thread] = []
-        for hook in hooks:
-            waiting: queue.Queue[tuple[str, bytes]] = queue.Queue(_WAITING)
-            thread = threading.Thread(target=self._work, args=(hook, waiting), daemon=True, name="agentgate-tell")
-            self._queues.append(waiting)
-            self._threads.append(thread)
-            thread.start()
-
-    def tell(self, kind: Literal["held", "answered"], hold: Hold, **more: Any) -> None:
-        """Put an event into each queue; never waits, never raises."""
-        if not self._queues:
-            return
-        body, id_ = canonical(event_of(kind, hold, **more)), f"msg_{secrets.token_urlsafe(18)}"
-        for waiting in self._queues:
-            try:
-                waiting.put_nowait((id_, body))
-            except queue.Full:
-                _log.warning("tell_dropped", type=kind, hold=hold.id)
-
-    def close(self, seconds: float = 2.0) -> None:
-        """Tell what waits, for so many seconds at most, and end."""
-        end = time.monotonic() + seconds
-        while any(q.unfinished_tasks for q in self._queues) and time.monotonic() < end:
-            time.sleep(0.01)
-        self._over.set()
-
-    def _work(self, hook: Hook, waiting: queue.Queue[tuple[str, bytes]]) -> None:
-        while not self._over.is_set():
-            try:
-                id_, body = waiting.get(timeout=0.5)
-            except queue.Empty:
-                continue
-            self._send(hook, id_, body)
-            waiting.task_done()
-
-    def _send(self, hook: Hook, id_: str, body: bytes) -> None:
-        for tried in range(TRIES):
-            try:
-                done, wrong = hook.send(id_, body)
-            except Exception as error:  # noqa: BLE001 - a hook that fails changes nothing, whatever it raises
-                done, wrong = True, type(error).__name__
-            if not wrong:
-                return
-            _log.warning("tell_failed", hook=hook.name, id=id_, tried=tried + 1, of=TRIES, problem=wrong)
-            if done or tried == TRIES - 1 or self._over.wait(_PAUSE * 2**tried):
-                return
-
-
-def event_of(kind: str, hold: Hold, **more: Any) -> Event:
-    """What is told of a hold."""
-    question = None if hold.question is None else as_json(replace(hold.question, words=()))
-    plain = {"hold": hold.id, "tenant": hold.tenant, "run": hold.run, "tool": hold.tool, "state": hold.state, "until": hold.expires_at}
-    return {"type": kind, **plain, **more, "question": question}
+        return done.returncode != os.EX_TEMPFAIL, "" if done.returncode == 0 else f"exit code {done.returncode}"

@@ -38,7 +38,8 @@ def _calls(tenant: str, run: str) -> str:
     return f"{prefix(tenant)}calls:{checked_id('run', run)}"
 
 
-def _record(op: Op, state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord:
+def hold_record(op: Op, state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord:
+    """A hold as a script answers it."""
     return HoldRecord(word(op, state, _STATES), body, str(int(revision)), call.decode())
 
 
@@ -85,18 +86,21 @@ def parse_hold(op: Op, raw: Any) -> HoldRecord | None:
         return None
     if state == b"cooling" and op.script == "open_hold":
         return COOLING
-    return _record(op, state, body, revision, call)
+    return hold_record(op, state, body, revision, call)
 
 
-def answer_hold(tenant: str, hold_id: str, expected_revision: str, body: bytes, state: HoldState, *, nonce: str = "") -> Op:
+def answer_hold(
+    tenant: str, hold_id: str, expected_revision: str, body: bytes, state: HoldState, *, nonce: str = "", event: bytes = b""
+) -> Op:
     """Replace body and state if the revision is still the expected one (`pending`: more approvers are needed).
 
-    A released hold takes only `refused`. A signed answer uses up its `nonce`.
+    A released hold takes only `refused`. A signed answer uses up its `nonce`. `event`: what is told of it (`agentgate.stores._telling`);
+    empty: nothing.
     """
     if state not in ("pending", "released", "refused"):
         raise NameRefused("hold state", state, "pending, released or refused")
     checked = checked_id("nonce", nonce) if nonce else ""
-    args = (checked_id("hold revision", expected_revision), checked_bytes("hold body", body), state, checked)
+    args = (checked_id("hold revision", expected_revision), checked_bytes("hold body", body), state, checked, checked_bytes("event", event))
     return Op("answer_hold", (_key(tenant, hold_id),), args, confirm=True)
 
 
@@ -157,4 +161,4 @@ def list_holds(tenant: str, run: str = "") -> Op:
 @parser
 def parse_list_holds(op: Op, raw: Any) -> tuple[HoldRecord, ...]:
     """Reply of `list_holds`."""
-    return tuple(_record(op, *item) for item in reply(op, raw, 1)[0])
+    return tuple(hold_record(op, *item) for item in reply(op, raw, 1)[0])

@@ -18,6 +18,7 @@ malformed; a parser raises StoreUnavailable if the reply is not this operation's
 | `list_holds` | `parse_list_holds` |
 | `nonce_hold`, `take_nonce` | `parse_nonce` |
 | `reveal_hold` | `parse_reveal_hold` |
+| `untold_hold`, `told_hold` | `parse_untold_hold`, `parse_told_hold` |
 | `read_limits` | `parse_read_limits` |
 | `revoke`, `lift`, `revoked`, `list_revocations` | `parse_revoke`, `parse_lift`, `parse_revoked`, `parse_list_revocations` |
 | `raise_marks` | `parse_raise_marks` |
@@ -38,7 +39,7 @@ import hashlib
 from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
-from agentgate.stores import _account_keys, _denials, _holds, _kept, _marks, _op, _records, _revocations
+from agentgate.stores import _account_keys, _denials, _holds, _kept, _marks, _op, _records, _revocations, _telling
 from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
@@ -76,6 +77,8 @@ HoldState = _records.HoldState
 RevokedKind = _records.RevokedKind
 RevocationRecord = _revocations.RevocationRecord
 RevokeReply = _revocations.RevokeReply
+Untold = _telling.Untold
+PAGE = _telling.PAGE
 workflow_subject = _records.workflow_subject
 revoke, parse_revoke, revocation_name = _revocations.revoke, _revocations.parse_revoke, _revocations.revocation_name
 lift, parse_lift = _revocations.lift, _revocations.parse_lift
@@ -89,6 +92,8 @@ nonce_hold, take_nonce, parse_nonce = _holds.nonce_hold, _holds.take_nonce, _hol
 reveal_hold, parse_reveal_hold = _holds.reveal_hold, _holds.parse_reveal_hold
 read_limits, parse_read_limits = _holds.read_limits, _holds.parse_read_limits
 COOLING = _holds.COOLING
+untold_hold, parse_untold_hold = _telling.untold_hold, _telling.parse_untold_hold
+told_hold, parse_told_hold = _telling.told_hold, _telling.parse_told_hold
 change_key, parse_change_key = _account_keys.change_key, _account_keys.parse_change_key
 count_denial, parse_count_denial = _denials.count_denial, _denials.parse_count_denial
 keep, parse_keep, kept, parse_kept = _kept.keep, _kept.parse_keep, _kept.kept, _kept.parse_kept

@@ -24,12 +24,13 @@ from agentgate.testing._holds import Holds
 from agentgate.testing._kept import Keepings
 from agentgate.testing._limits import Limits
 from agentgate.testing._revocations import Revocations
+from agentgate.testing._telling import Tellings
 from agentgate.testing._withdrawals import Withdrawals
 
 __all__ = ["Blocking", "StoreConformance"]
 
 
-class StoreConformance(Budgets, Calls, Limits, Histories, Withdrawals, Revocations, Holds, Keepings):
+class StoreConformance(Budgets, Calls, Limits, Histories, Withdrawals, Revocations, Holds, Keepings, Tellings):
     """The suite.
 
     Attributes:

@@ -1,4 +1,5 @@
--- KEYS hold | ARGV expected_rev body state nonce: a pending hold takes any answer, a released one only a no; a signed answer its nonce
+-- KEYS hold | ARGV expected_rev body state nonce event: a pending hold takes any answer, a released one only a no; a signed answer its
+-- nonce. `event` is what is told of it.
 local hold = read_hold(KEYS[1])
 if not hold[1] then
   return {KEYS[1], 'missing'}
@@ -18,6 +19,9 @@ if ARGV[4] ~= '' then
 end
 redis.call('HSET', KEYS[1], 'state', ARGV[3], 'body', ARGV[2])
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
+if ARGV[5] ~= '' then
+  redis.call('HSET', KEYS[1], 'event:' .. digits(redis.call('HINCRBY', KEYS[1], 'events', 1)), ARGV[5])
+end
 if ARGV[3] == 'refused' then -- the same act under another id is not asked again for as long as a person has to answer
   local cool = redis.call('HMGET', KEYS[1], 'cool', 'time')
   if cool[1] then

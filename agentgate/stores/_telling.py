@@ -1,0 +1,71 @@
+"""What is to be told of holds, and to whom it was told: the store is the queue, so no restart loses an event, and no two gates tell one.
+
+Events of a hold are numbered: 0 that it was held, then each answer (``event:N``, written by the script that writes the answer), at last
+that it expired or was cancelled. A hook is known by a digest of what it is; beside each hold stand how much each hook was told
+(``told:HOOK``) and until when some gate is telling the next event (``telling:HOOK``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from agentgate.stores._holds import hold_record
+from agentgate.stores._op import MAX_TTL_MS, Op, checked_digest, checked_id, checked_number, parser, prefix, reply, word
+from agentgate.stores._records import HoldRecord
+
+PAGE = 500  # holds that one script looks at
+
+What = Literal["held", "answered", "expired", "cancelled"]
+
+
+class Untold(NamedTuple):
+    """One event that is to be told.
+
+    Attributes:
+        what: what happened.
+        hold_id: to which hold.
+        number: of the event.
+        at: when the hold was opened (ms): another hold of the same id was opened anew.
+        event: of an answer, what its writer says of it.
+        hold: the hold as it is now.
+    """
+
+    what: What
+    hold_id: str
+    number: int
+    at: str
+    event: bytes
+    hold: HoldRecord
+
+
+def untold_hold(tenant: str, hook: str, lease_ms: int, first: int, page: int = PAGE) -> Op:
+    """Take the next event for a hook, of the `page` holds from place `first` on; for `lease_ms` nobody else gets it."""
+    start = prefix(tenant)
+    lease, place = checked_number("lease_ms", lease_ms, 1, MAX_TTL_MS), checked_number("first", first, 0, 2**31)
+    return Op(
+        "untold_hold",
+        (f"{start}holds:all",),
+        (f"{start}hold:", checked_digest("hook", hook), lease, place, checked_number("page", page, 1, PAGE)),
+    )
+
+
+@parser
+def parse_untold_hold(op: Op, raw: Any) -> Untold | Literal["more", "none"]:
+    """The event; `more`: none on this page, which is not the last; `none`: none."""
+    what, hold_id, number, at, event, *record = reply(op, raw, 9)
+    found: Any = word(op, what, ("held", "answered", "expired", "cancelled", "more", "none"))
+    if found in {"more", "none"}:
+        return found  # type: ignore[no-any-return]  # one of the two
+    return Untold(found, hold_id.decode(), int(number), str(int(at)), event, hold_record(op, *record))
+
+
+def told_hold(tenant: str, hook: str, untold: Untold) -> Op:
+    """An event was told; after that a hold is over, nothing follows."""
+    told = "all" if untold.what in {"expired", "cancelled"} else str(untold.number + 1)
+    key = f"{prefix(tenant)}hold:{checked_id('hold', untold.hold_id)}"
+    return Op("told_hold", (key,), (checked_digest("hook", hook), told, untold.at))
+
+
+def parse_told_hold(op: Op, raw: Any) -> Literal["ok", "missing"]:
+    """`missing`: the hold is forgotten, or was opened anew."""
+    return word(op, reply(op, raw, 1)[0], ("ok", "missing"))  # type: ignore[no-any-return]  # one of these
