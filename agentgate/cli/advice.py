@@ -40,7 +40,7 @@ class Advice:
     def kind(self) -> str:
         """What it is about: the last key of its place, or how it begins where it is about a whole block."""
         head, colon, _ = self.text.partition(":")
-        return head if colon and head in {"not pinned", "steerable"} else self.field.rpartition(".")[2]
+        return head if colon and head in {"not pinned", "steerable", "impossible", "not shown"} else self.field.rpartition(".")[2]
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: warning: {self.field}: {self.text}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +18,11 @@ from agentgate.errors import Problem, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import ROLES, Catalog, roles_of
 from agentgate.loading.definition import load_text, read_file
-from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.loading.yaml_nodes import dotted, read_yaml
 from agentgate.review.draft.draft import undecided
+from agentgate.review.scenarios.scene import Scene
+from agentgate.review.scenarios.testfile import load_tests, passing, tests_of
+from agentgate.review.scenarios.unaided import Unaided, counted, unaided
 from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 
@@ -33,34 +37,49 @@ def lint(
 
     Warnings name what loads and deserves a second look: arguments that the model writes and no step-up shows, arguments
     steered by reads that the model chooses, ids that are not tied to the values beside them, what is not pinned, and what a
-    draft left to decide (# DECIDE:).
+    draft left to decide (# DECIDE:). Of each required argument of a tool that acts, they say where no prompt gives it its value
+    without a person (impossible), or none could be made up or found in the tests (not shown).
     """
-    workflows, problems, advice = _linted(path)
+    workflows, problems, advice, acts = _linted(path)
     if not workflows and not problems:
         problems = (Problem(str(path), 1, 1, "workflows", "no workflow file", "at least one *.yaml below the folder"),)
     _print(problems, advice)
     kinds = Counter(each.kind for each in advice)
     by_kind = f" ({', '.join(f'{kind} {n}' for kind, n in kinds.most_common())})" if len(kinds) > 1 else ""
     summary = f"{_count(workflows, 'workflow')} loaded, {_count(len(problems), 'problem')}, {_count(len(advice), 'warning')}{by_kind}"
+    if shown := counted(acts):
+        complain(f"required arguments of acts, without a person: {shown}", colour="dim")
     complain(summary, colour="red" if problems else "yellow" if advice else "green")
     raise typer.Exit(1 if problems or (strict and advice) else 0)
 
 
 def lint_text(path: Path) -> tuple[list[str], list[str]]:
     """Problems and warnings of a file or folder, each as one line."""
-    _, problems, advice = _linted(path)
+    _, problems, advice, _ = _linted(path)
     return [*map(str, problems)], [*map(str, advice)]
 
 
-def _advice(workflow: Workflow) -> tuple[Advice, ...]:
+def _advice(workflow: Workflow, acts: Iterable[Unaided]) -> tuple[Advice, ...]:
     """The undecided marks of a draft, one each, and what deserves a second look, each sentence once."""
     text = read_file(Path(workflow.file))
+    document = read_yaml(text, workflow.file)
     open_ = tuple(Advice(workflow.file, line, column, "undecided", question) for line, column, question in undecided(text))
-    return (*open_, *gathered(advise(workflow, read_yaml(text, workflow.file))))
+    places = ((("tools", each.tool, "args", each.argument), each) for each in acts if each.why)
+    argued = (Advice(workflow.file, *document.place(at, key=True), dotted(at), f"{each.verdict}: {each.why}") for at, each in places)
+    return (*open_, *gathered((*advise(workflow, document), *argued)))
 
 
-def _linted(path: Path) -> tuple[int, tuple[Problem, ...], list[Advice]]:
-    """How many workflows load, why the others do not, and what to say of those that do."""
+def _acts(workflow: Workflow) -> tuple[Unaided, ...]:
+    """What is known of the required arguments of its acts, with the cases beside it."""
+    cases: tuple[Scene, ...] = ()
+    if (tests := tests_of(workflow.file)).exists():
+        with suppress(WorkflowError):  # `test` says what is wrong with them
+            cases = tuple(scene for _, scene in passing(workflow, load_tests(tests)))
+    return unaided(workflow, cases)
+
+
+def _linted(path: Path) -> tuple[int, tuple[Problem, ...], list[Advice], list[Unaided]]:
+    """How many workflows load, why the others do not, what to say of those that do, and what is known of their acts."""
     workflows: tuple[Workflow, ...] = ()
     problems: tuple[Problem, ...] = ()
     try:
@@ -72,7 +91,9 @@ def _linted(path: Path) -> tuple[int, tuple[Problem, ...], list[Advice]]:
             workflows = (load_text(read_file(path), str(path), roles_of(root), derive),)
     except WorkflowError as error:
         problems = error.problems
-    return len(workflows), problems, [a for w in workflows for a in _advice(w)]
+    acts = [_acts(workflow) for workflow in workflows]
+    advice = [each for workflow, found in zip(workflows, acts, strict=True) for each in _advice(workflow, found)]
+    return len(workflows), problems, advice, [each for found in acts for each in found]
 
 
 def _print(problems: Iterable[Problem], advice: Iterable[Advice]) -> None:
