@@ -52,12 +52,20 @@ class Place:
     """A gate over a real Redis, with signed workflows; its issuer, clients and people."""
 
     def __init__(
-        self, folder: Path, served_web: Web, store: StoreServer, *, issuer: str = GATE, notes: str = NOTES, more: Sequence[str] = ()
+        self,
+        folder: Path,
+        served_web: Web,
+        store: StoreServer,
+        *,
+        issuer: str = GATE,
+        notes: str = NOTES,
+        definition: str = DEFINITION,
+        more: Sequence[str] = (),
     ) -> None:
         self.folder, self.store, self.issuer = folder, store, issuer
         self.workflows = folder / "workflows"
         (self.workflows / "desk").mkdir(parents=True)
-        (self.workflows / "desk" / "notes.yaml").write_text(WORKFLOW.replace(NOTES, notes))
+        (self.workflows / "desk" / "notes.yaml").write_text(WORKFLOW.replace(NOTES, notes).replace(DEFINITION, definition))
         for number, workflow in enumerate(more):
             (self.workflows / "desk" / f"more-{number}.yaml").write_text(workflow)
         sign(self.workflows)
@@ -84,7 +92,7 @@ class Place:
                 "notes": {"role": "agent", **own["notes"]},
                 "job": {"role": "agent", "credential": LOGIN, **common},
                 "other": {"role": "agent", **own["other"]},
-                "server": {"role": "tool_server", "resources": [notes], "definitions": {"notes.write": DEFINITION}, **own["server"]},
+                "server": {"role": "tool_server", "resources": [notes], "definitions": {"notes.write": definition}, **own["server"]},
                 "desk": {"role": "host", **own["desk"]},
             },
         }

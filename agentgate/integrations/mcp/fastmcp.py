@@ -52,7 +52,7 @@ class RedeemTools(Middleware):
         if take_token not in wire:
             wire.insert(0, take_token)
             app.add_transform(self._shield)
-        async with self._tools.server.lifespan():
+        async with self._tools.serving():
             yield {}
 
     async def on_call_tool(

@@ -45,7 +45,7 @@ class GatedMCPServer(MCPServer[Any]):
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[Any]:
         self._protected.check_listed(await self.list_tools())
-        async with self._protected.server.lifespan():
+        async with self._protected.serving():
             if self._own is None:
                 yield {}
                 return
@@ -103,7 +103,7 @@ def protect(server: Server[Any], tools: ProtectedTools) -> None:
             tools.check_listed(await _listed(server, ctx))
             if (found := server.get_request_handler("tools/call")) is None or found.handler is not call:
                 raise ConfigError("server", "another handler for tools/call", "protect after every handler is registered")
-            async with tools.server.lifespan():
+            async with tools.serving():
                 yield state
 
     server.add_request_handler("tools/call", CallToolRequestParams, call)

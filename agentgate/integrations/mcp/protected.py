@@ -8,13 +8,13 @@ facts, never text. An ``isError`` result of an act leaves its outcome unknown, u
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import structlog
-from anyio import CancelScope
+from anyio import CancelScope, Lock
 from mcp_types import Tool
 from pydantic_core import to_jsonable_python
 
@@ -86,6 +86,25 @@ class ProtectedTools:
         if isinstance(names, str) or not names or not all(type(name) is str and name for name in names):
             raise ConfigError("tools", names, "the names of all tools of the server, as workflows have them")
         self.server, self.names = server, frozenset(names)
+        self._connections, self._opening = 0, Lock()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """The verifier, open while at least one connection is: some transports begin and end the server's lifespan with each.
+
+        Raises: what `AsyncVerifier.open` raises.
+        """
+        async with self._opening:
+            await self.server.start()
+            self._connections += 1
+        try:
+            yield
+        finally:
+            with CancelScope(shield=True):
+                async with self._opening:
+                    self._connections -= 1
+                    if not self._connections:
+                        await self.server.stop()
 
     def check_listed(self, tools: Iterable[Tool]) -> None:
         """Check what the server lists at its start.

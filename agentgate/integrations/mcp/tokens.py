@@ -140,10 +140,10 @@ class ExchangeTokens:
 
     async def _exchanged(self, asked: AskedFor, definition: str) -> Granted | NoToken:
         try:
-            form = self._endpoint.form(asked, self._who)
             async with httpx2.AsyncClient(timeout=_SECONDS, trust_env=False, follow_redirects=False) as http:
-                for _ in range(2):
-                    answer = await http.post(self._endpoint.url, data=form, headers=self._endpoint.proof())
+                for _ in range(2):  # each with assertions of its own, which count once
+                    form, proof = self._endpoint.form(asked, self._who), self._endpoint.proof()
+                    answer = await http.post(self._endpoint.url, data=form, headers=proof)
                     if not self._endpoint.wants_nonce(answer.status_code, answer.headers, answer.content):
                         break
             token = self._endpoint.token(answer.status_code, answer.content, asked)
