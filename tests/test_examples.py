@@ -78,6 +78,17 @@ WANTED = {  # code, reason and field of each row, and the key at the line of the
         (BAD_CREDENTIAL, "hops", "agent.via[0].iss", ""),
         ("401 invalid_client", "agent", "client.credential", ""),
     ],
+    "mcp": [
+        ("ok", "", "", "orders.get"),
+        ("not_permitted", "argument_origin", "args.payee", "payee"),
+        ("not_permitted", "insufficient_scope", "arguments_digest", ""),
+        ("ok", "", "", "payments.refund"),
+        ("not_permitted", "invalid_token", "jti", ""),
+        ("not_permitted", "", "_meta", ""),
+        ("needs_approval", "step_up", "args.amount", "when"),
+        ("ok", "", "", "payments.refund"),
+        ("not_permitted", "tool_definition", "tools.orders.get.definition", "orders.get"),
+    ],
 }
 SHOWN = {  # row -> what the operator sees of the real credential
     "payments": {1: "fetched 2 tokens of the provider so far, one a call; 0 of them still count", 7: "released: "},

@@ -1,6 +1,6 @@
 """The founding cases: each a directory with `gate.toml`, the gate's settings; `tool.py`, the tool server; `run.py`, which defines `CASE`.
 
-The workflow of a case is not in its directory: it is the one in ``workflows/``.
+The workflow of a case is not in its directory but in ``workflows/``, unless the case says so.
 """
 
 from __future__ import annotations
@@ -21,13 +21,21 @@ from agentgate.errors import ConfigError
 
 FIRST = "first-look"  # not a case: one process, one directory with its own workflow (`demo_scenes`)
 PACKAGES = {"moto": "'moto[server]'", "flask_cors": "'moto[server]'"}  # module -> package
-EXTRAS = {"authlib": "oauth", "httpx2": "oauth", "boto3": "aws", "httpx": "httpx", "langchain": "langchain"}  # module -> extra
+EXTRAS = {
+    "authlib": "oauth",
+    "httpx2": "oauth",
+    "boto3": "aws",
+    "httpx": "httpx",
+    "langchain": "langchain",
+    "fastmcp": "fastmcp",
+}  # module -> extra
 CASES = {  # name -> directory of the example, and what it is
     "payments": ("payments", "the same agent over HTTP: its own process, users' own tokens, the payment provider's credential"),
     "ci": ("ci-runner", "a CI job asks for a deployment, with the token its runner gives it"),
     "partner": ("partner", "a partner company reads its own orders, until its contract ends"),
     "service-account": ("service-account", "a service account refreshes its token inside its boundary, and changes its key"),
     "orchestrator": ("orchestrator", "an orchestrator starts jobs with less than its static role, over named brokers"),
+    "mcp": ("mcp", "a desk assistant over two MCP servers, one of each SDK, over HTTP and stdio"),
 }
 
 
@@ -37,13 +45,14 @@ class FoundingCase:
 
     Attributes:
         place: its directory.
-        file: its workflow, below ``workflows/``.
+        file: its workflow, below `workflows`.
         intro: what is shown, in a few sentences.
         keys: the issuers whose key sets `gate.toml` names, with their algorithms.
         scenes: plays them, in order; each row states what it expects.
         done: how many calls must have run at the tool server, and what one of them is called.
         tools, others, at: as of `Stage`.
         needs: modules of the case's own, of packages of the same name or of `EXTRAS`.
+        workflows: a directory of its own; None: the shipped ``workflows/``.
     """
 
     place: Path
@@ -56,6 +65,12 @@ class FoundingCase:
     others: tuple[str, ...] = ()
     at: str = ""
     needs: tuple[str, ...] = ()
+    workflows: Path | None = None
+
+    @property
+    def reviewed(self) -> Path:
+        """Where its workflow is."""
+        return self.workflows or found("workflows")
 
     def play(self) -> CasePlayed:
         """Play every scene. Raises ConfigError: a package of an extra is not installed, or a process does not start."""
@@ -67,7 +82,7 @@ class FoundingCase:
         published = KeySets(keys)
         try:
             with tempfile.TemporaryDirectory(prefix="agentgate-") as folder:
-                given: dict[str, Any] = {"workflows": found("workflows"), "keys": keys, "published": published}
+                given: dict[str, Any] = {"workflows": self.reviewed, "keys": keys, "published": published}
                 given |= {name: getattr(self, name) for name in ("file", "tools", "others", "at")}
                 stage = Stage(self.place, Path(folder), **given)
                 with stage.serving():
@@ -120,7 +135,7 @@ class CasePlayed:
     @property
     def steps(self) -> tuple[tuple[str, str], ...]:
         """What to do next: in words, and as a command."""
-        place, workflow = self.case.place, found("workflows") / self.case.file
+        place, workflow = self.case.place, self.case.reviewed / self.case.file
         return (
             ("read the workflow that decided all this", f"less {workflow}"),
             ("see what its tests pin down", f"{agentgate_command()} workflow test -v {workflow}"),

@@ -77,7 +77,7 @@ class Played:
             ("run the agent itself, and change it", f"{sys.executable} {self.example / 'agent.py'}"),
             ("see what its tests pin down, and change one", f"{command} workflow test -v {self.example / 'workflows'}"),
             ("guard your own LangChain tools", f"{command} init --langchain MODULE:TOOLS"),
-            ("see the other cases: a CI job, a partner, a service account, an orchestrator", f"{command} demo --list"),
+            ("see the other cases: a CI job, a partner, a service account, an orchestrator, MCP", f"{command} demo --list"),
         )
 
     @property
