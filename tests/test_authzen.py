@@ -149,6 +149,7 @@ def test_a_batch_inherits_ends_and_is_bounded(host: Party, run: str) -> None:
     assert decided("permit_on_first_permit", no, yes, no) == [False, True]
     refused: tuple[dict[str, Any], ...] = (
         {"evaluations": [yes], "options": {"evaluations_semantic": "first"}},
+        {"evaluations": [], "options": {"evaluations_semantic": "first"}, **yes},
         {"evaluations": [{}] * 51, **yes},
         {"evaluations": [yes, "x"]},
         {"evaluations": {}},

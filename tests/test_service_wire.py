@@ -199,8 +199,8 @@ def test_requests_that_can_be_read_in_two_ways_are_refused(notes: Notes, place: 
     assert error_of(post("/oauth2/token", content=form, headers=basic)) == (401, "invalid_client")
     twice = {"Authorization": f"Bearer {desk.assertion()}", "Content-Type": "application/json"}
     assert error_of(post("/v1/runs", content='{"prompt":"a","prompt":"b"}', headers=twice)) == (400, "invalid_request")
-    assert notes.gate.http.get("/oauth2/token").status_code == 405
-    assert notes.gate.http.get("/nothing").status_code == 404
+    assert error_of(notes.gate.http.get("/oauth2/token")) == (405, "method_not_allowed")
+    assert error_of(notes.gate.http.get("/nothing")) == (404, "not_found")
     assert notes.gate.http.get("/healthz", headers={"X-Long": "x" * 30_000}).status_code == 431
 
 

@@ -15,6 +15,7 @@ from datetime import datetime
 
 import structlog
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -85,7 +86,14 @@ def application(settings: ServiceSettings, clock: Callable[[], datetime] | None 
             await gate.close()
 
     routes = [Route(path, _around(endpoint, oauth=oauth), methods=[method]) for path, method, endpoint, oauth in ROUTES]
-    return Starlette(routes=routes, lifespan=lifespan)
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
+
+
+async def _unrouted(_: Request, error: Exception) -> Response:
+    """A path that is not here, or not with this method."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    return problem(RequestRefused(error.status_code, code, headers=error.headers))
 
 
 async def _reload(gate: ServedGate) -> None:

@@ -48,11 +48,11 @@ async def evaluate_many(request: Request, service: Service) -> Response:
     items = body.get("evaluations", [])
     if type(items) is not list or len(items) > MOST or not all(type(item) is dict for item in items):
         raise malformed("evaluations", type(items).__name__, f"a list of at most {MOST} objects")
-    if not items:
-        return answered(await _evaluated(request, service, caller, _checked(body)))
     ends = _SEMANTICS.get(semantic := _member(body, "options", "evaluations_semantic", "execute_all"), "unknown")
     if ends == "unknown":
         raise malformed("options.evaluations_semantic", semantic[:80], " or ".join(_SEMANTICS))
+    if not items:
+        return answered(await _evaluated(request, service, caller, _checked(body)))
     common = {name: body[name] for name in (*_ENTITIES, "context") if name in body}
     _checked(common, all_of_it=False)
     told: list[dict[str, Any]] = []

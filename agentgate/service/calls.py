@@ -25,7 +25,7 @@ from agentgate.redemption.steps import redeem
 from agentgate.redemption.upstream import Redemption
 from agentgate.service.answer import RETRY, RequestRefused, answered, malformed, unavailable
 from agentgate.service.clients import Caller
-from agentgate.service.reading import checked_members, read_json, text
+from agentgate.service.reading import checked_members, optional_text, read_json, text
 from agentgate.service.state import Service
 from agentgate.token.dpop import DPoP
 from agentgate.values.canonical import parse
@@ -93,9 +93,9 @@ def _attempt(body: Mapping[str, Any]) -> str:
 
 def _brokers(body: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The upstream brokers that the tool server has; None: it does not say."""
-    named = body.get("brokers")
-    if named is None:
+    if "brokers" not in body:
         return None
+    named = body["brokers"]
     if type(named) is not list or len(named) > _MAX_BROKERS or not all(type(each) is str and len(each) <= _NAME for each in named):
         raise malformed("brokers", type(named).__name__, f"a list of names, at most {_MAX_BROKERS}")
     return tuple(named)
@@ -114,7 +114,7 @@ async def result(request: Request, service: Service) -> Response:
     body = await read_json(request, service.settings.max_body, frozenset(), frozenset({"result", "facts", "tenant"}))
     if ("result" in body) == ("facts" in body):
         raise malformed("result", "both, or none", "a result, or the facts of one")
-    call = await _redeemed(request, service, caller, body.get("tenant"))
+    call = await _redeemed(request, service, caller, optional_text(body, "tenant"))
     name = "result" if "result" in body else "facts"
     try:
         facts = await asyncio.to_thread(facts_of if name == "result" else checked_facts, call, body[name])
@@ -130,7 +130,7 @@ async def outcome(request: Request, service: Service) -> Response:
     body = await read_json(request, service.settings.max_body, frozenset({"outcome"}), frozenset({"tenant", "attempt"}))
     if body["outcome"] not in _OUTCOMES:
         raise malformed("outcome", "another", " or ".join(_OUTCOMES))
-    call = await _redeemed(request, service, caller, body.get("tenant"))
+    call = await _redeemed(request, service, caller, optional_text(body, "tenant"))
     return _told(await service.gate.drive(report_outcome(call, body["outcome"], _attempt(body)), new=False))
 
 

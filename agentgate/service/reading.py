@@ -111,3 +111,8 @@ def text(value: object, field: str, error: str = "invalid_request") -> str:
     if type(value) is not str or not value:
         raise malformed(field, type(value).__name__, "text, not empty", error)
     return value
+
+
+def optional_text(holder: dict[str, Any], name: str) -> str | None:
+    """A member that may be left out; None: it is. `null` is no way of leaving it out."""
+    return text(holder[name], name) if name in holder else None

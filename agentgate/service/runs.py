@@ -18,7 +18,7 @@ from agentgate.identity.credential import OIDCToken
 from agentgate.service.answer import RequestRefused, answered, malformed
 from agentgate.service.clients import Caller
 from agentgate.service.credentials import agent_credential
-from agentgate.service.reading import checked_members, read_json, text
+from agentgate.service.reading import checked_members, optional_text, read_json, text
 from agentgate.service.state import Service
 from agentgate.token.dpop import DPoP
 from agentgate.values.refusal import Failure, Reason, RunRefused
@@ -55,7 +55,7 @@ async def open_run(request: Request, service: Service) -> Response:
     caller = await service.clients.by_header(request, service.gate, "host")
     service.take(request, caller.id)
     body = await read_json(request, service.settings.max_body, _RUN, _OF_RUN)
-    tenant, workflow = caller.tenant(body.get("tenant")), text(body["workflow"], "workflow")
+    tenant, workflow = caller.tenant(optional_text(body, "tenant")), text(body["workflow"], "workflow")
     prompt = spoken(body["prompt"], "prompt")
     given = checked_members(body["agent"], "agent", _AGENT, _OF_AGENT)
     client = text(given["client_id"], "agent.client_id")
@@ -121,7 +121,7 @@ async def add_turn(request: Request, service: Service) -> Response:
     service.take(request, caller.id)
     body = await read_json(request, service.settings.max_body, frozenset({"turn"}), frozenset({"tenant"}))
     turn = spoken(body["turn"], "turn")
-    run = await own_run(service, caller, request.path_params["run"], body.get("tenant"), request)
+    run = await own_run(service, caller, request.path_params["run"], optional_text(body, "tenant"), request)
     await run.add_turn(turn)
     return answered(_told(run))
 
@@ -133,7 +133,7 @@ async def close_run(request: Request, service: Service) -> Response:
     if request.method == "DELETE":
         named: object = request.query_params.get("tenant")
     else:
-        named = (await read_json(request, service.settings.max_body, frozenset(), frozenset({"tenant"}))).get("tenant")
+        named = optional_text(await read_json(request, service.settings.max_body, frozenset(), frozenset({"tenant"})), "tenant")
     run = await own_run(service, caller, request.path_params["run"], named, request)
     await run.close()
     return Response(status_code=204, headers={"Cache-Control": "no-store"})
