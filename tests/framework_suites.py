@@ -103,6 +103,8 @@ def _failing(suite: Path, tests: tuple[str, ...], *more: str) -> set[str]:
     here = os.pathsep.join([str(own), str(own.parent), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "PYTHONPATH": here, "NO_DOCKER": "true", "LANGGRAPH_TEST_FAST": "true", "PYTEST_ADDOPTS": ""}
     done = subprocess.run([*command, *more, *tests], cwd=suite, env=env, capture_output=True, text=True, check=False)
+    if done.returncode not in {0, 1}:  # a suite that did not run differs in nothing
+        sys.exit(f"{suite.name} did not run: {done.stdout[-800:]}\n{done.stderr[-800:]}")
     print(suite.name, *more, done.stdout.strip().splitlines()[-1])
     return {found[1] for found in re.finditer(r"^(?:FAILED|ERROR) \S*?::(\S+)", done.stdout, re.MULTILINE)}
 

@@ -165,6 +165,15 @@ def test_samples_are_read_as_recorded_calls_episodes_or_by_tool(tmp_path: Any, t
     assert set(read_samples(tmp_path / "r.jsonl", ["get_order"])) == {"get_order"}
 
 
+def test_of_an_mcp_servers_result_the_structured_content_is_read_and_never_its_text(tmp_path: Any) -> None:
+    text = {"content": [{"type": "text", "text": '{"id": "A-1"}'}], "isError": False}
+    (tmp_path / "r.json").write_text(json.dumps([{"tool": "get", "result": {**text, "structuredContent": {"id": "A-1"}}}, {"get": text}]))
+    assert read_samples(tmp_path / "r.json", ["get"]) == {"get": ({"id": "A-1"}, None)}
+    own = {"content": [{"id": "A-1"}]}
+    (tmp_path / "r.json").write_text(json.dumps({"get": own}))
+    assert read_samples(tmp_path / "r.json", ["get"]) == {"get": (own,)}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -37,6 +37,7 @@ _CODE = re.compile(r"(?=.*[0-9])[A-Za-z0-9]+(?:[-_/#][A-Za-z0-9]+)*", re.ASCII)
 _TOLD = ("iban", "email", "url", "datetime", "date", "time")  # types that a value's form tells
 _NAMED = frozenset({"phone", "path", "domain"})  # that only form and name together tell
 _Steps = tuple[str, ...]
+_CALL_RESULT = frozenset({"content", "structuredContent", "isError", "_meta"})
 Samples = Mapping[str, tuple[Any, ...]]
 
 
@@ -63,7 +64,7 @@ def read_samples(path: Path, tools: Collection[str]) -> Samples:
 
     Each is ``{"tool": name, "result": value}`` (a recorded call), ``{"steps": [...]}`` with such calls (a recorded episode), or
     ``{name: value, ...}`` with names of tools. A result is what the gate reads: what the tool returns as JSON, of a tool with an
-    artifact the artifact.
+    artifact the artifact, of a tool of an MCP server (a ``tools/call`` result) its `structuredContent`.
 
     Raises ConfigError: not such a file, or a name that no tool has. WorkflowError: the file cannot be read.
     """
@@ -107,7 +108,14 @@ def _calls(place: str, value: Any, tools: Collection[str]) -> Iterator[tuple[str
         if name not in tools:
             hint = did_you_mean(name, tools)
             raise ConfigError("results", f"{place}: {visible(name, 80)!r}", "a tool: " + ", ".join(tools) + (f" ({hint})" if hint else ""))
-        yield name, result
+        yield name, _structured(result)
+
+
+def _structured(result: Any) -> Any:
+    """What is read of a ``tools/call`` result (MCP 2025-06-18): never its text. Anything else is itself."""
+    blocks = result.get("content") if isinstance(result, dict) and result.keys() <= _CALL_RESULT else None
+    spoken = isinstance(blocks, list) and all(isinstance(block, dict) and isinstance(block.get("type"), str) for block in blocks)
+    return result.get("structuredContent") if spoken else result
 
 
 # --- facts --------------------------------------------------------------------------------------------------------------------
