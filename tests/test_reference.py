@@ -32,6 +32,7 @@ LATER = frozenset(
         Reason.RUN_EXPIRED,
         Reason.WORKFLOW_UNKNOWN,
         Reason.APPROVAL_EXPIRED,
+        Reason.TWO_VERSIONS,
         Reason.ALREADY_REDEEMED,
         Reason.FAILED,
         Reason.OUTCOME_UNKNOWN,

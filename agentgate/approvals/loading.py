@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from agentgate.loading.yaml_nodes import Document, read_yaml, shown
 from agentgate.values.canonical import canonical
 from agentgate.workflow.model import Workflow
 
+_WITH_RUNS = 20  # versions of a workflow, the newest revoked ones: a run lives for a week at most
 ROOT_MARK, INDEX_MARK, REVOKED_MARK = "root:version", "index:serial", "revoked:serial"
 
 
@@ -293,9 +295,15 @@ def unapproved(judge: Judge, file: WorkflowFile, approved: Approved | None) -> R
 
 
 def _revoked(judge: Judge, refusals: list[Refused]) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
+    """What would run, or may have open runs, were it not revoked."""
+    named = {(each.workflow, each.version) for each in refusals if each.name is ApprovalRefusal.REVOKED}
+    for id_ in {*(judge.revoked.revoked if judge.revoked else ()), *(judge.index.revoked.up_to if judge.index else ())}:
+        with suppress(ApprovalRefused):  # it cannot be read: that is one of the refusals
+            stored = [version for version in judge.tree.versions(id_) if version <= judge.revoked_up_to(id_)]
+            named |= {(id_, version) for version in stored[:_WITH_RUNS]}
     revoked = []
-    for each in refusals:
-        version = judge.standing(each.workflow, each.version).version if each.name is ApprovalRefusal.REVOKED else None
+    for id_, number in sorted(named):
+        version = judge.standing(id_, number).version
         if version is not None:
             tenants = version.value.get("tenants")
             names = tuple(tenant for tenant in tenants if type(tenant) is str) if type(tenants) is list else ()

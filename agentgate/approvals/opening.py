@@ -18,8 +18,9 @@ import structlog
 
 from agentgate.approvals._files import APPROVALS, REVOKED, Tree
 from agentgate.approvals.judge import IN_FORCE
-from agentgate.approvals.loading import INDEX_MARK, REVOKED_MARK, ROOT_MARK, Loaded, load_approved
+from agentgate.approvals.loading import INDEX_MARK, REVOKED_MARK, ROOT_MARK, Loaded, load_approved, strict_judge
 from agentgate.approvals.narrowing import Prover
+from agentgate.approvals.other import Other, load_other
 from agentgate.approvals.people import Signers
 from agentgate.approvals.refusal import ROLLBACK, ApprovalRefused, Refused, refused
 from agentgate.approvals.watermark import Marks, chunks, higher, stored
@@ -85,6 +86,12 @@ class Opening:
         """Load, never below what disk and store know. Raises as `load_approved`, and ROLLBACK for unreadable marks."""
         known = higher(self._marks.read(), stored_marks)
         return load_approved(self._directory, self._root, derive=self._derive, now=time.time(), known=known, prover=self._prover)
+
+    def other(self, id_: str, version: int) -> Other:
+        """A version that a run was opened with, if it counts now. Raises as `load_other` and `strict_judge`."""
+        known, now = self._marks.read(), time.time()
+        judge = strict_judge(self._directory, self._root, derive=self._derive, now=now, known=known, prover=self._prover)
+        return load_other(judge, id_, version)
 
     def settle(self, loaded: Loaded, now_stored: Mapping[str, int]) -> Loaded:
         """Leave out each workflow of which another gate put a newer version in force meanwhile.

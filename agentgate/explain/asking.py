@@ -18,7 +18,7 @@ from agentgate.decision.question import By, Question, ShownArgument, ShownRule
 from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.language.turn import Turn
 from agentgate.values.canonical import canonical
-from agentgate.values.refusal import NOT_SHOWN, Failure, without_values
+from agentgate.values.refusal import NOT_SHOWN, Failure, place, without_values
 from agentgate.values.turns import OWN, PASTED
 from agentgate.values.visible import visible
 from agentgate.workflow.model import ANY, Tool
@@ -75,7 +75,7 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
             value = MASKED if tool.args[name].sensitive else shown_text(given[name]) if name in show else NOT_SHOWN
             arguments.append(ShownArgument(name, value, origin, by))
     rules = tuple(
-        ShownRule(hold.rule.id, f"{workflow.file}:{hold.rule.line}", hold.rule.whom, tuple(because(hold.why, show))) for hold in required
+        ShownRule(hold.rule.id, place(workflow.file, hold.rule.line), hold.rule.whom, tuple(because(hold.why, show))) for hold in required
     )
     user, agent = header.user, header.agent
     return Question(

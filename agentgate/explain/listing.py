@@ -75,12 +75,15 @@ def _any(words: tuple[str, ...]) -> str:
     return "one of " + ", ".join(words)
 
 
+_VERSION = (Reason.WORKFLOW_CHANGED, Reason.WORKFLOW_UNKNOWN, Reason.APPROVAL_EXPIRED, Reason.TWO_VERSIONS)
+
+
 # --- the run and who it is for -------------------------------------------------------------------------------------------
 def _run(workflow: Workflow) -> Iterator[Condition]:
     opened = (Reason.RUN_CLOSED, Reason.TOO_MANY_DENIALS, Reason.RUN_MISSING, Reason.RUN_EXPIRED)
     yield _of("run", "run", "run", "an open run within its lifetime", 0, *opened)
     in_force = f"{workflow.id} {workflow.digest}, in force now"
-    yield _of("run", "workflow", "version", in_force, 0, Reason.WORKFLOW_CHANGED, Reason.WORKFLOW_UNKNOWN, Reason.APPROVAL_EXPIRED)
+    yield _of("run", "workflow", "version", in_force, 0, *_VERSION)
     yield _of("run", "expires", "expires", f"not after {workflow.expires}", workflow.expires_line, Reason.WORKFLOW_EXPIRED)
     yield _of("run", "tenant", "tenants", _any(workflow.tenants), workflow.tenants_line, Reason.TENANT)
 

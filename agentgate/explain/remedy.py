@@ -284,6 +284,7 @@ _TOLD: Mapping[Reason, Callable[[Condition, Case], str]] = {
     Reason.ENVIRONMENT: lambda c, _: f"a gate whose environment is {c.expected}",
     Reason.WORKFLOW_EXPIRED: lambda _, k: f"a new version of {k.workflow.id}",
     Reason.WORKFLOW_CHANGED: lambda _, k: f"a new run, opened under version {k.workflow.version} of {k.workflow.id}",
+    Reason.TWO_VERSIONS: lambda _, k: f"a new run, opened under the version of {k.workflow.id} that is in force",
     Reason.RUN_CLOSED: lambda _, __: "a new run",
     Reason.TOO_MANY_DENIALS: lambda _, __: "a new run",
     Reason.TOOL_DEFINITION: lambda c, _: f"the tool as it was reviewed ({c.expected}), or a review of the tool as it is now",

@@ -25,7 +25,7 @@ from agentgate.shell.step import Apart, Flow, Record
 from agentgate.stores import ops
 from agentgate.values.answers import NONCE_SECONDS, Said
 from agentgate.values.canonical import parse
-from agentgate.values.refusal import AnswerCode, AnswerRefused, RunRefused
+from agentgate.values.refusal import AnswerCode, AnswerRefused, Reason, RunRefused, place
 from agentgate.values.request import RunState, User
 from agentgate.workflow.model import StepUpRule, Workflow
 
@@ -175,10 +175,11 @@ def _answered(
     # (2) its run, and the version it was held under
     try:
         state: RunState = yield from read(core, tenant, hold.run)
-        workflow = core.workflow(state.header.workflow)
+        workflow = (yield from core.in_force.of(state.header)).minted
     except RunRefused as refused:
-        raise AnswerRefused(AnswerCode.RUN, refused.failures) from refused
-    rules = _rules(workflow, state, hold)
+        changed = any(failure.reason is Reason.WORKFLOW_CHANGED for failure in refused.failures)
+        raise AnswerRefused(AnswerCode.WORKFLOW if changed else AnswerCode.RUN, refused.failures) from refused
+    rules = _rules(workflow, hold)
     # (3) who says so, with a nonce of this hold
     proven = core.answerers.prove(hold, said, by, leaf, in_process=workflow.agent.in_process)
     who, header = proven.user, state.header
@@ -188,7 +189,7 @@ def _answered(
     # (4) whether they may
     failures = check_answer(rules, who, header.user, header.agent, tenant)
     if failures:
-        placed = tuple(replace(f, rule=f"{workflow.file}:{rule.line}") for rule, f in zip(rules, failures, strict=True))
+        placed = tuple(replace(f, rule=place(workflow.file, rule.line)) for rule, f in zip(rules, failures, strict=True))
         raise AnswerRefused(AnswerCode.APPROVER, placed)
     _check_same(proven, header.user)
     gone = ops.revoked(tenant, who.id, int(header.opened_at * 1000))
@@ -253,12 +254,12 @@ def _used() -> AnswerRefused:
     return refusal(AnswerCode.NONCE, "nonce", "one that is not this hold's, was used, or is too old", "a fresh one (Gate.nonce)")
 
 
-def _rules(workflow: Workflow, state: RunState, hold: Hold) -> tuple[StepUpRule, ...]:
-    """The rules that asked, as they are in force."""
+def _rules(workflow: Workflow, hold: Hold) -> tuple[StepUpRule, ...]:
+    """The rules that asked, as they decide now."""
     tool = workflow.tools.get(hold.tool)
     rules = tuple(rule for rule in tool.step_ups if rule.id in hold.rules) if tool is not None else ()
-    if workflow.digest != state.header.digest or len(rules) != len(hold.rules) or not rules:
-        raise refusal(AnswerCode.WORKFLOW, "workflow", "changed since the hold was opened", "the version the call was held under")
+    if len(rules) != len(hold.rules) or not rules:
+        raise refusal(AnswerCode.WORKFLOW, "workflow", "changed since the hold was opened", "the versions the call was held under")
     return rules
 
 

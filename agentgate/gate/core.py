@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agentgate.decision.answer import Deny
 from agentgate.decision.case import Case
 from agentgate.decision.checks import describe
+from agentgate.decision.versions import Versions
 from agentgate.errors import AuditUnavailable, NameRefused, StoreUnavailable
 from agentgate.explain.evidence import origin_names
 from agentgate.gate.around import Sources
@@ -19,6 +20,7 @@ from agentgate.gate.issued import Issued
 from agentgate.gate.proof import Answerers
 from agentgate.gate.state import Readings, missing, run_state
 from agentgate.gate.teller import Teller
+from agentgate.gate.versions import InForce
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
 from agentgate.redemption.upstream import UpstreamBroker
@@ -28,13 +30,14 @@ from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
 from agentgate.values.entities import NUMERIC
-from agentgate.values.refusal import NOT_SHOWN, Code, Failure, Reason, RunRefused, code_of, told
+from agentgate.values.refusal import NOT_SHOWN, Code, Failure, Reason, code_of, told
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
 from agentgate.workflow.rule import Rule
 
 if TYPE_CHECKING:
+    from agentgate.approvals.other import Other
     from agentgate.identity.door import Identities
     from agentgate.loading.catalog import Catalog
 
@@ -63,7 +66,9 @@ class Core:
         budgets: what a run or its user may use up.
         teller: tells people of holds and answers.
         identities: proves credentials; None: this gate takes none.
+        find: reads an approved version that is not in force; None: this gate knows of none.
         readings: headers and turns that this gate read lately.
+        in_force: which versions of its workflow a run is decided under.
         known_brokers: their names.
         held_brokers: those that this gate has itself.
         issued: acts for which it issued a token lately.
@@ -82,44 +87,22 @@ class Core:
     identities: Identities | None = None
     confirm: Callback | None = None
     teller: Teller = field(default_factory=Teller)
+    find: Callable[[str, int], Other] | None = None
     readings: Readings = field(init=False)
+    in_force: InForce = field(init=False)
     known_brokers: frozenset[str] = field(init=False)
     held_brokers: Mapping[str, UpstreamBroker] = field(init=False)
     issued: Issued = field(default_factory=Issued, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "readings", Readings(self.derive))
+        object.__setattr__(self, "in_force", InForce(self.catalog, self.find))
         object.__setattr__(self, "known_brokers", frozenset(self.brokers))
         object.__setattr__(self, "held_brokers", {name: broker for name, broker in self.brokers.items() if broker is not None})
 
-    def current(self, name: str) -> Workflow | None:
-        """The workflow in force under this id; None: no such workflow is loaded. An end that is near is warned of.
-
-        Raises:
-            RunRefused: it is loaded, and the index, the root or its approval has ended.
-        """
-        if due := self.catalog.due():
-            from agentgate.approvals.opening import warn_of  # noqa: PLC0415 - an hour's first call only
-
-            warn_of(due)
-        workflow = self.catalog.get(name) if type(name) is str else None
-        ended = self.catalog.ended(name) if workflow is None and type(name) is str else None
-        if ended is not None:
-            what = Failure(Reason.APPROVAL_EXPIRED, f"approvals.{ended.what}", f"ended at {ended.day}", f"one in force: {ended.remedy}")
-            raise RunRefused((what,))
-        return workflow
-
     def workflow(self, name: str) -> Workflow:
-        """The workflow in force under this id.
-
-        Raises:
-            RunRefused: there is none, or what reviewers signed has ended.
-        """
-        workflow = self.current(name)
-        if workflow is None:
-            got = repr(name) if type(name) is str else type(name).__name__
-            raise RunRefused((Failure(Reason.WORKFLOW_UNKNOWN, "workflow", got, "the id of a loaded workflow"),))
-        return workflow
+        """The workflow in force under this id. Raises RunRefused as `InForce.workflow`."""
+        return self.in_force.workflow(name)
 
     def around(self, agent: Agent | None = None, network: str | None = None, data_class: str | None = None) -> Surroundings:
         """The decision time and what is known of a call's surroundings; read once per call."""
@@ -150,10 +133,10 @@ def decided(answer: str, call: Call, header: Header, **more: object) -> Record:
     return stamp("decision", header, decision=answer, **of_call, **more)
 
 
-def surroundings(core: Core, workflow: Workflow, header: Header, call: Call, connection: Connection | None) -> Flow:
-    """The surroundings of a call; the catalogue is asked only where the workflow asks for a data class."""
+def surroundings(core: Core, versions: Versions, header: Header, call: Call, connection: Connection | None) -> Flow:
+    """The surroundings of a call; the catalogue is asked only where a version asks for a data class."""
     kind = None
-    if workflow.conditions.data_class:
+    if any(each.conditions.data_class for each in versions.each):
         kind = yield Outside(lambda: core.sources.class_of(call.tool, call.args))
     return core.around(header.agent, core.sources.network(connection), kind)
 
@@ -174,9 +157,10 @@ def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Fl
     if record is None:
         raise missing(tenant, run)
     try:
-        workflow = core.workflow(core.readings.header(record.header).workflow)
+        header = core.readings.header(record.header)
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, "unreadable header") from error
+    workflow = yield from core.in_force.own(header)
     return run_state(tenant, run, record=record, workflow=workflow, readings=core.readings, known=known)
 
 
@@ -250,7 +234,7 @@ def _withheld(case: Case, rule: Rule, refused: set[str]) -> bool:
 
 
 def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], known: Mapping[str, object] = _NOTHING) -> Flow:
-    """Record a refusal, with what was `seen`, and count it: the run's last one closes it.
+    """Record a refusal, with what was `seen`, and count it: the run's last one closes it, and the first under two versions.
 
     If it cannot be recorded, or not counted, the refusal has one more reason, which is all that the model then learns.
     """
@@ -261,6 +245,8 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
     except AuditUnavailable as error:
         return Deny((*failures, Failure(Reason.AUDIT, "audit", str(error), "a durable audit record")))
     reasons, most = {failure.reason for failure in failures}, core.budgets.denials
+    if Reason.TWO_VERSIONS in reasons:
+        return Deny((*failures, *(yield from _ended(header, failures))))
     if code_of(reasons) not in _COUNTED or reasons & _OVER:
         return Deny(failures)
     try:
@@ -273,6 +259,19 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
         reason = Reason.STORE if isinstance(error, StoreUnavailable) else Reason.AUDIT
         return Deny((*failures, Failure(reason, "run", str(error), "a denial that is counted")))
     return Deny(failures)
+
+
+def _ended(header: Header, failures: tuple[Failure, ...]) -> Flow:
+    """End a run whose call did not pass both versions; returns what else went wrong."""
+    try:
+        op = ops.close_run(header.tenant, header.id)
+        if ops.parse_run_change(op, (yield Afterwards(op))) == "ok":
+            why = tuple(failure for failure in failures if failure.reason is Reason.TWO_VERSIONS)
+            yield stamp("run_closed", header, reasons=reasons_of(why))
+    except (StoreUnavailable, AuditUnavailable) as error:
+        reason = Reason.STORE if isinstance(error, StoreUnavailable) else Reason.AUDIT
+        return (Failure(reason, "run", str(error), "a run that is ended"),)
+    return ()
 
 
 # An answer that tells where the edge is. What is known of a call, or that something is unavailable, tells nothing of it.

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentgate.decision import caller
-from agentgate.decision.case import Case
+from agentgate.decision.case import Case, Check
+from agentgate.decision.versions import Versions, under
 from agentgate.errors import CredentialRefused, KeysUnavailable, StoreUnavailable
 from agentgate.gate.core import Core, read, reasons_of, stamp
 from agentgate.gate.flow import checked_turn, refused_input
@@ -105,7 +106,7 @@ def open_run(
         over.host,
         over.client,
     )
-    yield from _check(core, workflow, header)
+    yield from _check(core, Versions(workflow), header)
     whose, most = (f"user {person_of(header.user.id)}" if header.user else f"agent {person_of(header.agent.id)}"), core.budgets.runs
     op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000, whose=whose, most=most)
     opened = ops.parse_open_run(op, (yield op))
@@ -144,8 +145,8 @@ def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredent
         RunRefused: they prove nothing here, or somebody else. StoreUnavailable, AuditUnavailable.
     """
     header = state.header
-    workflow = core.workflow(header.workflow)
-    for_user, by_agent = yield from _proven(core, workflow, header.tenant, user, agent, known=header.user)
+    versions = yield from core.in_force.of(header)
+    for_user, by_agent = yield from _proven(core, versions.minted, header.tenant, user, agent, known=header.user)
     was, who = header.agent, by_agent.who
     if not agent.delegation:
         who = placed(who, posture=who.posture, boundary=who.boundary, via=was.via)
@@ -153,7 +154,7 @@ def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredent
         who = placed(who, posture=was.posture, boundary=was.boundary, via=who.via)
     shown = replace(header, user=None if for_user is None else for_user.who, agent=who, client=over.client)
     yield from _check_same(header, shown)
-    yield from _check(core, workflow, shown)
+    yield from _check(core, versions, shown)
     if header.ends - time.time() > _SOON or header.ends == header.expires_at:
         return state
     return (yield from renew(core, state, user=user, agent=agent))
@@ -170,13 +171,13 @@ def renew(core: Core, state: RunState, *, user: UserGiven, agent: AgentGiven | N
         each is None or isinstance(each, AgentCredential) for each in (user, agent)
     ):
         raise refused_input("run", "in process, or no credential", "a run that was opened with credentials, and fresh ones")
-    workflow = core.workflow(header.workflow)
-    return (yield from _renewed(core, state, *(yield from _proven(core, workflow, header.tenant, user, agent, known=header.user))))
+    versions = yield from core.in_force.of(header)
+    return (yield from _renewed(core, state, *(yield from _proven(core, versions.minted, header.tenant, user, agent, known=header.user))))
 
 
 def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh_agent: Proven[Agent] | None) -> Flow:
     """The run under what was proven afresh. Raises as `renew`."""
-    workflow = core.workflow(state.header.workflow)
+    versions = yield from core.in_force.of(state.header)
     for _ in range(_TRIES):
         header = state.header
         renewed = header
@@ -184,7 +185,7 @@ def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh
             renewed = replace(renewed, user=fresh_user.who, user_until=fresh_user.expires_at)
         if fresh_agent is not None:
             renewed = replace(renewed, agent=fresh_agent.who, agent_until=fresh_agent.expires_at)
-        yield from _check(core, workflow, renewed, _another(header, renewed))
+        yield from _check(core, versions, renewed, _another(header, renewed))
         if not state.closed and header_bytes(renewed) == header_bytes(header):
             return state  # the same credentials again
         op = ops.renew_run(header.tenant, header.id, header_bytes(renewed), state.revision)
@@ -232,15 +233,17 @@ def _is(who: object, kind: type) -> bool:
     return isinstance(who, AgentCredential) or (type(who) is kind and getattr(who, "identity", "") != "proven")
 
 
-def _check(core: Core, workflow: Workflow, header: Header, further: tuple[Failure, ...] = ()) -> Flow:
-    """The checks that need no call: a run that could never mint does not open."""
-    empty = RunState(header, (), {}, None, (), "")
-    case = Case(workflow, empty, Call("", "", b"{}", {}), core.around())
-    checks = (caller.check_run, caller.check_tenant, caller.check_agent, caller.check_user, caller.check_hops)
+def _check(core: Core, versions: Versions, header: Header, further: tuple[Failure, ...] = ()) -> Flow:
+    """The checks that need no call, under each version: a run that could never mint does not open."""
+    checks: tuple[Check, ...] = (caller.check_run, caller.check_tenant, caller.check_agent, caller.check_user, caller.check_hops)
     # A proven run's posture and boundary change only with its credentials; one that is built in process is judged per call.
-    for check in (*checks, caller.check_posture, caller.check_boundary) if header.agent_until else checks:
-        check(case)
-    refused = (*further, *case.denied)
+    checks += (caller.check_posture, caller.check_boundary) if header.agent_until else ()
+    refused, empty, around = further, RunState(header, (), {}, None, (), ""), core.around()
+    for each in versions.each:
+        case = Case(each, under(empty, each, core.readings.intents), Call("", "", b"{}", {}), around)
+        for check in checks:
+            check(case)
+        refused = (*refused, *case.denied)
     if refused:
         yield stamp("run_refused", header, reasons=reasons_of(refused))
         raise RunRefused(refused)

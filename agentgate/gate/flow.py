@@ -13,7 +13,7 @@ from typing import Any
 
 from agentgate.decision.answer import Allow, Decision, Deny, Eligible, Reservation
 from agentgate.decision.case import Case
-from agentgate.decision.checks import judge
+from agentgate.decision.versions import Versions, judged, under
 from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, KeyRefused, NameRefused, StoreUnavailable
 from agentgate.gate.core import Core, decided, deny, read, seen, stamp, surroundings
 from agentgate.gate.release import Released, released
@@ -27,9 +27,9 @@ from agentgate.stores import ops
 from agentgate.token.mint import binding, mint, new_jti
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason, RunRefused
-from agentgate.values.request import Args, Call, Header, RunState
+from agentgate.values.request import Args, Call, RunState
 from agentgate.values.turns import Spoken, turn_text
-from agentgate.workflow.model import Tool, Workflow
+from agentgate.workflow.model import Tool
 
 LEEWAY = 5  # seconds a verifier's clock may differ
 SPARE = 5  # seconds a single-use key outlives its token beyond that
@@ -59,12 +59,13 @@ def checked_turn(spoken: Spoken) -> str:
 
 
 # --- runs ----------------------------------------------------------------------------------------------------------------
-def _takes_back(core: Core, state: RunState, text: str) -> bool:
-    """Whether a turn may take back anything that was asked for in this run; where its workflow is gone, it does."""
+def _takes_back(core: Core, state: RunState, text: str) -> Flow:
+    """Whether a turn may take back anything that was asked for in this run, under any version; where its workflow is gone, it does."""
     try:
-        return core.readings.takes_back(core.workflow(state.header.workflow), state, text)
+        versions = yield from core.in_force.of(state.header)
     except RunRefused:
         return True
+    return any(core.readings.takes_back(each, under(state, each, core.readings.intents), text) for each in versions.each)
 
 
 def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) -> Flow:
@@ -80,7 +81,7 @@ def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) 
     op = (
         ops.close_run(header.tenant, header.id)
         if closing
-        else ops.add_turn(header.tenant, header.id, text, takes_back=_takes_back(core, state, text))
+        else ops.add_turn(header.tenant, header.id, text, takes_back=(yield from _takes_back(core, state, text)))
     )
     answer = ops.parse_run_change(op, (yield op))
     if answer == "missing":
@@ -105,14 +106,12 @@ def authorize(view: View, call: Call, connection: Connection | None = None) -> G
         if fresh:
             state = yield from read(core, header.tenant, header.id, state)
         for _ in range(_REREADS):
-            workflow = _in_force(core, state.header)
-            case = Case(workflow, state, call, (yield from surroundings(core, workflow, state.header, call, connection)))
-            answer = judge(case)
+            versions, case, answer = yield from considered(core, state, call, connection)
             decision: Decision | None = None
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
-                decision = yield from _settle(view, case, answer)
+                decision = yield from _settle(view, versions, case, answer)
             elif isinstance(answer, Deny) and fresh:
-                decision = yield from deny(core, header, call, answer.failures, seen(core, case, whole=True))
+                decision = yield from deny(core, header, call, answer.failures, {**seen(core, case, whole=True), **_also(versions)})
             if decision is not None:
                 return decision, state
             state, fresh = (yield from read(core, header.tenant, header.id, state)), True
@@ -130,15 +129,23 @@ def authorize(view: View, call: Call, connection: Connection | None = None) -> G
     return (yield from deny(core, header, call, failures)), state
 
 
-def _in_force(core: Core, header: Header) -> Workflow:
-    """The workflow of a run that may still mint: in force as it was when the run was opened."""
-    workflow = core.current(header.workflow)
-    if workflow is None or workflow.digest != header.digest:
-        got = f"{header.workflow} {header.digest}"
-        raise RunRefused((Failure(Reason.WORKFLOW_CHANGED, "workflow", got, "the version the run was opened with, in force now"),))
-    if time.time() >= header.ends:
+def considered(core: Core, state: RunState, call: Call, connection: Connection | None) -> Flow:
+    """What is decided of a call, before anything is settled: the versions it was decided under, the case and the answer.
+
+    Raises (through the driver):
+        RunRefused: the run has ended, or its version decides nothing here. StoreUnavailable: the catalogue of data is too late.
+    """
+    versions = yield from core.in_force.of(state.header)
+    if time.time() >= state.header.ends:
         raise RunRefused((_ENDED,))
-    return workflow
+    around = yield from surroundings(core, versions, state.header, call, connection)
+    return (versions, *judged(versions, state, call, around, core.readings.intents))
+
+
+def _also(versions: Versions) -> Mapping[str, object]:
+    """What a record has of the other version that a call was decided under."""
+    newer = versions.newer
+    return {} if newer is None else {"in_force": {"version": newer.version, "digest": newer.digest}}
 
 
 def unreadable(view: View, refused: Deny) -> Flow:
@@ -146,11 +153,11 @@ def unreadable(view: View, refused: Deny) -> Flow:
     return (yield from deny(view.core, view.state.header, Call("(unreadable)", "(unreadable)", b"{}", {}), refused.failures)), view.state
 
 
-def _settle(view: View, case: Case, answer: Eligible) -> Flow:
+def _settle(view: View, versions: Versions, case: Case, answer: Eligible) -> Flow:
     """Holds, then the mint script, then the durable record, then the token. None: the run changed, decide again."""
     core, workflow, state, call = view.core, case.workflow, case.run, case.call
     header, tool = state.header, workflow.tools[call.tool]
-    known = seen(core, case, whole=bool(answer.holds))
+    known = {**seen(core, case, whole=bool(answer.holds)), **_also(versions)}
     terms = view.terms(state, workflow, tool)
     made = terms.digest(call)
     limits = tuple([terms.take(reservation, len(state.turns)) for reservation in answer.reservations])
@@ -211,7 +218,7 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
     if settled.kind == "stale":
         return None
     if settled.kind != "ok":
-        return (yield from deny(core, header, call, (_refused(settled, answer, workflow),), known))
+        return (yield from deny(core, header, call, (_refused(settled, answer, versions, tool),), known))
     releases = (take.hold_id,) if take else ()
     claims = terms.claims(
         call,
@@ -274,7 +281,7 @@ _REFUSED: Mapping[str, tuple[Reason, str, str]] = {
 }
 
 
-def _refused(settled: ops.MintReply, answer: Eligible, workflow: Workflow) -> Failure:
+def _refused(settled: ops.MintReply, answer: Eligible, versions: Versions, tool: Tool) -> Failure:
     if settled.kind == "closed" and settled.detail == "denials":
         return Failure(Reason.TOO_MANY_DENIALS, "run", "closed", "an open run")
     if settled.kind == "limit":
@@ -282,13 +289,13 @@ def _refused(settled: ops.MintReply, answer: Eligible, workflow: Workflow) -> Fa
         what = f"{limit.tool}.{limit.argument}" if limit.argument else f"calls of {limit.tool}"
         bound = limit.maximum / 10_000 if limit.argument else limit.maximum
         window = "" if limit.every is None else f" every {limit.every} s"
-        return Failure(
-            Reason.LIMIT, "limits", f"{what} used up", f"at most {bound:g} per {limit.per}{window}", f"{workflow.file}:{limit.line}"
-        )
+        place = f"{versions.file_of(limit, tool.name)}:{limit.line}"
+        return Failure(Reason.LIMIT, "limits", f"{what} used up", f"at most {bound:g} per {limit.per}{window}", place)
     if settled.detail == "lost":
         return Failure(Reason.OUTCOME_UNKNOWN, "call", "of a lost history", "a store that has lost nothing (agentgate store reconcile)")
     reason, field, expected = _REFUSED[settled.kind]
-    rule = f"{workflow.file}:{workflow.agent.line}" if settled.kind == "key_changed" else ""
+    asks = next((each for each in versions.each if each.agent.same_key_as_last_token), versions.opened)
+    rule = f"{asks.file}:{asks.agent.line}" if settled.kind == "key_changed" else ""
     return Failure(reason, field, f"{settled.kind} {settled.detail}".strip(), expected, rule)
 
 

@@ -53,7 +53,7 @@ def _now() -> datetime:
 
 
 def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | None = None) -> Core:
-    # What a store in memory counted means nothing to the next one.
+    # what a store in memory counted means nothing to the next one
     history = History(lasting=False) if s.store == "memory://" else History({} if s.audit == "memory://" else remembered(s.audit))
     identities = None
     if s.identity is not None:
@@ -62,7 +62,6 @@ def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | N
         identities = Identities.of(s.identity)
     sources = Sources(environment_of(s.environment), caller if identities is None else identities.caller, data_classes(s.data_classes))
     answerers = Answerers(keys, s.issuer, fronts(s.answer_keys, keys), lambda: opening.signers if opening is not None else None)
-    budgets = Allowances(s.denials_per_run, s.open_holds_per_run, s.runs_per_hour)
     return Core(
         catalog,
         keys,
@@ -73,10 +72,11 @@ def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | N
         s.brokers if isinstance(s.brokers, Mapping) else dict.fromkeys(s.brokers),
         history,
         answerers,
-        budgets,
+        Allowances(s.denials_per_run, s.open_holds_per_run, s.runs_per_hour),
         identities,
         Callback(s.confirm) if s.confirm is not None else None,
         Teller(s.tell),
+        None if opening is None else opening.other,
     )
 
 

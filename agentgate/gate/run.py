@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agentgate.audit import AuditLog
 from agentgate.decision.answer import Decision, Deny, StepUp
 from agentgate.decision.hold import Hold
+from agentgate.decision.versions import Versions, under
 from agentgate.errors import CanonicalError, ConfigError, NotRecorded, Overloaded, Refusal, TokenRefused
 from agentgate.gate import door, flow, waiting
 from agentgate.gate.confirming import confirmed
@@ -76,7 +77,7 @@ class _RunBase:
 
     @property
     def workflow(self) -> Workflow:
-        """The workflow in force."""
+        """The workflow in force; under two versions of it what both have."""
         return self._view.workflow
 
     def refusal(self, tool_call_id: str) -> Deny | StepUp | None:
@@ -90,8 +91,7 @@ class _RunBase:
         So is a read that a person may be asked about, or its hold would never be found again; any other read is always a new one.
         """
         state = self._view.state
-        workflow = self._view.core.catalog.get(state.header.workflow)
-        known = workflow.tools.get(tool) if workflow is not None and type(tool) is str else None
+        known = self._view.tool(tool)
         if known is None or (known.effect == "read" and not known.step_ups):
             return "call_" + secrets.token_urlsafe(12)
         try:
@@ -176,13 +176,19 @@ def _explained(view: View, tool: str, made: Call | Deny | None, tool_call_id: st
     if known is not None and known[0] == call:
         later = tuple(f for f in known[1].failures if f.reason in verdicts.LATER and (f.reason is not Reason.LIMIT or f.field == "limits"))
     state: RunState = yield from read(view.core, header.tenant, header.id, view.state)
-    around = yield from surroundings(view.core, view.workflow, state.header, call, None)
-    explanation: Explanation = verdicts.explain(view.workflow, state, call, around, later)
+    versions = view.core.in_force.known(state.header) or Versions(view.workflow)
+    around = yield from surroundings(view.core, versions, state.header, call, None)
+    explanation: Explanation = verdicts.explain(versions.opened, state, call, around, later)
+    if versions.newer is not None and explanation.decision != "deny":
+        explanation = verdicts.explain(versions.newer, under(state, versions.newer, view.core.readings.intents), call, around, later)
+    if versions.newer is not None:
+        note = f"the run was opened under version {versions.opened.version}, and version {versions.newer.version} is in force: both decide"
+        explanation = replace(explanation, notes=(*explanation.notes, f"{note}, and this is what {explanation.workflow} says"))
     latest = view.refused.get(call.id)
     if latest is not None and latest[0] == call and isinstance(latest[1], StepUp):
         hold = latest[1].hold
         note = f"hold {hold.id} for {', '.join(hold.rules)}, open until {hold.expires_at:.0f} (POSIX seconds)"
-        explanation = replace(explanation, notes=(note,))
+        explanation = replace(explanation, notes=(*explanation.notes, note))
     return explanation
 
 
@@ -239,8 +245,7 @@ def _spent(view: View, token: CallToken) -> None:
 def _verified(view: View, token: CallToken, tool: str, args: Args) -> Flow:
     if type(token) is not CallToken:
         raise TokenRefused(Refusal.NO_CREDENTIAL, "token", type(token).__name__, "the token of an Allow")
-    workflow = view.core.catalog.get(view.state.header.workflow)
-    rule = workflow.tools.get(tool) if workflow is not None and type(tool) is str else None
+    rule = view.tool(tool)
     if rule is None or rule.redeem != "wrapper":  # else the agent's process could report what a server's tool returned
         ended = view.core.catalog.ended(view.state.header.workflow)
         got = f"none: the {ended.what} ended at {ended.day}" if ended is not None else tool[:120] if type(tool) is str else "no text"

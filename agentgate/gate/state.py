@@ -125,7 +125,7 @@ def run_state(
         tenant: tenant of the run.
         run: id of the run.
         record: what the store holds.
-        workflow: the workflow in force.
+        workflow: the version that the run was opened with.
         readings: reads the turns, with the gate's deriver.
         known: the state whose revision the store was told, where the record holds only what changed since.
 

@@ -158,7 +158,7 @@ def terms_of(kept: dict[str, Terms], issuer: str, header: Header, workflow: Work
         kept: those made so far, by tool; of the run's handle.
         issuer: the gate's URL.
         header: the run's frozen header.
-        workflow: the workflow that the run was opened with and that is in force now.
+        workflow: what the run's calls are minted by (`agentgate.decision.versions`).
         tool: one of its tools.
     """
     known = kept.get(tool.name)

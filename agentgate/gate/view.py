@@ -46,8 +46,15 @@ class View:
 
     @property
     def workflow(self) -> Workflow:
-        """The workflow in force under the run's id."""
-        return self.core.workflow(self.state.header.workflow)
+        """What the run's calls are minted by; where nothing is known of that, the workflow in force under its id."""
+        versions = self.core.in_force.known(self.state.header)
+        return self.core.workflow(self.state.header.workflow) if versions is None else versions.minted
+
+    def tool(self, name: str) -> Tool | None:
+        """One of that workflow's tools; None: it has none of this name, or nothing is in force."""
+        versions = self.core.in_force.known(self.state.header)
+        workflow = self.core.catalog.get(self.state.header.workflow) if versions is None else versions.minted
+        return workflow.tools.get(name) if workflow is not None and type(name) is str else None
 
     def terms(self, state: RunState, workflow: Workflow, tool: Tool) -> Terms:
         """What all calls of the run to this tool share."""

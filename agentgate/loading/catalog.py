@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agentgate.errors import Problem, WorkflowError
 from agentgate.loading.definition import Derive, Roles, load_text, parse_roles, read_file
@@ -75,9 +75,10 @@ class Catalog:
 
     Attributes:
         quarantined: path -> why that file is not loaded.
+        others: what a gate found lately of versions that are not in force, until the next loading (`agentgate.gate.versions`).
     """
 
-    __slots__ = ("_live", "_warn_at", "quarantined")
+    __slots__ = ("_live", "_warn_at", "others", "quarantined")
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class Catalog:
         self._live = workflows, until, ends or {}
         self._warn_at = min(until.values(), default=math.inf) - AHEAD if until else math.inf
         self.quarantined = quarantined
+        self.others: dict[tuple[str, str], tuple[Any, float]] = {}
 
     @classmethod
     @collector_paused()
@@ -161,6 +163,7 @@ class Catalog:
     def become(self, other: Catalog) -> None:
         """Hold what another catalog holds; concurrent readers see one or the other."""
         self._live, self.quarantined, self._warn_at = other._live, other.quarantined, other._warn_at  # same class
+        self.others = {}  # what is being looked up meanwhile goes into the dict of before, and is looked up again
 
     def __iter__(self) -> Iterator[Workflow]:
         return iter(self._live[0].values())

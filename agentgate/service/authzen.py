@@ -15,10 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.decision.case import Case
-from agentgate.decision.checks import judge
 from agentgate.gate import flow
-from agentgate.gate.core import surroundings
 from agentgate.gate.run import AsyncRun
 from agentgate.service.answer import RequestRefused, answered, malformed
 from agentgate.service.clients import Caller
@@ -147,5 +144,10 @@ async def _judged(request: Request, service: Service, run: AsyncRun, asked: Mapp
     call = flow.checked_call(resource["id"], properties.get("arguments", {}), "evaluated", definition_of(service.settings, tool))
     if isinstance(call, Deny) or not all(said):
         return Deny(())
-    around = await service.gate.drive(surroundings(service.gate.core, workflow, header, call, connection_of(request, service.settings)))
-    return judge(Case(workflow, run.state, call, around))
+    considered = flow.considered(service.gate.core, run.state, call, connection_of(request, service.settings))
+    verdict: Eligible | Deny
+    try:
+        _, _, verdict = await service.gate.drive(considered)
+    except RunRefused as error:  # it has ended, or its version decides nothing here
+        return Deny(error.failures)
+    return verdict

@@ -134,7 +134,7 @@ async def exchange(asked: ExchangeRequest, gate: ServedGate, settings: ServiceSe
         if header.client != asked.caller.id or header.workflow != workflow.id:
             raise _not_permitted("run", header.id, "a run of this client and workflow")
         run = await gate.presented(run, user=asked.user(), agent=agent, over=over)
-    tool = workflow.tools.get(asked.asked.tool)
+    tool = run.workflow.tools.get(asked.asked.tool)
     if tool is not None:
         _check_target(asked, tool)
     return run, await decide(run, asked.asked, definition_of(settings, tool), asked.connection)

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     WORKFLOW_EXPIRED = "workflow_expired"
     APPROVAL_EXPIRED = "approval_expired"
     WORKFLOW_CHANGED = "workflow_changed"
+    TWO_VERSIONS = "two_versions"
     ALREADY_REDEEMED = "already_redeemed"
     FAILED = "failed"
     OUTCOME_UNKNOWN = "outcome_unknown"
@@ -131,6 +132,11 @@ class Failure:
     def __str__(self) -> str:
         where = f" [{self.rule}]" if self.rule else ""
         return f"{self.reason}: {self.field}: got {self.got}, expected {self.expected}{where}"
+
+
+def place(file: str, line: int) -> str:
+    """``file:line`` of a rule; empty where it has no line of its own."""
+    return f"{file}:{line}" if line else ""
 
 
 NOT_SHOWN = "(not shown)"

@@ -1,0 +1,164 @@
+"""A run under two versions of its workflow: the one that it was opened with, and a newer one that is in force.
+
+Rules: each version decides by itself, with what its own intents say; a call passes only if both let it, and then on the stricter terms of
+each: every person that either asks for, every counter that either keeps and the lower bound of one that both keep, the shorter life, the
+key that either wants. What no token can be at once (of another audience, scope, effect, redeemer, upstream or with other facts) is refused.
+A call is named after the version that the run was opened with, so that it stays the same call. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from agentgate.decision.answer import Deny, Eligible, RequiredHold, Reservation
+from agentgate.decision.case import Case
+from agentgate.decision.checks import judge
+from agentgate.values.refusal import Failure, Reason
+from agentgate.values.request import Call, Derived, RunState, Surroundings
+from agentgate.workflow.model import Limit, StepUpRule, Tool, Workflow
+from agentgate.workflow.page_size import paths
+from agentgate.workflow.rule import Rule
+
+Intents = Callable[[Workflow, tuple[str, ...]], Mapping[str, Derived]]
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What the calls of a run are decided under.
+
+    Attributes:
+        opened: the version that the run was opened with.
+        newer: the one in force, where it is another.
+        minted: what a call that passes is minted by: `opened`, on the stricter terms of both, with the tools that both have.
+    """
+
+    opened: Workflow
+    newer: Workflow | None = None
+    minted: Workflow = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "minted", self.opened if self.newer is None else _minted(self.opened, self.newer))
+
+    @property
+    def each(self) -> tuple[Workflow, ...]:
+        """The versions, that of the run first."""
+        return (self.opened,) if self.newer is None else (self.opened, self.newer)
+
+    def file_of(self, limit: Limit, tool: str) -> str:
+        """The file of the version that says so."""
+        known = (each.file for each in self.each if tool in each.tools and any(limit is said for said in each.tools[tool].limits))
+        return next(known, self.opened.file)
+
+
+def under(state: RunState, workflow: Workflow, intents: Intents) -> RunState:
+    """The run as if it had been opened under this version of its workflow."""
+    if state.header.digest == workflow.digest:
+        return state
+    header = replace(state.header, version=workflow.version, digest=workflow.digest)
+    return replace(state, header=header, intents=intents(workflow, state.turns))
+
+
+def judged(versions: Versions, state: RunState, call: Call, around: Surroundings, intents: Intents) -> tuple[Case, Eligible | Deny]:
+    """Decide one call of a run under all its versions; `intents` says what turns ask for under a version.
+
+    Returns:
+        The case of the version that the run was opened with, by whose terms a call is minted, and the answer of all.
+    """
+    case = Case(versions.opened, state, call, around)
+    first, newer = judge(case), versions.newer
+    if newer is None:
+        return case, first
+    second = judge(Case(newer, under(state, newer, intents), call, around))
+    case.workflow, case.tool = versions.minted, versions.minted.tools.get(call.tool)  # what is on record is masked as either wants
+    names = (f"version {versions.opened.version}", f"version {newer.version}")
+    if isinstance(first, Deny) or isinstance(second, Deny):
+        answers = [f"{name} {_said(answer)}" for name, answer in zip(names, (first, second), strict=True)]
+        failures = [f for answer in (first, second) if isinstance(answer, Deny) for f in answer.failures]
+        return case, Deny((*failures, _ended(", ".join(answers), names)))
+    tool, other = versions.opened.tools[call.tool], newer.tools[call.tool]
+    differing = tuple(_differing(tool, other))
+    if differing:
+        return case, Deny((_ended("other terms: " + ", ".join(differing), names),))
+    return case, _together(first, second, _rules(tool, other, newer.version))
+
+
+def _said(answer: Eligible | Deny) -> str:
+    return "refuses it" if isinstance(answer, Deny) else "allows it" if not answer.holds else "asks about it"
+
+
+def _ended(got: str, names: tuple[str, str]) -> Failure:
+    expected = f"a call that passes {names[0]}, which the run was opened with, and {names[1]}, in force now: the run ends"
+    return Failure(Reason.TWO_VERSIONS, "workflow", got, expected)
+
+
+# --- the terms of both -----------------------------------------------------------------------------------------------------
+def _differing(one: Tool, other: Tool) -> Iterator[str]:
+    """The terms of a tool that no token can meet twice."""
+    for name in ("effect", "audience", "redeem"):
+        if getattr(one, name) != getattr(other, name):
+            yield name
+    if {*(one.scope or (one.name,))} != {*(other.scope or (other.name,))}:  # what is signed writes the default out
+        yield "scope"
+    if _upstream(one) != _upstream(other):
+        yield "upstream"
+    if paths(one) != paths(other):
+        yield "facts"
+
+
+def _upstream(tool: Tool) -> object:
+    return None if tool.upstream is None else replace(tool.upstream, line=0)
+
+
+def _minted(opened: Workflow, newer: Workflow) -> Workflow:
+    tools = {name: _tool(tool, newer.tools[name], newer.version) for name, tool in opened.tools.items() if name in newer.tools}
+    one, other = opened.agent, newer.agent
+    agent = replace(
+        one,
+        in_process=one.in_process and other.in_process,
+        same_key_as_last_token=one.same_key_as_last_token or other.same_key_as_last_token,
+        claims=(*one.claims, *other.claims),
+    )
+    token = replace(opened.token, ttl=min(opened.token.ttl, newer.token.ttl), agent_key=opened.token.agent_key or newer.token.agent_key)
+    return replace(opened, tools=MappingProxyType(tools), agent=agent, token=token)
+
+
+def _tool(one: Tool, other: Tool, version: int) -> Tool:
+    args: dict[str, Rule] = {
+        name: replace(rule, sensitive=rule.sensitive or (name in other.args and other.args[name].sensitive))
+        for name, rule in one.args.items()
+    }
+    more = tuple(rule for rule in _rules(one, other, version).values() if rule not in one.step_ups)
+    return replace(one, args=MappingProxyType(args), referenced=one.referenced | other.referenced, step_ups=(*one.step_ups, *more))
+
+
+def _rules(one: Tool, other: Tool, version: int) -> Mapping[str, StepUpRule]:
+    """The newer version's rules as people are shown them: as the older one's where that asks the same people, for as long, by as much."""
+    both, found = one.args.keys() & other.args.keys(), dict[str, StepUpRule]()
+
+    def asks(rule: StepUpRule) -> tuple[Any, ...]:
+        shown = both & {*rule.show} if rule.show else both
+        return rule.id, rule.group, rule.count, rule.exclude, rule.timeout, rule.user, shown
+
+    for rule in other.step_ups:
+        same = next((known for known in one.step_ups if asks(known) == asks(rule)), None)
+        found[rule.id] = replace(rule, id=f"{rule.id}@{version}", line=0) if same is None else same
+    return found
+
+
+def _together(first: Eligible, second: Eligible, rules: Mapping[str, StepUpRule]) -> Eligible:
+    taken: dict[tuple[Any, ...], Reservation] = {}
+    for each in (*first.reservations, *second.reservations):
+        limit = each.limit
+        counter = (limit.tool, limit.argument, limit.per, limit.every, each.currency)
+        known = taken.get(counter, each)
+        lower = known if known.limit.maximum <= limit.maximum else each
+        taken[counter] = Reservation(lower.limit, max(known.amount, each.amount), each.currency)
+    holds = {hold.rule.id: hold for hold in first.holds}
+    for hold in second.holds:
+        rule = rules[hold.rule.id]
+        shown = holds.get(rule.id)
+        holds[rule.id] = RequiredHold(rule, hold.why if shown is None else tuple(dict.fromkeys((*shown.why, *hold.why))))
+    return first._replace(reservations=tuple(taken.values()), holds=tuple(holds.values()), named=first.named and second.named)

@@ -1,0 +1,142 @@
+"""Which versions of its workflow a run is decided under: the one in force and, where it was opened with another, that one too.
+
+Rules: another version counts only while what its reviewers signed does: it is judged as the directory is now, and looked at again after a
+reload. One that was revoked, has ended, or is not here decides nothing, and the run's calls are refused. A gate that meets a run of a newer
+version than it loaded decides under that, if its directory says that it is the one in force; else another gate has to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from agentgate.decision.versions import Versions
+from agentgate.errors import AgentGateError
+from agentgate.shell.step import Outside, Step
+from agentgate.values.refusal import Failure, Reason, RunRefused
+from agentgate.values.request import Header
+from agentgate.workflow.model import Workflow
+
+if TYPE_CHECKING:
+    from agentgate.approvals.other import Other
+    from agentgate.loading.catalog import Catalog
+
+_SECONDS = 5.0  # for reading one more version, signatures and all: the first call of its kind after a reload
+_AGAIN = 5.0  # seconds until one that does not count is looked for again
+
+
+class InForce:
+    """What is in force at a gate.
+
+    Args:
+        catalog: the loaded workflows.
+        find: a version by id and number, as reviewers signed it; None: a gate without approvals, which knows of no other.
+    """
+
+    __slots__ = ("_catalog", "_find")
+
+    def __init__(self, catalog: Catalog, find: Callable[[str, int], Other] | None) -> None:
+        self._catalog, self._find = catalog, find
+
+    def workflow(self, name: str) -> Workflow:
+        """The workflow in force under this id.
+
+        Raises:
+            RunRefused: there is none, or what reviewers signed has ended.
+        """
+        workflow = self._current(name)
+        if workflow is None:
+            got = repr(name) if type(name) is str else type(name).__name__
+            raise RunRefused((Failure(Reason.WORKFLOW_UNKNOWN, "workflow", got, "the id of a loaded workflow"),))
+        return workflow
+
+    def known(self, header: Header) -> Versions | None:
+        """What `of` said of a run lately; None: it has to be asked, or nothing decides."""
+        current = self._catalog.get(header.workflow)
+        if current is None:
+            return None
+        if current.digest == header.digest:
+            return self._alone(current)
+        kept = self._catalog.others.get((header.digest, current.digest))
+        return kept[0] if kept is not None and isinstance(kept[0], Versions) and time.time() < kept[1] else None
+
+    def of(self, header: Header) -> Generator[Step, Any, Versions]:
+        """What the calls of a run are decided under.
+
+        Raises:
+            RunRefused: its version decides nothing here, or nothing is in force under its id.
+        """
+        current = self._current(header.workflow)
+        if current is not None and current.digest == header.digest:
+            return self._alone(current)
+        if current is None or self._find is None:
+            raise RunRefused((_changed(f"{header.workflow} {header.digest}"),))
+        others, key = self._catalog.others, (header.digest, current.digest)
+        kept = others.get(key)
+        if kept is None or time.time() >= kept[1]:
+            kept = yield Outside(partial(self._looked_up, header, current, self._find), _SECONDS)
+            others[key] = kept
+        if isinstance(kept[0], Failure):
+            raise RunRefused((kept[0],))
+        found: Versions = kept[0]
+        return found
+
+    def own(self, header: Header) -> Generator[Step, Any, Workflow]:
+        """The version that a run was opened with; where that decides nothing, the one in force, by which it can still be read.
+
+        Raises:
+            RunRefused: nothing is in force under its id.
+        """
+        try:
+            versions = yield from self.of(header)
+        except RunRefused:
+            return self.workflow(header.workflow)
+        return versions.opened
+
+    def _alone(self, current: Workflow) -> Versions:
+        others, key = self._catalog.others, (current.digest, current.digest)
+        kept = others.get(key)
+        if kept is None or kept[0].opened is not current:
+            kept = others[key] = Versions(current), inf
+        alone: Versions = kept[0]
+        return alone
+
+    def _current(self, name: str) -> Workflow | None:
+        """The workflow in force under this id; None: no such workflow is loaded. An end that is near is warned of.
+
+        Raises:
+            RunRefused: it is loaded, and the index, the root or its approval has ended.
+        """
+        if due := self._catalog.due():
+            from agentgate.approvals.opening import warn_of  # noqa: PLC0415 - an hour's first call only
+
+            warn_of(due)
+        workflow = self._catalog.get(name) if type(name) is str else None
+        ended = self._catalog.ended(name) if workflow is None and type(name) is str else None
+        if ended is not None:
+            what = Failure(Reason.APPROVAL_EXPIRED, f"approvals.{ended.what}", f"ended at {ended.day}", f"one in force: {ended.remedy}")
+            raise RunRefused((what,))
+        return workflow
+
+    @staticmethod
+    def _looked_up(header: Header, current: Workflow, find: Callable[[str, int], Other]) -> tuple[Versions | Failure, float]:
+        """What counts until when (POSIX seconds); it raises nothing."""
+        name, again = f"{header.workflow} version {header.version}", time.time() + _AGAIN
+        try:
+            other = find(header.workflow, header.version)
+        except AgentGateError as error:
+            return _changed(f"{name}: {error}"[:500]), again
+        if other.workflow.digest != header.digest:
+            return _changed(f"{name} {header.digest}, another definition"), again
+        if header.version < current.version:
+            return Versions(other.workflow, current), other.until
+        if header.version > current.version and other.newest:
+            return Versions(other.workflow), other.until
+        return _changed(f"{name}, newer than version {current.version}, which this gate loaded (reload it)"), again
+
+
+def _changed(got: str) -> Failure:
+    return Failure(Reason.WORKFLOW_CHANGED, "workflow", got, "the version that the run was opened with, approved still and not revoked")
