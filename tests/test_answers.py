@@ -40,8 +40,8 @@ def jwk_of(key: EllipticCurvePrivateKey, kid: str = "front-1") -> dict[str, Any]
     return {**json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key())), "kid": kid}
 
 
-def signers_of(folder: Path, **more: Any) -> Signers:
-    people = (Reviewer("mona", (MONA.public_key,), ("leads",)), Reviewer("kim", (KIM.public_key,)))
+def signers_of(folder: Path, tenants: tuple[str, ...] = (), **more: Any) -> Signers:
+    people = (Reviewer("mona", (MONA.public_key,), ("leads",), tenants), Reviewer("kim", (KIM.public_key,)))
     new_root(folder, people, expires="2099-01-01", threshold=1, signer=MONA, **more)
     root = Root.parse((folder / "approvals" / "root.yaml").read_bytes(), "root.yaml")
     return Signers(root, AllowedSigners.parse((folder / "approvals" / "allowed_signers").read_text(), "allowed_signers"))
@@ -416,6 +416,20 @@ def test_whoever_left_the_root_or_the_team_has_released_nothing(gate: Gate, tmp_
         assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)
         gate._core.answerers.signers = before
         assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Allow)
+
+
+def test_whoever_the_root_names_tenants_for_answers_in_these_only(gate: Gate, tmp_path: Path) -> None:
+    (run, before), (_, after) = held(gate), held(gate)
+    gate.release(before.id, tenant="acme", by=ssh(gate, before))
+    for name, tenants in (("elsewhere", ("other", "acme-eu")), ("here", ("other", "acme"))):
+        (tmp_path / name).mkdir()
+        known = signers_of(tmp_path / name, tenants)
+        gate._core.answerers.signers = lambda known=known: known  # type: ignore[misc]  # bound now
+        if name == "elsewhere":
+            refused(gate, after, ssh(gate, after), "signature")
+            assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)  # the yes from before, too
+    assert gate.release(after.id, tenant="acme", by=ssh(gate, after)).state == "released"
+    assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Allow)
 
 
 def test_an_ended_root_and_a_key_for_other_things_answer_nothing(gate: Gate, tmp_path: Path) -> None:

@@ -351,6 +351,20 @@ def test_an_unfinished_root_is_not_built_on_but_can_be_dropped(team, tmp_path):
     assert call(pin, tmp_path)
 
 
+def test_the_tenants_somebody_answers_in_are_shown_and_stay_in_the_next_root(team):
+    draft(DAVE)
+    edit("teams: []", "teams: [shop]\n    tenants: [acme-eu, acme-uk]")
+    shown = new(ALICE, "root v2, 9 changes", code=2).stdout
+    assert f"people.{ALICE}.tenants: nothing -> acme-eu, acme-uk" in shown
+    assert "acme-eu, acme-uk" in root("show", code=2).stdout
+    said = json.loads(root("show", "--json", code=2).stdout)
+    assert {tuple(person["tenants"] or ()) for person in said["people"]} == {("acme-eu", "acme-uk")}
+    sign(BOB, "root v2, 9 changes")
+    Path("root-draft.yaml").unlink()
+    root("draft")
+    assert Path("root-draft.yaml").read_text().count("tenants: [acme-eu, acme-uk]") == 4
+
+
 def test_a_first_root_that_is_not_signed_can_be_dropped_too(place, tmp_path):
     draft(ALICE, BOB, CAROL)
     new(ALICE, "root v1, 3 people", code=2)

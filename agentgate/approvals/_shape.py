@@ -60,6 +60,7 @@ Person = Annotated[str, _whole(PERSON.pattern, "a name such as alice@acme.exampl
 Fingerprint = Annotated[str, _whole(r"SHA256:[A-Za-z0-9+/]{43}", "SHA256:... as ssh-keygen -l prints it")]
 Digest = Annotated[str, _whole(r"sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hex characters")]
 Team = Annotated[str, _whole(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a team name of letters, digits, '.', '_' or '-'")]
+Tenant = Annotated[str, _whole(r"[A-Za-z0-9._-]{1,64}", "an exact tenant name, 1 to 64 of A-Z a-z 0-9 . _ -")]
 Day = Annotated[str, _whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", 'a date in quotes, such as "2031-12-31"'), AfterValidator(_existing_day)]
 Moment = Annotated[str, AfterValidator(_moment)]
 Id = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z")]

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, ROOT, SIGNERS, Tree, file_digest, text_of
-from agentgate.approvals._shape import Day, Digest, Fingerprint, Person, Shape, Team, end_of, from_yaml
+from agentgate.approvals._shape import Day, Digest, Fingerprint, Person, Shape, Team, Tenant, end_of, from_yaml
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.refusal import EXPIRED, ROOT_NOT_TRUSTED, TAMPERED, ApprovalRefused, refuse
 from agentgate.approvals.sshkey import SshKey
@@ -31,10 +31,11 @@ _People = Annotated[list[Person], Len(1, 200)]
 
 
 class PersonShape(Shape):
-    """One person: fingerprints of the keys, and teams."""
+    """One person: fingerprints of the keys, teams, and the only tenants whose held calls they answer (absent: of all tenants)."""
 
     keys: Annotated[list[Fingerprint], Len(1, 20)]
     teams: Annotated[list[Team], Len(1, 50)] | None = None
+    tenants: Annotated[list[Tenant], Len(1, 1000)] | None = None
 
 
 class RolesShape(Shape):

@@ -36,11 +36,12 @@ _WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"]
 
 @dataclass(frozen=True, slots=True)
 class Reviewer:
-    """A person of a new root."""
+    """A person of a new root; `tenants`: the only ones whose held calls they answer, empty: of all."""
 
     name: str
     keys: tuple[SshKey, ...]
     teams: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,9 @@ def new_root(
         "threshold": threshold,
         "allowed_signers": file_digest(signers),
         "people": {
-            p.name: {"keys": [key.fingerprint for key in p.keys]} | ({"teams": list(p.teams)} if p.teams else {}) for p in everybody
+            p.name: {"keys": [key.fingerprint for key in p.keys]}
+            | {name: list(given) for name, given in (("teams", p.teams), ("tenants", p.tenants)) if given}
+            for p in everybody
         },
         "roles": {role: list((roles or {}).get(role, names)) for role in ("root", "index", "revoke")},
         "reviews": [{"path": r.path, "by": list(r.by), "signatures": dict(r.signatures)} for r in tuple(rules) or (default,)],

@@ -195,11 +195,12 @@ def _show(state: RootStanding, now: float) -> None:
     root, shape = state.root, state.root.shape
     say(f"root v{root.version}, until {shape.expires}, signed by {shape.threshold} of {', '.join(root.roles['root'])}", "")
     rows(
-        ("person", "teams", "key", "fingerprint", "signs", "signed"),
+        ("person", "teams", "answers in", "key", "fingerprint", "signs", "signed"),
         [
             (
                 name if at == 0 else "",
                 ", ".join(person.teams or ()) if at == 0 else "",
+                ("every tenant" if person.tenants is None else ", ".join(person.tenants)) if at == 0 else "",
                 state.keys[key].kind if key in state.keys else "unknown",
                 key,
                 ", ".join(role for role, people in root.roles.items() if name in people) if at == 0 else "",
@@ -208,7 +209,7 @@ def _show(state: RootStanding, now: float) -> None:
             for name, person in shape.people.items()
             for at, key in enumerate(person.keys)
         ],
-        styles=("bold", "", "dim", "cyan", "", "green"),
+        styles=("bold", "", "", "dim", "cyan", "", "green"),
     )
     say("")
     rows(
@@ -281,6 +282,7 @@ def _json(state: RootStanding, now: float) -> dict[str, Any]:
             {
                 "name": name,
                 "teams": person.teams or [],
+                "tenants": person.tenants,
                 "keys": [{"fingerprint": k, "kind": state.keys[k].kind if k in state.keys else None} for k in person.keys],
                 "roles": [role for role, people in root.roles.items() if name in people],
             }

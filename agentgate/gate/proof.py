@@ -133,7 +133,7 @@ class Answerers:
         if type(by.signature) is not str or type(by.nonce) is not str or not 0 < len(by.nonce) <= 128:
             raise refusal(AnswerCode.FORM, "answer", "no text", "a nonce of the gate and an armoured SSH signature")
         try:
-            name, teams = signers.who(by.signature, _stated(hold, answer, by.nonce, leaf), now)
+            name, teams = signers.who(by.signature, _stated(hold, answer, by.nonce, leaf), hold.tenant, now)
             return proven_user(name, tenant=hold.tenant, groups=teams)
         except (KeyRefused, IdentityRefused) as error:
             raise refusal(AnswerCode.SIGNATURE, "signature", str(error), f"one over this hold's statement: {answer}") from None

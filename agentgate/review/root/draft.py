@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from agentgate.approvals import ApprovalRefused, Reviewer, ReviewRule, SshKey
-from agentgate.approvals._shape import RISKS, Day, Person, Shape, Team, from_yaml
+from agentgate.approvals._shape import RISKS, Day, Person, Shape, Team, Tenant, from_yaml
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
 from agentgate.approvals.root import ReviewShape, RolesShape, RootShape
@@ -35,10 +35,11 @@ _GIT = "git"  # the namespace that allowed_signers files are usually written for
 
 
 class PersonDraft(Shape):
-    """One person: key lines or ``.pub`` files, and teams."""
+    """One person: key lines or ``.pub`` files, teams, and the tenants whose held calls they answer (absent: of all)."""
 
     keys: Annotated[list[Annotated[str, Field(min_length=1, max_length=4000)]], Field(min_length=1, max_length=20)]
     teams: Annotated[list[Team], Field(max_length=50)] | None = None
+    tenants: Annotated[list[Tenant], Field(min_length=1, max_length=1000)] | None = None
 
 
 class DraftShape(Shape):
@@ -83,7 +84,7 @@ def read_draft(path: Path) -> RootDraft:
     people = []
     for name, person in shape.people.items():
         keys = tuple(_key(text, path, f"people.{name}.keys[{at}]") for at, text in enumerate(person.keys))
-        people.append(Reviewer(name, keys, tuple(person.teams or ())))
+        people.append(Reviewer(name, keys, tuple(person.teams or ()), tuple(person.tenants or ())))
     return _drafted(shape, people, shape.expires)
 
 
@@ -130,7 +131,7 @@ def from_root(shape: RootShape, signers: str, expires: str, now: float) -> RootD
     valid, notes = people_in(allowed, now)
     usable = {person.name: {key.fingerprint for key in person.keys} for person in valid}
     people = tuple(
-        Reviewer(name, kept, tuple(person.teams or ()))
+        Reviewer(name, kept, tuple(person.teams or ()), tuple(person.tenants or ()))
         for name, person in shape.people.items()
         if (kept := tuple(keys[key] for key in person.keys if key in usable.get(name, ())))
     )
