@@ -46,6 +46,13 @@ nested = type("Holder", (), {"reads": [orders_get]})
 acting = [orders_cancel]
 
 @tool
+def visits(order_id: str) -> str:
+    \"\"\"Visits of an order.\"\"\"
+    return order_id
+
+silent = [visits]
+
+@tool
 def search_docs(query: str) -> str:
     \"\"\"Search the handbook.\"\"\"
     return query
@@ -397,7 +404,12 @@ def test_the_lines_it_prints_run_for_awaited_injected_and_acting_tools(place, ke
 
 @pytest.mark.parametrize(
     ("tools", "says"),
-    [("shop_module:open_ended", "query {text: 2000}"), ("shop_module:acting", "orders_cancel"), ("shop_module:nested.reads", "orders_get")],
+    [
+        ("shop_module:open_ended", "query {text: 2000}"),
+        ("shop_module:acting", "orders_cancel"),
+        ("shop_module:nested.reads", "orders_get"),
+        ("shop_module:silent", 'visits.metadata = {"readOnlyHint": True}'),
+    ],
 )
 def test_other_kinds_of_tools_get_a_workflow_too(place, key, tools, says):
     shown = run("init", "--langchain", tools, "--yes").stdout

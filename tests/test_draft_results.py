@@ -94,6 +94,12 @@ def test_only_plain_short_values_of_one_type_are_facts(samples: tuple[Any, ...],
     assert [(f.name, f.type, f.path) for f in facts_of(samples, ())] == expected
 
 
+def test_a_field_called_like_an_argument_is_that_argument_but_in_a_list_it_is_a_row() -> None:
+    assert facts_of(({"name": "Ada"},), ["name"]) == ()
+    [(fact)] = facts_of(([{"name": "Ada"}],), ["name"])
+    assert (fact.name, fact.path) == ("result_name", "[].name")
+
+
 def test_an_act_takes_the_object_that_the_user_named_and_no_more_than_it_says() -> None:
     workflow = loaded(drafted(SEARCH, GET, REFUND))
     assert sources(workflow, "get_order", "order_id") == ["prompt", "search_orders.id"]

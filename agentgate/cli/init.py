@@ -28,7 +28,7 @@ from agentgate.gate.gate import Gate
 from agentgate.review.draft.argument import inline
 from agentgate.review.draft.draft import Draft, draft
 from agentgate.review.draft.results import read_samples
-from agentgate.review.draft.toolset import from_langchain, import_tools
+from agentgate.review.draft.toolset import UNSAID, from_langchain, import_tools
 from agentgate.values.refusal import Failure, RunRefused
 from agentgate.values.request import Agent, User
 
@@ -141,7 +141,11 @@ def _plan(start: Start, signer: Signer | None) -> None:
         (
             t.name,
             t.effect,
-            "you confirm each call" if t.intent else "you confirm what you did not name" if t.confirmed else "freely",
+            "where you ask for it, and you confirm each call"
+            if t.intent
+            else "you confirm what you did not name"
+            if t.confirmed
+            else "freely",
             ", ".join(f"{a.name} {_short(a.rule)}" for a in t.decided) or "no arguments",
             ", ".join(a.name for a in t.undecided),
         )
@@ -149,6 +153,10 @@ def _plan(start: Start, signer: Signer | None) -> None:
     ]
     say(f"{start.directory / start.file} would permit, and nothing else:", "")
     rows(("tool", "effect", "runs", "with", "refused"), body, styles=("bold", "cyan", "", "", "yellow"))
+    for tool in start.made.tools:
+        if tool.why == UNSAID:
+            only_reads = f'{tool.name}.metadata = {{"readOnlyHint": True}}'
+            say(f"{tool.name}: {UNSAID}, so it counts as an act. If it only reads, say {only_reads} and run this again.")
     tell_facts(start.made)
     for name in start.made.left_out:
         say("", f"left out   {name} (no workflow can hold its name)")

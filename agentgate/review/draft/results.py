@@ -128,8 +128,8 @@ def facts_of(samples: Sequence[Any], taken: Collection[str]) -> tuple[FoundFact,
     typed = {steps: kind for steps, held in values.items() if _keys(steps) and (kind := _type(_keys(steps)[-1], held)) is not None}
     names: dict[_Steps, str] = {}
     for steps in list(typed)[:MAX_FACTS]:
-        *outer, last = keys = _keys(steps)
-        if not outer and last in taken:
+        *_, last = keys = _keys(steps)
+        if len(steps) == 1 and last in taken:
             continue  # it is what the call was asked for, and an origin as that
         near = "_".join(keys[-2:])
         tries = (*((near, last) if steps[-2:-1] and steps[-2] != EACH else (last, near)), "_".join(keys), f"result_{last}")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
 MAX_BYTES = 4 * 1024 * 1024
+UNSAID = "its name does not say what it does"
 _HINTS = ("readOnlyHint", "destructiveHint", "openWorldHint")
 _OBJECT = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)", re.ASCII)
 
@@ -180,7 +181,7 @@ def effect_of(tool: DeclaredTool) -> tuple[Effect, str]:
         why = f"its description begins with '{begins[0]}'"
     hinted = _hinted(tool.hints)
     if hinted is None:
-        return (named, why) if named is not None else ("write", "its name does not say what it does")
+        return (named, why) if named is not None else ("write", UNSAID)
     if named is None or _STRICT.index(hinted) >= _STRICT.index(named):
         return hinted, "its annotations say so"
     return named, f"{why}, though its annotations say {hinted}"
