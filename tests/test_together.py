@@ -337,3 +337,14 @@ def test_a_quorum_is_met_by_answers_alone_and_together(two: Gate) -> None:
     two.answer(yes(holds[:2]), tenant="acme", by=fronted(two, holds[:2]))
     assert states(two, holds) == ["released", "released", "pending"]
     assert [type(asked(run, n)) for n in range(3)] == [Allow, Allow, StepUp]
+
+
+def test_a_yes_that_somebody_wrote_into_the_store_makes_no_quorum_with_a_real_one(two: Gate) -> None:
+    _, (hold,) = held(two, 1)
+    client: Any = two._store._client  # type: ignore[attr-defined]  # in memory
+    key = f"ag:{{acme}}:hold:{hold.id}"
+    forged = {"id": "zed", "tenant": "acme", "groups": ["leads"], "identity": "proven", "channel": "token", "proof": {"seal": "0" * 64}}
+    client.hset(key, "body", json.dumps(json.loads(client.hget(key, "body")) | {"approvers": [forged]}))
+    answered = two.answer(yes([hold]), tenant="acme", by=signed(two, [hold]))[hold.id]
+    assert isinstance(answered, Hold)
+    assert answered.state == "pending"

@@ -184,16 +184,14 @@ def _answered(
     proven = core.answerers.prove(hold, said, by, leaf, in_process=workflow.agent.in_process)
     who, header = proven.user, state.header
     known["by"] = who.id
-    if proven.nonce:
-        yield from _take(tenant, hold_id, proven.nonce, take=said == "reveal")
+    gone = yield from _taken(tenant, hold_id, proven, int(header.opened_at * 1000), take=said == "reveal")
     # (4) whether they may
     failures = check_answer(rules, who, header.user, header.agent, tenant)
     if failures:
         placed = tuple(replace(f, rule=place(workflow.file, rule.line)) for rule, f in zip(rules, failures, strict=True))
         raise AnswerRefused(AnswerCode.APPROVER, placed)
     _check_same(proven, header.user)
-    gone = ops.revoked(tenant, who.id, int(header.opened_at * 1000))
-    if ops.parse_revoked(gone, (yield gone)):
+    if gone:
         raise refusal(AnswerCode.APPROVER, "approver", f"{who.id}, who is revoked", "a person who is not revoked")
     whose = {"by": who.id, "by_identity": who.identity, "channel": proven.channel}
     of_hold = {"hold": hold_id, "tool": hold.tool, "tool_call_id": hold.tool_call_id, "rules": list(hold.rules)}
@@ -208,8 +206,9 @@ def _answered(
     if said == "release":
         others = tuple(a for a in hold.approvers if a.id != who.id)
         one_more = Approver(who.id, who.tenant, tuple(who.groups), who.identity, proven.channel, proven.proof)
+        known_still = core.answerers.standing(replace(hold, approvers=others), in_process=workflow.agent.in_process).approvers
+        still = replace(hold, approvers=(*known_still, one_more))  # which was proven just now
         hold = replace(hold, approvers=(*others, one_more))
-        still = core.answerers.standing(hold, in_process=workflow.agent.in_process)
         event = "enough" if all(covered(rule, still, header.user, header.agent) for rule in rules) else "yes"
     then = after(status, event)
     if then not in {"pending", "released", "refused"}:
@@ -240,14 +239,21 @@ def _check_same(proven: ProvenAnswer, user: User | None) -> None:
         raise refusal(AnswerCode.APPROVER, "approver", got, f"{user.id} of {user.issuer} (an OIDCToken), or the front end's word")
 
 
-def _take(tenant: str, hold_id: str, given: str, *, take: bool) -> Flow:
-    """Refuse a nonce that is not this hold's, was used, or is too old."""
+def _taken(tenant: str, hold_id: str, proven: ProvenAnswer, opened_ms: int, *, take: bool) -> Flow:
+    """Whether this person is revoked. Refuses a nonce that is not this hold's, was used, or is too old."""
+    if not proven.nonce:
+        op = ops.revoked(tenant, proven.user.id, opened_ms)
+        return ops.parse_revoked(op, (yield op))
     try:
-        op = ops.take_nonce(tenant, hold_id, given, take=take)
-    except NameRefused:
+        op = ops.take_nonce(tenant, hold_id, proven.nonce, take=take, user=proven.user.id, opened_ms=opened_ms)
+    except NameRefused as error:
+        if error.field != "nonce":
+            raise
         raise _used() from None
-    if ops.parse_nonce(op, (yield op)) != "ok":
+    found, gone = ops.parse_take_nonce(op, (yield op))
+    if found != "ok":
         raise _used()
+    return gone
 
 
 def _used() -> AnswerRefused:

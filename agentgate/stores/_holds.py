@@ -25,6 +25,7 @@ from agentgate.stores._op import (
     word,
 )
 from agentgate.stores._records import HoldRecord, HoldState, LimitTake
+from agentgate.stores._revocations import people
 
 _STATES: tuple[str, ...] = get_args(HoldState)
 COOLING = HoldRecord("refused", b"", "0", "cooling")  # what `open_hold` answers while a refused act is not asked again
@@ -115,14 +116,25 @@ def nonce_hold(tenant: str, hold_id: str, nonce: str, life_ms: int) -> Op:
     return Op("nonce_hold", (_key(tenant, hold_id),), args, confirm=True)
 
 
-def take_nonce(tenant: str, hold_id: str, nonce: str, *, take: bool) -> Op:
-    """Whether a hold may be answered with this nonce now; with `take` it is used up."""
-    return Op("take_nonce", (_key(tenant, hold_id),), (checked_id("nonce", nonce), "1" if take else "0"), confirm=take)
+def take_nonce(tenant: str, hold_id: str, nonce: str, *, take: bool, user: str, opened_ms: int) -> Op:
+    """Whether a hold may be answered with this nonce now, and whether a person is revoked for what was opened then (POSIX milliseconds).
+
+    With `take` the nonce is used up.
+    """
+    keys = (_key(tenant, hold_id), *people(prefix(tenant), (user,)))
+    args = (checked_id("nonce", nonce), "1" if take else "0", checked_number("opened_ms", opened_ms, 0, MAX_AMOUNT))
+    return Op("take_nonce", keys, args, confirm=take)
 
 
-def parse_nonce(op: Op, raw: Any) -> Literal["ok", "missing", "final", "nonce"]:
-    """`ok`; `nonce`: unknown, used or too old; `missing`, `final`: there is nothing to answer."""
-    return word(op, reply(op, raw, 1)[0], ("ok", "missing", "final", "nonce"))  # type: ignore[no-any-return]  # one of these
+def parse_take_nonce(op: Op, raw: Any) -> tuple[Literal["ok", "nonce"], bool]:
+    """`ok`, or `nonce`: unknown, used or too old; and whether the person is revoked."""
+    taken, gone = reply(op, raw, 2)
+    return word(op, taken, ("ok", "nonce")), word(op, gone, ("yes", "no")) == "yes"
+
+
+def parse_nonce(op: Op, raw: Any) -> Literal["ok", "missing", "final"]:
+    """`ok`; `missing`, `final`: there is nothing to answer."""
+    return word(op, reply(op, raw, 1)[0], ("ok", "missing", "final"))  # type: ignore[no-any-return]  # one of these
 
 
 def reveal_hold(tenant: str, hold_id: str) -> Op:

@@ -16,7 +16,7 @@ malformed; a parser raises StoreUnavailable if the reply is not this operation's
 | `open_hold`, `read_hold` | `parse_hold` |
 | `answer_hold` | `parse_answer_hold` |
 | `list_holds` | `parse_list_holds` |
-| `nonce_hold`, `take_nonce` | `parse_nonce` |
+| `nonce_hold`, `take_nonce` | `parse_nonce`, `parse_take_nonce` |
 | `reveal_hold` | `parse_reveal_hold` |
 | `untold_hold`, `told_hold` | `parse_untold_hold`, `parse_told_hold` |
 | `read_limits` | `parse_read_limits` |
@@ -88,7 +88,7 @@ REVOKED_KINDS = _revocations.REVOKED_KINDS
 open_hold, read_hold, parse_hold = _holds.open_hold, _holds.read_hold, _holds.parse_hold
 answer_hold, parse_answer_hold = _holds.answer_hold, _holds.parse_answer_hold
 list_holds, parse_list_holds = _holds.list_holds, _holds.parse_list_holds
-nonce_hold, take_nonce, parse_nonce = _holds.nonce_hold, _holds.take_nonce, _holds.parse_nonce
+nonce_hold, parse_nonce, take_nonce, parse_take_nonce = _holds.nonce_hold, _holds.parse_nonce, _holds.take_nonce, _holds.parse_take_nonce
 reveal_hold, parse_reveal_hold = _holds.reveal_hold, _holds.parse_reveal_hold
 read_limits, parse_read_limits = _holds.read_limits, _holds.parse_read_limits
 COOLING = _holds.COOLING

@@ -81,6 +81,11 @@ class _Held:
         return self._read().state
 
 
+def _taken(book: Book, hold_id: str, nonce: str, *, take: bool = True, user: str = "ana") -> tuple[str, bool]:
+    op = ops.take_nonce(book.tenant, hold_id, nonce, take=take, user=user, opened_ms=1)
+    return book.ask(op, ops.parse_take_nonce)
+
+
 class Holds:
     """What follows in each state of a hold, and what is refused."""
 
@@ -100,15 +105,17 @@ class Holds:
         assert book.ask(ops.nonce_hold(book.tenant, "c", "n4", 60_000), ops.parse_nonce) == "missing"
         time.sleep(0.03)
         for nonce in ("n2", "n3", "n9"):
-            assert book.ask(ops.take_nonce(book.tenant, "a", nonce, take=True), ops.parse_nonce) == "nonce"
+            assert _taken(book, "a", nonce) == ("nonce", False)
             op = ops.answer_hold(book.tenant, "a", hold.revision, b"{}", "released", nonce=nonce)
             assert book.ask(op, ops.parse_answer_hold) == "nonce"
         op = ops.answer_hold(book.tenant, "a", hold.revision, b"{}", "pending", nonce="n1")
         assert book.ask(op, ops.parse_answer_hold) == "ok"
         op = ops.answer_hold(book.tenant, "a", book.hold("a").revision, b"{}", "released", nonce="n1")
         assert book.ask(op, ops.parse_answer_hold) == "nonce"
-        assert book.ask(ops.take_nonce(book.tenant, "b", "n2", take=False), ops.parse_nonce) == "ok"
-        assert [book.ask(ops.take_nonce(book.tenant, "b", "n2", take=True), ops.parse_nonce) for _ in range(2)] == ["ok", "nonce"]
+        assert _taken(book, "b", "n2", take=False) == ("ok", False)
+        book.revoke("user", "Kim")
+        assert [_taken(book, "b", nonce, take=False, user="kim") for nonce in ("n2", "n9")] == [("ok", True), ("nonce", True)]
+        assert [_taken(book, "b", "n2")[0] for _ in range(2)] == ["ok", "nonce"]
         assert book.answer(other.revision, "refused", "b") == "ok"
         assert book.ask(ops.nonce_hold(book.tenant, "b", "n5", 60_000), ops.parse_nonce) == "final"
 
