@@ -101,7 +101,7 @@ def lasting(who: Any) -> Any:
 
 def around() -> Surroundings:
     """Production, in office hours, with the upstream broker configured."""
-    return Surroundings(NOW, environment="prod", brokers=frozenset({"vault"}))
+    return Surroundings(NOW, environment="prod", brokers=frozenset({"provider"}))
 
 
 def loaded(source: str) -> Workflow:
