@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -20,6 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from agentgate.cli.output import LOOK, complain, fail, refusing
 from agentgate.errors import ConfigError, KeyRefused
+from agentgate.integrations.client_key import ClientKey, owned
+from agentgate.integrations.deferral import Answered, Pause, Waiting, asking
 from agentgate.integrations.exchange import AskedFor, Credentials, ExchangedToken, ExchangeRefused, TokenEndpoint
 from agentgate.token.signing import RunKey
 from agentgate.values.refusal import Code
@@ -33,6 +37,8 @@ _FORMS = "file:PATH, env:NAME, github or github:AUDIENCE"
 _GITHUB_URL, _GITHUB_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 _MAX = 16 * 1024
 _SECONDS = 10.0
+_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+_LATER = "A person must release it; ask again with the same --key, --run and --call-id afterwards."
 
 
 def exchange(
@@ -44,7 +50,9 @@ def exchange(
     args: Annotated[str, typer.Option("--args", "-a", help="Arguments of the call as JSON; @PATH reads a file, - standard input.")] = "{}",
     subject: Annotated[str, typer.Option("--subject", help=f"Where your token is: {_FORMS}.")] = "github",
     actor: Annotated[str | None, typer.Option("--actor", help="With a user's token as subject: where the agent's is.")] = None,
-    assertion: Annotated[str | None, typer.Option("--assertion", help="Where a client assertion (RFC 7523) is, if you have one.")] = None,
+    client_key: Annotated[
+        Path | None, typer.Option("--client-key", help="Private key of your client, if it has one at the gate (agentgate keys client).")
+    ] = None,
     attestation: Annotated[str | None, typer.Option("--attestation", help="Where a signed attestation is, if the workflow asks.")] = None,
     run: Annotated[str | None, typer.Option("--run", help="Id of the run that a host opened.")] = None,
     call_id: Annotated[str | None, typer.Option("--call-id", help="Your id of this call: asked again, it is the same call.")] = None,
@@ -57,6 +65,7 @@ def exchange(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write into this file, owner-only, instead of printing.")] = None,
     address: Annotated[str | None, typer.Option("--address", help="Where the gate is reached, if not at its issuer.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Where a person must release the call, wait until somebody answered.")] = False,
 ) -> None:
     """Exchange a token of your own for a token for one call."""
     with refusing():
@@ -68,11 +77,11 @@ def exchange(
             client,
             subject=given("subject", subject, gate),
             actor=None if actor is None else given("actor", actor, gate),
-            client_assertion=None if assertion is None else given("assertion", assertion, gate),
+            client_assertion=None if client_key is None else partial(ClientKey.read(client, client_key).assertion, gate),
             attestation=None if attestation is None else given("attestation", attestation, gate),
         )
         endpoint = TokenEndpoint(gate, key_of(key), address=address)
-        token = _ask(endpoint, AskedFor(tool, workflow, arguments, run=run, tool_call_id=call_id, tenant=tenant), who)
+        token = _ask(endpoint, AskedFor(tool, workflow, arguments, run=run, tool_call_id=call_id, tenant=tenant), who, wait=wait)
         lines = [f"{name}: {value}" for name, value in token.headers(method, url).items()] if url else [token.reveal()]
         _write(out, "\n".join(lines) + "\n")
 
@@ -152,10 +161,8 @@ def key_of(path: Path | None) -> RunKey:
         private = ec.generate_private_key(ec.SECP256R1())
         _write(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(), new=True)
         return RunKey(private)
-    if path.stat().st_mode & 0o077:
-        raise KeyRefused(f"{path}: others may read it; chmod 600 {path}, or make a new one")
     try:
-        loaded = load_pem_private_key(read_file("key", path), None)
+        loaded = load_pem_private_key(owned("key", path), None)
     except (ValueError, TypeError):
         raise KeyRefused(f"{path}: expected an unencrypted P-256 key as PEM") from None
     if not isinstance(loaded, ec.EllipticCurvePrivateKey) or not isinstance(loaded.curve, ec.SECP256R1):
@@ -163,22 +170,39 @@ def key_of(path: Path | None) -> RunKey:
     return RunKey(loaded)
 
 
-def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials) -> ExchangedToken:
-    form = endpoint.form(asked, who)
+def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bool) -> ExchangedToken:
+    waiting: list[Waiting] = []
+
+    def told(one: Waiting) -> None:
+        waiting.append(one)
+        complain(one, "Ctrl-C stops waiting; the call stays held.", colour="yellow")
+
+    steps = asking(endpoint, asked, who, told if wait else None)
+    answer: Answered | None = None
     try:
         with httpx.Client(timeout=_SECONDS) as http:
-            for _ in range(2):
-                answer = http.post(endpoint.url, data=form, headers=endpoint.proof())
-                if not endpoint.wants_nonce(answer.status_code, answer.headers, answer.content):
-                    break
-    except httpx.HTTPError as error:
-        raise ExchangeRefused(0, "unreachable", f"{endpoint.url}: {type(error).__name__}") from None
-    try:
-        return endpoint.token(answer.status_code, answer.content, asked)
+            while True:
+                ask = steps.send(answer)
+                answer = None
+                if isinstance(ask, Pause):
+                    time.sleep(ask.seconds)
+                    continue
+                try:
+                    got = http.post(endpoint.url, data=dict(ask.form), headers=dict(ask.headers))
+                    answer = Answered(got.status_code, got.headers, got.content)
+                except httpx.HTTPError as error:
+                    if not waiting:  # a call that waits goes on waiting
+                        raise ExchangeRefused(0, "unreachable", f"{endpoint.url}: {type(error).__name__}") from None
+    except StopIteration as done:
+        token: ExchangedToken = done.value
+        return token
+    except KeyboardInterrupt:
+        complain("Stopped.", *([_LATER] if waiting else []), colour="yellow")
+        raise typer.Exit(_INTERRUPTED) from None
     except ExchangeRefused as refused:
         if refused.description != Code.NEEDS_APPROVAL:
             raise
-        complain(refused, "A person must release it; ask again with the same --key, --run and --call-id afterwards.", colour="yellow")
+        complain(refused, _LATER, "With --wait this command waits for the answer.", colour="yellow")
         raise typer.Exit(LOOK) from None
 
 

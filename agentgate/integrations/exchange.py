@@ -75,7 +75,8 @@ class Credentials:
         client_id: the client's name at the gate.
         subject: the user's token; without an `actor` the agent's own.
         actor: the agent's token, where it works for a user.
-        client_assertion: a `private_key_jwt` (RFC 7523), where the client has a key at the gate.
+        client_assertion: a `private_key_jwt` (RFC 7523), where the client has a key at the gate (`ClientKey.assertion`). It counts once: it
+            is called for each request.
         attestation: a signed statement about posture, where the workflow asks for one.
     """
 
@@ -84,6 +85,17 @@ class Credentials:
     actor: Callable[[], str] | None = field(default=None, repr=False)
     client_assertion: Callable[[], str] | None = field(default=None, repr=False)
     attestation: Callable[[], str] | None = field(default=None, repr=False)
+
+    def form(self) -> dict[str, str]:
+        """The parameters that prove who asks."""
+        form = {"client_id": self.client_id, "subject_token": self.subject(), "subject_token_type": JWT}
+        if self.actor is not None:
+            form |= {"actor_token": self.actor(), "actor_token_type": JWT}
+        if self.client_assertion is not None:
+            form |= {"client_assertion": self.client_assertion(), "client_assertion_type": ASSERTION}
+        if self.attestation is not None:
+            form["attestation"] = self.attestation()
+        return form
 
 
 class ExchangedToken:
@@ -139,8 +151,8 @@ class TokenEndpoint:
         self.url = (address or gate).removesuffix("/") + "/oauth2/token"
         self._nonce: str | None = None
 
-    def form(self, asked: AskedFor, who: Credentials) -> dict[str, str]:
-        """The parameters of one exchange."""
+    def form(self, asked: AskedFor, who: Credentials, *, deferred: bool = False) -> dict[str, str]:
+        """The parameters of one exchange; `deferred`: where a person must be asked, the gate shall answer with a code."""
         detail: dict[str, Any] = {
             "type": DETAIL_TYPE,
             "identifier": asked.tool,
@@ -150,18 +162,11 @@ class TokenEndpoint:
         detail |= {n: v for n in ("run", "tool_call_id", "tenant") if (v := getattr(asked, n)) is not None}
         form = {
             "grant_type": GRANT,
-            "client_id": who.client_id,
-            "subject_token": who.subject(),
-            "subject_token_type": JWT,
+            **who.form(),
             "requested_token_type": ACCESS_TOKEN,
             "authorization_details": orjson.dumps([detail]).decode(),
+            **({"completion_mode": "deferred"} if deferred else {}),
         }
-        if who.actor is not None:
-            form |= {"actor_token": who.actor(), "actor_token_type": JWT}
-        if who.client_assertion is not None:
-            form |= {"client_assertion": who.client_assertion(), "client_assertion_type": ASSERTION}
-        if who.attestation is not None:
-            form["attestation"] = who.attestation()
         return form | {n: v for n in ("resource", "scope") if (v := getattr(asked, n)) is not None}
 
     def proof(self) -> dict[str, str]:
@@ -180,7 +185,7 @@ class TokenEndpoint:
         nonce = headers.get("DPoP-Nonce")
         if nonce is not None and len(nonce) <= 512 and nonce.isascii() and nonce.isprintable():
             self._nonce = nonce
-        return status == 400 and nonce is not None and _object(data).get("error") == "use_dpop_nonce"
+        return status == 400 and nonce is not None and object_of(data).get("error") == "use_dpop_nonce"
 
     def token(self, status: int, data: bytes, asked: AskedFor) -> ExchangedToken:
         """The token of an answer.
@@ -188,7 +193,7 @@ class TokenEndpoint:
         Raises:
             ExchangeRefused: the gate refused, or its token is not for this call and key.
         """
-        said = _object(data)
+        said = object_of(data)
         if status != 200:
             error, why = said.get("error"), said.get("error_description", "")
             raise ExchangeRefused(status, error if type(error) is str else f"status {status}", why if type(why) is str else "")
@@ -229,7 +234,8 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def object_of(data: bytes) -> dict[str, Any]:
+    """The JSON object that a gate answered; empty: it is none."""
     try:
         value = orjson.loads(data) if len(data) <= MAX_ANSWER else None
     except ValueError:

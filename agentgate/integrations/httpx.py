@@ -2,26 +2,41 @@
 
 Rules: a token is minted for each attempt, never kept: a retry by the caller exchanges again, and the gate decides whether that call may run
 again. A server that answers `invalid_token` is asked once more with a fresh one, if the body can be sent twice. The token goes to its own
-server and nowhere else: a request to another origin raises before it is sent.
+server and nowhere else: a request to another origin raises before it is sent. With `wait` a request whose call must be released by a person
+waits for them, and the log says for whom and until when.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping
-from typing import Any
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from typing import Any, cast
 
 import httpx
+import structlog
 
+from agentgate.integrations.deferral import Answered, Pause, Waiting, asking
 from agentgate.integrations.exchange import AskedFor, Credentials, ExchangedToken, TokenEndpoint
+from agentgate.shell.log import ready
 from agentgate.token.signing import RunKey
 
 _SENT = ("Authorization", "DPoP")
+_log = structlog.get_logger("agentgate.integrations.httpx")
 
 
 class GateAuth:
     """A gate as a caller uses it: ``client.post(url, json=args, auth=gate.call("orders.refund", args, workflow="shop.refund"))``."""
 
-    def __init__(self, gate: str, who: Credentials, *, key: RunKey | None = None, address: str | None = None) -> None:
+    def __init__(
+        self,
+        gate: str,
+        who: Credentials,
+        *,
+        key: RunKey | None = None,
+        address: str | None = None,
+        wait: bool | Callable[[Waiting], None] = False,
+    ) -> None:
         """A gate by its issuer URL.
 
         Args:
@@ -29,11 +44,15 @@ class GateAuth:
             who: what proves the caller.
             key: P-256; each token is bound to it. None: a new one of this process.
             address: where the gate is reached, if not at its issuer.
+            wait: wait for people (the gate must defer: its setting `deferred`), and log whom; a function is told instead of the log. False:
+                a call that needs one raises `ExchangeRefused` with `needs_approval`.
 
         Raises:
             ConfigError: a URL that is neither https nor loopback.
         """
+        ready()
         self._endpoint, self._who = TokenEndpoint(gate, key or RunKey.generate(), address=address), who
+        self._waits = wait if callable(wait) else _tell if wait else None
 
     def call(self, tool: str, arguments: Mapping[str, Any], *, workflow: str, **more: Any) -> httpx.Auth:
         """Authentication for the requests of one call. Sending one raises `ExchangeRefused` where there is no token for it.
@@ -44,23 +63,31 @@ class GateAuth:
             workflow: its id.
             more: further fields of `AskedFor`: `run`, `tool_call_id`, `tenant`, `resource`, `scope`.
         """
-        return _CallAuth(self._endpoint, self._who, AskedFor(tool, workflow, dict(arguments), **more))
+        return _CallAuth(self._endpoint, self._who, AskedFor(tool, workflow, dict(arguments), **more), self._waits)
+
+
+def _tell(waiting: Waiting) -> None:
+    _log.warning("waiting_for_a_person", whom=waiting.whom, until=waiting.until, hold=waiting.hold)
 
 
 class _CallAuth(httpx.Auth):
     """One call's requests. The steps are written once; reading an answer is blocking or awaited."""
 
-    def __init__(self, endpoint: TokenEndpoint, who: Credentials, asked: AskedFor) -> None:
-        self._endpoint, self._who, self._asked = endpoint, who, asked
+    def __init__(self, endpoint: TokenEndpoint, who: Credentials, asked: AskedFor, waits: Callable[[Waiting], None] | None) -> None:
+        self._endpoint, self._who, self._asked, self._waits = endpoint, who, asked, waits
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """See httpx."""
         steps = self._steps(request)
         ask = next(steps)
         while True:
-            answer = yield ask
-            if ask is not request:
-                answer.read()
+            answer: httpx.Response | None = None
+            if isinstance(ask, Pause):
+                time.sleep(ask.seconds)
+            else:
+                answer = yield ask
+                if ask is not request:
+                    answer.read()
             try:
                 ask = steps.send(answer)
             except StopIteration:
@@ -71,32 +98,42 @@ class _CallAuth(httpx.Auth):
         steps = self._steps(request)
         ask = next(steps)
         while True:
-            answer = yield ask
-            if ask is not request:
-                await answer.aread()
+            answer: httpx.Response | None = None
+            if isinstance(ask, Pause):
+                await asyncio.sleep(ask.seconds)
+            else:
+                answer = yield ask
+                if ask is not request:
+                    await answer.aread()
             try:
                 ask = steps.send(answer)
             except StopIteration:
                 return
 
-    def _steps(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+    def _steps(self, request: httpx.Request) -> Generator[httpx.Request | Pause, httpx.Response | None, None]:
         for last in (False, True):
             for name in _SENT:
                 request.headers.pop(name, None)
             token = yield from self._token(request)
             request.headers.update(token.headers(request.method, str(request.url)))
             answer = yield request
-            if last or not _stale(answer) or not _repeatable(request):
+            if last or answer is None or not _stale(answer) or not _repeatable(request):
                 return
 
-    def _token(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, ExchangedToken]:
-        form = self._endpoint.form(self._asked, self._who)
-        for _ in range(2):
-            proof = self._endpoint.proof()
-            answer = yield httpx.Request("POST", self._endpoint.url, data=form, headers=proof, extensions=request.extensions)
-            if not self._endpoint.wants_nonce(answer.status_code, answer.headers, answer.content):
-                break
-        return self._endpoint.token(answer.status_code, answer.content, self._asked)
+    def _token(self, request: httpx.Request) -> Generator[httpx.Request | Pause, httpx.Response | None, ExchangedToken]:
+        steps = asking(self._endpoint, self._asked, self._who, self._waits)
+        answer: Answered | None = None
+        while True:
+            try:
+                ask = steps.send(answer)
+            except StopIteration as done:
+                return cast("ExchangedToken", done.value)
+            if isinstance(ask, Pause):
+                answer = yield ask  # type: ignore[assignment]  # None, after a pause
+                continue
+            sent = httpx.Request("POST", self._endpoint.url, data=dict(ask.form), headers=ask.headers, extensions=request.extensions)
+            got = yield sent
+            answer = None if got is None else Answered(got.status_code, got.headers, got.content)
 
 
 def _stale(answer: httpx.Response) -> bool:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import Request
 
 from agentgate.decision.answer import Allow, Deny, StepUp
+from agentgate.decision.hold import Hold
 from agentgate.errors import StoreUnavailable, TokenRefused
 from agentgate.gate.door import OverHTTP
 from agentgate.gate.run import AsyncRun
@@ -36,9 +38,11 @@ _AFTER = 60  # seconds that the code outlives the time to answer, so that the en
 _OVER = {"expired": "expired_token", "cancelled": "invalid_grant", "refused": "access_denied"}
 
 
-def pending(code: str, left: float) -> RequestRefused:
-    """Nobody answered yet."""
-    more = {"deferral_code": code, "expires_in": max(1, int(left)), "interval": POLL_SECONDS}
+def pending(code: str, hold: Hold) -> RequestRefused:
+    """Nobody answered yet. Beside the draft's members: which hold it is, and whose yes it waits for."""
+    whom = hold.question.whom if hold.question is not None else ""
+    more: dict[str, Any] = {"deferral_code": code, "expires_in": max(1, int(hold.expires_at - time.time())), "interval": POLL_SECONDS}
+    more |= {"hold": {"id": hold.id, "whom": whom}}
     return RequestRefused(400, "authorization_pending", more=more)
 
 
@@ -61,7 +65,7 @@ async def defer(service: Service, caller: Caller, run: AsyncRun, step_up: StepUp
     body["expires_at"] = hold.expires_at
     op = ops.keep(run.tenant, "deferred", f"{caller.id}\n{code}", canonical(body), ttl_ms=int((left + _AFTER) * 1000))
     ops.parse_keep(op, await service.gate.ask(op))
-    refused = pending(code, left)
+    refused = pending(code, hold)
     refused.failures = step_up.failures
     return refused
 
@@ -92,7 +96,7 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
         raise RequestRefused(400, "expired_token", failures=error.failures) from None
     request.state.run = kept["run"]
     if hold.state == "pending":
-        raise pending(code, hold.expires_at - time.time())
+        raise pending(code, hold)
     if hold.state in _OVER:
         raise RequestRefused(400, _OVER[hold.state], failures=(Failure(Reason.STEP_UP, "hold", hold.state, "released"),))
     run = await service.gate.resume_run(tenant, kept["run"])
