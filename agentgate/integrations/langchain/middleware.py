@@ -9,10 +9,11 @@ List this middleware last, so that nothing edits a call after it; the tools enfo
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, NotRequired
 
 import structlog
@@ -24,6 +25,7 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
 from agentgate.errors import AgentGateError, ConfigError
+from agentgate.identity.credential import AgentCredential, OIDCToken
 from agentgate.integrations.langchain.calls import HOST, INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
 from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
@@ -39,7 +41,7 @@ NO_HISTORY = "user messages before the newest ones; history=True takes them for 
 MAX_RUNS = 10_000  # runs kept in this process; an older one is read from the store again
 MAX_TOOLS = 1_000  # guarded copies kept of tools that were registered unguarded
 
-Identity = tuple[str, User | None, Agent]
+Identity = tuple[str, User | OIDCToken | None, Agent | AgentCredential]
 
 
 class GateState(AgentState[Any]):
@@ -63,7 +65,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
     Args:
         gate: a `Gate`, or an `AsyncGate` for agents that are only invoked asynchronously.
         workflow: id of the workflow the agent's runs are opened under.
-        identify: the runtime context (``invoke(..., context=...)``, to be passed again on resume) -> (tenant, user, agent).
+        identify: the runtime context (``invoke(..., context=...)``, to be passed again on resume) -> (tenant, user, agent), as `open_run`
+            takes them: values of this process, or credentials. A fresh credential of the same user or agent goes on with the run.
             Whatever it raises is a refusal; on resume, where a refusal would use up the held call, a `ConfigError` out of the invoke.
         prompt: the runtime context -> the user's words, for hosts whose agent is part of another graph, tool or Runnable; None: the user's
             words are the newest human messages that the caller passes to the invoke.
@@ -165,8 +168,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         except Exception as error:  # noqa: BLE001 - the host's function failed (no context on resume, say): no identity is proven
             _log.warning("identity_unknown", reasons=[f"identify raised {type(error).__name__}: nobody is proven, so no tool runs"])
             return None
-        if type(tenant) is not str or not isinstance(agent, Agent) or not (user is None or isinstance(user, User)):
-            expected = "identify must return (tenant text, User or None, Agent)"
+        if type(tenant) is not str or not isinstance(agent, Agent | AgentCredential) or not isinstance(user, User | OIDCToken | None):
+            expected = "identify must return (tenant text, User or OIDCToken or None, Agent or a credential of one)"
             _log.warning(
                 "identity_unknown", reasons=[f"got {type(tenant).__name__}, {type(user).__name__}, {type(agent).__name__}; {expected}"]
             )
@@ -185,11 +188,26 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             except AgentGateError:
                 return None
             header = run.header
-            whose = _key((header.tenant, header.user, header.agent))
+            whose = _key((header.tenant, header.user, header.agent)) if not _by_credentials(header) else ("", "", "")
             kept = self._keep(_Open(run, whose, runtime.execution_info.thread_id))
-        if kept.who != _key(identity) or kept.thread != runtime.execution_info.thread_id:
+        if kept.thread != runtime.execution_info.thread_id:
             return None
-        return kept
+        return kept if kept.who == _key(identity) else (yield from self._proven(kept, identity))
+
+    def _proven(self, kept: _Open, identity: Identity) -> Steps:
+        """The run, if credentials that were not shown in it yet are of its user and agent."""
+        (tenant, *who), header = identity, kept.run.header
+        shown = {name: each for name, each in zip(("user", "agent"), who, strict=True) if isinstance(each, AgentCredential)}
+        given = {"user": (who[0], header.user, header.user_until), "agent": (who[1], header.agent, header.agent_until)}
+        same = all(not until and _id(each) == _id(known) for name, (each, known, until) in given.items() if name not in shown)
+        if not shown or not same or tenant != header.tenant:
+            return None
+        try:
+            yield Ask(kept.run.renew, **shown)
+        except AgentGateError as error:
+            _log.warning("identity_unknown", run=header.id, reasons=[visible(error)[:2000]])
+            return None
+        return self._keep(replace(kept, who=_key(identity)))
 
     def _keep(self, opened: _Open) -> _Open:
         self._runs[opened.run.id] = opened
@@ -314,4 +332,16 @@ def _refused(code: Code, name: str, call_id: str | None, why: str, logged: str =
 
 def _key(identity: Identity) -> tuple[str, str, str]:
     tenant, user, agent = identity
-    return tenant, user.id if user is not None else "", agent.id
+    return tenant, _id(user), _id(agent)
+
+
+def _id(who: User | Agent | AgentCredential | None) -> str:
+    """Who somebody is, or which credential they showed: never its text."""
+    if isinstance(who, AgentCredential):
+        return f"{type(who).__name__} {hashlib.sha256(who.reveal().encode()).hexdigest()}"
+    return who.id if who is not None else ""
+
+
+def _by_credentials(header: Any) -> bool:
+    """Whether a run was opened with credentials: then no word of the host says whose it is."""
+    return bool(header.user_until or header.agent_until)
