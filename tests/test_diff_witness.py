@@ -142,3 +142,30 @@ def test_the_other_shipped_workflows_without_a_base(name):
     new = replace(old, expires=old.expires.replace(year=old.expires.year + 1), tenants=(*old.tenants, "one-more"))
     found = shown(new, None, old)
     assert {field: w.scene is not None for field, w in found.items()} == {"tenants": True, "expires": True}
+
+
+BANKING = (Path(__file__).parent / "benchmarks/agentdojo/banking.yaml").read_text()
+LATER = ('expires: "2030-12-31"', 'expires: "2031-12-31"')
+
+
+@pytest.mark.parametrize("more", [(), (LATER,)], ids=["alone", "beside a later end"])
+def test_an_entity_in_a_text_is_shown_by_one_of_the_facts_own_kind_and_by_nothing_else_that_changed(more):
+    changed = BANKING
+    for before, after in (("entities: [prompt], ", "entities: [prompt, get_most_recent_transactions.recipient], "), *more):
+        changed = changed.replace(before, after, 1)
+    old, new = (load_text(text, "banking.yaml", {}, derive) for text in (BANKING, changed))
+    found = shown(new, None, old)["args.subject.entities"]
+    assert set(found.changes or {}) == {"args.subject"}, found.reason
+    assert found.scene is not None
+    assert found.scene.values["args.subject"] == found.scene.values["facts.get_most_recent_transactions.recipient"]
+    assert (found.before, found.after) == ("allowed after 1 release by owners", "allowed")
+
+
+def test_what_else_changed_never_shows_a_finding_in_its_place():
+    """With a rule gone that holds the base itself, each other row still shows its own change."""
+    asks = ('when: {amount: {above: "100.00"}}', 'when: {amount: {above: "10.00"}}')
+    new = load(('max: "500.00"', 'max: "600.00"'), ("[support-l1, support-l2]", "[support-l1, support-l2, sales]"))
+    found = shown(new, BASE, load(asks))
+    assert {"args.amount", "who.user.groups"} <= {key for each in found.values() for key in each.changes or {}}
+    assert "args.amount" in (found["args.amount.max"].changes or {})
+    assert "who.user.groups" in (found["who.for_user.groups"].changes or {})

@@ -27,6 +27,7 @@ from agentgate.review.scenarios.scene import Scene, readings
 from agentgate.review.scenarios.statements import parts
 from agentgate.review.scenarios.values import can_be_named, candidates, fits, in_words
 from agentgate.values.entities import NUMERIC, number
+from agentgate.values.paths import FINDABLE
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.rule import Rule
 
@@ -45,7 +46,8 @@ _DIRECT = {
     **{f"agent.{name}": f"who.agent.{name}" for name in ("spiffe", "issuer", "posture.image_signed_by")},
     **{f"agent.boundary.{name}": f"who.agent.boundary.{name}" for name in ("cluster", "namespace", "node_pool")},
 }
-_ADDRESS, _MAX_PROMPTS = "kim@b.example", 64
+_INSIDE: Mapping[str, str] = {**SAMPLES, "email": "kim@b.example", "iban": "GB82WEST12345698765432"}
+_MAX_PROMPTS = 64
 Step = Mapping[str, Any]
 
 
@@ -83,7 +85,7 @@ def witness(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, A
         for steps in search.steps({**rest, **finding.point}):
             played, why = search.play(steps)
             if played is not None:
-                scene = search.smallest(steps, played)
+                scene = search.smallest(steps, played, search.own(rest, finding.point))
                 return Witness(finding, scene, search.changes(scene), *(_said(scene.decide(w)) for w in (old, new)))
             last = why or last
     return Witness(finding, reason=last)
@@ -155,10 +157,16 @@ class _Search:
             return None, "an earlier call it needs is refused itself: " + str(scene.unreached[0])
         return scene, ""
 
-    def smallest(self, steps: list[Step], scene: Scene) -> Scene:
-        """The scene with every change undone that it does not need."""
+    def own(self, rest: Mapping[str, Any], point: Mapping[str, Any]) -> frozenset[str]:
+        """The keys that a finding itself changes, where the rest of its point needs fewer releases anyway, for another finding's reason."""
+        if all(self.play(steps)[0] is None for steps in (list(self.steps(rest)) or [[]])):
+            return frozenset()
+        return frozenset(key for steps in self.steps(point) for step in steps for key in step)
+
+    def smallest(self, steps: list[Step], scene: Scene, own: frozenset[str]) -> Scene:
+        """The scene with every change undone that it does not need; `own` stay."""
         for index in range(len(steps) - 1, -1, -1):
-            for key in list(steps[index]):
+            for key in [key for key in steps[index] if key not in own]:
                 fewer = [*steps]
                 fewer[index] = {k: v for k, v in steps[index].items() if k != key}
                 smaller, _ = self.play(fewer)
@@ -234,9 +242,10 @@ class _Search:
         usual = self.start.now.astimezone(zone)
         first = day if day is not None else usual.date()
         weekday, minute = divmod(hours[0], 1440) if hours is not None else (usual.weekday(), usual.hour * 60 + usual.minute)
-        last = expires if day is None or day <= expires else date.max
-        days = (first + timedelta(days=n) for n in range(-6 if day is None else 0, 7))
-        chosen = next((d for d in days if d.weekday() == weekday and d <= last), first)
+        ends = (self.old.expires, expires) if day is not None else (expires,)
+        days = (first + timedelta(days=n) for n in (*range(7), *range(-1, -7, -1)))
+        alike = (d for d in days if d.weekday() == weekday and all((d <= end) == (first <= end) for end in ends))
+        chosen = next(alike, first)
         moment = datetime(chosen.year, chosen.month, chosen.day, minute // 60, minute % 60, tzinfo=zone)
         return moment.astimezone(UTC).isoformat(timespec="minutes")
 
@@ -259,8 +268,11 @@ class _Search:
             elif block == "bound" and key.count("."):
                 steps += self._bounded(values, name, held=value)
             elif block == "entities" and value is not None and rule is not None:
-                values[f"args.{name}"] = [_ADDRESS] if rule.type == "json" or rule.max_items is not None else _ADDRESS
-                steps += map(self._address_in, value)
+                kind = next((kind for kind in map(self._kind_at, value) if kind in FINDABLE), "email")
+                here = [usual.get(f"facts.{_fact(place)}") for place in value if self._kind_at(place) == kind]
+                held = next((text for text in here if type(text) is str), _INSIDE[kind])
+                values[f"args.{name}"] = [held] if rule.type == "json" or rule.max_items is not None else held
+                steps += [self._put_in(place, kind, held) for place in value]
         return [values, *steps]
 
     def _unlike(self, place: str) -> Step:
@@ -286,12 +298,18 @@ class _Search:
         elif not held and most is not None:
             yield {fact: format(most - (Decimal(1) if rule.type == "integer" else Decimal("0.01")), "f")}
 
-    def _address_in(self, place: str) -> Step:
-        """`_ADDRESS` in a place that may hold it: the prompt, or a fact."""
+    def _kind_at(self, place: str) -> str:
+        """The type of the fact of a place; empty where it is none."""
+        tool, _, field = _fact(place).rpartition(".")
+        declared = self.new.tools[tool].facts.get(field) if tool in self.new.tools else None
+        return declared.type if declared is not None else ""
+
+    def _put_in(self, place: str, kind: str, held: str) -> Step:
+        """What a text holds, in a place that may hold it: the prompt, or a fact."""
         if place != "prompt":
-            return {f"facts.{_fact(place)}": _ADDRESS}
+            return {f"facts.{_fact(place)}": held}
         turns = list(parts(self.start.values["prompt"]))
-        turns[-1] = f"{turns[-1].rstrip('.')}. {in_words('email', _ADDRESS, '')}"
+        turns[-1] = f"{turns[-1].rstrip('.')}. {in_words(kind, held, '')}"
         return {"prompt": turns if len(turns) > 1 else turns[0]}
 
     def _prompts(self, wanted: Mapping[str, str]) -> list[str | None]:
