@@ -25,7 +25,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from agentgate.service.app import ROUTES
 from tests.served import Party, Process, detail, served, toml
 from tests.served_notes import GATE, Notes, Place, a_place, error_of
+from tests.test_service_wire import answered_by
+from tests.test_telling import Listener
 
+SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}\n"
 DEFERRED = "urn:ietf:params:oauth:grant-type:deferred"
 
 
@@ -191,9 +194,24 @@ def test_a_certificate_counts_from_a_configured_proxy_only(place: Place) -> None
             assert notes.asking.ask(form).status_code == 401
 
 
+def test_who_is_told_learns_of_held_calls_and_of_answers_given_elsewhere(place: Place) -> None:
+    (place.folder / "secret.txt").write_text(SECRET)
+    hooked = Listener()
+    told = {"leads": {"url": hooked.url, "secret": str(place.folder / "secret.txt"), "private_addresses": True}}
+    with served(place.folder, {**place.settings, "audit": str(place.folder / "audit-8"), "tell": told}) as gate:
+        notes = Notes(place, gate)
+        notes.ask("told", arguments={"urgent": "yes"}, completion_mode="deferred")
+        hold = hooked.wait(1)[-1]["hold"]
+        answered_by(place, hold, release=False)  # by another process, which tells nobody
+        said = hooked.wait(2)[-1]
+    hooked.close()
+    assert (said["type"], said["hold"], said["by"], said["state"], said["channel"]) == ("answered", hold, "ana", "refused", "token")
+
+
 # --- settings -----------------------------------------------------------------------------------------------------------------------
 def check(place: Place, change: dict[str, Any], **environment: str) -> tuple[int, str]:
     """`agentgate serve --check`."""
+    (place.folder / "secret.txt").write_text(SECRET)
     file = place.folder / "check.toml"
     values = {name: value for name, value in {**place.settings, **change}.items() if value is not None}
     file.write_text(toml(values))
@@ -227,6 +245,12 @@ def test_a_check_says_that_settings_are_complete(place: Place) -> None:
         ({"clients": {"a": {"role": "tool_server", "tenants": ["acme"], "keys": "k"}}}, "'clients.a'"),
         ({"identity": {"issuers": {"x": {"issuer": "y"}}}}, "'identity.issuers.x"),
         ({"certificate_header": "X-Cert"}, "'certificate_header'"),
+        ({"tell": {"leads": {"url": "https://hooks.example/x"}}}, "'tell.leads'"),
+        ({"tell": {"leads": {}}}, "'tell.leads'"),
+        ({"tell": {"leads": {"url": "https://hooks.example/x", "secret": "/nowhere/at/all"}}}, "'tell.secret'"),
+        ({"tell": {"leads": {"url": "http://hooks.example/x", "secret": "secret.txt"}}}, "'tell.url'"),
+        ({"tell": {"leads": {"url": "https://hooks.example/x", "secret": "gate.toml"}}}, "'tell.secret'"),
+        ({"tell": {"leads": {"command": ["true"], "url": "https://hooks.example/x", "secret": "secret.txt"}}}, "'tell.leads'"),
         ({"root": "sha256:" + "0" * 64}, "ROOT"),
     ],
     ids=lambda value: str(value)[:50],

@@ -31,7 +31,10 @@ def serve(
     with refusing():
         if check:
             quiet()
-            asyncio.run(_look(ServiceSettings.of(settings)))
+            read = ServiceSettings.of(settings)
+            for each in read.tell.values():
+                each.hook()
+            asyncio.run(_look(read.model_copy(update={"tell": {}})))  # a check tells nobody
             return
         if trying is not None:
             from agentgate.service.trying import made  # noqa: PLC0415 - only here

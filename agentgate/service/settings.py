@@ -7,6 +7,7 @@ its settings, and listens on loopback only.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import tomllib
@@ -18,10 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agentgate.errors import ConfigError
+from agentgate.gate.telling import Command, Webhook
 from agentgate.identity.settings import IdentitySettings, Name, Names, Place
 from agentgate.token.jws import Alg
 
 Role = Literal["host", "agent", "tool_server"]
+_SECRET = "whsec_"  # noqa: S105 - how one begins
 _ROLES = "host (opens runs), agent (asks for tokens) or tool_server (redeems them)"
 
 
@@ -63,6 +66,44 @@ class Served(BaseModel):
         return self
 
 
+class Told(BaseModel):
+    """Who learns what becomes of held calls: a webhook, or a command.
+
+    Attributes:
+        url: exact; with `secret`, the file of its secret (``whsec_`` and base64, as Standard Webhooks write it).
+        private_addresses: the URL may lead into your own network.
+        command: a program and its arguments, no shell.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    url: Name | None = None
+    secret: Annotated[Path, Field(strict=False)] | None = None
+    private_addresses: bool = False
+    command: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if bool(self.command) == (self.url is not None) or (self.secret is None) != (self.url is None):
+            raise ValueError("url and secret (a webhook), or command")
+        return self
+
+    def hook(self) -> Webhook | Command:
+        """It. Raises ConfigError: it, or the secret's file, is wrong."""
+        if self.url is None or self.secret is None:
+            return Command(self.command)
+        try:
+            text = self.secret.read_text("ascii").strip()
+            secret = base64.b64decode(text.removeprefix(_SECRET), validate=True) if text.startswith(_SECRET) else b""
+        except (OSError, ValueError):
+            secret = b""
+        if not secret:
+            raise ConfigError(
+                "tell.secret", str(self.secret), f'a file with {_SECRET} and base64 (echo "{_SECRET}$(openssl rand -base64 32)")'
+            )
+        return Webhook(self.url, secret, private=self.private_addresses)
+
+
 class ServiceSettings(BaseSettings):
     """See the module.
 
@@ -76,6 +117,7 @@ class ServiceSettings(BaseSettings):
         metrics: serve /metrics for Prometheus (extra `prometheus`); to whoever reaches the service.
         max_body: bytes of a request's body.
         rate: requests a second of one client (and of one address), on average; ten times as many at once.
+        tell: name -> who learns what becomes of held calls.
         runs_per_hour, denials_per_run, open_holds_per_run: as of `Gate.open`.
         connections: at the same time, of each worker; more are answered 503.
         workers: processes that share the address; rates and connections are those of each.
@@ -102,6 +144,7 @@ class ServiceSettings(BaseSettings):
     metrics: bool = False
     max_body: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 128 * 1024
     rate: Annotated[int, Field(ge=1, le=100_000)] = 50
+    tell: dict[Name, Told] = {}
     runs_per_hour: int | None = None
     denials_per_run: int | None = None
     open_holds_per_run: int | None = None
