@@ -116,7 +116,7 @@ WIDER = [
     ("  - {count: any, max: 20, per: run}\n", "", "limits.count any per run"),
     ("per: tenant, every: 1d", "per: agent, every: 1d", "payments.refund: limits.sum payments.refund.amount per tenant"),
     ("per: tenant, every: 1d", "per: tenant, every: 2d", "payments.refund: limits.sum payments.refund.amount per tenant"),
-    ("role: refund-writer", "role: refund-admin", "payments.refund: upstream.role"),
+    ("scopes: [refunds:create], narrower_than", "scopes: [refunds:read], narrower_than", "payments.refund: upstream.scopes"),
     ("audience: https://payments.acme.example", "audience: https://pay.acme.example", "payments.refund: audience"),
 ]
 LOOK = ("intents:    ", 'intents:\n  look: {asks_for: Look., words: [status], examples: ["What is the status of ORD-10023344?"]}   ')
@@ -144,7 +144,7 @@ def test_a_wider_rule_is_named_and_the_way_back_is_narrower(before, after, label
     there, back = compare(old, new), compare(new, old)
     assert label in labels(there.wider)
     assert not there.only_narrower
-    two_way = label.endswith((": definition", ": audience", "upstream.role")) or ".approvers" in label or "limits.sum" in label
+    two_way = label.endswith((": definition", ": audience", "upstream.scopes")) or ".approvers" in label or "limits.sum" in label
     without_order = label.partition(" per ")[0] in {f"{f.tool}: {f.field}".partition(" per ")[0] for f in back.wider if not f.call}
     assert (label in labels(back.narrower)) is not without_order  # what has no order is less in no direction
     assert two_way or back.only_narrower, back.wider
