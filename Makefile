@@ -1,4 +1,5 @@
-# Needs make and Python >= 3.11 with its venv module; everything else goes into .venv. Nothing needs root.
+# Needs make and Python >= 3.11 with its venv module; everything else goes into .venv (npm's packages, for tests, beside other caches).
+# Nothing needs root.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench faults clean

@@ -71,14 +71,19 @@ def host(place: Place, gate: Process) -> Party:
     return Party(gate, "desk", place.keys["desk"])
 
 
-@pytest.fixture(scope="module")
-def run(place: Place, host: Party) -> str:
+def opened(place: Place, host: Party) -> str:
+    """A run that the host opened."""
     proof = Key("agent").proof("POST", f"{GATE}/v1/runs", token=(token := place.token()))
     answer = host.post(
         "/v1/runs", {"workflow": "desk.notes", "prompt": "", "agent": {"client_id": "notes", "token": token, "proof": proof}}
     )
     assert answer.status_code == 201, answer.text
     return str(answer.json()["run"])
+
+
+@pytest.fixture(scope="module")
+def run(place: Place, host: Party) -> str:
+    return opened(place, host)
 
 
 def decisions_of(answer: httpx.Response) -> list[bool]:
@@ -159,6 +164,20 @@ def test_a_batch_inherits_ends_and_is_bounded(host: Party, run: str) -> None:
     )
     for body in refused:
         assert error_of(host.post(MANY, body)) == (400, "invalid_request"), body
+
+
+def test_a_run_that_ended_allows_nothing_and_a_store_that_is_away_decides_nothing(place: Place, host: Party, run: str) -> None:
+    body = ours(CASES["c-2-2-1 0"].asked, run, allowed=True)
+    other = opened(place, host)
+    assert host.post(f"/v1/runs/{other}/close", {}).status_code == 204
+    ended = {**body, "context": {"run": other}}
+    assert decisions_of(host.post(ONE, ended)) == [False]
+    assert decisions_of(host.post(MANY, {"evaluations": [ended, body]})) == [False, True]
+    place.store.pause()
+    try:
+        assert {host.post(path, {**body, "evaluations": [body]}).status_code for path in (ONE, MANY)} == {503}
+    finally:
+        place.store.resume()
 
 
 def test_metadata_names_the_endpoints(gate: Process) -> None:

@@ -24,7 +24,7 @@ from agentgate.service.exchange import definition_of
 from agentgate.service.reading import checked_members, read_json, text
 from agentgate.service.runs import own_run
 from agentgate.service.state import Service
-from agentgate.values.refusal import Code, RunRefused, code_of
+from agentgate.values.refusal import RunRefused
 
 MOST = 50  # evaluations of one request
 _ENTITIES = {"subject": ("type", "id"), "action": ("name",), "resource": ("type", "id")}
@@ -59,8 +59,6 @@ async def evaluate_many(request: Request, service: Service) -> Response:
         try:
             told.append(await _evaluated(request, service, caller, _checked({**common, **item})))
         except RequestRefused as error:
-            if error.status != 400:
-                raise
             reason = {"reason": error.error, "error": {"status": error.status, "message": error.description}}
             told.append({"decision": False, "context": reason})
         if told[-1]["decision"] is ends:
@@ -118,13 +116,8 @@ async def _run(request: Request, service: Service, caller: Caller, context: Mapp
         return None
     try:
         return await own_run(service, caller, context["run"], context.get("tenant"), request)
-    except RunRefused as error:
-        if code_of({failure.reason for failure in error.failures}) is Code.UNAVAILABLE:
-            raise
-    except RequestRefused as error:
-        if error.status != 404 and error.error != "invalid_authorization_details":
-            raise
-    return None
+    except (RunRefused, RequestRefused):  # of nobody, of another host or tenant, or ended
+        return None
 
 
 async def _judged(request: Request, service: Service, run: AsyncRun, asked: Mapping[str, Any]) -> Eligible | Deny:
