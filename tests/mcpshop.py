@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,15 +39,17 @@ class Stock:
         self.inside: Callable[[Any], Any] = lambda _: None  # called in the tool, with the SDK's context
         self.listed = [Tool(name=NAMES[0], description="Look up an order.", input_schema=_ID), Tool(name=NAMES[1], input_schema=_PAY)]
         self.structured, self.error = True, False  # of a low-level server's results
+        self.begun, self.paying = asyncio.Event(), asyncio.Event()  # a refund of the official server says it began, and waits
+        self.paying.set()
 
     def answer(self, tool: str, args: dict[str, Any], context: Any = None) -> Any:
         self.seen.append((tool, args))
         assert redeemed_call().args == args
         self.inside(context)
-        said = self.found if tool == "orders.get" else self.paid
-        if isinstance(said, Exception):
-            raise said
-        return said
+        answer = self.found if tool == "orders.get" else self.paid
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 def official(tools: ProtectedTools, stock: Stock, **more: Any) -> GatedMCPServer:
@@ -61,7 +64,10 @@ def official(tools: ProtectedTools, stock: Stock, **more: Any) -> GatedMCPServer
     async def payments_refund(order_id: str, amount: str, currency: str, payee: str) -> dict[str, Any]:
         """Give money back."""
         args = {"order_id": order_id, "amount": amount, "currency": currency, "payee": payee}
-        return stock.answer("payments.refund", args)  # type: ignore[no-any-return]
+        answer = stock.answer("payments.refund", args)
+        stock.begun.set()
+        await stock.paying.wait()
+        return answer  # type: ignore[no-any-return]
 
     return server
 
@@ -71,9 +77,8 @@ def low_level(tools: ProtectedTools, stock: Stock) -> Server[Any]:
         return ListToolsResult(tools=list(stock.listed))
 
     async def call_tool(ctx: Any, params: Any) -> CallToolResult:
-        said = stock.answer(params.name, params.arguments, ctx)
-        text = TextContent(type="text", text=str(said))
-        return CallToolResult(content=[text], structured_content=said if stock.structured else None, is_error=stock.error)
+        answer = stock.answer(params.name, params.arguments, ctx)
+        return said(str(answer), structured_content=answer if stock.structured else None, is_error=stock.error)
 
     server: Server[Any] = Server("shop", on_list_tools=list_tools, on_call_tool=call_tool)
     protect(server, tools)
@@ -96,6 +101,23 @@ def fast(tools: ProtectedTools, stock: Stock) -> fastmcp.FastMCP[Any]:
         return stock.answer("payments.refund", args)  # type: ignore[no-any-return]
 
     return server
+
+
+def impostor(tools: list[Tool], answer: Callable[[Any], CallToolResult]) -> Server[Any]:
+    """A server that lists these tools and redeems nothing; `answer` is given the request's context."""
+
+    async def list_tools(ctx: Any, params: Any) -> ListToolsResult:
+        return ListToolsResult(tools=tools)
+
+    async def call_tool(ctx: Any, params: Any) -> CallToolResult:
+        return answer(ctx)
+
+    return Server("shop", on_list_tools=list_tools, on_call_tool=call_tool)
+
+
+def said(text: str, **more: Any) -> CallToolResult:
+    """A result of this text."""
+    return CallToolResult(content=[TextContent(type="text", text=text)], **more)
 
 
 KINDS: dict[str, Callable[[ProtectedTools, Stock], Any]] = {"official": official, "low level": low_level, "fastmcp": fast}
@@ -145,7 +167,10 @@ def connected(server: Any, kind: str) -> Any:
 
 @asynccontextmanager
 async def mcp_shop(folder: Path, kind: str = "official", *, audience: str = AUDIENCE, bank: Bank | None = None) -> AsyncIterator[MCPShop]:
-    """A shop that runs, its client connected in this process; `audience`: whom the server thinks it is; `bank`: its credentials."""
+    """A shop that runs, its client connected in this process.
+
+    `audience`: whom the server thinks it is; `bank`: its credentials.
+    """
     stock, gates = Stock(), list[AsyncGate]()
 
     async def opening() -> Any:
@@ -156,10 +181,9 @@ async def mcp_shop(folder: Path, kind: str = "official", *, audience: str = AUDI
     (folder / "w").mkdir(exist_ok=True)
     upstream = "".join(f"  {name}: {{broker: bank, role: writer}}\n" for name in NAMES) if bank else ""
     (folder / "w" / "refund.yaml").write_text(pinned(digests) + (f"upstream:\n{upstream}" if bank else ""))
-    more: dict[str, Any] = {"brokers": {"bank": bank}} if bank else {}
-    gate = await AsyncGate.open_unsafe_unapproved(
-        folder / "w", issuer="https://gate.example", audit="memory://", clock=lambda: WEEKDAY, store="memory://", **more
-    )
+    given: dict[str, Any] = {"audit": "memory://", "clock": lambda: WEEKDAY, "store": "memory://"}
+    given |= {"brokers": {"bank": bank}} if bank else {}
+    gate = await AsyncGate.open_unsafe_unapproved(folder / "w", issuer="https://gate.example", **given)
     gates.append(gate)
     async with gate:
         run = await gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 
 from agentgate import Agent, AsyncGate
 from agentgate.integrations.asgi import ToolServer
+from agentgate.integrations.client_key import ClientKey
 from agentgate.integrations.exchange import Credentials
 from agentgate.integrations.mcp import DENIAL, ExchangeTokens, GatedClient, GatedMCPServer, ProtectedTools, definition_of
 from agentgate.integrations.mcp.carried import as_meta
@@ -27,6 +28,7 @@ from tests.served import Party, served
 from tests.served_notes import GATE, NOTES, a_place
 from tests.servers import Server
 from tests.test_gate import LEE, PROMPT, WEEKDAY
+from tests.test_redeemer import client_key
 from tests.toolshop import AUDIENCE, FOUND, ORDER, ORIGIN, listening
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "mcp.md").read_text("utf-8")
@@ -144,8 +146,8 @@ async def test_the_documented_server_and_client_run_over_pipes(
 async def test_a_served_gate_gives_tokens_for_the_tool_that_it_knows_and_no_other(tmp_path: Path) -> None:
     notes: list[str] = []
 
-    def listed(**more: Any) -> GatedMCPServer:
-        where = ToolServer.of(keys, issuer=GATE, tenants=["acme"], audience=NOTES, audit=str(tmp_path / "log"), **more)
+    def made(key: ClientKey, **more: Any) -> GatedMCPServer:
+        where = ToolServer.remote(GATE, key, tenants=["acme"], audience=NOTES, **more)  # it cannot reach the store
         server = GatedMCPServer("notes", tools=ProtectedTools(where, ["notes.write"]))
 
         @server.tool(name="notes.write")
@@ -156,14 +158,14 @@ async def test_a_served_gate_gives_tokens_for_the_tool_that_it_knows_and_no_othe
 
         return server
 
-    keys: dict[str, Any] = {}
-    (tool,) = await listed(store="redis://").list_tools()
-    with a_place(tmp_path, definition=definition_of(tool)) as place, served(place.folder, place.settings) as gate:
-        keys |= gate.http.get("/oauth2/jwks").json()
+    (tool,) = await made(ClientKey.made("server", tmp_path / "unused.pem")).list_tools()
+    with a_place(tmp_path, definition=definition_of(tool)) as place, ExitStack() as stack:
+        key = client_key(place)
+        gate = stack.enter_context(served(place.folder, place.settings))
         party = Party(gate, "notes", place.keys["notes"])
         who = Credentials("notes", subject=place.token, client_assertion=party.assertion)
         tokens = ExchangeTokens(GATE, who, workflow="desk.notes", address=gate.base)
-        server = listed(store=place.store.url)
+        server = made(key, address=gate.base)
         async with mcp.Client(server) as client, mcp.Client(server) as second:
             gated = GatedClient(second, tokens, audience=NOTES)
             assert [each.name for each in await gated.list_tools()] == ["notes.write"]
@@ -184,6 +186,27 @@ async def test_a_served_gate_gives_tokens_for_the_tool_that_it_knows_and_no_othe
             gate.end()
             assert await code({"text": "nobody there"}) == "unavailable"
     assert notes == ["hello"]
+
+
+async def test_a_token_for_another_path_of_the_same_host_is_not_sent(tmp_path: Path) -> None:
+    """A gate that answers with the token of another server: nothing is sent, whatever it says."""
+    async with mcp_shop(tmp_path) as shop:
+        place, digest = f"{AUDIENCE}/other", shop.digests["orders.get"]
+        granted = {"identifier": "orders.get", "locations": [place], "tool_digest": digest}
+        answer = {"access_token": "a.b.c", "token_type": "DPoP", "expires_in": 60, "authorization_details": [granted]}
+
+        async def gate(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+        shop.stock.inside = lambda _: pytest.fail("it ran")
+        async with listening(gate) as port:
+            who = Credentials("desk", subject=lambda: "x.y.z")
+            tokens = ExchangeTokens(GATE, who, workflow="shop.refund", address=f"http://127.0.0.1:{port}")
+            with capture_logs() as logs:
+                refused = await GatedClient(shop.client, tokens, audience=AUDIENCE).call_tool("orders.get", ORDER)
+        assert (refused.meta or {})[DENIAL] == {"code": "not_permitted"}
+        assert logs[0]["reasons"] == [f"a token for {place}"]
 
 
 async def test_a_connection_that_ends_ends_no_other(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from agentgate.errors import CanonicalError, ConfigError
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.integrations.exchange import check_secure
 from agentgate.integrations.mcp.carried import as_meta
-from agentgate.integrations.mcp.denial import denied
+from agentgate.integrations.mcp.denial import denied, of_server
 from agentgate.integrations.mcp.protected import definition_of
 from agentgate.integrations.mcp.tokens import CallTokens, NoToken, tokens_of
 from agentgate.values.canonical import parse
@@ -94,7 +94,7 @@ class GatedClient:
         if answer.secret.rpartition(".")[2].encode() in to_json(result, serialize_unknown=True):
             _log.error("result_withheld", tool=name, why="the server's result holds the call's token")
             return denied(Code.OUTCOME_UNKNOWN)
-        return result
+        return of_server(result)
 
     async def _listed(self) -> list[Tool]:
         """What the server lists now."""

@@ -47,3 +47,14 @@ def denied(code: Code, hold: HeldCall | None = None) -> CallToolResult:
     if hold is not None:
         told["hold"] = {"id": hold.id, "whom": hold.whom, "deadline": hold.deadline}
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True, _meta={DENIAL: told})
+
+
+def of_server(result: CallToolResult) -> CallToolResult:
+    """A server's result. Of what it says to be a refusal only the code counts: a hold is told by the gate alone."""
+    told = (result.meta or {}).get(DENIAL)
+    if told is None:
+        return result
+    code = told.get("code") if isinstance(told, Mapping) else None
+    said = {DENIAL: {"code": code}} if result.is_error and code in set(Code) - {Code.NEEDS_APPROVAL} else {}
+    kept = {name: value for name, value in (result.meta or {}).items() if name != DENIAL}
+    return result.model_copy(update={"meta": {**kept, **said}})

@@ -18,7 +18,7 @@ from anyio import CancelScope, Lock
 from mcp_types import Tool
 from pydantic_core import to_jsonable_python
 
-from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotDone, NotRecorded, ResultWithheld, TokenRefused
+from agentgate.errors import CallDenied, ConfigError, NotDone, NotRecorded, ResultWithheld, TokenRefused
 from agentgate.integrations.asgi.refused import RequestRefusal, of_token
 from agentgate.integrations.asgi.server import ToolServer
 from agentgate.integrations.mcp.carried import NOTHING, TAKEN, TakenToken
@@ -188,11 +188,11 @@ class ProtectedTools:
 
     async def _check_definition(self, call: AwaitedCall, name: str, listed: Callable[[], Awaitable[Iterable[Tool]]]) -> None:
         """What the call was decided for is what stands here now (an exchanged tool, an old server behind a new gate)."""
-        tools = [tool for tool in await listed() if tool.name == name]
         try:
+            tools = [tool for tool in await listed() if tool.name == name]
             got = definition_of(tools[0]) if len(tools) == 1 else f"{len(tools)} tools"
-        except CanonicalError as error:
-            got = str(error)
+        except Exception as error:  # noqa: BLE001 - the server's own listing: without it nothing runs
+            got = type(error).__name__
         if got != call.claims.tool_digest:
             _log.error("tool_definition_changed", tool=name, got=got, expected=call.claims.tool_digest or "a definition in the workflow")
             raise _OtherDefinition(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol, assert_never
@@ -17,15 +18,16 @@ import httpx2
 import structlog
 
 from agentgate.decision.answer import Allow, Decision, Deny, StepUp
-from agentgate.errors import ConfigError
+from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.integrations.exchange import AskedFor, Credentials, ExchangeRefused, TokenEndpoint
 from agentgate.integrations.mcp.denial import HeldCall
 from agentgate.shell.twins import in_a_thread
 from agentgate.token.signing import RunKey
 from agentgate.values.canonical import parse
-from agentgate.values.refusal import Code
+from agentgate.values.refusal import AnswerRefused, Code, RunRefused
 from agentgate.values.request import CanonicalArguments
+from agentgate.workflow.model import Tool
 
 _log = structlog.get_logger("agentgate.integrations.mcp")
 _PAUSE = 2.0  # seconds between two questions to a served gate about a held call
@@ -68,7 +70,7 @@ class RunTokens:
 
     def offers(self, tool: str, definition: str, audience: str) -> bool:
         """Only a tool of the run's workflow, of this server, with the definition that was reviewed."""
-        rule = self._run.workflow.tools.get(tool)
+        rule = self._rule(tool)
         return rule is not None and rule.redeem == "server" and rule.audience == audience and rule.definition in {"", definition}
 
     async def ask(
@@ -76,7 +78,7 @@ class RunTokens:
     ) -> Granted | NoToken:
         """See `CallTokens`."""
         run = self._run
-        rule = run.workflow.tools.get(tool)
+        rule = self._rule(tool)
         if rule is not None and (rule.redeem != "server" or rule.audience != audience):
             got, expected = f"redeem: {rule.redeem}, audience {rule.audience}", f"redeem: server, audience {audience}"
             _log.warning("call_refused", tool=tool, code=str(Code.NOT_PERMITTED), reasons=[f"tools.{tool}: got {got}, expected {expected}"])
@@ -86,7 +88,8 @@ class RunTokens:
             decision: Decision = await _on(run.authorize, tool, args, tool_call_id=named, definition=definition)
             if not isinstance(decision, StepUp) or last:
                 break
-            await _on(run.wait, decision.hold, timeout=wait)
+            with suppress(StoreUnavailable, AnswerRefused):  # what counts is decided anew
+                await _on(run.wait, decision.hold, timeout=wait)
         match decision:
             case Allow(token=token):
                 return Granted(lambda: token.headers("POST", audience), token.reveal())
@@ -98,6 +101,12 @@ class RunTokens:
                 return NoToken(code)
             case _:
                 assert_never(decision)
+
+    def _rule(self, tool: str) -> Tool | None:
+        try:
+            return self._run.workflow.tools.get(tool)
+        except RunRefused:  # it is not in force any more: `authorize` says why
+            return None
 
 
 class ExchangeTokens:
