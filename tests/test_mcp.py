@@ -477,7 +477,7 @@ async def test_a_server_tells_the_host_of_no_hold(tmp_path: Path) -> None:
 
 
 @every_kind
-@pytest.mark.parametrize("how", ["result", "exception", "NotDone"])
+@pytest.mark.parametrize("how", ["result", "error result", "exception", "NotDone"])
 async def test_an_upstream_credential_reaches_the_tool_and_nobody_else(
     tmp_path: Path, kind: str, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -492,7 +492,8 @@ async def test_an_upstream_credential_reaches_the_tool_and_nobody_else(
             if how == "NotDone":
                 raise NotDone(f"{CANARY} was refused")
 
-        if how == "result":
+        shop.stock.error = how == "error result"  # of the low-level server
+        if "result" in how:
             shop.stock.found = {**FOUND, "comment": f"by {CANARY}"}
         shop.stock.inside = inside
         with capture_logs() as logs:
@@ -501,7 +502,9 @@ async def test_an_upstream_credential_reaches_the_tool_and_nobody_else(
         if (kind, how) == ("fastmcp", "NotDone"):  # told in FastMCP's own words: the text was replaced in the tool
             assert answer.is_error
         else:
-            refused(answer, {"result": "already_done", "exception": "outcome_unknown", "NotDone": "failed"}[how])
+            refused(
+                answer, {"result": "already_done", "error result": "already_done", "exception": "outcome_unknown", "NotDone": "failed"}[how]
+            )
             assert [line["event"] for line in logs if line["log_level"] == "error"] == ["result_withheld"]
         assert CANARY not in f"{answer!r}{logs!r}{caplog.text}"
         assert bank.ended == 1

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol, assert_never, cast
 
 import httpx2
 import structlog
@@ -20,7 +20,8 @@ import structlog
 from agentgate.decision.answer import Allow, Decision, Deny, StepUp
 from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.gate.run import AsyncRun, Run
-from agentgate.integrations.exchange import AskedFor, Credentials, ExchangeRefused, TokenEndpoint
+from agentgate.integrations.deferral import Answered, Pause, Waiting, asking
+from agentgate.integrations.exchange import AskedFor, Credentials, ExchangedToken, ExchangeRefused, TokenEndpoint
 from agentgate.integrations.mcp.denial import HeldCall
 from agentgate.shell.twins import in_a_thread
 from agentgate.token.signing import RunKey
@@ -30,8 +31,7 @@ from agentgate.values.request import CanonicalArguments
 from agentgate.workflow.model import Tool
 
 _log = structlog.get_logger("agentgate.integrations.mcp")
-_PAUSE = 2.0  # seconds between two questions to a served gate about a held call
-_SECONDS = 30.0  # of one exchange
+_SECONDS = 30.0  # of one request to a served gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +122,17 @@ class ExchangeTokens:
         tenant: str | None = None,
         key: RunKey | None = None,
         address: str | None = None,
+        deferred: bool = False,
     ) -> None:
-        """A gate by its issuer URL; the parameters are those of `TokenEndpoint` and `AskedFor`.
+        """A gate by its issuer URL; the other parameters are those of `TokenEndpoint` and `AskedFor`.
+
+        With `deferred` (the gate's setting of this name) the gate says whom a held call waits for, and can be waited for.
 
         Raises:
             ConfigError: a URL that is neither https nor loopback.
         """
         self._endpoint = TokenEndpoint(gate, key or RunKey.generate(), address=address)
-        self._who, self._workflow, self._named = who, workflow, {"run": run, "tenant": tenant}
+        self._who, self._workflow, self._named, self._deferred = who, workflow, {"run": run, "tenant": tenant}, deferred
 
     def offers(self, tool: str, definition: str, audience: str) -> bool:  # noqa: ARG002 - the gate says it with each token
         """Not known before a token is asked for; the definition is compared then."""
@@ -138,36 +141,41 @@ class ExchangeTokens:
     async def ask(
         self, tool: str, args: CanonicalArguments, *, tool_call_id: str | None, definition: str, audience: str, wait: float
     ) -> Granted | NoToken:
-        """See `CallTokens`. A gate says over HTTP neither a hold's id nor who may answer."""
+        """See `CallTokens`."""
         asked = AskedFor(tool, self._workflow, parse(args.data), tool_call_id=tool_call_id, resource=audience, **self._named)
-        end = monotonic() + wait
-        while True:
-            answer = await self._exchanged(asked, definition)
-            if not isinstance(answer, NoToken) or answer.code is not Code.NEEDS_APPROVAL or monotonic() >= end:
-                return answer
-            await asyncio.sleep(min(_PAUSE, max(0.0, end - monotonic())))
-
-    async def _exchanged(self, asked: AskedFor, definition: str) -> Granted | NoToken:
         try:
-            async with httpx2.AsyncClient(timeout=_SECONDS, trust_env=False, follow_redirects=False) as http:
-                for _ in range(2):  # each with assertions of its own, which count once
-                    form, proof = self._endpoint.form(asked, self._who), self._endpoint.proof()
-                    answer = await http.post(self._endpoint.url, data=form, headers=proof)
-                    if not self._endpoint.wants_nonce(answer.status_code, answer.headers, answer.content):
-                        break
-            token = self._endpoint.token(answer.status_code, answer.content, asked)
-        except httpx2.HTTPError as error:
-            return _refused(asked, Code.UNAVAILABLE, type(error).__name__)
+            token = await self._exchanged(asked, wait)
         except ExchangeRefused as error:
             known = {str(code): code for code in Code}
-            busy = error.status in {429, 503}
-            return _refused(asked, Code.UNAVAILABLE if busy else known.get(error.description, Code.NOT_PERMITTED), str(error))
-        if token.audience != asked.resource:
+            nobody = error.status in {429, 503} or error.error == "status 0"
+            return _refused(asked, Code.UNAVAILABLE if nobody else known.get(error.description, Code.NOT_PERMITTED), str(error))
+        if isinstance(token, NoToken):
+            return token
+        if token.audience != audience:
             return _refused(asked, Code.NOT_PERMITTED, f"a token for {token.audience}")
         if token.definition != definition:
             return _refused(asked, Code.NOT_PERMITTED, f"the server lists the tool as {definition}, the gate knows {token.definition}")
-        audience = token.audience
         return Granted(lambda: token.headers("POST", audience), token.reveal())
+
+    async def _exchanged(self, asked: AskedFor, wait: float) -> ExchangedToken | NoToken:
+        held, end = list[Waiting](), monotonic() + wait
+        steps = asking(self._endpoint, asked, self._who, held.append if self._deferred else None)
+        answer: Answered | None = None
+        async with httpx2.AsyncClient(timeout=_SECONDS, trust_env=False, follow_redirects=False) as http:
+            while True:
+                try:
+                    step = steps.send(answer)
+                except StopIteration as done:
+                    return cast("ExchangedToken", done.value)
+                answer = None
+                if isinstance(step, Pause):
+                    if monotonic() + step.seconds > end:
+                        return NoToken(Code.NEEDS_APPROVAL, HeldCall(held[0].hold, held[0].whom, held[0].until))
+                    await asyncio.sleep(step.seconds)
+                    continue
+                with suppress(httpx2.HTTPError):
+                    got = await http.post(self._endpoint.url, data=dict(step.form), headers=dict(step.headers))
+                    answer = Answered(got.status_code, got.headers, got.content)
 
 
 def _refused(asked: AskedFor, code: Code, why: str) -> NoToken:
