@@ -136,7 +136,8 @@ def list_(
     if as_json:
         say_json([_json(hold) for hold in found])
         return
-    rows(("hold", "state", "call", "for", "asks", "until"), [_row(hold) for hold in found], styles=("bold", "", "", "", "", "dim"))
+    names, styles = ("hold", "state", "call", "for", "asks", "until", "run"), ("bold", "", "", "", "", "dim", "dim")
+    rows(names, [_row(hold) for hold in found], styles=styles)
     if not found:
         note(f"no hold of tenant {tenant} is {state}")
 
@@ -144,7 +145,7 @@ def list_(
 def _row(hold: Hold) -> tuple[str, ...]:
     question = hold.question
     who, whom = (question.requester, question.whom) if question is not None else ("?", ", ".join(hold.rules))
-    return hold.id[:_SHORT], hold.state, hold.tool, who, whom, moment(hold.expires_at)
+    return hold.id[:_SHORT], hold.state, hold.tool, who, whom, moment(hold.expires_at), hold.run[:_SHORT]
 
 
 def _json(hold: Hold) -> dict[str, Any]:
