@@ -96,6 +96,7 @@ THIRD_PARTY = {
     "langchain": ("langchain", "integrations.langchain*"),
     "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.draft.toolset"),
     "langgraph": ("langgraph", "integrations.langchain*"),
+    "opentelemetry": ("opentelemetry-api", "integrations.otel"),
     "prometheus_client": ("prometheus-client", "service.counting"),
     "mcp": ("mcp", "integrations.mcp.*"),
     "mcp_types": ("mcp", "integrations.mcp.*"),

@@ -24,6 +24,7 @@ from agentgate.gate.versions import InForce
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
 from agentgate.redemption.upstream import UpstreamBroker
+from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Afterwards, Flow, Outside, Record
 from agentgate.stores import ops
 from agentgate.stores.history import History
@@ -72,6 +73,7 @@ class Core:
         known_brokers: their names.
         held_brokers: those that this gate has itself.
         issued: acts for which it issued a token lately.
+        tracing: where spans go; None: nowhere.
     """
 
     catalog: Catalog
@@ -88,6 +90,7 @@ class Core:
     confirm: Callback | None = None
     teller: Teller = field(default_factory=Teller)
     find: Callable[[str, int], Other] | None = None
+    tracing: Tracing | None = None
     readings: Readings = field(init=False)
     in_force: InForce = field(init=False)
     known_brokers: frozenset[str] = field(init=False)

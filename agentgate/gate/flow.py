@@ -22,6 +22,7 @@ from agentgate.gate.terms import txn
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.language.prompt import MAX_TURN
+from agentgate.shell.spans import UNKNOWN_TOOL, call_attributes, spanned
 from agentgate.shell.step import Flow, Step
 from agentgate.stores import ops
 from agentgate.token.mint import binding, mint, new_jti
@@ -95,6 +96,29 @@ def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) 
 
 # --- one call ------------------------------------------------------------------------------------------------------------
 def authorize(view: View, call: Call, connection: Connection | None = None) -> Generator[Step, Any, tuple[Decision, RunState]]:
+    """`decided_on`, in a span."""
+    steps = decided_on(view, call, connection)
+    if view.core.tracing is None:
+        return steps
+    name, said = _told(view, call)
+    return spanned(view.core.tracing, f"authorize {name}", said, steps, lambda answer: _ended(answer[0]))
+
+
+def _told(view: View, call: Call) -> tuple[str, Mapping[str, str | int]]:
+    """How a call is named in spans, and what they say of it."""
+    header, name = view.state.header, call.tool if view.tool(call.tool) is not None else UNKNOWN_TOOL
+    return name, call_attributes(name, call.id, header.agent.id, header.workflow, header.version)
+
+
+def _ended(decision: Decision | None) -> tuple[Mapping[str, str | int], str]:
+    """What a span says of a decision; None: the run changed, and it is decided again."""
+    if decision is None:
+        return {}, "stale"
+    error = str(decision.reasons[0]) if isinstance(decision, Deny) else ""
+    return {"agentgate.decision": type(decision).__name__.lower()}, error
+
+
+def decided_on(view: View, call: Call, connection: Connection | None = None) -> Generator[Step, Any, tuple[Decision, RunState]]:
     """Decide one call and, only if everything holds, mint its token; a refusal is a value. Also returns the freshest state of the run.
 
     A cached state is good enough to allow (the mint script compares its revision), never to deny or to ask a person. Where it is
@@ -109,7 +133,8 @@ def authorize(view: View, call: Call, connection: Connection | None = None) -> G
             versions, case, answer = yield from considered(core, state, call, connection)
             decision: Decision | None = None
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
-                decision = yield from _settle(view, versions, case, answer)
+                name, said = _told(view, call) if core.tracing is not None else ("", {})
+                decision = yield from spanned(core.tracing, f"mint {name}", said, _settle(view, versions, case, answer), _ended)
             elif isinstance(answer, Deny) and fresh:
                 decision = yield from deny(core, header, call, answer.failures, {**seen(core, case, whole=True), **_also(versions)})
             if decision is not None:

@@ -62,22 +62,12 @@ def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | N
         identities = Identities.of(s.identity)
     sources = Sources(environment_of(s.environment), caller if identities is None else identities.caller, data_classes(s.data_classes))
     answerers = Answerers(keys, s.issuer, fronts(s.answer_keys, keys), lambda: opening.signers if opening is not None else None)
-    return Core(
-        catalog,
-        keys,
-        s.issuer,
-        s.deriver,
-        s.clock or _now,
-        sources,
-        s.brokers if isinstance(s.brokers, Mapping) else dict.fromkeys(s.brokers),
-        history,
-        answerers,
-        Allowances(s.denials_per_run, s.open_holds_per_run, s.runs_per_hour),
-        identities,
-        Callback(s.confirm) if s.confirm is not None else None,
-        Teller(s.tell),
-        None if opening is None else opening.other,
-    )
+    brokers = s.brokers if isinstance(s.brokers, Mapping) else dict.fromkeys(s.brokers)
+    budgets = Allowances(s.denials_per_run, s.open_holds_per_run, s.runs_per_hour)
+    asks, told = Callback(s.confirm) if s.confirm is not None else None, Teller(s.tell)
+    clock, find = s.clock or _now, None if opening is None else opening.other
+    who = (sources, brokers, history, answerers, budgets, identities)
+    return Core(catalog, keys, s.issuer, s.deriver, clock, *who, asks, told, find, s.tracing)
 
 
 def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:
@@ -133,7 +123,9 @@ class _GateBase(Tenants, Generic[OneStore]):
     def _trust(self, audience: str, tenants: tuple[str, ...] | list[str]) -> Trust:
         if not audience or not tenants:
             raise ConfigError("audience" if not audience else "tenants", audience or tenants, "exact names")
-        return Trust(self.jwks, self._core.issuer, tuple(tenants), audience, self._core.history, self._core.held_brokers)
+        return Trust(
+            self.jwks, self._core.issuer, tuple(tenants), audience, self._core.history, self._core.held_brokers, tracing=self._core.tracing
+        )
 
     def _with_approvals(self) -> Opening:
         if self._opening is None:

@@ -21,6 +21,7 @@ from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive
 from agentgate.redemption.upstream import UpstreamBroker, is_broker
 from agentgate.shell.bound import AT_ONCE, checked_at_once
+from agentgate.shell.spans import Tracing
 from agentgate.token.jws import ALGS, Alg
 from agentgate.values.identities import is_name
 
@@ -129,6 +130,7 @@ class GateSettings(ABC):
         tell: who learns that a call waits, and what was answered: `Webhook` and `Command` (`agentgate.gate.telling`).
         data_classes: the catalogue for `conditions.data_class`: a TOML file, or a callable: tool, args -> class or None.
         at_once: how many calls and openings of runs are under way at once; more are refused at once (`overload`).
+        tracing: where spans go, such as `agentgate.integrations.otel.OpenTelemetry()`; None: none are made.
     """
 
     workflows: Directory
@@ -150,6 +152,7 @@ class GateSettings(ABC):
     open_holds_per_run: int = 5
     runs_per_hour: int = 60
     at_once: int = AT_ONCE
+    tracing: Tracing | None = None
 
     def __post_init__(self) -> None:
         for name, (fits, expected) in _RULES.items():

@@ -65,7 +65,8 @@ class View:
         core = self.core
         audience = tool.audience or core.issuer
         if audience not in self._trusts:  # a Trust keeps its parsed keys
-            self._trusts[audience] = Trust(self._jwks, core.issuer, (self.state.header.tenant,), audience, core.history, core.held_brokers)
+            who = (self._jwks, core.issuer, (self.state.header.tenant,), audience, core.history, core.held_brokers)
+            self._trusts[audience] = Trust(*who, tracing=core.tracing)
         return self._trusts[audience]
 
     def _jwks(self) -> Mapping[str, Any]:

@@ -32,6 +32,7 @@ from agentgate.redemption.trust import Trust
 from agentgate.redemption.upstream import Redemption, UpstreamBroker, checked_brokers, ended, fetch
 from agentgate.shell.bound import AT_ONCE, Bound
 from agentgate.shell.drive import RECORD_SECONDS, adrive
+from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Step
 from agentgate.token.claims import Claims
 from agentgate.token.dpop import DPoP
@@ -86,6 +87,7 @@ class RemoteCall(AwaitedCall):
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         shown, done = self.showable(error), self._done
+        self._end(shown)
         done.ended = True
         try:
             await self._redeemer.report(done.claims, "outcome", {"outcome": outcome_of(done, shown)})
@@ -110,6 +112,7 @@ class GateRedeemer:
         brokers: Mapping[str, UpstreamBroker] | None = None,
         address: str | None = None,
         at_once: int = AT_ONCE,
+        tracing: Tracing | None = None,
     ) -> None:
         """A gate by its issuer URL.
 
@@ -121,6 +124,7 @@ class GateRedeemer:
             brokers: upstream brokers (`agentgate.credentials`) by name; a call whose workflow names another is not burned.
             address: where the gate is reached, if not at its issuer.
             at_once: how many redemptions are under way at once; more are refused at once.
+            tracing: where spans go; None: none are made.
 
         Raises:
             ConfigError: a URL that is neither https nor loopback, or an unusable setting.
@@ -133,7 +137,7 @@ class GateRedeemer:
         checked_brokers(brokers or {})
         self._gate, self._client, self._brokers, self._bound = gate, client, dict(brokers or {}), Bound(at_once)
         self._base = (address or gate).removesuffix("/")
-        self._trust = Trust(self._jwks, gate, tuple(tenants), audience, fetched=True)
+        self._trust = Trust(self._jwks, gate, tuple(tenants), audience, fetched=True, tracing=tracing)
         self._http: httpx.AsyncClient | None = None
 
     async def open(self) -> Self:
@@ -185,7 +189,7 @@ class GateRedeemer:
         sent = canonical(body)
         del token, body, proof  # a traceback with locals must not show them
         try:
-            done = _proven(claims, data, await self._post("/v1/redeem", sent, SECONDS))
+            done = _proven(claims, data, await self._post("/v1/redeem", sent, SECONDS), self._trust.tracing)
         except _Lost as error:
             if error.sent:
                 await self._not_run(claims, attempt)
@@ -266,7 +270,7 @@ async def _outside(flow: Generator[Step, Any, Any]) -> Any:
     return await adrive(flow, nobody, nobody)
 
 
-def _proven(claims: Claims, data: bytes, answer: _Answer) -> Redemption:
+def _proven(claims: Claims, data: bytes, answer: _Answer, tracing: Tracing | None) -> Redemption:
     """The redemption that a gate says it carried out, if it is this call's.
 
     Raises:
@@ -279,7 +283,7 @@ def _proven(claims: Claims, data: bytes, answer: _Answer) -> Redemption:
         same = all(said[name] == getattr(claims, name) for name in ("txn", "tenant", "run", "tool", "tool_call_id"))
         if not same or canonical(said["arguments"]) != data:
             raise _Lost("an answer about another call")
-        return proven(claims, data, canonical({name: said[name] for name in ("read", "facts", "upstream") if name in said}))
+        return proven(claims, data, canonical({name: said[name] for name in ("read", "facts", "upstream") if name in said}), tracing)
     except (KeyError, TypeError, ValueError, AttributeError, CanonicalError) as error:
         raise _Lost(f"an unreadable answer ({type(error).__name__})") from None
 

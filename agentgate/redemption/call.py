@@ -8,7 +8,9 @@ from typing import Any, Self, TypeVar
 
 from agentgate.errors import ConfigError
 from agentgate.redemption.credential import UpstreamCredential, showable
+from agentgate.redemption.steps import told
 from agentgate.redemption.upstream import Redemption
+from agentgate.shell.spans import Span
 from agentgate.token.claims import Claims
 
 Result = TypeVar("Result")
@@ -19,6 +21,19 @@ class ProvenCall:
 
     def __init__(self, done: Redemption) -> None:
         self._done = done
+        self._span: Span | None = None
+
+    def _begin(self) -> None:
+        """The tool begins: what it does is in this span."""
+        if self._done.tracing is not None:
+            said = {"gen_ai.operation.name": "execute_tool", **told(self._done.claims)}
+            self._span = self._done.tracing.begin(f"execute_tool {self._done.claims.tool}", said)
+
+    def _end(self, error: BaseException | None) -> None:
+        """The tool has ended."""
+        if self._span is not None:
+            self._span.end("" if error is None else type(error).__name__)
+            self._span = None
 
     @property
     def args(self) -> dict[str, Any]:
@@ -80,6 +95,7 @@ class AwaitedCall(ProvenCall):
         """
 
     async def __aenter__(self) -> Self:
+        self._begin()
         return self
 
     @abstractmethod

@@ -16,6 +16,7 @@ from agentgate.redemption.outcome import not_run
 from agentgate.redemption.records import record_of
 from agentgate.redemption.trust import Trust
 from agentgate.redemption.upstream import Redemption, ended, fetch
+from agentgate.shell.spans import UNKNOWN_TOOL, Tracing, call_attributes, spanned
 from agentgate.shell.step import Apart, Flow, Record, Room, Step
 from agentgate.stores import ops
 from agentgate.token.claims import Claims, check_call, check_proof, check_token
@@ -65,18 +66,32 @@ def called(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) ->
     return claims, data
 
 
-def proven(claims: Claims, data: bytes, head: bytes) -> Redemption:
+def proven(claims: Claims, data: bytes, head: bytes, tracing: Tracing | None) -> Redemption:
     """The redemption of a call whose token was burned; `head`: what its record says of it, as JSON.
 
     Raises:
         TypeError, ValueError, KeyError: it is unreadable.
     """
-    done = Redemption(claims, data, parse(head))
+    done = Redemption(claims, data, parse(head), tracing=tracing)
     _ = done.asked, done.head["facts"].items()
     return done
 
 
-def redeem(
+def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None, **more: Any) -> Flow:
+    """`burned`, in a span."""
+    steps = burned(who, token, tool, args, proof, **more)
+    del token  # a traceback with locals must not show it
+    named = {"gen_ai.tool.name": tool if type(tool) is str else UNKNOWN_TOOL}
+    return spanned(who.tracing, f"redeem {named['gen_ai.tool.name']}", named, steps, lambda done: (told(done.claims), ""))
+
+
+def told(claims: Claims) -> dict[str, str | int]:
+    """What spans say of a call, by its token's verified claims."""
+    workflow, version, _ = claims.workflow
+    return call_attributes(claims.tool, claims.tool_call_id, claims.client_id, workflow, version)
+
+
+def burned(
     who: Trust, token: str, tool: str, args: Args, proof: DPoP | None, *, attempt: str = "", brokers: tuple[str, ...] | None = None
 ) -> Flow:
     """Steps 3 to 13: verify, bind to the call, burn, record. Returns a `Redemption`, still without an upstream credential.
@@ -102,21 +117,21 @@ def redeem(
     try:
         fields = (claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects, sent, attempt, brokers)
         op = ops.burn(ops.BurnRequest(*fields))
-        burned = ops.parse_burn(op, (yield op))
+        reply = ops.parse_burn(op, (yield op))
     except NameRefused as error:
         raise TokenRefused(Refusal.STORE, "store", str(error), "names that a store can hold") from None
     except StoreUnavailable as error:
         yield from not_run(claims, attempt=attempt)
         raise TokenRefused(Refusal.STORE, "store", str(error), "a state store that answers in time") from None
-    if burned.kind == "upstream":
-        raise TokenRefused(Refusal.UPSTREAM, "upstream.broker", ascii(burned.head.decode("utf-8", "replace")), _BROKERS)
-    if burned.kind != "ok":
-        raise TokenRefused(Refusal(burned.kind), "jti", burned.kind, _WHOLE if burned.kind == "lost" else _UNSPENT)
-    who.history.see(claims.tenant, sent, burned.history)
+    if reply.kind == "upstream":
+        raise TokenRefused(Refusal.UPSTREAM, "upstream.broker", ascii(reply.head.decode("utf-8", "replace")), _BROKERS)
+    if reply.kind != "ok":
+        raise TokenRefused(Refusal(reply.kind), "jti", reply.kind, _WHOLE if reply.kind == "lost" else _UNSPENT)
+    who.history.see(claims.tenant, sent, reply.history)
     try:
-        noted: dict[str, Any] = who.history.note(burned.history)
+        noted: dict[str, Any] = who.history.note(reply.history)
         yield record_of(claims, "redemption", promised=True, tool=tool, call_digest=claims.call_digest, **noted)
-        done = proven(claims, data, burned.head)
+        done = proven(claims, data, reply.head, who.tracing)
     except AuditUnavailable as error:
         yield from not_run(claims)
         raise TokenRefused(Refusal.AUDIT, "audit", str(error), "a durable record of the redemption before the tool runs") from None

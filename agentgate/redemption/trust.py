@@ -12,6 +12,7 @@ from agentgate.errors import ConfigError, Refusal, TokenRefused
 from agentgate.redemption.upstream import UpstreamBroker, Work, checked_brokers
 from agentgate.shell.bound import AT_ONCE, checked_at_once
 from agentgate.shell.reader import OneReader
+from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Outside
 from agentgate.stores.history import History
 from agentgate.token.jws import PublicKeys
@@ -30,6 +31,7 @@ class Trust:
         jwks: the gate's key set, or a function that returns the newest one (key rotation).
         history: what this process saw of its tenants' histories.
         brokers: where upstream credentials come from, by the names that workflows use.
+        tracing: where spans go; None: nowhere.
         fetched: the function of `jwks` may wait for somebody: it is asked apart, one caller at a time, and no longer than `KEY_SECONDS`.
     """
 
@@ -40,6 +42,7 @@ class Trust:
     history: History = field(default_factory=History)
     brokers: Mapping[str, UpstreamBroker] = field(default_factory=dict, repr=False)
     fetched: bool = False
+    tracing: Tracing | None = None
     _keys: PublicKeys | None = None
     _looked: float = 0.0
     _asked: float = 0.0
@@ -85,7 +88,7 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class VerifierSettings:
-    """Settings of a verifier; none but the last three has a default.
+    """Settings of a verifier; none but the last four has a default.
 
     Args:
         jwks: the gate's key set (RFC 7517), or a function that returns the newest.
@@ -97,6 +100,7 @@ class VerifierSettings:
         at_once: how many redemptions are under way at once; more are refused at once.
         heads: a directory outside `audit` that keeps how far the log came, for ``agentgate audit verify --keys``; None: none does.
         brokers: upstream brokers (`agentgate.credentials`) by name; a call whose workflow names another is refused.
+        tracing: where spans go, such as `agentgate.integrations.otel.OpenTelemetry()`; None: none are made.
     """
 
     jwks: Jwks
@@ -109,6 +113,7 @@ class VerifierSettings:
     at_once: int = AT_ONCE
     heads: str | None = None
     brokers: Mapping[str, UpstreamBroker] = field(default_factory=dict, repr=False)
+    tracing: Tracing | None = None
 
     def __post_init__(self) -> None:
         checked_at_once(self.at_once)
@@ -133,6 +138,6 @@ class VerifierSettings:
             KeyRefused: the key set holds an unusable key. AuditUnavailable: the audit log cannot be read.
         """
         history, fetched = History(remembered(self.audit)), callable(self.jwks)
-        trust = Trust(self.jwks, self.issuer, tuple(self.tenants), self.audience, history, self.brokers, fetched)
+        trust = Trust(self.jwks, self.issuer, tuple(self.tenants), self.audience, history, self.brokers, fetched, self.tracing)
         trust.keys()
         return trust

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from agentgate.errors import ConfigError, UpstreamRefused
 from agentgate.redemption.credential import UpstreamCredential
+from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Outside, Step
 from agentgate.token.claims import Claims
 from agentgate.values.canonical import parse
@@ -64,6 +65,7 @@ class Redemption:
         ended: whether the call has ended.
         missing: what could not be recorded of it -> why.
         credential: the upstream credential, if the workflow names one.
+        tracing: where spans go; None: nowhere.
     """
 
     claims: Claims
@@ -72,6 +74,7 @@ class Redemption:
     ended: bool = False
     missing: dict[str, str] = field(default_factory=dict)
     credential: UpstreamCredential | None = field(default=None, repr=False)
+    tracing: Tracing | None = field(default=None, repr=False)
 
     @property
     def args(self) -> dict[str, Any]:

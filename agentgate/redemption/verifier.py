@@ -55,10 +55,12 @@ class RedeemedCall(_CallBase[Store]):
         return result
 
     def __enter__(self) -> Self:
+        self._begin()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         shown = self.showable(error)
+        self._end(shown)
         record(record_outcome(self._done, shown), self._store, self._audit, self._bound)
         raise_instead(shown, error)
 
@@ -73,6 +75,7 @@ class AsyncRedeemedCall(_CallBase[AsyncStore], AwaitedCall):
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         shown = self.showable(error)
+        self._end(shown)
         await arecord(record_outcome(self._done, shown), self._store, self._audit, self._bound)
         raise_instead(shown, error)
 

@@ -27,6 +27,7 @@ from agentgate.service.answer import RequestRefused, oauth_error, problem, refus
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
 from agentgate.service.state import Service
+from agentgate.shell.spans import Span
 from agentgate.values.refusal import Failure, Reason, RunRefused
 
 _log = structlog.get_logger("agentgate.service")
@@ -109,6 +110,7 @@ def _around(endpoint: Endpoint, *, oauth: bool) -> Callable[[Request], Awaitable
     async def answer(request: Request) -> Response:
         began = time.perf_counter()
         service: Service = request.app.state.service
+        span = _span(request, service)
         request.state.client = request.state.run = ""
         refused: RequestRefused | None = None
         try:
@@ -118,6 +120,8 @@ def _around(endpoint: Endpoint, *, oauth: bool) -> Callable[[Request], Awaitable
             async with service.line.stand() as request.state.turn:
                 response = await endpoint(request, service)
         except ClientDisconnect:
+            if span is not None:
+                span.end("disconnected")
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a refusal, and is logged by its type
             refused = _refused(error)
@@ -129,9 +133,21 @@ def _around(endpoint: Endpoint, *, oauth: bool) -> Callable[[Request], Awaitable
         seconds = time.perf_counter() - began
         service.counts.count(request.scope["route"].path, response.status_code, refused.error if refused is not None else "", seconds)
         _tell(request, response.status_code, seconds, refused)
+        if span is not None:
+            span.set({"http.response.status_code": response.status_code})
+            span.end(refused.error if refused is not None else "")
         return response
 
     return answer
+
+
+def _span(request: Request, service: Service) -> Span | None:
+    """The span of a request: its method and route, never its URL or headers."""
+    tracing, route = service.gate.core.tracing, str(request.scope["route"].path)
+    if tracing is None:
+        return None
+    said: dict[str, str | int] = {"http.request.method": request.method, "http.route": route}
+    return tracing.begin(f"{request.method} {route}", said, headers=request.headers)
 
 
 def _check_head(request: Request) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, cast
 
+from agentgate.errors import ConfigError
 from agentgate.gate import door
 from agentgate.gate.core import Core
 from agentgate.gate.door import OverHTTP, UserGiven
@@ -19,9 +20,25 @@ from agentgate.identity.credential import AgentCredential
 from agentgate.loading.catalog import Catalog
 from agentgate.service.settings import ServiceSettings
 from agentgate.shell.drive import CALL_SECONDS, adrive
+from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Flow
 from agentgate.stores import Op
 from agentgate.values.turns import Spoken
+
+
+def tracing(*, wanted: bool) -> Tracing | None:
+    """Where spans go.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+    if not wanted:
+        return None
+    try:
+        from agentgate.integrations.otel import OpenTelemetry  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise ConfigError("traces", True, "pip install 'agentgate-mediator[otel]' (or traces = false)") from None
+    return OpenTelemetry()
 
 
 class ServedGate(AsyncGate):
@@ -35,7 +52,7 @@ class ServedGate(AsyncGate):
         s = settings
         common: dict[str, Any] = {"issuer": s.issuer, "store": s.store, "audit": str(s.audit), "keys": s.keys, "alg": s.alg}
         common |= {"environment": s.environment, "brokers": s.brokers, "identity": s.identity, "data_classes": s.data_classes}
-        common |= {"tell": tuple(told.hook() for told in s.tell.values())}
+        common |= {"tell": tuple(told.hook() for told in s.tell.values()), "tracing": tracing(wanted=s.traces)}
         budgets = {name: getattr(s, name) for name in ("runs_per_hour", "denials_per_run", "open_holds_per_run")}
         common |= {name: most for name, most in budgets.items() if most is not None} | ({"clock": clock} if clock is not None else {})
         opened = cls.open_unsafe_unapproved(s.workflows, **common) if s.root is None else cls.open(s.workflows, root=s.root, **common)

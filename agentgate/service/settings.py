@@ -115,6 +115,7 @@ class ServiceSettings(BaseSettings):
         certificate_header: the header in which `identity.proxies` pass on a client's certificate; absent: none counts.
         deferred: take `completion_mode=deferred` (a draft: Deferred Token Response).
         metrics: serve /metrics for Prometheus (extra `prometheus`); to whoever reaches the service.
+        traces: spans by OpenTelemetry (extra `otel`), to wherever its SDK sends them.
         max_body: bytes of a request's body.
         rate: requests a second of one client (and of one address), on average; ten times as many at once.
         tell: name -> who learns what becomes of held calls.
@@ -142,6 +143,7 @@ class ServiceSettings(BaseSettings):
     certificate_header: Name | None = None
     deferred: bool = False
     metrics: bool = False
+    traces: bool = False
     max_body: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 128 * 1024
     rate: Annotated[int, Field(ge=1, le=100_000)] = 50
     tell: dict[Name, Told] = {}

@@ -47,7 +47,7 @@ class Service:
         known = self._trusts.get((caller.id, resource))
         if known is None:
             gate = self.gate
-            known = Trust(gate.jwks, self.settings.issuer, caller.settings.tenants, resource, gate.core.history)
+            known = Trust(gate.jwks, self.settings.issuer, caller.settings.tenants, resource, gate.core.history, tracing=gate.core.tracing)
             self._trusts[caller.id, resource] = known
         return known
 
