@@ -19,6 +19,7 @@ import pytest
 import time_machine
 from structlog.testing import capture_logs
 
+from agentgate import Gate
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from agentgate.integrations.client_key import ClientKey
 from agentgate.integrations.deferral import GRANT, Answered, Ask, Pause, Waiting, asking
@@ -226,6 +227,23 @@ def test_who_refuses_ends_the_wait_with_exit_code_1(stage: Stage, tmp_path: Path
     answered_by(stage.place, held(stage.place), release=False)
     out, err = asked.communicate(timeout=30)
     assert (asked.returncode, out, "access_denied" in err) == (1, "", True)
+
+
+def test_a_hold_that_ended_without_an_answer_ends_the_wait(stage: Stage, tmp_path: Path) -> None:
+    asked, holds = dict[str, subprocess.Popen[str]](), dict[str, str]()
+    for how in ("expired_token", "invalid_grant"):
+        (tmp_path / how).mkdir()
+        asked[how] = stage.command(tmp_path / how, how, "--wait")
+        assert asked[how].stderr is not None
+        assert "waiting" in asked[how].stderr.readline()  # type: ignore[union-attr]  # as above
+        holds[how] = held(stage.place)
+    stage.place.store.command("HSET", f"ag:{{acme}}:hold:{holds['expired_token']}", "deadline", "1")  # its time is over
+    place, common = stage.place, ("root", "issuer", "keys", "store", "identity")
+    with Gate.open(place.workflows, audit=str(place.folder / "audit-4"), **{name: place.settings[name] for name in common}) as gate:
+        gate.resume_run("acme", gate.hold(holds["invalid_grant"], tenant="acme").run).close()
+    for how, command in asked.items():
+        out, err = command.communicate(timeout=30)
+        assert (command.returncode, out, how in err) == (1, "", True), err
 
 
 def test_ctrl_c_stops_waiting_and_the_call_stays_held(stage: Stage, tmp_path: Path) -> None:
