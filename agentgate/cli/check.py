@@ -15,7 +15,7 @@ from agentgate.approvals import ApprovalRefusal, status
 from agentgate.approvals._files import DEFINITION, INDEX, REVOKED
 from agentgate.cli.commands import ERROR
 from agentgate.cli.diff import save, tell
-from agentgate.cli.lint import lint_text
+from agentgate.cli.lint import count, lint_text
 from agentgate.cli.output import LOOK, WIDER, YES, note, refusing, say, say_json
 from agentgate.cli.signing import Json, Root
 from agentgate.cli.test import Tested, failures, tested
@@ -29,10 +29,12 @@ from agentgate.review.report.signers import in_words, makers
 from agentgate.values.canonical import digest
 from agentgate.values.visible import code
 
+LISTED = 20  # lines of one kind in a comment
+
 
 @dataclass(slots=True)
 class Findings:
-    """The result of a check. `errors` fail it, `unapproved` need a person. `asked`: signatures were checked."""
+    """The result of a check. `errors` fail it, `unapproved` need a person. `asked`: signatures were checked. `loads`: all files load."""
 
     base: str
     commit: str
@@ -43,6 +45,7 @@ class Findings:
     unapproved: list[str] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)  # of the definitions at the base, by id
     asked: bool = False
+    loads: bool = True
 
     @property
     def exit_code(self) -> int:
@@ -72,7 +75,7 @@ def check(  # noqa: PLR0917 - a command's options, given by name
             raise ConfigError("output", "--json and --markdown", "one of them")
         findings = Findings(*_base(base))
         _files(findings, directory)
-        if not findings.errors:
+        if findings.loads:
             _compare(findings, directory)
             _approved(findings, directory, root, unsafe=unsafe_unapproved)
         if html is not None:
@@ -104,6 +107,7 @@ def _files(findings: Findings, directory: Path) -> None:
     problems, warnings = lint_text(directory)
     findings.errors += problems
     findings.warnings += warnings
+    findings.loads = not problems
     if problems:
         return
     for source in below(directory):
@@ -226,14 +230,18 @@ def _tell(findings: Findings) -> None:
     cases = sum(len(t.report.results) for t in findings.tests if t.report is not None)
     note(*findings.warnings)
     note(*findings.errors, colour="red")
-    say(f"lint and tests: {len(findings.tests)} workflows, {cases} cases, {len(findings.errors)} errors, {len(findings.warnings)} warnings")
-    if findings.errors:
+    found = f"{count(len(findings.errors), 'error')}, {count(len(findings.warnings), 'warning')}"
+    say(f"lint and tests: {count(len(findings.tests), 'workflow')}, {count(cases, 'case')}, {found}")
+    if not findings.loads:
         return
     say(f"changes since {findings.base} ({findings.commit[:12]}): {len(findings.changes) or 'none'}", "")
     for each in findings.changes:
         tell(each)
         say("")
     note(*findings.unapproved)
+    if findings.errors:
+        say(f"{count(len(findings.errors), 'error')}, named at the top")
+        return
     good = "approved: every workflow file is in force" if findings.asked else "nothing more is permitted"
     more = " (more is permitted than before)" if findings.exit_code == WIDER else ""
     say("a person must look" if findings.unapproved else good + more)
@@ -242,18 +250,24 @@ def _tell(findings: Findings) -> None:
 def _comment(findings: Findings) -> list[str]:
     lines = ["## agentgate", ""]
     if findings.errors:
-        lines += [f"**{len(findings.errors)} errors**; nothing was compared.", ""]
-        lines += [f"- {code(error, 240)}" for error in findings.errors[:8]]
+        lines += [f"**{count(len(findings.errors), 'error')}**" + ("" if findings.loads else "; nothing was compared."), ""]
+        lines += [*_listed(findings.errors), ""]
+    if not findings.loads:
         return lines
     if not findings.changes:
         lines += ["No workflow changed in what it decides.", ""]
     for each in findings.changes:
         lines += [*comment(each), ""]
     if findings.unapproved:
-        lines += ["**Not approved yet**", "", *(f"- {code(line, 240)}" for line in findings.unapproved[:8])]
+        lines += ["**Not approved yet**", "", *_listed(findings.unapproved)]
     elif findings.asked:
         lines += ["Every workflow file is approved."]
     return lines
+
+
+def _listed(lines: list[str]) -> list[str]:
+    more = [f"- and {len(lines) - LISTED} more"] * (len(lines) > LISTED)
+    return [*(f"- {code(line, 240)}" for line in lines[:LISTED]), *more]
 
 
 def _json(findings: Findings) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def lint(
     _print(problems, advice)
     kinds = Counter(each.kind for each in advice)
     by_kind = f" ({', '.join(f'{kind} {n}' for kind, n in kinds.most_common())})" if len(kinds) > 1 else ""
-    summary = f"{_count(workflows, 'workflow')} loaded, {_count(len(problems), 'problem')}, {_count(len(advice), 'warning')}{by_kind}"
+    summary = f"{count(workflows, 'workflow')} loaded, {count(len(problems), 'problem')}, {count(len(advice), 'warning')}{by_kind}"
     if shown := counted(acts):
         complain(f"required arguments of acts, without a person: {shown}", colour="dim")
     complain(summary, colour="red" if problems else "yellow" if advice else "green")
@@ -113,5 +113,6 @@ def _print(problems: Iterable[Problem], advice: Iterable[Advice]) -> None:
         console.print(table)
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """``1 error``, ``2 errors``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -223,7 +223,8 @@ def _upstream(tool: str, old: Upstream | None, new: Upstream | None) -> Iterator
         shorter = key == "duration" and isinstance(before, int) and isinstance(after, int) and after <= before
         bounded = key == "narrower_than" and before is None
         if before != after and not (fewer or shorter or bounded):
-            yield _wider(f"upstream.{key}", _words(before), _words(after), _CREDENTIALS, tool)
+            was, now = (duration(each) if key == "duration" and isinstance(each, int) else _words(each) for each in (before, after))
+            yield _wider(f"upstream.{key}", was, now, _CREDENTIALS, tool)
     for key, less, more in (("role", old.role_scopes, new.role_scopes), ("narrower_than", old.bound, new.bound)):
         if old.settings.get(key) == new.settings.get(key) and not more <= less:  # the same role, of other scopes in roles.yaml
             yield _wider(f"upstream.{key}", _words(tuple(sorted(less))), _words(tuple(sorted(more))), _CREDENTIALS, tool)

@@ -66,8 +66,13 @@ def mismatch(workflow: Workflow, case: NamedCase, scene: Scene, answer: Eligible
         pinned += [("asks", key, value, who[key]) for key, value in case.asks.get(hold.rule.id, {}).items()]
     for block, key, value, got in pinned:
         if not _same(key, value, got):
-            return f"{block}.{key}: expected {shown(value)}, got {shown(got)}"
+            return f"{block}.{key}: expected {_listed(value)}, got {_listed(got)}"
     return ""
+
+
+def _listed(value: Any) -> str:
+    """A pinned value as a message shows it, a list with what is in it."""
+    return f"[{', '.join(map(shown, value))}]" if type(value) is list else shown(value)
 
 
 def _because(case: NamedCase, failures: tuple[Failure, ...]) -> str:
