@@ -26,6 +26,7 @@ from tests.authority import Key, jwks
 from tests.served import Process, detail, served
 from tests.served_notes import DEFINITION, GATE, NOTES, WORKFLOW, Notes, Place, a_place
 from tests.servers import free_port
+from tests.test_tracing import Traces
 from tests.toolshop import Orders, listening
 from tests.upstream import CANARY, Bank
 
@@ -69,6 +70,7 @@ class Between:
     def __init__(self, to: str) -> None:
         self.does: list[tuple[str, str]] = []
         self.seen: list[tuple[str, Any]] = []
+        self.carried: list[str] = []
         self.port, between, http = free_port(), self, httpx.Client(base_url=to, trust_env=False)
 
         class Handler(BaseHTTPRequestHandler):
@@ -80,6 +82,7 @@ class Between:
 
             def pass_on(self, method: str, data: bytes) -> None:
                 between.seen.append((self.path, json.loads(data) if data else None))
+                between.carried.append(self.headers.get("traceparent", ""))
                 act = next((each for each in between.does if each[0] in self.path), ("", "pass"))
                 if act in between.does:
                     between.does.remove(act)
@@ -369,6 +372,29 @@ async def test_a_broker_that_fails_leaves_the_call_not_run(place: Place, gate: P
     async with at_work(place, gate, own_key, brokers={"bank": Failing()}) as world:
         assert (await world.call("notes.sell", {})).status_code == 503
         assert (world.tools.seen, world.ask("notes.sell", {}).status_code) == ([], 200)
+
+
+async def test_a_request_and_what_it_asks_of_the_gate_are_one_trace(place: Place, gate: Process, own_key: ClientKey) -> None:
+    traces, above = Traces(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with at_work(place, gate, own_key, tracing=traces.given) as world:
+        world.http.headers["traceparent"] = above
+        token = world.token("notes.write", HELLO)
+        assert (await world.send(token, "notes.write", {"text": "other"})).status_code == 403
+        assert (await world.send(token, "notes.write", HELLO)).status_code == 200
+    spans = [(span.name, dict(span.attributes or {}).get("error.type", "")) for span in traces.spans]
+    assert spans == [
+        ("redeem notes.write", "arguments"),
+        ("POST /notes.write", "insufficient_scope"),
+        ("redeem notes.write", ""),
+        ("execute_tool notes.write", ""),
+        ("POST /notes.write", ""),
+    ]
+    assert set(traces.tree().values()) == {"POST /notes.write", "?"}
+    named = [f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-01" for span in traces.spans if span.context]
+    assert {each[:35] for each in named} == {above[:35]}
+    (redeem, outcome) = [each for each in world.between.carried if each]
+    assert (redeem, outcome) == (named[2], named[4])
+    assert not [part for part in (*token.split("."), "hello") if part in traces.text()]
 
 
 def test_what_a_gate_takes_of_a_redemption_and_a_report_is_checked(place: Place, gate: Process) -> None:

@@ -156,7 +156,7 @@ class _Shared:
     """A verifier that shares its gate's store, which the gate closes."""
 
     def __init__(self, verifier: Any) -> None:
-        self.check, self.redeem = verifier.check, verifier.redeem
+        self.check, self.redeem, self.tracing = verifier.check, verifier.redeem, verifier.tracing
 
     async def close(self) -> None:
         """Nothing: the gate closes."""

@@ -30,6 +30,12 @@ class OpenTelemetry:
         kind = trace.SpanKind.INTERNAL if headers is None else trace.SpanKind.SERVER
         return _Begun(self._tracer.start_span(name, above, kind, attributes))
 
+    def carried(self) -> Mapping[str, str]:
+        """See `agentgate.shell.spans.Tracing`."""
+        headers: dict[str, str] = {}
+        TraceContextTextMapPropagator().inject(headers)
+        return headers
+
 
 class _Begun:
     """A span, current until it ends."""

@@ -27,12 +27,12 @@ from agentgate.integrations.exchange import check_secure
 from agentgate.redemption.call import AwaitedCall
 from agentgate.redemption.credential import raise_instead
 from agentgate.redemption.outcome import facts_of, lost, outcome_of, tell_lost
-from agentgate.redemption.steps import called, judged, proven
+from agentgate.redemption.steps import called, judged, proven, told
 from agentgate.redemption.trust import Trust
 from agentgate.redemption.upstream import Redemption, UpstreamBroker, checked_brokers, ended, fetch
 from agentgate.shell.bound import AT_ONCE, Bound
 from agentgate.shell.drive import RECORD_SECONDS, adrive
-from agentgate.shell.spans import Tracing
+from agentgate.shell.spans import UNKNOWN_TOOL, Tracing, within
 from agentgate.shell.step import Step
 from agentgate.token.claims import Claims
 from agentgate.token.dpop import DPoP
@@ -169,11 +169,19 @@ class GateRedeemer:
         Raises:
             TokenRefused: and nothing else.
         """
+        named = tool if type(tool) is str else UNKNOWN_TOOL
         try:
-            with self._bound.place(new=True):
-                return RemoteCall(await self._redeem(token, tool, args, proof), self)
+            with self._bound.place(new=True), within(self.tracing, f"redeem {named}", {"gen_ai.tool.name": named}) as tell:
+                done = await self._redeem(token, tool, args, proof)
+                tell(told(done.claims))
+                return RemoteCall(done, self)
         except Overloaded as error:
             raise TokenRefused(Refusal.OVERLOAD, "load", error.got, error.expected) from None
+
+    @property
+    def tracing(self) -> Tracing | None:
+        """Where spans go; None: nowhere."""
+        return self._trust.tracing
 
     async def close(self) -> None:
         """Close the connections."""
@@ -189,7 +197,7 @@ class GateRedeemer:
         sent = canonical(body)
         del token, body, proof  # a traceback with locals must not show them
         try:
-            done = _proven(claims, data, await self._post("/v1/redeem", sent, SECONDS), self._trust.tracing)
+            done = _proven(claims, data, await self._post("/v1/redeem", sent, SECONDS), self.tracing)
         except _Lost as error:
             if error.sent:
                 await self._not_run(claims, attempt)
@@ -245,6 +253,7 @@ class GateRedeemer:
         if self._http is None:
             raise _Lost("not open", sent=False)
         headers = {"Authorization": f"Bearer {self._client.assertion(self._gate)}", "Content-Type": "application/json"}
+        headers |= self.tracing.carried() if self.tracing is not None else {}
         try:
             async with asyncio.timeout(seconds), self._http.stream("POST", path, content=body, headers=headers) as answer:
                 data = bytearray()
@@ -295,6 +304,8 @@ def _refusal(answer: _Answer) -> TokenRefused | _Lost:
         return TokenRefused(known, "token", "what the gate refused", "see the gate's log")
     if answer.status >= 500:
         return _Lost(f"status {answer.status}")
+    if answer.status == 413:
+        return TokenRefused(Refusal.GATE, "gate", "status 413", "a gate whose `max_body` is more than this server's")
     _log.error("refused_by_gate", status=answer.status, code=answer.code[:80])
     code = Refusal.OVERLOAD if answer.status == 429 else Refusal.GATE
     return TokenRefused(code, "gate", f"status {answer.status}", "this server as a client of the gate: its name, key, role and resource")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from agentgate.errors import ConfigError
 from agentgate.redemption.credential import UpstreamCredential, showable
 from agentgate.redemption.steps import told
 from agentgate.redemption.upstream import Redemption
-from agentgate.shell.spans import Span
+from agentgate.shell.spans import Span, Tracing
 from agentgate.token.claims import Claims
+from agentgate.token.dpop import DPoP
 
 Result = TypeVar("Result")
 
@@ -100,3 +102,20 @@ class AwaitedCall(ProvenCall):
 
     @abstractmethod
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class Redeemer(Protocol):
+    """What redeems: an `AsyncVerifier`, or a `GateRedeemer` (`agentgate.integrations.redeemer`) without access to the store."""
+
+    async def check(self, token: str, *, proof: DPoP | None = None) -> Claims:
+        """See `Verifier.check`."""
+
+    async def redeem(self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None) -> AwaitedCall:
+        """See `Verifier.redeem`."""
+
+    async def close(self) -> None:
+        """Close what is open."""
+
+    @property
+    def tracing(self) -> Tracing | None:
+        """Where spans go; None: nowhere."""

@@ -22,6 +22,7 @@ from agentgate.redemption.trust import Trust, VerifierSettings
 from agentgate.redemption.upstream import Redemption
 from agentgate.shell.bound import Bound
 from agentgate.shell.drive import arecord, record
+from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Step
 from agentgate.shell.twins import awaited, blocking, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ready_store
@@ -85,6 +86,11 @@ class _VerifierBase(Generic[OneStore]):
 
     def __init__(self, who: Trust, store: OneStore, audit: AuditLog, bound: Bound | None = None) -> None:
         self._who, self._store, self._audit, self._bound = who, store, audit, bound or Bound()
+
+    @property
+    def tracing(self) -> Tracing | None:
+        """Where spans go; None: nowhere."""
+        return self._who.tracing
 
 
 def _redeem(

@@ -7,13 +7,15 @@ text of an exception, which may hold one. A tool that the workflow does not know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from agentgate.errors import AgentGateError, TokenRefused
 from agentgate.shell.step import Step
 
 Value = TypeVar("Value")
+Telling = Callable[..., None]
 UNKNOWN_TOOL = "unknown"
 MAX_ID = 128  # characters of an id from outside
 
@@ -34,6 +36,9 @@ class Tracing(Protocol):
     def begin(self, name: str, attributes: Mapping[str, str | int], *, headers: Mapping[str, str] | None = None) -> Span:
         """Begin a span below the current one; with the `headers` of a request below the one that they name (W3C Trace Context)."""
 
+    def carried(self) -> Mapping[str, str]:
+        """The headers of a request that name the current span."""
+
 
 def call_attributes(tool: str, call: str, agent: str, workflow: str, version: int) -> dict[str, str | int]:
     """What a span says of a call, by the ids of tool, call, agent and workflow."""
@@ -49,25 +54,36 @@ def spanned(
     said: Callable[[Value], tuple[Mapping[str, str | int], str]],
 ) -> Generator[Step, Any, Value]:
     """The flow, in a span. `said`: what its value adds: attributes, and an `error.type` or nothing."""
-    return flow if tracing is None else _spanned(tracing, name, attributes, flow, said)
+    return flow if tracing is None else _in_a_span(within(tracing, name, attributes), flow, said)
 
 
-def _spanned(
-    tracing: Tracing,
-    name: str,
-    attributes: Mapping[str, str | int],
+def _in_a_span(
+    span: AbstractContextManager[Telling],
     flow: Generator[Step, Any, Value],
     said: Callable[[Value], tuple[Mapping[str, str | int], str]],
 ) -> Generator[Step, Any, Value]:
-    span, error = tracing.begin(name, attributes), "cancelled"
-    try:
+    with span as tell:
         value = yield from flow
-        more, error = said(value)
+        tell(*said(value))
+    return value
+
+
+@contextmanager
+def within(tracing: Tracing | None, name: str, attributes: Mapping[str, str | int]) -> Iterator[Telling]:
+    """A span around a block, which is given what tells it more: attributes, and an `error.type` or nothing."""
+    if tracing is None:
+        yield lambda *_: None
+        return
+    span, errors = tracing.begin(name, attributes), ["cancelled"]
+
+    def tell(more: Mapping[str, str | int], error: str = "") -> None:
         span.set(more)
+        errors.append(error)
+
+    try:
+        yield tell
     except AgentGateError as raised:
-        error = str(raised.code) if isinstance(raised, TokenRefused) else type(raised).__name__
+        errors.append(str(raised.code) if isinstance(raised, TokenRefused) else type(raised).__name__)
         raise
-    else:
-        return value
     finally:
-        span.end(error)
+        span.end(errors[-1])

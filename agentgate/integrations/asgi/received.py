@@ -68,6 +68,11 @@ class RequestHead:
         """The value of a header (lower case), or None."""
         return self._headers.get(name)
 
+    @property
+    def trace(self) -> dict[str, str]:
+        """What names the caller's span (W3C Trace Context)."""
+        return {name: value for name in ("traceparent", "tracestate") if (value := self._headers.get(name)) is not None}
+
     def credential(self) -> SentToken:
         """Steps 1 and 2: the one token, in its one place.
 

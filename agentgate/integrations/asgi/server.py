@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import structlog
@@ -20,10 +20,10 @@ from agentgate.errors import ConfigError, TokenRefused
 from agentgate.integrations.asgi.received import MAX_BODY, Receive, RequestHead, Scope, SentToken, read_body
 from agentgate.integrations.asgi.refused import ALGS, RequestRefusal, challenged, of_token
 from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape, malformed
-from agentgate.redemption.call import AwaitedCall
+from agentgate.redemption.call import AwaitedCall, Redeemer
 from agentgate.redemption.trust import Jwks
 from agentgate.redemption.verifier import AsyncVerifier
-from agentgate.token.claims import Claims
+from agentgate.shell.spans import Span
 from agentgate.token.dpop import DPoP, target
 from agentgate.values.visible import visible
 
@@ -32,19 +32,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("agentgate.integrations.asgi")
 _WELL_KNOWN = "/.well-known/oauth-protected-resource"
-
-
-class Redeemer(Protocol):
-    """What redeems here: an `AsyncVerifier`, or a `GateRedeemer` (`agentgate.integrations.redeemer`) without access to the store."""
-
-    async def check(self, token: str, *, proof: DPoP | None = None) -> Claims:
-        """See `Verifier.check`."""
-
-    async def redeem(self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None) -> AwaitedCall:
-        """See `Verifier.redeem`."""
-
-    async def close(self) -> None:
-        """Close what is open."""
 
 
 class _Arguments(Mapping[str, Any]):
@@ -79,6 +66,7 @@ class PresentedCall:
         self._route, self._head, self._credential = route, head, credential
         self._args = _Arguments(read)
         self._call: AwaitedCall | None = None
+        self._span: Span | None = None
 
     async def redeem(self) -> AwaitedCall:
         """Steps 3 to 13.
@@ -87,11 +75,15 @@ class PresentedCall:
             RequestRefusal: nothing was executed.
         """
         server, sent = self._route.server, self._credential
-        proof = server.proof(self._head, sent)
+        verifier, proof = server.verifier, server.proof(self._head, sent)
+        if verifier.tracing is not None:
+            named = {"http.request.method": self._head.method, "http.route": self._route.path}
+            self._span = verifier.tracing.begin(f"{self._head.method} {self._route.path}", named, headers=self._head.trace)
         try:
-            return await server.verifier.redeem(sent.token, tool=self._route.tool, args=self._args, proof=proof)
+            return await verifier.redeem(sent.token, tool=self._route.tool, args=self._args, proof=proof)
         except TokenRefused as error:
             refused = self._args.refused or of_token(error)
+        self._end(refused.error or f"{refused.status}")
         raise self._route.refused(refused, sent.scheme)
 
     async def __aenter__(self) -> AwaitedCall:
@@ -99,8 +91,16 @@ class PresentedCall:
         return await self._call.__aenter__()
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._call is not None:
-            await self._call.__aexit__(kind, error, trace)
+        try:
+            if self._call is not None:
+                await self._call.__aexit__(kind, error, trace)
+        finally:
+            self._end("" if kind is None else kind.__name__)
+
+    def _end(self, error: str) -> None:
+        if self._span is not None:
+            self._span.end(error)
+            self._span = None
 
 
 class ToolRoute:
