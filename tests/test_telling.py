@@ -169,15 +169,24 @@ def test_that_a_hold_expired_is_told(folder: Path, listener: Listener) -> None:
     assert [(t["type"], t["state"], t["hold"]) for t in told] == [("held", "pending", hold.id), ("expired", "expired", hold.id)]
 
 
-def test_that_a_hold_was_cancelled_is_told_at_once(folder: Path, listener: Listener) -> None:
+def test_that_a_hold_was_cancelled_is_told_at_once_and_that_its_call_is_asked_again(
+    folder: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teller, "_EVERY", 1000.0)
     with opened(folder, tell=(Webhook(listener.url, SECRET, private=True),)) as gate:
         (run, taken_back), (other, closed) = held(gate), held(gate)
+        listener.wait(2)
+        time.sleep(0.1)  # nobody looks any more
         run.add_turn("No, stop, do not refund anything")
         other.close()
         told = listener.wait(4)
-    expected = {(kind, hold.id) for kind in ("held", "cancelled") for hold in (taken_back, closed)}
-    assert {(t["type"], t["hold"]) for t in told} == expected
-    assert len({headers["webhook-id"] for _, headers, _ in listener.got}) == len(listener.got) == 4
+        expected = {(kind, hold.id) for kind in ("held", "cancelled") for hold in (taken_back, closed)}
+        assert {(t["type"], t["hold"]) for t in told} == expected
+        run.add_turn("Please do refund 150.00 EUR for order ORD-10023344")
+        assert run.authorize("payments.refund", BIG, tool_call_id="pay").hold.id == taken_back.id
+        again = listener.wait(5)[4]
+    assert (again["type"], again["hold"]) == ("held", taken_back.id)
+    assert len({headers["webhook-id"] for _, headers, _ in listener.got}) == len(listener.got) == 5
 
 
 @pytest.mark.usefixtures("quick")

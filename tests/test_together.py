@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -167,6 +168,17 @@ def test_each_is_shown_whole(gate: Gate) -> None:
     for hold in holds:
         assert str(hold.question) in text
     assert all(f"{n} of 3\n" in text for n in (1, 2, 3))
+
+
+def test_the_lines_of_the_page_answer_several(gate: Gate) -> None:
+    run, holds = held(gate)
+    page = (Path(__file__).parent.parent / "docs" / "holds.md").read_text("utf-8")
+    source = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if block.startswith("asked ="))
+    names: dict[str, Any] = {"Together": Together, "gate": gate, "run_id": run.id, "by": SSHAnswer}
+    names["sign"] = lambda signed: MONA.sign(signed, HOLD_NAMESPACE)
+    source = source.replace("acme-eu", "acme").replace("by=...", "by=by(nonce, sign(signed))")
+    exec(compile(source, "docs/holds.md", "exec"), names)  # noqa: S102 - the docs are ours
+    assert states(gate, holds) == ["released"] * 3
 
 
 # --- attacks ----------------------------------------------------------------------------------------------------------------
