@@ -15,18 +15,20 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from agentgate import NotDone
+from agentgate import NotDone, TokenRefused
 from agentgate.errors import ConfigError, KeyRefused, KeysUnavailable
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from agentgate.integrations.client_key import ClientKey
 from agentgate.integrations.redeemer import GateRedeemer
 from agentgate.redemption.facts import MAX_ROWS
+from agentgate.token.dpop import DPoP
 from agentgate.token.signing import SigningKey
 from tests.authority import Key, jwks
 from tests.served import Process, detail, served
 from tests.served_notes import DEFINITION, GATE, NOTES, WORKFLOW, Notes, Place, a_place
 from tests.servers import free_port
 from tests.test_tracing import Traces
+from tests.test_verifier import shown
 from tests.toolshop import Orders, listening
 from tests.upstream import CANARY, Bank
 
@@ -395,6 +397,23 @@ async def test_a_request_and_what_it_asks_of_the_gate_are_one_trace(place: Place
     (redeem, outcome) = [each for each in world.between.carried if each]
     assert (redeem, outcome) == (named[2], named[4])
     assert not [part for part in (*token.split("."), "hello") if part in traces.text()]
+
+
+async def test_a_refusals_traceback_with_locals_holds_no_token(place: Place, gate: Process, own_key: ClientKey) -> None:
+    async with at_work(place, gate, own_key) as world:
+        address = f"http://127.0.0.1:{world.between.port}"
+        redeemer = await GateRedeemer(GATE, own_key, tenants=["acme"], audience=NOTES, address=address).open()
+        token, key = world.token("notes.write", HELLO), world.notes.asking.key
+        world.between.does = [("/v1/redeem", "lose")]
+        for arguments in ({"text": "other"}, HELLO, HELLO):  # other arguments; the answer is lost; it is burned
+            proof = DPoP(key.proof("POST", NOTES, token=token), "POST", NOTES)
+            with pytest.raises(TokenRefused) as refused:
+                await redeemer.redeem(token, tool="notes.write", args=arguments, proof=proof)
+            assert token[-40:] not in shown(refused.value)
+        with pytest.raises(TokenRefused) as refused:
+            await redeemer.check(token)
+        assert token[-40:] not in shown(refused.value)
+        await redeemer.close()
 
 
 def test_what_a_gate_takes_of_a_redemption_and_a_report_is_checked(place: Place, gate: Process) -> None:

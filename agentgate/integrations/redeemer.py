@@ -12,7 +12,7 @@ import asyncio
 import secrets
 import ssl
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -160,7 +160,9 @@ class GateRedeemer:
         Raises:
             TokenRefused: and nothing else.
         """
-        claims: Claims = await _outside(judged(self._trust, token, proof, time.time()))
+        steps = judged(self._trust, token, proof, time.time())
+        del token  # a traceback with locals must not show it
+        claims: Claims = await _outside(steps)
         return claims
 
     async def redeem(self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None) -> RemoteCall:
@@ -169,10 +171,11 @@ class GateRedeemer:
         Raises:
             TokenRefused: and nothing else.
         """
-        named = tool if type(tool) is str else UNKNOWN_TOOL
+        named, text = tool if type(tool) is str else UNKNOWN_TOOL, _sealed(token)
+        del token  # a traceback with locals must not show it
         try:
             with self._bound.place(new=True), within(self.tracing, f"redeem {named}", {"gen_ai.tool.name": named}) as tell:
-                done = await self._redeem(token, tool, args, proof)
+                done = await self._redeem(text, tool, args, proof)
                 tell(told(done.claims))
                 return RemoteCall(done, self)
         except Overloaded as error:
@@ -188,14 +191,10 @@ class GateRedeemer:
         if self._http is not None:
             await self._http.aclose()
 
-    async def _redeem(self, token: str, tool: str, args: Mapping[str, Any], proof: DPoP | None) -> Redemption:
-        claims, data = await _outside(called(self._trust, token, tool, args, proof))
-        attempt, body = secrets.token_hex(16), {"token": token, "tool": tool, "arguments": parse(data)}
-        body |= {"attempt": attempt, "brokers": sorted(self._brokers)}
-        if proof is not None:
-            body["proof"] = {"dpop": proof.header, "method": proof.method, "url": proof.url}
-        sent = canonical(body)
-        del token, body, proof  # a traceback with locals must not show them
+    async def _redeem(self, text: Callable[[], str], tool: str, args: Mapping[str, Any], proof: DPoP | None) -> Redemption:
+        claims, data = await _outside(called(self._trust, text(), tool, args, proof))
+        attempt = secrets.token_hex(16)
+        sent = _body(text, proof, {"tool": tool, "arguments": parse(data), "attempt": attempt, "brokers": sorted(self._brokers)})
         try:
             done = _proven(claims, data, await self._post("/v1/redeem", sent, SECONDS), self.tracing)
         except _Lost as error:
@@ -229,7 +228,7 @@ class GateRedeemer:
         Raises:
             _Lost: the gate did not take it.
         """
-        sent, end, pause = canonical({**body, "tenant": claims.tenant}), time.monotonic() + RECORD_SECONDS, _PAUSE
+        sent, end, pause = _sealed(canonical({**body, "tenant": claims.tenant})), time.monotonic() + RECORD_SECONDS, _PAUSE
         while True:
             try:
                 answer = await self._post(f"/v1/calls/{claims.txn}/{what}", sent, max(_PAUSE, end - time.monotonic()))
@@ -244,7 +243,7 @@ class GateRedeemer:
             await asyncio.sleep(pause)
             pause *= 2
 
-    async def _post(self, path: str, body: bytes, seconds: float) -> _Answer:
+    async def _post(self, path: str, body: Callable[[], bytes], seconds: float) -> _Answer:
         """The gate's answer.
 
         Raises:
@@ -255,7 +254,7 @@ class GateRedeemer:
         headers = {"Authorization": f"Bearer {self._client.assertion(self._gate)}", "Content-Type": "application/json"}
         headers |= self.tracing.carried() if self.tracing is not None else {}
         try:
-            async with asyncio.timeout(seconds), self._http.stream("POST", path, content=body, headers=headers) as answer:
+            async with asyncio.timeout(seconds), self._http.stream("POST", path, content=body(), headers=headers) as answer:
                 data = bytearray()
                 async for chunk in answer.aiter_bytes():
                     data += chunk[: MAX_ANSWER + 1 - len(data)]
@@ -271,6 +270,17 @@ class GateRedeemer:
         """The gate's key set; asked for in a thread (`Trust.newest_keys`)."""
         keys: Mapping[str, Any] = orjson.loads(fetched(f"{self._base}/oauth2/jwks", private=True))
         return keys
+
+
+def _sealed(value: Result) -> Callable[[], Result]:
+    """A secret that no frame of a traceback shows."""
+    return lambda: value
+
+
+def _body(text: Callable[[], str], proof: DPoP | None, more: Mapping[str, Any]) -> Callable[[], bytes]:
+    """What is sent to be redeemed."""
+    shown = {} if proof is None else {"proof": {"dpop": proof.header, "method": proof.method, "url": proof.url}}
+    return _sealed(canonical({"token": text(), **shown, **more}))
 
 
 async def _outside(flow: Generator[Step, Any, Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from agentgate.audit import remembered
 from agentgate.errors import ConfigError, Refusal, TokenRefused
 from agentgate.redemption.upstream import UpstreamBroker, Work, checked_brokers
-from agentgate.shell.bound import AT_ONCE, checked_at_once
+from agentgate.shell.bound import AT_ONCE, MOST_AT_ONCE, checked_at_once
 from agentgate.shell.reader import OneReader
 from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Outside
@@ -47,7 +47,7 @@ class Trust:
     _looked: float = 0.0
     _asked: float = 0.0
     _problem: str = "being asked for"
-    _reader: OneReader = field(default_factory=OneReader, repr=False)
+    _reader: OneReader = field(default_factory=lambda: OneReader(MOST_AT_ONCE), repr=False)  # without keys none of them goes on
 
     def _due(self) -> bool:
         return self._keys is None or (callable(self.jwks) and time.monotonic() - self._looked > _REFRESH)
@@ -70,7 +70,7 @@ class Trust:
         """`trusted_keys`; a function that may wait is asked apart, so that no event loop stands still.
 
         Raises:
-            TokenRefused: as `trusted_keys`, or the function did not answer in time, or others wait for it already.
+            TokenRefused: as `trusted_keys`, or the function did not answer in time.
         """
         if self.fetched and self._due():
             yield Outside(lambda: self._reader.read(self._ask, self._worth_asking, wait=True), KEY_SECONDS, own_thread=True)

@@ -22,15 +22,15 @@ from agentgate.errors import AuditUnavailable, ConfigError, Overloaded
 from agentgate.shell.step import Record, Step
 
 AT_ONCE = 32  # measured: docs/adr-0020-overload.md
-_MOST = 1024  # a process that does more than this at once is late with all of it
+MOST_AT_ONCE = 1024  # a process that does more than this at once is late with all of it
 _EVERY = 1.0  # seconds between records of refusals
 _log = structlog.get_logger("agentgate.shell.bound")
 
 
 def checked_at_once(value: object) -> int:
     """The setting `at_once`, else ConfigError."""
-    if type(value) is not int or not 1 <= value <= _MOST:
-        raise ConfigError("at_once", value, f"how many calls are under way at once, from 1 to {_MOST}")
+    if type(value) is not int or not 1 <= value <= MOST_AT_ONCE:
+        raise ConfigError("at_once", value, f"how many calls are under way at once, from 1 to {MOST_AT_ONCE}")
     return value
 
 

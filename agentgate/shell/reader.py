@@ -9,12 +9,12 @@ WAITERS = 8  # of the 32 calls that a gate has under way at once (`agentgate.she
 
 
 class OneReader:
-    """Lets one caller read at a time, and at most `WAITERS` be here, the reader among them. Safe to share between threads."""
+    """Lets one caller read at a time, and at most `most` be here, the reader among them. Safe to share between threads."""
 
     __slots__ = ("_lock", "_room")
 
-    def __init__(self) -> None:
-        self._lock, self._room = threading.Lock(), threading.BoundedSemaphore(WAITERS)
+    def __init__(self, most: int = WAITERS) -> None:
+        self._lock, self._room = threading.Lock(), threading.BoundedSemaphore(most)
 
     @property
     def reading(self) -> bool:
