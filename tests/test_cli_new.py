@@ -380,6 +380,62 @@ def test_five_tools_of_every_kind_can_all_be_used_and_what_one_returned_the_next
     sys.modules.pop("desk_module")
 
 
+FREE = """\
+from typing import Annotated
+from langchain_core.tools import tool
+from pydantic import BaseModel, Field
+
+class Line(BaseModel):
+    sku: str
+    count: int = 1
+
+@tool
+def send_message(recipients: list[str], text: str, channel: str = "general") -> str:
+    \"\"\"Send a message.\"\"\"
+    return "sent"
+
+@tool
+def remind(date: str, ticket: Annotated[str, Field(examples=["T-12"])]) -> str:
+    \"\"\"Create a reminder.\"\"\"
+    return "reminded"
+
+@tool
+def order_parts(lines: list[Line], deadline: str) -> str:
+    \"\"\"Order parts.\"\"\"
+    return "ordered"
+
+@tool
+def read_file(path: str) -> str:
+    \"\"\"Read a file.\"\"\"
+    return "read"
+
+tools = [send_message, remind, order_parts, read_file]
+"""
+
+
+def test_what_a_start_only_guesses_refuses_nothing_that_the_tool_takes(place, key):
+    Path("free_module.py").write_text(FREE)
+    run("init", "--langchain", "free_module:tools", "--id", "free", "--tenant", "acme", "--yes")
+    free = importlib.import_module("free_module")
+    with Gate.open("workflows", root=root_digest("workflows"), issuer="https://g", keys="k", audit="a", confirm=lambda _: True) as gate:
+        for said, name, args in (
+            ("Please send Kim and Lee a message", "send_message", {"recipients": ["Kim", "Lee"], "text": "late", "channel": "#ops!"}),
+            ("Create a reminder for Friday", "remind", {"date": "Friday at nine", "ticket": "the big one"}),
+            ("Order two hoses", "order_parts", {"lines": [{"sku": "H 1", "count": 2}, {"sku": "NZ"}], "deadline": "soon"}),
+            ("Read ../plan for June", "read_file", {"path": "../plan for June"}),
+        ):
+            opened = gate.open_run("free", tenant="acme", user=User("lee", tenant="acme"), agent=Agent("a"), prompt=said)
+            with use_run(opened):
+                tool = next(t for t in guard_tools(free.tools) if t.name == name)
+                assert tool.invoke({"type": "tool_call", "name": name, "id": name, "args": args}).content in {
+                    "sent",
+                    "reminded",
+                    "ordered",
+                    "read",
+                }
+    sys.modules.pop("free_module")
+
+
 @pytest.mark.parametrize(
     ("tools", "says"),
     [("odd_module:searching", "'query': 'hello'"), ("odd_module:injected", ""), ("shop_module:acting", "")],

@@ -1,7 +1,8 @@
 """An argument as `agentgate init` drafts it: nothing is undecided, since the person who signs the draft is asked at run time.
 
 Rules: what the user must name asks them where they did not; what is undecided, or only a tool's default, the model may write. Of a tool
-that acts each call is held for the user, who sees it all.
+that acts each call is held for the user, who sees it all. What was only guessed refuses nothing: a type by a name alone becomes text of
+the user's words (a `recipient` may be no e-mail address), a pattern by examples goes, and a list may be longer than its schema says.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from agentgate.review.draft.argument import Argument, constant
+from agentgate.review.draft.argument import IDS, Argument, constant
 from agentgate.review.draft.schema import null_by_default, resolve
+from agentgate.review.draft.toolset import words_of
+from agentgate.values.paths import EACH
 
 
 def opened(a: Argument, schema: Any, root: Mapping[str, Any], *, acting: bool) -> Argument:
@@ -19,7 +22,9 @@ def opened(a: Argument, schema: Any, root: Mapping[str, Any], *, acting: bool) -
     resolved = resolve(schema, root)
     kind = resolved.get("type")
     if a.rule is not None and not (resolved.get("default") is not None and {"is", "pattern"} & a.rule.keys()):
-        return replace(a, rule={**a.rule, "unknown_origin": "confirm"}) if set(a.rule.get("from", ())) - {"model"} else a
+        a = _unguessed(a, a.rule)
+        soft = {**(a.rule or {}), **({"max_items": _MOST} if "max_items" in (a.rule or {}) else {})}
+        return replace(a, rule={**soft, "unknown_origin": "confirm"} if set(soft.get("from", ())) - {"model"} else soft)
     left_out = {"optional": True} if not a.always or resolved.get("default") is not None else {}
     left_out |= {"nullable": True} if null_by_default(schema, resolved, root) else {}
     rule: dict[str, Any] = {"type": "json", "text": 4000}
@@ -27,9 +32,9 @@ def opened(a: Argument, schema: Any, root: Mapping[str, Any], *, acting: bool) -
     items = resolve(resolved.get("items"), root) if kind == "array" else {}
     closed = items.get("enum")
     if isinstance(closed, list) and closed and all(constant(v)[0] == "text" and constant(v)[1] for v in closed):
-        rule, sample = {"each_in": closed, "max_items": 50}, [closed[0]]
+        rule, sample = {"each_in": closed, "max_items": _MOST}, [closed[0]]
     elif (element := _SIMPLE.get(str(items.get("type")))) is not None:
-        rule, sample = {**element[0], "max_items": 50}, [element[1]]
+        rule, sample = {**element[0], "max_items": _MOST}, [element[1]]
     elif str(kind) in _SIMPLE:
         rule, sample = dict(_SIMPLE[str(kind)][0]), _SIMPLE[str(kind)][1]
     elif kind == "array":
@@ -43,6 +48,25 @@ def opened(a: Argument, schema: Any, root: Mapping[str, Any], *, acting: bool) -
     )
 
 
+def _unguessed(a: Argument, rule: Mapping[str, Any]) -> Argument:
+    """The argument without what was only guessed, and would refuse what the tool takes."""
+    only = rule.get("each_in", ())
+    if EACH in a.name and len(only) == 1:  # a default inside a list
+        kind = str(rule.get("type", "string"))
+        return replace(
+            a, rule={**{k: v for k, v in rule.items() if k not in {"each_in", "type"}}, **_SIMPLE[kind][0]}, note="the model chooses"
+        )
+    if a.note.startswith("pattern guessed"):
+        return replace(a, rule={key: value for key, value in rule.items() if key != "pattern"})
+    if not a.note.startswith("type guessed from its name") or words_of(a.name)[-1] in IDS or a.samples is None:
+        return a
+    first = a.samples[0][0] if isinstance(a.samples[0], list) else a.samples[0]
+    return replace(
+        a, rule={"text": 2000, **{k: v for k, v in rule.items() if k != "type"}}, note="a text of the user's words", spoken=first
+    )
+
+
+_MOST = 50  # elements of a list
 _SIMPLE: Mapping[str, tuple[Mapping[str, Any], Any]] = {  # of a JSON Schema's type: any value of it, and one
     "string": ({"text": 2000}, "hello"),
     "integer": ({"type": "integer"}, 1),
