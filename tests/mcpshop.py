@@ -53,7 +53,7 @@ class Stock:
 
 
 def official(tools: ProtectedTools, stock: Stock, **more: Any) -> GatedMCPServer:
-    server = GatedMCPServer("shop", tools=tools, **more)
+    server = GatedMCPServer("shop", protected=tools, **more)
 
     @server.tool(name="orders.get")
     def orders_get(order_id: str, ctx: Context) -> dict[str, Any]:

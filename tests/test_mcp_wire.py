@@ -149,7 +149,7 @@ async def test_a_served_gate_gives_tokens_for_the_tool_that_it_knows_and_no_othe
 
     def made(key: ClientKey, **more: Any) -> GatedMCPServer:
         where = ToolServer.remote(GATE, key, tenants=["acme"], audience=NOTES, **more)  # it cannot reach the store
-        server = GatedMCPServer("notes", tools=ProtectedTools(where, ["notes.write"]))
+        server = GatedMCPServer("notes", protected=ProtectedTools(where, ["notes.write"]))
 
         @server.tool(name="notes.write")
         def write(text: str, urgent: str = "no") -> dict[str, str]:

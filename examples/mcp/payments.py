@@ -36,7 +36,7 @@ def refund(order_id: str, amount: str, currency: str, payee: str) -> dict[str, s
 
 if __name__ == "__main__":
     where = tool_server("https://payments.acme.example/mcp", "payments-audit", brokers={"provider": Bank()})
-    server = GatedMCPServer("payments", tools=ProtectedTools(where, ["payments.refund"]), log_level="CRITICAL")
+    server = GatedMCPServer("payments", protected=ProtectedTools(where, ["payments.refund"]), log_level="CRITICAL")
     server.add_tool(refund, name="payments.refund")
     log_to_stderr()
     server.run("stdio")

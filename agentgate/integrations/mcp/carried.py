@@ -25,7 +25,7 @@ _HEADERS: Final = (b"authorization", b"dpop")
 
 @dataclass(frozen=True, slots=True)
 class TakenToken:
-    """What a request brought: its token, or why it brought none. `path`: of the request whose headers had it; empty: it was in ``_meta``."""
+    """What a request brought: its token, or why it brought none. `path`: of the request whose headers had it, if any."""
 
     token: SentToken | None
     refused: RequestRefusal | None = field(default=None, repr=False)

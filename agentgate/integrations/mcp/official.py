@@ -29,16 +29,16 @@ _MAX_PAGES = 100
 class GatedMCPServer(MCPServer[Any]):
     """An `MCPServer` whose tools run for a call token only; registered and served as ever, over stdio and HTTP."""
 
-    def __init__(self, name: str, *, tools: ProtectedTools, lifespan: Lifespan | None = None, **more: Any) -> None:
+    def __init__(self, name: str, *, protected: ProtectedTools, lifespan: Lifespan | None = None, **more: Any) -> None:
         """A server with these tools.
 
         Args:
             name: of the server.
-            tools: which tools it has.
+            protected: which tools it may have.
             lifespan: your own, which starts after the verifier.
             more: further arguments of `MCPServer`.
         """
-        self._protected, self._own = tools, lifespan
+        self._protected, self._own = protected, lifespan
         super().__init__(name, lifespan=lambda _: self._serving(), **more)
         self.middleware.insert(0, take_token)
 
@@ -56,7 +56,7 @@ class GatedMCPServer(MCPServer[Any]):
         """See `MCPServer.add_tool`.
 
         Raises:
-            ConfigError: the tool is not one of `tools`.
+            ConfigError: the tool is not one of `protected`.
         """
         self._protected.check_name(name or str(getattr(fn, "__name__", "")))
         super().add_tool(fn, name, *args, **more)
