@@ -167,11 +167,11 @@ def connected(server: Any, kind: str) -> Any:
 
 @asynccontextmanager
 async def mcp_shop(
-    folder: Path, kind: str = "official", *, audience: str = AUDIENCE, bank: Bank | None = None, store: str = "memory://"
+    folder: Path, kind: str = "official", *, audience: str = AUDIENCE, bank: Bank | None = None, **more: Any
 ) -> AsyncIterator[MCPShop]:
     """A shop that runs, its client connected in this process.
 
-    `audience`: whom the server thinks it is; `bank`: its credentials.
+    `audience`: whom the server thinks it is; `bank`: its credentials; `more`: settings of the gate.
     """
     stock, gates = Stock(), list[AsyncGate]()
 
@@ -183,7 +183,7 @@ async def mcp_shop(
     (folder / "w").mkdir(exist_ok=True)
     upstream = "".join(f"  {name}: {{broker: bank, role: writer}}\n" for name in NAMES) if bank else ""
     (folder / "w" / "refund.yaml").write_text(pinned(digests) + (f"upstream:\n{upstream}" if bank else ""))
-    given: dict[str, Any] = {"audit": "memory://", "clock": lambda: WEEKDAY, "store": store}
+    given: dict[str, Any] = {"audit": "memory://", "clock": lambda: WEEKDAY, "store": "memory://", **more}
     given |= {"brokers": {"bank": bank}} if bank else {}
     gate = await AsyncGate.open_unsafe_unapproved(folder / "w", issuer="https://gate.example", **given)
     gates.append(gate)

@@ -29,6 +29,7 @@ from tests.authority import Key
 from tests.mcpshop import KINDS, MCPShop, Stock, connected, impostor, listed_by, mcp_shop, official, said
 from tests.servers import Server
 from tests.test_gate import BOSS
+from tests.test_tracing import Traces
 from tests.toolshop import AUDIENCE, FOUND, ORDER, REFUND
 from tests.upstream import CANARY, Bank
 
@@ -456,7 +457,8 @@ async def test_the_token_is_in_nothing_that_a_tool_a_log_or_a_model_sees(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with mcp_shop(tmp_path, kind) as shop:
+    traces = Traces()
+    async with mcp_shop(tmp_path, kind, tracing=traces.given) as shop:
         seen: list[str] = []
 
         async def between(ctx: Any, call_next: Any) -> Any:
@@ -476,7 +478,8 @@ async def test_the_token_is_in_nothing_that_a_tool_a_log_or_a_model_sees(
             tokens = [await shop.token(), await shop.token("orders.get", ORDER)]
             results = [await shop.send(token) for token in (*tokens, tokens[0])]
         out = capsys.readouterr()
-        everything = " ".join([*seen, repr(results), repr(logs), caplog.text, out.out, out.err])
+        everything = " ".join([*seen, repr(results), repr(logs), caplog.text, out.out, out.err, traces.text()])
+        assert [span.name for span in traces.spans].count("execute_tool orders.get") == 2
         assert len(shop.stock.seen) == 2
         assert all("protocolVersion" in each for each in seen)
         assert sum("tools/call" in each for each in seen) == 5  # three requests on their way, two of them in the tool

@@ -148,6 +148,7 @@ class ProtectedTools:
             CallDenied: nothing ran, or its result is withheld. What the tool raises is raised as it is.
         """
         call = await self._redeemed(name, arguments, TAKEN.get() if taken is None else taken)
+        await call.__aenter__()
         try:
             await self._check_definition(call, name, listed)
             with _running(call):
