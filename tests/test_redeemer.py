@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -468,6 +470,16 @@ def test_a_clients_key_is_its_owners_and_is_shown_nowhere(tmp_path: Path) -> Non
     assert repr(key).startswith("<ClientKey server ")
     with pytest.raises(TypeError):
         key.__reduce__()
+
+
+def test_standard_output_stays_empty() -> None:
+    code = f"""
+from agentgate.integrations.redeemer import ClientKey, GateRedeemer, _log
+from agentgate.token.signing import SigningKey
+GateRedeemer("{GATE}", ClientKey("server", SigningKey.generate()), tenants=["acme"], audience="{NOTES}")
+_log.error("refused_by_gate")"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert (done.stdout, "refused_by_gate" in done.stderr) == ("", True)
 
 
 @pytest.mark.parametrize(

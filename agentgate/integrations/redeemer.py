@@ -30,6 +30,7 @@ from agentgate.redemption.outcome import facts_of, lost, outcome_of, tell_lost
 from agentgate.redemption.steps import called, judged, proven, told
 from agentgate.redemption.trust import Trust
 from agentgate.redemption.upstream import Redemption, UpstreamBroker, checked_brokers, ended, fetch
+from agentgate.shell import log
 from agentgate.shell.bound import AT_ONCE, Bound
 from agentgate.shell.drive import RECORD_SECONDS, adrive
 from agentgate.shell.spans import UNKNOWN_TOOL, Tracing, within
@@ -129,6 +130,7 @@ class GateRedeemer:
         Raises:
             ConfigError: a URL that is neither https nor loopback, or an unusable setting.
         """
+        log.ready()
         for setting, url in (("gate", gate), ("address", address or gate)):
             if check_secure(setting, url).path != "/":
                 raise ConfigError(setting, url, "the gate's issuer, without path: https://gate.acme.example")
@@ -311,7 +313,7 @@ def _refusal(answer: _Answer) -> TokenRefused | _Lost:
     """What a gate's refusal says of the token. Of this server's own standing at the gate it is a 503, and the operator's business."""
     known = next((each for each in Refusal if each == answer.code and each.http_status == answer.status), None)
     if known is not None:
-        return TokenRefused(known, "token", "what the gate refused", "see the gate's log")
+        return TokenRefused(known, "gate", str(known), "a token that the gate redeems (its log says more)")
     if answer.status >= 500:
         return _Lost(f"status {answer.status}")
     if answer.status == 413:
