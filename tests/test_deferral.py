@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,17 +20,17 @@ import pytest
 import time_machine
 from structlog.testing import capture_logs
 
-from agentgate import Gate
+from agentgate import Gate, OIDCToken
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from agentgate.integrations.client_key import ClientKey
 from agentgate.integrations.deferral import GRANT, Answered, Ask, Pause, Waiting, asking
 from agentgate.integrations.exchange import AskedFor, Credentials, ExchangeRefused, TokenEndpoint
 from agentgate.integrations.httpx import GateAuth
 from agentgate.token.signing import RunKey
+from tests.authority import claims_of, nonce_for
 from tests.served import Process, served
-from tests.served_notes import GATE, NOTES, Place, a_place
+from tests.served_notes import GATE, LOGIN, NOTES, Place, a_place
 from tests.test_exchange import AsyncLoopback, Loopback, in_thread
-from tests.test_service_wire import answered_by, held
 from tests.toolshop import Orders
 
 CALL: dict[str, Any] = {"text": "hello", "urgent": "yes"}
@@ -188,95 +189,72 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 yield Stage(place, gate, port, tools)
 
 
-def test_a_shell_and_an_httpx_client_wait_and_get_their_token_when_a_person_releases_the_call(stage: Stage, tmp_path: Path) -> None:
-    asked = stage.command(tmp_path, "from-a-shell", "--wait", "--for", f"POST {NOTES}/notes")
-    assert asked.stderr is not None
-    said = asked.stderr.readline()
-    assert "1 of leads may answer until 20" in said
-    found, logs = list[Any](), list[Any]()
+def test_a_wait_ends_with_the_answer_with_the_hold_or_with_ctrl_c(stage: Stage, tmp_path: Path) -> None:
+    place, common, asked = stage.place, ("root", "issuer", "keys", "store", "identity"), dict[str, subprocess.Popen[str]]()
+    found, told = dict[str, Any](), dict[str, Waiting]()
 
-    def send() -> None:
-        with httpx.Client(transport=Loopback(stage.ports), trust_env=False) as http, capture_logs() as seen:
-            call = GateAuth(GATE, stage.credentials(), wait=True).call("notes.write", CALL, workflow="desk.notes", tool_call_id="httpx")
-            found.append(http.post(f"{NOTES}/notes", json=CALL, auth=call))
-            logs.extend(seen)
+    def send(name: str) -> None:
+        auth = GateAuth(GATE, stage.credentials(), wait=lambda waiting: told.update({name: waiting}))
+        with httpx.Client(transport=Loopback(stage.ports), trust_env=False) as http:
+            try:
+                call = auth.call("notes.write", CALL, workflow="desk.notes", tool_call_id=name)
+                found[name] = http.post(f"{NOTES}/notes", json=CALL, auth=call).json()
+            except ExchangeRefused as error:
+                found[name] = error.error
 
-    first = held(stage.place)
-    assert f"agentgate holds show {first[:12]}" in said
-    sending = threading.Thread(target=send)
-    sending.start()
-    while (second := held(stage.place)) == first:
-        time.sleep(0.1)
-    for hold in (first, second):
-        answered_by(stage.place, hold, release=True)
-    out, err = asked.communicate(timeout=30)
-    assert asked.returncode == 0, err
-    sending.join(30)
-    headers = dict(line.split(": ", 1) for line in out.splitlines())
+    for how in ("released", "stopped"):
+        (tmp_path / how).mkdir()
+        asked[how] = stage.command(tmp_path / how, how, "--wait", "--for", f"POST {NOTES}/notes")
+    sending = [threading.Thread(target=send, args=(name,)) for name in ("httpx", "refused", "expired", "closed")]
+    for thread in sending:
+        thread.start()
+    for command in asked.values():
+        assert command.stderr is not None
+        said = "waiting: 1 of leads may answer until 20.* UTC .agentgate holds show [0-9a-f]{12}."
+        assert re.search(said, command.stderr.readline())
+    asked["stopped"].send_signal(signal.SIGINT)
+    with Gate.open(place.workflows, audit=str(place.folder / "audit-4"), **{name: place.settings[name] for name in common}) as gate:
+
+        def answered(hold: str, answer: str) -> None:
+            nonce = nonce_for(gate, hold, "acme", answer)
+            by = OIDCToken(place.login.sign({**claims_of(LOGIN, "ana"), "tenant": "acme", "groups": ["leads"], "nonce": nonce}))
+            (gate.release if answer == "release" else gate.refuse)(hold, tenant="acme", by=by)
+
+        while len(known := {each.id: each.tool_call_id for each in gate.holds("acme")}) < 6:
+            time.sleep(0.1)
+        holds = {call: hold for hold, call in known.items()}
+        for call in ("released", "httpx", "stopped"):  # who stopped waiting withdrew nothing
+            answered(holds[call], "release")
+        answered(holds["refused"], "refuse")
+        place.store.command("HSET", f"ag:{{acme}}:hold:{holds['expired']}", "deadline", "1")  # its time is over
+        gate.resume_run("acme", gate.hold(holds["closed"], tenant="acme").run).close()
+    ended = {how: (*command.communicate(timeout=60), command.returncode) for how, command in asked.items()}
+    for thread in sending:
+        thread.join(60)
+
+    assert {how: code for how, (_, _, code) in ended.items()} == {"released": 0, "stopped": 130}
+    out, err, _ = ended["stopped"]
+    assert (out, "--call-id" in err, "Traceback" in err) == ("", True, False), err
+    headers = dict(line.split(": ", 1) for line in ended["released"][0].splitlines())
     with httpx.Client(transport=Loopback(stage.ports), trust_env=False) as http:
         assert http.post(f"{NOTES}/notes", json=CALL, headers=headers).json() == {"written": True}
-    assert found[0].json() == {"written": True}
-    (told,) = [each for each in logs if each["event"] == "waiting_for_a_person"]
-    assert (told["whom"], told["hold"]) == ("1 of leads", second)
-
-
-def test_who_refuses_ends_the_wait_with_exit_code_1(stage: Stage, tmp_path: Path) -> None:
-    asked = stage.command(tmp_path, "refused", "--wait")
-    assert asked.stderr is not None
-    asked.stderr.readline()
-    answered_by(stage.place, held(stage.place), release=False)
-    out, err = asked.communicate(timeout=30)
-    assert (asked.returncode, out, "access_denied" in err) == (1, "", True)
-
-
-def test_a_hold_that_ended_without_an_answer_ends_the_wait(stage: Stage, tmp_path: Path) -> None:
-    asked, holds = dict[str, subprocess.Popen[str]](), dict[str, str]()
-    for how in ("expired_token", "invalid_grant"):
-        (tmp_path / how).mkdir()
-        asked[how] = stage.command(tmp_path / how, how, "--wait")
-        assert asked[how].stderr is not None
-        assert "waiting" in asked[how].stderr.readline()  # type: ignore[union-attr]  # as above
-        holds[how] = held(stage.place)
-    stage.place.store.command("HSET", f"ag:{{acme}}:hold:{holds['expired_token']}", "deadline", "1")  # its time is over
-    place, common = stage.place, ("root", "issuer", "keys", "store", "identity")
-    with Gate.open(place.workflows, audit=str(place.folder / "audit-4"), **{name: place.settings[name] for name in common}) as gate:
-        gate.resume_run("acme", gate.hold(holds["invalid_grant"], tenant="acme").run).close()
-    for how, command in asked.items():
-        out, err = command.communicate(timeout=30)
-        assert (command.returncode, out, how in err) == (1, "", True), err
-
-
-def test_ctrl_c_stops_waiting_and_the_call_stays_held(stage: Stage, tmp_path: Path) -> None:
-    asked = stage.command(tmp_path, "stopped", "--wait")
-    assert asked.stderr is not None
-    assert "waiting" in asked.stderr.readline()
-    asked.send_signal(signal.SIGINT)
-    out, err = asked.communicate(timeout=30)
-    assert (asked.returncode, out) == (130, "")
-    assert "Stopped." in err
-    assert "--call-id" in err
-    assert "Traceback" not in err
-    answered_by(stage.place, held(stage.place), release=True)  # it is pending still
-    again = stage.command(tmp_path, "stopped")
-    assert (again.communicate(timeout=30)[0].count("."), again.returncode) == (2, 0)
-
-
-def test_without_wait_a_call_that_waits_is_exit_code_2(stage: Stage, tmp_path: Path) -> None:
-    asked = stage.command(tmp_path, "later")
-    out, err = asked.communicate(timeout=30)
-    assert (asked.returncode, out, "--wait" in err) == (2, "", True)
+    ends = {"refused": "access_denied", "expired": "expired_token", "closed": "invalid_grant"}
+    assert found == {"httpx": {"written": True}, **ends}
+    assert {name: (each.whom, each.hold) for name, each in told.items()} == {name: ("1 of leads", holds[name]) for name in found}
 
 
 async def test_a_task_that_is_cancelled_waits_no_more(stage: Stage) -> None:
-    waits = asyncio.Event()
     async with httpx.AsyncClient(transport=AsyncLoopback(stage.ports), trust_env=False) as http:
-        auth = GateAuth(GATE, stage.credentials(), wait=lambda _: waits.set())
+        auth = GateAuth(GATE, stage.credentials(), wait=True)
         call = auth.call("notes.write", CALL, workflow="desk.notes", tool_call_id="cancelled")
         sending = asyncio.create_task(http.post(f"{NOTES}/notes", json=CALL, auth=call))
-        await waits.wait()
+        with capture_logs() as logs:
+            while not logs:
+                await asyncio.wait([sending], timeout=0.05)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
+    assert [(each["event"], each["whom"]) for each in logs] == [("waiting_for_a_person", "1 of leads")]
 
 
 def test_an_ask_carries_a_proof_and_no_credential_in_its_headers() -> None:

@@ -44,6 +44,7 @@ SECONDS = 5.0  # for a gate's whole answer to a redemption
 MAX_ANSWER = 1024 * 1024  # bytes
 _IDLE = 2.0  # seconds that a connection is kept: less than servers keep one, so that none is closed while a redemption is on its way
 _PAUSE = 0.2  # seconds before the first repetition of a report
+_LATER = {404, 429}  # what a report may get that comes before the redemption is on record, or too often
 _log = structlog.get_logger("agentgate.integrations.redeemer")
 
 
@@ -240,6 +241,8 @@ class GateRedeemer:
                 if answer.status == 204 or answer.code == "already_recorded":
                     return
                 why = _Lost(f"status {answer.status} {answer.code}")
+                if answer.status < 500 and answer.status not in _LATER:
+                    raise why
             if time.monotonic() + pause >= end:
                 raise why
             await asyncio.sleep(pause)
