@@ -245,6 +245,7 @@ def test_a_check_says_that_settings_are_complete(place: Place) -> None:
         ({"clients": {"a": {"role": "tool_server", "tenants": ["acme"], "keys": "k"}}}, "'clients.a'"),
         ({"identity": {"issuers": {"x": {"issuer": "y"}}}}, "'identity.issuers.x"),
         ({"certificate_header": "X-Cert"}, "'certificate_header'"),
+        ({"answer_keys": {"acme": "/nowhere/keys.json"}}, "'answer_keys.acme'"),
         ({"tell": {"leads": {"url": "https://hooks.example/x"}}}, "'tell.leads'"),
         ({"tell": {"leads": {}}}, "'tell.leads'"),
         ({"tell": {"leads": {"url": "https://hooks.example/x", "secret": "/nowhere/at/all"}}}, "'tell.secret'"),

@@ -52,7 +52,11 @@ class ServedGate(AsyncGate):
         s = settings
         common: dict[str, Any] = {"issuer": s.issuer, "store": s.store, "audit": str(s.audit), "keys": s.keys, "alg": s.alg}
         common |= {"environment": s.environment, "brokers": s.brokers, "identity": s.identity, "data_classes": s.data_classes}
-        common |= {"tell": tuple(told.hook() for told in s.tell.values()), "tracing": tracing(wanted=s.traces)}
+        common |= {
+            "tell": tuple(told.hook() for told in s.tell.values()),
+            "answer_keys": s.answer_keys,
+            "tracing": tracing(wanted=s.traces),
+        }
         budgets = {name: getattr(s, name) for name in ("runs_per_hour", "denials_per_run", "open_holds_per_run")}
         common |= {name: most for name, most in budgets.items() if most is not None} | ({"clock": clock} if clock is not None else {})
         opened = cls.open_unsafe_unapproved(s.workflows, **common) if s.root is None else cls.open(s.workflows, root=s.root, **common)
