@@ -635,7 +635,8 @@ def test_what_does_not_load_or_hold_is_an_error(approved):
     said = run("check", "--base", "main", "--markdown", code=1).stdout
     assert "**1 error**" in said
     assert "**MORE permitted&#58; 1**" in said  # what the change permits is there to be read all the same
-    said = run("check", "--base", "main", code=1).stdout
+    said = run("check", "--base", "main", "--html", "changes.html", code=1).stdout
+    assert "Error</b> workflows/shop/refund.test.yaml" in Path("changes.html").read_text()
     assert said.index("another order: ") < said.index("MORE permitted: 1"), said
     assert said.rstrip().endswith("1 error, named at the top")
     run("check", "--base", "nowhere", code=1)

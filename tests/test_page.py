@@ -67,7 +67,8 @@ def parsed(text: str) -> Tags:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_nothing_from_a_file_acts_on_the_page(attack):
-    made, harmless = parsed(page([changes(attack)], title=attack, subtitle=attack)), parsed(page([changes()], title="x", subtitle="x"))
+    made = parsed(page([changes(attack)], title=attack, subtitle=attack, errors=[attack]))
+    harmless = parsed(page([changes()], title="x", subtitle="x", errors=["x"]))
     assert made.tags == harmless.tags
     assert made.attributes == harmless.attributes
     assert made.text.replace("\n", "").isprintable()

@@ -79,7 +79,7 @@ def check(  # noqa: PLR0917 - a command's options, given by name
             _compare(findings, directory)
             _approved(findings, directory, root, unsafe=unsafe_unapproved)
         if html is not None:
-            save(html, findings.changes, f"{findings.base} → {directory}")
+            save(html, findings.changes, f"{findings.base} → {directory}", findings.errors)
     if as_json_:
         say_json(_json(findings))
     elif markdown:

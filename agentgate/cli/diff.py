@@ -85,10 +85,10 @@ def _table(changes: Sequence[Change], colour: str, *, first: bool) -> None:
         rows(("", "what", "approved", "proposed", "for a call"), body, styles=("", "bold", "", colour))
 
 
-def save(file: Path, changes: Sequence[Changes], subtitle: str) -> None:
+def save(file: Path, changes: Sequence[Changes], subtitle: str, errors: Sequence[str] = ()) -> None:
     """Write the page. Exits with 1 where it cannot be written."""
     try:
-        file.write_text(page(changes, title="What this change permits", subtitle=subtitle), "utf-8")
+        file.write_text(page(changes, title="What this change permits", subtitle=subtitle, errors=errors), "utf-8")
     except OSError as error:
         fail(f"{file}: {error.strerror}")
     print(f"wrote {file}", file=sys.stderr)

@@ -234,10 +234,10 @@ def _said(c: Change) -> str:
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def page(changes: Sequence[Changes], *, title: str, subtitle: str) -> str:
-    """The page, as HTML: changes, one per workflow, and a subtitle that says what was compared with what."""
+def page(changes: Sequence[Changes], *, title: str, subtitle: str, errors: Sequence[str] = ()) -> str:
+    """The page, as HTML: changes, one per workflow, a subtitle that says what was compared with what, and what does not hold."""
     style = (_TEMPLATES / "page.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     values: dict[str, Any] = {"changes": changes, "title": title, "subtitle": subtitle, "style": style, "style_digest": digest}
-    values |= {"visible": visible, "contrast": contrast, "kinds": kinds}
+    values |= {"errors": errors, "visible": visible, "contrast": contrast, "kinds": kinds}
     return render(_TEMPLATES / "page.html", **values)
