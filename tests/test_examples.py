@@ -90,9 +90,10 @@ WANTED = {  # code, reason and field of each row, and the key at the line of the
         ("not_permitted", "tool_definition", "tools.orders.get.definition", "orders.get"),
     ],
 }
+SERVICE = "arn:aws:ecs:eu-central-1:123456789012:service/shop/"
 SHOWN = {  # row -> what the operator sees of the real credential
     "payments": {1: "fetched 2 tokens of the provider so far, one a call; 0 of them still count", 7: "released: "},
-    "ci": {2: "session policy for ecs:UpdateService on arn:aws:ecs:eu-central-1:123456789012:service/shop/shop-api, arn:"},
+    "ci": {2: f"session policy for ecs:UpdateService on {SERVICE}shop-api, {SERVICE}shop-web; the token is burned"},  # and PutImage on none
 }
 
 

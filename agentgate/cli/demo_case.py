@@ -1,4 +1,4 @@
-"""The founding cases: each a directory with `gate.toml`, the gate's settings; `tool.py`, the tool server; `run.py`, which defines `CASE`.
+"""The founding cases: each a directory with `gate.toml`, the gate's settings; its servers (`tool.py`); `run.py`, which defines `CASE`.
 
 The workflow of a case is not in its directory but in ``workflows/``, unless the case says so.
 """

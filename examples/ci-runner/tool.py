@@ -36,5 +36,12 @@ if __name__ == "__main__":
     secret.touch(mode=0o600)
     secret.write_text("secret-of-the-deploy-server")
     broker = STSBroker(ROLES, access_key=("AKIADEPLOYSERVER", Secret(file=secret)), endpoint=CLOUD)
-    where = {"audience": "https://deploy.acme.example", "tenants": ["acme-eu"]}
-    serve_tool("cloud.assume-deploy-role", "/deployments", ["service", "scopes"], run=deploy, brokers={"aws-sts": broker}, **where)
+    serve_tool(
+        "cloud.assume-deploy-role",
+        "/deployments",
+        ["service", "scopes"],
+        run=deploy,
+        brokers={"aws-sts": broker},
+        audience="https://deploy.acme.example",
+        tenants=["acme-eu"],
+    )

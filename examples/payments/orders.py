@@ -27,5 +27,12 @@ def look_up(call: AsyncRedeemedCall) -> dict[str, Any]:
 if __name__ == "__main__":
     secret = Secret(file=Path(os.environ["STATE"], "orders.secret"))
     broker = OAuthBroker(f"{PROVIDER}/token", "orders", secret, revocation_endpoint=f"{PROVIDER}/revoke")
-    where = {"audience": "https://orders.acme.example", "tenants": ["acme-eu", "acme-uk"]}
-    serve_tool("orders.get", "/orders", ["order_id"], run=look_up, brokers={"provider": broker}, **where)
+    serve_tool(
+        "orders.get",
+        "/orders",
+        ["order_id"],
+        run=look_up,
+        brokers={"provider": broker},
+        audience="https://orders.acme.example",
+        tenants=["acme-eu", "acme-uk"],
+    )

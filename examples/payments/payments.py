@@ -27,6 +27,13 @@ def pay(call: AsyncRedeemedCall) -> dict[str, Any]:
 if __name__ == "__main__":
     secret = Secret(file=Path(os.environ["STATE"], "payments.secret"))
     broker = OAuthBroker(f"{PROVIDER}/token", "payments", secret, revocation_endpoint=f"{PROVIDER}/revoke")
-    where = {"audience": "https://payments.acme.example", "tenants": ["acme-eu", "acme-uk"]}
     args = ["order_id", "amount", "currency", "payee", "notify", "reason"]
-    serve_tool("payments.refund", "/refunds", args, run=pay, brokers={"provider": broker}, **where)
+    serve_tool(
+        "payments.refund",
+        "/refunds",
+        args,
+        run=pay,
+        brokers={"provider": broker},
+        audience="https://payments.acme.example",
+        tenants=["acme-eu", "acme-uk"],
+    )
