@@ -1,7 +1,7 @@
 """Schemathesis against a served gate, in a process of its own: `python -m tests.fuzzed FOLDER [ARGUMENTS OF schemathesis run]`.
 
-It authenticates as the client whose role an operation needs. Every other request is made a real one in what no schema tells:
-credentials, tokens, names of runs and calls. What was answered, by operation and status, is in FOLDER/seen.json.
+It authenticates as the client whose role an operation needs. Many requests are made real in what no schema tells: credentials, tokens,
+names of runs and calls. What was answered, by operation and status, is in FOLDER/seen.json.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import schemathesis
 from schemathesis.cli import schemathesis as command
 
@@ -21,7 +24,19 @@ from tests.served import ASSERTION, EXCHANGE, JWT, detail, served
 from tests.served_notes import GATE, Notes, a_place
 
 CHECKS = ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]  # a form is no credential: most of what has one is refused
+# Not at once on a busy machine is no finding: 503 is documented.
+CONFIG = '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", 503]\n'
 ROLES = {(operation.method.upper(), operation.path): operation.role for operation in OPERATIONS}
+
+
+def in_the_end(ask: Callable[[], httpx.Response]) -> dict[str, Any]:
+    """What is answered when the machine has time."""
+    for _ in range(50):
+        if (answer := ask()).status_code != 503:
+            break
+        time.sleep(0.1)
+    assert answer.is_success, answer.text
+    return dict(answer.json())
 
 
 class Real:
@@ -41,8 +56,12 @@ class Real:
 
     def _redeeming(self) -> dict[str, Any]:
         call = self._call()
-        form = {**self.notes.asking.form(self.notes.place.token(), call), **self.notes.client.asserted()}
-        token = self.notes.asking.ask(form, prove=False).json()["access_token"]
+
+        def ask() -> httpx.Response:
+            form = {**self.notes.asking.form(self.notes.place.token(), call), **self.notes.client.asserted()}
+            return self.notes.asking.ask(form, prove=False)
+
+        token = in_the_end(ask)["access_token"]
         return {"token": token, "tool": call["identifier"], "arguments": call["arguments"]}
 
     def body(self, path: str) -> dict[str, Any]:
@@ -52,23 +71,40 @@ class Real:
             return {**exchange, "authorization_details": json.dumps([self._call()])}
         if path.startswith("/oauth2"):
             return {"token": self._redeeming()["token"]}
-        return {"/v1/runs": self._opening, "/v1/redeem": self._redeeming}.get(path, dict)()
+        if path in {"/v1/runs", "/v1/redeem"}:
+            return self._opening() if path == "/v1/runs" else self._redeeming()
+        told: dict[str, dict[str, Any]] = {
+            "turns": {"turn": "and then?"},
+            "close": {"tenant": "acme"},
+            "result": {"result": {}},
+            "outcome": {"outcome": "done"},
+        }
+        return told.get(path.rpartition("/")[2], {})
 
     def parameters(self, path: str) -> dict[str, str]:
         """Of its path."""
         if "{run}" in path:
-            return {"run": self.notes.host.post("/v1/runs", self._opening()).json()["run"]}
+            return {"run": in_the_end(lambda: self.notes.host.post("/v1/runs", self._opening()))["run"]}
         if "{txn}" in path:
-            return {"txn": self.notes.server.post("/v1/redeem", self._redeeming()).json()["txn"]}
+            return {"txn": in_the_end(lambda: self.notes.server.post("/v1/redeem", self._redeeming()))["txn"]}
         return {"tenant": "acme"} if "{tenant}" in path else {}
 
     def set(self, case: Any) -> None:
-        """Authenticate, and make every other request real."""
+        """Authenticate; make every other request real: as a whole, or, where it breaks its schema, in the texts that do not."""
         party = self.parties.get(ROLES.get((case.method.upper(), case.path), ""))
-        if real := not next(self._turn) % 2:
+        if next(self._turn) % 2:
+            whole = case.meta is not None and case.meta.generation.mode.is_positive
             case.path_parameters = {**(case.path_parameters or {}), **self.parameters(case.path)}
-        if isinstance(case.body, dict):
-            case.body = {**case.body, **(self.body(case.path) if real else {})}
+            if isinstance(case.body, dict) and (real := self.body(case.path)):
+                texts = {
+                    name
+                    for name, value in case.body.items()
+                    if (type(value) is str and value) or (name, type(value)) == ("arguments", dict)
+                }
+                case.body = real if whole else {**case.body, **{name: real[name] for name in texts & real.keys()}}
+            if whole:
+                case.headers = {name: value for name, value in (case.headers or {}).items() if name != "DPoP"}
+                case.query = {}
         if party is not None and not case.path.startswith("/oauth2"):
             case.headers = {**(case.headers or {}), "Authorization": f"Bearer {party.assertion()}"}
         elif party is not None and isinstance(case.body, dict):
@@ -94,7 +130,11 @@ def main(folder: Path, arguments: list[str]) -> int:
             real.seen[f"{case.method.upper()} {case.path} {response.status_code}"] += 1
 
         try:
-            command.main(["run", f"{gate.base}/openapi.json", "--url", gate.base, *CHECKS, *arguments], standalone_mode=False)
+            (config := folder / "schemathesis.toml").write_text(CONFIG)
+            command.main(
+                ["--config-file", str(config), "run", f"{gate.base}/openapi.json", "--url", gate.base, *CHECKS, *arguments],
+                standalone_mode=False,
+            )
             code = 0
         except SystemExit as ended:
             code = int(ended.code or 0)

@@ -199,6 +199,9 @@ def test_requests_that_can_be_read_in_two_ways_are_refused(notes: Notes, place: 
     assert error_of(post("/oauth2/token", content=form, headers=basic)) == (401, "invalid_client")
     twice = {"Authorization": f"Bearer {desk.assertion()}", "Content-Type": "application/json"}
     assert error_of(post("/v1/runs", content='{"prompt":"a","prompt":"b"}', headers=twice)) == (400, "invalid_request")
+    unsaid: dict[str, Any] = {"token": "x.y.z", "tool": "notes.write", "arguments": {}, "brokers": None}
+    assert error_of(notes.server.post("/v1/redeem", unsaid)) == (400, "invalid_request")
+    assert error_of(desk.post("/v1/runs/run_x/close", {"tenant": None})) == (400, "invalid_request")
     assert error_of(notes.gate.http.get("/oauth2/token")) == (405, "method_not_allowed")
     assert error_of(notes.gate.http.get("/nothing")) == (404, "not_found")
     assert notes.gate.http.get("/healthz", headers={"X-Long": "x" * 30_000}).status_code == 431
