@@ -466,7 +466,7 @@ async def test_the_token_is_in_nothing_that_a_tool_a_log_or_a_model_sees(
             return await call_next(ctx)
 
         wire = shop.server._mcp_server if kind == "fastmcp" else shop.server
-        wire.middleware.append(between)
+        wire.middleware.insert(1, between)  # before all others but ours
 
         def inside(context: Any) -> None:
             assert TAKEN.get().token is None
