@@ -52,13 +52,16 @@ class GatedClient:
         self._client, self._tokens, self._audience, self._wait = client, tokens_of(tokens), audience, wait
 
     async def list_tools(self) -> list[Tool]:
-        """The tools that the model may be shown: those of the workflow, with the definitions that were reviewed."""
+        """The tools that the model may be shown: those of the workflow, with the definitions that were reviewed, and nothing else of them.
+
+        Title, annotations, output schema and ``_meta`` are in no digest, and could say anything.
+        """
         listed = await self._listed()
         offered = []
         for tool in listed:
             definition = _digest(tool, listed)
             if definition and self._tokens.offers(tool.name, definition, self._audience):
-                offered.append(tool)
+                offered.append(Tool(name=tool.name, description=tool.description, input_schema=tool.input_schema))
             else:
                 _log.warning("tool_not_offered", tool=tool.name, definition=definition or "none: listed twice, or not canonical")
         return offered
