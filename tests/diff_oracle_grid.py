@@ -71,6 +71,7 @@ _USUAL: dict[str, Any] = {
     "tenant": "acme",
     "user": ("proven", "acme", ("support", "leads")),
     "agent": ("proven", "spiffe://acme/a", 10),
+    "signed_in": ("mfa", 10),
     "via": (),
     "around": (NOW, "prod", "10.1.0.1", ("vault",)),
     "intents": ("present", "present"),
@@ -85,6 +86,7 @@ OTHERS: dict[str, tuple[Any, ...]] = {
         ("proven", "spiffe://acme/a", 300),
         ("proven", "spiffe://acme/a", None),
     ),
+    "signed_in": (("phr", 10), ("mfa", 61), ("mfa", 901), ("pwd", 0), (None, None)),
     "via": (("b1",), ("b2",), ("b1", "b1"), ("b2", "b2"), ("b3",)),
     "around": (
         *(
@@ -121,6 +123,8 @@ def _usual(new: Workflow) -> dict[str, Any]:
     usual = dict(_USUAL)
     usual["tenant"] = new.tenants[0]
     usual["user"] = ("proven", new.tenants[0], ("support", "leads")) if new.for_user is not None else None
+    if new.for_user is not None and new.for_user.acr:
+        usual["signed_in"] = (new.for_user.acr[0], 10)
     if new.agent.spiffe:
         usual["agent"] = ("proven", new.agent.spiffe[0], 10)
     hours, environment = new.conditions.hours, new.conditions.environment or ("prod",)
@@ -160,7 +164,8 @@ def _case(workflow: Workflow, args: dict[str, Any], world: tuple[str, Any], plac
     if place["user"] is not None:
         known, tenant, groups = place["user"]
         user = User("bob@acme.example", tenant=tenant, groups=groups)
-        put(user, identity=known)
+        acr, ago = place["signed_in"]
+        put(user, identity=known, acr=acr, auth_time=None if ago is None else int(now.timestamp()) - ago)
     header = Header("run-1", place["tenant"], user, agent, workflow.id, workflow.version, workflow.digest, 0.0, 9e9)
     moved = now.timestamp() - NOW.timestamp()
     shifted = earlier if not moved else tuple(EarlierCall(c.id, c.tool, c.args, c.rows, c.named, c.redeemed_at + moved) for c in earlier)

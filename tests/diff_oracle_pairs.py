@@ -69,7 +69,12 @@ class Pairs:
         return AgentRule(1, in_process=in_process, spiffe=spiffe, attested_within=self.maybe(0.2, self.rng.choice((60, 600))))
 
     def draw_user(self, _: str) -> Any:
-        return self.maybe(0.85, UserRule(1, self.some(("leads", "support"), 0), self.rng.random() < 0.5))
+        return self.maybe(0.85, self.user())
+
+    def user(self) -> UserRule:
+        groups = self.some(("leads", "support"), 0)
+        acr, most = self.maybe(0.2, self.some(("mfa", "phr")), ()), self.maybe(0.2, self.rng.choice((60, 900)))
+        return UserRule(1, groups, self.rng.random() < 0.5, acr, most)
 
     def draw_via(self, _: str) -> Any:
         return self.maybe(0.4, ViaRule(1, self.rng.randint(1, 2), self.some(("b1", "b2"))))

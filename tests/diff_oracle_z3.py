@@ -319,6 +319,10 @@ def _user(rule: UserRule | None, in_process: bool) -> Any:  # noqa: FBT001 - bot
         parts.append(z3.Bool("same tenant"))
     if rule.groups:
         parts.append(z3.Or([z3.Bool(f"in {g}") for g in rule.groups]))
+    if rule.acr:
+        parts.append(_pick("acr", rule.acr, ("mfa", "phr")))
+    if rule.max_age is not None:
+        parts += [z3.Int("signed in") >= 0, z3.Int("signed in") <= rule.max_age]
     return z3.And(parts)
 
 

@@ -18,7 +18,7 @@ who:
     spiffe: ["spiffe://acme.example/ns/a/sa/b"]
     posture: {image_signed_by: ["release@acme.example"], attested_within: 10m}
     boundary: {cluster: [c1], namespace: [n1], node_pool: [p1], same_key_as_last_token: true}
-  for_user: {groups: [clerks], same_tenant: true}
+  for_user: {groups: [clerks], same_tenant: true, acr: [mfa, phr], max_age: 15m}
   via: {max_hops: 1, brokers: ["spiffe://acme.example/ns/a/sa/api"]}
 intents:
   share:

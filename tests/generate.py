@@ -245,6 +245,8 @@ class Generator(Workflows):
             user = User(self.rng.choice(USERS), tenant=tenant, groups=(*workflow.for_user.groups[:1], "staff"))
             if not rule.in_process or self.maybe(0.3):
                 put(user, identity="proven")
+            if workflow.for_user.acr or workflow.for_user.max_age:
+                put(user, acr=self.rng.choice(("mfa", "phr")), auth_time=int(NOW.timestamp()) - self.rng.choice((0, 60, 900, -5)))
         return Header(
             "run-1", "acme", user, who, workflow.id, workflow.version, workflow.digest, NOW.timestamp() - 60, NOW.timestamp() + 3600
         )

@@ -66,6 +66,12 @@ def _change_user(rng: Random, asked: Asked) -> None:
     )
     if user is not None and rng.random() < 0.7:
         put(user, identity="proven")
+    asks = asked.workflow.for_user
+    if user is not None and asks is not None and asked.run.header.user is not None and (asks.acr or asks.max_age):
+        known = asked.run.header.user
+        user = User(known.id, tenant=known.tenant, groups=known.groups)
+        times = [int(NOW.timestamp()) - ago for ago in (900, 901, -5, -6)]
+        put(user, identity=known.identity, acr=rng.choice((None, "mfa", "pwd")), auth_time=rng.choice((None, *times)))
     _header(asked, user=user)
 
 

@@ -88,7 +88,7 @@ class Workflows:
             expires=self.rng.choice((date(2027, 3, 10), date(2027, 5, 31))),
             tenants=("acme",) if self.maybe(0.5) else ("acme", "acme-uk"),
             agent=self.agent_rule(),
-            for_user=UserRule(1, self.some(("support", "leads")) if self.maybe(0.5) else (), self.maybe(0.7)) if self.maybe(0.8) else None,
+            for_user=self.user_rule() if self.maybe(0.8) else None,
             via=ViaRule(1, self.rng.randint(0, 2), self.some(("broker-1", "broker-2"))) if self.maybe(0.5) else None,
             intents=intents,
             conditions=self.conditions(),
@@ -120,6 +120,11 @@ class Workflows:
             node_pool=("pool-1",) if self.maybe(0.15) else (),
             same_key_as_last_token=self.maybe(0.15),
         )
+
+    def user_rule(self) -> UserRule:
+        groups = self.some(("support", "leads")) if self.maybe(0.5) else ()
+        acr, most = ("mfa", "phr") if self.maybe(0.15) else (), 900 if self.maybe(0.15) else None
+        return UserRule(1, groups, self.maybe(0.7), acr, most)
 
     def conditions(self) -> Conditions:
         hours = None

@@ -41,6 +41,11 @@ def who(workflow: Workflow, run: RunState, around: Surroundings) -> set[Reason]:
             denied.add(Reason.USER)
         if not rule.in_process and user.identity != "proven":
             denied.add(Reason.USER)
+        if workflow.for_user.acr and (user.acr is None or user.acr not in workflow.for_user.acr):
+            denied.add(Reason.AUTHENTICATION)
+        longest = workflow.for_user.max_age
+        if longest is not None and (user.auth_time is None or not -5 <= around.now.timestamp() - user.auth_time <= longest):
+            denied.add(Reason.AUTHENTICATION)
 
     if workflow.via is None:
         if agent.via:

@@ -72,6 +72,31 @@ def check_user(case: Case) -> None:
         case.deny(Reason.USER, "user.groups", ", ".join(user.groups) or "none", _one_of(rule.groups), rule.line)
 
 
+def check_authentication(case: Case) -> None:
+    """How and when the user signed in, as their credential says (RFC 9470); one that does not say, or a host's word, is not enough.
+
+    What is expected is said as an authorization server is asked for it: ``acr_values="..."``, ``max_age=...``.
+    """
+    rule, user = case.workflow.for_user, case.run.header.user
+    if rule is None or user is None:
+        return
+    if rule.acr and user.acr not in rule.acr:
+        case.deny(Reason.AUTHENTICATION, "user.acr", repr(user.acr), acr_values(rule.acr), rule.line)
+    if rule.max_age is not None:
+        age = None if user.auth_time is None else case.around.now.timestamp() - user.auth_time
+        if age is None or not -_LEEWAY <= age <= rule.max_age:
+            got = "unknown" if age is None else f"{age:.0f} s ago"
+            case.deny(Reason.AUTHENTICATION, "user.auth_time", got, f"max_age={rule.max_age}", rule.line)
+
+
+def acr_values(wanted: tuple[str, ...]) -> str:
+    """As RFC 9470 section 3 says it."""
+    return f'acr_values="{" ".join(wanted)}"'
+
+
+_LEEWAY = 5  # seconds an issuer's clock may be ahead
+
+
 def check_hops(case: Case) -> None:
     """Delegation: no more hops than allowed, through named brokers only; without `via`, none."""
     rule, via = case.workflow.via, case.run.header.agent.via
@@ -173,6 +198,7 @@ CALLER: tuple[Check, ...] = (
     check_tenant,
     check_agent,
     check_user,
+    check_authentication,
     check_hops,
     check_posture,
     check_boundary,

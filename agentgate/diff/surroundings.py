@@ -32,6 +32,7 @@ def fields(old: Workflow, new: Workflow) -> Iterator[Field]:
     yield _field("expires", (old.expires, new.expires), [(d, {"day": d}, str(d)) for d in days], lambda end, day: day <= end, str)
     yield from _agent(old.agent, new.agent)
     yield _user(old.for_user, new.for_user)
+    yield from _signed_in(old.for_user, new.for_user)
     yield _via(old.via, new.via)
     yield from _conditions(old.conditions, new.conditions)
 
@@ -77,11 +78,17 @@ def _agent(old: AgentRule, new: AgentRule) -> Iterator[Field]:
     yield _known("boundary", "boundary", _bounded(old), _bounded(new))
     yield _known("boundary.same_key_as_last_token", "boundary.key", old.same_key_as_last_token, new.same_key_as_last_token)
     yield _known("posture", "posture", _attested(old), _attested(new))
-    windows = (old.attested_within, new.attested_within)
-    yield _field(
-        "who.agent.posture.attested_within",
-        windows,
-        [(age, {"agent.posture.age": age}, f"{age} s") for age in (0, *(n for w in windows if w is not None for n in (w, w + 1)), -1)],
+    yield _recent("who.agent.posture.attested_within", "agent.posture.age", (old.attested_within, new.attested_within), -1)
+
+
+def _recent(name: str, key: str, windows: tuple[int | None, int | None], *more: int) -> Field:
+    """How many seconds ago something may be at most."""
+    old, new = windows
+    ages = dict.fromkeys((0, *(n for w in windows if w is not None for n in (w, w + 1)), *more))
+    return _field(
+        name,
+        (old, new),
+        [(age, {key: age}, f"{age} s") for age in ages],
         lambda window, age: window is None or 0 <= age <= window,
         duration,
     )
@@ -142,6 +149,13 @@ def _user_why(rule: UserRule | None, user: _User) -> Iterator[str]:
         yield "who.for_user.same_tenant"
     if rule.groups and not set(rule.groups) & set(groups):
         yield "who.for_user.groups"
+
+
+def _signed_in(*rules: UserRule | None) -> Iterator[Field]:
+    """How and when the user signed in; where there is none, nothing is asked."""
+    old, new = (rule if rule is not None else UserRule(0) for rule in rules)
+    yield one_of("who.for_user.acr", "user.acr", old.acr, new.acr)
+    yield _recent("who.for_user.max_age", "user.age", (old.max_age, new.max_age))
 
 
 def _via(old: ViaRule | None, new: ViaRule | None) -> Field:

@@ -30,7 +30,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
         NONE: "line",
     },
     "ClaimRule": {CALLS: "name one_of", NONE: "line"},
-    "UserRule": {CALLS: "groups same_tenant", NONE: "line"},
+    "UserRule": {CALLS: "groups same_tenant acr max_age", NONE: "line"},
     "ViaRule": {CALLS: "max_hops brokers", NONE: "line"},
     "Conditions": {CALLS: "environment hours data_class network", NONE: "line"},
     "Hours": {CALLS: "days start end", READ: "zone", NONE: "line"},

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
+from agentgate.decision.caller import acr_values
 from agentgate.values.entities import written
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.times import SHORT_WEEKDAYS
@@ -99,6 +100,10 @@ def _who(workflow: Workflow) -> Iterator[Condition]:
         if user.same_tenant:
             yield _of("who", "user.tenant", "same_tenant", "the tenant of the run", user.line, Reason.USER, after=after)
         yield from _listed("who", Reason.USER, user.line, ("user.groups", "groups", user.groups), after=after)
+        if user.acr:
+            yield _of("who", "user.acr", "acr", acr_values(user.acr), user.line, Reason.AUTHENTICATION, after=after)
+        if user.max_age is not None:
+            yield _of("who", "user.auth_time", "max_age", f"max_age={user.max_age}", user.line, Reason.AUTHENTICATION, after=after)
     hops = f"at most {via.max_hops} hops, through {', '.join(via.brokers)}" if via is not None else "no hop between user and agent"
     yield _of("who", "agent.via", "via", hops, via.line if via is not None else 0, Reason.HOPS)
 

@@ -139,7 +139,7 @@ def _check_same(known: Header, shown: Header) -> Flow:
 def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredential, over: OverHTTP) -> Flow:
     """Who calls in a run now: the user and the agent it was opened for, by credentials that count now, with the same key.
 
-    Near the end of the run's credentials the run goes on with these, as by `renew`. Returns its state.
+    Near the end of the run's credentials, and where the user signed in again, the run goes on with these, as by `renew`. Returns its state.
 
     Raises (through the driver):
         RunRefused: they prove nothing here, or somebody else. StoreUnavailable, AuditUnavailable.
@@ -155,9 +155,14 @@ def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredent
     shown = replace(header, user=None if for_user is None else for_user.who, agent=who, client=over.client)
     yield from _check_same(header, shown)
     yield from _check(core, versions, shown)
-    if header.ends - time.time() > _SOON or header.ends == header.expires_at:
+    again = shown.user is not None and header.user is not None and _signed_in(shown.user) != _signed_in(header.user)
+    if not again and (header.ends - time.time() > _SOON or header.ends == header.expires_at):
         return state
     return (yield from renew(core, state, user=user, agent=agent))
+
+
+def _signed_in(user: User) -> object:
+    return user.auth_time, user.acr, user.amr
 
 
 def renew(core: Core, state: RunState, *, user: UserGiven, agent: AgentGiven | None) -> Flow:
@@ -235,7 +240,14 @@ def _is(who: object, kind: type) -> bool:
 
 def _check(core: Core, versions: Versions, header: Header, further: tuple[Failure, ...] = ()) -> Flow:
     """The checks that need no call, under each version: a run that could never mint does not open."""
-    checks: tuple[Check, ...] = (caller.check_run, caller.check_tenant, caller.check_agent, caller.check_user, caller.check_hops)
+    checks: tuple[Check, ...] = (
+        caller.check_run,
+        caller.check_tenant,
+        caller.check_agent,
+        caller.check_user,
+        caller.check_authentication,
+        caller.check_hops,
+    )
     # A proven run's posture and boundary change only with its credentials; one that is built in process is judged per call.
     checks += (caller.check_posture, caller.check_boundary) if header.agent_until else ()
     refused, empty, around = further, RunState(header, (), {}, None, (), ""), core.around()

@@ -82,6 +82,8 @@ class UserBlock(Block):
 
     groups: t.Groups | None = None
     same_tenant: t.Yes | None = None
+    acr: Annotated[list[t.Acr], Len(1, 20), Distinct] | None = None
+    max_age: t.Duration | None = None
 
 
 class ViaBlock(Block):

@@ -91,8 +91,9 @@ def _user(site: Site) -> UserRule | None:
     if block is None:
         return None
     if not block.model_fields_set:
-        at.report_key("an empty block", "groups, same_tenant: true, or both")
-    return site.share.built(UserRule, at.line, tuple(block.groups or ()), bool(block.same_tenant))
+        at.report_key("an empty block", "at least one of groups, same_tenant: true, acr, max_age")
+    asked = (tuple(block.acr or ()), block.max_age)
+    return site.share.built(UserRule, at.line, tuple(block.groups or ()), bool(block.same_tenant), *asked)
 
 
 def _via(site: Site) -> ViaRule | None:

@@ -1,7 +1,7 @@
 """The steps of a redemption: judge a token, bind it to the call really received, burn it, record that, fetch the upstream credential.
 
-Rules: the checks of `agentgate.token.claims` up to the call binding, then room in the log, then the burn, then the durable record, then the
-upstream credential, if the workflow names one. Whatever fails is a `TokenRefused`.
+Rules: the checks of `agentgate.token.claims` up to how the user signed in, then room in the log, then the burn, then the durable record,
+then the upstream credential, if the workflow names one. Whatever fails is a `TokenRefused`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agentgate.redemption.upstream import Redemption, ended, fetch
 from agentgate.shell.spans import UNKNOWN_TOOL, Tracing, call_attributes, spanned
 from agentgate.shell.step import Apart, Flow, Record, Room, Step
 from agentgate.stores import ops
-from agentgate.token.claims import Claims, check_call, check_proof, check_token
+from agentgate.token.claims import Claims, check_authentication, check_call, check_proof, check_token
 from agentgate.token.dpop import DPoP
 from agentgate.token.mint import binding
 from agentgate.values.canonical import canonical, parse
@@ -48,12 +48,13 @@ def judged(who: Trust, token: str, proof: DPoP | None, now: float) -> Generator[
 
 
 def called(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) -> Generator[Step, Any, tuple[Claims, bytes]]:
-    """Steps 3 to 11: the claims, and the canonical bytes of the arguments, of a token that is for exactly this call.
+    """Steps 3 to 12: the claims, and the canonical bytes of the arguments, of a token that is for exactly this call and user.
 
     Raises (through the driver):
         TokenRefused: nothing else.
     """
-    steps = judged(who, token, proof, time.time())
+    now = time.time()
+    steps = judged(who, token, proof, now)
     del token  # a traceback with locals must not show it
     try:
         if type(tool) is not str:
@@ -63,6 +64,7 @@ def called(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) ->
     except (CanonicalError, TypeError, ValueError, AttributeError) as error:
         raise TokenRefused(Refusal.ARGUMENTS, "args", type(error).__name__, "arguments with a canonical form") from None
     check_call(claims, tool, data)
+    check_authentication(claims, now, acr_values=who.acr_values, max_age=who.max_age)
     return claims, data
 
 

@@ -32,6 +32,7 @@ class Trust:
         history: what this process saw of its tenants' histories.
         brokers: where upstream credentials come from, by the names that workflows use.
         tracing: where spans go; None: nowhere.
+        acr_values, max_age: how, and how many seconds ago at most, the user must have signed in (RFC 9470); empty, None: anyhow, ever.
         fetched: the function of `jwks` may wait for somebody: it is asked apart, one caller at a time, and no longer than `KEY_SECONDS`.
     """
 
@@ -43,6 +44,8 @@ class Trust:
     brokers: Mapping[str, UpstreamBroker] = field(default_factory=dict, repr=False)
     fetched: bool = False
     tracing: Tracing | None = None
+    acr_values: tuple[str, ...] = ()
+    max_age: int | None = None
     _keys: PublicKeys | None = None
     _looked: float = 0.0
     _asked: float = 0.0
@@ -88,7 +91,7 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class VerifierSettings:
-    """Settings of a verifier; none but the last four has a default.
+    """Settings of a verifier; none but the last six has a default.
 
     Args:
         jwks: the gate's key set (RFC 7517), or a function that returns the newest.
@@ -101,6 +104,8 @@ class VerifierSettings:
         heads: a directory outside `audit` that keeps how far the log came, for ``agentgate audit verify --keys``; None: none does.
         brokers: upstream brokers (`agentgate.credentials`) by name; a call whose workflow names another is refused.
         tracing: where spans go, such as `agentgate.integrations.otel.OpenTelemetry()`; None: none are made.
+        acr_values: how the user must have signed in, one of these `acr` (RFC 9470); empty: anyhow. A token that does not say is refused.
+        max_age: how many seconds ago at most; None: ever.
     """
 
     jwks: Jwks
@@ -114,6 +119,8 @@ class VerifierSettings:
     heads: str | None = None
     brokers: Mapping[str, UpstreamBroker] = field(default_factory=dict, repr=False)
     tracing: Tracing | None = None
+    acr_values: Sequence[str] = ()
+    max_age: int | None = None
 
     def __post_init__(self) -> None:
         checked_at_once(self.at_once)
@@ -122,6 +129,10 @@ class VerifierSettings:
                 raise ConfigError(name, value, "a URL")
         if isinstance(self.tenants, str) or not self.tenants or not all(type(t) is str and t for t in self.tenants):
             raise ConfigError("tenants", self.tenants, "a list of exact tenant names")
+        if isinstance(self.acr_values, str) or not all(type(acr) is str and acr and not {*acr} & {*' "'} for acr in self.acr_values):
+            raise ConfigError("acr_values", self.acr_values, "a list of acr values without spaces and quotation marks")
+        if self.max_age is not None and (type(self.max_age) is not int or self.max_age < 1):
+            raise ConfigError("max_age", self.max_age, "seconds, 1 or more, or None")
         checked_brokers(self.brokers)
         for name, value in (("audit", self.audit), ("store", self.store)):
             if type(value) is not str or value.startswith("memory:"):
@@ -138,6 +149,7 @@ class VerifierSettings:
             KeyRefused: the key set holds an unusable key. AuditUnavailable: the audit log cannot be read.
         """
         history, fetched = History(remembered(self.audit)), callable(self.jwks)
-        trust = Trust(self.jwks, self.issuer, tuple(self.tenants), self.audience, history, self.brokers, fetched, self.tracing)
+        asked = (tuple(self.acr_values), self.max_age)
+        trust = Trust(self.jwks, self.issuer, tuple(self.tenants), self.audience, history, self.brokers, fetched, self.tracing, *asked)
         trust.keys()
         return trust

@@ -5,7 +5,7 @@ Rules: WIRE's table of errors is `refused_by`; an operator reads the failures in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +15,7 @@ from agentgate.values.refusal import Code, Failure, Reason, code_of
 
 RETRY = "2"  # seconds
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_WHO = frozenset({Reason.AGENT, Reason.USER, Reason.HOPS, Reason.POSTURE, Reason.BOUNDARY})
+_WHO = frozenset({Reason.AGENT, Reason.USER, Reason.AUTHENTICATION, Reason.HOPS, Reason.POSTURE, Reason.BOUNDARY})
 _SAID_NO = frozenset(
     {
         *(Reason.HOLD_REFUSED, Reason.HOLD_EXPIRED, Reason.STEP_UP, Reason.INTENT_UNCLEAR, Reason.REVOKED, Reason.LIMIT),
@@ -69,11 +69,19 @@ def refused_by(failures: tuple[Failure, ...]) -> RequestRefused:
         return unavailable(failures)
     if all(".proof" in failure.field or failure.field == "agent.key" for failure in failures):
         return RequestRefused(400, "invalid_dpop_proof", "proof", failures=failures)
+    if reasons == {Reason.AUTHENTICATION}:
+        return RequestRefused(400, "insufficient_user_authentication", "credential", failures=failures, more=_wanted(failures))
     if reasons & _WHO:
         return RequestRefused(400, "invalid_request", "credential", failures=failures)
     if reasons <= _SAID_NO:
         return RequestRefused(400, "access_denied", code, failures=failures)
     return RequestRefused(400, "invalid_authorization_details", code, failures=failures)
+
+
+def _wanted(failures: Iterable[Failure]) -> dict[str, Any]:
+    """RFC 9470 section 3: what the user's next credential has to say (`agentgate.decision.caller.check_authentication`)."""
+    said = dict(failure.expected.partition("=")[::2] for failure in failures)
+    return {name: int(value) if name == "max_age" else value.strip('"') for name, value in said.items()}
 
 
 def answered(body: Mapping[str, Any], status: int = 200) -> Response:

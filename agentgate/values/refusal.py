@@ -27,6 +27,7 @@ class Reason(StrEnum):
     TENANT = "tenant"
     AGENT = "agent"
     USER = "user"
+    AUTHENTICATION = "authentication"
     HOPS = "hops"
     POSTURE = "posture"
     BOUNDARY = "boundary"

@@ -250,11 +250,18 @@ class AgentRule:
 
 @dataclass(frozen=True, slots=True)
 class UserRule:
-    """For whom. None as `Workflow.for_user`: an autonomous workload, no user."""
+    """For whom. None as `Workflow.for_user`: an autonomous workload, no user.
+
+    Attributes:
+        acr: how they signed in, one of these (RFC 9470); empty: anyhow.
+        max_age: at most so many seconds ago; None: ever.
+    """
 
     line: int
     groups: tuple[str, ...] = ()
     same_tenant: bool = False
+    acr: tuple[str, ...] = ()
+    max_age: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

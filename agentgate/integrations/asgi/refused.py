@@ -48,7 +48,8 @@ def challenged(refused: RequestRefusal, *, scheme: str, scope: str, metadata: st
         error = f'error="{refused.error}", ' if refused.error else ""
         scoped = f'scope="{scope}", ' if scope and refused.error in {"", "insufficient_scope"} else ""
         schemes = [scheme] if scheme else ["DPoP", "Bearer"]
-        rest = f'{error}{scoped}resource_metadata="{metadata}"'
+        asked = f"{refused.expected}, " if refused.error == "insufficient_user_authentication" else ""  # RFC 9470 section 3
+        rest = f'{error}{asked}{scoped}resource_metadata="{metadata}"'
         refused.headers["WWW-Authenticate"] = ", ".join(f'DPoP algs="{ALGS}", {rest}' if s == "DPoP" else f"Bearer {rest}" for s in schemes)
     return refused
 

@@ -253,6 +253,10 @@ def _who(root: Part) -> Mutated:
     yield from agent.without(key, "another key than last time", another, same_key_as_last_token=False)
     yield from user.without("groups", "a user of another group", [{"who.user.groups": ["another-group"]}], words="any", groups=())
     yield from user.without("same_tenant", "a user of another tenant", [{"who.user.tenant": "another-tenant"}], same_tenant=False)
+    otherwise: list[Changes] = [{"who.user.acr": "otherwise"}]
+    yield from user.without("acr", "a user who signed in otherwise", otherwise, words="anyhow", acr=())
+    if user.value is not None and user.value.max_age is not None:
+        yield user.moved("max_age", "a user who signed in too long ago", [{"who.user.signed_in_ago": f"{user.value.max_age + 1}s"}])
     if via.value is not None:
         brokers, hops = via.value.brokers, via.value.max_hops
         yield via.moved("max_hops", "one hop too many", [{"who.via": [brokers[i % len(brokers)] for i in range(hops + 1)]}])

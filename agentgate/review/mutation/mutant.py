@@ -19,7 +19,7 @@ from agentgate.workflow.model import Workflow
 
 Changes = Mapping[str, Any]
 _BASE: tuple[Changes, ...] = ({},)
-_SECONDS = frozenset({"ttl", "timeout", "within", "every", "attested_within"})  # fields of the model
+_SECONDS = frozenset({"ttl", "timeout", "within", "every", "attested_within", "max_age"})  # fields of the model
 
 
 class Anything(tuple[str, ...]):

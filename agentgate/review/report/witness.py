@@ -231,6 +231,9 @@ class _Search:
             made["who.user.tenant"] = tenant if point["user.tenant"] == "same" else "another-tenant"
         elif "tenant" in made and values.get("who.user.tenant"):
             made["who.user.tenant"] = tenant
+        if point.get("user") != NOBODY:
+            made |= {"who.user.acr": "otherwise" if point["user.acr"] == OTHER else point["user.acr"]} if "user.acr" in point else {}
+            made |= {"who.user.signed_in_ago": f"{point['user.age']}s"} if "user.age" in point else {}
         if "day" in point or "hours" in point:
             made["time"] = self._time(point.get("day"), point.get("hours"))
         return made

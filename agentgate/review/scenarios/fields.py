@@ -86,6 +86,8 @@ _FIXED: Mapping[str, _Form] = {
     **dict.fromkeys(("who.user.id", "who.user.tenant", "who.agent.id"), _NAME),
     "who.user.groups": _NAMES,
     "who.user.proven": _YES,
+    "who.user.acr": _TEXT,
+    "who.user.signed_in_ago": _DURATIONS,
     "who.agent.proven": _YES,
     **dict.fromkeys(("who.agent.spiffe", "who.agent.issuer", "who.agent.posture.image_signed_by"), _TEXT),
     "who.agent.posture.attested_ago": _DURATIONS,

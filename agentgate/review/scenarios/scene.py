@@ -259,8 +259,12 @@ def _user(values: Mapping[str, Any]) -> User | None:
     who = under(values, "who.user.")
     if not who:
         return None
-    made = proven_user if who.get("proven") else User
+    named = {"tenant": who.get("tenant", values["tenant"]), "groups": tuple(who.get("groups", ()))}
+    ago = who.get("signed_in_ago")
+    at = None if ago is None else int(time_of(values).timestamp()) - (seconds(ago) or 0)
     try:
-        return made(who.get("id", "user"), tenant=who.get("tenant", values["tenant"]), groups=tuple(who.get("groups", ())))
+        if who.get("proven"):
+            return proven_user(who.get("id", "user"), **named, acr=who.get("acr"), auth_time=at)
+        return User(who.get("id", "user"), **named)
     except IdentityRefused as error:  # a name that was filled in from an argument
         raise SceneError((FieldProblem(f"who.{error.field}", error.got, error.expected),)) from error

@@ -111,7 +111,10 @@ def circumstances(workflow: Workflow, tenant: str) -> Iterator[tuple[str, Any]]:
         yield "who.user.id", "user"
         yield "who.user.tenant", tenant
         yield "who.user.groups", list(user.groups[:1])
-        yield "who.user.proven", not workflow.agent.in_process
+        yield "who.user.proven", bool(not workflow.agent.in_process or user.acr or user.max_age)  # a host's word says nothing of it
+        yield from (("who.user.acr", acr) for acr in user.acr[:1])
+        if user.max_age is not None:
+            yield "who.user.signed_in_ago", "1m" if user.max_age >= 60 else "0s"
     yield "time", _moment(workflow).isoformat(timespec="minutes")
     for name in ("environment", "data_class"):
         yield from ((name, allowed) for allowed in getattr(conditions, name)[:1])
