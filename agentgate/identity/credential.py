@@ -85,10 +85,21 @@ class JWTSVID(AgentCredential):
 
 
 class X509SVID(AgentCredential):
-    """A SPIFFE X.509-SVID that a trusted proxy received in TLS and passed on in its header, on this connection."""
+    """A SPIFFE X.509-SVID that a trusted proxy received in TLS and passed on in its header, on this connection.
 
-    __slots__ = ("connection",)
+    A proof of a key of its own counts at the token endpoint only: it names no token. `thumbprint`: the certificate must have this one, too.
+    """
 
-    def __init__(self, connection: Connection, *, attestation: str | None = None, delegation: Iterable[str] = ()) -> None:
-        super().__init__(connection.certificate, attestation=attestation, delegation=delegation)
-        self.connection = connection
+    __slots__ = ("connection", "thumbprint")
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        proof: DPoP | None = None,
+        attestation: str | None = None,
+        delegation: Iterable[str] = (),
+        thumbprint: str | None = None,
+    ) -> None:
+        super().__init__(connection.certificate, proof=proof, at_token_endpoint=True, attestation=attestation, delegation=delegation)
+        self.connection, self.thumbprint = connection, thumbprint

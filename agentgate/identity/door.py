@@ -114,7 +114,7 @@ class Identities:
             return (yield from self._issuer(credential, "agent.oidc").agent(credential, tenant, now))
         if isinstance(credential, X509SVID):
             chain = chain_of(credential, self._settings.proxies)
-            return (yield from self._domain(chain.spiffe).x509(chain, tenant, now))
+            return (yield from self._domain(chain.spiffe).x509(credential, chain, tenant, now))
         if isinstance(credential, JWTSVID):
             spiffe = read(credential, "agent.spiffe").unverified_claims.get("sub")
             return (yield from self._domain(spiffe).jwt(credential, tenant, now))

@@ -23,15 +23,15 @@ def proven_key(credential: AgentCredential, claims: SignedClaims, what: str, now
     cnf = claims.get("cnf", {})
     if type(cnf) is not dict or not cnf.keys() <= _WAYS or not all(type(value) is str and value for value in cnf.values()):
         raise CredentialRefused(f"{what}.cnf", "another way to confirm", " or ".join(sorted(_WAYS)))
-    shown = _shown(credential, cnf.get("jkt"), what, now)
+    shown = shown_key(credential, cnf.get("jkt"), what, now)
     bound = cnf.get("x5t#S256")
     if bound is not None and credential.certificate != bound:
         raise CredentialRefused(f"{what}.cnf", "another certificate or none", "the certificate that the credential names")
     return shown or credential.certificate
 
 
-def _shown(credential: AgentCredential, jkt: str | None, what: str, now: float) -> str:
-    """The thumbprint of the key that signed the proof."""
+def shown_key(credential: AgentCredential, jkt: str | None, what: str, now: float) -> str:
+    """The thumbprint of the key that signed the proof; empty: there is none, and `jkt` asks for none. Raises as `proven_key`."""
     if credential.proof is None:
         if jkt is not None:
             raise CredentialRefused(f"{what}.proof", "none", "a DPoP proof by the key that the credential names")

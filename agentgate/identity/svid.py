@@ -23,7 +23,7 @@ from agentgate.errors import CredentialRefused
 from agentgate.identity.connection import inside, networks
 from agentgate.identity.credential import JWTSVID, X509SVID
 from agentgate.identity.keys import KeySource
-from agentgate.identity.possession import proven_key
+from agentgate.identity.possession import proven_key, shown_key
 from agentgate.identity.proven import Proven, proven_agent
 from agentgate.identity.settings import ProxySettings, TrustDomainSettings
 from agentgate.identity.signed import ExpectedClaims, text_of, verified
@@ -106,8 +106,8 @@ class TrustDomain:
         agent = proven_agent(spiffe, spiffe=spiffe, subject=spiffe, key=key if credential.proof is not None else "")
         return Proven(agent, float(claims["exp"]), str(claims.get("jti", "")), key)
 
-    def x509(self, chain: Chain, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
-        """Prove an agent by the certificate that its proxy passed on (`chain_of`). Raises as `jwt`."""
+    def x509(self, credential: X509SVID, chain: Chain, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
+        """Prove an agent by the certificate that its proxy passed on (`chain`: its `chain_of`). Raises as `jwt`."""
         roots = (yield from self.source.held()).roots
         try:
             store = Store([x509.load_der_x509_certificate(base64.b64decode(root, validate=True)) for root in roots])
@@ -117,8 +117,11 @@ class TrustDomain:
             raise CredentialRefused("agent.x509", str(error) or type(error).__name__, f"a certificate under {self.name}") from None
         self._check(chain.spiffe, tenant)
         thumb = b64url(chain.leaf.fingerprint(SHA256())).decode()
-        agent = proven_agent(chain.spiffe, spiffe=chain.spiffe, subject=chain.spiffe)
-        return Proven(agent, chain.leaf.not_valid_after_utc.timestamp(), thumb, thumb)
+        if credential.thumbprint not in {None, thumb}:
+            raise CredentialRefused("agent.x509.thumbprint", thumb, "the certificate that was named")
+        key = shown_key(credential, None, "agent.x509", now)
+        agent = proven_agent(chain.spiffe, spiffe=chain.spiffe, subject=chain.spiffe, key=key)
+        return Proven(agent, chain.leaf.not_valid_after_utc.timestamp(), thumb, key or thumb)
 
     def _check(self, spiffe: str, tenant: str) -> None:
         if trust_domain(spiffe) != self.name:

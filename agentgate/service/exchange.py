@@ -19,12 +19,11 @@ from agentgate.decision.answer import Decision
 from agentgate.gate.door import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.identity.connection import Connection
-from agentgate.identity.credential import JWTSVID, AgentCredential, OIDCToken
-from agentgate.identity.signed import read
+from agentgate.identity.credential import AgentCredential, OIDCToken
 from agentgate.service.answer import RequestRefused, malformed
 from agentgate.service.clients import Caller, unknown
 from agentgate.service.connection import connection_of
-from agentgate.service.credentials import agent_credential
+from agentgate.service.credentials import X509_SVID, agent_credential, certificate, unverified_name
 from agentgate.service.detail import AskedCall, read_detail
 from agentgate.service.nonces import proof_of
 from agentgate.service.reading import one_header
@@ -56,6 +55,7 @@ class ExchangeRequest:
     delegation: tuple[str, ...]
     proof: DPoP | None
     connection: Connection
+    by_certificate: bool = False  # the agent's credential is the certificate of its TLS connection
 
     @property
     def tenant(self) -> str:
@@ -64,8 +64,9 @@ class ExchangeRequest:
 
     def agent(self) -> AgentCredential:
         """The agent's credential, with all that belongs to it."""
-        more = {"proof": self.proof, "at_token_endpoint": True, "attestation": self.attestation, "delegation": self.delegation}
-        return agent_credential(self.subject if self.actor is None else self.actor, **more)
+        text = self.subject if self.actor is None else self.actor
+        more: dict[str, Any] = {"proof": self.proof, "attestation": self.attestation, "delegation": self.delegation}
+        return certificate(text, self.connection, **more) if self.by_certificate else agent_credential(text, at_token_endpoint=True, **more)
 
     def user(self) -> OIDCToken | None:
         """The user's token; None: the agent works for nobody."""
@@ -85,9 +86,11 @@ def read_exchange(
             raise malformed(name, "none", "one")
     if ("actor_token" in form) != ("actor_token_type" in form):
         raise malformed("actor_token_type", "none", "one, with an actor_token")
+    agents = "subject_token_type" if "actor_token" not in form else "actor_token_type"
     for name in ("subject_token_type", "actor_token_type"):
-        if form.get(name, ACCESS_TOKEN) not in _TYPES:
-            raise malformed(name, form[name][:80], " or ".join(sorted(_TYPES)))
+        types = {*_TYPES, X509_SVID} if name == agents else _TYPES
+        if form.get(name, ACCESS_TOKEN) not in types:
+            raise malformed(name, form[name][:80], " or ".join(sorted(types)))
     if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
         raise malformed("requested_token_type", form["requested_token_type"][:80], ACCESS_TOKEN)
     for name in ("subject_token", "actor_token", "attestation", "delegation"):
@@ -105,6 +108,7 @@ def read_exchange(
         tuple(form.get("delegation", "").split()),
         None if header is None else proof_of(header, "POST", url, gate.core.keys),
         connection_of(request, settings),
+        form.get(agents) == X509_SVID,
     )
 
 
@@ -120,7 +124,7 @@ async def exchange(asked: ExchangeRequest, gate: ServedGate, settings: ServiceSe
             400, "invalid_dpop_proof", "proof", failures=(Failure(Reason.AGENT, "proof", "none", "a proof of the agent's key"),)
         )
     agent = asked.agent()
-    _check_known_by_it(asked.caller, agent)
+    _check_known_by_it(asked.caller, agent, settings)
     over = OverHTTP(client=asked.caller.id)
     if asked.asked.run is None:
         if workflow.intents or asked.actor is not None:
@@ -152,14 +156,13 @@ def definition_of(settings: ServiceSettings, tool: Tool | None) -> str:
     return next((c.definitions.get(tool.name, "") for c in settings.clients.values() if tool.audience in c.resources), "")
 
 
-def _check_known_by_it(caller: Caller, agent: AgentCredential) -> None:
+def _check_known_by_it(caller: Caller, agent: AgentCredential, settings: ServiceSettings) -> None:
     """A client that is known by its credential comes with one of its own issuer; what is compared here is verified next."""
     if caller.settings.role != "agent":
         raise RequestRefused(400, "unauthorized_client", failures=(Failure(Reason.AGENT, "client.role", caller.settings.role, "agent"),))
     if caller.settings.credential is None:
         return
-    unverified = read(agent, "agent").unverified_claims
-    own = unverified.get("sub") if isinstance(agent, JWTSVID) else unverified.get("iss")
+    own = unverified_name(agent, settings.identity.proxies)
     if own != caller.settings.credential:
         raise unknown("client.credential", str(own)[:80], caller.settings.credential)
 
