@@ -21,7 +21,7 @@ from schemathesis.cli import schemathesis as command
 
 from agentgate.service.openapi import OPERATIONS
 from tests.served import ASSERTION, EXCHANGE, JWT, detail, served
-from tests.served_notes import GATE, Notes, a_place
+from tests.served_notes import GATE, Notes, a_place, changing
 
 CHECKS = ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]  # a form is no credential: most of what has one is refused
 # Not at once on a busy machine is no finding: 503 is documented.
@@ -64,11 +64,20 @@ class Real:
         token = in_the_end(ask)["access_token"]
         return {"token": token, "tool": call["identifier"], "arguments": call["arguments"]}
 
+    def _changing(self) -> dict[str, Any]:
+        """A new key of an account whose first token an old one got."""
+        name, old = f"account-{next(self._turn)}", self.notes.asking.key
+        self.notes.place.store.command("SET", f"ag:{{acme}}:lastkey:{name}", f'"1 {old.thumbprint}"')
+        credential = self.notes.place.token(sub=name)
+        return {"subject_token": credential, "subject_token_type": JWT, "statement": changing(old, old, name), "tenant": "acme"}
+
     def body(self, path: str) -> dict[str, Any]:
         """Members that make it real."""
         if path == "/oauth2/token":
             exchange = {"grant_type": EXCHANGE, "subject_token": self.notes.place.token(), "subject_token_type": JWT}
             return {**exchange, "authorization_details": json.dumps([self._call()])}
+        if path == "/oauth2/key":
+            return self._changing()
         if path.startswith("/oauth2"):
             return {"token": self._redeeming()["token"]}
         if path in {"/v1/runs", "/v1/redeem"}:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from agentgate.gate.account_key import STATEMENT
 from agentgate.testing.demo_approvals import prepare, sign
 from tests.authority import Key, Web, claims_of, web
 from tests.served import Asking, Party, Process, Server, detail, publish
@@ -120,6 +123,13 @@ class Notes:
         if not self.asking.nonce:
             self.asking.ask(self.form())
         return self.asking.ask(self.form(*args, **more))
+
+
+def changing(old: Key, new: Key, account: str, **change: Any) -> str:
+    """The statement by which an account's old key signs for its new one."""
+    claims = {"aud": GATE, "tenant": "acme", "account": account, "key": new.thumbprint, "iat": int(time.time()), **change}
+    public = {name: value for name, value in old.jwk.items() if name in {"kty", "crv", "x", "y"}}
+    return old.sign_raw({"typ": STATEMENT, "alg": old.alg, "jwk": public}, json.dumps(claims))
 
 
 def error_of(answer: httpx.Response) -> tuple[int, str]:

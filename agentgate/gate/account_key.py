@@ -33,8 +33,8 @@ def _refused(got: str, expected: str) -> RunRefused:
     return RunRefused((Failure(Reason.BOUNDARY, "agent.boundary.key", got, expected),))
 
 
-def rotate(core: Core, statement: str) -> Flow:
-    """Take up the new key of a rotation statement; returns its account.
+def rotate(core: Core, statement: str, *, of: tuple[str, str] | None = None) -> Flow:
+    """Take up the new key of a rotation statement; returns its account. `of`: the tenant and account that it must be about.
 
     Raises (through the driver):
         RunRefused: the statement proves nothing here. StoreUnavailable, AuditUnavailable.
@@ -52,6 +52,8 @@ def rotate(core: Core, statement: str) -> Flow:
     if type(iat) is not int or not now - MAX_AGE <= iat <= now + LEEWAY:
         raise _refused("a statement of another time", f"one signed in the last {MAX_AGE} s")
     tenant, account, key = claims["tenant"], claims["account"], claims["key"]
+    if of not in {None, (tenant, account)}:
+        raise _refused("a statement about another account", "one about the account that shows it")
     return (yield from _changed(core, tenant, account, key, {"by": {"key": old}}, old=old, signed_ms=iat * 1000))
 
 

@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from agentgate.errors import AgentGateError, AuditUnavailable, CredentialRefused, KeysUnavailable, Overloaded, StoreUnavailable
 from agentgate.gate.core import reasons_of
-from agentgate.service import authzen, calls, counting, inspection, metadata, openapi, runs, tokens
+from agentgate.service import account_key, authzen, calls, counting, inspection, metadata, openapi, runs, tokens
 from agentgate.service.answer import RequestRefused, oauth_error, problem, refused_by, unavailable
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
@@ -42,6 +42,7 @@ ROUTES: tuple[tuple[str, str, Endpoint, bool], ...] = (
     ("/oauth2/token", "POST", tokens.token, True),
     ("/oauth2/introspect", "POST", inspection.introspect, True),
     ("/oauth2/revoke", "POST", inspection.revoke, True),
+    ("/oauth2/key", "POST", account_key.rotate, True),
     ("/v1/runs", "POST", runs.open_run, False),
     ("/v1/runs/{run}", "DELETE", runs.close_run, False),
     ("/v1/runs/{run}/turns", "POST", runs.add_turn, False),

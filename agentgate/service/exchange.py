@@ -86,11 +86,7 @@ def read_exchange(
             raise malformed(name, "none", "one")
     if ("actor_token" in form) != ("actor_token_type" in form):
         raise malformed("actor_token_type", "none", "one, with an actor_token")
-    agents = "subject_token_type" if "actor_token" not in form else "actor_token_type"
-    for name in ("subject_token_type", "actor_token_type"):
-        types = {*_TYPES, X509_SVID} if name == agents else _TYPES
-        if form.get(name, ACCESS_TOKEN) not in types:
-            raise malformed(name, form[name][:80], " or ".join(sorted(types)))
+    agents = checked_types(form)
     if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
         raise malformed("requested_token_type", form["requested_token_type"][:80], ACCESS_TOKEN)
     for name in ("subject_token", "actor_token", "attestation", "delegation"):
@@ -112,6 +108,20 @@ def read_exchange(
     )
 
 
+def checked_types(form: Mapping[str, str]) -> str:
+    """The parameter that says of which type the agent's own credential is.
+
+    Raises:
+        RequestRefused: a type that none of the credentials may have.
+    """
+    agents = "subject_token_type" if "actor_token" not in form else "actor_token_type"
+    for name in ("subject_token_type", "actor_token_type"):
+        types = {*_TYPES, X509_SVID} if name == agents else _TYPES
+        if form.get(name, ACCESS_TOKEN) not in types:
+            raise malformed(name, form[name][:80], " or ".join(sorted(types)))
+    return agents
+
+
 async def exchange(asked: ExchangeRequest, gate: ServedGate, settings: ServiceSettings) -> tuple[AsyncRun, Decision]:
     """Steps 6 to 8: run and decision.
 
@@ -124,7 +134,7 @@ async def exchange(asked: ExchangeRequest, gate: ServedGate, settings: ServiceSe
             400, "invalid_dpop_proof", "proof", failures=(Failure(Reason.AGENT, "proof", "none", "a proof of the agent's key"),)
         )
     agent = asked.agent()
-    _check_known_by_it(asked.caller, agent, settings)
+    check_known_by_it(asked.caller, agent, settings)
     over = OverHTTP(client=asked.caller.id)
     if asked.asked.run is None:
         if workflow.intents or asked.actor is not None:
@@ -156,7 +166,7 @@ def definition_of(settings: ServiceSettings, tool: Tool | None) -> str:
     return next((c.definitions.get(tool.name, "") for c in settings.clients.values() if tool.audience in c.resources), "")
 
 
-def _check_known_by_it(caller: Caller, agent: AgentCredential, settings: ServiceSettings) -> None:
+def check_known_by_it(caller: Caller, agent: AgentCredential, settings: ServiceSettings) -> None:
     """A client that is known by its credential comes with one of its own issuer; what is compared here is verified next."""
     if caller.settings.role != "agent":
         raise RequestRefused(400, "unauthorized_client", failures=(Failure(Reason.AGENT, "client.role", caller.settings.role, "agent"),))

@@ -61,6 +61,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _form("/oauth2/token", "Exchange a credential for the token of one call", "agent", schemas.EXCHANGE, schemas.MINTED),
     _form("/oauth2/introspect", "Whether a token would be redeemed", "tool_server", schemas.TOKEN, schemas.INTROSPECTED),
     _form("/oauth2/revoke", "Void a token", "agent, host", schemas.TOKEN, None),
+    _form("/oauth2/key", "Change a service account's key", "agent", schemas.KEY, schemas.KEY_CHANGED),
     _json("/v1/runs", "Open a run", "host", schemas.RUN, schemas.OPENED, 415, status=201),
     _json("/v1/runs/{run}/turns", "Add what the user says next", "host", schemas.TURN, schemas.OPENED, 404, 415),
     _json("/v1/runs/{run}/close", "Close a run", "host", schemas.CLOSE, None, 404, 415, status=204),
@@ -92,7 +93,7 @@ def _told(operation: Operation) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [{"name": name, "in": "path", "required": True, "schema": schemas.TEXT} for name in named]
     if operation.method == "delete":
         parameters.append({"name": "tenant", "in": "query", "required": False, "schema": schemas.TEXT})
-    if operation.path == "/oauth2/token":
+    if operation.path in {"/oauth2/token", "/oauth2/key"}:
         parameters.append({"name": "DPoP", "in": "header", "required": False, "schema": schemas.TEXT, "description": "RFC 9449"})
     told: dict[str, Any] = {"summary": operation.summary, "parameters": parameters, "responses": responses}
     if operation.body is not None:

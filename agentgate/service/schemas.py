@@ -42,6 +42,7 @@ EXCHANGE = _open(
     },
 )
 TOKEN = _open({"token": TEXT}, _CLIENT)
+KEY = _open(dict.fromkeys(("subject_token", "subject_token_type", "statement"), TEXT), {"tenant": TEXT, **_CLIENT})
 _AGENT = _closed({"client_id": TEXT, "token": TEXT}, {"proof": TEXT, "attestation": TEXT, "delegation": {"type": "array", "items": TEXT}})
 RUN = _closed({"workflow": TEXT, "prompt": _TURN, "agent": _AGENT}, {**_TENANT, "subject_token": TEXT, "ttl": _WHOLE})
 TURN = _closed({"turn": _TURN}, _TENANT)
@@ -64,8 +65,9 @@ _SEVERAL: Mapping[str, Schema] = {"evaluations": {"type": "array", "maxItems": M
 EVALUATIONS = _open({}, {**_ASKED, **_CONTEXT, **_SEVERAL, "options": _open({}, {"evaluations_semantic": _SEMANTIC})})
 
 # --- what is answered -----------------------------------------------------------------------------------------------------------
-OAUTH_ERROR = _open({"error": TEXT}, {"error_description": TEXT})
-PROBLEM = _open({"type": {"const": "about:blank"}, "title": TEXT, "status": _WHOLE, "code": TEXT}, {"detail": TEXT})
+_WANTED = {"acr_values": TEXT, "max_age": _WHOLE}  # of insufficient_user_authentication
+OAUTH_ERROR = _open({"error": TEXT}, {"error_description": TEXT, **_WANTED})
+PROBLEM = _open({"type": {"const": "about:blank"}, "title": TEXT, "status": _WHOLE, "code": TEXT}, {"detail": TEXT, **_WANTED})
 _DETAILS: Schema = {"type": "array", "items": _open({"type": {"const": DETAIL_TYPE}}), "minItems": 1, "maxItems": 1}
 MINTED = _closed(
     {
@@ -75,6 +77,7 @@ MINTED = _closed(
         "authorization_details": _DETAILS,
     }
 )
+KEY_CHANGED = _closed({"tenant": TEXT, "account": TEXT})
 INTROSPECTED = _open({"active": {"type": "boolean"}})
 _WORKFLOW = _closed({"id": TEXT, "version": _WHOLE, "digest": TEXT})
 OPENED = _closed({"run": TEXT, "tenant": TEXT, "workflow": _WORKFLOW, "expires_at": {"type": "number"}, "intents": _OBJECT})

@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, cast
 
-from agentgate.errors import ConfigError
-from agentgate.gate import door
+from agentgate.errors import ConfigError, CredentialRefused
+from agentgate.gate import account_key, door
 from agentgate.gate.core import Core
 from agentgate.gate.door import OverHTTP, UserGiven
 from agentgate.gate.gate import AsyncGate
@@ -39,6 +39,13 @@ def tracing(*, wanted: bool) -> Tracing | None:
     except ModuleNotFoundError:
         raise ConfigError("traces", True, "pip install 'agentgate-mediator[otel]' (or traces = false)") from None
     return OpenTelemetry()
+
+
+def _rotated(core: Core, statement: str, tenant: str, agent: AgentCredential) -> Flow:
+    if core.identities is None:
+        raise CredentialRefused("agent", "a credential", "a gate with identity settings")
+    account = yield from core.identities.agent(agent, tenant, None, time.time())
+    return (yield from account_key.rotate(core, statement, of=(tenant, account.who.id)))
 
 
 class ServedGate(AsyncGate):
@@ -104,6 +111,14 @@ class ServedGate(AsyncGate):
     async def presented(self, run: AsyncRun, *, user: UserGiven, agent: AgentCredential, over: OverHTTP) -> AsyncRun:
         """The run, for whom these credentials prove to be its user and agent."""
         return self._handle(await self.drive(door.present(self._core, run.state, user=user, agent=agent, over=over)))
+
+    async def rotate_own_key(self, statement: str, *, tenant: str, agent: AgentCredential) -> str:
+        """An account's new key, by its own credential and a statement of its old key; returns the account.
+
+        Raises:
+            CredentialRefused, RunRefused, StoreUnavailable, AuditUnavailable, Overloaded.
+        """
+        return str(await self.drive(_rotated(self._core, statement, tenant, agent)))
 
     def _handle(self, state: Any) -> AsyncRun:
         return AsyncRun(View(self._core, state), self._store, self._audit, self._bound)

@@ -1,0 +1,47 @@
+"""``POST /oauth2/key``: a service account changes its key, under `same_key_as_last_token`; the old key signs for the new one.
+
+Rules: the account shows its own credential, as in an exchange, and a rotation statement (`agentgate.gate.account_key`) about itself. Who
+has the credential alone, or the old key alone, changes nothing.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agentgate.identity.credential import AgentCredential
+from agentgate.service.answer import RequestRefused, answered, malformed
+from agentgate.service.connection import connection_of
+from agentgate.service.credentials import X509_SVID, agent_credential, certificate
+from agentgate.service.exchange import check_known_by_it, checked_types
+from agentgate.service.nonces import fresh, proof_of
+from agentgate.service.reading import one_header, read_form
+from agentgate.service.state import Service
+from agentgate.values.refusal import Failure, Reason
+
+
+async def rotate(request: Request, service: Service) -> Response:
+    """See the module."""
+    form, settings, keys = await read_form(request, service.settings.max_body), service.settings, service.gate.core.keys
+    caller = await service.clients.by_form(form, request, service.gate)
+    service.take(request, None if caller.claimed else caller.id)
+    if caller.settings.role != "agent":
+        failure = Failure(Reason.AGENT, "client.role", caller.settings.role, "agent")
+        raise RequestRefused(400, "unauthorized_client", failures=(failure,))
+    for name in ("subject_token", "subject_token_type", "statement"):
+        if name not in form:
+            raise malformed(name, "none", "one")
+    checked_types(form)
+    header, text = one_header(request, "dpop"), form["subject_token"]
+    proof = None if header is None else proof_of(header, "POST", service.url("/oauth2/key"), keys)
+    agent: AgentCredential
+    if form["subject_token_type"] == X509_SVID:
+        agent = certificate(text, connection_of(request, settings), proof=proof, attestation=None, delegation=())
+    else:
+        agent = agent_credential(text, proof=proof, at_token_endpoint=True)
+    check_known_by_it(caller, agent, settings)
+    tenant = caller.tenant(form.get("tenant"))
+    account = await service.gate.rotate_own_key(form["statement"], tenant=tenant, agent=agent)
+    answer = answered({"tenant": tenant, "account": account})
+    answer.headers["DPoP-Nonce"] = fresh(keys)
+    return answer
