@@ -115,6 +115,42 @@ def test_a_reload_takes_up_what_reviewers_revoked_and_keeps_on_answering(place: 
         assert gate.end() == 0
 
 
+def test_clients_issuers_and_rates_are_read_again_and_what_needs_a_restart_is_named(place: Place) -> None:
+    with served(place.folder, {**place.settings, "audit": str(place.folder / "audit-reread")}) as gate:
+        notes = Notes(place, gate)
+        assert notes.ask("before").status_code == 200
+        listen = f"127.0.0.1:{gate.port}"
+
+        def again(event: str, text: str = "", **change: Any) -> dict[str, Any]:
+            before = len(gate.log())
+            gate.file.write_text(text or toml({**place.settings, "audit": str(place.folder / "audit-reread"), "listen": listen, **change}))
+            os.kill(gate.process.pid, signal.SIGHUP)
+            until(lambda: any(line["event"] == "reloaded" for line in gate.log()[before:]), gate)
+            (found,) = [line for line in gate.log()[before:] if line["event"] == event]
+            return found
+
+        own = place.settings["clients"]
+        fewer = {name: client for name, client in own.items() if name != "other"} | {"late": own["other"]}
+        said = again("settings_reread", clients=fewer, rate=9_999, deferred=False, runs_per_hour=3)
+        assert (sorted(said["changed"]), sorted(said["restart"])) == (["clients", "rate"], ["deferred", "runs_per_hour"])
+        late, other = Party(gate, "late", place.keys["other"]), Party(gate, "other", place.keys["other"])
+        assert notes.ask("by who is new", **late.asserted()).status_code == 200
+        assert error_of(notes.ask("by who is gone", **other.asserted())) == (401, "invalid_client")
+        assert notes.ask("before and after").status_code == 200
+        wrong = again("settings_not_reread", clients={**fewer, "late": {"role": "agent", "tenants": ["acme"]}})
+        assert "clients.late" in wrong["what"]
+        again("settings_not_reread", text="not = [toml")
+        assert notes.ask("what was in force stays", **late.asserted()).status_code == 200
+        issuers = {"login": {**place.settings["identity"]["issuers"]["login"], "audience": "https://other.example"}}
+        assert again("settings_reread", clients=fewer, rate=9_999, identity={"issuers": issuers})["changed"] == ["identity"]
+        assert error_of(notes.ask("for another audience")) == (400, "invalid_request")
+        server = {**fewer["server"], "tenants": ["other"]}
+        again("settings_reread", clients={**fewer, "server": server})
+        assert notes.ask("back").status_code == 200
+        token = notes.ask("moved").json()["access_token"]
+        assert notes.server.redeem(token, "notes.write", {"text": "moved"}, notes.asking.key).status_code != 200
+
+
 def test_a_request_in_flight_is_answered_when_the_process_ends(place: Place) -> None:
     with served(place.folder, {**place.settings, "audit": str(place.folder / "audit-5")}) as gate:
         body = b"grant_type=x"

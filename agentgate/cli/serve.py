@@ -41,7 +41,7 @@ def serve(
 
             settings, told = made(trying)
             complain(*told, colour="")  # standard output stays empty while a gate serves
-        raise typer.Exit(process.serve(ServiceSettings.of(settings)))
+        raise typer.Exit(process.serve(ServiceSettings.of(settings), file=settings))
 
 
 async def _look(settings: ServiceSettings) -> None:

@@ -50,6 +50,11 @@ class Identities:
         """From the settings of a gate. Raises ConfigError as `IdentitySettings.of`."""
         return cls(IdentitySettings.of(given))
 
+    def become(self, other: Identities) -> None:
+        """Prove by the settings of another; what is being proven meanwhile goes on by those that it began with."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(other, name))
+
     def caller(self, connection: Connection | None) -> str | None:
         """The address that a call came from; None: unknown."""
         return caller(connection, self._proxies)

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 
 import structlog
 from starlette.applications import Starlette
@@ -60,12 +61,13 @@ ROUTES: tuple[tuple[str, str, Endpoint, bool], ...] = (
 )
 
 
-def application(settings: ServiceSettings, clock: Callable[[], datetime] | None = None) -> Starlette:
+def application(settings: ServiceSettings, clock: Callable[[], datetime] | None = None, file: Path | None = None) -> Starlette:
     """The ASGI application. The gate opens when the server starts, and closes when it ends.
 
     Args:
         settings: of the service.
         clock: the decision clock, for tests; None: now.
+        file: where the settings are read again on SIGHUP; None: they stay.
     """
     _reloads: set[asyncio.Task[None]] = set()
 
@@ -76,12 +78,12 @@ def application(settings: ServiceSettings, clock: Callable[[], datetime] | None 
         except AgentGateError as error:
             _log.error("not_opened", error=type(error).__name__, what=str(error))
             raise
+        app.state.service = Service(settings, gate)
         loop = asyncio.get_running_loop()
         with contextlib.suppress(NotImplementedError, RuntimeError):  # not in the main thread: somebody else's process
-            loop.add_signal_handler(signal.SIGHUP, lambda: _reloads.add(loop.create_task(_reload(gate))))
+            loop.add_signal_handler(signal.SIGHUP, lambda: _reloads.add(loop.create_task(_reload(app.state.service, file))))
         _log.info("serving", issuer=settings.issuer, workflows=len(gate.catalog), listen=settings.listen)
         try:
-            app.state.service = Service(settings, gate)
             yield
         finally:
             app.state.service.ready = False
@@ -98,11 +100,20 @@ async def _unrouted(_: Request, error: Exception) -> Response:
     return problem(RequestRefused(error.status_code, code, headers=error.headers))
 
 
-async def _reload(gate: ServedGate) -> None:
-    """Workflows, approvals and root as they are now; where they cannot be read, what was in force stays. Key files need no signal."""
+async def _reload(service: Service, file: Path | None) -> None:
+    """Settings, workflows, approvals and root as they are now; where they cannot be read, what was in force stays, each by itself.
+
+    Key files need no signal.
+    """
+    if file is not None:
+        try:
+            taken, left = service.reread(await asyncio.to_thread(ServiceSettings.of, file))
+            _log.info("settings_reread", changed=taken, restart=left)
+        except AgentGateError as error:
+            _log.error("settings_not_reread", error=type(error).__name__, what=str(error))
     try:
-        await gate.reload()
-        _log.info("reloaded", workflows=len(gate.catalog))
+        await service.gate.reload()
+        _log.info("reloaded", workflows=len(service.gate.catalog))
     except AgentGateError as error:
         _log.error("not_reloaded", error=type(error).__name__, what=str(error))
 

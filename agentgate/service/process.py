@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -95,18 +96,20 @@ class _Application:
 
     settings: ServiceSettings
     clock: Callable[[], datetime] | None
+    file: Path | None
 
     def __call__(self) -> Starlette:
         log_to_stderr()
-        return application(self.settings, self.clock)
+        return application(self.settings, self.clock, self.file)
 
 
-def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = None) -> int:
+def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = None, file: Path | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 where the gate does not open.
 
     Args:
         settings: of the service.
         clock: the decision clock, for tests; None: now.
+        file: where they are read again on SIGHUP; None: they stay.
     """
     log_to_stderr()
     host, _, port = settings.listen.rpartition(":")
@@ -114,7 +117,7 @@ def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = N
     if settings.listen.startswith("unix:"):
         where = {"uds": settings.listen.removeprefix("unix:")}
     config = uvicorn.Config(
-        _Application(settings, clock),
+        _Application(settings, clock, file),
         factory=True,
         **where,
         workers=settings.workers,

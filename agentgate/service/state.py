@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from agentgate.identity.door import Identities
 from agentgate.redemption.trust import Trust
 from agentgate.service.answer import RequestRefused
 from agentgate.service.clients import Caller, Clients
@@ -16,6 +17,9 @@ from agentgate.service.limits import POLL_SECONDS, Rates
 from agentgate.service.line import WaitingLine
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
+
+# What is read again while the service runs. Anything else is of the gate, of its store and log, or of the server: it needs a restart.
+LIVE = frozenset({"clients", "identity", "certificate_header", "rate", "max_body"})
 
 
 @dataclass(slots=True)
@@ -37,6 +41,23 @@ class Service:
         self.rates = Rates(self.settings.rate)
         self.polls = Rates(1 / POLL_SECONDS, burst=1)
         self.counts = Counts(wanted=self.settings.metrics)
+
+    def reread(self, settings: ServiceSettings) -> tuple[list[str], list[str]]:
+        """Take up settings that can change while requests are answered (`LIVE`); returns their names, and of those that cannot.
+
+        Raises:
+            AgentGateError: keys, or what else they name, cannot be used; then nothing is taken up.
+        """
+        names = [name for name in type(settings).model_fields if getattr(settings, name) != getattr(self.settings, name)]
+        taken, left = [name for name in names if name in LIVE], [name for name in names if name not in LIVE]
+        now = self.settings.model_copy(update={name: getattr(settings, name) for name in taken})
+        clients, identities = Clients(now, self.url("/oauth2/token")), Identities.of(now.identity)
+        if "identity" in taken and self.gate.core.identities is not None:
+            self.gate.core.identities.become(identities)
+        if "rate" in taken:
+            self.rates = Rates(now.rate)
+        self.settings, self.clients, self._trusts = now, clients, {}
+        return taken, left
 
     def url(self, path: str) -> str:
         """An endpoint's URL, as callers know it."""
