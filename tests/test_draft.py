@@ -266,6 +266,24 @@ def test_a_description_and_examples_tell_the_form_of_a_value(name, schema, rule)
 
 
 @pytest.mark.parametrize(
+    ("name", "schema", "expected"),
+    [
+        ("order.doses[].amount", {"type": "number", "minimum": 0}, None),  # an amount of an order is no id
+        ("order.number", {"type": "integer"}, {"type": "integer", "from": ["prompt"]}),
+        ("email.address", {"type": "string"}, {"type": "email", "from": ["prompt"]}),
+    ],
+)
+def test_of_a_path_the_last_step_tells_the_type(name, schema, expected):
+    assert rule(schema, name=name, acting=True) == expected
+
+
+def test_an_argument_of_no_type_is_text_at_a_start_and_a_question_else():
+    untyped = declared("cancel_order", {"order": {}}, required=["order"])
+    assert "order: of no type: which one?" in drafted(untyped).text
+    assert loaded(drafted(untyped, settle=True)).tools["cancel_order"].args["order"].type == "text"
+
+
+@pytest.mark.parametrize(
     ("name", "description", "effect"),
     [
         ("revenue", "Get the revenue.", "read"),

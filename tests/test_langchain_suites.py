@@ -99,6 +99,14 @@ mcp_like = StructuredTool(name="multiply", description="Multiply.", args_schema=
 shout = Tool(name="shout", description="Shout.", func=str.upper)
 
 
+def test_a_tool_without_a_schema_of_its_own_runs_with_its_defaults() -> None:
+    (guarded,) = guard_tools([OnlyRun()])
+    assert guarded.invoke({"a": 4}) == OnlyRun().invoke({"a": 4}) == 8
+    assert guarded.invoke({"a": 4, "b": 3}) == 12
+    with pytest.raises(CallRefused):
+        guarded.invoke({"a": 4, "b": 101})
+
+
 @pytest.fixture(autouse=True)
 def run(tmp_path: Path) -> Iterator[Run]:
     """The run in which every guarded tool of this file works."""

@@ -219,6 +219,7 @@ class Arguments:
         self.injected = (frozenset(fields) | signature) - frozenset(self.names) - _VARIADIC
         # a single-input tool without a schema takes one value under any name; models are shown `__arg1`
         self.bare = _is_bare(tool)
+        self._as_given = tool.args_schema is None and not self.bare  # LangChain validates nothing then, and fills no default
         model: Any = tool.args_schema
         aliased = isinstance(model, type) and issubclass(model, BaseModel)
         aliases = frozenset[str]().union(*(_aliases(model.model_fields[n]) for n in self.names)) if aliased else frozenset[str]()
@@ -256,14 +257,14 @@ class Arguments:
         Args:
             values: as LangChain passes them.
             injected: what the framework or the host adds.
-            incomplete: LangChain passed a text alone; other arguments have their defaults.
+            incomplete: LangChain passed a text alone; other arguments have their defaults. (So they have in a tool without a schema.)
 
         Raises:
             CanonicalError: no canonical form, or a value that changes between check and use.
         """
         try:
             decided = CanonicalArguments(self._schema.dump(values))
-            if incomplete:
+            if incomplete or self._as_given:
                 decided = CanonicalArguments(self._schema.dump(self._schema.load(parse(decided.data), injected)))
             loaded = self._schema.load(parse(decided.data), injected)
             executed = CanonicalArguments(self._schema.dump(loaded))

@@ -150,7 +150,7 @@ class _Drafting:
         kind, value = constant(default)
         if value is None:
             drafted = replace(self, mails=False).draft({k: v for k, v in schema.items() if k != "default"}, required=False)
-            note = "its default is a list or an object, and is sent where the model says nothing"
+            note = "which values, and how many? Its default, a list or an object, is sent where the model says nothing"
             return Argument(self.name, None, note, drafted.proposal or f"{inline(self.name)}: {inline(drafted.rule or {'text': 200})}")
         rule = {**_typed(kind), "is": value, **self._from_model, "optional": True}
         return self._decided(rule, "only the tool's own default", (default, None))
@@ -180,7 +180,13 @@ class _Drafting:
             return self._decided({"type": "boolean"}, samples=(True, None))
         if kind == "string":
             return self._text(schema)
-        return self._undecided("an object, or of no single type, which no workflow can describe")
+        untyped = not schema.keys() & {"type", "properties", "anyOf", "oneOf", "allOf", "not"}
+        ask = (
+            "of no type: which one? type: json takes any object or list"
+            if untyped
+            else "an object of no fixed form: type: json, and text: how long?"
+        )
+        return replace(self._undecided(ask), open=untyped)
 
     def _number(self, schema: Mapping[str, Any], kind: str) -> Argument:
         whole = kind == "integer"
@@ -219,7 +225,9 @@ class _Drafting:
         if pattern is not None:
             return self._patterned(pattern, kind)
         if kind == "id" and (shape := _shape(schema)) is not None:
-            return replace(self._patterned(shape, kind), note="pattern guessed from its examples")
+            return replace(
+                self._patterned(shape, kind), note="pattern guessed from its examples; not_pattern in a step-up would ask instead"
+            )
         if kind:
             first, second = SAMPLES[kind]
             spoken = first.replace("T", " ") if kind == "datetime" else SIGNS.get(kind, "") + first
@@ -286,8 +294,10 @@ def _exact(value: Decimal) -> str:
 
 
 def guess(name: str) -> str:
-    """The type that a name suggests, or empty."""
-    return next((_NAMES[w] for w in reversed(words_of(name)) if w in _NAMES), "")
+    """The type that a name suggests, or empty; of a path its last step does, or what that is the value of."""
+    *outer, last = name.split(".")
+    words = words_of(outer[-1]) if outer and last in {"address", "value"} else words_of(last)
+    return next((_NAMES[w] for w in reversed(words) if w in _NAMES), "")
 
 
 def _described(description: Any) -> str:

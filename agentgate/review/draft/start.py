@@ -39,6 +39,8 @@ def opened(a: Argument, schema: Any, root: Mapping[str, Any], *, acting: bool) -
         rule, sample = dict(_SIMPLE[str(kind)][0]), _SIMPLE[str(kind)][1]
     elif kind == "array":
         sample = ["hello"]
+    elif a.open:  # of no type: most are text
+        rule, sample = dict(_SIMPLE["string"][0]), "hello"
     return Argument(
         a.name,
         {**rule, **({"from": ["model"]} if acting else {}), **left_out},
