@@ -22,13 +22,15 @@ ROWS: dict[tuple[int, str], tuple[Reason, ...]] = {
         *(R.TOO_MANY_DENIALS, R.TOO_MANY_HOLDS, R.TOO_MANY_RUNS),
         *(R.ALREADY_REDEEMED, R.FAILED, R.OUTCOME_UNKNOWN, R.RUN_CLOSED, R.RUN_EXPIRED),
     ),
+    (400, "insufficient_user_authentication"): (R.AUTHENTICATION,),
     (503, "temporarily_unavailable"): (R.KEYS, R.STORE, R.AUDIT, R.OVERLOAD),
 }
 INSIDE = "args.payee: the edge, 100.00 and line 7"
 
 
 def failure(reason: Reason, field: str = INSIDE) -> Failure:
-    return Failure(reason, field, INSIDE, INSIDE, INSIDE)
+    expected = 'acr_values="mfa"' if reason is R.AUTHENTICATION else INSIDE  # this one tells, by RFC 9470
+    return Failure(reason, field, INSIDE, expected, INSIDE)
 
 
 @pytest.mark.parametrize(("reason", "row"), [(reason, row) for row, reasons in ROWS.items() for reason in reasons], ids=str)
