@@ -352,6 +352,14 @@ async def test_a_server_that_the_gate_does_not_know_as_one_runs_nothing_and_its_
         assert world.notes.server.redeem(token, "notes.write", HELLO, world.notes.asking.key).status_code == 200  # it was not burned
 
 
+async def test_a_server_may_ask_how_the_user_signed_in(place: Place, gate: Process, own_key: ClientKey) -> None:
+    async with at_work(place, gate, own_key, acr_values=["mfa"], max_age=300) as world:
+        answer = await world.call("notes.write", HELLO)
+        assert (answer.status_code, answer.json()["error"]) == (401, "insufficient_user_authentication")
+        assert 'acr_values="mfa"' in answer.headers["WWW-Authenticate"]
+        assert (world.tools.seen, world.between.asked("/v1/redeem")) == ([], [])
+
+
 async def test_a_server_without_the_broker_burns_nothing_and_one_that_has_it_gets_the_credential(
     place: Place, gate: Process, own_key: ClientKey
 ) -> None:
@@ -492,6 +500,8 @@ _log.error("refused_by_gate")"""
         ({"tenants": "acme"}, "tenants"),
         ({"brokers": {"bank": 1}}, "brokers"),
         ({"at_once": 0}, "at_once"),
+        ({"acr_values": "mfa"}, "acr_values"),
+        ({"max_age": 0}, "max_age"),
     ],
 )
 def test_a_redeemers_setting_that_is_wrong_is_named(change: dict[str, Any], setting: str) -> None:

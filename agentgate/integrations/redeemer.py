@@ -28,7 +28,7 @@ from agentgate.redemption.call import AwaitedCall
 from agentgate.redemption.credential import raise_instead
 from agentgate.redemption.outcome import facts_of, lost, outcome_of, tell_lost
 from agentgate.redemption.steps import called, judged, proven, told
-from agentgate.redemption.trust import Trust
+from agentgate.redemption.trust import Trust, check_served
 from agentgate.redemption.upstream import Redemption, UpstreamBroker, checked_brokers, ended, fetch
 from agentgate.shell import log
 from agentgate.shell.bound import AT_ONCE, Bound
@@ -114,6 +114,8 @@ class GateRedeemer:
         brokers: Mapping[str, UpstreamBroker] | None = None,
         address: str | None = None,
         at_once: int = AT_ONCE,
+        acr_values: Sequence[str] = (),
+        max_age: int | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         """A gate by its issuer URL.
@@ -126,6 +128,8 @@ class GateRedeemer:
             brokers: upstream brokers (`agentgate.credentials`) by name; a call whose workflow names another is not burned.
             address: where the gate is reached, if not at its issuer.
             at_once: how many redemptions are under way at once; more are refused at once.
+            acr_values: how the user must have signed in, as in `Verifier.open`; empty: anyhow.
+            max_age: how many seconds ago at most; None: ever.
             tracing: where spans go; None: none are made.
 
         Raises:
@@ -135,12 +139,12 @@ class GateRedeemer:
         for setting, url in (("gate", gate), ("address", address or gate)):
             if check_secure(setting, url).path != "/":
                 raise ConfigError(setting, url, "the gate's issuer, without path: https://gate.acme.example")
-        if isinstance(tenants, str) or not tenants or not all(type(t) is str and t for t in tenants):
-            raise ConfigError("tenants", tenants, "a list of exact tenant names")
+        check_served(tenants, acr_values, max_age)
         checked_brokers(brokers or {})
         self._gate, self._client, self._brokers, self._bound = gate, client, dict(brokers or {}), Bound(at_once)
         self._base = (address or gate).removesuffix("/")
-        self._trust = Trust(self._jwks, gate, tuple(tenants), audience, fetched=True, tracing=tracing)
+        served = (self._jwks, gate, tuple(tenants), audience)
+        self._trust = Trust(*served, fetched=True, tracing=tracing, acr_values=tuple(acr_values), max_age=max_age)
         self._http: httpx.AsyncClient | None = None
 
     async def open(self) -> Self:

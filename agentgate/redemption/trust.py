@@ -89,6 +89,20 @@ class Trust:
         self._asked = time.monotonic()
 
 
+def check_served(tenants: Sequence[str], acr_values: Sequence[str], max_age: int | None) -> None:
+    """Check whom a tool server serves.
+
+    Raises:
+        ConfigError: a setting that would serve others.
+    """
+    if isinstance(tenants, str) or not tenants or not all(type(t) is str and t for t in tenants):
+        raise ConfigError("tenants", tenants, "a list of exact tenant names")
+    if isinstance(acr_values, str) or not all(type(acr) is str and acr and not {*acr} & {*' "'} for acr in acr_values):
+        raise ConfigError("acr_values", acr_values, "a list of acr values without spaces and quotation marks")
+    if max_age is not None and (type(max_age) is not int or max_age < 1):
+        raise ConfigError("max_age", max_age, "seconds, 1 or more, or None")
+
+
 @dataclass(frozen=True, slots=True)
 class VerifierSettings:
     """Settings of a verifier; none but the last six has a default.
@@ -127,12 +141,7 @@ class VerifierSettings:
         for name, value in (("issuer", self.issuer), ("audience", self.audience)):
             if type(value) is not str or not value:
                 raise ConfigError(name, value, "a URL")
-        if isinstance(self.tenants, str) or not self.tenants or not all(type(t) is str and t for t in self.tenants):
-            raise ConfigError("tenants", self.tenants, "a list of exact tenant names")
-        if isinstance(self.acr_values, str) or not all(type(acr) is str and acr and not {*acr} & {*' "'} for acr in self.acr_values):
-            raise ConfigError("acr_values", self.acr_values, "a list of acr values without spaces and quotation marks")
-        if self.max_age is not None and (type(self.max_age) is not int or self.max_age < 1):
-            raise ConfigError("max_age", self.max_age, "seconds, 1 or more, or None")
+        check_served(self.tenants, self.acr_values, self.max_age)
         checked_brokers(self.brokers)
         for name, value in (("audit", self.audit), ("store", self.store)):
             if type(value) is not str or value.startswith("memory:"):
