@@ -14,8 +14,11 @@ import time_machine
 
 from agentgate import Agent, Allow, Deny, Gate, Reason, RunRefused, TokenRefused, User
 from agentgate.errors import ConfigError, Refusal
+from agentgate.integrations.client_key import ClientKey
+from agentgate.integrations.redeemer import GateRedeemer
 from agentgate.redemption.trust import VerifierSettings
 from agentgate.token.dpop import DPoP
+from agentgate.token.signing import SigningKey
 from tests.authority import web
 from tests.served import JWT, Process, served
 from tests.served_notes import GATE, WORKFLOW, Notes, Place, a_place, error_of
@@ -167,6 +170,20 @@ def test_a_tool_server_that_asks_for_more_burns_nothing(place: Place, gate: Proc
             redeemed(**wanted)
         assert (refused.value.code, refused.value.expected) == (Refusal.AUTHENTICATION, expected)
     assert redeemed(acr_values=["mfa", "phr"], max_age=900).claims.acr == "mfa"
+
+
+async def test_so_does_one_that_redeems_at_its_gate(place: Place, gate: Process) -> None:
+    notes = Notes(place, gate)
+    run = opening(notes, user(place, **signed_in(600))).json()["run"]
+    token = asked(notes, run, user(place, **signed_in(600))).json()["access_token"]
+    key, url = ClientKey("server", SigningKey.generate()), "https://notes.acme.example/write"
+    redeemer = await GateRedeemer(GATE, key, tenants=["acme"], audience=url[:-6], address=gate.base, acr_values=["phr"]).open()
+    proof = DPoP(notes.asking.key.proof("POST", url, token=token), method="POST", url=url)
+    with pytest.raises(TokenRefused) as refused:
+        await redeemer.redeem(token, tool="notes.write", args={"text": "hello"}, proof=proof)
+    await redeemer.close()
+    assert (refused.value.code, refused.value.expected) == (Refusal.AUTHENTICATION, 'acr_values="phr"')
+    assert notes.server.redeem(token, "notes.write", {"text": "hello"}, notes.asking.key).status_code == 200
 
 
 @pytest.mark.parametrize(

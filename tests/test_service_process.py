@@ -118,15 +118,16 @@ def test_a_reload_takes_up_what_reviewers_revoked_and_keeps_on_answering(place: 
 def test_clients_issuers_and_rates_are_read_again_and_what_needs_a_restart_is_named(place: Place) -> None:
     with served(place.folder, {**place.settings, "audit": str(place.folder / "audit-reread")}) as gate:
         notes = Notes(place, gate)
-        assert notes.ask("before").status_code == 200
+        before = notes.ask("before").json()["access_token"]
+        assert notes.server.redeem(before, "notes.write", {"text": "before"}, notes.asking.key).status_code == 200
         listen = f"127.0.0.1:{gate.port}"
 
         def again(event: str, text: str = "", **change: Any) -> dict[str, Any]:
-            before = len(gate.log())
+            seen = len(gate.log())
             gate.file.write_text(text or toml({**place.settings, "audit": str(place.folder / "audit-reread"), "listen": listen, **change}))
             os.kill(gate.process.pid, signal.SIGHUP)
-            until(lambda: any(line["event"] == "reloaded" for line in gate.log()[before:]), gate)
-            (found,) = [line for line in gate.log()[before:] if line["event"] == event]
+            until(lambda: any(line["event"] == "reloaded" for line in gate.log()[seen:]), gate)
+            (found,) = [line for line in gate.log()[seen:] if line["event"] == event]
             return found
 
         own = place.settings["clients"]
