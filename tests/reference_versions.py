@@ -19,13 +19,13 @@ def evaluate_both(
     opened, newer = versions
     header = replace(run.header, version=newer.version, digest=newer.digest)
     one = evaluate(opened, run, call, around)
-    other = evaluate(newer, replace(run, header=header, intents=intents), call, around)
+    alike = {name for name in opened.tools if name in newer.tools and _terms(opened.tools[name]) == _terms(newer.tools[name])}
+    calls = tuple(each if each.tool in alike else replace(each, rows=()) for each in run.calls)
+    other = evaluate(newer, replace(run, header=header, intents=intents, calls=calls), call, around)
     if one.denied or other.denied:
         return Verdict(one.denied | other.denied | {Reason.TWO_VERSIONS})
     first, second = opened.tools[call.tool], newer.tools[call.tool]
-    brokers = [tool.upstream and (tool.upstream.broker, tool.upstream.settings, tool.upstream.bound) for tool in (first, second)]
-    terms = [getattr(first, name) == getattr(second, name) for name in ("audience", "scope", "effect", "redeem", "facts")]
-    if not all(terms) or brokers[0] != brokers[1]:
+    if _terms(first) != _terms(second):
         return Verdict(frozenset({Reason.TWO_VERSIONS}))
     holds = set(one.holds)
     for rule in second.step_ups:
@@ -41,6 +41,11 @@ def evaluate_both(
             counters.setdefault(counter, []).append((limit.maximum, amount, currency))
     taken = frozenset((min(m for m, _, _ in each), max(a for _, a, _ in each), each[0][2]) for each in counters.values())
     return Verdict(frozenset(), frozenset(holds), one.named and other.named, taken, one.intent)
+
+
+def _terms(tool: Tool) -> list[object]:
+    upstream = tool.upstream and (tool.upstream.broker, tool.upstream.settings, tool.upstream.bound)
+    return [upstream, *(getattr(tool, name) for name in ("audience", "scope", "effect", "redeem", "facts"))]
 
 
 def _people(rule: StepUpRule, both: AbstractSet[str]) -> tuple[object, ...]:

@@ -188,6 +188,29 @@ def test_what_no_token_can_be_at_once_passes_neither_version(team, gates, edit, 
     assert ended(pay(run)) == said
 
 
+LOOK = """  orders.read:
+    effect: read
+    needs: [any]
+    redeem: wrapper
+    args: {order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [prompt]}}
+    facts: {due: {type: text, path: note.due}}
+"""
+
+
+def test_what_was_read_on_other_terms_is_no_fact_under_the_newer_version(team, gates):
+    """Reviewers who take a fact from another field take it from there in open runs, too."""
+    change(team, ('{in: ["10.00", "20.00"], from: [model]}', "{type: text, from: [orders.read.due]}"), more=LOOK)
+    gate = gates.open()
+    run, order = opened_run(gate), {"order_id": ORDER}
+    read = run.authorize("orders.read", order, tool_call_id="r")
+    with run.redeem(read.token, tool="orders.read", args=order) as call:
+        call.record_result({"note": {"due": "99.00"}, "ledger": {"due": "10.00"}})
+    change(team, ("path: note.due", "path: ledger.due"), version=3)
+    gate.reload()
+    assert run.explain(TOOL, {"order_id": ORDER, "amount": "99.00"}).decision == "deny"
+    assert ended(pay(run, "99.00")) == "version 2 allows it, version 3 refuses it"
+
+
 def test_the_stricter_terms_of_both_count(team, gates):
     """The shorter life, the key of an act, the masked value; whichever version says so."""
     gate = gates.open()

@@ -2,7 +2,8 @@
 
 Rules: each version decides by itself, with what its own intents say; a call passes only if both let it, and then on the stricter terms of
 each: every person that either asks for, every counter that either keeps and the lower bound of one that both keep, the shorter life, the
-key that either wants. What no token can be at once (of another audience, scope, effect, redeemer, upstream or with other facts) is refused.
+key that either wants. What no token can be at once (of another audience, scope, effect, redeemer, upstream or with other facts) is refused,
+and what an earlier call on such terms returned is no fact under the newer version.
 A call is named after the version that the run was opened with, so that it stays the same call. Pure.
 """
 
@@ -33,14 +34,21 @@ class Versions:
         opened: the version that the run was opened with.
         newer: the one in force, where it is another.
         minted: what a call that passes is minted by: `opened`, on the stricter terms of both, with the tools that both have.
+        changed: tools whose terms differ.
     """
 
     opened: Workflow
     newer: Workflow | None = None
     minted: Workflow = field(init=False)
+    changed: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "minted", self.opened if self.newer is None else _minted(self.opened, self.newer))
+        newer = self.newer
+        object.__setattr__(self, "minted", self.opened if newer is None else _minted(self.opened, newer))
+        if newer is not None:
+            both = self.opened.tools.keys() & newer.tools.keys()
+            changed = frozenset(name for name in both if any(_differing(self.opened.tools[name], newer.tools[name])))
+            object.__setattr__(self, "changed", changed)
 
     @property
     def each(self) -> tuple[Workflow, ...]:
@@ -61,6 +69,14 @@ def under(state: RunState, workflow: Workflow, intents: Intents) -> RunState:
     return replace(state, header=header, intents=intents(workflow, state.turns))
 
 
+def under_newer(versions: Versions, newer: Workflow, state: RunState, intents: Intents) -> RunState:
+    """`under` the newer version, which takes no fact from a call on other terms: it was read as this version does not say."""
+    seen = under(state, newer, intents)
+    if not any(call.rows and call.tool in versions.changed for call in seen.calls):
+        return seen
+    return replace(seen, calls=tuple([replace(call, rows=()) if call.tool in versions.changed else call for call in seen.calls]))
+
+
 def judged(versions: Versions, state: RunState, call: Call, around: Surroundings, intents: Intents) -> tuple[Case, Eligible | Deny]:
     """Decide one call of a run under all its versions; `intents` says what turns ask for under a version.
 
@@ -71,7 +87,7 @@ def judged(versions: Versions, state: RunState, call: Call, around: Surroundings
     first, newer = judge(case), versions.newer
     if newer is None:
         return case, first
-    second = judge(Case(newer, under(state, newer, intents), call, around))
+    second = judge(Case(newer, under_newer(versions, newer, state, intents), call, around))
     case.workflow, case.tool = versions.minted, versions.minted.tools.get(call.tool)  # what is on record is masked as either wants
     names = (f"version {versions.opened.version}", f"version {newer.version}")
     if isinstance(first, Deny) or isinstance(second, Deny):

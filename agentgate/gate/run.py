@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agentgate.audit import AuditLog
 from agentgate.decision.answer import Decision, Deny, StepUp
 from agentgate.decision.hold import Hold
-from agentgate.decision.versions import Versions, under
+from agentgate.decision.versions import Versions, under_newer
 from agentgate.errors import CanonicalError, ConfigError, NotRecorded, Overloaded, Refusal, TokenRefused
 from agentgate.gate import door, flow, waiting
 from agentgate.gate.confirming import confirmed
@@ -180,7 +180,8 @@ def _explained(view: View, tool: str, made: Call | Deny | None, tool_call_id: st
     around = yield from surroundings(view.core, versions, state.header, call, None)
     explanation: Explanation = verdicts.explain(versions.opened, state, call, around, later)
     if versions.newer is not None and explanation.decision != "deny":
-        explanation = verdicts.explain(versions.newer, under(state, versions.newer, view.core.readings.intents), call, around, later)
+        seen = under_newer(versions, versions.newer, state, view.core.readings.intents)
+        explanation = verdicts.explain(versions.newer, seen, call, around, later)
     if versions.newer is not None:
         note = f"the run was opened under version {versions.opened.version}, and version {versions.newer.version} is in force: both decide"
         explanation = replace(explanation, notes=(*explanation.notes, f"{note}, and this is what {explanation.workflow} says"))
