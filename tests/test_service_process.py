@@ -146,7 +146,14 @@ def test_clients_issuers_and_rates_are_read_again_and_what_needs_a_restart_is_na
         assert again("settings_reread", clients=fewer, rate=9_999, identity={"issuers": issuers})["changed"] == ["identity"]
         assert error_of(notes.ask("for another audience")) == (400, "invalid_request")
         server = {**fewer["server"], "tenants": ["other"]}
-        again("settings_reread", clients={**fewer, "server": server})
+
+        def slowly() -> Iterator[bytes]:  # it began under the settings of before, and is looked at under the new ones
+            yield b'{"token": "a.b.c", "tool": "x", '
+            again("settings_reread", clients={**fewer, "server": server})
+            yield b'"arguments": {}}'
+
+        shown = {"Authorization": f"Bearer {notes.server.assertion()}", "Content-Type": "application/json"}
+        assert gate.http.post("/v1/redeem", content=slowly(), headers=shown).status_code == 401
         assert notes.ask("back").status_code == 200
         token = notes.ask("moved").json()["access_token"]
         assert notes.server.redeem(token, "notes.write", {"text": "moved"}, notes.asking.key).status_code != 200

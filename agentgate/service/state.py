@@ -34,7 +34,7 @@ class Service:
     counts: Counts = field(init=False)
     line: WaitingLine = field(default_factory=WaitingLine)
     ready: bool = True
-    _trusts: dict[tuple[str, str], Trust] = field(default_factory=dict)
+    _trusts: dict[tuple[tuple[str, ...], str], Trust] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clients = Clients(self.settings, self.url("/oauth2/token"))
@@ -65,11 +65,12 @@ class Service:
 
     def trust(self, caller: Caller, resource: str) -> Trust:
         """Whose tokens a tool server accepts for one of its resources; kept, since it keeps its parsed keys."""
-        known = self._trusts.get((caller.id, resource))
+        key = caller.settings.tenants, resource  # a request that began before a reload has the settings of before
+        known = self._trusts.get(key)
         if known is None:
             gate = self.gate
             known = Trust(gate.jwks, self.settings.issuer, caller.settings.tenants, resource, gate.core.history, tracing=gate.core.tracing)
-            self._trusts[caller.id, resource] = known
+            self._trusts[key] = known
         return known
 
     def take(self, request: Request, client: str | None) -> None:
