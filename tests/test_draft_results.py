@@ -141,6 +141,14 @@ def test_an_act_takes_no_row_of_a_list_and_of_another_act_only_its_new_id() -> N
     assert list(workflow.tools["create_draft"].facts) == ["draft_id"]
 
 
+def test_nothing_comes_from_what_was_sent_out_or_searched_on_the_web_and_no_list_from_what_writes() -> None:
+    rows = ([{"draft_id": "D-1"}],)
+    one = ({"draft_id": "D-1"},)
+    for name, results in (("web_search_draft", one), ("send_draft", one), ("delete_draft", one), ("create_drafts", rows)):
+        workflow = loaded(drafted(tool(name), tool("update_draft", draft_id=TEXT), results={name: results}))
+        assert sources(workflow, "update_draft", "draft_id") == ["prompt"], name
+
+
 def test_a_start_takes_what_was_found_and_bounds_nothing() -> None:
     workflow = loaded(drafted(SEARCH, tool("get_order", 1, order_id=TEXT, lang=LANG), REFUND, settle=True))
     assert workflow.tools["get_order"].args["lang"].equals is None

@@ -2,8 +2,8 @@
 
 Rules: a read may take what any read returned. A tool that acts takes only what a read returned about one thing (a row of a list is
 whichever the agent picks), and only of a read that the user alone steers: one that counts only where they named all that it was asked for
-(`trust: named`), or one of which everything else is fixed. Of a tool that acts only a new id counts. An amount is bounded by what was
-read, and an id beside it is that of the same read. Each link is a guess for a reviewer.
+(`trust: named`), or one of which everything else is fixed. Of a tool that writes only a new id counts, of one that sends or deletes
+nothing. An amount is bounded by what was read, and an id beside it is that of the same read. Each link is a guess for a reviewer.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def _matches(tool: str, a: Argument, origins: Sequence[Returned]) -> Iterator[tu
     wanted = _called(a.name, tool)
     for origin in origins:
         for fact in origin.facts.values():
-            if wanted & _called(fact.path, origin.tool) and (origin.effect == "read" or fact.type == "id"):
+            new = origin.effect == "write" and fact.type == "id" and not fact.listed
+            if wanted & _called(fact.path, origin.tool) and (origin.effect == "read" or new):
                 yield origin, fact
 
 
