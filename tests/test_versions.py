@@ -321,6 +321,21 @@ def test_a_yes_is_for_as_long_and_to_as_much_as_was_asked(team, gates, edits):
     assert pay(run, "20.00", "b").hold.rules == ("ask", "ask@3")
 
 
+PLAIN, SECRET = "from: [model]}", "from: [model], sensitive: true}"
+
+
+@pytest.mark.parametrize("edits", [(PLAIN, SECRET), (SECRET, PLAIN)])
+def test_what_either_version_calls_sensitive_is_shown_to_nobody(team, gates, edits):
+    """Not in the question, which webhooks are told; not in why it is asked."""
+    team.edit(PLAIN, edits[0])
+    gate, run, _ = held(team, gates)
+    change(team, edits, version=3)
+    gate.reload()
+    hold = pay(run, "20.00", "b").hold
+    assert "args.amount: got (masked)" in str(hold)
+    assert "20.00" not in str(hold)
+
+
 @pytest.mark.parametrize("edits", [(("group: leads", "group: chiefs"),), (("group: leads", "group: leads, count: 2"),), ((ASKS, MORE),)])
 def test_a_yes_to_the_rules_of_one_version_is_none_to_those_of_another(team, gates, edits):
     """Neither a yes given before the change, nor one given after it to what was asked before."""

@@ -32,7 +32,7 @@ class Versions:
 
     Attributes:
         opened: the version that the run was opened with.
-        newer: the one in force, where it is another.
+        newer: the one in force, where it is another. Either masks what the other says is sensitive, wherever it shows a value.
         minted: what a call that passes is minted by: `opened`, on the stricter terms of both, with the tools that both have.
         changed: tools whose terms differ.
     """
@@ -43,12 +43,16 @@ class Versions:
     changed: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self) -> None:
-        newer = self.newer
-        object.__setattr__(self, "minted", self.opened if newer is None else _minted(self.opened, newer))
-        if newer is not None:
-            both = self.opened.tools.keys() & newer.tools.keys()
-            changed = frozenset(name for name in both if any(_differing(self.opened.tools[name], newer.tools[name])))
-            object.__setattr__(self, "changed", changed)
+        opened, newer = self.opened, self.newer
+        if newer is None:
+            object.__setattr__(self, "minted", opened)
+            return
+        opened, newer = _masked(opened, newer), _masked(newer, opened)
+        both = opened.tools.keys() & newer.tools.keys()
+        changed = frozenset(name for name in both if any(_differing(opened.tools[name], newer.tools[name])))
+        made = {"opened": opened, "newer": newer, "minted": _minted(opened, newer), "changed": changed}
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     @property
     def each(self) -> tuple[Workflow, ...]:
@@ -88,7 +92,7 @@ def judged(versions: Versions, state: RunState, call: Call, around: Surroundings
     if newer is None:
         return case, first
     second = judge(Case(newer, under_newer(versions, newer, state, intents), call, around))
-    case.workflow, case.tool = versions.minted, versions.minted.tools.get(call.tool)  # what is on record is masked as either wants
+    case.workflow, case.tool = versions.minted, versions.minted.tools.get(call.tool)
     names = (f"version {versions.opened.version}", f"version {newer.version}")
     if isinstance(first, Deny) or isinstance(second, Deny):
         answers = [f"{name} {_said(answer)}" for name, answer in zip(names, (first, second), strict=True)]
@@ -141,13 +145,20 @@ def _minted(opened: Workflow, newer: Workflow) -> Workflow:
     return replace(opened, tools=MappingProxyType(tools), agent=agent, token=token)
 
 
+def _masked(one: Workflow, other: Workflow) -> Workflow:
+    tools = {name: _masked_tool(tool, other.tools[name]) if name in other.tools else tool for name, tool in one.tools.items()}
+    return replace(one, tools=MappingProxyType(tools))
+
+
+def _masked_tool(one: Tool, other: Tool) -> Tool:
+    secret = {name for name, rule in other.args.items() if rule.sensitive}
+    args: dict[str, Rule] = {name: replace(rule, sensitive=rule.sensitive or name in secret) for name, rule in one.args.items()}
+    return replace(one, args=MappingProxyType(args))
+
+
 def _tool(one: Tool, other: Tool, version: int) -> Tool:
-    args: dict[str, Rule] = {
-        name: replace(rule, sensitive=rule.sensitive or (name in other.args and other.args[name].sensitive))
-        for name, rule in one.args.items()
-    }
     more = tuple(rule for rule in _rules(one, other, version).values() if rule not in one.step_ups)
-    return replace(one, args=MappingProxyType(args), referenced=one.referenced | other.referenced, step_ups=(*one.step_ups, *more))
+    return replace(one, referenced=one.referenced | other.referenced, step_ups=(*one.step_ups, *more))
 
 
 def _rules(one: Tool, other: Tool, version: int) -> Mapping[str, StepUpRule]:
