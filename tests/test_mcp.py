@@ -499,9 +499,21 @@ async def test_the_token_is_in_nothing_that_a_tool_a_log_or_a_model_sees(
         assert AUTHORIZATION not in " ".join(seen)
 
 
-async def test_a_server_that_echoes_the_token_shows_the_model_nothing(tmp_path: Path) -> None:
+def _raised(*args: Any) -> CallToolResult:
+    raise mcp.MCPError(*args)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda ctx: said("", structured_content={"got": str(ctx.meta)}),
+        lambda ctx: _raised(-32000, f"what is {ctx.meta}?"),
+        lambda ctx: _raised(-32000, "wrong", {"got": str(ctx.meta)}),
+    ],
+)
+async def test_a_server_that_echoes_the_token_shows_the_model_nothing(tmp_path: Path, answer: Any) -> None:
     async with mcp_shop(tmp_path) as shop:
-        echo = impostor(await listed_by(shop.server), lambda ctx: said("", structured_content={"got": str(ctx.meta)}))
+        echo = impostor(await listed_by(shop.server), answer)
         async with connected(echo, "official") as client:
             with capture_logs() as logs:
                 answer = await GatedClient(client, shop.run, audience=AUDIENCE).call_tool("orders.get", ORDER)

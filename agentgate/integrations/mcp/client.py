@@ -78,7 +78,7 @@ class GatedClient:
             The server's result; or a refusal's, with ``isError``: nothing was sent, unless its code is ``outcome_unknown``.
 
         Raises:
-            What the client raises: a connection that is lost, an error of the protocol. The call may have run.
+            What the client raises, unless the token is in it: a connection that is lost, an error of the protocol. The call may have run.
         """
         try:
             args = CanonicalArguments(dict(arguments or {}))
@@ -93,11 +93,14 @@ class GatedClient:
         if isinstance(answer, NoToken):
             return denied(answer.code, answer.hold)
         send = getattr(self._client, "call_tool_mcp", self._client.call_tool)  # FastMCP's `call_tool` raises instead
-        result: CallToolResult = await send(name, parse(args.data), meta=as_meta(answer.headers()))
-        if answer.secret.rpartition(".")[2].encode() in to_json(result, serialize_unknown=True):
-            _log.error("result_withheld", tool=name, why="the server's result holds the call's token")
-            return denied(Code.OUTCOME_UNKNOWN)
-        return of_server(result)
+        signature = answer.secret.rpartition(".")[2]
+        try:
+            result: CallToolResult = await send(name, parse(args.data), meta=as_meta(answer.headers()))
+        except Exception as error:
+            if signature not in repr(error):
+                raise
+            return _withheld(name, "error")
+        return _withheld(name, "result") if signature.encode() in to_json(result, serialize_unknown=True) else of_server(result)
 
     async def _listed(self) -> list[Tool]:
         """What the server lists now."""
@@ -110,6 +113,11 @@ class GatedClient:
             if cursor is None:
                 return found
         raise ConfigError("client", "a listing without end", f"at most {_MAX_PAGES} pages of tools")
+
+
+def _withheld(tool: str, what: str) -> CallToolResult:
+    _log.error("result_withheld", tool=tool, why=f"the server's {what} holds the call's token")
+    return denied(Code.OUTCOME_UNKNOWN)
 
 
 def _digest(tool: Tool, listed: list[Tool]) -> str:
