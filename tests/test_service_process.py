@@ -159,6 +159,27 @@ def test_clients_issuers_and_rates_are_read_again_and_what_needs_a_restart_is_na
         assert notes.server.redeem(token, "notes.write", {"text": "moved"}, notes.asking.key).status_code != 200
 
 
+def test_settings_that_were_read_earlier_never_replace_those_read_later(place: Place) -> None:
+    with served(place.folder, {**place.settings, "audit": str(place.folder / "audit-order")}) as gate:
+        notes, own = Notes(place, gate), place.settings["clients"]
+        own_text, slow = gate.file.read_text(), gate.file.with_suffix(".slow")
+        fewer = {name: client for name, client in own.items() if name != "other"}
+        gate.file.unlink()
+        os.mkfifo(gate.file)  # a file system that hangs
+        os.kill(gate.process.pid, signal.SIGHUP)
+        with gate.file.open("w") as hanging:  # it is being read
+            gate.file.rename(slow)
+            gate.file.write_text(
+                toml({**place.settings, "audit": str(place.folder / "audit-order"), "listen": f"127.0.0.1:{gate.port}", "clients": fewer})
+            )
+            os.kill(gate.process.pid, signal.SIGHUP)
+            time.sleep(0.5)
+            hanging.write(own_text)
+        until(lambda: sum(line["event"] == "reloaded" for line in gate.log()) == 2, gate)
+        gone = Party(gate, "other", place.keys["other"])
+        assert error_of(notes.ask("by who is gone", **gone.asserted())) == (401, "invalid_client")
+
+
 def test_a_request_in_flight_is_answered_when_the_process_ends(place: Place) -> None:
     with served(place.folder, {**place.settings, "audit": str(place.folder / "audit-5")}) as gate:
         body = b"grant_type=x"

@@ -103,8 +103,13 @@ async def _unrouted(_: Request, error: Exception) -> Response:
 async def _reload(service: Service, file: Path | None) -> None:
     """Settings, workflows, approvals and root as they are now; where they cannot be read, what was in force stays, each by itself.
 
-    Key files need no signal.
+    One after another, so that what was read earlier never replaces what was read later. Key files need no signal.
     """
+    async with service.reloading:
+        await _reread(service, file)
+
+
+async def _reread(service: Service, file: Path | None) -> None:
     if file is not None:
         try:
             taken, left = service.reread(await asyncio.to_thread(ServiceSettings.of, file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass, field
 
@@ -24,7 +25,7 @@ LIVE = frozenset({"clients", "identity", "certificate_header", "rate", "max_body
 
 @dataclass(slots=True)
 class Service:
-    """See the module. `ready`: it takes requests (not yet, or no longer, otherwise)."""
+    """See the module. `ready`: it takes requests (not yet, or no longer, otherwise). `reloading`: held by who reads anew."""
 
     settings: ServiceSettings
     gate: ServedGate
@@ -34,6 +35,7 @@ class Service:
     counts: Counts = field(init=False)
     line: WaitingLine = field(default_factory=WaitingLine)
     ready: bool = True
+    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _trusts: dict[tuple[tuple[str, ...], str], Trust] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
