@@ -79,11 +79,11 @@ def proven(claims: Claims, data: bytes, head: bytes, tracing: Tracing | None) ->
     return done
 
 
-def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None, **more: Any) -> Flow:
-    """`burned`, in a span."""
+def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None, *, known: bool = True, **more: Any) -> Flow:
+    """`burned`, in a span. `known`: the tool's name is one that a workflow or this server has, and not whatever was sent."""
     steps = burned(who, token, tool, args, proof, **more)
     del token  # a traceback with locals must not show it
-    named = {"gen_ai.tool.name": tool if type(tool) is str else UNKNOWN_TOOL}
+    named = {"gen_ai.tool.name": tool if known and type(tool) is str else UNKNOWN_TOOL}
     return spanned(who.tracing, f"redeem {named['gen_ai.tool.name']}", named, steps, lambda done: (told(done.claims), ""))
 
 

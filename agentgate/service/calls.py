@@ -52,7 +52,8 @@ async def redeem_call(request: Request, service: Service) -> Response:
         proof = DPoP(*(text(shown[name], f"proof.{name}") for name in ("dpop", "method", "url")))
     trust, attempt, brokers = service.trust(caller, _resource(caller, token)), _attempt(body), _brokers(body)
     try:
-        steps = redeem(trust, token, tool, body["arguments"], proof, attempt=attempt, brokers=brokers)
+        known = trust.tracing is None or any(tool in workflow.tools for workflow in service.gate.catalog)
+        steps = redeem(trust, token, tool, body["arguments"], proof, known=known, attempt=attempt, brokers=brokers)
         done: Redemption = await service.gate.drive(steps)
     except TokenRefused as error:
         raise _as_answer(error) from None
