@@ -316,6 +316,13 @@ def test_a_shell_gets_the_headers_of_one_request(stage: Stage, tmp_path: Path) -
     assert len(stage.tools.seen) == ran + 1
 
 
+def test_credentials_for_a_gate_on_loopback_go_to_no_proxy(stage: Stage, tmp_path: Path) -> None:
+    """It would read them; the one that is named here does not exist."""
+    proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""}
+    done = command(stage, "--subject", "env:JOB", "--key", str(tmp_path / "k.pem"), JOB=stage.job(), **proxies)
+    assert done.exit_code == 0, done.output
+
+
 def test_a_file_and_the_key_are_their_owners_alone(stage: Stage, tmp_path: Path) -> None:
     key, out = tmp_path / "k.pem", tmp_path / "token"
     out.write_text("older")

@@ -179,8 +179,9 @@ def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bo
 
     steps = asking(endpoint, asked, who, told if wait else None)
     answer: Answered | None = None
+    secret = urlsplit(endpoint.url).scheme == "https"  # else it is on this machine, and a proxy of the environment would read credentials
     try:
-        with httpx.Client(timeout=_SECONDS) as http:
+        with httpx.Client(timeout=_SECONDS, trust_env=secret) as http:
             while True:
                 ask = steps.send(answer)
                 answer = None
