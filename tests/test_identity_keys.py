@@ -237,12 +237,13 @@ def test_a_private_address_is_only_for_who_asks_for_it(served: Web) -> None:
 @pytest.mark.parametrize(
     "address",
     "127.0.0.1 10.0.0.1 172.16.3.4 192.168.1.1 169.254.169.254 100.64.0.1 0.0.0.0 224.0.0.1 ::1 fe80::1%eth0 fc00::1 "
-    "::ffff:127.0.0.1 ::ffff:169.254.169.254 ::".split(),
+    "::ffff:127.0.0.1 ::ffff:169.254.169.254 :: 64:ff9b::169.254.169.254 2002:a00:1:: ::10.0.0.1 fec0::1".split(),
 )
 def test_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(address)
     assert is_public("1.1.1.1")
     assert is_public("2606:4700:4700::1111")
+    assert is_public("64:ff9b::1.1.1.1")
 
 
 def test_a_name_that_also_has_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

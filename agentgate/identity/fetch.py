@@ -22,6 +22,7 @@ from agentgate.errors import KeysUnavailable
 SECONDS = 2.0
 MAX_BYTES = 256 * 1024
 _PORTS = {"https": 443, "http": 80}
+_WITH_IPV4 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))  # NAT64, and as IPv6 began
 
 
 def fetch(url: str, *, private: bool) -> bytes:
@@ -116,7 +117,11 @@ class _Exchange:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is globally reachable."""
+    """Whether an IP address is globally reachable; one that stands for an IPv4 address (RFC 4291, 3056, 6052) is as public as that."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.is_site_local:
+            return False
+        inside = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF) if any(ip in net for net in _WITH_IPV4) else None
+        ip = ip.ipv4_mapped or ip.sixtofour or inside or ip
     return ip.is_global and not ip.is_multicast
