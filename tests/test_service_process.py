@@ -290,23 +290,49 @@ def check(place: Place, change: dict[str, Any], **environment: str) -> tuple[int
 def test_a_check_says_that_settings_are_complete(place: Place) -> None:
     code, text = check(place, {"audit": str(place.folder / "audit-7")})
     assert (code, "complete: 1 workflows in force, 5 clients" in text) == (0, True), text
+    assert [line for line in text.splitlines() if line.startswith("look:")] == [
+        "look: desk.notes: notes.local: redeem: wrapper, and over HTTP only what a server redeems is exchanged"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"server": None}, "desk.notes: notes.write: its audience https://notes.acme.example is in the resources of no client"),
+        ({"server": {"definitions": {}}}, "desk.notes: notes.write: clients.server.definitions has nothing, the workflow sha256:0a9b"),
+        ({"notes": None, "job": None, "other": None}, "desk.notes: tenants: no client with the role agent has one of acme"),
+        ({}, "desk.notes: who.agent.oidc.issuer https://login.acme.example is in no [identity.issuers.NAME]"),
+        ({}, "setting 'identity.issuers.login.keys': https://127.0.0.1:1/jwks gives no key set now"),
+    ],
+)
+def test_a_check_tells_which_calls_would_always_be_refused(place: Place, change: dict[str, Any], told: str) -> None:
+    clients = {name: {**each, **(change.get(name) or {})} for name, each in place.settings["clients"].items() if change.get(name, each)}
+    login = {**place.settings["identity"]["issuers"]["login"], "keys": "https://127.0.0.1:1/jwks", "private_addresses": True}
+    if "issuer " in told:
+        login["issuer"] = "https://other.example"
+    settings = {"clients": clients, "identity": {"issuers": {"login": login}}, "audit": str(place.folder / "audit-7")}
+    code, text = check(place, settings)
+    assert (code, f"look: {told}" in text) == (0, True), text
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         ({"issuer": None}, "'issuer'"),
-        ({"issuer": "https://gate.example/path"}, "'issuer'"),
+        ({"issuer": "https://gate.example/path"}, "'issuer': got 'https://gate.example/path'"),
         ({"root": None}, "'root'"),
-        ({"rate": 0}, "'rate'"),
+        ({"rate": 0}, "'rate': got 0, expected greater than or equal to 1"),
         ({"listen": "8080"}, "'listen'"),
-        ({"typo": 1}, "'typo'"),
+        ({"typo": 1}, "'typo': got 'an unknown setting', expected one of issuer, workflows"),
+        ({"clients": {"a": {"rol": "host"}}}, "'clients.a.rol': got 'an unknown setting', expected one of role, tenants"),
         ({"unsafe_unapproved": True, "root": None, "listen": "0.0.0.0:8080"}, "'listen'"),
         ({"store": "memory://"}, "'store'"),
         ({"clients": {}}, "'clients'"),
         ({"clients": {"a": {"role": "boss", "tenants": ["acme"], "keys": "k"}}}, "'clients.a.role'"),
         ({"clients": {"a": {"role": "host", "tenants": ["acme"], "credential": "x"}}}, "'clients.a'"),
         ({"clients": {"a": {"role": "agent", "tenants": ["acme"]}}}, "'clients.a'"),
+        ({"clients": {"a": {"role": "host", "tenants": ["acme"], "keys": "/nowhere.json"}}}, "'clients.a.keys': got '/nowhere.json'"),
+        ({"clients": {"a": {"role": "host", "tenants": ["acme"], "keys": "check.toml"}}}, "'clients.a.keys': got 'check.toml'"),
         ({"clients": {"a": {"role": "tool_server", "tenants": ["acme"], "keys": "k"}}}, "'clients.a'"),
         ({"identity": {"issuers": {"x": {"issuer": "y"}}}}, "'identity.issuers.x"),
         ({"certificate_header": "X-Cert"}, "'certificate_header'"),

@@ -40,7 +40,8 @@ def withdraw(directory: Directory, kid: Annotated[str, typer.Argument(help="The 
     with refusing():
         key = KeyRing.existing(directory).withdraw(kid, time.time())
     say(f"{kid} is withdrawn; {key.kid} ({key.alg}) signs from now on")
-    say("what it signed counts nowhere at once with: agentgate revoke 'tenant:*' --before now --tenant all --workflows DIR")
+    say("what it signed counts nowhere at once with:")
+    say("  agentgate revoke 'tenant:*' --before now --tenant all --workflows DIR --store URL --audit DIR")
 
 
 @app.command(epilog=HELP["keys"].examples)

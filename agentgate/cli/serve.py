@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentgate.cli.output import complain, fail, quiet, refusing, say
+from agentgate.cli.output import complain, fail, note, quiet, refusing, say
 
 if TYPE_CHECKING:
     from agentgate.service.settings import ServiceSettings
@@ -45,8 +45,13 @@ def serve(
 
 
 async def _look(settings: ServiceSettings) -> None:
+    from agentgate.service.checking import look  # noqa: PLC0415 - as above
     from agentgate.service.served import ServedGate  # noqa: PLC0415 - as above
 
     gate: Any = await ServedGate.of(settings)
+    try:
+        found = await asyncio.to_thread(look, settings, tuple(gate.catalog))
+    finally:
+        await gate.close()
     say(f"complete: {len(gate.catalog)} workflows in force, {len(settings.clients)} clients, issuer {settings.issuer}")
-    await gate.close()
+    note(*(f"look: {each}" for each in found))

@@ -61,9 +61,8 @@ class Webhook:
         url = urlsplit(self.url) if type(self.url) is str else urlsplit("")
         plain = url.scheme == "http" and self.private and url.hostname in _LOOPBACK
         if not (url.scheme == "https" or plain) or not url.hostname or url.username is not None or url.fragment:
-            raise ConfigError(
-                "tell.url", self.url, "an exact https URL without user or fragment (http only to loopback, with private=True)"
-            )
+            loopback = "http only to loopback, with private=True; in settings, private_addresses = true"
+            raise ConfigError("tell.url", self.url, f"an exact https URL without user or fragment ({loopback})")
         if type(self.secret) is not bytes or len(self.secret) < _LEAST_SECRET:
             raise ConfigError("tell.secret", type(self.secret).__name__, f"at least {_LEAST_SECRET} random bytes")
 

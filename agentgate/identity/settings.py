@@ -208,25 +208,34 @@ class IdentitySettings(_Block):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            raise _named(error) from None
+            raise wrong_setting(error, IdentitySettings, "identity") from None
 
 
-def _named(error: ValidationError) -> ConfigError:
-    """The first problem, with what stands there and what is expected."""
-    first = error.errors(include_url=False)[0]
-    got, expected = first["input"], first["msg"].removeprefix("Value error, ")
+def wrong_setting(error: ValidationError, block: type[BaseModel], *above: str) -> ConfigError:
+    """The first problem, with what stands there and what is expected; a name that is unknown before one that is missing.
+
+    `above`: the names that the block stands under.
+    """
+    problems = error.errors(include_url=False)
+    first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
+    place, got = first["loc"], first["input"]
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if not place and ": " in expected:  # of the block as a whole: the message begins with the setting
+        name, _, expected = expected.partition(": ")
+        place = tuple(name.split("."))
+        for part in place:
+            got = got.get(part) if isinstance(got, Mapping) else None
     if first["type"] == "missing":
         got, expected = None, "a value"
     elif first["type"] == "extra_forbidden":
-        got, expected = "an unknown setting", "one of " + ", ".join(_names(first["loc"][:-1]))
+        got, expected = "an unknown setting", "one of " + ", ".join(_names(block, place[:-1]))
     if isinstance(got, Mapping):
         got = ", ".join(map(str, got)) or "nothing"
-    return ConfigError(".".join(("identity", *map(str, first["loc"]))), got, expected)
+    return ConfigError(".".join((*above, *map(str, place))), got, expected)
 
 
-def _names(place: tuple[str | int, ...]) -> list[str]:
+def _names(block: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
     """The settings that may stand at a place: below a block's name stand those of its kind."""
-    block: type[BaseModel] = IdentitySettings
     for part in place:
         if part in block.model_fields:  # else it is a name that the operator chose
             kind = block.model_fields[str(part)].annotation

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from agentgate.errors import ConfigError
 from agentgate.gate.telling import Command, Webhook
-from agentgate.identity.settings import IdentitySettings, Name, Names, Place
+from agentgate.identity.settings import IdentitySettings, Name, Names, Place, wrong_setting
 from agentgate.token.jws import Alg
 
 Role = Literal["host", "agent", "tool_server"]
@@ -222,13 +222,8 @@ class ServiceSettings(BaseSettings):
         try:
             return cls(**read)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            name = ".".join(map(str, first["loc"]))
-            message = first["msg"].removeprefix("Value error, ")
-            if not name:
-                name, _, message = message.partition(": ")
-            got = None if first["type"] == "missing" or not first["loc"] else first["input"]
-            expected = _ROLES if name.endswith(".role") else message
-            raise ConfigError(name, "(not shown)" if name == "store" else got, expected) from None
+            wrong = wrong_setting(error, cls)
+            got = "(not shown)" if wrong.setting == "store" and wrong.got is not None else wrong.got
+            raise ConfigError(wrong.setting, got, _ROLES if wrong.setting.endswith(".role") else wrong.expected) from None
         except TypeError as error:  # a key that is no name of Python's
             raise ConfigError(str(file), "a key of another form", str(error)) from None

@@ -1,0 +1,85 @@
+"""What `agentgate serve --check` looks at beside opening the gate: key sets, and whether settings and workflows fit together.
+
+A key set in a file that cannot be read is an error. A URL may be away for a moment, and a workflow may be served elsewhere: what cannot be
+had, and each call that these settings would always refuse, is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from agentgate.errors import ConfigError, KeyRefused, KeysUnavailable
+from agentgate.identity.fetch import fetch
+from agentgate.identity.keys import read_keys
+from agentgate.service.settings import ServiceSettings
+from agentgate.workflow.model import Tool, Workflow
+
+
+def look(settings: ServiceSettings, workflows: Iterable[Workflow]) -> list[str]:
+    """Findings, one a line.
+
+    Raises:
+        ConfigError: a file holds no key set, or cannot be read.
+    """
+    unread = [found for each in _places(settings) if (found := _key_set(*each))]
+    return unread + [f"{each.id}: {found}" for each in workflows for found in _misfits(settings, each)]
+
+
+def _places(settings: ServiceSettings) -> Iterator[tuple[str, str, bool, bool]]:
+    """Setting, place, whether it may be private, whether it is a SPIFFE bundle."""
+    known = settings.identity
+    for kind, blocks in (("issuers", known.issuers), ("attestors", known.attestors), ("brokers", known.brokers)):
+        for name, each in blocks.items():
+            yield f"identity.{kind}.{name}.keys", each.keys, each.private_addresses, False
+    for name, domain in known.trust_domains.items():
+        yield f"identity.trust_domains.{name}.bundle", domain.bundle, domain.private_addresses, True
+    for name, client in settings.clients.items():
+        if client.keys is not None:
+            yield f"clients.{name}.keys", client.keys, client.private_addresses, False
+
+
+def _key_set(setting: str, place: str, private: bool, spiffe: bool) -> str:  # noqa: FBT001 - a row of `_places`
+    remote = "://" in place
+    try:
+        if remote:
+            read_keys(fetch(place, private=private), spiffe=spiffe)
+        else:
+            read_keys(Path(place).read_bytes(), spiffe=spiffe)
+    except (KeyRefused, KeysUnavailable, OSError) as error:
+        if not remote:
+            raise ConfigError(setting, place, f"a file with a public JWK set ({error}); a client's: agentgate keys client") from None
+        return f"setting '{setting}': {place} gives no key set now: {error}"
+    return ""
+
+
+def _misfits(settings: ServiceSettings, workflow: Workflow) -> Iterator[str]:
+    """Why calls of this workflow would always be refused under these settings."""
+    agent, known = workflow.agent, settings.identity
+    if agent.in_process:
+        yield "its agent is in_process, which nobody is over HTTP"
+    if agent.oidc_issuer and agent.oidc_issuer not in {each.issuer for each in known.issuers.values()}:
+        yield f"who.agent.oidc.issuer {agent.oidc_issuer} is in no [identity.issuers.NAME]"
+    domains = {each.removeprefix("spiffe://").partition("/")[0] for each in agent.spiffe}
+    if domains and not domains & known.trust_domains.keys():
+        yield f"who.agent.spiffe: {', '.join(sorted(domains))} is no [identity.trust_domains.NAME]"
+    if workflow.for_user is not None and not any(each.user for each in known.issuers.values()):
+        yield "who.for_user: no [identity.issuers.NAME] has a block user"
+    of_jobs = any(each.environment for each in known.issuers.values())
+    if workflow.conditions.environment and settings.environment not in workflow.conditions.environment and not of_jobs:
+        yield f"conditions.environment: the setting 'environment' is {settings.environment!r}"
+    if not any(set(each.tenants) & set(workflow.tenants) for each in settings.clients.values() if each.role == "agent"):
+        yield f"tenants: no client with the role agent has one of {', '.join(workflow.tenants)}"
+    for tool in workflow.tools.values():
+        yield from _unserved(settings, tool)
+
+
+def _unserved(settings: ServiceSettings, tool: Tool) -> Iterator[str]:
+    """Why no token is exchanged for this tool."""
+    server = next(((name, each) for name, each in settings.clients.items() if tool.audience in each.resources), None)
+    if tool.redeem != "server":
+        yield f"{tool.name}: redeem: wrapper, and over HTTP only what a server redeems is exchanged"
+    elif server is None:
+        yield f"{tool.name}: its audience {tool.audience} is in the resources of no client with the role tool_server"
+    elif (got := server[1].definitions.get(tool.name)) != tool.definition:
+        yield f"{tool.name}: clients.{server[0]}.definitions has {got or 'nothing'}, the workflow {tool.definition}"
