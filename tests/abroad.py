@@ -23,7 +23,7 @@ from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from tests.authority import Key
 from tests.served import Process, served
 from tests.served_notes import GATE, NOTES, Place, a_place
-from tests.servers import free_port
+from tests.servers import as_tool_server, free_port
 from tests.tls import certificate, tls_front
 from tests.toolshop import Orders
 
@@ -110,7 +110,7 @@ def abroad(folder: Path) -> Iterator[Abroad]:
         gate = stack.enter_context(served(folder, {**place.settings, "listen": f"127.0.0.1:{gate_port}"}))
         keys = gate.http.get("/oauth2/jwks").json()
         server = ToolServer.of(
-            keys, issuer=gate_url, tenants=["acme"], audience=notes, store=place.store.url, audit=str(folder / "tool-audit")
+            keys, issuer=gate_url, tenants=["acme"], audience=notes, store=as_tool_server(place.store.url), audit=str(folder / "tool-audit")
         )
         server.route("notes.write", "POST", "/notes", args={"text": body()}, scope="notes:write")
         orders = Orders()

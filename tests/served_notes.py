@@ -140,7 +140,7 @@ def error_of(answer: httpx.Response) -> tuple[int, str]:
 
 @contextmanager
 def a_place(folder: Path, **more: Any) -> Iterator[Place]:
-    store = StoreServer(redis_binary(), folder / "redis")
+    store = StoreServer(redis_binary(), folder / "redis", durable=True)
     try:
         with web() as served_web:
             yield Place(folder, served_web, store, **more)

@@ -25,6 +25,18 @@ def valkey_binary() -> str:
     return str(get_binary_path())
 
 
+# docs/state.md: what a tool server's user may do, and no more
+TOOL_SERVER = (
+    *"tool on >pw resetkeys %RW~ag:{*}:jti:* %RW~ag:{*}:calls:* %RW~ag:{*}:history %R~ag:{*}:revoked:* -@all".split(),
+    *"+evalsha +script|load +info +time +getdel +hget +hmget +hset +hexists +mget +wait".split(),
+)
+
+
+def as_tool_server(url: str) -> str:
+    """The address of a `Server` with a tool server's own user."""
+    return url.replace("redis://", "redis://tool:pw@")
+
+
 def free_port() -> int:
     """A loopback port nobody listens on now."""
     with socket.socket() as probe:
@@ -47,11 +59,9 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        self._process = subprocess.Popen(
-            [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "", *self._settings],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        own = (*f"--port {self.port} --bind 127.0.0.1 --dir".split(), str(self.folder), "--save", "", "--user", *TOOL_SERVER)
+        none = subprocess.DEVNULL
+        self._process = subprocess.Popen([self.binary, *own, *self._settings], stdout=none, stderr=none)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             assert self._process.poll() is None, f"{self.binary} ended at start"

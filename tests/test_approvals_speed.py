@@ -9,12 +9,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agentgate.approvals import Prover, write_approval
+from agentgate.approvals import ApprovalRefused, Prover, status, write_approval, writing
 from agentgate.approvals.loading import strict_judge
 from agentgate.intents.lexical import derive
-from tests.approvals_team import ALICE, BOB, CAROL, WORKFLOW, Team, key
+from tests.approvals_team import ALICE, BOB, CAROL, PATH, WORKFLOW, Team, key
 
 WORKFLOWS, MOST = 30, 4.0  # measured 2.1
 
@@ -93,11 +94,27 @@ def test_loading_many_versions_that_no_index_names_looks_at_each_once(tmp_path: 
     assert calls_of(team.load, "standing") < 5 * 20
 
 
+def test_an_index_that_is_far_behind_is_renewed_before_more_is_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(writing, "MAX_UNLISTED", 3)
+    team = versions_signed(tmp_path, 4)
+    team.edit("version: 4", "version: 5")
+    team.approve(ALICE, BOB, index=False)
+    team.edit("version: 5", "version: 6")
+    with pytest.raises(
+        ApprovalRefused, match=r"STALE INDEX: approvals/index.json: .*version 1, and 4 stored since.*agentgate workflow index"
+    ):
+        team.draft(CAROL)
+    team.index()
+    team.approve(ALICE, BOB)
+    assert team.running() == 6
+
+
 def test_signing_costs_the_same_among_many_workflows_and_versions(tmp_path: Path):
     team = Team(tmp_path)
 
     def signed() -> int:
         calls = calls_of(lambda: team.approve(ALICE, index=False))
+        calls += calls_of(lambda: status(team.directory, only=team.directory / PATH, now=team.now))
         team.approve(BOB)
         team.edit(f"version: {team.running()}", f"version: {(team.running() or 0) + 1}")
         return calls

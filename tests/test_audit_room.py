@@ -18,7 +18,7 @@ from agentgate import Allow, Gate, TokenRefused, Verifier
 from agentgate.audit import FileAudit, read_records
 from agentgate.audit.room import ROOM
 from agentgate.errors import AuditUnavailable, Refusal
-from tests.servers import Server, valkey_binary
+from tests.servers import Server, as_tool_server, valkey_binary
 from tests.test_gate import ORDER, WORKFLOW, opened, run_of
 from tests.test_verifier import GOOD
 
@@ -95,7 +95,9 @@ def test_a_tool_server_with_a_full_disk_refuses_before_the_burn(folder: Path, di
     server = Server(valkey_binary(), folder / "server")
     try:
         with opened(folder, store=server.url) as gate:
-            verifier = Verifier.open(gate.jwks(), **{**GOOD, "audience": gate.issuer}, store=server.url, audit=str(disk.path / "audit"))
+            verifier = Verifier.open(
+                gate.jwks(), **{**GOOD, "audience": gate.issuer}, store=as_tool_server(server.url), audit=str(disk.path / "audit")
+            )
             run = run_of(gate)
             answer = run.authorize("orders.get", ORDER, tool_call_id="look")
             assert isinstance(answer, Allow)

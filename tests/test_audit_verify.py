@@ -20,7 +20,7 @@ from agentgate.audit.segment import read_lines
 from agentgate.audit.verify import verify
 from agentgate.cli.main import app
 from agentgate.errors import AuditDamaged, AuditUnavailable
-from tests.servers import Server, valkey_binary
+from tests.servers import Server, as_tool_server, valkey_binary
 from tests.test_gate import ORDER, WORKFLOW, opened, run_of
 from tests.test_verifier import GOOD
 
@@ -226,7 +226,7 @@ def test_a_gate_keeps_heads_beside_its_keys_and_a_verifier_where_it_is_told(tmp_
     try:
         with opened(tmp_path, store=server.url, audit=str(tmp_path / "audit"), keys=tmp_path / "keys") as gate:
             assert isinstance(gate, Gate)
-            more: dict[str, Any] = {**GOOD, "audience": gate.issuer, "store": server.url}
+            more: dict[str, Any] = {**GOOD, "audience": gate.issuer, "store": as_tool_server(server.url)}
             (tmp_path / "kept").mkdir()
             verifier = Verifier.open(gate.jwks(), **more, audit=str(tmp_path / "tool"), heads=str(tmp_path / "kept"))
             answer = run_of(gate).authorize("orders.get", ORDER)

@@ -31,7 +31,7 @@ from agentgate.token.signing import RunKey
 from tests.authority import GATE, Key, web
 from tests.founding import World
 from tests.served import Process, served
-from tests.servers import Server, free_port, redis_binary
+from tests.servers import Server, as_tool_server, free_port, redis_binary
 from tests.test_service_founding import DEPLOY, settings
 from tests.toolshop import Orders
 from tests.upstream import CANARY, Bank
@@ -112,14 +112,14 @@ def in_thread(application: Any) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("exchange")
-    store = Server(redis_binary(), folder / "server")
+    store = Server(redis_binary(), folder / "server", durable=True)
     try:
         with web() as web_:
             world = World(web_, folder)
             with served(folder, settings(world, folder, {}, store=store.url)) as gate:
                 keys = gate.http.get("/oauth2/jwks").json()
                 own: dict[str, Any] = {
-                    "store": store.url,
+                    "store": as_tool_server(store.url),
                     "audit": str(folder / "tool-audit"),
                     "brokers": {"aws-sts": Sts(expires_at=time.time() + 600)},
                 }
@@ -160,6 +160,21 @@ def test_each_attempt_has_a_token_of_its_own_and_the_gate_lets_none_run_twice(st
             http.post(f"{DEPLOYER}/roles", json=DEPLOY, auth=call)
         assert (refused.value.error, refused.value.description) == ("access_denied", "already_done")
         assert len(stage.tools.seen) == ran + 1
+
+
+def test_an_act_over_the_exchange_needs_a_store_that_keeps_everything(stage: Stage, tmp_path: Path) -> None:
+    """The run of a credential that a store has lost would be opened again, by a gate that knows nothing of its acts."""
+    store = Server(redis_binary(), tmp_path / "server")
+    try:
+        with served(tmp_path, settings(stage.world, tmp_path, {}, store=store.url)) as gate:
+            with httpx.Client(transport=Loopback({**stage.ports, "gate.acme.example": gate.port})) as http:
+                call = stage.auth().call(TOOL, DEPLOY, workflow=WORKFLOW)
+                with pytest.raises(ExchangeRefused) as refused:
+                    http.post(f"{DEPLOYER}/roles", json=DEPLOY, auth=call)
+            assert "run_elsewhere" in gate.stderr.read_text()
+    finally:
+        store.stop()
+    assert refused.value.error == "temporarily_unavailable"
 
 
 def test_a_token_that_is_not_valid_any_more_is_minted_again_once(stage: Stage) -> None:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from agentgate import Agent, Allow, AsyncGate, Deny, NotDone, Reason
 from agentgate.integrations.fastapi import presented
-from tests.servers import Server, redis_binary
+from tests.servers import Server, as_tool_server, redis_binary
 from tests.test_gate import LEE, PROMPT, WEEKDAY
 from tests.toolshop import AUDIENCE, FOUND, ORDER, ORIGIN, PAID, PAY, PIN, REFUND, SERVED, listening
 
@@ -51,7 +51,7 @@ async def documented(folder: Path, store: str, monkeypatch: pytest.MonkeyPatch) 
     async with gate:
         (folder / "jwks.json").write_text(json.dumps(gate.jwks()))
         monkeypatch.chdir(folder)
-        monkeypatch.setenv("STORE", store)
+        monkeypatch.setenv("STORE", as_tool_server(store))
         paid: list[dict[str, Any]] = []
 
         async def bank(**args: Any) -> dict[str, Any]:

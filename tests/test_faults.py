@@ -13,17 +13,20 @@ from tests.faults.rows import BY_NAME
 from tests.faults.shop import Shop
 from tests.servers import redis_binary, valkey_binary
 
-OUT, DONE, AGAIN, UNKNOWN = "unavailable", "done", "already_done", "outcome_unknown"
+DONE, AGAIN, UNKNOWN, ELSEWHERE = "done", "already_done", "outcome_unknown", "run_elsewhere"
 
 
 @pytest.mark.parametrize(
     ("name", "before", "since", "goes_on"),
     [
         ("kill -9, always", {AGAIN}, {AGAIN}, True),
-        ("kill -9, older snapshot", {AGAIN}, {UNKNOWN}, False),
-        ("kill -9, older snapshot, other tool server", {AGAIN}, {UNKNOWN}, False),
+        ("kill -9, older snapshot, asked elsewhere", {AGAIN}, {ELSEWHERE, UNKNOWN}, False),
+        ("kill -9, older snapshot, other tool server", {AGAIN}, {ELSEWHERE, UNKNOWN}, False),
+        ("kill -9, older snapshot, shared runs, asked elsewhere", {AGAIN}, {ELSEWHERE}, False),
+        ("power cut, everysec, asked elsewhere", {AGAIN}, {ELSEWHERE, UNKNOWN}, False),
         ("clean restart", {AGAIN}, {AGAIN}, True),
-        ("lagging failover, replicas=1, asked elsewhere", {AGAIN}, {DONE, AGAIN}, True),
+        ("lagging failover, replicas=1, asked elsewhere", {AGAIN}, {DONE, AGAIN, ELSEWHERE}, True),
+        ("split brain, asked elsewhere", {AGAIN}, {ELSEWHERE}, False),
         ("writable replica, promoted", {AGAIN}, {AGAIN}, True),
         ("FLUSHALL", {"not_permitted", "run: run_missing"}, {"not_permitted", "run: run_missing"}, False),
         ("out of memory", {AGAIN}, {AGAIN}, True),

@@ -27,7 +27,7 @@ from agentgate.integrations.mcp.carried import as_meta
 from tests.mcpshop import MCPShop, mcp_shop, pinned
 from tests.served import Party, served
 from tests.served_notes import GATE, NOTES, a_place
-from tests.servers import Server
+from tests.servers import Server, as_tool_server
 from tests.test_gate import LEE, PROMPT, WEEKDAY
 from tests.test_redeemer import client_key
 from tests.toolshop import AUDIENCE, FOUND, ORDER, ORIGIN, listening
@@ -124,7 +124,7 @@ async def test_the_documented_server_and_client_run_over_pipes(
     (tmp_path / "server.py").write_text(server)
     (tmp_path / "jwks.json").write_text('{"keys": []}')
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("STORE", redis_server.url)
+    monkeypatch.setenv("STORE", as_tool_server(redis_server.url))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     names: dict[str, Any] = {"__name__": "documented", "os": os}
     for block in (server, client):

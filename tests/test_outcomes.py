@@ -121,7 +121,7 @@ with run.redeem(run.authorize("payments.refund", REFUND, tool_call_id="pay").tok
 
 
 def test_a_tool_that_was_terminated_leaves_its_act_unknown(folder: Path) -> None:
-    server = Server(redis_binary(), folder / "server")
+    server = Server(redis_binary(), folder / "server", durable=True)
     try:
         with opened(folder, keys=folder / "keys", audit=str(folder / "audit"), store=server.url) as gate:
             run = run_of(gate)

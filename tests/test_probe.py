@@ -22,7 +22,7 @@ from agentgate.cli.main import app
 from tests.authority import GATE, web
 from tests.founding import World
 from tests.served import Process, served
-from tests.servers import Server, free_port, redis_binary
+from tests.servers import Server, as_tool_server, free_port, redis_binary
 from tests.test_exchange import DEPLOYER, TOOL, WORKFLOW
 from tests.test_service_founding import DEPLOY, settings
 
@@ -125,7 +125,7 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("probe")
-    store = Server(redis_binary(), folder / "server")
+    store = Server(redis_binary(), folder / "server", durable=True)
     try:
         with web() as web_:
             world = World(web_, folder)
@@ -140,7 +140,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def tool_server(stage: Stage, folder: Path, weakened: str = "") -> Iterator[str]:
     """The address of a tool server in a process of its own, with something taken out of it."""
     port = free_port()
-    given = [str(stage.jwks), stage.store, str(folder / "audit"), str(port)]
+    given = [str(stage.jwks), as_tool_server(stage.store), str(folder / "audit"), str(port)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", weakened + "\n" + TOOL_SERVER, *given], env=env, cwd=ROOT, stderr=log)

@@ -11,12 +11,12 @@ from collections import Counter
 import pytest
 
 from agentgate.errors import ConfigError, StoreUnavailable
-from agentgate.stores import open_async_store, open_store, ops, recovery
+from agentgate.stores import async_ready_store, open_async_store, open_store, ops, ready_store, recovery
 from agentgate.stores._resp import pack
 from agentgate.stores._scripts import script
 from agentgate.testing import Blocking
 from agentgate.testing._book import Book
-from tests.servers import Server, free_port, redis_binary, valkey_binary
+from tests.servers import Server, as_tool_server, free_port, redis_binary, valkey_binary
 
 LATE = 0.3  # seconds: what a caller may wait at most
 
@@ -255,6 +255,23 @@ def test_a_well_kept_server_has_no_weakness(binary, tmp_path):
         server.stop()
 
 
+def test_a_first_replica_changes_the_lineage_and_the_run_says_that_it_is_there(book, server, tmp_path):
+    op = ops.open_run(book.tenant, "kept", b"{}", "hi", 60_000, whose="lee", most=9, keeps="alone")
+    assert book.ask(op, ops.parse_open_run) == "ok"
+    book.run = "kept"
+    before = book.read()
+    with server.replica(tmp_path / "replica"):
+        after = book.read()
+    assert (before.acts, after.acts, before.lineage == after.lineage) == ("alone", "replicated", False)
+    assert book.read().acts == "replicated"
+
+
+def test_a_run_whose_calls_were_evicted_is_missing(book, server):
+    book.minted(1)
+    server.command("DEL", f"ag:{{{book.tenant}}}:calls:run_1")
+    assert [book.refused(call, read=read) for call in (1, 2) for read in (True, False)] == 4 * [("missing", "")]
+
+
 def test_replicas_need_the_servers_own_fence(server):
     store = open_store(server.url + "?replicas=1")
     with pytest.raises(StoreUnavailable, match="min-replicas-to-write"):
@@ -286,10 +303,7 @@ def test_a_user_without_info_gets_an_error_not_a_weaker_fence(book, server):
 
 def test_a_tool_servers_user_can_burn_and_report_but_not_write_runs_holds_or_revocations(book, server):
     _, burning = book.minted()
-    keys = ("%RW~ag:{*}:jti:*", "%RW~ag:{*}:calls:*", "%RW~ag:{*}:history", "%R~ag:{*}:revoked:*")
-    commands = ("+evalsha", "+script|load", "+info", "+time", "+getdel", "+hmget", "+hget", "+hset", "+hexists", "+mget")
-    assert server.command("ACL", "SETUSER", "tool", "on", ">pw", "resetkeys", *keys, "-@all", *commands) == "+OK\r\n"
-    store = open_store(server.url.replace("redis://", "redis://tool:pw@"))
+    store = ready_store(as_tool_server(server.url), tool_server=True)
     tool = Book.__new__(Book)
     tool.store, tool.tenant, tool.run, tool.burned = store, book.tenant, book.run, {}
     assert tool.burn(burning).kind == "ok"
@@ -303,6 +317,17 @@ def test_a_tool_servers_user_can_burn_and_report_but_not_write_runs_holds_or_rev
     ):
         refused(tool, op)
     store.close()
+
+
+@pytest.mark.parametrize("more", ["%RW~ag:{*}:run:*", "%RW~ag:{*}:hold:*", "%RW~ag:{*}:revoked:*", "~*"])
+def test_a_tool_server_whose_user_may_write_more_is_refused_at_start(server, more):
+    url = as_tool_server(server.url)
+    server.command("ACL", "SETUSER", "tool", more)
+    with pytest.raises(ConfigError, match="a tool server's own"):
+        ready_store(url, tool_server=True)
+    with pytest.raises(ConfigError, match="a tool server's own"):
+        asyncio.run(async_ready_store(url, tool_server=True))
+    ready_store(url).close()  # a gate may
 
 
 def test_a_wrong_password_is_refused_and_not_told(server):

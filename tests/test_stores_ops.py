@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agentgate.errors import NameRefused, StoreUnavailable
 from agentgate.stores import ops
 from agentgate.stores._endpoint import Endpoint
-from agentgate.stores._health import PROBE, judge, weak_user
+from agentgate.stores._health import PROBE, judge, keeps, weak_file, weak_user
 from agentgate.stores._resp import MAX_REPLY, MORE, Reply, ServerError, pack
 from agentgate.testing._book import WHO
 
@@ -145,7 +145,7 @@ def test_a_run_with_a_lost_field_is_unreadable_not_empty(lost):
     fields = {b"header": b"{}", b"rev": b"1", b"turns": b"1", b"turn:1": b"hi"}
     flat = [part for name, value in fields.items() if name != lost for part in (name, value)]
     with pytest.raises(StoreUnavailable, match="unreadable"):
-        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, flat, [], b"all"])
+        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, flat, [], b"all", b"any"])
 
 
 _RUN = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
@@ -155,10 +155,10 @@ _RUN = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
     ("op", "parse", "rest"),
     [
         (ops.mint(MINT), ops.parse_mint, [b"ok", b"0" * 40, None, b""]),
-        (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, 1, [], b"all"]),
-        (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, [b"header"], [], b"all"]),
-        (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, _RUN, [b"x:head"], b"all"]),
-        (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, [*_RUN[:3], b"one", *_RUN[4:]], [], b"all"]),
+        (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, 1, [], b"all", b"any"]),
+        (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, [b"header"], [], b"all", b"any"]),
+        (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, _RUN, [b"x:head"], b"all", b"any"]),
+        (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, [*_RUN[:3], b"one", *_RUN[4:]], [], b"all", b"any"]),
         (ops.read_hold("acme", "h"), ops.parse_hold, [b"pending", b"{}", b"x", b""]),
         (ops.read_hold("acme", "h"), ops.parse_hold, [b"pending", b"{}", b"1", None]),
         (ops.list_holds("acme"), ops.parse_list_holds, [None]),
@@ -176,11 +176,11 @@ def test_a_reply_with_values_of_another_form_is_unreadable(op, parse, rest):
 def test_a_run_of_unknown_extent_is_refused(extent):
     op = ops.read_run("acme", "run_1", "1.0")
     run = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
-    record = ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, run, [], b"since"])
+    record = ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, run, [], b"since", b"any"])
     assert record is not None
     assert record.since
     with pytest.raises(StoreUnavailable, match="expected one of all, since"):
-        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, run, [], extent])
+        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, run, [], extent, b"any"])
 
 
 def test_a_call_record_of_unknown_status_is_unreadable():
@@ -188,7 +188,7 @@ def test_a_call_record_of_unknown_status_is_unreadable():
     run = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
     calls = [DIGEST.encode() + b":head", b"{}", DIGEST.encode() + b":status", b"maybe", DIGEST.encode() + b":mint", b"0" * 40]
     with pytest.raises(StoreUnavailable, match="unreadable"):
-        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, run, calls, b"all"])
+        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, run, calls, b"all", b"any"])
 
 
 # the server
@@ -218,7 +218,6 @@ FENCED = {"min_slaves_good_slaves": "1"}
     ("url", "changes", "settings"),
     [
         ("redis://h", {}, []),
-        ("redis://h", {"aof_enabled": "0"}, ["no append-only file"]),
         ("redis://h", {"maxmemory": "0"}, ["no maxmemory"]),
         ("unix:///run/store.sock", {"maxmemory": "0"}, []),
         ("redis://h", {"used_memory": "801"}, ["maxmemory: 80 % used"]),
@@ -236,6 +235,27 @@ def test_a_weak_setting_is_named(url, changes, settings):
 def test_replicas_without_the_servers_own_fence_are_refused():
     with pytest.raises(StoreUnavailable, match=r"min-replicas-to-write 1 and min-replicas-max-lag"):
         judge(Endpoint.of("redis://h?replicas=1"), info(**FULL), probe(), 1000.0, 1000.1)
+
+
+SYNCED = [b"appendonly", b"yes", b"appendfsync", b"always", b"no-appendfsync-on-rewrite", b"no"]
+
+
+@pytest.mark.parametrize(
+    ("aof", "config", "kept", "setting"),
+    [
+        ("1", SYNCED, ("alone", "yes"), ""),
+        ("1", [*SYNCED[:3], b"everysec", *SYNCED[4:]], ("no", "no"), "appendfsync everysec"),
+        ("1", [*SYNCED[:5], b"yes"], ("no", "no"), "no-appendfsync-on-rewrite yes"),
+        ("0", [b"appendonly", b"no", *SYNCED[2:]], ("no", "no"), "no append-only file"),
+        ("1", SYNCED[:4], ("no", "no"), ""),
+        ("1", [], ("no", "no"), ""),
+        ("1", ServerError("NOPERM"), ("no", "no"), "appendfsync: not told to this user"),
+        ("1", b"always", ("no", "no"), "appendfsync: not told to this user"),
+    ],
+)
+def test_a_server_keeps_what_it_acknowledged_only_if_each_write_is_on_disk_first(aof, config, kept, setting):
+    assert tuple(keeps(Endpoint.of(url), config) for url in ("redis://h", "redis://h?replicas=1")) == kept
+    assert [weakness.setting for weakness in weak_file(info(aof_enabled=aof), config)] == [setting][: bool(setting)]
 
 
 @pytest.mark.parametrize(

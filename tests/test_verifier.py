@@ -19,7 +19,7 @@ from agentgate.redemption.outcome import record_result
 from agentgate.redemption.trust import KEY_SECONDS, Trust
 from agentgate.shell.drive import adrive, drive
 from agentgate.token.keys import KeyRing
-from tests.servers import Server, redis_binary
+from tests.servers import Server, as_tool_server, redis_binary
 from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, WORKFLOW, opened, run_of
 
 GOOD: dict[str, Any] = {"issuer": "https://gate.example", "tenants": ["acme"], "audience": "https://orders.example"}
@@ -139,7 +139,9 @@ def test_a_tool_server_of_its_own_redeems_once(folder: Path) -> None:
     server = Server(redis_binary(), folder / "server")
     try:
         with opened(folder, store=server.url) as gate:
-            verifier = Verifier.open(gate.jwks(), **{**GOOD, "audience": gate.issuer}, store=server.url, audit=str(folder / "audit"))
+            verifier = Verifier.open(
+                gate.jwks(), **{**GOOD, "audience": gate.issuer}, store=as_tool_server(server.url), audit=str(folder / "audit")
+            )
             answer = run_of(gate).authorize("orders.get", ORDER)
             assert isinstance(answer, Allow)
             with verifier.redeem(answer.token.reveal(), tool="orders.get", args=ORDER) as call:

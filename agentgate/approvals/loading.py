@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -142,18 +142,22 @@ def load_approved(
     Raises as `strict_judge`, and WorkflowError: ``roles.yaml`` is wrong, or the directory cannot be read; nothing is loaded.
     """
     judge = strict_judge(directory, root, derive=derive, now=now, known=known, prover=prover)
-    return load_judged(judge, *read_workflow_files(Path(directory)))
+    folder = Path(directory)
+    return load_judged(judge, *read_workflow_files(folder, workflow_files(folder)))
 
 
-def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping[str, WorkflowError]) -> Loaded:
+def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping[str, WorkflowError], only: str | None = None) -> Loaded:
     """Load everything that a judge approves whose trust files are right and current; `files`, `broken`: of `read_workflow_files`.
+
+    `only`: the workflow of this id.
 
     Raises WorkflowError: ``roles.yaml`` is wrong; nothing is loaded.
     """
     folder = judge.tree.directory
     roles, broken = roles_of(folder), dict(broken)
     judge.read.update({file.digest: file.value for file in files.values()})
-    chosen, refusals = _chosen(judge)
+    listed = (*judge.tree.ids(), *(judge.index.workflows if judge.index else ())) if only is None else (only,)
+    chosen, refusals = _chosen(judge, listed)
     workflows: dict[str, Workflow] = {}
     until: dict[str, float] = {}
     for id_, approved in chosen.items():
@@ -203,11 +207,11 @@ def read_workflow_file(path: Path, folder: Path) -> WorkflowFile:
     return WorkflowFile(path.relative_to(folder).as_posix(), document, value if type(value) is dict else {}, digest)
 
 
-def read_workflow_files(folder: Path) -> tuple[dict[str, WorkflowFile], dict[str, WorkflowError]]:
-    """Every workflow file below a folder: those that can be read by their path below it, and why the others cannot, by path."""
+def read_workflow_files(folder: Path, paths: Iterable[Path]) -> tuple[dict[str, WorkflowFile], dict[str, WorkflowError]]:
+    """Workflow files below a folder: those that can be read by their path below it, and why the others cannot, by path."""
     files: dict[str, WorkflowFile] = {}
     broken: dict[str, WorkflowError] = {}
-    for path in workflow_files(folder):
+    for path in paths:
         try:
             file = read_workflow_file(path, folder)
         except WorkflowError as error:
@@ -217,12 +221,12 @@ def read_workflow_files(folder: Path) -> tuple[dict[str, WorkflowFile], dict[str
     return files, broken
 
 
-def _chosen(judge: Judge) -> tuple[dict[str, Approved], list[Refused]]:
+def _chosen(judge: Judge, ids: Iterable[str]) -> tuple[dict[str, Approved], list[Refused]]:
     """Of each workflow the newest version that is approved and not below what was in force; and every refusal on the way."""
     chosen: dict[str, Approved] = {}
     refusals: list[Refused] = []
 
-    for id_ in dict.fromkeys((*judge.tree.ids(), *(judge.index.workflows if judge.index else ()))):
+    for id_ in dict.fromkeys(ids):
         try:
             versions, (approved, newer) = judge.tree.versions(id_), judge.running(id_)
         except ApprovalRefused as error:

@@ -63,22 +63,30 @@ class WorkflowStatus:
 
 
 def status(
-    directory: Path | str, root: str | None = None, *, derive: Derive = lexical, now: float | None = None, prover: Prover | None = None
+    directory: Path | str,
+    root: str | None = None,
+    *,
+    only: Path | str | None = None,
+    derive: Derive = lexical,
+    now: float | None = None,
+    prover: Prover | None = None,
 ) -> tuple[WorkflowStatus, ...]:
-    """The status of every workflow file, bad trust files first. Arguments as `agentgate.approvals.write_index`.
+    """The status of every workflow file (`only`: of this one), bad trust files first. Arguments as `agentgate.approvals.write_index`.
 
     Raises ApprovalRefused: the root is not trusted.
     """
     folder, when = Path(directory), time.time() if now is None else now
     judge, wrong = lenient_judge(folder, root, derive=derive, now=when, prover=prover)
-    files, broken = read_workflow_files(folder)
+    paths = workflow_files(folder) if only is None else [Path(only)]
+    files, broken = read_workflow_files(folder, paths)
+    id_ = next((file.value.get("id") for file in files.values()), None) if only is not None else None
     loaded, catalog = dict[str, Workflow](), Catalog({}, {})
     if not wrong:  # else a gate loads nothing
         with suppress(WorkflowError):
-            found = load_judged(judge, files, broken)
+            found = load_judged(judge, files, broken, id_ if type(id_) is str else None)
             loaded, catalog = dict(found.workflows), Catalog(found.workflows, {}, found.until, found.ends)
     statuses = [WorkflowStatus("", each.file, 0, refused=each) for each in wrong]
-    for path in workflow_files(folder):
+    for path in paths:
         name = path.relative_to(folder).as_posix()
         if name in files:
             status_ = _status(judge, files[name], loaded)
@@ -120,7 +128,7 @@ def forecast(
     known = {f"revoked:{revoking[0]}": revoking[1]} if revoking is not None else {}
     then = Judge(judge.tree, trusted, allowed, judge.index, judge.revoked, known, when, derive, Prover())
     listed = set(judge.index.workflows if judge.index is not None else ()) | {
-        f.value.get("id") for f in read_workflow_files(folder)[0].values()
+        f.value.get("id") for f in read_workflow_files(folder, workflow_files(folder))[0].values()
     }
     found = [(id_, _running(judge, id_), _running(then, id_)) for id_ in sorted(id_ for id_ in listed if type(id_) is str)]
     return tuple((id_, before, after) for id_, before, after in found if before != after)

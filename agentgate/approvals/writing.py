@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from agentgate.approvals import sshsig
-from agentgate.approvals._files import APPROVALS, DEFINITION, ROOT, Tree, file_digest
+from agentgate.approvals._files import APPROVALS, DEFINITION, INDEX, ROOT, Tree, file_digest
 from agentgate.approvals._shape import end_of, moment
 from agentgate.approvals.judge import Judge
 from agentgate.approvals.loading import WorkflowFile, lenient_judge, read_workflow_file
 from agentgate.approvals.narrowing import Proof, Prover
-from agentgate.approvals.refusal import ROLLBACK, TAMPERED, UNAPPROVED, ApprovalRefused, printable, refuse
+from agentgate.approvals.refusal import ROLLBACK, STALE_INDEX, TAMPERED, UNAPPROVED, ApprovalRefused, printable, refuse
 from agentgate.approvals.root import Need
 from agentgate.approvals.signer import Signer
 from agentgate.approvals.statement import MAX_WIDER, Statement
@@ -30,6 +30,7 @@ from agentgate.loading.definition import Derive, load_document
 from agentgate.values.canonical import canonical
 from agentgate.workflow.model import Workflow
 
+MAX_UNLISTED = 64  # versions: each is judged by those before it, down to the one in the index, whenever a next one is signed
 FIRST = "a first version: everything it permits is new"
 
 
@@ -106,6 +107,7 @@ def statement(
         if approved is not None and approved.version.digest != new.digest:
             got = f"version {new.version}, approved with other content"
             raise refuse(ROLLBACK, new.file, "version", got, "a higher version")
+    _check_listed(judge, new.id, new.version)
     before = _before(judge, new.id, new.version)
     old = None
     if before is not None:
@@ -208,6 +210,17 @@ def needs(judge: Judge, file: WorkflowFile) -> tuple[Need, ...]:
     risk: Any = str(file.value.get("risk"))  # no rule of a root approves an unknown one
     proposed = Version(id_, version, file.digest, file.value, risk, (), ())
     return judge.asked(proposed, file.path, {name: tuple(sorted(scopes)) for name, scopes in static.items()})
+
+
+def _check_listed(judge: Judge, id_: str, version: int) -> None:
+    """The index is not far behind, so that signing costs the same however many versions there are. Raises ApprovalRefused: STALE INDEX."""
+    newest = judge.newest(id_)
+    named = newest.version if newest is not None else 0
+    unlisted = sum(named < stored < version for stored in judge.tree.versions(id_))
+    if unlisted > MAX_UNLISTED:
+        got = f"version {named}, and {unlisted} stored since"
+        expected = f"at most {MAX_UNLISTED} (agentgate workflow index; delete versions that nobody completes)"
+        raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", f"workflows.{id_}", got, expected)
 
 
 def _before(judge: Judge, id_: str, version: int) -> Version | None:

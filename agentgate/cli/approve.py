@@ -16,6 +16,7 @@ import typer
 from agentgate.approvals import (
     ApprovalRefused,
     Signer,
+    Statement,
     WorkflowStatus,
     forecast,
     root_digest,
@@ -92,10 +93,10 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
             tell(changes)
         confirm(phrase(changes, first=made.old is None), accept, "--accept")
         written = write_approval(directory, made, signer)
-        now = _status(directory, root, said.id)
+        now = _status(directory, root, said)
         renewed = index and now.missing == 0 and _index(directory, signer, root)
         if renewed:
-            now = _status(directory, root, said.id)
+            now = _status(directory, root, said)
     if as_json_:
         done = {"written": str(written), "signed": list(now.signed), "missing": now.missing, "can": list(now.can), "index": renewed}
         say_json({**as_json(changes), **done})
@@ -159,8 +160,8 @@ def phrase(changes: Changes, *, first: bool) -> str:
     return ", ".join(parts)
 
 
-def _status(directory: Path, root: str | None, id_: str) -> WorkflowStatus:
-    return next(each for each in standing(directory, root) if each.id == id_)
+def _status(directory: Path, root: str | None, said: Statement) -> WorkflowStatus:
+    return next(each for each in standing(directory, root, only=directory / said.path) if each.id == said.id)
 
 
 def _index(directory: Path, signer: Signer, root: str | None) -> bool:

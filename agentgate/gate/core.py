@@ -72,7 +72,8 @@ class Core:
         in_force: which versions of its workflow a run is decided under.
         known_brokers: their names.
         held_brokers: those that this gate has itself.
-        issued: acts for which it issued a token lately.
+        shared_runs: where the store may lose what it acknowledged, any gate acts in its runs until the store starts anew.
+        issued: runs that it opened, and acts for which it issued a token lately.
         tracing: where spans go; None: nowhere.
     """
 
@@ -95,6 +96,7 @@ class Core:
     in_force: InForce = field(init=False)
     known_brokers: frozenset[str] = field(init=False)
     held_brokers: Mapping[str, UpstreamBroker] = field(init=False)
+    shared_runs: bool = False
     issued: Issued = field(default_factory=Issued, init=False)
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from agentgate.decision import caller
 from agentgate.decision.case import Case, Check
@@ -108,7 +108,9 @@ def open_run(
     )
     yield from _check(core, Versions(workflow), header)
     whose, most = (f"user {person_of(header.user.id)}" if header.user else f"agent {person_of(header.agent.id)}"), core.budgets.runs
-    op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000, whose=whose, most=most)
+    # Another gate may have opened this very run of a credential before, and the store may have lost it: nobody remembers all of its acts.
+    acts: Literal["any", "opener", "nobody"] = "nobody" if once else "any" if core.shared_runs else "opener"
+    op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000, whose=whose, most=most, keeps=core.issued.keeps, acts=acts)
     opened = ops.parse_open_run(op, (yield op))
     if opened == "too_many":
         many = Failure(
@@ -122,6 +124,7 @@ def open_run(
         known: RunState = yield from read(core, tenant, header.id)
         yield from _check_same(known.header, header)
         return (yield from _renewed(core, known, None, by_agent))
+    core.issued.opened(header.id)
     clients = {name: value for name, value in (("host", over.host), ("client", over.client)) if value}
     yield stamp("run_opened", header, expires_at=header.ends, **clients)
     return (yield from read(core, tenant, header.id))

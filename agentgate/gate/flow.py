@@ -40,6 +40,12 @@ _MAX_DEFINITION = 256
 _KEPT = 2048  # bytes of arguments that a call's record keeps only to explain it
 
 
+_ELSEWHERE = Failure(
+    Reason.RUN_ELSEWHERE,
+    "run",
+    "a run of another gate, or from before the store started anew, in which acts may be lost",
+    "the gate that opened it, a new run, or a store that keeps what it acknowledges (agentgate doctor)",
+)
 _ENDED = Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetime, and that of its credentials (run.renew)")
 
 
@@ -134,7 +140,9 @@ def decided_on(view: View, call: Call, connection: Connection | None = None) -> 
             decision: Decision | None = None
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
                 name, said = _told(view, call) if core.tracing is not None else ("", {})
-                decision = yield from spanned(core.tracing, f"mint {name}", said, _settle(view, versions, case, answer), _ended)
+                decision = yield from spanned(
+                    core.tracing, f"mint {name}", said, _settle(view, versions, case, answer, fresh=fresh), _ended
+                )
             elif isinstance(answer, Deny) and fresh:
                 decision = yield from deny(core, header, call, answer.failures, {**seen(core, case, whole=True), **_also(versions)})
             if decision is not None:
@@ -178,13 +186,16 @@ def unreadable(view: View, refused: Deny) -> Flow:
     return (yield from deny(view.core, view.state.header, Call("(unreadable)", "(unreadable)", b"{}", {}), refused.failures)), view.state
 
 
-def _settle(view: View, versions: Versions, case: Case, answer: Eligible) -> Flow:
+def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fresh: bool) -> Flow:
     """Holds, then the mint script, then the durable record, then the token. None: the run changed, decide again."""
     core, workflow, state, call = view.core, case.workflow, case.run, case.call
     header, tool = state.header, workflow.tools[call.tool]
     known = {**seen(core, case, whole=bool(answer.holds)), **_also(versions)}
     terms = view.terms(state, workflow, tool)
     made = terms.digest(call)
+    act = tool.effect != "read"
+    if act and not core.issued.may_act(state) and all(made != earlier.digest for earlier in state.calls):
+        return (yield from deny(core, header, call, (_ELSEWHERE,), known)) if fresh else None
     limits = tuple([terms.take(reservation, len(state.turns)) for reservation in answer.reservations])
     take, approver = None, ""
     if answer.holds:
@@ -196,7 +207,7 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible) -> Flo
     own = header.agent.key if tool.redeem == "server" else ""  # proven at the door: only the agent holds it
     if own:
         jkt = own
-    elif workflow.token.agent_key and tool.effect != "read":
+    elif workflow.token.agent_key and act:
         key = view.key
         jkt = key.jkt
     jti, now, arguments_digest = new_jti(), int(time.time()), call.arguments_digest
@@ -210,7 +221,7 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible) -> Flo
         "named": answer.named,
         "facts": terms.facts,
         "txn": txn(made),
-        "read": tool.effect == "read",
+        "read": not act,
     }
     if terms.upstream is not None:
         head["upstream"] = terms.upstream
@@ -226,20 +237,21 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible) -> Flo
             jti=jti,
             binding=binding(made, terms.audience, jkt),
             ttl_ms=(ttl + LEEWAY + SPARE) * 1000,
-            read=tool.effect == "read",
+            read=not act,
             subjects=terms.subjects,
             limits=limits,
             hold=take,
             same_key=(header.agent.id, boundary.key) if workflow.agent.same_key_as_last_token and boundary else None,
             history=sent,
             unspent=view.unspent.get(made, ""),
-            issued=made in core.issued,
+            issued=core.issued.told(header.id, made),
         )
     )
     settled = ops.parse_mint(op, (yield op))
-    core.history.see(header.tenant, sent, settled.history)
     if settled.detail == "lost":
-        core.issued.forget(made)
+        core.issued.tell(header.id, made, settled.history)
+    else:
+        core.history.see(header.tenant, sent, settled.history)
     if settled.kind == "stale":
         return None
     if settled.kind != "ok":
@@ -270,8 +282,8 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible) -> Flo
     yield decided("allow", call, header, **minted, releases=releases, reasons=(), **known)
     if tool.redeem == "wrapper":
         view.unspent[made] = jti
-    if tool.effect != "read":
-        core.issued.add(made)
+    if act:
+        core.issued.add(header.id, made)
     return Allow(mint(core.keys.signer(now), claims, key))
 
 

@@ -19,8 +19,7 @@ from agentgate.errors import ConfigError
 from agentgate.gate import account_key, door, holding
 from agentgate.gate.around import Sources, data_classes, environment_of
 from agentgate.gate.callback import Callback
-from agentgate.gate.core import Allowances, Core
-from agentgate.gate.core import read as read_run
+from agentgate.gate.core import Allowances, Core, read
 from agentgate.gate.door import AgentGiven, UserGiven
 from agentgate.gate.proof import Answerers, fronts
 from agentgate.gate.revoking import AsyncRevoking, Revoking, Tenants
@@ -67,7 +66,7 @@ def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | N
     asks, told = Callback(s.confirm) if s.confirm is not None else None, Teller(s.tell)
     clock, find = s.clock or _now, None if opening is None else opening.other
     who = (sources, brokers, history, answerers, budgets, identities)
-    return Core(catalog, keys, s.issuer, s.deriver, clock, *who, asks, told, find, s.tracing)
+    return Core(catalog, keys, s.issuer, s.deriver, clock, *who, asks, told, find, s.tracing, s.shared_runs)
 
 
 def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:
@@ -104,6 +103,7 @@ class _GateBase(Tenants, Generic[OneStore]):
 
     def __init__(self, core: Core, store: OneStore, audit: AuditLog, opening: Opening | None = None, *, at_once: int = AT_ONCE) -> None:
         self._core, self._store, self._audit, self._opening, self._bound = core, store, audit, opening, Bound(at_once)
+        core.issued.store = store
         core.teller.start(store, lambda: {tenant for workflow in core.catalog for tenant in workflow.tenants})
 
     @property
@@ -164,12 +164,8 @@ def _open_run(
 
 
 def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, Any, View]:
-    """Resume a run that this or another gate opened.
-
-    Raises:
-        RunRefused: missing or unreadable. StoreUnavailable.
-    """
-    return View(self._core, (yield from read_run(self._core, tenant, run)))
+    """Resume a run that this or another gate opened. Raises RunRefused: missing or unreadable; StoreUnavailable, Overloaded."""
+    return View(self._core, (yield from read(self._core, tenant, run)))
 
 
 def _rotate_key(self: _GateBase[Any], statement: str) -> Generator[Step, Any, str]:

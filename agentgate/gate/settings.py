@@ -94,6 +94,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
         _is_confirm,
         "a plain callable (called in a thread): question, or *questions -> True, False or None; or None",
     ),
+    "shared_runs": (lambda value: type(value) is bool, "True or False"),
     "at_once": (lambda value: bool(checked_at_once(value)), ""),
     "tell": (_is_tell, "a tuple of Webhook and Command (agentgate.gate.telling)"),
     "deriver": (callable, "a callable: intents, turns -> answers"),
@@ -129,6 +130,8 @@ class GateSettings(ABC):
         runs_per_hour: how many runs of one user a tenant opens in any hour (up to a minute longer); without a user, of one agent.
         tell: who learns that a call waits, and what was answered: `Webhook` and `Command` (`agentgate.gate.telling`).
         data_classes: the catalogue for `conditions.data_class`: a TOML file, or a callable: tool, args -> class or None.
+        shared_runs: who mints acts where the store may lose what it acknowledged (docs/state.md). False: the gate that opened the run; a
+            restart of the store stops nothing. True: any gate, until the store restarts or fails over; then acts need a new run.
         at_once: how many calls and openings of runs are under way at once; more are refused at once (`overload`).
         tracing: where spans go, such as `agentgate.integrations.otel.OpenTelemetry()`; None: none are made.
     """
@@ -151,6 +154,7 @@ class GateSettings(ABC):
     denials_per_run: int = 20
     open_holds_per_run: int = 5
     runs_per_hour: int = 60
+    shared_runs: bool = False
     at_once: int = AT_ONCE
     tracing: Tracing | None = None
 

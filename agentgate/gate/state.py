@@ -154,7 +154,7 @@ def run_state(
         raise missing(tenant, run, "the record is of another run")
     turns, ordered = record.turns, tuple(sorted(calls.values(), key=_redemption))
     intents, prompt = readings.intents(workflow, turns), readings.prompt(turns, day)
-    return RunState(header, turns, intents, prompt, ordered, record.revision, record.closed, record.denials_spent)
+    return RunState(header, turns, intents, prompt, ordered, record.revision, record.closed, record.denials_spent, record.acts)
 
 
 def _redemption(call: EarlierCall) -> tuple[float, str]:

@@ -64,6 +64,7 @@ class ServedGate(AsyncGate):
             "answer_keys": s.answer_keys,
             "tracing": tracing(wanted=s.traces),
         }
+        common["shared_runs"] = s.workers > 1 if s.shared_runs is None else s.shared_runs
         budgets = {name: getattr(s, name) for name in ("runs_per_hour", "denials_per_run", "open_holds_per_run")}
         common |= {name: most for name, most in budgets.items() if most is not None} | ({"clock": clock} if clock is not None else {})
         opened = cls.open_unsafe_unapproved(s.workflows, **common) if s.root is None else cls.open(s.workflows, root=s.root, **common)

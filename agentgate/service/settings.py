@@ -120,6 +120,7 @@ class ServiceSettings(BaseSettings):
         rate: requests a second of one client (and of one address), on average; ten times as many at once.
         tell: name -> who learns what becomes of held calls.
         runs_per_hour, denials_per_run, open_holds_per_run: as of `Gate.open`.
+        shared_runs: as of `Gate.open`; left out: whether there are several workers.
         connections: at the same time, of each worker; more are answered 503.
         workers: processes that share the address; rates and connections are those of each.
     """
@@ -151,6 +152,7 @@ class ServiceSettings(BaseSettings):
     runs_per_hour: int | None = None
     denials_per_run: int | None = None
     open_holds_per_run: int | None = None
+    shared_runs: bool | None = None
     connections: Annotated[int, Field(ge=1)] = 512
     workers: Annotated[int, Field(ge=1, le=64)] = 1
 

@@ -9,17 +9,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import structlog
 
-from agentgate.errors import ConfigError, StoreUnavailable
+from agentgate.errors import AgentGateError, ConfigError, StoreUnavailable
 from agentgate.stores import ops
-from agentgate.stores._health import Weakness
+from agentgate.stores._health import CHECK_SECONDS, NOT_FOR_TOOL_SERVERS, UNTOLD, Keeps, Weakness
 from agentgate.stores._op import Op
 
-__all__ = ["AsyncStore", "Op", "Store", "Weakness", "async_ready_store", "open_async_store", "open_store", "ops", "ready_store"]
+__all__ = ["AsyncStore", "Keeps", "Op", "Store", "Weakness", "async_ready_store", "open_async_store", "open_store", "ops", "ready_store"]
 
 _log = structlog.get_logger("agentgate.stores")
 
@@ -38,6 +39,10 @@ class Store(Protocol):
         0: no replica is asked for; None: not known (before `check`, or the server does not say).
         """
 
+    @property
+    def keeps(self) -> Keeps:
+        """Whether what it acknowledged survives every crash and failover; `no` before `check`."""
+
     def call(self, op: Op, deadline: float) -> Any:
         """Run one operation."""
 
@@ -54,6 +59,10 @@ class AsyncStore(Protocol):
     @property
     def heartbeat(self) -> float | None:
         """See `Store.heartbeat`."""
+
+    @property
+    def keeps(self) -> Keeps:
+        """See `Store.keeps`."""
 
     async def call(self, op: Op, deadline: float) -> Any:
         """Run one operation."""
@@ -97,32 +106,67 @@ def open_async_store(url: str) -> AsyncStore:
     return _classes(url)[1](url)
 
 
-def _tell(weaknesses: tuple[Weakness, ...]) -> None:
+def _tell(weaknesses: tuple[Weakness, ...], *, tool_server: bool) -> None:
     for weakness in weaknesses:
-        _log.warning("store_weakness", **weakness._asdict())
+        if not tool_server or weakness.setting != UNTOLD:  # only a gate needs to know
+            _log.warning("store_weakness", **weakness._asdict())
 
 
-def ready_store(url: str) -> Store:
+def _forbidden(url: str, *, tool_server: bool) -> tuple[Op, ...]:
+    """What must be refused to a tool server's user; a store in this process, or behind a socket's file mode, has no users."""
+    return NOT_FOR_TOOL_SERVERS if tool_server and url.startswith(("redis://", "rediss://")) else ()
+
+
+def _deadline() -> float:
+    return time.monotonic() + CHECK_SECONDS
+
+
+def _may(op: Op) -> ConfigError:
+    return ConfigError("store", f"a user who may write {op.keys[0]}", "a tool server's own, as in docs/state.md (One user per program)")
+
+
+def _denied(error: StoreUnavailable) -> None:
+    if "NOPERM" not in str(error):
+        raise error
+
+
+def ready_store(url: str, *, tool_server: bool = False) -> Store:
     """An open store that passed its start-up check, whose weaknesses are logged; one that fails is closed again.
 
+    `tool_server`: for one, whose user must not be able to write runs, holds or revocations.
+
     Raises:
-        ConfigError, StoreUnavailable: see `open_store` and `Store.check`.
+        ConfigError, StoreUnavailable: see `open_store` and `Store.check`; or that user can.
     """
     store = open_store(url)
     try:
-        _tell(store.check())
-    except StoreUnavailable:
+        _tell(store.check(), tool_server=tool_server)
+        for op in _forbidden(url, tool_server=tool_server):
+            try:
+                store.call(op, _deadline())
+            except StoreUnavailable as error:
+                _denied(error)
+            else:
+                raise _may(op)
+    except AgentGateError:
         store.close()
         raise
     return store
 
 
-async def async_ready_store(url: str) -> AsyncStore:
+async def async_ready_store(url: str, *, tool_server: bool = False) -> AsyncStore:
     """`ready_store` for asyncio."""
     store = open_async_store(url)
     try:
-        _tell(await store.check())
-    except StoreUnavailable:
+        _tell(await store.check(), tool_server=tool_server)
+        for op in _forbidden(url, tool_server=tool_server):
+            try:
+                await store.call(op, _deadline())
+            except StoreUnavailable as error:
+                _denied(error)
+            else:
+                raise _may(op)
+    except AgentGateError:
         await store.close()
         raise
     return store

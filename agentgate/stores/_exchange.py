@@ -16,14 +16,25 @@ from typing import Any
 
 from agentgate.errors import StoreUnavailable, Unconfirmed
 from agentgate.stores._endpoint import Endpoint
-from agentgate.stores._health import PROBE, Weakness, fields_of, heartbeat, judge, require, weak_user
+from agentgate.stores._health import (
+    KEPT,
+    PROBE,
+    Keeps,
+    Weakness,
+    fields_of,
+    heartbeat,
+    judge,
+    keeps,
+    require,
+    weak_file,
+    weak_user,
+)
 from agentgate.stores._op import Op
 from agentgate.stores._resp import ServerError, pack
 from agentgate.stores._scripts import script
 
 Dialogue = Generator[bytes, Any, Any]
 
-CHECK_SECONDS = 2.0
 _WAIT_LATE = 0.12  # seconds: a server ends a WAIT up to a tenth of a second late
 _LOOK_AGAIN = 10.0  # seconds between looks at what an operator may change while the server runs
 _IDLE = 64  # connections kept for reuse
@@ -60,11 +71,14 @@ def run_command(endpoint: Endpoint, request: bytes) -> Dialogue:
 def run_op(pool: Pool, op: Op, deadline: float) -> Dialogue:
     """One operation's script; with `Op.confirm`, then WAIT until all configured replicas have the write (it is applied either way).
 
-    Now and then the eviction policy is looked at first: one that was changed meanwhile refuses every call.
+    Now and then the eviction policy is looked at first: one that was changed meanwhile refuses every call; and, where the server kept
+    what it acknowledged, whether it still does.
     """
     endpoint = pool.endpoint
     if time.monotonic() - pool.looked > _LOOK_AGAIN:
         require(fields_of((yield from run_command(endpoint, pack("INFO", "memory")))), "maxmemory_policy", "noeviction")
+        if pool.keeps != "no":
+            pool.keeps = keeps(endpoint, (yield KEPT))
         pool.looked = time.monotonic()
     code = script(op.script)
     request = pack("EVALSHA", code.sha, len(op.keys), *op.keys, *op.args)
@@ -88,10 +102,12 @@ def check_server(pool: Pool, deadline: float) -> Dialogue:
     who = yield pack("ACL", "WHOAMI")
     if endpoint.replicas:
         pool.heartbeat = heartbeat((yield pack("CONFIG", "GET", "min-replicas-max-lag")))
+    config = yield KEPT
+    pool.keeps = keeps(endpoint, config)
     before = time.time()
     probe = yield from run_op(pool, PROBE, deadline)
-    weaknesses: tuple[Weakness, ...] = judge(endpoint, info, probe, before, time.time()) + weak_user(endpoint, who)
-    return weaknesses
+    weaknesses: tuple[Weakness, ...] = judge(endpoint, info, probe, before, time.time())
+    return weak_file(info, config) + weaknesses + weak_user(endpoint, who)
 
 
 class Pool:
@@ -100,6 +116,7 @@ class Pool:
     def __init__(self, url: str) -> None:
         self.endpoint = Endpoint.of(url)
         self.heartbeat: float | None = None if self.endpoint.replicas else 0.0  # see `agentgate.stores.Store`; learnt by `check_server`
+        self.keeps: Keeps = "no"  # as above
         self.looked = time.monotonic()  # when the server's eviction policy was seen last
         self._idle: deque[Any] = deque()
         self._closed = False

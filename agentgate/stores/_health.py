@@ -7,15 +7,23 @@ hex characters; and with `replicas=` a server that writes on without them. What 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores._op import Op, lineage_of, reply
+from agentgate.stores._resp import pack
 
 if TYPE_CHECKING:
     from agentgate.stores._endpoint import Endpoint
 
-PROBE = Op("check", ("ag:{agentgate}:check:lineage",))
+# Whether what a server acknowledged survives: `yes`; only as long as no replica can take its place (`alone`; a script sees that); `no`.
+Keeps = Literal["yes", "alone", "no"]
+_SYNCED = {b"appendonly": b"yes", b"appendfsync": b"always", b"no-appendfsync-on-rewrite": b"no"}
+KEPT = pack("CONFIG", "GET", *_SYNCED)
+PROBE = Op("check", ("ag:{agentgate}:calls:check",))  # a key that every program's user may write; a script's keys are all taken for that
+NOT_FOR_TOOL_SERVERS = tuple(Op("check", (f"ag:{{agentgate}}:{kind}:check",)) for kind in ("run", "hold", "revoked"))
+UNTOLD = "appendfsync: not told to this user"
+CHECK_SECONDS = 2.0
 MAX_SKEW = 1.0  # seconds
 _OLDEST = (7, 2)
 _FULL = 0.8  # of maxmemory
@@ -61,6 +69,16 @@ def heartbeat(lag: Any) -> float | None:
     return float(value) + 2 if value.isdigit() and int(value) else None
 
 
+def keeps(endpoint: Endpoint, config: Any) -> Keeps:
+    """Whether a server keeps what it acknowledged, from the reply of `KEPT`: each write is on its disk first, and on every replica's.
+
+    A server that does not tell (an error: the store's user may not ask) is taken for one that does not.
+    """
+    if type(config) is not list or dict(zip(config[::2], config[1::2], strict=False)) != _SYNCED:
+        return "no"
+    return "yes" if endpoint.replicas else "alone"
+
+
 def judge(endpoint: Endpoint, info: Any, probe: Any, before: float, after: float) -> tuple[Weakness, ...]:
     """Refuse a server on which a token could be accepted twice, or a limit forgotten; what is weak about one that is accepted.
 
@@ -96,9 +114,6 @@ def judge(endpoint: Endpoint, info: Any, probe: Any, before: float, after: float
 def _weaknesses(endpoint: Endpoint, fields: dict[str, str]) -> list[Weakness]:
     found: list[Weakness] = []
     replicas, most, used = (int(fields.get(name) or 0) for name in ("connected_slaves", "maxmemory", "used_memory"))
-    lost = "a crash loses what came after the last snapshot, and acts then wait for agentgate store reconcile"
-    if fields.get("aof_enabled") == "0":
-        found.append(Weakness("no append-only file", lost, "appendonly yes, and appendfsync always where no second may be lost"))
     if replicas and not endpoint.replicas:
         lost = "a failover loses what had not reached them, and acts then wait for agentgate store reconcile"
         found.append(Weakness(f"{replicas} replicas, none of which confirms a write", lost, f"?replicas={replicas} in the store's URL"))
@@ -111,6 +126,20 @@ def _weaknesses(endpoint: Endpoint, fields: dict[str, str]) -> list[Weakness]:
         killed = "a server that fills its host is killed, not refused"
         found.append(Weakness("no maxmemory", killed, "maxmemory below the host's memory (with noeviction, as it is)"))
     return found
+
+
+def weak_file(info: Any, config: Any) -> tuple[Weakness, ...]:
+    """What is weak about a server's append-only file, given the replies of INFO and of `KEPT`."""
+    own = "; acts are minted only by the gate that opened their run, and none over the token exchange"
+    if fields_of(info).get("aof_enabled") == "0":
+        lost = "a crash loses what came after the last snapshot, and acts then wait for agentgate store reconcile"
+        return (Weakness("no append-only file", lost + own, "appendonly yes and appendfsync always"),)
+    if type(config) is not list:
+        return (Weakness(UNTOLD, "it counts as everysec" + own, "the right to config|get"),)
+    lost = "a power cut loses the last seconds, and acts then wait for agentgate store reconcile"
+    told = dict(zip(config[::2], config[1::2], strict=False))
+    off = [f"{name.decode()} {told[name].decode()}" for name, value in _SYNCED.items() if name in told and told[name] != value]
+    return (Weakness(", ".join(off), lost + own, "appendfsync always, no-appendfsync-on-rewrite no"),) if off else ()
 
 
 def weak_user(endpoint: Endpoint, who: Any) -> tuple[Weakness, ...]:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 MintKind = Literal[
     "ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "failed", "outcome_unknown", "hold", "key_changed"
 ]
+Acting = Literal["any", "opener", "nobody", "alone", "replicated"]
 BurnKind = Literal["ok", "revoked", "lineage", "lost", "upstream", "used", "binding"]
 CallStatus = Literal["minted", "redeemed"]
 Outcome = Literal["done", "failed", "not_run", "unknown"]
@@ -73,7 +74,8 @@ class MintRequest(NamedTuple):
         limits: every limit that covers the call.
         hold: the release to spend, or None.
         history: what this process last saw of the tenant's history (`agentgate.stores.history`); empty: nothing.
-        issued: this gate has issued a token of this call before; where the store knows of none, it may have been redeemed.
+        issued: this gate has issued a token of this call before; where the store knows of none, it may have been redeemed. The loss that it
+            was told of then (`MintReply.history`), or empty; None: it has issued none.
         unspent: jti of this call's last token, where it never left this process and was not spent; empty: that is not known.
         same_key: (account, key thumbprint): the account's last token must have been for the same key; None: no such condition.
     """
@@ -93,7 +95,7 @@ class MintRequest(NamedTuple):
     same_key: tuple[str, str] | None = None
     history: str = ""
     unspent: str = ""
-    issued: bool = False
+    issued: str | None = None
 
 
 class MintReply(NamedTuple):
@@ -105,7 +107,8 @@ class MintReply(NamedTuple):
         detail: index of the limit that refused; state of the hold (`missing`, `stale`, or a `HoldState`); `denials` where the last one
             closed the run; `lost` where the store has lost what this or another process saw of the tenant; of a mint that spent its release
             `spent`; else empty.
-        history: the tenant's history after this mint; empty: none yet, or it is lost.
+        history: the tenant's history after this mint; empty: none yet, or it is lost. Of a refusal that is `lost`, what is: once that is
+            found, it is reconciled.
     """
 
     kind: MintKind
@@ -181,6 +184,8 @@ class RunRecord:
         lineage: the store's lineage when it was read.
         since: `calls` are only those that were redeemed, or whose facts were recorded, after the revision the reader knew.
         denials_spent: it was closed by its last denial.
+        acts: who mints acts in it: any gate, only the one that opened it, nobody; or any gate as long as the store keeps what it
+            acknowledges (`Store.keeps`), where the server stands `alone` or is `replicated`.
     """
 
     header: bytes
@@ -191,6 +196,7 @@ class RunRecord:
     lineage: str
     since: bool = False
     denials_spent: bool = False
+    acts: Acting = "nobody"
 
 
 @dataclass(frozen=True, slots=True)

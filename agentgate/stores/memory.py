@@ -14,7 +14,7 @@ import fakeredis
 from redis.exceptions import RedisError
 
 from agentgate.errors import StoreUnavailable
-from agentgate.stores._health import Weakness
+from agentgate.stores._health import Keeps, Weakness
 from agentgate.stores._op import Op
 from agentgate.stores._scripts import Script, assemble
 
@@ -23,10 +23,11 @@ class MemoryStore:
     """A state store for one process. Safe to share between threads; one script runs at a time."""
 
     heartbeat: float | None = 0.0
+    keeps: Keeps = "yes"  # it forgets everything or nothing
 
     def __init__(self, _url: str = "memory://") -> None:
         self._client = fakeredis.FakeStrictRedis(server=fakeredis.FakeServer(), protocol=2)
-        self._lineage = f"local function lineage() return '{secrets.token_hex(20)}' end"
+        self._lineage = f"local function lineage() return '{secrets.token_hex(20)}', true end"
         self._scripts: dict[str, Script] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -69,6 +70,7 @@ class AsyncMemoryStore:
     """`MemoryStore`, awaited. It runs on the event loop, since it waits only for its own lock."""
 
     heartbeat: float | None = 0.0
+    keeps: Keeps = "yes"  # it forgets everything or nothing
 
     def __init__(self, _url: str = "memory://") -> None:
         self._store = MemoryStore()

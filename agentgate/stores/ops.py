@@ -40,6 +40,7 @@ from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
 from agentgate.stores import _account_keys, _denials, _holds, _kept, _marks, _op, _records, _revocations, _telling
+from agentgate.stores._health import Keeps
 from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
@@ -70,6 +71,7 @@ MintReply = _records.MintReply
 BurnRequest = _records.BurnRequest
 BurnReply = _records.BurnReply
 CallRecord = _records.CallRecord
+Acting = _records.Acting
 RunRecord = _records.RunRecord
 HoldRecord = _records.HoldRecord
 Outcome = _records.Outcome
@@ -100,7 +102,7 @@ keep, parse_keep, kept, parse_kept = _kept.keep, _kept.parse_keep, _kept.kept, _
 raise_marks, parse_raise_marks, MAX_MARKS = _marks.raise_marks, _marks.parse_raise_marks, _marks.MAX_MARKS
 
 _MINT_KINDS, _BURN_KINDS = map(get_args, (_records.MintKind, _records.BurnKind))
-_OUTCOMES = get_args(Outcome)
+_OUTCOMES, _ACTING = get_args(Outcome), get_args(Acting)
 _CALL_STATUS: dict[bytes, _records.CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 MAX_LIMITS = 64  # in one mint
 
@@ -124,7 +126,18 @@ def _one_word(op: Op, raw: Any, known: tuple[str, ...]) -> Any:
 # Runs. A missing run is None and a refusal, never an empty run.
 
 
-def open_run(tenant: str, run: str, header: bytes, turn: str, ttl_ms: int, *, whose: str, most: int) -> Op:
+def open_run(
+    tenant: str,
+    run: str,
+    header: bytes,
+    turn: str,
+    ttl_ms: int,
+    *,
+    whose: str,
+    most: int,
+    keeps: Keeps = "no",
+    acts: Literal["any", "opener", "nobody"] = "nobody",
+) -> Op:
     """Write a new run that expires after `ttl_ms` milliseconds. An existing id is never overwritten.
 
     Args:
@@ -135,10 +148,13 @@ def open_run(tenant: str, run: str, header: bytes, turn: str, ttl_ms: int, *, wh
         ttl_ms: its life.
         whose: who opened it, any text; their runs of the last hour are counted (up to a minute longer).
         most: how many they may be.
+        keeps: whether the store keeps what it acknowledges: then any gate mints acts in this run, and otherwise
+        acts: `any` gate, as long as the store's lineage is the same; the `opener`, which remembers what it minted; or `nobody`.
     """
     opened = f"{prefix(tenant)}runs:{hashlib.sha256(checked_text('whose', whose)).hexdigest()}"
-    args = (checked_bytes("header", header), checked_text("turn", turn), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
-    return Op("open_run", (_run_key(tenant, run), opened), (*args, checked_number("most", most, 1, MAX_AMOUNT)), confirm=True)
+    args: tuple[Arg, ...] = (checked_bytes("header", header), checked_text("turn", turn), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
+    args = (*args, checked_number("most", most, 1, MAX_AMOUNT), keeps, acts)
+    return Op("open_run", (_run_key(tenant, run), opened), args, confirm=True)
 
 
 def parse_open_run(op: Op, raw: Any) -> Literal["ok", "exists", "too_many"]:
@@ -186,7 +202,7 @@ def read_run(tenant: str, run: str, known: str = "") -> Op:
 @parser
 def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
     """The run, or None when there is none."""
-    gen, run_flat, calls_flat, extent = reply(op, raw, 4)
+    gen, run_flat, calls_flat, extent, acts = reply(op, raw, 5)
     lineage, since = lineage_of(op, gen), word(op, extent, ("all", "since")) == "since"
     fields = dict(zip(run_flat[::2], run_flat[1::2], strict=True))
     if not fields:
@@ -195,7 +211,8 @@ def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
     turns = tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1))
     revision = f"{int(fields[b'rev'])}.{int(kept.get(b'rev', b'0'))}.{lineage}"
     calls = tuple(_call(kept, name[:-5]) for name in kept if name.endswith(b":head"))
-    return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage, since, fields.get(b"closed") == b"denials")
+    spent, who = fields.get(b"closed") == b"denials", word(op, acts, _ACTING)
+    return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage, since, spent, who)
 
 
 def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:
@@ -233,7 +250,7 @@ def mint(request: MintRequest) -> Op:
         "" if request.hold is None else checked_id("hold revision", request.hold.revision),
         "" if request.same_key is None else checked_subject("key thumbprint", request.same_key[1]),
         checked_history(request.history),
-        checked_id("unspent", request.unspent) if request.unspent else "-" if request.issued else "",
+        checked_id("unspent", request.unspent) if request.unspent else _issued(request.issued),
     ]
     if request.hold is not None:
         keys.append(f"{start}hold:{checked_id('hold', request.hold.hold_id)}")
@@ -251,6 +268,11 @@ def mint(request: MintRequest) -> Op:
             name if in_run else "",
         )
     return Op("mint", tuple(keys), tuple(args), confirm=True)
+
+
+def _issued(told: str | None) -> str:
+    """No id of a token begins like this."""
+    return "" if told is None else f"!{checked_history(told)}"
 
 
 @parser

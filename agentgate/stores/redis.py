@@ -17,8 +17,8 @@ from redis.exceptions import RedisError
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores._endpoint import Endpoint
-from agentgate.stores._exchange import CHECK_SECONDS, Dialogue, Pool, check_server, greet, run_command, run_op, time_left
-from agentgate.stores._health import Weakness
+from agentgate.stores._exchange import Dialogue, Pool, check_server, greet, run_command, run_op, time_left
+from agentgate.stores._health import CHECK_SECONDS, Keeps, Weakness
 from agentgate.stores._op import Op
 from agentgate.stores._resp import MORE, Reply
 
@@ -86,6 +86,11 @@ class RedisStore:
     def heartbeat(self) -> float | None:
         """See `agentgate.stores.Store`."""
         return self._pool.heartbeat
+
+    @property
+    def keeps(self) -> Keeps:
+        """See `agentgate.stores.Store`."""
+        return self._pool.keeps
 
     def call(self, op: Op, deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.Store`."""
@@ -178,6 +183,11 @@ class AsyncRedisStore:
     def heartbeat(self) -> float | None:
         """See `agentgate.stores.Store`."""
         return self._pool.heartbeat
+
+    @property
+    def keeps(self) -> Keeps:
+        """See `agentgate.stores.Store`."""
+        return self._pool.keeps
 
     async def call(self, op: Op, deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.AsyncStore`."""

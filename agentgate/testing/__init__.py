@@ -16,6 +16,7 @@ the store's own tests: after lost data, burns must return `lineage`, and a histo
 
 from __future__ import annotations
 
+from agentgate.testing._account_keys import AccountKeys
 from agentgate.testing._book import Blocking
 from agentgate.testing._budgets import Budgets
 from agentgate.testing._calls import Calls
@@ -30,7 +31,7 @@ from agentgate.testing._withdrawals import Withdrawals
 __all__ = ["Blocking", "StoreConformance"]
 
 
-class StoreConformance(Budgets, Calls, Limits, Histories, Withdrawals, Revocations, Holds, Keepings, Tellings):
+class StoreConformance(Budgets, Calls, Limits, Histories, Withdrawals, Revocations, Holds, Keepings, Tellings, AccountKeys):
     """The suite.
 
     Attributes:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from agentgate.stores import AsyncStore, Store, ops
+from agentgate.stores import AsyncStore, Keeps, Store, ops
 
 T = TypeVar("T")
 
@@ -37,6 +37,10 @@ class Blocking:
     @property
     def heartbeat(self) -> float | None:
         return self._store.heartbeat
+
+    @property
+    def keeps(self) -> Keeps:
+        return self._store.keeps
 
     def check(self) -> Any:
         return self._wait(self._store.check())

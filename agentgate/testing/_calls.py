@@ -7,9 +7,10 @@ import random
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 from agentgate.errors import StoreUnavailable
-from agentgate.stores import Store, ops
+from agentgate.stores import Keeps, Store, ops
 from agentgate.testing._book import PATIENCE, WHO, Book, ask
 
 
@@ -33,6 +34,17 @@ class Calls:
         book = Book(store)
         assert book.ask(ops.open_run(book.tenant, book.run, b"other", "other", 1000, whose="lee", most=9), ops.parse_open_run) == "exists"
         assert book.read().header == b'{"id":"run_1"}'
+
+    def test_a_run_says_who_mints_acts_in_it(self, store: Store) -> None:
+        book = Book(store)
+        before: tuple[Literal["any", "opener", "nobody"], ...] = ("any", "opener", "nobody")
+        rows: list[tuple[Keeps, Literal["any", "opener", "nobody"], set[ops.Acting]]] = [("no", acts, {acts}) for acts in before]
+        rows += [("yes", acts, {"alone", "replicated"}) for acts in before]
+        for number, (keeps, acts, expected) in enumerate(rows):
+            book.run = f"acts_{number}"
+            op = ops.open_run(book.tenant, book.run, b"{}", "hi", 60_000, whose="lee", most=1000, keeps=keeps, acts=acts)
+            assert book.ask(op, ops.parse_open_run) == "ok"
+            assert book.read().acts in expected
 
     def test_a_run_ends_with_its_life(self, store: Store) -> None:
         book = Book(store)

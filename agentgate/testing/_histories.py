@@ -22,13 +22,14 @@ def _known(book: Book) -> recovery.HistoryRecord:
     return book.ask(recovery.read_history(book.tenant), recovery.parse_read_history)
 
 
-def _beyond(history: str) -> str:
+def beyond(history: str) -> str:
     """One event more than the store knows: what somebody remembers who saw what it has lost."""
     epoch, count = split(history)
     return f"{epoch} {count + 1}"
 
 
-def _accepted(book: Book, seen: str) -> str:
+def accepted(book: Book, seen: str) -> str:
+    """A person accepts that this is lost; what still is."""
     epoch, count = split(seen)
     return book.ask(recovery.accept_history(book.tenant, {epoch: count}, count), recovery.parse_accept_history)
 
@@ -67,7 +68,7 @@ class Histories:
             held = book.released()
             _, act = book.minted(1)
             _, read = book.minted(2, read=True)
-            seen = f"{'0' * 40}.1 1" if seen else _beyond(_act(book, 3))  # noqa: PLW2901 - an epoch the store never had, or a count
+            seen = f"{'0' * 40}.1 1" if seen else beyond(_act(book, 3))  # noqa: PLW2901 - an epoch the store never had, or a count
             assert book.burn(act._replace(history=seen)) == ops.BurnReply("lost")
             for more in ({}, {"read": True, "limits": _LIMIT}, {"read": True, "hold": held}):
                 assert book.refused(4, history=seen, **more) == ("outcome_unknown", "lost")
@@ -78,28 +79,28 @@ class Histories:
     def test_what_one_noticed_stops_everybody_until_it_is_accepted(self, store: Store) -> None:
         book = Book(store)
         _, act = book.minted(1)
-        seen = _beyond(_act(book, 2))
+        seen = beyond(_act(book, 2))
         book.refused(3, history=seen)
         assert (book.burn(act).kind, book.refused(3)) == ("lost", ("outcome_unknown", "lost"))
         assert _known(book).lost == seen
-        assert _accepted(book, seen) == ""
+        assert accepted(book, seen) == ""
         assert book.burn(act).kind == "ok"
         assert split(_act(book, 3, history=seen))[1] == 4
 
     def test_a_count_that_rose_past_a_remembered_one_in_another_epoch_hides_no_loss(self, store: Store) -> None:
         book = Book(store)
         first = _act(book)
-        assert _accepted(book, first) == ""
+        assert accepted(book, first) == ""
         risen = [_act(book, call, history=first) for call in (2, 3, 4)][-1]
-        assert split(risen)[1] > split(_beyond(first))[1]
-        assert book.refused(5, history=_beyond(first)) == ("outcome_unknown", "lost")
+        assert split(risen)[1] > split(beyond(first))[1]
+        assert book.refused(5, history=beyond(first)) == ("outcome_unknown", "lost")
 
     def test_accepting_less_than_was_seen_changes_nothing(self, store: Store) -> None:
         book = Book(store)
         first = _act(book)
-        seen = _beyond(_beyond(first))
+        seen = beyond(beyond(first))
         book.refused(2, history=seen)
-        assert _accepted(book, _beyond(first)) == seen
+        assert accepted(book, beyond(first)) == seen
         assert book.refused(2) == ("outcome_unknown", "lost")
 
     def test_a_replayed_redemption_is_one_and_is_counted_once(self, store: Store) -> None:
@@ -152,5 +153,5 @@ class Histories:
 
     def test_a_history_belongs_to_one_tenant(self, store: Store) -> None:
         one, other = Book(store), Book(store)
-        one.refused(1, history=_beyond(_act(one, 2)))
+        one.refused(1, history=beyond(_act(one, 2)))
         assert _act(other, 1, subjects=WHO)

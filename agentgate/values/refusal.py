@@ -58,6 +58,7 @@ class Reason(StrEnum):
     TOO_MANY_HOLDS = "too_many_holds"
     TOO_MANY_RUNS = "too_many_runs"
     RUN_EXPIRED = "run_expired"
+    RUN_ELSEWHERE = "run_elsewhere"
     WORKFLOW_UNKNOWN = "workflow_unknown"
     WORKFLOW_EXPIRED = "workflow_expired"
     APPROVAL_EXPIRED = "approval_expired"
@@ -95,6 +96,7 @@ _CODES = {
     Reason.STORE: Code.UNAVAILABLE,
     Reason.AUDIT: Code.UNAVAILABLE,
     Reason.OVERLOAD: Code.UNAVAILABLE,
+    Reason.RUN_ELSEWHERE: Code.UNAVAILABLE,
 }
 # The code of a denial with several reasons: the first of these that occurs. INVALID_ARGUMENTS is last, so that a call
 # refused by policy too never learns that only its form was wrong.

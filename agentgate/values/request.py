@@ -245,6 +245,7 @@ class RunState:
         prompt: typed entities of the turns (`agentgate.values.entities.Prompt`).
         revision: opaque; the mint script refuses when the store's differs.
         denials_spent: it was closed by its last denial.
+        acts: who mints acts in it, as the store says (`agentgate.stores.ops.RunRecord`).
         memo: values derived from the other fields, which never change; empty in every new state.
     """
 
@@ -256,6 +257,7 @@ class RunState:
     revision: str
     closed: bool = False
     denials_spent: bool = False
+    acts: str = "nobody"
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 

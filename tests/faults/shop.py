@@ -20,12 +20,12 @@ import time_machine
 from redis import Redis
 from redis.exceptions import RedisError
 
-from agentgate import Agent, Allow, Gate, RunRefused, StepUp, TokenRefused, User, Verifier
+from agentgate import Agent, Allow, Gate, Reason, RunRefused, StepUp, TokenRefused, User, Verifier
 from agentgate.errors import AuditUnavailable, NotRecorded, StoreUnavailable
 from agentgate.token.dpop import DPoP
 from tests.faults.disk import Disk
 from tests.faults.ledger import Ledger
-from tests.servers import Server
+from tests.servers import Server, as_tool_server
 
 Side = Literal["a", "b"]
 # when a call's token was minted, and when it was executed
@@ -120,10 +120,18 @@ class Shop:
     """The whole of it, in one folder; every process in it can end and come back with its logs."""
 
     def __init__(
-        self, folder: Path, binary: str, *, settings: tuple[str, ...] = (), replica: bool = False, confirmed: bool = False, disk: str = ""
+        self,
+        folder: Path,
+        binary: str,
+        *,
+        settings: tuple[str, ...] = (),
+        replica: bool = False,
+        confirmed: bool = False,
+        disk: str = "",
+        shared: bool = False,
     ) -> None:
         self._ending = ExitStack()
-        self.folder, self.ledger, self._confirmed = folder, Ledger(folder / "ledger"), confirmed
+        self.folder, self.ledger, self._confirmed, self._shared = folder, Ledger(folder / "ledger"), confirmed, shared
         self._ending.callback(self.ledger.close)
         self.disk = Disk(folder / disk) if disk else None
         if self.disk is not None:
@@ -172,10 +180,12 @@ class Shop:
         self._shut(side)
         logs, url = self.folder / side, url + ("?replicas=1" if self._confirmed else "")
         self.gates[side] = Gate.open_unsafe_unapproved(
-            self.folder / "w", issuer=ISSUER, keys=self.folder / "keys", audit=str(logs / "gate"), store=url
+            self.folder / "w", issuer=ISSUER, keys=self.folder / "keys", audit=str(logs / "gate"), store=url, shared_runs=self._shared
         )
         keys = self.gates[side].jwks()
-        self.tools[side] = Verifier.open(keys, issuer=ISSUER, audience=TOOLS, tenants=TENANTS, audit=str(logs / "tool"), store=url)
+        self.tools[side] = Verifier.open(
+            keys, issuer=ISSUER, audience=TOOLS, tenants=TENANTS, audit=str(logs / "tool"), store=as_tool_server(url)
+        )
 
     def _shut(self, side: Side) -> None:
         for opened in (self.gates.pop(side, None), self.tools.pop(side, None)):
@@ -340,4 +350,7 @@ class Shop:
 
 
 def _code(answer: Any) -> str:
-    return "needs_approval" if isinstance(answer, StepUp) else str(answer.code)
+    if isinstance(answer, StepUp):
+        return "needs_approval"
+    elsewhere = answer.failures[0].reason is Reason.RUN_ELSEWHERE  # the code is that of a store that is away
+    return "run_elsewhere" if elsewhere else str(answer.code)

@@ -61,6 +61,7 @@ end
 -- A tenant's history is one hash: `count` of what must never be forgotten (redemptions, spent releases, revocations), in the `epoch` (lineage
 -- and time of the first event) in which it is counted; `until:EPOCH` is the count at which an earlier epoch ended. A process remembers the
 -- last "epoch count" it saw. Where that is not found here, the store has lost it: `lost` then tells everybody, until it is reconciled.
+-- Returns the history, and what is lost or false.
 local function history(key, seen)
   local epoch, count = string.match(seen, '^(%S+) (%d+)$')
   local kept = redis.call('HMGET', key, 'epoch', 'count', 'lost', 'until:' .. (epoch or ''))
@@ -72,7 +73,7 @@ local function history(key, seen)
       redis.call('HSET', key, 'lost', seen)
     end
   end
-  return kept[1] and kept[1] .. ' ' .. kept[2] or '', lost and true or false
+  return kept[1] and kept[1] .. ' ' .. kept[2] or '', lost
 end
 
 -- A name that no other epoch has: two of one lineage begin in different microseconds.

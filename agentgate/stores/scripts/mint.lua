@@ -8,7 +8,7 @@ local before, lost = history(KEYS[4], ARGV[14])
 local free = ARGV[8] == '1' and ARGV[11] == '0' and ARGV[12] == '' and ARGV[13] == '' -- a read that takes nothing: forgetting it does no harm
 
 local function refuse(kind, detail)
-  return {KEYS[1], kind, gen, detail or '', lost and '' or before}
+  return {KEYS[1], kind, gen, detail or '', detail == 'lost' and lost or lost and '' or before}
 end
 
 -- The limits. One with a name counts this run only, as a field of the run's hash; one without has a hash of its own, and a sorted set of what
@@ -50,10 +50,14 @@ end
 
 -- (3) the same call again. After its redemption: a read, whatever came of it, three times more; anything else only where nothing happened.
 -- After a mint in another lineage: a read, or a call whose token this gate alone held and did not spend. After a mint that the store has
--- lost ("-": its gate knows of it): whoever had its token may have redeemed it
+-- lost ("!": its gate knows of it, and of what it was told then): whoever had its token may have redeemed it
 local record = call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':mint', digest .. ':outcome', digest .. ':runs',
   unpack(shares))
+if run[4] and not record[1] and call('HEXISTS', KEYS[3], 'opened') == 0 then
+  return refuse('missing') -- its calls were evicted, or deleted
+end
 local old_gen, old_jti = minting(record[3])
+local told = string.match(ARGV[15], '^!(.*)$')
 if record[2] == 'redeemed' then
   local outcome, again = record[4], nil
   if ARGV[8] == '1' then
@@ -66,9 +70,13 @@ if record[2] == 'redeemed' then
   end
 elseif record[2] and old_gen ~= gen and ARGV[8] ~= '1' and old_jti ~= ARGV[15] then
   return refuse('outcome_unknown')
-elseif not record[2] and ARGV[15] == '-' and ARGV[8] ~= '1' and not lost then
-  lost = true
-  call('HSET', KEYS[4], 'lost', new_epoch(gen) .. ' 0') -- no count was seen, so nothing is missing from the logs
+elseif not record[2] and told and ARGV[8] ~= '1' and not lost then
+  if told == '' then
+    lost = new_epoch(gen) .. ' 0' -- no count was seen, so nothing is missing from the logs
+    call('HSET', KEYS[4], 'lost', lost)
+  else
+    before, lost = history(KEYS[4], told)
+  end
 end
 if lost and not free then
   return refuse('outcome_unknown', 'lost')

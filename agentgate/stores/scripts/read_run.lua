@@ -1,11 +1,11 @@
 -- KEYS run calls | ARGV revision: one snapshot of both: of the run what a decision needs, without the counts of its limits; of the calls
 -- those that changed after `revision`, if it is of this lineage, else all.
-local names = {'header', 'rev', 'closed', 'turns', 'turn:1'}
+local names = {'header', 'rev', 'closed', 'turns', 'acts', 'turn:1'}
 local values, flat = redis.call('HMGET', KEYS[1], unpack(names)), {}
 local turns = math.min(tonumber(values[4]) or 1, 1000)
 if turns > 1 then
   for n = 2, turns do
-    names[n + 4] = 'turn:' .. digits(n)
+    names[n + 5] = 'turn:' .. digits(n)
   end
   values = redis.call('HMGET', KEYS[1], unpack(names))
 end
@@ -41,7 +41,14 @@ local function since(known)
   return out
 end
 
-local gen = lineage()
+-- Who mints acts in it (see ops.RunRecord): of a run that lives on a store that keeps everything, whether it still stands alone
+local gen, alone = lineage()
+local acts = values[5] or 'kept'
+if acts == 'kept' then
+  acts = alone and 'alone' or 'replicated'
+elseif #acts == 40 then
+  acts = acts == gen and 'any' or 'nobody'
+end
 local known, read_in = string.match(ARGV[1], '^%d+%.(%d+)%.(%x+)$')
 local changed = read_in == gen and since(tonumber(known)) or nil
-return {KEYS[1], gen, flat, changed or redis.call('HGETALL', KEYS[2]), changed and 'since' or 'all'}
+return {KEYS[1], gen, flat, changed or redis.call('HGETALL', KEYS[2]), changed and 'since' or 'all', acts}
