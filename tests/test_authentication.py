@@ -22,6 +22,7 @@ from agentgate.token.signing import SigningKey
 from tests.authority import web
 from tests.served import JWT, Process, served
 from tests.served_notes import GATE, WORKFLOW, Notes, Place, a_place, error_of
+from tests.servers import as_tool_server
 from tests.test_identity_door import ORDER, Desk
 from tests.test_identity_door import WORKFLOW as REFUND
 
@@ -156,7 +157,12 @@ def test_a_tool_server_that_asks_for_more_burns_nothing(place: Place, gate: Proc
     run = opening(notes, user(place, **signed_in(600))).json()["run"]
     token = asked(notes, run, user(place, **signed_in(600))).json()["access_token"]
     url = "https://notes.acme.example/write"
-    trusted: dict[str, Any] = {"issuer": GATE, "tenants": ["acme"], "audience": "https://notes.acme.example", "store": place.store.url}
+    trusted: dict[str, Any] = {
+        "issuer": GATE,
+        "tenants": ["acme"],
+        "audience": "https://notes.acme.example",
+        "store": as_tool_server(place.store.url),
+    }
     keys = gate.http.get("/oauth2/jwks").json()
 
     def redeemed(**more: Any) -> Any:
