@@ -104,7 +104,10 @@ class Server:
         if self._process.poll() is None:
             self.resume()
             self._process.terminate()
-            self._process.wait()
+            try:
+                self._process.wait(timeout=5)
+            except subprocess.TimeoutExpired:  # one that writes its first append-only file does not end when it is told to
+                self.kill()
 
     @contextmanager
     def replica(self, folder: Path) -> Iterator[Server]:

@@ -100,7 +100,7 @@ def test_a_run_from_before_such_a_setting_stays_with_its_gate(shops: Any) -> Non
     paid(run)
     shop.server.command("CONFIG", "SET", "appendfsync", "always")
     shop.server.command("CONFIG", "SET", "appendonly", "yes")
-    deadline = time.monotonic() + 10  # a server that writes its first file does not end when it is told to
+    deadline = time.monotonic() + 10
     while not {"aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"} <= set(shop.server.command("INFO", "persistence").split()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
