@@ -214,6 +214,17 @@ async def test_what_the_gate_refuses_is_not_sent(tmp_path: Path) -> None:
         assert shop.stock.seen == []
 
 
+@every_kind
+async def test_a_tool_that_nobody_has_is_in_no_log(tmp_path: Path, kind: str) -> None:
+    """Its name is the model's, which may write anything there."""
+    async with mcp_shop(tmp_path, kind) as shop:
+        with capture_logs() as logs:
+            refused(await shop.gated.call_tool(CANARY, {"order_id": float("nan")}), "invalid_arguments")
+            refused(await shop.send(await shop.token(), CANARY, {}))
+        assert [line["event"] for line in logs] == ["call_refused", "request_refused"]
+        assert CANARY not in repr(logs)
+
+
 # --- attacks: what the server is ------------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from agentgate.integrations.mcp.denial import denied, of_server
 from agentgate.integrations.mcp.protected import definition_of
 from agentgate.integrations.mcp.tokens import CallTokens, NoToken, tokens_of
 from agentgate.values.canonical import parse
-from agentgate.values.refusal import Code
+from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.request import CanonicalArguments
 
 _log = structlog.get_logger("agentgate.integrations.mcp")
@@ -80,12 +80,13 @@ class GatedClient:
         Raises:
             What the client raises, unless the token is in it: a connection that is lost, an error of the protocol. The call may have run.
         """
+        listed = await self._listed()
         try:
             args = CanonicalArguments(dict(arguments or {}))
         except (CanonicalError, TypeError, ValueError) as error:
-            _log.warning("call_refused", tool=name, code=str(Code.INVALID_ARGUMENTS), reasons=[f"args: {type(error).__name__}"])
+            shown = name if any(tool.name == name for tool in listed) else NOT_SHOWN  # a model may have made it up
+            _log.warning("call_refused", tool=shown, code=str(Code.INVALID_ARGUMENTS), reasons=[f"args: {type(error).__name__}"])
             return denied(Code.INVALID_ARGUMENTS)
-        listed = await self._listed()
         definition = next((_digest(tool, listed) for tool in listed if tool.name == name), "")
         answer = await self._tokens.ask(
             name, args, tool_call_id=tool_call_id, definition=definition, audience=self._audience, wait=self._wait

@@ -26,7 +26,7 @@ from agentgate.redemption.call import AwaitedCall
 from agentgate.redemption.credential import raise_instead
 from agentgate.token.dpop import DPoP
 from agentgate.values.canonical import definition_digest
-from agentgate.values.refusal import Code
+from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.visible import visible
 
 _log = structlog.get_logger("agentgate.integrations.mcp")
@@ -147,6 +147,9 @@ class ProtectedTools:
         Raises:
             CallDenied: nothing ran, or its result is withheld. What the tool raises is raised as it is.
         """
+        if name not in self.names:
+            got = await _known(name, listed)
+            raise self._refused(RequestRefusal(403, "insufficient_scope", "tool", got, "a tool named in ProtectedTools"), "")
         call = await self._redeemed(name, arguments, TAKEN.get() if taken is None else taken)
         await call.__aenter__()
         try:
@@ -169,9 +172,7 @@ class ProtectedTools:
 
     async def _redeemed(self, name: str, arguments: dict[str, Any], taken: TakenToken) -> AwaitedCall:
         refused, sent, proof = taken.refused, taken.token, None
-        if name not in self.names:
-            refused = RequestRefusal(403, "insufficient_scope", "tool", visible(name)[:120], "a tool named in ProtectedTools")
-        elif sent is None and refused is None:
+        if sent is None and refused is None:
             refused = RequestRefusal(401, "", "_meta", "no call token", "one in _meta, or in the Authorization header")
         if refused is None and sent is not None:
             if sent.scheme == "DPoP" and sent.proof is not None:
@@ -184,8 +185,11 @@ class ProtectedTools:
             except RequestRefusal as error:  # the server has not started
                 refused = error
         assert refused is not None  # noqa: S101 - one of the branches above
-        self.server.refused(refused, tool=name if name in self.names else "")
-        raise CallDenied(Code.UNAVAILABLE if refused.status == 503 else Code.NOT_PERMITTED)
+        raise self._refused(refused, name)
+
+    def _refused(self, refused: RequestRefusal, tool: str) -> CallDenied:
+        self.server.refused(refused, tool=tool)
+        return CallDenied(Code.UNAVAILABLE if refused.status == 503 else Code.NOT_PERMITTED)
 
     async def _check_definition(self, call: AwaitedCall, name: str, listed: Callable[[], Awaitable[Iterable[Tool]]]) -> None:
         """What the call was decided for is what stands here now (an exchanged tool, an old server behind a new gate)."""
@@ -211,6 +215,14 @@ class ProtectedTools:
             raise CallDenied(Code.FAILED if cause else Code.ALREADY_DONE if returned else Code.OUTCOME_UNKNOWN) from None
         if isinstance(error, _OtherDefinition):
             raise CallDenied(Code.NOT_PERMITTED) from None
+
+
+async def _known(name: str, listed: Callable[[], Awaitable[Iterable[Tool]]]) -> str:
+    """The name of a tool that the server lists, as a log may hold it: any other may be made up by a model."""
+    with suppress(Exception):
+        if any(tool.name == name for tool in await listed()):
+            return visible(name)[:120]
+    return NOT_SHOWN
 
 
 class _OtherDefinition(NotDone):

@@ -26,7 +26,7 @@ from agentgate.integrations.mcp.denial import HeldCall
 from agentgate.shell.twins import in_a_thread
 from agentgate.token.signing import RunKey
 from agentgate.values.canonical import parse
-from agentgate.values.refusal import AnswerRefused, Code, RunRefused
+from agentgate.values.refusal import NOT_SHOWN, AnswerRefused, Code, RunRefused
 from agentgate.values.request import CanonicalArguments
 from agentgate.workflow.model import Tool
 
@@ -148,7 +148,8 @@ class ExchangeTokens:
         except ExchangeRefused as error:
             known = {str(code): code for code in Code}
             nobody = error.status in {429, 503} or error.error == "status 0"
-            return _refused(asked, Code.UNAVAILABLE if nobody else known.get(error.description, Code.NOT_PERMITTED), str(error))
+            code = Code.UNAVAILABLE if nobody else known.get(error.description, Code.NOT_PERMITTED)
+            return _refused(asked, code, str(error), listed=bool(definition))
         if isinstance(token, NoToken):
             return token
         if token.audience != audience:
@@ -178,8 +179,9 @@ class ExchangeTokens:
                     answer = Answered(got.status_code, got.headers, got.content)
 
 
-def _refused(asked: AskedFor, code: Code, why: str) -> NoToken:
-    _log.warning("call_refused", tool=asked.tool, tool_call_id=asked.tool_call_id, run=asked.run, code=str(code), reasons=[why])
+def _refused(asked: AskedFor, code: Code, why: str, *, listed: bool = True) -> NoToken:
+    tool = asked.tool if listed else NOT_SHOWN  # a model may have made it up
+    _log.warning("call_refused", tool=tool, tool_call_id=asked.tool_call_id, run=asked.run, code=str(code), reasons=[why])
     return NoToken(code)
 
 
