@@ -214,6 +214,7 @@ def test_a_held_call_goes_by_its_hold_and_tells_who_answered(world: World) -> No
         held = run.authorize("payments.refund", {**REFUND, "amount": "150.00"}, tool_call_id="pay")
         assert isinstance(held, StepUp)
         found = world.json(held.hold.id)
+        assert world.json(held.hold.id[:12]) == found  # as lists show it
         assert (found["decision"], found["code"]) == ("step_up", "needs_approval")
         asks = condition(found, "step_up.big", "step_up")
         assert (asks["verdict"], asks["would_pass_with"]["text"]) == ("asks", "a yes of 1 of leads, not the requester, within 600 s")

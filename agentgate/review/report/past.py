@@ -33,6 +33,7 @@ from agentgate.workflow.nested import root
 Record = Mapping[str, Any]
 STORE_SECONDS = 5.0
 _OUTCOMES: Mapping[str, Outcome] = {"allow": "allow", "confirm": "confirm", "step_up": "step_up", "deny": "deny"}
+SHORT = 12  # characters of a hold's id, as lists show it
 _REASONS = {reason.value: reason for reason in Reason}
 
 
@@ -49,7 +50,7 @@ class CallHistory:
 
 
 def find(log: Callable[[], Iterable[Record]], name: str, *, run: str = "", tenant: str = "") -> CallHistory:
-    """The history of the call with this id: `txn`, `jti`, hold id (the call digest) or `tool_call_id`.
+    """The history of the call with this id: `txn`, `jti`, hold id (the call digest; 12 characters will do) or `tool_call_id`.
 
     `log` reads the records of an audit log from the start (`agentgate.audit.read_records`); it is called twice, so that a long log need not
     fit into memory. `run` and `tenant` say which, where several have such a call.
@@ -58,7 +59,7 @@ def find(log: Callable[[], Iterable[Record]], name: str, *, run: str = "", tenan
     """
     decisions = (r for r in log() if r.get("type") == "decision" and run in ("", r.get("run")) and tenant in ("", r.get("tenant")))
     keys = ("txn", "jti", "hold", "call_digest", "tool_call_id")
-    named = (r for r in decisions if name and (name in {r.get(key) for key in keys} or name in r.get("releases", ())))
+    named = (r for r in decisions if name and (name in {r.get(key) for key in keys} or name in r.get("releases", ()) or _short(name, r)))
     calls = {(str(r["tenant"]), str(r["run"]), str(r["tool_call_id"])) for r in named}
     if not calls:
         raise NotFound(f"id: got {name!r}, expected the txn, jti, hold or tool_call_id of a decision in this log")
@@ -72,6 +73,11 @@ def find(log: Callable[[], Iterable[Record]], name: str, *, run: str = "", tenan
     answers = [r for r in mine if r.get("hold") in held or (r.get("tool_call_id") == call and r.get("txn") in minted)]
     about = sorted((r for r in mine if r in (decided if r.get("type") == "decision" else answers)), key=lambda r: float(r.get("time", 0.0)))
     return CallHistory([r for r in about if r.get("type") == "decision"][-1], tuple(about))
+
+
+def _short(name: str, decision: Record) -> bool:
+    """Whether it is the hold's id as it is shown in a list."""
+    return len(name) >= SHORT and str(decision.get("hold") or "").startswith(name)
 
 
 # --- what the store still holds of a run ------------------------------------------------------------------------------------
