@@ -172,7 +172,7 @@ def test_without_langchain_it_says_what_to_install() -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, "demo"], check=False, capture_output=True, text=True, timeout=60, env=env)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "pip install 'agentgate-mediator[langchain]'" in done.stderr
+    assert "pip install '.[langchain]' in the clone" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -48,10 +48,10 @@ class NotInstalled(AgentGateError):
         extras = ["service", "embedded", *dict.fromkeys(EXTRAS[name] for name in needs if name in EXTRAS)]
         packages = dict.fromkeys(PACKAGES.get(name, name) for name in needs if name not in EXTRAS)
         clone = Path(__file__).parents[2]
-        pip, what = "pip install", "agentgate-mediator"
+        pip, what, where = "pip install", ".", " in the clone"
         if (clone / "pyproject.toml").is_file():
-            pip, what = f"{sys.executable} -m pip install -e", str(clone)
-        super().__init__(f"{module} is not installed: " + " ".join([f"{pip} '{what}[{','.join(extras)}]'", *packages]))
+            pip, what, where = f"{sys.executable} -m pip install -e", str(clone), ""
+        super().__init__(f"{module} is not installed: " + " ".join([f"{pip} '{what}[{','.join(extras)}]'", *packages]) + where)
 
 
 @dataclass(frozen=True)

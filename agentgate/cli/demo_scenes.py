@@ -109,7 +109,7 @@ def _modules(place: Path) -> Iterator[dict[str, ModuleType]]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
             raise
-        raise ConfigError("langchain", "not installed", "the extra: pip install 'agentgate-mediator[langchain]'") from error
+        raise ConfigError("langchain", "not installed", "the extra: pip install '.[langchain]' in the clone") from error
     finally:
         sys.path.remove(str(place))
         for name, module in kept.items():

