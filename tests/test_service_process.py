@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from agentgate.service.app import ROUTES
 from tests.served import Party, Process, detail, served, toml
 from tests.served_notes import GATE, Notes, Place, a_place, error_of
+from tests.servers import Server as StoreServer
+from tests.servers import redis_binary
 from tests.test_service_wire import answered_by
 from tests.test_telling import Listener
 
@@ -293,6 +295,16 @@ def test_a_check_says_that_settings_are_complete(place: Place) -> None:
     assert [line for line in text.splitlines() if line.startswith("look:")] == [
         "look: desk.notes: notes.local: redeem: wrapper, and over HTTP only what a server redeems is exchanged"
     ]
+
+
+def test_a_check_tells_of_a_store_in_which_no_exchanged_call_would_act(place: Place, tmp_path: Path) -> None:
+    store = StoreServer(redis_binary(), tmp_path / "redis", durable=False)
+    try:
+        code, text = check(place, {"audit": str(tmp_path / "audit"), "store": store.url})
+    finally:
+        store.stop()
+    assert (code, "look: store: no append-only file: acts are minted only by" in text) == (0, True), text
+    assert "to do: appendonly yes and appendfsync always" in text
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,14 @@ had, and each call that these settings would always refuse, is told.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from agentgate.errors import ConfigError, KeyRefused, KeysUnavailable
 from agentgate.identity.fetch import fetch
 from agentgate.identity.keys import read_keys
 from agentgate.service.settings import ServiceSettings
+from agentgate.stores import OWN_GATE, open_store
 from agentgate.workflow.model import Tool, Workflow
 
 
@@ -23,7 +25,15 @@ def look(settings: ServiceSettings, workflows: Iterable[Workflow]) -> list[str]:
         ConfigError: a file holds no key set, or cannot be read.
     """
     unread = [found for each in _places(settings) if (found := _key_set(*each))]
-    return unread + [f"{each.id}: {found}" for each in workflows for found in _misfits(settings, each)]
+    return [*unread, *_store(settings.store), *(f"{each.id}: {found}" for each in workflows for found in _misfits(settings, each))]
+
+
+def _store(url: str) -> Iterator[str]:
+    """Why acts would be refused that workflows permit."""
+    with closing(open_store(url)) as store:
+        for each in store.check():
+            if each.means.endswith(OWN_GATE):
+                yield f"store: {each.setting}: {OWN_GATE}; to do: {each.remedy}"
 
 
 def _places(settings: ServiceSettings) -> Iterator[tuple[str, str, bool, bool]]:

@@ -17,10 +17,22 @@ import structlog
 
 from agentgate.errors import AgentGateError, ConfigError, StoreUnavailable
 from agentgate.stores import ops
-from agentgate.stores._health import CHECK_SECONDS, NOT_FOR_TOOL_SERVERS, UNTOLD, Keeps, Weakness
+from agentgate.stores._health import CHECK_SECONDS, NOT_FOR_TOOL_SERVERS, OWN_GATE, UNTOLD, Keeps, Weakness
 from agentgate.stores._op import Op
 
-__all__ = ["AsyncStore", "Keeps", "Op", "Store", "Weakness", "async_ready_store", "open_async_store", "open_store", "ops", "ready_store"]
+__all__ = [
+    "OWN_GATE",
+    "AsyncStore",
+    "Keeps",
+    "Op",
+    "Store",
+    "Weakness",
+    "async_ready_store",
+    "open_async_store",
+    "open_store",
+    "ops",
+    "ready_store",
+]
 
 _log = structlog.get_logger("agentgate.stores")
 

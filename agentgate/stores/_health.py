@@ -23,6 +23,7 @@ KEPT = pack("CONFIG", "GET", *_SYNCED)
 PROBE = Op("check", ("ag:{agentgate}:calls:check",))  # a key that every program's user may write; a script's keys are all taken for that
 NOT_FOR_TOOL_SERVERS = tuple(Op("check", (f"ag:{{agentgate}}:{kind}:check",)) for kind in ("run", "hold", "revoked"))
 UNTOLD = "appendfsync: not told to this user"
+OWN_GATE = "acts are minted only by the gate that opened their run, and none over the token exchange"
 CHECK_SECONDS = 2.0
 MAX_SKEW = 1.0  # seconds
 _OLDEST = (7, 2)
@@ -130,7 +131,7 @@ def _weaknesses(endpoint: Endpoint, fields: dict[str, str]) -> list[Weakness]:
 
 def weak_file(info: Any, config: Any) -> tuple[Weakness, ...]:
     """What is weak about a server's append-only file, given the replies of INFO and of `KEPT`."""
-    own = "; acts are minted only by the gate that opened their run, and none over the token exchange"
+    own = f"; {OWN_GATE}"
     if fields_of(info).get("aof_enabled") == "0":
         lost = "a crash loses what came after the last snapshot, and acts then wait for agentgate store reconcile"
         return (Weakness("no append-only file", lost + own, "appendonly yes and appendfsync always"),)
