@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -252,6 +255,32 @@ def test_a_well_kept_server_has_no_weakness(binary, tmp_path):
         assert store.check() == ()
     finally:
         store.close()
+        server.stop()
+
+
+class _AsGate(Server):
+    """A server that nobody but its named users may ask."""
+
+    def command(self, *words: str) -> str:
+        return super().command("AUTH gate pw\r\n", *words).removeprefix("+OK\r\n")
+
+
+def test_a_restart_loses_nothing_under_the_documented_users(binary, tmp_path):
+    lines = re.findall(r"^user (.+)$", (Path(__file__).parent.parent / "docs" / "state.md").read_text(), re.MULTILINE)
+    users = [word for line in lines for word in ("--user", *line.replace(">...", ">pw").split())]
+    server = _AsGate(binary, tmp_path / "own", durable=True, settings=tuple(users))
+    assert Server.command(server, "PING").startswith("-NOAUTH")  # nobody is the default user
+    stores = [open_store(server.url.replace("redis://", "redis://gate:pw@")) for _ in range(2)]
+    try:
+        book = Book(stores[0])
+        before = book.read()
+        server.kill()
+        server.start()
+        book.store = stores[1]
+        assert replace(book.read(), revision=before.revision, lineage=before.lineage) == before
+    finally:
+        for store in stores:
+            store.close()
         server.stop()
 
 

@@ -148,4 +148,4 @@ def weak_user(endpoint: Endpoint, who: Any) -> tuple[Weakness, ...]:
     if who != b"default" or endpoint.kind == "unix":
         return ()
     means = "whoever has this address may write everything: runs, releases, revocations"
-    return (Weakness("store user: default", means, "a user for each program (SECURITY.md)"),)
+    return (Weakness("store user: default", means, "a user for each program (docs/state.md)"),)
