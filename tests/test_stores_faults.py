@@ -273,6 +273,7 @@ def test_a_restart_loses_nothing_under_the_documented_users(binary, tmp_path):
     stores = [open_store(server.url.replace("redis://", "redis://gate:pw@")) for _ in range(2)]
     try:
         book = Book(stores[0])
+        assert {weakness.setting for weakness in book.store.check()} == {"no maxmemory"}
         before = book.read()
         server.kill()
         server.start()
