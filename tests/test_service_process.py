@@ -297,6 +297,19 @@ def test_a_check_says_that_settings_are_complete(place: Place) -> None:
     ]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_address_that_is_taken_is_named(place: Place, tmp_path: Path, workers: int) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        file = tmp_path / "gate.toml"
+        file.write_text(toml({**place.settings, "listen": listen, "workers": workers, "audit": str(tmp_path / "audit")}))
+        command = [sys.executable, "-m", "agentgate", "serve", "--settings", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, f"setting 'listen': got '{listen}'" in done.stderr, "serving" in done.stderr) == (1, True, False)
+
+
 def test_a_check_tells_of_a_store_in_which_no_exchanged_call_would_act(place: Place, tmp_path: Path) -> None:
     store = StoreServer(redis_binary(), tmp_path / "redis", durable=False)
     try:

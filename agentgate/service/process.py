@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from agentgate.errors import ConfigError
 from agentgate.service.app import application
 from agentgate.service.settings import ServiceSettings
 from agentgate.service.workers import supervise
@@ -103,6 +105,16 @@ class _Application:
         return application(self.settings, self.clock, self.file)
 
 
+def _check_free(listen: str, host: str, port: int) -> None:
+    """ConfigError where this process may not listen, before anything else is opened."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((host, port))
+    except OSError as error:
+        raise ConfigError("listen", listen, f"an address of this machine that is free ({error.strerror})") from None
+
+
 def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = None, file: Path | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 where the gate does not open.
 
@@ -110,6 +122,9 @@ def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = N
         settings: of the service.
         clock: the decision clock, for tests; None: now.
         file: where they are read again on SIGHUP; None: they stay.
+
+    Raises:
+        ConfigError: nobody can listen there.
     """
     log_to_stderr()
     host, _, port = settings.listen.rpartition(":")
@@ -133,6 +148,8 @@ def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = N
         timeout_graceful_shutdown=END_SECONDS,
         h11_max_incomplete_event_size=MAX_HEAD,
     )
+    if "port" in where:
+        _check_free(settings.listen, config.host, config.port)
     if settings.workers > 1:
         return supervise(config)
     server = uvicorn.Server(config)
