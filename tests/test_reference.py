@@ -33,6 +33,7 @@ LATER = frozenset(
         Reason.WORKFLOW_UNKNOWN,
         Reason.APPROVAL_EXPIRED,
         Reason.TWO_VERSIONS,
+        Reason.RUN_ELSEWHERE,
         Reason.ALREADY_REDEEMED,
         Reason.FAILED,
         Reason.OUTCOME_UNKNOWN,

@@ -248,5 +248,5 @@ def test_without_traces_no_span_is_made_and_opentelemetry_is_not_imported() -> N
 
 def test_traces_without_the_extra_are_a_setting_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "agentgate.integrations.otel", None)
-    with pytest.raises(ConfigError, match=r"agentgate-mediator\[otel\]"):
+    with pytest.raises(ConfigError, match=r"\.\[otel\]"):
         wanted_tracing(wanted=True)

@@ -57,7 +57,7 @@ class Gates:
     """Instances of one gate: one store, one key set, an audit log each."""
 
     def __init__(self, team: Team, url: str, stack: ExitStack) -> None:
-        self.team, self._given = team, {"root": team.root, "issuer": f"https://gate-{team.now}.example", "store": url}
+        self.team, self._given = team, {"root": team.root, "issuer": f"https://gate-{team.now}.example", "store": url, "shared_runs": True}
         self._stack, self._count = stack, 0
 
     def open(self, directory: Path | None = None, **more: Any) -> Gate:

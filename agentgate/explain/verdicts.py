@@ -23,7 +23,9 @@ from agentgate.workflow.nested import flat, root
 from agentgate.workflow.rule import Rule
 
 # What the store, a person or the gate itself answers after `decide` let a call through. Of `LIMIT`, only what names the field "limits".
-LATER = frozenset(map(Reason, "limit already_redeemed failed outcome_unknown hold_refused hold_expired revoked store audit".split()))
+LATER = frozenset(
+    map(Reason, "limit already_redeemed failed outcome_unknown hold_refused hold_expired revoked run_elsewhere store audit".split())
+)
 NOT_KEPT = "(not kept)"
 
 
