@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,14 @@ def test_a_key_still_published_is_withdrawn_and_the_signer_stays(folder):
     now = NOW + PUBLISH_AHEAD + 1
     assert ring.withdraw(retired.kid, now).kid == signer.kid
     assert [key["kid"] for key in ring.jwks(now)["keys"]] == [signer.kid]
+
+
+def test_a_withdrawal_that_cannot_be_written_is_refused(folder):
+    ring = KeyRing.open(folder)
+    leaked = ring.signer(NOW).kid
+    shutil.rmtree(folder)
+    with pytest.raises(KeyRefused, match="expected a directory that this user can write"):
+        ring.withdraw(leaked, NOW)
 
 
 def test_a_withdrawal_names_the_keys_there_are(folder):

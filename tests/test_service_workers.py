@@ -6,10 +6,12 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -19,7 +21,7 @@ from agentgate.audit import read_records
 from agentgate.errors import Overloaded
 from agentgate.service.line import AT_ONCE, WaitingLine
 from agentgate.token.keys import KeyRing
-from tests.served import Asking, Process, served
+from tests.served import Asking, Process, served, toml
 from tests.served_notes import Notes, Place, a_place, error_of
 
 
@@ -113,6 +115,32 @@ async def test_who_stands_in_line_for_too_long_is_refused(monkeypatch: pytest.Mo
                 await late()
     async with queue.stand() as next_turn:
         await next_turn()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_gate_starts_again_on_the_socket_of_one_that_was_killed(place: Place, tmp_path: Path, count: int) -> None:
+    path = tmp_path / "gate.sock"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    file = tmp_path / "gate.toml"
+    file.write_text(toml({**place.settings, "workers": count, "listen": f"unix:{path}", "audit": str(tmp_path / "audit")}))
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "agentgate", "serve", "--settings", str(file)], stderr=log)
+    deadline, answer = time.monotonic() + 30, b""
+    while not answer and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+        with suppress(OSError):
+            answer = posted(path)
+    process.terminate()
+    assert (process.wait(timeout=20), answer[:12]) == (0, b"HTTP/1.1 415"), (tmp_path / "log").read_text()
+
+
+def posted(path: Path) -> bytes:
+    """The answer to a request without a form, over a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(path))
+        line.sendall(b"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        return line.recv(65536)
 
 
 def test_a_gate_that_does_not_open_ends_all_its_workers(place: Place, tmp_path: Path) -> None:

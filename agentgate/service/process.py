@@ -127,10 +127,10 @@ def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = N
         ConfigError: nobody can listen there.
     """
     log_to_stderr()
-    host, _, port = settings.listen.rpartition(":")
-    where: dict[str, Any] = {"host": host.strip("[]"), "port": int(port)}
-    if settings.listen.startswith("unix:"):
-        where = {"uds": settings.listen.removeprefix("unix:")}
+    where: dict[str, Any] = {"uds": settings.listen.removeprefix("unix:")}
+    if not settings.listen.startswith("unix:"):
+        host, _, port = settings.listen.rpartition(":")
+        where = {"host": host.strip("[]"), "port": int(port)}
     config = uvicorn.Config(
         _Application(settings, clock, file),
         factory=True,

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import tempfile
+from pathlib import Path
 
 from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors import Multiprocess
@@ -41,6 +42,8 @@ def supervise(config: Config) -> int:
     Returns:
         0, or 1 where the gate does not open.
     """
+    if config.uds is not None and Path(config.uds).is_socket():  # of a process that was killed; as asyncio does for a single one
+        Path(config.uds).unlink()
     logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # which worker died, and that another was started
     with tempfile.TemporaryDirectory(prefix="agentgate-metrics-") as counts:
         os.environ[METRICS] = counts
