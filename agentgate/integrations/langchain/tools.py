@@ -188,6 +188,8 @@ def _guarded_class(base: Any) -> type[BaseTool]:
         if cleared is not None and cleared.tool is self and not cleared.used and _same(cleared.values, _values(args, kwargs)):
             cleared.used = True
             return base_run(self, *args, **kwargs)
+        if base_run in {StructuredTool._run, Tool._run} and self.func is None:  # noqa: SLF001 - no token for what cannot run
+            raise NotImplementedError(f"{self.name} is async only: await ainvoke; nothing was decided, and no token was minted")
         return drive(steps(self, _guard_of(self), args, kwargs), lambda step: base_run(self, *step.args, **step.kwargs))
 
     # BaseTool._arun shows neither parameter and hands both on to _run
