@@ -18,7 +18,8 @@ from rich.console import Console
 from typer.main import get_command
 
 from agentgate.cli import demo as command
-from agentgate.cli.demo_scenes import Played, example, play
+from agentgate.cli.demo_row import Played, found
+from agentgate.cli.demo_scenes import EXAMPLE, play
 from agentgate.cli.main import app
 from agentgate.errors import StoreUnavailable
 
@@ -72,7 +73,7 @@ def test_in_a_pipe_it_is_plain_text_that_says_whose_keys_approved_the_workflow_a
 
 
 def test_every_refusal_of_the_gate_names_the_line_of_its_rule(played: Played) -> None:
-    lines = (played.example / "workflows" / "customer-refund.yaml").read_text("utf-8").splitlines()
+    lines = (found(EXAMPLE) / "workflows" / "customer-refund.yaml").read_text("utf-8").splitlines()
     rules = {}
     for number, row in enumerate(played.rows, 1):
         if row.rule:
@@ -105,7 +106,7 @@ def test_a_machine_that_is_busy_for_a_moment_does_not_change_what_is_shown(playe
     def clock() -> datetime:
         if next(calls) == slow:
             time.sleep(0.4)  # longer than a gate waits for anything
-        return played.clock
+        return datetime.fromisoformat(played.facts["decision_clock"])
 
     assert play(clock).ok
 
@@ -183,4 +184,4 @@ def test_help_shows_examples() -> None:
 
 
 def test_the_example_is_where_the_wheel_and_the_checkout_have_it() -> None:
-    assert (example() / "agent.py").is_file()
+    assert (found(EXAMPLE) / "agent.py").is_file()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agentgate.cli.demo_case import CASES, CasePlayed, case
+from agentgate.cli.demo_case import CASES, case
 from agentgate.cli.demo_row import Expected, TableRow
 
 ROOT = Path(__file__).parent.parent
@@ -157,7 +157,7 @@ def test_a_row_that_ends_otherwise_or_a_call_too_many_is_not_ok() -> None:
     found = case("ci")
     row = TableRow(Expected("it", "denied", "401", "x", "y"), "allowed", "ok", "client", "ok")
     good = TableRow(Expected("it", "allowed", "ok"), "allowed", "ok", "client", "ok")
-    assert CasePlayed(found, (good,), ({},), 1.0).ok
-    assert not CasePlayed(found, (good, row), ({},), 1.0).ok
-    assert not CasePlayed(found, (good,), ({}, {}), 1.0).ok
-    assert "WRONG: 2 x deployment" in CasePlayed(found, (good,), ({}, {}), 1.0).ending
+    assert found.played((good,), ({},), 1.0).ok
+    assert not found.played((good, row), ({},), 1.0).ok
+    assert not found.played((good,), ({}, {}), 1.0).ok
+    assert "WRONG: 2 x deployment" in found.played((good,), ({}, {}), 1.0).ending

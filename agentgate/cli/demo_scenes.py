@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from http import HTTPStatus
@@ -20,8 +19,9 @@ from types import ModuleType
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from agentgate.cli.demo_row import Caller, Expected, Outcome, TableRow, agentgate_command
+from agentgate.cli.demo_row import Expected, Played, TableRow, agentgate_command, found, refused, relative
 from agentgate.decision.answer import Allow, Decision, Deny, StepUp
+from agentgate.decision.checks import describe
 from agentgate.errors import AuditUnavailable, ConfigError, StoreUnavailable, TokenRefused
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
@@ -32,71 +32,12 @@ SMALL, BIG = "ORD-10023344", "ORD-10023377"  # 49.90 and 180.00 EUR
 ASKED = f"Please refund order {SMALL}, it arrived broken"
 _TRIES = 3
 _MODULES = ("payment_api", "refund_tools", "agent")
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """All rows, and the payments that were made."""
-
-    example: Path  # directory of the example
-    clock: datetime  # the fixed decision time
-    rows: tuple[TableRow, ...]
-    paid: tuple[dict[str, str], ...]  # the API's ledger
-    honest: bool  # every payment was expected and went to the customer on file
-    seconds: float  # how long it took
-
-    @property
-    def ok(self) -> bool:
-        """True when every row and every payment is as expected."""
-        return self.honest and all(row.as_expected for row in self.rows)
-
-    @property
-    def intro(self) -> str:
-        """What is shown."""
-        clock = f"{self.clock.astimezone(ZoneInfo('Europe/Berlin')):%a %-d %b %Y, %H:%M} in Berlin"
-        return (
-            "A support agent refunds orders. Its model may propose any call; agentgate decides on each against a reviewed workflow, and "
-            f"only for a call that fits does a token come to exist: for that call, once. The decision clock stands at {clock}, so that "
-            "the workflow's office hours hold whenever you run this; the workflow's two signatures are by demo keys that anybody can make."
-        )
-
-    @property
-    def ending(self) -> str:
-        """What it came to."""
-        total = f"{sum(Decimal(p['amount']) for p in self.paid)} {self.paid[0]['currency'] if self.paid else 'EUR'}"
-        if not self.honest:
-            return f"WRONG: {len(self.paid)} payments, {total}; expected one per allowed refund, each to the customer on file."
-        return f"Money that moved: {len(self.paid)} refunds, {total}, each to the customer on file. It took {self.seconds:.1f} s."
-
-    @property
-    def steps(self) -> tuple[tuple[str, str], ...]:
-        """What to do next: in words, and as a command."""
-        command = agentgate_command()
-        return (
-            ("read the workflow that decided all this", f"less {self.example / 'workflows' / 'customer-refund.yaml'}"),
-            ("run the agent itself, and change it", f"{sys.executable} {self.example / 'agent.py'}"),
-            ("see what its tests pin down, and change one", f"{command} workflow test -v {self.example / 'workflows'}"),
-            ("guard your own LangChain tools", f"{command} init --langchain MODULE:TOOLS"),
-            ("see the other cases: a CI job, a partner, a service account, an orchestrator, MCP", f"{command} demo --list"),
-        )
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What else it is as JSON."""
-        return {"decision_clock": self.clock.isoformat(), "paid": list(self.paid)}
-
-
-def example() -> Path:
-    """The directory of the payment agent: inside the package in a wheel, in `examples` in a checkout.
-
-    Raises ConfigError: in neither place.
-    """
-    package = Path(__file__).parents[1]
-    places = (package / "_examples" / "payment-agent", package.parent / "examples" / "payment-agent")
-    place = next((place for place in places if (place / "agent.py").is_file()), None)
-    if place is None:
-        raise ConfigError("example", [str(p) for p in places], "an installation with its example")
-    return place
+EXAMPLE = "payment-agent"
+_INTRO = (
+    "A support agent refunds orders. Its model may propose any call; agentgate decides on each against a reviewed workflow, and "
+    "only for a call that fits does a token come to exist: for that call, once. The decision clock stands at {}, so that "
+    "the workflow's office hours hold whenever you run this; the workflow's two signatures are by demo keys that anybody can make."
+)
 
 
 @contextmanager
@@ -177,14 +118,14 @@ class _Stage:
         if isinstance(decision, Allow):
             intent = talk.intents["refund"]
             detail = f"intent refund is {intent.presence} ({intent.evidence}); every argument has an allowed origin; one token, used once"
-            rule = _relative(f"{talk.workflow.file}:{talk.workflow.tools['payments.refund'].line}")
+            rule = relative(f"{talk.workflow.file}:{talk.workflow.tools['payments.refund'].line}")
             code = "ok" if '"paid"' in talk.last else "failed"
             return TableRow(expected, "allowed", code, "model", talk.last, detail=detail, rule=rule)
         if isinstance(decision, StepUp) and talk.paused is not None:
             seen = f"the agent pauses; hold {talk.paused['hold'][:12]}... waits for {talk.paused['whom']}"
-            return _refused(expected, decision.failures, "host", str(talk.paused["code"]), seen, outcome="held")
+            return refused(expected, describe(decision.failures), "host", str(talk.paused["code"]), seen, outcome="held")
         code = talk.last.removeprefix("agentgate: ")  # all that a refused call tells the model
-        return _refused(expected, decision.failures, "model", code, talk.last)
+        return refused(expected, describe(decision.failures), "model", code, talk.last)
 
     def sent(self, expected: Expected, talk: _Conversation, headers: dict[str, str]) -> TableRow:
         """The API's answer to a refund's own arguments with these headers."""
@@ -192,27 +133,11 @@ class _Stage:
         before = len(self.api.ledger.refused)
         status, body, answer = self.tools.post(f"{self.api.url}/refunds", args(talk.messages), headers)
         code = f"{status} {body.get('error', '')}".strip()
-        refused: list[TokenRefused] = self.api.ledger.refused[before:]
-        if status == HTTPStatus.OK or not refused:
+        new: list[TokenRefused] = self.api.ledger.refused[before:]
+        if status == HTTPStatus.OK or not new:
             return TableRow(expected, "allowed", code, "client", str(body))
-        why = refused[0]
-        detail, seen = f"{why.field}: got {why.got}, expected {why.expected}", f"WWW-Authenticate: {answer.get('WWW-Authenticate', '')}"
-        return TableRow(expected, "denied", code, "client", seen, str(why.code), why.field, detail)
-
-
-def _refused(
-    expected: Expected, failures: tuple[Any, ...], caller: Caller, code: str, seen: str, *, outcome: Outcome = "denied"
-) -> TableRow:
-    """A row of a refusal; with several failures the reasons are joined, so that an extra one shows."""
-    reason = ", ".join(dict.fromkeys(str(f.reason) for f in failures))
-    fields = ", ".join(dict.fromkeys(f.field for f in failures))
-    detail = "; ".join(f"{f.field}: got {f.got}, expected {f.expected}" for f in failures)
-    return TableRow(expected, outcome, code, caller, seen, reason, fields, detail, _relative(failures[0].rule))
-
-
-def _relative(rule: str) -> str:
-    """A rule's ``file:line`` relative to the example (the gate runs from a copy)."""
-    return rule[rule.rindex("workflows/") :] if "workflows/" in rule else rule
+        why = {"reason": str(new[0].code), "field": new[0].field, "got": new[0].got, "expected": new[0].expected}
+        return refused(expected, [why], "client", code, f"WWW-Authenticate: {answer.get('WWW-Authenticate', '')}")
 
 
 # --- the scenes, in the order of the table ---------------------------------------------------------------------------------
@@ -238,9 +163,9 @@ def _other_tenant(stage: _Stage) -> TableRow:
     expected = Expected(tried, "denied", "not_permitted", "tenant", "tenant")
     try:
         talk = stage.converse(ASKED, stage.agent.look_up(SMALL), tenant="acme-us")
-    except RunRefused as refused:
+    except RunRefused as error:
         seen = "no run is opened, the model is never asked"
-        return _refused(expected, refused.failures, "host", str(Deny(refused.failures).code), seen)
+        return refused(expected, describe(error.failures), "host", str(Deny(error.failures).code), seen)
     return stage.row(expected, talk)
 
 
@@ -268,8 +193,8 @@ def _held(stage: _Stage) -> Iterator[TableRow]:
     )
     try:
         stage.gate.release(asked["hold"], tenant=asked["tenant"], by=User("lee", tenant="acme-eu", groups=["support-l1", "support-leads"]))
-    except AnswerRefused as refused:
-        yield _refused(expected, refused.failures, "approver", "not_released", "the hold keeps waiting")
+    except AnswerRefused as error:
+        yield refused(expected, describe(error.failures), "approver", "not_released", "the hold keeps waiting")
     else:
         yield TableRow(expected, "allowed", "ok", "approver", "released")
     stage.gate.release(asked["hold"], tenant=asked["tenant"], by=User("mona", tenant="acme-eu", groups=["support-leads"]))
@@ -286,7 +211,7 @@ def play(clock: Callable[[], datetime] | None = None) -> Played:
     Raises ConfigError: the example or LangChain is not installed. StoreUnavailable: the machine was too busy every time.
     """
     started = time.monotonic()
-    place = example()
+    place = found(EXAMPLE)
     with _modules(place) as modules:
         now = clock or (lambda: modules["agent"].OFFICE_HOURS)
         for _ in range(_TRIES):
@@ -311,6 +236,27 @@ def _once(place: Path, modules: dict[str, ModuleType], clock: Callable[[], datet
             raise
         on_file, paid = modules["payment_api"].CUSTOMERS, tuple(api.ledger.paid)
         moved = [(p["order_id"], p["amount"], p["payee"]) for p in paid]
-        honest = moved == [(SMALL, "49.90", on_file[SMALL]), (BIG, "180.00", on_file[BIG])]
-        played = Played(place, agent.OFFICE_HOURS, rows, paid, honest, time.monotonic() - started)
+        total = f"{sum(Decimal(p['amount']) for p in paid)} {paid[0]['currency'] if paid else 'EUR'}"
+        played = Played(
+            _INTRO.format(f"{agent.OFFICE_HOURS.astimezone(ZoneInfo('Europe/Berlin')):%a %-d %b %Y, %H:%M} in Berlin"),
+            rows,
+            moved == [(SMALL, "49.90", on_file[SMALL]), (BIG, "180.00", on_file[BIG])],
+            f"Money that moved: {len(paid)} refunds, {total}, each to the customer on file.",
+            f"{len(paid)} payments, {total}; expected one per allowed refund, each to the customer on file.",
+            _steps(place),
+            {"decision_clock": agent.OFFICE_HOURS.isoformat(), "paid": list(paid)},
+            time.monotonic() - started,
+        )
         return None if stage.late and not played.ok else played
+
+
+def _steps(place: Path) -> tuple[tuple[str, str], ...]:
+    """What to do next: in words, and as a command."""
+    command = agentgate_command()
+    return (
+        ("read the workflow that decided all this", f"less {place / 'workflows' / 'customer-refund.yaml'}"),
+        ("run the agent itself, and change it", f"{sys.executable} {place / 'agent.py'}"),
+        ("see what its tests pin down, and change one", f"{command} workflow test -v {place / 'workflows'}"),
+        ("guard your own LangChain tools", f"{command} init --langchain MODULE:TOOLS"),
+        ("see the other cases: a CI job, a partner, a service account, an orchestrator, MCP", f"{command} demo --list"),
+    )

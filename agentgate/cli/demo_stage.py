@@ -23,7 +23,7 @@ import jwt
 
 from agentgate.cli.demo_key import Key, KeySets
 from agentgate.cli.demo_process import HTTPAnswer, Process, free_port, get, patiently, post
-from agentgate.cli.demo_row import Caller, Expected, Outcome, TableRow
+from agentgate.cli.demo_row import Caller, Expected, TableRow, refused, relative
 from agentgate.gate.gate import Gate
 from agentgate.testing import demo_approvals
 from agentgate.token.mint import DETAIL_TYPE
@@ -156,7 +156,7 @@ class Stage:
             detail = f"{claims.get('act', claims)['sub']}, proven by its own credential; one token for exactly this call, in {line['run']}"
             return TableRow(expected, "allowed", "ok", "client", seen, detail=detail, rule=self._line(said["identifier"]))
         said = {name: value for name, value in answer.body.items() if name not in {"type", "title", "status"}}
-        return refused(expected, line, "client" if path == _TOKEN else "host", answer.code, json.dumps(said))
+        return refused(expected, line["reasons"], "client" if path == _TOKEN else "host", answer.code, json.dumps(said))
 
     def told(self, expected: Expected, seen: str, *, tool: str = "", detail: str = "", server: Process | None = None) -> TableRow:
         """A row: what an agent's model saw of its last call, and why.
@@ -176,7 +176,7 @@ class Stage:
                 expected, "allowed", "ok" if seen.startswith("{") else seen, "model", seen, detail=detail, rule=self._line(tool)
             )
         code = seen.removeprefix("agentgate: ")
-        return refused(expected, line, "model", code, seen, outcome="held" if code == Code.NEEDS_APPROVAL else "denied")
+        return refused(expected, line["reasons"], "model", code, seen, outcome="held" if code == Code.NEEDS_APPROVAL else "denied")
 
     def stepped(self, expected: Expected, done: subprocess.CompletedProcess[str], tool: str) -> TableRow:
         """A row: what a CI job's step was told by ``agentgate exchange``."""
@@ -187,7 +187,7 @@ class Stage:
             return TableRow(expected, "allowed", "ok", "client", seen, detail=detail, rule=self._line(tool))
         seen = done.stderr.strip()
         found = re.search(r"the gate gave no token: (\w+)", seen)
-        return refused(expected, line, "client", found[1] if found else seen, f"exit {done.returncode}: {seen}")
+        return refused(expected, line["reasons"], "client", found[1] if found else seen, f"exit {done.returncode}: {seen}")
 
     def server(self, name: str, path: str) -> Any:
         """What one of its servers answers to a GET."""
@@ -201,7 +201,7 @@ class Stage:
         if done.returncode == 0 or found is None:
             return TableRow(expected, "denied" if done.returncode else "allowed", said or "ok", "approver", said)
         code, reason, field, why, rule = found.groups()
-        return TableRow(expected, "denied", code, "approver", "the hold keeps waiting", reason, field, f"{field}: {why}", _relative(rule))
+        return TableRow(expected, "denied", code, "approver", "the hold keeps waiting", reason, field, f"{field}: {why}", relative(rule))
 
     def use(self, expected: Expected, caller: Asker, token: str, path: str, arguments: Mapping[str, Any]) -> TableRow:
         """A row: the call itself, at the tool server, with this token and a fresh proof."""
@@ -232,20 +232,7 @@ class Stage:
         return f"workflows/{self._file}:{next(n for n, line in enumerate(self._lines(), 1) if line.strip() == f'{tool}:')}"
 
 
-def refused(expected: Expected, line: Mapping[str, Any], caller: Caller, code: str, seen: str, *, outcome: Outcome = "denied") -> TableRow:
-    """A row of a refusal, for the reasons in a line of the gate's log."""
-    reasons = line["reasons"]
-    detail = "; ".join(f"{each['field']}: got {each['got']}, expected {each['expected']}" for each in reasons)
-    reason, field = (", ".join(dict.fromkeys(each[name] for each in reasons)) for name in ("reason", "field"))
-    return TableRow(expected, outcome, code, caller, seen, reason, field, detail, _relative(reasons[0]["rule"]))
-
-
 def _at_server(expected: Expected, server: Process, caller: Caller, code: str, seen: str) -> TableRow:
     """A row of what a tool server refused last."""
     line = next(each for each in reversed(server.lines()) if each["event"] == "request_refused")
-    detail = f"{line['field']}: got {line['got']}, expected {line['expected']}"
-    return TableRow(expected, "denied", code, caller, seen, line["error"], line["field"], detail)
-
-
-def _relative(rule: str) -> str:
-    return rule[rule.rindex("workflows/") :] if "workflows/" in rule else rule
+    return refused(expected, [{**line, "reason": line["error"]}], caller, code, seen)

@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from agentgate.cli.demo import perform
-from agentgate.cli.demo_case import FoundingCase, found
-from agentgate.cli.demo_row import Expected, TableRow
+from agentgate.cli.demo_case import FoundingCase
+from agentgate.cli.demo_row import Expected, TableRow, found
 from agentgate.cli.demo_stage import Stage
 from agentgate.errors import ConfigError
 
