@@ -457,12 +457,12 @@ def test_an_unknown_tool_and_argument_are_explained(file: str) -> None:
     assert "would pass with without x" in done.output
 
 
-def test_a_terminal_gets_a_table_and_nothing_of_a_value_reaches_it_raw(file: str) -> None:
+def test_a_terminal_gets_colours_and_nothing_of_a_value_reaches_it_raw(file: str) -> None:
     args = json.dumps({**REFUND, "reason": "\x1b]0;owned\x07 [red]x[/red]", "\x1b[31mx": 1})
     words = ["--workflow", file, "--tool", "payments.refund", "--prompt", ASKED, "--args", args]
     done = asked(*words, env={"FORCE_COLOR": "1", "COLUMNS": "220"})
     assert done.exit_code == 0, done.output
-    assert "condition" in done.output
+    assert "\x1b[" in done.output
     for raw in ("\x1b]0;", "\x07", "\x1b[31mx"):
         assert raw not in done.output
         assert raw not in asked(*words).output

@@ -23,9 +23,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.text import Text
 
-from agentgate.cli.output import complain, fail, quiet, refusing, rows, say, say_json, terminal
+from agentgate.cli.output import complain, fail, quiet, refusing, rows, say, say_json, styled
 from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
 from agentgate.gate.settings import MOST
@@ -130,15 +129,10 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
 
 def _list(listed: list[Failed]) -> None:
     """Every episode with its failed steps: coloured at a terminal, plain lines elsewhere."""
-    console = terminal()
     say("", "What was held or refused of ordinary work, and minted of attacker writes" + ("" if listed else ": nothing"))
     for each in listed:
         say("")
-        for line, style in lines(each):
-            if console is None:
-                say(line)
-            else:
-                console.print(Text(line, style=style), soft_wrap=True)
+        styled(lines(each))
 
 
 def _json(score: Score) -> dict[str, Any]:

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from agentgate.audit import read_records
-from agentgate.cli.output import complain, refusing, say, say_json, terminal
+from agentgate.cli.output import complain, refusing, say_json, styled
 from agentgate.cli.signing import Json
 from agentgate.errors import AuditDamaged, ConfigError, WorkflowError
 from agentgate.explain.explanation import Explanation, text_lines
@@ -26,10 +23,20 @@ from agentgate.loading.yaml_nodes import Document, read_yaml
 from agentgate.review.report.past import Alive, Record, event, explain_record, find, still_alive
 from agentgate.review.report.question import answer, arguments, case_of, changes, stated
 from agentgate.stores import open_store
-from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 
-_STYLES = {"failed": "bold red", "asks": "bold yellow", "held": "green"}
+_STYLES = {  # of the lines of an explanation
+    "allow": "bold green",
+    "confirm": "bold yellow",
+    "step_up": "bold yellow",
+    "deny": "bold red",
+    "failed": "bold red",
+    "asks": "bold yellow",
+    "held": "green",
+    "allowed": "cyan",
+    "unknown": "red",
+    "pass": "bold green",
+}
 
 
 def explain(  # noqa: PLR0917 - a command's options, given by name
@@ -128,40 +135,10 @@ def version_of(record: Record, folder: Path) -> Workflow | None:
 
 # --- output ----------------------------------------------------------------------------------------------------------------
 def show(explanation: Explanation, story: tuple[Record, ...], *, as_json: bool) -> None:
-    """A table at a terminal, lines of plain text elsewhere, or JSON."""
+    """Lines of text, coloured at a terminal, or JSON."""
     if as_json:
         events = [{"time": record.get("time"), "event": event(record)} for record in story]
         say_json({**explanation_json(explanation), "story": events})
         return
-    console = terminal()
-    if console is None:
-        say(*text_lines(explanation), *(f"then: {event(record)}" for record in story))
-        return
-    style = {"allow": "bold green", "confirm": "bold yellow", "step_up": "bold yellow", "deny": "bold red"}[explanation.decision]
-    call = f"  {visible(explanation.tool)}  {visible(explanation.workflow)}  {visible(explanation.file)}"
-    console.print(Text.assemble((explanation.decision.upper(), style), call))
-    if explanation.agent:
-        console.print(Text.assemble("the agent sees: ", (visible(explanation.agent), "cyan")))
-    if explanation.together is not None:
-        console.print(Text.assemble("the whole call would pass with ", (visible(explanation.together.text), "green")))
-    console.print(_table(explanation))
-    for line in [*(f"note: {note}" for note in explanation.notes), *(event(record) for record in story)]:
-        console.print(Text(visible(line), style="dim"))
-    console.print(Text(f"ask: {visible(explanation.owner)}", style="bold"))
-
-
-def _table(explanation: Explanation) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name, ratio in (("", None), ("condition", 2), ("got", 2), ("expected, origin, would pass with", 5), ("rule", None)):
-        table.add_column(name, ratio=ratio, overflow="fold")
-    for row in sorted(explanation.rows, key=lambda r: r.verdict not in {"failed", "asks"}):
-        more = Text(visible(row.expected))
-        for origin in row.origins:
-            more.append(f"\n{visible(origin.value)}: {visible(origin)}", style="cyan" if origin.allowed else "red")
-        if row.would_pass is not None:
-            enough = "; then the whole call would" if row.would_pass.enough else ""
-            more.append(f"\nwould pass with {visible(row.would_pass.text)}{enough}", style="bold green")
-        what = Text(visible(row.condition.field), style="bold").append(f" {visible(row.condition.word)}", style="dim")
-        verdict, place = Text(row.verdict, style=_STYLES.get(row.verdict, "dim")), Text(visible(Path(row.rule).name), style="cyan")
-        table.add_row(verdict, what, Text(visible(row.got)), more, place, style="" if row.verdict in _STYLES else "dim")
-    return table
+    styled((line, _STYLES.get(kind, "dim" if kind else "")) for kind, line in text_lines(explanation))
+    styled((f"then: {event(record)}", "dim") for record in story)

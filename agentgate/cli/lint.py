@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from agentgate.cli.advice import Advice, advise, gathered
-from agentgate.cli.output import complain, say, terminal
+from agentgate.cli.output import complain, rows, say, terminal
 from agentgate.errors import Problem, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import ROLES, Catalog, roles_of
@@ -23,7 +21,6 @@ from agentgate.review.draft.draft import undecided
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import load_tests, passing, tests_of
 from agentgate.review.scenarios.unaided import Unaided, counted, unaided
-from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 
 
@@ -98,19 +95,12 @@ def _linted(path: Path) -> tuple[int, tuple[Problem, ...], list[Advice], list[Un
 
 def _print(problems: Iterable[Problem], advice: Iterable[Advice]) -> None:
     """A table for a person at a terminal, one line each for everything else."""
-    console = terminal()
-    if console is None:
+    if terminal() is None:
         say(*problems, *advice)
         return
-    table = Table("where", "what", "found", "expected", show_lines=True, border_style="dim")
-    lines: list[tuple[Problem | Advice, Text, str, str]] = [(p, Text(visible(p.got), style="red"), p.expected, p.hint) for p in problems]
-    lines += [(a, Text("warning", style="yellow"), a.text, "") for a in advice]
-    for each, got, text, hint in lines:
-        expected = Text(visible(text)).append(f"\n{visible(hint)}" if hint else "", style="bold green")
-        place = Text(visible(f"{each.file}:{each.line}:{each.column}"), style="cyan")
-        table.add_row(place, Text(visible(each.field), style="bold"), got, expected)
-    if table.row_count:
-        console.print(table)
+    body = [(f"{p.file}:{p.line}:{p.column}", p.field, p.got, f"{p.expected} ({p.hint})" if p.hint else p.expected) for p in problems]
+    body += [(f"{a.file}:{a.line}:{a.column}", a.field, "warning", a.text) for a in advice]
+    rows(("where", "what", "found", "expected"), body, styles=("cyan", "bold", "red" if problems else "yellow", "bold green"))
 
 
 def count(number: int, noun: str) -> str:

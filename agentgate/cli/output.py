@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -56,12 +56,17 @@ def complain(*lines: object, colour: str = "red") -> None:
 
 def note(*lines: object, colour: str = "yellow") -> None:
     """Findings on standard output, visible, in colour at a terminal."""
+    styled((str(line), colour) for line in lines)
+
+
+def styled(lines: Iterable[tuple[str, str]]) -> None:
+    """Lines on standard output, visible, each in its style at a terminal."""
     console = terminal()
-    for line in lines:
+    for line, style in lines:
         if console is None:
             say(line)
         else:
-            console.print(Text(visible(line), style=colour), soft_wrap=True)
+            console.print(Text(visible(line), style=style), soft_wrap=True)
 
 
 def terminal() -> Console | None:

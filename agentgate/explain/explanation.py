@@ -6,6 +6,7 @@ a model. No token; sensitive values masked; control characters escaped. `agentga
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -71,31 +72,41 @@ class Explanation:
         return ", ".join(self.owners) or "nobody is named"
 
     def __str__(self) -> str:
-        return "\n".join(text_lines(self))
+        return "\n".join(line for _, line in text_lines(self))
 
 
 # --- as text and as JSON ---------------------------------------------------------------------------------------------------
-def text_lines(shown: Explanation) -> list[str]:
-    """The developer's text: what failed first and in full, then what held; plain, one line each."""
-    lines = [f"{shown.decision.upper()}  {shown.tool}  {shown.workflow}" + (f" ({shown.file})" if shown.file else "")]
+def text_lines(shown: Explanation) -> Iterator[tuple[str, str]]:
+    """The developer's text: what failed first and in full, then what held; plain, one line each, behind what the line is of.
+
+    That is the decision, a verdict, ``allowed`` or ``unknown`` of an origin, ``pass``, ``note``, or empty.
+    """
+    return ((kind, visible(line)) for kind, line in _lines(shown))
+
+
+def _lines(shown: Explanation) -> Iterator[tuple[str, str]]:
+    yield shown.decision, f"{shown.decision.upper()}  {shown.tool}  {shown.workflow}" + (f" ({shown.file})" if shown.file else "")
     if shown.agent:
-        lines.append(f"the agent sees: {shown.agent}")
+        yield "", f"the agent sees: {shown.agent}"
     for row in shown.failed:
-        lines += ["", f"{row.verdict.upper()} {row.condition.field} ({row.condition.word})" + (f"  {row.rule}" if row.rule else "")]
-        lines.append(f"  got       {row.got}")
-        lines.append(f"  expected  {row.expected}")
-        lines += [f"  origin    {origin.value}: {origin}" for origin in row.origins]
+        yield "", ""
+        yield row.verdict, f"{row.verdict.upper()} {row.condition.field} ({row.condition.word})" + (f"  {row.rule}" if row.rule else "")
+        yield "", f"  got       {row.got}"
+        yield "", f"  expected  {row.expected}"
+        for origin in row.origins:
+            yield "allowed" if origin.allowed else "unknown", f"  origin    {origin.value}: {origin}"
         if row.would_pass is not None:
-            lines.append(f"  would pass with {row.would_pass.text}" + ("; then the whole call would" if row.would_pass.enough else ""))
+            yield "pass", f"  would pass with {row.would_pass.text}" + ("; then the whole call would" if row.would_pass.enough else "")
     if shown.together is not None:
-        lines += ["", f"the whole call would pass with {shown.together.text}"]
-    lines.append("")
+        yield "", ""
+        yield "pass", f"the whole call would pass with {shown.together.text}"
+    yield "", ""
     for row in (row for row in shown.rows if row not in shown.failed):
-        line = f"{row.verdict:<11} {row.condition.field} ({row.condition.word}): {row.got or '-'} | {row.expected}"
-        line += f" | {'; '.join(map(str, row.origins))}" if row.origins else ""
-        lines.append(line + (f"  {row.rule}" if row.rule else ""))
-    lines += [*(f"note: {note}" for note in shown.notes), f"ask: {shown.owner}"]
-    return [visible(line) for line in lines]
+        origins = f" | {'; '.join(map(str, row.origins))}" if row.origins else ""
+        line = f"{row.verdict:<11} {row.condition.field} ({row.condition.word}): {row.got or '-'} | {row.expected}{origins}"
+        yield row.verdict, line + (f"  {row.rule}" if row.rule else "")
+    yield from (("note", f"note: {note}") for note in shown.notes)
+    yield "", f"ask: {shown.owner}"
 
 
 def as_json(shown: Explanation) -> dict[str, Any]:
