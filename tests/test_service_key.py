@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,7 +62,6 @@ class Account:
 def account(place: Place, gate: Process) -> Account:
     made = Account(place, gate)
     assert made.asks(OLD).status_code == 200, gate.log()[-1]
-    time.sleep(1.1)  # a statement is newer than the record of the key that signed it, by whole seconds
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,6 @@ from agentgate import Agent, Allow, AsyncGate
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body, path, query
 from agentgate.integrations.asgi.middleware import CALL
 from agentgate.token.mint import CallToken
-from tests.servers import free_port
 from tests.test_gate import LEE, PROMPT, WEEKDAY, WORKFLOW
 
 ORIGIN = "https://orders.example"
@@ -89,18 +89,22 @@ class Orders:
 
 @asynccontextmanager
 async def listening(app: Any) -> AsyncIterator[int]:
-    """The port of a real server for an application."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", ws="none", timeout_graceful_shutdown=2))
-    running = asyncio.create_task(server.serve())
-    try:
-        while not server.started:
-            assert not running.done(), "the server ended at its start"
-            await asyncio.sleep(0.01)
-        yield port
-    finally:
-        server.should_exit = True
-        await running
+    """The port of a real server for an application, without uvicorn's own loop: that looks every tenth of a second whether it is to end."""
+    with socket.socket(proto=socket.IPPROTO_TCP) as bound:  # else asyncio does not set TCP_NODELAY
+        bound.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, log_level="critical", ws="none")
+        config.load()
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[bound])
+        try:
+            yield int(bound.getsockname()[1])
+        finally:
+            server.servers[0].close()
+            for connection in list(server.server_state.connections):
+                connection.shutdown()
+            await asyncio.wait_for(asyncio.gather(*server.server_state.tasks, return_exceptions=True), 2)
+            await server.lifespan.shutdown()
 
 
 class Shop:

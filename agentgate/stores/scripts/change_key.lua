@@ -1,5 +1,5 @@
 -- KEYS lastkey history | ARGV key old signed_ms seen: the account's key from now on. `old` (empty: a person said so) must be the one on record,
--- and the statement newer than that record, so that it counts once.
+-- and the statement newer than that record, which is never older than the statement that made it: each counts once, also of a fast clock.
 local since, known = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (.+)$')
 local before, lost = history(KEYS[2], ARGV[4])
 if ARGV[2] ~= '' then
@@ -11,6 +11,6 @@ if ARGV[2] ~= '' then
     return {KEYS[1], 'old', ''}
   end
 end
-redis.call('SET', KEYS[1], digits(now_ms()) .. ' ' .. ARGV[1])
+redis.call('SET', KEYS[1], digits(math.max(now_ms(), tonumber(ARGV[3]))) .. ' ' .. ARGV[1])
 before = raise_history(KEYS[2], lineage(), before)
 return {KEYS[1], 'ok', lost and '' or before}
