@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agentgate.identity.connection import Connection
     from agentgate.identity.credential import JWTSVID, X509SVID, OIDCToken
     from agentgate.redemption.verifier import AsyncVerifier, Verifier
-    from agentgate.values.answers import JWSAnswer, SSHAnswer
+    from agentgate.values.answers import JWSAnswer, SSHAnswer, WebAuthnAnswer
     from agentgate.values.refusal import AnswerRefused, Code, Failure, Reason, RunRefused
     from agentgate.values.request import Agent, User
     from agentgate.values.turns import Own, Pasted
@@ -49,6 +49,7 @@ _HOMES = {
     "TokenRefused": "errors",
     "User": "values.request",
     "Verifier": "redemption.verifier",
+    "WebAuthnAnswer": "values.answers",
     "X509SVID": "identity.credential",
 }
 
@@ -79,6 +80,7 @@ __all__ = [
     "TokenRefused",
     "User",
     "Verifier",
+    "WebAuthnAnswer",
 ]
 
 

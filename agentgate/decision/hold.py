@@ -25,7 +25,7 @@ from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Identity, User
 from agentgate.workflow.model import StepUpRule
 
-Channel = Literal["in_process", "token", "ssh", "jws"]
+Channel = Literal["in_process", "token", "ssh", "jws", "webauthn"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,7 @@ def _answered(
         raise AnswerRefused(AnswerCode.WORKFLOW if changed else AnswerCode.RUN, refused.failures) from refused
     rules = _rules(workflow, hold)
     # (3) who says so, with a nonce of this hold
+    yield from core.answerers.fresh()
     proven = core.answerers.prove(hold, said, by, leaf, in_process=workflow.agent.in_process)
     who, header = proven.user, state.header
     known["by"] = who.id

@@ -21,7 +21,7 @@ from agentgate.gate.around import Sources, data_classes, environment_of
 from agentgate.gate.callback import Callback
 from agentgate.gate.core import Allowances, Core, read
 from agentgate.gate.door import AgentGiven, UserGiven
-from agentgate.gate.proof import Answerers, fronts
+from agentgate.gate.proof import Answerers, fronts, passkeys_of
 from agentgate.gate.revoking import AsyncRevoking, Revoking, Tenants
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import ApprovedSettings, GateSettings, UnapprovedSettings
@@ -61,6 +61,7 @@ def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | N
         identities = Identities.of(s.identity)
     sources = Sources(environment_of(s.environment), caller if identities is None else identities.caller, data_classes(s.data_classes))
     answerers = Answerers(keys, s.issuer, fronts(s.answer_keys, keys), lambda: opening.signers if opening is not None else None)
+    answerers.passkeys = passkeys_of(s.passkeys, s.issuer)
     brokers = s.brokers if isinstance(s.brokers, Mapping) else dict.fromkeys(s.brokers)
     budgets = Allowances(s.denials_per_run, s.open_holds_per_run, s.runs_per_hour)
     asks, told = Callback(s.confirm) if s.confirm is not None else None, Teller(s.tell)

@@ -66,8 +66,9 @@ def release(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[St
         self: the gate.
         hold_id: `Hold.id`, `StepUpRequired.hold_id`.
         tenant: of the hold.
-        by: who says so: an `SSHAnswer` or a `JWSAnswer`, their `OIDCToken`, issued for exactly this answer (`nonce_claim`), or a `User`
-            that the host vouches for, wherever it comes from, which only a workflow with ``in_process: true`` takes.
+        by: who says so: an `SSHAnswer`, a `WebAuthnAnswer` or a `JWSAnswer`, their `OIDCToken`, issued for exactly this answer
+            (`nonce_claim`), or a `User` that the host vouches for, wherever it comes from, which only a workflow with
+            ``in_process: true`` takes.
 
     Returns:
         The hold as it is now: released, or still pending where a rule wants more approvers.

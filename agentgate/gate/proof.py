@@ -1,11 +1,11 @@
-"""Who answers a hold, proven: an SSH signature, a JWS, a token, or, only where the workflow says ``in_process: true``, the host's word.
+"""Who answers a hold, proven: by an SSH signature, a passkey, a JWS, a token or, where the workflow says so, the host's word.
 
 Rules: (1) a signed answer is over the statement of exactly this hold, answer and nonce, or over a tree of several in which it stands
 (`agentgate.decision.together`), by a key that counts now; a token carries the digest of that statement in its `nonce` claim, so that none
 that was issued for anything else, to open a run say, is an answer; (2) the nonce is the gate's, for this hold, unused and young (the
 store's script takes it); (3) before a call is minted, each yes is proven again: a signed one by its signature, an unsigned one by the seal
-of a gate with these keys. So a release that somebody writes into the store is none. The signer's place in the root, their teams and keys
-are looked up again, too: whoever left answers nothing any more.
+of a gate with these keys. So a release that somebody writes into the store is none. The signer's place in the root or among the passkeys,
+their teams, groups and keys are looked up again, too: whoever left answers nothing any more.
 """
 
 from __future__ import annotations
@@ -15,23 +15,28 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+
+import structlog
 
 from agentgate.decision.hold import Approver, Channel, Hold
 from agentgate.decision.together import Inclusion
-from agentgate.errors import ConfigError, CredentialRefused, IdentityRefused, KeyRefused, TokenRefused
+from agentgate.errors import ConfigError, CredentialRefused, IdentityRefused, KeyRefused, KeysUnavailable, TokenRefused
 from agentgate.identity.proven import Proven, proven_user
+from agentgate.shell.step import Flow, Outside
 from agentgate.token.jws import PublicKey, split, unb64url
 from agentgate.token.keys import KeyRing
-from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS, JWSAnswer, Said, SSHAnswer, nonce_claim
+from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS, JWSAnswer, Said, SSHAnswer, WebAuthnAnswer, nonce_claim, webauthn_challenge
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason
 from agentgate.values.request import User
 
 if TYPE_CHECKING:
     from agentgate.approvals.people import Signers
+    from agentgate.identity.passkeys import Passkeys
 
-Answering = User | Proven[User] | SSHAnswer | JWSAnswer
+_log = structlog.get_logger("agentgate.gate.proof")
+Answering = User | Proven[User] | SSHAnswer | WebAuthnAnswer | JWSAnswer
 _LEEWAY = 5  # seconds a front end's clock may be ahead
 _MAX_ANSWER = 16 * 1024  # characters
 
@@ -59,12 +64,25 @@ class Answerers:
         issuer: the gate's URL, the `aud` of a JWS answer.
         fronts: tenant -> `kid` -> public key of a front end.
         signers: the root's people; called for each answer. None: this gate was opened without approvals.
+        passkeys: whose they are; None: this gate knows of none.
     """
 
     keys: KeyRing
     issuer: str
     fronts: Mapping[str, Mapping[str, PublicKey]]
     signers: Callable[[], Signers | None]
+    passkeys: Passkeys | None = None
+
+    def fresh(self) -> Flow:
+        """Look at the file of passkeys again, where that is due: before `prove` and `standing`."""
+        if self.passkeys is not None and self.passkeys.due:
+            problem = yield Outside(self.passkeys.read)
+            if problem:
+                _log.warning("passkeys_unreadable", message="no passkey counts until the file can be read", problem=problem)
+
+    def asks(self, tenant: str) -> bool:
+        """Whether somebody of this tenant could answer by a signature."""
+        return bool(self.fronts.get(tenant)) or self.signers() is not None or (self.passkeys is not None and self.passkeys.names(tenant))
 
     def prove(self, hold: Hold, answer: Said, by: object, leaf: Inclusion | None = None, *, in_process: bool) -> ProvenAnswer:
         """Who gives this answer to this hold.
@@ -83,6 +101,9 @@ class Answerers:
         if isinstance(by, SSHAnswer):
             proof = {"nonce": by.nonce, "signature": by.signature, **place}
             return ProvenAnswer(self._ssh(hold, answer, by, leaf, now), "ssh", by.nonce, proof)
+        if isinstance(by, WebAuthnAnswer):
+            user, assertion = self._webauthn(hold, answer, by, leaf)
+            return ProvenAnswer(user, "webauthn", by.nonce, {"nonce": by.nonce, "assertion": assertion, **place})
         if isinstance(by, JWSAnswer):
             user, nonce = self._jws(hold, answer, by, leaf, now)
             return ProvenAnswer(user, "jws", nonce, {"token": by.token, **place})
@@ -94,7 +115,9 @@ class Answerers:
             return ProvenAnswer(by.who, "token", nonce, {"seal": self._seal(hold, by.who, "token")})
         if type(by) is not User or not in_process:
             got = f"{by.id} (in process)" if type(by) is User else type(by).__name__
-            expected = "a person who is proven: an SSHAnswer, a JWSAnswer or a token (in process only under in_process: true)"
+            expected = (
+                "a person who is proven: an SSHAnswer, a WebAuthnAnswer, a JWSAnswer or a token (in process only under in_process: true)"
+            )
             raise refusal(AnswerCode.UNPROVEN, "approver", got, expected)
         said = User(by.id, tenant=by.tenant, groups=by.groups)  # by the host, whoever proved to be this person elsewhere
         return ProvenAnswer(said, "in_process", "", {"seal": self._seal(hold, said, "in_process")})
@@ -109,6 +132,8 @@ class Answerers:
             leaf = Inclusion.parse(known.proof["leaf"]) if "leaf" in known.proof else None
             if known.channel == "ssh":
                 user = self._ssh(hold, "release", SSHAnswer(known.proof["nonce"], known.proof["signature"]), leaf, time.time())
+            elif known.channel == "webauthn":
+                user, _ = self._webauthn(hold, "release", WebAuthnAnswer(known.proof["nonce"], known.proof["assertion"]), leaf)
             elif known.channel == "jws":
                 user, _ = self._jws(hold, "release", JWSAnswer(known.proof["token"]), leaf, None)
             else:
@@ -130,13 +155,29 @@ class Answerers:
         signers = self.signers()
         if signers is None:
             raise refusal(AnswerCode.CHANNEL, "root", "a gate opened without approvals", "Gate.open with root=, whose people sign")
-        if type(by.signature) is not str or type(by.nonce) is not str or not 0 < len(by.nonce) <= 128:
+        if type(by.signature) is not str or not _is_nonce(by.nonce):
             raise refusal(AnswerCode.FORM, "answer", "no text", "a nonce of the gate and an armoured SSH signature")
         try:
             name, teams = signers.who(by.signature, _stated(hold, answer, by.nonce, leaf), hold.tenant, now)
             return proven_user(name, tenant=hold.tenant, groups=teams)
         except (KeyRefused, IdentityRefused) as error:
             raise refusal(AnswerCode.SIGNATURE, "signature", str(error), f"one over this hold's statement: {answer}") from None
+
+    def _webauthn(self, hold: Hold, answer: Said, by: WebAuthnAnswer, leaf: Inclusion | None) -> tuple[User, str]:
+        """Whose passkey it is, and the assertion as it is kept."""
+        from agentgate.identity.assertion import Assertion  # noqa: PLC0415 - as in `_claims`
+
+        if self.passkeys is None:
+            raise refusal(AnswerCode.CHANNEL, "passkeys", "a gate without this setting", "passkeys: the file of whose passkeys count")
+        if not _is_nonce(by.nonce):
+            raise refusal(AnswerCode.FORM, "nonce", type(by.nonce).__name__, "the gate's nonce")
+        code = AnswerCode.FORM
+        try:
+            assertion, code = Assertion.parse(by.assertion), AnswerCode.SIGNATURE
+            return self.passkeys.person(assertion, webauthn_challenge(_stated(hold, answer, by.nonce, leaf)), hold.tenant), assertion.text
+        except CredentialRefused as error:
+            code = AnswerCode.CHANNEL if isinstance(error, KeysUnavailable) else code
+            raise refusal(code, error.field, error.got, f"{error.expected}; the answer: {answer}") from None
 
     def _jws(self, hold: Hold, answer: Said, by: JWSAnswer, leaf: Inclusion | None, now: float | None) -> tuple[User, str]:
         """Who signed, and the nonce; `now` None: it was young enough when it was given."""
@@ -147,7 +188,7 @@ class Answerers:
         claims = _claims(by, keys)
         # (1) the statement of exactly this hold, answer and nonce, for this gate
         nonce = claims.get("nonce")
-        if type(nonce) is not str or not 0 < len(nonce) <= 128:
+        if not _is_nonce(nonce):
             raise refusal(AnswerCode.FORM, "nonce", type(nonce).__name__, "the gate's nonce")
         stated = parse(_stated(hold, answer, nonce, leaf)) | {"aud": self.issuer}
         wrong = [name for name, value in stated.items() if claims.get(name) != value]
@@ -165,6 +206,10 @@ class Answerers:
             return proven_user(claims.get("sub", ""), tenant=hold.tenant, groups=tuple(groups)), nonce
         except IdentityRefused as error:
             raise refusal(AnswerCode.FORM, error.field, error.got, error.expected) from None
+
+
+def _is_nonce(value: object) -> TypeGuard[str]:
+    return type(value) is str and 0 < len(value) <= 128
 
 
 def _stated(hold: Hold, answer: Said, nonce: str, leaf: Inclusion | None) -> bytes:
@@ -218,3 +263,18 @@ def fronts(given: Mapping[str, Mapping[str, Any] | str | os.PathLike[str]], own:
             expected = "at least one key, each with a kid of its own, and none that signs this gate's tokens"
             raise ConfigError(f"answer_keys.{tenant}", sorted(map(str, found[tenant])), expected)
     return found
+
+
+def passkeys_of(given: Any, issuer: str) -> Passkeys | None:
+    """The passkeys of the setting `passkeys`; None: there are none.
+
+    Raises:
+        ConfigError: the extra is not installed; otherwise as `Passkeys.of`.
+    """
+    if given is None:
+        return None
+    try:
+        from agentgate.identity.passkeys import Passkeys  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise ConfigError("passkeys", f"no package {error.name}", "the extra: pip install '.[web]' in the clone") from None
+    return Passkeys.of(given, issuer)

@@ -63,6 +63,7 @@ def released(
             return (yield from deny(core, header, call, (refused,), known))
         if not hold_of(record).approvers and record.body == body:
             core.teller.wake(header.tenant)
+    yield from core.answerers.fresh()
     hold = core.answerers.standing(hold_of(record), in_process=case.workflow.agent.in_process)
     status = hold.state_at(time.time())
     if status == "pending" and all(covered(each.rule, hold, header.user, header.agent) for each in required):
@@ -101,12 +102,10 @@ def released(
 def _unreachable(core: Core, case: Case, required: tuple[RequiredHold, ...]) -> Failure | None:
     """Why the user cannot be asked at all, where nobody but they must say yes; None where they can, or others are asked."""
     tenant, who = case.run.header.tenant, core.answerers
-    if asked(required) != "confirm" or case.workflow.agent.in_process or core.identities is not None:
-        return None
-    if who.fronts.get(tenant) or who.signers() is not None:
+    if asked(required) != "confirm" or case.workflow.agent.in_process or core.identities is not None or who.asks(tenant):
         return None
     rule = f"{case.workflow.file}:{required[0].rule.line}"
-    expected = f"answer_keys of tenant {tenant} (or identity, or a root): a way for the user to answer"
+    expected = f"answer_keys of tenant {tenant} (or passkeys, identity, or a root): a way for the user to answer"
     return Failure(Reason.STEP_UP, f"step_up.{required[0].rule.id}", "no way to ask the user", expected, rule)
 
 

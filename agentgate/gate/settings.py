@@ -28,6 +28,7 @@ from agentgate.values.identities import is_name
 Directory = str | os.PathLike[str]
 AnswerKeys = Mapping[str, Mapping[str, Any] | Directory]
 IdentityGiven = Any  # IdentitySettings | Mapping[str, Any] | Directory: naming the class would load pydantic for every gate
+PasskeysGiven = Any  # PasskeySettings | Mapping[str, Any]: as above
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -47,6 +48,10 @@ def _is_audit(value: object) -> bool:
 
 def _is_identity(value: object) -> bool:
     return value is None or _is_path(value) or isinstance(value, Mapping) or type(value).__name__ == "IdentitySettings"
+
+
+def _is_passkeys(value: object) -> bool:
+    return value is None or isinstance(value, Mapping) or type(value).__name__ == "PasskeySettings"
 
 
 def _is_names(value: object) -> bool:
@@ -90,6 +95,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "alg": (lambda value: value in ALGS, " or ".join(ALGS)),
     "brokers": (_are_brokers, "name -> broker (agentgate.credentials), or None where only tool servers have it; or a set of such names"),
     "answer_keys": (_is_answer_keys, "tenant -> a JWK set, or the path of its file"),
+    "passkeys": (_is_passkeys, "passkey settings (agentgate.identity.settings), or their values: file, rp_id, origins"),
     "confirm": (
         _is_confirm,
         "a plain callable (called in a thread): question, or *questions -> True, False or None; or None",
@@ -122,6 +128,8 @@ class GateSettings(ABC):
         identity: what is believed of credentials (`agentgate.identity.settings`): the object, its values, or a TOML file; None: nothing.
         answer_keys: tenant -> the public keys (JWK set, or the path of its file) of what may sign people's answers to holds there, such as
             a front end out of the agent's reach; none: no `JWSAnswer` counts.
+        passkeys: the file of whose passkeys answer holds, and in which pages (`agentgate.identity.passkeys`), or their values; None: no
+            `WebAuthnAnswer` counts.
         confirm: asks the run's own user in this process, only for a workflow with ``in_process: true``: gets the question, says True or
             False (`agentgate.integrations.terminal.ask` asks at the terminal); None: the call is held. One that takes ``*questions`` is
             asked about up to ten calls of a run at once, and may answer each (`agentgate.gate.callback`).
@@ -149,6 +157,7 @@ class GateSettings(ABC):
     identity: IdentityGiven | None = None
     data_classes: DataClasses | Directory | None = None
     answer_keys: AnswerKeys = field(default_factory=dict)
+    passkeys: PasskeysGiven | None = None
     confirm: Confirm | None = None
     tell: tuple[Webhook | Command, ...] = ()
     denials_per_run: int = 20

@@ -172,6 +172,18 @@ class ProxySettings(_Block):
     certificate: Literal["xfcc", "pem"] | None = None
 
 
+class PasskeySettings(_Block):
+    """Whose passkeys answer held calls, and in which pages (`agentgate.identity.passkeys`).
+
+    `file`: TOML, a table ``[[passkeys]]`` for each. `rp_id`: the relying party's id, a domain; left out: the host of the gate's URL.
+    `origins`: exactly those of the pages in which people answer; left out: that of the gate's URL.
+    """
+
+    file: Annotated[Path, Field(strict=False)]
+    rp_id: Name | None = None
+    origins: Annotated[tuple[Name, ...], Field(strict=False, max_length=20)] = ()
+
+
 class IdentitySettings(_Block):
     """See the module."""
 

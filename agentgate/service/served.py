@@ -62,6 +62,7 @@ class ServedGate(AsyncGate):
         common |= {
             "tell": tuple(told.hook() for told in s.tell.values()),
             "answer_keys": s.answer_keys,
+            "passkeys": s.passkeys,
             "tracing": tracing(wanted=s.traces),
         }
         common["shared_runs"] = s.workers > 1 if s.shared_runs is None else s.shared_runs

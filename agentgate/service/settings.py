@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from agentgate.errors import ConfigError
 from agentgate.gate.telling import Command, Webhook
-from agentgate.identity.settings import IdentitySettings, Name, Names, Place, wrong_setting
+from agentgate.identity.settings import IdentitySettings, Name, Names, PasskeySettings, Place, wrong_setting
 from agentgate.token.jws import Alg
 
 Role = Literal["host", "agent", "tool_server"]
@@ -109,7 +109,8 @@ class ServiceSettings(BaseSettings):
 
     Attributes:
         issuer: the URL that callers know: `iss` of tokens, and the start of every endpoint's URL. No path.
-        workflows, root, keys, store, audit, environment, brokers, alg, data_classes, answer_keys: as of `Gate.open`.
+        workflows, root, keys, store, audit, environment, brokers, alg, data_classes, answer_keys, passkeys: as of
+            `Gate.open`.
         unsafe_unapproved: enforce workflows that nobody signed, instead of a `root`; on loopback only.
         listen: ``address:port``, or ``unix:/path``; TLS is ended in front of it.
         certificate_header: the header in which `identity.proxies` pass on a client's certificate; absent: none counts.
@@ -148,6 +149,7 @@ class ServiceSettings(BaseSettings):
     max_body: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 128 * 1024
     rate: Annotated[int, Field(ge=1, le=100_000)] = 50
     answer_keys: dict[Name, Path] = {}
+    passkeys: PasskeySettings | None = None
     tell: dict[Name, Told] = {}
     runs_per_hour: int | None = None
     denials_per_run: int | None = None

@@ -2,15 +2,16 @@
 
 All are over the statement of the hold (`agentgate.decision.hold.Hold.statement`), or of several (`agentgate.decision.together`), with a
 nonce that the gate gave out for it (`Gate.nonce`): good for one answer, and for `NONCE_SECONDS`. An `OIDCToken` has the statement's digest
-in its `nonce` claim. Having one of these objects proves nothing; the gate verifies it.
+in its `nonce` claim, a passkey signs it as its challenge. Having one of these objects proves nothing; the gate verifies it.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from agentgate.values.canonical import parse
 
@@ -44,10 +45,32 @@ class JWSAnswer:
     token: str = field(repr=False)
 
 
-def nonce_claim(statement: bytes) -> str:
-    """The `nonce` to ask an OpenID provider for, so that its ID token is a person's answer: the gate's nonce and the statement's SHA-256.
+@dataclass(frozen=True, slots=True)
+class WebAuthnAnswer:
+    """An assertion of a passkey that the gate's setting `passkeys` names for the tenant, over `webauthn_challenge` of the statement.
+
+    Attributes:
+        nonce: the nonce in the statement.
+        assertion: what ``navigator.credentials.get`` returned: the JSON text of its `toJSON()`, or the values that it stands for
+            (Web Authentication Level 3, section 5.1).
+    """
+
+    nonce: str
+    assertion: str | Mapping[str, Any] = field(repr=False)
+
+
+def webauthn_challenge(statement: bytes) -> bytes:
+    """The challenge (32 bytes: the SHA-256 of the statement) to ask a passkey with, so that its assertion is a person's answer.
 
     `statement`: of a hold (`Hold.statement`), or of several (`agentgate.decision.together.Together.statement`).
     """
-    digest = base64.urlsafe_b64encode(hashlib.sha256(statement).digest()).decode().rstrip("=")
+    return hashlib.sha256(statement).digest()
+
+
+def nonce_claim(statement: bytes) -> str:
+    """The `nonce` to ask an OpenID provider for, so that its ID token is a person's answer: the gate's nonce and the statement's SHA-256.
+
+    `statement`: as of `webauthn_challenge`.
+    """
+    digest = base64.urlsafe_b64encode(webauthn_challenge(statement)).decode().rstrip("=")
     return f"{parse(statement)['nonce']}.{digest}"
