@@ -534,7 +534,7 @@ def test_marks_that_no_store_is_asked_about(marks):
 def test_an_answer_that_is_no_number_is_a_store_that_failed(values):
     op = ops.raise_marks("https://gate.example", {"a": 0})
     with pytest.raises(StoreUnavailable):
-        ops.parse_raise_marks(op, [op.keys[0].encode(), values])
+        op.parse([op.keys[0].encode(), values])
 
 
 def test_many_marks_go_in_portions():

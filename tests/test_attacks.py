@@ -26,7 +26,7 @@ from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.loading.definition import load_text
 from agentgate.redemption.trust import Trust
 from agentgate.redemption.verifier import Verifier
-from agentgate.stores import ops
+from agentgate.stores import Op, ops
 from agentgate.values.request import Boundary, Call, Derived, EarlierCall, Header, RunState, Surroundings
 from tests.authority import lasting, nonce_for
 from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, reasons, run_of
@@ -647,9 +647,9 @@ def overtaken(gate: Gate, hold: Hold) -> None:
     steps, reply = holding.answer(gate._core, "acme", hold.id, BOSS, "release"), None
     while True:
         step = steps.send(reply)
-        if isinstance(step, ops.Op) and step.script == "answer_hold":
+        if isinstance(step, Op) and step.script == "answer_hold":
             gate.refuse(hold.id, tenant="acme", by=BOSS)
-        reply = gate._store.call(step, time.monotonic() + 1) if isinstance(step, ops.Op) else None
+        reply = step.parse(gate._store.call(step, time.monotonic() + 1)) if isinstance(step, Op) else None
 
 
 def test_an_answer_that_another_answer_overtook_does_not_count(gate: Gate) -> None:

@@ -97,7 +97,7 @@ class Losing:
     def __init__(self, store: Any) -> None:
         self.store = store
 
-    def call(self, op: Op, deadline: float) -> Any:
+    def call(self, op: Op[Any], deadline: float) -> Any:
         if op.script == "burn":
             raise StoreUnavailable("no reply")
         return self.store.call(op, deadline)

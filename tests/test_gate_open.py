@@ -348,7 +348,7 @@ def test_what_another_gate_put_in_force_meanwhile_is_not_undercut(team, stored):
     with opened(team, store=stored, issuer=issuer) as gate:
         store = open_store(stored)
         op = ops.raise_marks(issuer, {ID: 2})
-        assert ops.parse_raise_marks(op, store.call(op, time.monotonic() + 5)) == {ID: 2}
+        assert op.parse(store.call(op, time.monotonic() + 5)) == {ID: 2}
         store.close()
         gate.reload()
         assert gate.catalog.get(ID) is None

@@ -397,10 +397,9 @@ async def test_waiting_awaited(folder: Path) -> None:
 def test_a_hold_that_cannot_be_read_is_no_answer(gate: Gate) -> None:
     _, hold = held(gate)
     op = ops.read_hold("acme", hold.id)
-    record = ops.parse_hold(op, gate._store.call(op, time.monotonic() + 1))
+    record = op.parse(gate._store.call(op, time.monotonic() + 1))
     assert record is not None
-    op = ops.answer_hold("acme", hold.id, record.revision, b'{"v":9}', "released")
-    gate._store.call(op, time.monotonic() + 1)
+    gate._store.call(ops.answer_hold("acme", hold.id, record.revision, b'{"v":9}', "released"), time.monotonic() + 1)
     for ask in (gate.hold, partial(gate.release, by=BOSS)):
         with pytest.raises(StoreUnavailable):
             ask(hold.id, tenant="acme")

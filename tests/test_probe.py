@@ -54,11 +54,11 @@ claims.jws.verify = lambda text, keys: jws.split(text).unverified_payload
     "its burn": (
         """
 from agentgate.stores import ops
-real, kept = ops.parse_burn, []
-def parse(op, reply):
-    kept.append(real(op, reply))
+real, kept = ops._burned, []
+def read(*parts):
+    kept.append(real(*parts))
     return kept[0]
-ops.parse_burn = parse
+ops._burned = read
 """,
         "replayed",
     ),

@@ -43,7 +43,7 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 def read(store, run: str) -> ops.RunRecord | None:
     op = ops.read_run("acme", run)
-    return ops.parse_read_run(op, store.call(op, time.monotonic() + 5))
+    return op.parse(store.call(op, time.monotonic() + 5))
 
 
 def test_what_was_written_is_there_after_a_restart_and_old_tokens_are_not(tmp_path):

@@ -10,11 +10,12 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentgate.errors import ConfigError, StoreUnavailable
-from agentgate.stores import async_ready_store, open_async_store, open_store, ops, ready_store, recovery
+from agentgate.stores import Op, async_ready_store, open_async_store, open_store, ops, ready_store, recovery
 from agentgate.stores._resp import pack
 from agentgate.stores._scripts import script
 from agentgate.testing import Blocking
@@ -43,7 +44,7 @@ def book(request, server):
     opened.close()
 
 
-def refused(book: Book, op: ops.Op) -> str:
+def refused(book: Book, op: Op[Any]) -> str:
     """The call is refused in time; the error's text."""
     started = time.monotonic()
     with pytest.raises(StoreUnavailable) as caught:
@@ -128,7 +129,7 @@ def test_a_replayed_call_whose_share_was_counted_before_is_not_counted_again(bin
             assert book.mint(book.request(call, limits=(ops.LimitTake("count", 1, 3),))).kind == kind
         taken = (recovery.Taken("count", 1, 0, for_run=False),)
         event = recovery.Event(book.tenant, book.run, lost.call_digest, lost.jti, lost.gen, b"{}", 1, "done", redeemed=True, limits=taken)
-        assert book.ask(recovery.replay(event), recovery.parse_replay) == "ok"
+        assert book.ask(recovery.replay(event)) == "ok"
         assert book.mint(book.request(1)).kind == "already_redeemed"
         assert book.mint(book.request(5, limits=(ops.LimitTake("count", 1, 4),))).kind == "ok"
     finally:
@@ -287,7 +288,7 @@ def test_a_restart_loses_nothing_under_the_documented_users(binary, tmp_path):
 
 def test_a_first_replica_changes_the_lineage_and_the_run_says_that_it_is_there(book, server, tmp_path):
     op = ops.open_run(book.tenant, "kept", b"{}", "hi", 60_000, whose="lee", most=9, keeps="alone")
-    assert book.ask(op, ops.parse_open_run) == "ok"
+    assert book.ask(op) == "ok"
     book.run = "kept"
     before = book.read()
     with server.replica(tmp_path / "replica"):
@@ -412,7 +413,7 @@ def test_a_connection_serves_only_the_event_loop_that_opened_it(server):
 
     async def read() -> None:
         op = ops.read_hold("acme", "h")
-        assert ops.parse_hold(op, await store.call(op, time.monotonic() + 1)) is None
+        assert op.parse(await store.call(op, time.monotonic() + 1)) is None
 
     with asyncio.Runner() as one, asyncio.Runner() as another:
         for runner in (one, another, one):
@@ -511,7 +512,7 @@ def test_a_cancelled_call_leaves_no_connection_behind(server):
             await work
         server.resume()
         op = ops.read_hold("acme", "b")
-        assert ops.parse_hold(op, await store.call(op, time.monotonic() + 1)) is None
+        assert op.parse(await store.call(op, time.monotonic() + 1)) is None
         await store.close()
 
     asyncio.run(cancelled())

@@ -269,7 +269,7 @@ def test_an_event_that_cannot_be_read_stops_no_other(folder: Path, listener: Lis
             store._client.hset(f"ag:{{acme}}:hold:{broken.id}", mapping={"events": 1, "event:1": event, f"told:{'a' * 64}": 1})
             op = ops.untold_hold("acme", "a" * 64, 1, 0)
             with pytest.raises(StoreUnavailable, match="event"):
-                teller.message(ops.parse_untold_hold(op, store.call(op, time.monotonic() + 1)))  # type: ignore[arg-type]  # one
+                teller.message(op.parse(store.call(op, time.monotonic() + 1)))  # type: ignore[arg-type]  # one
             time.sleep(0.005)
         hook = Webhook(listener.url, SECRET, private=True)
         store._client.hset(f"ag:{{acme}}:hold:{broken.id}", mapping={f"told:{hook.key}": 1})

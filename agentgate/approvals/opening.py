@@ -30,7 +30,7 @@ from agentgate.loading.catalog import Catalog, Ending
 from agentgate.loading.definition import Derive
 from agentgate.shell.drive import adrive, drive
 from agentgate.shell.step import Apart, Flow, Record, Step
-from agentgate.stores import AsyncStore, Store, ops
+from agentgate.stores import AsyncStore, Op, Store, ops
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
 
@@ -191,8 +191,8 @@ def _on_record(loaded: Loaded) -> Flow:
     )
 
 
-def _revoke(op: ops.Op) -> Flow:
-    ops.parse_revoke(op, (yield op))
+def _revoke(op: Op[ops.RevokeReply]) -> Flow:
+    yield op
 
 
 def _rolled(name: str, got: int, known: int) -> Refused:

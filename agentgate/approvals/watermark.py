@@ -94,5 +94,4 @@ def chunks(marks: Mapping[str, int]) -> Iterator[dict[str, int]]:
 
 def stored(gate: str, marks: Mapping[str, int]) -> Flow:
     """Raise a portion of marks in the store; returns their values there. Raises StoreUnavailable, through the driver."""
-    op = ops.raise_marks(gate, marks)
-    return ops.parse_raise_marks(op, (yield op))
+    return (yield ops.raise_marks(gate, marks))

@@ -37,8 +37,8 @@ class Loss:
 
     seen: dict[str, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
-    revocations: list[Op] = field(default_factory=list)
-    again: list[Op] = field(default_factory=list)
+    revocations: list[Op[ops.RevokeReply]] = field(default_factory=list)
+    again: list[Op[ops.ChangeReply]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     def ends(self) -> dict[str, int]:
@@ -149,7 +149,7 @@ def _gaps(known: HistoryRecord, seen: Mapping[str, int], events: Iterable[_Count
             yield f"{len(lacking)} of the events {first} to {last} of {epoch} (the first is {lacking[0]})"
 
 
-def _revoked(record: Mapping[str, Any]) -> Op | None:
+def _revoked(record: Mapping[str, Any]) -> Op[ops.RevokeReply] | None:
     """The revocation of a record, written again; None: it has ended."""
     left = int(record["time"] + record["life"] - time.time()) if record["life"] else 0
     if record["life"] and left <= 0:

@@ -6,7 +6,7 @@ import getpass
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -16,6 +16,8 @@ from agentgate.cli.commands import HELP
 from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say_json
 from agentgate.cli.signing import Json
 from agentgate.stores import Op, Store, ops, ready_store, recovery
+
+Answer = TypeVar("Answer")
 
 PATIENCE = 5.0  # seconds for one operation
 app = typer.Typer(no_args_is_help=True)
@@ -70,7 +72,7 @@ def release_key(
     with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit)) as log:
         op = ops.change_key(tenant, account, key)
         log.append({"type": "key_change", "time": round(time.time(), 6), **told}, time.monotonic() + PATIENCE)
-        history = ops.parse_change_key(op, _ask(opened, op)).history
+        history = _ask(opened, op).history
         seen = {"history": history} if history else {}
         log.append({"type": "key_changed", "time": round(time.time(), 6), **told, **seen}, time.monotonic() + PATIENCE)
     note(f"{account} of {tenant}: its key is {key} from now on")
@@ -78,32 +80,27 @@ def release_key(
 
 def read_history(store: Store, tenant: str) -> recovery.HistoryRecord:
     """What a store knows of a tenant's history."""
-    op = recovery.read_history(tenant)
-    return recovery.parse_read_history(op, _ask(store, op))
+    return _ask(store, recovery.read_history(tenant))
 
 
-def _ask(store: Store, op: Op) -> Any:
-    return store.call(op, time.monotonic() + PATIENCE)
+def _ask(store: Store, op: Op[Answer]) -> Answer:
+    return op.parse(store.call(op, time.monotonic() + PATIENCE))
 
 
 def _reconciled(store: Store, log: FileAudit, tenant: str, loss: Loss, accept_loss: str) -> dict[str, Any]:
     """One tenant: replay what the logs tell; accept it if they tell everything, or for a reason."""
     replayed = 0
     for event in loss.events:
-        op = recovery.replay(event)
-        replayed += recovery.parse_replay(op, _ask(store, op)) == "ok"
-    for again in loss.revocations:
-        replayed += ops.parse_revoke(again, _ask(store, again)).kind == "ok"
-    for again in loss.again:
-        replayed += ops.parse_change_key(again, _ask(store, again)).kind == "ok"
+        replayed += _ask(store, recovery.replay(event)) == "ok"
+    replayed += sum(_ask(store, again).kind == "ok" for again in loss.revocations)
+    replayed += sum(_ask(store, again).kind == "ok" for again in loss.again)
     state = "whole"
     if loss.seen:
         state = "reconciled" if not loss.missing else "accepted" if accept_loss else "lost"
     if state in {"reconciled", "accepted"}:
         missing = {"missing": loss.missing, "reason": accept_loss} if loss.missing else {}
         _record(log, {"tenant": tenant, "replayed": replayed, "seen": loss.seen, **missing})
-        op = recovery.accept_history(tenant, loss.ends(), max(loss.seen.values()))
-        if beyond := recovery.parse_accept_history(op, _ask(store, op)):
+        if beyond := _ask(store, recovery.accept_history(tenant, loss.ends(), max(loss.seen.values()))):
             state = "lost"
             loss.missing.append(f"what another process saw meanwhile ({beyond}): run this again")
     return {"tenant": tenant, "state": state, "replayed": replayed, "missing": loss.missing}

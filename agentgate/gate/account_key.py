@@ -67,8 +67,7 @@ def release(core: Core, tenant: str, account: str, key: str, *, by: User, reason
         raise _refused("no person of the tenant, or no reason", "a User of the account's tenant, and a reason for the record")
     if type(account) is not str or person(by.id) == person(account):
         raise _refused("the account itself", "a person: an account changes its key by its old one")
-    gone = ops.revoked(tenant, by.id, int(time.time() * 1000))
-    if ops.parse_revoked(gone, (yield gone)):
+    if (yield ops.revoked(tenant, by.id, int(time.time() * 1000))):
         raise _refused(f"{by.id}, who is revoked", "a person who is not revoked")
     return (yield from _changed(core, tenant, account, key, {"by": {"user": by.id, "identity": by.identity}, "reason": reason}))
 
@@ -78,7 +77,7 @@ def _changed(core: Core, tenant: str, account: str, key: str, why: dict[str, obj
     op = ops.change_key(tenant, account, key, old=old, signed_ms=signed_ms, history=seen)
     told = {"tenant": tenant, "account": account, "key": key, **why}
     yield Record({"type": "key_change", "time": round(time.time(), 6), **told})
-    answer = ops.parse_change_key(op, (yield op))
+    answer = yield op
     if answer.kind != "ok":
         raise _refused(*_WHY[answer.kind])
     core.history.see(tenant, seen, answer.history)

@@ -41,7 +41,7 @@ def _read(tenant: str, hold_id: str) -> Flow:
         op = ops.read_hold(tenant, hold_id)
     except NameRefused as error:
         raise missing from error
-    record = ops.parse_hold(op, (yield op))
+    record = yield op
     if record is None:
         raise missing
     hold = hold_of(record)
@@ -87,7 +87,7 @@ def many(tenant: str, run: str | None, state: str | None) -> Flow:
     """
     op = ops.list_holds(tenant, run or "")
     now = time.time()
-    found = [hold_of(record) for record in ops.parse_list_holds(op, (yield op))]
+    found = [hold_of(record) for record in (yield op)]
     now_known = [replace(hold, state=hold.state_at(now)) for hold in found]
     return tuple(sorted((h for h in now_known if state in {None, h.state}), key=lambda h: (h.expires_at, h.id)))
 
@@ -101,8 +101,7 @@ def nonce(tenant: str, hold_ids: Collection[str]) -> Flow:
     yield from _together(tenant, hold_ids)
     new = secrets.token_urlsafe(24)
     for hold_id in hold_ids:
-        op = ops.nonce_hold(tenant, hold_id, new, NONCE_SECONDS * 1000)
-        if ops.parse_nonce(op, (yield op)) != "ok":
+        if (yield ops.nonce_hold(tenant, hold_id, new, NONCE_SECONDS * 1000)) != "ok":
             raise refusal(AnswerCode.STATE, "hold", f"{hold_id}: answered, or over", "a pending or released hold")
     return new
 
@@ -201,8 +200,7 @@ def _answered(
         of_hold |= {"together": {"holds": leaf.size, "root": None if root is None else root.hex()}}
     if said == "reveal":
         yield stamp("hold_revealed", header, **whose, **of_hold)
-        op = ops.reveal_hold(tenant, hold_id)
-        return parse(ops.parse_reveal_hold(op, (yield op)) or b"{}")
+        return parse((yield ops.reveal_hold(tenant, hold_id)) or b"{}")
     # (5) what follows
     if said == "release":
         others = tuple(a for a in hold.approvers if a.id != who.id)
@@ -220,8 +218,7 @@ def _answered(
     took = {} if opened is None else {"seconds": round(time.time() - opened, 3)}
     yield stamp("hold_answer", header, **whose, answer=said, state=hold.state, **of_hold, **took)
     told = event_of(who.id, proven.channel, said, then)
-    op = ops.answer_hold(tenant, hold_id, record.revision, body_of(hold), then, nonce=proven.nonce, event=told)
-    written = ops.parse_answer_hold(op, (yield op))
+    written = yield ops.answer_hold(tenant, hold_id, record.revision, body_of(hold), then, nonce=proven.nonce, event=told)
     if written == "nonce":
         raise _used()
     if written != "ok":
@@ -243,15 +240,14 @@ def _check_same(proven: ProvenAnswer, user: User | None) -> None:
 def _taken(tenant: str, hold_id: str, proven: ProvenAnswer, opened_ms: int, *, take: bool) -> Flow:
     """Whether this person is revoked. Refuses a nonce that is not this hold's, was used, or is too old."""
     if not proven.nonce:
-        op = ops.revoked(tenant, proven.user.id, opened_ms)
-        return ops.parse_revoked(op, (yield op))
+        return (yield ops.revoked(tenant, proven.user.id, opened_ms))
     try:
         op = ops.take_nonce(tenant, hold_id, proven.nonce, take=take, user=proven.user.id, opened_ms=opened_ms)
     except NameRefused as error:
         if error.field != "nonce":
             raise
         raise _used() from None
-    found, gone = ops.parse_take_nonce(op, (yield op))
+    found, gone = yield op
     if found != "ok":
         raise _used()
     return gone

@@ -158,7 +158,7 @@ def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Fl
         op = ops.read_run(tenant, run, known.revision if known is not None else "")
     except NameRefused as error:
         raise missing(tenant, run, str(error)) from error
-    record = ops.parse_read_run(op, (yield op))
+    record = yield op
     if record is None:
         raise missing(tenant, run)
     try:
@@ -255,8 +255,7 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
     if code_of(reasons) not in _COUNTED or reasons & _OVER:
         return Deny(failures)
     try:
-        op = ops.count_denial(header.tenant, header.id, most)
-        if ops.parse_count_denial(op, (yield Afterwards(op))) == "spent":
+        if (yield Afterwards(ops.count_denial(header.tenant, header.id, most))) == "spent":
             spent = Failure(Reason.TOO_MANY_DENIALS, "run", f"{most} denials", f"fewer than {most} in one run, which is closed now")
             failures = (*failures, spent)
             yield stamp("run_closed", header, reasons=reasons_of((spent,)))
@@ -269,8 +268,7 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
 def _ended(header: Header, failures: tuple[Failure, ...]) -> Flow:
     """End a run whose call did not pass both versions; returns what else went wrong."""
     try:
-        op = ops.close_run(header.tenant, header.id)
-        if ops.parse_run_change(op, (yield Afterwards(op))) == "ok":
+        if (yield Afterwards(ops.close_run(header.tenant, header.id))) == "ok":
             why = tuple(failure for failure in failures if failure.reason is Reason.TWO_VERSIONS)
             yield stamp("run_closed", header, reasons=reasons_of(why))
     except (StoreUnavailable, AuditUnavailable) as error:

@@ -111,7 +111,7 @@ def open_run(
     # Another gate may have opened this very run of a credential before, and the store may have lost it: nobody remembers all of its acts.
     acts: Literal["any", "opener", "nobody"] = "nobody" if once else "any" if core.shared_runs else "opener"
     op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000, whose=whose, most=most, keeps=core.issued.keeps, acts=acts)
-    opened = ops.parse_open_run(op, (yield op))
+    opened = yield op
     if opened == "too_many":
         many = Failure(
             Reason.TOO_MANY_RUNS, "runs", f"{most} in an hour", f"at most {most} runs of one user (without one: agent) in an hour"
@@ -196,8 +196,7 @@ def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh
         yield from _check(core, versions, renewed, _another(header, renewed))
         if not state.closed and header_bytes(renewed) == header_bytes(header):
             return state  # the same credentials again
-        op = ops.renew_run(header.tenant, header.id, header_bytes(renewed), state.revision)
-        answer = ops.parse_renew_run(op, (yield op))
+        answer = yield ops.renew_run(header.tenant, header.id, header_bytes(renewed), state.revision)
         if answer == "ok":
             yield stamp("run_renewed", renewed, expires_at=renewed.ends)
         if answer != "stale":

@@ -90,7 +90,7 @@ def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) 
         if closing
         else ops.add_turn(header.tenant, header.id, text, takes_back=(yield from _takes_back(core, state, text)))
     )
-    answer = ops.parse_run_change(op, (yield op))
+    answer = yield op
     if answer == "missing":
         raise missing(header.tenant, header.id)
     if answer == "closed" and not closing:
@@ -247,7 +247,7 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fre
             issued=core.issued.told(header.id, made),
         )
     )
-    settled = ops.parse_mint(op, (yield op))
+    settled: ops.MintReply = yield op
     if settled.detail == "lost":
         core.issued.tell(header.id, made, settled.history)
     else:

@@ -39,22 +39,18 @@ def released(
     `limits`: what each of the answer's reservations takes.
     """
     call, header, required = case.call, case.run.header, answer.holds
-    op = ops.read_hold(header.tenant, made)
-    record = ops.parse_hold(op, (yield op))
+    record: ops.HoldRecord | None = yield ops.read_hold(header.tenant, made)
     if record is None or record.state == "cancelled":
         unreachable = _unreachable(core, case, required)
         if unreachable is not None:
             return (yield from deny(core, header, call, (unreachable,), known))
         times = [hold.rule.timeout * 1000 for hold in required]
-        used: tuple[int, ...] = ()
-        if limits:
-            op = ops.read_limits(header.tenant, header.id, limits)
-            used = ops.parse_read_limits(op, (yield op))
+        used: tuple[int, ...] = (yield ops.read_limits(header.tenant, header.id, limits)) if limits else ()
         new, act = _new_hold(case, answer, made, used), digest(canonical([call.tool, call.arguments_digest]))
         life, kept = 2 * max(times), _sensitive(case)
         most, body = core.budgets.holds, body_of(new)
         op = ops.open_hold(header.tenant, header.id, made, body, act=act, ttl_ms=life, answer_ms=min(times), most=most, sensitive=kept)
-        record = ops.parse_hold(op, (yield op))
+        record = yield op
         if record is None:
             refused = Failure(Reason.TOO_MANY_HOLDS, "run", f"{most} open holds", f"fewer than {most} open holds in one run")
             return (yield from deny(core, header, call, (refused,), known))
@@ -70,11 +66,9 @@ def released(
         # whoever answered last could not tell (a terminal has no gate's keys): here every yes is proven
         last = hold.approvers[-1]
         told = event_of(last.id, last.channel, "release", "released")
-        op = ops.answer_hold(header.tenant, made, record.revision, record.body, "released", event=told)
-        if ops.parse_answer_hold(op, (yield op)) == "ok":
+        if (yield ops.answer_hold(header.tenant, made, record.revision, record.body, "released", event=told)) == "ok":
             core.teller.wake(header.tenant)
-            op = ops.read_hold(header.tenant, made)
-            record = ops.parse_hold(op, (yield op)) or record
+            record = (yield ops.read_hold(header.tenant, made)) or record
             hold = replace(hold, state=record.state, revision=record.revision)
             status = hold.state_at(time.time())
     failure = None

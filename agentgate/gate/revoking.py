@@ -22,7 +22,7 @@ from agentgate.gate.core import Core
 from agentgate.gate.door import MAX_PROVEN_TTL
 from agentgate.shell.step import Apart, Flow, Outside, Record, Step
 from agentgate.shell.twins import awaited, blocking
-from agentgate.stores import AsyncStore, Store, ops
+from agentgate.stores import AsyncStore, Op, Store, ops
 from agentgate.stores.history import History
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.identities import FORM, checked_name, is_name
@@ -179,7 +179,7 @@ def _revoke(
     for tenant in order.tenants:  # a name that no store can hold is refused before anything is on record
         _op(order, tenant, told, "")
     for tenant in order.tenants:
-        yield Apart(_on_record(order.record("revocation", tenant, **order.said())))
+        yield Apart(_alone(order.record("revocation", tenant, **order.said())))
     open_, wrong = dict.fromkeys(order.tenants, ""), dict[str, str]()
     end = time.monotonic() + patience
     while True:
@@ -210,19 +210,19 @@ def _revoke(
     return AppliedRevocation(order.name, tuple(order.tenants), in_force, tuple(lacking), unknown)
 
 
-def _op(order: _Order, tenant: str, told: bytes, seen: str) -> ops.Op:
+def _op(order: _Order, tenant: str, told: bytes, seen: str) -> Op[ops.RevokeReply]:
     life = order.life * 1000
     return ops.revoke(tenant, order.kind, order.subject, before_ms=order.before_ms, life_ms=life, told=told, history=seen)
 
 
-def _on_record(record: Record) -> Flow:
-    yield record
+def _alone(step: Record | Op[Any]) -> Flow:
+    """A flow of one step."""
+    return (yield step)
 
 
 def _applied(history: History, order: _Order, tenant: str, told: bytes) -> Flow:
     sent = history.seen(tenant)
-    op = _op(order, tenant, told, sent)
-    got = ops.parse_revoke(op, (yield op))
+    got = yield _op(order, tenant, told, sent)
     history.see(tenant, sent, got.history)
     if got.kind == "ok":
         with suppress(AuditUnavailable):  # it is applied; this record is for `agentgate store reconcile`
@@ -241,19 +241,15 @@ def _lift(self: Revoker, name: str, *, tenants: Sequence[str], by: str, reason: 
     order = _Order(name, tenants, by, reason)
     asked = {tenant: ops.lift(tenant, order.kind, order.subject) for tenant in order.tenants}
     for tenant in order.tenants:
-        yield Apart(_on_record(order.record("lifting", tenant)))
+        yield Apart(_alone(order.record("lifting", tenant)))
     found: dict[str, str] = {}
     for tenant, op in asked.items():
         try:
-            found[tenant] = yield Apart(_lifted(op))
+            found[tenant] = yield Apart(_alone(op))
         except StoreUnavailable as error:
             done = ", ".join(found) or "nowhere"
             raise StoreUnavailable(f"revocation {order.name}: looked at in: {done}; in {tenant}: {error}. Lift it again") from error
     return found
-
-
-def _lifted(op: ops.Op) -> Flow:
-    return ops.parse_lift(op, (yield op))
 
 
 def _revocations(self: Revoker, tenant: str) -> Generator[Step, Any, tuple[StoredRevocation, ...]]:  # noqa: ARG001 - a method
@@ -261,18 +257,13 @@ def _revocations(self: Revoker, tenant: str) -> Generator[Step, Any, tuple[Store
     found: dict[str, StoredRevocation] = {}
     skip = total = 0
     while skip <= total:
-        total, page = yield Apart(_page(tenant, skip))
+        total, page = yield Apart(_alone(ops.list_revocations(tenant, skip)))
         skip += max(1, len(page))
         now = time.time()
         found |= {each.name: each for each in _told(tenant, page, now)}
         if not page:
             break
     return tuple(found.values())
-
-
-def _page(tenant: str, skip: int) -> Flow:
-    op = ops.list_revocations(tenant, skip)
-    return ops.parse_list_revocations(op, (yield op))
 
 
 def _told(tenant: str, page: tuple[ops.RevocationRecord, ...], now: float) -> Iterator[StoredRevocation]:

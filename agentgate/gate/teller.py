@@ -33,7 +33,7 @@ _EVERY = 2.0  # seconds between two looks at all tenants; more where there are m
 _ANSWER = 1.0  # seconds for the store
 _log = structlog.get_logger("agentgate.gate.teller")
 
-Ask = Callable[[Op], Any]
+Ask = Callable[[Op[Any]], Any]
 
 
 class Teller:
@@ -94,15 +94,13 @@ class Teller:
     def _tell_all(self, hook: Hook, ask: Ask, tenant: str) -> None:
         first = 0
         while not self._over:
-            op = ops.untold_hold(tenant, hook.key, int(_LEASE * 1000), first)
-            found = ops.parse_untold_hold(op, ask(op))
+            found = ask(ops.untold_hold(tenant, hook.key, int(_LEASE * 1000), first))
             if found == "none":
                 return
             if found == "more":
                 first += ops.PAGE
             elif self._send(hook, *message(found)):
-                op = ops.told_hold(tenant, hook.key, found)
-                ops.parse_told_hold(op, ask(op))
+                ask(ops.told_hold(tenant, hook.key, found))
 
     def _send(self, hook: Hook, id_: str, body: bytes) -> bool:
         """Whether the hook is done with this event."""
@@ -127,17 +125,17 @@ def asking(store: Store | AsyncStore) -> Ask:
     Raises (what is returned):
         StoreUnavailable.
     """
-    call: Callable[[Op, float], Any] = store.call
+    call: Callable[[Op[Any], float], Any] = store.call
     if not inspect.iscoroutinefunction(call):
-        return lambda op: call(op, time.monotonic() + _ANSWER)
+        return lambda op: op.parse(call(op, time.monotonic() + _ANSWER))
     loop = asyncio.get_running_loop()
 
-    def ask(op: Op) -> Any:
+    def ask(op: Op[Any]) -> Any:
         if loop.is_closed():
             raise StoreUnavailable("the event loop of this gate is closed")
         asked = asyncio.run_coroutine_threadsafe(call(op, time.monotonic() + _ANSWER), loop)
         try:
-            return asked.result(2 * _ANSWER)
+            return op.parse(asked.result(2 * _ANSWER))
         except (TimeoutError, asyncio.CancelledError) as error:
             asked.cancel()
             raise StoreUnavailable("the event loop of this gate does not run") from error

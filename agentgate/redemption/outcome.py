@@ -63,8 +63,7 @@ def facts_of(done: Redemption, result: Any) -> bytes | None:
 def _record_facts(done: Redemption, facts: bytes | None) -> Generator[Step, Any, None]:
     try:
         if facts is not None:
-            op = ops.record_result(done.claims.tenant, done.claims.run, done.claims.call_digest, facts)
-            ops.parse_record(op, (yield op))
+            yield ops.record_result(done.claims.tenant, done.claims.run, done.claims.call_digest, facts)
     except AgentGateError as error:
         lost(done, "facts", error)
 
@@ -99,8 +98,7 @@ def record_outcome(done: Redemption, error: BaseException | None) -> Generator[S
     outcome = outcome_of(done, error)
     more: dict[str, Any] = {"withheld": True} if isinstance(error, ResultWithheld) else {}
     try:
-        op = ops.record_outcome(done.claims.tenant, done.claims.run, done.claims.call_digest, outcome, done.claims.jti)
-        ops.parse_record(op, (yield op))
+        yield ops.record_outcome(done.claims.tenant, done.claims.run, done.claims.call_digest, outcome, done.claims.jti)
     except AgentGateError as failed:
         lost(done, "outcome", failed)
     try:

@@ -6,7 +6,7 @@ Rules: what is needed for that is kept beside the call's record, never the token
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from agentgate.errors import CanonicalError, StoreUnavailable
 from agentgate.redemption.facts import MAX_ROWS, MAX_TOTAL, extract, scalar
@@ -20,7 +20,6 @@ from agentgate.values.paths import CUT, PAGE
 
 LIFE = 24 * 3600  # seconds in which a call can be reported on
 _MARKS = {CUT, PAGE}
-Answer = Literal["ok", "not_redeemed", "already_recorded"]
 
 
 def keep_for_report(done: Redemption) -> Flow:
@@ -32,8 +31,7 @@ def keep_for_report(done: Redemption) -> Flow:
     names = [name for name in Reportable.__slots__ if name not in {"facts", "workflow"}]
     claims = done.claims
     body = {"v": 1, **{name: getattr(claims, name) for name in names}, "workflow": list(claims.workflow), "facts": done.head["facts"]}
-    op = ops.keep(claims.tenant, "redeemed", claims.txn, canonical(body), ttl_ms=LIFE * 1000, replace=True)
-    ops.parse_keep(op, (yield op))
+    yield ops.keep(claims.tenant, "redeemed", claims.txn, canonical(body), ttl_ms=LIFE * 1000, replace=True)
 
 
 def reportable(tenant: str, txn: str) -> Flow:
@@ -42,8 +40,7 @@ def reportable(tenant: str, txn: str) -> Flow:
     Raises (through the driver):
         StoreUnavailable: also where what is kept cannot be read.
     """
-    op = ops.kept(tenant, "redeemed", txn)
-    data = ops.parse_kept(op, (yield op))
+    data = yield ops.kept(tenant, "redeemed", txn)
     if data is None:
         return None
     try:
@@ -83,15 +80,13 @@ def checked_facts(call: Reportable, rows: Any) -> bytes:
 
 
 def report_result(call: Reportable, facts: bytes) -> Flow:
-    """Record facts. Returns an `Answer`."""
-    op = ops.record_result(call.tenant, call.run, call.call_digest, facts)
-    return ops.parse_record(op, (yield op))
+    """Record facts. Returns what the store says of it (`agentgate.stores.ops.Recorded`)."""
+    return (yield ops.record_result(call.tenant, call.run, call.call_digest, facts))
 
 
 def report_outcome(call: Reportable, outcome: ops.Outcome, attempt: str = "") -> Flow:
-    """Record how the call ended; with an `attempt` only if that redemption burned the token. Returns an `Answer`."""
-    op = ops.record_outcome(call.tenant, call.run, call.call_digest, outcome, call.jti, attempt=attempt)
-    answer: Answer = ops.parse_record(op, (yield op))
+    """Record how the call ended; with an `attempt` only if that redemption burned the token. Returns as `report_result`."""
+    answer = yield ops.record_outcome(call.tenant, call.run, call.call_digest, outcome, call.jti, attempt=attempt)
     if answer == "ok":
         yield record_of(call, "outcome", outcome=outcome)
     return answer

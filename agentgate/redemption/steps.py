@@ -118,8 +118,7 @@ def burned(
         raise TokenRefused(Refusal.AUDIT, "audit", str(error), "room for the record of the redemption") from None
     try:
         fields = (claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects, sent, attempt, brokers)
-        op = ops.burn(ops.BurnRequest(*fields))
-        reply = ops.parse_burn(op, (yield op))
+        reply: ops.BurnReply = yield ops.burn(ops.BurnRequest(*fields))
     except NameRefused as error:
         raise TokenRefused(Refusal.STORE, "store", str(error), "names that a store can hold") from None
     except StoreUnavailable as error:

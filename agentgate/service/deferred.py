@@ -63,8 +63,7 @@ async def defer(service: Service, caller: Caller, run: AsyncRun, step_up: StepUp
         "args": dict(arguments),
     }
     body["expires_at"] = hold.expires_at
-    op = ops.keep(run.tenant, "deferred", f"{caller.id}\n{code}", canonical(body), ttl_ms=int((left + _AFTER) * 1000))
-    ops.parse_keep(op, await service.gate.ask(op))
+    await service.gate.ask(ops.keep(run.tenant, "deferred", f"{caller.id}\n{code}", canonical(body), ttl_ms=int((left + _AFTER) * 1000)))
     refused = pending(code, hold)
     refused.failures = step_up.failures
     return refused
@@ -80,8 +79,7 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
     tenant = code.partition(".")[2]
     if not code or tenant not in caller.settings.tenants:
         raise malformed("deferral_code", "none of this client", "the code that this client was given", "invalid_grant")
-    op = ops.kept(tenant, "deferred", f"{caller.id}\n{code}")
-    data = ops.parse_kept(op, await service.gate.ask(op))
+    data = await service.gate.ask(ops.kept(tenant, "deferred", f"{caller.id}\n{code}"))
     if data is None:
         raise RequestRefused(400, "invalid_grant")
     kept = parse(data)

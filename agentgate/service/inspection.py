@@ -35,8 +35,7 @@ async def introspect(request: Request, service: Service) -> Response:
     if claims is None:
         return answered(_NOT_ACTIVE)
     request.state.run = claims.run
-    op = ops.live(_of(claims))
-    if ops.parse_live(op, await service.gate.ask(op)) != "live":
+    if await service.gate.ask(ops.live(_of(claims))) != "live":
         return answered(_NOT_ACTIVE)
     named = ("iss", "sub", "aud", "client_id", "iat", "exp", "jti", "txn", "scope", "tenant")
     token_type = "Bearer" if claims.cnf_jkt is None else "DPoP"

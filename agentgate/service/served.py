@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 from agentgate.errors import ConfigError, CredentialRefused
 from agentgate.gate import account_key, door
@@ -24,6 +24,8 @@ from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Flow
 from agentgate.stores import Op
 from agentgate.values.turns import Spoken
+
+Answered = TypeVar("Answered")
 
 
 def tracing(*, wanted: bool) -> Tracing | None:
@@ -90,13 +92,13 @@ class ServedGate(AsyncGate):
         with self._bound.place(new=new):
             return await adrive(self._bound.telling(flow), self._store, self._audit)
 
-    async def ask(self, op: Op) -> Any:
-        """The store's raw reply to one operation.
+    async def ask(self, op: Op[Answered]) -> Answered:
+        """What the store answers to one operation.
 
         Raises:
             StoreUnavailable.
         """
-        return await self._store.call(op, time.monotonic() + CALL_SECONDS)
+        return op.parse(await self._store.call(op, time.monotonic() + CALL_SECONDS))
 
     async def own_run(self, workflow: str, *, tenant: str, agent: AgentCredential, over: OverHTTP) -> AsyncRun:
         """The one run of an agent's credential, in a workflow without prompt: opened now, or found."""

@@ -29,22 +29,22 @@ _FOR_THE_RECORD = 0.05
 class _Ask(NamedTuple):
     """A store operation, when to stop waiting for its reply, and when a reply that came is too late."""
 
-    op: Op
+    op: Op[Any]
     until: float
     end: float
 
+    def answer(self, reply: Any) -> Any:
+        """What the reply says; StoreUnavailable: it is late, or not the operation's."""
+        if time.monotonic() > self.end:
+            raise StoreUnavailable("the step ended after the call's deadline; its reply is discarded")
+        return self.op.parse(reply)
 
-def _ask(step: Op | Afterwards, end: float) -> _Ask:
+
+def _ask(step: Op[Any] | Afterwards, end: float) -> _Ask:
     if isinstance(step, Op):
         return _Ask(step, end - _FOR_THE_RECORD, end)
     late = max(end, time.monotonic() + _FOR_THE_RECORD) - _FOR_THE_RECORD / 2  # and then a record of it, perhaps
     return _Ask(step.op, late, late)
-
-
-def _in_time(answer: Any, deadline: float) -> Any:
-    if time.monotonic() > deadline:
-        raise StoreUnavailable("the step ended after the call's deadline; its reply is discarded")
-    return answer
 
 
 def _time_for(record: Record, deadline: float) -> float:
@@ -81,7 +81,7 @@ def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -
                     answer = drive(step.flow, store, audit)
                 else:
                     ask = _ask(step, end)
-                    answer = _in_time(store.call(ask.op, ask.until), ask.end)
+                    answer = ask.answer(store.call(ask.op, ask.until))
             except AgentGateError as error:
                 step = flow.throw(error)
             else:
@@ -133,7 +133,7 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | No
                     answer = await adrive(step.flow, store, audit)
                 else:
                     ask = _ask(step, end)
-                    answer = _in_time(await store.call(ask.op, ask.until), ask.end)
+                    answer = ask.answer(await store.call(ask.op, ask.until))
             except AgentGateError as error:
                 step = flow.throw(error)
             else:

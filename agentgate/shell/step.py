@@ -29,7 +29,7 @@ class Room(NamedTuple):
 class Afterwards(NamedTuple):
     """A store operation that tells of a refusal. It may end a little after the call's deadline, as the record of one does."""
 
-    op: Op
+    op: Op[Any]
 
 
 class Outside(NamedTuple):
@@ -50,5 +50,5 @@ class Apart(NamedTuple):
     flow: Generator[Any, Any, Any]
 
 
-Step = Op | Record | Room | Afterwards | Outside | Apart
+Step = Op[Any] | Record | Room | Afterwards | Outside | Apart
 Flow = Generator[Step, Any, Any]

@@ -55,7 +55,7 @@ class Store(Protocol):
     def keeps(self) -> Keeps:
         """Whether what it acknowledged survives every crash and failover; `no` before `check`."""
 
-    def call(self, op: Op, deadline: float) -> Any:
+    def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation."""
 
     def check(self) -> tuple[Weakness, ...]:
@@ -76,7 +76,7 @@ class AsyncStore(Protocol):
     def keeps(self) -> Keeps:
         """See `Store.keeps`."""
 
-    async def call(self, op: Op, deadline: float) -> Any:
+    async def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation."""
 
     async def check(self) -> tuple[Weakness, ...]:
@@ -124,7 +124,7 @@ def _tell(weaknesses: tuple[Weakness, ...], *, tool_server: bool) -> None:
             _log.warning("store_weakness", **weakness._asdict())
 
 
-def _forbidden(url: str, *, tool_server: bool) -> tuple[Op, ...]:
+def _forbidden(url: str, *, tool_server: bool) -> tuple[Op[Any], ...]:
     """What must be refused to a tool server's user; a store in this process, or behind a socket's file mode, has no users."""
     return NOT_FOR_TOOL_SERVERS if tool_server and url.startswith(("redis://", "rediss://")) else ()
 
@@ -133,7 +133,7 @@ def _deadline() -> float:
     return time.monotonic() + CHECK_SECONDS
 
 
-def _may(op: Op) -> ConfigError:
+def _may(op: Op[Any]) -> ConfigError:
     return ConfigError("store", f"a user who may write {op.keys[0]}", "a tool server's own, as in docs/state.md (One user per program)")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from agentgate.stores._op import MAX_AMOUNT, Op, checked_number, checked_subject, history_of, parser, prefix, reply, word
+from agentgate.stores._op import MAX_AMOUNT, Op, checked_number, checked_subject, history_of, one_of, prefix
 from agentgate.stores.history import checked_history
 
 ChangeKind = Literal["ok", "lost", "other", "old"]
@@ -17,7 +17,7 @@ class ChangeReply(NamedTuple):
     history: str
 
 
-def change_key(tenant: str, account: str, key: str, *, old: str = "", signed_ms: int = 0, history: str = "") -> Op:
+def change_key(tenant: str, account: str, key: str, *, old: str = "", signed_ms: int = 0, history: str = "") -> Op[ChangeReply]:
     """Record an account's new key.
 
     Args:
@@ -35,11 +35,8 @@ def change_key(tenant: str, account: str, key: str, *, old: str = "", signed_ms:
         checked_number("signed_ms", signed_ms, 0, MAX_AMOUNT),
         checked_history(history),
     )
-    return Op("change_key", (f"{start}lastkey:{checked_subject('account', account)}", f"{start}history"), args, confirm=True)
+    return Op("change_key", _changed, (f"{start}lastkey:{checked_subject('account', account)}", f"{start}history"), args, confirm=True)
 
 
-@parser
-def parse_change_key(op: Op, raw: object) -> ChangeReply:
-    """Reply of `change_key`."""
-    kind, history = reply(op, raw, 2)
-    return ChangeReply(word(op, kind, ("ok", "lost", "other", "old")), history_of(op, history))
+def _changed(kind: object, history: object) -> ChangeReply:
+    return ChangeReply(one_of(ChangeKind)(kind), history_of(history))

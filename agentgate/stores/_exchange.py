@@ -68,7 +68,7 @@ def run_command(endpoint: Endpoint, request: bytes) -> Dialogue:
     return _refuse_error(endpoint, (yield request))
 
 
-def run_op(pool: Pool, op: Op, deadline: float) -> Dialogue:
+def run_op(pool: Pool, op: Op[Any], deadline: float) -> Dialogue:
     """One operation's script; with `Op.confirm`, then WAIT until all configured replicas have the write (it is applied either way).
 
     Now and then the eviction policy is looked at first: one that was changed meanwhile refuses every call; and, where the server kept

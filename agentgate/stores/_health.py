@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agentgate.errors import StoreUnavailable
-from agentgate.stores._op import Op, lineage_of, reply
+from agentgate.stores._op import Op, lineage_of
 from agentgate.stores._resp import pack
 
 if TYPE_CHECKING:
@@ -20,8 +20,17 @@ if TYPE_CHECKING:
 Keeps = Literal["yes", "alone", "no"]
 _SYNCED = {b"appendonly": b"yes", b"appendfsync": b"always", b"no-appendfsync-on-rewrite": b"no"}
 KEPT = pack("CONFIG", "GET", *_SYNCED)
-PROBE = Op("check", ("ag:{agentgate}:calls:check",))  # a key that every program's user may write; a script's keys are all taken for that
-NOT_FOR_TOOL_SERVERS = tuple(Op("check", (f"ag:{{agentgate}}:{kind}:check",)) for kind in ("run", "hold", "revoked"))
+
+
+def _probed(lineage: Any, clock: Any) -> tuple[str, float]:
+    """The store's lineage, and its clock in POSIX seconds."""
+    return lineage_of(lineage), int(clock) / 1000
+
+
+PROBE = Op(
+    "check", _probed, ("ag:{agentgate}:calls:check",)
+)  # a key that every program's user may write; a script's keys are all taken for that
+NOT_FOR_TOOL_SERVERS = tuple(Op("check", _probed, (f"ag:{{agentgate}}:{kind}:check",)) for kind in ("run", "hold", "revoked"))
 UNTOLD = "appendfsync: not told to this user"
 OWN_GATE = "acts are minted only by the gate that opened their run, and none over the token exchange"
 CHECK_SECONDS = 2.0
@@ -104,9 +113,7 @@ def judge(endpoint: Endpoint, info: Any, probe: Any, before: float, after: float
             f"replicas={endpoint.replicas}: the server's min-replicas-to-write and min-replicas-max-lag are not set, so that a primary "
             f"cut off from its replicas would go on; expected min-replicas-to-write {endpoint.replicas} and min-replicas-max-lag 2"
         )
-    lineage, clock = reply(PROBE, probe, 2)
-    lineage_of(PROBE, lineage)
-    server = int(clock) / 1000
+    _, server = PROBE.parse(probe)
     if not before - MAX_SKEW <= server <= after + MAX_SKEW:
         raise StoreUnavailable(f"the server's clock is {server - after:+.3f} s off, expected less than {MAX_SKEW:g} s")
     return tuple(_weaknesses(endpoint, fields))

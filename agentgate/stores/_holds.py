@@ -7,7 +7,7 @@ is there while an act that a person refused is not asked again.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from agentgate.errors import NameRefused
 from agentgate.stores._op import (
@@ -19,15 +19,15 @@ from agentgate.stores._op import (
     checked_id,
     checked_number,
     checked_subject,
-    parser,
+    one_of,
     prefix,
-    reply,
-    word,
 )
 from agentgate.stores._records import HoldRecord, HoldState, LimitTake
-from agentgate.stores._revocations import people
+from agentgate.stores._revocations import is_yes, people
 
-_STATES: tuple[str, ...] = get_args(HoldState)
+Answered = Literal["ok", "missing", "stale", "final", "nonce"]
+Offered = Literal["ok", "missing", "final"]
+Taken = Literal["ok", "nonce"]
 COOLING = HoldRecord("refused", b"", "0", "cooling")  # what `open_hold` answers while a refused act is not asked again
 
 
@@ -39,19 +39,19 @@ def _calls(tenant: str, run: str) -> str:
     return f"{prefix(tenant)}calls:{checked_id('run', run)}"
 
 
-def hold_record(op: Op, state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord:
+def hold_record(state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord:
     """A hold as a script answers it."""
-    return HoldRecord(word(op, state, _STATES), body, str(int(revision)), call.decode())
+    return HoldRecord(one_of(HoldState)(state), body, str(int(revision)), call.decode())
 
 
 def open_hold(
     tenant: str, run: str, hold_id: str, body: bytes, *, act: str, ttl_ms: int, answer_ms: int, most: int, sensitive: bytes = b"{}"
-) -> Op:
+) -> Op[HoldRecord | None]:
     """Write a new hold of a run in state `pending`: to be answered within `answer_ms` milliseconds, forgotten after `ttl_ms`.
 
     An existing one is left as it is and returned, unless the user took back what it was for (`cancelled`). `act` is the digest of tool and
     arguments: where a person refused the act in this run less than its `answer_ms` ago, there is no new hold (`COOLING`), and
-    none where `most` of the run are pending.
+    none (None) where `most` of the run are pending.
     """
     start, answered = prefix(tenant), checked_number("answer_ms", answer_ms, 1, MAX_TTL_MS)
     keys = (
@@ -71,106 +71,91 @@ def open_hold(
         f"{start}hold:",
         checked_number("most", most, 1, MAX_AMOUNT),
     )
-    return Op("open_hold", keys, args, confirm=True)
+    return Op("open_hold", _opened, keys, args, confirm=True)
 
 
-def read_hold(tenant: str, hold_id: str) -> Op:
-    """Read one hold."""
-    return Op("read_hold", (_key(tenant, hold_id),))
-
-
-@parser
-def parse_hold(op: Op, raw: Any) -> HoldRecord | None:
-    """Reply of `open_hold` (None: too many of the run are pending) and `read_hold` (None: missing or forgotten)."""
-    state, body, revision, call = reply(op, raw, 4)
-    if state == (b"missing" if op.script == "read_hold" else b"too_many"):
+def _opened(state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord | None:
+    if state == b"too_many":
         return None
-    if state == b"cooling" and op.script == "open_hold":
-        return COOLING
-    return hold_record(op, state, body, revision, call)
+    return COOLING if state == b"cooling" else hold_record(state, body, revision, call)
+
+
+def read_hold(tenant: str, hold_id: str) -> Op[HoldRecord | None]:
+    """Read one hold; None: missing or forgotten."""
+    return Op("read_hold", _found, (_key(tenant, hold_id),))
+
+
+def _found(state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord | None:
+    return None if state == b"missing" else hold_record(state, body, revision, call)
 
 
 def answer_hold(
     tenant: str, hold_id: str, expected_revision: str, body: bytes, state: HoldState, *, nonce: str = "", event: bytes = b""
-) -> Op:
+) -> Op[Answered]:
     """Replace body and state if the revision is still the expected one (`pending`: more approvers are needed).
 
     A released hold takes only `refused`. A signed answer uses up its `nonce`. `event`: what is told of it (`agentgate.stores._telling`);
-    empty: nothing.
+    empty: nothing. Answers `ok`; `stale`: another answer came first; `final`: answered, expired, spent or cancelled already; `nonce`: see
+    `take_nonce`.
     """
     if state not in ("pending", "released", "refused"):
         raise NameRefused("hold state", state, "pending, released or refused")
     checked = checked_id("nonce", nonce) if nonce else ""
     args = (checked_id("hold revision", expected_revision), checked_bytes("hold body", body), state, checked, checked_bytes("event", event))
-    return Op("answer_hold", (_key(tenant, hold_id),), args, confirm=True)
+    return Op("answer_hold", one_of(Answered), (_key(tenant, hold_id),), args, confirm=True)
 
 
-def parse_answer_hold(op: Op, raw: Any) -> Literal["ok", "missing", "stale", "final", "nonce"]:
-    """`ok`; `stale`: another answer came first; `final`: answered, expired, spent or cancelled already; `nonce`: see `take_nonce`."""
-    return word(op, reply(op, raw, 1)[0], ("ok", "missing", "stale", "final", "nonce"))  # type: ignore[no-any-return]  # one of these
+def nonce_hold(tenant: str, hold_id: str, nonce: str, life_ms: int) -> Op[Offered]:
+    """Let a pending or released hold be answered with one more nonce for a while; at most 64 live at a time.
 
-
-def nonce_hold(tenant: str, hold_id: str, nonce: str, life_ms: int) -> Op:
-    """Let a pending or released hold be answered with one more nonce for a while; at most 64 live at a time."""
+    Answers `ok`; `missing`, `final`: there is nothing to answer.
+    """
     args = (checked_id("nonce", nonce), checked_number("life_ms", life_ms, 1, MAX_TTL_MS))
-    return Op("nonce_hold", (_key(tenant, hold_id),), args, confirm=True)
+    return Op("nonce_hold", one_of(Offered), (_key(tenant, hold_id),), args, confirm=True)
 
 
-def take_nonce(tenant: str, hold_id: str, nonce: str, *, take: bool, user: str, opened_ms: int) -> Op:
+def take_nonce(tenant: str, hold_id: str, nonce: str, *, take: bool, user: str, opened_ms: int) -> Op[tuple[Taken, bool]]:
     """Whether a hold may be answered with this nonce now, and whether a person is revoked for what was opened then (POSIX milliseconds).
 
-    With `take` the nonce is used up.
+    With `take` the nonce is used up. Answers `ok`, or `nonce`: unknown, used or too old.
     """
     keys = (_key(tenant, hold_id), *people(prefix(tenant), (user,)))
     args = (checked_id("nonce", nonce), "1" if take else "0", checked_number("opened_ms", opened_ms, 0, MAX_AMOUNT))
-    return Op("take_nonce", keys, args, confirm=take)
+    return Op("take_nonce", _taken, keys, args, confirm=take)
 
 
-def parse_take_nonce(op: Op, raw: Any) -> tuple[Literal["ok", "nonce"], bool]:
-    """`ok`, or `nonce`: unknown, used or too old; and whether the person is revoked."""
-    taken, gone = reply(op, raw, 2)
-    return word(op, taken, ("ok", "nonce")), word(op, gone, ("yes", "no")) == "yes"
+def _taken(taken: Any, gone: Any) -> tuple[Taken, bool]:
+    return one_of(Taken)(taken), is_yes(gone)
 
 
-def parse_nonce(op: Op, raw: Any) -> Literal["ok", "missing", "final"]:
-    """`ok`; `missing`, `final`: there is nothing to answer."""
-    return word(op, reply(op, raw, 1)[0], ("ok", "missing", "final"))  # type: ignore[no-any-return]  # one of these
+def reveal_hold(tenant: str, hold_id: str) -> Op[bytes]:
+    """The sensitive values of a pending or released hold, as JSON; empty where it is over, or of an earlier version."""
+    return Op("reveal_hold", _revealed, (_key(tenant, hold_id),))
 
 
-def reveal_hold(tenant: str, hold_id: str) -> Op:
-    """The sensitive values of a pending or released hold."""
-    return Op("reveal_hold", (_key(tenant, hold_id),))
-
-
-def parse_reveal_hold(op: Op, raw: Any) -> bytes:
-    """Their JSON; empty where the hold is over, or of an earlier version."""
-    found = reply(op, raw, 1)[0]
+def _revealed(found: Any) -> bytes:
     return found if type(found) is bytes else b""
 
 
-def read_limits(tenant: str, run: str, limits: tuple[LimitTake, ...]) -> Op:
-    """What is taken of each limit now, for a person to see."""
+def read_limits(tenant: str, run: str, limits: tuple[LimitTake, ...]) -> Op[tuple[int, ...]]:
+    """What is taken of each limit now, for a person to see; of a sum in units of 10^-4."""
     start = prefix(tenant)
     own = [take.for_run is True and take.every_ms == 0 for take in limits]
     names = [checked_subject("limit", take.key) for take in limits]
     beyond = [f"{start}limit:{name}" for name, in_run in zip(names, own, strict=True) if not in_run]
     args = [name if in_run else "" for name, in_run in zip(names, own, strict=True)]
-    return Op("read_limits", (f"{start}run:{checked_id('run', run)}", *beyond), tuple(args))
+    return Op("read_limits", _totals, (f"{start}run:{checked_id('run', run)}", *beyond), tuple(args))
 
 
-@parser
-def parse_read_limits(op: Op, raw: Any) -> tuple[int, ...]:
-    """Reply of `read_limits`, in units of 10^-4 for sums."""
-    return tuple(int(total) for total in reply(op, raw, 1)[0])
+def _totals(totals: list[Any]) -> tuple[int, ...]:
+    return tuple(map(int, totals))
 
 
-def list_holds(tenant: str, run: str = "") -> Op:
+def list_holds(tenant: str, run: str = "") -> Op[tuple[HoldRecord, ...]]:
     """A tenant's holds that the store still keeps, in any state (the 1,000 that it keeps longest); with `run` only that run's."""
     start = prefix(tenant)
-    return Op("list_holds", (f"{start}holds:all",), (f"{start}hold:", _calls(tenant, run) if run else ""))
+    return Op("list_holds", _listed, (f"{start}holds:all",), (f"{start}hold:", _calls(tenant, run) if run else ""))
 
 
-@parser
-def parse_list_holds(op: Op, raw: Any) -> tuple[HoldRecord, ...]:
-    """Reply of `list_holds`."""
-    return tuple(hold_record(op, *item) for item in reply(op, raw, 1)[0])
+def _listed(records: list[list[bytes]]) -> tuple[HoldRecord, ...]:
+    return tuple(hold_record(*record) for record in records)

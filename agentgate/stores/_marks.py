@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from agentgate.stores._op import MAX_AMOUNT, Arg, Op, checked_number, checked_subject, parser, prefix, reply
+from agentgate.stores._op import MAX_AMOUNT, Arg, Op, checked_number, checked_subject, prefix
 
 MAX_MARKS = 500  # in one operation
 
 
-def raise_marks(gate: str, marks: Mapping[str, int]) -> Op:
-    """Raise every mark that is lower than given; 0 only reads it.
+def raise_marks(gate: str, marks: Mapping[str, int]) -> Op[dict[str, int]]:
+    """Raise every mark that is lower than given; 0 only reads it. Answers the marks after this, by name; 0: none yet.
 
     Args:
         gate: the gate's URL.
@@ -26,11 +27,8 @@ def raise_marks(gate: str, marks: Mapping[str, int]) -> Op:
     for name, value in marks.items():
         args += [checked_subject("mark", name), checked_number(f"mark {name}", value, 0, MAX_AMOUNT)]
     key = f"{prefix('_approvals')}marks:{hashlib.sha256(gate.encode()).hexdigest()}"
-    return Op("raise_marks", (key,), tuple(args), confirm=any(marks.values()))
+    return Op("raise_marks", partial(_raised, tuple(marks)), (key,), tuple(args), confirm=any(marks.values()))
 
 
-@parser
-def parse_raise_marks(op: Op, raw: Any) -> dict[str, int]:
-    """The marks after this operation, by name; 0: none yet."""
-    values = reply(op, raw, 1)[0]
-    return {str(name): int(value) for name, value in zip(op.args[1::2], values, strict=True)}
+def _raised(names: tuple[str, ...], values: list[Any]) -> dict[str, int]:
+    return {name: int(value) for name, value in zip(names, values, strict=True)}

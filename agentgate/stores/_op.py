@@ -1,4 +1,4 @@
-"""One store operation as a value: script, keys and arguments; and the checks of its reply.
+"""One store operation as a value: script, keys and arguments, and how its reply is read.
 
 Rules: every key is ``ag:{<tenant>}:kind:id``, so that one cluster slot holds all keys of a tenant; a tenant name, id or digest
 of the wrong form is refused before anything is sent (braces in a tenant name would move the slot); every script returns its
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache, wraps
-from typing import Any, NamedTuple, TypeVar
+from functools import cache, lru_cache
+from typing import Any, Generic, NamedTuple, TypeVar, get_args
 
 from agentgate.errors import NameRefused, StoreUnavailable
 from agentgate.stores.history import checked_history
@@ -24,20 +24,35 @@ MAX_AMOUNT = 2**53 - 1  # Lua numbers are doubles
 MAX_TTL_MS = 366 * 24 * 3600 * 1000
 
 
-class Op(NamedTuple):
+class Op(NamedTuple, Generic[R]):
     """One script call.
 
     Attributes:
         script: name of the file in ``stores/scripts``.
+        read: makes the value of what follows the key in the reply; raises ValueError and the like for anything else.
         keys: store keys, all under one tenant's hash tag; the reply repeats the first.
         args: the script's arguments.
         confirm: the write must survive a failover: every configured replica must confirm it (WAIT), or the call fails.
     """
 
     script: str
+    read: Callable[..., R]
     keys: tuple[str, ...]
     args: tuple[Arg, ...] = ()
     confirm: bool = False
+
+    def parse(self, raw: Any) -> R:
+        """What a script's reply says.
+
+        Raises:
+            StoreUnavailable: `raw` is not the reply of this operation, has another shape, holds an unknown word, or cannot be read.
+        """
+        if type(raw) is not list or not raw or raw[0] != self.keys[0].encode():
+            raise StoreUnavailable(f"script {self.script}: the store answered something else than this operation's reply")
+        try:
+            return self.read(*raw[1:])
+        except (AttributeError, LookupError, NameRefused, TypeError, ValueError) as error:
+            raise StoreUnavailable(f"script {self.script}: the reply for {self.keys[0]} is unreadable: {error!r}") from error
 
 
 def _text_of(pattern: str, expected: str) -> Callable[[str, str], str]:
@@ -95,52 +110,28 @@ def checked_number(field: str, value: int, low: int, high: int) -> int:
     return value
 
 
-def history_of(op: Op, raw: Any) -> str:
-    """The history in a reply, or StoreUnavailable."""
-    try:
-        return checked_history(_ascii(raw))
-    except NameRefused as error:
-        raise StoreUnavailable(f"script {op.script}: {error}") from error
+@cache
+def one_of(words: Any) -> Callable[[Any], Any]:
+    """Reads a reply that is one word of a Literal type."""
+    known: tuple[str, ...] = get_args(words)
+
+    def read(raw: Any) -> str:
+        text = _ascii(raw)
+        if text not in known:
+            raise ValueError(f"got {text[:40]!r}, expected one of {', '.join(sorted(known))}")
+        return text
+
+    return read
 
 
-def reply(op: Op, raw: Any, length: int) -> list[Any]:
-    """The `length` elements that follow the key in a script's reply.
-
-    Raises:
-        StoreUnavailable: `raw` is not the reply of `op`, or has another shape.
-    """
-    if type(raw) is not list or len(raw) != length + 1 or raw[0] != op.keys[0].encode():
-        raise StoreUnavailable(f"script {op.script}: the store answered something else than this operation's reply")
-    return raw[1:]
+def history_of(raw: Any) -> str:
+    """The history in a reply, or NameRefused."""
+    return checked_history(_ascii(raw))
 
 
-def parser(parse: Callable[[Op, Any], R]) -> Callable[[Op, Any], R]:
-    """Makes a parser raise StoreUnavailable for values of another type or form than it expects."""
-
-    @wraps(parse)
-    def checked(op: Op, raw: Any) -> R:
-        try:
-            return parse(op, raw)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise StoreUnavailable(f"script {op.script}: the reply for {op.keys[0]} is unreadable: {error!r}") from error
-
-    return checked
-
-
-def word(op: Op, raw: Any, known: tuple[str, ...]) -> Any:
-    """The word of a closed set that the store sent; StoreUnavailable for anything else."""
-    text = _ascii(raw)
-    if text not in known:
-        raise StoreUnavailable(f"script {op.script}: got reply {text[:40]!r}, expected one of {', '.join(sorted(known))}")
-    return text
-
-
-def lineage_of(op: Op, raw: Any) -> str:
-    """The lineage in a reply: 40 hex characters, or StoreUnavailable."""
-    try:
-        return checked_lineage("lineage", _ascii(raw))
-    except NameRefused as error:
-        raise StoreUnavailable(f"script {op.script}: {error}") from error
+def lineage_of(raw: Any) -> str:
+    """The lineage in a reply: 40 hex characters, or NameRefused."""
+    return checked_lineage("lineage", _ascii(raw))
 
 
 def _ascii(raw: Any) -> str:

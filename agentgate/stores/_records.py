@@ -10,6 +10,7 @@ MintKind = Literal[
 ]
 Acting = Literal["any", "opener", "nobody", "alone", "replicated"]
 BurnKind = Literal["ok", "revoked", "lineage", "lost", "upstream", "used", "binding"]
+Extent = Literal["all", "since"]
 CallStatus = Literal["minted", "redeemed"]
 Outcome = Literal["done", "failed", "not_run", "unknown"]
 HoldState = Literal["pending", "released", "refused", "expired", "spent", "cancelled"]

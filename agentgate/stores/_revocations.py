@@ -22,16 +22,17 @@ from agentgate.stores._op import (
     checked_number,
     checked_subject,
     history_of,
-    parser,
+    one_of,
     prefix,
-    reply,
-    word,
 )
 from agentgate.stores._records import RevokedKind, Subjects
 from agentgate.stores.history import checked_history
 from agentgate.values.identities import person
 
 REVOKED_KINDS: tuple[RevokedKind, ...] = get_args(RevokedKind)
+YesNo = Literal["yes", "no"]
+RevokeKind = Literal["ok", "known"]
+Lifted = Literal["lifted", "missing", "signed"]
 _SIGNED, _ALL = "signed", "*"
 
 
@@ -57,7 +58,7 @@ class RevocationRecord:
 class RevokeReply(NamedTuple):
     """`ok`, or `known` where it revokes nothing more than before; the tenant's history (one event more after `ok`; empty: lost)."""
 
-    kind: Literal["ok", "known"]
+    kind: RevokeKind
     history: str
 
 
@@ -100,14 +101,14 @@ def people(start: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{start}revoked:user:{_subject('user', name)}" for name in names)
 
 
-def revoked(tenant: str, user: str, opened_ms: int) -> Op:
+def revoked(tenant: str, user: str, opened_ms: int) -> Op[bool]:
     """Whether a person is revoked for what was opened then (POSIX milliseconds)."""
-    return Op("revoked", people(prefix(tenant), (user,)), (checked_number("opened_ms", opened_ms, 0, MAX_AMOUNT),))
+    return Op("revoked", is_yes, people(prefix(tenant), (user,)), (checked_number("opened_ms", opened_ms, 0, MAX_AMOUNT),))
 
 
-def parse_revoked(op: Op, raw: Any) -> bool:
-    """They are."""
-    return bool(word(op, reply(op, raw, 1)[0], ("yes", "no")) == "yes")
+def is_yes(said: Any) -> bool:
+    """What a script answers to the question whether a person is revoked."""
+    return bool(one_of(YesNo)(said) == "yes")
 
 
 def _keys(tenant: str, name: str) -> tuple[str, str, str, str]:
@@ -125,7 +126,7 @@ def revoke(
     told: bytes = b"{}",
     signed: bool = False,
     history: str = "",
-) -> Op:
+) -> Op[RevokeReply]:
     """Refuse a subject's mints and burns from now on. A revocation only ever grows.
 
     Args:
@@ -142,37 +143,28 @@ def revoke(
     before = checked_number("before_ms", before_ms, 0, MAX_AMOUNT)
     value = _SIGNED if signed is True else str(before) if before else _ALL
     life = checked_number("life_ms", life_ms, 0, MAX_TTL_MS)
-    return Op("revoke", _keys(tenant, name), (value, name, checked_bytes("told", told), life, checked_history(history)), confirm=True)
+    args = (value, name, checked_bytes("told", told), life, checked_history(history))
+    return Op("revoke", _written, _keys(tenant, name), args, confirm=True)
 
 
-def parse_revoke(op: Op, raw: Any) -> RevokeReply:
-    """It is written."""
-    said, history = reply(op, raw, 2)
-    return RevokeReply(word(op, said, ("ok", "known")), history_of(op, history))
+def _written(said: Any, history: Any) -> RevokeReply:
+    return RevokeReply(one_of(RevokeKind)(said), history_of(history))
 
 
-def lift(tenant: str, kind: RevokedKind, subject: str) -> Op:
-    """End a revocation."""
+def lift(tenant: str, kind: RevokedKind, subject: str) -> Op[Lifted]:
+    """End a revocation. `missing`: there is none; `signed`: reviewers said it, and it stands."""
     name = revocation_name(tenant, kind, subject)
     revocation, _, told, index = _keys(tenant, name)
-    return Op("lift", (revocation, told, index), (name,), confirm=True)
+    return Op("lift", one_of(Lifted), (revocation, told, index), (name,), confirm=True)
 
 
-def parse_lift(op: Op, raw: Any) -> Literal["lifted", "missing", "signed"]:
-    """`lifted`; `missing`: there is none; `signed`: reviewers said it, and it stands."""
-    return word(op, reply(op, raw, 1)[0], ("lifted", "missing", "signed"))  # type: ignore[no-any-return]  # a member of that type
-
-
-def list_revocations(tenant: str, skip: int = 0) -> Op:
-    """A page of what is revoked in a tenant (at most 500), lasting ones first, from number `skip` on."""
+def list_revocations(tenant: str, skip: int = 0) -> Op[tuple[int, tuple[RevocationRecord, ...]]]:
+    """How much is revoked in a tenant, and a page of it (at most 500), lasting ones first, from number `skip` on."""
     start = prefix(tenant)
-    return Op("list_revocations", (f"{start}revocations",), (start, checked_number("skip", skip, 0, MAX_AMOUNT)))
+    return Op("list_revocations", _page, (f"{start}revocations",), (start, checked_number("skip", skip, 0, MAX_AMOUNT)))
 
 
-@parser
-def parse_list_revocations(op: Op, raw: Any) -> tuple[int, tuple[RevocationRecord, ...]]:
-    """How many there are, and the page."""
-    total, page = reply(op, raw, 2)
+def _page(total: Any, page: list[list[bytes]]) -> tuple[int, tuple[RevocationRecord, ...]]:
     return int(total), tuple(_listed(page))
 
 

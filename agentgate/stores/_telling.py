@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 from agentgate.stores._holds import hold_record
-from agentgate.stores._op import MAX_TTL_MS, Op, checked_digest, checked_id, checked_number, parser, prefix, reply, word
+from agentgate.stores._op import MAX_TTL_MS, Op, checked_digest, checked_id, checked_number, one_of, prefix
 from agentgate.stores._records import HoldRecord
 
 PAGE = 500  # holds that one script looks at
 
 What = Literal["held", "answered", "expired", "cancelled"]
+Nothing = Literal["more", "none"]
+Told = Literal["ok", "missing"]
 
 
 class Untold(NamedTuple):
@@ -38,34 +40,31 @@ class Untold(NamedTuple):
     hold: HoldRecord
 
 
-def untold_hold(tenant: str, hook: str, lease_ms: int, first: int, page: int = PAGE) -> Op:
-    """Take the next event for a hook, of the `page` holds from place `first` on; for `lease_ms` nobody else gets it."""
+def untold_hold(tenant: str, hook: str, lease_ms: int, first: int, page: int = PAGE) -> Op[Untold | Nothing]:
+    """Take the next event for a hook, of the `page` holds from place `first` on; for `lease_ms` nobody else gets it.
+
+    Answers the event; `more`: none on this page, which is not the last; `none`: none.
+    """
     start = prefix(tenant)
     lease, place = checked_number("lease_ms", lease_ms, 1, MAX_TTL_MS), checked_number("first", first, 0, 2**31)
     return Op(
         "untold_hold",
+        _untold,
         (f"{start}holds:all",),
         (f"{start}hold:", checked_digest("hook", hook), lease, place, checked_number("page", page, 1, PAGE)),
     )
 
 
-@parser
-def parse_untold_hold(op: Op, raw: Any) -> Untold | Literal["more", "none"]:
-    """The event; `more`: none on this page, which is not the last; `none`: none."""
-    what, hold_id, number, at, event, *record = reply(op, raw, 9)
-    found: Any = word(op, what, ("held", "answered", "expired", "cancelled", "more", "none"))
+def _untold(what: Any, hold_id: bytes, number: Any, at: Any, event: bytes, *record: bytes) -> Untold | Nothing:
+    state, body, revision, call = record
+    found: Any = one_of(Literal[What, Nothing])(what)
     if found in {"more", "none"}:
         return found  # type: ignore[no-any-return]  # one of the two
-    return Untold(found, hold_id.decode(), int(number), str(int(at)), event, hold_record(op, *record))
+    return Untold(found, hold_id.decode(), int(number), str(int(at)), event, hold_record(state, body, revision, call))
 
 
-def told_hold(tenant: str, hook: str, untold: Untold) -> Op:
-    """An event was told; after that a hold is over, nothing follows."""
+def told_hold(tenant: str, hook: str, untold: Untold) -> Op[Told]:
+    """An event was told; after that a hold is over, nothing follows. `missing`: it is forgotten, or was opened anew."""
     told = "all" if untold.what in {"expired", "cancelled"} else str(untold.number + 1)
     key = f"{prefix(tenant)}hold:{checked_id('hold', untold.hold_id)}"
-    return Op("told_hold", (key,), (checked_digest("hook", hook), told, untold.at))
-
-
-def parse_told_hold(op: Op, raw: Any) -> Literal["ok", "missing"]:
-    """`missing`: the hold is forgotten, or was opened anew."""
-    return word(op, reply(op, raw, 1)[0], ("ok", "missing"))  # type: ignore[no-any-return]  # one of these
+    return Op("told_hold", one_of(Told), (key,), (checked_digest("hook", hook), told, untold.at))

@@ -35,7 +35,7 @@ class MemoryStore:
     def __repr__(self) -> str:
         return "MemoryStore()"
 
-    def call(self, op: Op, deadline: float) -> Any:
+    def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.Store`."""
         if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise StoreUnavailable("the store is busy past the deadline")
@@ -75,7 +75,7 @@ class AsyncMemoryStore:
     def __init__(self, _url: str = "memory://") -> None:
         self._store = MemoryStore()
 
-    async def call(self, op: Op, deadline: float) -> Any:
+    async def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.Store`."""
         return self._store.call(op, deadline)
 

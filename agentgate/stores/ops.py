@@ -1,30 +1,7 @@
-"""Every operation on the state store, as pure pairs: a builder makes an `Op`, a parser reads the reply.
+"""Every operation on the state store, as a value (`agentgate.stores._op.Op`) that says how its reply is read.
 
-``parse_x(op, store.call(op, deadline))`` is the whole protocol, without a clock or I/O. A builder raises NameRefused if an argument is
-malformed; a parser raises StoreUnavailable if the reply is not this operation's, holds an unknown word, or cannot be read.
-
-| builder | parser |
-|---|---|
-| `open_run` | `parse_open_run` |
-| `add_turn`, `close_run` | `parse_run_change` |
-| `count_denial` | `parse_count_denial` |
-| `renew_run` | `parse_renew_run` |
-| `read_run` | `parse_read_run` |
-| `mint` | `parse_mint` |
-| `burn` | `parse_burn` |
-| `record_result`, `record_outcome` | `parse_record` |
-| `open_hold`, `read_hold` | `parse_hold` |
-| `answer_hold` | `parse_answer_hold` |
-| `list_holds` | `parse_list_holds` |
-| `nonce_hold`, `take_nonce` | `parse_nonce`, `parse_take_nonce` |
-| `reveal_hold` | `parse_reveal_hold` |
-| `untold_hold`, `told_hold` | `parse_untold_hold`, `parse_told_hold` |
-| `read_limits` | `parse_read_limits` |
-| `revoke`, `lift`, `revoked`, `list_revocations` | `parse_revoke`, `parse_lift`, `parse_revoked`, `parse_list_revocations` |
-| `raise_marks` | `parse_raise_marks` |
-| `live` | `parse_live` |
-| `keep` | `parse_keep` |
-| `kept` | `parse_kept` |
+``op.parse(store.call(op, deadline))`` is the whole protocol, without a clock or I/O. What makes an operation raises NameRefused if an
+argument is malformed; `Op.parse` raises StoreUnavailable if the reply is not this operation's, holds an unknown word, or cannot be read.
 
 Keys, under ``ag:{tenant}:``: a run is the hash ``run:{run}`` (`header`, `rev`, `closed`, `turns`, `turn:1`...); the records of its
 calls are the hash ``calls:{run}``, so that a tool server's store user can write those without being able to write the run. A hold is the
@@ -39,12 +16,13 @@ import hashlib
 from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
-from agentgate.stores import _account_keys, _denials, _holds, _kept, _marks, _op, _records, _revocations, _telling
+from agentgate.stores import _account_keys, _holds, _kept, _marks, _records, _revocations, _telling
 from agentgate.stores._health import Keeps
 from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
     Arg,
+    Op,
     checked_bytes,
     checked_digest,
     checked_id,
@@ -54,15 +32,12 @@ from agentgate.stores._op import (
     checked_text,
     history_of,
     lineage_of,
-    parser,
+    one_of,
     prefix,
-    reply,
-    word,
 )
 from agentgate.stores.history import checked_history
 from agentgate.values.canonical import canonical
 
-Op = _op.Op
 Subjects = _records.Subjects
 LimitTake = _records.LimitTake
 HoldTake = _records.HoldTake
@@ -79,30 +54,27 @@ HoldState = _records.HoldState
 RevokedKind = _records.RevokedKind
 RevocationRecord = _revocations.RevocationRecord
 RevokeReply = _revocations.RevokeReply
+ChangeReply = _account_keys.ChangeReply
 Untold = _telling.Untold
 PAGE = _telling.PAGE
 workflow_subject = _records.workflow_subject
-revoke, parse_revoke, revocation_name = _revocations.revoke, _revocations.parse_revoke, _revocations.revocation_name
-lift, parse_lift = _revocations.lift, _revocations.parse_lift
-revoked, parse_revoked = _revocations.revoked, _revocations.parse_revoked
-list_revocations, parse_list_revocations = _revocations.list_revocations, _revocations.parse_list_revocations
-REVOKED_KINDS = _revocations.REVOKED_KINDS
-open_hold, read_hold, parse_hold = _holds.open_hold, _holds.read_hold, _holds.parse_hold
-answer_hold, parse_answer_hold = _holds.answer_hold, _holds.parse_answer_hold
-list_holds, parse_list_holds = _holds.list_holds, _holds.parse_list_holds
-nonce_hold, parse_nonce, take_nonce, parse_take_nonce = _holds.nonce_hold, _holds.parse_nonce, _holds.take_nonce, _holds.parse_take_nonce
-reveal_hold, parse_reveal_hold = _holds.reveal_hold, _holds.parse_reveal_hold
-read_limits, parse_read_limits = _holds.read_limits, _holds.parse_read_limits
+revoke, lift, revoked, revocation_name = _revocations.revoke, _revocations.lift, _revocations.revoked, _revocations.revocation_name
+list_revocations, REVOKED_KINDS = _revocations.list_revocations, _revocations.REVOKED_KINDS
+open_hold, read_hold, answer_hold, list_holds = _holds.open_hold, _holds.read_hold, _holds.answer_hold, _holds.list_holds
+nonce_hold, take_nonce, reveal_hold, read_limits = _holds.nonce_hold, _holds.take_nonce, _holds.reveal_hold, _holds.read_limits
 COOLING = _holds.COOLING
-untold_hold, parse_untold_hold = _telling.untold_hold, _telling.parse_untold_hold
-told_hold, parse_told_hold = _telling.told_hold, _telling.parse_told_hold
-change_key, parse_change_key = _account_keys.change_key, _account_keys.parse_change_key
-count_denial, parse_count_denial = _denials.count_denial, _denials.parse_count_denial
-keep, parse_keep, kept, parse_kept = _kept.keep, _kept.parse_keep, _kept.kept, _kept.parse_kept
-raise_marks, parse_raise_marks, MAX_MARKS = _marks.raise_marks, _marks.parse_raise_marks, _marks.MAX_MARKS
+untold_hold, told_hold = _telling.untold_hold, _telling.told_hold
+change_key = _account_keys.change_key
+keep, kept = _kept.keep, _kept.kept
+raise_marks, MAX_MARKS = _marks.raise_marks, _marks.MAX_MARKS
 
-_MINT_KINDS, _BURN_KINDS = map(get_args, (_records.MintKind, _records.BurnKind))
-_OUTCOMES, _ACTING = get_args(Outcome), get_args(Acting)
+Opened = Literal["ok", "exists", "too_many"]
+Renewed = Literal["ok", "missing", "closed", "stale"]
+Changed = Literal["ok", "missing", "closed"]
+Counted = Literal["ok", "missing", "closed", "spent"]
+Living = Literal["live", "revoked", "lineage", "used"]
+Recorded = Literal["ok", "not_redeemed", "already_recorded"]
+_OUTCOMES = get_args(Outcome)
 _CALL_STATUS: dict[bytes, _records.CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 MAX_LIMITS = 64  # in one mint
 
@@ -119,10 +91,6 @@ def _history_key(tenant: str) -> str:
     return f"{prefix(tenant)}history"
 
 
-def _one_word(op: Op, raw: Any, known: tuple[str, ...]) -> Any:
-    return word(op, reply(op, raw, 1)[0], known)
-
-
 # Runs. A missing run is None and a refusal, never an empty run.
 
 
@@ -137,8 +105,8 @@ def open_run(
     most: int,
     keeps: Keeps = "no",
     acts: Literal["any", "opener", "nobody"] = "nobody",
-) -> Op:
-    """Write a new run that expires after `ttl_ms` milliseconds. An existing id is never overwritten.
+) -> Op[Opened]:
+    """Write a new run that expires after `ttl_ms` milliseconds, or say why not: the id is taken, or as many were opened as may be.
 
     Args:
         tenant: tenant of the run.
@@ -154,56 +122,45 @@ def open_run(
     opened = f"{prefix(tenant)}runs:{hashlib.sha256(checked_text('whose', whose)).hexdigest()}"
     args: tuple[Arg, ...] = (checked_bytes("header", header), checked_text("turn", turn), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
     args = (*args, checked_number("most", most, 1, MAX_AMOUNT), keeps, acts)
-    return Op("open_run", (_run_key(tenant, run), opened), args, confirm=True)
+    return Op("open_run", one_of(Opened), (_run_key(tenant, run), opened), args, confirm=True)
 
 
-def parse_open_run(op: Op, raw: Any) -> Literal["ok", "exists", "too_many"]:
-    """`ok`, or why nothing was written: the id is taken, or as many runs were opened as may be."""
-    return _one_word(op, raw, ("ok", "exists", "too_many"))  # type: ignore[no-any-return]  # a member of that type
+def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op[Renewed]:
+    """Write another header into an open run that is still as it was read (`revision`), or say why not."""
+    args = (checked_bytes("header", header), checked_id("revision", revision))
+    return Op("renew_run", one_of(Renewed), (_run_key(tenant, run),), args, confirm=True)
 
 
-def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op:
-    """Write another header into an open run that is still as it was read (`revision`)."""
-    return Op("renew_run", (_run_key(tenant, run),), (checked_bytes("header", header), checked_id("revision", revision)), confirm=True)
-
-
-def parse_renew_run(op: Op, raw: Any) -> Literal["ok", "missing", "closed", "stale"]:
-    """`ok`, or why nothing was written."""
-    return _one_word(op, raw, ("ok", "missing", "closed", "stale"))  # type: ignore[no-any-return]  # as above
-
-
-def add_turn(tenant: str, run: str, text: str, *, takes_back: bool) -> Op:
+def add_turn(tenant: str, run: str, text: str, *, takes_back: bool) -> Op[Changed]:
     """Append a user's turn; the run does not expire later for it. `takes_back`: what was minted or held before and did not run is void."""
     args = (checked_text("turn", text), "1" if takes_back else "0")
-    return Op("add_turn", (_run_key(tenant, run), _calls_key(tenant, run)), args, confirm=True)
+    return Op("add_turn", one_of(Changed), (_run_key(tenant, run), _calls_key(tenant, run)), args, confirm=True)
 
 
-def close_run(tenant: str, run: str) -> Op:
+def close_run(tenant: str, run: str) -> Op[Changed]:
     """End a run, and void what was minted or held in it and did not run; closing a closed one changes nothing and returns `closed`."""
-    return Op("close_run", (_run_key(tenant, run), _calls_key(tenant, run)), confirm=True)
+    return Op("close_run", one_of(Changed), (_run_key(tenant, run), _calls_key(tenant, run)), confirm=True)
 
 
-def parse_run_change(op: Op, raw: Any) -> Literal["ok", "missing", "closed"]:
-    """Reply of `add_turn` and `close_run`."""
-    return _one_word(op, raw, ("ok", "missing", "closed"))  # type: ignore[no-any-return]  # as above
+def count_denial(tenant: str, run: str, most: int) -> Op[Counted]:
+    """Count a denial of an open run, for all gates together; the one that makes them `most` closes it, as `close_run` does (`spent`)."""
+    keys = (_run_key(tenant, run), _calls_key(tenant, run))
+    return Op("count_denial", one_of(Counted), keys, (checked_number("most", most, 1, MAX_AMOUNT),), confirm=True)
 
 
-def read_run(tenant: str, run: str, known: str = "") -> Op:
-    """Read a run and its call records as one snapshot.
+def read_run(tenant: str, run: str, known: str = "") -> Op[RunRecord | None]:
+    """Read a run and its call records as one snapshot; None when there is none.
 
     Args:
         tenant: tenant of the run.
         run: id of the run.
         known: the revision up to which the reader has the calls; the store then returns only calls that changed since, if it can tell.
     """
-    return Op("read_run", (_run_key(tenant, run), _calls_key(tenant, run)), (checked_id("revision", known) if known else "",))
+    return Op("read_run", _run, (_run_key(tenant, run), _calls_key(tenant, run)), (checked_id("revision", known) if known else "",))
 
 
-@parser
-def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
-    """The run, or None when there is none."""
-    gen, run_flat, calls_flat, extent, acts = reply(op, raw, 5)
-    lineage, since = lineage_of(op, gen), word(op, extent, ("all", "since")) == "since"
+def _run(gen: Any, run_flat: list[bytes], calls_flat: list[bytes], extent: Any, acts: Any) -> RunRecord | None:
+    lineage, since = lineage_of(gen), one_of(_records.Extent)(extent) == "since"
     fields = dict(zip(run_flat[::2], run_flat[1::2], strict=True))
     if not fields:
         return None
@@ -211,7 +168,7 @@ def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
     turns = tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1))
     revision = f"{int(fields[b'rev'])}.{int(kept.get(b'rev', b'0'))}.{lineage}"
     calls = tuple(_call(kept, name[:-5]) for name in kept if name.endswith(b":head"))
-    spent, who = fields.get(b"closed") == b"denials", word(op, acts, _ACTING)
+    spent, who = fields.get(b"closed") == b"denials", one_of(Acting)(acts)
     return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage, since, spent, who)
 
 
@@ -226,7 +183,7 @@ def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:
 # Calls. Each script first checks everything, then writes everything. A token is valid only in the lineage it was minted in.
 
 
-def mint(request: MintRequest) -> Op:
+def mint(request: MintRequest) -> Op[MintReply]:
     """Reserve limits, spend a release, record the call and write its token's single-use key: all of it or nothing."""
     start = prefix(request.tenant)
     run, jti = checked_id("run", request.run), checked_id("jti", request.jti)
@@ -267,7 +224,7 @@ def mint(request: MintRequest) -> Op:
             checked_number("limit every_ms", take.every_ms, 0, MAX_TTL_MS),
             name if in_run else "",
         )
-    return Op("mint", tuple(keys), tuple(args), confirm=True)
+    return Op("mint", _minted, tuple(keys), tuple(args), confirm=True)
 
 
 def _issued(told: str | None) -> str:
@@ -275,14 +232,11 @@ def _issued(told: str | None) -> str:
     return "" if told is None else f"!{checked_history(told)}"
 
 
-@parser
-def parse_mint(op: Op, raw: Any) -> MintReply:
-    """The mint script's answer."""
-    kind, lineage, detail, history = reply(op, raw, 4)
-    return MintReply(word(op, kind, _MINT_KINDS), lineage_of(op, lineage), detail.decode(), history_of(op, history))
+def _minted(kind: Any, lineage: Any, detail: bytes, history: Any) -> MintReply:
+    return MintReply(one_of(_records.MintKind)(kind), lineage_of(lineage), detail.decode(), history_of(history))
 
 
-def burn(request: BurnRequest) -> Op:
+def burn(request: BurnRequest) -> Op[BurnReply]:
     """Spend a token once: check revocations, lineage, history, single-use key and binding, then mark the call redeemed."""
     start = prefix(request.tenant)
     run, jti = checked_id("run", request.run), checked_id("jti", request.jti)
@@ -296,36 +250,30 @@ def burn(request: BurnRequest) -> Op:
         "" if request.brokers is None else canonical(list(request.brokers)),
         *_revocations.revocations_of(start, run, jti, request.subjects),
     )
-    return Op("burn", (f"{start}jti:{jti}", f"{start}calls:{run}", _history_key(request.tenant)), args, confirm=True)
+    return Op("burn", _burned, (f"{start}jti:{jti}", f"{start}calls:{run}", _history_key(request.tenant)), args, confirm=True)
 
 
 def _attempt(name: str) -> str:
     return checked_id("attempt", name) if name else ""
 
 
-def parse_burn(op: Op, raw: Any) -> BurnReply:
-    """The burn script's answer."""
-    kind, head, history = reply(op, raw, 3)
-    return BurnReply(word(op, kind, _BURN_KINDS), head, history_of(op, history))
+def _burned(kind: Any, head: bytes, history: Any) -> BurnReply:
+    return BurnReply(one_of(_records.BurnKind)(kind), head, history_of(history))
 
 
-def live(request: BurnRequest) -> Op:
+def live(request: BurnRequest) -> Op[Living]:
     """Ask whether a burn would take this token, and change nothing."""
     burned = burn(request)
-    return Op("live", burned.keys[:2], (*burned.args[:4], *burned.args[7:]))
+    return Op("live", one_of(Living), burned.keys[:2], (*burned.args[:4], *burned.args[7:]))
 
 
-def parse_live(op: Op, raw: Any) -> Literal["live", "revoked", "lineage", "used"]:
-    """`live`, or why not."""
-    return _one_word(op, raw, ("live", "revoked", "lineage", "used"))  # type: ignore[no-any-return]  # a member of that type
+def record_result(tenant: str, run: str, call_digest: str, facts: bytes) -> Op[Recorded]:
+    """Record the declared facts of a redeemed call, once; of one that failed they are `already_recorded`: its record is closed."""
+    args = (checked_digest("call_digest", call_digest), checked_bytes("facts", facts))
+    return Op("record_result", one_of(Recorded), (_calls_key(tenant, run),), args)
 
 
-def record_result(tenant: str, run: str, call_digest: str, facts: bytes) -> Op:
-    """Record the declared facts of a redeemed call, once."""
-    return Op("record_result", (_calls_key(tenant, run),), (checked_digest("call_digest", call_digest), checked_bytes("facts", facts)))
-
-
-def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome, jti: str, *, attempt: str = "") -> Op:
+def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome, jti: str, *, attempt: str = "") -> Op[Recorded]:
     """Record how the redemption by a token ended, once; only `unknown` may later become another. `attempt`: only if it was this one.
 
     `failed` says that nothing happened, or that a read failed; `not_run` that the tool was never started.
@@ -333,9 +281,4 @@ def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome, jt
     if outcome not in _OUTCOMES:
         raise NameRefused("outcome", outcome, ", ".join(_OUTCOMES))
     args = (checked_digest("call_digest", call_digest), outcome, checked_id("jti", jti), _attempt(attempt))
-    return Op("record_outcome", (_calls_key(tenant, run),), args)
-
-
-def parse_record(op: Op, raw: Any) -> Literal["ok", "not_redeemed", "already_recorded"]:
-    """Reply of `record_result` and `record_outcome`. Facts of a call that failed are `already_recorded`: its record is closed."""
-    return _one_word(op, raw, ("ok", "not_redeemed", "already_recorded"))  # type: ignore[no-any-return]  # as above
+    return Op("record_outcome", one_of(Recorded), (_calls_key(tenant, run),), args)

@@ -1,17 +1,10 @@
-"""What `agentgate store reconcile` asks of a store, as pure pairs like those of `agentgate.stores.ops`.
-
-| builder | parser |
-|---|---|
-| `read_history` | `parse_read_history` |
-| `replay` | `parse_replay` |
-| `accept_history` | `parse_accept_history` |
-"""
+"""What `agentgate store reconcile` asks of a store: operations like those of `agentgate.stores.ops`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from agentgate.stores._op import (
     MAX_AMOUNT,
@@ -24,13 +17,12 @@ from agentgate.stores._op import (
     checked_number,
     checked_subject,
     history_of,
-    parser,
+    one_of,
     prefix,
-    reply,
-    word,
 )
 from agentgate.stores.history import checked_history
 
+Replayed = Literal["ok", "known"]
 MAX_COUNT = 10**15  # more events than any tenant has
 
 
@@ -79,15 +71,13 @@ class Event(NamedTuple):
     limits: tuple[Taken, ...]
 
 
-def read_history(tenant: str) -> Op:
+def read_history(tenant: str) -> Op[HistoryRecord]:
     """Read a tenant's history."""
-    return Op("read_history", (f"{prefix(tenant)}history",))
+    return Op("read_history", _history, (f"{prefix(tenant)}history",))
 
 
-@parser
-def parse_read_history(op: Op, raw: Any) -> HistoryRecord:
-    """Reply of `read_history`."""
-    flat = [part.decode("ascii") for part in reply(op, raw, 1)[0]]
+def _history(parts: list[bytes]) -> HistoryRecord:
+    flat = [part.decode("ascii") for part in parts]
     kept = dict(zip(flat[::2], flat[1::2], strict=True))
     ends = {name[6:]: int(value) for name, value in kept.items() if name.startswith("until:")}
     if "epoch" in kept:
@@ -95,8 +85,8 @@ def parse_read_history(op: Op, raw: Any) -> HistoryRecord:
     return HistoryRecord(ends, kept.get("lost", ""))
 
 
-def replay(event: Event) -> Op:
-    """Write what the store has lost of an event: the call's redemption, its shares of limits, its release."""
+def replay(event: Event) -> Op[Replayed]:
+    """Write what the store has lost of an event (the call's redemption, its shares of limits, its release), or `known`: it has it."""
     start, run, digest = prefix(event.tenant), checked_id("run", event.run), checked_digest("call_digest", event.call_digest)
     at = checked_number("at_ms", event.at_ms, 0, MAX_AMOUNT)
     keys = [f"{start}calls:{run}", f"{start}run:{run}", f"{start}hold:{digest}"]
@@ -109,16 +99,11 @@ def replay(event: Event) -> Op:
             keys.append(f"{start}limit:{name}")
         amount = checked_number("limit amount", take.amount, 0, MAX_AMOUNT // 2)
         args += (amount, checked_number("limit every_ms", take.every_ms, 0, MAX_TTL_MS), name if in_run else "")
-    return Op("replay", tuple(keys), tuple(args), confirm=True)
+    return Op("replay", one_of(Replayed), tuple(keys), tuple(args), confirm=True)
 
 
-def parse_replay(op: Op, raw: Any) -> Literal["ok", "known"]:
-    """`ok`, or `known`: the store has the redemption."""
-    return word(op, reply(op, raw, 1)[0], ("ok", "known"))  # type: ignore[no-any-return]  # a member of that type
-
-
-def accept_history(tenant: str, ends: Mapping[str, int], count: int) -> Op:
-    """Stop counting as lost what was seen of some epochs.
+def accept_history(tenant: str, ends: Mapping[str, int], count: int) -> Op[str]:
+    """Stop counting as lost what was seen of some epochs. Answers what somebody saw beyond that and is still lost; empty: nothing.
 
     Args:
         tenant: whose history.
@@ -129,10 +114,4 @@ def accept_history(tenant: str, ends: Mapping[str, int], count: int) -> Op:
     for epoch, end in ends.items():
         checked_history(f"{epoch} {checked_number('end', end, 0, MAX_AMOUNT)}")
         args += (epoch, end)
-    return Op("accept_history", (f"{prefix(tenant)}history",), tuple(args), confirm=True)
-
-
-@parser
-def parse_accept_history(op: Op, raw: Any) -> str:
-    """What somebody saw beyond that and is still lost; empty: nothing."""
-    return history_of(op, reply(op, raw, 1)[0])
+    return Op("accept_history", history_of, (f"{prefix(tenant)}history",), tuple(args), confirm=True)

@@ -92,7 +92,7 @@ class RedisStore:
         """See `agentgate.stores.Store`."""
         return self._pool.keeps
 
-    def call(self, op: Op, deadline: float) -> Any:
+    def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.Store`."""
         return self._converse(run_op(self._pool, op, deadline), deadline)
 
@@ -189,7 +189,7 @@ class AsyncRedisStore:
         """See `agentgate.stores.Store`."""
         return self._pool.keeps
 
-    async def call(self, op: Op, deadline: float) -> Any:
+    async def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.AsyncStore`."""
         return await self._converse(run_op(self._pool, op, deadline), deadline)
 

@@ -17,7 +17,7 @@ ACCOUNT = "exporter"
 
 
 def _changed(book: Book, key: str, *, account: str = ACCOUNT, **how: Any) -> tuple[str, str]:
-    return book.ask(ops.change_key(book.tenant, account, key, **how), ops.parse_change_key)
+    return book.ask(ops.change_key(book.tenant, account, key, **how))
 
 
 def _served(book: Book, call: int, key: str, account: str = ACCOUNT) -> bool:

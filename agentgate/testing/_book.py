@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from agentgate.stores import AsyncStore, Keeps, Store, ops
+from agentgate.stores import AsyncStore, Keeps, Op, Store, ops
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Blocking:
     def _wait(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE * 4)
 
-    def call(self, op: ops.Op, deadline: float) -> Any:
+    def call(self, op: Op[Any], deadline: float) -> Any:
         return self._wait(self._store.call(op, deadline))
 
     @property
@@ -52,9 +52,9 @@ class Blocking:
         self._loop.close()
 
 
-def ask(store: Store, op: ops.Op, parse: Callable[[ops.Op, Any], T]) -> T:
-    """The parsed reply to one operation."""
-    return parse(op, store.call(op, time.monotonic() + PATIENCE))
+def ask(store: Store, op: Op[T]) -> T:
+    """What the store answers to one operation."""
+    return op.parse(store.call(op, time.monotonic() + PATIENCE))
 
 
 class Book:
@@ -64,18 +64,18 @@ class Book:
         self.store, self.tenant, self.run = store, tenant or f"t-{secrets.token_hex(6)}", run
         self.burned: dict[str, str] = {}  # call digest -> the token that was burned last
         op = ops.open_run(self.tenant, run, b'{"id":"run_1"}', "Please refund ORD-10023344", 600_000, whose="lee", most=1000)
-        assert self.ask(op, ops.parse_open_run) == "ok"
+        assert self.ask(op) == "ok"
 
-    def ask(self, op: ops.Op, parse: Callable[[ops.Op, Any], T]) -> T:
-        return ask(self.store, op, parse)
+    def ask(self, op: Op[T]) -> T:
+        return ask(self.store, op)
 
-    def send(self, op: ops.Op) -> Any:
+    def send(self, op: Op[Any]) -> Any:
         """The raw reply to one operation."""
         return self.store.call(op, time.monotonic() + PATIENCE)
 
     def read(self, known: str = "") -> ops.RunRecord:
         """The run as it is now; of its calls, those that changed after the revision `known`."""
-        record = self.ask(ops.read_run(self.tenant, self.run, known), ops.parse_read_run)
+        record = self.ask(ops.read_run(self.tenant, self.run, known))
         assert record is not None
         return record
 
@@ -88,7 +88,7 @@ class Book:
         return request._replace(**changes)
 
     def mint(self, request: ops.MintRequest) -> ops.MintReply:
-        return self.ask(ops.mint(request), ops.parse_mint)
+        return self.ask(ops.mint(request))
 
     def minted(self, call: int = 1, **changes: Any) -> tuple[ops.MintRequest, ops.BurnRequest]:
         """A mint that must succeed, and the burn of its token."""
@@ -108,30 +108,30 @@ class Book:
         return reply.kind, reply.detail
 
     def burn(self, request: ops.BurnRequest) -> ops.BurnReply:
-        reply = self.ask(ops.burn(request), ops.parse_burn)
+        reply = self.ask(ops.burn(request))
         if reply.kind == "ok":
             self.burned[request.call_digest] = request.jti
         return reply
 
     def result(self, call: int, facts: bytes = b"[]") -> str:
-        return self.ask(ops.record_result(self.tenant, self.run, f"{call:064x}", facts), ops.parse_record)
+        return self.ask(ops.record_result(self.tenant, self.run, f"{call:064x}", facts))
 
     def outcome(self, call: int, outcome: ops.Outcome, jti: str = "", attempt: str = "") -> str:
         """Report how a call ended, as the redemption by `jti` (left out: its last), or only as that `attempt`."""
         digest = f"{call:064x}"
         jti = jti or self.burned.get(digest, "none")
-        return self.ask(ops.record_outcome(self.tenant, self.run, digest, outcome, jti, attempt=attempt), ops.parse_record)
+        return self.ask(ops.record_outcome(self.tenant, self.run, digest, outcome, jti, attempt=attempt))
 
     def hold(self, hold_id: str = "hold_1", answer_ms: int = 300_000) -> ops.HoldRecord:
         """Open a hold, or read the existing one."""
         act = hashlib.sha256(hold_id.encode()).hexdigest()
         op = ops.open_hold(self.tenant, self.run, hold_id, b"{}", act=act, ttl_ms=600_000, answer_ms=answer_ms, most=1000)
-        record = self.ask(op, ops.parse_hold)
+        record = self.ask(op)
         assert record is not None
         return record
 
     def answer(self, revision: str, state: ops.HoldState, hold_id: str = "hold_1") -> str:
-        return self.ask(ops.answer_hold(self.tenant, hold_id, revision, b'{"by":"ana"}', state), ops.parse_answer_hold)
+        return self.ask(ops.answer_hold(self.tenant, hold_id, revision, b'{"by":"ana"}', state))
 
     def released(self, hold_id: str = "hold_1") -> ops.HoldTake:
         """Open and release a hold."""
@@ -139,13 +139,13 @@ class Book:
         return ops.HoldTake(hold_id, self.hold(hold_id).revision)
 
     def revoke(self, kind: ops.RevokedKind, subject: str, before_ms: int = 0, **more: Any) -> ops.RevokeReply:
-        return self.ask(ops.revoke(self.tenant, kind, subject, before_ms=before_ms, **more), ops.parse_revoke)
+        return self.ask(ops.revoke(self.tenant, kind, subject, before_ms=before_ms, **more))
 
     def lift(self, kind: ops.RevokedKind, subject: str) -> str:
-        return self.ask(ops.lift(self.tenant, kind, subject), ops.parse_lift)
+        return self.ask(ops.lift(self.tenant, kind, subject))
 
     def revocations(self) -> dict[str, ops.RevocationRecord]:
         """What is revoked, by name."""
-        total, page = self.ask(ops.list_revocations(self.tenant), ops.parse_list_revocations)
+        total, page = self.ask(ops.list_revocations(self.tenant))
         assert total == len(page)
         return {record.name: record for record in page}

@@ -13,11 +13,11 @@ from agentgate.testing._book import Book
 
 
 def _opened(book: Book, run: str, whose: str = "user lee", most: int = 3) -> str:
-    return book.ask(ops.open_run(book.tenant, run, b"{}", "hi", 60_000, whose=whose, most=most), ops.parse_open_run)
+    return book.ask(ops.open_run(book.tenant, run, b"{}", "hi", 60_000, whose=whose, most=most))
 
 
 def _denied(book: Book, most: int = 3) -> str:
-    return book.ask(ops.count_denial(book.tenant, book.run, most), ops.parse_count_denial)
+    return book.ask(ops.count_denial(book.tenant, book.run, most))
 
 
 def _held(book: Book, hold_id: str, most: int = 2, answer_ms: int = 60_000) -> str:
@@ -31,7 +31,7 @@ def _held(book: Book, hold_id: str, most: int = 2, answer_ms: int = 60_000) -> s
         answer_ms=answer_ms,
         most=most,
     )
-    record = book.ask(op, ops.parse_hold)
+    record = book.ask(op)
     return record.state if record is not None else "too many"
 
 
@@ -51,18 +51,18 @@ class Budgets:
         assert (after.closed, after.denials_spent, after.revision == before.revision) == (True, True, False)
         assert book.refused(2) == ("closed", "denials")
         assert book.burn(burning).kind == "revoked"
-        after_that = book.ask(ops.read_hold(book.tenant, "hold_1"), ops.parse_hold)
+        after_that = book.ask(ops.read_hold(book.tenant, "hold_1"))
         assert (hold.state, after_that and after_that.state) == ("pending", "cancelled")
-        assert book.ask(ops.close_run(book.tenant, book.run), ops.parse_run_change) == "closed"
+        assert book.ask(ops.close_run(book.tenant, book.run)) == "closed"
         assert book.read().denials_spent
 
     def test_denials_are_of_one_run_and_of_one_that_is_open(self, store: Store) -> None:
         book = Book(store)
         other = Book(store, book.tenant, "run_2")
         assert [_denied(book, 1), _denied(other, 2)] == ["spent", "ok"]
-        other.ask(ops.close_run(other.tenant, other.run), ops.parse_run_change)
+        other.ask(ops.close_run(other.tenant, other.run))
         assert (_denied(other), other.read().denials_spent, other.refused(1)) == ("closed", False, ("closed", ""))
-        assert book.ask(ops.count_denial(book.tenant, "none", 1), ops.parse_count_denial) == "missing"
+        assert book.ask(ops.count_denial(book.tenant, "none", 1)) == "missing"
 
     def test_racing_denials_close_the_run_once(self, store: Store) -> None:
         book = Book(store)
@@ -74,7 +74,7 @@ class Budgets:
         book = Book(store)
         other = Book(store, book.tenant, "run_2")
         assert [_held(book, "a"), _held(book, "b"), _held(book, "c"), _held(book, "a")] == ["pending", "pending", "too many", "pending"]
-        assert book.ask(ops.read_hold(book.tenant, "c"), ops.parse_hold) is None
+        assert book.ask(ops.read_hold(book.tenant, "c")) is None
         assert _held(other, "d") == "pending"
         book.answer("1", "refused", "a")
         assert [_held(book, "c"), _held(book, "e")] == ["pending", "too many"]
@@ -99,7 +99,7 @@ class Budgets:
     def test_so_many_runs_of_one_in_an_hour_in_one_tenant(self, store: Store) -> None:
         book, elsewhere = Book(store), Book(store)
         assert [_opened(book, f"r{n}") for n in range(5)] == ["ok"] * 3 + ["too_many"] * 2
-        assert book.ask(ops.read_run(book.tenant, "r3"), ops.parse_read_run) is None
+        assert book.ask(ops.read_run(book.tenant, "r3")) is None
         assert [_opened(book, "r0"), _opened(book, "r6", "agent lee"), _opened(elsewhere, "r7")] == ["exists", "ok", "ok"]
 
     def test_racing_hosts_open_no_more_runs(self, store: Store) -> None:

@@ -28,11 +28,11 @@ class Calls:
         assert len(record.lineage) == 40
 
     def test_a_missing_run_is_none(self, store: Store) -> None:
-        assert ask(store, ops.read_run("nobody", "run_1"), ops.parse_read_run) is None
+        assert ask(store, ops.read_run("nobody", "run_1")) is None
 
     def test_a_run_is_never_written_over(self, store: Store) -> None:
         book = Book(store)
-        assert book.ask(ops.open_run(book.tenant, book.run, b"other", "other", 1000, whose="lee", most=9), ops.parse_open_run) == "exists"
+        assert book.ask(ops.open_run(book.tenant, book.run, b"other", "other", 1000, whose="lee", most=9)) == "exists"
         assert book.read().header == b'{"id":"run_1"}'
 
     def test_a_run_says_who_mints_acts_in_it(self, store: Store) -> None:
@@ -43,7 +43,7 @@ class Calls:
         for number, (keeps, acts, expected) in enumerate(rows):
             book.run = f"acts_{number}"
             op = ops.open_run(book.tenant, book.run, b"{}", "hi", 60_000, whose="lee", most=1000, keeps=keeps, acts=acts)
-            assert book.ask(op, ops.parse_open_run) == "ok"
+            assert book.ask(op) == "ok"
             assert book.read().acts in expected
 
     def test_a_run_ends_with_its_life(self, store: Store) -> None:
@@ -55,37 +55,37 @@ class Calls:
     def test_a_header_is_replaced_in_an_open_run_that_nobody_changed(self, store: Store) -> None:
         book = Book(store)
         old = book.read().revision
-        assert book.ask(ops.renew_run(book.tenant, book.run, b"fresh", old), ops.parse_renew_run) == "ok"
+        assert book.ask(ops.renew_run(book.tenant, book.run, b"fresh", old)) == "ok"
         assert (book.read().header, book.read().turns) == (b"fresh", ("Please refund ORD-10023344",))
         assert book.mint(book.request(revision=old)).kind == "stale"
-        assert book.ask(ops.renew_run(book.tenant, book.run, b"older", old), ops.parse_renew_run) == "stale"
-        assert book.ask(ops.renew_run(book.tenant, "other", b"x", old), ops.parse_renew_run) == "missing"
-        book.ask(ops.close_run(book.tenant, book.run), ops.parse_run_change)
-        assert book.ask(ops.renew_run(book.tenant, book.run, b"x", book.read().revision), ops.parse_renew_run) == "closed"
+        assert book.ask(ops.renew_run(book.tenant, book.run, b"older", old)) == "stale"
+        assert book.ask(ops.renew_run(book.tenant, "other", b"x", old)) == "missing"
+        book.ask(ops.close_run(book.tenant, book.run))
+        assert book.ask(ops.renew_run(book.tenant, book.run, b"x", book.read().revision)) == "closed"
         assert book.read().header == b"fresh"
 
     def test_a_renewed_run_ends_when_it_would_have(self, store: Store) -> None:
         book = Book(store)
         book.send(ops.open_run(book.tenant, "short", b"{}", "hi", 150, whose="lee", most=9))
-        record = book.ask(ops.read_run(book.tenant, "short"), ops.parse_read_run)
+        record = book.ask(ops.read_run(book.tenant, "short"))
         assert record is not None
-        assert book.ask(ops.renew_run(book.tenant, "short", b"fresh", record.revision), ops.parse_renew_run) == "ok"
+        assert book.ask(ops.renew_run(book.tenant, "short", b"fresh", record.revision)) == "ok"
         time.sleep(0.2)
-        assert book.ask(ops.read_run(book.tenant, "short"), ops.parse_read_run) is None
+        assert book.ask(ops.read_run(book.tenant, "short")) is None
 
     def test_turns_are_kept_in_order_and_raise_the_revision(self, store: Store) -> None:
         book = Book(store)
         old = book.read().revision
         for text in ("no, wait", "yes\r\n$5\r\ndo ✓"):
-            assert book.ask(ops.add_turn(book.tenant, book.run, text, takes_back=False), ops.parse_run_change) == "ok"
+            assert book.ask(ops.add_turn(book.tenant, book.run, text, takes_back=False)) == "ok"
         assert book.read().turns[1:] == ("no, wait", "yes\r\n$5\r\ndo ✓")
         assert book.mint(book.request(revision=old)).kind == "stale"
 
     def test_a_closed_run_takes_no_turn_and_no_mint(self, store: Store) -> None:
         book = Book(store)
         for expected in ("ok", "closed"):
-            assert book.ask(ops.close_run(book.tenant, book.run), ops.parse_run_change) == expected
-        assert book.ask(ops.add_turn(book.tenant, book.run, "more", takes_back=False), ops.parse_run_change) == "closed"
+            assert book.ask(ops.close_run(book.tenant, book.run)) == expected
+        assert book.ask(ops.add_turn(book.tenant, book.run, "more", takes_back=False)) == "closed"
         assert book.read().closed
         assert book.mint(book.request()).kind == "closed"
 

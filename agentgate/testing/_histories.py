@@ -19,7 +19,7 @@ def _act(book: Book, call: int = 1, **more: Any) -> str:
 
 
 def _known(book: Book) -> recovery.HistoryRecord:
-    return book.ask(recovery.read_history(book.tenant), recovery.parse_read_history)
+    return book.ask(recovery.read_history(book.tenant))
 
 
 def beyond(history: str) -> str:
@@ -31,7 +31,7 @@ def beyond(history: str) -> str:
 def accepted(book: Book, seen: str) -> str:
     """A person accepts that this is lost; what still is."""
     epoch, count = split(seen)
-    return book.ask(recovery.accept_history(book.tenant, {epoch: count}, count), recovery.parse_accept_history)
+    return book.ask(recovery.accept_history(book.tenant, {epoch: count}, count))
 
 
 class Histories:
@@ -108,7 +108,7 @@ class Histories:
             book = Book(store)
             taken = (recovery.Taken("count", 1, every, for_run),)
             event = recovery.Event(book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", 1, "done", redeemed=True, limits=taken)
-            replies = [book.ask(recovery.replay(event), recovery.parse_replay) for _ in range(2)]
+            replies = [book.ask(recovery.replay(event)) for _ in range(2)]
             assert replies == ["ok", "known"]
             assert book.mint(book.request(1)).kind == "already_redeemed"
             limit = (ops.LimitTake("count", 1, 2, every, for_run),)
@@ -124,7 +124,7 @@ class Histories:
         request, _ = book.minted(1, limits=limit)
         taken = (recovery.Taken("count", 1, 0, for_run=False),)
         event = recovery.Event(book.tenant, book.run, f"{1:064x}", request.jti, "0" * 40, b"{}", 1, "", redeemed=True, limits=taken)
-        assert book.ask(recovery.replay(event), recovery.parse_replay) == "ok"
+        assert book.ask(recovery.replay(event)) == "ok"
         assert book.hold(held.hold_id).state == "spent"
         assert book.mint(book.request(1, limits=limit)).kind == "outcome_unknown"
         book.minted(2, limits=limit)
@@ -139,7 +139,7 @@ class Histories:
         taken = (recovery.Taken("count", 1, 60_000, for_run=False),)
         event = recovery.Event(book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", later, "", redeemed=True, limits=taken)
         for _ in range(2):
-            book.ask(recovery.replay(event), recovery.parse_replay)
+            book.ask(recovery.replay(event))
         book.minted(2, limits=limit)
         assert book.refused(3, limits=limit) == ("limit", "0")
 
@@ -147,7 +147,7 @@ class Histories:
         book = Book(store)
         held = book.released(f"{1:064x}")
         event = recovery.Event(book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", 1, "", redeemed=False, limits=())
-        book.ask(recovery.replay(event), recovery.parse_replay)
+        book.ask(recovery.replay(event))
         assert book.mint(book.request(2, hold=held)).detail == "spent"
         book.minted(1, hold=held)
 

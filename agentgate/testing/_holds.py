@@ -45,7 +45,7 @@ class _Held:
         return self.book.answer(revision, state) == "ok"
 
     def _read(self) -> ops.HoldRecord:
-        record = self.book.ask(ops.read_hold(self.book.tenant, "hold_1"), ops.parse_hold)
+        record = self.book.ask(ops.read_hold(self.book.tenant, "hold_1"))
         assert record is not None
         return record
 
@@ -83,7 +83,7 @@ class _Held:
 
 def _taken(book: Book, hold_id: str, nonce: str, *, take: bool = True, user: str = "ana") -> tuple[str, bool]:
     op = ops.take_nonce(book.tenant, hold_id, nonce, take=take, user=user, opened_ms=1)
-    return book.ask(op, ops.parse_take_nonce)
+    return book.ask(op)
 
 
 class Holds:
@@ -101,29 +101,29 @@ class Holds:
         book = Book(store)
         hold, other = book.hold("a"), book.hold("b")
         for name, nonce, life in (("a", "n1", 60_000), ("b", "n2", 60_000), ("a", "n3", 20)):
-            assert book.ask(ops.nonce_hold(book.tenant, name, nonce, life), ops.parse_nonce) == "ok"
-        assert book.ask(ops.nonce_hold(book.tenant, "c", "n4", 60_000), ops.parse_nonce) == "missing"
+            assert book.ask(ops.nonce_hold(book.tenant, name, nonce, life)) == "ok"
+        assert book.ask(ops.nonce_hold(book.tenant, "c", "n4", 60_000)) == "missing"
         time.sleep(0.03)
         for nonce in ("n2", "n3", "n9"):
             assert _taken(book, "a", nonce) == ("nonce", False)
             op = ops.answer_hold(book.tenant, "a", hold.revision, b"{}", "released", nonce=nonce)
-            assert book.ask(op, ops.parse_answer_hold) == "nonce"
+            assert book.ask(op) == "nonce"
         op = ops.answer_hold(book.tenant, "a", hold.revision, b"{}", "pending", nonce="n1")
-        assert book.ask(op, ops.parse_answer_hold) == "ok"
+        assert book.ask(op) == "ok"
         op = ops.answer_hold(book.tenant, "a", book.hold("a").revision, b"{}", "released", nonce="n1")
-        assert book.ask(op, ops.parse_answer_hold) == "nonce"
+        assert book.ask(op) == "nonce"
         assert _taken(book, "b", "n2", take=False) == ("ok", False)
         book.revoke("user", "Kim")
         assert [_taken(book, "b", nonce, take=False, user="kim") for nonce in ("n2", "n9")] == [("ok", True), ("nonce", True)]
         assert [_taken(book, "b", "n2")[0] for _ in range(2)] == ["ok", "nonce"]
         assert book.answer(other.revision, "refused", "b") == "ok"
-        assert book.ask(ops.nonce_hold(book.tenant, "b", "n5", 60_000), ops.parse_nonce) == "final"
+        assert book.ask(ops.nonce_hold(book.tenant, "b", "n5", 60_000)) == "final"
 
     def test_sensitive_values_are_read_only_while_a_hold_may_be_answered(self, store: Store) -> None:
         book = Book(store)
         op = ops.open_hold(book.tenant, book.run, "a", b"{}", act="a" * 64, ttl_ms=60_000, answer_ms=60_000, most=5, sensitive=b'{"x":"y"}')
-        assert book.ask(op, ops.parse_hold) is not None
+        assert book.ask(op) is not None
         assert b'{"x":"y"}' not in b"".join(part for part in book.send(ops.read_hold(book.tenant, "a")) if isinstance(part, bytes))
-        assert book.ask(ops.reveal_hold(book.tenant, "a"), ops.parse_reveal_hold) == b'{"x":"y"}'
+        assert book.ask(ops.reveal_hold(book.tenant, "a")) == b'{"x":"y"}'
         assert book.answer(book.hold("a").revision, "refused", "a") == "ok"
-        assert book.ask(ops.reveal_hold(book.tenant, "a"), ops.parse_reveal_hold) == b""
+        assert book.ask(ops.reveal_hold(book.tenant, "a")) == b""

@@ -17,25 +17,21 @@ class Keepings:
 
     def test_what_is_kept_first_stays_and_is_read_back(self, store: Store) -> None:
         tenant = Book(store).tenant
-        assert ask(store, ops.kept(tenant, "deferred", "a"), ops.parse_kept) is None
-        assert ask(store, ops.keep(tenant, "deferred", "a", b"one", ttl_ms=60_000), ops.parse_keep) == "ok"
-        assert ask(store, ops.keep(tenant, "deferred", "a", b"two", ttl_ms=60_000), ops.parse_keep) == "exists"
-        assert ask(store, ops.kept(tenant, "deferred", "a"), ops.parse_kept) == b"one"
+        assert ask(store, ops.kept(tenant, "deferred", "a")) is None
+        assert ask(store, ops.keep(tenant, "deferred", "a", b"one", ttl_ms=60_000)) == "ok"
+        assert ask(store, ops.keep(tenant, "deferred", "a", b"two", ttl_ms=60_000)) == "exists"
+        assert ask(store, ops.kept(tenant, "deferred", "a")) == b"one"
         for other in (ops.kept(tenant, "assertion", "a"), ops.kept(tenant, "deferred", "b"), ops.kept("somebody", "deferred", "a")):
-            assert ask(store, other, ops.parse_kept) is None
+            assert ask(store, other) is None
 
     def test_what_is_kept_ends(self, store: Store) -> None:
         tenant = Book(store).tenant
-        assert ask(store, ops.keep(tenant, "assertion", "a", b"1", ttl_ms=30), ops.parse_keep) == "ok"
+        assert ask(store, ops.keep(tenant, "assertion", "a", b"1", ttl_ms=30)) == "ok"
         time.sleep(0.1)
-        assert ask(store, ops.kept(tenant, "assertion", "a"), ops.parse_kept) is None
+        assert ask(store, ops.kept(tenant, "assertion", "a")) is None
 
     def test_of_racers_one_keeps(self, store: Store) -> None:
         tenant = Book(store).tenant
         with ThreadPoolExecutor(self.racers) as pool:
-            answers = list(
-                pool.map(
-                    lambda _: ask(store, ops.keep(tenant, "assertion", "once", b"1", ttl_ms=60_000), ops.parse_keep), range(self.racers)
-                )
-            )
+            answers = list(pool.map(lambda _: ask(store, ops.keep(tenant, "assertion", "once", b"1", ttl_ms=60_000)), range(self.racers)))
         assert sorted(answers) == ["exists"] * (self.racers - 1) + ["ok"]

@@ -22,7 +22,7 @@ KINDS = ((0, False), (60_000, False), (0, True))  # (every_ms, for_run): for eve
 
 
 def _raise(store: Store, gate: str, **marks: int) -> dict[str, int]:
-    return ask(store, ops.raise_marks(gate, marks), ops.parse_raise_marks)
+    return ask(store, ops.raise_marks(gate, marks))
 
 
 class Limits:
@@ -230,11 +230,11 @@ class Limits:
         book.send(ops.open_hold(book.tenant, book.run, "short", b"{}", act="a" * 64, ttl_ms=30, answer_ms=30, most=9))
         time.sleep(0.1)
         book.answer(book.hold("said").revision, "refused", "said")
-        records = book.ask(ops.list_holds(book.tenant), ops.parse_list_holds)
+        records = book.ask(ops.list_holds(book.tenant))
         assert sorted((record.state, record.body) for record in records) == [("pending", b"{}"), ("refused", b'{"by":"ana"}')]
-        assert book.ask(ops.list_holds(book.tenant, book.run), ops.parse_list_holds) == records
-        assert book.ask(ops.list_holds(book.tenant, "run_2"), ops.parse_list_holds) == ()
-        assert book.ask(ops.read_hold(book.tenant, "short"), ops.parse_hold) is None
+        assert book.ask(ops.list_holds(book.tenant, book.run)) == records
+        assert book.ask(ops.list_holds(book.tenant, "run_2")) == ()
+        assert book.ask(ops.read_hold(book.tenant, "short")) is None
 
     # after the burn
 

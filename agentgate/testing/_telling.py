@@ -15,20 +15,20 @@ _HOOK, _OTHER = "a" * 64, "b" * 64
 
 
 def _next(book: Book, hook: str = _HOOK, lease_ms: int = 60_000) -> ops.Untold | Literal["more", "none"]:
-    return book.ask(ops.untold_hold(book.tenant, hook, lease_ms, 0), ops.parse_untold_hold)
+    return book.ask(ops.untold_hold(book.tenant, hook, lease_ms, 0))
 
 
 def _told(book: Book, hook: str = _HOOK) -> tuple[str, str, int, bytes]:
     """The next event, which is told."""
     found = _next(book, hook)
     assert isinstance(found, ops.Untold)
-    assert book.ask(ops.told_hold(book.tenant, hook, found), ops.parse_told_hold) == "ok"
+    assert book.ask(ops.told_hold(book.tenant, hook, found)) == "ok"
     return found.what, found.hold_id, found.number, found.event
 
 
 def _answer(book: Book, state: ops.HoldState, event: bytes, hold_id: str = "a") -> None:
     op = ops.answer_hold(book.tenant, hold_id, book.hold(hold_id).revision, b"{}", state, event=event)
-    assert book.ask(op, ops.parse_answer_hold) == "ok"
+    assert book.ask(op) == "ok"
 
 
 class Tellings:
@@ -77,7 +77,7 @@ class Tellings:
         time.sleep(0.01)
         again = _next(book)
         assert again == first
-        assert book.ask(ops.told_hold(book.tenant, _HOOK, first), ops.parse_told_hold) == "ok"
+        assert book.ask(ops.told_hold(book.tenant, _HOOK, first)) == "ok"
         assert _next(book) == "none"
 
     def test_what_was_told_of_a_hold_is_not_told_of_one_opened_anew(self, store: Store) -> None:
@@ -87,8 +87,8 @@ class Tellings:
         assert isinstance(late, ops.Untold)
         take_back(book)
         book.hold("a")
-        assert book.ask(ops.told_hold(book.tenant, _HOOK, late), ops.parse_told_hold) == "missing"
-        assert book.ask(ops.told_hold(book.tenant, _HOOK, late._replace(hold_id="nobody")), ops.parse_told_hold) == "missing"
+        assert book.ask(ops.told_hold(book.tenant, _HOOK, late)) == "missing"
+        assert book.ask(ops.told_hold(book.tenant, _HOOK, late._replace(hold_id="nobody"))) == "missing"
         assert _told(book)[0] == "held"
 
     def test_of_racers_one_tells_each_event(self, store: Store) -> None:
@@ -105,7 +105,7 @@ class Tellings:
             book.hold(name)
 
         def look(first: int) -> ops.Untold | Literal["more", "none"]:
-            return book.ask(ops.untold_hold(book.tenant, _HOOK, 60_000, first, page=2), ops.parse_untold_hold)
+            return book.ask(ops.untold_hold(book.tenant, _HOOK, 60_000, first, page=2))
 
         assert len({each.hold_id for each in (look(0), look(0)) if isinstance(each, ops.Untold)}) == 2
         assert look(0) == "more"

@@ -99,7 +99,7 @@ def still_alive(store: Store, record: Record, workflow: Workflow, derive: Derive
         op = ops.read_run(tenant, run)
     except NameRefused:
         return None
-    stored = ops.parse_read_run(op, store.call(op, time.monotonic() + STORE_SECONDS))
+    stored = op.parse(store.call(op, time.monotonic() + STORE_SECONDS))
     if stored is None:
         return None
     readings = Readings(derive)
