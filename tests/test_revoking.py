@@ -305,6 +305,15 @@ def test_a_person_revokes_lists_and_lifts(shop: Shop) -> None:
     assert kinds == ["revocation", "revocation_applied", "lifting", "lifting"]
 
 
+def test_store_and_tenant_are_those_of_the_environment_where_none_are_named(shop: Shop) -> None:
+    given = ("--audit", str(shop.folder / "operator"), "--reason", "INC-2041")
+    env = {"AGENTGATE_STORE": shop.server.url, "AGENTGATE_TENANT": "acme"}
+    done = CliRunner().invoke(app, ["revoke", "user:lee", *given], env=env)
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (0, "applied: user:lee in acme")
+    other = CliRunner().invoke(app, ["revoke", "user:kim", *given, "--tenant", "other"], env=env)
+    assert (other.exit_code, other.stdout.splitlines()[0]) == (0, "applied: user:kim in other")
+
+
 def test_json_tells_applied_and_in_force_apart(shop: Shop) -> None:
     done = json.loads(shop.revoke("agent:bot", "--before", "now", "--json").stdout)
     assert (done["applied"], done["in_force"], done["lacking"]) == (["acme"], True, [])

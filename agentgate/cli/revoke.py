@@ -60,7 +60,10 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
     ] = "",
     store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")] = "",
     audit: Annotated[Path | None, typer.Option(help="An audit directory of this machine; it is on record there before it counts.")] = None,
-    tenant: Annotated[list[str] | None, typer.Option(help="Where, each by name; all: every tenant of --workflows and --audit.")] = None,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(help="Where, each by name; all: every tenant of --workflows and --audit.", envvar="AGENTGATE_TENANT"),
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why, for those who read it later.")] = "",
     before: Annotated[
         str, typer.Option(metavar="TIME", help="Only runs opened up to then, and their tokens: 2026-05-31T14:00:00Z, or now.")

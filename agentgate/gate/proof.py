@@ -39,6 +39,7 @@ _log = structlog.get_logger("agentgate.gate.proof")
 Answering = User | Proven[User] | SSHAnswer | WebAuthnAnswer | JWSAnswer
 _LEEWAY = 5  # seconds a front end's clock may be ahead
 _MAX_ANSWER = 16 * 1024  # characters
+_READING = 20.0  # seconds; two thousand passkeys take less than one where nothing else is done
 
 
 def refusal(code: AnswerCode, field: str, got: str, expected: str) -> AnswerRefused:
@@ -76,7 +77,7 @@ class Answerers:
     def fresh(self) -> Flow:
         """Look at the file of passkeys again, where that is due: before `prove` and `standing`."""
         if self.passkeys is not None and self.passkeys.due:
-            problem = yield Outside(self.passkeys.read)
+            problem = yield Outside(self.passkeys.read, _READING)
             if problem:
                 _log.warning("passkeys_unreadable", message="no passkey counts until the file can be read", problem=problem)
 
