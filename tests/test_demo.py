@@ -18,8 +18,8 @@ from rich.console import Console
 from typer.main import get_command
 
 from agentgate.cli import demo as command
+from agentgate.cli.demo_case import FIRST, case
 from agentgate.cli.demo_row import Played, found
-from agentgate.cli.demo_scenes import EXAMPLE, play
 from agentgate.cli.main import app
 from agentgate.errors import StoreUnavailable
 
@@ -45,9 +45,14 @@ def run(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def first_look() -> Any:
+    return case(FIRST)
+
+
 @pytest.fixture(scope="module")
 def played() -> Played:
-    return play()
+    shown: Played = first_look().play()
+    return shown
 
 
 def test_json_says_what_happened_and_the_exit_code_is_0() -> None:
@@ -73,7 +78,7 @@ def test_in_a_pipe_it_is_plain_text_that_says_whose_keys_approved_the_workflow_a
 
 
 def test_every_refusal_of_the_gate_names_the_line_of_its_rule(played: Played) -> None:
-    lines = (found(EXAMPLE) / "workflows" / "customer-refund.yaml").read_text("utf-8").splitlines()
+    lines = (found("payment-agent") / "workflows" / "customer-refund.yaml").read_text("utf-8").splitlines()
     rules = {}
     for number, row in enumerate(played.rows, 1):
         if row.rule:
@@ -96,7 +101,7 @@ def test_the_model_learns_no_more_than_the_closed_code(played: Played) -> None:
 )
 def test_it_works_on_any_day_at_any_hour(moment: datetime) -> None:
     with time_machine.travel(moment, tick=True):
-        assert play().ok
+        assert first_look().play().ok
 
 
 @pytest.mark.parametrize("slow", [1, 3, 4, 7])
@@ -108,7 +113,7 @@ def test_a_machine_that_is_busy_for_a_moment_does_not_change_what_is_shown(playe
             time.sleep(0.4)  # longer than a gate waits for anything
         return datetime.fromisoformat(played.facts["decision_clock"])
 
-    assert play(clock).ok
+    assert first_look().play(clock).ok
 
 
 def test_a_machine_that_stays_busy_is_said_to_be() -> None:
@@ -117,7 +122,7 @@ def test_a_machine_that_stays_busy_is_said_to_be() -> None:
         return datetime(2026, 6, 2, 9, 30, tzinfo=UTC)
 
     with pytest.raises(StoreUnavailable, match="too busy"):
-        play(clock)
+        first_look().play(clock)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +178,7 @@ def test_without_langchain_it_says_what_to_install() -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, "demo"], check=False, capture_output=True, text=True, timeout=60, env=env)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "pip install '.[langchain]' in the clone" in done.stderr
+    assert f"langchain is not installed: {sys.executable} -m pip install -e '{ROOT}[service,embedded,langchain]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -184,4 +189,4 @@ def test_help_shows_examples() -> None:
 
 
 def test_the_example_is_where_the_wheel_and_the_checkout_have_it() -> None:
-    assert (found(EXAMPLE) / "agent.py").is_file()
+    assert (found("payment-agent") / "agent.py").is_file()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agentgate.cli.demo_case import CASES, case
+from agentgate.cli.demo_case import CASES, FIRST, FoundingCase, case
 from agentgate.cli.demo_row import Expected, TableRow
 
 ROOT = Path(__file__).parent.parent
@@ -114,7 +114,9 @@ def test_a_case_ends_as_it_must(name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     assert [(row["code"], row["reason"], row["field"], key_at(row["rule"])) for row in said["rows"]] == WANTED[name]
-    assert len(said["done"]) == case(name).done[0]
+    found = case(name)
+    assert isinstance(found, FoundingCase)
+    assert len(said["done"]) == found.done[0]
     for number, shown in SHOWN.get(name, {}).items():
         assert shown in said["rows"][number - 1]["detail"]
     assert not done.stderr
@@ -122,12 +124,13 @@ def test_a_case_ends_as_it_must(name: str) -> None:
 
 def test_the_list_names_every_case_and_each_has_what_can_be_copied() -> None:
     done = run("-m", "agentgate", "demo", "--list")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["first-look", *CASES]
-    assert set(WANTED) == set(CASES)
-    for name, (place, _) in CASES.items():
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [*CASES]
+    assert {FIRST, *WANTED} == set(CASES)
+    for name in WANTED:
         found = case(name)
+        assert isinstance(found, FoundingCase)
         scripts = {f"{each}.py" for each in (*found.tools, *found.others)}
-        assert {"README.md", "gate.toml", "run.py", *scripts} <= {path.name for path in (ROOT / "examples" / place).iterdir()}
+        assert {"README.md", "gate.toml", "run.py", *scripts} <= {path.name for path in found.place.iterdir()}
 
 
 def test_an_unknown_case_is_named() -> None:
@@ -155,6 +158,7 @@ def test_a_package_that_is_missing_is_named_with_the_command_for_this_clone(name
 
 def test_a_row_that_ends_otherwise_or_a_call_too_many_is_not_ok() -> None:
     found = case("ci")
+    assert isinstance(found, FoundingCase)
     row = TableRow(Expected("it", "denied", "401", "x", "y"), "allowed", "ok", "client", "ok")
     good = TableRow(Expected("it", "allowed", "ok"), "allowed", "ok", "client", "ok")
     assert found.played((good,), ({},), 1.0).ok

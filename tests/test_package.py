@@ -39,7 +39,7 @@ def test_the_wheel_holds_the_whole_package(installed):
     assert {"py.typed", "stores/scripts/mint.lua", "stores/scripts/burn.lua"} <= below(installed / "agentgate")
 
 
-@pytest.mark.parametrize("name", ["examples/payment-agent", "workflows", *(f"examples/{place}" for place, _ in CASES.values())])
+@pytest.mark.parametrize("name", ["workflows", *(f"examples/{place}" for place, _ in CASES.values())])
 def test_the_wheel_holds_the_examples(installed, name):
     example = ROOT / name
     assert below(example)

@@ -1,4 +1,4 @@
-"""``agentgate demo``: the payment agent of the examples, tried eight ways in one process; or a founding case over HTTP (`demo_case`).
+"""``agentgate demo``: the examples, each tried in every way that must be refused (`demo_case`).
 
 Rules: every row shows what happened, and is compared with the expected outcome; one wrong row, or something done that should not be,
 exits with 1. Nothing leaves loopback.
@@ -20,12 +20,10 @@ from rich.text import Text
 
 from agentgate.cli import demo_case
 from agentgate.cli.demo_row import Played, TableRow
-from agentgate.cli.demo_scenes import play
 from agentgate.cli.output import note, quiet, refusing, say, say_json
 
 _WIDEST = 110  # columns: longer lines are hard to read
 _COLOUR = {"allowed": "green", "denied": "red", "held": "yellow"}
-_FIRST = "(without a name) a LangChain agent refunds orders, and reads an injected e-mail: a few seconds, one process, no server"
 _CALLER = {"model": "the model sees", "host": "the host gets", "client": "the caller gets", "approver": "the approver gets"}
 
 
@@ -43,23 +41,18 @@ def demo(
     outcome is checked: what happened, and for which reason.
     """
     if list_cases:
-        for each, (_, what) in {demo_case.FIRST: ("", _FIRST), **demo_case.CASES}.items():
+        for each, (_, what) in demo_case.CASES.items():
             say(f"{each:16} {what}")
         return
-    if name != demo_case.FIRST:
-        with refusing():
-            case = demo_case.case(name)
-        raise typer.Exit(perform(case, as_json=as_json))
-    quiet()  # the rows show what an operator's log would say
     with refusing():
-        played = play()
-    raise typer.Exit(show(played, as_json=as_json))
+        case = demo_case.case(name)
+    raise typer.Exit(perform(case, as_json=as_json))
 
 
-def perform(case: demo_case.FoundingCase, *, as_json: bool = False) -> int:
-    """Play a founding case and print it; the exit code."""
-    quiet()
-    if sys.stderr.isatty():
+def perform(case: demo_case.DemoCase, *, as_json: bool = False) -> int:
+    """Play a case and print it; the exit code."""
+    quiet()  # the rows show what an operator's log would say
+    if isinstance(case, demo_case.FoundingCase) and sys.stderr.isatty():
         note("A gate and its servers are starting; all of it takes ten to thirty seconds.")
     with refusing():
         played = case.play()

@@ -1,6 +1,7 @@
-"""The founding cases: each a directory with `gate.toml`, the gate's settings; its servers (`tool.py`); `run.py`, which defines `CASE`.
+"""The cases of `agentgate demo`: each a directory of the examples with `run.py`, which defines `CASE`.
 
-The workflow of a case is not in its directory but in ``workflows/``, unless the case says so.
+The first look is one process. A founding case also has `gate.toml`, the gate's settings, and its servers (`tool.py`); its workflow is not
+in its directory but in ``workflows/``, unless the case says so.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from agentgate.cli.demo_key import Key, KeySets
 from agentgate.cli.demo_row import Played, TableRow, agentgate_command, found
 from agentgate.cli.demo_stage import Stage
 from agentgate.errors import AgentGateError, ConfigError
 
-FIRST = "first-look"  # not a case: one process, one directory with its own workflow (`demo_scenes`)
+FIRST = "first-look"
 PACKAGES = {"moto": "'moto[server]'", "flask_cors": "'moto[server]'"}  # module -> package
 EXTRAS = {
     "authlib": "oauth",
@@ -28,10 +29,15 @@ EXTRAS = {
     "boto3": "aws",
     "httpx": "httpx",
     "langchain": "langchain",
+    "langgraph": "langchain",
     "fastmcp": "fastmcp",
     "mcp": "fastmcp",
 }  # module -> extra
 CASES = {  # name -> directory of the example, and what it is
+    FIRST: (
+        "payment-agent",
+        "(without a name) a LangChain agent refunds orders, and reads an injected e-mail: a few seconds, one process, no server",
+    ),
     "payments": ("payments", "the same agent over HTTP: its own process, users' own tokens, the payment provider's credential"),
     "ci": ("ci-runner", "a CI job asks for a deployment, with the token its runner gives it"),
     "partner": ("partner", "a partner company reads its own orders, until its contract ends"),
@@ -128,13 +134,26 @@ class FoundingCase:
         )
 
 
-def case(name: str) -> FoundingCase:
+class DemoCase(Protocol):
+    """What `run.py` of an example defines as `CASE`."""
+
+    def play(self) -> Played:
+        """Play every scene. Raises AgentGateError: it cannot be played here."""
+
+
+def case(name: str) -> DemoCase:
     """A case by its name. Raises ConfigError: there is none. NotInstalled."""
     if name not in CASES:
-        raise ConfigError("case", name, ", ".join([FIRST, *CASES]))
+        raise ConfigError("case", name, ", ".join(CASES))
+    place, before = found(CASES[name][0]), set(sys.modules)
+    sys.path.insert(0, str(place))  # a case imports what lies beside it, as its own scripts do
     try:
-        loaded: FoundingCase = runpy.run_path(str(found(CASES[name][0]) / "run.py"))["CASE"]
+        loaded: DemoCase = runpy.run_path(str(place / "run.py"))["CASE"]
     except ModuleNotFoundError as error:  # what a case imports itself
         module = (error.name or "").partition(".")[0]
         raise NotInstalled(module, [module]) from None
+    finally:
+        sys.path.remove(str(place))
+        for beside in {file.stem for file in place.glob("*.py")} & (sys.modules.keys() - before):
+            del sys.modules[beside]
     return loaded
