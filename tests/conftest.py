@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
+from agentgate import Gate
 from tests.servers import Server, redis_binary, valkey_binary
 
 
@@ -46,3 +48,22 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(valkey_binary(), tmp_path_factory.mktemp("valkey"))
     yield server
     server.stop()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the refund workflow in `w`."""
+    from tests.test_gate import WORKFLOW
+
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
+    return tmp_path
+
+
+@pytest.fixture
+def gate(folder: Path) -> Iterator[Gate]:
+    """A gate with the refund workflow, on a weekday."""
+    from tests.test_gate import opened
+
+    with opened(folder) as gate:
+        yield gate

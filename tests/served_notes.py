@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from agentgate.gate.account_key import STATEMENT
 from agentgate.testing.demo_approvals import prepare, sign
 from tests.authority import Key, Web, claims_of, web
-from tests.served import Asking, Party, Process, Server, detail, publish
+from tests.served import Asking, Party, Process, Server, detail, publish, served
 from tests.servers import Server as StoreServer
 from tests.servers import redis_binary
 
@@ -146,3 +147,20 @@ def a_place(folder: Path, **more: Any) -> Iterator[Place]:
             yield Place(folder, served_web, store, **more)
     finally:
         store.stop()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with a_place(tmp_path_factory.mktemp("notes")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def gate(place: Place) -> Iterator[Process]:
+    with served(place.folder, place.settings) as process:
+        yield process
+
+
+@pytest.fixture
+def notes(place: Place, gate: Process) -> Notes:
+    return Notes(place, gate)

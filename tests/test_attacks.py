@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -33,19 +32,6 @@ from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW,
 from tests.test_intents import REFUND as INTENT
 
 TODAY = date(2026, 3, 4)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
-    return tmp_path
-
-
-@pytest.fixture
-def gate(folder: Path) -> Iterator[Gate]:
-    with opened(folder) as gate:
-        yield gate
 
 
 # --- untrusted text as the user's words ------------------------------------------------------------------------------------

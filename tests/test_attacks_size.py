@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -55,12 +54,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "w" / "notes.yaml").write_text(NOTES)
     (tmp_path / "w" / "refund.yaml").write_text(SHOP)
     return tmp_path
-
-
-@pytest.fixture
-def gate(folder: Path) -> Iterator[Gate]:
-    with opened(folder) as gate:
-        yield gate
 
 
 def noted(gate: Gate, args: dict[str, Any]) -> Any:

@@ -19,15 +19,8 @@ from agentgate.audit import FileAudit, read_records
 from agentgate.audit.room import ROOM
 from agentgate.errors import AuditUnavailable, Refusal
 from tests.servers import Server, as_tool_server, valkey_binary
-from tests.test_gate import ORDER, WORKFLOW, opened, run_of
+from tests.test_gate import ORDER, opened, run_of
 from tests.test_verifier import GOOD
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
-    return tmp_path
 
 
 def soon() -> float:

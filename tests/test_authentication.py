@@ -20,8 +20,9 @@ from agentgate.redemption.trust import VerifierSettings
 from agentgate.token.dpop import DPoP
 from agentgate.token.signing import SigningKey
 from tests.authority import web
-from tests.served import JWT, Process, served
+from tests.served import JWT, Process
 from tests.served_notes import GATE, WORKFLOW, Notes, Place, a_place, error_of
+from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 from tests.servers import as_tool_server
 from tests.test_identity_door import ORDER, Desk
 from tests.test_identity_door import WORKFLOW as REFUND
@@ -101,12 +102,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     text = WORKFLOW.replace("id: desk.notes", "id: desk.signed-in").replace("{app: {is: notes}}}}}", "{app: {is: notes}}}}, " + ASKED + "}")
     with a_place(tmp_path_factory.mktemp("signed-in"), more=[text]) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def gate(place: Place) -> Iterator[Process]:
-    with served(place.folder, place.settings) as process:
-        yield process
 
 
 def user(place: Place, **said: Any) -> str:

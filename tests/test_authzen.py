@@ -16,8 +16,9 @@ import httpx
 import pytest
 
 from tests.authority import Key
-from tests.served import Party, Process, served
+from tests.served import Party, Process
 from tests.served_notes import GATE, Place, a_place, error_of
+from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 
 SCENARIO = (Path(__file__).parent / "vectors" / "authzen-certification-scenario.md").read_text(encoding="utf-8")
 ONE, MANY = "/access/v1/evaluation", "/access/v1/evaluations"
@@ -58,12 +59,6 @@ DECIDED = {name: case for name, case in CASES.items() if case.status == 200 and 
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with a_place(tmp_path_factory.mktemp("authzen")) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def gate(place: Place) -> Iterator[Process]:
-    with served(place.folder, place.settings) as process:
-        yield process
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from agentgate import Agent, Allow, AsyncGate, Deny, Gate, StepUp, User
 from agentgate.errors import ConfigError
 from agentgate.gate.settings import MOST
 from agentgate.values.refusal import Code, Reason, RunRefused
-from tests.test_gate import LEE, ORDER, REFUND, folder, looked_up, opened, reasons, run_of  # noqa: F401 - a fixture
+from tests.test_gate import LEE, ORDER, REFUND, looked_up, opened, reasons, run_of
 
 STRANGE = {**ORDER, "order_id": "ORD-99999999"}
 
@@ -25,7 +25,7 @@ def denied(run: Any, number: int = 0) -> Any:
     return run.authorize("orders.get", STRANGE, tool_call_id=f"probe {number}")
 
 
-def test_a_run_closes_with_its_twentieth_denial_and_its_token_dies(folder: Path) -> None:  # noqa: F811
+def test_a_run_closes_with_its_twentieth_denial_and_its_token_dies(folder: Path) -> None:
     with opened(folder) as gate:
         run = run_of(gate)
         token = run.authorize("orders.get", ORDER, tool_call_id="kept").token
@@ -44,7 +44,7 @@ def test_a_run_closes_with_its_twentieth_denial_and_its_token_dies(folder: Path)
         assert isinstance(run_of(gate).authorize("orders.get", ORDER, tool_call_id="look"), Allow)
 
 
-def test_any_handle_on_any_call_counts_toward_the_same_budget(folder: Path) -> None:  # noqa: F811
+def test_any_handle_on_any_call_counts_toward_the_same_budget(folder: Path) -> None:
     with opened(folder, denials_per_run=4) as gate:
         run = run_of(gate)
         assert isinstance(run.authorize("no.such", {}), Deny)
@@ -53,7 +53,7 @@ def test_any_handle_on_any_call_counts_toward_the_same_budget(folder: Path) -> N
         assert Reason.TOO_MANY_DENIALS in reasons(denied(run))
 
 
-def test_what_is_known_of_a_call_is_no_denial(folder: Path) -> None:  # noqa: F811
+def test_what_is_known_of_a_call_is_no_denial(folder: Path) -> None:
     with opened(folder, denials_per_run=1) as gate:
         run = run_of(gate)
         looked_up(run)
@@ -66,7 +66,7 @@ def test_what_is_known_of_a_call_is_no_denial(folder: Path) -> None:  # noqa: F8
         assert isinstance(run.authorize("orders.get", ORDER, tool_call_id="again"), Allow)
 
 
-def test_a_denial_that_cannot_be_counted_says_only_unavailable(folder: Path) -> None:  # noqa: F811
+def test_a_denial_that_cannot_be_counted_says_only_unavailable(folder: Path) -> None:
     with opened(folder) as gate:
         run = run_of(gate)
         store: Any = gate._store
@@ -76,7 +76,7 @@ def test_a_denial_that_cannot_be_counted_says_only_unavailable(folder: Path) -> 
         assert (Reason.STORE in reasons(answer), answer.code) == (True, Code.UNAVAILABLE)
 
 
-def test_a_sixth_open_hold_is_refused_and_an_answer_makes_room(folder: Path) -> None:  # noqa: F811
+def test_a_sixth_open_hold_is_refused_and_an_answer_makes_room(folder: Path) -> None:
     with opened(folder) as gate:
         run = run_of(gate)
         looked_up(run)
@@ -93,7 +93,7 @@ def test_a_sixth_open_hold_is_refused_and_an_answer_makes_room(folder: Path) -> 
         assert isinstance(ask(5), StepUp)
 
 
-def test_a_user_opens_sixty_runs_in_an_hour_however_their_id_is_spelt(folder: Path) -> None:  # noqa: F811
+def test_a_user_opens_sixty_runs_in_an_hour_however_their_id_is_spelt(folder: Path) -> None:
     with opened(folder) as gate:
         for _ in range(60):
             run_of(gate)
@@ -106,7 +106,7 @@ def test_a_user_opens_sixty_runs_in_an_hour_however_their_id_is_spelt(folder: Pa
         run_of(gate, user=User("mia", tenant="acme", groups=LEE.groups), agent=Agent("bot"))
 
 
-async def test_the_awaited_gate_has_the_same_budgets(folder: Path) -> None:  # noqa: F811
+async def test_the_awaited_gate_has_the_same_budgets(folder: Path) -> None:
     settings: dict[str, Any] = {"issuer": "https://gate.example", "audit": "memory://", "denials_per_run": 1, "runs_per_hour": 1}
     async with await AsyncGate.open_unsafe_unapproved(folder / "w", **settings) as gate:
         who: dict[str, Any] = {"tenant": "acme", "user": LEE, "agent": Agent("bot"), "prompt": "hello"}
@@ -118,13 +118,13 @@ async def test_the_awaited_gate_has_the_same_budgets(folder: Path) -> None:  # n
 
 @pytest.mark.parametrize("name", MOST)
 @pytest.mark.parametrize("value", [0, -1, None, True, 1.5, "20", float("inf")])
-def test_no_budget_is_ever_off(folder: Path, name: str, value: object) -> None:  # noqa: F811
+def test_no_budget_is_ever_off(folder: Path, name: str, value: object) -> None:
     for wrong in (value, MOST[name] + 1):
         with pytest.raises(ConfigError, match=name):
             opened(folder, **{name: wrong})
 
 
-def test_the_defaults(folder: Path) -> None:  # noqa: F811
+def test_the_defaults(folder: Path) -> None:
     with opened(folder) as gate:
         assert isinstance(gate, Gate)
         budgets = gate._core.budgets

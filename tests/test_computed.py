@@ -458,10 +458,10 @@ def test_of_too_many_shares_multiples_and_percentages_nothing_is_computed() -> N
 def test_the_decision_stays_cheap() -> None:
     words = spoken((Turn("the difference, plus, half, split by 3, 4, 5, twice the " + ", ".join(f"{n}%" for n in range(1, 10))),))
     numbers = [Number(Decimal(n) / 7, "", own=True) for n in range(7_000_003, 7_000_003 + MAX_NUMBERS * 1001, 1001)]
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(10):
         assert calculation(words, numbers, Decimal("123456789.01")) is None
-    assert (time.perf_counter() - start) / 10 < 0.2
+    assert (time.thread_time() - start) / 10 < 0.2
 
 
 @pytest.mark.parametrize(
@@ -469,9 +469,9 @@ def test_the_decision_stays_cheap() -> None:
 )
 def test_a_long_prompt_is_read_in_one_pass(unit: str) -> None:
     def seconds(size: int) -> float:
-        start = time.perf_counter()
+        start = time.thread_time()
         spoken((Turn(unit * (size // len(unit))),))
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
     seconds(100)
     assert seconds(65_536) < 20 * max(seconds(8_192), 0.02)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -115,10 +115,10 @@ def test_a_later_turn_takes_it_back_and_a_later_one_says_it_again() -> None:
 
 
 def test_long_words_are_read_in_no_time() -> None:
-    before = perf_counter()
+    before = thread_time()
     for text in ("Ann said to me. " * 4000, "Ann said, to me, " * 3800, "to me, " * 9000 + "but not me", "mine, " * 10_000 + "not mine"):
         assert not of_self((Turn(text),))
-    assert perf_counter() - before < 5
+    assert thread_time() - before < 5
 
 
 WORDS = (

@@ -17,8 +17,9 @@ import httpx
 import pytest
 
 from tests.abroad import node_in
-from tests.served import JWT, Process, served
+from tests.served import JWT, Process
 from tests.served_notes import GATE, LOGIN, WORKFLOW, Notes, Place, a_place, error_of
+from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 from tests.servers import free_port
 
 SCRIPT = Path(__file__).with_name("provider.mjs")
@@ -102,12 +103,6 @@ def place(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Itera
         }
         made.settings["identity"]["issuers"]["provider"] = {**issuer, "agent": {"id": "client_id"}, "user": user}
         yield made
-
-
-@pytest.fixture(scope="module")
-def gate(place: Place) -> Iterator[Process]:
-    with served(place.folder, place.settings) as process:
-        yield process
 
 
 def exchanged(notes: Notes, workflow: str, token: str, **more: Any) -> httpx.Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from inspect import iscoroutinefunction, signature
 from pathlib import Path
@@ -95,23 +94,10 @@ ORDER = {"order_id": "ORD-10023344"}
 REFUND = {"order_id": "ORD-10023344", "amount": "39.99", "currency": "EUR", "payee": "cus_1"}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
-    return tmp_path
-
-
 def opened(folder: Path, **more: Any) -> Gate:
     return Gate.open_unsafe_unapproved(
         folder / "w", issuer="https://gate.example", **{"audit": "memory://", "clock": lambda: WEEKDAY, **more}
     )
-
-
-@pytest.fixture
-def gate(folder: Path) -> Iterator[Gate]:
-    with opened(folder) as gate:
-        yield gate
 
 
 def run_of(gate: Gate, prompt: str = PROMPT, **more: Any) -> Any:

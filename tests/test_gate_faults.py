@@ -13,16 +13,9 @@ from agentgate.errors import Refusal, StoreUnavailable
 from agentgate.stores import Op
 from agentgate.token.dpop import DPoP
 from tests.servers import Server, redis_binary, valkey_binary
-from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WORKFLOW, looked_up, opened, reasons, run_of
+from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, looked_up, opened, reasons, run_of
 
 LIMIT = 0.3  # seconds, promise 4
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
-    return tmp_path
 
 
 def timed(work: Any) -> tuple[Any, float]:

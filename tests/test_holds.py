@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,19 +24,6 @@ from tests.test_gate import BOSS, LEE, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked
 BIG = {**REFUND, "amount": "150.00"}
 ANN = User("ann", tenant="acme", groups=["leads"])
 SECONDS = 600  # the rule's timeout
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
-    return tmp_path
-
-
-@pytest.fixture
-def gate(folder: Path) -> Iterator[Gate]:
-    with opened(folder) as gate:
-        yield gate
 
 
 def held(gate: Gate, call: str = "pay", **more: Any) -> tuple[Any, Hold]:

@@ -19,8 +19,6 @@ from agentgate.review.scenarios.scene import Scene
 from agentgate.values.identities import person
 from agentgate.workflow.model import StepUpRule
 from tests.test_gate import ORDER, REFUND, WORKFLOW, looked_up, run_of
-from tests.test_gate import folder as folder  # noqa: PLC0414 - a fixture
-from tests.test_gate import gate as gate  # noqa: PLC0414 - a fixture
 
 BAD: tuple[Any, ...] = (
     "",

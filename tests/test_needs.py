@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -248,9 +248,9 @@ def many(count: int, *, needs: bool = True) -> Workflow:
 
 
 def test_many_actions_are_answered_exactly_and_more_are_read_by_a_person() -> None:
-    before = perf_counter()
+    before = thread_time()
     found = compare(many(7, needs=False), many(7))
-    assert perf_counter() - before < 10
+    assert thread_time() - before < 10
     assert found.read_yourself == ()
     assert [f.field for f in found.wider] == [f"args.act{n}.text" for n in range(7)]
     assert compare(many(9, needs=False), many(9)).read_yourself == ("tools.do.needs",)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,7 @@ from agentgate.errors import Refusal
 from agentgate.gate.run import Run
 from agentgate.integrations.langchain import guard_tools
 from tests.servers import Server, redis_binary
-from tests.test_gate import ORDER, REFUND, WORKFLOW, looked_up, opened, reasons, run_of
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
-    return tmp_path
-
-
-@pytest.fixture
-def gate(folder: Path) -> Iterator[Gate]:
-    with opened(folder) as gate:
-        yield gate
+from tests.test_gate import ORDER, REFUND, looked_up, opened, reasons, run_of
 
 
 def token(run: Any, call: str = "pay") -> Any:

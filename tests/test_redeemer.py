@@ -26,8 +26,9 @@ from agentgate.redemption.facts import MAX_ROWS
 from agentgate.token.dpop import DPoP
 from agentgate.token.signing import SigningKey
 from tests.authority import Key, jwks
-from tests.served import Process, detail, served
+from tests.served import Process, detail
 from tests.served_notes import DEFINITION, GATE, NOTES, WORKFLOW, Notes, Place, a_place
+from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 from tests.servers import free_port
 from tests.test_tracing import Traces
 from tests.test_verifier import shown
@@ -132,12 +133,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         made.settings["clients"]["server"]["definitions"] = dict.fromkeys(TOOLS, DEFINITION)
         made.settings["brokers"] = ["bank"]
         yield made
-
-
-@pytest.fixture(scope="module")
-def gate(place: Place) -> Iterator[Process]:
-    with served(place.folder, place.settings) as process:
-        yield process
 
 
 class World:

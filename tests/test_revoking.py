@@ -20,24 +20,11 @@ from agentgate.gate.door import MAX_PROVEN_TTL, MAX_TTL
 from agentgate.gate.revoking import LIFE
 from tests.approvals_team import ALICE, BOB, ID, Team
 from tests.servers import Server, redis_binary
-from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, WORKFLOW, opened, reasons, run_of
+from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, opened, reasons, run_of
 from tests.test_gate_open import opened as opened_approved
 
 SAID: dict[str, Any] = {"by": "ana", "reason": "INC-2041"}
 WHERE: dict[str, Any] = {"tenants": ["acme"], **SAID}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
-    return tmp_path
-
-
-@pytest.fixture
-def gate(folder: Path) -> Iterator[Gate]:
-    with opened(folder) as gate:
-        yield gate
 
 
 def looking(run: Any, call: str = "look") -> Any:

@@ -11,8 +11,9 @@ import pytest
 
 from agentgate.audit import read_records
 from tests.authority import Key, unique
-from tests.served import JWT, Asking, Process, detail, served
+from tests.served import JWT, Asking, Process, detail
 from tests.served_notes import GATE, WORKFLOW, Notes, Place, a_place, changing, error_of
+from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 
 OLD, NEW, THIEF = Key("old"), Key("new"), Key("thief")
 
@@ -23,12 +24,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     text = text.replace("claims: {app: {is: notes}}}}", "claims: {app: {is: notes}}}, boundary: {same_key_as_last_token: true}}")
     with a_place(tmp_path_factory.mktemp("account"), more=[text]) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def gate(place: Place) -> Iterator[Process]:
-    with served(place.folder, place.settings) as process:
-        yield process
 
 
 class Account:

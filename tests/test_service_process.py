@@ -24,7 +24,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from agentgate.service.app import ROUTES
 from tests.served import Party, Process, detail, served, toml
-from tests.served_notes import GATE, Notes, Place, a_place, error_of
+from tests.served_notes import GATE, Notes, Place, error_of
+from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
+from tests.served_notes import notes as notes  # noqa: PLC0414 - a fixture
+from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
 from tests.servers import Server as StoreServer
 from tests.servers import redis_binary
 from tests.test_service_wire import answered_by
@@ -32,23 +35,6 @@ from tests.test_telling import Listener
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}\n"
 DEFERRED = "urn:ietf:params:oauth:grant-type:deferred"
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with a_place(tmp_path_factory.mktemp("notes")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def gate(place: Place) -> Iterator[Process]:
-    with served(place.folder, place.settings) as process:
-        yield process
-
-
-@pytest.fixture
-def notes(place: Place, gate: Process) -> Notes:
-    return Notes(place, gate)
 
 
 def test_what_is_published(notes: Notes, gate: Process) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -17,27 +16,13 @@ from agentgate.service.answer import RequestRefused
 from agentgate.service.nonces import LIFE, fresh, proof_of
 from agentgate.token.keys import KeyRing
 from tests.authority import Key, claims_of, nonce_for
-from tests.served import EXCHANGE, Asking, Party, Process, served
-from tests.served_notes import GATE, LOGIN, Notes, Place, a_place, error_of
+from tests.served import EXCHANGE, Asking, Party, Process
+from tests.served_notes import GATE, LOGIN, Notes, Place, error_of
+from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
+from tests.served_notes import notes as notes  # noqa: PLC0414 - a fixture
+from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
 
 ORDER_OF_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with a_place(tmp_path_factory.mktemp("notes")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def gate(place: Place) -> Iterator[Process]:
-    with served(place.folder, place.settings) as process:
-        yield process
-
-
-@pytest.fixture
-def notes(place: Place, gate: Process) -> Notes:
-    return Notes(place, gate)
 
 
 def test_a_client_with_a_key_gets_a_token(notes: Notes) -> None:

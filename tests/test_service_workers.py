@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -22,13 +22,8 @@ from agentgate.errors import Overloaded
 from agentgate.service.line import AT_ONCE, WaitingLine
 from agentgate.token.keys import KeyRing
 from tests.served import Asking, Process, served, toml
-from tests.served_notes import Notes, Place, a_place, error_of
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with a_place(tmp_path_factory.mktemp("notes")) as made:
-        yield made
+from tests.served_notes import Notes, Place, error_of
+from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
 
 
 def until(holds: Callable[[], object], gate: Process) -> None:

@@ -77,13 +77,6 @@ def listener() -> Iterator[Listener]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
-    return tmp_path
-
-
-@pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries that follow each other at once, and looks that are frequent."""
     monkeypatch.setattr(teller, "_EVERY", 0.05)

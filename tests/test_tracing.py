@@ -25,7 +25,7 @@ from agentgate.service.settings import ServiceSettings
 from agentgate.shell.spans import spanned
 from tests.served_notes import GATE, Notes, a_place
 from tests.test_exchange import in_thread
-from tests.test_gate import LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, opened
+from tests.test_gate import LEE, ORDER, PROMPT, REFUND, WEEKDAY, opened
 
 CANARY = "canary-5f3a"
 
@@ -59,13 +59,6 @@ class Traces:
 @pytest.fixture
 def traces() -> Traces:
     return Traces()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
-    return tmp_path
 
 
 def said(span: ReadableSpan) -> dict[str, Any]:

@@ -20,16 +20,9 @@ from agentgate.redemption.trust import KEY_SECONDS, Trust
 from agentgate.shell.drive import adrive, drive
 from agentgate.token.keys import KeyRing
 from tests.servers import Server, as_tool_server, redis_binary
-from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, WORKFLOW, opened, run_of
+from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, opened, run_of
 
 GOOD: dict[str, Any] = {"issuer": "https://gate.example", "tenants": ["acme"], "audience": "https://orders.example"}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
-    return tmp_path
 
 
 def shown(error: BaseException) -> str:

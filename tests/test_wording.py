@@ -186,10 +186,10 @@ def test_a_prompt_that_nobody_asks_about_is_not_read_for_it() -> None:
 )
 def test_long_prompts_and_values_are_looked_through_at_once(turn: str) -> None:
     made = prompt(turn[:MAX_TURN])
-    before = time.perf_counter()
+    before = time.thread_time()
     for text in ("a " * 20_000 + "b", "a; " * 20_000 + "a", "b", "a*" * 30_000, "a" * 200_000, ("\ufdfa" * 3 + " ") * 5_000):
         assert said(made, text) is None
-    assert time.perf_counter() - before < 3
+    assert time.thread_time() - before < 3
 
 
 WORDS = st.lists(
