@@ -158,7 +158,11 @@ def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Fl
         op = ops.read_run(tenant, run, known.revision if known is not None else "")
     except NameRefused as error:
         raise missing(tenant, run, str(error)) from error
-    record = yield op
+    return (yield from found(core, tenant, run, (yield op), known))
+
+
+def found(core: Core, tenant: str, run: str, record: ops.RunRecord | None, known: RunState | None = None) -> Flow:
+    """The state of a run that was read, or opened. Raises as `read`."""
     if record is None:
         raise missing(tenant, run)
     try:

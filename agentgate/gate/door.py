@@ -17,7 +17,7 @@ from agentgate.decision import caller
 from agentgate.decision.case import Case, Check
 from agentgate.decision.versions import Versions, under
 from agentgate.errors import CredentialRefused, KeysUnavailable, StoreUnavailable
-from agentgate.gate.core import Core, read, reasons_of, stamp
+from agentgate.gate.core import Core, found, read, reasons_of, stamp
 from agentgate.gate.flow import checked_turn, refused_input
 from agentgate.gate.proof import Answering
 from agentgate.gate.state import header_bytes, missing
@@ -111,23 +111,23 @@ def open_run(
     # Another gate may have opened this very run of a credential before, and the store may have lost it: nobody remembers all of its acts.
     acts: Literal["any", "opener", "nobody"] = "nobody" if once else "any" if core.shared_runs else "opener"
     op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000, whose=whose, most=most, keeps=core.issued.keeps, acts=acts)
-    opened = yield op
-    if opened == "too_many":
+    opened: ops.OpenReply = yield op
+    if opened.kind == "too_many":
         many = Failure(
             Reason.TOO_MANY_RUNS, "runs", f"{most} in an hour", f"at most {most} runs of one user (without one: agent) in an hour"
         )
         yield stamp("run_refused", header, reasons=reasons_of((many,)))
         raise RunRefused((many,))
-    if opened != "ok":
+    if opened.kind != "ok":
         if not once:
             raise StoreUnavailable(f"run {header.id}: the store already has a run of this id")
-        known: RunState = yield from read(core, tenant, header.id)
+        known: RunState = yield from found(core, tenant, header.id, opened.run)
         yield from _check_same(known.header, header)
         return (yield from _renewed(core, known, None, by_agent))
     core.issued.opened(header.id)
     clients = {name: value for name, value in (("host", over.host), ("client", over.client)) if value}
     yield stamp("run_opened", header, expires_at=header.ends, **clients)
-    return (yield from read(core, tenant, header.id))
+    return (yield from found(core, tenant, header.id, opened.run))
 
 
 def _check_same(known: Header, shown: Header) -> Flow:
@@ -194,7 +194,7 @@ def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh
         if fresh_agent is not None:
             renewed = replace(renewed, agent=fresh_agent.who, agent_until=fresh_agent.expires_at)
         yield from _check(core, versions, renewed, _another(header, renewed))
-        if not state.closed and header_bytes(renewed) == header_bytes(header):
+        if not state.closed and (renewed == header or header_bytes(renewed) == header_bytes(header)):
             return state  # the same credentials again
         answer = yield ops.renew_run(header.tenant, header.id, header_bytes(renewed), state.revision)
         if answer == "ok":

@@ -1,8 +1,9 @@
 """What both stores of `agentgate.stores.redis` do, without I/O: one script, one round trip, one deadline.
 
 Rules: nothing is sent twice (a resent burn whose first reply was lost looks like a replay; after NOSCRIPT nothing ran, so the
-script is loaded and sent again); a connection that failed, timed out, returned an error or is out of step is closed, never reused;
-connecting counts against the same deadline, and a reply after it is discarded. The system's resolver knows no deadline: give an address.
+script is loaded and sent again); a connection that failed, timed out, returned an error or is out of step is closed, never reused (one
+that callers share: after the last reply that somebody waits for); connecting counts against the same deadline, and a reply after it is
+discarded. The system's resolver knows no deadline: give an address.
 
 A `Dialogue` yields one request after another, and is sent the reply to each.
 """
@@ -48,7 +49,7 @@ def time_left(deadline: float) -> float:
     return left
 
 
-def greet(endpoint: Endpoint, then: Dialogue) -> Dialogue:
+def greet(endpoint: Endpoint, then: Dialogue | tuple[()] = ()) -> Dialogue:
     """On a new connection: AUTH and SELECT, before `then`."""
     for command in endpoint.greeting:
         answer = yield pack(*command)
@@ -121,10 +122,14 @@ class Pool:
         self._idle: deque[Any] = deque()
         self._closed = False
 
-    def take(self) -> Any | None:
-        """An idle connection that is usable; None: open one."""
+    def check_open(self) -> None:
+        """StoreUnavailable once it is closed."""
         if self._closed:
             raise StoreUnavailable(f"store {self.endpoint.name}: closed")
+
+    def take(self) -> Any | None:
+        """An idle connection that is usable; None: open one."""
+        self.check_open()
         while True:
             try:
                 connection = self._idle.pop()

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 MintKind = Literal[
     "ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "failed", "outcome_unknown", "hold", "key_changed"
 ]
+OpenKind = Literal["ok", "exists", "too_many"]
 Acting = Literal["any", "opener", "nobody", "alone", "replicated"]
 BurnKind = Literal["ok", "revoked", "lineage", "lost", "upstream", "used", "binding"]
 Extent = Literal["all", "since"]
@@ -198,6 +199,18 @@ class RunRecord:
     since: bool = False
     denials_spent: bool = False
     acts: Acting = "nobody"
+
+
+class OpenReply(NamedTuple):
+    """What the open_run script answered.
+
+    Attributes:
+        kind: `ok`, or why nothing was written: the id is taken, or as many runs were opened as may be.
+        run: the run as it is then: the new one, or the one that has its id; of `too_many` None.
+    """
+
+    kind: OpenKind
+    run: RunRecord | None
 
 
 @dataclass(frozen=True, slots=True)

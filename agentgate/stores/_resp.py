@@ -39,7 +39,7 @@ def pack(*args: str | bytes | int) -> bytes:
 
 
 class Reply:
-    """The one reply to one request, fed chunk by chunk; every byte is looked at once."""
+    """Replies, fed chunk by chunk; every byte is looked at once."""
 
     __slots__ = ("_buffer", "_unfilled")
 
@@ -48,7 +48,7 @@ class Reply:
         self._unfilled: list[tuple[list[Any], int]] = []  # arrays that are not full yet, outermost first
 
     def feed(self, chunk: bytes) -> Any:
-        """Take what was read; the value (int, bytes, None, `ServerError` or a list of these), or `MORE`.
+        """Take what was read after one request; its reply (int, bytes, None, `ServerError` or a list of these), or `MORE`.
 
         Raises:
             StoreUnavailable: nothing was read (the connection was closed); not RESP2; or bytes follow the reply, which belong to another
@@ -56,22 +56,34 @@ class Reply:
         """
         if not chunk:
             raise StoreUnavailable("the store closed the connection")
-        buffer = self._buffer + chunk if self._buffer else chunk
+        values = self.each(chunk)
+        if values and (len(values) > 1 or self._buffer):
+            raise StoreUnavailable("bytes follow the reply: the connection is out of step")
+        return values[0] if values else MORE
+
+    def each(self, chunk: bytes) -> list[Any]:
+        """Take what was read after any number of requests; the replies that are complete now.
+
+        Raises:
+            StoreUnavailable: not RESP2.
+        """
+        buffer, start, values = self._buffer + chunk if self._buffer else chunk, 0, []
         try:
-            value, start = self._read(buffer)
+            while start < len(buffer):
+                value, start = self._read(buffer, start)
+                if value is MORE:
+                    break
+                values.append(value)
         except ValueError as error:
             raise StoreUnavailable(f"the server does not speak RESP2: {error}") from error
-        if value is MORE:
-            self._buffer = buffer[start:]
-            if len(self._buffer) > MAX_REPLY:
-                raise StoreUnavailable("a reply beyond 64 MiB")
-        elif start != len(buffer):
-            raise StoreUnavailable(f"{len(buffer) - start} bytes follow the reply: the connection is out of step")
-        return value
+        self._buffer = buffer[start:]
+        if len(self._buffer) > MAX_REPLY:
+            raise StoreUnavailable("a reply beyond 64 MiB")
+        return values
 
-    def _read(self, buffer: bytes) -> tuple[Any, int]:
-        """The complete value, or `MORE`; and up to where the buffer was used."""
-        start, unfilled = 0, self._unfilled
+    def _read(self, buffer: bytes, start: int) -> tuple[Any, int]:
+        """The complete value that begins, or goes on, at `start`, or `MORE`; and up to where the buffer was used."""
+        unfilled = self._unfilled
         while (end := buffer.find(b"\r\n", start)) >= 0:
             kind, line, after = buffer[start], buffer[start + 1 : end], end + 2
             value: Any

@@ -41,6 +41,7 @@ from agentgate.values.canonical import canonical
 Subjects = _records.Subjects
 LimitTake = _records.LimitTake
 HoldTake = _records.HoldTake
+OpenReply = _records.OpenReply
 MintRequest = _records.MintRequest
 MintReply = _records.MintReply
 BurnRequest = _records.BurnRequest
@@ -68,7 +69,6 @@ change_key = _account_keys.change_key
 keep, kept = _kept.keep, _kept.kept
 raise_marks, MAX_MARKS = _marks.raise_marks, _marks.MAX_MARKS
 
-Opened = Literal["ok", "exists", "too_many"]
 Renewed = Literal["ok", "missing", "closed", "stale"]
 Changed = Literal["ok", "missing", "closed"]
 Counted = Literal["ok", "missing", "closed", "spent"]
@@ -105,7 +105,7 @@ def open_run(
     most: int,
     keeps: Keeps = "no",
     acts: Literal["any", "opener", "nobody"] = "nobody",
-) -> Op[Opened]:
+) -> Op[OpenReply]:
     """Write a new run that expires after `ttl_ms` milliseconds, or say why not: the id is taken, or as many were opened as may be.
 
     Args:
@@ -122,7 +122,11 @@ def open_run(
     opened = f"{prefix(tenant)}runs:{hashlib.sha256(checked_text('whose', whose)).hexdigest()}"
     args: tuple[Arg, ...] = (checked_bytes("header", header), checked_text("turn", turn), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
     args = (*args, checked_number("most", most, 1, MAX_AMOUNT), keeps, acts)
-    return Op("open_run", one_of(Opened), (_run_key(tenant, run), opened), args, confirm=True)
+    return Op("open_run", _opened, (_run_key(tenant, run), opened, _calls_key(tenant, run)), args, confirm=True)
+
+
+def _opened(kind: Any, *record: Any) -> OpenReply:
+    return OpenReply(one_of(_records.OpenKind)(kind), _run(*record))
 
 
 def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op[Renewed]:

@@ -7,12 +7,10 @@ import os
 import select
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
-from redis import asyncio as awaited
 from redis import connection as blocking
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from agentgate.errors import StoreUnavailable
@@ -21,9 +19,9 @@ from agentgate.stores._exchange import Dialogue, Pool, check_server, greet, run_
 from agentgate.stores._health import CHECK_SECONDS, Keeps, Weakness
 from agentgate.stores._op import Op
 from agentgate.stores._resp import MORE, Reply
+from agentgate.stores._wire import Wire
 
 _BLOCKING = {"tcp": blocking.Connection, "tls": blocking.SSLConnection, "unix": blocking.UnixDomainSocketConnection}
-_AWAITED = {"tcp": awaited.Connection, "tls": awaited.SSLConnection, "unix": awaited.UnixDomainSocketConnection}
 
 
 class _Connection:
@@ -123,58 +121,13 @@ class RedisStore:
         return answer
 
 
-class _AsyncConnection:
-    """A connection of one event loop; redis-py opens and encrypts it."""
-
-    __slots__ = ("_loop", "_reader", "_writer")
-
-    def __init__(self, opened: Any) -> None:
-        self._reader: asyncio.StreamReader = opened._reader  # noqa: SLF001 - to read and write here
-        self._writer: asyncio.StreamWriter = opened._writer  # noqa: SLF001 - as above
-        opened._reader = opened._writer = None  # noqa: SLF001 - redis-py would close the streams when its object is collected
-        self._loop = asyncio.get_running_loop()
-
-    @classmethod
-    async def open(cls, endpoint: Endpoint) -> _AsyncConnection:
-        """Connect; the caller bounds the time."""
-        options = endpoint.options | {"retry": Retry(NoBackoff(), 0)}
-        opened: Any = _AWAITED[endpoint.kind](**options, socket_timeout=None, socket_connect_timeout=None)
-        try:
-            await opened.connect()
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"store {endpoint.name}: {error}") from error
-        return cls(opened)
-
-    def usable(self) -> bool:
-        reader, writer = self._reader, self._writer
-        return self._loop is asyncio.get_running_loop() and not reader.at_eof() and not writer.is_closing() and reader.exception() is None
-
-    async def converse(self, dialogue: Dialogue) -> Any:
-        """Carry out a dialogue; the caller bounds the time."""
-        try:
-            request = next(dialogue)
-            while True:
-                self._writer.write(request)
-                reply, value = Reply(), MORE
-                while value is MORE:
-                    value = reply.feed(await self._reader.read(65536))
-                request = dialogue.send(value)
-        except StopIteration as done:
-            return done.value
-        except OSError as error:
-            raise StoreUnavailable(f"the store did not answer: {error!r}") from error
-
-    def discard(self) -> None:
-        if not self._loop.is_closed():
-            self._writer.transport.abort()
-
-
 class AsyncRedisStore:
     """`RedisStore`, awaited, for one event loop at a time."""
 
     def __init__(self, url: str) -> None:
         self._pool = Pool(url)
         self._endpoint = self._pool.endpoint
+        self._shared: Wire | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._endpoint.name})"
@@ -191,7 +144,8 @@ class AsyncRedisStore:
 
     async def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.AsyncStore`."""
-        return await self._converse(run_op(self._pool, op, deadline), deadline)
+        alone = op.confirm and self._endpoint.replicas > 0  # WAIT would keep whoever comes after it on the connection
+        return await self._converse(run_op(self._pool, op, deadline), deadline, alone=alone)
 
     async def check(self) -> tuple[Weakness, ...]:
         """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
@@ -200,22 +154,59 @@ class AsyncRedisStore:
         return weaknesses
 
     async def close(self) -> None:
-        """Close all idle connections; every later call is refused."""
+        """Close all connections, those that somebody waits on after their reply; every later call is refused."""
         self._pool.close()
+        if self._shared is not None:
+            self._shared.retire()
 
-    async def _converse(self, dialogue: Dialogue, deadline: float) -> Any:
+    async def _converse(self, dialogue: Dialogue, deadline: float, *, alone: bool = False) -> Any:
+        """Carry out a dialogue on the connection that all share, or `alone` on one."""
+        time_left(deadline)
+        wire: Wire | None = self._pool.take() if alone else self._shared
+        if wire is None or not wire.usable():
+            wire = await self._opened(deadline, alone=alone)
         try:
-            async with asyncio.timeout(time_left(deadline)):
-                connection: _AsyncConnection | None = self._pool.take()
-                if connection is None:
-                    connection, dialogue = await _AsyncConnection.open(self._endpoint), greet(self._endpoint, dialogue)
-                try:
-                    answer = await connection.converse(dialogue)
-                except BaseException:
-                    connection.discard()
-                    raise
-                self._pool.give_back(connection)
-        except TimeoutError as error:
-            raise StoreUnavailable(f"store {self._endpoint.name}: no answer before the deadline") from error
+            request = next(dialogue)
+            while True:
+                request = dialogue.send(await wire.ask(request, deadline))
+        except StopIteration as done:
+            answer = done.value
+        except asyncio.CancelledError:  # whoever shares it goes on: the reply, when it comes, is nobody's
+            if alone:
+                wire.discard()
+            raise
+        except BaseException:
+            wire.retire()
+            raise
+        if alone:
+            self._pool.give_back(wire)
         time_left(deadline)
         return answer
+
+    async def _opened(self, deadline: float, *, alone: bool) -> Wire:
+        """A new connection, greeted; where another one became the shared one meanwhile, that."""
+        self._pool.check_open()
+        try:
+            async with asyncio.timeout(time_left(deadline)):
+                wire = await Wire.open(self._endpoint)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"store {self._endpoint.name}: no connection before the deadline") from error
+        try:
+            greeting = greet(self._endpoint)
+            with suppress(StopIteration):
+                request = next(greeting)
+                while True:
+                    request = greeting.send(await wire.ask(request, deadline))
+            self._pool.check_open()
+        except BaseException:
+            wire.discard()
+            raise
+        if alone:
+            return wire
+        before, self._shared = self._shared, wire
+        if before is not None and before.usable():
+            wire.discard()
+            self._shared = wire = before
+        elif before is not None:
+            before.retire()
+        return wire

@@ -13,7 +13,7 @@ from agentgate.testing._book import Book
 
 
 def _opened(book: Book, run: str, whose: str = "user lee", most: int = 3) -> str:
-    return book.ask(ops.open_run(book.tenant, run, b"{}", "hi", 60_000, whose=whose, most=most))
+    return book.ask(ops.open_run(book.tenant, run, b"{}", "hi", 60_000, whose=whose, most=most)).kind
 
 
 def _denied(book: Book, most: int = 3) -> str:

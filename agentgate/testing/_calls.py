@@ -32,8 +32,18 @@ class Calls:
 
     def test_a_run_is_never_written_over(self, store: Store) -> None:
         book = Book(store)
-        assert book.ask(ops.open_run(book.tenant, book.run, b"other", "other", 1000, whose="lee", most=9)) == "exists"
+        _, burning = book.minted()
+        assert book.burn(burning).kind == "ok"
+        again = ops.open_run(book.tenant, book.run, b"other", "other", 1000, whose="lee", most=9)
+        assert book.ask(again) == ops.OpenReply("exists", book.read())
         assert book.read().header == b'{"id":"run_1"}'
+
+    def test_who_opens_a_run_is_told_it_as_it_reads(self, store: Store) -> None:
+        book = Book(store)
+        op = ops.open_run(book.tenant, "another", b"{}", "hi", 60_000, whose="lee", most=9)
+        opened = book.ask(op)
+        book.run = "another"
+        assert opened == ops.OpenReply("ok", book.read())
 
     def test_a_run_says_who_mints_acts_in_it(self, store: Store) -> None:
         book = Book(store)
@@ -43,7 +53,7 @@ class Calls:
         for number, (keeps, acts, expected) in enumerate(rows):
             book.run = f"acts_{number}"
             op = ops.open_run(book.tenant, book.run, b"{}", "hi", 60_000, whose="lee", most=1000, keeps=keeps, acts=acts)
-            assert book.ask(op) == "ok"
+            assert book.ask(op).kind == "ok"
             assert book.read().acts in expected
 
     def test_a_run_ends_with_its_life(self, store: Store) -> None:

@@ -117,3 +117,58 @@ local function slide(hash, first)
   end
   redis.call('HSET', hash, 'first', digits(first))
 end
+
+-- The calls that changed after revision `known`, or nil if that is not on record.
+local parts = {':head', ':status', ':at', ':mint', ':facts', ':outcome'}
+local function calls_since(calls, known)
+  local last, seen, out = tonumber(redis.call('HGET', calls, 'rev') or '0'), {}, {}
+  if known > last or last - known > 500 then
+    return nil
+  end
+  out[1], out[2] = 'rev', digits(last)
+  for rev = known + 1, last do
+    local digest = redis.call('HGET', calls, 'changed:' .. digits(rev))
+    if not digest then
+      return nil
+    end
+    if not seen[digest] then
+      seen[digest] = true
+      for i, value in ipairs(redis.call('HMGET', calls, digest .. ':head', digest .. ':status', digest .. ':at', digest .. ':mint',
+        digest .. ':facts', digest .. ':outcome')) do
+        if value then
+          out[#out + 1], out[#out + 2] = digest .. parts[i], value
+        end
+      end
+    end
+  end
+  return out
+end
+
+-- One snapshot of a run and its calls (see ops.RunRecord): of the run what a decision needs, without the counts of its limits; of the calls
+-- those that changed after revision `known`, if it is of this lineage, else all. `gen` and `alone` are what `lineage` returned.
+local function snapshot(run, calls, gen, alone, known)
+  local names = {'header', 'rev', 'closed', 'turns', 'acts', 'turn:1'}
+  local values, flat = redis.call('HMGET', run, unpack(names)), {}
+  local turns = math.min(tonumber(values[4]) or 1, 1000)
+  if turns > 1 then
+    for n = 2, turns do
+      names[n + 5] = 'turn:' .. digits(n)
+    end
+    values = redis.call('HMGET', run, unpack(names))
+  end
+  for i, name in ipairs(names) do
+    if values[i] then
+      flat[#flat + 1], flat[#flat + 2] = name, values[i]
+    end
+  end
+  -- who mints acts in it: of a run that lives on a store that keeps everything, whether it still stands alone
+  local acts = values[5] or 'kept'
+  if acts == 'kept' then
+    acts = alone and 'alone' or 'replicated'
+  elseif #acts == 40 then
+    acts = acts == gen and 'any' or 'nobody'
+  end
+  local revision, read_in = string.match(known, '^%d+%.(%d+)%.(%x+)$')
+  local changed = read_in == gen and calls_since(calls, tonumber(revision)) or nil
+  return gen, flat, changed or redis.call('HGETALL', calls), changed and 'since' or 'all', acts
+end

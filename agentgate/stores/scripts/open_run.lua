@@ -1,18 +1,22 @@
--- KEYS run opened | ARGV header turn ttl_ms most keeps acts: at most so many runs in any hour; `opened` counts them like a limit's window
+-- KEYS run opened calls | ARGV header turn ttl_ms most keeps acts: at most so many runs in any hour; `opened` counts them like a limit's window
+-- Returns also the run as it is then: the new one, or the one that has its id.
 -- `acts` says who mints acts in this run (see ops.open_run): anybody, where the store keeps what it acknowledged.
 local call, now, hour = redis.call, now_ms(), 3600000
+local gen, alone = lineage()
+local function answer(kind)
+  return {KEYS[1], kind, snapshot(KEYS[1], KEYS[3], gen, alone, '')}
+end
 if call('EXISTS', KEYS[1]) == 1 then
-  return {KEYS[1], 'exists'}
+  return answer('exists')
 end
 local from = bucket_of(now - hour, hour)
 if tonumber(call('HGET', KEYS[2], 'first') or '0') < from then
   slide(KEYS[2], from)
 end
 local kept = call('HMGET', KEYS[2], 'total', 'first')
-local gen, alone = lineage()
 local keeps = ARGV[5] == 'yes' or ARGV[5] == 'alone' and alone
 if tonumber(kept[1] or '0') >= tonumber(ARGV[4]) then
-  return {KEYS[1], 'too_many'}
+  return answer('too_many')
 end
 call('HINCRBY', KEYS[2], 'total', 1)
 call('HINCRBY', KEYS[2], digits(math.max(bucket_of(now, hour), tonumber(kept[2]))), 1)
@@ -20,4 +24,4 @@ call('PEXPIRE', KEYS[2], digits(2 * hour))
 call('HSET', KEYS[1], 'header', ARGV[1], 'rev', '1', 'turns', '1', 'turn:1', ARGV[2], 'opened', digits(now),
   'ends', digits(now + tonumber(ARGV[3])), 'acts', keeps and 'kept' or ARGV[6] == 'any' and gen or ARGV[6])
 call('PEXPIRE', KEYS[1], ARGV[3])
-return {KEYS[1], 'ok'}
+return answer('ok')
