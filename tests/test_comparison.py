@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from agentgate.intents.lexical import derive
-from agentgate.loading.definition import load_roles, load_text
+from agentgate.loading.catalog import roles_of
+from agentgate.loading.definition import load_text
 from agentgate.loading.source import on_disk
 from agentgate.review.mutation.mutation import mutations
 from agentgate.review.report.comparison import base_of, told
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 SOURCE = on_disk(WORKFLOWS / "payments/customer-refund.yaml")
-ROLES = load_roles(WORKFLOWS / "roles.yaml")
+ROLES = roles_of(WORKFLOWS)
 
 
 def changed(*changes: tuple[str, str]):

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.loading.definition import load_roles, load_text
+from agentgate.loading.catalog import roles_of
+from agentgate.loading.definition import load_text, parse_roles, read_file
 from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.values.canonical import canonical, definition_digest, digest, parse
@@ -24,7 +25,7 @@ from agentgate.workflow.rule import Source
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 PAYMENT = (WORKFLOWS / "payments/customer-refund.yaml").read_text()
-ROLES = load_roles(WORKFLOWS / "roles.yaml")
+ROLES = roles_of(WORKFLOWS)
 
 SMALL = """\
 agentgate: workflow/v1
@@ -1327,7 +1328,7 @@ def test_bad_roles_load_nothing(tmp_path, text, field, expected):
     path = tmp_path / "roles.yaml"
     path.write_text(text)
     with pytest.raises(WorkflowError) as caught:
-        load_roles(path)
+        parse_roles(read_file(path), str(path))
     first = caught.value.problems[-1]
     if field is not None:
         assert (first.field, (first.line, first.column)) == (field, place)
@@ -1340,5 +1341,5 @@ def test_roles_that_cannot_be_read_are_a_workflow_error(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(WorkflowError) as caught:
-        load_roles(path)
+        parse_roles(read_file(path), str(path))
     assert caught.value.problems[0].file == str(path)

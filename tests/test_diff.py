@@ -14,7 +14,8 @@ from agentgate.diff import ENGINE, Diff, Finding, compare, forms
 from agentgate.diff.language import Budget, Language, TooLarge
 from agentgate.diff.table import CALLS, LIST, NONE, READ, TABLE, unlisted
 from agentgate.intents.lexical import derive
-from agentgate.loading.definition import load_roles, load_text
+from agentgate.loading.catalog import roles_of
+from agentgate.loading.definition import load_text
 from agentgate.values.expression import parse
 from agentgate.values.patterns import Pattern
 from agentgate.workflow import model, rule, selector
@@ -23,7 +24,7 @@ from agentgate.workflow.rule import Fact, Rule, Source
 from agentgate.workflow.selector import Selector
 
 ROOT = Path(__file__).parent.parent / "workflows"
-ROLES = load_roles(ROOT / "roles.yaml")
+ROLES = roles_of(ROOT)
 TEXT = (ROOT / "payments" / "customer-refund.yaml").read_text()
 
 

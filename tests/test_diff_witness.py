@@ -12,12 +12,13 @@ import yaml
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.diff import compare
 from agentgate.intents.lexical import derive
-from agentgate.loading.definition import load_roles, load_text
+from agentgate.loading.catalog import roles_of
+from agentgate.loading.definition import load_text
 from agentgate.review.report.witness import Witness, witness, witnesses
 from agentgate.workflow.model import Workflow
 
 ROOT = Path(__file__).parent.parent / "workflows"
-ROLES = load_roles(ROOT / "roles.yaml")
+ROLES = roles_of(ROOT)
 TEXT = (ROOT / "payments" / "customer-refund.yaml").read_text()
 BASE = yaml.safe_load((ROOT / "payments" / "customer-refund.test.yaml").read_text())["base"]
 

@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 from agentgate.cli.advice import Advice, advise, gathered
 from agentgate.cli.main import app
 from agentgate.intents.lexical import derive
-from agentgate.loading.definition import load_roles, load_text
+from agentgate.loading.catalog import roles_of
+from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 PAYMENT = (WORKFLOWS / "payments/customer-refund.yaml").read_text()
-ROLES = load_roles(WORKFLOWS / "roles.yaml")
+ROLES = roles_of(WORKFLOWS)
 
 
 def lint(*args: object, env=None):

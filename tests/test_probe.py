@@ -62,7 +62,7 @@ ops._burned = read
 """,
         "replayed",
     ),
-    "keys that stand twice": ("from agentgate.integrations.asgi import sources\nsources._once = dict", "a member twice"),
+    "keys that stand twice": ("from agentgate.values import canonical\ncanonical._once = dict", "a member twice"),
     "its cap": (
         """
 from agentgate.integrations.asgi import received, server

@@ -20,8 +20,8 @@ from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading import written_out as module
 from agentgate.loading.blocks import ArgumentBlock, Block, Definition, IntentBlock, TokenBlock
-from agentgate.loading.catalog import text_of, workflow_files
-from agentgate.loading.definition import load_document, load_roles, load_text
+from agentgate.loading.catalog import roles_of, text_of, workflow_files
+from agentgate.loading.definition import load_document, load_text
 from agentgate.loading.written_out import block_in, written_out
 from agentgate.loading.yaml_nodes import Document
 from agentgate.values.canonical import canonical, parse
@@ -36,7 +36,7 @@ TEXTS = [
     STRUCTURES,
     *(text_of(path, path.parent) for folder in ("workflows", "examples/payment-agent/workflows") for path in workflow_files(ROOT / folder)),
 ]
-MORE_ROLES = {**ROLES, **load_roles(ROOT / "workflows/roles.yaml")}
+MORE_ROLES = {**ROLES, **roles_of(ROOT / "workflows")}
 
 
 def defaults(block: type[BaseModel] = Definition, seen: frozenset[type] = frozenset()) -> Iterator[tuple[type[BaseModel], str, Any]]:

@@ -29,8 +29,8 @@ from agentgate.errors import NameRefused
 from agentgate.loading.catalog import Catalog, Ending
 from agentgate.loading.definition import Derive
 from agentgate.shell.drive import adrive, drive
-from agentgate.shell.step import Apart, Flow, Record, Step
-from agentgate.stores import AsyncStore, Op, Store, ops
+from agentgate.shell.step import Apart, Flow, Record, Step, alone
+from agentgate.stores import AsyncStore, Store, ops
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
 
@@ -78,7 +78,7 @@ class Opening:
         for id_, version, tenants in loaded.revoked:  # ends tokens, runs, and gates that did not reload yet
             for tenant in tenants:
                 with suppress(NameRefused):  # no tenant of this name can exist
-                    yield Apart(_revoke(ops.revoke(tenant, "workflow", ops.workflow_subject(id_, version), told=told, signed=True)))
+                    yield Apart(alone(ops.revoke(tenant, "workflow", ops.workflow_subject(id_, version), told=told, signed=True)))
         self.signers = Signers(loaded.root, loaded.allowed)
         return loaded
 
@@ -189,10 +189,6 @@ def _on_record(loaded: Loaded) -> Flow:
             "revoked": [ops.workflow_subject(id_, version) for id_, version, _ in loaded.revoked[:_MAX_REFUSED]],
         }
     )
-
-
-def _revoke(op: Op[ops.RevokeReply]) -> Flow:
-    yield op
 
 
 def _rolled(name: str, got: int, known: int) -> Refused:

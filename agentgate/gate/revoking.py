@@ -14,13 +14,12 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any, Protocol
 
 from agentgate.errors import AuditUnavailable, ConfigError, StoreUnavailable, Unconfirmed
 from agentgate.gate.core import Core
 from agentgate.gate.door import MAX_PROVEN_TTL
-from agentgate.shell.step import Apart, Flow, Outside, Record, Step
+from agentgate.shell.step import Apart, Flow, Record, Sleep, Step, alone
 from agentgate.shell.twins import awaited, blocking
 from agentgate.stores import AsyncStore, Op, Store, ops
 from agentgate.stores.history import History
@@ -179,7 +178,7 @@ def _revoke(
     for tenant in order.tenants:  # a name that no store can hold is refused before anything is on record
         _op(order, tenant, told, "")
     for tenant in order.tenants:
-        yield Apart(_alone(order.record("revocation", tenant, **order.said())))
+        yield Apart(alone(order.record("revocation", tenant, **order.said())))
     open_, wrong = dict.fromkeys(order.tenants, ""), dict[str, str]()
     end = time.monotonic() + patience
     while True:
@@ -196,7 +195,7 @@ def _revoke(
                 wrong.pop(tenant, None)
         if not open_ or time.monotonic() >= end:
             break
-        yield Outside(partial(time.sleep, _BETWEEN))
+        yield Sleep(_BETWEEN)
     not_applied = [tenant for tenant in open_ if not open_[tenant]]
     if not_applied:
         there = ", ".join(tenant for tenant in order.tenants if tenant not in not_applied) or "nowhere"
@@ -213,11 +212,6 @@ def _revoke(
 def _op(order: _Order, tenant: str, told: bytes, seen: str) -> Op[ops.RevokeReply]:
     life = order.life * 1000
     return ops.revoke(tenant, order.kind, order.subject, before_ms=order.before_ms, life_ms=life, told=told, history=seen)
-
-
-def _alone(step: Record | Op[Any]) -> Flow:
-    """A flow of one step."""
-    return (yield step)
 
 
 def _applied(history: History, order: _Order, tenant: str, told: bytes) -> Flow:
@@ -241,11 +235,11 @@ def _lift(self: Revoker, name: str, *, tenants: Sequence[str], by: str, reason: 
     order = _Order(name, tenants, by, reason)
     asked = {tenant: ops.lift(tenant, order.kind, order.subject) for tenant in order.tenants}
     for tenant in order.tenants:
-        yield Apart(_alone(order.record("lifting", tenant)))
+        yield Apart(alone(order.record("lifting", tenant)))
     found: dict[str, str] = {}
     for tenant, op in asked.items():
         try:
-            found[tenant] = yield Apart(_alone(op))
+            found[tenant] = yield Apart(alone(op))
         except StoreUnavailable as error:
             done = ", ".join(found) or "nowhere"
             raise StoreUnavailable(f"revocation {order.name}: looked at in: {done}; in {tenant}: {error}. Lift it again") from error
@@ -257,7 +251,7 @@ def _revocations(self: Revoker, tenant: str) -> Generator[Step, Any, tuple[Store
     found: dict[str, StoredRevocation] = {}
     skip = total = 0
     while skip <= total:
-        total, page = yield Apart(_alone(ops.list_revocations(tenant, skip)))
+        total, page = yield Apart(alone(ops.list_revocations(tenant, skip)))
         skip += max(1, len(page))
         now = time.time()
         found |= {each.name: each for each in _told(tenant, page, now)}

@@ -29,6 +29,7 @@ from agentgate.redemption.trust import Trust
 from agentgate.redemption.upstream import Redemption
 from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall
 from agentgate.shell.bound import Bound
+from agentgate.shell.drive import adrive, drive
 from agentgate.shell.step import Flow, Step
 from agentgate.shell.twins import arecording, awaited, blocking, busy, recording
 from agentgate.token.dpop import DPoP
@@ -321,7 +322,8 @@ class Run(_RunBase):
         Raises:
             AnswerRefused: this run has no such hold. ConfigError: no such timeout. StoreUnavailable: at the deadline or `timeout`.
         """
-        return waiting.wait(waiting.looks(self.tenant, self.id, hold, timeout), self._store, self._audit)
+        found: Hold = drive(waiting.wait(self.tenant, self.id, hold, timeout), self._store, self._audit)
+        return found
 
 
 class AsyncRun(_RunBase):
@@ -338,4 +340,5 @@ class AsyncRun(_RunBase):
 
     async def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:  # noqa: ASYNC109 - the twin of a blocking method
         """See `Run.wait`."""
-        return await waiting.await_(waiting.looks(self.tenant, self.id, hold, timeout), self._store, self._audit)
+        found: Hold = await adrive(waiting.wait(self.tenant, self.id, hold, timeout), self._store, self._audit)
+        return found

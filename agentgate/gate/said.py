@@ -15,6 +15,7 @@ from agentgate.decision.answer import Deny
 from agentgate.errors import AgentGateError
 from agentgate.gate.view import View
 from agentgate.values.refusal import Failure, RunRefused, told
+from agentgate.values.visible import visible
 
 _LOG = structlog.get_logger("agentgate.gate")
 _LONGEST, _MOST = 500, 20  # characters of a reason, and reasons of a refusal
@@ -22,8 +23,6 @@ _LONGEST, _MOST = 500, 20  # characters of a reason, and reasons of a refusal
 
 def refused(view: View, tool: Any, tool_call_id: Any, decision: Deny) -> None:
     """Log a refusal: one warning, ``call_refused``."""
-    from agentgate.values.visible import visible  # noqa: PLC0415 - only a refusal needs it
-
     header = view.state.header
     entry = {"run": header.id, "workflow": f"{header.workflow} v{header.version}", "tenant": header.tenant}
     known: Iterable[str] = ()
@@ -36,6 +35,4 @@ def refused(view: View, tool: Any, tool_call_id: Any, decision: Deny) -> None:
 
 def reasons(failures: Iterable[Failure]) -> list[str]:
     """Failures as the log holds them."""
-    from agentgate.values.visible import visible  # noqa: PLC0415 - only a refusal needs it
-
     return [visible(f)[:_LONGEST] for f in told(failures)[:_MOST]]

@@ -10,7 +10,6 @@ no keys yet, a few callers wait for the first ones (`agentgate.shell.reader`), i
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from agentgate.identity.fetch import MAX_BYTES, SECONDS, fetch
 from agentgate.shell.reader import OneReader
 from agentgate.shell.step import Outside
 from agentgate.token.jws import SECRET, PublicKey
+from agentgate.values.canonical import strict_parse
 
 ALGORITHMS = frozenset("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA".split())
 FRESH, USABLE, PAUSE, MAX_PAUSE = 300.0, 3600.0, 10.0, 320.0  # seconds
@@ -47,23 +47,12 @@ def strict_object(data: bytes, name: str) -> dict[str, Any]:
         CredentialRefused: anything else.
     """
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
-    except (ValueError, RecursionError):
+        value = strict_parse(data)
+    except ValueError:
         value = None
     if type(value) is not dict:
         raise CredentialRefused(name, "something else, or a key twice", "a JSON object")
     return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key twice")
-    return found
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(name)  # NaN, Infinity
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def load_text(text: str, file: str, roles: Roles, derive: Derive, *, share: Shar
     Args:
         text: content of the file.
         file: how messages and rules name it.
-        roles: static roles by name (`load_roles`); empty when no workflow names one.
+        roles: static roles by name (`parse_roles`); empty when no workflow names one.
         derive: the intent deriver; each example must come out present under it, and no counter-example.
         share: table of equal values, when many workflows are loaded.
 
@@ -110,17 +110,12 @@ def load_document(document: Document, roles: Roles, derive: Derive, *, share: Sh
     return workflow
 
 
-def load_roles(path: FilePath | str) -> Roles:
-    """The static roles of ``roles.yaml``: name -> scopes.
+def parse_roles(text: str, file: str) -> Roles:
+    """The static roles (name -> scopes) of the text of a ``roles.yaml``; `file` is how messages name it.
 
     Raises:
-        WorkflowError: the file cannot be read or is wrong; then no workflow may be loaded.
+        WorkflowError: it is wrong; then no workflow may be loaded.
     """
-    return parse_roles(read_file(FilePath(path)), str(path))
-
-
-def parse_roles(text: str, file: str) -> Roles:
-    """The static roles of the text of a ``roles.yaml``; `file` is how messages name it. Raises as `load_roles`."""
     document = read_yaml(text, file)
     found = _shape(document, RolesFile)
     document.refuse()

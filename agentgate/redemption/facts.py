@@ -137,6 +137,16 @@ def _rows(level: _Level, element: Any, outer: Row, looked: _Looked) -> Iterator[
         yield known
 
 
+def recorded(declared: Mapping[str, list[str]], result: Any) -> bytes:
+    """The declared facts of a result (name -> path), as the store keeps them.
+
+    Raises:
+        CanonicalError: a fact has no canonical form.
+    """
+    paths = {name: tuple(path) for name, path in declared.items()}
+    return canonical(list(extract(paths, result)) if paths else [])
+
+
 def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, ...]:
     """The rows of facts in a tool's real result.
 

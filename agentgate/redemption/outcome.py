@@ -13,13 +13,12 @@ from typing import Any
 import structlog
 
 from agentgate.errors import AgentGateError, AuditUnavailable, NotDone, NotRecorded, ResultWithheld, StoreUnavailable
-from agentgate.redemption.facts import extract
+from agentgate.redemption.facts import recorded
 from agentgate.redemption.records import record_of
 from agentgate.redemption.upstream import Redemption, ended
 from agentgate.shell.step import Afterwards, Flow, Step
 from agentgate.stores import ops
 from agentgate.token.claims import Claims
-from agentgate.values.canonical import canonical
 
 _log = structlog.get_logger("agentgate.redemption.outcome")
 
@@ -53,8 +52,7 @@ def facts_of(done: Redemption, result: Any) -> bytes | None:
     if done.credential is not None:
         done.credential.check_result(result)
     try:
-        declared = {name: tuple(path) for name, path in done.head["facts"].items()}
-        return canonical([dict(row) for row in extract(declared, result)] if declared else [])
+        return recorded(done.head["facts"], result)
     except AgentGateError as error:
         lost(done, "facts", error)
         return None

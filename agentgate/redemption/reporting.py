@@ -6,10 +6,11 @@ Rules: what is needed for that is kept beside the call's record, never the token
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agentgate.errors import CanonicalError, StoreUnavailable
-from agentgate.redemption.facts import MAX_ROWS, MAX_TOTAL, extract, scalar
+from agentgate.redemption.facts import MAX_ROWS, MAX_TOTAL, scalar
 from agentgate.redemption.records import Reportable, record_of
 from agentgate.redemption.upstream import Redemption
 from agentgate.shell.step import Flow
@@ -52,17 +53,7 @@ def reportable(tenant: str, txn: str) -> Flow:
         raise StoreUnavailable(f"redeemed call: unreadable ({type(error).__name__})") from error
 
 
-def facts_of(call: Reportable, result: Any) -> bytes:
-    """The declared facts of a result, as the store keeps them.
-
-    Raises:
-        CanonicalError: a fact has no canonical form.
-    """
-    declared = {name: tuple(path) for name, path in call.facts.items()}
-    return canonical([dict(row) for row in extract(declared, result)] if declared else [])
-
-
-def checked_facts(call: Reportable, rows: Any) -> bytes:
+def checked_facts(declared: Mapping[str, list[str]], rows: Any) -> bytes:
     """Facts that the tool's server read out of the result itself (`agentgate.redemption.facts.extract`), as the store keeps them.
 
     Raises:
@@ -71,7 +62,7 @@ def checked_facts(call: Reportable, rows: Any) -> bytes:
     if (
         type(rows) is not list
         or len(rows) > MAX_ROWS
-        or not all(type(row) is dict and row.keys() <= call.facts.keys() | _MARKS for row in rows)
+        or not all(type(row) is dict and row.keys() <= declared.keys() | _MARKS for row in rows)
     ):
         raise CanonicalError("facts", "something else", f"at most {MAX_ROWS} objects of declared facts")
     if any(scalar(value) is None for row in rows for value in row.values()) or len(data := canonical(rows)) > MAX_TOTAL:

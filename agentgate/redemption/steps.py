@@ -17,7 +17,7 @@ from agentgate.redemption.records import record_of
 from agentgate.redemption.trust import Trust
 from agentgate.redemption.upstream import Redemption, ended, fetch
 from agentgate.shell.spans import UNKNOWN_TOOL, Tracing, call_attributes, spanned
-from agentgate.shell.step import Apart, Flow, Record, Room, Step
+from agentgate.shell.step import Apart, Flow, Room, Step, alone
 from agentgate.stores import ops
 from agentgate.token.claims import Claims, check_authentication, check_call, check_proof, check_token
 from agentgate.token.dpop import DPoP
@@ -153,7 +153,7 @@ def supplied(who: Trust, done: Redemption) -> Flow:
         try:
             done.credential = yield from fetch(who.brokers, done, asked)
             got: dict[str, Any] = {"broker": asked.broker, "role": asked.settings.get("role"), "expires_at": done.credential.expires_at}
-            yield Apart(_written(record_of(claims, "credential", promised=True, **got)))  # the time of the call may be used up
+            yield Apart(alone(record_of(claims, "credential", promised=True, **got)))  # the time of the call may be used up
         except (UpstreamRefused, AuditUnavailable) as error:
             if done.credential is not None:
                 yield from ended(done.credential)
@@ -162,7 +162,3 @@ def supplied(who: Trust, done: Redemption) -> Flow:
                 raise TokenRefused(Refusal.AUDIT, "audit", str(error), "a durable record of the credential before the tool runs") from None
             raise TokenRefused(Refusal.UPSTREAM, error.field, error.got, error.expected) from None
     return done
-
-
-def _written(record: Record) -> Flow:
-    yield record

@@ -18,9 +18,10 @@ from starlette.responses import Response
 from agentgate.errors import CanonicalError, CredentialRefused, StoreUnavailable, TokenRefused
 from agentgate.identity.credential import Credential
 from agentgate.identity.signed import read
+from agentgate.redemption.facts import recorded
 from agentgate.redemption.outcome import not_run
 from agentgate.redemption.records import Reportable
-from agentgate.redemption.reporting import checked_facts, facts_of, keep_for_report, report_outcome, report_result, reportable
+from agentgate.redemption.reporting import checked_facts, keep_for_report, report_outcome, report_result, reportable
 from agentgate.redemption.steps import redeem
 from agentgate.redemption.upstream import Redemption
 from agentgate.service.answer import RETRY, RequestRefused, answered, malformed, unavailable
@@ -118,7 +119,7 @@ async def result(request: Request, service: Service) -> Response:
     call = await _redeemed(request, service, caller, optional_text(body, "tenant"))
     name = "result" if "result" in body else "facts"
     try:
-        facts = await asyncio.to_thread(facts_of if name == "result" else checked_facts, call, body[name])
+        facts = await asyncio.to_thread(recorded if name == "result" else checked_facts, call.facts, body[name])
     except CanonicalError as error:
         raise malformed(name, error.got, error.expected) from None
     return _told(await service.gate.drive(report_result(call, facts), new=False))

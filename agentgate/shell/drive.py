@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from agentgate.audit import AuditLog
 from agentgate.errors import AgentGateError, StoreUnavailable
 from agentgate.shell.bound import Bound
-from agentgate.shell.step import Afterwards, Apart, Flow, Outside, Record, Room, Step
+from agentgate.shell.step import Afterwards, Apart, Flow, Outside, Record, Room, Sleep, Step
 from agentgate.stores import AsyncStore, Op, Store
 
 CALL_SECONDS = 0.29  # promise 4: a refusal within 300 ms
@@ -77,6 +77,9 @@ def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -
                 elif isinstance(step, Outside):
                     began, answer = time.monotonic(), step.work()
                     end = _later(end, step, began)
+                elif isinstance(step, Sleep):
+                    time.sleep(step.seconds)
+                    answer, end = None, end + step.seconds
                 elif isinstance(step, Apart):
                     answer = drive(step.flow, store, audit)
                 else:
@@ -129,6 +132,9 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | No
                     began = time.monotonic()
                     answer = await (_in_own_thread if step.own_thread else asyncio.to_thread)(step.work)
                     end = _later(end, step, began)
+                elif isinstance(step, Sleep):
+                    await asyncio.sleep(step.seconds)
+                    answer, end = None, end + step.seconds
                 elif isinstance(step, Apart):
                     answer = await adrive(step.flow, store, audit)
                 else:

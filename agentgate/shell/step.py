@@ -44,11 +44,22 @@ class Outside(NamedTuple):
     own_thread: bool = False
 
 
+class Sleep(NamedTuple):
+    """So many seconds in which nothing is done; they do not count for the call's deadline."""
+
+    seconds: float
+
+
 class Apart(NamedTuple):
     """A flow that is carried out under a deadline of its own, for work whose number of steps nobody knows: its result is the answer."""
 
     flow: Generator[Any, Any, Any]
 
 
-Step = Op[Any] | Record | Room | Afterwards | Outside | Apart
+Step = Op[Any] | Record | Room | Afterwards | Outside | Sleep | Apart
 Flow = Generator[Step, Any, Any]
+
+
+def alone(step: Step) -> Flow:
+    """A flow of one step."""
+    return (yield step)

@@ -7,7 +7,6 @@ A proof's own `jti` is not remembered: at a tool the token is single-use, and `a
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,6 +17,7 @@ import orjson
 
 from agentgate.errors import KeyRefused, Refusal, TokenRefused
 from agentgate.token.jws import PublicKey, b64url, split, thumbprint, unb64url
+from agentgate.values.canonical import strict_parse
 
 MAX_PROOF = 4096  # characters
 MAX_AGE = 60  # seconds a proof may be old
@@ -74,20 +74,13 @@ def target(url: str) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}{port}{_ESCAPE.sub(_escape, parts.path or '/')}"
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names):
-        raise ValueError("duplicate keys")
-    return dict(pairs)
-
-
 def _object(data: bytes, name: str) -> dict[str, Any]:
     """The JSON object of a part. Clients may format it as they like, but no key may occur twice."""
     try:
         value = orjson.loads(data)
         if orjson.dumps(value) != data:
-            value = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError, TypeError):
+            value = strict_parse(data)
+    except (ValueError, TypeError):
         raise _refused(name, "something else", "a JSON object without duplicate keys") from None
     if type(value) is not dict:
         raise _refused(name, type(value).__name__, "a JSON object")

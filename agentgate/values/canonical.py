@@ -9,6 +9,7 @@ writes what orjson orders or formats differently (whole and tiny floats; keys ou
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterator
 from itertools import count
@@ -122,6 +123,29 @@ def _check_size(data: bytes, field: str) -> None:
 def parse(data: bytes) -> Any:
     """The JSON value of canonical bytes, as new objects that no other code holds."""
     return orjson.loads(data)
+
+
+def strict_parse(data: bytes) -> Any:
+    """The JSON value (RFC 8259) of UTF-8 text from outside, in which no object has a key twice, at any depth.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(name)  # NaN, Infinity
 
 
 def digest(data: bytes) -> str:

@@ -45,7 +45,6 @@ class Operator(ABC):
         key: its key in the file.
         field: the field of `Rule` that holds its value.
         value: that value, compiled.
-        when_only: it may occur in `step_up.when` alone.
         closed: it lists every value it allows.
         bounds: it is a bound on an ordered scale, which a mutant moves; others are dropped.
         outwards: of a bound, the sign of the direction in which fewer values pass.
@@ -54,7 +53,6 @@ class Operator(ABC):
     __slots__ = ("value",)
     key: ClassVar[str]
     field: ClassVar[str]
-    when_only: ClassVar[bool] = False
     closed: ClassVar[bool] = False
     bounds: ClassVar[bool] = False
     outwards: ClassVar[int] = 0

@@ -4,8 +4,8 @@ An operator knows its key in the file and how to compile it, which values it all
 (for the exact diff), and the smallest steps that loosen or narrow it (for the mutants of a workflow). Everything else iterates
 `Rule.operators`; nothing else knows an operator by its name.
 
-All operators of a rule are ANDed; every element of a list must pass them. Those that are `when_only` occur in `step_up.when` alone,
-where passing asks a person: negation can add a person and grant nothing. Operators compare keys (`agentgate.values.entities`), so
+All operators of a rule are ANDed; every element of a list must pass them. Those of the last three occur in `step_up.when` alone, where
+passing asks a person: negation can add a person and grant nothing. Operators compare keys (`agentgate.values.entities`), so
 39.99 and "39.990" are one amount and ``true`` is not 1. Pure.
 
 To add one: a class in `OPERATORS`, a field of `Rule`, the key of the block, docs/workflows.md, the reference model of the tests.
@@ -277,7 +277,7 @@ class Max(_Range):
 class Above(_Bound):
     """``above: "100.00"``: asks a person about every larger number."""
 
-    key, field, when_only, outwards, side = "above", "above", True, -1, "above"
+    key, field, outwards, side = "above", "above", -1, "above"
 
     @classmethod
     def compiled(cls, raw: Any, reading: Reading) -> Any:
@@ -296,7 +296,7 @@ class Above(_Bound):
 class NotIn(_Constants):
     """``not_in: [EUR]``: asks a person about every other value."""
 
-    key, field, when_only = "not_in", "not_in", True
+    key, field = "not_in", "not_in"
 
     def holds(self, key: Key) -> bool:
         return not super().holds(key)
@@ -317,7 +317,7 @@ class NotIn(_Constants):
 class NotMatches(_Form):
     """``not_pattern: 'ORD-[0-9]{8}'``: asks a person about every value of another form."""
 
-    key, field, form, when_only = "not_pattern", "not_pattern", Pattern, True
+    key, field, form = "not_pattern", "not_pattern", Pattern
 
     def holds(self, key: Key) -> bool:
         return not super().holds(key)

@@ -19,7 +19,8 @@ from agentgate.gate.state import Readings
 from agentgate.gate.terms import Terms, terms_of
 from agentgate.identity.proven import Proven, proven_agent, proven_user
 from agentgate.intents.lexical import derive
-from agentgate.loading.definition import load_roles, load_text
+from agentgate.loading.catalog import roles_of
+from agentgate.loading.definition import load_text
 from agentgate.token.claims import Claims, check_call, check_token
 from agentgate.token.jws import PublicKeys
 from agentgate.token.keys import KeyRing
@@ -106,7 +107,7 @@ def around() -> Surroundings:
 
 def loaded(source: str) -> Workflow:
     """A workflow from its YAML."""
-    return load_text(source, FILE.name, load_roles(ROLES), derive)
+    return load_text(source, FILE.name, roles_of(ROLES.parent), derive)
 
 
 def state(workflow: Workflow, run: str = "run_benchmark") -> RunState:

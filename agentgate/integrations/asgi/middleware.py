@@ -20,8 +20,8 @@ from agentgate.errors import ConfigError, NotDone, NotRecorded, ResultWithheld
 from agentgate.integrations.asgi.received import Receive, RequestHead, Scope, Send
 from agentgate.integrations.asgi.refused import RequestRefusal
 from agentgate.integrations.asgi.server import ToolRoute, ToolServer
-from agentgate.integrations.asgi.sources import strict_json
 from agentgate.redemption.call import AwaitedCall
+from agentgate.values.canonical import strict_parse
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 CALL = "agentgate.call"  # in the scope: the redeemed call (`agentgate.redemption.call.AwaitedCall`)
@@ -87,7 +87,7 @@ class _Answer:
         if media != b"application/json" or headers.get(b"content-encoding", b"identity") != b"identity":
             return None
         with suppress(ValueError):
-            return strict_json(self._body())
+            return strict_parse(self._body())
         return None
 
     def _body(self) -> bytes:

@@ -6,16 +6,15 @@ way, or the request is refused (RFC 6750 section 3.1, `invalid_request`). A numb
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
 from agentgate.errors import ConfigError
 from agentgate.integrations.asgi.refused import RequestRefusal
-from agentgate.values.canonical import canonical
+from agentgate.values.canonical import canonical, strict_parse
 from agentgate.values.visible import visible
 
 Kind = type[str] | type[int] | type[bool]
@@ -187,31 +186,9 @@ def _read(text: str, source: ArgumentSource, field: str) -> str | int | bool:
     return text
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise ValueError("a key twice")
-    return dict(pairs)
-
-
-def _no_constant(_: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
-def strict_json(data: bytes) -> Any:
-    """A JSON value in UTF-8 without a key twice.
-
-    Raises:
-        ValueError: anything else.
-    """
-    try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-
-
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        value = strict_json(data)
+        value = strict_parse(data)
     except ValueError:
         value = None
     if type(value) is not dict:

@@ -36,6 +36,7 @@ from agentgate.redemption.credential import UpstreamCredential
 from agentgate.shell.twins import in_a_thread
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Code
+from agentgate.values.visible import visible
 
 _log = structlog.get_logger("agentgate.langchain")
 NO_RUN = "no run: give guard_tools a run, or invoke inside use_run(run) or an agent with AgentGateMiddleware"
@@ -150,8 +151,6 @@ def refusal(
         CallRefused: there is no `tool_call_id` to answer to.
     """
     if decision is None:  # the gate has logged what it decided
-        from agentgate.values.visible import visible  # noqa: PLC0415 - only such a refusal needs it
-
         entry: dict[str, Any] = {"tool": logged or name, "tool_call_id": tool_call_id or given_id, "code": str(code)}
         if run is not None:
             entry |= {"run": run.id, "workflow": f"{run.header.workflow} v{run.header.version}"}
