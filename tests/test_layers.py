@@ -89,7 +89,7 @@ THIRD_PARTY = {
     "fastmcp": ("fastmcp", "integrations.mcp.fastmcp"),
     "httpx2": ("httpx2", "integrations.mcp.tokens"),
     "hvac": ("hvac", "credentials.vault"),
-    "jinja2": ("jinja2", "review.*"),
+    "jinja2": ("jinja2", "review.* service.pages.rendering"),
     "jsonschema_rs": ("jsonschema-rs", "integrations.langchain*"),
     "jwt": ("PyJWT", "identity.* cli.demo_key cli.demo_stage"),
     "keyring": ("keyring", "credentials.static"),

@@ -178,7 +178,7 @@ def _answered(
     except RunRefused as refused:
         changed = any(failure.reason is Reason.WORKFLOW_CHANGED for failure in refused.failures)
         raise AnswerRefused(AnswerCode.WORKFLOW if changed else AnswerCode.RUN, refused.failures) from refused
-    rules = _rules(workflow, hold)
+    rules = rules_of(workflow, hold)
     # (3) who says so, with a nonce of this hold
     yield from core.answerers.fresh()
     proven = core.answerers.prove(hold, said, by, leaf, in_process=workflow.agent.in_process)
@@ -257,8 +257,12 @@ def _used() -> AnswerRefused:
     return refusal(AnswerCode.NONCE, "nonce", "one that is not this hold's, was used, or is too old", "a fresh one (Gate.nonce)")
 
 
-def _rules(workflow: Workflow, hold: Hold) -> tuple[StepUpRule, ...]:
-    """The rules that asked, as they decide now."""
+def rules_of(workflow: Workflow, hold: Hold) -> tuple[StepUpRule, ...]:
+    """The rules that asked, as they decide now.
+
+    Raises:
+        AnswerRefused: `WORKFLOW`: they are no longer those that ask.
+    """
     tool = workflow.tools.get(hold.tool)
     rules = tuple(rule for rule in tool.step_ups if rule.id in hold.rules) if tool is not None else ()
     if len(rules) != len(hold.rules) or not rules:

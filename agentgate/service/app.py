@@ -25,6 +25,8 @@ from agentgate.errors import AgentGateError, AuditUnavailable, CredentialRefused
 from agentgate.gate.core import reasons_of
 from agentgate.service import account_key, authzen, calls, counting, inspection, metadata, openapi, runs, tokens
 from agentgate.service.answer import RequestRefused, oauth_error, problem, refused_by, unavailable
+from agentgate.service.pages import judging, signing_in
+from agentgate.service.pages.rendering import asset, error_page
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
 from agentgate.service.state import Service
@@ -34,30 +36,46 @@ from agentgate.values.refusal import Failure, Reason, RunRefused
 _log = structlog.get_logger("agentgate.service")
 MAX_PATH, MAX_HEADERS, MAX_HEADER = 512, 64, 20 * 1024
 Endpoint = Callable[[Request, Service], Awaitable[Response]]
+Refusing = Callable[[RequestRefused], Response]
 
-# path, methods, endpoint, whether errors are OAuth's (RFC 6749) or problems (RFC 9457)
-ROUTES: tuple[tuple[str, str, Endpoint, bool], ...] = (
-    ("/.well-known/oauth-authorization-server", "GET", metadata.server_metadata, False),
-    ("/.well-known/oauth-authorization-server/{tenant}", "GET", metadata.server_metadata, False),
-    ("/oauth2/jwks", "GET", metadata.jwks, False),
-    ("/oauth2/token", "POST", tokens.token, True),
-    ("/oauth2/introspect", "POST", inspection.introspect, True),
-    ("/oauth2/revoke", "POST", inspection.revoke, True),
-    ("/oauth2/key", "POST", account_key.rotate, True),
-    ("/v1/runs", "POST", runs.open_run, False),
-    ("/v1/runs/{run}", "DELETE", runs.close_run, False),
-    ("/v1/runs/{run}/turns", "POST", runs.add_turn, False),
-    ("/v1/runs/{run}/close", "POST", runs.close_run, False),
-    ("/v1/redeem", "POST", calls.redeem_call, False),
-    ("/v1/calls/{txn}/result", "POST", calls.result, False),
-    ("/v1/calls/{txn}/outcome", "POST", calls.outcome, False),
-    ("/access/v1/evaluation", "POST", authzen.evaluate, False),
-    ("/access/v1/evaluations", "POST", authzen.evaluate_many, False),
-    ("/.well-known/authzen-configuration", "GET", metadata.authzen_metadata, False),
-    ("/openapi.json", "GET", openapi.openapi, False),
-    ("/healthz", "GET", metadata.healthz, False),
-    ("/readyz", "GET", metadata.readyz, False),
-    ("/metrics", "GET", counting.metrics, False),
+# path, method, endpoint, how it refuses: as OAuth does (RFC 6749), by a problem (RFC 9457), or for whoever looks at a page
+ROUTES: tuple[tuple[str, str, Endpoint, Refusing], ...] = (
+    ("/.well-known/oauth-authorization-server", "GET", metadata.server_metadata, problem),
+    ("/.well-known/oauth-authorization-server/{tenant}", "GET", metadata.server_metadata, problem),
+    ("/oauth2/jwks", "GET", metadata.jwks, problem),
+    ("/oauth2/token", "POST", tokens.token, oauth_error),
+    ("/oauth2/introspect", "POST", inspection.introspect, oauth_error),
+    ("/oauth2/revoke", "POST", inspection.revoke, oauth_error),
+    ("/oauth2/key", "POST", account_key.rotate, oauth_error),
+    ("/v1/runs", "POST", runs.open_run, problem),
+    ("/v1/runs/{run}", "DELETE", runs.close_run, problem),
+    ("/v1/runs/{run}/turns", "POST", runs.add_turn, problem),
+    ("/v1/runs/{run}/close", "POST", runs.close_run, problem),
+    ("/v1/redeem", "POST", calls.redeem_call, problem),
+    ("/v1/calls/{txn}/result", "POST", calls.result, problem),
+    ("/v1/calls/{txn}/outcome", "POST", calls.outcome, problem),
+    ("/access/v1/evaluation", "POST", authzen.evaluate, problem),
+    ("/access/v1/evaluations", "POST", authzen.evaluate_many, problem),
+    ("/.well-known/authzen-configuration", "GET", metadata.authzen_metadata, problem),
+    ("/openapi.json", "GET", openapi.openapi, problem),
+    ("/healthz", "GET", metadata.healthz, problem),
+    ("/readyz", "GET", metadata.readyz, problem),
+    ("/metrics", "GET", counting.metrics, problem),
+)
+# Of a gate that takes answers by passkey; otherwise they are not here.
+PAGES: tuple[tuple[str, str, Endpoint, Refusing], ...] = (
+    ("/holds", "GET", judging.waiting, error_page),
+    ("/holds/pages.css", "GET", asset, error_page),
+    ("/holds/pages.js", "GET", asset, error_page),
+    ("/holds/challenge", "POST", signing_in.challenge, problem),
+    ("/holds/session", "POST", signing_in.sign_in, problem),
+    ("/holds/session", "DELETE", signing_in.sign_out, problem),
+    ("/holds/passkey", "GET", signing_in.making, error_page),
+    ("/holds/passkey", "POST", signing_in.made, problem),
+    ("/holds/nonce", "POST", judging.nonce, problem),
+    ("/holds/answers", "POST", judging.answer, problem),
+    ("/holds/{hold}", "GET", judging.one, error_page),
+    ("/holds/{hold}/run", "GET", judging.of_run, error_page),
 )
 
 
@@ -89,7 +107,8 @@ def application(settings: ServiceSettings, clock: Callable[[], datetime] | None 
             app.state.service.ready = False
             await gate.close()
 
-    routes = [Route(path, _around(endpoint, oauth=oauth), methods=[method]) for path, method, endpoint, oauth in ROUTES]
+    served = ROUTES if settings.passkeys is None else (*ROUTES, *PAGES)
+    routes = [Route(path, _around(endpoint, refuse), methods=[method]) for path, method, endpoint, refuse in served]
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
 
 
@@ -123,7 +142,7 @@ async def _reread(service: Service, file: Path | None) -> None:
         _log.error("not_reloaded", error=type(error).__name__, what=str(error))
 
 
-def _around(endpoint: Endpoint, *, oauth: bool) -> Callable[[Request], Awaitable[Response]]:
+def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         began = time.perf_counter()
         service: Service = request.app.state.service
@@ -144,7 +163,7 @@ def _around(endpoint: Endpoint, *, oauth: bool) -> Callable[[Request], Awaitable
             refused = _refused(error)
             if refused.status == 401 and refused.error == "invalid_client":
                 service.count_failure(request)
-            response = oauth_error(refused) if oauth else problem(refused)
+            response = refuse(refused)
         if len(named := request.headers.getlist("x-request-id")) == 1 and named[0].isascii() and named[0].isprintable():
             response.headers["X-Request-ID"] = named[0]
         seconds = time.perf_counter() - began

@@ -1,0 +1,190 @@
+"""The holds of whoever is signed in: the list, one with its question, several of a run; and answers, each an assertion of its own.
+
+Rules: what a person may not answer is 404, like what is not there. A session only reads: what changes a hold is `WebAuthnAnswer`, over a
+nonce of the gate, by the passkey that signed in; the gate's own methods judge it (`agentgate.gate.answer`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agentgate.decision.hold import Hold
+from agentgate.decision.together import MOST, Together
+from agentgate.errors import CredentialRefused
+from agentgate.explain.evidence import MASKED
+from agentgate.gate.addressed import Addressed, addressed, addressed_one
+from agentgate.identity.assertion import Assertion
+from agentgate.service.answer import RequestRefused, answered, malformed
+from agentgate.service.pages import wording
+from agentgate.service.pages.rendering import page
+from agentgate.service.pages.session import Reader, passkeys_of, reader_of
+from agentgate.service.pages.signing_in import posted
+from agentgate.service.reading import text
+from agentgate.service.state import Service
+from agentgate.token.jws import b64url
+from agentgate.values.answers import Said, WebAuthnAnswer, webauthn_challenge
+from agentgate.values.refusal import AnswerCode, AnswerRefused
+
+LATELY = 20  # answered holds in the list
+_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_STATUS = {AnswerCode.MISSING: 404, AnswerCode.FORM: 400, AnswerCode.SIGNATURE: 400, AnswerCode.NONCE: 400}
+
+
+async def waiting(request: Request, service: Service) -> Response:
+    """``GET /holds``: what waits for this person, and what was answered lately."""
+    reader = await _reader(request, service)
+    if reader is None:
+        return _sign_in(service)
+    found: list[Addressed] = []
+    whole = True
+    for tenant, user in reader.people.items():
+        some, every = await service.gate.drive(addressed(service.gate.core, tenant, user))
+        found, whole = [*found, *some], whole and every
+    pending = sorted((each for each in found if each.hold.state == "pending"), key=_by_deadline)
+    over = sorted((each for each in found if each.hold.state != "pending"), key=_by_deadline, reverse=True)[:LATELY]
+    return page("holds.html", **_common(reader, service), pending=pending, over=over, whole=whole, several=len(reader.people) > 1)
+
+
+async def one(request: Request, service: Service) -> Response:
+    """``GET /holds/{hold}``: its question, and the buttons that answer it."""
+    reader = await _reader(request, service)
+    if reader is None:
+        return _sign_in(service)
+    shown = await _one(service, reader, request.path_params["hold"])
+    others = [each for each in await _of_run(service, reader, shown.hold) if each.hold.id != shown.hold.id]
+    return page("hold.html", **_common(reader, service), shown=shown, others=len(others), most=MOST)
+
+
+async def of_run(request: Request, service: Service) -> Response:
+    """``GET /holds/{hold}/run``: up to ten that wait in its run, answered by one signature."""
+    reader = await _reader(request, service)
+    if reader is None:
+        return _sign_in(service)
+    first = await _one(service, reader, request.path_params["hold"])
+    found = (await _of_run(service, reader, first.hold))[:MOST]
+    every = [await _one(service, reader, each.hold.id) for each in found]
+    return page("run.html", **_common(reader, service), shown=every, run=first.hold.run)
+
+
+async def nonce(request: Request, service: Service) -> Response:
+    """``POST /holds/nonce``: what this person's passkey signs to give these answers."""
+    reader = await _signed_in(request, service)
+    body = await posted(request, service, "answers")
+    answers = _answers(body["answers"])
+    holds = [(await _one(service, reader, each)).hold for each in answers]
+    tenant = holds[0].tenant
+    try:
+        new = await service.gate.nonce(list(answers), tenant=tenant)
+        stated = Together.of(holds).statement(answers, new) if len(holds) > 1 else holds[0].statement(answers[holds[0].id], new)
+    except AnswerRefused as error:
+        raise _not_counted(error) from None
+    signed = {
+        "challenge": b64url(webauthn_challenge(stated)).decode(),
+        "rp_id": passkeys_of(service).rp_id,
+        "credential": reader.credential,
+    }
+    return answered({"nonce": new, **signed})
+
+
+async def answer(request: Request, service: Service) -> Response:
+    """``POST /holds/answers``: an assertion over exactly these answers; of each what became of it, in words."""
+    reader = await _signed_in(request, service)
+    body = await posted(request, service, "answers", "nonce", "assertion")
+    answers = _answers(body["answers"])
+    tenant = (await _one(service, reader, next(iter(answers)))).hold.tenant
+    try:
+        credential = Assertion.parse(body["assertion"]).id
+    except CredentialRefused as error:
+        raise malformed(error.field, error.got, error.expected) from None
+    if credential != reader.credential:
+        raise malformed("assertion.id", credential[:40], "the passkey that signed in")
+    by = WebAuthnAnswer(text(body["nonce"], "nonce"), json.dumps(body["assertion"]))
+    try:
+        if "reveal" in answers.values():
+            (hold_id,) = answers
+            return answered({"values": await service.gate.reveal(hold_id, tenant=tenant, by=by)})
+        became = await _given(service, tenant, answers, by)
+    except AnswerRefused as error:
+        raise _not_counted(error) from None
+    words = {name: wording.refused(each) if isinstance(each, AnswerRefused) else wording.answered(each) for name, each in became.items()}
+    return answered({"answered": words})
+
+
+async def _given(service: Service, tenant: str, answers: Mapping[str, Said], by: WebAuthnAnswer) -> Mapping[str, Hold | AnswerRefused]:
+    if len(answers) > 1:
+        several: Mapping[str, Hold | AnswerRefused] = await service.gate.answer(dict(answers), tenant=tenant, by=by)
+        return several
+    ((hold_id, said),) = answers.items()
+    give = service.gate.release if said == "release" else service.gate.refuse
+    return {hold_id: await give(hold_id, tenant=tenant, by=by)}
+
+
+def _not_counted(error: AnswerRefused) -> RequestRefused:
+    return RequestRefused(_STATUS.get(error.code, 409), str(error.code), wording.refused(error), failures=error.failures)
+
+
+def _answers(given: object) -> dict[str, Said]:
+    """What is said to which hold: each released or refused, or one revealed."""
+    said = given if type(given) is dict and 1 <= len(given) <= MOST else {}
+    known = {"release", "refuse"} if len(said) != 1 else {"release", "refuse", "reveal"}
+    if not said or not all(_ID.fullmatch(name) and type(value) is str and value in known for name, value in said.items()):
+        raise malformed("answers", "something else", f"1 to {MOST} ids, each with release or refuse (or one with reveal)")
+    return cast("dict[str, Said]", said)
+
+
+async def _reader(request: Request, service: Service) -> Reader | None:
+    passkeys_of(service)
+    await request.state.turn()
+    reader = await reader_of(request, service)
+    if reader is None:
+        service.take(request, None)
+    return reader
+
+
+async def _signed_in(request: Request, service: Service) -> Reader:
+    reader = await _reader(request, service)
+    if reader is None:
+        raise RequestRefused(401, "signed_out", "You are signed out. Load the page again and sign in; then answer once more.")
+    return reader
+
+
+def _sign_in(service: Service) -> Response:
+    return page("sign_in.html", rp_id=passkeys_of(service).rp_id)
+
+
+async def _one(service: Service, reader: Reader, hold_id: str) -> Addressed:
+    """A hold of one of their tenants, which they may answer. Raises RequestRefused: 404."""
+    for tenant, user in reader.people.items() if _ID.fullmatch(hold_id) else ():
+        try:
+            found: Addressed = await service.gate.drive(addressed_one(service.gate.core, tenant, hold_id, user))
+        except AnswerRefused:
+            continue
+        return found
+    raise RequestRefused(404, str(AnswerCode.MISSING), wording.REFUSED[AnswerCode.MISSING])
+
+
+async def _of_run(service: Service, reader: Reader, hold: Hold) -> list[Addressed]:
+    """Those of its run that wait for this person, the earliest deadline first."""
+    found, _ = await service.gate.drive(addressed(service.gate.core, hold.tenant, reader.people[hold.tenant], hold.run))
+    return sorted((each for each in found if each.hold.state == "pending"), key=_by_deadline)
+
+
+def _by_deadline(each: Addressed) -> tuple[float, str]:
+    return each.hold.expires_at, each.hold.id
+
+
+def _common(reader: Reader, service: Service) -> dict[str, Any]:
+    return {
+        "reader": reader,
+        "rp_id": passkeys_of(service).rp_id,
+        "became": wording.became,
+        "masked": MASKED,
+        "now": time.time(),
+    }

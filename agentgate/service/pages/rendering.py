@@ -1,0 +1,74 @@
+"""Pages as answers: templates that escape everything, and the headers under which a browser runs nothing but our one script.
+
+Rules: no page has a script or a style in it, none may be framed, cached, or send its address along.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agentgate.decision.question import moment
+from agentgate.service.answer import RequestRefused
+from agentgate.service.state import Service
+
+_HERE = Path(__file__).parent
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_ASSETS = {"pages.css": "text/css", "pages.js": "text/javascript"}
+_ERRORS = {
+    404: ("Not here", "There is no such page, or nothing here that you may answer. What waits for you is in the list."),
+    429: ("Too many requests", "Please wait a few seconds, then load the page again."),
+    503: (
+        "Not now",
+        "The gate cannot read its store or its passkey file, so nothing is shown or answered. This page tries again by itself.",
+    ),
+}
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["moment"] = moment
+    return made
+
+
+def page(name: str, status: int = 200, **values: Any) -> Response:
+    """A page from its template."""
+    return Response(_templates().get_template(name).render(values), status, HEADERS, media_type="text/html")
+
+
+def error_page(refused: RequestRefused) -> Response:
+    """A refusal for whoever looks at a page."""
+    title, text = _ERRORS.get(refused.status, ("Not answered", "The gate could not answer this request. Its log says why."))
+    answer = page("error.html", refused.status, title=title, text=text, again=refused.status == 503)
+    answer.headers.update(refused.headers)
+    return answer
+
+
+async def asset(request: Request, _: Service) -> Response:
+    """``GET /holds/pages.css`` and ``/holds/pages.js``."""
+    name = request.url.path.rpartition("/")[2]
+    return Response((_HERE / "assets" / name).read_bytes(), 200, HEADERS, media_type=_ASSETS[name])

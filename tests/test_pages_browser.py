@@ -1,0 +1,173 @@
+"""The approver's pages in a real Chromium with an authenticator of its own: a passkey is made, signs in, and answers held calls."""
+
+from __future__ import annotations
+
+import re
+import time
+import tomllib
+from collections.abc import Iterator
+
+import pytest
+
+from agentgate import Allow, Deny
+from agentgate.audit import read_records
+from tests.approvers import Desk, desk_of
+from tests.browser import Browser, Tab, browser
+from tests.served import Process
+from tests.servers import Server
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, redis_server: Server) -> Iterator[tuple[Desk, Process]]:
+    with desk_of(tmp_path_factory.mktemp("desk"), redis_server) as made:
+        yield made
+
+
+@pytest.fixture
+def tab(chromium: Browser) -> Iterator[Tab]:
+    with chromium.tab() as opened:
+        yield opened
+        refused = "Failed to load resource: the server responded with a status of 401"  # which the page tells
+        assert [said for said in opened.logged() if refused not in said] == []  # nothing broke the policy, nothing was thrown
+
+
+def signed_in(tab: Tab, desk: Desk, name: str, path: str = "/holds") -> str:
+    """The authenticator of the person, who signed in with it on this page."""
+    made = tab.authenticator(desk.people[name])
+    tab.open(f"{desk.origin}{path}")
+    assert "Signing in answers none of them" in tab.text()
+    tab.click("[data-do=sign-in]")
+    tab.until(f"signed in as {name}")
+    return made
+
+
+def test_a_person_makes_a_passkey_signs_in_and_releases_a_call_which_is_minted_then(tab: Tab, place) -> None:
+    desk, _ = place
+    run, hold = desk.held(why="it is old")
+    tab.authenticator()
+    tab.open(f"{desk.origin}/holds/passkey")
+    tab.type("#name", "ann")
+    tab.click("[data-do=make]")
+    tab.until("Made. It counts once your operator")
+    (row,) = tomllib.loads(tab.run("document.querySelector('pre').textContent"))["passkeys"]
+    assert (row["user"], row["tenants"], row["groups"]) == ("ann", ["TENANT"], [])
+    tab.open(f"{desk.origin}/holds")
+    tab.click("[data-do=sign-in]")
+    tab.until("This passkey is not in the gate's file")
+    desk.rows.append({**row, "tenants": ["acme"], "groups": ["leads"]})  # as the operator does
+    desk.write()
+    end = time.monotonic() + 15
+    while "signed in as ann" not in tab.text() and time.monotonic() < end:  # until the gate has looked at the file again
+        tab.click("[data-do]")
+        tab.when("!document.querySelector('button:disabled')")
+    assert "files.delete" in tab.until("signed in as ann")
+    assert type(desk.asked(run, why="it is old")).__name__ == "StepUp"  # signing in answered nothing
+    tab.click(f"a[href='/holds/{hold.id}']")
+    asked = tab.until("What it will be called with")
+    for each in ("report.txt", "typed by the user", "it is old", "written by the model", "1 of leads", "lee of tenant acme", hold.id):
+        assert each in asked
+    tab.click("[data-answer=release]")
+    tab.until("Released. The agent may make exactly this call, once")
+    assert isinstance(desk.asked(run, why="it is old"), Allow)
+    answers = [r for r in read_records(desk.folder / "audit") if r["type"] == "hold_answer" and r["hold"] == hold.id]
+    assert [(r["by"], r["channel"], r["answer"]) for r in answers] == [("ann", "webauthn", "release")]
+    tab.open(f"{desk.origin}/holds/{hold.id}")
+    assert "Released, and used" in tab.text()
+
+
+def test_a_refusal_ends_the_call_and_the_page_says_so(tab: Tab, place) -> None:
+    desk, _ = place
+    run, hold = desk.held(why="no")
+    signed_in(tab, desk, "mona", f"/holds/{hold.id}")
+    tab.click("[data-answer=refuse]")
+    tab.until("Refused. This call does not run")
+    assert isinstance(desk.asked(run, why="no"), Deny)
+
+
+def test_the_runs_own_user_reveals_what_is_masked_and_confirms(tab: Tab, place) -> None:
+    desk, _ = place
+    run, hold = desk.held("files.share", password="hunter2-hunter2")
+    signed_in(tab, desk, "lee", f"/holds/{hold.id}")
+    assert "hunter2" not in tab.run("document.documentElement.outerHTML")
+    tab.click("[data-answer=reveal]")
+    assert "hunter2-hunter2" in tab.until("Shown above, and on record.")
+    tab.click("[data-answer=release]")
+    tab.until("Released.")
+    assert isinstance(desk.asked(run, "files.share", password="hunter2-hunter2"), Allow)
+
+
+def test_several_of_a_run_are_answered_by_one_signature_each_as_chosen(tab: Tab, place) -> None:
+    desk, _ = place
+    run = desk.run()
+    holds = [desk.held(run=run, call=f"call-{n}", why=f"number {n}")[1] for n in range(3)]
+    signed_in(tab, desk, "mona", f"/holds/{holds[0].id}")
+    tab.click("a[href$='/run']")
+    tab.until("3 calls of one run")
+    for hold, said in zip(holds[:2], ("release", "refuse"), strict=True):
+        tab.click(f"[name='{hold.id}'][value={said}]")
+    tab.click("[data-do=together]")
+    text = tab.until("Answered. What became of each")
+    assert len(re.findall(r"Released\. The agent may|Refused\. This call does not", text)) == 2
+    after = [type(desk.asked(run, call=f"call-{n}", why=f"number {n}")).__name__ for n in range(3)]
+    assert after == ["Allow", "Deny", "StepUp"]
+
+
+def test_a_device_that_does_not_verify_its_owner_answers_nothing_and_the_page_says_so(chromium: Browser, place) -> None:
+    desk, _ = place
+    with chromium.tab() as tab:
+        run, hold = desk.held(why="unverified")
+        device = signed_in(tab, desk, "mona", f"/holds/{hold.id}")
+        tab.send("WebAuthn.setUserVerified", authenticatorId=device, isUserVerified=False)
+        tab.click("[data-answer=release]")
+        tab.until("Nothing was answered.")
+        assert type(desk.asked(run, why="unverified")).__name__ == "StepUp"
+
+
+def test_without_scripts_the_pages_can_be_read_and_say_how_else_to_answer(chromium: Browser, place) -> None:
+    desk, _ = place
+    with chromium.tab(scripts=False) as tab:
+        tab.open(f"{desk.origin}/holds")
+        html = tab.send("DOM.getOuterHTML", nodeId=tab.send("DOM.getDocument")["root"]["nodeId"])["outerHTML"]
+        shown = tab.send("Accessibility.getFullAXTree")["nodes"]
+        words = " ".join(str(each.get("name", {}).get("value", "")) for each in shown)
+        assert "JavaScript is off, and a passkey needs it." in words
+        assert "agentgate holds release ID" in words
+        assert "<noscript>" in html
+
+
+def test_where_a_browser_has_no_passkeys_the_page_says_so(chromium: Browser, place) -> None:
+    desk, _ = place
+    with chromium.tab() as tab:
+        tab.send("Page.addScriptToEvaluateOnNewDocument", source="delete window.PublicKeyCredential")
+        tab.open(f"{desk.origin}/holds")
+        assert "This browser has no passkeys here" in tab.text()
+        assert tab.run("document.querySelector('[data-do=sign-in]').disabled")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_page_fits_a_phone_and_a_desk_and_can_be_worked_by_keyboard(tab: Tab, place, width: int) -> None:
+    desk, _ = place
+    _, hold = desk.held(why="x" * 300)
+    signed_in(tab, desk, "kim", f"/holds/{hold.id}")
+    tab.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600)
+    assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+    tab.run("document.querySelector('[data-answer=refuse]').focus()")
+    tab.send("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+    tab.send("Input.dispatchKeyEvent", type="keyUp", key="Enter", code="Enter", windowsVirtualKeyCode=13)
+    tab.until("Refused. This call does not run")
+
+
+def test_the_list_refreshes_by_itself_and_says_when_nothing_waits(tab: Tab, place) -> None:
+    desk, _ = place
+    signed_in(tab, desk, "idle")
+    assert "Nothing waits for you" in tab.text()
+    assert tab.run("document.querySelector('meta[http-equiv=refresh]').content") == "15"
+    tab.click("[data-do=sign-out]")
+    tab.until("Sign in with a passkey")
+    assert tab.cookies() == []
