@@ -221,6 +221,7 @@ class Refusal(StrEnum):
     PROOF_MISSING = "proof_missing"
     PROOF_UNBOUND = "proof_unbound"
     PROOF = "proof"
+    CERTIFICATE = "certificate"
     LOCATION = "location"
     TOOL = "tool"
     ARGUMENTS = "arguments"

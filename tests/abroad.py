@@ -57,9 +57,10 @@ def private_jwk(key: Key) -> str:
 
 
 @contextmanager
-def in_thread(app: Any, port: int) -> Iterator[None]:
+def in_thread(app: Any, port: int, **more: Any) -> Iterator[None]:
     """An application served by uvicorn."""
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", ws="none", lifespan="on", timeout_graceful_shutdown=2))
+    config = uvicorn.Config(app, port=port, log_level="critical", ws="none", lifespan="on", timeout_graceful_shutdown=2, **more)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -167,18 +167,25 @@ def connected(server: Any, kind: str) -> Any:
 
 @asynccontextmanager
 async def mcp_shop(
-    folder: Path, kind: str = "official", *, audience: str = AUDIENCE, bank: Bank | None = None, **more: Any
+    folder: Path,
+    kind: str = "official",
+    *,
+    audience: str = AUDIENCE,
+    bank: Bank | None = None,
+    own: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> AsyncIterator[MCPShop]:
     """A shop that runs, its client connected in this process.
 
-    `audience`: whom the server thinks it is; `bank`: its credentials; `more`: settings of the gate.
+    `audience`: whom the server thinks it is; `bank`: its credentials; `own`: further settings of the server; `more`: of the gate.
     """
     stock, gates = Stock(), list[AsyncGate]()
 
     async def opening() -> Any:
         return _Shared(gates[0].verifier(audience, tenants=["acme"]))
 
-    server = KINDS[kind](ProtectedTools(ToolServer(opening, issuer="https://gate.example", audience=audience), NAMES), stock)
+    where = ToolServer(opening, issuer="https://gate.example", audience=audience, **(own or {}))
+    server = KINDS[kind](ProtectedTools(where, NAMES), stock)
     digests = {tool.name: definition_of(tool) for tool in await listed_by(server)}
     (folder / "w").mkdir(exist_ok=True)
     upstream = "".join(f"  {name}: {{broker: bank, role: writer}}\n" for name in NAMES) if bank else ""

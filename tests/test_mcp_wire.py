@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import fastmcp
 import httpx
@@ -30,7 +31,9 @@ from tests.served import Party, served
 from tests.served_notes import GATE, NOTES, a_place
 from tests.servers import Server, as_tool_server
 from tests.test_gate import LEE, PROMPT, WEEKDAY
+from tests.test_identity_svid import CA
 from tests.test_redeemer import client_key
+from tests.test_service_svid import thumbprint
 from tests.toolshop import AUDIENCE, FOUND, ORDER, ORIGIN, listening
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "mcp.md").read_text("utf-8")
@@ -38,9 +41,9 @@ MODERN = "2026-07-28"
 
 
 @asynccontextmanager
-async def over_http(folder: Path, kind: str) -> AsyncIterator[tuple[MCPShop, str]]:
+async def over_http(folder: Path, kind: str, **more: Any) -> AsyncIterator[tuple[MCPShop, str]]:
     """A shop whose server listens, too; its second client's URL."""
-    async with mcp_shop(folder, kind) as shop:
+    async with mcp_shop(folder, kind, **more) as shop:
         app = shop.server.http_app(path="/mcp") if kind == "fastmcp" else shop.server.streamable_http_app()
         async with listening(app) as port:
             yield shop, f"http://127.0.0.1:{port}/mcp"
@@ -98,6 +101,24 @@ async def test_a_token_in_the_headers_counts_once_and_the_tool_does_not_see_it(t
         assert mixed.json()["result"]["structuredContent"] == FOUND
         two = await http.post(url, json=call(), headers=[*sent.items(), ("Authorization", "Bearer x")])
         assert "not_permitted" in two.text
+        assert len(shop.stock.seen) == 2
+
+
+@pytest.mark.parametrize("kind", ["official", "fastmcp"])
+async def test_a_token_for_a_certificate_counts_with_that_of_the_connection(tmp_path: Path, kind: str) -> None:
+    pem, another = CA().svid("spiffe://acme.example/a"), CA().svid("spiffe://acme.example/a")
+    own = {"proxies": {"addresses": ["127.0.0.1"], "certificate": "pem"}, "certificate_header": "X-Cert"}
+    async with over_http(tmp_path, kind, own=own) as (shop, url), httpx.AsyncClient(trust_env=False) as http:
+        shop.run._view.certificate = thumbprint(pem)  # as the service has it of the request that asks
+        for place in ("_meta", "headers"):
+            token = (await shop.token()).headers("POST", AUDIENCE)
+            meta: Any = as_meta(token) if place == "_meta" else {}
+            sent = [*HEADERS.items(), *(token.items() if place == "headers" else ())]
+            for shown in ([], [another], [pem, pem]):
+                headers = [*sent, *(("X-Cert", quote(each)) for each in shown)]
+                assert "not_permitted" in (await http.post(url, json=call(**meta), headers=headers)).text
+            answer = await http.post(url, json=call(**meta), headers=[*sent, ("X-Cert", quote(pem))])
+            assert answer.json()["result"]["structuredContent"] == FOUND
         assert len(shop.stock.seen) == 2
 
 

@@ -92,7 +92,6 @@ def test_a_certificate_that_is_not_that_of_the_connection_or_the_client_is_refus
         (ask(Asking(gate), None, subject_token_type=X509_SVID), (400, "invalid_request")),
         (ask(Asking(gate), workers.ca.svid(OTHER), subject_token_type=X509_SVID), (401, "invalid_client")),
         (ask(Asking(gate), CA().svid(WORKER), subject_token_type=X509_SVID), (400, "invalid_request")),
-        (ask(Asking(gate), pem, subject_token_type=X509_SVID, prove=False), (400, "invalid_dpop_proof")),
         (ask(Asking(gate), pem), (400, "invalid_request")),  # its thumbprint is no token
     ):
         assert error_of(answer) == expected, gate.log()[-1]

@@ -263,14 +263,14 @@ def answered_by(place: Place, hold: str, *, release: bool) -> None:
     """A lead answers, at another gate over the same store."""
     common = {
         "root": place.root,
-        "issuer": GATE,
+        "issuer": place.issuer,
         "keys": place.settings["keys"],
         "store": place.store.url,
         "identity": place.settings["identity"],
     }
     with Gate.open(place.workflows, audit=str(place.folder / "audit-2"), **common) as gate:
         said = {"tenant": "acme", "groups": ["leads"], "nonce": nonce_for(gate, hold, "acme", "release" if release else "refuse")}
-        lead = OIDCToken(place.login.sign({**claims_of(LOGIN, "ana"), **said}))
+        lead = OIDCToken(place.login.sign({**claims_of(LOGIN, "ana", place.issuer), **said}))
         (gate.release if release else gate.refuse)(hold, tenant="acme", by=lead)
 
 
@@ -278,7 +278,7 @@ def held(place: Place) -> str:
     """The hold that waits."""
     common = {
         "root": place.root,
-        "issuer": GATE,
+        "issuer": place.issuer,
         "keys": place.settings["keys"],
         "store": place.store.url,
         "identity": place.settings["identity"],

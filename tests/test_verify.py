@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agentgate.errors import AgentGateError, ConfigError, Refusal, TokenRefused
+from agentgate.errors import AgentGateError, ConfigError, KeyRefused, Refusal, TokenRefused
 from agentgate.token.claims import Claims, DPoP, check_authentication, check_call, check_proof
 from agentgate.token.jws import PublicKeys
 from agentgate.token.keys import KeyRing
@@ -157,6 +157,37 @@ def test_a_proof_by_another_run_for_another_token_request_or_time_is_refused():
     for proof in (stolen, _proof(minted(jti="B" * 22).reveal()), _proof(text, method="GET"), _proof(text, url=URL + "x")):
         _refused(Refusal.PROOF, check_proof, claims, text, proof, NOW)
     _refused(Refusal.PROOF, check_proof, claims, text, _proof(text), NOW + 66)
+
+
+X5T = "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"  # RFC 8705 section 3.1
+OTHER = "A" + X5T[1:]
+
+
+def test_a_token_for_a_certificate_needs_exactly_that_one_and_no_proof() -> None:
+    text = minted(cnf_jkt=None, cnf_x5t=X5T).reveal()
+    claims = accepted(text)
+    assert (claims.cnf_jkt, claims.cnf_x5t) == (None, X5T)
+    check_proof(claims, text, None, NOW, certificate=X5T)
+    unlike: list[Any] = [None, "", OTHER, X5T + "A", X5T[:-1], X5T.lower(), "\ud800", 7]
+    for shown in unlike:
+        refused = _refused(Refusal.CERTIFICATE, check_proof, claims, text, None, NOW, certificate=shown)
+        assert (refused.code.http_status, refused.code.error) == (401, "invalid_token")
+    _refused(Refusal.CERTIFICATE, check_proof, claims, text, _proof(text), NOW)
+    _refused(Refusal.PROOF_UNBOUND, check_proof, claims, text, _proof(text), NOW, certificate=X5T)
+
+
+def test_a_certificate_is_nothing_to_other_tokens() -> None:
+    text, plain = minted().reveal(), minted(cnf_jkt=None).reveal()
+    _refused(Refusal.PROOF_MISSING, check_proof, accepted(text), text, None, NOW, certificate=RUN_KEY.jkt)
+    check_proof(accepted(text), text, _proof(text), NOW, certificate=X5T)
+    check_proof(accepted(plain), plain, None, NOW, certificate=X5T)
+
+
+def test_a_token_has_one_sender_and_the_store_knows_which() -> None:
+    with pytest.raises(KeyRefused, match="a key and a certificate"):
+        minted(cnf_x5t=X5T)
+    named: list[dict[str, Any]] = [{"cnf_x5t": X5T}, {"cnf_x5t": OTHER}, {}, {"cnf_jkt": X5T}]
+    assert len({accepted(minted(**{"cnf_jkt": None, **each}).reveal()).binding for each in named}) == 4
 
 
 # --- (11) and (12) -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""TLS in tests: a self-signed certificate for an address, and what ends TLS in front of a plain server."""
+"""TLS in tests: a self-signed certificate for an address, and proxies that end TLS, with clients' certificates or without."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -85,3 +88,56 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
     except OSError:
         return
+
+
+@contextmanager
+def mtls_front(certificate: Path, upstream: int, clients: Path, header: str) -> Iterator[int]:
+    """The loopback port of a proxy that ends TLS, believes certificates under `clients`, and passes each client's on in a header."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+        def pass_on(self) -> None:
+            data = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            kept = {name: value for name, value in self.headers.items() if name.lower() not in {header.lower(), "connection"}}
+            shown = self.connection.getpeercert(binary_form=True)
+            if shown:
+                kept[header] = quote(ssl.DER_cert_to_PEM_cert(shown))
+            there = HTTPConnection("127.0.0.1", upstream, timeout=10)
+            there.request(self.command, self.path, data, kept)
+            answer = there.getresponse()
+            body = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in {"content-length", "connection", "transfer-encoding", "date", "server"}:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            there.close()
+
+        do_GET = do_POST = pass_on  # noqa: N815 - names of http.server
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    context.load_verify_locations(clients)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    with _Quiet(("127.0.0.1", 0), Handler) as proxy:
+        proxy.socket = context.wrap_socket(proxy.socket, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield int(proxy.server_address[1])
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that left, or whose certificate is not believed, is its own problem."""

@@ -203,10 +203,9 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fre
         if not isinstance(release, Released):
             return release
         take, approver = release.take, release.approver
-    key, jkt = None, None
-    own = header.agent.key if tool.redeem == "server" else ""  # proven at the door: only the agent holds it
-    if own:
-        jkt = own
+    key, jkt, x5t = None, None, None
+    if tool.redeem == "server" and (own := header.agent.key or view.certificate):  # proven at the door: only the agent holds it
+        jkt, x5t = (own, None) if header.agent.key else (None, own)
     elif workflow.token.agent_key and act:
         key = view.key
         jkt = key.jkt
@@ -235,7 +234,7 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fre
             call_digest=made,
             head=canonical(head),
             jti=jti,
-            binding=binding(made, terms.audience, jkt),
+            binding=binding(made, terms.audience, jkt, x5t),
             ttl_ms=(ttl + LEEWAY + SPARE) * 1000,
             read=not act,
             subjects=terms.subjects,
@@ -267,6 +266,7 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fre
         made=made,
         arguments_digest=arguments_digest,
         cnf_jkt=jkt,
+        cnf_x5t=x5t,
         releases=releases,
         approver=approver,
     )

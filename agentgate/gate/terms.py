@@ -73,6 +73,7 @@ class Terms:
         made: str,
         arguments_digest: str,
         cnf_jkt: str | None = None,
+        cnf_x5t: str | None = None,
         releases: tuple[str, ...] = (),
         approver: str = "",
     ) -> MintClaims:
@@ -87,7 +88,8 @@ class Terms:
             intent: the intent it is minted for.
             made: its call digest.
             arguments_digest: `Call.arguments_digest`.
-            cnf_jkt: thumbprint of the presenter's key; None: a bearer token.
+            cnf_jkt: thumbprint of the presenter's key; None: none is named.
+            cnf_x5t: of the presenter's certificate; None: none is named.
             releases: ids of the holds whose release it used.
             approver: how those who released it are known; empty: nobody did.
         """
@@ -117,6 +119,7 @@ class Terms:
             cnf_jkt,
             releases,
             *self.signed_in,
+            cnf_x5t,
         )
 
     def take(self, reservation: Reservation, turns: int) -> ops.LimitTake:

@@ -24,6 +24,8 @@ class View:
 
     Attributes:
         behind: a token was issued since `state` was read.
+        certificate: thumbprint of the certificate by which the agent that asks proved itself; empty: by other means. Where it shows no key
+            of its own, its tokens are bound to it (RFC 8705 section 3).
         refused: the newest refused or held calls, by `tool_call_id`.
         unspent: call digest -> its last token (`jti`), of calls that only this handle redeems and has not.
     """
@@ -33,6 +35,7 @@ class View:
     behind: bool = False
     refused: dict[str, tuple[Call, Deny | StepUp]] = field(default_factory=dict)
     unspent: dict[str, str] = field(default_factory=dict)
+    certificate: str = ""
     _key: RunKey | None = None
     _terms: dict[str, Terms] = field(default_factory=dict)
     _trusts: dict[str, Trust] = field(default_factory=dict)

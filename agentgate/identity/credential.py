@@ -7,7 +7,7 @@ belongs to a credential (proof of its key, attestation, hops) comes with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from agentgate.errors import ConfigError
 from agentgate.identity.connection import Connection
@@ -101,5 +101,6 @@ class X509SVID(AgentCredential):
         delegation: Iterable[str] = (),
         thumbprint: str | None = None,
     ) -> None:
-        super().__init__(connection.certificate, proof=proof, at_token_endpoint=True, attestation=attestation, delegation=delegation)
+        more: dict[str, Any] = {"at_token_endpoint": True, "certificate": thumbprint or ""}
+        super().__init__(connection.certificate, proof=proof, attestation=attestation, delegation=delegation, **more)
         self.connection, self.thumbprint = connection, thumbprint

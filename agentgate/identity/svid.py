@@ -13,13 +13,12 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from agentgate.errors import CredentialRefused
+from agentgate.identity.certificate import passed_on, thumbprint
 from agentgate.identity.connection import inside, networks
 from agentgate.identity.credential import JWTSVID, X509SVID
 from agentgate.identity.keys import KeySource
@@ -28,15 +27,11 @@ from agentgate.identity.proven import Proven, proven_agent
 from agentgate.identity.settings import ProxySettings, TrustDomainSettings
 from agentgate.identity.signed import ExpectedClaims, text_of, verified
 from agentgate.shell.step import Outside
-from agentgate.token.jws import b64url
 from agentgate.values.request import Agent
 
 _ID = re.compile(r"spiffe://([a-z0-9._-]{1,255})((?:/[A-Za-z0-9._-]+)+)")  # SPIFFE-ID 2: trust domain, path
 _TYPES = frozenset({"", "jwt", "jose"})  # JWT-SVID 2
 _CHAIN = 8  # certificates that a header may hold
-_XFCC_FIELD = re.compile(r'(By|Hash|Cert|Chain|Subject|URI|DNS)=("[^"]*"|[^",;]*)')
-_XFCC = re.compile(rf"{_XFCC_FIELD.pattern}(?:;{_XFCC_FIELD.pattern})*")  # one element: a second proxy would have added one
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
 
 def trust_domain(spiffe: str) -> str:
@@ -64,12 +59,7 @@ def chain_of(credential: X509SVID, proxies: ProxySettings | None) -> Chain:
         raise CredentialRefused(what, "a certificate in a header", "no such header (identity.proxies.certificate is not set)")
     if not inside(connection.peer, networks(proxies.addresses)):
         raise CredentialRefused(f"{what}.peer", connection.peer, f"one of {', '.join(proxies.addresses)}")
-    value = connection.certificate
-    if proxies.certificate == "xfcc":  # envoyproxy.io: x-forwarded-client-cert
-        found = _XFCC.fullmatch(value)
-        fields = dict(_XFCC_FIELD.findall(value)) if found is not None else {}
-        value = fields.get("Cert", "").strip('"') + fields.get("Chain", "").strip('"')
-    pems = _PEM.findall(unquote(value))
+    pems = passed_on(connection.certificate, proxies.certificate)
     if not 0 < len(pems) <= _CHAIN:
         raise CredentialRefused(what, f"{len(pems)} certificates", f"1 to {_CHAIN}, of one client")
     try:
@@ -116,7 +106,7 @@ class TrustDomain:
         except (VerificationError, ValueError) as error:
             raise CredentialRefused("agent.x509", str(error) or type(error).__name__, f"a certificate under {self.name}") from None
         self._check(chain.spiffe, tenant)
-        thumb = b64url(chain.leaf.fingerprint(SHA256())).decode()
+        thumb = thumbprint(chain.leaf)
         if credential.thumbprint not in {None, thumb}:
             raise CredentialRefused("agent.x509.thumbprint", thumb, "the certificate that was named")
         key = shown_key(credential, None, "agent.x509", now)

@@ -161,18 +161,20 @@ class GateRedeemer:
             raise KeysUnavailable("gate", f"{self._base}: {error.got}", "a gate that publishes its keys") from None
         return self
 
-    async def check(self, token: str, *, proof: DPoP | None = None) -> Claims:
+    async def check(self, token: str, *, proof: DPoP | None = None, certificate: str | None = None) -> Claims:
         """Judge a token without its call, before more of a request is read: see `Verifier.check`.
 
         Raises:
             TokenRefused: and nothing else.
         """
-        steps = judged(self._trust, token, proof, time.time())
+        steps = judged(self._trust, token, proof, time.time(), certificate=certificate)
         del token  # a traceback with locals must not show it
         claims: Claims = await _outside(steps)
         return claims
 
-    async def redeem(self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None) -> RemoteCall:
+    async def redeem(
+        self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None, certificate: str | None = None
+    ) -> RemoteCall:
         """Verify the token against the call really received, and have the gate burn it: see `Verifier.redeem`.
 
         Raises:
@@ -182,7 +184,7 @@ class GateRedeemer:
         del token  # a traceback with locals must not show it
         try:
             with self._bound.place(new=True), within(self.tracing, f"redeem {named}", {"gen_ai.tool.name": named}) as tell:
-                done = await self._redeem(text, tool, args, proof)
+                done = await self._redeem(text, tool, args, proof, certificate)
                 tell(told(done.claims))
                 return RemoteCall(done, self)
         except Overloaded as error:
@@ -198,10 +200,13 @@ class GateRedeemer:
         if self._http is not None:
             await self._http.aclose()
 
-    async def _redeem(self, text: Callable[[], str], tool: str, args: Mapping[str, Any], proof: DPoP | None) -> Redemption:
-        claims, data = await _outside(called(self._trust, text(), tool, args, proof))
+    async def _redeem(
+        self, text: Callable[[], str], tool: str, args: Mapping[str, Any], proof: DPoP | None, certificate: str | None
+    ) -> Redemption:
+        claims, data = await _outside(called(self._trust, text(), tool, args, proof, certificate=certificate))
         attempt = secrets.token_hex(16)
-        sent = _body(text, proof, {"tool": tool, "arguments": parse(data), "attempt": attempt, "brokers": sorted(self._brokers)})
+        shown = {"certificate": certificate} if claims.cnf_x5t is not None else {}
+        sent = _body(text, proof, {**shown, "tool": tool, "arguments": parse(data), "attempt": attempt, "brokers": sorted(self._brokers)})
         try:
             done = _proven(claims, data, await self._post("/v1/redeem", sent, SECONDS), self.tracing)
         except _Lost as error:

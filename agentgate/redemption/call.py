@@ -107,10 +107,12 @@ class AwaitedCall(ProvenCall):
 class Redeemer(Protocol):
     """What redeems: an `AsyncVerifier`, or a `GateRedeemer` (`agentgate.integrations.redeemer`) without access to the store."""
 
-    async def check(self, token: str, *, proof: DPoP | None = None) -> Claims:
+    async def check(self, token: str, *, proof: DPoP | None = None, certificate: str | None = None) -> Claims:
         """See `Verifier.check`."""
 
-    async def redeem(self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None) -> AwaitedCall:
+    async def redeem(
+        self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None, certificate: str | None = None
+    ) -> AwaitedCall:
         """See `Verifier.redeem`."""
 
     async def close(self) -> None:

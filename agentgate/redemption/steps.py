@@ -21,7 +21,6 @@ from agentgate.shell.step import Apart, Flow, Room, Step, alone
 from agentgate.stores import ops
 from agentgate.token.claims import Claims, check_authentication, check_call, check_proof, check_token
 from agentgate.token.dpop import DPoP
-from agentgate.token.mint import binding
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.request import Args, CanonicalArguments
 
@@ -30,8 +29,8 @@ _BROKERS = "a broker of this name in `brokers` of whoever redeems; the token is 
 _WHOLE = "a store that has lost nothing of this tenant (agentgate store reconcile)"
 
 
-def judged(who: Trust, token: str, proof: DPoP | None, now: float) -> Generator[Step, Any, Claims]:
-    """Steps 3 to 10: what can be said of a token without its call. `now`: POSIX seconds.
+def judged(who: Trust, token: str, proof: DPoP | None, now: float, *, certificate: str | None = None) -> Generator[Step, Any, Claims]:
+    """Steps 3 to 10: what can be said of a token without its call. `now`: POSIX seconds; `certificate`: as of `check_proof`.
 
     Raises (through the driver):
         TokenRefused: nothing else.
@@ -41,20 +40,22 @@ def judged(who: Trust, token: str, proof: DPoP | None, now: float) -> Generator[
         claims = check_token(token, keys, issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
         if proof is not None and type(proof) is not DPoP:
             raise TokenRefused(Refusal.PROOF, "proof", type(proof).__name__, "a DPoP")
-        check_proof(claims, token, proof, now)
+        check_proof(claims, token, proof, now, certificate=certificate)
     finally:
         del token  # a traceback with locals must not show it
     return claims
 
 
-def called(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) -> Generator[Step, Any, tuple[Claims, bytes]]:
+def called(
+    who: Trust, token: str, tool: str, args: Args, proof: DPoP | None, *, certificate: str | None = None
+) -> Generator[Step, Any, tuple[Claims, bytes]]:
     """Steps 3 to 12: the claims, and the canonical bytes of the arguments, of a token that is for exactly this call and user.
 
     Raises (through the driver):
         TokenRefused: nothing else.
     """
     now = time.time()
-    steps = judged(who, token, proof, now)
+    steps = judged(who, token, proof, now, certificate=certificate)
     del token  # a traceback with locals must not show it
     try:
         if type(tool) is not str:
@@ -94,7 +95,15 @@ def told(claims: Claims) -> dict[str, str | int]:
 
 
 def burned(
-    who: Trust, token: str, tool: str, args: Args, proof: DPoP | None, *, attempt: str = "", brokers: tuple[str, ...] | None = None
+    who: Trust,
+    token: str,
+    tool: str,
+    args: Args,
+    proof: DPoP | None,
+    *,
+    certificate: str | None = None,
+    attempt: str = "",
+    brokers: tuple[str, ...] | None = None,
 ) -> Flow:
     """Steps 3 to 13: verify, bind to the call, burn, record. Returns a `Redemption`, still without an upstream credential.
 
@@ -103,10 +112,9 @@ def burned(
     Raises (through the driver):
         TokenRefused: nothing else.
     """
-    steps = called(who, token, tool, args, proof)
+    steps = called(who, token, tool, args, proof, certificate=certificate)
     del token  # a traceback with locals must not show it
     claims, data = yield from steps
-    bound = binding(claims.call_digest, claims.aud, claims.cnf_jkt)
     workflow, version, _ = claims.workflow
     subjects = ops.Subjects(
         claims.client_id, claims.sub if "user" in claims.identity else "", tool, ops.workflow_subject(workflow, version)
@@ -117,7 +125,7 @@ def burned(
     except AuditUnavailable as error:  # and the token is not burned
         raise TokenRefused(Refusal.AUDIT, "audit", str(error), "room for the record of the redemption") from None
     try:
-        fields = (claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects, sent, attempt, brokers)
+        fields = (claims.tenant, claims.jti, claims.gen, claims.binding, claims.run, claims.call_digest, subjects, sent, attempt, brokers)
         reply: ops.BurnReply = yield ops.burn(ops.BurnRequest(*fields))
     except NameRefused as error:
         raise TokenRefused(Refusal.STORE, "store", str(error), "names that a store can hold") from None

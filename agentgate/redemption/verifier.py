@@ -94,7 +94,13 @@ class _VerifierBase(Generic[OneStore]):
 
 
 def _redeem(
-    self: _VerifierBase[Any], token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None
+    self: _VerifierBase[Any],
+    token: str,
+    *,
+    tool: str,
+    args: Mapping[str, Any],
+    proof: DPoP | None = None,
+    certificate: str | None = None,
 ) -> Generator[Step, Any, Redemption]:
     """Verify the token against the call really received, and burn it.
 
@@ -103,29 +109,34 @@ def _redeem(
         token: the credential as received.
         tool: the tool really called.
         args: the arguments really received (JSON values).
-        proof: the DPoP proof and the request it came with; required for a token with `cnf`.
+        proof: the DPoP proof and the request it came with; required for a token that names a key (`cnf.jkt`).
+        certificate: SHA-256 thumbprint (base64url) of the client's certificate, by whoever ended its TLS connection and never by what the
+            client sent; required for a token that names one (`cnf.x5t#S256`, RFC 8705 section 3).
 
     Raises:
         TokenRefused: and nothing else.
     """
-    steps = redeem(self._who, token, tool, args, proof, brokers=tuple(self._who.brokers))
+    steps = redeem(self._who, token, tool, args, proof, certificate=certificate, brokers=tuple(self._who.brokers))
     del token  # a traceback with locals must not show it
     done: Redemption = yield from steps
     return (yield from supplied(self._who, done))  # type: ignore[no-any-return]  # a Redemption
 
 
-def _check(self: _VerifierBase[Any], token: str, *, proof: DPoP | None = None) -> Generator[Step, Any, Claims]:
+def _check(
+    self: _VerifierBase[Any], token: str, *, proof: DPoP | None = None, certificate: str | None = None
+) -> Generator[Step, Any, Claims]:
     """Judge a token without its call, before more of a request is read: `redeem` judges it again. Nothing is burned.
 
     Args:
         self: the verifier.
         token: the credential as received.
         proof: as for `redeem`.
+        certificate: as for `redeem`.
 
     Raises:
         TokenRefused: and nothing else. A token that passes may still be used, revoked or for another call.
     """
-    return judged(self._who, token, proof, time.time())
+    return judged(self._who, token, proof, time.time(), certificate=certificate)
 
 
 def _busy(error: Overloaded) -> NoReturn:

@@ -9,13 +9,10 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentgate.identity.credential import AgentCredential
 from agentgate.service.answer import RequestRefused, answered, malformed
-from agentgate.service.connection import connection_of
-from agentgate.service.credentials import X509_SVID, agent_credential, certificate
-from agentgate.service.exchange import check_known_by_it, checked_types
-from agentgate.service.nonces import fresh, proof_of
-from agentgate.service.reading import one_header, read_form
+from agentgate.service.exchange import check_known_by_it, checked_types, shown_with
+from agentgate.service.nonces import fresh
+from agentgate.service.reading import read_form
 from agentgate.service.state import Service
 from agentgate.values.refusal import Failure, Reason
 
@@ -32,13 +29,8 @@ async def rotate(request: Request, service: Service) -> Response:
         if name not in form:
             raise malformed(name, "none", "one")
     checked_types(form)
-    header, text = one_header(request, "dpop"), form["subject_token"]
-    proof = None if header is None else proof_of(header, "POST", service.url("/oauth2/key"), keys)
-    agent: AgentCredential
-    if form["subject_token_type"] == X509_SVID:
-        agent = certificate(text, connection_of(request, settings), proof=proof, attestation=None, delegation=())
-    else:
-        agent = agent_credential(text, proof=proof, at_token_endpoint=True)
+    shown = shown_with(request, caller=caller, settings=settings, gate=service.gate, url=service.url("/oauth2/key"))
+    agent = shown.agent(form["subject_token"], form["subject_token_type"])
     check_known_by_it(caller, agent, settings)
     tenant = caller.tenant(form.get("tenant"))
     account = await service.gate.rotate_own_key(form["statement"], tenant=tenant, agent=agent)

@@ -34,6 +34,7 @@ from agentgate.values.refusal import Failure, Reason
 
 _OUTCOMES = ("done", "failed", "not_run", "unknown")
 _ATTEMPT = re.compile(r"[A-Za-z0-9_-]{16,64}").fullmatch
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
 _MAX_BROKERS, _NAME = 100, 200
 
 
@@ -42,7 +43,10 @@ async def redeem_call(request: Request, service: Service) -> Response:
     caller = await service.clients.by_header(request, service.gate, "tool_server")
     service.take(request, caller.id)
     body = await read_json(
-        request, service.settings.max_body, frozenset({"token", "tool", "arguments"}), frozenset({"proof", "attempt", "brokers"})
+        request,
+        service.settings.max_body,
+        frozenset({"token", "tool", "arguments"}),
+        frozenset({"proof", "certificate", "attempt", "brokers"}),
     )
     token, tool = text(body["token"], "token"), text(body["tool"], "tool")
     if type(body["arguments"]) is not dict:
@@ -51,10 +55,14 @@ async def redeem_call(request: Request, service: Service) -> Response:
     if "proof" in body:
         shown = checked_members(body["proof"], "proof", frozenset({"dpop", "method", "url"}), frozenset())
         proof = DPoP(*(text(shown[name], f"proof.{name}") for name in ("dpop", "method", "url")))
+    certificate = optional_text(body, "certificate")
+    if certificate is not None and not _THUMBPRINT(certificate):
+        raise malformed("certificate", "another form", "the SHA-256 thumbprint of the client's certificate, base64url")
     trust, attempt, brokers = service.trust(caller, _resource(caller, token)), _attempt(body), _brokers(body)
     try:
         known = trust.tracing is None or any(tool in workflow.tools for workflow in service.gate.catalog)
-        steps = redeem(trust, token, tool, body["arguments"], proof, known=known, attempt=attempt, brokers=brokers)
+        more: dict[str, Any] = {"certificate": certificate, "attempt": attempt, "brokers": brokers}
+        steps = redeem(trust, token, tool, body["arguments"], proof, known=known, **more)
         done: Redemption = await service.gate.drive(steps)
     except TokenRefused as error:
         raise _as_answer(error) from None
@@ -67,7 +75,7 @@ async def redeem_call(request: Request, service: Service) -> Response:
     claims = done.claims
     told = {name: getattr(claims, name) for name in ("txn", "tenant", "sub", "client_id", "scope", "run", "tool_call_id", "intent")}
     call = {"tool": claims.tool, "arguments": parse(done.data), "act": dict(claims.act), "identity": dict(claims.identity)}
-    more: dict[str, Any] = {"read": done.head.get("read") is True, "facts": done.head["facts"]}
+    more = {"read": done.head.get("read") is True, "facts": done.head["facts"]}
     if done.head.get("upstream") is not None:
         more["upstream"] = done.head["upstream"]  # the tool server has the brokers, and this gate sees no credential
     signed_in = {"auth_time": claims.auth_time, "acr": claims.acr, "amr": list(claims.amr) or None}

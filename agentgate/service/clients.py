@@ -32,11 +32,17 @@ ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A client that is known. `claimed`: its word, until the credential that it exchanges is proven (`Served.credential`)."""
+    """A client that is known.
+
+    Attributes:
+        claimed: by its word, until the credential that it exchanges is proven (`Served.credential`).
+        certificate: thumbprint of the one by which it authenticated; empty: by other means.
+    """
 
     id: str
     settings: Served
     claimed: bool = False
+    certificate: str = ""
 
     def tenant(self, named: object) -> str:
         """The tenant a request is about: the named one, if it is the client's; else the client's only one."""
@@ -114,7 +120,7 @@ class Clients:
             known[self._settings.issuer].certificate(thumbprint)
         except CredentialRefused as error:
             raise unknown(error.field, error.got, error.expected) from None
-        return Caller(name, self._settings.clients[name])
+        return Caller(name, self._settings.clients[name], certificate=thumbprint)
 
     async def _asserted(self, assertion: str, named: str | None, gate: ServedGate) -> Caller:
         try:

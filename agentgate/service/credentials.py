@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from agentgate.identity.connection import Connection
@@ -14,22 +15,44 @@ from agentgate.token.dpop import DPoP
 X509_SVID = "https://agentgate.dev/token-type/x509-svid"  # whose text is the thumbprint of the certificate that the client shows in TLS
 
 
-def agent_credential(text: str, **more: Any) -> AgentCredential:
-    """An agent's credential by its form: a JWT whose subject is a SPIFFE id, or another JWT. `more`: as of `AgentCredential`.
+def agent_credential(text: str, *, certificate: str = "", shown: str = "", **more: Any) -> AgentCredential:
+    """An agent's credential by its form: a JWT whose subject is a SPIFFE id, or another JWT.
+
+    Args:
+        text: the JWT.
+        certificate: thumbprint of that by which its client was authenticated; empty: it was by other means.
+        shown: thumbprint of that of the connection, which counts where the credential says to be bound to one; empty: none.
+        more: as of `AgentCredential`.
 
     Raises:
         CredentialRefused: no JWT.
     """
-    unverified_sub = read(Credential(text), "agent").unverified_claims.get("sub")
-    kind = JWTSVID if type(unverified_sub) is str and unverified_sub.startswith("spiffe://") else OIDCToken
-    return kind(text, **more)
+    unverified = read(Credential(text), "agent").unverified_claims
+    sub, cnf = unverified.get("sub"), unverified.get("cnf")
+    kind = JWTSVID if type(sub) is str and sub.startswith("spiffe://") else OIDCToken
+    bound = type(cnf) is dict and "x5t#S256" in cnf
+    return kind(text, certificate=certificate or (shown if bound else ""), **more)
 
 
-def certificate(
-    thumbprint: str, connection: Connection, *, proof: DPoP | None, attestation: str | None, delegation: tuple[str, ...]
-) -> X509SVID:
-    """The certificate that a proxy passed on, which must be the named one."""
-    return X509SVID(connection, proof=proof, attestation=attestation, delegation=delegation, thumbprint=thumbprint)
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What came with a request to the token endpoint, beside the form. `client`, `certificate`: as of `agent_credential`."""
+
+    connection: Connection
+    proof: DPoP | None
+    client: str
+    certificate: str
+
+    def agent(self, text: str, kind: str | None, *, attestation: str | None = None, delegation: tuple[str, ...] = ()) -> AgentCredential:
+        """The agent's credential of this type, with all that belongs to it. Its `certificate` is what its tokens are bound to.
+
+        Raises:
+            CredentialRefused: no JWT.
+        """
+        more: dict[str, Any] = {"proof": self.proof, "attestation": attestation, "delegation": delegation}
+        if kind == X509_SVID:
+            return X509SVID(self.connection, thumbprint=text, **more)
+        return agent_credential(text, certificate=self.client, shown=self.certificate, at_token_endpoint=True, **more)
 
 
 def unverified_name(agent: AgentCredential, proxies: ProxySettings | None) -> object:

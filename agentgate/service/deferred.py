@@ -5,6 +5,7 @@ Rules: the code belongs to one client and its DPoP key. Whatever a person said, 
 
 from __future__ import annotations
 
+import hmac
 import secrets
 import time
 from collections.abc import Mapping
@@ -19,13 +20,11 @@ from agentgate.gate.door import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.identity.credential import OIDCToken
 from agentgate.service.answer import RequestRefused, malformed, refused_by
-from agentgate.service.clients import Caller
+from agentgate.service.clients import Caller, unknown
 from agentgate.service.connection import connection_of
-from agentgate.service.credentials import agent_credential
-from agentgate.service.exchange import definition_of
+from agentgate.service.credentials import Shown
+from agentgate.service.exchange import ExchangeRequest, definition_of, shown_with
 from agentgate.service.limits import POLL_SECONDS
-from agentgate.service.nonces import proof_of
-from agentgate.service.reading import one_header
 from agentgate.service.state import Service
 from agentgate.stores import ops
 from agentgate.token.dpop import check_proof
@@ -46,23 +45,25 @@ def pending(code: str, hold: Hold) -> RequestRefused:
     return RequestRefused(400, "authorization_pending", more=more)
 
 
-async def defer(service: Service, caller: Caller, run: AsyncRun, step_up: StepUp, arguments: Mapping[str, object]) -> RequestRefused:
+async def defer(service: Service, caller: Caller, run: AsyncRun, step_up: StepUp, asked: ExchangeRequest) -> RequestRefused:
     """Keep the request, and answer with its code."""
     hold, key = step_up.hold, run.header.agent.key
-    if caller.claimed and not key:  # then whoever has the code would be the client
+    certificate = "" if key else asked.agent().certificate
+    if caller.claimed and not key and not certificate:  # then whoever has the code would be the client
         return RequestRefused(400, "access_denied", step_up.code, failures=step_up.failures)
     code = f"{secrets.token_urlsafe(32)}.{run.tenant}"
     left = hold.expires_at - time.time()
-    body = {
-        "v": 1,
+    body: dict[str, Any] = {
+        "v": 2 if certificate else 1,  # a gate of before 2 would not ask for the certificate again
         "run": run.id,
         "tool": hold.tool,
         "tool_call_id": hold.tool_call_id,
         "hold": hold.id,
         "key": key,
-        "args": dict(arguments),
+        "args": dict(asked.asked.arguments),
+        "expires_at": hold.expires_at,
+        **({"certificate": certificate} if certificate else {}),
     }
-    body["expires_at"] = hold.expires_at
     await service.gate.ask(ops.keep(run.tenant, "deferred", f"{caller.id}\n{code}", canonical(body), ttl_ms=int((left + _AFTER) * 1000)))
     refused = pending(code, hold)
     refused.failures = step_up.failures
@@ -83,9 +84,10 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
     if data is None:
         raise RequestRefused(400, "invalid_grant")
     kept = parse(data)
-    if kept["v"] != 1:
+    if kept["v"] not in {1, 2}:
         raise StoreUnavailable("deferred request: of another version")
-    _check_key(request, service, kept["key"])
+    shown = shown_with(request, caller=caller, settings=service.settings, gate=service.gate, url=service.url("/oauth2/token"))
+    _check_sender(caller, shown, kept["key"], kept.get("certificate", ""))
     if service.polls.take(code):
         raise RequestRefused(400, "slow_down", more={"interval": POLL_SECONDS})
     try:
@@ -97,9 +99,9 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
         raise pending(code, hold)
     if hold.state in _OVER:
         raise RequestRefused(400, _OVER[hold.state], failures=(Failure(Reason.STEP_UP, "hold", hold.state, "released"),))
-    run = await service.gate.resume_run(tenant, kept["run"])
+    run = service.gate.shown_by(await service.gate.resume_run(tenant, kept["run"]), caller.certificate or kept.get("certificate", ""))
     if "subject_token" in form:  # the credentials of the run may have ended while a person thought about it
-        run = await _fresh(form, request, service, caller, run)
+        run = await _fresh(form, service, caller, run, shown)
     tool = run.workflow.tools.get(kept["tool"])
     definition, connection = definition_of(service.settings, tool), connection_of(request, service.settings)
     answer = await run.authorize(
@@ -110,24 +112,24 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
     raise refused_by(answer.failures) if isinstance(answer, Deny) else RequestRefused(400, "invalid_grant", failures=answer.failures)
 
 
-async def _fresh(form: Mapping[str, str], request: Request, service: Service, caller: Caller, run: AsyncRun) -> AsyncRun:
-    header = one_header(request, "dpop")
-    proof = None if header is None else proof_of(header, "POST", service.url("/oauth2/token"), service.gate.core.keys)
-    more = {"proof": proof, "at_token_endpoint": True, "attestation": form.get("attestation")}
-    agent = agent_credential(form.get("actor_token", form["subject_token"]), **more, delegation=tuple(form.get("delegation", "").split()))
+async def _fresh(form: Mapping[str, str], service: Service, caller: Caller, run: AsyncRun, shown: Shown) -> AsyncRun:
     user = OIDCToken(form["subject_token"]) if "actor_token" in form else None
+    kind = form.get("subject_token_type" if user is None else "actor_token_type")
+    more: dict[str, Any] = {"attestation": form.get("attestation"), "delegation": tuple(form.get("delegation", "").split())}
+    agent = shown.agent(form.get("actor_token", form["subject_token"]), kind, **more)
     return await service.gate.presented(run, user=user, agent=agent, over=OverHTTP(client=caller.id))
 
 
-def _check_key(request: Request, service: Service, key: str) -> None:
-    header = one_header(request, "dpop")
+def _check_sender(caller: Caller, shown: Shown, key: str, certificate: str) -> None:
+    """Who polls is who asked: with the same key, or the same certificate, or authenticated by another one of its own."""
+    if certificate and not caller.certificate and not hmac.compare_digest(certificate.encode(), shown.certificate.encode()):
+        raise unknown("client.certificate", shown.certificate or "none", f"the one that {caller.id} asked with")
     if not key:
         return
-    if header is None:
+    if shown.proof is None:
         raise RequestRefused(400, "invalid_dpop_proof", "proof")
-    proof = proof_of(header, "POST", service.url("/oauth2/token"), service.gate.core.keys)
     try:
-        check_proof(proof, time.time(), jkt=key, ath=None)
+        check_proof(shown.proof, time.time(), jkt=key, ath=None)
     except TokenRefused as error:
         failure = Failure(Reason.AGENT, error.field, error.got, error.expected)
         raise RequestRefused(400, "invalid_dpop_proof", "proof", failures=(failure,)) from None

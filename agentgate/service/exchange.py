@@ -22,14 +22,13 @@ from agentgate.identity.connection import Connection
 from agentgate.identity.credential import AgentCredential, OIDCToken
 from agentgate.service.answer import RequestRefused, malformed
 from agentgate.service.clients import Caller, unknown
-from agentgate.service.connection import connection_of
-from agentgate.service.credentials import X509_SVID, agent_credential, certificate, unverified_name
+from agentgate.service.connection import connection_of, thumbprint_of
+from agentgate.service.credentials import X509_SVID, Shown, unverified_name
 from agentgate.service.detail import AskedCall, read_detail
 from agentgate.service.nonces import proof_of
 from agentgate.service.reading import one_header
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
-from agentgate.token.dpop import DPoP
 from agentgate.token.jws import split
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Failure, Reason
@@ -53,9 +52,8 @@ class ExchangeRequest:
     scope: frozenset[str]
     attestation: str | None
     delegation: tuple[str, ...]
-    proof: DPoP | None
-    connection: Connection
-    by_certificate: bool = False  # the agent's credential is the certificate of its TLS connection
+    shown: Shown
+    agents: str  # the type of the agent's own credential
 
     @property
     def tenant(self) -> str:
@@ -65,8 +63,7 @@ class ExchangeRequest:
     def agent(self) -> AgentCredential:
         """The agent's credential, with all that belongs to it."""
         text = self.subject if self.actor is None else self.actor
-        more: dict[str, Any] = {"proof": self.proof, "attestation": self.attestation, "delegation": self.delegation}
-        return certificate(text, self.connection, **more) if self.by_certificate else agent_credential(text, at_token_endpoint=True, **more)
+        return self.shown.agent(text, self.agents, attestation=self.attestation, delegation=self.delegation)
 
     def user(self) -> OIDCToken | None:
         """The user's token; None: the agent works for nobody."""
@@ -92,7 +89,6 @@ def read_exchange(
     for name in ("subject_token", "actor_token", "attestation", "delegation"):
         if len(form.get(name, "")) > _CHARACTERS:
             raise malformed(name, "a longer one", f"at most {_CHARACTERS} characters")
-    header = one_header(request, "dpop")
     return ExchangeRequest(
         caller,
         read_detail(form["authorization_details"]),
@@ -102,10 +98,20 @@ def read_exchange(
         frozenset(form.get("scope", "").split()),
         form.get("attestation"),
         tuple(form.get("delegation", "").split()),
-        None if header is None else proof_of(header, "POST", url, gate.core.keys),
-        connection_of(request, settings),
-        form.get(agents) == X509_SVID,
+        shown_with(request, caller=caller, settings=settings, gate=gate, url=url),
+        form[agents],
     )
+
+
+def shown_with(request: Request, *, caller: Caller, settings: ServiceSettings, gate: ServedGate, url: str) -> Shown:
+    """Step 5: what came with a request to a token endpoint.
+
+    Raises:
+        RequestRefused: a proof without a nonce of ours, or no proof at all.
+    """
+    header = one_header(request, "dpop")
+    proof = None if header is None else proof_of(header, "POST", url, gate.core.keys)
+    return Shown(connection_of(request, settings), proof, caller.certificate, thumbprint_of(request, settings) or "")
 
 
 def checked_types(form: Mapping[str, str]) -> str:
@@ -128,12 +134,10 @@ async def exchange(asked: ExchangeRequest, gate: ServedGate, settings: ServiceSe
     Raises:
         RequestRefused, RunRefused, CredentialRefused.
     """
-    workflow = gate.core.workflow(asked.asked.workflow)
-    if workflow.token.agent_key and asked.proof is None:
-        raise RequestRefused(
-            400, "invalid_dpop_proof", "proof", failures=(Failure(Reason.AGENT, "proof", "none", "a proof of the agent's key"),)
-        )
-    agent = asked.agent()
+    workflow, agent = gate.core.workflow(asked.asked.workflow), asked.agent()
+    if workflow.token.agent_key and asked.shown.proof is None and not agent.certificate:
+        failure = Failure(Reason.AGENT, "proof", "none", "a proof of the agent's key, or a certificate that proves it")
+        raise RequestRefused(400, "invalid_dpop_proof", "proof", failures=(failure,))
     check_known_by_it(asked.caller, agent, settings)
     over = OverHTTP(client=asked.caller.id)
     if asked.asked.run is None:
@@ -151,7 +155,7 @@ async def exchange(asked: ExchangeRequest, gate: ServedGate, settings: ServiceSe
     tool = run.workflow.tools.get(asked.asked.tool)
     if tool is not None:
         _check_target(asked, tool)
-    return run, await decide(run, asked.asked, definition_of(settings, tool), asked.connection)
+    return run, await decide(run, asked.asked, definition_of(settings, tool), asked.shown.connection)
 
 
 async def decide(run: AsyncRun, asked: AskedCall, definition: str, connection: Connection) -> Decision:
@@ -205,7 +209,9 @@ def success(token: CallToken) -> dict[str, Any]:
     return {
         "access_token": text,
         "issued_token_type": ACCESS_TOKEN,
-        "token_type": "DPoP" if "cnf" in claims else "Bearer",
+        "token_type": "DPoP"
+        if "jkt" in claims.get("cnf", {})
+        else "Bearer",  # one for a certificate is sent as Bearer (RFC 8705 section 3)
         "expires_in": max(1, int(claims["exp"] - time.time())),
         "scope": claims["scope"],
         "authorization_details": claims["authorization_details"],

@@ -39,7 +39,8 @@ async def introspect(request: Request, service: Service) -> Response:
         return answered(_NOT_ACTIVE)
     named = ("iss", "sub", "aud", "client_id", "iat", "exp", "jti", "txn", "scope", "tenant")
     token_type = "Bearer" if claims.cnf_jkt is None else "DPoP"
-    confirmed = {} if claims.cnf_jkt is None else {"cnf": {"jkt": claims.cnf_jkt}}
+    sender = {name: value for name, value in (("jkt", claims.cnf_jkt), ("x5t#S256", claims.cnf_x5t)) if value is not None}
+    confirmed = {"cnf": sender} if sender else {}
     said = {name: getattr(claims, name) for name in named}
     return answered({"active": True, "token_type": token_type, **said, **confirmed, "act": dict(claims.act)})
 

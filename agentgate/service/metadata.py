@@ -25,7 +25,7 @@ async def server_metadata(request: Request, service: Service) -> Response:
     tenant = request.path_params.get("tenant")
     if tenant is not None and all(tenant not in client.tenants for client in service.settings.clients.values()):
         raise RequestRefused(404, "not_found")
-    url = service.url
+    url, mtls = service.url, service.settings.certificate_header is not None
     return answered(
         {
             "issuer": service.settings.issuer,
@@ -35,9 +35,10 @@ async def server_metadata(request: Request, service: Service) -> Response:
             "introspection_endpoint": url("/oauth2/introspect"),
             "revocation_endpoint": url("/oauth2/revoke"),
             "grant_types_supported": [GRANT, *([deferred.GRANT] if service.settings.deferred else [])],
-            "token_endpoint_auth_methods_supported": ["private_key_jwt", "tls_client_auth", "none"],
+            "token_endpoint_auth_methods_supported": ["private_key_jwt", *(["self_signed_tls_client_auth"] if mtls else []), "none"],
             "token_endpoint_auth_signing_alg_values_supported": sorted(ALGORITHMS),
             "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],
+            "tls_client_certificate_bound_access_tokens": mtls,  # RFC 8705 section 3.3
             "authorization_details_types_supported": [DETAIL_TYPE],
         }
     )

@@ -83,7 +83,7 @@ async def open_run(request: Request, service: Service) -> Response:
         run = await service.gate.hosted_run(workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl, over=over)
     except ConfigError as error:
         raise malformed(error.setting, "another form", error.expected) from None
-    if run.workflow.token.agent_key and not run.header.agent.key:
+    if run.workflow.token.agent_key and not (run.header.agent.key or known.certificates):  # it proves these with each exchange
         await run.close()
         failure = Failure(Reason.AGENT, "agent.proof", "none", "a proof of the agent's key: the workflow binds tokens to it")
         raise RequestRefused(400, "invalid_dpop_proof", "proof", failures=(failure,))

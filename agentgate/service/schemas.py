@@ -49,8 +49,11 @@ TURN = _closed({"turn": _TURN}, _TENANT)
 CLOSE = _closed({}, _TENANT)
 _ATTEMPT: Mapping[str, Schema] = {"attempt": {"type": "string", "pattern": "^[A-Za-z0-9_-]{16,64}$"}}
 _PROOF = _closed(dict.fromkeys(("dpop", "method", "url"), TEXT))
+_THUMBPRINT: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_-]{43}$"}
 _BROKERS: Schema = {"type": "array", "maxItems": 100, "items": {"type": "string", "maxLength": 200}}
-REDEEM = _closed({"token": TEXT, "tool": TEXT, "arguments": _OBJECT}, {"proof": _PROOF, "brokers": _BROKERS, **_ATTEMPT})
+REDEEM = _closed(
+    {"token": TEXT, "tool": TEXT, "arguments": _OBJECT}, {"proof": _PROOF, "certificate": _THUMBPRINT, "brokers": _BROKERS, **_ATTEMPT}
+)
 _FACTS: Schema = {"type": "array", "items": _OBJECT}
 RESULT: Schema = {"oneOf": [_closed({"result": {}}, _TENANT), _closed({"facts": _FACTS}, _TENANT)]}
 OUTCOME = _closed({"outcome": {"enum": ["done", "failed", "not_run", "unknown"]}}, {**_TENANT, **_ATTEMPT})

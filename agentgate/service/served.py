@@ -103,7 +103,7 @@ class ServedGate(AsyncGate):
     async def own_run(self, workflow: str, *, tenant: str, agent: AgentCredential, over: OverHTTP) -> AsyncRun:
         """The one run of an agent's credential, in a workflow without prompt: opened now, or found."""
         flow = door.open_run(self._core, workflow, tenant=tenant, user=None, agent=agent, prompt="", ttl=3600, once=True, over=over)
-        return self._handle(await self.drive(flow))
+        return self._handle(await self.drive(flow), agent.certificate)
 
     async def hosted_run(
         self, workflow: str, *, tenant: str, user: UserGiven, agent: AgentCredential, prompt: Spoken, ttl: int, over: OverHTTP
@@ -114,7 +114,11 @@ class ServedGate(AsyncGate):
 
     async def presented(self, run: AsyncRun, *, user: UserGiven, agent: AgentCredential, over: OverHTTP) -> AsyncRun:
         """The run, for whom these credentials prove to be its user and agent."""
-        return self._handle(await self.drive(door.present(self._core, run.state, user=user, agent=agent, over=over)))
+        return self._handle(await self.drive(door.present(self._core, run.state, user=user, agent=agent, over=over)), agent.certificate)
+
+    def shown_by(self, run: AsyncRun, certificate: str) -> AsyncRun:
+        """The run, for whom shows this certificate (its thumbprint; empty: none)."""
+        return self._handle(run.state, certificate)
 
     async def rotate_own_key(self, statement: str, *, tenant: str, agent: AgentCredential) -> str:
         """An account's new key, by its own credential and a statement of its old key; returns the account.
@@ -124,5 +128,5 @@ class ServedGate(AsyncGate):
         """
         return str(await self.drive(_rotated(self._core, statement, tenant, agent)))
 
-    def _handle(self, state: Any) -> AsyncRun:
-        return AsyncRun(View(self._core, state), self._store, self._audit, self._bound)
+    def _handle(self, state: Any, certificate: str = "") -> AsyncRun:
+        return AsyncRun(View(self._core, state, certificate=certificate), self._store, self._audit, self._bound)

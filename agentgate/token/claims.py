@@ -8,6 +8,7 @@ workflow and no store; the burn follows, in `agentgate.redemption.steps`.
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Collection, Iterable
 from itertools import combinations
@@ -43,9 +44,10 @@ _TEXTS = (
     *("iss", "sub", "aud", "client_id", "jti", "txn", "scope", "tenant", "gen", "identifier", "tool_call_id", "intent", "run"),
     *("call_digest", "workflow.id", "workflow.digest", "arguments_digest.value"),
 )
+_SENDERS = frozenset({"jkt", "x5t#S256"})  # RFC 9449 section 6.1, RFC 8705 section 3.1
 _HEX = "0123456789abcdef"
 _JTI = re.compile(r"[A-Za-z0-9_-]{22,128}").fullmatch  # 22 characters of base64url are 128 bits
-_JKT = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
 _STR = {str}
 
 
@@ -65,7 +67,7 @@ class Claims(MintClaims):
     @property
     def binding(self) -> str:
         """What the store must hold with the `jti` (`agentgate.token.mint.binding`)."""
-        return binding(self.call_digest, self.aud, self.cnf_jkt)
+        return binding(self.call_digest, self.aud, self.cnf_jkt, self.cnf_x5t)
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -128,18 +130,22 @@ def _check_identity(identity: object) -> None:
             raise _claim(f"identity.{name}", how, "user, agent, host, approver: proven or in_process")
 
 
-def _read_optional(value: dict[str, Any]) -> tuple[str | None, int | None, str | None, tuple[str, ...]]:
-    """`cnf.jkt`, `auth_time`, `acr`, `amr`; null is not the same as absent."""
-    jkt = None
+def _read_optional(value: dict[str, Any]) -> tuple[str | None, int | None, str | None, tuple[str, ...], str | None]:
+    """`cnf.jkt`, `auth_time`, `acr`, `amr`, `cnf.x5t#S256`; null is not the same as absent."""
+    cnf: dict[str, str] = {}
     if "cnf" in value:
-        (jkt,) = _shape(value["cnf"], (("jkt",),), "cnf")
-        if type(jkt) is not str or not _JKT(jkt):
-            raise _claim("cnf.jkt", jkt, "a SHA-256 thumbprint, base64url")
+        cnf = value["cnf"]
+        if type(cnf) is not dict or len(cnf) != 1 or not cnf.keys() <= _SENDERS:
+            raise _claim("cnf", ", ".join(cnf)[:64] if type(cnf) is dict else cnf, f"exactly one of {', '.join(sorted(_SENDERS))}")
+        for name, thumbprint in cnf.items():
+            if type(thumbprint) is not str or not _THUMBPRINT(thumbprint):
+                raise _claim(f"cnf.{name}", thumbprint, "a SHA-256 thumbprint, base64url")
     if "auth_time" in value:
         _check_seconds(value["auth_time"], "auth_time")
     if "acr" in value and (type(value["acr"]) is not str or not value["acr"]):
         raise _claim("acr", value["acr"], "text, not empty")
-    return jkt, value.get("auth_time"), value.get("acr"), _texts(value["amr"], "amr") if "amr" in value else ()
+    amr = _texts(value["amr"], "amr") if "amr" in value else ()
+    return cnf.get("jkt"), value.get("auth_time"), value.get("acr"), amr, cnf.get("x5t#S256")
 
 
 def _parse(payload: bytes) -> Any:
@@ -159,7 +165,7 @@ def _read_claims(payload: bytes) -> tuple[Claims, object]:
     value = _parse(payload)
     values = _shape(value, _SHAPES, "")
     iss, sub, aud, client_id, iat, exp, jti, txn, scope, details, act, tenant, gen = values[:13]
-    jkt, auth_time, acr, amr = _read_optional(value) if len(values) > 13 else (None, None, None, ())
+    jkt, auth_time, acr, amr, x5t = _read_optional(value) if len(values) > 13 else (None, None, None, (), None)
     if type(details) is not list or len(details) != 1:
         raise _claim("authorization_details", details, "a list of one object")
     detail = _shape(details[0], _DETAIL_SHAPES, "authorization_details")
@@ -191,7 +197,7 @@ def _read_claims(payload: bytes) -> tuple[Claims, object]:
     reference = WorkflowRef(workflow_id, version, workflow_digest)
     fields = (
         *(iss, sub, aud, client_id, iat, exp, jti, txn, scope, tenant, gen, act, tool, tool_call_id, reference, intent, run),
-        *(call_digest, arguments_digest, tool_digest, identity, jkt, releases, auth_time, acr, amr),
+        *(call_digest, arguments_digest, tool_digest, identity, jkt, releases, auth_time, acr, amr, x5t),
     )
     return tuple.__new__(Claims, fields), locations
 
@@ -257,17 +263,30 @@ def check_token(
     return claims
 
 
-def check_proof(claims: Claims, token_text: str, proof: DPoP | None, now: float) -> None:
-    """Step 10, of the JWT as received: its sender holds the key it names. Without `proof` it is a plain bearer token. `now`: POSIX seconds.
+def check_proof(claims: Claims, token_text: str, proof: DPoP | None, now: float, *, certificate: str | None = None) -> None:
+    """Step 10, of the JWT as received: its sender holds the key or the certificate that it names.
+
+    Args:
+        claims: what `check_token` returned.
+        token_text: the JWT as received.
+        proof: the DPoP proof that came with it; None: it was sent as plain Bearer.
+        now: POSIX seconds.
+        certificate: SHA-256 thumbprint (base64url) of the certificate that its sender showed in TLS (RFC 8705 section 3); None: none. It
+            counts for a token that names one, and is nothing to any other.
 
     Raises:
-        TokenRefused: `PROOF_MISSING`, `PROOF_UNBOUND` or `PROOF`.
+        TokenRefused: `CERTIFICATE`, `PROOF_MISSING`, `PROOF_UNBOUND` or `PROOF`.
     """
     ath = dpop.token_hash(token_text) if claims.cnf_jkt is not None else ""
     del token_text  # as above
+    if claims.cnf_x5t is not None:
+        shown = certificate if type(certificate) is str else ""
+        if not hmac.compare_digest(shown.encode("utf-8", "replace"), claims.cnf_x5t.encode()):
+            raise TokenRefused(Refusal.CERTIFICATE, "certificate", "another" if shown else "none", "the certificate that the token names")
     if claims.cnf_jkt is None:
         if proof is not None:
-            raise TokenRefused(Refusal.PROOF_UNBOUND, "cnf", "none", "a token bound to the key of the proof")
+            bound = "none" if claims.cnf_x5t is None else "x5t#S256"
+            raise TokenRefused(Refusal.PROOF_UNBOUND, "cnf", bound, "a token bound to the key of the proof")
         return
     if proof is None:
         raise TokenRefused(Refusal.PROOF_MISSING, "proof", "none", "a DPoP proof by the key the token names")

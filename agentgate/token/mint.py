@@ -53,9 +53,10 @@ class MintClaims(NamedTuple):
         arguments_digest: SHA-256 (hex) of the canonical arguments.
         tool_digest: the tool's definition digest; empty: unknown.
         identity: ``proven`` or ``in_process`` for `user`, `agent`, `host`.
-        cnf_jkt: thumbprint of the sender's key; None: a bearer token.
+        cnf_jkt: thumbprint of the sender's key (DPoP); None: it names none.
         releases: ids of the holds whose release it spent.
         auth_time, acr, amr: copied from the user's credential; None or empty: unknown.
+        cnf_x5t: SHA-256 thumbprint of the sender's certificate (RFC 8705 section 3.1); None: it names none. With neither, a bearer token.
     """
 
     iss: str
@@ -84,6 +85,7 @@ class MintClaims(NamedTuple):
     auth_time: int | None = None
     acr: str | None = None
     amr: tuple[str, ...] = ()
+    cnf_x5t: str | None = None
 
 
 class CallToken:
@@ -120,7 +122,9 @@ class CallToken:
         return self._open()
 
     def headers(self, method: str, url: str, now: float | None = None) -> dict[str, str]:
-        """Headers for one request: ``Authorization: DPoP`` and its proof, or ``Authorization: Bearer`` for a token without `cnf`.
+        """Headers for one request: ``Authorization: DPoP`` and its proof, or ``Authorization: Bearer`` for a token without a key.
+
+        One that is bound to a certificate is sent as Bearer, on a connection with that certificate (RFC 8705 section 3).
 
         `method` and the absolute `url` are the request's; `now` is POSIX seconds (None: the system clock).
 
@@ -194,6 +198,8 @@ def payload(claims: MintClaims) -> bytes:
     }
     if claims.cnf_jkt is not None:
         body["cnf"] = {"jkt": claims.cnf_jkt}
+    elif claims.cnf_x5t is not None:
+        body["cnf"] = {"x5t#S256": claims.cnf_x5t}
     if claims.auth_time is not None:
         body["auth_time"] = claims.auth_time
     if claims.acr is not None:
@@ -212,11 +218,13 @@ def mint(signer: SigningKey, claims: MintClaims, run_key: RunKey | None = None) 
     `run_key` is the key in `cnf_jkt`, if this process presents the token.
 
     Raises:
-        KeyRefused: `run_key` is not the key that the claims name.
+        KeyRefused: `run_key` is not the key that the claims name, or they name a key and a certificate: a token has one sender.
         CanonicalError: a claim is not JSON.
     """
     if run_key is not None and run_key.jkt != claims.cnf_jkt:
         raise KeyRefused(f"run key: got {run_key.jkt}, expected the key {claims.cnf_jkt} of the claims")
+    if claims.cnf_jkt is not None and claims.cnf_x5t is not None:
+        raise KeyRefused("call token: got a key and a certificate, expected one of them")
     return CallToken(_sealed(compact(signer.header, payload(claims), signer.sign)), claims, run_key)
 
 
@@ -260,6 +268,7 @@ def call_digest(  # noqa: PLR0917 - ten values of one record, in its order; call
     return hashlib.sha256(text).hexdigest()
 
 
-def binding(call_digest: str, audience: str, cnf_jkt: str | None) -> str:
-    """SHA-256 (hex) of [call digest, audience, sender's key or null]: what the store holds with a token's `jti`."""
-    return hashlib.sha256(orjson.dumps([call_digest, audience, cnf_jkt])).hexdigest()
+def binding(call_digest: str, audience: str, cnf_jkt: str | None, cnf_x5t: str | None = None) -> str:
+    """SHA-256 (hex) of [call digest, audience, sender's key or null, sender's certificate if any]: what the store holds with a `jti`."""
+    bound = [call_digest, audience, cnf_jkt] if cnf_x5t is None else [call_digest, audience, cnf_jkt, cnf_x5t]
+    return hashlib.sha256(orjson.dumps(bound)).hexdigest()

@@ -32,11 +32,18 @@ _JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class SentToken:
-    """The token of a request and how it was sent. `scheme`: DPoP or Bearer; `proof`: value of the DPoP header."""
+    """The token of a request and how it was sent.
+
+    Attributes:
+        scheme: DPoP or Bearer.
+        proof: value of the DPoP header.
+        certificate: thumbprint of the certificate that the client showed in TLS (`ClientCertificates`); None: none counts.
+    """
 
     scheme: str
     token: str = field(repr=False)
     proof: str | None = field(repr=False)
+    certificate: str | None = None
 
 
 class RequestHead:
@@ -73,8 +80,8 @@ class RequestHead:
         """What names the caller's span (W3C Trace Context)."""
         return {name: value for name in ("traceparent", "tracestate") if (value := self._headers.get(name)) is not None}
 
-    def credential(self) -> SentToken:
-        """Steps 1 and 2: the one token, in its one place.
+    def credential(self, certificate: str | None = None) -> SentToken:
+        """Steps 1 and 2: the one token, in its one place; `certificate`: as of `SentToken`.
 
         Raises:
             RequestRefusal: 401 without `error`: there is none; 400: more than one, or in the query.
@@ -87,7 +94,7 @@ class RequestHead:
             raise RequestRefusal(401, "", "authorization", "none", "DPoP or Bearer, and a call token")
         if "," in token:
             raise malformed("authorization", "several", "one credential")
-        return SentToken(kind, token.strip(), self.header("dpop"))
+        return SentToken(kind, token.strip(), self.header("dpop"), certificate)
 
     @property
     def has_body(self) -> bool:

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import structlog
 
 from agentgate.errors import ConfigError, TokenRefused
+from agentgate.identity.settings import ProxySettings
+from agentgate.integrations.asgi.certificates import ClientCertificates
 from agentgate.integrations.asgi.received import MAX_BODY, Receive, RequestHead, Scope, SentToken, read_body
 from agentgate.integrations.asgi.refused import ALGS, RequestRefusal, challenged, of_token
 from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape, malformed
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("agentgate.integrations.asgi")
 _WELL_KNOWN = "/.well-known/oauth-protected-resource"
+_OWN = frozenset({"origin", "max_body", "proxies", "certificate_header"})  # settings of `ToolServer`; the others are the verifier's
+
+
+def _own(more: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {n: more[n] for n in more.keys() & _OWN}, {n: more[n] for n in more.keys() - _OWN}
 
 
 class _Arguments(Mapping[str, Any]):
@@ -80,7 +87,8 @@ class PresentedCall:
             named = {"http.request.method": self._head.method, "http.route": self._route.path}
             self._span = verifier.tracing.begin(f"{self._head.method} {self._route.path}", named, headers=self._head.trace)
         try:
-            return await verifier.redeem(sent.token, tool=self._route.tool, args=self._args, proof=proof)
+            tool, args, shown = self._route.tool, self._args, sent.certificate
+            return await verifier.redeem(sent.token, tool=tool, args=args, proof=proof, certificate=shown)
         except TokenRefused as error:
             refused = self._args.refused or of_token(error)
         self._end(refused.error or f"{refused.status}")
@@ -130,7 +138,7 @@ class ToolRoute:
         scheme, head = "", None
         try:
             head = RequestHead(scope)
-            credential = head.credential()
+            credential = head.credential(self.server.certificates.shown(scope))
             scheme = credential.scheme
             segments = self.shape.matches(head.path)
             if segments is None or head.method != self.shape.method:
@@ -147,7 +155,7 @@ class ToolRoute:
         if not (self.shape.has_body or head.has_body):
             return await read_body(receive, 0)
         try:
-            await self.server.verifier.check(sent.token, proof=self.server.proof(head, sent))
+            await self.server.verifier.check(sent.token, proof=self.server.proof(head, sent), certificate=sent.certificate)
         except TokenRefused as error:
             raise of_token(error) from None
         return await read_body(receive, self.server.max_body)
@@ -168,6 +176,8 @@ class ToolServer:
         audience: str,
         origin: str | None = None,
         max_body: int = MAX_BODY,
+        proxies: ProxySettings | Mapping[str, Any] | None = None,
+        certificate_header: str | None = None,
     ) -> None:
         """A tool server whose verifier is opened when it starts. Most use `ToolServer.of`, or `ToolServer.remote`.
 
@@ -177,10 +187,13 @@ class ToolServer:
             audience: this server's resource URL, the `aud` of its tokens.
             origin: scheme, host and port by which clients reach it; None: those of `audience`.
             max_body: most bytes of a request's body, at most 256 kB.
+            proxies: those that end TLS: ``{"addresses": [...], "certificate": "pem"}`` or ``"xfcc"``, as `identity.proxies` of a gate.
+            certificate_header: the header in which they pass a client's certificate on; None: that of the connection itself alone counts.
 
         Raises:
-            ConfigError: a setting that is no URL, or a cap that caps nothing.
+            ConfigError: a setting that is no URL, a cap that caps nothing, or one of the last two without the other.
         """
+        self.certificates = ClientCertificates(proxies, certificate_header)
         if not 0 < max_body <= MAX_BODY:
             raise ConfigError("max_body", max_body, f"1 to {MAX_BODY} bytes")
         try:
@@ -206,46 +219,36 @@ class ToolServer:
         audience: str,
         store: str,
         audit: str,
-        origin: str | None = None,
-        max_body: int = MAX_BODY,
         **more: Any,
     ) -> Self:
         """A tool server with a verifier of its own.
 
-        The settings are those of `AsyncVerifier.open` (`brokers` and others among `more`), and `origin` and `max_body` of `ToolServer`.
+        The settings are those of `AsyncVerifier.open`, and `origin`, `max_body`, `proxies` and `certificate_header` of `ToolServer`.
 
         Raises:
             ConfigError: as `ToolServer`; what the verifier refuses is raised when the server starts.
         """
+        own, more = _own(more)
 
         async def opening() -> AsyncVerifier:
             return await AsyncVerifier.open(jwks, issuer=issuer, tenants=tenants, audience=audience, store=store, audit=audit, **more)
 
-        return cls(opening, issuer=issuer, audience=audience, origin=origin, max_body=max_body)
+        return cls(opening, issuer=issuer, audience=audience, **own)
 
     @classmethod
-    def remote(
-        cls,
-        gate: str,
-        client: ClientKey,
-        *,
-        tenants: Sequence[str],
-        audience: str,
-        origin: str | None = None,
-        max_body: int = MAX_BODY,
-        **more: Any,
-    ) -> Self:
+    def remote(cls, gate: str, client: ClientKey, *, tenants: Sequence[str], audience: str, **more: Any) -> Self:
         """A tool server that redeems at its gate, over HTTP. Needs the extra `httpx`.
 
-        The settings are those of `GateRedeemer` (`address`, `brokers`, `at_once` as `more`), with `origin` and `max_body` of `ToolServer`.
+        The settings are those of `GateRedeemer` (`address`, `brokers` and others), and of `ToolServer` as for `of`.
 
         Raises:
             ConfigError: as `ToolServer` and `GateRedeemer`; a gate that does not answer is told when the server starts.
         """
         from agentgate.integrations.redeemer import GateRedeemer  # noqa: PLC0415 - httpx is an extra
 
+        own, more = _own(more)
         made = GateRedeemer(gate, client, tenants=tenants, audience=audience, **more)
-        return cls(made.open, issuer=gate, audience=audience, origin=origin, max_body=max_body)
+        return cls(made.open, issuer=gate, audience=audience, **own)
 
     @property
     def verifier(self) -> Redeemer:
@@ -277,6 +280,7 @@ class ToolServer:
             "authorization_servers": [self.issuer],
             "bearer_methods_supported": ["header"],
             "dpop_signing_alg_values_supported": ALGS.split(),
+            **({"tls_client_certificate_bound_access_tokens": True} if self.certificates.passed_on else {}),
             **({"scopes_supported": scopes} if scopes else {}),
         }
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from starlette.requests import Request
 
-from agentgate.integrations.asgi.received import RequestHead, SentToken
+from agentgate.integrations.asgi.received import RequestHead, Scope, SentToken
 from agentgate.integrations.asgi.refused import RequestRefusal
 
 AUTHORIZATION: Final = "dev.agentgate/authorization"
@@ -25,11 +25,17 @@ _HEADERS: Final = (b"authorization", b"dpop")
 
 @dataclass(frozen=True, slots=True)
 class TakenToken:
-    """What a request brought: its token, or why it brought none. `path`: of the request whose headers had it, if any."""
+    """What a request brought: its token, or why it brought none.
+
+    Attributes:
+        path: of the request whose headers had it; empty: it was in ``_meta``.
+        scope: of the HTTP request that it came with; None: it came with none.
+    """
 
     token: SentToken | None
     refused: RequestRefusal | None = field(default=None, repr=False)
     path: str = ""
+    scope: Scope | None = field(default=None, repr=False)
 
 
 NOTHING: Final = TakenToken(None)
@@ -65,7 +71,7 @@ def from_request(request: Any) -> tuple[TakenToken, Any]:
         return NOTHING, request
     try:
         head = RequestHead(request.scope)
-        taken = TakenToken(head.credential(), path=head.path)
+        taken = TakenToken(head.credential(), path=head.path, scope=request.scope)
     except RequestRefusal as refused:
         return TakenToken(None, refused), request
     kept = [(name, value) for name, value in request.scope["headers"] if name.lower() not in _HEADERS]
@@ -80,6 +86,8 @@ async def take_token(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -
     taken, request = from_meta(params.get("_meta")), ctx.request
     if taken is None:
         taken, request = from_request(ctx.request)
+    elif isinstance(ctx.request, Request):
+        taken = replace(taken, scope=ctx.request.scope)
     if "_meta" in params:
         params["_meta"] = without(params["_meta"])
     reset = TAKEN.set(taken)

@@ -179,10 +179,11 @@ class ProtectedTools:
                 url = self.server.origin + taken.path if taken.path else self.server.audience
                 proof = DPoP(sent.proof, method="POST", url=url)
             try:
-                return await self.server.verifier.redeem(sent.token, tool=name, args=arguments, proof=proof)
+                certificate = None if taken.scope is None else self.server.certificates.shown(taken.scope)
+                return await self.server.verifier.redeem(sent.token, tool=name, args=arguments, proof=proof, certificate=certificate)
             except TokenRefused as error:
                 refused = of_token(error)
-            except RequestRefusal as error:  # the server has not started
+            except RequestRefusal as error:  # the server has not started, or a proxy's header is there twice
                 refused = error
         assert refused is not None  # noqa: S101 - one of the branches above
         raise self._refused(refused, name)
