@@ -21,7 +21,7 @@ from agentgate.decision.hold import Hold
 from agentgate.decision.together import Together
 from agentgate.errors import ConfigError, CredentialRefused, KeysUnavailable
 from agentgate.identity.assertion import MAX_ASSERTION, Assertion
-from agentgate.identity.passkeys import FRESH, MAX_FILE, MAX_PASSKEYS, Passkeys
+from agentgate.identity.passkeys import FRESH, MAX_FILE, MAX_PASSKEYS, MAX_REGISTRATION, Passkeys
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.identity.settings import PasskeySettings
 from agentgate.token.jws import unb64url
@@ -285,6 +285,15 @@ def test_what_is_no_assertion_is_refused_by_its_form(gate: Gate, given: Any) -> 
     refused(gate, hold, WebAuthnAnswer(gate.nonce(hold.id, tenant="acme"), given), "form")
 
 
+def test_a_large_assertion_is_refused_whatever_signed_it(gate: Gate) -> None:
+    _, hold = held(gate)
+    nonce = gate.nonce(hold.id, tenant="acme")
+    large = LEAD.get(webauthn_challenge(hold.statement("release", nonce)), more="x" * MAX_ASSERTION)
+    for given in (large, json.dumps(large)):
+        refused(gate, hold, WebAuthnAnswer(nonce, given), "form")
+    refused(gate, hold, changed(by(gate, hold), type="password"), "form")
+
+
 def test_client_data_that_two_readers_would_read_differently_is_refused(gate: Gate) -> None:
     """One challenge for the gate, one for whoever asked the person."""
     _, hold = held(gate)
@@ -543,11 +552,12 @@ POINT = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
         (cose(LEAD, **{"3": "ES256"}), "public_key"),
         ({"public_key": b64(b"\xff")}, "public_key"),
         ({"public_key": b64(encode_cbor([1]))}, "public_key"),
-        ({"public_key": "A" * 1401}, "public_key"),
+        (cose(LEAD, **{"99": bytes(1100)}), "public_key"),
         ({"public_key": ""}, "public_key"),
         ({"public_key": "a+b="}, "passkeys.0"),
         ({"id": "a+b="}, "passkeys.0"),
         ({"id": ""}, "id"),
+        ({"id": b64(bytes(1100))}, "passkeys.0.id"),
         ({"id": 7}, "id"),
         ({"user": ""}, "user"),
         ({"user": "bo\u200bss"}, "user"),
@@ -710,6 +720,12 @@ def test_a_registration_that_was_made_otherwise_is_none(keys: Passkeys, made: di
 def test_what_is_no_registration_is_refused(keys: Passkeys, text: Any) -> None:
     with pytest.raises(CredentialRefused):
         keys.registered(text, secrets.token_bytes(32))
+
+
+def test_a_large_registration_is_not_read(keys: Passkeys) -> None:
+    asked = secrets.token_bytes(32)
+    with pytest.raises(CredentialRefused, match="characters"):
+        keys.registered(json.dumps(Passkey().create(asked)) + " " * MAX_REGISTRATION, asked)
 
 
 def test_a_weak_key_is_not_registered(keys: Passkeys) -> None:

@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from webauthn import verify_authentication_response, verify_registration_response
 from webauthn.helpers import bytes_to_base64url, decode_credential_public_key, decoded_public_key_to_cryptography
-from webauthn.helpers.cose import COSEAlgorithmIdentifier
 from webauthn.helpers.decode_credential_public_key import DecodedOKPPublicKey
 
 from agentgate.errors import ConfigError, CredentialRefused, IdentityRefused, KeyRefused, KeysUnavailable
@@ -32,7 +31,6 @@ from agentgate.identity.settings import Name, Names, PasskeySettings, wrong_sett
 from agentgate.token.jws import PublicKey, unb64url
 from agentgate.values.request import User
 
-ALGORITHMS = (COSEAlgorithmIdentifier.ECDSA_SHA_256, COSEAlgorithmIdentifier.EDDSA, COSEAlgorithmIdentifier.RSASSA_PKCS1_v1_5_SHA_256)
 FRESH = 1.0  # seconds
 MAX_FILE, MAX_PASSKEYS, MAX_REGISTRATION = 1024 * 1024, 2000, 32 * 1024  # bytes, rows, characters
 _KEY_DATA = 37  # bytes of authenticator data without extensions, of which none is asked for (section 6.1)
@@ -208,7 +206,6 @@ class Passkeys:
                 expected_rp_id=self.rp_id,
                 expected_origin=list(self.origins),
                 require_user_verification=True,
-                supported_pub_key_algs=list(ALGORITHMS),
             )
             _public_key(made.credential_public_key)
         except CredentialRefused:
