@@ -40,11 +40,18 @@ _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has o
 class _Entry:
     """One record on its way to the disk. `state` changes once, under the writer's lock."""
 
-    __slots__ = ("data", "error", "promised", "state", "wake")
+    __slots__ = ("data", "error", "loop", "promised", "state", "wake")
 
-    def __init__(self, record: Mapping[str, Any] | None, wake: Callable[[], object], *, promised: bool = False) -> None:
-        """Take a record, or None: only ask for room. A `promised` one may use the room that is kept."""
-        self.data, self.wake, self.promised = record_bytes(record) if record is not None else b"", wake, promised
+    def __init__(
+        self,
+        record: Mapping[str, Any] | None,
+        wake: Callable[[], object],
+        *,
+        promised: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Take a record, or None: only ask for room. A `promised` one may use the room that is kept. `loop`: where to call `wake`."""
+        self.data, self.wake, self.promised, self.loop = record_bytes(record) if record is not None else b"", wake, promised, loop
         self.state: Literal["waiting", "durable", "failed", "given up"] = "waiting"
         self.error: BaseException | None = None
 
@@ -142,22 +149,23 @@ class _Writer:
         return group, True
 
     def _write(self, group: list[_Entry]) -> None:
-        self._short = self._room_for(group)
+        self._short, left, ended = self._room_for(group), list[_Entry](), list[_Entry]()
         for entry in group:
-            if self._short is not None and not entry.promised:
-                self._finish(entry, "failed", self._short)
-            elif not entry.data:
-                self._finish(entry, "durable", None)
-        group = [entry for entry in group if entry.data and (self._short is None or entry.promised)]
-        if not group:
+            if entry.data and (self._short is None or entry.promised):
+                left.append(entry)
+            elif self._finish(entry, "failed" if self._short is not None and not entry.promised else "durable", self._short):
+                ended.append(entry)
+        _wake(ended)
+        if not left:
             return
         try:
-            seqs = self._durable([entry.data for entry in group])
+            seqs = self._durable([entry.data for entry in left])
         except Exception as error:  # noqa: BLE001 - whatever it was, no record of the group is reported as durable
-            for entry in group:
-                self._finish(entry, "failed", error)
+            _wake([entry for entry in left if self._finish(entry, "failed", error)])
             return
-        late = [seq for seq, entry in zip(seqs, group, strict=True) if not self._finish(entry, "durable", None)]
+        waited = [self._finish(entry, "durable", None) for entry in left]
+        _wake([entry for entry, still in zip(left, waited, strict=True) if still])
+        late = [seq for seq, still in zip(seqs, waited, strict=True) if not still]
         if late:
             with suppress(Exception):  # the log then only lacks the note that these records had no effect
                 self._durable([record_bytes({"event": "discarded", "records": late})])
@@ -227,10 +235,25 @@ class _Writer:
             waited = entry.state == "waiting"
             if waited:
                 entry.state, entry.error = state, error
-        if waited:
-            with suppress(RuntimeError):  # the caller's event loop was closed meanwhile
-                entry.wake()
         return waited
+
+
+def _wake(entries: list[_Entry]) -> None:
+    """Wake whoever waits for these; those of one event loop together, since each call into a loop is one to the kernel."""
+    loops: dict[asyncio.AbstractEventLoop, list[_Entry]] = {}
+    for entry in entries:
+        if entry.loop is None:
+            entry.wake()
+        else:
+            loops.setdefault(entry.loop, []).append(entry)
+    for loop, those in loops.items():
+        with suppress(RuntimeError):  # it was closed meanwhile
+            loop.call_soon_threadsafe(_each, those)
+
+
+def _each(entries: list[_Entry]) -> None:
+    for entry in entries:
+        entry.wake()
 
 
 class FileAudit:
@@ -287,14 +310,19 @@ class FileAudit:
         entry.settle()
 
     async def _await(self, record: Mapping[str, Any] | None, deadline: float, *, promised: bool = False) -> None:
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        entry = _Entry(record, lambda: loop.call_soon_threadsafe(ready.set), promised=promised)
-        left = self._writer.put(entry, deadline)
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        entry = _Entry(record, wake, promised=promised, loop=loop)
+        late = loop.call_later(self._writer.put(entry, deadline), wake)
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await ready.wait()
+            await ready
         finally:
+            late.cancel()
             self._writer.give_up(entry)
         entry.settle()
 

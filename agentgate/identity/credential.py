@@ -19,7 +19,7 @@ MAX_CREDENTIAL = 16 * 1024  # characters
 class Credential:
     """See the module. Use one of its kinds."""
 
-    __slots__ = ("_open",)
+    __slots__ = ("_open", "unverified")
 
     def __init__(self, text: str) -> None:
         """Hold the text of a credential.
@@ -30,6 +30,7 @@ class Credential:
         if type(text) is not str:
             raise ConfigError("credential", type(text).__name__, "text")
         self._open: Final[Callable[[], str]] = lambda: text
+        self.unverified: Any = None  # what `agentgate.identity.signed.read` found in it: it is read once
 
     def reveal(self) -> str:
         """The text. Do not log, store or trace it."""

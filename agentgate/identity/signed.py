@@ -76,7 +76,9 @@ def read(credential: Credential, what: str) -> Unverified:
     Raises:
         CredentialRefused: form or header.
     """
-    found = _parts(credential)
+    if credential.unverified is None:
+        credential.unverified = _parts(credential)
+    found: Unverified | CredentialRefused = credential.unverified
     if not isinstance(found, Unverified):
         raise CredentialRefused(f"{what}.{found.field}" if found.field else what, found.got, found.expected)
     header = found.unverified_header

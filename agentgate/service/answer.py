@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 from starlette.responses import JSONResponse, Response
 
 from agentgate.values.refusal import Code, Failure, Reason, code_of
@@ -86,7 +87,7 @@ def _wanted(failures: Iterable[Failure]) -> dict[str, Any]:
 
 def answered(body: Mapping[str, Any], status: int = 200) -> Response:
     """A JSON answer."""
-    return JSONResponse(dict(body), status, _HEADERS)
+    return Response(orjson.dumps(body), status, _HEADERS, media_type="application/json")
 
 
 def oauth_error(refused: RequestRefused) -> Response:

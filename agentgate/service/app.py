@@ -187,7 +187,8 @@ def _span(request: Request, service: Service) -> Span | None:
 
 
 def _check_head(request: Request) -> None:
-    if len(request.url.path) > MAX_PATH or len(request.headers) > MAX_HEADERS or any(len(v) > MAX_HEADER for v in request.headers.values()):
+    headers = request.scope["headers"]
+    if len(request.scope["path"]) > MAX_PATH or len(headers) > MAX_HEADERS or any(len(value) > MAX_HEADER for _, value in headers):
         raise RequestRefused(431, "invalid_request", "headers: fewer, and shorter ones")
 
 

@@ -27,11 +27,14 @@ def agent_credential(text: str, *, certificate: str = "", shown: str = "", **mor
     Raises:
         CredentialRefused: no JWT.
     """
-    unverified = read(Credential(text), "agent").unverified_claims
+    plain = Credential(text)
+    unverified = read(plain, "agent").unverified_claims
     sub, cnf = unverified.get("sub"), unverified.get("cnf")
     kind = JWTSVID if type(sub) is str and sub.startswith("spiffe://") else OIDCToken
     bound = type(cnf) is dict and "x5t#S256" in cnf
-    return kind(text, certificate=certificate or (shown if bound else ""), **more)
+    made = kind(text, certificate=certificate or (shown if bound else ""), **more)
+    made.unverified = plain.unverified
+    return made
 
 
 @dataclass(frozen=True, slots=True)

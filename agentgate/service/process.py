@@ -7,6 +7,7 @@ process ends gets its answer. A client that sends a header slower than `HEADER_S
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -28,6 +29,7 @@ from agentgate.service.settings import ServiceSettings
 from agentgate.service.workers import supervise
 
 HEADER_SECONDS, IDLE_SECONDS, END_SECONDS = 10, 5, 10
+_COLLECTED_AFTER = 20_000  # objects: a few requests make the 700 after which Python looks for cycles, and hardly any cycle
 MAX_HEAD = 64 * 1024  # bytes of a request's line and headers
 
 
@@ -76,6 +78,7 @@ def log_to_stderr() -> None:
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line in one write: workers share the stream
+        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_plain, render], foreign_pre_chain=shared))
@@ -102,7 +105,11 @@ class _Application:
 
     def __call__(self) -> Starlette:
         log_to_stderr()
-        return application(self.settings, self.clock, self.file)
+        made = application(self.settings, self.clock, self.file)
+        gc.collect()
+        gc.freeze()  # what is imported now stays for good: no collection has to look at it
+        gc.set_threshold(_COLLECTED_AFTER)
+        return made
 
 
 def _check_free(listen: str, host: str, port: int) -> None:

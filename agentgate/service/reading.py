@@ -22,7 +22,7 @@ FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 
 
 async def _body(request: Request, kind: str, most: int) -> bytes:
-    if request.url.query:
+    if request.scope["query_string"]:
         raise malformed("query", "one", "none: parameters stand in the body")
     media, _, more = (one_header(request, "content-type") or "").partition(";")
     if media.strip().lower() != kind or more.strip().lower().replace('"', "") not in {"", "charset=utf-8"}:

@@ -132,7 +132,7 @@ def strict_parse(data: bytes) -> Any:
         ValueError: anything else.
     """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+        return _STRICT.decode(data.decode("utf-8"))
     except RecursionError:
         raise ValueError("nested too deep") from None
 
@@ -146,6 +146,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(name: str) -> float:
     raise ValueError(name)  # NaN, Infinity
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
 
 
 def digest(data: bytes) -> str:
