@@ -70,8 +70,8 @@ class _Connection:
             self._opened.disconnect()
 
 
-class RedisStore:
-    """A store on a single Redis or Valkey server. Safe to share between threads."""
+class _OneServer:
+    """What both stores know of their server."""
 
     def __init__(self, url: str) -> None:
         self._pool = Pool(url)
@@ -89,6 +89,10 @@ class RedisStore:
     def keeps(self) -> Keeps:
         """See `agentgate.stores.Store`."""
         return self._pool.keeps
+
+
+class RedisStore(_OneServer):
+    """A store on a single Redis or Valkey server. Safe to share between threads."""
 
     def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.Store`."""
@@ -121,26 +125,10 @@ class RedisStore:
         return answer
 
 
-class AsyncRedisStore:
+class AsyncRedisStore(_OneServer):
     """`RedisStore`, awaited, for one event loop at a time."""
 
-    def __init__(self, url: str) -> None:
-        self._pool = Pool(url)
-        self._endpoint = self._pool.endpoint
-        self._shared: Wire | None = None
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._endpoint.name})"
-
-    @property
-    def heartbeat(self) -> float | None:
-        """See `agentgate.stores.Store`."""
-        return self._pool.heartbeat
-
-    @property
-    def keeps(self) -> Keeps:
-        """See `agentgate.stores.Store`."""
-        return self._pool.keeps
+    _shared: Wire | None = None
 
     async def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.AsyncStore`."""

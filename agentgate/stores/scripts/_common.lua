@@ -24,6 +24,12 @@ local function revoked(keys, opened)
   return false
 end
 
+-- Why a run takes no change: missing or closed; nil: it is open.
+local function shut_run(run)
+  local known = redis.call('HMGET', run, 'rev', 'closed')
+  return not known[1] and 'missing' or known[2] and 'closed' or nil
+end
+
 -- When the run's user last took something back, or it was closed (ms): what was minted or held before is void.
 local function take_back(run, calls)
   redis.call('HSET', calls, 'withdrawn', digits(now_ms()))

@@ -1,12 +1,9 @@
 -- KEYS run calls | ARGV text takes_back
-local run = redis.call('HMGET', KEYS[1], 'turns', 'closed')
-if not run[1] then
-  return {KEYS[1], 'missing'}
+local shut = shut_run(KEYS[1])
+if shut then
+  return {KEYS[1], shut}
 end
-if run[2] then
-  return {KEYS[1], 'closed'}
-end
-local turns = digits(tonumber(run[1]) + 1)
+local turns = digits(tonumber(redis.call('HGET', KEYS[1], 'turns')) + 1)
 redis.call('HSET', KEYS[1], 'turn:' .. turns, ARGV[1], 'turns', turns)
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
 if ARGV[2] == '1' then

@@ -1,10 +1,7 @@
 -- KEYS run calls
-local run = redis.call('HMGET', KEYS[1], 'rev', 'closed')
-if not run[1] then
-  return {KEYS[1], 'missing'}
-end
-if run[2] then
-  return {KEYS[1], 'closed'}
+local shut = shut_run(KEYS[1])
+if shut then
+  return {KEYS[1], shut}
 end
 redis.call('HSET', KEYS[1], 'closed', '1')
 redis.call('HINCRBY', KEYS[1], 'rev', 1)

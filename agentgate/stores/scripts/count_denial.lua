@@ -1,10 +1,7 @@
 -- KEYS run calls | ARGV most: one more denial; with the last that is left the run closes
-local run = redis.call('HMGET', KEYS[1], 'rev', 'closed')
-if not run[1] then
-  return {KEYS[1], 'missing'}
-end
-if run[2] then
-  return {KEYS[1], 'closed'}
+local shut = shut_run(KEYS[1])
+if shut then
+  return {KEYS[1], shut}
 end
 if redis.call('HINCRBY', KEYS[1], 'denials', 1) < tonumber(ARGV[1]) then
   return {KEYS[1], 'ok'}

@@ -1,12 +1,9 @@
 -- KEYS run | ARGV header revision: the header of a run that is open and unchanged; it does not expire later for it
-local run = redis.call('HMGET', KEYS[1], 'rev', 'closed')
-if not run[1] then
-  return {KEYS[1], 'missing'}
+local shut = shut_run(KEYS[1])
+if shut then
+  return {KEYS[1], shut}
 end
-if run[2] then
-  return {KEYS[1], 'closed'}
-end
-if run[1] ~= string.match(ARGV[2], '^(%d+)%.') then
+if redis.call('HGET', KEYS[1], 'rev') ~= string.match(ARGV[2], '^(%d+)%.') then
   return {KEYS[1], 'stale'}
 end
 redis.call('HSET', KEYS[1], 'header', ARGV[1])
