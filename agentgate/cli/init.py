@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,12 +28,14 @@ from agentgate.gate.gate import Gate
 from agentgate.review.draft.argument import inline
 from agentgate.review.draft.draft import Draft, draft
 from agentgate.review.draft.results import read_samples
+from agentgate.review.draft.template import render
 from agentgate.review.draft.toolset import UNSAID, from_langchain, import_tools
 from agentgate.values.refusal import Failure, RunRefused
 from agentgate.values.request import Agent, User
 
 ROOT_LIFE = timedelta(days=365)
 ISSUER = "https://gate.example"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def init(  # noqa: PLR0917 - a command's options, given by name
         if signer is None:
             signer = own_signer(_new_key())
         digest, (allowed, asked, refused) = _build(start, signer)
-    lines, agent, file = paste(start, digest), in_an_agent(start), directory / start.file
+    (lines, agent), file = paste(start, digest), directory / start.file
     if as_json:
         proof = {"allowed": allowed, "asked": asked, "refused": refused}
         say_json({"root": digest, "workflow": str(file), **proof, "paste": lines, "agent": agent})
@@ -265,68 +267,13 @@ def _why(failure: Failure) -> str:
     return f"{failure.field}: got {failure.got}, expected {failure.expected}"
 
 
-def _opened(start: Start, digest: str) -> list[str]:
-    return [
-        f'gate = Gate.open({json.dumps(str(start.directory))}, root="{digest}",',
-        f'                 issuer="{ISSUER}", keys="keys", audit="audit", confirm=ask)  # asks you, at the terminal',
-    ]
-
-
-def _injected(names: Iterable[str], prefix: str) -> str:
-    values = ", ".join(f'"{name}": ...' for name in sorted(names))
-    return f", inject={prefix}{{{values}}}" if values else ""
-
-
-def paste(start: Start, digest: str) -> list[str]:
-    """The lines that open a gate on the new workflow, guard the tools with it and call the example."""
-    module, _, path = start.langchain.partition(":")
-    made, tenant = start.made, json.dumps(start.tenant)
-    first, *rest = path.split(".")
-    name = made.example.name
-    call = f"tools_by_name[{json.dumps(name)}].invoke({made.example.call!r})"
-    if name in start.awaited:
-        call = f"asyncio.run({call.replace('.invoke(', '.ainvoke(', 1)})"
-    return [
-        *["import asyncio"] * (name in start.awaited),
-        "from agentgate import Agent, Gate, User",
-        "from agentgate.integrations.langchain import guard_tools, use_run",
-        "from agentgate.integrations.terminal import ask",
-        f"from {module} import {first}",
-        "",
-        *_opened(start, digest),
-        f'you = User("you", tenant={tenant})',
-        f"run = gate.open_run({json.dumps(start.id)}, tenant={tenant}, user=you,",
-        f'                    agent=Agent("assistant"), prompt={json.dumps(made.prompt)})',
-        f"tools_by_name = {{t.name: t for t in guard_tools({'.'.join([first, *rest])})}}",
-        f"with use_run(run{_injected(start.injected[name], '')}):",
-        f"    print({call})",
-    ]
-
-
-def in_an_agent(start: Start) -> list[str]:
-    """The lines that make an agent of the same tools."""
-    tenant, path = json.dumps(start.tenant), start.langchain.partition(":")[2]
-    who = f'lambda context: ({tenant}, you, Agent("assistant"))'
-    hosts = frozenset[str]().union(*start.injected.values())
-
-    def call(given: str) -> str:
-        return f"asyncio.run(agent.ainvoke({given}, thread))" if start.awaited else f"agent.invoke({given}, thread)"
-
-    return [
-        *["import asyncio"] * bool(start.awaited),
-        "from langchain.agents import create_agent",
-        "from langgraph.checkpoint.memory import InMemorySaver",
-        "from langgraph.types import Command",
-        "from agentgate.integrations.langchain import AgentGateMiddleware",
-        "",
-        f"gated = AgentGateMiddleware(gate, workflow={json.dumps(start.id)},",
-        f"                            identify={who}{',' if hosts else ')'}",
-        *[f"                            {_injected(hosts, 'lambda context: ').removeprefix(', ')})"] * bool(hosts),
-        f'agent = create_agent("provider:model", {path}, middleware=[gated], checkpointer=InMemorySaver())',
-        'thread = {"configurable": {"thread_id": "1"}}',
-        "out = " + call('{"messages": "..."}'),
-        "# a held call (without confirm=ask, or where you do not answer) interrupts: release or refuse it, then go on",
-        'for held in out.get("__interrupt__", ()):',
-        f'    gate.release(held.value["hold"], tenant={tenant}, by=you)',
-        "    out = " + call("Command(resume={held.id: True})"),
-    ]
+def paste(start: Start, digest: str) -> Iterator[list[str]]:
+    """The lines that open a gate on the new workflow, guard the tools and call the example; and those that make an agent of the tools."""
+    module, _, tools = start.langchain.partition(":")
+    name, hosts = start.made.example.name, frozenset[str]().union(*start.injected.values())
+    common = {"id": start.id, "tenant": start.tenant, "module": module, "tools": tools, "issuer": ISSUER, "digest": digest}
+    example = {"directory": str(start.directory), "prompt": start.made.prompt, "example": name, "call": repr(start.made.example.call)}
+    for file, awaited, injected in (("first-call", name in start.awaited, start.injected[name]), ("agent", bool(start.awaited), hosts)):
+        values = ", ".join(f'"{each}": ...' for each in sorted(injected))
+        given = {"awaited": awaited, "injected": f"{{{values}}}" if values else ""}
+        yield render(_TEMPLATES / f"{file}.py.j2", **common, **example, **given).splitlines()
