@@ -23,7 +23,7 @@ from agentgate.language.turn import Turn
 from agentgate.loading.definition import load_text
 from agentgate.review.mutation.mutation import mutations, propose
 from agentgate.review.report.question import answer as asked
-from agentgate.review.report.witness import witnesses
+from agentgate.review.report.witness import witness
 from agentgate.review.scenarios.scene import Scene
 from agentgate.workflow.model import Workflow
 from tests.reference_numbers import computed as by_reference
@@ -557,7 +557,7 @@ def test_the_diff_tells_that_computed_is_wider_with_a_call(name: str) -> None:
     without = load(BILLS.replace(line, line.replace(", computed", "")))
     found = compare(without, WORKFLOW)
     assert [f.field for f in found.wider] == [f"args.{name}.from"]
-    (shown,) = witnesses(without, WORKFLOW, found)
+    (shown,) = [witness(without, WORKFLOW, each) for each in found.wider]
     assert shown.scene is not None, shown.reason
     assert isinstance(shown.scene.decide(WORKFLOW), Eligible)
     assert not isinstance(shown.scene.decide(without), Eligible)

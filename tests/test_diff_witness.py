@@ -14,7 +14,9 @@ from agentgate.diff import compare
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import roles_of
 from agentgate.loading.definition import load_text
-from agentgate.review.report.witness import Witness, witness, witnesses
+from agentgate.loading.source import on_disk
+from agentgate.review.report.comparison import changes_between
+from agentgate.review.report.witness import Witness, witness
 from agentgate.workflow.model import Workflow
 
 ROOT = Path(__file__).parent.parent / "workflows"
@@ -36,7 +38,7 @@ LOOK = ("intents:    ", 'intents:\n  look: {asks_for: Look., words: [status], ex
 
 
 def shown(new: Workflow, base: Any = BASE, old: Workflow = OLD) -> dict[str, Witness]:
-    return {w.finding.field: w for w in witnesses(old, new, compare(old, new), base)}
+    return {w.finding.field: w for w in (witness(old, new, each, base) for each in compare(old, new).wider)}
 
 
 @pytest.mark.parametrize(
@@ -170,3 +172,12 @@ def test_what_else_changed_never_shows_a_finding_in_its_place():
     assert {"args.amount", "who.user.groups"} <= {key for each in found.values() for key in each.changes or {}}
     assert "args.amount" in (found["args.amount.max"].changes or {})
     assert "who.user.groups" in (found["who.for_user.groups"].changes or {})
+
+
+@pytest.mark.parametrize("paths", [("ci/deploy", "partners/northwind-orders"), ("identity/service-account-refresh", "ci/deploy")])
+def test_two_workflows_without_a_common_tool_are_compared_by_calls_of_the_newer_one(paths: tuple[str, str]) -> None:
+    old, new = (on_disk(ROOT / f"{path}.yaml") for path in paths)
+    made = changes_between(old, new)
+    assert made.wider[0].where.endswith(": tool")
+    assert made.narrower[0].where.endswith(": tool")
+    assert made.notes[0].startswith("two different workflows are compared")

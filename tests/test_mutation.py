@@ -216,5 +216,5 @@ def test_a_scene_that_was_decided_before_answers_a_mutant_like_a_new_one():
     cases = [(case, scene) for case, scene in testfile.scenes(refund(), shipped_tests(refund())) if "origin" in str(case.changes)][:6]
     for _, scene in cases:
         for mutant in mutations(refund()).found:
-            fresh = Scene(scene.workflow, scene.values, scene.filled, derive)
+            fresh = Scene(scene.workflow, scene.values, scene.filled)
             assert scene.decide(mutant.workflow) == fresh.decide(mutant.workflow), mutant

@@ -377,7 +377,7 @@ def test_a_named_fact_may_rest_on_a_fact_that_stands_for_the_users_words() -> No
 )
 def test_a_trust_that_is_implied_is_told_apart_from_one_that_a_case_can_miss(argument: str, skipped: bool) -> None:  # noqa: FBT001
     workflow = changed(("id: {type: id, from: [ticket.account, model]}", argument))
-    made, path = mutations(workflow, derive=derive), "tools.account.facts.owner.trust"
+    made, path = mutations(workflow), "tools.account.facts.owner.trust"
     assert (path in {m.path for m in made.found}, path in {s.path for s in made.skipped}) == (not skipped, skipped)
 
 

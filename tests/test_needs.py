@@ -18,7 +18,7 @@ from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.mutation.mutation import mutations, propose
 from agentgate.review.report.question import answer as explained
-from agentgate.review.report.witness import witnesses
+from agentgate.review.report.witness import witness
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Workflow
@@ -215,7 +215,7 @@ def test_the_diff_tells_a_list_that_is_gone_or_longer_with_a_call(name: str, nee
         found = compare(load(), wider)
         assert [(f.tool, f.field) for f in found.wider] == [("update", f"args.{name}.needs")]
         assert found.read_yourself == ()
-        (shown,) = witnesses(load(), wider, found)
+        (shown,) = [witness(load(), wider, each) for each in found.wider]
         assert shown.scene is not None, shown.reason
         assert isinstance(shown.scene.decide(wider), Eligible)
         assert not isinstance(shown.scene.decide(load()), Eligible)

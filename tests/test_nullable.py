@@ -18,7 +18,7 @@ from agentgate.explain.verdicts import explain
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.review.report.question import stated
-from agentgate.review.report.witness import witnesses
+from agentgate.review.report.witness import witness
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.request import EarlierCall
 from agentgate.workflow.model import Tool, Workflow
@@ -243,7 +243,7 @@ def test_the_diff_tells_the_word_with_a_call_and_its_loss_as_narrower(name: str)
     found = compare(without, load())
     assert [(f.tool, f.field, f.new) for f in found.wider] == [("update", f"args.{name}.nullable", "also null")]
     assert found.read_yourself == ()
-    (shown,) = witnesses(without, load(), found)
+    (shown,) = [witness(without, load(), each) for each in found.wider]
     assert shown.scene is not None, shown.reason
     assert isinstance(shown.scene.decide(load()), Eligible)
     assert not isinstance(shown.scene.decide(without), Eligible)

@@ -102,7 +102,7 @@ def test_another_path_is_for_a_person_to_read(workflow: Workflow) -> None:
 
 def test_a_scene_puts_keys_and_values_where_a_result_has_them(workflow: Workflow) -> None:
     stated = {"facts.users.get.method": ["a", "b"], "facts.users.get.limit": [5, 900], "facts.users.get.owner": ["lee", "eve"]}
-    scene = Scene.of(workflow, {"call": "orders.pay", "args.amount": "6", **stated}, derive=derive)
+    scene = Scene.of(workflow, {"call": "orders.pay", "args.amount": "6", **stated})
     assert result(workflow.tools["users.get"], scene.values, "users.get") == {
         "payment_methods": {"a": {"limit": 5, "owner": "lee"}, "b": {"limit": 900, "owner": "eve"}}
     }
@@ -123,7 +123,7 @@ cases:
 def test_a_test_file_states_them_as_lists(workflow: Workflow, tmp_path: Path) -> None:
     path = tmp_path / "w" / "pay.test.yaml"
     path.write_text(TESTS)
-    report = run_tests(workflow, load_tests(path), derive=derive)
+    report = run_tests(workflow, load_tests(path))
     assert [str(result) for result in report.results if not result.passed] == []
-    dropped = {(mutant.path, mutant.words) for mutant in survey(workflow, load_tests(path), derive=derive).survivors}
+    dropped = {(mutant.path, mutant.words) for mutant in survey(workflow, load_tests(path)).survivors}
     assert not {("tools.orders.pay.args.method.from", "dropped"), ("tools.orders.pay.args.owner.from", "dropped")} & dropped

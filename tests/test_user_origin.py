@@ -15,7 +15,7 @@ from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.review.mutation.mutation import mutations, propose
 from agentgate.review.report.question import answer as asked
-from agentgate.review.report.witness import witnesses
+from agentgate.review.report.witness import witness
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.request import Call, User
 from agentgate.workflow.model import Workflow
@@ -193,7 +193,7 @@ def test_the_diff_tells_the_origin_with_a_call(name: str) -> None:
     without = load(TASKS.replace(line, line.replace("prompt, user", "prompt")))
     found = compare(without, load())
     assert [f.field for f in found.wider] == [f"args.{name}.from"]
-    (shown,) = witnesses(without, load(), found)
+    (shown,) = [witness(without, load(), each) for each in found.wider]
     assert shown.scene is not None, shown.reason
     assert isinstance(shown.scene.decide(load()), Eligible)
     assert not isinstance(shown.scene.decide(without), Eligible)

@@ -19,6 +19,7 @@ from typing import Any
 from agentgate.errors import ConfigError, StoreUnavailable
 
 _START_SECONDS, _TRIES = 60, 5
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback goes through no proxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,8 @@ class HTTPAnswer:
 
 def post(url: str, data: bytes, headers: Mapping[str, str]) -> HTTPAnswer:
     """One POST."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback goes through no proxy
     try:
-        with opener.open(urllib.request.Request(url, data, dict(headers)), timeout=30) as got:  # noqa: S310 - a URL of this stage
+        with _OPENER.open(urllib.request.Request(url, data, dict(headers)), timeout=30) as got:  # noqa: S310 - a URL of this stage
             return HTTPAnswer(got.status, json.loads(got.read()), _lower(got.headers))
     except urllib.error.HTTPError as error:
         with error:
@@ -49,7 +49,7 @@ def post(url: str, data: bytes, headers: Mapping[str, str]) -> HTTPAnswer:
 
 def get(url: str) -> Any:
     """The JSON that one GET answers."""
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30) as got:
+    with _OPENER.open(url, timeout=30) as got:
         return json.loads(got.read())
 
 
@@ -88,7 +88,7 @@ class Process:
     @staticmethod
     def _answers(url: str) -> bool:
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5):
+            with _OPENER.open(url, timeout=5):
                 return True
         except OSError:
             return False

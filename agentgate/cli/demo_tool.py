@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from agentgate.cli.demo_process import get
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from agentgate.redemption.upstream import UpstreamBroker
 from agentgate.redemption.verifier import AsyncRedeemedCall, AsyncVerifier
@@ -44,8 +43,7 @@ def serve_tool(
         brokers: of upstream credentials, by the names in the workflow.
     """
     gate, port, state = os.environ["GATE"], int(os.environ["PORT"]), os.environ["STATE"]
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{gate}/oauth2/jwks") as got:
-        keys = json.load(got)
+    keys = get(f"{gate}/oauth2/jwks")
 
     async def opening() -> AsyncVerifier:
         store, audit = f"embedded://{state}/gate/store", f"{state}/{tool}-audit"

@@ -124,11 +124,15 @@ class Book:
 
     def hold(self, hold_id: str = "hold_1", answer_ms: int = 300_000) -> ops.HoldRecord:
         """Open a hold, or read the existing one."""
-        act = hashlib.sha256(hold_id.encode()).hexdigest()
-        op = ops.open_hold(self.tenant, self.run, hold_id, b"{}", act=act, ttl_ms=600_000, answer_ms=answer_ms, most=1000)
-        record = self.ask(op)
+        record = self.held(hold_id, 1000, answer_ms)
         assert record is not None
         return record
+
+    def held(self, hold_id: str, most: int, answer_ms: int = 60_000) -> ops.HoldRecord | None:
+        """Open a hold where no more than `most` of the run are open; None: too many are."""
+        act = hashlib.sha256(hold_id.encode()).hexdigest()
+        op = ops.open_hold(self.tenant, self.run, hold_id, b"{}", act=act, ttl_ms=600_000, answer_ms=answer_ms, most=most)
+        return self.ask(op)
 
     def answer(self, revision: str, state: ops.HoldState, hold_id: str = "hold_1") -> str:
         return self.ask(ops.answer_hold(self.tenant, hold_id, revision, b'{"by":"ana"}', state))

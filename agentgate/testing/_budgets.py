@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -21,17 +20,7 @@ def _denied(book: Book, most: int = 3) -> str:
 
 
 def _held(book: Book, hold_id: str, most: int = 2, answer_ms: int = 60_000) -> str:
-    op = ops.open_hold(
-        book.tenant,
-        book.run,
-        hold_id,
-        b"{}",
-        act=hashlib.sha256(hold_id.encode()).hexdigest(),
-        ttl_ms=60_000,
-        answer_ms=answer_ms,
-        most=most,
-    )
-    record = book.ask(op)
+    record = book.held(hold_id, most, answer_ms)
     return record.state if record is not None else "too many"
 
 

@@ -76,7 +76,7 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
         near = [
             turns
             for turns in ((text,), (base, text))
-            if len({readings(basis.derive).intents(each, turns)[intent.name].presence for each in (w, mutant.workflow)}) > 1
+            if len({readings().intents(each, turns)[intent.name].presence for each in (w, mutant.workflow)}) > 1
         ]
         if near:
             yield replace(mutant, tries=tuple({"prompt": turns[0] if len(turns) == 1 else list(turns), **sent} for turns in near))

@@ -12,7 +12,6 @@ from functools import cache
 from typing import Any
 
 from agentgate.decision.answer import Eligible
-from agentgate.intents.deriver import Deriver
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.statements import parts
 from agentgate.workflow.model import Workflow
@@ -153,10 +152,10 @@ class Basis:
         calling: the fewest changes after which the base calls a tool and is allowed: the tool, its prompt, or everything.
     """
 
-    def __init__(self, workflow: Workflow, derive: Deriver, base: Scene | None = None) -> None:
-        self.workflow, self.derive = workflow, derive
+    def __init__(self, workflow: Workflow, base: Scene | None = None) -> None:
+        self.workflow = workflow
         self.root = Part("", workflow, lambda new: new)
-        filled = cache(lambda tool: Scene.of(workflow, {"call": tool}, derive=derive))
+        filled = cache(lambda tool: Scene.of(workflow, {"call": tool}))
         self.calling: Callable[[str], Changes] = cache(lambda tool: {} if base is None else _calling(base, filled(tool)))
         self.scene: Callable[[str], Scene] = cache(lambda tool: filled(tool) if base is None else base.set(self.calling(tool)))
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.intents.deriver import Deriver
-from agentgate.intents.lexical import derive as lexical
 from agentgate.review.draft.argument import inline
 from agentgate.review.mutation.arguments import argument, fact
 from agentgate.review.mutation.clauses import frame, intents, limits, tools
@@ -67,12 +65,12 @@ class Survey:
     not_covered: tuple[NotCovered, ...]  # conditions that no case can cover, with the reason
 
 
-def mutations(workflow: Workflow, *, derive: Deriver = lexical, basis: Basis | None = None) -> Mutations:
+def mutations(workflow: Workflow, *, basis: Basis | None = None) -> Mutations:
     """Every condition of a workflow dropped, or loosened by its smallest step, in the order of the blocks; and what cannot be shown.
 
     `basis`: with the base that their tries change.
     """
-    every = list(_every(basis or Basis(workflow, derive)))
+    every = list(_every(basis or Basis(workflow)))
     return Mutations([m for m in every if isinstance(m, Mutant)], [m for m in every if isinstance(m, NotCovered)])
 
 
@@ -95,13 +93,13 @@ def notices(case: NamedCase, scene: Scene, mutant: Mutant) -> bool:
     return bool(mismatch(mutant.workflow, case, scene, scene.decide(mutant.workflow)))
 
 
-def survey(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> Survey:
+def survey(workflow: Workflow, tests: TestFile) -> Survey:
     """Which conditions the cases of a test file cover. Only cases that pass count; run them first.
 
     Raises WorkflowError: the test file does not fit the workflow.
     """
-    cases = passing(workflow, tests, derive=derive)
-    every = mutations(workflow, derive=derive)
+    cases = passing(workflow, tests)
+    every = mutations(workflow)
     survivors = tuple(mutant for mutant in every.found if not any(notices(case, scene, mutant) for case, scene in cases))
     blocks = {"Workflow": "", "Intent": "intents.", "Upstream": "upstream.", "Fact": "facts.", "Rule": "args.", "Selector": "args.select."}
     never = [NotCovered(blocks[kind] + field, why) for (kind, field), why in NOT_COVERED.items()]
@@ -128,17 +126,17 @@ class Proposals:
     left: tuple[Mutant, ...]
 
 
-def propose(workflow: Workflow, tests: TestFile | None = None, *, derive: Deriver = lexical) -> Proposals:
+def propose(workflow: Workflow, tests: TestFile | None = None) -> Proposals:
     """Cases for every condition that the test file does not cover; without one, over a base filled from the workflow.
 
     Raises WorkflowError: the test file does not fit the workflow.
     """
     if tests is None:
-        cases, base = [], Scene.of(workflow, {}, derive=derive)
+        cases, base = [], Scene.of(workflow, {})
     else:
-        cases, base = passing(workflow, tests, derive=derive), scenes(workflow, replace(tests, cases=()), derive=derive)[0][1]
+        cases, base = passing(workflow, tests), scenes(workflow, replace(tests, cases=()))[0][1]
     taken = {case.name for case, _ in cases}
-    basis = Basis(workflow, derive, base)
+    basis = Basis(workflow, base)
     waiting = [m for m in mutations(workflow, basis=basis).found if not any(notices(case, scene, m) for case, scene in cases)]
     found: list[Proposal] = []
     left: list[Mutant] = []
@@ -266,12 +264,12 @@ def cases_yaml(cases: Iterable[NamedCase]) -> str:
     return "".join(case_yaml(case) + "\n" for case in cases)
 
 
-def head_yaml(workflow: Workflow, *, derive: Deriver = lexical) -> str:
+def head_yaml(workflow: Workflow) -> str:
     """The beginning of a new test file, up to ``cases:``: a base that goes through, as concrete as a reader wants it.
 
     The cases that `propose` finds without a test file fit below it.
     """
-    scene = Scene.of(workflow, {}, derive=derive)
+    scene = Scene.of(workflow, {})
     base: dict[str, Any] = {key: scene.values[key] for key in ("call", "tenant", "prompt") if scene.values[key]}
     for block in ("args", "facts"):
         inside = {key[len(block) + 1 :]: value for key, value in scene.values.items() if key.startswith(block + ".") and value is not None}

@@ -64,15 +64,6 @@ class Exchange:
         return self.episode.steps[self.step].tool
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The decision on a mutant; `because`: for a minted one, the origin that `agentgate explain` shows of its value."""
-
-    mutant: Exchange
-    decided: Decided
-    because: str
-
-
 def mutants(workflow: Workflow, episode: Episode) -> Iterator[Exchange]:
     """All mutants of one clean episode, in a fixed order."""
     for number, step in enumerate(episode.steps):
@@ -199,11 +190,14 @@ def _moved(by: int) -> dict[int, str]:
 
 
 @in_time
-def decide_mutant(gate: Gate, clock: Clock, mutant: Exchange) -> Outcome:
-    """Replay the episode up to the write, then decide the mutant. Raises as `agentgate.review.replay.evaluate.replay`."""
+def decide_mutant(gate: Gate, clock: Clock, mutant: Exchange) -> tuple[Decided, str]:
+    """Replay the episode up to the write, then decide the mutant; of a minted one, also the origin that `agentgate explain` shows.
+
+    Raises as `agentgate.review.replay.evaluate.replay`.
+    """
     run = opened(gate, clock, mutant.episode)
     if isinstance(run, Decided):
-        return Outcome(mutant, run, "")
+        return run, ""
     for number, step in enumerate(mutant.episode.steps[: mutant.step]):
         result = mutant.results.get(number, step.result)
         taken(gate, run, step.model_copy(update={"result": result}), number, careful=False)
@@ -213,7 +207,7 @@ def decide_mutant(gate: Gate, clock: Clock, mutant: Exchange) -> Outcome:
         explanation = run.explain(mutant.tool, mutant.args, definition=pinned(run, mutant.tool))
         origins = [o for row in explanation.rows if row.condition.field == f"args.{mutant.argument}" for o in row.origins if o.allowed]
         because = ", ".join(dict.fromkeys(o.source for o in origins)) or "no origin was asked for"
-    return Outcome(mutant, Decided.of(answer), because)
+    return Decided.of(answer), because
 
 
 @dataclass(slots=True)
@@ -236,13 +230,12 @@ class Tally:
         """`why`, the most frequent first."""
         return sorted(self.why.items(), key=lambda item: (-item[1], item[0]))
 
-    def add(self, outcome: Outcome) -> None:
-        """Count one mutant."""
-        decided, mutant = outcome.decided, outcome.mutant
+    def add(self, mutant: Exchange, decided: Decided, because: str) -> None:
+        """Count one mutant, by the answer of `decide_mutant`."""
         self.stopped.update((decided.answer, mutant.tool, mutant.argument, reason) for reason in decided.reasons)
         if decided.answer == "allow":
             self.minted += 1
-            self.why[mutant.tool, mutant.argument, mutant.place, outcome.because] += 1
+            self.why[mutant.tool, mutant.argument, mutant.place, because] += 1
         elif decided.answer in {"confirm", "step_up"}:
             self.held += 1
         else:
@@ -263,4 +256,4 @@ def confused_deputy(gate: Gate, clock: Clock, episode: Episode, tallies: Mapping
     if episode.attack is not None or workflow is None:
         return
     for mutant in mutants(workflow, episode):
-        tallies[mutant.kind].add(decide_mutant(gate, clock, mutant))
+        tallies[mutant.kind].add(mutant, *decide_mutant(gate, clock, mutant))

@@ -10,7 +10,6 @@ from typing import Any
 from agentgate.diff import ENGINE, Finding, compare
 from agentgate.diff.arguments import shown
 from agentgate.errors import WorkflowError
-from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.source import WorkflowText
 from agentgate.review.report.changes import Change, Changes, unified
 from agentgate.review.report.reading import added, first, rows, text
@@ -65,7 +64,7 @@ def told(
     diff = compare(before, after)
     more = [witness(before, after, finding, base) for finding in diff.wider]
     less = [witness(after, before, finding, base) for finding in diff.narrower]
-    read, idle = rows(before, after, {path: diff.differs.get(path, (None, None)) for path in diff.read_yourself}, lexical)
+    read, idle = rows(before, after, {path: diff.differs.get(path, (None, None)) for path in diff.read_yourself})
     return replace(
         report,
         wider=tuple(sorted((_shown(each, after) for each in more if not each.reason), key=_weight)),

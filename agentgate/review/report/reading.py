@@ -13,7 +13,6 @@ from typing import Any
 
 from agentgate.diff.arguments import describe
 from agentgate.explain.listing import conditions, window
-from agentgate.intents.deriver import Deriver
 from agentgate.review.report.changes import Change
 from agentgate.review.scenarios.scene import readings
 from agentgate.values.patterns import Glob, Pattern
@@ -28,9 +27,7 @@ _HIDDEN = {"run run", "workflow version"}  # conditions on the run itself, the s
 _HOW = ("Please {}", "Please {} it", "{} it", "Please {} ORD-10023344", "{}")
 
 
-def rows(
-    old: Workflow, new: Workflow, differs: Mapping[str, tuple[Any, Any]], derive: Deriver
-) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+def rows(old: Workflow, new: Workflow, differs: Mapping[str, tuple[Any, Any]]) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     """What is left to read, as rows; and what differs and decides nothing, in words."""
     told: list[Change] = []
     idle: list[str] = []
@@ -42,11 +39,11 @@ def rows(
         elif isinstance(before, tuple) and isinstance(after, tuple) and sorted(map(text, before)) == sorted(map(text, after)):
             idle.append(f"{path} (another order)")
         else:
-            told.append(Change(path, text(before), text(after), _effect(old, new, path, derive)))
+            told.append(Change(path, text(before), text(after), _effect(old, new, path)))
     return tuple(told), tuple(idle)
 
 
-def _effect(old: Workflow, new: Workflow, path: str, derive: Deriver) -> str:
+def _effect(old: Workflow, new: Workflow, path: str) -> str:
     """What a difference means for a prompt, where it is one of an intent's words."""
     block, _, rest = path.partition(".")
     name, _, key = rest.partition(".")
@@ -58,14 +55,14 @@ def _effect(old: Workflow, new: Workflow, path: str, derive: Deriver) -> str:
     swapped = (e.replace(known, word) for word in more for e in examples for known in before if known in e)
     offered = chain(examples if name not in old.intents else (), swapped, (how.format(word) for word in more for how in _HOW))
     for prompt in offered if key in {"", "words"} else ():
-        now = _presence(new, name, prompt, derive)
-        if now == "present" and _presence(old, name, prompt, derive) != "present":
+        now = _presence(new, name, prompt)
+        if now == "present" and _presence(old, name, prompt) != "present":
             return f"now asked for by: {prompt}"
     return ""
 
 
-def _presence(workflow: Workflow, intent: str, prompt: str, derive: Deriver) -> str:
-    found = readings(derive).intents(workflow, (prompt,)).get(intent)
+def _presence(workflow: Workflow, intent: str, prompt: str) -> str:
+    found = readings().intents(workflow, (prompt,)).get(intent)
     return found.presence if found is not None else "absent"
 
 
@@ -109,10 +106,6 @@ def _samples(intent: Intent) -> str:
     return "; ".join(filter(None, (yes, no)))
 
 
-def _labels(fact: Fact) -> str:
-    return f", only in rows that the user names by {', '.join(fact.named_by)}" if fact.named_by else ""
-
-
 def text(value: Any) -> str:
     """A value of a workflow for a reader, whole."""
     if value is None:
@@ -130,7 +123,10 @@ def text(value: Any) -> str:
     if isinstance(value, Fact):
         path = f", at {'.'.join(value.path)}" if value.path not in {(), (value.name,)} else ""
         where = f", where {', '.join(f'{fact} is {argument}' for fact, argument in value.where)}" if value.where else ""
-        return f"{value.type}{path}{where}" + (", only what the user named" if value.named else "") + _labels(value)
+        named = (", only what the user named" if value.named else "") + (
+            f", only in rows that the user names by {', '.join(value.named_by)}" if value.named_by else ""
+        )
+        return f"{value.type}{path}{where}{named}"
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {text(inner)}" for key, inner in value.items())
     if isinstance(value, tuple | list):

@@ -16,12 +16,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.diff import ABSENT, NULL, Diff, Finding
+from agentgate.diff import ABSENT, NULL, Finding
 from agentgate.diff.forms import SAMPLES
 from agentgate.diff.search import missing
 from agentgate.diff.surroundings import NOBODY, OTHER
-from agentgate.intents.deriver import Deriver
-from agentgate.intents.lexical import derive as lexical
 from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene, readings
 from agentgate.review.scenarios.statements import parts
@@ -64,22 +62,15 @@ class Witness:
     reason: str = ""  # why there is no call; a person must then read the change itself. Empty also where no single call could show it
 
 
-def witnesses(
-    old: Workflow, new: Workflow, diff: Diff, base: Mapping[str, Any] | None = None, *, derive: Deriver = lexical
-) -> tuple[Witness, ...]:
-    """A witness for each finding that permits more, in the diff's order; `base`: a test file's base, an allowed call, if there is one."""
-    return tuple(witness(old, new, finding, base, derive=derive) for finding in diff.wider)
-
-
-def witness(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, Any] | None = None, *, derive: Deriver = lexical) -> Witness:
-    """The smallest change of the base call that shows one finding; see `witnesses`."""
+def witness(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, Any] | None = None) -> Witness:
+    """The smallest change of an allowed call that shows one finding; `base`: a test file's base, if there is one."""
     if not finding.call:
         return Witness(finding)
     try:
-        start = _start(old, new, finding, base or {}, derive)
+        start = _start(old, new, finding, base or {})
     except SceneError as error:
         return Witness(finding, reason=f"no allowed call could be made up: {error}")
-    search = _Search(old, new, start, derive)
+    search = _Search(old, new, start)
     last = "no call of this kind could be made up"
     for rest in ({}, finding.rest):
         for steps in search.steps({**rest, **finding.point}):
@@ -91,24 +82,26 @@ def witness(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, A
     return Witness(finding, reason=last)
 
 
-def _start(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, Any], derive: Deriver) -> Scene:
+def _start(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, Any]) -> Scene:
     """The base call as the old version allows it, read under the new one; a call of the finding's tool."""
     tool = finding.tool or str(finding.point.get("call", ""))
     usual = None
     for stated in (base, {}, {"call": tool or finding.rest.get("call", "")}):
         try:
-            scene = Scene.of(old, stated, derive=derive)
+            scene = Scene.of(old, stated)
             called = tool or scene.values["call"]
+            if called not in new.tools:
+                continue
             if called in old.tools and called != scene.values["call"]:
                 scene = scene.set({"call": called})
-            start = Scene.of(new, scene.values, derive=derive)
+            start = Scene.of(new, scene.values)
             start = start.set({"call": called}) if called != start.values["call"] else start
         except SceneError:
             continue
         usual = usual or start
         if called not in old.tools or (isinstance(scene.decide(), Eligible) and not scene.unreached):
             return start
-    return usual or Scene.of(new, {"call": tool or next(iter(new.tools))}, derive=derive)
+    return usual or Scene.of(new, {"call": tool or next(iter(new.tools))})
 
 
 def _said(answer: Eligible | Deny) -> str:
@@ -133,7 +126,6 @@ class _Search:
     old: Workflow
     new: Workflow
     start: Scene
-    derive: Deriver
 
     @property
     def _tool(self) -> Tool:
@@ -329,7 +321,7 @@ class _Search:
                 offers.append([*intent.counter_examples, *wide])
 
         def fulfils(text: Any) -> bool:
-            intents = readings(self.derive).intents(self.new, parts(text))
+            intents = readings().intents(self.new, parts(text))
             return all(n not in self.new.intents or intents[n].presence == p for n, p in wanted.items())
 
         texts = (". ".join(s.rstrip(".") for s in chosen if s) or "Hello" for chosen in islice(product(*offers), _MAX_PROMPTS))

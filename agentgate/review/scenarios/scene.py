@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any
 
 from agentgate.decision import checks
 from agentgate.decision.answer import Deny, Eligible
@@ -22,7 +22,6 @@ from agentgate.decision.case import Case
 from agentgate.errors import CanonicalError, IdentityRefused
 from agentgate.gate.state import Readings
 from agentgate.identity.proven import proven_agent, proven_user
-from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
 from agentgate.redemption.facts import extract
 from agentgate.review.scenarios.fields import FieldProblem, SceneError, bare, findings, flatten, limit_name
@@ -56,18 +55,18 @@ class Scene:
         unreached: why the scene could not have come about: what an earlier call would have been refused for. Empty: it could.
     """
 
-    def __init__(self, workflow: Workflow, values: Mapping[str, Any], filled: Mapping[str, Any], derive: Deriver) -> None:
-        self.workflow, self.values, self.filled, self._derive = workflow, values, filled, derive
+    def __init__(self, workflow: Workflow, values: Mapping[str, Any], filled: Mapping[str, Any]) -> None:
+        self.workflow, self.values, self.filled = workflow, values, filled
         self.now, self.earlier = time_of(values), earlier(values)
         brokers = frozenset(values.get("brokers") or ())
         self.around = Surroundings(self.now, values.get("environment"), values.get("data_class"), values.get("network"), brokers)
         try:
-            self.run, self.call, self.unreached = story(workflow, values, derive)
+            self.run, self.call, self.unreached = story(workflow, values)
         except CanonicalError as error:
             raise _unreadable(error) from error
 
     @classmethod
-    def of(cls, workflow: Workflow, base: Mapping[str, Any], *, derive: Deriver = lexical) -> Scene:
+    def of(cls, workflow: Workflow, base: Mapping[str, Any]) -> Scene:
         """Complete a scene.
 
         `base` has nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier, ago, who, time, environment, data_class,
@@ -78,15 +77,13 @@ class Scene:
         tool, values = workflow.tools.get(stated.get("call", "")), dict[str, Any]()
         for key, value in stated.items():
             state(values, tool, key, value)
-        return cls._completed(workflow, values, {}, derive, whole=True)
+        return cls._completed(workflow, values, {}, whole=True)
 
     @classmethod
-    def _completed(
-        cls, workflow: Workflow, values: dict[str, Any], filled: Mapping[str, Any], derive: Deriver, *, whole: bool = False
-    ) -> Scene:
+    def _completed(cls, workflow: Workflow, values: dict[str, Any], filled: Mapping[str, Any], *, whole: bool = False) -> Scene:
         filler = Filler(workflow, values, whole=whole)
         filler.fill()
-        return cls(workflow, values, {**{k: v for k, v in filled.items() if values.get(k) == v and k in values}, **filler.filled}, derive)
+        return cls(workflow, values, {**{k: v for k, v in filled.items() if values.get(k) == v and k in values}, **filler.filled})
 
     def set(self, changes: Mapping[str, Any]) -> Scene:
         """The same scene with only these values (dotted keys or nested blocks) changed; None: left out.
@@ -113,11 +110,11 @@ class Scene:
             if key.startswith("origin."):
                 name = key.removeprefix("origin.")
                 Filler(self.workflow, values).place_at(name, where, fresh=f"args.{name}" not in stated)
-        return self._completed(self.workflow, values, filled, self._derive)
+        return self._completed(self.workflow, values, filled)
 
     def sending(self, args: Mapping[str, Any]) -> Scene:
         """The same scene with exactly these arguments in its call: a null among them is sent, not left out. Raises `SceneError`."""
-        scene = Scene(self.workflow, self.values, self.filled, self._derive)
+        scene = Scene(self.workflow, self.values, self.filled)
         try:
             scene.call = Call.of(self.call.tool, args, self.call.id, self.call.definition)
         except CanonicalError as error:
@@ -127,7 +124,7 @@ class Scene:
     def decide(self, workflow: Workflow | None = None) -> Eligible | Deny:
         """The engine's decision under a workflow (None: the scene's own). The run is as if it had been opened under that one."""
         workflow = self.workflow if workflow is None else workflow
-        run, call, _ = (self.run, self.call, ()) if self._reads_alike(workflow) else story(workflow, self.values, self._derive)
+        run, call, _ = (self.run, self.call, ()) if self._reads_alike(workflow) else story(workflow, self.values)
         answer = checks.decide(workflow, run, call, self.around)
         if isinstance(answer, Eligible) and (refused := [*self._at_mint(workflow, answer)]):
             return Deny(tuple(refused))
@@ -173,19 +170,18 @@ def _unreadable(error: CanonicalError) -> SceneError:
 # --- a scene as one workflow sees it --------------------------------------------------------------------------------------------
 _OPENED = 900.0  # seconds the run is old
 _LIFE = 3600.0
-readings = lru_cache(maxsize=8)(Readings)  # one for each deriver: the scenes of many mutants hold the same words
 
 
-class Story(NamedTuple):
-    """A scene as one workflow sees it. `unreached`: why an earlier call of it would itself have been refused."""
-
-    run: RunState
-    call: Call
-    unreached: tuple[Failure, ...]
+@cache
+def readings() -> Readings:
+    """What was read of prompts: the scenes of many mutants hold the same words."""
+    return Readings(lexical)
 
 
-def story(workflow: Workflow, values: Mapping[str, Any], derive: Deriver) -> Story:
+def story(workflow: Workflow, values: Mapping[str, Any]) -> tuple[RunState, Call, tuple[Failure, ...]]:
     """The run and call of a scene: intents, facts and earlier calls are read under the rules of `workflow`.
+
+    The failures: why an earlier call of it would itself have been refused.
 
     Raises CanonicalError: arguments or results have no canonical form.
     """
@@ -193,7 +189,7 @@ def story(workflow: Workflow, values: Mapping[str, Any], derive: Deriver) -> Sto
     at, reviewed = now.timestamp(), (workflow.id, workflow.version, workflow.digest)
     opened = min([at - _OPENED, *(at - ago(values, label) - 1 for label in labels)])
     header = Header("run_scene", values["tenant"], _user(values), _agent(values), *reviewed, opened, at + _LIFE, now.date().isoformat())
-    read = readings(derive)
+    read = readings()
     run = RunState(header, turns, read.intents(workflow, turns), read.prompt(turns, now.date()), (), "1")
     refused: list[Failure] = []
     for index, label in enumerate(labels):
@@ -205,7 +201,7 @@ def story(workflow: Workflow, values: Mapping[str, Any], derive: Deriver) -> Sto
     args = under(values, "args.")
     for name in values.get("nulls") or ():
         args = put_at(args, steps(name), None)
-    return Story(run, Call.of(values["call"], args, "call_1", values.get("definition") or ""), tuple(refused))
+    return run, Call.of(values["call"], args, "call_1", values.get("definition") or ""), tuple(refused)
 
 
 def _redeemed(  # noqa: PLR0917 - one call of one scene

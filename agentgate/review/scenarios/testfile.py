@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from agentgate.errors import Problem, WorkflowError
-from agentgate.intents.deriver import Deriver, ask
+from agentgate.intents.deriver import ask
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.definition import read_file
 from agentgate.loading.yaml_nodes import Document, did_you_mean, read_yaml, shown
@@ -258,7 +258,7 @@ class _Reading:
 
 
 # --- running ---------------------------------------------------------------------------------------------------------------
-def scenes(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> tuple[tuple[NamedCase, Scene], ...]:
+def scenes(workflow: Workflow, tests: TestFile) -> tuple[tuple[NamedCase, Scene], ...]:
     """Every case with its scene, the base first.
 
     Raises WorkflowError: a key of a scene is wrong, or the tests are of another workflow; every problem at its line and column.
@@ -277,7 +277,7 @@ def scenes(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) ->
     made: list[tuple[NamedCase, Scene]] = []
     for index, case in enumerate(tests.all, -1):
         try:
-            made.append((case, made[0][1].set(case.changes) if made else Scene.of(workflow, tests.stated, derive=derive)))
+            made.append((case, made[0][1].set(case.changes) if made else Scene.of(workflow, tests.stated)))
         except SceneError as error:
             problems += tests.problems(index, error.findings)
             if not made:
@@ -291,12 +291,12 @@ def _refuse(problems: list[Problem]) -> None:
         raise WorkflowError(tuple(sorted(problems, key=lambda p: (p.line, p.column))))
 
 
-def run_tests(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> Report:
+def run_tests(workflow: Workflow, tests: TestFile) -> Report:
     """Run every case of a test file; a case that does not hold is a `Result`.
 
     Raises WorkflowError: the file does not fit the workflow (a misspelt key).
     """
-    made = scenes(workflow, tests, derive=derive)
+    made = scenes(workflow, tests)
     base = made[0][1]
     results = []
     for case, scene in made:
@@ -304,21 +304,21 @@ def run_tests(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical)
         why = mismatch(workflow, case, scene, answer) or impossible(workflow, scene)
         changed = {key: value for key, value in scene.values.items() if key not in base.values or base.values[key] != value}
         results.append(Result(case.name, not why, case.expected, in_words(answer), why, f"{tests.file}:{case.line}", changed))
-    results += [_heard(workflow, tests.file, said, derive) for said in tests.heard]
+    results += [_heard(workflow, tests.file, said) for said in tests.heard]
     return Report(tests.file, workflow.id, tuple(results), dict(base.filled))
 
 
-def _heard(workflow: Workflow, file: str, said: HeardCase, derive: Deriver) -> Result:
-    answers = ask(derive, tuple(workflow.intents.values()), said.turns)
+def _heard(workflow: Workflow, file: str, said: HeardCase) -> Result:
+    answers = ask(lexical, tuple(workflow.intents.values()), said.turns)
     got = {name: answers[name].presence for name in said.intents}
     why = "; ".join(f"{name} is {got[name]}: {answers[name].evidence}" for name in got if got[name] != said.intents[name])
     expected, came_out = (", ".join(f"{name} {presence}" for name, presence in each.items()) for each in (said.intents, got))
     return Result(f"heard: {' / '.join(said.turns)}", not why, expected, came_out, why, f"{file}:{said.line}", {})
 
 
-def passing(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> list[tuple[NamedCase, Scene]]:
+def passing(workflow: Workflow, tests: TestFile) -> list[tuple[NamedCase, Scene]]:
     """The cases that hold, with their scenes. Raises as `scenes`."""
-    possible = [(case, scene) for case, scene in scenes(workflow, tests, derive=derive) if not impossible(workflow, scene)]
+    possible = [(case, scene) for case, scene in scenes(workflow, tests) if not impossible(workflow, scene)]
     return [(case, scene) for case, scene in possible if not mismatch(workflow, case, scene, scene.decide())]
 
 

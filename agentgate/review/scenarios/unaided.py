@@ -20,8 +20,6 @@ from agentgate.decision import checks
 from agentgate.decision.answer import Deny, Eligible, RequiredHold
 from agentgate.decision.origin_kinds import of_call
 from agentgate.errors import CanonicalError
-from agentgate.intents.deriver import Deriver
-from agentgate.intents.lexical import derive as lexical
 from agentgate.review.scenarios.fields import SceneError, bare, named
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.statements import ago, under
@@ -47,7 +45,7 @@ class Unaided(NamedTuple):
     scene: Scene | None = None
 
 
-def unaided(workflow: Workflow, cases: Iterable[Scene] = (), *, derive: Deriver = lexical) -> tuple[Unaided, ...]:
+def unaided(workflow: Workflow, cases: Iterable[Scene] = ()) -> tuple[Unaided, ...]:
     """Every required argument of every tool that acts, in the order of the file. `cases`: scenes of its test file."""
     barred, known = _barred(workflow), tuple(cases)
     found: list[Unaided] = []
@@ -57,7 +55,7 @@ def unaided(workflow: Workflow, cases: Iterable[Scene] = (), *, derive: Deriver 
             continue
         before = _before(tool, barred)
         missing = {rule.name: before or _missing(workflow, rule, barred) for rule in required}
-        scene, stopped = (None, ()) if any(missing.values()) else _witness(workflow, tool, known, derive)
+        scene, stopped = (None, ()) if any(missing.values()) else _witness(workflow, tool, known)
         for rule in required:
             if missing[rule.name]:
                 found.append(Unaided(tool.name, rule.name, "impossible", missing[rule.name]))
@@ -132,11 +130,11 @@ def _unread(workflow: Workflow, source: Source, barred: dict[str, str]) -> str:
 
 
 # --- by a witness -------------------------------------------------------------------------------------------------------------
-def _witness(workflow: Workflow, tool: Tool, cases: Iterable[Scene], derive: Deriver) -> tuple[Scene | None, tuple[Failure, ...]]:
+def _witness(workflow: Workflow, tool: Tool, cases: Iterable[Scene]) -> tuple[Scene | None, tuple[Failure, ...]]:
     """A call of the tool that goes through; else None and what stopped the call that came nearest."""
     nearest = (Failure(Reason.ARGUMENT_VALUE, tool.name, "no call that could be made up", "a case of the test file that is allowed"),)
     stopped: tuple[Failure, ...] = ()
-    for scene in (*(case for case in cases if case.call.tool == tool.name), *_made(workflow, tool, derive)):
+    for scene in (*(case for case in cases if case.call.tool == tool.name), *_made(workflow, tool)):
         now = stops(scene)
         if not now:
             return scene, ()
@@ -145,7 +143,7 @@ def _witness(workflow: Workflow, tool: Tool, cases: Iterable[Scene], derive: Der
     return None, stopped or nearest
 
 
-def _made(workflow: Workflow, tool: Tool, derive: Deriver) -> Iterator[Scene]:
+def _made(workflow: Workflow, tool: Tool) -> Iterator[Scene]:
     """Calls of a tool in the order of trying.
 
     As a scene completes them, with each example of each intent that it needs; with what the user may name in the prompt; then the
@@ -158,7 +156,7 @@ def _made(workflow: Workflow, tool: Tool, derive: Deriver) -> Iterator[Scene]:
     for stated in ({}, *({"prompt": prompt} for prompt in islice(prompts, MAX_PROMPTS))):
         for more in (stated, _spoken(workflow, tool, stated.get("prompt", ""))):
             with suppress(SceneError):  # no value could be made up
-                made.append(Scene.of(workflow, {"call": tool.name, **more}, derive=derive))
+                made.append(Scene.of(workflow, {"call": tool.name, **more}))
                 yield made[-1]
     for scene in sorted(made, key=lambda scene: len(stops(scene)))[:MAX_REPAIRED]:
         yield from _repaired(scene, tool)
