@@ -82,13 +82,12 @@ def test_forms_that_are_facts(declared, result, rows):
         object(),
         type("Text", (str,), {})("subclass"),
     ],
-    ids=repr,
 )
 def test_values_that_are_no_facts(value):
     assert extract({"v": ("v",), "ok": ("ok",)}, {"v": value, "ok": 1}) == ({"ok": 1},)
 
 
-@pytest.mark.parametrize("result", [None, 7, [], {}, object(), '{"v": 1}', {"v": {"inner": 1}}], ids=repr)
+@pytest.mark.parametrize("result", [None, 7, [], {}, object(), '{"v": 1}', {"v": {"inner": 1}}])
 def test_a_result_without_the_declared_form_has_no_rows(result):
     assert extract({"v": ("v",)}, result) == ()
 

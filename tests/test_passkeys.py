@@ -569,7 +569,6 @@ POINT = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
         ({"admin": True}, "admin"),
         ({"user": None}, "user"),
     ],
-    ids=lambda value: str(value)[:60],
 )
 def test_a_row_that_is_none_refuses_the_file_and_is_named(tmp_path: Path, changes: dict[str, Any], setting: str) -> None:
     row = {name: value for name, value in {**LEAD.row("boss", "leads"), **changes}.items() if value is not None}

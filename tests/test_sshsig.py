@@ -409,6 +409,7 @@ def test_one_point_is_one_material_whatever_it_is_wrapped_in():
         "ecdsa-sha2-nistp256 " + generated(None).public_key.line.split()[1],
         "ssh-ed25519 " + generated(None).public_key.line.split()[1] + "=",
     ],
+    ids=lambda line: line[:24],
 )
 def test_what_is_no_public_key_is_refused(line):
     with pytest.raises(KeyRefused):
