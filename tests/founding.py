@@ -45,6 +45,7 @@ class World:
         self.web, self.folder = web, folder
         self.acme, self.northwind = Authority(web, ACME, path="/acme"), Authority(web, NORTHWIND, alg="RS256", path="/northwind")
         self.github, self.attestor, self.slsa, self.spire = Key("gh", "RS256"), Key("attest"), Key("slsa"), Key("spire", "RS256")
+        self.slsa_ed = Key("slsa-ed", "EdDSA")
         self.brokers = {name: Key(name) for name in ("orchestrator", "scheduler", "api", "stranger")}
         self.bundle = folder / "bundle.json"
         self.bundle.write_text(json.dumps(jwks(self.spire, use="jwt-svid")))
@@ -96,7 +97,12 @@ class World:
                     "private_addresses": True,
                     "clusters": ["eu-prod-1", "eu-prod-2"],
                 },
-                "builds": {"format": "dsse", "keys": web.publish("/slsa", self.slsa), "private_addresses": True, "clusters": ["eu-prod-1"]},
+                "builds": {
+                    "format": "dsse",
+                    "keys": web.publish("/slsa", self.slsa, self.slsa_ed),
+                    "private_addresses": True,
+                    "clusters": ["eu-prod-1"],
+                },
             },
             "brokers": {
                 PROD + name: {"keys": web.publish(f"/brokers/{name}", key), "private_addresses": True, "audience": GATE}
@@ -161,9 +167,9 @@ class World:
 
 
 def dsse(payload: bytes, key: Key, kind: str = "application/vnd.in-toto+json") -> str:
-    """A DSSE envelope (v1.0.0), signed with an ECDSA P-256 key."""
+    """A DSSE envelope (v1.0.0), signed with an ECDSA P-256 or Ed25519 key."""
     signed = b"DSSEv1 " + str(len(kind)).encode() + b" " + kind.encode() + b" " + str(len(payload)).encode() + b" " + payload
-    signature = key.private.sign(signed, ECDSA(SHA256()))
+    signature = key.private.sign(signed) if key.alg == "EdDSA" else key.private.sign(signed, ECDSA(SHA256()))
     encoded = base64.b64encode(payload).decode()
     listed = [{"keyid": key.kid, "sig": base64.b64encode(signature).decode()}]
     return json.dumps({"payload": encoded, "payloadType": kind, "signatures": listed})

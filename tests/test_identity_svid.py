@@ -219,7 +219,7 @@ def attested(world: World, identities: Identities, statement: str, spiffe: str =
 
 
 def test_both_forms_attest_the_same(world: World, identities: Identities) -> None:
-    for statement in (world.attested(EXPORTER), world.envelope(EXPORTER)):
+    for statement in (world.attested(EXPORTER), world.envelope(EXPORTER), world.envelope(EXPORTER, key=world.slsa_ed)):
         found = attested(world, identities, statement)
         assert found.posture is not None
         assert found.boundary is not None
@@ -248,8 +248,8 @@ def other_envelope(world: World, **changes: Any) -> str:
     return dsse(json.dumps({**statement, **changes}).encode(), world.slsa)
 
 
-def changed_payload(world: World) -> str:
-    envelope = json.loads(world.envelope(EXPORTER, namespace="shop"))
+def changed_payload(world: World, key: Key | None = None) -> str:
+    envelope = json.loads(world.envelope(EXPORTER, namespace="shop", key=key))
     return json.dumps({**envelope, "payload": json.loads(world.envelope(EXPORTER))["payload"]})
 
 
@@ -263,6 +263,7 @@ STATEMENTS: dict[str, Any] = {
     "about another workload": lambda w: w.envelope(AGENT),
     "about another workload, as a JWT": lambda w: w.attested(AGENT),
     "by nobody": lambda w: w.envelope(EXPORTER, key=Key("slsa")),
+    "by nobody, by Ed25519": lambda w: w.envelope(EXPORTER, key=Key("slsa-ed", "EdDSA")),
     "by a key of another attestor": lambda w: w.envelope(EXPORTER, key=w.attestor),
     "by a broker": lambda w: w.envelope(EXPORTER, key=w.brokers["orchestrator"]),
     "about a cluster of somebody else": lambda w: w.envelope(EXPORTER, cluster="eu-prod-2"),
@@ -280,6 +281,7 @@ STATEMENTS: dict[str, Any] = {
     "at a time that is true": lambda w: w.envelope(EXPORTER, attested_at=True),
     "without a signer": lambda w: w.envelope(EXPORTER, image_signed_by=None),
     "with another payload than was signed": changed_payload,
+    "with another payload than was signed by Ed25519": lambda w: changed_payload(w, w.slsa_ed),
     "of another type": lambda w: dsse(b"{}", w.slsa, "application/json"),
     "with another predicate": lambda w: other_envelope(w, predicateType="https://slsa.dev/provenance/v1"),
     "of another statement version": lambda w: other_envelope(w, _type="https://in-toto.io/Statement/v0.1"),
