@@ -288,8 +288,9 @@ def test_what_is_no_assertion_is_refused_by_its_form(gate: Gate, given: Any) -> 
 def test_a_large_assertion_is_refused_whatever_signed_it(gate: Gate) -> None:
     _, hold = held(gate)
     nonce = gate.nonce(hold.id, tenant="acme")
-    large = LEAD.get(webauthn_challenge(hold.statement("release", nonce)), more="x" * MAX_ASSERTION)
-    for given in (large, json.dumps(large)):
+    asked = webauthn_challenge(hold.statement("release", nonce))
+    large = LEAD.get(asked, more="x" * MAX_ASSERTION)
+    for given in (large, json.dumps(large), json.dumps(LEAD.get(asked)) + " " * MAX_ASSERTION):
         refused(gate, hold, WebAuthnAnswer(nonce, given), "form")
     refused(gate, hold, changed(by(gate, hold), type="password"), "form")
 
@@ -393,7 +394,7 @@ def test_groups_and_the_person_are_those_of_the_moment(gate: Gate, row: dict[str
 
 
 @pytest.mark.parametrize("text", [None, "", "passkeys = 7", "[[passkeys]]\nid = 'x'", "\x00", "[["])
-def test_while_the_file_cannot_be_read_nobody_answers(gate: Gate, text: str | None) -> None:
+def test_while_the_file_cannot_be_read_nobody_answers(gate: Gate, text: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     run, hold = held(gate)
     answer = by(gate, hold)
     keys: Any = gate._core.answerers.passkeys
@@ -406,6 +407,7 @@ def test_while_the_file_cannot_be_read_nobody_answers(gate: Gate, text: str | No
     assert isinstance(pay(run), Deny)
     _, other = held(gate)
     refused(gate, other, by(gate, other), "signature" if text == "" else "channel")
+    assert capsys.readouterr().err.count("passkeys_unreadable") == (text != "")  # once, not for every call
     now(gate, *ROWS)
     assert isinstance(pay(run), Allow)
 
