@@ -132,6 +132,9 @@ class Person:
         self.http = httpx.Client(base_url=gate.base, timeout=10, trust_env=False)
         self.cookie = ""
 
+    def close(self) -> None:
+        self.http.close()
+
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.http.get(path, headers={**({"Cookie": self.cookie} if self.cookie else {}), **headers})
 

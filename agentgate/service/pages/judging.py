@@ -6,7 +6,6 @@ nonce of the gate, by the passkey that signed in; the gate's own methods judge i
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from agentgate.decision.together import MOST, Together
 from agentgate.errors import CredentialRefused
 from agentgate.explain.evidence import MASKED
 from agentgate.gate.addressed import Addressed, addressed, addressed_one
+from agentgate.gate.proof import refusal
 from agentgate.identity.assertion import Assertion
 from agentgate.service.answer import RequestRefused, answered, malformed
 from agentgate.service.pages import wording
@@ -98,15 +98,10 @@ async def answer(request: Request, service: Service) -> Response:
     reader = await _signed_in(request, service)
     body = await posted(request, service, "answers", "nonce", "assertion")
     answers = _answers(body["answers"])
-    tenant = (await _one(service, reader, next(iter(answers)))).hold.tenant
+    tenant, *_ = [(await _one(service, reader, each)).hold.tenant for each in answers]
+    by = WebAuthnAnswer(text(body["nonce"], "nonce"), body["assertion"])
     try:
-        credential = Assertion.parse(body["assertion"]).id
-    except CredentialRefused as error:
-        raise malformed(error.field, error.got, error.expected) from None
-    if credential != reader.credential:
-        raise malformed("assertion.id", credential[:40], "the passkey that signed in")
-    by = WebAuthnAnswer(text(body["nonce"], "nonce"), json.dumps(body["assertion"]))
-    try:
+        _check_same(reader, body["assertion"])
         if "reveal" in answers.values():
             (hold_id,) = answers
             return answered({"values": await service.gate.reveal(hold_id, tenant=tenant, by=by)})
@@ -115,6 +110,16 @@ async def answer(request: Request, service: Service) -> Response:
         raise _not_counted(error) from None
     words = {name: wording.refused(each) if isinstance(each, AnswerRefused) else wording.answered(each) for name, each in became.items()}
     return answered({"answered": words})
+
+
+def _check_same(reader: Reader, assertion: object) -> None:
+    """Refuse an answer by another passkey than the one that signed in. Raises AnswerRefused."""
+    try:
+        credential = Assertion.parse(assertion).id
+    except CredentialRefused as error:
+        raise refusal(AnswerCode.FORM, error.field, error.got, error.expected) from None
+    if credential != reader.credential:
+        raise refusal(AnswerCode.SIGNATURE, "assertion.id", credential[:40], "the passkey that signed in")
 
 
 async def _given(service: Service, tenant: str, answers: Mapping[str, Said], by: WebAuthnAnswer) -> Mapping[str, Hold | AnswerRefused]:

@@ -129,11 +129,8 @@ async def people_of(service: Service, credential: str, since: int) -> dict[str, 
         KeysUnavailable: the file cannot be read. StoreUnavailable.
     """
     await service.gate.drive(service.gate.core.answerers.fresh())
-    found = {}
-    for tenant, user in passkeys_of(service).people(credential).items():
-        if not await service.gate.ask(ops.revoked(tenant, user.id, since * 1000)):
-            found[tenant] = user
-    return found
+    people = passkeys_of(service).people(credential)
+    return {tenant: user for tenant, user in people.items() if not await service.gate.ask(ops.revoked(tenant, user.id, since * 1000))}
 
 
 def passkeys_of(service: Service) -> Passkeys:

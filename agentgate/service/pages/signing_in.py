@@ -28,16 +28,17 @@ _NAME = 80  # characters
 
 
 async def posted(request: Request, service: Service, *required: str) -> dict[str, Any]:
-    """The body of what one of our pages sent.
+    """The body of what one of our pages sent. Raises RequestRefused as `_check_page` and `read_json`."""
+    _check_page(request, service)
+    return await read_json(request, min(MAX_BODY, service.settings.max_body), frozenset(required))
 
-    Raises:
-        RequestRefused: 400: another page's; else as `read_json`.
-    """
+
+def _check_page(request: Request, service: Service) -> None:
+    """Refuse what another page sent. Raises RequestRefused: 400."""
     origin, site = one_header(request, "origin"), one_header(request, "sec-fetch-site")
     if origin not in session.passkeys_of(service).origins or site not in {None, "same-origin"}:
         field, got = ("origin", str(origin)) if site in {None, "same-origin"} else ("sec-fetch-site", str(site))
         raise malformed(field, visible(got, 80), "a page of this gate")
-    return await read_json(request, min(MAX_BODY, service.settings.max_body), frozenset(required))
 
 
 async def challenge(request: Request, service: Service) -> Response:
@@ -76,6 +77,7 @@ def _unknown(error: CredentialRefused) -> RequestRefused:
 async def sign_out(request: Request, service: Service) -> Response:
     """``DELETE /holds/session``."""
     service.take(request, None)
+    _check_page(request, service)
     response = Response(status_code=204, headers={"Cache-Control": "no-store"})
     session.ended(response)
     return response

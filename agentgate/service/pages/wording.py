@@ -23,8 +23,8 @@ REFUSED: Mapping[AnswerCode, str] = {
     AnswerCode.RUN: "The run of this call is over, so no answer counts. If it is still wanted, the user has to ask the agent anew.",
     AnswerCode.WORKFLOW: "The rules changed since this call was held, so no answer counts. The agent has to propose the call anew.",
     AnswerCode.FORM: "The answer could not be read. Load the page again and answer once more.",
-    AnswerCode.SIGNATURE: "The passkey's answer is not one to this call. Load the page again and answer once more; if that does not help, "
-    "ask your operator whether this passkey is still in the file.",
+    AnswerCode.SIGNATURE: "The passkey's answer is not one to this call. Load the page again and answer once more, with the passkey "
+    "that you signed in with; if that does not help, ask your operator whether it is still in the file.",
     AnswerCode.NONCE: "This answer was sent before, or took longer than five minutes. Answer once more.",
     AnswerCode.CHANNEL: "No answer by passkey counts at this gate now. Ask your operator for the setting passkeys and its file.",
     AnswerCode.UNPROVEN: "The gate does not know who answered. Sign in again, then answer once more.",
