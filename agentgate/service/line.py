@@ -1,7 +1,8 @@
 """The line before the gate: requests whose body is here wait for their turn, in order, before the clock of their call starts.
 
 Rules: a gate decides in a fraction of a second or refuses; too many at once would all be late. So as many are under way as are answered in
-time, and the others stand in line, for `PATIENCE` at most. Who is slow with a body stops nobody.
+time, and the others stand in line, for `PATIENCE` at most. Who is slow with a body stops nobody. Nor does who waits for an issuer's keys:
+that request gives its turn back, and stands in line again when they are there.
 """
 
 from __future__ import annotations
@@ -9,11 +10,40 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 from agentgate.errors import Overloaded
 
 AT_ONCE = 16
 PATIENCE = 2.0  # seconds in line
+
+
+class _Turn:
+    """That of one request."""
+
+    __slots__ = ("_turns", "held")
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns, self.held = turns, False
+
+    async def take(self) -> None:
+        """Wait for it. Raises Overloaded: it did not come in time."""
+        if self.held:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                self.held = await self._turns.acquire()
+        except TimeoutError:
+            raise Overloaded(AT_ONCE, AT_ONCE) from None
+
+    def leave(self) -> None:
+        """Let somebody else have it."""
+        if self.held:
+            self.held = False
+            self._turns.release()
+
+
+_mine: ContextVar[_Turn] = ContextVar("agentgate.service.line")  # of the request that a task answers
 
 
 class WaitingLine:
@@ -29,20 +59,26 @@ class WaitingLine:
         Raises:
             Overloaded: (when it is awaited) it had no turn in time.
         """
-        held = False
-
-        async def turn() -> None:
-            nonlocal held
-            if held:
-                return
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    held = await self._turns.acquire()
-            except TimeoutError:
-                raise Overloaded(AT_ONCE, AT_ONCE) from None
-
+        turn = _Turn(self._turns)
+        before = _mine.set(turn)
         try:
-            yield turn
+            yield turn.take
         finally:
-            if held:
-                self._turns.release()
+            _mine.reset(before)
+            turn.leave()
+
+
+@asynccontextmanager
+async def aside() -> AsyncIterator[None]:
+    """Whoever is answered here has no turn inside the block, and waits for one after it.
+
+    Raises:
+        Overloaded: it had none in time.
+    """
+    turn = _mine.get(None)
+    if turn is None or not turn.held:
+        yield
+        return
+    turn.leave()
+    yield
+    await turn.take()

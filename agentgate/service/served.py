@@ -18,6 +18,7 @@ from agentgate.gate.run import AsyncRun
 from agentgate.gate.view import View
 from agentgate.identity.credential import AgentCredential
 from agentgate.loading.catalog import Catalog
+from agentgate.service.line import aside
 from agentgate.service.settings import ServiceSettings
 from agentgate.shell.drive import CALL_SECONDS, adrive
 from agentgate.shell.spans import Tracing
@@ -90,7 +91,7 @@ class ServedGate(AsyncGate):
     async def drive(self, flow: Flow, *, new: bool = True) -> Any:
         """Carry out a flow: what it returns, and what it raises. `new` work is refused (Overloaded) where too much is under way."""
         with self._bound.place(new=new):
-            return await adrive(self._bound.telling(flow), self._store, self._audit)
+            return await adrive(self._bound.telling(flow), self._store, self._audit, aside=aside)
 
     async def ask(self, op: Op[Answered]) -> Answered:
         """What the store answers to one operation.

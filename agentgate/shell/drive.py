@@ -12,7 +12,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 from agentgate.audit import AuditLog
@@ -22,6 +22,7 @@ from agentgate.shell.step import Afterwards, Apart, Flow, Outside, Record, Room,
 from agentgate.stores import AsyncStore, Op, Store
 
 CALL_SECONDS = 0.29  # promise 4: a refusal within 300 ms
+Aside = Callable[[], AbstractAsyncContextManager[None]]
 RECORD_SECONDS = 2.0  # for the results and outcomes of tools that ran: nobody is refused by their being late
 _FOR_THE_RECORD = 0.05
 
@@ -115,8 +116,8 @@ async def _in_own_thread(work: Callable[[], Any]) -> Any:
     return await ended
 
 
-async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | None = None) -> Any:
-    """`drive`, awaited."""
+async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | None = None, *, aside: Aside = nullcontext) -> Any:
+    """`drive`, awaited. `aside`: what surrounds waiting for somebody outside in a thread of its own."""
     end = time.monotonic() + CALL_SECONDS if end is None else end
     try:
         step: Step = next(flow)
@@ -130,13 +131,17 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | No
                     answer = None
                 elif isinstance(step, Outside):
                     began = time.monotonic()
-                    answer = await (_in_own_thread if step.own_thread else asyncio.to_thread)(step.work)
+                    if step.own_thread:
+                        async with aside():
+                            answer = await _in_own_thread(step.work)
+                    else:
+                        answer = await asyncio.to_thread(step.work)
                     end = _later(end, step, began)
                 elif isinstance(step, Sleep):
                     await asyncio.sleep(step.seconds)
                     answer, end = None, end + step.seconds
                 elif isinstance(step, Apart):
-                    answer = await adrive(step.flow, store, audit)
+                    answer = await adrive(step.flow, store, audit, aside=aside)
                 else:
                     ask = _ask(step, end)
                     answer = ask.answer(await store.call(ask.op, ask.until))
