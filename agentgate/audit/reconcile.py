@@ -91,7 +91,9 @@ def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path])
     """
     losses = {tenant: Loss() for tenant in known}
     events: dict[str, dict[_Counted, dict[str, Any]]] = {tenant: {} for tenant in known}
-    for record in _counted(directories):
+    for record in _records(directories):
+        if record.get("type") not in _COUNTED or "history" not in record:
+            continue
         tenant, place = record["tenant"], split(record["history"])
         if tenant in known and place[1] > known[tenant].ends.get(place[0], 0):
             losses[tenant].saw(*place)
@@ -120,10 +122,6 @@ def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path])
             elif lifted.get((tenant, record["name"]), 0.0) < record["time"] and (op := _revoked(record)) is not None:
                 loss.revocations.append(op)
     return losses
-
-
-def _counted(directories: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    return (record for record in _records(directories) if record.get("type") in _COUNTED and "history" in record)
 
 
 def _records(directories: Sequence[Path]) -> Iterator[dict[str, Any]]:

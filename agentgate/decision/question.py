@@ -93,7 +93,8 @@ def moment(seconds: float) -> str:
 def rows_of(question: Question) -> Iterator[tuple[str, str]]:
     """The question as pairs of a label and a line, in the order in which they are read."""
     yield "call", f"{question.tool} ({question.effect}), {question.workflow}"
-    name, value = (max((len(text) for text in column), default=0) for column in _columns(question))
+    columns = [each.name for each in question.arguments], [each.value for each in question.arguments]
+    name, value = (max(map(len, column), default=0) for column in columns)
     for each in question.arguments:
         yield "", f"{each.name:<{min(name, 30)}}  {each.value:<{min(value, 40)}}  {each.origin}"
     yield "said", " / ".join(f'"{words}"' for words in question.words) or "(the user's words are with the run)"
@@ -107,10 +108,6 @@ def rows_of(question: Question) -> Iterator[tuple[str, str]]:
         yield "limit", used
     yield "until", moment(question.deadline)
     yield "digest", question.hold
-
-
-def _columns(question: Question) -> tuple[list[str], list[str]]:
-    return [each.name for each in question.arguments], [each.value for each in question.arguments]
 
 
 def text_lines(question: Question) -> list[str]:

@@ -63,15 +63,11 @@ def one(tenant: str, hold_id: str) -> Flow:
 def shown(core: Core, tenant: str, hold_id: str) -> Flow:
     """`one`, and in its question the user's words, while the run is there. Raises as `one`."""
     hold = yield from one(tenant, hold_id)
-    return (yield from _with_words(core, tenant, hold.run, (hold,)))[0]
+    return (yield from spoken(core, tenant, hold.run, (hold,)))[0]
 
 
-def shown_of(core: Core, tenant: str, run: str, state: str | None) -> Flow:
-    """`many` of one run, and in their questions the user's words, while the run is there. Raises as `many`."""
-    return (yield from _with_words(core, tenant, run, (yield from many(tenant, run, state))))
-
-
-def _with_words(core: Core, tenant: str, run: str, holds: tuple[Hold, ...]) -> Flow:
+def spoken(core: Core, tenant: str, run: str, holds: tuple[Hold, ...]) -> Flow:
+    """Holds of a run, and in their questions the user's words, while the run is there."""
     try:
         state: RunState = yield from read(core, tenant, run)
     except RunRefused:

@@ -53,10 +53,8 @@ def holds(
     Raises:
         NameRefused: no tenant or run can have this name. StoreUnavailable.
     """
-    if run is None:
-        return (yield from answer.many(tenant, None, state))  # type: ignore[no-any-return]  # holds, as it says
-    found: tuple[Hold, ...] = yield from answer.shown_of(self._core, tenant, run, state)
-    return found
+    found: tuple[Hold, ...] = yield from answer.many(tenant, run, state)
+    return found if run is None else (yield from answer.spoken(self._core, tenant, run, found))
 
 
 def release(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[Step, Any, Hold]:

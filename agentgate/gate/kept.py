@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Any
 
 from agentgate.decision.hold import Approver, Hold
 from agentgate.decision.question import as_json, from_json
@@ -35,10 +34,6 @@ def _kept(approver: Approver) -> dict[str, object]:
     return {**asdict(approver), "groups": list(approver.groups), "proof": dict(approver.proof)}
 
 
-def _approver(**stored: Any) -> Approver:
-    return Approver(**{**stored, "groups": tuple(stored["groups"])})
-
-
 def hold_of(record: ops.HoldRecord) -> Hold:
     """The hold of a stored record.
 
@@ -56,7 +51,7 @@ def hold_of(record: ops.HoldRecord) -> Hold:
             why=tuple(stored["why"]),
             expires_at=float(stored["expires_at"]),
             state=record.state,
-            approvers=tuple(_approver(**each) for each in stored["approvers"]),
+            approvers=tuple(Approver(**{**each, "groups": tuple(each["groups"])}) for each in stored["approvers"]),
             revision=record.revision,
             question=from_json(stored["question"]) if stored.get("question") else None,
         )

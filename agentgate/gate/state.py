@@ -152,10 +152,6 @@ def run_state(
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:
         raise missing(tenant, run, "the record is of another run")
-    turns, ordered = record.turns, tuple(sorted(calls.values(), key=_redemption))
+    turns, ordered = record.turns, tuple(sorted(calls.values(), key=lambda call: (call.redeemed_at, call.digest)))
     intents, prompt = readings.intents(workflow, turns), readings.prompt(turns, day)
     return RunState(header, turns, intents, prompt, ordered, record.revision, record.closed, record.denials_spent, record.acts)
-
-
-def _redemption(call: EarlierCall) -> tuple[float, str]:
-    return call.redeemed_at, call.digest

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from agentgate.errors import Problem, WorkflowError
-from agentgate.loading.definition import Derive, Roles, load_text, parse_roles, read_file
+from agentgate.errors import WorkflowError
+from agentgate.loading.definition import Derive, Roles, load_text, parse_roles, read_file, refused
 from agentgate.loading.sharing import Sharing
 from agentgate.workflow.model import Workflow
 
@@ -210,8 +210,3 @@ def text_of(path: Path, root: Path) -> str:
     if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):  # resolve() gives up on a loop
         raise refused(path, "a link out of the folder", f"a file below {root}")
     return read_file(path)
-
-
-def refused(file: Path | str, got: str, expected: str, field: str = "document") -> WorkflowError:
-    """The error of one problem of a file as a whole."""
-    return WorkflowError((Problem(str(file), 1, 1, field, got, expected),))

@@ -27,7 +27,7 @@ from agentgate.loading.compiler import compiled
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.site import Site
 from agentgate.loading.written_out import block_in, is_collection, written_out
-from agentgate.loading.yaml_nodes import Document, Path, did_you_mean, read_yaml, shown
+from agentgate.loading.yaml_nodes import Document, Path, closest, did_you_mean, read_yaml, shown
 from agentgate.values.canonical import canonical, digest
 from agentgate.workflow.model import Doubt, Intent, Workflow
 
@@ -142,10 +142,15 @@ def read_file(path: FilePath) -> str:
         with open(path, "rb", opener=_at_once) as file:
             return file.read().decode("utf-8")
     except OSError as error:
-        raise WorkflowError((Problem(str(path), 1, 1, "document", error.strerror or "an error", "a readable file"),)) from error
+        raise refused(path, error.strerror or "an error", "a readable file") from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise WorkflowError((Problem(str(path), line, 1, "document", "bytes that are not UTF-8", "UTF-8 text"),)) from error
+        raise refused(path, "bytes that are not UTF-8", "UTF-8 text", line=line) from error
+
+
+def refused(file: FilePath | str, got: str, expected: str, field: str = "document", line: int = 1) -> WorkflowError:
+    """The error of one problem of a file as a whole."""
+    return WorkflowError((Problem(str(file), line, 1, field, got, expected),))
 
 
 def _meaning(
@@ -206,10 +211,8 @@ def _report(document: Document, root: type[Block], error: ErrorDetails) -> None:
     on_key = "[key]" in error["loc"]
     path: Path = tuple(part for part in error["loc"] if part != "[key]")
     if kind == "extra_forbidden":
-        allowed = _keys(_block_at(root, path[:-1]))
-        present = _at(document.value, path[:-1])
-        hint = did_you_mean(path[-1], [key for key in allowed if key not in present])
-        document.report(path, "an unknown key", "one of " + ", ".join(allowed), hint, key=True)
+        allowed, unused = _keys_at(root, document.value, path[:-1])
+        document.report(path, "an unknown key", "one of " + ", ".join(allowed), did_you_mean(path[-1], unused), key=True)
     elif kind == "missing":
         if not _misspelt(document, root, path):  # else the unknown key beside it says so
             document.report(path, "nothing", f"{path[-1]}: (required)", key=True)
@@ -241,8 +244,11 @@ def _expected(kind: str, context: Mapping[str, Any], message: str) -> tuple[str,
     return message, ""
 
 
-def _keys(block: type[BaseModel] | None) -> list[str]:
-    return [field.alias or name for name, field in block.model_fields.items()] if block is not None else []
+def _keys_at(root: type[Block], value: Any, path: Path) -> tuple[list[str], list[str]]:
+    """The keys that the block at a path may have, and those of them that it does not have."""
+    block, present = _block_at(root, path), _at(value, path)
+    allowed = [field.alias or name for name, field in block.model_fields.items()] if block is not None else []
+    return allowed, [key for key in allowed if key not in present]
 
 
 def _block_at(root: type[Block], path: Path) -> type[BaseModel] | None:
@@ -270,9 +276,8 @@ def _at(value: Any, path: Path) -> Any:
 
 def _misspelt(document: Document, root: type[Block], path: Path) -> bool:
     """True when an unknown key of the same block looks like this missing one."""
-    allowed, present = _keys(_block_at(root, path[:-1])), _at(document.value, path[:-1])
-    unused = [key for key in allowed if key not in present]
-    return any(did_you_mean(key, unused) == f"did you mean '{path[-1]}'?" for key in present if key not in allowed)
+    allowed, unused = _keys_at(root, document.value, path[:-1])
+    return any(closest(key, unused) == path[-1] for key in _at(document.value, path[:-1]) if key not in allowed)
 
 
 def _repaired(document: Document) -> Definition | None:
@@ -328,11 +333,10 @@ def _stand_in(value: Any, path: Path) -> bool:
 
 def _rename(document: Document, value: Any, path: Path) -> Path:
     """Put what stands under an unknown key under the one that was probably meant, if any; the new path."""
-    unused = [key for key in _keys(_block_at(Definition, path[:-1])) if key not in _at(value, path[:-1])]
-    broken, meant = _pop(value, path), did_you_mean(path[-1], unused)
-    if not meant:
+    _, unused = _keys_at(Definition, value, path[:-1])
+    broken, key = _pop(value, path), closest(path[-1], unused)
+    if not key:
         return path
-    key = meant.split("'")[1]
     _at(value, path[:-1])[key] = broken
     _move(document, path, key)
     return (*path[:-1], key)

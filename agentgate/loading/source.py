@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from agentgate.errors import ConfigError
 from agentgate.intents.lexical import derive
-from agentgate.loading.catalog import APPROVALS, ROLES, TESTS, refused, roles_of, text_of, workflow_files
-from agentgate.loading.definition import Roles, load_text, parse_roles, read_file
+from agentgate.loading.catalog import APPROVALS, ROLES, TESTS, roles_of, text_of, workflow_files
+from agentgate.loading.definition import Roles, load_text, parse_roles, read_file, refused
 from agentgate.workflow.model import Workflow
 
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@{}^~+-]{0,199}", re.ASCII)

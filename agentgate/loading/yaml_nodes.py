@@ -50,10 +50,15 @@ def dotted(path: Path) -> str:
     return out or "document"
 
 
+def closest(got: object, choices: Any) -> str:
+    """What was probably meant, of `choices`; empty: nothing is like it."""
+    return next(iter(get_close_matches(got, sorted(choices), n=1, cutoff=0.65)), "") if isinstance(got, str) else ""
+
+
 def did_you_mean(got: object, choices: Any) -> str:
     """``did you mean 'refund'?`` for the closest of `choices`, or nothing."""
-    close = get_close_matches(got, sorted(choices), n=1, cutoff=0.65) if isinstance(got, str) else []
-    return f"did you mean '{close[0]}'?" if close else ""
+    close = closest(got, choices)
+    return f"did you mean '{close}'?" if close else ""
 
 
 def shown(value: object) -> str:

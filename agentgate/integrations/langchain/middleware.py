@@ -188,7 +188,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             except AgentGateError:
                 return None
             header = run.header
-            whose = _key((header.tenant, header.user, header.agent)) if not _by_credentials(header) else ("", "", "")
+            proven = header.user_until or header.agent_until  # opened with credentials: then no word of the host says whose it is
+            whose = ("", "", "") if proven else _key((header.tenant, header.user, header.agent))
             kept = self._keep(_Open(run, whose, runtime.execution_info.thread_id))
         if kept.thread != runtime.execution_info.thread_id:
             return None
@@ -340,8 +341,3 @@ def _id(who: User | Agent | AgentCredential | None) -> str:
     if isinstance(who, AgentCredential):
         return f"{type(who).__name__} {hashlib.sha256(who.reveal().encode()).hexdigest()}"
     return who.id if who is not None else ""
-
-
-def _by_credentials(header: Any) -> bool:
-    """Whether a run was opened with credentials: then no word of the host says whose it is."""
-    return bool(header.user_until or header.agent_until)
