@@ -13,6 +13,7 @@ from agentgate.cli import doctor
 from agentgate.cli.main import app
 from agentgate.token.keys import KeyRing
 from tests.approvals_team import ALICE, BOB, Team
+from tests.served import toml
 from tests.servers import Server, redis_binary
 from tests.test_gate import WORKFLOW, opened
 from tests.test_history import paid, started
@@ -40,6 +41,24 @@ def test_what_holds_holds(shop: Path) -> None:
     shown = CliRunner().invoke(app, ["doctor", *map(str, given)]).stdout
     for words in ("history of acme: whole", "signs; readable by its owner only", "records, each as it was written", "MiB free"):
         assert words in shown
+
+
+def test_the_settings_of_a_served_gate_name_its_parts(shop: Path) -> None:
+    (shop / "team").mkdir()
+    team = Team(shop / "team")
+    team.approve(ALICE, BOB)
+    parts = {"store": f"embedded://{shop / 'store'}", "keys": shop / "keys", "workflows": team.directory, "audit": shop / "audit"}
+    client = {"role": "host", "tenants": ["acme"], "certificates": ["x"]}
+    given = {"issuer": "https://gate.example", "root": team.root, "clients": {"desk": client}}
+    (shop / "gate.toml").write_text(toml({**given, **{name: str(place) for name, place in parts.items()}}))
+    assert looked_at("--settings", shop / "gate.toml") == (0, {})
+    shown = CliRunner().invoke(app, ["doctor", "--settings", str(shop / "gate.toml")]).stdout
+    for words in ("history of acme: whole", "signs; readable", "root: the pinned one", "records, each as it was written"):
+        assert words in shown
+    assert looked_at("--settings", shop / "gate.toml", "--keys", shop / "none")[0] == 2  # what is named itself counts
+    (shop / "gate.toml").write_text("issuer = 5")
+    done = CliRunner().invoke(app, ["doctor", "--settings", str(shop / "gate.toml")])
+    assert (done.exit_code, "issuer" in done.output) == (1, True)
 
 
 def test_nothing_named_is_an_error() -> None:

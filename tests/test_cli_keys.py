@@ -9,7 +9,10 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from agentgate.cli.main import app
+from agentgate.gate.account_key import STATEMENT
+from agentgate.token.dpop import signed_by_shown_key
 from agentgate.token.keys import PUBLISH_AHEAD, KeyRing
+from agentgate.token.signing import SigningKey
 
 
 def test_rotate_publishes_now_and_signs_later(tmp_path: Path) -> None:
@@ -32,6 +35,25 @@ def test_a_withdrawn_key_is_published_no_more(tmp_path: Path) -> None:
     published = json.loads(CliRunner().invoke(app, ["keys", "jwks", str(tmp_path / "keys")]).output)["keys"]
     assert (len(published), published[0]["kid"] != leaked) == (1, True)
     assert CliRunner().invoke(app, ["keys", "withdraw", str(tmp_path / "keys"), leaked]).exit_code == 1
+
+
+def test_an_accounts_old_key_signs_for_its_next_one(tmp_path: Path) -> None:
+    for alg in ("ES256", "EdDSA"):
+        old, new = SigningKey.generate(alg), tmp_path / f"{alg}-new.pem"
+        (kept := tmp_path / f"{alg}.pem").write_bytes(old.pem())
+        kept.chmod(0o600)
+        words = ["keys", "account", str(kept), str(new), "--gate", "https://gate.example", "--tenant", "acme", "--account", "exporter"]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+        shown, claims = signed_by_shown_key(done.stdout.strip(), STATEMENT)
+        key = SigningKey.from_pem(new.read_bytes()).kid
+        assert (shown, abs(claims.pop("iat") - time.time()) < 60) == (old.kid, True)
+        assert claims == {"aud": "https://gate.example", "tenant": "acme", "account": "exporter", "key": key}
+        assert new.stat().st_mode & 0o077 == 0
+        again = CliRunner().invoke(app, words).stdout.strip()
+        assert signed_by_shown_key(again, STATEMENT)[1]["key"] == key  # the one that was made
+        kept.chmod(0o644)
+        assert CliRunner().invoke(app, words).exit_code == 1
 
 
 def test_keys_others_may_read_are_refused(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -453,6 +455,53 @@ def test_a_new_version_comes_into_force_by_reload(team):
         assert found.version == 2
         wider = {**REFUND, "amount": "20.50"}
         assert isinstance(run.authorize("payments.refund", wider), Deny)  # opened under version 1 (tests/test_versions.py)
+
+
+class Held:
+    """A deriver that waits, once it is told to, in the middle of a loading; the files are read then."""
+
+    def __init__(self) -> None:
+        self.wait, self.inside, self.go_on = False, threading.Event(), threading.Event()
+
+    def __call__(self, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> dict[str, Derived]:
+        if self.wait:
+            self.wait = False
+            self.inside.set()
+            assert self.go_on.wait(20)
+        return dict(derive(intents, turns))
+
+
+def meanwhile(team: Team, held: Held, catalog: Catalog, reload: Callable[[], None]) -> None:
+    """Two reloads at once, of which the first read its files before there was another version."""
+    held.wait = True
+    first, second = threading.Thread(target=reload), threading.Thread(target=reload)
+    first.start()
+    assert held.inside.wait(20)
+    widen(team, 2)
+    team.approve(ALICE, BOB)
+    second.start()
+    second.join(1)  # it waits for the first
+    held.go_on.set()
+    first.join()
+    second.join()
+    assert [workflow.version for workflow in catalog] == [2]
+
+
+def test_of_two_reloads_at_once_the_later_reading_stays(team):
+    held = Held()
+    with opened(team, deriver=held) as gate:
+        meanwhile(team, held, gate.catalog, gate.reload)
+
+
+async def test_of_two_awaited_reloads_at_once_the_later_reading_stays(team):
+    held, base, loop = Held(), team.directory.parent, asyncio.get_running_loop()
+    kept = {"root": team.root, "issuer": "https://gate.example", "keys": base / "keys", "audit": str(base / "audit")}
+    async with await AsyncGate.open(team.directory, **kept, deriver=held) as gate:
+
+        def reload() -> None:
+            asyncio.run_coroutine_threadsafe(gate.reload(), loop).result(20)
+
+        await asyncio.to_thread(meanwhile, team, held, gate.catalog, reload)
 
 
 def test_a_revocation_comes_into_force_by_reload_and_stays_after_a_restart(team):

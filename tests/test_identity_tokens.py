@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate import OIDCToken
-from agentgate.errors import CredentialRefused, KeysUnavailable
+from agentgate.errors import ConfigError, CredentialRefused, KeysUnavailable
 from agentgate.identity.door import Identities
 from agentgate.identity.settings import IdentitySettings
 from agentgate.token.dpop import DPoP
@@ -191,6 +191,19 @@ ATTACKS: dict[str, tuple[Callable[[], str], str]] = {
     "bound to a key that is not shown": (lambda: EC.sign(said(cnf={"jkt": EC.thumbprint})), "proof"),
     "bound to a certificate that is not shown": (lambda: EC.sign(said(cnf={"x5t#S256": "AAAA"})), "cnf"),
 }
+
+
+def test_of_several_audiences_a_token_is_for_exactly_one(served: Web) -> None:
+    both = Issuer(served, audience=[GATE, "agentgate"])
+    for aud in (GATE, "agentgate", ["agentgate"]):
+        assert both.agent(EC.sign(said(aud=aud))).subject == said()["sub"]
+    for aud in ([GATE, "agentgate"], [GATE, GATE], ["agentgate", "https://other.example"], "https://other.example", GATE + "agentgate"):
+        with pytest.raises(CredentialRefused, match="aud") as refused:
+            both.agent(EC.sign(said(aud=aud)))
+        assert refused.value.expected.startswith(f"{GATE} or agentgate")
+    for wrong in ([], [""], [7]):
+        with pytest.raises(ConfigError, match="audience"):
+            Issuer(served, audience=wrong)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -47,6 +47,21 @@ def active(notes: Notes, token: str) -> bool:
     return bool(notes.gate.http.post("/oauth2/introspect", data=form).json()["active"])
 
 
+def test_workers_end_with_a_supervisor_that_was_killed(place: Place, tmp_path: Path) -> None:
+    with served(place.folder, {**place.settings, "workers": 2, "audit": str(tmp_path / "audit")}) as gate:
+        until(lambda: events(gate, "serving") == 2, gate)
+        left = workers(gate)
+        assert len(left) == 2
+        os.kill(gate.process.pid, signal.SIGKILL)
+        try:
+            assert psutil.wait_procs(left, timeout=20)[1] == []
+            assert events(gate, "supervisor_gone") == 2
+        finally:
+            for each in left:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+
+
 def test_workers_answer_as_one_reload_and_are_replaced(place: Place, tmp_path: Path) -> None:
     folder, audit = tmp_path / "workflows", tmp_path / "audit"
     shutil.copytree(place.workflows, folder)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -19,7 +19,7 @@ from agentgate.approvals import status as standing
 from agentgate.audit import remembered
 from agentgate.audit.heads import kept
 from agentgate.audit.verify import verify
-from agentgate.cli.output import LOOK, YES, fail, quiet, rows, say_json
+from agentgate.cli.output import LOOK, YES, fail, quiet, refusing, rows, say_json
 from agentgate.cli.signing import Json, Root
 from agentgate.cli.store import read_history
 from agentgate.errors import AgentGateError
@@ -27,6 +27,9 @@ from agentgate.loading.catalog import AHEAD
 from agentgate.stores import open_store
 from agentgate.stores.history import split
 from agentgate.token.keys import KeyRing
+
+if TYPE_CHECKING:
+    from agentgate.service.settings import ServiceSettings
 
 _SPACE = 1 << 30  # bytes
 
@@ -47,11 +50,16 @@ def doctor(
     root: Root = None,
     audit: Annotated[Path | None, typer.Option(help="The audit directory.", file_okay=False)] = None,
     *,
+    settings: Annotated[Path | None, typer.Option("-s", "--settings", help="A served gate's settings: for what is not named.")] = None,
     as_json: Json = False,
 ) -> None:
     """Look at store, keys, workflows and audit log: what holds, and what to do about what does not."""
+    if settings is not None:
+        served = _settings(settings)
+        store, keys, workflows = store or served.store, keys or served.keys, workflows or served.workflows
+        root, audit = root or served.root, audit or served.audit
     if not (store or keys or workflows or audit):
-        fail("nothing to look at: name a part with --store, --keys, --workflows or --audit")
+        fail("nothing to look at: name a part with --store, --keys, --workflows or --audit, or a served gate's --settings")
     quiet()
     found: list[Diagnosis] = []
     if store:
@@ -68,6 +76,15 @@ def doctor(
         body = [(each.part, "holds" if each.holds else "does not", each.what, each.remedy) for each in found]
         rows(("part", "", "what", "to do"), body, styles=("bold",))
     raise typer.Exit(YES if all(each.holds for each in found) else LOOK)
+
+
+def _settings(file: Path) -> ServiceSettings:
+    try:
+        from agentgate.service.settings import ServiceSettings  # noqa: PLC0415 - packages of the extra
+    except ModuleNotFoundError as error:
+        fail(f"{error.name} is not installed: pip install '.[service]' in the clone")
+    with refusing():
+        return ServiceSettings.of(file)
 
 
 def _guarded(part: str, findings: Iterator[Diagnosis]) -> Iterator[Diagnosis]:

@@ -1,4 +1,4 @@
-"""``agentgate keys``: publish, rotate and withdraw a gate's signing keys; make a client's."""
+"""``agentgate keys``: publish, rotate and withdraw a gate's signing keys; make a client's; change a service account's."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import typer
 
 from agentgate.cli.commands import HELP
 from agentgate.cli.output import refusing, say, say_json
-from agentgate.integrations.client_key import ClientKey
+from agentgate.gate import account_key
+from agentgate.integrations.client_key import ClientKey, owned
 from agentgate.token.keys import PUBLISH_AHEAD, KeyRing
+from agentgate.token.signing import SigningKey
 
 Directory = Annotated[
     Path, typer.Argument(help="The gate's key directory (owner-only); opening a gate with keys= makes it.", file_okay=False)
@@ -49,3 +51,20 @@ def client(file: Annotated[Path, typer.Argument(help="The client's private key (
     """Print the public key set of a client of a served gate: for `keys` of its block in the gate's settings."""
     with refusing():
         say_json(ClientKey.made("client", file).jwks())
+
+
+@app.command(epilog=HELP["keys"].examples)
+def account(
+    old: Annotated[Path, typer.Argument(help="The account's private key until now (PEM, owner-only).", dir_okay=False)],
+    new: Annotated[Path, typer.Argument(help="Its next one; made if it is not there.", dir_okay=False)],
+    gate: Annotated[str, typer.Option(help="The gate's URL: its issuer.")],
+    tenant: Annotated[str, typer.Option(help="The account's tenant.")],
+    name: Annotated[str, typer.Option("--account", help="The account: the agent's id.")],
+) -> None:
+    """Print the statement by which a service account's old key signs for its new one: for `POST /oauth2/key`, within ten minutes."""
+    with refusing():
+        key = SigningKey.from_pem(owned("account key", old))
+        ClientKey.made(name, new)
+        fresh = SigningKey.from_pem(owned("account key", new))
+        said = account_key.statement(key, fresh.kid, gate=gate, tenant=tenant, account=name, now=time.time())
+    say(said)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,6 +105,7 @@ class _GateBase(Tenants, Generic[OneStore]):
 
     def __init__(self, core: Core, store: OneStore, audit: AuditLog, opening: Opening | None = None, *, at_once: int = AT_ONCE) -> None:
         self._core, self._store, self._audit, self._opening, self._bound = core, store, audit, opening, Bound(at_once)
+        self._one_reload, self._one_reload_awaited = threading.Lock(), asyncio.Lock()
         core.issued.store = store
         core.teller.start(store, lambda: {tenant for workflow in core.catalog for tenant in workflow.tenants})
 
@@ -239,12 +241,15 @@ class Gate(_GateBase[Store], Revoking):
     def reload(self) -> None:
         """Load what is in force now: new versions, revocations, a new index. On an error what was in force stays until it ends.
 
+        One at a time: what was read earlier never replaces what was read later.
+
         Raises:
             ConfigError: this gate was opened without approvals. Otherwise as `open`.
         """
         from agentgate.approvals.opening import load  # noqa: PLC0415 - as in `_opening`
 
-        self._core.catalog.become(load(self._with_approvals(), self._store))
+        with self._one_reload:
+            self._core.catalog.become(load(self._with_approvals(), self._store))
 
     open_run = blocking(_open_run, lambda self, view: Run(view, self._store, self._audit, self._bound), busy=busy)
     resume_run = blocking(_resume_run, lambda self, view: Run(view, self._store, self._audit, self._bound), busy=busy)
@@ -307,7 +312,8 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
         """See `Gate.reload`."""
         from agentgate.approvals.opening import aload  # noqa: PLC0415 - as in `_opening`
 
-        self._core.catalog.become(await aload(self._with_approvals(), self._store))
+        async with self._one_reload_awaited:
+            self._core.catalog.become(await aload(self._with_approvals(), self._store))
 
     open_run = awaited(_open_run, lambda self, view: AsyncRun(view, self._store, self._audit, self._bound), busy=busy)
     resume_run = awaited(_resume_run, lambda self, view: AsyncRun(view, self._store, self._audit, self._bound), busy=busy)

@@ -87,12 +87,12 @@ class AgentClaims(_Block):
 class IssuerSettings(_Keyed):
     """An OIDC issuer. It proves users, agents or both: whichever of the two blocks stands here; a CI issuer proves jobs.
 
-    `tenants`: the only tenants it may speak for. `environment`: for a CI issuer, the job's environment claim -> an environment of
-    workflows. `required`: further claims that must have exactly this value.
+    `audience`: the exact one; of several, a token is for exactly one. `tenants`: the only tenants it may speak for. `environment`: for a CI
+    issuer, the job's environment claim -> an environment of workflows. `required`: further claims that must have exactly this value.
     """
 
     issuer: Name
-    audience: Name
+    audience: Name | Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=8)]
     tenants: Names
     shape: Literal["oidc", "github", "gitlab"] = "oidc"
     user: UserClaims | None = None

@@ -45,7 +45,7 @@ class ExpectedClaims:
 
     Attributes:
         what: how refusals name it, e.g. ``agent.oidc``.
-        audience: the one audience.
+        audience: the one audience; of several, a token is for exactly one.
         issuer: exact `iss`; None: it has none that counts.
         types: accepted `typ` in lower case; empty text: none is stated.
         required: claims that must be there.
@@ -54,12 +54,17 @@ class ExpectedClaims:
     """
 
     what: str
-    audience: str
+    audience: str | tuple[str, ...]
     issuer: str | None
     types: frozenset[str] = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
     required: tuple[str, ...] = ("iss", "sub", "aud", "exp", "iat")
     algorithms: frozenset[str] = ALGORITHMS
     max_lifetime: int = 24 * 3600
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """Each of which will do."""
+        return (self.audience,) if isinstance(self.audience, str) else self.audience
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +132,11 @@ def verified(credential: Credential, source: KeySource, expected: ExpectedClaims
     problem = _proved(credential, key, expected)  # (4)
     if problem:
         field, wanted = _OF_ERROR.get(problem, ("claims", f"{', '.join(expected.required)}, in their forms"))
-        wanted = {"aud": expected.audience, "iss": expected.issuer or wanted}.get(field, wanted)
+        wanted = {"aud": " or ".join(expected.audiences), "iss": expected.issuer or wanted}.get(field, wanted)
         got = claims.get(field, problem) if field not in {"signature", "alg"} else "no match"
         raise CredentialRefused(f"{what}.{field}", got, wanted)
-    if claims["aud"] not in (expected.audience, [expected.audience]):  # (5)
-        raise CredentialRefused(f"{what}.aud", claims["aud"], f"{expected.audience} and no other")
+    if not any(claims["aud"] in (each, [each]) for each in expected.audiences):  # (5)
+        raise CredentialRefused(f"{what}.aud", claims["aud"], f"{' or '.join(expected.audiences)} and no other")
     lifetime = claims["exp"] - claims.get("iat", now)
     if not 0 < lifetime <= expected.max_lifetime:
         raise CredentialRefused(f"{what}.exp", f"{lifetime:.0f} s", f"a lifetime of at most {expected.max_lifetime} s")
@@ -145,7 +150,7 @@ def _proved(credential: Credential, key: jwt.PyJWK, expected: ExpectedClaims) ->
             credential.reveal(),
             key,
             algorithms=[key.algorithm_name],
-            audience=expected.audience,
+            audience=expected.audiences,
             issuer=expected.issuer,
             leeway=LEEWAY,
             options={

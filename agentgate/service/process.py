@@ -26,7 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from agentgate.errors import ConfigError
 from agentgate.service.app import application
 from agentgate.service.settings import ServiceSettings
-from agentgate.service.workers import supervise
+from agentgate.service.workers import end_with_supervisor, supervise
 
 HEADER_SECONDS, IDLE_SECONDS, END_SECONDS = 10, 5, 10
 _COLLECTED_AFTER = 20_000  # objects: a few requests make the 700 after which Python looks for cycles, and hardly any cycle
@@ -105,6 +105,7 @@ class _Application:
 
     def __call__(self) -> Starlette:
         log_to_stderr()
+        end_with_supervisor()
         made = application(self.settings, self.clock, self.file)
         gc.collect()
         gc.freeze()  # what is imported now stays for good: no collection has to look at it

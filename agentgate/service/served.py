@@ -81,7 +81,8 @@ class ServedGate(AsyncGate):
         if self._opening is not None:
             await super().reload()
         else:
-            self._core.catalog.become(await asyncio.to_thread(Catalog.load, self._workflows, self._core.derive))
+            async with self._one_reload_awaited:
+                self._core.catalog.become(await asyncio.to_thread(Catalog.load, self._workflows, self._core.derive))
 
     @property
     def core(self) -> Core:

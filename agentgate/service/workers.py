@@ -1,20 +1,25 @@
 """Several processes behind one address: uvicorn's supervisor, which starts a worker again that died.
 
 Rules: every worker opens the gate itself and has an audit segment of its own. SIGHUP goes on to each worker, which keeps what was in force
-where the new cannot be read. A gate that does not open ends them all.
+where the new cannot be read. A gate that does not open ends them all. A worker ends when its supervisor is gone, however that ended: nobody
+else would reload or end it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import multiprocessing
 import os
 import signal
 import tempfile
 from pathlib import Path
 
+import structlog
 from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors import Multiprocess
 
+_log = structlog.get_logger("agentgate.service")
 METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client adds up the workers' counts
 
 
@@ -31,6 +36,21 @@ class Workers(Multiprocess):
     def failed(self) -> bool:
         """Whether a worker did not open the gate."""
         return any(worker.exitcode == STARTUP_FAILURE for worker in self.processes)
+
+
+def end_with_supervisor() -> None:
+    """In a worker: end as on SIGTERM when the process that started it is gone. In any other process: nothing."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    loop, gone = asyncio.get_running_loop(), parent.sentinel  # readable when nobody holds its other end, even after SIGKILL
+
+    def end() -> None:
+        loop.remove_reader(gone)
+        _log.error("supervisor_gone", pid=parent.pid)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    loop.add_reader(gone, end)
 
 
 def supervise(config: Config) -> int:
