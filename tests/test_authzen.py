@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
+from agentgate import Gate
+from agentgate.service.authzen import TOKEN_REQUEST
+from agentgate.service.settings import ServiceSettings
 from tests.authority import Key
-from tests.served import Party, Process
-from tests.served_notes import GATE, Place, a_place, error_of
+from tests.served import Asking, Party, Process, served
+from tests.served_notes import GATE, Notes, Place, a_place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 
 SCENARIO = (Path(__file__).parent / "vectors" / "authzen-certification-scenario.md").read_text(encoding="utf-8")
@@ -183,3 +187,56 @@ def test_metadata_names_the_endpoints(gate: Process) -> None:
         "access_evaluation_endpoint": GATE + ONE,
         "access_evaluations_endpoint": GATE + MANY,
     }
+
+
+def test_a_no_that_a_person_can_change_says_how_to_ask_and_asks_nobody(place: Place, gate: Process, host: Party, tmp_path: Path) -> None:
+    settings = {**place.settings, "access_request": True, "audit": str(tmp_path / "audit")}
+    with served(place.folder, settings) as other:
+        desk, key, token = Party(other, "desk", place.keys["desk"]), Key("agent"), place.token()
+        agent = {"client_id": "notes", "token": token, "proof": key.proof("POST", f"{GATE}/v1/runs", token=token)}
+        run = desk.post("/v1/runs", {"workflow": "desk.notes", "prompt": "", "agent": agent}).json()
+        asked = ours(CASES["c-2-2-1 0"].asked, run["run"], allowed=True)
+        arguments = {"text": "hello", "urgent": "yes"}
+        urgent = {**asked, "resource": {**asked["resource"], "properties": {"arguments": arguments}}}
+
+        def context(party: Party, body: dict[str, Any]) -> dict[str, Any]:
+            answer = party.post(ONE, body)
+            assert answer.status_code == 200, (body, party.gate.log()[-1])
+            assert decisions_of(answer) == [answer.json()["context"]["reason"] == "allowed"]
+            return dict(answer.json()["context"])
+
+        assert context(host, urgent).keys() == {"evaluation_id", "reason"}  # the setting is off
+        no_server = {**asked, "resource": {**asked["resource"], "id": "notes.local", "properties": {"arguments": {}}}}
+        for body in (asked, ours(asked, run["run"], allowed=False), no_server):
+            assert "access_request" not in context(desk, body)
+        said = context(desk, urgent)
+        assert said["reason"] == "needs_approval"
+        requestable = said["access_request"]
+        assert datetime.fromisoformat(requestable.pop("expires_at")).timestamp() == int(run["expires_at"])
+        ((name, how),) = requestable.items()
+        assert (name, how.pop("token_endpoint")) == (TOKEN_REQUEST, f"{GATE}/oauth2/token")
+        assert how.pop("run") == run["run"]
+        assert held(place) is None
+        notes = Notes(place, other)
+        notes.asking = Asking(other, key)
+        answer = notes.ask(arguments=arguments, of={"run": run["run"]}, **how)
+        assert error_of(answer) == (400, "authorization_pending"), other.log()[-1]
+        assert held(place) == answer.json()["hold"]["id"]
+        assert other.http.get("/.well-known/oauth-authorization-server").json()["deferred_token_response_supported"] is True
+
+
+def held(place: Place) -> str | None:
+    """The one hold that waits; None: none does."""
+    names = ("root", "issuer", "keys", "store", "identity")
+    with Gate.open(place.workflows, audit=str(place.folder / "audit-held"), **{name: place.settings[name] for name in names}) as gate:
+        found = [each.id for each in gate.holds("acme")]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def test_asking_needs_what_answers() -> None:
+    given: dict[str, Any] = {"issuer": GATE, "workflows": "w", "keys": "k", "store": "redis://x", "audit": "a", "root": "sha256:x"}
+    given["clients"] = {"desk": {"role": "host", "keys": "x.json", "tenants": ["acme"]}}
+    assert ServiceSettings(**given, access_request=True, deferred=True).access_request
+    with pytest.raises(ValueError, match="access_request"):
+        ServiceSettings(**given, access_request=True)

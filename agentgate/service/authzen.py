@@ -3,12 +3,18 @@
 Rules: for the host that opened the run, and for nobody else: to whoever may ask as often as they like, an answer shows where the edge is.
 What the store alone knows (limits, releases, revocations) is not asked, so `true` is no promise. Members that the standard does not know
 are ignored, as it says; what names no call of a run of this host is `false`; another form is 400, in a batch `false` with that error.
+
+Where a person must be asked, and the setting `access_request` is on, the `false` has `context.access_request` (AuthZEN Access Request and
+Approval Profile, Draft 1 of June 2026, section "Requestable Denial Context"): until when, and, under a name of ours as its section "Naming
+Extensions" wants, the token request by which the agent asks (its OAuth profile of November 2026, binding "Deferred Token Response"). The
+gate has no Access Request Endpoint of the draft, and binds no request to the denial: the token request is decided on anew, by itself.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -20,12 +26,13 @@ from agentgate.gate.run import AsyncRun
 from agentgate.service.answer import RequestRefused, answered, malformed
 from agentgate.service.clients import Caller
 from agentgate.service.connection import connection_of
-from agentgate.service.exchange import definition_of
+from agentgate.service.exchange import GRANT, definition_of
 from agentgate.service.reading import checked_members, read_json, text
 from agentgate.service.runs import own_run
 from agentgate.service.state import Service
 from agentgate.values.refusal import RunRefused
 
+TOKEN_REQUEST = "https://agentgate.dev/access-request/token-request/v1"  # noqa: S105 - the name of a member
 MOST = 50  # evaluations of one request
 _ENTITIES = {"subject": ("type", "id"), "action": ("name",), "resource": ("type", "id")}
 _TOLD = ("run", "tenant", "workflow", "requested_scope")
@@ -101,13 +108,26 @@ def _member(holder: Mapping[str, Any], field: str, name: str, default: str) -> s
 
 
 async def _evaluated(request: Request, service: Service, caller: Caller, asked: Mapping[str, Any]) -> dict[str, Any]:
-    reason = "no_run"
+    reason, more = "no_run", dict[str, Any]()
     if (run := await _run(request, service, caller, asked.get("context", {}))) is not None:
         verdict = await _judged(request, service, run, asked)
         reason = "not_permitted"
         if isinstance(verdict, Eligible):
             reason = "needs_approval" if verdict.holds else "allowed"
-    return {"decision": reason == "allowed", "context": {"evaluation_id": secrets.token_hex(16), "reason": reason}}
+        if (
+            reason == "needs_approval"
+            and service.settings.access_request
+            and run.workflow.tools[asked["resource"]["id"]].redeem == "server"
+        ):
+            more["access_request"] = _requestable(service, run)
+    return {"decision": reason == "allowed", "context": {"evaluation_id": secrets.token_hex(16), "reason": reason, **more}}
+
+
+def _requestable(service: Service, run: AsyncRun) -> dict[str, Any]:
+    """How the agent of a run asks for a call that a person must release, and until when; nothing is begun by saying it."""
+    ends = datetime.fromtimestamp(int(run.header.ends), UTC).isoformat().replace("+00:00", "Z")
+    asked = {"token_endpoint": service.url("/oauth2/token"), "grant_type": GRANT, "completion_mode": "deferred", "run": run.id}
+    return {"expires_at": ends, TOKEN_REQUEST: asked}
 
 
 async def _run(request: Request, service: Service, caller: Caller, context: Mapping[str, Any]) -> AsyncRun | None:

@@ -35,6 +35,7 @@ async def server_metadata(request: Request, service: Service) -> Response:
             "introspection_endpoint": url("/oauth2/introspect"),
             "revocation_endpoint": url("/oauth2/revoke"),
             "grant_types_supported": [GRANT, *([deferred.GRANT] if service.settings.deferred else [])],
+            **({"deferred_token_response_supported": True} if service.settings.deferred else {}),  # a draft: Deferred Token Response
             "token_endpoint_auth_methods_supported": ["private_key_jwt", *(["self_signed_tls_client_auth"] if mtls else []), "none"],
             "token_endpoint_auth_signing_alg_values_supported": sorted(ALGORITHMS),
             "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],

@@ -115,6 +115,7 @@ class ServiceSettings(BaseSettings):
         listen: ``address:port``, or ``unix:/path``; TLS is ended in front of it.
         certificate_header: the header in which `identity.proxies` pass on a client's certificate; absent: none counts.
         deferred: take `completion_mode=deferred` (a draft: Deferred Token Response).
+        access_request: an evaluation that says no because a person must be asked says how to ask (a draft: `agentgate.service.authzen`).
         metrics: serve /metrics for Prometheus (extra `prometheus`); to whoever reaches the service.
         traces: spans by OpenTelemetry (extra `otel`), to wherever its SDK sends them.
         max_body: bytes of a request's body.
@@ -144,6 +145,7 @@ class ServiceSettings(BaseSettings):
     listen: str = "127.0.0.1:8080"
     certificate_header: Name | None = None
     deferred: bool = False
+    access_request: bool = False
     metrics: bool = False
     traces: bool = False
     max_body: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 128 * 1024
@@ -185,6 +187,8 @@ class ServiceSettings(BaseSettings):
             raise ValueError("workers: 1 with an embedded store, which ends with its process (or redis://, rediss://, unix://)")
         if self.workers > 1 and self.store == "memory://":
             raise ValueError("workers: 1 with memory://, which each process has for itself")
+        if self.access_request and not self.deferred:
+            raise ValueError("access_request: false, or deferred = true: by a deferred token request a person is asked")
         if self.identity.clients:
             raise ValueError("identity.clients: none; clients of the service stand under clients.NAME, with their role")
         if self.certificate_header is not None and (self.identity.proxies is None or self.identity.proxies.certificate is None):
