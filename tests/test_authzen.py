@@ -21,7 +21,7 @@ from agentgate.service.authzen import TOKEN_REQUEST
 from agentgate.service.settings import ServiceSettings
 from tests.authority import Key
 from tests.served import Asking, Party, Process, served
-from tests.served_notes import GATE, Notes, Place, a_place, error_of
+from tests.served_notes import GATE, WORKFLOW, Notes, Place, a_place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 
 SCENARIO = (Path(__file__).parent / "vectors" / "authzen-certification-scenario.md").read_text(encoding="utf-8")
@@ -61,7 +61,9 @@ DECIDED = {name: case for name, case in CASES.items() if case.status == 200 and 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with a_place(tmp_path_factory.mktemp("authzen")) as made:
+    asks = 'for: notes.write, when: {urgent: {in: ["yes"]}}'
+    local = WORKFLOW.replace("id: desk.notes", "id: desk.local").replace(asks, "for: notes.local").replace(", show: [text]", "")
+    with a_place(tmp_path_factory.mktemp("authzen"), more=[local]) as made:
         yield made
 
 
@@ -194,7 +196,9 @@ def test_a_no_that_a_person_can_change_says_how_to_ask_and_asks_nobody(place: Pl
     with served(place.folder, settings) as other:
         desk, key, token = Party(other, "desk", place.keys["desk"]), Key("agent"), place.token()
         agent = {"client_id": "notes", "token": token, "proof": key.proof("POST", f"{GATE}/v1/runs", token=token)}
-        run = desk.post("/v1/runs", {"workflow": "desk.notes", "prompt": "", "agent": agent}).json()
+        run, local = (
+            desk.post("/v1/runs", {"workflow": workflow, "prompt": "", "agent": agent}).json() for workflow in ("desk.notes", "desk.local")
+        )
         asked = ours(CASES["c-2-2-1 0"].asked, run["run"], allowed=True)
         arguments = {"text": "hello", "urgent": "yes"}
         urgent = {**asked, "resource": {**asked["resource"], "properties": {"arguments": arguments}}}
@@ -206,9 +210,11 @@ def test_a_no_that_a_person_can_change_says_how_to_ask_and_asks_nobody(place: Pl
             return dict(answer.json()["context"])
 
         assert context(host, urgent).keys() == {"evaluation_id", "reason"}  # the setting is off
-        no_server = {**asked, "resource": {**asked["resource"], "id": "notes.local", "properties": {"arguments": {}}}}
-        for body in (asked, ours(asked, run["run"], allowed=False), no_server):
+        for body in (asked, ours(asked, run["run"], allowed=False)):
             assert "access_request" not in context(desk, body)
+        no_server = {**asked["resource"], "id": "notes.local", "properties": {"arguments": {}}}  # no token is exchanged for it
+        by_wrapper = context(desk, {**asked, "resource": no_server, "context": {"run": local["run"]}})
+        assert (by_wrapper["reason"], "access_request" in by_wrapper) == ("needs_approval", False)
         said = context(desk, urgent)
         assert said["reason"] == "needs_approval"
         requestable = said["access_request"]

@@ -493,15 +493,38 @@ def test_of_two_reloads_at_once_the_later_reading_stays(team):
         meanwhile(team, held, gate.catalog, gate.reload)
 
 
+class Late:
+    """A store whose second next answer is late: of a reload, the one after its files were read."""
+
+    def __init__(self, store: Any) -> None:
+        self._store, self._left, self.asked, self.go_on = store, 2, asyncio.Event(), asyncio.Event()
+
+    async def call(self, op: Any, deadline: float) -> Any:
+        answer = await self._store.call(op, deadline)
+        self._left -= 1
+        if not self._left:
+            self.asked.set()
+            await self.go_on.wait()
+        return answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
 async def test_of_two_awaited_reloads_at_once_the_later_reading_stays(team):
-    held, base, loop = Held(), team.directory.parent, asyncio.get_running_loop()
+    base = team.directory.parent
     kept = {"root": team.root, "issuer": "https://gate.example", "keys": base / "keys", "audit": str(base / "audit")}
-    async with await AsyncGate.open(team.directory, **kept, deriver=held) as gate:
-
-        def reload() -> None:
-            asyncio.run_coroutine_threadsafe(gate.reload(), loop).result(20)
-
-        await asyncio.to_thread(meanwhile, team, held, gate.catalog, reload)
+    async with await AsyncGate.open(team.directory, **kept) as gate:
+        gate._store = late = Late(gate._store)
+        first = asyncio.create_task(gate.reload())
+        await late.asked.wait()
+        widen(team, 2)
+        team.approve(ALICE, BOB)
+        second = asyncio.create_task(gate.reload())
+        await asyncio.wait([second], timeout=1)  # it waits for the first
+        late.go_on.set()
+        await asyncio.gather(first, second, return_exceptions=True)
+        assert [workflow.version for workflow in gate.catalog] == [2]
 
 
 def test_a_revocation_comes_into_force_by_reload_and_stays_after_a_restart(team):

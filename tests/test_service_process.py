@@ -372,3 +372,28 @@ def test_a_check_names_the_setting_that_is_wrong(place: Place, change: dict[str,
 def test_the_environment_stands_over_the_file_and_a_secret_is_not_shown(place: Place) -> None:
     code, text = check(place, {}, AGENTGATE_STORE="redis://user:s3cret-word@127.0.0.1:1")
     assert (code, "s3cret" in text) == (1, False), text
+
+
+def test_a_key_ring_that_cannot_be_read_decides_and_denies_nothing(place: Place, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    with served(place.folder, {**place.settings, "audit": str(tmp_path / "audit"), "keys": str(keys)}) as gate:
+        notes = Notes(place, gate)
+        token = notes.ask("before").json()["access_token"]
+        keys.chmod(0o755)  # others may look into it
+        until(lambda: gate.http.get("/oauth2/jwks").status_code != 200, gate)
+        assert error_of(gate.http.get("/oauth2/jwks")) == (503, "temporarily_unavailable")
+        for path, party in (("/oauth2/revoke", notes.client), ("/oauth2/introspect", notes.server)):
+            answer = gate.http.post(path, data={"token": token, **party.asserted()})
+            assert (error_of(answer), answer.headers["Retry-After"]) == ((503, "temporarily_unavailable"), "2"), path
+        assert error_of(notes.ask("meanwhile"))[0] == 503
+        assert not [line for line in gate.log() if line["event"] == "unexpected"]
+        keys.chmod(0o700)
+        until(lambda: gate.http.get("/oauth2/jwks").status_code == 200, gate)
+        assert gate.http.post("/oauth2/introspect", data={"token": token, **notes.server.asserted()}).json()["active"] is True
+
+
+def test_no_request_is_sent_on_to_another_path_with_its_credentials(place: Place, gate: Process) -> None:
+    notes = Notes(place, gate)
+    for method, path in (("POST", "/oauth2/token/"), ("GET", "/.well-known/oauth-authorization-server/"), ("POST", "//oauth2/token")):
+        answer = gate.http.request(method, f"{gate.base}{path}", data=notes.form(), headers={"Host": "evil.example"})
+        assert error_of(answer) == (404, "not_found"), answer.headers

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import time
 
-import orjson
-
 from agentgate.errors import TokenRefused
 from agentgate.gate.core import Core
 from agentgate.shell.step import Flow, Record
@@ -19,6 +17,7 @@ from agentgate.stores import ops
 from agentgate.token.dpop import LEEWAY, signed_by_shown_key
 from agentgate.token.jws import b64url, compact
 from agentgate.token.signing import SigningKey
+from agentgate.values.canonical import canonical
 from agentgate.values.identities import person
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import User
@@ -36,9 +35,9 @@ _WHY = {
 def statement(old: SigningKey, new: str, *, gate: str, tenant: str, account: str, now: float) -> str:
     """A rotation statement; `new`: RFC 7638 thumbprint of the new key, `now`: POSIX seconds."""
     public = {name: value for name, value in old.public_jwk().items() if name in {"kty", "crv", "x", "y"}}
-    header = orjson.dumps({"typ": STATEMENT, "alg": old.alg, "jwk": public})
+    header = canonical({"typ": STATEMENT, "alg": old.alg, "jwk": public})
     said = {"aud": gate, "tenant": tenant, "account": account, "key": new, "iat": int(now)}
-    return compact(b64url(header), orjson.dumps(said), old.sign)
+    return compact(b64url(header), canonical(said), old.sign)
 
 
 def _refused(got: str, expected: str) -> RunRefused:

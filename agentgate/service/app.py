@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from agentgate.errors import AgentGateError, AuditUnavailable, CredentialRefused, KeysUnavailable, Overloaded, StoreUnavailable
+from agentgate.errors import AgentGateError, AuditUnavailable, CredentialRefused, KeyRefused, KeysUnavailable, Overloaded, StoreUnavailable
 from agentgate.gate.core import reasons_of
 from agentgate.service import account_key, authzen, calls, counting, inspection, metadata, openapi, runs, tokens
 from agentgate.service.answer import RequestRefused, oauth_error, problem, refused_by, unavailable
@@ -109,7 +109,9 @@ def application(settings: ServiceSettings, clock: Callable[[], datetime] | None 
 
     served = ROUTES if settings.passkeys is None else (*ROUTES, *PAGES)
     routes = [Route(path, _around(endpoint, refuse), methods=[method]) for path, method, endpoint, refuse in served]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
+    app.router.redirect_slashes = False  # it would send a client, with its credentials, to whatever `Host` says, and over plain http
+    return app
 
 
 async def _unrouted(_: Request, error: Exception) -> Response:
@@ -197,6 +199,8 @@ def _refused(error: Exception) -> RequestRefused:
         return error
     if isinstance(error, RunRefused):
         return refused_by(error.failures)
+    if isinstance(error, KeyRefused):
+        return unavailable((Failure(Reason.KEYS, "keys", str(error)[:200], "a key ring that can be read"),))
     if isinstance(error, KeysUnavailable):
         return unavailable((Failure(Reason.KEYS, error.field, error.got, error.expected),))
     if isinstance(error, CredentialRefused):

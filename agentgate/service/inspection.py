@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentgate.errors import TokenRefused
-from agentgate.redemption.trust import Trust
-from agentgate.service.answer import RequestRefused, answered, malformed
+from agentgate.errors import Refusal, TokenRefused
+from agentgate.service.answer import RequestRefused, answered, malformed, unavailable
+from agentgate.service.clients import Caller
 from agentgate.service.reading import read_form
 from agentgate.service.state import Service
 from agentgate.stores import ops
@@ -29,9 +30,7 @@ async def introspect(request: Request, service: Service) -> Response:
         raise RequestRefused(400, "unauthorized_client", failures=(failure,))
     if "token" not in form:
         raise malformed("token", "none", "one")
-    claims = None
-    for resource in caller.settings.resources:
-        claims = claims or _verified(service.trust(caller, resource), form["token"])
+    claims = _verified(service, caller, caller.settings.resources, form["token"])
     if claims is None:
         return answered(_NOT_ACTIVE)
     request.state.run = claims.run
@@ -58,7 +57,8 @@ async def revoke(request: Request, service: Service) -> Response:
     if "token" not in form:
         raise malformed("token", "none", "one")
     done = Response(status_code=200, headers={"Cache-Control": "no-store"})
-    claims = _own(service, caller.settings.tenants, form["token"])
+    resources = [resource for client in service.settings.clients.values() for resource in client.resources]
+    claims = _verified(service, caller, resources, form["token"])
     if claims is None:
         return done
     try:
@@ -71,22 +71,21 @@ async def revoke(request: Request, service: Service) -> Response:
     return done
 
 
-def _own(service: Service, tenants: tuple[str, ...], token: str) -> Claims | None:
-    for client in service.settings.clients.values():
-        for resource in client.resources:
-            trust = Trust(service.gate.jwks, service.settings.issuer, tenants, resource, service.gate.core.history)
-            if (claims := _verified(trust, token)) is not None:
-                return claims
+def _verified(service: Service, caller: Caller, resources: Iterable[str], token: str) -> Claims | None:
+    """The claims of a token for one of these resources, in the caller's tenants; None: it is none.
+
+    Raises:
+        RequestRefused: 503: without keys nobody can tell. Answered otherwise, a token would be taken for revoked that is not.
+    """
+    now = time.time()
+    for resource in resources:
+        trust = service.trust(caller, resource)
+        try:
+            return check_token(token, trust.trusted_keys(), issuer=trust.issuer, tenants=trust.tenants, audience=trust.audience, now=now)
+        except TokenRefused as error:
+            if error.code is Refusal.NO_KEYS:
+                raise unavailable((Failure(Reason.KEYS, error.field, error.got, error.expected),)) from None
     return None
-
-
-def _verified(trust: Trust, token: str) -> Claims | None:
-    try:
-        return check_token(
-            token, trust.trusted_keys(), issuer=trust.issuer, tenants=trust.tenants, audience=trust.audience, now=time.time()
-        )
-    except TokenRefused:
-        return None
 
 
 def _of(claims: Claims) -> ops.BurnRequest:
