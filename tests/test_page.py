@@ -88,7 +88,7 @@ def test_nothing_from_a_file_acts_in_a_comment(attack):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_nothing_from_a_file_acts_on_a_terminal(attack):
-    made = list(plain(changes(attack, notes=())))
+    made = [line for line, _ in plain(changes(attack, notes=()))]
     assert all(line.isprintable() for line in made)
     assert len(made) == len(list(plain(changes("x" * len(visible(attack)), notes=()))))
 
@@ -177,7 +177,7 @@ def test_the_verdict_is_the_worst(more, verdict):
     made = changes(**more)
     assert as_json(made)["verdict"] == verdict
     assert made.looks is (verdict in {"wider", "read_yourself"})
-    assert made.verdict in "\n".join(plain(made))
+    assert made.verdict in "\n".join(line for line, _ in plain(made))
 
 
 def test_rows_are_readable_at_a_hundred_columns():
@@ -186,7 +186,7 @@ def test_rows_are_readable_at_a_hundred_columns():
         Change("token.ttl", "60s", "5m"),
     )
     read = (Change("intents.refund.words", "refund", "refund, credit", "now asked for by: Please credit it"),)
-    made = list(plain(Changes("payments.customer-refund", "v7", "v8", wider, (), read, idle=("title (a -> b)",))))
+    made = [line for line, _ in plain(Changes("payments.customer-refund", "v7", "v8", wider, (), read, idle=("title (a -> b)",)))]
     assert made == [
         "payments.customer-refund  v7 -> v8     MORE permitted: 2 (read yourself: 1)",
         "  1. payments.refund: args.payee.from",

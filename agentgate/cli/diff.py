@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
-from agentgate.cli.output import LOOK, YES, fail, refusing, rows, say_json, terminal
+from agentgate.cli.output import LOOK, YES, fail, refusing, say_json, styled
 from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import find, lend_roles
-from agentgate.review.report.changes import Change, Changes, as_json, comment, consequence, kinds, page, plain
+from agentgate.review.report.changes import Changes, as_json, comment, page, plain
 from agentgate.review.report.comparison import changes_between
 from agentgate.review.report.signers import still_to_sign
-from agentgate.values.visible import visible
 
 
 def diff(
@@ -54,35 +52,8 @@ def diff(
 
 
 def tell(changes: Changes) -> None:
-    """Print a change as text; as tables at a terminal."""
-    console = terminal()
-    if console is None:
-        print("\n".join(plain(changes, max(80, shutil.get_terminal_size().columns))))
-        return
-    colour = "red" if changes.wider else "yellow" if changes.looks else "green"
-    versions = f"  {visible(changes.old)} -> {visible(changes.new)}     "
-    counts = f" ({changes.counts})" if changes.counts else ""
-    console.print(Text.assemble((visible(changes.id), "bold"), versions, (changes.verdict, f"bold {colour}"), counts))
-    console.print(Text("   ".join(f"{name} {visible(value)}" for name, value in changes.about), style="dim"))
-    for (heading, found), style in zip(kinds(changes), ("red", "green", "yellow", "dim"), strict=True):
-        if found:
-            console.print(Text(f"{heading}: {len(found)}", style=style))
-            _table(found, style, first=changes.first)
-    if changes.idle:
-        console.print(Text(visible("ALSO DIFFERS, decides nothing: " + "; ".join(changes.idle)), style="dim"))
-    for line in changes.signers:
-        console.print(Text.assemble(("STILL TO SIGN: ", "bold yellow"), visible(line)))
-    for line in changes.notes:
-        console.print(Text(visible(line), style="dim"))
-
-
-def _table(changes: Sequence[Change], colour: str, *, first: bool) -> None:
-    said = [(number, c, "; ".join(filter(None, (consequence(c), *c.lines)))) for number, c in enumerate(changes, 1)]
-    if first:
-        rows(("", "what", "it says", ""), [(n, c.where, c.new, text) for n, c, text in said], styles=("", "bold", "", "dim"))
-    else:
-        body = [(n, c.where, c.old, c.new, text) for n, c, text in said]
-        rows(("", "what", "approved", "proposed", "for a call"), body, styles=("", "bold", "", colour))
+    """Print a change as text, in colour at a terminal."""
+    styled(plain(changes, max(80, shutil.get_terminal_size().columns)))
 
 
 def save(file: Path, changes: Sequence[Changes], subtitle: str, errors: Sequence[str] = ()) -> None:

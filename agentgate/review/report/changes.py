@@ -93,22 +93,23 @@ def unified(old: str, new: str, names: tuple[str, str]) -> tuple[str, ...]:
     return tuple(islice(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="", n=2), 2000))
 
 
-def plain(changes: Changes, width: int = 100) -> Iterator[str]:
-    """The change as visible text, one block per kind."""
+def plain(changes: Changes, width: int = 100) -> Iterator[tuple[str, str]]:
+    """The change as visible text, one block per kind: each line with its style at a terminal."""
     counts = f" ({changes.counts})" if changes.counts else ""
-    yield visible(f"{changes.id}  {changes.old} -> {changes.new}     {changes.verdict}{counts}")
+    colour = "red" if changes.wider else "yellow" if changes.looks else "green"
+    yield visible(f"{changes.id}  {changes.old} -> {changes.new}     {changes.verdict}{counts}"), f"bold {colour}"
     if changes.about:
-        yield visible("  ".join(f"{name}: {value}" for name, value in changes.about))
-    yield from _numbered([_alone(c) for c in changes.wider] if changes.first else changes.wider, width)
-    for heading, found in kinds(changes)[1:]:
+        yield visible("  ".join(f"{name}: {value}" for name, value in changes.about)), "dim"
+    yield from _numbered([_alone(c) for c in changes.wider] if changes.first else changes.wider, width, "red")
+    for (heading, found), style in zip(kinds(changes)[1:], ("green", "yellow", "dim"), strict=True):
         if found:
-            yield f"{heading}: {len(found)}"
-            yield from _numbered(found, width)
+            yield f"{heading}: {len(found)}", f"bold {style}"
+            yield from _numbered(found, width, style)
     if changes.idle:
-        yield visible("ALSO DIFFERS, decides nothing: " + "; ".join(changes.idle))
+        yield visible("ALSO DIFFERS, decides nothing: " + "; ".join(changes.idle)), "dim"
     for line in changes.signers:
-        yield visible(f"STILL TO SIGN: {line}")
-    yield from map(visible, changes.notes)
+        yield visible(f"STILL TO SIGN: {line}"), "bold yellow"
+    yield from ((visible(note), "dim") for note in changes.notes)
 
 
 def kinds(changes: Changes) -> tuple[tuple[str, Sequence[Change]], ...]:
@@ -126,17 +127,17 @@ def _alone(change: Change) -> Change:
     return replace(change, old="", new="", effect="; ".join(filter(None, (change.new, change.effect))))
 
 
-def _numbered(changes: Sequence[Change], width: int) -> Iterator[str]:
+def _numbered(changes: Sequence[Change], width: int, style: str) -> Iterator[tuple[str, str]]:
     """Each change on one line where it fits, else one part per line."""
     where = max((len(visible(c.where)) for c in changes), default=0)
     for number, c in enumerate(changes, 1):
         parts = [part for part in (visible(c.where), visible(arrow(c)), visible(consequence(c)), *map(visible, c.lines)) if part]
         line = f"{number:>3}. {parts[0]:<{where}}  {'  '.join(parts[1:])}".rstrip()
         if len(line) <= width and not c.lines:
-            yield line
+            yield line, style
         else:
-            yield f"{number:>3}. {parts[0]}"
-            yield from (f"       {part}" for part in parts[1:])
+            yield f"{number:>3}. {parts[0]}", style
+            yield from ((f"       {part}", "") for part in parts[1:])
 
 
 def arrow(change: Change) -> str:
