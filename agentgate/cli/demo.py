@@ -13,14 +13,10 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
 
 from agentgate.cli import demo_case
 from agentgate.cli.demo_row import Played, TableRow
-from agentgate.cli.output import note, quiet, refusing, say, say_json
+from agentgate.cli.output import note, quiet, refusing, say, say_json, styled
 
 _WIDEST = 110  # columns: longer lines are hard to read
 _COLOUR = {"allowed": "green", "denied": "red", "held": "yellow"}
@@ -60,69 +56,46 @@ def perform(case: demo_case.DemoCase, *, as_json: bool = False) -> int:
 
 
 def show(played: Played, *, as_json: bool) -> int:
-    """Print the demo in the form that standard output takes; the exit code is 1 when a row or a payment is not the expected one."""
+    """Print the demo, as text (in colour at a terminal) or JSON; the exit code is 1 when a row or a payment is not the expected one."""
     if as_json:
         names = ("tried", "outcome", "code", "seen_by", "seen", "reason", "field", "detail", "rule", "as_expected")
         listed = [{name: getattr(row, "caller" if name == "seen_by" else name) for name in names} for row in played.rows]
         say_json({"ok": played.ok, "rows": listed, **played.facts, "seconds": round(played.seconds, 2)})
-    elif sys.stdout.isatty():
-        console = Console(highlight=False)
-        console.print(table(played), width=min(console.width, _WIDEST))
     else:
-        print("\n".join(plain(played, min(shutil.get_terminal_size().columns, _WIDEST))))
+        styled(plain(played, min(shutil.get_terminal_size().columns, _WIDEST)))
     return 0 if played.ok else 1
 
 
-def _entries(row: TableRow) -> list[tuple[str, str, str]]:
-    """Who sees which text, and the word in it that stands out."""
+def _entries(row: TableRow) -> list[tuple[str, str]]:
+    """Who sees which text."""
     seen = row.seen if row.code == "ok" or row.code in row.seen else f"{row.code}: {row.seen}"
     why = row.detail if not row.reason or row.detail.startswith(f"{row.reason}:") else f"{row.reason}: {row.detail}"
-    entries = [(_CALLER[row.caller], seen, row.code), ("the operator sees", why, row.reason)]
-    return [*entries, ("because of", row.rule, row.rule)] if row.rule else entries
+    entries = [(_CALLER[row.caller], seen), ("the operator sees", why)]
+    return [*entries, ("because of", row.rule)] if row.rule else entries
 
 
 def _verdict(row: TableRow) -> str:
     return row.outcome if row.as_expected else f"{row.outcome}, WRONG"
 
 
-def table(played: Played) -> Group:
-    """The demo for a terminal."""
-    grid = Table(box=box.HORIZONTALS, show_header=False, show_lines=True, border_style="dim", padding=(0, 1))
-    grid.add_column(no_wrap=True)
-    grid.add_column()
+def plain(played: Played, width: int) -> Iterator[tuple[str, str]]:
+    """The demo as text, at most so many columns wide: each line with its style at a terminal."""
+    yield from ((line, "") for line in textwrap.wrap(played.intro, width))
     for number, row in enumerate(played.rows, 1):
         colour = _COLOUR[row.outcome] if row.as_expected else "white on red"
-        told = Table.grid(padding=(0, 2))
-        told.add_column(style="dim", no_wrap=True, min_width=17)
-        told.add_column()
-        for name, text, word in _entries(row):
-            shown = Text(text, overflow="fold")
-            if word and word in text:
-                shown.stylize("cyan" if name == "because of" else colour, text.index(word), text.index(word) + len(word))
-            told.add_row(name, shown)
-        grid.add_row(Text.assemble((f"{number} ", "dim"), (_verdict(row), f"bold {colour}")), Group(Text(row.tried, style="bold"), told))
-    steps = Text("\nWhat to do next\n", style="bold")
-    for what, command in played.steps:
-        steps.append(f"  {what}\n", style="not bold dim").append(f"    {command}\n", style="not bold")
-    money = Text(played.ending, style="bold green" if played.honest else "bold red")
-    return Group(Text(played.intro), grid, money, steps)
-
-
-def plain(played: Played, width: int) -> Iterator[str]:
-    """The demo as text for a pipe, a file or a log: no colour, no boxes."""
-    yield from textwrap.wrap(played.intro, width)
-    for number, row in enumerate(played.rows, 1):
-        yield ""
-        yield from textwrap.wrap(f"{number}. {_verdict(row).upper():8} {row.tried}", width, subsequent_indent=" " * 12)
-        for name, text, _ in _entries(row):
+        yield "", ""
+        tried = textwrap.wrap(f"{number}. {_verdict(row).upper():8} {row.tried}", width, subsequent_indent=" " * 12)
+        yield from ((line, f"bold {colour}") for line in tried)
+        for name, text in _entries(row):
             first = f"    {name:>18}  "
-            yield from textwrap.wrap(
+            lines = textwrap.wrap(
                 text, width, initial_indent=first, subsequent_indent=" " * 24, break_long_words=False, break_on_hyphens=False
             )
-    yield ""
-    yield from textwrap.wrap(played.ending, width)
-    yield ""
-    yield "What to do next:"
+            yield from ((line, "") for line in lines)
+    yield "", ""
+    yield from ((line, "bold green" if played.honest else "bold red") for line in textwrap.wrap(played.ending, width))
+    yield "", ""
+    yield "What to do next:", "bold"
     for what, command in played.steps:
-        yield f"  {what}"
-        yield f"    {command}"
+        yield f"  {what}", "dim"
+        yield f"    {command}", ""
