@@ -172,7 +172,7 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
         except WorkflowError as error:
             broken.setdefault(error.problems[0].file, error)
             continue
-        until[id_] = min(approved.until, judge.index.until if judge.index else math.inf, judge.root.until)
+        until[id_] = ends_at(judge, approved)
         refusals += _other_roles(approved, roles)
     seen = {(r.workflow, r.version) for r in refusals}
     others = (unapproved(judge, file, chosen.get(str(file.value.get("id")))) for file in files.values())
@@ -181,6 +181,11 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
     ends = {"index": judge.index.until if judge.index else math.inf, "root": judge.root.until}
     revoked = _revoked(judge, refusals)
     return Loaded(workflows, until, tuple(refusals), broken, _marks(judge, chosen), judge.root, judge.allowed, revoked, ends)
+
+
+def ends_at(judge: Judge, approved: Approved) -> float:
+    """POSIX seconds at which a version is no longer in force: its approval, the index or the root ends."""
+    return min(approved.until, judge.index.until if judge.index else math.inf, judge.root.until)
 
 
 @dataclass(frozen=True, slots=True)

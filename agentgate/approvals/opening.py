@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ import structlog
 
 from agentgate.approvals._files import APPROVALS, REVOKED, Tree
 from agentgate.approvals.judge import IN_FORCE
-from agentgate.approvals.loading import INDEX_MARK, REVOKED_MARK, ROOT_MARK, Loaded, load_approved, strict_judge
+from agentgate.approvals.loading import INDEX_MARK, REVOKED_MARK, ROOT_MARK, Loaded, ends_at, load_approved, strict_judge
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.other import Other, load_other
 from agentgate.approvals.people import Signers
-from agentgate.approvals.refusal import ROLLBACK, ApprovalRefused, Refused, refused
-from agentgate.approvals.watermark import Marks, chunks, higher, stored
+from agentgate.approvals.refusal import ROLLBACK, UNAPPROVED, ApprovalRefused, Refused, refused
+from agentgate.approvals.watermark import chunks, higher, read, rise, stored
 from agentgate.audit import AuditLog
 from agentgate.errors import NameRefused
 from agentgate.loading.catalog import Catalog, Ending
@@ -33,11 +32,21 @@ from agentgate.shell.step import Apart, Flow, Record, Step, alone
 from agentgate.stores import AsyncStore, Store, ops
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
+from agentgate.workflow.model import Workflow
 
 _log = structlog.get_logger("agentgate.gate.gate")
 _MAX_REFUSED, _MAX_WORDS = 100, 600  # named in one audit record
 _MAX_ENDINGS = 5  # in one warning
 _SERIALS = (ROOT_MARK, INDEX_MARK, REVOKED_MARK)
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """An approved version that need not be the one in force; `until` (POSIX seconds), and whether it is the newest that may run."""
+
+    workflow: Workflow
+    until: float
+    newest: bool
 
 
 class Opening:
@@ -53,13 +62,13 @@ class Opening:
         derive: the intent deriver.
     """
 
-    __slots__ = ("_derive", "_directory", "_gate", "_marks", "_prover", "_root", "log", "ring", "signers")
+    __slots__ = ("_derive", "_directory", "_gate", "_kept", "_prover", "_root", "log", "ring", "signers")
 
     def __init__(self, directory: Path, root: str, *, gate: str, ring: KeyRing, kept: Path, log: AuditLog, derive: Derive) -> None:
         self.ring, self.log = ring, log
         self.signers: Signers | None = None  # whose SSH keys answer holds, since the last loading
         self._directory, self._root, self._gate, self._derive = directory, root, gate, derive
-        self._marks, self._prover = Marks(kept), Prover(kept=kept)
+        self._kept, self._prover = kept, Prover(kept=kept)
 
     def steps(self) -> Generator[Step, Any, Loaded]:
         """What is in force now. Each store operation has its own deadline: how many there are depends on the directory.
@@ -70,7 +79,7 @@ class Opening:
         for id_ in Tree(self._directory).ids():
             names |= {id_: 0, f"revoked:{id_}": 0}
         loaded = self.load((yield from self._stored(names)))
-        self._marks.rise(loaded.marks)
+        rise(self._kept, loaded.marks)
         raised = yield from self._stored({name: mark for name, mark in loaded.marks.items() if not name.startswith(IN_FORCE)})
         loaded = self.settle(loaded, raised)
         yield Apart(_on_record(loaded))
@@ -84,14 +93,23 @@ class Opening:
 
     def load(self, stored_marks: Mapping[str, int]) -> Loaded:
         """Load, never below what disk and store know. Raises as `load_approved`, and ROLLBACK for unreadable marks."""
-        known = higher(self._marks.read(), stored_marks)
+        known = higher(read(self._kept), stored_marks)
         return load_approved(self._directory, self._root, derive=self._derive, now=time.time(), known=known, prover=self._prover)
 
     def other(self, id_: str, version: int) -> Other:
-        """A version that a run was opened with, if it counts now. Raises as `load_other` and `strict_judge`."""
-        known, now = self._marks.read(), time.time()
+        """A version that a run was opened with, judged as the directory is now.
+
+        Raises as `strict_judge`, and ApprovalRefused: its approval does not hold now. WorkflowError: it does not load.
+        """
+        known, now = read(self._kept), time.time()
         judge = strict_judge(self._directory, self._root, derive=self._derive, now=now, known=known, prover=self._prover)
-        return load_other(judge, id_, version)
+        standing = judge.standing(id_, version)
+        if standing.approved is None:
+            file, expected = f"{APPROVALS}/{id_}/{version}", "an approved version"
+            none = refused(UNAPPROVED, file, "version", "nothing", expected, workflow=id_, version=version)
+            raise ApprovalRefused(standing.refused or none)
+        approved, (newest, _) = standing.approved, judge.running(id_)
+        return Other(judge.load(approved.version, approved.statement.roles), ends_at(judge, approved), newest is approved)
 
     def settle(self, loaded: Loaded, now_stored: Mapping[str, int]) -> Loaded:
         """Leave out each workflow of which another gate put a newer version in force meanwhile.

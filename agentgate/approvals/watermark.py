@@ -24,60 +24,53 @@ FILE = "approvals.json"
 _FORMAT = "marks/v1"
 
 
-class Marks:
-    """The numbers on disk.
+def read(folder: Path) -> dict[str, int]:
+    """The numbers on disk by name; none before the file exists. `folder`: an existing directory of this gate alone (its keys).
 
-    Args:
-        folder: an existing directory of this gate alone (its keys).
+    Raises ApprovalRefused: ROLLBACK, when the file is not what `rise` wrote.
     """
+    file = folder / FILE
+    try:
+        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as opened:
+            status = os.fstat(handle)
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                raise refuse(ROLLBACK, str(file), "mode", oct(status.st_mode & 0o777), "a file of this user that nobody else writes")
+            kept = orjson.loads(opened.read())
+    except FileNotFoundError:
+        return {}
+    except (OSError, orjson.JSONDecodeError) as error:
+        expected = "the file this gate wrote (what was in force is unknown without it)"
+        raise refuse(ROLLBACK, str(file), "file", str(error), expected) from None
+    marks = kept.get("marks") if type(kept) is dict and kept.get("agentgate") == _FORMAT else None
+    if type(marks) is not dict or not all(type(n) is int and n >= 0 for n in marks.values()):
+        raise refuse(ROLLBACK, str(file), "document", "something else", "the file this gate wrote")
+    return marks
 
-    __slots__ = ("_folder",)
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+def rise(folder: Path, marks: Mapping[str, int]) -> None:
+    """Raise every number on disk to at least the given one. Raises ApprovalRefused: ROLLBACK, when the file cannot be read or written."""
+    file = folder / FILE
+    try:
+        with _locked(folder):
+            kept = read(folder)
+            risen = higher(kept, marks)
+            if risen != kept:
+                data = orjson.dumps({"agentgate": _FORMAT, "marks": risen}, option=orjson.OPT_SORT_KEYS)
+                write_whole(file, data, mode=0o600)
+    except OSError as error:
+        raise refuse(ROLLBACK, str(file), "file", error.strerror or "an error", "a directory that can be written") from None
 
-    def read(self) -> dict[str, int]:
-        """The numbers by name; none before the file exists. Raises ApprovalRefused: ROLLBACK, when the file is not what `rise` wrote."""
-        file = self._folder / FILE
-        try:
-            handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with os.fdopen(handle, "rb") as opened:
-                status = os.fstat(handle)
-                if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-                    raise refuse(ROLLBACK, str(file), "mode", oct(status.st_mode & 0o777), "a file of this user that nobody else writes")
-                kept = orjson.loads(opened.read())
-        except FileNotFoundError:
-            return {}
-        except (OSError, orjson.JSONDecodeError) as error:
-            expected = "the file this gate wrote (what was in force is unknown without it)"
-            raise refuse(ROLLBACK, str(file), "file", str(error), expected) from None
-        marks = kept.get("marks") if type(kept) is dict and kept.get("agentgate") == _FORMAT else None
-        if type(marks) is not dict or not all(type(n) is int and n >= 0 for n in marks.values()):
-            raise refuse(ROLLBACK, str(file), "document", "something else", "the file this gate wrote")
-        return marks
 
-    def rise(self, marks: Mapping[str, int]) -> None:
-        """Raise every number to at least the given one. Raises ApprovalRefused: ROLLBACK, when the file cannot be read or written."""
-        file = self._folder / FILE
-        try:
-            with self._locked():
-                kept = self.read()
-                risen = higher(kept, marks)
-                if risen != kept:
-                    data = orjson.dumps({"agentgate": _FORMAT, "marks": risen}, option=orjson.OPT_SORT_KEYS)
-                    write_whole(file, data, mode=0o600)
-        except OSError as error:
-            raise refuse(ROLLBACK, str(file), "file", error.strerror or "an error", "a directory that can be written") from None
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One writer at a time, between processes."""
-        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer at a time, between processes."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def higher(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

@@ -38,7 +38,7 @@ from agentgate.workflow.nested import root
 from agentgate.workflow.rule import Rule
 
 if TYPE_CHECKING:
-    from agentgate.approvals.other import Other
+    from agentgate.approvals.opening import Other
     from agentgate.identity.door import Identities
     from agentgate.loading.catalog import Catalog
 

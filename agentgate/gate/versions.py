@@ -21,7 +21,7 @@ from agentgate.values.request import Header
 from agentgate.workflow.model import Workflow
 
 if TYPE_CHECKING:
-    from agentgate.approvals.other import Other
+    from agentgate.approvals.opening import Other
     from agentgate.loading.catalog import Catalog
 
 _SECONDS = 5.0  # for reading one more version, signatures and all: the first call of its kind after a reload
