@@ -67,9 +67,9 @@ def told(
     read, idle = rows(before, after, {path: diff.differs.get(path, (None, None)) for path in diff.read_yourself})
     return replace(
         report,
-        wider=tuple(sorted((_shown(each, after) for each in more if not each.reason), key=_weight)),
-        narrower=tuple(_less(each) for each in less),
-        read_yourself=(*(_unshown(each) for each in more if each.reason), *sorted(read, key=_weight)),
+        wider=tuple(sorted((_change(each, _lines(each, after)) for each in more if not each.reason), key=_weight)),
+        narrower=tuple(_change(each, wider=False) for each in less),
+        read_yourself=(*(_change(each) for each in more if each.reason), *sorted(read, key=_weight)),
         alike=tuple(Change(path, text(diff.differs[path][0]), text(diff.differs[path][1])) for path in diff.same_calls),
         idle=idle,
         notes=(f"two different workflows are compared: {before.id} and {after.id}",) if before.id != after.id else (),
@@ -90,53 +90,38 @@ def _weight(change: Change) -> tuple[int, int, bool]:
 _ALLOWED = "allowed"
 
 
-def _change(finding: Finding) -> Change:
-    where = f"{finding.tool}: {finding.field}" if finding.tool else finding.field
-    return Change(where, finding.old, finding.new, finding.effect)
+def _lines(found: Witness, after: Workflow) -> tuple[str, ...]:
+    """What a new tool is."""
+    return added(after, found.finding.tool) if found.finding.field == "tool" else ()
 
 
-def _shown(found: Witness, after: Workflow) -> Change:
-    """A finding with the call that the engine answered differently, in the engine's words; a limit or a lifetime has no such call."""
-    change = _change(found.finding)
-    if found.finding.field == "tool":
-        change = replace(change, lines=added(after, found.finding.tool))
-    return _answered(change, found, (found.before, found.after))
+def _change(found: Witness, lines: tuple[str, ...] = (), *, wider: bool = True) -> Change:
+    """A finding with the call that the engine answered differently, in the engine's words; a limit or a lifetime has no such call.
 
-
-def _less(found: Witness) -> Change:
-    """The same for what is no longer permitted: the older version allows the call, or asks fewer people for it."""
-    change = _change(found.finding)
+    Of what is no longer permitted (not `wider`), the older version allows the call, or asks fewer people for it. Where no call shows it,
+    the reason stands there: the diff compares fields one by one, and other fields may block every such call.
+    """
+    finding = found.finding
+    change = Change(f"{finding.tool}: {finding.field}" if finding.tool else finding.field, finding.old, finding.new, finding.effect)
     if found.reason:
-        return replace(change, effect=f"{change.effect} (no call shows it: {found.reason[:_LONGEST]})")
-    return _answered(change, found, (found.after, found.before))
-
-
-def _answered(change: Change, found: Witness, answers: tuple[str, str]) -> Change:
-    """With the call, and its effect in the engine's words; as it is where a limit or a lifetime has no call to show it."""
+        why = found.reason[:_LONGEST]
+        none = f"no call shows that it permits more: {why}" if wider else f"{finding.effect} (no call shows it: {why})"
+        return replace(change, effect=none)
     if found.scene is None or found.changes is None:
-        return change
+        return replace(change, lines=lines)
+    answers = (found.before, found.after) if wider else (found.after, found.before)
     call = tuple((key, _value(old), _value(new)) for key, (old, new) in found.changes.items())
     values = found.scene.values
     whole = tuple((key, _value(values[key])) for key in values if key in {"prompt", "call"} or key.startswith("args."))
-    effect = f"was {_short(answers[0])}, would be {_short(answers[1])}"
-    return replace(change, example=_example(found.finding, call), call=call, whole=whole, answers=answers, effect=effect)
+    was, would = (answer.partition(":")[0] for answer in answers)  # without its reasons
+    effect = f"was {was}, would be {would}"
+    return replace(change, example=_example(finding, call), call=call, whole=whole, answers=answers, effect=effect, lines=lines)
 
 
 def _example(finding: Finding, call: tuple[tuple[str, str, str], ...]) -> str:
     """The changed value of the call that the finding is about, or else the first one, by its name; empty: the base call shows it."""
     about = next((value for key, _, value in call if f"{finding.field}.".startswith(f"{key}.")), None)
     return shown(about) if about is not None else next((f"{key}: {shown(value)}" for key, _, value in call), "")
-
-
-def _short(answer: str) -> str:
-    """An answer of the engine without its reasons."""
-    return answer.partition(":")[0]
-
-
-def _unshown(found: Witness) -> Change:
-    """A finding without a call to show it: the diff compares fields one by one, and other fields may block every such call."""
-    change = _change(found.finding)
-    return replace(change, effect=f"no call shows that it permits more: {found.reason[:_LONGEST]}")
 
 
 def _value(value: Any) -> str:
