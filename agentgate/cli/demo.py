@@ -26,7 +26,7 @@ _CALLER = {"model": "the model sees", "host": "the host gets", "client": "the ca
 def demo(
     name: Annotated[str, typer.Argument(metavar="CASE", help="Which case; --list names them.")] = demo_case.FIRST,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the text.")] = False,
     list_cases: Annotated[bool, typer.Option("--list", help="Name the cases, and run none.")] = False,
 ) -> None:
     """Run a guarded case: what is minted, refused, held, and why.

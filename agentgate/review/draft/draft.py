@@ -18,7 +18,7 @@ from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.review.draft.argument import Argument, argument, inline
-from agentgate.review.draft.first_tests import base_of, first_tests, refused
+from agentgate.review.draft.first_tests import first_tests, refused
 from agentgate.review.draft.links import Linked, Returned, declared_fact, linked, stated
 from agentgate.review.draft.phrasebook import act_of, example, listed, speaking, usual
 from agentgate.review.draft.results import Samples, facts_of
@@ -173,7 +173,7 @@ def draft(
         else:
             for tool in sorted(writer.tools, key=lambda t: (not t.ready, t.name in last, bool(t.intent), not t.spoken)):
                 prompt = writer.prompt(tool)
-                base = base_of(tool.name, tool.call, prompt, workflow.tenants[0])
+                base = {"call": tool.name, "tenant": workflow.tenants[0], "prompt": prompt, "args": tool.call}
                 fields = refused(workflow, base)
                 if not fields:
                     tests = "\n".join(first_tests(workflow, base, tool.others)) + "\n"

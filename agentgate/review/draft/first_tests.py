@@ -17,11 +17,6 @@ from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 
 
-def base_of(tool: str, args: Mapping[str, Any], prompt: str, tenant: str) -> dict[str, Any]:
-    """The base of a test file: one complete call."""
-    return {"call": tool, "tenant": tenant, "prompt": prompt, "args": dict(args)}
-
-
 def refused(workflow: Workflow, base: Mapping[str, Any]) -> tuple[str, ...]:
     """The fields for which the engine denies or holds a base; none: it allows the call, or only a rule that always asks holds it."""
     answer = Scene.of(workflow, base).decide()
@@ -31,7 +26,7 @@ def refused(workflow: Workflow, base: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of the test file of a loaded draft, around an allowed call (`base_of`).
+    """The lines of the test file of a loaded draft, around an allowed call: the base.
 
     `others`: for arguments of that call, another value of the same form, which the user did not name.
     """
