@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,11 +22,10 @@ import jwt
 
 from agentgate.cli.demo_key import Key, KeySets
 from agentgate.cli.demo_process import HTTPAnswer, Process, free_port, get, patiently, post
-from agentgate.cli.demo_row import Caller, Expected, TableRow, refused, relative
+from agentgate.cli.demo_row import Caller, Expected, TableRow, refused
 from agentgate.gate.gate import Gate
 from agentgate.testing import demo_approvals
 from agentgate.token.mint import DETAIL_TYPE
-from agentgate.values.refusal import Code
 
 _TOKEN = "/oauth2/token"  # noqa: S105 - a path
 _GRANT, _JWT = "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:token-type:jwt"
@@ -148,60 +146,23 @@ class Stage:
 
     def row(self, expected: Expected, answer: HTTPAnswer, gate: Process | None = None, path: str = _TOKEN) -> TableRow:
         """A row of an exchange that was answered, or of another request to the gate (`path`)."""
-        line = next(each for each in reversed((gate or self.gate).lines()) if each.get("path") == path)
+        line = self.last(gate, path)
         if answer.code == "ok":
             said, body = answer.body["authorization_details"][0], answer.body
             seen = f"ok: one {body['token_type']} token for {body['expires_in']} s, scope {body['scope']}, for {said['identifier']}"
             claims = jwt.decode(body["access_token"], options={"verify_signature": False})  # only to be shown
             detail = f"{claims.get('act', claims)['sub']}, proven by its own credential; one token for exactly this call, in {line['run']}"
-            return TableRow(expected, "allowed", "ok", "client", seen, detail=detail, rule=self._line(said["identifier"]))
+            return TableRow(expected, "allowed", "ok", "client", seen, detail=detail, rule=self.line(said["identifier"]))
         said = {name: value for name, value in answer.body.items() if name not in {"type", "title", "status"}}
         return refused(expected, line["reasons"], "client" if path == _TOKEN else "host", answer.code, json.dumps(said))
 
-    def told(self, expected: Expected, seen: str, *, tool: str = "", detail: str = "", server: Process | None = None) -> TableRow:
-        """A row: what an agent's model saw of its last call, and why.
-
-        Args:
-            expected: of the row.
-            seen: by the model.
-            tool: whose call it was, where it is allowed.
-            detail: what the operator sees of an allowed call.
-            server: the tool server that refused it; None: the gate.
-        """
-        if server is not None:
-            return _at_server(expected, server, "model", seen.rpartition(" ")[2], seen)
-        line = next(each for each in reversed(self.gate.lines()) if each.get("path") == _TOKEN)
-        if "reasons" not in line:
-            return TableRow(
-                expected, "allowed", "ok" if seen.startswith("{") else seen, "model", seen, detail=detail, rule=self._line(tool)
-            )
-        code = seen.removeprefix("agentgate: ")
-        return refused(expected, line["reasons"], "model", code, seen, outcome="held" if code == Code.NEEDS_APPROVAL else "denied")
-
-    def stepped(self, expected: Expected, done: subprocess.CompletedProcess[str], tool: str) -> TableRow:
-        """A row: what a CI job's step was told by ``agentgate exchange``."""
-        line = next(each for each in reversed(self.gate.lines()) if each.get("path") == _TOKEN)
-        if done.returncode == 0:
-            seen = "ok: exit 0, the headers of one request are in a file of the runner's own"
-            detail = f"the job, proven by its own token; one token for exactly this call, in {line['run']}"
-            return TableRow(expected, "allowed", "ok", "client", seen, detail=detail, rule=self._line(tool))
-        seen = done.stderr.strip()
-        found = re.search(r"the gate gave no token: (\w+)", seen)
-        return refused(expected, line["reasons"], "client", found[1] if found else seen, f"exit {done.returncode}: {seen}")
+    def last(self, gate: Process | None = None, path: str = _TOKEN) -> dict[str, Any]:
+        """The newest line of a gate's log about a request to this path."""
+        return next(each for each in reversed((gate or self.gate).lines()) if each.get("path") == path)
 
     def server(self, name: str, path: str) -> Any:
         """What one of its servers answers to a GET."""
         return get(self.servers[name].url + path)
-
-    @staticmethod
-    def command(expected: Expected, done: subprocess.CompletedProcess[str]) -> TableRow:
-        """A row: what a person who answers a hold at the terminal was told (``code: reason: field: why [rule]``)."""
-        said = done.stderr.strip()
-        found = re.fullmatch(r"(\w+): (\w+): (\S+): (.*) \[(.*)\]", said)
-        if done.returncode == 0 or found is None:
-            return TableRow(expected, "denied" if done.returncode else "allowed", said or "ok", "approver", said)
-        code, reason, field, why, rule = found.groups()
-        return TableRow(expected, "denied", code, "approver", "the hold keeps waiting", reason, field, f"{field}: {why}", relative(rule))
 
     def use(self, expected: Expected, caller: Asker, token: str, path: str, arguments: Mapping[str, Any]) -> TableRow:
         """A row: the call itself, at the tool server, with this token and a fresh proof."""
@@ -223,16 +184,17 @@ class Stage:
                 expected, "allowed", "ok", "client", f"ok: {json.dumps(brief)}", detail="the token is burned; the call ran once"
             )
         seen = "WWW-Authenticate: " + re.sub(r',? resource_metadata="[^"]*"', "", answer.headers.get("www-authenticate", ""))
-        return _at_server(expected, self.tool, "client", answer.code, seen)
+        return refused_at(expected, self.tool, "client", answer.code, seen)
 
     def _lines(self) -> list[str]:
         return (self._workflows / self._file).read_text("utf-8").splitlines()
 
-    def _line(self, tool: str) -> str:
+    def line(self, tool: str) -> str:
+        """Where a tool is in the workflow, as rows name it."""
         return f"workflows/{self._file}:{next(n for n, line in enumerate(self._lines(), 1) if line.strip() == f'{tool}:')}"
 
 
-def _at_server(expected: Expected, server: Process, caller: Caller, code: str, seen: str) -> TableRow:
+def refused_at(expected: Expected, server: Process, caller: Caller, code: str, seen: str) -> TableRow:
     """A row of what a tool server refused last."""
     line = next(each for each in reversed(server.lines()) if each["event"] == "request_refused")
     return refused(expected, [{**line, "reason": line["error"]}], caller, code, seen)

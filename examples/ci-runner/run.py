@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import yaml
 
 from agentgate.cli.demo import perform
 from agentgate.cli.demo_case import FoundingCase
-from agentgate.cli.demo_row import Expected, TableRow, found
+from agentgate.cli.demo_row import Expected, TableRow, found, refused
 from agentgate.cli.demo_stage import Stage
 from agentgate.errors import ConfigError
 
@@ -77,11 +78,23 @@ class Job:
         return dict(line.split(": ", 1) for line in written.read_text("utf-8").splitlines())
 
 
+def stepped(stage: Stage, expected: Expected, done: subprocess.CompletedProcess[str]) -> TableRow:
+    """A row: what a CI job's step was told by ``agentgate exchange``."""
+    line = stage.last()
+    if done.returncode == 0:
+        seen = "ok: exit 0, the headers of one request are in a file of the runner's own"
+        detail = f"the job, proven by its own token; one token for exactly this call, in {line['run']}"
+        return TableRow(expected, "allowed", "ok", "client", seen, detail=detail, rule=stage.line(TOOL))
+    seen = done.stderr.strip()
+    found = re.search(r"the gate gave no token: (\w+)", seen)
+    return refused(expected, line["reasons"], "client", found[1] if found else seen, f"exit {done.returncode}: {seen}")
+
+
 def scenes(stage: Stage) -> Iterator[TableRow]:
     """The job that may, then everything it may not be."""
     job = Job(stage, 1)
     tried = "The job of the main branch, for production: its step runs agentgate exchange, to deploy shop-web"
-    yield stage.stepped(Expected(tried, "allowed", "ok"), job.step(DEPLOY), TOOL)
+    yield stepped(stage, Expected(tried, "allowed", "ok"), job.step(DEPLOY))
     row = stage.sent(
         Expected("Its next step deploys, with the headers that were written", "allowed", "ok"), "/deployments", DEPLOY, job.headers
     )
@@ -94,10 +107,10 @@ def scenes(stage: Stage) -> Iterator[TableRow]:
     yield stage.sent(expected, "/deployments", DEPLOY, dict)
     tried, broad = "A right job asks for every right on ECS", {**DEPLOY, "scopes": ["ecs:*"]}
     expected = Expected(tried, "denied", "invalid_authorization_details", "argument_value", "args.scopes")
-    yield stage.stepped(expected, Job(stage, 2).step(broad), TOOL)
+    yield stepped(stage, expected, Job(stage, 2).step(broad))
     for number, (tried, claims) in enumerate(OTHERS, 3):
         fields = ", ".join(f"agent.oidc.claims.{name}" for name in claims)
-        yield stage.stepped(Expected(tried, "denied", "invalid_request", "agent", fields), Job(stage, number, **claims).step(DEPLOY), TOOL)
+        yield stepped(stage, Expected(tried, "denied", "invalid_request", "agent", fields), Job(stage, number, **claims).step(DEPLOY))
 
 
 CASE = FoundingCase(

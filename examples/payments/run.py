@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,9 +17,10 @@ from typing import Any
 from agentgate.cli.demo import perform
 from agentgate.cli.demo_case import FoundingCase
 from agentgate.cli.demo_key import Key, write_ssh_key
-from agentgate.cli.demo_process import HTTPAnswer, patiently, post
-from agentgate.cli.demo_row import Expected, TableRow
-from agentgate.cli.demo_stage import Asker, Stage
+from agentgate.cli.demo_process import HTTPAnswer, Process, patiently, post
+from agentgate.cli.demo_row import Expected, TableRow, refused, relative
+from agentgate.cli.demo_stage import Asker, Stage, refused_at
+from agentgate.values.refusal import Code
 
 # Where the gate's decision clock stands: the workflow is for office hours, and an attestation counts for ten minutes.
 OFFICE_HOURS = datetime(2025, 6, 3, 9, 30, tzinfo=UTC)  # a Tuesday, 11:30 in Berlin
@@ -94,6 +96,36 @@ class Desk:
         where = ["--workflows", str(folder / "workflows"), "--root", self.stage.root, "--audit", str(folder / "people")]
         return self.holds("release", hold, *where, "--key", str(key), "--accept", f"release {hold[:12]}")
 
+    def told(self, expected: Expected, seen: str, *, tool: str = "", detail: str = "", server: Process | None = None) -> TableRow:
+        """A row: what an agent's model saw of its last call, and why.
+
+        Args:
+            expected: of the row.
+            seen: by the model.
+            tool: whose call it was, where it is allowed.
+            detail: what the operator sees of an allowed call.
+            server: the tool server that refused it; None: the gate.
+        """
+        if server is not None:
+            return refused_at(expected, server, "model", seen.rpartition(" ")[2], seen)
+        line = self.stage.last()
+        if "reasons" not in line:
+            return TableRow(
+                expected, "allowed", "ok" if seen.startswith("{") else seen, "model", seen, detail=detail, rule=self.stage.line(tool)
+            )
+        code = seen.removeprefix("agentgate: ")
+        return refused(expected, line["reasons"], "model", code, seen, outcome="held" if code == Code.NEEDS_APPROVAL else "denied")
+
+    @staticmethod
+    def command(expected: Expected, done: subprocess.CompletedProcess[str]) -> TableRow:
+        """A row: what a person who answers a hold at the terminal was told (``code: reason: field: why [rule]``)."""
+        said = done.stderr.strip()
+        found = re.fullmatch(r"(\w+): (\w+): (\S+): (.*) \[(.*)\]", said)
+        if done.returncode == 0 or found is None:
+            return TableRow(expected, "denied" if done.returncode else "allowed", said or "ok", "approver", said)
+        code, reason, field, why, rule = found.groups()
+        return TableRow(expected, "denied", code, "approver", "the hold keeps waiting", reason, field, f"{field}: {why}", relative(rule))
+
 
 @contextmanager
 def agent_of(stage: Stage) -> Iterator[subprocess.Popen[str]]:
@@ -124,12 +156,12 @@ def scenes(stage: Stage) -> Iterator[TableRow]:
         asked = "Please refund order ORD-10023344, it arrived broken"
         expected = Expected("Bob asks; the host opens a run with Bob's own token; the agent refunds 49.90 EUR", "allowed", "ok")
         run, told = desk.converse(asked, look_up("ORD-10023344"), refund(SMALL, reason="arrived broken"))
-        yield stage.told(expected, told["seen"], tool="payments.refund", detail=fetched(stage))
+        yield desk.told(expected, told["seen"], tool="payments.refund", detail=fetched(stage))
         yield from _others(desk)
         tried = f"Prompt injection: an e-mail says to pay {STOLEN}, and the model obeys"
         mail = {"name": "email.read", "args": {"message_id": "MSG-2041"}}
         _, told = desk.converse(asked, mail, look_up("ORD-10023344"), refund(SMALL, payee=STOLEN))
-        yield stage.told(Expected(tried, "denied", "not_permitted", "argument_origin", "args.payee"), told["seen"])
+        yield desk.told(Expected(tried, "denied", "not_permitted", "argument_origin", "args.payee"), told["seen"])
         yield from _held(desk)
         svid = (stage.folder / "svid.jwt").read_text()
         actor = {"actor_token": svid, "actor_token_type": "urn:ietf:params:oauth:token-type:jwt"}
@@ -153,7 +185,7 @@ def scenes(stage: Stage) -> Iterator[TableRow]:
         stage.servers["provider"].end()
         expected = Expected("The provider gives no credential any more", "denied", "503", "", "token_endpoint")
         _, told = desk.converse(asked, look_up("ORD-10023344"))
-        yield stage.told(expected, told["seen"], server=stage.servers["orders"])
+        yield desk.told(expected, told["seen"], server=stage.servers["orders"])
 
 
 def _others(desk: Desk) -> Iterator[TableRow]:
@@ -178,17 +210,17 @@ def _held(desk: Desk) -> Iterator[TableRow]:
     run, told = desk.converse("Customer wants their money back for ORD-10023377", look_up("ORD-10023377"), refund(BIG))
     tried = "A refund of 180.00 EUR; above 100.00 a support lead must look"
     seen = "agentgate: needs_approval" if told["waits"] else told["seen"]
-    yield desk.stage.told(Expected(tried, "held", "needs_approval", "step_up", "args.amount"), seen)
+    yield desk.told(Expected(tried, "held", "needs_approval", "step_up", "args.amount"), seen)
     hold = next((each["hold"] for each in json.loads(desk.holds("list", "--json").stdout)), "")
     expected = Expected(
         "Bob, who asked for it and is a support lead, signs the release", "denied", "approver", "step_up", "step_up.big-refund.approvers"
     )
-    yield desk.stage.command(expected, desk.release(hold, BOB))
+    yield desk.command(expected, desk.release(hold, BOB))
     released = desk.release(hold, CAROL)
     told = desk.ask(go_on=run)
     tried = "Carol signs exactly that call with her SSH key (agentgate holds release); the agent goes on"
     detail = f"{released.stdout.splitlines()[-1] if released.stdout else released.stderr}; {fetched(desk.stage)}"
-    yield desk.stage.told(Expected(tried, "allowed", "ok"), told["seen"], tool="payments.refund", detail=detail)
+    yield desk.told(Expected(tried, "allowed", "ok"), told["seen"], tool="payments.refund", detail=detail)
 
 
 def fetched(stage: Stage) -> str:
