@@ -10,15 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-from agentgate.testing import demo_approvals
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 
 class Key:
@@ -60,14 +56,6 @@ class Key:
 
 def _digest(text: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-
-
-def write_ssh_key(person: str, path: Path) -> Path:
-    """The SSH key of a person of the demo's root, as a file that `agentgate holds` reads; returns the path."""
-    key = ed25519.Ed25519PrivateKey.from_private_bytes(demo_approvals.seed(person))
-    path.touch(mode=0o600)
-    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
-    return path
 
 
 class KeySets:

@@ -14,12 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from agentgate.cli.demo import perform
 from agentgate.cli.demo_case import FoundingCase
-from agentgate.cli.demo_key import Key, write_ssh_key
+from agentgate.cli.demo_key import Key
 from agentgate.cli.demo_process import HTTPAnswer, Process, patiently, post
 from agentgate.cli.demo_row import Expected, TableRow, refused, relative
 from agentgate.cli.demo_stage import Asker, Stage, refused_at
+from agentgate.testing import demo_approvals
 from agentgate.values.refusal import Code
 
 # Where the gate's decision clock stands: the workflow is for office hours, and an attestation counts for ten minutes.
@@ -40,6 +44,14 @@ def look_up(order: str) -> Step:
 def refund(args: Mapping[str, Any], **changed: str) -> Step:
     """What the scripted model proposes: to refund it."""
     return {"name": "payments.refund", "args": {**args, **changed}}
+
+
+def write_ssh_key(person: str, path: Path) -> Path:
+    """The SSH key of a person of the demo's root, as a file that `agentgate holds` reads; returns the path."""
+    key = Ed25519PrivateKey.from_private_bytes(demo_approvals.seed(person))
+    path.touch(mode=0o600)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    return path
 
 
 class Desk:
