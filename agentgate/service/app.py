@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from agentgate.errors import AgentGateError, AuditUnavailable, CredentialRefused, KeyRefused, KeysUnavailable, Overloaded, StoreUnavailable
 from agentgate.gate.core import reasons_of
@@ -108,7 +110,7 @@ def application(settings: ServiceSettings, clock: Callable[[], datetime] | None 
             await gate.close()
 
     served = ROUTES if settings.passkeys is None else (*ROUTES, *PAGES)
-    routes = [Route(path, _around(endpoint, refuse), methods=[method]) for path, method, endpoint, refuse in served]
+    routes = [Route(path, _Answering(_around(endpoint, refuse)), methods=[method]) for path, method, endpoint, refuse in served]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
     app.router.redirect_slashes = False  # it would send a client, with its credentials, to whatever `Host` says, and over plain http
     return app
@@ -142,6 +144,17 @@ async def _reread(service: Service, file: Path | None) -> None:
         _log.info("reloaded", workflows=len(service.gate.catalog))
     except AgentGateError as error:
         _log.error("not_reloaded", error=type(error).__name__, what=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """An endpoint as an ASGI application. Starlette would put around a function what turns its errors into answers: here none is left."""
+
+    answer: Callable[[Request], Awaitable[Response]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.answer(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitable[Response]]:

@@ -18,11 +18,12 @@ from starlette.requests import Request
 from agentgate.decision.answer import Decision
 from agentgate.gate.door import OverHTTP
 from agentgate.gate.run import AsyncRun
+from agentgate.identity.certificate import shown_certificate
 from agentgate.identity.connection import Connection
 from agentgate.identity.credential import AgentCredential, OIDCToken
 from agentgate.service.answer import RequestRefused, malformed
 from agentgate.service.clients import Caller, unknown
-from agentgate.service.connection import connection_of, thumbprint_of
+from agentgate.service.connection import connection_of
 from agentgate.service.credentials import X509_SVID, Shown, unverified_name
 from agentgate.service.detail import AskedCall, read_detail
 from agentgate.service.nonces import proof_of
@@ -111,7 +112,8 @@ def shown_with(request: Request, *, caller: Caller, settings: ServiceSettings, g
     """
     header = one_header(request, "dpop")
     proof = None if header is None else proof_of(header, "POST", url, gate.core.keys)
-    return Shown(connection_of(request, settings), proof, caller.certificate, thumbprint_of(request, settings) or "")
+    connection = connection_of(request, settings)
+    return Shown(connection, proof, caller.certificate, shown_certificate(connection, settings.identity.proxies) or "")
 
 
 def checked_types(form: Mapping[str, str]) -> str:
