@@ -374,6 +374,17 @@ def test_several_are_answered_by_one_assertion_each_as_was_said(desk: Desk, peop
     assert [type(desk.asked(run, call=f"call-{n}", why=f"several {n}")) for n in range(3)] == [Allow, Deny, Allow]
 
 
+def test_several_of_which_one_is_not_theirs_are_not_answered_at_all(desk: Desk, people) -> None:
+    mona, run = people("mona"), desk.run()
+    _, own = desk.held(run=run, why="hers")
+    _, lees = desk.held("files.share", run=run, call="call-2")
+    made = mona.signed({own.id: "release"})
+    both = {own.id: "release", lees.id: "release"}
+    assert code(mona.post("/holds/nonce", {"answers": both})) == (404, "missing")
+    assert code(mona.post("/holds/answers", {**made, "answers": both})) == (404, "missing")
+    assert desk.host.hold(own.id, tenant="acme").state == "pending"
+
+
 def test_one_of_several_that_somebody_else_answered_meanwhile_says_so_and_the_others_count(desk: Desk, people) -> None:
     mona, kim, run = people("mona"), people("kim"), desk.run()
     holds = [desk.held(run=run, call=f"call-{n}", why=f"meanwhile {n}")[1] for n in range(2)]
@@ -468,6 +479,10 @@ def test_no_log_line_holds_a_cookie_an_assertion_or_the_users_words(place, desk:
     assert '"path": "/holds/{hold}"' in log
 
 
+def too_many(ask: Callable[[], httpx.Response]) -> bool:
+    return ask().status_code == 429
+
+
 def test_too_many_requests_and_a_store_that_is_away_are_said_on_the_page(tmp_path: Path) -> None:
     store = Server(redis_binary(), tmp_path / "redis")
     try:
@@ -481,8 +496,7 @@ def test_too_many_requests_and_a_store_that_is_away_are_said_on_the_page(tmp_pat
             asks: list[Callable[[], httpx.Response]] = [partial(mona.get, path) for path in ("/holds", "/holds/passkey")]
             asks += [partial(mona.post, path, {}) for path in POSTS]
             for ask in asks:
-                while ask().status_code != 429:
-                    pass
+                in_time(partial(too_many, ask), pause=0)
             store.stop()
             mona.cookie = cookie
             in_time(lambda: mona.get("/holds").status_code == 503, pause=1.1)
