@@ -28,6 +28,7 @@ from agentgate.stores._revocations import is_yes, people
 Answered = Literal["ok", "missing", "stale", "final", "nonce"]
 Offered = Literal["ok", "missing", "final"]
 Taken = Literal["ok", "nonce"]
+_state, _answered, _offered, _nonce = map(one_of, (HoldState, Answered, Offered, Taken))
 COOLING = HoldRecord("refused", b"", "0", "cooling")  # what `open_hold` answers while a refused act is not asked again
 
 
@@ -41,7 +42,7 @@ def _calls(tenant: str, run: str) -> str:
 
 def hold_record(state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord:
     """A hold as a script answers it."""
-    return HoldRecord(one_of(HoldState)(state), body, str(int(revision)), call.decode())
+    return HoldRecord(_state(state), body, str(int(revision)), call.decode())
 
 
 def open_hold(
@@ -102,7 +103,7 @@ def answer_hold(
         raise NameRefused("hold state", state, "pending, released or refused")
     checked = checked_id("nonce", nonce) if nonce else ""
     args = (checked_id("hold revision", expected_revision), checked_bytes("hold body", body), state, checked, checked_bytes("event", event))
-    return Op("answer_hold", one_of(Answered), (_key(tenant, hold_id),), args, confirm=True)
+    return Op("answer_hold", _answered, (_key(tenant, hold_id),), args, confirm=True)
 
 
 def nonce_hold(tenant: str, hold_id: str, nonce: str, life_ms: int) -> Op[Offered]:
@@ -111,7 +112,7 @@ def nonce_hold(tenant: str, hold_id: str, nonce: str, life_ms: int) -> Op[Offere
     Answers `ok`; `missing`, `final`: there is nothing to answer.
     """
     args = (checked_id("nonce", nonce), checked_number("life_ms", life_ms, 1, MAX_TTL_MS))
-    return Op("nonce_hold", one_of(Offered), (_key(tenant, hold_id),), args, confirm=True)
+    return Op("nonce_hold", _offered, (_key(tenant, hold_id),), args, confirm=True)
 
 
 def take_nonce(tenant: str, hold_id: str, nonce: str, *, take: bool, user: str, opened_ms: int) -> Op[tuple[Taken, bool]]:
@@ -125,7 +126,7 @@ def take_nonce(tenant: str, hold_id: str, nonce: str, *, take: bool, user: str, 
 
 
 def _taken(taken: Any, gone: Any) -> tuple[Taken, bool]:
-    return one_of(Taken)(taken), is_yes(gone)
+    return _nonce(taken), is_yes(gone)
 
 
 def reveal_hold(tenant: str, hold_id: str) -> Op[bytes]:

@@ -74,6 +74,10 @@ Changed = Literal["ok", "missing", "closed"]
 Counted = Literal["ok", "missing", "closed", "spent"]
 Living = Literal["live", "revoked", "lineage", "used"]
 Recorded = Literal["ok", "not_redeemed", "already_recorded"]
+# Made once: to hash a Literal costs as much as to read the rest of a reply.
+_mint_kind, _burn_kind, _open_kind = map(one_of, (_records.MintKind, _records.BurnKind, _records.OpenKind))
+_extent, _acting = map(one_of, (_records.Extent, Acting))
+_renewed, _changed, _counted, _living, _recorded = map(one_of, (Renewed, Changed, Counted, Living, Recorded))
 _OUTCOMES = get_args(Outcome)
 _CALL_STATUS: dict[bytes, _records.CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 MAX_LIMITS = 64  # in one mint
@@ -126,30 +130,30 @@ def open_run(
 
 
 def _opened(kind: Any, *record: Any) -> OpenReply:
-    return OpenReply(one_of(_records.OpenKind)(kind), _run(*record))
+    return OpenReply(_open_kind(kind), _run(*record))
 
 
 def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op[Renewed]:
     """Write another header into an open run that is still as it was read (`revision`), or say why not."""
     args = (checked_bytes("header", header), checked_id("revision", revision))
-    return Op("renew_run", one_of(Renewed), (_run_key(tenant, run),), args, confirm=True)
+    return Op("renew_run", _renewed, (_run_key(tenant, run),), args, confirm=True)
 
 
 def add_turn(tenant: str, run: str, text: str, *, takes_back: bool) -> Op[Changed]:
     """Append a user's turn; the run does not expire later for it. `takes_back`: what was minted or held before and did not run is void."""
     args = (checked_text("turn", text), "1" if takes_back else "0")
-    return Op("add_turn", one_of(Changed), (_run_key(tenant, run), _calls_key(tenant, run)), args, confirm=True)
+    return Op("add_turn", _changed, (_run_key(tenant, run), _calls_key(tenant, run)), args, confirm=True)
 
 
 def close_run(tenant: str, run: str) -> Op[Changed]:
     """End a run, and void what was minted or held in it and did not run; closing a closed one changes nothing and returns `closed`."""
-    return Op("close_run", one_of(Changed), (_run_key(tenant, run), _calls_key(tenant, run)), confirm=True)
+    return Op("close_run", _changed, (_run_key(tenant, run), _calls_key(tenant, run)), confirm=True)
 
 
 def count_denial(tenant: str, run: str, most: int) -> Op[Counted]:
     """Count a denial of an open run, for all gates together; the one that makes them `most` closes it, as `close_run` does (`spent`)."""
     keys = (_run_key(tenant, run), _calls_key(tenant, run))
-    return Op("count_denial", one_of(Counted), keys, (checked_number("most", most, 1, MAX_AMOUNT),), confirm=True)
+    return Op("count_denial", _counted, keys, (checked_number("most", most, 1, MAX_AMOUNT),), confirm=True)
 
 
 def read_run(tenant: str, run: str, known: str = "") -> Op[RunRecord | None]:
@@ -164,7 +168,7 @@ def read_run(tenant: str, run: str, known: str = "") -> Op[RunRecord | None]:
 
 
 def _run(gen: Any, run_flat: list[bytes], calls_flat: list[bytes], extent: Any, acts: Any) -> RunRecord | None:
-    lineage, since = lineage_of(gen), one_of(_records.Extent)(extent) == "since"
+    lineage, since = lineage_of(gen), _extent(extent) == "since"
     fields = dict(zip(run_flat[::2], run_flat[1::2], strict=True))
     if not fields:
         return None
@@ -172,7 +176,7 @@ def _run(gen: Any, run_flat: list[bytes], calls_flat: list[bytes], extent: Any, 
     turns = tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1))
     revision = f"{int(fields[b'rev'])}.{int(kept.get(b'rev', b'0'))}.{lineage}"
     calls = tuple(_call(kept, name[:-5]) for name in kept if name.endswith(b":head"))
-    spent, who = fields.get(b"closed") == b"denials", one_of(Acting)(acts)
+    spent, who = fields.get(b"closed") == b"denials", _acting(acts)
     return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage, since, spent, who)
 
 
@@ -237,7 +241,7 @@ def _issued(told: str | None) -> str:
 
 
 def _minted(kind: Any, lineage: Any, detail: bytes, history: Any) -> MintReply:
-    return MintReply(one_of(_records.MintKind)(kind), lineage_of(lineage), detail.decode(), history_of(history))
+    return MintReply(_mint_kind(kind), lineage_of(lineage), detail.decode(), history_of(history))
 
 
 def burn(request: BurnRequest) -> Op[BurnReply]:
@@ -262,19 +266,19 @@ def _attempt(name: str) -> str:
 
 
 def _burned(kind: Any, head: bytes, history: Any) -> BurnReply:
-    return BurnReply(one_of(_records.BurnKind)(kind), head, history_of(history))
+    return BurnReply(_burn_kind(kind), head, history_of(history))
 
 
 def live(request: BurnRequest) -> Op[Living]:
     """Ask whether a burn would take this token, and change nothing."""
     burned = burn(request)
-    return Op("live", one_of(Living), burned.keys[:2], (*burned.args[:4], *burned.args[7:]))
+    return Op("live", _living, burned.keys[:2], (*burned.args[:4], *burned.args[7:]))
 
 
 def record_result(tenant: str, run: str, call_digest: str, facts: bytes) -> Op[Recorded]:
     """Record the declared facts of a redeemed call, once; of one that failed they are `already_recorded`: its record is closed."""
     args = (checked_digest("call_digest", call_digest), checked_bytes("facts", facts))
-    return Op("record_result", one_of(Recorded), (_calls_key(tenant, run),), args)
+    return Op("record_result", _recorded, (_calls_key(tenant, run),), args)
 
 
 def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome, jti: str, *, attempt: str = "") -> Op[Recorded]:
@@ -285,4 +289,4 @@ def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome, jt
     if outcome not in _OUTCOMES:
         raise NameRefused("outcome", outcome, ", ".join(_OUTCOMES))
     args = (checked_digest("call_digest", call_digest), outcome, checked_id("jti", jti), _attempt(attempt))
-    return Op("record_outcome", one_of(Recorded), (_calls_key(tenant, run),), args)
+    return Op("record_outcome", _recorded, (_calls_key(tenant, run),), args)
