@@ -8,8 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,11 +15,10 @@ from typing import Any
 
 import jwt
 import pytest
-import uvicorn
 
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from tests.authority import Key
-from tests.served import Process, served
+from tests.served import Process, in_thread, served
 from tests.served_notes import GATE, NOTES, Place, a_place
 from tests.servers import as_tool_server, free_port
 from tests.tls import certificate, tls_front
@@ -54,23 +51,6 @@ def private_jwk(key: Key) -> str:
     """A client's key as its file has it."""
     private = json.loads(jwt.get_algorithm_by_name(key.alg).to_jwk(key.private))
     return json.dumps({**private, "kid": key.kid, "alg": key.alg, "use": "sig"})
-
-
-@contextmanager
-def in_thread(app: Any, port: int, **more: Any) -> Iterator[None]:
-    """An application served by uvicorn."""
-    config = uvicorn.Config(app, port=port, log_level="critical", ws="none", lifespan="on", timeout_graceful_shutdown=2, **more)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive(), "the server ended at its start"
-            time.sleep(0.01)
-        yield
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 class Abroad:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 
 from agentgate.token.mint import DETAIL_TYPE
 from tests.authority import Key, claims_of, jwks
@@ -88,6 +90,24 @@ def served(folder: Path, settings: Mapping[str, Any], **more: Any) -> Iterator[P
         process.http.close()
         if process.process.poll() is None:
             process.end()
+
+
+@contextmanager
+def in_thread(application: Any, port: int = 0, **more: Any) -> Iterator[int]:
+    """The port of an application that uvicorn serves in a thread of its own; `more`: of uvicorn's settings."""
+    port = port or free_port()
+    config = uvicorn.Config(application, port=port, log_level="critical", ws="none", timeout_graceful_shutdown=2, **more)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server ended at its start"
+            time.sleep(0.01)
+        yield port
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 class Party:

@@ -28,9 +28,8 @@ from agentgate.integrations.asgi.certificates import ClientCertificates
 from agentgate.integrations.client_key import ClientKey
 from agentgate.service.credentials import X509_SVID
 from agentgate.service.deferred import GRANT as DEFERRED
-from tests.abroad import in_thread
 from tests.authority import jwks
-from tests.served import JWT, Asking, Server, detail, served
+from tests.served import JWT, Asking, Server, detail, in_thread, served
 from tests.served_notes import NOTES, WORKFLOW, Notes, a_place, error_of
 from tests.servers import as_tool_server, free_port
 from tests.test_identity_svid import CA

@@ -28,10 +28,10 @@ from agentgate.integrations.exchange import AskedFor, Credentials, ExchangeRefus
 from agentgate.integrations.httpx import GateAuth
 from agentgate.token.signing import RunKey
 from tests.authority import claims_of, nonce_for
-from tests.served import Process, served
+from tests.served import Process, in_thread, served
 from tests.served_notes import GATE, LOGIN, NOTES, Place, a_place
 from tests.servers import as_tool_server
-from tests.test_exchange import AsyncLoopback, Loopback, in_thread
+from tests.test_exchange import AsyncLoopback, Loopback
 from tests.toolshop import Orders
 
 CALL: dict[str, Any] = {"text": "hello", "urgent": "yes"}

@@ -18,7 +18,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 import yaml
 from typer.testing import CliRunner
 
@@ -30,8 +29,8 @@ from agentgate.integrations.httpx import GateAuth
 from agentgate.token.signing import RunKey
 from tests.authority import GATE, Key, web
 from tests.founding import World
-from tests.served import Process, served
-from tests.servers import Server, as_tool_server, free_port, redis_binary
+from tests.served import Process, in_thread, served
+from tests.servers import Server, as_tool_server, redis_binary
 from tests.test_service_founding import DEPLOY, settings
 from tests.toolshop import Orders
 from tests.upstream import CANARY, Bank
@@ -92,21 +91,6 @@ class Stage:
 
     def client(self) -> httpx.Client:
         return httpx.Client(transport=Loopback(self.ports), trust_env=False)
-
-
-@contextmanager
-def in_thread(application: Any) -> Iterator[int]:
-    """The port of a server in a thread of its own."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(application, port=port, log_level="critical", ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    yield port
-    server.should_exit = True
-    thread.join()
 
 
 @pytest.fixture(scope="module")

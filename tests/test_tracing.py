@@ -23,8 +23,8 @@ from agentgate.service.app import application
 from agentgate.service.served import tracing as wanted_tracing
 from agentgate.service.settings import ServiceSettings
 from agentgate.shell.spans import spanned
+from tests.served import in_thread
 from tests.served_notes import GATE, Notes, a_place
-from tests.test_exchange import in_thread
 from tests.test_gate import LEE, ORDER, PROMPT, REFUND, WEEKDAY, opened
 
 CANARY = "canary-5f3a"
