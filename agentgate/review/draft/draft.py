@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,25 +160,25 @@ def draft(
     names = [tool.name for tool in named]
     if len(set(names)) != len(names):
         raise ConfigError("tools", next(n for n in names if names.count(n) > 1), "each tool name once")
-    writer = _Writer((), left_out, id, source, owner, expires, tenant, settle)
+    said = {"left_out": left_out, "id": id, "source": source, "owner": owner, "expires": expires, "tenant": tenant}
     barred: dict[_Place, str] = {}  # arguments whose drafted rule failed, and why: undecided after all
     while True:
-        writer = replace(writer, tools=_drafted(named, barred, results or {}, settle=settle))
-        text = writer.text()
+        drafted = _drafted(named, barred, results or {}, settle=settle)
+        text = _text(drafted, settle=settle, **said)
         try:
             workflow = load_text(text, "draft.yaml", {}, derive)
         except WorkflowError as error:
-            failed = {place: p.got for p in error.problems if (place := _argument_at(p.field, writer.tools)) is not None}
+            failed = {place: p.got for p in error.problems if (place := _argument_at(p.field, drafted)) is not None}
             if not failed:
                 raise
         else:
-            for tool in sorted(writer.tools, key=lambda t: (not t.ready, t.name in last, bool(t.intent), not t.spoken)):
-                prompt = writer.prompt(tool)
+            for tool in sorted(drafted, key=lambda t: (not t.ready, t.name in last, bool(t.intent), not t.spoken)):
+                prompt = _prompt(tool, settle=settle)
                 base = {"call": tool.name, "tenant": workflow.tenants[0], "prompt": prompt, "args": tool.call}
                 fields = refused(workflow, base)
                 if not fields:
                     tests = "\n".join(first_tests(workflow, base, tool.others)) + "\n"
-                    return Draft(text, tests, tool, prompt, writer.tools, left_out)
+                    return Draft(text, tests, tool, prompt, drafted, left_out)
             failed = {(tool.name, name): "no example was found for it" for name in _decided_at(fields, tool)}
         if not failed.keys() - barred.keys():
             raise ConfigError("tools", ", ".join(names), "tools that a workflow can describe (write it by hand: docs/workflows.md)")
@@ -256,64 +257,57 @@ def _marked(line: str, mark: str, note: str) -> str:
     return f"{line:<{_COLUMN - 2}}  # {mark}: {note}" if note else line
 
 
-@dataclass(frozen=True, slots=True)
-class _Writer:
-    """Writes the workflow. Attributes as the parameters of `draft`."""
+def _text(tools: Sequence[DraftedTool], *, settle: bool, **said: Any) -> str:
+    """The workflow; `said`: as the parameters of `draft`."""
+    calls = ", ".join(tool.name for tool in tools[:4]) + (", ..." if len(tools) > 4 else "")
+    return render(
+        _TEMPLATE,
+        tools=tools,
+        settle=settle,
+        **said,
+        acting=[tool for tool in tools if tool.intent],
+        title=visible(f"An agent calls {calls}", 200),
+        risk="low" if settle else max((_EFFECT_RISK[tool.effect] for tool in tools), key=_RISKS.index),
+        yaml=inline,
+        visible=visible,
+        quoted=_quoted,
+        marked=_marked,
+        check=lambda line, question: line if settle else _marked(line, "CHECK", question),
+        phrases=_phrases,
+        asking=_asking,
+        request=partial(_request, settle=settle),
+        words=_listed,
+        prompt=partial(_prompt, settle=settle),
+    )
 
-    tools: tuple[DraftedTool, ...]
-    left_out: tuple[str, ...]
-    id: str
-    source: str
-    owner: str
-    expires: date
-    tenant: str
-    settle: bool
 
-    def prompt(self, tool: DraftedTool) -> str:
-        """What a user says to have a tool called."""
-        return f"Please {self._request(tool) if tool.intent else 'look this up'} {tool.spoken}".rstrip()
+def _prompt(tool: DraftedTool, *, settle: bool) -> str:
+    """What a user says to have a tool called."""
+    return f"Please {_request(tool, settle=settle) if tool.intent else 'look this up'} {tool.spoken}".rstrip()
 
-    def text(self) -> str:
-        """The workflow."""
-        calls = ", ".join(tool.name for tool in self.tools[:4]) + (", ..." if len(self.tools) > 4 else "")
-        return render(
-            _TEMPLATE,
-            **{name: getattr(self, name) for name in ("tools", "left_out", "id", "source", "owner", "expires", "tenant", "settle")},
-            acting=[tool for tool in self.tools if tool.intent],
-            title=visible(f"An agent calls {calls}", 200),
-            risk="low" if self.settle else max((_EFFECT_RISK[tool.effect] for tool in self.tools), key=_RISKS.index),
-            yaml=inline,
-            visible=visible,
-            quoted=_quoted,
-            marked=_marked,
-            check=lambda line, question: line if self.settle else _marked(line, "CHECK", question),
-            phrases=self._phrases,
-            asking=_asking,
-            request=self._request,
-            words=self._listed,
-            prompt=self.prompt,
-        )
 
-    def _request(self, tool: DraftedTool) -> str:
-        if not self.settle:
-            return f"{UNDECIDED} {tool.intent}"
-        words, verb = _words(tool)
-        return example(((verb,), *usual(words, verb)), words, verb)
+def _request(tool: DraftedTool, *, settle: bool) -> str:
+    if not settle:
+        return f"{UNDECIDED} {tool.intent}"
+    words, verb = _words(tool)
+    return example(((verb,), *usual(words, verb)), words, verb)
 
-    def _listed(self, tool: DraftedTool) -> Iterator[str]:
-        """The words of a started intent: its example's, and the usual ones."""
-        words, verb = _words(tool)
-        asked, phrases = self._request(tool), usual(words, verb)
-        others = (tuple(phrase for phrase in group if phrase != asked) for group in phrases)
-        yield from listed(((asked,), *filter(None, others)))
 
-    def _phrases(self, tool: DraftedTool) -> Iterator[str]:
-        """The usual words and examples for an intent, for a reviewer to choose from."""
-        words, verb = _words(tool)
-        phrases = usual(words, verb)
-        yield from (*listed(phrases), *_asking(tool))
-        yield f"examples: [{inline(f'Please {example(phrases, words, verb)} {tool.spoken}'.strip())}]"
-        yield f"counter_examples: [{inline(f'{verb.capitalize()} all of them')}]"
+def _listed(tool: DraftedTool) -> Iterator[str]:
+    """The words of a started intent: its example's, and the usual ones."""
+    words, verb = _words(tool)
+    asked, phrases = _request(tool, settle=True), usual(words, verb)
+    others = (tuple(phrase for phrase in group if phrase != asked) for group in phrases)
+    yield from listed(((asked,), *filter(None, others)))
+
+
+def _phrases(tool: DraftedTool) -> Iterator[str]:
+    """The usual words and examples for an intent, for a reviewer to choose from."""
+    words, verb = _words(tool)
+    phrases = usual(words, verb)
+    yield from (*listed(phrases), *_asking(tool))
+    yield f"examples: [{inline(f'Please {example(phrases, words, verb)} {tool.spoken}'.strip())}]"
+    yield f"counter_examples: [{inline(f'{verb.capitalize()} all of them')}]"
 
 
 def _asking(tool: DraftedTool) -> list[str]:
