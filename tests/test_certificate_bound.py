@@ -356,6 +356,7 @@ def test_a_certificate_in_a_header_counts_from_proxies_that_pass_them_on_in_one_
         ("10.0.0.1", f'Cert="{quoted}",Cert="{quoted}"', "xfcc", False),
         ("10.0.0.1", f'Cert="{quoted}";Cert="{quoted}"', "xfcc", False),
         ("10.0.0.1", quoted, "xfcc", False),
+        ("10.0.0.1", f"{quoted},{quoted}", "pem", False),
         ("10.0.0.1", quoted, None, False),
         ("192.0.2.1", quoted, "pem", False),
         ("", quoted, "pem", False),

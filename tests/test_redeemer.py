@@ -331,7 +331,9 @@ async def test_a_gate_that_is_down_is_a_503_and_opens_no_server(place: Place, ga
         assert world.notes.server.redeem(token, "notes.write", HELLO, world.notes.asking.key).status_code == 200
     nowhere = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(KeysUnavailable, match="gate"):
-        await GateRedeemer(GATE, own_key, tenants=["acme"], audience=NOTES, address=nowhere).open()
+        await (made := GateRedeemer(GATE, own_key, tenants=["acme"], audience=NOTES, address=nowhere)).open()
+    assert made._http is not None
+    assert made._http.is_closed  # whoever tries again leaves nothing open
 
 
 @pytest.mark.parametrize("name", ["desk", "notes", "nobody"])

@@ -28,6 +28,8 @@ def passed_on(value: str, form: Literal["xfcc", "pem"]) -> list[str]:
         named = [name for name, _ in found]
         fields = dict(found) if named.count("Cert") <= 1 and named.count("Chain") <= 1 else {}
         value = fields.get("Cert", "").strip('"') + fields.get("Chain", "").strip('"')
+    elif "," in value:  # several headers, joined: one of them may be the client's own
+        return []
     return _PEM.findall(unquote(value))
 
 

@@ -158,6 +158,7 @@ class GateRedeemer:
         try:
             await _outside(self._trust.newest_keys())
         except TokenRefused as error:
+            await self.close()
             raise KeysUnavailable("gate", f"{self._base}: {error.got}", "a gate that publishes its keys") from None
         return self
 
