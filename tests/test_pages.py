@@ -23,12 +23,14 @@ from agentgate.decision.hold import Hold
 from agentgate.decision.hold_states import State
 from agentgate.decision.question import Question, ShownArgument, ShownRule, moment
 from agentgate.explain.evidence import MASKED
+from agentgate.gate import addressed
 from agentgate.gate.addressed import Addressed
 from agentgate.identity.proven import proven_user
 from agentgate.service.app import PAGES, application
 from agentgate.service.pages import session, wording
 from agentgate.service.pages.rendering import page
 from agentgate.service.settings import ServiceSettings
+from agentgate.shell.drive import drive
 from agentgate.token.keys import KeyRing
 from agentgate.values.refusal import AnswerCode
 from tests.approvers import Desk, Person, desk_of
@@ -103,6 +105,22 @@ def test_a_person_sees_what_waits_for_them_and_nothing_of_anything_else(desk: De
         assert code(lee.post("/holds/nonce", {"answers": {each: "release"}})) == (404, "missing")
 
 
+def listed(desk: Desk) -> tuple[dict[str, Addressed], bool]:
+    """What the gate itself lists for mona."""
+    mona = proven_user("mona", tenant="acme", groups=("leads",))
+    found, whole = drive(addressed.addressed(desk.host._core, "acme", mona), desk.host._store, desk.host._audit)
+    return {each.hold.id: each for each in found}, whole
+
+
+def test_the_workflows_risk_goes_with_a_hold_and_of_many_runs_so_many_are_looked_at(desk: Desk, monkeypatch) -> None:
+    holds = [desk.held(why=f"run {n}")[1] for n in range(2)]
+    found, whole = listed(desk)
+    assert ([found[hold.id].risk for hold in holds], whole) == (["low", "low"], True)
+    monkeypatch.setattr(addressed, "MOST_RUNS", 1)
+    found, whole = listed(desk)
+    assert (len({each.hold.run for each in found.values()}) <= 1, whole) == (True, False)
+
+
 def test_the_list_begins_with_the_earliest_deadline_and_ends_with_what_was_answered(desk: Desk, people) -> None:
     mona = people("mona")
     run = desk.run()
@@ -123,7 +141,7 @@ def test_a_page_shows_every_part_of_the_question_and_escapes_all_of_it() -> None
     question = Question(hold=GONE, **texts, **many, arguments=arguments, rules=(rule,), opened=1.0, deadline=2e9)
     hold = Hold(GONE, "acme", "run", "t", "c", ("r",), {}, (), 2e9, question=question)
     reader = session.Reader({next(evil): proven_user("mona", tenant="acme")}, "id")
-    values: dict[str, Any] = {"reader": reader, "rp_id": "localhost", "became": wording.became, "masked": MASKED, "now": 0.0}
+    values: dict[str, Any] = {"reader": reader, "origins": ["http://localhost:1"], "became": wording.became, "masked": MASKED, "now": 0.0}
     shown = bytes(page("hold.html", **values, shown=Addressed(hold, "high"), others=0, most=10).body).decode()
     assert "<img" not in shown
     assert re.findall(r"<script[^>]*>", shown) == ['<script src="/holds/pages.js" defer>']
@@ -131,6 +149,7 @@ def test_a_page_shows_every_part_of_the_question_and_escapes_all_of_it() -> None
     for number in range(100 - len(list(evil))):
         assert f"<script>alert({number})</script>'\"><img src=x onerror=alert({number})>&amp;{{{{7*7}}}}" in plain, number
     assert moment(2e9) in plain
+    assert "Its workflow is of high risk." in plain
     assert moment(1.0) in plain
 
 
@@ -164,7 +183,8 @@ def test_no_page_has_a_script_or_style_of_its_own_and_browsers_are_told_so(desk:
         wanted = {"cache-control": "no-store", "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
         assert (wanted | {"x-frame-options": "DENY"}).items() <= dict(answer.headers).items()
         if answer.headers["content-type"].startswith("text/html"):
-            assert not re.search(r"<script(?! src=)|<style|<[^>]+ (style|on\w+)=|javascript:|https?://", answer.text)
+            others = answer.text.replace(desk.origin, "")
+            assert not re.search(r"<script(?! src=)|<style|<[^>]+ (style|on\w+)=|javascript:|https?://", others)
 
 
 # --- a session --------------------------------------------------------------------------------------------------------------

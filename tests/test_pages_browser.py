@@ -150,6 +150,13 @@ def test_where_a_browser_has_no_passkeys_the_page_says_so(chromium: Browser, pla
         assert tab.run("document.querySelector('[data-do=sign-in]').disabled")
 
 
+def test_at_another_address_than_the_gates_own_the_page_names_that(tab: Tab, place) -> None:
+    desk, _ = place
+    tab.open(f"http://127.0.0.1:{desk.port}/holds")
+    assert f"Passkeys work at the gate's own address only: {desk.origin}/holds." in tab.text()
+    assert tab.run("document.querySelector('[data-do=sign-in]').disabled")
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_page_fits_a_phone_and_a_desk_and_can_be_worked_by_keyboard(tab: Tab, place, width: int) -> None:
     desk, _ = place

@@ -161,7 +161,7 @@ async def _signed_in(request: Request, service: Service) -> Reader:
 
 
 def _sign_in(service: Service) -> Response:
-    return page("sign_in.html", rp_id=passkeys_of(service).rp_id)
+    return page("sign_in.html", origins=passkeys_of(service).origins)
 
 
 async def _one(service: Service, reader: Reader, hold_id: str) -> Addressed:
@@ -188,7 +188,7 @@ def _by_deadline(each: Addressed) -> tuple[float, str]:
 def _common(reader: Reader, service: Service) -> dict[str, Any]:
     return {
         "reader": reader,
-        "rp_id": passkeys_of(service).rp_id,
+        "origins": passkeys_of(service).origins,
         "became": wording.became,
         "masked": MASKED,
         "now": time.time(),

@@ -86,7 +86,8 @@ async def sign_out(request: Request, service: Service) -> Response:
 async def making(request: Request, service: Service) -> Response:
     """``GET /holds/passkey``: the page on which a person makes one."""
     service.take(request, None)
-    return page("passkey.html", rp_id=session.passkeys_of(service).rp_id)
+    passkeys = session.passkeys_of(service)
+    return page("passkey.html", rp_id=passkeys.rp_id, origins=passkeys.origins)
 
 
 async def made(request: Request, service: Service) -> Response:

@@ -121,7 +121,8 @@ document.addEventListener("click", (event) => {
   if (button) pressed(button);
 });
 
-if (!window.PublicKeyCredential) {
-  for (const each of document.querySelectorAll("[data-missing]")) each.hidden = false;
+const astray = document.body.dataset.origins && !document.body.dataset.origins.split(" ").includes(location.origin);
+if (astray || !window.PublicKeyCredential) {
+  for (const each of document.querySelectorAll(astray ? "[data-astray]" : "[data-missing]")) each.hidden = false;
   for (const each of document.querySelectorAll("button[data-do]:not([data-do=sign-out])")) each.disabled = true;
 }
