@@ -26,7 +26,7 @@ class Door:
         self.open.wait(30)
 
     async def ask(self, flow: Generator[Any, Any, str]) -> str:
-        async with self.line.stand() as turn:
+        with self.line.stand() as turn:
             await turn()
             return str(await self.gate.drive(flow))
 
@@ -75,7 +75,7 @@ async def test_whoever_waited_outside_stands_in_line_again(folder: Path) -> None
         leave = asyncio.Event()
 
         async def stays() -> None:
-            async with made.line.stand() as turn:
+            with made.line.stand() as turn:
                 await turn()
                 await leave.wait()
 

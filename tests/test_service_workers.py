@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -115,15 +115,14 @@ def test_more_requests_than_a_gate_does_at_once_stand_in_line(place: Place, tmp_
 async def test_who_stands_in_line_for_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentgate.service.line.PATIENCE", 0.05)
     queue = WaitingLine()
-    async with AsyncExitStack() as held:
-        turns = [await held.enter_async_context(queue.stand()) for _ in range(AT_ONCE)]
+    with ExitStack() as held:
+        turns = [held.enter_context(queue.stand()) for _ in range(AT_ONCE)]
         for turn in turns:
             await turn()
             await turn()  # a request has one turn
-        async with queue.stand() as late:
-            with pytest.raises(Overloaded):
-                await late()
-    async with queue.stand() as next_turn:
+        with queue.stand() as late, pytest.raises(Overloaded):
+            await late()
+    with queue.stand() as next_turn:
         await next_turn()
 
 

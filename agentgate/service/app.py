@@ -168,7 +168,7 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
             _check_head(request)
             if request.method != "GET":  # nobody authenticates there: health checks and key sets stay, whoever shares the address
                 service.check_failures(request)
-            async with service.line.stand() as request.state.turn:
+            with service.line.stand() as request.state.turn:
                 response = await endpoint(request, service)
         except ClientDisconnect:
             if span is not None:

@@ -19,12 +19,20 @@ PATIENCE = 2.0  # seconds in line
 
 
 class _Turn:
-    """That of one request."""
+    """That of one request, as a context: inside it stands in line, or has its turn."""
 
-    __slots__ = ("_turns", "held")
+    __slots__ = ("_before", "_turns", "held")
 
     def __init__(self, turns: asyncio.Semaphore) -> None:
         self._turns, self.held = turns, False
+
+    def __enter__(self) -> Callable[[], Awaitable[None]]:
+        self._before = _mine.set(self)
+        return self.take
+
+    def __exit__(self, *_: object) -> None:
+        _mine.reset(self._before)
+        self.leave()
 
     async def take(self) -> None:
         """Wait for it. Raises Overloaded: it did not come in time."""
@@ -52,20 +60,13 @@ class WaitingLine:
     def __init__(self) -> None:
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    @asynccontextmanager
-    async def stand(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """For one request: what it awaits when its body is here; the turn ends with the block.
+    def stand(self) -> _Turn:
+        """For one request, as a context of what it awaits when its body is here; the turn ends with the block.
 
         Raises:
             Overloaded: (when it is awaited) it had no turn in time.
         """
-        turn = _Turn(self._turns)
-        before = _mine.set(turn)
-        try:
-            yield turn.take
-        finally:
-            _mine.reset(before)
-            turn.leave()
+        return _Turn(self._turns)
 
 
 @asynccontextmanager

@@ -49,35 +49,34 @@ class Bound:
         self._turns = threading.BoundedSemaphore(at_once)
         self._loop_turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
-    @contextmanager
-    def place(self, *, new: bool) -> Iterator[None]:
-        """A place for one flow.
+    def place(self, *, new: bool) -> _Place:
+        """A place for one flow, as a context.
 
         Raises:
-            Overloaded: it is `new`, and there is none.
+            Overloaded: (when it is entered) it is `new`, and there is none.
         """
+        return _Place(self, new=new)
+
+    def _come(self, *, new: bool) -> None:
         with self._lock:
             if new and self._under_way >= self.at_once:
                 self._since = self._since if self._refused else time.time()
                 self._refused += 1
                 raise Overloaded(self._under_way, self.at_once)
             self._under_way += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._under_way -= 1
+
+    def _go(self) -> None:
+        with self._lock:
+            self._under_way -= 1
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """While a person is asked, their flow takes no place: whoever thinks for minutes stops nobody else's call."""
-        with self._lock:
-            self._under_way -= 1
+        self._go()
         try:
             yield
         finally:
-            with self._lock:
-                self._under_way += 1
+            self._come(new=False)
 
     @contextmanager
     def turn(self, deadline: float) -> Iterator[None]:
@@ -134,3 +133,18 @@ class Bound:
         if record is not None:
             with suppress(AuditUnavailable):
                 audit.append(record.body, time.monotonic() + _EVERY)
+
+
+class _Place:
+    """What `Bound.place` returns: each call enters several, so it is no generator."""
+
+    __slots__ = ("_bound", "_new")
+
+    def __init__(self, bound: Bound, *, new: bool) -> None:
+        self._bound, self._new = bound, new
+
+    def __enter__(self) -> None:
+        self._bound._come(new=self._new)  # noqa: SLF001 - of this module
+
+    def __exit__(self, *_: object) -> None:
+        self._bound._go()  # noqa: SLF001 - of this module

@@ -10,19 +10,20 @@ from agentgate.stores._op import MAX_TTL_MS, Op, checked_bytes, checked_number, 
 
 Keeping = Literal["assertion", "deferred", "redeemed"]
 Kept = Literal["ok", "exists"]
+_KINDS, _kept = get_args(Keeping), one_of(Kept)
 
 
 def _key(tenant: str, kind: Keeping, name: str) -> str:
     """Names from outside are hashed: any text has a key, and none names another's."""
-    if kind not in get_args(Keeping) or type(name) is not str or not name:
-        raise NameRefused("kept", kind, "a name, under one of " + ", ".join(get_args(Keeping)))
+    if kind not in _KINDS or type(name) is not str or not name:
+        raise NameRefused("kept", kind, "a name, under one of " + ", ".join(_KINDS))
     return f"{prefix(tenant)}{kind}:{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def keep(tenant: str, kind: Keeping, name: str, value: bytes, *, ttl_ms: int, replace: bool = False) -> Op[Kept]:
     """Keep a value (not empty) under a name for `ttl_ms` milliseconds; the first under a name stays (`exists`), unless `replace`."""
     args = (checked_bytes("kept value", value), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS), "1" if replace is True else "0")
-    return Op("keep", one_of(Kept), (_key(tenant, kind, name),), args, confirm=True)
+    return Op("keep", _kept, (_key(tenant, kind, name),), args, confirm=True)
 
 
 def kept(tenant: str, kind: Keeping, name: str) -> Op[bytes | None]:

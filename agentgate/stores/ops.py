@@ -79,6 +79,7 @@ _mint_kind, _burn_kind, _open_kind = map(one_of, (_records.MintKind, _records.Bu
 _extent, _acting = map(one_of, (_records.Extent, Acting))
 _renewed, _changed, _counted, _living, _recorded = map(one_of, (Renewed, Changed, Counted, Living, Recorded))
 _OUTCOMES = get_args(Outcome)
+_open_kind, _mint_kind, _extent, _acting = map(one_of, (_records.OpenKind, _records.MintKind, _records.Extent, Acting))
 _CALL_STATUS: dict[bytes, _records.CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 MAX_LIMITS = 64  # in one mint
 
