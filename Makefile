@@ -21,13 +21,14 @@ help: ## what there is
 	@echo "make bench   speed, as ratios measured side by side"
 	@echo "make faults  crashes, failovers, full disks: what hosts are answered, and that nothing happens twice (some minutes)"
 	@echo "make clean   remove $(VENV) and caches"
+	@echo "JOBS=2       make test in two processes"
 	@echo "PYTHON=...   another Python >= 3.11 (now: $(or $(PYTHON),none found))"
 
 demo: $(VENV)/.has-demo ## the guarded payment agent
 	@$(BIN)/agentgate demo
 
 test: $(VENV)/.has-test $(VENV)/.has-node ## all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile --no-loadscope-reorder) $(ARGS)
 
 lint: $(VENV)/.has-test ## ruff and mypy
 	@$(BIN)/ruff check .

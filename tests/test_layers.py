@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -144,6 +145,7 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
+parsed = cache(ast.parse)
 
 
 def imports(source: str, known: frozenset[str] = frozenset(MODULES)) -> Iterator[Import]:
@@ -173,7 +175,7 @@ def imports(source: str, known: frozenset[str] = frozenset(MODULES)) -> Iterator
                 for child in ast.iter_child_nodes(node):
                     yield from walk(child, for_types, late)
 
-    yield from walk(ast.parse(source), False, False)
+    yield from walk(parsed(source), False, False)
 
 
 def room(module: str) -> str:
@@ -214,7 +216,7 @@ def strangers(module: str, source: str) -> list[str]:
 
 def impurities(module: str, source: str) -> list[str]:
     found = [f"{module}:{i.line}: imports {i.name}" for i in imports(source) if i.name.split(".")[0] in IMPURE_MODULES]
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if name in IMPURE_CALLS:
@@ -250,7 +252,7 @@ def test_a_file_is_one_noun_and_not_long():
 def test_no_class_name_exists_twice():
     homes: dict[str, list[str]] = {}
     for module, path in MODULES.items():
-        for node in ast.parse(path.read_text()).body:
+        for node in parsed(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(module)
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
@@ -266,7 +268,7 @@ def test_values_and_checks_have_no_clock_io_or_logging():
 
 def kept(module: str, source: str) -> list[str]:
     """What a module keeps from call to call: caches of functions, empty mappings to be filled, and memos by identity."""
-    tree, found = ast.parse(source), []
+    tree, found = parsed(source), []
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict) and not node.value.keys:
             found += (
@@ -353,7 +355,7 @@ def builders(name: str, sources: dict[str, str]) -> dict[str, int]:
         module: sum(
             isinstance(node, ast.Call)
             and name == (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", ""))
-            for node in ast.walk(ast.parse(source))
+            for node in ast.walk(parsed(source))
         )
         for module, source in sources.items()
     }
