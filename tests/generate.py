@@ -303,7 +303,7 @@ class Generator(Workflows):
 
     def words_of(self, prompt: str) -> str:
         """Some of the prompt's words in their order, once in a while without one, or with a mark more or less."""
-        words = (Turn(prompt).own if self.maybe(0.8) else prompt).split()
+        words = (Turn(prompt).own if self.maybe(0.8) else prompt).split() or prompt.split()
         at = self.rng.randrange(len(words))
         some = words[at : at + self.rng.choice((1, 1, 2, 3, 5))]
         if self.maybe(0.1):

@@ -110,7 +110,7 @@ def pays(value: Any, prompt: Any, amounts: tuple[Any, ...] = (), **more: Any) ->
         ("Pay both bills together in one go", (80, 15), "95"),
         ("Pay the bill plus a tip of 5", (80,), "85"),
         ("Raise my payment by 15", (80,), "95"),
-        ("Raise my payment by 15. Change it accordingly", (80,), "65"),
+        ("Raise my payment by 15. Change that payment accordingly", (80,), "65"),
         ("Pay half of the bill", (25,), "12.5"),
         ("Pay half of the bill", ("0.05",), "0.03"),  # a half cent goes up
         ("Pay half of the bill", ("0.05",), "0.02"),  # or to the even cent

@@ -41,7 +41,7 @@ def found(text: str, *turns: str) -> bool:
     [
         ("Oudegracht 214, 3511 Utrecht", "New address is Oudegracht 214, 3511 Utrecht"),
         ("oudegracht 214 3511 UTRECHT", "New address is Oudegracht 214, 3511 Utrecht."),
-        ("Oudegracht 214, 3511 Utrecht", "New address:\nOudegracht 214\n3511 Utrecht\nThanks"),
+        ("Oudegracht 214, 3511 Utrecht", "Change the address to\nOudegracht 214\n3511 Utrecht\nThanks"),
         ("solved", "mark it as solved, please"),
         ("sparrow-web", "give Mia access to sparrow-web"),
         ("Mia", "give Mia access to sparrow-web"),
@@ -149,7 +149,7 @@ def test_no_line_break_or_tab_is_added(value: str) -> None:
 
 
 def test_the_users_own_line_breaks_may_stay_and_may_go() -> None:
-    turn = "New address:\nOudegracht 214\r\n3511 Utrecht"
+    turn = "Change the address to\nOudegracht 214\r\n3511 Utrecht"
     for value in ("Oudegracht 214\n3511 Utrecht", "Oudegracht 214\r\n3511 Utrecht", "Oudegracht 214, 3511 Utrecht"):
         assert found(value, turn)
     assert not found("Oudegracht\n214 3511 Utrecht", turn)

@@ -25,8 +25,9 @@ from agentgate.intents.closeness import judged
 from agentgate.intents.deriver import CLARITY
 from agentgate.intents.phrases import Occurrence, keys_of, places
 from agentgate.language.delegation import Delegation, handed_over
-from agentgate.language.pieces import FINITE, NOBODY, Piece
+from agentgate.language.pieces import FINITE, NOBODY, Piece, pieces
 from agentgate.language.turn import Clause, Taken, Turn
+from agentgate.language.whose import ITEM, VALUE
 from agentgate.language.word_files import either
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
@@ -134,10 +135,14 @@ class Lexical:
         asked = any(answer.presence != "absent" for answer in answers.values()) or unheard or taken
         requested = {**given, **at}
         for start, end, how in turn.sentences if asked else ():
+            if how == "unread" and (state.turns or any(start <= place < end for place in requested.values())):
+                continue
             if how and (state.turns or unheard or any(place < start for place in requested.values())):
                 _take_back(answers, how, turn.low[start:end], keep={name for name, place in requested.items() if place > start})
                 if how == "all":
                     spoken, quiet, unheard, taken = set(at), {name for name in quiet if name not in at}, "", ""
+        if (stranger := _unexplained(intents, turn, found.values())) and not handed:
+            _take_back(answers, "doubt", stranger, keep=set())
         if asked and turn.may_say_no:
             _take_back(answers, "doubt", turn.low, keep=set())
         elif asked and state.turns and (turn.doubts(_denying(found)) or (not requested and turn.hesitates)):
@@ -161,6 +166,25 @@ derive = Lexical()
 def _denying(found: Mapping[str, Found]) -> frozenset[Clause]:
     """The clauses that deny some intent by its words."""
     return frozenset(clause for each in found.values() for clause in each if clause.voice == "denied")
+
+
+def _unexplained(intents: tuple[Intent, ...], turn: Turn, found: Iterable[Found]) -> str:
+    """A request in a line without a word of any intent, in a turn of several: it may be about a text, which the others are."""
+    if turn.declared or "\n" not in turn.text.strip():
+        return ""
+    known = {_line(turn, each.hit.at) for one in found for each in one.values() if each.hit is not None and each.hit.use == "asks"} | {-1}
+    own = [
+        turn.low[piece.begins : piece.end] for piece in turn.pieces if piece.kind == "request" and _line(turn, piece.begins) not in known
+    ]
+    others = [text[piece.begins : piece.end] for text in turn.unsure for piece in pieces(text, 0, len(text)) if piece.kind == "request"]
+    others = [words for words in others if not any(places(intent.words, words) for intent in intents)]
+    return next((words for words in own + others if VALUE.search(words) is None), "")
+
+
+def _line(turn: Turn, at: int) -> int:
+    """The number of the line at a place; items of a list are as one, -1."""
+    start = turn.low.rfind("\n", 0, at) + 1
+    return -1 if ITEM.match(turn.low, start) else turn.low.count("\n", 0, at)
 
 
 def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[str]) -> None:
@@ -226,7 +250,7 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], ba
 
 
 _DROPPED = re.compile(r"\b(?:skip|omit|leave out|drop|without|(?<=\w )than)(?: to)?(?: (?:the|an?|any|my|our))? \Z")
-_STOPPING = re.compile(rf"(?:{either('stopping')})\b")  # "reverse the refund"
+_STOPPING = re.compile(rf"(?!leave an?\b)(?:{either('stopping', 'holding')})\b")  # "reverse the refund"
 _STOPPED = re.compile(rf"\b(?:{either('stopped')})\b")  # "make sure the refund is cancelled"
 _MODAL = re.compile(r"\b(?:can|could|should|must|may|ought|needs?|ha(?:s|ve))\b")
 _ASKING = re.compile(r"(?:can|could|would|will|may)\b")  # "can someone join": such a phrase is a question itself

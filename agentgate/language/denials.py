@@ -26,9 +26,6 @@ DENIES = (
     rf"(?:{either('not knowing', 'denies')}|(?:{'|'.join(_NEGATED)})(?:n['’ʼ`´‘＇′ʹ՚‛]?| n['’])t|cancel that(?! [a-z])"
     rf"|(?:other than|(?:apart|aside) from)(?! (?:that|this)\b)|excluding(?! vat\b)|skip(?= \w+ing\b))\b"
 )
-_UNSEEN = re.compile("[\xad\u200b-\u200d\u2060\ufeff]")
-# "do\u00adn't" reads as one word
-_PARTED = re.compile(rf"(?<![\w'’])[^\W\d_][\w'’]{{0,12}}(?:{_UNSEEN.pattern}[\w'’]{{1,12}}){{1,12}}")
 NEGATION = re.compile(rf"\b(?=[acdefhikmnoprsw]){DENIES}")
 IDIOM = re.compile(  # "don't forget to", "no later than", "invoice no. 7" deny nothing
     rf"\b(?=[abcdinorsw])(?:(?:{either('no denial')})\b|(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|if not(?=,)"
@@ -64,11 +61,6 @@ _COLON = re.compile(r"[,:]\s{1,8}")
 _SUBJECT = 60  # characters before a negation that may hold its subject
 _YOU = re.compile(r"\byou\b")
 _STATEMENT_END = re.compile(r",\s{1,8}|\s{1,8}so\s{1,8}|\s{1,8}[-\u2013\u2014]\s{1,8}")
-_EXCEPTION = re.compile(
-    r"\b(?:instead\s{1,8}of|rather\s{1,8}than|except(?:\s{1,8}for)?|other\s{1,8}than|(?:apart|aside)\s{1,8}from)\s{1,8}(?P<next>[a-z-]+)?"
-)
-_AND = re.compile(r"\s{1,8}and\s{1,8}(?=(?:(?:then|also|please|just|now)\s{1,8}){0,2}(?P<verb>[a-z]{2,20})\s{1,8}(?P<object>\S+))")
-_OBJECT = re.compile(r"(?:the|an?|my|our|his|her|their|its|this|that|these|those|it|them|him|me|us|everyone|everybody|[A-Z])\b|[A-Z]")
 _LISTED = re.compile(r"\b(?:or|nor|either|neither)\b")
 # A statement about what is to be done, allowed or asked for: its denial goes on ("has not agreed to pay, send it").
 _BIDDING = re.compile(
@@ -83,7 +75,7 @@ _ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel t
 
 def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     """The clauses of the user's own words as (voice, start, end) spans; a clause is denied from its first negation on."""
-    start, text = 0, _joined(small(turn))
+    start, text = 0, small(turn)
     bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(text)), (len(turn), len(turn))]
     text = IDIOM.sub(lambda idiom: "_" * len(idiom.group()), text)
     if any(map(text.__contains__, ("noth", "nobody", "no one", "none", "neither", "no money"))):
@@ -94,7 +86,6 @@ def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
         while negation is not None and listed <= negation.end():
             ends = [
                 _statement_end(turn, text, negation, start, end),
-                _exception_end(turn, text, negation.start(), end),
                 _instead_end(text, negation, end) if "instead" in text else None,
             ]
             over = min(filter(None, ends), key=lambda match: match.start(), default=None)
@@ -112,16 +103,6 @@ def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
             yield "said", start, negation.start()
             yield "denied", negation.start(), end
         start = following
-
-
-def _joined(text: str) -> str:
-    """The lower-case text, of the same length, without invisible characters inside words of denial."""
-    return text if text.isascii() or _UNSEEN.search(text) is None else _PARTED.sub(_whole, text)
-
-
-def _whole(parted: re.Match[str]) -> str:
-    word = _UNSEEN.sub("", parted.group())
-    return word.ljust(len(parted.group())) if NEGATION.fullmatch(word) else parted.group()
 
 
 def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, end: int) -> re.Match[str] | None:
@@ -143,12 +124,3 @@ def _instead_end(text: str, negation: re.Match[str], end: int) -> re.Match[str] 
     """Where an instruction ends before what is to be done instead: "don't ship it, refund it instead"."""
     ways = _INSTEAD.finditer(text, negation.end(), negation.end() + _SENTENCE_TAIL)
     return next((way for way in ways if way["verb"] in _VERBS and way.start() < end), None)
-
-
-def _exception_end(turn: str, text: str, start: int, end: int) -> re.Match[str] | None:
-    """Where an exception, whose words start at `start`, ends before the next request: "move it to 10 instead of 9 and tell Ann"."""
-    words = _EXCEPTION.match(text, start, end)
-    if words is None or words["next"] in _VERBS:  # "rather than call and tell Ann" denies both
-        return None
-    joins = (match for match in _AND.finditer(text, words.end(), end) if match["verb"] in _VERBS)
-    return next((match for match in joins if _OBJECT.match(turn, match.start("object"), end)), None)

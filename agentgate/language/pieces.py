@@ -26,7 +26,7 @@ Kind = Literal["request", "shaping", "look", "question", "statement", "open"]
 MAX_PIECE = 400  # characters; a longer piece requests nothing
 VERBS = listed("verbs")
 
-_BREAK = re.compile(r"[,;:()\s](?:(?<=[,;:])\s|(?<=[()\n])|(?<=\s)(?:and|then|but|or|so|[-\u2013\u2014]{1,3})(?=\s))")
+_BREAK = re.compile(r"[,;:()\s](?:(?<=[,;:])\s|(?<=[()\n])|(?<=\s)(?:and|then|but|or|so(?! kind)|[-\u2013\u2014]{1,3})(?=\s))")
 _GO_ON = frozenset({"and", "or", "so", ",", ", and", ", or"})
 _ENDS = re.compile(r"\b(?:is|are|was|were|called|titled|entitled|named|labelled|labeled|tagged|goes)\s*\Z")
 _PLEASE = re.compile(r"\b(?:please|pls|plz|kindly)\b")

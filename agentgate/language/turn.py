@@ -6,6 +6,7 @@ Everything that depends on the user's words (intents, origins, labels, denials) 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
@@ -19,12 +20,15 @@ from agentgate.language.word_files import either, needed
 from agentgate.values.turns import OWN, PASTED
 
 Voice = Literal["said", "reported", "denied"]
-Taken = Literal["", "doubt", "all"]
+Taken = Literal["", "unread", "doubt", "all"]
 
 MAX_TURN = 65_536  # characters of one turn; the gate refuses more
 MAX_READ = 16_384  # characters of one turn that are read for what they ask; a longer one is unsure as a whole
 
-_SENTENCE = re.compile(r"(?<![.!?;])[.!?;]++(?=\s)|\n")
+_STOP = r"(?<=[.!?;])(?<![.!?;]{2})(?<!\b[dm][rsx]\.)(?<!\bmrs\.)(?<!\bprof\.)[.!?;]*+(?=\s)"
+_SENTENCE = re.compile(rf"[.!?;\n](?:(?<=\n)|{_STOP})")
+_AFTERTHOUGHT = re.compile(rf"[.!?;\n\u2026\u2013\u2014-](?:(?<=[\n\u2026])|(?<=\s[\u2013\u2014-])[\u2013\u2014-]*(?=\s)|{_STOP})")
+_ADDED = re.compile(r"[,(]\s*")  # "refund it, no wait"
 _REPORTING = re.compile(rf"\b(?:(?P<obliged>{either('obliged')})|(?:{either('reports')}))\b(?! down\b)")
 _NEAR = 200  # characters before such a word that may hold its subject
 _BOUND = re.compile(r"[.!?;,(\n]\s?|\b(?:if|and|but|because|since|as|so)\s")
@@ -36,9 +40,13 @@ _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
 _BACK = re.compile(rf"\b(?:{either('takes back')})\b")
 _ONLY_BACK = re.compile(rf"\W*+(?:(?:{either('takes back', 'fillers', 'soft')})\b\W*+)+\Z")
 _WORDS = re.compile("[a-z]+")
-_HINTS = needed("takes back", "no signs", "calls off") | frozenset("t wrong incorrect mistake mistakes error errors".split())  # "don't"
+_HINTS = needed("takes back", "no signs", "abroad", "calls off") | frozenset(
+    "t wrong incorrect mistake mistakes error errors".split()
+)  # "don't"
 _CALLS_OFF = re.compile(rf"\b(?:{either('calls off')})\b")
-_NO = re.compile(rf"\b(?:{either('no signs')})\b|n['\u2019\u02bc`\u00b4]t\b|[\U0001f6d1\u270b\u274c\U0001f44e\U0001f6ab\u26d4\u2716]")
+_NO = re.compile(
+    rf"\b(?:{either('no signs', 'abroad')})\b|n['\u2019\u02bc`\u00b4]t\b|[\U0001f6d1\u270b\u274c\U0001f44e\U0001f6ab\u26d4\u2716]"
+)
 _SECOND = re.compile(rf"\b(?:{either('second thoughts')})\b")
 _WISHES = re.compile(rf"\b(?:{either('wishes')})\b")
 _AUX = "(?:ca|could|wo|would|is|are|was|were|has|have|had|do|did|does)n['\u2019]?t"
@@ -57,13 +65,23 @@ _FORBIDS = re.compile(  # "don't ship a replacement", not "don't do it" or "don'
     r"(?:(?<=do )not|don['\u2019]?t|never)\s+(?!(?:want|need|mean|think|like|wish|care|bother)\b)\w{3,}\s+"
     r"(?!(?:it|that|this|anything|so)\b)\w"
 )
+_HOLDING = re.compile(rf"(?!leave an?\b)(?:{either('holding')})\b")
+_HOLDS = needed("holding")
 _FEW = 3  # words of a request that may mean the one before: "kill it", "pull the plug"
+_BRIEF = 3  # words of a sentence behind a request that must be understood
+_SIGNED = re.compile(
+    rf"(?:\A|(?<=[.!?\n]))\s*(?i:{either('signs off')})(?:\s*[,\u2013-]|[.!,]?\s*\n)\s*(?:[A-Z][\w.'\u2019-]*\s*){{0,3}}\Z"
+)
+_VALUE = re.compile("[0-9@_]")
 _LETTER = re.compile(r"\w")
 _LATIN = re.compile("[a-z]{2}")
 _FOREIGN = re.compile("[\u0370-\u1fff\u2c00-\ua6ff\ua720-\ud7ff\uf900-\ufdff\ufe70-\ufeff]")  # letters of other scripts
+_ABROAD = re.compile(rf"\b(?:{either('abroad')})\b|{_FOREIGN.pattern}")
+_ABROAD_WORDS = needed("abroad")
+_UNREAD = re.compile("(?<!\\w)[a-z]*[\u00df-\u024f][a-z\u00df-\u024f]*(?!\\w)")  # a word, no name, with letters that English does without
 _AGREES = re.compile(rf"\W*+(?:(?:{either('agrees', 'soft')})(?!\w)\W*+)*\Z")
 _ANSWER = re.compile(
-    r"\W*(?:i|we|he|she|they|the|an?|my|our|his|her|their|to|for|from|in|on|at|with|by|it['\u2019]?s|this|these|those|number|no\.?|[#@+]?[0-9])\b|.*[0-9@]|_+"
+    r"\W*(?:i|we|he|she|they|the|an?|my|our|his|her|their|to|for|from|in|on|at|with|by|it['\u2019]?s|this|these|those|number|no\.?|[#@+]?[0-9])\b|.*[0-9@_]"
 )
 
 
@@ -95,6 +113,7 @@ class Turn:
         parts: the parts that are not plainly the user's own; `named` are the spans of the names among them.
         clauses: the clauses, in order, without a gap; `starts` is where each begins.
         unsure: the texts that may not be the user's own: they grant nothing, and may take back.
+        declared: whether the host says whose its parts are.
         memo: what readers further on keep of this turn.
     """
 
@@ -113,7 +132,8 @@ class Turn:
         self.low = small(self.bare)
         certain = _masked(self.text, [part for part in found if part.whose in {"forwarded", "pasted", "quoted"}])
         unsure = [small(certain[start:end]) for start, end, whose in found if whose in {"doubtful", "unsure"}]
-        hidden = () if text.startswith((OWN, PASTED)) else found
+        self.declared = text.startswith((OWN, PASTED))
+        hidden = () if self.declared else found
         self._hidden = small("\n".join([self.text[start:end] for start, end, _ in hidden]))
         self.unsure = tuple([words for words in unsure if _LETTER.search(words)])
         self.clauses = tuple(_reported(self.low, clauses(self.bare)))
@@ -128,8 +148,17 @@ class Turn:
     def pieces_of(self, clause: Clause) -> tuple[Piece, ...]:
         """The pieces of a clause, if it is said."""
         if clause.start not in self._pieces:
-            self._pieces[clause.start] = tuple(pieces(self.low, clause.start, clause.end)) if clause.voice == "said" else ()
+            found = pieces(self.low, clause.start, clause.end) if clause.voice == "said" else ()
+            self._pieces[clause.start] = tuple([self._understood(piece) for piece in found])
         return self._pieces[clause.start]
+
+    def _understood(self, piece: Piece) -> Piece:
+        """The piece; a statement where it is in part of another language, which may deny or report it."""
+        words = self.bare[piece.start : piece.end]
+        if words.isascii() and _ABROAD_WORDS.isdisjoint(_WORDS.findall(words.lower())):
+            return piece
+        foreign = _ABROAD.search(self.low, piece.start, piece.end) or _UNREAD.search(words)
+        return piece._replace(kind="statement") if foreign else piece
 
     @property
     def pieces(self) -> Iterator[Piece]:
@@ -138,29 +167,57 @@ class Turn:
 
     @cached_property
     def sentences(self) -> tuple[Sentence, ...]:
-        """The sentences, and what each takes back of what was asked for before it."""
-        ends = [*(match.end() for match in _SENTENCE.finditer(self.low)), len(self.low)]
-        return tuple([Sentence(start, end, self._taken(start, end)) for start, end in pairwise([0, *ends]) if self.low[start:end].strip()])
+        """The sentences, and what each takes back of what was asked for before it; a part behind a dash is one of its own."""
+        ends = [*(match.end() for match in _AFTERTHOUGHT.finditer(self.low)), len(self.low)]
+        spans = [(start, end) for start, end in pairwise([0, *ends]) if self.low[start:end].strip()]
+        added = [(added.end(), end) for start, end in spans for added in _ADDED.finditer(self.low, start, end)]
+        behind = [Sentence(start, end, "doubt") for start, end in added if self._only_back(start, end)]
+        return (*[Sentence(start, end, self._taken(start, end)) for start, end in spans], *behind)
 
     @property
     def takes_all_back(self) -> bool:
         """Whether the turn is nothing but a plain withdrawal."""
         return bool(self.sentences) and all(sentence.taken == "all" for sentence in self.sentences)
 
-    def _taken(self, start: int, end: int) -> Taken:
+    @cached_property
+    def _signed(self) -> int:
+        """Where the turn's last words begin, if they are thanks or regards and a name."""
+        signed = _SIGNED.search(self.own)
+        return len(self.own) if signed is None else signed.start()
+
+    def _only_back(self, start: int, end: int) -> bool:
         text = self.low[start:end]
-        if _HINTS.isdisjoint(_WORDS.findall(text)) and text.isascii():
-            return ""
-        if end - start <= _SHORT and _BACK.search(text) and _ONLY_BACK.match(text):
+        return len(text) <= _SHORT and _ONLY_BACK.match(text) is not None and _BACK.search(text) is not None
+
+    def _taken(self, start: int, end: int) -> Taken:
+        if self._only_back(start, end):
             return "all"
+        text = self.low[start:end]
+        brief = len(text) <= _SHORT and (len(text.split()) <= _BRIEF or text.rstrip(" .!)").endswith("?"))
+        words = _WORDS.findall(text)
+        here = () if not brief and _HOLDS.isdisjoint(words) else self._pieces_in(start, end)
+        if any(piece.kind not in {"statement", "question"} and _HOLDING.match(self.low, piece.begins) for piece in here):
+            return "unread"
+        if not brief and _HINTS.isdisjoint(words) and text.isascii():
+            return ""
         if _FOREIGN.search(text) and not _LATIN.search(text):
             return "doubt"
         plain = IDIOM.sub(" ", text)
         if _THAT_IS_WRONG.match(plain) or _CALLS_OFF.search(plain):
             return "doubt"
-        if _NO.search(plain) is None or (_FACT.search(plain) and not _WISHES.search(plain)):
+        fact = _FACT.search(plain) is not None and _WISHES.search(plain) is None
+        if _NO.search(plain) is not None and not fact and not self._requests(start, end):
+            return "doubt"
+        if not brief or _AGREES.match(text) is not None:
             return ""
-        return "" if self._requests(start, end) else "doubt"
+        answers = _VALUE.search(text) is not None
+        read = all(self._harmless(piece) for piece in here if not ((answers or start >= self._signed) and piece.kind == "open"))
+        return "" if read and (answers or _SECOND.search(plain) is None) else "unread"
+
+    def _pieces_in(self, start: int, end: int) -> tuple[Piece, ...]:
+        """The pieces that begin in these words."""
+        near = self.clauses[max(0, bisect_right(self.starts, start) - 1) : bisect_right(self.starts, end)]
+        return tuple([piece for clause in near for piece in self.pieces_of(clause) if start <= piece.start < end])
 
     def _requests(self, start: int, end: int) -> bool:
         """Whether these words request or ask something, or forbid something that they name."""
@@ -172,7 +229,8 @@ class Turn:
     @property
     def says_no(self) -> bool:
         """Whether a later turn may take anything back by what it says: a request, a value, or all."""
-        return any(sentence.taken for sentence in self.sentences) or any(c.voice == "denied" for c in self.clauses) or self.doubts()
+        plain = any(sentence.taken in {"doubt", "all"} for sentence in self.sentences)
+        return plain or any(c.voice == "denied" for c in self.clauses) or self.doubts()
 
     @property
     def may_say_no(self) -> bool:
@@ -191,13 +249,17 @@ class Turn:
     @cached_property
     def hesitates(self) -> bool:
         """Whether a later turn that requests nothing known may take back what was asked for before it."""
-        return self.doubts() or any(not self._harmless(piece) for piece in self.pieces if piece.kind in {"request", "shaping", "open"})
+        return self.doubts() or not all(map(self._harmless, self.pieces))
 
     def _harmless(self, piece: Piece) -> bool:
+        if piece.kind not in {"request", "shaping", "open"}:
+            return True
         words = self.low[piece.begins : piece.end]
         if not any(map(str.isalnum, words)) or _AGREES.match(self.low[piece.start : piece.end]) is not None:
             return True
-        return len(words.split()) > _FEW if piece.kind == "request" else _ANSWER.match(words) is not None
+        if piece.kind == "request":
+            return len(words.split()) > _FEW and _HOLDING.match(words) is None
+        return _ANSWER.match(words) is not None
 
 
 def _masked(text: str, spans: Iterable[tuple[int, int, str]], filler: str = " ") -> str:

@@ -22,10 +22,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Literal, NamedTuple
 from unicodedata import normalize
 
+from agentgate.language.pieces import FINITE, Kind, pieces
 from agentgate.language.spans import small
 from agentgate.language.word_files import either
 from agentgate.values.turns import OWN, PASTED
@@ -69,14 +71,16 @@ _POINTER = re.compile(  # ends with a colon, a line break or a tag
 _ABOUT = re.compile(rf"\b(?:{either('about a text')}|{either('see text')})\b")
 _SEE = re.compile(rf"\b(?:{either('see text')})\b")
 _SHOWS = re.compile(rf"[^.!?\n:]{{0,80}}\b(?:{either('see text')})\b[^.!?\n:,;]{{0,60}}[.!?:]?")
-_MANY = re.compile(r"\n[^\S\n]*\S")
-_LINE = re.compile(
-    r"(?:[\[({<]|\"[\w.-]{1,40}\"\s*:|[\])}]|"  # JSON, tags
-    r"\[?[0-9]{1,4}[-/.:][0-9]{1,2}[-/.:T ][0-9]{1,2}|\[?(?:debug|info|warn(?:ing)?|error|fatal|trace)\b[\]: ]|"  # logs
-    r"\|.*\||[^\t\n]*\t[^\t\n]*\t|[^,;\n]{1,60}(?:[,;][^\s,;][^,;\n]{0,60}){2}$|"  # tables, CSV
-    r"<?[@\w][\w .'\u2019()-]{0,40}(?:>|:)\s+\S)"  # chats, headers
-)
-_INTRODUCES = re.compile(rf"\b(?:{either('texts', 'dictates', 'headings')})\b[^\n]{{0,80}}:\s*\Z")  # "send Kim this:", and a line break
+_HERE = re.compile(r"\b(?:(?:this|these)(?! (?:week|month|year|morning|afternoon|evening|time)\b)|below|above|following|attached|here)\b")
+_AFTERWARDS = re.compile(
+    r"\b(?:let (?:me|us) know|tell (?:me|us)|confirm)(?: \w+)? (?:when|once|as soon as)\b"
+)  # asks about what is to be done
+VALUE = re.compile("[0-9@#]")
+_COURTESY = re.compile(rf"\W*(?:{either('soft', 'agrees', 'signs off')})\b\W*(?:[\w'\u2019.-]+\W*){{0,3}}\Z")
+_LINES_OF = re.compile("[^\n]+")
+_INTRODUCES = re.compile(rf"\b(?:(?:{either('texts', 'dictates', 'headings')})\b[^\n]{{0,80}}:|(?:{either('reports')})\W*)\Z")
+_SENTENCED = re.compile(rf"{FINITE.pattern}|\b(?:i|we|he|she|it|they|there) \w|\w{{3,}}[.!]\Z")
+_SMALL = re.compile(r"(?<!\S)[a-z][a-z'\u2019]")
 
 # --- quotations ----------------------------------------------------------------------------------------------------------
 _SINGLES = "'\u2018\u2019\u201a\u201b\u00b4\u2032\u2035\uff07\u275b\u275c"
@@ -92,6 +96,21 @@ _MARKS = tuple(  # the characters of each kind, and a mark
         (_SINGLES, _SINGLE.pattern),
     )
 )
+_SIGNS = "".join(signs for signs, _ in _MARKS)
+_ODD = re.compile(  # no line of prose
+    rf"[^\w\s!(@#$\u20ac\u00a3+*\u2022\u2013\u2014\u2026\[>{_SIGNS}\U0001f000-\U0001faff-]|[+*-]?[@#*=_-]{{2}}|\#+\s|.*[\t|{{}}\\\u2500-\u257f]"
+    r"|[\[{<]|[\w.-]{1,40}\s?=|\"[\w.-]{1,40}\"\s*:|\[?[0-9]{1,4}[-/.:][0-9]{1,2}[-/.:T ][0-9]{1,2}"  # JSON, settings, logs
+    r"|\[?(?:debug|info|warn(?:ing)?|error|fatal|trace)\b[\]: ]"
+    r"|[^,;\n]{1,60}(?:[,;][^\s,;][^,;\n]{0,60}){2}$|[^.!?\n]{0,60}[0-9]:[0-9]{2}[^.!?\n]{0,40}:\s"  # CSV, chats
+)
+ITEM = re.compile(r"\s*(?:[*\u2022\u2013-]|[0-9]{1,2}[.)])\s")  # of a list
+_LABEL = re.compile(r"(?:[^.!?:\n]|[.:](?=[0-9])){1,60}:\s+\S")  # of a header or of who speaks
+_SPEAKER = re.compile(  # on the line of its words: "Eve (10:32 AM): refund it", "USER: refund it"
+    rf"(?:\A|\n|[.!?]\s)(?:[*\u2022-]\s)?(?!(?i:{either('headings', 'naming', 'texts', 'soft')})\b)"
+    r"(?P<label>(?:[\[(<]?[0-9][^\n!?;]{0,40}?\s)?@?[A-Z][\w.'\u2019]{0,40}(?:\s?[(\[<][^\n!?]{1,40}[)\]>])?)\Z"
+)
+_SPEAKS = re.compile(r":\s+\S[^\n]*")
+_LONGEST = 130  # characters of such a label
 _OPENS = re.compile(rf"(?<!\w)[{_SINGLES}]")
 _NAMING = re.compile(
     rf"\b(?:(?:{either('naming')})s?|(?:the|my|our|his|her|their|this|that|an?)(?: [\w-]{{1,20}}){{1,3}})"
@@ -151,7 +170,9 @@ def _found(text: str, *, pasting: bool) -> list[Extent]:
     if not text.replace("\n", "").isprintable() and _UNSEEN.search(text):
         return [Extent(0, len(text), "unsure")]
     low = small(text)
-    found = [*_lines(low, pasting=pasting)] if "\n" in text or ">" in text else []
+    found = [*_lines(text, low, pasting=pasting)]
+    if pasting and ":" in text:
+        found += [said for said in _speakers(text) if not any(line.start <= said.start and said.end <= line.end for line in found)]
     if (forwarded := _FORWARDED.search(low)) is not None:
         found.append(Extent(forwarded.start(), len(text), "forwarded"))
     if pasting and (shows := _shows(low)) is not None:  # "is this phishing?" on the same line as the text
@@ -163,6 +184,14 @@ def _found(text: str, *, pasting: bool) -> list[Extent]:
             found += _quotations(text, low, [*kind.finditer(text)])
     others = [extent for extent in found if extent.whose != "named"]
     return [_checked(each, others) if each.whose == "named" else each for each in found]
+
+
+def _speakers(text: str) -> Iterator[Extent]:
+    """What somebody says behind their name, in the line of it."""
+    for colon in _SPEAKS.finditer(text):
+        at = max(0, colon.start() - _LONGEST)
+        if (label := _SPEAKER.search(text[at : colon.start()])) is not None and (label.start() > 0 or at == 0 or text[at] == "\n"):
+            yield Extent(at + label.start("label"), colon.end(), "unsure")
 
 
 def _shows(low: str) -> re.Match[str] | None:
@@ -179,23 +208,58 @@ def _checked(name: Extent, others: list[Extent]) -> Extent:
     return name if clear else Extent(name.start - 1, name.end + 1, "doubtful")
 
 
-def _lines(low: str, *, pasting: bool) -> Iterator[Extent]:
+def _lines(text: str, low: str, *, pasting: bool) -> Iterator[Extent]:
     """Lines that are quoted, and those that a paste may have brought."""
-    several = pasting and _MANY.search(low.strip()) is not None
-    about = _ABOUT.search(low) if several else None
-    at, quoted, introduced = 0, False, False
-    for line in low.split("\n"):
-        end, bare = at + len(line), line.strip()
-        quoted = bare.startswith(">") or (quoted and bare != "")
+    own, wrapped, quoted = list[tuple[int, int]](), list[tuple[int, int]](), False
+    for line in _LINES_OF.finditer(low):
+        quoted = line.group().lstrip().startswith(">") or (quoted and not line.group().isspace() and low[line.start() - 2] != "\n")
         if quoted:
-            yield Extent(at, end, "forwarded")
-        elif bare and (introduced or (about is not None and _ABOUT.search(bare) is None)):
-            yield Extent(at, end, "unsure")
-        elif bare and several and _LINE.match(bare):  # and what follows it
-            introduced = True
-            yield Extent(at, end, "unsure")
-        introduced = introduced or (pasting and _INTRODUCES.search(bare) is not None)
-        at = end + 1
+            yield Extent(*line.span(), "forwarded")
+            wrapped += [] if line.group().lstrip().startswith(">") else [line.span()]
+        elif not line.group().isspace():
+            own.append(line.span())
+    if not pasting:
+        return
+    if len(own) + len(wrapped) < 2:
+        yield from (Extent(start, end, "unsure") for start, end in own if _ODD.match(low[start:end].strip()))
+        return
+    bits = [_bit(text[start:end], {piece.kind for piece in pieces(low, start, end)}) for start, end in own + wrapped]
+    asking = [at for at, bit in enumerate(bits) if bit.about]
+    behind = ""
+    for at, (bit, (start, end)) in enumerate(zip(bits, own, strict=False)):
+        if bit.odd or behind == "all" or (behind == "colon" and bit.asks) or (asking and asking != [at]):
+            yield Extent(start, end, "unsure")
+            behind = "all" if bit.odd or behind else ""
+        behind = behind or bit.behind
+
+
+class _Bit(NamedTuple):
+    """What a line is to the others of its turn.
+
+    It may ask `about` them, be `odd` (no prose), ask for something as no item of a list does (`asks`); `behind` it, all lines or only what
+    asks may be somebody else's.
+    """
+
+    about: bool = False
+    odd: bool = False
+    asks: bool = False
+    behind: Literal["", "colon", "all"] = ""
+
+
+def _bit(line: str, kinds: AbstractSet[Kind]) -> _Bit:
+    low, bare = small(line), small(line).strip()
+    odd = _ODD.match(bare) is not None or _LABEL.match(bare) is not None or line.startswith((" " * 4, "\t"))
+    asks = not kinds <= {"open", "statement"} and ITEM.match(low) is None
+    looks = not kinds.isdisjoint({"question", "look"}) and VALUE.search(line) is None and _AFTERWARDS.search(low) is None
+    about = looks or _ABOUT.search(low) is not None or _HERE.search(low) is not None
+    if odd or _INTRODUCES.search(bare) is not None:
+        return _Bit(about, odd, asks, "all")
+    if bare.endswith(":"):
+        return _Bit(about, odd, asks, "colon")
+    words = _SMALL.search(line) is not None
+    if not kinds <= {"open", "statement"} or (words and _SENTENCED.search(bare) is not None) or _COURTESY.match(low) is not None:
+        return _Bit(about, odd, asks)
+    return _Bit(about or words, odd, asks, "all")  # "Kim's message"; "Eve", "10:32"
 
 
 def _quotations(text: str, low: str, marks: list[re.Match[str]]) -> Iterator[Extent]:

@@ -204,4 +204,4 @@ def can_be_named(values: Mapping[str, Any], rule: Rule, value: Any, currency: st
 def calculation(rule: Rule, known: list[Decimal], currency: str, *, named: bool) -> str:
     """A sentence that asks for the half of one number, or for the sum of more; `named`: it names them."""
     of = " of " + " and ".join(in_words(rule.type, format(each, "f"), currency) for each in known) if named else ""
-    return f"Take {'half' if len(known) == 1 else 'the sum total'}{of}."
+    return f"As the amount, please take {'half' if len(known) == 1 else 'the sum total'}{of}."
