@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Deny, Gate, Reason, StepUp, User
@@ -153,6 +153,7 @@ PIECES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES.map(" ".join), max_size=4))
 def test_it_only_makes_unclear_of_absent(turns: list[str]) -> None:
     before = derive((DENIES, PAY), tuple(turns))
