@@ -86,11 +86,14 @@ class Passkey:
         of = {"id": b64(self.id), "rawId": b64(self.id), "type": "public-key", "authenticatorAttachment": "platform"}
         return {**of, "clientExtensionResults": {}, "response": response}
 
+    def attested(self, cose: dict[int, Any]) -> bytes:
+        """Attested credential data (section 6.5.1) with this key."""
+        return bytes(16) + len(self.id).to_bytes(2) + self.id + encode_cbor(cose)
+
     def create(self, challenge: bytes, /, *, flags: int = PRESENT | VERIFIED | NEW_KEY, rp_id: str | None = None, **client: Any) -> Any:
         """What `toJSON()` of `navigator.credentials.create` gives, without attestation."""
         said = {"type": "webauthn.create", "challenge": b64(challenge), "origin": ORIGIN, "crossOrigin": False, **client}
-        made = bytes(16) + len(self.id).to_bytes(2) + self.id + encode_cbor(self.cose)
-        attested = {"fmt": "none", "attStmt": {}, "authData": self.data(flags, rp_id, made)}
+        attested = {"fmt": "none", "attStmt": {}, "authData": self.data(flags, rp_id, self.attested(self.cose))}
         response = {"clientDataJSON": b64(json.dumps(said).encode()), "attestationObject": b64(encode_cbor(attested))}
         return {"id": b64(self.id), "rawId": b64(self.id), "type": "public-key", "response": response}
 

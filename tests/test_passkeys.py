@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cbor2 import CBORTag, dumps
 from cryptography.hazmat.primitives.asymmetric import ec
 from webauthn.helpers import encode_cbor
 
@@ -733,6 +735,51 @@ def test_a_weak_key_is_not_registered(keys: Passkeys) -> None:
     asked = secrets.token_bytes(32)
     with pytest.raises(CredentialRefused, match="KeyRefused"):
         keys.registered(json.dumps(Passkey("RS256", bits=1024).create(asked)), asked)
+
+
+SLOW = CBORTag(35, "(?i:[\\0-\U0010ffff])" * 400)  # a regular expression, which costs a decoder seconds to compile
+
+
+@pytest.mark.parametrize("where", ["statement", "key", "extension"])
+def test_a_registration_of_an_anonymous_visitor_is_not_obeyed_before_it_is_looked_at(keys: Passkeys, where: str) -> None:
+    asked, new = secrets.token_bytes(32), Passkey()
+    flags = PRESENT | VERIFIED | NEW_KEY | (EXTENSIONS if where == "extension" else 0)
+    data = new.data(flags, tail=new.attested(new.cose | ({99: SLOW} if where == "key" else {})))
+    data += dumps({"x": SLOW}) if where == "extension" else b""
+    sent = new.create(asked)
+    sent["response"]["attestationObject"] = b64(
+        dumps({"fmt": "none", "attStmt": {"x": SLOW} if where == "statement" else {}, "authData": data})
+    )
+    began = time.process_time()
+    with pytest.raises(CredentialRefused, match="a tag"):
+        keys.registered(json.dumps(sent), asked)
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("change", ["cut", "more", "endless", "deep", "many", "no bytes", "short"])
+def test_a_registration_that_is_not_exactly_one_object_is_refused(keys: Passkeys, change: str) -> None:
+    asked, new = secrets.token_bytes(32), Passkey()
+    sent, data = new.create(asked), new.data(PRESENT | VERIFIED | NEW_KEY, tail=new.attested(new.cose))
+    whole: dict[str, bytes] = {
+        "cut": dumps({"fmt": "none", "attStmt": {}, "authData": data[:-1]}),
+        "more": dumps({"fmt": "none", "attStmt": {}, "authData": data + dumps({})}),
+        "endless": b"\x9f" + dumps({"fmt": "none"}),
+        "deep": b"\x81" * 20_000,
+        "many": b"\x9b" + b"\xff" * 8,
+        "no bytes": dumps({"fmt": "none", "attStmt": {}, "authData": "x"}),
+        "short": dumps({"fmt": "none", "attStmt": {}, "authData": data[:32]}),
+    }
+    sent["response"]["attestationObject"] = b64(whole[change])
+    with pytest.raises(CredentialRefused, match="registration"):
+        keys.registered(json.dumps(sent), asked)
+
+
+def test_no_attestation_is_looked_at_and_what_an_authenticator_adds_is_none_of_ours(keys: Passkeys) -> None:
+    asked, new = secrets.token_bytes(32), Passkey()
+    sent = new.create(asked)
+    data = new.data(PRESENT | VERIFIED | NEW_KEY | EXTENSIONS, tail=new.attested(new.cose)) + dumps({"credProtect": 2})
+    sent["response"]["attestationObject"] = b64(dumps({"fmt": "packed", "attStmt": {"alg": -7, "sig": b"wrong"}, "authData": data}))
+    assert keys.registered(json.dumps(sent), asked) == (new.row("kim")["id"], new.row("kim")["public_key"])
 
 
 def test_what_is_wrong_with_the_file_is_said_once_and_who_answers_learns_it(keys: Passkeys) -> None:

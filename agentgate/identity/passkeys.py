@@ -25,6 +25,7 @@ from webauthn.helpers.decode_credential_public_key import DecodedOKPPublicKey
 
 from agentgate.errors import ConfigError, CredentialRefused, IdentityRefused, KeyRefused, KeysUnavailable
 from agentgate.identity.assertion import Assertion
+from agentgate.identity.attested import without_attestation
 from agentgate.identity.keys import MIN_RSA, strict_object
 from agentgate.identity.proven import proven_user
 from agentgate.identity.settings import Name, Names, PasskeySettings, wrong_setting
@@ -200,8 +201,9 @@ class Passkeys:
         try:
             client_data = strict_object(unb64url(read["response"]["clientDataJSON"].encode("ascii")), "registration.clientDataJSON")
             _check_page(client_data, "registration")
+            attested = without_attestation(unb64url(read["response"]["attestationObject"].encode("ascii")))
             made = verify_registration_response(
-                credential=read,
+                credential={**read, "response": {**read["response"], "attestationObject": bytes_to_base64url(attested)}},
                 expected_challenge=challenge,
                 expected_rp_id=self.rp_id,
                 expected_origin=list(self.origins),
