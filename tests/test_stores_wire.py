@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -307,3 +308,17 @@ def test_a_store_that_was_closed_leaves_no_connection_though_somebody_waited(ser
         assert clients(server) == 0
 
     asyncio.run(work())
+
+
+def test_a_forked_child_asks_on_a_connection_of_its_own_though_it_has_its_parents_loop(server: Server) -> None:
+    loop, store = asyncio.new_event_loop(), open_async_store(server.url)
+    try:
+        loop.run_until_complete(keep(store, "before"))
+        child = os.fork()
+        if child == 0:
+            found = loop.run_until_complete(kept(store, "before"))
+            os._exit(0 if found == b"before" and clients(server) == 2 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        loop.run_until_complete(store.close())
+        loop.close()

@@ -9,6 +9,7 @@ step, all who wait are refused; nothing is sent again.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import deque
 from typing import Any
@@ -37,7 +38,7 @@ class Wire(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._reply = Reply()
         self._timer: asyncio.TimerHandle | None = None
-        self._retired = False
+        self._retired, self._pid = False, os.getpid()
         self._transport.set_protocol(self)
 
     @classmethod
@@ -56,8 +57,9 @@ class Wire(asyncio.Protocol):
         return cls(opened, endpoint.name)
 
     def usable(self) -> bool:
-        """Whether new requests may go over it: of this event loop, open, and not retired."""
-        return not self._retired and self._loop is asyncio.get_running_loop() and not self._transport.is_closing()
+        """Whether new requests may go over it: of this process and event loop, open, and not retired."""
+        own = self._pid == os.getpid() and self._loop is asyncio.get_running_loop()  # a forked child may go on with its parent's loop
+        return own and not self._retired and not self._transport.is_closing()
 
     def ask(self, request: bytes, deadline: float) -> asyncio.Future[Any]:
         """Send a request, with those of others; its reply, or StoreUnavailable: none before `deadline` (of `time.monotonic`)."""
