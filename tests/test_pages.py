@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+import socket
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -27,6 +28,7 @@ from agentgate.gate import addressed
 from agentgate.gate.addressed import Addressed
 from agentgate.identity.proven import proven_user
 from agentgate.service.app import PAGES, application
+from agentgate.service.line import AT_ONCE
 from agentgate.service.pages import session, wording
 from agentgate.service.pages.rendering import page
 from agentgate.service.settings import ServiceSettings
@@ -497,6 +499,17 @@ def test_no_log_line_holds_a_cookie_an_assertion_or_the_users_words(place, desk:
     for secret in (*sent, "secret reason", "report.txt", hold.id):
         assert secret not in log
     assert '"path": "/holds/{hold}"' in log
+
+
+def test_who_is_slow_with_an_answer_keeps_nobody_waiting(place, desk: Desk, people) -> None:
+    mona, kim = people("mona"), people("kim")
+    head = f"POST /holds/answers HTTP/1.1\r\nHost: x\r\nOrigin: {desk.origin}\r\nCookie: {mona.cookie}\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+    with ExitStack() as lines:
+        for _ in range(AT_ONCE):
+            lines.enter_context(socket.create_connection(("127.0.0.1", place[1].port))).sendall(head.encode())
+        time.sleep(0.5)
+        assert kim.get("/holds").status_code == 200
 
 
 def too_many(ask: Callable[[], httpx.Response]) -> bool:

@@ -24,7 +24,7 @@ from agentgate.identity.assertion import Assertion
 from agentgate.service.answer import RequestRefused, answered, malformed
 from agentgate.service.pages import wording
 from agentgate.service.pages.rendering import page
-from agentgate.service.pages.session import Reader, passkeys_of, reader_of
+from agentgate.service.pages.session import Reader, passkeys_of, reader_of, sent
 from agentgate.service.pages.signing_in import posted
 from agentgate.service.reading import text
 from agentgate.service.state import Service
@@ -75,8 +75,7 @@ async def of_run(request: Request, service: Service) -> Response:
 
 async def nonce(request: Request, service: Service) -> Response:
     """``POST /holds/nonce``: what this person's passkey signs to give these answers."""
-    reader = await _signed_in(request, service)
-    body = await posted(request, service, "answers")
+    reader, body = await _signed_in(request, service, "answers")
     answers = _answers(body["answers"])
     holds = [(await _one(service, reader, each)).hold for each in answers]
     tenant = holds[0].tenant
@@ -95,8 +94,7 @@ async def nonce(request: Request, service: Service) -> Response:
 
 async def answer(request: Request, service: Service) -> Response:
     """``POST /holds/answers``: an assertion over exactly these answers; of each what became of it, in words."""
-    reader = await _signed_in(request, service)
-    body = await posted(request, service, "answers", "nonce", "assertion")
+    reader, body = await _signed_in(request, service, "answers", "nonce", "assertion")
     answers = _answers(body["answers"])
     tenant, *_ = [(await _one(service, reader, each)).hold.tenant for each in answers]
     by = WebAuthnAnswer(text(body["nonce"], "nonce"), body["assertion"])
@@ -146,18 +144,19 @@ def _answers(given: object) -> dict[str, Said]:
 
 async def _reader(request: Request, service: Service) -> Reader | None:
     passkeys_of(service)
+    found = sent(request, service)
     await request.state.turn()
-    reader = await reader_of(request, service)
-    if reader is None:
-        service.take(request, None)
-    return reader
+    return await reader_of(service, found)
 
 
-async def _signed_in(request: Request, service: Service) -> Reader:
-    reader = await _reader(request, service)
+async def _signed_in(request: Request, service: Service, *required: str) -> tuple[Reader, dict[str, Any]]:
+    """Who posts, and what: nobody has a turn before their body is here."""
+    found = sent(request, service)
+    body = await posted(request, service, *required) if found is not None else {}
+    reader = await reader_of(service, found)
     if reader is None:
         raise RequestRefused(401, "signed_out", "You are signed out. Load the page again and sign in; then answer once more.")
-    return reader
+    return reader, body
 
 
 def _sign_in(service: Service) -> Response:

@@ -99,22 +99,31 @@ def ended(response: Response) -> None:
     response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
 
 
-async def reader_of(request: Request, service: Service) -> Reader | None:
-    """Who is signed in, by the passkey file and the revocations of this moment; None: nobody is.
+def sent(request: Request, service: Service) -> tuple[str, int] | None:
+    """The session that a request brings, as it was sealed: its passkey and when it began; None: it brings none. Counted for either.
+
+    Raises:
+        RequestRefused: 429.
+    """
+    value = request.cookies.get(COOKIE, "")
+    made, _, seal = value.rpartition(".")
+    credential, _, at = made.rpartition(".")
+    ours = value.isascii() and len(value) <= _MAX and hmac.compare_digest(seal, _seal(service.gate.core.keys, "session", made))
+    found = (credential, int(at)) if ours and _young(int(at), SECONDS) else None
+    service.take(request, None if found is None else f"passkey {credential[:16]}")
+    return found
+
+
+async def reader_of(service: Service, found: tuple[str, int] | None) -> Reader | None:
+    """Who is signed in with what was `sent`, by the passkey file and the revocations of this moment; None: nobody is.
 
     Raises:
         StoreUnavailable.
     """
-    value = request.cookies.get(COOKIE, "")
-    if not value.isascii() or len(value) > _MAX:
+    if found is None:
         return None
-    made, _, seal = value.rpartition(".")
-    credential, _, at = made.rpartition(".")
-    if not hmac.compare_digest(seal, _seal(service.gate.core.keys, "session", made)) or not _young(int(at), SECONDS):
-        return None
-    service.take(request, f"passkey {credential[:16]}")
-    people = await people_of(service, credential, int(at))
-    return Reader(people, credential) if people else None
+    people = await people_of(service, *found)
+    return Reader(people, found[0]) if people else None
 
 
 async def people_of(service: Service, credential: str, since: int) -> dict[str, User]:
