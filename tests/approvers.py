@@ -65,12 +65,13 @@ class Desk:
 
     Attributes:
         file: the operator's file of passkeys.
+        told: the events that the gate told, a line each.
     """
 
     def __init__(self, folder: Path, store: Server, **more: Any) -> None:
         self.folder, self.port = folder, free_port()
         self.origin = f"http://localhost:{self.port}"
-        self.file = folder / "passkeys.toml"
+        self.file, self.told = folder / "passkeys.toml", folder / "told"
         groups = {"mona": ["leads"], "kim": ["leads"], "lee": ["staff"], "idle": []}
         self.people = {name: Passkey(rp_id="localhost") for name in groups}
         self.rows = [self.people[name].row(name, *groups[name]) for name in groups]
@@ -89,6 +90,7 @@ class Desk:
             "rate": 10_000,
             "clients": {"desk": {"role": "host", "tenants": ["acme"], "keys": client}},
             "passkeys": {"file": str(self.file)},
+            "tell": {"file": {"command": ["/bin/sh", "-c", f"cat >> {self.told}; echo >> {self.told}"]}},
             **more,
         }
         self.host = Gate.open_unsafe_unapproved(

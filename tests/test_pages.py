@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import socket
 import time
@@ -163,6 +164,18 @@ def test_what_the_model_wrote_is_shown_as_text_and_said_to_be_its(desk: Desk, pe
     assert "p\u0430ypal" not in text
     assert '<span class="by model">the model</span>' in text
     assert '<span class="by user">the user</span>' in text
+
+
+def test_who_is_told_of_a_call_gets_the_address_of_its_page(desk: Desk, people) -> None:
+    _, hold = desk.held(why="told")
+
+    def pages() -> list[str]:
+        events = [json.loads(line) for line in desk.told.read_text().splitlines() if line] if desk.told.exists() else []
+        return [event["page"] for event in events if event["hold"] == hold.id]
+
+    in_time(lambda: bool(pages()))
+    assert pages() == [f"{desk.origin}/holds/{hold.id}"]
+    assert people("mona").get(pages()[0].removeprefix(desk.origin)).status_code == 200
 
 
 def test_danger_is_said_of_what_destroys_and_not_of_the_rest(desk: Desk, people) -> None:

@@ -91,9 +91,15 @@ def held(gate: Gate) -> tuple[Any, Any]:
     return run, answer.hold
 
 
+@pytest.mark.parametrize("pages", ["http://approvals.example/holds/", "approvals.example", "https://approvals.example/?hold=", None, 1])
+def test_the_pages_of_holds_are_at_a_url_that_an_id_can_follow(folder: Path, pages: Any) -> None:
+    with pytest.raises(ConfigError, match="pages"):
+        opened(folder, pages=pages)
+
+
 def test_approvers_learn_that_a_call_waits_and_everybody_what_was_answered(folder: Path, listener: Listener) -> None:
     hook = Webhook(listener.url + "holds?team=leads", SECRET, private=True)
-    with opened(folder, tell=(hook,)) as gate:
+    with opened(folder, tell=(hook,), pages="https://approvals.example/holds/") as gate:
         run, hold = held(gate)
         run.authorize("payments.refund", BIG, tool_call_id="pay")  # asked again: nobody is told twice
         gate.release(hold.id, tenant="acme", by=BOSS)
@@ -105,6 +111,7 @@ def test_approvers_learn_that_a_call_waits_and_everybody_what_was_answered(folde
     ]
     assert (told[0]["question"]["requester"], told[0]["question"]["rules"][0]["whom"]) == ("lee", "1 of leads")
     assert (told[1]["by"], told[1]["answer"]) == ("boss", "release")
+    assert {t["page"] for t in told} == {f"https://approvals.example/holds/{hold.id}"}
     path, headers, body = listener.got[0]
     assert path == "/holds?team=leads"
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
@@ -160,6 +167,7 @@ def test_that_a_hold_expired_is_told(folder: Path, listener: Listener) -> None:
         _, hold = held(gate)
         told = listener.wait(2)
     assert [(t["type"], t["state"], t["hold"]) for t in told] == [("held", "pending", hold.id), ("expired", "expired", hold.id)]
+    assert not [t for t in told if "page" in t]
 
 
 def test_that_a_hold_was_cancelled_is_told_at_once_and_that_its_call_is_asked_again(

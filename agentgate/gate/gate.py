@@ -65,7 +65,7 @@ def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | N
     answerers.passkeys = passkeys_of(s.passkeys, s.issuer)
     brokers = s.brokers if isinstance(s.brokers, Mapping) else dict.fromkeys(s.brokers)
     budgets = Allowances(s.denials_per_run, s.open_holds_per_run, s.runs_per_hour)
-    asks, told = Callback(s.confirm) if s.confirm is not None else None, Teller(s.tell)
+    asks, told = Callback(s.confirm) if s.confirm is not None else None, Teller(s.tell, s.pages)
     clock, find = s.clock or _now, None if opening is None else opening.other
     who = (sources, brokers, history, answerers, budgets, identities)
     return Core(catalog, keys, s.issuer, s.deriver, clock, *who, asks, told, find, s.tracing, s.shared_runs)

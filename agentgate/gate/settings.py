@@ -103,6 +103,10 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "shared_runs": (lambda value: type(value) is bool, "True or False"),
     "at_once": (lambda value: bool(checked_at_once(value)), ""),
     "tell": (_is_tell, "a tuple of Webhook and Command (agentgate.gate.telling)"),
+    "pages": (
+        lambda value: value == "" or _is_issuer(value),
+        "the URL that a hold's id follows, https without query or fragment; or empty",
+    ),
     "deriver": (callable, "a callable: intents, turns -> answers"),
     "identity": (_is_identity, "identity settings, their values, or a TOML file"),
     **{name: (partial(_is_budget, most), f"an integer from 1 to {most:,}") for name, most in MOST.items()},
@@ -137,6 +141,7 @@ class GateSettings(ABC):
         open_holds_per_run: how many holds of a run may wait for a person at once.
         runs_per_hour: how many runs of one user a tenant opens in any hour (up to a minute longer); without a user, of one agent.
         tell: who learns that a call waits, and what was answered: `Webhook` and `Command` (`agentgate.gate.telling`).
+        pages: where people answer: the URL that a hold's id follows; events name the hold's page. Empty: they name none.
         data_classes: the catalogue for `conditions.data_class`: a TOML file, or a callable: tool, args -> class or None.
         shared_runs: who mints acts where the store may lose what it acknowledged (docs/state.md). False: the gate that opened the run; a
             restart of the store stops nothing. True: any gate, until the store restarts or fails over; then acts need a new run.
@@ -160,6 +165,7 @@ class GateSettings(ABC):
     passkeys: PasskeysGiven | None = None
     confirm: Confirm | None = None
     tell: tuple[Webhook | Command, ...] = ()
+    pages: str = ""
     denials_per_run: int = 20
     open_holds_per_run: int = 5
     runs_per_hour: int = 60

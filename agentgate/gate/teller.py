@@ -37,10 +37,10 @@ Ask = Callable[[Op[Any]], Any]
 
 
 class Teller:
-    """Tells every hook of one gate, each in a thread of its own."""
+    """Tells every hook of one gate, each in a thread of its own; `pages`: the URL that a hold's id follows, or empty."""
 
-    def __init__(self, hooks: tuple[Hook, ...] = ()) -> None:
-        self._hooks = hooks
+    def __init__(self, hooks: tuple[Hook, ...] = (), pages: str = "") -> None:
+        self._hooks, self._pages = hooks, pages
         self._ends = self._over = False
         self._changed = threading.Condition()
         self._woken: dict[str, set[str]] = {hook.key: set() for hook in hooks}
@@ -99,7 +99,7 @@ class Teller:
                 return
             if found == "more":
                 first += ops.PAGE
-            elif self._send(hook, *message(found)):
+            elif self._send(hook, *message(found, self._pages)):
                 ask(ops.told_hold(tenant, hook.key, found))
 
     def _send(self, hook: Hook, id_: str, body: bytes) -> bool:
@@ -143,7 +143,7 @@ def asking(store: Store | AsyncStore) -> Ask:
     return ask
 
 
-def message(untold: ops.Untold) -> tuple[str, bytes]:
+def message(untold: ops.Untold, pages: str = "") -> tuple[str, bytes]:
     """An event's id, which is the same whoever tells it, and its body.
 
     Raises:
@@ -155,4 +155,5 @@ def message(untold: ops.Untold) -> tuple[str, bytes]:
     id_ = digest(canonical([hold.tenant, hold.id, untold.at, untold.what, number if untold.what == "answered" else 0]))[:32]
     question = None if hold.question is None else as_json(replace(hold.question, words=()))
     plain = {"hold": hold.id, "tenant": hold.tenant, "run": hold.run, "tool": hold.tool, "until": hold.expires_at}
+    plain |= {"page": f"{pages}{hold.id}"} if pages else {}
     return f"msg_{id_}", canonical({**more, "type": untold.what, **plain, "question": question})

@@ -64,6 +64,7 @@ class ServedGate(AsyncGate):
         common |= {"environment": s.environment, "brokers": s.brokers, "identity": s.identity, "data_classes": s.data_classes}
         common |= {
             "tell": tuple(told.hook() for told in s.tell.values()),
+            "pages": f"{(s.passkeys.origins or (s.issuer.rstrip('/'),))[0]}/holds/" if s.passkeys is not None else "",
             "answer_keys": s.answer_keys,
             "passkeys": s.passkeys,
             "tracing": tracing(wanted=s.traces),
