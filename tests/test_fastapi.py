@@ -58,6 +58,8 @@ async def documented(folder: Path, store: str, monkeypatch: pytest.MonkeyPatch) 
             paid.append(args)
             if isinstance(names["fails"], Exception):
                 raise names["fails"]
+            if names["fails"] is not None:
+                names["fails"]()
             return {"paid": True}
 
         names: dict[str, Any] = {"__name__": "documented", "bank": bank, "paid": paid, "fails": None}
@@ -136,5 +138,17 @@ async def test_in_starlette_it_is_awaited_with_the_request(tmp_path: Path, monke
             found = await presented(stage.names["refund"])(Request(scope, lambda: asyncio.sleep(0, sent.pop())))
             async with found as call:
                 assert call.args == REFUND
+    finally:
+        store.stop()
+
+
+async def test_what_is_on_no_record_changes_no_answer_of_a_tool_that_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Server(redis_binary(), tmp_path / "server")
+    try:
+        async with documented(tmp_path, store.url, monkeypatch) as stage:
+            token = await stage.token()
+            stage.names["fails"] = store.stop  # the tool runs while the store goes away
+            answer = await stage.pay(token)
+            assert (answer.status_code, answer.json()) == (200, {"paid": True})
     finally:
         store.stop()

@@ -397,3 +397,15 @@ def test_no_request_is_sent_on_to_another_path_with_its_credentials(place: Place
     for method, path in (("POST", "/oauth2/token/"), ("GET", "/.well-known/oauth-authorization-server/"), ("POST", "//oauth2/token")):
         answer = gate.http.request(method, f"{gate.base}{path}", data=notes.form(), headers={"Host": "evil.example"})
         assert error_of(answer) == (404, "not_found"), answer.headers
+
+
+def test_a_client_that_leaves_in_its_body_is_a_line_in_the_log_and_no_error_of_the_server(place: Place, gate: Process) -> None:
+    lines = len(gate.log())
+    head = "POST /oauth2/key HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 99\r\n\r\na=b"
+    with socket.create_connection(("127.0.0.1", gate.port)) as line:
+        line.sendall(head.encode())
+        time.sleep(0.2)
+    until(lambda: any(line.get("path") == "/oauth2/key" for line in gate.log()[lines:]), gate)
+    (said,) = (line for line in gate.log()[lines:] if line.get("path") == "/oauth2/key")
+    assert (said["event"], said["status"], said["error"]) == ("refused", 400, "invalid_request")
+    assert not [line for line in gate.log()[lines:] if line["level"] == "error"]

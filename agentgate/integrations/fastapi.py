@@ -7,18 +7,24 @@ Declare no body parameter in the handler: its body is read here, under a cap and
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from agentgate.errors import NotRecorded
 from agentgate.integrations.asgi.refused import RequestRefusal
 from agentgate.integrations.asgi.server import PresentedCall, ToolRoute
 from agentgate.redemption.call import AwaitedCall
 
 
 class HTTPPresentedCall:
-    """`PresentedCall`, which refuses with the framework's own `HTTPException`."""
+    """`PresentedCall`, which refuses with the framework's own `HTTPException`.
+
+    Where something of a call that ran is on no record (NotRecorded, which the verifier logged), the handler's answer is the caller's all
+    the same, as behind the middleware.
+    """
 
     def __init__(self, presented: PresentedCall) -> None:
         self._presented = presented
@@ -30,7 +36,8 @@ class HTTPPresentedCall:
             raise _exception(refused) from None
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._presented.__aexit__(kind, error, trace)
+        with suppress(NotRecorded):
+            await self._presented.__aexit__(kind, error, trace)
 
 
 def presented(route: ToolRoute) -> Callable[[Request], Awaitable[HTTPPresentedCall]]:

@@ -170,10 +170,6 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
                 service.check_failures(request)
             with service.line.stand() as request.state.turn:
                 response = await endpoint(request, service)
-        except ClientDisconnect:
-            if span is not None:
-                span.end("disconnected")
-            raise
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a refusal, and is logged by its type
             refused = _refused(error)
             if refused.status == 401 and refused.error == "invalid_client":
@@ -210,6 +206,8 @@ def _check_head(request: Request) -> None:
 def _refused(error: Exception) -> RequestRefused:
     if isinstance(error, RequestRefused):
         return error
+    if isinstance(error, ClientDisconnect):  # nobody reads the answer; the log line is like any other
+        return RequestRefused(400, "invalid_request", "body: ended early")
     if isinstance(error, RunRefused):
         return refused_by(error.failures)
     if isinstance(error, KeyRefused):
