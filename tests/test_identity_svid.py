@@ -175,6 +175,11 @@ def test_a_certificate_behind_a_named_proxy_proves_a_spiffe_id(tmp_path: Path, c
     assert agent(behind(tmp_path, ca, certificate="xfcc"), envoy).spiffe == AGENT
 
 
+def test_a_certificate_counts_in_the_tenants_of_its_trust_domain_only(tmp_path: Path, ca: CA) -> None:
+    with pytest.raises(CredentialRefused, match="a trust domain of acme-eu"):
+        proven(behind(tmp_path, ca, certificate="pem").agent(passed_on(ca.svid(AGENT)), "acme-uk", None, time.time()))
+
+
 def test_a_certificate_in_a_header_counts_only_where_it_is_configured(tmp_path: Path, ca: CA) -> None:
     pem = ca.svid(AGENT)
     for identities in (behind(tmp_path, ca), Identities(IdentitySettings.of({"proxies": {"addresses": ["10.0.0.0/8"]}}))):

@@ -72,6 +72,20 @@ def test_a_key_file_that_others_can_use_is_refused(folder, mode):
         KeyRing.open(folder)
 
 
+def test_keys_of_another_user_are_refused(folder, monkeypatch):
+    KeyRing.open(folder)
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    with pytest.raises(KeyRefused, match=f"owner {own}; expected a directory of this user"):
+        KeyRing.open(folder)
+
+
+def test_another_algorithm_makes_no_keys(folder):
+    with pytest.raises(ConfigError, match="alg"):
+        KeyRing.open(folder, "RS256")
+    assert not folder.exists()
+
+
 def test_a_key_file_that_is_a_link_is_refused(folder, tmp_path):
     KeyRing.open(folder)
     (folder / "ring.json").rename(tmp_path / "elsewhere.json")
