@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import agentgate
-from agentgate import Agent, Allow, AsyncGate, TokenRefused, Verifier
+from agentgate import Agent, Allow, AsyncGate, Gate, TokenRefused, Verifier
 from agentgate.errors import ConfigError, Refusal, StoreUnavailable
 from agentgate.redemption.outcome import record_result
 from agentgate.redemption.trust import KEY_SECONDS, Trust
@@ -21,6 +21,7 @@ from agentgate.shell.drive import adrive, drive
 from agentgate.token.keys import KeyRing
 from tests.servers import Server, as_tool_server, redis_binary
 from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, opened, run_of
+from tests.upstream import Bank
 
 GOOD: dict[str, Any] = {"issuer": "https://gate.example", "tenants": ["acme"], "audience": "https://orders.example"}
 
@@ -42,6 +43,15 @@ def test_a_refusals_traceback_with_locals_holds_no_token(folder: Path) -> None:
             with pytest.raises(TokenRefused) as refused:
                 verifier.redeem(answer.token.reveal(), tool="orders.get", args=args)
             assert answer.token.reveal()[-40:] not in shown(refused.value)
+
+
+def test_what_is_no_proof_is_refused_as_one(gate: Gate) -> None:
+    answer = run_of(gate).authorize("orders.get", ORDER)
+    assert isinstance(answer, Allow)
+    verifier: Any = gate.verifier(gate.issuer, tenants=["acme"])
+    with pytest.raises(TokenRefused) as refused:
+        verifier.redeem(answer.token.reveal(), tool="orders.get", args=ORDER, proof="a.b.c")
+    assert (refused.value.code, refused.value.got) == (Refusal.PROOF, "str")
 
 
 async def test_an_awaited_refusals_traceback_holds_no_token(folder: Path) -> None:
@@ -107,11 +117,15 @@ async def test_a_key_function_that_hangs_is_a_refusal_and_is_not_asked_by_everyb
     ("change", "setting"),
     [
         ({"issuer": ""}, "issuer"),
+        ({"issuer": 7}, "issuer"),
         ({"audience": ""}, "audience"),
         ({"tenants": []}, "tenants"),
         ({"tenants": "acme"}, "tenants"),
         ({"tenants": [""]}, "tenants"),
         ({"store": "memory://"}, "store"),
+        ({"store": 7}, "store"),
+        ({"brokers": {"bank": object()}}, "brokers"),
+        ({"brokers": [Bank()]}, "brokers"),
         ({"audit": "memory://"}, "audit"),
     ],
 )
