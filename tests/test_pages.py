@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 import httpx
 import pytest
+import redis
 import time_machine
 from starlette.responses import Response
 
@@ -176,6 +177,29 @@ def test_who_is_told_of_a_call_gets_the_address_of_its_page(desk: Desk, people) 
     in_time(lambda: bool(pages()))
     assert pages() == [f"{desk.origin}/holds/{hold.id}"]
     assert people("mona").get(pages()[0].removeprefix(desk.origin)).status_code == 200
+
+
+@pytest.mark.parametrize("forged", ["value", "another hold's", "rules", "seal"])
+def test_a_question_that_somebody_wrote_into_the_store_is_not_shown(redis_server: Server, desk: Desk, people, forged: str) -> None:
+    mona = people("mona")
+    run, hold = desk.held(why="forged")
+    _, other = desk.held(run=run, call="call-2", why="harmless")
+    store: Any = redis.Redis.from_url(redis_server.url)
+    key, others = (f"ag:{{acme}}:hold:{each.id}" for each in (hold, other))
+    body, harmless = (json.loads(store.hget(each, "body")) for each in (key, others))
+    change: dict[str, Any] = {
+        "value": {"question": json.loads(json.dumps(body["question"]).replace("report.txt", "holiday.txt"))},
+        "another hold's": {name: harmless[name] for name in ("question", "seal")},
+        "rules": {"rules": ["two"]},
+        "seal": {"seal": "\u00e9"},
+    }[forged]
+    store.hset(key, "body", json.dumps({**body, **change}))
+    assert hold.id not in ids(mona.get("/holds"))
+    assert mona.get(f"/holds/{hold.id}").status_code == 404
+    assert f'data-hold="{hold.id}"' not in mona.get(f"/holds/{other.id}/run").text
+    assert code(mona.post("/holds/nonce", {"answers": {hold.id: "release"}})) == (404, "missing")
+    store.hset(key, "body", json.dumps(body))
+    assert mona.get(f"/holds/{hold.id}").status_code == 200
 
 
 def test_danger_is_said_of_what_destroys_and_not_of_the_rest(desk: Desk, people) -> None:

@@ -58,6 +58,7 @@ class Hold:
         expires_at: POSIX seconds.
         revision: the store's, for compare-and-set.
         question: what a person is shown who judges it; None in a record of an earlier version.
+        seal: the gate's, over the question; whoever writes the store cannot make one.
     """
 
     id: str
@@ -73,6 +74,7 @@ class Hold:
     approvers: tuple[Approver, ...] = ()
     revision: str = ""
     question: Question | None = None
+    seal: str = ""
 
     def statement(self, answer: Said, nonce: str) -> bytes:
         """What a person signs to answer: canonical JSON (RFC 8785) of exactly this hold, this answer and the gate's nonce."""

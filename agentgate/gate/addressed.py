@@ -2,7 +2,8 @@
 
 Rules: who may not answer a hold learns nothing of it, not even its id. Whether they may is what an answer is judged by
 (`agentgate.decision.hold.check_answer`): the rules that asked as they decide now, the run's user and agent. A hold whose run is over can no
-longer be judged so: then only those see it whose yes stands in it.
+longer be judged so: then only those see it whose yes stands in it. A question that somebody wrote into the store is none: each has the seal
+of a gate with these keys.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def addressed(core: Core, tenant: str, who: User, run: str | None = None) -> Flo
             if len(known) >= MOST_RUNS:
                 continue
             known[hold.run] = yield Apart(_run(core, hold))
-        if (risk := _risk(hold, who, known[hold.run])) is not None:
+        if (risk := _risk(core, hold, who, known[hold.run])) is not None:
             found.append(Addressed(hold, risk))
     return tuple(found), all(hold.run in known for hold in holds)
 
@@ -54,7 +55,7 @@ def addressed_one(core: Core, tenant: str, hold_id: str, who: User) -> Flow:
         AnswerRefused: `MISSING`: this tenant has none of this id, or it is nothing to this person. StoreUnavailable.
     """
     hold: Hold = yield from shown(core, tenant, hold_id)
-    risk = _risk(hold, who, (yield from _run(core, hold)))
+    risk = _risk(core, hold, who, (yield from _run(core, hold)))
     if risk is None:
         raise refusal(AnswerCode.MISSING, "hold", f"one that {who.id} may not answer", "a hold that they may answer, or said yes to")
     return Addressed(hold, risk)
@@ -70,9 +71,9 @@ def _run(core: Core, hold: Hold) -> Flow:
     return state, workflow
 
 
-def _risk(hold: Hold, who: User, known: tuple[RunState, Workflow] | None) -> str | None:
-    """The workflow's risk; None: the hold is nothing to this person, or it has nothing to show (a record of an earlier version)."""
-    if hold.question is None:
+def _risk(core: Core, hold: Hold, who: User, known: tuple[RunState, Workflow] | None) -> str | None:
+    """The workflow's risk; None: the hold is nothing to this person, or it has nothing to show: no question, or none that a gate made."""
+    if hold.question is None or not core.answerers.asked(hold):
         return None
     if known is not None:
         state, workflow = known

@@ -25,6 +25,7 @@ def body_of(hold: Hold) -> bytes:
             "why": list(hold.why),
             "expires_at": hold.expires_at,
             "question": None if hold.question is None else as_json(replace(hold.question, words=())),
+            "seal": hold.seal,
             "approvers": [_kept(a) for a in hold.approvers],
         }
     )
@@ -54,6 +55,7 @@ def hold_of(record: ops.HoldRecord) -> Hold:
             approvers=tuple(Approver(**{**each, "groups": tuple(each["groups"])}) for each in stored["approvers"]),
             revision=record.revision,
             question=from_json(stored["question"]) if stored.get("question") else None,
+            seal=str(stored.get("seal", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreUnavailable(f"hold: unreadable ({type(error).__name__})") from error

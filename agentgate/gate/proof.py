@@ -10,6 +10,7 @@ their teams, groups and keys are looked up again, too: whoever left answers noth
 
 from __future__ import annotations
 
+import hmac
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 import structlog
 
 from agentgate.decision.hold import Approver, Channel, Hold
+from agentgate.decision.question import as_json
 from agentgate.decision.together import Inclusion
 from agentgate.errors import ConfigError, CredentialRefused, IdentityRefused, KeyRefused, KeysUnavailable, TokenRefused
 from agentgate.identity.proven import Proven, proven_user
@@ -147,6 +149,15 @@ class Answerers:
         if (user.id, user.tenant) != (known.id, known.tenant):
             return None
         return replace(known, groups=tuple(user.groups))
+
+    def seal(self, hold: Hold) -> str:
+        """The gate's seal on a hold's question, without the user's words, which it is kept without."""
+        question = None if hold.question is None else as_json(replace(hold.question, words=()))
+        return self.keys.seal(hold.tenant, canonical(["question", hold.id, hold.run, list(hold.rules), question]))
+
+    def asked(self, hold: Hold) -> bool:
+        """Whether a gate with these keys made its question, of exactly this call."""
+        return hmac.compare_digest(hold.seal.encode("utf-8", "replace"), self.seal(hold).encode())
 
     def _seal(self, hold: Hold, user: User, channel: Channel) -> str:
         who = [user.id, user.tenant, list(user.groups), user.identity, channel]

@@ -46,7 +46,7 @@ def released(
             return (yield from deny(core, header, call, (unreachable,), known))
         times = [hold.rule.timeout * 1000 for hold in required]
         used: tuple[int, ...] = (yield ops.read_limits(header.tenant, header.id, limits)) if limits else ()
-        new, act = _new_hold(case, answer, made, used), digest(canonical([call.tool, call.arguments_digest]))
+        new, act = _new_hold(core, case, answer, made, used), digest(canonical([call.tool, call.arguments_digest]))
         life, kept = 2 * max(times), _sensitive(case)
         most, body = core.budgets.holds, body_of(new)
         op = ops.open_hold(header.tenant, header.id, made, body, act=act, ttl_ms=life, answer_ms=min(times), most=most, sensitive=kept)
@@ -103,7 +103,7 @@ def _unreachable(core: Core, case: Case, required: tuple[RequiredHold, ...]) -> 
     return Failure(Reason.STEP_UP, f"step_up.{required[0].rule.id}", "no way to ask the user", expected, rule)
 
 
-def _new_hold(case: Case, answer: Eligible, made: str, used: tuple[int, ...]) -> Hold:
+def _new_hold(core: Core, case: Case, answer: Eligible, made: str, used: tuple[int, ...]) -> Hold:
     call, header, required = case.call, case.run.header, answer.holds
     tool = case.workflow.tools[call.tool]
     names, args = shown_names(required, tool.args), flat(tool, call.args)
@@ -114,7 +114,8 @@ def _new_hold(case: Case, answer: Eligible, made: str, used: tuple[int, ...]) ->
     question = question_of(case, answer, used, made=made, opened=opened, deadline=expires)
     why = tuple(because([f for hold in required for f in hold.why], names))
     rules = tuple(hold.rule.id for hold in required)
-    return Hold(made, header.tenant, header.id, call.tool, call.id, rules, shown, why, expires, question=question)
+    hold = Hold(made, header.tenant, header.id, call.tool, call.id, rules, shown, why, expires, question=question)
+    return replace(hold, seal=core.answerers.seal(hold))
 
 
 def _sensitive(case: Case) -> bytes:
