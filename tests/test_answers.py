@@ -359,6 +359,12 @@ def test_a_seal_is_of_one_person_in_these_groups(gate: Gate, changes: dict[str, 
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)
 
 
+def test_a_nonce_that_has_no_canonical_form_is_refused_on_record(gate: Gate) -> None:
+    _, hold = held(gate)
+    for by in (replace(ssh(gate, hold), nonce="\ud800"), jws(claims_of(gate, hold) | {"nonce": "\ud800"})):
+        refused(gate, hold, by, "form")
+
+
 def test_a_signature_is_not_moved_to_another_hold(gate: Gate) -> None:
     (_, one), (run, other) = held(gate), held(gate)
     gate.release(one.id, tenant="acme", by=ssh(gate, one))

@@ -297,6 +297,11 @@ def test_a_large_assertion_is_refused_whatever_signed_it(gate: Gate) -> None:
     refused(gate, hold, changed(by(gate, hold), type="password"), "form")
 
 
+def test_a_nonce_that_has_no_canonical_form_is_refused_on_record(gate: Gate) -> None:
+    _, hold = held(gate)
+    refused(gate, hold, replace(by(gate, hold), nonce="\ud800"), "form")
+
+
 def test_client_data_that_two_readers_would_read_differently_is_refused(gate: Gate) -> None:
     """One challenge for the gate, one for whoever asked the person."""
     _, hold = held(gate)

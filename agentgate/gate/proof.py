@@ -221,7 +221,7 @@ class Answerers:
 
 
 def _is_nonce(value: object) -> TypeGuard[str]:
-    return type(value) is str and 0 < len(value) <= 128
+    return type(value) is str and 0 < len(value) <= 128 and value.isascii()  # an unpaired surrogate has no canonical form
 
 
 def _stated(hold: Hold, answer: Said, nonce: str, leaf: Inclusion | None) -> bytes:
