@@ -11,16 +11,18 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
 from agentgate import Gate
+from agentgate.service.app import application
 from agentgate.service.authzen import TOKEN_REQUEST
 from agentgate.service.settings import ServiceSettings
 from tests.authority import Key
-from tests.served import Asking, Party, Process, served
+from tests.served import Asking, Party, Process, in_thread, served
 from tests.served_notes import GATE, WORKFLOW, Notes, Place, a_place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 
@@ -179,6 +181,18 @@ def test_a_run_that_ended_allows_nothing_and_a_store_that_is_away_decides_nothin
         assert {host.post(path, {**body, "evaluations": [body]}).status_code for path in (ONE, MANY)} == {503}
     finally:
         place.store.resume()
+
+
+def test_a_batch_for_which_the_time_is_up_is_answered_as_a_whole(place: Place, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"evaluations": [{}] * 3, **ours(CASES["c-2-2-1 0"].asked, run, allowed=True)}
+    settings = ServiceSettings(**{**place.settings, "audit": str(place.folder / "audit-in-thread")})
+    with in_thread(application(settings)) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+        local: Any = SimpleNamespace(issuer=GATE, http=http)
+        here = Party(local, "desk", place.keys["desk"])
+        assert decisions_of(here.post(MANY, body)) == [True] * 3
+        monkeypatch.setattr("agentgate.service.authzen.SECONDS", 0.0)
+        assert error_of(here.post(MANY, body)) == (503, "temporarily_unavailable")
+        assert decisions_of(here.post(MANY, {**body, "evaluations": [{}]})) == [True]
 
 
 def test_metadata_names_the_endpoints(gate: Process) -> None:

@@ -2,7 +2,8 @@
 
 Rules: for the host that opened the run, and for nobody else: to whoever may ask as often as they like, an answer shows where the edge is.
 What the store alone knows (limits, releases, revocations) is not asked, so `true` is no promise. Members that the standard does not know
-are ignored, as it says; what names no call of a run of this host is `false`; another form is 400, in a batch `false` with that error.
+are ignored, as it says; what names no call of a run of this host is `false`; another form is 400, in a batch `false` with that error. A
+batch that takes too long is 503 as a whole: a part of it would read like an answer.
 
 Where a person must be asked, and the setting `access_request` is on, the `false` has `context.access_request` (AuthZEN Access Request and
 Approval Profile, Draft 1 of June 2026, section "Requestable Denial Context"): until when, and, under a name of ours as its section "Naming
@@ -13,6 +14,7 @@ gate has no Access Request Endpoint of the draft, and binds no request to the de
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -23,17 +25,18 @@ from starlette.responses import Response
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.gate import flow
 from agentgate.gate.run import AsyncRun
-from agentgate.service.answer import RequestRefused, answered, malformed
+from agentgate.service.answer import RequestRefused, answered, malformed, unavailable
 from agentgate.service.clients import Caller
 from agentgate.service.connection import connection_of
 from agentgate.service.exchange import GRANT, definition_of
 from agentgate.service.reading import checked_members, read_json, text
 from agentgate.service.runs import own_run
 from agentgate.service.state import Service
-from agentgate.values.refusal import RunRefused
+from agentgate.values.refusal import Failure, Reason, RunRefused
 
 TOKEN_REQUEST = "https://agentgate.dev/access-request/token-request/v1"  # noqa: S105 - the name of a member
 MOST = 50  # evaluations of one request
+SECONDS = 2.0  # for all of them: each may wait for the store, and together they hold one place of the line
 _ENTITIES = {"subject": ("type", "id"), "action": ("name",), "resource": ("type", "id")}
 _TOLD = ("run", "tenant", "workflow", "requested_scope")
 # what ends a batch: nothing, a no, a yes
@@ -60,8 +63,12 @@ async def evaluate_many(request: Request, service: Service) -> Response:
     common = {name: body[name] for name in (*_ENTITIES, "context") if name in body}
     _checked(common, all_of_it=False)
     told: list[dict[str, Any]] = []
+    end = time.monotonic() + SECONDS
     for number, item in enumerate(items):
         if number:
+            if time.monotonic() >= end:
+                late = Failure(Reason.STORE, "evaluations", f"{number} in {SECONDS:g} s", f"all {len(items)} in that time")
+                raise unavailable((late,))
             service.take(request, caller.id)
         try:
             told.append(await _evaluated(request, service, caller, _checked({**common, **item})))
