@@ -94,6 +94,11 @@ def test_what_is_no_prose_is_not_the_users(shape: str) -> None:
     assert Prompt.of([f"What happened here?\n\n{shape}"], TODAY).words("id", "ORD-666") is None
 
 
+def test_a_line_that_wraps_behind_a_quoted_one_may_ask_about_the_others() -> None:
+    assert presence("please refund ORD-666\n> a\nCondense it please") == "unclear"
+    assert presence("please refund ORD-1\n> a\n\nThank you") == "present"
+
+
 def test_lines_of_the_users_own_ask() -> None:
     assert presence("Hi,\nplease refund ORD-1, it arrived broken.\nBest regards\nLee Miller") == "present"
     assert presence("Hello,\nI bought shoes (ORD-1) last week and they don't fit.\nPlease refund them.\nThanks,\nMara") == "present"
@@ -147,6 +152,7 @@ def test_a_short_request_of_a_later_turn_takes_nothing_back_by_itself() -> None:
     assert not Turn("Invite Kim").says_no  # what it does to an intent, it does by the intent's answer
     assert presence("Please refund ORD-1", "Send the file") == "present"
     assert Turn("Please refund ORD-1 - don't").says_no
+    assert Turn("No, stop.").takes_all_back
 
 
 # --- what is not English -----------------------------------------------------------------------------------------------------------

@@ -67,8 +67,7 @@ _FORBIDS = re.compile(  # "don't ship a replacement", not "don't do it" or "don'
 )
 _HOLDING = re.compile(rf"(?!leave an?\b)(?:{either('holding')})\b")
 _HOLDS = needed("holding")
-_FEW = 3  # words of a request that may mean the one before: "kill it", "pull the plug"
-_BRIEF = 3  # words of a sentence behind a request that must be understood
+_FEW = 3  # words of a sentence behind a request that must be understood, or of a request that may mean the one before: "kill it"
 _SIGNED = re.compile(
     rf"(?:\A|(?<=[.!?\n]))\s*(?i:{either('signs off')})(?:\s*[,\u2013-]|[.!,]?\s*\n)\s*(?:[A-Z][\w.'\u2019-]*\s*){{0,3}}\Z"
 )
@@ -154,10 +153,11 @@ class Turn:
 
     def _understood(self, piece: Piece) -> Piece:
         """The piece; a statement where it is in part of another language, which may deny or report it."""
-        words = self.bare[piece.start : piece.end]
-        if words.isascii() and _ABROAD_WORDS.isdisjoint(_WORDS.findall(words.lower())):
+        if piece.kind not in {"request", "shaping", "open"}:
             return piece
-        foreign = _ABROAD.search(self.low, piece.start, piece.end) or _UNREAD.search(words)
+        if self.low.isascii() and _ABROAD_WORDS.isdisjoint(_WORDS.findall(self.low, piece.start, piece.end)):
+            return piece
+        foreign = _ABROAD.search(self.low, piece.start, piece.end) or _UNREAD.search(self.bare, piece.start, piece.end)
         return piece._replace(kind="statement") if foreign else piece
 
     @property
@@ -169,10 +169,14 @@ class Turn:
     def sentences(self) -> tuple[Sentence, ...]:
         """The sentences, and what each takes back of what was asked for before it; a part behind a dash is one of its own."""
         ends = [*(match.end() for match in _AFTERTHOUGHT.finditer(self.low)), len(self.low)]
-        spans = [(start, end) for start, end in pairwise([0, *ends]) if self.low[start:end].strip()]
-        added = [(added.end(), end) for start, end in spans for added in _ADDED.finditer(self.low, start, end)]
-        behind = [Sentence(start, end, "doubt") for start, end in added if self._only_back(start, end)]
-        return (*[Sentence(start, end, self._taken(start, end)) for start, end in spans], *behind)
+        found = list[Sentence]()
+        for start, end in pairwise([0, *ends]):
+            if self.low[start:end].strip():
+                words = _WORDS.findall(self.low, start, end)
+                found.append(Sentence(start, end, self._taken(start, end, words)))
+                added = _ADDED.finditer(self.low, start, end) if found[-1].taken != "all" and not _HINTS.isdisjoint(words) else ()
+                found += [Sentence(each.end(), end, "doubt") for each in added if self._only_back(each.end(), end)]
+        return tuple(found)
 
     @property
     def takes_all_back(self) -> bool:
@@ -189,16 +193,15 @@ class Turn:
         text = self.low[start:end]
         return len(text) <= _SHORT and _ONLY_BACK.match(text) is not None and _BACK.search(text) is not None
 
-    def _taken(self, start: int, end: int) -> Taken:
+    def _taken(self, start: int, end: int, words: list[str]) -> Taken:
+        text, hints = self.low[start:end], not _HINTS.isdisjoint(words)
         if self._only_back(start, end):
             return "all"
-        text = self.low[start:end]
-        brief = len(text) <= _SHORT and (len(text.split()) <= _BRIEF or text.rstrip(" .!)").endswith("?"))
-        words = _WORDS.findall(text)
+        brief = len(text) <= _SHORT and (len(text.split()) <= _FEW or text.rstrip(" .!)").endswith("?"))
         here = () if not brief and _HOLDS.isdisjoint(words) else self._pieces_in(start, end)
         if any(piece.kind not in {"statement", "question"} and _HOLDING.match(self.low, piece.begins) for piece in here):
             return "unread"
-        if not brief and _HINTS.isdisjoint(words) and text.isascii():
+        if not brief and not hints and text.isascii():
             return ""
         if _FOREIGN.search(text) and not _LATIN.search(text):
             return "doubt"

@@ -66,7 +66,7 @@ _TEXT = f"(?:{either('texts')})"
 _POINTER = re.compile(  # ends with a colon, a line break or a tag
     rf"(?:\b(?:{either('about a text')})\b[^.\n:]{{0,60}}:"
     rf"|\b(?:received|got|here(?:['\u2019]s| is| are))\b[^.\n:]{{0,60}}\b{_TEXT}s?\b[^.\n:]{{0,60}}:"
-    rf"|\b(?:wrote|writes|says|said|sent me|reads)\b[^.\n:]{{0,40}}:[ \t]*\n|<(?:{_TEXT}|(?:block)?quote)>)"
+    rf"|<(?:{_TEXT}|(?:block)?quote)>)"
 )
 _ABOUT = re.compile(rf"\b(?:{either('about a text')}|{either('see text')})\b")
 _SEE = re.compile(rf"\b(?:{either('see text')})\b")
@@ -98,7 +98,7 @@ _MARKS = tuple(  # the characters of each kind, and a mark
 )
 _SIGNS = "".join(signs for signs, _ in _MARKS)
 _ODD = re.compile(  # no line of prose
-    rf"[^\w\s!(@#$\u20ac\u00a3+*\u2022\u2013\u2014\u2026\[>{_SIGNS}\U0001f000-\U0001faff-]|[+*-]?[@#*=_-]{{2}}|\#+\s|.*[\t|{{}}\\\u2500-\u257f]"
+    rf"[^\w\s!(@#$\u20ac\u00a3+*\u2022\u2013\u2014\u2026\[>{_SIGNS}\U0001f000-\U0001faff-]|[+*-]?[@#*=_-]{{2}}|\#+\s|[^\t|{{}}\\\u2500-\u257f\n]*+[\t|{{}}\\\u2500-\u257f]"
     r"|[\[{<]|[\w.-]{1,40}\s?=|\"[\w.-]{1,40}\"\s*:|\[?[0-9]{1,4}[-/.:][0-9]{1,2}[-/.:T ][0-9]{1,2}"  # JSON, settings, logs
     r"|\[?(?:debug|info|warn(?:ing)?|error|fatal|trace)\b[\]: ]"
     r"|[^,;\n]{1,60}(?:[,;][^\s,;][^,;\n]{0,60}){2}$|[^.!?\n]{0,60}[0-9]:[0-9]{2}[^.!?\n]{0,40}:\s"  # CSV, chats
@@ -224,7 +224,7 @@ def _lines(text: str, low: str, *, pasting: bool) -> Iterator[Extent]:
         yield from (Extent(start, end, "unsure") for start, end in own if _ODD.match(low[start:end].strip()))
         return
     bits = [_bit(text[start:end], {piece.kind for piece in pieces(low, start, end)}) for start, end in own + wrapped]
-    asking = [at for at, bit in enumerate(bits) if bit.about]
+    asking = [at for at, bit in enumerate(bits) if bit.about or (bit.asks and at >= len(own))]
     behind = ""
     for at, (bit, (start, end)) in enumerate(zip(bits, own, strict=False)):
         if bit.odd or behind == "all" or (behind == "colon" and bit.asks) or (asking and asking != [at]):
