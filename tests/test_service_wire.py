@@ -224,6 +224,15 @@ def test_a_request_in_two_framings_is_refused(gate: Process) -> None:
     assert b" 400 " in raw(gate, twice, 10)
 
 
+def test_a_client_that_shows_a_header_beside_its_assertion_is_not_known(notes: Notes) -> None:
+    """One way to be known in a request (RFC 6749 section 2.3): of two, which would count?"""
+    form = notes.form("two ways")
+    notes.asking.ask(form)
+    answer = notes.asking.ask(form | notes.client.asserted(), {"Authorization": "Basic b3RoZXI6eA=="})
+    assert error_of(answer) == (401, "invalid_client")
+    assert notes.asking.ask(form | notes.client.asserted()).status_code == 200
+
+
 # --- what became of a token -------------------------------------------------------------------------------------------------------
 def test_introspection_tells_the_server_and_nobody_else(notes: Notes, place: Place) -> None:
     token = notes.ask("inspect").json()["access_token"]
