@@ -48,6 +48,14 @@ def test_a_hold_is_read_by_its_id(gate: Gate) -> None:
     assert gate.hold(hold.id, tenant="acme").state == "released"
 
 
+def test_what_the_host_said_counts_only_while_the_workflow_takes_its_word(gate: Gate) -> None:
+    _, hold = held(gate)
+    gate.release(hold.id, tenant="acme", by=BOSS)
+    kept, answerers = gate.hold(hold.id, tenant="acme"), gate._core.answerers
+    assert [each.id for each in answerers.standing(kept, in_process=True).approvers] == [BOSS.id]
+    assert answerers.standing(kept, in_process=False).approvers == ()
+
+
 @pytest.mark.parametrize(("tenant", "name"), [("other", ""), ("acme", "0" * 64), ("acme", "a b"), ("{x}", ""), (None, ""), ("acme", 7)])
 def test_no_other_tenant_and_no_made_up_id_finds_a_hold(gate: Gate, tenant: Any, name: Any) -> None:
     _, hold = held(gate)
