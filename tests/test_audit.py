@@ -434,6 +434,20 @@ async def test_a_cancelled_append_is_named_as_discarded(tmp_path):
     assert [r.get("records") for r in read_records(tmp_path / "audit")] == [None, [1]]
 
 
+async def test_an_append_that_is_cancelled_as_it_ends_troubles_nobody(tmp_path):
+    log, said = FileAudit(tmp_path / "audit"), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    tasks = [asyncio.create_task(log.aappend({"id": number}, soon())) for number in range(2)]
+    await asyncio.sleep(0)
+    log.close()  # which waits for both, so the loop learns of both ends after this
+    tasks[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+    await tasks[1]
+    assert said == []
+    assert [record["id"] for record in read_records(tmp_path / "audit")] == [0, 1]
+
+
 # --- reading
 
 

@@ -322,3 +322,28 @@ def test_a_forked_child_asks_on_a_connection_of_its_own_though_it_has_its_parent
     finally:
         loop.run_until_complete(store.close())
         loop.close()
+
+
+def test_a_store_that_is_closed_while_it_connects_keeps_no_connection(server: Server) -> None:
+    async def work() -> None:
+        store = open_async_store(f"{server.url}/1")  # whose greeting waits for the server
+        server.pause()
+        asked = asyncio.ensure_future(kept(store, "a", patience=5))
+        await asyncio.sleep(0.05)
+        await store.close()
+        server.resume()
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await asked
+        await asyncio.sleep(0.05)
+        assert clients(server) == 0
+
+    asyncio.run(work())
+
+
+def test_many_who_connect_at_once_leave_one_connection(server: Server) -> None:
+    async def work(store: AsyncStore) -> None:
+        assert await asyncio.gather(*(keep(store, str(number)) for number in range(20))) == ["ok"] * 20
+        await asyncio.sleep(0.05)
+        assert clients(server) == 1
+
+    run(work, f"{server.url}/1")
