@@ -308,6 +308,21 @@ def test_who_waits_for_a_person_shows_the_same_certificate(world: World) -> None
     assert claims(answer.json()["access_token"])["cnf"] == {"x5t#S256": world.worker.thumbprint}
 
 
+def test_a_call_that_waited_is_bound_as_it_was_asked_whatever_credential_comes_for_it(world: World) -> None:
+    notes, bound = Notes(world.place, world.gate), world.place.token(cnf={"x5t#S256": world.worker.thumbprint})
+    call = detail("notes.write", "desk.notes", {"text": "x", "urgent": "yes"}, tool_call_id="plain")
+    with world.http(world.url, world.worker) as http:
+        form = {**notes.asking.form(bound, call), **notes.client.asserted(), "completion_mode": "deferred"}
+        waiting = http.post("/oauth2/token", data=form)
+        assert error_of(waiting) == (400, "authorization_pending"), world.gate.log()[-1]
+        answered_by(world.place, held(world.place), release=True)
+        code = {"grant_type": DEFERRED, "deferral_code": waiting.json()["deferral_code"]}
+        plain = {"subject_token": world.place.token(), "subject_token_type": JWT}
+        answer = http.post("/oauth2/token", data={**code, **plain, **notes.client.asserted()})
+    assert answer.status_code == 200, (answer.text, world.gate.log()[-1])
+    assert claims(answer.json()["access_token"])["cnf"] == {"x5t#S256": world.worker.thumbprint}
+
+
 def test_a_worker_that_proves_neither_key_nor_certificate_gets_nothing(world: World) -> None:
     assert error_of(world.asked(None, "nothing")) == (400, "invalid_request")
     assert error_of(world.asked(world.other, "nothing", named=world.worker.thumbprint)) == (400, "invalid_request")

@@ -99,9 +99,11 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
         raise pending(code, hold)
     if hold.state in _OVER:
         raise RequestRefused(400, _OVER[hold.state], failures=(Failure(Reason.STEP_UP, "hold", hold.state, "released"),))
-    run = service.gate.shown_by(await service.gate.resume_run(tenant, kept["run"]), caller.certificate or kept.get("certificate", ""))
+    run = await service.gate.resume_run(tenant, kept["run"])
     if "subject_token" in form:  # the credentials of the run may have ended while a person thought about it
         run = await _fresh(form, service, caller, run, shown)
+    if certificate := caller.certificate or kept.get("certificate", ""):  # whichever credential came for it
+        run = service.gate.shown_by(run, certificate)
     tool = run.workflow.tools.get(kept["tool"])
     definition, connection = definition_of(service.settings, tool), connection_of(request, service.settings)
     answer = await run.authorize(
