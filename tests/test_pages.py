@@ -202,6 +202,26 @@ def test_a_question_that_somebody_wrote_into_the_store_is_not_shown(redis_server
     assert mona.get(f"/holds/{hold.id}").status_code == 200
 
 
+def test_a_list_that_does_not_hold_everything_says_so(redis_server: Server, desk: Desk, people) -> None:
+    desk.people["far"] = Passkey(rp_id="localhost")
+    desk.rows.append(desk.people["far"].row("far", "leads", tenants=("other",)))
+    desk.write()
+    far, (_, hold) = people("far", signed_in=False), desk.held(tenant="other", why="pushed out")
+    in_time(lambda: far.sign_in().status_code == 204)
+    store: Any = redis.Redis.from_url(redis_server.url)
+    index, start = "ag:{other}:holds:all", "ag:{other}:hold:"
+    kept, score = store.hgetall(f"{start}{hold.id}"), store.zscore(index, hold.id)
+    assert "More waits" not in far.get("/holds").text
+    many, line = [f"{n:064x}" for n in range(1000)], store.pipeline()
+    for each in many:
+        line.hset(f"{start}{each}", mapping=kept).zadd(index, {each: score + 1})
+    line.execute()
+    in_time(lambda: (found := far.get("/holds")).status_code == 200 and "More waits" in found.text)
+    store.zrem(index, *many)
+    assert "More waits" not in far.get("/holds").text
+    store.delete(*(f"{start}{each}" for each in many))
+
+
 def test_danger_is_said_of_what_destroys_and_not_of_the_rest(desk: Desk, people) -> None:
     _, gone = desk.held(why="danger")
     _, shared = desk.held("files.share", run=desk.run("kim"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from agentgate.decision.hold import Hold, check_answer
-from agentgate.gate.answer import many, rules_of, shown
+from agentgate.gate.answer import listed, rules_of, shown
 from agentgate.gate.core import Core, read
 from agentgate.gate.proof import refusal
 from agentgate.shell.step import Apart, Flow
@@ -30,14 +30,14 @@ class Addressed(NamedTuple):
 
 
 def addressed(core: Core, tenant: str, who: User, run: str | None = None) -> Flow:
-    """The holds of a tenant, or of one of its runs, that this person may answer or said yes to; and whether every run was looked at.
+    """The holds of a tenant, or of one of its runs, that this person may answer or said yes to; and whether every one was looked at.
 
     Raises (through the driver):
         NameRefused, StoreUnavailable.
     """
     known: dict[str, tuple[RunState, Workflow] | None] = {}
     found: list[Addressed] = []
-    holds: tuple[Hold, ...] = yield from many(tenant, run, None)
+    holds, whole = yield from listed(tenant, run, None)
     for hold in sorted(holds, key=lambda each: each.state != "pending"):
         if hold.run not in known:
             if len(known) >= MOST_RUNS:
@@ -45,7 +45,7 @@ def addressed(core: Core, tenant: str, who: User, run: str | None = None) -> Flo
             known[hold.run] = yield Apart(_run(core, hold))
         if (risk := _risk(core, hold, who, known[hold.run])) is not None:
             found.append(Addressed(hold, risk))
-    return tuple(found), all(hold.run in known for hold in holds)
+    return tuple(found), whole and all(hold.run in known for hold in holds)
 
 
 def addressed_one(core: Core, tenant: str, hold_id: str, who: User) -> Flow:

@@ -81,11 +81,16 @@ def many(tenant: str, run: str | None, state: str | None) -> Flow:
     Raises (through the driver):
         NameRefused, StoreUnavailable.
     """
-    op = ops.list_holds(tenant, run or "")
+    holds, _ = yield from listed(tenant, run, state)
+    return holds
+
+
+def listed(tenant: str, run: str | None, state: str | None) -> Flow:
+    """`many`, and whether these are all: the store lists no more than 1,000. Raises as `many`."""
+    found: ops.HoldList = yield ops.list_holds(tenant, run or "")
     now = time.time()
-    found = [hold_of(record) for record in (yield op)]
-    now_known = [replace(hold, state=hold.state_at(now)) for hold in found]
-    return tuple(sorted((h for h in now_known if state in {None, h.state}), key=lambda h: (h.expires_at, h.id)))
+    holds = [replace(hold, state=hold.state_at(now)) for hold in map(hold_of, found.records)]
+    return tuple(sorted((h for h in holds if state in {None, h.state}), key=lambda h: (h.expires_at, h.id))), found.whole
 
 
 def nonce(tenant: str, hold_ids: Collection[str]) -> Flow:

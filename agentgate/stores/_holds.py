@@ -22,7 +22,7 @@ from agentgate.stores._op import (
     one_of,
     prefix,
 )
-from agentgate.stores._records import HoldRecord, HoldState, LimitTake
+from agentgate.stores._records import HoldList, HoldRecord, HoldState, LimitTake
 from agentgate.stores._revocations import is_yes, people
 
 Answered = Literal["ok", "missing", "stale", "final", "nonce"]
@@ -152,11 +152,11 @@ def _totals(totals: list[Any]) -> tuple[int, ...]:
     return tuple(map(int, totals))
 
 
-def list_holds(tenant: str, run: str = "") -> Op[tuple[HoldRecord, ...]]:
-    """A tenant's holds that the store still keeps, in any state (the 1,000 that it keeps longest); with `run` only that run's."""
+def list_holds(tenant: str, run: str = "") -> Op[HoldList]:
+    """A tenant's holds that the store still keeps, in any state (the 1,000 it keeps longest, 8 MiB at most); of `run` only."""
     start = prefix(tenant)
     return Op("list_holds", _listed, (f"{start}holds:all",), (f"{start}hold:", _calls(tenant, run) if run else ""))
 
 
-def _listed(records: list[list[bytes]]) -> tuple[HoldRecord, ...]:
-    return tuple(hold_record(*record) for record in records)
+def _listed(records: list[list[bytes]], more: Any) -> HoldList:
+    return HoldList(tuple(hold_record(*record) for record in records), whole={0: True, 1: False}[more])

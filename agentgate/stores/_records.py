@@ -228,3 +228,10 @@ class HoldRecord:
     body: bytes
     revision: str
     call: str
+
+
+class HoldList(NamedTuple):
+    """Holds as stored; `whole`: there are no more."""
+
+    records: tuple[HoldRecord, ...]
+    whole: bool

@@ -50,6 +50,7 @@ CallRecord = _records.CallRecord
 Acting = _records.Acting
 RunRecord = _records.RunRecord
 HoldRecord = _records.HoldRecord
+HoldList = _records.HoldList
 Outcome = _records.Outcome
 HoldState = _records.HoldState
 RevokedKind = _records.RevokedKind

@@ -230,10 +230,11 @@ class Limits:
         book.send(ops.open_hold(book.tenant, book.run, "short", b"{}", act="a" * 64, ttl_ms=30, answer_ms=30, most=9))
         time.sleep(0.1)
         book.answer(book.hold("said").revision, "refused", "said")
-        records = book.ask(ops.list_holds(book.tenant))
+        records, whole = book.ask(ops.list_holds(book.tenant))
+        assert whole
         assert sorted((record.state, record.body) for record in records) == [("pending", b"{}"), ("refused", b'{"by":"ana"}')]
-        assert book.ask(ops.list_holds(book.tenant, book.run)) == records
-        assert book.ask(ops.list_holds(book.tenant, "run_2")) == ()
+        assert book.ask(ops.list_holds(book.tenant, book.run)) == (records, True)
+        assert book.ask(ops.list_holds(book.tenant, "run_2")) == ((), True)
         assert book.ask(ops.read_hold(book.tenant, "short")) is None
 
     # after the burn
