@@ -14,6 +14,7 @@ from agentgate.gate import account_key, door
 from agentgate.gate.core import Core
 from agentgate.gate.door import OverHTTP, UserGiven
 from agentgate.gate.gate import AsyncGate
+from agentgate.gate.proof import passkeys_of
 from agentgate.gate.run import AsyncRun
 from agentgate.gate.view import View
 from agentgate.identity.credential import AgentCredential
@@ -60,11 +61,12 @@ class ServedGate(AsyncGate):
     async def of(cls, settings: ServiceSettings, clock: Callable[[], datetime] | None = None) -> Self:
         """Open it. Raises as `Gate.open`."""
         s = settings
+        passkeys = await asyncio.to_thread(passkeys_of, s.passkeys, s.issuer)
         common: dict[str, Any] = {"issuer": s.issuer, "store": s.store, "audit": str(s.audit), "keys": s.keys, "alg": s.alg}
         common |= {"environment": s.environment, "brokers": s.brokers, "identity": s.identity, "data_classes": s.data_classes}
         common |= {
             "tell": tuple(told.hook() for told in s.tell.values()),
-            "pages": f"{(s.passkeys.origins or (s.issuer.rstrip('/'),))[0]}/holds/" if s.passkeys is not None else "",
+            "pages": f"{passkeys.origins[0]}/holds/" if passkeys is not None else "",
             "answer_keys": s.answer_keys,
             "passkeys": s.passkeys,
             "tracing": tracing(wanted=s.traces),
