@@ -238,6 +238,13 @@ def test_a_run_belongs_to_its_host_its_client_its_user_and_its_key(stage: Stage)
     granted(refunding.ask("orders.get", ORDER), stage.gate, "https://orders.acme.example")
 
 
+def test_where_a_prompt_is_needed_no_agent_opens_its_own_run(stage: Stage) -> None:
+    refunding = Refunding(stage)
+    alone = refunding.asking.form(refunding.svid, detail("orders.get", "payments.customer-refund", ORDER), client_id="support-agent")
+    refused(refunding.asking.ask(alone), "invalid_authorization_details")
+    assert "the run that a host opened" in str(stage.gate.log()[-1])
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -311,6 +318,12 @@ def test_another_job_gets_none(stage: Stage, claims: dict[str, Any]) -> None:
     reasons = stage.gate.log()[-1]["reasons"]
     assert {each["reason"] for each in reasons} == {"agent"}
     assert reasons[0]["field"].startswith("agent.oidc.claims.")
+
+
+def test_a_job_without_a_proof_of_its_key_is_told_so(stage: Stage) -> None:
+    asking = Asking(stage.gate)
+    form = asking.form(stage.world.job(run_id="91000"), detail("cloud.assume-deploy-role", "ci.deploy", DEPLOY), client_id="shop-ci")
+    refused(asking.ask(form, prove=False), "invalid_dpop_proof")
 
 
 def test_a_job_gets_no_broader_scope(stage: Stage) -> None:
