@@ -16,10 +16,12 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+from uvicorn.config import Config
 
 from agentgate.audit import read_records
 from agentgate.errors import Overloaded
 from agentgate.service.line import AT_ONCE, WaitingLine
+from agentgate.service.workers import listening
 from agentgate.token.keys import KeyRing
 from tests.served import Asking, Process, served, toml
 from tests.served_notes import Notes, Place, error_of
@@ -45,6 +47,13 @@ def active(notes: Notes, token: str) -> bool:
     """Whether the tool server's gate would redeem a token."""
     form = {"token": token, **notes.server.asserted()}
     return bool(notes.gate.http.post("/oauth2/introspect", data=form).json()["active"])
+
+
+def test_no_answer_of_workers_waits_for_an_acknowledgement() -> None:
+    with listening(Config("app", port=0, log_config=None)) as shared:
+        shared.listen()
+        with socket.create_connection(shared.getsockname()), shared.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_workers_end_with_a_supervisor_that_was_killed(place: Place, tmp_path: Path) -> None:

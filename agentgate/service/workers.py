@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import tempfile
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def end_with_supervisor() -> None:
     loop.add_reader(gone, end)
 
 
+def listening(config: Config) -> socket.socket:
+    """The socket that the workers share, in which no answer waits for the acknowledgement of its first part (TCP_NODELAY).
+
+    asyncio says so of sockets that it opens itself; accepted ones have it of the one that listens.
+    """
+    shared = config.bind_socket()
+    if shared.family != socket.AF_UNIX:
+        shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return shared
+
+
 def supervise(config: Config) -> int:
     """Serve with `config.workers` processes until SIGTERM or SIGINT.
 
@@ -67,6 +79,6 @@ def supervise(config: Config) -> int:
     logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # which worker died, and that another was started
     with tempfile.TemporaryDirectory(prefix="agentgate-metrics-") as counts:
         os.environ[METRICS] = counts
-        workers = Workers(config, sockets=[config.bind_socket()])
+        workers = Workers(config, sockets=[listening(config)])
         workers.run()
     return 1 if workers.failed else 0
