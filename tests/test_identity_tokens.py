@@ -22,6 +22,7 @@ from agentgate.identity.settings import IdentitySettings
 from agentgate.token.dpop import DPoP
 from agentgate.values.request import Agent
 from tests.authority import GATE, Authority, Key, Web, b64, claims_of, now, proven, web
+from tests.founding import JOB
 
 ISSUER = "https://issuer.example"
 RSA, EC = Key("rsa", "RS256"), Key("ec")
@@ -151,6 +152,7 @@ ATTACKS: dict[str, tuple[Callable[[], str], str]] = {
     "an empty subject": (lambda: EC.sign(said(sub="")), "sub"),
     "an expiry as text": (lambda: EC.sign_raw(header(), json.dumps(said(exp=str(now() + 60)))), "exp"),
     "an expiry that never comes": (lambda: EC.sign_raw(header(), re.sub('"exp": [0-9]+', '"exp": 1e999', json.dumps(said()))), "exp"),
+    "an expiry that no clock can tell": (lambda: EC.sign_raw(header(), json.dumps(said(exp=10**400))), "exp"),
     "an expiry that is no number": (lambda: EC.sign_raw(header(), re.sub('"exp": [0-9]+', '"exp": NaN', json.dumps(said()))), "claims"),
     "an expiry that is true": (lambda: EC.sign_raw(header(), json.dumps(said(exp=True))), "exp"),
     "a lifetime of two days": (lambda: EC.sign(said(exp=now() + 2 * 86400)), "exp"),
@@ -267,6 +269,18 @@ def test_a_list_of_claims_has_an_end(issuer: Issuer) -> None:
     assert len(issuer.agent(EC.sign(said(**{f"c{n}": "x" for n in range(300)}))).claims) <= 100
 
 
+def test_a_job_runs_in_the_environment_that_the_settings_make_of_its_own(served: Web) -> None:
+    def runs_in(environment: Any, known: dict[str, str] | None) -> str | None:
+        issuer = Issuer(served, shape="github", user=None, agent=None, environment=known)
+        return issuer.agent(EC.sign(said(**{**JOB, "environment": environment}))).environment
+
+    known = {"production": "prod"}
+    assert runs_in("production", known) == "prod"
+    for unknown in ("prod", "staging", ["production"], None, ...):  # whoever may name an environment might name it "prod"
+        assert runs_in(unknown, known) == ""
+    assert runs_in("staging", None) is None, "settings that say nothing of environments leave the gate's own"
+
+
 # --- the key behind it -----------------------------------------------------------------------------------------------------------
 def test_a_bound_token_counts_with_its_key_or_certificate(issuer: Issuer) -> None:
     key, url = Key("agent"), f"{GATE}/oauth2/token"
@@ -288,6 +302,14 @@ def test_a_bound_token_counts_with_its_key_or_certificate(issuer: Issuer) -> Non
     assert issuer.agent(certified, certificate="abc").key == ""
     with pytest.raises(CredentialRefused, match="cnf"):
         issuer.agent(certified, certificate="abd")
+
+
+@pytest.mark.parametrize(
+    ("cnf", "field"), [({"jkt": EC.thumbprint}, "proof"), ({"x5t#S256": "abc"}, "cnf")], ids=["of a key", "of a certificate"]
+)
+def test_a_stolen_token_of_a_user_counts_no_more_than_one_of_an_agent(issuer: Issuer, cnf: dict[str, str], field: str) -> None:
+    with pytest.raises(CredentialRefused, match=field):
+        issuer.user(EC.sign(said(tenant="acme", cnf=cnf)))
 
 
 def test_base64_that_decodes_alike_is_another_token(issuer: Issuer) -> None:

@@ -14,6 +14,7 @@ import jwt
 import pytest
 import time_machine
 
+from agentgate.service.credentials import X509_SVID
 from tests.authority import GATE, Key, web
 from tests.founding import EXPORTER, GITHUB, NORTHWIND, PROD, WORKFLOWS, World
 from tests.served import Asking, Party, Process, Server, detail, publish, served
@@ -135,7 +136,8 @@ class Refunding:
         return {"workflow": "payments.customer-refund", "prompt": prompt, "subject_token": self.user, "agent": {**own, **agent}}
 
     def ask(self, tool: str, arguments: dict[str, Any], call: str = "call_1", **more: Any) -> httpx.Response:
-        asked = detail(tool, "payments.customer-refund", arguments, run=more.pop("run", self.run), tool_call_id=call)
+        workflow, run = more.pop("workflow", "payments.customer-refund"), more.pop("run", self.run)
+        asked = detail(tool, workflow, arguments, run=run, tool_call_id=call)
         both = {"actor_token": self.svid, "actor_token_type": "urn:ietf:params:oauth:token-type:jwt", "client_id": "support-agent"}
         return self.asking.ask({**self.asking.form(self.user, asked), **both, **more})
 
@@ -221,6 +223,8 @@ def test_a_turn_that_takes_back_voids_what_was_minted(stage: Stage) -> None:
 def test_a_run_belongs_to_its_host_its_client_its_user_and_its_key(stage: Stage) -> None:
     refunding, other = Refunding(stage), Refunding(stage)
     refused(refunding.ask("orders.get", ORDER, run="run_of_nobody"), "invalid_authorization_details")
+    refused(refunding.ask("orders.get", ORDER, workflow="ci.deploy"), "invalid_authorization_details")  # whose rules are not the run's
+    refused(refunding.ask("orders.get", ORDER, subject_token_type=X509_SVID), "invalid_request")  # no certificate is a user
     kim = stage.world.acme.of_user("kim", tenant="acme-eu", groups=["support-l1"])
     refused(refunding.ask("orders.get", ORDER, subject_token=kim), "invalid_request")
     refused(refunding.ask("orders.get", ORDER, client_id="orchestrator"), "invalid_client", 401)

@@ -16,7 +16,7 @@ from agentgate.service.answer import RequestRefused
 from agentgate.service.nonces import LIFE, fresh, proof_of
 from agentgate.token.keys import KeyRing
 from tests.authority import Key, claims_of, nonce_for
-from tests.served import EXCHANGE, Asking, Party, Process
+from tests.served import EXCHANGE, JWT, Asking, Party, Process
 from tests.served_notes import GATE, LOGIN, Notes, Place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 from tests.served_notes import notes as notes  # noqa: PLC0414 - a fixture
@@ -43,6 +43,8 @@ def test_a_client_with_a_key_gets_a_token(notes: Notes) -> None:
         ({"subject_token_type": "urn:ietf:params:oauth:token-type:saml2"}, (400, "invalid_request")),
         ({"requested_token_type": "urn:ietf:params:oauth:token-type:jwt"}, (400, "invalid_request")),
         ({"actor_token": "x"}, (400, "invalid_request")),
+        ({"actor_token_type": JWT}, (400, "invalid_request")),  # an actor that got lost: the subject is not the agent itself
+        ({"subject_token": "x" * 16_385}, (400, "invalid_request")),
         ({"completion_mode": "later"}, (400, "invalid_request")),
         ({"authorization_details": None}, (400, "invalid_request")),
         ({"authorization_details": "[]"}, (400, "invalid_authorization_details")),
@@ -77,6 +79,12 @@ def test_each_error_is_the_one_of_the_table(notes: Notes, change: dict[str, Any]
     assert answer.headers["Cache-Control"] == "no-store"
     line = notes.gate.log()[-1]
     assert (line["event"], line["error"], line["path"]) == ("refused", expected[1], "/oauth2/token")
+
+
+def test_no_agent_opens_a_run_for_a_user(notes: Notes, place: Place) -> None:
+    """Its host does, who heard the user: a user's token that got to an agent is no word of that user."""
+    answer = notes.ask(actor_token=place.token(), actor_token_type=JWT)
+    assert error_of(answer) == (400, "invalid_authorization_details")
 
 
 def test_a_credential_of_another_kind_is_refused(notes: Notes, place: Place) -> None:

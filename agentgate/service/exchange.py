@@ -38,7 +38,6 @@ from agentgate.workflow.model import Tool
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
 _TYPES = {ACCESS_TOKEN, "urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token"}
-_CHARACTERS = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +86,6 @@ def read_exchange(
     agents = checked_types(form)
     if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
         raise malformed("requested_token_type", form["requested_token_type"][:80], ACCESS_TOKEN)
-    for name in ("subject_token", "actor_token", "attestation", "delegation"):
-        if len(form.get(name, "")) > _CHARACTERS:
-            raise malformed(name, "a longer one", f"at most {_CHARACTERS} characters")
     return ExchangeRequest(
         caller,
         read_detail(form["authorization_details"]),
