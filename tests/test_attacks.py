@@ -99,7 +99,7 @@ def test_a_denial_is_one_however_it_is_wrapped_or_spelled(text: str) -> None:
     assert derive((INTENT,), (text,))["refund"].presence == ("unclear" if "\u200b" in text else "absent")  # whose it is, is not seen
 
 
-@pytest.mark.parametrize("text", ["No, please refund ORD-1", "Not ORD-2.\nRefund ORD-1", "do not refund ORD-2, but refund ORD-1"])
+@pytest.mark.parametrize("text", ["No, please refund ORD-1", "Not ORD-2. Refund ORD-1", "do not refund ORD-2, but refund ORD-1"])
 def test_a_denial_ends_where_its_clause_ends(text: str) -> None:
     assert derive((INTENT,), (text,))["refund"].presence == "present"
     assert Prompt.of((text,), TODAY).words("id", "ORD-1") == "ORD-1"

@@ -255,8 +255,31 @@ def test_every_mutant_of_it_can_be_missed_by_a_case() -> None:
 def test_what_something_is_done_instead_of_is_denied(words: str) -> None:
     """The clause began behind the first word of the denial, which so denied nothing."""
     prompt = Prompt.of((f"Refund ORD-1001 {words} ORD-1002",), date(2030, 6, 4))
-    assert prompt.words("id", "ORD-1001") is not None
+    assert (prompt.words("id", "ORD-1001") is not None) is ("\n" not in words)  # a line that is the rest of another is in doubt
     assert prompt.words("id", "ORD-1002") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Refund ORD-1001 except\nfor ORD-1002",
+        "Please refund ORD-1001 and do not touch\nthe other one, ORD-1002",
+        "I do not want\nORD-1002 refunded, refund ORD-1001",
+        "Don't refund\nORD-1002. Refund ORD-1001.",
+        "refund ORD-1001, but never\r\nORD-1002",
+    ],
+)
+def test_a_denial_goes_on_where_its_line_wraps(text: str) -> None:
+    """The clause ended with the line, so what stood in the next one was a word of the user's own."""
+    assert Prompt.of((text,), date(2030, 6, 4)).words("id", "ORD-1002") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Don't ship it again.\nRefund ORD-1001.", "Do not ship it again\n\nRefund ORD-1001.", "I don't need it any more\nrefund ORD-1001"],
+)
+def test_a_denial_ends_with_its_line_before_a_request_of_its_own(text: str) -> None:
+    assert Prompt.of((text,), date(2030, 6, 4)).words("id", "ORD-1001") is not None
 
 
 def test_instead_and_rather_alone_deny_nothing() -> None:

@@ -64,6 +64,7 @@ _GLUED += ["de89 3704 0044 0532 0130 00x", *_ENTITIES, " ", " ", ",", ";", "\n",
 LOOSE = st.lists(st.sampled_from(_GLUED), max_size=10).map("".join)
 
 
+@example("-.h\u212a")
 @given(LOOSE | st.text(alphabet="a1@:/.w ,+0hps-\u212a", max_size=40))
 def test_the_next_loose_entity_is_the_first_of_any_kind(text):
     """One pattern of all kinds, tried from left to right, finds the same."""

@@ -67,6 +67,7 @@ def test_claims_say_who_for_whom_under_what_and_which_call():
         "tool_digest": call.definition,
         "identity": {"user": "proven", "agent": "proven", "host": "in_process"},
         "cnf_jkt": "k",
+        "cnf_x5t": None,
         "releases": ("h",),
         "auth_time": None,
         "acr": None,

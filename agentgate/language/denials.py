@@ -70,6 +70,8 @@ _BIDDING = re.compile(
 )
 # After a comma: a request, not the next item of a denied list ("not from ann@x.example, bob@x.example").
 _REQUEST = re.compile(r"(?!\w+(?:ing|ed)\b)[a-z](?:[a-z'\u2019-]*[a-z])?\s+(?!and\b)\S")
+_GOES_ON = re.compile(r"(?![0-9]{1,2}[.)]\s)(?:[a-z][^\s,.;:!?]*|(?=\S{0,60}[0-9@])\S+)")  # no number of a list
+_ENDS = (".", "!", "?", ";", ":")
 _ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # complete denials
 
 
@@ -97,12 +99,18 @@ def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
             negation = NEGATION.search(text, start, end)
         if negation is None:
             yield "said", start, end
-        elif end < len(turn) and negation.group() not in _ALONE and not turn[negation.end() : end].strip(" \t\n,"):
+        elif end < len(turn) and negation.group() not in _ALONE and (not turn[negation.end() : end].strip(" \t\n,") or _wraps(turn, end)):
             continue
         else:
             yield "said", start, negation.start()
             yield "denied", negation.start(), end
         start = following
+
+
+def _wraps(turn: str, at: int) -> bool:
+    """Whether a line breaks here within a sentence: "do not touch / the other one", "I do not want / ORD-1002 refunded"."""
+    following = _GOES_ON.match(turn, at + 1) if turn[at] == "\n" and not turn[max(0, at - 8) : at].rstrip().endswith(_ENDS) else None
+    return following is not None and following.group() not in _VERBS and following.group() != "please"
 
 
 def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, end: int) -> re.Match[str] | None:

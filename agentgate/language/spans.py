@@ -251,10 +251,10 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
 
 def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
     """The results of `embedded` beside the whole entities of a text."""
-    if _HINT.search(text) is None:
+    low = small(text)
+    if _HINT.search(low) is None:
         return
     covered = [(e.start, e.start + len(e.words)) for e in whole if e.type in FINDABLE]
-    low = small(text)
     ahead = [match for way in range(len(_LOOSE)) if (match := _loose(way, low, 0))]
     at = 0
     while ahead:

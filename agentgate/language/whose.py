@@ -66,7 +66,7 @@ _TEXT = f"(?:{either('texts')})"
 _POINTER = re.compile(  # ends with a colon, a line break or a tag
     rf"(?:\b(?:{either('about a text')})\b[^.\n:]{{0,60}}:"
     rf"|\b(?:received|got|here(?:['\u2019]s| is| are))\b[^.\n:]{{0,60}}\b{_TEXT}s?\b[^.\n:]{{0,60}}:"
-    rf"|<(?:{_TEXT}|(?:block)?quote)>)"
+    rf"|\b(?:wrote|writes|says|said|sent me|reads)\b[^.\n:]{{0,40}}:[ \t]*\n|<(?:{_TEXT}|(?:block)?quote)>)"
 )
 _ABOUT = re.compile(rf"\b(?:{either('about a text')}|{either('see text')})\b")
 _SEE = re.compile(rf"\b(?:{either('see text')})\b")
@@ -259,7 +259,7 @@ def _bit(line: str, kinds: AbstractSet[Kind]) -> _Bit:
     words = _SMALL.search(line) is not None
     if not kinds <= {"open", "statement"} or (words and _SENTENCED.search(bare) is not None) or _COURTESY.match(low) is not None:
         return _Bit(about, odd, asks)
-    return _Bit(about or words, odd, asks, "all")  # "Kim's message"; "Eve", "10:32"
+    return _Bit(about or words, words, asks, "all")  # "Kim's message", "of ORD-2", the rest of a line above; "Eve", "10:32"
 
 
 def _quotations(text: str, low: str, marks: list[re.Match[str]]) -> Iterator[Extent]:
