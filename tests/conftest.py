@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import structlog
 
 from agentgate import Gate
 from tests.servers import Server, redis_binary, valkey_binary
+
+
+def pytest_configure() -> None:
+    """What the tests start can be interrupted, also where a shell began them as a background job (which ignores SIGINT)."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

@@ -62,7 +62,10 @@ ops._burned = read
 """,
         "replayed",
     ),
-    "keys that stand twice": ("from agentgate.values import canonical\ncanonical._once = dict", "a member twice"),
+    "keys that stand twice": (
+        "import json\nfrom agentgate.values import canonical\ncanonical._STRICT = json.JSONDecoder()",
+        "a member twice",
+    ),
     "its cap": (
         """
 from agentgate.integrations.asgi import received, server
