@@ -11,6 +11,7 @@ from typing import Any
 
 import jwt
 import pytest
+import time_machine
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
@@ -276,6 +277,13 @@ def test_a_nonce_of_another_hold_and_an_old_one_are_refused(gate: Gate) -> None:
     store._client.hset(f"ag:{{acme}}:hold:{hold.id}", f"nonce:{old}", int(time.time() * 1000) - 1)
     refused(gate, hold, ssh(gate, hold, nonce=old), "nonce")
     assert NONCE_SECONDS <= 300
+
+
+def test_a_signature_that_somebody_kept_answers_nothing_after_five_minutes(gate: Gate) -> None:
+    _, hold = held(gate)
+    kept = ssh(gate, hold)
+    with time_machine.travel(time.time() + NONCE_SECONDS + 1, tick=True):
+        refused(gate, hold, kept, "nonce")
 
 
 def test_a_hold_keeps_no_more_than_64_nonces(gate: Gate) -> None:

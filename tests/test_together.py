@@ -191,6 +191,10 @@ def test_none_eleven_and_one_twice_are_no_question(gate: Gate) -> None:
         with pytest.raises(AnswerRefused) as caught:
             gate.nonce([hold.id for hold in some], tenant="acme")
         assert caught.value.code == "form"
+    for some_ids in ([f"{n:064x}" for n in range(11)], ["0" * 64, "0" * 64]):  # counted before any is looked for
+        with pytest.raises(AnswerRefused) as caught:
+            gate.nonce(some_ids, tenant="acme")
+        assert caught.value.code == "form"
     nonce = gate.nonce([hold.id for hold in holds[:10]], tenant="acme")
     by = SSHAnswer(nonce, MONA.sign(Together(tuple(holds)).statement("release", nonce), HOLD_NAMESPACE))
     refused(gate, yes(holds), by, "form")
