@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from agentgate.errors import ConfigError
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.stores import ops
 from agentgate.token.signing import SigningKey
-from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS
+from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS, nonce_claim
 from tests.authority import lasting, nonce_for
 from tests.test_gate import BOSS, REFUND, WORKFLOW, looked_up, opened, run_of
 
@@ -306,6 +307,15 @@ def test_where_people_are_proven_the_hosts_word_is_none(gate: Gate) -> None:
     _, hold = held(gate)
     refused(gate, hold, BOSS, "unproven")
     refused(gate, hold, replace(BOSS), "unproven")
+    refused(gate, hold, lasting(BOSS, nonce_for(gate, hold.id, "acme")), "unproven")  # in the wrapper of a proof, too
+
+
+def test_a_token_that_names_no_nonce_of_the_gate_is_no_answer(gate: Gate) -> None:
+    """Whoever got it once could answer with it until it ends: no nonce is used up."""
+    _, hold = held(gate)
+    boss = proven_user("boss", tenant="acme", groups=("leads",))
+    refused(gate, hold, lasting(boss, nonce_claim(hold.statement("release", ""))), "unproven")
+    refused(gate, hold, lasting(boss), "unproven")
 
 
 def test_a_gate_without_such_keys_names_the_setting(tmp_path: Path) -> None:
@@ -414,6 +424,17 @@ def test_whoever_is_revoked_answers_nothing_and_has_released_nothing(gate: Gate,
         assert (caught.value.code, "revoked" in str(caught.value)) == ("approver", True)
     gate.lift(f"user:{who}", tenants=["acme"], by="ops", reason="it was somebody else")
     assert gate.release(after.id, tenant="acme", by=ssh(gate, after)).state == "released"
+
+
+def test_whoever_is_revoked_up_to_a_time_answers_what_was_open_then_no_more_and_what_is_newer(gate: Gate) -> None:
+    _, old = held(gate)
+    time.sleep(0.01)
+    when = datetime.now(UTC)
+    time.sleep(0.01)
+    _, new = held(gate)
+    gate.revoke("user:mona", tenants=["acme"], by="ops", reason="the key was lost, and is back", before=when)
+    refused(gate, old, ssh(gate, old), "approver")
+    assert gate.release(new.id, tenant="acme", by=ssh(gate, new)).state == "released"
 
 
 def test_whoever_left_the_root_or_the_team_has_released_nothing(gate: Gate, tmp_path: Path) -> None:

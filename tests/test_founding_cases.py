@@ -191,7 +191,7 @@ def test_a_credential_without_an_id_of_its_own_has_one_run(world: World) -> None
 @pytest.mark.parametrize("more", [{"prompt": "deploy"}, {"agent": Agent("ci")}, {"user": User("lee", tenant="acme-eu")}], ids=str)
 def test_a_run_that_somebody_asks_for_is_not_found_by_a_credential(world: World, more: Any) -> None:
     given = {"tenant": "acme-eu", "user": None, "agent": OIDCToken(world.job()), "prompt": "", **more}
-    with pytest.raises(RunRefused):
+    with pytest.raises(RunRefused, match="once"):
         world.gate.open_run("ci.deploy", once=True, **given)
     held = support(world)
     del held["key"]

@@ -68,11 +68,11 @@ ORDER = {"order_id": "ORD-10023344"}
 class Desk:
     """An issuer of users and agents, and a gate."""
 
-    def __init__(self, served: Web, folder: Path, **more: Any) -> None:
+    def __init__(self, served: Web, folder: Path, source: str = WORKFLOW, **more: Any) -> None:
         self.people, self.agents = Key("people"), Key("agents")
         self.folder = folder
         (folder / "w").mkdir(exist_ok=True)
-        (folder / "w" / "refund.yaml").write_text(WORKFLOW)
+        (folder / "w" / "refund.yaml").write_text(source)
         common = {"private_addresses": True, "audience": GATE, "tenants": ["acme-eu", "acme-uk"]}
         people, agents = served.publish("/people", self.people), served.publish("/agents", self.agents)
         user = {"tenant": "tenant", "groups": "groups"}
@@ -138,6 +138,16 @@ def test_what_a_run_kept_of_a_proof_opens_no_other_run(desk: Desk) -> None:
     for each in given:
         with pytest.raises(RunRefused, match="somebody proven for another run"):
             desk.run(ttl=86400, **each)
+
+
+def test_a_run_of_a_credential_has_no_workflow_with_intents(tmp_path: Path) -> None:
+    """Nobody asks for anything in it, so it could be found again by somebody else's job."""
+    source = WORKFLOW.replace("  for_user: {groups: [support], same_tenant: true}\n", "").replace(", not: [requester]", "")
+    with web() as served:
+        desk = Desk(served, tmp_path, source)
+        with pytest.raises(RunRefused, match="once"):
+            desk.run(user=None, prompt="", once=True)
+        desk.gate.close()
 
 
 def test_a_token_ends_with_the_credential(desk: Desk) -> None:

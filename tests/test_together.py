@@ -198,9 +198,13 @@ def test_none_eleven_and_one_twice_are_no_question(gate: Gate) -> None:
     nonce = gate.nonce([hold.id for hold in holds[:10]], tenant="acme")
     by = SSHAnswer(nonce, MONA.sign(Together(tuple(holds)).statement("release", nonce), HOLD_NAMESPACE))
     refused(gate, yes(holds), by, "form")
+    log: Any = gate._audit
+    assert len(log.records[-1]["holds"]) == 10, "a record holds no more names than can be asked about"
     refused(gate, {}, by, "form")
     refused(gate, yes(holds[:10]), by, "signature")
-    refused(gate, {holds[0].id: "reveal"}, by, "form")
+    for word in ("reveal", "approve", "Release", "", None):
+        refused(gate, {holds[0].id: word}, by, "form")
+        refused(gate, {holds[0].id: "refuse", holds[1].id: word}, by, "form")
     assert set(states(gate, holds)) == {"pending"}
 
 
