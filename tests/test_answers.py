@@ -368,13 +368,20 @@ def test_a_release_that_somebody_wrote_into_the_store_mints_nothing(gate: Gate, 
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)
 
 
-@pytest.mark.parametrize("changes", [{"id": "kim"}, {"groups": ["leads", "x"]}, {"tenant": "other"}, {"identity": "in_process"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"id": "kim"}, {"groups": ["leads", "x"]}, {"tenant": "other"}, {"identity": "in_process"}, {"channel": "in_process"}],
+    ids=lambda value: next(iter(value)),
+)
 def test_a_seal_is_of_one_person_in_these_groups(gate: Gate, changes: dict[str, Any]) -> None:
     run, hold = held(gate)
     boss = proven_user("boss", tenant="acme", groups=("leads",))
     gate.release(hold.id, tenant="acme", by=lasting(boss, nonce_for(gate, hold.id, "acme")))
+    assert len(gate._core.answerers.standing(gate.hold(hold.id, tenant="acme"), in_process=False).approvers) == 1
     rewritten(gate, hold, **changes)
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)
+    # Nor does it count for anybody who would be looked at less: not even where the host's word counts.
+    assert gate._core.answerers.standing(gate.hold(hold.id, tenant="acme"), in_process=True).approvers == ()
 
 
 def test_a_nonce_that_has_no_canonical_form_is_refused_on_record(gate: Gate) -> None:
