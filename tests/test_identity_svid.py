@@ -59,6 +59,7 @@ SVIDS: dict[str, Any] = {
     "of a domain in other letters": lambda w: w.svid("spiffe://ACME.example/a"),
     "without a path": lambda w: w.svid("spiffe://acme.example"),
     "with an empty path": lambda w: w.svid("spiffe://acme.example/"),
+    "longer than an id may be": lambda w: w.svid("spiffe://acme.example/" + "a" * 2048),
     "with a dot segment": lambda w: w.svid("spiffe://acme.example/a/../b"),
     "with a query": lambda w: w.svid("spiffe://acme.example/a?b"),
     "with a port": lambda w: w.svid("spiffe://acme.example:443/a"),
@@ -68,6 +69,7 @@ SVIDS: dict[str, Any] = {
     "for two audiences": lambda w: w.svid(AGENT, aud=[GATE, "https://other.example"]),
     "expired": lambda w: w.svid(AGENT, exp=now() - 60),
     "that lives for a day": lambda w: w.svid(AGENT, exp=now() + 86400),
+    "that lives for a day and does not say since when": lambda w: w.spire.sign({"sub": AGENT, "aud": GATE, "exp": now() + 86400}),
     "by another key": lambda w: Key("spire", "RS256").sign({"sub": AGENT, "aud": GATE, "exp": now() + 60}),
     "of another type": lambda w: w.spire.sign({"sub": AGENT, "aud": GATE, "exp": now() + 60}, typ="at+jwt"),
 }
@@ -173,6 +175,14 @@ def test_a_certificate_behind_a_named_proxy_proves_a_spiffe_id(tmp_path: Path, c
     quoted = urllib.parse.quote(pem)
     envoy = X509SVID(Connection("10.1.1.1", certificate=f'By=spiffe://acme.example/gate;Hash=ab12;Cert="{quoted}";Subject="";URI={AGENT}'))
     assert agent(behind(tmp_path, ca, certificate="xfcc"), envoy).spiffe == AGENT
+
+
+def test_what_a_certificate_proves_ends_with_it(tmp_path: Path, ca: CA) -> None:
+    pem, identities = ca.svid(AGENT, days=0.5), behind(tmp_path, ca, certificate="pem")
+    ends = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()
+    assert proven(identities.agent(passed_on(pem), "acme-eu", None, ends - 1)).expires_at == ends
+    with pytest.raises(CredentialRefused, match=r"agent\.x509"):
+        proven(identities.agent(passed_on(pem), "acme-eu", None, ends + 1))
 
 
 def test_a_certificate_counts_in_the_tenants_of_its_trust_domain_only(tmp_path: Path, ca: CA) -> None:

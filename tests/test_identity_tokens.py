@@ -251,7 +251,9 @@ def test_an_issuer_speaks_for_its_own_tenants_and_kinds_only(served: Web, issuer
 def test_required_claims_and_algorithms_narrow(served: Web) -> None:
     narrow = Issuer(served, required={"hd": "acme.example"}, algorithms=["ES256"], max_lifetime=700)
     assert narrow.agent(EC.sign(said(hd="acme.example"))).id == "svc-1"
-    for text in (EC.sign(said()), EC.sign(said(hd="evil.example")), EC.sign(said(hd=["acme.example"])), RSA.sign(said(hd="acme.example"))):
+    long = EC.sign(said(hd="acme.example", exp=now() + 800))
+    other = (EC.sign(said(hd="evil.example")), EC.sign(said(hd=["acme.example"])), RSA.sign(said(hd="acme.example")))
+    for text in (EC.sign(said()), long, *other):
         with pytest.raises(CredentialRefused):
             narrow.agent(text)
 

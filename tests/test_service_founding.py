@@ -174,6 +174,9 @@ def test_a_support_agent_refunds_what_the_user_asked_for(stage: Stage) -> None:
     assert payments.redeem(token, "payments.refund", REFUND).json()["code"] == "proof_missing"
     assert payments.redeem(token, "payments.refund", {**REFUND, "payee": "cus_EvilEvilEvil00"}, refunding.asking.key).status_code == 403
     assert stage.tool("orders").redeem(token, "payments.refund", REFUND, refunding.asking.key).json()["code"] == "audience"
+    for party, active in ((stage.tool("orders"), False), (payments, True)):  # nothing is told of a token for somebody else
+        form = {"token": token, **party.asserted()}
+        assert stage.gate.http.post("/oauth2/introspect", data=form).json()["active"] is active
     done = payments.redeem(token, "payments.refund", REFUND, refunding.asking.key)
     assert (done.status_code, done.json()["arguments"]) == (200, REFUND)
     assert done.json()["upstream"]["broker"] == "provider"  # the tool server has the brokers
