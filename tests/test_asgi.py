@@ -21,7 +21,7 @@ from agentgate.integrations.asgi.received import MAX_BODY, MAX_HEADERS, SECONDS
 from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape
 from tests.authority import Key
 from tests.servers import Server, redis_binary
-from tests.toolshop import AUDIENCE, FOUND, LOOK, ORDER, ORIGIN, PAID, PAY, PIN, REFUND, Orders, Shop, shop
+from tests.toolshop import AUDIENCE, FOUND, LOOK, ORDER, ORIGIN, PAID, PAY, PIN, REFUND, Orders, Shop, routed, shop
 
 META = f'resource_metadata="{ORIGIN}/.well-known/oauth-protected-resource/shop"'
 
@@ -311,6 +311,30 @@ async def test_an_escape_names_the_same_call_and_the_application_sees_its_one_fo
     request.url = httpx.URL(f"http://127.0.0.1:{world.port}").copy_with(raw_path=url.encode())
     assert (await world.http.send(request)).status_code == 200
     assert (world.orders.seen[0]["path"], world.orders.seen[0]["args"]) == (LOOK, ORDER)
+
+
+async def test_a_path_in_two_forms_is_the_one_that_was_decided_on(world: Shop) -> None:
+    """What stands before may have rewritten `path` and not `raw_path`: the application goes by the one, the call by the other."""
+
+    async def opening() -> Any:
+        return world.gate.verifier(AUDIENCE, tenants=["acme"])
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    server, orders, sent = routed(ToolServer(opening, issuer=world.gate.issuer, audience=AUDIENCE)), Orders(), list[Any]()
+    await server.start()
+    application = RedeemMiddleware(orders, server, open_paths=["/healthz"])
+    headers = [(name.lower().encode(), value.encode()) for name, value in (await world.token()).headers("GET", ORIGIN + LOOK).items()]
+    scope = {"type": "http", "method": "GET", "query_string": b"", "headers": headers}
+    await application({**scope, "path": "/orders/ORD-99999999", "raw_path": LOOK.encode()}, receive, send)
+    assert (sent[0]["status"], orders.seen[0]["path"], orders.seen[0]["args"]) == (200, LOOK, ORDER)
+    sent.clear()
+    await application({**scope, "headers": [], "path": LOOK, "raw_path": b"/healthz"}, receive, send)
+    assert (sent[0]["status"], len(orders.seen)) == (404, 1)
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "POST", "PUT", "DELETE", "TRACE"])

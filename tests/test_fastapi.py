@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from agentgate import Agent, Allow, AsyncGate, Deny, NotDone, Reason
@@ -135,6 +136,10 @@ async def test_in_starlette_it_is_awaited_with_the_request(tmp_path: Path, monke
             headers = {**token.headers("POST", ORIGIN + PAY), "Content-Type": "application/json"}
             listed = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
             scope = {"type": "http", "method": "POST", "path": PAY, "raw_path": PAY.encode(), "query_string": b"", "headers": listed}
+            for other in ({"method": "PUT"}, {"raw_path": b"/orders"}):  # a handler may stand at more paths, and for more methods
+                with pytest.raises(HTTPException) as refused:
+                    await presented(stage.names["refund"])(Request({**scope, **other}, lambda: asyncio.sleep(0, sent[0])))
+                assert refused.value.status_code == 404
             found = await presented(stage.names["refund"])(Request(scope, lambda: asyncio.sleep(0, sent.pop())))
             async with found as call:
                 assert call.args == REFUND
