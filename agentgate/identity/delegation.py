@@ -21,7 +21,7 @@ from agentgate.errors import CredentialRefused
 from agentgate.identity.credential import Credential
 from agentgate.identity.keys import KeySource
 from agentgate.identity.settings import BrokerSettings
-from agentgate.identity.signed import ExpectedClaims, read, text_of, verified
+from agentgate.identity.signed import ExpectedClaims, read, verified
 from agentgate.shell.step import Outside
 
 MAX_HOPS = 8  # as many as a workflow can allow
@@ -83,7 +83,6 @@ def proven_hops(
             raise CredentialRefused(f"{what}.act", "another chain", "who may act now, with exactly the hops before nested inside")
         if before["sub"] != broker.name:
             raise CredentialRefused(f"{what}.iss", broker.name, f"{before['sub']}, to whom the hop before passed it")
-        text_of(act, "sub", f"{what}.act")
         via.append(broker.name)
         before, ends = act, min(ends, float(claims["exp"]))
     if before.get("sub") != agent:
