@@ -69,6 +69,10 @@ TOOLS = {"notes.write": ["text", "urgent"], "notes.find": [], "notes.drop": ["id
 FOUND = {"id": "note_7", "secret": "of nobody else's business"}
 
 
+CALL = ("txn", "tenant", "run", "tool", "tool_call_id")
+CHANGED = {name: (f'"{name}":"'.encode(), f'"{name}":"x'.encode()) for name in CALL} | {"arguments": (b'"hello"', b'"other"')}
+
+
 class Between:
     """HTTP between the tool server and its gate. `does` says what becomes of the next requests to a path; others pass."""
 
@@ -102,7 +106,7 @@ class Between:
                     time.sleep(1)
                 if act[1] in {"lose", "hang"}:
                     return
-                self.reply(answer.status_code, answer.content.replace(b'"hello"', b'"other"') if act[1] == "change" else answer.content)
+                self.reply(answer.status_code, answer.content.replace(*CHANGED.get(act[1], (b"", b""))))
 
             def reply(self, status: int, data: bytes) -> None:
                 self.send_response(status)
@@ -250,7 +254,7 @@ async def test_a_token_counts_once_and_a_forged_or_foreign_one_never_reaches_the
     assert len(world.tools.seen) == 1
 
 
-@pytest.mark.parametrize("fault", ["lose", "hang", "change"])
+@pytest.mark.parametrize("fault", ["lose", "hang", *CHANGED])
 async def test_a_redemption_whose_answer_is_lost_runs_nothing_is_sent_once_and_the_call_may_be_asked_again(
     world: World, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
