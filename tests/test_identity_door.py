@@ -27,11 +27,11 @@ from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.approvals.trust import Reviewer, new_root
 from agentgate.errors import ConfigError
 from agentgate.gate.around import DataClassFile
-from agentgate.identity.proven import Proven
+from agentgate.identity.proven import Proven, proven_user
 from agentgate.identity.settings import IdentitySettings
 from agentgate.values.answers import nonce_claim
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Code, code_of
-from tests.authority import GATE, Key, Web, claims_of, nonce_for, now, slowly, web
+from tests.authority import GATE, Key, Web, claims_of, lasting, nonce_for, now, slowly, web
 from tests.founding import GITHUB, PROD, World, shown
 
 WORKFLOW = """
@@ -135,6 +135,8 @@ def test_what_a_run_kept_of_a_proof_opens_no_other_run(desk: Desk) -> None:
     """It would be proven for ever: nothing of it says when the credential ended."""
     header = desk.run(agent=desk.agent(life=20)).header
     given: list[dict[str, Any]] = [{"user": header.user}, {"agent": header.agent}, {"agent": Proven(header.agent, 0.0)}]
+    later = time.time() + 60
+    given += [{"user": Proven(header.agent, later)}, {"agent": Proven(header.user, later)}]  # nor is one the other
     for each in given:
         with pytest.raises(RunRefused, match="somebody proven for another run"):
             desk.run(ttl=86400, **each)
@@ -313,7 +315,7 @@ def test_what_opened_a_run_confirms_nothing_in_it(desk: Desk) -> None:
 
 
 def test_whoever_has_the_users_name_elsewhere_confirms_nothing(desk: Desk, tmp_path: Path) -> None:
-    """Another issuer's lee, and the lee of the gate's root, who may be of another tenant: the id is the same, the person is not."""
+    """Another issuer's lee, another account's, and the lee of the root, who may be of another tenant: one id, and not the person."""
     (desk.folder / "w" / "refund.yaml").write_text(MINE)
     people = desk.settings["issuers"]["people"]
     desk.settings["issuers"]["partner"] = {**people, "issuer": "https://partner.example"}
@@ -328,9 +330,11 @@ def test_whoever_has_the_users_name_elsewhere_confirms_nothing(desk: Desk, tmp_p
         assert isinstance(held, StepUp)
         said: dict[str, Any] = {"tenant": "acme-eu", "groups": ["support"], "nonce": nonce_for(gate, held.hold.id, "acme-eu")}
         nonce = gate.nonce(held.hold.id, tenant="acme-eu")
+        namesake = proven_user("lee", tenant="acme-eu", groups=("support",), issuer="https://people.example", subject="another account")
         by_others: tuple[Any, ...] = (
             OIDCToken(desk.people.sign(claims_of("https://partner.example", "lee", **said))),
             SSHAnswer(nonce, signer.sign(held.hold.statement("release", nonce), HOLD_NAMESPACE)),
+            lasting(namesake, nonce_for(gate, held.hold.id, "acme-eu")),
         )
         for by in by_others:
             with pytest.raises(AnswerRefused) as refused:
