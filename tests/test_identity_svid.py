@@ -453,10 +453,14 @@ def test_an_assertion_that_proves_no_client(clients: tuple[Identities, Key], cla
         proven(identities.client("host-1").assertion(Credential(assertion(key, **claims)), time.time()))
 
 
-def test_an_assertion_by_another_key_or_for_a_client_with_certificates(clients: tuple[Identities, Key]) -> None:
+def test_an_assertion_by_another_key_too_long_of_another_type_or_for_a_client_with_certificates(clients: tuple[Identities, Key]) -> None:
     identities, key = clients
     with pytest.raises(CredentialRefused, match="signature"):
         proven(identities.client("host-1").assertion(Credential(assertion(Key("client"))), time.time()))
+    said = claims_of("host-1", "host-1", TOKEN_URL)
+    for text, field in ((key.sign({**said, "exp": now() + 7200}), "exp"), (key.sign(said, typ="at+jwt"), "typ")):
+        with pytest.raises(CredentialRefused, match=rf"client\.{field}"):
+            proven(identities.client("host-1").assertion(Credential(text), time.time()))
     with pytest.raises(CredentialRefused, match="no keys"):
         proven(identities.client("host-2").assertion(Credential(assertion(key, "host-2")), time.time()))
     with pytest.raises(CredentialRefused, match="a configured client"):

@@ -67,6 +67,8 @@ def test_a_client_with_a_key_gets_a_token(notes: Notes) -> None:
         ({"client_assertion": "x"}, (401, "invalid_client")),
         ({"client_assertion": None}, (401, "invalid_client")),
         ({"client_assertion_type": "urn:other"}, (401, "invalid_client")),
+        ({"client_assertion_type": None}, (401, "invalid_client")),
+        ({"client_assertion": None, "client_assertion_type": None}, (401, "invalid_client")),  # known by its name alone
         ({"client_id": "other"}, (401, "invalid_client")),
         ({"client_id": "nobody", "client_assertion": None, "client_assertion_type": None}, (401, "invalid_client")),
         ({"client_id": None, "client_assertion": None, "client_assertion_type": None}, (401, "invalid_client")),
