@@ -11,6 +11,7 @@ import re
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from agentgate.approvals.root import Root
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.approvals.trust import Reviewer, new_root
 from agentgate.errors import ConfigError
+from agentgate.gate import door
 from agentgate.gate.around import DataClassFile
 from agentgate.identity.proven import Proven, proven_user
 from agentgate.identity.settings import IdentitySettings
@@ -206,6 +208,28 @@ def test_a_run_is_renewed_for_nobody_else(desk: Desk, other: str) -> None:
         run.renew(**OTHERS[other](desk))
     assert (refused.value.failures[0].reason is Reason.INPUT) == ("in process" in other)
     assert desk.gate.resume_run("acme-eu", run.id).header == before
+
+
+@pytest.mark.parametrize(
+    ("who", "name"),
+    [
+        *(("agent", name) for name in ("issuer", "subject", "id", "key")),
+        *(("user", name) for name in ("issuer", "subject", "id", "tenant")),
+    ],
+)
+def test_each_thing_that_tells_a_credential_from_the_first_does_so_alone(desk: Desk, who: str, name: str) -> None:
+    header = desk.run().header
+    other = copy.copy(getattr(header, who))
+    object.__setattr__(other, name, "another")
+    assert [failure.field for failure in door._another(header, replace(header, **{who: other}))] == [f"{who}.{name}"]
+
+
+def test_a_user_who_comes_or_goes_is_another(desk: Desk) -> None:
+    header = desk.run().header
+    alone = replace(header, user=None)
+    for before, after in ((header, alone), (alone, header)):
+        assert [failure.field for failure in door._another(before, after)] == ["user"]
+    assert door._another(header, header) == door._another(alone, alone) == ()
 
 
 def test_a_run_that_is_over_or_was_opened_in_process_is_not_renewed(desk: Desk) -> None:
