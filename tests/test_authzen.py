@@ -169,6 +169,32 @@ def test_a_batch_inherits_ends_and_is_bounded(host: Party, run: str) -> None:
         assert error_of(host.post(MANY, body)) == (400, "invalid_request"), body
 
 
+@pytest.mark.parametrize(
+    ("member", "change"),
+    [
+        ("subject", {"id": "kim"}),
+        ("subject", {"properties": {"act": {"sub": "another-agent"}}}),
+        ("subject", {"properties": {"act": "notes-service"}}),
+        ("action", {"name": "tools/list"}),
+        ("resource", {"type": "file"}),
+        ("resource", {"properties": {"server": "https://evil.example", "arguments": {"text": "hello"}}}),
+        ("context", {"workflow": "desk.local"}),
+        ("context", {"requested_scope": "notes:write notes:admin"}),
+    ],
+)
+def test_a_call_that_is_said_to_be_another_is_not_allowed(host: Party, run: str, member: str, change: dict[str, Any]) -> None:
+    asked = ours(CASES["c-2-2-1 0"].asked, run, allowed=True)
+    assert decisions_of(host.post(ONE, asked)) == [True]
+    assert decisions_of(host.post(ONE, {**asked, member: {**asked[member], **change}})) == [False]
+
+
+def test_an_agent_and_a_tool_server_are_told_nothing(place: Place, gate: Process, run: str) -> None:
+    asked = ours(CASES["c-2-2-1 0"].asked, run, allowed=True)
+    for name in ("notes", "server"):
+        for path in (ONE, MANY):
+            assert error_of(Party(gate, name, place.keys[name]).post(path, asked)) == (403, "wrong_role")
+
+
 def test_a_run_that_ended_allows_nothing_and_a_store_that_is_away_decides_nothing(place: Place, host: Party, run: str) -> None:
     body = ours(CASES["c-2-2-1 0"].asked, run, allowed=True)
     other = opened(place, host)
