@@ -27,6 +27,7 @@ from agentgate.decision.hold import Hold
 from agentgate.errors import ConfigError
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.stores import ops
+from agentgate.token.jws import unb64url
 from agentgate.token.signing import SigningKey
 from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS, nonce_claim
 from tests.authority import lasting, nonce_for
@@ -396,6 +397,31 @@ def test_a_signature_is_not_moved_to_another_hold(gate: Gate) -> None:
     (yes,) = gate.hold(one.id, tenant="acme").approvers
     rewritten(gate, other, **{**FORGED, "id": yes.id, "channel": "ssh", "proof": dict(yes.proof)})
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)
+
+
+def test_a_seal_is_not_moved_to_another_hold(gate: Gate) -> None:
+    (_, one), (run, other) = held(gate), held(gate)
+    boss = proven_user("boss", tenant="acme", groups=("leads",))
+    gate.release(one.id, tenant="acme", by=lasting(boss, nonce_for(gate, one.id, "acme")))
+    (yes,) = gate.hold(one.id, tenant="acme").approvers
+    rewritten(gate, other, **{**FORGED, "proof": dict(yes.proof)})
+    assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)
+
+
+def test_an_approval_with_the_hosts_word_in_it_is_not_called_proven(gate: Gate, tmp_path: Path) -> None:
+    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW.replace("count: 1, not", "count: 2, not"))
+    with opened(tmp_path, answer_keys={"acme": {"keys": [jwk_of(FRONT)]}}) as both:
+        both._core.answerers.signers = gate._core.answerers.signers
+        run = run_of(both)
+        looked_up(run)
+        asked = run.authorize("payments.refund", BIG, tool_call_id="pay")
+        assert isinstance(asked, StepUp)
+        assert both.release(asked.hold.id, tenant="acme", by=ssh(both, asked.hold)).state == "pending"
+        assert both.release(asked.hold.id, tenant="acme", by=BOSS).state == "released"
+        allowed = run.authorize("payments.refund", BIG, tool_call_id="pay")
+        assert isinstance(allowed, Allow)
+        claims = json.loads(unb64url(allowed.token.reveal().split(".")[1].encode()))
+        assert claims["authorization_details"][0]["identity"]["approver"] == "in_process"
 
 
 def test_an_answer_from_before_the_user_took_back_is_none_to_what_was_asked_again(gate: Gate) -> None:

@@ -218,6 +218,15 @@ def test_one_yes_of_two_is_pending_and_the_second_releases(folder: Path) -> None
         assert gate.release(hold.id, tenant="acme", by=ANN).state == "released"
 
 
+def test_one_person_is_one_of_two_however_often_they_say_yes(folder: Path) -> None:
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("count: 1, not", "count: 2, not"))
+    with opened(folder) as gate:
+        _, hold = held(gate)
+        for _ in range(3):
+            again = gate.release(hold.id, tenant="acme", by=BOSS)
+            assert (again.state, [each.id for each in again.approvers]) == ("pending", [BOSS.id])
+
+
 def test_a_no_before_the_release_is_spent_ends_it(gate: Gate) -> None:
     run, hold = held(gate)
     gate.release(hold.id, tenant="acme", by=BOSS)
