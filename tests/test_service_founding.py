@@ -55,6 +55,7 @@ def settings(world: World, folder: Path, tools: dict[str, Key], **more: Any) -> 
         "desk-2": {"role": "host", "keys": publish(folder, tools.setdefault("desk-2", Key("desk-2"))), "tenants": ["acme-eu"]},
         "support-agent": {"role": "agent", "credential": PROD + "support-agent", "tenants": ["acme-eu"]},
         "support-twin": {"role": "agent", "credential": PROD + "support-agent", "tenants": ["acme-eu"]},
+        "support-abroad": {"role": "agent", "credential": PROD + "support-agent", "tenants": ["acme-uk"]},
         "orders": tool_server("orders", "payments.customer-refund", "https://orders.acme.example"),
         "payments": tool_server("payments", "payments.customer-refund", "https://payments.acme.example"),
         "deploy": tool_server("deploy", "ci.deploy", "https://deploy.acme.example"),
@@ -258,9 +259,10 @@ def test_where_a_prompt_is_needed_no_agent_opens_its_own_run(stage: Stage) -> No
         ({"attestation": "x"}, "invalid_request"),
         ({"client_id": "desk"}, "invalid_request"),
         ({"client_id": "orders"}, "invalid_request"),
+        ({"client_id": "support-abroad"}, "invalid_request"),
         ({"proof": None}, "invalid_dpop_proof"),
     ],
-    ids=["no attestation", "the host as its own agent", "a tool server as agent", "no proof of a key"],
+    ids=["no attestation", "the host as its own agent", "a tool server as agent", "an agent of another tenant", "no proof of a key"],
 )
 def test_a_host_opens_no_run_for_an_agent_that_is_not_there(stage: Stage, change: dict[str, Any], code: str) -> None:
     refunding = Refunding(stage)
