@@ -55,10 +55,9 @@ class Chat:
 
 
 @pytest.fixture
-def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
-    monkeypatch.setattr("tests.test_identity_door.WORKFLOW", WORKFLOW.split("step_up:")[0])
+def chat(tmp_path: Path) -> Iterator[Chat]:
     with web() as served:
-        desk = Desk(served, tmp_path)
+        desk = Desk(served, tmp_path, WORKFLOW.split("step_up:")[0])
         yield Chat(desk)
         desk.gate.close()
 
