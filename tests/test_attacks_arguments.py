@@ -276,7 +276,14 @@ def test_a_denial_goes_on_where_its_line_wraps(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Don't ship it again.\nRefund ORD-1001.", "Do not ship it again\n\nRefund ORD-1001.", "I don't need it any more\nrefund ORD-1001"],
+    [
+        "Don't ship it again.\nRefund ORD-1001.",
+        "Don't ship it again.\nthe order is ORD-1001",
+        "Do not ship it again\n\nRefund ORD-1001.",
+        "Don't ship it again\nplease refund ORD-1001",
+        "Don't ship it again\n1) Refund ORD-1001",
+        "I don't need it any more\nrefund ORD-1001",
+    ],
 )
 def test_a_denial_ends_with_its_line_before_a_request_of_its_own(text: str) -> None:
     assert Prompt.of((text,), date(2030, 6, 4)).words("id", "ORD-1001") is not None

@@ -70,7 +70,7 @@ _BIDDING = re.compile(
 )
 # After a comma: a request, not the next item of a denied list ("not from ann@x.example, bob@x.example").
 _REQUEST = re.compile(r"(?!\w+(?:ing|ed)\b)[a-z](?:[a-z'\u2019-]*[a-z])?\s+(?!and\b)\S")
-_GOES_ON = re.compile(r"(?![0-9]{1,2}[.)]\s)(?:[a-z][^\s,.;:!?]*|(?=\S{0,60}[0-9@])\S+)")  # no number of a list
+_GOES_ON = re.compile(r"(?![0-9]{1,2}\)\s)(?:[a-z][^\s,.;:!?]*|(?=\S{0,60}[0-9@])\S+)")  # no number of a list
 _ENDS = (".", "!", "?", ";", ":")
 _ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # complete denials
 
