@@ -17,12 +17,12 @@ from agentgate.credentials.static import Secret
 from agentgate.errors import ConfigError, UpstreamRefused
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.redemption.upstream import Redemption
+from agentgate.values.urls import is_secure
 
 _SECONDS = 3.0  # to connect, and for each wait for the server
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
 _JWT = "urn:ietf:params:oauth:token-type:jwt"
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class OAuthBroker:
     def __post_init__(self) -> None:
         for name, url in (("token_endpoint", self.token_endpoint), ("revocation_endpoint", self.revocation_endpoint)):
             parts = urlsplit(url)
-            if url and (parts.scheme not in {"https", "http"} or (parts.scheme == "http" and parts.hostname not in _LOOPBACK)):
+            if url and not is_secure(parts.scheme, parts.hostname):
                 raise ConfigError(name, url, "an https URL (http only on loopback)")
         if not self.token_endpoint or not self.client_id:
             raise ConfigError("token_endpoint" if not self.token_endpoint else "client_id", "", "a value")

@@ -19,11 +19,11 @@ from agentgate.credentials.static import Secret
 from agentgate.errors import ConfigError, UpstreamRefused
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.redemption.upstream import Redemption
+from agentgate.values.urls import is_secure
 
 _SECONDS = 2.0  # to connect, and for each wait
 _LIFE = 300  # seconds of a token where the workflow says no duration
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+").fullmatch
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class VaultBroker:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme not in {"https", "http"} or (parts.scheme == "http" and parts.hostname not in _LOOPBACK):
+        if not is_secure(parts.scheme, parts.hostname):
             raise ConfigError("url", self.url, "an https URL (http only on loopback)")
 
     def fetch(self, call: Redemption) -> UpstreamCredential:

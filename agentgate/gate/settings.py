@@ -24,18 +24,17 @@ from agentgate.shell.bound import AT_ONCE, checked_at_once
 from agentgate.shell.spans import Tracing
 from agentgate.token.jws import ALGS, Alg
 from agentgate.values.identities import is_name
+from agentgate.values.urls import is_secure
 
 Directory = str | os.PathLike[str]
 AnswerKeys = Mapping[str, Mapping[str, Any] | Directory]
 IdentityGiven = Any  # IdentitySettings | Mapping[str, Any] | Directory: naming the class would load pydantic for every gate
 PasskeysGiven = Any  # PasskeySettings | Mapping[str, Any]: as above
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def _is_issuer(value: object) -> bool:
     url = urlsplit(value) if type(value) is str else urlsplit("")
-    safe = url.scheme == "https" or (url.scheme == "http" and url.hostname in _LOOPBACK)
-    return bool(safe and url.hostname) and not url.query and not url.fragment and url.username is None
+    return is_secure(url.scheme, url.hostname) and not url.query and not url.fragment and url.username is None
 
 
 def _is_path(value: object) -> bool:

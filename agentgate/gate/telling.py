@@ -22,10 +22,10 @@ from urllib.parse import urlsplit
 from agentgate.errors import ConfigError, KeysUnavailable
 from agentgate.identity.fetch import post
 from agentgate.values.canonical import canonical, digest
+from agentgate.values.urls import is_secure
 
 _COMMAND_SECONDS, _LEAST_SECRET = 10.0, 24
 _AGAIN = frozenset({408, 425, 429})  # and 5xx: the other statuses say that it will not become better
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Hook(Protocol):
@@ -59,8 +59,8 @@ class Webhook:
 
     def __post_init__(self) -> None:
         url = urlsplit(self.url) if type(self.url) is str else urlsplit("")
-        plain = url.scheme == "http" and self.private and url.hostname in _LOOPBACK
-        if not (url.scheme == "https" or plain) or not url.hostname or url.username is not None or url.fragment:
+        secure = is_secure(url.scheme, url.hostname) and (url.scheme == "https" or self.private)
+        if not secure or url.username is not None or url.fragment:
             loopback = "http only to loopback, with private=True; in settings, private_addresses = true"
             raise ConfigError("tell.url", self.url, f"an exact https URL without user or fragment ({loopback})")
         if type(self.secret) is not bytes or len(self.secret) < _LEAST_SECRET:

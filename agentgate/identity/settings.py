@@ -18,18 +18,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from agentgate.errors import ConfigError
 from agentgate.identity.connection import networks
 from agentgate.identity.keys import ALGORITHMS
-
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+from agentgate.values.urls import is_secure
 
 
 def _place(value: str) -> str:
     url = urlsplit(value)
     if "://" not in value:
         return value
-    if url.scheme not in {"https", "http"} or not url.hostname or url.username is not None or url.fragment:
-        raise ValueError("an https URL, or the path of a file")
-    if url.scheme == "http" and url.hostname not in _LOOPBACK:
-        raise ValueError("https (http only on loopback)")
+    if not is_secure(url.scheme, url.hostname) or url.username is not None or url.fragment:
+        raise ValueError("an https URL (http only on loopback), or the path of a file")
     return value
 
 

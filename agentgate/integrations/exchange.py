@@ -18,6 +18,7 @@ from agentgate.errors import AgentGateError, ConfigError
 from agentgate.token.dpop import target, token_hash
 from agentgate.token.mint import DETAIL_TYPE
 from agentgate.token.signing import RunKey
+from agentgate.values.urls import is_secure
 from agentgate.values.visible import visible
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -25,7 +26,6 @@ ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - t
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MAX_ANSWER = 64 * 1024  # bytes
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 class ExchangeRefused(AgentGateError):
@@ -220,7 +220,7 @@ def check_secure(setting: str, url: str) -> SplitResult:
         parts = urlsplit(target(url))
     except (ValueError, TypeError, AttributeError):
         raise ConfigError(setting, url, "an absolute https URL") from None
-    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+    if not is_secure(parts.scheme, parts.hostname):
         raise ConfigError(setting, url, "https (http on loopback only)")
     return parts
 
