@@ -22,11 +22,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from agentgate.errors import ConfigError
 from agentgate.identity.certificate import shown_certificate
 from agentgate.identity.connection import Connection
+from agentgate.identity.credential import X509_SVID
 from agentgate.identity.settings import ProxySettings
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from agentgate.integrations.asgi.certificates import ClientCertificates
 from agentgate.integrations.client_key import ClientKey
-from agentgate.service.credentials import X509_SVID
 from agentgate.service.deferred import GRANT as DEFERRED
 from tests.authority import jwks
 from tests.served import JWT, Asking, Server, detail, in_thread, served

@@ -14,7 +14,7 @@ import jwt
 import pytest
 import time_machine
 
-from agentgate.service.credentials import X509_SVID
+from agentgate.identity.credential import X509_SVID
 from tests.authority import GATE, Key, web
 from tests.founding import EXPORTER, GITHUB, NORTHWIND, PROD, WORKFLOWS, World
 from tests.served import Asking, Party, Process, Server, detail, publish, served

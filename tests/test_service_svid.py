@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from agentgate.service.credentials import X509_SVID
+from agentgate.identity.credential import X509_SVID
 from tests.served import Asking, Process, Server, detail, served
 from tests.served_notes import WORKFLOW, Place, a_place, error_of
 from tests.test_identity_svid import CA

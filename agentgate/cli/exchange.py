@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from agentgate.cli.output import LOOK, complain, fail, refusing
 from agentgate.errors import ConfigError, KeyRefused
+from agentgate.integrations.client_certificate import ClientCertificate
 from agentgate.integrations.client_key import ClientKey, owned
 from agentgate.integrations.deferral import Answered, Pause, Waiting, asking
 from agentgate.integrations.exchange import AskedFor, Credentials, ExchangedToken, ExchangeRefused, TokenEndpoint
@@ -33,12 +34,12 @@ try:
 except ModuleNotFoundError:  # the rest of the command line works without the extra
     fail("httpx is not installed: pip install '.[httpx]' in the clone")
 
-_FORMS = "file:PATH, env:NAME, github or github:AUDIENCE"
+_FORMS, _SVID = "file:PATH, env:NAME, github or github:AUDIENCE", "certificate"
 _GITHUB_URL, _GITHUB_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 _MAX = 16 * 1024
 _SECONDS = 10.0
 _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
-_LATER = "A person must release it; ask again with the same --key, --run and --call-id afterwards."
+_LATER = "A person must release it; ask again with the same --key or --certificate, --run and --call-id afterwards."
 
 
 def exchange(
@@ -48,10 +49,19 @@ def exchange(
     workflow: Annotated[str, typer.Option("--workflow", "-w", help="Id of the workflow.")],
     tool: Annotated[str, typer.Option("--tool", "-t", help="Name of the tool.")],
     args: Annotated[str, typer.Option("--args", "-a", help="Arguments of the call as JSON; @PATH reads a file, - standard input.")] = "{}",
-    subject: Annotated[str, typer.Option("--subject", help=f"Where your token is: {_FORMS}.")] = "github",
+    subject: Annotated[
+        str, typer.Option("--subject", help=f"Where your token is: {_FORMS}; or certificate, if that is an X.509-SVID.")
+    ] = "github",
     actor: Annotated[str | None, typer.Option("--actor", help="With a user's token as subject: where the agent's is.")] = None,
     client_key: Annotated[
         Path | None, typer.Option("--client-key", help="Private key of your client, if it has one at the gate (agentgate keys client).")
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option("--certificate", help="Certificate (PEM) to show in TLS; without --key, the token is bound to it."),
+    ] = None,
+    certificate_key: Annotated[
+        Path | None, typer.Option("--certificate-key", help="Its private key (PEM, owner-only), if that is in a file of its own.")
     ] = None,
     attestation: Annotated[str | None, typer.Option("--attestation", help="Where a signed attestation is, if the workflow asks.")] = None,
     run: Annotated[str | None, typer.Option("--run", help="Id of the run that a host opened.")] = None,
@@ -69,21 +79,38 @@ def exchange(
 ) -> None:
     """Exchange a token of your own for a token for one call."""
     with refusing():
-        if key is None and request is None:
-            raise ConfigError("key", None, "--key FILE, to prove the token's key later, or --for, to print the headers of the request")
+        if key is None and request is None and certificate is None:
+            expected = "--key FILE or --certificate FILE, to prove the token's key later, or --for, to print the headers of the request"
+            raise ConfigError("key", None, expected)
+        shown = _certificate(certificate, certificate_key)
         method, url = _request(request)
         arguments = arguments_of(args)
         who = Credentials(
             client,
-            subject=given("subject", subject, gate),
-            actor=None if actor is None else given("actor", actor, gate),
+            subject=_own("subject", subject, gate, shown),
+            actor=None if actor is None else _own("actor", actor, gate, shown),
             client_assertion=None if client_key is None else partial(ClientKey.read(client, client_key).assertion, gate),
             attestation=None if attestation is None else given("attestation", attestation, gate),
         )
-        endpoint = TokenEndpoint(gate, key_of(key), address=address)
+        endpoint = TokenEndpoint(gate, None if shown and key is None else key_of(key), certificate=shown, address=address)
         token = _ask(endpoint, AskedFor(tool, workflow, arguments, run=run, tool_call_id=call_id, tenant=tenant), who, wait=wait)
         lines = [f"{name}: {value}" for name, value in token.headers(method, url).items()] if url else [token.reveal()]
         _write(out, "\n".join(lines) + "\n")
+
+
+def _certificate(path: Path | None, key: Path | None) -> ClientCertificate | None:
+    if path is None and key is not None:
+        raise ConfigError("certificate", None, "--certificate FILE, beside --certificate-key")
+    return None if path is None else ClientCertificate.read(path, key)
+
+
+def _own(setting: str, where: str, gate: str, certificate: ClientCertificate | None) -> Callable[[], str] | ClientCertificate:
+    """As `given`; or the certificate itself, where it is the credential."""
+    if where != _SVID:
+        return given(setting, where, gate)
+    if certificate is None:
+        raise ConfigError(setting, where, "--certificate FILE, an X.509-SVID")
+    return certificate
 
 
 def _request(text: str | None) -> tuple[str, str]:
@@ -179,9 +206,10 @@ def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bo
 
     steps = asking(endpoint, asked, who, told if wait else None)
     answer: Answered | None = None
+    certificate = endpoint.certificate
     secret = urlsplit(endpoint.url).scheme == "https"  # else it is on this machine, and a proxy of the environment would read credentials
     try:
-        with httpx.Client(timeout=_SECONDS, trust_env=secret) as http:
+        with httpx.Client(timeout=_SECONDS, trust_env=secret, verify=certificate.context if certificate else True) as http:
             while True:
                 ask = steps.send(answer)
                 answer = None

@@ -14,6 +14,7 @@ from agentgate.identity.connection import Connection
 from agentgate.token.dpop import DPoP
 
 MAX_CREDENTIAL = 16 * 1024  # characters
+X509_SVID = "https://agentgate.dev/token-type/x509-svid"  # whose text is the thumbprint of the certificate that the client shows in TLS
 
 
 class Credential:

@@ -1,7 +1,8 @@
-"""The caller's side of a token exchange (RFC 8693, RFC 9396, RFC 9449): the form for one call, and what a gate answers.
+"""The caller's side of a token exchange (RFC 8693, RFC 9396; RFC 9449 or RFC 8705): the form for one call, and what a gate answers.
 
-Rules: one exchange is one call, and its token is for that call and that key alone. An answer that is not for the call asked for, or not
-bound to the key that was proven, is refused. Neither token nor credential is in a representation, an error or a log. No I/O.
+Rules: one exchange is one call, and its token is for that call and that key or certificate alone. An answer that is not for the call asked
+for, or not bound to the key that was proven or the certificate that was shown, is refused. Neither token nor credential is in a
+representation, an error or a log. No I/O.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
-from agentgate.errors import AgentGateError, ConfigError
+from agentgate.errors import AgentGateError, ConfigError, TokenRefused
+from agentgate.identity.credential import X509_SVID
+from agentgate.integrations.client_certificate import ClientCertificate
 from agentgate.token.dpop import target, token_hash
+from agentgate.token.jws import split
 from agentgate.token.mint import DETAIL_TYPE
 from agentgate.token.signing import RunKey
 from agentgate.values.urls import is_secure
@@ -69,7 +73,7 @@ class AskedFor:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Functions that return what proves who asks, fresh for each exchange.
+    """Functions that return what proves who asks, fresh for each exchange; for an X.509-SVID, the certificate.
 
     Attributes:
         client_id: the client's name at the gate.
@@ -81,16 +85,19 @@ class Credentials:
     """
 
     client_id: str
-    subject: Callable[[], str] = field(repr=False)
-    actor: Callable[[], str] | None = field(default=None, repr=False)
+    subject: Callable[[], str] | ClientCertificate = field(repr=False)
+    actor: Callable[[], str] | ClientCertificate | None = field(default=None, repr=False)
     client_assertion: Callable[[], str] | None = field(default=None, repr=False)
     attestation: Callable[[], str] | None = field(default=None, repr=False)
 
     def form(self) -> dict[str, str]:
         """The parameters that prove who asks."""
-        form = {"client_id": self.client_id, "subject_token": self.subject(), "subject_token_type": JWT}
-        if self.actor is not None:
-            form |= {"actor_token": self.actor(), "actor_token_type": JWT}
+        form = {"client_id": self.client_id}
+        for name, shown in (("subject", self.subject), ("actor", self.actor)):
+            if isinstance(shown, ClientCertificate):
+                form |= {f"{name}_token": shown.thumbprint, f"{name}_token_type": X509_SVID}
+            elif shown is not None:
+                form |= {f"{name}_token": shown(), f"{name}_token_type": JWT}
         if self.client_assertion is not None:
             form |= {"client_assertion": self.client_assertion(), "client_assertion_type": ASSERTION}
         if self.attestation is not None:
@@ -103,9 +110,9 @@ class ExchangedToken:
 
     __slots__ = ("_key", "_open", "audience", "definition")
 
-    def __init__(self, opener: Callable[[], str], key: RunKey, audience: str, definition: str = "") -> None:
+    def __init__(self, opener: Callable[[], str], key: RunKey | None, audience: str, definition: str = "") -> None:
         self._open: Final = opener  # in a closure, as in `CallToken`
-        self._key: Final = key
+        self._key: Final = key  # None: it is for a certificate
         self.audience: Final = audience
         self.definition: Final = definition
 
@@ -117,11 +124,15 @@ class ExchangedToken:
         """The headers of one request to the server that the token is for.
 
         Raises:
-            ExchangeRefused: the URL is another server's (`invalid_target`); nothing was sent.
+            ExchangeRefused: the URL is another server's, or shows no certificate (`invalid_target`); nothing was sent.
         """
         if origin_of(url) != origin_of(self.audience):
             raise ExchangeRefused(0, "invalid_target", f"the token is for {origin_of(self.audience)}, the request goes to {origin_of(url)}")
         text = self._open()
+        if self._key is None:  # as Bearer, without a proof (RFC 8705 section 3)
+            if not origin_of(url).startswith("https:"):
+                raise ExchangeRefused(0, "invalid_target", f"the token is for a certificate, and {origin_of(url)} is asked without TLS")
+            return {"Authorization": f"Bearer {text}"}
         proof = self._key.proof_for(token_hash(text), method=method, url=url, now=time.time())
         return {"Authorization": f"DPoP {text}", "DPoP": proof}
 
@@ -130,23 +141,29 @@ class ExchangedToken:
 
 
 class TokenEndpoint:
-    """One gate's token endpoint, and the key whose tokens are asked for."""
+    """One gate's token endpoint, and the key or certificate whose tokens are asked for."""
 
-    def __init__(self, gate: str, key: RunKey, *, address: str | None = None) -> None:
+    def __init__(self, gate: str, key: RunKey | None, *, certificate: ClientCertificate | None = None, address: str | None = None) -> None:
         """A gate by its issuer URL.
 
         Args:
             gate: its issuer.
-            key: of the caller; each token is bound to it.
+            key: of the caller; each token is bound to it. None: to the certificate.
+            certificate: of the caller; whoever sends the requests shows it in TLS.
             address: where the gate is reached, if not at its issuer (a tunnel, a side-car).
 
         Raises:
-            ConfigError: a URL that is neither https nor loopback: credentials are sent there.
+            ConfigError: a URL that is neither https nor loopback (with a certificate: not https): credentials are sent there; or neither
+                key nor certificate.
         """
         for setting, url in (("gate", gate), ("address", address or gate)):
             if check_secure(setting, url).path != "/":
                 raise ConfigError(setting, url, "the gate's issuer, without path: https://gate.acme.example")
-        self._key = key
+        if certificate is not None and not origin_of(address or gate).startswith("https:"):
+            raise ConfigError("address" if address else "gate", address or gate, "https: a certificate is shown in TLS")
+        if key is None and certificate is None:
+            raise ConfigError("key", None, "a key, or a certificate, that the tokens are bound to")
+        self._key, self.certificate = key, certificate
         self.audience = gate.removesuffix("/") + "/oauth2/token"
         self.url = (address or gate).removesuffix("/") + "/oauth2/token"
         self._nonce: str | None = None
@@ -170,15 +187,17 @@ class TokenEndpoint:
         return form | {n: v for n in ("resource", "scope") if (v := getattr(asked, n)) is not None}
 
     def proof(self) -> dict[str, str]:
-        """The header that proves the key to the endpoint."""
-        return {"DPoP": self.proof_with()}
+        """The header that proves the key to the endpoint; none for a certificate, which the connection shows."""
+        return {} if self._key is None else {"DPoP": self.proof_with()}
 
     def proof_with(
         self, *, key: RunKey | None = None, method: str = "POST", url: str | None = None, nonce: str | None = None, now: float | None = None
     ) -> str:
         """A proof for the endpoint; with something else in it, one that must be refused."""
-        at = time.time() if now is None else now
-        return (key or self._key).proof_for(None, method=method, url=url or self.audience, now=at, nonce=nonce or self._nonce)
+        at, signer = time.time() if now is None else now, key or self._key
+        if signer is None:
+            raise ConfigError("key", None, "a key: a certificate signs no proof")
+        return signer.proof_for(None, method=method, url=url or self.audience, now=at, nonce=nonce or self._nonce)
 
     def wants_nonce(self, status: int, headers: Mapping[str, str], data: bytes) -> bool:
         """Whether the gate asks for the same once more, with the nonce it gave (RFC 9449 section 8)."""
@@ -191,7 +210,7 @@ class TokenEndpoint:
         """The token of an answer.
 
         Raises:
-            ExchangeRefused: the gate refused, or its token is not for this call and key.
+            ExchangeRefused: the gate refused, or its token is not for this call and key, or certificate.
         """
         said = object_of(data)
         if status != 200:
@@ -200,14 +219,26 @@ class TokenEndpoint:
         text, kind, details, lasts = (said.get(n) for n in ("access_token", "token_type", "authorization_details", "expires_in"))
         if type(text) is not str or not text or not text.isascii() or type(lasts) is not int:
             raise ExchangeRefused(0, "invalid_answer", "no token in it")
-        if type(kind) is not str or kind.lower() != "dpop":
-            raise ExchangeRefused(0, "invalid_answer", "a token that is not bound to this key")
+        bound = "key" if self._key is not None else "certificate"
+        if type(kind) is not str or kind.lower() != {"key": "dpop", "certificate": "bearer"}[bound]:
+            raise ExchangeRefused(0, "invalid_answer", f"a token that is not bound to this {bound}")
+        if bound == "certificate" and not self._names_it(text):
+            why = "a token that is not bound to this certificate: what ends TLS in front of the gate did not pass it on"
+            raise ExchangeRefused(0, "invalid_answer", why)
         detail = details[0] if type(details) is list and len(details) == 1 and type(details[0]) is dict else {}
         places = detail.get("locations")
         if detail.get("identifier") != asked.tool or type(places) is not list or len(places) != 1 or type(places[0]) is not str:
             raise ExchangeRefused(0, "invalid_answer", "a token for another call")
         definition = detail.get("tool_digest")
         return ExchangedToken(lambda: text, self._key, places[0], definition if type(definition) is str else "")
+
+    def _names_it(self, text: str) -> bool:
+        """Whether a token says to count with the certificate alone: its type does not tell (RFC 8705 section 3.1)."""
+        try:
+            cnf = object_of(split(text).unverified_payload).get("cnf")
+        except TokenRefused:
+            return False
+        return self.certificate is not None and cnf == {"x5t#S256": self.certificate.thumbprint}
 
 
 def check_secure(setting: str, url: str) -> SplitResult:

@@ -1,9 +1,9 @@
-"""httpx: each request of a call carries a token of its own, exchanged at a gate and shown with the caller's key. Blocking and awaited.
+"""httpx: each request of a call carries a token of its own, exchanged at a gate and shown with the caller's key, or over its certificate.
 
-Rules: a token is minted for each attempt, never kept: a retry by the caller exchanges again, and the gate decides whether that call may run
-again. A server that answers `invalid_token` is asked once more with a fresh one, if the body can be sent twice. The token goes to its own
-server and nowhere else: a request to another origin raises before it is sent. With `wait` a request whose call must be released by a person
-waits for them, and the log says for whom and until when.
+Rules: blocking or awaited. A token is minted for each attempt, never kept: a retry by the caller exchanges again, and the gate decides
+whether that call may run again. A server that answers `invalid_token` is asked once more with a fresh one, if the body can be sent twice.
+The token goes to its own server and nowhere else: a request to another origin raises before it is sent. With `wait` a request whose call
+must be released by a person waits for them, and the log says for whom and until when.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any, cast
 import httpx
 import structlog
 
+from agentgate.integrations.client_certificate import ClientCertificate
 from agentgate.integrations.deferral import Answered, Pause, Waiting, asking
-from agentgate.integrations.exchange import AskedFor, Credentials, ExchangedToken, TokenEndpoint
+from agentgate.integrations.exchange import AskedFor, Credentials, ExchangedToken, ExchangeRefused, TokenEndpoint, origin_of
 from agentgate.shell.log import ready
 from agentgate.token.signing import RunKey
 
@@ -34,6 +35,7 @@ class GateAuth:
         who: Credentials,
         *,
         key: RunKey | None = None,
+        certificate: ClientCertificate | None = None,
         address: str | None = None,
         wait: bool | Callable[[Waiting], None] = False,
     ) -> None:
@@ -42,16 +44,19 @@ class GateAuth:
         Args:
             gate: its issuer.
             who: what proves the caller.
-            key: P-256; each token is bound to it. None: a new one of this process.
+            key: P-256; each token is bound to it. None: a new one of this process, or the certificate.
+            certificate: shown to the gate and, where there is no `key`, to tool servers, by a client of its context:
+                ``httpx.Client(verify=certificate.context)``; with a client that does not show it, requests raise `ExchangeRefused`.
             address: where the gate is reached, if not at its issuer.
             wait: wait for people (the gate must defer: its setting `deferred`), and log whom; a function is told instead of the log. False:
                 a call that needs one raises `ExchangeRefused` with `needs_approval`.
 
         Raises:
-            ConfigError: a URL that is neither https nor loopback.
+            ConfigError: a URL that is neither https nor loopback; with a certificate, not https.
         """
         ready()
-        self._endpoint, self._who = TokenEndpoint(gate, key or RunKey.generate(), address=address), who
+        key = RunKey.generate() if key is None and certificate is None else key
+        self._endpoint, self._who = TokenEndpoint(gate, key, certificate=certificate, address=address), who
         self._waits = wait if callable(wait) else _tell if wait else None
 
     def call(self, tool: str, arguments: Mapping[str, Any], *, workflow: str, **more: Any) -> httpx.Auth:
@@ -87,6 +92,7 @@ class _CallAuth(httpx.Auth):
             else:
                 answer = yield ask
                 if ask is not request:
+                    _check_shown(answer, self._endpoint.certificate)
                     answer.read()
             try:
                 ask = steps.send(answer)
@@ -104,6 +110,7 @@ class _CallAuth(httpx.Auth):
             else:
                 answer = yield ask
                 if ask is not request:
+                    _check_shown(answer, self._endpoint.certificate)
                     await answer.aread()
             try:
                 ask = steps.send(answer)
@@ -134,6 +141,15 @@ class _CallAuth(httpx.Auth):
             sent = httpx.Request("POST", self._endpoint.url, data=dict(ask.form), headers=ask.headers, extensions=request.extensions)
             got = yield sent
             answer = None if got is None else Answered(got.status_code, got.headers, got.content)
+
+
+def _check_shown(answer: httpx.Response, certificate: ClientCertificate | None) -> None:
+    """Refuse an answer, not read yet, over a connection that was not made with the certificate's context: it did not show it."""
+    stream = answer.extensions.get("network_stream")
+    tls = None if stream is None else stream.get_extra_info("ssl_object")
+    if certificate is not None and getattr(tls, "context", None) is not certificate.context:
+        why = f"the connection to {origin_of(str(answer.request.url))} does not show it; expected httpx.Client(verify=certificate.context)"
+        raise ExchangeRefused(0, "no_certificate", why)
 
 
 def _stale(answer: httpx.Response) -> bool:

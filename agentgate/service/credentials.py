@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentgate.identity.connection import Connection
-from agentgate.identity.credential import JWTSVID, X509SVID, AgentCredential, Credential, OIDCToken
+from agentgate.identity.credential import JWTSVID, X509_SVID, X509SVID, AgentCredential, Credential, OIDCToken
 from agentgate.identity.settings import ProxySettings
 from agentgate.identity.signed import read
 from agentgate.identity.svid import chain_of
 from agentgate.token.dpop import DPoP
-
-X509_SVID = "https://agentgate.dev/token-type/x509-svid"  # whose text is the thumbprint of the certificate that the client shows in TLS
 
 
 def agent_credential(text: str, *, certificate: str = "", shown: str = "", **more: Any) -> AgentCredential:

@@ -20,11 +20,11 @@ from agentgate.gate.door import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.identity.certificate import shown_certificate
 from agentgate.identity.connection import Connection
-from agentgate.identity.credential import AgentCredential, OIDCToken
+from agentgate.identity.credential import X509_SVID, AgentCredential, OIDCToken
 from agentgate.service.answer import RequestRefused, malformed
 from agentgate.service.clients import Caller, unknown
 from agentgate.service.connection import connection_of
-from agentgate.service.credentials import X509_SVID, Shown, unverified_name
+from agentgate.service.credentials import Shown, unverified_name
 from agentgate.service.detail import AskedCall, read_detail
 from agentgate.service.nonces import proof_of
 from agentgate.service.reading import one_header
