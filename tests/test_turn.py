@@ -23,6 +23,7 @@ from agentgate.intents.deriver import ask
 from agentgate.intents.lexical import Lexical, State, derive
 from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.language.turn import MAX_READ, Turn
+from agentgate.language.word_files import listed
 from agentgate.language.wording import said
 from agentgate.loading.definition import load_text, read_file
 from agentgate.values.turns import OWN, PASTED, Spoken, turn_text
@@ -291,6 +292,44 @@ def test_a_tie_is_a_withdrawal() -> None:
     assert presence("Please refund ORD-1. Don't refund it.") == "absent"
     assert presence("Refund ORD-1, but don't refund the postage") == "unclear"
     assert presence("Refund ORD-1", "hand it to \u05d9\u05d5\u05e1\u05d9, \u05dc\u05d0") != "present"
+
+
+FACTS = ["She has paid it", "the shop has closed", "They look dear to me", "my sister wears them"]
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_a_sentence_of_second_thoughts_is_a_doubt_whatever_it_says(fact: str) -> None:
+    doubts = [f"{first}, {fact}." for first in sorted(listed("interjections"))]
+    doubts += [f"{fact}, though.", f"Although {fact}.", f"But {fact}.", f"Unless {fact}.", f"Or is it that {fact}?"]
+    for no in doubts:
+        for turns in (("Please refund ORD-1", no), (f"Please refund ORD-1. {no}",), (f"Please refund ORD-1 - {no}",)):
+            assert presence(*turns) != "present", turns
+    assert presence(f"Please refund ORD-1. {fact}.") == "present"
+
+
+@pytest.mark.parametrize("no", ["It would break his heart.", "They'd laugh at me.", "I might regret that.", "Ann could object."])
+def test_so_is_what_would_follow(no: str) -> None:
+    assert presence(f"Please refund ORD-1. {no}") != "present"
+    assert presence("Please refund ORD-1", no) != "present"
+
+
+@pytest.mark.parametrize(
+    "polite", ["That would be lovely.", "I'd really appreciate it.", "That'd help a lot.", "Would that be possible?", "Oh, thanks!"]
+)
+def test_politeness_is_none(polite: str) -> None:
+    assert presence(f"Please refund ORD-1. {polite}") == "present"
+
+
+@pytest.mark.parametrize(
+    "no", ["Just park that for now.", "shelve it until Monday please", "Refrain from touching my orders", "put that away again"]
+)
+def test_a_later_turn_may_mean_the_request_before_it(no: str) -> None:
+    assert presence("Please refund ORD-1", no) != "present"
+
+
+@pytest.mark.parametrize("how", ["Use the short form.", "use my work address"])
+def test_how_to_do_it_takes_nothing_back(how: str) -> None:
+    assert presence("Please refund ORD-1", how) == "present"
 
 
 def test_marks_hide_no_withdrawal() -> None:

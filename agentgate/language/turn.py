@@ -67,6 +67,17 @@ _FORBIDS = re.compile(  # "don't ship a replacement", not "don't do it" or "don'
 )
 _HOLDING = re.compile(rf"(?!leave an?\b)(?:{either('holding')})\b")
 _HOLDS = needed("holding")
+# A sentence of second thoughts, whatever it says: "oh, she has paid it", "it'd break his heart", "a bit dear, though".
+_WAVERS = re.compile(rf"\W*(?:{either('interjections')}|but|or|unless|except|however)\b")
+_WOULD = re.compile(
+    r"\b(?:though|although|albeit)\b|(?:\bwould|(?<=\w)['\u2019]d|\bmight|\bcould)(?: \w+ly| just| also| really)?+ "
+    rf"(?!(?:{either('polite')})\b)\w"
+)
+_WOULD_HINTS = frozenset("would d might could though although albeit".split())
+_BIDS = ("request", "shaping")
+_ABOUT_IT = re.compile(  # "park that for now", which may mean the request before; not "make it blue"
+    r"(?!(?:make|do)\b)[a-z'\u2019-]{1,40} (?:(?:up|off|out|down|back|away|on|in|over) )?(?:it|that|this|them)\b"
+)
 _FEW = 3  # words of a sentence behind a request that must be understood, or of a request that may mean the one before: "kill it"
 _SIGNED = re.compile(
     rf"(?:\A|(?<=[.!?\n]))\s*(?i:{either('signs off')})(?:\s*[,\u2013-]|[.!,]?\s*\n)\s*(?:[A-Z][\w.'\u2019-]*\s*){{0,3}}\Z"
@@ -201,12 +212,15 @@ class Turn:
         here = () if not brief and _HOLDS.isdisjoint(words) else self._pieces_in(start, end)
         if any(piece.kind not in {"statement", "question"} and _HOLDING.match(self.low, piece.begins) for piece in here):
             return "unread"
-        if not brief and not hints and text.isascii():
+        wavers = _WAVERS.match(text) is not None or (not _WOULD_HINTS.isdisjoint(words) and _WOULD.search(text) is not None)
+        if not brief and not hints and not wavers and text.isascii():
             return ""
         if _FOREIGN.search(text) and not _LATIN.search(text):
             return "doubt"
         plain = IDIOM.sub(" ", text)
         if _THAT_IS_WRONG.match(plain) or _CALLS_OFF.search(plain):
+            return "doubt"
+        if wavers and not self._requests(start, end, _BIDS) and _AGREES.match(text) is None:
             return "doubt"
         fact = _FACT.search(plain) is not None and _WISHES.search(plain) is None
         if _NO.search(plain) is not None and not fact and not self._requests(start, end):
@@ -222,12 +236,12 @@ class Turn:
         near = self.clauses[max(0, bisect_right(self.starts, start) - 1) : bisect_right(self.starts, end)]
         return tuple([piece for clause in near for piece in self.pieces_of(clause) if start <= piece.start < end])
 
-    def _requests(self, start: int, end: int) -> bool:
-        """Whether these words request or ask something, or forbid something that they name."""
+    def _requests(self, start: int, end: int, kinds: Collection[str] = (*_BIDS, "look", "question")) -> bool:
+        """Whether these words request or ask something, or forbid something that they name. `kinds`: of pieces that count."""
         near = [clause for clause in self.clauses if clause.start < end and clause.end > start]
         pieces = [piece for clause in near for piece in self.pieces_of(clause) if piece.start >= start]
         denied = [clause.start for clause in near if clause.voice == "denied" and clause.start >= start]
-        return any(piece.kind not in {"statement", "open"} for piece in pieces) or any(_FORBIDS.match(self.low, at) for at in denied)
+        return any(piece.kind in kinds for piece in pieces) or any(_FORBIDS.match(self.low, at) for at in denied)
 
     @property
     def says_no(self) -> bool:
@@ -245,9 +259,10 @@ class Turn:
 
         `beside`: clauses whose denial is known to be of something else.
         """
-        said = " ".join(self.low[clause.start : clause.end] for clause in self.clauses if clause not in beside) if beside else self.low
-        plain = IDIOM.sub(" ", f"{said}\n{self._hidden}")
-        return any(sign.search(plain) for sign in (_NO, _SECOND, _FOREIGN))
+        low = _masked(self.low, [(clause.start, clause.end, "") for clause in beside])
+        plain = IDIOM.sub(" ", f"{low}\n{self._hidden}")
+        denied = any(clause.voice == "denied" and clause not in beside for clause in self.clauses)
+        return denied or any(sign.search(plain) for sign in (_NO, _SECOND, _FOREIGN))
 
     @cached_property
     def hesitates(self) -> bool:
@@ -260,8 +275,10 @@ class Turn:
         words = self.low[piece.begins : piece.end]
         if not any(map(str.isalnum, words)) or _AGREES.match(self.low[piece.start : piece.end]) is not None:
             return True
+        if piece.kind == "shaping":  # "use the short form", not "keep it"
+            return _HOLDING.match(words) is None
         if piece.kind == "request":
-            return len(words.split()) > _FEW and _HOLDING.match(words) is None
+            return len(words.split()) > _FEW and _HOLDING.match(words) is None and _ABOUT_IT.match(words) is None
         return _ANSWER.match(words) is not None
 
 
