@@ -327,7 +327,12 @@ def test_a_later_turn_may_mean_the_request_before_it(no: str) -> None:
     assert presence("Please refund ORD-1", no) != "present"
 
 
-@pytest.mark.parametrize("how", ["Use the short form.", "use my work address"])
+@pytest.mark.parametrize("no", ["pick the other one", "choose my own order", "keep my order", "use that for ORD-2"])
+def test_or_say_which_was_meant(no: str) -> None:
+    assert presence("Please refund ORD-1", no) != "present"
+
+
+@pytest.mark.parametrize("how", ["Use the short form.", "use my work address", "mention the weather"])
 def test_how_to_do_it_takes_nothing_back(how: str) -> None:
     assert presence("Please refund ORD-1", how) == "present"
 
