@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -45,10 +46,12 @@ class Process:
     """One `agentgate serve`, its log, and how to talk to it."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, shift: float = 0.0, **environment: str) -> None:
-        self.port = int(str(settings.get("listen", ":0")).rpartition(":")[2]) or free_port()
+        listen = str(settings.get("listen", ":0"))
+        self.path = path = listen.removeprefix("unix:") if listen.startswith("unix:") else None
+        self.port = free_port() if path else int(listen.rpartition(":")[2]) or free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self.file = folder / f"gate-{self.port}.toml"
-        self.file.write_text(toml({**settings, "listen": f"127.0.0.1:{self.port}"}))
+        self.file.write_text(toml({**settings, "listen": listen if path else f"127.0.0.1:{self.port}"}))
         self.issuer = str(settings["issuer"])
         self.stderr = folder / f"gate-{self.port}.log"
         self.stdout = folder / f"gate-{self.port}.out"
@@ -56,7 +59,7 @@ class Process:
         with self.stderr.open("wb") as err, self.stdout.open("wb") as out:
             command = [sys.executable, "-c", START, "serve", "--settings", str(self.file)]
             self.process = subprocess.Popen(command, stderr=err, stdout=out, env=env, cwd=folder)
-        self.http = httpx.Client(base_url=self.base, timeout=10, trust_env=False)
+        self.http = httpx.Client(base_url=self.base, timeout=10, trust_env=False, transport=httpx.HTTPTransport(uds=path))
         self._wait()
 
     def _wait(self) -> None:
@@ -64,9 +67,12 @@ class Process:
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.stderr.read_text()
             try:
+                if self.path is not None:  # httpx leaves a socket open that it could not connect
+                    with socket.socket(socket.AF_UNIX) as line:
+                        line.connect(self.path)
                 if self.http.get("/readyz").status_code == 200:
                     return
-            except httpx.TransportError:
+            except (httpx.TransportError, OSError):
                 time.sleep(0.05)
         raise AssertionError(self.stderr.read_text())
 

@@ -1,17 +1,21 @@
 """The connection that a call came on, and whose address it has.
 
 Rules: the address of the peer counts; what a proxy says of others counts only if the proxy's own address is configured, and then the
-nearest address that is none of those. Anything unreadable is no address. Pure.
+nearest address that is none of those. Over a Unix socket the peer has none: it is ``unix:`` and the user id that the kernel says it has, so
+that a proxy can be named there, too. Anything unreadable is no address. Pure.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Peers = Network | str  # of a text: the one peer ``unix:UID``
+_UNIX = re.compile(r"unix:(?!65534$)(?:0|[1-9][0-9]{0,9})", re.ASCII)  # 65534: whoever the kernel has no id for in this user namespace
 _MAX_FORWARDED = 64
 
 
@@ -20,7 +24,7 @@ class Connection:
     """A connection as the server sees it.
 
     Attributes:
-        peer: address of the other end.
+        peer: address of the other end; ``unix:UID`` over a Unix socket.
         forwarded: value of the ``X-Forwarded-For`` header; of several, joined by commas in their order.
         certificate: value of the header in which a proxy passes a client's certificate on.
     """
@@ -30,28 +34,31 @@ class Connection:
     certificate: str = field(default="", repr=False)
 
 
-def networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Addresses and CIDR blocks as networks. Raises ValueError for anything else."""
-    return tuple(map(ipaddress.ip_network, texts))
+def networks(texts: Iterable[str]) -> tuple[Peers, ...]:
+    """Addresses, CIDR blocks, and ``unix:UID``. Raises ValueError for anything else."""
+    return tuple(text if _UNIX.fullmatch(text) else ipaddress.ip_network(text) for text in texts)
 
 
-def inside(address: str | None, blocks: Iterable[Network]) -> bool:
-    """Whether an address is in one of the blocks."""
+def inside(address: str | None, blocks: Iterable[Peers]) -> bool:
+    """Whether an address is in one of the blocks, or the peer over a Unix socket is one of them."""
     ip = None if address is None else _ip(address)
-    return ip is not None and any(ip in block for block in blocks)
+    return any(address == block if ip is None or isinstance(block, str) else ip in block for block in blocks)
 
 
-def caller(connection: Connection | None, proxies: tuple[Network, ...] = ()) -> str | None:
+def caller(connection: Connection | None, proxies: tuple[Peers, ...] = ()) -> str | None:
     """The caller's address; None: unknown."""
     if connection is None:
         return None
     listed = connection.forwarded.split(",") if connection.forwarded else []
     if len(listed) > _MAX_FORWARDED:
         return None
-    address = _ip(connection.peer)
-    while address is not None and listed and any(address in block for block in proxies):
-        address = _ip(listed.pop().strip())
-    return None if address is None else str(address)
+    address = connection.peer
+    while listed and inside(address, proxies):
+        address = listed.pop().strip()
+        if address.startswith("unix:"):  # only the kernel says so
+            return None
+    ip = _ip(address)
+    return None if ip is None else str(ip)
 
 
 @lru_cache(maxsize=4096)

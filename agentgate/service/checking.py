@@ -25,7 +25,19 @@ def look(settings: ServiceSettings, workflows: Iterable[Workflow]) -> list[str]:
         ConfigError: a file holds no key set, or cannot be read.
     """
     unread = [found for each in _places(settings) if (found := _key_set(*each))]
-    return [*unread, *_store(settings.store), *(f"{each.id}: {found}" for each in workflows for found in _misfits(settings, each))]
+    return [
+        *unread,
+        *_listen(settings),
+        *_store(settings.store),
+        *(f"{each.id}: {found}" for each in workflows for found in _misfits(settings, each)),
+    ]
+
+
+def _listen(settings: ServiceSettings) -> Iterator[str]:
+    """Why callers behind a proxy would share one limit."""
+    proxies = settings.identity.proxies
+    if settings.listen.startswith("unix:") and not (proxies and any(each.startswith("unix:") for each in proxies.addresses)):
+        yield "listen: a Unix socket, and no unix:UID in identity.proxies.addresses: all whom a proxy passes on count as one address"
 
 
 def _store(url: str) -> Iterator[str]:

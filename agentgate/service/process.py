@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,12 +36,14 @@ MAX_HEAD = 64 * 1024  # bytes of a request's line and headers
 
 
 class _Patient(H11Protocol):
-    """h11's protocol, with an end to its patience: uvicorn waits for ever for a header that never ends."""
+    """h11's protocol, with an end to its patience: uvicorn waits for ever for a header that never ends. It knows a Unix socket's peer."""
 
     _waits: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if self.client is None:
+            self.client = _unix_peer(transport)
         self._wait()
 
     def handle_events(self) -> None:
@@ -68,6 +72,18 @@ class _Patient(H11Protocol):
     def _give_up(self) -> None:
         if not self.transport.is_closing() and getattr(self.cycle, "response_complete", True):
             self.transport.close()
+
+
+def _unix_peer(transport: Any) -> tuple[str, int] | None:
+    """``unix:UID`` of the process that connected, by the kernel's word (Linux); None: this is no Unix socket, or nobody says."""
+    try:
+        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as line:
+            if line.family != socket.AF_UNIX:
+                return None
+            _, uid, _ = struct.unpack("iII", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
+    except (OSError, AttributeError):
+        return None
+    return f"unix:{uid}", 0
 
 
 def log_to_stderr() -> None:

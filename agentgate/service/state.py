@@ -100,4 +100,6 @@ class Service:
         self.rates.take(f"failed {self._peer(request)}")
 
     def _peer(self, request: Request) -> str:
-        return self.gate.core.sources.network(connection_of(request, self.settings)) or ""
+        """The caller's address, or who is at the other end of the connection: a user of this machine, or a proxy that names nobody."""
+        connection = connection_of(request, self.settings)
+        return self.gate.core.sources.network(connection) or connection.peer
