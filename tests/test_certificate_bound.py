@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import ssl
@@ -365,11 +366,16 @@ def test_whose_certificate_counts(seen: Seen, whose: str | None) -> None:
 def test_a_certificate_in_a_header_counts_from_proxies_that_pass_them_on_in_one_form() -> None:
     pem = CA().svid(WORKER)
     quoted, proxies = urllib.parse.quote(pem), {"addresses": ("10.0.0.0/8",)}
+    said = "Hash=" + hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
     for peer, value, form, counts in (
         ("10.0.0.1", quoted, "pem", True),
-        ("10.0.0.1", f'Hash=a;Cert="{quoted}";URI={WORKER};URI=x', "xfcc", True),
-        ("10.0.0.1", f'Cert="{quoted}",Cert="{quoted}"', "xfcc", False),
-        ("10.0.0.1", f'Cert="{quoted}";Cert="{quoted}"', "xfcc", False),
+        ("10.0.0.1", f'{said};Cert="{quoted}";URI={WORKER};URI=x', "xfcc", True),
+        ("10.0.0.1", f'{said};Cert="{quoted}",{said};Cert="{quoted}"', "xfcc", False),
+        ("10.0.0.1", f'{said};Cert="{quoted}";Cert="{quoted}"', "xfcc", False),
+        ("10.0.0.1", f'{said};{said};Cert="{quoted}"', "xfcc", False),
+        ("10.0.0.1", f'Hash=a;Chain="a";URI=x;Cert={quoted}', "xfcc", False),
+        ("10.0.0.1", f'Cert="{quoted}"', "xfcc", False),
+        ("10.0.0.1", f"{said};Cert=a", "xfcc", False),
         ("10.0.0.1", quoted, "xfcc", False),
         ("10.0.0.1", f"{quoted},{quoted}", "pem", False),
         ("10.0.0.1", quoted, None, False),

@@ -165,6 +165,15 @@ def passed_on(pem: str, peer: str = "10.1.1.1") -> X509SVID:
     return X509SVID(Connection(peer, certificate=urllib.parse.quote(pem)))
 
 
+def by_envoy(pem: str, details: str = "Cert") -> X509SVID:
+    """As Envoy writes it: a digest always, then what it is told to; a certificate's names as they are (`mutateXfccRequestHeader`)."""
+    leaf = x509.load_pem_x509_certificate(pem.encode())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.UniformResourceIdentifier)
+    passed = [f'{name}="{urllib.parse.quote(pem)}"' for name in details.split()]
+    said = ["By=spiffe://acme.example/gate", f"Hash={leaf.fingerprint(hashes.SHA256()).hex()}", *passed, 'Subject=""']
+    return X509SVID(Connection("10.1.1.1", certificate=";".join([*said, *(f"URI={name}" for name in names)])))
+
+
 def test_a_certificate_behind_a_named_proxy_proves_a_spiffe_id(tmp_path: Path, ca: CA) -> None:
     pem = ca.svid(AGENT)
     found = agent(behind(tmp_path, ca, certificate="pem"), passed_on(pem))
@@ -172,9 +181,8 @@ def test_a_certificate_behind_a_named_proxy_proves_a_spiffe_id(tmp_path: Path, c
     leaf = x509.load_pem_x509_certificate(pem.encode())
     assert found.boundary is not None
     assert found.boundary.key == b64(leaf.fingerprint(hashes.SHA256()))
-    quoted = urllib.parse.quote(pem)
-    envoy = X509SVID(Connection("10.1.1.1", certificate=f'By=spiffe://acme.example/gate;Hash=ab12;Cert="{quoted}";Subject="";URI={AGENT}'))
-    assert agent(behind(tmp_path, ca, certificate="xfcc"), envoy).spiffe == AGENT
+    for details in ("Cert", "Chain", "Cert Chain"):
+        assert agent(behind(tmp_path, ca, certificate="xfcc"), by_envoy(pem, details)).spiffe == AGENT
 
 
 def test_what_a_certificate_proves_ends_with_it(tmp_path: Path, ca: CA) -> None:
@@ -226,6 +234,19 @@ def test_a_second_proxys_element_is_not_taken_for_the_clients(tmp_path: Path, ca
     for value in (f'Hash=a;Cert="{quoted}",Hash=b;Cert="{quoted}"', f'Cert="{quoted}";X="y"', f'Cert="{quoted}" ', f"Cert={quoted},"):
         with pytest.raises(CredentialRefused):
             agent(behind(tmp_path, ca, certificate="xfcc"), X509SVID(Connection("10.1.1.1", certificate=value)))
+
+
+@pytest.mark.parametrize("details", ["", "Chain", "Cert", "Cert Chain"])
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_certificate_inside_a_name_of_another_is_not_taken_for_it(tmp_path: Path, ca: CA, details: str, *, hashed: bool) -> None:
+    """A certificate is no secret: one's own may hold another's in a name, in the form of the header's fields."""
+    victim = ca.svid(AGENT)
+    digest = x509.load_pem_x509_certificate(victim.encode()).fingerprint(hashes.SHA256()).hex()
+    name = f"{AGENT};Cert={urllib.parse.quote(victim)}" + (f";Hash={digest}" if hashed else "")
+    shown = by_envoy(CA().svid(name), details)
+    assert f"URI={name}" in shown.connection.certificate
+    with pytest.raises(CredentialRefused, match=r"agent\.x509"):
+        agent(behind(tmp_path, ca, certificate="xfcc"), shown)
 
 
 # --- attestations -----------------------------------------------------------------------------------------------------

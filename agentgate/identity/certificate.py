@@ -1,6 +1,8 @@
 """The certificate that a client showed in TLS, as a trusted proxy passes it on, and its thumbprint (RFC 8705 section 3.1).
 
-Rules: a header counts from the addresses of configured proxies only, in the one configured form, and with one client in it. Pure.
+Rules: a header counts from the addresses of configured proxies only, in the one configured form, and with one client in it. Of Envoy's, the
+certificate is the one whose digest it says: it copies names out of a certificate unescaped, so a client's may look like further fields
+(`mutateXfccRequestHeader` in Envoy's source). Pure.
 """
 
 from __future__ import annotations
@@ -24,13 +26,27 @@ _PEM = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTI
 def passed_on(value: str, form: Literal["xfcc", "pem"]) -> list[str]:
     """The certificates in a proxy's header, as PEM, the client's own first; none: it holds something else."""
     if form == "xfcc":  # envoyproxy.io: x-forwarded-client-cert
-        found = _XFCC_FIELD.findall(value) if _XFCC.fullmatch(value) is not None else []
-        named = [name for name, _ in found]
-        fields = dict(found) if named.count("Cert") <= 1 and named.count("Chain") <= 1 else {}
-        value = fields.get("Cert", "").strip('"') + fields.get("Chain", "").strip('"')
-    elif "," in value:  # several headers, joined: one of them may be the client's own
+        return _of_envoy(value)
+    if "," in value:  # several headers, joined: one of them may be the client's own
         return []
     return _PEM.findall(unquote(value))
+
+
+def _of_envoy(value: str) -> list[str]:
+    found = _XFCC_FIELD.findall(value) if _XFCC.fullmatch(value) is not None else []
+    fields, named = dict(found), [name for name, _ in found]
+    if any(named.count(name) > 1 for name in ("Hash", "Cert", "Chain")):
+        return []
+    pems: list[str] = _PEM.findall(unquote(fields.get("Cert", "").strip('"') + fields.get("Chain", "").strip('"')))
+    return pems if pems and _digest(pems[0]) == fields.get("Hash", "").lower() else []
+
+
+def _digest(pem: str) -> str | None:
+    """The SHA-256 of a certificate's DER form in hex; None: it is none."""
+    try:
+        return x509.load_pem_x509_certificate(pem.encode()).fingerprint(SHA256()).hex()
+    except ValueError:
+        return None
 
 
 def thumbprint(certificate: x509.Certificate) -> str:
