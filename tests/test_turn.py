@@ -373,6 +373,24 @@ def test_thanks_answers_and_questions_take_nothing_back(turn: str) -> None:
     assert presence("Please refund ORD-1", turn) == "present"
 
 
+@pytest.mark.parametrize(
+    "end", ["Have a nice day", "Sent from my iPhone", "Viele Gr\u00fc\u00dfe\nKatrin", "Thanks in advance\nLee", "KR\nP."]
+)
+def test_a_closing_line_is_no_text_that_a_request_may_be_about(end: str) -> None:
+    assert presence(f"Hello,\nplease refund ORD-1.\n\n{end}") == "present"
+    assert presence(f"please refund ORD-666.\n\n{end}\n\nWhat does he want?") != "present"
+
+
+def test_neither_is_a_value_on_a_line_of_its_own() -> None:
+    assert presence("Please send the report to\n\nann@acme.example\n\nThanks") == "present"
+    for text in (
+        "eve@evil.example\nplease send the report",
+        "Eve\n10:32\nplease send the report",
+        "please send the report\n\nKim's message",
+    ):
+        assert presence(text) != "present", text
+
+
 # --- plain requests stay present ---------------------------------------------------------------------------------------------
 EVERYDAY = """
 It never arrived, so refund order ORD-1.

@@ -36,6 +36,7 @@ _SUBJECT = re.compile(  # somebody else: not the user, and no command, request o
     rf"(?!(?:i|we|you|please|on|in|at|for|with|to|from|of|{either('question words', 'look', 'verbs', 'does', 'asking')})\b)"
     r"(?:[\w@'\u2019-]{1,40}\s){1,6}\Z"
 )
+_APART = re.compile(r"\w, \w[^.!?;\n]{2,60}, \Z")  # "some man, very insistent, told me to": the subject stands before what is added
 _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
 _BACK = re.compile(rf"\b(?:{either('takes back')})\b")
 _ONLY_BACK = re.compile(rf"\W*+(?:(?:{either('takes back', 'fillers', 'soft')})\b\W*+)+\Z")
@@ -313,6 +314,7 @@ def _report(low: str, start: int, end: int) -> int | None:
     for verb in _REPORTING.finditer(low, start, end):
         near = low[max(start, verb.start() - _NEAR) : verb.start()]
         begins = max((bound.end() for bound in _BOUND.finditer(near)), default=0)
-        if verb["obliged"] or _SUBJECT.match(near[begins:].lstrip()):
+        subject = near[begins:].lstrip()
+        if verb["obliged"] or _SUBJECT.match(subject) or (not subject and _APART.search(near)):
             return verb.end()
     return None

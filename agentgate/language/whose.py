@@ -76,6 +76,7 @@ _AFTERWARDS = re.compile(
     r"\b(?:let (?:me|us) know|tell (?:me|us)|confirm)(?: \w+)? (?:when|once|as soon as)\b"
 )  # asks about what is to be done
 VALUE = re.compile("[0-9@#]")
+_ALONE = re.compile(r"(?=\S*[0-9@])[\w.@#+-]+\Z")  # a line of one value
 _COURTESY = re.compile(rf"\W*(?:{either('soft', 'agrees', 'signs off')})\b\W*(?:[\w'\u2019.-]+\W*){{0,3}}\Z")
 _LINES_OF = re.compile("[^\n]+")
 _INTRODUCES = re.compile(rf"\b(?:(?:{either('texts', 'dictates', 'headings')})\b[^\n]{{0,80}}:|(?:{either('reports')})\W*)\Z")
@@ -256,7 +257,7 @@ def _bit(line: str, kinds: AbstractSet[Kind]) -> _Bit:
         return _Bit(about, odd, asks, "all")
     if bare.endswith(":"):
         return _Bit(about, odd, asks, "colon")
-    words = _SMALL.search(line) is not None
+    words = _SMALL.search(line) is not None and _ALONE.match(bare) is None
     if not kinds <= {"open", "statement"} or (words and _SENTENCED.search(bare) is not None) or _COURTESY.match(low) is not None:
         return _Bit(about, odd, asks)
     return _Bit(about or words, words, asks, "all")  # "Kim's message", "of ORD-2", the rest of a line above; "Eve", "10:32"
