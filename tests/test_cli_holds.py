@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
@@ -18,6 +19,7 @@ from agentgate.approvals import Reviewer, ReviewRule, new_root, sign_root, state
 from agentgate.audit import read_records
 from agentgate.cli.main import app
 from agentgate.review.report.theatre import rule_stats
+from agentgate.token.keys import KeyRing
 from tests.approvals_team import key
 from tests.servers import Server
 from tests.test_gate import BOSS, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, run_of
@@ -168,6 +170,38 @@ def test_a_beginning_that_names_no_hold_or_several_names_none(desk: Desk) -> Non
     for name in ("0" * 12, hold[:11], "x", hold[:11] + "x"):
         assert desk.command("show", name).exit_code == 1
     assert desk.command("show", hold, tenant="other").exit_code == 1
+
+
+@pytest.mark.parametrize("forged", ["value", "seal"])
+def test_a_question_that_no_gate_asked_is_refused_where_its_keys_are_at_hand(desk: Desk, forged: str) -> None:
+    """Somebody who can write the store makes a call look like a small one: the digest that would be signed is still the large one's."""
+    run, hold = desk.held()
+    seals, accept = ("--keys", str(desk.folder / "keys")), ("--accept", f"release {hold[:12]}")
+    for words, expected in ((("show", hold), "seal      not verified"), (("list",), "not verified"), (("show", hold, "--json"), "false")):
+        assert expected in desk.command(*words).output
+    for words, expected in (
+        (("show", hold), "seal      verified: a gate with these keys asked this"),
+        (("list",), "verified: a gate"),
+        (("show", hold, "--json"), "true"),
+    ):
+        assert expected in desk.command(*words, *seals).output
+    store, name = redis.Redis.from_url(desk.server.url), f"ag:{{acme}}:hold:{hold}"
+    body: Any = json.loads(store.hget(name, "body"))  # type: ignore[arg-type]
+    small = {"question": json.loads(json.dumps(body["question"]).replace("150.00", "1.50"))}
+    store.hset(name, "body", json.dumps({**body, **(small if forged == "value" else {"seal": "\u00e9"})}))
+    assert hold[:12] in desk.command("list").output
+    assert "seal      not verified: as the store has it (--keys)" in desk.command("release", hold, answers=True).output
+    assert hold[:12] not in desk.command("list", *seals).output
+    assert hold[:12] not in desk.command("watch", "--every", "0.1", "--seconds", "0.2", *seals).output
+    for done in (desk.command("show", hold, *seals), desk.command("release", hold, *accept, *seals, answers=True)):
+        assert (done.exit_code, "no gate with these keys asked this" in done.output, "1.50" in done.output) == (1, True, False)
+    assert desk.gate.hold(hold, tenant="acme").state == "pending"
+    store.hset(name, "body", json.dumps(body))
+    KeyRing.open(desk.folder / "other")
+    assert desk.command("show", hold, "--keys", str(desk.folder / "other")).exit_code == 1
+    assert desk.command("show", hold, "--keys", str(desk.folder / "nowhere")).exit_code == 1
+    assert desk.command("release", hold, *accept, *seals, answers=True).exit_code == 0
+    assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Allow)
 
 
 def test_what_happens_is_watched(desk: Desk) -> None:

@@ -1,7 +1,8 @@
 """``agentgate holds``: the calls that wait for people: list, show, answer with one's own SSH key, watch, and what the answers say.
 
 It works beside the gates, on their store. Whoever answers needs no key of a gate: the answer is their signature, which the gate verifies
-again before it mints. Answers are on record in an audit directory of this machine before they count.
+again before it mints. Answers are on record in an audit directory of this machine before they count. What is shown is what the store says,
+and every question says so, unless the gates' keys are at hand (`--keys`): then only questions that they asked are shown and answered.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ Ids = Annotated[
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show the sensitive values first; that is on record, for each hold.")]
 Workflows = Annotated[Path | None, typer.Option(help="The workflow directory: with it the user's words are shown.", file_okay=False)]
 Directory = Annotated[Path, typer.Option("--workflows", help="The workflow directory, with its approvals.", file_okay=False)]
+Keys = Annotated[
+    Path | None,
+    typer.Option("--keys", help="The gates' key directory: with it a question that they did not ask is refused.", envvar="AGENTGATE_KEYS"),
+]
 Audit = Annotated[Path, typer.Option("--audit", help="An audit directory of this machine; answers are on record there before they count.")]
 
 
@@ -66,19 +71,24 @@ def _holds() -> None: ...
 
 
 class _Desk:
-    """What one command works with: a store, a log, and the workflows in force, where they are at hand."""
+    """What one command works with: a store, a log, and the workflows in force and the gates' seals, where they are at hand."""
 
-    def __init__(self, store: Store, log: AuditLog, core: Core | None) -> None:
-        self.store, self.log, self.core = store, log, core
+    def __init__(self, store: Store, log: AuditLog, core: Core | None, seals: Answerers | None) -> None:
+        self.store, self.log, self.core, self.seals = store, log, core, seals
+
+    @property
+    def seal(self) -> str:
+        """What is known of a question that is shown."""
+        return "not verified: as the store has it (--keys)" if self.seals is None else "verified: a gate with these keys asked this"
 
     def run(self, flow: Flow) -> Any:
         """Carry out one flow."""
         return drive(flow, self.store, self.log)
 
     def listed(self, tenant: str, state: str | None) -> tuple[Hold, ...]:
-        """The holds of a tenant."""
+        """The holds of a tenant; with the gates' keys, those that they asked about."""
         found: tuple[Hold, ...] = self.run(answering.many(tenant, None, state))
-        return found
+        return tuple(hold for hold in found if self.seals is None or self.seals.asked(hold))
 
     def hold(self, tenant: str, name: str) -> Hold:
         """The hold of this id, or of the one id that begins with it."""
@@ -88,11 +98,15 @@ class _Desk:
                 fail(f"got {name}, expected the beginning of exactly one hold's id of tenant {tenant} (it begins {len(fit)})")
             name = fit[0]
         found: Hold = self.run(answering.one(tenant, name) if self.core is None else answering.shown(self.core, tenant, name))
+        if self.seals is not None and not self.seals.asked(found):
+            fail(f"{found.id}: no gate with these keys asked this: whoever can write the store may have. Do not answer it")
         return found
 
 
 @contextmanager
-def _desk(store: str, audit: Path | None = None, workflows: Path | None = None, root: str | None = None) -> Iterator[_Desk]:
+def _desk(
+    store: str, keys: Path | None, audit: Path | None = None, workflows: Path | None = None, root: str | None = None
+) -> Iterator[_Desk]:
     quiet()
     if store == "memory://":
         fail("--store memory:// is this process's own: no gate's holds are in it")
@@ -101,7 +115,8 @@ def _desk(store: str, audit: Path | None = None, workflows: Path | None = None, 
         stack.callback(opened.close)
         log: AuditLog = MemoryAudit() if audit is None else FileAudit(audit)
         stack.callback(log.close)
-        yield _Desk(opened, log, None if workflows is None else _core(workflows, root))
+        seals = None if keys is None else Answerers(KeyRing.existing(keys), _NOBODY, {}, lambda: None)
+        yield _Desk(opened, log, None if workflows is None else _core(workflows, root), seals)
 
 
 def _core(workflows: Path, root: str | None) -> Core:
@@ -128,18 +143,18 @@ def list_(
     store: StoreUrl,
     tenant: Tenant,
     state: Annotated[str, typer.Option(help="pending, released, refused, expired, cancelled, spent; or any.")] = "pending",
+    keys: Keys = None,
     as_json: Json = False,
 ) -> None:
     """List a tenant's holds, the earliest deadline first."""
-    with _desk(store) as desk:
+    with _desk(store, keys) as desk:
         found = desk.listed(tenant, None if state == "any" else state)
     if as_json:
-        say_json([_json(hold) for hold in found])
+        say_json([_json(hold, desk) for hold in found])
         return
     names, styles = ("hold", "state", "call", "for", "asks", "until", "run"), ("bold", "", "", "", "", "dim", "dim")
     rows(names, [_row(hold) for hold in found], styles=styles)
-    if not found:
-        note(f"no hold of tenant {tenant} is {state}")
+    note(f"no hold of tenant {tenant} is {state}" if not found else desk.seal)
 
 
 def _row(hold: Hold) -> tuple[str, ...]:
@@ -148,12 +163,13 @@ def _row(hold: Hold) -> tuple[str, ...]:
     return hold.id[:_SHORT], hold.state, hold.tool, who, whom, moment(hold.expires_at), hold.run[:_SHORT]
 
 
-def _json(hold: Hold) -> dict[str, Any]:
+def _json(hold: Hold, desk: _Desk) -> dict[str, Any]:
     return {
         "hold": hold.id,
         "state": hold.state,
         "run": hold.run,
         "released_by": [a.id for a in hold.approvers],
+        "verified": desk.seals is not None,
         "question": None if hold.question is None else as_json(hold.question),
     }
 
@@ -165,27 +181,28 @@ def show(  # noqa: PLR0917 - a command's options, given by name
     tenant: Tenant,
     workflows: Workflows = None,
     root: Root = None,
+    keys: Keys = None,
     as_json: Json = False,
 ) -> None:
     """Show one held call as whoever must judge it sees it."""
-    with _desk(store, None, workflows, root) as desk:
+    with _desk(store, keys, None, workflows, root) as desk:
         hold = desk.hold(tenant, id)
     if as_json:
-        say_json(_json(hold))
+        say_json(_json(hold, desk))
     else:
-        _tell(hold)
+        _tell(hold, desk)
 
 
-def _tell(hold: Hold, revealed: dict[str, str] | None = None) -> None:
+def _tell(hold: Hold, desk: _Desk, revealed: dict[str, str] | None = None) -> None:
     said = f", a yes of {', '.join(a.id for a in hold.approvers)}" if hold.approvers else ""
     if hold.question is None:
         fail(f"{hold.id}: {hold.state}; opened by an earlier version, which kept no question: agentgate explain {hold.id} --audit ...")
     console = terminal()
     if console is None:
-        say(f"{hold.state}{said}", *text_lines(hold.question))
+        say(f"{hold.state}{said}", *text_lines(hold.question), f"seal      {desk.seal}")
     else:
         table = Table(box=None, show_header=False, pad_edge=False)
-        for label, line in (("state", f"{hold.state}{said}"), *rows_of(hold.question)):
+        for label, line in (("state", f"{hold.state}{said}"), *rows_of(hold.question), ("seal", desk.seal)):
             table.add_row(Text(label, style="dim"), Text(line, style="bold" if label in {"call", "until"} else "", overflow="fold"))
         console.print(table)
     for name, value in (revealed or {}).items():
@@ -201,11 +218,12 @@ def release(  # noqa: PLR0917 - a command's options, given by name
     workflows: Directory = Path("workflows"),
     root: Root = None,
     key: Key = None,
+    keys: Keys = None,
     reveal: Reveal = False,
     accept: Accept = None,
 ) -> None:
     """Say yes to held calls, signed with your SSH key: each may run once."""
-    _answer(ids, "release", (store, tenant, audit, workflows, root), key, reveal=reveal, accept=accept)
+    _answer(ids, "release", (store, keys, audit, workflows, root), tenant, key, reveal=reveal, accept=accept)
 
 
 @app.command(epilog=HELP["holds refuse"].examples)
@@ -217,18 +235,25 @@ def refuse(  # noqa: PLR0917 - as above
     workflows: Directory = Path("workflows"),
     root: Root = None,
     key: Key = None,
+    keys: Keys = None,
     reveal: Reveal = False,
     accept: Accept = None,
 ) -> None:
     """Say no to held calls, signed with your SSH key; also to released ones that did not run yet."""
-    _answer(ids, "refuse", (store, tenant, audit, workflows, root), key, reveal=reveal, accept=accept)
+    _answer(ids, "refuse", (store, keys, audit, workflows, root), tenant, key, reveal=reveal, accept=accept)
 
 
 def _answer(
-    names: list[str], said: Said, where: tuple[str, str, Path, Path, str | None], key: Path | None, *, reveal: bool, accept: str | None
+    names: list[str],
+    said: Said,
+    where: tuple[str, Path | None, Path, Path, str | None],
+    tenant: str,
+    key: Path | None,
+    *,
+    reveal: bool,
+    accept: str | None,
 ) -> None:
-    store, tenant, audit, workflows, root = where
-    with _desk(store, audit, workflows, root) as desk:
+    with _desk(*where) as desk:
         signer, asked = own_signer(key), Together.of([desk.hold(tenant, name) for name in names])
         core, holds = desk.core, asked.holds
         assert core is not None  # noqa: S101 - as opened
@@ -242,7 +267,7 @@ def _answer(
             if len(holds) > 1:
                 _check_open(hold, said)
                 say(f"--- {number} of {len(holds)}")
-            _tell(hold, signed("reveal", hold) if reveal else None)
+            _tell(hold, desk, signed("reveal", hold) if reveal else None)
         if len(holds) == 1:
             confirm(f"{said} {holds[0].id[:_SHORT]}", accept, "--accept")
             answered: dict[str, Hold | AnswerRefused] = {holds[0].id: signed(said, holds[0])}
@@ -271,13 +296,14 @@ def _check_open(hold: Hold, said: Said) -> None:
 def watch(
     store: StoreUrl,
     tenant: Tenant,
+    keys: Keys = None,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
     seconds: Annotated[float, typer.Option(min=0, help="End after so many seconds; 0: when you interrupt it.")] = 0.0,
 ) -> None:
     """Print every new hold of a tenant, and every change of its state, as it happens."""
     known: dict[str, str] = {}
     end = time.monotonic() + seconds if seconds else float("inf")
-    with _desk(store) as desk, suppress(KeyboardInterrupt):
+    with _desk(store, keys) as desk, suppress(KeyboardInterrupt):
         while True:
             for hold in desk.listed(tenant, None):
                 if known.get(hold.id) != hold.state and (hold.id in known or hold.state == "pending"):
