@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
@@ -88,6 +89,12 @@ def test_the_old_key_signs_for_the_new_one_once() -> None:
         lambda: A.says(THIEF, iat=int(time.time()) - 700),
         lambda: A.says(THIEF, iat=int(time.time()) + 60),
         lambda: A.says(THIEF, iat=True),
+        lambda: A.says(THIEF, iat=str(later())),
+        lambda: A.says(THIEF, iat=later() + 0.5),
+        lambda: A.says(THIEF, iat=None),
+        lambda: A.says(THIEF, account=["exporter"], iat=later()),
+        lambda: A.says(THIEF, tenant=7, iat=later()),
+        lambda: A.says(THIEF, key=None, iat=later()),
         lambda: A.says(THIEF, more=1, iat=later()),
         lambda: A.says(THIEF, iat=later())[:-4] + "AAAA",
         lambda: "x",
@@ -102,6 +109,16 @@ def test_a_statement_that_proves_nothing_changes_nothing(statement: Any) -> None
         assert isinstance(asked(gate, A), Allow)
 
 
+def test_a_statement_that_somebody_kept_changes_nothing_after_ten_minutes() -> None:
+    with opened() as gate, time_machine.travel(time.time(), tick=True) as clock:
+        assert isinstance(asked(gate, A), Allow)
+        kept = A.says(THIEF, iat=later())
+        clock.shift(610)
+        with pytest.raises(RunRefused, match="another time"):
+            gate.rotate_key(kept)
+        assert refused(gate, THIEF)
+
+
 def test_a_person_releases_one_key_with_a_reason() -> None:
     with opened() as gate:
         assert isinstance(asked(gate, A), Allow)
@@ -110,6 +127,20 @@ def test_a_person_releases_one_key_with_a_reason() -> None:
         for who, why in ((User("ana", tenant="other"), "lost"), (own[0], " "), *((each, "INC-1: node lost") for each in own[1:])):
             with pytest.raises(RunRefused):
                 gate.release_key("exporter", tenant="acme-eu", key=B.name, by=who, reason=why)
+        agent: Any = proven_agent("ana", spiffe=SPIFFE)
+        for forms in (
+            {"by": "ana"},
+            {"by": agent},
+            {"by": None},
+            {"reason": None},
+            {"reason": b"lost"},
+            {"account": None},
+            {"account": b"x"},
+        ):
+            given: dict[str, Any] = {"account": "exporter", "tenant": "acme-eu", "key": B.name, "by": own[0], "reason": "lost", **forms}
+            with pytest.raises(RunRefused):
+                gate.release_key(**given)
+        assert refused(gate, B)
         gate.release_key("exporter", tenant="acme-eu", key=B.name, by=User("ana", tenant="acme-eu"), reason="INC-1: node lost")
         assert isinstance(asked(gate, B), Allow)
         assert refused(gate, THIEF)

@@ -243,6 +243,7 @@ def test_an_ssh_answer_that_is_anything_else_counts_for_nothing(gate: Gate) -> N
     refused(gate, hold, ssh(gate, hold, signer=KIM), "approver")  # in the root, not in the team
     refused(gate, hold, ssh(gate, hold, nonce="never-given"), "nonce")
     refused(gate, hold, SSHAnswer(7, "x"), "form")  # type: ignore[arg-type]  # no text
+    refused(gate, hold, SSHAnswer(nonce, 7), "form")  # type: ignore[arg-type]  # as above
     refused(gate, hold, SSHAnswer("", MONA.sign(hold.statement("release", ""), HOLD_NAMESPACE)), "form")
 
 
@@ -383,6 +384,17 @@ def test_a_seal_is_of_one_person_in_these_groups(gate: Gate, changes: dict[str, 
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)
     # Nor does it count for anybody who would be looked at less: not even where the host's word counts.
     assert gate._core.answerers.standing(gate.hold(hold.id, tenant="acme"), in_process=True).approvers == ()
+
+
+@pytest.mark.parametrize("rules", [[], ["other"], ["big", "other"], ["big", "big"]], ids=str)
+def test_a_hold_whose_rules_somebody_wrote_into_the_store_is_not_answered(gate: Gate, rules: list[str]) -> None:
+    """Under no rule, everybody might answer."""
+    _, hold = held(gate)
+    store: Any = gate._store
+    key = f"ag:{{acme}}:hold:{hold.id}"
+    body = json.loads(store._client.hget(key, "body"))
+    store._client.hset(key, "body", json.dumps({**body, "rules": rules}))
+    refused(gate, hold, ssh(gate, replace(hold, rules=tuple(rules))), "workflow")
 
 
 def test_a_nonce_that_has_no_canonical_form_is_refused_on_record(gate: Gate) -> None:
@@ -575,7 +587,9 @@ def test_a_refused_act_is_not_asked_again_under_another_id_for_a_while(tmp_path:
         hold = run.authorize("payments.refund", BIG, tool_call_id="pay").hold
         gate.refuse(hold.id, tenant="acme", by=BOSS)
         for call in ("again", None):
-            assert isinstance(run.authorize("payments.refund", BIG, tool_call_id=call), Deny)
+            answer = run.authorize("payments.refund", BIG, tool_call_id=call)
+            assert isinstance(answer, Deny)
+            assert answer.reasons == (Reason.HOLD_REFUSED,)
         assert isinstance(run.authorize("payments.refund", {**BIG, "amount": "149.00"}, tool_call_id="less"), StepUp | Deny)
         assert gate.holds("acme", state="refused") == (gate.holds("acme", state="refused")[0],)
         other = run_of(gate)

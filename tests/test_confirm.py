@@ -27,9 +27,10 @@ from agentgate.integrations.terminal import ask
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.token.jws import unb64url
+from agentgate.token.signing import SigningKey
 from agentgate.values.refusal import Reason
 from agentgate.workflow.model import StepUpRule
-from tests.authority import lasting
+from tests.authority import lasting, nonce_for
 
 WORKFLOW = """
 agentgate: workflow/v1
@@ -193,6 +194,16 @@ def asking(tmp_path: Path, confirm: Any, text: str = WORKFLOW, **more: Any) -> G
     )
 
 
+def yes_to(asked: list[Any]) -> Any:
+    """A callback that says yes, and keeps what it was asked."""
+
+    def said(question: Any) -> bool:
+        asked.append(question)
+        return True
+
+    return said
+
+
 def test_a_callback_of_the_host_asks_the_user_and_token_and_audit_say_so(tmp_path: Path) -> None:
     seen: list[Any] = []
 
@@ -244,9 +255,23 @@ def test_a_proven_users_yes_in_process_is_the_hosts_word(tmp_path: Path) -> None
         assert (record["by_identity"], record["channel"]) == ("in_process", "in_process")
 
 
+def test_a_user_whom_the_host_vouched_for_may_say_yes_by_a_token_of_their_own(gate: Gate) -> None:
+    """No issuer said who the run's user is, so none can contradict it."""
+    run = run_of(gate)
+    asked = held(run)
+    lee = proven_user("lee", tenant="acme", issuer="https://login.example", subject="00u7")
+    by = lasting(lee, nonce_for(gate, asked.hold.id, "acme"))
+    assert gate.release(asked.hold.id, tenant="acme", by=by).state == "released"
+    assert isinstance(run.authorize("pay", SMALL, tool_call_id="c1"), Allow)
+
+
 def test_a_callback_is_not_asked_what_others_must_judge_too(tmp_path: Path) -> None:
-    with asking(tmp_path, lambda _: True) as gate:
-        assert isinstance(run_of(gate).authorize("pay", LARGE, tool_call_id="c1"), StepUp)
+    """A yes that the user got used to give would be the first of two, before the lead looked."""
+    asked: list[Any] = []
+    with asking(tmp_path, yes_to(asked)) as gate:
+        answer = run_of(gate).authorize("pay", LARGE, tool_call_id="c1")
+        assert isinstance(answer, StepUp)
+        assert (asked, gate.hold(answer.hold.id, tenant="acme").approvers) == ([], ())
 
 
 PROVEN = WORKFLOW.replace("agent: {in_process: true}", "agent: {spiffe: ['spiffe://acme.example/bot']}")
@@ -286,6 +311,40 @@ def test_the_users_own_yes_comes_by_the_front_ends_key(tmp_path: Path) -> None:
                     gate.release(asked.hold.id, tenant="acme", by=by)
         answer = run.authorize("pay", SMALL, tool_call_id="c1")
         assert isinstance(answer, Allow)
+
+
+@pytest.mark.parametrize("forged", ["a value", "no question", "no seal"])
+def test_a_callback_is_not_asked_a_question_that_somebody_wrote_into_the_store(tmp_path: Path, forged: str) -> None:
+    """The yes would count for the call as it is, not for what was shown."""
+    asked: list[Any] = []
+    with asking(tmp_path, asked.append) as gate:  # no answer
+        run = run_of(gate)
+        first = held(run)
+        store: Any = gate._store
+        key = f"ag:{{acme}}:hold:{first.hold.id}"
+        body = json.loads(store._client.hget(key, "body"))
+        change: dict[str, Any] = {
+            "a value": {"question": json.loads(json.dumps(body["question"]).replace("kim@acme.example", "lee@acme.example"))},
+            "no question": {"question": None},
+            "no seal": {"seal": ""},
+        }[forged]
+        store._client.hset(key, "body", json.dumps({**body, **change}))
+        asked.clear()
+        held(run)
+        assert asked == []
+        store._client.hset(key, "body", json.dumps(body))
+        held(run)
+        assert [question.tool for question in asked] == ["pay"]
+
+
+def test_a_callback_is_not_asked_where_the_user_has_a_channel_of_their_own(tmp_path: Path) -> None:
+    """The host's word is none there: whoever runs the agent would show a question whose answer counts for nothing."""
+    asked: list[Any] = []
+    keys = {"acme": {"keys": [SigningKey.generate("ES256").public_jwk()]}}
+    with asking(tmp_path, yes_to(asked), PROVEN, answer_keys=keys) as gate:
+        assert isinstance(proven_run(gate).authorize("pay", SMALL, tool_call_id="c1"), StepUp)
+        assert asked == []
+        assert [r for r in read_records(tmp_path / "audit") if r["type"] == "hold_answer_refused"] == []
 
 
 async def test_an_awaited_gate_asks_in_a_thread(tmp_path: Path) -> None:

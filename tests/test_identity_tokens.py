@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from agentgate import OIDCToken
 from agentgate.errors import ConfigError, CredentialRefused, KeysUnavailable
 from agentgate.identity.door import Identities
+from agentgate.identity.keys import KeySource
 from agentgate.identity.settings import IdentitySettings
+from agentgate.identity.signed import ExpectedClaims, verified
 from agentgate.token.dpop import DPoP
 from agentgate.values.request import Agent
 from tests.authority import GATE, Authority, Key, Web, b64, claims_of, now, proven, web
@@ -154,6 +156,12 @@ ATTACKS: dict[str, tuple[Callable[[], str], str]] = {
     "an expiry that never comes": (lambda: EC.sign_raw(header(), re.sub('"exp": [0-9]+', '"exp": 1e999', json.dumps(said()))), "exp"),
     "an expiry that no clock can tell": (lambda: EC.sign_raw(header(), json.dumps(said(exp=10**400))), "exp"),
     "an expiry that is no number": (lambda: EC.sign_raw(header(), re.sub('"exp": [0-9]+', '"exp": NaN', json.dumps(said()))), "claims"),
+    "a start as text": (lambda: EC.sign_raw(header(), json.dumps(said(nbf=str(now() - 60)))), "nbf"),
+    "a start that is true": (lambda: EC.sign_raw(header(), json.dumps(said(nbf=True))), "nbf"),
+    "a start before 1970": (lambda: EC.sign(said(nbf=-1)), "nbf"),
+    "an end at its issue": (lambda: EC.sign(said(exp=now(), iat=now())), "lifetime"),
+    "an end before its issue": (lambda: EC.sign(said(exp=now() - 2, iat=now())), "lifetime"),
+    "an id that is a number": (lambda: EC.sign_raw(header(), json.dumps(said(jti=7))), "jti"),
     "an expiry that is true": (lambda: EC.sign_raw(header(), json.dumps(said(exp=True))), "exp"),
     "a lifetime of two days": (lambda: EC.sign(said(exp=now() + 2 * 86400)), "exp"),
     "for another audience": (lambda: EC.sign(said(aud="https://other.example")), "aud"),
@@ -220,6 +228,32 @@ def test_a_token_that_proves_nothing(issuer: Issuer, attack: str) -> None:
     assert text not in str(refused.value) or not text
 
 
+@pytest.mark.parametrize(
+    ("claims", "field"),
+    [
+        ({"aud": ...}, "claims"),
+        ({"aud": "https://other.example"}, "aud"),
+        ({"iss": "https://evil.example"}, "iss"),
+        ({"sub": 7}, "sub"),
+        ({"sub": ["admin"]}, "sub"),
+        ({"jti": 7}, "jti"),
+        ({"iat": 4_000_000_000, "exp": 4_000_000_600}, "iat"),
+        ({"nbf": 4_000_000_000}, "iat"),
+        ({"iat": 1_700_000_000, "exp": 1_700_000_600}, "exp"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_claim_that_a_kind_of_credential_forgot_to_require_is_judged_where_it_is_said(
+    served: Web, claims: dict[str, Any], field: str
+) -> None:
+    source = KeySource(served.publish("/keys", RSA, EC), private=True)
+    expected = ExpectedClaims("kind", GATE, ISSUER, required=("exp",))
+    text = EC.sign_raw(header(), json.dumps(said(**claims)))
+    assert proven(verified(OIDCToken(EC.sign(said())), source, expected, time.time()))["sub"] == "svc-1"
+    with pytest.raises(CredentialRefused, match=rf"kind\.{field}"):
+        proven(verified(OIDCToken(text), source, expected, time.time()))
+
+
 @given(st.integers(0, 10_000), st.integers(1, 63))
 def test_no_character_of_a_token_can_be_another(issuer: Issuer, place: int, by: int) -> None:
     text = EC.sign(said())
@@ -265,6 +299,22 @@ def test_only_text_numbers_and_booleans_are_claims_that_a_workflow_compares(issu
         "yes": "true",
         **dict.fromkeys(("l", "o", "none", "long", "f")),
     }
+
+
+@pytest.mark.parametrize(
+    "said_so",
+    [
+        {"acr": 2, "amr": "mfa", "auth_time": str(now())},
+        {"acr": ["gold"], "amr": ["mfa", 1], "auth_time": True},
+        {"acr": {"value": "gold"}, "amr": {"mfa": True}, "auth_time": 1.5},
+        {"acr": None, "amr": None, "auth_time": None},
+    ],
+    ids=str,
+)
+def test_a_sign_in_that_is_told_in_another_form_is_unknown(issuer: Issuer, said_so: dict[str, Any]) -> None:
+    """Read loosely, the text `mfa` would be the ways m, f and a, and an `acr` of any form would go on into the call's token."""
+    who = issuer.user(EC.sign(said(tenant="acme", **said_so))).who
+    assert (who.acr, who.amr, who.auth_time) == (None, (), None)
 
 
 def test_a_list_of_claims_has_an_end(issuer: Issuer) -> None:

@@ -17,7 +17,7 @@ from agentgate.service.answer import RequestRefused
 from agentgate.service.nonces import LIFE, fresh, proof_of
 from agentgate.token.keys import KeyRing
 from tests.authority import Key, claims_of, nonce_for
-from tests.served import EXCHANGE, JWT, Asking, Party, Process
+from tests.served import EXCHANGE, JWT, Asking, Party, Process, detail, served
 from tests.served_notes import GATE, LOGIN, Notes, Place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 from tests.served_notes import notes as notes  # noqa: PLC0414 - a fixture
@@ -340,6 +340,31 @@ def test_a_call_that_waits_is_deferred_until_it_is_released(notes: Notes, place:
     time.sleep(5.1)  # the gate's pace, for both
     run(code, "deferred")
     assert error_of(poll(notes, other)) == (400, "access_denied")  # decided again: it ran
+
+
+def test_a_code_of_a_tenant_that_its_client_is_no_more_of_is_none(notes: Notes, place: Place) -> None:
+    code = notes.ask("moved", arguments={"urgent": "yes"}, completion_mode="deferred").json()["deferral_code"]
+    clients = {**place.settings["clients"], "notes": {**place.settings["clients"]["notes"], "tenants": ["northwind"]}}
+    with served(place.folder, {**place.settings, "clients": clients, "audit": str(place.folder / "audit-moved")}) as moved:
+        moved_notes = Notes(place, moved)
+        assert error_of(poll(moved_notes, code, asking=Asking(moved, notes.asking.key))) == (400, "invalid_grant")
+        assert moved.log()[-1]["reasons"][0]["field"] == "deferral_code"
+    for made_up in ("", ".", "x.", ".acme", "x.{acme}", "x.acme.acme", "x." + "a" * 300):
+        assert error_of(poll(notes, made_up)) == (400, "invalid_grant"), made_up
+    assert error_of(poll(notes, code)) == (400, "authorization_pending")
+
+
+def test_who_is_known_by_a_credential_alone_waits_only_with_a_key(notes: Notes, place: Place) -> None:
+    """Else whoever got hold of the code would be the client."""
+    asked = detail("notes.write", "desk.notes", {"text": "job", "urgent": "yes"}, tool_call_id="job")
+    form = notes.asking.form(place.token(), asked, client_id="job", completion_mode="deferred")
+    assert error_of(notes.asking.ask(form, prove=False)) == (400, "access_denied")
+    waiting = notes.asking.ask({**form, "subject_token": place.token()})
+    assert error_of(waiting) == (400, "authorization_pending")
+    code = {"grant_type": DEFERRED, "deferral_code": waiting.json()["deferral_code"], "client_id": "job"}
+    assert error_of(notes.gate.http.post("/oauth2/token", data=code)) == (400, "invalid_dpop_proof")
+    known = notes.form("its own key", arguments={"urgent": "yes"}, completion_mode="deferred")
+    assert error_of(notes.asking.ask(known, prove=False)) == (400, "authorization_pending")
 
 
 def test_a_call_that_a_person_refused_gets_no_token(notes: Notes, place: Place) -> None:

@@ -78,7 +78,7 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
     """
     code = form.get("deferral_code", "")
     tenant = code.partition(".")[2]
-    if not code or tenant not in caller.settings.tenants:
+    if tenant not in caller.settings.tenants:
         raise malformed("deferral_code", "none of this client", "the code that this client was given", "invalid_grant")
     data = await service.gate.ask(ops.kept(tenant, "deferred", f"{caller.id}\n{code}"))
     if data is None:
