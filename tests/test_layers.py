@@ -108,6 +108,7 @@ THIRD_PARTY = {
     ),
     "pydantic_settings": ("pydantic-settings", "service.settings"),
     "pydantic_core": ("pydantic", "loading.value_types loading.definition integrations.*"),
+    "pytest": ("pytest", "testing._book"),
     "re2": ("google-re2", "values.patterns"),
     "redis": ("redis", "stores.*"),
     "requests": ("hvac", "credentials.vault"),

@@ -8,8 +8,11 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+
+import pytest
 
 from agentgate.stores import AsyncStore, Keeps, Op, Store, ops
 
@@ -153,3 +156,19 @@ class Book:
         total, page = self.ask(ops.list_revocations(self.tenant))
         assert total == len(page)
         return {record.name: record for record in page}
+
+
+class Suite:
+    """What each part of the suite has: a run of its own for every test, and racers."""
+
+    racers = 8
+    tokens = 50
+
+    @pytest.fixture
+    def book(self, store: Store) -> Book:
+        return Book(store)
+
+    def race(self, work: Callable[[Any], T], given: Iterable[Any] | None = None) -> list[T]:
+        """What `work` answers to each that is given (left out: one a racer), asked by all racers at once."""
+        with ThreadPoolExecutor(self.racers) as pool:
+            return list(pool.map(work, range(self.racers) if given is None else given))

@@ -6,19 +6,15 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import Keeps, Store, ops
-from agentgate.testing._book import PATIENCE, WHO, Book, ask
+from agentgate.testing._book import PATIENCE, WHO, Book, Suite, ask
 
 
-class Calls:
+class Calls(Suite):
     """Runs, mints, burns."""
-
-    racers: int
-    tokens: int
 
     # runs
 
@@ -30,23 +26,20 @@ class Calls:
     def test_a_missing_run_is_none(self, store: Store) -> None:
         assert ask(store, ops.read_run("nobody", "run_1")) is None
 
-    def test_a_run_is_never_written_over(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_run_is_never_written_over(self, book: Book) -> None:
         _, burning = book.minted()
         assert book.burn(burning).kind == "ok"
         again = ops.open_run(book.tenant, book.run, b"other", "other", 1000, whose="lee", most=9)
         assert book.ask(again) == ops.OpenReply("exists", book.read())
         assert book.read().header == b'{"id":"run_1"}'
 
-    def test_who_opens_a_run_is_told_it_as_it_reads(self, store: Store) -> None:
-        book = Book(store)
+    def test_who_opens_a_run_is_told_it_as_it_reads(self, book: Book) -> None:
         op = ops.open_run(book.tenant, "another", b"{}", "hi", 60_000, whose="lee", most=9)
         opened = book.ask(op)
         book.run = "another"
         assert opened == ops.OpenReply("ok", book.read())
 
-    def test_a_run_says_who_mints_acts_in_it(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_run_says_who_mints_acts_in_it(self, book: Book) -> None:
         before: tuple[Literal["any", "opener", "nobody"], ...] = ("any", "opener", "nobody")
         rows: list[tuple[Keeps, Literal["any", "opener", "nobody"], set[ops.Acting]]] = [("no", acts, {acts}) for acts in before]
         rows += [("yes", acts, {"alone", "replicated"}) for acts in before]
@@ -56,14 +49,12 @@ class Calls:
             assert book.ask(op).kind == "ok"
             assert book.read().acts in expected
 
-    def test_a_run_ends_with_its_life(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_run_ends_with_its_life(self, book: Book) -> None:
         book.send(ops.open_run(book.tenant, "short", b"{}", "hi", 30, whose="lee", most=9))
         time.sleep(0.1)
         assert book.mint(book.request()._replace(run="short")).kind == "missing"
 
-    def test_a_header_is_replaced_in_an_open_run_that_nobody_changed(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_header_is_replaced_in_an_open_run_that_nobody_changed(self, book: Book) -> None:
         old = book.read().revision
         assert book.ask(ops.renew_run(book.tenant, book.run, b"fresh", old)) == "ok"
         assert (book.read().header, book.read().turns) == (b"fresh", ("Please refund ORD-10023344",))
@@ -74,8 +65,7 @@ class Calls:
         assert book.ask(ops.renew_run(book.tenant, book.run, b"x", book.read().revision)) == "closed"
         assert book.read().header == b"fresh"
 
-    def test_a_renewed_run_ends_when_it_would_have(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_renewed_run_ends_when_it_would_have(self, book: Book) -> None:
         book.send(ops.open_run(book.tenant, "short", b"{}", "hi", 150, whose="lee", most=9))
         record = book.ask(ops.read_run(book.tenant, "short"))
         assert record is not None
@@ -83,16 +73,14 @@ class Calls:
         time.sleep(0.2)
         assert book.ask(ops.read_run(book.tenant, "short")) is None
 
-    def test_turns_are_kept_in_order_and_raise_the_revision(self, store: Store) -> None:
-        book = Book(store)
+    def test_turns_are_kept_in_order_and_raise_the_revision(self, book: Book) -> None:
         old = book.read().revision
         for text in ("no, wait", "yes\r\n$5\r\ndo ✓"):
             assert book.ask(ops.add_turn(book.tenant, book.run, text, takes_back=False)) == "ok"
         assert book.read().turns[1:] == ("no, wait", "yes\r\n$5\r\ndo ✓")
         assert book.mint(book.request(revision=old)).kind == "stale"
 
-    def test_a_closed_run_takes_no_turn_and_no_mint(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_closed_run_takes_no_turn_and_no_mint(self, book: Book) -> None:
         for expected in ("ok", "closed"):
             assert book.ask(ops.close_run(book.tenant, book.run)) == expected
         assert book.ask(ops.add_turn(book.tenant, book.run, "more", takes_back=False)) == "closed"
@@ -101,15 +89,13 @@ class Calls:
 
     # mint and burn
 
-    def test_a_minted_token_is_burned_once(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_minted_token_is_burned_once(self, book: Book) -> None:
         _, burning = book.minted()
         burned = book.burn(burning)
         assert (burned.kind, burned.head) == ("ok", b'{"tool":"payments.refund"}')
         assert book.burn(burning).kind == "used"
 
-    def test_the_revision_rises_with_redemption_and_result_but_not_with_a_mint_or_outcome(self, store: Store) -> None:
-        book = Book(store)
+    def test_the_revision_rises_with_redemption_and_result_but_not_with_a_mint_or_outcome(self, book: Book) -> None:
         opened = book.read().revision
         _, burning = book.minted()
         minted = book.read().revision
@@ -121,8 +107,7 @@ class Calls:
         assert (opened, recorded) == (minted, book.read().revision)
         assert len({minted, redeemed, recorded}) == 3
 
-    def test_a_reader_that_knows_a_revision_gets_what_changed_since(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_reader_that_knows_a_revision_gets_what_changed_since(self, book: Book) -> None:
         kept: dict[str, dict[str, ops.CallRecord]] = {book.read().revision: {}}
         steps = random.Random(5)  # noqa: S311 - an order, not a secret
         redeemed: list[int] = []
@@ -143,8 +128,7 @@ class Calls:
             kept[everything.revision] = whole
         assert book.read(everything.revision).calls == ()
 
-    def test_a_reader_whose_revision_says_nothing_here_gets_everything(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_reader_whose_revision_says_nothing_here_gets_everything(self, book: Book) -> None:
         book.burn(book.minted()[1])
         run, calls, history = book.read().revision.split(".")
         for known in (f"{run}.{calls}.{'0' * 40}", f"{run}.{int(calls) + 1}.{history}", f"{run}.{calls}", "x"):
@@ -152,14 +136,12 @@ class Calls:
             assert not record.since
             assert len(record.calls) == 1
 
-    def test_a_mint_decided_in_another_history_is_stale(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_mint_decided_in_another_history_is_stale(self, book: Book) -> None:
         run, calls, history = book.read().revision.split(".")
         other = f"{run}.{calls}.{history[::-1] if history != history[::-1] else '0' * 40}"
         assert book.mint(book.request(revision=other)).kind == "stale"
 
-    def test_a_redeemed_call_carries_head_time_facts_and_outcome(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_redeemed_call_carries_head_time_facts_and_outcome(self, book: Book) -> None:
         _, burning = book.minted()
         before = time.time()
         book.burn(burning)
@@ -169,45 +151,38 @@ class Calls:
         assert call.redeemed_at is not None
         assert abs(call.redeemed_at - before) < PATIENCE
 
-    def test_a_token_of_another_lineage_is_refused_and_not_spent(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_token_of_another_lineage_is_refused_and_not_spent(self, book: Book) -> None:
         _, burning = book.minted()
         assert book.burn(burning._replace(gen="0" * 40)).kind == "lineage"
         assert book.burn(burning).kind == "ok"
 
-    def test_a_token_with_another_binding_is_refused(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_token_with_another_binding_is_refused(self, book: Book) -> None:
         _, burning = book.minted()
         assert book.burn(burning._replace(binding="f" * 64)).kind == "binding"
         assert book.burn(burning).kind == "used"
 
-    def test_a_token_that_was_never_minted_is_refused(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_token_that_was_never_minted_is_refused(self, book: Book) -> None:
         _, burning = book.minted()
         assert book.burn(burning._replace(jti="f" * 32)).kind == "used"
 
-    def test_a_token_is_not_redeemed_for_another_call(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_token_is_not_redeemed_for_another_call(self, book: Book) -> None:
         _, burning = book.minted(1)
         book.minted(2)
         assert book.burn(burning._replace(call_digest=f"{2:064x}")).kind == "used"
         assert {call.status for call in book.read().calls} == {"minted"}
 
-    def test_a_token_dies_with_its_time(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_token_dies_with_its_time(self, book: Book) -> None:
         _, burning = book.minted(ttl_ms=30)
         time.sleep(0.1)
         assert book.burn(burning).kind == "used"
 
-    def test_the_same_call_again_replaces_its_unburned_token(self, store: Store) -> None:
-        book = Book(store)
+    def test_the_same_call_again_replaces_its_unburned_token(self, book: Book) -> None:
         _, first = book.minted()
         _, second = book.minted()
         assert book.burn(first).kind == "used"
         assert book.burn(second).kind == "ok"
 
-    def test_the_same_act_after_redemption_answers_what_is_known(self, store: Store) -> None:
-        book = Book(store)
+    def test_the_same_act_after_redemption_answers_what_is_known(self, book: Book) -> None:
         book.burn(book.minted()[1])
         assert book.mint(book.request()).kind == "outcome_unknown"  # it may still be running
         book.outcome(1, "unknown")
@@ -231,16 +206,14 @@ class Calls:
             assert book.outcome(1, "done") == "ok"
             assert book.mint(book.request()).kind == "already_redeemed"
 
-    def test_of_two_redemptions_of_a_token_only_the_one_that_burned_it_says_that_nothing_ran(self, store: Store) -> None:
-        book = Book(store)
+    def test_of_two_redemptions_of_a_token_only_the_one_that_burned_it_says_that_nothing_ran(self, book: Book) -> None:
         _, burning = book.minted()
         assert book.burn(burning._replace(attempt="first")).kind == "ok"
         assert book.outcome(1, "not_run", attempt="second") == "not_redeemed"
         assert book.mint(book.request()).kind == "outcome_unknown"
         assert book.outcome(1, "not_run", attempt="first") == "ok"
 
-    def test_a_call_that_asks_for_a_broker_nobody_here_has_is_not_burned(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_call_that_asks_for_a_broker_nobody_here_has_is_not_burned(self, book: Book) -> None:
         _, burning = book.minted(head=b'{"upstream":{"broker":"va\\nult"}}')
         for brokers in ((), ("bank",), ("va",), ("bank", "nult")):
             burned = book.burn(burning._replace(brokers=brokers))
@@ -260,8 +233,7 @@ class Calls:
                 book.outcome(1, outcome)
             assert book.mint(book.request(read=True)).kind == answer
 
-    def test_the_first_facts_of_a_call_that_runs_again_stand_with_their_time(self, store: Store) -> None:
-        book = Book(store)
+    def test_the_first_facts_of_a_call_that_runs_again_stand_with_their_time(self, book: Book) -> None:
         seen = []
         for number in (1, 2):
             book.burn(book.minted(read=True, head=b'{"n":%d}' % number)[1])
@@ -274,15 +246,13 @@ class Calls:
         book.burn(book.minted(read=True)[1])  # and nothing is reported of it
         assert book.read().calls[0].outcome == "done"
 
-    def test_nothing_happened_raises_the_revision(self, store: Store) -> None:
-        book = Book(store)
+    def test_nothing_happened_raises_the_revision(self, book: Book) -> None:
         book.burn(book.minted()[1])
         revision = book.read().revision
         book.outcome(1, "not_run")
         assert [call.outcome for call in book.read(revision).calls] == ["not_run"]
 
-    def test_a_jti_is_never_minted_twice(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_jti_is_never_minted_twice(self, book: Book) -> None:
         request, burning = book.minted(1)
         try:
             book.mint(book.request(2, jti=request.jti))
@@ -299,11 +269,8 @@ class Calls:
         one.revoke("agent", WHO.agent)
         assert other.mint(other.request()).kind == "ok"
 
-    def test_racing_burns_accept_each_token_once(self, store: Store) -> None:
-        book = Book(store)
+    def test_racing_burns_accept_each_token_once(self, book: Book) -> None:
         revision = book.read().revision
         burnings = [book.minted(call, revision=revision)[1] for call in range(self.tokens)]
-        with ThreadPoolExecutor(self.racers) as pool:
-            rounds = pool.map(lambda shift: [book.burn(b).kind for b in burnings[shift:] + burnings[:shift]], range(self.racers))
-            kinds = Counter(kind for kinds in rounds for kind in kinds)
-        assert kinds == {"ok": self.tokens, "used": self.tokens * (self.racers - 1)}
+        rounds = self.race(lambda shift: [book.burn(b).kind for b in burnings[shift:] + burnings[:shift]])
+        assert Counter(kind for kinds in rounds for kind in kinds) == {"ok": self.tokens, "used": self.tokens * (self.racers - 1)}

@@ -8,7 +8,7 @@ from typing import Any
 
 from agentgate.stores import Store, ops, recovery
 from agentgate.stores.history import split
-from agentgate.testing._book import WHO, Book
+from agentgate.testing._book import WHO, Book, Suite
 
 _LIMIT = (ops.LimitTake("count", 1, 9),)
 
@@ -34,11 +34,10 @@ def accepted(book: Book, seen: str) -> str:
     return book.ask(recovery.accept_history(book.tenant, {epoch: count}, count))
 
 
-class Histories:
+class Histories(Suite):
     """A history counts what must never be forgotten, and what is missing stops everything but plain reads."""
 
-    def test_a_history_counts_redemptions_spent_releases_and_revocations(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_history_counts_redemptions_spent_releases_and_revocations(self, book: Book) -> None:
         assert book.mint(book.request()).history == ""
         assert split(_act(book))[1] == 1
         assert split(_act(book, 2, read=True, limits=_LIMIT))[1] == 2
@@ -50,13 +49,11 @@ class Histories:
         assert split(book.mint(book.request(4)).history)[1] == 4
         assert (sum(_known(book).ends.values()), _known(book).lost) == (4, "")
 
-    def test_a_plain_read_counts_nothing(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_plain_read_counts_nothing(self, book: Book) -> None:
         assert _act(book, read=True) == ""
         assert _known(book).ends == {}
 
-    def test_a_remembered_history_stops_nothing(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_remembered_history_stops_nothing(self, book: Book) -> None:
         first = _act(book)
         second = _act(book, 2, history=first)
         for seen in (first, second):
@@ -76,8 +73,7 @@ class Histories:
             assert book.mint(book.request(5, read=True, history=seen)).history == ""
             assert book.hold().state == "released"
 
-    def test_what_one_noticed_stops_everybody_until_it_is_accepted(self, store: Store) -> None:
-        book = Book(store)
+    def test_what_one_noticed_stops_everybody_until_it_is_accepted(self, book: Book) -> None:
         _, act = book.minted(1)
         seen = beyond(_act(book, 2))
         book.refused(3, history=seen)
@@ -87,16 +83,14 @@ class Histories:
         assert book.burn(act).kind == "ok"
         assert split(_act(book, 3, history=seen))[1] == 4
 
-    def test_a_count_that_rose_past_a_remembered_one_in_another_epoch_hides_no_loss(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_count_that_rose_past_a_remembered_one_in_another_epoch_hides_no_loss(self, book: Book) -> None:
         first = _act(book)
         assert accepted(book, first) == ""
         risen = [_act(book, call, history=first) for call in (2, 3, 4)][-1]
         assert split(risen)[1] > split(beyond(first))[1]
         assert book.refused(5, history=beyond(first)) == ("outcome_unknown", "lost")
 
-    def test_accepting_less_than_was_seen_changes_nothing(self, store: Store) -> None:
-        book = Book(store)
+    def test_accepting_less_than_was_seen_changes_nothing(self, book: Book) -> None:
         first = _act(book)
         seen = beyond(beyond(first))
         book.refused(2, history=seen)
@@ -117,8 +111,7 @@ class Histories:
             book.minted(3, limits=limit)
             assert book.refused(4, limits=limit) == ("limit", "0")
 
-    def test_a_replay_finds_the_mint_it_belongs_to(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_replay_finds_the_mint_it_belongs_to(self, book: Book) -> None:
         held = book.released(f"{1:064x}")
         limit = (ops.LimitTake("count", 1, 2),)
         request, _ = book.minted(1, limits=limit)
@@ -130,8 +123,7 @@ class Histories:
         book.minted(2, limits=limit)
         assert book.refused(3, limits=limit) == ("limit", "0")
 
-    def test_a_replayed_redemption_counts_in_the_window_it_was_in(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_replayed_redemption_counts_in_the_window_it_was_in(self, book: Book) -> None:
         limit = (ops.LimitTake("count", 1, 3, 60_000),)
         book.burn(book.minted(1, limits=limit)[1])
         book.outcome(1, "failed")
@@ -143,8 +135,7 @@ class Histories:
         book.minted(2, limits=limit)
         assert book.refused(3, limits=limit) == ("limit", "0")
 
-    def test_a_spent_release_without_a_redemption_leaves_the_call_open(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_spent_release_without_a_redemption_leaves_the_call_open(self, book: Book) -> None:
         held = book.released(f"{1:064x}")
         event = recovery.Event(book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", 1, "", redeemed=False, limits=())
         book.ask(recovery.replay(event))

@@ -7,7 +7,7 @@ import time
 
 from agentgate.decision.hold_states import AFTER, EVENTS, Event, Row, after
 from agentgate.stores import Store, ops
-from agentgate.testing._book import Book
+from agentgate.testing._book import Book, Suite
 from agentgate.testing._withdrawals import take_back
 
 _SOON_MS = 120  # a deadline that is over soon, but not before the steps that lead to it
@@ -86,7 +86,7 @@ def _taken(book: Book, hold_id: str, nonce: str, *, take: bool = True, user: str
     return book.ask(op)
 
 
-class Holds:
+class Holds(Suite):
     """What follows in each state of a hold, and what is refused."""
 
     def test_what_follows_in_each_state_is_what_the_table_says(self, store: Store) -> None:
@@ -97,8 +97,7 @@ class Holds:
                 now = row if then is None else then
                 assert held.state() == ("spent" if now == "ran" else now), (row, event)
 
-    def test_a_nonce_is_good_once_for_its_own_hold_and_for_its_time(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_nonce_is_good_once_for_its_own_hold_and_for_its_time(self, book: Book) -> None:
         hold, other = book.hold("a"), book.hold("b")
         for name, nonce, life in (("a", "n1", 60_000), ("b", "n2", 60_000), ("a", "n3", 20)):
             assert book.ask(ops.nonce_hold(book.tenant, name, nonce, life)) == "ok"
@@ -119,8 +118,7 @@ class Holds:
         assert book.answer(other.revision, "refused", "b") == "ok"
         assert book.ask(ops.nonce_hold(book.tenant, "b", "n5", 60_000)) == "final"
 
-    def test_sensitive_values_are_read_only_while_a_hold_may_be_answered(self, store: Store) -> None:
-        book = Book(store)
+    def test_sensitive_values_are_read_only_while_a_hold_may_be_answered(self, book: Book) -> None:
         op = ops.open_hold(book.tenant, book.run, "a", b"{}", act="a" * 64, ttl_ms=60_000, answer_ms=60_000, most=5, sensitive=b'{"x":"y"}')
         assert book.ask(op) is not None
         assert b'{"x":"y"}' not in b"".join(part for part in book.send(ops.read_hold(book.tenant, "a")) if isinstance(part, bytes))

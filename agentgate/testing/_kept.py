@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from agentgate.stores import Store, ops
-from agentgate.testing._book import Book, ask
+from agentgate.testing._book import Book, Suite, ask
 
 
-class Keepings:
+class Keepings(Suite):
     """Values kept under a name."""
-
-    racers: int
 
     def test_what_is_kept_first_stays_and_is_read_back(self, store: Store) -> None:
         tenant = Book(store).tenant
@@ -32,6 +29,5 @@ class Keepings:
 
     def test_of_racers_one_keeps(self, store: Store) -> None:
         tenant = Book(store).tenant
-        with ThreadPoolExecutor(self.racers) as pool:
-            answers = list(pool.map(lambda _: ask(store, ops.keep(tenant, "assertion", "once", b"1", ttl_ms=60_000)), range(self.racers)))
+        answers = self.race(lambda _: ask(store, ops.keep(tenant, "assertion", "once", b"1", ttl_ms=60_000)))
         assert sorted(answers) == ["exists"] * (self.racers - 1) + ["ok"]

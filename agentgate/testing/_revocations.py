@@ -6,14 +6,14 @@ from __future__ import annotations
 import time
 
 from agentgate.stores import Store, ops
-from agentgate.testing._book import WHO, Book, ask
+from agentgate.testing._book import WHO, Book, Suite
 
 
 def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-class Revocations:
+class Revocations(Suite):
     """What refuses mints and burns, listed and lifted."""
 
     def test_each_revocation_stops_mint_and_burn(self, store: Store) -> None:
@@ -24,8 +24,7 @@ class Revocations:
             assert book.burn(burning).kind == "revoked", kind
             assert book.mint(book.request(jti=request.jti)).kind == "revoked", kind
 
-    def test_a_release_is_void_once_one_of_those_who_gave_it_is_revoked(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_release_is_void_once_one_of_those_who_gave_it_is_revoked(self, book: Book) -> None:
         take = book.released()._replace(approvers=("ana", "Kim"))
         book.revoke("user", "@KIM")
         assert book.refused(1, hold=take)[0] == "revoked"
@@ -35,8 +34,7 @@ class Revocations:
         assert book.ask(ops.revoked(book.tenant, "ana", now_ms() - 6000))
         assert book.mint(book.request(1, hold=take._replace(approvers=("ana",)))).kind == "ok"
 
-    def test_a_revocation_of_another_subject_stops_nothing(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_revocation_of_another_subject_stops_nothing(self, book: Book) -> None:
         for kind in ops.REVOKED_KINDS:
             if kind != "tenant":
                 book.revoke(kind, "another")
@@ -63,8 +61,7 @@ class Revocations:
         assert (old.burn(early).kind, old.burn(late).kind, old.refused(3)[0]) == ("revoked", "revoked", "revoked")
         assert new.burn(new.minted(4)[1]).kind == "ok"
 
-    def test_a_revocation_only_grows(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_revocation_only_grows(self, book: Book) -> None:
         book.revoke("user", WHO.user)
         book.revoke("user", WHO.user, before_ms=1, life_ms=20)
         book.revoke("user", WHO.user, life_ms=20)
@@ -76,8 +73,7 @@ class Revocations:
         time.sleep(0.05)
         assert book.revocations()["agent:x"].before_ms == 2
 
-    def test_a_revocation_ends_after_its_life(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_revocation_ends_after_its_life(self, book: Book) -> None:
         _, burning = book.minted()
         book.revoke("run", book.run, life_ms=200)
         assert book.burn(burning).kind == "revoked"
@@ -85,8 +81,7 @@ class Revocations:
         assert book.burn(burning).kind == "ok"
         assert book.revocations() == {}
 
-    def test_what_is_revoked_is_listed(self, store: Store) -> None:
-        book = Book(store)
+    def test_what_is_revoked_is_listed(self, book: Book) -> None:
         book.revoke("user", WHO.user, told=b'{"by":"ana"}')
         book.revoke("agent", WHO.agent, before_ms=7, life_ms=60_000)
         book.revoke("workflow", WHO.workflow, signed=True)
@@ -99,11 +94,10 @@ class Revocations:
         assert 0 < (timed.life_ms or 0) <= 60_000
         assert found[f"workflow:{WHO.workflow}"].signed
         assert set(found) == {user.name, timed.name, f"workflow:{WHO.workflow}", "tenant:*"}
-        assert ask(store, ops.list_revocations(book.tenant, 3))[0] == 4
-        assert len(ask(store, ops.list_revocations(book.tenant, 3))[1]) == 1
+        assert book.ask(ops.list_revocations(book.tenant, 3))[0] == 4
+        assert len(book.ask(ops.list_revocations(book.tenant, 3))[1]) == 1
 
-    def test_what_is_lifted_stops_nothing_and_is_not_listed(self, store: Store) -> None:
-        book = Book(store)
+    def test_what_is_lifted_stops_nothing_and_is_not_listed(self, book: Book) -> None:
         book.revoke("user", WHO.user)
         book.revoke("agent", "another")
         assert book.lift("user", "LEE") == "lifted"
@@ -111,22 +105,19 @@ class Revocations:
         assert book.burn(book.minted()[1]).kind == "ok"
         assert set(book.revocations()) == {"agent:another"}
 
-    def test_what_reviewers_revoked_is_not_lifted(self, store: Store) -> None:
-        book = Book(store)
+    def test_what_reviewers_revoked_is_not_lifted(self, book: Book) -> None:
         book.revoke("workflow", WHO.workflow, signed=True)
         book.revoke("workflow", WHO.workflow)  # said again by an operator, whose word does not replace theirs
         assert book.lift("workflow", WHO.workflow) == "signed"
         assert book.mint(book.request()).kind == "revoked"
 
-    def test_a_revocation_counts_once_in_the_history(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_revocation_counts_once_in_the_history(self, book: Book) -> None:
         said, first = book.revoke("user", "another")
         assert (said, first[-2:]) == ("ok", " 1")
         assert book.revoke("user", "another", history=first) == ("known", first)
         assert book.revoke("user", "another", before_ms=5, history=first) == ("known", first)
 
-    def test_a_revocation_that_notices_a_loss_is_written_and_says_so(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_revocation_that_notices_a_loss_is_written_and_says_so(self, book: Book) -> None:
         assert not book.revoke("user", WHO.user, history=f"{'a' * 40}.1 5").history
         assert book.mint(book.request(2)).kind == "revoked"
         assert book.lift("user", WHO.user) == "lifted"

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
-from agentgate.stores import Store, ops
-from agentgate.testing._book import Book
+from agentgate.stores import ops
+from agentgate.testing._book import Book, Suite
 from agentgate.testing._withdrawals import take_back
 
 _HOOK, _OTHER = "a" * 64, "b" * 64
@@ -31,13 +30,10 @@ def _answer(book: Book, state: ops.HoldState, event: bytes, hold_id: str = "a") 
     assert book.ask(op) == "ok"
 
 
-class Tellings:
+class Tellings(Suite):
     """The events of holds, for each hook once."""
 
-    racers: int
-
-    def test_each_hook_is_told_of_the_hold_and_of_each_answer_in_their_order(self, store: Store) -> None:
-        book = Book(store)
+    def test_each_hook_is_told_of_the_hold_and_of_each_answer_in_their_order(self, book: Book) -> None:
         assert _next(book) == "none"
         book.hold("a")
         assert _told(book) == ("held", "a", 0, b"")
@@ -49,10 +45,9 @@ class Tellings:
         assert _told(book) == ("answered", "a", 3, b"three")
         assert [_next(book), _next(book)] == ["none", "none"]
         assert [_told(book, _OTHER)[2] for _ in range(4)] == [0, 1, 2, 3]
-        assert _next(Book(store)) == "none"
+        assert _next(Book(book.store)) == "none"
 
-    def test_what_nobody_answered_is_told_at_last(self, store: Store) -> None:
-        book = Book(store)
+    def test_what_nobody_answered_is_told_at_last(self, book: Book) -> None:
         book.hold("a", answer_ms=1)
         time.sleep(0.01)
         assert [_told(book)[:2] for _ in range(2)] == [("held", "a"), ("expired", "a")]
@@ -65,12 +60,11 @@ class Tellings:
         book.hold("b")  # opened anew
         assert _told(book)[:2] == ("held", "b")
 
-    def test_what_somebody_tells_nobody_else_gets_until_they_are_late(self, store: Store) -> None:
-        book = Book(store)
+    def test_what_somebody_tells_nobody_else_gets_until_they_are_late(self, book: Book) -> None:
         book.hold("a")
         assert isinstance(_next(book), ops.Untold)
         assert (_next(book), _next(book, _OTHER) == "none") == ("none", False)
-        book = Book(store)
+        book = Book(book.store)
         book.hold("a")
         first = _next(book, lease_ms=1)
         assert isinstance(first, ops.Untold)
@@ -80,8 +74,7 @@ class Tellings:
         assert book.ask(ops.told_hold(book.tenant, _HOOK, first)) == "ok"
         assert _next(book) == "none"
 
-    def test_what_was_told_of_a_hold_is_not_told_of_one_opened_anew(self, store: Store) -> None:
-        book = Book(store)
+    def test_what_was_told_of_a_hold_is_not_told_of_one_opened_anew(self, book: Book) -> None:
         book.hold("a")
         late = _next(book)
         assert isinstance(late, ops.Untold)
@@ -91,16 +84,13 @@ class Tellings:
         assert book.ask(ops.told_hold(book.tenant, _HOOK, late._replace(hold_id="nobody"))) == "missing"
         assert _told(book)[0] == "held"
 
-    def test_of_racers_one_tells_each_event(self, store: Store) -> None:
-        book = Book(store)
+    def test_of_racers_one_tells_each_event(self, book: Book) -> None:
         for name in ("a", "b", "c"):
             book.hold(name)
-        with ThreadPoolExecutor(self.racers) as threads:
-            found = list(threads.map(lambda _: _next(book), range(self.racers)))
+        found = self.race(lambda _: _next(book))
         assert sorted(each.hold_id for each in found if isinstance(each, ops.Untold)) == ["a", "b", "c"]
 
-    def test_no_script_looks_at_more_than_a_page(self, store: Store) -> None:
-        book = Book(store)
+    def test_no_script_looks_at_more_than_a_page(self, book: Book) -> None:
         for name in ("a", "b", "c"):
             book.hold(name)
 

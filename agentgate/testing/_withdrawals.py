@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 from agentgate.stores import Store, ops
-from agentgate.testing._book import Book
+from agentgate.testing._book import Book, Suite
 
 
 def take_back(book: Book, *, closing: bool = False) -> None:
@@ -17,7 +17,7 @@ def take_back(book: Book, *, closing: bool = False) -> None:
     time.sleep(0.002)
 
 
-class Withdrawals:
+class Withdrawals(Suite):
     """Tokens and holds that a turn, or closing the run, makes void."""
 
     def test_what_was_minted_before_is_not_burned(self, store: Store) -> None:
@@ -28,28 +28,24 @@ class Withdrawals:
             assert book.burn(burning).kind == "revoked"
             assert book.burn(burning).kind == "revoked"  # and stays so
 
-    def test_what_is_minted_afterwards_is(self, store: Store) -> None:
-        book = Book(store)
+    def test_what_is_minted_afterwards_is(self, book: Book) -> None:
         take_back(book)
         _, burning = book.minted()
         assert book.burn(burning).kind == "ok"
 
-    def test_the_same_call_can_be_minted_again(self, store: Store) -> None:
-        book = Book(store)
+    def test_the_same_call_can_be_minted_again(self, book: Book) -> None:
         _, before = book.minted()
         take_back(book)
         _, again = book.minted()
         assert book.burn(before).kind == "used"
         assert book.burn(again).kind == "ok"
 
-    def test_a_turn_that_takes_nothing_back_voids_nothing(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_turn_that_takes_nothing_back_voids_nothing(self, book: Book) -> None:
         _, burning = book.minted()
         book.send(ops.add_turn(book.tenant, book.run, "thanks", takes_back=False))
         assert book.burn(burning).kind == "ok"
 
-    def test_a_burned_call_goes_on(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_burned_call_goes_on(self, book: Book) -> None:
         _, burning = book.minted()
         assert book.burn(burning).kind == "ok"
         take_back(book)
@@ -70,8 +66,7 @@ class Withdrawals:
             refused = book.mint(request._replace(revision=book.read().revision))
             assert (refused.kind, refused.detail) == (("closed", "") if closing else ("hold", "cancelled"))
 
-    def test_a_cancelled_hold_opens_anew_and_the_old_answer_does_not_fit(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_cancelled_hold_opens_anew_and_the_old_answer_does_not_fit(self, book: Book) -> None:
         old = book.hold()
         take_back(book)
         new = book.hold()
@@ -80,29 +75,25 @@ class Withdrawals:
         assert book.answer(old.revision, "released") == "stale"
         book.minted(1, hold=book.released())
 
-    def test_a_release_that_a_void_token_took_is_void_too(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_release_that_a_void_token_took_is_void_too(self, book: Book) -> None:
         take = book.released()
         _, burning = book.minted(1, hold=take)
         take_back(book)
         assert book.burn(burning).kind == "revoked"
         assert book.mint(book.request(1, hold=take)).detail == "cancelled"
 
-    def test_a_release_that_ran_stays_spent(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_release_that_ran_stays_spent(self, book: Book) -> None:
         _, burning = book.minted(1, hold=book.released())
         assert book.burn(burning).kind == "ok"
         take_back(book)
         assert book.hold().state == "spent"
 
-    def test_a_refused_hold_stays_refused(self, store: Store) -> None:
-        book = Book(store)
+    def test_a_refused_hold_stays_refused(self, book: Book) -> None:
         book.answer(book.hold().revision, "refused")
         take_back(book)
         assert book.hold().state == "refused"
 
-    def test_it_ends_with_the_run(self, store: Store) -> None:
-        book = Book(store)
+    def test_it_ends_with_the_run(self, book: Book) -> None:
         op = ops.open_run(book.tenant, "short", b"{}", "hi", 60, whose="lee", most=9)
         book.send(op)
         book.send(ops.add_turn(book.tenant, "short", "stop", takes_back=True))
