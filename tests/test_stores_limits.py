@@ -147,6 +147,38 @@ def test_a_clock_that_goes_back_brings_nothing_back_that_left_the_window(clock):
     book.minted(3, limits=limit)
 
 
+def state_of(book: Book, take: ops.HoldTake) -> str:
+    record = book.ask(ops.read_hold(book.tenant, take.hold_id))
+    assert record is not None
+    return record.state
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_what_was_minted_and_held_is_taken_back_where_the_clock_went_back_meanwhile(clock, closing):
+    """A step of the store's clock, or a new primary that is a little behind."""
+    book = Book(open_store("memory://"))
+    take = book.released()
+    _, burning = book.minted()
+    clock.ms -= 20_000
+    book.send(ops.close_run(book.tenant, book.run) if closing else ops.add_turn(book.tenant, book.run, "no, stop", takes_back=True))
+    assert book.burn(burning).kind == "revoked"
+    assert state_of(book, take) == "cancelled"
+    if not closing:  # what the user asks for afterwards counts, without waiting for the clock
+        assert book.burn(book.minted(2)[1]).kind == "ok"
+        book.minted(3, hold=book.released())
+
+
+def test_that_the_user_took_back_is_known_as_long_as_what_was_held(clock):
+    book = Book(open_store("memory://"))
+    book.released()
+    clock.ms += 500_000
+    take = book.released("later")
+    clock.ms += 90_000
+    book.send(ops.add_turn(book.tenant, book.run, "no, stop", takes_back=True))
+    clock.ms += 100_000  # the first hold is over, and so is the run
+    assert state_of(book, take) == "cancelled"
+
+
 def test_a_call_that_comes_again_after_its_counter_has_gone_takes_one_share(clock):
     book = Book(open_store("memory://"))
     limit = (ops.LimitTake("count", 1, 1, 1000),)

@@ -30,9 +30,16 @@ local function shut_run(run)
   return not known[1] and 'missing' or known[2] and 'closed' or nil
 end
 
--- When the run's user last took something back, or it was closed (ms): what was minted or held before is void.
+-- The time (ms) of what happens now in a run: never before what happened in it already, whatever this clock did since. `known` is the field
+-- `clock` of its calls, which is to become what is returned here.
+local function later(now, known)
+  return math.max(now, tonumber(known or '0'))
+end
+
+-- When the run's user last took something back, or it was closed: what was minted or held before is void.
 local function take_back(run, calls)
-  redis.call('HSET', calls, 'withdrawn', digits(now_ms()))
+  local at = later(now_ms(), redis.call('HGET', calls, 'clock'))
+  redis.call('HSET', calls, 'withdrawn', digits(at), 'clock', digits(at + 1))
   if redis.call('PTTL', calls) < 0 then
     redis.call('PEXPIRE', calls, redis.call('PTTL', run))
   end

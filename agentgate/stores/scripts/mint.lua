@@ -52,7 +52,7 @@ end
 -- After a mint in another lineage: a read, or a call whose token this gate alone held and did not spend. After a mint that the store has
 -- lost ("!": its gate knows of it, and of what it was told then): whoever had its token may have redeemed it
 local record = call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':mint', digest .. ':outcome', digest .. ':runs',
-  unpack(shares))
+  'clock', unpack(shares))
 if run[4] and not record[1] and call('HEXISTS', KEYS[3], 'opened') == 0 then
   return refuse('missing') -- its calls were evicted, or deleted
 end
@@ -164,7 +164,7 @@ local function sum_run()
   local at, over = 6, false
   for i, limit in ipairs(limits) do
     if not limit.times then
-      at, limit.own = at + 1, tonumber(string.match(record[5 + i] or '0', '^%d+'))
+      at, limit.own = at + 1, tonumber(string.match(record[6 + i] or '0', '^%d+'))
       over = sum_of(limit, run[at]) or over
     end
   end
@@ -196,7 +196,7 @@ end
 
 for i, limit in ipairs(limits) do
   if limit.times then
-    local every, amount, bucket = limit.every, string.match(record[5 + i] or '0 0', '^(%d+) (%d+)$')
+    local every, amount, bucket = limit.every, string.match(record[6 + i] or '0 0', '^(%d+) (%d+)$')
     local from = every > 0 and bucket_of(now - every, every) or 0
     limit.own, limit.own_bucket, limit.bucket = tonumber(amount), tonumber(bucket), every > 0 and digits(bucket_of(now, every)) or '0'
     local over = sum_beyond(limit, from)
@@ -226,10 +226,11 @@ end
 if old_jti then
   call('DEL', prefix .. 'jti:' .. old_jti)
 end
-local written = {digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. digits(now), 'opened', run[5] or '0'}
+local at = digits(later(now, record[6]))
+local written = {digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. at, 'opened', run[5] or '0', 'clock', at}
 if record[2] ~= 'redeemed' then -- else head, time and facts of the first redemption stand
   for i, value in ipairs({digest .. ':head', ARGV[2], digest .. ':status', 'minted', digest .. ':free', free and '1' or ''}) do
-    written[4 + i] = value
+    written[6 + i] = value
   end
 end
 for i, limit in ipairs(limits) do

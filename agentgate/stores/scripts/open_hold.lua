@@ -24,8 +24,13 @@ if redis.call('PTTL', KEYS[5]) < tonumber(ARGV[2]) then
   redis.call('PEXPIRE', KEYS[5], ARGV[2])
 end
 local now, rev = now_ms(), digits(tonumber(hold[3] or '0') + 1)
+local at = digits(later(now, redis.call('HGET', KEYS[3], 'clock')))
+redis.call('HSET', KEYS[3], 'clock', at)
+if redis.call('PTTL', KEYS[3]) < tonumber(ARGV[2]) then
+  redis.call('PEXPIRE', KEYS[3], ARGV[2])
+end
 redis.call('DEL', KEYS[1]) -- with the nonces of a hold that was taken back: a yes to that one is none to this
-redis.call('HSET', KEYS[1], 'state', 'pending', 'body', ARGV[1], 'rev', rev, 'call', '', 'at', digits(now), 'calls', KEYS[3],
+redis.call('HSET', KEYS[1], 'state', 'pending', 'body', ARGV[1], 'rev', rev, 'call', '', 'at', at, 'calls', KEYS[3],
   'deadline', digits(now + tonumber(ARGV[3])), 'sensitive', ARGV[5], 'cool', KEYS[4], 'time', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', digits(now))
