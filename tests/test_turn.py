@@ -314,7 +314,15 @@ def test_so_is_what_would_follow(no: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "polite", ["That would be lovely.", "I'd really appreciate it.", "That'd help a lot.", "Would that be possible?", "Oh, thanks!"]
+    "polite",
+    [
+        "That would be lovely.",
+        "I would need it by Friday.",
+        "I'd really appreciate it.",
+        "That'd help a lot.",
+        "Would that be possible?",
+        "Oh, thanks!",
+    ],
 )
 def test_politeness_is_none(polite: str) -> None:
     assert presence(f"Please refund ORD-1. {polite}") == "present"
