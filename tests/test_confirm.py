@@ -330,7 +330,8 @@ def test_a_callback_is_not_asked_a_question_that_somebody_wrote_into_the_store(t
         }[forged]
         store._client.hset(key, "body", json.dumps({**body, **change}))
         asked.clear()
-        held(run)
+        decision = run.authorize("pay", SMALL, tool_call_id="c1")
+        assert isinstance(decision, Deny if forged == "no question" else StepUp)  # without one it is no hold
         assert asked == []
         store._client.hset(key, "body", json.dumps(body))
         held(run)

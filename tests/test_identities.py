@@ -9,6 +9,7 @@ import pytest
 
 from agentgate import Agent, AnswerRefused, Gate, RunRefused, StepUp, User
 from agentgate.decision.hold import Approver, Hold, check_approver, covered
+from agentgate.decision.question import Question
 from agentgate.errors import AgentGateError, IdentityRefused, WorkflowError
 from agentgate.identity.proven import proven_agent, proven_user, restore_user
 from agentgate.intents.lexical import derive
@@ -105,9 +106,12 @@ def test_nobody_releases_their_own_call_in_another_spelling(gate: Gate, name: st
 RULE = StepUpRule("big", 1, "pay", (), "leads", 2, ("requester",), 600, ())
 
 
+QUESTION = Question("h", "acme", "pay v1", "pay", "write", (), "lee", "bot", (), (), (), 0.0, 9e9, "")
+
+
 def hold_of(*approvers: str) -> Hold:
     made = tuple(Approver(name, "acme", ("leads",)) for name in approvers)
-    return Hold("h", "acme", "run_1", "pay", "c", ("big",), {}, (), 9e9, approvers=made)
+    return Hold("h", "acme", "run_1", "pay", "c", ("big",), {}, (), 9e9, QUESTION, approvers=made)
 
 
 def test_two_spellings_of_one_approver_are_one_yes() -> None:

@@ -830,7 +830,7 @@ def test_a_step_up_interrupts_and_only_a_release_resumes_it(dear_shop: Shop, ser
         "tool": "payments.refund",
         "whom": "1 of leads",
         "text": str(dear_shop.gate.hold(asked.value["hold"], tenant="acme").question),
-        "question": as_json(dear_shop.gate.hold(asked.value["hold"], tenant="acme").question),  # type: ignore[arg-type]
+        "question": as_json(dear_shop.gate.hold(asked.value["hold"], tenant="acme").question),
         "deadline": dear_shop.gate.hold(asked.value["hold"], tenant="acme").expires_at,
         "run": dear_shop.gate.hold(asked.value["hold"], tenant="acme").run,
         "tenant": "acme",

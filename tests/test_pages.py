@@ -143,7 +143,7 @@ def test_a_page_shows_every_part_of_the_question_and_escapes_all_of_it() -> None
     texts: dict[str, Any] = {name: next(evil) for name in names}
     many: dict[str, Any] = {name: (next(evil), next(evil)) for name in ("via", "limits", "words")}
     question = Question(hold=GONE, **texts, **many, arguments=arguments, rules=(rule,), opened=1.0, deadline=2e9)
-    hold = Hold(GONE, "acme", "run", "t", "c", ("r",), {}, (), 2e9, question=question)
+    hold = Hold(GONE, "acme", "run", "t", "c", ("r",), {}, (), 2e9, question)
     reader = session.Reader({next(evil): proven_user("mona", tenant="acme")}, "id")
     values: dict[str, Any] = {"reader": reader, "origins": ["http://localhost:1"], "became": wording.became, "masked": MASKED, "now": 0.0}
     shown = bytes(page("hold.html", **values, shown=Addressed(hold, "high"), others=0, most=10).body).decode()
@@ -512,7 +512,8 @@ def test_a_refusal_is_a_sentence_that_says_what_to_do(answer: AnswerCode) -> Non
 
 @pytest.mark.parametrize("state", get_args(State))
 def test_a_state_is_a_sentence(state: Any) -> None:
-    hold = Hold(GONE, "acme", "run", "t", "c", ("two",), {}, (), 2e9, state=state)
+    question = Question(GONE, "acme", "w v1", "t", "write", (), "lee", "bot", (), (), (), 1.0, 2e9, "")
+    hold = Hold(GONE, "acme", "run", "t", "c", ("two",), {}, (), 2e9, question, state)
     assert re.fullmatch(r"[A-Z][^{}]+\.", wording.became(hold))
 
 

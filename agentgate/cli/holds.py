@@ -158,9 +158,7 @@ def list_(
 
 
 def _row(hold: Hold) -> tuple[str, ...]:
-    question = hold.question
-    who, whom = (question.requester, question.whom) if question is not None else ("?", ", ".join(hold.rules))
-    return hold.id[:_SHORT], hold.state, hold.tool, who, whom, moment(hold.expires_at), hold.run[:_SHORT]
+    return hold.id[:_SHORT], hold.state, hold.tool, hold.question.requester, hold.question.whom, moment(hold.expires_at), hold.run[:_SHORT]
 
 
 def _json(hold: Hold, desk: _Desk) -> dict[str, Any]:
@@ -170,7 +168,7 @@ def _json(hold: Hold, desk: _Desk) -> dict[str, Any]:
         "run": hold.run,
         "released_by": [a.id for a in hold.approvers],
         "verified": desk.seals is not None,
-        "question": None if hold.question is None else as_json(hold.question),
+        "question": as_json(hold.question),
     }
 
 
@@ -195,8 +193,6 @@ def show(  # noqa: PLR0917 - a command's options, given by name
 
 def _tell(hold: Hold, desk: _Desk, revealed: dict[str, str] | None = None) -> None:
     said = f", a yes of {', '.join(a.id for a in hold.approvers)}" if hold.approvers else ""
-    if hold.question is None:
-        fail(f"{hold.id}: {hold.state}; opened by an earlier version, which kept no question: agentgate explain {hold.id} --audit ...")
     console = terminal()
     if console is None:
         say(f"{hold.state}{said}", *text_lines(hold.question), f"seal      {desk.seal}")
@@ -209,81 +205,57 @@ def _tell(hold: Hold, desk: _Desk, revealed: dict[str, str] | None = None) -> No
         say(f"revealed  {name}: {value}")
 
 
-@app.command(epilog=HELP["holds release"].examples)
-def release(  # noqa: PLR0917 - a command's options, given by name
-    ids: Ids,
-    store: StoreUrl,
-    tenant: Tenant,
-    audit: Audit,
-    workflows: Directory = Path("workflows"),
-    root: Root = None,
-    key: Key = None,
-    keys: Keys = None,
-    reveal: Reveal = False,
-    accept: Accept = None,
-) -> None:
-    """Say yes to held calls, signed with your SSH key: each may run once."""
-    _answer(ids, "release", (store, keys, audit, workflows, root), tenant, key, reveal=reveal, accept=accept)
+def _answering(said: Said, meaning: str) -> None:
+    """Declare the command by which somebody says yes, or no."""
+
+    @app.command(said, help=meaning, epilog=HELP[f"holds {said}"].examples)
+    def answer(  # noqa: PLR0917 - a command's options, given by name
+        ids: Ids,
+        store: StoreUrl,
+        tenant: Tenant,
+        audit: Audit,
+        workflows: Directory = Path("workflows"),
+        root: Root = None,
+        key: Key = None,
+        keys: Keys = None,
+        reveal: Reveal = False,
+        accept: Accept = None,
+    ) -> None:
+        with _desk(store, keys, audit, workflows, root) as desk:
+            signer, asked = own_signer(key), Together.of([desk.hold(tenant, name) for name in ids])
+            core, holds = desk.core, asked.holds
+            assert core is not None  # noqa: S101 - as opened
+
+            def signed(what: Said, hold: Hold) -> Any:
+                nonce = desk.run(answering.nonce(tenant, (hold.id,)))
+                given = SSHAnswer(nonce, signer.sign(hold.statement(what, nonce), HOLD_NAMESPACE))
+                return desk.run(answering.answer(core, tenant, hold.id, given, what))
+
+            for number, hold in enumerate(holds, 1):
+                if len(holds) > 1:
+                    _check_open(hold, said)
+                    say(f"--- {number} of {len(holds)}")
+                _tell(hold, desk, signed("reveal", hold) if reveal else None)
+            if len(holds) == 1:
+                confirm(f"{said} {holds[0].id[:_SHORT]}", accept, "--accept")
+                answered: dict[str, Hold | AnswerRefused] = {holds[0].id: signed(said, holds[0])}
+            else:
+                confirm(f"{said} {len(holds)} holds {asked.root(said).hex()[:_SHORT]}", accept, "--accept")
+                every = [hold.id for hold in holds]
+                nonce = desk.run(answering.nonce(tenant, every))
+                given = SSHAnswer(nonce, signer.sign(asked.statement(said, nonce), HOLD_NAMESPACE))
+                answered = desk.run(answering.several(core, tenant, dict.fromkeys(every, said), given))
+        for name, each in answered.items():
+            if isinstance(each, AnswerRefused):
+                note(f"not answered: {name}: {each}")
+            else:
+                say(f"{each.state}{' (a rule wants more approvers)' if each.state == 'pending' else ''}: {name}")
+        if any(isinstance(each, AnswerRefused) for each in answered.values()):
+            raise typer.Exit(1)
 
 
-@app.command(epilog=HELP["holds refuse"].examples)
-def refuse(  # noqa: PLR0917 - as above
-    ids: Ids,
-    store: StoreUrl,
-    tenant: Tenant,
-    audit: Audit,
-    workflows: Directory = Path("workflows"),
-    root: Root = None,
-    key: Key = None,
-    keys: Keys = None,
-    reveal: Reveal = False,
-    accept: Accept = None,
-) -> None:
-    """Say no to held calls, signed with your SSH key; also to released ones that did not run yet."""
-    _answer(ids, "refuse", (store, keys, audit, workflows, root), tenant, key, reveal=reveal, accept=accept)
-
-
-def _answer(
-    names: list[str],
-    said: Said,
-    where: tuple[str, Path | None, Path, Path, str | None],
-    tenant: str,
-    key: Path | None,
-    *,
-    reveal: bool,
-    accept: str | None,
-) -> None:
-    with _desk(*where) as desk:
-        signer, asked = own_signer(key), Together.of([desk.hold(tenant, name) for name in names])
-        core, holds = desk.core, asked.holds
-        assert core is not None  # noqa: S101 - as opened
-
-        def signed(what: Said, hold: Hold) -> Any:
-            nonce = desk.run(answering.nonce(tenant, (hold.id,)))
-            given = SSHAnswer(nonce, signer.sign(hold.statement(what, nonce), HOLD_NAMESPACE))
-            return desk.run(answering.answer(core, tenant, hold.id, given, what))
-
-        for number, hold in enumerate(holds, 1):
-            if len(holds) > 1:
-                _check_open(hold, said)
-                say(f"--- {number} of {len(holds)}")
-            _tell(hold, desk, signed("reveal", hold) if reveal else None)
-        if len(holds) == 1:
-            confirm(f"{said} {holds[0].id[:_SHORT]}", accept, "--accept")
-            answered: dict[str, Hold | AnswerRefused] = {holds[0].id: signed(said, holds[0])}
-        else:
-            confirm(f"{said} {len(holds)} holds {asked.root(said).hex()[:_SHORT]}", accept, "--accept")
-            ids = [hold.id for hold in holds]
-            nonce = desk.run(answering.nonce(tenant, ids))
-            given = SSHAnswer(nonce, signer.sign(asked.statement(said, nonce), HOLD_NAMESPACE))
-            answered = desk.run(answering.several(core, tenant, dict.fromkeys(ids, said), given))
-    for name, each in answered.items():
-        if isinstance(each, AnswerRefused):
-            note(f"not answered: {name}: {each}")
-        else:
-            say(f"{each.state}{' (a rule wants more approvers)' if each.state == 'pending' else ''}: {name}")
-    if any(isinstance(each, AnswerRefused) for each in answered.values()):
-        raise typer.Exit(1)
+_answering("release", "Say yes to held calls, signed with your SSH key: each may run once.")
+_answering("refuse", "Say no to held calls, signed with your SSH key; also to released ones that did not run yet.")
 
 
 def _check_open(hold: Hold, said: Said) -> None:

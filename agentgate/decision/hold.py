@@ -57,7 +57,7 @@ class Hold:
         why: the failures because of which a person is asked, as text.
         expires_at: POSIX seconds.
         revision: the store's, for compare-and-set.
-        question: what a person is shown who judges it; None in a record of an earlier version.
+        question: what a person is shown who judges it.
         seal: the gate's, over the question; whoever writes the store cannot make one.
     """
 
@@ -70,10 +70,10 @@ class Hold:
     shown: Mapping[str, Any]
     why: tuple[str, ...]
     expires_at: float
+    question: Question
     state: State = "pending"
     approvers: tuple[Approver, ...] = ()
     revision: str = ""
-    question: Question | None = None
     seal: str = ""
 
     def statement(self, answer: Said, nonce: str) -> bytes:

@@ -9,7 +9,7 @@ a stored question has none: they are put in when it is read. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -80,6 +80,11 @@ class Question:
     def whom(self) -> str:
         """Who may answer."""
         return " and ".join(dict.fromkeys(rule.whom for rule in self.rules))
+
+    @property
+    def without_words(self) -> Question:
+        """The same, as it is kept, sealed and told: the user's words are kept with the run only."""
+        return replace(self, words=())
 
     def __str__(self) -> str:
         return "\n".join(text_lines(self))

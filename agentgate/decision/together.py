@@ -75,7 +75,7 @@ class Together:
         """
         made = cls(tuple(sorted(holds, key=lambda hold: hold.id)))
         check_ids([hold.id for hold in made.holds])
-        whose = {(hold.tenant, hold.run, hold.question.workflow if hold.question is not None else "") for hold in made.holds}
+        whose = {(hold.tenant, hold.run, hold.question.workflow) for hold in made.holds}
         if len(whose) != 1:
             raise _refused(f"those of {len(whose)} tenants, runs or workflow versions", "those of one run under one workflow version")
         return made
@@ -109,7 +109,7 @@ class Together:
 
     def lines(self) -> list[list[str]]:
         """Each hold's whole question as text."""
-        return [[] if hold.question is None else text_lines(hold.question) for hold in self.holds]
+        return [text_lines(hold.question) for hold in self.holds]
 
 
 def check_ids(ids: list[str]) -> None:

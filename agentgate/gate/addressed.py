@@ -72,8 +72,8 @@ def _run(core: Core, hold: Hold) -> Flow:
 
 
 def _risk(core: Core, hold: Hold, who: User, known: tuple[RunState, Workflow] | None) -> str | None:
-    """The workflow's risk; None: the hold is nothing to this person, or it has nothing to show: no question, or none that a gate made."""
-    if hold.question is None or not core.answerers.asked(hold):
+    """The workflow's risk; None: the hold is nothing to this person, or its question is none that a gate made."""
+    if not core.answerers.asked(hold):
         return None
     if known is not None:
         state, workflow = known

@@ -215,9 +215,8 @@ def _answered(
         raise refusal(AnswerCode.STATE, "hold", status, "a pending hold")
     hold = replace(hold, state=then)
     # (6) on record, then written where nobody answered meanwhile
-    opened = hold.question.opened if hold.question is not None else None
-    took = {} if opened is None else {"seconds": round(time.time() - opened, 3)}
-    yield stamp("hold_answer", header, **whose, answer=said, state=hold.state, **of_hold, **took)
+    took = round(time.time() - hold.question.opened, 3)
+    yield stamp("hold_answer", header, **whose, answer=said, state=hold.state, **of_hold, seconds=took)
     told = event_of(who.id, proven.channel, said, then)
     written = yield ops.answer_hold(tenant, hold_id, record.revision, body_of(hold), then, nonce=proven.nonce, event=told)
     if written == "nonce":

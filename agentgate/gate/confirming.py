@@ -28,7 +28,7 @@ def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | No
     """The decision after the user was asked; the `StepUp` as it was where they cannot be, or gave no answer."""
     core, header = view.core, view.state.header
     user, question = header.user, asked.hold.question
-    if core.confirm is None or user is None or question is None or not asked.confirm or not view.workflow.agent.in_process:
+    if core.confirm is None or user is None or not asked.confirm or not view.workflow.agent.in_process:
         return asked
     if not core.answerers.asked(asked.hold):  # the yes would count for the call as it is, not for what somebody wrote into the store
         return asked

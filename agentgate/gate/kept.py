@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from agentgate.decision.hold import Approver, Hold
 from agentgate.decision.question import as_json, from_json
@@ -24,7 +24,7 @@ def body_of(hold: Hold) -> bytes:
             "shown": dict(hold.shown),
             "why": list(hold.why),
             "expires_at": hold.expires_at,
-            "question": None if hold.question is None else as_json(replace(hold.question, words=())),
+            "question": as_json(hold.question.without_words),
             "seal": hold.seal,
             "approvers": [_kept(a) for a in hold.approvers],
         }
@@ -54,8 +54,8 @@ def hold_of(record: ops.HoldRecord) -> Hold:
             state=record.state,
             approvers=tuple(Approver(**{**each, "groups": tuple(each["groups"])}) for each in stored["approvers"]),
             revision=record.revision,
-            question=from_json(stored["question"]) if stored.get("question") else None,
-            seal=str(stored.get("seal", "")),
+            question=from_json(stored["question"]),
+            seal=str(stored["seal"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreUnavailable(f"hold: unreadable ({type(error).__name__})") from error

@@ -152,7 +152,7 @@ class Answerers:
 
     def seal(self, hold: Hold) -> str:
         """The gate's seal on a hold's question, without the user's words, which it is kept without."""
-        question = None if hold.question is None else as_json(replace(hold.question, words=()))
+        question = as_json(hold.question.without_words)
         return self.keys.seal(hold.tenant, canonical(["question", hold.id, hold.run, list(hold.rules), question]))
 
     def asked(self, hold: Hold) -> bool:

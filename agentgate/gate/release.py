@@ -114,7 +114,7 @@ def _new_hold(core: Core, case: Case, answer: Eligible, made: str, used: tuple[i
     question = question_of(case, answer, used, made=made, opened=opened, deadline=expires)
     why = tuple(because([f for hold in required for f in hold.why], names))
     rules = tuple(hold.rule.id for hold in required)
-    hold = Hold(made, header.tenant, header.id, call.tool, call.id, rules, shown, why, expires, question=question)
+    hold = Hold(made, header.tenant, header.id, call.tool, call.id, rules, shown, why, expires, question)
     return replace(hold, seal=core.answerers.seal(hold))
 
 
@@ -127,6 +127,4 @@ def _sensitive(case: Case) -> bytes:
 
 def with_words(core: Core, hold: Hold, turns: tuple[str, ...]) -> Hold:
     """The hold, in whose question the user's words stand: they are kept with the run only."""
-    if hold.question is None:
-        return hold
     return replace(hold, question=replace(hold.question, words=said(map(core.readings.turn, turns[-MAX_SAID:]))))

@@ -14,7 +14,6 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -153,7 +152,7 @@ def message(untold: ops.Untold, pages: str = "") -> tuple[str, bytes]:
     state = "pending" if untold.what == "held" else untold.what
     more = event_from(untold.event) if untold.what == "answered" else {"state": state}
     id_ = digest(canonical([hold.tenant, hold.id, untold.at, untold.what, number if untold.what == "answered" else 0]))[:32]
-    question = None if hold.question is None else as_json(replace(hold.question, words=()))
+    question = as_json(hold.question.without_words)
     plain = {"hold": hold.id, "tenant": hold.tenant, "run": hold.run, "tool": hold.tool, "until": hold.expires_at}
     plain |= {"page": f"{pages}{hold.id}"} if pages else {}
     return f"msg_{id_}", canonical({**more, "type": untold.what, **plain, "question": question})

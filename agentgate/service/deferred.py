@@ -39,9 +39,8 @@ _OVER = {"expired": "expired_token", "cancelled": "invalid_grant", "refused": "a
 
 def pending(code: str, hold: Hold) -> RequestRefused:
     """Nobody answered yet. Beside the draft's members: which hold it is, and whose yes it waits for."""
-    whom = hold.question.whom if hold.question is not None else ""
     more: dict[str, Any] = {"deferral_code": code, "expires_in": max(1, int(hold.expires_at - time.time())), "interval": POLL_SECONDS}
-    more |= {"hold": {"id": hold.id, "whom": whom}}
+    more |= {"hold": {"id": hold.id, "whom": hold.question.whom}}
     return RequestRefused(400, "authorization_pending", more=more)
 
 

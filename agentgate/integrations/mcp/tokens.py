@@ -95,8 +95,7 @@ class RunTokens:
                 return Granted(lambda: token.headers("POST", audience), token.reveal())
             case StepUp(hold=hold):
                 _log.info("call_held", tool=tool, tool_call_id=named, run=run.id, hold=hold.id, rules=list(hold.rules))
-                whom = "" if hold.question is None else hold.question.whom
-                return NoToken(Code.NEEDS_APPROVAL, HeldCall(hold.id, whom, hold.expires_at))
+                return NoToken(Code.NEEDS_APPROVAL, HeldCall(hold.id, hold.question.whom, hold.expires_at))
             case Deny(code=code):
                 return NoToken(code)
             case _:

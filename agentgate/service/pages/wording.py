@@ -39,8 +39,7 @@ def became(hold: Hold) -> str:
     if hold.state != "pending":
         by = f" Yes from: {said}." if said else ""
         return _STATES[hold.state].format(until=moment(hold.expires_at)) + by
-    asked = hold.question.whom if hold.question is not None else ", ".join(hold.rules)
-    return f"Waits for {asked}, until {moment(hold.expires_at)}." + (f" Yes so far from: {said}." if said else "")
+    return f"Waits for {hold.question.whom}, until {moment(hold.expires_at)}." + (f" Yes so far from: {said}." if said else "")
 
 
 def answered(hold: Hold) -> str:
