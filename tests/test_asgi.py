@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import FileResponse
 from structlog.testing import capture_logs
 
 from agentgate import Allow, Deny, NotDone, Reason
@@ -311,6 +312,45 @@ async def test_an_escape_names_the_same_call_and_the_application_sees_its_one_fo
     request.url = httpx.URL(f"http://127.0.0.1:{world.port}").copy_with(raw_path=url.encode())
     assert (await world.http.send(request)).status_code == 200
     assert (world.orders.seen[0]["path"], world.orders.seen[0]["args"]) == (LOOK, ORDER)
+
+
+async def test_a_part_of_an_answer_is_not_the_answer(world: Shop, tmp_path: Path) -> None:
+    """An agent asks for the bytes in which another customer stands, as an object of their own."""
+    other = {"total": "150.00", "currency": "EUR", "customer": "cus_evil"}
+    data = json.dumps(FOUND | {"other": other}).encode()
+    file = tmp_path / "order.json"
+    file.write_bytes(data)
+    world.orders.answer = FileResponse(file)
+    first = data.index(json.dumps(other).encode())
+    answer = await world.send(await world.token(), "GET", LOOK, headers={"Range": f"bytes={first}-{len(data) - 2}"})
+    assert (answer.status_code, answer.content) == (200, data)
+    assert isinstance(await world.run.authorize("payments.refund", {**REFUND, "payee": "cus_evil"}, tool_call_id="e", definition=PIN), Deny)
+    assert isinstance(await world.run.authorize("payments.refund", REFUND, tool_call_id="pay", definition=PIN), Allow)
+
+
+async def test_an_answer_by_another_message_is_none(tmp_path: Path) -> None:
+    """An ASGI server offers to send a file by its path: nothing of it would be read, and an act would end unknown."""
+    given: list[dict[str, Any]] = []
+
+    def offering(app: Any) -> Any:
+        async def front(scope: Any, receive: Any, send: Any) -> None:
+            tls = {"tls": {"client_cert_chain": ()}}
+            await app({**scope, "extensions": {"http.response.pathsend": {}, **tls}}, receive, send)
+
+        return front
+
+    file = tmp_path / "order.json"
+    file.write_bytes(json.dumps(FOUND).encode())
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        given.append(scope["extensions"])
+        await FileResponse(file)(scope, receive, send)
+
+    async with shop(tmp_path, front=offering) as world:
+        world.orders.answer = answer
+        assert (await world.looked()).json() == FOUND
+        assert given == [{"tls": {"client_cert_chain": ()}}]
+        assert isinstance(await world.run.authorize("payments.refund", REFUND, tool_call_id="pay", definition=PIN), Allow)
 
 
 async def test_a_path_in_two_forms_is_the_one_that_was_decided_on(world: Shop) -> None:

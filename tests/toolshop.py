@@ -80,6 +80,9 @@ class Orders:
         self.seen.append({**said, "args": None if call is None else call.args})
         if isinstance(self.answer, Exception):
             raise self.answer
+        if callable(self.answer):  # another application
+            await self.answer(scope, receive, send)
+            return
         out = self.answer if isinstance(self.answer, bytes) else json.dumps(self.answer).encode()
         await send({"type": "http.response.start", "status": self.status, "headers": [(b"content-type", self.media.encode())]})
         for at in range(0, len(out), 300_000):
@@ -135,8 +138,10 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop(folder: Path, *, store: str = "memory://", orders: Orders | None = None, **more: Any) -> AsyncIterator[Shop]:
-    """A shop that runs."""
+async def shop(
+    folder: Path, *, store: str = "memory://", orders: Orders | None = None, front: Any = None, **more: Any
+) -> AsyncIterator[Shop]:
+    """A shop that runs; `front`: what stands before its middleware."""
     (folder / "w").mkdir(exist_ok=True)
     (folder / "w" / "refund.yaml").write_text(SERVED)
     gate = await AsyncGate.open_unsafe_unapproved(
@@ -150,7 +155,8 @@ async def shop(folder: Path, *, store: str = "memory://", orders: Orders | None 
 
         server = routed(ToolServer(opening, issuer=gate.issuer, audience=AUDIENCE, **more))
         orders = orders or Orders()
-        async with listening(RedeemMiddleware(orders, server, open_paths=["/healthz"])) as port:
+        protected = RedeemMiddleware(orders, server, open_paths=["/healthz"])
+        async with listening(protected if front is None else front(protected)) as port:
             found = Shop(gate, run, orders, port)
             yield found
             await found.http.aclose()

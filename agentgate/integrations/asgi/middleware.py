@@ -27,7 +27,12 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 CALL = "agentgate.call"  # in the scope: the redeemed call (`agentgate.redemption.call.AwaitedCall`)
 MAX_RESULT = 1024 * 1024  # bytes of an answer that are held back to be read for facts; a longer one passes on and has none
 MAX_LOOKED = 16 * MAX_RESULT  # bytes of an answer that are searched for the upstream credential; a longer one is withheld
-_DROPPED = frozenset({b"authorization", b"dpop", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"})
+_DROPPED = frozenset(
+    {
+        *(b"authorization", b"dpop", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"),
+        b"range",  # whoever picks bytes of an answer would pick its facts, and halves of a credential that is searched for
+    }
+)
 _log = structlog.get_logger("agentgate.integrations.asgi")
 
 
@@ -207,7 +212,10 @@ def _proven(scope: Scope, route: ToolRoute, call: AwaitedCall) -> Scope:
     headers = [(name, value) for name, value in scope["headers"] if name.lower() not in dropped]
     if route.shape.has_body:
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
-    return {**scope, "path": unquote(raw), "raw_path": raw.encode(), "query_string": query.encode(), "headers": headers, CALL: call}
+    said = {"path": unquote(raw), "raw_path": raw.encode(), "query_string": query.encode(), "headers": headers}
+    # answers by other messages than those that are recorded and searched, such as a file's path (`http.response.pathsend`)
+    extensions = {n: value for n, value in (scope.get("extensions") or {}).items() if not n.startswith("http.response.")}
+    return {**scope, **said, "extensions": extensions, CALL: call}
 
 
 def _replayed(route: ToolRoute, call: AwaitedCall, receive: Receive) -> Receive:
