@@ -74,6 +74,8 @@ def test_every_command_explains_itself_with_examples(words: tuple[str, ...]) -> 
     for word in words:
         found = found.get_command(None, word)
     assert hasattr(found, "commands") or "Examples" in done.output
+    assert "completion" not in done.output  # of the whole program, if at all
+    assert not re.search(r"[^\n]\n[^\n]", found.help)  # a terminal breaks lines, the source does not
 
 
 @pytest.mark.parametrize("words", [words for words in commands(COMMANDS) if words], ids=" ".join)

@@ -10,18 +10,17 @@ import typer
 
 from agentgate.audit.heads import FOLDER, kept
 from agentgate.audit.verify import Verified, verify
-from agentgate.cli.commands import HELP
 from agentgate.cli.output import LOOK, YES, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Json
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 @app.callback()
 def _audit() -> None: ...
 
 
-@app.command("verify", epilog=HELP["audit"].examples)
+@app.command("verify")
 def verify_(
     directory: Annotated[
         list[Path], typer.Argument(help="An audit directory; also where older segments were moved to.", exists=True, file_okay=False)

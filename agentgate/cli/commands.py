@@ -109,4 +109,13 @@ def _loaded(name: str, help_: Help) -> Any:
         app.command(name, epilog=help_.examples)(loaded)
     command = get_command(app)
     command.name = name
+    for short, each in getattr(command, "commands", {}).items():
+        each.epilog = HELP[f"{name} {short}"].examples
+        _unwrap(each)
+    _unwrap(command)
     return command
+
+
+def _unwrap(command: Any) -> None:
+    """Typer keeps the source's line breaks in all paragraphs of a help but the first."""
+    command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")

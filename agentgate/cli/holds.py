@@ -23,7 +23,6 @@ from agentgate.approvals import load_approved, root_digest
 from agentgate.approvals.people import Signers
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.audit import AuditLog, FileAudit, MemoryAudit, read_records
-from agentgate.cli.commands import HELP
 from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say, say_json, terminal
 from agentgate.cli.signing import Accept, Json, Key, Root, confirm, own_signer
 from agentgate.decision.hold import Hold
@@ -47,7 +46,7 @@ from agentgate.values.refusal import AnswerRefused
 
 _NOBODY = "https://nobody.invalid"  # no gate
 _SHORT = 12  # characters of an id in a list; as many, or more, name a hold
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 StoreUrl = Annotated[str, typer.Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")]
 Tenant = Annotated[str, typer.Option("--tenant", help="The tenant.", envvar="AGENTGATE_TENANT")]
@@ -138,7 +137,7 @@ def _core(workflows: Path, root: str | None) -> Core:
     )
 
 
-@app.command("list", epilog=HELP["holds list"].examples)
+@app.command("list")
 def list_(
     store: StoreUrl,
     tenant: Tenant,
@@ -172,7 +171,7 @@ def _json(hold: Hold, desk: _Desk) -> dict[str, Any]:
     }
 
 
-@app.command(epilog=HELP["holds show"].examples)
+@app.command()
 def show(  # noqa: PLR0917 - a command's options, given by name
     id: Id,  # noqa: A002 - the word of the vocabulary
     store: StoreUrl,
@@ -208,7 +207,7 @@ def _tell(hold: Hold, desk: _Desk, revealed: dict[str, str] | None = None) -> No
 def _answering(said: Said, meaning: str) -> None:
     """Declare the command by which somebody says yes, or no."""
 
-    @app.command(said, help=meaning, epilog=HELP[f"holds {said}"].examples)
+    @app.command(said, help=meaning)
     def answer(  # noqa: PLR0917 - a command's options, given by name
         ids: Ids,
         store: StoreUrl,
@@ -264,7 +263,7 @@ def _check_open(hold: Hold, said: Said) -> None:
         fail(f"{hold.id[:_SHORT]}: {hold.state}; answer the others without it")
 
 
-@app.command(epilog=HELP["holds watch"].examples)
+@app.command()
 def watch(
     store: StoreUrl,
     tenant: Tenant,
@@ -286,7 +285,7 @@ def watch(
             time.sleep(min(every, max(0.0, end - time.monotonic())))
 
 
-@app.command(epilog=HELP["holds stats"].examples)
+@app.command()
 def stats(
     audit: Annotated[list[Path], typer.Option(help="An audit directory of a gate; several for several gates.", exists=True)],
     as_json: Json = False,

@@ -73,12 +73,9 @@ def init(  # noqa: PLR0917 - a command's options, given by name
 ) -> None:
     """Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and prove one guarded call.
 
-    Every tool can be called at first: reads of what the user names, and with your yes (the run's own user's)
-    each act, and a read of what the user did not name. Then narrow it.
-    One answer signs it. The root is marked solo: one person approves their own changes,
+    At first every tool can be called. What the user names may be read without asking; each act, and a read of what they did not name,
+    asks the run's own user: you. Then narrow it. One answer signs it. The root is marked solo: one person approves their own changes,
     at low risk only, and gates say so at every start.
-
-    Example: agentgate init --langchain shop:tools
     """
     with refusing():
         if (directory / "approvals").exists():

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from agentgate.cli.commands import HELP
 from agentgate.cli.output import refusing, say, say_json
 from agentgate.gate import account_key
 from agentgate.integrations.client_key import ClientKey, owned
@@ -18,17 +17,17 @@ from agentgate.token.signing import SigningKey
 Directory = Annotated[
     Path, typer.Argument(help="The gate's key directory (owner-only); opening a gate with keys= makes it.", file_okay=False)
 ]
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
-@app.command(epilog=HELP["keys"].examples)
+@app.command()
 def jwks(directory: Directory) -> None:
     """Print the public key set (RFC 7517): every key that signs, will sign, or signed a token that may still live."""
     with refusing():
         say_json(KeyRing.existing(directory).jwks(time.time()))
 
 
-@app.command(epilog=HELP["keys"].examples)
+@app.command()
 def rotate(directory: Directory) -> None:
     """Add a signing key. It is published at once and signs only after verifiers had time to fetch it."""
     with refusing():
@@ -36,7 +35,7 @@ def rotate(directory: Directory) -> None:
     say(f"{key.kid} ({key.alg}) is published now and signs in {PUBLISH_AHEAD / 60:.0f} minutes")
 
 
-@app.command(epilog=HELP["keys"].examples)
+@app.command()
 def withdraw(directory: Directory, kid: Annotated[str, typer.Argument(help="The key, as `keys jwks` names it.")]) -> None:
     """Take back a key that leaked, at once. Gates and servers notice within seconds; a key set in a file must be written anew."""
     with refusing():
@@ -46,14 +45,14 @@ def withdraw(directory: Directory, kid: Annotated[str, typer.Argument(help="The 
     say("  agentgate revoke 'tenant:*' --before now --tenant all --workflows DIR --store URL --audit DIR")
 
 
-@app.command(epilog=HELP["keys"].examples)
+@app.command()
 def client(file: Annotated[Path, typer.Argument(help="The client's private key (PEM, owner-only); made if it is not there.")]) -> None:
     """Print the public key set of a client of a served gate: for `keys` of its block in the gate's settings."""
     with refusing():
         say_json(ClientKey.made("client", file).jwks())
 
 
-@app.command(epilog=HELP["keys"].examples)
+@app.command()
 def account(
     old: Annotated[Path, typer.Argument(help="The account's private key until now (PEM, owner-only).", dir_okay=False)],
     new: Annotated[Path, typer.Argument(help="Its next one; made if it is not there.", dir_okay=False)],

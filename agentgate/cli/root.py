@@ -15,7 +15,7 @@ from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
 from agentgate.approvals._shape import RISKS
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.root import Root as TrustRoot
-from agentgate.cli.commands import HELP, Commands
+from agentgate.cli.commands import Commands
 from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.errors import ConfigError
@@ -27,10 +27,10 @@ from agentgate.review.root.standing import RootStanding, standing, warnings
 LIFE = timedelta(days=365)
 OUT = Path("root-draft.yaml")
 
-app = typer.Typer(cls=Commands, no_args_is_help=True)
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
 
-@app.command(epilog=HELP["root draft"].examples)
+@app.command()
 def draft(
     person: Annotated[list[str] | None, typer.Option(metavar="NAME=KEY.pub", help="Somebody and their public key; repeat it.")] = None,
     allowed_signers: Annotated[
@@ -65,7 +65,7 @@ def draft(
     say("Edit it, then:", f"  agentgate root new --from {out}" + _directory(directory))
 
 
-@app.command(epilog=HELP["root new"].examples)
+@app.command()
 def new(  # noqa: PLR0917 - a command's options, given by name
     from_: Annotated[Path, typer.Option("--from", help="The draft (agentgate root draft writes one).", exists=True, dir_okay=False)],
     directory: Directory = Path("workflows"),
@@ -125,7 +125,7 @@ def _falls(directory: Path, root: TrustRoot, allowed: AllowedSigners) -> None:
         note(f"under this root {id_} v{before} is not in force any more, but {then}: sign it anew (agentgate workflow approve {id_})")
 
 
-@app.command(epilog=HELP["root sign"].examples)
+@app.command()
 def sign(directory: Directory = Path("workflows"), key: Key = None, accept: Accept = None, as_json: Json = False) -> None:
     """Add your signature to the root that lies there: as one of its own signers, or as one of the root before it.
 
@@ -145,7 +145,7 @@ def sign(directory: Directory = Path("workflows"), key: Key = None, accept: Acce
     _tell(state, directory, as_json=as_json)
 
 
-@app.command(epilog=HELP["root show"].examples)
+@app.command()
 def show(directory: Directory = Path("workflows"), root: Root = None, as_json: Json = False) -> None:
     """Show people, keys, rules and signatures, who must still sign, and what deserves a second look."""
     with refusing():
@@ -159,7 +159,7 @@ def show(directory: Directory = Path("workflows"), root: Root = None, as_json: J
     raise typer.Exit(_code(state, now))
 
 
-@app.command(epilog=HELP["root digest"].examples)
+@app.command()
 def digest(directory: Directory = Path("workflows")) -> None:
     """Print the digest that gates pin. Put it into their settings, never into the workflow directory."""
     with refusing():

@@ -12,7 +12,6 @@ import typer
 
 from agentgate.audit import FileAudit
 from agentgate.audit.reconcile import Loss, find_losses, find_tenants
-from agentgate.cli.commands import HELP
 from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say_json
 from agentgate.cli.signing import Json
 from agentgate.stores import Op, Store, ops, ready_store, recovery
@@ -20,14 +19,14 @@ from agentgate.stores import Op, Store, ops, ready_store, recovery
 Answer = TypeVar("Answer")
 
 PATIENCE = 5.0  # seconds for one operation
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 @app.callback()
 def _store() -> None: ...
 
 
-@app.command(epilog=HELP["store"].examples)
+@app.command()
 def reconcile(
     store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")],
     audit: Annotated[list[Path], typer.Option(help="An audit directory, of every gate and tool server; give all.", exists=True)],
@@ -54,7 +53,7 @@ def reconcile(
     raise typer.Exit(LOOK if any(each["state"] == "lost" for each in found) else YES)
 
 
-@app.command("release-key", epilog=HELP["store"].examples)
+@app.command("release-key")
 def release_key(
     *,
     store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")],
