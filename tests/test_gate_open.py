@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import threading
 import time
@@ -235,6 +236,23 @@ def test_what_must_be_said_to_open(team, change, setting):
     with pytest.raises(ConfigError) as error:
         opened(team, **change)
     assert error.value.setting == setting
+
+
+def all_that_is_needed(folder: Path) -> dict[str, Any]:
+    return {"root": "sha256:" + "0" * 64, "issuer": "https://gate.example", "keys": folder / "keys", "audit": str(folder / "audit")}
+
+
+@pytest.mark.parametrize("left_out", ["keys", "audit", "root", "issuer"])
+def test_what_is_left_out_is_named_with_the_method_that_was_called(tmp_path, left_out):
+    given = all_that_is_needed(tmp_path)
+    del given[left_out]
+    with pytest.raises(TypeError, match=f"^Gate.open: missing a required argument: '{left_out}'$"):
+        Gate.open(tmp_path, **given)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ApprovalRefused, match=f"got nothing in {re.escape(str(tmp_path / 'nowhere'))}, expected this file"):
+        Gate.open(tmp_path / "nowhere", **all_that_is_needed(tmp_path))
 
 
 def test_nothing_approved_opens_no_gate(tmp_path):

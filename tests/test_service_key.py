@@ -103,5 +103,7 @@ def test_one_of_the_two_changes_nothing(account: Account, place: Place) -> None:
 
 def test_a_statement_about_somebody_else_is_not_even_on_record(account: Account, place: Place) -> None:
     account.changes(changing(THIEF, THIEF, "somebody-else"))
+    (said,) = account.notes.gate.log()[-1]["reasons"]
+    assert said["expected"] == f"one about the account that shows it, {account.name} of tenant acme"
     assert not [r for r in read_records(place.folder / "audit") if r.get("account") == "somebody-else"]
     assert place.issuer == GATE

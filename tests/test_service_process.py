@@ -313,6 +313,11 @@ def test_a_check_tells_of_a_store_in_which_no_exchanged_call_would_act(place: Pl
         ({"server": {"definitions": {}}}, "desk.notes: notes.write: clients.server.definitions has nothing, the workflow sha256:0a9b"),
         ({"notes": None, "job": None, "other": None}, "desk.notes: tenants: no client with the role agent has one of acme"),
         ({}, "desk.notes: who.agent.oidc.issuer https://login.acme.example is in no [identity.issuers.NAME]"),
+        (
+            {"job": {"credential": "https://other.example"}},
+            "clients.job.credential: https://other.example is of no [identity",
+        ),
+        ({"job": {"credential": "spiffe://other.example/job"}}, "clients.job.credential: spiffe://other.example/job is of no"),
         ({}, "setting 'identity.issuers.login.keys': https://127.0.0.1:1/jwks gives no key set now"),
     ],
 )
@@ -329,7 +334,8 @@ def test_a_check_tells_which_calls_would_always_be_refused(place: Place, change:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"issuer": None}, "'issuer'"),
+        ({"issuer": None}, "'issuer': got None, expected the URL that callers know the gate by"),
+        ({"keys": None}, "'keys': got None, expected the directory of the gate's keys"),
         ({"issuer": "https://gate.example/path"}, "'issuer': got 'https://gate.example/path'"),
         ({"root": None}, "'root'"),
         ({"rate": 0}, "'rate': got 0, expected greater than or equal to 1"),
@@ -367,6 +373,15 @@ def test_a_check_tells_which_calls_would_always_be_refused(place: Place, change:
 def test_a_check_names_the_setting_that_is_wrong(place: Place, change: dict[str, Any], named: str) -> None:
     code, text = check(place, change)
     assert (code, named in text, "Traceback" in text) == (1, True, False), text
+
+
+@pytest.mark.parametrize("brokers", [[], ["aws-sts", "provider"]])
+def test_a_check_tells_of_a_broker_that_a_workflow_wants(place: Place, tmp_path: Path, brokers: list[str]) -> None:
+    folder = Path(__file__).parent.parent / "workflows"
+    change = {"workflows": str(folder), "root": None, "unsafe_unapproved": True, "brokers": brokers, "audit": str(tmp_path / "audit")}
+    code, text = check(place, change)
+    told = "look: ci.deploy: cloud.assume-deploy-role: its upstream broker aws-sts is not in the setting 'brokers'" in text
+    assert (code, told) == (0, not brokers), text
 
 
 def test_the_environment_stands_over_the_file_and_a_secret_is_not_shown(place: Place) -> None:

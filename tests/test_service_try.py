@@ -56,6 +56,17 @@ def test_the_commands_of_the_docs_work(trial: tuple[Path, str]) -> None:
     answers = [json.loads(each) for each in done.stdout.replace("}{", "}\n{").splitlines()]
     assert answers[0]["scope"] == "notes:write"
     assert (answers[1]["arguments"], answers[1]["sub"]) == ({"text": "hello"}, "nightly")
+    lines = [json.loads(line) for line in (folder / "log").read_text().splitlines() if line.startswith("{")]
+    assert [line["client"] for line in lines if line["event"] == "answered" and line["method"] == "POST"] == ["job", "notes"]
+
+
+def test_a_client_that_is_not_in_the_settings_is_named_in_the_log_and_nowhere_else(trial: tuple[Path, str]) -> None:
+    folder, url = trial
+    form = {"client_id": "jobb", "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange"}
+    answer = httpx.post(f"http://{url}/oauth2/token", data=form, trust_env=False)
+    assert (answer.status_code, answer.json()) == (401, {"error": "invalid_client"})
+    (said,) = json.loads((folder / "log").read_text().splitlines()[-1])["reasons"]
+    assert (said["field"], said["got"]) == ("client", "'jobb'")
 
 
 def test_the_commands_that_it_prints_are_those_of_the_docs(trial: tuple[Path, str]) -> None:

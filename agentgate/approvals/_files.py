@@ -39,7 +39,7 @@ class Tree:
         """
         data = self.read_optional(name, limit=limit)
         if data is None:
-            raise refuse(missing, f"{APPROVALS}/{name}", "file", "nothing", "this file")
+            raise refuse(missing, f"{APPROVALS}/{name}", "file", f"nothing in {os.path.abspath(self.directory)}", "this file")  # noqa: PTH100 - as it is written, links and all
         return data
 
     def read_optional(self, name: str, *, limit: int = MAX_BYTES) -> bytes | None:

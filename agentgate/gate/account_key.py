@@ -63,8 +63,8 @@ def rotate(core: Core, statement: str, *, of: tuple[str, str] | None = None) -> 
     if type(iat) is not int or not now - MAX_AGE <= iat <= now + LEEWAY:
         raise _refused("a statement of another time", f"one signed in the last {MAX_AGE} s")
     tenant, account, key = claims["tenant"], claims["account"], claims["key"]
-    if of not in {None, (tenant, account)}:
-        raise _refused("a statement about another account", "one about the account that shows it")
+    if of is not None and of != (tenant, account):
+        raise _refused("a statement about another account", f"one about the account that shows it, {of[1]} of tenant {of[0]}")
     return (yield from _changed(core, tenant, account, key, {"by": {"key": old}}, old=old, signed_ms=iat * 1000))
 
 

@@ -88,7 +88,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "workflows": (_is_path, "a directory of workflow files"),
     "issuer": (_is_issuer, "an https URL without query or fragment (RFC 8414 section 2; http only on loopback)"),
     "audit": (_is_audit, "a directory, or memory://"),
-    "store": (lambda value: type(value) is str, "memory://, embedded:///path, redis://, rediss:// or unix://"),
+    "store": (lambda value: type(value) is str, "memory://, embedded:///absolute/path, redis://, rediss:// or unix://"),
     "environment": (lambda value: value is None or type(value) is str, "the name of an environment, or None"),
     "clock": (lambda value: value is None or callable(value), "a callable that returns an aware datetime, or None"),
     "alg": (lambda value: value in ALGS, " or ".join(ALGS)),

@@ -34,6 +34,7 @@ async def rotate(request: Request, service: Service) -> Response:
     check_known_by_it(caller, agent, settings)
     tenant = caller.tenant(form.get("tenant"))
     account = await service.gate.rotate_own_key(form["statement"], tenant=tenant, agent=agent)
+    request.state.client = caller.id
     answer = answered({"tenant": tenant, "account": account})
     answer.headers["DPoP-Nonce"] = fresh(keys)
     return answer

@@ -29,6 +29,7 @@ def look(settings: ServiceSettings, workflows: Iterable[Workflow]) -> list[str]:
         *unread,
         *_listen(settings),
         *_store(settings.store),
+        *_unproven(settings),
         *(f"{each.id}: {found}" for each in workflows for found in _misfits(settings, each)),
     ]
 
@@ -46,6 +47,21 @@ def _store(url: str) -> Iterator[str]:
         for each in store.check():
             if each.means.endswith(OWN_GATE):
                 yield f"store: {each.setting}: {OWN_GATE}; to do: {each.remedy}"
+
+
+def _unproven(settings: ServiceSettings) -> Iterator[str]:
+    """Clients that are to be known by a credential which nothing here proves."""
+    known = settings.identity
+    issuers = {each.issuer for each in known.issuers.values()}
+    for name, client in settings.clients.items():
+        own = client.credential
+        if own is not None and own not in issuers and _domain(own) not in known.trust_domains:
+            yield f"clients.{name}.credential: {own} is of no [identity.issuers.NAME] and no [identity.trust_domains.NAME]"
+
+
+def _domain(name: str) -> str:
+    """The trust domain of a SPIFFE id; of another name, none."""
+    return name.removeprefix("spiffe://").partition("/")[0] if name.startswith("spiffe://") else ""
 
 
 def _places(settings: ServiceSettings) -> Iterator[tuple[str, str, bool, bool]]:
@@ -82,7 +98,7 @@ def _misfits(settings: ServiceSettings, workflow: Workflow) -> Iterator[str]:
         yield "its agent is in_process, which nobody is over HTTP"
     if agent.oidc_issuer and agent.oidc_issuer not in {each.issuer for each in known.issuers.values()}:
         yield f"who.agent.oidc.issuer {agent.oidc_issuer} is in no [identity.issuers.NAME]"
-    domains = {each.removeprefix("spiffe://").partition("/")[0] for each in agent.spiffe}
+    domains = {_domain(each) for each in agent.spiffe}
     if domains and not domains & known.trust_domains.keys():
         yield f"who.agent.spiffe: {', '.join(sorted(domains))} is no [identity.trust_domains.NAME]"
     if workflow.for_user is not None and not any(each.user for each in known.issuers.values()):
@@ -98,6 +114,8 @@ def _misfits(settings: ServiceSettings, workflow: Workflow) -> Iterator[str]:
 
 def _unserved(settings: ServiceSettings, tool: Tool) -> Iterator[str]:
     """Why no token is exchanged for this tool."""
+    if tool.upstream is not None and tool.upstream.broker not in settings.brokers:
+        yield f"{tool.name}: its upstream broker {tool.upstream.broker} is not in the setting 'brokers'"
     server = next(((name, each) for name, each in settings.clients.items() if tool.audience in each.resources), None)
     if tool.redeem != "server":
         yield f"{tool.name}: redeem: wrapper, and over HTTP only what a server redeems is exchanged"

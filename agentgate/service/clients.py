@@ -114,6 +114,8 @@ class Clients:
     def _certified(self, name: str, request: Request) -> Caller:
         thumbprint = thumbprint_of(request, self._settings)
         known = self._known.get(name)
+        if name and known is None:
+            raise unknown("client", repr(name[:80]), "a client of the settings, by its assertion or its certificate")
         if known is None or thumbprint is None:
             raise unknown("client", "no assertion, and no certificate", "a client_assertion, or a certificate passed on by a proxy")
         try:

@@ -93,7 +93,7 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
         hold = await service.gate.hold(kept["hold"], tenant=tenant)
     except AnswerRefused as error:
         raise RequestRefused(400, "expired_token", failures=error.failures) from None
-    request.state.run = kept["run"]
+    request.state.client, request.state.run = caller.id, kept["run"]
     if hold.state == "pending":
         raise pending(code, hold)
     if hold.state in _OVER:

@@ -25,6 +25,14 @@ from agentgate.token.jws import Alg
 
 Role = Literal["host", "agent", "tool_server"]
 _SECRET = "whsec_"  # noqa: S105 - how one begins
+_NEEDED = {
+    "issuer": "the URL that callers know the gate by, e.g. https://gate.acme.example",
+    "workflows": "the directory of the workflow files",
+    "keys": "the directory of the gate's keys, made if it is not there",
+    "store": "embedded:///absolute/path, redis://, rediss:// or unix://",
+    "audit": "the directory of the audit log, made if it is not there",
+    "clients": "a table [clients.NAME] for each client",
+}
 _ROLES = "host (opens runs), agent (asks for tokens) or tool_server (redeems them)"
 
 
@@ -182,7 +190,7 @@ class ServiceSettings(BaseSettings):
         if self.unsafe_unapproved and not self.loopback:
             raise ValueError("listen: a loopback address, where unsafe_unapproved is true")
         if self.store == "memory://" and not self.unsafe_unapproved:
-            raise ValueError("store: embedded:///path, redis://, rediss:// or unix:// (memory:// forgets with the process)")
+            raise ValueError("store: embedded:///absolute/path, redis://, rediss:// or unix:// (memory:// forgets with the process)")
         if self.workers > 1 and self.store.startswith("embedded:"):
             raise ValueError("workers: 1 with an embedded store, which ends with its process (or redis://, rediss://, unix://)")
         if self.workers > 1 and self.store == "memory://":
@@ -232,6 +240,9 @@ class ServiceSettings(BaseSettings):
         except ValidationError as error:
             wrong = wrong_setting(error, cls)
             got = "(not shown)" if wrong.setting == "store" and wrong.got is not None else wrong.got
-            raise ConfigError(wrong.setting, got, _ROLES if wrong.setting.endswith(".role") else wrong.expected) from None
+            expected = _ROLES if wrong.setting.endswith(".role") else wrong.expected
+            if got is None and wrong.setting in _NEEDED:
+                expected = _NEEDED[wrong.setting] + ("; or name a file with --settings" if file is None else "")
+            raise ConfigError(wrong.setting, got, expected) from None
         except TypeError as error:  # a key that is no name of Python's
             raise ConfigError(str(file), "a key of another form", str(error)) from None

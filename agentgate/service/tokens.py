@@ -41,7 +41,7 @@ async def _exchanged(form: Mapping[str, str], request: Request, service: Service
     url = service.url("/oauth2/token")
     asked = read_exchange(form, request, caller=caller, settings=service.settings, gate=service.gate, url=url)
     run, decision = await exchange(asked, service.gate, service.settings)
-    request.state.run = run.id
+    request.state.client, request.state.run = caller.id, run.id  # proven now, however the client is known
     if isinstance(decision, Allow):
         return decision.token
     if isinstance(decision, Deny):

@@ -143,16 +143,21 @@ def _named(method: Method, steps: Callable[..., Any]) -> Method:
 
 def taking(settings: Callable[P, Settings]) -> Callable[[Callable[[Owner, Settings], Result]], Callable[Concatenate[Owner, P], Result]]:
     """A decorator: the method takes the parameters of the class `settings`, and is called with one checked object of it."""
+    wanted = inspect.signature(settings)
 
     def decorate(method: Callable[[Owner, Settings], Result]) -> Callable[Concatenate[Owner, P], Result]:
         def opened(owner: Owner, /, *args: P.args, **kwargs: P.kwargs) -> Result:
             log.ready()
+            try:
+                wanted.bind(*args, **kwargs)
+            except TypeError as error:  # names the method that was called, not the class behind it
+                raise TypeError(f"{cast('type', owner).__name__}.{method.__name__}: {error}") from None
             return method(owner, settings(*args, **kwargs))
 
         made: Any = update_wrapper(opened, method)
         own = inspect.signature(method)
         first = next(iter(own.parameters.values()))
-        made.__signature__ = own.replace(parameters=[first, *inspect.signature(settings).parameters.values()])
+        made.__signature__ = own.replace(parameters=[first, *wanted.parameters.values()])
         documented = [method, *(kind for kind in reversed(inspect.getmro(cast("type", settings))) if kind is not object)]
         made.__doc__ = "\n\n".join(inspect.getdoc(each) or "" for each in documented)
         return opened
