@@ -15,7 +15,7 @@ import pytest
 from fastmcp.server.middleware.caching import ResponseCachingMiddleware
 from fastmcp.server.middleware.timing import TimingMiddleware
 from mcp.server import Server as LowLevelServer
-from mcp_types import CallToolRequestParams, CallToolResult, Tool
+from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, ElicitResult, TaskMetadata, Tool
 from structlog.testing import capture_logs
 
 from agentgate import Allow, Deny, NotDone, Reason
@@ -386,6 +386,23 @@ async def test_a_version_that_the_request_picks_is_refused(tmp_path: Path) -> No
             refused(await shop.send(await shop.token(), fastmcp={"version": "1"}))
         assert why(logs) == [("_meta.fastmcp", "a version")]
         assert shop.stock.seen == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_a_request_brings_for_the_tool_beside_its_arguments_is_refused(tmp_path: Path, kind: str) -> None:
+    """Answers to a question that nobody asked, a state to go on from, a task: the tool would act on what was in no decision."""
+    answers = {"payee": ElicitResult(action="accept", content={"payee": "cus_evil"})}
+    async with mcp_shop(tmp_path, kind) as shop:
+        token = await shop.token()
+        brought: list[dict[str, Any]] = [{"input_responses": answers}, {"task": TaskMetadata()}]
+        if kind == "low level":  # the others look whether a state is theirs before anything else
+            brought.append({"request_state": "x"})
+        for more in brought:
+            meta: Any = as_meta(token.headers("POST", AUDIENCE))
+            params = CallToolRequestParams(name="orders.get", arguments=dict(ORDER), _meta=meta, **more)
+            refused(await shop.client.session.send_request(CallToolRequest(params=params), CallToolResult))
+        assert not shop.stock.seen
+        assert not (await shop.send(token)).is_error
 
 
 async def test_a_middleware_that_is_added_after_the_start_stops_every_call(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Rules: never in the arguments, which models, logs and traces see. What stands in ``_meta`` is what would stand in the headers. Where
 ``_meta`` has a token, the ``Authorization`` header is the connection's own credential and no call's. Whoever takes the token takes it out:
-neither the tool nor a server behind it is given it.
+neither the tool nor a server behind it is given it. A call is a name and its arguments: what else a request brings for the tool, such as
+answers to a question (``inputResponses``), nobody decided on.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from starlette.requests import Request
 
 from agentgate.integrations.asgi.received import RequestHead, Scope, SentToken
 from agentgate.integrations.asgi.refused import RequestRefusal
+from agentgate.values.visible import visible
 
 AUTHORIZATION: Final = "dev.agentgate/authorization"
 PROOF: Final = "dev.agentgate/dpop"
 _HEADERS: Final = (b"authorization", b"dpop")
+_OF_A_CALL: Final = {"name", "arguments", "_meta"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,9 @@ async def take_token(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -
         taken, request = from_request(ctx.request)
     elif isinstance(ctx.request, Request):
         taken = replace(taken, scope=ctx.request.scope)
+    if more := {name for name, value in params.items() if value is not None} - _OF_A_CALL:
+        got, expected = visible(min(more))[:40], "a call's name and arguments alone"
+        taken = TakenToken(None, RequestRefusal(403, "insufficient_scope", "params", got, expected))
     if "_meta" in params:
         params["_meta"] = without(params["_meta"])
     reset = TAKEN.set(taken)
