@@ -18,7 +18,7 @@ from agentgate.decision.checks import decide
 from agentgate.decision.hold import Hold
 from agentgate.errors import AgentGateError
 from agentgate.gate import answer as holding
-from agentgate.gate.flow import MAX_TURNS
+from agentgate.gate.turns import MAX_TURNS
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.language.prompt import MAX_TURN, Prompt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from inspect import iscoroutinefunction, signature
 from pathlib import Path
@@ -759,15 +760,15 @@ def test_a_limit_per_turn_begins_again_when_the_user_speaks(folder: Path) -> Non
 
 
 class _Busy:
-    """The gate's store, for a run in which others always act just before this handle's mint, the first `times` times."""
+    """The gate's store, for a run in which others always speak just before one operation of this handle, the first `times` times."""
 
-    def __init__(self, store: Any, other: Any, times: int) -> None:
-        self.store, self.other, self.times = store, other, times
+    def __init__(self, store: Any, other: Any, times: int, script: str = "mint", says: str = "I am waiting") -> None:
+        self.store, self.other, self.times, self.script, self.says = store, other, times, script, says
 
     def call(self, op: Any, deadline: float) -> Any:
-        if op.script == "mint" and self.times:
+        if op.script == self.script and self.times:
             self.times -= 1
-            self.other.add_turn("I am waiting")
+            self.other.add_turn(self.says)
         return self.store.call(op, deadline)
 
 
@@ -792,6 +793,34 @@ def test_a_turn_that_takes_back_kills_the_tokens_that_were_not_redeemed(gate: Ga
     assert not isinstance(run.authorize("payments.refund", REFUND, tool_call_id="pay"), Allow)
     run.add_turn("Please refund order ORD-10023344 after all")
     assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="pay"), Allow)
+
+
+def test_a_turn_takes_back_also_what_its_gate_had_not_heard_asked_for(gate: Gate) -> None:
+    run = run_of(gate, prompt="Hello")
+    behind = gate.resume_run(run.tenant, run.id)
+    run.add_turn(PROMPT)
+    looked_up(run)
+    allowed = run.authorize("payments.refund", REFUND, tool_call_id="pay")
+    assert isinstance(allowed, Allow)
+    behind.add_turn("park that for now")  # a no only where something was asked for
+    assert behind.intents["refund"].presence == "unclear"
+    with pytest.raises(TokenRefused, match="revoked"):
+        run.redeem(allowed.token, tool="payments.refund", args=REFUND)
+
+
+@pytest.mark.parametrize(("times", "void"), [(2, False), (1000, True)])
+def test_what_a_turn_takes_back_is_read_behind_the_turns_of_other_gates(gate: Gate, times: int, *, void: bool) -> None:
+    """In a run in which others never stop speaking it is not known, so it takes back."""
+    run = run_of(gate)
+    looked_up(run)
+    allowed = run.authorize("payments.refund", REFUND, tool_call_id="pay")
+    assert isinstance(allowed, Allow)
+    run._store = _Busy(run._store, gate.resume_run(run.tenant, run.id), times, "add_turn", "thanks!")
+    run.add_turn("when will it arrive?")
+    assert run._view.state.turns.count("when will it arrive?") == 1
+    refused = pytest.raises(TokenRefused, match="revoked") if void else nullcontext()
+    with refused, run.redeem(allowed.token, tool="payments.refund", args=REFUND):
+        pass
 
 
 @pytest.mark.parametrize("later", ["thanks!", "when will it arrive?", "It is the blue one."])

@@ -160,7 +160,7 @@ def test_what_was_minted_and_held_is_taken_back_where_the_clock_went_back_meanwh
     take = book.released()
     _, burning = book.minted()
     clock.ms -= 20_000
-    book.send(ops.close_run(book.tenant, book.run) if closing else ops.add_turn(book.tenant, book.run, "no, stop", takes_back=True))
+    book.send(ops.close_run(book.tenant, book.run) if closing else ops.add_turn(book.tenant, book.run, "no, stop", harmless_after=None))
     assert book.burn(burning).kind == "revoked"
     assert state_of(book, take) == "cancelled"
     if not closing:  # what the user asks for afterwards counts, without waiting for the clock
@@ -174,7 +174,7 @@ def test_that_the_user_took_back_is_known_as_long_as_what_was_held(clock):
     clock.ms += 500_000
     take = book.released("later")
     clock.ms += 90_000
-    book.send(ops.add_turn(book.tenant, book.run, "no, stop", takes_back=True))
+    book.send(ops.add_turn(book.tenant, book.run, "no, stop", harmless_after=None))
     clock.ms += 100_000  # the first hold is over, and so is the run
     assert state_of(book, take) == "cancelled"
 

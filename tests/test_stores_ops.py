@@ -86,7 +86,7 @@ def test_a_burn_with_a_malformed_field_is_refused_before_anything_is_sent(change
 
 def test_a_turn_without_utf8_form_is_refused():
     with pytest.raises(NameRefused, match="turn"):
-        ops.add_turn("acme", "run_1", "pay \ud800", takes_back=False)
+        ops.add_turn("acme", "run_1", "pay \ud800", harmless_after=1)
 
 
 def test_unknown_words_are_refused():

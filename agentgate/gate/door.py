@@ -18,9 +18,9 @@ from agentgate.decision.case import Case, Check
 from agentgate.decision.versions import Versions, under
 from agentgate.errors import CredentialRefused, KeysUnavailable, StoreUnavailable
 from agentgate.gate.core import Core, found, read, reasons_of, stamp
-from agentgate.gate.flow import checked_turn, refused_input
 from agentgate.gate.proof import Answering
 from agentgate.gate.state import header_bytes, missing
+from agentgate.gate.turns import checked_turn, refused_input
 from agentgate.identity.credential import AgentCredential
 from agentgate.identity.proven import Proven, narrowed, placed
 from agentgate.shell.step import Flow, Record

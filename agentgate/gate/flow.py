@@ -13,15 +13,13 @@ from typing import Any
 
 from agentgate.decision.answer import Allow, Decision, Deny, Eligible, Reservation
 from agentgate.decision.case import Case
-from agentgate.decision.versions import Versions, judged, under
-from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, KeyRefused, NameRefused, StoreUnavailable
-from agentgate.gate.core import Core, decided, deny, read, seen, stamp, surroundings
+from agentgate.decision.versions import Versions, judged
+from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameRefused, StoreUnavailable
+from agentgate.gate.core import Core, decided, deny, read, seen, surroundings
 from agentgate.gate.release import Released, released
-from agentgate.gate.state import missing
 from agentgate.gate.terms import txn
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
-from agentgate.language.prompt import MAX_TURN
 from agentgate.shell.spans import UNKNOWN_TOOL, call_attributes, spanned
 from agentgate.shell.step import Flow, Step
 from agentgate.stores import ops
@@ -29,12 +27,10 @@ from agentgate.token.mint import binding, mint, new_jti
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Args, Call, RunState
-from agentgate.values.turns import Spoken, turn_text
 from agentgate.workflow.model import Tool
 
 LEEWAY = 5  # seconds a verifier's clock may differ
 SPARE = 5  # seconds a single-use key outlives its token beyond that
-MAX_TURNS = 200  # a gate that has not seen the run yet reads them all
 _REREADS = 16  # parallel calls of one run change it; the deadline of a call ends before that many
 _MAX_DEFINITION = 256
 _KEPT = 2048  # bytes of arguments that a call's record keeps only to explain it
@@ -47,57 +43,6 @@ _ELSEWHERE = Failure(
     "the gate that opened it, a new run, or a store that keeps what it acknowledges (agentgate doctor)",
 )
 _ENDED = Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetime, and that of its credentials (run.renew)")
-
-
-def refused_input(field: str, got: str, expected: str) -> RunRefused:
-    """The refusal of what a host gave in the wrong form."""
-    return RunRefused((Failure(Reason.INPUT, field, got, expected),))
-
-
-def checked_turn(spoken: Spoken) -> str:
-    """A turn as it is stored."""
-    try:
-        text = turn_text(spoken)
-    except ConfigError as error:
-        raise refused_input("prompt", repr(error.got), error.expected) from error
-    if len(text) > MAX_TURN or "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
-        raise refused_input("prompt", f"{type(spoken).__name__} of length {len(text)}", f"Unicode text of at most {MAX_TURN} characters")
-    return text
-
-
-# --- runs ----------------------------------------------------------------------------------------------------------------
-def _takes_back(core: Core, state: RunState, text: str) -> Flow:
-    """Whether a turn may take back anything that was asked for in this run, under any version; where its workflow is gone, it does."""
-    try:
-        versions = yield from core.in_force.of(state.header)
-    except RunRefused:
-        return True
-    return any(core.readings.takes_back(each, under(state, each, core.readings.intents), text) for each in versions.each)
-
-
-def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) -> Flow:
-    """Add a user's turn, or close the run. What takes back voids the run's tokens and holds in the script that stores it.
-
-    Raises (through the driver):
-        RunRefused: missing or closed.
-    """
-    header = state.header
-    text = "" if closing else checked_turn(turn)
-    if not closing and len(state.turns) >= MAX_TURNS:
-        raise refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
-    op = (
-        ops.close_run(header.tenant, header.id)
-        if closing
-        else ops.add_turn(header.tenant, header.id, text, takes_back=(yield from _takes_back(core, state, text)))
-    )
-    answer = yield op
-    if answer == "missing":
-        raise missing(header.tenant, header.id)
-    if answer == "closed" and not closing:
-        raise RunRefused((Failure(Reason.RUN_CLOSED, "run", "closed", "an open run"),))
-    core.teller.wake(header.tenant)  # a hold may be cancelled by that
-    yield stamp("run_closed" if closing else "turn_added", header)
-    return (yield from read(core, header.tenant, header.id, state))
 
 
 # --- one call ------------------------------------------------------------------------------------------------------------

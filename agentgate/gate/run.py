@@ -16,7 +16,7 @@ from agentgate.decision.answer import Decision, Deny, StepUp
 from agentgate.decision.hold import Hold
 from agentgate.decision.versions import Versions, under_newer
 from agentgate.errors import CanonicalError, ConfigError, NotRecorded, Overloaded, Refusal, TokenRefused
-from agentgate.gate import door, flow, waiting
+from agentgate.gate import door, flow, turns, waiting
 from agentgate.gate.confirming import confirmed
 from agentgate.gate.core import read, surroundings
 from agentgate.gate.said import refused
@@ -200,7 +200,7 @@ def _add_turn(self: _RunBase, text: Spoken) -> Generator[Step, Any, None]:
     Raises:
         RunRefused: the run is missing or closed. StoreUnavailable, AuditUnavailable: not added.
     """
-    self._view.state = yield from flow.change(self._view.core, self._view.state, text)
+    self._view.state = yield from turns.add(self._view.core, self._view.state, text)
 
 
 def _renew(self: _RunBase, *, agent: AgentCredential | None = None, user: OIDCToken | None = None) -> Generator[Step, Any, None]:
@@ -215,7 +215,7 @@ def _renew(self: _RunBase, *, agent: AgentCredential | None = None, user: OIDCTo
 
 def _close(self: _RunBase) -> Generator[Step, Any, None]:
     """End the run; nothing is minted in it any more."""
-    self._view.state = yield from flow.change(self._view.core, self._view.state, "", closing=True)
+    self._view.state = yield from turns.close(self._view.core, self._view.state)
 
 
 def _redeem(self: _RunBase, token: CallToken, *, tool: str, args: Args) -> Generator[Step, Any, Redemption]:

@@ -70,15 +70,14 @@ change_key = _account_keys.change_key
 keep, kept = _kept.keep, _kept.kept
 raise_marks, MAX_MARKS = _marks.raise_marks, _marks.MAX_MARKS
 
-Renewed = Literal["ok", "missing", "closed", "stale"]
-Changed = Literal["ok", "missing", "closed"]
+Changed = Literal["ok", "missing", "closed", "stale"]
 Counted = Literal["ok", "missing", "closed", "spent"]
 Living = Literal["live", "revoked", "lineage", "used"]
 Recorded = Literal["ok", "not_redeemed", "already_recorded"]
 # Made once: to hash a Literal costs as much as to read the rest of a reply.
 _mint_kind, _burn_kind, _open_kind = map(one_of, (_records.MintKind, _records.BurnKind, _records.OpenKind))
 _extent, _acting = map(one_of, (_records.Extent, Acting))
-_renewed, _changed, _counted, _living, _recorded = map(one_of, (Renewed, Changed, Counted, Living, Recorded))
+_changed, _counted, _living, _recorded = map(one_of, (Changed, Counted, Living, Recorded))
 _OUTCOMES = get_args(Outcome)
 _open_kind, _mint_kind, _extent, _acting = map(one_of, (_records.OpenKind, _records.MintKind, _records.Extent, Acting))
 _CALL_STATUS: dict[bytes, _records.CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
@@ -135,16 +134,20 @@ def _opened(kind: Any, *record: Any) -> OpenReply:
     return OpenReply(_open_kind(kind), _run(*record))
 
 
-def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op[Renewed]:
+def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op[Changed]:
     """Write another header into an open run that is still as it was read (`revision`), or say why not."""
     args = (checked_bytes("header", header), checked_id("revision", revision))
-    return Op("renew_run", _renewed, (_run_key(tenant, run),), args, confirm=True)
+    return Op("renew_run", _changed, (_run_key(tenant, run),), args, confirm=True)
 
 
-def add_turn(tenant: str, run: str, text: str, *, takes_back: bool) -> Op[Changed]:
-    """Append a user's turn; the run does not expire later for it. `takes_back`: what was minted or held before and did not run is void."""
-    args = (checked_text("turn", text), "1" if takes_back else "0")
-    return Op("add_turn", _changed, (_run_key(tenant, run), _calls_key(tenant, run)), args, confirm=True)
+def add_turn(tenant: str, run: str, text: str, *, harmless_after: int | None) -> Op[Changed]:
+    """Append a user's turn; the run does not expire later for it.
+
+    `harmless_after`: it takes nothing back of what these turns (their number) asked for, and is refused as `stale` behind others. None: it
+    takes back, and what was minted or held before and did not run is void.
+    """
+    known = "" if harmless_after is None else str(checked_number("harmless_after", harmless_after, 1, MAX_AMOUNT))
+    return Op("add_turn", _changed, (_run_key(tenant, run), _calls_key(tenant, run)), (checked_text("turn", text), known), confirm=True)
 
 
 def close_run(tenant: str, run: str) -> Op[Changed]:

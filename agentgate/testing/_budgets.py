@@ -62,10 +62,10 @@ class Budgets(Suite):
     def test_a_hold_that_nobody_may_answer_any_more_is_not_open(self, book: Book) -> None:
         _held(book, "a", answer_ms=1)
         _held(book, "b")
-        book.send(ops.add_turn(book.tenant, book.run, "thanks", takes_back=False))
+        book.send(ops.add_turn(book.tenant, book.run, "thanks", harmless_after=1))
         time.sleep(0.01)
         assert [_held(book, "c"), _held(book, "d")] == ["pending", "too many"]
-        book.send(ops.add_turn(book.tenant, book.run, "no, stop", takes_back=True))
+        book.send(ops.add_turn(book.tenant, book.run, "no, stop", harmless_after=None))
         time.sleep(0.01)  # what was held in the millisecond of the turn is taken back too
         assert [_held(book, "d"), _held(book, "b"), _held(book, "e")] == ["pending", "pending", "too many"]
 

@@ -75,15 +75,15 @@ class Calls(Suite):
 
     def test_turns_are_kept_in_order_and_raise_the_revision(self, book: Book) -> None:
         old = book.read().revision
-        for text in ("no, wait", "yes\r\n$5\r\ndo ✓"):
-            assert book.ask(ops.add_turn(book.tenant, book.run, text, takes_back=False)) == "ok"
+        for known, text in enumerate(("no, wait", "yes\r\n$5\r\ndo ✓"), 1):
+            assert book.ask(ops.add_turn(book.tenant, book.run, text, harmless_after=known)) == "ok"
         assert book.read().turns[1:] == ("no, wait", "yes\r\n$5\r\ndo ✓")
         assert book.mint(book.request(revision=old)).kind == "stale"
 
     def test_a_closed_run_takes_no_turn_and_no_mint(self, book: Book) -> None:
         for expected in ("ok", "closed"):
             assert book.ask(ops.close_run(book.tenant, book.run)) == expected
-        assert book.ask(ops.add_turn(book.tenant, book.run, "more", takes_back=False)) == "closed"
+        assert book.ask(ops.add_turn(book.tenant, book.run, "more", harmless_after=1)) == "closed"
         assert book.read().closed
         assert book.mint(book.request()).kind == "closed"
 

@@ -12,7 +12,7 @@ from agentgate.testing._book import Book, Suite
 def take_back(book: Book, *, closing: bool = False) -> None:
     """The user's next turn takes back, or the run is closed; not in the millisecond of what came before it."""
     time.sleep(0.002)
-    op = ops.close_run(book.tenant, book.run) if closing else ops.add_turn(book.tenant, book.run, "no, stop", takes_back=True)
+    op = ops.close_run(book.tenant, book.run) if closing else ops.add_turn(book.tenant, book.run, "no, stop", harmless_after=None)
     assert book.ask(op) == "ok"
     time.sleep(0.002)
 
@@ -42,7 +42,16 @@ class Withdrawals(Suite):
 
     def test_a_turn_that_takes_nothing_back_voids_nothing(self, book: Book) -> None:
         _, burning = book.minted()
-        book.send(ops.add_turn(book.tenant, book.run, "thanks", takes_back=False))
+        book.send(ops.add_turn(book.tenant, book.run, "thanks", harmless_after=1))
+        assert book.burn(burning).kind == "ok"
+
+    def test_a_turn_behind_others_than_its_reader_knew_is_not_taken_for_harmless(self, book: Book) -> None:
+        book.send(ops.add_turn(book.tenant, book.run, "please refund it", harmless_after=1))
+        _, burning = book.minted()
+        before = book.read()
+        for known in (1, 3):
+            assert book.ask(ops.add_turn(book.tenant, book.run, "park that", harmless_after=known)) == "stale"
+        assert book.read() == before
         assert book.burn(burning).kind == "ok"
 
     def test_a_burned_call_goes_on(self, book: Book) -> None:
@@ -96,6 +105,6 @@ class Withdrawals(Suite):
     def test_it_ends_with_the_run(self, book: Book) -> None:
         op = ops.open_run(book.tenant, "short", b"{}", "hi", 60, whose="lee", most=9)
         book.send(op)
-        book.send(ops.add_turn(book.tenant, "short", "stop", takes_back=True))
+        book.send(ops.add_turn(book.tenant, "short", "stop", harmless_after=None))
         time.sleep(0.2)
         assert book.ask(ops.read_run(book.tenant, "short")) is None

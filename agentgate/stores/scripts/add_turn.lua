@@ -1,12 +1,16 @@
--- KEYS run calls | ARGV text takes_back
+-- KEYS run calls | ARGV text known: the turns that its reader knew, after which this one takes nothing back; empty: it takes back
 local shut = shut_run(KEYS[1])
 if shut then
   return {KEYS[1], shut}
 end
-local turns = digits(tonumber(redis.call('HGET', KEYS[1], 'turns')) + 1)
+local turns = tonumber(redis.call('HGET', KEYS[1], 'turns'))
+if ARGV[2] ~= '' and turns ~= tonumber(ARGV[2]) then
+  return {KEYS[1], 'stale'}
+end
+turns = digits(turns + 1)
 redis.call('HSET', KEYS[1], 'turn:' .. turns, ARGV[1], 'turns', turns)
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
-if ARGV[2] == '1' then
+if ARGV[2] == '' then
   take_back(KEYS[1], KEYS[2])
 end
 return {KEYS[1], 'ok'}

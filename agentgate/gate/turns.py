@@ -1,0 +1,85 @@
+"""What a run's user says next, and its end: stored, and what that takes back is void in the same script.
+
+Rules: a turn is read before it is stored. That it takes nothing back is known only of the turns that this gate had seen; where another
+gate added one meanwhile, the store refuses it, and it is read again behind that one. Where the others never rest, it takes back.
+"""
+
+from __future__ import annotations
+
+from agentgate.decision.versions import under
+from agentgate.errors import ConfigError
+from agentgate.gate.core import Core, read, stamp
+from agentgate.gate.state import missing
+from agentgate.language.prompt import MAX_TURN
+from agentgate.shell.step import Flow
+from agentgate.stores import ops
+from agentgate.values.refusal import Failure, Reason, RunRefused
+from agentgate.values.request import RunState
+from agentgate.values.turns import Spoken, turn_text
+
+MAX_TURNS = 200  # a gate that has not seen the run yet reads them all
+_TRIES = 4  # other gates may add turns meanwhile
+
+
+def refused_input(field: str, got: str, expected: str) -> RunRefused:
+    """The refusal of what a host gave in the wrong form."""
+    return RunRefused((Failure(Reason.INPUT, field, got, expected),))
+
+
+def checked_turn(spoken: Spoken) -> str:
+    """A turn as it is stored."""
+    try:
+        text = turn_text(spoken)
+    except ConfigError as error:
+        raise refused_input("prompt", repr(error.got), error.expected) from error
+    if len(text) > MAX_TURN or "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise refused_input("prompt", f"{type(spoken).__name__} of length {len(text)}", f"Unicode text of at most {MAX_TURN} characters")
+    return text
+
+
+def _takes_back(core: Core, state: RunState, text: str) -> Flow:
+    """Whether a turn may take back anything that was asked for in this run, under any version; where its workflow is gone, it does."""
+    try:
+        versions = yield from core.in_force.of(state.header)
+    except RunRefused:
+        return True
+    return any(core.readings.takes_back(each, under(state, each, core.readings.intents), text) for each in versions.each)
+
+
+def add(core: Core, state: RunState, turn: Spoken) -> Flow:
+    """Add a user's turn. Returns the run's state after it.
+
+    Raises (through the driver):
+        RunRefused: missing or closed, too many turns, or no text. StoreUnavailable, AuditUnavailable: not added.
+    """
+    text, header, answer = checked_turn(turn), state.header, "stale"
+    for tries_left in reversed(range(_TRIES)):
+        if len(state.turns) >= MAX_TURNS:
+            raise refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
+        takes_back = not tries_left or (yield from _takes_back(core, state, text))
+        answer = yield ops.add_turn(header.tenant, header.id, text, harmless_after=None if takes_back else len(state.turns))
+        if answer != "stale":
+            break
+        state = yield from read(core, header.tenant, header.id, state)
+    if answer == "closed":
+        raise RunRefused((Failure(Reason.RUN_CLOSED, "run", "closed", "an open run"),))
+    return (yield from _changed(core, state, answer, "turn_added"))
+
+
+def close(core: Core, state: RunState) -> Flow:
+    """Close the run. Returns its state after that.
+
+    Raises (through the driver):
+        RunRefused: missing. StoreUnavailable, AuditUnavailable: not closed.
+    """
+    answer = yield ops.close_run(state.header.tenant, state.header.id)
+    return (yield from _changed(core, state, answer, "run_closed"))
+
+
+def _changed(core: Core, state: RunState, answer: str, record: str) -> Flow:
+    header = state.header
+    if answer == "missing":
+        raise missing(header.tenant, header.id)
+    core.teller.wake(header.tenant)  # a hold may be cancelled by that
+    yield stamp(record, header)
+    return (yield from read(core, header.tenant, header.id, state))
