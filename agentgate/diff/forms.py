@@ -21,17 +21,17 @@ _FORMS = {
     "time": _TIME,
     "datetime": f"{_DATE}T{_TIME}:[0-5][0-9]",
 }
-# A readable value of each form, where any value will do.
+# A readable value of each form, which nobody is likely to have said: where any other value will do.
 SAMPLES = {
     "text": "any other text",
     "email": "someone@else.example",
-    "iban": "DE89370400440532013000",
+    "iban": "LI2108810000232401300",
     "url": "https://else.example/",
     "domain": "else.example",
     "user": "someone",
     "channel": "elsewhere",
     "path": "else/where.txt",
-    "phone": "+4915112345678",
+    "phone": "+4235550100",
     "id": "other-1",
     "date": "2027-01-31",
     "time": "12:30",

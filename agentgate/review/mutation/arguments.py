@@ -12,6 +12,7 @@ from itertools import islice, product
 from typing import Any, Literal
 
 from agentgate.decision.origin_kinds import kind_of, of_call
+from agentgate.diff.forms import SAMPLES
 from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
 from agentgate.review.mutation.origins import origins
 from agentgate.review.scenarios.fields import named, place
@@ -160,21 +161,7 @@ def _unasked(basis: Basis, tool: Tool, rule: Rule) -> Iterator[Changes]:
 
 
 # --- facts ----------------------------------------------------------------------------------------------------------------------
-_UNSAID = {
-    "email": "zzyzx@unsaid.example",
-    "path": "zzyzx.txt",
-    "money": "0.07",
-    "number": "7",
-    "integer": 7,
-    "date": "1999-01-07",
-    "datetime": "1999-01-07T07:07",
-    "time": "07:07",
-    "iban": "GB29NWBK60161331926819",
-    "phone": "+3310700700",
-    "domain": "zzyzx.example",
-    "url": "https://zzyzx.example/",
-    "id": "Z-0707",
-}
+_UNSAID = {**SAMPLES, "text": "zzyzx", "money": "0.07", "number": "7", "integer": 7}
 
 
 def fact(basis: Basis, tool: Part, declared: Fact) -> Mutated:

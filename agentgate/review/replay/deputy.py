@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from agentgate.decision.answer import Allow
+from agentgate.diff.forms import SAMPLES
 from agentgate.gate.gate import Gate
 from agentgate.language.spans import entities
 from agentgate.language.turn import Turn
@@ -31,16 +32,6 @@ Kind = Literal["another trusted value", "a value from free text", "a value never
 TARGETS: Mapping[Kind, float] = {"another trusted value": 0.10, "a value from free text": 0.01, "a value never seen": 0.0}
 NAMING = frozenset({"email", "iban", "url", "domain", "user", "channel", "path", "phone", "id"})
 MOST = 8  # values of one kind for one argument, in the order of the results
-_STRANGERS: Mapping[str, str] = {
-    "email": "someone@elsewhere.example",
-    "iban": "LI2108810000232401300",
-    "url": "https://elsewhere.example/form",
-    "domain": "elsewhere.example",
-    "user": "somebody-else",
-    "channel": "elsewhere",
-    "path": "elsewhere.txt",
-    "phone": "+4235550100",
-}
 Path = tuple[str | int, ...]
 Place = tuple[str, ...]
 
@@ -174,8 +165,8 @@ def _replaced(result: Any, path: Path, text: str) -> Any:
 
 def _stranger(kind: str, original: Any, episode: Episode) -> Any:
     """A value that occurs nowhere in the episode: of the type, and of the original's form where the type has several."""
-    if kind in _STRANGERS:
-        return _STRANGERS[kind]
+    if kind in SAMPLES.keys() - {"text", "id"}:
+        return SAMPLES[kind]
     everything = episode.prompt + json.dumps([step.result for step in episode.steps], ensure_ascii=False)
     moved = (str(original).translate(_moved(by)) for by in range(1, 10))
     new = next((value for value in moved if value not in everything and normal(kind, value) is not None), "7390518264")

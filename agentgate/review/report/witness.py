@@ -44,7 +44,7 @@ _DIRECT = {
     **{f"agent.{name}": f"who.agent.{name}" for name in ("spiffe", "issuer", "posture.image_signed_by")},
     **{f"agent.boundary.{name}": f"who.agent.boundary.{name}" for name in ("cluster", "namespace", "node_pool")},
 }
-_INSIDE: Mapping[str, str] = {**SAMPLES, "email": "kim@b.example", "iban": "GB82WEST12345698765432"}
+_INSIDE: Mapping[str, str] = {**SAMPLES, "email": "kim@b.example"}
 _MAX_PROMPTS = 64
 Step = Mapping[str, Any]
 
