@@ -23,35 +23,20 @@ if TYPE_CHECKING:
     from agentgate.values.request import Agent, User
     from agentgate.values.turns import Own, Pasted
 
-_HOMES = {
-    "Agent": "values.request",
-    "AgentGateError": "errors",
-    "Allow": "decision.answer",
-    "AnswerRefused": "values.refusal",
-    "AsyncGate": "gate.gate",
-    "AsyncVerifier": "redemption.verifier",
-    "Code": "values.refusal",
-    "Connection": "identity.connection",
-    "Deny": "decision.answer",
-    "Failure": "values.refusal",
-    "Gate": "gate.gate",
-    "JWTSVID": "identity.credential",
-    "JWSAnswer": "values.answers",
-    "NotDone": "errors",
-    "SSHAnswer": "values.answers",
-    "OIDCToken": "identity.credential",
-    "Own": "values.turns",
-    "Pasted": "values.turns",
-    "Reason": "values.refusal",
-    "RunRefused": "values.refusal",
-    "StepUp": "decision.answer",
-    "Together": "decision.together",
-    "TokenRefused": "errors",
-    "User": "values.request",
-    "Verifier": "redemption.verifier",
-    "WebAuthnAnswer": "values.answers",
-    "X509SVID": "identity.credential",
+_NAMES = {  # module -> what it gives
+    "decision.answer": "Allow Deny StepUp",
+    "decision.together": "Together",
+    "errors": "AgentGateError NotDone TokenRefused",
+    "gate.gate": "AsyncGate Gate",
+    "identity.connection": "Connection",
+    "identity.credential": "JWTSVID OIDCToken X509SVID",
+    "redemption.verifier": "AsyncVerifier Verifier",
+    "values.answers": "JWSAnswer SSHAnswer WebAuthnAnswer",
+    "values.refusal": "AnswerRefused Code Failure Reason RunRefused",
+    "values.request": "Agent User",
+    "values.turns": "Own Pasted",
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "JWTSVID",

@@ -13,7 +13,16 @@ from typing import Any
 
 
 class AgentGateError(Exception):
-    """Root of all errors of this package."""
+    """Root of all errors of this package. A copy, and one that is sent to another process, has its message and its public fields."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args), {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+
+def _again(kind: type[AgentGateError], args: tuple[Any, ...]) -> AgentGateError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class ConfigError(AgentGateError):
@@ -125,9 +134,6 @@ class NotRecorded(AgentGateError):
         what = " and ".join(missing)
         super().__init__(f"call {txn}: its tool ran, and its {what} could not be recorded ({why}); do not run it again")
 
-    def __reduce__(self) -> tuple[type[NotRecorded], tuple[str, tuple[str, ...], str]]:
-        return NotRecorded, (self.txn, self.missing, self.why)
-
 
 class AuditDamaged(AgentGateError):
     """A line of an audit segment is not what its writer wrote there (file, line from 1, what it got, what was expected)."""
@@ -179,6 +185,8 @@ class StepUpRequired(CallDenied):
         asks: what a host shows to whom it asks: who may answer, the arguments, why, the deadline.
     """
 
+    _run: Any = None
+
     def __init__(self, hold_id: str, asks: Mapping[str, Any] | None = None, run: Any = None) -> None:
         self.hold_id, self.asks, self._run = hold_id, dict(asks or {}), run
         super().__init__("needs_approval")
@@ -192,9 +200,6 @@ class StepUpRequired(CallDenied):
         if self._run is None:
             raise ConfigError("wait", "an error without its run", "run.wait(hold_id)")
         return self._run.wait(self.hold_id, timeout=timeout)
-
-    def __reduce__(self) -> tuple[type[StepUpRequired], tuple[str, dict[str, Any]]]:
-        return StepUpRequired, (self.hold_id, self.asks)
 
 
 class Refusal(StrEnum):
@@ -281,9 +286,6 @@ class TokenRefused(AgentGateError):
     def __init__(self, code: Refusal, field: str, got: str, expected: str) -> None:
         self.code, self.field, self.got, self.expected = code, field, got[:120], expected
         super().__init__(f"{code}: {field}: got {self.got}, expected {expected}")
-
-    def __reduce__(self) -> tuple[type[TokenRefused], tuple[Refusal, str, str, str]]:
-        return TokenRefused, (self.code, self.field, self.got, self.expected)
 
 
 class IdentityRefused(AgentGateError, ValueError):

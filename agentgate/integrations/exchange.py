@@ -45,9 +45,6 @@ class ExchangeRefused(AgentGateError):
         self.status, self.error, self.description = status, visible(error)[:80], visible(description)[:200]
         super().__init__(f"the gate gave no token: {self.error}" + (f" ({self.description})" if self.description else ""))
 
-    def __reduce__(self) -> tuple[type[ExchangeRefused], tuple[int, str, str]]:
-        return ExchangeRefused, (self.status, self.error, self.description)
-
 
 @dataclass(frozen=True, slots=True)
 class AskedFor:

@@ -193,9 +193,6 @@ class AnswerRefused(AgentGateError):
         self.code, self.failures = code, failures
         super().__init__(f"{code}: " + "; ".join(str(f) for f in failures))
 
-    def __reduce__(self) -> tuple[type[AnswerRefused], tuple[AnswerCode, tuple[Failure, ...]]]:
-        return AnswerRefused, (self.code, self.failures)
-
 
 class RunRefused(AgentGateError):
     """A run may not be opened, or is missing, closed or expired.
