@@ -32,7 +32,6 @@ COOKIE = "__Host-agentgate-holds"
 SECONDS, CHALLENGE_SECONDS = 900, 300
 _EARLY = 5  # seconds that another gate's clock may be ahead
 _OWNER = "holds-pages"  # no tenant: tenants' seals are over statements
-_MAX = 2048  # characters of a cookie
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def sent(request: Request, service: Service) -> tuple[str, int] | None:
     value = request.cookies.get(COOKIE, "")
     made, _, seal = value.rpartition(".")
     credential, _, at = made.rpartition(".")
-    ours = value.isascii() and len(value) <= _MAX and hmac.compare_digest(seal, _seal(service.gate.core.keys, "session", made))
+    ours = value.isascii() and hmac.compare_digest(seal, _seal(service.gate.core.keys, "session", made))
     found = (credential, int(at)) if ours and _young(int(at), SECONDS) else None
     service.take(request, None if found is None else f"passkey {credential[:16]}")
     return found

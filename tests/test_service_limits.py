@@ -1,0 +1,61 @@
+"""How often somebody may ask: what was saved up has an end, and so has what a process remembers of whoever asks."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import time_machine
+
+from agentgate.service import limits
+from agentgate.service.limits import BURST, Rates
+
+
+def asked(rates: Rates, times: int, now: float, name: str = "client notes") -> list[float]:
+    """What each of so many questions at one moment is answered: seconds to wait."""
+    return [rates.take(name, now) for _ in range(times)]
+
+
+def test_who_was_away_for_a_day_has_saved_up_no_more_than_a_burst() -> None:
+    rates = Rates(2.0)
+    assert asked(rates, 2 * BURST + 1, 100.0) == [0.0] * 2 * BURST + [0.5]
+    assert asked(rates, 2 * BURST + 1, 100.0 + 86_400) == [0.0] * 2 * BURST + [0.5]
+
+
+def test_a_refused_question_costs_nothing_and_one_more_comes_with_time() -> None:
+    rates = Rates(2.0, burst=1)
+    assert asked(rates, 4, 100.0) == [0.0, 0.5, 0.5, 0.5]
+    assert asked(rates, 2, 100.25) == [0.25, 0.25]
+    assert asked(rates, 2, 100.5) == [0.0, 0.5]
+
+
+def test_each_name_has_a_bucket_of_its_own() -> None:
+    rates = Rates(1.0, burst=1)
+    assert asked(rates, 2, 100.0, "client notes") == [0.0, 1.0]
+    assert asked(rates, 1, 100.0, "client other") == [0.0]
+
+
+def test_whether_there_is_none_is_told_without_taking_one() -> None:
+    rates = Rates(1.0, burst=2)
+    with time_machine.travel(1_800_000_000.0, tick=False):
+        now = time.monotonic()
+        assert [rates.empty("peer"), rates.empty("peer"), rates.empty("peer")] == [False] * 3
+        rates.take("peer", now)
+        assert rates.empty("peer") is False
+        rates.take("peer", now)
+        assert rates.empty("peer") is True
+        rates.take("somebody", now - 1.5)
+        rates.take("somebody", now - 1.5)
+        assert rates.empty("somebody") is False  # one came back since
+
+
+def test_whoever_asks_under_ever_new_names_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_KEPT", 3)
+    rates = Rates(1.0, burst=1)
+    assert asked(rates, 2, 100.0, "oldest") == [0.0, 1.0]
+    for name in ("a", "b"):
+        rates.take(name, 100.0)
+    assert asked(rates, 1, 100.0, "oldest") == [1.0]  # asked again: now `a` is the one who asked longest ago
+    rates.take("c", 100.0)
+    assert len(rates._buckets) == 3
+    assert (asked(rates, 1, 100.0, "oldest"), asked(rates, 1, 100.0, "a")) == ([1.0], [0.0])
