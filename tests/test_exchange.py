@@ -401,10 +401,15 @@ def test_a_refusal_is_the_gates_word_and_exit_code_1(stage: Stage, tmp_path: Pat
     job = stage.job()
     done = command(stage, "--subject", "env:JOB", "--key", str(tmp_path / "k.pem"), args={**DEPLOY, "scopes": ["ecs:*"]}, JOB=job)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "invalid_authorization_details (not_permitted)" in done.stderr
+    assert "invalid_authorization_details (not_permitted)\nLook at --workflow, --tool" in done.stderr
     assert job not in done.stderr
     forged = command(stage, "--subject", "env:JOB", "--key", str(tmp_path / "k2.pem"), JOB=Key("gh", "RS256").sign({"iss": "x"}))
-    assert forged.exit_code == 1
+    assert (forged.exit_code, "invalid_client\nIt does not know this --client" in forged.stderr) == (1, True)
+    hops = command(
+        stage, "--subject", "env:JOB", "--delegation", "env:HOPS", "--key", str(tmp_path / "k3.pem"), JOB=stage.job(), HOPS="a.b.c d.e.f"
+    )
+    assert "invalid_request (credential)\nIt does not believe the token" in hops.stderr
+    assert stage.gate.log()[-1]["reasons"][0]["field"].startswith("agent.via")  # both were sent, and are nobody's word
 
 
 class Holding(BaseHTTPRequestHandler):

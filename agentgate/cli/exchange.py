@@ -39,6 +39,12 @@ _GITHUB_URL, _GITHUB_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_R
 _MAX = 16 * 1024
 _SECONDS = 10.0
 _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+_MEANS = {
+    "invalid_client": "It does not know this --client, or not by this credential.",
+    "credential": "It does not believe the token of --subject (or what came with it), or the workflow wants somebody else.",
+    "proof": "Its key is another than the --key that came first with this credential, or none.",
+    "not_permitted": "Look at --workflow, --tool, --tenant, --run and the arguments: such a call is not permitted.",
+}
 _LATER = "A person must release it; ask again with the same --key or --certificate, --run and --call-id afterwards."
 
 
@@ -64,6 +70,9 @@ def exchange(
         Path | None, typer.Option("--certificate-key", help="Its private key (PEM, owner-only), if that is in a file of its own.")
     ] = None,
     attestation: Annotated[str | None, typer.Option("--attestation", help="Where a signed attestation is, if the workflow asks.")] = None,
+    delegation: Annotated[
+        str | None, typer.Option("--delegation", help="Where the hops are that the work came over, oldest first, separated by spaces.")
+    ] = None,
     run: Annotated[str | None, typer.Option("--run", help="Id of the run that a host opened.")] = None,
     call_id: Annotated[str | None, typer.Option("--call-id", help="Your id of this call: asked again, it is the same call.")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="Tenant, where the client serves several.")] = None,
@@ -91,6 +100,7 @@ def exchange(
             actor=None if actor is None else _own("actor", actor, gate, shown),
             client_assertion=None if client_key is None else partial(ClientKey.read(client, client_key).assertion, gate),
             attestation=None if attestation is None else given("attestation", attestation, gate),
+            delegation=None if delegation is None else given("delegation", delegation, gate),
         )
         endpoint = TokenEndpoint(gate, None if shown and key is None else key_of(key), certificate=shown, address=address)
         token = _ask(endpoint, AskedFor(tool, workflow, arguments, run=run, tool_call_id=call_id, tenant=tenant), who, wait=wait)
@@ -230,7 +240,10 @@ def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bo
         raise typer.Exit(_INTERRUPTED) from None
     except ExchangeRefused as refused:
         if refused.description != Code.NEEDS_APPROVAL:
-            raise
+            means = _MEANS.get(refused.description) or _MEANS.get(refused.error)
+            if refused.status == 0 or means is None:
+                raise
+            fail(refused, f"{means} Why exactly is in the gate's log.")
         complain(refused, _LATER, "With --wait this command waits for the answer.", colour="yellow")
         raise typer.Exit(LOOK) from None
 

@@ -79,6 +79,7 @@ class Credentials:
         client_assertion: a `private_key_jwt` (RFC 7523), where the client has a key at the gate (`ClientKey.assertion`). It counts once: it
             is called for each request.
         attestation: a signed statement about posture, where the workflow asks for one.
+        delegation: the hops over which the work came, the first broker's first, with spaces between them.
     """
 
     client_id: str
@@ -86,6 +87,7 @@ class Credentials:
     actor: Callable[[], str] | ClientCertificate | None = field(default=None, repr=False)
     client_assertion: Callable[[], str] | None = field(default=None, repr=False)
     attestation: Callable[[], str] | None = field(default=None, repr=False)
+    delegation: Callable[[], str] | None = field(default=None, repr=False)
 
     def form(self) -> dict[str, str]:
         """The parameters that prove who asks."""
@@ -97,8 +99,9 @@ class Credentials:
                 form |= {f"{name}_token": shown(), f"{name}_token_type": JWT}
         if self.client_assertion is not None:
             form |= {"client_assertion": self.client_assertion(), "client_assertion_type": ASSERTION}
-        if self.attestation is not None:
-            form["attestation"] = self.attestation()
+        for name, said in (("attestation", self.attestation), ("delegation", self.delegation)):
+            if said is not None:
+                form[name] = said()
         return form
 
 

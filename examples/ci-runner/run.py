@@ -87,7 +87,9 @@ def stepped(stage: Stage, expected: Expected, done: subprocess.CompletedProcess[
         return TableRow(expected, "allowed", "ok", "client", seen, detail=detail, rule=stage.line(TOOL))
     seen = done.stderr.strip()
     found = re.search(r"the gate gave no token: (\w+)", seen)
-    return refused(expected, line["reasons"], "client", found[1] if found else seen, f"exit {done.returncode}: {seen}")
+    return refused(
+        expected, line["reasons"], "client", found[1] if found else seen, f"exit {done.returncode}: {seen.partition(chr(10))[0]}"
+    )
 
 
 def scenes(stage: Stage) -> Iterator[TableRow]:
