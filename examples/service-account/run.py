@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 from agentgate.cli.demo import perform
 from agentgate.cli.demo_case import FoundingCase
 from agentgate.cli.demo_key import Key
+from agentgate.cli.demo_process import post
 from agentgate.cli.demo_row import Expected, TableRow
 from agentgate.cli.demo_stage import Asker, Stage
 
+JWT = "urn:ietf:params:oauth:token-type:jwt"
 TOOL, ACCOUNT = "identity.refresh", "spiffe://acme.example/ns/billing/sa/exporter"
 REFRESH = {"account": "billing-exporter", "audience": "https://ledger.acme.example"}
 HOME = {"cluster": "eu-prod-1", "namespace": "billing", "node_pool": "confidential"}
@@ -55,20 +59,23 @@ def scenes(stage: Stage) -> Iterator[TableRow]:
     )
     yield asked(rotated, renewed)
     time.sleep(1.1)  # a statement counts from the second after the old key was recorded
-    yield rotation(stage, exporter.key, renewed.key)
+    yield rotation(stage, exporter.key, renewed.key, svid())
     yield asked(Expected("Now it refreshes with the new key", "allowed", "ok"), renewed)
     yield asked(Expected("And no longer with the old one", *rotated[1:]), exporter)
 
 
-def rotation(stage: Stage, old: Key, new: Key) -> TableRow:
-    """The account's operator hands over a statement that the old key signed; the gate's host takes it up."""
+def rotation(stage: Stage, old: Key, new: Key, credential: str) -> TableRow:
+    """The account shows its own credential, and what its old key signed about the new one (`agentgate keys account` prints that, too)."""
     claims = {"aud": stage.gate.url, "tenant": "acme-eu", "account": ACCOUNT, "key": new.thumbprint, "iat": int(time.time())}
     public = {name: old.jwk[name] for name in ("kty", "crv", "x", "y")}
     statement = old.sign_exactly(claims, {"typ": "agentgate-key-rotation+jwt", "jwk": public})
-    with stage.beside() as gate:
-        account = gate.rotate_key(statement)
-    expected = Expected("The old key signs for the new one: gate.rotate_key(statement)", "allowed", "ok")
-    return TableRow(expected, "allowed", "ok", "host", f"ok: {account}", detail=f"key_changed, by the old key, to {new.thumbprint[:12]}...")
+    form = {"client_id": "exporter", "subject_token": credential, "subject_token_type": JWT, "statement": statement}
+    answer = post(stage.gate.url + "/oauth2/key", urlencode(form).encode(), {"Content-Type": "application/x-www-form-urlencoded"})
+    expected = Expected("Its old key signs for the new one: POST /oauth2/key", "allowed", "ok")
+    if answer.code != "ok":
+        return stage.row(expected, answer, path="/oauth2/key")
+    seen = f"ok: {json.dumps(answer.body)}"
+    return TableRow(expected, "allowed", "ok", "client", seen, detail=f"key_changed, by the old key, to {new.thumbprint[:12]}...")
 
 
 CASE = FoundingCase(
