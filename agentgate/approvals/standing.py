@@ -69,14 +69,13 @@ def status(
     only: Path | str | None = None,
     derive: Derive = lexical,
     now: float | None = None,
-    prover: Prover | None = None,
 ) -> tuple[WorkflowStatus, ...]:
     """The status of every workflow file (`only`: of this one), bad trust files first. Arguments as `agentgate.approvals.write_index`.
 
     Raises ApprovalRefused: the root is not trusted.
     """
     folder, when = Path(directory), time.time() if now is None else now
-    judge, wrong = lenient_judge(folder, root, derive=derive, now=when, prover=prover)
+    judge, wrong = lenient_judge(folder, root, derive=derive, now=when)
     paths = workflow_files(folder) if only is None else [Path(only)]
     files, broken = read_workflow_files(folder, paths)
     id_ = next((file.value.get("id") for file in files.values()), None) if only is not None else None
@@ -104,8 +103,6 @@ def forecast(
     root: str | None = None,
     under: tuple[Root, AllowedSigners] | None = None,
     revoking: tuple[str, int] | None = None,
-    derive: Derive = lexical,
-    now: float | None = None,
 ) -> tuple[tuple[str, int | None, int | None], ...]:
     """What would be in force after a step that nobody took yet.
 
@@ -114,19 +111,17 @@ def forecast(
         root: the pinned digest; None: the present root.
         under: another root, with the keys of its people.
         revoking: a workflow and the highest of its versions to revoke.
-        derive: the intent deriver.
-        now: POSIX seconds; None: now.
 
     Returns:
         For each workflow whose version would change: its id, the version in force now and then (None: none).
 
     Raises ApprovalRefused: the root is not trusted.
     """
-    folder, when = Path(directory), time.time() if now is None else now
-    judge, _ = lenient_judge(folder, root, derive=derive, now=when)
+    folder, when = Path(directory), time.time()
+    judge, _ = lenient_judge(folder, root, derive=lexical, now=when)
     trusted, allowed = under or (judge.root, judge.allowed)
     known = {f"revoked:{revoking[0]}": revoking[1]} if revoking is not None else {}
-    then = Judge(judge.tree, trusted, allowed, judge.index, judge.revoked, known, when, derive, Prover())
+    then = Judge(judge.tree, trusted, allowed, judge.index, judge.revoked, known, when, lexical, Prover())
     listed = set(judge.index.workflows if judge.index is not None else ()) | {
         f.value.get("id") for f in read_workflow_files(folder, workflow_files(folder))[0].values()
     }

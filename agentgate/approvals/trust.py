@@ -27,7 +27,6 @@ from agentgate.approvals.root import Role, Root, load_root
 from agentgate.approvals.signer import Signer
 from agentgate.approvals.sshkey import SshKey
 from agentgate.intents.lexical import derive as lexical
-from agentgate.loading.definition import Derive
 
 NAMESPACES = (sshsig.NAMESPACE, sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE, sshsig.REVOKED_NAMESPACE, sshsig.HOLD_NAMESPACE)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.@/-]*", re.ASCII)
@@ -160,7 +159,6 @@ def write_index(
     signer: Signer,
     *,
     root: str | None = None,
-    derive: Derive = lexical,
     now: float | None = None,
     prover: Prover | None = None,
     anew: bool = False,
@@ -171,7 +169,6 @@ def write_index(
         directory: the workflow directory.
         signer: a key of somebody in the root's roles.index.
         root: the pinned digest; None: the present root.
-        derive: the intent deriver.
         now: POSIX seconds; None: now.
         prover: proves narrowings.
         anew: start without the last index, on purpose. Else a missing or bad one refuses, unless nothing was ever signed here: only
@@ -180,7 +177,7 @@ def write_index(
     Raises ApprovalRefused: the root is not trusted, this key may not, or the present index or revocations are bad.
     """
     at = time.time() if now is None else now
-    judge, wrong = lenient_judge(directory, root, derive=derive, now=at, prover=prover)
+    judge, wrong = lenient_judge(directory, root, derive=lexical, now=at, prover=prover)
     tree, person = judge.tree, _person(judge.root, signer, "index")
     there = {name for name, _ in tree.names()}
     if judge.revoked is None and REVOKED in there:

@@ -91,7 +91,7 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
                 "",
             )
             tell(changes)
-        confirm(phrase(changes, first=made.old is None), accept, "--accept")
+        confirm(phrase(changes, first=made.old is None), accept)
         written = write_approval(directory, made, signer)
         now = _status(directory, root, said)
         renewed = index and now.missing == 0 and _index(directory, signer, root)
@@ -284,7 +284,7 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
         say(f"revoking {workflow} up to v{version}: it is never undone (a higher version can be approved)")
         then = forecast(directory, root=root, revoking=(workflow, version))
         say(*(f"in force afterwards: {f'v{after}' if after else 'nothing: every call of it is refused'}" for _, _, after in then))
-        confirm(f"revoke {workflow} up to v{version}", accept, "--accept")
+        confirm(f"revoke {workflow} up to v{version}", accept)
         written = write_revocation(directory, workflow, signer, version=version, reason=reason, root=root)
     say(f"wrote {written}: commit it, or copy it to where your gates read it")
 

@@ -236,10 +236,10 @@ def _answering(said: Said, meaning: str) -> None:
                     say(f"--- {number} of {len(holds)}")
                 _tell(hold, desk, signed("reveal", hold) if reveal else None)
             if len(holds) == 1:
-                confirm(f"{said} {holds[0].id[:_SHORT]}", accept, "--accept")
+                confirm(f"{said} {holds[0].id[:_SHORT]}", accept)
                 answered: dict[str, Hold | AnswerRefused] = {holds[0].id: signed(said, holds[0])}
             else:
-                confirm(f"{said} {len(holds)} holds {asked.root(said).hex()[:_SHORT]}", accept, "--accept")
+                confirm(f"{said} {len(holds)} holds {asked.root(said).hex()[:_SHORT]}", accept)
                 every = [hold.id for hold in holds]
                 nonce = desk.run(answering.nonce(tenant, every))
                 given = SSHAnswer(nonce, signer.sign(asked.statement(said, nonce), HOLD_NAMESPACE))

@@ -188,7 +188,7 @@ def _accepted(made: RootStanding, accept: str | None, *, as_json: bool) -> None:
     if not as_json:
         _show(made, time.time())
     counted, one, more = (made.root.shape.people, "person", "people") if made.before is None else (made.changes, "change", "changes")
-    confirm(f"root v{made.root.version}, {len(counted)} {one if len(counted) == 1 else more}", accept, "--accept")
+    confirm(f"root v{made.root.version}, {len(counted)} {one if len(counted) == 1 else more}", accept)
 
 
 def _show(state: RootStanding, now: float) -> None:

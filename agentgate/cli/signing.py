@@ -81,12 +81,12 @@ def _in_agent() -> Path | None:
     return None
 
 
-def confirm(phrase: str, given: str | None, what: str) -> None:
-    """Let the person type exactly this phrase, unless it was `given` as an option (`what`). Exits with 1 on anything else."""
+def confirm(phrase: str, given: str | None) -> None:
+    """Let the person type exactly this phrase, unless it was `given` as an option (``--accept``). Exits with 1 on anything else."""
     say("", f"To sign, type: {phrase}")
     if given is None:
         if not sys.stdin.isatty():
-            fail(f"nobody is here to type it; a script says {what} '{phrase}'. Nothing was signed.")
+            fail(f"nobody is here to type it; a script says --accept '{phrase}'. Nothing was signed.")
         given = typer.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
     if given.strip() != phrase:
         fail(f"got '{given.strip()}', expected '{phrase}'. Nothing was signed.")

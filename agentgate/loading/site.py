@@ -44,9 +44,9 @@ class Place:
         """Report what is wrong with the value here."""
         self.document.report(self.path, got, expected, hint)
 
-    def report_key(self, got: str, expected: str, hint: str = "") -> None:
+    def report_key(self, got: str, expected: str) -> None:
         """Report what is wrong with the key here: it is out of place, or something beside it is missing."""
-        self.document.report(self.path, got, expected, hint, key=True)
+        self.document.report(self.path, got, expected, key=True)
 
     def unknown(self, name: str, expected: str, known: Collection[str], *, key: bool = False) -> None:
         """Report a name that is none of those known, with the closest of them."""

@@ -27,21 +27,20 @@ class Pasted:
 Spoken = str | Iterable[Own | Pasted]
 
 
-def turn_text(spoken: object, field: str = "prompt") -> str:
+def turn_text(spoken: object) -> str:
     """A turn as it is stored and read.
 
     Args:
         spoken: a text, or its parts in order.
-        field: the name of what is read, for the error.
 
     Raises:
         ConfigError: neither a text nor parts, or a text with a character that separates parts.
     """
     parts = (spoken,) if isinstance(spoken, str) else tuple(spoken) if isinstance(spoken, (list, tuple)) else ()
     if not parts or not (parts == (spoken,) or all(isinstance(part, (Own, Pasted)) for part in parts)):
-        raise ConfigError(field, type(spoken).__name__, "a text, or a list of Own(...) and Pasted(...)")
+        raise ConfigError("prompt", type(spoken).__name__, "a text, or a list of Own(...) and Pasted(...)")
     texts = [part if isinstance(part, str) else part.text for part in parts]
     if not all(isinstance(text, str) and OWN not in text and PASTED not in text for text in texts):
-        raise ConfigError(field, "a part that is no text, or holds U+0001 or U+0002", "texts without these characters")
+        raise ConfigError("prompt", "a part that is no text, or holds U+0001 or U+0002", "texts without these characters")
     marks = ["" if isinstance(part, str) else OWN if isinstance(part, Own) else PASTED for part in parts]
     return "".join([mark + text for mark, text in zip(marks, texts, strict=True)])
