@@ -207,7 +207,8 @@ def status(
 
 def _tell(statuses: tuple[WorkflowStatus, ...]) -> None:
     body = []
-    absent = [e.refused for e in statuses if not e.id and e.refused is not None and (e.refused.field, e.refused.got) == ("file", "nothing")]
+    wrong = [e.refused for e in statuses if not e.id and e.refused is not None]
+    absent = any(refused.field == "file" and refused.got.startswith("nothing in ") for refused in wrong)
     for each in statuses:
         if not each.id:
             note(str(each.refused), colour="red")
