@@ -168,5 +168,5 @@ def test_sums_and_windows_are_shown_in_their_own_units(tmp_path: Path) -> None:
         hold = run.authorize("payments.refund", BIG, tool_call_id="pay").hold
     assert hold.question.limits == (
         "payments.refund.amount: 39.99 EUR used, this call takes 150 EUR, at most 400 EUR per run",
-        "calls of payments.refund: 1 used, this call takes 1, at most 9 per tenant in 86400 s",
+        "calls of payments.refund: 1 used, this call takes 1, at most 9 per tenant in 1d",
     )

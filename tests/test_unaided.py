@@ -103,7 +103,7 @@ def test_every_witness_goes_through_a_real_gate(file: str, tmp_path: Path) -> No
 
 def test_all_of_a_chain_of_reads_is_witnessed() -> None:
     assert said(load()) == dict.fromkeys(("order", "amount", "payee", "mail"), "witnessed")
-    assert counted(unaided(load())) == "4 witnessed"
+    assert counted(unaided(load())) == "4 shown by a call"
     assert set(said(load(more=EVERY % "pay")).values()) == {"witnessed"}  # the author's word: every call asks
 
 

@@ -45,7 +45,7 @@ def lint(
     by_kind = f" ({', '.join(f'{kind} {n}' for kind, n in kinds.most_common())})" if len(kinds) > 1 else ""
     summary = f"{count(workflows, 'workflow')} loaded, {count(len(problems), 'problem')}, {count(len(advice), 'warning')}{by_kind}"
     if shown := counted(acts):
-        complain(f"required arguments of acts, without a person: {shown}", colour="dim")
+        complain(f"required arguments of acts that a prompt can fill without a person: {shown}", colour="dim")
     complain(summary, colour="red" if problems else "yellow" if advice else "green")
     raise typer.Exit(1 if problems or (strict and advice) else 0)
 

@@ -19,6 +19,7 @@ from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.language.turn import Turn
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import NOT_SHOWN, Failure, place, without_values
+from agentgate.values.times import duration
 from agentgate.values.turns import OWN, PASTED
 from agentgate.values.visible import visible
 from agentgate.workflow.model import ANY, Tool
@@ -100,7 +101,7 @@ def _used(tool: Tool, reservation: Reservation, used: int) -> str:
     """How much of a limit is used, how much the call takes, and how much there is."""
     limit, unit = reservation.limit, f" {reservation.currency}" if reservation.currency else ""
     what = f"{limit.tool}.{limit.argument}" if limit.argument else "calls" if limit.tool == ANY else f"calls of {limit.tool}"
-    window = "" if limit.every is None else f" in {limit.every} s"
+    window = "" if limit.every is None else f" in {duration(limit.every)}"
     numbers = (used, reservation.amount, limit.maximum)
     taken, takes, most = (f"{number / SCALE:g}" if limit.argument else str(number) for number in numbers)
     if limit.argument and tool.args[limit.argument].sensitive:

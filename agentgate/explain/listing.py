@@ -14,7 +14,7 @@ from typing import Literal
 from agentgate.decision.caller import acr_values
 from agentgate.values.entities import written
 from agentgate.values.refusal import Failure, Reason
-from agentgate.values.times import SHORT_WEEKDAYS
+from agentgate.values.times import SHORT_WEEKDAYS, duration
 from agentgate.workflow.model import ANY, NONE, AgentRule, Conditions, Hours, Limit, StepUpRule, Tool, Workflow
 from agentgate.workflow.rule import Rule
 
@@ -227,7 +227,7 @@ def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
     for number, limit in enumerate(tool.limits):
         what = f"sum of {limit.tool}.{limit.argument}" if limit.argument else f"calls of {limit.tool}"
         bound = limit.maximum / 10_000 if limit.argument else limit.maximum
-        expected = f"{what}: at most {bound:g} per {limit.per}" + ("" if limit.every is None else f" every {limit.every} s")
+        expected = f"{what}: at most {bound:g} per {limit.per}" + ("" if limit.every is None else f" every {duration(limit.every)}")
         yield _of("limit", "limits", f"limit {number}", expected, limit.line, Reason.LIMIT, rule=limit)
     yield _of("store", "revocations", "revoked", "nothing of this call revoked", 0, Reason.REVOKED)
     ran = (Reason.ALREADY_REDEEMED, Reason.FAILED, Reason.OUTCOME_UNKNOWN)

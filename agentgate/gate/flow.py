@@ -27,6 +27,7 @@ from agentgate.token.mint import binding, mint, new_jti
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Args, Call, RunState
+from agentgate.values.times import duration
 from agentgate.workflow.model import Tool
 
 LEEWAY = 5  # seconds a verifier's clock may differ
@@ -270,7 +271,7 @@ def _refused(settled: ops.MintReply, answer: Eligible, versions: Versions, tool:
         limit = answer.reservations[int(settled.detail)].limit
         what = f"{limit.tool}.{limit.argument}" if limit.argument else f"calls of {limit.tool}"
         bound = limit.maximum / 10_000 if limit.argument else limit.maximum
-        window = "" if limit.every is None else f" every {limit.every} s"
+        window = "" if limit.every is None else f" every {duration(limit.every)}"
         place = f"{versions.file_of(limit, tool.name)}:{limit.line}"
         return Failure(Reason.LIMIT, "limits", f"{what} used up", f"at most {bound:g} per {limit.per}{window}", place)
     if settled.detail == "lost":

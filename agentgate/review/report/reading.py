@@ -74,7 +74,7 @@ def first(workflow: Workflow) -> Iterator[Change]:
         yield Change(f"intents.{intent.name}", "", text(intent), _samples(intent))
     for tool in workflow.tools.values():
         yield from _tool(workflow, tool)
-    bound = ", only for the agent's key (reads apart)" if workflow.token.agent_key else ""
+    bound = ", only for the agent's key (of a read: only if a key was shown)" if workflow.token.agent_key else ""
     yield Change(
         "token", "", f"lives {duration(workflow.token.ttl)}{bound}", "mode: observe: refusals are not enforced" if workflow.observe else ""
     )
@@ -86,10 +86,10 @@ def added(workflow: Workflow, tool: str) -> tuple[str, ...]:
 
 
 def _tool(workflow: Workflow, tool: Tool) -> Iterator[Change]:
-    asked = {ANY: "whatever is asked", NONE: "nobody asks"}
-    needs = " or ".join(asked.get(name, f"intent {name}") for name in tool.needs)
+    asked = {ANY: "for whatever is asked", NONE: "without any request"}
+    needs = " or ".join(asked.get(name, f"for intent {name}") for name in tool.needs)
     given = f", with a credential of {tool.upstream.broker} ({text(tool.upstream.settings)})" if tool.upstream is not None else ""
-    yield Change(tool.name, "", f"{tool.effect}, for {needs}{given}", f"its token grants {text(tool.scope or (tool.name,))}")
+    yield Change(tool.name, "", f"{tool.effect}, {needs}{given}", f"its token grants {text(tool.scope or (tool.name,))}")
     for rule in tool.args.values():
         yield Change(f"{tool.name}: args.{rule.name}", "", describe(rule) + ("" if rule.sources else ", from anywhere"))
     for fact in tool.facts.values():
