@@ -43,6 +43,11 @@ class Diagnosis(NamedTuple):
     remedy: str = ""
 
 
+_UNSIGNED = Diagnosis(
+    "workflows", "nobody's signature is checked: unsafe_unapproved", holds=False, remedy="root, in the settings (docs/reviewing.md)"
+)
+
+
 def doctor(
     store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")] = "",
     keys: Annotated[Path | None, typer.Option(help="The gate's key directory.", file_okay=False)] = None,
@@ -54,8 +59,10 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Look at store, keys, workflows and audit log: what holds, and what to do about what does not."""
+    signed = True
     if settings is not None:
         served = _settings(settings)
+        signed = workflows is not None or not served.unsafe_unapproved
         store, keys, workflows = store or served.store, keys or served.keys, workflows or served.workflows
         root, audit = root or served.root, audit or served.audit
     if not (store or keys or workflows or audit):
@@ -67,7 +74,7 @@ def doctor(
     if keys:
         found += _guarded("keys", _keys(keys))
     if workflows:
-        found += _guarded("workflows", _workflows(workflows, root))
+        found += _guarded("workflows", _workflows(workflows, root)) if signed else [_UNSIGNED]
     if audit:
         found += _guarded("audit", _audit(audit, keys))
     if as_json:
