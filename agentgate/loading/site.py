@@ -95,7 +95,9 @@ class Site:
     def role(self, name: str, place: Place) -> frozenset[str] | None:
         """The scopes of a static role, or None after reporting that there is none."""
         if name not in self.roles:
-            place.unknown(name, "a role of roles.yaml: " + (", ".join(sorted(self.roles)) or "none, without such a file in the workflow directory"), self.roles)
+            place.unknown(
+                name, "a role of roles.yaml: " + (", ".join(sorted(self.roles)) or "none: the folder has no such file"), self.roles
+            )
         return self.roles.get(name)
 
     def source(self, text: str, place: Place) -> Source | None:
