@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +17,8 @@ from joserfc import jwt as jose
 from joserfc.errors import InvalidClaimError
 from joserfc.jwk import KeySet
 
-from tests.abroad import Abroad, abroad
+from agentgate.identity.keys import read_keys
+from tests.abroad import ROOT, Abroad, abroad, node_in
 from tests.served_notes import Notes
 
 CLIENTS = ["openid-client", "oauth4webapi", "requests-oauth2client"]
@@ -34,6 +38,18 @@ def test_the_docs_program_gets_a_token_for_the_nonce_it_was_given_and_calls_with
     assert done.stdout.startswith("200 ")
     assert world.exchanges()[before:] == [(400, "use_dpop_nonce"), (200, "")]
     assert world.orders.seen[-1]["args"] == {"text": "hello"}
+
+
+def test_the_docs_make_a_key_whose_public_half_a_gate_reads(tmp_path: Path) -> None:
+    (program,) = re.findall(r"```js\n// node keys.mjs\n(.*?)```", (ROOT / "docs" / "service.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "keys.mjs").write_text(program)
+    subprocess.run([node_in(tmp_path), "keys.mjs"], cwd=tmp_path, check=True, timeout=60)
+    public = (tmp_path / "agent-public.json").read_bytes()
+    read_keys(public)
+    own = json.loads((tmp_path / "agent.json").read_text())
+    assert ("d" in own, b'"d"' in public, (tmp_path / "agent.json").stat().st_mode & 0o077) == (True, False, 0)
+    signed = jwt.encode({"x": 1}, jwt.PyJWK(own).key, "ES256", {"kid": own["kid"]})
+    assert jwt.decode(signed, jwt.PyJWKSet.from_json(public.decode()).keys[0].key, algorithms=["ES256"]) == {"x": 1}
 
 
 @pytest.mark.parametrize("package", CLIENTS)

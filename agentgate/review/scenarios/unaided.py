@@ -72,7 +72,7 @@ def unaided(workflow: Workflow, cases: Iterable[Scene] = ()) -> tuple[Unaided, .
 def counted(found: Iterable[Unaided]) -> str:
     """How many of each verdict, in words; empty for none."""
     kinds = Counter(each.verdict for each in found)
-    said = {"witnessed": "shown by a call", "impossible": "impossible", "not shown": "not shown"}
+    said: dict[Verdict, str] = {"witnessed": "shown by a call", "impossible": "impossible", "not shown": "not shown"}
     return ", ".join(f"{kinds[verdict]} {word}" for verdict, word in said.items() if kinds[verdict])
 
 
