@@ -281,10 +281,11 @@ class TokenRefused(AgentGateError):
         field: what was looked at, e.g. ``aud`` or ``proof.htm``.
         got: what it was, shortened; never a token, a proof or an argument's value.
         expected: what would have been accepted.
+        run: id of the token's run, where the token itself was good; empty otherwise.
     """
 
     def __init__(self, code: Refusal, field: str, got: str, expected: str) -> None:
-        self.code, self.field, self.got, self.expected = code, field, got[:120], expected
+        self.code, self.field, self.got, self.expected, self.run = code, field, got[:120], expected, ""
         super().__init__(f"{code}: {field}: got {self.got}, expected {expected}")
 
 

@@ -117,7 +117,7 @@ def open_run(
             Reason.TOO_MANY_RUNS, "runs", f"{most} in an hour", f"at most {most} runs of one user (without one: agent) in an hour"
         )
         yield stamp("run_refused", header, reasons=reasons_of((many,)))
-        raise RunRefused((many,))
+        raise RunRefused((many,), header.id)
     if opened.kind != "ok":
         if not once:
             raise StoreUnavailable(f"run {header.id}: the store already has a run of this id")
@@ -136,7 +136,7 @@ def _check_same(known: Header, shown: Header) -> Flow:
         refused = (*refused, Failure(Reason.AGENT, "client", repr(shown.client), f"the run's own, {known.client!r}"))
     if refused:
         yield stamp("run_refused", shown, reasons=reasons_of(refused))
-        raise RunRefused(refused)
+        raise RunRefused(refused, shown.id)
 
 
 def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredential, over: OverHTTP) -> Flow:
@@ -149,7 +149,7 @@ def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredent
     """
     header = state.header
     versions = yield from core.in_force.of(header)
-    for_user, by_agent = yield from _proven(core, versions.minted, header.tenant, user, agent, known=header.user)
+    for_user, by_agent = yield from _proven(core, versions.minted, header.tenant, user, agent, run=header)
     was, who = header.agent, by_agent.who
     if not agent.delegation:
         who = placed(who, posture=who.posture, boundary=who.boundary, via=was.via)
@@ -180,7 +180,7 @@ def renew(core: Core, state: RunState, *, user: UserGiven, agent: AgentGiven | N
     ):
         raise refused_input("run", "in process, or no credential", "a run that was opened with credentials, and fresh ones")
     versions = yield from core.in_force.of(header)
-    return (yield from _renewed(core, state, *(yield from _proven(core, versions.minted, header.tenant, user, agent, known=header.user))))
+    return (yield from _renewed(core, state, *(yield from _proven(core, versions.minted, header.tenant, user, agent, run=header))))
 
 
 def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh_agent: Proven[Agent] | None) -> Flow:
@@ -205,7 +205,7 @@ def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh
     if answer == "missing":
         raise missing(header.tenant, header.id)
     if answer != "ok":
-        raise RunRefused((Failure(Reason.RUN_CLOSED, "run", answer, "an open run"),))
+        raise RunRefused((Failure(Reason.RUN_CLOSED, "run", answer, "an open run"),), header.id)
     return (yield from read(core, header.tenant, header.id, state))
 
 
@@ -260,7 +260,7 @@ def _check(core: Core, versions: Versions, header: Header, further: tuple[Failur
         refused = (*refused, *case.denied)
     if refused:
         yield stamp("run_refused", header, reasons=reasons_of(refused))
-        raise RunRefused(refused)
+        raise RunRefused(refused, header.id)
 
 
 def _another(before: Header, after: Header) -> tuple[Failure, ...]:
@@ -280,10 +280,10 @@ def _another(before: Header, after: Header) -> tuple[Failure, ...]:
 
 # --- credentials -----------------------------------------------------------------------------------------------------------
 def _proven(
-    core: Core, workflow: Workflow, tenant: str, user: UserGiven, agent: AgentGiven | None, *, known: User | None = None
+    core: Core, workflow: Workflow, tenant: str, user: UserGiven, agent: AgentGiven | None, *, run: Header | None = None
 ) -> Generator[Any, Any, tuple[Proven[User] | None, Any]]:
-    """User and agent of a run, with the ends of what was proven; 0 for what a host vouches for. `known`: the run's user already."""
-    now = time.time()
+    """User and agent of a run, with the ends of what was proven; 0 for what a host vouches for. `run`: it is open already."""
+    now, known, named = time.time(), None if run is None else run.user, None if run is None else run.id
     try:
         for_user: Proven[User] | None = None
         if isinstance(user, AgentCredential):
@@ -300,8 +300,8 @@ def _proven(
         # Of the claims, the run keeps those that the workflow compares, and nothing else about anybody.
         return for_user, replace(found, who=narrowed(found.who, {claim.name for claim in workflow.agent.claims}))
     where = {"id": workflow.id, "version": workflow.version, "digest": workflow.digest}
-    yield _refusal({"type": "run_refused", "tenant": tenant, "run": None, "workflow": where, "user": None, "agent": None}, refused)
-    raise RunRefused((refused,))
+    yield _refusal({"type": "run_refused", "tenant": tenant, "run": named, "workflow": where, "user": None, "agent": None}, refused)
+    raise RunRefused((refused,), named or "")
 
 
 def _identities(core: Core) -> Any:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from agentgate.errors import AuditUnavailable, CanonicalError, NameRefused, Refusal, StoreUnavailable, TokenRefused, UpstreamRefused
@@ -38,12 +39,23 @@ def judged(who: Trust, token: str, proof: DPoP | None, now: float, *, certificat
     try:
         keys = yield from who.newest_keys()
         claims = check_token(token, keys, issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
-        if proof is not None and type(proof) is not DPoP:
-            raise TokenRefused(Refusal.PROOF, "proof", type(proof).__name__, "a DPoP")
-        check_proof(claims, token, proof, now, certificate=certificate)
+        with _in_run(claims):
+            if proof is not None and type(proof) is not DPoP:
+                raise TokenRefused(Refusal.PROOF, "proof", type(proof).__name__, "a DPoP")
+            check_proof(claims, token, proof, now, certificate=certificate)
     finally:
         del token  # a traceback with locals must not show it
     return claims
+
+
+@contextmanager
+def _in_run(claims: Claims) -> Iterator[None]:
+    """What is refused here is refused in the run of a good token: an operator finds it by that."""
+    try:
+        yield
+    except TokenRefused as error:
+        error.run = claims.run
+        raise
 
 
 def called(
@@ -57,15 +69,16 @@ def called(
     now = time.time()
     steps = judged(who, token, proof, now, certificate=certificate)
     del token  # a traceback with locals must not show it
-    try:
-        if type(tool) is not str:
-            raise TokenRefused(Refusal.TOOL, "tool", type(tool).__name__, "a tool's name")
-        claims: Claims = yield from steps
-        data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")  # costs most, so only for a good token
-    except (CanonicalError, TypeError, ValueError, AttributeError) as error:
-        raise TokenRefused(Refusal.ARGUMENTS, "args", type(error).__name__, "arguments with a canonical form") from None
-    check_call(claims, tool, data)
-    check_authentication(claims, now, acr_values=who.acr_values, max_age=who.max_age)
+    if type(tool) is not str:
+        raise TokenRefused(Refusal.TOOL, "tool", type(tool).__name__, "a tool's name")
+    claims: Claims = yield from steps
+    with _in_run(claims):
+        try:
+            data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")  # costs most: only for a good token
+        except (CanonicalError, TypeError, ValueError, AttributeError) as error:
+            raise TokenRefused(Refusal.ARGUMENTS, "args", type(error).__name__, "arguments with a canonical form") from None
+        check_call(claims, tool, data)
+        check_authentication(claims, now, acr_values=who.acr_values, max_age=who.max_age)
     return claims, data
 
 
@@ -115,11 +128,18 @@ def burned(
     steps = called(who, token, tool, args, proof, certificate=certificate)
     del token  # a traceback with locals must not show it
     claims, data = yield from steps
+    with _in_run(claims):
+        return (yield from _burnt(who, claims, data, attempt or secrets.token_hex(16), brokers))
+
+
+def _burnt(who: Trust, claims: Claims, data: bytes, attempt: str, brokers: tuple[str, ...] | None) -> Flow:
+    """Step 13, and its record."""
+    tool = claims.tool
     workflow, version, _ = claims.workflow
     subjects = ops.Subjects(
         claims.client_id, claims.sub if "user" in claims.identity else "", tool, ops.workflow_subject(workflow, version)
     )
-    sent, attempt = who.history.seen(claims.tenant), attempt or secrets.token_hex(16)
+    sent = who.history.seen(claims.tenant)
     try:
         yield Room()
     except AuditUnavailable as error:  # and the token is not burned

@@ -37,6 +37,7 @@ from agentgate.values.refusal import Failure, Reason, RunRefused
 
 _log = structlog.get_logger("agentgate.service")
 MAX_PATH, MAX_HEADERS, MAX_HEADER = 512, 64, 20 * 1024
+_METHODS = frozenset("DELETE GET HEAD OPTIONS PATCH POST PUT".split())
 Endpoint = Callable[[Request, Service], Awaitable[Response]]
 Refusing = Callable[[RequestRefused], Response]
 
@@ -116,11 +117,21 @@ def application(settings: ServiceSettings, clock: Callable[[], datetime] | None 
     return app
 
 
-async def _unrouted(_: Request, error: Exception) -> Response:
-    """A path that is not here, or not with this method."""
+async def _unrouted(request: Request, error: Exception) -> Response:
+    """A path that is not here, or not with this method. What was asked for is not logged: anything may stand there."""
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    return problem(RequestRefused(error.status_code, code, headers=error.headers))
+    refused = RequestRefused(error.status_code, code, headers=error.headers)
+    request.state.client = request.state.run = ""
+    request.app.state.service.counts.count(_route(request), refused.status, code, 0.0)
+    _tell(request, refused.status, 0.0, refused)
+    return problem(refused)
+
+
+def _route(request: Request) -> str:
+    """How a request's path is told, to the log and to counters."""
+    route = request.scope.get("route")
+    return "(none)" if route is None else str(route.path)
 
 
 async def _reload(service: Service, file: Path | None) -> None:
@@ -172,13 +183,15 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
                 response = await endpoint(request, service)
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a refusal, and is logged by its type
             refused = _refused(error)
+            if isinstance(error, RunRefused) and error.run:
+                request.state.run = error.run
             if refused.status == 401 and refused.error == "invalid_client":
                 service.count_failure(request)
             response = refuse(refused)
         if len(named := request.headers.getlist("x-request-id")) == 1 and named[0].isascii() and named[0].isprintable():
             response.headers["X-Request-ID"] = named[0]
         seconds = time.perf_counter() - began
-        service.counts.count(request.scope["route"].path, response.status_code, refused.error if refused is not None else "", seconds)
+        service.counts.count(_route(request), response.status_code, refused.error if refused is not None else "", seconds)
         _tell(request, response.status_code, seconds, refused)
         if span is not None:
             span.set({"http.response.status_code": response.status_code})
@@ -190,7 +203,7 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
 
 def _span(request: Request, service: Service) -> Span | None:
     """The span of a request: its method and route, never its URL or headers."""
-    tracing, route = service.gate.core.tracing, str(request.scope["route"].path)
+    tracing, route = service.gate.core.tracing, _route(request)
     if tracing is None:
         return None
     said: dict[str, str | int] = {"http.request.method": request.method, "http.route": route}
@@ -226,8 +239,8 @@ def _refused(error: Exception) -> RequestRefused:
 def _tell(request: Request, status: int, seconds: float, refused: RequestRefused | None) -> None:
     """One line for each request: no query, no header, no body; of a refusal also why."""
     said: dict[str, object] = {
-        "method": request.method,
-        "path": request.scope["route"].path,
+        "method": request.method if request.method in _METHODS else "(other)",
+        "path": _route(request),
         "status": status,
         "ms": round(seconds * 1000, 1),
     }

@@ -65,6 +65,7 @@ async def redeem_call(request: Request, service: Service) -> Response:
         steps = redeem(trust, token, tool, body["arguments"], proof, known=known, **more)
         done: Redemption = await service.gate.drive(steps)
     except TokenRefused as error:
+        request.state.run = error.run
         raise _as_answer(error) from None
     request.state.run = done.claims.run
     try:
@@ -147,10 +148,10 @@ async def outcome(request: Request, service: Service) -> Response:
 async def _redeemed(request: Request, service: Service, caller: Caller, named: object) -> Reportable:
     txn = request.path_params["txn"]
     call: Reportable | None = await service.gate.drive(reportable(caller.tenant(named), txn), new=False)
+    request.state.run = "" if call is None else call.run
     if call is None or call.aud not in caller.settings.resources:
         got = "none" if call is None else f"one of {call.aud}"
         raise RequestRefused(404, "not_found", failures=(Failure(Reason.INPUT, "txn", got, f"a call that {caller.id} redeemed"),))
-    request.state.run = call.run
     return call
 
 

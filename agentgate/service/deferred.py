@@ -85,15 +85,16 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
     kept = parse(data)
     if kept["v"] not in {1, 2}:
         raise StoreUnavailable("deferred request: of another version")
+    request.state.run = kept["run"]
     shown = shown_with(request, caller=caller, settings=service.settings, gate=service.gate, url=service.url("/oauth2/token"))
     _check_sender(caller, shown, kept["key"], kept.get("certificate", ""))
+    request.state.client = caller.id
     if service.polls.take(code):
         raise RequestRefused(400, "slow_down", more={"interval": POLL_SECONDS})
     try:
         hold = await service.gate.hold(kept["hold"], tenant=tenant)
     except AnswerRefused as error:
         raise RequestRefused(400, "expired_token", failures=error.failures) from None
-    request.state.client, request.state.run = caller.id, kept["run"]
     if hold.state == "pending":
         raise pending(code, hold)
     if hold.state in _OVER:

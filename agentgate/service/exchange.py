@@ -126,8 +126,8 @@ def checked_types(form: Mapping[str, str]) -> str:
     return agents
 
 
-async def exchange(asked: ExchangeRequest, gate: ServedGate, settings: ServiceSettings) -> tuple[AsyncRun, Decision]:
-    """Steps 6 to 8: run and decision.
+async def exchange(asked: ExchangeRequest, request: Request, *, gate: ServedGate, settings: ServiceSettings) -> tuple[AsyncRun, Decision]:
+    """Steps 6 to 8: run and decision. The line that is logged of `request` names the run from when it is known.
 
     Raises:
         RequestRefused, RunRefused, CredentialRefused.
@@ -144,9 +144,10 @@ async def exchange(asked: ExchangeRequest, gate: ServedGate, settings: ServiceSe
                 "authorization_details.run", "none", "the run that a host opened: this workflow works from a prompt, or for a user"
             )
         run = await gate.own_run(workflow.id, tenant=asked.tenant, agent=agent, over=over)
+        request.state.run = run.id
     else:
         run = await gate.resume_run(asked.tenant, asked.asked.run)
-        header = run.header
+        request.state.run, header = run.id, run.header
         if header.client != asked.caller.id or header.workflow != workflow.id:
             raise _not_permitted("run", header.id, "a run of this client and workflow")
         run = await gate.presented(run, user=asked.user(), agent=agent, over=over)

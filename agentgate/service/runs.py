@@ -83,11 +83,11 @@ async def open_run(request: Request, service: Service) -> Response:
         run = await service.gate.hosted_run(workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl, over=over)
     except ConfigError as error:
         raise malformed(error.setting, "another form", error.expected) from None
+    request.state.run = run.id
     if run.workflow.token.agent_key and not (run.header.agent.key or known.certificates):  # it proves these with each exchange
         await run.close()
         failure = Failure(Reason.AGENT, "agent.proof", "none", "a proof of the agent's key: the workflow binds tokens to it")
         raise RequestRefused(400, "invalid_dpop_proof", "proof", failures=(failure,))
-    request.state.run = run.id
     answer = answered(_told(run), 201)
     answer.headers["Location"] = service.url(f"{PATH}/{run.id}")
     return answer
@@ -109,9 +109,9 @@ async def own_run(service: Service, caller: Caller, run_id: str, named: object, 
         if {failure.reason for failure in error.failures} != {Reason.RUN_MISSING}:
             raise
         raise missing from None
+    request.state.run = run.id
     if run.header.host != caller.id:
         raise missing
-    request.state.run = run.id
     return run
 
 

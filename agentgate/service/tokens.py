@@ -40,8 +40,8 @@ async def _exchanged(form: Mapping[str, str], request: Request, service: Service
         raise malformed("completion_mode", mode[:80], "none: this server defers nothing")
     url = service.url("/oauth2/token")
     asked = read_exchange(form, request, caller=caller, settings=service.settings, gate=service.gate, url=url)
-    run, decision = await exchange(asked, service.gate, service.settings)
-    request.state.client, request.state.run = caller.id, run.id  # proven now, however the client is known
+    run, decision = await exchange(asked, request, gate=service.gate, settings=service.settings)
+    request.state.client = caller.id  # proven now, however the client is known
     if isinstance(decision, Allow):
         return decision.token
     if isinstance(decision, Deny):

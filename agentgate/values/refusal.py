@@ -199,8 +199,9 @@ class RunRefused(AgentGateError):
 
     Attributes:
         failures: every condition that did not hold.
+        run: id of the run that its record names; empty: there is none.
     """
 
-    def __init__(self, failures: tuple[Failure, ...]) -> None:
-        self.failures = failures
+    def __init__(self, failures: tuple[Failure, ...], run: str = "") -> None:
+        self.failures, self.run = failures, run
         super().__init__("; ".join(str(f) for f in failures))
