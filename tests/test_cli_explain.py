@@ -116,7 +116,7 @@ def test_a_redeemed_call_goes_by_its_txn_and_jti_and_tells_its_story(world: Worl
     (record,) = (r for r in world.records() if r["type"] == "decision" and r["tool"] == "payments.refund")
     found = world.json(record["txn"])
     assert (found["decision"], found["code"]) == ("allow", "")
-    assert {c["verdict"] for c in found["conditions"]} == {"held", "not sent"}
+    assert {c["verdict"] for c in found["conditions"]} == {"met", "not sent"}
     (amount,) = condition(found, "args.amount", "from")["origins"]
     assert (amount["words"], amount["turn"], amount["start"]) == ("39.99 EUR", 1, ASKED.index("39.99"))
     assert condition(found, "args.reason", "text")["got"] == "'it is broken'"
@@ -197,7 +197,7 @@ def test_what_the_user_said_later_does_not_count(world: World) -> None:
     found = world.json("pay")
     assert condition(found, "args.amount", "from")["verdict"] == "failed"
     assert condition(found, "args.amount", "from")["origins"][0]["source"] == "unknown"
-    assert condition(found, "run", "run")["verdict"] == "held"
+    assert condition(found, "run", "run")["verdict"] == "met"
 
 
 def test_why_an_intent_is_absent_is_explained_and_not_recorded(world: World) -> None:

@@ -173,7 +173,7 @@ def test_what_is_proposed_is_what_the_engine_accepts(seed: int) -> None:
             changed = Call.of(case.call.tool, args, case.call.id, case.call.definition)
             answer = decide(case.workflow, case.run, changed, case.around)
             again = explain(case.workflow, case.run, changed, case.around)
-            assert next(r for r in again.rows if r.condition.key == row_.condition.key).verdict in {"held", "not sent", "not reached"}
+            assert next(r for r in again.rows if r.condition.key == row_.condition.key).verdict in {"met", "not sent", "not reached"}
             assert proposed.enough == isinstance(answer, Eligible)
 
 
@@ -195,7 +195,7 @@ def test_a_row_that_held_still_holds_when_the_operators_that_failed_are_taken_aw
             name = fields[condition.word]
             args[condition.argument] = replace(args[condition.argument], **{name: getattr(_NEUTRAL, name)})
         looser = replace(case.workflow, tools={**case.workflow.tools, tool.name: replace(tool, args=args)})
-        held = {r.condition.key for r in found.rows if r.verdict == "held"}
+        held = {r.condition.key for r in found.rows if r.verdict == "met"}
         state = replace(case.run)
         failed = {r.condition.key for r in explain(looser, state, case.call, case.around).rows if r.verdict == "failed"}
         assert held & failed == set()
@@ -214,7 +214,7 @@ def test_a_record_and_the_run_together_say_what_the_engine_said(seed: int) -> No
         for one, other in zip(now.rows, later.rows, strict=True):
             beside = isinstance(answer, Deny) and one.verdict == "asks"  # a denial does not record who else would be asked
             at_mint = now.decision == "allow" and one.verdict == "at mint"
-            assert other.verdict == ("held" if at_mint else one.verdict) or beside
+            assert other.verdict == ("met" if at_mint else one.verdict) or beside
             assert other.origins == one.origins or beside
 
 
@@ -449,7 +449,7 @@ def test_of_a_run_that_is_gone_only_what_was_recorded_is_shown(workflow: Workflo
     assert found.agent == "agentgate: not_permitted"
     assert row(found, "args.amount", "from").origins[0].source == "prompt"
     assert row(found, "args.order_id", "from").origins[0].source == "orders.get.order_id look"
-    assert (row(found, "args.reason", "text").got, row(found, "args.reason", "text").verdict) == ("hmac 5678", "held")
+    assert (row(found, "args.reason", "text").got, row(found, "args.reason", "text").verdict) == ("hmac 5678", "met")
     assert row(found, "args.notify", "type").verdict == "not sent"
     assert row(found, "user.groups", "groups").got == "(not kept)"
     assert row(found, "intent", "needs").got == "(not kept)"
@@ -462,8 +462,8 @@ def test_while_the_run_lives_the_words_and_the_rows_are_shown(workflow: Workflow
     found = kept_of(workflow, known, Kept("allow", hidden={"payee": "hmac 1"}, origins={"payee": "orders.get.customer call_1"}))
     assert row(found, "args.amount", "from").origins[0].words == "39.99 EUR"
     assert row(found, "args.payee", "from").origins[0].source == "orders.get.customer call_1"
-    assert row(found, "limits", "limit 0").verdict == "held"
-    assert {r.verdict for r in found.rows} <= {"held", "not sent"}
+    assert row(found, "limits", "limit 0").verdict == "met"
+    assert {r.verdict for r in found.rows} <= {"met", "not sent"}
 
 
 def test_a_recorded_step_up_shows_the_rule_that_asked(workflow: Workflow) -> None:

@@ -256,6 +256,8 @@ def test_a_tool_without_a_run_says_how_to_give_it_one(shop: Shop, logs: list[Any
     [
         ({"identify": lambda _: 1 / 0}, "identity_unknown"),
         ({"identify": lambda _: ("acme", "lee", "bot")}, "identity_unknown"),
+        ({"identify": lambda _: SHOPPER}, "got User; identify must return (tenant text, User"),
+        ({"identify": lambda _: ("acme", SHOPPER)}, "got str, User; identify must return (tenant text, User"),
         ({"prompt": lambda _: 1 / 0}, "run_not_opened"),
         ({"identify": lambda _: ("evil", SHOPPER, identify(SHOPPER)[2])}, "run_not_opened"),
     ],
@@ -264,7 +266,7 @@ def test_what_kept_a_run_from_opening_is_logged(shop: Shop, logs: list[Any], mor
     out = built(shop, calls(("orders.get", {"order_id": ORDER})), say(), **more).invoke(
         {"messages": [HumanMessage(PROMPT)]}, context=SHOPPER
     )
-    assert event in {entry["event"] for entry in logs}
+    assert event in str([(entry["event"], entry.get("reasons")) for entry in logs])
     assert tool_messages(out)[0].content == "agentgate: not_permitted"
 
 

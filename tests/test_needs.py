@@ -195,8 +195,8 @@ def test_an_explanation_says_which_intent_an_argument_lacks_and_what_helps() -> 
     assert row.would_pass is not None
     assert (row.would_pass.text, row.would_pass.enough) == ("without state", True)
     others = {r.condition.key: r.verdict for r in found.rows if r.condition.word == "needs"}
-    assert others == {"args.assignee needs": "held", "args.state needs": "failed", "args.labels needs": "not sent",
-                      "args.meta[].note needs": "not sent", "intent needs": "held"}  # fmt: skip
+    assert others == {"args.assignee needs": "met", "args.state needs": "failed", "args.labels needs": "not sent",
+                      "args.meta[].note needs": "not sent", "intent needs": "met"}  # fmt: skip
 
 
 @pytest.mark.parametrize(

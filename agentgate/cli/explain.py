@@ -32,7 +32,7 @@ _STYLES = {  # of the lines of an explanation
     "deny": "bold red",
     "failed": "bold red",
     "asks": "bold yellow",
-    "held": "green",
+    "met": "green",
     "allowed": "cyan",
     "unknown": "red",
     "pass": "bold green",

@@ -16,8 +16,8 @@ from agentgate.explain.remedy import Remedy
 from agentgate.values.refusal import Failure
 from agentgate.values.visible import visible
 
-Verdict = Literal["held", "failed", "asks", "not sent", "not reached", "at mint"]
-"""Of a condition: it held; it refuses the call; it asks a person; its optional argument was left out; a condition before it failed; only
+Verdict = Literal["met", "failed", "asks", "not sent", "not reached", "at mint"]
+"""Of a condition: it is met; it refuses the call; it asks a person; its optional argument was left out; a condition before it failed; only
 the store knows, when it mints."""
 Outcome = Literal["allow", "confirm", "step_up", "deny"]
 
@@ -77,7 +77,7 @@ class Explanation:
 
 # --- as text and as JSON ---------------------------------------------------------------------------------------------------
 def text_lines(shown: Explanation) -> Iterator[tuple[str, str]]:
-    """The developer's text: what failed first and in full, then what held; plain, one line each, behind what the line is of.
+    """The developer's text: what failed first and in full, then what is met; plain, one line each, behind what the line is of.
 
     That is the decision, a verdict, ``allowed`` or ``unknown`` of an origin, ``pass``, ``note``, or empty.
     """

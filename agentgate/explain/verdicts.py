@@ -124,7 +124,7 @@ class _Table:
     def _row(self, condition: Condition) -> Row:
         verdict, failures = self._verdict(condition), tuple(self._failures.get(condition.key, ()))
         got = self._failed_got(condition, failures) if failures else self._got(condition, verdict)
-        origins = self._origins(condition.argument) if condition.word == "from" and verdict in {"held", "failed", "asks"} else ()
+        origins = self._origins(condition.argument) if condition.word == "from" and verdict in {"met", "failed", "asks"} else ()
         rule = f"{self._case.workflow.file}:{condition.line}" if condition.line else ""
         way = None
         if verdict in {"failed", "asks"}:
@@ -160,14 +160,14 @@ class _Table:
             return known
         if condition.about in AT_MINT:
             if self._kept.decision == "allow":
-                return "held"
+                return "met"
             return "not reached" if "failed" in self._verdicts.values() else "at mint"
         rule, name = condition.rule, condition.argument
         sent = name in self._given or root(name) in self._kept.hidden or name in self._kept.origins
         if name and not sent and isinstance(rule, Rule) and rule.optional:
             return "not sent"
         behind = any(self._verdicts.get(key) == "failed" for key in condition.after)
-        return "not reached" if behind else "held"
+        return "not reached" if behind else "met"
 
     def _got(self, condition: Condition, verdict: Verdict) -> str:
         """What a condition that did not fail checked."""

@@ -162,19 +162,19 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         return said
 
     def _who(self, runtime: Any) -> Identity | None:
-        identify: Callable[[Any], tuple[Any, Any, Any]] = self._identify
+        identify: Callable[[Any], Any] = self._identify
         try:
-            tenant, user, agent = identify(runtime.context)
+            given = identify(runtime.context)
         except Exception as error:  # noqa: BLE001 - the host's function failed (no context on resume, say): no identity is proven
             _log.warning("identity_unknown", reasons=[f"identify raised {type(error).__name__}: nobody is proven, so no tool runs"])
             return None
-        if type(tenant) is not str or not isinstance(agent, Agent | AgentCredential) or not isinstance(user, User | OIDCToken | None):
-            expected = "identify must return (tenant text, User or OIDCToken or None, Agent or a credential of one)"
-            _log.warning(
-                "identity_unknown", reasons=[f"got {type(tenant).__name__}, {type(user).__name__}, {type(agent).__name__}; {expected}"]
-            )
-            return None
-        return tenant, user, agent
+        match given:
+            case [tenant, User() | OIDCToken() | None as user, agent] if type(tenant) is str and isinstance(agent, Agent | AgentCredential):
+                return tenant, user, agent
+        got = ", ".join(type(each).__name__ for each in (given if isinstance(given, tuple | list) else (given,)))
+        expected = "identify must return (tenant text, User or OIDCToken or None, Agent or a credential of one)"
+        _log.warning("identity_unknown", reasons=[f"got {got}; {expected}"])
+        return None
 
     def _known(self, state: Any, runtime: Any, identity: Identity) -> Steps:
         """The run that graph state names, if it is this identity's and this conversation's."""

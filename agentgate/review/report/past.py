@@ -227,7 +227,7 @@ def _bare(record: Record) -> Explanation:
         if f"args.{name}" not in failed:
             condition = Condition("origin", f"args.{name}", "from", "an allowed origin", 0, frozenset(), str(name))
             value = str(record.get("args", {}).get(name, NOT_KEPT))
-            rows.append(Row(condition, "held", value, "", (Origin(str(origin), True, value),)))
+            rows.append(Row(condition, "met", value, "", (Origin(str(origin), True, value),)))
     named = record.get("workflow", {})
     call, version = (str(record["tool"]), str(record["tool_call_id"])), f"{named.get('id')} v{named.get('version')}"
     notes = ("this version of the workflow is not at hand (--workflows): only what the record says is listed",)
