@@ -80,6 +80,7 @@ _ABOUT_IT = re.compile(  # "park that for now", which may mean the request befor
     r"(?!(?:make|do)\b)[a-z'\u2019-]{1,40} (?:(?:up|off|out|down|back|away|on|in|over) )?(?:it|that|this|them)\b"
 )
 _HOW = re.compile(r"(?:use|mention|include|title|name|sign)\b")  # "use the short form", not "keep it" or "pick the other one"
+_NAMES_IT = re.compile(r"(?:call|title|name) (?:it|that|this|them) _")  # "call it 'Lunch'", not "call it a day"
 _FEW = 3  # words of a sentence behind a request that must be understood, or of a request that may mean the one before: "kill it"
 _SIGNED = re.compile(
     rf"(?:\A|(?<=[.!?\n]))\s*(?i:{either('signs off')})(?:\s*[,\u2013-]|[.!,]?\s*\n)\s*(?:[A-Z][\w.'\u2019-]*\s*){{0,3}}\Z"
@@ -278,7 +279,7 @@ class Turn:
         if not any(map(str.isalnum, words)) or _AGREES.match(self.low[piece.start : piece.end]) is not None:
             return True
         if piece.kind == "shaping":
-            return _HOW.match(words) is not None and _ABOUT_IT.match(words) is None
+            return _NAMES_IT.match(words) is not None or (_HOW.match(words) is not None and _ABOUT_IT.match(words) is None)
         if piece.kind == "request":
             return len(words.split()) > _FEW and _HOLDING.match(words) is None and _ABOUT_IT.match(words) is None
         return _ANSWER.match(words) is not None

@@ -84,20 +84,21 @@ _SENTENCED = re.compile(rf"{FINITE.pattern}|\b(?:i|we|he|she|it|they|there) \w|\
 _SMALL = re.compile(r"(?<!\S)[a-z][a-z'\u2019]")
 
 # --- quotations ----------------------------------------------------------------------------------------------------------
+_DOUBLES = '"\u201c\u201d\u201e\u201f\uff02\u2033\u02ba\u02ee\u301d\u301e\u301f\u275d\u275e\u276e\u276f'
 _SINGLES = "'\u2018\u2019\u201a\u201b\u00b4\u2032\u2035\uff07\u275b\u275c"
-_SINGLE = re.compile(rf"(?<!\w)[{_SINGLES}]|[{_SINGLES}](?!\w)")  # not inside a word
-_MARKS = tuple(  # the characters of each kind, and a mark
-    (signs, re.compile(mark or f"[{signs}]"))
-    for signs, mark in (
-        ("`~", "`{3,}|~{3,}"),
-        ('"\u201c\u201d\u201e\u201f\uff02\u2033\u02ba\u02ee\u301d\u301e\u301f\u275d\u275e\u276e\u276f', ""),
-        ("\u00ab\u00bb\u2039\u203a\u3008\u3009\u300a\u300b\u27ea\u27eb", ""),
-        ("\u300c\u300d\u300e\u300f\uff62\uff63\ufe41\ufe42\ufe43\ufe44", ""),
-        ("`", r"(?<![`\w])`(?!``)|`(?![`\w])"),  # not "don`t"
-        (_SINGLES, _SINGLE.pattern),
-    )
+_ANGLES = "\u00ab\u00bb\u2039\u203a\u3008\u3009\u300a\u300b\u27ea\u27eb"
+_CORNERS = "\u300c\u300d\u300e\u300f\uff62\uff63\ufe41\ufe42\ufe43\ufe44"
+_TYPED = rf"([{_SINGLES}`~])(?:(?<=~)~~+|(?<!~)(?:\1+|(?<=(?<!\w).)" + r"{}))"  # of one kind, since what opens as ` may close as '
+_OPENS = re.compile(_TYPED.format(""))  # or is typed twice, or three times
+# What is in a turn with marks of each kind, and a mark. Which marks the user typed must not depend on the text between them, which may
+# begin and end with others: so a mark that is typed twice, as in ``so'', counts with the single ones, too.
+_MARKS = (
+    ((*_DOUBLES, *(sign * 2 for sign in f"{_SINGLES}`,")), re.compile(rf"[{_DOUBLES}]|([{_SINGLES}])\1+|(?<!`)``(?!`)|(?<!\w),,")),
+    ((*_ANGLES, "<<", ">>"), re.compile(rf"[{_ANGLES}]|<<|(?<=[^\n>])>>")),
+    (_CORNERS, re.compile(f"[{_CORNERS}]")),
+    ((*_SINGLES, "`", "~~~"), re.compile(_TYPED.format(r"|(?!\w)"))),  # not inside a word
 )
-_SIGNS = "".join(signs for signs, _ in _MARKS)
+_SIGNS = f"{_DOUBLES}{_SINGLES}{_ANGLES}{_CORNERS}`~"
 _ODD = re.compile(  # no line of prose
     rf"[^\w\s!(@#$\u20ac\u00a3+*\u2022\u2013\u2014\u2026\[>{_SIGNS}\U0001f000-\U0001faff-]|[+*-]?[@#*=_-]{{2}}|\#+\s|[^\t|{{}}\\\u2500-\u257f\n]*+[\t|{{}}\\\u2500-\u257f]"
     r"|[\[{<]|[\w.-]{1,40}\s?=|\"[\w.-]{1,40}\"\s*:|\[?[0-9]{1,4}[-/.:][0-9]{1,2}[-/.:T ][0-9]{1,2}"  # JSON, settings, logs
@@ -112,7 +113,6 @@ _SPEAKER = re.compile(  # on the line of its words: "Eve (10:32 AM): refund it",
 )
 _SPEAKS = re.compile(r":\s+\S[^\n]*")
 _LONGEST = 130  # characters of such a label
-_OPENS = re.compile(rf"(?<!\w)[{_SINGLES}]")
 _NAMING = re.compile(
     rf"\b(?:(?:{either('naming')})s?|(?:the|my|our|his|her|their|this|that|an?)(?: [\w-]{{1,20}}){{1,3}})"
     r"(?:\s?[:=]|\s(?:is|to|be|it|them))?\s{1,4}\Z"
@@ -265,7 +265,7 @@ def _bit(line: str, kinds: AbstractSet[Kind]) -> _Bit:
 
 def _quotations(text: str, low: str, marks: list[re.Match[str]]) -> Iterator[Extent]:
     """The quotations of one kind of mark."""
-    if not marks or (marks[0].re is _SINGLE and not any(_OPENS.match(text, mark.start()) for mark in marks)):
+    if not marks or (marks[0].re is _MARKS[-1][1] and not any(_OPENS.match(text, mark.start()) for mark in marks)):  # apostrophes
         return
     first, last = marks[0].start(), marks[-1].end()
     if len(marks) % 2:
