@@ -118,9 +118,9 @@ def test_a_bundle_is_read_again_and_a_key_for_x509_signs_no_jwt(world: World, tm
 class CA:
     """A SPIFFE authority of certificates."""
 
-    def __init__(self) -> None:
+    def __init__(self, days: float = 1) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self._signed("spiffe://acme.example", self.key.public_key(), ca=True)
+        self.certificate = self._signed("spiffe://acme.example", self.key.public_key(), ca=True, days=days)
 
     def _signed(self, uri: str | list[str], public: Any, *, ca: bool, days: float = 1, usage: Any = ExtendedKeyUsageOID.CLIENT_AUTH) -> Any:
         started = dt.datetime.now(dt.UTC) - dt.timedelta(days=2)
@@ -191,6 +191,9 @@ def test_what_a_certificate_proves_ends_with_it(tmp_path: Path, ca: CA) -> None:
     assert proven(identities.agent(passed_on(pem), "acme-eu", None, ends - 1)).expires_at == ends
     with pytest.raises(CredentialRefused, match=r"agent\.x509"):
         proven(identities.agent(passed_on(pem), "acme-eu", None, ends + 1))
+    short = CA(days=0.25)  # an authority that ends before what it signed
+    found = proven(behind(tmp_path, short, certificate="pem").agent(passed_on(short.svid(AGENT)), "acme-eu", None, time.time()))
+    assert found.expires_at == short.certificate.not_valid_after_utc.timestamp()
 
 
 def test_a_certificate_counts_in_the_tenants_of_its_trust_domain_only(tmp_path: Path, ca: CA) -> None:

@@ -29,7 +29,7 @@ _OF_ERROR = {  # what PyJWT found -> the claim, and what is expected of it
     "InvalidSignatureError": ("signature", "a signature by this key"),
     "InvalidAlgorithmError": ("alg", "the one algorithm of the key"),
     "ExpiredSignatureError": ("exp", "a time to come"),
-    "ImmatureSignatureError": ("iat", "issued in the past, and valid already"),
+    "ImmatureSignatureError": ("iat", "issued in the past"),
     "InvalidIssuedAtError": ("iat", "seconds since 1970"),
     "InvalidAudienceError": ("aud", "this audience"),
     "InvalidIssuerError": ("iss", "this issuer"),
@@ -130,9 +130,8 @@ def verified(credential: Credential, source: KeySource, expected: ExpectedClaims
             raise CredentialRefused(f"{what}.{name}", type(claims[name]).__name__, "seconds since 1970")
     problem = _proved(credential, key, expected)  # (4)
     if problem:
-        field, wanted = _OF_ERROR.get(problem, ("claims", f"{', '.join(expected.required)}, in their forms"))
-        wanted = {"aud": " or ".join(expected.audiences), "iss": expected.issuer or wanted}.get(field, wanted)
-        got = claims.get(field, problem) if field not in {"signature", "alg"} else "no match"
+        field, wanted = _found_by(problem, claims, expected, now)
+        got = {"signature": "no match", "alg": header.get("alg"), "claims": problem}.get(field, claims.get(field, "none"))
         raise CredentialRefused(f"{what}.{field}", got, wanted)
     if not any(claims["aud"] in (each, [each]) for each in expected.audiences):  # (5)
         raise CredentialRefused(f"{what}.aud", claims["aud"], f"{' or '.join(expected.audiences)} and no other")
@@ -140,6 +139,17 @@ def verified(credential: Credential, source: KeySource, expected: ExpectedClaims
     if not 0 < lifetime <= expected.max_lifetime:
         raise CredentialRefused(f"{what}.exp", f"{lifetime:.0f} s", f"a lifetime of at most {expected.max_lifetime} s")
     return SignedClaims(claims)
+
+
+def _found_by(problem: str, claims: Mapping[str, Any], expected: ExpectedClaims, now: float) -> tuple[str, str]:
+    """The claim that PyJWT's error is about, and what is expected of it."""
+    if problem == "MissingRequiredClaimError":
+        field, wanted = next((name for name in (*expected.required, "aud") if not claims.get(name)), "claims"), "a value"
+    else:
+        field, wanted = _OF_ERROR.get(problem, ("claims", f"{', '.join(expected.required)}, in their forms"))
+    if field == "iat" and claims.get("nbf", 0) > now + LEEWAY:
+        field, wanted = "nbf", "valid already"
+    return field, {"aud": " or ".join(expected.audiences), "iss": expected.issuer or wanted}.get(field, wanted)
 
 
 def _proved(credential: Credential, key: jwt.PyJWK, expected: ExpectedClaims) -> str:
@@ -177,5 +187,5 @@ def text_of(claims: Mapping[str, Any], name: str, what: str) -> str:
     """
     value = claims.get(name)
     if type(value) is not str or not value:
-        raise CredentialRefused(f"{what}.{name}", "none" if value is None else type(value).__name__, "text")
+        raise CredentialRefused(f"{what}.{name}", "none" if value is None else type(value).__name__ if value else "empty", "text")
     return value

@@ -102,7 +102,7 @@ class TrustDomain:
         try:
             store = Store([x509.load_der_x509_certificate(base64.b64decode(root, validate=True)) for root in roots])
             verifier = PolicyBuilder().store(store).time(datetime.fromtimestamp(now, UTC)).build_client_verifier()
-            verifier.verify(chain.leaf, list(chain.others))
+            path = verifier.verify(chain.leaf, list(chain.others)).chain
         except (VerificationError, ValueError) as error:
             raise CredentialRefused("agent.x509", str(error) or type(error).__name__, f"a certificate under {self.name}") from None
         self._check(chain.spiffe, tenant)
@@ -111,7 +111,8 @@ class TrustDomain:
             raise CredentialRefused("agent.x509.thumbprint", thumb, "the certificate that was named")
         key = shown_key(credential, None, "agent.x509", now)
         agent = proven_agent(chain.spiffe, spiffe=chain.spiffe, subject=chain.spiffe, key=key)
-        return Proven(agent, chain.leaf.not_valid_after_utc.timestamp(), thumb, key or thumb)
+        ends = min(each.not_valid_after_utc for each in path)  # an authority may end first, and what it signed with it
+        return Proven(agent, ends.timestamp(), thumb, key or thumb)
 
     def _check(self, spiffe: str, tenant: str) -> None:
         if trust_domain(spiffe) != self.name:
