@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from agentgate.errors import StoreUnavailable
+from agentgate.errors import KeyRefused, StoreUnavailable
 from agentgate.identity.keys import ALGORITHMS
 from agentgate.service import deferred
 from agentgate.service.answer import RequestRefused, answered
@@ -26,6 +26,7 @@ async def server_metadata(request: Request, service: Service) -> Response:
     if tenant is not None and all(tenant not in client.tenants for client in service.settings.clients.values()):
         raise RequestRefused(404, "not_found")
     url, mtls = service.url, service.settings.certificate_header is not None
+    methods, algorithms = ["private_key_jwt", *(["self_signed_tls_client_auth"] if mtls else [])], sorted(ALGORITHMS)
     return answered(
         {
             "issuer": service.settings.issuer,
@@ -36,8 +37,12 @@ async def server_metadata(request: Request, service: Service) -> Response:
             "revocation_endpoint": url("/oauth2/revoke"),
             "grant_types_supported": [GRANT, *([deferred.GRANT] if service.settings.deferred else [])],
             **({"deferred_token_response_supported": True} if service.settings.deferred else {}),  # a draft: Deferred Token Response
-            "token_endpoint_auth_methods_supported": ["private_key_jwt", *(["self_signed_tls_client_auth"] if mtls else []), "none"],
-            "token_endpoint_auth_signing_alg_values_supported": sorted(ALGORITHMS),
+            "token_endpoint_auth_methods_supported": [*methods, "none"],
+            "token_endpoint_auth_signing_alg_values_supported": algorithms,
+            "introspection_endpoint_auth_methods_supported": methods,
+            "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+            "revocation_endpoint_auth_methods_supported": methods,  # left out, they would be client_secret_basic (RFC 8414 section 2)
+            "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],
             "tls_client_certificate_bound_access_tokens": mtls,  # RFC 8705 section 3.3
             "authorization_details_types_supported": [DETAIL_TYPE],
@@ -59,9 +64,12 @@ async def healthz(_: Request, __: Service) -> Response:
 
 
 async def readyz(_: Request, service: Service) -> Response:
-    """It can decide: the store answers, workflows are in force, and it is not ending."""
+    """It can decide: keys can be read, the store answers, workflows are in force, and it is not ending."""
     try:
+        service.gate.jwks()
         await service.gate.ask(ops.kept("readiness", "assertion", "readiness"))
+    except KeyRefused:
+        return PlainTextResponse("keys\n", 503)
     except StoreUnavailable:
         return PlainTextResponse("store\n", 503)
     if not service.ready or not service.gate.catalog:

@@ -71,12 +71,13 @@ OPERATIONS: tuple[Operation, ...] = (
     _json("/v1/calls/{txn}/outcome", "Tell how it ended", "tool_server", schemas.OUTCOME, None, 404, 409, 415, status=204),
     _json("/access/v1/evaluation", "Whether a call would be allowed (AuthZEN 1.0)", "host", schemas.EVALUATION, schemas.EVALUATED),
     _json("/access/v1/evaluations", "The same for several calls", "host", schemas.EVALUATIONS, schemas.EVALUATED_SEVERAL),
-    _get("/oauth2/jwks", "The public keys", schemas.KEYS, media=KEYS),
+    _get("/oauth2/jwks", "The public keys", schemas.KEYS, 503, media=KEYS),
     _get(_METADATA, "Server metadata (RFC 8414)", schemas.SERVER),
     _get(f"{_METADATA}/{{tenant}}", "The same, for a tenant", schemas.SERVER, 404),
     _get("/.well-known/authzen-configuration", "Metadata (AuthZEN 1.0)", schemas.AUTHZEN),
     _get("/healthz", "The process answers", schemas.TEXT, media=TEXT),
     _get("/readyz", "It can decide", schemas.TEXT, 503, media=TEXT),
+    _get("/metrics", "Counts for Prometheus, where settings say so", schemas.TEXT, 404, media=TEXT),
 )
 
 

@@ -126,12 +126,22 @@ async def add_turn(request: Request, service: Service) -> Response:
     return answered(_told(run))
 
 
+def _only_tenant(request: Request) -> str | None:
+    """The tenant that a DELETE names, which may say nothing else, nor have a body."""
+    said = request.query_params.multi_items()
+    if [name for name, _ in said] not in ([], ["tenant"]):
+        raise malformed("query", "another parameter, or one twice", "tenant, or nothing")
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        raise malformed("body", "one", "none")
+    return said[0][1] if said else None
+
+
 async def close_run(request: Request, service: Service) -> Response:
     """``POST /v1/runs/{run}/close``, or ``DELETE /v1/runs/{run}`` (with ``?tenant=`` where the host has several)."""
     caller = await service.clients.by_header(request, service.gate, "host")
     service.take(request, caller.id)
     if request.method == "DELETE":
-        named: object = request.query_params.get("tenant")
+        named: object = _only_tenant(request)
     else:
         named = optional_text(await read_json(request, service.settings.max_body, frozenset(), frozenset({"tenant"})), "tenant")
     run = await own_run(service, caller, request.path_params["run"], named, request)

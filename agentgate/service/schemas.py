@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agentgate.errors import Refusal
 from agentgate.service.authzen import MOST
 from agentgate.token.mint import DETAIL_TYPE
 
@@ -69,8 +70,19 @@ EVALUATIONS = _open({}, {**_ASKED, **_CONTEXT, **_SEVERAL, "options": _open({}, 
 
 # --- what is answered -----------------------------------------------------------------------------------------------------------
 _WANTED = {"acr_values": TEXT, "max_age": _WHOLE}  # of insufficient_user_authentication
-OAUTH_ERROR = _open({"error": TEXT}, {"error_description": TEXT, **_WANTED})
-PROBLEM = _open({"type": {"const": "about:blank"}, "title": TEXT, "status": _WHOLE, "code": TEXT}, {"detail": TEXT, **_WANTED})
+_WAITING = {"deferral_code": TEXT, "expires_in": _WHOLE, "interval": _WHOLE, "hold": _open({"id": TEXT, "whom": _STRING})}
+_ERRORS = (  # at either kind of endpoint
+    *("invalid_request", "invalid_client", "invalid_authorization_details", "access_denied", "insufficient_user_authentication"),
+    *("invalid_dpop_proof", "slow_down", "temporarily_unavailable", "server_error"),
+)
+_OF_TOKENS = (
+    *("unsupported_grant_type", "unauthorized_client", "invalid_grant", "invalid_target", "invalid_scope", "use_dpop_nonce"),
+    *("authorization_pending", "expired_token"),
+)
+_OF_OURS = ("wrong_role", "not_found", "not_redeemed", "already_recorded")
+OAUTH_ERROR = _open({"error": {"enum": [*_ERRORS, *_OF_TOKENS]}}, {"error_description": TEXT, **_WANTED, **_WAITING})
+_CODE: Schema = {"enum": sorted({*_ERRORS, *_OF_OURS, *map(str, Refusal)})}
+PROBLEM = _open({"type": {"const": "about:blank"}, "title": TEXT, "status": _WHOLE, "code": _CODE}, {"detail": TEXT, **_WANTED})
 _DETAILS: Schema = {"type": "array", "items": _open({"type": {"const": DETAIL_TYPE}}), "minItems": 1, "maxItems": 1}
 MINTED = _closed(
     {
