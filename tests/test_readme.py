@@ -138,8 +138,10 @@ def test_a_calls_way_goes_through_ten_rooms_and_comes_back_to_none() -> None:
         assert all(file.startswith(f"{room}/") for file, _ in re.findall(r"`([\w/]+\.(py|lua))`", files))
 
 
-def test_security_says_of_the_store_what_the_readme_says() -> None:
-    _, start, rest = README.partition("| setting of the store |")
-    table = start + rest.partition("\n\n")[0]
-    assert table.count("\n") > 5
-    assert table in (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+def test_what_the_stores_settings_buy_stands_in_one_place() -> None:
+    place = "docs/state.md#what-each-setting-of-the-store-buys"
+    for page in ("README.md", "SECURITY.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert (place in text, "| setting of the store |" in text) == (True, False), page
+    state = (ROOT / "docs" / "state.md").read_text(encoding="utf-8")
+    assert "## What each setting of the store buys\n\n| setting of the store |" in state
