@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+import traceback
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -541,6 +542,18 @@ def test_a_cancelled_call_leaves_no_connection_behind(server):
 def test_a_url_that_is_unknown_or_weakens_a_call_is_refused(url, opened):
     with pytest.raises(ConfigError):
         opened(url)
+
+
+@pytest.mark.parametrize("between", ["/", "#", "?", "?x=", "[", "@", "@/", "\uff0f", "%", ""])
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel", "redis:"])
+@pytest.mark.parametrize("opened", [open_store, open_async_store])
+def test_a_password_that_was_not_escaped_is_in_no_error(opened, scheme, between):
+    """A service logs why it does not start, with the whole chain of exceptions."""
+    url = f"{scheme}://gate:hunter{between}canary@127.0.0.1:6379/0?nonsense=1"
+    with pytest.raises(ConfigError) as refused:
+        opened(url)
+    shown = "".join(traceback.format_exception(refused.value))
+    assert not {part for part in ("hunter", "canary") if part in shown}, shown
 
 
 def test_a_run_whose_end_is_unknown_is_refused_before_anything_is_written(book, server):

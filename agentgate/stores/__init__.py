@@ -100,7 +100,7 @@ def _classes(url: str) -> tuple[Callable[[str], Store], Callable[[str], AsyncSto
         from agentgate.stores import redis  # noqa: PLC0415 - see above
 
         return redis.RedisStore, redis.AsyncRedisStore
-    raise ConfigError("store", url.rpartition("@")[2], "memory://, embedded:///absolute/path, redis://, rediss:// or unix://")
+    raise ConfigError("store", url.partition(":")[0], "memory://, embedded:///absolute/path, redis://, rediss:// or unix://")
 
 
 def open_store(url: str) -> Store:

@@ -19,6 +19,7 @@ from agentgate.errors import ConfigError
 _TLS_OPTIONS = "ssl_ca_certs ssl_ca_data ssl_ca_path ssl_certfile ssl_check_hostname ssl_keyfile ssl_min_version"
 _KINDS = {UnixDomainSocketConnection: "unix", SSLConnection: "tls"}
 _OPTIONS = frozenset(f"db replicas socket_keepalive {_TLS_OPTIONS}".split())
+_UNSHOWN = "(not shown)"
 
 
 def _no_handshake(_connection: Any) -> None:
@@ -53,18 +54,23 @@ class Endpoint:
         Raises:
             ConfigError: it is malformed, or carries an option that is unknown or would weaken a call.
         """
-        parts = urlsplit(url)
+        expected = "redis://, rediss:// or unix:// with valid options, / ? # @ % of a password as %2F %3F %23 %40 %25"
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # as below
+            raise ConfigError("store", _UNSHOWN, expected) from None
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
         for option in sorted(query.keys() - _OPTIONS):
-            raise ConfigError("store", f"{shown} with option {option}", "only the options " + ", ".join(sorted(_OPTIONS)))
+            raise ConfigError(
+                "store", f"option {option if option.isidentifier() else _UNSHOWN}", "only the options " + ", ".join(sorted(_OPTIONS))
+            )
         replicas = query.pop("replicas", "0")
         if not (replicas.isascii() and replicas.isdigit() and len(replicas) <= 2):
-            raise ConfigError("store", f"{shown} with replicas={replicas}", "replicas as a number from 0 to 99")
+            raise ConfigError("store", f"replicas={replicas}", "replicas as a number from 0 to 99")
         try:
             options = parse_url(f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(query)}")  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-        except ValueError as error:
-            raise ConfigError("store", shown, "redis://, rediss:// or unix:// with valid options") from error
+        except ValueError:  # its text, and any part of the address, may be of a password that was not escaped
+            raise ConfigError("store", _UNSHOWN, expected) from None
         kind = _KINDS.get(options.pop("connection_class", None), "tcp")
         username, password, db = options.pop("username", None), options.pop("password", None), options.pop("db", 0)
         greeting: list[tuple[str, ...]] = []
