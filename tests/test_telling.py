@@ -360,6 +360,14 @@ def test_only_hooks_are_told(folder: Path, tell: Any) -> None:
         opened(folder, tell=tell)
 
 
+@pytest.mark.parametrize(("host", "private"), [("127.0.0.1:1", True), ("127.0.0.1:1", False), ("nowhere.invalid", False)])
+def test_the_path_of_a_webhook_is_in_no_log(host: str, *, private: bool) -> None:
+    """Chat services take whoever knows the path."""
+    done, wrong = Webhook(f"https://{host}/services/canary?key=canary", b"s" * 32, private=private).send("id", b"{}")
+    assert (done, "canary" in wrong) == (False, False)
+    assert f"https://{host.partition(':')[0]}: " in wrong
+
+
 def test_the_secret_is_in_no_log() -> None:
     assert "secret" not in repr(Webhook("https://hooks.example/x", SECRET))
 
