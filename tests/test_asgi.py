@@ -263,6 +263,7 @@ async def test_a_body_that_is_not_one_call_is_refused_and_burns_nothing(world: S
         ({"Content-Type": None}, 415),
         ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, 415),
         ({"Content-Type": "application/json", "X-HTTP-Method-Override": "GET"}, 400),
+        ({"Content-Type": "application/json", "X_HTTP_Method-Override": "GET"}, 400),
         ({"Content-Type": "application/json", "X-Original-URL": "/admin"}, 400),
         ({"Content-Type": "application/json", **{f"X-{n}": "1" for n in range(MAX_HEADERS)}}, 431),
         ({"Content-Type": "application/json", "X-Long": "x" * 33_000}, 431),

@@ -61,7 +61,7 @@ class RequestHead:
         self._headers: dict[str, str] = {}
         for name_bytes, value in listed:
             name = name_bytes.decode("latin-1").lower()
-            if name in _REPLACING:
+            if name.replace("_", "-") in _REPLACING:  # one and the same to WSGI and CGI, where such an application is behind
                 raise malformed(name, "a header", "none: method and path are those of the request line")
             if name in _ONCE and name in self._headers:
                 raise malformed(name, "several", "one header")
