@@ -151,7 +151,9 @@ def _plan(start: Start, signer: Signer | None) -> None:
         for t in start.made.tools
     ]
     say(f"{start.directory / start.file} would permit, and nothing else:", "")
-    rows(("tool", "effect", "runs", "with", "refused"), body, styles=("bold", "cyan", "", "", "yellow"))
+    columns = 5 if any(row[-1] for row in body) else 4  # mostly nothing is refused
+    head = ("tool", "effect", "runs", "with", "refused")
+    rows(head[:columns], [row[:columns] for row in body], styles=("bold", "cyan", "", "", "yellow"))
     for tool in start.made.tools:
         if tool.why == UNSAID:
             only_reads = f'{tool.name}.metadata = {{"readOnlyHint": True}}'
