@@ -29,6 +29,7 @@ from agentgate.workflow.rule import STRICTNESS, Rule
 
 MAX_SEARCHED = 40_000  # characters in all texts of a call that are searched for entities; the slowest such texts take 0.2 s
 SCALE = 10_000  # sums are kept in units of 10^-4
+EVERY_CALL = "every call"  # what a step-up without `when` asks about
 _NOTHING = Decimal()
 _NONE: frozenset[str] = frozenset()
 _reservation = partial(tuple.__new__, Reservation)  # as `Value` in `agentgate.decision.arguments`
@@ -166,7 +167,7 @@ def required_holds(case: Case) -> tuple[RequiredHold, ...]:
         fired = tuple([failure for each in rule.when if (failure := _fires(each, case, rule.id)) is not None])
         if everyone or (len(fired) == len(rule.when) and (not rule.left_open or left_open.issuperset(rule.left_open))):
             where = f"{case.workflow.file}:{rule.line}"
-            always = Failure(Reason.STEP_UP, f"step_up.{rule.id}", "every call", "a person's yes", where)
+            always = Failure(Reason.STEP_UP, f"step_up.{rule.id}", EVERY_CALL, "a person's yes", where)
             holds.append(RequiredHold(rule, (*case.forced, *fired) or (always,)))
     return tuple(holds)
 
