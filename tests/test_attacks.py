@@ -269,6 +269,12 @@ def test_two_redeemed_calls_of_one_id_get_no_result_of_each_other(gate: Gate) ->
     with pytest.raises(AgentGateError):
         run.record_result("same", {"total": "150.00", "currency": "EUR", "customer": "cus_evil"})
     assert all(not call.rows for call in gate.resume_run("acme", run.id)._view.state.calls)
+    for order, name in (("ORD-10023344", "third"), ("ORD-10023345", "fourth")):  # the others go on
+        args = {"order_id": order}
+        with run.redeem(run.authorize("orders.get", args, tool_call_id=name).token, tool="orders.get", args=args):
+            run.record_result(name, {"total": f"{len(name)}.00", "currency": "EUR", "customer": name})
+    assert [run.facts(name) for name in ("same", "nobody's")] == [(), ()]
+    assert [[row["customer"] for row in run.facts(name)] for name in ("third", "fourth")] == [["third"], ["fourth"]]
 
 
 # --- origins -----------------------------------------------------------------------------------------------------------------

@@ -188,12 +188,27 @@ async def test_so_does_one_that_redeems_at_its_gate(place: Place, gate: Process)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("acr_values", "mfa"), ("acr_values", ['a" b']), ("acr_values", [""]), ("max_age", 0), ("max_age", "900")]
+    ("name", "value"),
+    [
+        ("acr_values", "mfa"),
+        ("acr_values", ['a" b']),
+        ("acr_values", ["a b"]),
+        ("acr_values", ['a"b']),
+        ("acr_values", [""]),
+        ("acr_values", [7]),
+        ("acr_values", [("mfa",)]),
+        ("max_age", 0),
+        ("max_age", "900"),
+        ("max_age", True),
+        ("tenants", [7]),
+        ("tenants", [("acme",)]),
+        ("tenants", ["acme", None]),
+    ],
 )
 def test_a_requirement_of_another_form_opens_no_verifier(name: str, value: Any) -> None:
     given: dict[str, Any] = {"issuer": GATE, "tenants": ["acme"], "audience": "https://a.example", "store": "redis://a", "audit": "/a"}
     with pytest.raises(ConfigError, match=name):
-        VerifierSettings({}, **given, **{name: value})
+        VerifierSettings({}, **{**given, name: value})
 
 
 def test_a_challenge_names_what_is_missing() -> None:

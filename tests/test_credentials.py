@@ -229,8 +229,35 @@ def test_a_setting_that_the_broker_does_not_read_is_refused(tmp_path: Path) -> N
         assert "upstream.bank.region" in str(refused(run_of(gate)))
 
 
+def part_of_one(**parts: Any) -> Any:
+    """An object with these parts of a broker."""
+    return type("Part", (), parts)()
+
+
 @pytest.mark.parametrize(
-    "brokers", [{"bank": object()}, {1: Bank()}, [Bank()], {"bank": Bank}], ids=["none", "no name", "a list", "a class"]
+    "brokers",
+    [
+        {"bank": object()},
+        {1: Bank()},
+        [Bank()],
+        {"bank": Bank},
+        {"bank": part_of_one(takes=frozenset({"role"}))},
+        {"bank": part_of_one(takes=frozenset({"role"}), fetch="fetch")},
+        {"bank": part_of_one(fetch=lambda _: None)},
+        {"bank": part_of_one(fetch=lambda _: None, takes={"role"})},
+        {"bank": part_of_one(fetch=lambda _: None, takes="role")},
+    ],
+    ids=[
+        "none",
+        "no name",
+        "a list",
+        "a class",
+        "fetches nothing",
+        "fetches by a text",
+        "no settings",
+        "settings that it can change",
+        "a text of settings",
+    ],
 )
 def test_what_is_no_broker_is_refused_at_the_start(tmp_path: Path, brokers: Any) -> None:
     with pytest.raises(ConfigError, match="brokers"):
@@ -242,6 +269,23 @@ def test_a_tool_server_fetches_the_credential_of_the_call_it_redeemed(tmp_path: 
         token, server = allowed(run_of(gate), "remote"), gate.verifier("https://bank.example", tenants=["acme"])
         with server.redeem(token.reveal(), tool="remote", args=ORDER) as call:
             assert call.credential.reveal() == CANARY
+
+
+def test_what_no_workflow_says_is_asked_of_no_broker(tmp_path: Path) -> None:
+    bank = Bank()
+    with opened(tmp_path, {"bank": bank}) as gate:
+        with redeemed(run_of(gate)):
+            pass
+        (call,) = bank.asked
+    for settings in ({}, {"role": ""}, {"role": 7}, {"role": ["writer"]}):
+        with pytest.raises(UpstreamRefused, match=r"upstream\.bank\.role"):
+            _ = replace(call.wanted, settings=settings).role
+    with pytest.raises(UpstreamRefused, match="an upstream block for pay in its workflow"):
+        _ = replace(call, head={**call.head, "upstream": None}).wanted
+    for brokers in ({}, {"banc": bank}):
+        with pytest.raises(UpstreamRefused, match=r"upstream\.bank"):
+            next(upstream.fetch(brokers, call, call.wanted))
+    assert bank.asked == [call]
 
 
 async def test_an_awaited_call_gets_and_ends_its_credential(tmp_path: Path) -> None:
@@ -346,6 +390,10 @@ def test_a_credential_is_opaque() -> None:
         type("Mine", (UpstreamCredential,), {})
     with pytest.raises(LookupError):
         UpstreamCredential({"one": CANARY, "two": CANARY}).reveal()
+    other: Any
+    for other in ({}, {"key": "short"}, {"key": CANARY, "more": ""}, {"key": CANARY.encode()}, {"key": [CANARY] * 8}, {"key": None}):
+        with pytest.raises(UpstreamRefused):  # in which a result would be looked through for nothing
+            UpstreamCredential(other)
 
 
 def test_an_expired_credential_is_not_revealed(monkeypatch: pytest.MonkeyPatch) -> None:

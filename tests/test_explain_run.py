@@ -104,6 +104,9 @@ def test_a_call_nobody_made_here_is_named_as_such(gate: Gate) -> None:
         run.explain(tool_call_id="other")
     with pytest.raises(ConfigError, match="refused lately"):
         run.explain("payments.refund")
+    assert isinstance(run.authorize("payments.refund", {**REFUND, "payee": "cus_evil"}, tool_call_id="pay"), Deny)
+    with pytest.raises(ConfigError, match="refused lately"):
+        run.explain("orders.get", tool_call_id="pay")  # that was a call of another tool
 
 
 def test_arguments_without_a_canonical_form_are_explained_as_such(gate: Gate) -> None:

@@ -217,6 +217,16 @@ def test_a_read_answers_as_what_it_is_after_three_more(gate: Gate) -> None:
         assert (reasons(denied), denied.code) == ({answer}, code)
 
 
+def test_a_read_that_was_interrupted_is_not_known_to_have_failed(gate: Gate) -> None:
+    run = run_of(gate)
+    for raised in (KeyboardInterrupt, SystemExit, GeneratorExit):
+        read = run.authorize("orders.get", ORDER, tool_call_id=raised.__name__).token
+        with pytest.raises(raised), run.redeem(read, tool="orders.get", args=ORDER):
+            raise raised
+    log: Any = gate._audit
+    assert [r["outcome"] for r in log.records if r["type"] == "outcome"] == ["unknown"] * 3
+
+
 def test_the_first_facts_stand(gate: Gate) -> None:
     run = run_of(gate)
     looked_up(run, "50.00")

@@ -18,16 +18,21 @@ import pytest
 from structlog.testing import capture_logs
 
 from agentgate import NotDone, TokenRefused
-from agentgate.errors import ConfigError, KeyRefused, KeysUnavailable
+from agentgate.audit import MemoryAudit, read_records
+from agentgate.errors import ConfigError, KeyRefused, KeysUnavailable, StoreUnavailable
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from agentgate.integrations.client_key import ClientKey
 from agentgate.integrations.redeemer import GateRedeemer
 from agentgate.redemption.facts import MAX_ROWS
+from agentgate.redemption.reporting import reportable
+from agentgate.shell.drive import drive
+from agentgate.stores import ops, ready_store
 from agentgate.token.dpop import DPoP
 from agentgate.token.signing import SigningKey
+from agentgate.values.canonical import canonical
 from tests.authority import Key, jwks
 from tests.served import Process, detail
-from tests.served_notes import DEFINITION, GATE, NOTES, WORKFLOW, Notes, Place, a_place
+from tests.served_notes import DEFINITION, GATE, NOTES, WORKFLOW, Notes, Place, a_place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 from tests.servers import free_port
 from tests.test_tracing import Traces
@@ -461,6 +466,27 @@ def test_what_a_gate_takes_of_a_redemption_and_a_report_is_checked(place: Place,
     assert notes.server.post(f"{at}/outcome", {"outcome": "not_run", "attempt": "b" * 16}).json()["code"] == "not_redeemed"
     assert notes.server.post(f"{at}/outcome", {"outcome": "not_run", "attempt": "b"}).status_code == 400
     assert notes.server.post(f"{at}/outcome", {"outcome": "failed", "attempt": "a" * 16}).status_code == 204
+    said = [r["outcome"] for r in read_records(place.folder / "audit") if r["type"] == "outcome" and r["txn"] == told["txn"]]
+    assert said == ["failed"], "a report that was not taken is on no record"
+    for txn in (told["txn"][:-1], "x"):
+        assert error_of(notes.server.post(f"/v1/calls/{txn}/result", {"facts": []})) == (404, "not_found")
+
+
+def test_what_is_kept_for_reports_is_of_the_tenant_that_asks_and_of_a_known_version() -> None:
+    """Whoever can write the store copies a call into a tenant of theirs, and reports on it there."""
+    store = ready_store("memory://")
+    names = ("run", "call_digest", "jti", "txn", "aud", "sub", "client_id", "tool_call_id")
+    body: dict[str, Any] = {"v": 1, "tenant": "acme", **dict.fromkeys(names, "x"), "workflow": ["w", 1, "d"], "facts": {}}
+    changes: tuple[dict[str, Any], ...] = ({"tenant": "other"}, {"v": 2}, {"v": None}, {"more": "x"}, {"workflow": ["w"]}, {"workflow": 1})
+    for tenant, changed in (("acme", {}), *(("acme", each) for each in changes), ("other", {})):
+        store.call(ops.keep(tenant, "redeemed", "txn", canonical(body | changed), ttl_ms=60_000, replace=True), time.monotonic() + 1)
+        if tenant == "acme" and not changed:
+            assert drive(reportable("acme", "txn"), store, MemoryAudit()).run == "x"
+        else:
+            with pytest.raises(StoreUnavailable, match="redeemed call"):
+                drive(reportable(tenant, "txn"), store, MemoryAudit())
+    assert drive(reportable("acme", "another"), store, MemoryAudit()) is None
+    store.close()
 
 
 def test_a_clients_key_is_its_owners_and_is_shown_nowhere(tmp_path: Path) -> None:

@@ -154,7 +154,13 @@ def test_without_a_record_nothing_is_revoked_or_lifted(folder: Path) -> None:
     ("workflow:shop.refund@v1", {}),
     ("workflow:shop.refund@01", {}),
     ("workflow:@1", {}),
+    ("workflow:1", {}),
+    ("workflow:shop.refund@", {}),
+    ("workflow:shop.refund@\u0661", {}),
+    ("workflow:shop.\u200brefund@1", {}),
+    ("owner:lee", {}),
     ("tenant:other", {}),
+    ("tenant:acme", {"tenants": ["acme", "other"]}),
     (None, {}),
     ("user:lee", {"tenants": []}),
     ("user:lee", {"tenants": "acme"}),
@@ -165,6 +171,8 @@ def test_without_a_record_nothing_is_revoked_or_lifted(folder: Path) -> None:
     ("user:lee", {"before": datetime(2026, 1, 1)}),
     ("user:lee", {"before": datetime(2999, 1, 1, tzinfo=UTC)}),
     ("user:lee", {"before": 5}),
+    ("user:lee", {"before": datetime(1970, 1, 1, tzinfo=UTC)}),  # the store's word for every time
+    ("user:lee", {"before": datetime(1960, 1, 1, tzinfo=UTC)}),
     ("run:run_1", {"before": datetime(2026, 1, 1, tzinfo=UTC)}),
 ])  # fmt: skip
 def test_what_would_stop_nothing_or_says_too_little_is_refused_and_not_on_record(gate: Gate, name: Any, more: dict[str, Any]) -> None:

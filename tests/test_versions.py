@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,20 @@ from typer.testing import CliRunner
 
 from agentgate import Agent, Allow, AnswerRefused, AsyncGate, Deny, Gate, Reason, StepUp, TokenRefused, User
 from agentgate.approvals import statement, write_approval, write_index
-from agentgate.audit import read_records
+from agentgate.approvals.opening import Other
+from agentgate.audit import MemoryAudit, read_records
 from agentgate.cli.main import app
 from agentgate.decision.answer import Deny as Refused
 from agentgate.decision.answer import Eligible, Reservation
 from agentgate.decision.versions import Versions, _together, judged
 from agentgate.errors import Refusal as Code
+from agentgate.gate.versions import InForce
 from agentgate.intents.lexical import derive
+from agentgate.shell.drive import drive
+from agentgate.stores import ready_store
 from agentgate.token.jws import split
-from agentgate.values.request import Derived
+from agentgate.values.refusal import RunRefused
+from agentgate.values.request import Derived, Header
 from agentgate.workflow.model import AgentRule, ClaimRule, Intent, Limit, StepUpRule, TokenRule, Upstream, Workflow
 from agentgate.workflow.rule import Source
 from tests.approvals_team import ALICE, BOB, CAROL, ID, PATH, Team, key
@@ -34,6 +40,7 @@ from tests.generate import Case, Generator
 from tests.reference import Verdict
 from tests.reference_versions import evaluate_both
 from tests.servers import Server
+from tests.test_gate import opened
 
 LEE, BOSS, CHIEF = (User(n, tenant="acme", groups=[g]) for n, g in (("lee", "support"), ("boss", "leads"), ("chief", "chiefs")))
 TOOL, ORDER = "payments.refund", "ORD-10023344"
@@ -104,6 +111,66 @@ def ended(answer: Any) -> str:
     assert isinstance(answer, Deny), answer
     (said,) = [f for f in answer.failures if f.reason is Reason.TWO_VERSIONS]
     return said.got
+
+
+# --- what counts, and until when --------------------------------------------------------------------------------------------------
+def found_as(gate: Gate, workflow: Workflow, *, until: float = inf, newest: bool = True) -> tuple[InForce, Header]:
+    """What is in force at a gate whose directory now says this of the version of a run."""
+    header = gate.open_run(workflow.id, tenant="acme", user=LEE, agent=Agent("bot"), prompt="x").header
+    header = replace(header, version=workflow.version, digest=workflow.digest)
+    return InForce(gate._core.catalog, lambda _id, _version: Other(workflow, until, newest)), header
+
+
+def asked(steps: Any) -> Any:
+    return drive(steps, ready_store("memory://"), MemoryAudit())
+
+
+def test_another_definition_under_the_number_in_force_decides_nothing(folder: Path) -> None:
+    with opened(folder) as gate:
+        (current,) = gate._core.catalog
+        in_force, header = found_as(gate, replace(current, digest="sha256:other"))
+        with pytest.raises(RunRefused) as refused:
+            asked(in_force.of(header))
+        assert [failure.reason for failure in refused.value.failures] == [Reason.WORKFLOW_CHANGED]
+        in_force, header = found_as(gate, replace(current, version=current.version + 1, digest="sha256:newer"))
+        assert asked(in_force.of(header)).minted.digest == "sha256:newer"
+
+
+def test_a_run_whose_workflow_is_here_no_more_is_decided_by_nothing(folder: Path) -> None:
+    with opened(folder) as gate:
+        (current,) = gate._core.catalog
+        in_force, header = found_as(gate, current)
+        gone = replace(header, workflow="shop.gone", digest="sha256:gone")
+        with pytest.raises(RunRefused) as refused:
+            asked(in_force.of(gone))
+        assert [failure.reason for failure in refused.value.failures] == [Reason.WORKFLOW_CHANGED]
+        assert in_force.known(gone) is None
+
+
+def test_what_an_earlier_version_was_found_to_be_ends_with_its_approval(folder: Path) -> None:
+    with opened(folder) as gate:
+        (current,) = gate._core.catalog
+        in_force, header = found_as(gate, replace(current, version=0, digest="sha256:old"), until=time.time() + 100, newest=False)
+        assert in_force.known(header) is None
+        assert asked(in_force.of(header)).newer is not None
+        known = in_force.known(header)
+        assert known is not None
+        assert [each.version for each in known.each] == [0, current.version]
+        with time_machine.travel(time.time() + 101):
+            assert in_force.known(header) is None
+
+
+@pytest.mark.parametrize("name", [["shop.refund"], {}, None, 7, b"shop.refund"], ids=repr)
+def test_a_name_that_is_no_text_names_no_workflow(team: Team, name: Any) -> None:
+    team.approve(ALICE, BOB)
+    given: dict[str, Any] = {
+        "issuer": "https://gate.example",
+        "keys": team.directory.parent / "k",
+        "audit": str(team.directory.parent / "a"),
+    }
+    with Gate.open(team.directory, root=team.root, **given) as gate, pytest.raises(RunRefused) as refused:
+        gate.open_run(name, tenant="acme", user=LEE, agent=Agent("bot"), prompt="x")
+    assert [failure.reason for failure in refused.value.failures] == [Reason.WORKFLOW_UNKNOWN]
 
 
 # --- a rolling reload ------------------------------------------------------------------------------------------------------

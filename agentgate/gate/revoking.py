@@ -92,8 +92,6 @@ class _Order:
         if isinstance(self.tenants, str) or not self.tenants:
             raise ConfigError("tenants", self.tenants, "a list of tenants (none is not every one)")
         self.tenants = tuple(dict.fromkeys(self.tenants))
-        if self.kind == "tenant" and self.subject != "*" and tuple(self.tenants) != (self.subject,):
-            raise ConfigError("tenants", ", ".join(self.tenants), f"{self.subject}, which the name says, or the name tenant:*")
         checked_name("by", self.by)
         if not is_name(self.reason):
             raise ConfigError("reason", self.reason, f"why, for those who read it later, in {FORM}")
@@ -119,8 +117,8 @@ def _parsed(name: object) -> tuple[ops.RevokedKind, str]:
     known = next((each for each in ops.REVOKED_KINDS if each == kind), None)
     fits = is_name(subject)
     if known == "workflow":
-        id_, at, version = subject.rpartition("@")
-        fits = bool(fits and id_ and at and version.isascii() and version.isdigit() and version[0] != "0")
+        id_, _, version = subject.rpartition("@")
+        fits = bool(fits and id_ and version.isascii() and version.isdigit() and version[0] != "0")
     if known is None or not fits:
         raise ConfigError("name", name, _FORM)
     return known, subject
