@@ -31,6 +31,7 @@ from agentgate.gate import door
 from agentgate.gate.around import DataClassFile
 from agentgate.identity.proven import Proven, proven_user
 from agentgate.identity.settings import IdentitySettings
+from agentgate.shell.drive import drive
 from agentgate.values.answers import nonce_claim
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Code, code_of
 from tests.authority import GATE, Key, Web, claims_of, lasting, nonce_for, now, slowly, web
@@ -392,6 +393,79 @@ def test_an_answer_to_a_hold_is_proven(desk: Desk) -> None:
 
 
 # --- what is kept ------------------------------------------------------------------------------------------------------------------
+class Through:
+    """A run whose work came to its agent through a broker, attested, for half a minute."""
+
+    def __init__(self, world: World, seconds: int = 20) -> None:
+        self.world, self.name, self.key = world, PROD + "support-agent", Key("agent")
+        self.run = world.gate.open_run(
+            "payments.customer-refund", tenant="acme-eu", user=self.user(), agent=self.agent(self.hop(seconds)), prompt=PROMPT
+        )
+
+    def user(self, **more: Any) -> OIDCToken:
+        return OIDCToken(self.world.acme.of_user("lee", tenant="acme-eu", groups=["support-l1"], **more))
+
+    def hop(self, seconds: int = 600, broker: str = "orchestrator") -> str:
+        return self.world.hop(broker, self.name, "lee", exp=now() + seconds)
+
+    def agent(self, *hops: str, attested: bool = True) -> JWTSVID:
+        svid = self.world.svid(self.name)
+        statement = self.world.attested(self.name) if attested else None
+        return JWTSVID(svid, attestation=statement, delegation=list(hops), **shown(self.key, svid))
+
+    def presented(self, agent: JWTSVID, **user: Any) -> Any:
+        gate = self.world.gate
+        return drive(
+            door.present(gate._core, self.run.state, user=self.user(**user), agent=agent, over=door.OverHTTP()), gate._store, gate._audit
+        )
+
+
+@pytest.fixture
+def through(tmp_path: Path) -> Iterator[Through]:
+    with web() as served:
+        made = Through(World(served, tmp_path))
+        yield made
+        made.world.gate.close()
+
+
+def test_a_run_that_came_through_a_broker_goes_on_as_long_as_the_broker_says(through: Through) -> None:
+    """Whoever leaves the hop out would go on after its end, and nothing would say any more through whom the work came."""
+    run, via = through.run, (PROD + "orchestrator",)
+    end = run.header.ends
+    assert (run.header.agent.via, end <= time.time() + 20) == (via, True)
+    with pytest.raises(RunRefused) as refused:
+        run.renew(agent=through.agent())
+    assert [(f.reason, f.field) for f in refused.value.failures] == [(Reason.HOPS, "agent.via")]
+    shown_less = through.presented(through.agent()).header  # it calls in its own run, and the run does not go on with that
+    assert (shown_less.agent.via, shown_less.ends) == (via, end)
+    run.renew(agent=through.agent(through.hop()))
+    assert (run.header.agent.via, run.header.ends > end) == (via, True)
+
+
+def test_what_was_attested_at_the_opening_ends_with_its_statement(through: Through) -> None:
+    end = through.run.header.ends
+    state = through.presented(through.agent(through.hop(), attested=False))
+    assert (state.header.ends, state.header.agent.posture) == (end, through.run.header.agent.posture)
+    assert through.presented(through.agent(through.hop())).header.ends > end
+
+
+def test_a_user_who_signed_in_again_is_taken_up_without_the_hop_of_the_agent(through: Through) -> None:
+    run = through.run
+    state = through.presented(through.agent(), amr=["mfa"])
+    assert state.header.user.amr == ("mfa",)
+    assert (state.header.agent.via, state.header.agent_until) == (run.header.agent.via, run.header.agent_until)
+
+
+def test_who_calls_in_a_run_is_judged_by_its_workflow_each_time(through: Through) -> None:
+    """Through another broker, for another user, or as a client that the run is not of."""
+    for agent, user, field in (
+        (through.agent(through.hop(broker="api")), {}, "agent.via"),
+        (through.agent(), {"sub": "eve"}, "user"),
+    ):
+        with pytest.raises(RunRefused, match=field):
+            through.presented(agent, **user)
+
+
 def test_of_the_claims_a_run_keeps_those_that_its_workflow_compares(desk: Desk) -> None:
     run = desk.run(agent=desk.agent(email="lee@acme.example", phone="1"))
     assert run.header.agent.claims == {"app": "desk"}

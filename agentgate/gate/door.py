@@ -2,7 +2,7 @@
 
 Rules: a host's `User` and `Agent` are taken as `in_process`; a credential is proven here, against the gate's identity settings, before
 anything else is looked at. Nothing is kept of the credential itself. A run ends for every call when the first of its credentials does; a
-fresh one of the same issuer, subject, tenant and key goes on with it.
+fresh one of the same issuer, subject, tenant, key and hops goes on with it.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ def _check_same(known: Header, shown: Header) -> Flow:
 def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredential, over: OverHTTP) -> Flow:
     """Who calls in a run now: the user and the agent it was opened for, by credentials that count now, with the same key.
 
-    Near the end of the run's credentials, and where the user signed in again, the run goes on with these, as by `renew`. Returns its state.
+    Near the end of the run's credentials, and where the user signed in again, the run goes on with these, as by `renew`; with those of an
+    agent that leaves out a hop or an attestation of the run it does not: it ends when that ends. Returns its state.
 
     Raises (through the driver):
         RunRefused: they prove nothing here, or somebody else. StoreUnavailable, AuditUnavailable.
@@ -161,7 +162,8 @@ def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredent
     again = shown.user is not None and header.user is not None and _signed_in(shown.user) != _signed_in(header.user)
     if not again and (header.ends - time.time() > _SOON or header.ends == header.expires_at):
         return state
-    return (yield from renew(core, state, user=user, agent=agent))
+    less = (was.via and not agent.delegation) or (was.posture is not None and agent.attestation is None)
+    return (yield from renew(core, state, user=user, agent=None if less else agent))
 
 
 def _signed_in(user: User) -> object:
@@ -269,6 +271,8 @@ def _another(before: Header, after: Header) -> tuple[Failure, ...]:
     for name in ("issuer", "subject", "id", "key"):
         if getattr(was, name) != getattr(now, name):
             failures.append(Failure(Reason.AGENT, f"agent.{name}", repr(getattr(now, name)), f"the run's own, {getattr(was, name)!r}"))
+    if was.via and now.via != was.via:  # who leaves a hop out would go on after its end
+        failures.append(Failure(Reason.HOPS, "agent.via", ", ".join(now.via) or "none", f"the run's own, {', '.join(was.via)}"))
     if before.user is None or after.user is None:
         return (*failures, *([] if before.user is after.user else [Failure(Reason.USER, "user", "another", "the run's own")]))
     for name in ("issuer", "subject", "id", "tenant"):
