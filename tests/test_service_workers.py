@@ -166,6 +166,17 @@ def test_a_gate_that_does_not_open_ends_all_its_workers(place: Place, tmp_path: 
         Process(place.folder, {**place.settings, "workers": 2, "root": "sha256:" + "0" * 64, "audit": str(tmp_path / "audit")})
 
 
+def test_an_assertion_counts_once_also_where_instances_list_its_clients_tenants_otherwise(place: Place, tmp_path: Path) -> None:
+    """In the middle of a roll-out; or one instance, that rereads its settings."""
+    one, other = ({**place.settings, "audit": str(tmp_path / name)} for name in ("one", "other"))
+    desk = {**place.settings["clients"]["desk"], "tenants": ["abroad", "acme"]}
+    other["clients"] = {**place.settings["clients"], "desk": desk}
+    with served(place.folder, one) as first, served(place.folder, other) as second:
+        shown = {"Authorization": f"Bearer {Notes(place, first).host.assertion()}"}
+        answers = [each.http.post("/v1/runs", json={}, headers=shown) for each in (first, second)]
+        assert [error_of(answer) for answer in answers] == [(400, "invalid_request"), (401, "invalid_client")]
+
+
 def test_instances_share_runs_keys_and_what_was_used(place: Place, tmp_path: Path) -> None:
     one, other = ({**place.settings, "audit": str(tmp_path / name)} for name in ("one", "other"))
     with served(place.folder, one) as first, served(place.folder, other) as second:

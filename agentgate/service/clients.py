@@ -28,6 +28,7 @@ from agentgate.stores import ops
 from agentgate.values.refusal import Failure, Reason
 
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_OWNER = "service-clients"  # no tenant: a client has several, and instances may list them otherwise, or others after a reload
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Clients:
     @staticmethod
     async def _once(proven: ProvenClient, gate: ServedGate) -> None:
         left = int((proven.expires_at - time.time() + 2 * LEEWAY) * 1000)
-        op = ops.keep(proven.tenants[0], "assertion", f"{proven.id}\n{proven.jti}", b"1", ttl_ms=max(left, 1000))
+        op = ops.keep(_OWNER, "assertion", f"{proven.id}\n{proven.jti}", b"1", ttl_ms=max(left, 1000))
         if await gate.ask(op) != "ok":
             raise unknown("client.jti", "one that was used", "a fresh assertion for each request")
 
