@@ -15,6 +15,7 @@ from agentgate.token.jws import b64url, compact
 from agentgate.token.signing import SigningKey
 
 LIFETIME = 60  # seconds
+_OWN = "client key"  # as settings name it
 
 
 class ClientKey:
@@ -37,7 +38,7 @@ class ClientKey:
         Raises:
             ConfigError: there is no such file. KeyRefused: others may read it, or it holds another key.
         """
-        return cls(client_id, SigningKey.from_pem(owned("client key", Path(path))))
+        return cls(client_id, SigningKey.from_pem(owned(_OWN, Path(path))))
 
     @classmethod
     def made(cls, client_id: str, path: Path | str) -> Self:
@@ -51,7 +52,7 @@ class ClientKey:
         except FileExistsError:
             return cls.read(client_id, path)
         except OSError as error:
-            raise ConfigError("client key", str(path), f"a file that can be written ({error.strerror})") from None
+            raise ConfigError(_OWN, str(path), f"a file that can be written ({error.strerror})") from None
         key = SigningKey.generate()
         with os.fdopen(descriptor, "wb") as file:
             file.write(key.pem())
@@ -85,4 +86,5 @@ def owned(setting: str, path: Path) -> bytes:
             raise KeyRefused(f"{path}: others may read it; chmod 600 {path}, or make a new one")
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(setting, str(path), f"a file that can be read ({error.strerror})") from None
+        made = "; agentgate keys client makes one" if setting == _OWN else ""
+        raise ConfigError(setting, str(path), f"a file that can be read ({error.strerror}){made}") from None
