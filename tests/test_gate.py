@@ -460,7 +460,7 @@ def test_hours_come_from_the_decision_clock(folder: Path) -> None:
 
 
 def test_an_unknown_workflow_is_refused(gate: Gate) -> None:
-    with pytest.raises(RunRefused):
+    with pytest.raises(RunRefused, match=r"got 'nobody', expected one of [a-z.]+$"):
         gate.open_run("nobody", tenant="acme", user=LEE, agent=Agent("bot"), prompt="")
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 5.0  # for reading one more version, signatures and all: the first call of its kind after a reload
 _AGAIN = 5.0  # seconds until one that does not count is looked for again
+_FEW = 10  # loaded workflows that a message names
 
 
 class InForce:
@@ -50,7 +51,9 @@ class InForce:
         workflow = self._current(name)
         if workflow is None:
             got = repr(name) if type(name) is str else type(name).__name__
-            raise RunRefused((Failure(Reason.WORKFLOW_UNKNOWN, "workflow", got, "the id of a loaded workflow"),))
+            few = len(self._catalog) <= _FEW
+            expected = f"one of {', '.join(each.id for each in self._catalog)}" if few else f"one of {len(self._catalog)} loaded workflows"
+            raise RunRefused((Failure(Reason.WORKFLOW_UNKNOWN, "workflow", got, expected),))
         return workflow
 
     def known(self, header: Header) -> Versions | None:
