@@ -154,7 +154,9 @@ def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredent
     was, who = header.agent, by_agent.who
     if not agent.delegation:
         who = placed(who, posture=who.posture, boundary=who.boundary, via=was.via)
-    if agent.attestation is None:  # what was attested when the run was opened counts as long as the workflow says
+    # What was attested when the run was opened counts as long as the workflow says, for who still has the key that was proven then: a
+    # credential alone could be anywhere.
+    if agent.attestation is None and was.boundary is not None and by_agent.key and by_agent.key == was.boundary.key:
         who = placed(who, posture=was.posture, boundary=was.boundary, via=who.via)
     shown = replace(header, user=None if for_user is None else for_user.who, agent=who, client=over.client)
     yield from _check_same(header, shown)
@@ -268,7 +270,7 @@ def _check(core: Core, versions: Versions, header: Header, further: tuple[Failur
 def _another(before: Header, after: Header) -> tuple[Failure, ...]:
     """What a fresh credential says otherwise than the run's first: whoever comes, it is not the same."""
     was, now, failures = before.agent, after.agent, list[Failure]()
-    for name in ("issuer", "subject", "id", "key"):
+    for name in ("issuer", "subject", "id", "key", "environment"):
         if getattr(was, name) != getattr(now, name):
             failures.append(Failure(Reason.AGENT, f"agent.{name}", repr(getattr(now, name)), f"the run's own, {getattr(was, name)!r}"))
     if was.via and now.via != was.via:  # who leaves a hop out would go on after its end
