@@ -223,7 +223,7 @@ def _kind(piece: str, rest: str, *, asking: bool, question: bool) -> Kind:
 
 
 def _command(rest: str) -> Kind:
-    command = _COMMAND.match(rest)
+    command = _COMMAND.match(rest.removesuffix(":"))
     if _OWN.match(rest):
         return "statement"
     if command is None:

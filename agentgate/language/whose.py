@@ -27,6 +27,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 from unicodedata import normalize
 
+from agentgate.language.denials import clauses
 from agentgate.language.pieces import FINITE, Kind, pieces
 from agentgate.language.spans import small
 from agentgate.language.word_files import either
@@ -80,7 +81,7 @@ _ALONE = re.compile(r"(?=\S*[0-9@])[\w.@#+-]+\Z")  # a line of one value
 _COURTESY = re.compile(rf"\W*(?:{either('soft', 'agrees', 'signs off')})\b\W*(?:[\w'\u2019.-]+\W*){{0,3}}\Z")
 _LINES_OF = re.compile("[^\n]+")
 _INTRODUCES = re.compile(rf"\b(?:(?:{either('texts', 'dictates', 'headings')})\b[^\n]{{0,80}}:|(?:{either('reports')})\W*)\Z")
-_SENTENCED = re.compile(rf"{FINITE.pattern}|\b(?:i|we|he|she|it|they|there) \w|\w{{3,}}[.!]\Z")
+_SENTENCED = re.compile(rf"{FINITE.pattern}|\b(?:i|we|he|she|it|they|there) \w|(?<!please)(?<=\w{{3}})[.!]\Z")
 _SMALL = re.compile(r"(?<!\S)[a-z][a-z'\u2019]")
 
 # --- quotations ----------------------------------------------------------------------------------------------------------
@@ -224,7 +225,7 @@ def _lines(text: str, low: str, *, pasting: bool) -> Iterator[Extent]:
     if len(own) + len(wrapped) < 2:
         yield from (Extent(start, end, "unsure") for start, end in own if _ODD.match(low[start:end].strip()))
         return
-    bits = [_bit(text[start:end], {piece.kind for piece in pieces(low, start, end)}) for start, end in own + wrapped]
+    bits = [_bit(text[start:end], {*_kinds(low, start, end)}) for start, end in own + wrapped]
     asking = [at for at, bit in enumerate(bits) if bit.about or (bit.asks and at >= len(own))]
     behind = ""
     for at, (bit, (start, end)) in enumerate(zip(bits, own, strict=False)):
@@ -232,6 +233,12 @@ def _lines(text: str, low: str, *, pasting: bool) -> Iterator[Extent]:
             yield Extent(start, end, "unsure")
             behind = "all" if bit.odd or behind else ""
         behind = behind or bit.behind
+
+
+def _kinds(low: str, start: int, end: int) -> Iterator[Kind]:
+    """The kinds of the pieces of a line, clause by clause, as a turn of this line alone would have them."""
+    for _, at, to in clauses(low[start:end]):
+        yield from (piece.kind for piece in pieces(low, start + at, start + to))
 
 
 class _Bit(NamedTuple):
@@ -251,10 +258,11 @@ def _bit(line: str, kinds: AbstractSet[Kind]) -> _Bit:
     low, bare = small(line), small(line).strip()
     odd = _ODD.match(bare) is not None or _LABEL.match(bare) is not None or line.startswith((" " * 4, "\t"))
     asks = not kinds <= {"open", "statement"} and ITEM.match(low) is None
-    looks = not kinds.isdisjoint({"question", "look"}) and VALUE.search(line) is None and _AFTERWARDS.search(low) is None
+    looks = bare.endswith("?") or not kinds.isdisjoint({"question", "look"})
+    looks = looks and VALUE.search(line) is None and _AFTERWARDS.search(low) is None
     about = looks or _ABOUT.search(low) is not None or _HERE.search(low) is not None
     if odd or _INTRODUCES.search(bare) is not None:
-        return _Bit(about, odd, asks, "all")
+        return _Bit(about or not (odd or bare.endswith(":")), odd, asks, "all")  # "Eve wrote" may stand below, too
     if bare.endswith(":"):
         return _Bit(about, odd, asks, "colon")
     words = _SMALL.search(line) is not None and _ALONE.match(bare) is None
