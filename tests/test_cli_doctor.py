@@ -48,7 +48,7 @@ def test_the_settings_of_a_served_gate_name_its_parts(shop: Path) -> None:
     team = Team(shop / "team")
     team.approve(ALICE, BOB)
     parts = {"store": f"embedded://{shop / 'store'}", "keys": shop / "keys", "workflows": team.directory, "audit": shop / "audit"}
-    client = {"role": "host", "tenants": ["acme"], "certificates": ["x"]}
+    client = {"role": "host", "tenants": ["acme"], "certificates": ["x" * 43]}
     given = {"issuer": "https://gate.example", "root": team.root, "clients": {"desk": client}}
     (shop / "gate.toml").write_text(toml({**given, **{name: str(place) for name, place in parts.items()}}))
     assert looked_at("--settings", shop / "gate.toml") == (0, {})

@@ -50,7 +50,7 @@ def test_what_is_published(notes: Notes, gate: Process) -> None:
     document = gate.http.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     told_of = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
-    assert told_of == {(path, method) for path, method, *_ in ROUTES} - {("/openapi.json", "GET"), ("/metrics", "GET")}
+    assert told_of == {(path, method) for path, method, *_ in ROUTES} - {("/openapi.json", "GET")}
     notes.ask()
     assert "agentgate_requests_total{" in gate.http.get("/metrics").text
 
@@ -362,9 +362,9 @@ def test_a_check_tells_which_calls_would_always_be_refused(place: Place, change:
         ({"passkeys": {"rp": "acme.example"}}, "'passkeys.rp'"),
         ({"tell": {"leads": {"url": "https://hooks.example/x"}}}, "'tell.leads'"),
         ({"tell": {"leads": {}}}, "'tell.leads'"),
-        ({"tell": {"leads": {"url": "https://hooks.example/x", "secret": "/nowhere/at/all"}}}, "'tell.secret'"),
-        ({"tell": {"leads": {"url": "http://hooks.example/x", "secret": "secret.txt"}}}, "'tell.url'"),
-        ({"tell": {"leads": {"url": "https://hooks.example/x", "secret": "gate.toml"}}}, "'tell.secret'"),
+        ({"tell": {"leads": {"url": "https://hooks.example/x", "secret": "/nowhere/at/all"}}}, "'tell.leads.secret'"),
+        ({"tell": {"leads": {"url": "http://hooks.example/x", "secret": "secret.txt"}}}, "'tell.leads.url'"),
+        ({"tell": {"leads": {"url": "https://hooks.example/x", "secret": "gate.toml"}}}, "'tell.leads.secret'"),
         ({"tell": {"leads": {"command": ["true"], "url": "https://hooks.example/x", "secret": "secret.txt"}}}, "'tell.leads'"),
         ({"root": "sha256:" + "0" * 64}, "ROOT"),
     ],

@@ -32,8 +32,7 @@ def serve(
         if check:
             quiet()
             read = ServiceSettings.of(settings)
-            for each in read.tell.values():
-                each.hook()
+            read.hooks()
             asyncio.run(_look(read.model_copy(update={"tell": {}})))  # a check tells nobody
             return
         if trying is not None:

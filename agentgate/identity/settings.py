@@ -31,7 +31,10 @@ def _place(value: str) -> str:
 
 
 def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
-    networks(values)
+    try:
+        networks(values)
+    except ValueError:
+        raise ValueError("IP addresses, networks such as 10.0.0.0/8, or unix:UID") from None
     return values
 
 
@@ -193,10 +196,10 @@ class IdentitySettings(_Block):
 
     @model_validator(mode="after")
     def _each_issuer_once(self) -> Self:
-        for kind in (self.issuers, self.attestors):
-            named = [each.issuer for each in kind.values() if each.issuer is not None]
+        for kind in ("issuers", "attestors"):
+            named = [each.issuer for each in getattr(self, kind).values() if each.issuer is not None]
             if len(named) != len(set(named)):
-                raise ValueError("each issuer once (for another audience, open another gate)")
+                raise ValueError(f"{kind}: each issuer once (for another audience, open another gate)")
         return self
 
     @classmethod
@@ -227,12 +230,13 @@ def wrong_setting(error: ValidationError, block: type[BaseModel], *above: str) -
     """
     problems = error.errors(include_url=False)
     first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
-    place, got = first["loc"], first["input"]
-    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if not place and ": " in expected:  # of the block as a whole: the message begins with the setting
-        name, _, expected = expected.partition(": ")
-        place = tuple(name.split("."))
-        for part in place:
+    place, got = tuple(part for part in first["loc"] if not _of_a_union(part)), first["input"]
+    expected = _FORMS.get(first["type"]) or first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    name, colon, rest = expected.partition(": ")
+    if colon and first["type"] == "value_error" and name.partition(".")[0] in _names(block, place):
+        within, expected = tuple(name.split(".")), rest  # of a block as a whole: the message begins with the setting
+        place = (*place, *within)
+        for part in within:
             got = got.get(part) if isinstance(got, Mapping) else None
     if first["type"] == "missing":
         got, expected = None, "a value"
@@ -243,12 +247,32 @@ def wrong_setting(error: ValidationError, block: type[BaseModel], *above: str) -
     return ConfigError(".".join((*above, *map(str, place))), got, expected)
 
 
+# What is expected, where pydantic says it in words of its own.
+_FORMS = {
+    **dict.fromkeys(("string_type",), "text"),
+    **dict.fromkeys(("string_too_short",), "text, not empty"),
+    **dict.fromkeys(("tuple_type", "frozen_set_type", "list_type"), "a list"),
+    **dict.fromkeys(("too_short",), "one or more"),
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "a table"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+}
+
+
+def _of_a_union(part: str | int) -> bool:
+    """Whether this is pydantic's name for one of several forms, and no setting's."""
+    return isinstance(part, str) and (part == "constrained-str" or part.startswith(("tuple[", "function-")))
+
+
 def _names(block: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
     """The settings that may stand at a place: below a block's name stand those of its kind."""
     for part in place:
         if part in block.model_fields:  # else it is a name that the operator chose
             kind = block.model_fields[str(part)].annotation
-            block = next(each for each in (kind, *get_args(kind)) if isinstance(each, type) and issubclass(each, BaseModel))
+            blocks = [each for each in (kind, *get_args(kind)) if isinstance(each, type) and issubclass(each, BaseModel)]
+            if not blocks:  # a value: nothing stands below it
+                return []
+            block = blocks[0]
     return list(block.model_fields)
 
 

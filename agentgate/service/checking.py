@@ -6,6 +6,8 @@ had, and each call that these settings would always refuse, is told.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +19,8 @@ from agentgate.service.settings import ServiceSettings
 from agentgate.stores import OWN_GATE, open_store
 from agentgate.workflow.model import Tool, Workflow
 
+_OF_OTHERS = frozenset({"AGENTGATE_TENANT", "AGENTGATE_SETTINGS"})  # of other commands, and of other servers (docs/service.md)
+
 
 def look(settings: ServiceSettings, workflows: Iterable[Workflow]) -> list[str]:
     """Findings, one a line.
@@ -27,6 +31,8 @@ def look(settings: ServiceSettings, workflows: Iterable[Workflow]) -> list[str]:
     unread = [found for each in _places(settings) if (found := _key_set(*each))]
     return [
         *unread,
+        *_variables(),
+        *_credentials(settings),
         *_listen(settings),
         *_store(settings.store),
         *_unproven(settings),
@@ -34,9 +40,36 @@ def look(settings: ServiceSettings, workflows: Iterable[Workflow]) -> list[str]:
     ]
 
 
+def _variables() -> Iterator[str]:
+    """Variables of the environment that look like settings and are none."""
+    known = {f"AGENTGATE_{name.upper()}" for name in ServiceSettings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith("AGENTGATE_") and name.partition("__")[0] not in known | _OF_OTHERS:
+            yield f"{name}: no setting; there are {', '.join(sorted(known))}"
+
+
+def _credentials(settings: ServiceSettings) -> Iterator[str]:
+    """Clients that are known by a credential that nobody here proves."""
+    issuers = {each.issuer for each in settings.identity.issuers.values()}
+    for name, client in settings.clients.items():
+        domain = (client.credential or "").removeprefix("spiffe://").partition("/")[0]
+        if client.credential is not None and client.credential not in issuers and domain not in settings.identity.trust_domains:
+            yield f"clients.{name}.credential: {client.credential} is in no [identity.issuers.NAME], nor in a [identity.trust_domains.NAME]"
+
+
 def _listen(settings: ServiceSettings) -> Iterator[str]:
-    """Why callers behind a proxy would share one limit."""
-    proxies = settings.identity.proxies
+    """Why nobody could listen there, and why callers behind a proxy would share one limit."""
+    proxies, host = settings.identity.proxies, settings.listen.rpartition(":")[0]
+    if settings.listen.startswith("unix:"):
+        folder = Path(settings.listen.removeprefix("unix:")).parent
+        if not folder.is_dir():
+            yield f"listen: {folder} is no directory of this machine"
+    else:
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
+                tried.bind((host.strip("[]"), 0))  # any port: this one may be taken by the gate that runs
+        except OSError as error:
+            yield f"listen: {host} is no address of this machine ({error.strerror})"
     if settings.listen.startswith("unix:") and not (proxies and any(each.startswith("unix:") for each in proxies.addresses)):
         yield "listen: a Unix socket, and no unix:UID in identity.proxies.addresses: all whom a proxy passes on count as one address"
 

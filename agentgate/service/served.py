@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
-from agentgate.errors import ConfigError, CredentialRefused
+from agentgate.errors import AuditUnavailable, ConfigError, CredentialRefused, KeyRefused
 from agentgate.gate import account_key, door
 from agentgate.gate.core import Core
 from agentgate.gate.door import OverHTTP, UserGiven
@@ -65,7 +65,7 @@ class ServedGate(AsyncGate):
         common: dict[str, Any] = {"issuer": s.issuer, "store": s.store, "audit": str(s.audit), "keys": s.keys, "alg": s.alg}
         common |= {"environment": s.environment, "brokers": s.brokers, "identity": s.identity, "data_classes": s.data_classes}
         common |= {
-            "tell": tuple(told.hook() for told in s.tell.values()),
+            "tell": s.hooks(),
             "pages": f"{passkeys.origins[0]}/holds/" if passkeys is not None else "",
             "answer_keys": s.answer_keys,
             "passkeys": s.passkeys,
@@ -74,8 +74,15 @@ class ServedGate(AsyncGate):
         common["shared_runs"] = s.workers > 1 if s.shared_runs is None else s.shared_runs
         budgets = {name: getattr(s, name) for name in ("runs_per_hour", "denials_per_run", "open_holds_per_run")}
         common |= {name: most for name, most in budgets.items() if most is not None} | ({"clock": clock} if clock is not None else {})
+        if not s.workflows.is_dir():
+            raise ConfigError("workflows", str(s.workflows), "a directory with workflows, and approvals/ in it")
         opened = cls.open_unsafe_unapproved(s.workflows, **common) if s.root is None else cls.open(s.workflows, root=s.root, **common)
-        gate = cast("Self", await opened)
+        try:
+            gate = cast("Self", await opened)
+        except KeyRefused as error:
+            raise ConfigError("keys", str(s.keys), f"a directory of keys, this user's own ({error})") from None
+        except AuditUnavailable as error:
+            raise ConfigError("audit", str(s.audit), f"a directory that this user can write ({error})") from None
         gate._workflows = s.workflows  # noqa: SLF001 - of its own class
         return gate
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import ipaddress
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from agentgate.errors import ConfigError
 from agentgate.gate.telling import Command, Webhook
@@ -33,6 +34,19 @@ _NEEDED = {
     "audit": "the directory of the audit log, made if it is not there",
     "clients": "a table [clients.NAME] for each client",
 }
+_THUMBPRINT = (
+    "the SHA-256 of the certificate in base64url "
+    "(openssl x509 -in FILE -outform der | openssl dgst -sha256 -binary | basenc --base64url | tr -d =)"
+)
+
+
+def _thumbprint(value: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9_-]{43}", value):  # in hex, as openssl prints it, it would be that of no certificate
+        raise ValueError(_THUMBPRINT)
+    return value
+
+
+Thumbprint = Annotated[Name, AfterValidator(_thumbprint)]
 _ROLES = "host (opens runs), agent (asks for tokens) or tool_server (redeems them)"
 
 
@@ -55,7 +69,7 @@ class Served(BaseModel):
     role: Role
     tenants: Names
     keys: Place | None = None
-    certificates: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    certificates: Annotated[tuple[Thumbprint, ...], Field(strict=False)] = ()
     credential: Name | None = None
     resources: Annotated[tuple[Name, ...], Field(strict=False)] = ()
     definitions: dict[Name, Name] = {}
@@ -205,6 +219,13 @@ class ServiceSettings(BaseSettings):
             raise ValueError("clients: each resource belongs to one tool_server")
         return self
 
+    @field_validator("max_body", "rate", "connections", "workers", "runs_per_hour", "denials_per_run", "open_holds_per_run", mode="before")
+    @classmethod
+    def _is_a_number(cls, value: Any) -> Any:
+        if type(value) is bool:  # which is a number to Python
+            raise ValueError("a whole number")
+        return value
+
     @field_validator("listen")
     @classmethod
     def _is_a_place(cls, value: str) -> str:
@@ -212,6 +233,16 @@ class ServiceSettings(BaseSettings):
         if not value.startswith("unix:/") and not (host and port.isdigit() and int(port) < 65536):
             raise ValueError("address:port, or unix:/path")
         return value
+
+    def hooks(self) -> tuple[Webhook | Command, ...]:
+        """Who is told. Raises ConfigError: one of them, or a secret's file, is wrong."""
+        found = []
+        for name, told in self.tell.items():
+            try:
+                found.append(told.hook())
+            except ConfigError as error:
+                raise ConfigError(f"tell.{name}.{error.setting.rpartition('.')[2]}", error.got, error.expected) from None
+        return tuple(found)
 
     @property
     def loopback(self) -> bool:
@@ -237,6 +268,9 @@ class ServiceSettings(BaseSettings):
                 raise ConfigError("--settings", str(file), f"a readable TOML file ({error})") from None
         try:
             return cls(**read)
+        except SettingsError as error:  # a variable that should hold JSON
+            name = re.search('"([^"]+)"', str(error))
+            raise ConfigError(f"AGENTGATE_{name[1].upper()}" if name else "AGENTGATE_...", "(not shown)", "JSON") from None
         except ValidationError as error:
             wrong = wrong_setting(error, cls)
             got = "(not shown)" if wrong.setting == "store" and wrong.got is not None else wrong.got
