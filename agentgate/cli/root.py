@@ -59,7 +59,7 @@ def draft(
         except OSError as error:
             raise ConfigError("out", f"{out} ({error.strerror})", "a new file in a folder that can be written (--out)") from error
     what = f"version {standing(directory).root.version + 1}, from the root in {directory}" if old is not None else "a first root"
-    say(f"wrote {out}: {what}, {len(made.people)} people, until {made.expires}")
+    say(f"wrote {out}: {what}, {len(made.people)} {'person' if len(made.people) == 1 else 'people'}, until {made.expires}")
     for line in made.notes:
         note(f"check: {line}")
     say("Edit it, then:", f"  agentgate root new --from {out}" + _directory(directory))
@@ -218,7 +218,7 @@ def _show(state: RootStanding, now: float) -> None:
         styles=("bold", "", "cyan", "cyan", "cyan"),
     )
     if state.before is not None:
-        say("", f"Otherwise than version {root.version - 1}:")
+        say("", f"Otherwise than version {root.version - 1}:" + ("" if state.changes else " nothing"))
         note(*(f"  {line}" for line in state.changes))
     note(*state.wrong, colour="red")
     note(*(f"look: {line}" for line in warnings(state, now)))
