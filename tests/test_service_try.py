@@ -51,6 +51,7 @@ def commands(text: str, url: str) -> str:
 
 def test_the_commands_of_the_docs_work(trial: tuple[Path, str]) -> None:
     folder, url = trial
+    before = len((folder / "log").read_text().splitlines())
     block = next(block for block in re.findall(r"```sh\n(.*?)```", DOCS, re.DOTALL) if "curl" in block)
     done = subprocess.run(["bash", "-ec", commands(block, url)], cwd=folder, capture_output=True, text=True, timeout=30, check=True)
     answers = [json.loads(each) for each in done.stdout.replace("}{", "}\n{").splitlines()]
@@ -60,7 +61,7 @@ def test_the_commands_of_the_docs_work(trial: tuple[Path, str]) -> None:
         ["bash", "-ec", commands(block.partition("TOKEN=")[0], url)], cwd=folder, capture_output=True, text=True, timeout=30, check=True
     )
     assert json.loads(again.stdout) == {"error": "access_denied", "error_description": "already_done"}
-    lines = [json.loads(line) for line in (folder / "log").read_text().splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in (folder / "log").read_text().splitlines()[before:] if line.startswith("{")]
     assert [line["client"] for line in lines if line["event"] == "answered" and line["method"] == "POST"] == ["job", "notes", "notes"]
 
 
@@ -90,3 +91,12 @@ def test_what_it_makes_is_the_users_own_and_is_made_once(trial: tuple[Path, str]
     assert not (trial[0] / "second").exists()
     both = CliRunner().invoke(app, ["serve", "--try", "x", "--check"])
     assert (both.exit_code, "leave --settings and --check out" in both.output) == (1, True)
+
+
+def test_a_probe_says_that_this_workflow_asks_for_no_proof(trial: tuple[Path, str]) -> None:
+    folder, url = trial
+    given = ["-w", "try.notes", "-t", "notes.write", "-a", '{"text": "probe"}', "--key", str(folder / "probe.pem")]
+    subject = ["--client", "job", "--subject", f"file:{folder}/agentgate-try/job.jwt"]
+    done = CliRunner().invoke(app, ["probe", f"http://{url}", *given, *subject])
+    assert (done.exit_code, "does not say token: {bound_to: [agent_key]}" in done.output) == (1, True)
+    assert [line for line in done.output.splitlines() if ": got " in line] == ["no proof: got 200, expected 400"]

@@ -91,6 +91,12 @@ def _warmed(http: httpx.Client, endpoint: TokenEndpoint, form: dict[str, str]) -
     return endpoint.url.removesuffix("/oauth2/token")
 
 
+_UNBOUND = (
+    "No proof was asked for: this workflow does not say token: {bound_to: [agent_key]}, so the credential alone gets tokens. "
+    "It went without a key now, and the gate refuses it with one from here on."
+)
+
+
 def _nobody() -> str:
     return "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJwcm9iZSJ9.AAAA"
 
@@ -117,6 +123,8 @@ def _tell(verdicts: list[Verdict], *, as_json: bool, spend: bool, genuine: bool)
         complain("Only what anybody can send was tried: with --client, --workflow, --tool and --subject it goes further.", colour="yellow")
     elif not spend:
         complain("The genuine request was not sent: only --spend shows that it would pass, and that a replay is refused.", colour="yellow")
+    if any(each.name == "no proof" and each.status == 200 and 400 in each.expected for each in bad):  # of a gate, not of a tool server
+        complain(_UNBOUND, colour="yellow")
     if bad:
         complain(
             *(f"{each.name}: got {each.status or 'a closed connection'}, expected {' or '.join(map(str, each.expected))}" for each in bad)
