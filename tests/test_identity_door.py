@@ -396,28 +396,29 @@ def test_an_answer_to_a_hold_is_proven(desk: Desk) -> None:
 class Through:
     """A run whose work came to its agent through a broker, attested, for half a minute."""
 
-    def __init__(self, world: World, seconds: int = 20) -> None:
+    def __init__(self, world: World, seconds: int | None = 20) -> None:
         self.world, self.name, self.key = world, PROD + "support-agent", Key("agent")
-        self.run = world.gate.open_run(
-            "payments.customer-refund", tenant="acme-eu", user=self.user(), agent=self.agent(self.hop(seconds)), prompt=PROMPT
-        )
+        agent = self.agent() if seconds is None else self.agent(self.hop(seconds))
+        self.run = world.gate.open_run("payments.customer-refund", tenant="acme-eu", user=self.user(), agent=agent, prompt=PROMPT)
 
-    def user(self, **more: Any) -> OIDCToken:
-        return OIDCToken(self.world.acme.of_user("lee", tenant="acme-eu", groups=["support-l1"], **more))
+    def user(self, name: str = "lee", **more: Any) -> OIDCToken:
+        return OIDCToken(self.world.acme.of_user(name, tenant="acme-eu", groups=["support-l1"], **more))
 
     def hop(self, seconds: int = 600, broker: str = "orchestrator") -> str:
         return self.world.hop(broker, self.name, "lee", exp=now() + seconds)
 
-    def agent(self, *hops: str, attested: bool = True) -> JWTSVID:
+    def agent(self, *hops: str, ago: int | None = 30, key: Key | None = None) -> JWTSVID:
         svid = self.world.svid(self.name)
-        statement = self.world.attested(self.name) if attested else None
-        return JWTSVID(svid, attestation=statement, delegation=list(hops), **shown(self.key, svid))
+        statement = None if ago is None else self.world.attested(self.name, ago=ago)
+        return JWTSVID(svid, attestation=statement, delegation=list(hops), **shown(key or self.key, svid))
 
     def presented(self, agent: JWTSVID, **user: Any) -> Any:
-        gate = self.world.gate
-        return drive(
-            door.present(gate._core, self.run.state, user=self.user(**user), agent=agent, over=door.OverHTTP()), gate._store, gate._audit
-        )
+        return presented(self.world.gate, self.run, self.user(**user), agent)
+
+
+def presented(gate: Gate, run: Any, user: Any, agent: Any, over: door.OverHTTP = door.IN_PROCESS) -> Any:
+    """The state of a run in which somebody calls with these credentials."""
+    return drive(door.present(gate._core, run.state, user=user, agent=agent, over=over), gate._store, gate._audit)
 
 
 @pytest.fixture
@@ -444,7 +445,7 @@ def test_a_run_that_came_through_a_broker_goes_on_as_long_as_the_broker_says(thr
 
 def test_what_was_attested_at_the_opening_ends_with_its_statement(through: Through) -> None:
     end = through.run.header.ends
-    state = through.presented(through.agent(through.hop(), attested=False))
+    state = through.presented(through.agent(through.hop(), ago=None))
     assert (state.header.ends, state.header.agent.posture) == (end, through.run.header.agent.posture)
     assert through.presented(through.agent(through.hop())).header.ends > end
 
@@ -456,14 +457,36 @@ def test_a_user_who_signed_in_again_is_taken_up_without_the_hop_of_the_agent(thr
     assert (state.header.agent.via, state.header.agent_until) == (run.header.agent.via, run.header.agent_until)
 
 
-def test_who_calls_in_a_run_is_judged_by_its_workflow_each_time(through: Through) -> None:
-    """Through another broker, for another user, or as a client that the run is not of."""
-    for agent, user, field in (
-        (through.agent(through.hop(broker="api")), {}, "agent.via"),
-        (through.agent(), {"sub": "eve"}, "user"),
+def test_who_calls_in_a_run_is_who_it_was_opened_for(through: Through) -> None:
+    """Far from its end, where nothing is renewed."""
+    made = Through(through.world, 600)
+    gate, run, user = made.world.gate, made.run, made.user()
+    for field, agent, whose, over in (
+        ("user.subject", made.agent(), made.user("eve"), door.IN_PROCESS),
+        ("user", made.agent(), None, door.IN_PROCESS),
+        ("agent.key", made.agent(made.hop(), key=Key("thief")), user, door.IN_PROCESS),
+        ("client", made.agent(made.hop()), user, door.OverHTTP(client="other")),
     ):
-        with pytest.raises(RunRefused, match=field):
-            through.presented(agent, **user)
+        with pytest.raises(RunRefused) as refused:
+            presented(gate, run, whose, agent, over)
+        assert field in {failure.field for failure in refused.value.failures}
+    assert presented(gate, run, user, made.agent(made.hop(200))) is run.state
+
+
+def test_who_calls_in_a_run_is_judged_by_its_workflow_each_time(through: Through) -> None:
+    made = Through(through.world, None)
+    for agent, field in (
+        (made.agent(made.hop(broker="api")), "agent.via"),  # of a broker that the workflow does not name
+        (made.agent(ago=9999), "agent.posture.attested_at"),
+    ):
+        with pytest.raises(RunRefused) as refused:
+            presented(made.world.gate, made.run, made.user(), agent)
+        assert [failure.field for failure in refused.value.failures] == [field]
+
+
+def test_whoever_calls_near_the_end_of_a_run_goes_on_with_it(desk: Desk) -> None:
+    run = desk.run(agent=desk.agent(life=20))
+    assert presented(desk.gate, run, desk.user(), desk.agent()).header.ends > run.header.ends
 
 
 def test_of_the_claims_a_run_keeps_those_that_its_workflow_compares(desk: Desk) -> None:
