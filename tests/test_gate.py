@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from inspect import iscoroutinefunction, signature
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 
 from agentgate import (
     Agent,
@@ -28,6 +30,7 @@ from agentgate import (
 )
 from agentgate.audit import read_records
 from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, Refusal, StoreUnavailable
+from agentgate.gate import turns
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import UnapprovedSettings
 from agentgate.gate.state import Readings, header_bytes, run_state
@@ -451,6 +454,41 @@ def test_a_run_that_could_never_mint_does_not_open(gate: Gate, change: dict[str,
     with pytest.raises(RunRefused) as refused:
         run_of(gate, **change)
     assert reason in {f.reason for f in refused.value.failures}
+
+
+def test_in_the_last_moment_of_a_run_there_is_no_token_for_no_time(gate: Gate) -> None:
+    """It would count for as long as clocks may differ, which is after the run."""
+    with time_machine.travel(float(int(time.time())) + 0.7, tick=False) as clock:
+        run = run_of(gate, ttl=5)
+        assert isinstance(run.authorize("orders.get", ORDER, tool_call_id="early"), Allow)
+        clock.shift(4.6)
+        assert time.time() < run.header.ends
+        assert reasons(run.authorize("orders.get", ORDER, tool_call_id="late")) == {Reason.RUN_EXPIRED}
+
+
+def test_a_run_with_as_many_turns_as_there_may_be_takes_no_other_and_can_be_closed(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "MAX_TURNS", 3)
+    run = run_of(gate, prompt="Please refund 39.99 EUR for order ORD-10023344 \U0001f642")
+    for _ in range(2):
+        run.add_turn("Thanks")
+    with pytest.raises(RunRefused, match="open a new run"):
+        run.add_turn("Thanks")
+    run.close()
+    assert reasons(run.authorize("orders.get", ORDER)) == {Reason.RUN_CLOSED}
+    with pytest.raises(RunRefused) as refused:
+        run.add_turn("x")
+    assert refused.value.failures
+    run.close()  # it is closed
+
+
+def test_a_run_that_the_store_lost_takes_no_turn(gate: Gate) -> None:
+    run = run_of(gate)
+    store: Any = gate._store
+    store._client.flushall()
+    for change in (lambda: run.add_turn("Thanks"), run.close):
+        with pytest.raises(RunRefused) as refused:
+            change()
+        assert {failure.reason for failure in refused.value.failures} == {Reason.RUN_MISSING}
 
 
 def test_hours_come_from_the_decision_clock(folder: Path) -> None:

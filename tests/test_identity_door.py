@@ -32,6 +32,7 @@ from agentgate.gate.around import DataClassFile
 from agentgate.identity.proven import Proven, proven_user
 from agentgate.identity.settings import IdentitySettings
 from agentgate.shell.drive import drive
+from agentgate.token.jws import unb64url
 from agentgate.values.answers import nonce_claim
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Code, code_of
 from tests.authority import GATE, Key, Web, claims_of, lasting, nonce_for, now, slowly, web
@@ -132,6 +133,17 @@ def test_a_run_ends_with_the_first_of_its_credentials(desk: Desk) -> None:
         assert reasons(run.authorize("refund", ORDER, tool_call_id="a")) == {Reason.RUN_EXPIRED}
         other = desk.gate.resume_run("acme-eu", run.id)
         assert reasons(other.authorize("refund", ORDER, tool_call_id="a")) == {Reason.RUN_EXPIRED}
+
+
+def test_no_token_of_a_run_outlives_the_credential_it_was_opened_with(tmp_path: Path) -> None:
+    with web() as served:
+        desk = Desk(served, tmp_path, WORKFLOW.partition("step_up:")[0])
+        run = desk.run(agent=desk.agent(life=20))
+        answer = run.authorize("refund", ORDER, tool_call_id="a")
+        assert isinstance(answer, Allow)
+        claims = json.loads(unb64url(answer.token.reveal().split(".")[1].encode()))
+        assert claims["iat"] < claims["exp"] <= run.header.ends
+        desk.gate.close()
 
 
 def test_what_a_run_kept_of_a_proof_opens_no_other_run(desk: Desk) -> None:
@@ -451,10 +463,11 @@ def test_what_was_attested_at_the_opening_ends_with_its_statement(through: Throu
 
 
 def test_a_user_who_signed_in_again_is_taken_up_without_the_hop_of_the_agent(through: Through) -> None:
-    run = through.run
-    state = through.presented(through.agent(), amr=["mfa"])
-    assert state.header.user.amr == ("mfa",)
-    assert (state.header.agent.via, state.header.agent_until) == (run.header.agent.via, run.header.agent_until)
+    for made in (through, Through(through.world, 600)):
+        run = made.run
+        state = made.presented(made.agent(), amr=["mfa"])
+        assert state.header.user.amr == ("mfa",)
+        assert (state.header.agent.via, state.header.agent_until) == (run.header.agent.via, run.header.agent_until)
 
 
 def test_who_calls_in_a_run_is_who_it_was_opened_for(through: Through) -> None:
