@@ -129,6 +129,19 @@ class _Application:
         return made
 
 
+def of_settings() -> Starlette:
+    """The application for another ASGI server, such as granian: its settings are the file that the variable AGENTGATE_SETTINGS names.
+
+    Raises:
+        ConfigError: names the setting, what it was and what is expected.
+    """
+    log_to_stderr()
+    file = os.environ.get("AGENTGATE_SETTINGS")
+    if not file:
+        raise ConfigError("AGENTGATE_SETTINGS", file, "the settings file (TOML)")
+    return application(ServiceSettings.of(file), file=Path(file))
+
+
 def _check_free(listen: str, host: str, port: int) -> None:
     """ConfigError where this process may not listen, before anything else is opened."""
     try:
