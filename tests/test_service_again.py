@@ -38,7 +38,7 @@ tools: {{placed.beat: {TOOL}}}
 JOB = f"""{HEAD}
 id: again.job
 who: {{agent: {{oidc: {{issuer: {GITHUB}, claims: {{repository_id: {{is: "104857600"}}}}}}}}}}
-conditions: {{environment: [prod]}}
+conditions: {{environment: [prod, staging]}}
 tools: {{job.beat: {TOOL}}}
 """
 
@@ -95,6 +95,7 @@ def test_a_job_of_another_environment_does_not_go_on_with_a_run(place: Place) ->
     run = run_of(place.job("production"))
     refused(place.job("staging", run), "agent.environment", place.gate)
     assert run_of(place.job("production", run)) == run
+    assert run_of(place.job("staging")) != run  # it has one of its own
 
 
 def test_a_stolen_credential_does_not_go_on_where_its_workload_was_attested(place: Place) -> None:

@@ -88,7 +88,8 @@ def open_run(
         if workflow.intents or text or user is not None or not isinstance(agent, AgentCredential):
             expected = "a workflow with intents: {none: ...}, no prompt, no user, and a credential of the agent"
             raise refused_input("once", "a run that somebody asks for", expected)
-        same = [tenant, workflow.id, by_agent.who.issuer, by_agent.who.subject, by_agent.once]
+        who = by_agent.who
+        same = [tenant, workflow.id, who.issuer, who.subject, by_agent.once, *([who.environment] if who.environment else [])]
         name, ttl = "run_" + digest(canonical(same))[:40], MAX_PROVEN_TTL  # it is not forgotten while the credential may come again
     header = Header(
         name,
