@@ -190,6 +190,7 @@ class StepUpRequired(CallDenied):
     def __init__(self, hold_id: str, asks: Mapping[str, Any] | None = None, run: Any = None) -> None:
         self.hold_id, self.asks, self._run = hold_id, dict(asks or {}), run
         super().__init__("needs_approval")
+        self.add_note("a person must say yes (error.asks): gate.release(error.hold_id, tenant=..., by=...), then the same call again")
 
     def wait(self, *, timeout: float | None = None) -> Any:
         """Wait as `Run.wait` does (with an `AsyncRun`: await it), then make the same call again.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
@@ -170,7 +171,8 @@ def test_a_tool_without_a_run_is_denied(shop: Shop) -> None:
     (get,) = guard_tools([shop.tool("orders.get")])
     with pytest.raises(CallRefused) as refused:
         get.invoke({"order_id": ORDER})
-    assert refused.value.code == "not_permitted"
+    assert (refused.value.code, str(refused.value)) == ("not_permitted", DENIED)
+    assert "call_refused" in "".join(traceback.format_exception(refused.value))  # for whoever reads the traceback
     assert shop.ran == []
 
 
@@ -909,6 +911,8 @@ def test_outside_a_graph_a_step_up_is_an_error_that_names_the_hold(dear_shop: Sh
     with pytest.raises(StepUpRequired) as asked:
         refund.invoke(call)
     assert isinstance(asked.value, CallDenied)
+    assert str(asked.value) == "agentgate: needs_approval"
+    assert "gate.release(error.hold_id" in "".join(traceback.format_exception(asked.value))
     dear_shop.gate.release(asked.value.hold_id, tenant="acme", by=LEAD)
     assert refund.invoke(call).content == "re_1"
 

@@ -98,6 +98,7 @@ class CallRefused(ToolException, CallDenied):
     def __init__(self, code: str, decision: Deny | None = None, tool_call_id: str = "") -> None:
         super().__init__(code)
         self.decision, self.tool_call_id = decision, tool_call_id
+        self.add_note("why: the log line call_refused, error.decision, or run.explain(tool_call_id=error.tool_call_id)")
 
 
 @dataclass(frozen=True, slots=True)
