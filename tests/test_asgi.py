@@ -22,7 +22,7 @@ from agentgate.integrations.asgi.received import MAX_BODY, MAX_HEADERS, SECONDS
 from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape
 from tests.authority import Key
 from tests.servers import Server, redis_binary
-from tests.toolshop import AUDIENCE, FOUND, LOOK, ORDER, ORIGIN, PAID, PAY, PIN, REFUND, Orders, Shop, routed, shop
+from tests.toolshop import AUDIENCE, FOUND, LOOK, ORDER, ORIGIN, PAID, PAY, PIN, REFUND, Orders, Shop, impatient, routed, shop, slow
 
 META = f'resource_metadata="{ORIGIN}/.well-known/oauth-protected-resource/shop"'
 
@@ -103,6 +103,18 @@ async def test_what_an_act_answered_is_its_outcome(world: Shop, status: int, rai
     assert answer.status_code == (500 if raised else status)
     again = await world.run.authorize("payments.refund", REFUND, tool_call_id="pay", definition=PIN)
     assert (isinstance(again, Allow), getattr(again, "reasons", ())) == (after is None, () if after is None else (after,))
+
+
+async def test_a_call_that_is_cancelled_at_every_await_is_on_record_all_the_same(tmp_path: Path, redis_server: Server) -> None:
+    async with shop(tmp_path, store=redis_server.url, front=impatient) as world:
+        world.orders.answer = slow
+        with suppress(httpx.HTTPError):
+            await world.looked()
+        found: list[Any] = []
+        for _ in range(50):
+            found = [each["outcome"] for each in world.gate._audit.records if each["type"] == "outcome"]  # type: ignore[attr-defined]  # in memory
+            await asyncio.sleep(0 if found else 0.02)
+        assert found == ["unknown"]
 
 
 async def test_an_open_path_and_the_metadata_need_no_token(world: Shop) -> None:

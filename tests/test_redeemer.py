@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -37,7 +38,7 @@ from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 from tests.servers import free_port
 from tests.test_tracing import Traces
 from tests.test_verifier import shown
-from tests.toolshop import Orders, listening
+from tests.toolshop import Orders, impatient, listening, slow
 from tests.upstream import CANARY, Bank
 
 MORE = f"""\
@@ -195,16 +196,17 @@ async def world(place: Place, gate: Process, own_key: ClientKey) -> AsyncIterato
 
 
 class at_work:  # noqa: N801 - used as a function
-    """A world in which a tool server works; `more`: of `ToolServer.remote`."""
+    """A world in which a tool server works; `front`: what stands before its middleware, `more`: of `ToolServer.remote`."""
 
-    def __init__(self, place: Place, gate: Process, key: ClientKey, **more: Any) -> None:
+    def __init__(self, place: Place, gate: Process, key: ClientKey, *, front: Any = None, **more: Any) -> None:
         self.place, self.gate, self.between, self.tools = place, gate, Between(gate.base), Orders()
         self.tools.answer = {"ok": True}
         address = f"http://127.0.0.1:{self.between.port}"
         server = ToolServer.remote(GATE, key, tenants=["acme"], audience=NOTES, **{"address": address, **more})
         for tool, arguments in TOOLS.items():
             server.route(tool, "POST", f"/{tool}", args={name: body() for name in arguments}, not_done=[409])
-        self._listening = listening(RedeemMiddleware(self.tools, server))
+        protected = RedeemMiddleware(self.tools, server)
+        self._listening = listening(protected if front is None else front(protected))
 
     async def __aenter__(self) -> World:
         self.world = World(self.place, self.gate, self.between, await self._listening.__aenter__(), self.tools)
@@ -244,6 +246,16 @@ async def test_what_an_act_answered_is_its_outcome(world: World, status: int, ra
         (200, "") if not after else (400, again.json()["error_description"])
     )
     assert after in again.json().get("error_description", "")
+
+
+async def test_a_call_that_is_cancelled_at_every_await_is_reported_all_the_same(place: Place, gate: Process, own_key: ClientKey) -> None:
+    async with at_work(place, gate, own_key, front=impatient) as world:
+        world.tools.answer = slow
+        with suppress(httpx.HTTPError):
+            await world.call("notes.find", {})
+        for _ in range(50):
+            await asyncio.sleep(0.02 if not world.between.asked("/outcome") else 0)
+        assert world.between.asked("/outcome") == [{"outcome": "unknown", "tenant": "acme"}]
 
 
 async def test_a_token_counts_once_and_a_forged_or_foreign_one_never_reaches_the_gate(world: World) -> None:

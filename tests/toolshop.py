@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import uvicorn
 
@@ -108,6 +110,21 @@ async def listening(app: Any) -> AsyncIterator[int]:
                 connection.shutdown()
             await asyncio.wait_for(asyncio.gather(*server.server_state.tasks, return_exceptions=True), 2)
             await server.lifespan.shutdown()
+
+
+def impatient(app: Any) -> Any:
+    """Before an application: what cancels a request after half a second, at every await from then on, as anyio's scopes do."""
+
+    async def front(scope: Any, receive: Any, send: Any) -> None:
+        with anyio.move_on_after(0.5 if scope["type"] == "http" else math.inf):
+            await app(scope, receive, send)
+
+    return front
+
+
+async def slow(*_: Any) -> None:
+    """An application that is not done in that time."""
+    await asyncio.sleep(5)
 
 
 class Shop:

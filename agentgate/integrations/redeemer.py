@@ -32,7 +32,7 @@ from agentgate.redemption.trust import Trust, check_served
 from agentgate.redemption.upstream import Redemption, UpstreamBroker, checked_brokers, ended, fetch
 from agentgate.shell import log
 from agentgate.shell.bound import AT_ONCE, Bound
-from agentgate.shell.drive import RECORD_SECONDS, adrive
+from agentgate.shell.drive import RECORD_SECONDS, adrive, to_the_end
 from agentgate.shell.spans import UNKNOWN_TOOL, Tracing, within
 from agentgate.shell.step import Step
 from agentgate.token.claims import Claims
@@ -91,14 +91,18 @@ class RemoteCall(AwaitedCall):
         shown, done = self.showable(error), self._done
         self._end(shown)
         done.ended = True
+        await to_the_end(self._told(shown))
+        tell_lost(done, shown)
+        raise_instead(shown, error)
+
+    async def _told(self, error: BaseException | None) -> None:
+        done = self._done
         try:
-            await self._redeemer.report(done.claims, "outcome", {"outcome": outcome_of(done, shown)})
+            await self._redeemer.report(done.claims, "outcome", {"outcome": outcome_of(done, error)})
         except _Lost as failed:
             lost(done, "outcome", failed)
         if done.credential is not None and (failure := await _outside(ended(done.credential))):
             _log.error("not_ended", what="upstream credential", txn=done.claims.txn, error=failure)
-        tell_lost(done, shown)
-        raise_instead(shown, error)
 
 
 class GateRedeemer:

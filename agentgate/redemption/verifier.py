@@ -21,7 +21,7 @@ from agentgate.redemption.steps import judged, redeem, supplied
 from agentgate.redemption.trust import Trust, VerifierSettings
 from agentgate.redemption.upstream import Redemption
 from agentgate.shell.bound import Bound
-from agentgate.shell.drive import arecord, record
+from agentgate.shell.drive import arecord, record, to_the_end
 from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Step
 from agentgate.shell.twins import awaited, blocking, taking
@@ -77,7 +77,7 @@ class AsyncRedeemedCall(_CallBase[AsyncStore], AwaitedCall):
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         shown = self.showable(error)
         self._end(shown)
-        await arecord(record_outcome(self._done, shown), self._store, self._audit, self._bound)
+        await to_the_end(arecord(record_outcome(self._done, shown), self._store, self._audit, self._bound))
         raise_instead(shown, error)
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from agentgate.audit import AuditLog
 from agentgate.errors import AgentGateError, StoreUnavailable
@@ -22,6 +22,7 @@ from agentgate.shell.step import Afterwards, Apart, Flow, Outside, Record, Room,
 from agentgate.stores import AsyncStore, Op, Store
 
 CALL_SECONDS = 0.29  # promise 4: a refusal within 300 ms
+Value = TypeVar("Value")
 Aside = Callable[[], AbstractAsyncContextManager[None]]
 RECORD_SECONDS = 2.0  # for the results and outcomes of tools that ran: nobody is refused by their being late
 _FOR_THE_RECORD = 0.05
@@ -166,3 +167,14 @@ async def arecord(flow: Flow, store: AsyncStore, audit: AuditLog, bound: Bound) 
     with bound.place(new=False):
         async with bound.aturn(end):
             return await adrive(flow, store, audit, end)
+
+
+_ENDING: set[asyncio.Future[Any]] = set()  # the event loop itself holds no task
+
+
+async def to_the_end(work: Coroutine[Any, Any, Value]) -> Value:
+    """What the work returns or raises. Who waits for it may be cancelled, also again and again as anyio does: it goes on without them."""
+    task = asyncio.ensure_future(work)
+    _ENDING.add(task)
+    task.add_done_callback(_ENDING.discard)
+    return await asyncio.shield(task)
