@@ -144,7 +144,8 @@ def _attribute(of: type, name: str) -> Any:
 
 def _guarded(tool: BaseTool, run: Any) -> BaseTool:
     if not isinstance(tool, BaseTool):
-        raise ConfigError("tools", type_and_name(tool), "LangChain tools (a provider runs its own tools; no gate can be inside them)")
+        expected = "LangChain tools (of a function @tool makes one; in tools that a provider runs no gate can be)"
+        raise ConfigError("tools", type_and_name(tool), expected)
     if replaced := _replaced(tool):
         raise ConfigError("tools", f"{type_and_name(tool)}, which replaces {', '.join(replaced)}", "tools whose body is in _run or _arun")
     if is_guarded(tool):
