@@ -57,8 +57,18 @@ def test_a_list_in_a_list_repeats_only_its_own_parent():
         ({"each": ("[]",)}, ("a",), ({"each": "a"},)),
         ({"deep": ("a", "b")}, {"a": {"b": False}}, ({"deep": False},)),
         ({"price": ("p",)}, {"p": Decimal("1.50")}, ({"price": "1.50"},)),
+        ({"rate": ("r",)}, {"r": -1.5}, ({"rate": -1.5},)),
+        ({"mood": ("m",)}, {"m": "fine \U0001f642"}, ({"mood": "fine \U0001f642"},)),
     ],
-    ids=["the result itself", "elements of a list", "a tuple is a list", "a nested false", "a Decimal as its text"],
+    ids=[
+        "the result itself",
+        "elements of a list",
+        "a tuple is a list",
+        "a nested false",
+        "a Decimal as its text",
+        "a float",
+        "a letter beyond the surrogates",
+    ],
 )
 def test_forms_that_are_facts(declared, result, rows):
     assert extract(declared, result) == rows
@@ -263,6 +273,14 @@ def test_the_values_themselves_are_facts():
 def test_what_is_no_object_has_no_values_and_no_keys(result):
     declared = {"name": ("m", "[values]", "[]", "[key]"), "value": ("m", "[values]", "[]")}
     assert extract(declared, result) == ()
+
+
+def test_a_key_is_text_and_that_of_an_entry():
+    assert extract({"name": ("[values]", "[]", "[key]"), "p": ("[values]", "[]", "p")}, {5: {"p": 1}, None: {"p": 2}}) == (
+        {"p": 1},
+        {"p": 2},
+    )
+    assert extract({"name": ("m", "[key]")}, {"m": {"a": 1}}) == ()
 
 
 def test_an_attackers_key_is_read_in_its_own_row_only():

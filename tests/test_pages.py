@@ -25,13 +25,15 @@ from agentgate.audit import read_records
 from agentgate.decision.hold import Hold
 from agentgate.decision.hold_states import State
 from agentgate.decision.question import Question, ShownArgument, ShownRule, moment
+from agentgate.decision.together import MOST
 from agentgate.explain.evidence import MASKED
 from agentgate.gate import addressed
 from agentgate.gate.addressed import Addressed
 from agentgate.identity.proven import proven_user
+from agentgate.service.answer import RequestRefused
 from agentgate.service.app import PAGES, application
 from agentgate.service.line import AT_ONCE
-from agentgate.service.pages import session, wording
+from agentgate.service.pages import judging, session, wording
 from agentgate.service.pages.rendering import page
 from agentgate.service.settings import ServiceSettings
 from agentgate.shell.drive import drive
@@ -389,6 +391,40 @@ def test_only_a_page_of_this_gate_posts_here(people, path: str) -> None:
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        [],
+        "release",
+        {},
+        {GONE: "reveal", "1" * 64: "release"},
+        {GONE: "reveal", "1" * 64: "reveal"},
+        {GONE: "yes"},
+        {GONE: ""},
+        {GONE: None},
+        {GONE: ["release"]},
+        {GONE: {"release": 1}},
+        {GONE[:-1]: "release"},
+        {GONE + "0": "release"},
+        {"A" * 64: "release"},
+        {f"{GONE}\n": "release"},
+        {f"{n:064x}": "release" for n in range(MOST + 1)},
+    ],
+    ids=lambda given: str(given)[:40],
+)
+def test_answers_in_another_form_are_none(given: Any) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        judging._answers(given)
+    assert (refused.value.status, refused.value.error) == (400, "invalid_request")
+
+
+def test_up_to_ten_holds_are_answered_together_and_one_is_revealed() -> None:
+    many = {f"{n:064x}": ("release", "refuse")[n % 2] for n in range(MOST)}
+    for given in (many, {GONE: "release"}, {GONE: "refuse"}, {GONE: "reveal"}):
+        assert judging._answers(given) == given
+
+
 def test_a_session_alone_answers_nothing(desk: Desk, people) -> None:
     mona = people("mona")
     run, hold = desk.held(why="session")
@@ -400,6 +436,7 @@ def test_a_session_alone_answers_nothing(desk: Desk, people) -> None:
         got = mona.post("/holds/answers", {"answers": answers, "nonce": nonce, "assertion": assertion})
         assert got.status_code == 400
     out = people("mona", signed_in=False)
+    assert all(signed_out(out.get(path)) for path in (f"/holds/{hold.id}", f"/holds/{hold.id}/run", f"/holds/{GONE}"))
     assert code(out.post("/holds/nonce", {"answers": answers})) == (401, "signed_out")
     assert code(out.post("/holds/answers", mona.signed(answers))) == (401, "signed_out")
     assert type(desk.asked(run, why="session")).__name__ == "StepUp"

@@ -10,7 +10,6 @@ largest of a part does not pass for the largest of all. Pure.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -110,7 +109,7 @@ def scalar(value: Any) -> Any:
     if kind is int:
         return value if -_MAX_INT <= value <= _MAX_INT else None
     if kind is float:
-        return value if math.isfinite(value) and abs(value) <= _MAX_INT else None
+        return value if abs(value) <= _MAX_INT else None  # which neither NaN nor an infinity is
     if kind is Decimal:
         if not value.is_finite() or abs(value.adjusted()) > 15:
             return None
