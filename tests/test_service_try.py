@@ -98,5 +98,5 @@ def test_a_probe_says_that_this_workflow_asks_for_no_proof(trial: tuple[Path, st
     given = ["-w", "try.notes", "-t", "notes.write", "-a", '{"text": "probe"}', "--key", str(folder / "probe.pem")]
     subject = ["--client", "job", "--subject", f"file:{folder}/agentgate-try/job.jwt"]
     done = CliRunner().invoke(app, ["probe", f"http://{url}", *given, *subject])
-    assert (done.exit_code, "does not say token: {bound_to: [agent_key]}" in done.output) == (1, True)
+    assert (done.exit_code, "does not say token: {bound_to: [call, agent_key]}" in done.output) == (1, True)
     assert [line for line in done.output.splitlines() if ": got " in line] == ["no proof: got 200, expected 400"]

@@ -92,7 +92,7 @@ def _warmed(http: httpx.Client, endpoint: TokenEndpoint, form: dict[str, str]) -
 
 
 _UNBOUND = (
-    "No proof was asked for: this workflow does not say token: {bound_to: [agent_key]}, so the credential alone gets tokens. "
+    "No proof was asked for: this workflow does not say token: {bound_to: [call, agent_key]}, so the credential alone gets tokens. "
     "It went without a key now, and the gate refuses it with one from here on."
 )
 
