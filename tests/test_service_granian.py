@@ -75,3 +75,12 @@ def test_without_settings_it_says_which_variable(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("AGENTGATE_SETTINGS", raising=False)
     with pytest.raises(ConfigError, match="'AGENTGATE_SETTINGS'"):
         of_settings()
+
+
+def test_workflows_that_nobody_signed_are_served_on_loopback_alone(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--host 0.0.0.0` of another server: `listen` says loopback all the same."""
+    file = tmp_path / "gate.toml"
+    file.write_text(toml({**place.settings, "root": None, "unsafe_unapproved": True}))
+    monkeypatch.setenv("AGENTGATE_SETTINGS", str(file))
+    with pytest.raises(ConfigError, match="unsafe_unapproved"):
+        of_settings()

@@ -139,7 +139,10 @@ def of_settings() -> Starlette:
     file = os.environ.get("AGENTGATE_SETTINGS")
     if not file:
         raise ConfigError("AGENTGATE_SETTINGS", file, "the settings file (TOML)")
-    return application(ServiceSettings.of(file), file=Path(file))
+    settings = ServiceSettings.of(file)
+    if settings.unsafe_unapproved:  # its `listen`, a loopback address, says nothing of where that server listens
+        raise ConfigError("unsafe_unapproved", True, "root, where another server listens (agentgate serve keeps to loopback)")
+    return application(settings, file=Path(file))
 
 
 def _check_free(listen: str, host: str, port: int) -> None:
