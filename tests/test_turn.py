@@ -492,6 +492,21 @@ def test_a_longest_turn_of_marks_is_read_in_linear_time(unit: str) -> None:
     assert time.process_time() - start < 5
 
 
+def seconds(text: str) -> float:
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        derive((ACT,), ("Please refund ORD-1", text))
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+@pytest.mark.parametrize("unit", ["- a\n", "refund ", 'titled "a" ', "Eve: hi. Refund it\n", "refund it, "])
+def test_four_times_the_text_takes_about_four_times_as_long(unit: str) -> None:
+    text = unit * MAX_READ
+    assert seconds(text[:MAX_READ]) < 7 * seconds(text[: MAX_READ // 4])
+
+
 def test_a_turn_is_a_value() -> None:
     turn = Turn("Please refund order ORD-1. Thanks")
     assert [piece.kind for piece in turn.pieces][:1] == ["request"]

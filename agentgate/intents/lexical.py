@@ -237,8 +237,11 @@ def _one(intent: Intent, turn: Turn, found: Found, back: frozenset[int]) -> _Hea
 
 def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], back: frozenset[int]) -> _Hit | None:
     best: _Hit | None = None
+    pieces = turn.pieces_of(clause)
+    ends = [piece.end for piece in pieces]
     for place in found:
-        piece = next((piece for piece in turn.pieces_of(clause) if place.start < piece.end), None)
+        at = bisect_right(ends, place.start)
+        piece = pieces[at] if at < len(pieces) else None
         use = "aside" if piece is None else _use(place, piece, turn, intent.words)
         if place.start in back or (place.asked and (use != "asks" or piece is None or place.start > piece.head)):
             continue
@@ -266,9 +269,9 @@ def _use(place: Occurrence, piece: Piece, turn: Turn, listed: tuple[str, ...]) -
         return "asks" if begins and " " in words and _ASKING.match(words) else "asked"
     if piece.kind == "look":
         return "asks" if begins and place.end + place.asked > piece.looks else "asked"
-    if not begins and (_STOPPING.match(turn.low, piece.begins, piece.end) or _STOPPED.search(turn.low, place.end, piece.end)):
+    if place.start >= piece.aside or _DROPPED.search(turn.low, piece.start, place.start):  # a piece without end is aside
         return "aside"
-    if place.start >= piece.aside or _DROPPED.search(turn.low, piece.start, place.start):
+    if not begins and (_STOPPING.match(turn.low, piece.begins, piece.end) or _STOPPED.search(turn.low, place.end, piece.end)):
         return "aside"
     if piece.kind in {"request", "shaping"} or stated or (words in listed and FINITE.search(words)):
         return "asks"

@@ -30,7 +30,7 @@ _SENTENCE = re.compile(rf"[.!?;\n](?:(?<=\n)|{_STOP})")
 _AFTERTHOUGHT = re.compile(rf"[.!?;\n\u2026\u2013\u2014-](?:(?<=[\n\u2026])|(?<=\s[\u2013\u2014-])[\u2013\u2014-]*(?=\s)|{_STOP})")
 _ADDED = re.compile(r"[,(]\s*")  # "refund it, no wait"
 _REPORTING = re.compile(rf"\b(?:(?P<obliged>{either('obliged')})|(?:{either('reports')}))\b(?! down\b)")
-_NEAR = 200  # characters before such a word that may hold its subject
+_NEAR = 200  # characters before such a word that may hold its subject; at the end, thanks and a name
 _BOUND = re.compile(r"[.!?;,(\n]\s?|\b(?:if|and|but|because|since|as|so)\s")
 _SUBJECT = re.compile(  # somebody else: not the user, and no command, request or question
     rf"(?!(?:i|we|you|please|on|in|at|for|with|to|from|of|{either('question words', 'look', 'verbs', 'does', 'asking')})\b)"
@@ -200,7 +200,8 @@ class Turn:
     @cached_property
     def _signed(self) -> int:
         """Where the turn's last words begin, if they are thanks or regards and a name."""
-        signed = _SIGNED.search(self.own)
+        own = self.own.rstrip()
+        signed = _SIGNED.search(own, max(0, len(own) - _NEAR))
         return len(self.own) if signed is None else signed.start()
 
     def _only_back(self, start: int, end: int) -> bool:

@@ -21,7 +21,8 @@ look like. Pure; linear in the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -174,7 +175,8 @@ def _found(text: str, *, pasting: bool) -> list[Extent]:
     low = small(text)
     found = [*_lines(text, low, pasting=pasting)]
     if pasting and ":" in text:
-        found += [said for said in _speakers(text) if not any(line.start <= said.start and said.end <= line.end for line in found)]
+        lines = _merged(found)
+        found += [said for said in _speakers(text) if not _within(lines, said.start, said.end)]
     if (forwarded := _FORWARDED.search(low)) is not None:
         found.append(Extent(forwarded.start(), len(text), "forwarded"))
     if pasting and (shows := _shows(low)) is not None:  # "is this phishing?" on the same line as the text
@@ -184,8 +186,31 @@ def _found(text: str, *, pasting: bool) -> list[Extent]:
     for signs, kind in _MARKS:
         if any(map(text.__contains__, signs)):
             found += _quotations(text, low, [*kind.finditer(text)])
-    others = [extent for extent in found if extent.whose != "named"]
+    others = _merged(extent for extent in found if extent.whose != "named")
     return [_checked(each, others) if each.whose == "named" else each for each in found]
+
+
+def _merged(extents: Iterable[Extent]) -> list[tuple[int, int]]:
+    """What these extents cover, in order, without an overlap."""
+    merged = list[tuple[int, int]]()
+    for start, end, _ in sorted(extents):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _within(merged: list[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether one of what these cover holds all between two places."""
+    at = bisect_left(merged, (start + 1,))
+    return at > 0 and merged[at - 1][1] >= end
+
+
+def _touches(merged: list[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether any of what these cover is between two places."""
+    at = bisect_left(merged, (end,))
+    return at > 0 and merged[at - 1][1] > start
 
 
 def _speakers(text: str) -> Iterator[Extent]:
@@ -204,10 +229,9 @@ def _shows(low: str) -> re.Match[str] | None:
     return _SHOWS.match(low, max(0, at - 80, *(low.rfind(sign, 0, at) + 1 for sign in ".!?\n:")))
 
 
-def _checked(name: Extent, others: list[Extent]) -> Extent:
+def _checked(name: Extent, others: list[tuple[int, int]]) -> Extent:
     """A name, or a doubtful quotation where something else takes a part of it."""
-    clear = not any(other.start < name.end and name.start < other.end for other in others)
-    return name if clear else Extent(name.start - 1, name.end + 1, "doubtful")
+    return Extent(name.start - 1, name.end + 1, "doubtful") if _touches(others, name.start, name.end) else name
 
 
 def _lines(text: str, low: str, *, pasting: bool) -> Iterator[Extent]:
