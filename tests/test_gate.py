@@ -30,7 +30,7 @@ from agentgate import (
 )
 from agentgate.audit import read_records
 from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, Refusal, StoreUnavailable
-from agentgate.gate import turns
+from agentgate.gate import flow, turns
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import UnapprovedSettings
 from agentgate.gate.state import Readings, header_bytes, run_state
@@ -479,6 +479,21 @@ def test_a_run_with_as_many_turns_as_there_may_be_takes_no_other_and_can_be_clos
         run.add_turn("x")
     assert refused.value.failures
     run.close()  # it is closed
+
+
+def test_what_a_calls_record_keeps_of_its_arguments_is_neither_sensitive_nor_long(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The payee is sensitive: it is a digest in the log, and in the store it stands nowhere but in the hold that asks about it."""
+
+    def kept() -> dict[str, Any]:
+        run = run_of(gate)
+        looked_up(run)
+        with run.redeem(run.authorize("payments.refund", REFUND, tool_call_id="pay").token, tool="payments.refund", args=REFUND):
+            pass
+        return {call.tool: set(call.args) for call in gate.resume_run(run.tenant, run.id).state.calls}
+
+    assert kept() == {"orders.get": {"order_id"}, "payments.refund": {"order_id", "amount", "currency"}}
+    monkeypatch.setattr(flow, "_KEPT", 10)
+    assert kept() == {"orders.get": {"order_id"}, "payments.refund": set()}  # what later calls may refer to stays
 
 
 def test_a_run_that_the_store_lost_takes_no_turn(gate: Gate) -> None:

@@ -32,7 +32,7 @@ from agentgate.token.dpop import DPoP
 from agentgate.token.signing import SigningKey
 from agentgate.values.canonical import canonical
 from tests.authority import Key, jwks
-from tests.served import Process, detail
+from tests.served import Process, Server, detail, served
 from tests.served_notes import DEFINITION, GATE, NOTES, WORKFLOW, Notes, Place, a_place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 from tests.servers import free_port
@@ -450,6 +450,7 @@ def test_what_a_gate_takes_of_a_redemption_and_a_report_is_checked(place: Place,
     token = notes.ask(asked=detail("notes.find", "desk.sold", {})).json()["access_token"]
     proof = {"dpop": key.proof("POST", f"{NOTES}/x", token=token), "method": "POST", "url": f"{NOTES}/x"}
     redeem = {"token": token, "tool": "notes.find", "arguments": {}, "proof": proof}
+    wrong: dict[str, Any]
     for wrong in (
         {"attempt": "short"},
         {"attempt": 7},
@@ -457,6 +458,11 @@ def test_what_a_gate_takes_of_a_redemption_and_a_report_is_checked(place: Place,
         {"brokers": "bank"},
         {"brokers": [1]},
         {"brokers": ["b"] * 101},
+        {"brokers": ["b" * 201]},
+        {"arguments": []},  # of pairs, it could be read as an object
+        {"arguments": [["text", "x"]]},
+        {"arguments": "x"},
+        {"arguments": None},
     ):
         assert notes.server.post("/v1/redeem", {**redeem, **wrong}).status_code == 400
     told = notes.server.post("/v1/redeem", {**redeem, "attempt": "a" * 16, "brokers": []}).json()
@@ -477,11 +483,27 @@ def test_what_a_gate_takes_of_a_redemption_and_a_report_is_checked(place: Place,
     assert notes.server.post(f"{at}/result", {"facts": [{"id": "n" * 60}] * MAX_ROWS}).status_code == 204
     assert notes.server.post(f"{at}/outcome", {"outcome": "not_run", "attempt": "b" * 16}).json()["code"] == "not_redeemed"
     assert notes.server.post(f"{at}/outcome", {"outcome": "not_run", "attempt": "b"}).status_code == 400
+    for outcome in ("maybe", "", None, ["failed"], {"failed": 1}):
+        assert error_of(notes.server.post(f"{at}/outcome", {"outcome": outcome})) == (400, "invalid_request")
     assert notes.server.post(f"{at}/outcome", {"outcome": "failed", "attempt": "a" * 16}).status_code == 204
     said = [r["outcome"] for r in read_records(place.folder / "audit") if r["type"] == "outcome" and r["txn"] == told["txn"]]
     assert said == ["failed"], "a report that was not taken is on no record"
     for txn in (told["txn"][:-1], "x"):
         assert error_of(notes.server.post(f"/v1/calls/{txn}/result", {"facts": []})) == (404, "not_found")
+
+
+def test_a_call_is_reported_on_by_the_server_it_was_for_alone(place: Place, gate: Process) -> None:
+    notes = Notes(place, gate)
+    token = notes.ask(asked=detail("notes.find", "desk.sold", {})).json()["access_token"]
+    txn = notes.server.redeem(token, "notes.find", {}, notes.asking.key).json()["txn"]
+    clients = place.settings["clients"]
+    elsewhere = {**clients["other"], "role": "tool_server", "resources": ["https://elsewhere.example"]}
+    settings = {**place.settings, "clients": {**clients, "other": elsewhere}, "audit": str(place.folder / "audit-elsewhere")}
+    with served(place.folder, settings) as second:
+        other = Server(second, "other", place.keys["other"])
+        for path, report in (("result", {"facts": [{"id": "note_evil"}]}), ("outcome", {"outcome": "failed"})):
+            assert error_of(other.post(f"/v1/calls/{txn}/{path}", report)) == (404, "not_found")
+    assert notes.server.post(f"/v1/calls/{txn}/result", {"facts": [{"id": "note_7"}]}).status_code == 204
 
 
 def test_what_is_kept_for_reports_is_of_the_tenant_that_asks_and_of_a_known_version() -> None:
