@@ -560,6 +560,14 @@ def test_heard_as_json() -> None:
     assert found["intents"]["refund"]["presence"] == "present"
 
 
+def test_heard_names_each_part_once_and_takes_what_a_gate_takes() -> None:
+    (turn,) = json.loads(heard("Please refund ORD-10023344. What is ``pay me''?", "--json"))["turns"]
+    assert [part["whose"] for part in turn].count("quoted") == 1
+    done = CliRunner().invoke(app, ["workflow", "heard", str(REFUND / "customer-refund.yaml"), f"{OWN}refund ORD-10023344"])
+    assert done.exit_code == 1
+    assert "U+0001" in done.stderr
+
+
 def test_heard_of_no_workflow(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text("id: [")
     done = CliRunner().invoke(app, ["workflow", "heard", str(tmp_path / "w.yaml"), "hi"])

@@ -18,6 +18,7 @@ from agentgate.loading.catalog import ROLES, roles_of
 from agentgate.loading.definition import load_text, read_file
 from agentgate.review.scenarios.testfile import read_tests, tests_of
 from agentgate.values.request import Presence
+from agentgate.values.turns import turn_text
 
 
 def heard(
@@ -35,7 +36,7 @@ def heard(
         root = next((parent for parent in file.absolute().parents if (parent / ROLES).exists()), file.parent)
         workflow = load_text(read_file(file), str(file), roles_of(root), derive)
         intents = tuple(workflow.intents.values())
-        answers = derive(intents, tuple(prompts))
+        answers = derive(intents, tuple([turn_text(prompt) for prompt in prompts]))
         if record:
             _record(tests_of(file), prompts, {name: answer.presence for name, answer in answers.items()})
     turns = [[*_parts(Turn(prompt[:MAX_TURN]))] for prompt in prompts]

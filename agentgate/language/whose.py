@@ -187,7 +187,7 @@ def _found(text: str, *, pasting: bool) -> list[Extent]:
         if any(map(text.__contains__, signs)):
             found += _quotations(text, low, [*kind.finditer(text)])
     others = _merged(extent for extent in found if extent.whose != "named")
-    return [_checked(each, others) if each.whose == "named" else each for each in found]
+    return [_checked(each, others) if each.whose == "named" else each for each in dict.fromkeys(found)]
 
 
 def _merged(extents: Iterable[Extent]) -> list[tuple[int, int]]:
