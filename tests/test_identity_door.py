@@ -32,7 +32,6 @@ from agentgate.gate.around import DataClassFile
 from agentgate.identity.proven import Proven, proven_user
 from agentgate.identity.settings import IdentitySettings
 from agentgate.shell.drive import drive
-from agentgate.token.jws import unb64url
 from agentgate.values.answers import nonce_claim
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Code, code_of
 from tests.authority import GATE, Key, Web, claims_of, lasting, nonce_for, now, slowly, web
@@ -135,17 +134,6 @@ def test_a_run_ends_with_the_first_of_its_credentials(desk: Desk) -> None:
         assert reasons(other.authorize("refund", ORDER, tool_call_id="a")) == {Reason.RUN_EXPIRED}
 
 
-def test_no_token_of_a_run_outlives_the_credential_it_was_opened_with(tmp_path: Path) -> None:
-    with web() as served:
-        desk = Desk(served, tmp_path, WORKFLOW.partition("step_up:")[0])
-        run = desk.run(agent=desk.agent(life=20))
-        answer = run.authorize("refund", ORDER, tool_call_id="a")
-        assert isinstance(answer, Allow)
-        claims = json.loads(unb64url(answer.token.reveal().split(".")[1].encode()))
-        assert claims["iat"] < claims["exp"] <= run.header.ends
-        desk.gate.close()
-
-
 def test_what_a_run_kept_of_a_proof_opens_no_other_run(desk: Desk) -> None:
     """It would be proven for ever: nothing of it says when the credential ended."""
     header = desk.run(agent=desk.agent(life=20)).header
@@ -164,6 +152,31 @@ def test_a_run_of_a_credential_has_no_workflow_with_intents(tmp_path: Path) -> N
         desk = Desk(served, tmp_path, source)
         with pytest.raises(RunRefused, match="once"):
             desk.run(user=None, prompt="", once=True)
+        desk.gate.close()
+
+
+def test_a_run_of_a_credential_is_asked_for_by_nobody(tmp_path: Path) -> None:
+    """Whoever shows the credential again finds it: with somebody's words in it, or for somebody, it would be theirs."""
+    alone = """intents: {none: "It works by itself."}
+tools:
+  refund: {effect: write, needs: none, redeem: wrapper, args: {order_id: {pattern: 'ORD-[0-9]{8}', from: [model]}}}
+"""
+    who = WORKFLOW.partition("intents:")[0]
+    with web() as served:
+        desk = Desk(served, tmp_path, who.replace("  for_user: {groups: [support], same_tenant: true}\n", "") + alone)
+        once: dict[str, Any] = {"user": None, "prompt": "", "once": True}
+        agent = desk.agent()
+        found = desk.run(agent=agent, **once)
+        assert desk.run(agent=agent, **once).id == found.id
+        given: dict[str, Any]
+        for given in (
+            {"prompt": "Refund it"},
+            {"user": desk.user()},
+            {"user": lasting(proven_user("lee", tenant="acme-eu"))},
+            {"agent": Agent("bot")},
+        ):
+            with pytest.raises(RunRefused, match="a run that somebody asks for"):
+                desk.run(**{**once, "agent": desk.agent(), **given})
         desk.gate.close()
 
 
