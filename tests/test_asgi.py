@@ -20,6 +20,7 @@ from agentgate.integrations.asgi import RedeemMiddleware, RequestRefusal, ToolSe
 from agentgate.integrations.asgi.middleware import MAX_RESULT
 from agentgate.integrations.asgi.received import MAX_BODY, MAX_HEADERS, SECONDS
 from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape
+from agentgate.token.dpop import DPoP
 from tests.authority import Key
 from tests.servers import Server, redis_binary
 from tests.toolshop import AUDIENCE, FOUND, LOOK, ORDER, ORIGIN, PAID, PAY, PIN, REFUND, Orders, Shop, impatient, routed, shop, slow
@@ -115,6 +116,29 @@ async def test_a_call_that_is_cancelled_at_every_await_is_on_record_all_the_same
             found = [each["outcome"] for each in world.gate._audit.records if each["type"] == "outcome"]  # type: ignore[attr-defined]  # in memory
             await asyncio.sleep(0 if found else 0.02)
         assert found == ["unknown"]
+
+
+async def test_a_redemption_whose_caller_is_cancelled_is_on_record_and_the_call_can_be_made(tmp_path: Path) -> None:
+    server = Server(redis_binary(), tmp_path / "redis", durable=True)
+    try:
+        async with shop(tmp_path, store=server.url) as world:
+            await world.looked()
+            token = await refund(world)
+            proof = DPoP(token.headers("POST", ORIGIN + PAY)["DPoP"], method="POST", url=ORIGIN + PAY)
+            redeem = world.gate.verifier(AUDIENCE, tenants=["acme"]).redeem
+            server.pause()
+            task = asyncio.create_task(redeem(token.reveal(), tool="payments.refund", args=REFUND, proof=proof))
+            await asyncio.sleep(0.1)  # the burn is on its way
+            task.cancel()
+            await asyncio.wait([task])
+            server.resume()
+            await asyncio.sleep(0.3)
+            records: Any = world.gate._audit.records  # type: ignore[attr-defined]  # in memory
+            assert task.cancelled()
+            assert [each.get("outcome", each["type"]) for each in records[-2:]] == ["redemption", "failed"]
+            assert isinstance(await world.run.authorize("payments.refund", REFUND, tool_call_id="pay", definition=PIN), Allow)
+    finally:
+        server.stop()
 
 
 async def test_an_open_path_and_the_metadata_need_no_token(world: Shop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from agentgate.errors import Refusal, StoreUnavailable
 from agentgate.stores import Op
 from agentgate.token.dpop import DPoP
 from tests.servers import Server, redis_binary, valkey_binary
-from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, looked_up, opened, reasons, run_of
+from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, looked_up, opened, reasons, run_of
 
 LIMIT = 0.3  # seconds, promise 4
 
@@ -138,5 +139,27 @@ async def test_a_store_that_may_evict_opens_no_async_gate(folder: Path) -> None:
     try:
         with pytest.raises(StoreUnavailable, match="noeviction"):
             await AsyncGate.open_unsafe_unapproved(folder / "w", issuer="https://gate.example", audit="memory://", store=server.url)
+    finally:
+        server.stop()
+
+
+async def test_an_awaited_redemption_that_is_cancelled_is_on_record(folder: Path) -> None:
+    server = Server(redis_binary(), folder / "redis", durable=True)
+    try:
+        gate = await AsyncGate.open_unsafe_unapproved(
+            folder / "w", issuer="https://gate.example", audit="memory://", store=server.url, clock=lambda: WEEKDAY
+        )
+        async with gate:
+            run: Any = await gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+            token = (await run.authorize("orders.get", ORDER, tool_call_id="look")).token
+            server.pause()
+            task = asyncio.create_task(run.redeem(token, tool="orders.get", args=ORDER))
+            await asyncio.sleep(0.1)
+            task.cancel()
+            await asyncio.wait([task])
+            server.resume()
+            await asyncio.sleep(0.3)
+            records: Any = gate._audit.records  # type: ignore[attr-defined]  # in memory
+            assert [each.get("outcome", each["type"]) for each in records[-2:]] == ["redemption", "failed"]
     finally:
         server.stop()

@@ -258,6 +258,24 @@ async def test_a_call_that_is_cancelled_at_every_await_is_reported_all_the_same(
         assert world.between.asked("/outcome") == [{"outcome": "unknown", "tenant": "acme"}]
 
 
+async def test_a_redemption_whose_caller_is_cancelled_is_reported(place: Place, gate: Process, own_key: ClientKey) -> None:
+    async with at_work(place, gate, own_key) as world:
+        address, url = f"http://127.0.0.1:{world.between.port}", f"{NOTES}/notes.find"
+        redeemer = await GateRedeemer(GATE, own_key, tenants=["acme"], audience=NOTES, address=address).open()
+        token = world.token("notes.find", {})
+        proof = DPoP(world.notes.asking.key.proof("POST", url, token=token), method="POST", url=url)
+        place.store.pause()
+        task = asyncio.create_task(redeemer.redeem(token, tool="notes.find", args={}, proof=proof))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait([task])
+        place.store.resume()
+        for _ in range(50):
+            await asyncio.sleep(0.02 if not world.between.asked("/outcome") else 0)
+        assert (task.cancelled(), [each["outcome"] for each in world.between.asked("/outcome")]) == (True, ["failed"])
+        await redeemer.close()
+
+
 async def test_a_token_counts_once_and_a_forged_or_foreign_one_never_reaches_the_gate(world: World) -> None:
     token = world.token("notes.write", HELLO)
     assert (await world.send(token[:-8] + "AAAAAAAA", "notes.write", HELLO)).status_code == 401

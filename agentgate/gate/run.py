@@ -23,6 +23,7 @@ from agentgate.gate.said import refused
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.identity.credential import AgentCredential, OIDCToken
+from agentgate.redemption.call import taken
 from agentgate.redemption.outcome import record_result
 from agentgate.redemption.steps import redeem, supplied
 from agentgate.redemption.trust import Trust
@@ -334,7 +335,7 @@ class AsyncRun(_RunBase):
     add_turn = awaited(_add_turn)
     renew = awaited(_renew)
     close = awaited(_close)
-    redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound))
+    redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), around=taken)
     record_result = arecording(_record_result)
     facts = awaited(_facts)
 

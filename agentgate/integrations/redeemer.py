@@ -24,7 +24,7 @@ from agentgate.errors import CanonicalError, ConfigError, KeysUnavailable, Overl
 from agentgate.identity.fetch import fetch as fetched
 from agentgate.integrations.client_key import ClientKey
 from agentgate.integrations.exchange import check_secure
-from agentgate.redemption.call import AwaitedCall
+from agentgate.redemption.call import AwaitedCall, taken
 from agentgate.redemption.credential import raise_instead
 from agentgate.redemption.outcome import facts_of, lost, outcome_of, tell_lost
 from agentgate.redemption.steps import called, judged, proven, told
@@ -185,8 +185,14 @@ class GateRedeemer:
         Raises:
             TokenRefused: and nothing else.
         """
-        named, text = tool if type(tool) is str else UNKNOWN_TOOL, _sealed(token)
+        work = self._call(_sealed(token), tool, args, proof, certificate)
         del token  # a traceback with locals must not show it
+        return await taken(work)
+
+    async def _call(
+        self, text: Callable[[], str], tool: str, args: Mapping[str, Any], proof: DPoP | None, certificate: str | None
+    ) -> RemoteCall:
+        named = tool if type(tool) is str else UNKNOWN_TOOL
         try:
             with self._bound.place(new=True), within(self.tracing, f"redeem {named}", {"gen_ai.tool.name": named}) as tell:
                 done = await self._redeem(text, tool, args, proof, certificate)

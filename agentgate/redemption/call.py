@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from agentgate.errors import ConfigError
+from agentgate.errors import AgentGateError, ConfigError, NotDone
 from agentgate.redemption.credential import UpstreamCredential, showable
 from agentgate.redemption.steps import told
 from agentgate.redemption.upstream import Redemption
@@ -104,6 +106,9 @@ class AwaitedCall(ProvenCall):
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
+Awaited = TypeVar("Awaited", bound=AwaitedCall)
+
+
 class Redeemer(Protocol):
     """What redeems: an `AsyncVerifier`, or a `GateRedeemer` (`agentgate.integrations.redeemer`) without access to the store."""
 
@@ -121,3 +126,24 @@ class Redeemer(Protocol):
     @property
     def tracing(self) -> Tracing | None:
         """Where spans go; None: nowhere."""
+
+
+async def taken(redeeming: Coroutine[Any, Any, Awaited]) -> Awaited:
+    """The redeemed call. Where who asked for it is cancelled meanwhile, its token may be burned and no tool runs: that goes on record."""
+    task = asyncio.ensure_future(redeeming)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        left = asyncio.ensure_future(_left(task))
+        _LEFT.add(left)
+        left.add_done_callback(_LEFT.discard)
+        raise
+
+
+_LEFT: set[asyncio.Future[None]] = set()  # the event loop itself holds no task
+
+
+async def _left(redeeming: asyncio.Future[Awaited]) -> None:
+    with suppress(AgentGateError):
+        call = await redeeming
+        await call.__aexit__(NotDone, NotDone("whoever asked for it went away before the tool began"), None)

@@ -14,7 +14,7 @@ from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from agentgate.audit import AuditLog, open_audit
 from agentgate.errors import Overloaded, Refusal, TokenRefused
-from agentgate.redemption.call import AwaitedCall, ProvenCall, Result
+from agentgate.redemption.call import AwaitedCall, ProvenCall, Result, taken
 from agentgate.redemption.credential import raise_instead
 from agentgate.redemption.outcome import record_outcome, record_result
 from agentgate.redemption.steps import judged, redeem, supplied
@@ -179,7 +179,7 @@ class AsyncVerifier(_VerifierBase[AsyncStore]):
         return cls(trust, await async_ready_store(settings.store, tool_server=True), log, Bound(settings.at_once))
 
     check = awaited(_check, busy=_busy)
-    redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), busy=_busy)
+    redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), busy=_busy, around=taken)
 
     async def close(self) -> None:
         """Close the store and the log."""

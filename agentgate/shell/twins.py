@@ -28,6 +28,7 @@ Settings = TypeVar("Settings")
 Steps = Callable[Concatenate[Owner, P], Generator[Step, Any, Value]]
 Finish = Callable[[Any, Value], Result]  # the object and what its steps returned -> what the method returns
 Busy = Callable[[Overloaded], Any]  # what new work is answered with, or it raises
+Around = Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
 
 
 def busy(error: Overloaded) -> NoReturn:
@@ -92,12 +93,12 @@ async def in_a_thread(method: Any, *args: Any, **kwargs: Any) -> Any:
 def awaited(steps: Steps[Owner, P, Value], *, busy: Busy | None = None) -> Callable[Concatenate[Owner, P], Coroutine[Any, Any, Value]]: ...
 @overload
 def awaited(
-    steps: Steps[Owner, P, Value], finish: Finish[Value, Result], *, busy: Busy | None = None
+    steps: Steps[Owner, P, Value], finish: Finish[Value, Result], *, busy: Busy | None = None, around: Around | None = None
 ) -> Callable[Concatenate[Owner, P], Coroutine[Any, Any, Result]]: ...
 def awaited(
-    steps: Steps[Owner, P, Any], finish: Finish[Any, Any] | None = None, *, busy: Busy | None = None
+    steps: Steps[Owner, P, Any], finish: Finish[Any, Any] | None = None, *, busy: Busy | None = None, around: Around | None = None
 ) -> Callable[Concatenate[Owner, P], Coroutine[Any, Any, Any]]:
-    """`blocking`, awaited."""
+    """`blocking`, awaited; `around`: what is awaited instead, given the method's coroutine."""
 
     async def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         try:
@@ -111,7 +112,12 @@ def awaited(
             return busy(error)
         return value if finish is None else finish(self, value)
 
-    return _named(method, steps)
+    async def surrounded(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        work = method(self, *args, **kwargs)
+        del args, kwargs  # as above
+        return await around(work)  # type: ignore[misc]  # it is there
+
+    return _named(method if around is None else surrounded, steps)
 
 
 def recording(steps: Steps[Owner, P, Value]) -> Callable[Concatenate[Owner, P], Value]:
