@@ -456,6 +456,15 @@ def test_a_run_that_could_never_mint_does_not_open(gate: Gate, change: dict[str,
     assert reason in {f.reason for f in refused.value.failures}
 
 
+@pytest.mark.parametrize(
+    "definition", ["x" * 257, "sha256:\u00e9", "\ud800", None, 7, b"sha256:00", ["sha256:00"]], ids=lambda value: repr(value)[:20]
+)
+def test_a_definition_that_is_no_digest_is_refused_also_where_none_is_pinned(gate: Gate, definition: Any) -> None:
+    run = run_of(gate)
+    assert reasons(run.authorize("orders.get", ORDER, definition=definition)) == {Reason.INPUT}
+    assert isinstance(run.authorize("orders.get", ORDER, definition="sha256:" + "0" * 64), Allow)
+
+
 def test_in_the_last_moment_of_a_run_there_is_no_token_for_no_time(gate: Gate) -> None:
     """It would count for as long as clocks may differ, which is after the run."""
     with time_machine.travel(float(int(time.time())) + 0.7, tick=False) as clock:
