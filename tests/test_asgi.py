@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,17 +12,18 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, Response
 from structlog.testing import capture_logs
 
 from agentgate import Allow, Deny, NotDone, Reason
 from agentgate.errors import ConfigError
 from agentgate.integrations.asgi import RedeemMiddleware, RequestRefusal, ToolServer, body, path, query
 from agentgate.integrations.asgi.middleware import MAX_RESULT
-from agentgate.integrations.asgi.received import MAX_BODY, MAX_HEADERS, SECONDS
+from agentgate.integrations.asgi.received import MAX_BODY, MAX_HEADERS, SECONDS, RequestHead
 from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape
 from agentgate.token.dpop import DPoP
 from tests.authority import Key
+from tests.served import in_thread
 from tests.servers import Server, redis_binary
 from tests.toolshop import AUDIENCE, FOUND, LOOK, ORDER, ORIGIN, PAID, PAY, PIN, REFUND, Orders, Shop, impatient, routed, shop, slow
 
@@ -553,6 +555,25 @@ async def test_the_log_says_why_and_holds_no_token(world: Shop) -> None:
         ("request_refused", "orders.get", 400, "query"),
     ]
     assert token.reveal()[-30:] not in repr(logs)
+    assert [each.get("run") for each in logs if each["event"] == "request_refused"] == [world.run.id, None]
+
+
+async def test_the_servers_access_log_holds_no_token_out_of_a_query(caplog: pytest.LogCaptureFixture) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            RequestHead(scope).credential()
+        except RequestRefusal as refused:
+            await Response(status_code=refused.status)(scope, receive, send)
+
+    with caplog.at_level(logging.INFO), in_thread(application, log_config=None, access_log=True, lifespan="off") as port:
+        logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+            for query in ("access_token=s3cret", "a=1&ACCESS%5fTOKEN=s3cret", "access_token=s3cret&x=" + "x" * 5000, "a=1"):
+                await http.get(f"/x?{query}")
+    lines = [record.getMessage() for record in caplog.records if record.name == "uvicorn.access"]
+    assert [line.rpartition('"')[2].strip() for line in lines] == ["400", "400", "431", "401"]
+    assert "s3cret" not in str(lines)
+    assert "a=1" in lines[-1]
 
 
 async def test_nothing_runs_before_the_verifier_is_open() -> None:

@@ -54,6 +54,8 @@ class RequestHead:
         listed: list[tuple[bytes, bytes]] = list(scope["headers"])
         raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
         query: bytes = scope.get("query_string", b"")
+        if names_token(query.decode("latin-1")):
+            scope["query_string"] = b"access_token="  # it is refused, and the server's access log would show it
         total = sum(len(name) + len(value) for name, value in listed)
         if len(listed) > MAX_HEADERS or total > MAX_HEAD or len(raw) + len(query) > MAX_PATH:
             raise malformed("head", "a larger one", f"{MAX_HEADERS} headers, {MAX_HEAD} bytes; {MAX_PATH} of path and query", 431)

@@ -22,7 +22,10 @@ class RequestRefusal(AgentGateError):
         error: closed code of the answer; empty where none may be given.
         field, got, expected: for the log; never a token, a proof or an argument's value out of a body.
         headers: of the answer, besides `Content-Type`.
+        run: id of the token's run, for the log; empty: no good token came.
     """
+
+    run = ""
 
     def __init__(self, status: int, error: str, field: str, got: str, expected: str, *, headers: dict[str, str] | None = None) -> None:
         self.status, self.error, self.field, self.got, self.expected = status, error, field, got, expected
@@ -57,4 +60,6 @@ def challenged(refused: RequestRefusal, *, scheme: str, scope: str, metadata: st
 def of_token(refused: TokenRefused) -> RequestRefusal:
     """A token's refusal as an answer."""
     code: Refusal = refused.code
-    return RequestRefusal(code.http_status, code.error, refused.field, refused.got, refused.expected)
+    answer = RequestRefusal(code.http_status, code.error, refused.field, refused.got, refused.expected)
+    answer.run = refused.run
+    return answer

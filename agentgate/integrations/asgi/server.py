@@ -91,6 +91,7 @@ class PresentedCall:
             return await verifier.redeem(sent.token, tool=tool, args=args, proof=proof, certificate=shown)
         except TokenRefused as error:
             refused = self._args.refused or of_token(error)
+            refused.run = error.run
         self._end(refused.error or f"{refused.status}")
         raise self._route.refused(refused, sent.scheme)
 
@@ -317,6 +318,7 @@ class ToolServer:
         """The refusal as it is answered; its reason is logged."""
         level = _log.error if refused.status >= 500 else _log.warning
         said = {"tool": tool, "status": refused.status, "error": refused.error, "field": refused.field}
+        said |= {"run": refused.run} if refused.run else {}
         level("request_refused", **said, got=visible(refused.got), expected=refused.expected)
         return challenged(refused, scheme=scheme, scope=scope, metadata=self.metadata_url)
 
