@@ -217,6 +217,8 @@ def test_an_address_that_guesses_clients_is_stopped_and_others_are_not(place: Pl
         assert {guess("203.0.113.1") for _ in range(10)} == {401}
         assert 429 in {guess("203.0.113.1") for _ in range(3)}
         assert guess("203.0.113.2") == 401
+        assert 429 in {guess(f"2001:db8:0:1::{n:x}") for n in range(13)}  # one subscriber's addresses
+        assert guess("2001:db8:0:2::1") == 401
         shared = {"X-Forwarded-For": "203.0.113.1"}  # with a health check, and with tool servers that need the keys
         assert {gate.http.get(path, headers=shared).status_code for path in ("/readyz", "/healthz", "/oauth2/jwks")} == {200}
 

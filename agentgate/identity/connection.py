@@ -45,6 +45,12 @@ def inside(address: str | None, blocks: Iterable[Peers]) -> bool:
     return any(address == block if ip is None or isinstance(block, str) else ip in block for block in blocks)
 
 
+def counted(address: str) -> str:
+    """As whom an address is counted: of IPv6 the /64, of which one subscriber has 2^64 addresses to ask from; anything else by itself."""
+    ip = _ip(address)
+    return address if ip is None or ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
+
+
 def caller(connection: Connection | None, proxies: tuple[Peers, ...] = ()) -> str | None:
     """The caller's address; None: unknown."""
     if connection is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from agentgate.identity.connection import counted
 from agentgate.identity.door import Identities
 from agentgate.redemption.trust import Trust
 from agentgate.service.answer import RequestRefused
@@ -102,4 +103,4 @@ class Service:
     def _peer(self, request: Request) -> str:
         """The caller's address, or who is at the other end of the connection: a user of this machine, or a proxy that names nobody."""
         connection = connection_of(request, self.settings)
-        return self.gate.core.sources.network(connection) or connection.peer
+        return counted(self.gate.core.sources.network(connection) or connection.peer)
