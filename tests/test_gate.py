@@ -834,6 +834,27 @@ class _Busy:
         return self.store.call(op, deadline)
 
 
+class _Reading:
+    """The gate's store, and how many turns the gate had read before each operation."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.store, self.turn, self.read = gate._store, gate._core.readings.turn, list[tuple[str, int]]()
+
+    def call(self, op: Any, deadline: float) -> Any:
+        self.read.append((op.script, self.turn.cache_info().misses))  # type: ignore[attr-defined]  # it is an lru_cache
+        return self.store.call(op, deadline)
+
+
+def test_a_turn_is_read_once_before_it_is_stored(gate: Gate) -> None:
+    gate._store = store = _Reading(gate)  # type: ignore[assignment]
+    run = run_of(gate)
+    run.add_turn("when will it arrive?")
+    looked_up(run)
+    assert [each for each in store.read if each[0] in {"open_run", "add_turn"}] == [("open_run", 1), ("add_turn", 2)]
+    assert store.read[-1][1] == 2
+    gate._store = store.store
+
+
 @pytest.mark.parametrize("times", [1, 6])
 def test_a_call_in_a_busy_run_goes_on_trying(gate: Gate, times: int) -> None:
     run = run_of(gate)

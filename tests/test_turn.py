@@ -464,7 +464,26 @@ def test_nine_of_ten_everyday_ways_to_ask_are_plain() -> None:
 
 
 # --- bad input, and size -----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("odd", ["\u200b", "\u202e", "\u2066", "\x00", "\x1b", "\u00ad", "\ud800", "\U000e0041", "re\u200dfund"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "\u200b",
+        "\u202e",
+        "\u2066",
+        "\x00",
+        "\x1b",
+        "\x1f",
+        "\u00ad",
+        "\u034f",
+        "\u2800",
+        "\ufff9",
+        "\U0001d173",
+        "\ud800",
+        "\U000e0041",
+        "re\u200dfund",
+        "a\ufeff",
+    ],
+)
 def test_a_turn_with_invisible_characters_is_never_clear(odd: str) -> None:
     assert presence(f"Please refund ORD-1{odd}") != "present"
     assert names_nothing_of(f"Send it to {EVIL} {odd}", ("email", EVIL))

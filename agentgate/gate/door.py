@@ -78,6 +78,7 @@ def open_run(
     """
     workflow = core.workflow(name)
     text = checked_turn(prompt)
+    core.readings.turn(text)  # before it is stored: what cannot be read opens no run
     _check_who(tenant, user, agent)
     most = MAX_PROVEN_TTL if isinstance(agent, AgentCredential) or isinstance(user, AgentCredential) else MAX_TTL
     if type(ttl) is not int or not 0 < ttl <= most:

@@ -41,9 +41,10 @@ _SPACE = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _DECLARED = re.compile(f"[{OWN}{PASTED}]")
 _MARK = re.compile("[\u0300-\u036f]")
 _ACCENT = re.compile(f"[A-Za-z]{_MARK.pattern}")
-_UNSEEN = re.compile(  # what could hide or reorder words; a joiner between emoji is none
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u180b-\u180f\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\uffa0"
-    "\ud800-\udfff\U000e0000-\U000e0fff]|(?<!\\A)\ufeff|(?<=[\\w])\u200d|\u200d(?=\\w)"
+_UNSEEN = re.compile(  # what could hide or reorder words; a joiner between emoji is none, nor a byte order mark before all
+    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0"
+    "\ufff9-\ufffb\ud800-\udfff\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "(?:(?<![\ufeff\u200d])|(?<=(?<!\\A)\ufeff)|(?<=\\w\u200d)|(?<=\u200d)(?=\\w))"
 )
 
 # --- forwarded, as mail programs write it in several languages -----------------------------------------------------------------
@@ -170,7 +171,7 @@ def parts(text: str) -> list[Extent]:
 
 
 def _found(text: str, *, pasting: bool) -> list[Extent]:
-    if not text.replace("\n", "").isprintable() and _UNSEEN.search(text):
+    if not (text.isascii() and text.replace("\n", "").isprintable()) and _UNSEEN.search(text):
         return [Extent(0, len(text), "unsure")]
     low = small(text)
     found = [*_lines(text, low, pasting=pasting)]
