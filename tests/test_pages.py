@@ -444,6 +444,17 @@ def test_a_session_alone_answers_nothing(desk: Desk, people) -> None:
     assert isinstance(desk.asked(run, why="session"), Allow)
 
 
+def test_a_session_alone_keeps_nobody_else_from_answering(desk: Desk, people) -> None:
+    """A hold keeps 64 nonces: with a cookie of one person's, the nonces of all others could be pushed out."""
+    mona, thief = people("mona"), people("mona")
+    run, hold = desk.held(why="pushed")
+    answers = {hold.id: "release"}
+    made = mona.signed(answers)
+    assert {thief.post("/holds/nonce", {"answers": answers}).status_code for _ in range(70)} == {200, 429}
+    assert mona.post("/holds/answers", made).status_code == 200
+    assert isinstance(desk.asked(run, why="pushed"), Allow)
+
+
 def test_an_assertion_answers_what_it_was_made_for_once_and_by_who_signed_in(desk: Desk, people) -> None:
     mona, kim = people("mona"), people("kim")
     run, hold = desk.held(why="exact")

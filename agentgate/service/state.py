@@ -33,6 +33,7 @@ class Service:
     clients: Clients = field(init=False)
     rates: Rates = field(init=False)
     polls: Rates = field(init=False)
+    asked: Rates = field(default_factory=lambda: Rates(1, burst=20))  # nonces of one hold by one passkey; a hold keeps the newest 64
     counts: Counts = field(init=False)
     line: WaitingLine = field(default_factory=WaitingLine)
     ready: bool = True

@@ -77,6 +77,8 @@ async def nonce(request: Request, service: Service) -> Response:
     """``POST /holds/nonce``: what this person's passkey signs to give these answers."""
     reader, body = await _signed_in(request, service, "answers")
     answers = _answers(body["answers"])
+    if any(service.asked.take(f"{reader.credential} {each}") for each in answers):  # a cookie alone could use up those of others
+        raise RequestRefused(429, "slow_down", "Please wait a few seconds, then answer once more.", headers={"Retry-After": "1"})
     holds = [(await _one(service, reader, each)).hold for each in answers]
     tenant = holds[0].tenant
     try:
