@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from agentgate.errors import ConfigError
+from agentgate.intents.lexical import derive
+from agentgate.loading.catalog import Catalog
 from agentgate.service.checking import look
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
@@ -148,3 +150,16 @@ def test_a_variable_that_is_no_setting_is_told(given: dict[str, Any], tmp_path: 
     monkeypatch.setenv("AGENTGATE_WORKRES", "4")
     (told,) = look(settings(tmp_path, given), ())
     assert told.startswith("AGENTGATE_WORKRES: no setting; there are AGENTGATE_ACCESS_REQUEST, ")
+
+
+def test_what_the_founding_workflows_ask_for_and_these_settings_lack_is_told(given: dict[str, Any], tmp_path: Path) -> None:
+    catalog = Catalog.load(Path(__file__).parent.parent / "workflows", derive)
+    told = look(settings(tmp_path, given), tuple(catalog))
+    (tmp_path / "data.toml").write_text("[arguments]\n[data_sets]\n")
+    attestor = {"issuer": "https://a.example", "audience": "x", "clusters": ["c"], "keys": given["clients"]["desk"]["keys"]}
+    more = changed({**given, "data_classes": str(tmp_path / "data.toml")}, "identity.attestors", {"a": attestor})
+    lacked = set(told) - set(look(settings(tmp_path, more), tuple(catalog)))
+    assert {each.partition(": ")[2] for each in lacked} == {
+        "conditions.data_class: there is no setting 'data_classes'",
+        "who.agent is attested, and there is no [identity.attestors.NAME]",
+    }

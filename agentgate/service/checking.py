@@ -139,6 +139,11 @@ def _misfits(settings: ServiceSettings, workflow: Workflow) -> Iterator[str]:
     of_jobs = any(each.environment for each in known.issuers.values())
     if workflow.conditions.environment and settings.environment not in workflow.conditions.environment and not of_jobs:
         yield f"conditions.environment: the setting 'environment' is {settings.environment!r}"
+    if workflow.conditions.data_class and settings.data_classes is None:
+        yield "conditions.data_class: there is no setting 'data_classes'"
+    attested = agent.image_signed_by or agent.attested_within is not None or agent.cluster or agent.namespace or agent.node_pool
+    if attested and not known.attestors:
+        yield "who.agent is attested, and there is no [identity.attestors.NAME]"
     if not any(set(each.tenants) & set(workflow.tenants) for each in settings.clients.values() if each.role == "agent"):
         yield f"tenants: no client with the role agent has one of {', '.join(workflow.tenants)}"
     for tool in workflow.tools.values():
