@@ -591,6 +591,11 @@ def test_a_passkey_of_another_page_or_an_unverified_person_is_none(desk: Desk, p
         assert code(nobody.post("/holds/passkey", {"challenge": challenge, "credential": credential, "name": "x"})) == (401, "passkey")
     credential = own.create(nobody.challenge().encode(), origin=desk.origin)
     assert code(nobody.post("/holds/passkey", {"challenge": nobody.challenge(), "credential": credential, "name": "x"})) == (401, "passkey")
+    with time_machine.travel(time.time() - 301, tick=False):
+        old = session.challenge(KeyRing.existing(desk.folder / "keys"))
+    for kept in (old, session.challenge(KeyRing.ephemeral()), "x"):  # whoever holds an old answer, or made up what it answers
+        credential = own.create(kept.encode(), origin=desk.origin)
+        assert code(nobody.post("/holds/passkey", {"challenge": kept, "credential": credential, "name": "x"})) == (400, "challenge")
 
 
 # --- around -----------------------------------------------------------------------------------------------------------------
