@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,8 @@ SYNC = ["run", "invoke", "batch", "batch_as_completed", "stream", "transform", "
 ASYNC = ["arun", "ainvoke", "abatch", "abatch_as_completed", "astream", "astream_log", "astream_events", "atransform"]
 
 
-def agent(shop: Shop, tools: list[Any], *before: Any) -> Any:
-    model = Script(answers=[calls(("orders.get", OTHER)), say()])
+def agent(shop: Shop, tools: list[Any], *before: Any, order: Any = OTHER) -> Any:
+    model = Script(answers=[calls(("orders.get", order)), say()])
     gated = AgentGateMiddleware(shop.gate, workflow="shop.refund", identify=identify)
     return create_agent(model, tools, middleware=[*before, gated], context_schema=User)
 
@@ -87,6 +87,32 @@ def test_a_body_in_an_overridden_entry_point_is_refused(shop: Shop, base: Any, m
     made: Any = type("Sly", (base,), {method: abody if method in ASYNC else body})
     sly = made() if base is Plain else made.from_function(func=body, name="orders.get", description="Look.", args_schema=SCHEMA)
     refused_by_name(shop, sly, method)
+
+
+def yielding(**_: Any) -> Iterator[str]:
+    RAN.append("yielding")
+    yield "shipped"
+
+
+async def ayielding(**_: Any) -> AsyncIterator[str]:
+    RAN.append("ayielding")
+    yield "shipped"
+
+
+@pytest.mark.parametrize("body", [{"func": yielding}, {"func": body, "coroutine": ayielding}])
+def test_a_body_that_yields_is_refused_since_it_runs_after_its_outcome_is_recorded(shop: Shop, body: Any) -> None:
+    tool = StructuredTool(name="orders.get", description="Look an order up.", args_schema=SCHEMA, **body)
+    with pytest.raises(ConfigError, match=r"'orders\.get', which yields"):
+        guard_tools([tool])
+    assert RAN == []
+
+
+@pytest.mark.parametrize("later", [lambda **_: yielding(), lambda **_: ayielding(), lambda **_: abody()])
+def test_what_is_yet_to_run_is_no_result(shop: Shop, later: Any) -> None:
+    tool = StructuredTool.from_function(func=later, name="orders.get", description="Look an order up.", args_schema=SCHEMA)
+    with pytest.raises(TypeError, match="yet to run"):
+        agent(shop, [tool], order={"order_id": ORDER}).invoke({"messages": PROMPT}, context=LEE)
+    assert RAN == []
 
 
 def test_a_body_in_a_class_beside_the_tools_is_refused(shop: Shop) -> None:

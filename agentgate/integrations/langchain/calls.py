@@ -229,13 +229,18 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _executed(execute: Execute, call: TaskCall) -> Steps:
-    """Run the tool's body; where a graph inside it is interrupted, this call waits as a held one does."""
+    """Run the tool's body; where a graph inside it is interrupted, this call waits as a held one does. What is yet to run is no result."""
     try:
-        return (yield execute)
+        result = yield execute
     except BaseException as error:
         if is_interrupt(error):
             yield Alone(call)
         raise
+    if inspect.isgenerator(result) or inspect.isasyncgen(result) or inspect.iscoroutine(result):
+        if not inspect.isasyncgen(result):
+            result.close()
+        raise TypeError(f"the tool returned a {type(result).__name__}, which is yet to run: it must return its result")
+    return result
 
 
 def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, call: TaskCall, refused: Refused, *, facts: bool) -> Steps:

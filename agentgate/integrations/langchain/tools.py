@@ -10,6 +10,7 @@ decided on once; a tool that calls itself is decided on again.
 from __future__ import annotations
 
 import functools
+import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -148,6 +149,11 @@ def _guarded(tool: BaseTool, run: Any) -> BaseTool:
         raise ConfigError("tools", type_and_name(tool), expected)
     if replaced := _replaced(tool):
         raise ConfigError("tools", f"{type_and_name(tool)}, which replaces {', '.join(replaced)}", "tools whose body is in _run or _arun")
+    bodies = (getattr(tool, "func", None), getattr(tool, "coroutine", None), tool._run, tool._arun)  # noqa: SLF001 - what a tool implements
+    if any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in bodies):
+        raise ConfigError(
+            "tools", f"'{tool.name}', which yields", "tools that return their result: of one that yields nothing has run by then"
+        )
     if is_guarded(tool):
         raise ConfigError("tools", f"'{tool.name}', which is guarded already", "tools that are not guarded yet")
     try:
