@@ -25,7 +25,7 @@ from agentgate.token.dpop import DPoP
 from tests.authority import Key
 from tests.served import in_thread
 from tests.servers import Server, redis_binary
-from tests.toolshop import AUDIENCE, FOUND, LOOK, ORDER, ORIGIN, PAID, PAY, PIN, REFUND, Orders, Shop, impatient, routed, shop, slow
+from tests.toolshop import AUDIENCE, FOUND, LOOK, ORDER, ORIGIN, PAID, PAY, PIN, REFUND, SERVED, Orders, Shop, impatient, routed, shop, slow
 
 META = f'resource_metadata="{ORIGIN}/.well-known/oauth-protected-resource/shop"'
 
@@ -232,11 +232,19 @@ async def test_a_bound_token_needs_its_key(world: Shop) -> None:
     assert answer.status_code == 200  # no header says where this server is
 
 
-async def test_a_proof_beside_an_unbound_token_is_refused(world: Shop) -> None:
-    token = (await world.token()).reveal()
-    proof = Key("any").proof("GET", ORIGIN + LOOK, token=token)
-    refused(await world.http.get(LOOK, headers={"Authorization": f"DPoP {token}", "DPoP": proof}), 401, "invalid_token")
+async def test_a_proof_beside_an_unbound_token_is_refused(tmp_path: Path) -> None:
+    async with shop(tmp_path, workflow=SERVED.replace("bound_to: [call, agent_key]", "bound_to: [call]")) as world:
+        token = (await world.token()).reveal()
+        proof = Key("any").proof("GET", ORIGIN + LOOK, token=token)
+        refused(await world.http.get(LOOK, headers={"Authorization": f"DPoP {token}", "DPoP": proof}), 401, "invalid_token")
+        assert world.orders.seen == []
+
+
+async def test_a_token_of_a_read_needs_its_key_where_the_workflow_says_so(world: Shop) -> None:
+    token = await world.token()
+    refused(await world.http.get(LOOK, headers={"Authorization": f"Bearer {token.reveal()}"}), 401, "invalid_token")
     assert world.orders.seen == []
+    assert (await world.send(token)).status_code == 200
 
 
 async def test_what_was_changed_after_minting_is_another_call(world: Shop) -> None:

@@ -17,9 +17,10 @@ from starlette.requests import Request
 
 from agentgate import Agent, Allow, AsyncGate, Deny, NotDone, Reason
 from agentgate.integrations.fastapi import presented
+from agentgate.token.dpop import DPoP
 from tests.servers import Server, as_tool_server, redis_binary
 from tests.test_gate import LEE, PROMPT, WEEKDAY
-from tests.toolshop import AUDIENCE, FOUND, ORDER, ORIGIN, PAID, PAY, PIN, REFUND, SERVED, listening
+from tests.toolshop import AUDIENCE, FOUND, LOOK, ORDER, ORIGIN, PAID, PAY, PIN, REFUND, SERVED, listening
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "tool-servers.md").read_text("utf-8")
 
@@ -70,7 +71,8 @@ async def documented(folder: Path, store: str, monkeypatch: pytest.MonkeyPatch) 
         look = await run.authorize("orders.get", ORDER, tool_call_id="look", definition=PIN)
         assert isinstance(look, Allow)
         verifier = gate.verifier(AUDIENCE, tenants=["acme"])
-        async with await verifier.redeem(look.token.reveal(), tool="orders.get", args=ORDER) as call:
+        proof = DPoP(look.token.headers("GET", ORIGIN + LOOK)["DPoP"], "GET", ORIGIN + LOOK)
+        async with await verifier.redeem(look.token.reveal(), tool="orders.get", args=ORDER, proof=proof) as call:
             await call.record_result(FOUND)
         async with listening(names["app"]) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
             yield Stage(run, names, http)

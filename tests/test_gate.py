@@ -39,6 +39,7 @@ from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.redemption.trust import VerifierSettings
 from agentgate.stores.ops import RunRecord
+from agentgate.token.dpop import DPoP
 from agentgate.values.request import CanonicalArguments, Derived
 
 WORKFLOW = """
@@ -591,7 +592,12 @@ def test_the_agents_process_never_redeems_for_a_server(folder: Path) -> None:
         with pytest.raises(TokenRefused) as refused:
             run.redeem(answer.token, tool="orders.get", args=ORDER)
         assert refused.value.code is Refusal.TOOL
-        with gate.verifier("https://orders.example", tenants=["acme"]).redeem(answer.token.reveal(), tool="orders.get", args=ORDER):
+        verifier, url = gate.verifier("https://orders.example", tenants=["acme"]), "https://orders.example/get"
+        token = answer.token.reveal()
+        with pytest.raises(TokenRefused, match="proof_missing"):  # bound to the agent's key, although it is a read: it leaves the process
+            verifier.redeem(token, tool="orders.get", args=ORDER)
+        proof = DPoP(answer.token.headers("GET", url)["DPoP"], "GET", url)
+        with verifier.redeem(token, tool="orders.get", args=ORDER, proof=proof):
             pass
 
 

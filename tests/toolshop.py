@@ -156,11 +156,11 @@ class Shop:
 
 @asynccontextmanager
 async def shop(
-    folder: Path, *, store: str = "memory://", orders: Orders | None = None, front: Any = None, **more: Any
+    folder: Path, *, store: str = "memory://", orders: Orders | None = None, front: Any = None, workflow: str = "", **more: Any
 ) -> AsyncIterator[Shop]:
     """A shop that runs; `front`: what stands before its middleware."""
     (folder / "w").mkdir(exist_ok=True)
-    (folder / "w" / "refund.yaml").write_text(SERVED)
+    (folder / "w" / "refund.yaml").write_text(workflow or SERVED)
     gate = await AsyncGate.open_unsafe_unapproved(
         folder / "w", issuer="https://gate.example", audit="memory://", clock=lambda: WEEKDAY, store=store
     )

@@ -152,7 +152,7 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fre
     key, jkt, x5t = None, None, None
     if tool.redeem == "server" and (own := header.agent.key or view.certificate):  # proven at the door: only the agent holds it
         jkt, x5t = (own, None) if header.agent.key else (None, own)
-    elif workflow.token.agent_key and act:
+    elif workflow.token.agent_key and (act or tool.redeem == "server"):  # a token that leaves the process, of a read, too
         key = view.key
         jkt = key.jkt
     jti, now, arguments_digest = new_jti(), int(time.time()), call.arguments_digest

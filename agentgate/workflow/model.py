@@ -302,7 +302,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class TokenRule:
-    """Lifetime in seconds and binding; `agent_key`: everything but reads carries `cnf`."""
+    """Lifetime in seconds and binding; `agent_key`: everything but reads that a wrapper redeems carries `cnf`."""
 
     ttl: int = 60
     agent_key: bool = False

@@ -222,9 +222,9 @@ def frame(basis: Basis) -> Mutated:
         yield root.mutant("mode", "enforce -> observe", "refusals are enforced", line=1, pin=("grants", "mode"), observe=True)
     token = root.inside("token", "token")
     yield token.moved("ttl", f"a token lives {w.token.ttl} s", pin=("grants", "ttl"))
-    acting = next((name for name, tool in w.tools.items() if tool.effect != "read"), "")
-    if w.token.agent_key and acting:
-        token, name = replace(token, tool=acting), "a token is bound to the agent's key"
+    bound = next((name for name, tool in w.tools.items() if tool.effect != "read" or tool.redeem == "server"), "")
+    if w.token.agent_key and bound:
+        token, name = replace(token, tool=bound), "a token is bound to the agent's key"
         yield token.mutant("bound_to", "agent_key dropped", name, pin=("grants", "bound_to"), agent_key=False)
     yield from _who(root)
     yield from _conditions(basis)

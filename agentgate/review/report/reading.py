@@ -74,7 +74,7 @@ def first(workflow: Workflow) -> Iterator[Change]:
         yield Change(f"intents.{intent.name}", "", text(intent), _samples(intent))
     for tool in workflow.tools.values():
         yield from _tool(workflow, tool)
-    bound = ", only for the agent's key (of a read: only if a key was shown)" if workflow.token.agent_key else ""
+    bound = ", only for the agent's key (of a read: where a server redeems it)" if workflow.token.agent_key else ""
     yield Change(
         "token", "", f"lives {duration(workflow.token.ttl)}{bound}", "mode: observe: refusals are not enforced" if workflow.observe else ""
     )

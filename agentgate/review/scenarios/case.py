@@ -105,7 +105,7 @@ def granted(workflow: Workflow, call: Call, answer: Eligible) -> Mapping[str, An
         upstream = {"broker": tool.upstream.broker}
         for name, value in tool.upstream.settings.items():
             upstream[name] = list(value) if isinstance(value, tuple) else f"{value}s" if name == "duration" else value
-    bound = ["call", "agent_key"] if workflow.token.agent_key and tool.effect != "read" else ["call"]
+    bound = ["call", "agent_key"] if workflow.token.agent_key and (tool.effect != "read" or tool.redeem == "server") else ["call"]
     return {
         "ttl": f"{workflow.token.ttl}s",
         "bound_to": bound,
