@@ -32,7 +32,6 @@ def look(settings: ServiceSettings, workflows: Iterable[Workflow]) -> list[str]:
     return [
         *unread,
         *_variables(),
-        *_credentials(settings),
         *_listen(settings),
         *_store(settings.store),
         *_unproven(settings),
@@ -46,15 +45,6 @@ def _variables() -> Iterator[str]:
     for name in sorted(os.environ):
         if name.startswith("AGENTGATE_") and name.partition("__")[0] not in known | _OF_OTHERS:
             yield f"{name}: no setting; there are {', '.join(sorted(known))}"
-
-
-def _credentials(settings: ServiceSettings) -> Iterator[str]:
-    """Clients that are known by a credential that nobody here proves."""
-    issuers = {each.issuer for each in settings.identity.issuers.values()}
-    for name, client in settings.clients.items():
-        domain = (client.credential or "").removeprefix("spiffe://").partition("/")[0]
-        if client.credential is not None and client.credential not in issuers and domain not in settings.identity.trust_domains:
-            yield f"clients.{name}.credential: {client.credential} is in no [identity.issuers.NAME], nor in a [identity.trust_domains.NAME]"
 
 
 def _listen(settings: ServiceSettings) -> Iterator[str]:
