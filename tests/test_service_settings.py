@@ -126,8 +126,8 @@ def test_a_variable_that_should_hold_json_is_named_and_not_shown(
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [
-        ("clients.job.credential", "https://other.example", "clients.job.credential: https://other.example is in no [identity.issuers"),
-        ("clients.job.credential", "spiffe://acme.example/job", "clients.job.credential: spiffe://acme.example/job is in no"),
+        ("clients.job.credential", "https://other.example", "clients.job.credential: https://other.example is of no [identity.issuers"),
+        ("clients.job.credential", "spiffe://acme.example/job", "clients.job.credential: spiffe://acme.example/job is of no"),
         ("listen", "unix:/nowhere/at/all.sock", "listen: /nowhere/at is no directory"),
         ("listen", "[2001:db8::1]:80", "listen: [2001:db8::1] is no address of this machine"),
     ],
