@@ -13,6 +13,7 @@ from agentgate.errors import AgentGateError, ConfigError, NotDone
 from agentgate.redemption.credential import UpstreamCredential, showable
 from agentgate.redemption.steps import told
 from agentgate.redemption.upstream import Redemption
+from agentgate.shell.drive import going_on
 from agentgate.shell.spans import Span, Tracing
 from agentgate.token.claims import Claims
 from agentgate.token.dpop import DPoP
@@ -130,17 +131,12 @@ class Redeemer(Protocol):
 
 async def taken(redeeming: Coroutine[Any, Any, Awaited]) -> Awaited:
     """The redeemed call. Where who asked for it is cancelled meanwhile, its token may be burned and no tool runs: that goes on record."""
-    task = asyncio.ensure_future(redeeming)
+    task = going_on(redeeming)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        left = asyncio.ensure_future(_left(task))
-        _LEFT.add(left)
-        left.add_done_callback(_LEFT.discard)
+        _ = going_on(_left(task))
         raise
-
-
-_LEFT: set[asyncio.Future[None]] = set()  # the event loop itself holds no task
 
 
 async def _left(redeeming: asyncio.Future[Awaited]) -> None:

@@ -169,12 +169,17 @@ async def arecord(flow: Flow, store: AsyncStore, audit: AuditLog, bound: Bound) 
             return await adrive(flow, store, audit, end)
 
 
-_ENDING: set[asyncio.Future[Any]] = set()  # the event loop itself holds no task
+_GOING_ON: set[asyncio.Future[Any]] = set()  # the event loop itself holds no task
+
+
+def going_on(work: Coroutine[Any, Any, Value]) -> asyncio.Future[Value]:
+    """The work as a task that goes on, whoever waits for it or no longer does."""
+    task = asyncio.ensure_future(work)
+    _GOING_ON.add(task)
+    task.add_done_callback(_GOING_ON.discard)
+    return task
 
 
 async def to_the_end(work: Coroutine[Any, Any, Value]) -> Value:
     """What the work returns or raises. Who waits for it may be cancelled, also again and again as anyio does: it goes on without them."""
-    task = asyncio.ensure_future(work)
-    _ENDING.add(task)
-    task.add_done_callback(_ENDING.discard)
-    return await asyncio.shield(task)
+    return await asyncio.shield(going_on(work))
