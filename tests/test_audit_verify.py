@@ -19,7 +19,7 @@ from agentgate.audit.heads import FOLDER, Head, kept
 from agentgate.audit.segment import read_lines
 from agentgate.audit.verify import verify
 from agentgate.cli.main import app
-from agentgate.errors import AuditDamaged, AuditUnavailable
+from agentgate.errors import AuditDamaged, AuditUnavailable, ConfigError
 from tests.servers import Server, as_tool_server, valkey_binary
 from tests.test_gate import ORDER, WORKFLOW, opened, run_of
 from tests.test_verifier import GOOD
@@ -227,8 +227,12 @@ def test_a_gate_keeps_heads_beside_its_keys_and_a_verifier_where_it_is_told(tmp_
         with opened(tmp_path, store=server.url, audit=str(tmp_path / "audit"), keys=tmp_path / "keys") as gate:
             assert isinstance(gate, Gate)
             more: dict[str, Any] = {**GOOD, "audience": gate.issuer, "store": as_tool_server(server.url)}
-            (tmp_path / "kept").mkdir()
-            verifier = Verifier.open(gate.jwks(), **more, audit=str(tmp_path / "tool"), heads=str(tmp_path / "kept"))
+            (tmp_path / "file").touch()
+            for named in ("file", "file/below"):
+                with pytest.raises(ConfigError, match=f"'heads': got '{tmp_path / named}'"):
+                    Verifier.open(gate.jwks(), **more, audit=str(tmp_path / "tool"), heads=str(tmp_path / named))
+            heads = str(tmp_path / "not" / "there")  # it is made
+            verifier = Verifier.open(gate.jwks(), **more, audit=str(tmp_path / "tool"), heads=heads)
             answer = run_of(gate).authorize("orders.get", ORDER)
             assert isinstance(answer, Allow)
             with verifier.redeem(answer.token.reveal(), tool="orders.get", args=ORDER):
@@ -237,5 +241,5 @@ def test_a_gate_keeps_heads_beside_its_keys_and_a_verifier_where_it_is_told(tmp_
     finally:
         server.stop()
     assert found(tmp_path) == ([2], [""])
-    (tool,) = verify([tmp_path / "tool"], kept(tmp_path / "kept"))
+    (tool,) = verify([tmp_path / "tool"], kept(tmp_path / "not" / "there"))
     assert (tool.records, tool.kept, tool.wrong) == (2, 2, "")

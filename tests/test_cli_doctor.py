@@ -43,6 +43,19 @@ def test_what_holds_holds(shop: Path) -> None:
         assert words in shown
 
 
+def test_the_logs_of_all_gates_on_one_key_folder_are_looked_at_together(shop: Path) -> None:
+    given = ("--store", f"embedded://{shop / 'store'}", "--keys", shop / "keys")
+    with opened(shop, keys=shop / "keys", audit=str(shop / "audit-2"), store=f"embedded://{shop / 'store'}") as gate:
+        paid(started(gate))
+    code, wrong = looked_at(*given, "--audit", shop / "audit")
+    what, remedy = list(wrong.items())[-1]
+    assert (code, "missing: it had" in what, "the --audit of every gate that shares these keys" in remedy) == (2, True, True)
+    assert looked_at(*given, "--audit", shop / "audit", "--audit", shop / "audit-2") == (0, {})
+    (shop / "audit-2").chmod(0o777)
+    code, wrong = looked_at(*given, "--audit", shop / "audit", "--audit", shop / "audit-2")
+    assert (code, list(wrong)) == (2, [f"{shop / 'audit-2'}: writable by its owner only"])
+
+
 def test_the_settings_of_a_served_gate_name_its_parts(shop: Path) -> None:
     (shop / "team").mkdir()
     team = Team(shop / "team")

@@ -152,6 +152,21 @@ def test_every_write_is_on_disk_before_it_is_answered(tmp_path):
     assert found == {"appendonly": b"yes", "appendfsync": b"always", "port": b"0"}
 
 
+def test_a_store_opens_when_its_data_is_loaded_and_not_before(tmp_path):
+    url = f"embedded://{tmp_path / 'store'}"
+    store = open_store(url)
+    store.check()
+    plain = RedisStore(f"unix://{tmp_path / 'store' / 'store.sock'}")
+    fill = "for i = 1, 300000 do redis.call('SET', 'filler:' .. i, string.rep('x', 60)) end"
+    plain.command(pack("EVAL", fill, "0"), time.monotonic() + 20)
+    plain.close()
+    store.close()
+    for _ in range(3):
+        store = open_store(url)  # a server that loads answers LOADING to scripts, and INFO says that it keeps no append-only file
+        assert (store.check(), store.keeps) == ((), "alone")
+        store.close()
+
+
 def test_a_server_that_cannot_start_is_refused(tmp_path):
     folder = tmp_path / "store"
     folder.mkdir(mode=0o700)

@@ -57,10 +57,10 @@ def open_audit(address: str | os.PathLike[str], keys: str | os.PathLike[str] | N
 
     Args:
         address: where.
-        keys: a directory that keeps how far the log came (`agentgate.audit.heads`); None: none does.
+        keys: a directory that keeps how far the log came (`agentgate.audit.heads`), created owner-only if absent; None: none does.
 
     Raises:
-        ConfigError: another scheme, or a directory others may write to.
+        ConfigError: another scheme, a directory others may write to, or one that cannot be made.
         AuditUnavailable: the directory cannot be written now.
     """
     if address == "memory://":
@@ -68,4 +68,10 @@ def open_audit(address: str | os.PathLike[str], keys: str | os.PathLike[str] | N
     text = os.fspath(address)
     if not text or "://" in text:
         raise ConfigError("audit", text, "a directory, or memory://")
-    return FileAudit(Path(text), heads=None if keys is None else Path(keys) / FOLDER)
+    if keys is None:
+        return FileAudit(Path(text), heads=None)
+    try:
+        Path(keys).mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError("heads", os.fspath(keys), f"a directory that can be made: {error.strerror}") from error
+    return FileAudit(Path(text), heads=Path(keys) / FOLDER)

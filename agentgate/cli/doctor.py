@@ -53,7 +53,9 @@ def doctor(
     keys: Annotated[Path | None, typer.Option(help="The gate's key directory.", file_okay=False)] = None,
     workflows: Annotated[Path | None, typer.Option(help="The workflow directory.", file_okay=False)] = None,
     root: Root = None,
-    audit: Annotated[Path | None, typer.Option(help="The audit directory.", file_okay=False)] = None,
+    audit: Annotated[
+        list[Path] | None, typer.Option(help="An audit directory; one for each gate that shares the key directory.", file_okay=False)
+    ] = None,
     *,
     settings: Annotated[Path | None, typer.Option("-s", "--settings", help="A served gate's settings: for what is not named.")] = None,
     as_json: Json = False,
@@ -64,13 +66,13 @@ def doctor(
         served = _settings(settings)
         signed = workflows is not None or not served.unsafe_unapproved
         store, keys, workflows = store or served.store, keys or served.keys, workflows or served.workflows
-        root, audit = root or served.root, audit or served.audit
+        root, audit = root or served.root, audit or [served.audit]
     if not (store or keys or workflows or audit):
         fail("nothing to look at: name a part with --store, --keys, --workflows or --audit, or a served gate's --settings")
     quiet()
     found: list[Diagnosis] = []
     if store:
-        found += _guarded("store", _store(store, audit))
+        found += _guarded("store", _store(store, audit or []))
     if keys:
         found += _guarded("keys", _keys(keys))
     if workflows:
@@ -102,16 +104,17 @@ def _guarded(part: str, findings: Iterator[Diagnosis]) -> Iterator[Diagnosis]:
         yield Diagnosis(part, str(error), holds=False, remedy="see the message; a gate would not open")
 
 
-def _store(url: str, audit: Path | None) -> Iterator[Diagnosis]:
+def _store(url: str, audits: list[Path]) -> Iterator[Diagnosis]:
     with closing(open_store(url)) as store:
         weaknesses = store.check()
         yield Diagnosis("store", "answers; one primary that evicts nothing, of a known version, with the right time", holds=True)
         for weakness in weaknesses:
             yield Diagnosis("store", f"{weakness.setting}: {weakness.means}", holds=False, remedy=weakness.remedy)
-        for tenant, seen in sorted(remembered(audit).items()) if audit else ():
+        logs = [remembered(audit) for audit in audits]
+        for tenant in sorted(set().union(*logs)):
             known = read_history(store, tenant)
-            epoch, count = split(seen)
-            whole = not known.lost and known.ends.get(epoch, 0) >= count
+            seen = [split(log[tenant]) for log in logs if tenant in log]
+            whole = not known.lost and all(known.ends.get(epoch, 0) >= count for epoch, count in seen)
             remedy = "" if whole else "agentgate store reconcile, with the audit logs of every gate and tool server"
             yield Diagnosis("store", f"history of {tenant}: {'whole' if whole else 'lost in part; only reads go on'}", whole, remedy)
 
@@ -138,21 +141,22 @@ def _workflows(directory: Path, root: str | None) -> Iterator[Diagnosis]:
             yield Diagnosis("workflows", f"{name} v{each.in_force}: in force", holds=True)
 
 
-def _audit(directory: Path, keys: Path | None) -> Iterator[Diagnosis]:
-    segments = verify([directory], kept(keys) if keys is not None else {})
+def _audit(directories: list[Path], keys: Path | None) -> Iterator[Diagnosis]:
+    segments = verify(directories, kept(keys) if keys is not None else {})
     damage = [each for each in segments if each.wrong]
     count = sum(each.records for each in segments)
-    mode = directory.stat().st_mode
-    own = os.access(directory, os.W_OK) and not mode & 0o022
     yield Diagnosis("audit", f"{count} records, each as it was written", not damage)
     for each in damage:
-        yield Diagnosis(
-            "audit",
-            f"{each.file or each.writer}: {each.wrong}",
-            holds=False,
-            remedy="restore the segment from where your logs are shipped to; keep this one",
+        restore = "restore the segment from where your logs are shipped to; keep this one"
+        elsewhere = (
+            "name the --audit of every gate that shares these keys; if it is in none, restore it from where your logs are shipped to"
         )
-    yield Diagnosis("audit", "writable by its owner only", own, "" if own else f"chmod 700 {directory}, as the gate's user")
-    free = shutil.disk_usage(directory).free
-    more = "" if free >= _SPACE else "make room: nothing is minted while the log cannot be written"
-    yield Diagnosis("audit", f"{free >> 20} MiB free", free >= _SPACE, more)
+        yield Diagnosis("audit", f"{each.file or each.writer}: {each.wrong}", holds=False, remedy=restore if each.file else elsewhere)
+    for directory in directories:
+        own = os.access(directory, os.W_OK) and not directory.stat().st_mode & 0o022
+        yield Diagnosis(
+            "audit", f"{directory}: writable by its owner only", own, "" if own else f"chmod 700 {directory}, as the gate's user"
+        )
+        free = shutil.disk_usage(directory).free
+        more = "" if free >= _SPACE else "make room: nothing is minted while the log cannot be written"
+        yield Diagnosis("audit", f"{directory}: {free >> 20} MiB free", free >= _SPACE, more)

@@ -16,10 +16,12 @@ import socket
 import stat
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from agentgate.errors import ConfigError, StoreUnavailable
+from agentgate.stores._health import fields_of
 from agentgate.stores._resp import pack
 from agentgate.stores.redis import AsyncRedisStore, RedisStore
 
@@ -68,7 +70,7 @@ class Server:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            running = self._running()
+            running = self._wait_until_loaded() if self._listens() else 0
             if not running:
                 self._start(folder)
             elif not self._owner_alive():
@@ -94,8 +96,7 @@ class Server:
     def _alive(self) -> bool:
         if self._process is not None:
             return self._process.poll() is None
-        with socket.socket(socket.AF_UNIX) as probe:  # not our child, so its pid may outlive it as a zombie
-            return probe.connect_ex(str(self._socket)) == 0
+        return self._listens()  # not our child, so its pid may outlive it as a zombie
 
     def _own(self, pid: int) -> None:
         self._pid = pid
@@ -109,20 +110,29 @@ class Server:
             return False
         return True
 
-    def _running(self) -> int:
-        """Pid of the server that answers on the socket, or 0."""
-        if not self._socket.exists():
-            return 0
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self._socket)) == 0
+
+    def _wait_until_loaded(self) -> int:
+        """The server's pid, as soon as it has read its data: until then it refuses scripts, and says that it keeps no append-only file.
+
+        Raises:
+            StoreUnavailable: it has ended, or still loads after `START_SECONDS`.
+        """
+        deadline = time.monotonic() + START_SECONDS
         store = RedisStore(self.url)
         try:
-            info = store.command(pack("INFO", "server"), time.monotonic() + 1.0)
-        except StoreUnavailable as error:
-            if "refused" in str(error):  # no listener: the socket outlived its server
-                return 0
-            raise
+            while time.monotonic() < deadline and (self._process is None or self._process.poll() is None):
+                with suppress(StoreUnavailable):  # it may not listen yet, or end while it is asked
+                    info = fields_of(store.command(pack("INFO"), min(deadline, time.monotonic() + 1.0)))
+                    if info.get("loading") == "0":
+                        return int(info["process_id"])
+                time.sleep(0.01)
         finally:
             store.close()
-        return int(info.decode().split("process_id:")[1].split()[0])
+        folder = self._socket.parent
+        raise StoreUnavailable(f"the embedded server in {folder} did not start within {START_SECONDS:g} s; its log is server.log there")
 
     def _start(self, folder: Path) -> None:
         self._socket.unlink(missing_ok=True)
@@ -136,16 +146,11 @@ class Server:
             start_new_session=True,  # a Ctrl-C in the terminal is for us; we stop the server ourselves
         )
         self._own(self._process.pid)
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                if self._running():
-                    return
-            except StoreUnavailable:  # it still loads its data
-                pass
-            time.sleep(0.01)
-        self.stop()
-        raise StoreUnavailable(f"the embedded server in {folder} did not start; its log is server.log there")
+        try:
+            self._wait_until_loaded()
+        except BaseException:
+            self.stop()
+            raise
 
 
 class EmbeddedStore(RedisStore):
