@@ -94,6 +94,18 @@ def test_a_setting_that_changes_while_the_server_runs_is_noticed(shops: Any, mon
     paid(started(shop.gate))
 
 
+def test_a_server_that_takes_over_the_address_is_looked_at_before_it_is_used(shops: Any) -> None:
+    shop = shops(durable=True)
+    run = started(shop.gate)
+    other = elsewhere(shop, run)
+    paid(run)
+    shop.server.stop()
+    shop.server._settings = (*shop.server._settings, "--appendfsync", "everysec")  # the same data behind the same address
+    shop.server.start()
+    for handle in (run, other):
+        assert asked(handle, "new") == ELSEWHERE
+
+
 def test_a_run_from_before_such_a_setting_stays_with_its_gate(shops: Any) -> None:
     shop = shops()
     run = started(shop.gate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import subprocess
 import threading
 import time
 import traceback
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from agentgate.errors import ConfigError, StoreUnavailable
-from agentgate.stores import Op, async_ready_store, open_async_store, open_store, ops, ready_store, recovery
+from agentgate.stores import Op, _exchange, async_ready_store, open_async_store, open_store, ops, ready_store, recovery
 from agentgate.stores._resp import pack
 from agentgate.stores._scripts import script
 from agentgate.testing._book import Book
@@ -235,6 +236,63 @@ def test_an_eviction_policy_that_changes_while_the_server_runs_is_noticed(book, 
             assert book.burn(burning).kind == "ok"
         else:
             assert "maxmemory_policy" in refused(book, ops.burn(burning))
+
+
+def test_a_server_that_takes_over_the_address_is_looked_at_before_it_is_used(book, server):
+    book.store.check()
+    _, burning = book.minted()
+    server.stop()
+    server._settings = ("--maxmemory-policy", "allkeys-lru")
+    server.start()
+    for _ in range(2):
+        assert "maxmemory_policy" in refused(book, ops.burn(burning))
+    server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert book.burn(burning).kind == "lineage"
+
+
+@pytest.mark.parametrize(
+    ("options", "changed", "text"),
+    [
+        ("", ("maxmemory-policy", "volatile-lru"), "maxmemory_policy"),
+        ("?replicas=1", ("min-replicas-to-write", "0"), "min-replicas-to-write 1"),
+    ],
+)
+def test_a_setting_that_a_server_must_have_is_looked_at_every_few_seconds(server, tmp_path, options, changed, text):
+    server.command("CONFIG", "SET", "min-replicas-to-write", "1")
+    server.command("CONFIG", "SET", "min-replicas-max-lag", "2")
+    with server.replica(tmp_path / "replica"):
+        store = open_store(server.url + options)
+        store.check()
+        book = Book(store)
+        server.command("CONFIG", "SET", *changed)
+        _, burning = book.minted()  # just looked at
+        store._pool.looked -= _exchange._LOOK_AGAIN  # type: ignore[attr-defined]  # of a RedisStore
+        assert text in refused(book, ops.burn(burning))
+        store.close()
+
+
+def test_a_sentinel_and_a_replica_say_what_they_are(server, binary, tmp_path):
+    replica = Server(binary, tmp_path / "replica", settings=("--replicaof", f"127.0.0.1 {server.port}"))
+    port = free_port()
+    (tmp_path / "sentinel.conf").write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor shop 127.0.0.1 {server.port} 1\n")
+    command = [binary, str(tmp_path / "sentinel.conf"), "--sentinel"]
+    sentinel = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        for address, text in ((replica.port, f"a replica of 127.0.0.1:{server.port}, expected the primary"), (port, "is a Sentinel")):
+            store = open_store(f"redis://127.0.0.1:{address}")
+            while True:
+                with pytest.raises(StoreUnavailable) as caught:
+                    store.check()
+                if "refused" not in str(caught.value) or time.monotonic() > deadline:  # it listens
+                    break
+                time.sleep(0.05)
+            assert text in str(caught.value)
+            store.close()
+    finally:
+        sentinel.kill()
+        sentinel.wait()
+        replica.stop()
 
 
 def test_a_writable_replica_burns_nothing(book, server):

@@ -21,12 +21,10 @@ from agentgate.stores._health import (
     KEPT,
     PROBE,
     Keeps,
-    Weakness,
-    fields_of,
     heartbeat,
     judge,
+    judge_role,
     keeps,
-    require,
     weak_file,
     weak_user,
 )
@@ -37,7 +35,7 @@ from agentgate.stores._scripts import script
 Dialogue = Generator[bytes, Any, Any]
 
 _WAIT_LATE = 0.12  # seconds: a server ends a WAIT up to a tenth of a second late
-_LOOK_AGAIN = 10.0  # seconds between looks at what an operator may change while the server runs
+_LOOK_AGAIN = 5.0  # seconds between looks at what may change while a gate runs: its settings, its clock, or the server behind its address
 _IDLE = 64  # connections kept for reuse
 
 
@@ -49,12 +47,15 @@ def time_left(deadline: float) -> float:
     return left
 
 
-def greet(endpoint: Endpoint, then: Dialogue | tuple[()] = ()) -> Dialogue:
-    """On a new connection: AUTH and SELECT, before `then`."""
+def greet(pool: Pool, then: Dialogue | tuple[()] = ()) -> Dialogue:
+    """On a new connection, before `then`: AUTH and SELECT; and a look, since another server may have taken the address over."""
+    endpoint = pool.endpoint
     for command in endpoint.greeting:
         answer = yield pack(*command)
         if answer != b"OK":
             raise StoreUnavailable(f"store {endpoint.name}: {command[0]} was answered {str(answer)[:200]}")
+    if pool.checked:
+        yield from look_at_server(pool)
     return (yield from then)
 
 
@@ -69,25 +70,25 @@ def run_command(endpoint: Endpoint, request: bytes) -> Dialogue:
     return _refuse_error(endpoint, (yield request))
 
 
-def run_op(pool: Pool, op: Op[Any], deadline: float) -> Dialogue:
-    """One operation's script; with `Op.confirm`, then WAIT until all configured replicas have the write (it is applied either way).
-
-    Now and then the eviction policy is looked at first: one that was changed meanwhile refuses every call; and, where the server kept
-    what it acknowledged, whether it still does.
-    """
-    endpoint = pool.endpoint
-    if time.monotonic() - pool.looked > _LOOK_AGAIN:
-        require(fields_of((yield from run_command(endpoint, pack("INFO", "memory")))), "maxmemory_policy", "noeviction")
-        if pool.keeps != "no":
-            pool.keeps = keeps(endpoint, (yield KEPT))
-        pool.looked = time.monotonic()
+def _run_script(endpoint: Endpoint, op: Op[Any]) -> Dialogue:
     code = script(op.script)
     request = pack("EVALSHA", code.sha, len(op.keys), *op.keys, *op.args)
     answer = yield request
     if type(answer) is ServerError and answer.startswith("NOSCRIPT"):
         yield from run_command(endpoint, pack("SCRIPT", "LOAD", code.text))
         answer = yield request
-    _refuse_error(endpoint, answer)
+    return _refuse_error(endpoint, answer)
+
+
+def run_op(pool: Pool, op: Op[Any], deadline: float) -> Dialogue:
+    """One operation's script; with `Op.confirm`, then WAIT until all configured replicas have the write (it is applied either way).
+
+    A server that was looked at `_LOOK_AGAIN` seconds ago is looked at first.
+    """
+    endpoint = pool.endpoint
+    if time.monotonic() - pool.looked > _LOOK_AGAIN:
+        yield from look_at_server(pool)
+    answer = yield from _run_script(endpoint, op)
     if op.confirm and endpoint.replicas:
         patience = max(1, int((time_left(deadline) - _WAIT_LATE) * 1000))
         confirmed = yield pack("WAIT", endpoint.replicas, patience)
@@ -96,18 +97,33 @@ def run_op(pool: Pool, op: Op[Any], deadline: float) -> Dialogue:
     return answer
 
 
-def check_server(pool: Pool, deadline: float) -> Dialogue:
-    """Refuse a server that cannot keep the promises, or return its weaknesses; see `agentgate.stores._health`."""
+def look_at_server(pool: Pool) -> Dialogue:
+    """Refuse a server that cannot keep the promises now; INFO, what it says of its file, and what is weak about the rest.
+
+    A server that once did not keep what it acknowledged has lost it for this process: `keeps` does not rise again.
+    """
     endpoint = pool.endpoint
     info = yield from run_command(endpoint, pack("INFO"))
-    who = yield pack("ACL", "WHOAMI")
-    if endpoint.replicas:
-        pool.heartbeat = heartbeat((yield pack("CONFIG", "GET", "min-replicas-max-lag")))
+    judge_role(info)
+    lag = (yield pack("CONFIG", "GET", "min-replicas-max-lag")) if endpoint.replicas else None
     config = yield KEPT
-    pool.keeps = keeps(endpoint, config)
     before = time.time()
-    probe = yield from run_op(pool, PROBE, deadline)
-    weaknesses: tuple[Weakness, ...] = judge(endpoint, info, probe, before, time.time())
+    probe = yield from _run_script(endpoint, PROBE)
+    weaknesses = judge(endpoint, info, probe, before, time.time())
+    if endpoint.replicas:
+        pool.heartbeat = heartbeat(lag)
+    if pool.keeps != "no":
+        pool.keeps = keeps(endpoint, config)
+    pool.looked = time.monotonic()
+    return info, config, weaknesses
+
+
+def check_server(pool: Pool) -> Dialogue:
+    """Refuse a server that cannot keep the promises, or return its weaknesses; see `agentgate.stores._health`."""
+    endpoint = pool.endpoint
+    who = yield pack("ACL", "WHOAMI")
+    info, config, weaknesses = yield from look_at_server(pool)
+    pool.keeps, pool.checked = keeps(endpoint, config), True
     return weak_file(info, config) + weaknesses + weak_user(endpoint, who)
 
 
@@ -118,7 +134,8 @@ class Pool:
         self.endpoint = Endpoint.of(url)
         self.heartbeat: float | None = None if self.endpoint.replicas else 0.0  # see `agentgate.stores.Store`; learnt by `check_server`
         self.keeps: Keeps = "no"  # as above
-        self.looked = time.monotonic()  # when the server's eviction policy was seen last
+        self.checked = False  # whether `check_server` has taken it
+        self.looked = time.monotonic()  # when the server was looked at last
         self._idle: deque[Any] = deque()
         self._closed = False
 

@@ -1,8 +1,9 @@
 """What a server's own settings mean for what agentgate promises. Pure: judges what was read of the server.
 
-Refused: a replica, an eviction policy other than `noeviction` (an evicted key is a lost burn or limit; looked at again while running),
-Redis Cluster without a cluster client, servers older than Redis 7.2 / Valkey 8, a clock more than a second off, a lineage that is not 40
-hex characters; and with `replicas=` a server that writes on without them. What only makes a loss more likely is a `Weakness`.
+Read at the start, on every new connection and every few seconds: settings change, and another server takes an address over.
+Refused: a replica, a Sentinel, an eviction policy other than `noeviction` (an evicted key is a lost burn or limit), Redis Cluster without
+a cluster client, servers older than Redis 7.2 / Valkey 8, a clock more than a second off, a lineage that is not 40 hex characters; and
+with `replicas=` a server that writes on without them. What only makes a loss more likely is a `Weakness`.
 """
 
 from __future__ import annotations
@@ -70,6 +71,21 @@ def require(fields: dict[str, str], name: str, expected: str) -> None:
         raise StoreUnavailable(f"the server's {name}: got {fields.get(name)!r}, expected {expected!r}")
 
 
+def judge_role(info: Any) -> None:
+    """Refuse a server that is no primary, given the reply of INFO, before a script is sent to it.
+
+    Raises:
+        StoreUnavailable: saying what the server is instead.
+    """
+    fields = fields_of(info)
+    if fields.get("redis_mode", fields.get("server_mode")) == "sentinel":
+        raise StoreUnavailable("the server is a Sentinel, which holds no state; expected the address of the primary that it watches")
+    if fields.get("role") == "slave":
+        primary = f"{fields.get('master_host', '?')}:{fields.get('master_port', '?')}"
+        raise StoreUnavailable(f"the server's role: got a replica of {primary}, expected the primary: put its address into the store's URL")
+    require(fields, "role", "master")
+
+
 def heartbeat(lag: Any) -> float | None:
     """After how many seconds a primary without its replicas writes no more, from the reply of CONFIG GET min-replicas-max-lag.
 
@@ -103,7 +119,8 @@ def judge(endpoint: Endpoint, info: Any, probe: Any, before: float, after: float
         StoreUnavailable: naming what is wrong.
     """
     fields = fields_of(info)
-    for name, expected in (("role", "master"), ("maxmemory_policy", "noeviction"), ("cluster_enabled", "0")):
+    judge_role(info)
+    for name, expected in (("maxmemory_policy", "noeviction"), ("cluster_enabled", "0")):
         require(fields, name, expected)
     version = fields.get("redis_version", "")
     if tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:2]) < _OLDEST:

@@ -105,7 +105,7 @@ class RedisStore(_OneServer):
     def check(self) -> tuple[Weakness, ...]:
         """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
         deadline = time.monotonic() + CHECK_SECONDS
-        weaknesses: tuple[Weakness, ...] = self._converse(check_server(self._pool, deadline), deadline)
+        weaknesses: tuple[Weakness, ...] = self._converse(check_server(self._pool), deadline)
         return weaknesses
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class RedisStore(_OneServer):
     def _converse(self, dialogue: Dialogue, deadline: float) -> Any:
         connection: _Connection | None = self._pool.take()
         if connection is None:
-            connection, dialogue = _Connection(self._endpoint, deadline), greet(self._endpoint, dialogue)
+            connection, dialogue = _Connection(self._endpoint, deadline), greet(self._pool, dialogue)
         try:
             answer = connection.converse(dialogue, deadline)
         except BaseException:
@@ -138,7 +138,7 @@ class AsyncRedisStore(_OneServer):
     async def check(self) -> tuple[Weakness, ...]:
         """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
         deadline = time.monotonic() + CHECK_SECONDS
-        weaknesses: tuple[Weakness, ...] = await self._converse(check_server(self._pool, deadline), deadline)
+        weaknesses: tuple[Weakness, ...] = await self._converse(check_server(self._pool), deadline)
         return weaknesses
 
     async def close(self) -> None:
@@ -180,7 +180,7 @@ class AsyncRedisStore(_OneServer):
         except TimeoutError as error:
             raise StoreUnavailable(f"store {self._endpoint.name}: no connection before the deadline") from error
         try:
-            greeting = greet(self._endpoint)
+            greeting = greet(self._pool)
             with suppress(StopIteration):
                 request = next(greeting)
                 while True:
