@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agentgate.errors import NameRefused, StoreUnavailable
 from agentgate.stores import ops
 from agentgate.stores._endpoint import Endpoint
-from agentgate.stores._health import PROBE, judge, keeps, weak_file, weak_user
+from agentgate.stores._health import PROBE, judge, keeps, weak_backlog, weak_file, weak_user
 from agentgate.stores._resp import MAX_REPLY, MORE, Reply, ServerError, pack
 from agentgate.testing._book import WHO
 
@@ -223,6 +223,7 @@ FENCED = {"min_slaves_good_slaves": "1"}
         ("unix:///run/store.sock", {"maxmemory": "0"}, []),
         ("redis://h", {"used_memory": "801"}, ["maxmemory: 80 % used"]),
         ("redis://h", {"connected_slaves": "2"}, ["2 replicas, none of which confirms a write"]),
+        ("redis://h", {"connected_slaves": "1", "slave0": "ip=10.0.0.9,port=0,state=wait_bgsave,offset=0,lag=0"}, []),
         ("redis://h?replicas=1", {"connected_slaves": "2", **FENCED}, []),
         ("redis://h?replicas=2", {"connected_slaves": "1", **FENCED}, ["replicas=2, 1 connected"]),
     ],
@@ -239,6 +240,31 @@ def test_replicas_without_the_servers_own_fence_are_refused():
 
 
 SYNCED = [b"appendonly", b"yes", b"appendfsync", b"always", b"no-appendfsync-on-rewrite", b"no"]
+
+
+DUMP = {"connected_slaves": "1", "slave0": "ip=10.0.0.9,port=0,state=wait_bgsave,offset=0,lag=0,type=replica"}
+REPLICA = {"connected_slaves": "1", "slave0": "ip=10.0.0.9,port=6379,state=online,offset=0,lag=0,type=replica"}
+
+
+@pytest.mark.parametrize(
+    ("url", "changes", "config", "setting"),
+    [
+        ("redis://h", {"repl_backlog_active": "0"}, SYNCED, ""),
+        ("redis://h", {"repl_backlog_active": "1"}, SYNCED, "a replica, or a dump (redis-cli --rdb), was attached lately"),
+        ("redis://h", {"repl_backlog_active": "1", **DUMP}, SYNCED, "a dump (redis-cli --rdb) is attached"),
+        ("redis://h", {"repl_backlog_active": "1", **REPLICA}, SYNCED, ""),  # told as a replica that confirms nothing
+        ("redis://h", {"repl_backlog_active": "1", **DUMP, "connected_slaves": "2"}, SYNCED, ""),
+        ("redis://h?replicas=1", {"repl_backlog_active": "1"}, SYNCED, ""),
+        ("redis://h", {"repl_backlog_active": "1"}, ServerError("NOPERM"), ""),  # its acts are their own gate's in any case
+    ],
+)
+def test_a_dump_or_a_replica_that_left_is_told_with_its_end(url, changes, config, setting):
+    ttl = [b"repl-backlog-ttl", b"3600"] if type(config) is list else []
+    found = weak_backlog(Endpoint.of(url), info(**changes), config + ttl if ttl else config)
+    assert [weakness.setting for weakness in found] == [setting][: bool(setting)]
+    assert all("3600 s after it left" in weakness.means and "repl-backlog-ttl to 60" in weakness.remedy for weakness in found)
+    never = weak_backlog(Endpoint.of(url), info(**changes), [*config[:6], b"repl-backlog-ttl", b"0"] if ttl else config)
+    assert all("ends never" in weakness.means for weakness in never)
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ _KEPT = 2048  # bytes of arguments that a call's record keeps only to explain it
 _ELSEWHERE = Failure(
     Reason.RUN_ELSEWHERE,
     "run",
-    "a run of another gate, or from before the store started anew, in which acts may be lost",
-    "the gate that opened it, a new run, or a store that keeps what it acknowledges (agentgate doctor)",
+    "a run in which acts may be lost: another gate's, from before the store started anew, or a replica or dump followed the store lately",
+    "the gate that opened it, a new run, or a store that keeps what it acknowledges (agentgate doctor tells the cause, and its end)",
 )
 _ENDED = Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetime, and that of its credentials (run.renew)")
 

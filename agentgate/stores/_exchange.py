@@ -25,6 +25,7 @@ from agentgate.stores._health import (
     judge,
     judge_role,
     keeps,
+    weak_backlog,
     weak_file,
     weak_user,
 )
@@ -124,7 +125,7 @@ def check_server(pool: Pool) -> Dialogue:
     who = yield pack("ACL", "WHOAMI")
     info, config, weaknesses = yield from look_at_server(pool)
     pool.keeps, pool.checked = keeps(endpoint, config), True
-    return weak_file(info, config) + weaknesses + weak_user(endpoint, who)
+    return weak_file(info, config) + weak_backlog(endpoint, info, config) + weaknesses + weak_user(endpoint, who)
 
 
 class Pool:

@@ -8,6 +8,7 @@ with `replicas=` a server that writes on without them. What only makes a loss mo
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agentgate.errors import StoreUnavailable
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 # Whether what a server acknowledged survives: `yes`; only as long as no replica can take its place (`alone`; a script sees that); `no`.
 Keeps = Literal["yes", "alone", "no"]
 _SYNCED = {b"appendonly": b"yes", b"appendfsync": b"always", b"no-appendfsync-on-rewrite": b"no"}
-KEPT = pack("CONFIG", "GET", *_SYNCED)
+_BACKLOG = b"repl-backlog-ttl"
+KEPT = pack("CONFIG", "GET", *_SYNCED, _BACKLOG)
 
 
 def _probed(lineage: Any, clock: Any) -> tuple[str, float]:
@@ -95,12 +97,18 @@ def heartbeat(lag: Any) -> float | None:
     return float(value) + 2 if value.isdigit() and int(value) else None
 
 
+def _settings(config: Any) -> dict[bytes, bytes]:
+    """The settings in the reply of `KEPT`; empty if it is an error."""
+    return dict(zip(config[::2], config[1::2], strict=False)) if type(config) is list else {}
+
+
 def keeps(endpoint: Endpoint, config: Any) -> Keeps:
     """Whether a server keeps what it acknowledged, from the reply of `KEPT`: each write is on its disk first, and on every replica's.
 
     A server that does not tell (an error: the store's user may not ask) is taken for one that does not.
     """
-    if type(config) is not list or dict(zip(config[::2], config[1::2], strict=False)) != _SYNCED:
+    told = _settings(config)
+    if any(told.get(name) != value for name, value in _SYNCED.items()):
         return "no"
     return "yes" if endpoint.replicas else "alone"
 
@@ -136,10 +144,15 @@ def judge(endpoint: Endpoint, info: Any, probe: Any, before: float, after: float
     return tuple(_weaknesses(endpoint, fields))
 
 
+def _dumps(fields: dict[str, str]) -> int:
+    """How many of the replicas that are attached have no port: none could be promoted, each is a copy under way (redis-cli --rdb)."""
+    return sum(bool(re.fullmatch("slave[0-9]+", name)) and ",port=0," in value for name, value in fields.items())
+
+
 def _weaknesses(endpoint: Endpoint, fields: dict[str, str]) -> list[Weakness]:
     found: list[Weakness] = []
     replicas, most, used = (int(fields.get(name) or 0) for name in ("connected_slaves", "maxmemory", "used_memory"))
-    if replicas and not endpoint.replicas:
+    if replicas > _dumps(fields) and not endpoint.replicas:
         lost = "a failover loses what had not reached them, and acts then wait for agentgate store reconcile"
         found.append(Weakness(f"{replicas} replicas, none of which confirms a write", lost, f"?replicas={replicas} in the store's URL"))
     if replicas < endpoint.replicas:
@@ -162,9 +175,29 @@ def weak_file(info: Any, config: Any) -> tuple[Weakness, ...]:
     if type(config) is not list:
         return (Weakness(UNTOLD, "it counts as everysec" + own, "the right to config|get"),)
     lost = "a power cut loses the last seconds, and acts then wait for agentgate store reconcile"
-    told = dict(zip(config[::2], config[1::2], strict=False))
+    told = _settings(config)
     off = [f"{name.decode()} {told[name].decode()}" for name, value in _SYNCED.items() if name in told and told[name] != value]
     return (Weakness(", ".join(off), lost + own, "appendfsync always, no-appendfsync-on-rewrite no"),) if off else ()
+
+
+def weak_backlog(endpoint: Endpoint, info: Any, config: Any) -> tuple[Weakness, ...]:
+    """What follows from a replica that may still come back as primary, given the replies of INFO and of `KEPT`.
+
+    A server keeps its backlog `repl-backlog-ttl` seconds after its last replica left, and who left cannot be told: a dump (redis-cli --rdb)
+    attaches as a replica does.
+    """
+    fields = fields_of(info)
+    if keeps(endpoint, config) != "alone" or fields.get("repl_backlog_active") != "1":
+        return ()
+    dumps = _dumps(fields)
+    if int(fields.get("connected_slaves") or 0) > dumps:
+        return ()  # a replica: told already
+    seconds = _settings(config).get(_BACKLOG, b"?").decode()
+    end = "never, since repl-backlog-ttl is 0" if seconds == "0" else f"{seconds} s after it left (repl-backlog-ttl)"
+    who = "a dump (redis-cli --rdb) is attached" if dumps else "a replica, or a dump (redis-cli --rdb), was attached lately"
+    means = f"it could be promoted, so acts in runs of several gates are refused (run_elsewhere), and this ends {end}; meanwhile {OWN_GATE}"
+    remedy = "back up without attaching (docs/state.md), and on a server without replicas set repl-backlog-ttl to 60"
+    return (Weakness(who, means, remedy),)
 
 
 def weak_user(endpoint: Endpoint, who: Any) -> tuple[Weakness, ...]:
