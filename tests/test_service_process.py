@@ -298,6 +298,26 @@ def test_an_address_that_is_taken_is_named(place: Place, tmp_path: Path, workers
     assert (done.returncode, f"setting 'listen': got '{listen}'" in done.stderr, "serving" in done.stderr) == (1, True, False)
 
 
+@pytest.mark.parametrize("setting", ["audit", "keys", "workflows", "store", "listen"])
+def test_a_start_that_fails_is_told_in_lines_that_name_the_setting(place: Place, tmp_path: Path, setting: str) -> None:
+    (tmp_path / "file").touch()
+    values = {**place.settings, "audit": str(tmp_path / "audit"), "keys": str(tmp_path / "keys")}
+    values[setting] = {"store": "embedded://", "listen": "unix:"}.get(setting, "") + str(tmp_path / "file") + "/x" * (setting == "listen")
+    (tmp_path / "gate.toml").write_text(toml(values))
+    command = [sys.executable, "-m", "agentgate", "serve", "--settings", str(tmp_path / "gate.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    named = f"setting '{setting}': got '{values[setting]}'"
+    assert (done.returncode > 0, named in done.stderr, "Traceback" in done.stderr, done.stdout) == (True, True, False, ""), done.stderr
+
+
+def test_a_check_asks_for_the_extra_that_metrics_need(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "prometheus_client.py").write_text("raise ModuleNotFoundError(name='prometheus_client')")
+    change = {"audit": str(tmp_path / "audit"), "metrics": True}
+    code, text = check(place, change, PYTHONPATH=str(tmp_path))
+    assert (code, "setting 'metrics': got True, expected pip install '.[prometheus]'" in text) == (1, True), text
+    assert check(place, {**change, "metrics": False}, PYTHONPATH=str(tmp_path))[0] == 0
+
+
 def test_a_check_tells_of_a_store_in_which_no_exchanged_call_would_act(place: Place, tmp_path: Path) -> None:
     store = StoreServer(redis_binary(), tmp_path / "redis", durable=False)
     try:

@@ -25,6 +25,7 @@ def serve(
         fail("--try makes its own settings: leave --settings and --check out")
     try:
         from agentgate.service import process  # noqa: PLC0415 - packages of the extra
+        from agentgate.service.counting import Counts  # noqa: PLC0415 - as above
         from agentgate.service.settings import ServiceSettings  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed: pip install '.[service]' in the clone")
@@ -33,6 +34,7 @@ def serve(
             quiet()
             read = ServiceSettings.of(settings)
             read.hooks()
+            Counts(wanted=read.metrics)
             asyncio.run(_look(read.model_copy(update={"tell": {}})))  # a check tells nobody
             return
         if trying is not None:

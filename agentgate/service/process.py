@@ -108,6 +108,9 @@ def _plain(_: Any, __: str, event: Any) -> Any:
     if record is not None and record.exc_info and record.exc_info[0] is not None:
         kept["error"] = record.exc_info[0].__name__
         kept["event"] = str(kept["event"]).split("\n")[0]
+    trace = str(kept["event"]).rstrip().splitlines()
+    if trace and trace[0].startswith("Traceback") and trace[-1].startswith("agentgate."):  # `not_opened` said it; of a bug, all is shown
+        kept["event"] = "start_failed"
     return kept
 
 
@@ -190,6 +193,8 @@ def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = N
     )
     if "port" in where:
         _check_free(settings.listen, config.host, config.port)
+    elif not os.access(Path(where["uds"]).parent, os.W_OK | os.X_OK):
+        raise ConfigError("listen", settings.listen, "a socket in a directory that is there and that this user can write")
     if settings.workers > 1:
         return supervise(config)
     server = uvicorn.Server(config)

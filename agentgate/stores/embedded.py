@@ -41,7 +41,10 @@ def _folder(url: str) -> Path:
         raise ConfigError("store", url, "embedded:///absolute/path, without options")
     if len(os.fsencode(path)) > _MAX_PATH:
         raise ConfigError("store", url, f"a path of at most {_MAX_PATH} bytes (it holds a Unix socket)")
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError("store", url, f"a folder that is there, or can be made: {error.strerror}") from error
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise ConfigError("store", url, "a folder of this user that nobody else may enter (chmod 700)")
