@@ -213,6 +213,17 @@ def test_a_gate_refuses_every_attack_and_grants_the_exchange_to_its_own_key_alon
     assert verdicts["the same credential with another key"] == "refused"
 
 
+def test_a_gate_whose_client_serves_several_tenants_is_probed_for_one(stage: Stage, tmp_path: Path) -> None:
+    given = settings(stage.world, tmp_path, {})
+    given["clients"]["shop-ci"]["tenants"] = ["acme-eu", "acme-uk"]
+    given["identity"]["issuers"]["github"]["tenants"] = ["acme-eu", "acme-uk"]
+    with served(tmp_path, given) as gate:
+        code, verdicts, done = asked(stage, gate, tmp_path, "--tenant", "acme-eu", "--spend")
+        assert (code, verdicts["the exchange itself"]) == (0, "as expected"), done.stderr
+        code, verdicts, done = asked(stage, gate, tmp_path, "--spend")
+    assert (code, verdicts["the exchange itself"] == "as expected") == (1, False), done.stderr
+
+
 def test_without_a_credential_it_tries_what_anybody_can_send_and_says_so(stage: Stage) -> None:
     done = CliRunner().invoke(app, ["probe", GATE, "--address", stage.gate.base])
     assert done.exit_code == 0, done.output

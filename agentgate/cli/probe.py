@@ -38,6 +38,7 @@ def probe(
     ] = None,
     workflow: Annotated[str, typer.Option("--workflow", "-w", help="A gate: id of a workflow that lets the call pass.")] = "",
     tool: Annotated[str, typer.Option("--tool", "-t", help="A gate: name of the tool.")] = "",
+    tenant: Annotated[str | None, typer.Option("--tenant", help="A gate: the tenant, where the client serves several.")] = None,
     args: Annotated[str, typer.Option("--args", "-a", help="A gate: arguments of the call as JSON; @PATH, -.")] = "{}",
     subject: Annotated[str, typer.Option("--subject", help="A gate: where your token is, as in agentgate exchange.")] = "github",
     address: Annotated[
@@ -61,7 +62,7 @@ def probe(
                     if client is None and spend:
                         raise ConfigError("spend", True, "--client, --workflow, --tool and --subject: something to ask for")
                     who = Credentials(client or "probe", given("subject", subject, url) if client else _nobody)
-                    form = endpoint.form(AskedFor(tool, workflow, arguments_of(args)), who)
+                    form = endpoint.form(AskedFor(tool, workflow, arguments_of(args), tenant=tenant), who)
                     base = _warmed(http, endpoint, form)
                     attacks = gate_attacks(base, form, endpoint.proof_with, genuine=client is not None, spend=spend)
                     verdicts = list(carried_out(attacks, http))
