@@ -13,9 +13,9 @@ import httpx
 from agentgate import Allow, Deny, Gate, StepUp
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.token.jws import unb64url
-from tests.authority import Key, lasting
+from tests.authority import lasting
 from tests.passkey import Passkey, written
-from tests.served import Process, publish, served
+from tests.served import Process, served
 from tests.servers import Server, free_port
 
 WORKFLOW = """
@@ -78,7 +78,7 @@ class Desk:
         written(self.file, *self.rows)
         (folder / "workflows").mkdir()
         (folder / "workflows" / "files.yaml").write_text(WORKFLOW)
-        keys, store_url, client = str(folder / "keys"), store.url, publish(folder, Key("desk"))
+        keys, store_url = str(folder / "keys"), store.url
         self.settings: dict[str, Any] = {
             "issuer": self.origin,
             "listen": f"127.0.0.1:{self.port}",
@@ -88,7 +88,6 @@ class Desk:
             "keys": keys,
             "audit": str(folder / "audit"),
             "rate": 10_000,
-            "clients": {"desk": {"role": "host", "tenants": ["acme"], "keys": client}},
             "passkeys": {"file": str(self.file)},
             "tell": {"file": {"command": ["/bin/sh", "-c", f"cat >> {self.told}; echo >> {self.told}"]}},
             **more,

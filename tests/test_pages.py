@@ -653,7 +653,7 @@ def test_too_many_requests_and_a_store_that_is_away_are_said_on_the_page(tmp_pat
 def test_a_gate_without_passkeys_has_no_such_pages(desk: Desk) -> None:
     paths = [
         {getattr(route, "path", "") for route in application(ServiceSettings(**desk.settings | more)).routes}
-        for more in ({}, {"passkeys": None})
+        for more in ({}, {"passkeys": None, "clients": {"desk": {"role": "host", "tenants": ["acme"], "keys": "desk.json"}}})
     ]
     assert {path for path, *_ in PAGES} == paths[0] - paths[1]
     assert not [path for path in paths[1] if path.startswith("/holds")]

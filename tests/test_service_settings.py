@@ -68,6 +68,7 @@ def settings(folder: Path, given: Mapping[str, Any]) -> ServiceSettings:
         ("shared_runs", "maybe", "shared_runs", "true or false"),
         ("brokers", "aws-sts", "brokers", "a list"),
         ("clients", ["a"], "clients", "a table"),
+        ("clients", {}, "clients", "a table [clients.NAME] for each client"),
         ("clients.desk", "host", "clients.desk", "a table"),
         ("clients.desk.tenants", [], "clients.desk.tenants", "one or more"),
         ("clients.desk.tenants", "acme", "clients.desk.tenants", "a list"),

@@ -32,7 +32,6 @@ _NEEDED = {
     "keys": "the directory of the gate's keys, made if it is not there",
     "store": "embedded:///absolute/path, redis://, rediss:// or unix://",
     "audit": "the directory of the audit log, made if it is not there",
-    "clients": "a table [clients.NAME] for each client",
 }
 _THUMBPRINT = (
     "the SHA-256 of the certificate in base64url "
@@ -163,7 +162,7 @@ class ServiceSettings(BaseSettings):
     alg: Alg = "ES256"
     data_classes: Path | None = None
     identity: IdentitySettings = IdentitySettings()
-    clients: Annotated[dict[Name, Served], Field(min_length=1)]
+    clients: dict[Name, Served] = {}
     listen: str = "127.0.0.1:8080"
     certificate_header: Name | None = None
     deferred: bool = False
@@ -211,6 +210,10 @@ class ServiceSettings(BaseSettings):
             raise ValueError("workers: 1 with memory://, which each process has for itself")
         if self.access_request and not self.deferred:
             raise ValueError("access_request: false, or deferred = true: by a deferred token request a person is asked")
+        if not self.clients and self.passkeys is None:
+            raise ValueError(
+                "clients: a table [clients.NAME] for each client (none where [passkeys] alone let people answer holds)"
+            )
         if self.identity.clients:
             raise ValueError("identity.clients: none; clients of the service stand under clients.NAME, with their role")
         if self.certificate_header is not None and (self.identity.proxies is None or self.identity.proxies.certificate is None):
