@@ -211,9 +211,7 @@ class ServiceSettings(BaseSettings):
         if self.access_request and not self.deferred:
             raise ValueError("access_request: false, or deferred = true: by a deferred token request a person is asked")
         if not self.clients and self.passkeys is None:
-            raise ValueError(
-                "clients: a table [clients.NAME] for each client (none where [passkeys] alone let people answer holds)"
-            )
+            raise ValueError("clients: a table [clients.NAME] for each client (none where [passkeys] alone let people answer holds)")
         if self.identity.clients:
             raise ValueError("identity.clients: none; clients of the service stand under clients.NAME, with their role")
         if self.certificate_header is not None and (self.identity.proxies is None or self.identity.proxies.certificate is None):
