@@ -69,15 +69,16 @@ def test_a_clone_works_in_any_year(copied):
 
 
 def test_the_check_that_ci_runs_finds_the_shipped_workflows_approved(copied, monkeypatch):
-    """As on a pull request that changes nothing: the index is of today, made in this copy, and committed nowhere."""
+    """As in a fresh clone, and as on a pull request: the index is of today, made in this copy, and committed nowhere."""
     monkeypatch.chdir(copied.parent)
     for words in (("init", "-q"), ("add", "."), ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "shipped")):
         subprocess.run(["git", *words], check=True)
     command = ["workflow", "check", copied.name, "--base", "HEAD"]
-    unsigned = CliRunner().invoke(app, command)
-    assert (unsigned.exit_code, "STALE INDEX" in unsigned.stdout) == (2, True)
+    for more, code in (((), 0), (("--require-index",), 2)):
+        bare = CliRunner().invoke(app, [*command, *more])
+        assert (bare.exit_code, "STALE INDEX" in bare.stdout, "in force" in bare.stdout) == (code, True, False)
     demo_approvals.prepare(copied)
-    done = CliRunner().invoke(app, command)
+    done = CliRunner().invoke(app, [*command, "--require-index"])
     assert (done.exit_code, "approved: every workflow file is in force" in done.stdout) == (0, True), done.stdout
 
 

@@ -127,8 +127,14 @@ def test_workflows_that_are_not_in_force_or_not_for_long_are_named(tmp_path: Pat
     pinned = ("--workflows", team.directory, "--root", team.root)
     assert looked_at(*pinned)[0] == 2
     team.approve(ALICE, BOB)
+    kept = {name: team.approvals(name).read_bytes() for name in ("index.json", "revoked.yaml")}
+    for name, words in (("index.json", "STALE INDEX"), ("revoked.yaml", "MISSING")):
+        team.approvals(name).unlink()
+        code, wrong = looked_at(*pinned)
+        assert (code, len(wrong), "None" in str(wrong), words in str(wrong)) == (2, 2, False, True)
+        team.approvals(name).write_bytes(kept[name])
     assert looked_at(*pinned) == (0, {})
     assert list(looked_at(*pinned[:2])[1]) == ["root: as it lies there"]
     monkeypatch.setattr(doctor, "AHEAD", 8 * 24 * 3600)  # an index lives for seven days
     code, wrong = looked_at(*pinned)
-    assert (code, list(wrong.values())) == (2, ["agentgate workflow index, or a new version"])
+    assert (code, list(wrong.values())) == (2, ["agentgate workflow index, and reload the gate"])

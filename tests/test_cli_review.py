@@ -733,9 +733,12 @@ def test_an_index_past_its_end_is_a_warning_and_an_absent_one_and_a_changed_trus
     hand = open_signer(key(tmp_path, PEOPLE[0]))
     write_index("workflows", hand, now=time.time() - 8 * 86_400, anew=True)
     commit("an index of last week")
-    assert "STALE INDEX: approvals/index.json: expires" in run("check", "--base", "main").stdout
+    for more, code in (((), 0), (("--require-index",), 2)):
+        assert "STALE INDEX: approvals/index.json: expires" in run("check", "--base", "main", *more, code=code).stdout
     Path("workflows/approvals/index.json").unlink()
-    assert "STALE INDEX: approvals/index.json: file: got nothing" in run("check", "--base", "main", code=2).stdout
+    shown = run("check", "--base", "main", code=2).stdout
+    assert "STALE INDEX: approvals/index.json: file: got nothing" in shown
+    assert "approvals/index.json: got nothing, expected the file that main has" in shown  # a change that takes it away
     assert "Next: agentgate workflow index" in run("status", code=2).stdout
     with Path("workflows/approvals/allowed_signers").open("a") as file:
         file.write("# x\n")

@@ -11,7 +11,7 @@ from agentgate.approvals.signer import KeygenSigner, KeySigner, Signer, open_sig
 from agentgate.approvals.sshkey import SshKey
 from agentgate.approvals.standing import WorkflowStatus, forecast, status
 from agentgate.approvals.statement import Statement
-from agentgate.approvals.trust import Reviewer, ReviewRule, new_root, revoke, root_digest, sign_root, write_index
+from agentgate.approvals.trust import Reviewer, ReviewRule, new_root, renew_index, revoke, root_digest, sign_root, write_index
 from agentgate.approvals.writing import Unsigned, statement, write_approval
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "load_approved",
     "new_root",
     "open_signer",
+    "renew_index",
     "revoke",
     "root_digest",
     "sign_root",

@@ -14,7 +14,7 @@ from agentgate.approvals.refusal import TAMPERED, ApprovalRefusal, ApprovalRefus
 from agentgate.values.canonical import digest
 
 APPROVALS = "approvals"
-ROOT, SIGNERS, INDEX, REVOKED = "root.yaml", "allowed_signers", "index.json", "revoked.yaml"
+ROOT, SIGNERS, INDEX, RENEWAL, REVOKED = "root.yaml", "allowed_signers", "index.json", "renewal.json", "revoked.yaml"
 DEFINITION = "definition.json"
 MAX_BYTES = 256 * 1024
 

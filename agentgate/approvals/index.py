@@ -1,21 +1,23 @@
 """The index (newest approved version of every workflow) and the revocations.
 
 Rules: the index approves nothing: it only sets the lowest version of each workflow that may run, and proves that this is recent (it
-expires within seven days, and its serial rises). A revocation takes one signature and is never undone: the highest revoked version
-of a workflow in the file, in the index or in a gate's marks counts; a later version needs its own approval.
+expires within seven days, and its serial rises). A renewal carries one index on, which it names by its digest, and can say nothing else:
+no key of roles.renew changes an entry, and thirty days after a person signed an index, a person signs the next. A revocation takes one
+signature and is never undone: the highest revoked version of a workflow in the file, in the index or in a gate's marks counts; a later
+version needs its own approval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Literal
 
 from annotated_types import Len
 from pydantic import Field, TypeAdapter
 
 from agentgate.approvals import sshsig
-from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, Tree, file_digest, text_of
+from agentgate.approvals._files import APPROVALS, INDEX, RENEWAL, REVOKED, Tree, file_digest, text_of
 from agentgate.approvals._shape import (
     STRICT,
     Digest,
@@ -29,14 +31,16 @@ from agentgate.approvals._shape import (
     ascii_json,
     from_json,
     from_yaml,
+    moment,
     seconds,
 )
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.refusal import ROLLBACK, STALE_INDEX, TAMPERED, UNAPPROVED, refuse
+from agentgate.approvals.refusal import MISSING, ROLLBACK, STALE_INDEX, TAMPERED, UNAPPROVED, refuse
 from agentgate.approvals.root import Role, Root
 from agentgate.errors import KeyRefused
 
 INDEX_LIFE = 7 * 24 * 3600  # twice `agentgate.loading.catalog.AHEAD`
+RENEWABLE = 30 * 24 * 3600  # seconds from an index's signature to the end of its last renewal
 MAX_INDEX = 32 * 1024 * 1024
 UNKNOWN = "?"  # no path of a workflow file
 _LEEWAY = 300  # seconds a signer's clock may be ahead
@@ -103,8 +107,28 @@ class Index:
         """POSIX seconds of its end."""
         return seconds(self.expires)
 
+    @property
+    def renewable_until(self) -> float:
+        """POSIX seconds of the last end that a renewal may give it, as it was signed."""
+        return self.until - INDEX_LIFE + RENEWABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """``renewal.json``: a later end of the index with the digest `base`, and the revocations there were then."""
+
+    __pydantic_config__ = STRICT
+
+    agentgate: Literal["renewal/v1"]
+    base: Digest
+    expires: Moment
+    signer: Person
+    revoked_serial: _Serial
+    revoked_digest: Digest
+
 
 _INDEX = TypeAdapter(Index)
+_RENEWAL = TypeAdapter(Renewal)
 
 
 class Revocation(Shape):
@@ -143,32 +167,63 @@ def index_bytes(serial: int, expires: str, signer: str, workflows: Mapping[str, 
 
 
 def load_index(tree: Tree, root: Root, allowed: AllowedSigners, now: float, *, ended: bool = False) -> Index:
-    """The index, signed and not expired (`ended`: or expired, for those who sign the next one).
+    """The index, signed and not expired (`ended`: or expired, for those who sign the next one), with the end its renewal gives it.
 
-    Raises ApprovalRefused: STALE INDEX (absent, past its end, or valid for longer than an index may be), TAMPERED, UNAPPROVED, EXPIRED.
+    Raises ApprovalRefused: STALE INDEX (absent, past its end, or valid for longer than an index may be), MISSING (its signature), TAMPERED,
+    UNAPPROVED, EXPIRED.
     """
+    index = carry_on(load_signed_index(tree, root, allowed, now), tree, root, allowed, now)
+    if not ended:
+        check_not_ended(index, now)
+    return index
+
+
+def load_signed_index(tree: Tree, root: Root, allowed: AllowedSigners, now: float) -> tuple[Index, str]:
+    """The index as a person signed it, whether or not it has ended, and its digest. Raises as `load_index`."""
     file = f"{APPROVALS}/{INDEX}"
     data = tree.read(INDEX, STALE_INDEX, limit=MAX_INDEX)
     index = from_json(_INDEX, data, file, TAMPERED, ascii_json)
     signed_by(tree, INDEX, data, root=root, allowed=allowed, role="index", person=index.signer, now=now)
-    if not ended:
-        check_not_ended(index, now)
-    if index.until > now + INDEX_LIFE + _LEEWAY:
-        raise refuse(STALE_INDEX, file, "expires", index.expires, "at most seven days from now")
-    return index
+    _check_life(index.expires, now + INDEX_LIFE + _LEEWAY, file)
+    return index, file_digest(data)
+
+
+def carry_on(signed: tuple[Index, str], tree: Tree, root: Root, allowed: AllowedSigners, now: float) -> Index:
+    """The index with the end of its renewal. A renewal of another index changes nothing: it is left over, or of an index put back.
+
+    Raises as `load_index`: a renewal of this index that does not hold.
+    """
+    (index, digest), data, file = signed, tree.read_optional(RENEWAL), f"{APPROVALS}/{RENEWAL}"
+    if data is None:
+        return index
+    renewal = from_json(_RENEWAL, data, file, TAMPERED, ascii_json)
+    if renewal.base != digest:
+        return index
+    signed_by(tree, RENEWAL, data, root=root, allowed=allowed, role="renew", person=renewal.signer, now=now)
+    _check_life(renewal.expires, min(index.renewable_until, now + INDEX_LIFE + _LEEWAY), file)
+    revoked = index.revoked
+    if renewal.revoked_serial > revoked.serial:
+        revoked = replace(revoked, serial=renewal.revoked_serial, digest=renewal.revoked_digest)
+    return replace(index, expires=max(index.expires, renewal.expires), revoked=revoked)
+
+
+def _check_life(expires: str, latest: float, file: str) -> None:
+    if seconds(expires) > latest:
+        expected = f"at most {moment(latest)}: seven days from now, and thirty after somebody of roles.index signed"
+        raise refuse(STALE_INDEX, file, "expires", expires, expected)
 
 
 def check_not_ended(index: Index, now: float) -> None:
     """The index is in its time. Raises ApprovalRefused: STALE INDEX."""
     if now >= index.until:
-        expected = "an index signed in the last seven days (agentgate workflow index)"
+        expected = "an index signed or renewed in the last seven days (agentgate workflow index)"
         raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "expires", index.expires, expected)
 
 
 def load_revoked(tree: Tree, root: Root, allowed: AllowedSigners, now: float) -> Revoked:
-    """The revocations, signed. Raises ApprovalRefused: TAMPERED (absent, malformed or changed), UNAPPROVED, EXPIRED."""
+    """The revocations, signed. Raises ApprovalRefused: MISSING, TAMPERED (malformed or changed), UNAPPROVED, EXPIRED."""
     file = f"{APPROVALS}/{REVOKED}"
-    data = tree.read(REVOKED, TAMPERED)
+    data = tree.read(REVOKED, MISSING)
     shape = from_yaml(_RevokedShape, text_of(data, file), file, TAMPERED)
     signed_by(tree, REVOKED, data, root=root, allowed=allowed, role="revoke", person=shape.signer, now=now)
     return Revoked(shape.serial, file_digest(data), shape.signer, shape.revoked)
@@ -186,22 +241,27 @@ def check_same(index: Index, revoked: Revoked) -> None:
         raise refuse(TAMPERED, file, "digest", revoked.digest, f"{index.revoked.digest}, as in the index")
 
 
-_NAMESPACES: Mapping[Role, str] = {"root": sshsig.ROOT_NAMESPACE, "index": sshsig.INDEX_NAMESPACE, "revoke": sshsig.REVOKED_NAMESPACE}
+_NAMESPACES: Mapping[Role, str] = {
+    "root": sshsig.ROOT_NAMESPACE,
+    "index": sshsig.INDEX_NAMESPACE,
+    "revoke": sshsig.REVOKED_NAMESPACE,
+    "renew": sshsig.RENEWAL_NAMESPACE,
+}
 
 
 def signed_by(tree: Tree, name: str, data: bytes, *, root: Root, allowed: AllowedSigners, role: Role, person: str, now: float) -> None:
     """A trust file's one signature is by a person of this role.
 
-    Raises ApprovalRefused: TAMPERED when it is not a signature over these bytes, UNAPPROVED when it is by somebody else, EXPIRED.
+    Raises ApprovalRefused: MISSING without it, TAMPERED when it is not over these bytes, UNAPPROVED when it is by somebody else, EXPIRED.
     """
     file = f"{APPROVALS}/{name}.sig"
-    text = tree.read(f"{name}.sig", TAMPERED)
+    text = tree.read(f"{name}.sig", MISSING)
     try:
         key = sshsig.verify(text_of(text, file), data, _NAMESPACES[role])
     except KeyRefused as error:
         raise refuse(TAMPERED, file, "signature", str(error), f"{person}'s over {name}") from None
     if person not in root.roles[role]:
-        raise refuse(UNAPPROVED, file, "signer", person, f"one of roles.{role}: {', '.join(root.roles[role])}")
+        raise refuse(UNAPPROVED, file, "signer", person, f"one of roles.{role}: {', '.join(root.roles[role]) or 'nobody'}")
     if not root.owns(person, key):
         raise refuse(UNAPPROVED, file, "key", key.fingerprint, f"a key of {person} in the root")
     allowed.until(person, key, _NAMESPACES[role], now)

@@ -18,7 +18,7 @@ from typing import Any
 
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, Tree, file_digest
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.index import check_not_ended, check_same, load_index, load_revoked
+from agentgate.approvals.index import carry_on, check_not_ended, check_same, load_revoked, load_signed_index
 from agentgate.approvals.judge import Approved, Judge, in_force
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import (
@@ -124,7 +124,9 @@ def lenient_judge(
     except ApprovalRefused as error:
         wrong.append(error.refused)
     try:
-        index = load_index(tree, trusted, allowed, now, ended=True)
+        signed = load_signed_index(tree, trusted, allowed, now)
+        index = signed[0]  # also under a bad renewal: who signs the next index goes on from it
+        index = carry_on(signed, tree, trusted, allowed, now)
         check_not_ended(index, now)
         if revoked is not None:
             check_same(index, revoked)

@@ -22,9 +22,10 @@ class ApprovalRefusal(StrEnum):
     STALE_INDEX = "STALE INDEX"  # the list of newest versions is absent, unsigned or too old
     WRONG_PLACE = "WRONG PLACE"  # not in the file it was approved for
     ROOT_NOT_TRUSTED = "ROOT NOT TRUSTED"  # not the pinned root, nor one its signers handed over to
+    MISSING = "MISSING"  # a signed file, or its signature, is not there
 
 
-UNAPPROVED, TAMPERED, EXPIRED, REVOKED, ROLLBACK, STALE_INDEX, WRONG_PLACE, ROOT_NOT_TRUSTED = ApprovalRefusal
+UNAPPROVED, TAMPERED, EXPIRED, REVOKED, ROLLBACK, STALE_INDEX, WRONG_PLACE, ROOT_NOT_TRUSTED, MISSING = ApprovalRefusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from agentgate.approvals.sshkey import SshKey
 from agentgate.errors import CanonicalError, KeyRefused
 from agentgate.values.patterns import Glob
 
-Role = Literal["root", "index", "revoke"]
+Role = Literal["root", "index", "revoke", "renew"]
 MAX_ROTATIONS = 200
 
 _Count = Annotated[int, Field(ge=1, le=20)]
@@ -39,11 +39,12 @@ class PersonShape(Shape):
 
 
 class RolesShape(Shape):
-    """Who signs which trust file."""
+    """Who signs which trust file; `renew` carries an index on for a while, and does nothing else."""
 
     root: _People
     index: _People
     revoke: _People
+    renew: _People | None = None
 
 
 class SignaturesShape(Shape):
@@ -123,7 +124,7 @@ class Root:
         shape: the file as written.
         until: POSIX seconds of its end.
         keys: person -> fingerprints.
-        roles: who signs root, index and revocations.
+        roles: who signs root, index and revocations, and who renews an index.
     """
 
     digest: str
@@ -144,7 +145,7 @@ class Root:
         for name, person in shape.people.items():
             for team in person.teams or ():
                 teams.setdefault(f"team:{team}", set()).add(name)
-        roles: dict[Role, tuple[str, ...]] = {role: tuple(names) for role, names in shape.roles}  # type: ignore[misc]  # its fields are the roles
+        roles: dict[Role, tuple[str, ...]] = {role: tuple(names or ()) for role, names in shape.roles}  # type: ignore[misc]  # its fields are the roles
         for role, names in roles.items():
             for name in names:
                 if name not in people:
@@ -152,9 +153,10 @@ class Root:
         most = len(set(roles["root"]))
         if shape.threshold > most:
             raise _wrong(file, "threshold", shape.threshold, f"at most the {most} people of roles.root")
-        if shape.solo and len(people) != 1:
+        if shape.solo and len(people.keys() - {*roles["renew"]}) != 1:
             raise _wrong(file, "solo", f"true with {len(people)} people", "exactly one person, or solo: false")
         reviews = tuple(_review(each, at, people, teams, file) for at, each in enumerate(shape.reviews))
+        _check_renewers(shape, roles, reviews, file)
         return cls(file_digest(data), shape, shape.version, end_of(shape.expires), people, roles, reviews, shape.solo)
 
     def person(self, key: SshKey) -> str | None:
@@ -276,6 +278,15 @@ def _chain(tree: Tree, pinned: str, newest: Root, newest_data: bytes) -> None:
         _signed(tree, new, data, prefix, new)
     expected = f"{pinned} (pinned in the settings), or a root its signers handed over to"
     raise _wrong(f"{APPROVALS}/{ROOT}", "digest", newest.digest, expected)
+
+
+def _check_renewers(shape: RootShape, roles: Mapping[Role, tuple[str, ...]], reviews: Iterable[Review], file: str) -> None:
+    """Whoever renews does nothing else: their key lies where a program can use it."""
+    for name in roles["renew"]:
+        others = [f"roles.{role}" for role in ("root", "index", "revoke") if name in roles[role]]
+        others += [f"the rule for {rule.path.source}" for rule in reviews if name in rule.by]
+        if others or shape.people[name].teams:
+            raise _wrong(file, "roles.renew", f"{name}, also in {', '.join(others) or 'teams'}", "somebody who does nothing else")
 
 
 def _review(shape: ReviewShape, at: int, people: Mapping[str, object], teams: Mapping[str, set[str]], file: str) -> Review:

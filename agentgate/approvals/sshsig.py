@@ -23,6 +23,7 @@ from agentgate.values.answers import ANSWER_NAMESPACE
 NAMESPACE = "agentgate-workflow"
 ROOT_NAMESPACE = "agentgate-root"
 INDEX_NAMESPACE = "agentgate-index"
+RENEWAL_NAMESPACE = "agentgate-renewal"
 REVOKED_NAMESPACE = "agentgate-revoked"
 HOLD_NAMESPACE = ANSWER_NAMESPACE
 

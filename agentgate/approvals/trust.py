@@ -1,4 +1,4 @@
-"""Making trust files: a root (for one person or a team), its signatures, the index, a revocation.
+"""Making trust files: a root (for one person or a team), its signatures, the index, its renewal, a revocation.
 
 Rules: the gate's own reader reads back what will be written before the old file is replaced; a replaced root stays stored with its
 signatures, so that gates pinned to it can follow; serials rise.
@@ -9,17 +9,27 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from agentgate.approvals import sshsig
-from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, SIGNERS, Tree, file_digest, text_of
-from agentgate.approvals._shape import moment
+from agentgate.approvals._files import APPROVALS, INDEX, RENEWAL, REVOKED, ROOT, SIGNERS, Tree, file_digest, text_of
+from agentgate.approvals._shape import ascii_json, moment
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.index import INDEX_LIFE, Newest, Revocation, Revoked, index_bytes, load_revoked
+from agentgate.approvals.index import (
+    INDEX_LIFE,
+    Newest,
+    Renewal,
+    Revocation,
+    Revoked,
+    check_same,
+    index_bytes,
+    load_revoked,
+    load_signed_index,
+)
 from agentgate.approvals.loading import lenient_judge
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ROOT_NOT_TRUSTED, STALE_INDEX, UNAPPROVED, ApprovalRefused, refuse
@@ -82,7 +92,7 @@ def new_root(
         people: who may sign, with their keys.
         expires: last day of the root, ``2027-05-31``.
         rules: who reviews what; none: everybody everything, one signature for low risk and two for others (solo: low only).
-        roles: who signs `root`, `index` and `revoke`; everybody signs one that is left out.
+        roles: who signs `root`, `index` and `revoke`, which everybody signs who is not in `renew`; nobody renews where that is left out.
         threshold: signatures a root needs.
         solo: one person approves their own changes, low risk only; gates warn at every start.
         demo: for demonstrations; gates warn at every start.
@@ -95,10 +105,12 @@ def new_root(
     Raises:
         ApprovalRefused: ROOT NOT TRUSTED, when a gate would not accept it; nothing is written.
     """
-    tree, everybody = Tree(directory), tuple(people)
-    names = tuple(person.name for person in everybody)
+    tree, everybody, signs = Tree(directory), tuple(people), roles or {}
+    renewers = signs.get("renew", ())
+    names = tuple(person.name for person in everybody if person.name not in renewers)
     default = ReviewRule("**", names, {"low": 1} if solo else {"low": 1, "medium": min(2, len(names)), "high": min(2, len(names))})
-    lines = [f'{p.name} namespaces="{",".join(NAMESPACES)}" {key.line}\n' for p in everybody for key in p.keys]
+    spaces = {p.name: sshsig.RENEWAL_NAMESPACE if p.name in renewers else ",".join(NAMESPACES) for p in everybody}
+    lines = [f'{p.name} namespaces="{spaces[p.name]}" {key.line}\n' for p in everybody for key in p.keys]
     signers = "".join(lines).encode()
     before = tree.read_optional(ROOT)
     old = Root.parse(before, f"{APPROVALS}/{ROOT}") if before is not None else None
@@ -113,7 +125,8 @@ def new_root(
             | {name: list(given) for name, given in (("teams", p.teams), ("tenants", p.tenants)) if given}
             for p in everybody
         },
-        "roles": {role: list((roles or {}).get(role, names)) for role in ("root", "index", "revoke")},
+        "roles": {role: list(signs.get(role, names)) for role in ("root", "index", "revoke")}
+        | ({"renew": list(renewers)} if renewers else {}),
         "reviews": [{"path": r.path, "by": list(r.by), "signatures": dict(r.signatures)} for r in tuple(rules) or (default,)],
     }
     value |= ({"solo": True} if solo else {}) | ({"demo": True} if demo else {})
@@ -207,6 +220,35 @@ def write_index(
     return write_signed(tree, INDEX, data, signer, sshsig.INDEX_NAMESPACE)
 
 
+def renew_index(directory: Path | str, signer: Signer, *, root: str | None = None, now: float | None = None) -> tuple[float, float]:
+    """Carry the index on for seven days, and never beyond thirty after somebody of roles.index signed it.
+
+    Args:
+        directory: the workflow directory.
+        signer: a key of somebody in the root's roles.renew.
+        root: the pinned digest; None: the present root.
+        now: POSIX seconds; None: now.
+
+    Returns:
+        POSIX seconds of its end, and of the latest one that a renewal may give it.
+
+    Raises ApprovalRefused: the root, the index or the revocations are not trusted, this key may not, or the thirty days are over.
+    """
+    tree, at = Tree(directory), time.time() if now is None else now
+    trusted, allowed = load_root(tree, root or root_digest(directory), at)
+    person = _person(trusted, signer, "renew")
+    index, digest = load_signed_index(tree, trusted, allowed, at)
+    revoked = load_revoked(tree, trusted, allowed, at)
+    check_same(index, revoked)
+    end = min(at + INDEX_LIFE, index.renewable_until)
+    if end <= at:
+        expected = "an index that somebody of roles.index signed in the last thirty days (agentgate workflow index)"
+        raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "expires", index.expires, expected)
+    renewal = Renewal("renewal/v1", digest, moment(end), person, revoked.serial, revoked.digest)
+    write_signed(tree, RENEWAL, ascii_json(asdict(renewal)), signer, sshsig.RENEWAL_NAMESPACE)
+    return end, index.renewable_until
+
+
 def revoke(
     directory: Path | str, workflow: str, signer: Signer, *, version: int, reason: str, root: str | None = None, now: float | None = None
 ) -> Path:
@@ -255,7 +297,9 @@ def _person(root: Root, signer: Signer, role: Role) -> str:
     for person in root.roles[role]:
         if root.owns(person, key):
             return person
-    raise refuse(UNAPPROVED, f"{APPROVALS}/{ROOT}", f"roles.{role}", f"key {key.fingerprint}", f"a key of {', '.join(root.roles[role])}")
+    raise refuse(
+        UNAPPROVED, f"{APPROVALS}/{ROOT}", f"roles.{role}", f"key {key.fingerprint}", f"a key of {', '.join(root.roles[role]) or 'nobody'}"
+    )
 
 
 def _yaml(value: Mapping[str, Any]) -> bytes:

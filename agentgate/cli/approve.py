@@ -19,6 +19,7 @@ from agentgate.approvals import (
     Statement,
     WorkflowStatus,
     forecast,
+    renew_index,
     root_digest,
     statement,
     write_approval,
@@ -26,6 +27,7 @@ from agentgate.approvals import (
 )
 from agentgate.approvals import revoke as write_revocation
 from agentgate.approvals import status as standing
+from agentgate.approvals._shape import moment
 from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import Unsigned, find_workflow
 from agentgate.cli.diff import tell
@@ -200,7 +202,7 @@ def status(
     else:
         _tell(statuses)
         soon = dict.fromkeys(each.ends for each in statuses if each.ends is not None)
-        note(*(f"the {e.what} ends at {e.day}: {e.remedy}" for e in soon if e.at - time.time() <= AHEAD))
+        note(*(e for e in soon if e.at - time.time() <= AHEAD))
         say("", f"root {digest}" + ("" if root else " (as it lies there; a gate pins it: --root or AGENTGATE_ROOT)"))
     raise typer.Exit(LOOK if any(each.refused is not None for each in statuses) else YES)
 
@@ -264,6 +266,16 @@ def index(
     with refusing():
         written = write_index(directory, own_signer(key), root=root, anew=anew)
     say(f"wrote {written}")
+
+
+def renew(directory: Directory = Path("workflows"), key: Key = None, root: Root = None) -> None:
+    """Carry the index on for seven days, as somebody of the root's roles.renew (CI).
+
+    What it lists stays as it was signed. Thirty days after somebody of roles.index signed it, they must sign the next one.
+    """
+    with refusing():
+        end, latest = renew_index(directory, own_signer(key), root=root)
+    say(f"renewed until {moment(end)}; from {moment(latest)} on it takes somebody of roles.index: agentgate workflow index")
 
 
 def revoke(  # noqa: PLR0917 - a command's options, given by name

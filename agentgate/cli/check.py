@@ -34,7 +34,10 @@ LISTED = 20  # lines of one kind in a comment
 
 @dataclass(slots=True)
 class Findings:
-    """The result of a check. `errors` fail it, `unapproved` need a person. `asked`: signatures were checked. `loads`: all files load."""
+    """The result of a check. `errors` fail it, `unapproved` need a person.
+
+    `asked`: signatures were checked. `loads`: all files load. `index`: one is there and in its time.
+    """
 
     base: str
     commit: str
@@ -46,6 +49,7 @@ class Findings:
     digests: dict[str, str] = field(default_factory=dict)  # of the definitions at the base, by id
     asked: bool = False
     loads: bool = True
+    index: bool = True
 
     @property
     def exit_code(self) -> int:
@@ -65,6 +69,9 @@ def check(  # noqa: PLR0917 - a command's options, given by name
     unsafe_unapproved: Annotated[
         bool, typer.Option("--unsafe-unapproved", help="Do not ask for signatures; what is wider still exits with 2.")
     ] = False,
+    require_index: Annotated[
+        bool, typer.Option("--require-index", help="For CI: no index, or one that has ended, is something for a person.")
+    ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a comment for the pull request.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.", dir_okay=False)] = None,
     as_json_: Json = False,
@@ -77,7 +84,7 @@ def check(  # noqa: PLR0917 - a command's options, given by name
         _files(findings, directory)
         if findings.loads:
             _compare(findings, directory)
-            _approved(findings, directory, root, unsafe=unsafe_unapproved)
+            _approved(findings, directory, root, unsafe=unsafe_unapproved, require_index=require_index)
         if html is not None:
             save(html, findings.changes, f"{findings.base} → {directory}", findings.errors)
     if as_json_:
@@ -160,7 +167,7 @@ def _in_repository(directory: Path) -> str:
     return str(inside)
 
 
-def _approved(findings: Findings, directory: Path, root: str | None, *, unsafe: bool) -> None:
+def _approved(findings: Findings, directory: Path, root: str | None, *, unsafe: bool, require_index: bool) -> None:
     """Who signed. The root is the base's unless given, so that a change cannot bring its own."""
     if unsafe:
         findings.unapproved += [f"{c.id} {c.new}: {c.verdict}" for c in findings.changes if c.looks]
@@ -180,9 +187,13 @@ def _approved(findings: Findings, directory: Path, root: str | None, *, unsafe: 
             f"{findings.base} has no {APPROVALS}/root.yaml: the root is new, and a gate trusts it only once its digest is pinned"
         )
     for each in standing:
-        if each.refused is not None and (each.refused.name, each.refused.field, each.id) == (ApprovalRefusal.STALE_INDEX, "expires", ""):
-            findings.warnings.append(str(each.refused))  # a matter of the calendar, not of this change; gates do refuse it
-        elif each.refused is not None:
+        if each.refused is None:
+            continue
+        at, bare = (each.refused.name, each.id), each.refused.got.startswith("nothing in ")
+        if at == (ApprovalRefusal.STALE_INDEX, "") and (each.refused.field == "expires" or bare):
+            findings.index = False  # a matter of the calendar, not of this change; gates do refuse it
+            (findings.unapproved if require_index else findings.warnings).append(str(each.refused))
+        else:
             findings.unapproved.append(str(each.refused))
     findings.asked = True
     signers: dict[str, tuple[str, ...]] = {}
@@ -207,7 +218,10 @@ def _older_lists(findings: Findings, directory: Path) -> None:
     for name in (INDEX, REVOKED):
         path, there = str(PurePosixPath(_in_repository(directory)) / APPROVALS / name), directory / APPROVALS / name
         before = blob(findings.commit, path)
-        if before is None or not there.is_file():
+        if before is None:
+            continue
+        if not there.is_file():
+            findings.unapproved.append(f"{APPROVALS}/{name}: got nothing, expected the file that {findings.base} has")
             continue
         serials = [_serial(text, name) for text in (before, there.read_text("utf-8", "replace"))]
         if serials[1] < serials[0]:
@@ -242,7 +256,8 @@ def _tell(findings: Findings) -> None:
     if findings.errors:
         say(f"{count(len(findings.errors), 'error')}, named at the top")
         return
-    good = "approved: every workflow file is in force" if findings.asked else "nothing more is permitted"
+    force = "in force" if findings.index else "signed; gates load them with an index (agentgate workflow index)"
+    good = f"approved: every workflow file is {force}" if findings.asked else "nothing more is permitted"
     more = " (more is permitted than before)" if findings.exit_code == WIDER else ""
     say("a person must look" if findings.unapproved else good + more)
 

@@ -125,18 +125,17 @@ def _keys(directory: Path) -> Iterator[Diagnosis]:
 
 
 def _workflows(directory: Path, root: str | None) -> Iterator[Diagnosis]:
-    now = time.time()
-    statuses, later = standing(directory, root, now=now), standing(directory, root, now=now + AHEAD)
+    statuses, soon = standing(directory, root), time.time() + AHEAD
     remedy = "" if root else "--root DIGEST, from your settings and not from that directory"
     yield Diagnosis("workflows", f"root: {'the pinned one' if root else 'as it lies there'}", root is not None, remedy)
-    ends = {each.path for each in later if each.in_force is None}
     for each in statuses:
         name = each.id or each.path
         if each.refused is not None:
             yield Diagnosis("workflows", f"{name}: {each.refused}", holds=False, remedy="agentgate workflow status")
-        elif each.path in ends:
-            soon = f"{name} v{each.in_force}: in force, and not in three and a half days"
-            yield Diagnosis("workflows", soon, holds=False, remedy="agentgate workflow index, or a new version")
+        elif each.in_force is None:
+            yield Diagnosis("workflows", f"{name}: signed, and not in force: a gate loads nothing here", holds=False, remedy="see above")
+        elif each.ends is not None and each.ends.at <= soon:
+            yield Diagnosis("workflows", f"{name} v{each.in_force}: in force; {each.ends}", holds=False, remedy=each.ends.remedy)
         else:
             yield Diagnosis("workflows", f"{name} v{each.in_force}: in force", holds=True)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentgate.cli.output import complain, fail, note, quiet, refusing, say
+from agentgate.loading.catalog import AHEAD
 
 if TYPE_CHECKING:
     from agentgate.service.settings import ServiceSettings
@@ -52,6 +53,7 @@ async def _look(settings: ServiceSettings) -> None:
     gate: Any = await ServedGate.of(settings)
     try:
         found = await asyncio.to_thread(look, settings, tuple(gate.catalog))
+        found += map(str, gate.catalog.endings(AHEAD))
     finally:
         await gate.close()
     say(f"complete: {len(gate.catalog)} workflows in force, {len(settings.clients)} clients, issuer {settings.issuer}")

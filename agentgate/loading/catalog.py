@@ -69,6 +69,9 @@ class Ending(NamedTuple):
         """What to do before or after it."""
         return _NEXT[self.what]
 
+    def __str__(self) -> str:
+        return f"the {self.what} ends at {self.day}: {self.remedy}"
+
 
 class Catalog:
     """The workflows of one folder, as they were at one moment. Build with `Catalog.load`.
@@ -155,7 +158,17 @@ class Catalog:
         if now < self._warn_at:
             return ()
         self._warn_at = now + _AGAIN
-        return tuple(map(self._ending, sorted({at for at in (self._live[1] or {}).values() if at <= now + AHEAD})))
+        return self.endings(AHEAD)
+
+    def endings(self, within: float = math.inf) -> tuple[Ending, ...]:
+        """What ends within so many seconds, or has ended, soonest first."""
+        latest = time.time() + within
+        return tuple(map(self._ending, sorted({at for at in (self._live[1] or {}).values() if at <= latest})))
+
+    def over(self) -> Ending | None:
+        """The last end, when nothing is in force any more; None: something is, or nothing was loaded."""
+        ends = self.endings()
+        return ends[-1] if ends and time.time() >= ends[-1].at else None
 
     def _ending(self, at: float) -> Ending:
         return Ending(next((what for what, end in self._live[2].items() if end == at), "approval"), at)

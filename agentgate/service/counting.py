@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from agentgate.errors import ConfigError
+from agentgate.loading.catalog import Ending
 from agentgate.service.answer import RequestRefused
 from agentgate.service.workers import METRICS
 
@@ -37,8 +40,8 @@ class Counts:
         if error:
             self._refusals.labels(route, error).inc()
 
-    def shown(self) -> Response:
-        """In Prometheus' text format."""
+    def shown(self, endings: Iterable[Ending]) -> Response:
+        """In Prometheus' text format; `endings`: until when workflows are in force."""
         if self._registry is None:
             raise RequestRefused(404, "not_found")
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest  # noqa: PLC0415 - as above
@@ -48,9 +51,28 @@ class Counts:
         if METRICS in os.environ:  # of all workers together
             shown = CollectorRegistry()
             MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
-        return Response(generate_latest(shown), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        ends = CollectorRegistry()
+        ends.register(_Ends(endings))
+        return Response(generate_latest(shown) + generate_latest(ends), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def metrics(_: Request, service: object) -> Response:
+class _Ends:
+    """When workflows are no longer in force, as a gauge: the index, the root, or the first approval."""
+
+    def __init__(self, endings: Iterable[Ending]) -> None:
+        self._endings = endings
+
+    def collect(self) -> Iterator[Any]:
+        """See Prometheus' client."""
+        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 - as above
+
+        family = GaugeMetricFamily("agentgate_approvals_end_seconds", "POSIX seconds at which it ends.", labels=("what",))
+        for what, at in {each.what: each.at for each in reversed(tuple(self._endings))}.items():
+            family.add_metric((what,), at)
+        yield family
+
+
+async def metrics(_: Request, service: Any) -> Response:  # `agentgate.service.state` imports this module
     """``GET /metrics``."""
-    return service.counts.shown()  # type: ignore[attr-defined, no-any-return]  # `agentgate.service.state` imports this module
+    shown: Response = service.counts.shown(service.gate.catalog.endings())
+    return shown

@@ -5,8 +5,10 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from agentgate.approvals.opening import warn_of
 from agentgate.errors import KeyRefused, StoreUnavailable
 from agentgate.identity.keys import ALGORITHMS
+from agentgate.loading.catalog import AHEAD
 from agentgate.service import deferred
 from agentgate.service.answer import RequestRefused, answered
 from agentgate.service.exchange import GRANT
@@ -64,7 +66,7 @@ async def healthz(_: Request, __: Service) -> Response:
 
 
 async def readyz(_: Request, service: Service) -> Response:
-    """It can decide: keys can be read, the store answers, workflows are in force, and it is not ending."""
+    """It can decide: keys can be read, the store answers, workflows are in force, and it is not ending; what of them ends soon."""
     try:
         service.gate.jwks()
         await service.gate.ask(ops.kept("readiness", "assertion", "readiness"))
@@ -74,4 +76,9 @@ async def readyz(_: Request, service: Service) -> Response:
         return PlainTextResponse("store\n", 503)
     if not service.ready or not service.gate.catalog:
         return PlainTextResponse("ending\n" if not service.ready else "workflows\n", 503)
-    return PlainTextResponse("ok\n")
+    if due := service.gate.catalog.due():  # a gate that nobody calls warns as well
+        warn_of(due)
+    if (over := service.gate.catalog.over()) is not None:
+        return PlainTextResponse("stale_index\n" if over.what == "index" else f"{over.what}_expired\n", 503)
+    soon = service.gate.catalog.endings(AHEAD)
+    return PlainTextResponse("".join(f"degraded: {each}\n" for each in soon) or "ok\n")

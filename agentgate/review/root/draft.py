@@ -22,6 +22,7 @@ from agentgate.approvals._shape import RISKS, Day, Person, Shape, Team, Tenant, 
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
 from agentgate.approvals.root import ReviewShape, RolesShape, RootShape
+from agentgate.approvals.sshsig import RENEWAL_NAMESPACE
 from agentgate.approvals.trust import NAMESPACES
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.loading.definition import read_file
@@ -148,7 +149,7 @@ def _merged(people: Sequence[Reviewer], more: Sequence[Reviewer]) -> tuple[Revie
 
 def _drafted(shape: DraftShape | RootShape, people: Sequence[Reviewer], expires: str, notes: tuple[str, ...] = ()) -> RootDraft:
     rules = tuple(ReviewRule(review.path, tuple(review.by), review.counts) for review in shape.reviews)
-    roles = {role: tuple(names) for role, names in shape.roles or ()}
+    roles = {role: tuple(names) for role, names in shape.roles or () if names}
     return RootDraft(tuple(people), rules, shape.threshold, expires, roles, shape.solo, shape.demo, notes, shape.signed_commits)
 
 
@@ -175,7 +176,7 @@ def people_in(signers: AllowedSigners, now: float) -> tuple[tuple[Reviewer, ...]
         if entry.before != inf:
             day = datetime.fromtimestamp(entry.before, UTC).date().isoformat()
             notes.append(f"{signers.file}:{entry.line}: a key of {who} ended on {day}; here it speaks until a next root leaves it out")
-        if spaces is not None and not spaces >= frozenset(NAMESPACES) and spaces != {_GIT}:
+        if spaces is not None and not spaces >= frozenset(NAMESPACES) and spaces not in ({_GIT}, {RENEWAL_NAMESPACE}):
             notes.append(f"{signers.file}:{entry.line}: a key of {who} signed only {', '.join(sorted(spaces))}; here it may sign all")
         for person in entry.people:
             keys.setdefault(person, []).append(entry.key)
@@ -185,7 +186,7 @@ def people_in(signers: AllowedSigners, now: float) -> tuple[tuple[Reviewer, ...]
 def written(draft: RootDraft, file: str) -> str:
     """The draft's file (with this name, for the first comment), with fingerprints beside the keys."""
     names = tuple(person.name for person in draft.people)
-    roles = {role: draft.roles.get(role, names) for role in ROLES}
+    roles = {**dict.fromkeys(ROLES, names), **draft.roles}
     signatures = [{risk: rule.signatures[risk] for risk in RISKS if risk in rule.signatures} for rule in draft.rules]
     return render(_TEMPLATE, draft=draft, file=file, roles=roles, signatures=signatures, yaml=inline, words=_words)
 

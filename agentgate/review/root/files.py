@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agentgate.approvals import ApprovalRefused, Signer, sshsig
-from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, SIGNERS, Tree, text_of
+from agentgate.approvals._files import APPROVALS, INDEX, RENEWAL, REVOKED, ROOT, SIGNERS, Tree, text_of
 from agentgate.approvals._shape import moment
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import MAX_INDEX, index_bytes, load_index, load_revoked
@@ -24,7 +24,7 @@ from agentgate.approvals.trust import write_revoked, write_signed
 from agentgate.errors import ConfigError
 from agentgate.review.root.standing import standing
 
-FILES = (INDEX, f"{INDEX}.sig", REVOKED, f"{REVOKED}.sig")
+FILES = (INDEX, f"{INDEX}.sig", RENEWAL, f"{RENEWAL}.sig", REVOKED, f"{REVOKED}.sig")
 
 
 @contextmanager

@@ -1,0 +1,107 @@
+"""The end of a signed index, as operators see it: log, metric, readiness, ``serve --check``, and a start that names what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import time_machine
+from starlette.testclient import TestClient
+from structlog.testing import capture_logs
+from typer.testing import CliRunner
+
+from agentgate.approvals import ApprovalRefused, renew_index, write_index
+from agentgate.cli.main import app as cli
+from agentgate.service.app import application
+from agentgate.service.settings import ServiceSettings
+from tests.approvals_team import ALICE, BOB, CAROL, PEOPLE, Team, key
+from tests.served import toml
+from tests.test_attacks_approvals import CI, DAY, ROLES, RULE
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Team:
+    team = Team(tmp_path, people={name: [name] for name in (*PEOPLE, CI)}, roles=ROLES, rules=(RULE,))
+    team.approve(ALICE, BOB)
+    return team
+
+
+@pytest.fixture
+def file(team: Team, tmp_path: Path) -> Path:
+    (tmp_path / "keys").mkdir(mode=0o700)
+    client = {"role": "host", "tenants": ["acme"], "certificates": ["x" * 43]}
+    places = {"store": f"embedded://{tmp_path / 'store'}", **{name: str(tmp_path / name) for name in ("keys", "audit")}}
+    given = {
+        "issuer": "https://gate.example",
+        "root": team.root,
+        "workflows": str(team.directory),
+        "store": f"embedded://{tmp_path / 'store'}",
+        "metrics": True,
+    }
+    (tmp_path / "gate.toml").write_text(toml({**given, **places, "clients": {"desk": client}}))
+    return tmp_path / "gate.toml"
+
+
+@pytest.fixture
+def http(file: Path) -> Iterator[TestClient]:
+    with TestClient(application(ServiceSettings.of(file)), base_url="https://gate.example") as http:
+        yield http
+
+
+def warnings(http: TestClient, when: float) -> tuple[int, str, list[str]]:
+    with time_machine.travel(when, tick=True), capture_logs() as logs:
+        ready = http.get("/readyz")
+    return ready.status_code, ready.text, [entry["what"] for entry in logs if entry["event"] == "approvals_end"]
+
+
+def test_the_end_is_told_from_half_its_life_on_and_then_nothing_is_ready(team: Team, http: TestClient) -> None:
+    """Nobody calls this gate but its health check."""
+    assert warnings(http, team.now + 3.4 * DAY) == (200, "ok\n", [])
+    code, text, logged = warnings(http, team.now + 3.6 * DAY)
+    assert (code, text.startswith("degraded: the index ends at "), logged) == (200, True, ["index"])
+    assert "agentgate workflow index" in text
+    assert warnings(http, team.now + 3.61 * DAY)[2] == []  # once an hour
+    assert warnings(http, team.now + 7.1 * DAY) == (503, "stale_index\n", ["index"])
+    shown = http.get("/metrics").text
+    (line,) = [line for line in shown.splitlines() if line.startswith("agentgate_approvals_end_seconds{")]
+    assert line.startswith('agentgate_approvals_end_seconds{what="index"} ')
+    assert float(line.split()[-1]) == pytest.approx(team.now + 7 * DAY, abs=1)
+    assert "agentgate_requests_total{" in shown
+
+
+def test_a_renewal_and_a_reload_make_it_ready_again(team: Team, http: TestClient) -> None:
+    with time_machine.travel(team.now + 7.1 * DAY, tick=True):
+        renew_index(team.directory, key(CI))
+        http.portal.call(http.app.state.service.gate.reload)  # type: ignore[union-attr, attr-defined]
+    assert warnings(http, team.now + 8 * DAY) == (200, "ok\n", [])
+
+
+def test_a_start_and_a_check_name_what_they_refuse_or_what_ends(team: Team, file: Path) -> None:
+    for days, code, words in ((7.1, 1, "STALE INDEX: approvals/index.json: expires"), (3.6, 0, "look: the index ends at "), (0, 0, "")):
+        team.approvals("index.json").unlink()
+        write_index(team.directory, key(ALICE), now=team.now - days * DAY, anew=True)
+        done = CliRunner().invoke(cli, ["serve", "--check", "--settings", str(file)])
+        assert (done.exit_code, words in done.output, "index ends" in done.output) == (code, True, days == 3.6), done.output
+        if code:
+            with capture_logs() as logs, pytest.raises(ApprovalRefused), TestClient(application(ServiceSettings.of(file))):
+                pass
+            assert [words in entry["what"] for entry in logs if entry["event"] == "not_opened"] == [True]
+
+
+def test_the_command_renews_and_says_until_when(team: Team, tmp_path: Path) -> None:
+    for name in (CI, CAROL):
+        (tmp_path / name).write_bytes(private(name))
+    command = ["workflow", "renew", "-d", str(team.directory), "--root", team.root, "--key"]
+    done = CliRunner().invoke(cli, [*command, str(tmp_path / CI)])
+    assert (done.exit_code, done.output.startswith("renewed until ")) == (0, True), done.output
+    assert team.running() == 1
+    done = CliRunner().invoke(cli, [*command, str(tmp_path / CAROL)])
+    assert (done.exit_code, "roles.renew" in done.output) == (1, True)
+
+
+def private(name: str) -> bytes:
+    """The key file of a name of the team."""
+    from cryptography.hazmat.primitives import serialization as as_
+
+    return key(name)._private.private_bytes(as_.Encoding.PEM, as_.PrivateFormat.OpenSSH, as_.NoEncryption())
