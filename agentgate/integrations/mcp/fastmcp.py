@@ -1,27 +1,33 @@
 """FastMCP: ``FastMCP("shop", lifespan=redeem.lifespan, middleware=[redeem])`` with ``redeem = RedeemTools(tools)``.
 
 Rules: at the start it becomes the last middleware, so that none follows that could change a call; where one is added later, calls are
-refused. A version of a tool that the request picks is refused:
-what was decided on is the tool as it is listed. A server that is mounted inside this one needs none of its own.
+refused. A function is called with the decided values, on a mounted server too: FastMCP validates them once more, and strictly. A version of
+a tool that the request picks is refused: what was decided on is the tool as it is listed. A server that is mounted inside this one needs
+no middleware of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from fastmcp import FastMCP
+from fastmcp.server.dependencies import without_injected_parameters
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.server.middleware.caching import ResponseCachingMiddleware
+from fastmcp.server.providers import FastMCPProvider
 from fastmcp.server.transforms import GetToolNext, Transform
+from fastmcp.tools import FunctionTool, ToolResult
 from fastmcp.tools import Tool as ServerTool
-from fastmcp.tools import ToolResult
 from fastmcp.utilities.versions import VersionSpec
+from mcp.server.mcpserver.utilities.func_metadata import func_metadata
 from mcp_types import CallToolRequestParams, Tool
+from pydantic import BaseModel
 
 from agentgate.errors import CallDenied, ConfigError
 from agentgate.integrations.asgi.refused import RequestRefusal
+from agentgate.integrations.mcp.arguments import check_signature, decided_values
 from agentgate.integrations.mcp.carried import TAKEN, TakenToken, take_token
 from agentgate.integrations.mcp.denial import denied
 from agentgate.integrations.mcp.protected import ProtectedTools, check_error
@@ -48,10 +54,16 @@ class RedeemTools(Middleware):
                 raise ConfigError("middleware", type(each).__name__, "no cache of results: it would answer calls that nobody decided on")
         app.middleware.append(app.middleware.pop(app.middleware.index(self)))  # FastMCP adds its own after those it is given
         self._tools.check_listed(await _listed(app))
+        for server in _servers(app):
+            server.strict_input_validation = True
+            for tool in await server.list_tools():
+                if isinstance(tool, FunctionTool):
+                    check_signature(tool.name, _arguments_of(tool))
+            if self._shield not in server.transforms:
+                server.add_transform(self._shield)
         wire = app._mcp_server.middleware  # noqa: SLF001 - the SDK's own list, which FastMCP does not hand out
         if take_token not in wire:
             wire.insert(0, take_token)
-            app.add_transform(self._shield)
         async with self._tools.serving():
             yield {}
 
@@ -89,32 +101,54 @@ class _Shield(Transform):
     """FastMCP logs and traces what a tool raises before any middleware sees it: the upstream credential is looked for in the tool."""
 
     def __init__(self) -> None:
-        self._kinds: dict[type[ServerTool], type[ServerTool]] = {}
+        self._kinds: dict[tuple[type[ServerTool], Any], type[ServerTool]] = {}
 
     async def get_tool(self, name: str, call_next: GetToolNext, *, version: VersionSpec | None = None) -> ServerTool | None:
         """See `Transform`."""
         tool = await call_next(name, version=version)
         if tool is None:
             return None
-        kind = type(tool)
-        if kind not in self._kinds:
-            self._kinds[kind] = type(kind.__name__, (_Checked, kind), {"KEY_PREFIX": kind.KEY_PREFIX})
+        kind, function = type(tool), tool.fn if isinstance(tool, FunctionTool) else None
+        if (kind, function) not in self._kinds:
+            made: Any = type(kind.__name__, (_Checked, kind), {"KEY_PREFIX": kind.KEY_PREFIX})
+            made.taken_model = _arguments_of(tool) if isinstance(tool, FunctionTool) else None
+            self._kinds[kind, function] = made
         shielded = tool.model_copy()
-        shielded.__class__ = self._kinds[kind]
+        shielded.__class__ = self._kinds[kind, function]
         return shielded
 
 
 class _Checked:
-    """What is added to a tool."""
+    """What is added to a tool. `taken_model`: what its function takes; None: it is no function."""
+
+    taken_model: ClassVar[type[BaseModel] | None] = None
 
     async def _run(self, arguments: dict[str, Any]) -> ToolResult:
         inner: Any = super()
+        if self.taken_model is not None:
+            decided_values(self.taken_model, arguments)
         try:
             result: ToolResult = await inner._run(arguments)  # noqa: SLF001 - the method of the tool's own class
         except Exception as error:
             check_error(error)
             raise
         return result
+
+
+def _arguments_of(tool: FunctionTool) -> type[BaseModel]:
+    """The model of what a tool's function takes from a call."""
+    return func_metadata(without_injected_parameters(tool.fn), structured_output=False).arg_model
+
+
+def _servers(app: FastMCP[Any]) -> Iterator[FastMCP[Any]]:
+    """A server and those that are mounted in it: each validates what its own tools take."""
+    yield app
+    for provider in app.providers:
+        source: Any = provider
+        while hasattr(source, "_inner"):
+            source = source._inner  # noqa: SLF001 - what a transform is put around, which FastMCP does not hand out
+        if isinstance(source, FastMCPProvider):
+            yield from _servers(source.server)
 
 
 async def _listed(app: FastMCP[Any]) -> list[Tool]:

@@ -1,7 +1,8 @@
 """Servers of the official SDK: `GatedMCPServer`, and `protect` for a low-level `Server`.
 
-Rules: the token is taken out of the request before any other middleware, and redeemed at the innermost place, where the tool is run: no
-hook in between sees the one or changes the other.
+Rules: a tool is called with the decided values (`agentgate.integrations.mcp.arguments`): by itself, `MCPServer` parses text as JSON where a
+parameter is not exactly `str`. The token is taken out of the request before any other middleware, and redeemed at the innermost place,
+where the tool is run: no hook in between sees the one or changes the other.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 from mcp.server import MCPServer, Server
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult, ListToolsResult, PaginatedRequestParams, Tool
 from mcp_types.version import LATEST_MODERN_VERSION
 
 from agentgate.errors import CallDenied, ConfigError
+from agentgate.integrations.mcp.arguments import check_signature, decided_values
 from agentgate.integrations.mcp.carried import take_token
 from agentgate.integrations.mcp.denial import denied
 from agentgate.integrations.mcp.protected import ProtectedTools
@@ -45,6 +48,8 @@ class GatedMCPServer(MCPServer[Any]):
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[Any]:
         self._protected.check_listed(await self.list_tools())
+        for tool in self._tool_manager.list_tools():
+            check_signature(tool.name, tool.fn_metadata.arg_model)
         async with self._protected.serving():
             if self._own is None:
                 yield {}
@@ -65,11 +70,22 @@ class GatedMCPServer(MCPServer[Any]):
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """Run a tool for the token that the request brought; without one, refused."""
-        run = super().call_tool
+        run, tool = super().call_tool, self._tool_manager.get_tool(name)
+        if tool is not None:
+            tool.fn_metadata.__class__ = _DecidedValues
         try:
             return await self._protected.run(name, arguments, lambda decided: run(name, decided, context), self.list_tools)
         except CallDenied as refused:
             return denied(Code(refused.code))
+
+
+class _DecidedValues(FuncMetadata):
+    """What a tool's function is called with."""
+
+    def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
+        """See `FuncMetadata`; raises ArgumentsChanged."""
+        values: Any = decided_values(self.arg_model, arguments_to_validate)
+        return dict(values.model_dump_one_level())
 
 
 def protect(server: Server[Any], tools: ProtectedTools) -> None:

@@ -21,6 +21,7 @@ from pydantic_core import to_jsonable_python
 from agentgate.errors import CallDenied, ConfigError, NotDone, NotRecorded, ResultWithheld, TokenRefused
 from agentgate.integrations.asgi.refused import RequestRefusal, of_token
 from agentgate.integrations.asgi.server import ToolServer
+from agentgate.integrations.mcp.arguments import ArgumentsChanged
 from agentgate.integrations.mcp.carried import NOTHING, TAKEN, TakenToken
 from agentgate.redemption.call import AwaitedCall
 from agentgate.redemption.credential import raise_instead
@@ -216,6 +217,9 @@ class ProtectedTools:
             raise CallDenied(Code.FAILED if cause else Code.ALREADY_DONE if returned else Code.OUTCOME_UNKNOWN) from None
         if isinstance(error, _OtherDefinition):
             raise CallDenied(Code.NOT_PERMITTED) from None
+        if isinstance(cause, ArgumentsChanged):
+            _log.error("arguments_changed", tool=name, txn=call.txn, why=str(cause))
+            raise CallDenied(Code.INVALID_ARGUMENTS) from None
 
 
 async def _known(name: str, listed: Callable[[], Awaitable[Iterable[Tool]]]) -> str:
