@@ -170,7 +170,7 @@ async def test_a_value_that_would_be_another_one_in_the_tool_runs_nothing(
     async with called(tmp_path, kind, annotation, rule=rule) as (call, seen):
         with capture_logs() as logs:
             answer = await call(value=value)
-    assert (seen.values, (answer.meta or {}).get(DENIAL)) == ([], {"code": "invalid_arguments"})
+    assert (seen.values, (answer.meta or {}).get(DENIAL)) == ([], {"code": "invalid_arguments", "by": "server"})
     (line,) = [line for line in logs if line["event"] == "arguments_changed"]
     assert line["tool"] == "tag"
     assert repr(value) not in line["why"]

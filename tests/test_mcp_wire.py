@@ -44,7 +44,7 @@ MODERN = "2026-07-28"
 async def over_http(folder: Path, kind: str, **more: Any) -> AsyncIterator[tuple[MCPShop, str]]:
     """A shop whose server listens, too; its second client's URL."""
     async with mcp_shop(folder, kind, **more) as shop:
-        app = shop.server.http_app(path="/mcp") if kind == "fastmcp" else shop.server.streamable_http_app()
+        app = shop.server.http_app(path="/mcp", stateless_http=True) if kind == "fastmcp" else shop.server.streamable_http_app()
         async with listening(app) as port:
             yield shop, f"http://127.0.0.1:{port}/mcp"
 
@@ -253,11 +253,12 @@ async def test_a_token_for_another_path_of_the_same_host_is_not_sent(tmp_path: P
 
 async def test_a_gate_that_defers_is_asked_again_until_there_is_a_token(tmp_path: Path) -> None:
     waits = {"error": "authorization_pending", "deferral_code": "d.acme", "expires_in": 60, "interval": 1}
-    async with mcp_shop(tmp_path) as shop, answering(waits, granted(shop.digests["orders.get"])) as (address, asked):
+    async with mcp_shop(tmp_path) as shop, answering(waits, granted(shop.digests["orders.get"]), {"access_token": ""}) as (address, asked):
         tokens = ExchangeTokens(GATE, WHO, workflow="shop.refund", address=address, deferred=True)
         with capture_logs() as logs:
             await GatedClient(shop.client, tokens, audience=AUDIENCE, wait=5).call_tool("orders.get", ORDER)
-        assert ["deferral_code=d.acme" in form for form in asked] == [False, True]
+        assert ["deferral_code=d.acme" in form for form in asked] == [False, True, False]
+        assert "token=a.b." in asked[2]  # its server did not spend it: it is voided
         assert [line["event"] for line in logs] == ["request_refused"]  # the server was sent that token
 
 

@@ -276,6 +276,28 @@ def test_a_client_revokes_its_own_token_and_no_other(notes: Notes, place: Place)
     assert error_of(nobody) == (401, "invalid_client")
 
 
+def test_a_client_without_keys_revokes_by_the_tokens_own_key_what_is_its_own(notes: Notes, place: Place) -> None:
+    asking = Asking(notes.gate)
+    own = asking.form(place.token(), detail("notes.write", "desk.notes", {"text": "by key"}), client_id="job")
+    token = asking.ask(own).json()["access_token"]
+    others = notes.ask("by key").json()["access_token"]
+
+    def revoke(token: str, key: Key, url: str = f"{GATE}/oauth2/revoke") -> httpx.Response:
+        proof = key.proof("POST", url, nonce=asking.nonce)
+        return notes.gate.http.post("/oauth2/revoke", data={"token": token, "client_id": "job"}, headers={"DPoP": proof})
+
+    def active(token: str) -> bool:
+        told = notes.gate.http.post("/oauth2/introspect", data={"token": token, **notes.server.asserted()}).json()
+        return bool(told["active"])
+
+    assert error_of(revoke(token, Key("another"))) == (400, "invalid_dpop_proof")
+    assert error_of(revoke(token, asking.key, f"{GATE}/oauth2/token")) == (400, "invalid_dpop_proof")
+    assert revoke(others, notes.asking.key).status_code == 200  # of another client
+    assert (active(token), active(others)) == (True, True)
+    assert revoke(token, asking.key).status_code == 200
+    assert (active(token), active(others)) == (False, True)
+
+
 # --- a call that waits for a person -----------------------------------------------------------------------------------------------
 DEFERRED = "urn:ietf:params:oauth:grant-type:deferred"
 

@@ -23,6 +23,7 @@ from agentgate.shell.step import Apart, Flow, Record, Sleep, Step, alone
 from agentgate.shell.twins import awaited, blocking
 from agentgate.stores import AsyncStore, Op, Store, ops
 from agentgate.stores.history import History
+from agentgate.token.mint import CallToken, MintClaims, binding
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.identities import FORM, checked_name, is_name
 
@@ -205,6 +206,49 @@ def _revoke(
         lacking.append("the server does not tell this user min-replicas-max-lag (CONFIG GET), so nobody knows when a lost primary stops")
     in_force = None if lacking or heartbeat is None else time.time() + heartbeat
     return AppliedRevocation(order.name, tuple(order.tenants), in_force, tuple(lacking), unknown)
+
+
+@dataclass(frozen=True, slots=True)
+class _RunsOwn:
+    """A run that revokes a token of its own."""
+
+    _history: History
+    _store: Store | AsyncStore
+    tenant: str
+
+    def every_tenant(self) -> tuple[str, ...]:
+        """The run's."""
+        return (self.tenant,)
+
+
+def void_token(self: Any, token: CallToken) -> Generator[Step, Any, bool]:
+    """Revoke a token of this run that its server has not spent: it may have kept it, or passed it on.
+
+    Args:
+        self: the run.
+        token: of one of its calls.
+
+    Returns:
+        Whether it was unspent; nobody can spend it any more.
+
+    Raises:
+        StoreUnavailable: it is not known to be void. AuditUnavailable.
+    """
+    claims = token.claims
+    if (yield Apart(alone(ops.live(burn_request(claims))))) != "live":
+        return False
+    run, why = _RunsOwn(self._view.core.history, self._store, claims.tenant), "its server answered and had not spent it"
+    yield from _revoke(run, f"token:{claims.jti}", tenants=[claims.tenant], by="agentgate", reason=why, patience=1.0)
+    return True
+
+
+def burn_request(claims: MintClaims) -> ops.BurnRequest:
+    """What the store is asked about a token."""
+    workflow, version, _ = claims.workflow
+    user = claims.sub if "user" in claims.identity else ""
+    subjects = ops.Subjects(claims.client_id, user, claims.tool, ops.workflow_subject(workflow, version))
+    bound = binding(claims.call_digest, claims.aud, claims.cnf_jkt, claims.cnf_x5t)
+    return ops.BurnRequest(claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects)
 
 
 def _op(order: _Order, tenant: str, told: bytes, seen: str) -> Op[ops.RevokeReply]:

@@ -19,6 +19,7 @@ from agentgate.errors import CanonicalError, ConfigError, NotRecorded, Overloade
 from agentgate.gate import door, flow, turns, waiting
 from agentgate.gate.confirming import confirmed
 from agentgate.gate.core import read, surroundings
+from agentgate.gate.revoking import void_token
 from agentgate.gate.said import refused
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
@@ -309,6 +310,7 @@ class Run(_RunBase):
     redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound))
     record_result = recording(_record_result)
     facts = blocking(_facts)
+    void = blocking(void_token)
 
     def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:
         """Wait until one of this run's holds is answered or over, then authorise the same call again: waiting grants nothing.
@@ -338,6 +340,7 @@ class AsyncRun(_RunBase):
     redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), around=taken)
     record_result = arecording(_record_result)
     facts = awaited(_facts)
+    void = awaited(void_token)
 
     async def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:  # noqa: ASYNC109 - the twin of a blocking method
         """See `Run.wait`."""

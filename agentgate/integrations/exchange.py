@@ -199,6 +199,14 @@ class TokenEndpoint:
             raise ConfigError("key", None, "a key: a certificate signs no proof")
         return signer.proof_for(None, method=method, url=url or self.audience, now=at, nonce=nonce or self._nonce)
 
+    def revocation(self, token: ExchangedToken, who: Credentials) -> tuple[str, dict[str, str], dict[str, str]]:
+        """URL, form and headers of the request that voids a token, by the client's own key at the gate or by the token's."""
+        named = {"token": token.reveal(), "client_id": who.client_id}
+        if who.client_assertion is not None:
+            named |= {"client_assertion": who.client_assertion(), "client_assertion_type": ASSERTION}
+        proof = {} if self._key is None else {"DPoP": self.proof_with(url=self.audience.removesuffix("token") + "revoke")}
+        return self.url.removesuffix("token") + "revoke", named, proof
+
     def wants_nonce(self, status: int, headers: Mapping[str, str], data: bytes) -> bool:
         """Whether the gate asks for the same once more, with the nonce it gave (RFC 9449 section 8)."""
         nonce = headers.get("DPoP-Nonce")

@@ -27,7 +27,7 @@ from agentgate.service.exchange import ExchangeRequest, definition_of, shown_wit
 from agentgate.service.limits import POLL_SECONDS
 from agentgate.service.state import Service
 from agentgate.stores import ops
-from agentgate.token.dpop import check_proof
+from agentgate.token.dpop import DPoP, check_proof
 from agentgate.token.mint import CallToken
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.refusal import AnswerRefused, Failure, Reason
@@ -130,8 +130,17 @@ def _check_sender(caller: Caller, shown: Shown, key: str, certificate: str) -> N
         return
     if shown.proof is None:
         raise RequestRefused(400, "invalid_dpop_proof", "proof")
+    check_sender(shown.proof, key)
+
+
+def check_sender(proof: DPoP, key: str) -> None:
+    """Whoever sends a request to one of OAuth's endpoints holds this key, by its thumbprint.
+
+    Raises:
+        RequestRefused: `invalid_dpop_proof`.
+    """
     try:
-        check_proof(shown.proof, time.time(), jkt=key, ath=None)
+        check_proof(proof, time.time(), jkt=key, ath=None)
     except TokenRefused as error:
         failure = Failure(Reason.AGENT, error.field, error.got, error.expected)
         raise RequestRefused(400, "invalid_dpop_proof", "proof", failures=(failure,)) from None

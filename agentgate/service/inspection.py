@@ -9,9 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agentgate.errors import Refusal, TokenRefused
+from agentgate.gate.revoking import burn_request
 from agentgate.service.answer import RequestRefused, answered, malformed, unavailable
 from agentgate.service.clients import Caller
-from agentgate.service.reading import read_form
+from agentgate.service.deferred import check_sender
+from agentgate.service.nonces import proof_of
+from agentgate.service.reading import one_header, read_form
 from agentgate.service.state import Service
 from agentgate.stores import ops
 from agentgate.token.claims import Claims, check_token
@@ -34,7 +37,7 @@ async def introspect(request: Request, service: Service) -> Response:
     if claims is None:
         return answered(_NOT_ACTIVE)
     request.state.run = claims.run
-    if await service.gate.ask(ops.live(_of(claims))) != "live":
+    if await service.gate.ask(ops.live(burn_request(claims))) != "live":
         return answered(_NOT_ACTIVE)
     named = ("iss", "sub", "aud", "client_id", "iat", "exp", "jti", "txn", "scope", "tenant")
     token_type = "Bearer" if claims.cnf_jkt is None else "DPoP"
@@ -45,21 +48,30 @@ async def introspect(request: Request, service: Service) -> Response:
 
 
 async def revoke(request: Request, service: Service) -> Response:
-    """``POST /oauth2/revoke``. A token that is none of the client's is left alone, and the answer is the same (RFC 7009 section 2.2)."""
+    """``POST /oauth2/revoke``. A token that is none of the client's is left alone, and the answer is the same (RFC 7009 section 2.2).
+
+    A client that has no keys here proves by the token's own key that it holds the token. One that is spent or void already is left alone.
+    """
     form = await read_form(request, service.settings.max_body)
     caller = await service.clients.by_form(form, request, service.gate)
-    service.take(request, caller.id)
-    if caller.claimed or caller.settings.role == "tool_server":
+    service.take(request, None if caller.claimed else caller.id)
+    proof = one_header(request, "dpop")
+    if (caller.claimed and proof is None) or caller.settings.role == "tool_server":
         failure = Failure(Reason.AGENT, "client", caller.id, "an agent or host with keys or certificates")
         raise RequestRefused(
             401 if caller.claimed else 400, "invalid_client" if caller.claimed else "unauthorized_client", failures=(failure,)
         )
+    shown = None if proof is None else proof_of(proof, "POST", service.url("/oauth2/revoke"), service.gate.core.keys)
     if "token" not in form:
         raise malformed("token", "none", "one")
     done = Response(status_code=200, headers={"Cache-Control": "no-store"})
     resources = [resource for client in service.settings.clients.values() for resource in client.resources]
     claims = _verified(service, caller, resources, form["token"])
     if claims is None:
+        return done
+    if caller.claimed and shown is not None:
+        check_sender(shown, claims.cnf_jkt or "")
+    if await service.gate.ask(ops.live(burn_request(claims))) != "live":
         return done
     try:
         run = await service.gate.resume_run(claims.tenant, claims.run)
@@ -86,10 +98,3 @@ def _verified(service: Service, caller: Caller, resources: Iterable[str], token:
             if error.code is Refusal.NO_KEYS:
                 raise unavailable((Failure(Reason.KEYS, error.field, error.got, error.expected),)) from None
     return None
-
-
-def _of(claims: Claims) -> ops.BurnRequest:
-    workflow, version, _ = claims.workflow
-    user = claims.sub if "user" in claims.identity else ""
-    subjects = ops.Subjects(claims.client_id, user, claims.tool, ops.workflow_subject(workflow, version))
-    return ops.BurnRequest(claims.tenant, claims.jti, claims.gen, claims.binding, claims.run, claims.call_digest, subjects)

@@ -94,7 +94,7 @@ def _told(operation: Operation) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [{"name": name, "in": "path", "required": True, "schema": schemas.TEXT} for name in named]
     if operation.method == "delete":
         parameters.append({"name": "tenant", "in": "query", "required": False, "schema": schemas.TEXT})
-    if operation.path in {"/oauth2/token", "/oauth2/key"}:
+    if operation.path in {"/oauth2/token", "/oauth2/key", "/oauth2/revoke"}:
         parameters.append({"name": "DPoP", "in": "header", "required": False, "schema": schemas.TEXT, "description": "RFC 9449"})
     told: dict[str, Any] = {"summary": operation.summary, "parameters": parameters, "responses": responses}
     if operation.body is not None:

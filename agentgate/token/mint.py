@@ -113,6 +113,11 @@ class CallToken:
         return self._claims.jti
 
     @property
+    def claims(self) -> MintClaims:
+        """What it says; no secret."""
+        return self._claims
+
+    @property
     def expires_at(self) -> float:
         """POSIX seconds."""
         return float(self._claims.exp)

@@ -48,4 +48,4 @@ if __name__ == "__main__":
         return JSONResponse({"ok": True})
 
     log_to_stderr()
-    server.run("http", host="127.0.0.1", port=int(os.environ["PORT"]), show_banner=False, log_level="critical")
+    server.run("http", host="127.0.0.1", port=int(os.environ["PORT"]), stateless_http=True, show_banner=False, log_level="critical")

@@ -3,7 +3,8 @@
 Rules: never in the arguments, which models, logs and traces see. What stands in ``_meta`` is what would stand in the headers. Where
 ``_meta`` has a token, the ``Authorization`` header is the connection's own credential and no call's. Whoever takes the token takes it out:
 neither the tool nor a server behind it is given it. A call is a name and its arguments: what else a request brings for the tool, such as
-answers to a question (``inputResponses``), nobody decided on.
+answers to a question (``inputResponses``), nobody decided on. No call runs in a session that anybody may join who has its id: they could
+cancel it, and end the session.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from starlette.requests import Request
 
@@ -81,6 +83,14 @@ def from_request(request: Any) -> tuple[TakenToken, Any]:
     return taken, Request({**request.scope, "headers": kept}, request.receive)
 
 
+def in_open_session(request: Any) -> bool:
+    """Whether a request came in a session of HTTP that is no authenticated client's: the SDK binds only theirs."""
+    if not isinstance(request, Request):
+        return False
+    named = "mcp-session-id" in request.headers or "session_id" in request.query_params  # the latter over SSE
+    return named and not isinstance(request.scope.get("user"), AuthenticatedUser)
+
+
 async def take_token(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
     """A middleware of the official SDK, the outermost: what follows, telemetry too, is given the request without its token."""
     if ctx.method != "tools/call":
@@ -91,6 +101,9 @@ async def take_token(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -
         taken, request = from_request(ctx.request)
     elif isinstance(ctx.request, Request):
         taken = replace(taken, scope=ctx.request.scope)
+    if in_open_session(ctx.request):
+        expected = "none (stateless_http=True), or a session that is bound to an authenticated client"
+        taken = TakenToken(None, RequestRefusal(403, "insufficient_scope", "mcp-session-id", "a session that its id alone opens", expected))
     if more := {name for name, value in params.items() if value is not None} - _OF_A_CALL:
         got, expected = visible(min(more))[:40], "a call's name and arguments alone"
         taken = TakenToken(None, RequestRefusal(403, "insufficient_scope", "params", got, expected))

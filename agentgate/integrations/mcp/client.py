@@ -1,9 +1,10 @@
 """An MCP client whose every `tools/call` carries a token of its own: `GatedClient`, around `mcp.Client` or `fastmcp.Client`.
 
 Rules: the gate decides before the server is asked; a refusal is a result with ``isError``. The token is in ``_meta`` of that one request
-and nowhere else: not in the arguments, no result, no log. What is sent are the arguments that were decided on. The tool's definition is
-read from the server before each call; a description that changed since it was reviewed is refused, and not shown to the model. What a
-server returns is no fact: facts are what the server that redeemed the call puts on record.
+and nowhere else: not in the arguments, no result, no log. A token that the server did not spend is void in the store before its answer is
+shown; the answer is searched for it, too, and no such search is complete. What is sent are the arguments that were decided on. The tool's
+definition is read from the server before each call; a description that changed since it was reviewed is refused, and not shown to the
+model. What a server returns is no fact: facts are what the server that redeemed the call puts on record.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from mcp_types import CallToolResult, Tool
-from pydantic_core import to_json
+from mcp_types import CallToolResult, TextContent, Tool
 
-from agentgate.errors import CanonicalError, ConfigError
+from agentgate.errors import AgentGateError, CanonicalError, ConfigError
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.integrations.exchange import check_secure
 from agentgate.integrations.mcp.carried import as_meta
-from agentgate.integrations.mcp.denial import denied, of_server
+from agentgate.integrations.mcp.denial import denied
+from agentgate.integrations.mcp.foreign import BY_SERVER, holds_token, of_server, speaks_as_gate
 from agentgate.integrations.mcp.protected import definition_of
 from agentgate.integrations.mcp.tokens import CallTokens, NoToken, tokens_of
 from agentgate.values.canonical import parse
@@ -94,14 +95,25 @@ class GatedClient:
         if isinstance(answer, NoToken):
             return denied(answer.code, answer.hold)
         send = getattr(self._client, "call_tool_mcp", self._client.call_tool)  # FastMCP's `call_tool` raises instead
-        signature = answer.secret.rpartition(".")[2]
+        got: Any
         try:
-            result: CallToolResult = await send(name, parse(args.data), meta=as_meta(answer.headers()))
-        except Exception as error:
-            if signature not in repr(error):
-                raise
-            return _withheld(name, "error")
-        return _withheld(name, "result") if signature.encode() in to_json(result, serialize_unknown=True) else of_server(result)
+            got = await send(name, parse(args.data), meta=as_meta(answer.headers()))
+        except Exception as error:  # noqa: BLE001 - raised again below, unless the token is in it or it speaks as the gate
+            got = error
+        try:
+            if await answer.void():
+                _log.warning("token_not_spent", tool=name, why="the server answered without redeeming the call")
+        except AgentGateError as error:
+            return _withheld(name, f"the call's token is not known to be void: {error}")
+        if holds_token(got, answer.secret):
+            return _withheld(name, "the server's answer holds the call's token")
+        if isinstance(got, CallToolResult):
+            return of_server(got)
+        if not isinstance(got, Exception):
+            return _withheld(name, f"the server's answer is {type(got).__name__}, not a result")
+        if speaks_as_gate(str(got)):
+            return CallToolResult(content=[TextContent(type="text", text=f"{BY_SERVER}{got}")], is_error=True)
+        raise got
 
     async def _listed(self) -> list[Tool]:
         """What the server lists now."""
@@ -116,8 +128,8 @@ class GatedClient:
         raise ConfigError("client", "a listing without end", f"at most {_MAX_PAGES} pages of tools")
 
 
-def _withheld(tool: str, what: str) -> CallToolResult:
-    _log.error("result_withheld", tool=tool, why=f"the server's {what} holds the call's token")
+def _withheld(tool: str, why: str) -> CallToolResult:
+    _log.error("result_withheld", tool=tool, why=why)
     return denied(Code.OUTCOME_UNKNOWN)
 
 

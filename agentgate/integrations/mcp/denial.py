@@ -17,7 +17,7 @@ from agentgate.errors import CallDenied
 from agentgate.values.refusal import Code
 
 DENIAL: Final = "dev.agentgate/denial"
-_NEXT: Final[Mapping[Code, str]] = {
+NEXT: Final[Mapping[Code, str]] = {
     Code.NOT_PERMITTED: "This call is not allowed here. Do not repeat it; tell the user that it cannot be done this way.",
     Code.INVALID_ARGUMENTS: "An argument is missing, unknown or has another form. Read the tool's schema and send only what it names.",
     Code.NEEDS_APPROVAL: "A person must release this call first. When they have, make exactly the same call again.",
@@ -42,19 +42,8 @@ class HeldCall:
 
 def denied(code: Code, hold: HeldCall | None = None) -> CallToolResult:
     """The result of a refused call."""
-    text = " ".join([f"{CallDenied(code)}.", *([str(hold)] if hold else []), _NEXT[code]])
+    text = " ".join([f"{CallDenied(code)}.", *([str(hold)] if hold else []), NEXT[code]])
     told: dict[str, Any] = {"code": str(code)}
     if hold is not None:
         told["hold"] = {"id": hold.id, "whom": hold.whom, "deadline": hold.deadline}
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True, _meta={DENIAL: told})
-
-
-def of_server(result: CallToolResult) -> CallToolResult:
-    """A server's result. Of what it says to be a refusal only the code counts: a hold is told by the gate alone."""
-    told = (result.meta or {}).get(DENIAL)
-    if told is None:
-        return result
-    code = told.get("code") if isinstance(told, Mapping) else None
-    said = {DENIAL: {"code": code}} if result.is_error and code in set(Code) - {Code.NEEDS_APPROVAL} else {}
-    kept = {name: value for name, value in (result.meta or {}).items() if name != DENIAL}
-    return result.model_copy(update={"meta": {**kept, **said}})

@@ -17,6 +17,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult, ListToolsResult, PaginatedRequestParams, Tool
 from mcp_types.version import LATEST_MODERN_VERSION
+from starlette.applications import Starlette
 
 from agentgate.errors import CallDenied, ConfigError
 from agentgate.integrations.mcp.arguments import check_signature, decided_values
@@ -56,6 +57,14 @@ class GatedMCPServer(MCPServer[Any]):
                 return
             async with self._own(self) as state:
                 yield state
+
+    def streamable_http_app(self, *, stateless_http: bool = True, **more: Any) -> Starlette:
+        """See `MCPServer`; without sessions unless you ask for them (`agentgate.integrations.mcp.carried`)."""
+        return super().streamable_http_app(stateless_http=stateless_http, **more)
+
+    async def run_streamable_http_async(self, *, stateless_http: bool = True, **more: Any) -> None:
+        """See `streamable_http_app`."""
+        await super().run_streamable_http_async(stateless_http=stateless_http, **more)
 
     def add_tool(self, fn: Callable[..., Any], name: str | None = None, *args: Any, **more: Any) -> None:
         """See `MCPServer.add_tool`.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -36,10 +36,17 @@ _SECONDS = 30.0  # of one request to a served gate
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A token for one call. `headers`: of one request to the server, with a fresh proof; `secret`: what no result may hold."""
+    """A token for one call.
+
+    Attributes:
+        headers: of one request to the server, with a fresh proof.
+        secret: what no result may hold.
+        void: ends the token in the store unless the server has spent it; raises AgentGateError where nobody knows that it is ended.
+    """
 
     headers: Callable[[], dict[str, str]] = field(repr=False)
     secret: str = field(repr=False)
+    void: Callable[[], Awaitable[object]] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,7 @@ class RunTokens:
                 await _on(run.wait, decision.hold, timeout=wait)
         match decision:
             case Allow(token=token):
-                return Granted(lambda: token.headers("POST", audience), token.reveal())
+                return Granted(lambda: token.headers("POST", audience), token.reveal(), lambda: _on(run.void, token))
             case StepUp(hold=hold):
                 _log.info("call_held", tool=tool, tool_call_id=named, run=run.id, hold=hold.id, rules=list(hold.rules))
                 return NoToken(Code.NEEDS_APPROVAL, HeldCall(hold.id, hold.question.whom, hold.expires_at))
@@ -155,7 +162,21 @@ class ExchangeTokens:
             return _refused(asked, Code.NOT_PERMITTED, f"a token for {token.audience}")
         if token.definition != definition:
             return _refused(asked, Code.NOT_PERMITTED, f"the server lists the tool as {definition}, the gate knows {token.definition}")
-        return Granted(lambda: token.headers("POST", audience), token.reveal())
+        return Granted(lambda: token.headers("POST", audience), token.reveal(), lambda: self._void(token))
+
+    async def _void(self, token: ExchangedToken) -> None:
+        async with httpx2.AsyncClient(timeout=_SECONDS, trust_env=False, follow_redirects=False) as http:
+            for _ in range(2):
+                url, form, headers = self._endpoint.revocation(token, self._who)
+                try:
+                    got = await http.post(url, data=form, headers=headers)
+                except httpx2.HTTPError as error:
+                    raise ExchangeRefused(0, "status 0", type(error).__name__) from None
+                if got.status_code == 200:
+                    return
+                if not self._endpoint.wants_nonce(got.status_code, got.headers, got.content):
+                    break
+        raise ExchangeRefused(got.status_code, "invalid_answer", "the gate did not say that the token is void")
 
     async def _exchanged(self, asked: AskedFor, wait: float) -> ExchangedToken | NoToken:
         held, end = list[Waiting](), monotonic() + wait
