@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import time_machine
@@ -73,7 +74,8 @@ def test_the_end_is_told_from_half_its_life_on_and_then_nothing_is_ready(team: T
 def test_a_renewal_and_a_reload_make_it_ready_again(team: Team, http: TestClient) -> None:
     with time_machine.travel(team.now + 7.1 * DAY, tick=True):
         renew_index(team.directory, key(CI))
-        http.portal.call(http.app.state.service.gate.reload)  # type: ignore[union-attr, attr-defined]
+        portal, app = cast("Any", http.portal), cast("Any", http.app)
+        portal.call(app.state.service.gate.reload)
     assert warnings(http, team.now + 8 * DAY) == (200, "ok\n", [])
 
 

@@ -43,7 +43,7 @@ def _unfit(field: Any) -> Iterator[tuple[str, str]]:
     if not (field.validation_alias == field.serialization_alias == field.alias):
         yield "an alias for reading or writing alone", "one alias, or none"
     for part in (*field.metadata, *_parts(field.annotation)):
-        if isinstance(part, _REPLACING) or part is Json or isinstance(part, Json):
+        if isinstance(part, _REPLACING) or part is Json or type(part) is Json:
             yield (
                 f"{getattr(part, '__name__', type(part).__name__)}, which replaces the decided value",
                 "the value as it is; convert it in the tool",
