@@ -129,3 +129,20 @@ def test_the_defaults(folder: Path) -> None:
         assert isinstance(gate, Gate)
         budgets = gate._core.budgets
         assert (budgets.denials, budgets.holds, budgets.runs) == (20, 5, 60)
+
+
+def test_the_holds_of_one_user_in_many_runs_leave_room_for_those_of_others(folder: Path) -> None:
+    with opened(folder, open_holds_per_run=1) as gate:
+
+        def asks(user: User) -> Any:
+            run = run_of(gate, user=user)
+            looked_up(run)
+            return run.authorize("payments.refund", {**REFUND, "amount": "150.00"}, tool_call_id="pay")
+
+        answers = [asks(LEE) for _ in range(21)]
+        assert [type(each) for each in answers] == [StepUp] * 20 + [Deny]
+        assert reasons(answers[-1]) == {Reason.TOO_MANY_HOLDS}
+        assert isinstance(asks(User("kim", tenant="acme", groups=LEE.groups)), StepUp)
+        gate.refuse(answers[0].hold.id, tenant="acme", by=User("mona", tenant="acme", groups=("leads",)))
+        assert isinstance(asks(LEE), StepUp)
+        assert len(gate.holds("acme")) == 21

@@ -276,3 +276,20 @@ def test_stats_are_read_from_a_gates_log(desk: Desk) -> None:
     assert 0 <= row["seconds"] < 60
     plain = CliRunner().invoke(app, ["holds", "stats", "--audit", str(desk.folder / "audit")])
     assert "big" in plain.output
+
+
+def test_the_list_has_every_hold_however_many_there_are(desk: Desk) -> None:
+    _, first = desk.held()
+    store: Any = redis.Redis.from_url(desk.server.url)
+    kept, line, many = store.hgetall(f"ag:{{acme}}:hold:{first}"), store.pipeline(), [f"{n:064x}" for n in range(1200)]
+    index = "ag:{acme}:holds:all"
+    forget = store.zscore(index, first)
+    for each in many:
+        line.hset(f"ag:{{acme}}:hold:{each}", mapping={**kept, "body": kept[b"body"].replace(first.encode(), each.encode())})
+        line.zadd(index, {each: forget + 1})
+    line.execute()
+    listed = [each["hold"] for each in json.loads(desk.command("list", "--json").stdout)]
+    assert {*listed} >= {first, *many}
+    assert first in {hold.id for hold in desk.gate.holds("acme")}
+    store.zrem(index, *many)
+    store.delete(*(f"ag:{{acme}}:hold:{each}" for each in many))

@@ -28,7 +28,7 @@ from agentgate.decision.question import Question, ShownArgument, ShownRule, mome
 from agentgate.decision.together import MOST
 from agentgate.explain.evidence import MASKED
 from agentgate.gate import addressed
-from agentgate.gate.addressed import Addressed
+from agentgate.gate.addressed import Addressed, Waiting
 from agentgate.identity.proven import proven_user
 from agentgate.service.answer import RequestRefused
 from agentgate.service.app import PAGES, application
@@ -111,20 +111,16 @@ def test_a_person_sees_what_waits_for_them_and_nothing_of_anything_else(desk: De
         assert code(lee.post("/holds/nonce", {"answers": {each: "release"}})) == (404, "missing")
 
 
-def listed(desk: Desk) -> tuple[dict[str, Addressed], bool]:
-    """What the gate itself lists for mona."""
-    mona = proven_user("mona", tenant="acme", groups=("leads",))
-    found, whole = drive(addressed.addressed(desk.host._core, "acme", mona), desk.host._store, desk.host._audit)
-    return {each.hold.id: each for each in found}, whole
-
-
-def test_the_workflows_risk_goes_with_a_hold_and_of_many_runs_so_many_are_looked_at(desk: Desk, monkeypatch) -> None:
+def test_the_workflows_risk_goes_with_a_hold(desk: Desk) -> None:
     holds = [desk.held(why=f"run {n}")[1] for n in range(2)]
-    found, whole = listed(desk)
-    assert ([found[hold.id].risk for hold in holds], whole) == (["low", "low"], True)
-    monkeypatch.setattr(addressed, "MOST_RUNS", 1)
-    found, whole = listed(desk)
-    assert (len({each.hold.run for each in found.values()}) <= 1, whole) == (True, False)
+    mona = proven_user("mona", tenant="acme", groups=("leads",))
+    found: dict[str, Addressed] = {}
+    after: str | None = ""
+    while after is not None:
+        page: Waiting = drive(addressed.addressed(desk.host._core, "acme", mona, after), desk.host._store, desk.host._audit)
+        found |= {each.hold.id: each for each in page.found}
+        after = page.next or None
+    assert [found[hold.id].risk for hold in holds] == ["low", "low"]
 
 
 def test_the_list_begins_with_the_earliest_deadline_and_ends_with_what_was_answered(desk: Desk, people) -> None:
@@ -204,24 +200,80 @@ def test_a_question_that_somebody_wrote_into_the_store_is_not_shown(redis_server
     assert mona.get(f"/holds/{hold.id}").status_code == 200
 
 
-def test_a_list_that_does_not_hold_everything_says_so(redis_server: Server, desk: Desk, people) -> None:
-    desk.people["far"] = Passkey(rp_id="localhost")
-    desk.rows.append(desk.people["far"].row("far", "leads", tenants=("other",)))
+def signed_up(desk: Desk, people: Any, name: str, tenant: str, *groups: str) -> Person:
+    """Somebody with a passkey for this tenant, signed in."""
+    desk.people[name] = Passkey(rp_id="localhost")
+    desk.rows.append(desk.people[name].row(name, *groups, tenants=(tenant,)))
     desk.write()
-    far, (_, hold) = people("far", signed_in=False), desk.held(tenant="other", why="pushed out")
-    in_time(lambda: far.sign_in().status_code == 204)
+    one: Person = people(name, signed_in=False)
+    in_time(lambda: one.sign_in().status_code == 204)
+    return one
+
+
+def all_pages(person: Person) -> tuple[list[str], list[str]]:
+    """The holds of every page, in order; and what each page says of itself."""
+    found: list[str] = []
+    said: list[str] = []
+    path = "/holds"
+    while path:
+        text = (got := person.get(path)).text
+        found += ids(got)
+        said += re.findall(r"<h1>(.*?)</h1>", text) + re.findall(r"\d+ to \d+ are here", text)
+        path = next(iter(re.findall(r'rel="next" href="([^"]+)"', text)), "")
+    return found, said
+
+
+def test_200_runs_that_wait_for_one_group_hide_nobodys_hold_and_the_numbers_are_true(desk: Desk, people) -> None:
+    solo, ann, mallory = (signed_up(desk, people, name, "many", *groups) for name, *groups in (("solo",), ("ann", "leads"), ("mallory",)))
+    crowd = [desk.held(run=desk.run(f"user{n}", "many"), why=f"{n}")[1].id for n in range(200)]
+    _, alone = desk.held("files.share", run=desk.run("solo", "many"))
+    mine = desk.held(run=desk.run("ann", "many"), why="her own")[1].id
+    assert all_pages(solo) == ([alone.id], ["1 call waits for you"])
+    assert all_pages(mallory) == ([], ["Nothing waits for you"])
+    found, said = all_pages(ann)
+    assert (found, mine in found) == (crowd, False)
+    assert said == [line for n in range(4) for line in ("200 calls wait for you", f"{50 * n + 1} to {50 * n + 50} are here")]
+    assert solo.say({alone.id: "refuse"}).status_code == 200
+    assert all_pages(solo)[1] == ["Nothing waits for you"]
+    assert f"/holds/{alone.id}" in solo.get("/holds").text  # lately
+    for wrong in ("x", "1.x", f"{'9' * 16}.{GONE}", f"-1.{GONE}"):
+        assert len(ids(ann.get(f"/holds?after={wrong}"))) == 50
+    assert ids(ann.get(f"/holds?after={'9' * 15}.{GONE}")) == []
+
+
+def test_who_can_write_the_store_pushes_nobodys_hold_out_of_the_pages(redis_server: Server, desk: Desk, people) -> None:
+    far, (_, hold) = signed_up(desk, people, "far", "other", "leads"), desk.held(tenant="other", why="pushed out")
     store: Any = redis.Redis.from_url(redis_server.url)
-    index, start = "ag:{other}:holds:all", "ag:{other}:hold:"
-    kept, score = store.hgetall(f"{start}{hold.id}"), store.zscore(index, hold.id)
-    assert "More waits" not in far.get("/holds").text
-    many, line = [f"{n:064x}" for n in range(1000)], store.pipeline()
-    for each in many:
-        line.hset(f"{start}{each}", mapping=kept).zadd(index, {each: score + 1})
+    start = "ag:{other}:hold:"
+    kept = store.hgetall(f"{start}{hold.id}")
+    (group,) = (key for key in kept[b"lists"].decode().split() if ":group:" in key)
+    many, line, score = [f"{n:064x}" for n in range(1000)], store.pipeline(), store.zscore(group, hold.id)
+    for number, each in enumerate(many):
+        forged = kept if number % 2 else {**kept, b"body": b"{}"}
+        line.hset(f"{start}{each}", mapping=forged).zadd(group, {each: score - 1})
     line.execute()
-    in_time(lambda: (found := far.get("/holds")).status_code == 200 and "More waits" in found.text)
-    store.zrem(index, *many)
-    assert "More waits" not in far.get("/holds").text
+    assert all_pages(far)[0] == [hold.id]
+    store.zrem(group, *many)
     store.delete(*(f"{start}{each}" for each in many))
+    assert all_pages(far) == ([hold.id], ["1 call waits for you"])
+
+
+def test_a_hold_that_an_earlier_version_opened_is_found_for_two_weeks(redis_server: Server, desk: Desk, people) -> None:
+    run, old = desk.held(run=desk.run("lee", "before"), why="opened before")
+    new = desk.held(run=desk.run("kim", "before"), why="opened after")[1]
+    store: Any = redis.Redis.from_url(redis_server.url)
+    lists = store.hget(f"ag:{{before}}:hold:{old.id}", "lists").decode().split()
+    for key in lists:
+        store.zrem(key, old.id)
+    store.hdel(f"ag:{{before}}:hold:{old.id}", "lists")
+    reader = signed_up(desk, people, "reader", "before", "leads")
+    for days, found in ((15, [new.id]), (13, [old.id, new.id])):
+        store.set("ag:{before}:holds:since", int((time.time() - days * 86400) * 1000))
+        assert all_pages(reader)[0] == found
+    assert all_pages(reader)[1] == ["2 calls wait for you"]
+    assert [hold.id for hold in desk.host.holds("before", run=run.id)] == [old.id]
+    assert reader.say({old.id: "refuse"}).status_code == 200
+    assert all_pages(reader) == ([new.id, old.id], ["1 call waits for you"])
 
 
 def test_danger_is_said_of_what_destroys_and_not_of_the_rest(desk: Desk, people) -> None:
@@ -297,18 +349,8 @@ def in_time(done: Callable[[], bool], pause: float = 0.1) -> None:
         time.sleep(pause)
 
 
-def joined(desk: Desk, people: Any, name: str) -> Person:
-    """Somebody new in the file, signed in."""
-    desk.people[name] = Passkey(rp_id="localhost")
-    desk.rows.append(desk.people[name].row(name, "leads"))
-    desk.write()
-    person: Person = people(name, signed_in=False)
-    in_time(lambda: person.sign_in().status_code == 204)
-    return person
-
-
 def test_a_passkey_that_was_taken_out_of_the_file_is_signed_out_at_once(desk: Desk, people) -> None:
-    leaver = joined(desk, people, "leaver")
+    leaver = signed_up(desk, people, "leaver", "acme", "leads")
     assert not signed_out(leaver.get("/holds"))
     desk.rows.pop()
     desk.write()
@@ -318,7 +360,7 @@ def test_a_passkey_that_was_taken_out_of_the_file_is_signed_out_at_once(desk: De
 
 
 def test_who_is_revoked_is_signed_out_and_does_not_sign_in(desk: Desk, people) -> None:
-    rev = joined(desk, people, "rev")
+    rev = signed_up(desk, people, "rev", "acme", "leads")
     assert not signed_out(rev.get("/holds"))
     desk.host.revoke("user:rev", tenants=["acme"], by="ana", reason="INC-1")
     assert signed_out(rev.get("/holds"))

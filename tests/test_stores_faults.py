@@ -401,7 +401,7 @@ def test_a_tool_servers_user_can_burn_and_report_but_not_write_runs_holds_or_rev
     for op in (
         ops.open_run(book.tenant, "run_2", b"{}", "hi", 1000, whose="lee", most=9),
         ops.add_turn(book.tenant, book.run, "please pay", harmless_after=1),
-        ops.open_hold(book.tenant, book.run, "hold_1", b"{}", act="a" * 64, ttl_ms=1000, answer_ms=1000, most=9),
+        book.opening("hold_1", ttl_ms=1000, answer_ms=1000),
         ops.revoke(book.tenant, "tenant", "*"),
         ops.mint(book.request(2)),
     ):

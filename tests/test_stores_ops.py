@@ -28,7 +28,9 @@ def test_all_keys_of_a_tenant_share_its_hash_tag():
     for op in (
         ops.mint(full),
         burn,
-        ops.open_hold("acme-eu", "run_1", "h", b"", act="a" * 64, ttl_ms=1, answer_ms=1, most=1),
+        ops.open_hold(
+            "acme-eu", "run_1", "h", b"", act="a" * 64, ttl_ms=1, answer_ms=1, most=1, whose="}", most_own=1, asks=[("group", "{x}")]
+        ),
         ops.revoke("acme-eu", "user", "{other}"),
     ):
         for key in (*op.keys, *map(str, revocations)):

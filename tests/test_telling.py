@@ -387,3 +387,38 @@ async def test_an_awaited_gate_tells_too(folder: Path, listener: Listener) -> No
             await call.record_result({"total": "150.00", "currency": "EUR", "customer": "cus_1"})
         assert isinstance(await run.authorize("payments.refund", BIG, tool_call_id="pay"), StepUp)
     assert [t["type"] for t in listener.wait(1)] == ["held"]
+
+
+class _Noted:
+    """A hook that keeps whose events it got, and takes its time."""
+
+    name, key = "noted", "e" * 64
+
+    def __init__(self) -> None:
+        self.tenants: list[str] = []
+
+    def send(self, id_: str, body: bytes) -> tuple[bool, str]:  # noqa: ARG002 - of a webhook
+        self.tenants.append(json.loads(body)["tenant"])
+        time.sleep(0.005)
+        return True, ""
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_events_of_one_tenant_do_not_keep_those_of_another_waiting(folder: Path) -> None:
+    hook = _Noted()
+    with opened(folder, tell=(), open_holds_per_run=100) as gate:
+        run = run_of(gate)
+        looked_up(run)
+        for number in range(60):
+            assert isinstance(run.authorize("payments.refund", BIG, tool_call_id=f"pay {number}"), StepUp)
+        other = run_of(gate, tenant="other", user=User("kim", tenant="other", groups=("support",)))
+        looked_up(other)
+        assert isinstance(other.authorize("payments.refund", BIG, tool_call_id="pay"), StepUp)
+        telling = teller.Teller((hook,))
+        telling.start(gate._store, lambda: ("acme", "other"))
+        end = time.monotonic() + 10
+        while len(hook.tenants) < 61 and time.monotonic() < end:
+            time.sleep(0.02)
+        telling.close()
+    assert (hook.tenants.count("acme"), hook.tenants.count("other")) == (60, 1)
+    assert hook.tenants.index("other") <= 20

@@ -8,44 +8,131 @@ of a gate with these keys.
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from agentgate.decision.hold import Hold, check_answer
-from agentgate.gate.answer import listed, rules_of, shown
+from agentgate.errors import StoreUnavailable
+from agentgate.gate.answer import every, many, rules_of, shown
 from agentgate.gate.core import Core, read
+from agentgate.gate.kept import hold_of
 from agentgate.gate.proof import refusal
-from agentgate.shell.step import Apart, Flow
+from agentgate.shell.step import Apart, Flow, alone
+from agentgate.stores import ops
+from agentgate.values.identities import person
 from agentgate.values.refusal import AnswerCode, AnswerRefused, RunRefused
 from agentgate.values.request import RunState, User
 from agentgate.workflow.model import Workflow
 
-MOST_RUNS = 100  # that are looked at for one list
+PAGE, LATELY = ops.WAITING, 20  # holds of a page: that wait, that ended
+_MOST_LOOKED = 10 * PAGE  # that are looked at for one page, where many of them are nothing to this person
 
 
 class Addressed(NamedTuple):
-    """A hold that this person may answer, or answered; `risk`: of its workflow, empty where that cannot be read any more."""
+    """A hold that this person may answer, or answered.
+
+    Attributes:
+        risk: of its workflow, empty where that cannot be read any more.
+        place: among those that wait (`order`).
+    """
 
     hold: Hold
     risk: str
+    place: str = ""
 
 
-def addressed(core: Core, tenant: str, who: User, run: str | None = None) -> Flow:
-    """The holds of a tenant, or of one of its runs, that this person may answer or said yes to; and whether every one was looked at.
+class Waiting(NamedTuple):
+    """A page of what waits for a person, the earliest deadline first.
+
+    Attributes:
+        next: the place after which the next page begins; empty: this is the last.
+        total: how many wait in all. Only those of this page are judged; the others wait for a group or user as this person is.
+        before: how many of them come before this page.
+        ended: what ended lately.
+    """
+
+    found: tuple[Addressed, ...]
+    next: str
+    total: int
+    before: int
+    ended: tuple[Addressed, ...]
+
+
+def order(place: str) -> tuple[int, str]:
+    """What places are sorted by."""
+    at, _, hold_id = place.partition(".")
+    return int(at or 0), hold_id
+
+
+def addressed(core: Core, tenant: str, who: User, after: str = "") -> Flow:
+    """What waits for this person in a tenant, from the place `after` on.
 
     Raises (through the driver):
         NameRefused, StoreUnavailable.
     """
-    known: dict[str, tuple[RunState, Workflow] | None] = {}
+    judge = _Judge(core, tenant, who)
+    whose = (f"user {person(who.id)}", who.groups, who.id)
+    earlier: list[ops.HoldRecord] = yield from every(partial(ops.old_holds, tenant))
+    old = [each._replace(place=f"{each.hold.expires_at * 1000:.0f}.{each.hold.id}") for each in (yield from judge.all(earlier))]
+    waits = [each for each in old if each.hold.state == "pending"]
+    here = [each for each in waits if order(each.place) > order(after)]
     found: list[Addressed] = []
-    holds, whole = yield from listed(tenant, run, None)
-    for hold in sorted(holds, key=lambda each: each.state != "pending"):
-        if hold.run not in known:
-            if len(known) >= MOST_RUNS:
-                continue
-            known[hold.run] = yield Apart(_run(core, hold))
-        if (risk := _risk(core, hold, who, known[hold.run])) is not None:
+    first: ops.HoldList | None = None
+    looked, next_ = 0, after
+    while first is None or (next_ and len(found) < PAGE and looked < _MOST_LOOKED):
+        page: ops.HoldList = yield Apart(alone(ops.waiting_holds(tenant, *whose, next_)))
+        first, next_, looked = first or page, page.next, looked + len(page.records)
+        found += [each for each in (yield from judge.all(page.records)) if each.hold.state == "pending"]
+    total, before = first.total - looked + len(found) + len(waits), first.before + len(waits) - len(here)
+    found += [each for each in here if not next_ or order(each.place) <= order(next_)]
+    found.sort(key=lambda each: order(each.place))
+    if len(found) > PAGE:
+        found, next_ = found[:PAGE], found[PAGE - 1].place
+    ended: ops.HoldList = yield Apart(alone(ops.ended_holds(tenant, *whose[1:])))
+    over = {each.hold.id: each for each in (yield from judge.all(ended.records, LATELY))}
+    over |= {each.hold.id: each for each in old if each.hold.state != "pending"}
+    return Waiting(tuple(found), next_, total, before, tuple(over.values()))
+
+
+def addressed_in(core: Core, tenant: str, who: User, run: str) -> Flow:
+    """What waits for this person in one run, the earliest deadline first. Raises as `addressed`."""
+    known = None
+    found: list[Addressed] = []
+    for hold in (yield from many(tenant, run, "pending")):
+        known = known or (yield Apart(_run(core, hold)))
+        if (risk := _risk(core, hold, who, known)) is not None:
             found.append(Addressed(hold, risk))
-    return tuple(found), whole and all(hold.run in known for hold in holds)
+    return tuple(found)
+
+
+class _Judge:
+    """What of stored holds is for one person: each is judged by its run, which is read once."""
+
+    def __init__(self, core: Core, tenant: str, who: User) -> None:
+        self._core, self._tenant, self._who = core, tenant, who
+        self._runs: dict[str, tuple[RunState, Workflow] | None] = {}
+
+    def all(self, records: tuple[ops.HoldRecord, ...] | list[ops.HoldRecord], most: int = 0) -> Flow:
+        """Those that are, at most so many; a record that cannot be read hides no other."""
+        found: list[Addressed] = []
+        for record in records:
+            try:
+                hold = hold_of(record)
+            except StoreUnavailable:
+                continue
+            known = (hold.tenant, hold.id) == (self._tenant, order(record.place)[1])  # and no copy under another id
+            if not known or not self._core.answerers.asked(hold):
+                continue
+            if hold.run not in self._runs:
+                self._runs[hold.run] = yield Apart(_run(self._core, hold))
+            if (risk := _risk(self._core, hold, self._who, self._runs[hold.run])) is not None:
+                hold = replace(hold, state=hold.state_at(time.time()))
+                found.append(Addressed(hold, risk, record.place))
+                if len(found) == most:
+                    break
+        return found
 
 
 def addressed_one(core: Core, tenant: str, hold_id: str, who: User) -> Flow:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 
 from agentgate.decision.hold import Approver, Hold, check_answer, covered
 from agentgate.decision.hold_states import Event, after
@@ -21,8 +22,8 @@ from agentgate.gate.kept import body_of, event_of, hold_of
 from agentgate.gate.proof import Answering, ProvenAnswer, refusal
 from agentgate.gate.release import with_words
 from agentgate.identity.proven import Proven
-from agentgate.shell.step import Apart, Flow, Record
-from agentgate.stores import ops
+from agentgate.shell.step import Apart, Flow, Record, alone
+from agentgate.stores import Op, ops
 from agentgate.values.answers import NONCE_SECONDS, Said
 from agentgate.values.canonical import parse
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Reason, RunRefused, place
@@ -81,16 +82,26 @@ def many(tenant: str, run: str | None, state: str | None) -> Flow:
     Raises (through the driver):
         NameRefused, StoreUnavailable.
     """
-    holds, _ = yield from listed(tenant, run, state)
-    return holds
+    found = list((yield from every(partial(ops.list_holds, tenant, run or ""))))
+    if run is not None:
+        found += yield from every(partial(ops.old_holds, tenant, run))
+    now, holds = time.time(), dict[str, Hold]()
+    for record in found:
+        hold = hold_of(record)
+        if record.place.endswith(f".{hold.id}"):  # no copy under another id
+            holds[hold.id] = replace(hold, state=hold.state_at(now))
+    return tuple(sorted((h for h in holds.values() if state in {None, h.state}), key=lambda h: (h.expires_at, h.id)))
 
 
-def listed(tenant: str, run: str | None, state: str | None) -> Flow:
-    """`many`, and whether these are all: the store lists no more than 1,000. Raises as `many`."""
-    found: ops.HoldList = yield ops.list_holds(tenant, run or "")
-    now = time.time()
-    holds = [replace(hold, state=hold.state_at(now)) for hold in map(hold_of, found.records)]
-    return tuple(sorted((h for h in holds if state in {None, h.state}), key=lambda h: (h.expires_at, h.id))), found.whole
+def every(page: Callable[..., Op[ops.HoldList]]) -> Flow:
+    """The records of all pages, each read under a deadline of its own."""
+    found: list[ops.HoldRecord] = []
+    after = ""
+    while True:
+        read: ops.HoldList = yield Apart(alone(page(after=after)))
+        found += read.records
+        if not (after := read.next):
+            return found
 
 
 def nonce(tenant: str, hold_ids: Collection[str]) -> Flow:
@@ -218,7 +229,7 @@ def _answered(
     took = round(time.time() - hold.question.opened, 3)
     yield stamp("hold_answer", header, **whose, answer=said, state=hold.state, **of_hold, seconds=took)
     told = event_of(who.id, proven.channel, said, then)
-    written = yield ops.answer_hold(tenant, hold_id, record.revision, body_of(hold), then, nonce=proven.nonce, event=told)
+    written = yield ops.answer_hold(tenant, hold_id, record.revision, body_of(hold), then, nonce=proven.nonce, event=told, user=who.id)
     if written == "nonce":
         raise _used()
     if written != "ok":

@@ -26,7 +26,6 @@ from agentgate.identity.proven import Proven, narrowed, placed
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
-from agentgate.values.identities import person as person_of
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason, RunRefused
 from agentgate.values.request import Agent, Call, Header, RunState, User
 from agentgate.values.turns import Spoken
@@ -109,10 +108,12 @@ def open_run(
         over.client,
     )
     yield from _check(core, Versions(workflow), header)
-    whose, most = (f"user {person_of(header.user.id)}" if header.user else f"agent {person_of(header.agent.id)}"), core.budgets.runs
+    most = core.budgets.runs
     # Another gate may have opened this very run of a credential before, and the store may have lost it: nobody remembers all of its acts.
     acts: Literal["any", "opener", "nobody"] = "nobody" if once else "any" if core.shared_runs else "opener"
-    op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000, whose=whose, most=most, keeps=core.issued.keeps, acts=acts)
+    op = ops.open_run(
+        tenant, header.id, header_bytes(header), text, ttl * 1000, whose=header.whose, most=most, keeps=core.issued.keeps, acts=acts
+    )
     opened: ops.OpenReply = yield op
     if opened.kind == "too_many":
         many = Failure(

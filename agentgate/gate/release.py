@@ -23,6 +23,8 @@ from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import Failure, Reason
 from agentgate.workflow.nested import emptied, flat
 
+RUNS_AT_ONCE = 20  # so many times the open holds of a run may one user have open, in whatever runs
+
 
 class Released(NamedTuple):
     """The release to spend, and how those who gave it are known: proven or in_process."""
@@ -49,10 +51,21 @@ def released(
         new, act = _new_hold(core, case, answer, made, used), digest(canonical([call.tool, call.arguments_digest]))
         life, kept = 2 * max(times), _sensitive(case)
         most, body = core.budgets.holds, body_of(new)
-        op = ops.open_hold(header.tenant, header.id, made, body, act=act, ttl_ms=life, answer_ms=min(times), most=most, sensitive=kept)
+        op = ops.open_hold(
+            *(header.tenant, header.id, made, body),
+            act=act,
+            ttl_ms=life,
+            answer_ms=min(times),
+            most=most,
+            whose=header.whose,
+            most_own=most * RUNS_AT_ONCE,
+            asks=[("user", header.user.id if header.user else "") if hold.rule.user else ("group", hold.rule.group) for hold in required],
+            sensitive=kept,
+        )
         record = yield op
         if record is None:
-            refused = Failure(Reason.TOO_MANY_HOLDS, "run", f"{most} open holds", f"fewer than {most} open holds in one run")
+            expected = f"fewer than {most} open holds in one run, and {most * RUNS_AT_ONCE} of one user; and a group with room for more"
+            refused = Failure(Reason.TOO_MANY_HOLDS, "run", "too many open holds", expected)
             return (yield from deny(core, header, call, (refused,), known))
         if record is ops.COOLING:
             refused = Failure(Reason.HOLD_REFUSED, "hold", "a person refused this act a while ago", "another act, or later")

@@ -30,6 +30,7 @@ _PAUSE = 1.0  # seconds before the second try
 _LEASE = 60.0  # seconds; longer than all the tries
 _EVERY = 2.0  # seconds between two looks at all tenants; more where there are many
 _ANSWER = 1.0  # seconds for the store
+_TURN = 20  # events of one tenant in a row, while others wait
 _log = structlog.get_logger("agentgate.gate.teller")
 
 Ask = Callable[[Op[Any]], Any]
@@ -86,20 +87,26 @@ class Teller:
                 due = time.monotonic() + max(_EVERY, len(known) / 100)
             for tenant in sorted(known):
                 try:
-                    self._tell_all(hook, ask, tenant)
+                    if not self._tell_some(hook, ask, tenant):
+                        with self._changed:
+                            self._woken[hook.key].add(tenant)
                 except AgentGateError as error:  # what is untold stays so, and is looked for again
                     _log.warning("tell_delayed", hook=hook.name, tenant=tenant, problem=str(error))
 
-    def _tell_all(self, hook: Hook, ask: Ask, tenant: str) -> None:
-        first = 0
-        while not self._over:
+    def _tell_some(self, hook: Hook, ask: Ask, tenant: str) -> bool:
+        """Tell a tenant's events, so many that no other's wait long. Whether that was all."""
+        first = told = 0
+        while not self._over and told < _TURN:
             found = ask(ops.untold_hold(tenant, hook.key, int(_LEASE * 1000), first))
             if found == "none":
-                return
+                return True
             if found == "more":
                 first += ops.PAGE
-            elif self._send(hook, *message(found, self._pages)):
+                continue
+            told += 1
+            if self._send(hook, *message(found, self._pages)):
                 ask(ops.told_hold(tenant, hook.key, found))
+        return False
 
     def _send(self, hook: Hook, id_: str, body: bytes) -> bool:
         """Whether the hook is done with this event."""

@@ -3,28 +3,41 @@
 A hold is the hash ``hold:{id}``, listed in the sorted set ``holds:all`` until it is forgotten. Beside state, body and revision it keeps the
 run's key, the deadline, the sensitive values that `reveal_hold` reads, and the nonces with which it may be answered. ``cool:{run}:{act}``
 is there while an act that a person refused is not asked again.
+
+Whoever looks for holds finds them in lists: ``holds:run:``, ``holds:from:`` (who asked for it), ``holds:group:`` and ``holds:user:`` (whom
+it asks), each followed by a digest. In a list, what waits is apart from what ended, so that nothing has to be read to find what waits but
+that, and nobody's holds stand in the way of anybody else's. The scripts that open, answer and cancel a hold keep its lists; its deadline
+needs none of them.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from agentgate.errors import NameRefused
 from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
+    Arg,
     Op,
     checked_bytes,
     checked_digest,
     checked_id,
     checked_number,
     checked_subject,
+    checked_text,
     one_of,
     prefix,
 )
 from agentgate.stores._records import HoldList, HoldRecord, HoldState, LimitTake
 from agentgate.stores._revocations import is_yes, people
 
+PAGE = 50  # holds that one script answers of those that wait; of others ten times as many are looked at
+
+Listed = Literal["run", "from", "group", "user"]
+Asks = tuple[Literal["group", "user"], str]  # whom a hold asks
 Answered = Literal["ok", "missing", "stale", "final", "nonce"]
 Offered = Literal["ok", "missing", "final"]
 Taken = Literal["ok", "nonce"]
@@ -40,19 +53,36 @@ def _calls(tenant: str, run: str) -> str:
     return f"{prefix(tenant)}calls:{checked_id('run', run)}"
 
 
-def hold_record(state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord:
+def _list(tenant: str, kind: Listed, name: str) -> str:
+    """The key of a list; any text names one, and none another's."""
+    return f"{prefix(tenant)}holds:{kind}:{hashlib.sha256(checked_text('list', name)).hexdigest()}"
+
+
+def hold_record(state: bytes, body: bytes, revision: bytes, call: bytes, place: bytes = b"") -> HoldRecord:
     """A hold as a script answers it."""
-    return HoldRecord(_state(state), body, str(int(revision)), call.decode())
+    return HoldRecord(_state(state), body, str(int(revision)), call.decode(), place.decode())
 
 
 def open_hold(
-    tenant: str, run: str, hold_id: str, body: bytes, *, act: str, ttl_ms: int, answer_ms: int, most: int, sensitive: bytes = b"{}"
+    tenant: str,
+    run: str,
+    hold_id: str,
+    body: bytes,
+    *,
+    act: str,
+    ttl_ms: int,
+    answer_ms: int,
+    most: int,
+    whose: str,
+    most_own: int,
+    asks: Iterable[Asks],
+    sensitive: bytes = b"{}",
 ) -> Op[HoldRecord | None]:
     """Write a new hold of a run in state `pending`: to be answered within `answer_ms` milliseconds, forgotten after `ttl_ms`.
 
     An existing one is left as it is and returned, unless the user took back what it was for (`cancelled`). `act` is the digest of tool and
     arguments: where a person refused the act in this run less than its `answer_ms` ago, there is no new hold (`COOLING`), and
-    none (None) where `most` of the run are pending.
+    none (None) where `most` of the run are pending, `most_own` of `whose` (any text), or 5,000 that ask the same group or person: `asks`.
     """
     start, answered = prefix(tenant), checked_number("answer_ms", answer_ms, 1, MAX_TTL_MS)
     keys = (
@@ -61,6 +91,10 @@ def open_hold(
         _calls(tenant, run),
         f"{start}cool:{run}:{checked_digest('act', act)}",
         f"{start}open:{run}",
+        f"{start}holds:since",
+        _list(tenant, "run", run),
+        _list(tenant, "from", whose),
+        *sorted({_list(tenant, kind, name) for kind, name in asks}),
     )
     ttl = checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS)
     args = (
@@ -71,6 +105,7 @@ def open_hold(
         checked_bytes("sensitive", sensitive),
         f"{start}hold:",
         checked_number("most", most, 1, MAX_AMOUNT),
+        checked_number("most_own", most_own, 1, MAX_AMOUNT),
     )
     return Op("open_hold", _opened, keys, args, confirm=True)
 
@@ -91,19 +126,21 @@ def _found(state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecor
 
 
 def answer_hold(
-    tenant: str, hold_id: str, expected_revision: str, body: bytes, state: HoldState, *, nonce: str = "", event: bytes = b""
+    tenant: str, hold_id: str, expected_revision: str, body: bytes, state: HoldState, *, nonce: str = "", event: bytes = b"", user: str = ""
 ) -> Op[Answered]:
     """Replace body and state if the revision is still the expected one (`pending`: more approvers are needed).
 
     A released hold takes only `refused`. A signed answer uses up its `nonce`. `event`: what is told of it (`agentgate.stores._telling`);
-    empty: nothing. Answers `ok`; `stale`: another answer came first; `final`: answered, expired, spent or cancelled already; `nonce`: see
-    `take_nonce`.
+    empty: nothing. `user`: who answers, and finds it afterwards. Answers `ok`; `stale`: another answer came first; `final`: answered,
+    expired, spent or cancelled already; `nonce`: see `take_nonce`.
     """
     if state not in ("pending", "released", "refused"):
         raise NameRefused("hold state", state, "pending, released or refused")
     checked = checked_id("nonce", nonce) if nonce else ""
-    args = (checked_id("hold revision", expected_revision), checked_bytes("hold body", body), state, checked, checked_bytes("event", event))
-    return Op("answer_hold", _answered, (_key(tenant, hold_id),), args, confirm=True)
+    keys = (_key(tenant, hold_id), *[_list(tenant, "user", user)] * bool(user))
+    revision, kept = checked_id("hold revision", expected_revision), checked_bytes("hold body", body)
+    args = (revision, kept, state, checked, checked_bytes("event", event), hold_id)
+    return Op("answer_hold", _answered, keys, args, confirm=True)
 
 
 def nonce_hold(tenant: str, hold_id: str, nonce: str, life_ms: int) -> Op[Offered]:
@@ -152,11 +189,42 @@ def _totals(totals: list[Any]) -> tuple[int, ...]:
     return tuple(map(int, totals))
 
 
-def list_holds(tenant: str, run: str = "") -> Op[HoldList]:
-    """A tenant's holds that the store still keeps, in any state (the 1,000 it keeps longest, 8 MiB at most); of `run` only."""
+def list_holds(tenant: str, run: str = "", after: str = "", page: int = 10 * PAGE) -> Op[HoldList]:
+    """A page of a tenant's holds, or of one run's, that the store still keeps, in any state (of each run, the last thousand that ended)."""
+    key = _list(tenant, "run", run) if run else f"{prefix(tenant)}holds:all"
+    return _page(tenant, "any", (key,), after=after, most=checked_number("page", page, 1, 10 * PAGE))
+
+
+def old_holds(tenant: str, run: str = "", after: str = "") -> Op[HoldList]:
+    """A page of those in no list, as earlier versions opened them; none from two weeks after the first in a list: none is kept longer."""
     start = prefix(tenant)
-    return Op("list_holds", _listed, (f"{start}holds:all",), (f"{start}hold:", _calls(tenant, run) if run else ""))
+    calls = _calls(tenant, run) if run else ""
+    return _page(tenant, "old", (f"{start}holds:all", f"{start}holds:since"), after=after, most=10 * PAGE, calls=calls)
 
 
-def _listed(records: list[list[bytes]], more: Any) -> HoldList:
-    return HoldList(tuple(hold_record(*record) for record in records), whole={0: True, 1: False}[more])
+def waiting_holds(tenant: str, whose: str, groups: Iterable[str], user: str, after: str = "") -> Op[HoldList]:
+    """A page of those that wait for one of these groups or for this user, the earliest deadline first.
+
+    Those that `whose` (as of `open_hold`) asked for are left out, unless they ask this user.
+    """
+    groups_of = sorted({_list(tenant, "group", name) for name in groups})
+    return _page(tenant, "waiting", (_list(tenant, "from", whose), *groups_of, _list(tenant, "user", user)), after=after, most=PAGE)
+
+
+def ended_holds(tenant: str, groups: Iterable[str], user: str) -> Op[HoldList]:
+    """Those that ended last of what asked these groups or this user, or that this user answered."""
+    keys = (*sorted({_list(tenant, "group", name) for name in groups}), _list(tenant, "user", user))
+    return _page(tenant, "ended", keys, most=2 * PAGE)
+
+
+def _page(tenant: str, part: str, keys: tuple[str, ...], *, after: str = "", most: int, calls: str = "") -> Op[HoldList]:
+    at, _, hold_id = after.partition(".")
+    place: tuple[Arg, Arg] = ("0", "")
+    if after:
+        number = int(at) if at.isascii() and at.isdecimal() and len(at) < 17 else -1
+        place = checked_number("place", number, 0, MAX_AMOUNT), checked_id("place", hold_id)
+    return Op("list_holds", _listed, keys, (f"{prefix(tenant)}hold:", part, *place, most, calls))
+
+
+def _listed(records: list[list[bytes]], more: bytes, total: bytes, before: bytes) -> HoldList:
+    return HoldList(tuple(hold_record(*record) for record in records), more.decode(), int(total), int(before))

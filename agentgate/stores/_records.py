@@ -222,16 +222,26 @@ class HoldRecord:
         body: the gate's JSON, with every answer so far.
         revision: opaque; each answer and the mint that spends it change it; `answer_hold` and `HoldTake` name the one they read.
         call: digest of the call that spent the release, or empty.
+        place: where it stands in a list; empty: it was read by its id.
     """
 
     state: HoldState
     body: bytes
     revision: str
     call: str
+    place: str = ""
 
 
 class HoldList(NamedTuple):
-    """Holds as stored; `whole`: there are no more."""
+    """A page of holds as stored.
+
+    Attributes:
+        next: the place after which the next page begins; empty: this is the last.
+        total: how many wait in all (of `waiting_holds`).
+        before: how many of them come before this page.
+    """
 
     records: tuple[HoldRecord, ...]
-    whole: bool
+    next: str
+    total: int = 0
+    before: int = 0

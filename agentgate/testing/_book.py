@@ -134,8 +134,12 @@ class Book:
     def held(self, hold_id: str, most: int, answer_ms: int = 60_000) -> ops.HoldRecord | None:
         """Open a hold where no more than `most` of the run are open; None: too many are."""
         act = hashlib.sha256(hold_id.encode()).hexdigest()
-        op = ops.open_hold(self.tenant, self.run, hold_id, b"{}", act=act, ttl_ms=600_000, answer_ms=answer_ms, most=most)
-        return self.ask(op)
+        return self.ask(self.opening(hold_id, act=act, ttl_ms=600_000, answer_ms=answer_ms, most=most))
+
+    def opening(self, hold_id: str, **more: Any) -> Op[ops.HoldRecord | None]:
+        """The operation that opens a hold, of lee, which asks the group leads where nothing else is said."""
+        given = {"act": "a" * 64, "ttl_ms": 60_000, "answer_ms": 60_000, "most": 1000, "whose": "user lee", "most_own": 1000}
+        return ops.open_hold(self.tenant, self.run, hold_id, b"{}", **{**given, "asks": [("group", "leads")], **more})
 
     def answer(self, revision: str, state: ops.HoldState, hold_id: str = "hold_1") -> str:
         return self.ask(ops.answer_hold(self.tenant, hold_id, revision, b'{"by":"ana"}', state))

@@ -201,14 +201,15 @@ class Limits(Suite):
 
     def test_holds_are_listed_until_they_expire(self, book: Book) -> None:
         book.hold("long")
-        book.send(ops.open_hold(book.tenant, book.run, "short", b"{}", act="a" * 64, ttl_ms=30, answer_ms=30, most=9))
+        book.send(book.opening("short", ttl_ms=30, answer_ms=30))
         time.sleep(0.1)
         book.answer(book.hold("said").revision, "refused", "said")
-        records, whole = book.ask(ops.list_holds(book.tenant))
-        assert whole
-        assert sorted((record.state, record.body) for record in records) == [("pending", b"{}"), ("refused", b'{"by":"ana"}')]
-        assert book.ask(ops.list_holds(book.tenant, book.run)) == (records, True)
-        assert book.ask(ops.list_holds(book.tenant, "run_2")) == ((), True)
+        found = book.ask(ops.list_holds(book.tenant))
+        assert not found.next
+        assert sorted((record.state, record.body) for record in found.records) == [("pending", b"{}"), ("refused", b'{"by":"ana"}')]
+        of_run = book.ask(ops.list_holds(book.tenant, book.run))
+        assert (len(of_run.records), of_run.next) == (2, "")
+        assert book.ask(ops.list_holds(book.tenant, "run_2")).records == ()
         assert book.ask(ops.read_hold(book.tenant, "short")) is None
 
     # after the burn

@@ -13,7 +13,7 @@ from typing import Any, Literal, final
 
 from agentgate.errors import CanonicalError, IdentityRefused
 from agentgate.values.canonical import canonical, digest, parse
-from agentgate.values.identities import checked_name
+from agentgate.values.identities import checked_name, person
 
 Identity = Literal["in_process", "proven"]
 Presence = Literal["present", "unclear", "absent"]
@@ -211,6 +211,11 @@ class Header:
     def ends(self) -> float:
         """POSIX seconds from which nothing is minted: the end of the run, or of the first credential before that."""
         return min(at for at in (self.expires_at, self.user_until, self.agent_until) if at)
+
+    @property
+    def whose(self) -> str:
+        """Whom its runs and holds count for: the user, without one the agent, under every spelling of the id."""
+        return f"user {person(self.user.id)}" if self.user else f"agent {person(self.agent.id)}"
 
 
 @dataclass(frozen=True, slots=True)

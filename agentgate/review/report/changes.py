@@ -12,7 +12,6 @@ import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +88,8 @@ class Changes:
 
 
 def unified(old: str, new: str, names: tuple[str, str]) -> tuple[str, ...]:
-    """The lines of a unified diff, at most 2,000."""
-    return tuple(islice(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="", n=2), 2000))
+    """The lines of a unified diff, all of them: what came last would else be what nobody reads."""
+    return tuple(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="", n=2))
 
 
 def plain(changes: Changes, width: int = 100) -> Iterator[tuple[str, str]]:

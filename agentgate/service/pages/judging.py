@@ -18,7 +18,7 @@ from agentgate.decision.hold import Hold
 from agentgate.decision.together import MOST, Together
 from agentgate.errors import CredentialRefused
 from agentgate.explain.evidence import MASKED
-from agentgate.gate.addressed import Addressed, addressed, addressed_one
+from agentgate.gate.addressed import LATELY, PAGE, Addressed, Waiting, addressed, addressed_in, addressed_one, order
 from agentgate.gate.proof import refusal
 from agentgate.identity.assertion import Assertion
 from agentgate.service.answer import RequestRefused, answered, malformed
@@ -32,24 +32,33 @@ from agentgate.token.jws import b64url
 from agentgate.values.answers import Said, WebAuthnAnswer, webauthn_challenge
 from agentgate.values.refusal import AnswerCode, AnswerRefused
 
-LATELY = 20  # answered holds in the list
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_PLACE = re.compile(r"\d{1,15}\.[0-9a-f]{64}", re.ASCII)
 _STATUS = {AnswerCode.MISSING: 404, AnswerCode.FORM: 400, AnswerCode.SIGNATURE: 400, AnswerCode.NONCE: 400}
 
 
 async def waiting(request: Request, service: Service) -> Response:
-    """``GET /holds``: what waits for this person, and what was answered lately."""
+    """``GET /holds``: what waits for this person, a page of it (from the place ``after`` on), and what ended lately."""
     reader = await _reader(request, service)
     if reader is None:
         return _sign_in(service)
-    found: list[Addressed] = []
-    whole = True
-    for tenant, user in reader.people.items():
-        some, every = await service.gate.drive(addressed(service.gate.core, tenant, user))
-        found, whole = [*found, *some], whole and every
-    pending = sorted((each for each in found if each.hold.state == "pending"), key=_by_deadline)
-    over = sorted((each for each in found if each.hold.state != "pending"), key=_by_deadline, reverse=True)[:LATELY]
-    return page("holds.html", **_common(reader, service), pending=pending, over=over, whole=whole, several=len(reader.people) > 1)
+    after = request.query_params.get("after", "")
+    after = after if _PLACE.fullmatch(after) else ""
+    core = service.gate.core
+    found: list[Waiting] = [await service.gate.drive(addressed(core, tenant, user, after)) for tenant, user in reader.people.items()]
+    # what is beyond the end of one tenant's page comes after what that tenant still has
+    until = min((each.next for each in found if each.next), key=order, default="")
+    waits = sorted((one for each in found for one in each.found if not until or order(one.place) <= order(until)), key=_by_place)
+    if len(waits) > PAGE:
+        waits, until = waits[:PAGE], waits[PAGE - 1].place
+    ended = sorted((one for each in found for one in each.ended), key=_by_deadline, reverse=True)[:LATELY]
+    counts: dict[str, Any] = {
+        "total": sum(each.total for each in found),
+        "before": sum(each.before for each in found),
+        "next": until,
+        "after": after,
+    }
+    return page("holds.html", **_common(reader, service), pending=waits, over=ended, several=len(reader.people) > 1, **counts)
 
 
 async def one(request: Request, service: Service) -> Response:
@@ -178,12 +187,16 @@ async def _one(service: Service, reader: Reader, hold_id: str) -> Addressed:
 
 async def _of_run(service: Service, reader: Reader, hold: Hold) -> list[Addressed]:
     """Those of its run that wait for this person, the earliest deadline first."""
-    found, _ = await service.gate.drive(addressed(service.gate.core, hold.tenant, reader.people[hold.tenant], hold.run))
-    return sorted((each for each in found if each.hold.state == "pending"), key=_by_deadline)
+    found = await service.gate.drive(addressed_in(service.gate.core, hold.tenant, reader.people[hold.tenant], hold.run))
+    return list(found)
 
 
 def _by_deadline(each: Addressed) -> tuple[float, str]:
     return each.hold.expires_at, each.hold.id
+
+
+def _by_place(each: Addressed) -> tuple[int, str]:
+    return order(each.place)
 
 
 def _common(reader: Reader, service: Service) -> dict[str, Any]:

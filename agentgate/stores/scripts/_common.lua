@@ -36,12 +36,35 @@ local function later(now, known)
   return math.max(now, tonumber(known or '0'))
 end
 
+-- A hold in a list of what waits: its score is until when it waits, or when it ended. A thousand that ended stay.
+local function list_hold(list, id, score, ttl)
+  redis.call('ZADD', list, digits(score), id)
+  local ended = redis.call('ZCOUNT', list, '-inf', digits(now_ms()))
+  if ended > 1000 then
+    redis.call('ZREMRANGEBYRANK', list, 0, ended - 1001)
+  end
+  if redis.call('PTTL', list) < ttl then
+    redis.call('PEXPIRE', list, digits(ttl))
+  end
+end
+
+-- It waits no more: the lists that it is in say so.
+local function end_hold(hold, id)
+  for list in string.gmatch(redis.call('HGET', hold, 'lists') or '', '%S+') do
+    redis.call('ZADD', list, 'XX', digits(now_ms()), id)
+  end
+end
+
 -- When the run's user last took something back, or it was closed: what was minted or held before is void.
 local function take_back(run, calls)
   local at = later(now_ms(), redis.call('HGET', calls, 'clock'))
   redis.call('HSET', calls, 'withdrawn', digits(at), 'clock', digits(at + 1))
   if redis.call('PTTL', calls) < 0 then
     redis.call('PEXPIRE', calls, redis.call('PTTL', run))
+  end
+  local start, name = string.match(calls, '^(.*:)calls:(.*)$')
+  for _, id in ipairs(redis.call('SMEMBERS', start .. 'open:' .. name)) do
+    end_hold(start .. 'hold:' .. id, id)
   end
 end
 

@@ -1,5 +1,5 @@
--- KEYS hold | ARGV expected_rev body state nonce event: a pending hold takes any answer, a released one only a no; a signed answer its
--- nonce. `event` is what is told of it.
+-- KEYS hold own | ARGV expected_rev body state nonce event id: a pending hold takes any answer, a released one only a no; a signed answer its
+-- nonce. `event` is what is told of it. `own`: the list of what asks the person who answers: there they find it afterwards.
 local hold = read_hold(KEYS[1])
 if not hold[1] then
   return {KEYS[1], 'missing'}
@@ -21,6 +21,12 @@ redis.call('HSET', KEYS[1], 'state', ARGV[3], 'body', ARGV[2])
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
 if ARGV[5] ~= '' then
   redis.call('HSET', KEYS[1], 'event:' .. digits(redis.call('HINCRBY', KEYS[1], 'events', 1)), ARGV[5])
+end
+if ARGV[3] ~= 'pending' then
+  end_hold(KEYS[1], ARGV[6])
+end
+if KEYS[2] and not redis.call('ZSCORE', KEYS[2], ARGV[6]) then
+  list_hold(KEYS[2], ARGV[6], now_ms(), 1209600000)
 end
 if ARGV[3] == 'refused' then -- the same act under another id is not asked again for as long as a person has to answer
   local cool = redis.call('HMGET', KEYS[1], 'cool', 'time')

@@ -1,6 +1,8 @@
--- KEYS hold index calls cool open | ARGV body ttl_ms answer_ms id sensitive prefix most: an existing hold is left as it is, unless it was
--- cancelled. While `cool` is there, a person refused this act of the run a while ago, and nobody is asked again. `open` names the holds of
--- the run that were pending when one was last opened: at most `most`.
+-- KEYS hold index calls cool open since run own list... | ARGV body ttl_ms answer_ms id sensitive prefix most most_own: an existing hold is
+-- left as it is, unless it was cancelled. While `cool` is there, a person refused this act of the run a while ago, and nobody is asked again.
+-- `open` names the holds of the run that were pending when one was last opened: at most `most`. The lists in which it is found: of its run,
+-- of who asked for it (at most `most_own` wait), and of each group or person that it asks. There its score is until when it waits (ms), and
+-- when it ended once it is answered. `since`: when the first hold in lists was opened.
 local hold = read_hold(KEYS[1])
 if hold[1] and hold[1] ~= 'cancelled' then
   return {KEYS[1], hold[1], hold[2], hold[3], hold[4]}
@@ -19,11 +21,18 @@ end
 if open >= tonumber(ARGV[7]) then
   return {KEYS[1], 'too_many', '', '', ''}
 end
+local now = now_ms()
+for i = 8, #KEYS do
+  local most = i == 8 and tonumber(ARGV[8]) or 5000
+  if redis.call('ZCOUNT', KEYS[i], '(' .. digits(now), '+inf') >= most then
+    return {KEYS[1], 'too_many', '', '', ''}
+  end
+end
 redis.call('SADD', KEYS[5], ARGV[4])
 if redis.call('PTTL', KEYS[5]) < tonumber(ARGV[2]) then
   redis.call('PEXPIRE', KEYS[5], ARGV[2])
 end
-local now, rev = now_ms(), digits(tonumber(hold[3] or '0') + 1)
+local rev = digits(tonumber(hold[3] or '0') + 1)
 local at = digits(later(now, redis.call('HGET', KEYS[3], 'clock')))
 redis.call('HSET', KEYS[3], 'clock', at)
 if redis.call('PTTL', KEYS[3]) < tonumber(ARGV[2]) then
@@ -31,8 +40,13 @@ if redis.call('PTTL', KEYS[3]) < tonumber(ARGV[2]) then
 end
 redis.call('DEL', KEYS[1]) -- with the nonces of a hold that was taken back: a yes to that one is none to this
 redis.call('HSET', KEYS[1], 'state', 'pending', 'body', ARGV[1], 'rev', rev, 'call', '', 'at', at, 'calls', KEYS[3],
-  'deadline', digits(now + tonumber(ARGV[3])), 'sensitive', ARGV[5], 'cool', KEYS[4], 'time', ARGV[3])
+  'deadline', digits(now + tonumber(ARGV[3])), 'sensitive', ARGV[5], 'cool', KEYS[4], 'time', ARGV[3],
+  'lists', table.concat(KEYS, ' ', 7))
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', digits(now))
 redis.call('ZADD', KEYS[2], digits(now + tonumber(ARGV[2])), ARGV[4])
+redis.call('SET', KEYS[6], digits(now), 'NX')
+for i = 7, #KEYS do
+  list_hold(KEYS[i], ARGV[4], now + tonumber(ARGV[3]), tonumber(ARGV[2]))
+end
 return {KEYS[1], 'pending', ARGV[1], rev, ''}
