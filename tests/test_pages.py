@@ -28,7 +28,7 @@ from agentgate.decision.question import Question, ShownArgument, ShownRule, mome
 from agentgate.decision.together import MOST
 from agentgate.explain.evidence import MASKED
 from agentgate.gate import addressed
-from agentgate.gate.addressed import Addressed, Waiting
+from agentgate.gate.addressed import Addressed, WaitingPage
 from agentgate.identity.proven import proven_user
 from agentgate.service.answer import RequestRefused
 from agentgate.service.app import PAGES, application
@@ -117,7 +117,7 @@ def test_the_workflows_risk_goes_with_a_hold(desk: Desk) -> None:
     found: dict[str, Addressed] = {}
     after: str | None = ""
     while after is not None:
-        page: Waiting = drive(addressed.addressed(desk.host._core, "acme", mona, after), desk.host._store, desk.host._audit)
+        page: WaitingPage = drive(addressed.addressed(desk.host._core, "acme", mona, after), desk.host._store, desk.host._audit)
         found |= {each.hold.id: each for each in page.found}
         after = page.next or None
     assert [found[hold.id].risk for hold in holds] == ["low", "low"]

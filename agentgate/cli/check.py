@@ -90,7 +90,7 @@ def check(  # noqa: PLR0917 - a command's options, given by name
     if as_json_:
         say_json(_json(findings))
     elif markdown:
-        print("\n".join(_comment(findings)))
+        say(*_comment(findings))
     else:
         _tell(findings)
     raise typer.Exit(findings.exit_code)

@@ -17,6 +17,8 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 from typer.main import get_command
 
+from agentgate.values.visible import visible
+
 ERROR = 1
 
 
@@ -61,7 +63,7 @@ def _usage() -> Iterator[None]:
     try:
         yield
     except TyperException as error:
-        error.exit_code = ERROR
+        error.exit_code, error.message = ERROR, visible(error.message)  # of a file's name, perhaps
         raise
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from agentgate.cli.output import LOOK, YES, fail, refusing, say_json, styled
+from agentgate.cli.output import LOOK, YES, complain, fail, refusing, say, say_json, styled
 from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import find, lend_roles
@@ -45,7 +44,7 @@ def diff(
     if as_json_:
         say_json(as_json(changes))
     elif markdown:
-        print("\n".join(comment(changes)))
+        say(*comment(changes))
     else:
         tell(changes)
     raise typer.Exit(LOOK if changes.looks else YES)
@@ -62,4 +61,4 @@ def save(file: Path, changes: Sequence[Changes], subtitle: str, errors: Sequence
         file.write_text(page(changes, title="What this change permits", subtitle=subtitle, errors=errors), "utf-8")
     except OSError as error:
         fail(f"{file}: {error.strerror}")
-    print(f"wrote {file}", file=sys.stderr)
+    complain(f"wrote {file}", colour="")

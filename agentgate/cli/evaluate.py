@@ -21,10 +21,8 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
-from agentgate.cli.output import complain, fail, quiet, refusing, rows, say, say_json, styled
+from agentgate.cli.output import complain, fail, progress, quiet, refusing, rows, say, say_json, styled
 from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
 from agentgate.gate.settings import MOST
@@ -110,10 +108,9 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
     episodes = [line for line in read if isinstance(line, Episode)]
     bad = [line for line in read if not isinstance(line, Episode)]
     scores: dict[str, Score] = {}
-    errors = Console(stderr=True, highlight=False)
     with decisions.open("w", encoding="utf-8") if decisions else nullcontext() as out:
         replayed = replays(episodes, gate, clock, opening, deputy=bool(tallies))
-        shown = track(replayed, "replaying", total=len(episodes), console=errors, transient=True, disable=not errors.is_terminal)
+        shown = progress(replayed, "replaying", len(episodes))
         for line, (decided, made) in zip(episodes, shown, strict=True):
             for name in (line.suite, "overall"):
                 scores.setdefault(name, Score()).add(line, decided)
@@ -121,9 +118,9 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
                 listed.append(one_failed)
             for kind, tally in made.items():
                 tallies[kind].join(tally)
-            for number, one in enumerate(decided) if out is not None else ():
+            for number, one in enumerate(decided) if out else ():
                 step = {"episode": line.id, "step": number, "decision": one.answer, "reasons": list(one.reasons)}
-                print(json.dumps(step), file=out)
+                out.write(json.dumps(step) + "\n")
     return {name: scores[name] for name in sorted(scores, key=lambda n: (n == "overall", n))}, bad
 
 

@@ -20,7 +20,7 @@ import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from agentgate.cli.output import LOOK, complain, fail, refusing
+from agentgate.cli.output import LOOK, complain, fail, refusing, say
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.integrations.client_certificate import ClientCertificate
 from agentgate.integrations.client_key import ClientKey, owned
@@ -105,7 +105,7 @@ def exchange(
         endpoint = TokenEndpoint(gate, None if shown and key is None else key_of(key), certificate=shown, address=address)
         token = _ask(endpoint, AskedFor(tool, workflow, arguments, run=run, tool_call_id=call_id, tenant=tenant), who, wait=wait)
         lines = [f"{name}: {value}" for name, value in token.headers(method, url).items()] if url else [token.reveal()]
-        _write(out, "\n".join(lines) + "\n")
+        _write(out, lines)
 
 
 def _certificate(path: Path | None, key: Path | None) -> ClientCertificate | None:
@@ -196,7 +196,7 @@ def key_of(path: Path | None) -> RunKey:
         return RunKey.generate()
     if not path.exists():
         private = ec.generate_private_key(ec.SECP256R1())
-        _write(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(), new=True)
+        _write(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode().splitlines(), new=True)
         return RunKey(private)
     try:
         loaded = load_pem_private_key(owned("key", path), None)
@@ -248,16 +248,16 @@ def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bo
         raise typer.Exit(LOOK) from None
 
 
-def _write(path: Path | None, text: str, *, new: bool = False) -> None:
+def _write(path: Path | None, lines: list[str], *, new: bool = False) -> None:
     """To standard output, or into a file of mode 0600 that is nobody else's."""
     if path is None:
-        sys.stdout.write(text)
+        say(*lines)
         return
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_EXCL if new else os.O_TRUNC)
     try:
         descriptor = os.open(path, flags, 0o600)
         with os.fdopen(descriptor, "w") as file:
             os.fchmod(file.fileno(), 0o600)
-            file.write(text)
+            file.write("\n".join(lines) + "\n")
     except OSError as error:
         raise ConfigError("out", str(path), f"a file that can be written ({error.strerror})") from None

@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from agentgate.approvals import load_approved, root_digest
 from agentgate.approvals.people import Signers
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.audit import AuditLog, FileAudit, MemoryAudit, read_records
-from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say, say_json, terminal
+from agentgate.cli.output import LOOK, YES, fail, note, pairs, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import Accept, Json, Key, Root, confirm, own_signer
 from agentgate.decision.hold import Hold
-from agentgate.decision.question import as_json, moment, rows_of, text_lines
+from agentgate.decision.question import as_json, moment, rows_of
 from agentgate.decision.together import MOST, Together
 from agentgate.gate import answer as answering
 from agentgate.gate.around import Sources, environment_of
@@ -192,16 +190,9 @@ def show(  # noqa: PLR0917 - a command's options, given by name
 
 def _tell(hold: Hold, desk: _Desk, revealed: dict[str, str] | None = None) -> None:
     said = f", a yes of {', '.join(a.id for a in hold.approvers)}" if hold.approvers else ""
-    console = terminal()
-    if console is None:
-        say(f"{hold.state}{said}", *text_lines(hold.question), f"seal      {desk.seal}")
-    else:
-        table = Table(box=None, show_header=False, pad_edge=False)
-        for label, line in (("state", f"{hold.state}{said}"), *rows_of(hold.question), ("seal", desk.seal)):
-            table.add_row(Text(label, style="dim"), Text(line, style="bold" if label in {"call", "until"} else "", overflow="fold"))
-        console.print(table)
-    for name, value in (revealed or {}).items():
-        say(f"revealed  {name}: {value}")
+    lines = [("state", f"{hold.state}{said}"), *rows_of(hold.question), ("seal", desk.seal)]
+    lines += [("revealed", f"{name}: {value}") for name, value in (revealed or {}).items()]
+    pairs((label, line, "bold" if label in {"call", "until"} else "") for label, line in lines)
 
 
 def _answering(said: Said, meaning: str) -> None:

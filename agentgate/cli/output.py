@@ -1,7 +1,9 @@
 """Printing, failing and exit codes, shared by all commands.
 
 Rules: 0 is yes, 2 is "a person must look" (something became wider, or is not approved), 1 is every error, wrong options included, so
-that a script never takes a typing error for an answer. Text that came out of a file is printed `visible`.
+that a script never takes a typing error for an answer. Whatever a command prints goes through this module, a line at a time and
+`visible`: text of a store, a file or a server moves no cursor, begins no line of its own and is no markup. No other module of the
+commands prints (a test looks).
 """
 
 from __future__ import annotations
@@ -11,20 +13,22 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-import structlog
 import typer
 from rich import box
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused
 from agentgate.cli.commands import ERROR
-from agentgate.errors import AgentGateError
+from agentgate.errors import AgentGateError, WorkflowError
+from agentgate.shell import log
 from agentgate.values.visible import visible
 
+T = TypeVar("T")
 YES, LOOK, WIDER = 0, 2, 3  # nothing to do; a person must look; approved, and more is permitted than before
 
 
@@ -34,7 +38,7 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except AgentGateError as error:
-        lines = str(error).split("\n")
+        lines: list[object] = [*error.problems] if isinstance(error, WorkflowError) else [error]
         if isinstance(error, ApprovalRefused) and error.refused.name is ApprovalRefusal.ROOT_NOT_TRUSTED and error.refused.field == "file":
             lines.append("Nobody signs here yet: agentgate init makes a first root, agentgate root draft a team's (docs/reviewing.md).")
         fail(*lines)
@@ -78,7 +82,7 @@ def terminal() -> Console | None:
 def say(*lines: object) -> None:
     """Lines on standard output, visible, without markup."""
     for line in lines:
-        print("\n".join(visible(part) for part in str(line).split("\n")))
+        print(visible(line))
 
 
 def say_json(value: Any) -> None:
@@ -106,6 +110,24 @@ def rows(head: Sequence[str], body: Sequence[Sequence[object]], *, styles: Seque
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def pairs(body: Iterable[tuple[str, str, str]]) -> None:
+    """Lines with a label each, and its style at a terminal."""
+    console = terminal()
+    if console is None:
+        say(*(f"{label:<10}{line}".rstrip() for label, line, _ in body))
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for label, line, style in body:
+        table.add_row(Text(visible(label), style="dim"), Text(visible(line), style=style, overflow="fold"))
+    console.print(table)
+
+
+def progress(work: Iterable[T], what: str, total: int) -> Iterable[T]:
+    """The work, with a bar on standard error while it is done, at a terminal."""
+    console = Console(stderr=True, highlight=False)
+    return track(work, what, total=total, console=console, transient=True, disable=not console.is_terminal)
+
+
 def quiet(level: int = logging.ERROR) -> None:
     """Log from this level on, to standard error: standard output belongs to the command's answer."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level), logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    log.configure(level)

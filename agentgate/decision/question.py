@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from agentgate.values.visible import visible
+
 By = Literal["user", "result", "model", "unknown"]
 _LABEL = 10  # width of the left column
 
@@ -96,7 +98,11 @@ def moment(seconds: float) -> str:
 
 
 def rows_of(question: Question) -> Iterator[tuple[str, str]]:
-    """The question as pairs of a label and a line, in the order in which they are read."""
+    """The question as pairs of a label and a line, in the order in which they are read; visible, whoever wrote it into the store."""
+    return ((label, visible(line)) for label, line in _rows(question))
+
+
+def _rows(question: Question) -> Iterator[tuple[str, str]]:
     yield "call", f"{question.tool} ({question.effect}), {question.workflow}"
     columns = [each.name for each in question.arguments], [each.value for each in question.arguments]
     name, value = (max(map(len, column), default=0) for column in columns)

@@ -43,7 +43,7 @@ class Addressed(NamedTuple):
     place: str = ""
 
 
-class Waiting(NamedTuple):
+class WaitingPage(NamedTuple):
     """A page of what waits for a person, the earliest deadline first.
 
     Attributes:
@@ -93,7 +93,7 @@ def addressed(core: Core, tenant: str, who: User, after: str = "") -> Flow:
     ended: ops.HoldList = yield Apart(alone(ops.ended_holds(tenant, *whose[1:])))
     over = {each.hold.id: each for each in (yield from judge.all(ended.records, LATELY))}
     over |= {each.hold.id: each for each in old if each.hold.state != "pending"}
-    return Waiting(tuple(found), next_, total, before, tuple(over.values()))
+    return WaitingPage(tuple(found), next_, total, before, tuple(over.values()))
 
 
 def addressed_in(core: Core, tenant: str, who: User, run: str) -> Flow:

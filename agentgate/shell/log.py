@@ -6,11 +6,14 @@ host that has configured structlog keeps its configuration.
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
 import structlog
+
+from agentgate.values.visible import visible
 
 
 class _Stderr:
@@ -29,13 +32,23 @@ class _Stderr:
 
 def ready() -> None:
     """Configure structlog, unless that is done. Gates and verifiers call it when they are opened."""
-    if structlog.is_configured():
-        return
+    if not structlog.is_configured():
+        configure(logging.NOTSET)
+
+
+def configure(level: int) -> None:
+    """Log from this level on."""
     stream: TextIO = _Stderr()  # type: ignore[assignment]  # a logger only writes and flushes
     terminal = sys.stderr is not None and sys.stderr.isatty()
-    plain: Any = structlog.dev.ConsoleRenderer(colors=True) if terminal else structlog.processors.JSONRenderer()
+    plain = [_make_visible, structlog.dev.ConsoleRenderer(colors=True)] if terminal else [structlog.processors.JSONRenderer()]
     structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), plain],
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), *plain],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(stream),  # a line in one write: threads share the stream
         cache_logger_on_first_use=False,
     )
+
+
+def _make_visible(_: Any, __: str, event: Any) -> Any:
+    """A terminal would obey what a caller or a server wrote."""
+    return {name: visible(value) for name, value in event.items()}

@@ -29,7 +29,7 @@ def _waits(book: Book, *groups: str, user: str = "mona") -> list[str]:
     return _names(*_pages(book, *groups, user=user))
 
 
-class Waiting(Suite):
+class WaitingHolds(Suite):
     """Lists of what waits for a group or a person."""
 
     def test_what_waits_for_others_hides_nothing_and_every_page_says_where_it_stands(self, book: Book) -> None:

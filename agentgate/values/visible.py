@@ -16,7 +16,7 @@ UNSEEN = re.compile(  # characters that are not shown at all
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _ASCII = re.compile(r"[A-Za-z]")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&@:/])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&@:/$])")
 
 
 def visible(text: object, limit: int = 0) -> str:
@@ -31,6 +31,7 @@ def visible(text: object, limit: int = 0) -> str:
         line = _WORD.sub(_mixed, line)
     if not line.isprintable():
         line = "".join(char if char.isprintable() else _escape(char) for char in line)
+    line = UNSEEN.sub(lambda found: _escape(found[0]), line)
     return line if not limit or len(line) <= limit else line[: limit - 3] + "..."
 
 

@@ -18,7 +18,7 @@ from agentgate.decision.hold import Hold
 from agentgate.decision.together import MOST, Together
 from agentgate.errors import CredentialRefused
 from agentgate.explain.evidence import MASKED
-from agentgate.gate.addressed import LATELY, PAGE, Addressed, Waiting, addressed, addressed_in, addressed_one, order
+from agentgate.gate.addressed import LATELY, PAGE, Addressed, WaitingPage, addressed, addressed_in, addressed_one, order
 from agentgate.gate.proof import refusal
 from agentgate.identity.assertion import Assertion
 from agentgate.service.answer import RequestRefused, answered, malformed
@@ -45,7 +45,7 @@ async def waiting(request: Request, service: Service) -> Response:
     after = request.query_params.get("after", "")
     after = after if _PLACE.fullmatch(after) else ""
     core = service.gate.core
-    found: list[Waiting] = [await service.gate.drive(addressed(core, tenant, user, after)) for tenant, user in reader.people.items()]
+    found: list[WaitingPage] = [await service.gate.drive(addressed(core, tenant, user, after)) for tenant, user in reader.people.items()]
     # what is beyond the end of one tenant's page comes after what that tenant still has
     until = min((each.next for each in found if each.next), key=order, default="")
     waits = sorted((one for each in found for one in each.found if not until or order(one.place) <= order(until)), key=_by_place)
