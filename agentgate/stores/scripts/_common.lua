@@ -37,9 +37,9 @@ local function later(now, known)
 end
 
 -- A hold in a list of what waits: its score is until when it waits, or when it ended. A thousand that ended stay.
-local function list_hold(list, id, score, ttl)
+local function list_hold(list, id, score, now, ttl)
   redis.call('ZADD', list, digits(score), id)
-  local ended = redis.call('ZCOUNT', list, '-inf', digits(now_ms()))
+  local ended = redis.call('ZCOUNT', list, '-inf', now)
   if ended > 1000 then
     redis.call('ZREMRANGEBYRANK', list, 0, ended - 1001)
   end
@@ -50,8 +50,9 @@ end
 
 -- It waits no more: the lists that it is in say so.
 local function end_hold(hold, id)
+  local now = digits(now_ms())
   for list in string.gmatch(redis.call('HGET', hold, 'lists') or '', '%S+') do
-    redis.call('ZADD', list, 'XX', digits(now_ms()), id)
+    redis.call('ZADD', list, 'XX', now, id)
   end
 end
 

@@ -26,7 +26,7 @@ if ARGV[3] ~= 'pending' then
   end_hold(KEYS[1], ARGV[6])
 end
 if KEYS[2] and not redis.call('ZSCORE', KEYS[2], ARGV[6]) then
-  list_hold(KEYS[2], ARGV[6], now_ms(), 1209600000)
+  list_hold(KEYS[2], ARGV[6], now_ms(), digits(now_ms()), 1209600000)
 end
 if ARGV[3] == 'refused' then -- the same act under another id is not asked again for as long as a person has to answer
   local cool = redis.call('HMGET', KEYS[1], 'cool', 'time')

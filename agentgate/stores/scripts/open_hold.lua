@@ -47,6 +47,6 @@ redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', digits(now))
 redis.call('ZADD', KEYS[2], digits(now + tonumber(ARGV[2])), ARGV[4])
 redis.call('SET', KEYS[6], digits(now), 'NX')
 for i = 7, #KEYS do
-  list_hold(KEYS[i], ARGV[4], now + tonumber(ARGV[3]), tonumber(ARGV[2]))
+  list_hold(KEYS[i], ARGV[4], now + tonumber(ARGV[3]), digits(now), tonumber(ARGV[2]))
 end
 return {KEYS[1], 'pending', ARGV[1], rev, ''}
