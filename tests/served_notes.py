@@ -91,7 +91,7 @@ class Place:
             "runs_per_hour": 10_000,
             "deferred": True,
             "metrics": True,
-            "identity": {"issuers": {"login": {**login, "agent": {}, "user": user}}},
+            "identity": {"issuers": {"login": {**login, "agent": {"required": {"app": "notes"}}, "user": user}}},
             "clients": {
                 "notes": {"role": "agent", **own["notes"]},
                 "job": {"role": "agent", "credential": LOGIN, **common},

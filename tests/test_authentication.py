@@ -105,7 +105,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def user(place: Place, **said: Any) -> str:
-    return place.token(sub="lee", tenant="acme", groups=[], **said)
+    return place.token(**{"sub": "lee", "app": "desk", "tenant": "acme", "groups": [], **said})
 
 
 def opening(notes: Notes, subject: str) -> httpx.Response:

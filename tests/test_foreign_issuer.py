@@ -101,7 +101,11 @@ def place(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "audience": GATE,
             "tenants": ["acme"],
         }
-        made.settings["identity"]["issuers"]["provider"] = {**issuer, "agent": {"id": "client_id"}, "user": user}
+        made.settings["identity"]["issuers"]["provider"] = {
+            **issuer,
+            "agent": {"id": "client_id", "required": {"client_id": "notes-service"}},
+            "user": user,
+        }
         yield made
 
 

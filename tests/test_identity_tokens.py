@@ -44,13 +44,18 @@ class Issuer:
             "agent": {},
             **more,
         }
-        self.identities = Identities(IdentitySettings.of({"issuers": {"it": self.settings}}))
+        self.identities, self.people = self._proving("agent", "user"), self._proving("user", "agent")
+
+    def _proving(self, block: str, other: str) -> Identities:
+        """By this block of the two alone: a token of these tests is of either."""
+        kept = {**self.settings, other: None} if self.settings[block] is not None else self.settings
+        return Identities(IdentitySettings.of({"issuers": {"it": kept}}))
 
     def agent(self, text: str, tenant: str = "acme", **more: Any) -> Agent:
         return proven(self.identities.agent(OIDCToken(text, **more), tenant, None, time.time())).who  # type: ignore[no-any-return]  # an Agent
 
     def user(self, text: str) -> Any:
-        return proven(self.identities.user(OIDCToken(text), time.time()))
+        return proven(self.people.user(OIDCToken(text), time.time()))
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 """A JWT of a configured OIDC issuer proves a user, a service or a CI job.
 
 Rules: the issuer is looked up in the settings; its keys are where they say, never where the token points. An issuer proves only what its
-settings name (users, agents or jobs), only for its own tenants. Claims become id, tenant and groups by configuration; an `act` of
-the token itself is nobody's proof (`agentgate.identity.delegation` is), so a token with one is refused.
+settings name (users, agents or jobs), only for its own tenants. Claims become id, tenant and groups by configuration. A token of another
+kind is refused (`agentgate.identity.token_kind`); where an issuer proves both, what its agents' tokens have tells them from its users'.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from agentgate.identity.credential import AgentCredential
 from agentgate.identity.keys import KeySource
 from agentgate.identity.possession import proven_key
 from agentgate.identity.proven import Proven, proven_agent, proven_user
-from agentgate.identity.settings import IssuerSettings
+from agentgate.identity.settings import AgentClaims, IssuerSettings
 from agentgate.identity.signed import ExpectedClaims, SignedClaims, text_of, verified
+from agentgate.identity.token_kind import check_agent, check_user
 from agentgate.shell.step import Outside
 from agentgate.values.request import Agent, User
 
@@ -41,7 +42,12 @@ class Issuer:
         what, settings = "agent.oidc", self.settings
         if settings.agent is None and settings.shape == "oidc":
             raise CredentialRefused(f"{what}.iss", settings.issuer, "an issuer that proves agents")
-        claims = yield from self._claims(credential, what, now)
+        own = AgentClaims() if settings.agent is None else settings.agent
+        claims = yield from self._claims(credential, what, own.audience or settings.audience, now)
+        check_agent(claims, what)
+        for claim, value in own.required.items():
+            if claims.get(claim) != value:
+                raise CredentialRefused(f"{what}.{claim}", claims.get(claim), value)
         if tenant not in settings.tenants:
             raise CredentialRefused(f"{what}.iss", f"{settings.issuer} for tenant {tenant}", f"an issuer of {', '.join(settings.tenants)}")
         once, environment = str(claims.get("jti", "")), None
@@ -50,7 +56,7 @@ class Issuer:
             shape.check(claims, what)
             once, environment = shape.once(claims), shape.environment_of(claims, settings.environment)
         key = proven_key(credential, claims, what, now)
-        name = at(claims, "sub" if settings.agent is None else settings.agent.id, f"{what}.id")
+        name = at(claims, own.id, f"{what}.id")
         try:
             agent = proven_agent(
                 name,
@@ -73,7 +79,11 @@ class Issuer:
         what, mapped = "user.oidc", self.settings.user
         if mapped is None:
             raise CredentialRefused(f"{what}.iss", self.settings.issuer, "an issuer that proves users")
-        claims = yield from self._claims(credential, what, now)
+        claims = yield from self._claims(credential, what, self.settings.audience, now)
+        check_user(claims, what)
+        agents = {} if self.settings.agent is None else self.settings.agent.required
+        if agents and all(claims.get(name) == value for name, value in agents.items()):
+            raise CredentialRefused(f"{what}.{min(agents)}", agents[min(agents)], "a token without what marks an agent's (agent.required)")
         proven_key(credential, claims, what, now)
         tenant = at(claims, mapped.tenant, f"{what}.tenant")
         if mapped.tenants is not None:
@@ -102,18 +112,17 @@ class Issuer:
         nonce = claims.get("nonce")
         return Proven(user, float(claims["exp"]), str(claims.get("jti", "")), nonce=nonce if type(nonce) is str else "")
 
-    def _claims(self, credential: AgentCredential, what: str, now: float) -> Generator[Outside, Any, SignedClaims]:
+    def _claims(
+        self, credential: AgentCredential, what: str, audience: str | tuple[str, ...], now: float
+    ) -> Generator[Outside, Any, SignedClaims]:
         settings = self.settings
         algorithms = frozenset(settings.algorithms)
-        expected = ExpectedClaims(what, settings.audience, settings.issuer, algorithms=algorithms, max_lifetime=settings.max_lifetime)
+        expected = ExpectedClaims(what, audience, settings.issuer, algorithms=algorithms, max_lifetime=settings.max_lifetime)
         claims = yield from verified(credential, self.source, expected, now)
         text_of(claims, "sub", what)
         for name, value in settings.required.items():
             if claims.get(name) != value:
                 raise CredentialRefused(f"{what}.{name}", claims.get(name), value)
-        for name in ("act", "may_act"):
-            if name in claims:
-                raise CredentialRefused(f"{what}.{name}", "one", "none (hops are proven by the brokers that signed them)")
         return claims
 
 

@@ -79,9 +79,14 @@ class UserClaims(_Block):
 
 
 class AgentClaims(_Block):
-    """Which claim says who an agent is."""
+    """Which claim says who an agent is, and what tells its tokens from those of the issuer's users.
+
+    `required`: claims that must have exactly this value; a token that has all of them is no user's. `audience`: of agents' tokens alone.
+    """
 
     id: Claim = "sub"
+    required: dict[Name, Name] = {}
+    audience: Name | None = None
 
 
 class IssuerSettings(_Keyed):
@@ -102,6 +107,11 @@ class IssuerSettings(_Keyed):
     algorithms: Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = tuple(sorted(ALGORITHMS))
     max_lifetime: Seconds = 24 * 3600
 
+    @property
+    def audiences(self) -> frozenset[str]:
+        """Of its users' tokens, and of its agents' where these have none of their own."""
+        return frozenset((self.audience,) if isinstance(self.audience, str) else self.audience)
+
     @model_validator(mode="after")
     def _proves_somebody(self) -> Self:
         if self.shape == "oidc" and self.user is None and self.agent is None:
@@ -110,6 +120,12 @@ class IssuerSettings(_Keyed):
             raise ValueError("no block user or agent: a CI issuer proves its jobs")
         if self.shape == "oidc" and self.environment is not None:
             raise ValueError("no environment: only CI jobs have one")
+        both = self.agent if self.user is not None else None
+        if both is not None and not both.required and (both.audience is None or both.audience in self.audiences):
+            told = '{idtyp = "app"} or {gty = "client-credentials"}'
+            raise ValueError(
+                f"agent.required: claims that its tokens have and no user's, such as {told}; or agent.audience: one of their own"
+            )
         if not set(self.algorithms) <= ALGORITHMS:
             raise ValueError("algorithms: of " + ", ".join(sorted(ALGORITHMS)))
         return self
@@ -200,6 +216,12 @@ class IdentitySettings(_Block):
             named = [each.issuer for each in getattr(self, kind).values() if each.issuer is not None]
             if len(named) != len(set(named)):
                 raise ValueError(f"{kind}: each issuer once (for another audience, open another gate)")
+        for each in self.issuers.values():
+            taken = each.audiences | {each.agent and each.agent.audience}
+            if any(attestor.issuer == each.issuer and attestor.audience in taken for attestor in self.attestors.values()):
+                raise ValueError(
+                    f"attestors: another audience than for the tokens of {each.issuer}: a statement about a workload is no token"
+                )
         return self
 
     @classmethod

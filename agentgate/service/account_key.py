@@ -25,10 +25,9 @@ async def rotate(request: Request, service: Service) -> Response:
     if caller.settings.role != "agent":
         failure = Failure(Reason.AGENT, "client.role", caller.settings.role, "agent")
         raise RequestRefused(400, "unauthorized_client", failures=(failure,))
-    for name in ("subject_token", "subject_token_type", "statement"):
-        if name not in form:
-            raise malformed(name, "none", "one")
     checked_types(form)
+    if "statement" not in form:
+        raise malformed("statement", "none", "one")
     shown = shown_with(request, caller=caller, settings=settings, gate=service.gate, url=service.url("/oauth2/key"))
     agent = shown.agent(form["subject_token"], form["subject_token_type"])
     check_known_by_it(caller, agent, settings)

@@ -5,12 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from agentgate.errors import CredentialRefused
 from agentgate.identity.connection import Connection
 from agentgate.identity.credential import JWTSVID, X509_SVID, X509SVID, AgentCredential, Credential, OIDCToken
 from agentgate.identity.settings import ProxySettings
 from agentgate.identity.signed import read
 from agentgate.identity.svid import chain_of
 from agentgate.token.dpop import DPoP
+
+_TYPE = "urn:ietf:params:oauth:token-type:"
+
+
+def user_credential(text: str, kind: str) -> OIDCToken:
+    """A user's token. `kind`: its type, as the request names it.
+
+    Raises:
+        CredentialRefused: no JWT, or one of another type.
+    """
+    made = OIDCToken(text)
+    _check_type(made, kind)
+    return made
+
+
+def _check_type(token: Credential, kind: str | None) -> None:
+    """Refuse an access token that is shown as an ID token (RFC 9068 section 4), and the reverse; nothing else is believed of either yet."""
+    form = read(token, "subject_token_type")
+    typ, claims = str(form.unverified_header.get("typ", "")).lower().removeprefix("application/"), form.unverified_claims
+    if kind == f"{_TYPE}id_token" and typ == "at+jwt":
+        raise CredentialRefused("subject_token_type", kind, f"{_TYPE}access_token: its typ is {typ}")
+    if kind == f"{_TYPE}access_token" and (marks := claims.keys() & {"nonce", "at_hash", "c_hash", "s_hash"}):
+        raise CredentialRefused("subject_token_type", kind, f"{_TYPE}id_token: it has {min(marks)}")
 
 
 def agent_credential(text: str, *, certificate: str = "", shown: str = "", **more: Any) -> AgentCredential:
@@ -53,7 +77,9 @@ class Shown:
         more: dict[str, Any] = {"proof": self.proof, "attestation": attestation, "delegation": delegation}
         if kind == X509_SVID:
             return X509SVID(self.connection, thumbprint=text, **more)
-        return agent_credential(text, certificate=self.client, shown=self.certificate, at_token_endpoint=True, **more)
+        made = agent_credential(text, certificate=self.client, shown=self.certificate, at_token_endpoint=True, **more)
+        _check_type(made, kind)
+        return made
 
 
 def unverified_name(agent: AgentCredential, proxies: ProxySettings | None) -> object:

@@ -18,12 +18,11 @@ from agentgate.decision.hold import Hold
 from agentgate.errors import StoreUnavailable, TokenRefused
 from agentgate.gate.door import OverHTTP
 from agentgate.gate.run import AsyncRun
-from agentgate.identity.credential import OIDCToken
 from agentgate.service.answer import RequestRefused, malformed, refused_by
 from agentgate.service.clients import Caller, unknown
 from agentgate.service.connection import connection_of
-from agentgate.service.credentials import Shown
-from agentgate.service.exchange import ExchangeRequest, definition_of, shown_with
+from agentgate.service.credentials import Shown, user_credential
+from agentgate.service.exchange import ExchangeRequest, check_supported, checked_types, definition_of, shown_with
 from agentgate.service.limits import POLL_SECONDS
 from agentgate.service.state import Service
 from agentgate.stores import ops
@@ -75,6 +74,7 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
     Raises:
         RequestRefused.
     """
+    check_supported(form, "authorization_details", "resource", "audience", "scope", "requested_token_type", "completion_mode")
     code = form.get("deferral_code", "")
     tenant = code.partition(".")[2]
     if tenant not in caller.settings.tenants:
@@ -115,8 +115,8 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
 
 
 async def _fresh(form: Mapping[str, str], service: Service, caller: Caller, run: AsyncRun, shown: Shown) -> AsyncRun:
-    user = OIDCToken(form["subject_token"]) if "actor_token" in form else None
-    kind = form.get("subject_token_type" if user is None else "actor_token_type")
+    kind = form[checked_types(form)]
+    user = user_credential(form["subject_token"], form["subject_token_type"]) if "actor_token" in form else None
     more: dict[str, Any] = {"attestation": form.get("attestation"), "delegation": tuple(form.get("delegation", "").split())}
     agent = shown.agent(form.get("actor_token", form["subject_token"]), kind, **more)
     return await service.gate.presented(run, user=user, agent=agent, over=OverHTTP(client=caller.id))

@@ -24,7 +24,7 @@ from agentgate.identity.credential import X509_SVID, AgentCredential, OIDCToken
 from agentgate.service.answer import RequestRefused, malformed
 from agentgate.service.clients import Caller, unknown
 from agentgate.service.connection import connection_of
-from agentgate.service.credentials import Shown, unverified_name
+from agentgate.service.credentials import Shown, unverified_name, user_credential
 from agentgate.service.detail import AskedCall, read_detail
 from agentgate.service.nonces import proof_of
 from agentgate.service.reading import one_header
@@ -37,6 +37,10 @@ from agentgate.workflow.model import Tool
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
+# What these grants have no use for (RFC 6749, 7523, 7636, 9101, 9126, 9449 section 10), and a caller may rely on: not ignored
+_UNSUPPORTED = {"client_secret", "code", "code_verifier", "redirect_uri", "refresh_token", "username", "password", "assertion"} | {
+    *("response_type", "request", "request_uri", "dpop_jkt", "claims", "acr_values", "max_age", "requested_subject", "requested_issuer")
+}
 _TYPES = {ACCESS_TOKEN, "urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token"}
 
 
@@ -48,12 +52,13 @@ class ExchangeRequest:
     asked: AskedCall
     subject: str
     actor: str | None
-    resource: str | None
+    targets: frozenset[str]
     scope: frozenset[str]
     attestation: str | None
     delegation: tuple[str, ...]
     shown: Shown
     agents: str  # the type of the agent's own credential
+    subject_type: str
 
     @property
     def tenant(self) -> str:
@@ -67,7 +72,7 @@ class ExchangeRequest:
 
     def user(self) -> OIDCToken | None:
         """The user's token; None: the agent works for nobody."""
-        return None if self.actor is None else OIDCToken(self.subject)
+        return None if self.actor is None else user_credential(self.subject, self.subject_type)
 
 
 def read_exchange(
@@ -78,12 +83,9 @@ def read_exchange(
     Raises:
         RequestRefused.
     """
-    for name in ("subject_token", "subject_token_type", "authorization_details"):
-        if name not in form:
-            raise malformed(name, "none", "one")
-    if ("actor_token" in form) != ("actor_token_type" in form):
-        raise malformed("actor_token_type", "none", "one, with an actor_token")
     agents = checked_types(form)
+    if "authorization_details" not in form:
+        raise malformed("authorization_details", "none", "one")
     if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
         raise malformed("requested_token_type", form["requested_token_type"][:80], ACCESS_TOKEN)
     return ExchangeRequest(
@@ -91,12 +93,13 @@ def read_exchange(
         read_detail(form["authorization_details"]),
         form["subject_token"],
         form.get("actor_token"),
-        form.get("resource"),
+        frozenset(form[name] for name in ("resource", "audience") if name in form),
         frozenset(form.get("scope", "").split()),
         form.get("attestation"),
         tuple(form.get("delegation", "").split()),
         shown_with(request, caller=caller, settings=settings, gate=gate, url=url),
         form[agents],
+        form["subject_token_type"],
     )
 
 
@@ -116,8 +119,14 @@ def checked_types(form: Mapping[str, str]) -> str:
     """The parameter that says of which type the agent's own credential is.
 
     Raises:
-        RequestRefused: a type that none of the credentials may have.
+        RequestRefused: no credential, one without a type, or a type that it may not have.
     """
+    check_supported(form)
+    for name in ("subject_token", "subject_token_type"):
+        if name not in form:
+            raise malformed(name, "none", "one")
+    if ("actor_token" in form) != ("actor_token_type" in form):
+        raise malformed("actor_token_type", "none", "one, with an actor_token")
     agents = "subject_token_type" if "actor_token" not in form else "actor_token_type"
     for name in ("subject_token_type", "actor_token_type"):
         types = {*_TYPES, X509_SVID} if name == agents else _TYPES
@@ -126,20 +135,26 @@ def checked_types(form: Mapping[str, str]) -> str:
     return agents
 
 
+def check_supported(form: Mapping[str, str], *others: str) -> None:
+    """Raise RequestRefused for a parameter that would change nothing; `others`: further ones that this grant has no use for."""
+    for name in sorted(form.keys() & {*_UNSUPPORTED, *others}):
+        raise malformed(name, "one", "none: it would change nothing here")
+
+
 async def exchange(asked: ExchangeRequest, request: Request, *, gate: ServedGate, settings: ServiceSettings) -> tuple[AsyncRun, Decision]:
     """Steps 6 to 8: run and decision. The line that is logged of `request` names the run from when it is known.
 
     Raises:
         RequestRefused, RunRefused, CredentialRefused.
     """
-    workflow, agent = gate.core.workflow(asked.asked.workflow), asked.agent()
+    workflow, agent, user = gate.core.workflow(asked.asked.workflow), asked.agent(), asked.user()
     if workflow.token.agent_key and asked.shown.proof is None and not agent.certificate:
         failure = Failure(Reason.AGENT, "proof", "none", "a proof of the agent's key, or a certificate that proves it")
         raise RequestRefused(400, "invalid_dpop_proof", "proof", failures=(failure,))
     check_known_by_it(asked.caller, agent, settings)
     over = OverHTTP(client=asked.caller.id)
     if asked.asked.run is None:
-        if workflow.intents or asked.actor is not None:
+        if workflow.intents or user is not None:
             raise _not_permitted(
                 "authorization_details.run", "none", "the run that a host opened: this workflow works from a prompt, or for a user"
             )
@@ -150,7 +165,7 @@ async def exchange(asked: ExchangeRequest, request: Request, *, gate: ServedGate
         request.state.run, header = run.id, run.header
         if header.client != asked.caller.id or header.workflow != workflow.id:
             raise _not_permitted("run", header.id, "a run of this client and workflow")
-        run = await gate.presented(run, user=asked.user(), agent=agent, over=over)
+        run = await gate.presented(run, user=user, agent=agent, over=over)
     tool = run.workflow.tools.get(asked.asked.tool)
     if tool is not None:
         _check_target(asked, tool)
@@ -186,9 +201,9 @@ def _check_target(asked: ExchangeRequest, tool: Tool) -> None:
         raise RequestRefused(
             400, "invalid_target", failures=(Failure(Reason.TOOL_UNKNOWN, "tool", tool.name, "one that a tool server redeems"),)
         )
-    named = {asked.resource, *asked.asked.locations} - {None}
+    named = asked.targets | {*asked.asked.locations}
     if named - {tool.audience}:
-        got = ", ".join(sorted(map(str, named)))[:200]
+        got = ", ".join(sorted(named))[:200]
         raise RequestRefused(400, "invalid_target", failures=(Failure(Reason.INPUT, "resource", got, tool.audience),))
     if asked.scope and asked.scope != frozenset(tool.scope or (tool.name,)):
         raise RequestRefused(

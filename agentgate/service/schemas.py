@@ -33,7 +33,8 @@ _TENANT: Mapping[str, Schema] = {"tenant": TEXT}
 _PARTS: Schema = {"type": "array", "minItems": 1, "items": {"oneOf": [_closed({"own": _STRING}), _closed({"pasted": _STRING})]}}
 _TURN: Schema = {"oneOf": [_STRING, _PARTS]}
 _CLIENT = dict.fromkeys(("client_id", "client_assertion", "client_assertion_type"), TEXT)
-_EXCHANGED = ("subject_token", "subject_token_type", "actor_token", "actor_token_type", "requested_token_type", "resource", "scope")
+_TOKENS = ("subject_token", "subject_token_type", "actor_token", "actor_token_type", "requested_token_type")
+_EXCHANGED = (*_TOKENS, "resource", "audience", "scope")
 EXCHANGE = _open(
     {"grant_type": TEXT},
     {
