@@ -235,8 +235,8 @@ def test_an_answer_that_is_not_what_was_asked_for_is_refused(
         served.paths["/"] = slowly(2.5, cloud.forward)
     expected = {
         "an error": "AccessDenied",
-        "no answer": "EndpointConnectionError",
-        "slow": "ReadTimeoutError",
+        "no answer": "ConnectionRefusedError",
+        "slow": "no whole answer in 2 s",
         "too long a life": "duration",
     }
     assert expected.get(case, "upstream.role") in why(tmp_path, broker)
@@ -248,6 +248,5 @@ def test_nothing_of_it_is_logged(tmp_path: Path, broker: STSBroker, caplog: pyte
     with opened(tmp_path, {"bank": broker}, ASSUME) as gate, redeemed(run_of(gate)) as call:
         secrets = [call.credential.reveal(name) for name in ("aws_secret_access_key", "aws_session_token")]
     said = caplog.text + "".join(repr(r.__dict__) for r in caplog.records)
-    assert "POST" in said
     for secret in (*secrets, "secret-key-of-the-broker"):
         assert secret not in said

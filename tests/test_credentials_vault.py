@@ -135,7 +135,7 @@ def test_policies_that_come_with_the_brokers_identity_are_refused(tmp_path: Path
 def test_a_wrong_token_and_no_server_are_refused(tmp_path: Path, server: Bao, broker: VaultBroker) -> None:
     (tmp_path / "token").write_text("s.another-token")
     assert "Forbidden" in why(tmp_path, broker, READ)
-    assert "ConnectionError" in why(tmp_path, VaultBroker("http://127.0.0.1:9", broker.token), READ)
+    assert "ConnectionRefusedError" in why(tmp_path, VaultBroker("http://127.0.0.1:9", broker.token), READ)
     assert accessors(server)
 
 
@@ -144,7 +144,6 @@ def test_nothing_of_it_is_logged(tmp_path: Path, broker: VaultBroker, caplog: py
     with opened(tmp_path, {"bank": broker}, READ) as gate, redeemed(run_of(gate)) as call:
         assert call.credential.reveal() == CANARY
     said = caplog.text + "".join(repr(r.__dict__) for r in caplog.records)
-    assert "POST /v1/auth/token/create" in said
     assert CANARY not in said
     assert (tmp_path / "token").read_text() not in said
 

@@ -287,7 +287,7 @@ def test_a_slow_server_ends_in_time_and_keeps_no_thread(served: Web, monkeypatch
         fetch(served.url + "/k", private=True)
     assert time.monotonic() - began < 2
     deadline = time.monotonic() + 5
-    while any(thread.name == "agentgate-keys" for thread in threading.enumerate()):
+    while any(thread.name == "agentgate-fetch" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -27,7 +27,7 @@ from tests.test_service_gitlab import JOB as GITLAB_JOB
 
 ISSUER = "https://login.example"
 KEY = Key("login")
-SERVICE = {"gty": "service"}  # what tells this issuer's services from its people
+SERVICE: dict[str, Any] = {"gty": "service"}  # what tells this issuer's services from its people
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +116,10 @@ def test_services_are_agents_as_the_usual_servers_tell_of_them(served: Web, clai
 
 # --- one issuer of users and agents ------------------------------------------------------------------------------------------------
 def test_an_issuer_of_both_says_how_its_agents_are_told_from_its_users(served: Web) -> None:
-    for alike in ({}, {"id": "client_id"}, {"required": {}}, {"audience": GATE}):
+    alike: list[dict[str, Any]] = [{}, {"id": "client_id"}, {"required": {}}, {"audience": GATE}]
+    for each in alike:
         with pytest.raises(ConfigError) as refused:
-            identities(served, agent=alike)
+            identities(served, agent=each)
         assert refused.value.setting == "identity.issuers.login.agent.required"
         assert "idtyp" in refused.value.expected
         assert "agent.audience" in refused.value.expected

@@ -88,7 +88,7 @@ THIRD_PARTY = {
     "fakeredis": ("fakeredis", "stores.memory"),
     "httpx": ("httpx", "integrations.httpx integrations.redeemer cli.exchange cli.probe testing.probe"),
     "fastmcp": ("fastmcp", "integrations.mcp.fastmcp"),
-    "httpx2": ("httpx2", "integrations.mcp.tokens"),
+    "httpx2": ("httpx2", "credentials.oauth"),
     "hvac": ("hvac", "credentials.vault"),
     "jinja2": ("jinja2", "review.* service.pages.rendering"),
     "jsonschema_rs": ("jsonschema-rs", "integrations.langchain*"),

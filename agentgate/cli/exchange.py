@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import typer
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,7 +25,17 @@ from agentgate.errors import ConfigError, KeyRefused
 from agentgate.integrations.client_certificate import ClientCertificate
 from agentgate.integrations.client_key import ClientKey, owned
 from agentgate.integrations.deferral import Answered, Pause, Waiting, asking
-from agentgate.integrations.exchange import AskedFor, Credentials, ExchangedToken, ExchangeRefused, TokenEndpoint
+from agentgate.integrations.exchange import (
+    MAX_ANSWER,
+    AskedFor,
+    Credentials,
+    ExchangedToken,
+    ExchangeRefused,
+    TokenEndpoint,
+    object_of,
+    origin_of,
+)
+from agentgate.redemption.upstream import Work
 from agentgate.token.signing import RunKey
 from agentgate.values.refusal import Code
 
@@ -178,16 +188,38 @@ def _from_github(setting: str, audience: str) -> str:
     url, bearer = os.environ.get(_GITHUB_URL, ""), os.environ.get(_GITHUB_TOKEN, "")
     if not url or not bearer:
         raise ConfigError(setting, f"no {_GITHUB_URL}", f"a GitHub job with permissions: id-token: write; elsewhere {_FORMS}")
-    try:
-        answer = httpx.get(
-            httpx.URL(url).copy_merge_params({"audience": audience}), headers={"Authorization": f"bearer {bearer}"}, timeout=_SECONDS
-        )
-        value = answer.json().get("value") if answer.status_code == 200 else None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError) as error:
-        raise ExchangeRefused(0, "no_subject", f"GitHub gave no token: {type(error).__name__}") from None
+    asked = f"{url}&{urlencode({'audience': audience})}"
+    answer = answered("GET", asked, trust_env=True, headers={"Authorization": f"bearer {bearer}"})
+    value = object_of(answer.data).get("value") if answer.status == 200 else None
     if type(value) is not str:
-        raise ExchangeRefused(answer.status_code, "no_subject", "GitHub gave no token")
+        raise ExchangeRefused(answer.status, "no_subject", "GitHub gave no token")
     return value
+
+
+def answered(method: str, url: str, *, trust_env: bool, certificate: ClientCertificate | None = None, **request: Any) -> Answered:
+    """What a server answers: not encoded, at most `MAX_ANSWER` bytes, and whole within `_SECONDS`; then its connection is closed.
+
+    Raises:
+        ExchangeRefused: anything else.
+    """
+    http = httpx.Client(timeout=_SECONDS, trust_env=trust_env, verify=certificate.context if certificate else True)
+    http.headers["Accept-Encoding"] = "identity"
+
+    def read() -> Answered:
+        data = bytearray()
+        with http.stream(method, url, **request) as got:
+            for chunk in got.iter_raw():
+                data += chunk
+                if len(data) > MAX_ANSWER or got.headers.get("Content-Encoding", "identity").lower() != "identity":
+                    raise httpx.DecodingError("")
+        return Answered(got.status_code, got.headers, bytes(data))
+
+    with http:
+        work = Work(read, _SECONDS)
+        if failed := work.in_time():
+            raise ExchangeRefused(0, "unreachable", f"{origin_of(url)}: {failed}")
+    answer: Answered = work.result
+    return answer
 
 
 def key_of(path: Path | None) -> RunKey:
@@ -216,22 +248,20 @@ def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bo
 
     steps = asking(endpoint, asked, who, told if wait else None)
     answer: Answered | None = None
-    certificate = endpoint.certificate
     secret = urlsplit(endpoint.url).scheme == "https"  # else it is on this machine, and a proxy of the environment would read credentials
     try:
-        with httpx.Client(timeout=_SECONDS, trust_env=secret, verify=certificate.context if certificate else True) as http:
-            while True:
-                ask = steps.send(answer)
-                answer = None
-                if isinstance(ask, Pause):
-                    time.sleep(ask.seconds)
-                    continue
-                try:
-                    got = http.post(endpoint.url, data=dict(ask.form), headers=dict(ask.headers))
-                    answer = Answered(got.status_code, got.headers, got.content)
-                except httpx.HTTPError as error:
-                    if not waiting:  # a call that waits goes on waiting
-                        raise ExchangeRefused(0, "unreachable", f"{endpoint.url}: {type(error).__name__}") from None
+        while True:
+            ask = steps.send(answer)
+            answer = None
+            if isinstance(ask, Pause):
+                time.sleep(ask.seconds)
+                continue
+            try:
+                sent = {"data": dict(ask.form), "headers": dict(ask.headers)}
+                answer = answered("POST", endpoint.url, trust_env=secret, certificate=endpoint.certificate, **sent)
+            except ExchangeRefused:
+                if not waiting:  # a call that waits goes on waiting
+                    raise
     except StopIteration as done:
         token: ExchangedToken = done.value
         return token

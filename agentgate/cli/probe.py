@@ -15,10 +15,10 @@ import httpx
 import typer
 
 from agentgate.cli.commands import ERROR
-from agentgate.cli.exchange import arguments_of, given, key_of, read_file
+from agentgate.cli.exchange import answered, arguments_of, given, key_of, read_file
 from agentgate.cli.output import complain, fail, refusing, rows, say, say_json
 from agentgate.errors import ConfigError
-from agentgate.integrations.exchange import AskedFor, Credentials, TokenEndpoint, check_secure, origin_of
+from agentgate.integrations.exchange import AskedFor, Credentials, ExchangeRefused, TokenEndpoint, check_secure, origin_of
 from agentgate.testing.probe import GenuineRequest, Verdict, carried_out, gate_attacks, tool_attacks
 
 
@@ -63,10 +63,10 @@ def probe(
                         raise ConfigError("spend", True, "--client, --workflow, --tool and --subject: something to ask for")
                     who = Credentials(client or "probe", given("subject", subject, url) if client else _nobody)
                     form = endpoint.form(AskedFor(tool, workflow, arguments_of(args), tenant=tenant), who)
-                    base = _warmed(http, endpoint, form)
+                    base = _warmed(endpoint, form)
                     attacks = gate_attacks(base, form, endpoint.proof_with, genuine=client is not None, spend=spend)
                     verdicts = list(carried_out(attacks, http))
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, ExchangeRefused) as error:
             fail(f"{url}: cannot be probed: {type(error).__name__}")
         _tell(verdicts, as_json=as_json, spend=spend, genuine=token is not None or client is not None)
 
@@ -81,14 +81,12 @@ def _genuine(url: str, method: str, *, token: Path, key: Path | None, body: str 
     return GenuineRequest(method, url, content, text, key_of(key))
 
 
-def _warmed(http: httpx.Client, endpoint: TokenEndpoint, form: dict[str, str]) -> str:
+def _warmed(endpoint: TokenEndpoint, form: dict[str, str]) -> str:
     """Where the gate is; by a first request, which no nonce was given for, it gives one."""
-    answer = http.post(endpoint.url, data=form, headers=endpoint.proof())
-    if answer.status_code not in {400, 401}:
-        raise ConfigError(
-            "url", f"{answer.status_code} from {endpoint.url}", "a gate's issuer; a tool server is probed with --token and --key"
-        )
-    endpoint.wants_nonce(answer.status_code, answer.headers, answer.content)
+    answer = answered("POST", endpoint.url, trust_env=False, data=form, headers=endpoint.proof())
+    if answer.status not in {400, 401}:
+        raise ConfigError("url", f"{answer.status} from {endpoint.url}", "a gate's issuer; a tool server is probed with --token and --key")
+    endpoint.wants_nonce(answer.status, answer.headers, answer.data)
     return endpoint.url.removesuffix("/oauth2/token")
 
 

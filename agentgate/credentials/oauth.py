@@ -14,12 +14,13 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from agentgate.credentials.static import Secret
-from agentgate.errors import ConfigError, UpstreamRefused
+from agentgate.errors import ConfigError, KeysUnavailable, UpstreamRefused
+from agentgate.identity.fetch import ask
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.redemption.upstream import Redemption
 from agentgate.values.urls import is_secure
 
-_SECONDS = 3.0  # to connect, and for each wait for the server
+_SECONDS = 3.0  # until the server's whole answer is there
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
 _JWT = "urn:ietf:params:oauth:token-type:jwt"
@@ -74,26 +75,36 @@ class OAuthBroker:
         with self._client() as client:
             got = self._asked(client, form)
         where = f"upstream.{asked.broker}"
-        token, kind, lives = got.get("access_token"), got.get("token_type"), got.get("expires_in")
+        token, kind, lives = got.get("access_token"), got.get("token_type"), got.get("expires_in", 1)
         if type(token) is not str or type(kind) is not str or kind.lower() not in {"bearer", "n_a"}:
             raise UpstreamRefused(f"{where}.token_type", kind, "an access_token of token_type Bearer")
         if self.subject is not None and got.get("issued_token_type") not in {_ACCESS_TOKEN, _JWT}:
             raise UpstreamRefused(f"{where}.issued_token_type", got.get("issued_token_type"), f"{_ACCESS_TOKEN} or {_JWT}")
-        said = got.get("scope")  # left out: what was asked for (RFC 6749 section 5.1)
-        granted = frozenset(said.split()) if type(said) is str and said else scopes
-        if not granted <= scopes:
-            raise UpstreamRefused(f"{where}.scope", " ".join(sorted(granted)), "at most " + " ".join(sorted(scopes)))
-        expires_at = time.time() + lives if type(lives) is int and lives > 0 else None
+        said = got.get("scope", " ".join(scopes))  # left out: what was asked for (RFC 6749 section 5.1)
+        granted = frozenset(said.split()) if type(said) is str else frozenset[str]()
+        if not granted or not granted <= scopes:
+            shown = " ".join(sorted(granted)) or type(said).__name__
+            raise UpstreamRefused(f"{where}.scope", shown, "one or more of " + " ".join(sorted(scopes)))
+        if type(lives) is not int or lives <= 0:
+            raise UpstreamRefused(f"{where}.expires_in", lives if type(lives) is int else type(lives).__name__, "seconds, more than 0")
+        expires_at = time.time() + lives if "expires_in" in got else None
         end = (lambda: self._revoke(token)) if self.revocation_endpoint else None
         return UpstreamCredential({"access_token": token}, expires_at=expires_at, scopes=granted, end=end)
 
     def _client(self) -> Any:
         try:
-            from authlib.integrations.httpx_client import OAuth2Client  # noqa: PLC0415 - an extra
+            import httpx2  # noqa: PLC0415 - an extra
+            from authlib.integrations.httpx_client import OAuth2Client  # noqa: PLC0415 - as above
         except ImportError:
             raise UpstreamRefused("upstream", "no package authlib or httpx2", "the extra [oauth]") from None
+
+        def send(request: Any) -> Any:
+            headers = {name.decode(): value.decode() for name, value in request.headers.raw}
+            got = ask(request.method, str(request.url), request.content, headers, private=True, seconds=_SECONDS)
+            return httpx2.Response(got.status, headers=got.headers.items(), content=got.body)
+
         how = {"token_endpoint_auth_method": self.authentication, "revocation_endpoint_auth_method": self.authentication}
-        return OAuth2Client(self.client_id, self.client_secret.read(), **how, timeout=_SECONDS, follow_redirects=False, trust_env=False)
+        return OAuth2Client(self.client_id, self.client_secret.read(), **how, transport=httpx2.MockTransport(send), trust_env=False)
 
     def _asked(self, client: Any, form: dict[str, str]) -> dict[str, Any]:
         from authlib.common.errors import AuthlibBaseError  # noqa: PLC0415 - as above
@@ -102,6 +113,8 @@ class OAuthBroker:
             return dict(client.fetch_token(self.token_endpoint, **form))
         except AuthlibBaseError as error:
             raise UpstreamRefused("token_endpoint", str(error.error)[:80], "an access token") from None
+        except KeysUnavailable as error:
+            raise UpstreamRefused("token_endpoint", error.got, "an access token") from None
         except Exception as error:  # noqa: BLE001 - of the HTTP client: its text may hold what was sent
             status = getattr(getattr(error, "response", None), "status_code", "")
             raise UpstreamRefused("token_endpoint", f"{type(error).__name__} {status}".strip(), "an access token") from None

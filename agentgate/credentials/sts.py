@@ -16,16 +16,18 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
+from io import BytesIO
 from typing import Any
 
 from agentgate.credentials.static import Secret
-from agentgate.errors import ConfigError, UpstreamRefused
+from agentgate.errors import ConfigError, KeysUnavailable, UpstreamRefused
+from agentgate.identity.fetch import ask
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.redemption.upstream import Redemption
 
 SHORTEST, LONGEST = 900, 12 * 3600  # seconds of a session (AssumeRole, DurationSeconds)
 _MAX_POLICY = 2048  # characters of a session policy
-_SECONDS = 2.0  # to connect, and for each wait
+_SECONDS = 2.0  # until the whole answer is there
 _TAG = re.compile(r"[A-Za-z0-9 _.:/=+\-@]{1,256}").fullmatch
 _ACTION = re.compile(r"[a-z0-9-]+:[A-Za-z0-9]+\*?").fullmatch  # of one service; never all of it
 
@@ -133,23 +135,38 @@ class STSBroker:
     def _asked(self, region: str, asked: dict[str, Any]) -> Any:
         try:
             import boto3  # noqa: PLC0415 - an extra
+            from botocore.awsrequest import AWSResponse  # noqa: PLC0415 - as above
             from botocore.config import Config  # noqa: PLC0415 - as above
             from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - as above
         except ImportError:
             raise UpstreamRefused("upstream", "no package boto3", "the extra [aws]") from None
-        config = Config(connect_timeout=_SECONDS, read_timeout=_SECONDS, retries={"total_max_attempts": 1}, proxies={})
+
+        def send(request: Any, **_: Any) -> Any:
+            got = ask(request.method, request.url, request.body, request.headers, private=True, seconds=_SECONDS)
+            return AWSResponse(request.url, got.status, dict(got.headers.items()), _Body(got.body))
+
         keys: dict[str, str] = {}
         if self.access_key is not None:
             keys = {"aws_access_key_id": self.access_key[0], "aws_secret_access_key": self.access_key[1].read()}
         endpoint = self.endpoint or f"https://sts.{region}.amazonaws.com"
         try:
             with _quiet():
-                client = boto3.session.Session(region_name=region, **keys).client("sts", endpoint_url=endpoint, config=config)
+                once = Config(retries={"total_max_attempts": 1})
+                client = boto3.session.Session(region_name=region, **keys).client("sts", endpoint_url=endpoint, config=once)
+                client.meta.events.register("before-send.sts.AssumeRole", send)
                 return client.assume_role(**asked)
         except ClientError as error:
             raise UpstreamRefused("sts.AssumeRole", str(error.response["Error"]["Code"])[:80], "a session") from None
+        except KeysUnavailable as error:
+            raise UpstreamRefused("sts.AssumeRole", error.got, "a session") from None
         except BotoCoreError as error:
             raise UpstreamRefused("sts.AssumeRole", type(error).__name__, "a session") from None
+
+
+class _Body(BytesIO):
+    def stream(self) -> Iterator[bytes]:
+        """What botocore reads."""
+        yield self.read()
 
 
 def _tags(call: Redemption) -> list[dict[str, str]]:

@@ -12,16 +12,18 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
+from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
 from agentgate.credentials.static import Secret
-from agentgate.errors import ConfigError, UpstreamRefused
+from agentgate.errors import ConfigError, KeysUnavailable, UpstreamRefused
+from agentgate.identity.fetch import ask
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.redemption.upstream import Redemption
 from agentgate.values.urls import is_secure
 
-_SECONDS = 2.0  # to connect, and for each wait
+_SECONDS = 2.0  # until a whole answer is there
 _LIFE = 300  # seconds of a token where the workflow says no duration
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+").fullmatch
 
@@ -72,11 +74,13 @@ class VaultBroker:
             renewable=False,
             meta=meta,
             display_name="agentgate",
-        )["auth"]
-        token, accessor = str(made["client_token"]), str(made["accessor"])
+        )
+        made = _member(made, "auth", dict)
+        accessor = _member(made, "accessor", str)
         try:
+            token = _member(made, "client_token", str)
             _check_policies(asked.role, made)
-            ends = time.time() + made["lease_duration"]
+            ends = time.time() + _member(made, "lease_duration", int, most=lives)
             secret, public = {"token": token}, dict[str, str]()
             if path is not None:
                 secret, public, lease = self._read(token, path)
@@ -93,29 +97,52 @@ class VaultBroker:
         got = self._answer(self._client(token).read, path)
         if got is None:
             raise UpstreamRefused("upstream.path", path, "a secret that is there")
-        data = got["data"]
+        data = _member(got, "data", dict)
         if set(data) == {"data", "metadata"}:  # version 2 of the key-value engine
-            data = data["data"]
-        if not data or not all(type(value) is str for value in data.values()):
+            data = _member(data, "data", dict)
+        if not all(type(value) is str for value in data.values()):
             raise UpstreamRefused("upstream.path", path, "a secret whose parts are texts")
         public = {name: value for name, value in data.items() if name in self.public}
-        return {name: value for name, value in data.items() if name not in public}, public, got["lease_duration"] if got["lease_id"] else 0
+        leased = got.get("lease_id") and _member(got, "lease_id", str)
+        return {n: v for n, v in data.items() if n not in public}, public, _member(got, "lease_duration", int) if leased else 0
 
     def _client(self, token: str) -> Any:
         try:
             import hvac  # noqa: PLC0415 - an extra
-            from requests import Session  # noqa: PLC0415 - what hvac speaks HTTP with
+            import requests  # noqa: PLC0415 - what hvac speaks HTTP with
         except ImportError:
             raise UpstreamRefused("upstream", "no package hvac", "the extra [vault]") from None
-        session = Session()
+
+        class OneReader(requests.adapters.BaseAdapter):
+            def send(self, request: Any, *_: Any, verify: bool | str = True, **__: Any) -> Any:
+                authorities = verify if isinstance(verify, str) else None  # of VAULT_CACERT
+                body = request.body.encode() if isinstance(request.body, str) else request.body
+                got = ask(request.method, request.url, body, request.headers, private=True, seconds=_SECONDS, authorities=authorities)
+                made = requests.Response()
+                made.status_code, made.headers, made.encoding = (
+                    got.status,
+                    requests.structures.CaseInsensitiveDict(got.headers.items()),
+                    "utf-8",
+                )
+                made.raw, made.url, made.request = BytesIO(got.body), request.url, request
+                return made
+
+            def close(self) -> None:
+                """Nothing is kept."""
+
+        session = requests.Session()
         session.trust_env = False
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, OneReader())
         named = {"namespace": self.namespace} if self.namespace else {}
-        return hvac.Client(self.url, token=token, timeout=_SECONDS, allow_redirects=False, session=session, **named)
+        return hvac.Client(self.url, token=token, allow_redirects=False, session=session, **named)
 
     @staticmethod
     def _answer(ask: Any, *args: Any, **named: Any) -> Any:
         try:
             return ask(*args, **named)
+        except KeysUnavailable as error:
+            raise UpstreamRefused("vault", error.got, "an answer") from None
         except Exception as error:  # noqa: BLE001 - of hvac and its HTTP client: the text may hold what was sent or answered
             raise UpstreamRefused("vault", type(error).__name__, "an answer") from None
 
@@ -124,6 +151,14 @@ class VaultBroker:
 
 
 def _check_policies(role: str, made: Mapping[str, Any]) -> None:
-    has = {*made["policies"], *(made.get("identity_policies") or ())}
-    if has != {role}:
-        raise UpstreamRefused("upstream.role", ", ".join(sorted(has)), f"the policy {role} and no other")
+    has = _member(made, "policies", list) + (_member(made, "identity_policies", list) if made.get("identity_policies") else [])
+    if any(each != role for each in has):
+        raise UpstreamRefused("upstream.role", ", ".join(sorted(map(str, has))), f"the policy {role} and no other")
+
+
+def _member(answer: Any, name: str, kind: type, *, most: float = float("inf")) -> Any:
+    """What stands under a name in an answer: of this kind, not empty. Raises UpstreamRefused."""
+    value = answer.get(name) if type(answer) is dict else None
+    if type(value) is not kind or not value or (kind is int and not 0 < value <= most):
+        raise UpstreamRefused(f"vault.{name}", type(value).__name__, f"a value ({kind.__name__}), not empty")
+    return value

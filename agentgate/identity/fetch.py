@@ -1,9 +1,10 @@
-"""One request to a pinned URL: a GET for key sets, a POST for what somebody is told.
+"""One request to a pinned URL, and the bounded reading of its answer: key sets, brokers' credentials, what somebody is told.
 
 Rules: the host is resolved once, and what is connected to is an address that was looked at: a name that also resolves to a private,
 loopback or link-local address is refused unless the setting says otherwise (a server in your network is not read by an outsider's URL, and
-a second resolution cannot differ). No redirect is followed, no proxy of the environment is asked, no cookie is kept; all of it, resolution
-included, ends after `SECONDS`.
+a second resolution cannot differ). No redirect is followed, no proxy of the environment is asked, no cookie is kept. An answer has at most
+`MAX_BYTES` and no content encoding (some kB of gzip are some GB of text), and comes whole within its seconds, resolution included: then the
+connection is shut, in whatever state it is, so a server that sends a byte now and then keeps no thread.
 """
 
 from __future__ import annotations
@@ -15,98 +16,146 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from agentgate.errors import KeysUnavailable
 
 SECONDS = 2.0
 MAX_BYTES = 256 * 1024
+_OWN = frozenset({"accept-encoding", "connection", "host"})  # headers that are said here
 _PORTS = {"https": 443, "http": 80}
 _WITH_IPV4 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))  # NAT64, and as IPv6 began
 
 
+class FetchedAnswer(NamedTuple):
+    """What a server answered: its status, its headers, and the whole body."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
 def fetch(url: str, *, private: bool) -> bytes:
-    """The body of a 200 answer.
-
-    Args:
-        url: https; http only to a loopback host, and only with `private`.
-        private: addresses that are not globally reachable are allowed.
-
-    Raises:
-        KeysUnavailable: anything else.
-    """
-    return _answer(_Exchange(url, private=private))
+    """The body of a 200 answer. Takes and raises otherwise what `ask` does."""
+    answer = ask("GET", url, headers={"Accept": "application/json"}, private=private)
+    if answer.status != 200:
+        raise KeysUnavailable("keys", f"{url}: status {answer.status}", "status 200 (no redirect is followed)")
+    return answer.body
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool) -> int:
-    """The status of the answer to a POST. Takes and raises otherwise what `fetch` does."""
-    exchange = _Exchange(url, private=private, body=body, headers=headers)
-    _answer(exchange)
-    return exchange.status
+    """The status of the answer to a POST; its body is not read. Takes and raises otherwise what `ask` does."""
+    return ask("POST", url, body, headers, private=private, most=0).status
 
 
-def _answer(exchange: _Exchange) -> bytes:
-    thread = threading.Thread(target=exchange.run, daemon=True, name="agentgate-fetch")
+def ask(
+    method: str,
+    url: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    private: bool,
+    seconds: float | None = None,
+    most: int = MAX_BYTES,
+    authorities: str | None = None,
+) -> FetchedAnswer:
+    """One request and its answer, of whatever status.
+
+    Args:
+        method: of the request.
+        url: https; http only to a loopback host, and only with `private`.
+        body: of the request.
+        headers: of the request.
+        private: addresses that are not globally reachable are allowed.
+        seconds: until the whole answer is there; None: `SECONDS`.
+        most: bytes of a body; 0: none is read.
+        authorities: a file of the certificate authorities that count; None: the system's.
+
+    Raises:
+        KeysUnavailable: there is no such answer. Nothing of what was sent or answered is in its text.
+    """
+    exchange = _Exchange(url, private=private, seconds=SECONDS if seconds is None else seconds)
+    sent = {name: value for name, value in (headers or {}).items() if name.lower() not in _OWN}
+    work = lambda: exchange.run(method, body, sent, most, authorities)  # noqa: E731 - the thread's
+    thread = threading.Thread(target=work, daemon=True, name="agentgate-fetch")
     thread.start()
-    thread.join(SECONDS)
-    if thread.is_alive():
-        exchange.end()
-        raise KeysUnavailable("keys", f"{exchange.url}: no whole answer in {SECONDS:g} s", "an answer in time")
-    if isinstance(exchange.answer, KeysUnavailable):
-        raise exchange.answer
-    return exchange.answer
+    thread.join(exchange.seconds)
+    return exchange.end()
 
 
 class _Exchange:
     """One request, made in a thread that its caller stops waiting for."""
 
-    def __init__(self, url: str, *, private: bool, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> None:
-        self.url, self._private, self._body, self._headers = url, private, body, dict(headers or {"Accept": "application/json"})
-        self.status = 0
+    def __init__(self, url: str, *, private: bool, seconds: float) -> None:
+        self.url, self.seconds, self._private = url, seconds, private
+        self._lock, self._over = threading.Lock(), False
         self._socket: socket.socket | None = None
-        self.answer: bytes | KeysUnavailable = KeysUnavailable("keys", url, "an answer")
+        self._answer: FetchedAnswer | KeysUnavailable = self._refused(f"no whole answer in {seconds:g} s", "an answer in time")
 
-    def run(self) -> None:
+    def run(self, method: str, body: bytes | None, headers: Mapping[str, str], most: int, authorities: str | None) -> None:
+        answer: FetchedAnswer | KeysUnavailable
         try:
-            self.answer = self._get()
+            self._connect(authorities)
+            answer = self._exchanged(method, body, headers, most)
         except KeysUnavailable as error:
-            self.answer = error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self.answer = self._refused(f"{type(error).__name__}: {error}", "an answer")
-        finally:
-            self.end()
+            answer = error
+        except (OSError, http.client.HTTPException, ValueError) as error:  # of the latter two, the text may be the server's
+            answer = self._refused(f"{type(error).__name__}: {error if isinstance(error, OSError) else 'no HTTP'}", "an answer")
+        with self._lock:
+            if not self._over:
+                self._answer = answer
+            if self._socket is not None:
+                self._socket.close()
 
-    def end(self) -> None:
-        """Shut the connection: a server that sends a byte now and then keeps nobody."""
-        if self._socket is not None:
-            with contextlib.suppress(OSError):  # not connected, or already shut
-                self._socket.shutdown(socket.SHUT_RDWR)
-            self._socket.close()
+    def end(self) -> FetchedAnswer:
+        """The answer. Where there is none yet, the connection is shut, and one that is being made is not used.
+
+        Raises:
+            KeysUnavailable.
+        """
+        with self._lock:
+            self._over = True
+            if self._socket is not None:
+                with contextlib.suppress(OSError):  # not connected, or shut already
+                    self._socket.shutdown(socket.SHUT_RDWR)
+        if isinstance(self._answer, KeysUnavailable):
+            raise self._answer
+        return self._answer
+
+    def _connect(self, authorities: str | None) -> None:
+        url = urlsplit(self.url)
+        host, port = url.hostname or "", url.port or _PORTS[url.scheme]
+        self._hold(socket.create_connection((self._address(host, port), port), self.seconds))
+        if url.scheme == "https" and self._socket is not None:
+            context = ssl.create_default_context(cafile=authorities)
+            tls = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
+            self._hold(tls)  # before the handshake, which may take as long as a body
+            tls.do_handshake()
+
+    def _hold(self, opened: socket.socket) -> None:
+        with self._lock:
+            self._socket = opened
+            if self._over:
+                raise TimeoutError
+
+    def _exchanged(self, method: str, body: bytes | None, headers: Mapping[str, str], most: int) -> FetchedAnswer:
+        url = urlsplit(self.url)
+        port = "" if url.port in {None, _PORTS[url.scheme]} else f":{url.port}"
+        connection = http.client.HTTPConnection(url.hostname or "")
+        connection.sock = self._socket
+        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        own = {"Host": f"{_bracketed(url.hostname or '')}{port}", "Accept-Encoding": "identity", "Connection": "close"}
+        connection.request(method, path, body, {**headers, **own})
+        with connection.getresponse() as answer:
+            coded = [each for each in answer.headers.get_all("Content-Encoding", []) if each.strip().lower() != "identity"]
+            read = b"" if coded or not most else answer.read(most + 1)
+            if most and (coded or answer.length or len(read) > most):
+                raise self._refused("a larger or an encoded body, or a part of one", f"at most {most} bytes, not compressed")
+            return FetchedAnswer(answer.status, answer.headers, read)
 
     def _refused(self, got: str, expected: str) -> KeysUnavailable:
         return KeysUnavailable("keys", f"{self.url}: {got}", expected)
-
-    def _get(self) -> bytes:
-        url = urlsplit(self.url)
-        host, port = url.hostname or "", url.port or _PORTS[url.scheme]
-        self._socket = socket.create_connection((self._address(host, port), port), SECONDS)
-        if url.scheme == "https":
-            self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=host)
-        connection = http.client.HTTPConnection(host, port)
-        connection.sock = self._socket
-        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        method, plain = "GET" if self._body is None else "POST", {"Accept-Encoding": "identity", "Connection": "close"}
-        connection.request(method, path, self._body, self._headers | plain)
-        with connection.getresponse() as answer:
-            self.status = answer.status
-            if self._body is not None:
-                return b""
-            if answer.status != 200:
-                raise self._refused(f"status {answer.status}", "status 200 (no redirect is followed)")
-            body = answer.read(MAX_BYTES + 1)
-            if len(body) > MAX_BYTES or answer.getheader("Content-Encoding", "identity") != "identity":
-                raise self._refused("a larger or an encoded body", f"at most {MAX_BYTES} bytes, not compressed")
-            return body
 
     def _address(self, host: str, port: int) -> str:
         found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
@@ -114,6 +163,10 @@ class _Exchange:
         if hidden and not self._private:
             raise self._refused(f"the private address {hidden[0]}", "a public address (private_addresses: true allows others)")
         return found[0]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def is_public(address: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from typing import Any, cast
 
 import httpx
@@ -18,10 +18,11 @@ import structlog
 
 from agentgate.integrations.client_certificate import ClientCertificate
 from agentgate.integrations.deferral import Answered, Pause, Waiting, asking
-from agentgate.integrations.exchange import AskedFor, Credentials, ExchangedToken, ExchangeRefused, TokenEndpoint, origin_of
+from agentgate.integrations.exchange import MAX_ANSWER, AskedFor, Credentials, ExchangedToken, ExchangeRefused, TokenEndpoint, origin_of
 from agentgate.shell.log import ready
 from agentgate.token.signing import RunKey
 
+_SECONDS = 10.0  # for a gate's answer
 _SENT = ("Authorization", "DPoP")
 _log = structlog.get_logger("agentgate.integrations.httpx")
 
@@ -93,6 +94,7 @@ class _CallAuth(httpx.Auth):
                 answer = yield ask
                 if ask is not request:
                     _check_shown(answer, self._endpoint.certificate)
+                    answer.stream = _Bounded(answer)
                     answer.read()
             try:
                 ask = steps.send(answer)
@@ -111,6 +113,7 @@ class _CallAuth(httpx.Auth):
                 answer = yield ask
                 if ask is not request:
                     _check_shown(answer, self._endpoint.certificate)
+                    answer.stream = _Bounded(answer)
                     await answer.aread()
             try:
                 ask = steps.send(answer)
@@ -138,9 +141,41 @@ class _CallAuth(httpx.Auth):
             if isinstance(ask, Pause):
                 answer = yield ask  # type: ignore[assignment]  # None, after a pause
                 continue
-            sent = httpx.Request("POST", self._endpoint.url, data=dict(ask.form), headers=ask.headers, extensions=request.extensions)
+            headers = {**ask.headers, "Accept-Encoding": "identity"}
+            sent = httpx.Request("POST", self._endpoint.url, data=dict(ask.form), headers=headers, extensions=request.extensions)
             got = yield sent
             answer = None if got is None else Answered(got.status_code, got.headers, got.content)
+
+
+class _Bounded(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """What a gate answers: not encoded, at most `MAX_ANSWER` bytes, in time. Raises ExchangeRefused otherwise."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self._stream: Any = answer.stream
+        self._left, self._end = MAX_ANSWER, time.monotonic() + _SECONDS
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise ExchangeRefused(0, "invalid_answer", "an encoded body")
+
+    def _checked(self, chunk: bytes) -> bytes:
+        self._left -= len(chunk)
+        if self._left < 0 or time.monotonic() > self._end:
+            raise ExchangeRefused(0, "invalid_answer", f"more than {MAX_ANSWER} bytes, or not all of it in {_SECONDS:g} s")
+        return chunk
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self._checked, self._stream)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            yield self._checked(chunk)
+
+    def close(self) -> None:
+        """See httpx."""
+        self._stream.close()
+
+    async def aclose(self) -> None:
+        """See httpx."""
+        await self._stream.aclose()
 
 
 def _check_shown(answer: httpx.Response, certificate: ClientCertificate | None) -> None:

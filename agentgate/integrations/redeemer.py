@@ -276,12 +276,15 @@ class GateRedeemer:
         """
         if self._http is None:
             raise _Lost("not open", sent=False)
-        headers = {"Authorization": f"Bearer {self._client.assertion(self._gate)}", "Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        headers["Authorization"] = f"Bearer {self._client.assertion(self._gate)}"
         headers |= self.tracing.carried() if self.tracing is not None else {}
         try:
             async with asyncio.timeout(seconds), self._http.stream("POST", path, content=body(), headers=headers) as answer:
+                if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+                    raise _Lost("an encoded answer")
                 data = bytearray()
-                async for chunk in answer.aiter_bytes():
+                async for chunk in answer.aiter_raw():
                     data += chunk[: MAX_ANSWER + 1 - len(data)]
                     if len(data) > MAX_ANSWER:
                         break

@@ -94,9 +94,11 @@ def _status(sent: Sent, http: httpx.Client) -> int:
     content: Any = (sent.content[at : at + 65536] for at in range(0, len(sent.content), 65536)) if sent.chunked else sent.content
     request = http.build_request(sent.method, sent.url, headers=list(sent.headers), content=content, timeout=_SECONDS)
     try:
-        return http.send(request, follow_redirects=False).status_code
+        answer = http.send(request, stream=True, follow_redirects=False)
     except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
         return 0
+    answer.close()  # its body says nothing here
+    return answer.status_code
 
 
 def _row(name: str, sent: Sent, *refused: int) -> Probe:

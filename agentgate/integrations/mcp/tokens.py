@@ -13,13 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol, assert_never, cast
+from urllib.parse import urlencode
 
-import httpx2
 import structlog
 
 from agentgate.decision.answer import Allow, Decision, Deny, StepUp
-from agentgate.errors import ConfigError, StoreUnavailable
+from agentgate.errors import ConfigError, KeysUnavailable, StoreUnavailable
 from agentgate.gate.run import AsyncRun, Run
+from agentgate.identity.fetch import ask
 from agentgate.integrations.deferral import Answered, Pause, Waiting, asking
 from agentgate.integrations.exchange import AskedFor, Credentials, ExchangedToken, ExchangeRefused, TokenEndpoint
 from agentgate.integrations.mcp.denial import HeldCall
@@ -182,21 +183,22 @@ class ExchangeTokens:
         held, end = list[Waiting](), monotonic() + wait
         steps = asking(self._endpoint, asked, self._who, held.append if self._deferred else None)
         answer: Answered | None = None
-        async with httpx2.AsyncClient(timeout=_SECONDS, trust_env=False, follow_redirects=False) as http:
-            while True:
-                try:
-                    step = steps.send(answer)
-                except StopIteration as done:
-                    return cast("ExchangedToken", done.value)
-                answer = None
-                if isinstance(step, Pause):
-                    if monotonic() + step.seconds > end:
-                        return NoToken(Code.NEEDS_APPROVAL, HeldCall(held[0].hold, held[0].whom, held[0].until))
-                    await asyncio.sleep(step.seconds)
-                    continue
-                with suppress(httpx2.HTTPError):
-                    got = await http.post(self._endpoint.url, data=dict(step.form), headers=dict(step.headers))
-                    answer = Answered(got.status_code, got.headers, got.content)
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as done:
+                return cast("ExchangedToken", done.value)
+            answer = None
+            if isinstance(step, Pause):
+                if monotonic() + step.seconds > end:
+                    return NoToken(Code.NEEDS_APPROVAL, HeldCall(held[0].hold, held[0].whom, held[0].until))
+                await asyncio.sleep(step.seconds)
+                continue
+            headers = {**step.headers, "Content-Type": "application/x-www-form-urlencoded"}
+            form = urlencode(step.form).encode()
+            with suppress(KeysUnavailable):
+                got = await in_a_thread(ask, "POST", self._endpoint.url, form, headers, private=True, seconds=_SECONDS)
+                answer = Answered(got.status, {"DPoP-Nonce": nonce} if (nonce := got.headers["DPoP-Nonce"]) else {}, got.body)
 
 
 def _refused(asked: AskedFor, code: Code, why: str, *, listed: bool = True) -> NoToken:
