@@ -13,7 +13,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +131,15 @@ class Liar:
                 threading.Thread(target=self._answer, args=self._listening.accept()[:1], daemon=True, name="liar").start()
 
     def _answer(self, connection: socket.socket) -> None:
-        with suppress(OSError), connection:
-            with (
-                nullcontext(connection) if self._tls is None or self.raw else self._tls.wrap_socket(connection, server_side=True) as spoken
-            ):
-                if not self.raw:
-                    self.asked.append(spoken.recv(65536))
-                self.lie(spoken.sendall)
+        with suppress(OSError), connection, self._spoken(connection) as spoken:
+            if not self.raw:
+                self.asked.append(spoken.recv(65536))
+            self.lie(spoken.sendall)
+
+    def _spoken(self, connection: socket.socket) -> AbstractContextManager[socket.socket]:
+        if self._tls is None or self.raw:
+            return nullcontext(connection)
+        return self._tls.wrap_socket(connection, server_side=True)
 
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)

@@ -128,6 +128,9 @@ def test_a_flask_tool_runs_once_for_its_own_call_and_sees_no_token(world: World)
     assert seen["json"] == seen["args"] == {"text": "flask ü"}
     assert seen["txn"].startswith("txn_")
     assert not seen["raw"]  # of the request as it came, nothing is left
+    forged = {"Cookie": "session=x", "X-User": "admin", "X-Forwarded-User": "admin", "Forwarded": "for=x", "User-Agent": "x"}
+    assert world.send(world.token("forged"), "forged", headers=forged).status_code == 200
+    assert world.desk.seen.pop()["headers"].keys() <= {"Host", "Accept", "Accept-Encoding", "Content-Type", "Content-Length"}
     assert not {"Authorization", "Dpop"} & seen["headers"].keys()
     again = world.send(token, "flask ü")
     assert (again.status_code, 'error="invalid_token"' in again.headers["WWW-Authenticate"]) == (401, True)

@@ -1,6 +1,7 @@
 """FastAPI and Starlette: a dependency that reads the call out of a request; entering it in the handler redeems the token.
 
-Rules: the burn comes last: after the framework has validated everything, as the handler enters the call. The tool runs from `call.args`.
+Rules: a request that was presented keeps no header but those of `BoundHeaders`: the handler and what FastAPI reads for it see no other. The
+burn comes last: after the framework has validated everything, as the handler enters the call. The tool runs from `call.args`.
 Declare no body parameter in the handler: its body is read here, under a cap and strictly.
 """
 
@@ -48,9 +49,11 @@ def presented(route: ToolRoute) -> Callable[[Request], Awaitable[HTTPPresentedCa
 
     async def dependency(request: Request) -> HTTPPresentedCall:
         try:
-            return HTTPPresentedCall(await route.present(request.scope, request.receive))
+            call = HTTPPresentedCall(await route.present(request.scope, request.receive))
+            route.server.headers.bind(request.scope, b"content-type", b"content-length")
         except RequestRefusal as refused:
             raise _exception(refused) from None
+        return call
 
     return dependency
 

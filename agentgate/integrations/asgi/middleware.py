@@ -1,9 +1,9 @@
 """An ASGI middleware: nothing behind it runs without a redeemed call.
 
 Rules: a request is a declared call, the metadata, or a path that the settings name as open; anything else is 404 or 405, `HEAD` and
-`OPTIONS` among it. The application is given the proven arguments, rendered anew, and neither token nor proof. Facts and outcome are
-recorded from its answer before the answer leaves: 2xx is done; a status that the route declares `not_done` says that nothing happened;
-anything else of an act is unknown. Only a JSON answer has facts.
+`OPTIONS` among it. The application is given the proven arguments, rendered anew, and neither token, proof nor unbound headers. Facts and
+outcome are recorded from its answer before the answer leaves: 2xx is done; a status that the route declares `not_done` says that nothing
+happened; anything else of an act is unknown. Only a JSON answer has facts.
 """
 
 from __future__ import annotations
@@ -27,12 +27,6 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 CALL = "agentgate.call"  # in the scope: the redeemed call (`agentgate.redemption.call.AwaitedCall`)
 MAX_RESULT = 1024 * 1024  # bytes of an answer that are held back to be read for facts; a longer one passes on and has none
 MAX_LOOKED = 16 * MAX_RESULT  # bytes of an answer that are searched for the upstream credential; a longer one is withheld
-_DROPPED = frozenset(
-    {
-        *(b"authorization", b"dpop", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"),
-        b"range",  # whoever picks bytes of an answer would pick its facts, and halves of a credential that is searched for
-    }
-)
 _log = structlog.get_logger("agentgate.integrations.asgi")
 
 
@@ -208,8 +202,9 @@ async def _recorded(route: ToolRoute, call: AwaitedCall, answer: _Answer) -> Non
 def _proven(scope: Scope, route: ToolRoute, call: AwaitedCall) -> Scope:
     """The scope the application sees: the proven call, without the token (it is never passed on)."""
     raw, query, data = route.shape.rendered(call.args)
-    dropped = _DROPPED | {b"accept-encoding"} if call.has_credential else _DROPPED  # nothing is found in a compressed answer
-    headers = [(name, value) for name, value in scope["headers"] if name.lower() not in dropped]
+    headers = route.server.headers.of(scope["headers"])
+    if call.has_credential:  # nothing is found in a compressed answer
+        headers = [(name, value) for name, value in headers if name.lower() != b"accept-encoding"]
     if route.shape.has_body:
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
     said = {"path": unquote(raw), "raw_path": raw.encode(), "query_string": query.encode(), "headers": headers}

@@ -1,17 +1,20 @@
 """A request as an ASGI server hands it over: its head, its one credential, and its body under caps.
 
 Rules: what could be read in two ways is refused: a header twice, a method or a path in a header, an encoded body. The body arrives within
-`SECONDS`, whatever its pace, and is never held beyond the cap.
+`SECONDS`, whatever its pace, and is never held beyond the cap. A call binds method, path, query and body, and no header: whoever sends a
+request writes `Cookie` or `X-Tenant` into it as they like, so an application is given those that it needs, and those that a setting names.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from agentgate.errors import ConfigError
 from agentgate.integrations.asgi.refused import RequestRefusal
 from agentgate.integrations.asgi.sources import malformed, names_token
 
@@ -28,6 +31,64 @@ _REPLACING = frozenset(
     {"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-original-uri", "x-rewrite-url"}
 )
 _JSON = "application/json"
+_TRANSPORT = frozenset({b"accept", b"accept-encoding", b"traceparent", b"tracestate"})
+_NEVER = (
+    _ONCE
+    | _REPLACING
+    | {
+        *(
+            "accept-encoding",
+            "connection",
+            "expect",
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "proxy-connection",
+            "range",
+        ),
+        *("te", "trailer", "upgrade"),
+    }
+)
+Headers = list[tuple[bytes, bytes]]
+
+
+class BoundHeaders:
+    """Which headers of a request an application is given."""
+
+    def __init__(self, names: Collection[str], host: str) -> None:
+        """Those of `names` beside what it needs; `host`: the server's own, whatever the request says.
+
+        Raises:
+            ConfigError: no list of names, or one that says how a request is read.
+        """
+        self._names, self._host = frozenset(name.lower().encode() for name in names), host.encode()
+        for name in names:
+            if isinstance(names, str) or not re.fullmatch("[A-Za-z0-9-]+", name) or name.lower() in _NEVER:
+                raise ConfigError("pass_headers", name, "a list of names, with - and no _, that say nothing of how the request is read")
+
+    def of(self, listed: Iterable[tuple[bytes, bytes]], *more: bytes) -> Headers:
+        """Of a request's headers those that pass; `more`: names of the framework's own.
+
+        Raises:
+            RequestRefusal: 400: one of the setting's twice.
+        """
+        passed = [(name, value) for name, value in listed if name.lower() in {*_TRANSPORT, *self._names, *more}]
+        named = [name.lower() for name, _ in passed if name.lower() in self._names]
+        if len(named) != len(set(named)):
+            raise malformed("headers", "several of one name", "one header of each in pass_headers")
+        return [(b"host", self._host), *passed]
+
+    def bind(self, scope: Scope, *more: bytes) -> None:
+        """Drop the others of a scope in place, as `of`: whoever holds its headers already is left without them, too."""
+        replace_headers(scope, self.of(scope["headers"], *more))
+
+
+def replace_headers(scope: Scope, headers: Headers) -> None:
+    """Give a scope other headers, and whoever holds its list."""
+    if isinstance(scope["headers"], list):
+        scope["headers"][:] = headers
+    else:
+        scope["headers"] = headers
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ header says.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,7 +19,7 @@ import structlog
 from agentgate.errors import ConfigError, TokenRefused
 from agentgate.identity.settings import ProxySettings
 from agentgate.integrations.asgi.certificates import ClientCertificates
-from agentgate.integrations.asgi.received import MAX_BODY, Receive, RequestHead, Scope, SentToken, read_body
+from agentgate.integrations.asgi.received import MAX_BODY, BoundHeaders, Receive, RequestHead, Scope, SentToken, read_body
 from agentgate.integrations.asgi.refused import ALGS, RequestRefusal, challenged, of_token
 from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape, malformed
 from agentgate.redemption.call import AwaitedCall, Redeemer
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("agentgate.integrations.asgi")
 _WELL_KNOWN = "/.well-known/oauth-protected-resource"
-_OWN = frozenset({"origin", "max_body", "proxies", "certificate_header"})  # settings of `ToolServer`; the others are the verifier's
+# settings of `ToolServer`; the others are the verifier's
+_OWN = frozenset({"origin", "max_body", "proxies", "certificate_header", "pass_headers"})
 
 
 def _own(more: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -139,6 +140,7 @@ class ToolRoute:
         scheme, head = "", None
         try:
             head = RequestHead(scope)
+            self.server.headers.of(scope["headers"])
             credential = head.credential(self.server.certificates.shown(scope))
             scheme = credential.scheme
             segments = self.shape.matches(head.path)
@@ -179,6 +181,7 @@ class ToolServer:
         max_body: int = MAX_BODY,
         proxies: ProxySettings | Mapping[str, Any] | None = None,
         certificate_header: str | None = None,
+        pass_headers: Collection[str] = (),
     ) -> None:
         """A tool server whose verifier is opened when it starts. Most use `ToolServer.of`, or `ToolServer.remote`.
 
@@ -190,6 +193,7 @@ class ToolServer:
             max_body: most bytes of a request's body, at most 256 kB.
             proxies: those that end TLS: ``{"addresses": [...], "certificate": "pem"}`` or ``"xfcc"``, as `identity.proxies` of a gate.
             certificate_header: the header in which they pass a client's certificate on; None: that of the connection itself alone counts.
+            pass_headers: names of headers that the application is given, though no call binds them: only those that a proxy of yours sets.
 
         Raises:
             ConfigError: a setting that is no URL, a cap that caps nothing, or one of the last two without the other.
@@ -204,6 +208,7 @@ class ToolServer:
             raise ConfigError("audience", audience, "this server's absolute http(s) URL, as its origin") from None
         if urlsplit(self.origin).path:
             raise ConfigError("origin", origin, "scheme, host and port alone")
+        self.headers = BoundHeaders(pass_headers, urlsplit(self.origin).netloc)
         self.metadata_path = _WELL_KNOWN + (parts.path if parts.path != "/" else "")  # RFC 9728 section 3.1
         self.issuer, self.audience, self.max_body = issuer, audience, max_body
         self.routes: list[ToolRoute] = []
@@ -224,7 +229,7 @@ class ToolServer:
     ) -> Self:
         """A tool server with a verifier of its own.
 
-        The settings are those of `AsyncVerifier.open`, and `origin`, `max_body`, `proxies` and `certificate_header` of `ToolServer`.
+        The settings are those of `AsyncVerifier.open`, and from `origin` on those of `ToolServer`.
 
         Raises:
             ConfigError: as `ToolServer`; what the verifier refuses is raised when the server starts.

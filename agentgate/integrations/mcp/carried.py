@@ -18,7 +18,7 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from starlette.requests import Request
 
-from agentgate.integrations.asgi.received import RequestHead, Scope, SentToken
+from agentgate.integrations.asgi.received import RequestHead, Scope, SentToken, replace_headers
 from agentgate.integrations.asgi.refused import RequestRefusal
 from agentgate.values.visible import visible
 
@@ -79,8 +79,8 @@ def from_request(request: Any) -> tuple[TakenToken, Any]:
         taken = TakenToken(head.credential(), path=head.path, scope=request.scope)
     except RequestRefusal as refused:
         return TakenToken(None, refused), request
-    kept = [(name, value) for name, value in request.scope["headers"] if name.lower() not in _HEADERS]
-    return taken, Request({**request.scope, "headers": kept}, request.receive)
+    replace_headers(request.scope, [(name, value) for name, value in request.scope["headers"] if name.lower() not in _HEADERS])
+    return taken, request
 
 
 def in_open_session(request: Any) -> bool:

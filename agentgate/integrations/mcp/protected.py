@@ -31,6 +31,7 @@ from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.visible import visible
 
 _log = structlog.get_logger("agentgate.integrations.mcp")
+_OF_MCP = (b"content-type", b"content-length", b"mcp-session-id", b"mcp-protocol-version", b"mcp-method", b"mcp-name")
 _CALL: ContextVar[AwaitedCall | None] = ContextVar("agentgate_mcp_call", default=None)
 Result = TypeVar("Result")
 Kind = TypeVar("Kind", bound=BaseException)
@@ -180,7 +181,10 @@ class ProtectedTools:
                 url = self.server.origin + taken.path if taken.path else self.server.audience
                 proof = DPoP(sent.proof, method="POST", url=url)
             try:
-                certificate = None if taken.scope is None else self.server.certificates.shown(taken.scope)
+                certificate = None
+                if taken.scope is not None:
+                    certificate = self.server.certificates.shown(taken.scope)
+                    self.server.headers.bind(taken.scope, *_OF_MCP)
                 return await self.server.verifier.redeem(sent.token, tool=name, args=arguments, proof=proof, certificate=certificate)
             except TokenRefused as error:
                 refused = of_token(error)
