@@ -15,12 +15,12 @@ import pytest
 from authlib.oauth2.rfc7523 import private_key_jwt_sign
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from joserfc.jwk import ECKey
 
 from agentgate import JWTSVID, Agent, Connection, OIDCToken
-from agentgate.errors import CredentialRefused
+from agentgate.errors import CredentialRefused, KeysUnavailable
 from agentgate.identity.credential import X509SVID, Credential
 from agentgate.identity.door import Identities
 from agentgate.identity.settings import IdentitySettings
@@ -122,7 +122,16 @@ class CA:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.certificate = self._signed("spiffe://acme.example", self.key.public_key(), ca=True, days=days)
 
-    def _signed(self, uri: str | list[str], public: Any, *, ca: bool, days: float = 1, usage: Any = ExtendedKeyUsageOID.CLIENT_AUTH) -> Any:
+    def _signed(
+        self,
+        uri: str | list[str],
+        public: Any,
+        *,
+        ca: bool,
+        days: float = 1,
+        usage: Any = ExtendedKeyUsageOID.CLIENT_AUTH,
+        signs: bool | None = True,
+    ) -> Any:
         started = dt.datetime.now(dt.UTC) - dt.timedelta(days=2)
         uris = [uri] if isinstance(uri, str) else uri
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "SPIRE")])
@@ -131,17 +140,17 @@ class CA:
         builder = builder.not_valid_after(dt.datetime.now(dt.UTC) + dt.timedelta(days=days))
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(u) for u in uris]), critical=not ca)
         builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        sign, cert = (False, True) if ca else (True, False)
-        usages = x509.KeyUsage(sign, False, False, False, False, cert, cert, False, False)
-        builder = builder.add_extension(usages, critical=True)
+        usages = x509.KeyUsage(bool(signs) and not ca, False, not signs, False, False, ca, ca, False, False)
+        if signs is not None:  # else there is no such extension
+            builder = builder.add_extension(usages, critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         if not ca:
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
-    def svid(self, uri: str | list[str], **more: Any) -> str:
-        made = self._signed(uri, ec.generate_private_key(ec.SECP256R1()).public_key(), ca=False, **more)
+    def svid(self, uri: str | list[str], key: Any = None, **more: Any) -> str:
+        made = self._signed(uri, (key or ec.generate_private_key(ec.SECP256R1())).public_key(), ca=False, **more)
         return str(made.public_bytes(serialization.Encoding.PEM).decode())
 
 
@@ -219,10 +228,28 @@ CERTIFICATES: dict[str, Any] = {
     "with two ids": lambda ca: ca.svid([AGENT, EXPORTER]),
     "for servers only": lambda ca: ca.svid(AGENT, usage=ExtendedKeyUsageOID.SERVER_AUTH),
     "the authority's own": lambda ca: ca.certificate.public_bytes(serialization.Encoding.PEM).decode(),
+    "of an RSA key of 1024 bits": lambda ca: ca.svid(AGENT, rsa.generate_private_key(65537, 1024)),  # noqa: S505 - it is to be refused
+    "of an RSA key of 2040 bits": lambda ca: ca.svid(AGENT, rsa.generate_private_key(65537, 2040)),  # noqa: S505 - as above
+    "to encipher keys only": lambda ca: ca.svid(AGENT, signs=False),
+    "that does not say what its key is for": lambda ca: ca.svid(AGENT, signs=None),
     "nothing": lambda ca: "",
     "no certificate": lambda ca: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
     "nine of them": lambda ca: "".join(ca.svid(AGENT) for _ in range(9)),
 }
+
+
+def test_an_rsa_key_of_2048_bits_is_enough(tmp_path: Path, ca: CA) -> None:
+    pem = ca.svid(AGENT, rsa.generate_private_key(65537, 2048))
+    assert agent(behind(tmp_path, ca, certificate="pem"), passed_on(pem)).spiffe == AGENT
+
+
+def test_a_bundle_with_a_weak_key_proves_no_jwt(tmp_path: Path) -> None:
+    weak = Key("weak", "RS256", 1024)
+    (tmp_path / "bundle.json").write_text(json.dumps(jwks(weak, use="jwt-svid")))
+    domain = {"bundle": str(tmp_path / "bundle.json"), "audience": GATE, "tenants": ["acme-eu"]}
+    identities = Identities(IdentitySettings.of({"trust_domains": {"acme.example": domain}}))
+    with pytest.raises(KeysUnavailable, match="1024 bits"):
+        agent(identities, JWTSVID(Key("weak").sign({"sub": AGENT, "aud": GATE, "exp": now() + 60})))
 
 
 @pytest.mark.parametrize("certificate", CERTIFICATES)
@@ -497,3 +524,70 @@ def test_a_client_authenticates_by_a_certificate_of_its_own(clients: tuple[Ident
     for client, thumbprint in (("host-2", "thumb-3"), ("host-2", ""), ("host-1", "thumb-1"), ("host-1", "")):
         with pytest.raises(CredentialRefused, match="certificate"):
             identities.client(client).certificate(thumbprint)
+
+
+# --- whose subjects --------------------------------------------------------------------------------------------------------------
+def two_issuers(world: World, **more: Any) -> Any:
+    """Another issuer of agents and one of users, each with a subject that somebody of the first has, too."""
+    settings = json.loads(json.dumps(world.settings))
+    common = {"audience": GATE, "private_addresses": True, "tenants": ["acme-eu"], "keys": settings["issuers"]["acme"]["keys"]}
+    settings["issuers"] = {
+        "one": {**common, "issuer": "https://one.example", "agent": {}},
+        "two": {**common, "issuer": "https://two.example", "agent": {}},
+        "people": {**common, "issuer": "https://people.example", "user": {"tenant": "tenant"}},
+        "others": {**common, "issuer": "https://others.example", "user": {"tenant": "tenant"}},
+    }
+    for kind in ("attestors", "brokers"):
+        for each in settings[kind].values():
+            each.update(more)
+    return Identities(IdentitySettings.of(settings))
+
+
+def by(world: World, issuer: str, subject: str, **more: Any) -> OIDCToken:
+    return OIDCToken(world.acme.key.sign(claims_of(issuer, subject, tenant="acme-eu")), **more)
+
+
+ALL = ["https://one.example", "https://people.example"]
+
+
+@pytest.mark.parametrize("statement", ["attested", "envelope"])
+def test_a_statement_is_about_a_workload_of_its_attestors_issuers(world: World, statement: str) -> None:
+    said = getattr(world, statement)("exporter")
+    for identities in (
+        two_issuers(world),
+        two_issuers(world, issuers=["https://two.example"]),
+        two_issuers(world, issuers=["https://people.example"]),
+    ):
+        with pytest.raises(CredentialRefused, match=r"agent\.posture\.sub\.issuer"):
+            agent(identities, by(world, "https://one.example", "exporter", attestation=said))
+    identities = two_issuers(world, issuers=ALL)
+    assert agent(identities, by(world, "https://one.example", "exporter", attestation=said)).posture is not None
+    with pytest.raises(CredentialRefused, match="issuer"):
+        agent(identities, by(world, "https://two.example", "exporter", attestation=said))
+
+
+def test_a_hop_is_of_a_user_and_to_an_agent_of_its_brokers_issuers(world: World) -> None:
+    def passed(identities: Identities, by_agent: str, by_user: str) -> Agent:
+        user = proven(identities.user(by(world, by_user, "lee"), time.time())).who
+        hop = world.hop("scheduler", "worker", "lee")
+        return agent(identities, by(world, by_agent, "worker", delegation=[hop]), user=user)
+
+    identities = two_issuers(world, issuers=ALL)
+    assert passed(identities, *ALL).via == (SCHEDULER,)
+    for who in (("https://two.example", ALL[1]), (ALL[0], "https://others.example")):
+        with pytest.raises(CredentialRefused, match=r"agent\.via\.issuer"):
+            passed(identities, *who)
+    with pytest.raises(CredentialRefused, match=r"agent\.via\.issuer"):
+        passed(two_issuers(world), *ALL)
+
+
+def test_a_broker_passes_on_the_work_of_its_tenants_only(world: World) -> None:
+    settings = json.loads(json.dumps(world.settings))
+    for each in settings["brokers"].values():
+        each["tenants"] = ["acme-uk"]
+    hops = [signed(world, "scheduler", *FIRST), signed(world, "api", *SECOND)]
+    identities = Identities(IdentitySettings.of(settings))
+    credential = JWTSVID(world.svid(ORCHESTRATOR), delegation=hops)
+    assert agent(identities, credential, "acme-uk").via == (SCHEDULER, API)
+    with pytest.raises(CredentialRefused, match=r"agent\.via\.tenant"):
+        agent(identities, credential, "acme-eu")

@@ -14,6 +14,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from botocore.parsers import ResponseParserError
 
 from agentgate.cli.exchange import answered
 from agentgate.credentials.oauth import OAuthBroker
-from agentgate.credentials.static import Secret
+from agentgate.credentials.static import Secret, StaticBroker
 from agentgate.credentials.sts import AwsRole, Permission, STSBroker
 from agentgate.credentials.vault import VaultBroker
-from agentgate.errors import KeysUnavailable, TokenRefused, UpstreamRefused
+from agentgate.errors import ConfigError, KeysUnavailable, TokenRefused, UpstreamRefused
 from agentgate.gate.telling import Webhook
 from agentgate.identity import fetch as fetching
 from agentgate.identity.fetch import MAX_BYTES, ask, fetch
@@ -34,6 +35,8 @@ from agentgate.integrations import httpx as auth
 from agentgate.integrations.client_key import ClientKey
 from agentgate.integrations.exchange import Credentials, ExchangeRefused
 from agentgate.integrations.redeemer import GateRedeemer, _Lost, _proven
+from agentgate.redemption.upstream import Asked, checked_brokers
+from agentgate.redemption.upstream import fetch as upstream_fetch
 from agentgate.testing.probe import Probe, Sent, carried_out
 from agentgate.token.signing import RunKey
 from tests.authority import reply, web
@@ -285,6 +288,21 @@ def test_a_token_endpoint_that_says_something_in_another_form_is_not_believed(
         served.paths["/token"] = lambda handler: reply(handler, json.dumps(token_answer(scope=..., expires_in=...)).encode())
         left_out = broker.fetch(Wanted())
         assert (left_out.scopes, left_out.expires_at) == ({"refunds:create", "refunds:read"}, None)
+
+
+@pytest.mark.parametrize("broker", ["oauth", "vault", "sts", "static"])
+def test_a_broker_is_asked_for_the_calls_of_its_tenants_only(liar: Liar, monkeypatch: pytest.MonkeyPatch, broker: str) -> None:
+    made = {**brokers(liar.url, monkeypatch), "static": StaticBroker({"writer": Secret(env="SECRET")})}[broker]
+    asked = Asked("bank", {"role": "writer"} if broker != "oauth" else {}, frozenset(), frozenset())
+    for tenants in (["other"], ["acme-eu", "ACME"], ("acme ",)):
+        flow = upstream_fetch({"bank": replace(made, tenants=tenants)}, Wanted(), asked)  # type: ignore[arg-type]  # what it reads of a call
+        with pytest.raises(UpstreamRefused, match=r"upstream\.bank\.tenants: got 'acme', expected one of"):
+            next(flow)
+    assert liar.asked == []
+    assert next(upstream_fetch({"bank": replace(made, tenants=["other", "acme"])}, Wanted(), asked)) is not None  # type: ignore[arg-type]  # as above
+    for wrong in ([], "acme", ()):
+        with pytest.raises(ConfigError, match="brokers"):
+            checked_brokers({"bank": replace(made, tenants=wrong)})
 
 
 MADE = {"client_token": "vault-token-1", "accessor": "accessor-1", "policies": ["writer"], "lease_duration": 300}

@@ -6,7 +6,6 @@ gate's own directory, which no pull request can change. Without a cached proof, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 import orjson
 
 from agentgate.approvals._files import file_digest, write_whole
+from agentgate.token.regular_file import read_regular
 from agentgate.values.canonical import canonical
 from agentgate.workflow.model import Workflow
 
@@ -95,10 +95,7 @@ class Prover:
         if self._kept is None:
             return set()
         try:
-            handle = os.open(self._kept / _FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with os.fdopen(handle, "rb") as file:
-                status = os.fstat(handle)
-                kept = orjson.loads(file.read()) if status.st_uid == os.geteuid() and not status.st_mode & 0o077 else []
+            kept = orjson.loads(read_regular(self._kept / _FILE, forbidden=0o077))
         except (OSError, orjson.JSONDecodeError):
             return set()
         return {name for name in kept if type(name) is str} if type(kept) is list else set()

@@ -19,6 +19,7 @@ from agentgate.approvals._files import write_whole
 from agentgate.approvals.refusal import ROLLBACK, refuse
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
+from agentgate.token.regular_file import read_regular
 
 FILE = "approvals.json"
 _FORMAT = "marks/v1"
@@ -31,12 +32,7 @@ def read(folder: Path) -> dict[str, int]:
     """
     file = folder / FILE
     try:
-        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as opened:
-            status = os.fstat(handle)
-            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-                raise refuse(ROLLBACK, str(file), "mode", oct(status.st_mode & 0o777), "a file of this user that nobody else writes")
-            kept = orjson.loads(opened.read())
+        kept = orjson.loads(read_regular(file, forbidden=0o022))
     except FileNotFoundError:
         return {}
     except (OSError, orjson.JSONDecodeError) as error:

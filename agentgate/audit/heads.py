@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agentgate.errors import AuditDamaged
+from agentgate.token.regular_file import read_regular
 from agentgate.values.canonical import canonical, parse
 
 FOLDER = "audit-heads"  # in the key directory
@@ -58,8 +59,8 @@ def kept(keys: Path) -> dict[str, Head]:
     found: dict[str, Head] = {}
     for path in sorted((keys / FOLDER).glob("*.json")):
         try:
-            head = Head(**parse(path.read_bytes()))
-        except (ValueError, TypeError) as error:
+            head = Head(**parse(read_regular(path)))
+        except (OSError, ValueError, TypeError) as error:
             raise AuditDamaged(str(path), 1, str(error), _EXPECTED) from error
         if [type(value) for value in head] != [str, int, int, str] or head.writer != path.stem:
             raise AuditDamaged(str(path), 1, "another form", _EXPECTED)

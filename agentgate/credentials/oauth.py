@@ -8,7 +8,7 @@ https, http only on loopback; no redirect, no proxy of the environment. Operator
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -38,6 +38,7 @@ class OAuthBroker:
         subject_type: its type (RFC 8693 section 3).
         revocation_endpoint: its URL; empty: tokens live on until they expire.
         authentication: how the client authenticates itself.
+        tenants: the only ones for whose calls it is asked; None: those of the tool server.
     """
 
     token_endpoint: str
@@ -48,6 +49,7 @@ class OAuthBroker:
     subject_type: str = _ACCESS_TOKEN
     revocation_endpoint: str = ""
     authentication: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"
+    tenants: Sequence[str] | None = None
     takes = frozenset({"scopes", "audience"})
 
     def __post_init__(self) -> None:

@@ -8,13 +8,13 @@ user can read, and a tool server. What is read is the text without white space a
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, dataclass
 
 from agentgate.errors import ConfigError, UpstreamRefused
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.redemption.upstream import Redemption
+from agentgate.token.regular_file import read_regular
 
 _MAX = 64 * 1024  # bytes of a secret
 
@@ -56,16 +56,9 @@ class Secret:
     def _from_file(self) -> str:
         file = os.fspath(self.file or "")
         try:
-            with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:  # noqa: PTH123 - of the descriptor that is checked
-                status = os.fstat(opened.fileno())
-                if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-                    got = f"mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}"
-                    raise UpstreamRefused(f"secret.file {file}", got, "a file of this user with mode 0600")
-                data = opened.read(_MAX + 1)
+            return read_regular(file, forbidden=0o077, most=_MAX).decode()
         except OSError as error:
-            raise UpstreamRefused(f"secret.file {file}", error.strerror, "a readable file (no link)") from None
-        try:
-            return data.decode() if len(data) <= _MAX else ""
+            raise UpstreamRefused(f"secret.file {file}", error.strerror, "a readable file of this user with mode 0600 (no link)") from None
         except UnicodeDecodeError:
             raise UpstreamRefused(f"secret.file {file}", "bytes that are no text", "UTF-8") from None
 
@@ -87,9 +80,11 @@ class StaticBroker:
 
     Attributes:
         secrets: role -> where its secret is.
+        tenants: the only ones for whose calls it is asked; None: those of the tool server.
     """
 
     secrets: Mapping[str, Secret]
+    tenants: Collection[str] | None = None
     takes = frozenset({"role"})
 
     def fetch(self, call: Redemption) -> UpstreamCredential:

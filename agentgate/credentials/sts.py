@@ -97,6 +97,7 @@ class STSBroker:
         region: where the workflow names none.
         access_key: id and secret key of whoever may assume the roles; None: what boto3 finds (instance, task or pod role).
         endpoint: URL of the service; empty: that of the region.
+        tenants: the only ones for whose calls it is asked; None: those of the tool server.
     """
 
     roles: Mapping[str, AwsRole]
@@ -104,6 +105,7 @@ class STSBroker:
     region: str = ""
     access_key: tuple[str, Secret] | None = None
     endpoint: str = ""
+    tenants: Sequence[str] | None = None
     takes = frozenset({"role", "region", "duration"})
 
     def fetch(self, call: Redemption) -> UpstreamCredential:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from io import BytesIO
@@ -39,6 +39,7 @@ class VaultBroker:
         namespace: of Vault; empty: none.
         public: parts of what is read that are no secret.
         scopes: role -> what its policy permits, in the words of roles.yaml.
+        tenants: the only ones for whose calls it is asked; None: those of the tool server.
     """
 
     url: str
@@ -47,6 +48,7 @@ class VaultBroker:
     namespace: str = ""
     public: Collection[str] = frozenset({"username"})
     scopes: Mapping[str, Collection[str]] = field(default_factory=dict)
+    tenants: Sequence[str] | None = None
     takes = frozenset({"role", "path", "duration"})
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ import structlog
 
 from agentgate.errors import CanonicalError, ConfigError
 from agentgate.identity.connection import Connection
+from agentgate.token.regular_file import read_text
 from agentgate.values.patterns import Glob
 from agentgate.values.request import Agent
 
@@ -101,7 +102,7 @@ class DataClassFile:
     def _load(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
         expected = 'a TOML file with [arguments] (tool = "argument") and [data_sets] ("name" = "class")'
         try:
-            read = tomllib.loads(self._path.read_text(encoding="utf-8"))
+            read = tomllib.loads(read_text(self._path))
         except (OSError, ValueError) as error:
             raise ConfigError("data_classes", str(self._path), f"{expected} ({error})") from None
         arguments, listed = read.get("arguments"), read.get("data_sets")

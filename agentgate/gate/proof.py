@@ -15,7 +15,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import structlog
@@ -28,6 +27,7 @@ from agentgate.identity.proven import Proven, proven_user
 from agentgate.shell.step import Flow, Outside
 from agentgate.token.jws import PublicKey, split, unb64url
 from agentgate.token.keys import KeyRing
+from agentgate.token.regular_file import read_regular
 from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS, JWSAnswer, Said, SSHAnswer, WebAuthnAnswer, nonce_claim, webauthn_challenge
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason
@@ -263,7 +263,7 @@ def fronts(given: Mapping[str, Mapping[str, Any] | str | os.PathLike[str]], own:
     found: dict[str, dict[str, PublicKey]] = {}
     for tenant, source in given.items():
         try:
-            jwks = source if isinstance(source, Mapping) else parse(Path(source).read_bytes())
+            jwks = source if isinstance(source, Mapping) else parse(read_regular(source, links=True))
             keys = [(jwk["kid"], PublicKey.from_jwk(jwk)) for jwk in jwks["keys"]]
         except (OSError, ValueError, KeyError, TypeError, KeyRefused) as error:
             raise ConfigError(

@@ -36,7 +36,7 @@ _WHAT = "agent.posture"
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """What a statement says of one workload. `key`: thumbprint of the key it was attested with; empty: none is named."""
+    """What a statement says of one workload. `key`: thumbprint of the key it was attested with; empty: none is named. `issuers`: as set."""
 
     workload: str
     posture: Posture
@@ -45,6 +45,7 @@ class Attested:
     node_pool: str
     expires_at: float
     key: str = ""
+    issuers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def attested(credential: Credential, attestors: Iterable[Attestor], now: float) 
         raise CredentialRefused(f"{_WHAT}.attested_at", "a time to come", "when it was attested")
     posture = Posture(text_of(said, "image_signed_by", _WHAT), datetime.fromtimestamp(min(at, now), UTC))
     namespace, pool = text_of(said, "namespace", _WHAT), text_of(said, "node_pool", _WHAT)
-    return Attested(workload, posture, cluster, namespace, pool, ends, _key(said.get("cnf", {})))
+    return Attested(workload, posture, cluster, namespace, pool, ends, _key(said.get("cnf", {})), attestor.settings.issuers)
 
 
 def _key(cnf: object) -> str:

@@ -43,6 +43,7 @@ class Hops:
 
     via: tuple[str, ...]
     expires_at: float
+    settings: tuple[BrokerSettings, ...] = ()
 
 
 def proven_hops(
@@ -87,4 +88,4 @@ def proven_hops(
         before, ends = act, min(ends, float(claims["exp"]))
     if before.get("sub") != agent:
         raise CredentialRefused(f"{_WHAT}.act.sub", before.get("sub"), f"{agent}, which shows it")
-    return Hops(tuple(via), ends)
+    return Hops(tuple(via), ends, tuple(brokers[name].settings for name in via))

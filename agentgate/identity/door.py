@@ -102,10 +102,16 @@ class Identities:
         if credential.attestation is not None:
             statement = yield from attested(credential.attestation, self._attestors, now)
             _check_about(statement, agent, found.key)
+            self._check_names(agent, statement.issuers, "agent.posture.sub")
             ends = min(ends, statement.expires_at)
         if credential.delegation:
             whose = None if user is None else user.subject or user.id
             hops = yield from proven_hops(credential.delegation, self._brokers, agent=agent.subject, user=whose, now=now)
+            for broker in hops.settings:
+                for who in (agent, user):
+                    self._check_names(who, broker.issuers, "agent.via")
+                if broker.tenants is not None and tenant not in broker.tenants:
+                    raise CredentialRefused("agent.via.tenant", tenant, f"one of the broker's: {', '.join(broker.tenants)}")
             via, ends = hops.via, min(ends, hops.expires_at)
         boundary = Boundary("", "", "", found.key) if found.key else None
         if statement is not None:
@@ -113,6 +119,18 @@ class Identities:
         posture = None if statement is None else statement.posture
         who = placed(agent, posture=posture, boundary=boundary, via=via)
         return replace(found, who=who, expires_at=ends, once=found.once or _once(credential))
+
+    def _check_names(self, who: Agent | User | None, named: tuple[str, ...] | None, what: str) -> None:
+        """Refuse a subject of another issuer: a `sub` is unique within its own alone (RFC 7519 section 4.1.2), a SPIFFE id everywhere."""
+        if who is None or not who.issuer:
+            return
+        known = named
+        if known is None:
+            all_of_them = [each.settings for each in self._issuers.values()]
+            known = tuple(s.issuer for s in all_of_them if (s.user if isinstance(who, User) else s.agent or s.shape != "oidc"))
+        if who.issuer not in known or (named is None and len(known) > 1):
+            expected = "one that the setting issuers names, of the attestor or broker: several issuers have such subjects"
+            raise CredentialRefused(f"{what}.issuer", who.issuer, expected)
 
     def _proven(self, credential: AgentCredential, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
         if isinstance(credential, OIDCToken):

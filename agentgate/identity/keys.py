@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jwt
@@ -24,6 +23,7 @@ from agentgate.identity.fetch import MAX_BYTES, SECONDS, fetch
 from agentgate.shell.reader import OneReader
 from agentgate.shell.step import Outside
 from agentgate.token.jws import SECRET, PublicKey
+from agentgate.token.regular_file import read_regular
 from agentgate.values.canonical import strict_parse
 
 ALGORITHMS = frozenset("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA".split())
@@ -148,11 +148,7 @@ class KeySource:
     def _data(self) -> bytes:
         if self._remote:
             return fetch(self.where, private=self._private)
-        with Path(self.where).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise KeyRefused(f"key set: expected at most {MAX_BYTES} bytes")
-        return data
+        return read_regular(self.where, links=True, most=MAX_BYTES)
 
     def held(self, kid: str = "") -> Generator[Outside, Any, KeySet]:
         """The keys, read again first where that is due.

@@ -30,6 +30,7 @@ from agentgate.identity.keys import MIN_RSA, strict_object
 from agentgate.identity.proven import proven_user
 from agentgate.identity.settings import Name, Names, PasskeySettings, wrong_setting
 from agentgate.token.jws import PublicKey, unb64url
+from agentgate.token.regular_file import read_regular
 from agentgate.values.request import User
 
 FRESH = 1.0  # seconds
@@ -223,13 +224,10 @@ class Passkeys:
 
     def _bytes(self) -> bytes:
         try:
-            with self._file.open("rb") as file:
-                data = file.read(MAX_FILE + 1)
+            return read_regular(self._file, links=True, most=MAX_FILE)
         except OSError as error:
-            raise ConfigError("passkeys.file", str(self._file), f"a readable TOML file ({type(error).__name__})") from None
-        if len(data) > MAX_FILE:
-            raise ConfigError("passkeys.file", str(self._file), f"at most {MAX_FILE} bytes")
-        return data
+            expected = f"a readable TOML file of at most {MAX_FILE} bytes ({error.strerror})"
+            raise ConfigError("passkeys.file", str(self._file), expected) from None
 
     def _take(self, data: bytes) -> None:
         try:

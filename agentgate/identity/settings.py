@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from agentgate.errors import ConfigError
 from agentgate.identity.connection import networks
 from agentgate.identity.keys import ALGORITHMS
+from agentgate.token.regular_file import read_text
 from agentgate.values.urls import is_secure
 
 
@@ -142,12 +143,16 @@ class TrustDomainSettings(_Block):
 
 
 class AttestorSettings(_Keyed):
-    """Who may attest workloads. `clusters`: the only clusters it may speak for. `issuer`, `audience`: of a JWT; DSSE has neither."""
+    """Who may attest workloads. `clusters`: the only clusters it may speak for. `issuer`, `audience`: of a JWT; DSSE has neither.
+
+    `issuers`: whose subjects it names, by their `issuer`; left out: those of the only one that proves agents. A SPIFFE id names its own.
+    """
 
     format: Literal["jwt", "dsse"] = "jwt"
     issuer: Name | None = None
     audience: Name | None = None
     clusters: Names
+    issuers: Names | None = None
     max_lifetime: Seconds = 24 * 3600
 
     @model_validator(mode="after")
@@ -159,9 +164,14 @@ class AttestorSettings(_Keyed):
 
 
 class BrokerSettings(_Keyed):
-    """A service that passes work on and signs what it passed to whom. Its name is the id that workflows list under `via.brokers`."""
+    """A service that passes work on and signs what it passed to whom. Its name is the id that workflows list under `via.brokers`.
+
+    `issuers`: as of an attestor, for users as for agents. `tenants`: the only ones whose work it may pass on; left out: all.
+    """
 
     audience: Name
+    issuers: Names | None = None
+    tenants: Names | None = None
     max_lifetime: Seconds = 3600
 
 
@@ -235,7 +245,7 @@ class IdentitySettings(_Block):
             return given
         if not isinstance(given, Mapping):
             try:
-                read = tomllib.loads(Path(given).read_text(encoding="utf-8"))
+                read = tomllib.loads(read_text(Path(given)))
             except (OSError, ValueError, TypeError) as error:
                 raise ConfigError("identity", str(given), f"a readable TOML file ({error})") from None
             given = read.get("identity", read)

@@ -15,13 +15,14 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from agentgate.errors import CredentialRefused
 from agentgate.identity.certificate import passed_on, thumbprint
 from agentgate.identity.connection import inside, networks
 from agentgate.identity.credential import JWTSVID, X509SVID
-from agentgate.identity.keys import KeySource
+from agentgate.identity.keys import MIN_RSA, KeySource
 from agentgate.identity.possession import proven_key, shown_key
 from agentgate.identity.proven import Proven, proven_agent
 from agentgate.identity.settings import ProxySettings, TrustDomainSettings
@@ -103,8 +104,14 @@ class TrustDomain:
             store = Store([x509.load_der_x509_certificate(base64.b64decode(root, validate=True)) for root in roots])
             verifier = PolicyBuilder().store(store).time(datetime.fromtimestamp(now, UTC)).build_client_verifier()
             path = verifier.verify(chain.leaf, list(chain.others)).chain
-        except (VerificationError, ValueError) as error:
+            signs = chain.leaf.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
+        except (VerificationError, ValueError, x509.ExtensionNotFound) as error:
             raise CredentialRefused("agent.x509", str(error) or type(error).__name__, f"a certificate under {self.name}") from None
+        if not signs:  # X509-SVID 4.3
+            raise CredentialRefused("agent.x509.key_usage", "none to sign with", "digitalSignature")
+        bits = min((key.key_size for each in path if isinstance(key := each.public_key(), RSAPublicKey)), default=MIN_RSA)
+        if bits < MIN_RSA:
+            raise CredentialRefused("agent.x509.key", f"RSA of {bits} bits", f"at least {MIN_RSA} bits")
         self._check(chain.spiffe, tenant)
         thumb = thumbprint(chain.leaf)
         if credential.thumbprint not in {None, thumb}:

@@ -13,6 +13,7 @@ from typing import NoReturn, Self
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.identity.certificate import thumbprint_of
 from agentgate.integrations.client_key import owned
+from agentgate.token.regular_file import read_regular
 
 
 class ClientCertificate:
@@ -47,7 +48,7 @@ class ClientCertificate:
             raise ConfigError("authorities", str(authorities), f"a file of certificates as PEM ({type(error).__name__})") from None
         try:
             context.load_cert_chain(path, key, password="")  # a passphrase is asked of nobody
-            thumbprint = thumbprint_of(Path(path).read_text("ascii", "replace"))
+            thumbprint = thumbprint_of(read_regular(path, links=True).decode("ascii", "replace"))
         except FileNotFoundError:
             raise ConfigError("certificate", str(path), "a file that can be read") from None
         except (OSError, ValueError):  # what OpenSSL says of it is not for people

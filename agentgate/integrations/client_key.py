@@ -12,6 +12,7 @@ import orjson
 
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.token.jws import b64url, compact
+from agentgate.token.regular_file import read_regular
 from agentgate.token.signing import SigningKey
 
 LIFETIME = 60  # seconds
@@ -82,9 +83,11 @@ def owned(setting: str, path: Path) -> bytes:
         ConfigError: there is none. KeyRefused: others may read it.
     """
     try:
-        if path.stat().st_mode & 0o077:
-            raise KeyRefused(f"{path}: others may read it; chmod 600 {path}, or make a new one")
-        return path.read_bytes()
+        return read_regular(path, forbidden=0o077)
     except OSError as error:
+        if not error.errno:
+            raise KeyRefused(
+                f"{path}: others may read it, or it is no file of yours ({error.strerror}); chmod 600 {path}, or make a new one"
+            ) from None
         made = "; agentgate keys client makes one" if setting == _OWN else ""
         raise ConfigError(setting, str(path), f"a file that can be read ({error.strerror}){made}") from None

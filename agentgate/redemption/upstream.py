@@ -112,6 +112,7 @@ class UpstreamBroker(Protocol):
 
     Attributes:
         takes: the settings of an `upstream:` block that it reads; any other is refused.
+        tenants: it may have these, the only ones whose calls it is asked for; None, or left out: those of the tool server.
     """
 
     @property
@@ -124,7 +125,14 @@ class UpstreamBroker(Protocol):
 
 def is_broker(value: object) -> bool:
     """Whether a value can be asked as a `UpstreamBroker`."""
-    return not isinstance(value, type) and isinstance(getattr(value, "takes", None), frozenset) and callable(getattr(value, "fetch", None))
+    tenants = getattr(value, "tenants", None)
+    listed = tenants is None or (isinstance(tenants, list | tuple | set | frozenset) and len(tenants) > 0)
+    return (
+        listed
+        and not isinstance(value, type)
+        and isinstance(getattr(value, "takes", None), frozenset)
+        and callable(getattr(value, "fetch", None))
+    )
 
 
 def checked_brokers(brokers: object) -> None:
@@ -147,6 +155,9 @@ def fetch(brokers: Mapping[str, UpstreamBroker], call: Redemption, asked: Asked)
     where, broker = f"upstream.{asked.broker}", brokers.get(asked.broker)
     if broker is None:
         raise UpstreamRefused(where, "no broker of this name here", "one in `brokers` of whoever redeems: the verifier, or the gate")
+    tenants = getattr(broker, "tenants", None)
+    if tenants is not None and call.claims.tenant not in tenants:
+        raise UpstreamRefused(f"{where}.tenants", call.claims.tenant, "one of " + ", ".join(sorted(tenants)))
     if unknown := asked.settings.keys() - broker.takes - _BOUNDS:
         raise UpstreamRefused(f"{where}.{min(unknown)}", "a setting that this broker does not read", ", ".join(sorted(broker.takes)))
     got = yield Outside(_Fetch(broker, call, where).in_time, FETCH_SECONDS)

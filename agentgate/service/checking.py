@@ -17,6 +17,7 @@ from agentgate.identity.fetch import fetch
 from agentgate.identity.keys import read_keys
 from agentgate.service.settings import ServiceSettings
 from agentgate.stores import OWN_GATE, open_store
+from agentgate.token.regular_file import read_regular
 from agentgate.workflow.model import Tool, Workflow
 
 _OF_OTHERS = frozenset({"AGENTGATE_TENANT", "AGENTGATE_SETTINGS"})  # of other commands, and of other servers (docs/service.md)
@@ -106,7 +107,7 @@ def _key_set(setting: str, place: str, private: bool, spiffe: bool) -> str:  # n
         if remote:
             read_keys(fetch(place, private=private), spiffe=spiffe)
         else:
-            read_keys(Path(place).read_bytes(), spiffe=spiffe)
+            read_keys(read_regular(place, links=True), spiffe=spiffe)
     except (KeyRefused, KeysUnavailable, OSError) as error:
         if not remote:
             raise ConfigError(setting, place, f"a file with a public JWK set ({error}); a client's: agentgate keys client") from None

@@ -23,6 +23,7 @@ from agentgate.errors import ConfigError
 from agentgate.gate.telling import Command, Webhook
 from agentgate.identity.settings import IdentitySettings, Name, Names, PasskeySettings, Place, wrong_setting
 from agentgate.token.jws import Alg
+from agentgate.token.regular_file import read_regular, read_text
 
 Role = Literal["host", "agent", "tool_server"]
 _SECRET = "whsec_"  # noqa: S105 - how one begins
@@ -114,14 +115,13 @@ class Told(BaseModel):
         if self.url is None or self.secret is None:
             return Command(self.command)
         try:
-            text = self.secret.read_text("ascii").strip()
+            text = read_regular(self.secret, forbidden=0o022).decode("ascii").strip()
             secret = base64.b64decode(text.removeprefix(_SECRET), validate=True) if text.startswith(_SECRET) else b""
         except (OSError, ValueError):
             secret = b""
         if not secret:
-            raise ConfigError(
-                "tell.secret", str(self.secret), f'a file with {_SECRET} and base64 (echo "{_SECRET}$(openssl rand -base64 32)")'
-            )
+            expected = f'a file with {_SECRET} and base64 (echo "{_SECRET}$(openssl rand -base64 32)"), of this user, no link'
+            raise ConfigError("tell.secret", str(self.secret), expected)
         return Webhook(self.url, secret, private=self.private_addresses)
 
 
@@ -264,7 +264,7 @@ class ServiceSettings(BaseSettings):
         read: dict[str, Any] = {}
         if file is not None:
             try:
-                read = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+                read = tomllib.loads(read_text(Path(file)))
             except (OSError, ValueError) as error:
                 raise ConfigError("--settings", str(file), f"a readable TOML file ({error})") from None
         try:

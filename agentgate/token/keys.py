@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.token.jws import ALGS, Alg
+from agentgate.token.regular_file import read_regular
 from agentgate.token.signing import RunKey, SigningKey
 
 PUBLISH_AHEAD = 600.0  # seconds between publishing a key and signing with it: longer than verifiers cache a key set
@@ -296,7 +297,7 @@ class KeyRing:
         file = self._path / _FILE
         status = _check_private(file, directory=False)
         if (status.st_ino, status.st_mtime_ns) != self._seen:
-            self._contents = _Contents.load(file.read_bytes(), file)
+            self._contents = _Contents.load(read_regular(file, forbidden=0o077), file)
             self._seen = (status.st_ino, status.st_mtime_ns)
 
     def _refresh(self) -> None:
