@@ -56,6 +56,8 @@ def drip(*parts: bytes, forever: bytes) -> Lie:
             for byte in forever:
                 write(bytes([byte]))
                 time.sleep(0.05)
+            if not forever:
+                time.sleep(20)
 
     return send
 
@@ -88,7 +90,7 @@ ENDLESS: dict[str, Lie] = {
     "continue, without end": flood(forever=b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
     "continue, drip by drip": drip(forever=b"HTTP/1.1 100 Continue\r\n\r\n"),
     "nothing at all": lambda _: time.sleep(20),
-    "a head and no body": lambda write: (write(OK + b"Content-Length: 5\r\n\r\n"), time.sleep(20))[0],
+    "a head and no body": drip(OK + b"Content-Length: 5\r\n\r\n", forever=b""),
 }
 TOO_MUCH: dict[str, Lie] = {
     "a body without end": flood(OK + b"\r\n", forever=b" " * 65536),
@@ -261,17 +263,23 @@ def token_answer(**more: Any) -> dict[str, Any]:
     return {name: value for name, value in made.items() if value is not ...}
 
 
+NO_TEXT: tuple[Any, ...] = ("", " ", [], ["refunds:create"], {}, {"refunds:create": 1}, None, 0, 1, True, False)
+NO_TYPE: tuple[Any, ...] = ("", "mac", ["Bearer"], {}, None, 1, True, ..., "Bearer Bearer")
+NO_TOKEN: tuple[Any, ...] = ({}, ["x" * 20], 7, None, ..., True)
+NO_SECONDS: tuple[Any, ...] = ("300", "", [], [300], {}, None, True, False, 0, -1, 1.5, 3e9)
+
+
 @pytest.mark.parametrize(
     ("said", "field"),
     [
-        *(({"scope": value}, "scope") for value in ("", " ", [], ["refunds:create"], {}, {"refunds:create": 1}, None, 0, 1, True, False)),
+        *(({"scope": value}, "scope") for value in NO_TEXT),
         ({"scope": "payouts:create"}, "scope"),
         ({"scope": "refunds:create payouts:create"}, "scope"),
         ({"scope": "refunds:create\tpayouts:create"}, "scope"),
         ({"scope": "refunds:create,refunds:read"}, "scope"),
-        *(({"token_type": value}, "token_type") for value in ("", "mac", ["Bearer"], {}, None, 1, True, ..., "Bearer Bearer")),
-        *(({"access_token": value}, "token_type") for value in ({}, ["x" * 20], 7, None, ..., True)),
-        *(({"expires_in": value}, "expires_in") for value in ("300", "", [], [300], {}, None, True, False, 0, -1, 1.5, 3e9)),
+        *(({"token_type": value}, "token_type") for value in NO_TYPE),
+        *(({"access_token": value}, "token_type") for value in NO_TOKEN),
+        *(({"expires_in": value}, "expires_in") for value in NO_SECONDS),
     ],
     ids=str,
 )
@@ -300,7 +308,8 @@ def test_a_broker_is_asked_for_the_calls_of_its_tenants_only(liar: Liar, monkeyp
             next(flow)
     assert liar.asked == []
     assert next(upstream_fetch({"bank": replace(made, tenants=["other", "acme"])}, Wanted(), asked)) is not None  # type: ignore[arg-type]  # as above
-    for wrong in ([], "acme", ()):
+    wrongs: list[Any] = [[], "acme", ()]
+    for wrong in wrongs:
         with pytest.raises(ConfigError, match="brokers"):
             checked_brokers({"bank": replace(made, tenants=wrong)})
 

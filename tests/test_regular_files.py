@@ -110,9 +110,8 @@ def test_what_is_read_is_what_was_checked_and_no_longer_than_said(folder: Path) 
     (file := folder / "f").write_bytes(b"x" * 10)
     file.chmod(0o600)
     assert read_regular(file, forbidden=0o077, most=10) == b"x" * 10
-    for given in ({"most": 9}, {"forbidden": 0o677}):
-        with pytest.raises(OSError, match="f"):
-            read_regular(file, **given)
+    with pytest.raises(OSError, match="at most 9 bytes"):
+        read_regular(file, most=9)
     file.chmod(0o620)
     assert read_regular(file)
     with pytest.raises(OSError, match="mode 0620"):

@@ -160,7 +160,7 @@ def _check_policies(role: str, made: Mapping[str, Any]) -> None:
 
 def _member(answer: Any, name: str, kind: type, *, most: float = float("inf")) -> Any:
     """What stands under a name in an answer: of this kind, not empty. Raises UpstreamRefused."""
-    value = answer.get(name) if type(answer) is dict else None
-    if type(value) is not kind or not value or (kind is int and not 0 < value <= most):
+    value: Any = answer.get(name) if type(answer) is dict else None
+    if type(value) is not kind or not value or (type(value) is int and not 0 < value <= most):
         raise UpstreamRefused(f"vault.{name}", type(value).__name__, f"a value ({kind.__name__}), not empty")
     return value

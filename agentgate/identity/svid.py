@@ -109,7 +109,8 @@ class TrustDomain:
             raise CredentialRefused("agent.x509", str(error) or type(error).__name__, f"a certificate under {self.name}") from None
         if not signs:  # X509-SVID 4.3
             raise CredentialRefused("agent.x509.key_usage", "none to sign with", "digitalSignature")
-        bits = min((key.key_size for each in path if isinstance(key := each.public_key(), RSAPublicKey)), default=MIN_RSA)
+        sizes = [public.key_size for each in path if isinstance(public := each.public_key(), RSAPublicKey)]
+        bits = min(sizes, default=MIN_RSA)
         if bits < MIN_RSA:
             raise CredentialRefused("agent.x509.key", f"RSA of {bits} bits", f"at least {MIN_RSA} bits")
         self._check(chain.spiffe, tenant)
