@@ -31,7 +31,7 @@ from agentgate.token.jws import unb64url
 from agentgate.token.signing import SigningKey
 from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS, nonce_claim
 from tests.authority import lasting, nonce_for
-from tests.test_gate import BOSS, REFUND, WORKFLOW, looked_up, opened, run_of
+from tests.test_gate import BOSS, REFUND, WORKFLOW, looked_up, opened, refusals, run_of
 
 BIG = {**REFUND, "amount": "150.00"}
 PROVEN = WORKFLOW.replace("agent: {in_process: true}", "agent: {spiffe: ['spiffe://acme.example/bot']}")
@@ -92,8 +92,7 @@ def refused(gate: Gate, hold: Hold, by: Any, code: str, tenant: str = "acme") ->
     with pytest.raises(AnswerRefused) as caught:
         gate.release(hold.id, tenant=tenant, by=by)
     assert caught.value.code == code, str(caught.value)
-    log: Any = gate._audit
-    record = [r for r in log.records if r["type"] == "hold_answer_refused"][-1]
+    record = [r for r in refusals(gate) if r["type"] == "hold_answer_refused"][-1]
     assert (record["code"], record["hold"], record["answer"]) == (code, hold.id, "release")
     assert gate.hold(hold.id, tenant="acme").state == "pending"
 

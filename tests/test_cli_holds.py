@@ -154,6 +154,9 @@ def test_whoever_may_not_answer_changes_nothing(desk: Desk, who: str, code: str)
     assert done.exit_code == 1
     assert code in done.output
     (record,) = read_records(desk.folder / "mine")
+    if who == "eve":  # whom nobody proved: counted
+        assert (record["type"], record["counts"]) == ("unproven", [["hold_answer_refused", code, 1]])
+        (record,) = record["first"]
     assert (record["type"], record["code"]) == ("hold_answer_refused", code)
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), StepUp)
 

@@ -109,6 +109,13 @@ def run_of(gate: Gate, prompt: str = PROMPT, **more: Any) -> Any:
     return gate.open_run("shop.refund", **{"tenant": "acme", "user": LEE, "agent": Agent("bot"), "prompt": prompt, **more})
 
 
+def refusals(gate: Gate) -> list[dict[str, Any]]:
+    """What is on record, and then what is counted: that of people whom nobody proved."""
+    log: Any = gate._audit
+    counted = gate._core.unproven.summary(last=True)
+    return [*log.records, *(counted["first"] if counted else [])]
+
+
 def looked_up(run: Any, total: str = "150.00", call: str = "look") -> None:
     answer = run.authorize("orders.get", ORDER, tool_call_id=call)
     assert isinstance(answer, Allow)

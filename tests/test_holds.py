@@ -20,7 +20,7 @@ from agentgate.decision.hold_states import AFTER, Event, Row, after
 from agentgate.errors import ConfigError, NameRefused, StoreUnavailable
 from agentgate.stores import ops
 from tests.servers import Server, valkey_binary
-from tests.test_gate import BOSS, LEE, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, run_of
+from tests.test_gate import BOSS, LEE, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, refusals, run_of
 
 BIG = {**REFUND, "amount": "150.00"}
 ANN = User("ann", tenant="acme", groups=["leads"])
@@ -108,7 +108,7 @@ def test_an_answer_that_does_not_count_is_on_record_with_its_code(gate: Gate) ->
         with pytest.raises(AnswerRefused) as refused:
             ask(hold.id, tenant=tenant, by=by)
         assert refused.value.code == code
-        record = records(gate, "hold_answer_refused")[-1]
+        record = refusals(gate)[-1]
         assert (record["code"], record["tenant"], record["hold"]) == (code, tenant, hold.id)
         assert record.get("run") == (run.id if tenant == "acme" else None)
         assert record["by"] == (by.id if isinstance(by, User) else None)

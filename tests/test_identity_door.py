@@ -36,6 +36,7 @@ from agentgate.values.answers import nonce_claim
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Code, code_of
 from tests.authority import GATE, Key, Web, claims_of, lasting, nonce_for, now, slowly, web
 from tests.founding import GITHUB, PROD, World, shown
+from tests.test_gate import refusals
 
 WORKFLOW = """
 agentgate: workflow/v1
@@ -334,7 +335,7 @@ def test_keys_that_cannot_be_had_are_no_denial_but_unavailable(desk: Desk) -> No
 def test_a_refused_credential_is_on_record_with_field_got_and_expected(desk: Desk) -> None:
     with pytest.raises(RunRefused):
         desk.run(agent=OIDCToken(desk.agents.sign(claims_of("https://agents.example", "desk-1", "https://other.example"))))
-    record = desk.records[-1]
+    record = refusals(desk.gate)[-1]
     assert (record["type"], record["tenant"], record["workflow"]["id"], record["agent"]) == ("run_refused", "acme-eu", "desk.refund", None)
     (reason,) = record["reasons"]
     expected = {"reason": "agent", "field": "agent.oidc.aud", "got": "'https://other.example'", "expected": GATE}
@@ -413,7 +414,7 @@ def test_an_answer_to_a_hold_is_proven(desk: Desk) -> None:
         with pytest.raises(AnswerRefused) as refused:
             desk.gate.release(held.hold.id, tenant="acme-eu", by=by)
         assert refused.value.code in {AnswerCode.UNPROVEN, AnswerCode.APPROVER, AnswerCode.NONCE}
-        assert desk.records[-1]["type"] == "hold_answer_refused"
+        assert refusals(desk.gate)[-1]["type"] == "hold_answer_refused"
     assert desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("kim", held, groups=["leads"])).state == "released"
 
 

@@ -666,10 +666,6 @@ def test_who_is_slow_with_an_answer_keeps_nobody_waiting(place, desk: Desk, peop
         assert kim.get("/holds").status_code == 200
 
 
-def too_many(ask: Callable[[], httpx.Response]) -> bool:
-    return ask().status_code == 429
-
-
 def test_too_many_requests_and_a_store_that_is_away_are_said_on_the_page(tmp_path: Path) -> None:
     store = Server(redis_binary(), tmp_path / "redis")
     try:
@@ -682,8 +678,7 @@ def test_too_many_requests_and_a_store_that_is_away_are_said_on_the_page(tmp_pat
             cookie, mona.cookie = mona.cookie, ""
             asks: list[Callable[[], httpx.Response]] = [partial(mona.get, path) for path in ("/holds", "/holds/passkey")]
             asks += [partial(mona.post, path, {}) for path in POSTS]
-            for ask in asks:
-                in_time(partial(too_many, ask), pause=0)
+            assert 429 not in {ask().status_code for ask in asks * 15}  # whom nobody proved uses up nothing of who shares the address
             store.stop()
             mona.cookie = cookie
             in_time(lambda: mona.get("/holds").status_code == 503, pause=1.1)

@@ -58,6 +58,59 @@ def at_once() -> Generator[Any, Any, str]:
     return "answered"
 
 
+async def test_addresses_take_turns_and_in_each_the_clients_that_are_claimed() -> None:
+    line, order = WaitingLine(1), list[str]()
+
+    async def ask(address: str, client: str, *, proven: bool = False) -> None:
+        with line.stand(address, proven=proven) as turn:
+            await turn(client)
+            order.append(f"{address}{client}{'!' if proven else ''}")
+
+    asked = [("a", "x")] * 5 + [("a", "y"), ("b", "x")]
+    with line.stand() as first:
+        await first()
+        waiting = [asyncio.ensure_future(ask(*each)) for each in asked]
+        waiting += [asyncio.ensure_future(ask("a", "x", proven=True)) for _ in range(2)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+    assert order == ["ax!", "ax", "ax!", "bx", "ay", "ax", "ax", "ax", "ax"]
+
+
+async def test_in_each_round_of_the_event_loop_no_more_begin_than_there_are_turns() -> None:
+    """Junk ends without waiting for anything: a thousand of it in one round would make every call late that is under way."""
+    line, rounds, now = WaitingLine(4), dict[int, int](), 0
+
+    async def junk() -> None:
+        with line.stand() as turn:
+            await turn()
+            rounds[now] = rounds.get(now, 0) + 1
+
+    waiting = [asyncio.ensure_future(junk()) for _ in range(20)]
+    for now in range(20):  # noqa: B007 - which round it is
+        await asyncio.sleep(0)
+    assert all(each.done() for each in waiting)
+    assert set(rounds.values()) == {4}
+
+
+async def test_who_gives_up_in_line_takes_no_turn_along() -> None:
+    line = WaitingLine(1)
+
+    async def ask() -> None:
+        with line.stand() as turn:
+            await turn()
+
+    for rounds in range(4):  # cancelled while it waits, and when its turn has just come
+        with line.stand() as first:
+            await first()
+            waiting = asyncio.ensure_future(ask())
+            await asyncio.sleep(0)
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await asyncio.wait_for(ask(), 1)
+
+
 async def test_issuers_that_hang_stop_no_request_that_does_not_ask_them(folder: Path) -> None:
     async with door(folder) as made:
         waiting = [asyncio.ensure_future(made.ask(hanging(made))) for _ in range(AT_ONCE)]

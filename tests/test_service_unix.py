@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from agentgate.errors import ConfigError
 from agentgate.identity.connection import Connection, caller, inside, networks
@@ -37,6 +38,11 @@ def settings(place: Place, folder: Path, *addresses: str) -> dict[str, Any]:
     return {**given, **more}
 
 
+def callers(gate: Process) -> list[str]:
+    """As whom callers are counted whom nobody proved."""
+    return [line["from"] for line in gate.log() if "from" in line]
+
+
 def guess(gate: Process, address: str) -> int:
     """The answer to an assertion that somebody made up."""
     return gate.http.post("/v1/redeem", json={}, headers={"Authorization": "Bearer x.y.z", "X-Forwarded-For": address}).status_code
@@ -51,10 +57,9 @@ def exchanged(place: Place, gate: Process) -> int:
 
 def test_a_proxy_is_known_by_its_user_and_each_caller_by_their_address(place: Place, tmp_path: Path) -> None:
     with served(tmp_path, settings(place, tmp_path, f"unix:{OWN}")) as gate:
-        assert {guess(gate, "203.0.113.1") for _ in range(10)} == {401}
-        assert 429 in {guess(gate, "203.0.113.1") for _ in range(3)}
-        assert guess(gate, "203.0.113.2") == 401
-        assert guess(gate, "203.0.113.1, 203.0.113.3") == 401  # the nearest counts
+        guess(gate, "203.0.113.1")
+        guess(gate, "203.0.113.1, 203.0.113.3")  # the nearest counts
+        assert callers(gate) == ["203.0.113.1", "203.0.113.3"]
         assert exchanged(place, gate) == 200
 
 
@@ -64,7 +69,8 @@ def test_what_another_user_says_of_callers_does_not_count(place: Place, tmp_path
     given = settings(place, tmp_path, f"unix:{OWN + 1}", "127.0.0.1")
     with served(tmp_path, {**given, "workers": workers}) as gate:
         assert exchanged(place, gate) == 401
-        assert 429 in {guess(gate, f"203.0.113.{n}") for n in range(13 * workers)}
+        guess(gate, "203.0.113.1")
+        assert callers(gate)[-1] == f"unix:{OWN}"
 
 
 @pytest.fixture
@@ -74,16 +80,16 @@ async def gate(place: Place, tmp_path: Path) -> Any:
         yield app
 
 
-async def test_who_fails_to_authenticate_stops_no_other_user_of_the_machine(gate: Any) -> None:
+async def test_each_user_of_the_machine_is_counted_by_itself(gate: Any) -> None:
     async def guessed(peer: tuple[str, int] | None) -> int:
         through = httpx.ASGITransport(gate, client=peer)  # type: ignore[arg-type]  # as a server without addresses says it
         async with httpx.AsyncClient(transport=through, base_url="http://x") as http:
             return (await http.post("/v1/redeem", json={}, headers={"Authorization": "Bearer x.y.z"})).status_code
 
-    for attacker, other in (("unix:1001", 0), ("unix:1002", 0)), (None, ("unix:1003", 0)):
-        assert 429 in {await guessed(attacker) for _ in range(13)}
-        assert await guessed(attacker) == 429
-        assert await guessed(other) == 401
+    peers: tuple[tuple[str, int] | None, ...] = (("unix:1001", 0), ("unix:1002", 0), None)
+    with capture_logs() as lines:
+        assert [await guessed(peer) for peer in peers] == [401] * 3
+    assert [line["from"] for line in lines] == ["unix:1001", "unix:1002", ""]
 
 
 async def test_a_connection_with_an_address_has_no_user(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.values.answers import nonce_claim
 from tests.authority import lasting
 from tests.test_answers import BIG, EVE, FRONT, KIM, MONA, PROVEN, jwk_of, jws, signers_of
-from tests.test_gate import BOSS, WEEKDAY, WORKFLOW, looked_up, opened, run_of
+from tests.test_gate import BOSS, WEEKDAY, WORKFLOW, looked_up, opened, refusals, run_of
 from tests.test_merkle import model
 
 Answers = dict[str, Any]
@@ -73,12 +73,13 @@ def fronted(gate: Gate, held: list[Hold], /, **more: Any) -> JWSAnswer:
     return jws(claims)
 
 
-def refused(gate: Gate, answers: Answers, by: Any, code: str, tenant: str = "acme") -> None:
+def refused(gate: Gate, answers: Answers, by: Any, code: str, tenant: str = "acme") -> dict[str, Any]:
     with pytest.raises(AnswerRefused) as caught:
         gate.answer(answers, tenant=tenant, by=by)
     assert caught.value.code == code, str(caught.value)
-    log: Any = gate._audit
-    assert [r["code"] for r in log.records if r["type"] == "hold_answer_refused"][-1] == code
+    record = [r for r in refusals(gate) if r["type"] == "hold_answer_refused"][-1]
+    assert record["code"] == code
+    return record
 
 
 def states(gate: Gate, holds: list[Hold]) -> list[str]:
@@ -197,9 +198,8 @@ def test_none_eleven_and_one_twice_are_no_question(gate: Gate) -> None:
         assert caught.value.code == "form"
     nonce = gate.nonce([hold.id for hold in holds[:10]], tenant="acme")
     by = SSHAnswer(nonce, MONA.sign(Together(tuple(holds)).statement("release", nonce), HOLD_NAMESPACE))
-    refused(gate, yes(holds), by, "form")
-    log: Any = gate._audit
-    assert len(log.records[-1]["holds"]) == 10, "a record holds no more names than can be asked about"
+    record = refused(gate, yes(holds), by, "form")
+    assert len(record["holds"]) == 10, "a record holds no more names than can be asked about"
     refused(gate, {}, by, "form")
     refused(gate, yes(holds[:10]), by, "signature")
     for word in ("reveal", "approve", "Release", "", None):

@@ -34,6 +34,7 @@ from agentgate.identity.connection import caller
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.review.report.theatre import ENOUGH, rule_stats
+from agentgate.shell.bound import Bound
 from agentgate.shell.drive import drive
 from agentgate.shell.step import Flow
 from agentgate.stores import Store, ready_store
@@ -113,7 +114,10 @@ def _desk(
         log: AuditLog = MemoryAudit() if audit is None else FileAudit(audit)
         stack.callback(log.close)
         seals = None if keys is None else Answerers(KeyRing.existing(keys), _NOBODY, {}, lambda: None)
-        yield _Desk(opened, log, None if workflows is None else _core(workflows, root), seals)
+        core = None if workflows is None else _core(workflows, root)
+        if core is not None:
+            stack.callback(Bound(unproven=core.unproven).tell_rest, log)
+        yield _Desk(opened, log, core, seals)
 
 
 def _core(workflows: Path, root: str | None) -> Core:

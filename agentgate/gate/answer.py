@@ -1,8 +1,8 @@
 """A person's answer to a hold, and holds read by their id.
 
 Rules: a hold is named by its id and tenant; what counts is what the store keeps under them, never an object that a caller made. An answer
-is checked, then put on record, then written, and only on the revision that was read. One that does not count is on record too. An answer
-to several is one for each of them: what became of one changes nothing for the others.
+is checked, then put on record, then written, and only on the revision that was read. One that does not count is on record too; if
+nobody proved to have given it, it is counted. An answer to several is one for each: what became of one changes nothing for the others.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ def several(core: Core, tenant: str, answers: Mapping[str, Said], by: Answering)
             raise refusal(AnswerCode.FORM, "answers", "something else", "release or refuse for each hold")
         together: Together = yield from _together(tenant, answers)
     except AnswerRefused as refused:
-        known = {"by": by.id if type(by) is User else None, "holds": [ascii(name)[1:-1][:_SHOWN] for name in list(answers)[:MOST]]}
-        yield _refused_on_record(tenant, None, refused, known)
+        known = {"by": _vouched(by), "holds": [ascii(name)[1:-1][:_SHOWN] for name in list(answers)[:MOST]]}
+        yield from _refused(core, tenant, None, refused, known)
         raise
     found: dict[str, Hold | AnswerRefused] = {}
     for hold in together.holds:
@@ -162,12 +162,17 @@ def answer(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, *, 
     Raises (through the driver):
         AnswerRefused: it does not count; that is on record. StoreUnavailable, AuditUnavailable: not answered.
     """
-    known: dict[str, object] = {"by": by.id if type(by) is User else by.who.id if type(by) is Proven else None}
+    known: dict[str, object] = {"by": _vouched(by)}
     try:
         return (yield from _answered(core, tenant, hold_id, by, said, leaf=leaf, known=known))
     except AnswerRefused as refused:
-        yield _refused_on_record(tenant, hold_id, refused, {**known, "answer": said})
+        yield from _refused(core, tenant, hold_id, refused, {**known, "answer": said})
         raise
+
+
+def _vouched(by: Answering) -> str | None:
+    """Who answers, where a host or a credential said so already; None: a signature has to."""
+    return by.id if type(by) is User else by.who.id if type(by) is Proven else None
 
 
 _EVENT: Mapping[Said, Event] = {"release": "yes", "refuse": "no", "reveal": "no"}  # sensitive values are shown while a no may come
@@ -281,7 +286,8 @@ def rules_of(workflow: Workflow, hold: Hold) -> tuple[StepUpRule, ...]:
     return rules
 
 
-def _refused_on_record(tenant: object, hold_id: object, refused: AnswerRefused, known: Mapping[str, object]) -> Record:
+def _refused(core: Core, tenant: object, hold_id: object, refused: AnswerRefused, known: Mapping[str, object]) -> Flow:
+    """Put an answer that does not count on record; of one that nobody proved to have given it only a count."""
     body = {
         "type": "hold_answer_refused",
         "time": round(time.time(), 6),
@@ -291,4 +297,7 @@ def _refused_on_record(tenant: object, hold_id: object, refused: AnswerRefused, 
         "code": str(refused.code),
         "reasons": reasons_of(refused.failures),
     }
-    return Record(body, refusal=True)
+    if known["by"] is None:
+        core.unproven.count("hold_answer_refused", str(refused.code), refusal=body)
+    else:
+        yield Record(body, refusal=True)

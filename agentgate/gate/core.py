@@ -24,6 +24,7 @@ from agentgate.gate.versions import InForce
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
 from agentgate.redemption.upstream import UpstreamBroker
+from agentgate.shell.refusals import Refusals
 from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Afterwards, Flow, Outside, Record
 from agentgate.stores import ops
@@ -74,6 +75,7 @@ class Core:
         held_brokers: those that this gate has itself.
         shared_runs: where the store may lose what it acknowledged, any gate acts in its runs until the store starts anew.
         issued: runs that it opened, and acts for which it issued a token lately.
+        unproven: refusals of callers whom nobody proved, which go on record in sum.
         tracing: where spans go; None: nowhere.
     """
 
@@ -98,6 +100,7 @@ class Core:
     held_brokers: Mapping[str, UpstreamBroker] = field(init=False)
     shared_runs: bool = False
     issued: Issued = field(default_factory=Issued, init=False)
+    unproven: Refusals = field(default_factory=Refusals, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "readings", Readings(self.derive))

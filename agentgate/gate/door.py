@@ -23,7 +23,7 @@ from agentgate.gate.state import header_bytes, missing
 from agentgate.gate.turns import checked_turn, refused_input
 from agentgate.identity.credential import AgentCredential
 from agentgate.identity.proven import Proven, narrowed, placed
-from agentgate.shell.step import Flow, Record
+from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason, RunRefused
@@ -47,10 +47,12 @@ class OverHTTP:
     Attributes:
         host: the one that opens it; empty: the agent itself does, by calling.
         client: the agent, the only one that calls in it.
+        address: as whom the caller of this request is counted.
     """
 
     host: str = ""
     client: str = ""
+    address: str = ""
 
 
 IN_PROCESS = OverHTTP()
@@ -82,7 +84,7 @@ def open_run(
     most = MAX_PROVEN_TTL if isinstance(agent, AgentCredential) or isinstance(user, AgentCredential) else MAX_TTL
     if type(ttl) is not int or not 0 < ttl <= most:
         raise refused_input("ttl", type(ttl).__name__, f"an int from 1 to {most} seconds")
-    for_user, by_agent = yield from _proven(core, workflow, tenant, user, agent)
+    for_user, by_agent = yield from _proven(core, workflow, tenant, user, agent, over=over)
     now, name = time.time(), "run_" + secrets.token_urlsafe(18)
     if once:
         if workflow.intents or text or user is not None or not isinstance(agent, AgentCredential):
@@ -153,7 +155,7 @@ def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredent
     """
     header = state.header
     versions = yield from core.in_force.of(header)
-    for_user, by_agent = yield from _proven(core, versions.minted, header.tenant, user, agent, run=header)
+    for_user, by_agent = yield from _proven(core, versions.minted, header.tenant, user, agent, run=header, over=over)
     was, who = header.agent, by_agent.who
     if not agent.delegation:
         who = placed(who, posture=who.posture, boundary=who.boundary, via=was.via)
@@ -220,7 +222,7 @@ def person(core: Core, tenant: str, hold_id: str, by: Answering | AgentCredentia
     """Who answers a hold, as given; proven now, if they come with a credential.
 
     Raises (through the driver):
-        AnswerRefused: it proves nobody; that is on record.
+        AnswerRefused: it proves nobody; that is counted.
     """
     if not isinstance(by, AgentCredential):
         return by
@@ -229,7 +231,7 @@ def person(core: Core, tenant: str, hold_id: str, by: Answering | AgentCredentia
     except CredentialRefused as error:
         refused = _failure(error)
     shown = {name: value[:80] if type(value) is str else None for name, value in (("tenant", tenant), ("hold", hold_id))}
-    yield _refusal({"type": "hold_answer_refused", **shown, "by": None}, refused)
+    _count(core, {"type": "hold_answer_refused", **shown, "by": None}, refused)
     raise AnswerRefused(AnswerCode.UNPROVEN, (refused,))
 
 
@@ -289,7 +291,14 @@ def _another(before: Header, after: Header) -> tuple[Failure, ...]:
 
 # --- credentials -----------------------------------------------------------------------------------------------------------
 def _proven(
-    core: Core, workflow: Workflow, tenant: str, user: UserGiven, agent: AgentGiven | None, *, run: Header | None = None
+    core: Core,
+    workflow: Workflow,
+    tenant: str,
+    user: UserGiven,
+    agent: AgentGiven | None,
+    *,
+    run: Header | None = None,
+    over: OverHTTP = IN_PROCESS,
 ) -> Generator[Any, Any, tuple[Proven[User] | None, Any]]:
     """User and agent of a run, with the ends of what was proven; 0 for what a host vouches for. `run`: it is open already."""
     now, known, named = time.time(), None if run is None else run.user, None if run is None else run.id
@@ -309,7 +318,8 @@ def _proven(
         # Of the claims, the run keeps those that the workflow compares, and nothing else about anybody.
         return for_user, replace(found, who=narrowed(found.who, {claim.name for claim in workflow.agent.claims}))
     where = {"id": workflow.id, "version": workflow.version, "digest": workflow.digest}
-    yield _refusal({"type": "run_refused", "tenant": tenant, "run": named, "workflow": where, "user": None, "agent": None}, refused)
+    said = {"type": "run_refused", "tenant": tenant, "run": named, "workflow": where, "user": None, "agent": None}
+    _count(core, said, refused, over)
     raise RunRefused((refused,), named or "")
 
 
@@ -328,5 +338,7 @@ def _failure(error: CredentialRefused) -> Failure:
     return Failure(reason, error.field, error.got, error.expected)
 
 
-def _refusal(body: dict[str, Any], refused: Failure) -> Record:
-    return Record({"time": round(time.time(), 6), **body, "reasons": reasons_of((refused,))}, refusal=True)
+def _count(core: Core, body: dict[str, Any], refused: Failure, over: OverHTTP = IN_PROCESS) -> None:
+    """Count what proved nobody: a durable record for each would let anybody fill the disk."""
+    said = {"time": round(time.time(), 6), **body, "reasons": reasons_of((refused,))}
+    core.unproven.count(body["type"], refused.field, over.host or over.client, over.address, refusal=said)

@@ -104,7 +104,7 @@ class _GateBase(Tenants, Generic[OneStore]):
     """What both gates consist of."""
 
     def __init__(self, core: Core, store: OneStore, audit: AuditLog, opening: Opening | None = None, *, at_once: int = AT_ONCE) -> None:
-        self._core, self._store, self._audit, self._opening, self._bound = core, store, audit, opening, Bound(at_once)
+        self._core, self._store, self._audit, self._opening, self._bound = core, store, audit, opening, Bound(at_once, core.unproven)
         self._one_reload, self._one_reload_awaited = threading.Lock(), asyncio.Lock()
         core.issued.store = store
         core.teller.start(store, lambda: {tenant for workflow in core.catalog for tenant in workflow.tenants})

@@ -21,7 +21,7 @@ async def rotate(request: Request, service: Service) -> Response:
     """See the module."""
     form, settings, keys = await read_form(request, service.settings.max_body), service.settings, service.gate.core.keys
     caller = await service.clients.by_form(form, request, service.gate)
-    service.take(request, None if caller.claimed else caller.id)
+    service.take_proven(request, caller)
     if caller.settings.role != "agent":
         failure = Failure(Reason.AGENT, "client.role", caller.settings.role, "agent")
         raise RequestRefused(400, "unauthorized_client", failures=(failure,))

@@ -27,6 +27,7 @@ from agentgate.errors import AgentGateError, AuditUnavailable, CredentialRefused
 from agentgate.gate.core import reasons_of
 from agentgate.service import account_key, authzen, calls, counting, inspection, metadata, openapi, runs, tokens
 from agentgate.service.answer import RequestRefused, oauth_error, problem, refused_by, unavailable
+from agentgate.service.connections import HEALTH, Connections
 from agentgate.service.pages import judging, signing_in
 from agentgate.service.pages.rendering import asset, error_page
 from agentgate.service.served import ServedGate
@@ -93,7 +94,7 @@ def application(settings: ServiceSettings, clock: Callable[[], datetime] | None 
     _reloads: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Connections]]:
         try:
             gate = await ServedGate.of(settings, clock)
         except AgentGateError as error:
@@ -105,9 +106,11 @@ def application(settings: ServiceSettings, clock: Callable[[], datetime] | None 
             loop.add_signal_handler(signal.SIGHUP, lambda: _reloads.add(loop.create_task(_reload(app.state.service, file))))
         _log.info("serving", issuer=settings.issuer, workflows=len(gate.catalog), listen=settings.listen)
         try:
-            yield
+            yield {"connections": Connections(settings.connections, app.state.service.is_proxy)}
         finally:
             app.state.service.ready = False
+            if (summary := app.state.service.untold.summary(last=True)) is not None:
+                _log.warning("unproven", **summary)
             await gate.close()
 
     served = ROUTES if settings.passkeys is None else (*ROUTES, *PAGES)
@@ -122,10 +125,11 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
     refused = RequestRefused(error.status_code, code, headers=error.headers)
-    request.state.client = request.state.run = ""
-    request.app.state.service.counts.count(_route(request), refused.status, code, 0.0)
-    _tell(request, refused.status, 0.0, refused)
-    return problem(refused)
+
+    async def refuse(_: Request, __: Service) -> Response:
+        raise refused
+
+    return await _around(refuse, problem)(request)
 
 
 def _route(request: Request) -> str:
@@ -173,20 +177,14 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
         began = time.perf_counter()
         service: Service = request.app.state.service
         span = _span(request, service)
-        request.state.client = request.state.run = ""
+        request.state.client = request.state.run = request.state.claimed = request.state.peer = ""
         refused: RequestRefused | None = None
         try:
-            _check_head(request)
-            if request.method != "GET":  # nobody authenticates there: health checks and key sets stay, whoever shares the address
-                service.check_failures(request)
-            with service.line.stand() as request.state.turn:
-                response = await endpoint(request, service)
+            response = await _in_turn(endpoint, request, service)
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a refusal, and is logged by its type
             refused = _refused(error)
             if isinstance(error, RunRefused) and error.run:
                 request.state.run = error.run
-            if refused.status == 401 and refused.error == "invalid_client":
-                service.count_failure(request)
             response = refuse(refused)
         if len(named := request.headers.getlist("x-request-id")) == 1 and named[0].isascii() and named[0].isprintable():
             response.headers["X-Request-ID"] = named[0]
@@ -201,13 +199,35 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
     return answer
 
 
+async def _in_turn(endpoint: Endpoint, request: Request, service: Service) -> Response:
+    """What an endpoint answers. Nobody is answered without a turn: who has no body has it first, a body is read before it."""
+    connection = getattr(request.state, "connection", None)
+    request.state.peer = service.peer(request)
+    line = service.health if request.scope["path"] in HEALTH else service.line
+    with line.stand(request.state.peer, proven=connection is not None and connection.proven) as request.state.turn:
+        try:
+            _check_head(request)
+            if request.method == "GET":
+                await request.state.turn()
+            return await endpoint(request, service)
+        finally:
+            await request.state.turn()
+            if connection is not None:
+                connection.proven = bool(request.state.client)
+
+
 def _span(request: Request, service: Service) -> Span | None:
     """The span of a request: its method and route, never its URL or headers."""
     tracing, route = service.gate.core.tracing, _route(request)
     if tracing is None:
         return None
-    said: dict[str, str | int] = {"http.request.method": request.method, "http.route": route}
-    return tracing.begin(f"{request.method} {route}", said, headers=request.headers)
+    said: dict[str, str | int] = {"http.request.method": _method(request), "http.route": route}
+    return tracing.begin(f"{_method(request)} {route}", said, headers=request.headers)
+
+
+def _method(request: Request) -> str:
+    """Of a request; one that HTTP does not know is not told: anything may stand there."""
+    return request.method if request.method in _METHODS else "(other)"
 
 
 def _check_head(request: Request) -> None:
@@ -237,15 +257,20 @@ def _refused(error: Exception) -> RequestRefused:
 
 
 def _tell(request: Request, status: int, seconds: float, refused: RequestRefused | None) -> None:
-    """One line for each request: no query, no header, no body; of a refusal also why."""
-    said: dict[str, object] = {
-        "method": request.method if request.method in _METHODS else "(other)",
-        "path": _route(request),
-        "status": status,
-        "ms": round(seconds * 1000, 1),
-    }
+    """One line for each request: no query, no header, no body; of a refusal also why. Of those that nobody proved only so many."""
+    said: dict[str, object] = {"method": _method(request), "path": _route(request), "status": status, "ms": round(seconds * 1000, 1)}
     said |= {name: value for name in ("client", "run") if (value := getattr(request.state, name))}
+    if refused is not None:
+        said |= {"error": refused.error, "reasons": reasons_of(refused.failures)}
+        said |= {} if request.state.client else {"from": request.state.peer}
+    service: Service = request.app.state.service
+    if (summary := service.untold.summary()) is not None:
+        _log.warning("unproven", **summary)
+    unproven = not request.state.client or (refused is not None and not request.state.run)
+    if unproven and service.lines.take("answered" if refused is None else "refused"):
+        service.untold.count(_route(request), str(status), request.state.claimed, request.state.peer, refusal=said)
+        return
     if refused is None:
         _log.info("answered", **said)
     else:
-        _log.warning("refused", **said, error=refused.error, reasons=reasons_of(refused.failures))
+        _log.warning("refused", **said)

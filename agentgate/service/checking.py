@@ -63,6 +63,8 @@ def _listen(settings: ServiceSettings) -> Iterator[str]:
             yield f"listen: {host} is no address of this machine ({error.strerror})"
     if settings.listen.startswith("unix:") and not (proxies and any(each.startswith("unix:") for each in proxies.addresses)):
         yield "listen: a Unix socket, and no unix:UID in identity.proxies.addresses: all whom a proxy passes on count as one address"
+    elif proxies is None and settings.issuer.startswith("https:") and not settings.listen.startswith("unix:"):
+        yield "identity.proxies: none, and TLS ends in front of the gate: all whom that proxy passes on count as one address"
 
 
 def _store(url: str) -> Iterator[str]:

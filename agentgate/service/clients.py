@@ -86,7 +86,7 @@ class Clients:
         if (assertion is None) != (kind is None) or (kind is not None and kind != ASSERTION):
             raise unknown("client_assertion_type", str(kind)[:80], f"{ASSERTION}, with a client_assertion")
         if assertion is not None:
-            return await self._asserted(assertion, form.get("client_id"), gate)
+            return await self._asserted(Credential(assertion), form.get("client_id"), gate)
         name = form.get("client_id")
         if name is None:
             raise unknown("client_id", "none", "a client, and its client_assertion")
@@ -102,10 +102,13 @@ class Clients:
             RequestRefused: `invalid_client`, or 503.
         """
         scheme, _, assertion = (one_header(request, "authorization") or "").partition(" ")
+        named, credential = one_header(request, "agentgate-client") or "", None
         if scheme.lower() == "bearer" and assertion:
-            caller = await self._asserted(assertion.strip(), None, gate)
-        else:
-            caller = self._certified(one_header(request, "agentgate-client") or "", request)
+            credential = Credential(assertion.strip())
+            named = _unverified_name(credential)
+        request.state.claimed = named if named in self._settings.clients else ""
+        await request.state.turn(request.state.claimed)
+        caller = self._certified(named, request) if credential is None else await self._asserted(credential, None, gate)
         if caller.settings.role not in roles:
             raise RequestRefused(
                 403, "wrong_role", failures=(Failure(Reason.AGENT, "client.role", caller.settings.role, " or ".join(roles)),)
@@ -125,9 +128,8 @@ class Clients:
             raise unknown(error.field, error.got, error.expected) from None
         return Caller(name, self._settings.clients[name], certificate=thumbprint)
 
-    async def _asserted(self, assertion: str, named: str | None, gate: ServedGate) -> Caller:
+    async def _asserted(self, credential: Credential, named: str | None, gate: ServedGate) -> Caller:
         try:
-            credential = Credential(assertion)
             unverified: Mapping[str, Any] = read(credential, "client").unverified_claims
             name, audience = unverified.get("sub"), unverified.get("aud")
             if type(audience) is list and len(audience) == 1:
@@ -150,6 +152,14 @@ class Clients:
         op = ops.keep(_OWNER, "assertion", f"{proven.id}\n{proven.jti}", b"1", ttl_ms=max(left, 1000))
         if await gate.ask(op) != "ok":
             raise unknown("client.jti", "one that was used", "a fresh assertion for each request")
+
+
+def _unverified_name(credential: Credential) -> str:
+    """Who an assertion says its client is; empty: it does not."""
+    try:
+        return str(read(credential, "client").unverified_claims.get("sub"))
+    except CredentialRefused:
+        return ""
 
 
 def _client(name: str, settings: Served, audience: str) -> Client:

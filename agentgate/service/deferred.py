@@ -88,7 +88,8 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
     request.state.run = kept["run"]
     shown = shown_with(request, caller=caller, settings=service.settings, gate=service.gate, url=service.url("/oauth2/token"))
     _check_sender(caller, shown, kept["key"], kept.get("certificate", ""))
-    request.state.client = caller.id
+    if caller.claimed:
+        service.take(request, caller.id)
     if service.polls.take(code):
         raise RequestRefused(400, "slow_down", more={"interval": POLL_SECONDS})
     try:
@@ -101,7 +102,7 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
         raise RequestRefused(400, _OVER[hold.state], failures=(Failure(Reason.STEP_UP, "hold", hold.state, "released"),))
     run = await service.gate.resume_run(tenant, kept["run"])
     if "subject_token" in form:  # the credentials of the run may have ended while a person thought about it
-        run = await _fresh(form, service, caller, run, shown)
+        run = await _fresh(form, service, OverHTTP(client=caller.id, address=request.state.peer), run, shown)
     if certificate := caller.certificate or kept.get("certificate", ""):  # whichever credential came for it
         run = service.gate.shown_by(run, certificate)
     tool = run.workflow.tools.get(kept["tool"])
@@ -114,12 +115,12 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
     raise refused_by(answer.failures) if isinstance(answer, Deny) else RequestRefused(400, "invalid_grant", failures=answer.failures)
 
 
-async def _fresh(form: Mapping[str, str], service: Service, caller: Caller, run: AsyncRun, shown: Shown) -> AsyncRun:
+async def _fresh(form: Mapping[str, str], service: Service, over: OverHTTP, run: AsyncRun, shown: Shown) -> AsyncRun:
     kind = form[checked_types(form)]
     user = user_credential(form["subject_token"], form["subject_token_type"]) if "actor_token" in form else None
     more: dict[str, Any] = {"attestation": form.get("attestation"), "delegation": tuple(form.get("delegation", "").split())}
     agent = shown.agent(form.get("actor_token", form["subject_token"]), kind, **more)
-    return await service.gate.presented(run, user=user, agent=agent, over=OverHTTP(client=caller.id))
+    return await service.gate.presented(run, user=user, agent=agent, over=over)
 
 
 def _check_sender(caller: Caller, shown: Shown, key: str, certificate: str) -> None:

@@ -141,8 +141,10 @@ def check_supported(form: Mapping[str, str], *others: str) -> None:
         raise malformed(name, "one", "none: it would change nothing here")
 
 
-async def exchange(asked: ExchangeRequest, request: Request, *, gate: ServedGate, settings: ServiceSettings) -> tuple[AsyncRun, Decision]:
-    """Steps 6 to 8: run and decision. The line that is logged of `request` names the run from when it is known.
+async def proven_run(
+    asked: ExchangeRequest, request: Request, *, gate: ServedGate, settings: ServiceSettings
+) -> tuple[AsyncRun, Tool | None]:
+    """Steps 6 and 7: run and tool. The line that is logged of `request` names the run from when it is known.
 
     Raises:
         RequestRefused, RunRefused, CredentialRefused.
@@ -152,7 +154,7 @@ async def exchange(asked: ExchangeRequest, request: Request, *, gate: ServedGate
         failure = Failure(Reason.AGENT, "proof", "none", "a proof of the agent's key, or a certificate that proves it")
         raise RequestRefused(400, "invalid_dpop_proof", "proof", failures=(failure,))
     check_known_by_it(asked.caller, agent, settings)
-    over = OverHTTP(client=asked.caller.id)
+    over = OverHTTP(client=asked.caller.id, address=request.state.peer)
     if asked.asked.run is None:
         if workflow.intents or user is not None:
             raise _not_permitted(
@@ -169,7 +171,7 @@ async def exchange(asked: ExchangeRequest, request: Request, *, gate: ServedGate
     tool = run.workflow.tools.get(asked.asked.tool)
     if tool is not None:
         _check_target(asked, tool)
-    return run, await decide(run, asked.asked, definition_of(settings, tool), asked.shown.connection)
+    return run, tool
 
 
 async def decide(run: AsyncRun, asked: AskedCall, definition: str, connection: Connection) -> Decision:

@@ -27,7 +27,7 @@ async def introspect(request: Request, service: Service) -> Response:
     """``POST /oauth2/introspect``. A token for somebody else, spent or revoked is not active; why is nobody's business."""
     form = await read_form(request, service.settings.max_body)
     caller = await service.clients.by_form(form, request, service.gate)
-    service.take(request, caller.id)
+    service.take_proven(request, caller)
     if caller.claimed or caller.settings.role != "tool_server":
         failure = Failure(Reason.AGENT, "client.role", caller.settings.role, "tool_server")
         raise RequestRefused(400, "unauthorized_client", failures=(failure,))
@@ -54,7 +54,7 @@ async def revoke(request: Request, service: Service) -> Response:
     """
     form = await read_form(request, service.settings.max_body)
     caller = await service.clients.by_form(form, request, service.gate)
-    service.take(request, None if caller.claimed else caller.id)
+    service.take_proven(request, caller)
     proof = one_header(request, "dpop")
     if (caller.claimed and proof is None) or caller.settings.role == "tool_server":
         failure = Failure(Reason.AGENT, "client", caller.id, "an agent or host with keys or certificates")

@@ -1,4 +1,4 @@
-"""How often a client or an address may ask: a bucket each, of this process."""
+"""How often a proven client may ask: a bucket each, of this process."""
 
 from __future__ import annotations
 
@@ -16,11 +16,6 @@ class Rates:
     def __init__(self, rate: float, burst: float | None = None) -> None:
         self._rate, self._burst = rate, rate * BURST if burst is None else burst
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def empty(self, name: str) -> bool:
-        """Whether there is none to take now; takes none."""
-        left, since = self._buckets.get(name, (self._burst, 0.0))
-        return left + (time.monotonic() - since) * self._rate < 1
 
     def take(self, name: str, now: float | None = None) -> float:
         """Take one. 0: it was there; else the seconds until there is one. `now`: monotonic seconds."""

@@ -1,72 +1,142 @@
-"""The line before the gate: requests whose body is here wait for their turn, in order, before the clock of their call starts.
+"""The line before the gate: requests whose body is here wait for their turn before the clock of their call starts.
 
 Rules: a gate decides in a fraction of a second or refuses; too many at once would all be late. So as many are under way as are answered in
-time, and the others stand in line, for `PATIENCE` at most. Who is slow with a body stops nobody. Nor does who waits for an issuer's keys:
+time, and the others stand in line, for `PATIENCE` at most. Addresses take turns, and in each of them the clients that its
+callers claim to be: junk delays whoever claims the same from the same address, and nobody else. Half of the turns are for connections on
+which a proof succeeded last, which nobody else can bring. In each round of the event loop at most as many begin as there are turns: junk,
+which ends at once, makes no call late that is under way. Who is slow with a body stops nobody. Nor does who waits for an issuer's keys:
 that request gives its turn back, and stands in line again when they are there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from typing import Self
 
 from agentgate.errors import Overloaded
 
 AT_ONCE = 16
 PATIENCE = 2.0  # seconds in line
+Waiting = asyncio.Future[None]
 
 
 class _Turn:
     """That of one request, as a context: inside it stands in line, or has its turn."""
 
-    __slots__ = ("_before", "_turns", "held")
+    __slots__ = ("_address", "_before", "_client", "_late", "_line", "_proven", "held")
 
-    def __init__(self, turns: asyncio.Semaphore) -> None:
-        self._turns, self.held = turns, False
+    def __init__(self, line: WaitingLine, address: str, *, proven: bool) -> None:
+        self._line, self._address, self._proven = line, address, proven
+        self._client, self._late, self.held = "", False, False
 
-    def __enter__(self) -> Callable[[], Awaitable[None]]:
+    def __enter__(self) -> Self:
         self._before = _mine.set(self)
-        return self.take
+        return self
 
     def __exit__(self, *_: object) -> None:
         _mine.reset(self._before)
         self.leave()
 
-    async def take(self) -> None:
-        """Wait for it. Raises Overloaded: it did not come in time."""
-        if self.held:
+    async def __call__(self, client: str | None = None) -> None:
+        """Wait for it, as somebody who claims to be this client (None: as before). Raises Overloaded: it did not come in time."""
+        self._client = self._client if client is None else client
+        if self.held or self._late:
             return
         try:
-            async with asyncio.timeout(PATIENCE):
-                self.held = await self._turns.acquire()
+            await self._line.wait(self._address, self._client, proven=self._proven)
         except TimeoutError:
+            self._late = True
             raise Overloaded(AT_ONCE, AT_ONCE) from None
+        self.held = True
 
     def leave(self) -> None:
         """Let somebody else have it."""
         if self.held:
             self.held = False
-            self._turns.release()
+            self._line.give()
 
 
 _mine: ContextVar[_Turn] = ContextVar("agentgate.service.line")  # of the request that a task answers
 
 
+class _Lanes:
+    """Those who wait, by address and by the client that they claim to be; each of both has its turns in rotation."""
+
+    def __init__(self) -> None:
+        self._addresses: OrderedDict[str, OrderedDict[str, deque[Waiting]]] = OrderedDict()
+
+    def add(self, address: str, client: str, waiting: Waiting) -> None:
+        self._addresses.setdefault(address, OrderedDict()).setdefault(client, deque()).append(waiting)
+
+    def pop(self) -> Waiting | None:
+        """Whose turn it is; None: nobody waits."""
+        while self._addresses:
+            address, clients = self._addresses.popitem(last=False)
+            client, lane = clients.popitem(last=False)
+            waiting = lane.popleft()
+            if lane:
+                clients[client] = lane
+            if clients:
+                self._addresses[address] = clients
+            if not waiting.done():  # else it gave up
+                return waiting
+        return None
+
+
 class WaitingLine:
     """The line of one process."""
 
-    def __init__(self) -> None:
-        self._turns = asyncio.Semaphore(AT_ONCE)
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._free, self._ended = at_once, 0
+        self._proven, self._others = self._lanes = _Lanes(), _Lanes()
 
-    def stand(self) -> _Turn:
+    def stand(self, address: str = "", *, proven: bool = False) -> _Turn:
         """For one request, as a context of what it awaits when its body is here; the turn ends with the block.
+
+        Args:
+            address: as whom the caller is counted.
+            proven: a proof succeeded on the caller's connection.
 
         Raises:
             Overloaded: (when it is awaited) it had no turn in time.
         """
-        return _Turn(self._turns)
+        return _Turn(self, address, proven=proven)
+
+    async def wait(self, address: str, client: str, *, proven: bool) -> None:
+        """Until there is a turn. Raises TimeoutError: there was none in time."""
+        if self._free:  # then nobody waits
+            self._free -= 1
+            return
+        waiting: Waiting = asyncio.get_running_loop().create_future()
+        (self._proven if proven else self._others).add(address, client, waiting)
+        async with asyncio.timeout(PATIENCE):
+            try:
+                await waiting
+            except BaseException:
+                if waiting.done() and not waiting.cancelled():  # it had just come
+                    self.give()
+                raise
+
+    def give(self) -> None:
+        """A turn ended: in the next round of the event loop somebody else has it."""
+        self._ended += 1
+        if self._ended == 1:
+            asyncio.get_running_loop().call_soon(self._grant)
+
+    def _grant(self) -> None:
+        self._free, self._ended = self._free + self._ended, 0
+        while self._free:
+            first, second = self._lanes
+            waiting = first.pop() or second.pop()
+            if waiting is None:
+                return
+            self._lanes = second, first
+            waiting.set_result(None)
+            self._free -= 1
 
 
 @asynccontextmanager
@@ -82,4 +152,4 @@ async def aside() -> AsyncIterator[None]:
         return
     turn.leave()
     yield
-    await turn.take()
+    await turn()

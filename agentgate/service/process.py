@@ -27,51 +27,68 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from agentgate.errors import ConfigError
 from agentgate.service.app import application
+from agentgate.service.connections import Connections, only_health
+from agentgate.service.limits import Rates
 from agentgate.service.settings import ServiceSettings
 from agentgate.service.workers import end_with_supervisor, supervise
 
 HEADER_SECONDS, IDLE_SECONDS, END_SECONDS = 10, 5, 10
+ANSWER_SECONDS = 60  # from a whole head until the answer was taken
 _COLLECTED_AFTER = 20_000  # objects: a few requests make the 700 after which Python looks for cycles, and hardly any cycle
 MAX_HEAD = 64 * 1024  # bytes of a request's line and headers
 
 
 class _Patient(H11Protocol):
-    """h11's protocol, with an end to its patience: uvicorn waits for ever for a header that never ends. It knows a Unix socket's peer."""
+    """h11's protocol, with an end to its patience: uvicorn waits for ever for a header that never ends, and for who reads no answer.
 
-    _waits: asyncio.TimerHandle | None = None
+    It knows a Unix socket's peer, and takes part in who has to make room for whom.
+    """
+
+    _ends: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if self.client is None:
             self.client = _unix_peer(transport)
-        self._wait()
+        self._connections: Connections = self.app_state["connections"]
+        self._own = self._connections.add(self.client[0] if self.client is not None else "", transport.abort)
+        self.app_state = {**self.app_state, "connection": self._own}
+        if self._own.spare:
+            self.app = only_health(self.app)
+        self._end_after(HEADER_SECONDS)
 
     def handle_events(self) -> None:
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:  # a head is complete; its body has a time of its own
-            self._stop()
+            self._end_after(ANSWER_SECONDS)
+        if not getattr(self.cycle, "response_complete", True) and not self.cycle.more_body:
+            self._connections.change(self._own, waits=False)
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self._wait()
+        self._connections.change(self._own, waits=True)
+        self._own.answered = True
+        self._end_after(HEADER_SECONDS)
+        super().on_response_complete()  # which may begin with the next request
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._connections.change(self._own, waits=True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._connections.change(self._own, waits=getattr(self.cycle, "response_complete", True))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop()
+        if self._ends is not None:
+            self._ends.cancel()
+        self._connections.remove(self._own)
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
-        self._stop()
-        self._waits = self.loop.call_later(HEADER_SECONDS, self._give_up)
-
-    def _stop(self) -> None:
-        if self._waits is not None:
-            self._waits.cancel()
-            self._waits = None
-
-    def _give_up(self) -> None:
-        if not self.transport.is_closing() and getattr(self.cycle, "response_complete", True):
-            self.transport.close()
+    def _end_after(self, seconds: float) -> None:
+        if self._ends is not None:
+            self._ends.cancel()
+        self._ends = self.loop.call_later(seconds, self.transport.abort)
 
 
 def _unix_peer(transport: Any) -> tuple[str, int] | None:
@@ -96,7 +113,8 @@ def log_to_stderr() -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line in one write: workers share the stream
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler, lines = logging.StreamHandler(sys.stderr), Rates(2, burst=300)
+    handler.addFilter(lambda record: record.levelno > logging.WARNING or not lines.take(record.name))  # one for each junk request
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_plain, render], foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
@@ -186,7 +204,6 @@ def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = N
         access_log=False,
         server_header=False,
         proxy_headers=False,  # the gate reads them itself, from configured proxies only
-        limit_concurrency=settings.connections,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=END_SECONDS,
         h11_max_incomplete_event_size=MAX_HEAD,

@@ -6,6 +6,7 @@ Rules: what could be read in two ways is refused. A body arrives within `SECONDS
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,6 +19,7 @@ from agentgate.service.answer import RequestRefused, malformed
 SECONDS = 5.0
 MAX_FIELDS = 32
 _DEPTH = 32
+_CLAIMED = re.compile(rb"(?:^|&)client_id=([\w.-]{1,200})(?:&|$)", re.ASCII)
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 
 
@@ -29,6 +31,7 @@ async def _body(request: Request, kind: str, most: int) -> bytes:
         raise RequestRefused(415, "invalid_request", f"content-type: expected {kind}")
     if one_header(request, "content-encoding") not in {None, "identity"}:
         raise RequestRefused(415, "invalid_request", "content-encoding: expected none")
+    request.state.turn.leave()
     read = bytearray()
     try:
         async with asyncio.timeout(SECONDS):
@@ -38,7 +41,9 @@ async def _body(request: Request, kind: str, most: int) -> bytes:
                     raise RequestRefused(413, "invalid_request", f"body: expected at most {most} bytes", headers={"Connection": "close"})
     except TimeoutError:
         raise RequestRefused(408, "invalid_request", "body: too slow", headers={"Connection": "close"}) from None
-    await request.state.turn()
+    if kind == FORM and (named := _CLAIMED.search(read)) and (client := named[1].decode()) in request.app.state.service.settings.clients:
+        request.state.claimed = client
+    await request.state.turn(request.state.claimed)
     return bytes(read)
 
 

@@ -78,7 +78,7 @@ async def open_run(request: Request, service: Service) -> Response:
     user = None
     if "subject_token" in body:
         user = OIDCToken(text(body["subject_token"], "subject_token"))
-    over = OverHTTP(host=caller.id, client=client)
+    over = OverHTTP(host=caller.id, client=client, address=request.state.peer)
     try:
         run = await service.gate.hosted_run(workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl, over=over)
     except ConfigError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from agentgate.identity.connection import counted
+from agentgate.identity.connection import Peers, counted, inside, networks
 from agentgate.identity.door import Identities
 from agentgate.redemption.trust import Trust
 from agentgate.service.answer import RequestRefused
@@ -19,9 +19,15 @@ from agentgate.service.limits import POLL_SECONDS, Rates
 from agentgate.service.line import WaitingLine
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
+from agentgate.shell.refusals import Refusals
 
 # What is read again while the service runs. Anything else is of the gate, of its store and log, or of the server: it needs a restart.
 LIVE = frozenset({"clients", "identity", "certificate_header", "rate", "max_body"})
+
+
+def proxies_of(settings: ServiceSettings) -> tuple[Peers, ...]:
+    """The configured proxies."""
+    return () if settings.identity.proxies is None else networks(settings.identity.proxies.addresses)
 
 
 @dataclass(slots=True)
@@ -34,15 +40,21 @@ class Service:
     rates: Rates = field(init=False)
     polls: Rates = field(init=False)
     asked: Rates = field(default_factory=lambda: Rates(1, burst=20))  # nonces of one hold by one passkey; a hold keeps the newest 64
+    made: Rates = field(default_factory=lambda: Rates(1 / 600, burst=1))  # challenges over which a passkey was made
     counts: Counts = field(init=False)
     line: WaitingLine = field(default_factory=WaitingLine)
+    health: WaitingLine = field(default_factory=lambda: WaitingLine(2))
+    lines: Rates = field(default_factory=lambda: Rates(2, burst=300))  # of the log, for requests that nobody proved
+    untold: Refusals = field(default_factory=Refusals)  # those without a line
     ready: bool = True
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _proxies: tuple[Peers, ...] = ()
     _trusts: dict[tuple[tuple[str, ...], str], Trust] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clients = Clients(self.settings, self.url("/oauth2/token"))
         self.rates = Rates(self.settings.rate)
+        self._proxies = proxies_of(self.settings)
         self.polls = Rates(1 / POLL_SECONDS, burst=1)
         self.counts = Counts(wanted=self.settings.metrics)
 
@@ -60,7 +72,7 @@ class Service:
             self.gate.core.identities.become(identities)
         if "rate" in taken:
             self.rates = Rates(now.rate)
-        self.settings, self.clients, self._trusts = now, clients, {}
+        self.settings, self.clients, self._trusts, self._proxies = now, clients, {}, proxies_of(now)
         return taken, left
 
     def url(self, path: str) -> str:
@@ -77,31 +89,32 @@ class Service:
             self._trusts[key] = known
         return known
 
-    def take(self, request: Request, client: str | None) -> None:
-        """Count a request of a client, or of an address where no client is known.
+    def take(self, request: Request, client: str) -> None:
+        """Count a request of a client that is proven now.
 
         Raises:
             RequestRefused: 429.
         """
-        request.state.client = client or ""
-        wait = self.rates.take(f"client {client}" if client else f"peer {self._peer(request)}")
-        if wait:
+        request.state.client = client
+        if (connection := getattr(request.state, "connection", None)) is not None:
+            connection.proven = True
+        if wait := self.rates.take(client):
             raise RequestRefused(429, "slow_down", headers={"Retry-After": str(math.ceil(wait))})
 
-    def check_failures(self, request: Request) -> None:
-        """Refuse an address from which too many clients failed to authenticate, before anything of its request is looked at.
+    def take_proven(self, request: Request, caller: Caller) -> None:
+        """`take` for a client that has proven itself already; one that is known by what it exchanges counts when that is proven.
 
         Raises:
             RequestRefused: 429.
         """
-        if self.rates.empty(f"failed {self._peer(request)}"):
-            raise RequestRefused(429, "slow_down", headers={"Retry-After": "1"})
+        if not caller.claimed:
+            self.take(request, caller.id)
 
-    def count_failure(self, request: Request) -> None:
-        """A client failed to authenticate from this address."""
-        self.rates.take(f"failed {self._peer(request)}")
+    def is_proxy(self, peer: str) -> bool:
+        """Whether the other end of a connection is a configured proxy, which brings many callers."""
+        return inside(peer, self._proxies)
 
-    def _peer(self, request: Request) -> str:
+    def peer(self, request: Request) -> str:
         """The caller's address, or who is at the other end of the connection: a user of this machine, or a proxy that names nobody."""
         connection = connection_of(request, self.settings)
         return counted(self.gate.core.sources.network(connection) or connection.peer)

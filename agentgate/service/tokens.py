@@ -11,7 +11,7 @@ from agentgate.decision.answer import Allow, Deny
 from agentgate.service import deferred
 from agentgate.service.answer import RequestRefused, answered, malformed, refused_by
 from agentgate.service.clients import Caller
-from agentgate.service.exchange import GRANT, exchange, read_exchange, success
+from agentgate.service.exchange import GRANT, decide, definition_of, proven_run, read_exchange, success
 from agentgate.service.nonces import fresh
 from agentgate.service.reading import read_form
 from agentgate.service.state import Service
@@ -27,7 +27,7 @@ async def token(request: Request, service: Service) -> Response:
     if grant != GRANT and not (grant == deferred.GRANT and service.settings.deferred):
         raise RequestRefused(400, "unsupported_grant_type")
     caller = await service.clients.by_form(form, request, service.gate)
-    service.take(request, None if caller.claimed else caller.id)
+    service.take_proven(request, caller)
     exchanged = _exchanged if grant == GRANT else deferred.deferred
     answer = answered(success(await exchanged(form, request, service, caller)))
     answer.headers["DPoP-Nonce"] = fresh(service.gate.core.keys)
@@ -40,8 +40,10 @@ async def _exchanged(form: Mapping[str, str], request: Request, service: Service
         raise malformed("completion_mode", mode[:80], "none: this server defers nothing")
     url = service.url("/oauth2/token")
     asked = read_exchange(form, request, caller=caller, settings=service.settings, gate=service.gate, url=url)
-    run, decision = await exchange(asked, request, gate=service.gate, settings=service.settings)
-    request.state.client = caller.id  # proven now, however the client is known
+    run, tool = await proven_run(asked, request, gate=service.gate, settings=service.settings)
+    if caller.claimed:
+        service.take(request, caller.id)
+    decision = await decide(run, asked.asked, definition_of(service.settings, tool), asked.shown.connection)
     if isinstance(decision, Allow):
         return decision.token
     if isinstance(decision, Deny):

@@ -3,7 +3,8 @@
 Rules: new work (a run, a call to decide on, a token from outside) is refused at once while `at_once` flows are under way. What was begun is
 never refused here: a token that this process issued is redeemed, a turn is added, an answer to a hold is taken. Results and outcomes are of
 tools that ran already: they wait for their turn, `at_once` at a time, under a deadline of their own, and new work waits for none of them.
-What was refused is counted, and goes on record with the next flow, at most once a second, and when the gate is closed.
+What was refused is counted, and goes on record with the next flow, at most once a second, and when the gate is closed. So is what nobody
+proved, in a record every few minutes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import structlog
 
 from agentgate.audit import AuditLog
 from agentgate.errors import AuditUnavailable, ConfigError, Overloaded
+from agentgate.shell.refusals import Refusals
 from agentgate.shell.step import Record, Step
 
 AT_ONCE = 32  # measured: docs/adr-0020-overload.md
@@ -39,10 +41,11 @@ class Bound:
 
     Args:
         at_once: the most flows that are under way when new work begins.
+        unproven: what its flows refuse of callers whom nobody proved.
     """
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
-        self.at_once = checked_at_once(at_once)
+    def __init__(self, at_once: int = AT_ONCE, unproven: Refusals | None = None) -> None:
+        self.at_once, self._unproven = checked_at_once(at_once), unproven or Refusals()
         self._lock = threading.Lock()
         self._under_way = self._refused = 0
         self._since = self._told = 0.0
@@ -114,7 +117,17 @@ class Bound:
             except AuditUnavailable:
                 with self._lock:
                     self._refused += count
+        if (record := self._summary()) is not None:
+            with suppress(AuditUnavailable):  # it is in the log
+                yield record
         return (yield from flow)
+
+    def _summary(self, *, last: bool = False) -> Record | None:
+        """The record of what nobody proved, where one is due."""
+        if (summary := self._unproven.summary(last=last)) is None:
+            return None
+        _log.warning("unproven", refused=summary["refused"], counts=summary["counts"])
+        return Record({"type": "unproven", "time": round(time.time(), 6), **summary}, refusal=True)
 
     def untold(self) -> Record | None:
         """The record of what was refused and is on no record yet; it counts as told from now on."""
@@ -129,10 +142,10 @@ class Bound:
 
     def tell_rest(self, audit: AuditLog) -> None:
         """Before the log is closed: record what is untold."""
-        record = self.untold()
-        if record is not None:
-            with suppress(AuditUnavailable):
-                audit.append(record.body, time.monotonic() + _EVERY)
+        for record in (self.untold(), self._summary(last=True)):
+            if record is not None:
+                with suppress(AuditUnavailable):
+                    audit.append(record.body, time.monotonic() + _EVERY)
 
 
 class _Place:

@@ -156,7 +156,6 @@ def _answers(given: object) -> dict[str, Said]:
 async def _reader(request: Request, service: Service) -> Reader | None:
     passkeys_of(service)
     found = sent(request, service)
-    await request.state.turn()
     return await reader_of(service, found)
 
 

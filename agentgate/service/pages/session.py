@@ -67,7 +67,7 @@ def check_challenge(keys: KeyRing, text: str) -> None:
     made, _, seal = text.rpartition(".")
     at = made.partition(".")[0]
     if not text.isascii() or not hmac.compare_digest(seal, _seal(keys, "challenge", made)) or not _young(int(at), CHALLENGE_SECONDS):
-        raise _stale("another one, or too old")
+        raise stale("another one, or too old")
 
 
 async def spend(service: Service, text: str) -> None:
@@ -78,10 +78,11 @@ async def spend(service: Service, text: str) -> None:
     """
     op = ops.keep(_OWNER, "assertion", text, b"1", ttl_ms=(CHALLENGE_SECONDS + 2 * _EARLY) * 1000)
     if await service.gate.ask(op) != "ok":
-        raise _stale("one that was used")
+        raise stale("one that was used")
 
 
-def _stale(got: str) -> RequestRefused:
+def stale(got: str) -> RequestRefused:
+    """A challenge that does not count."""
     failure = Failure(Reason.INPUT, "challenge", got, f"a challenge of this gate, unused, at most {CHALLENGE_SECONDS} s old")
     return RequestRefused(400, "challenge", "The page was open too long, or was sent twice. Please try again.", failures=(failure,))
 
@@ -99,7 +100,7 @@ def ended(response: Response) -> None:
 
 
 def sent(request: Request, service: Service) -> tuple[str, int] | None:
-    """The session that a request brings, as it was sealed: its passkey and when it began; None: it brings none. Counted for either.
+    """The session that a request brings, as it was sealed: its passkey and when it began; None: it brings none.
 
     Raises:
         RequestRefused: 429.
@@ -109,7 +110,8 @@ def sent(request: Request, service: Service) -> tuple[str, int] | None:
     credential, _, at = made.rpartition(".")
     ours = value.isascii() and hmac.compare_digest(seal, _seal(service.gate.core.keys, "session", made))
     found = (credential, int(at)) if ours and _young(int(at), SECONDS) else None
-    service.take(request, None if found is None else f"passkey {credential[:16]}")
+    if found is not None:
+        service.take(request, f"passkey {credential[:16]}")
     return found
 
 

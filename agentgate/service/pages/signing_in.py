@@ -43,14 +43,12 @@ def _check_page(request: Request, service: Service) -> None:
 
 async def challenge(request: Request, service: Service) -> Response:
     """``POST /holds/challenge``: what a passkey signs to sign in, or to be made."""
-    service.take(request, None)
     await posted(request, service)
     return answered({"challenge": session.challenge(service.gate.core.keys), "rp_id": session.passkeys_of(service).rp_id})
 
 
 async def sign_in(request: Request, service: Service) -> Response:
     """``POST /holds/session``: an assertion over a challenge becomes a cookie."""
-    service.take(request, None)
     body = await posted(request, service, "challenge", "assertion")
     given = text(body["challenge"], "challenge")
     session.check_challenge(service.gate.core.keys, given)
@@ -76,23 +74,20 @@ def _unknown(error: CredentialRefused) -> RequestRefused:
 
 async def sign_out(request: Request, service: Service) -> Response:
     """``DELETE /holds/session``."""
-    service.take(request, None)
     _check_page(request, service)
     response = Response(status_code=204, headers={"Cache-Control": "no-store"})
     session.ended(response)
     return response
 
 
-async def making(request: Request, service: Service) -> Response:
+async def making(_: Request, service: Service) -> Response:
     """``GET /holds/passkey``: the page on which a person makes one."""
-    service.take(request, None)
     passkeys = session.passkeys_of(service)
     return page("passkey.html", rp_id=passkeys.rp_id, origins=passkeys.origins)
 
 
 async def made(request: Request, service: Service) -> Response:
     """``POST /holds/passkey``: the lines for the passkey file. Nothing is stored but that the challenge was used."""
-    service.take(request, None)
     body = await posted(request, service, "challenge", "credential", "name")
     given, name = text(body["challenge"], "challenge"), text(body["name"], "name")
     session.check_challenge(service.gate.core.keys, given)
@@ -100,7 +95,8 @@ async def made(request: Request, service: Service) -> Response:
         new = session.passkeys_of(service).registered(json.dumps(body["credential"]), given.encode())
     except CredentialRefused as error:
         raise _unknown(error) from None
-    await session.spend(service, given)
+    if service.made.take(given):  # in this process: nobody is proven, so nothing is written
+        raise session.stale("one that was used")
     row = {"id": new.id, "public_key": new.public_key, "user": visible(name, _NAME), "tenants": ["TENANT"], "groups": []}
     return answered(
         {"lines": "\n".join(["[[passkeys]]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in row.items())])}

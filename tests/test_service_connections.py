@@ -1,0 +1,99 @@
+"""Who makes room when all places are taken."""
+
+from __future__ import annotations
+
+from agentgate.service.connections import RESERVED, Connections, OpenConnection
+
+
+class Desk:
+    """Eight places, and what was closed, by name."""
+
+    def __init__(self, most: int = 8, proxy: str = "") -> None:
+        self.all = Connections(most, lambda peer: peer == proxy)
+        self.closed: list[str] = []
+
+    def open(self, name: str, *, waits: bool = True, proven: bool = False, answered: bool = False) -> OpenConnection:
+        """`name`: the peer, and which of its connections."""
+        made = self.all.add(name.split("-", maxsplit=1)[0], lambda: self.closed.append(name))
+        made.proven, made.answered = proven, answered
+        self.all.change(made, waits=waits)
+        return made
+
+
+def test_a_peer_has_half_of_the_places_for_connections_that_have_not_sent_a_request() -> None:
+    desk = Desk()
+    for number in range(6):
+        desk.open(f"a-{number}")
+    assert desk.closed == ["a-0", "a-1"]
+    desk.open("b-0")
+    assert desk.closed == ["a-0", "a-1"]
+
+
+def test_requests_and_proofs_are_no_part_of_that_half_and_neither_is_a_proxy() -> None:
+    desk = Desk(proxy="p")
+    desk.open("a-asks", waits=False)
+    for number in range(5):
+        desk.open(f"a-{number}", proven=True)
+    assert desk.closed == []
+    other = Desk(proxy="p")
+    for number in range(8):
+        other.open(f"p-{number}")
+    assert other.closed == []
+
+
+def test_addresses_of_one_subscriber_are_one_peer() -> None:
+    desk = Desk()
+    for number in range(6):
+        desk.open(f"2001:db8::{number}-x")
+    assert len(desk.closed) == 2
+
+
+def test_where_all_places_are_taken_whoever_has_most_makes_room() -> None:
+    for kinds, gone in (
+        ([{}, {"waits": False}], "a-0"),
+        ([{"waits": False}, {"waits": False, "answered": True}], "a-1"),
+        ([{"waits": False}], "a-0"),
+        ([{"waits": False, "proven": True}, {"proven": True}], "a-1"),
+    ):
+        desk = Desk()
+        for number in range(6):
+            desk.open(f"a-{number}", **kinds[number % len(kinds)])
+        for number in range(2):
+            desk.open(f"b-{number}", waits=False)
+        assert (desk.open("c-0").spare, desk.closed) == (False, [gone]), kinds
+
+
+def test_a_newcomer_pushes_no_request_of_its_own_peer_out_that_had_no_answer_yet() -> None:
+    desk = Desk()
+    for number in range(8):
+        desk.open(f"a-{number}", waits=False)
+    assert (desk.open("a-8").spare, desk.closed) == (True, [])
+    assert (desk.open("b-0").spare, desk.closed) == (False, ["a-0"])
+
+
+def test_who_was_answered_longest_ago_goes_first() -> None:
+    desk = Desk()
+    opened = [desk.open(f"a-{number}", waits=False) for number in range(8)]
+    for each in (opened[5], opened[2]):
+        desk.all.change(each, waits=True)
+    desk.open("b-0")
+    desk.open("c-0")
+    assert desk.closed == ["a-5", "a-2"]
+
+
+def test_spare_connections_push_out_only_each_other() -> None:
+    desk = Desk()
+    for number in range(8):
+        desk.open(f"a-{number}", waits=False, proven=True)
+    spare = [desk.open(f"b-{number}") for number in range(RESERVED + 3)]
+    assert all(each.spare for each in spare)
+    assert desk.closed == ["b-0", "b-1", "b-2"]
+
+
+def test_a_place_that_is_left_is_free_again() -> None:
+    desk = Desk(most=2)
+    first, second = desk.open("a-0", waits=False), desk.open("b-0", waits=False)
+    assert desk.open("c-0").spare
+    for each in (first, first, second):
+        desk.all.remove(each)
+    assert [desk.open(f"d-{number}", waits=False).spare for number in range(3)] == [False, False, True]
