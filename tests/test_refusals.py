@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
 from typing import Any
 
 import pytest
 
-from agentgate.shell import refusals
 from agentgate.shell.bound import Bound
 from agentgate.shell.drive import drive
 from agentgate.shell.refusals import FIRST, ROWS, SECONDS, Refusals
@@ -28,7 +27,7 @@ def test_a_summary_has_an_end_whatever_callers_send() -> None:
 
 def test_a_summary_comes_no_earlier_than_minutes_after_its_first(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(refusals.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     counts = Refusals()
     counts.count("run_refused", refusal={})
     now[0] += SECONDS - 1
@@ -49,7 +48,7 @@ class Log:
         self.records.append(record)
 
 
-def flow() -> Iterator[Any]:
+def flow() -> Flow:
     yield from ()
     return 7
 
@@ -60,8 +59,7 @@ def test_the_next_flow_and_the_end_put_a_summary_on_record() -> None:
     counts.count("run_refused", "agent.oidc.signature", "job", "192.0.2.1", refusal={"type": "run_refused"})
     for minutes_ago, told in ((0, 0), (SECONDS, 1)):
         counts._began -= minutes_ago
-        steps: Flow = bound.telling(flow())  # type: ignore[arg-type]  # a generator
-        drive(steps, nothing, log)  # type: ignore[arg-type]  # which asks no store
+        drive(bound.telling(flow()), nothing, log)  # type: ignore[arg-type]  # which asks no store
         assert len(log.records) == told
     (record,) = log.records
     assert (record["type"], record["counts"]) == ("unproven", [["run_refused", "agent.oidc.signature", "job", "192.0.2.1", 1]])

@@ -1,16 +1,17 @@
 """The open connections of one process: who makes room when there are too many.
 
 Rules: connections that say nothing, or say it slowly (Slowloris), keep nobody out. One peer has at most half of the places for connections
-that have not sent a whole request; then its oldest such one is closed. Where all places are taken, the peer with the most pays: with one
-that waits, else with one that was answered before and proved nothing, else, if the newcomer's peer has fewer even then, with one that has
-proved nothing yet. A connection on which a proof succeeded is closed last. Beyond the places there is room for `RESERVED` that ask for the
-process's health; others learn there that it is full.
+that did not send a whole request within `SECONDS`; beyond it, its oldest such ones are closed. Where all are taken, the peer with the
+most pays: with one that waits, else with one that was answered before and proved nothing, else, if the newcomer's peer has fewer even then,
+with one that has proved nothing yet. A connection on which a proof succeeded is closed last. Beyond the places there is room for `RESERVED`
+that ask for the process's health; others learn there that it is full.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,6 +20,7 @@ from agentgate.service.answer import RequestRefused, problem, unavailable
 
 HEALTH = frozenset({"/healthz", "/readyz", "/metrics"})
 RESERVED = 64
+SECONDS = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +34,7 @@ class OpenConnection:
         proven: a proof succeeded in its last request.
         answered: it had an answer before.
         spare: it is beyond the places.
+        since: monotonic seconds of when it began to wait, or ended to.
     """
 
     peer: str
@@ -40,6 +43,7 @@ class OpenConnection:
     proven: bool = False
     answered: bool = False
     spare: bool = False
+    since: float = field(default_factory=time.monotonic)
 
 
 class Connections:
@@ -60,8 +64,10 @@ class Connections:
         """Take a new connection in. Where there is no place, it is a spare one."""
         new = OpenConnection(counted(peer), abort)
         own = self._peers.get(new.peer, {})
-        if not self._is_proxy(peer) and sum(each.waits and not each.proven for each in own) >= max(1, self._most // 2):
-            self._close(next(each for each in own if each.waits and not each.proven))
+        waiting = [] if self._is_proxy(peer) else [each for each in own if each.waits and not each.proven]
+        for each in waiting[: max(0, len(waiting) + 1 - self._most // 2)]:
+            if time.monotonic() - each.since > SECONDS:  # else its request may be here, and nobody looked yet
+                self._close(each)
         if self._count >= self._most and (victim := self._victim(len(own))) is not None:
             self._close(victim)
         if self._count < self._most:
@@ -88,7 +94,7 @@ class Connections:
     def change(self, connection: OpenConnection, *, waits: bool) -> None:
         """It has sent a whole request now, or the next thing is up to its other end."""
         if connection.waits != waits:
-            connection.waits = waits
+            connection.waits, connection.since = waits, time.monotonic()
             own = self._peers.get(connection.peer, {})
             if connection in own:
                 del own[connection]
