@@ -32,7 +32,7 @@ async def app(place: Place, tmp_path: Path) -> AsyncIterator[Any]:
 async def test_who_is_refused_stands_in_line_and_health_does_not(place: Place, app: Any) -> None:
     line = app.state.service.line
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    server = Party(type("Gate", (), {"issuer": place.issuer})(), "server", place.keys["server"])  # type: ignore[arg-type]  # for its name
+    server = Party(type("Gate", (), {"issuer": place.issuer})(), "server", place.keys["server"])
     asks: list[tuple[str, str, dict[str, Any]]] = [
         ("GET", "/oauth2/jwks", {}),
         ("GET", "/nowhere", {}),

@@ -26,7 +26,7 @@ _REFUSED = {
     415: "another content type",
     429: "too often",
     431: "too many headers, or too long ones",
-    503: "store, audit log or keys do not answer",
+    503: "store, audit log or keys do not answer, or there is too much to do",
 }
 
 
@@ -53,7 +53,7 @@ def _json(path: str, summary: str, role: str, body: Schema, answer: Schema | Non
 
 
 def _get(path: str, summary: str, answer: Schema, *refused: int, media: str = JSON) -> Operation:
-    return Operation(path, "get", summary, "", media, None, 200, answer, (*_HEAD, *refused))
+    return Operation(path, "get", summary, "", media, None, 200, answer, (*_HEAD, 503, *refused))
 
 
 _METADATA = "/.well-known/oauth-authorization-server"
@@ -71,12 +71,12 @@ OPERATIONS: tuple[Operation, ...] = (
     _json("/v1/calls/{txn}/outcome", "Tell how it ended", "tool_server", schemas.OUTCOME, None, 404, 409, 415, status=204),
     _json("/access/v1/evaluation", "Whether a call would be allowed (AuthZEN 1.0)", "host", schemas.EVALUATION, schemas.EVALUATED),
     _json("/access/v1/evaluations", "The same for several calls", "host", schemas.EVALUATIONS, schemas.EVALUATED_SEVERAL),
-    _get("/oauth2/jwks", "The public keys", schemas.KEYS, 503, media=KEYS),
+    _get("/oauth2/jwks", "The public keys", schemas.KEYS, media=KEYS),
     _get(_METADATA, "Server metadata (RFC 8414)", schemas.SERVER),
     _get(f"{_METADATA}/{{tenant}}", "The same, for a tenant", schemas.SERVER, 404),
     _get("/.well-known/authzen-configuration", "Metadata (AuthZEN 1.0)", schemas.AUTHZEN),
     _get("/healthz", "The process answers", schemas.TEXT, media=TEXT),
-    _get("/readyz", "It can decide", schemas.TEXT, 503, media=TEXT),
+    _get("/readyz", "It can decide", schemas.TEXT, media=TEXT),
     _get("/metrics", "Counts for Prometheus, where settings say so", schemas.TEXT, 404, media=TEXT),
 )
 
@@ -88,7 +88,7 @@ def _told(operation: Operation) -> dict[str, Any]:
     if operation.answer is not None:
         responses[str(operation.status)]["content"] = {JSON if form else operation.media: {"schema": operation.answer}}
     for status in sorted(operation.refused):
-        said = (schemas.TEXT, TEXT) if operation.media == TEXT and status == 503 else (refusal, media)
+        said = (schemas.TEXT, TEXT) if operation.path == "/readyz" and status == 503 else (refusal, media)
         responses[str(status)] = {"description": _REFUSED[status], "content": {said[1]: {"schema": said[0]}}}
     named = [part.strip("{}") for part in operation.path.split("/") if part.startswith("{")]
     parameters: list[dict[str, Any]] = [{"name": name, "in": "path", "required": True, "schema": schemas.TEXT} for name in named]
