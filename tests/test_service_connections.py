@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from agentgate.service import process
 from agentgate.service.connections import RESERVED, SECONDS, Connections, OpenConnection
+from tests.served import in_thread
 
 
 class Desk:
@@ -99,3 +112,30 @@ def test_a_place_that_is_left_is_free_again() -> None:
     for each in (first, first, second):
         desk.all.remove(each)
     assert [desk.open(f"d-{number}", waits=False).spare for number in range(3)] == [False, False, True]
+
+
+@pytest.mark.parametrize("count", [1, 20], ids=["one answer", "one after another"])
+def test_who_takes_no_answer_is_disconnected(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(process, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(process, "HEADER_SECONDS", 1)
+    places = Connections(8, lambda _: False)
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[dict[str, Any]]:
+        yield {"connections": places}
+
+    async def large(_: Any) -> PlainTextResponse:
+        return PlainTextResponse("x" * 8_000_000)
+
+    app = Starlette(routes=[Route("/", large)], lifespan=lifespan)
+    with in_thread(app, http=process._Patient) as port, socket.create_connection(("127.0.0.1", port)) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * count)
+        deadline = time.monotonic() + 10
+        while not places._peers:
+            time.sleep(0.01)
+        (own,) = places._peers.values()
+        time.sleep(0.5)
+        assert [each.waits for each in own] == [True]  # it waits for who reads nothing
+        while places._peers:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

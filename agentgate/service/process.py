@@ -62,7 +62,7 @@ class _Patient(H11Protocol):
         super().handle_events()
         if self.cycle is not before:  # a head is complete; its body has a time of its own
             self._end_after(ANSWER_SECONDS)
-        if not getattr(self.cycle, "response_complete", True) and not self.cycle.more_body:
+        if not getattr(self.cycle, "response_complete", True) and not self.cycle.more_body and not self.flow.write_paused:
             self._connections.change(self._own, waits=False)
 
     def on_response_complete(self) -> None:
