@@ -102,13 +102,13 @@ async def test_who_gives_up_in_line_takes_no_turn_along() -> None:
     for rounds in range(4):  # cancelled while it waits, and when its turn has just come
         with line.stand() as first:
             await first()
-            waiting = asyncio.ensure_future(ask())
+            waiting, behind = asyncio.ensure_future(ask()), asyncio.ensure_future(ask())
             await asyncio.sleep(0)
         for _ in range(rounds):
             await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
-        await asyncio.wait_for(ask(), 1)
+        await asyncio.wait_for(behind, 1)
 
 
 async def test_issuers_that_hang_stop_no_request_that_does_not_ask_them(folder: Path) -> None:
