@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -166,18 +166,15 @@ class ExchangeTokens:
         return Granted(lambda: token.headers("POST", audience), token.reveal(), lambda: self._void(token))
 
     async def _void(self, token: ExchangedToken) -> None:
-        async with httpx2.AsyncClient(timeout=_SECONDS, trust_env=False, follow_redirects=False) as http:
-            for _ in range(2):
-                url, form, headers = self._endpoint.revocation(token, self._who)
-                try:
-                    got = await http.post(url, data=form, headers=headers)
-                except httpx2.HTTPError as error:
-                    raise ExchangeRefused(0, "status 0", type(error).__name__) from None
-                if got.status_code == 200:
-                    return
-                if not self._endpoint.wants_nonce(got.status_code, got.headers, got.content):
-                    break
-        raise ExchangeRefused(got.status_code, "invalid_answer", "the gate did not say that the token is void")
+        status = 0
+        for _ in range(2):  # the second time with the nonce that the gate gave
+            url, form, headers = self._endpoint.revocation(token, self._who)
+            status, more, data = await _post(url, form, headers)
+            if status == 200:
+                return
+            if not self._endpoint.wants_nonce(status, more, data):
+                break
+        raise ExchangeRefused(status, "invalid_answer", "the gate did not say that the token is void")
 
     async def _exchanged(self, asked: AskedFor, wait: float) -> ExchangedToken | NoToken:
         held, end = list[Waiting](), monotonic() + wait
@@ -194,11 +191,17 @@ class ExchangeTokens:
                     return NoToken(Code.NEEDS_APPROVAL, HeldCall(held[0].hold, held[0].whom, held[0].until))
                 await asyncio.sleep(step.seconds)
                 continue
-            headers = {**step.headers, "Content-Type": "application/x-www-form-urlencoded"}
-            form = urlencode(step.form).encode()
-            with suppress(KeysUnavailable):
-                got = await in_a_thread(ask, "POST", self._endpoint.url, form, headers, private=True, seconds=_SECONDS)
-                answer = Answered(got.status, {"DPoP-Nonce": nonce} if (nonce := got.headers["DPoP-Nonce"]) else {}, got.body)
+            answer = await _post(self._endpoint.url, step.form, step.headers)
+
+
+async def _post(url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Answered:
+    """What a served gate answers to a form."""
+    sent = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+    try:
+        got = await in_a_thread(ask, "POST", url, urlencode(form).encode(), sent, private=True, seconds=_SECONDS)
+    except KeysUnavailable:
+        return Answered(0)
+    return Answered(got.status, {"DPoP-Nonce": nonce} if (nonce := got.headers["DPoP-Nonce"]) else {}, got.body)
 
 
 def _refused(asked: AskedFor, code: Code, why: str, *, listed: bool = True) -> NoToken:
