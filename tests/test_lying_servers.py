@@ -105,6 +105,7 @@ TOO_MUCH: dict[str, Lie] = {
     "nothing, then gzip": whole(BOMB, b"Content-Encoding: identity\r\nContent-Encoding: gzip\r\n"),
     "gzip twice": whole(gzip.compress(BOMB), b"Content-Encoding: gzip, gzip\r\n"),
     "deflate": whole(zlib.compress(b"0" * 200_000_000, 9), b"Content-Encoding: deflate\r\n"),
+    "gzip in chunks": once(OK + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BOMB), BOMB)),
     "a small body, encoded": whole(gzip.compress(b"{}"), b"Content-Encoding: gzip\r\n"),
     "an encoding nobody knows": whole(b"{}", b"Content-Encoding: x\r\n"),
     "a byte too many": whole(b" " * (MAX_BYTES + 1)),
