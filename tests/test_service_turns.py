@@ -15,7 +15,7 @@ import pytest
 from agentgate.service.app import application
 from agentgate.service.line import AT_ONCE
 from agentgate.service.settings import ServiceSettings
-from tests.served import Party
+from tests.authority import Key, claims_of
 from tests.served_notes import Notes, Place
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
@@ -32,7 +32,7 @@ async def app(place: Place, tmp_path: Path) -> AsyncIterator[Any]:
 async def test_who_is_refused_stands_in_line_and_health_does_not(place: Place, app: Any) -> None:
     line = app.state.service.line
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    server = Party(type("Gate", (), {"issuer": place.issuer})(), "server", place.keys["server"])
+    forged = [Key(name).sign(claims_of(name, name, place.issuer, life=60)) for name in ("server", "made-up")]
     asks: list[tuple[str, str, dict[str, Any]]] = [
         ("GET", "/oauth2/jwks", {}),
         ("GET", "/nowhere", {}),
@@ -41,8 +41,7 @@ async def test_who_is_refused_stands_in_line_and_health_does_not(place: Place, a
         ("POST", "/oauth2/token", {"content": "client_id=job", "headers": form}),
         ("POST", "/oauth2/token", {"content": "grant_type=x&client_id=notes", "headers": form}),
         ("POST", "/oauth2/token", {"content": "client_id=made-up", "headers": form}),
-        ("POST", "/v1/redeem", {"json": {}, "headers": {"Authorization": f"Bearer {server.assertion()}"}}),
-        ("POST", "/v1/redeem", {"json": {}, "headers": {"Authorization": "Bearer x.y.z"}}),
+        *(("POST", "/v1/redeem", {"json": {}, "headers": {"Authorization": f"Bearer {each}"}}) for each in (*forged, "x.y.z")),
     ]
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app, client=("192.0.2.1", 1)), base_url="http://x") as http:
         with ExitStack() as turns:
@@ -53,8 +52,8 @@ async def test_who_is_refused_stands_in_line_and_health_does_not(place: Place, a
             await asyncio.sleep(0.2)
             assert not [each for each in waiting if each.done()]
             (clients,) = line._others._addresses.values()
-            assert {client: len(lane) for client, lane in clients.items()} == {"": 6, "job": 1, "notes": 1, "server": 1}
-        assert [(await each).status_code for each in waiting] == [200, 404, 405, 415, 400, 400, 400, 400, 401]
+            assert {client: len(lane) for client, lane in clients.items()} == {"": 7, "job": 1, "notes": 1, "server": 1}
+        assert [(await each).status_code for each in waiting] == [200, 404, 405, 415, 400, 400, 400, 401, 401, 401]
 
 
 async def test_who_has_no_turn_in_time_is_told_when_to_come_again(app: Any) -> None:
