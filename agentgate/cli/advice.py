@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from agentgate.decision.earlier import stands_for_words
 from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.identity.ci import UNLASTING
+from agentgate.intents.phrases import overlaps
 from agentgate.language.stems import stems
 from agentgate.loading.yaml_nodes import Document, dotted
 from agentgate.values.paths import EACH, FIND, FINDABLE, NUMBERS
@@ -58,6 +59,7 @@ def _blocks(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Remarks]]:
     yield ("who", "agent", "oidc", "claims"), _claims(workflow.agent)
     for intent in workflow.intents.values():
         yield ("intents", intent.name), _intent(workflow, intent)
+    yield from _overlaps(workflow)
     yield from _pins(workflow)
     steered = _steered(workflow)
     for tool in workflow.tools.values():
@@ -103,6 +105,17 @@ def _intent(workflow: Workflow, intent: Intent) -> Remarks:
         yield "delegated", text
     if intent.unheard != "deny" and not any(intent.name in t.needs and t.effect != "read" for t in workflow.tools.values()):
         yield "unheard", "says nothing: no tool that acts needs this intent, and a read is cheaper to allow or refuse than to ask about"
+
+
+def _overlaps(workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], Remarks]]:
+    """Words that two intents share, the first of each two: whoever says the longer phrase does not ask for the shorter one's act."""
+    words = {name: intent.words for name, intent in workflow.intents.items()}
+    shared: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for name, phrase, other, longer in overlaps(words):
+        shared.setdefault((name, other), []).append((phrase, longer))
+    for (name, other), [(phrase, longer), *more] in shared.items():
+        text = f"`{phrase}` of {name} is also in `{longer}` of {other}" + (f" (and {len(more)} more of their words)" if more else "")
+        yield ("intents", name, "words", words[name].index(phrase)), iter([("", text)])
 
 
 def _pins(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Remarks]]:

@@ -69,9 +69,9 @@ def _about(text: str, words: tuple[str, ...]) -> frozenset[str]:
 
 def _read(text: str, words: tuple[str, ...]) -> frozenset[str]:
     rest, end = [], 0
-    for start, stop, _ in places(words, small(text)):
-        rest.append(text[end:start])
-        end = max(end, stop)
+    for place in places(words, small(text)):
+        rest.append(text[end : place.start])
+        end = max(end, place.end)
     return _terms(" ".join([*rest, text[end:]])) | {"!"}
 
 

@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 from agentgate.intents.closeness import judged
 from agentgate.intents.deriver import CLARITY
-from agentgate.intents.phrases import Occurrence, keys_of, places
+from agentgate.intents.objects import acts_on_its_kind
+from agentgate.intents.phrases import Longest, Occurrence, keys_of, longest_of, places
 from agentgate.language.delegation import Delegation, handed_over
 from agentgate.language.pieces import FINITE, NOBODY, Piece, pieces
 from agentgate.language.turn import Clause, Taken, Turn
@@ -36,7 +37,7 @@ _SHOWN = 80  # characters of a request that was not understood
 
 
 class _Hit(NamedTuple):
-    """Words of a clause that match one of an intent's, their use ("asks", "aside", "asked"), and their place."""
+    """Words of a clause that match one of an intent's, their use (of `_USES`), and their place."""
 
     words: str
     use: str
@@ -105,7 +106,9 @@ class Lexical:
         answers, spoken, quiet = dict(state.answers), set(state.spoken), set(state.quiet)
         back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if state.turns else frozenset[int]()
         keys = keys_of(turn.low)
-        found = {intent.name: _found(intent, turn, keys, back) for intent in intents}
+        placed = {intent.name: places(intent.words, turn.low, keys=keys) for intent in intents}
+        longest = longest_of(placed.values(), turn.low, {piece.head for piece in turn.pieces})
+        found = {intent.name: _found(intent, turn, placed[intent.name], back, longest) for intent in intents}
         handed = handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
         at: dict[str, int] = {}
         given: dict[str, int] = {}
@@ -198,15 +201,15 @@ def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[st
             answers[name] = Derived("unclear", f"perhaps withdrawn: {shown}")
 
 
-def _found(intent: Intent, turn: Turn, keys: frozenset[str], back: frozenset[int]) -> Found:
+def _found(intent: Intent, turn: Turn, placed: list[Occurrence], back: frozenset[int], longest: Longest) -> Found:
     """What is found of an intent's words, by clause; those that go over the end of a clause are none."""
     by_clause: dict[Clause, list[Occurrence]] = {}
-    for place in places(intent.words, turn.low, keys=keys):
+    for place in placed:
         clause = turn.clauses[bisect_right(turn.starts, place.start) - 1]
         if place.end <= clause.end:
             by_clause.setdefault(clause, []).append(place)
     return {
-        clause: _Found(each, _hit(intent, turn, clause, each, back) if clause.voice != "denied" else None)
+        clause: _Found(each, _hit(intent, turn, clause, each, back, longest=longest) if clause.voice != "denied" else None)
         for clause, each in by_clause.items()
     }
 
@@ -223,7 +226,7 @@ def _one(intent: Intent, turn: Turn, found: Found, back: frozenset[int]) -> _Hea
             if hit.use == "asks":
                 asked = hit.at
             elif answer.presence == "present":
-                answer = Derived("unclear", f"word '{hit.words}', but not in a request")
+                answer = Derived("unclear", f"word '{hit.words}', but {_DOUBTS[hit.use]}")
             if clearest is None or CLARITY[answer.presence] > CLARITY[clearest.presence]:
                 clearest = answer
         for place in each:
@@ -235,9 +238,9 @@ def _one(intent: Intent, turn: Turn, found: Found, back: frozenset[int]) -> _Hea
     return _Heard(clearest, asked, looked)
 
 
-def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], back: frozenset[int]) -> _Hit | None:
+def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], back: frozenset[int], *, longest: Longest) -> _Hit | None:
     best: _Hit | None = None
-    pieces = turn.pieces_of(clause)
+    pieces, said = turn.pieces_of(clause), turn.own[clause.start : clause.end].strip()
     ends = [piece.end for piece in pieces]
     for place in found:
         at = bisect_right(ends, place.start)
@@ -247,6 +250,11 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], ba
             continue
         if use == "asked" and _by_questions(intent.words, intent.examples):
             use = "asks"
+        if use == "asks" and piece is not None and not any(said in example for example in intent.examples):
+            if max(longest.get(("start", place.start), 0), longest.get(("end", place.end), 0)) > place.length:
+                use = "part"
+            elif not acts_on_its_kind(intent, turn, place, piece):
+                use = "other"
         if best is None or _USES.index(use) >= _USES.index(best.use):
             best = _Hit(turn.low[place.start : place.end], use, place.start)
     return best
@@ -257,7 +265,8 @@ _STOPPING = re.compile(rf"(?!leave an?\b)(?:{either('stopping', 'holding')})\b")
 _STOPPED = re.compile(rf"\b(?:{either('stopped')})\b")  # "make sure the refund is cancelled"
 _MODAL = re.compile(r"\b(?:can|could|should|must|may|ought|needs?|ha(?:s|ve))\b")
 _ASKING = re.compile(r"(?:can|could|would|will|may)\b")  # "can someone join": such a phrase is a question itself
-_USES = ("asked", "aside", "asks")
+_USES = ("asked", "aside", "part", "other", "asks")
+_DOUBTS = {"aside": "not in a request", "part": "part of a longer phrase of an intent", "other": "not of what its tools act on"}
 
 
 def _use(place: Occurrence, piece: Piece, turn: Turn, listed: tuple[str, ...]) -> str:

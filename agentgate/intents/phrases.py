@@ -10,11 +10,13 @@ user ("tell someone": not "tell me"). A phrase that begins with ``^`` matches, w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
-from agentgate.language.word_files import branched
+from agentgate.language.stems import stem
+from agentgate.language.word_files import branched, listed
 from agentgate.workflow.model import ARTICLES, PLACES
 
 _GAP = rf"\s+(?:(?:{'|'.join(sorted(ARTICLES))})\s+)?(?:\S+\s+){{0,3}}?"
@@ -23,17 +25,32 @@ _PLACES = {
     "something": r"(?!(?:up|to (?:know|see|check|find|hear|ask|understand))\b)(?:\S+\s+){0,7}?\S+",  # not "set up"
     "someone": rf"(?!(?:{_NOT_OTHERS})\b)(?:\S+\s+){{0,4}}?\S+",
 }
+_SMALL = PLACES | ARTICLES | frozenset("to of for at with as from".split())
+PARTICLES = listed("particles")
 _ENDINGS = ("ings", "ing", "ed", "es", "s", "d")
 _START = re.compile(r"\w{1,3}")
 _STARTS = re.compile(r"(\w{1,3})\w*")
 
 
+Longest = Mapping[tuple[str, int], int]  # how long the longest phrase is that starts or ends at a place
+
+
 class Occurrence(NamedTuple):
-    """Where a phrase is, and whether it counts only where a request begins."""
+    """Where a phrase is.
+
+    Attributes:
+        asked: it counts only where a request begins.
+        length: how many of its words have a meaning of their own; the phrase with more takes a word that two have.
+        bare: it is a verb, perhaps with a particle ("take something off"), and does not say of what.
+        words: of how many words it is, articles aside; 0: it has places for others.
+    """
 
     start: int
     end: int
     asked: bool
+    length: int
+    bare: bool
+    words: int
 
 
 def _bases(word: str) -> set[str]:
@@ -77,11 +94,17 @@ def _key(forms: set[str]) -> str:
     return "" if start is None else start[0]
 
 
+@lru_cache(maxsize=16384)
+def fixed(words: str) -> tuple[str, ...]:
+    """The stems of a phrase's words with a meaning of their own: neither places nor "to" and "the"."""
+    return tuple([word if word in PARTICLES else stem(word) or word for word in words.removeprefix("^").split() if word not in _SMALL])
+
+
 class _Phrase(NamedTuple):
-    """A phrase: its words, whether it counts only where a request begins, and the keys that a text with it must have."""
+    """A phrase: its words, what of an `Occurrence` does not depend on the place, and the keys that a text with it must have."""
 
     words: str
-    asked: bool
+    known: tuple[bool, int, bool, int]
     needed: frozenset[str]
 
 
@@ -104,7 +127,10 @@ def _index(words: tuple[str, ...]) -> Mapping[str, tuple[_Phrase, ...]]:
     for phrase in words:
         keys = {_key(forms) for part, forms in _parts(phrase) if part not in PLACES | ARTICLES}
         longest = max(keys, key=lambda key: (len(key), key), default="")
-        index.setdefault(longest, []).append(_Phrase(phrase, phrase.startswith("^"), frozenset(keys)))
+        meant = fixed(phrase)
+        plain = [part for part, _ in _parts(phrase)]
+        known = phrase.startswith("^"), len(meant), PARTICLES.issuperset(meant[1:]), len(plain) if PLACES.isdisjoint(plain) else 0
+        index.setdefault(longest, []).append(_Phrase(phrase, known, frozenset(keys)))
     return {key: tuple(listed) for key, listed in index.items()}
 
 
@@ -126,8 +152,37 @@ def places(
     for key in known & index.keys():
         for phrase in index[key]:
             if phrase.needed <= known:
-                matches += [Occurrence(*match.span(), phrase.asked) for match in _compiled(phrase.words).finditer(text, start, stop)]
+                matches += [Occurrence(*match.span(), *phrase.known) for match in _compiled(phrase.words).finditer(text, start, stop)]
     return sorted(matches, key=lambda place: (place[0], -place[1])) if len(matches) > 1 else matches
+
+
+def longest_of(placed: Iterable[list[Occurrence]], text: str, heads: Collection[int]) -> Longest:
+    """The length of the longest phrase of any intent that begins or ends at each place, without other words in between.
+
+    `heads`: where requests begin.
+    """
+    longest: dict[tuple[str, int], int] = {}
+    for place in chain.from_iterable(placed):
+        said = [word for word in text[place.start : place.end].split() if word not in ARTICLES] if place.words else ()
+        if len(said) <= place.words and (not place.asked or place.start in heads):
+            for end in (("start", place.start), ("end", place.end)):
+                longest[end] = max(place.length, longest.get(end, 0))
+    return longest
+
+
+def overlaps(words: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str, str, str]]:
+    """Each bare verb of an intent that a longer phrase of another begins or ends with: its intent and it, the other's name and phrase."""
+    longer: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for name, phrases in words.items():
+        for phrase in phrases:
+            meant = fixed(phrase)
+            for part in {part for size in range(1, len(meant)) for part in (meant[:size], meant[-size:])}:
+                longer.setdefault(part, []).append((name, phrase))
+    for name, phrases in words.items():
+        for phrase in phrases:
+            meant = fixed(phrase)
+            found = longer.get(meant, ()) if PARTICLES.issuperset(meant[1:]) else ()
+            yield from ((name, phrase, other, each) for other, each in found if other != name)
 
 
 def keys_of(text: str) -> frozenset[str]:

@@ -8,8 +8,10 @@ here, because a reviewer would read it as a permission.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import chain
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agentgate.loading import clauses
@@ -18,12 +20,28 @@ from agentgate.loading.site import Place, Site
 from agentgate.loading.tools import tools
 from agentgate.loading.value_types import DAYS
 from agentgate.loading.yaml_nodes import shown
-from agentgate.workflow.model import ANY, ARTICLES, PLACES, AgentRule, ClaimRule, Conditions, Hours, Intent, UserRule, ViaRule, Workflow
+from agentgate.workflow.model import (
+    ANY,
+    ARTICLES,
+    NAMED,
+    PLACES,
+    AgentRule,
+    ClaimRule,
+    Conditions,
+    Hours,
+    Intent,
+    Tool,
+    UserRule,
+    ViaRule,
+    Workflow,
+)
+
+_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")  # of a name: "deleteTicket", "orders.cancel"
 
 
 def compiled(site: Site, digest: str) -> Workflow:
     """The workflow of one file; good only if the document has no problems afterwards."""
-    share, d = site.share, site.definition
+    share, d, made = site.share, site.definition, tools(site)
     return Workflow(
         id=d.id,
         version=d.version,
@@ -35,9 +53,9 @@ def compiled(site: Site, digest: str) -> Workflow:
         agent=_agent(site, d.who.agent),
         for_user=_user(site),
         via=_via(site),
-        intents=_intents(site),
+        intents=_intents(site, made),
         conditions=_conditions(site, d.conditions) if d.conditions is not None else share.built(Conditions),
-        tools=tools(site),
+        tools=made,
         token=clauses.token(site),
         digest=digest,
         file=site.root.document.file,
@@ -104,7 +122,7 @@ def _via(site: Site) -> ViaRule | None:
 # --- what was asked, when, where -----------------------------------------------------------------------------------------
 
 
-def _intents(site: Site) -> Mapping[str, Intent]:
+def _intents(site: Site, all_tools: Mapping[str, Tool]) -> Mapping[str, Intent]:
     intents = {}
     for name, block in site.definition.intents.items():
         at = site.root["intents", name]
@@ -123,10 +141,26 @@ def _intents(site: Site) -> Mapping[str, Intent]:
         ):
             if answer in {"confirm", "step_up"} and block.unclear != answer:
                 at[key].report_key(f"{answer} beside unclear: {block.unclear}", f"unclear: {answer} ({request} is unclear)")
-        intents[site.share(name)] = site.share.built(
-            Intent, name, at.line, block.asks_for, tuple(block.words), block.unclear, examples, counter, block.delegated, block.unheard
-        )
+        fields = name, at.line, block.asks_for, tuple(block.words), block.unclear, examples, counter, block.delegated, block.unheard
+        intents[site.share(name)] = site.share.built(Intent, *fields, _objects(all_tools, name))
     return site.share.mapping(intents)
+
+
+def _objects(all_tools: Mapping[str, Tool], intent: str) -> frozenset[str] | None:
+    """See `Intent.objects`."""
+    needing = [tool for tool in all_tools.values() if intent in {*tool.needs, *chain(*[rule.needs for rule in tool.args.values()])}]
+    rules = [rule for tool in needing for rule in tool.args.values()]
+    effects = {tool.effect for tool in needing}
+    if "destructive" not in effects and not ("write" in effects and any(rule.type == "id" for rule in rules)):
+        return None
+    sources = [source for rule in rules for source in rule.sources]
+    named = any(rule.type == "text" and not rule.free and rule.pattern is None for rule in rules) or any(
+        source.selector or (source.tool in all_tools and (fact := all_tools[source.tool].facts.get(source.field)) and fact.named_by)
+        for source in sources
+    )
+    nouns = [intent, *[tool.name for tool in needing], *[rule.name for rule in rules if rule.type != "text"]]
+    words = {word.lower() for name in nouns for word in _WORD.findall(name)}
+    return frozenset(words | {f"<{rule.type}>" for rule in rules if rule.type != "text"} | ({NAMED} if named else set()))
 
 
 def _conditions(site: Site, block: ConditionsBlock) -> Conditions:

@@ -24,6 +24,7 @@ PLACES = frozenset({"someone", "something"})
 ARTICLES = frozenset({"a", "an", "the", "my", "some"})
 ANY = "any"  # `needs: any`, `limits.count: any`
 NONE = "none"  # the reserved intent of a machine workflow
+NAMED = "<named>"  # among an intent's `objects`
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,8 @@ class Intent:
         delegated: what it is when the user's words hand the choice of actions to a source they name ("do the tasks in Ann's
             e-mail"): absent, unclear or present.
         unheard: what it is when the user asks for something that no word of the workflow explains: absent or unclear.
+        objects: what its tools act on, where they destroy something or change what an id names: words of their names, ``<id>`` for
+            an argument's type, `NAMED` where the origins hold a call to what the user named. None: any object will do.
     """
 
     name: str
@@ -196,6 +199,7 @@ class Intent:
     counter_examples: tuple[str, ...]
     delegated: Literal["deny", "confirm", "step_up", "present"] = "deny"
     unheard: WhenOpen = "deny"
+    objects: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
+from agentgate.intents.phrases import overlaps
 from agentgate.loading.definition import load_text
 from agentgate.review.draft.argument import Argument, argument, inline
 from agentgate.review.draft.first_tests import first_tests, refused
@@ -259,13 +261,15 @@ def _marked(line: str, mark: str, note: str) -> str:
 
 def _text(tools: Sequence[DraftedTool], *, settle: bool, **said: Any) -> str:
     """The workflow; `said`: as the parameters of `draft`."""
+    acting = [tool for tool in tools if tool.intent]
+    words = _vocabularies(acting)
     calls = ", ".join(tool.name for tool in tools[:4]) + (", ..." if len(tools) > 4 else "")
     return render(
         _TEMPLATE,
         tools=tools,
         settle=settle,
         **said,
-        acting=[tool for tool in tools if tool.intent],
+        acting=acting,
         title=visible(f"An agent calls {calls}", 200),
         risk="low" if settle else max((_EFFECT_RISK[tool.effect] for tool in tools), key=_RISKS.index),
         yaml=inline,
@@ -273,10 +277,10 @@ def _text(tools: Sequence[DraftedTool], *, settle: bool, **said: Any) -> str:
         quoted=_quoted,
         marked=_marked,
         check=lambda line, question: line if settle else _marked(line, "CHECK", question),
-        phrases=_phrases,
+        phrases=lambda tool: _phrases(tool, words[tool.intent]),
         asking=_asking,
         request=partial(_request, settle=settle),
-        words=_listed,
+        words=lambda tool: listed(words[tool.intent]),
         prompt=partial(_prompt, settle=settle),
     )
 
@@ -293,20 +297,27 @@ def _request(tool: DraftedTool, *, settle: bool) -> str:
     return example(((verb,), *usual(words, verb)), words, verb)
 
 
-def _listed(tool: DraftedTool) -> Iterator[str]:
-    """The words of a started intent: its example's, and the usual ones."""
-    words, verb = _words(tool)
-    asked, phrases = _request(tool, settle=True), usual(words, verb)
-    others = (tuple(phrase for phrase in group if phrase != asked) for group in phrases)
-    yield from listed(((asked,), *filter(None, others)))
+def _vocabularies(tools: Sequence[DraftedTool]) -> dict[str, list[list[str]]]:
+    """The words of each intent, its example's first, then the usual ones; none of them begins or ends a longer phrase of another intent."""
+    asked = {tool.intent: _request(tool, settle=True) for tool in tools}
+    usually = {tool.intent: usual(*_words(tool)) for tool in tools}
+    spoken = {name: [asked[name], *chain(*groups)] for name, groups in usually.items()}
+    left_out = {
+        (name, phrase) if (phrase[0] == "^" and phrase != asked[name]) or longer == asked[other] else (other, longer)
+        for name, phrase, other, longer in overlaps(spoken)
+    }
+    made = {}
+    for name, groups in usually.items():
+        left = left_out | {(name, asked[name])}
+        made[name] = [[asked[name]], *filter(None, [[each for each in group if (name, each) not in left] for group in groups])]
+    return made
 
 
-def _phrases(tool: DraftedTool) -> Iterator[str]:
-    """The usual words and examples for an intent, for a reviewer to choose from."""
-    words, verb = _words(tool)
-    phrases = usual(words, verb)
-    yield from (*listed(phrases), *_asking(tool))
-    yield f"examples: [{inline(f'Please {example(phrases, words, verb)} {tool.spoken}'.strip())}]"
+def _phrases(tool: DraftedTool, words: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Words and examples for an intent, for a reviewer to choose from."""
+    yield from (*listed(words), *_asking(tool))
+    _, verb = _words(tool)
+    yield f"examples: [{inline(f'Please {words[0][0]} {tool.spoken}'.strip())}]"
     yield f"counter_examples: [{inline(f'{verb.capitalize()} all of them')}]"
 
 

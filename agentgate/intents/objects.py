@@ -1,0 +1,112 @@
+"""What a verb acts on: "drop ticket 4", and not "drop Sam a line".
+
+An English verb has several meanings, and its object tells which. An injected call waits for the wrong one: its arguments may stand in the
+same sentence ("drop Sam a line that 48213 is fixed"). So a bare verb of an intent whose tools destroy something, or change what an id
+names, asks for it only with an object of its kind: a noun of the tool, the intent or an example, an entity that the tool takes, a quoted
+name, or a reference ("it", "the last one"); any certain thing where the tool's origins hold it to what the user named (`NAMED`).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from functools import lru_cache
+
+from agentgate.intents.phrases import PARTICLES, Occurrence, places
+from agentgate.language.pieces import FINITE, Piece
+from agentgate.language.spans import entities, small
+from agentgate.language.stems import stem
+from agentgate.language.turn import Turn
+from agentgate.language.word_files import listed
+from agentgate.workflow.model import NAMED, Intent
+
+_NO_DAY = date(2000, 1, 1)  # only the types of entities matter here
+_LONG = 160  # characters behind a verb that may hold its object
+_WORD = re.compile(r"\S+|\n")
+_FIRST = re.compile(r"[\w'\u2019-]*")
+_CODE = re.compile(r"(?=.*[0-9]{3}|.*[0-9].*[a-z#-]|.*[a-z#-].*[0-9])")  # "48213", "t-1"
+_DASHES = frozenset("-\u2013\u2014")
+_MARKS = ',;:.!?()"\u201c\u201d'
+_POSSESSIVE = re.compile(r"['\u2019]s?\Z")
+_NAMED = re.compile(r"\b(?:the|an?|my) (\w+)")
+_NOUN = re.compile(r"\b(?:the|an?|my|our|his|her|their|new|\w+['\u2019]s)(?: \w+)? \Z")
+_VAGUE = listed("names nothing") | PARTICLES
+_ENDS = listed("ends an object") | PARTICLES
+_ADVERBS, _REFERENCES = listed("adverbs"), listed("references")
+
+
+def acts_on_its_kind(intent: Intent, turn: Turn, place: Occurrence, piece: Piece) -> bool:
+    """Whether words of an intent are more than a bare verb, or their object is of its kind."""
+    if intent.objects is None or not place.bare:
+        return True
+    low, own = turn.low, turn.own
+    kinds = _kinds(intent.objects, intent.words, intent.examples)
+    begins, ends = _object(low, place)
+    if _fits(low[begins:ends], own[begins:ends], kinds):
+        return True
+    before, word = low[piece.begins : place.start], low[place.start : place.end]
+    if _NOUN.search(before) is not None and f"the {_kind(word)}" in kinds:  # "a new password"
+        return True
+    stated = FINITE.search(word) is not None  # "I want ticket 4 deleted"
+    return stated and _fits(before, own[piece.begins : place.start], kinds)
+
+
+def _object(low: str, place: Occurrence) -> tuple[int, int]:
+    """Where a verb's object is, the second of two ("Sam a line"); without one, the word that follows."""
+    first = _FIRST.match(low, place.start)
+    begins = ends = place.start if first is None else first.end()
+    words = 0
+    for match in _WORD.finditer(low, begins, begins + _LONG):
+        word = match[0].strip(_MARKS)
+        if word in _ENDS or word in _DASHES or (words and word in {"that", ""}) or (word == "of" and not words):
+            if words:
+                break
+            if match.end() <= place.end or word == "of":  # the particle of a phrase; "get rid of"
+                begins = ends = match.end()
+                continue
+            return match.start(), match.end()
+        if word in {"a", "an"} and words:
+            begins = match.start()
+        words, ends = words + bool(word), match.end()
+        if match[0][-1] in _MARKS and (words or match[0] != ":"):
+            break
+    return begins, ends
+
+
+def _fits(said: str, own: str, kinds: frozenset[str]) -> bool:
+    """Whether an object is of some kind."""
+    words = [word for word in _words(said) if word not in _ADVERBS]
+    if NAMED in kinds and (not words or words[0] not in _VAGUE):
+        return True
+    if not words:
+        return False
+    if words[-1] in _REFERENCES or any(_kind(word) in kinds or set(word) == {"_"} for word in words):
+        return True
+    if "<id>" in kinds and any(map(_CODE.match, words)):
+        return True
+    return any(f"<{entity.type}>" in kinds for entity in entities(own, _NO_DAY))
+
+
+def _words(text: str) -> list[str]:
+    return list(filter(None, [word.strip(_MARKS) for word in text.split()]))
+
+
+def _kind(word: str) -> str:
+    return stem(_POSSESSIVE.sub("", word)) or word
+
+
+@lru_cache(maxsize=4096)
+def _kinds(objects: frozenset[str], words: tuple[str, ...], examples: tuple[str, ...]) -> frozenset[str]:
+    """The kinds of an intent's objects: its tools' own, what its phrases name, and how the objects of its examples end."""
+    verbs = {stem(phrase.removeprefix("^")) for phrase in words if " " not in phrase}
+    kinds = {noun if noun[0] == "<" else stem(noun) for noun in objects} - verbs
+    kinds |= {stem(noun) for phrase in words for noun in _NAMED.findall(phrase)}
+    for example in examples:
+        low = small(example)
+        for place in places(words, low):
+            begins, ends = _object(low, place)
+            said = [word for word in _words(low[begins:ends]) if word not in _ADVERBS]
+            kinds |= {_kind(word) for word in said[-1:]}
+            if _NOUN.search(low, 0, place.start) is not None:
+                kinds.add(f"the {_kind(low[place.start : place.end])}")
+    return frozenset(kinds)
