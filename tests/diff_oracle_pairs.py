@@ -77,7 +77,7 @@ class Pairs:
         return UserRule(1, groups, self.rng.random() < 0.5, acr, most)
 
     def draw_via(self, _: str) -> Any:
-        return self.maybe(0.4, ViaRule(1, self.rng.randint(1, 2), self.some(("b1", "b2"))))
+        return self.maybe(0.4, ViaRule(1, self.rng.randint(1, 2), self.some(("b1", "b2")), self.rng.choice((0, 0, 1))))
 
     def draw_around(self, _: str) -> Any:
         start, end = self.rng.choice(((480, 1200), (1200, 720), (630, 631), (0, 630), (1320, 5), (630, 1440), (0, 1440)))

@@ -331,7 +331,9 @@ def _via(rule: ViaRule | None) -> Any:
     hops = z3.Int("hops")
     if rule is None:
         return hops == 0
-    return z3.And(hops <= rule.max_hops, *(z3.Implies(i < hops, _pick(f"hop{i}", rule.brokers, _BROKERS)) for i in range(3)))
+    return z3.And(
+        hops >= rule.min_hops, hops <= rule.max_hops, *(z3.Implies(i < hops, _pick(f"hop{i}", rule.brokers, _BROKERS)) for i in range(3))
+    )
 
 
 @cache

@@ -19,7 +19,7 @@ who:
     posture: {image_signed_by: ["release@acme.example"], attested_within: 10m}
     boundary: {cluster: [c1], namespace: [n1], node_pool: [p1], same_key_as_last_token: true}
   for_user: {groups: [clerks], same_tenant: true, acr: [mfa, phr], max_age: 15m}
-  via: {max_hops: 1, brokers: ["spiffe://acme.example/ns/a/sa/api"]}
+  via: {min_hops: 1, max_hops: 1, brokers: ["spiffe://acme.example/ns/a/sa/api"]}
 intents:
   share:
     asks_for: Share or delete a file.

@@ -237,7 +237,8 @@ class Generator(Workflows):
         if rule.cluster or rule.namespace or rule.node_pool or rule.same_key_as_last_token:
             facts["boundary"] = Boundary("c1", "prod", "pool-1", "thumb")
         if workflow.via is not None and self.maybe(0.7):
-            facts["via"] = tuple(self.rng.choices(workflow.via.brokers, k=self.rng.randint(0, workflow.via.max_hops)))
+            hops = self.rng.randint(workflow.via.min_hops, workflow.via.max_hops)
+            facts["via"] = tuple(self.rng.choices(workflow.via.brokers, k=hops))
         put(who, **facts)
         user = None
         if workflow.for_user is not None:

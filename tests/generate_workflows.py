@@ -89,7 +89,9 @@ class Workflows:
             tenants=("acme",) if self.maybe(0.5) else ("acme", "acme-uk"),
             agent=self.agent_rule(),
             for_user=self.user_rule() if self.maybe(0.8) else None,
-            via=ViaRule(1, self.rng.randint(0, 2), self.some(("broker-1", "broker-2"))) if self.maybe(0.5) else None,
+            via=ViaRule(1, self.rng.randint(1, 2), self.some(("broker-1", "broker-2")), self.rng.choice((0, 0, 1)))
+            if self.maybe(0.5)
+            else None,
             intents=intents,
             conditions=self.conditions(),
             tools=tools,

@@ -50,7 +50,7 @@ def who(workflow: Workflow, run: RunState, around: Surroundings) -> set[Reason]:
     if workflow.via is None:
         if agent.via:
             denied.add(Reason.HOPS)
-    elif len(agent.via) > workflow.via.max_hops or not set(agent.via) <= set(workflow.via.brokers):
+    elif len(agent.via) not in range(workflow.via.min_hops, workflow.via.max_hops + 1) or not set(agent.via) <= set(workflow.via.brokers):
         denied.add(Reason.HOPS)
 
     if rule.image_signed_by or rule.attested_within is not None:

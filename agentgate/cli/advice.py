@@ -54,7 +54,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
     return tuple(sorted(found, key=lambda a: (a.line, a.column)))
 
 
-def _blocks(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Remarks]]:
+def _blocks(workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], Remarks]]:
     """Every block of the file with what is to be said of it."""
     yield ("who", "agent", "oidc", "claims"), _claims(workflow.agent)
     for intent in workflow.intents.values():

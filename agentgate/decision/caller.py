@@ -98,12 +98,18 @@ _LEEWAY = 5  # seconds an issuer's clock may be ahead
 
 
 def check_hops(case: Case) -> None:
-    """Delegation: no more hops than allowed, through named brokers only; without `via`, none."""
+    """Delegation: no more hops than allowed, and no fewer, through named brokers only; without `via`, none.
+
+    Hops are proven, but what a caller keeps to itself proves nothing: where work must come through a broker (RFC 8693 `act`), as few as
+    none count against the caller, too.
+    """
     rule, via = case.workflow.via, case.run.header.agent.via
-    if not via:
+    if rule is None:
+        if via:
+            case.deny(Reason.HOPS, "agent.via", f"{len(via)} hops", "at most 0 hops")
         return
-    if rule is None or len(via) > rule.max_hops:
-        case.deny(Reason.HOPS, "agent.via", f"{len(via)} hops", f"at most {rule.max_hops if rule else 0}", rule.line if rule else 0)
+    if not rule.min_hops <= len(via) <= rule.max_hops:
+        case.deny(Reason.HOPS, "agent.via", f"{len(via)} hops", rule.hops, rule.line)
         return
     for broker in via:
         if broker not in rule.brokers:

@@ -168,8 +168,8 @@ def _via(old: ViaRule | None, new: ViaRule | None) -> Field:
         "who.via",
         (old, new),
         [(c, {"via": c}, " > ".join(c) or "direct") for c in chains],
-        lambda rule, c: not c or (rule is not None and len(c) <= rule.max_hops and set(c) <= set(rule.brokers)),
-        lambda rule: f"{rule.max_hops} of {', '.join(rule.brokers)}" if rule is not None else "",
+        lambda rule, c: not c if rule is None else rule.min_hops <= len(c) <= rule.max_hops and set(c) <= set(rule.brokers),
+        lambda rule: f"{rule.hops} of {', '.join(rule.brokers)}" if rule is not None else "",
     )
 
 

@@ -31,7 +31,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
     },
     "ClaimRule": {CALLS: "name one_of", NONE: "line"},
     "UserRule": {CALLS: "groups same_tenant acr max_age", NONE: "line"},
-    "ViaRule": {CALLS: "max_hops brokers", NONE: "line"},
+    "ViaRule": {CALLS: "min_hops max_hops brokers", NONE: "line"},
     "Conditions": {CALLS: "environment hours data_class network", NONE: "line"},
     "Hours": {CALLS: "days start end", READ: "zone", NONE: "line"},
     "Intent": {CALLS: "unclear", LIST: "delegated unheard", READ: "asks_for words examples counter_examples", NONE: "name line objects"},

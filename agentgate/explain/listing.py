@@ -104,7 +104,7 @@ def _who(workflow: Workflow) -> Iterator[Condition]:
             yield _of("who", "user.acr", "acr", acr_values(user.acr), user.line, Reason.AUTHENTICATION, after=after)
         if user.max_age is not None:
             yield _of("who", "user.auth_time", "max_age", f"max_age={user.max_age}", user.line, Reason.AUTHENTICATION, after=after)
-    hops = f"at most {via.max_hops} hops, through {', '.join(via.brokers)}" if via is not None else "no hop between user and agent"
+    hops = f"{via.hops}, through {', '.join(via.brokers)}" if via is not None else "no hop between user and agent"
     yield _of("who", "agent.via", "via", hops, via.line if via is not None else 0, Reason.HOPS)
 
 

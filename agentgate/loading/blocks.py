@@ -89,6 +89,7 @@ class UserBlock(Block):
 class ViaBlock(Block):
     """`who.via`."""
 
+    min_hops: Annotated[int, Field(ge=1, le=8)] | None = None
     max_hops: Annotated[int, Field(ge=1, le=8)]
     brokers: t.Texts
 

@@ -116,7 +116,11 @@ def _user(site: Site) -> UserRule | None:
 
 def _via(site: Site) -> ViaRule | None:
     block, at = site.definition.who.via, site.root["who", "via"]
-    return None if block is None else site.share.built(ViaRule, at.line, block.max_hops, tuple(block.brokers))
+    if block is None:
+        return None
+    if (block.min_hops or 0) > block.max_hops:
+        at["min_hops"].report(str(block.min_hops), f"at most max_hops, {block.max_hops} (no call has both)")
+    return site.share.built(ViaRule, at.line, block.max_hops, tuple(block.brokers), block.min_hops or 0)
 
 
 # --- what was asked, when, where -----------------------------------------------------------------------------------------

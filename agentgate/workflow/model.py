@@ -270,11 +270,17 @@ class UserRule:
 
 @dataclass(frozen=True, slots=True)
 class ViaRule:
-    """Delegation: at most `max_hops` brokers between user and agent, each one of `brokers`."""
+    """Delegation: `min_hops` to `max_hops` brokers between user and agent, each one of `brokers`; 0: a caller may leave all out."""
 
     line: int
     max_hops: int
     brokers: tuple[str, ...]
+    min_hops: int = 0
+
+    @property
+    def hops(self) -> str:
+        """How many, as text: ``at most 2 hops``."""
+        return f"at least {self.min_hops} and at most {self.max_hops} hops" if self.min_hops else f"at most {self.max_hops} hops"
 
 
 @dataclass(frozen=True, slots=True)

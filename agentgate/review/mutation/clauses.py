@@ -258,8 +258,11 @@ def _who(root: Part) -> Mutated:
     if user.value is not None and user.value.max_age is not None:
         yield user.moved("max_age", "a user who signed in too long ago", [{"who.user.signed_in_ago": f"{user.value.max_age + 1}s"}])
     if via.value is not None:
-        brokers, hops = via.value.brokers, via.value.max_hops
-        yield via.moved("max_hops", "one hop too many", [{"who.via": [brokers[i % len(brokers)] for i in range(hops + 1)]}])
+        brokers, least, most = via.value.brokers, via.value.min_hops, via.value.max_hops
+        chain = [brokers[i % len(brokers)] for i in range(most + 1)]
+        yield via.moved("max_hops", "one hop too many", [{"who.via": chain}])
+        if least:
+            yield via.moved("min_hops", "one hop too few", [{"who.via": chain[: least - 1] or None}], by=-1)
         yield from via.anything("brokers", "through a stranger", [{"who.via": [STRANGER]}])
 
 

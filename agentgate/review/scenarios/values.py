@@ -106,6 +106,8 @@ def fits(workflow: Workflow, tool: str, name: str, value: Any) -> bool:
 def circumstances(workflow: Workflow, tenant: str) -> Iterator[tuple[str, Any]]:
     """A value for every key of a scene that the workflow asks about, and for the ids of agent and user."""
     yield from _agent(workflow)
+    if (via := workflow.via) is not None and via.min_hops:
+        yield "who.via", list(via.brokers[:1] * via.min_hops)
     user, conditions = workflow.for_user, workflow.conditions
     if user is not None:
         yield "who.user.id", "user"

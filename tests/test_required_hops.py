@@ -1,0 +1,159 @@
+"""`min_hops`: work must come through a broker. Whoever leaves the hop out gets nothing, whichever way they come."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import time_machine
+
+from agentgate import Reason, RunRefused
+from agentgate.decision.answer import Deny as Denied
+from agentgate.diff import compare
+from agentgate.errors import WorkflowError
+from agentgate.explain.listing import conditions
+from agentgate.intents.lexical import derive
+from agentgate.loading.catalog import roles_of
+from agentgate.loading.definition import load_text
+from agentgate.loading.written_out import written_out
+from agentgate.review.mutation.mutation import mutations
+from agentgate.review.scenarios.scene import Scene
+from agentgate.workflow.model import Workflow
+from tests.authority import Key, web
+from tests.founding import PROD, World
+from tests.served import Asking, detail, served
+from tests.test_identity_door import Through
+from tests.test_service_founding import PROMPT, REFUND, SUPPORT, TUESDAY, Refunding, Stage, chain, dispatch, granted, refused, settings
+
+SHIPPED = Path(__file__).parent.parent / "workflows"
+OWN = {
+    "payments/customer-refund.yaml": ("{max_hops: 1", "{min_hops: 1, max_hops: 1"),
+    "orchestration/internal-dispatch.yaml": ("    max_hops: 2", "    min_hops: 2\n    max_hops: 2"),
+}
+
+
+def text(name: str = "payments/customer-refund.yaml", least: str = "min_hops: 1, ") -> str:
+    old, new = OWN[name]
+    return (SHIPPED / name).read_text().replace(old, new.replace("min_hops: 1, ", least))
+
+
+def loaded(source: str) -> Workflow:
+    return load_text(source, "w.yaml", roles_of(SHIPPED), derive)
+
+
+def folder(at: Path) -> Path:
+    """The shipped workflows, with a hop required of all that come through one, and of a CI job."""
+    made = at / "workflows"
+    shutil.copytree(SHIPPED, made, ignore=shutil.ignore_patterns("approvals"))
+    for name in OWN:
+        (made / name).write_text(text(name))
+    deploy = made / "ci/deploy.yaml"
+    line = next(line for line in deploy.read_text().splitlines() if line.startswith("  agent:"))
+    deploy.write_text(deploy.read_text().replace(line, f'  via: {{min_hops: 1, max_hops: 1, brokers: ["{PROD}api"]}}\n{line}'))
+    return made
+
+
+def test_the_call_is_judged_by_how_many_hops_it_came_through() -> None:
+    workflow, broker = loaded(text()), f"{PROD}orchestrator"
+    scene = Scene.of(workflow, {"call": "payments.refund"})
+    assert scene.values["who.via"] == [broker]  # a scene of nothing but the call is allowed
+    assert not isinstance(scene.decide(), Denied)
+    for via in (None, [], [broker, broker], [PROD + "stranger"]):
+        answer = scene.set({"who.via": via}).decide()
+        assert isinstance(answer, Denied)
+        assert {(failure.reason, failure.field) for failure in answer.failures} == {(Reason.HOPS, "agent.via")}
+    direct = scene.set({"who.via": None}).decide()
+    assert isinstance(direct, Denied)
+    said = direct.failures[0]
+    assert (said.got, said.expected) == ("0 hops", "at least 1 and at most 1 hops")
+    assert not isinstance(scene.set({"who.via": None}).decide(loaded(text(least=""))), Denied)  # without it, hops are voluntary
+    later = Scene.of(loaded(text(least="")), {"call": "payments.refund"})  # a run that was opened under the version before
+    answer = later.decide(workflow)
+    assert isinstance(answer, Denied)
+    assert {failure.reason for failure in answer.failures} == {Reason.HOPS}
+
+
+def test_a_definition_without_it_keeps_its_digest() -> None:
+    for name in ("payments.customer-refund/7", "orchestration.internal-dispatch/1"):
+        definition = json.loads((SHIPPED / "approvals" / name / "definition.json").read_bytes())
+        assert "min_hops" not in definition["who"]["via"]
+        assert written_out(definition) == definition
+    assert loaded(text()).digest != loaded(text(least="")).digest
+
+
+@pytest.mark.parametrize("least", ["min_hops: 0, ", "min_hops: 2, ", "min_hops: true, ", "min_hops: 9, "])
+def test_a_number_that_means_nothing_or_refuses_everything_is_an_error(least: str) -> None:
+    with pytest.raises(WorkflowError, match=r"who\.via\.min_hops"):
+        loaded(text(least=least))
+
+
+def test_to_drop_it_is_wider_and_to_add_it_is_narrower() -> None:
+    strict, free = loaded(text()), loaded(text(least=""))
+    assert [finding.field for finding in compare(strict, free).wider] == ["who.via"]
+    assert compare(strict, free).narrower == ()
+    assert [finding.field for finding in compare(free, strict).narrower] == ["who.via"]
+    assert compare(free, strict).wider == ()
+
+
+def test_a_mutant_without_it_is_noticed_by_a_case_and_it_is_explained() -> None:
+    found = [mutant for mutant in mutations(loaded(text())).found if mutant.of == ("ViaRule", "min_hops")]
+    assert [mutant.words for mutant in found] == ["1 -> 0"]
+    expected = [each.expected for each in conditions(loaded(text()), loaded(text()).tools["payments.refund"]) if each.field == "agent.via"]
+    assert expected == [f"at least 1 and at most 1 hops, through {PROD}orchestrator"]
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    shift, at = TUESDAY.timestamp() - time.time(), tmp_path_factory.mktemp("stage")
+    with web() as web_, time_machine.travel(TUESDAY, tick=True):
+        world, tools = World(web_, at), dict[str, Key]()
+        with served(at, settings(world, at, tools, workflows=str(folder(at))), shift=shift) as gate:
+            yield Stage(world, gate, tools)
+        world.gate.close()
+
+
+def test_in_process_no_run_is_opened_without_the_hop_and_none_goes_on_without_it(tmp_path: Path) -> None:
+    with web() as web_, time_machine.travel(TUESDAY, tick=True):
+        world = World(web_, tmp_path, workflows=folder(tmp_path))
+        try:
+            with pytest.raises(RunRefused) as refused_:
+                Through(world, None)
+            assert [failure.reason for failure in refused_.value.failures] == [Reason.HOPS]
+            made = Through(world)
+            with pytest.raises(RunRefused):
+                made.run.renew(agent=made.agent())
+            end = made.run.header.ends
+            state = made.presented(made.agent())  # its own run, which came through the hop, and ends with it
+            assert (state.header.agent.via, state.header.ends) == ((PROD + "orchestrator",), end)
+        finally:
+            world.gate.close()
+
+
+def test_over_http_no_run_is_opened_without_the_hop(stage: Stage) -> None:
+    refunding = Refunding(stage)
+    assert refunding.opened.status_code == 201
+    refunding.look()
+    paid = refunding.ask("payments.refund", REFUND, "call_2")
+    granted(paid, stage.gate, "https://payments.acme.example")
+    for hops in ([], [stage.world.hop("stranger", SUPPORT, "lee")]):
+        answer = refunding.host.post("/v1/runs", refunding.body(PROMPT, delegation=hops))
+        assert answer.status_code >= 400, answer.text
+        assert stage.gate.log()[-1]["reasons"][0]["field"].startswith("agent.via")
+
+
+def test_over_http_nothing_is_exchanged_without_the_hop(stage: Stage) -> None:
+    granted(dispatch(stage, ["jobs:read"], chain(stage, "scheduler", "api")), stage.gate, "https://jobs.acme.example")
+    for hops in ([], chain(stage, "api"), chain(stage, "scheduler")):
+        refused(dispatch(stage, ["jobs:read"], hops), "invalid_request")
+        assert [(each["reason"], each["field"]) for each in stage.gate.log()[-1]["reasons"]] == [("hops", "agent.via")]
+
+
+def test_a_ci_job_brings_the_hop_of_who_started_it(stage: Stage) -> None:
+    asking, job = Asking(stage.gate), stage.world.job()
+    deploy = detail("cloud.assume-deploy-role", "ci.deploy", {"service": "shop-web", "scopes": ["ecs:UpdateService"]})
+    refused(asking.ask(asking.form(job, deploy, client_id="shop-ci")), "invalid_request")
+    assert stage.gate.log()[-1]["reasons"][0]["field"] == "agent.via"
