@@ -79,6 +79,7 @@ OTHER_ACTS = [
     ("Email Ann our refund policy.", "refund_order"),
     ("Email Ann where the delete button is.", "delete_ticket"),
     ("Email Ann the delete button's colour.", "delete_ticket"),
+    ("Drop ticket 48213 a line", "delete_ticket"),
     ("Take the edge off: email Ann that 48213 is nearly done.", "delete_ticket"),
     ("Throw away the script for once and email Ann about 48213.", "delete_ticket"),
     ("Drop: a short line to Ann about 48213.", "delete_ticket"),
@@ -188,6 +189,8 @@ def test_which_intents_need_an_object_of_their_kind(effect: str, argument: str, 
     source = SOURCE.replace("destructive", effect, 1).replace("{type: id, from: [prompt]}", argument, 1)
     intents = tuple(load_text(source, "desk.yaml", {}, derive).intents.values())
     assert derive(intents, ("Ditch the small talk",))["delete_ticket"].presence == presence
+    if effect == "destructive":
+        assert derive(intents, ("Wipe a smile off his face",))["delete_ticket"].presence == "unclear"
     assert derive(intents, ("Ditch ticket T-4711",))["delete_ticket"].presence == "present"
 
 

@@ -151,7 +151,7 @@ def _intents(site: Site, all_tools: Mapping[str, Tool]) -> Mapping[str, Intent]:
 
 
 def _objects(all_tools: Mapping[str, Tool], intent: str) -> frozenset[str] | None:
-    """See `Intent.objects`."""
+    """What the tools act on, where they destroy something or change what an id names; `NAMED`: origins hold a call to what was named."""
     needing = [tool for tool in all_tools.values() if intent in {*tool.needs, *chain(*[rule.needs for rule in tool.args.values()])}]
     rules = [rule for tool in needing for rule in tool.args.values()]
     effects = {tool.effect for tool in needing}

@@ -186,8 +186,7 @@ class Intent:
         delegated: what it is when the user's words hand the choice of actions to a source they name ("do the tasks in Ann's
             e-mail"): absent, unclear or present.
         unheard: what it is when the user asks for something that no word of the workflow explains: absent or unclear.
-        objects: what its tools act on, where they destroy something or change what an id names: words of their names, ``<id>`` for
-            an argument's type, `NAMED` where the origins hold a call to what the user named. None: any object will do.
+        objects: what its tools act on (`agentgate.loading.compiler`): nouns, ``<id>`` for a type, `NAMED`. None: any object will do.
     """
 
     name: str
@@ -279,8 +278,8 @@ class ViaRule:
 
     @property
     def hops(self) -> str:
-        """How many, as text: ``at most 2 hops``."""
-        return f"at least {self.min_hops} and at most {self.max_hops} hops" if self.min_hops else f"at most {self.max_hops} hops"
+        """How many, as text."""
+        return (f"at least {self.min_hops} and " if self.min_hops else "") + f"at most {self.max_hops} hops"
 
 
 @dataclass(frozen=True, slots=True)
