@@ -79,7 +79,7 @@ OTHER_ACTS = [
     ("Email Ann our refund policy.", "refund_order"),
     ("Email Ann where the delete button is.", "delete_ticket"),
     ("Email Ann the delete button's colour.", "delete_ticket"),
-    ("Drop ticket 48213 a line", "delete_ticket"),
+    ("Toss ticket 48213 a glance", "delete_ticket"),
     ("Take the edge off: email Ann that 48213 is nearly done.", "delete_ticket"),
     ("Throw away the script for once and email Ann about 48213.", "delete_ticket"),
     ("Drop: a short line to Ann about 48213.", "delete_ticket"),
