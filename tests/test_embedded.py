@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agentgate.language import prompt, spans
 from agentgate.language.prompt import Prompt
+from agentgate.language.searched import SearchedText
 from agentgate.values.paths import FINDABLE
 
 TODAY = date(2027, 3, 10)
@@ -98,7 +99,7 @@ def test_a_longest_text_is_read_in_linear_time(unit):
     start = time.process_time()
     list(spans.embedded(text, TODAY))
     for kind in FINDABLE:
-        spans.only(text, kind, TODAY)
+        SearchedText(text, TODAY).only(kind)
     assert time.process_time() - start < 5
 
 
@@ -151,8 +152,8 @@ def test_only_more_digits_than_a_phone_can_have_are_none(digits):
 
 def test_the_one_account_of_a_bill_stands_beside_the_number_of_a_parcel():
     bill = f"Pay to {ACCOUNT}. Parcel JD014600003828392837, 00340434161094021501."
-    assert spans.only(bill, "iban", TODAY) == ACCOUNT
-    assert spans.only(bill.replace("JD01", "GB01"), "iban", TODAY) is None
+    assert SearchedText(bill, TODAY).only("iban") == ACCOUNT
+    assert SearchedText(bill.replace("JD01", "GB01"), TODAY).only("iban") is None
 
 
 def test_the_number_of_a_parcel_is_an_id_and_no_account():
@@ -220,6 +221,6 @@ def test_a_longest_text_of_ends_is_read_in_linear_time(unit):
     text = (unit * 65_536)[:65_536]
     start = time.process_time()
     list(spans.embedded(text, TODAY))
-    spans.only(text, "url", TODAY)
+    SearchedText(text, TODAY).only("url")
     Prompt.of((text,), TODAY)
     assert time.process_time() - start < 10

@@ -12,7 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agentgate.language.prompt import MAX_TURN, Prompt
-from agentgate.language.spans import embedded, entities, only
+from agentgate.language.searched import SearchedText
+from agentgate.language.spans import embedded, entities
 from agentgate.values.entities import normal
 
 TODAY = date(2024, 5, 15)  # a Wednesday
@@ -286,7 +287,7 @@ def test_a_longest_turn_or_text_of_one_repeated_piece_ends(unit: str) -> None:
     turn = (unit * MAX_TURN)[:MAX_TURN]
     start = time.process_time()
     Prompt.of((turn,), TODAY)
-    only(turn, "iban", TODAY)
+    SearchedText(turn, TODAY).only("iban")
     assert time.process_time() - start < 10
 
 

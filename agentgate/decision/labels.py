@@ -59,10 +59,8 @@ def heard(texts: tuple[str, ...]) -> Heard:
 def heard_in(prompt: Prompt) -> Heard:
     """All words that are heard, read once for a prompt."""
     if "heard" not in prompt.memo:
-        words, names = frozenset[str](), frozenset[str]()
-        for turn in prompt.turns:
-            all_, _, _ = _of_turn(turn)
-            words, names = words | all_.words, names | all_.names
+        every = [_of_turn(turn)[0] for turn in prompt.turns]
+        words, names = (frozenset[str]().union(*(each[part] for each in every)) for part in (0, 1))
         prompt.memo["heard"] = Heard(words, names)
     known: Heard = prompt.memo["heard"]
     return known
@@ -71,11 +69,14 @@ def heard_in(prompt: Prompt) -> Heard:
 def affirmed(prompt: Prompt) -> Heard:
     """The words that the user says, read once for a prompt: no quotations of somebody, and no words denied in that turn or a later one."""
     if "affirmed" not in prompt.memo:
-        words, names = frozenset[str](), frozenset[str]()
+        words, names = set[str](), set[str]()
         for turn in prompt.turns:
             _, said, denied = _of_turn(turn)
-            words, names = (words | said.words) - denied.words, (names | said.names) - denied.words
-        prompt.memo["affirmed"] = Heard(words, names)
+            words |= said.words
+            names |= said.names
+            words -= denied.words
+            names -= denied.words
+        prompt.memo["affirmed"] = Heard(frozenset(words), frozenset(names))
     known: Heard = prompt.memo["affirmed"]
     return known
 
@@ -142,7 +143,11 @@ def own_row(
         prompt: the user's words.
         user: the user's id, or None.
     """
-    if user is None or not rows or CUT in rows[-1] or not of_self(prompt.turns):
+    if user is None or not rows or CUT in rows[-1]:
+        return ()
+    if "of self" not in prompt.memo:
+        prompt.memo["of self"] = of_self(prompt.turns)
+    if not prompt.memo["of self"]:
         return ()
     known = tuple(labels)
     own = tuple([row for row in rows if any(_is_own(label, row, user) for label in known)])

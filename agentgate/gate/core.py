@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agentgate.decision.answer import Deny
@@ -24,6 +25,7 @@ from agentgate.gate.versions import InForce
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
 from agentgate.redemption.upstream import UpstreamBroker
+from agentgate.shell.readers import apart
 from agentgate.shell.refusals import Refusals
 from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Afterwards, Flow, Outside, Record
@@ -142,11 +144,11 @@ def decided(answer: str, call: Call, header: Header, **more: object) -> Record:
 
 
 def surroundings(core: Core, versions: Versions, header: Header, call: Call, connection: Connection | None) -> Flow:
-    """The surroundings of a call; the catalogue is asked only where a version asks for a data class."""
+    """What reads the clock, and returns the surroundings of a call; the catalogue is asked only where a version asks for a data class."""
     kind = None
     if any(each.conditions.data_class for each in versions.each):
         kind = yield Outside(lambda: core.sources.class_of(call.tool, call.args))
-    return core.around(header.agent, core.sources.network(connection), kind)
+    return lambda: core.around(header.agent, core.sources.network(connection), kind)
 
 
 def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Flow:
@@ -173,7 +175,10 @@ def found(core: Core, tenant: str, run: str, record: ops.RunRecord | None, known
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, "unreadable header") from error
     workflow = yield from core.in_force.own(header)
-    return run_state(tenant, run, record=record, workflow=workflow, readings=core.readings, known=known)
+    heard = known.turns if known is not None else ()
+    unread = record.turns[len(heard) :] if record.turns[: len(heard)] == heard else record.turns
+    state = partial(run_state, tenant, run, record=record, workflow=workflow, readings=core.readings, known=known)
+    return (yield from apart(sum(map(len, unread)), state))
 
 
 _MAX_REASONS, _MAX_WORDS = 50, 300
@@ -259,7 +264,7 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
     reasons, most = {failure.reason for failure in failures}, core.budgets.denials
     if Reason.TWO_VERSIONS in reasons:
         return Deny((*failures, *(yield from _ended(header, failures))))
-    if code_of(reasons) not in _COUNTED or reasons & _OVER:
+    if (code_of(reasons) not in _COUNTED and Reason.OVERLOAD not in reasons) or reasons & _OVER:
         return Deny(failures)
     try:
         if (yield Afterwards(ops.count_denial(header.tenant, header.id, most))) == "spent":
@@ -284,6 +289,7 @@ def _ended(header: Header, failures: tuple[Failure, ...]) -> Flow:
     return ()
 
 
-# An answer that tells where the edge is. What is known of a call, or that something is unavailable, tells nothing of it.
+# An answer that tells where the edge is. What is known of a call, or that something is unavailable, tells nothing of it; a decision that
+# took too long by itself counts, too, or a call that is slow to decide could be made without end.
 _COUNTED = frozenset({Code.NOT_PERMITTED, Code.INVALID_ARGUMENTS, Code.NEEDS_APPROVAL})
 _OVER = frozenset({Reason.RUN_MISSING, Reason.RUN_CLOSED, Reason.RUN_EXPIRED, Reason.TOO_MANY_DENIALS})

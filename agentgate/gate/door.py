@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from agentgate.decision import caller
@@ -23,6 +24,7 @@ from agentgate.gate.state import header_bytes, missing
 from agentgate.gate.turns import checked_turn, refused_input
 from agentgate.identity.credential import AgentCredential
 from agentgate.identity.proven import Proven, narrowed, placed
+from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
@@ -79,7 +81,7 @@ def open_run(
     """
     workflow = core.workflow(name)
     text = checked_turn(prompt)
-    core.readings.turn(text)  # before it is stored: what cannot be read opens no run
+    yield from apart(len(text), partial(core.readings.turn, text))  # before it is stored: what cannot be read opens no run
     _check_who(tenant, user, agent)
     most = MAX_PROVEN_TTL if isinstance(agent, AgentCredential) or isinstance(user, AgentCredential) else MAX_TTL
     if type(ttl) is not int or not 0 < ttl <= most:

@@ -20,6 +20,8 @@ from agentgate.gate.release import Released, released
 from agentgate.gate.terms import txn
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
+from agentgate.shell.drive import CALL_SECONDS
+from agentgate.shell.readers import apart
 from agentgate.shell.spans import UNKNOWN_TOOL, call_attributes, spanned
 from agentgate.shell.step import Flow, Step
 from agentgate.stores import ops
@@ -30,6 +32,7 @@ from agentgate.values.request import Args, Call, RunState
 from agentgate.values.times import duration
 from agentgate.workflow.model import Tool
 
+LATE = CALL_SECONDS - 0.05  # seconds of one decision; then the store is no longer asked
 LEEWAY = 5  # seconds a verifier's clock may differ
 SPARE = 5  # seconds a single-use key outlives its token beyond that
 _REREADS = 16  # parallel calls of one run change it; the deadline of a call ends before that many
@@ -89,7 +92,7 @@ def decided_on(view: View, call: Call, connection: Connection | None = None) -> 
                 decision = yield from spanned(
                     core.tracing, f"mint {name}", said, _settle(view, versions, case, answer, fresh=fresh), _ended
                 )
-            elif isinstance(answer, Deny) and fresh:
+            elif isinstance(answer, Deny) and (fresh or Reason.OVERLOAD in answer.reasons):
                 decision = yield from deny(core, header, call, answer.failures, {**seen(core, case, whole=True), **_also(versions)})
             if decision is not None:
                 return decision, state
@@ -118,7 +121,15 @@ def considered(core: Core, state: RunState, call: Call, connection: Connection |
     if time.time() >= state.header.ends:
         raise RunRefused((_ENDED,))
     around = yield from surroundings(core, versions, state.header, call, connection)
-    return (versions, *judged(versions, state, call, around, core.readings.intents))
+
+    def decide() -> tuple[Versions, Case, Eligible | Deny]:
+        began = time.monotonic()
+        case, answer = judged(versions, state, call, around(), core.readings.intents)
+        if (took := time.monotonic() - began) > LATE:
+            answer = Deny((Failure(Reason.OVERLOAD, "call", f"{took:.2f} s to decide on it", f"at most {LATE:g} s"),))
+        return versions, case, answer
+
+    return (yield from apart(len(call.data) + sum(map(len, state.turns)), decide))
 
 
 def _also(versions: Versions) -> Mapping[str, object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentgate.audit import AuditLog
@@ -32,6 +33,7 @@ from agentgate.redemption.upstream import Redemption
 from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall
 from agentgate.shell.bound import Bound
 from agentgate.shell.drive import adrive, drive
+from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow, Step
 from agentgate.shell.twins import arecording, awaited, blocking, busy, recording
 from agentgate.token.dpop import DPoP
@@ -180,11 +182,12 @@ def _explained(view: View, tool: str, made: Call | Deny | None, tool_call_id: st
         later = tuple(f for f in known[1].failures if f.reason in verdicts.LATER and (f.reason is not Reason.LIMIT or f.field == "limits"))
     state: RunState = yield from read(view.core, header.tenant, header.id, view.state)
     versions = view.core.in_force.known(state.header) or Versions(view.workflow)
-    around = yield from surroundings(view.core, versions, state.header, call, None)
-    explanation: Explanation = verdicts.explain(versions.opened, state, call, around, later)
+    around = (yield from surroundings(view.core, versions, state.header, call, None))()
+    size = len(call.data) + sum(map(len, state.turns))
+    explanation: Explanation = yield from apart(size, partial(verdicts.explain, versions.opened, state, call, around, later))
     if versions.newer is not None and explanation.decision != "deny":
         seen = under_newer(versions, versions.newer, state, view.core.readings.intents)
-        explanation = verdicts.explain(versions.newer, seen, call, around, later)
+        explanation = yield from apart(size, partial(verdicts.explain, versions.newer, seen, call, around, later))
     if versions.newer is not None:
         note = f"the run was opened under version {versions.opened.version}, and version {versions.newer.version} is in force: both decide"
         explanation = replace(explanation, notes=(*explanation.notes, f"{note}, and this is what {explanation.workflow} says"))

@@ -11,6 +11,7 @@ from agentgate.errors import ConfigError
 from agentgate.gate.core import Core, read, stamp
 from agentgate.gate.state import missing
 from agentgate.language.prompt import MAX_TURN
+from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.refusal import Failure, Reason, RunRefused
@@ -18,6 +19,7 @@ from agentgate.values.request import RunState
 from agentgate.values.turns import Spoken, turn_text
 
 MAX_TURNS = 200  # a gate that has not seen the run yet reads them all
+MAX_SAID = 4 * MAX_TURN  # characters of all turns of a run: what each turn costs depends on what was said before it
 _TRIES = 4  # other gates may add turns meanwhile
 
 
@@ -43,7 +45,11 @@ def _takes_back(core: Core, state: RunState, text: str) -> Flow:
         versions = yield from core.in_force.of(state.header)
     except RunRefused:
         return True
-    return any(core.readings.takes_back(each, under(state, each, core.readings.intents), text) for each in versions.each)
+
+    def takes_back() -> bool:
+        return any(core.readings.takes_back(each, under(state, each, core.readings.intents), text) for each in versions.each)
+
+    return (yield from apart(len(text), takes_back))
 
 
 def add(core: Core, state: RunState, turn: Spoken) -> Flow:
@@ -56,6 +62,8 @@ def add(core: Core, state: RunState, turn: Spoken) -> Flow:
     for tries_left in reversed(range(_TRIES)):
         if len(state.turns) >= MAX_TURNS:
             raise refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
+        if (length := len(text) + sum(map(len, state.turns))) > MAX_SAID:
+            raise refused_input("turns", f"{length} characters in all turns", f"at most {MAX_SAID}: open a new run")
         takes_back = not tries_left or (yield from _takes_back(core, state, text))
         answer = yield ops.add_turn(header.tenant, header.id, text, harmless_after=None if takes_back else len(state.turns))
         if answer != "stale":

@@ -82,8 +82,9 @@ class State(NamedTuple):
     turns: int = 0
 
 
+_BREAK = re.compile("\n")
 _CANCELLED = re.compile(r"\b(?:cancel|undo|stop|scratch) (?:that|this|the|my) (?:(?:last|first|previous|new) )?(?=\w)")
-_PRONOUN = re.compile(r"\s*(?:it|that|this|them|anything|everything)?\W*\Z")  # "don't refund it" denies every refund
+_PRONOUN = re.compile(r"\s*+(?:it|that|this|them|anything|everything)?\W*+\Z")  # "don't refund it" denies every refund
 
 
 class Lexical:
@@ -186,8 +187,14 @@ def _unexplained(intents: tuple[Intent, ...], turn: Turn, found: Iterable[Found]
 
 def _line(turn: Turn, at: int) -> int:
     """The number of the line at a place; items of a list are as one, -1."""
-    start = turn.low.rfind("\n", 0, at) + 1
-    return -1 if ITEM.match(turn.low, start) else turn.low.count("\n", 0, at)
+    if "lines" not in turn.memo:
+        starts = [0, *(each.end() for each in _BREAK.finditer(turn.low))]
+        turn.memo["lines"] = starts, dict[int, bool]()
+    starts, items = turn.memo["lines"]
+    number = bisect_right(starts, at) - 1
+    if number not in items:
+        items[number] = ITEM.match(turn.low, starts[number]) is not None
+    return -1 if items[number] else number
 
 
 def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[str]) -> None:

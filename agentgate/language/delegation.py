@@ -14,6 +14,7 @@ Lists are in `words/lists.txt`. Every pattern is for lower case and single space
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from typing import NamedTuple
 
 from agentgate.language.pieces import QUESTION
@@ -71,7 +72,7 @@ _FORMS = (_TASKS, _ASKED, _WITHIN, _ACCORDING, _PLAN, _FOLLOWED, _HANDLED, _ACCO
 _MANY = re.compile(rf"\b(?:{either('many sources')}|{_ALL} (?:{_WHOSE})?{_ADJECTIVES}(?:{either('sources')}))\b")
 _SOURCE = re.compile(  # a kind of text; an address, a link, a file, a handle, a ticket
     rf"{_MANY.pattern}|\b(?:{either('sources')})\b"
-    r"|[\w.+-]+@[\w.-]+|https?://\S+|www\.\S+|[\w./-]+\.[a-z]{2,5}\b|[@#]\w[\w.-]*|\b[a-z]{1,10}-[0-9]{1,8}\b"
+    r"|(?<![\w.+-])[\w.+-]+@[\w.-]+|https?://\S+|www\.\S+|(?<![\w./-])[\w./-]+\.[a-z]{2,5}\b|[@#]\w[\w.-]*|\b[a-z]{1,10}-[0-9]{1,8}\b"
 )
 _WROTE_TO_ME = re.compile(r"\b(?:e-?mailed|mailed|messaged|texted|wrote)(?: to)? (?:me|us)\b")
 _OPENS = re.compile(rf"(?:{either('opens')})\b")
@@ -116,10 +117,11 @@ def handed_over(turn: Turn) -> Delegation | str | None:
         elif words and (denied := _delegates(words, words, before, denied=True)) is not None:
             made, refused = None, denied[0]
         pieces = turn.pieces_of(clause)
-        for at, piece in enumerate(pieces):
+        heads = [*(piece.start for piece in pieces if piece.head >= 0), clause.end]
+        for piece in pieces:
             words = _spaced(low, piece.begins, piece.end)
             if piece.kind == "request" and piece.head >= 0:
-                joined = next((after.start for after in pieces[at + 1 :] if after.head >= 0), clause.end)  # "... and b.txt"
+                joined = heads[bisect_right(heads, piece.start)]  # "... and b.txt"
                 found = _delegates(words, _spaced(low, piece.head, joined), before)
                 if found is not None and (made is None or found[1] == MANY_SOURCES):
                     made = Delegation(_spaced(turn.own, piece.head, piece.end)[:_SHOWN], piece.head, found[1])

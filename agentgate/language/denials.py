@@ -58,6 +58,9 @@ _INSTEAD = re.compile(  # "don't ship it, refund it instead"
 )
 _SENTENCE_TAIL = 400  # characters behind a negation that may hold its "instead"
 _COLON = re.compile(r"[,:]\s{1,8}")
+_LONGEST = 64  # characters of a negation that goes on over a line break
+_BREAK = 20  # characters of what ends a statement
+_BLANK = re.compile(r"[ \t\n,]*")
 _SUBJECT = 60  # characters before a negation that may hold its subject
 _YOU = re.compile(r"\byou\b")
 _STATEMENT_END = re.compile(r",\s{1,8}|\s{1,8}so\s{1,8}|\s{1,8}[-\u2013\u2014]\s{1,8}")
@@ -82,29 +85,31 @@ def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     text = IDIOM.sub(lambda idiom: "_" * len(idiom.group()), text)
     if any(map(text.__contains__, ("noth", "nobody", "no one", "none", "neither", "no money"))):
         text = _NOTHING.sub(lambda denial: "never".ljust(len(denial.group())), text)
+    denial: _Denial | None = None  # the one that did not end at the last bound
+    seen, listed = 0, 0  # up to where "or" was looked for, and the end of the last one
     for end, following in bounds:
-        negation = NEGATION.search(text, start, end)
-        listed = max((m.end() for m in _LISTED.finditer(text, start, end)), default=start) if negation is not None else start
-        while negation is not None and listed <= negation.end():
-            ends = [
-                _statement_end(turn, text, negation, start, end),
-                _instead_end(text, negation, end) if "instead" in text else None,
-            ]
-            over = min(filter(None, ends), key=lambda match: match.start(), default=None)
+        near = start if denial is None else max(start, denial.start - _LONGEST)
+        negation = NEGATION.search(text, near, end)
+        if negation is not None:
+            listed = max((m.end() for m in _LISTED.finditer(text, max(start, seen), end)), default=max(start, listed))
+            seen = end
+        while negation is not None:
+            denial = denial if denial is not None and denial.is_(negation) else _Denial(text, negation, start)
+            over = denial.over(turn, end) if listed <= negation.end() else None
             if over is None:
                 break
             yield "said", start, negation.start()
             yield "denied", negation.start(), over.start()
             start = over.end()
             negation = NEGATION.search(text, start, end)
-        if negation is None:
+        if negation is None or denial is None:
             yield "said", start, end
-        elif end < len(turn) and negation.group() not in _ALONE and (not turn[negation.end() : end].strip(" \t\n,") or _wraps(turn, end)):
+        elif end < len(turn) and negation.group() not in _ALONE and (denial.says_nothing(turn, end) or _wraps(turn, end)):
             continue
         else:
             yield "said", start, negation.start()
             yield "denied", negation.start(), end
-        start = following
+        start, denial = following, None
 
 
 def _wraps(turn: str, at: int) -> bool:
@@ -113,22 +118,51 @@ def _wraps(turn: str, at: int) -> bool:
     return following is not None and following.group() not in _VERBS and following.group() != "please"
 
 
-def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, end: int) -> re.Match[str] | None:
-    """Where a negated statement ends between `start` and `end`, the unread part of its clause; `text` is the turn in lower case.
+class _Denial:
+    """A negation, and where what it denies ends, asked for one bound after the other: no part of the text is read again for each."""
 
-    None for an instruction, and where the denial may go on ("pay, send, move it").
-    """
-    near = max(start, negation.start() - _SUBJECT)
-    verbless = _VERBLESS.search(text, near, negation.end()) is not None
-    if not verbless and not any(form.search(text, near, negation.end()) for form in (_STATED, _NEVER)):
-        return None
-    over = (_COLON if verbless else _STATEMENT_END).search(text, negation.end(), end)
-    if over is None or _YOU.search(text, start, negation.start()) or _BIDDING.search(text, negation.end(), over.start()):
-        return None
-    return over if turn[over.end() : over.end() + 1].islower() and _REQUEST.match(text, over.end(), end) else None
+    __slots__ = ("_ends", "_instead", "_nothing", "_span", "_statement", "_text", "start")
 
+    def __init__(self, text: str, negation: re.Match[str], start: int) -> None:
+        """`text`: the turn in lower case; `start`: where the unread part of its clause begins."""
+        self._text, self._span, self.start = text, negation.span(), negation.start()
+        end = self._nothing = negation.end()
+        near = max(start, self.start - _SUBJECT)
+        verbless = _VERBLESS.search(text, near, end) is not None
+        stated = verbless or any(form.search(text, near, end) for form in (_STATED, _NEVER))
+        stated = stated and _YOU.search(text, start, self.start) is None
+        self._ends = None if not stated else _COLON if verbless else _STATEMENT_END
+        self._statement = (end, False)  # where its end may begin, and whether it is known to be none
+        ways = _INSTEAD.finditer(text, end, end + _SENTENCE_TAIL) if "instead" in text else ()
+        self._instead = next((way for way in ways if way["verb"] in _VERBS), None)
 
-def _instead_end(text: str, negation: re.Match[str], end: int) -> re.Match[str] | None:
-    """Where an instruction ends before what is to be done instead: "don't ship it, refund it instead"."""
-    ways = _INSTEAD.finditer(text, negation.end(), negation.end() + _SENTENCE_TAIL)
-    return next((way for way in ways if way["verb"] in _VERBS and way.start() < end), None)
+    def is_(self, negation: re.Match[str]) -> bool:
+        """Whether it is this one."""
+        return self._span == negation.span()
+
+    def over(self, turn: str, end: int) -> re.Match[str] | None:
+        """Where the denial ends before `end`: after a statement, or before what is to be done instead."""
+        instead = self._instead if self._instead is not None and self._instead.start() < end else None
+        statement = self._statement_end(turn, end)
+        return min(filter(None, (statement, instead)), key=lambda match: match.start(), default=None)
+
+    def _statement_end(self, turn: str, end: int) -> re.Match[str] | None:
+        """Where a negated statement ends; None for an instruction, and where the denial may go on ("pay, send, move it")."""
+        at, bids = self._statement
+        if self._ends is None or bids:
+            return None
+        over = self._ends.search(self._text, at, end)
+        if over is None:
+            self._statement = max(at, end - _BREAK), False
+            return None
+        if at != over.start():
+            self._statement = over.start(), _BIDDING.search(self._text, self._span[1], over.start()) is not None
+            if self._statement[1]:
+                return None
+        return over if turn[over.end() : over.end() + 1].islower() and _REQUEST.match(self._text, over.end(), end) else None
+
+    def says_nothing(self, turn: str, end: int) -> bool:
+        """Whether nothing is denied yet: its clause ends right after the negation."""
+        blank = _BLANK.match(turn, self._nothing, end)
+        self._nothing = self._nothing if blank is None else blank.end()
+        return self._nothing == end

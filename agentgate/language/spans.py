@@ -1,8 +1,8 @@
 """Finds typed entities in a text: strictly, as an origin requires, or loosely, as a reader might see them.
 
 Rules: a span has one type, and an entity is a whole one: ``3.34`` is not in ``ORD-3.34``, nor ``bob@acme.example`` in
-``bob@acme.example.evil.com``. `entities` decides what grounds a value; `embedded` decides what needs grounding, so it is wider; `only` is
-the single entity of a type in a text in which nothing else could be read as one. Each is one left-to-right pass.
+``bob@acme.example.evil.com``. `entities` decides what grounds a value; `embedded` decides what needs grounding, so it is wider. Each is
+one left-to-right pass, and a link is read once however many begin in it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from agentgate.language import numerals
 from agentgate.language.days import BEGINS, CLOCK, DAY, read_clock, read_day
 from agentgate.values.currencies import CLEAR, CODE, COMMON_CODES, CURRENCIES, IN_WORDS, SIGN
 from agentgate.values.entities import COMMON_ENDS, COUNTRY, Key, normal
-from agentgate.values.paths import FINDABLE, MAX_FIND
+from agentgate.values.paths import FINDABLE
 from agentgate.values.visible import UNSEEN
 
 _ODD = (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s"), ("\u212a", "k"))  # characters that `re.IGNORECASE` matches with these letters
@@ -199,23 +199,21 @@ def _with_small_host(url: str) -> str:
 # entities decide what grounds a value; these decide what needs grounding.
 _NAME = r"[^\s<>()\[\]{},;:\"'@]"
 _ADDRESS = r"@[^\s<>()\[\]{},;\"'@]{1,255}"
-_LINK = r"[^\s<>\"']+"
-_IBAN = rf"[a-z]{{2}}[0-9]{{2}}(?<={COUNTRY.lower()}[0-9]{{2}})(?:[\s-]?[a-z0-9]){{10,30}}"  # of an existing country
-_LOOSE = tuple(  # for lower case; of matches that begin at one place the first counts
+_LINK = r"[^\s<>\"']()"  # its first character; that of a match goes on to `_LINK_END`
+_LINK_END = re.compile(r"[\s<>\"']|\Z")
+IBAN = rf"[a-z]{{2}}[0-9]{{2}}(?<={COUNTRY.lower()}[0-9]{{2}})(?:[\s-]?[a-z0-9]){{10,30}}"  # of an existing country
+LOOSE = tuple(  # for lower case; of matches that begin at one place the first counts
     (kind, re.compile(pattern))
     for kind, pattern in (
         ("email", rf"{_NAME}{{0,64}}{_ADDRESS}"),
         ("url", rf"[a-z][a-z0-9+.-]{{0,30}}+:[/\\]{{1,2}}{_LINK}"),
         ("url", rf"[h/\\w](?:(?<=\bh)ttps?:(?=\w)|(?<![\w:/\\].)(?:(?<=/)/|(?<=\\)\\)(?=\w)|(?<=\bw)ww\.){_LINK}"),
         ("url", rf"(?<![\w.@-])(?:[a-z0-9-]{{1,63}}\.){{1,8}}(?:[a-z]{{2,24}}/(?=\w){_LINK}|(?:{COMMON_ENDS})(?![\w-]|\.\w))"),
-        ("iban", _IBAN),
+        ("iban", IBAN),
         ("phone", r"[+0](?:(?<=\+)|(?<=\b0)0(?![0-9]{16}))[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14}"),
     )
 )
 
-_GROUPED = r"[a-z]{2}[\s.|/:_-]{0,2}[0-9]{2}(?:[\s.|/:_-]{1,3}[a-z0-9]{4}){3,7}"  # an account number as people print it
-_HIDDEN = {kind: re.compile("|".join(p.pattern for k, p in _LOOSE if k == kind)) for kind in FINDABLE}
-_HIDDEN["iban"] = re.compile(f"{_IBAN}|{_GROUPED}")
 _FROM_AT = re.compile(_ADDRESS)
 _BEFORE_NAME = re.compile(r"(?s).*[\s<>()\[\]{},;:\"'@]")
 _MAX_NAME = 64  # characters before the @
@@ -255,32 +253,51 @@ def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
     if _HINT.search(low) is None:
         return
     covered = [(e.start, e.start + len(e.words)) for e in whole if e.type in FINDABLE]
-    ahead = [match for way in range(len(_LOOSE)) if (match := _loose(way, low, 0))]
+    links = _Links(low)
+    ahead = [match for way in range(len(LOOSE)) if (match := _loose(way, links, 0))]
     at = 0
     while ahead:
         start, way, end = min(ahead)
         while at < len(covered) and covered[at][1] <= start:
             at += 1
         over = at < len(covered) and covered[at][0] <= start
-        account = _account(text[start:end]) if _LOOSE[way][0] == "iban" else end - start
+        account = account_length(text[start:end]) if LOOSE[way][0] == "iban" else end - start
         if account is None:
             position = start + 1
-        elif over and start == covered[at][0] and _LOOSE[way][0] == "iban":
+        elif over and start == covered[at][0] and LOOSE[way][0] == "iban":
             position = covered[at][1]  # what follows a whole account number is not part of it
         else:
             position = start + account
             if not over or _outside(text, covered[at][1], position):
                 words = text[start:position]
-                yield Entity(_LOOSE[way][0], words, words, start)
-        ahead = [match for one in ahead if (match := one if one[0] >= position else _loose(one[1], low, position))]
+                yield Entity(LOOSE[way][0], words, words, start)
+        ahead = [match for one in ahead if (match := one if one[0] >= position else _loose(one[1], links, position))]
 
 
-def _loose(way: int, text: str, position: int) -> tuple[int, int, int] | None:
-    """The next match of a pattern of `_LOOSE`: its start, the pattern's index, its end."""
-    kind, pattern = _LOOSE[way]
+class _Links:
+    """A text whose links are read once each: many may end at the same place ("@www.a@www.a@www.a")."""
+
+    __slots__ = ("_found", "_from", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text, self._from, self._found = text, 0, -1
+
+    def end(self, at: int) -> int:
+        """Where the link ends that holds what stands directly before a place."""
+        if not self._from <= at <= self._found:
+            end = _LINK_END.search(self.text, at)
+            self._from, self._found = at, len(self.text) if end is None else end.start()
+        return self._found
+
+
+def _loose(way: int, links: _Links, position: int) -> tuple[int, int, int] | None:
+    """The next match of a pattern of `LOOSE`: its start, the pattern's index, its end."""
+    (kind, pattern), text = LOOSE[way], links.text
     if kind != "email":
         match = pattern.search(text, position)
-        return (match.start(), way, match.end()) if match is not None else None
+        if match is None:
+            return None
+        return match.start(), way, match.end() if match.lastindex is None else links.end(match.end())
     match = _FROM_AT.search(text, position)  # searched from its middle, since any text may begin an address
     if match is None:
         return None
@@ -289,7 +306,7 @@ def _loose(way: int, text: str, position: int) -> tuple[int, int, int] | None:
     return match.start() - len(near) + (before.end() if before is not None else 0), way, match.end()
 
 
-def _account(words: str) -> int | None:
+def account_length(words: str) -> int | None:
     """The length of a loose match that may be an account number; None when it is only words (every IBAN has at least 12 digits)."""
     if len(words) - len(words.translate(_NO_DIGITS)) < 12:
         return None
@@ -299,28 +316,3 @@ def _account(words: str) -> int | None:
 def _outside(text: str, end: int, stop: int) -> bool:
     """Whether a loose match exceeds the whole entity that it begins in, by more than closing punctuation."""
     return stop > end and bool(text[end:stop].strip(_TRAILING))
-
-
-def only(text: str, kind: str, today: date) -> Key | None:
-    """The one entity of a kind of `FINDABLE` in a text, possibly repeated; None when there is none, or possibly another.
-
-    An attacker who adds to the text can only make it ambiguous; nothing is chosen by its position or the words around it.
-    """
-    if len(text) > MAX_FIND:
-        return None
-    text = as_read(text)
-    keys = {e.key for e in embedded(text, today) if e.type == kind}
-    if len(keys) != 1:
-        return None
-    key = normal(kind, next(iter(keys)))
-    if key is None:
-        return None
-    rest = text
-    for entity in entities(text, today):
-        if entity.type == kind:  # another kind must not hide one: "a@DE89..." is an account number, too
-            rest = rest[: entity.start] + "\n" * len(entity.words) + rest[entity.start + len(entity.words) :]
-    low = small(rest)
-    hidden = _HIDDEN[kind].search(low)
-    while hidden is not None and kind == "iban" and _account(rest[hidden.start() : hidden.end()]) is None:
-        hidden = _HIDDEN[kind].search(low, hidden.start() + 1)
-    return key if hidden is None else None

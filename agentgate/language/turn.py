@@ -6,7 +6,7 @@ Everything that depends on the user's words (intents, origins, labels, denials) 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
@@ -137,9 +137,7 @@ class Turn:
         self.written = _masked(self.text, [part for part in found if part.whose in {"forwarded", "pasted", "unsure"}])
         own = _masked(self.written, [part for part in found if part.whose in {"quoted", "doubtful"}])
         self.named = tuple([(start, end) for start, end, whose in found if whose == "named" and not self.written[start - 1].isspace()])
-        for start, end in self.named:
-            own = own[: start - 1] + self.written[start - 1 : end + 1] + own[end + 1 :]
-        self.own = own
+        self.own = own = with_other(own, [(start - 1, end + 1) for start, end in self.named], self.written)
         quoted = [*((start - 1, end + 1, "_") for start, end in self.named), *(part for part in found if part.whose == "quoted")]
         self.bare = _masked(own, quoted, "_")
         self.low = small(self.bare)
@@ -153,6 +151,7 @@ class Turn:
         self.starts = [clause.start for clause in self.clauses]
         self.memo: dict[str, Any] = {}
         self._pieces: dict[int, tuple[Piece, ...]] = {}
+        self._last: dict[tuple[int, Collection[str]], int] = {}
 
     def texts(self, voice: Voice) -> Iterator[str]:
         """The user's own words of one voice, clause by clause."""
@@ -205,8 +204,10 @@ class Turn:
         return len(self.own) if signed is None else signed.start()
 
     def _only_back(self, start: int, end: int) -> bool:
+        if end - start > _SHORT:
+            return False
         text = self.low[start:end]
-        return len(text) <= _SHORT and _ONLY_BACK.match(text) is not None and _BACK.search(text) is not None
+        return _ONLY_BACK.match(text) is not None and _BACK.search(text) is not None
 
     def _taken(self, start: int, end: int, words: list[str]) -> Taken:
         text, hints = self.low[start:end], not _HINTS.isdisjoint(words)
@@ -238,14 +239,21 @@ class Turn:
     def _pieces_in(self, start: int, end: int) -> tuple[Piece, ...]:
         """The pieces that begin in these words."""
         near = self.clauses[max(0, bisect_right(self.starts, start) - 1) : bisect_right(self.starts, end)]
-        return tuple([piece for clause in near for piece in self.pieces_of(clause) if start <= piece.start < end])
+        pieces = [self.pieces_of(clause) for clause in near]
+        return tuple([piece for each in pieces for piece in each[bisect_left(each, (start,)) : bisect_left(each, (end,))]])
 
     def _requests(self, start: int, end: int, kinds: Collection[str] = (*_BIDS, "look", "question")) -> bool:
         """Whether these words request or ask something, or forbid something that they name. `kinds`: of pieces that count."""
-        near = [clause for clause in self.clauses if clause.start < end and clause.end > start]
-        pieces = [piece for clause in near for piece in self.pieces_of(clause) if piece.start >= start]
+        near = self.clauses[max(0, bisect_right(self.starts, start) - 1) : bisect_left(self.starts, end)]
         denied = [clause.start for clause in near if clause.voice == "denied" and clause.start >= start]
-        return any(piece.kind in kinds for piece in pieces) or any(_FORBIDS.match(self.low, at) for at in denied)
+        return any(self._last_of(clause, kinds) >= start for clause in near) or any(_FORBIDS.match(self.low, at) for at in denied)
+
+    def _last_of(self, clause: Clause, kinds: Collection[str]) -> int:
+        """Where the last piece of these kinds begins in a clause; -1: it has none. A clause may hold many sentences that ask for it."""
+        key = clause.start, kinds
+        if key not in self._last:
+            self._last[key] = max((piece.start for piece in self.pieces_of(clause) if piece.kind in kinds), default=-1)
+        return self._last[key]
 
     @property
     def says_no(self) -> bool:
@@ -287,9 +295,18 @@ class Turn:
 
 
 def _masked(text: str, spans: Iterable[tuple[int, int, str]], filler: str = " ") -> str:
-    for start, end, _ in spans:
-        text = text[:start] + filler * (end - start) + text[end:]
-    return text
+    places = [(start, end) for start, end, _ in spans]
+    return with_other(text, places, filler * len(text)) if places else text
+
+
+def with_other(text: str, spans: Iterable[tuple[int, int]], other: str) -> str:
+    """A text, in these spans the other one of the same length."""
+    parts, at = [], 0
+    for start, end in sorted(spans):
+        if end > at:
+            parts += [text[at:start], other[max(at, start) : end]]
+            at = end
+    return "".join([*parts, text[at:]])
 
 
 def _reported(low: str, spans: Iterable[tuple[Literal["said", "denied"], int, int]]) -> Iterator[Clause]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from agentgate.language.prompt import Prompt, Turn
+from agentgate.language.turn import with_other
 
 _MARKS = "\"'`*_\u2018\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"  # quotation marks, and those of emphasis
 _BEFORE = _MARKS + "([{<\u00bf\u00a1"
@@ -74,15 +75,14 @@ def _joined(words: Iterable[_Word]) -> str:
 
 def _wanted(text: str) -> list[_Word]:
     """The words of a value, each but the first with the line break or tab before it."""
-    parts = _SPLIT.findall(_plain(text))
+    parts = _SPLIT.findall(_plain(text).rstrip())
     return [_word(word, _NEXT if place and _LAID_OUT.search(space) else "") for place, (space, word) in enumerate(parts)]
 
 
 def _read(turn: Turn) -> _Heard:
     """The words of one turn."""
-    text = turn.own
-    for start, end in [(start, end) for voice, start, end in turn.clauses if voice == "reported"]:
-        text = text[:start] + "\n" * (end - start) + text[end:]
+    reported = [(start, end) for voice, start, end in turn.clauses if voice == "reported"]
+    text = with_other(turn.own, reported, "\n" * len(turn.own))
     denied = [(start, end) for voice, start, end in turn.clauses if voice == "denied"]
     said, no = list[_Word](), list[_Word]()
     place, last, was = 0, 0, False

@@ -14,10 +14,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentgate.values.canonical import canonical
 from agentgate.values.paths import CUT, EACH, FIND, KEY, MAX_FIND, NUMBERS, PAGE, VALUES
+
+if TYPE_CHECKING:
+    from agentgate.language.searched import SearchedText
 
 _NO_DAY = date(2000, 1, 1)  # no kind in `FINDABLE` depends on a day
 MAX_ROWS = 1000
@@ -60,9 +63,18 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Looked:
-    """How much of a result's texts was looked into."""
+    """How much of a result's texts was looked into, and what was read there: many facts of one text cost one reading."""
 
     characters: int = 0
+    texts: dict[str, SearchedText] = field(default_factory=dict)
+
+    def into(self, text: str) -> SearchedText:
+        """What is in a text."""
+        if text not in self.texts:
+            from agentgate.language.searched import SearchedText  # noqa: PLC0415 - who reads English only where a fact looks into a text
+
+            self.texts[text] = SearchedText(text, _NO_DAY)
+        return self.texts[text]
 
 
 def _at(value: Any, path: tuple[str, ...], looked: _Looked) -> Any:
@@ -77,7 +89,7 @@ def _at(value: Any, path: tuple[str, ...], looked: _Looked) -> Any:
             looked.characters += len(value)
             if looked.characters > MAX_LOOKED:
                 return None
-            return _numbers(value) if key == NUMBERS else _only(value, FIND[key])
+            return _numbers(looked.into(value)) if key == NUMBERS else looked.into(value).only(FIND[key])
         if type(value) is dict and key == VALUES:
             value = [_Entry(name, inner) for name, inner in value.items()]
         elif type(value) is dict and key in value:
@@ -87,17 +99,9 @@ def _at(value: Any, path: tuple[str, ...], looked: _Looked) -> Any:
     return value.value if isinstance(value, _Entry) else value
 
 
-def _only(text: str, kind: str) -> Any:
-    from agentgate.language.spans import only  # noqa: PLC0415 - as in `_numbers`
-
-    return only(text, kind, _NO_DAY)
-
-
-def _numbers(text: str) -> list[str]:
+def _numbers(text: SearchedText) -> list[str]:
     """Every different number and amount in a text, without its currency, in the order of the text."""
-    from agentgate.language.spans import entities  # noqa: PLC0415 - a tool server reads English only where a fact looks into a text
-
-    found = (e.key for e in entities(text, _NO_DAY) if e.type in {"number", "money"} and isinstance(e.key, Decimal))
+    found = (e.key for e in text.entities if e.type in {"number", "money"} and isinstance(e.key, Decimal))
     return list(dict.fromkeys(format(key, "f") for key in found))
 
 
@@ -144,6 +148,11 @@ def recorded(declared: Mapping[str, list[str]], result: Any) -> bytes:
     """
     paths = {name: tuple(path) for name, path in declared.items()}
     return canonical(list(extract(paths, result)) if paths else [])
+
+
+def to_read(declared: Mapping[str, list[str]]) -> int:
+    """How many characters may be read in a result for these facts."""
+    return MAX_LOOKED if any(path and (path[-1] in FIND or NUMBERS in path) for path in declared.values()) else 0
 
 
 def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, ...]:

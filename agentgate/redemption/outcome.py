@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
 
 from agentgate.errors import AgentGateError, AuditUnavailable, NotDone, NotRecorded, ResultWithheld, StoreUnavailable
-from agentgate.redemption.facts import recorded
+from agentgate.redemption.facts import recorded, to_read
 from agentgate.redemption.records import record_of
 from agentgate.redemption.upstream import Redemption, ended
+from agentgate.shell.readers import apart
 from agentgate.shell.step import Afterwards, Flow, Step
 from agentgate.stores import ops
 from agentgate.token.claims import Claims
 
+_SEARCHING = 60.0  # seconds
 _log = structlog.get_logger("agentgate.redemption.outcome")
 
 
@@ -39,8 +42,9 @@ def not_run(claims: Claims, why: str = "", *, attempt: str = "") -> Flow:
 
 
 def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:
-    """Record the declared facts of a redeemed call's real result. They are read at once: no deadline runs while a long text is searched."""
-    return _record_facts(done, facts_of(done, result))
+    """Record the declared facts of a redeemed call's real result. No deadline runs while a long text is searched."""
+    facts = yield from apart(to_read(done.head["facts"]), partial(facts_of, done, result), _SEARCHING)
+    yield from _record_facts(done, facts)
 
 
 def facts_of(done: Redemption, result: Any) -> bytes | None:

@@ -7,9 +7,9 @@ its `attempt`, and is believed only if that one did.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from agentgate.errors import CanonicalError, CredentialRefused, StoreUnavailable, TokenRefused
 from agentgate.identity.credential import Credential
 from agentgate.identity.signed import read
-from agentgate.redemption.facts import recorded
+from agentgate.redemption.facts import MAX_LOOKED, recorded
 from agentgate.redemption.outcome import not_run
 from agentgate.redemption.records import Reportable
 from agentgate.redemption.reporting import checked_facts, keep_for_report, report_outcome, report_result, reportable
@@ -28,6 +28,7 @@ from agentgate.service.answer import RETRY, RequestRefused, answered, malformed,
 from agentgate.service.clients import Caller
 from agentgate.service.reading import checked_members, optional_text, read_json, text
 from agentgate.service.state import Service
+from agentgate.shell.readers import apart
 from agentgate.token.dpop import DPoP
 from agentgate.values.canonical import parse
 from agentgate.values.refusal import Failure, Reason
@@ -36,6 +37,7 @@ _OUTCOMES = ("done", "failed", "not_run", "unknown")
 _ATTEMPT = re.compile(r"[A-Za-z0-9_-]{16,64}").fullmatch
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
 _MAX_BROKERS, _NAME = 100, 200
+_READING = 60.0  # seconds in which a result is read: it waits for shorter texts
 
 
 async def redeem_call(request: Request, service: Service) -> Response:
@@ -128,7 +130,8 @@ async def result(request: Request, service: Service) -> Response:
     call = await _redeemed(request, service, caller, optional_text(body, "tenant"))
     name = "result" if "result" in body else "facts"
     try:
-        facts = await asyncio.to_thread(recorded if name == "result" else checked_facts, call.facts, body[name])
+        read = partial(recorded if name == "result" else checked_facts, call.facts, body[name])
+        facts = await service.gate.drive(apart(MAX_LOOKED, read, _READING), new=False)
     except CanonicalError as error:
         raise malformed(name, error.got, error.expected) from None
     return _told(await service.gate.drive(report_result(call, facts), new=False))

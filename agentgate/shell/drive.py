@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, TypeVar
 from agentgate.audit import AuditLog
 from agentgate.errors import AgentGateError, StoreUnavailable
 from agentgate.shell.bound import Bound
-from agentgate.shell.step import Afterwards, Apart, Flow, Outside, Record, Room, Sleep, Step
+from agentgate.shell.readers import read_in_thread
+from agentgate.shell.step import Afterwards, Apart, Flow, Outside, Record, Room, Sleep, Step, TextReading
 from agentgate.stores import AsyncStore, Op, Store
 
 CALL_SECONDS = 0.29  # promise 4: a refusal within 300 ms
@@ -54,7 +55,7 @@ def _time_for(record: Record, deadline: float) -> float:
     return max(deadline, time.monotonic() + _FOR_THE_RECORD) if record.refusal else deadline
 
 
-def _later(end: float, step: Outside, began: float) -> float:
+def _later(end: float, step: Outside | TextReading, began: float) -> float:
     """The deadline without what the work took of its own time."""
     return end + min(step.seconds, time.monotonic() - began)
 
@@ -76,7 +77,7 @@ def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -
                 elif isinstance(step, Room):
                     audit.room(end)
                     answer = None
-                elif isinstance(step, Outside):
+                elif isinstance(step, Outside | TextReading):
                     began, answer = time.monotonic(), step.work()
                     end = _later(end, step, began)
                 elif isinstance(step, Sleep):
@@ -137,6 +138,9 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | No
                             answer = await _in_own_thread(step.work)
                     else:
                         answer = await asyncio.to_thread(step.work)
+                    end = _later(end, step, began)
+                elif isinstance(step, TextReading):
+                    began, answer = time.monotonic(), await read_in_thread(step)
                     end = _later(end, step, began)
                 elif isinstance(step, Sleep):
                     await asyncio.sleep(step.seconds)

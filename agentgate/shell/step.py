@@ -44,6 +44,14 @@ class Outside(NamedTuple):
     own_thread: bool = False
 
 
+class TextReading(NamedTuple):
+    """Work that reads a text of this size, and raises nothing (`agentgate.shell.readers`); `seconds` as in `Outside`."""
+
+    size: int
+    work: Callable[[], Any]
+    seconds: float = 0.0
+
+
 class Sleep(NamedTuple):
     """So many seconds in which nothing is done; they do not count for the call's deadline."""
 
@@ -56,7 +64,7 @@ class Apart(NamedTuple):
     flow: Generator[Any, Any, Any]
 
 
-Step = Op[Any] | Record | Room | Afterwards | Outside | Sleep | Apart
+Step = Op[Any] | Record | Room | Afterwards | Outside | TextReading | Sleep | Apart
 Flow = Generator[Step, Any, Any]
 
 
