@@ -85,7 +85,7 @@ def decided_on(view: View, call: Call, connection: Connection | None = None) -> 
         if fresh:
             state = yield from read(core, header.tenant, header.id, state)
         for _ in range(_REREADS):
-            versions, case, answer = yield from considered(core, state, call, connection)
+            versions, case, answer = yield from considered(core, state, call, connection, fresh=fresh)
             decision: Decision | None = None
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
                 name, said = _told(view, call) if core.tracing is not None else ("", {})
@@ -111,8 +111,10 @@ def decided_on(view: View, call: Call, connection: Connection | None = None) -> 
     return (yield from deny(core, header, call, failures)), state
 
 
-def considered(core: Core, state: RunState, call: Call, connection: Connection | None) -> Flow:
+def considered(core: Core, state: RunState, call: Call, connection: Connection | None, *, fresh: bool = True) -> Flow:
     """What is decided of a call, before anything is settled: the versions it was decided under, the case and the answer.
+
+    A decision that is late by itself is a refusal, also of what it would have allowed; `fresh`: a refusal is final with its own reasons.
 
     Raises (through the driver):
         RunRefused: the run has ended, or its version decides nothing here. StoreUnavailable: the catalogue of data is too late.
@@ -125,7 +127,7 @@ def considered(core: Core, state: RunState, call: Call, connection: Connection |
     def decide() -> tuple[Versions, Case, Eligible | Deny]:
         began = time.monotonic()
         case, answer = judged(versions, state, call, around(), core.readings.intents)
-        if (took := time.monotonic() - began) > LATE:
+        if (took := time.monotonic() - began) > LATE and not (fresh and isinstance(answer, Deny)):
             answer = Deny((Failure(Reason.OVERLOAD, "call", f"{took:.2f} s to decide on it", f"at most {LATE:g} s"),))
         return versions, case, answer
 

@@ -23,7 +23,7 @@ _BEFORE = _MARKS + "([{<\u00bf\u00a1"
 _BEHIND = _MARKS + ")]}>.,;:!?\u3001\u3002"
 _ENDS = frozenset(".!?;\u3002")
 _WORDS = re.compile(r"\S+")
-_SPLIT = re.compile(r"(\s*)(\S+)")
+_SPLIT = re.compile(r"(?<!\s)(\s*)(\S+)")
 _LAID_OUT = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")  # a line break or a tab would make a header or a column of the words after it
 _GAP = re.compile(r"\n[^\S\n]*\n| {4}")  # blanked text is at least four spaces, or a line of them
 _TRIES = 32  # occurrences of the words whose marks are compared; further ones do not count
@@ -75,7 +75,7 @@ def _joined(words: Iterable[_Word]) -> str:
 
 def _wanted(text: str) -> list[_Word]:
     """The words of a value, each but the first with the line break or tab before it."""
-    parts = _SPLIT.findall(_plain(text).rstrip())
+    parts = _SPLIT.findall(_plain(text))
     return [_word(word, _NEXT if place and _LAID_OUT.search(space) else "") for place, (space, word) in enumerate(parts)]
 
 
