@@ -16,7 +16,7 @@ from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage, convert_to_messages
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool, tool
 from pydantic import PrivateAttr
@@ -24,7 +24,7 @@ from pydantic import PrivateAttr
 from agentgate.errors import TokenRefused
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
-from agentgate.integrations.langchain import call_token, definition_of
+from agentgate.integrations.langchain import call_token, definition_of, user_says
 from agentgate.redemption.verifier import Verifier
 from agentgate.token.dpop import DPoP
 from agentgate.values.request import Agent, User
@@ -292,3 +292,10 @@ def identify(context: Any) -> tuple[str, User | None, Agent]:
     if not isinstance(context, User):
         raise TypeError("no user in the runtime context")
     return "acme", context, DESK
+
+
+def vouched(messages: Any) -> Any:
+    """An invoke's messages, each human one vouched for by the host."""
+    if not isinstance(messages, list):
+        return user_says(messages)
+    return [user_says(each) if isinstance(convert_to_messages([each])[0], HumanMessage) else each for each in messages]

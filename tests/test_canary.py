@@ -19,7 +19,6 @@ import pytest
 import structlog
 from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import HumanMessage
 from langchain_core.tools import StructuredTool, tool
 from langchain_core.tracers import BaseTracer
 from langchain_core.tracers.schemas import Run as Trace
@@ -30,7 +29,7 @@ from pydantic_core import to_json
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
 from agentgate.integrations.langchain import AgentGateMiddleware, call_token, guard_tools
 from agentgate.values.refusal import NOT_SHOWN
-from tests.langchain_shop import LEE, ORDER, PROMPT, Script, Shop, ToolServer, calls, identify, say, tool_server
+from tests.langchain_shop import LEE, ORDER, PROMPT, Script, Shop, ToolServer, calls, identify, say, tool_server, vouched
 
 GET = ("orders.get", {"order_id": ORDER})
 REFUND = ("payments.refund", {"order_id": ORDER, "amount": "39.90", "currency": "EUR"})
@@ -127,7 +126,7 @@ def test_the_token_is_nowhere(
     config = {**THREAD, "callbacks": [tracer, callbacks]}
     try:
         modes = ["values", "updates", "debug", "messages", "custom"]
-        seen.extend(map(repr, built.stream({"messages": [HumanMessage(PROMPT)]}, config, context=LEE, stream_mode=modes)))
+        seen.extend(map(repr, built.stream({"messages": vouched(PROMPT)}, config, context=LEE, stream_mode=modes)))
     except OSError as error:
         seen.append("".join(traceback.TracebackException.from_exception(error, capture_locals=True).format()))
         structlog.get_logger("test").exception("failed", exc_info=error)
@@ -152,7 +151,7 @@ def test_the_token_is_nowhere(
 async def test_the_token_is_in_no_event_of_an_awaited_agent(tmp_path: Path, server: ToolServer) -> None:
     shop, saver = Shop(tmp_path, server), InMemorySaver()
     built = agent_of(shop, then_fail=False, saver=saver)
-    events = [repr(event) async for event in built.astream_events({"messages": [HumanMessage(PROMPT)]}, THREAD, context=LEE, version="v2")]
+    events = [repr(event) async for event in built.astream_events({"messages": vouched(PROMPT)}, THREAD, context=LEE, version="v2")]
     (canary,) = server.tokens
     assert ORDER in "".join(events)
     assert canary not in "".join(events) + every_checkpoint(saver)
@@ -179,7 +178,7 @@ def test_a_token_that_a_tool_returns_is_only_its_name(tmp_path: Path, server: To
         context_schema=User,
         checkpointer=saver,
     )
-    out = built.invoke({"messages": [HumanMessage(PROMPT)]}, THREAD, context=LEE)
+    out = built.invoke({"messages": vouched(PROMPT)}, THREAD, context=LEE)
     (canary,) = texts
     assert "<CallToken txn=" in repr(out)
     assert canary not in repr(out) + every_checkpoint(saver)

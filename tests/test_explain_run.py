@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import structlog
 from langchain.agents import create_agent
-from langchain_core.messages import HumanMessage
 from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel, field_serializer
@@ -19,7 +18,7 @@ from structlog.testing import capture_logs
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, StepUp, User
 from agentgate.errors import ConfigError
 from agentgate.explain.evidence import MASKED
-from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, guard_tools, use_run
+from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, guard_tools, use_run, user_says
 from agentgate.loading.catalog import Catalog
 from tests.langchain_shop import LEE as SHOPPER
 from tests.langchain_shop import ORDER, PROMPT, Script, Shop, ToolServer, calls, identify, say, tool_messages, tool_server
@@ -218,9 +217,7 @@ def built(shop: Shop, *answers: Any, **more: Any) -> Any:
 
 
 def test_a_refused_tool_call_tells_the_developer_and_not_the_model(shop: Shop, logs: list[Any]) -> None:
-    out = built(shop, calls(("orders.get", {"order_id": "ORD-99999999"})), say()).invoke(
-        {"messages": [HumanMessage(PROMPT)]}, context=SHOPPER
-    )
+    out = built(shop, calls(("orders.get", {"order_id": "ORD-99999999"})), say()).invoke({"messages": user_says(PROMPT)}, context=SHOPPER)
     (told,) = (entry for entry in logs if entry["event"] == "call_refused")
     assert (told["log_level"], told["tool"], told["tool_call_id"], told["owners"]) == ("warning", "orders.get", "orders.get-0", "lee")
     assert told["reasons"][0].startswith("argument_origin: args.order_id: got (not shown), expected a value from prompt [")
@@ -266,9 +263,7 @@ def test_a_tool_without_a_run_says_how_to_give_it_one(shop: Shop, logs: list[Any
     ],
 )
 def test_what_kept_a_run_from_opening_is_logged(shop: Shop, logs: list[Any], more: dict[str, Any], event: str) -> None:
-    out = built(shop, calls(("orders.get", {"order_id": ORDER})), say(), **more).invoke(
-        {"messages": [HumanMessage(PROMPT)]}, context=SHOPPER
-    )
+    out = built(shop, calls(("orders.get", {"order_id": ORDER})), say(), **more).invoke({"messages": user_says(PROMPT)}, context=SHOPPER)
     assert event in str([(entry["event"], entry.get("reasons")) for entry in logs])
     assert tool_messages(out)[0].content == "agentgate: not_permitted"
 
@@ -313,7 +308,7 @@ def test_a_held_call_is_logged_with_its_hold(tmp_path: Path, server: ToolServer,
     middleware = [AgentGateMiddleware(shop.gate, workflow="shop.refund", identify=identify)]
     script = Script(answers=[calls(("orders.get", {"order_id": ORDER})), calls(refund), say()])
     agent: Any = create_agent(script, shop.tools, middleware=middleware, context_schema=User, checkpointer=InMemorySaver())
-    out = agent.invoke({"messages": [HumanMessage(PROMPT)]}, {"configurable": {"thread_id": "1"}}, context=SHOPPER)
+    out = agent.invoke({"messages": user_says(PROMPT)}, {"configurable": {"thread_id": "1"}}, context=SHOPPER)
     (told,) = (entry for entry in logs if entry["event"] == "call_held")
     assert told["hold"] == out["__interrupt__"][0].value["hold"]
     assert told["rules"] == ["big-refund"]

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage, HumanMessage, ToolCall
+from langchain_core.messages import AIMessage, ToolCall
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agentgate import Agent, OIDCToken, User
 from agentgate.integrations.langchain import AgentGateMiddleware
 from tests.authority import Key, claims_of, web
-from tests.langchain_shop import Script, say, tool_messages
+from tests.langchain_shop import Script, say, tool_messages, vouched
 from tests.test_identity_door import ORDER, PROMPT, WORKFLOW, Desk
 
 Shown = tuple[str, Any, Any]
@@ -47,7 +47,7 @@ class Chat:
         self.said += 1
         model = Script(answers=[AIMessage("", tool_calls=[ToolCall(name="refund", args=ORDER, id=f"call_{self.said}")]), say()])
         agent = create_agent(model, [refund], middleware=[self.gated], context_schema=tuple, checkpointer=self.kept)
-        out = agent.invoke({"messages": [HumanMessage(PROMPT)]}, {"configurable": {"thread_id": thread}}, context=context)
+        out = agent.invoke({"messages": vouched(PROMPT)}, {"configurable": {"thread_id": thread}}, context=context)
         return str(tool_messages(out)[-1].status)
 
     def records(self, kind: str) -> list[Any]:

@@ -42,6 +42,7 @@ from tests.langchain_shop import (
     say,
     tool_messages,
     tool_server,
+    vouched,
 )
 
 GET = ("orders.get", {"order_id": ORDER})
@@ -260,7 +261,7 @@ def test_a_subagents_held_call_interrupts_the_agent_above(desk: Desk) -> None:
         context_schema=User,
         checkpointer=InMemorySaver(),
     )
-    out = outer.invoke({"messages": PROMPT}, IN_THREAD, context=LEE)
+    out = outer.invoke({"messages": vouched(PROMPT)}, IN_THREAD, context=LEE)
     desk.gate.release(held(out), tenant="acme", by=LEAD)
     out = outer.invoke(Command(resume=1), IN_THREAD, context=LEE)
     assert tool_messages(out)[0].content == "paid"
@@ -297,7 +298,7 @@ def test_the_held_calls_of_one_step_are_one_question(desk: Desk) -> None:
     gated = AgentGateMiddleware(desk.gate, workflow="shop.refund", identify=identify)
     script = Script(answers=[calls(GET), calls(DEAR, NOTE, DEAR, DEAR), say()])
     agent: Any = create_agent(script, desk.tools, middleware=[gated], context_schema=User, checkpointer=InMemorySaver())
-    out = agent.invoke({"messages": PROMPT}, IN_THREAD, context=LEE)
+    out = agent.invoke({"messages": vouched(PROMPT)}, IN_THREAD, context=LEE)
     asked = [interrupt.value for interrupt in out["__interrupt__"]]
     question = Together.of(desk.gate.holds("acme", run=asked[0]["run"]))
     assert [hold.id for hold in question.holds] == sorted(each["hold"] for each in asked)
@@ -314,7 +315,7 @@ async def test_a_held_call_appears_in_a_stream(desk: Desk) -> None:
     gated = AgentGateMiddleware(desk.gate, workflow="shop.refund", identify=identify)
     script = Script(answers=[calls(GET), calls(DEAR), say()])
     agent: Any = create_agent(script, desk.tools, middleware=[gated], context_schema=User, checkpointer=InMemorySaver())
-    updates = [each async for each in agent.astream({"messages": PROMPT}, IN_THREAD, context=LEE, stream_mode="updates")]
+    updates = [each async for each in agent.astream({"messages": vouched(PROMPT)}, IN_THREAD, context=LEE, stream_mode="updates")]
     (asked,) = updates[-1]["__interrupt__"]
     desk.gate.release(asked.value["hold"], tenant="acme", by=LEAD)
     updates = [each async for each in agent.astream(Command(resume=1), IN_THREAD, context=LEE, stream_mode="updates")]

@@ -24,7 +24,7 @@ from agentgate.errors import ConfigError
 from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, definition_of, guard_tools, use_run
 from agentgate.integrations.langchain.injection import from_state
 from agentgate.values.request import User
-from tests.langchain_shop import INVALID, LEE, ORDER, PROMPT, Script, Shop, calls, identify, say, tool_messages, tool_server
+from tests.langchain_shop import INVALID, LEE, ORDER, PROMPT, Script, Shop, calls, identify, say, tool_messages, tool_server, vouched
 
 
 @pytest.fixture
@@ -326,14 +326,14 @@ def agent(shop: Shop, answer: AIMessage, inject: Any, original: BaseTool = of_cu
 
 def test_the_middleware_injects_what_the_host_reads_from_the_context(shop: Shop) -> None:
     built = agent(shop, calls(("orders.get", {"order_id": ORDER})), lambda user: {"customer": f"of {user.id}"})
-    assert tool_messages(built.invoke({"messages": PROMPT}, context=LEE))[0].content == f"{ORDER} of lee None"
+    assert tool_messages(built.invoke({"messages": vouched(PROMPT)}, context=LEE))[0].content == f"{ORDER} of lee None"
     built = agent(shop, calls(("orders.get", {"order_id": ORDER, "customer": "cus_9"})), lambda user: {"customer": f"of {user.id}"})
-    assert tool_messages(built.invoke({"messages": PROMPT}, context=LEE))[0].content == INVALID
+    assert tool_messages(built.invoke({"messages": vouched(PROMPT)}, context=LEE))[0].content == INVALID
 
 
 @pytest.mark.parametrize("wrong", [lambda _: ["customer"], lambda user: {"customer": user.nothing}])
 def test_what_the_middleware_cannot_inject_is_a_refusal(shop: Shop, wrong: Any) -> None:
     with capture_logs() as logs:
-        out = agent(shop, calls(("orders.get", {"order_id": ORDER})), wrong).invoke({"messages": PROMPT}, context=LEE)
+        out = agent(shop, calls(("orders.get", {"order_id": ORDER})), wrong).invoke({"messages": vouched(PROMPT)}, context=LEE)
     assert tool_messages(out)[0].content == "agentgate: not_permitted"
     assert "inject" in str(logs)

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from agentgate.errors import ConfigError
 from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, guard_tools, is_guarded
 from agentgate.values.request import User
-from tests.langchain_shop import DENIED, LEE, ORDER, PROMPT, Script, Shop, calls, identify, say, tool_messages, tool_server
+from tests.langchain_shop import DENIED, LEE, ORDER, PROMPT, Script, Shop, calls, identify, say, tool_messages, tool_server, vouched
 
 OTHER = {"order_id": "ORD-66666666"}
 RAN: list[str] = []
@@ -76,7 +76,7 @@ def refused_by_name(shop: Shop, unguardable: BaseTool, method: str) -> None:
     with pytest.raises(ConfigError, match=rf"'orders\.get', which replaces {method}\b"):
         guard_tools([unguardable])
     with pytest.raises(ConfigError, match=rf"'orders\.get', which replaces {method}\b"):
-        agent(shop, [unguardable]).invoke({"messages": PROMPT}, context=LEE)
+        agent(shop, [unguardable]).invoke({"messages": vouched(PROMPT)}, context=LEE)
     assert RAN == []
 
 
@@ -111,7 +111,7 @@ def test_a_body_that_yields_is_refused_since_it_runs_after_its_outcome_is_record
 def test_what_is_yet_to_run_is_no_result(shop: Shop, later: Any) -> None:
     tool = StructuredTool.from_function(func=later, name="orders.get", description="Look an order up.", args_schema=SCHEMA)
     with pytest.raises(TypeError, match="yet to run"):
-        agent(shop, [tool], order={"order_id": ORDER}).invoke({"messages": PROMPT}, context=LEE)
+        agent(shop, [tool], order={"order_id": ORDER}).invoke({"messages": vouched(PROMPT)}, context=LEE)
     assert RAN == []
 
 
@@ -172,7 +172,7 @@ def test_a_tool_that_a_middleware_puts_into_the_call_is_refused_with_the_reason(
             return handler(request.override(tool=Sly()))
 
     with capture_logs() as logs:
-        out = agent(shop, [Plain()], Exchange()).invoke({"messages": PROMPT}, context=LEE)
+        out = agent(shop, [Plain()], Exchange()).invoke({"messages": vouched(PROMPT)}, context=LEE)
     assert [m.content for m in tool_messages(out)] == [DENIED]
     (entry,) = [e for e in logs if e["event"] == "call_refused"]
     assert "'orders.get', which replaces invoke" in entry["reasons"][0]
@@ -181,7 +181,7 @@ def test_a_tool_that_a_middleware_puts_into_the_call_is_refused_with_the_reason(
 
 def test_a_providers_own_tool_is_named_in_the_log(shop: Shop) -> None:
     with capture_logs() as logs:
-        agent(shop, [Plain(), {"type": "web_search"}]).invoke({"messages": PROMPT}, context=LEE)
+        agent(shop, [Plain(), {"type": "web_search"}]).invoke({"messages": vouched(PROMPT)}, context=LEE)
     assert "'web_search'" in next(e for e in logs if e["event"] == "tool_not_offered")["tool"]
 
 

@@ -629,7 +629,7 @@ def test_the_rule_agrees_with_its_oracle_for_changes_of_every_kind():
     for case in generator.cases(2000):
         newer = variant(generator.rng, case.workflow)
         intents = {name: Derived(generator.rng.choice(("present", "present", "unclear", "absent"))) for name in newer.intents}
-        told = lambda workflow, turns, intents=intents: intents  # noqa: E731 - of this case
+        told = lambda workflow, turns, doubts, intents=intents: intents  # noqa: E731 - of this case
         expected = evaluate_both((case.workflow, newer), intents, case.run, case.call, case.around)
         assert both(case, Versions(case.workflow, newer), told) == expected
         reached["denied" if expected.denied else "held" if expected.holds else "allowed"] += 1

@@ -111,6 +111,9 @@ def check_approver(rule: StepUpRule, by: User | Approver, requester: User | None
         if requester is None or (by.id, by.tenant) != (requester.id, requester.tenant):
             asked = f"{requester.id} of tenant {requester.tenant}" if requester is not None else "a user (this run has none)"
             return Failure(Reason.STEP_UP, where, f"{by.id} of tenant {by.tenant}", f"the user who asked for the call: {asked}")
+        if isinstance(by, User) and by.issuer and requester.issuer and (by.issuer, by.subject) != (requester.issuer, requester.subject):
+            asked = f"the user who asked for the call: {requester.subject} of {requester.issuer}"
+            return Failure(Reason.STEP_UP, where, f"{by.subject} of {by.issuer}", asked)
         if person(by.id) == person(agent.id):
             return Failure(Reason.STEP_UP, where, f"{by.id}, the agent", "a person")
         return None

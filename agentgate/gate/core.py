@@ -201,14 +201,17 @@ _SHOWN = 500  # bytes of an argument that a record holds as it is
 def seen(core: Core, case: Case, *, whole: bool) -> Mapping[str, object]:
     """What the record of a decision holds so that it can be explained later: how much of the run was known, when, and which values.
 
-    `turns` and `calls` count the turns and redeemed calls that were known; `origins` names the allowed origin of each argument;
-    `environment`, `data_class` and `network` are the call's, and `definition` what the integration read from the tool, where there is one.
+    `turns`, `calls` and `doubts` count the turns, redeemed calls and words in doubt that were known; `origins` names the allowed origin of
+    each argument; `environment`, `data_class` and `network` are the call's, and `definition` what the integration read from the tool, where
+    there is one.
     A `whole` record also has the decision time `at` and the declared arguments: in `args` as they are, in `hidden` as HMAC where one is
     sensitive, free text, long, or text that its rule refuses. It is for a call that is not minted; a minted call has a record of its own,
     for as long as the run lives.
     """
     run, call = case.run, case.call
     known: dict[str, object] = {"turns": len(run.turns), "calls": len(run.calls)}
+    if run.doubts:
+        known["doubts"] = len(run.doubts)
     known["origins"] = origin_names(case)
     around = case.around
     named = {"environment": around.environment, "data_class": around.data_class, "network": around.network}

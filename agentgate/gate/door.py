@@ -194,6 +194,21 @@ def renew(core: Core, state: RunState, *, user: UserGiven, agent: AgentGiven | N
     return (yield from _renewed(core, state, *(yield from _proven(core, versions.minted, header.tenant, user, agent, run=header))))
 
 
+def continue_for(core: Core, state: RunState, *, tenant: str, user: UserGiven, agent: AgentGiven) -> Flow:
+    """Go on with a run for the tenant, user and agent it was opened for, as they are known now. Returns its state.
+
+    Raises (through the driver):
+        RunRefused: missing or closed; they are not, or the workflow does not take them. StoreUnavailable, AuditUnavailable.
+    """
+    header = state.header
+    _check_who(tenant, user, agent)
+    if tenant != header.tenant or (user is None) != (header.user is None):
+        whose = f"{header.tenant}, {'no user' if header.user is None else 'a user'}"
+        raise RunRefused((Failure(Reason.TENANT, "run", f"{tenant}, {'no user' if user is None else 'a user'}", whose),), header.id)
+    versions = yield from core.in_force.of(header)
+    return (yield from _renewed(core, state, *(yield from _proven(core, versions.minted, tenant, user, agent, run=header))))
+
+
 def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh_agent: Proven[Agent] | None) -> Flow:
     """The run under what was proven afresh. Raises as `renew`."""
     versions = yield from core.in_force.of(state.header)

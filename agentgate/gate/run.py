@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Generator, Mapping
-from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentgate.audit import AuditLog
 from agentgate.decision.answer import Decision, Deny, StepUp
 from agentgate.decision.hold import Hold
-from agentgate.decision.versions import Versions, under_newer
 from agentgate.errors import CanonicalError, ConfigError, NotRecorded, Overloaded, Refusal, TokenRefused
 from agentgate.gate import door, flow, turns, waiting
 from agentgate.gate.confirming import confirmed
-from agentgate.gate.core import read, surroundings
+from agentgate.gate.core import read
+from agentgate.gate.explaining import explained
 from agentgate.gate.revoking import void_token
 from agentgate.gate.said import refused
 from agentgate.gate.view import View
@@ -33,14 +31,13 @@ from agentgate.redemption.upstream import Redemption
 from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall
 from agentgate.shell.bound import Bound
 from agentgate.shell.drive import adrive, drive
-from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow, Step
 from agentgate.shell.twins import arecording, awaited, blocking, busy, recording
 from agentgate.token.dpop import DPoP
 from agentgate.token.mint import CallToken
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import Failure, Reason
-from agentgate.values.request import Args, Call, CanonicalArguments, Derived, Header, RunState
+from agentgate.values.request import Agent, Args, Call, CanonicalArguments, Derived, Header, RunState, User
 from agentgate.values.turns import Spoken
 from agentgate.workflow.model import Workflow
 
@@ -164,39 +161,7 @@ def _explain(
     from agentgate.explain import verdicts  # noqa: PLC0415 - no call that is authorised or redeemed needs it
 
     made = None if args is None else flow.checked_call(tool, args, tool_call_id or "explained", definition)
-    return _explained(self._view, tool, made, tool_call_id, verdicts)  # so that the import is over before the deadline runs
-
-
-def _explained(view: View, tool: str, made: Call | Deny | None, tool_call_id: str | None, verdicts: Any) -> Flow:
-    header = view.state.header
-    known = view.refused.get(tool_call_id) if tool_call_id is not None else None
-    later: tuple[Failure, ...] = ()  # what the store, a person or the gate said of the call when it was refused here
-    if made is not None:
-        call = Call("(unreadable)", "(unreadable)", b"{}", {}) if isinstance(made, Deny) else made
-        later = made.failures if isinstance(made, Deny) else ()
-    elif known is None or tool not in {"", known[0].tool}:
-        raise ConfigError("tool_call_id", tool_call_id, "the id of a call this handle refused lately; else give tool and args")
-    else:
-        call = known[0]
-    if known is not None and known[0] == call:
-        later = tuple(f for f in known[1].failures if f.reason in verdicts.LATER and (f.reason is not Reason.LIMIT or f.field == "limits"))
-    state: RunState = yield from read(view.core, header.tenant, header.id, view.state)
-    versions = view.core.in_force.known(state.header) or Versions(view.workflow)
-    around = (yield from surroundings(view.core, versions, state.header, call, None))()
-    size = len(call.data) + sum(map(len, state.turns))
-    explanation: Explanation = yield from apart(size, partial(verdicts.explain, versions.opened, state, call, around, later))
-    if versions.newer is not None and explanation.decision != "deny":
-        seen = under_newer(versions, versions.newer, state, view.core.readings.intents)
-        explanation = yield from apart(size, partial(verdicts.explain, versions.newer, seen, call, around, later))
-    if versions.newer is not None:
-        note = f"the run was opened under version {versions.opened.version}, and version {versions.newer.version} is in force: both decide"
-        explanation = replace(explanation, notes=(*explanation.notes, f"{note}, and this is what {explanation.workflow} says"))
-    latest = view.refused.get(call.id)
-    if latest is not None and latest[0] == call and isinstance(latest[1], StepUp):
-        hold = latest[1].hold
-        note = f"hold {hold.id} for {', '.join(hold.rules)}, open until {hold.expires_at:.0f} (POSIX seconds)"
-        explanation = replace(explanation, notes=(*explanation.notes, note))
-    return explanation
+    return explained(self._view, tool, made, tool_call_id, verdicts)  # so that the import is over before the deadline runs
 
 
 def _add_turn(self: _RunBase, text: Spoken) -> Generator[Step, Any, None]:
@@ -206,6 +171,31 @@ def _add_turn(self: _RunBase, text: Spoken) -> Generator[Step, Any, None]:
         RunRefused: the run is missing or closed. StoreUnavailable, AuditUnavailable: not added.
     """
     self._view.state = yield from turns.add(self._view.core, self._view.state, text)
+
+
+def _add_doubt(self: _RunBase, words: str) -> Generator[Step, Any, None]:
+    """Add words that may be the user's: they grant nothing and void nothing, and what they would take back is unclear from now on.
+
+    Raises:
+        RunRefused: the run is missing or closed. StoreUnavailable, AuditUnavailable: not added.
+    """
+    self._view.state = yield from turns.add_doubt(self._view.core, self._view.state, words)
+
+
+def _continue_for(
+    self: _RunBase, *, tenant: str, user: User | OIDCToken | None, agent: Agent | AgentCredential
+) -> Generator[Step, Any, None]:
+    """Go on with the run for whoever comes now, if that is the tenant, user and agent it was opened for.
+
+    Issuer, subject and key are compared, and what the workflow asks of them is asked again: a group that was lost counts. What they come
+    with becomes the run's, as in `renew`. A word of the host never stands for a credential.
+
+    Raises:
+        RunRefused: the run is missing or closed, or they are somebody else, or the workflow does not take them (any more).
+        StoreUnavailable, AuditUnavailable.
+    """
+    steps = door.continue_for(self._view.core, self._view.state, tenant=tenant, user=user, agent=agent)
+    self._view.state = yield from steps
 
 
 def _renew(self: _RunBase, *, agent: AgentCredential | None = None, user: OIDCToken | None = None) -> Generator[Step, Any, None]:
@@ -308,6 +298,8 @@ class Run(_RunBase):
     authorize = blocking(_authorize, busy=_busy)
     explain = blocking(_explain, busy=busy)
     add_turn = blocking(_add_turn)
+    add_doubt = blocking(_add_doubt)
+    continue_for = blocking(_continue_for)
     renew = blocking(_renew)
     close = blocking(_close)
     redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound))
@@ -338,6 +330,8 @@ class AsyncRun(_RunBase):
     authorize = awaited(_authorize, busy=_busy)
     explain = awaited(_explain, busy=busy)
     add_turn = awaited(_add_turn)
+    add_doubt = awaited(_add_doubt)
+    continue_for = awaited(_continue_for)
     renew = awaited(_renew)
     close = awaited(_close)
     redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), around=taken)

@@ -2,6 +2,8 @@
 
 Rules: the header is written when the run is opened or renewed; a record that cannot be read is `RunRefused`, never an empty run. Intents
 and entities are derived from the turns; a gate keeps what it derived lately (`Readings`), because the same words always read the same.
+Words that may be the user's (`doubts`) are no turns: no deriver hears them as such, and no count includes them. What they would take back,
+said by the user, is unclear (a value: not named) until a later turn asks for it again.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ from agentgate.stores.ops import RunRecord
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Derived, EarlierCall, Header, RunState
+from agentgate.values.turns import split_doubts
 from agentgate.workflow.model import Doubt, Intent, Workflow
 
+_SHOWN = 80  # characters of words in doubt
 _STEP = 32  # turns that are heard in one go, each inside the next
 _KEPT = 1024  # headers, prompts and answers that one gate keeps of each
+Doubts = tuple[tuple[int, str], ...]
 _PLAIN = ("id", "tenant", "workflow", "version", "digest", "opened_at", "expires_at", "day")  # fields stored as they are
 _UNTIL = ("user_until", "agent_until")  # absent where nothing was proven
 _CLIENTS = ("host", "client")  # absent in process
@@ -55,10 +60,9 @@ class Readings:
     Attributes:
         header: the header in some bytes, one object for as long as they are read again and again.
         turn: a turn's text -> what it says.
-        prompt: turns, day of "today" -> the entities of the turns.
     """
 
-    __slots__ = ("_answers", "header", "prompt", "turn")
+    __slots__ = ("_answers", "_prompt", "header", "turn")
 
     def __init__(self, derive: Deriver) -> None:
         hearing = fold(derive)
@@ -82,24 +86,56 @@ class Readings:
                 prompt(turns[:heard], day)
             return prompt(turns[:-1], day).after(turn(turns[-1]), day) if turns else Prompt()
 
-        self._answers = told
+        self._answers, self._prompt = told, prompt
         self.header: Callable[[bytes], Header] = lru_cache(_KEPT)(_header)
         self.turn: Callable[[str], Turn] = turn
-        self.prompt: Callable[[tuple[str, ...], date], Prompt] = prompt
 
-    def intents(self, workflow: Workflow, turns: tuple[str, ...]) -> Mapping[str, Derived]:
+    def prompt(self, turns: tuple[str, ...], day: date, doubts: Doubts = ()) -> Prompt:
+        """The entities of the turns; `day`: of "today"."""
+        found = self._prompt(turns, day)
+        for at, words in ((at, words) for at, words in doubts if words):
+            before = self._prompt(turns[:at], day)
+            found = found.doubted(before, before.after(self.turn(words), day), self._prompt(turns[at:], day))
+        return found
+
+    def intents(self, workflow: Workflow, turns: tuple[str, ...], doubts: Doubts = ()) -> Mapping[str, Derived]:
         """What the turns say of every intent of the workflow: what a deriver leaves out is absent, a failing one is unclear.
 
         An intent in doubt (`Workflow.in_doubt`) is unclear at most.
         """
-        told = self._answers(tuple(workflow.intents.values()), turns)
+        vocabulary = tuple(workflow.intents.values())
+        told = self._told(vocabulary, turns, doubts) if doubts else self._answers(vocabulary, turns)
         return told if not workflow.in_doubt else MappingProxyType({**told, **_doubted(told, workflow.in_doubt)})
+
+    def _told(self, intents: tuple[Intent, ...], turns: tuple[str, ...], doubts: Doubts) -> Mapping[str, Derived]:
+        """The answers, where an intent that some words doubt is unclear until turns behind these words ask for it by themselves."""
+        since: dict[str, tuple[int, str]] = {}
+
+        def answers_of(heard: tuple[str, ...]) -> dict[str, Derived]:
+            found = dict(self._answers(intents, heard))
+            for name, (at, words) in since.items():
+                if found[name].presence == "present" and self._answers(intents, heard[at:])[name].presence != "present":
+                    shown = " ".join(words.split())[:_SHOWN] or "they cannot be read"
+                    found[name] = Derived("unclear", f"perhaps withdrawn, in words that may not be the user's: {shown}")
+            return found
+
+        no = max((n for n, (_, words) in enumerate(doubts) if self._denies(words)), default=-1)
+        if no >= 0:  # which leaves nothing of what was asked for before it
+            since.update({intent.name: doubts[no] for intent in intents})
+        for at, words in doubts[no + 1 :]:
+            before, said = answers_of(turns[:at]), answers_of((*turns[:at], words))
+            since |= {name: (at, words) for name in before if CLARITY[said[name].presence] < CLARITY[before[name].presence]}
+        return answers_of(turns)
+
+    def _denies(self, words: str) -> bool:
+        """Whether words say no to anything; those that cannot be read do."""
+        return not words or self.turn(words).says_no or self.turn(words).may_say_no
 
     def takes_back(self, workflow: Workflow, state: RunState, text: str) -> bool:
         """Whether one more turn says no to anything, or leaves an intent less clear than it was."""
         if self.turn(text).says_no:
             return True
-        told = self.intents(workflow, (*state.turns, text))
+        told = self.intents(workflow, (*state.turns, text), state.doubts)
         return any(name not in told or CLARITY[told[name].presence] < CLARITY[answer.presence] for name, answer in state.intents.items())
 
 
@@ -152,6 +188,7 @@ def run_state(
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:
         raise missing(tenant, run, "the record is of another run")
-    turns, ordered = record.turns, tuple(sorted(calls.values(), key=lambda call: (call.redeemed_at, call.digest)))
-    intents, prompt = readings.intents(workflow, turns), readings.prompt(turns, day)
-    return RunState(header, turns, intents, prompt, ordered, record.revision, record.closed, record.denials_spent, record.acts)
+    ordered = tuple(sorted(calls.values(), key=lambda call: (call.redeemed_at, call.digest)))
+    turns, doubts = split_doubts(record.turns)
+    intents, prompt = readings.intents(workflow, turns, doubts), readings.prompt(turns, day, doubts)
+    return RunState(header, turns, intents, prompt, ordered, record.revision, record.closed, record.denials_spent, record.acts, doubts)

@@ -2,25 +2,36 @@
 
 Rules: a turn is read before it is stored. That it takes nothing back is known only of the turns that this gate had seen; where another
 gate added one meanwhile, the store refuses it, and it is read again behind that one. Where the others never rest, it takes back.
+
+Words that may be the user's, and may be an attacker's, void nothing, and are stored only where they take something back: so they cannot
+fill a run.
 """
 
 from __future__ import annotations
 
+import re
+from datetime import date
+
 from agentgate.decision.versions import under
 from agentgate.errors import ConfigError
 from agentgate.gate.core import Core, read, stamp
-from agentgate.gate.state import missing
-from agentgate.language.prompt import MAX_TURN
+from agentgate.gate.state import Doubts, missing
+from agentgate.language.turn import MAX_READ, MAX_TURN
 from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import RunState
-from agentgate.values.turns import Spoken, turn_text
+from agentgate.values.turns import DOUBT, Spoken, turn_text
 
 MAX_TURNS = 200  # a gate that has not seen the run yet reads them all
 MAX_SAID = 4 * MAX_TURN  # characters of all turns of a run: what each turn costs depends on what was said before it
+MAX_DOUBTS = 10  # of one run; after that, words in doubt leave everything unclear
 _TRIES = 4  # other gates may add turns meanwhile
+_UNREADABLE = re.compile("[\x00-\x03\ud800-\udfff]")
+
+
+_CLOSED = Failure(Reason.RUN_CLOSED, "run", "closed", "an open run")
 
 
 def refused_input(field: str, got: str, expected: str) -> RunRefused:
@@ -65,13 +76,56 @@ def add(core: Core, state: RunState, turn: Spoken) -> Flow:
         if (length := len(text) + sum(map(len, state.turns))) > MAX_SAID:
             raise refused_input("turns", f"{length} characters in all turns", f"at most {MAX_SAID}: open a new run")
         takes_back = not tries_left or (yield from _takes_back(core, state, text))
-        answer = yield ops.add_turn(header.tenant, header.id, text, harmless_after=None if takes_back else len(state.turns))
+        answer = yield ops.add_turn(header.tenant, header.id, text, harmless_after=None if takes_back else _stored(state))
         if answer != "stale":
             break
         state = yield from read(core, header.tenant, header.id, state)
     if answer == "closed":
-        raise RunRefused((Failure(Reason.RUN_CLOSED, "run", "closed", "an open run"),))
+        raise RunRefused((_CLOSED,))
     return (yield from _changed(core, state, answer, "turn_added"))
+
+
+def add_doubt(core: Core, state: RunState, words: str) -> Flow:
+    """Add words that may be the user's. Returns the run's state after it.
+
+    Raises (through the driver):
+        RunRefused: missing or closed, or other gates never rest. StoreUnavailable, AuditUnavailable: not added.
+    """
+    header = state.header
+    if len(words) > MAX_READ or _UNREADABLE.search(words):
+        words = ""
+    for _ in range(_TRIES):
+        doubts = (*state.doubts, (len(state.turns), words if len(state.doubts) < MAX_DOUBTS else ""))
+        if not (yield from _lessens(core, state, doubts)):
+            return state
+        answer = yield ops.add_turn(header.tenant, header.id, DOUBT + doubts[-1][1], harmless_after=_stored(state))
+        if answer == "closed":
+            raise RunRefused((_CLOSED,))
+        if answer != "stale":
+            return (yield from _changed(core, state, answer, "doubt_added"))
+        state = yield from read(core, header.tenant, header.id, state)
+    raise RunRefused((Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),))
+
+
+def _lessens(core: Core, state: RunState, doubts: Doubts) -> Flow:
+    """Whether the last of these words leave less than there was, under any version."""
+    versions, readings = (yield from core.in_force.of(state.header)), core.readings
+
+    def lessens() -> bool:
+        named = readings.prompt(state.turns, date.fromisoformat(state.header.day), doubts)
+        if named.amounts != state.prompt.amounts or named.named != state.prompt.named:
+            return True
+        return any(
+            readings.intents(each, state.turns, doubts)[name].presence != answer.presence
+            for each in versions.each
+            for name, answer in readings.intents(each, state.turns, state.doubts).items()
+        )
+
+    return (yield from apart(len(doubts[-1][1]), lessens))
+
+
+def _stored(state: RunState) -> int:
+    return len(state.turns) + len(state.doubts)
 
 
 def close(core: Core, state: RunState) -> Flow:

@@ -151,6 +151,18 @@ class Prompt:
         kept = (a for a in amounts if a[0] not in no or (a[1] and no[a[0]].isdisjoint({"", a[1]}))) if no else amounts
         return Prompt((*self.turns, turn), named, frozenset(kept))
 
+    def doubted(self, before: Prompt, denied: Prompt, since: Prompt) -> Prompt:
+        """This prompt without what words in doubt take back: named `before` them, not in `denied`, which includes them, nor `since`."""
+        named = {
+            kind: {
+                key: entity
+                for key, entity in keys.items()
+                if any(key in each.named.get(kind, {}) for each in (denied, since)) or key not in before.named.get(kind, {})
+            }
+            for kind, keys in self.named.items()
+        }
+        return Prompt(self.turns, named, self.amounts - (before.amounts - denied.amounts - since.amounts))
+
     @property
     def written(self) -> tuple[str, ...]:
         """The turns without forwarded and pasted text."""

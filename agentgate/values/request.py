@@ -251,6 +251,7 @@ class RunState:
         revision: opaque; the mint script refuses when the store's differs.
         denials_spent: it was closed by its last denial.
         acts: who mints acts in it, as the store says (`agentgate.stores.ops.RunRecord`).
+        doubts: words that may be the user's, each with the number of turns before it; empty words: they could not be read.
         memo: values derived from the other fields, which never change; empty in every new state.
     """
 
@@ -263,6 +264,7 @@ class RunState:
     closed: bool = False
     denials_spent: bool = False
     acts: str = "nobody"
+    doubts: tuple[tuple[int, str], ...] = ()
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 

@@ -1,6 +1,6 @@
 """LangChain and LangGraph: `guard_tools` for any tool, `AgentGateMiddleware` for agents of `create_agent`.
 
-A guarded tool needs only langchain-core; the middleware needs the extra ``[langchain]``.
+A guarded tool needs only langchain-core; the middleware, and `user_says` for it, need the extra ``[langchain]``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from agentgate.integrations.langchain.tools import call_token, guard_tools, is_g
 
 if TYPE_CHECKING:
     from agentgate.integrations.langchain.middleware import AgentGateMiddleware
+    from agentgate.integrations.langchain.turns import user_says
 
 __all__ = [
     "AgentGateMiddleware",
@@ -23,6 +24,7 @@ __all__ = [
     "is_guarded",
     "upstream_credential",
     "use_run",
+    "user_says",
 ]
 
 
@@ -31,4 +33,8 @@ def __getattr__(name: str) -> Any:
         from agentgate.integrations.langchain.middleware import AgentGateMiddleware  # noqa: PLC0415 - needs the extra [langchain]
 
         return AgentGateMiddleware
+    if name == "user_says":
+        from agentgate.integrations.langchain.turns import user_says  # noqa: PLC0415 - as above
+
+        return user_says
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

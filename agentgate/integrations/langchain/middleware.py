@@ -1,19 +1,19 @@
 """LangChain agent middleware: opens the run, and puts it where guarded tools find it.
 
-Rules: only what the caller passed to this very invoke counts as the user's (see `turns`), each message as a turn of its own; messages in
-graph state never do, whoever wrote them. Where it is not known who spoke, nothing new counts and the log says so (``turns_not_counted``).
-Graph state holds only the run's id, and the run it names is used only for the tenant, user and agent that the runtime context proves again
-at every call. A nested agent's "user" is a model: it works in the run of the agent that called it, or in one in which nobody said a word.
+Rules: only what the host vouches for in this very invoke counts as the user's (see `turns`), each message as a turn of its own. Where it is
+not known who spoke, nothing new counts and the log says so (``turns_not_counted``); such words, and those of human messages in graph state,
+can only take back. Graph state holds only the run's id, and the run it names is used only for the tenant, user and agent that the runtime
+context proves again at every call. A nested agent's "user" is a model: it works in the run of the agent that called it, if that is its
+user's, or in one in which nobody said a word.
 List this middleware last, so that nothing edits a call after it; the tools enforce again anyway.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, NotRequired
 
 import structlog
@@ -25,38 +25,48 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
 from agentgate.errors import AgentGateError, ConfigError
-from agentgate.identity.credential import AgentCredential, OIDCToken
+from agentgate.identity.credential import AgentCredential
 from agentgate.integrations.langchain.calls import HOST, INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
+from agentgate.integrations.langchain.identities import Identity, Shown, identity_of, is_theirs, shown
 from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
-from agentgate.integrations.langchain.turns import Turns, callers_turns, marked_as_written
+from agentgate.integrations.langchain.turns import (
+    MAX_DOUBTFUL,
+    Said,
+    callers_turns,
+    in_order,
+    last_human,
+    marked_as_written,
+    newer_than,
+    texts_of,
+)
 from agentgate.values.refusal import NOT_SHOWN, Code
-from agentgate.values.request import Agent, User
 from agentgate.values.visible import visible
 
 _log = structlog.get_logger("agentgate.langchain")
 UNREGISTERED = "a tool that nobody registered with the agent"
 NO_MIDDLEWARE_RUN = "no run: it was not opened (see run_not_opened or identity_unknown above), or it is not this user's or conversation's"
-NO_HISTORY = "user messages before the newest ones; history=True takes them for the user's too"
+NO_HISTORY = "the user's messages before the newest ones; history=True counts them too"
 MAX_RUNS = 10_000  # runs kept in this process; an older one is read from the store again
 MAX_TOOLS = 1_000  # guarded copies kept of tools that were registered unguarded
-
-Identity = tuple[str, User | OIDCToken | None, Agent | AgentCredential]
+AROUND = "(around)"  # in the place of a run's id: that of the host, or of the agent that called this one
 
 
 class GateState(AgentState[Any]):
-    """Adds the id of the run: no secret, neither input nor output of the graph."""
+    """Adds the ids of the run and of the last human message that it knows of: no secrets, neither input nor output of the graph."""
 
     agentgate_run: NotRequired[Annotated[str, PrivateStateAttr]]
+    agentgate_heard: NotRequired[Annotated[str, PrivateStateAttr]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Open:
-    """A run of this process: whose it is, and which conversation it belongs to."""
+    """A run of this process: for whom it last went on, which conversation it belongs to, and which messages were read at its calls."""
 
     run: Any
-    who: tuple[str, str, str]
+    who: Shown | None
     thread: str | None
+    read: set[str] = field(default_factory=set)
 
 
 class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -66,12 +76,13 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         gate: a `Gate`, or an `AsyncGate` for agents that are only invoked asynchronously.
         workflow: id of the workflow the agent's runs are opened under.
         identify: the runtime context (``invoke(..., context=...)``, to be passed again on resume) -> (tenant, user, agent), as `open_run`
-            takes them: values of this process, or credentials. A fresh credential of the same user or agent goes on with the run.
+            takes them: values of this process, or credentials. They are asked again at each invoke: who lost a group the workflow asks for
+            does not go on with the run; a fresh credential of the same user or agent does.
             Whatever it raises is a refusal; on resume, where a refusal would use up the held call, a `ConfigError` out of the invoke.
-        prompt: the runtime context -> the user's words, for hosts whose agent is part of another graph, tool or Runnable; None: the user's
-            words are the newest human messages that the caller passes to the invoke.
-        history: take the earlier human messages of that input for the user's too when a run is opened. For stateless callers, who pass a
-            transcript that they keep themselves.
+        prompt: the runtime context -> the user's words of this invoke (None: they say nothing), for hosts that a server calls, or whose
+            agent is part of another graph, tool or Runnable. Without it, what the caller passes in `user_says` are the user's words.
+        history: take the earlier ones of that input for the user's too when a run is opened. For stateless callers, who pass a transcript
+            that they keep themselves.
         inject: the runtime context -> values for arguments that the tools hide from the model (`InjectedToolArg`), as in `use_run`.
 
     Raises:
@@ -106,7 +117,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
     # --- the run
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        """Open the run, or add the newest messages to the one this conversation has."""
+        """Open the run, or add what the user says now to the one this conversation has."""
         update: dict[str, Any] | None = drive(self._begin(state, runtime))
         return update
 
@@ -116,99 +127,104 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         return update
 
     def _begin(self, state: Any, runtime: Any) -> Steps:
-        if RUN.get() is not None:
-            return None  # the host's run, or that of the agent that called this one
-        identity = self._who(runtime)
-        if identity is None:
-            return {"agentgate_run": ""}
+        identity = identity_of(self._identify, runtime.context)
+        if (yield from self._around(identity)) is not None:
+            return {"agentgate_run": AROUND}
+        heard = {"agentgate_run": "", "agentgate_heard": last_human(state["messages"])}
+        if isinstance(identity, str):
+            _log.warning("identity_unknown", reasons=[identity])
+            return heard
         kept = yield from self._known(state, runtime, identity)
-        said = self._said(runtime, new=kept is None)
+        said = self._said(state, runtime)
         if said is None:
-            return {"agentgate_run": ""}
+            return heard
         if kept is not None:
             try:
-                for turn in said.newest:
-                    yield Ask(kept.run.add_turn, turn)
+                yield from _add(kept.run, self._words(said, kept.run.state.turns[-1:]))
             except AgentGateError:
                 kept = None  # closed or expired: what follows is new work
         if kept is None:
             tenant, user, agent = identity
-            turns = [*(said.earlier if self._history else ()), *said.newest]
-            first, *later = turns or [""]
+            words = self._words(said, None)
+            while words and not words[0][0]:  # nothing is asked for yet that could be taken back
+                del words[0]
+            first, *later = words or [(True, "")]
             try:
-                run = yield Ask(self._gate.open_run, self._workflow, tenant=tenant, user=user, agent=agent, prompt=first)
-                for turn in later:
-                    yield Ask(run.add_turn, turn)
+                run = yield Ask(self._gate.open_run, self._workflow, tenant=tenant, user=user, agent=agent, prompt=first[1])
+                yield from _add(run, later)
             except AgentGateError as error:
                 _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[visible(error)[:2000]])
-                return {"agentgate_run": ""}
-            kept = self._keep(_Open(run, _key(identity), runtime.execution_info.thread_id))
-        return {"agentgate_run": kept.run.id}
+                return heard
+            kept = self._keep(_Open(run, shown(identity), runtime.execution_info.thread_id))
+        return heard | {"agentgate_run": kept.run.id}
 
-    def _said(self, runtime: Any, *, new: bool) -> Turns | None:
-        """What the user says to this invoke, which opens a `new` run or not; None if the host's `prompt` failed."""
-        if self._prompt is not None:
-            try:
-                return Turns((self._prompt(runtime.context),))
-            except Exception as error:  # noqa: BLE001 - the host's function failed: no prompt, no run
-                _log.warning("run_not_opened", workflow=self._workflow, reasons=[f"prompt raised {type(error).__name__}"])
-                return None
-        said = callers_turns(get_config())
-        reasons = list(said.uncounted)
-        if new and said.earlier and not self._history:
-            reasons.append(NO_HISTORY)
-        if reasons:
-            _log.warning("turns_not_counted", workflow=self._workflow, reasons=reasons)
-        return said
-
-    def _who(self, runtime: Any) -> Identity | None:
-        identify: Callable[[Any], Any] = self._identify
+    def _said(self, state: Any, runtime: Any) -> list[Said] | None:
+        """What is said to this invoke, and what else may be the user's; None if the host's `prompt` failed."""
+        new = newer_than(state["messages"], state.get("agentgate_heard", ""))
+        if self._prompt is None:
+            turns = callers_turns(get_config())
+            if turns.uncounted:
+                _log.warning("turns_not_counted", workflow=self._workflow, reasons=list(turns.uncounted))
+            return in_order(turns.said, new)
         try:
-            given = identify(runtime.context)
-        except Exception as error:  # noqa: BLE001 - the host's function failed (no context on resume, say): no identity is proven
-            _log.warning("identity_unknown", reasons=[f"identify raised {type(error).__name__}: nobody is proven, so no tool runs"])
+            words = self._prompt(runtime.context)
+        except Exception as error:  # noqa: BLE001 - the host's function failed: no prompt, no run
+            _log.warning("run_not_opened", workflow=self._workflow, reasons=[f"prompt raised {type(error).__name__}"])
             return None
-        match given:
-            case [tenant, User() | OIDCToken() | None as user, agent] if type(tenant) is str and isinstance(agent, Agent | AgentCredential):
-                return tenant, user, agent
-        got = ", ".join(type(each).__name__ for each in (given if isinstance(given, tuple | list) else (given,)))
-        expected = "identify must return (tenant text, User or OIDCToken or None, Agent or a credential of one)"
-        _log.warning("identity_unknown", reasons=[f"got {got}; {expected}"])
-        return None
+        others = [Said(tuple([text for text in texts_of(message) if text != words])) for message in new]
+        return [*([] if words is None else [Said((), (words,))]), *others]
 
-    def _known(self, state: Any, runtime: Any, identity: Identity) -> Steps:
-        """The run that graph state names, if it is this identity's and this conversation's."""
-        name = state.get("agentgate_run") if isinstance(state, dict) else None
-        if type(name) is not str or not name:
+    def _words(self, said: list[Said], last: tuple[str, ...] | None) -> list[tuple[bool, Any]]:
+        """Turns (True) and words that may be the user's (False), in order; `last`: turn of the run; None: it is yet to be opened."""
+        words: list[tuple[bool, Any]] = []
+        for each in said:
+            turn = each.own[0] if len(each.own) == 1 else "\n".join(each.own)
+            counts = bool(each.own) and (not each.earlier or (last is None and self._history))
+            if each.own and each.earlier and last == (turn,):
+                words = []  # a transcript that is passed again: the run heard it up to here
+                continue
+            words += [(True, turn)] if counts else []
+            words += [(False, text) for text in each.texts if not (counts and text in each.own)]
+        if last is None and not self._history and any(each.own and each.earlier for each in said):
+            _log.warning("turns_not_counted", workflow=self._workflow, reasons=[NO_HISTORY])
+        if len([turn for turn, _ in words if not turn]) > MAX_DOUBTFUL:
+            words = [*[each for each in words if each[0]], (False, "")]
+        return words
+
+    def _around(self, identity: Identity | str) -> Steps:
+        """The host's run, or that of the agent that called this one; None: there is none, or it is somebody else's."""
+        run = RUN.get()
+        if run is None or isinstance(identity, str):
+            return run
+        _, user, _ = identity
+        try:
+            if isinstance(user, AgentCredential):
+                yield Ask(run.renew, user=user)
+        except AgentGateError:
             return None
-        kept = self._runs.get(name)
+        return run if is_theirs(run.header, identity) else None
+
+    def _known(self, state: Any, runtime: Any, identity: Identity, *, again: bool = True) -> Steps:
+        """The run that graph state names, if it is this identity's and this conversation's; `again`: what was shown before is proven."""
+        name = state.get("agentgate_run") if isinstance(state, dict) else None
+        if type(name) is not str or name in {"", AROUND}:
+            return None
+        tenant, user, agent = identity
+        kept, who, thread = self._runs.get(name), shown(identity), runtime.execution_info.thread_id
         if kept is None:
             try:
-                run = yield Ask(self._gate.resume_run, identity[0], name)
+                kept = _Open((yield Ask(self._gate.resume_run, tenant, name)), None, thread)
             except AgentGateError:
                 return None
-            header = run.header
-            proven = header.user_until or header.agent_until  # opened with credentials: then no word of the host says whose it is
-            whose = ("", "", "") if proven else _key((header.tenant, header.user, header.agent))
-            kept = self._keep(_Open(run, whose, runtime.execution_info.thread_id))
-        if kept.thread != runtime.execution_info.thread_id:
-            return None
-        return kept if kept.who == _key(identity) else (yield from self._proven(kept, identity))
-
-    def _proven(self, kept: _Open, identity: Identity) -> Steps:
-        """The run, if credentials that were not shown in it yet are of its user and agent."""
-        (tenant, *who), header = identity, kept.run.header
-        shown = {name: each for name, each in zip(("user", "agent"), who, strict=True) if isinstance(each, AgentCredential)}
-        given = {"user": (who[0], header.user, header.user_until), "agent": (who[1], header.agent, header.agent_until)}
-        same = all(not until and _id(each) == _id(known) for name, (each, known, until) in given.items() if name not in shown)
-        if not shown or not same or tenant != header.tenant:
+        if kept.thread != thread:
             return None
         try:
-            yield Ask(kept.run.renew, **shown)
+            if again or kept.who != who:
+                yield Ask(kept.run.continue_for, tenant=tenant, user=user, agent=agent)
         except AgentGateError as error:
-            _log.warning("identity_unknown", run=header.id, reasons=[visible(error)[:2000]])
+            _log.warning("identity_unknown", run=name, reasons=[visible(error)[:2000]])
             return None
-        return self._keep(replace(kept, who=_key(identity)))
+        return self._keep(replace(kept, who=who))
 
     def _keep(self, opened: _Open) -> _Open:
         self._runs[opened.run.id] = opened
@@ -222,8 +238,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
     ) -> ToolMessage | Command[Any]:
         """Run the call in its run; the guarded tool decides."""
-        kept = drive(self._call(request))
-        with self._bound(request, kept) as ready:
+        run = drive(self._run_of(request))
+        with self._bound(request, run) as ready:
             if isinstance(ready, ToolMessage):
                 return ready
             result = handler(ready)
@@ -234,29 +250,41 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
     ) -> ToolMessage | Command[Any]:
         """As `wrap_tool_call`."""
-        kept = await adrive(self._call(request))
-        with self._bound(request, kept) as ready:
+        run = await adrive(self._run_of(request))
+        with self._bound(request, run) as ready:
             if isinstance(ready, ToolMessage):
                 return ready
             result = await handler(ready)
         marked: ToolMessage | Command[Any] = marked_as_written(result)
         return marked
 
-    def _call(self, request: ToolCallRequest) -> Steps:
-        if RUN.get() is not None:
+    def _run_of(self, request: ToolCallRequest) -> Steps:
+        """The run that a call belongs to; None: it has none."""
+        state, identity = request.state, identity_of(self._identify, request.runtime.context)
+        name = state.get("agentgate_run", AROUND) if isinstance(state, dict) else AROUND
+        if name == AROUND:
+            return (yield from self._around(identity))
+        if isinstance(identity, str):
+            _log.warning("identity_unknown", reasons=[identity])
+            if name:  # resumed: the call must stay as it is
+                expected = "the context of the first invoke, on resume too (context=...); nothing ran, so resume again with it"
+                raise ConfigError("context", type(request.runtime.context).__name__, expected)
             return None
-        identity = self._who(request.runtime)
-        if identity is not None:
-            return (yield from self._known(request.state, request.runtime, identity))
-        if isinstance(request.state, dict) and request.state.get("agentgate_run"):  # resumed: the call must stay as it is
-            expected = "the context of the first invoke, on resume too (context=...); nothing ran, so resume again with it"
-            raise ConfigError("context", type(request.runtime.context).__name__, expected)
-        return None
+        kept = yield from self._known(state, request.runtime, identity, again=False)
+        if kept is None:
+            return None
+        new = [each for each in newer_than(state["messages"], state.get("agentgate_heard", "")) if each.id not in kept.read]
+        try:
+            yield from _add(kept.run, self._words([Said(texts_of(each)) for each in new], ()))
+        except AgentGateError as error:
+            _log.warning("turns_not_counted", run=kept.run.id, reasons=[visible(error)[:2000]])
+            return None
+        kept.read.update(str(each.id) for each in new)
+        return kept.run
 
     @contextmanager
-    def _bound(self, request: ToolCallRequest, kept: _Open | None) -> Iterator[ToolCallRequest | ToolMessage]:
+    def _bound(self, request: ToolCallRequest, run: Any) -> Iterator[ToolCallRequest | ToolMessage]:
         name, call_id = request.tool_call["name"], request.tool_call["id"]
-        run = RUN.get() if kept is None else kept.run
         try:
             tool = self._guard(request.tool)
             host = self._host(run, request.runtime)
@@ -331,13 +359,7 @@ def _refused(code: Code, name: str, call_id: str | None, why: str, logged: str =
     return message
 
 
-def _key(identity: Identity) -> tuple[str, str, str]:
-    tenant, user, agent = identity
-    return tenant, _id(user), _id(agent)
-
-
-def _id(who: User | Agent | AgentCredential | None) -> str:
-    """Who somebody is, or which credential they showed: never its text."""
-    if isinstance(who, AgentCredential):
-        return f"{type(who).__name__} {hashlib.sha256(who.reveal().encode()).hexdigest()}"
-    return who.id if who is not None else ""
+def _add(run: Any, words: Iterable[tuple[bool, Any]]) -> Steps:
+    """Add turns, and words that may be the user's, to a run."""
+    for counts, text in words:
+        yield Ask(run.add_turn if counts else run.add_doubt, text)

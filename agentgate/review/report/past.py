@@ -104,9 +104,11 @@ def still_alive(store: Store, record: Record, workflow: Workflow, derive: Derive
         return None
     readings = Readings(derive)
     state = run_state(tenant, run, record=stored, workflow=workflow, readings=readings)
-    turns = state.turns[: _count(record, "turns", len(state.turns))]
-    prompt, calls = readings.prompt(turns, date.fromisoformat(state.header.day)), state.calls[: _count(record, "calls", len(state.calls))]
-    state = replace(state, turns=turns, intents=readings.intents(workflow, turns), prompt=prompt, calls=calls, closed=False)
+    turns, day = state.turns[: _count(record, "turns", len(state.turns))], date.fromisoformat(state.header.day)
+    doubts = state.doubts[: _count({"doubts": 0, **record}, "doubts", len(state.doubts))]
+    calls = state.calls[: _count(record, "calls", len(state.calls))]
+    intents, prompt = readings.intents(workflow, turns, doubts), readings.prompt(turns, day, doubts)
+    state = replace(state, turns=turns, doubts=doubts, intents=intents, prompt=prompt, calls=calls, closed=False)
     heads = [parse(call.head) for call in stored.calls]
     args: Mapping[str, Any] = next(
         (h["args"] for h in heads if h.get("txn") == record.get("txn") and h.get("tool_call_id") == record["tool_call_id"]), {}
