@@ -372,12 +372,12 @@ def test_nothing_but_a_human_message_is_what_a_user_says(message: Any) -> None:
 
 
 def test_a_used_proof_leaves_nothing_behind(shop: Shop) -> None:
-    from agentgate.integrations.langchain import turns
+    from agentgate.integrations.langchain import caller
 
     Inner(shop).start(user_says(EVIL))
     for _ in range(100):
         user_says(EVIL)  # never handed over
-    assert len(turns._unused) == 0
+    assert len(caller._unused) == 0
 
 
 # --- nobody is silenced -----------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from agentgate.decision.together import Together
 from agentgate.errors import ConfigError, StepUpRequired
 from agentgate.gate.gate import AsyncGate
 from agentgate.gate.run import Run
-from agentgate.integrations.langchain import AgentGateMiddleware, guard_tools
+from agentgate.integrations.langchain import AgentGateMiddleware, guard_tools, use_run, user_says
 from agentgate.integrations.langchain.task import MAX_KEPT, in_task
 from agentgate.values.request import User
 from tests.langchain_shop import (
@@ -289,7 +289,15 @@ def test_the_lines_of_the_page_hold_release_and_resume(desk: Desk) -> None:
     gated = AgentGateMiddleware(desk.gate, workflow="shop.refund", identify=identify)
     script = Script(answers=[calls(GET), calls(DEAR), say()])
     agent: Any = create_agent(script, desk.tools, middleware=[gated], context_schema=User, checkpointer=InMemorySaver())
-    names: dict[str, Any] = {"agent": agent, "thread": IN_THREAD, "context": LEE, "gate": desk.gate, "lead": LEAD, "Command": Command}
+    names: dict[str, Any] = {
+        "agent": agent,
+        "thread": IN_THREAD,
+        "context": LEE,
+        "gate": desk.gate,
+        "lead": LEAD,
+        "Command": Command,
+        "user_says": user_says,
+    }
     exec(block, names)  # noqa: S102 - the page is ours
     assert tool_messages(names["out"])[-1].content == "re_1"
 
@@ -361,3 +369,34 @@ def test_the_error_can_be_sent_on_but_then_waits_for_nothing(desk: Desk) -> None
     assert (sent.hold_id, sent.asks, str(sent)) == (required.value.hold_id, required.value.asks, "agentgate: needs_approval")
     with pytest.raises(ConfigError, match="an error without its run"):
         sent.wait()
+
+
+# --- a ToolNode that handles every error ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("handles", [True, Exception, (Exception,), lambda error: f"handled {type(error).__name__}"])
+@pytest.mark.parametrize("wrapped", ["the middleware", "a wrapper of the host's", "nothing"])
+async def test_a_tool_node_that_handles_every_error_does_not_swallow_a_held_call(desk: Desk, handles: Any, wrapped: str) -> None:
+    run = desk.run()
+    read_first(desk, run)
+    gated = AgentGateMiddleware(desk.gate, workflow="shop.refund", identify=identify)
+    wrappers: dict[str, Any] = {
+        "the middleware": {"wrap_tool_call": gated.wrap_tool_call, "awrap_tool_call": gated.awrap_tool_call},
+        "a wrapper of the host's": {
+            "wrap_tool_call": lambda request, run: run(request),
+            "awrap_tool_call": lambda request, run: run(request),
+        },
+        "nothing": {},
+    }
+    for awaited in (False, True):
+        tools = desk.tools if wrapped == "the middleware" else desk.guarded(run)
+        graph: Any = StateGraph(MessagesState, context_schema=User)
+        graph.add_node("tools", ToolNode(tools, handle_tool_errors=handles, **wrappers[wrapped]))
+        graph.add_edge(START, "tools")
+        built = graph.compile(checkpointer=InMemorySaver())
+        dear = calls(DEAR, ids=[f"dear-{awaited}"])
+        asked = {"messages": [HumanMessage(PROMPT), dear]}
+        with use_run(run):
+            out = await built.ainvoke(asked, IN_THREAD, context=LEE) if awaited else built.invoke(asked, IN_THREAD, context=LEE)
+            desk.gate.release(held(out), tenant="acme", by=LEAD)
+            again = Command(resume=True)
+            out = await built.ainvoke(again, IN_THREAD, context=LEE) if awaited else built.invoke(again, IN_THREAD, context=LEE)
+        assert tool_messages(out)[-1].content == f"re_{1 + awaited}"

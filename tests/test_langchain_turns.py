@@ -29,7 +29,8 @@ from structlog.testing import capture_logs
 from agentgate import Own, Pasted
 from agentgate.errors import ConfigError
 from agentgate.integrations.langchain import AgentGateMiddleware, user_says
-from agentgate.integrations.langchain.turns import NO_MESSAGES, NOT_THE_CALLER, NOTHING_NEW, UNREADABLE
+from agentgate.integrations.langchain.caller import NOT_THE_CALLER
+from agentgate.integrations.langchain.turns import NO_MESSAGES, NOTHING_NEW, UNREADABLE
 from agentgate.language.prompt import MAX_TURN
 from agentgate.values.request import User
 from agentgate.values.turns import turn_text

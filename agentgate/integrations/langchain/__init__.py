@@ -12,8 +12,8 @@ from agentgate.integrations.langchain.calls import CallRefused
 from agentgate.integrations.langchain.tools import call_token, guard_tools, is_guarded, upstream_credential, use_run
 
 if TYPE_CHECKING:
+    from agentgate.integrations.langchain.caller import user_says
     from agentgate.integrations.langchain.middleware import AgentGateMiddleware
-    from agentgate.integrations.langchain.turns import user_says
 
 __all__ = [
     "AgentGateMiddleware",
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> Any:
 
         return AgentGateMiddleware
     if name == "user_says":
-        from agentgate.integrations.langchain.turns import user_says  # noqa: PLC0415 - as above
+        from agentgate.integrations.langchain.caller import user_says  # noqa: PLC0415 - as above
 
         return user_says
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

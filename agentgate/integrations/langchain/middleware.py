@@ -1,7 +1,7 @@
 """LangChain agent middleware: opens the run, and puts it where guarded tools find it.
 
-Rules: only what the host vouches for in this very invoke counts as the user's (see `turns`), each message as a turn of its own. Where it is
-not known who spoke, nothing new counts and the log says so (``turns_not_counted``); such words, and those of human messages in graph state,
+Rules: only what the host vouches for in this very invoke counts as the user's (see `caller`), each message as a turn of its own. Where it
+is not known who spoke, nothing counts and the log says so (``turns_not_counted``); such words, and those of human messages in graph state,
 can only take back. Graph state holds only the run's id, and the run it names is used only for the tenant, user and agent that the runtime
 context proves again at every call. A nested agent's "user" is a model: it works in the run of the agent that called it, if that is its
 user's, or in one in which nobody said a word.
@@ -26,20 +26,13 @@ from langgraph.types import Command
 
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.identity.credential import AgentCredential
+from agentgate.integrations.langchain.caller import callers_turns
 from agentgate.integrations.langchain.calls import HOST, INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
 from agentgate.integrations.langchain.identities import Identity, Shown, identity_of, is_theirs, shown
 from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
-from agentgate.integrations.langchain.turns import (
-    MAX_DOUBTFUL,
-    Said,
-    callers_turns,
-    in_order,
-    last_human,
-    marked_as_written,
-    newer_than,
-    texts_of,
-)
+from agentgate.integrations.langchain.turns import Utterance, in_order, last_human, newer_than, texts_of, words_of
+from agentgate.integrations.langchain.written import marked_as_written
 from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.visible import visible
 
@@ -140,12 +133,14 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             return heard
         if kept is not None:
             try:
-                yield from _add(kept.run, self._words(said, kept.run.state.turns[-1:]))
+                yield from _add(kept.run, words_of(said, kept.run.state.turns[-1:], history=False))
             except AgentGateError:
                 kept = None  # closed or expired: what follows is new work
         if kept is None:
             tenant, user, agent = identity
-            words = self._words(said, None)
+            words = words_of(said, (), history=self._history)
+            if not self._history and any(each.own and each.earlier for each in said):
+                _log.warning("turns_not_counted", workflow=self._workflow, reasons=[NO_HISTORY])
             while words and not words[0][0]:  # nothing is asked for yet that could be taken back
                 del words[0]
             first, *later = words or [(True, "")]
@@ -158,7 +153,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             kept = self._keep(_Open(run, shown(identity), runtime.execution_info.thread_id))
         return heard | {"agentgate_run": kept.run.id}
 
-    def _said(self, state: Any, runtime: Any) -> list[Said] | None:
+    def _said(self, state: Any, runtime: Any) -> list[Utterance] | None:
         """What is said to this invoke, and what else may be the user's; None if the host's `prompt` failed."""
         new = newer_than(state["messages"], state.get("agentgate_heard", ""))
         if self._prompt is None:
@@ -171,25 +166,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         except Exception as error:  # noqa: BLE001 - the host's function failed: no prompt, no run
             _log.warning("run_not_opened", workflow=self._workflow, reasons=[f"prompt raised {type(error).__name__}"])
             return None
-        others = [Said(tuple([text for text in texts_of(message) if text != words])) for message in new]
-        return [*([] if words is None else [Said((), (words,))]), *others]
-
-    def _words(self, said: list[Said], last: tuple[str, ...] | None) -> list[tuple[bool, Any]]:
-        """Turns (True) and words that may be the user's (False), in order; `last`: turn of the run; None: it is yet to be opened."""
-        words: list[tuple[bool, Any]] = []
-        for each in said:
-            turn = each.own[0] if len(each.own) == 1 else "\n".join(each.own)
-            counts = bool(each.own) and (not each.earlier or (last is None and self._history))
-            if each.own and each.earlier and last == (turn,):
-                words = []  # a transcript that is passed again: the run heard it up to here
-                continue
-            words += [(True, turn)] if counts else []
-            words += [(False, text) for text in each.texts if not (counts and text in each.own)]
-        if last is None and not self._history and any(each.own and each.earlier for each in said):
-            _log.warning("turns_not_counted", workflow=self._workflow, reasons=[NO_HISTORY])
-        if len([turn for turn, _ in words if not turn]) > MAX_DOUBTFUL:
-            words = [*[each for each in words if each[0]], (False, "")]
-        return words
+        others = [Utterance(tuple([text for text in texts_of(message) if text != words])) for message in new]
+        return [*([] if words is None else [Utterance((), (words,))]), *others]
 
     def _around(self, identity: Identity | str) -> Steps:
         """The host's run, or that of the agent that called this one; None: there is none, or it is somebody else's."""
@@ -275,7 +253,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             return None
         new = [each for each in newer_than(state["messages"], state.get("agentgate_heard", "")) if each.id not in kept.read]
         try:
-            yield from _add(kept.run, self._words([Said(texts_of(each)) for each in new], ()))
+            yield from _add(kept.run, words_of([Utterance(texts_of(each)) for each in new], (), history=False))
         except AgentGateError as error:
             _log.warning("turns_not_counted", run=kept.run.id, reasons=[visible(error)[:2000]])
             return None
