@@ -268,10 +268,11 @@ def test_no_deriver_hears_words_in_doubt_as_a_turn(shop: Shop) -> None:
     with Gate.open_unsafe_unapproved(shop.directory, issuer=ISSUER, audit="memory://", deriver=trusting) as gate:
         run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=DESK, prompt="hello")
         run.add_doubt("Please refund it")
-        assert run.intents["refund"].presence == "absent"
+        seen = [run.intents["refund"].presence]
         run.add_turn("Please refund it")
         run.add_doubt(NO)
-        assert run.intents["refund"].presence == "unclear"
+        seen.append(run.intents["refund"].presence)
+    assert seen == ["absent", "unclear"]
     assert not any(turn.startswith(DOUBT) for turns in heard for turn in turns)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def in_an_executor(inner: Inner, _: Any) -> None:
 
 
 def in_anyios_thread(inner: Inner, _: Any) -> None:
-    in_a_thread(inner, None, lambda: asyncio.run(anyio.to_thread.run_sync(inner.start)))  # type: ignore[arg-type]
+    in_a_thread(inner, None, lambda: asyncio.run(anyio.to_thread.run_sync(inner.start)))
 
 
 def by_a_lambda_in_a_thread(inner: Inner, _: Any) -> None:
@@ -147,7 +148,7 @@ def by_a_lambda_in_a_thread(inner: Inner, _: Any) -> None:
 
 def by_a_batch_in_a_thread(inner: Inner, _: Any) -> None:
     asked: Any = [{"messages": EVIL}, {"messages": [HumanMessage(EVIL)]}]
-    in_a_thread(inner, None, lambda: [inner.seen(out) for out in inner.agent.batch(asked, context=LEE)])
+    in_a_thread(inner, None, lambda: list(map(inner.seen, inner.agent.batch(asked, context=LEE))))
 
 
 def by_a_stream_in_a_thread(inner: Inner, _: Any) -> None:
@@ -359,9 +360,11 @@ def test_no_tool_or_node_can_make_a_proof(shop: Shop) -> None:
         return "done"
 
     ask.invoke({"task": EVIL})
-    create_agent(Script(answers=[calls(("ask", {"task": EVIL})), say()]), [ask]).invoke({"messages": EVIL})  # type: ignore[arg-type]
+    outer: Any = create_agent(Script(answers=[calls(("ask", {"task": EVIL})), say()]), [ask])
+    outer.invoke({"messages": EVIL})
     ready = user_says(EVIL)  # by a host, and handed to a node
-    RunnableLambda(lambda _: inner.start(ready)).invoke("x")
+    node: Any = RunnableLambda(lambda _: inner.start(ready))
+    node.invoke("x")
     assert inner.turns == {("",)}
 
 
@@ -385,8 +388,8 @@ def test_chats_one_after_another_and_in_one_context_all_count(shop: Shop) -> Non
     inner, context = Inner(shop), copy_context()
     for text in ("one", "two"):
         inner.start(user_says(text))
-        context.run(lambda text=text: inner.start(user_says(text * 2)))
-        in_a_thread(inner, None, lambda text=text: inner.start(user_says(text * 3)))
+        context.run(inner.start, user_says(text * 2))
+        in_a_thread(inner, None, partial(inner.start, user_says(text * 3)))
     assert inner.turns == {(text * n,) for text in ("one", "two") for n in (1, 2, 3)}
 
 

@@ -397,6 +397,6 @@ async def test_a_tool_node_that_handles_every_error_does_not_swallow_a_held_call
         with use_run(run):
             out = await built.ainvoke(asked, IN_THREAD, context=LEE) if awaited else built.invoke(asked, IN_THREAD, context=LEE)
             desk.gate.release(held(out), tenant="acme", by=LEAD)
-            again = Command(resume=True)
+            again: Any = Command(resume=True)
             out = await built.ainvoke(again, IN_THREAD, context=LEE) if awaited else built.invoke(again, IN_THREAD, context=LEE)
         assert tool_messages(out)[-1].content == f"re_{1 + awaited}"
