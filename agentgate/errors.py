@@ -94,6 +94,10 @@ class Unconfirmed(StoreUnavailable):
     """A write was applied, and not confirmed by every replica that was asked for."""
 
 
+class ClockSkewed(StoreUnavailable):
+    """The clocks of this machine and of the state store differ by more than a second."""
+
+
 class AuditUnavailable(AgentGateError):
     """The audit record could not be made durable in time. Nothing was minted."""
 

@@ -106,7 +106,8 @@ def application(settings: ServiceSettings, clock: Callable[[], datetime] | None 
             loop.add_signal_handler(signal.SIGHUP, lambda: _reloads.add(loop.create_task(_reload(app.state.service, file))))
         _log.info("serving", issuer=settings.issuer, workflows=len(gate.catalog), listen=settings.listen)
         try:
-            yield {"connections": Connections(settings.connections, app.state.service.is_proxy)}
+            async with app.state.service.health.watching():
+                yield {"connections": Connections(settings.connections, app.state.service.is_proxy)}
         finally:
             app.state.service.ready = False
             if (summary := app.state.service.untold.summary(last=True)) is not None:

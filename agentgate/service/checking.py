@@ -16,7 +16,7 @@ from agentgate.errors import ConfigError, KeyRefused, KeysUnavailable
 from agentgate.identity.fetch import fetch
 from agentgate.identity.keys import read_keys
 from agentgate.service.settings import ServiceSettings
-from agentgate.stores import OWN_GATE, open_store
+from agentgate.stores import open_store
 from agentgate.token.regular_file import read_regular
 from agentgate.workflow.model import Tool, Workflow
 
@@ -71,8 +71,8 @@ def _store(url: str) -> Iterator[str]:
     """Why acts would be refused that workflows permit."""
     with closing(open_store(url)) as store:
         for each in store.check():
-            if each.means.endswith(OWN_GATE):
-                yield f"store: {each.setting}: {OWN_GATE}; to do: {each.remedy}"
+            if each.code != "store_weak":
+                yield f"store: {each.setting}: {each.means}; to do: {each.remedy}"
 
 
 def _unproven(settings: ServiceSettings) -> Iterator[str]:

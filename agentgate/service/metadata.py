@@ -5,15 +5,11 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from agentgate.approvals.opening import warn_of
-from agentgate.errors import KeyRefused, StoreUnavailable
 from agentgate.identity.keys import ALGORITHMS
-from agentgate.loading.catalog import AHEAD
 from agentgate.service import deferred
 from agentgate.service.answer import RequestRefused, answered
 from agentgate.service.exchange import GRANT
 from agentgate.service.state import Service
-from agentgate.stores import ops
 from agentgate.token.mint import DETAIL_TYPE
 
 
@@ -66,19 +62,9 @@ async def healthz(_: Request, __: Service) -> Response:
 
 
 async def readyz(_: Request, service: Service) -> Response:
-    """It can decide: keys can be read, the store answers, workflows are in force, and it is not ending; what of them ends soon."""
-    try:
-        service.gate.jwks()
-        await service.gate.ask(ops.kept("readiness", "assertion", "readiness"))
-    except KeyRefused:
-        return PlainTextResponse("keys\n", 503)
-    except StoreUnavailable:
-        return PlainTextResponse("store\n", 503)
-    if not service.ready or not service.gate.catalog:
-        return PlainTextResponse("ending\n" if not service.ready else "workflows\n", 503)
-    if due := service.gate.catalog.due():  # a gate that nobody calls warns as well
-        warn_of(due)
-    if (over := service.gate.catalog.over()) is not None:
-        return PlainTextResponse("stale_index\n" if over.what == "index" else f"{over.what}_expired\n", 503)
-    soon = service.gate.catalog.endings(AHEAD)
-    return PlainTextResponse("".join(f"degraded: {each}\n" for each in soon) or "ok\n")
+    """Whether it can decide: ``ok``; ``degraded`` and codes, where it answers and not everything goes on; or 503 and codes."""
+    conditions = await service.health.conditions()
+    stopping = [each.code for each in conditions if each.stops]
+    if stopping:
+        return PlainTextResponse("\n".join(stopping) + "\n", 503)
+    return PlainTextResponse("\n".join(["degraded", *(each.line for each in conditions)]) + "\n" if conditions else "ok\n")

@@ -24,7 +24,7 @@ from agentgate.service.settings import ServiceSettings
 from agentgate.shell.drive import CALL_SECONDS, adrive
 from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Flow
-from agentgate.stores import Op
+from agentgate.stores import Op, Weakness
 from agentgate.values.turns import Spoken
 
 Answered = TypeVar("Answered")
@@ -111,6 +111,18 @@ class ServedGate(AsyncGate):
             StoreUnavailable.
         """
         return op.parse(await self._store.call(op, time.monotonic() + CALL_SECONDS))
+
+    async def look_at_store(self) -> tuple[Weakness, ...]:
+        """What is weak about the store.
+
+        Raises:
+            StoreUnavailable: no gate may use it as it is.
+        """
+        return await self._store.check()
+
+    async def look_at_audit(self) -> None:
+        """AuditUnavailable: no record could be written now."""
+        await self._audit.aroom(time.monotonic() + CALL_SECONDS)
 
     async def own_run(self, workflow: str, *, tenant: str, agent: AgentCredential, over: OverHTTP) -> AsyncRun:
         """The one run of an agent's credential, in a workflow without prompt: opened now, or found."""

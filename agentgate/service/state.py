@@ -15,6 +15,7 @@ from agentgate.service.answer import RequestRefused
 from agentgate.service.clients import Caller, Clients
 from agentgate.service.connection import connection_of
 from agentgate.service.counting import Counts
+from agentgate.service.health import Health
 from agentgate.service.limits import POLL_SECONDS, Rates
 from agentgate.service.line import WaitingLine
 from agentgate.service.served import ServedGate
@@ -42,6 +43,7 @@ class Service:
     asked: Rates = field(default_factory=lambda: Rates(1, burst=20))  # nonces of one hold by one passkey; a hold keeps the newest 64
     made: Rates = field(default_factory=lambda: Rates(1 / 600, burst=1))  # challenges over which a passkey was made
     counts: Counts = field(init=False)
+    health: Health = field(init=False)
     line: WaitingLine = field(default_factory=WaitingLine)
     health: WaitingLine = field(default_factory=lambda: WaitingLine(2))
     lines: Rates = field(default_factory=lambda: Rates(2, burst=300))  # of the log, for requests that nobody proved
@@ -57,6 +59,7 @@ class Service:
         self._proxies = proxies_of(self.settings)
         self.polls = Rates(1 / POLL_SECONDS, burst=1)
         self.counts = Counts(wanted=self.settings.metrics)
+        self.health = Health(self)
 
     def reread(self, settings: ServiceSettings) -> tuple[list[str], list[str]]:
         """Take up settings that can change while requests are answered (`LIVE`); returns their names, and of those that cannot.

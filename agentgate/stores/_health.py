@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from agentgate.errors import StoreUnavailable
+from agentgate.errors import ClockSkewed, StoreUnavailable
 from agentgate.stores._op import Op, lineage_of
 from agentgate.stores._resp import pack
 
@@ -49,11 +49,13 @@ class Weakness(NamedTuple):
         setting: the setting, and what it is.
         means: what follows from it.
         remedy: what to do.
+        code: for tools: acts are their own gate's (`store_may_lose`), for a while (`replica_left`), or neither (`store_weak`).
     """
 
     setting: str
     means: str
     remedy: str
+    code: Literal["store_may_lose", "replica_left", "store_weak"] = "store_weak"
 
 
 def fields_of(info: Any) -> dict[str, str]:
@@ -140,7 +142,7 @@ def judge(endpoint: Endpoint, info: Any, probe: Any, before: float, after: float
         )
     _, server = PROBE.parse(probe)
     if not before - MAX_SKEW <= server <= after + MAX_SKEW:
-        raise StoreUnavailable(f"the server's clock is {server - after:+.3f} s off, expected less than {MAX_SKEW:g} s")
+        raise ClockSkewed(f"the server's clock is {server - after:+.3f} s off, expected less than {MAX_SKEW:g} s")
     return tuple(_weaknesses(endpoint, fields))
 
 
@@ -171,13 +173,14 @@ def weak_file(info: Any, config: Any) -> tuple[Weakness, ...]:
     own = f"; {OWN_GATE}"
     if fields_of(info).get("aof_enabled") == "0":
         lost = "a crash loses what came after the last snapshot, and acts then wait for agentgate store reconcile"
-        return (Weakness("no append-only file", lost + own, "appendonly yes and appendfsync always"),)
+        return (Weakness("no append-only file", lost + own, "appendonly yes and appendfsync always", "store_may_lose"),)
     if type(config) is not list:
-        return (Weakness(UNTOLD, "it counts as everysec" + own, "the right to config|get"),)
+        return (Weakness(UNTOLD, "it counts as everysec" + own, "the right to config|get", "store_may_lose"),)
     lost = "a power cut loses the last seconds, and acts then wait for agentgate store reconcile"
     told = _settings(config)
     off = [f"{name.decode()} {told[name].decode()}" for name, value in _SYNCED.items() if name in told and told[name] != value]
-    return (Weakness(", ".join(off), lost + own, "appendfsync always, no-appendfsync-on-rewrite no"),) if off else ()
+    remedy = "appendfsync always, no-appendfsync-on-rewrite no"
+    return (Weakness(", ".join(off), lost + own, remedy, "store_may_lose"),) if off else ()
 
 
 def weak_backlog(endpoint: Endpoint, info: Any, config: Any) -> tuple[Weakness, ...]:
@@ -197,7 +200,7 @@ def weak_backlog(endpoint: Endpoint, info: Any, config: Any) -> tuple[Weakness, 
     who = "a dump (redis-cli --rdb) is attached" if dumps else "a replica, or a dump (redis-cli --rdb), was attached lately"
     means = f"it could be promoted, so acts in runs of several gates are refused (run_elsewhere), and this ends {end}; meanwhile {OWN_GATE}"
     remedy = "back up without attaching (docs/state.md), and on a server without replicas set repl-backlog-ttl to 60"
-    return (Weakness(who, means, remedy),)
+    return (Weakness(who, means, remedy, "replica_left"),)
 
 
 def weak_user(endpoint: Endpoint, who: Any) -> tuple[Weakness, ...]:
