@@ -17,7 +17,7 @@ import structlog
 
 from agentgate.approvals.opening import warn_of
 from agentgate.errors import AuditUnavailable, ClockSkewed, KeyRefused, StoreUnavailable
-from agentgate.stores import recovery
+from agentgate.stores import Weakness, recovery
 from agentgate.values.visible import visible
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Condition(NamedTuple):
     def line(self) -> str:
         """What readiness says of it."""
         return f"{self.code}: {self.what}" if self.public else self.code
+
+
+def _of_weakness(weakness: Weakness) -> Condition:
+    return Condition(weakness.code, False, f"{weakness.setting}: {weakness.means}; to do: {weakness.remedy}")
 
 
 class Health:
@@ -121,12 +125,10 @@ class Health:
             return [Condition("clock", True, str(error))]
         except StoreUnavailable as error:
             return [Condition("store", True, str(error))]
-        found: dict[str, Condition] = {
-            each.code: Condition(each.code, False, f"{each.setting}: {each.means}; to do: {each.remedy}") for each in weaknesses
-        }
+        found = [_of_weakness(each) for each in weaknesses if each.code != "store_weak"]  # the rest is doctor's
         if lost:
-            found["history_lost"] = Condition("history_lost", False, f"{', '.join(lost)}: agentgate store reconcile")
-        return list(found.values())
+            found.append(Condition("history_lost", False, f"{', '.join(lost)}: agentgate store reconcile"))
+        return found
 
     async def _of_audit(self) -> list[Condition]:
         try:

@@ -1,0 +1,125 @@
+"""What a served gate says of itself when a part of it is not as it should be: `readyz`, the log and the metrics, in closed codes."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tests.served
+from tests.served import Process, served
+from tests.served_notes import Notes, Place, a_place
+
+# The clock of the process steps by an hour on SIGUSR1, and back on SIGUSR2.
+STEPPING = """
+import signal, time, time_machine
+travels = time_machine.travel(time.time() + 3600, tick=True)
+signal.signal(signal.SIGUSR1, lambda *_: travels.start())
+signal.signal(signal.SIGUSR2, lambda *_: travels.stop())
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with a_place(tmp_path) as made:
+        yield made
+
+
+def answers(gate: Process, status: int, *codes: str) -> None:
+    """In time readyz has this status and these lines, and the log has told of them."""
+    deadline = time.monotonic() + 20
+    while True:
+        answer = gate.http.get("/readyz")
+        lines = answer.text.splitlines()
+        if (answer.status_code, set(codes) <= set(lines)) == (status, True):
+            break
+        assert time.monotonic() < deadline, (answer.status_code, answer.text)
+        time.sleep(0.1)
+    began = {each["code"]: each for each in gate.log() if each["event"] == "condition_began"}
+    for code in set(codes) - {"ok", "degraded"}:
+        assert (began[code]["stops"], bool(began[code]["what"])) == (status == 503, True)
+
+
+def is_well(gate: Process) -> None:
+    """In time it is as it was, and the log says what ended."""
+    answers(gate, 200, "ok")
+    began, ended = ({each["code"] for each in gate.log() if each["event"] == event} for event in ("condition_began", "condition_ended"))
+    assert began == ended
+
+
+def away(path: Path) -> Callable[[], object]:
+    """Take a directory away; what puts it back."""
+    moved = path.rename(path.with_name(f"{path.name}-away"))
+    return lambda: moved.rename(path)
+
+
+def full(path: Path) -> Callable[[], object]:
+    """Put a file where the directory was; what puts the directory back."""
+    put_back = away(path)
+    path.touch()
+    return lambda: (path.unlink(), put_back())
+
+
+@pytest.mark.parametrize(("part", "code", "lose"), [("audit", "audit", away), ("audit", "audit", full), ("keys", "keys", away)])
+def test_a_folder_that_is_gone_stops_the_gate_until_it_is_back(place: Place, part: str, code: str, lose: Any) -> None:
+    with served(place.folder, place.settings) as gate:
+        put_back = lose(Path(place.settings[part]))
+        answers(gate, 503, code)
+        put_back()
+        is_well(gate)
+        assert Notes(place, gate).ask().status_code == 200
+
+
+def test_a_clock_that_steps_stops_the_gate_until_it_is_right(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tests.served, "START", STEPPING + tests.served.START)
+    with served(place.folder, place.settings) as gate:
+        gate.process.send_signal(signal.SIGUSR1)
+        answers(gate, 503, "clock")
+        gate.process.send_signal(signal.SIGUSR2)
+        is_well(gate)
+
+
+def test_a_store_that_is_away_or_no_primary_stops_the_gate(place: Place) -> None:
+    with served(place.folder, place.settings) as gate:
+        place.store.pause()
+        answers(gate, 503, "store")
+        place.store.resume()
+        is_well(gate)
+        place.store.command("REPLICAOF", "127.0.0.1", "1")
+        answers(gate, 503, "store")
+
+
+def test_where_acts_stop_and_reads_go_on_it_is_degraded(place: Place) -> None:
+    with served(place.folder, place.settings) as gate:
+        place.store.command("CONFIG", "SET", "appendfsync", "everysec")
+        answers(gate, 200, "degraded", "store_may_lose")
+        place.store.command("CONFIG", "SET", "appendfsync", "always")
+        is_well(gate)
+
+
+@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not installed (Debian: redis-tools)")
+def test_a_dump_that_attached_is_told_as_long_as_it_counts(place: Place) -> None:
+    place.store.command("CONFIG", "SET", "repl-backlog-ttl", "3")
+    place.store.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    with served(place.folder, place.settings) as gate:
+        rdb = ["redis-cli", "-p", str(place.store.port), "--rdb", str(place.folder / "dump.rdb")]
+        subprocess.run(rdb, capture_output=True, timeout=30, check=True)
+        answers(gate, 200, "degraded", "replica_left")
+        is_well(gate)
+
+
+def test_a_lost_history_is_told(place: Place) -> None:
+    with served(place.folder, place.settings) as gate:
+        notes = Notes(place, gate)
+        token = notes.ask("before").json()["access_token"]
+        assert notes.server.redeem(token, "notes.write", {"text": "before"}, notes.asking.key).status_code == 200
+        place.store.command("FLUSHALL")
+        notes.ask("since")
+        answers(gate, 200, "degraded", "history_lost")
+        assert "acme: agentgate store reconcile" in {each["what"] for each in gate.log() if each.get("code") == "history_lost"}
