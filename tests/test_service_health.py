@@ -61,9 +61,14 @@ def away(path: Path) -> Callable[[], object]:
 
 def full(path: Path) -> Callable[[], object]:
     """Put a file where the directory was; what puts the directory back."""
-    put_back = away(path)
+    moved = path.rename(path.with_name(f"{path.name}-away"))
     path.touch()
-    return lambda: (path.unlink(), put_back())
+
+    def put_back() -> None:
+        path.unlink()
+        moved.rename(path)
+
+    return put_back
 
 
 @pytest.mark.parametrize(("part", "code", "lose"), [("audit", "audit", away), ("audit", "audit", full), ("keys", "keys", away)])

@@ -204,7 +204,7 @@ async def _in_turn(endpoint: Endpoint, request: Request, service: Service) -> Re
     """What an endpoint answers. Nobody is answered without a turn: who has no body has it first, a body is read before it."""
     connection = getattr(request.state, "connection", None)
     request.state.peer = service.peer(request)
-    line = service.health if request.scope["path"] in HEALTH else service.line
+    line = service.health_line if request.scope["path"] in HEALTH else service.line
     with line.stand(request.state.peer, proven=connection is not None and connection.proven) as request.state.turn:
         try:
             _check_head(request)

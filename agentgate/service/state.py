@@ -45,7 +45,7 @@ class Service:
     counts: Counts = field(init=False)
     health: Health = field(init=False)
     line: WaitingLine = field(default_factory=WaitingLine)
-    health: WaitingLine = field(default_factory=lambda: WaitingLine(2))
+    health_line: WaitingLine = field(default_factory=lambda: WaitingLine(2))
     lines: Rates = field(default_factory=lambda: Rates(2, burst=300))  # of the log, for requests that nobody proved
     untold: Refusals = field(default_factory=Refusals)  # those without a line
     ready: bool = True
@@ -59,7 +59,7 @@ class Service:
         self._proxies = proxies_of(self.settings)
         self.polls = Rates(1 / POLL_SECONDS, burst=1)
         self.counts = Counts(wanted=self.settings.metrics)
-        self.health = Health(self)
+        self.health = Health(self.gate, self.settings.audit, lambda: self.ready)
 
     def reread(self, settings: ServiceSettings) -> tuple[list[str], list[str]]:
         """Take up settings that can change while requests are answered (`LIVE`); returns their names, and of those that cannot.
