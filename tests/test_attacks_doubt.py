@@ -291,3 +291,16 @@ def test_an_earlier_decision_is_explained_with_the_doubts_of_then(shop: Shop) ->
     first, second = (r for r in shop.records if r["type"] == "decision")
     assert (first.get("doubts", 0), second["doubts"], second["turns"]) == (0, 1, 1)
     assert [r["type"] for r in shop.records].count("doubt_added") == 1
+
+
+@pytest.mark.parametrize("words", ["", "word " * 5_000, "x" * 70_000, "\ud800", "\x00", "\x01 ok", "\x03"])
+def test_words_that_cannot_be_read_leave_nothing_clear(shop: Shop, words: str) -> None:
+    run = shop.run()
+    run.add_doubt(words)
+    assert (run.intents["refund"].presence, run.state.doubts) == ("unclear", ((1, ""),))
+
+
+def test_a_flood_of_messages_is_read_as_one_that_cannot_be_read(shop: Shop) -> None:
+    chat = Chat(shop, say())
+    chat.say(*[HumanMessage("ok")] * 100)
+    assert chat.run.state.doubts == ((1, ""),)

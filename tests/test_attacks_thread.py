@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from langchain.agents import create_agent
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -209,3 +211,12 @@ def test_the_user_of_another_issuer_confirms_nothing() -> None:
         proven_user("lee", tenant="acme", issuer="https://a.example", subject="s2"),
     ):
         assert check_approver(rule, other, lee, agent, "acme") is not None
+
+
+def test_a_proof_of_a_key_that_was_shown_before_and_is_too_old_goes_on_with_nothing(proven: Proven) -> None:
+    key, user = Key("agent"), proven.desk.user()
+    text = bound_to(key, proven.desk)
+    agent = OIDCToken(text, **proof_of(key, text))
+    assert proven.ask(agent, user) == "success"
+    with time_machine.travel(time.time() + 90, tick=True):
+        assert proven.ask(agent, user, "go ahead") == "error"

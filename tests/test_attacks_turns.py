@@ -22,7 +22,7 @@ from langchain.tools import ToolRuntime
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, message_to_dict, messages_from_dict
 from langchain_core.runnables import RunnableLambda
-from langchain_core.runnables.config import ContextThreadPoolExecutor
+from langchain_core.runnables.config import ContextThreadPoolExecutor, set_config_context
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
@@ -469,3 +469,20 @@ def test_the_prompt_may_say_nothing(shop: Shop) -> None:
     agent: Any = create_agent(Script(answers=[say()]), shop.tools, middleware=[gate], context_schema=User)
     agent.invoke({"messages": EVIL}, context=LEE)
     assert [kept.run.state.turns for kept in gate._runs.values()] == [("",)]
+
+
+@pytest.mark.parametrize("config", [{"callbacks": []}, None])
+def test_a_proof_of_the_hosts_that_a_tool_hands_on_counts_for_nothing(shop: Shop, config: Any) -> None:
+    inner, ready = Inner(shop), user_says(EVIL)
+    outer: Any = create_agent(
+        Script(answers=[calls(DELEGATE), say()]), [starting(inner, lambda inner, _: inner.start(ready, config))], context_schema=User
+    )
+    outer.invoke({"messages": PROMPT}, context=LEE)
+    assert inner.turns == {("",)}
+
+
+def test_a_proof_in_the_context_of_a_runnable_without_callbacks_counts_for_nothing(shop: Shop) -> None:
+    inner, ready = Inner(shop), user_says(EVIL)
+    with set_config_context({"tags": ["x"]}) as context:
+        context.run(inner.start, ready)
+    assert inner.turns == {("",)}
