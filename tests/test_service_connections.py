@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from agentgate.service import process
-from agentgate.service.connections import RESERVED, SECONDS, Connections, OpenConnection
+from agentgate.service.connections import HEALTH, RESERVED, SECONDS, Connections, OpenConnection, only_health
 from tests.served import in_thread
 
 
@@ -112,6 +113,16 @@ def test_a_place_that_is_left_is_free_again() -> None:
     for each in (first, first, second):
         desk.all.remove(each)
     assert [desk.open(f"d-{number}", waits=False).spare for number in range(3)] == [False, False, True]
+
+
+async def test_on_a_spare_connection_only_health_is_answered() -> None:
+    async def every(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(only_health(every)), base_url="http://x") as http:
+        assert [(await http.get(path)).status_code for path in sorted(HEALTH)] == [200] * 3
+        told = await http.post("/oauth2/token")
+    assert (told.status_code, told.headers["Retry-After"], told.headers["Connection"]) == (503, "2", "close")
 
 
 @pytest.mark.parametrize("count", [1, 20], ids=["one answer", "one after another"])

@@ -71,14 +71,6 @@ class _Patient(H11Protocol):
         self._end_after(HEADER_SECONDS)
         super().on_response_complete()  # which may begin with the next request
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._connections.change(self._own, waits=True)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._connections.change(self._own, waits=getattr(self.cycle, "response_complete", True))
-
     def connection_lost(self, exc: Exception | None) -> None:
         if self._ends is not None:
             self._ends.cancel()
