@@ -27,7 +27,7 @@ from agentgate.approvals.root import Root
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.approvals.trust import Reviewer, new_root
 from agentgate.errors import ConfigError
-from agentgate.gate import door
+from agentgate.gate import door, proving
 from agentgate.gate.around import DataClassFile
 from agentgate.identity.proven import Proven, proven_user
 from agentgate.identity.settings import IdentitySettings
@@ -442,7 +442,7 @@ class Through:
         return presented(self.world.gate, self.run, self.user(**user), agent)
 
 
-def presented(gate: Gate, run: Any, user: Any, agent: Any, over: door.OverHTTP = door.IN_PROCESS) -> Any:
+def presented(gate: Gate, run: Any, user: Any, agent: Any, over: proving.OverHTTP = proving.IN_PROCESS) -> Any:
     """The state of a run in which somebody calls with these credentials."""
     return drive(door.present(gate._core, run.state, user=user, agent=agent, over=over), gate._store, gate._audit)
 
@@ -489,10 +489,10 @@ def test_who_calls_in_a_run_is_who_it_was_opened_for(through: Through) -> None:
     made = Through(through.world, 600)
     gate, run, user = made.world.gate, made.run, made.user()
     for field, agent, whose, over in (
-        ("user.subject", made.agent(), made.user("eve"), door.IN_PROCESS),
-        ("user", made.agent(), None, door.IN_PROCESS),
-        ("agent.key", made.agent(made.hop(), key=Key("thief")), user, door.IN_PROCESS),
-        ("client", made.agent(made.hop()), user, door.OverHTTP(client="other")),
+        ("user.subject", made.agent(), made.user("eve"), proving.IN_PROCESS),
+        ("user", made.agent(), None, proving.IN_PROCESS),
+        ("agent.key", made.agent(made.hop(), key=Key("thief")), user, proving.IN_PROCESS),
+        ("client", made.agent(made.hop()), user, proving.OverHTTP(client="other")),
     ):
         with pytest.raises(RunRefused) as refused:
             presented(gate, run, whose, agent, over)

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from agentgate.decision import caller
 from agentgate.decision.case import Case, Check
 from agentgate.decision.versions import Versions, under
-from agentgate.errors import CredentialRefused, KeysUnavailable, StoreUnavailable
+from agentgate.errors import CredentialRefused, StoreUnavailable
 from agentgate.gate.core import Core, found, read, reasons_of, stamp
 from agentgate.gate.proof import Answering
+from agentgate.gate.proving import IN_PROCESS, AgentGiven, OverHTTP, UserGiven, count_unproven, failure_of, identities_of, prove
 from agentgate.gate.state import header_bytes, missing
 from agentgate.gate.turns import checked_turn, refused_input
 from agentgate.identity.credential import AgentCredential
-from agentgate.identity.proven import Proven, narrowed, placed
+from agentgate.identity.proven import Proven, placed
 from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
@@ -31,33 +31,11 @@ from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason, RunRefused
 from agentgate.values.request import Agent, Call, Header, RunState, User
 from agentgate.values.turns import Spoken
-from agentgate.workflow.model import Workflow
 
 MAX_TTL = 24 * 3600
 MAX_PROVEN_TTL = 7 * 24 * 3600  # while no credential is renewed nothing can be done in it; a hold may wait for days
 _TRIES = 16  # as in `flow`
 _SOON = 30  # seconds
-UserGiven = User | Proven[User] | AgentCredential | None
-AgentGiven = Agent | Proven[Agent] | AgentCredential
-_REASONS = {"user": Reason.USER, "posture": Reason.POSTURE, "boundary": Reason.BOUNDARY, "via": Reason.HOPS}
-
-
-@dataclass(frozen=True, slots=True)
-class OverHTTP:
-    """Which clients of a service a run belongs to, by their ids in its settings.
-
-    Attributes:
-        host: the one that opens it; empty: the agent itself does, by calling.
-        client: the agent, the only one that calls in it.
-        address: as whom the caller of this request is counted.
-    """
-
-    host: str = ""
-    client: str = ""
-    address: str = ""
-
-
-IN_PROCESS = OverHTTP()
 
 
 def open_run(
@@ -86,7 +64,7 @@ def open_run(
     most = MAX_PROVEN_TTL if isinstance(agent, AgentCredential) or isinstance(user, AgentCredential) else MAX_TTL
     if type(ttl) is not int or not 0 < ttl <= most:
         raise refused_input("ttl", type(ttl).__name__, f"an int from 1 to {most} seconds")
-    for_user, by_agent = yield from _proven(core, workflow, tenant, user, agent, over=over)
+    for_user, by_agent = yield from prove(core, workflow, tenant, user, agent, over=over)
     now, name = time.time(), "run_" + secrets.token_urlsafe(18)
     if once:
         if workflow.intents or text or user is not None or not isinstance(agent, AgentCredential):
@@ -157,7 +135,7 @@ def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredent
     """
     header = state.header
     versions = yield from core.in_force.of(header)
-    for_user, by_agent = yield from _proven(core, versions.minted, header.tenant, user, agent, run=header, over=over)
+    for_user, by_agent = yield from prove(core, versions.minted, header.tenant, user, agent, run=header, over=over)
     was, who = header.agent, by_agent.who
     if not agent.delegation:
         who = placed(who, posture=who.posture, boundary=who.boundary, via=was.via)
@@ -191,7 +169,7 @@ def renew(core: Core, state: RunState, *, user: UserGiven, agent: AgentGiven | N
     ):
         raise refused_input("run", "in process, or no credential", "a run that was opened with credentials, and fresh ones")
     versions = yield from core.in_force.of(header)
-    return (yield from _renewed(core, state, *(yield from _proven(core, versions.minted, header.tenant, user, agent, run=header))))
+    return (yield from _renewed(core, state, *(yield from prove(core, versions.minted, header.tenant, user, agent, run=header))))
 
 
 def continue_for(core: Core, state: RunState, *, tenant: str, user: UserGiven, agent: AgentGiven) -> Flow:
@@ -206,7 +184,7 @@ def continue_for(core: Core, state: RunState, *, tenant: str, user: UserGiven, a
         whose = f"{header.tenant}, {'no user' if header.user is None else 'a user'}"
         raise RunRefused((Failure(Reason.TENANT, "run", f"{tenant}, {'no user' if user is None else 'a user'}", whose),), header.id)
     versions = yield from core.in_force.of(header)
-    return (yield from _renewed(core, state, *(yield from _proven(core, versions.minted, tenant, user, agent, run=header))))
+    return (yield from _renewed(core, state, *(yield from prove(core, versions.minted, tenant, user, agent, run=header))))
 
 
 def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh_agent: Proven[Agent] | None) -> Flow:
@@ -244,11 +222,11 @@ def person(core: Core, tenant: str, hold_id: str, by: Answering | AgentCredentia
     if not isinstance(by, AgentCredential):
         return by
     try:
-        return (yield from _identities(core).user(by, time.time()))
+        return (yield from identities_of(core).user(by, time.time()))
     except CredentialRefused as error:
-        refused = _failure(error)
+        refused = failure_of(error)
     shown = {name: value[:80] if type(value) is str else None for name, value in (("tenant", tenant), ("hold", hold_id))}
-    _count(core, {"type": "hold_answer_refused", **shown, "by": None}, refused)
+    count_unproven(core, {"type": "hold_answer_refused", **shown, "by": None}, refused)
     raise AnswerRefused(AnswerCode.UNPROVEN, (refused,))
 
 
@@ -304,58 +282,3 @@ def _another(before: Header, after: Header) -> tuple[Failure, ...]:
         if old != new:
             failures.append(Failure(Reason.USER, f"user.{name}", repr(new), f"the run's own, {old!r}"))
     return tuple(failures)
-
-
-# --- credentials -----------------------------------------------------------------------------------------------------------
-def _proven(
-    core: Core,
-    workflow: Workflow,
-    tenant: str,
-    user: UserGiven,
-    agent: AgentGiven | None,
-    *,
-    run: Header | None = None,
-    over: OverHTTP = IN_PROCESS,
-) -> Generator[Any, Any, tuple[Proven[User] | None, Any]]:
-    """User and agent of a run, with the ends of what was proven; 0 for what a host vouches for. `run`: it is open already."""
-    now, known, named = time.time(), None if run is None else run.user, None if run is None else run.id
-    try:
-        for_user: Proven[User] | None = None
-        if isinstance(user, AgentCredential):
-            for_user = yield from _identities(core).user(user, now)
-        elif user is not None:
-            for_user = user if isinstance(user, Proven) else Proven(user, 0.0)
-        if not isinstance(agent, AgentCredential):
-            return for_user, agent if agent is None or isinstance(agent, Proven) else Proven(agent, 0.0)
-        who = for_user.who if for_user is not None else known
-        found = yield from _identities(core).agent(agent, tenant, who, now)
-    except CredentialRefused as error:
-        refused = _failure(error)
-    else:
-        # Of the claims, the run keeps those that the workflow compares, and nothing else about anybody.
-        return for_user, replace(found, who=narrowed(found.who, {claim.name for claim in workflow.agent.claims}))
-    where = {"id": workflow.id, "version": workflow.version, "digest": workflow.digest}
-    said = {"type": "run_refused", "tenant": tenant, "run": named, "workflow": where, "user": None, "agent": None}
-    _count(core, said, refused, over)
-    raise RunRefused((refused,), named or "")
-
-
-def _identities(core: Core) -> Any:
-    if core.identities is None:
-        raise CredentialRefused("agent", "a credential", "a gate with identity settings (identity=...), or a User and an Agent")
-    return core.identities
-
-
-def _failure(error: CredentialRefused) -> Failure:
-    if isinstance(error, KeysUnavailable):
-        reason = Reason.KEYS
-    else:
-        parts = error.field.partition("[")[0].split(".")
-        reason = next((_REASONS[part] for part in parts[:2] if part in _REASONS), Reason.AGENT)
-    return Failure(reason, error.field, error.got, error.expected)
-
-
-def _count(core: Core, body: dict[str, Any], refused: Failure, over: OverHTTP = IN_PROCESS) -> None:
-    """Count what proved nobody: a durable record for each would let anybody fill the disk."""
-    said = {"time": round(time.time(), 6), **body, "reasons": reasons_of((refused,))}
-    core.unproven.count(body["type"], refused.field, over.host or over.client, over.address, refusal=said)

@@ -21,8 +21,8 @@ from agentgate.gate import account_key, door, holding
 from agentgate.gate.around import Sources, data_classes, environment_of
 from agentgate.gate.callback import Callback
 from agentgate.gate.core import Allowances, Core, read
-from agentgate.gate.door import AgentGiven, UserGiven
 from agentgate.gate.proof import Answerers, fronts, passkeys_of
+from agentgate.gate.proving import AgentGiven, UserGiven
 from agentgate.gate.revoking import AsyncRevoking, Revoking, Tenants
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import ApprovedSettings, GateSettings, UnapprovedSettings

@@ -24,11 +24,11 @@ from typing import NamedTuple
 from agentgate.intents.closeness import judged
 from agentgate.intents.deriver import CLARITY
 from agentgate.intents.objects import acts_on_its_kind
-from agentgate.intents.phrases import Longest, Occurrence, keys_of, longest_of, places
+from agentgate.intents.phrases import Longest, Occurrence, keys_of, line_of, longest_of, places
 from agentgate.language.delegation import Delegation, handed_over
 from agentgate.language.pieces import FINITE, NOBODY, Piece, pieces
 from agentgate.language.turn import Clause, Taken, Turn
-from agentgate.language.whose import ITEM, VALUE
+from agentgate.language.whose import VALUE
 from agentgate.language.word_files import either
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
@@ -82,7 +82,6 @@ class State(NamedTuple):
     turns: int = 0
 
 
-_BREAK = re.compile("\n")
 _CANCELLED = re.compile(r"\b(?:cancel|undo|stop|scratch) (?:that|this|the|my) (?:(?:last|first|previous|new) )?(?=\w)")
 _PRONOUN = re.compile(r"\s*+(?:it|that|this|them|anything|everything)?\W*+\Z")  # "don't refund it" denies every refund
 
@@ -176,25 +175,13 @@ def _unexplained(intents: tuple[Intent, ...], turn: Turn, found: Iterable[Found]
     """A request in a line without a word of any intent, in a turn of several: it may be about a text, which the others are."""
     if turn.declared or "\n" not in turn.text.strip():
         return ""
-    known = {_line(turn, each.hit.at) for one in found for each in one.values() if each.hit is not None and each.hit.use == "asks"} | {-1}
+    known = {line_of(turn, each.hit.at) for one in found for each in one.values() if each.hit is not None and each.hit.use == "asks"} | {-1}
     own = [
-        turn.low[piece.begins : piece.end] for piece in turn.pieces if piece.kind == "request" and _line(turn, piece.begins) not in known
+        turn.low[piece.begins : piece.end] for piece in turn.pieces if piece.kind == "request" and line_of(turn, piece.begins) not in known
     ]
     others = [text[piece.begins : piece.end] for text in turn.unsure for piece in pieces(text, 0, len(text)) if piece.kind == "request"]
     others = [words for words in others if not any(places(intent.words, words) for intent in intents)]
     return next((words for words in own + others if VALUE.search(words) is None), "")
-
-
-def _line(turn: Turn, at: int) -> int:
-    """The number of the line at a place; items of a list are as one, -1."""
-    if "lines" not in turn.memo:
-        starts = [0, *(each.end() for each in _BREAK.finditer(turn.low))]
-        turn.memo["lines"] = starts, dict[int, bool]()
-    starts, items = turn.memo["lines"]
-    number = bisect_right(starts, at) - 1
-    if number not in items:
-        items[number] = ITEM.match(turn.low, starts[number]) is not None
-    return -1 if items[number] else number
 
 
 def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[str]) -> None:

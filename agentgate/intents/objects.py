@@ -24,7 +24,7 @@ _NO_DAY = date(2000, 1, 1)  # only the types of entities matter here
 _LONG = 160  # characters behind a verb that may hold its object
 _WORD = re.compile(r"\S+|\n")
 _FIRST = re.compile(r"[\w'\u2019-]*")
-_CODE = re.compile(r"(?=.*[0-9]{3}|.*[0-9].*[a-z#-]|.*[a-z#-].*[0-9])")  # "48213", "t-1"
+_NUMBER, _DIGIT, _LETTER = re.compile("[0-9]{3}"), re.compile("[0-9]"), re.compile("[a-z#-]")
 _DASHES = frozenset("-\u2013\u2014")
 _MARKS = ',;:.!?()"\u201c\u201d'
 _POSSESSIVE = re.compile(r"['\u2019]s?\Z")
@@ -82,9 +82,14 @@ def _fits(said: str, own: str, kinds: frozenset[str]) -> bool:
         return False
     if words[-1] in _REFERENCES or any(_kind(word) in kinds or set(word) == {"_"} for word in words):
         return True
-    if "<id>" in kinds and any(map(_CODE.match, words)):
+    if "<id>" in kinds and any(map(_is_code, words)):
         return True
     return any(f"<{entity.type}>" in kinds for entity in entities(own, _NO_DAY))
+
+
+def _is_code(word: str) -> bool:
+    """Whether a word may be an id: "48213", "t-1"."""
+    return _NUMBER.search(word) is not None or (_DIGIT.search(word) is not None and _LETTER.search(word) is not None)
 
 
 def _words(text: str) -> list[str]:

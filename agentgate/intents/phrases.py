@@ -10,12 +10,15 @@ user ("tell someone": not "tell me"). A phrase that begins with ``^`` matches, w
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
 from agentgate.language.stems import stem
+from agentgate.language.turn import Turn
+from agentgate.language.whose import ITEM
 from agentgate.language.word_files import branched, listed
 from agentgate.workflow.model import ARTICLES, PLACES
 
@@ -28,6 +31,7 @@ _PLACES = {
 _SMALL = PLACES | ARTICLES | frozenset("to of for at with as from".split())
 PARTICLES = listed("particles")
 _ENDINGS = ("ings", "ing", "ed", "es", "s", "d")
+_BREAK = re.compile("\n")
 _START = re.compile(r"\w{1,3}")
 _STARTS = re.compile(r"(\w{1,3})\w*")
 
@@ -189,3 +193,15 @@ def keys_of(text: str) -> frozenset[str]:
     """The keys of all words of a lower-case text, and the empty key, for a phrase without a word of its own."""
     three = set(_STARTS.findall(text))
     return frozenset({"", *three, *[start[:2] for start in three]})
+
+
+def line_of(turn: Turn, at: int) -> int:
+    """The number of the line at a place; items of a list are as one, -1."""
+    if "lines" not in turn.memo:
+        starts = [0, *(each.end() for each in _BREAK.finditer(turn.low))]
+        turn.memo["lines"] = starts, dict[int, bool]()
+    starts, items = turn.memo["lines"]
+    number = bisect_right(starts, at) - 1
+    if number not in items:
+        items[number] = ITEM.match(turn.low, starts[number]) is not None
+    return -1 if items[number] else number

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.decision.hold import Hold
 from agentgate.errors import StoreUnavailable, TokenRefused
-from agentgate.gate.door import OverHTTP
+from agentgate.gate.proving import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.service.answer import RequestRefused, malformed, refused_by
 from agentgate.service.clients import Caller, unknown

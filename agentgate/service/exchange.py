@@ -16,7 +16,7 @@ import orjson
 from starlette.requests import Request
 
 from agentgate.decision.answer import Decision
-from agentgate.gate.door import OverHTTP
+from agentgate.gate.proving import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.identity.certificate import shown_certificate
 from agentgate.identity.connection import Connection

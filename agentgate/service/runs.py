@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agentgate.errors import ConfigError
-from agentgate.gate.door import OverHTTP
+from agentgate.gate.proving import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.identity.credential import OIDCToken
 from agentgate.service.answer import RequestRefused, answered, malformed

@@ -12,9 +12,9 @@ from typing import Any, Self, TypeVar, cast
 from agentgate.errors import AuditUnavailable, ConfigError, CredentialRefused, KeyRefused
 from agentgate.gate import account_key, door
 from agentgate.gate.core import Core
-from agentgate.gate.door import OverHTTP, UserGiven
 from agentgate.gate.gate import AsyncGate
 from agentgate.gate.proof import passkeys_of
+from agentgate.gate.proving import OverHTTP, UserGiven
 from agentgate.gate.run import AsyncRun
 from agentgate.gate.view import View
 from agentgate.identity.credential import AgentCredential
