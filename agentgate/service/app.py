@@ -38,6 +38,7 @@ from agentgate.values.refusal import Failure, Reason, RunRefused
 
 _log = structlog.get_logger("agentgate.service")
 MAX_PATH, MAX_HEADERS, MAX_HEADER = 512, 64, 20 * 1024
+_CHALLENGE = "use_dpop_nonce"  # not a refusal: the first answer to whoever has no nonce yet (RFC 9449 section 8)
 _METHODS = frozenset("DELETE GET HEAD OPTIONS PATCH POST PUT".split())
 Endpoint = Callable[[Request, Service], Awaitable[Response]]
 Refusing = Callable[[RequestRefused], Response]
@@ -190,7 +191,11 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
         if len(named := request.headers.getlist("x-request-id")) == 1 and named[0].isascii() and named[0].isprintable():
             response.headers["X-Request-ID"] = named[0]
         seconds = time.perf_counter() - began
+        if refused is not None and refused.error == _CHALLENGE:
+            refused = None
         service.counts.count(_route(request), response.status_code, refused.error if refused is not None else "", seconds)
+        if refused is not None and any(each.reason is Reason.OUTCOME_UNKNOWN for each in refused.failures):
+            service.counts.count_unknown()
         _tell(request, response.status_code, seconds, refused)
         if span is not None:
             span.set({"http.response.status_code": response.status_code})
@@ -251,7 +256,7 @@ def _refused(error: Exception) -> RequestRefused:
     if isinstance(error, CredentialRefused):
         return refused_by((Failure(Reason.AGENT, error.field, error.got, error.expected),))
     if isinstance(error, StoreUnavailable | AuditUnavailable | Overloaded):
-        reason = Reason.AUDIT if isinstance(error, AuditUnavailable) else Reason.STORE
+        reason = Reason.AUDIT if isinstance(error, AuditUnavailable) else Reason.OVERLOAD if isinstance(error, Overloaded) else Reason.STORE
         return unavailable((Failure(reason, str(reason), str(error)[:200], "one that answers in time"),))
     _log.error("unexpected", error=type(error).__name__, what=str(error)[:200] if isinstance(error, AgentGateError) else None)
     return RequestRefused(500, "server_error")

@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +19,9 @@ import structlog
 from agentgate.approvals.opening import warn_of
 from agentgate.errors import AuditUnavailable, ClockSkewed, KeyRefused, StoreUnavailable
 from agentgate.loading.catalog import AHEAD
+from agentgate.service.counting import Gauge
 from agentgate.service.served import ServedGate
-from agentgate.stores import Weakness, recovery
+from agentgate.stores import Weakness, ops, recovery
 from agentgate.values.visible import visible
 
 FRESH_SECONDS, LOOK_SECONDS = 1.0, 5.0
@@ -49,6 +50,10 @@ class HealthCondition(NamedTuple):
         return f"{self.code}: {self.what}" if self.public else self.code
 
 
+def _versions(gate: ServedGate) -> dict[tuple[str, ...], float]:
+    return {(each.id, str(each.version)): 1.0 for each in gate.catalog}
+
+
 def _of_weakness(weakness: Weakness) -> HealthCondition:
     return HealthCondition(weakness.code, False, f"{weakness.setting}: {weakness.means}; to do: {weakness.remedy}")
 
@@ -61,6 +66,8 @@ class Health:
         self._looked = -FRESH_SECONDS
         self._looking = asyncio.Lock()
         self._known: tuple[HealthCondition, ...] = ()
+        self._lost: list[str] = []
+        self._counted = -LOOK_SECONDS
 
     async def conditions(self) -> tuple[HealthCondition, ...]:
         """What is so now; empty: all is well."""
@@ -70,6 +77,28 @@ class Health:
                 self._tell_changes(found)
                 self._known, self._looked = found, time.monotonic()
         return self._known
+
+    async def gauges(self) -> list[Gauge]:
+        """How it is, in numbers, as they are when somebody asks for metrics."""
+        conditions, gate = await self.conditions(), self._gate
+        held: dict[str, tuple[int, float]] = {}
+        with suppress(StoreUnavailable):
+            held = {tenant: await gate.ask(ops.count_holds(tenant)) for tenant in gate.every_tenant()}
+        ends = {(each.what,): each.at for each in reversed(gate.catalog.endings())}
+        stops = {(each.code, "yes" if each.stops else "no"): 1.0 for each in conditions}
+        waits = {(tenant,): time.time() - since if since else 0.0 for tenant, (_, since) in held.items()}
+        found = [
+            Gauge("condition", "1 while it is so (docs/operations/runbook.md).", ("code", "stops"), stops),
+            Gauge("approvals_end_seconds", "POSIX seconds at which it ends.", ("what",), ends),
+            Gauge("workflow_in_force", "1 for each version in force.", ("workflow", "version"), _versions(gate)),
+            Gauge("holds_open", "Of the newest 10,000 holds, those that wait.", ("tenant",), {(t,): n for t, (n, _) in held.items()}),
+            Gauge("oldest_hold_seconds", "How long the oldest of them has waited.", ("tenant",), waits),
+            Gauge("tenants_lost", "Tenants of whose history the store has lost a part.", (), {(): len(self._lost)}),
+        ]
+        with suppress(OSError):
+            room = float(shutil.disk_usage(self._audit).free)
+            found.append(Gauge("audit_free_bytes", "Free where the audit log lies.", (), {(): room}))
+        return found
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -120,14 +149,16 @@ class Health:
         gate = self._gate
         try:
             weaknesses = await gate.look_at_store()
-            lost = [tenant for tenant in gate.every_tenant() if (await gate.ask(recovery.read_history(tenant))).lost]
+            if time.monotonic() - self._counted >= LOOK_SECONDS:  # one question for each tenant
+                self._lost = [tenant for tenant in gate.every_tenant() if (await gate.ask(recovery.read_history(tenant))).lost]
+                self._counted = time.monotonic()
         except ClockSkewed as error:
             return [HealthCondition("clock", True, str(error))]
         except StoreUnavailable as error:
             return [HealthCondition("store", True, str(error))]
         found = [_of_weakness(each) for each in weaknesses if each.code != "store_weak"]  # the rest is doctor's
-        if lost:
-            found.append(HealthCondition("history_lost", False, f"{', '.join(lost)}: agentgate store reconcile"))
+        if self._lost:
+            found.append(HealthCondition("history_lost", False, f"{', '.join(self._lost)}: agentgate store reconcile"))
         return found
 
     async def _of_audit(self) -> list[HealthCondition]:

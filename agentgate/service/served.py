@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
@@ -24,7 +25,7 @@ from agentgate.service.settings import ServiceSettings
 from agentgate.shell.drive import CALL_SECONDS, adrive
 from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Flow
-from agentgate.stores import Op, Weakness
+from agentgate.stores import AsyncStore, Keeps, Op, Weakness
 from agentgate.values.turns import Spoken
 
 Answered = TypeVar("Answered")
@@ -50,6 +51,40 @@ def _rotated(core: Core, statement: str, tenant: str, agent: AgentCredential) ->
         raise CredentialRefused("agent", "a credential", "a gate with identity settings")
     account = yield from core.identities.agent(agent, tenant, None, time.time())
     return (yield from account_key.rotate(core, statement, of=(tenant, account.who.id)))
+
+
+@dataclass(frozen=True, slots=True)
+class TimedStore:
+    """A store whose operations are timed."""
+
+    _store: AsyncStore
+    _observe: Callable[[str, float], None]
+
+    @property
+    def heartbeat(self) -> float | None:
+        """See `agentgate.stores.Store`."""
+        return self._store.heartbeat
+
+    @property
+    def keeps(self) -> Keeps:
+        """See `agentgate.stores.Store`."""
+        return self._store.keeps
+
+    async def call(self, op: Op[Any], deadline: float) -> Any:
+        """See `agentgate.stores.Store`."""
+        began = time.perf_counter()
+        try:
+            return await self._store.call(op, deadline)
+        finally:
+            self._observe(op.script, time.perf_counter() - began)
+
+    async def check(self) -> tuple[Weakness, ...]:
+        """See `agentgate.stores.Store`."""
+        return await self._store.check()
+
+    async def close(self) -> None:
+        """See `agentgate.stores.Store`."""
+        await self._store.close()
 
 
 class ServedGate(AsyncGate):
@@ -111,6 +146,10 @@ class ServedGate(AsyncGate):
             StoreUnavailable.
         """
         return op.parse(await self._store.call(op, time.monotonic() + CALL_SECONDS))
+
+    def time_store(self, observe: Callable[[str, float], None]) -> None:
+        """Tell of each operation of the store what it was, and how many seconds it took."""
+        self._store = TimedStore(self._store, observe)
 
     async def look_at_store(self) -> tuple[Weakness, ...]:
         """What is weak about the store.

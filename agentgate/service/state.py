@@ -59,6 +59,8 @@ class Service:
         self._proxies = proxies_of(self.settings)
         self.polls = Rates(1 / POLL_SECONDS, burst=1)
         self.counts = Counts(wanted=self.settings.metrics)
+        if self.settings.metrics:
+            self.gate.time_store(self.counts.count_operation)
         self.health = Health(self.gate, self.settings.audit, lambda: self.ready)
 
     def reread(self, settings: ServiceSettings) -> tuple[list[str], list[str]]:

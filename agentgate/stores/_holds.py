@@ -195,6 +195,12 @@ def list_holds(tenant: str, run: str = "", after: str = "", page: int = 10 * PAG
     return _page(tenant, "any", (key,), after=after, most=checked_number("page", page, 1, 10 * PAGE))
 
 
+def count_holds(tenant: str) -> Op[tuple[int, float]]:
+    """How many of a tenant's newest 10,000 holds wait, and since when the oldest of them does (POSIX seconds; 0: none)."""
+    start = prefix(tenant)
+    return Op("count_holds", lambda open_, oldest: (int(open_), int(oldest) / 1000), (f"{start}holds:all",), (f"{start}hold:", 10_000))
+
+
 def old_holds(tenant: str, run: str = "", after: str = "") -> Op[HoldList]:
     """A page of those in no list, as earlier versions opened them; none from two weeks after the first in a list: none is kept longer."""
     start = prefix(tenant)
