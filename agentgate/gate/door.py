@@ -99,7 +99,10 @@ def open_run(
     opened: ops.OpenReply = yield op
     if opened.kind == "too_many":
         many = Failure(
-            Reason.TOO_MANY_RUNS, "runs", f"{most} in an hour", f"at most {most} runs of one user (without one: agent) in an hour"
+            Reason.TOO_MANY_RUNS,
+            "runs",
+            f"{most} in an hour of {header.whose} in {tenant}" + (f", by client {client}" if (client := over.host or over.client) else ""),
+            f"at most {most} runs of one user (without one: agent) in an hour",
         )
         yield stamp("run_refused", header, reasons=reasons_of((many,)))
         raise RunRefused((many,), header.id)
