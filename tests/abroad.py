@@ -91,7 +91,12 @@ def abroad(folder: Path) -> Iterator[Abroad]:
         gate = stack.enter_context(served(folder, {**place.settings, "listen": f"127.0.0.1:{gate_port}"}))
         keys = gate.http.get("/oauth2/jwks").json()
         server = ToolServer.of(
-            keys, issuer=gate_url, tenants=["acme"], audience=notes, store=as_tool_server(place.store.url), audit=str(folder / "tool-audit")
+            keys,
+            issuer=gate_url,
+            tenants=["acme"],
+            audience=notes,
+            store=as_tool_server(place.store.url, notes),
+            audit=str(folder / "tool-audit"),
         )
         server.route("notes.write", "POST", "/notes", args={"text": body()}, scope="notes:write")
         orders = Orders()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,16 +27,26 @@ def valkey_binary() -> str:
     return str(get_binary_path())
 
 
-# docs/state.md: what a tool server's user may do, and no more
-TOOL_SERVER = (
-    *"tool on >pw resetkeys %RW~ag:{*}:jti:* %RW~ag:{*}:calls:* %RW~ag:{*}:history %R~ag:{*}:revoked:* -@all".split(),
-    *"+evalsha +script|load +info +time +getdel +hget +hmget +hset +hexists +mget +wait".split(),
-)
+COMMANDS = "-@all +evalsha +script|load +info +time +getdel +hget +hmget +hset +hexists +mget +wait".split()
+_users: dict[str, tuple[str, ...]] = {}  # of every server that starts from now on
+_running: weakref.WeakSet[Server] = weakref.WeakSet()
 
 
-def as_tool_server(url: str) -> str:
-    """The address of a `Server` with a tool server's own user."""
-    return url.replace("redis://", "redis://tool:pw@")
+def as_tool_server(url: str, audience: str, *tenants: str, more: tuple[str, ...] = ()) -> str:
+    """The address of a `Server` with the user of the tool server of an audience: what docs/state.md says that it may do, and no more."""
+    own, served = hashlib.sha256(audience.encode()).hexdigest(), tenants or ("acme",)
+    patterns = []
+    for tenant in served:
+        start = f"ag:{{{tenant}}}:"
+        patterns += [f"%RW~{start}token:{own}:*", f"%RW~{start}burns:{own}:*", f"%RW~{start}history:{own}", f"%R~{start}mints:{own}:*"]
+        patterns += [f"%R~{start}clock:*", f"%R~{start}history", f"%R~{start}revoked:*"]
+    rules = ("on", ">pw", "resetkeys", *patterns, *COMMANDS, *more)
+    name = "tool-" + hashlib.sha256(repr(rules).encode()).hexdigest()[:16]
+    _users[name] = rules
+    for server in tuple(_running):
+        if server.runs():
+            server.know(name)
+    return url.replace("redis://", f"redis://{name}:pw@")
 
 
 def free_port() -> int:
@@ -59,18 +71,27 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        own = (*f"--port {self.port} --bind 127.0.0.1 --dir".split(), str(self.folder), "--save", "", "--user", *TOOL_SERVER)
-        none = subprocess.DEVNULL
+        own = [*f"--port {self.port} --bind 127.0.0.1 --dir".split(), str(self.folder), "--save", ""]
+        none, self._known = subprocess.DEVNULL, set(_users)
+        for name in tuple(self._known):
+            own += ["--user", name, *_users[name]]
         self._process = subprocess.Popen([self.binary, *own, *self._settings], stdout=none, stderr=none)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             assert self._process.poll() is None, f"{self.binary} ended at start"
             try:
                 if self.command("PING").startswith("+PONG"):
+                    _running.add(self)
                     return
             except OSError:
                 time.sleep(0.01)
         raise AssertionError(f"{self.binary} does not answer")
+
+    def know(self, user: str) -> None:
+        """Let a tool server's user in, now and whenever this server starts."""
+        if user not in self._known:
+            assert self.command("ACL", "SETUSER", user, *_users[user]).startswith("+OK")
+            self._known.add(user)
 
     def command(self, *words: str) -> str:
         """The raw beginning of the reply to one command."""

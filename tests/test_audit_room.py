@@ -18,6 +18,7 @@ from agentgate import Allow, Gate, TokenRefused, Verifier
 from agentgate.audit import FileAudit, read_records
 from agentgate.audit.room import ROOM
 from agentgate.errors import AuditUnavailable, Refusal
+from agentgate.stores import server_id
 from tests.servers import Server, as_tool_server, valkey_binary
 from tests.test_gate import ORDER, opened, run_of
 from tests.test_verifier import GOOD
@@ -89,14 +90,17 @@ def test_a_tool_server_with_a_full_disk_refuses_before_the_burn(folder: Path, di
     try:
         with opened(folder, store=server.url) as gate:
             verifier = Verifier.open(
-                gate.jwks(), **{**GOOD, "audience": gate.issuer}, store=as_tool_server(server.url), audit=str(disk.path / "audit")
+                gate.jwks(),
+                **{**GOOD, "audience": gate.issuer},
+                store=as_tool_server(server.url, gate.issuer),
+                audit=str(disk.path / "audit"),
             )
             run = run_of(gate)
             answer = run.authorize("orders.get", ORDER, tool_call_id="look")
             assert isinstance(answer, Allow)
             disk.fill()
             used_up(verifier._audit)
-            burned = f"ag:{{acme}}:jti:{answer.token.jti}"
+            burned = f"ag:{{acme}}:token:{server_id(gate.issuer)}:{answer.token.jti}"
             with pytest.raises(TokenRefused) as refused:
                 verifier.redeem(answer.token.reveal(), tool="orders.get", args=ORDER)
             assert refused.value.code is Refusal.AUDIT

@@ -226,7 +226,7 @@ def test_a_gate_keeps_heads_beside_its_keys_and_a_verifier_where_it_is_told(tmp_
     try:
         with opened(tmp_path, store=server.url, audit=str(tmp_path / "audit"), keys=tmp_path / "keys") as gate:
             assert isinstance(gate, Gate)
-            more: dict[str, Any] = {**GOOD, "audience": gate.issuer, "store": as_tool_server(server.url)}
+            more: dict[str, Any] = {**GOOD, "audience": gate.issuer, "store": as_tool_server(server.url, gate.issuer)}
             (tmp_path / "file").touch()
             for named in ("file", "file/below"):
                 with pytest.raises(ConfigError, match=f"'heads': got '{tmp_path / named}'"):

@@ -156,7 +156,7 @@ def test_a_tool_server_that_asks_for_more_burns_nothing(place: Place, gate: Proc
         "issuer": GATE,
         "tenants": ["acme"],
         "audience": "https://notes.acme.example",
-        "store": as_tool_server(place.store.url),
+        "store": as_tool_server(place.store.url, "https://notes.acme.example"),
     }
     keys = gate.http.get("/oauth2/jwks").json()
 

@@ -85,7 +85,7 @@ def test_a_dump_that_attaches_is_named_by_the_doctor_with_its_end_and_ends_then(
     run = started(shop.gate)
     other = elsewhere(shop, run)
     shop.server.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
-    shop.server.command("CONFIG", "SET", "repl-backlog-ttl", "2")
+    shop.server.command("CONFIG", "SET", "repl-backlog-ttl", "8")
     rdb = ["redis-cli", "-p", str(shop.server.port), "--rdb", str(shop.folder / "dump.rdb")]
     subprocess.run(rdb, capture_output=True, timeout=60, check=True)
     denial: Any = other.authorize("payments.refund", {}, tool_call_id="form")  # what is wrong otherwise is told first
@@ -94,7 +94,7 @@ def test_a_dump_that_attaches_is_named_by_the_doctor_with_its_end_and_ends_then(
     doctor = [sys.executable, "-m", "agentgate", "doctor", "--store", shop.server.url, "--json"]
     told = subprocess.run(doctor, capture_output=True, text=True, timeout=60, check=False).stdout
     assert "was attached lately" in told
-    assert "this ends 2 s after it left (repl-backlog-ttl)" in told
+    assert "this ends 8 s after it left (repl-backlog-ttl)" in told
     deadline = time.monotonic() + 20
     while "repl_backlog_active:1" in shop.server.command("INFO", "replication"):
         assert time.monotonic() < deadline

@@ -44,6 +44,7 @@ NAMES = {
     "read_dense",
     "cycle",
     "cycle_next",
+    "cycle_servers",
     "cycle_dpop",
     "cycle_audit",
     "hold_open",

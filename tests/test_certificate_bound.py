@@ -88,7 +88,7 @@ class World:
         stack.enter_context(in_thread(RedeemMiddleware(self.orders, self.tools), ports[1]))
 
     def tool_server(self, audit: Path, **more: Any) -> ToolServer:
-        keys, store = self.gate.http.get("/oauth2/jwks").json(), as_tool_server(self.place.store.url)
+        keys, store = self.gate.http.get("/oauth2/jwks").json(), as_tool_server(self.place.store.url, self.notes)
         made = ToolServer.of(keys, issuer=self.url, tenants=["acme"], audience=self.notes, store=store, audit=str(audit), **more)
         made.route("notes.write", "POST", "/notes", args={"text": body()}, scope="notes:write")
         return made

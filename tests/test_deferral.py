@@ -182,7 +182,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         Path(place.settings["clients"]["notes"]["keys"]).write_text(json.dumps(key.jwks()))
         with served(place.folder, place.settings) as gate:
             keys, tools = gate.http.get("/oauth2/jwks").json(), Orders()
-            own: dict[str, Any] = {"store": as_tool_server(place.store.url), "audit": str(place.folder / "tool-audit")}
+            own: dict[str, Any] = {"store": as_tool_server(place.store.url, NOTES), "audit": str(place.folder / "tool-audit")}
             server = ToolServer.of(keys, issuer=GATE, tenants=["acme"], audience=NOTES, **own)
             server.route("notes.write", "POST", "/notes", args={"text": body(), "urgent": body()})
             tools.answer = {"written": True}

@@ -103,7 +103,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             with served(folder, settings(world, folder, {}, store=store.url)) as gate:
                 keys = gate.http.get("/oauth2/jwks").json()
                 own: dict[str, Any] = {
-                    "store": as_tool_server(store.url),
+                    "store": as_tool_server(store.url, DEPLOYER, "acme-eu"),
                     "audit": str(folder / "tool-audit"),
                     "brokers": {"aws-sts": Sts(expires_at=time.time() + 600)},
                 }

@@ -53,7 +53,7 @@ async def documented(folder: Path, store: str, monkeypatch: pytest.MonkeyPatch) 
     async with gate:
         (folder / "jwks.json").write_text(json.dumps(gate.jwks()))
         monkeypatch.chdir(folder)
-        monkeypatch.setenv("STORE", as_tool_server(store))
+        monkeypatch.setenv("STORE", as_tool_server(store, "https://orders.example/shop"))
         paid: list[dict[str, Any]] = []
 
         async def bank(**args: Any) -> dict[str, Any]:

@@ -60,8 +60,10 @@ def test_a_tool_that_really_runs_twice_is_found(tmp_path):
     try:
         call = shop.wanted("before", "payments.send")
         assert (shop.ask(call, "a", "a"), shop.ledger.twice("executed")) == (DONE, [])
-        for key in ("calls:" + call.run, "history"):  # the store and whoever is asked know nothing of it
-            shop.server.command("DEL", f"ag:{{{call.tenant}}}:{key}")
+        known = shop.server.command("KEYS", f"ag:{{{call.tenant}}}:*").split()
+        for key in known:  # the store and whoever is asked know nothing of it
+            if key.split(":")[2:3] in (["mints"], ["burns"], ["history"]):
+                shop.server.command("DEL", key)
         assert shop.ask(call, "b", "b") == "not_permitted"  # nor of the order that it needs
         shop._run(call, call.tokens[0].jti)
         assert (shop.ledger.twice("executed"), shop.ledger.twice("accepted")) == ([call.name], [call.tokens[0].jti])

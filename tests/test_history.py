@@ -18,7 +18,7 @@ from agentgate.audit import FileAudit, read_records, remembered
 from agentgate.cli.main import app
 from agentgate.errors import Refusal
 from agentgate.gate.issued import LIMIT, Issued
-from agentgate.stores import open_store, ops
+from agentgate.stores import open_store, ops, server_id
 from agentgate.stores.history import History
 from agentgate.token.dpop import DPoP
 from tests.servers import Server, as_tool_server, redis_binary, valkey_binary
@@ -48,7 +48,7 @@ class Shop:
         url = self.gate.issuer
         audit = str(self.folder / name)
         verifier = Verifier.open(
-            self.gate.jwks(), issuer=url, audience=url, tenants=["acme"], audit=audit, store=as_tool_server(self.server.url)
+            self.gate.jwks(), issuer=url, audience=url, tenants=["acme"], audit=audit, store=as_tool_server(self.server.url, url)
         )
         self._ending.callback(verifier.close)
         return verifier
@@ -204,7 +204,7 @@ def test_a_tool_server_that_saw_a_redemption_refuses_the_same_act_of_a_gate_that
             redeemed(again)
         assert refused.value.code is Refusal.LOST
         assert refused.value.code.http_status == 503
-        shop.server.command("HDEL", "ag:{acme}:history", "lost")
+        shop.server.command("HDEL", f"ag:{{acme}}:history:{server_id(shop.gate.issuer)}", "lost")
     with pytest.raises(TokenRefused):
         redeemed(verifier)
     assert asked(run) == {Reason.OUTCOME_UNKNOWN}  # and now the gate knows

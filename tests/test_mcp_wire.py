@@ -146,7 +146,7 @@ async def test_the_documented_server_and_client_run_over_pipes(
     (tmp_path / "server.py").write_text(server)
     (tmp_path / "jwks.json").write_text('{"keys": []}')
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("STORE", as_tool_server(redis_server.url))
+    monkeypatch.setenv("STORE", as_tool_server(redis_server.url, "https://orders.example/shop"))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     names: dict[str, Any] = {"__name__": "documented", "os": os}
     for block in (server, client):

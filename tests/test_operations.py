@@ -38,23 +38,25 @@ def samples(gate: Process) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
-def test_every_metric_that_is_named_exists_with_the_labels_that_are_asked_for(place: Place, gate: Process) -> None:
+def test_every_metric_that_is_named_exists_with_the_labels_that_are_asked_for(tmp_path: Path) -> None:
+    with a_place(tmp_path) as place, served(place.folder, place.settings) as gate:
+        check_metrics(place, gate)
+
+
+def check_metrics(place: Place, gate: Process) -> None:
     notes = Notes(place, gate)
     notes.ask("held", arguments={"urgent": "yes"}, completion_mode="deferred")
     place.store.command("CONFIG", "SET", "appendfsync", "everysec")
-    try:
-        wanted = {"agentgate_condition", *(name for query in QUERIES for name in re.findall(r"agentgate_\w+", query))}
-        found: dict[str, set[str]] = {}
-        for _ in range(100):
-            found = {}
-            for sample in samples(gate):
-                name, _, labels = sample.partition("{")
-                found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
-            if wanted <= found.keys():
-                break
-            time.sleep(0.2)
-    finally:
-        place.store.command("CONFIG", "SET", "appendfsync", "always")
+    wanted = {"agentgate_condition", *(name for query in QUERIES for name in re.findall(r"agentgate_\w+", query))}
+    found: dict[str, set[str]] = {}
+    for _ in range(100):
+        found = {}
+        for sample in samples(gate):
+            name, _, labels = sample.partition("{")
+            found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
+        if wanted <= found.keys():
+            break
+        time.sleep(0.2)
     assert wanted - found.keys() == set()
     for query in QUERIES:
         for name, labels in re.findall(r"(agentgate_\w+)\{(\w+)=", query):

@@ -20,6 +20,7 @@ from agentgate.audit import FileAudit
 from agentgate.errors import Refusal
 from agentgate.gate.run import Run
 from agentgate.integrations.langchain import guard_tools
+from agentgate.stores import server_id
 from tests.servers import Server, redis_binary
 from tests.test_gate import ORDER, REFUND, looked_up, opened, reasons, run_of
 
@@ -158,7 +159,7 @@ class Proxy:
             while data := client.recv(65536):
                 server.sendall(data)
                 reply = server.recv(65536)
-                if self.swallow and b":jti:" in data:
+                if self.swallow and b":token:" in data:
                     self.swallow = False
                     time.sleep(self._hold)
                     return
@@ -181,7 +182,7 @@ def test_a_burn_whose_reply_was_lost_leaves_a_call_that_may_run(folder: Path, ho
             with pytest.raises(TokenRefused) as caught:
                 run.redeem(refused, tool="payments.refund", args=REFUND)
             assert (caught.value.code, proxy.swallow) == (Refusal.STORE, False)
-            assert ":1" in server.command("EXISTS", f"ag:{{acme}}:calls:{run.id}")
+            assert ":1" in server.command("EXISTS", f"ag:{{acme}}:burns:{server_id(gate.issuer)}:{run.id}")
             refund(run)
             assert again(run) == {Reason.ALREADY_REDEEMED}
     finally:

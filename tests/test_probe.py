@@ -143,7 +143,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def tool_server(stage: Stage, folder: Path, weakened: str = "") -> Iterator[str]:
     """The address of a tool server in a process of its own, with something taken out of it."""
     port = free_port()
-    given = [str(stage.jwks), as_tool_server(stage.store), str(folder / "audit"), str(port)]
+    given = [str(stage.jwks), as_tool_server(stage.store, "https://deploy.acme.example", "acme-eu"), str(folder / "audit"), str(port)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", weakened + "\n" + TOOL_SERVER, *given], env=env, cwd=ROOT, stderr=log)

@@ -102,10 +102,18 @@ def test_a_store_that_is_away_or_no_primary_stops_the_gate(place: Place) -> None
 
 def test_where_acts_stop_and_reads_go_on_it_is_degraded(place: Place) -> None:
     with served(place.folder, place.settings) as gate:
+        notes = Notes(place, gate)
+        assert notes.ask("before").status_code == 200
         place.store.command("CONFIG", "SET", "appendfsync", "everysec")
         answers(gate, 200, "degraded", "store_may_lose")
+        assert notes.ask("meanwhile").status_code == 503
         place.store.command("CONFIG", "SET", "appendfsync", "always")
-        is_well(gate)
+        time.sleep(6)  # looked at again
+        answers(gate, 200, "degraded", "store_may_lose")  # another gate could have minted and lost an act that this one knows nothing of
+        assert notes.ask("since").status_code == 503
+    with served(place.folder, place.settings) as gate:
+        answers(gate, 200, "ok")
+        assert Notes(place, gate).ask("anew").status_code == 200
 
 
 @pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not installed (Debian: redis-tools)")

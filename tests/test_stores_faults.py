@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from agentgate.errors import ConfigError, StoreUnavailable
-from agentgate.stores import Op, _exchange, async_ready_store, open_async_store, open_store, ops, ready_store, recovery
+from agentgate.stores import Op, _exchange, async_ready_store, open_async_store, open_store, ops, ready_store, recovery, server_id
 from agentgate.stores._resp import pack
 from agentgate.stores._scripts import script
-from agentgate.testing._book import Book
+from agentgate.testing._book import AUDIENCE, Book
 from agentgate.testing.stores import Blocking
 from tests.servers import Server, as_tool_server, free_port, redis_binary, valkey_binary
 
@@ -130,7 +131,9 @@ def test_a_replayed_call_whose_share_was_counted_before_is_not_counted_again(bin
         for call, kind in ((2, "ok"), (3, "ok"), (4, "limit")):  # the last finds a share that cannot be proven unburned, and keeps it
             assert book.mint(book.request(call, limits=(ops.LimitTake("count", 1, 3),))).kind == kind
         taken = (recovery.Taken("count", 1, 0, for_run=False),)
-        event = recovery.Event(book.tenant, book.run, lost.call_digest, lost.jti, lost.gen, b"{}", 1, "done", redeemed=True, limits=taken)
+        event = recovery.Event(
+            book.tenant, book.run, lost.call_digest, lost.jti, lost.gen, b"{}", 1, "done", redeemed=True, limits=taken, audience=AUDIENCE
+        )
         assert book.ask(recovery.replay(event)) == "ok"
         assert book.mint(book.request(1)).kind == "already_redeemed"
         assert book.mint(book.request(5, limits=(ops.LimitTake("count", 1, 4),))).kind == "ok"
@@ -142,14 +145,14 @@ def test_a_replayed_call_whose_share_was_counted_before_is_not_counted_again(bin
 def test_a_single_use_key_that_comes_back_burns_nothing_twice(book, server):
     request, burning = book.minted()
     book.burn(burning)
-    server.command("SET", f"ag:{{{book.tenant}}}:jti:{request.jti}", request.binding)
+    server.command("SET", f"ag:{{{book.tenant}}}:token:{server_id(AUDIENCE)}:{request.jti}", request.binding)
     assert book.burn(burning).kind == "used"
 
 
 def test_a_replaced_token_leaves_no_key(book, server):
     first, _ = book.minted()
     second, _ = book.minted()
-    found = [server.command("EXISTS", f"ag:{{{book.tenant}}}:jti:{request.jti}") for request in (first, second)]
+    found = [server.command("EXISTS", f"ag:{{{book.tenant}}}:token:{server_id(AUDIENCE)}:{request.jti}") for request in (first, second)]
     assert found == [":0\r\n", ":1\r\n"]
 
 
@@ -166,8 +169,13 @@ def test_no_key_of_a_run_lives_for_ever(book, server):
     time.sleep(0.1)
     book.minted(3, limits=windows)
     keys = [word for word in server.command("KEYS", f"ag:{{{book.tenant}}}:*").split() if word.startswith("ag:")]
-    lives = {key: int(server.command("PTTL", key)[1:]) for key in keys if not key.endswith(("holds:all", "holds:since", ":history"))}
-    assert {key.split(":")[2] for key in lives} == {"run", "runs", "calls", "limit", "times", "reserved", "hold", "holds", "open", "jti"}
+    lives = {
+        key: int(server.command("PTTL", key)[1:])
+        for key in keys
+        if not key.endswith(("holds:all", "holds:since")) and key.split(":")[2] != "history"
+    }
+    kinds = "run runs clock mints burns limit times reserved hold holds open token"
+    assert {key.split(":")[2] for key in lives} == set(kinds.split())
     assert min(lives.values()) > 0
     assert max(lives.values()) < 4 * 3_600_000
 
@@ -345,6 +353,14 @@ def test_a_restart_loses_nothing_under_the_documented_users(binary, tmp_path):
         server.stop()
 
 
+def test_a_run_whose_clock_was_evicted_burns_nothing(book, server):
+    _, burning = book.minted(1)
+    server.command("DEL", f"ag:{{{book.tenant}}}:clock:run_1")
+    assert [book.burn(each).kind for each in (burning, book.minted(2)[1])] == ["used", "used"]
+    book.ask(ops.close_run(book.tenant, book.run))
+    assert book.burn(burning).kind == "revoked"
+
+
 def test_a_first_replica_changes_the_lineage_and_the_run_says_that_it_is_there(book, server, tmp_path):
     op = ops.open_run(book.tenant, "kept", b"{}", "hi", 60_000, whose="lee", most=9, keeps="alone")
     assert book.ask(op).kind == "ok"
@@ -356,10 +372,15 @@ def test_a_first_replica_changes_the_lineage_and_the_run_says_that_it_is_there(b
     assert book.read().acts == "replicated"
 
 
-def test_a_run_whose_calls_were_evicted_is_missing(book, server):
-    book.minted(1)
-    server.command("DEL", f"ag:{{{book.tenant}}}:calls:run_1")
-    assert [book.refused(call, read=read) for call in (1, 2) for read in (True, False)] == 4 * [("missing", "")]
+@pytest.mark.parametrize("kind", [f"mints:{server_id(AUDIENCE)}:run_1", f"burns:{server_id(AUDIENCE)}:run_1"])
+def test_a_run_whose_calls_were_evicted_is_missing_and_burns_nothing(book, server, kind):
+    assert book.burn(book.minted(1)[1]).kind == "ok"
+    _, burning = book.minted(2)
+    server.command("DEL", f"ag:{{{book.tenant}}}:{kind}")
+    revision = book.read().revision
+    for _ in range(2):
+        assert book.burn(burning).kind == "used"
+    assert [book.refused(call, read=read, revision=revision) for call in (1, 2, 3) for read in (True, False)] == 6 * [("missing", "")]
 
 
 def test_replicas_need_the_servers_own_fence(server):
@@ -393,7 +414,7 @@ def test_a_user_without_info_gets_an_error_not_a_weaker_fence(book, server):
 
 def test_a_tool_servers_user_can_burn_and_report_but_not_write_runs_holds_or_revocations(book, server):
     _, burning = book.minted()
-    store = ready_store(as_tool_server(server.url), tool_server=True)
+    store = ready_store(as_tool_server(server.url, AUDIENCE, book.tenant), (AUDIENCE, [book.tenant]))
     tool = Book.__new__(Book)
     tool.store, tool.tenant, tool.run, tool.burned = store, book.tenant, book.run, {}
     assert tool.burn(burning).kind == "ok"
@@ -409,15 +430,58 @@ def test_a_tool_servers_user_can_burn_and_report_but_not_write_runs_holds_or_rev
     store.close()
 
 
-@pytest.mark.parametrize("more", ["%RW~ag:{*}:run:*", "%RW~ag:{*}:hold:*", "%RW~ag:{*}:revoked:*", "~*"])
-def test_a_tool_server_whose_user_may_write_more_is_refused_at_start(server, more):
-    url = as_tool_server(server.url)
-    server.command("ACL", "SETUSER", "tool", more)
+OTHER, SERVING = server_id("https://other.example"), (AUDIENCE, ["acme", "acme-eu"])
+TOO_MUCH = (
+    *("%RW~ag:{*}:run:*", "%R~ag:{acme}:run:*", "%RW~ag:{*}:hold:*", "%RW~ag:{*}:limit:*", "~*", "~ag:*"),
+    *("%RW~ag:{*}:revoked:*", "%RW~ag:{acme-eu}:clock:*", "%RW~ag:{acme}:mints:*", "%R~ag:{acme}:mints:*", "%RW~ag:{*}:history:*"),
+    *("%R~ag:{acme}:lastkey:*", "%R~ag:{acme}:token:*", "%R~ag:{acme}:history:*"),
+    *("%RW~ag:{acme}:burns:*", "%R~ag:{acme-eu}:burns:*", "%RW~ag:{acme}:token:*", "%R~ag:{*}:clock:*"),
+    f"%RW~ag:{{acme}}:mints:{server_id(AUDIENCE)}:*",
+)
+
+
+@pytest.mark.parametrize("more", TOO_MUCH)
+def test_a_tool_server_whose_user_may_do_more_is_refused_at_start(server, more):
+    url = as_tool_server(server.url, *SERVING[:1], *SERVING[1], more=(more,))
     with pytest.raises(ConfigError, match="a tool server's own"):
-        ready_store(url, tool_server=True)
+        ready_store(url, SERVING)
     with pytest.raises(ConfigError, match="a tool server's own"):
-        asyncio.run(async_ready_store(url, tool_server=True))
+        asyncio.run(async_ready_store(url, SERVING))
     ready_store(url).close()  # a gate may
+
+
+@pytest.mark.parametrize("serving", [(AUDIENCE, ["acme", "another"]), ("https://other.example", ["acme"])])
+def test_a_tool_server_whose_user_may_not_do_what_it_must_is_refused_at_start(server, serving):
+    with pytest.raises(ConfigError, match=r"may not (read|write) ag:"):
+        ready_store(as_tool_server(server.url, AUDIENCE, "acme"), serving)
+
+
+BEFORE = ("%RW~ag:{*}:jti:*", "%RW~ag:{*}:calls:*", "%RW~ag:{*}:history", "%R~ag:{*}:revoked:*")
+
+
+def test_the_patterns_of_earlier_versions_are_a_warning_until_the_last_old_run_has_ended(server):
+    url = as_tool_server(server.url, AUDIENCE, "acme", more=BEFORE)
+    with capture_logs() as logs:
+        ready_store(url, (AUDIENCE, ["acme"])).close()
+    assert [each["setting"] for each in logs if "earlier" in each["setting"]] == ["key patterns of earlier versions in this user's ACL"]
+    week_ago = int((time.time() - 7 * 24 * 3600) * 1000)
+    server.command("HSET", "ag:{acme}:history", "owned", str(week_ago))
+    ready_store(url, (AUDIENCE, ["acme"])).close()
+    server.command("HSET", "ag:{acme}:history", "owned", str(week_ago - 2 * 3600 * 1000))
+    with pytest.raises(ConfigError, match="a week after new runs need it"):
+        ready_store(url, (AUDIENCE, ["acme"]))
+    ready_store(as_tool_server(server.url, AUDIENCE, "acme"), (AUDIENCE, ["acme"])).close()
+    server.command("DEL", "ag:{acme}:history")
+
+
+def test_who_serves_every_tenant_is_told_what_that_means(server):
+    own = server_id(AUDIENCE)
+    everywhere = tuple(
+        f"%{may}~ag:{{*}}:{kind}" for may, kind in (("RW", f"token:{own}:*"), ("RW", f"burns:{own}:*"), ("R", f"mints:{own}:*"))
+    )
+    with capture_logs() as logs:
+        ready_store(as_tool_server(server.url, AUDIENCE, "acme", more=everywhere), (AUDIENCE, ["acme"])).close()
+    assert "this user's own keys in tenants that it does not serve" in [each["setting"] for each in logs]
 
 
 def test_a_wrong_password_is_refused_and_not_told(server):

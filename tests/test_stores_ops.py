@@ -29,7 +29,18 @@ def test_all_keys_of_a_tenant_share_its_hash_tag():
         ops.mint(full),
         burn,
         ops.open_hold(
-            "acme-eu", "run_1", "h", b"", act="a" * 64, ttl_ms=1, answer_ms=1, most=1, whose="}", most_own=1, asks=[("group", "{x}")]
+            "acme-eu",
+            "run_1",
+            "h",
+            b"",
+            audience="https://a",
+            act="a" * 64,
+            ttl_ms=1,
+            answer_ms=1,
+            most=1,
+            whose="}",
+            most_own=1,
+            asks=[("group", "{x}")],
         ),
         ops.revoke("acme-eu", "user", "{other}"),
     ):
@@ -93,7 +104,7 @@ def test_a_turn_without_utf8_form_is_refused():
 
 def test_unknown_words_are_refused():
     with pytest.raises(NameRefused):
-        ops.record_outcome("acme", "run_1", DIGEST, "great", "j")  # type: ignore[arg-type]  # the point of the test
+        ops.record_outcome("acme", "run_1", DIGEST, "great", "j", audience="https://a")  # type: ignore[arg-type]  # the point of the test
     with pytest.raises(NameRefused):
         ops.answer_hold("acme", "h", "1", b"", "spent")
     with pytest.raises(NameRefused):
@@ -138,7 +149,7 @@ def test_a_burn_reply_that_is_not_this_tokens_is_refused(raw):
 def test_a_mint_reply_without_a_lineage_is_refused(lineage):
     op = ops.mint(MINT)
     with pytest.raises(StoreUnavailable, match="lineage"):
-        op.parse([op.keys[0].encode(), b"ok", lineage, b"", b""])
+        op.parse([op.keys[0].encode(), b"ok", lineage, b"", b"", b"", b""])
 
 
 @pytest.mark.parametrize("lost", [b"header", b"rev", b"turns", b"turn:1"])
@@ -147,7 +158,7 @@ def test_a_run_with_a_lost_field_is_unreadable_not_empty(lost):
     fields = {b"header": b"{}", b"rev": b"1", b"turns": b"1", b"turn:1": b"hi"}
     flat = [part for name, value in fields.items() if name != lost for part in (name, value)]
     with pytest.raises(StoreUnavailable, match="unreadable"):
-        op.parse([op.keys[0].encode(), b"0" * 40, flat, [], b"all", b"any"])
+        op.parse([op.keys[0].encode(), b"0" * 40, flat, b"0", [], b"all", b"any"])
 
 
 _RUN = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
@@ -156,11 +167,11 @@ _RUN = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
 @pytest.mark.parametrize(
     ("op", "rest"),
     [
-        (ops.mint(MINT), [b"ok", b"0" * 40, None, b""]),
-        (ops.read_run("acme", "run_1"), [b"0" * 40, 1, [], b"all", b"any"]),
-        (ops.read_run("acme", "run_1"), [b"0" * 40, [b"header"], [], b"all", b"any"]),
-        (ops.read_run("acme", "run_1"), [b"0" * 40, _RUN, [b"x:head"], b"all", b"any"]),
-        (ops.read_run("acme", "run_1"), [b"0" * 40, [*_RUN[:3], b"one", *_RUN[4:]], [], b"all", b"any"]),
+        (ops.mint(MINT), [b"ok", b"0" * 40, None, b"", b"", b""]),
+        (ops.read_run("acme", "run_1"), [b"0" * 40, 1, b"0", [], b"all", b"any"]),
+        (ops.read_run("acme", "run_1"), [b"0" * 40, [b"header"], b"0", [], b"all", b"any"]),
+        (ops.read_run("acme", "run_1"), [b"0" * 40, _RUN, b"0", [[b"x"]], b"all", b"any"]),
+        (ops.read_run("acme", "run_1"), [b"0" * 40, [*_RUN[:3], b"one", *_RUN[4:]], b"0", [], b"all", b"any"]),
         (ops.read_hold("acme", "h"), [b"pending", b"{}", b"x", b""]),
         (ops.read_hold("acme", "h"), [b"pending", b"{}", b"1", None]),
         (ops.list_holds("acme"), [None, 0]),
@@ -179,19 +190,21 @@ def test_a_reply_with_values_of_another_form_is_unreadable(op, rest):
 def test_a_run_of_unknown_extent_is_refused(extent):
     op = ops.read_run("acme", "run_1", "1.0")
     run = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
-    record = op.parse([op.keys[0].encode(), b"0" * 40, run, [], b"since", b"any"])
+    record = op.parse([op.keys[0].encode(), b"0" * 40, run, b"0", [], b"since", b"any"])
     assert record is not None
     assert record.since
     with pytest.raises(StoreUnavailable, match="expected one of all, since"):
-        op.parse([op.keys[0].encode(), b"0" * 40, run, [], extent, b"any"])
+        op.parse([op.keys[0].encode(), b"0" * 40, run, b"0", [], extent, b"any"])
 
 
 def test_a_call_record_of_unknown_status_is_unreadable():
     op = ops.read_run("acme", "run_1")
     run = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
-    calls = [DIGEST.encode() + b":head", b"{}", DIGEST.encode() + b":status", b"maybe", DIGEST.encode() + b":mint", b"0" * 40]
+    call = [DIGEST.encode(), b"{}", b"0" * 40, b"redeemed", b"1", b"", None]
+    assert op.parse([op.keys[0].encode(), b"0" * 40, run, b"1", [call], b"all", b"any"]) is not None
+    call[3] = b"maybe"
     with pytest.raises(StoreUnavailable, match="unreadable"):
-        op.parse([op.keys[0].encode(), b"0" * 40, run, calls, b"all", b"any"])
+        op.parse([op.keys[0].encode(), b"0" * 40, run, b"1", [call], b"all", b"any"])
 
 
 # the server
@@ -201,7 +214,7 @@ INFO = {"role": "master", "maxmemory_policy": "noeviction", "cluster_enabled": "
 
 
 def probe(lineage: bytes = b"0" * 40, clock: bytes = b"1000000") -> list[bytes]:
-    return [PROBE.keys[0].encode(), lineage, clock]
+    return [str(PROBE.args[0]).encode(), lineage, clock]
 
 
 def info(**changes: str) -> bytes:

@@ -147,7 +147,7 @@ def test_a_tool_server_of_its_own_redeems_once(folder: Path) -> None:
     try:
         with opened(folder, store=server.url) as gate:
             verifier = Verifier.open(
-                gate.jwks(), **{**GOOD, "audience": gate.issuer}, store=as_tool_server(server.url), audit=str(folder / "audit")
+                gate.jwks(), **{**GOOD, "audience": gate.issuer}, store=as_tool_server(server.url, gate.issuer), audit=str(folder / "audit")
             )
             answer = run_of(gate).authorize("orders.get", ORDER)
             assert isinstance(answer, Allow)

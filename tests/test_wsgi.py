@@ -98,7 +98,7 @@ def world(place: Place, gate: Process, key: ClientKey, tmp_path: Path, request: 
     if request.param == "remote":
         server = ToolServer.remote(place.issuer, key, tenants=["acme"], audience=NOTES, address=gate.base)
     else:
-        keys, store = gate.http.get("/oauth2/jwks").json(), as_tool_server(place.store.url)
+        keys, store = gate.http.get("/oauth2/jwks").json(), as_tool_server(place.store.url, NOTES)
         server = ToolServer.of(keys, issuer=place.issuer, tenants=["acme"], audience=NOTES, store=store, audit=str(tmp_path / "audit"))
     desk = Desk()
     desk.app.wsgi_app = redeem = RedeemWSGI(desk.app.wsgi_app, routed(server), open_paths=["/healthz"])  # type: ignore[method-assign]  # as Flask has it

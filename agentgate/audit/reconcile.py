@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from agentgate.audit.segment import read_records
-from agentgate.stores import Op, ops
+from agentgate.stores import Op, ops, server_id
 from agentgate.stores.history import split
 from agentgate.stores.recovery import MAX_COUNT, Event, HistoryRecord, Taken
 from agentgate.values.canonical import canonical
 
 _Counted = tuple[str, int]  # epoch, count
+_HISTORIES = frozenset({"history", "redemptions"})  # a redemption counts in its audience's, all else in the tenant's
 _COUNTED = ("redemption", "decision", "revocation_applied", "key_changed")
 
 
@@ -33,6 +34,8 @@ class Loss:
         revocations: to write again, those that were not lifted and have not ended.
         again: keys of accounts to record again, in their order.
         missing: what no log tells, for a person.
+        whose: epoch -> the history in which it is counted (`HistoryRecord.whose`).
+        lost: as `HistoryRecord.lost`.
     """
 
     seen: dict[str, int] = field(default_factory=dict)
@@ -40,14 +43,25 @@ class Loss:
     revocations: list[Op[ops.RevokeReply]] = field(default_factory=list)
     again: list[Op[ops.ChangeReply]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    whose: dict[str, str] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
 
-    def ends(self) -> dict[str, int]:
-        """Up to where each epoch is accepted; where something is missing all of it, whatever somebody else saw."""
-        return dict.fromkeys(self.seen, MAX_COUNT) if self.missing else self.seen
+    def accepted(self) -> Iterator[tuple[dict[str, int], int, str]]:
+        """For each history, the tenant's own last: up to where each of its epochs is accepted, its highest count, and whose it is.
 
-    def saw(self, epoch: str, count: int) -> None:
-        """Somebody saw this much."""
+        Where something is missing an epoch is accepted altogether, whatever somebody else saw.
+        """
+        for server in sorted({*self.whose.values(), *self.lost, ""}, reverse=True):
+            own = {epoch: count for epoch, count in self.seen.items() if self.whose[epoch] == server}
+            epoch, count = split(self.lost.get(server, ""))
+            own |= {epoch: max(count, own.get(epoch, 0))} if epoch else {}
+            yield dict.fromkeys(own, MAX_COUNT) if self.missing else own, max(own.values(), default=0), server
+
+    def saw(self, history: str, server: str) -> None:
+        """Somebody saw this much of a history."""
+        epoch, count = split(history)
         self.seen[epoch] = max(count, self.seen.get(epoch, 0))
+        self.whose.setdefault(epoch, server)
 
     def tell(self, record: Mapping[str, Any], mint: Mapping[str, Any] | None, outcome: str) -> None:
         """Take an event from its record, what it took of limits from that of its mint, and how it ended."""
@@ -64,12 +78,13 @@ class Loss:
                 run=record["run"],
                 call_digest=record["call_digest"],
                 jti=record["jti"],
-                gen=record["history"][:40],
+                gen=_history(record)[:40],
                 head=canonical(_head(record)),
                 at_ms=int(record["time"] * 1000),
                 outcome=outcome,
                 redeemed=record["type"] == "redemption",
                 limits=tuple([Taken(**each) for each in shares]),
+                audience=record.get("audience", ""),
             )
         )
 
@@ -92,13 +107,15 @@ def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path])
     losses = {tenant: Loss() for tenant in known}
     events: dict[str, dict[_Counted, dict[str, Any]]] = {tenant: {} for tenant in known}
     for record in _records(directories):
-        if record.get("type") not in _COUNTED or "history" not in record:
+        if record.get("type") not in _COUNTED or record["tenant"] not in known:
             continue
-        tenant, place = record["tenant"], split(record["history"])
-        if tenant in known and place[1] > known[tenant].ends.get(place[0], 0):
-            losses[tenant].saw(*place)
-            if record["type"] != "decision" or record.get("spent"):
-                events[tenant][place] = record
+        tenant = record["tenant"]
+        for name in _HISTORIES & record.keys():
+            place = split(record[name])
+            if place[1] > known[tenant].ends.get(place[0], 0):
+                losses[tenant].saw(record[name], server_id(record["audience"]) if name == "redemptions" else "")
+                if (name == "history" and record.get("spent")) or record["type"] != "decision":
+                    events[tenant][place] = record
     wanted = {record.get("jti", record.get("name")) for found in events.values() for record in found.values()} - {None}
     lifted: dict[tuple[str, str], float] = {}
     minted: dict[str, dict[str, Any]] = {}
@@ -111,9 +128,10 @@ def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path])
         elif record.get("type") == "lifting":
             lifted[record["tenant"], record["name"]] = record["time"]
     for tenant, loss in losses.items():
-        if known[tenant].lost:
-            loss.saw(*split(known[tenant].lost))
-        loss.missing += _gaps(known[tenant], loss.seen, events[tenant].keys())
+        loss.lost = known[tenant].lost
+        for server, lost in loss.lost.items():
+            loss.saw(lost, server)
+        loss.missing += _gaps(known[tenant], loss, events[tenant].keys())
         for _, record in sorted(events[tenant].items(), key=lambda item: item[0][1]):
             if record["type"] == "key_changed":
                 loss.again.append(ops.change_key(tenant, record["account"], record["key"]))
@@ -129,11 +147,12 @@ def _records(directories: Sequence[Path]) -> Iterator[dict[str, Any]]:
         yield from read_records(directory)
 
 
-def _gaps(known: HistoryRecord, seen: Mapping[str, int], events: Iterable[_Counted]) -> Iterator[str]:
-    """The counts that no log tells. An epoch goes on where it is known to have come to, a new one where another came to."""
-    have = set(events)
-    reached = {0, *known.ends.values(), *seen.values()}
-    for epoch, last in seen.items():
+def _gaps(known: HistoryRecord, loss: Loss, events: Iterable[_Counted]) -> Iterator[str]:
+    """The counts that no log tells. An epoch goes on where it is known to have come to, a new one where another of its history came to."""
+    have, whose = set(events), {**known.whose, **loss.whose}
+    for epoch, last in loss.seen.items():
+        ended = (*known.ends.items(), *loss.seen.items())
+        reached = {0, *(count for other, count in ended if whose.get(other, "") == whose[epoch])}
         first = known.ends.get(epoch, 0) + 1
         if not last:  # only a mint was lost
             continue
@@ -145,6 +164,11 @@ def _gaps(known: HistoryRecord, seen: Mapping[str, int], events: Iterable[_Count
         lacking = [count for count in range(first, last + 1) if (epoch, count) not in have]
         if lacking:
             yield f"{len(lacking)} of the events {first} to {last} of {epoch} (the first is {lacking[0]})"
+
+
+def _history(record: Mapping[str, Any]) -> str:
+    """The history in which the event of a record counts."""
+    return str(record["redemptions"] if record["type"] == "redemption" and "redemptions" in record else record["history"])
 
 
 def _revoked(record: Mapping[str, Any]) -> Op[ops.RevokeReply] | None:

@@ -22,6 +22,7 @@ import orjson
 from agentgate.audit.heads import Head
 from agentgate.audit.room import ROOM, STEP, check_limit, reserve
 from agentgate.errors import AuditDamaged, AuditUnavailable, CanonicalError, NameRefused
+from agentgate.stores import history_name
 from agentgate.stores.history import checked_history, split
 from agentgate.values.canonical import MAX_BYTES, canonical, digest
 
@@ -211,7 +212,7 @@ def read_records(directory: str | os.PathLike[str], *, damaged: Callable[[AuditD
 
 
 def remembered(directory: str | os.PathLike[str]) -> dict[str, str]:
-    """The highest history of each tenant that the records of a directory name (`agentgate.stores.history`).
+    """The highest of each history that the records of a directory tell, by its name (`agentgate.stores.history_name`).
 
     Damaged lines are passed over: to remember less than everything is no reason to stop, and `read_records` reports damage.
 
@@ -223,7 +224,7 @@ def remembered(directory: str | os.PathLike[str]) -> dict[str, str]:
         for path in Path(directory).glob("*.jsonl"):
             with path.open("rb") as lines:
                 for line in lines:
-                    if b'"history":"' in line:
+                    if b'"history":"' in line or b'"redemptions":"' in line:
                         _remember(found, line)
     except OSError as error:
         raise AuditUnavailable(f"audit directory {directory}: {error}") from error
@@ -233,9 +234,10 @@ def remembered(directory: str | os.PathLike[str]) -> dict[str, str]:
 def _remember(found: dict[str, str], line: bytes) -> None:
     with suppress(orjson.JSONDecodeError, KeyError, TypeError, NameRefused):
         record = orjson.loads(line)["record"]
-        tenant, history = record["tenant"], checked_history(record["history"])
-        if split(history)[1] > split(found.get(tenant, ""))[1]:
-            found[tenant] = history
+        for name, audience in (("history", ""), ("redemptions", record.get("audience", ""))):
+            known, history = history_name(record["tenant"], audience), checked_history(record.get(name, ""))
+            if split(history)[1] > split(found.get(known, ""))[1]:
+                found[known] = history
 
 
 class Line(NamedTuple):

@@ -21,10 +21,10 @@ from agentgate.audit.heads import kept
 from agentgate.audit.verify import verify
 from agentgate.cli.output import LOOK, YES, fail, quiet, refusing, rows, say_json
 from agentgate.cli.signing import Json, Root
-from agentgate.cli.store import read_history
+from agentgate.cli.store import PATIENCE, read_history
 from agentgate.errors import AgentGateError
 from agentgate.loading.catalog import AHEAD
-from agentgate.stores import open_store
+from agentgate.stores import Store, open_store, wrong_patterns
 from agentgate.stores.history import split
 from agentgate.token.keys import KeyRing
 
@@ -110,13 +110,30 @@ def _store(url: str, audits: list[Path]) -> Iterator[Diagnosis]:
         yield Diagnosis("store", "answers; one primary that evicts nothing, of a known version, with the right time", holds=True)
         for weakness in weaknesses:
             yield Diagnosis("store", f"{weakness.setting}: {weakness.means}", holds=False, remedy=weakness.remedy)
+        yield from _users(store)
         logs = [remembered(audit) for audit in audits]
-        for tenant in sorted(set().union(*logs)):
+        for name in sorted(set().union(*logs)):
+            tenant = name.partition(" ")[0]
             known = read_history(store, tenant)
-            seen = [split(log[tenant]) for log in logs if tenant in log]
+            seen = [split(log[name]) for log in logs if name in log]
             whole = not known.lost and all(known.ends.get(epoch, 0) >= count for epoch, count in seen)
             remedy = "" if whole else "agentgate store reconcile, with the audit logs of every gate and tool server"
             yield Diagnosis("store", f"history of {tenant}: {'whole' if whole else 'lost in part; only reads go on'}", whole, remedy)
+
+
+def _users(store: Store) -> Iterator[Diagnosis]:
+    """Whether each tool server's user owns only what is its own, as far as this one may ask."""
+    if (ask := getattr(store, "key_patterns", None)) is None:  # a store in this process has no users
+        return
+    known: dict[str, str] = ask(time.monotonic() + PATIENCE)
+    if not known:
+        unseen = "users of tool servers: not seen (each looks at its own when it starts)"
+        yield Diagnosis("store", unseen, holds=True, remedy="to see them here: +acl|users +acl|getuser for this user")
+    for name, keys in known.items():
+        wrong = wrong_patterns(keys)
+        if wrong is not None:
+            what = f"user {name}: " + (f"beyond what is its own: {' '.join(wrong)}" if wrong else "only what is its own")
+            yield Diagnosis("store", what, holds=not wrong, remedy="agentgate store user" if wrong else "")
 
 
 def _keys(directory: Path) -> Iterator[Diagnosis]:

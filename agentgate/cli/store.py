@@ -12,9 +12,9 @@ import typer
 
 from agentgate.audit import FileAudit
 from agentgate.audit.reconcile import Loss, find_losses, find_tenants
-from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say_json
+from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import Json
-from agentgate.stores import Op, Store, ops, ready_store, recovery
+from agentgate.stores import Op, Store, ops, ready_store, recovery, rules_of
 
 Answer = TypeVar("Answer")
 
@@ -51,6 +51,18 @@ def reconcile(
         for each in found:
             note(*(f"{each['tenant']}: no log tells {what}" for what in each["missing"]))
     raise typer.Exit(LOOK if any(each["state"] == "lost" for each in found) else YES)
+
+
+@app.command()
+def user(
+    name: Annotated[str, typer.Argument(help="The user's name.")],
+    *,
+    audience: Annotated[str, typer.Option(help="The tool server's audience, as workflows name it.")],
+    tenant: Annotated[list[str], typer.Option(help="A tenant that it serves; give each.")],
+) -> None:
+    """Print the ACL of a tool server's store user: what is its own, and nothing else."""
+    with refusing():
+        say(f"ACL SETUSER {name} on >PASSWORD {rules_of(audience, tenant)}")
 
 
 @app.command("release-key")
@@ -99,9 +111,10 @@ def _reconciled(store: Store, log: FileAudit, tenant: str, loss: Loss, accept_lo
     if state in {"reconciled", "accepted"}:
         missing = {"missing": loss.missing, "reason": accept_loss} if loss.missing else {}
         _record(log, {"tenant": tenant, "replayed": replayed, "seen": loss.seen, **missing})
-        if beyond := _ask(store, recovery.accept_history(tenant, loss.ends(), max(loss.seen.values()))):
-            state = "lost"
-            loss.missing.append(f"what another process saw meanwhile ({beyond}): run this again")
+        for ends, count, server in loss.accepted():
+            if beyond := _ask(store, recovery.accept_history(tenant, ends, count, server)):
+                state = "lost"
+                loss.missing.append(f"what another process saw meanwhile ({beyond}): run this again")
     return {"tenant": tenant, "state": state, "replayed": replayed, "missing": loss.missing}
 
 

@@ -24,9 +24,9 @@ from agentgate.shell.drive import CALL_SECONDS
 from agentgate.shell.readers import apart
 from agentgate.shell.spans import UNKNOWN_TOOL, call_attributes, spanned
 from agentgate.shell.step import Flow, Step
-from agentgate.stores import ops
+from agentgate.stores import history_name, ops
 from agentgate.token.mint import binding, mint, new_jti
-from agentgate.values.canonical import canonical
+from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Args, Call, RunState
 from agentgate.values.times import duration
@@ -158,7 +158,9 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fre
     limits = tuple([terms.take(reservation, len(state.turns)) for reservation in answer.reservations])
     take, approver = None, ""
     if answer.holds:
-        release = yield from released(core, case, answer, made=made, known=known, limits=limits)
+        release = yield from released(
+            core, case, answer, made=made, known=known, limits=limits, audience=terms.audience if state.owned else ""
+        )
         if not isinstance(release, Released):
             return release
         take, approver = release.take, release.approver
@@ -184,14 +186,16 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fre
     if terms.upstream is not None:
         head["upstream"] = terms.upstream
     boundary = header.agent.boundary
-    sent = core.history.seen(header.tenant)
+    audience, written = terms.audience if state.owned else "", canonical(head)
+    name = history_name(header.tenant, audience)
+    sent, counted = core.history.seen(header.tenant), core.history.seen(name)
     op = ops.mint(
         ops.MintRequest(
             tenant=header.tenant,
             run=header.id,
             revision=state.revision,
             call_digest=made,
-            head=canonical(head),
+            head=written,
             jti=jti,
             binding=binding(made, terms.audience, jkt, x5t),
             ttl_ms=(ttl + LEEWAY + SPARE) * 1000,
@@ -203,6 +207,8 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fre
             history=sent,
             unspent=view.unspent.get(made, ""),
             issued=core.issued.told(header.id, made),
+            audience=audience,
+            redemptions=counted,
         )
     )
     settled: ops.MintReply = yield op
@@ -210,6 +216,7 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fre
         core.issued.tell(header.id, made, settled.history)
     else:
         core.history.see(header.tenant, sent, settled.history)
+    core.history.see(name, counted, settled.redemptions)
     if settled.kind == "stale":
         return None
     if settled.kind != "ok":
@@ -228,9 +235,11 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fre
         cnf_x5t=x5t,
         releases=releases,
         approver=approver,
+        head_digest=digest(settled.head or written) if audience else "",
     )
     # Promise 1: durable first, then signed. If this fails there is no token, and the same call finds its reservation.
     minted: dict[str, object] = {"call_digest": made, "intent": answer.intent, "jti": jti, "txn": claims.txn, "lineage": settled.lineage}
+    minted.update(core.history.note(settled.redemptions, audience))
     minted.update(core.history.note(settled.history))
     if settled.detail == "spent":
         minted["spent"] = True

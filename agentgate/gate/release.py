@@ -34,11 +34,18 @@ class Released(NamedTuple):
 
 
 def released(
-    core: Core, case: Case, answer: Eligible, *, made: str, known: Mapping[str, object], limits: tuple[ops.LimitTake, ...]
+    core: Core,
+    case: Case,
+    answer: Eligible,
+    *,
+    made: str,
+    known: Mapping[str, object],
+    limits: tuple[ops.LimitTake, ...],
+    audience: str,
 ) -> Flow:
     """The release to spend, or the `StepUp` or `Deny` that answers the call instead; `known` goes on record with either.
 
-    `limits`: what each of the answer's reservations takes.
+    `limits`: what each of the answer's reservations takes; `audience`: as of the mint.
     """
     call, header, required = case.call, case.run.header, answer.holds
     record: ops.HoldRecord | None = yield ops.read_hold(header.tenant, made)
@@ -53,6 +60,7 @@ def released(
         most, body = core.budgets.holds, body_of(new)
         op = ops.open_hold(
             *(header.tenant, header.id, made, body),
+            audience=audience,
             act=act,
             ttl_ms=life,
             answer_ms=min(times),

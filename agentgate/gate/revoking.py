@@ -248,7 +248,8 @@ def burn_request(claims: MintClaims) -> ops.BurnRequest:
     user = claims.sub if "user" in claims.identity else ""
     subjects = ops.Subjects(claims.client_id, user, claims.tool, ops.workflow_subject(workflow, version))
     bound = binding(claims.call_digest, claims.aud, claims.cnf_jkt, claims.cnf_x5t)
-    return ops.BurnRequest(claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects)
+    call = (claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects)
+    return ops.BurnRequest(*call, audience=claims.recorded_for)
 
 
 def _op(order: _Order, tenant: str, told: bytes, seen: str) -> Op[ops.RevokeReply]:

@@ -14,10 +14,12 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+from agentgate.errors import CanonicalError
 from agentgate.identity.proven import agent_json, restore_agent, restore_user, user_json
 from agentgate.intents.deriver import CLARITY, Deriver, after, answers, fold
 from agentgate.language.prompt import Prompt
 from agentgate.language.turn import Turn
+from agentgate.redemption.facts import check_rows
 from agentgate.stores.ops import RunRecord
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.refusal import Failure, Reason, RunRefused
@@ -181,8 +183,7 @@ def run_state(
                 calls.pop(call.digest, None)
             elif call.status == "redeemed":
                 head = parse(call.head)
-                rows = tuple(parse(call.facts)) if call.facts is not None else ()
-                at, named = call.redeemed_at or 0.0, head["named"] is True
+                rows, at, named = _rows(head["facts"], call.facts), call.redeemed_at or 0.0, head["named"] is True
                 calls[call.digest] = EarlierCall(head["tool_call_id"], head["tool"], head["args"], rows, named, at, call.digest)
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
@@ -191,4 +192,15 @@ def run_state(
     ordered = tuple(sorted(calls.values(), key=lambda call: (call.redeemed_at, call.digest)))
     turns, doubts = split_doubts(record.turns)
     intents, prompt = readings.intents(workflow, turns, doubts), readings.prompt(turns, day, doubts)
-    return RunState(header, turns, intents, prompt, ordered, record.revision, record.closed, record.denials_spent, record.acts, doubts)
+    known_of = (record.revision, record.closed, record.denials_spent, record.acts, record.owned)
+    return RunState(header, turns, intents, prompt, ordered, *known_of, doubts)
+
+
+def _rows(declared: Mapping[str, Any], recorded: bytes | None) -> tuple[Mapping[str, Any], ...]:
+    """The facts of a call: its server wrote them, and what is not the declared facts is none."""
+    try:
+        rows = parse(recorded or b"[]")
+        check_rows(declared, rows)
+    except (CanonicalError, ValueError):
+        return ()
+    return tuple(rows)

@@ -76,6 +76,7 @@ class Terms:
         cnf_x5t: str | None = None,
         releases: tuple[str, ...] = (),
         approver: str = "",
+        head_digest: str = "",
     ) -> MintClaims:
         """The claims of the call's token.
 
@@ -92,6 +93,7 @@ class Terms:
             cnf_x5t: of the presenter's certificate; None: none is named.
             releases: ids of the holds whose release it used.
             approver: how those who released it are known; empty: nobody did.
+            head_digest: of the head of the call's record (`MintClaims.head_digest`).
         """
         header = self.header
         return MintClaims(  # in the order of its fields: naming each costs more than the tuple
@@ -120,6 +122,7 @@ class Terms:
             releases,
             *self.signed_in,
             cnf_x5t,
+            head_digest,
         )
 
     def take(self, reservation: Reservation, turns: int) -> ops.LimitTake:

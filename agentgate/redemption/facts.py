@@ -10,12 +10,13 @@ largest of a part does not pass for the largest of all. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from agentgate.errors import CanonicalError
 from agentgate.values.canonical import canonical
 from agentgate.values.paths import CUT, EACH, FIND, KEY, MAX_FIND, NUMBERS, PAGE, VALUES
 
@@ -138,6 +139,19 @@ def _rows(level: _Level, element: Any, outer: Row, looked: _Looked) -> Iterator[
                 yield row
     if empty and known:
         yield known
+
+
+def check_rows(declared: Iterable[str], rows: Any) -> None:
+    """Check what a tool server says are the rows of the declared facts; their types and patterns are the decision's.
+
+    Raises:
+        CanonicalError: it is something else.
+    """
+    names = {CUT, PAGE, *declared}
+    if type(rows) is not list or len(rows) > MAX_ROWS or not all(type(row) is dict and row.keys() <= names for row in rows):
+        raise CanonicalError("facts", "something else", f"at most {MAX_ROWS} objects of declared facts")
+    if any(scalar(value) is None for row in rows for value in row.values()):
+        raise CanonicalError("facts", "another value, or a long one", "text, numbers and booleans")
 
 
 def recorded(declared: Mapping[str, list[str]], result: Any) -> bytes:

@@ -33,7 +33,8 @@ def not_run(claims: Claims, why: str = "", *, attempt: str = "") -> Flow:
     """
     said: dict[str, Any] = {"why": why} if why else {}
     try:
-        yield Afterwards(ops.record_outcome(claims.tenant, claims.run, claims.call_digest, "not_run", claims.jti, attempt=attempt))
+        call = (claims.tenant, claims.run, claims.call_digest)
+        yield Afterwards(ops.record_outcome(*call, "not_run", claims.jti, audience=claims.recorded_for, attempt=attempt))
     except StoreUnavailable:  # the caller is refused, and the log says that nothing ran
         said["missing"] = ["outcome"]
     if said:
@@ -65,7 +66,8 @@ def facts_of(done: Redemption, result: Any) -> bytes | None:
 def _record_facts(done: Redemption, facts: bytes | None) -> Generator[Step, Any, None]:
     try:
         if facts is not None:
-            yield ops.record_result(done.claims.tenant, done.claims.run, done.claims.call_digest, facts)
+            claims = done.claims
+            yield ops.record_result(claims.tenant, claims.run, claims.call_digest, facts, audience=claims.recorded_for)
     except AgentGateError as error:
         lost(done, "facts", error)
 
@@ -100,7 +102,8 @@ def record_outcome(done: Redemption, error: BaseException | None) -> Generator[S
     outcome = outcome_of(done, error)
     more: dict[str, Any] = {"withheld": True} if isinstance(error, ResultWithheld) else {}
     try:
-        yield ops.record_outcome(done.claims.tenant, done.claims.run, done.claims.call_digest, outcome, done.claims.jti)
+        claims = done.claims
+        yield ops.record_outcome(claims.tenant, claims.run, claims.call_digest, outcome, claims.jti, audience=claims.recorded_for)
     except AgentGateError as failed:
         lost(done, "outcome", failed)
     try:

@@ -12,7 +12,7 @@ from agentgate.token.mint import MintClaims, WorkflowRef
 
 @dataclass(frozen=True, slots=True)
 class Reportable:
-    """A redeemed call, as its server can report on it. `facts`: the declared ones, name -> path."""
+    """A redeemed call, as its server can report on it. `facts`: the declared ones, name -> path; `recorded_for`: as of its claims."""
 
     tenant: str
     run: str
@@ -25,6 +25,7 @@ class Reportable:
     tool_call_id: str
     workflow: WorkflowRef
     facts: Mapping[str, list[str]]
+    recorded_for: str
 
 
 def record_of(claims: MintClaims | Reportable, kind: str, *, refusal: bool = False, promised: bool = False, **more: object) -> Record:

@@ -10,17 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentgate.errors import CanonicalError, StoreUnavailable
-from agentgate.redemption.facts import MAX_ROWS, MAX_TOTAL, scalar
+from agentgate.redemption.facts import MAX_TOTAL, check_rows
 from agentgate.redemption.records import Reportable, record_of
 from agentgate.redemption.upstream import Redemption
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.token.mint import WorkflowRef
 from agentgate.values.canonical import canonical, parse
-from agentgate.values.paths import CUT, PAGE
 
 LIFE = 24 * 3600  # seconds in which a call can be reported on
-_MARKS = {CUT, PAGE}
 
 
 def keep_for_report(done: Redemption) -> Flow:
@@ -48,7 +46,7 @@ def reportable(tenant: str, txn: str) -> Flow:
         body = parse(data)
         if body.pop("v") != 1 or body["tenant"] != tenant:
             raise StoreUnavailable("redeemed call: of another version or tenant")
-        return Reportable(**{**body, "workflow": WorkflowRef(*body["workflow"])})
+        return Reportable(**{"recorded_for": "", **body, "workflow": WorkflowRef(*body["workflow"])})
     except (KeyError, TypeError, ValueError) as error:
         raise StoreUnavailable(f"redeemed call: unreadable ({type(error).__name__})") from error
 
@@ -59,25 +57,21 @@ def checked_facts(declared: Mapping[str, list[str]], rows: Any) -> bytes:
     Raises:
         CanonicalError: rows of something else than the declared facts.
     """
-    if (
-        type(rows) is not list
-        or len(rows) > MAX_ROWS
-        or not all(type(row) is dict and row.keys() <= declared.keys() | _MARKS for row in rows)
-    ):
-        raise CanonicalError("facts", "something else", f"at most {MAX_ROWS} objects of declared facts")
-    if any(scalar(value) is None for row in rows for value in row.values()) or len(data := canonical(rows)) > MAX_TOTAL:
-        raise CanonicalError("facts", "another value, or a long one", f"text, numbers and booleans, at most {MAX_TOTAL} bytes")
+    check_rows(declared, rows)
+    if len(data := canonical(rows)) > MAX_TOTAL:
+        raise CanonicalError("facts", f"{len(data)} bytes", f"at most {MAX_TOTAL} bytes")
     return data
 
 
 def report_result(call: Reportable, facts: bytes) -> Flow:
     """Record facts. Returns what the store says of it (`agentgate.stores.ops.Recorded`)."""
-    return (yield ops.record_result(call.tenant, call.run, call.call_digest, facts))
+    return (yield ops.record_result(call.tenant, call.run, call.call_digest, facts, audience=call.recorded_for))
 
 
 def report_outcome(call: Reportable, outcome: ops.Outcome, attempt: str = "") -> Flow:
     """Record how the call ended; with an `attempt` only if that redemption burned the token. Returns as `report_result`."""
-    answer = yield ops.record_outcome(call.tenant, call.run, call.call_digest, outcome, call.jti, attempt=attempt)
+    named = (call.tenant, call.run, call.call_digest, outcome, call.jti)
+    answer = yield ops.record_outcome(*named, audience=call.recorded_for, attempt=attempt)
     if answer == "ok":
         yield record_of(call, "outcome", outcome=outcome)
     return answer

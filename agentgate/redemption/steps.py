@@ -19,10 +19,10 @@ from agentgate.redemption.trust import Trust
 from agentgate.redemption.upstream import Redemption, ended, fetch
 from agentgate.shell.spans import UNKNOWN_TOOL, Tracing, call_attributes, spanned
 from agentgate.shell.step import Apart, Flow, Room, Step, alone
-from agentgate.stores import ops
+from agentgate.stores import history_name, ops
 from agentgate.token.claims import Claims, check_authentication, check_call, check_proof, check_token
 from agentgate.token.dpop import DPoP
-from agentgate.values.canonical import canonical, parse
+from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.request import Args, CanonicalArguments
 
 _UNSPENT = "an unspent, unrevoked token of this store's history"
@@ -139,14 +139,16 @@ def _burnt(who: Trust, claims: Claims, data: bytes, attempt: str, brokers: tuple
     subjects = ops.Subjects(
         claims.client_id, claims.sub if "user" in claims.identity else "", tool, ops.workflow_subject(workflow, version)
     )
-    sent = who.history.seen(claims.tenant)
+    audience = claims.recorded_for
+    name = history_name(claims.tenant, audience)
+    sent = who.history.seen(name)
     try:
         yield Room()
     except AuditUnavailable as error:  # and the token is not burned
         raise TokenRefused(Refusal.AUDIT, "audit", str(error), "room for the record of the redemption") from None
     try:
-        fields = (claims.tenant, claims.jti, claims.gen, claims.binding, claims.run, claims.call_digest, subjects, sent, attempt, brokers)
-        reply: ops.BurnReply = yield ops.burn(ops.BurnRequest(*fields))
+        call = (claims.tenant, claims.jti, claims.gen, claims.binding, claims.run, claims.call_digest, subjects)
+        reply: ops.BurnReply = yield ops.burn(ops.BurnRequest(*call, sent, attempt, brokers, audience))
     except NameRefused as error:
         raise TokenRefused(Refusal.STORE, "store", str(error), "names that a store can hold") from None
     except StoreUnavailable as error:
@@ -156,9 +158,9 @@ def _burnt(who: Trust, claims: Claims, data: bytes, attempt: str, brokers: tuple
         raise TokenRefused(Refusal.UPSTREAM, "upstream.broker", ascii(reply.head.decode("utf-8", "replace")), _BROKERS)
     if reply.kind != "ok":
         raise TokenRefused(Refusal(reply.kind), "jti", reply.kind, _WHOLE if reply.kind == "lost" else _UNSPENT)
-    who.history.see(claims.tenant, sent, reply.history)
+    who.history.see(name, sent, reply.history)
     try:
-        noted: dict[str, Any] = who.history.note(reply.history)
+        noted: dict[str, Any] = who.history.note(reply.history, audience)
         yield record_of(claims, "redemption", promised=True, tool=tool, call_digest=claims.call_digest, **noted)
         done = proven(claims, data, reply.head, who.tracing)
     except AuditUnavailable as error:
@@ -167,6 +169,9 @@ def _burnt(who: Trust, claims: Claims, data: bytes, attempt: str, brokers: tuple
     except (TypeError, ValueError, KeyError):
         yield from not_run(claims)
         raise TokenRefused(Refusal.STORE, "call record", "unreadable", "the record the gate wrote") from None
+    if audience and digest(reply.head) != claims.head_digest:  # before any broker is asked for what the record says
+        yield from not_run(claims, why="the call's record is another than the one that the token was signed for")
+        raise TokenRefused(Refusal.STORE, "call record", "another head", "the head whose digest is in the token")
     return done
 
 

@@ -151,6 +151,11 @@ class VerifierSettings:
                     "what another process can share; in one process use gate.verifier(audience)",
                 )
 
+    @property
+    def serving(self) -> tuple[str, Sequence[str]]:
+        """Whose calls this server redeems: its audience and its tenants."""
+        return self.audience, self.tenants
+
     def trust(self) -> Trust:
         """Whom the verifier trusts.
 

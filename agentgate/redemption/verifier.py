@@ -156,7 +156,7 @@ class Verifier(_VerifierBase[Store]):
                 its start-up check.
         """
         trust, log = settings.trust(), open_audit(settings.audit, settings.heads)
-        return cls(trust, ready_store(settings.store, tool_server=True), log, Bound(settings.at_once))
+        return cls(trust, ready_store(settings.store, settings.serving), log, Bound(settings.at_once))
 
     check = blocking(_check, busy=_busy)
     redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound), busy=_busy)
@@ -176,7 +176,7 @@ class AsyncVerifier(_VerifierBase[AsyncStore]):
     async def open(cls, settings: VerifierSettings) -> AsyncVerifier:
         """See `Verifier.open`."""
         trust, log = await asyncio.to_thread(settings.trust), open_audit(settings.audit, settings.heads)
-        return cls(trust, await async_ready_store(settings.store, tool_server=True), log, Bound(settings.at_once))
+        return cls(trust, await async_ready_store(settings.store, settings.serving), log, Bound(settings.at_once))
 
     check = awaited(_check, busy=_busy)
     redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), busy=_busy, around=taken)

@@ -157,6 +157,9 @@ class Health:
         except StoreUnavailable as error:
             return [HealthCondition("store", True, str(error))]
         found = [_of_weakness(each) for each in weaknesses if each.code != "store_weak"]  # the rest is doctor's
+        if gate.store_keeps == "no" and not any(each.code == "store_may_lose" for each in found):
+            was = "its settings are right, and were not for a while: this process still takes it for one that may lose; to do: a restart"
+            found.append(HealthCondition("store_may_lose", False, was))
         if self._lost:
             found.append(HealthCondition("history_lost", False, f"{', '.join(self._lost)}: agentgate store reconcile"))
         return found

@@ -151,6 +151,11 @@ class ServedGate(AsyncGate):
         """Tell of each operation of the store what it was, and how many seconds it took."""
         self._store = TimedStore(self._store, observe)
 
+    @property
+    def store_keeps(self) -> Keeps:
+        """Whether the store keeps what it acknowledges, as this process knows it."""
+        return self._store.keeps
+
     async def look_at_store(self) -> tuple[Weakness, ...]:
         """What is weak about the store.
 

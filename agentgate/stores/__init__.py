@@ -10,15 +10,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import structlog
 
-from agentgate.errors import AgentGateError, ConfigError, StoreUnavailable
+from agentgate.errors import AgentGateError, ConfigError
 from agentgate.stores import ops
-from agentgate.stores._health import CHECK_SECONDS, NOT_FOR_TOOL_SERVERS, OWN_GATE, UNTOLD, Keeps, Weakness
-from agentgate.stores._op import Op
+from agentgate.stores._health import CHECK_SECONDS, OWN_GATE, UNTOLD, Keeps, Weakness
+from agentgate.stores._op import Op, history_name, server_id
+from agentgate.stores._ownership import probe_user, rules_of, wrong_patterns
 
 __all__ = [
     "OWN_GATE",
@@ -28,10 +29,14 @@ __all__ = [
     "Store",
     "Weakness",
     "async_ready_store",
+    "history_name",
     "open_async_store",
     "open_store",
     "ops",
     "ready_store",
+    "rules_of",
+    "server_id",
+    "wrong_patterns",
 ]
 
 _log = structlog.get_logger("agentgate.stores")
@@ -118,67 +123,53 @@ def open_async_store(url: str) -> AsyncStore:
     return _classes(url)[1](url)
 
 
-def _tell(weaknesses: tuple[Weakness, ...], *, tool_server: bool) -> None:
+Serving = tuple[str, Sequence[str]]  # the audience and the tenants of a tool server
+
+
+def _tell(weaknesses: Iterable[Weakness], serving: Serving | None) -> None:
     for weakness in weaknesses:
-        if not tool_server or weakness.setting != UNTOLD:  # only a gate needs to know
+        if serving is None or weakness.setting != UNTOLD:  # only a gate needs to know
             _log.warning("store_weakness", **weakness._asdict())
 
 
-def _forbidden(url: str, *, tool_server: bool) -> tuple[Op[Any], ...]:
-    """What must be refused to a tool server's user; a store in this process, or behind a socket's file mode, has no users."""
-    return NOT_FOR_TOOL_SERVERS if tool_server and url.startswith(("redis://", "rediss://")) else ()
+def _probes(url: str, serving: Serving | None) -> Iterator[Op[frozenset[Weakness]]]:
+    """What to ask of a tool server's user; a store in this process, or behind a socket's file mode, has no users."""
+    return probe_user(*serving) if serving is not None and url.startswith(("redis://", "rediss://")) else iter(())
 
 
 def _deadline() -> float:
     return time.monotonic() + CHECK_SECONDS
 
 
-def _may(op: Op[Any]) -> ConfigError:
-    return ConfigError("store", f"a user who may write {op.keys[0]}", "a tool server's own, as in docs/state.md (One user per program)")
-
-
-def _denied(error: StoreUnavailable) -> None:
-    if "NOPERM" not in str(error):
-        raise error
-
-
-def ready_store(url: str, *, tool_server: bool = False) -> Store:
+def ready_store(url: str, serving: Serving | None = None) -> Store:
     """An open store that passed its start-up check, whose weaknesses are logged; one that fails is closed again.
 
-    `tool_server`: for one, whose user must not be able to write runs, holds or revocations.
+    `serving`: for a tool server, whose user may reach what is its own and nothing else.
 
     Raises:
-        ConfigError, StoreUnavailable: see `open_store` and `Store.check`; or that user can.
+        ConfigError, StoreUnavailable: see `open_store` and `Store.check`; or that user may do more, or less.
     """
     store = open_store(url)
     try:
-        _tell(store.check(), tool_server=tool_server)
-        for op in _forbidden(url, tool_server=tool_server):
-            try:
-                store.call(op, _deadline())
-            except StoreUnavailable as error:
-                _denied(error)
-            else:
-                raise _may(op)
+        found = dict.fromkeys(store.check())
+        for op in _probes(url, serving):
+            found |= dict.fromkeys(op.parse(store.call(op, _deadline())))
     except AgentGateError:
         store.close()
         raise
+    _tell(found, serving)
     return store
 
 
-async def async_ready_store(url: str, *, tool_server: bool = False) -> AsyncStore:
+async def async_ready_store(url: str, serving: Serving | None = None) -> AsyncStore:
     """`ready_store` for asyncio."""
     store = open_async_store(url)
     try:
-        _tell(await store.check(), tool_server=tool_server)
-        for op in _forbidden(url, tool_server=tool_server):
-            try:
-                await store.call(op, _deadline())
-            except StoreUnavailable as error:
-                _denied(error)
-            else:
-                raise _may(op)
+        found = dict.fromkeys(await store.check())
+        for op in _probes(url, serving):
+            found |= dict.fromkeys(op.parse(await store.call(op, _deadline())))
     except AgentGateError:
         await store.close()
         raise
+    _tell(found, serving)
     return store

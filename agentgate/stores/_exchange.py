@@ -124,7 +124,8 @@ def check_server(pool: Pool) -> Dialogue:
     endpoint = pool.endpoint
     who = yield pack("ACL", "WHOAMI")
     info, config, weaknesses = yield from look_at_server(pool)
-    pool.keeps, pool.checked = keeps(endpoint, config), True
+    if not pool.checked:
+        pool.keeps, pool.checked = keeps(endpoint, config), True
     return weak_file(info, config) + weak_backlog(endpoint, info, config) + weaknesses + weak_user(endpoint, who)
 
 

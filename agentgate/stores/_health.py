@@ -30,10 +30,7 @@ def _probed(lineage: Any, clock: Any) -> tuple[str, float]:
     return lineage_of(lineage), int(clock) / 1000
 
 
-PROBE = Op(
-    "check", _probed, ("ag:{agentgate}:calls:check",)
-)  # a key that every program's user may write; a script's keys are all taken for that
-NOT_FOR_TOOL_SERVERS = tuple(Op("check", _probed, (f"ag:{{agentgate}}:{kind}:check",)) for kind in ("run", "hold", "revoked"))
+PROBE = Op("check", _probed, (), ("check",))
 UNTOLD = "appendfsync: not told to this user"
 OWN_GATE = "acts are minted only by the gate that opened their run, and none over the token exchange"
 CHECK_SECONDS = 2.0

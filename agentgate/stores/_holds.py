@@ -1,8 +1,8 @@
 """Holds in the store. Their states, and what follows them, are in `agentgate.decision.hold_states`; the scripts follow that table.
 
 A hold is the hash ``hold:{id}``, listed in the sorted set ``holds:all`` until it is forgotten. Beside state, body and revision it keeps the
-run's key, the deadline, the sensitive values that `reveal_hold` reads, and the nonces with which it may be answered. ``cool:{run}:{act}``
-is there while an act that a person refused is not asked again.
+key under which the call's server records it, the deadline, the sensitive values that `reveal_hold` reads, and the nonces with which it may
+be answered. ``cool:{run}:{act}`` is there while an act that a person refused is not asked again.
 
 Whoever looks for holds finds them in lists: ``holds:run:``, ``holds:from:`` (who asked for it), ``holds:group:`` and ``holds:user:`` (whom
 it asks), each followed by a digest. In a list, what waits is apart from what ended, so that nothing has to be read to find what waits but
@@ -22,6 +22,7 @@ from agentgate.stores._op import (
     MAX_TTL_MS,
     Arg,
     Op,
+    burns_key,
     checked_bytes,
     checked_digest,
     checked_id,
@@ -69,6 +70,7 @@ def open_hold(
     hold_id: str,
     body: bytes,
     *,
+    audience: str,
     act: str,
     ttl_ms: int,
     answer_ms: int,
@@ -80,6 +82,7 @@ def open_hold(
 ) -> Op[HoldRecord | None]:
     """Write a new hold of a run in state `pending`: to be answered within `answer_ms` milliseconds, forgotten after `ttl_ms`.
 
+    `audience` is that of the held call, as in its mint.
     An existing one is left as it is and returned, unless the user took back what it was for (`cancelled`). `act` is the digest of tool and
     arguments: where a person refused the act in this run less than its `answer_ms` ago, there is no new hold (`COOLING`), and
     none (None) where `most` of the run are pending, `most_own` of `whose` (any text), or 5,000 that ask the same group or person: `asks`.
@@ -88,7 +91,7 @@ def open_hold(
     keys = (
         _key(tenant, hold_id),
         f"{start}holds:all",
-        _calls(tenant, run),
+        burns_key(tenant, run, audience),
         f"{start}cool:{run}:{checked_digest('act', act)}",
         f"{start}open:{run}",
         f"{start}holds:since",
@@ -106,6 +109,7 @@ def open_hold(
         f"{start}hold:",
         checked_number("most", most, 1, MAX_AMOUNT),
         checked_number("most_own", most_own, 1, MAX_AMOUNT),
+        f"{start}run:{run}",
     )
     return Op("open_hold", _opened, keys, args, confirm=True)
 

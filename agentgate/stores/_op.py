@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache, lru_cache
+from hashlib import sha256
 from typing import Any, Generic, NamedTuple, TypeVar, get_args
 
 from agentgate.errors import NameRefused, StoreUnavailable
@@ -30,7 +31,7 @@ class Op(NamedTuple, Generic[R]):
     Attributes:
         script: name of the file in ``stores/scripts``.
         read: makes the value of what follows the key in the reply; raises ValueError and the like for anything else.
-        keys: store keys, all under one tenant's hash tag; the reply repeats the first.
+        keys: store keys, all under one tenant's hash tag; the reply repeats the first, or, where there is none, the first argument.
         args: the script's arguments.
         confirm: the write must survive a failover: every configured replica must confirm it (WAIT), or the call fails.
     """
@@ -47,12 +48,13 @@ class Op(NamedTuple, Generic[R]):
         Raises:
             StoreUnavailable: `raw` is not the reply of this operation, has another shape, holds an unknown word, or cannot be read.
         """
-        if type(raw) is not list or not raw or raw[0] != self.keys[0].encode():
+        first = self.keys[0] if self.keys else str(self.args[0])
+        if type(raw) is not list or not raw or raw[0] != first.encode():
             raise StoreUnavailable(f"script {self.script}: the store answered something else than this operation's reply")
         try:
             return self.read(*raw[1:])
         except (AttributeError, LookupError, NameRefused, TypeError, ValueError) as error:
-            raise StoreUnavailable(f"script {self.script}: the reply for {self.keys[0]} is unreadable: {error!r}") from error
+            raise StoreUnavailable(f"script {self.script}: the reply for {first} is unreadable: {error!r}") from error
 
 
 def _text_of(pattern: str, expected: str) -> Callable[[str, str], str]:
@@ -71,6 +73,26 @@ _checked_tenant = _text_of(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ 
 checked_id = _text_of(r"[A-Za-z0-9._-]{1,128}", "1 to 128 of A-Z a-z 0-9 . _ -")  # made by a gate: run, hold, jti, revision
 checked_digest = _text_of(r"[0-9a-f]{64}", "64 lower-case hex characters")  # SHA-256
 checked_lineage = _text_of(r"[0-9a-f]{40}", "40 lower-case hex characters")
+
+
+checked_revision = _text_of(r"[A-Za-z0-9._-]{1,4096}", "a revision as the store told it")
+
+
+@lru_cache(maxsize=4096)
+def server_id(audience: str) -> str:
+    """How the keys of a tool server name it: the SHA-256 of its audience, 64 hex characters."""
+    return sha256(checked_text("audience", audience)).hexdigest()
+
+
+def history_name(tenant: str, audience: str) -> str:
+    """Under which name a history is remembered: a tenant's, or where there is an audience, of its redemptions in that tenant."""
+    return f"{tenant} {server_id(audience)}" if audience else tenant
+
+
+def burns_key(tenant: str, run: str, audience: str) -> str:
+    """The records that a tool server writes of its calls in a run; of a run from before such keys (no audience), all of its calls."""
+    whose = f"burns:{server_id(audience)}" if audience else "calls"
+    return f"{prefix(tenant)}{whose}:{checked_id('run', run)}"
 
 
 @lru_cache(maxsize=4096)

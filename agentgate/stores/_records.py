@@ -67,6 +67,7 @@ class MintRequest(NamedTuple):
     """All the mint script needs.
 
     Attributes:
+        audience: the tool server's, under which the call is recorded; empty in a run from before such records (`RunRecord.owned`).
         revision: the `RunRecord.revision` on which the gate decided.
         head: JSON for the call's record, returned by the burn.
         jti: fresh id of the token (at least 128 random bits).
@@ -76,6 +77,7 @@ class MintRequest(NamedTuple):
         limits: every limit that covers the call.
         hold: the release to spend, or None.
         history: what this process last saw of the tenant's history (`agentgate.stores.history`); empty: nothing.
+        redemptions: the same of the audience's.
         issued: this gate has issued a token of this call before; where the store knows of none, it may have been redeemed. The loss that it
             was told of then (`MintReply.history`), or empty; None: it has issued none.
         unspent: jti of this call's last token, where it never left this process and was not spent; empty: that is not known.
@@ -98,6 +100,8 @@ class MintRequest(NamedTuple):
     history: str = ""
     unspent: str = ""
     issued: str | None = None
+    audience: str = ""
+    redemptions: str = ""
 
 
 class MintReply(NamedTuple):
@@ -111,19 +115,24 @@ class MintReply(NamedTuple):
             `spent`; else empty.
         history: the tenant's history after this mint; empty: none yet, or it is lost. Of a refusal that is `lost`, what is: once that is
             found, it is reconciled.
+        redemptions: the audience's history; empty as above.
+        head: the head that stands, of a call that was redeemed before; empty: that of the request.
     """
 
     kind: MintKind
     lineage: str
     detail: str = ""
     history: str = ""
+    redemptions: str = ""
+    head: bytes = b""
 
 
 class BurnRequest(NamedTuple):
     """All the burn script needs, from the token's verified claims.
 
-    `gen` is the lineage the token was minted in, `history` as in a mint. `attempt` names this redemption, for `record_outcome`; empty:
-    nobody will. `brokers` are those of whoever redeems: a call that asks for the credential of another is not burned; None: it is not told.
+    `gen` is the lineage the token was minted in, `audience` as in a mint, `history` what was seen of its history. `attempt` names this
+    redemption, for `record_outcome`; empty: nobody will. `brokers` are those of whoever redeems: a call that asks for the credential of
+    another is not burned; None: it is not told.
     """
 
     tenant: str
@@ -136,13 +145,14 @@ class BurnRequest(NamedTuple):
     history: str = ""
     attempt: str = ""
     brokers: tuple[str, ...] | None = None
+    audience: str = ""
 
 
 class BurnReply(NamedTuple):
     """`ok` with the record's head, or why the token is refused.
 
-    `used`: spent, expired, deleted or never minted. `lost`: see `MintReply.detail`. `history` is the tenant's after this burn; empty where
-    the burn does not count (a read that took no limit and no release). `head` of `upstream` is the name of the broker that is missing.
+    `used`: spent, expired, deleted or never minted. `lost`: see `MintReply.detail`. `history` is the audience's after this burn; empty
+    where the burn does not count (a read that took no limit and no release). `head` of `upstream` names the broker that is missing.
     """
 
     kind: BurnKind
@@ -157,9 +167,9 @@ class CallRecord:
     Attributes:
         digest: call digest (64 hex).
         head: the JSON the gate wrote at mint.
-        status: minted, or redeemed (its token was burned).
-        redeemed_at: POSIX seconds of the store's clock; None until redeemed.
-        facts: canonical JSON of the recorded facts; None until recorded.
+        status: minted, or redeemed: its server says so, of a token that a gate minted.
+        redeemed_at: POSIX seconds, as its server says; None until redeemed.
+        facts: what its server recorded of the facts; None until recorded.
         outcome: done, failed, not_run, unknown, or empty until reported.
         gen: lineage of its last mint.
     """
@@ -188,6 +198,7 @@ class RunRecord:
         denials_spent: it was closed by its last denial.
         acts: who mints acts in it: any gate, only the one that opened it, nobody; or any gate as long as the store keeps what it
             acknowledges (`Store.keeps`), where the server stands `alone` or is `replicated`.
+        owned: each tool server's records in it have keys of their own; False: it was opened before there were such keys.
     """
 
     header: bytes
@@ -199,6 +210,7 @@ class RunRecord:
     since: bool = False
     denials_spent: bool = False
     acts: Acting = "nobody"
+    owned: bool = True
 
 
 class OpenReply(NamedTuple):

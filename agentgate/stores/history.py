@@ -13,47 +13,49 @@ from collections.abc import Mapping
 
 from agentgate.errors import NameRefused
 
-_history_form = re.compile(r"(?:[0-9a-f]{40}\.[0-9]{1,20} [0-9]{1,16})?").fullmatch
+history_form = re.compile(r"(?:[0-9a-f]{40}\.[0-9]{1,20} [0-9]{1,16})?").fullmatch
 
 
 def checked_history(value: str) -> str:
     """A tenant's history as a store names it ("epoch count"), or empty; else NameRefused."""
-    if type(value) is not str or _history_form(value) is None:
+    if type(value) is not str or history_form(value) is None:
         raise NameRefused("history", value, "an epoch and a count, or nothing")
     return value
 
 
 class History:
-    """The memory of one gate or verifier. Safe to share between threads.
+    """The memory of one gate or verifier, of each history by its name (`agentgate.stores.history_name`). Safe to share between threads.
 
     Attributes:
         lasting: False for a store that ends with its process: what it counted means nothing to another, and goes on no record.
     """
 
     def __init__(self, seen: Mapping[str, str] | None = None, *, lasting: bool = True) -> None:
-        """Start from what was seen before: tenant -> history."""
+        """Start from what was seen before: name -> history."""
         self.lasting = lasting
         self._seen = dict(seen or {})
         self._lock = threading.Lock()
 
-    def seen(self, tenant: str) -> str:
-        """What was last seen of a tenant, or empty."""
-        return self._seen.get(tenant, "")
+    def seen(self, name: str) -> str:
+        """What was last seen of it, or empty."""
+        return self._seen.get(name, "")
 
     def tenants(self) -> set[str]:
         """Of whom anything was seen."""
-        return set(self._seen)
+        return {name.partition(" ")[0] for name in self._seen}
 
-    def see(self, tenant: str, sent: str, got: str) -> None:
+    def see(self, name: str, sent: str, got: str) -> None:
         """Take what a script answered (empty: nothing) to `sent`."""
         with self._lock:
-            known = self._seen.get(tenant, "")
+            known = self._seen.get(name, "")
             if got and (known == sent or split(got)[1] > split(known)[1]):
-                self._seen[tenant] = got
+                self._seen[name] = got
 
-    def note(self, history: str) -> dict[str, str]:
-        """The field of an audit record by which a later process remembers (`agentgate.audit.remembered`)."""
-        return {"history": history} if history and self.lasting else {}
+    def note(self, history: str, audience: str = "") -> dict[str, str]:
+        """The fields of an audit record by which a later process remembers (`agentgate.audit.remembered`)."""
+        if not history or not self.lasting:
+            return {}
+        return {"redemptions": history, "audience": audience} if audience else {"history": history}
 
 
 def split(history: str) -> tuple[str, int]:

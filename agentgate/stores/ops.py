@@ -3,16 +3,18 @@
 ``op.parse(store.call(op, deadline))`` is the whole protocol, without a clock or I/O. What makes an operation raises NameRefused if an
 argument is malformed; `Op.parse` raises StoreUnavailable if the reply is not this operation's, holds an unknown word, or cannot be read.
 
-Keys, under ``ag:{tenant}:``: a run is the hash ``run:{run}`` (`header`, `rev`, `closed`, `turns`, `turn:1`...); the records of its
-calls are the hash ``calls:{run}``, so that a tool server's store user can write those without being able to write the run. A hold is the
-hash ``hold:{id}`` (`state`, `body`, `rev`, `call`); `agentgate.stores._revocations` tells of revocations. The hash ``history`` counts what
-a tenant must never lose (see ``scripts/_common.lua``). The marks of a gate belong to no tenant: one hash for each gate's URL, under a hash
+Keys, under ``ag:{tenant}:``: a run is the hash ``run:{run}`` (`header`, `rev`, `closed`, `turns`, `turn:1`...). What was minted in it for
+an audience is the hash ``mints:{audience}:{run}``, and what became of that ``burns:{audience}:{run}``, which that tool server's store user
+may write, and nothing else but its tokens (``token:{audience}:{jti}``) and ``history:{audience}`` (docs/state.md). A hold is the hash
+``hold:{id}`` (`state`, `body`, `rev`, `call`); `agentgate.stores._revocations` tells of revocations. The hash ``history`` counts what a
+tenant must never lose (see ``scripts/_common.lua``). The marks of a gate belong to no tenant: one hash for each gate's URL, under a hash
 tag of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
@@ -23,17 +25,20 @@ from agentgate.stores._op import (
     MAX_TTL_MS,
     Arg,
     Op,
+    burns_key,
     checked_bytes,
     checked_digest,
     checked_id,
     checked_lineage,
     checked_number,
+    checked_revision,
     checked_subject,
     checked_text,
     history_of,
     lineage_of,
     one_of,
     prefix,
+    server_id,
 )
 from agentgate.stores.history import checked_history
 from agentgate.values.canonical import canonical
@@ -81,7 +86,6 @@ _mint_kind, _burn_kind, _open_kind = map(one_of, (_records.MintKind, _records.Bu
 _extent, _acting = map(one_of, (_records.Extent, Acting))
 _changed, _counted, _living, _recorded = map(one_of, (Changed, Counted, Living, Recorded))
 _OUTCOMES = get_args(Outcome)
-_open_kind, _mint_kind, _extent, _acting = map(one_of, (_records.OpenKind, _records.MintKind, _records.Extent, Acting))
 _CALL_STATUS: dict[bytes, _records.CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 MAX_LIMITS = 64  # in one mint
 
@@ -90,12 +94,12 @@ def _run_key(tenant: str, run: str) -> str:
     return f"{prefix(tenant)}run:{checked_id('run', run)}"
 
 
-def _calls_key(tenant: str, run: str) -> str:
-    return f"{prefix(tenant)}calls:{checked_id('run', run)}"
-
-
-def _history_key(tenant: str) -> str:
-    return f"{prefix(tenant)}history"
+@lru_cache(maxsize=4096)
+def _server_keys(tenant: str, run: str, audience: str) -> tuple[str, str, str]:
+    """What the server of a run's calls writes: the start of its tokens' single-use keys, its records of the run, its history."""
+    start, server = prefix(tenant), server_id(audience) if audience else ""
+    token = f"{start}token:{server}:" if audience else f"{start}jti:"
+    return token, burns_key(tenant, run, audience), f"{start}history:{server}" if audience else f"{start}history"
 
 
 # Runs. A missing run is None and a refusal, never an empty run.
@@ -129,7 +133,7 @@ def open_run(
     opened = f"{prefix(tenant)}runs:{hashlib.sha256(checked_text('whose', whose)).hexdigest()}"
     args: tuple[Arg, ...] = (checked_bytes("header", header), checked_text("turn", turn), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
     args = (*args, checked_number("most", most, 1, MAX_AMOUNT), keeps, acts)
-    return Op("open_run", _opened, (_run_key(tenant, run), opened, _calls_key(tenant, run)), args, confirm=True)
+    return Op("open_run", _opened, (_run_key(tenant, run), opened, f"{prefix(tenant)}clock:{run}"), args, confirm=True)
 
 
 def _opened(kind: Any, *record: Any) -> OpenReply:
@@ -138,7 +142,7 @@ def _opened(kind: Any, *record: Any) -> OpenReply:
 
 def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op[Changed]:
     """Write another header into an open run that is still as it was read (`revision`), or say why not."""
-    args = (checked_bytes("header", header), checked_id("revision", revision))
+    args = (checked_bytes("header", header), checked_revision("revision", revision))
     return Op("renew_run", _changed, (_run_key(tenant, run),), args, confirm=True)
 
 
@@ -149,18 +153,17 @@ def add_turn(tenant: str, run: str, text: str, *, harmless_after: int | None) ->
     takes back, and what was minted or held before and did not run is void.
     """
     known = "" if harmless_after is None else str(checked_number("harmless_after", harmless_after, 1, MAX_AMOUNT))
-    return Op("add_turn", _changed, (_run_key(tenant, run), _calls_key(tenant, run)), (checked_text("turn", text), known), confirm=True)
+    return Op("add_turn", _changed, (_run_key(tenant, run),), (checked_text("turn", text), known), confirm=True)
 
 
 def close_run(tenant: str, run: str) -> Op[Changed]:
     """End a run, and void what was minted or held in it and did not run; closing a closed one changes nothing and returns `closed`."""
-    return Op("close_run", _changed, (_run_key(tenant, run), _calls_key(tenant, run)), confirm=True)
+    return Op("close_run", _changed, (_run_key(tenant, run),), confirm=True)
 
 
 def count_denial(tenant: str, run: str, most: int) -> Op[Counted]:
     """Count a denial of an open run, for all gates together; the one that makes them `most` closes it, as `close_run` does (`spent`)."""
-    keys = (_run_key(tenant, run), _calls_key(tenant, run))
-    return Op("count_denial", _counted, keys, (checked_number("most", most, 1, MAX_AMOUNT),), confirm=True)
+    return Op("count_denial", _counted, (_run_key(tenant, run),), (checked_number("most", most, 1, MAX_AMOUNT),), confirm=True)
 
 
 def read_run(tenant: str, run: str, known: str = "") -> Op[RunRecord | None]:
@@ -171,28 +174,28 @@ def read_run(tenant: str, run: str, known: str = "") -> Op[RunRecord | None]:
         run: id of the run.
         known: the revision up to which the reader has the calls; the store then returns only calls that changed since, if it can tell.
     """
-    return Op("read_run", _run, (_run_key(tenant, run), _calls_key(tenant, run)), (checked_id("revision", known) if known else "",))
+    return Op("read_run", _run, (_run_key(tenant, run),), (checked_revision("revision", known) if known else "",))
 
 
-def _run(gen: Any, run_flat: list[bytes], calls_flat: list[bytes], extent: Any, acts: Any) -> RunRecord | None:
+def _run(  # noqa: PLR0917 - a reply of six values
+    gen: Any, run_flat: list[bytes], vector: bytes, calls: list[list[Any]], extent: Any, acts: Any
+) -> RunRecord | None:
     lineage, since = lineage_of(gen), _extent(extent) == "since"
     fields = dict(zip(run_flat[::2], run_flat[1::2], strict=True))
     if not fields:
         return None
-    kept = dict(zip(calls_flat[::2], calls_flat[1::2], strict=True))
     turns = tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1))
-    revision = f"{int(fields[b'rev'])}.{int(kept.get(b'rev', b'0'))}.{lineage}"
-    calls = tuple(_call(kept, name[:-5]) for name in kept if name.endswith(b":head"))
+    revision = f"{int(fields[b'rev'])}.{vector.decode()}.{lineage}"
+    records, owned = tuple([_call(*call) for call in calls]), b"form" in fields
     spent, who = fields.get(b"closed") == b"denials", _acting(acts)
-    return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage, since, spent, who)
+    return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, records, lineage, since, spent, who, owned)
 
 
-def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:
-    status = _CALL_STATUS[kept[digest + b":status"]]
-    at = int(kept[digest + b":at"]) / 1000 if status == "redeemed" else None
-    outcome = kept.get(digest + b":outcome", b"").decode()
-    gen = kept[digest + b":mint"].decode().split(" ")[0]
-    return CallRecord(digest.decode(), kept[digest + b":head"], status, at, kept.get(digest + b":facts"), outcome, gen)
+def _call(  # noqa: PLR0917 - a record of seven values, in the order of the script's reply
+    digest: bytes, head: bytes, gen: bytes, status: bytes, at: bytes, outcome: bytes, facts: bytes | None
+) -> CallRecord:
+    when = int(at) / 1000 if at else None
+    return CallRecord(digest.decode(), head, _CALL_STATUS[status], when, facts, outcome.decode(), gen.decode())
 
 
 # Calls. Each script first checks everything, then writes everything. A token is valid only in the lineage it was minted in.
@@ -206,17 +209,18 @@ def mint(request: MintRequest) -> Op[MintReply]:
     stopping = _revocations.revocations_of(start, run, jti, request.subjects) + _revocations.people(start, approvers)
     if len(request.limits) > MAX_LIMITS or len({take.key for take in request.limits}) != len(request.limits):
         raise NameRefused("limits", f"{len(request.limits)} limits", f"at most {MAX_LIMITS}, each key once")
-    keys = [f"{start}jti:{jti}", f"{start}run:{run}", f"{start}calls:{run}", _history_key(request.tenant), *stopping]
+    token, burns, redemptions = _server_keys(request.tenant, run, request.audience)
+    keys = [f"{token}{jti}", f"{start}run:{run}", burns, redemptions, f"{start}history", *stopping]
     args: list[Arg] = [
         checked_digest("call_digest", request.call_digest),
         checked_bytes("head", request.head),
         checked_digest("binding", request.binding),
         checked_number("ttl_ms", request.ttl_ms, 1, MAX_TTL_MS),
-        checked_id("revision", request.revision),
+        checked_revision("revision", request.revision),
         jti,
         run,
         1 if request.read is True else 0,
-        start,
+        checked_history(request.redemptions),
         len(stopping),
         len(request.limits),
         "" if request.hold is None else checked_id("hold revision", request.hold.revision),
@@ -247,8 +251,10 @@ def _issued(told: str | None) -> str:
     return "" if told is None else f"!{checked_history(told)}"
 
 
-def _minted(kind: Any, lineage: Any, detail: bytes, history: Any) -> MintReply:
-    return MintReply(_mint_kind(kind), lineage_of(lineage), detail.decode(), history_of(history))
+def _minted(  # noqa: PLR0917 - a reply of six values
+    kind: Any, lineage: Any, detail: bytes, history: Any, redemptions: Any, head: bytes
+) -> MintReply:
+    return MintReply(_mint_kind(kind), lineage_of(lineage), detail.decode(), history_of(history), history_of(redemptions), head)
 
 
 def burn(request: BurnRequest) -> Op[BurnReply]:
@@ -265,7 +271,8 @@ def burn(request: BurnRequest) -> Op[BurnReply]:
         "" if request.brokers is None else canonical(list(request.brokers)),
         *_revocations.revocations_of(start, run, jti, request.subjects),
     )
-    return Op("burn", _burned, (f"{start}jti:{jti}", f"{start}calls:{run}", _history_key(request.tenant)), args, confirm=True)
+    token, *more = _server_keys(request.tenant, run, request.audience)
+    return Op("burn", _burned, (f"{token}{jti}", *more), args, confirm=True)
 
 
 def _attempt(name: str) -> str:
@@ -282,13 +289,15 @@ def live(request: BurnRequest) -> Op[Living]:
     return Op("live", _living, burned.keys[:2], (*burned.args[:4], *burned.args[7:]))
 
 
-def record_result(tenant: str, run: str, call_digest: str, facts: bytes) -> Op[Recorded]:
+def record_result(tenant: str, run: str, call_digest: str, facts: bytes, *, audience: str) -> Op[Recorded]:
     """Record the declared facts of a redeemed call, once; of one that failed they are `already_recorded`: its record is closed."""
     args = (checked_digest("call_digest", call_digest), checked_bytes("facts", facts))
-    return Op("record_result", _recorded, (_calls_key(tenant, run),), args)
+    return Op("record_result", _recorded, (burns_key(tenant, run, audience),), args)
 
 
-def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome, jti: str, *, attempt: str = "") -> Op[Recorded]:
+def record_outcome(
+    tenant: str, run: str, call_digest: str, outcome: Outcome, jti: str, *, audience: str, attempt: str = ""
+) -> Op[Recorded]:
     """Record how the redemption by a token ended, once; only `unknown` may later become another. `attempt`: only if it was this one.
 
     `failed` says that nothing happened, or that a read failed; `not_run` that the tool was never started.
@@ -296,4 +305,4 @@ def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome, jt
     if outcome not in _OUTCOMES:
         raise NameRefused("outcome", outcome, ", ".join(_OUTCOMES))
     args = (checked_digest("call_digest", call_digest), outcome, checked_id("jti", jti), _attempt(attempt))
-    return Op("record_outcome", _recorded, (_calls_key(tenant, run),), args)
+    return Op("record_outcome", _recorded, (burns_key(tenant, run, audience),), args)

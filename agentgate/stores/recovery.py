@@ -11,6 +11,7 @@ from agentgate.stores._op import (
     MAX_TTL_MS,
     Arg,
     Op,
+    burns_key,
     checked_bytes,
     checked_digest,
     checked_id,
@@ -20,23 +21,26 @@ from agentgate.stores._op import (
     one_of,
     prefix,
 )
-from agentgate.stores.history import checked_history
+from agentgate.stores.history import checked_history, history_form
 
 Replayed = Literal["ok", "known"]
 MAX_COUNT = 10**15  # more events than any tenant has
+_UNREADABLE = f"{'0' * 40}.0 0"  # a loss that a tool server claims in other words: no count is missing
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryRecord:
-    """A tenant's history as stored.
+    """A tenant's histories as stored: its own, and that of each audience.
 
     Attributes:
-        ends: epoch -> how far it counted, the present one included.
-        lost: the history that somebody saw and this store does not have; empty: none that is known.
+        ends: epoch -> how far it counted, the present ones included.
+        whose: epoch -> the audience whose redemptions it counts (`agentgate.stores.server_id`); empty: the tenant's own.
+        lost: the same name -> what somebody saw of that history and this store does not have, where that is known.
     """
 
     ends: Mapping[str, int]
-    lost: str
+    whose: Mapping[str, str]
+    lost: Mapping[str, str]
 
 
 class Taken(NamedTuple):
@@ -56,6 +60,7 @@ class Event(NamedTuple):
         head: JSON for the call's record, if the store has none.
         at_ms: when it was redeemed.
         outcome: how it ended; empty: not reported.
+        audience: as in its mint.
         redeemed: False: its release was spent, and its token not redeemed.
     """
 
@@ -69,27 +74,35 @@ class Event(NamedTuple):
     outcome: str
     redeemed: bool
     limits: tuple[Taken, ...]
+    audience: str
 
 
 def read_history(tenant: str) -> Op[HistoryRecord]:
-    """Read a tenant's history."""
-    return Op("read_history", _history, (f"{prefix(tenant)}history",))
+    """Read a tenant's histories."""
+    return Op("read_history", _histories, (f"{prefix(tenant)}history",))
 
 
-def _history(parts: list[bytes]) -> HistoryRecord:
-    flat = [part.decode("ascii") for part in parts]
-    kept = dict(zip(flat[::2], flat[1::2], strict=True))
-    ends = {name[6:]: int(value) for name, value in kept.items() if name.startswith("until:")}
-    if "epoch" in kept:
-        ends[kept["epoch"]] = int(kept["count"])
-    return HistoryRecord(ends, kept.get("lost", ""))
+def _histories(stored: list[list[bytes]]) -> HistoryRecord:
+    ends: dict[str, int] = {}
+    whose: dict[str, str] = {}
+    lost: dict[str, str] = {}
+    for parts in stored:
+        flat = [part.decode("ascii", "replace") for part in parts]
+        kept = dict(zip(flat[::2], flat[1::2], strict=True))
+        server = kept.pop("audience", "")
+        for name, value in (*kept.items(), (f"until:{kept.get('epoch')}", kept.get("count", ""))):
+            if name.startswith("until:") and value.isdigit() and whose.setdefault(name[6:], server) == server:
+                ends[name[6:]] = int(value)
+        if said := kept.get("lost"):  # a tool server may have written anything
+            lost[server] = said if history_form(said) else _UNREADABLE
+    return HistoryRecord(ends, whose, lost)
 
 
 def replay(event: Event) -> Op[Replayed]:
     """Write what the store has lost of an event (the call's redemption, its shares of limits, its release), or `known`: it has it."""
     start, run, digest = prefix(event.tenant), checked_id("run", event.run), checked_digest("call_digest", event.call_digest)
     at = checked_number("at_ms", event.at_ms, 0, MAX_AMOUNT)
-    keys = [f"{start}calls:{run}", f"{start}run:{run}", f"{start}hold:{digest}"]
+    keys = [burns_key(event.tenant, run, event.audience), f"{start}run:{run}", f"{start}hold:{digest}"]
     mint = f"{event.gen} {checked_id('jti', event.jti)} {at}"
     args: list[Arg] = [digest, mint, checked_bytes("head", event.head), at, event.outcome, run, 1 if event.redeemed else 0]
     for take in event.limits:
@@ -102,16 +115,18 @@ def replay(event: Event) -> Op[Replayed]:
     return Op("replay", one_of(Replayed), tuple(keys), tuple(args), confirm=True)
 
 
-def accept_history(tenant: str, ends: Mapping[str, int], count: int) -> Op[str]:
+def accept_history(tenant: str, ends: Mapping[str, int], count: int, server: str = "") -> Op[str]:
     """Stop counting as lost what was seen of some epochs. Answers what somebody saw beyond that and is still lost; empty: nothing.
 
     Args:
         tenant: whose history.
         ends: epoch -> up to where.
         count: the highest count that anybody is known to have seen; the new epoch goes on from there.
+        server: of that audience (`HistoryRecord.servers`); empty: the tenant's own.
     """
     args: list[Arg] = [checked_number("count", count, 0, MAX_AMOUNT)]
     for epoch, end in ends.items():
         checked_history(f"{epoch} {checked_number('end', end, 0, MAX_AMOUNT)}")
         args += (epoch, end)
-    return Op("accept_history", history_of, (f"{prefix(tenant)}history",), tuple(args), confirm=True)
+    key = f"{prefix(tenant)}history" + (f":{checked_digest('server', server)}" if server else "")
+    return Op("accept_history", history_of, (key,), tuple(args), confirm=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import select
 import socket
 import time
@@ -18,9 +19,10 @@ from agentgate.stores._endpoint import Endpoint
 from agentgate.stores._exchange import Dialogue, Pool, check_server, greet, run_command, run_op, time_left
 from agentgate.stores._health import CHECK_SECONDS, Keeps, Weakness
 from agentgate.stores._op import Op
-from agentgate.stores._resp import MORE, Reply
+from agentgate.stores._resp import MORE, Reply, pack
 from agentgate.stores._wire import Wire
 
+_key_patterns = re.compile(r"(?:%[RW]+)?~[^' )]+").findall
 _BLOCKING = {"tcp": blocking.Connection, "tls": blocking.SSLConnection, "unix": blocking.UnixDomainSocketConnection}
 
 
@@ -101,6 +103,21 @@ class RedisStore(_OneServer):
     def command(self, request: bytes, deadline: float) -> Any:
         """Send one plain command (see `agentgate.stores._resp.pack`); only for looking at the server itself."""
         return self._converse(run_command(self._endpoint, request), deadline)
+
+    def key_patterns(self, deadline: float) -> dict[str, str]:
+        """The key patterns of each of the server's users, as ``ACL GETUSER`` tells them; none where this store's own may not ask.
+
+        Raises:
+            StoreUnavailable: the server does not answer.
+        """
+        try:
+            names = self.command(pack("ACL", "USERS"), deadline)
+            told = {name.decode(): str(self.command(pack("ACL", "GETUSER", name), deadline)) for name in names}
+        except StoreUnavailable as error:
+            if "NOPERM" not in str(error):
+                raise
+            return {}
+        return {name: " ".join(_key_patterns(words)) for name, words in told.items()}  # of its selectors, too
 
     def check(self) -> tuple[Weakness, ...]:
         """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""

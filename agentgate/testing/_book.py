@@ -19,6 +19,7 @@ from agentgate.stores import AsyncStore, Keeps, Op, Store, ops
 T = TypeVar("T")
 
 PATIENCE = 5.0  # seconds; these tests require right answers, not fast ones
+AUDIENCE = "https://payments.acme.example"
 WHO = ops.Subjects(agent="runtime-1", user="lee", tool="payments.refund", workflow=ops.workflow_subject("payments.refund", 3))
 
 
@@ -87,7 +88,7 @@ class Book:
         digest = f"{call:064x}"
         revision = changes.pop("revision", None) or self.read().revision
         head, jti = b'{"tool":"payments.refund"}', secrets.token_hex(16)
-        request = ops.MintRequest(self.tenant, self.run, revision, digest, head, jti, digest[::-1], 60_000, False, WHO)
+        request = ops.MintRequest(self.tenant, self.run, revision, digest, head, jti, digest[::-1], 60_000, False, WHO, audience=AUDIENCE)
         return request._replace(**changes)
 
     def mint(self, request: ops.MintRequest) -> ops.MintReply:
@@ -102,7 +103,8 @@ class Book:
 
     def burning(self, request: ops.MintRequest, gen: str) -> ops.BurnRequest:
         """The burn of a token minted by `request` in lineage `gen`."""
-        return ops.BurnRequest(request.tenant, request.jti, gen, request.binding, request.run, request.call_digest, request.subjects)
+        call = (request.tenant, request.jti, gen, request.binding, request.run, request.call_digest, request.subjects)
+        return ops.BurnRequest(*call, audience=request.audience)
 
     def refused(self, call: int = 1, **changes: Any) -> tuple[str, str]:
         """A mint that must not succeed: kind and detail of its reply."""
@@ -117,13 +119,13 @@ class Book:
         return reply
 
     def result(self, call: int, facts: bytes = b"[]") -> str:
-        return self.ask(ops.record_result(self.tenant, self.run, f"{call:064x}", facts))
+        return self.ask(ops.record_result(self.tenant, self.run, f"{call:064x}", facts, audience=AUDIENCE))
 
     def outcome(self, call: int, outcome: ops.Outcome, jti: str = "", attempt: str = "") -> str:
         """Report how a call ended, as the redemption by `jti` (left out: its last), or only as that `attempt`."""
         digest = f"{call:064x}"
         jti = jti or self.burned.get(digest, "none")
-        return self.ask(ops.record_outcome(self.tenant, self.run, digest, outcome, jti, attempt=attempt))
+        return self.ask(ops.record_outcome(self.tenant, self.run, digest, outcome, jti, audience=AUDIENCE, attempt=attempt))
 
     def hold(self, hold_id: str = "hold_1", answer_ms: int = 300_000) -> ops.HoldRecord:
         """Open a hold, or read the existing one."""
@@ -138,7 +140,15 @@ class Book:
 
     def opening(self, hold_id: str, **more: Any) -> Op[ops.HoldRecord | None]:
         """The operation that opens a hold, of lee, which asks the group leads where nothing else is said."""
-        given = {"act": "a" * 64, "ttl_ms": 60_000, "answer_ms": 60_000, "most": 1000, "whose": "user lee", "most_own": 1000}
+        given = {
+            "audience": AUDIENCE,
+            "act": "a" * 64,
+            "ttl_ms": 60_000,
+            "answer_ms": 60_000,
+            "most": 1000,
+            "whose": "user lee",
+            "most_own": 1000,
+        }
         return ops.open_hold(self.tenant, self.run, hold_id, b"{}", **{**given, "asks": [("group", "leads")], **more})
 
     def answer(self, revision: str, state: ops.HoldState, hold_id: str = "hold_1") -> str:

@@ -246,6 +246,25 @@ class Calls(Suite):
         book.burn(book.minted(read=True)[1])  # and nothing is reported of it
         assert book.read().calls[0].outcome == "done"
 
+    def test_the_facts_of_a_call_stand_while_its_next_token_is_on_the_way(self, book: Book) -> None:
+        book.burn(book.minted(read=True)[1])
+        book.result(1, b"[1]")
+        for _ in range(2):
+            book.minted(read=True)
+            assert [(call.status, call.facts) for call in book.read().calls] == [("redeemed", b"[1]")]
+
+    def test_the_revision_tells_the_calls_of_each_audience_and_a_first_mint_for_one_raises_it_for_none(self, book: Book) -> None:
+        other = "https://other.acme.example"
+        book.burn(book.minted(1)[1])
+        known = book.read().revision
+        _, there = book.minted(2, audience=other, revision=known)
+        assert book.read().revision == known
+        assert book.mint(book.request(3, revision=known)).kind == "ok"
+        book.burn(there)
+        assert book.mint(book.request(4, revision=known)).kind == "stale"
+        news = book.read(known)
+        assert (news.since, [call.digest for call in news.calls]) == (True, [f"{2:064x}"])
+
     def test_nothing_happened_raises_the_revision(self, book: Book) -> None:
         book.burn(book.minted()[1])
         revision = book.read().revision

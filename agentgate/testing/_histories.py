@@ -6,9 +6,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from agentgate.stores import Store, ops, recovery
+from agentgate.stores import Store, ops, recovery, server_id
 from agentgate.stores.history import split
-from agentgate.testing._book import WHO, Book, Suite
+from agentgate.testing._book import AUDIENCE, WHO, Book, Suite
 
 _LIMIT = (ops.LimitTake("count", 1, 9),)
 
@@ -29,25 +29,35 @@ def beyond(history: str) -> str:
 
 
 def accepted(book: Book, seen: str) -> str:
-    """A person accepts that this is lost; what still is."""
+    """A person accepts that this is lost of the audience's history, and what stopped the tenant for it; what still is."""
     epoch, count = split(seen)
-    return book.ask(recovery.accept_history(book.tenant, {epoch: count}, count))
+    stopped = {server: dict([split(lost)]) for server, lost in _known(book).lost.items() if server != server_id(AUDIENCE)}
+    left = book.ask(recovery.accept_history(book.tenant, {epoch: count}, count, server_id(AUDIENCE)))
+    return left or "".join(book.ask(recovery.accept_history(book.tenant, ends, 0, server)) for server, ends in stopped.items())
 
 
 class Histories(Suite):
     """A history counts what must never be forgotten, and what is missing stops everything but plain reads."""
 
-    def test_a_history_counts_redemptions_spent_releases_and_revocations(self, book: Book) -> None:
+    def test_histories_count_redemptions_of_an_audience_and_a_tenants_spent_releases_and_revocations(self, book: Book) -> None:
         assert book.mint(book.request()).history == ""
         assert split(_act(book))[1] == 1
         assert split(_act(book, 2, read=True, limits=_LIMIT))[1] == 2
         reply = book.mint(book.request(3, hold=book.released()))
-        assert (split(reply.history)[1], reply.detail) == (3, "spent")
+        assert (split(reply.history)[1], split(reply.redemptions)[1], reply.detail) == (1, 2, "spent")
         assert book.mint(book.request(3, hold=ops.HoldTake("hold_1", "1"))).detail == ""  # spent by this very call
         for _ in range(2):
             book.revoke("user", "another")
-        assert split(book.mint(book.request(4)).history)[1] == 4
-        assert (sum(_known(book).ends.values()), _known(book).lost) == (4, "")
+        assert split(book.mint(book.request(4)).history)[1] == 2
+        known = _known(book)
+        assert {known.whose[epoch]: count for epoch, count in known.ends.items()} == {"": 2, server_id(AUDIENCE): 2}
+        assert known.lost == {}
+
+    def test_redemptions_for_another_audience_count_in_another_history(self, book: Book) -> None:
+        first = _act(book)
+        assert split(_act(book, 2, audience="https://other.acme.example"))[1] == 1
+        assert book.mint(book.request(3, redemptions=first)).kind == "ok"
+        assert book.refused(4, audience="https://other.acme.example", redemptions=beyond(first)) == ("outcome_unknown", "lost")
 
     def test_a_plain_read_counts_nothing(self, book: Book) -> None:
         assert _act(book, read=True) == ""
@@ -55,9 +65,9 @@ class Histories(Suite):
 
     def test_a_remembered_history_stops_nothing(self, book: Book) -> None:
         first = _act(book)
-        second = _act(book, 2, history=first)
+        second = _act(book, 2, redemptions=first)
         for seen in (first, second):
-            assert book.mint(book.request(3, history=seen)).history == second
+            assert book.mint(book.request(3, redemptions=seen)).redemptions == second
 
     def test_lost_history_stops_acts_releases_and_limits_and_no_plain_read(self, store: Store) -> None:
         for seen in ("", "another"):
@@ -68,32 +78,43 @@ class Histories(Suite):
             seen = f"{'0' * 40}.1 1" if seen else beyond(_act(book, 3))  # noqa: PLW2901 - an epoch the store never had, or a count
             assert book.burn(act._replace(history=seen)) == ops.BurnReply("lost")
             for more in ({}, {"read": True, "limits": _LIMIT}, {"read": True, "hold": held}):
-                assert book.refused(4, history=seen, **more) == ("outcome_unknown", "lost")
+                assert book.refused(4, redemptions=seen, **more) == ("outcome_unknown", "lost")
             assert book.burn(read._replace(history=seen)).kind == "ok"
-            assert book.mint(book.request(5, read=True, history=seen)).history == ""
+            reply = book.mint(book.request(5, read=True, redemptions=seen))
+            assert (reply.history, reply.redemptions) == ("", "")
             assert book.hold().state == "released"
 
     def test_what_one_noticed_stops_everybody_until_it_is_accepted(self, book: Book) -> None:
         _, act = book.minted(1)
         seen = beyond(_act(book, 2))
-        book.refused(3, history=seen)
+        book.refused(3, redemptions=seen)
         assert (book.burn(act).kind, book.refused(3)) == ("lost", ("outcome_unknown", "lost"))
-        assert _known(book).lost == seen
+        assert _known(book).lost[server_id(AUDIENCE)] == seen
         assert accepted(book, seen) == ""
         assert book.burn(act).kind == "ok"
-        assert split(_act(book, 3, history=seen))[1] == 4
+        assert split(_act(book, 3, redemptions=seen))[1] == 4
+
+    def test_what_one_tool_server_noticed_stops_the_others_with_the_next_mint_for_it(self, book: Book) -> None:
+        _, there = book.minted(1, audience="https://other.acme.example")
+        seen = beyond(_act(book, 2))
+        assert book.burn(book.minted(3)[1]._replace(history=seen)).kind == "lost"
+        assert book.refused(4) == ("outcome_unknown", "lost")
+        assert book.refused(4, audience="https://third.acme.example") == ("outcome_unknown", "lost")
+        assert book.burn(there).kind == "lost"
+        assert accepted(book, seen) == ""
+        assert book.burn(there).kind == "ok"
 
     def test_a_count_that_rose_past_a_remembered_one_in_another_epoch_hides_no_loss(self, book: Book) -> None:
         first = _act(book)
         assert accepted(book, first) == ""
-        risen = [_act(book, call, history=first) for call in (2, 3, 4)][-1]
+        risen = [_act(book, call, redemptions=first) for call in (2, 3, 4)][-1]
         assert split(risen)[1] > split(beyond(first))[1]
-        assert book.refused(5, history=beyond(first)) == ("outcome_unknown", "lost")
+        assert book.refused(5, redemptions=beyond(first)) == ("outcome_unknown", "lost")
 
     def test_accepting_less_than_was_seen_changes_nothing(self, book: Book) -> None:
         first = _act(book)
         seen = beyond(beyond(first))
-        book.refused(2, history=seen)
+        book.refused(2, redemptions=seen)
         assert accepted(book, beyond(first)) == seen
         assert book.refused(2) == ("outcome_unknown", "lost")
 
@@ -101,7 +122,9 @@ class Histories(Suite):
         for every, for_run in ((0, False), (60_000, False), (0, True)):
             book = Book(store)
             taken = (recovery.Taken("count", 1, every, for_run),)
-            event = recovery.Event(book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", 1, "done", redeemed=True, limits=taken)
+            event = recovery.Event(
+                book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", 1, "done", redeemed=True, limits=taken, audience=AUDIENCE
+            )
             replies = [book.ask(recovery.replay(event)) for _ in range(2)]
             assert replies == ["ok", "known"]
             assert book.mint(book.request(1)).kind == "already_redeemed"
@@ -116,7 +139,9 @@ class Histories(Suite):
         limit = (ops.LimitTake("count", 1, 2),)
         request, _ = book.minted(1, limits=limit)
         taken = (recovery.Taken("count", 1, 0, for_run=False),)
-        event = recovery.Event(book.tenant, book.run, f"{1:064x}", request.jti, "0" * 40, b"{}", 1, "", redeemed=True, limits=taken)
+        event = recovery.Event(
+            book.tenant, book.run, f"{1:064x}", request.jti, "0" * 40, b"{}", 1, "", redeemed=True, limits=taken, audience=AUDIENCE
+        )
         assert book.ask(recovery.replay(event)) == "ok"
         assert book.hold(held.hold_id).state == "spent"
         assert book.mint(book.request(1, limits=limit)).kind == "outcome_unknown"
@@ -129,7 +154,9 @@ class Histories(Suite):
         book.outcome(1, "failed")
         later = int(time.time() * 1000) + 5000  # it ran again, and that was lost
         taken = (recovery.Taken("count", 1, 60_000, for_run=False),)
-        event = recovery.Event(book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", later, "", redeemed=True, limits=taken)
+        event = recovery.Event(
+            book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", later, "", redeemed=True, limits=taken, audience=AUDIENCE
+        )
         for _ in range(2):
             book.ask(recovery.replay(event))
         book.minted(2, limits=limit)
@@ -137,7 +164,9 @@ class Histories(Suite):
 
     def test_a_spent_release_without_a_redemption_leaves_the_call_open(self, book: Book) -> None:
         held = book.released(f"{1:064x}")
-        event = recovery.Event(book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", 1, "", redeemed=False, limits=())
+        event = recovery.Event(
+            book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", 1, "", redeemed=False, limits=(), audience=AUDIENCE
+        )
         book.ask(recovery.replay(event))
         assert book.mint(book.request(2, hold=held)).detail == "spent"
         book.minted(1, hold=held)

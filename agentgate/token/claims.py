@@ -37,7 +37,7 @@ _DETAIL = (
     *("type", "locations", "actions", "identifier", "tool_call_id", "workflow", "intent", "run", "call_digest"),
     *("arguments_digest", "tool_digest", "identity"),
 )
-_DETAIL_SHAPES = frozenset((_DETAIL, (*_DETAIL, "releases")))
+_DETAIL_SHAPES = frozenset((*_DETAIL, *head, *releases) for head in ((), ("head_digest",)) for releases in ((), ("releases",)))
 _WORKFLOW = ("id", "version", "digest")
 _ARGUMENTS = ("alg", "c14n", "value")
 _TEXTS = (
@@ -193,11 +193,14 @@ def _read_claims(payload: bytes) -> tuple[Claims, object]:
         raise _claim("workflow.version, tool_digest", version, "an integer, text")
     _check_act(act)
     _check_identity(identity)
-    releases = _texts(detail[12], "releases") if len(detail) > 12 else ()
+    releases = _texts(detail[-1], "releases") if "releases" in details[0] else ()
+    head_digest = details[0].get("head_digest", "")
+    if "head_digest" in details[0] and (type(head_digest) is not str or len(head_digest) != 64 or head_digest.strip(_HEX)):
+        raise _claim("head_digest", head_digest, "64 lower-case hex")
     reference = WorkflowRef(workflow_id, version, workflow_digest)
     fields = (
         *(iss, sub, aud, client_id, iat, exp, jti, txn, scope, tenant, gen, act, tool, tool_call_id, reference, intent, run),
-        *(call_digest, arguments_digest, tool_digest, identity, jkt, releases, auth_time, acr, amr, x5t),
+        *(call_digest, arguments_digest, tool_digest, identity, jkt, releases, auth_time, acr, amr, x5t, head_digest),
     )
     return tuple.__new__(Claims, fields), locations
 

@@ -57,6 +57,7 @@ class MintClaims(NamedTuple):
         releases: ids of the holds whose release it spent.
         auth_time, acr, amr: copied from the user's credential; None or empty: unknown.
         cnf_x5t: SHA-256 thumbprint of the sender's certificate (RFC 8705 section 3.1); None: it names none. With neither, a bearer token.
+        head_digest: SHA-256 (hex) of the head of the call's record; empty: in a run from before servers' records had keys of their own.
     """
 
     iss: str
@@ -86,6 +87,12 @@ class MintClaims(NamedTuple):
     acr: str | None = None
     amr: tuple[str, ...] = ()
     cnf_x5t: str | None = None
+    head_digest: str = ""
+
+    @property
+    def recorded_for(self) -> str:
+        """The audience under which the store records the call; empty: none (see `head_digest`)."""
+        return self.aud if self.head_digest else ""
 
 
 class CallToken:
@@ -184,6 +191,8 @@ def payload(claims: MintClaims) -> bytes:
         "tool_digest": claims.tool_digest,
         "identity": claims.identity,
     }
+    if claims.head_digest:
+        detail["head_digest"] = claims.head_digest
     if claims.releases:
         detail["releases"] = claims.releases
     body: dict[str, Any] = {

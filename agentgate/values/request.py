@@ -250,7 +250,7 @@ class RunState:
         prompt: typed entities of the turns (`agentgate.values.entities.Prompt`).
         revision: opaque; the mint script refuses when the store's differs.
         denials_spent: it was closed by its last denial.
-        acts: who mints acts in it, as the store says (`agentgate.stores.ops.RunRecord`).
+        acts, owned: who mints acts in it, and whether servers' records have keys of their own (`agentgate.stores.ops.RunRecord`).
         doubts: words that may be the user's, each with the number of turns before it; empty words: they could not be read.
         memo: values derived from the other fields, which never change; empty in every new state.
     """
@@ -264,6 +264,7 @@ class RunState:
     closed: bool = False
     denials_spent: bool = False
     acts: str = "nobody"
+    owned: bool = True
     doubts: tuple[tuple[int, str], ...] = ()
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 

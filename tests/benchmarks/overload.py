@@ -24,6 +24,7 @@ import structlog
 
 from agentgate import Agent, Allow, AsyncGate, Gate
 from agentgate.errors import AgentGateError
+from agentgate.stores import server_id
 from tests.servers import Server, valkey_binary
 from tests.test_gate import LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW
 
@@ -163,7 +164,7 @@ def measure(form: str, callers: int, rounds: int, tool_seconds: float = 0.0, **s
             took = time.monotonic() - start
             facts = outcomes = 0
             for tenant, run, digest, tool in tally.ran:
-                key = f"ag:{{{tenant}}}:calls:{run}"
+                key = f"ag:{{{tenant}}}:burns:{server_id('https://gate.example')}:{run}"
                 outcomes += server.command("HEXISTS", key, f"{digest}:outcome").startswith(":0")
                 facts += tool == "orders.get" and server.command("HEXISTS", key, f"{digest}:facts").startswith(":0")
         finally:

@@ -33,7 +33,7 @@ def rounds(scale: Scale) -> dict[str, int]:
     return {
         "engine": 7 * (scale.rounds * 5 // scale.turn),
         "reading": 3 * (scale.rounds // 4),
-        "cycle": 2 * scale.trips,
+        "cycle": 3 * scale.trips,
         "cycle_dpop": scale.trips,
         "cycle_audit": scale.trips // 3,
         "hold": 2 * (scale.trips // 6),

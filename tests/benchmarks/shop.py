@@ -75,9 +75,9 @@ class Shop:
     def looked_up(self) -> None:
         """A new run whose order was looked up, and a handle that has seen it."""
         run = self.open()
-        token = self.token(run, "orders.get", world.LOOKED_UP, "call_1")
-        with self.redeem(token, "orders.get", world.LOOKED_UP) as call:
-            call.record_result(world.json_order())
+        for name in [name for name in self.tools if name.endswith(".get")]:
+            with self.redeem(self.token(run, name, world.LOOKED_UP, f"call_{name}"), name, world.LOOKED_UP) as call:
+                call.record_result(world.json_order())
         self.opened = self.gate.resume_run(run.tenant, run.id)
 
     def refund(self) -> None:
@@ -124,6 +124,10 @@ def cycle(scale: Scale) -> Measuring:
         pair = Pair(reads.next, trips(client, bare.sign, bare.verify), scale.trips, prepare=reads.prepare)
         note = "the same for one read after another in one run: each redemption makes the gate read the run again"
         rows.append((yield from compared("cycle_next", pair, "pyca sign + verify, two redis-py SET NX PX", None, note)))
+    with opened_shop(world.with_more_servers(world.without_agent_key(world.text()))) as (shop, client, _):
+        pair = Pair(shop.refund, trips(client, bare.sign, bare.verify), scale.trips, prepare=shop.looked_up)
+        note = "as cycle, in a run in which three other tool servers were called"
+        rows.append((yield from compared("cycle_servers", pair, "pyca sign + verify, two redis-py SET NX PX", None, note)))
     return rows
 
 

@@ -39,6 +39,7 @@ LOOKED_UP = {"order_id": "ORD-10023344"}
 ORDER = {"total": "39.99", "currency": "EUR", "customer_id": "cus_Q7r4Zk2Lp9Xw3B", "status": "delivered"}
 REFUND = {"order_id": "ORD-10023344", "amount": "0.05", "currency": "EUR", "payee": "cus_Q7r4Zk2Lp9Xw3B", "reason": "it arrived broken"}
 GEN = "0123456789abcdef0123456789abcdef01234567"
+ELSEWHERE = ("stock", "parcels")
 _ID = "id: payments.customer-refund"
 _BOUND = "bound_to: [call, agent_key]"
 
@@ -53,6 +54,15 @@ def renamed(source: str, name: str) -> str:
     if _ID not in source:
         raise ValueError(f"{FILE}: got no '{_ID}', expected it")
     return source.replace(_ID, f"id: {name}")
+
+
+def with_more_servers(source: str) -> str:
+    """The same workflow with two more reads, each of a tool server of its own."""
+    found = re.search(r"  orders\.get:\n(?:    .*\n)+", source)
+    if found is None:
+        raise ValueError(f"{FILE}: got no 'orders.get:', expected it")
+    more = [found[0].replace("orders.get:", f"{name}.get:").replace("orders.acme", f"{name}.acme") for name in ELSEWHERE]
+    return source.replace(found[0], "".join((found[0], *more)))
 
 
 def without_agent_key(source: str) -> str:

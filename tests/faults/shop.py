@@ -184,7 +184,7 @@ class Shop:
         )
         keys = self.gates[side].jwks()
         self.tools[side] = Verifier.open(
-            keys, issuer=ISSUER, audience=TOOLS, tenants=TENANTS, audit=str(logs / "tool"), store=as_tool_server(url)
+            keys, issuer=ISSUER, audience=TOOLS, tenants=TENANTS, audit=str(logs / "tool"), store=as_tool_server(url, TOOLS, "acme-*")
         )
 
     def _shut(self, side: Side) -> None:
@@ -335,10 +335,10 @@ class Shop:
         with Redis.from_url(self.server.url, socket_timeout=2) as line:
             for call in executed:
                 try:
-                    known = line.hgetall(f"ag:{{{call.tenant}}}:calls:{call.run}")
+                    records = [line.hgetall(key) for key in line.keys(f"ag:{{{call.tenant}}}:burns:*:{call.run}")]
                 except RedisError:
                     return len(executed)
-                redeemed = [name for name, value in known.items() if name.endswith(b":status") and value == b"redeemed"]
+                redeemed = [name for known in records for name, said in known.items() if name.endswith(b":status") and said == b"redeemed"]
                 found += len(redeemed) < 2  # the read, and this act
         return found
 

@@ -30,8 +30,8 @@ local function shut_run(run)
   return not known[1] and 'missing' or known[2] and 'closed' or nil
 end
 
--- The time (ms) of what happens now in a run: never before what happened in it already, whatever this clock did since. `known` is the field
--- `clock` of its calls, which is to become what is returned here.
+-- The time (ms) of what happens now in a run: never before what happened in it already, whatever this clock did since. `known` is the run's
+-- field `clock`, which is to become what is returned here.
 local function later(now, known)
   return math.max(now, tonumber(known or '0'))
 end
@@ -56,14 +56,58 @@ local function end_hold(hold, id)
   end
 end
 
--- When the run's user last took something back, or it was closed: what was minted or held before is void.
-local function take_back(run, calls)
-  local at = later(now_ms(), redis.call('HGET', calls, 'clock'))
-  redis.call('HSET', calls, 'withdrawn', digits(at), 'clock', digits(at + 1))
-  if redis.call('PTTL', calls) < 0 then
-    redis.call('PEXPIRE', calls, redis.call('PTTL', run))
+-- Whose keys they are, under `ag:{tenant}:`. Gates alone: `run:RUN`, with the shares of limits. Gates write and servers read: `clock:RUN`
+-- (opened, withdrawn) and `mints:AUDIENCE:RUN` (head, mint, free and ran of each call). A server writes `burns:AUDIENCE:RUN` (what else is
+-- known of its calls), and `history:AUDIENCE`. A run says so by its field `form`; one from before has all of this in `calls:RUN`.
+-- From a server's records of a run: the keys of what was minted for it, and of the run's clock.
+local function beside(burns)
+  local first, last = string.find(burns, '}:burns:', 1, true)
+  if not first then
+    return burns, burns
   end
-  local start, name = string.match(calls, '^(.*:)calls:(.*)$')
+  local start = string.sub(burns, 1, first + 1)
+  return start .. 'mints:' .. string.sub(burns, last + 1), start .. 'clock:' .. string.sub(burns, last + 66)
+end
+
+-- Of a run's hash: the keys of its calls' records, one for each audience that anything was minted for, in the order of the first mints.
+local function records_of(run, form, audiences)
+  local start, id = string.match(run, '^(ag:{[^}]*}:)run:(.+)$')
+  if not form then
+    return {start .. 'calls:' .. id}
+  end
+  local out = {}
+  for audience in string.gmatch(audiences or '', '%x+') do
+    out[#out + 1] = start .. 'burns:' .. audience .. ':' .. id
+  end
+  return out
+end
+
+-- A whole number that a tool server wrote, or 0.
+local function count_of(text)
+  local count = text and string.find(text, '^%d+$') and tonumber(text) or 0
+  return count < 2 ^ 53 and count or 0
+end
+
+-- What of a run's calls a decision depends on: the revision of each of its records, without noughts at the end (a mint alone changes nothing).
+local function revisions(records)
+  local revs, last = {}, 1
+  for i, key in ipairs(records) do
+    revs[i] = digits(count_of(redis.call('HGET', key, 'rev')))
+    last = revs[i] ~= '0' and i or last
+  end
+  return revs[1] and table.concat(revs, '-', 1, last) or '0'
+end
+
+-- When the run's user last took something back, or it was closed: what was minted or held before is void.
+local function take_back(run)
+  local known = redis.call('HMGET', run, 'form', 'clock')
+  local clock, at = string.gsub(run, '}:run:', known[1] and '}:clock:' or '}:calls:', 1), later(now_ms(), known[2])
+  redis.call('HSET', run, 'clock', digits(at + 1))
+  redis.call('HSET', clock, 'withdrawn', digits(at))
+  if redis.call('PTTL', clock) < 0 then
+    redis.call('PEXPIRE', clock, redis.call('PTTL', run))
+  end
+  local start, name = string.match(run, '^(.*:)run:(.*)$')
   for _, id in ipairs(redis.call('SMEMBERS', start .. 'open:' .. name)) do
     end_hold(start .. 'hold:' .. id, id)
   end
@@ -75,15 +119,18 @@ end
 
 local old_words = {waiting = 'pending', consumed = 'spent'} -- as earlier versions wrote them
 
--- A hold is its state, body, revision, the call that spent it, when it was opened, and the key of its run's calls; `deadline` (ms) ends the
--- time to answer it. A refusal stands, and so does a release whose call ran. Of others, the user's taking back cancels, the deadline ends.
+-- A hold is its state, body, revision, the call that spent it, when it was opened, and the key of the records of the server that the call is
+-- for; `deadline` (ms) ends the time to answer it. A refusal stands, and so does a release whose call ran. Of others, the user's taking back
+-- cancels, the deadline ends.
 local function read_hold(key)
   local hold = redis.call('HMGET', key, 'state', 'body', 'rev', 'call', 'at', 'calls', 'deadline')
   hold[1] = old_words[hold[1]] or hold[1]
   if not hold[1] or hold[1] == 'refused' then
     return hold
   end
-  local withdrawn, status, outcome = unpack(redis.call('HMGET', hold[6], 'withdrawn', hold[4] .. ':status', hold[4] .. ':outcome'))
+  local _, clock = beside(hold[6])
+  local withdrawn = redis.call('HGET', clock, 'withdrawn')
+  local status, outcome = unpack(redis.call('HMGET', hold[6], hold[4] .. ':status', hold[4] .. ':outcome'))
   if hold[1] == 'spent' and status == 'redeemed' and outcome ~= 'failed' and outcome ~= 'not_run' then
     return hold
   end
@@ -95,22 +142,32 @@ local function read_hold(key)
   return hold
 end
 
--- A tenant's history is one hash: `count` of what must never be forgotten (redemptions, spent releases, revocations), in the `epoch` (lineage
--- and time of the first event) in which it is counted; `until:EPOCH` is the count at which an earlier epoch ended. A process remembers the
--- last "epoch count" it saw. Where that is not found here, the store has lost it: `lost` then tells everybody, until it is reconciled.
--- Returns the history, and what is lost or false.
+-- A history is one hash: `count` of what must never be forgotten (a tenant's spent releases, revocations and changed keys; an audience's
+-- redemptions), in the `epoch` (lineage and time of the first event) in which it is counted; `until:EPOCH` is the count at which an earlier
+-- epoch ended. A process remembers the last "epoch count" it saw. Where that is not found here, the store has lost it: `lost` then tells
+-- everybody, until it is reconciled: a gate marks a tenant's with those of its `audiences`. Returns the history, what is lost or false, and
+-- a tenant's audiences.
+local function mark_lost(key, lost)
+  redis.call('HSET', key, 'lost', lost)
+  if string.find(key, '}:history$') then
+    for audience in string.gmatch(redis.call('HGET', key, 'audiences') or '', '%x+') do
+      redis.call('HSETNX', key .. ':' .. audience, 'lost', lost)
+    end
+  end
+end
+
 local function history(key, seen)
   local epoch, count = string.match(seen, '^(%S+) (%d+)$')
-  local kept = redis.call('HMGET', key, 'epoch', 'count', 'lost', 'until:' .. (epoch or ''))
+  local kept = redis.call('HMGET', key, 'epoch', 'count', 'lost', 'until:' .. (epoch or ''), 'audiences')
   local lost = kept[3]
   if epoch and not lost then
     local reached = epoch == kept[1] and kept[2] or kept[4] or '-1'
     if tonumber(reached) < tonumber(count) then
       lost = seen
-      redis.call('HSET', key, 'lost', seen)
+      mark_lost(key, seen)
     end
   end
-  return kept[1] and kept[1] .. ' ' .. kept[2] or '', lost
+  return kept[1] and kept[1] .. ' ' .. kept[2] or '', lost, kept[5] or ''
 end
 
 -- A name that no other epoch has: two of one lineage begin in different microseconds.
@@ -155,41 +212,66 @@ local function slide(hash, first)
   redis.call('HSET', hash, 'first', digits(first))
 end
 
--- The calls that changed after revision `known`, or nil if that is not on record.
-local parts = {':head', ':status', ':at', ':mint', ':facts', ':outcome'}
-local function calls_since(calls, known)
-  local last, seen, out = tonumber(redis.call('HGET', calls, 'rev') or '0'), {}, {}
+-- The calls of one record that changed after its revision `known`; nil: that is not on record.
+local function changed_since(burns, known, last)
   if known > last or last - known > 500 then
     return nil
   end
-  out[1], out[2] = 'rev', digits(last)
+  local out, seen = {}, {}
   for rev = known + 1, last do
-    local digest = redis.call('HGET', calls, 'changed:' .. digits(rev))
+    local digest = redis.call('HGET', burns, 'changed:' .. digits(rev))
     if not digest then
       return nil
     end
     if not seen[digest] then
-      seen[digest] = true
-      for i, value in ipairs(redis.call('HMGET', calls, digest .. ':head', digest .. ':status', digest .. ':at', digest .. ':mint',
-        digest .. ':facts', digest .. ':outcome')) do
-        if value then
-          out[#out + 1], out[#out + 2] = digest .. parts[i], value
-        end
-      end
+      seen[digest], out[#out + 1] = true, digest
     end
   end
   return out
 end
 
+-- Every call of one record: those that a gate minted.
+local function all_calls(mints)
+  local out = {}
+  for _, field in ipairs(redis.call('HKEYS', mints)) do
+    out[#out + 1] = string.match(field, '^(%x+):head$')
+  end
+  return out
+end
+
+-- What is known of some calls of one record, with at most `room` bytes of facts. A server's word on a call counts only for a mint that a gate
+-- wrote: the last, or the one that ran before it (`ran`). What is unreadable is not there.
+local outcomes = {done = true, failed = true, not_run = true, unknown = true}
+local function read_calls(burns, digests, room, out)
+  local mints = beside(burns)
+  for _, digest in ipairs(digests) do
+    local minted = redis.call('HMGET', mints, digest .. ':head', digest .. ':mint', digest .. ':ran')
+    local gen, jti, at = minting(minted[2])
+    if minted[1] and gen then
+      local said = redis.call('HMGET', burns, digest .. ':status', digest .. ':by', digest .. ':at', digest .. ':outcome')
+      local redeemed = said[1] == 'redeemed' and (burns == mints or said[2] == jti or said[2] and said[2] == minted[3])
+      local record = {digest, minted[1], gen, redeemed and 'redeemed' or 'minted', '', '', false}
+      if redeemed then
+        local size, told = redis.call('HSTRLEN', burns, digest .. ':facts'), count_of(said[3])
+        room = room - size
+        record[5] = told > 0 and digits(told) or at
+        record[6] = outcomes[said[4]] and said[4] or ''
+        record[7] = size <= 1048576 and room >= 0 and redis.call('HGET', burns, digest .. ':facts')
+      end
+      out[#out + 1] = record
+    end
+  end
+end
+
 -- One snapshot of a run and its calls (see ops.RunRecord): of the run what a decision needs, without the counts of its limits; of the calls
 -- those that changed after revision `known`, if it is of this lineage, else all. `gen` and `alone` are what `lineage` returned.
-local function snapshot(run, calls, gen, alone, known)
-  local names = {'header', 'rev', 'closed', 'turns', 'acts', 'turn:1'}
+local function snapshot(run, gen, alone, known)
+  local names = {'header', 'rev', 'closed', 'turns', 'acts', 'form', 'audiences', 'turn:1'}
   local values, flat = redis.call('HMGET', run, unpack(names)), {}
   local turns = math.min(tonumber(values[4]) or 1, 1000)
   if turns > 1 then
     for n = 2, turns do
-      names[n + 5] = 'turn:' .. digits(n)
+      names[n + 7] = 'turn:' .. digits(n)
     end
     values = redis.call('HMGET', run, unpack(names))
   end
@@ -205,7 +287,25 @@ local function snapshot(run, calls, gen, alone, known)
   elseif #acts == 40 then
     acts = acts == gen and 'any' or 'nobody'
   end
-  local revision, read_in = string.match(known, '^%d+%.(%d+)%.(%x+)$')
-  local changed = read_in == gen and calls_since(calls, tonumber(revision)) or nil
-  return gen, flat, changed or redis.call('HGETALL', calls), changed and 'since' or 'all', acts
+  local records = records_of(run, values[6], values[7])
+  local vector, changed = revisions(records), {}
+  local told, read_in = string.match(known, '^%d+%.([%d-]+)%.(%x+)$')
+  if read_in == gen then
+    local before, now = string.gmatch(told, '%d+'), string.gmatch(vector, '%d+')
+    for i, burns in ipairs(records) do
+      changed[i] = changed and changed_since(burns, tonumber(before() or '0'), tonumber(now() or '0'))
+      changed = changed[i] and changed
+      if not changed then
+        break
+      end
+    end
+    changed = changed and not before() and changed
+  else
+    changed = false
+  end
+  local out, room = {}, math.floor(33554432 / #records)
+  for i, burns in ipairs(records) do
+    read_calls(burns, changed and changed[i] or all_calls((beside(burns))), room, out)
+  end
+  return gen, flat, vector, out, changed and 'since' or 'all', acts
 end

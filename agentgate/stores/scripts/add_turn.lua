@@ -1,4 +1,4 @@
--- KEYS run calls | ARGV text known: the turns that its reader knew, after which this one takes nothing back; empty: it takes back
+-- KEYS run | ARGV text known: the turns that its reader knew, after which this one takes nothing back; empty: it takes back
 local shut = shut_run(KEYS[1])
 if shut then
   return {KEYS[1], shut}
@@ -11,6 +11,6 @@ turns = digits(turns + 1)
 redis.call('HSET', KEYS[1], 'turn:' .. turns, ARGV[1], 'turns', turns)
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
 if ARGV[2] == '' then
-  take_back(KEYS[1], KEYS[2])
+  take_back(KEYS[1])
 end
 return {KEYS[1], 'ok'}

@@ -1,9 +1,9 @@
--- KEYS run calls
+-- KEYS run
 local shut = shut_run(KEYS[1])
 if shut then
   return {KEYS[1], shut}
 end
 redis.call('HSET', KEYS[1], 'closed', '1')
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
-take_back(KEYS[1], KEYS[2])
+take_back(KEYS[1])
 return {KEYS[1], 'ok'}

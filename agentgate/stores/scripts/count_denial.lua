@@ -1,4 +1,4 @@
--- KEYS run calls | ARGV most: one more denial; with the last that is left the run closes
+-- KEYS run | ARGV most: one more denial; with the last that is left the run closes
 local shut = shut_run(KEYS[1])
 if shut then
   return {KEYS[1], shut}
@@ -8,5 +8,5 @@ if redis.call('HINCRBY', KEYS[1], 'denials', 1) < tonumber(ARGV[1]) then
 end
 redis.call('HSET', KEYS[1], 'closed', 'denials')
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
-take_back(KEYS[1], KEYS[2])
+take_back(KEYS[1])
 return {KEYS[1], 'spent'}

@@ -1,19 +1,28 @@
--- KEYS jti run calls history revoked... [hold] [lastkey] (limit times)...
--- ARGV digest head binding ttl_ms revision jti run read prefix #revoked #limits hold_rev thumbprint seen unspent (amount maximum every_ms name)...
+-- KEYS jti run burns redemptions history revoked... [hold] [lastkey] (limit times)...
+-- ARGV digest head binding ttl_ms revision jti run read counted #revoked #limits hold_rev thumbprint seen unspent
+--   (amount maximum every_ms name)...
+-- `redemptions` is the history of the call's audience, of which `counted` was seen; `history` the tenant's, of which `seen` was.
 -- Everything is checked first, then everything is written. (Before that, limits only drop what no longer counts.)
-local call, digest, ttl, prefix = redis.call, ARGV[1], tonumber(ARGV[4]), ARGV[9]
+local call, digest, ttl, burns = redis.call, ARGV[1], tonumber(ARGV[4]), KEYS[3]
+local mints, clock = beside(burns)
+local prefix, audience = string.match(KEYS[2], '^ag:{[^}]*}:'), string.match(burns, '}:burns:(%x+):')
 local now, gen = now_ms(), lineage()
 
-local before, lost = history(KEYS[4], ARGV[14])
+local before, lost, served = history(KEYS[5], ARGV[14])
+local redemptions, uncounted = history(KEYS[4], ARGV[9])
+if uncounted and not lost then -- it stops the whole tenant; what is missing, the history of the audience tells
+  lost = new_epoch(gen) .. ' 0'
+  mark_lost(KEYS[5], lost)
+end
 local free = ARGV[8] == '1' and ARGV[11] == '0' and ARGV[12] == '' and ARGV[13] == '' -- a read that takes nothing: forgetting it does no harm
 
 local function refuse(kind, detail)
-  return {KEYS[1], kind, gen, detail or '', detail == 'lost' and lost or lost and '' or before}
+  return {KEYS[1], kind, gen, detail or '', detail == 'lost' and lost or lost and '' or before, uncounted and '' or redemptions, ''}
 end
 
 -- The limits. One with a name counts this run only, as a field of the run's hash; one without has a hash of its own, and a sorted set of what
--- is reserved, by expiry. What a call took ("amount bucket") is a field of the call's record for as long as it counts.
-local limits, asked, shares, place = {}, {'rev', 'closed', 'ends', 'kept', 'opened', 'due'}, {}, 1 + #KEYS
+-- is reserved, by expiry. What a call took ("amount bucket audience") is a field of the run for as long as it counts.
+local limits, asked, shares, place = {}, {'rev', 'closed', 'ends', 'kept', 'opened', 'due', 'form', 'audiences', 'clock'}, {}, 1 + #KEYS
 for i = 1, tonumber(ARGV[11]) do
   place = place - (ARGV[15 + 4 * i] == '' and 2 or 0)
 end
@@ -33,49 +42,62 @@ for i = 1, tonumber(ARGV[11]) do
   shares[i] = digest .. share
 end
 
--- (1) the run, with its own limits
-local run = call('HMGET', KEYS[2], unpack(asked))
+-- (1) the run, with its own limits and what this call took of any
+local totals = #asked
+for i = 1, audience and #shares or 0 do
+  asked[totals + i] = shares[i]
+end
+local run, taken = call('HMGET', KEYS[2], unpack(asked)), {}
 if not run[1] then
   return refuse('missing')
 end
 if run[2] then
   return refuse('closed', run[2] == 'denials' and 'denials' or '')
 end
+if not run[7] ~= not audience then
+  return refuse('stale') -- of another form
+end
 
 -- (2) revocations; one by time stops the runs that were opened up to then
-local position = 4 + tonumber(ARGV[10])
-if revoked({unpack(KEYS, 5, position)}, tonumber(run[5] or '0')) then
+local position = 5 + tonumber(ARGV[10])
+if revoked({unpack(KEYS, 6, position)}, tonumber(run[5] or '0')) then
   return refuse('revoked')
 end
 
 -- (3) the same call again. After its redemption: a read, whatever came of it, three times more; anything else only where nothing happened.
 -- After a mint in another lineage: a read, or a call whose token this gate alone held and did not spend. After a mint that the store has
 -- lost ("!": its gate knows of it, and of what it was told then): whoever had its token may have redeemed it
-local record = call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':mint', digest .. ':outcome', digest .. ':runs',
-  'clock', unpack(shares))
-if run[4] and not record[1] and call('HEXISTS', KEYS[3], 'opened') == 0 then
+local listed = not audience or string.find(run[8] or '', audience, 1, true)
+local minted = listed and call('HMGET', mints, digest .. ':mint', digest .. ':ran', 'opened', digest .. ':head') or {}
+local said = call('HMGET', burns, 'rev', digest .. ':status', digest .. ':outcome', digest .. ':runs', digest .. ':by')
+local old_shares = not audience and #shares > 0 and call('HMGET', burns, unpack(shares))
+for i = 1, #shares do
+  taken[i] = old_shares and old_shares[i] or run[totals + i]
+end
+local whole = minted[3] and (said[1] or not audience)
+if not whole and (audience and listed or not audience and run[4]) then
   return refuse('missing') -- its calls were evicted, or deleted
 end
-local old_gen, old_jti = minting(record[3])
+local old_gen, old_jti = minting(minted[1])
 local told = string.match(ARGV[15], '^!(.*)$')
-if record[2] == 'redeemed' then
-  local outcome, again = record[4], nil
+if said[2] == 'redeemed' then
+  local outcome, again = said[3], nil
   if ARGV[8] == '1' then
-    again = tonumber(record[5]) <= 3
+    again = count_of(said[4]) <= 3
   else
     again = outcome == 'failed' or outcome == 'not_run'
   end
   if not again then
     return refuse(outcome == 'done' and 'already_redeemed' or outcome == 'failed' and 'failed' or 'outcome_unknown')
   end
-elseif record[2] and old_gen ~= gen and ARGV[8] ~= '1' and old_jti ~= ARGV[15] then
+elseif old_jti and old_gen ~= gen and ARGV[8] ~= '1' and old_jti ~= ARGV[15] then
   return refuse('outcome_unknown')
-elseif not record[2] and told and ARGV[8] ~= '1' and not lost then
+elseif not old_jti and told and ARGV[8] ~= '1' and not lost then
   if told == '' then
     lost = new_epoch(gen) .. ' 0' -- no count was seen, so nothing is missing from the logs
-    call('HSET', KEYS[4], 'lost', lost)
+    mark_lost(KEYS[5], lost)
   else
-    before, lost = history(KEYS[4], told)
+    before, lost = history(KEYS[5], told)
   end
 end
 if lost and not free then
@@ -83,7 +105,8 @@ if lost and not free then
 end
 
 -- (4) decided on exactly this state of the run, in this lineage of the store
-if run[1] .. '.' .. (record[1] or '0') .. '.' .. gen ~= ARGV[5] then
+local records = records_of(KEYS[2], run[7], run[8])
+if run[1] .. '.' .. revisions(records) .. '.' .. gen ~= ARGV[5] then
   return refuse('stale')
 end
 
@@ -111,28 +134,36 @@ if ARGV[13] ~= '' then
   position = position + 1
   lastkey = KEYS[position]
   local last = call('GET', lastkey)
-  if last and string.match(last, '^%d+ (.+)$') ~= ARGV[13] or not last and call('HEXISTS', KEYS[4], 'keyless') == 1 then
+  if last and string.match(last, '^%d+ (.+)$') ~= ARGV[13] or not last and call('HEXISTS', KEYS[5], 'keyless') == 1 then
     return refuse('key_changed')
   end
   lastkey = not last and lastkey
 end
 
 -- (7) limits. A share is reserved until its token expires. Then it is given back only if that token is provably unburned: the call's record
--- says minted, in this lineage, and the single-use key is gone. A share that was burned, or cannot be proven unburned, counts on.
+-- says minted and not redeemed, in this lineage, and the single-use key is gone. A share that was burned, or cannot be proven unburned, counts on.
 -- Whatever the number of calls, a mint looks at few of them: what it did not come to counts meanwhile.
 local SOME, MANY = 4, 200
 
 local function settle(hash, times, most, limit_of)
   for _, member in ipairs(call('ZRANGEBYSCORE', times, '-inf', '(' .. digits(now), 'LIMIT', 0, most)) do
-    local taker, calls, limit = string.sub(member, 1, 64), limit_of(string.sub(member, 66))
+    local taker, owner, limit = string.sub(member, 1, 64), limit_of(string.sub(member, 66))
     if taker ~= digest then
-      local entry = call('HMGET', calls, taker .. ':status', taker .. ':mint', taker .. limit.share)
-      local minted_in, jti = minting(entry[2])
-      local unburned = entry[1] == 'minted' and minted_in == gen
-      if not unburned or call('EXISTS', prefix .. 'jti:' .. jti) == 0 then
-        local amount, bucket = string.match(entry[3] or '', '^(%d+) (%d+)$')
+      local held, records, tokens = prefix .. 'run:' .. owner, prefix .. 'calls:' .. owner, prefix .. 'jti:'
+      local share = call('HGET', held, taker .. limit.share)
+      local amount, bucket, whose = string.match(share or '', '^(%d+) (%d+) (%x+)$')
+      if whose then
+        records, tokens = prefix .. 'burns:' .. whose .. ':' .. owner, prefix .. 'token:' .. whose .. ':'
+      else
+        held = records
+        amount, bucket = string.match(call('HGET', held, taker .. limit.share) or '', '^(%d+) (%d+)$')
+      end
+      local minted_in, jti = minting(call('HGET', (beside(records)), taker .. ':mint'))
+      local status, rev = unpack(call('HMGET', records, taker .. ':status', 'rev'), 1, 2)
+      local unburned = minted_in == gen and (status == 'minted' or not status and rev)
+      if not unburned or call('EXISTS', tokens .. jti) == 0 then
         if unburned and amount then
-          call('HDEL', calls, taker .. limit.share)
+          call('HDEL', held, taker .. limit.share)
           if limit.every == 0 or tonumber(bucket) >= limit.first then
             local back = digits(-tonumber(amount))
             call('HINCRBY', hash, limit.total, back)
@@ -161,19 +192,19 @@ end
 -- Of this run: what it reserved is one sorted set, of calls and limits.
 local expiry, reserved = now + ttl, prefix .. 'reserved:' .. ARGV[7]
 local function sum_run()
-  local at, over = 6, false
+  local at, over = 9, false
   for i, limit in ipairs(limits) do
     if not limit.times then
-      at, limit.own = at + 1, tonumber(string.match(record[6 + i] or '0', '^%d+'))
+      at, limit.own = at + 1, tonumber(string.match(taken[i] or '0', '^%d+'))
       over = sum_of(limit, run[at]) or over
     end
   end
   return over
 end
 local over = sum_run()
-if #asked > 6 and is_due(run[6]) then
+if totals > 9 and is_due(run[6]) then
   settle(KEYS[2], reserved, over and MANY or SOME, function(name)
-    return KEYS[3], {total = 'total:' .. name, share = ':run:' .. name .. ':share', every = 0}
+    return ARGV[7], {total = 'total:' .. name, share = ':run:' .. name .. ':share', every = 0}
   end)
   run = call('HMGET', KEYS[2], unpack(asked))
   sum_run()
@@ -196,7 +227,7 @@ end
 
 for i, limit in ipairs(limits) do
   if limit.times then
-    local every, amount, bucket = limit.every, string.match(record[6 + i] or '0 0', '^(%d+) (%d+)$')
+    local every, amount, bucket = limit.every, string.match(taken[i] or '0 0', '^(%d+) (%d+)')
     local from = every > 0 and bucket_of(now - every, every) or 0
     limit.own, limit.own_bucket, limit.bucket = tonumber(amount), tonumber(bucket), every > 0 and digits(bucket_of(now, every)) or '0'
     local over = sum_beyond(limit, from)
@@ -206,7 +237,7 @@ for i, limit in ipairs(limits) do
     end
     if is_due(limit.kept[2]) then
       settle(limit.hash, limit.times, over and MANY or SOME, function(owner)
-        return prefix .. 'calls:' .. owner, limit
+        return owner, limit
       end)
       sum_beyond(limit, from)
     end
@@ -224,29 +255,48 @@ if not call('SET', KEYS[1], ARGV[3], 'NX', 'PX', ARGV[4]) then
   return redis.error_reply('ERR this jti exists')
 end
 if old_jti then
-  call('DEL', prefix .. 'jti:' .. old_jti)
+  call('DEL', string.sub(KEYS[1], 1, -1 - #ARGV[6]) .. old_jti)
 end
-local at = digits(later(now, record[6]))
-local written = {digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. at, 'opened', run[5] or '0', 'clock', at}
-if record[2] ~= 'redeemed' then -- else head, time and facts of the first redemption stand
-  for i, value in ipairs({digest .. ':head', ARGV[2], digest .. ':status', 'minted', digest .. ':free', free and '1' or ''}) do
-    written[6 + i] = value
+local at, stands = digits(later(now, run[9])), ''
+local written = {digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. at, 'opened', run[5] or '0'}
+if said[2] == 'redeemed' and minted[4] then -- head, time and facts of the first redemption stand
+  stands = minted[4]
+  if said[5] and (said[5] == old_jti or said[5] == minted[2]) then
+    written[5], written[6] = digest .. ':ran', said[5]
+  end
+else
+  written[5], written[6], written[7], written[8] = digest .. ':head', ARGV[2], digest .. ':free', free and '1' or ''
+  if not audience then
+    written[9], written[10] = digest .. ':status', 'minted'
   end
 end
+local fields, kept = {'clock', at}, digits(math.max(tonumber(run[4] or '0'), life))
 for i, limit in ipairs(limits) do
-  written[#written + 1] = shares[i]
-  written[#written + 1] = ARGV[12 + 4 * i] .. ' ' .. (limit.bucket or '0')
+  local into = audience and fields or written
+  into[#into + 1], into[#into + 2] = shares[i], ARGV[12 + 4 * i] .. ' ' .. (limit.bucket or '0') .. (audience and ' ' .. audience or '')
 end
-call('HSET', KEYS[3], unpack(written))
-local fields = {}
-if tonumber(run[4] or '0') < life then
-  fields[1], fields[2] = 'kept', digits(life)
-  call('PEXPIREAT', KEYS[3], fields[2])
+call('HSET', mints, unpack(written))
+if not listed then -- the server's own record begins here, so that it is missed when it is gone
+  call('HSETNX', burns, 'rev', '0')
+  call('PEXPIREAT', burns, kept)
+  call('PEXPIREAT', mints, kept)
+  fields[#fields + 1], fields[#fields + 2] = 'audiences', (run[8] or '') .. ' ' .. audience
+  if not string.find(served, audience, 1, true) then
+    call('HSET', KEYS[5], 'audiences', served .. ' ' .. audience)
+  end
+end
+if kept ~= run[4] then
+  fields[#fields + 1], fields[#fields + 2] = 'kept', kept
+  call('PEXPIREAT', clock, kept)
+  for _, each in ipairs(records) do
+    call('PEXPIREAT', each, kept)
+    call('PEXPIREAT', (beside(each)), kept)
+  end
 end
 if spend then
   call('HSET', hold, 'state', 'spent', 'call', digest)
   call('HINCRBY', hold, 'rev', 1)
-  before = raise_history(KEYS[4], gen, before)
+  before = raise_history(KEYS[5], gen, before)
 end
 if lastkey then
   call('SET', lastkey, digits(now) .. ' ' .. ARGV[13])
@@ -290,14 +340,12 @@ end
 if #scored > 0 then
   local waiting = run[6] and run[6] ~= ''
   call('ZADD', reserved, unpack(scored))
-  if not waiting or fields[1] == 'kept' then
-    call('PEXPIREAT', reserved, digits(life))
+  if not waiting or kept ~= run[4] then
+    call('PEXPIREAT', reserved, kept)
   end
   if not waiting or tonumber(run[6]) > expiry then
     fields[#fields + 1], fields[#fields + 2] = 'due', expires
   end
 end
-if #fields > 0 then
-  call('HSET', KEYS[2], unpack(fields))
-end
-return {KEYS[1], 'ok', gen, spend and 'spent' or '', lost and '' or before}
+call('HSET', KEYS[2], unpack(fields))
+return {KEYS[1], 'ok', gen, spend and 'spent' or '', lost and '' or before, lost and '' or redemptions, stands}

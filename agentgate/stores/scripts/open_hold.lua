@@ -1,4 +1,4 @@
--- KEYS hold index calls cool open since run own list... | ARGV body ttl_ms answer_ms id sensitive prefix most most_own: an existing hold is
+-- KEYS hold index burns cool open since run own list... | ARGV body ttl_ms answer_ms id sensitive prefix most most_own run: an existing hold is
 -- left as it is, unless it was cancelled. While `cool` is there, a person refused this act of the run a while ago, and nobody is asked again.
 -- `open` names the holds of the run that were pending when one was last opened: at most `most`. The lists in which it is found: of its run,
 -- of who asked for it (at most `most_own` wait), and of each group or person that it asks. There its score is until when it waits (ms), and
@@ -33,10 +33,13 @@ if redis.call('PTTL', KEYS[5]) < tonumber(ARGV[2]) then
   redis.call('PEXPIRE', KEYS[5], ARGV[2])
 end
 local rev = digits(tonumber(hold[3] or '0') + 1)
-local at = digits(later(now, redis.call('HGET', KEYS[3], 'clock')))
-redis.call('HSET', KEYS[3], 'clock', at)
-if redis.call('PTTL', KEYS[3]) < tonumber(ARGV[2]) then
-  redis.call('PEXPIRE', KEYS[3], ARGV[2])
+local run, _, clock = ARGV[9], beside(KEYS[3])
+local at = digits(later(now, redis.call('HGET', run, 'clock')))
+if redis.call('EXISTS', run) == 1 then
+  redis.call('HSET', run, 'clock', at)
+end
+if redis.call('PTTL', clock) < tonumber(ARGV[2]) then
+  redis.call('PEXPIRE', clock, ARGV[2])
 end
 redis.call('DEL', KEYS[1]) -- with the nonces of a hold that was taken back: a yes to that one is none to this
 redis.call('HSET', KEYS[1], 'state', 'pending', 'body', ARGV[1], 'rev', rev, 'call', '', 'at', at, 'calls', KEYS[3],

@@ -1,3 +1,3 @@
--- KEYS run calls | ARGV revision: one snapshot of both
+-- KEYS run | ARGV revision: one snapshot of the run and its calls
 local gen, alone = lineage()
-return {KEYS[1], snapshot(KEYS[1], KEYS[2], gen, alone, ARGV[1])}
+return {KEYS[1], snapshot(KEYS[1], gen, alone, ARGV[1])}

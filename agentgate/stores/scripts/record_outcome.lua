@@ -1,4 +1,4 @@
--- KEYS calls | ARGV digest outcome jti attempt: once, only from the redemption by this token; `unknown` may become known
+-- KEYS burns | ARGV digest outcome jti attempt: once, only from the redemption by this token; `unknown` may become known
 -- Whoever does not know whether its own attempt burned the token names it: another's, which burned it, may be running the tool.
 local call = redis.call('HMGET', KEYS[1], ARGV[1] .. ':status', ARGV[1] .. ':outcome', ARGV[1] .. ':by', 'rev', ARGV[1] .. ':attempt')
 if call[1] ~= 'redeemed' or call[3] ~= ARGV[3] or (ARGV[4] ~= '' and call[5] ~= ARGV[4]) then

@@ -1,4 +1,4 @@
--- KEYS calls | ARGV digest facts: once, only for a redeemed call that did not fail
+-- KEYS burns | ARGV digest facts: once, only for a redeemed call that did not fail
 local call = redis.call('HMGET', KEYS[1], ARGV[1] .. ':status', ARGV[1] .. ':facts', ARGV[1] .. ':outcome', 'rev')
 if call[1] ~= 'redeemed' then
   return {KEYS[1], 'not_redeemed'}
