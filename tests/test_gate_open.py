@@ -428,7 +428,7 @@ def test_marks_that_cannot_be_read_open_no_gate(team, content):
 def test_marks_that_others_may_write_open_no_gate(team):
     running(team)
     (team.directory.parent / "keys/approvals.json").chmod(0o666)
-    assert (raised(team).refused.name, raised(team).refused.field) == (R.ROLLBACK, "mode")
+    assert (raised(team).refused.name, raised(team).refused.field) == (R.ROLLBACK, "file")
 
 
 def test_marks_that_are_a_link_open_no_gate(team, tmp_path):

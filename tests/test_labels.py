@@ -156,7 +156,7 @@ expires: "2099-05-31"
 tenants: [acme]
 who: {agent: {in_process: true}, for_user: {same_tenant: true}}
 intents:
-  pay: {asks_for: Pay., words: [pay, adjust, invite, append], examples: [Pay the bill]}
+  pay: {asks_for: Pay., words: [pay, adjust, invite, append], examples: [Pay the bill, Adjust a payment]}
 tools:
   mails:
     effect: read

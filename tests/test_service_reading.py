@@ -27,8 +27,13 @@ def request(
         part = parts.pop(0) if parts else b""
         return {"type": "http.request", "body": part, "more_body": bool(parts)}
 
-    async def turn() -> None:
-        turns.append("taken" if not parts else "too early")
+    class Turn:
+        async def __call__(self, claimed: str = "") -> None:
+            assert not claimed
+            turns.append("taken" if not parts else "too early")
+
+        def leave(self) -> None:
+            """Whoever reads a body has no turn meanwhile."""
 
     scope = {
         "type": "http",
@@ -38,7 +43,7 @@ def request(
         "headers": [(name.encode(), value.encode()) for name, value in sent],
     }
     made = Request(scope, receive)
-    made.state.turn = turn
+    made.state.turn, made.state.claimed = Turn(), ""
     return made, turns
 
 

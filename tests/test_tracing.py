@@ -220,6 +220,7 @@ def test_a_request_is_a_server_span_below_the_callers_and_holds_no_header_query_
         "redeem unknown": "POST /v1/redeem",
         "POST /v1/redeem": "?",
         "POST /v1/calls/{txn}/outcome": "",
+        "GET (none)": "",
     }
     served = traces.one("POST /oauth2/token")
     assert served.parent is not None

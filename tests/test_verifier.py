@@ -15,9 +15,10 @@ import pytest
 import agentgate
 from agentgate import Agent, Allow, AsyncGate, Gate, TokenRefused, Verifier
 from agentgate.errors import ConfigError, Refusal, StoreUnavailable
+from agentgate.redemption.facts import recorded
 from agentgate.redemption.outcome import record_result
 from agentgate.redemption.trust import KEY_SECONDS, Trust
-from agentgate.shell.drive import adrive, drive
+from agentgate.shell.drive import CALL_SECONDS, adrive, drive
 from agentgate.token.keys import KeyRing
 from tests.servers import Server, as_tool_server, redis_binary
 from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, opened, run_of
@@ -67,16 +68,20 @@ async def test_an_awaited_refusals_traceback_holds_no_token(folder: Path) -> Non
         assert answer.token.reveal()[-40:] not in shown(refused.value)
 
 
-def test_facts_are_read_before_the_deadline_of_their_record_runs(folder: Path) -> None:
+def test_facts_are_read_before_the_deadline_of_their_record_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(declared: Any, result: Any) -> bytes:
+        time.sleep(2 * CALL_SECONDS)  # as long as a long text takes
+        return recorded(declared, result)
+
+    monkeypatch.setattr("agentgate.shell.readers.SHORT", -1)
+    monkeypatch.setattr("agentgate.redemption.outcome.recorded", slowly)
     with opened(folder) as gate:
         run = run_of(gate)
         answer = run.authorize("orders.get", ORDER)
         assert isinstance(answer, Allow)
         result = {"total": "39.99", "currency": "EUR", "customer": "cus_1"}
-        steps = record_result(run.redeem(answer.token, tool="orders.get", args=ORDER)._done, result)
-        result.clear()
-        drive(steps, gate._store, gate._audit)
-        assert gate.resume_run("acme", run.id)._view.state.calls[0].rows == ({"total": "39.99", "currency": "EUR", "customer": "cus_1"},)
+        drive(record_result(run.redeem(answer.token, tool="orders.get", args=ORDER)._done, result), gate._store, gate._audit)
+        assert gate.resume_run("acme", run.id)._view.state.calls[0].rows == (result,)
 
 
 async def test_a_key_function_that_waits_stops_no_event_loop_and_is_asked_once_for_all() -> None:

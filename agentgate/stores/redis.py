@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -103,6 +104,20 @@ class RedisStore(_OneServer):
     def command(self, request: bytes, deadline: float) -> Any:
         """Send one plain command (see `agentgate.stores._resp.pack`); only for looking at the server itself."""
         return self._converse(run_command(self._endpoint, request), deadline)
+
+    def scan(self, pattern: str) -> Iterator[str]:
+        """Every key of this pattern, for an operator: it looks at all keys of the server, some at a time.
+
+        Raises:
+            StoreUnavailable: the server does not answer, or this store's user may not ask.
+        """
+        cursor = b"0"
+        while True:
+            request = pack("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            cursor, keys = self.command(request, time.monotonic() + CHECK_SECONDS)
+            yield from (key.decode() for key in keys)
+            if cursor == b"0":
+                return
 
     def key_patterns(self, deadline: float) -> dict[str, str]:
         """The key patterns of each of the server's users, as ``ACL GETUSER`` tells them; none where this store's own may not ask.
