@@ -10,7 +10,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
 from langchain.tools import ToolRuntime
-from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, RemoveMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -22,6 +22,7 @@ from agentgate.integrations.langchain import AgentGateMiddleware, user_says
 from agentgate.values.request import Derived, User
 from agentgate.values.turns import DOUBT
 from tests.langchain_shop import (
+    DENIED,
     DESK,
     ISSUER,
     LEAD,
@@ -82,8 +83,8 @@ def through(chat: Chat, agent: Any, messages: Any = NO) -> None:
     agent.invoke({"messages": messages}, THREAD, context=LEE)
 
 
-def updated(chat: Chat) -> None:
-    chat.agent.update_state(THREAD, {"messages": [HumanMessage(NO)]})
+def updated(chat: Chat, message: Any = None) -> None:
+    chat.agent.update_state(THREAD, {"messages": [message or HumanMessage(NO)]})
     chat.say(user_says("thanks"))
 
 
@@ -126,8 +127,11 @@ WAYS: dict[str, Callable[[Chat], Any]] = {
     "in another language": lambda c: c.say(HumanMessage("nein, bitte nicht")),
     "too long to be read": lambda c: c.say(HumanMessage("word " * 20_000 + NO)),
     "with what no text may hold": lambda c: c.say(HumanMessage("\x03" + NO)),
+    "of a role of its own": lambda c: c.say(ChatMessage(role="User", content=NO)),
+    "of another role in graph state": lambda c: updated(c, ChatMessage(role="customer", content=NO)),
     "behind a hundred others": lambda c: c.say(*[HumanMessage("ok")] * 100, HumanMessage(NO)),
 }
+UNREADABLE = {"too long to be read", "with what no text may hold", "behind a hundred others"}  # each may deny every value, too
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -138,7 +142,7 @@ def test_a_no_that_cannot_be_attributed_leaves_nothing_granted(shop: Shop, way: 
         chat.restart()
     WAYS[way](chat)
     out = chat.say(user_says("thanks"))
-    assert tool_messages(out)[-1].content == ASKED
+    assert tool_messages(out)[-1].content == (DENIED if way in UNREADABLE else ASKED)
     assert shop.ran_names() == []
     run = chat.run
     assert run.intents["refund"].presence == "unclear"
@@ -216,6 +220,44 @@ def test_a_transcript_that_is_passed_again_doubts_nothing_that_the_run_heard(sho
     assert chat.run.state.turns == (*transcript, "thanks")
 
 
+def test_an_answer_in_a_message_of_a_role_is_nobodys_no(shop: Shop) -> None:
+    chat = Chat(shop, say(), calls(NOTE), say())
+    chat.say(ChatMessage(role="Assistant", content=NO))
+    assert tool_messages(chat.say(user_says("thanks")))[-1].status == "success"
+
+
+def test_a_tools_message_of_a_users_role_is_marked_as_the_tools(shop: Shop) -> None:
+    @tool("delegate")
+    def delegate(task: str, runtime: ToolRuntime[User, Any]) -> Any:
+        """Write a user's message into graph state."""
+        return Command(update={"messages": [ToolMessage(task, tool_call_id=runtime.tool_call_id), ChatMessage(role="user", content=NO)]})
+
+    chat = Chat(shop, calls(("delegate", {"task": "x"})), calls(NOTE), say(), tools=[delegate])
+    assert [m.status for m in tool_messages(chat.say(user_says("go ahead")))] == ["success", "success"]
+
+
+# --- a transcript that a stateless caller keeps ------------------------------------------------------------------------------
+@pytest.mark.parametrize("old", ["What is the status of ORD-10023344?", "no thanks", PROMPT])
+@pytest.mark.parametrize("length", [1, 21, 60])
+@pytest.mark.parametrize("how", ["unproven", "proven", "prompt="])
+def test_a_long_transcript_takes_nothing_back_of_what_is_asked_behind_it(shop: Shop, how: str, length: int, old: str) -> None:
+    settings: dict[str, Any] = {"prompt": lambda _: PROMPT} if how == "prompt=" else {}
+    stack = [AgentGateMiddleware(shop.gate, workflow="shop.refund", identify=identify, **settings)]
+    agent: Any = create_agent(Script(answers=[calls(NOTE), say()]), shop.tools, middleware=stack, context_schema=User)
+    message = user_says if how == "proven" else HumanMessage
+    transcript = [each for _ in range(length) for each in (message(old), AIMessage("ok"))]
+    out = agent.invoke({"messages": [*transcript, HumanMessage(PROMPT) if settings else user_says(PROMPT)]}, context=LEE)
+    assert tool_messages(out)[-1].status == "success"
+
+
+@pytest.mark.parametrize("words", [PROMPT, "Please refund my order"])
+def test_what_stands_behind_the_hosts_prompt_or_where_it_cannot_be_told_takes_back(shop: Shop, words: str) -> None:
+    stack = [AgentGateMiddleware(shop.gate, workflow="shop.refund", identify=identify, prompt=lambda _: words)]
+    agent: Any = create_agent(Script(answers=[calls(NOTE), say()]), shop.tools, middleware=stack, context_schema=User)
+    out = agent.invoke({"messages": [HumanMessage(PROMPT), HumanMessage(NO)]}, context=LEE)
+    assert tool_messages(out)[-1].status == "error"
+
+
 # --- what whoever writes such words can do -------------------------------------------------------------------------------------
 def test_doubt_cancels_no_hold_and_closes_no_run(shop: Shop) -> None:
     run = shop.run()
@@ -255,6 +297,24 @@ def test_a_value_that_doubtful_words_deny_is_the_users_no_more(shop: Shop) -> No
         assert seen.state.prompt.words("id", ORDER) == ORDER
     run.add_turn("yes, ORD-00000002 too")
     assert run.state.prompt.words("id", "ORD-00000002")
+
+
+@pytest.mark.parametrize("words", ["not ORD-00000002" + " and so on" * 2_000, "not ORD-00000002\x03", ""])
+def test_words_that_cannot_be_read_may_deny_any_value_named_before_them(shop: Shop, words: str) -> None:
+    run = shop.run(f"Please refund orders {ORDER} and ORD-00000002")
+    run.add_doubt(words)
+    run.add_turn(f"Please refund {ORDER}")
+    for seen in (run, shop.gate.resume_run("acme", run.id)):
+        assert seen.intents["refund"].presence == "present"
+        assert (seen.state.prompt.words("id", ORDER), seen.state.prompt.words("id", "ORD-00000002")) == (ORDER, None)
+
+
+def test_no_doubt_is_one_too_many_to_deny_a_value(shop: Shop) -> None:
+    orders = [f"ORD-{n:08}" for n in range(MAX_DOUBTS + 2)]
+    run = shop.run(f"Please refund orders {', '.join(orders)}")
+    for order in orders[:-1]:
+        run.add_doubt(f"not {order}")
+    assert not any(run.state.prompt.words("id", order) for order in orders[:-1])
 
 
 def test_no_deriver_hears_words_in_doubt_as_a_turn(shop: Shop) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from agentgate import Agent, AsyncGate, Deny, Gate, Reason, User
+from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, User
 from agentgate.decision import labels, selectors
 from agentgate.explain import asking
+from agentgate.gate.flow import LATE
 from agentgate.gate.turns import MAX_SAID
 from agentgate.intents import closeness
 from agentgate.intents.lexical import derive
@@ -197,8 +199,31 @@ def test_all_turns_of_a_run_together_have_a_cap(folder: Path) -> None:
         run.add_turn("Thanks")
 
 
+class BusyClock(SlowClock):
+    """A clock whose reading keeps a processor busy: as if the decision itself did."""
+
+    def __call__(self) -> datetime:
+        began = time.thread_time()
+        while self.slow and time.thread_time() < began + LATE + 0.01:
+            pass
+        return WEEKDAY
+
+
+def test_a_decision_that_waits_for_a_busy_machine_is_no_denial(folder: Path) -> None:
+    clock = SlowClock()  # it waits as for a processor that is busy with others
+    with opened(folder, clock=clock, denials_per_run=1) as gate:
+        run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        clock.slow = True
+        for n in range(3):
+            late = run.authorize("orders.get", ORDER, tool_call_id=f"late{n}")
+            assert isinstance(late, Deny)
+            assert late.reasons == (Reason.STORE,)
+        clock.slow = False
+        assert isinstance(run.authorize("orders.get", ORDER), Allow)
+
+
 def test_a_decision_that_is_late_by_itself_is_a_denial(folder: Path) -> None:
-    clock = SlowClock()
+    clock = BusyClock()
     with opened(folder, clock=clock, denials_per_run=2) as gate:
         run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
         clock.slow = True

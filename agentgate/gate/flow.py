@@ -32,7 +32,7 @@ from agentgate.values.request import Args, Call, RunState
 from agentgate.values.times import duration
 from agentgate.workflow.model import Tool
 
-LATE = CALL_SECONDS - 0.05  # seconds of one decision; then the store is no longer asked
+LATE = CALL_SECONDS - 0.05  # seconds of a processor for one decision; then the store is no longer asked
 LEEWAY = 5  # seconds a verifier's clock may differ
 SPARE = 5  # seconds a single-use key outlives its token beyond that
 _REREADS = 16  # parallel calls of one run change it; the deadline of a call ends before that many
@@ -114,7 +114,8 @@ def decided_on(view: View, call: Call, connection: Connection | None = None) -> 
 def considered(core: Core, state: RunState, call: Call, connection: Connection | None, *, fresh: bool = True) -> Flow:
     """What is decided of a call, before anything is settled: the versions it was decided under, the case and the answer.
 
-    A decision that is late by itself is a refusal, also of what it would have allowed; `fresh`: a refusal is final with its own reasons.
+    A decision that is late by itself is a refusal, also of what it would have allowed. Only its own work counts: a processor that is busy
+    with others must not close a run. `fresh`: a refusal is final with its own reasons.
 
     Raises (through the driver):
         RunRefused: the run has ended, or its version decides nothing here. StoreUnavailable: the catalogue of data is too late.
@@ -125,9 +126,9 @@ def considered(core: Core, state: RunState, call: Call, connection: Connection |
     around = yield from surroundings(core, versions, state.header, call, connection)
 
     def decide() -> tuple[Versions, Case, Eligible | Deny]:
-        began = time.monotonic()
+        began = time.thread_time()
         case, answer = judged(versions, state, call, around(), core.readings.intents)
-        if (took := time.monotonic() - began) > LATE and not (fresh and isinstance(answer, Deny)):
+        if (took := time.thread_time() - began) > LATE and not (fresh and isinstance(answer, Deny)):
             answer = Deny((Failure(Reason.OVERLOAD, "call", f"{took:.2f} s to decide on it", f"at most {LATE:g} s"),))
         return versions, case, answer
 

@@ -95,9 +95,10 @@ class Readings:
     def prompt(self, turns: tuple[str, ...], day: date, doubts: Doubts = ()) -> Prompt:
         """The entities of the turns; `day`: of "today"."""
         found = self._prompt(turns, day)
-        for at, words in ((at, words) for at, words in doubts if words):
-            before = self._prompt(turns[:at], day)
-            found = found.doubted(before, before.after(self.turn(words), day), self._prompt(turns[at:], day))
+        unread = max((n for n, (_, words) in enumerate(doubts) if not words), default=0)  # it may deny every value named before it
+        for at, words in doubts[unread:]:
+            denied = self._prompt((*turns[:at], words), day) if words else Prompt()
+            found = found.doubted(self._prompt(turns[:at], day), denied, self._prompt(turns[at:], day))
         return found
 
     def intents(self, workflow: Workflow, turns: tuple[str, ...], doubts: Doubts = ()) -> Mapping[str, Derived]:

@@ -166,8 +166,10 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         except Exception as error:  # noqa: BLE001 - the host's function failed: no prompt, no run
             _log.warning("run_not_opened", workflow=self._workflow, reasons=[f"prompt raised {type(error).__name__}"])
             return None
-        others = [Utterance(tuple([text for text in texts_of(message) if text != words])) for message in new]
-        return [*([] if words is None else [Utterance((), (words,))]), *others]
+        texts = [texts_of(message) for message in new]
+        at = max((n for n, each in enumerate(texts, 1) if words in each), default=0)  # where they are said; unknown: before all others
+        others = [Utterance(tuple([text for text in each if text != words])) for each in texts]
+        return [*others[:at], *([] if words is None else [Utterance((), (words,))]), *others[at:]]
 
     def _around(self, identity: Identity | str) -> Steps:
         """The host's run, or that of the agent that called this one; None: there is none, or it is somebody else's."""

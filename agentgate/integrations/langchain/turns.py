@@ -13,6 +13,7 @@ from typing import Any
 
 from langchain_core.messages import (
     AnyMessage,
+    ChatMessage,
     HumanMessage,
     RemoveMessage,
     convert_to_messages,
@@ -31,6 +32,7 @@ UNREADABLE = "the input's messages are not a list of messages"
 NO_PLAIN_TEXT = "a human message without plain text"
 REMOVED = "a human message that the same input removes"
 MAX_DOUBTFUL = 20  # messages of one invoke that are read one by one; more are as one that cannot be read
+_NO_USERS = frozenset({"assistant", "ai", "system", "developer", "tool", "function"})  # roles; others may be a user's
 _PLAIN_TEXT = frozenset({"type", "text", "id", "index", "cache_control"})  # keys of a text block that quotes nothing
 
 
@@ -57,23 +59,28 @@ class Turns:
     uncounted: tuple[str, ...] = ()
 
 
+def is_human(message: Any) -> bool:
+    """Whether a message may be a user's: a human one, or one of a role that is nobody else's."""
+    return isinstance(message, HumanMessage) or (isinstance(message, ChatMessage) and message.role.lower() not in _NO_USERS)
+
+
 def last_human(messages: Iterable[Any]) -> str:
     """The id of the last human message; empty: there is none."""
-    return next((str(message.id) for message in reversed(list(messages)) if isinstance(message, HumanMessage)), "")
+    return next((str(message.id) for message in reversed(list(messages)) if is_human(message)), "")
 
 
-def newer_than(messages: Iterable[Any], known: str) -> list[HumanMessage]:
+def newer_than(messages: Iterable[Any], known: str) -> list[AnyMessage]:
     """The human messages of graph state behind the one of this id, or all; without those that the harness marks as its own."""
-    found: list[HumanMessage] = []
+    found: list[AnyMessage] = []
     for message in messages:
-        if isinstance(message, HumanMessage) and get_notification_metadata(message) is None:
+        if is_human(message) and get_notification_metadata(message) is None:
             found.append(message)
         if known and getattr(message, "id", None) == known:
             found = []
     return found
 
 
-def in_order(said: Iterable[Utterance], state: Iterable[HumanMessage]) -> list[Utterance]:
+def in_order(said: Iterable[Utterance], state: Iterable[AnyMessage]) -> list[Utterance]:
     """What is said in an input and what else new human messages of graph state hold, in the order of that state.
 
     Where it cannot be told, the input comes first: what may be a no takes back what is asked for before it.
@@ -105,7 +112,7 @@ def turns_of(inputs: Any, proofs: dict[int, HumanMessage]) -> Turns:
         if isinstance(message, RemoveMessage):
             if message.id == REMOVE_ALL_MESSAGES:
                 said = [replace(each, own=()) for each in said]
-        elif not isinstance(message, HumanMessage):
+        elif not is_human(message):
             said = [replace(each, earlier=True) for each in said]
         elif get_notification_metadata(message) is None:
             reason = _why_uncounted(message, proofs, removed)
@@ -116,7 +123,7 @@ def turns_of(inputs: Any, proofs: dict[int, HumanMessage]) -> Turns:
     return Turns(tuple(said), tuple(dict.fromkeys(uncounted)))
 
 
-def _why_uncounted(message: HumanMessage, proofs: dict[int, HumanMessage], removed: set[str | None]) -> str:
+def _why_uncounted(message: Any, proofs: dict[int, HumanMessage], removed: set[str | None]) -> str:
     """Why a human message is not the user's own; empty if it is."""
     if proofs.pop(id(message), None) is not message:
         return NO_PROOF
@@ -161,6 +168,8 @@ def words_of(said: Iterable[Utterance], heard: tuple[str, ...], *, history: bool
         counts = bool(each.own) and (history or not each.earlier)
         words += [(True, turn)] if counts else []
         words += [(False, text) for text in each.texts if not (counts and text in each.own)]
-    if len([turn for turn, _ in words if not turn]) > MAX_DOUBTFUL:
-        words = [*[each for each in words if each[0]], (False, "")]
+    doubtful = [n for n, (turn, _) in enumerate(words) if not turn]
+    if len(doubtful) > MAX_DOUBTFUL:
+        words[doubtful[-1]] = (False, "")
+        words = [each for n, each in enumerate(words) if each[0] or n == doubtful[-1]]
     return words

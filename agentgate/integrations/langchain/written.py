@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from langchain_core.messages import HumanMessage, add_notification_metadata, convert_to_messages
+from langchain_core.messages import add_notification_metadata, convert_to_messages
 from langgraph.types import Command, Overwrite
 
 from agentgate.errors import ConfigError
+from agentgate.integrations.langchain.turns import is_human
 
 
 def marked_as_written(result: Any) -> Any:
@@ -44,4 +45,4 @@ def _one_marked(written: Any) -> Any:
         (message,) = convert_to_messages([written])
     except Exception as error:
         raise ConfigError("Command.update.messages", type(written).__name__, "messages, which `messages` can hold") from error
-    return add_notification_metadata(message, source="tool") if isinstance(message, HumanMessage) else written
+    return add_notification_metadata(message, source="tool") if is_human(message) else written
