@@ -258,6 +258,21 @@ def test_what_stands_behind_the_hosts_prompt_or_where_it_cannot_be_told_takes_ba
     assert tool_messages(out)[-1].status == "error"
 
 
+def test_a_transcript_that_ends_as_the_run_does_hides_no_no(shop: Shop) -> None:
+    chat = Chat(shop, say(), calls(NOTE), say())
+    chat.say(user_says("thanks"))
+    out = chat.say(user_says(NO), AIMessage("ok"), user_says("thanks"), AIMessage("ok"), user_says("go on"))
+    assert tool_messages(out)[-1].content == ASKED
+
+
+def test_the_end_of_a_transcript_is_one_that_was_heard_too(shop: Shop) -> None:
+    chat = Chat(shop, say(), say(), calls(NOTE), say())
+    for text in ("no, wait", PROMPT):
+        chat.say(user_says(text))
+    out = chat.say(user_says("no, wait"), AIMessage("ok"), user_says(PROMPT), AIMessage("ok"), user_says("go on"))
+    assert tool_messages(out)[-1].status == "success"
+
+
 # --- what whoever writes such words can do -------------------------------------------------------------------------------------
 def test_doubt_cancels_no_hold_and_closes_no_run(shop: Shop) -> None:
     run = shop.run()

@@ -383,6 +383,16 @@ def test_a_used_proof_leaves_nothing_behind(shop: Shop) -> None:
     assert len(caller._unused) == 0
 
 
+def test_a_proof_holds_the_words_of_the_moment_at_which_it_was_made(shop: Shop) -> None:
+    inner, message = Inner(shop), HumanMessage([{"type": "text", "text": "hello"}])
+    proof = user_says(message)
+    blocks: Any = message.content
+    blocks[0]["text"] = EVIL
+    blocks.append({"type": "text", "text": EVIL})
+    inner.start(proof)
+    assert inner.turns == {("hello",)}
+
+
 # --- nobody is silenced -----------------------------------------------------------------------------------------------------
 def test_chats_one_after_another_and_in_one_context_all_count(shop: Shop) -> None:
     inner, context = Inner(shop), copy_context()

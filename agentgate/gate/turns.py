@@ -26,7 +26,7 @@ from agentgate.values.turns import DOUBT, Spoken, turn_text
 
 MAX_TURNS = 200  # a gate that has not seen the run yet reads them all
 MAX_SAID = 4 * MAX_TURN  # characters of all turns of a run: what each turn costs depends on what was said before it
-MAX_DOUBTS = 10  # of one run; after that, words in doubt leave everything unclear
+MAX_DOUBTS = 10  # of one run, and of `MAX_READ` characters; after that, words in doubt leave everything unclear
 _TRIES = 4  # other gates may add turns meanwhile
 _UNREADABLE = re.compile("[\x00-\x03\ud800-\udfff]")
 
@@ -92,10 +92,11 @@ def add_doubt(core: Core, state: RunState, words: str) -> Flow:
         RunRefused: missing or closed, or other gates never rest. StoreUnavailable, AuditUnavailable: not added.
     """
     header = state.header
-    if len(words) > MAX_READ or _UNREADABLE.search(words):
+    if _UNREADABLE.search(words):
         words = ""
     for _ in range(_TRIES):
-        doubts = (*state.doubts, (len(state.turns), words if len(state.doubts) < MAX_DOUBTS else ""))
+        full = len(state.doubts) >= MAX_DOUBTS or len(words) + sum(len(each) for _, each in state.doubts) > MAX_READ
+        doubts = (*state.doubts, (len(state.turns), "" if full else words))
         if not (yield from _lessens(core, state, doubts)):
             return state
         answer = yield ops.add_turn(header.tenant, header.id, DOUBT + doubts[-1][1], harmless_after=_stored(state))

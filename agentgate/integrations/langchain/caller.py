@@ -54,7 +54,7 @@ def user_says(message: MessageLikeRepresentation) -> HumanMessage:
         raise ConfigError("message", type(message).__name__, "a text or a human message") from error
     if not isinstance(said, HumanMessage):
         raise ConfigError("message", type(said).__name__, "a text or a human message")
-    proof = said.model_copy() if said is message else said
+    proof = said.model_copy(deep=True)  # what becomes of the caller's blocks afterwards is not vouched for
     _unused[id(proof)] = proof
     return proof
 

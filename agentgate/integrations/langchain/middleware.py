@@ -133,7 +133,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             return heard
         if kept is not None:
             try:
-                yield from _add(kept.run, words_of(said, kept.run.state.turns[-1:], history=False))
+                yield from _add(kept.run, words_of(said, kept.run.state.turns, history=False))
             except AgentGateError:
                 kept = None  # closed or expired: what follows is new work
         if kept is None:

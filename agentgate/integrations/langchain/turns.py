@@ -156,13 +156,15 @@ def words_of(said: Iterable[Utterance], heard: tuple[str, ...], *, history: bool
 
     Args:
         said: what is said.
-        heard: the last turn of the run, if it has any.
+        heard: the turns of the run.
         history: whether earlier messages of the input count, too.
     """
     words: list[tuple[bool, Any]] = []
+    earlier: tuple[Any, ...] = ()
     for each in said:
         turn = each.own[0] if len(each.own) == 1 else "\n".join(each.own)
-        if each.own and each.earlier and heard == (turn,):
+        earlier += (turn,) if each.own and each.earlier else ()
+        if each.own and each.earlier and heard[-len(earlier) :] == earlier:
             words = []  # a transcript that is passed again: the run heard it up to here
             continue
         counts = bool(each.own) and (history or not each.earlier)
