@@ -85,6 +85,14 @@ OTHER_ACTS = [
     ("Drop: a short line to Ann about 48213.", "delete_ticket"),
     ("Cancel out the noise in your summary of 4711 and email it to Ann.", "cancel_order"),
     ("Could you drop by Ann's desk, and email her about 48213?", "delete_ticket"),
+    ("Drop me the gist of report.pdf", "delete_file"),
+    ("Drop us the link to report.pdf", "delete_file"),
+    ("Drop us the report.pdf gist", "delete_file"),
+    ("Remove report.pdf's last paragraph", "delete_file"),
+    ("Erase the files' comments", "delete_file"),
+    ("Cancel order 4711\u2019s gift wrap", "cancel_order"),
+    ("Close ticket 48213's browser tab", "close_ticket"),
+    ("Close the gap between ticket 48213 and ticket 48214", "close_ticket"),
 ]
 ASKED = [
     ("Delete ticket 48213.", "delete_ticket"),
@@ -105,6 +113,11 @@ ASKED = [
     ("Cancel my last order.", "cancel_order"),
     ("Please cancel Ann's order and tell her.", "cancel_order"),
     ("Delete report.pdf", "delete_file"),
+    ("Delete Sam's report.pdf", "delete_file"),
+    ("Remove my team's files a.pdf and b.pdf", "delete_file"),
+    ("Remove report.pdf it's outdated", "delete_file"),
+    ("Delete 'report.pdf' now", "delete_file"),
+    ("Cancel today's order 4711", "cancel_order"),
     ("Close ticket 48213.", "close_ticket"),
     ("Email Ann that 48213 is fixed.", "send_email"),
     ("Drop Sam a line that 48213 is fixed.", "send_email"),
@@ -179,6 +192,7 @@ def test_an_example_says_what_is_acted_on_and_stays_present() -> None:
     [
         ("destructive", "{type: id, from: [prompt]}", "unclear"),
         ("write", "{type: id, from: [prompt]}", "unclear"),
+        ("write", "{type: user, from: [prompt]}", "unclear"),
         ("egress", "{type: id, from: [prompt]}", "present"),
         ("write", "{text: 200, from: [model]}", "present"),
         ("destructive", "{from: [prompt]}", "present"),  # its origin holds the call to what the user named
@@ -202,7 +216,7 @@ def test_lint_reports_a_word_that_is_in_a_longer_phrase_of_another_intent(tmp_pa
     said = CliRunner().invoke(app, ["workflow", "lint", str(path)]).stdout.splitlines()
     found = [line for line in said if "delete_ticket.words" in line and "send_email" in line]
     line = path.read_text().splitlines().index('    words: ["drop"]') + 1
-    text = "`drop` of delete_ticket is also in `drop someone a line` of send_email (and 1 more of their words)"
+    text = "`drop` of delete_ticket is also in `drop someone a line` of send_email; so is `drop` in `drop something off`"
     assert found == [f"{path}:{line}:13: warning: intents.delete_ticket.words[0]: {text}"]
 
 

@@ -25,6 +25,7 @@ from agentgate.workflow.page_size import is_size
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, Fact, Rule, Source
 
 Remarks = Iterator[tuple[str, str]]  # the key that it is about (empty: the block itself), and the text
+_LISTED = 9  # shared words that a remark shows beside the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,8 @@ def _overlaps(workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], Remar
     for name, phrase, other, longer in overlaps(words):
         shared.setdefault((name, other), []).append((phrase, longer))
     for (name, other), [(phrase, longer), *more] in shared.items():
-        text = f"`{phrase}` of {name} is also in `{longer}` of {other}" + (f" (and {len(more)} more of their words)" if more else "")
+        others = [f"`{each}` in `{its}`" for each, its in more[:_LISTED]] + ([f"{len(more) - _LISTED} more"] if more[_LISTED:] else [])
+        text = f"`{phrase}` of {name} is also in `{longer}` of {other}" + (f"; so is {_and(others)}" if others else "")
         yield ("intents", name, "words", words[name].index(phrase)), iter([("", text)])
 
 

@@ -1,9 +1,10 @@
 """What a verb acts on: "drop ticket 4", and not "drop Sam a line".
 
 An English verb has several meanings, and its object tells which. An injected call waits for the wrong one: its arguments may stand in the
-same sentence ("drop Sam a line that 48213 is fixed"). So a bare verb of an intent whose tools destroy something, or change what an id
-names, asks for it only with an object of its kind: a noun of the tool, the intent or an example, an entity that the tool takes, a quoted
-name, or a reference ("it", "the last one"); any certain thing where the tool's origins hold it to what the user named (`NAMED`).
+same sentence ("drop Sam a line that 48213 is fixed", "cancel 4711's gift wrap"). So a bare verb of an intent whose tools destroy something,
+or change what an id names, asks for it only with an object of its kind: a noun of the tool, the intent or an example, an entity that the
+tool takes, a quoted name, or a reference ("it", "the last one"); any certain thing where the tool's origins hold it to what the user named
+(`NAMED`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _NUMBER, _DIGIT, _LETTER = re.compile("[0-9]{3}"), re.compile("[0-9]"), re.compi
 _DASHES = frozenset("-\u2013\u2014")
 _MARKS = ',;:.!?()"\u201c\u201d'
 _POSSESSIVE = re.compile(r"['\u2019]s?\Z")
+_OWNER = re.compile(r"(\w.*)(?:['\u2019]s|(?<=s)['\u2019])").fullmatch
 _NAMED = re.compile(r"\b(?:the|an?|my) (\w+)")
 _NOUN = re.compile(r"\b(?:the|an?|my|our|his|her|their|new|\w+['\u2019]s)(?: \w+)? \Z")
 _VAGUE = listed("names nothing") | PARTICLES
@@ -65,6 +67,9 @@ def _object(low: str, place: Occurrence) -> tuple[int, int]:
                 begins = ends = match.end()
                 continue
             return match.start(), match.end()
+        if (owner := _OWNER(word)) is not None and owner[1] not in _REFERENCES | _ENDS:  # "ORD-1's gift wrap" is no order
+            begins, words = match.end(), 0
+            continue
         if word in {"a", "an"} and words:
             begins = match.start()
         words, ends = words + bool(word), match.end()
@@ -78,7 +83,7 @@ def _fits(said: str, own: str, kinds: frozenset[str]) -> bool:
     words = [word for word in _words(said) if word not in _ADVERBS]
     if NAMED in kinds and (not words or words[0] not in _VAGUE):
         return True
-    if not words:
+    if not words or (words[0] in {"me", "us"} and len(words) > 1):  # "drop me the gist of it"
         return False
     if words[-1] in _REFERENCES or any(_kind(word) in kinds or set(word) == {"_"} for word in words):
         return True

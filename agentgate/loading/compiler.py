@@ -155,7 +155,7 @@ def _objects(all_tools: Mapping[str, Tool], intent: str) -> frozenset[str] | Non
     needing = [tool for tool in all_tools.values() if intent in {*tool.needs, *chain(*[rule.needs for rule in tool.args.values()])}]
     rules = [rule for tool in needing for rule in tool.args.values()]
     effects = {tool.effect for tool in needing}
-    if "destructive" not in effects and not ("write" in effects and any(rule.type == "id" for rule in rules)):
+    if "destructive" not in effects and not ("write" in effects and any(rule.type in {"id", "user"} for rule in rules)):
         return None
     sources = [source for rule in rules for source in rule.sources]
     named = any(rule.type == "text" and not rule.free and rule.pattern is None for rule in rules) or any(

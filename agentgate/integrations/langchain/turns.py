@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from langchain_core.messages import (
     AnyMessage,
@@ -59,7 +59,7 @@ class Turns:
     uncounted: tuple[str, ...] = ()
 
 
-def is_human(message: Any) -> bool:
+def is_human(message: Any) -> TypeGuard[HumanMessage]:
     """Whether a message may be a user's: a human one, or one of a role that is nobody else's."""
     return isinstance(message, HumanMessage) or (isinstance(message, ChatMessage) and message.role.lower() not in _NO_USERS)
 
@@ -123,7 +123,7 @@ def turns_of(inputs: Any, proofs: dict[int, HumanMessage]) -> Turns:
     return Turns(tuple(said), tuple(dict.fromkeys(uncounted)))
 
 
-def _why_uncounted(message: Any, proofs: dict[int, HumanMessage], removed: set[str | None]) -> str:
+def _why_uncounted(message: HumanMessage, proofs: dict[int, HumanMessage], removed: set[str | None]) -> str:
     """Why a human message is not the user's own; empty if it is."""
     if proofs.pop(id(message), None) is not message:
         return NO_PROOF
