@@ -324,6 +324,14 @@ def test_words_that_cannot_be_read_may_deny_any_value_named_before_them(shop: Sh
         assert (seen.state.prompt.words("id", ORDER), seen.state.prompt.words("id", "ORD-00000002")) == (ORDER, None)
 
 
+def test_words_in_doubt_have_one_length_for_all_of_a_run(shop: Shop) -> None:
+    run = shop.run(f"Please refund orders {ORDER} and ORD-00000002")
+    for order in (ORDER, "ORD-00000002"):
+        run.add_doubt(f"not {order}" + " and so on" * 900)
+    assert [len(words) < 10 for _, words in run.state.doubts] == [False, True]
+    assert not any(run.state.prompt.words("id", order) for order in (ORDER, "ORD-00000002"))
+
+
 def test_no_doubt_is_one_too_many_to_deny_a_value(shop: Shop) -> None:
     orders = [f"ORD-{n:08}" for n in range(MAX_DOUBTS + 2)]
     run = shop.run(f"Please refund orders {', '.join(orders)}")
