@@ -216,7 +216,7 @@ def test_lint_reports_a_word_that_is_in_a_longer_phrase_of_another_intent(tmp_pa
     said = CliRunner().invoke(app, ["workflow", "lint", str(path)]).stdout.splitlines()
     found = [line for line in said if "delete_ticket.words" in line and "send_email" in line]
     line = path.read_text().splitlines().index('    words: ["drop"]') + 1
-    text = "`drop` of delete_ticket is also in `drop someone a line` of send_email; so is `drop` in `drop something off`"
+    text = "`drop` of delete_ticket is also in `drop someone a line` of send_email; `drop` in `drop something off`"
     assert found == [f"{path}:{line}:13: warning: intents.delete_ticket.words[0]: {text}"]
 
 

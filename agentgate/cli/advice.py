@@ -25,7 +25,6 @@ from agentgate.workflow.page_size import is_size
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, Fact, Rule, Source
 
 Remarks = Iterator[tuple[str, str]]  # the key that it is about (empty: the block itself), and the text
-_LISTED = 9  # shared words that a remark shows beside the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +114,8 @@ def _overlaps(workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], Remar
     for name, phrase, other, longer in overlaps(words):
         shared.setdefault((name, other), []).append((phrase, longer))
     for (name, other), [(phrase, longer), *more] in shared.items():
-        others = [f"`{each}` in `{its}`" for each, its in more[:_LISTED]] + ([f"{len(more) - _LISTED} more"] if more[_LISTED:] else [])
-        text = f"`{phrase}` of {name} is also in `{longer}` of {other}" + (f"; so is {_and(others)}" if others else "")
+        others = "".join(f"; `{each}` in `{its}`" for each, its in more)
+        text = f"`{phrase}` of {name} is also in `{longer}` of {other}{others}"
         yield ("intents", name, "words", words[name].index(phrase)), iter([("", text)])
 
 

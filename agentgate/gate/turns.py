@@ -112,17 +112,12 @@ def _lessens(core: Core, state: RunState, doubts: Doubts) -> Flow:
     """Whether the last of these words leave less than there was, under any version."""
     versions, readings = (yield from core.in_force.of(state.header)), core.readings
 
-    def lessens() -> bool:
+    def left(doubts: Doubts) -> list[object]:
         named = readings.prompt(state.turns, date.fromisoformat(state.header.day), doubts)
-        if named.amounts != state.prompt.amounts or named.named != state.prompt.named:
-            return True
-        return any(
-            readings.intents(each, state.turns, doubts)[name].presence != answer.presence
-            for each in versions.each
-            for name, answer in readings.intents(each, state.turns, state.doubts).items()
-        )
+        answers = [answer.presence for each in versions.each for answer in readings.intents(each, state.turns, doubts).values()]
+        return [named.amounts, named.named, answers]
 
-    return (yield from apart(len(doubts[-1][1]), lessens))
+    return (yield from apart(len(doubts[-1][1]), lambda: left(doubts) != left(state.doubts)))
 
 
 def _stored(state: RunState) -> int:

@@ -163,15 +163,16 @@ def words_of(said: Iterable[Utterance], heard: tuple[str, ...], *, history: bool
     earlier: tuple[Any, ...] = ()
     for each in said:
         turn = each.own[0] if len(each.own) == 1 else "\n".join(each.own)
-        earlier += (turn,) if each.own and each.earlier else ()
-        if each.own and each.earlier and heard[-len(earlier) :] == earlier:
-            words = []  # a transcript that is passed again: the run heard it up to here
-            continue
+        if each.own and each.earlier:
+            earlier += (turn,)
+            if heard[-len(earlier) :] == earlier:
+                words = []  # a transcript that is passed again: the run heard it up to here
+                continue
         counts = bool(each.own) and (history or not each.earlier)
         words += [(True, turn)] if counts else []
         words += [(False, text) for text in each.texts if not (counts and text in each.own)]
     doubtful = [n for n, (turn, _) in enumerate(words) if not turn]
     if len(doubtful) > MAX_DOUBTFUL:
-        words[doubtful[-1]] = (False, "")
-        words = [each for n, each in enumerate(words) if each[0] or n == doubtful[-1]]
+        last = doubtful[-1]
+        words = [*[each for each in words[:last] if each[0]], (False, ""), *words[last + 1 :]]
     return words
