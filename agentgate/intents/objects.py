@@ -80,7 +80,7 @@ def _object(low: str, place: Occurrence) -> tuple[int, int]:
 
 def _fits(said: str, own: str, kinds: frozenset[str]) -> bool:
     """Whether an object is of some kind."""
-    words = [word for word in _words(said) if word not in _ADVERBS]
+    words = _words(said)
     if NAMED in kinds and (not words or words[0] not in _VAGUE):
         return True
     if not words or (words[0] in {"me", "us"} and len(words) > 1):  # "drop me the gist of it"
@@ -98,7 +98,7 @@ def _is_code(word: str) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    return list(filter(None, [word.strip(_MARKS) for word in text.split()]))
+    return [word for each in text.split() if (word := each.strip(_MARKS)) and word not in _ADVERBS]
 
 
 def _kind(word: str) -> str:
@@ -115,8 +115,7 @@ def _kinds(objects: frozenset[str], words: tuple[str, ...], examples: tuple[str,
         low = small(example)
         for place in places(words, low):
             begins, ends = _object(low, place)
-            said = [word for word in _words(low[begins:ends]) if word not in _ADVERBS]
-            kinds |= {_kind(word) for word in said[-1:]}
+            kinds |= {_kind(word) for word in _words(low[begins:ends])[-1:]}
             if _NOUN.search(low, 0, place.start) is not None:
                 kinds.add(f"the {_kind(low[place.start : place.end])}")
     return frozenset(kinds)
