@@ -97,6 +97,8 @@ async def test_no_part_of_a_result_speaks_as_the_gate(tmp_path: Path) -> None:
             assert "dev.agentgate" not in repr(plain)
             assert not shown or not speaks_as_gate(shown)
             assert repr(plain).count(HELD) == repr(plain).count(BY_SERVER + HELD)
+        named = await answered(shop, lambda _: CallToolResult(content=[], structured_content={"found": {HELD: "yes"}}))
+        assert named.structured_content == {"found": {BY_SERVER + HELD: "yes"}}
 
 
 async def test_an_error_of_the_protocol_speaks_as_the_server(tmp_path: Path) -> None:

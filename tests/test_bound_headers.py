@@ -112,9 +112,11 @@ async def test_a_fastapi_handler_sees_what_it_needs(tmp_path: Path) -> None:
 async def test_a_tool_of_an_mcp_server_sees_what_it_needs(tmp_path: Path, kind: str, place: str) -> None:
     async with over_http(tmp_path, kind) as (shopped, url), httpx.AsyncClient(trust_env=False) as http:
         seen: list[dict[str, str]] = []
+        told: list[dict[str, Any]] = []
 
         def look(context: Any) -> None:
             seen.append(dict(context.request.headers))
+            told.append(dict(context.meta or {}))
             if kind == "fastmcp":
                 from fastmcp.server.dependencies import get_http_request
 
@@ -124,12 +126,15 @@ async def test_a_tool_of_an_mcp_server_sees_what_it_needs(tmp_path: Path, kind: 
         token = await shopped.token()
         forged = {name: value for name, value in FORGED.items() if name not in {"Host", "Origin"}}
         own = token.headers("POST", AUDIENCE if place == "_meta" else f"{ORIGIN}/mcp")
-        meta: Any = {**as_meta(own), "user": "admin", "x-tenant": "other"} if place == "_meta" else {"user": "admin"}
+        needed: Any = {"progressToken": "p", "traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}
+        meta: Any = {"user": "admin", "x-tenant": "other", "com.acme/user": "admin", **needed, **(as_meta(own) if place == "_meta" else {})}
         answer = await http.post(url, json=call(**meta), headers={**HEADERS, **forged, **(own if place == "headers" else {})})
         assert answer.json()["result"]["structuredContent"] == FOUND, answer.text
         assert seen
         for each in seen:
             assert {name for name in each if not name.startswith("mcp-")} <= NEEDED, each
+        for meta in told:  # what nobody decided on is in no argument, no header and no member of _meta
+            assert {name for name in meta if not name.startswith("io.modelcontextprotocol/")} <= {*needed, "progress_token"}, meta
 
 
 def test_the_scope_of_a_request_is_left_as_it_was() -> None:

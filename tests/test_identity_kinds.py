@@ -77,6 +77,11 @@ SIGN_IN: dict[str, dict[str, Any]] = {
     "Keycloak's ID token": {"typ": "ID"},
     "Cognito's ID token": {"token_use": "id"},
     "Entra's token of a user": {"idtyp": "user"},
+    "Entra's first version": {"upn": "lee@acme.example", "unique_name": "lee@acme.example", "scp": "calls"},
+    "Google's button, which asks for no nonce": {"azp": "1178", "email": "lee@acme.example", "hd": "acme.example", "picture": "https://x"},
+    "somebody's first name": {"given_name": "Lee"},
+    "somebody's last name": {"family_name": "Mun"},
+    "Auth0, with a password": {"gty": "password"},
 }
 
 
@@ -85,7 +90,7 @@ SIGN_IN: dict[str, dict[str, Any]] = {
 def test_what_shows_that_a_person_signed_in_is_no_agent(served: Web, marks: str, blocks: dict[str, Any]) -> None:
     who = identities(served, **blocks)
     with pytest.raises(CredentialRefused, match=r"agent\.oidc"):
-        agent(who, token(**SERVICE, **SIGN_IN[marks]))
+        agent(who, token(**{**SERVICE, **SIGN_IN[marks]}))
 
 
 @pytest.mark.parametrize("marks", ["asked for with a nonce", "somebody logged in", "a session"])
@@ -107,8 +112,13 @@ def test_nor_a_job_of_an_issuer_that_people_log_in_at_too(served: Web, job: str,
         {"azp": "1178", "email": "sync@acme.iam.gserviceaccount.com", "email_verified": True},  # Google Cloud
         {"kubernetes.io": {"namespace": "prod", "serviceaccount": {"name": "sync", "uid": "5f1c"}}},
         {"client_id": "sync", "scope": "calls", "cid": "sync", "scp": ["calls"]},  # RFC 9068, Okta
+        {"azp": "5f1c", "appid": "5f1c", "oid": "5f1c", "xms_mirid": "/subscriptions/1", "ver": "1.0"},  # a managed identity of Entra ID
+        {"aud": [GATE], "kubernetes.io": {"pod": {"name": "a", "uid": "b"}}, "nbf": 1_700_000_000},  # as a pod has it
+        {"https://sts.amazonaws.com/": {"aws_account": "123456789012", "principal_id": "arn:aws:iam::123456789012:role/sync"}},
+        {"client_id": "sync", "clientHost": "10.0.0.1", "clientAddress": "10.0.0.1", "azp": "sync", "acr": "1"},  # Keycloak 25
+        {"namespace": "root", "azp": "sync", "groups": ["calls"]},  # Vault's identity tokens
     ],
-    ids=["keycloak", "entra", "auth0", "google", "kubernetes", "rfc9068"],
+    ids=["keycloak", "entra", "auth0", "google", "kubernetes", "rfc9068", "azure", "pod", "aws", "keycloak25", "vault"],
 )
 def test_services_are_agents_as_the_usual_servers_tell_of_them(served: Web, claims: dict[str, Any]) -> None:
     assert agent(identities(served, user=None, agent={}), token(**claims)).id == "someone"
@@ -140,10 +150,23 @@ def test_each_token_is_of_one_of_the_two(served: Web, apart: dict[str, Any]) -> 
             agent(who, wrong)
 
 
-@pytest.mark.parametrize("claims", [{"idtyp": "app"}, {"gty": "client-credentials"}], ids=str)
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"idtyp": "app"},
+        {"gty": "client-credentials"},
+        {"clientHost": "10.0.0.1", "preferred_username": "service-account-sync"},
+        {"clientAddress": "10.0.0.1"},
+        {"kubernetes.io": {"namespace": "prod"}},
+        {"client_id": "someone"},  # RFC 9068 section 2.2: no person was there
+        {"azp": "someone"},
+        {"cid": "someone"},
+    ],
+    ids=str,
+)
 def test_what_says_that_it_is_a_services_is_no_user(served: Web, claims: dict[str, Any]) -> None:
     who = identities(served, agent=None)
-    assert user(who, token(tenant="acme")).id == "someone"
+    assert user(who, token(tenant="acme", client_id="desk", azp="desk", cid="desk")).id == "someone"
     with pytest.raises(CredentialRefused, match=r"user\.oidc"):
         user(who, token(tenant="acme", **claims))
 

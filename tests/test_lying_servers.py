@@ -211,6 +211,24 @@ def test_tls_does_not_hide_a_lie(tmp_path: Path, lie: str, monkeypatch: pytest.M
     liar.close()
 
 
+def test_a_connection_that_is_given_up_sends_nothing_in_the_clear(tmp_path: Path) -> None:
+    """`SSLSocket.shutdown` drops TLS first: what the other thread is about to send then, a secret, would leave as it is."""
+    made = certificate(tmp_path, "liar")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(made, made.with_suffix(".key"))
+    liar = Liar(server)
+    exchange = fetching._Exchange(liar.url, private=True, seconds=2)
+    exchange._connect(str(made))
+    with pytest.raises(KeysUnavailable, match="no whole answer"):
+        exchange.end()
+    assert isinstance(exchange._socket, ssl.SSLSocket)
+    assert exchange._socket.version() is not None
+    with pytest.raises((BrokenPipeError, ssl.SSLError)):
+        exchange._socket.sendall(b"secret")
+    exchange._socket.close()
+    liar.close()
+
+
 # --- brokers ----------------------------------------------------------------------------------------------------------------------
 class Wanted:
     """What a broker reads of a redeemed call."""

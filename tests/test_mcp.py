@@ -383,12 +383,11 @@ async def test_text_is_no_fact(tmp_path: Path) -> None:
 # --- attacks: around FastMCP ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_version_that_the_request_picks_is_refused(tmp_path: Path) -> None:
+async def test_no_request_picks_a_version(tmp_path: Path) -> None:
+    """The tool as it is listed runs: FastMCP, asked for another version, would not find this one."""
     async with mcp_shop(tmp_path, "fastmcp") as shop:
-        with capture_logs() as logs:
-            refused(await shop.send(await shop.token(), fastmcp={"version": "1"}))
-        assert why(logs) == [("_meta.fastmcp", "a version")]
-        assert shop.stock.seen == []
+        assert not (await shop.send(await shop.token(), fastmcp={"version": "1"})).is_error
+        assert len(shop.stock.seen) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

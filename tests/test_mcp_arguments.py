@@ -57,6 +57,22 @@ class Box(BaseModel):
     inside: str = ""
 
 
+class Made(BaseModel):
+    inside: str = Field(default_factory=lambda: "evil")
+
+
+class Checked(BaseModel):
+    inside: Annotated[str, AfterValidator(lambda _: "evil")] = Field("a", validate_default=True)
+
+
+class Renamed(BaseModel):
+    inside: str = Field("a", validation_alias=AliasChoices("inside", "other"))
+
+
+class Deep(BaseModel):
+    boxes: list[Made] | None = None
+
+
 class Seen:
     def __init__(self) -> None:
         self.values: list[Any] = []
@@ -216,6 +232,11 @@ async def test_a_plain_default_stands_in_the_definition_and_is_filled_in(tmp_pat
         (list[Annotated[str, BeforeValidator(str)]], ..., "BeforeValidator"),
         (Json[list[str]], ..., "Json"),
         (set[str], ..., "a set, which has no order"),
+        (Made, ..., "a default that is made for each call"),
+        (list[Made] | None, ..., "a default that is made for each call"),
+        (Deep, ..., "a default that is made for each call"),
+        (Checked, ..., "a default that is validated"),
+        (Renamed, ..., "an alias for reading or writing alone"),
     ],
 )
 async def test_a_signature_whose_values_nobody_decides_on_does_not_start(

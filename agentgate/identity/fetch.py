@@ -118,7 +118,7 @@ class _Exchange:
             self._over = True
             if self._socket is not None:
                 with contextlib.suppress(OSError):  # not connected, or shut already
-                    self._socket.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # an SSLSocket's own drops TLS first, and sends on in the clear
         if isinstance(self._answer, KeysUnavailable):
             raise self._answer
         return self._answer

@@ -13,14 +13,21 @@ from agentgate.identity.signed import SignedClaims
 
 Marks = Mapping[str, frozenset[str]]  # claim -> values that mark a token; none: any value does
 _ANY: frozenset[str] = frozenset()
-# OpenID Connect Core sections 2 and 3.3.2.11, Front-Channel Logout section 3, Keycloak, Entra ID, Cognito
+# OpenID Connect Core sections 2, 3.3.2.11 and 5.1, Front-Channel Logout section 3, Keycloak, Entra ID, Cognito, Auth0
 _PERSON: Marks = {
     **dict.fromkeys(("nonce", "auth_time", "amr", "at_hash", "c_hash", "s_hash", "sid", "session_state"), _ANY),
+    **dict.fromkeys(("given_name", "family_name", "picture", "upn", "unique_name"), _ANY),
     "typ": frozenset({"ID"}),
     "idtyp": frozenset({"user"}),
     "token_use": frozenset({"id"}),
+    "gty": frozenset({"password"}),
 }
-_WORKLOAD: Marks = {"idtyp": frozenset({"app"}), "gty": frozenset({"client-credentials"})}  # Entra ID, Auth0
+# Entra ID, Auth0, Kubernetes, Keycloak
+_WORKLOAD: Marks = {
+    "idtyp": frozenset({"app"}),
+    "gty": frozenset({"client-credentials"}),
+    **dict.fromkeys(("kubernetes.io", "clientHost", "clientAddress"), _ANY),
+}
 # hops and call tokens (`act`), RFC 8417 and logout tokens, RFC 9493, RFC 9701, credentials to present, RFC 9101, RFC 9449; Keycloak
 _OTHER: Marks = {
     **dict.fromkeys(("act", "may_act", "events", "sub_id", "token_introspection", "vc", "response_type", "htm"), _ANY),
@@ -42,6 +49,8 @@ def check_user(claims: SignedClaims, what: str) -> None:
     """Raise CredentialRefused for what is no person's token."""
     _check_subject(claims, what)
     _check_marks(claims, _WORKLOAD, what, "a person's token")
+    if claims["sub"] in {claims.get(name) for name in ("client_id", "azp", "cid")}:  # RFC 9068 section 2.2
+        raise CredentialRefused(f"{what}.sub", "a client", "a person's token, not the client's own")
 
 
 def _check_subject(claims: SignedClaims, what: str) -> None:

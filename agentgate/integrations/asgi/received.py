@@ -28,7 +28,10 @@ MAX_HEADERS, MAX_HEAD, MAX_PATH = 64, 32 * 1024, 4096
 _ONCE = frozenset({"authorization", "dpop", "content-type", "content-length", "content-encoding", "host", "transfer-encoding"})
 # Some frameworks let these replace the method or the path, after both were compared.
 _REPLACING = frozenset(
-    {"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-original-uri", "x-rewrite-url"}
+    {
+        *("x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-original-uri", "x-rewrite-url"),
+        *("script-name", "path-info"),  # gunicorn takes the former for where the application is
+    }
 )
 _JSON = "application/json"
 _TRANSPORT = frozenset({b"accept", b"accept-encoding", b"traceparent", b"tracestate"})

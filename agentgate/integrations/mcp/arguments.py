@@ -23,8 +23,8 @@ class ArgumentsChanged(NotDone):
     """The tool would have been given other values than were decided on. Nothing ran."""
 
 
-def check_signature(tool: str, model: type[BaseModel]) -> None:
-    """Check a tool's parameters when its server starts.
+def check_signature(tool: str, model: type[BaseModel], *above: type[BaseModel]) -> None:
+    """Check a tool's parameters when its server starts, and those of the models in them; `above`: the models that this one is in.
 
     Raises:
         ConfigError: a parameter whose value would not be the decided one; with why, and what to do.
@@ -33,6 +33,9 @@ def check_signature(tool: str, model: type[BaseModel]) -> None:
         shown = field.alias or name
         for got, expected in _unfit(field):
             raise ConfigError(f"tools.{tool}.{shown}", got, expected)
+        for part in _parts(field.annotation):
+            if isinstance(part, type) and issubclass(part, BaseModel) and part not in above:
+                check_signature(f"{tool}.{shown}", part, *above, part)
 
 
 def _unfit(field: Any) -> Iterator[tuple[str, str]]:

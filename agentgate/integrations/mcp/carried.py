@@ -25,6 +25,7 @@ from agentgate.values.visible import visible
 AUTHORIZATION: Final = "dev.agentgate/authorization"
 PROOF: Final = "dev.agentgate/dpop"
 _HEADERS: Final = (b"authorization", b"dpop")
+_PASSED: Final = {"progressToken", "progress_token", "traceparent", "tracestate"}
 _OF_A_CALL: Final = {"name", "arguments", "_meta"}
 
 
@@ -53,8 +54,10 @@ def as_meta(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def without(meta: Any) -> Any:
-    """``_meta`` without a token."""
-    return {name: value for name, value in meta.items() if name not in {AUTHORIZATION, PROOF}} if isinstance(meta, Mapping) else meta
+    """Of ``_meta`` what the protocol needs: no token, and as of headers nothing that nobody decided on."""
+    if not isinstance(meta, Mapping):
+        return meta
+    return {name: value for name, value in meta.items() if name in _PASSED or name.startswith("io.modelcontextprotocol/")}
 
 
 def from_meta(meta: Any) -> TakenToken | None:

@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from agentgate.errors import CallDenied, ConfigError
 from agentgate.integrations.asgi.refused import RequestRefusal
 from agentgate.integrations.mcp.arguments import check_signature, decided_values
-from agentgate.integrations.mcp.carried import TAKEN, TakenToken, take_token
+from agentgate.integrations.mcp.carried import take_token
 from agentgate.integrations.mcp.denial import denied
 from agentgate.integrations.mcp.protected import ProtectedTools, check_error
 from agentgate.values.refusal import Code
@@ -79,13 +79,10 @@ class RedeemTools(Middleware):
         async def listed() -> Iterable[Tool]:
             return [] if around is None else await _listed(around.fastmcp)
 
-        taken = TAKEN.get()
-        if (message.meta or {}).get("fastmcp"):  # the version that the request picks
-            taken = TakenToken(None, RequestRefusal(403, "insufficient_scope", "_meta.fastmcp", "a version", "the tool as it is listed"))
         try:
             if around is not None:
                 self._check_last(around.fastmcp)
-            return await self._tools.run(message.name, message.arguments or {}, body, listed, taken)
+            return await self._tools.run(message.name, message.arguments or {}, body, listed)
         except ConfigError as error:
             self._tools.server.refused(RequestRefusal(503, "", error.setting, str(error.got), error.expected), tool=message.name)
             return ToolResult.from_mcp_result(denied(Code.UNAVAILABLE))

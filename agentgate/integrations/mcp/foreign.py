@@ -61,7 +61,7 @@ def _marked(value: Any) -> Any:
     if isinstance(value, str):
         return BY_SERVER + value if speaks_as_gate(value) else value
     if isinstance(value, dict):
-        return {name: _marked(inner) for name, inner in value.items() if not name.startswith(_OURS)}
+        return {_marked(name): _marked(inner) for name, inner in value.items() if not name.startswith(_OURS)}
     return [_marked(inner) for inner in value] if isinstance(value, list) else value
 
 

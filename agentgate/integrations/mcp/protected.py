@@ -135,7 +135,6 @@ class ProtectedTools:
         arguments: dict[str, Any],
         body: Callable[[dict[str, Any]], Awaitable[Result]],
         listed: Callable[[], Awaitable[Iterable[Tool]]],
-        taken: TakenToken | None = None,
     ) -> Result:
         """Redeem the token of a call, run the tool from the decided arguments, record facts and outcome.
 
@@ -144,7 +143,6 @@ class ProtectedTools:
             arguments: as really received.
             body: runs it.
             listed: what the server lists now.
-            taken: the request's token; None: what `take_token` took.
 
         Raises:
             CallDenied: nothing ran, or its result is withheld. What the tool raises is raised as it is.
@@ -152,7 +150,7 @@ class ProtectedTools:
         if name not in self.names:
             got = await _known(name, listed)
             raise self._refused(RequestRefusal(403, "insufficient_scope", "tool", got, "a tool named in ProtectedTools"), "")
-        call = await self._redeemed(name, arguments, TAKEN.get() if taken is None else taken)
+        call = await self._redeemed(name, arguments, TAKEN.get())
         await call.__aenter__()
         try:
             await self._check_definition(call, name, listed)
