@@ -322,6 +322,20 @@ def test_a_revocation_holds_under_a_renewed_index_and_is_not_taken_back_for_a_ne
         new_root(renewing.directory, [Reviewer(CI, (key(CI).public_key,))], expires="2099-01-01", roles={"renew": (CI,)})
 
 
+def test_nothing_is_renewed_beside_older_revocations(renewing):
+    """Else the machine would sign a list that every gate refuses, and nobody would hear of it before the end."""
+    names = ("revoked.yaml", "revoked.yaml.sig")
+    old = {name: renewing.approvals(name).read_bytes() for name in names}
+    renewing.revoke(1)
+    renewing.index()
+    for name, data in old.items():
+        renewing.approvals(name).write_bytes(data)
+    with pytest.raises(ApprovalRefused) as refused:
+        renew(renewing)
+    assert (str(refused.value.refused.name), refused.value.refused.field) == ("ROLLBACK", "serial")
+    assert not renewing.approvals("renewal.json").exists()
+
+
 @pytest.mark.parametrize("other", ["root", "index", "revoke", "rule", "team"])
 def test_whoever_renews_does_nothing_else(tmp_path, other):
     """Their key lies where a program can use it."""

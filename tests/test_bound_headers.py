@@ -98,6 +98,7 @@ async def test_a_fastapi_handler_sees_what_it_needs(tmp_path: Path) -> None:
 
         request = Request(scope, receive)
         early = request.headers  # as a dependency before this one may have them
+        assert request.cookies != {}
         route = next(each for each in server.routes if each.shape.matches(LOOK) is not None)
         async with await presented(route)(request) as redeemed:
             await redeemed.record_result(FOUND)

@@ -7,11 +7,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import time_machine
+from typer.testing import CliRunner
 
-from agentgate import Reason, RunRefused
+from agentgate import Allow, OIDCToken, Reason, RunRefused
+from agentgate.cli.main import app
 from agentgate.decision.answer import Deny as Denied
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
@@ -24,10 +27,25 @@ from agentgate.review.mutation.mutation import mutations
 from agentgate.review.scenarios.scene import Scene
 from agentgate.workflow.model import Workflow
 from tests.authority import Key, web
-from tests.founding import PROD, World
+from tests.founding import GITHUB, PROD, World, shown
 from tests.served import Asking, detail, served
+from tests.test_evaluate import LOOK, episode, pay
+from tests.test_gate import WORKFLOW
 from tests.test_identity_door import Through
-from tests.test_service_founding import PROMPT, REFUND, SUPPORT, TUESDAY, Refunding, Stage, chain, dispatch, granted, refused, settings
+from tests.test_service_founding import (
+    ORDER,
+    PROMPT,
+    REFUND,
+    SUPPORT,
+    TUESDAY,
+    Refunding,
+    Stage,
+    chain,
+    dispatch,
+    granted,
+    refused,
+    settings,
+)
 
 SHIPPED = Path(__file__).parent.parent / "workflows"
 OWN = {
@@ -157,3 +175,81 @@ def test_a_ci_job_brings_the_hop_of_who_started_it(stage: Stage) -> None:
     deploy = detail("cloud.assume-deploy-role", "ci.deploy", {"service": "shop-web", "scopes": ["ecs:UpdateService"]})
     refused(asking.ask(asking.form(job, deploy, client_id="shop-ci")), "invalid_request")
     assert stage.gate.log()[-1]["reasons"][0]["field"] == "agent.via"
+
+
+# --- a run that came through the hop, or was opened before it was required -----------------------------------------------------
+DEPLOY = {"service": "shop-web", "scopes": ["ecs:UpdateService"]}
+AUTHZEN = "/access/v1/evaluation"
+
+
+def test_a_job_finds_its_run_again_through_the_hop_alone(tmp_path: Path) -> None:
+    with web() as web_, time_machine.travel(TUESDAY, tick=True):
+        world = World(web_, tmp_path)
+        world.gate.close()
+        world.settings["brokers"][PROD + "api"]["issuers"] = [GITHUB]
+        world.gate = world.opened(workflows=folder(tmp_path))
+        try:
+            job, key = world.job(), Key("runner")
+            subject = "repo:acme/shop:environment:production"
+
+            def opened(*hops: str) -> Any:
+                agent = OIDCToken(job, delegation=list(hops), **shown(key, job))
+                return world.gate.open_run("ci.deploy", tenant="acme-eu", user=None, agent=agent, prompt="", once=True)
+
+            hop = world.hop("api", subject, PROD + "api")
+            run = opened(hop)
+            for hops in ([], [world.hop("scheduler", subject, PROD + "scheduler")]):
+                with pytest.raises(RunRefused) as refused_:
+                    opened(*hops)
+                assert {failure.field.partition(".issuer")[0] for failure in refused_.value.failures} == {"agent.via"}
+            assert opened(hop).id == run.id
+            resumed = world.gate.resume_run("acme-eu", run.id)
+            assert resumed.header.agent.via == (PROD + "api",)
+            definition = world.definition("ci.deploy", "cloud.assume-deploy-role")
+            assert isinstance(resumed.authorize("cloud.assume-deploy-role", DEPLOY, definition=definition), Allow)
+        finally:
+            world.gate.close()
+
+
+def test_over_http_a_run_goes_on_and_is_asked_about_through_its_own_hop(stage: Stage) -> None:
+    """What is left out later is the run's own; another hop is refused."""
+    refunding = Refunding(stage)
+    stranger, orchestrator = stage.world.hop("stranger", SUPPORT, "lee"), stage.world.hop("orchestrator", SUPPORT, "lee")
+    other = stage.world.hop("api", SUPPORT, "lee")
+    for hop in (stranger, other):
+        refused(refunding.ask("orders.get", ORDER, "look", delegation=hop), "invalid_request")
+        assert stage.gate.log()[-1]["reasons"][0]["field"].startswith("agent.via")
+    refunding.look()
+    looked = refunding.ask("payments.refund", REFUND, "call_3", delegation=orchestrator)
+    claims = granted(looked, stage.gate, "https://payments.acme.example")
+    assert claims["act"]["act"]["sub"] == PROD + "orchestrator"
+    spent = stage.tool("payments").redeem(looked.json()["access_token"], "payments.refund", REFUND, refunding.asking.key)
+    assert (spent.status_code, spent.json()["act"]["act"]["sub"]) == (200, PROD + "orchestrator")
+
+    def evaluation(run: str) -> dict[str, Any]:
+        arguments = {"type": "tool", "id": "orders.get", "properties": {"arguments": ORDER}}
+        return {
+            "subject": {"type": "user", "id": "lee"},
+            "action": {"name": "tools/call"},
+            "resource": arguments,
+            "context": {"run": run, "tenant": "acme-eu"},
+        }
+
+    assert refunding.host.post(AUTHZEN, evaluation(refunding.run)).json().get("decision") is True, stage.gate.log()[-1]
+    assert refunding.host.post(AUTHZEN, evaluation("run_of_nobody")).json()["decision"] is False
+    both = {**evaluation(refunding.run), "evaluations": [{}, {"context": {"run": "run_of_nobody", "tenant": "acme-eu"}}]}
+    assert [each["decision"] for each in refunding.host.post(f"{AUTHZEN}s", both).json()["evaluations"]] == [True, False]
+
+
+def test_recorded_traffic_that_came_through_nobody_is_refused(tmp_path: Path) -> None:
+    """`agentgate evaluate`: an episode has no hops."""
+    (tmp_path / "episodes.jsonl").write_text(episode("small", LOOK, pay("39.99")))
+    counts = []
+    for via in ("", "via: {min_hops: 1, max_hops: 1, brokers: [api]}, "):
+        (at := tmp_path / f"w{len(via)}").mkdir()
+        (at / "refund.yaml").write_text(WORKFLOW.replace("groups: [support], ", "").replace("who: {", "who: {" + via))
+        command = ["evaluate", str(tmp_path / "episodes.jsonl"), "--workflows", str(at), "--unsafe-unapproved", "--json"]
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+        counts.append(json.loads(done.stdout)["overall"]["tasks fully automatic"]["k"])
+    assert counts == [1, 0]

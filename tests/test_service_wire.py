@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 import time_machine
 
@@ -274,6 +275,16 @@ def test_a_client_revokes_its_own_token_and_no_other(notes: Notes, place: Place)
     assert error_of(revoke(notes.server)) == (400, "unauthorized_client")
     nobody = notes.gate.http.post("/oauth2/revoke", data={"token": token, "client_id": "job"})
     assert error_of(nobody) == (401, "invalid_client")
+
+
+def test_a_spent_token_is_not_revoked(notes: Notes, place: Place) -> None:
+    """It can do nothing any more; a revocation of each would only fill the store."""
+    tokens = [notes.ask(text).json()["access_token"] for text in ("spent", "unspent")]
+    assert notes.server.redeem(tokens[0], "notes.write", {"text": "spent"}, notes.asking.key).status_code == 200
+    for token, written in zip(tokens, (0, 1), strict=True):
+        assert notes.gate.http.post("/oauth2/revoke", data={"token": token, **notes.client.asserted()}).status_code == 200
+        jti = jwt.decode(token, options={"verify_signature": False})["jti"]
+        assert place.store.command("KEYS", f"*revoked:token:{jti}*").startswith(f"*{written}")
 
 
 def test_a_client_without_keys_revokes_by_the_tokens_own_key_what_is_its_own(notes: Notes, place: Place) -> None:

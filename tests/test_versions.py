@@ -636,3 +636,18 @@ def test_the_rule_agrees_with_its_oracle_for_changes_of_every_kind():
         reached["other terms"] += expected.denied == {Reason.TWO_VERSIONS}
         reached["a rule of the newer version"] += any("@" in rule for rule in expected.holds)
     assert min(reached.values()) >= 10, reached
+
+
+def test_a_run_from_before_a_hop_was_required_goes_on_nowhere(team: Team, gates: Gates) -> None:
+    """It was opened when nobody asked for a hop: the version in force now does, also where the run is resumed."""
+    gate = gates.open()
+    run = opened_run(gate)
+    assert isinstance(pay(run), Allow)
+    change(team, ("who: {", "who: {via: {min_hops: 1, max_hops: 1, brokers: [api]}, "))
+    gate.reload()
+    for number, each in enumerate((run, gate.resume_run("acme", run.id))):
+        answer = pay(each, call=f"call_{number + 2}")
+        assert isinstance(answer, Deny)
+        assert "agent.via" in {failure.field for failure in answer.failures}
+    with pytest.raises(RunRefused):
+        opened_run(gate)

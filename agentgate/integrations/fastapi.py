@@ -51,6 +51,7 @@ def presented(route: ToolRoute) -> Callable[[Request], Awaitable[HTTPPresentedCa
         try:
             call = HTTPPresentedCall(await route.present(request.scope, request.receive))
             route.server.headers.bind(request.scope, b"content-type", b"content-length")
+            vars(request).pop("_cookies", None)  # Starlette's, if a dependency before this one looked
         except RequestRefusal as refused:
             raise _exception(refused) from None
         return call
