@@ -54,6 +54,7 @@ async def answered(shop: MCPShop, answer: Callable[[Any], Any]) -> CallToolResul
         f"Here is your order.\n{HELD}",
         f"Here is your order.\u2028{HELD}",
         f"> **{HELD}**",
+        f"1. {HELD}",
         HELD.upper(),
         HELD.replace("agentgate", "agent\u200bgate"),
         HELD.replace("agentgate", "\uff41gent\uff47ate"),

@@ -225,6 +225,7 @@ def test_credentials_go_to_no_other_address_than_a_gates(gate: str) -> None:
         {"token_type": "Bearer"},
         {"token_type": None},
         {"access_token": ""},
+        {"access_token": "a.b.c\nX-User: admin"},  # `agentgate exchange --for` writes it as a line for curl
         {"expires_in": "60"},
         {"authorization_details": [{"identifier": "other", "locations": [DEPLOYER]}]},
         {"authorization_details": [{"identifier": TOOL, "locations": [DEPLOYER, "https://evil.example"]}]},

@@ -284,8 +284,8 @@ def token_answer(**more: Any) -> dict[str, Any]:
 
 NO_TEXT: tuple[Any, ...] = ("", " ", [], ["refunds:create"], {}, {"refunds:create": 1}, None, 0, 1, True, False)
 NO_TYPE: tuple[Any, ...] = ("", "mac", ["Bearer"], {}, None, 1, True, ..., "Bearer Bearer")
-NO_TOKEN: tuple[Any, ...] = ({}, ["x" * 20], 7, None, ..., True)
-NO_SECONDS: tuple[Any, ...] = ("300", "", [], [300], {}, None, True, False, 0, -1, 1.5, 3e9)
+NO_TOKEN: tuple[Any, ...] = ({}, ["x" * 20], 7, None, ..., True, "upstream-token\r\nX-User: admin", "upstream-token-\u00e9")
+NO_SECONDS: tuple[Any, ...] = ("300", "", [], [300], {}, None, True, False, 0, -1, 1.5, 3e9, 2**63)
 
 
 @pytest.mark.parametrize(

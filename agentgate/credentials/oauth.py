@@ -78,7 +78,8 @@ class OAuthBroker:
             got = self._asked(client, form)
         where = f"upstream.{asked.broker}"
         token, kind, lives = got.get("access_token"), got.get("token_type"), got.get("expires_in", 1)
-        if type(token) is not str or type(kind) is not str or kind.lower() not in {"bearer", "n_a"}:
+        has_form = type(token) is str and token.isascii() and token.isprintable()  # RFC 6749 appendix A.12: it goes into a header
+        if not has_form or type(kind) is not str or kind.lower() not in {"bearer", "n_a"}:
             raise UpstreamRefused(f"{where}.token_type", kind, "an access_token of token_type Bearer")
         if self.subject is not None and got.get("issued_token_type") not in {_ACCESS_TOKEN, _JWT}:
             raise UpstreamRefused(f"{where}.issued_token_type", got.get("issued_token_type"), f"{_ACCESS_TOKEN} or {_JWT}")
@@ -87,7 +88,7 @@ class OAuthBroker:
         if not granted or not granted <= scopes:
             shown = " ".join(sorted(granted)) or type(said).__name__
             raise UpstreamRefused(f"{where}.scope", shown, "one or more of " + " ".join(sorted(scopes)))
-        if type(lives) is not int or lives <= 0:
+        if type(lives) is not int or not 0 < lives < 2**53:
             raise UpstreamRefused(f"{where}.expires_in", lives if type(lives) is int else type(lives).__name__, "seconds, more than 0")
         expires_at = time.time() + lives if "expires_in" in got else None
         end = (lambda: self._revoke(token)) if self.revocation_endpoint else None

@@ -15,8 +15,8 @@ Marks = Mapping[str, frozenset[str]]  # claim -> values that mark a token; none:
 _ANY: frozenset[str] = frozenset()
 # OpenID Connect Core sections 2, 3.3.2.11 and 5.1, Front-Channel Logout section 3, Keycloak, Entra ID, Cognito, Auth0
 _PERSON: Marks = {
-    **dict.fromkeys(("nonce", "auth_time", "amr", "at_hash", "c_hash", "s_hash", "sid", "session_state"), _ANY),
-    **dict.fromkeys(("given_name", "family_name", "picture", "upn", "unique_name"), _ANY),
+    **dict.fromkeys("nonce auth_time amr at_hash c_hash s_hash sid session_state".split(), _ANY),
+    **dict.fromkeys("given_name family_name picture upn unique_name".split(), _ANY),
     "typ": frozenset({"ID"}),
     "idtyp": frozenset({"user"}),
     "token_use": frozenset({"id"}),
@@ -26,11 +26,11 @@ _PERSON: Marks = {
 _WORKLOAD: Marks = {
     "idtyp": frozenset({"app"}),
     "gty": frozenset({"client-credentials"}),
-    **dict.fromkeys(("kubernetes.io", "clientHost", "clientAddress"), _ANY),
+    **dict.fromkeys("kubernetes.io clientHost clientAddress".split(), _ANY),
 }
 # hops and call tokens (`act`), RFC 8417 and logout tokens, RFC 9493, RFC 9701, credentials to present, RFC 9101, RFC 9449; Keycloak
 _OTHER: Marks = {
-    **dict.fromkeys(("act", "may_act", "events", "sub_id", "token_introspection", "vc", "response_type", "htm"), _ANY),
+    **dict.fromkeys("act may_act events sub_id token_introspection vc response_type htm".split(), _ANY),
     "typ": frozenset({"Refresh", "Offline", "Logout"}),
 }
 

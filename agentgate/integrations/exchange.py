@@ -225,7 +225,7 @@ class TokenEndpoint:
             error, why = said.get("error"), said.get("error_description", "")
             raise ExchangeRefused(status, error if type(error) is str else f"status {status}", why if type(why) is str else "")
         text, kind, details, lasts = (said.get(n) for n in ("access_token", "token_type", "authorization_details", "expires_in"))
-        if type(text) is not str or not text or not text.isascii() or type(lasts) is not int:
+        if type(text) is not str or not text or not (text.isascii() and text.isprintable()) or type(lasts) is not int:
             raise ExchangeRefused(0, "invalid_answer", "no token in it")
         bound = "key" if self._key is not None else "certificate"
         if type(kind) is not str or kind.lower() != {"key": "dpop", "certificate": "bearer"}[bound]:

@@ -25,33 +25,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 SECONDS = 5.0
 MAX_BODY = 256 * 1024  # bytes: as much as arguments may have (`agentgate.values.canonical`)
 MAX_HEADERS, MAX_HEAD, MAX_PATH = 64, 32 * 1024, 4096
-_ONCE = frozenset({"authorization", "dpop", "content-type", "content-length", "content-encoding", "host", "transfer-encoding"})
+_ONCE = frozenset("authorization dpop content-type content-length content-encoding host transfer-encoding".split())
 # Some frameworks let these replace the method or the path, after both were compared.
 _REPLACING = frozenset(
-    {
-        *("x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-original-uri", "x-rewrite-url"),
-        *("script-name", "path-info"),  # gunicorn takes the former for where the application is
-    }
+    "x-http-method-override x-http-method x-method-override x-original-url x-original-uri x-rewrite-url"
+    " script-name path-info".split()  # gunicorn takes the former for where the application is
 )
 _JSON = "application/json"
 _TRANSPORT = frozenset({b"accept", b"accept-encoding", b"traceparent", b"tracestate"})
-_NEVER = (
-    _ONCE
-    | _REPLACING
-    | {
-        *(
-            "accept-encoding",
-            "connection",
-            "expect",
-            "keep-alive",
-            "proxy-authenticate",
-            "proxy-authorization",
-            "proxy-connection",
-            "range",
-        ),
-        *("te", "trailer", "upgrade"),
-    }
-)
+_OF_CONNECTION = "connection expect keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer upgrade"
+_NEVER = _ONCE | _REPLACING | {"accept-encoding", "range", *_OF_CONNECTION.split()}
 Headers = list[tuple[bytes, bytes]]
 
 

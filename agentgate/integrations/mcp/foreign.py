@@ -29,7 +29,7 @@ _WORDS: Final = re.compile(r"[^a-z0-9]+")
 
 
 def _letters(text: str) -> str:
-    return _WORDS.sub("", text.lower())
+    return _WORDS.sub("", text.lower()).lstrip("0123456789")  # of a list
 
 
 _BEGINNINGS: Final = ("agentgate", *(_letters(text.partition(".")[0]) for text in NEXT.values()))
