@@ -341,3 +341,14 @@ def test_a_gate_that_cannot_tell_agents_from_users_does_not_start(place: Place) 
         assert done.returncode == 1
         assert "'identity.issuers.login.agent.required'" in done.stderr
         assert "idtyp" in done.stderr
+
+
+@pytest.mark.parametrize("other", [name for name, claims in OTHERS.items() if not {"sub", "typ"} & claims.keys()])
+def test_what_a_client_signed_for_something_else_is_no_assertion_of_it(notes: Notes, other: str) -> None:
+    """A broker's hop without a user has its own name as `iss` and `sub`, is for the gate, and is in the hands of whoever comes next."""
+    assert notes.ask().status_code == 200
+    for typ in ("JWT", "client-authentication+jwt"):
+        text = notes.client.key.sign({**claims_of("notes", "notes", GATE, life=60), **OTHERS[other]}, typ=typ)
+        assert error_of(notes.ask(client_assertion=text)) == (401, "invalid_client")
+        bearer = {"Authorization": f"Bearer {text}"}
+        assert error_of(notes.gate.http.post("/access/v1/evaluation", json={}, headers=bearer)) == (401, "invalid_client")

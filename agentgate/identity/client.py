@@ -16,6 +16,7 @@ from agentgate.identity.credential import Credential
 from agentgate.identity.keys import KeySource
 from agentgate.identity.settings import ClientSettings
 from agentgate.identity.signed import ExpectedClaims, text_of, verified
+from agentgate.identity.token_kind import check_own
 from agentgate.shell.step import Outside
 
 MAX_LIFETIME = 3600  # seconds of an assertion; what usual clients ask for at most
@@ -59,6 +60,7 @@ class Client:
         required = ("iss", "sub", "aud", "exp", "iat", "jti")
         expected = ExpectedClaims(_WHAT, self.settings.audience, self.name, _TYPES, required, max_lifetime=MAX_LIFETIME)
         claims = yield from verified(credential, self.source, expected, now)
+        check_own(claims, _WHAT)
         if text_of(claims, "sub", _WHAT) != self.name:
             raise CredentialRefused(f"{_WHAT}.sub", claims["sub"], self.name)
         return ProvenClient(self.name, self.settings.tenants, float(claims["exp"]), text_of(claims, "jti", _WHAT))

@@ -53,8 +53,13 @@ def check_user(claims: SignedClaims, what: str) -> None:
         raise CredentialRefused(f"{what}.sub", "a client", "a person's token, not the client's own")
 
 
+def check_own(claims: SignedClaims, what: str) -> None:
+    """Raise CredentialRefused for what was signed for something else: a client that is a broker, too, hands its hops to others."""
+    _check_marks(claims, _OTHER, what, "an ID or access token, or a client's assertion (hops are proven by the brokers that signed them)")
+
+
 def _check_subject(claims: SignedClaims, what: str) -> None:
-    _check_marks(claims, _OTHER, what, "an ID or access token (hops are proven by the brokers that signed them)")
+    check_own(claims, what)
     subject = claims["sub"]
     if subject == claims["iss"] or subject.startswith("spiffe://"):  # a client's assertion (RFC 7523 section 3), an SVID
         raise CredentialRefused(f"{what}.sub", subject, "somebody of the issuer's (an SVID is shown as one)")
