@@ -250,7 +250,7 @@ def test_an_exchange_that_fails_is_refused(  # noqa: PLR0917 - pytest passes the
         ({"scope": "refunds:create payouts:create"}, "scope: got 'payouts:create refunds:create'"),
         ({"token_type": "mac"}, "token_type"),
         ({"token_type": None}, "token_type"),
-        ({"access_token": 7}, "token_type"),
+        ({"access_token": 7}, "access_token"),
         ({"access_token": "short"}, "at least 8"),
     ],
     ids=["wider", "another type", "no type", "no text", "short"],

@@ -211,6 +211,18 @@ def test_tls_does_not_hide_a_lie(tmp_path: Path, lie: str, monkeypatch: pytest.M
     liar.close()
 
 
+@pytest.mark.parametrize(
+    "url", ["http://192.0.2.7/token", "http://localhost.example/", "ftp://127.0.0.1/", "file:///etc/passwd", "192.0.2.7"]
+)
+def test_nothing_is_asked_without_tls_but_on_this_machine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Whoever builds the URL: an `endpoint=` of AWS has no check of its own."""
+    with bounded(1), pytest.raises(KeysUnavailable, match="https"):
+        ask("GET", url, private=True)
+    if url.startswith("http:"):
+        with bounded(3), pytest.raises(UpstreamRefused, match="without TLS"):
+            replace(brokers("http://localhost", monkeypatch)["sts"], endpoint=url).fetch(Wanted())
+
+
 def test_a_connection_that_is_given_up_sends_nothing_in_the_clear(tmp_path: Path) -> None:
     """`SSLSocket.shutdown` drops TLS first: what the other thread is about to send then, a secret, would leave as it is."""
     made = certificate(tmp_path, "liar")
@@ -297,7 +309,7 @@ NO_SECONDS: tuple[Any, ...] = ("300", "", [], [300], {}, None, True, False, 0, -
         ({"scope": "refunds:create\tpayouts:create"}, "scope"),
         ({"scope": "refunds:create,refunds:read"}, "scope"),
         *(({"token_type": value}, "token_type") for value in NO_TYPE),
-        *(({"access_token": value}, "token_type") for value in NO_TOKEN),
+        *(({"access_token": value}, "access_token") for value in NO_TOKEN),
         *(({"expires_in": value}, "expires_in") for value in NO_SECONDS),
     ],
     ids=str,

@@ -78,9 +78,10 @@ class OAuthBroker:
             got = self._asked(client, form)
         where = f"upstream.{asked.broker}"
         token, kind, lives = got.get("access_token"), got.get("token_type"), got.get("expires_in", 1)
-        has_form = type(token) is str and token.isascii() and token.isprintable()  # RFC 6749 appendix A.12: it goes into a header
-        if not has_form or type(kind) is not str or kind.lower() not in {"bearer", "n_a"}:
-            raise UpstreamRefused(f"{where}.token_type", kind, "an access_token of token_type Bearer")
+        if type(token) is not str or not (token.isascii() and token.isprintable()):  # RFC 6749 appendix A.12: it goes into a header
+            raise UpstreamRefused(f"{where}.access_token", type(token).__name__, "text, without control characters")
+        if type(kind) is not str or kind.lower() not in {"bearer", "n_a"}:
+            raise UpstreamRefused(f"{where}.token_type", kind, "Bearer")
         if self.subject is not None and got.get("issued_token_type") not in {_ACCESS_TOKEN, _JWT}:
             raise UpstreamRefused(f"{where}.issued_token_type", got.get("issued_token_type"), f"{_ACCESS_TOKEN} or {_JWT}")
         said = got.get("scope", " ".join(scopes))  # left out: what was asked for (RFC 6749 section 5.1)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from agentgate.errors import KeysUnavailable
+from agentgate.values.urls import is_secure
 
 SECONDS = 2.0
 MAX_BYTES = 256 * 1024
@@ -125,6 +126,8 @@ class _Exchange:
 
     def _connect(self, authorities: str | None) -> None:
         url = urlsplit(self.url)
+        if not is_secure(url.scheme, url.hostname):
+            raise self._refused("without TLS", "https (http on loopback only)")
         host, port = url.hostname or "", url.port or _PORTS[url.scheme]
         self._hold(socket.create_connection((self._address(host, port), port), self.seconds))
         if url.scheme == "https" and self._socket is not None:
