@@ -11,7 +11,11 @@ import orjson
 import pytest
 
 from agentgate.approvals import ApprovalRefused, Reviewer, ReviewRule, new_root, renew_index, sshsig
+from agentgate.approvals._files import Tree
 from agentgate.approvals._shape import moment
+from agentgate.approvals.index import load_revoked
+from agentgate.approvals.root import load_root
+from agentgate.approvals.trust import write_revoked
 from agentgate.errors import WorkflowError
 from agentgate.gate.gate import Gate
 from agentgate.loading.definition import read_file
@@ -320,6 +324,18 @@ def test_a_revocation_holds_under_a_renewed_index_and_is_not_taken_back_for_a_ne
     assert stale(renewing) == ("ROLLBACK", "serial")
     with pytest.raises(ApprovalRefused):  # and no root of their own
         new_root(renewing.directory, [Reviewer(CI, (key(CI).public_key,))], expires="2099-01-01", roles={"renew": (CI,)})
+
+
+def test_the_end_of_an_index_hides_no_other_revocations(renewing):
+    """`workflow check` takes the end for a matter of the calendar: exit code 0. Another list under the same serial is none."""
+    tree = Tree(renewing.directory)
+    root, allowed = load_root(tree, renewing.root, renewing.now)
+    renewing.revoke(1)
+    serial = load_revoked(tree, root, allowed, renewing.now).serial
+    renewing.index()
+    write_revoked(tree, root, key(ALICE), serial, {})
+    renewing.now += 8 * DAY
+    assert stale(renewing) == ("TAMPERED", "digest")
 
 
 def test_nothing_is_renewed_beside_older_revocations(renewing):

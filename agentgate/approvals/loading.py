@@ -127,9 +127,9 @@ def lenient_judge(
         signed = load_signed_index(tree, trusted, allowed, now)
         index = signed[0]  # also under a bad renewal: who signs the next index goes on from it
         index = carry_on(signed, tree, trusted, allowed, now)
-        check_not_ended(index, now)
         if revoked is not None:
             check_same(index, revoked)
+        check_not_ended(index, now)
     except ApprovalRefused as error:
         wrong.append(error.refused)
     return Judge(tree, trusted, allowed, index, revoked, known or {}, now, derive, prover or Prover()), tuple(wrong)
