@@ -19,6 +19,7 @@ from agentgate import Agent, AsyncGate
 from agentgate.errors import ConfigError
 from agentgate.integrations.asgi import ToolServer
 from agentgate.integrations.mcp import DENIAL, GatedClient, GatedMCPServer, ProtectedTools, definition_of
+from agentgate.integrations.mcp.arguments import check_signature
 from agentgate.integrations.mcp.fastmcp import RedeemTools
 from tests.mcpshop import connected, listed_by
 from tests.test_gate import LEE, WEEKDAY
@@ -251,3 +252,12 @@ async def test_a_signature_whose_values_nobody_decides_on_does_not_start(
     named = error if isinstance(error, ConfigError) else error.__cause__ or error
     assert "tools.tag.value" in str(named) or "tools.ag.value" in str(named), named
     assert got in str(named)
+
+
+class Branch(BaseModel):
+    inside: str = ""
+    branches: list[Branch] = []
+
+
+def test_a_model_in_itself_is_looked_at_once() -> None:
+    check_signature("tag", Branch)

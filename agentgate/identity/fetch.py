@@ -78,8 +78,7 @@ def ask(
     """
     exchange = _Exchange(url, private=private, seconds=SECONDS if seconds is None else seconds)
     sent = {name: value for name, value in (headers or {}).items() if name.lower() not in _OWN}
-    work = lambda: exchange.run(method, body, sent, most, authorities)  # noqa: E731 - the thread's
-    thread = threading.Thread(target=work, daemon=True, name="agentgate-fetch")
+    thread = threading.Thread(target=exchange.run, args=(method, body, sent, most, authorities), daemon=True, name="agentgate-fetch")
     thread.start()
     thread.join(exchange.seconds)
     return exchange.end()

@@ -281,13 +281,20 @@ def wrong_setting(error: ValidationError, block: type[BaseModel], *above: str) -
 
 # What is expected, where pydantic says it in words of its own.
 _FORMS = {
-    **dict.fromkeys(("string_type",), "text"),
-    **dict.fromkeys(("string_too_short",), "text, not empty"),
-    **dict.fromkeys(("tuple_type", "frozen_set_type", "list_type"), "a list"),
-    **dict.fromkeys(("too_short",), "one or more"),
-    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "a table"),
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "string_type": "text",
+    "string_too_short": "text, not empty",
+    "tuple_type": "a list",
+    "frozen_set_type": "a list",
+    "list_type": "a list",
+    "too_short": "one or more",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "dict_type": "a table",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
 }
 
 

@@ -11,27 +11,25 @@ from collections.abc import Mapping
 from agentgate.errors import CredentialRefused
 from agentgate.identity.signed import SignedClaims
 
-Marks = Mapping[str, frozenset[str]]  # claim -> values that mark a token; none: any value does
-_ANY: frozenset[str] = frozenset()
+Marks = Mapping[str, str]  # claim -> values that mark a token, with spaces between; none: any value does
 # OpenID Connect Core sections 2, 3.3.2.11 and 5.1, Front-Channel Logout section 3, Keycloak, Entra ID, Cognito, Auth0
 _PERSON: Marks = {
-    **dict.fromkeys("nonce auth_time amr at_hash c_hash s_hash sid session_state".split(), _ANY),
-    **dict.fromkeys("given_name family_name picture upn unique_name".split(), _ANY),
-    "typ": frozenset({"ID"}),
-    "idtyp": frozenset({"user"}),
-    "token_use": frozenset({"id"}),
-    "gty": frozenset({"password"}),
+    **dict.fromkeys("nonce auth_time amr at_hash c_hash s_hash sid session_state given_name family_name picture upn".split(), ""),
+    "typ": "ID",
+    "idtyp": "user",
+    "token_use": "id",
+    "gty": "password",
 }
 # Entra ID, Auth0, Kubernetes, Keycloak
 _WORKLOAD: Marks = {
-    "idtyp": frozenset({"app"}),
-    "gty": frozenset({"client-credentials"}),
-    **dict.fromkeys("kubernetes.io clientHost clientAddress".split(), _ANY),
+    "idtyp": "app",
+    "gty": "client-credentials",
+    **dict.fromkeys("kubernetes.io clientHost clientAddress".split(), ""),
 }
 # hops and call tokens (`act`), RFC 8417 and logout tokens, RFC 9493, RFC 9701, credentials to present, RFC 9101, RFC 9449; Keycloak
 _OTHER: Marks = {
-    **dict.fromkeys("act may_act events sub_id token_introspection vc response_type htm".split(), _ANY),
-    "typ": frozenset({"Refresh", "Offline", "Logout"}),
+    **dict.fromkeys("act may_act events sub_id token_introspection vc response_type htm".split(), ""),
+    "typ": "Refresh Offline Logout",
 }
 
 
@@ -68,5 +66,5 @@ def _check_subject(claims: SignedClaims, what: str) -> None:
 def _check_marks(claims: SignedClaims, marks: Marks, what: str, expected: str) -> None:
     for name, values in marks.items():
         got = claims.get(name)
-        if name in claims and (not values or (type(got) is str and got in values)):
+        if name in claims and (not values or (type(got) is str and got in values.split())):
             raise CredentialRefused(f"{what}.{name}", got if values else "one", expected)

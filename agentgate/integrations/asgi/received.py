@@ -32,7 +32,7 @@ _REPLACING = frozenset(
     " script-name path-info".split()  # gunicorn takes the former for where the application is
 )
 _JSON = "application/json"
-_TRANSPORT = frozenset({b"accept", b"accept-encoding", b"traceparent", b"tracestate"})
+_TRANSPORT = frozenset(b"accept accept-encoding traceparent tracestate".split())
 _OF_CONNECTION = "connection expect keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer upgrade"
 _NEVER = _ONCE | _REPLACING | {"accept-encoding", "range", *_OF_CONNECTION.split()}
 Headers = list[tuple[bytes, bytes]]

@@ -31,7 +31,7 @@ from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.visible import visible
 
 _log = structlog.get_logger("agentgate.integrations.mcp")
-_OF_MCP = (b"content-type", b"content-length", b"mcp-session-id", b"mcp-protocol-version", b"mcp-method", b"mcp-name")
+_OF_MCP = b"content-type content-length mcp-session-id mcp-protocol-version mcp-method mcp-name".split()
 _CALL: ContextVar[AwaitedCall | None] = ContextVar("agentgate_mcp_call", default=None)
 Result = TypeVar("Result")
 Kind = TypeVar("Kind", bound=BaseException)
