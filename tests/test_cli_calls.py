@@ -70,7 +70,8 @@ def test_a_persons_word_answers_the_call_from_then_on(shop: Shop, monkeypatch: p
     monkeypatch.setattr(calls, "MAX_LIFETIME", 0)
     run = started(shop.gate)
     txn = interrupted(run)
-    assert settled(shop, txn, outcome)[0] == 0
+    code, text = settled(shop, txn, outcome)
+    assert code == 0, text
     assert command(shop, "list", "--unknown")[0] == 0
     if then:
         assert asked(run) == then

@@ -53,4 +53,4 @@ def settle_call(tenant: str, call: UnknownCall, outcome: Ended, *, after_seconds
     """Say how a call ended. Answers `ok`; `known`: somebody knew meanwhile; `running`: it was redeemed too lately."""
     digest = checked_digest("call_digest", call.digest)
     args = (digest, checked_id("jti", call.jti), outcome, checked_number("after", after_seconds * 1000, 0, 10**9))
-    return Op("settle_call", one_of("ok", "known", "running"), (call.key, f"{prefix(tenant)}hold:{digest}"), args, confirm=True)
+    return Op("settle_call", one_of(Settled), (call.key, f"{prefix(tenant)}hold:{digest}"), args, confirm=True)
