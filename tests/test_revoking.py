@@ -18,6 +18,7 @@ from agentgate.cli.main import app
 from agentgate.errors import AgentGateError, AuditUnavailable, Refusal, StoreUnavailable
 from agentgate.gate.door import MAX_PROVEN_TTL, MAX_TTL
 from agentgate.gate.revoking import LIFE
+from agentgate.values.refusal import RunRefused
 from tests.approvals_team import ALICE, BOB, ID, Team
 from tests.servers import Server, redis_binary
 from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, opened, reasons, run_of
@@ -63,9 +64,26 @@ def test_what_is_revoked_neither_redeems_nor_mints_and_does_again_once_lifted(ga
     assert isinstance(looking(run, "third"), Allow)
 
 
+@pytest.mark.parametrize("kind", ["user", "agent", "workflow", "tenant"])
+def test_who_is_revoked_opens_no_run_until_it_is_lifted(gate: Gate, kind: str) -> None:
+    header = run_of(gate).header
+    named = {"user": header.user.id, "agent": header.agent.id, "workflow": f"{header.workflow}@{header.version}", "tenant": "*"}
+    name = f"{kind}:{named[kind]}"
+    gate.revoke(name, tenants=["acme"], by="ana", reason="INC-1", before=datetime.now(UTC))
+    run_of(gate)  # what is opened since is not meant
+    gate.revoke(name, tenants=["acme"], by="ana", reason="INC-1")
+    with pytest.raises(RunRefused) as refused:
+        run_of(gate)
+    assert [each.reason for each in refused.value.failures] == [Reason.REVOKED]
+    assert (records(gate)[-1]["type"], records(gate)[-1]["reasons"][0]["reason"]) == ("run_refused", "revoked")
+    gate.lift(name, tenants=["acme"], by="ana", reason="INC-1 is closed")
+    run_of(gate)
+
+
 def test_every_spelling_of_a_user_is_revoked(gate: Gate) -> None:
+    run = run_of(gate)
     gate.revoke("user:LEE", **WHERE)
-    assert reasons(looking(run_of(gate))) == {Reason.REVOKED}
+    assert reasons(looking(run)) == {Reason.REVOKED}
 
 
 def test_a_time_stops_what_was_open_then_and_nothing_newer(gate: Gate) -> None:
@@ -103,11 +121,12 @@ def test_tokens_runs_and_times_end_after_the_longest_run_and_the_rest_when_lifte
 
 def test_one_that_spans_tenants_is_in_each(gate: Gate) -> None:
     assert gate.every_tenant() == ("acme", "other")
+    run = run_of(gate, tenant="acme", user=LEE)
     done = gate.revoke("agent:bot", tenants=gate.every_tenant(), **SAID)
     assert done.tenants == ("acme", "other")
-    for tenant, user in (("acme", LEE), ("other", None)):
+    for tenant in ("acme", "other"):
         assert [each.name for each in gate.revocations(tenant)] == ["agent:bot"]
-        assert user is None or reasons(looking(run_of(gate, tenant=tenant, user=user))) == {Reason.REVOKED}
+    assert reasons(looking(run)) == {Reason.REVOKED}
     assert gate.revoke("agent:bot", tenants=["acme", "amce"], **SAID).unknown == ("amce",)
 
 

@@ -93,19 +93,28 @@ def open_run(
     most = core.budgets.runs
     # Another gate may have opened this very run of a credential before, and the store may have lost it: nobody remembers all of its acts.
     acts: Literal["any", "opener", "nobody"] = "nobody" if once else "any" if core.shared_runs else "opener"
-    op = ops.open_run(
-        tenant, header.id, header_bytes(header), text, ttl * 1000, whose=header.whose, most=most, keeps=core.issued.keeps, acts=acts
+    user_id = header.user.id if header.user else ""
+    opened: ops.OpenReply = yield ops.open_run(
+        *(tenant, header.id, header_bytes(header), text, ttl * 1000),
+        whose=header.whose,
+        most=most,
+        keeps=core.issued.keeps,
+        acts=acts,
+        who=ops.Subjects(header.agent.id, user_id, "", ops.workflow_subject(header.workflow, header.version)),
     )
-    opened: ops.OpenReply = yield op
-    if opened.kind == "too_many":
-        many = Failure(
+    refused = None
+    if opened.kind == "revoked":
+        refused = Failure(Reason.REVOKED, "revocations", "one of user, agent, workflow version or tenant", "none of them revoked")
+    elif opened.kind == "too_many":
+        refused = Failure(
             Reason.TOO_MANY_RUNS,
             "runs",
-            f"{most} in an hour of {header.whose} in {tenant}" + (f", by client {client}" if (client := over.host or over.client) else ""),
+            f"{most} in an hour of {header.whose} in {tenant}" + (f", by client {asking}" if (asking := over.host or over.client) else ""),
             f"at most {most} runs of one user (without one: agent) in an hour",
         )
-        yield stamp("run_refused", header, reasons=reasons_of((many,)))
-        raise RunRefused((many,), header.id)
+    if refused is not None:
+        yield stamp("run_refused", header, reasons=reasons_of((refused,)))
+        raise RunRefused((refused,), header.id)
     if opened.kind != "ok":
         if not once:
             raise StoreUnavailable(f"run {header.id}: the store already has a run of this id")

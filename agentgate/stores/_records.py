@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 MintKind = Literal[
     "ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "failed", "outcome_unknown", "hold", "key_changed"
 ]
-OpenKind = Literal["ok", "exists", "too_many"]
+OpenKind = Literal["ok", "exists", "too_many", "revoked"]
 Acting = Literal["any", "opener", "nobody", "alone", "replicated"]
 BurnKind = Literal["ok", "revoked", "lineage", "lost", "upstream", "used", "binding"]
 Extent = Literal["all", "since"]

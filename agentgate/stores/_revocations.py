@@ -96,6 +96,12 @@ def revocations_of(start: str, run: str, jti: str, who: Subjects) -> tuple[str, 
     return (f"{start}revoked:token:{jti}", f"{start}revoked:run:{run}", *_shared(start, who))
 
 
+def run_revocations(start: str, agent: str, user: str, workflow: str) -> tuple[str, ...]:
+    """The keys of every revocation that would stop whatever a new run of these does."""
+    named = {"tenant": _ALL, "agent": agent, "user": user, "workflow": workflow}
+    return tuple(f"{start}revoked:{kind}:{_subject(kind, name)}" for kind, name in named.items() if name)
+
+
 def people(start: str, names: Iterable[str]) -> tuple[str, ...]:
     """The keys of every revocation of one of these people."""
     return tuple(f"{start}revoked:user:{_subject('user', name)}" for name in names)

@@ -116,8 +116,9 @@ def open_run(
     most: int,
     keeps: Keeps = "no",
     acts: Literal["any", "opener", "nobody"] = "nobody",
+    who: Subjects | None = None,
 ) -> Op[OpenReply]:
-    """Write a new run that expires after `ttl_ms` milliseconds, or say why not: the id is taken, or as many were opened as may be.
+    """Write a new run that expires after `ttl_ms` milliseconds, or say why not: its id is taken, too many were opened, or `who` is revoked.
 
     Args:
         tenant: tenant of the run.
@@ -129,11 +130,13 @@ def open_run(
         most: how many they may be.
         keeps: whether the store keeps what it acknowledges: then any gate mints acts in this run, and otherwise
         acts: `any` gate, as long as the store's lineage is the same; the `opener`, which remembers what it minted; or `nobody`.
+        who: of its agent, user and workflow none may be revoked; None: it is not asked.
     """
     opened = f"{prefix(tenant)}runs:{hashlib.sha256(checked_text('whose', whose)).hexdigest()}"
     args: tuple[Arg, ...] = (checked_bytes("header", header), checked_text("turn", turn), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
     args = (*args, checked_number("most", most, 1, MAX_AMOUNT), keeps, acts)
-    return Op("open_run", _opened, (_run_key(tenant, run), opened, f"{prefix(tenant)}clock:{run}"), args, confirm=True)
+    revocations = _revocations.run_revocations(prefix(tenant), who.agent, who.user, who.workflow) if who is not None else ()
+    return Op("open_run", _opened, (_run_key(tenant, run), opened, f"{prefix(tenant)}clock:{run}", *revocations), args, confirm=True)
 
 
 def _opened(kind: Any, *record: Any) -> OpenReply:

@@ -1,4 +1,4 @@
--- KEYS run opened clock | ARGV header turn ttl_ms most keeps acts: at most so many runs in any hour; `opened` counts them like a limit's window
+-- KEYS run opened clock revoked... | ARGV header turn ttl_ms most keeps acts: at most so many runs in any hour; `opened` counts them like a limit's window
 -- Returns also the run as it is then: the new one, or the one that has its id.
 -- `acts` says who mints acts in this run (see ops.open_run): anybody, where the store keeps what it acknowledged. `form` says whose its keys
 -- are (see `beside`); with `kept` a gate that knows no such form finds its calls missing, and mints nothing.
@@ -9,6 +9,9 @@ local function answer(kind)
 end
 if call('EXISTS', KEYS[1]) == 1 then
   return answer('exists')
+end
+if #KEYS > 3 and revoked({unpack(KEYS, 4)}, now) then
+  return answer('revoked')
 end
 local from = bucket_of(now - hour, hour)
 if tonumber(call('HGET', KEYS[2], 'first') or '0') < from then
