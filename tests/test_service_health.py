@@ -100,6 +100,17 @@ def test_a_store_that_is_away_or_no_primary_stops_the_gate(place: Place) -> None
         answers(gate, 503, "store")
 
 
+@pytest.mark.parametrize(("setting", "value", "usual"), [("maxmemory", "1mb", "0"), ("min-replicas-to-write", "1", "0")])
+def test_a_store_that_takes_no_writes_stops_the_gate(place: Place, setting: str, value: str, usual: str) -> None:
+    """It answers whoever reads."""
+    with served(place.folder, place.settings) as gate:
+        place.store.command("CONFIG", "SET", setting, value)
+        answers(gate, 503, "store")
+        place.store.command("CONFIG", "SET", setting, usual)
+        is_well(gate)
+        assert Notes(place, gate).ask().status_code == 200
+
+
 def test_where_acts_stop_and_reads_go_on_it_is_degraded(place: Place) -> None:
     with served(place.folder, place.settings) as gate:
         notes = Notes(place, gate)

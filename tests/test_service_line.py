@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from starlette.requests import ClientDisconnect
+
 from agentgate.service.line import AT_ONCE, WaitingLine
 from agentgate.service.served import ServedGate
 from agentgate.shell.step import Outside
@@ -109,6 +111,27 @@ async def test_who_gives_up_in_line_takes_no_turn_along() -> None:
         waiting.cancel()
         await asyncio.wait([waiting])
         await asyncio.wait_for(behind, 1)
+
+
+async def test_who_hangs_up_leaves_the_line() -> None:
+    """A request that is sent and given up costs its sender nothing: a thousand a second would keep everybody else waiting."""
+    line, order, gone = WaitingLine(1), list[str](), set[str]()
+
+    async def ask(name: str) -> None:
+        with line.stand(is_open=lambda: name not in gone) as turn:
+            await turn()
+            order.append(name)
+
+    with line.stand() as first:
+        await first()
+        gone.add("before it stood there")
+        waiting = [asyncio.ensure_future(ask(name)) for name in ("before it stood there", "while it did", "honest")]
+        await asyncio.sleep(0)
+        gone.add("while it did")
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in ended] == [ClientDisconnect, ClientDisconnect, type(None)]
+    await ask("later")  # no turn was lost
+    assert order == ["honest", "later"]
 
 
 async def test_issuers_that_hang_stop_no_request_that_does_not_ask_them(folder: Path) -> None:

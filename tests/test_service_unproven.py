@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import selectors
+import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +19,7 @@ import httpx
 import pytest
 
 from agentgate.audit import read_records
+from agentgate.service.process import BACKLOG
 from tests.authority import Key, claims_of
 from tests.served import JWT, Party, Process, detail, served
 from tests.served_notes import LOGIN, Notes, Place
@@ -279,6 +283,48 @@ def test_what_was_proven_and_denied_is_on_record_at_once(place: Place, gate: Pro
     notes = Notes(place, gate)
     assert notes.ask(arguments={"text": "x" * 50}).status_code == 400
     assert [r["type"] for r in read_records(tmp_path / "audit") if r.get("reasons")] == ["decision"]
+
+
+@pytest.mark.parametrize("request_", [b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["exchange", "metrics"])
+def test_who_hangs_up_before_the_answer_keeps_nobody_waiting(place: Place, gate: Process, request_: bytes) -> None:
+    end, data = threading.Event(), request_ or forged(place, gate, "notes")
+
+    def hang_up() -> None:
+        while not end.is_set():
+            with suppress(OSError), connected(gate) as line:
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it is closed by a reset
+                line.sendall(data)
+                time.sleep(0.003)
+
+    threads = [threading.Thread(target=hang_up) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(2)
+        healthy(gate)
+        assert asked(place, gate).count(200) >= 0.95 * CALLS
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+    events = [(line["event"], line.get("status")) for line in gate.log()]
+    assert ("refused", 503) not in events
+    assert ("condition_began", None) not in events
+
+
+def test_only_so_many_connections_are_accepted_in_one_round(gate: Process) -> None:
+    """The event loop accepts all that wait before it does anything else: two thousand of them would make every call late."""
+    gate.process.send_signal(signal.SIGSTOP)
+    with ExitStack() as lines, selectors.DefaultSelector() as connected_ones:
+        for _ in range(400):
+            line = lines.enter_context(socket.socket())
+            line.settimeout(0)
+            line.connect_ex(("127.0.0.1", gate.port))
+            connected_ones.register(line, selectors.EVENT_WRITE)
+        time.sleep(0.5)
+        waiting = len(connected_ones.select(0))
+        gate.process.send_signal(signal.SIGCONT)
+    assert 0 < waiting <= BACKLOG + 1
 
 
 def test_each_of_several_workers_answers_for_its_health_beside_who_is_slow(place: Place, tmp_path: Path) -> None:

@@ -210,7 +210,8 @@ async def _in_turn(endpoint: Endpoint, request: Request, service: Service) -> Re
     connection = getattr(request.state, "connection", None)
     request.state.peer = service.peer(request)
     line = service.health_line if request.scope["path"] in HEALTH else service.line
-    with line.stand(request.state.peer, proven=connection is not None and connection.proven) as request.state.turn:
+    proven = connection is not None and connection.proven
+    with line.stand(request.state.peer, lambda: connection is None or connection.is_open, proven=proven) as request.state.turn:
         try:
             _check_head(request)
             if request.method == "GET":

@@ -30,6 +30,7 @@ class OpenConnection:
     Attributes:
         peer: as whom its other end is counted.
         abort: closes it at once.
+        is_open: it was not closed yet.
         waits: it has not sent a whole request, or does not take its answer.
         proven: a proof succeeded in its last request.
         answered: it had an answer before.
@@ -39,6 +40,7 @@ class OpenConnection:
 
     peer: str
     abort: Callable[[], None]
+    is_open: bool = True
     waits: bool = True
     proven: bool = False
     answered: bool = False
@@ -102,6 +104,7 @@ class Connections:
 
     def remove(self, connection: OpenConnection) -> None:
         """It is closed."""
+        connection.is_open = False
         self._spare.pop(connection, None)
         own = self._peers.get(connection.peer, {})
         if connection in own:

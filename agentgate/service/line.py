@@ -5,32 +5,36 @@ time, and the others stand in line, for `PATIENCE` at most. Addresses take turns
 callers claim to be: junk delays whoever claims the same from the same address, and nobody else. Half of the turns are for connections on
 which a proof succeeded last, which nobody else can bring. In each round of the event loop at most as many begin as there are turns: junk,
 which ends at once, makes no call late that is under way. Who is slow with a body stops nobody. Nor does who waits for an issuer's keys:
-that request gives its turn back, and stands in line again when they are there.
+that request gives its turn back, and stands in line again when they are there. Who hangs up leaves the line: else more could stand in it
+than there are connections.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Self
+
+from starlette.requests import ClientDisconnect
 
 from agentgate.errors import Overloaded
 
 AT_ONCE = 16
 PATIENCE = 2.0  # seconds in line
 Waiting = asyncio.Future[None]
+IsOpen = Callable[[], bool]  # somebody is there still to take the answer
 
 
 class _Turn:
     """That of one request, as a context: inside it stands in line, or has its turn."""
 
-    __slots__ = ("_address", "_before", "_client", "_late", "_line", "_proven", "held")
+    __slots__ = ("_address", "_before", "_client", "_is_open", "_late", "_line", "_proven", "held")
 
-    def __init__(self, line: WaitingLine, address: str, *, proven: bool) -> None:
-        self._line, self._address, self._proven = line, address, proven
+    def __init__(self, line: WaitingLine, address: str, is_open: IsOpen, *, proven: bool) -> None:
+        self._line, self._address, self._is_open, self._proven = line, address, is_open, proven
         self._client, self._late, self.held = "", False, False
 
     def __enter__(self) -> Self:
@@ -42,16 +46,20 @@ class _Turn:
         self.leave()
 
     async def __call__(self, client: str | None = None) -> None:
-        """Wait for it, as somebody who claims to be this client (None: as before). Raises Overloaded: it did not come in time."""
+        """Wait for it, as somebody who claims to be this client (None: as before).
+
+        Raises:
+            Overloaded: it did not come in time. ClientDisconnect: the caller hung up before it came.
+        """
         self._client = self._client if client is None else client
         if self.held or self._late:
             return
+        self._late = True
         try:
-            await self._line.wait(self._address, self._client, proven=self._proven)
+            await self._line.wait(self._address, self._client, self._is_open, proven=self._proven)
         except TimeoutError:
-            self._late = True
             raise Overloaded(AT_ONCE, AT_ONCE) from None
-        self.held = True
+        self.held, self._late = True, False
 
     def leave(self) -> None:
         """Let somebody else have it."""
@@ -67,23 +75,26 @@ class _Lanes:
     """Those who wait, by address and by the client that they claim to be; each of both has its turns in rotation."""
 
     def __init__(self) -> None:
-        self._addresses: OrderedDict[str, OrderedDict[str, deque[Waiting]]] = OrderedDict()
+        self._addresses: OrderedDict[str, OrderedDict[str, deque[tuple[Waiting, IsOpen]]]] = OrderedDict()
 
-    def add(self, address: str, client: str, waiting: Waiting) -> None:
-        self._addresses.setdefault(address, OrderedDict()).setdefault(client, deque()).append(waiting)
+    def add(self, address: str, client: str, waiting: Waiting, is_open: IsOpen) -> None:
+        self._addresses.setdefault(address, OrderedDict()).setdefault(client, deque()).append((waiting, is_open))
 
     def pop(self) -> Waiting | None:
         """Whose turn it is; None: nobody waits."""
         while self._addresses:
             address, clients = self._addresses.popitem(last=False)
             client, lane = clients.popitem(last=False)
-            waiting = lane.popleft()
+            waiting, is_open = lane.popleft()
             if lane:
                 clients[client] = lane
             if clients:
                 self._addresses[address] = clients
-            if not waiting.done():  # else it gave up
+            if waiting.done():  # it gave up
+                continue
+            if is_open():
                 return waiting
+            waiting.set_exception(ClientDisconnect())
         return None
 
 
@@ -94,30 +105,33 @@ class WaitingLine:
         self._free, self._ended = at_once, 0
         self._proven, self._others = self._lanes = _Lanes(), _Lanes()
 
-    def stand(self, address: str = "", *, proven: bool = False) -> _Turn:
+    def stand(self, address: str = "", is_open: IsOpen = lambda: True, *, proven: bool = False) -> _Turn:
         """For one request, as a context of what it awaits when its body is here; the turn ends with the block.
 
         Args:
             address: as whom the caller is counted.
+            is_open: whether the caller's connection is; who hung up has no turn.
             proven: a proof succeeded on the caller's connection.
 
         Raises:
             Overloaded: (when it is awaited) it had no turn in time.
         """
-        return _Turn(self, address, proven=proven)
+        return _Turn(self, address, is_open, proven=proven)
 
-    async def wait(self, address: str, client: str, *, proven: bool) -> None:
-        """Until there is a turn. Raises TimeoutError: there was none in time."""
+    async def wait(self, address: str, client: str, is_open: IsOpen, *, proven: bool) -> None:
+        """Until there is a turn. Raises TimeoutError: there was none in time. ClientDisconnect."""
+        if not is_open():
+            raise ClientDisconnect
         if self._free:  # then nobody waits
             self._free -= 1
             return
         waiting: Waiting = asyncio.get_running_loop().create_future()
-        (self._proven if proven else self._others).add(address, client, waiting)
+        (self._proven if proven else self._others).add(address, client, waiting, is_open)
         async with asyncio.timeout(PATIENCE):
             try:
                 await waiting
             except BaseException:
-                if waiting.done() and not waiting.cancelled():  # it had just come
+                if waiting.done() and not waiting.cancelled() and waiting.exception() is None:  # it had just come
                     self.give()
                 raise
 

@@ -35,6 +35,7 @@ from agentgate.service.workers import end_with_supervisor, supervise
 HEADER_SECONDS, IDLE_SECONDS, END_SECONDS = 10, 5, 10
 ANSWER_SECONDS = 60  # from a whole head until the answer was taken
 _COLLECTED_AFTER = 20_000  # objects: a few requests make the 700 after which Python looks for cycles, and hardly any cycle
+BACKLOG = 128  # connections that wait to be accepted; asyncio accepts as many in one round, and answers nobody meanwhile
 MAX_HEAD = 64 * 1024  # bytes of a request's line and headers
 
 
@@ -199,6 +200,7 @@ def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = N
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=END_SECONDS,
         h11_max_incomplete_event_size=MAX_HEAD,
+        backlog=BACKLOG,
     )
     if "port" in where:
         _check_free(settings.listen, config.host, config.port)
