@@ -6,10 +6,10 @@
 local now, part, at, after, most = now_ms(), ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local lists, entries, seen, more = {unpack(KEYS)}, {}, {}, ''
 
-local function add(flat)
+local function add(flat, after)
   for i = 1, #flat, 2 do
     local id, score = flat[i], tonumber(flat[i + 1])
-    if not seen[id] then
+    if not seen[id] and score > (after or -1) then
       seen[id] = true
       entries[#entries + 1] = {score, id}
     end
@@ -29,13 +29,19 @@ end
 
 if part == 'waiting' then
   local own = table.remove(lists, 1)
-  add_after(table.remove(lists), now, '', -1)
+  local union = {#lists}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', own, '(' .. digits(now), '+inf')) do
-    seen[id] = true -- nobody answers for their own call, unless it is they who are asked
+    seen[id] = true -- nobody answers for their own call
   end
-  for _, key in ipairs(lists) do
-    add_after(key, now, '', -1)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', lists[#lists], '(' .. digits(now), '+inf')) do
+    seen[id] = nil -- unless it is they who are asked
   end
+  for _, each in ipairs({lists, {'AGGREGATE', 'MAX', 'WITHSCORES'}}) do
+    for _, word in ipairs(each) do
+      union[#union + 1] = word
+    end
+  end
+  add(redis.call('ZUNION', unpack(union)), now) -- sorted by the server: thousands in many lists would keep it busy here
 elseif part == 'ended' then
   for _, key in ipairs(lists) do
     add(redis.call('ZREVRANGEBYSCORE', key, digits(now), '-inf', 'WITHSCORES', 'LIMIT', 0, most))
@@ -43,10 +49,12 @@ elseif part == 'ended' then
 elseif part == 'any' or now < tonumber(redis.call('GET', lists[2]) or now) + 1209600000 then
   add_after(lists[1], at, after, most + 1)
 end
-table.sort(entries, function(one, other)
-  local earlier = one[1] < other[1] or one[1] == other[1] and one[2] < other[2]
-  return earlier == (part ~= 'ended') and one[2] ~= other[2]
-end)
+if part ~= 'waiting' then
+  table.sort(entries, function(one, other)
+    local earlier = one[1] < other[1] or one[1] == other[1] and one[2] < other[2]
+    return earlier == (part ~= 'ended') and one[2] ~= other[2]
+  end)
+end
 
 local out, looked, size, before, last = {}, 0, 0, 0, nil
 local total = #entries
