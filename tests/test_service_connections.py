@@ -26,10 +26,10 @@ class Desk:
         self.all = Connections(most, lambda peer: peer == proxy)
         self.closed: list[str] = []
 
-    def open(self, name: str, *, waits: bool = True, proven: bool = False, answered: bool = False) -> OpenConnection:
-        """`name`: the peer, and which of its connections."""
+    def open(self, name: str, *, waits: bool = True, proven: bool | str = False, answered: bool = False) -> OpenConnection:
+        """`name`: the peer, and which of its connections. `proven`: as this client, or as one of its own."""
         made = self.all.add(name.split("-", maxsplit=1)[0], lambda: self.closed.append(name))
-        made.proven, made.answered = proven, answered
+        made.proven, made.answered = proven if isinstance(proven, str) else name * proven, answered
         self.all.change(made, waits=waits)
         return made
 
@@ -95,6 +95,23 @@ def test_who_was_answered_longest_ago_goes_first() -> None:
     desk.open("b-0")
     desk.open("c-0")
     assert desk.closed == ["a-5", "a-2"]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_one_client_keeps_half_of_the_places_from_others_of_its_address(waits: bool) -> None:  # noqa: FBT001
+    """A job proves itself on more connections than there are places: whoever shares its address would be closed for each new one."""
+    desk = Desk()
+    for number in range(8):
+        desk.open(f"a-{number}", waits=waits, proven="job", answered=True)
+    desk.open("a-honest", waits=waits)
+    for number in range(3):
+        desk.open(f"a-more-{number}", waits=False)
+    assert desk.closed == [f"a-{number}" for number in range(4)]
+    other = Desk()
+    for number in range(8):
+        other.open(f"a-{number}", waits=waits, proven=f"client-{number % 2}", answered=True)
+    other.open("a-more")
+    assert other.closed == ["a-0"] * waits
 
 
 def test_spare_connections_push_out_only_each_other() -> None:

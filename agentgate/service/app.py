@@ -210,7 +210,7 @@ async def _in_turn(endpoint: Endpoint, request: Request, service: Service) -> Re
     connection = getattr(request.state, "connection", None)
     request.state.peer = service.peer(request)
     line = service.health_line if request.scope["path"] in HEALTH else service.line
-    proven = connection is not None and connection.proven
+    proven = connection is not None and connection.proven != ""
     with line.stand(request.state.peer, lambda: connection is None or connection.is_open, proven=proven) as request.state.turn:
         try:
             _check_head(request)
@@ -220,7 +220,7 @@ async def _in_turn(endpoint: Endpoint, request: Request, service: Service) -> Re
         finally:
             await request.state.turn()
             if connection is not None:
-                connection.proven = bool(request.state.client)
+                connection.proven = request.state.client
 
 
 def _span(request: Request, service: Service) -> Span | None:

@@ -3,13 +3,15 @@
 Rules: connections that say nothing, or say it slowly (Slowloris), keep nobody out. One peer has at most half of the places for connections
 that did not send a whole request within `SECONDS`; beyond it, its oldest such ones are closed. Where all are taken, the peer with the
 most pays: with one that waits, else with one that was answered before and proved nothing, else, if the newcomer's peer has fewer even then,
-with one that has proved nothing yet. A connection on which a proof succeeded is closed last. Beyond the places there is room for `RESERVED`
-that ask for the process's health; others learn there that it is full.
+with one that has proved nothing yet. A connection on which a proof succeeded is closed last; of one client half
+of the places at most are so, or a job with a credential could keep out whoever shares its address. Beyond the places there is room for
+`RESERVED` that ask for the process's health; others learn there that it is full.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -32,7 +34,7 @@ class OpenConnection:
         abort: closes it at once.
         is_open: it was not closed yet.
         waits: it has not sent a whole request, or does not take its answer.
-        proven: a proof succeeded in its last request.
+        proven: the client whose proof succeeded in its last request; empty: none did.
         answered: it had an answer before.
         spare: it is beyond the places.
         since: monotonic seconds of when it began to wait, or ended to.
@@ -42,7 +44,7 @@ class OpenConnection:
     abort: Callable[[], None]
     is_open: bool = True
     waits: bool = True
-    proven: bool = False
+    proven: str = ""
     answered: bool = False
     spare: bool = False
     since: float = field(default_factory=time.monotonic)
@@ -85,10 +87,15 @@ class Connections:
     def _victim(self, own: int) -> OpenConnection | None:
         """Whose place somebody has who comes from a peer with `own` connections; None: nobody's."""
         most = max(self._peers.items(), key=lambda each: len(each[1]) // (8 if self._is_proxy(each[0]) else 1))[1]
+        clients, proven = Counter[str](), set[OpenConnection]()
+        for each in reversed(most):
+            clients[each.proven] += 1
+            if each.proven and clients[each.proven] <= self._most // 2:
+                proven.add(each)
         chosen: tuple[Callable[[OpenConnection], bool], ...] = (
-            lambda each: each.waits and not each.proven,
-            lambda each: each.answered and not each.proven,
-            lambda each: not each.proven and own + 1 < len(most),
+            lambda each: each.waits and each not in proven,
+            lambda each: each.answered and each not in proven,
+            lambda each: each not in proven and own + 1 < len(most),
             lambda each: each.waits,
         )
         return next((each for fits in chosen for each in most if fits(each)), None)

@@ -102,7 +102,7 @@ class Service:
         """
         request.state.client = client
         if (connection := getattr(request.state, "connection", None)) is not None:
-            connection.proven = True
+            connection.proven = client
         if wait := self.rates.take(client):
             raise RequestRefused(429, "slow_down", headers={"Retry-After": str(math.ceil(wait))})
 
