@@ -11,10 +11,13 @@ from typing import Any, cast
 
 from starlette.requests import ClientDisconnect
 
+from agentgate.service.connections import OpenConnection
 from agentgate.service.line import AT_ONCE, WaitingLine
 from agentgate.service.served import ServedGate
 from agentgate.shell.step import Outside
 from tests.test_gate import WEEKDAY
+
+CONNECTION = OpenConnection("", bool)
 
 
 class Door:
@@ -28,7 +31,7 @@ class Door:
         self.open.wait(30)
 
     async def ask(self, flow: Generator[Any, Any, str]) -> str:
-        with self.line.stand() as turn:
+        with self.line.stand("", CONNECTION) as turn:
             await turn()
             return str(await self.gate.drive(flow))
 
@@ -64,12 +67,12 @@ async def test_addresses_take_turns_and_in_each_the_clients_that_are_claimed() -
     line, order = WaitingLine(1), list[str]()
 
     async def ask(address: str, client: str, *, proven: bool = False) -> None:
-        with line.stand(address, proven=proven) as turn:
+        with line.stand(address, OpenConnection("", bool, proven=client * proven)) as turn:
             await turn(client)
             order.append(f"{address}{client}{'!' if proven else ''}")
 
     asked = [("a", "x")] * 5 + [("a", "y"), ("b", "x")]
-    with line.stand() as first:
+    with line.stand("", CONNECTION) as first:
         await first()
         waiting = [asyncio.ensure_future(ask(*each)) for each in asked]
         waiting += [asyncio.ensure_future(ask("a", "x", proven=True)) for _ in range(2)]
@@ -83,7 +86,7 @@ async def test_in_each_round_of_the_event_loop_no_more_begin_than_there_are_turn
     line, rounds, now = WaitingLine(4), dict[int, int](), 0
 
     async def junk() -> None:
-        with line.stand() as turn:
+        with line.stand("", CONNECTION) as turn:
             await turn()
             rounds[now] = rounds.get(now, 0) + 1
 
@@ -98,11 +101,11 @@ async def test_who_gives_up_in_line_takes_no_turn_along() -> None:
     line = WaitingLine(1)
 
     async def ask() -> None:
-        with line.stand() as turn:
+        with line.stand("", CONNECTION) as turn:
             await turn()
 
     for rounds in range(4):  # cancelled while it waits, and when its turn has just come
-        with line.stand() as first:
+        with line.stand("", CONNECTION) as first:
             await first()
             waiting, behind = asyncio.ensure_future(ask()), asyncio.ensure_future(ask())
             await asyncio.sleep(0)
@@ -115,19 +118,20 @@ async def test_who_gives_up_in_line_takes_no_turn_along() -> None:
 
 async def test_who_hangs_up_leaves_the_line() -> None:
     """A request that is sent and given up costs its sender nothing: a thousand a second would keep everybody else waiting."""
-    line, order, gone = WaitingLine(1), list[str](), set[str]()
+    line, order, names = WaitingLine(1), list[str](), ("before it stood there", "while it did", "honest", "later")
+    connections = {name: OpenConnection("", bool) for name in names}
 
     async def ask(name: str) -> None:
-        with line.stand(is_open=lambda: name not in gone) as turn:
+        with line.stand("", connections[name]) as turn:
             await turn()
             order.append(name)
 
-    with line.stand() as first:
+    with line.stand("", CONNECTION) as first:
         await first()
-        gone.add("before it stood there")
-        waiting = [asyncio.ensure_future(ask(name)) for name in ("before it stood there", "while it did", "honest")]
+        connections["before it stood there"].is_open = False
+        waiting = [asyncio.ensure_future(ask(name)) for name in names[:3]]
         await asyncio.sleep(0)
-        gone.add("while it did")
+        connections["while it did"].is_open = False
     ended = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(each) for each in ended] == [ClientDisconnect, ClientDisconnect, type(None)]
     await ask("later")  # no turn was lost
@@ -151,7 +155,7 @@ async def test_whoever_waited_outside_stands_in_line_again(folder: Path) -> None
         leave = asyncio.Event()
 
         async def stays() -> None:
-            with made.line.stand() as turn:
+            with made.line.stand("", CONNECTION) as turn:
                 await turn()
                 await leave.wait()
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from agentgate.service.app import application
+from agentgate.service.connections import OpenConnection
 from agentgate.service.line import AT_ONCE
 from agentgate.service.settings import ServiceSettings
 from tests.authority import Key, claims_of
@@ -46,7 +47,7 @@ async def test_who_is_refused_stands_in_line_and_health_does_not(place: Place, a
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app, client=("192.0.2.1", 1)), base_url="http://x") as http:
         with ExitStack() as turns:
             for _ in range(AT_ONCE):
-                await turns.enter_context(line.stand())()
+                await turns.enter_context(line.stand("", OpenConnection("", bool)))()
             waiting = [asyncio.ensure_future(http.request(method, path, **more)) for method, path, more in asks]
             assert [(await http.get(path)).status_code for path in ("/healthz", "/readyz", "/metrics")] == [200] * 3
             await asyncio.sleep(0.2)
@@ -60,7 +61,7 @@ async def test_who_has_no_turn_in_time_is_told_when_to_come_again(app: Any) -> N
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
         with ExitStack() as turns:
             for _ in range(AT_ONCE):
-                await turns.enter_context(app.state.service.line.stand())()
+                await turns.enter_context(app.state.service.line.stand("", OpenConnection("", bool)))()
             began = time.monotonic()
             answer = await http.get("/oauth2/jwks")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")

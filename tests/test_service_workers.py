@@ -20,6 +20,7 @@ from uvicorn.config import Config
 
 from agentgate.audit import read_records
 from agentgate.errors import Overloaded
+from agentgate.service.connections import OpenConnection
 from agentgate.service.line import AT_ONCE, WaitingLine
 from agentgate.service.workers import listening
 from agentgate.token.keys import KeyRing
@@ -125,13 +126,13 @@ async def test_who_stands_in_line_for_too_long_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr("agentgate.service.line.PATIENCE", 0.05)
     queue = WaitingLine()
     with ExitStack() as held:
-        turns = [held.enter_context(queue.stand()) for _ in range(AT_ONCE)]
+        turns = [held.enter_context(queue.stand("", OpenConnection("", bool))) for _ in range(AT_ONCE)]
         for turn in turns:
             await turn()
             await turn()  # a request has one turn
-        with queue.stand() as late, pytest.raises(Overloaded):
+        with queue.stand("", OpenConnection("", bool)) as late, pytest.raises(Overloaded):
             await late()
-    with queue.stand() as next_turn:
+    with queue.stand("", OpenConnection("", bool)) as next_turn:
         await next_turn()
 
 

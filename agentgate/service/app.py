@@ -27,7 +27,7 @@ from agentgate.errors import AgentGateError, AuditUnavailable, CredentialRefused
 from agentgate.gate.core import reasons_of
 from agentgate.service import account_key, authzen, calls, counting, inspection, metadata, openapi, runs, tokens
 from agentgate.service.answer import RequestRefused, oauth_error, problem, refused_by, unavailable
-from agentgate.service.connections import HEALTH, Connections
+from agentgate.service.connections import HEALTH, Connections, OpenConnection
 from agentgate.service.pages import judging, signing_in
 from agentgate.service.pages.rendering import asset, error_page
 from agentgate.service.served import ServedGate
@@ -207,11 +207,11 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
 
 async def _in_turn(endpoint: Endpoint, request: Request, service: Service) -> Response:
     """What an endpoint answers. Nobody is answered without a turn: who has no body has it first, a body is read before it."""
-    connection = getattr(request.state, "connection", None)
+    # another server than ours says nothing of it
+    connection = request.state.connection = getattr(request.state, "connection", None) or OpenConnection("", bool)
     request.state.peer = service.peer(request)
     line = service.health_line if request.scope["path"] in HEALTH else service.line
-    proven = connection is not None and connection.proven != ""
-    with line.stand(request.state.peer, lambda: connection is None or connection.is_open, proven=proven) as request.state.turn:
+    with line.stand(request.state.peer, connection) as request.state.turn:
         try:
             _check_head(request)
             if request.method == "GET":
@@ -219,8 +219,7 @@ async def _in_turn(endpoint: Endpoint, request: Request, service: Service) -> Re
             return await endpoint(request, service)
         finally:
             await request.state.turn()
-            if connection is not None:
-                connection.proven = request.state.client
+            connection.proven = request.state.client
 
 
 def _span(request: Request, service: Service) -> Span | None:

@@ -41,7 +41,7 @@ class OpenConnection:
     """
 
     peer: str
-    abort: Callable[[], None]
+    abort: Callable[[], object]
     is_open: bool = True
     waits: bool = True
     proven: str = ""
@@ -64,7 +64,7 @@ class Connections:
         self._spare: dict[OpenConnection, None] = {}
         self._count = 0  # without the spare ones
 
-    def add(self, peer: str, abort: Callable[[], None]) -> OpenConnection:
+    def add(self, peer: str, abort: Callable[[], object]) -> OpenConnection:
         """Take a new connection in. Where there is no place, it is a spare one."""
         new = OpenConnection(counted(peer), abort)
         own = self._peers.get(new.peer, {})
@@ -87,15 +87,16 @@ class Connections:
     def _victim(self, own: int) -> OpenConnection | None:
         """Whose place somebody has who comes from a peer with `own` connections; None: nobody's."""
         most = max(self._peers.items(), key=lambda each: len(each[1]) // (8 if self._is_proxy(each[0]) else 1))[1]
-        clients, proven = Counter[str](), set[OpenConnection]()
-        for each in reversed(most):
-            clients[each.proven] += 1
-            if each.proven and clients[each.proven] <= self._most // 2:
-                proven.add(each)
+        clients = Counter(each.proven for each in most)
+        clients[""] += self._most  # nobody's
+
+        def is_first(each: OpenConnection) -> bool:
+            return clients[each.proven] > self._most // 2
+
         chosen: tuple[Callable[[OpenConnection], bool], ...] = (
-            lambda each: each.waits and each not in proven,
-            lambda each: each.answered and each not in proven,
-            lambda each: each not in proven and own + 1 < len(most),
+            lambda each: each.waits and is_first(each),
+            lambda each: each.answered and is_first(each),
+            lambda each: is_first(each) and own + 1 < len(most),
             lambda each: each.waits,
         )
         return next((each for fits in chosen for each in most if fits(each)), None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Self
@@ -21,20 +21,20 @@ from typing import Self
 from starlette.requests import ClientDisconnect
 
 from agentgate.errors import Overloaded
+from agentgate.service.connections import OpenConnection
 
 AT_ONCE = 16
 PATIENCE = 2.0  # seconds in line
 Waiting = asyncio.Future[None]
-IsOpen = Callable[[], bool]  # somebody is there still to take the answer
 
 
 class _Turn:
     """That of one request, as a context: inside it stands in line, or has its turn."""
 
-    __slots__ = ("_address", "_before", "_client", "_is_open", "_late", "_line", "_proven", "held")
+    __slots__ = ("_address", "_before", "_client", "_connection", "_late", "_line", "held")
 
-    def __init__(self, line: WaitingLine, address: str, is_open: IsOpen, *, proven: bool) -> None:
-        self._line, self._address, self._is_open, self._proven = line, address, is_open, proven
+    def __init__(self, line: WaitingLine, address: str, connection: OpenConnection) -> None:
+        self._line, self._address, self._connection = line, address, connection
         self._client, self._late, self.held = "", False, False
 
     def __enter__(self) -> Self:
@@ -56,7 +56,7 @@ class _Turn:
             return
         self._late = True
         try:
-            await self._line.wait(self._address, self._client, self._is_open, proven=self._proven)
+            await self._line.wait(self._address, self._client, self._connection)
         except TimeoutError:
             raise Overloaded(AT_ONCE, AT_ONCE) from None
         self.held, self._late = True, False
@@ -75,24 +75,24 @@ class _Lanes:
     """Those who wait, by address and by the client that they claim to be; each of both has its turns in rotation."""
 
     def __init__(self) -> None:
-        self._addresses: OrderedDict[str, OrderedDict[str, deque[tuple[Waiting, IsOpen]]]] = OrderedDict()
+        self._addresses: OrderedDict[str, OrderedDict[str, deque[tuple[Waiting, OpenConnection]]]] = OrderedDict()
 
-    def add(self, address: str, client: str, waiting: Waiting, is_open: IsOpen) -> None:
-        self._addresses.setdefault(address, OrderedDict()).setdefault(client, deque()).append((waiting, is_open))
+    def add(self, address: str, client: str, waiting: Waiting, connection: OpenConnection) -> None:
+        self._addresses.setdefault(address, OrderedDict()).setdefault(client, deque()).append((waiting, connection))
 
     def pop(self) -> Waiting | None:
         """Whose turn it is; None: nobody waits."""
         while self._addresses:
             address, clients = self._addresses.popitem(last=False)
             client, lane = clients.popitem(last=False)
-            waiting, is_open = lane.popleft()
+            waiting, connection = lane.popleft()
             if lane:
                 clients[client] = lane
             if clients:
                 self._addresses[address] = clients
             if waiting.done():  # it gave up
                 continue
-            if is_open():
+            if connection.is_open:
                 return waiting
             waiting.set_exception(ClientDisconnect())
         return None
@@ -105,28 +105,27 @@ class WaitingLine:
         self._free, self._ended = at_once, 0
         self._proven, self._others = self._lanes = _Lanes(), _Lanes()
 
-    def stand(self, address: str = "", is_open: IsOpen = lambda: True, *, proven: bool = False) -> _Turn:
+    def stand(self, address: str, connection: OpenConnection) -> _Turn:
         """For one request, as a context of what it awaits when its body is here; the turn ends with the block.
 
         Args:
             address: as whom the caller is counted.
-            is_open: whether the caller's connection is; who hung up has no turn.
-            proven: a proof succeeded on the caller's connection.
+            connection: the caller's, on which a proof succeeded or none did; who hangs up has no turn.
 
         Raises:
             Overloaded: (when it is awaited) it had no turn in time.
         """
-        return _Turn(self, address, is_open, proven=proven)
+        return _Turn(self, address, connection)
 
-    async def wait(self, address: str, client: str, is_open: IsOpen, *, proven: bool) -> None:
+    async def wait(self, address: str, client: str, connection: OpenConnection) -> None:
         """Until there is a turn. Raises TimeoutError: there was none in time. ClientDisconnect."""
-        if not is_open():
+        if not connection.is_open:
             raise ClientDisconnect
         if self._free:  # then nobody waits
             self._free -= 1
             return
         waiting: Waiting = asyncio.get_running_loop().create_future()
-        (self._proven if proven else self._others).add(address, client, waiting, is_open)
+        (self._proven if connection.proven else self._others).add(address, client, waiting, connection)
         async with asyncio.timeout(PATIENCE):
             try:
                 await waiting

@@ -101,8 +101,7 @@ class Service:
             RequestRefused: 429.
         """
         request.state.client = client
-        if (connection := getattr(request.state, "connection", None)) is not None:
-            connection.proven = client
+        request.state.connection.proven = client
         if wait := self.rates.take(client):
             raise RequestRefused(429, "slow_down", headers={"Retry-After": str(math.ceil(wait))})
 
