@@ -70,6 +70,7 @@ def test_where_all_places_are_taken_whoever_has_most_makes_room() -> None:
         ([{"waits": False}, {"waits": False, "answered": True}], "a-1"),
         ([{"waits": False}], "a-0"),
         ([{"waits": False, "proven": True}, {"proven": True}], "a-1"),
+        ([{"proven": True}, {"proven": True}, {}], "a-2"),
     ):
         desk = Desk()
         for number in range(6):
@@ -129,6 +130,7 @@ def test_a_place_that_is_left_is_free_again() -> None:
     assert desk.open("c-0").spare
     for each in (first, first, second):
         desk.all.remove(each)
+        assert not each.is_open
     assert [desk.open(f"d-{number}", waits=False).spare for number in range(3)] == [False, False, True]
 
 

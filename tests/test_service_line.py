@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from starlette.requests import ClientDisconnect
 
+from agentgate.errors import Overloaded
 from agentgate.service.connections import OpenConnection
 from agentgate.service.line import AT_ONCE, WaitingLine
 from agentgate.service.served import ServedGate
@@ -134,8 +136,25 @@ async def test_who_hangs_up_leaves_the_line() -> None:
         connections["while it did"].is_open = False
     ended = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(each) for each in ended] == [ClientDisconnect, ClientDisconnect, type(None)]
-    await ask("later")  # no turn was lost
+    with line.stand("", CONNECTION) as only:  # no turn was lost, and none was made
+        await only()
+        later = asyncio.ensure_future(ask("later"))
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert not later.done()
+    await later
     assert order == ["honest", "later"]
+
+
+async def test_whose_turn_did_not_come_waits_no_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentgate.service.line.PATIENCE", 0.01)
+    line = WaitingLine(1)
+    with line.stand("", CONNECTION) as first, line.stand("", CONNECTION) as second:
+        await first()
+        with pytest.raises(Overloaded):
+            await second()
+        await second()  # as its refusal is answered
+        assert not second.held
 
 
 async def test_issuers_that_hang_stop_no_request_that_does_not_ask_them(folder: Path) -> None:

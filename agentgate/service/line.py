@@ -119,8 +119,6 @@ class WaitingLine:
 
     async def wait(self, address: str, client: str, connection: OpenConnection) -> None:
         """Until there is a turn. Raises TimeoutError: there was none in time. ClientDisconnect."""
-        if not connection.is_open:
-            raise ClientDisconnect
         if self._free:  # then nobody waits
             self._free -= 1
             return
