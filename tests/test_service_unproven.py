@@ -54,7 +54,7 @@ def junk(gate: Process, client: str = "notes") -> bytes:
 
 def forged(place: Place, gate: Process, client: str = "job") -> bytes:
     """An exchange of a credential that its issuer never signed."""
-    token = Key("login").sign({**claims_of(LOGIN, "notes-service", gate.issuer), "app": "notes"})
+    token = Key("login").sign({**claims_of(LOGIN, "notes-service", gate.issuer), "app": "notes", "kind": "service"})
     asked = {"client_id": client, "subject_token": token, "subject_token_type": JWT}
     asked |= {"grant_type": "urn:ietf:params:oauth:grant-type:token-exchange"}
     asked |= {"authorization_details": json.dumps([detail("notes.write", "desk.notes", {"text": "x"})])}
