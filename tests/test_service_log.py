@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from agentgate.audit import read_records
 from tests.served import Asking, Party, Process
 from tests.served_notes import Notes, Place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
@@ -98,3 +99,11 @@ def test_what_is_not_here_is_logged_and_counted_without_what_stood_there(gate: P
     text = gate.stderr.read_text() + gate.http.get("/metrics").text
     assert 'agentgate_refusals_total{error="not_found",route="(none)"}' in text
     assert "s3cret" not in text.lower()
+
+
+def test_records_of_an_agent_that_works_for_nobody_name_no_user(notes: Notes, place: Place) -> None:
+    token = notes.ask("for nobody").json()["access_token"]
+    redeemed = notes.server.redeem(token, "notes.write", {"text": "for nobody"}, notes.asking.key).json()
+    notes.server.post(f"/v1/calls/{redeemed['txn']}/outcome", {"outcome": "done"})
+    told = [each for each in read_records(place.folder / "audit") if each.get("txn") == redeemed["txn"]]
+    assert [(each["type"], each["user"]) for each in told] == [("decision", None), ("redemption", None), ("outcome", None)]

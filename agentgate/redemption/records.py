@@ -30,6 +30,7 @@ class Reportable:
 
 def record_of(claims: MintClaims | Reportable, kind: str, *, refusal: bool = False, promised: bool = False, **more: object) -> Record:
     """The audit record of what became of a call."""
-    who = {"tenant": claims.tenant, "run": claims.run, "workflow": claims.workflow._asdict(), "user": claims.sub, "agent": claims.client_id}
+    user = None if claims.sub == claims.client_id else claims.sub  # an autonomous agent's token has the agent as its subject
+    who = {"tenant": claims.tenant, "run": claims.run, "workflow": claims.workflow._asdict(), "user": user, "agent": claims.client_id}
     call = {"txn": claims.txn, "jti": claims.jti, "tool_call_id": claims.tool_call_id}
     return Record({"type": kind, "time": round(time.time(), 6), **who, **call, **more}, refusal, promised)
