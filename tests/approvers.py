@@ -26,7 +26,7 @@ title: Tidy up files that somebody names
 owners: [lee]
 risk: low
 expires: "2099-05-31"
-tenants: [acme, other, many, before]
+tenants: [acme, other, many, before, pushed]
 who: {agent: {spiffe: ['spiffe://acme.example/bot']}, for_user: {same_tenant: true}}
 intents:
   delete:

@@ -91,7 +91,7 @@ class Place:
             "runs_per_hour": 10_000,
             "deferred": True,
             "metrics": True,
-            "identity": {"issuers": {"login": {**login, "agent": {"required": {"kind": "service"}}, "user": user}}},
+            "identity": {"issuers": {"login": {**login, "agent": {"required": {"app": "notes"}}, "user": user}}},
             "clients": {
                 "notes": {"role": "agent", **own["notes"]},
                 "job": {"role": "agent", "credential": LOGIN, **common},
@@ -102,7 +102,7 @@ class Place:
         }
 
     def token(self, **claims: Any) -> str:
-        return self.login.sign({**claims_of(LOGIN, "notes-service", self.issuer), "app": "notes", "kind": "service", **claims})
+        return self.login.sign({**claims_of(LOGIN, "notes-service", self.issuer), "app": "notes", **claims})
 
 
 class Notes:

@@ -25,7 +25,7 @@ who: {agent: {in_process: true}, for_user: {same_tenant: true}}
 intents:
   pay: {asks_for: Pay a bill., words: [pay], unclear: step_up, delegated: step_up, examples: [Pay the bill]}
   send: {asks_for: Send an e-mail., words: [send], delegated: present, examples: [Send it]}
-  delete: {asks_for: Delete a file., words: [delete], examples: [Delete it]}
+  delete: {asks_for: Delete a file., words: [delete], examples: [Delete it, Delete a file]}
 tools:
   read:
     effect: read

@@ -96,7 +96,8 @@ def test_weak_settings_and_a_lost_history_are_named_with_what_to_do(tmp_path: Pa
         with opened(tmp_path, keys=tmp_path / "keys", audit=str(tmp_path / "audit"), store=server.url) as gate:
             paid(started(gate))
         code, wrong = looked_at("--store", server.url, "--audit", tmp_path / "audit")
-        assert (code, [what.split(":")[0] for what in wrong]) == (2, ["no append-only file", "no maxmemory", "store user"])
+        own = [what.split(":")[0] for what in wrong if not what.startswith("user tool-")]  # users of other tests may be known here
+        assert (code, own) == (2, ["no append-only file", "no maxmemory", "store user"])
         server.command("FLUSHALL")
         code, wrong = looked_at("--store", server.url, "--audit", tmp_path / "audit")
         assert "reconcile" in wrong["history of acme: lost in part; only reads go on"]

@@ -283,7 +283,7 @@ def test_what_is_no_agents_credential_is_exchanged_for_nothing(notes: Notes, pla
 
 
 def test_the_type_that_a_request_names_is_the_tokens(notes: Notes, place: Place) -> None:
-    access = place.login.sign({**claims_of(LOGIN, "notes-service"), "app": "notes", "kind": "service"}, typ="at+jwt")
+    access = place.login.sign({**claims_of(LOGIN, "notes-service"), "app": "notes"}, typ="at+jwt")
     assert error_of(notes.ask(subject_token=access, subject_token_type=TYPE + "id_token")) == (400, "invalid_request")
     assert field_of(notes) == "subject_token_type"
     assert notes.ask("typed", subject_token=access, subject_token_type=TYPE + "access_token").status_code == 200

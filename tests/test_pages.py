@@ -242,9 +242,9 @@ def test_200_runs_that_wait_for_one_group_hide_nobodys_hold_and_the_numbers_are_
 
 
 def test_who_can_write_the_store_pushes_nobodys_hold_out_of_the_pages(redis_server: Server, desk: Desk, people) -> None:
-    far, (_, hold) = signed_up(desk, people, "far", "other", "leads"), desk.held(tenant="other", why="pushed out")
+    far, (_, hold) = signed_up(desk, people, "far", "pushed", "leads"), desk.held(tenant="pushed", why="pushed out")
     store: Any = redis.Redis.from_url(redis_server.url)
-    start = "ag:{other}:hold:"
+    start = "ag:{pushed}:hold:"
     kept = store.hgetall(f"{start}{hold.id}")
     (group,) = (key for key in kept[b"lists"].decode().split() if ":group:" in key)
     many, line, score = [f"{n:064x}" for n in range(1000)], store.pipeline(), store.zscore(group, hold.id)

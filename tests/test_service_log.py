@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from agentgate.audit import read_records
+from agentgate.stores import open_store, ops
 from tests.served import Asking, Party, Process
 from tests.served_notes import Notes, Place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
@@ -49,7 +52,10 @@ def test_a_refused_exchange_is_logged_with_its_run(notes: Notes, place: Place, c
 
 
 def test_a_refused_opening_is_logged_with_the_run_that_its_record_names(notes: Notes, place: Place) -> None:
-    assert error_of(notes.ask(subject_token=place.token(app="other"))) == (400, "invalid_request")
+    with closing(open_store(place.store.url)) as store:
+        store.call(ops.revoke("acme", "tenant", "*"), time.monotonic() + 5)
+        assert notes.ask().status_code == 400
+        store.call(ops.lift("acme", "tenant", "*"), time.monotonic() + 5)
     run = refused(notes.gate)["run"]
     records = "".join(each.read_text() for each in (place.folder / "audit").rglob("*") if each.is_file())
     assert f'"run":"{run}"' in records

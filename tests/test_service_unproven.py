@@ -54,7 +54,7 @@ def junk(gate: Process, client: str = "notes") -> bytes:
 
 def forged(place: Place, gate: Process, client: str = "job") -> bytes:
     """An exchange of a credential that its issuer never signed."""
-    token = Key("login").sign({**claims_of(LOGIN, "notes-service", gate.issuer), "app": "notes", "kind": "service"})
+    token = Key("login").sign({**claims_of(LOGIN, "notes-service", gate.issuer), "app": "notes"})
     asked = {"client_id": client, "subject_token": token, "subject_token_type": JWT}
     asked |= {"grant_type": "urn:ietf:params:oauth:grant-type:token-exchange"}
     asked |= {"authorization_details": json.dumps([detail("notes.write", "desk.notes", {"text": "x"})])}
@@ -233,6 +233,7 @@ def test_a_head_that_comes_byte_by_byte_has_ten_seconds(gate: Process) -> None:
 
 def test_health_is_answered_while_every_place_is_busy(place: Place, gate: Process) -> None:
     place.store.pause()  # who is proven waits for it, a third of a second each
+    time.sleep(1.1)  # readiness looks again
     try:
         with flood(gate, [forged(place, gate, "notes")], lines=1), ExitStack() as lines:
             for number in range(150):

@@ -95,7 +95,7 @@ def test_a_credential_of_another_kind_is_refused(notes: Notes, place: Place) -> 
     old = place.token(exp=int(time.time()) - 60)
     for token in (place.token(aud="https://elsewhere.example"), old, place.token(app="else"), place.token()[:-4]):
         assert error_of(notes.ask(subject_token=token)) == (400, "invalid_request")
-    forged = Key("login").sign({**claims_of(LOGIN, "notes-service"), "app": "notes", "kind": "service"})
+    forged = Key("login").sign({**claims_of(LOGIN, "notes-service"), "app": "notes"})
     assert error_of(notes.ask(subject_token=forged)) == (400, "invalid_request")
 
 
@@ -123,9 +123,7 @@ def test_a_credential_is_one_run_of_one_client(notes: Notes, place: Place) -> No
 
 def test_a_second_form_of_a_signature_opens_no_second_run(notes: Notes, place: Place) -> None:
     """ECDSA (r, n - s) verifies, too: another text of the same credential."""
-    said = {
-        name: value for name, value in {**claims_of(LOGIN, "notes-service"), "app": "notes", "kind": "service"}.items() if name != "jti"
-    }
+    said = {name: value for name, value in {**claims_of(LOGIN, "notes-service"), "app": "notes"}.items() if name != "jti"}
     token = place.login.sign(said)
     head, _, signature = token.rpartition(".")
     raw_bytes = base64.urlsafe_b64decode(signature + "==")

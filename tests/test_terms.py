@@ -72,6 +72,7 @@ def test_claims_say_who_for_whom_under_what_and_which_call():
         "auth_time": None,
         "acr": None,
         "amr": (),
+        "head_digest": "",
     }
     assert payload(found)
 

@@ -50,10 +50,6 @@ def _key(tenant: str, hold_id: str) -> str:
     return f"{prefix(tenant)}hold:{checked_id('hold', hold_id)}"
 
 
-def _calls(tenant: str, run: str) -> str:
-    return f"{prefix(tenant)}calls:{checked_id('run', run)}"
-
-
 def _list(tenant: str, kind: Listed, name: str) -> str:
     """The key of a list; any text names one, and none another's."""
     return f"{prefix(tenant)}holds:{kind}:{hashlib.sha256(checked_text('list', name)).hexdigest()}"
@@ -208,8 +204,8 @@ def count_holds(tenant: str) -> Op[tuple[int, float]]:
 def old_holds(tenant: str, run: str = "", after: str = "") -> Op[HoldList]:
     """A page of those in no list, as earlier versions opened them; none from two weeks after the first in a list: none is kept longer."""
     start = prefix(tenant)
-    calls = _calls(tenant, run) if run else ""
-    return _page(tenant, "old", (f"{start}holds:all", f"{start}holds:since"), after=after, most=10 * PAGE, calls=calls)
+    whose = checked_id("run", run) if run else ""
+    return _page(tenant, "old", (f"{start}holds:all", f"{start}holds:since"), after=after, most=10 * PAGE, run=whose)
 
 
 def waiting_holds(tenant: str, whose: str, groups: Iterable[str], user: str, after: str = "") -> Op[HoldList]:
@@ -227,13 +223,13 @@ def ended_holds(tenant: str, groups: Iterable[str], user: str) -> Op[HoldList]:
     return _page(tenant, "ended", keys, most=2 * PAGE)
 
 
-def _page(tenant: str, part: str, keys: tuple[str, ...], *, after: str = "", most: int, calls: str = "") -> Op[HoldList]:
+def _page(tenant: str, part: str, keys: tuple[str, ...], *, after: str = "", most: int, run: str = "") -> Op[HoldList]:
     at, _, hold_id = after.partition(".")
     place: tuple[Arg, Arg] = ("0", "")
     if after:
         number = int(at) if at.isascii() and at.isdecimal() and len(at) < 17 else -1
         place = checked_number("place", number, 0, MAX_AMOUNT), checked_id("place", hold_id)
-    return Op("list_holds", _listed, keys, (f"{prefix(tenant)}hold:", part, *place, most, calls))
+    return Op("list_holds", _listed, keys, (f"{prefix(tenant)}hold:", part, *place, most, run))
 
 
 def _listed(records: list[list[bytes]], more: bytes, total: bytes, before: bytes) -> HoldList:

@@ -1,4 +1,4 @@
--- KEYS list... | ARGV prefix part at id most calls: a page of holds after the place `at`, `id`; and where the next begins, how many wait in
+-- KEYS list... | ARGV prefix part at id most run: a page of holds after the place `at`, `id`; and where the next begins, how many wait in
 -- all, and how many of them come before this page. They are keys too, in the same slot; which ones is known only here.
 -- `waiting`: KEYS are the list of what the reader asked for, those of their groups, and that of what asks themselves. `ended`: the same
 -- lists, the newest first. `any`: one list, whatever the state. `old`: holds in no list, as earlier versions opened them, and the key whose
@@ -76,7 +76,7 @@ for _, entry in ipairs(entries) do
       for _, each in ipairs(KEYS) do
         redis.call('ZADD', each, 'XX', digits(now), id)
       end
-    elseif hold[1] and (part ~= 'old' or (ARGV[6] == '' or hold[6] == ARGV[6]) and redis.call('HEXISTS', key, 'lists') == 0) then
+    elseif hold[1] and (part ~= 'old' or (ARGV[6] == '' or string.match(hold[6], '[^:]+$') == ARGV[6]) and redis.call('HEXISTS', key, 'lists') == 0) then
       out[#out + 1] = {hold[1], hold[2], hold[3], hold[4], last}
     end
   end
