@@ -206,7 +206,7 @@ def test_tls_does_not_hide_a_lie(tmp_path: Path, lie: str, monkeypatch: pytest.M
     liar.raw = "handshake" in lie
     hello = b"\x16\x03\x03\x40\x00\x02" + b"\x00" * 100
     liar.lie = LIES.get(lie) or (drip(forever=hello) if "drip" in lie else lambda _: time.sleep(20))
-    with bounded(1.5), pytest.raises(KeysUnavailable, match="no whole answer" if lie != "gzip" else "encoded"):
+    with bounded(1.5), pytest.raises(KeysUnavailable, match="no whole answer|timed out" if lie != "gzip" else "encoded"):
         ask("GET", liar.url, private=True, authorities=str(made))
     liar.close()
 
@@ -235,10 +235,12 @@ def test_a_connection_that_is_given_up_sends_nothing_in_the_clear(tmp_path: Path
         exchange.end()
     assert isinstance(exchange._socket, ssl.SSLSocket)
     assert exchange._socket.version() is not None
-    with pytest.raises((BrokenPipeError, ssl.SSLError)):
-        exchange._socket.sendall(b"secret")
-    exchange._socket.close()
-    liar.close()
+    try:
+        with pytest.raises(OSError):  # a broken pipe, a reset, or TLS's own: whatever the other end saw first
+            exchange._socket.sendall(b"secret")
+    finally:
+        exchange._socket.close()
+        liar.close()
 
 
 # --- brokers ----------------------------------------------------------------------------------------------------------------------
@@ -272,7 +274,7 @@ def test_a_broker_does_not_wait_for_a_server_that_never_ends(liar: Liar, monkeyp
     asked = brokers(liar.url, monkeypatch)[broker]
     with web() as served, suppress(UpstreamRefused, ResponseParserError):  # what it imports is no part of what is measured
         brokers(served.url, monkeypatch)[broker].fetch(Wanted())
-    with bounded(5), pytest.raises(UpstreamRefused, match="no whole answer"):
+    with bounded(5), pytest.raises(UpstreamRefused, match="no whole answer|timed out"):
         asked.fetch(Wanted())
 
 
