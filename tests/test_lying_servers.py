@@ -206,7 +206,7 @@ def test_tls_does_not_hide_a_lie(tmp_path: Path, lie: str, monkeypatch: pytest.M
     liar.raw = "handshake" in lie
     hello = b"\x16\x03\x03\x40\x00\x02" + b"\x00" * 100
     liar.lie = LIES.get(lie) or (drip(forever=hello) if "drip" in lie else lambda _: time.sleep(20))
-    with bounded(1.5), pytest.raises(KeysUnavailable, match="no whole answer|timed out" if lie != "gzip" else "encoded"):
+    with bounded(1.5), pytest.raises(KeysUnavailable, match=r"no whole answer|timed out" if lie != "gzip" else "encoded"):
         ask("GET", liar.url, private=True, authorities=str(made))
     liar.close()
 
@@ -274,7 +274,7 @@ def test_a_broker_does_not_wait_for_a_server_that_never_ends(liar: Liar, monkeyp
     asked = brokers(liar.url, monkeypatch)[broker]
     with web() as served, suppress(UpstreamRefused, ResponseParserError):  # what it imports is no part of what is measured
         brokers(served.url, monkeypatch)[broker].fetch(Wanted())
-    with bounded(5), pytest.raises(UpstreamRefused, match="no whole answer|timed out"):
+    with bounded(5), pytest.raises(UpstreamRefused, match=r"no whole answer|timed out"):
         asked.fetch(Wanted())
 
 

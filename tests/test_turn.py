@@ -67,8 +67,8 @@ TOLD = [
         "Yes, go ahead and delete it",
     ),
 ]
-TYPED = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\x01\x02\x03"), max_size=6)  # the rest no turn holds
-FOREIGN = st.lists(st.sampled_from([*TOLD, *MARKS, *PAIRS]) | TYPED, min_size=1, max_size=8).map("".join)
+ANYTHING = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\x01\x02\x03"), max_size=6)  # the rest no turn holds
+FOREIGN = st.lists(st.sampled_from([*TOLD, *MARKS, *PAIRS]) | ANYTHING, min_size=1, max_size=8).map("".join)
 ASKS_ABOUT = [
     "Translate this",
     "Summarise the text below",
