@@ -19,6 +19,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 from agentgate.intents.closeness import judged
@@ -107,7 +108,7 @@ class Lexical:
         back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if state.turns else frozenset[int]()
         keys = keys_of(turn.low)
         placed = {intent.name: places(intent.words, turn.low, keys=keys) for intent in intents}
-        longest = longest_of(placed.values(), turn.low, {piece.head for piece in turn.pieces})
+        longest = longest_of(placed.values(), turn.low, _heads(turn, chain.from_iterable(placed.values())))
         found = {intent.name: _found(intent, turn, placed[intent.name], back, longest) for intent in intents}
         handed = handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
         at: dict[str, int] = {}
@@ -182,6 +183,12 @@ def _unexplained(intents: tuple[Intent, ...], turn: Turn, found: Iterable[Found]
     others = [text[piece.begins : piece.end] for text in turn.unsure for piece in pieces(text, 0, len(text)) if piece.kind == "request"]
     others = [words for words in others if not any(places(intent.words, words) for intent in intents)]
     return next((words for words in own + others if VALUE.search(words) is None), "")
+
+
+def _heads(turn: Turn, placed: Iterable[Occurrence]) -> set[int]:
+    """Where the requests begin in whose clauses a phrase stands that only begins one."""
+    clauses = {bisect_right(turn.starts, each.start) - 1 for each in placed if each.asked}
+    return {piece.head for number in clauses for piece in turn.pieces_of(turn.clauses[number])}
 
 
 def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[str]) -> None:
