@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,14 @@ import pytest
 import structlog
 
 from agentgate import Gate
+from tests.deadlines import LONG, REAL, python_path, set_call_seconds
 from tests.servers import Server, redis_binary, valkey_binary
 
 
 def pytest_configure() -> None:
-    """What the tests start can be interrupted, also where a shell began them as a background job (which ignores SIGINT)."""
+    """Calls have time; what tests start can be interrupted, also where a shell began them as a background job (which ignores SIGINT)."""
+    os.environ["PYTHONPATH"] = python_path(*filter(None, [os.environ.get("PYTHONPATH")]))
+    set_call_seconds(LONG)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -28,6 +32,17 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(autouse=True)
+def _call_seconds(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The real deadline for a test of deadlines; for all others, a long one."""
+    if request.node.get_closest_marker("deadline") is None:
+        yield
+        return
+    set_call_seconds(REAL)
+    yield
+    set_call_seconds(LONG)
+
+
+@pytest.fixture(autouse=True)
 def _logs_as_they_come() -> Iterator[None]:
     """A command run in this process sets the log level for itself only."""
     yield
@@ -36,7 +51,7 @@ def _logs_as_they_come() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _short_collections() -> None:
-    """What earlier files left is out of the collector's sight: a pass over all of it outlasts a call's deadline (0.29 s)."""
+    """What earlier files left is out of the collector's sight: a pass over all of it takes as long as a call may."""
     gc.collect()
     gc.freeze()
 

@@ -14,8 +14,8 @@ from agentgate.audit import read_records
 from agentgate.decision.arguments import MAX_TEXT
 from agentgate.decision.checks import MAX_SEARCHED
 from agentgate.errors import CanonicalError, Refusal
-from agentgate.shell.drive import CALL_SECONDS
 from agentgate.values.canonical import MAX_BYTES, canonical
+from tests.deadlines import REAL
 from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, opened, run_of
 from tests.test_gate import WORKFLOW as SHOP
 
@@ -140,10 +140,11 @@ class SlowClock:
 
     def __call__(self) -> datetime:
         if self.slow:
-            time.sleep(CALL_SECONDS + 0.02)
+            time.sleep(REAL + 0.02)
         return WEEKDAY
 
 
+@pytest.mark.deadline
 def test_a_refusal_is_on_record_however_late_it_is(folder: Path) -> None:
     clock = SlowClock()
     with opened(folder, audit=str(folder / "audit"), keys=folder / "keys", clock=clock) as gate:
@@ -156,6 +157,7 @@ def test_a_refusal_is_on_record_however_late_it_is(folder: Path) -> None:
     assert (record["decision"], [each["reason"] for each in record["reasons"]]) == ("deny", [str(r) for r in answer.reasons])
 
 
+@pytest.mark.deadline
 async def test_an_awaited_refusal_is_on_record_however_late_it_is(folder: Path) -> None:
     clock = SlowClock()
     async with await AsyncGate.open_unsafe_unapproved(folder / "w", issuer="https://gate.example", audit="memory://", clock=clock) as gate:

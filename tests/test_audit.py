@@ -232,6 +232,7 @@ def test_close_writes_what_was_accepted(tmp_path):
 # --- refused when it cannot be durable
 
 
+@pytest.mark.deadline
 def test_a_sync_that_hangs_refuses_at_the_deadline_and_names_what_came_too_late(tmp_path):
     disk = Disk()
     log = FileAudit(tmp_path / "audit", sync=disk.sync)
@@ -405,6 +406,7 @@ async def test_asynchronous_appends_share_syncs(tmp_path):
     assert disk.syncs <= 10
 
 
+@pytest.mark.deadline
 async def test_an_asynchronous_append_is_refused_at_the_deadline_without_blocking_the_loop(tmp_path):
     disk = Disk()
     log = FileAudit(tmp_path / "audit", sync=disk.sync)

@@ -88,6 +88,7 @@ def test_a_question_has_ten_calls_at_most_and_only_of_one_run(tmp_path: Path) ->
     assert all(len({of[question.hold] for question in questions}) == 1 for questions in seen)
 
 
+@pytest.mark.deadline
 def test_what_comes_while_the_user_thinks_is_asked_next(tmp_path: Path) -> None:
     thinking, seen = threading.Event(), list[int]()
 

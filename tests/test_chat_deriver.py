@@ -187,6 +187,7 @@ def test_a_model_that_raises_is_unclear_and_asked_again() -> None:
     assert presence(deriver, "Please refund ORD-1")["refund"] == "present"
 
 
+@pytest.mark.deadline
 def test_a_slow_model_is_not_waited_for() -> None:
     free = threading.Event()
     deriver = ChatDeriver(Hanging(free=free), timeout=0.1)

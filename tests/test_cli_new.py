@@ -23,6 +23,7 @@ from agentgate.gate.gate import Gate
 from agentgate.integrations.langchain import guard_tools, use_run
 from agentgate.values.refusal import AnswerRefused
 from agentgate.values.request import Agent, User
+from tests.deadlines import python_path
 
 ROOT = Path(__file__).parent.parent
 AGENTGATE = [sys.executable, "-c", "from agentgate.cli.main import app; app()"]
@@ -184,7 +185,7 @@ def test_what_files_hold_and_are_called_cannot_act_on_a_terminal(place, command)
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "100"},
+        env={**os.environ, "PYTHONPATH": python_path(str(ROOT)), "TERM": "xterm-256color", "COLUMNS": "100"},
     )
     assert done.stdout
     assert re.sub(r"\x1b\[[0-9;]*m|[\r\n]", "", done.stdout).isprintable()  # colours are our own
@@ -201,7 +202,7 @@ def test_one_command_and_one_answer_lead_to_an_approved_workflow_and_a_guarded_c
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+        env={**os.environ, "PYTHONPATH": python_path(str(ROOT)), "COLUMNS": "100"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("Sign it? yes or no") == 1
@@ -215,7 +216,11 @@ def test_the_lines_it_prints_run(place, key):
     assert len(said["paste"]) == 13
     Path("paste.py").write_text("\n".join(said["paste"]))
     done = subprocess.run(
-        [sys.executable, "paste.py"], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": f"{ROOT}:."}
+        [sys.executable, "paste.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": python_path(f"{ROOT}:.")},
     )
     assert "{'order_id': 'A-10023344', 'status': 'shipped'}" in done.stdout, done.stderr
     assert "root_solo" in done.stdout + done.stderr
@@ -450,7 +455,7 @@ def test_the_lines_it_prints_run_for_awaited_injected_and_acting_tools(place, ke
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:."},
+        env={**os.environ, "PYTHONPATH": python_path(f"{ROOT}:.")},
     )
     expected = {"odd_module:searching": "BK-1001", "odd_module:injected": "u7", "shop_module:acting": "A-10023344"}[tools]
     assert expected in done.stdout.splitlines()[-1], done.stdout + done.stderr

@@ -20,6 +20,7 @@ from agentgate.review.root.draft import from_root
 from agentgate.review.root.standing import standing
 from agentgate.values.request import Agent, User
 from tests.approvals_team import keygen
+from tests.deadlines import python_path
 
 ALICE, BOB, CAROL, DAVE = PEOPLE = ("alice@acme.example", "bob@acme.example", "carol@acme.example", "dave@acme.example")
 WORKFLOW = """\
@@ -486,7 +487,7 @@ def test_at_a_terminal_it_is_a_table(team):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(here.parent), "TERM": "xterm-256color", "COLUMNS": "200"},
+        env={**os.environ, "PYTHONPATH": python_path(str(here.parent)), "TERM": "xterm-256color", "COLUMNS": "200"},
     )
     assert "────" in done.stdout
     assert "Traceback" not in done.stdout

@@ -204,6 +204,7 @@ def yes_to(asked: list[Any]) -> Any:
     return said
 
 
+@pytest.mark.deadline
 def test_a_callback_of_the_host_asks_the_user_and_token_and_audit_say_so(tmp_path: Path) -> None:
     seen: list[Any] = []
 

@@ -162,6 +162,7 @@ def test_what_a_broker_met_on_its_way_to_a_refusal_is_cut_off() -> None:
     assert not [frame for frame in traceback.extract_tb(error.value.__traceback__) if frame.name == "fetch"]
 
 
+@pytest.mark.deadline
 def test_a_broker_that_hangs_is_refused_in_time_and_what_it_gives_later_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstream, "FETCH_SECONDS", 0.2)
     bank = Bank()
@@ -182,6 +183,7 @@ def test_a_broker_that_hangs_is_refused_in_time_and_what_it_gives_later_is_ended
         assert bank.ended == 1
 
 
+@pytest.mark.deadline
 def test_a_broker_may_take_longer_than_a_call_and_the_record_is_still_written(tmp_path: Path) -> None:
     class Slow(Bank):
         def fetch(self, call: Redemption) -> UpstreamCredential:

@@ -21,6 +21,7 @@ from agentgate.cli.demo_case import FIRST, case
 from agentgate.cli.demo_row import Played, found
 from agentgate.cli.main import app
 from agentgate.errors import StoreUnavailable
+from tests.deadlines import python_path
 
 ROOT = Path(__file__).parent.parent
 WANTED = [  # outcome, closed code, who gets it, reason, field
@@ -38,7 +39,7 @@ WANTED = [  # outcome, closed code, who gets it, reason, field
 def run(*args: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, warnings as errors."""
     code = "from agentgate.cli.main import app; app()"
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"}
+    env = {**os.environ, "PYTHONPATH": python_path(str(ROOT)), "COLUMNS": "100", "NO_COLOR": "1"}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, "demo", *args], check=False, capture_output=True, text=True, timeout=60, env=env
     )
@@ -104,6 +105,7 @@ def test_it_works_on_any_day_at_any_hour(moment: datetime) -> None:
 
 
 @pytest.mark.parametrize("slow", [1, 3, 4, 7])
+@pytest.mark.deadline
 def test_a_machine_that_is_busy_for_a_moment_does_not_change_what_is_shown(played: Played, slow: int) -> None:
     calls = iter(range(1, 10_000))
 
@@ -115,6 +117,7 @@ def test_a_machine_that_is_busy_for_a_moment_does_not_change_what_is_shown(playe
     assert first_look().play(clock).ok
 
 
+@pytest.mark.deadline
 def test_a_machine_that_stays_busy_is_said_to_be() -> None:
     def clock() -> datetime:
         time.sleep(0.4)
@@ -171,7 +174,7 @@ def test_the_next_steps_exist(played: Played) -> None:
 
 def test_without_langchain_it_says_what_to_install() -> None:
     code = "import sys; sys.modules['langchain'] = None; from agentgate.cli.main import app; app()"
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": python_path(str(ROOT))}
     done = subprocess.run([sys.executable, "-c", code, "demo"], check=False, capture_output=True, text=True, timeout=60, env=env)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"langchain is not installed: {sys.executable} -m pip install -e '{ROOT}[service,embedded,langchain]'" in done.stderr

@@ -22,9 +22,9 @@ from agentgate.cli.main import app
 from agentgate.errors import AgentGateError, StoreUnavailable
 from agentgate.gate.gate import Gate
 from agentgate.review.replay.evaluate import Clock, Decided, Episode, EpisodeUnreadable, read_episodes, replay, wilson
-from agentgate.shell.drive import CALL_SECONDS
 from agentgate.testing.demo_approvals import prepare, sign
 from agentgate.values.request import Derived
+from tests.deadlines import REAL
 from tests.test_gate import WORKFLOW
 
 LOOK = {
@@ -311,7 +311,7 @@ class _Stalls(Clock):
     def __call__(self) -> datetime:
         self.asked += 1
         if self.asked in self.at:
-            time.sleep(CALL_SECONDS)
+            time.sleep(REAL)
         return super().__call__()
 
 
@@ -322,12 +322,14 @@ def _replayed(folder: Path, clock: Clock) -> list[Decided]:
 
 
 @pytest.mark.parametrize("at", [{1}, {1, 2}, {2}, {3}, {4}, {2, 5}, {5}])
+@pytest.mark.deadline
 def test_a_busy_machine_changes_no_count(folder: Path, at: set[int]) -> None:
     clock = _Stalls(at)
     assert _replayed(folder, clock) == _replayed(folder, Clock())
     assert clock.asked > max(at)
 
 
+@pytest.mark.deadline
 def test_a_machine_that_is_always_too_slow_is_no_refusal(folder: Path) -> None:
     with pytest.raises(StoreUnavailable):
         _replayed(folder, _Stalls(range(20)))

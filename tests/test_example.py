@@ -81,6 +81,7 @@ def shop(example: SimpleNamespace) -> Iterator[Shop]:
         yield Shop(example, gate, api)
 
 
+@pytest.mark.deadline
 def test_the_script_pays_one_refund() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLE / "agent.py")],

@@ -14,6 +14,7 @@ import pytest
 
 from agentgate.cli.demo_case import CASES, FIRST, FoundingCase, case
 from agentgate.cli.demo_row import Expected, TableRow
+from tests.deadlines import python_path
 
 ROOT = Path(__file__).parent.parent
 BAD_TOKEN, BAD_PROOF = "401 invalid_token", "400 invalid_dpop_proof"
@@ -104,7 +105,7 @@ def key_at(rule: str) -> str:
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"}
+    env = {**os.environ, "PYTHONPATH": python_path(str(ROOT)), "COLUMNS": "100", "NO_COLOR": "1"}
     return subprocess.run([sys.executable, "-W", "error", *args], check=False, capture_output=True, text=True, timeout=120, env=env)
 
 

@@ -44,6 +44,7 @@ def refused_everywhere(gate: Gate, run: Any, token: Any) -> None:
 
 @pytest.mark.parametrize("binary", [redis_binary, valkey_binary])
 @pytest.mark.parametrize("fault", ["down", "hung", "read-only"])
+@pytest.mark.deadline
 def test_a_broken_store_refuses_in_time(folder: Path, binary: Any, fault: str) -> None:
     server = Server(binary(), folder / "server")
     try:
@@ -143,6 +144,7 @@ async def test_a_store_that_may_evict_opens_no_async_gate(folder: Path) -> None:
         server.stop()
 
 
+@pytest.mark.deadline
 async def test_an_awaited_redemption_that_is_cancelled_is_on_record(folder: Path) -> None:
     server = Server(redis_binary(), folder / "redis", durable=True)
     try:

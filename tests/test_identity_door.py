@@ -622,6 +622,7 @@ async def test_an_awaited_gate_proves_the_same_and_waits_for_keys_in_a_thread(tm
         world.gate.close()
 
 
+@pytest.mark.deadline
 def test_slow_keys_take_their_own_time_and_not_the_calls(desk: Desk) -> None:
     """A first fetch of half a second would otherwise end every call's deadline of 0.29 s."""
     with web() as served:

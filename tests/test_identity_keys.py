@@ -167,6 +167,7 @@ def test_who_has_a_key_waits_for_nobody_that_reads(served: Web) -> None:
     slow.join()
 
 
+@pytest.mark.deadline
 def test_unknown_names_wait_for_nobody_that_reads(served: Web) -> None:
     """Else tokens that nobody signed, for an issuer that is slow, hold every place of a gate, which are other tenants' too."""
     one, clock = Key("one"), Clock()
@@ -279,6 +280,7 @@ def endless(handler: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["status", "header", "body"])
+@pytest.mark.deadline
 def test_a_slow_server_ends_in_time_and_keeps_no_thread(served: Web, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(fetching, "SECONDS", 0.4)
     served.paths["/k"] = lambda handler: endless(handler, kind)

@@ -19,7 +19,7 @@ import pytest
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, User
 from agentgate.decision import labels, selectors
 from agentgate.explain import asking
-from agentgate.gate.flow import LATE
+from agentgate.gate import flow
 from agentgate.gate.turns import MAX_SAID
 from agentgate.intents import closeness
 from agentgate.intents.lexical import derive
@@ -204,11 +204,12 @@ class BusyClock(SlowClock):
 
     def __call__(self) -> datetime:
         began = time.thread_time()
-        while self.slow and time.thread_time() < began + LATE + 0.01:
+        while self.slow and time.thread_time() < began + flow.LATE + 0.01:
             pass
         return WEEKDAY
 
 
+@pytest.mark.deadline
 def test_a_decision_that_waits_for_a_busy_machine_is_no_denial(folder: Path) -> None:
     clock = SlowClock()  # it waits as for a processor that is busy with others
     with opened(folder, clock=clock, denials_per_run=1) as gate:
@@ -222,6 +223,7 @@ def test_a_decision_that_waits_for_a_busy_machine_is_no_denial(folder: Path) -> 
         assert isinstance(run.authorize("orders.get", ORDER), Allow)
 
 
+@pytest.mark.deadline
 def test_a_decision_that_is_late_by_itself_is_a_denial(folder: Path) -> None:
     clock = BusyClock()
     with opened(folder, clock=clock, denials_per_run=2) as gate:

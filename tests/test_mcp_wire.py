@@ -26,6 +26,7 @@ from agentgate.integrations.exchange import Credentials
 from agentgate.integrations.mcp import DENIAL, ExchangeTokens, GatedClient, GatedMCPServer, ProtectedTools, definition_of
 from agentgate.integrations.mcp.carried import as_meta
 from agentgate.values.refusal import NOT_SHOWN
+from tests.deadlines import python_path
 from tests.mcpshop import MCPShop, mcp_shop, pinned
 from tests.served import Party, served
 from tests.served_notes import GATE, NOTES, a_place
@@ -147,7 +148,7 @@ async def test_the_documented_server_and_client_run_over_pipes(
     (tmp_path / "jwks.json").write_text('{"keys": []}')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STORE", as_tool_server(redis_server.url, "https://orders.example/shop"))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    monkeypatch.setenv("PYTHONPATH", python_path(str(Path(__file__).parent.parent)))
     names: dict[str, Any] = {"__name__": "documented", "os": os}
     for block in (server, client):
         exec(compile(block, "mcp.md", "exec"), names)  # noqa: S102 - the document is ours

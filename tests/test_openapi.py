@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 from agentgate.service.openapi import OPERATIONS
+from tests.deadlines import python_path
 
 BOUNDS = ["--max-examples", "4", "--workers", "2", "--generation-deterministic", "--suppress-health-check", "all", "--continue-on-failure"]
 
 
 def test_the_service_is_what_its_document_says(tmp_path: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    env = {**os.environ, "PYTHONPATH": python_path(str(Path(__file__).parent.parent))}
     command = [sys.executable, "-m", "tests.fuzzed", str(tmp_path), *BOUNDS]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

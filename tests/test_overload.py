@@ -79,6 +79,7 @@ async def test_of_many_tasks_as_many_as_may_be_are_decided_and_the_others_refuse
         assert isinstance(await runs[-1].authorize("orders.get", ORDER), Allow)  # and again there is room
 
 
+@pytest.mark.deadline
 def test_threads_beyond_the_bound_are_refused_while_the_others_wait_for_a_hung_store(folder: Path, server: Server) -> None:
     with opened(folder, store=server.url, at_once=3) as gate:
         run = run_of(gate)
@@ -96,6 +97,7 @@ def test_threads_beyond_the_bound_are_refused_while_the_others_wait_for_a_hung_s
         assert [reasons(answer) for answer in answers] == [{Reason.STORE}] * 3
 
 
+@pytest.mark.deadline
 def test_new_work_is_refused_and_what_was_begun_goes_on(folder: Path) -> None:
     with opened(folder, at_once=2) as gate, ExitStack() as stack:
         run = run_of(gate)
@@ -183,6 +185,7 @@ async def test_many_tools_that_end_at_once_lose_no_fact_and_no_outcome(folder: P
     assert [record["outcome"] for record in outcomes] == ["done"] * 150
 
 
+@pytest.mark.deadline
 def test_a_store_that_is_slow_for_longer_than_a_call_may_take_still_gets_facts_and_outcome(folder: Path, server: Server) -> None:
     with opened(folder, store=server.url) as gate:
         run = run_of(gate)
@@ -309,6 +312,7 @@ def test_a_guarded_tools_result_is_the_models_also_where_it_could_not_be_recorde
         assert "150.00" in answer.content
 
 
+@pytest.mark.deadline
 async def test_calls_that_wait_for_a_thread_of_a_blocking_gate_are_counted(folder: Path, server: Server) -> None:
     with opened(folder, store=server.url, at_once=3) as gate:
         (guarded,) = guard_tools([look_up], run=run_of(gate))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agentgate.cli.demo_case import CASES
+from tests.deadlines import python_path
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,7 +54,7 @@ def test_nothing_else_is_installed(installed):
 
 @pytest.mark.parametrize("case", [[], ["ci"]], ids=["the payment agent", "a founding case"])
 def test_the_demo_runs_from_the_wheel(installed, tmp_path, case):
-    environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "160", "NO_COLOR": "1"}
+    environment = {**os.environ, "PYTHONPATH": python_path(str(installed)), "COLUMNS": "160", "NO_COLOR": "1"}
     code = "import agentgate, sys; from agentgate.cli.main import app; print(agentgate.__file__, file=sys.stderr); app()"
     run = subprocess.run(
         [sys.executable, "-P", "-c", code, "demo", *case],

@@ -18,8 +18,9 @@ from agentgate.errors import ConfigError, Refusal, StoreUnavailable
 from agentgate.redemption.facts import recorded
 from agentgate.redemption.outcome import record_result
 from agentgate.redemption.trust import KEY_SECONDS, Trust
-from agentgate.shell.drive import CALL_SECONDS, adrive, drive
+from agentgate.shell.drive import adrive, drive
 from agentgate.token.keys import KeyRing
+from tests.deadlines import REAL
 from tests.servers import Server, as_tool_server, redis_binary
 from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, opened, run_of
 from tests.upstream import Bank
@@ -68,9 +69,10 @@ async def test_an_awaited_refusals_traceback_holds_no_token(folder: Path) -> Non
         assert answer.token.reveal()[-40:] not in shown(refused.value)
 
 
+@pytest.mark.deadline
 def test_facts_are_read_before_the_deadline_of_their_record_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slowly(declared: Any, result: Any) -> bytes:
-        time.sleep(2 * CALL_SECONDS)  # as long as a long text takes
+        time.sleep(2 * REAL)  # as long as a long text takes
         return recorded(declared, result)
 
     monkeypatch.setattr("agentgate.shell.readers.SHORT", -1)
