@@ -12,6 +12,7 @@ import pkgutil
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -121,20 +122,22 @@ def patterns() -> dict[str, re.Pattern[str]]:
     return found
 
 
-def used_by(methods: frozenset[str]) -> set[str]:
-    """The names of patterns, and of tables of them, as in `patterns`, of which one of these methods is used."""
-    found = set()
+@cache
+def only_matched() -> set[str]:
+    """The names of patterns, and of tables of them, as in `patterns`, that are used where a text begins, and nowhere searched for."""
+    used: dict[str, set[str]] = {"searches": set(), "matches": set()}
     root = Path(agentgate.__path__[0])
     for path in root.rglob("*.py"):
-        tree, module = ast.parse(path.read_text()), ".".join(path.relative_to(root).with_suffix("").parts)
-        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        home = {name.name: str(node.module).removeprefix("agentgate.") for node in imports for name in node.names}
-        for node in ast.walk(tree):
-            held = node.value if isinstance(node, ast.Attribute) and node.attr in methods else None
-            held = held.value if isinstance(held, ast.Subscript) else held
-            if isinstance(held, ast.Name):
-                found |= {f"{module}.{held.id}", f"{home.get(held.id, module)}.{held.id}"}
-    return found
+        module, home, held = ".".join(path.relative_to(root).with_suffix("").parts), dict[str, str](), list[tuple[str, str]]()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                home |= {name.name: str(node.module).removeprefix("agentgate.") for name in node.names}
+            elif isinstance(node, ast.Attribute) and node.attr in SEARCHES | MATCHES:
+                of = node.value.value if isinstance(node.value, ast.Subscript) else node.value
+                held += [("searches" if node.attr in SEARCHES else "matches", of.id)] if isinstance(of, ast.Name) else []
+        for use, name in held:
+            used[use] |= {f"{module}.{name}", f"{home.get(name, module)}.{name}"}
+    return used["matches"] - used["searches"]
 
 
 def atoms_of(pattern: re.Pattern[str], seed: object) -> list[str]:
