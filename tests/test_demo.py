@@ -16,11 +16,11 @@ import pytest
 import time_machine
 from typer.main import get_command
 
-from agentgate.cli import demo as command
-from agentgate.cli.demo_case import FIRST, case
-from agentgate.cli.demo_row import Played, found
 from agentgate.cli.main import app
 from agentgate.errors import StoreUnavailable
+from agentgate_demo import show as command
+from agentgate_demo.case import FIRST, load_case
+from agentgate_demo.row import Played, find_example
 from tests.deadlines import python_path
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +46,7 @@ def run(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def first_look() -> Any:
-    return case(FIRST)
+    return load_case(FIRST)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_in_a_pipe_it_is_plain_text_that_says_whose_keys_approved_the_workflow_a
 
 
 def test_every_refusal_of_the_gate_names_the_line_of_its_rule(played: Played) -> None:
-    lines = (found("payment-agent") / "workflows" / "customer-refund.yaml").read_text("utf-8").splitlines()
+    lines = (find_example("payment-agent") / "workflows" / "customer-refund.yaml").read_text("utf-8").splitlines()
     rules = {}
     for number, row in enumerate(played.rows, 1):
         if row.rule:
@@ -188,4 +188,4 @@ def test_help_shows_examples() -> None:
 
 
 def test_the_example_is_where_the_wheel_and_the_checkout_have_it() -> None:
-    assert (found("payment-agent") / "agent.py").is_file()
+    assert (find_example("payment-agent") / "agent.py").is_file()

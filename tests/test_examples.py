@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from agentgate.cli.demo_case import CASES, FIRST, FoundingCase, case
-from agentgate.cli.demo_row import Expected, TableRow
+from agentgate_demo.case import CASES, FIRST, FoundingCase, load_case
+from agentgate_demo.row import Expected, TableRow
 from tests.deadlines import python_path
+from tests.test_layers import imports
 
 ROOT = Path(__file__).parent.parent
 BAD_TOKEN, BAD_PROOF = "401 invalid_token", "400 invalid_dpop_proof"
@@ -115,7 +116,7 @@ def test_a_case_ends_as_it_must(name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     assert [(row["code"], row["reason"], row["field"], key_at(row["rule"])) for row in said["rows"]] == WANTED[name]
-    found = case(name)
+    found = load_case(name)
     assert isinstance(found, FoundingCase)
     assert len(said["done"]) == found.done[0]
     for number, shown in SHOWN.get(name, {}).items():
@@ -128,7 +129,7 @@ def test_the_list_names_every_case_and_each_has_what_can_be_copied() -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()] == [*CASES]
     assert {FIRST, *WANTED} == set(CASES)
     for name in WANTED:
-        found = case(name)
+        found = load_case(name)
         assert isinstance(found, FoundingCase)
         scripts = {f"{each}.py" for each in (*found.tools, *found.others)}
         assert {"README.md", "gate.toml", "run.py", *scripts} <= {path.name for path in found.place.iterdir()}
@@ -158,7 +159,7 @@ def test_a_package_that_is_missing_is_named_with_the_command_for_this_clone(name
 
 
 def test_a_row_that_ends_otherwise_or_a_call_too_many_is_not_ok() -> None:
-    found = case("ci")
+    found = load_case("ci")
     assert isinstance(found, FoundingCase)
     row = TableRow(Expected("it", "denied", "401", "x", "y"), "allowed", "ok", "client", "ok")
     good = TableRow(Expected("it", "allowed", "ok"), "allowed", "ok", "client", "ok")
@@ -166,3 +167,11 @@ def test_a_row_that_ends_otherwise_or_a_call_too_many_is_not_ok() -> None:
     assert not found.played((good, row), ({},), 1.0).ok
     assert not found.played((good,), ({}, {}), 1.0).ok
     assert "WRONG: 2 x deployment" in found.played((good,), ({}, {}), 1.0).ending
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("[!_]*/*.py")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_copied_example_needs_nothing_of_the_demo(script: Path) -> None:
+    """Only `run.py`, which plays the demo, needs the harness beside the examples; and none needs a module of the command line."""
+    names = [item.name for item in imports(script.read_text())]
+    assert [name for name in names if name.startswith("agentgate.cli")] == []
+    assert any(name.startswith("agentgate_demo.") for name in names) is (script.name == "run.py")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentgate.cli.demo_case import CASES
+from agentgate_demo.case import CASES
 from tests.deadlines import python_path
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +40,7 @@ def test_the_wheel_holds_the_whole_package(installed):
     assert {"py.typed", "stores/scripts/mint.lua", "stores/scripts/burn.lua"} <= below(installed / "agentgate")
 
 
-@pytest.mark.parametrize("name", ["workflows", *(f"examples/{place}" for place, _ in CASES.values())])
+@pytest.mark.parametrize("name", ["workflows", "examples/_harness", *(f"examples/{place}" for place, _ in CASES.values())])
 def test_the_wheel_holds_the_examples(installed, name):
     example = ROOT / name
     assert below(example)

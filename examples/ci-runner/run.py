@@ -16,11 +16,12 @@ from typing import Any
 
 import yaml
 
-from agentgate.cli.demo import perform
-from agentgate.cli.demo_case import FoundingCase
-from agentgate.cli.demo_row import Expected, TableRow, found, refused
-from agentgate.cli.demo_stage import Stage
+sys.path.append(str(Path(__file__).parents[1] / "_harness"))  # where `python run.py` finds it
 from agentgate.errors import ConfigError
+from agentgate_demo.case import FoundingCase
+from agentgate_demo.row import Expected, TableRow, find_example, refusal_row
+from agentgate_demo.show import perform
+from agentgate_demo.stage import Stage
 
 TOOL, SERVER = "cloud.assume-deploy-role", "https://deploy.acme.example/deployments"
 DEPLOY = {"service": "shop-web", "scopes": ["ecs:UpdateService"]}
@@ -59,7 +60,7 @@ class Job:
 
     def step(self, arguments: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
         """The step of examples/github-action, word for word, as a runner carries it out: `agentgate exchange` in a shell."""
-        action = yaml.safe_load((found("github-action") / "action.yml").read_text("utf-8"))
+        action = yaml.safe_load((find_example("github-action") / "action.yml").read_text("utf-8"))
         inputs = {"GATE": self._stage.gate.url, "CLIENT": "shop-ci", "WORKFLOW": "ci.deploy", "TOOL": TOOL, "REQUEST": f"POST {SERVER}"}
         inputs["ARGUMENTS"] = json.dumps(arguments)
         runner = {"RUNNER_TEMP": str(self._temp), "GITHUB_OUTPUT": str(self._temp / "output")}
@@ -87,7 +88,7 @@ def stepped(stage: Stage, expected: Expected, done: subprocess.CompletedProcess[
         return TableRow(expected, "allowed", "ok", "client", seen, detail=detail, rule=stage.line(TOOL))
     seen = done.stderr.strip()
     found = re.search(r"the gate gave no token: (\w+)", seen)
-    return refused(
+    return refusal_row(
         expected, line["reasons"], "client", found[1] if found else seen, f"exit {done.returncode}: {seen.partition(chr(10))[0]}"
     )
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import boto3
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
-from agentgate.cli.demo_tool import serve_tool
 from agentgate.credentials.static import Secret
 from agentgate.credentials.sts import AwsRole, Permission, STSBroker
+from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from agentgate.redemption.verifier import AsyncRedeemedCall
+from agentgate.service.process import log_to_stderr
 
 ACCOUNT, CLOUD = "eu-central-1:123456789012", os.environ["CLOUD"]  # CLOUD: leave it out where AWS itself is asked
 # What the scope `deploy:assume` of the workflow stands for. A call gets the part that its argument `scopes` asks for.
@@ -31,17 +41,35 @@ def deploy(call: AsyncRedeemedCall) -> dict[str, Any]:
     return {"deployment": started["service"]["deployments"][0]["id"], "as": sts.get_caller_identity()["Arn"]}
 
 
+async def answer(request: Request) -> JSONResponse:
+    """The route: the middleware has redeemed the token of this request, and what runs are the arguments that were decided on."""
+    return JSONResponse(await run_in_threadpool(deploy, request.scope["agentgate.call"]))
+
+
+async def healthz(_: Request) -> JSONResponse:
+    """Whether it has started."""
+    return JSONResponse({"ok": True})
+
+
+def build_app(broker: STSBroker) -> Starlette:
+    """`RedeemMiddleware` in front of one route. Its tokens are the gate's, by its key set and over its store."""
+    gate, state = os.environ["GATE"], os.environ["STATE"]
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{gate}/oauth2/jwks") as got:
+        keys = json.load(got)
+    where = {"store": f"embedded://{state}/gate/store", "audit": f"{state}/cloud.assume-deploy-role-audit"}
+    server = ToolServer.of(
+        keys, issuer=gate, audience="https://deploy.acme.example", tenants=["acme-eu"], **where, brokers={"aws-sts": broker}
+    )
+    server.route("cloud.assume-deploy-role", "POST", "/deployments", args={name: body() for name in ("service", "scopes")})
+    guard = Middleware(RedeemMiddleware, server=server, open_paths=["/healthz"])
+    routes = [Route("/deployments", answer, methods=["POST"]), Route("/healthz", healthz)]
+    return Starlette(routes=routes, middleware=[guard])
+
+
 if __name__ == "__main__":
     secret = Path(os.environ["STATE"], "aws-secret")  # of the one AWS key that may assume the role; on AWS itself: access_key=None
     secret.touch(mode=0o600)
     secret.write_text("secret-of-the-deploy-server")
     broker = STSBroker(ROLES, access_key=("AKIADEPLOYSERVER", Secret(file=secret)), endpoint=CLOUD)
-    serve_tool(
-        "cloud.assume-deploy-role",
-        "/deployments",
-        ["service", "scopes"],
-        run=deploy,
-        brokers={"aws-sts": broker},
-        audience="https://deploy.acme.example",
-        tenants=["acme-eu"],
-    )
+    log_to_stderr()
+    uvicorn.run(build_app(broker), host="127.0.0.1", port=int(os.environ["PORT"]), log_config=None, access_log=False)

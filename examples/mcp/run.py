@@ -15,14 +15,15 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.server import MCPServer
 
+sys.path.append(str(Path(__file__).parents[1] / "_harness"))  # where `python run.py` finds it
 from agentgate import Agent, Allow, Code, Gate, User
-from agentgate.cli.demo import perform
-from agentgate.cli.demo_case import FoundingCase
-from agentgate.cli.demo_row import Expected, TableRow
-from agentgate.cli.demo_stage import Stage
 from agentgate.errors import StoreUnavailable
 from agentgate.integrations.mcp import DENIAL, GatedClient, definition_of
 from agentgate.integrations.mcp.carried import as_meta
+from agentgate_demo.case import FoundingCase
+from agentgate_demo.row import Expected, TableRow
+from agentgate_demo.show import perform
+from agentgate_demo.stage import Stage
 
 PLACE = Path(__file__).parent
 ORDERS, PAYMENTS = "https://orders.acme.example/mcp", "https://payments.acme.example/mcp"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agentgate.cli.demo import perform
-from agentgate.cli.demo_case import FoundingCase
-from agentgate.cli.demo_row import Expected, TableRow
-from agentgate.cli.demo_stage import Asker, Stage
+sys.path.append(str(Path(__file__).parents[1] / "_harness"))  # where `python run.py` finds it
+from agentgate_demo.case import FoundingCase
+from agentgate_demo.row import Expected, TableRow
+from agentgate_demo.show import perform
+from agentgate_demo.stage import Asker, Stage
 
 TOOL, PROD = "jobs.dispatch", "spiffe://acme.example/ns/prod/sa/"
 ROLE = ["jobs:read", "jobs:dispatch", "jobs:cancel", "queues:read", "queues:write"]  # roles.yaml: orchestrator

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agentgate.cli.demo import perform
-from agentgate.cli.demo_case import FoundingCase
-from agentgate.cli.demo_process import Process
-from agentgate.cli.demo_row import Expected, TableRow
-from agentgate.cli.demo_stage import Asker, Stage
+sys.path.append(str(Path(__file__).parents[1] / "_harness"))  # where `python run.py` finds it
+from agentgate_demo.case import FoundingCase
+from agentgate_demo.process import Process
+from agentgate_demo.row import Expected, TableRow
+from agentgate_demo.show import perform
+from agentgate_demo.stage import Asker, Stage
 
 TOOL = "datasets.query"
 ORDERS = {"dataset": "northwind/orders/2026", "columns": ["order_ref", "sku", "quantity"]}

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import urllib.request
 from typing import Any
 
 import duckdb
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
-from agentgate.cli.demo_tool import serve_tool
+from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from agentgate.redemption.verifier import AsyncRedeemedCall
+from agentgate.service.process import log_to_stderr
 
 DATA = duckdb.connect()
 DATA.execute("CREATE TABLE orders (partner TEXT, order_ref TEXT, day DATE, sku TEXT, quantity INT, region TEXT, customer_name TEXT)")
@@ -32,6 +43,29 @@ def query(call: AsyncRedeemedCall) -> dict[str, Any]:
     return {"rows": len(found), "first": dict(zip(columns, map(str, found[0]), strict=True)) if found else None}
 
 
+async def answer(request: Request) -> JSONResponse:
+    """The route: the middleware has redeemed the token of this request, and what runs are the arguments that were decided on."""
+    return JSONResponse(await run_in_threadpool(query, request.scope["agentgate.call"]))
+
+
+async def healthz(_: Request) -> JSONResponse:
+    """Whether it has started."""
+    return JSONResponse({"ok": True})
+
+
+def build_app() -> Starlette:
+    """`RedeemMiddleware` in front of one route. Its tokens are the gate's, by its key set and over its store."""
+    gate, state = os.environ["GATE"], os.environ["STATE"]
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{gate}/oauth2/jwks") as got:
+        keys = json.load(got)
+    where = {"store": f"embedded://{state}/gate/store", "audit": f"{state}/datasets.query-audit"}
+    server = ToolServer.of(keys, issuer=gate, audience="https://data.acme.example", tenants=["northwind"], **where)
+    server.route("datasets.query", "POST", "/query", args={name: body() for name in ("dataset", "columns", "day")})
+    guard = Middleware(RedeemMiddleware, server=server, open_paths=["/healthz"])
+    routes = [Route("/query", answer, methods=["POST"]), Route("/healthz", healthz)]
+    return Starlette(routes=routes, middleware=[guard])
+
+
 if __name__ == "__main__":
-    args = ["dataset", "columns", "day"]
-    serve_tool("datasets.query", "/query", args, audience="https://data.acme.example", tenants=["northwind"], run=query)
+    log_to_stderr()
+    uvicorn.run(build_app(), host="127.0.0.1", port=int(os.environ["PORT"]), log_config=None, access_log=False)

@@ -20,14 +20,15 @@ import agent
 import payment_api
 import refund_tools
 
+sys.path.append(str(Path(__file__).parents[1] / "_harness"))  # where `python run.py` finds it
 from agentgate import Agent, Allow, Code, Deny, Gate, StepUp, User
-from agentgate.cli.demo import perform
-from agentgate.cli.demo_row import Expected, Played, TableRow, agentgate_command, refused, relative
 from agentgate.decision.answer import Decision
 from agentgate.decision.checks import describe
 from agentgate.errors import AuditUnavailable, StoreUnavailable, TokenRefused
 from agentgate.gate.run import Run
 from agentgate.values.refusal import AnswerRefused, RunRefused
+from agentgate_demo.row import Expected, Played, TableRow, agentgate_command, refusal_row, relative
+from agentgate_demo.show import perform
 
 PLACE = Path(__file__).parent
 SMALL, BIG = "ORD-10023344", "ORD-10023377"  # 49.90 and 180.00 EUR
@@ -103,9 +104,9 @@ class Desk:
             return TableRow(expected, "allowed", code, "model", talk.last, detail=detail, rule=rule)
         if isinstance(decision, StepUp) and talk.paused is not None:
             seen = f"the agent pauses; hold {talk.paused['hold'][:12]}... waits for {talk.paused['whom']}"
-            return refused(expected, describe(decision.failures), "host", str(talk.paused["code"]), seen, outcome="held")
+            return refusal_row(expected, describe(decision.failures), "host", str(talk.paused["code"]), seen, outcome="held")
         code = talk.last.removeprefix("agentgate: ")  # all that a refused call tells the model
-        return refused(expected, describe(decision.failures), "model", code, talk.last)
+        return refusal_row(expected, describe(decision.failures), "model", code, talk.last)
 
     def sent(self, expected: Expected, talk: Conversation, headers: dict[str, str]) -> TableRow:
         """The API's answer to a refund's own arguments with these headers."""
@@ -117,7 +118,7 @@ class Desk:
         if status == HTTPStatus.OK or not new:
             return TableRow(expected, "allowed", code, "client", str(body))
         why = {"reason": str(new[0].code), "field": new[0].field, "got": new[0].got, "expected": new[0].expected}
-        return refused(expected, [why], "client", code, f"WWW-Authenticate: {answer.get('WWW-Authenticate', '')}")
+        return refusal_row(expected, [why], "client", code, f"WWW-Authenticate: {answer.get('WWW-Authenticate', '')}")
 
 
 # --- the scenes, in the order of the table ---------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ def other_tenant(desk: Desk) -> TableRow:
         talk = desk.converse(ASKED, agent.look_up(SMALL), tenant="acme-us")
     except RunRefused as error:
         seen = "no run is opened, the model is never asked"
-        return refused(expected, describe(error.failures), "host", str(Deny(error.failures).code), seen)
+        return refusal_row(expected, describe(error.failures), "host", str(Deny(error.failures).code), seen)
     return desk.row(expected, talk)
 
 
@@ -178,7 +179,7 @@ def held(desk: Desk) -> Iterator[TableRow]:
     try:
         desk.gate.release(asked["hold"], tenant=asked["tenant"], by=User("lee", tenant="acme-eu", groups=["support-l1", "support-leads"]))
     except AnswerRefused as error:
-        yield refused(expected, describe(error.failures), "approver", "not_released", "the hold keeps waiting")
+        yield refusal_row(expected, describe(error.failures), "approver", "not_released", "the hold keeps waiting")
     else:
         yield TableRow(expected, "allowed", "ok", "approver", "released")
     desk.gate.release(asked["hold"], tenant=asked["tenant"], by=User("mona", tenant="acme-eu", groups=["support-leads"]))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tool_server import serve_tool
 
-from agentgate.cli.demo_tool import serve_tool
 from agentgate.credentials.oauth import OAuthBroker
 from agentgate.credentials.static import Secret
 from agentgate.redemption.verifier import AsyncRedeemedCall
@@ -33,7 +33,6 @@ if __name__ == "__main__":
         "/refunds",
         args,
         run=pay,
-        brokers={"provider": broker},
+        broker=broker,
         audience="https://payments.acme.example",
-        tenants=["acme-eu", "acme-uk"],
     )

@@ -17,14 +17,15 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from agentgate.cli.demo import perform
-from agentgate.cli.demo_case import FoundingCase
-from agentgate.cli.demo_key import Key
-from agentgate.cli.demo_process import HTTPAnswer, Process, patiently, post
-from agentgate.cli.demo_row import Expected, TableRow, refused, relative
-from agentgate.cli.demo_stage import Asker, Stage, refused_at
+sys.path.append(str(Path(__file__).parents[1] / "_harness"))  # where `python run.py` finds it
 from agentgate.testing import demo_approvals
 from agentgate.values.refusal import Code
+from agentgate_demo.case import FoundingCase
+from agentgate_demo.key import Key
+from agentgate_demo.process import HTTPAnswer, Process, post, retry_while_busy
+from agentgate_demo.row import Expected, TableRow, refusal_row, relative
+from agentgate_demo.show import perform
+from agentgate_demo.stage import Asker, Stage, refusal_row_at
 
 # Where the gate's decision clock stands: the workflow is for office hours, and an attestation counts for ten minutes.
 OFFICE_HOURS = datetime(2025, 6, 3, 9, 30, tzinfo=UTC)  # a Tuesday, 11:30 in Berlin
@@ -83,7 +84,7 @@ class Desk:
         now = int(time.time())
         assertion = self.stage.keys["desk"].sign({"iss": "desk", "sub": "desk", "aud": gate, "iat": now, "exp": now + 60})
         headers = {"Authorization": f"Bearer {assertion}", "Content-Type": "application/json"}
-        return patiently(lambda: post(f"{gate}/v1/runs", json.dumps(body).encode(), headers))
+        return retry_while_busy(lambda: post(f"{gate}/v1/runs", json.dumps(body).encode(), headers))
 
     def converse(self, prompt: str, *script: Step) -> tuple[str, dict[str, Any]]:
         """A run for the user's words, and the agent in it: its id, and what the agent tells."""
@@ -119,14 +120,14 @@ class Desk:
             server: the tool server that refused it; None: the gate.
         """
         if server is not None:
-            return refused_at(expected, server, "model", seen.rpartition(" ")[2], seen)
+            return refusal_row_at(expected, server, "model", seen.rpartition(" ")[2], seen)
         line = self.stage.last()
         if "reasons" not in line:
             return TableRow(
                 expected, "allowed", "ok" if seen.startswith("{") else seen, "model", seen, detail=detail, rule=self.stage.line(tool)
             )
         code = seen.removeprefix("agentgate: ")
-        return refused(expected, line["reasons"], "model", code, seen, outcome="held" if code == Code.NEEDS_APPROVAL else "denied")
+        return refusal_row(expected, line["reasons"], "model", code, seen, outcome="held" if code == Code.NEEDS_APPROVAL else "denied")
 
     @staticmethod
     def command(expected: Expected, done: subprocess.CompletedProcess[str]) -> TableRow:

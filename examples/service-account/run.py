@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
-from agentgate.cli.demo import perform
-from agentgate.cli.demo_case import FoundingCase
-from agentgate.cli.demo_key import Key
-from agentgate.cli.demo_process import post
-from agentgate.cli.demo_row import Expected, TableRow
-from agentgate.cli.demo_stage import Asker, Stage
+sys.path.append(str(Path(__file__).parents[1] / "_harness"))  # where `python run.py` finds it
+from agentgate_demo.case import FoundingCase
+from agentgate_demo.key import Key
+from agentgate_demo.process import post
+from agentgate_demo.row import Expected, TableRow
+from agentgate_demo.show import perform
+from agentgate_demo.stage import Asker, Stage
 
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 TOOL, ACCOUNT = "identity.refresh", "spiffe://acme.example/ns/billing/sa/exporter"

@@ -16,10 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from agentgate.cli.demo_key import Key, KeySets
-from agentgate.cli.demo_row import Played, TableRow, agentgate_command, found
-from agentgate.cli.demo_stage import Stage
 from agentgate.errors import AgentGateError, ConfigError
+from agentgate_demo.key import Key, KeySets
+from agentgate_demo.row import Played, TableRow, agentgate_command, find_example
+from agentgate_demo.stage import Stage
 
 FIRST = "first-look"
 PACKAGES = {"moto": "'moto[server]'", "flask_cors": "'moto[server]'"}  # module -> package
@@ -53,7 +53,7 @@ class NotInstalled(AgentGateError):
     def __init__(self, module: str, needs: Sequence[str]) -> None:
         extras = ["service", "embedded", *dict.fromkeys(EXTRAS[name] for name in needs if name in EXTRAS)]
         packages = dict.fromkeys(PACKAGES.get(name, name) for name in needs if name not in EXTRAS)
-        clone = Path(__file__).parents[2]
+        clone = Path(__file__).parents[3]
         pip, what, where = "pip install", ".", " in the clone"
         if (clone / "pyproject.toml").is_file():
             pip, what, where = f"{sys.executable} -m pip install -e", str(clone), ""
@@ -91,7 +91,7 @@ class FoundingCase:
     @property
     def reviewed(self) -> Path:
         """Where its workflow is."""
-        return self.workflows or found("workflows")
+        return self.workflows or find_example("workflows")
 
     def play(self) -> Played:
         """Play every scene. Raises NotInstalled; ConfigError: a process does not start."""
@@ -141,11 +141,16 @@ class DemoCase(Protocol):
         """Play every scene. Raises AgentGateError: it cannot be played here."""
 
 
-def case(name: str) -> DemoCase:
+def describe() -> Iterator[str]:
+    """A line for each case."""
+    return (f"{name:16} {what}" for name, (_, what) in CASES.items())
+
+
+def load_case(name: str) -> DemoCase:
     """A case by its name. Raises ConfigError: there is none. NotInstalled."""
     if name not in CASES:
         raise ConfigError("case", name, ", ".join(CASES))
-    place, before = found(CASES[name][0]), set(sys.modules)
+    place, before = find_example(CASES[name][0]), set(sys.modules)
     sys.path.insert(0, str(place))  # a case imports what lies beside it, as its own scripts do
     try:
         loaded: DemoCase = runpy.run_path(str(place / "run.py"))["CASE"]

@@ -53,7 +53,7 @@ def get(url: str) -> Any:
         return json.loads(got.read())
 
 
-def patiently(once: Callable[[], HTTPAnswer]) -> HTTPAnswer:
+def retry_while_busy(once: Callable[[], HTTPAnswer]) -> HTTPAnswer:
     """The answer; asked for again while it is 503: a gate decides nothing when its store does not answer within 300 ms."""
     for _ in range(_TRIES):
         if (answer := once()).status != HTTPStatus.SERVICE_UNAVAILABLE:

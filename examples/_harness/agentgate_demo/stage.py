@@ -20,12 +20,12 @@ from typing import Any
 
 import jwt
 
-from agentgate.cli.demo_key import Key, KeySets
-from agentgate.cli.demo_process import HTTPAnswer, Process, free_port, get, patiently, post
-from agentgate.cli.demo_row import Caller, Expected, TableRow, refused
 from agentgate.gate.gate import Gate
 from agentgate.testing import demo_approvals
 from agentgate.token.mint import DETAIL_TYPE
+from agentgate_demo.key import Key, KeySets
+from agentgate_demo.process import HTTPAnswer, Process, free_port, get, post, retry_while_busy
+from agentgate_demo.row import Caller, Expected, TableRow, refusal_row
 
 _TOKEN = "/oauth2/token"  # noqa: S105 - a path
 _GRANT, _JWT = "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:token-type:jwt"
@@ -138,7 +138,7 @@ class Stage:
             caller.nonce = answer.headers.get("dpop-nonce") or caller.nonce
             return once() if answer.body.get("error") == "use_dpop_nonce" else answer
 
-        return patiently(once)
+        return retry_while_busy(once)
 
     def asked(self, expected: Expected, caller: Asker, token: str, tool: str, arguments: Mapping[str, Any], **more: Any) -> TableRow:
         """A row: this exchange, as the caller and the operator see it."""
@@ -154,7 +154,7 @@ class Stage:
             detail = f"{claims.get('act', claims)['sub']}, proven by its own credential; one token for exactly this call, in {line['run']}"
             return TableRow(expected, "allowed", "ok", "client", seen, detail=detail, rule=self.line(said["identifier"]))
         said = {name: value for name, value in answer.body.items() if name not in {"type", "title", "status"}}
-        return refused(expected, line["reasons"], "client" if path == _TOKEN else "host", answer.code, json.dumps(said))
+        return refusal_row(expected, line["reasons"], "client" if path == _TOKEN else "host", answer.code, json.dumps(said))
 
     def last(self, gate: Process | None = None, path: str = _TOKEN) -> dict[str, Any]:
         """The newest line of a gate's log about a request to this path."""
@@ -176,7 +176,7 @@ class Stage:
     def sent(self, expected: Expected, path: str, arguments: Mapping[str, Any], shown: Callable[[], Mapping[str, str]]) -> TableRow:
         """A row: the call itself, at the tool server, with these headers."""
         data = json.dumps(arguments).encode()
-        answer = patiently(lambda: post(self.tool.url + path, data, {"Content-Type": "application/json", **shown()}))
+        answer = retry_while_busy(lambda: post(self.tool.url + path, data, {"Content-Type": "application/json", **shown()}))
         if answer.code == "ok":
             self.done.append(answer.body)
             brief = {k: f"{v[:24]}..." if isinstance(v, str) and len(v) > 100 else v for k, v in answer.body.items()}
@@ -184,7 +184,7 @@ class Stage:
                 expected, "allowed", "ok", "client", f"ok: {json.dumps(brief)}", detail="the token is burned; the call ran once"
             )
         seen = "WWW-Authenticate: " + re.sub(r',? resource_metadata="[^"]*"', "", answer.headers.get("www-authenticate", ""))
-        return refused_at(expected, self.tool, "client", answer.code, seen)
+        return refusal_row_at(expected, self.tool, "client", answer.code, seen)
 
     def _lines(self) -> list[str]:
         return (self._workflows / self._file).read_text("utf-8").splitlines()
@@ -194,7 +194,7 @@ class Stage:
         return f"workflows/{self._file}:{next(n for n, line in enumerate(self._lines(), 1) if line.strip() == f'{tool}:')}"
 
 
-def refused_at(expected: Expected, server: Process, caller: Caller, code: str, seen: str) -> TableRow:
+def refusal_row_at(expected: Expected, server: Process, caller: Caller, code: str, seen: str) -> TableRow:
     """A row of what a tool server refused last."""
     line = next(each for each in reversed(server.lines()) if each["event"] == "request_refused")
-    return refused(expected, [{**line, "reason": line["error"]}], caller, code, seen)
+    return refusal_row(expected, [{**line, "reason": line["error"]}], caller, code, seen)

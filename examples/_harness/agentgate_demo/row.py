@@ -50,7 +50,7 @@ class TableRow:
         return Expected(self.tried, self.outcome, self.code, self.reason, self.field) == self.expected
 
 
-def refused(
+def refusal_row(
     expected: Expected, reasons: Sequence[Mapping[str, Any]], caller: Caller, code: str, seen: str, *, outcome: Outcome = "denied"
 ) -> TableRow:
     """A row of a refusal, for the reasons in a record or a log; several are joined, so that an extra one shows."""
@@ -88,13 +88,12 @@ class Played:
         return f"{self.done} It took {self.seconds:.1f} s." if self.honest else f"WRONG: {self.wrong}"
 
 
-def found(name: str) -> Path:
-    """A directory of the examples: inside the package in a wheel; `workflows` and `examples` in a checkout."""
-    package = Path(__file__).parents[1]
-    places = (package / "_examples" / name, package.parent / "examples" / name, package.parent / name)
-    place = next((place for place in places if place.is_dir()), None)
+def find_example(name: str) -> Path:
+    """A directory of the examples, or the shipped workflows: in a wheel beside them, in a clone beside `examples`."""
+    examples = Path(__file__).parents[2]
+    place = next((place for place in (examples / name, examples.parent / name) if place.is_dir()), None)
     if place is None:
-        raise ConfigError("example", [str(p) for p in places], "an installation with its examples")
+        raise ConfigError("example", name, f"a directory of {examples}")
     return place
 
 
