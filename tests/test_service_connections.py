@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from agentgate.service import process
-from agentgate.service.connections import HEALTH, RESERVED, SECONDS, Connections, OpenConnection, only_health
+from agentgate.service.connections import HEALTH, LOOK, RESERVED, SECONDS, Connections, OpenConnection
 from tests.served import in_thread
 
 
@@ -26,10 +27,10 @@ class Desk:
         self.all = Connections(most, lambda peer: peer == proxy)
         self.closed: list[str] = []
 
-    def open(self, name: str, *, waits: bool = True, proven: bool | str = False, answered: bool = False) -> OpenConnection:
+    def open(self, name: str, *, waits: bool = True, proven: bool | str = False) -> OpenConnection:
         """`name`: the peer, and which of its connections. `proven`: as this client, or as one of its own."""
         made = self.all.add(name.split("-", maxsplit=1)[0], lambda: self.closed.append(name))
-        made.proven, made.answered = proven if isinstance(proven, str) else name * proven, answered
+        made.proven = proven if isinstance(proven, str) else name * proven
         self.all.change(made, waits=waits)
         return made
 
@@ -67,7 +68,6 @@ def test_addresses_of_one_subscriber_are_one_peer() -> None:
 def test_where_all_places_are_taken_whoever_has_most_makes_room() -> None:
     for kinds, gone in (
         ([{}, {"waits": False}], "a-0"),
-        ([{"waits": False}, {"waits": False, "answered": True}], "a-1"),
         ([{"waits": False}], "a-0"),
         ([{"waits": False, "proven": True}, {"proven": True}], "a-1"),
         ([{"proven": True}, {"proven": True}, {}], "a-2"),
@@ -77,15 +77,15 @@ def test_where_all_places_are_taken_whoever_has_most_makes_room() -> None:
             desk.open(f"a-{number}", **kinds[number % len(kinds)])
         for number in range(2):
             desk.open(f"b-{number}", waits=False)
-        assert (desk.open("c-0").spare, desk.closed) == (False, [gone]), kinds
+        assert (desk.open("c-0").placed.is_set(), desk.closed) == (True, [gone]), kinds
 
 
 def test_a_newcomer_pushes_no_request_of_its_own_peer_out_that_had_no_answer_yet() -> None:
     desk = Desk()
     for number in range(8):
         desk.open(f"a-{number}", waits=False)
-    assert (desk.open("a-8").spare, desk.closed) == (True, [])
-    assert (desk.open("b-0").spare, desk.closed) == (False, ["a-0"])
+    assert (desk.open("a-8").placed.is_set(), desk.closed) == (False, [])
+    assert (desk.open("b-0").placed.is_set(), desk.closed) == (True, ["a-0"])
 
 
 def test_who_was_answered_longest_ago_goes_first() -> None:
@@ -93,26 +93,83 @@ def test_who_was_answered_longest_ago_goes_first() -> None:
     opened = [desk.open(f"a-{number}", waits=False) for number in range(8)]
     for each in (opened[5], opened[2]):
         desk.all.change(each, waits=True)
+        each.since -= LOOK
     desk.open("b-0")
     desk.open("c-0")
     assert desk.closed == ["a-5", "a-2"]
 
 
-@pytest.mark.parametrize("waits", [True, False])
-def test_one_client_keeps_half_of_the_places_from_others_of_its_address(waits: bool) -> None:  # noqa: FBT001
-    """A job proves itself on more connections than there are places: whoever shares its address would be closed for each new one."""
+def test_who_came_just_now_makes_room_for_nobody_of_its_peer() -> None:
+    """Its request may be here: an attacker that is closed comes back at once, and would close whoever came in between."""
     desk = Desk()
-    for number in range(8):
-        desk.open(f"a-{number}", waits=waits, proven="job", answered=True)
-    desk.open("a-honest", waits=waits)
-    for number in range(3):
+    first, *_ = [desk.open(f"a-{number}") for number in range(8)]
+    assert (desk.open("a-8").placed.is_set(), desk.closed) == (False, [])
+    first.since -= LOOK
+    assert (desk.open("a-9").placed.is_set(), desk.closed) == (True, ["a-0"])
+
+
+async def test_one_client_keeps_half_of_the_places_from_others_of_its_address() -> None:
+    """A job proves itself on more connections than there are places: whoever shares its address would find none."""
+    desk = Desk()
+    jobs = [desk.open(f"a-{number}", proven="job") for number in range(8)]
+    for each in jobs:
+        each.since -= LOOK
+    for number in range(6):
         desk.open(f"a-more-{number}", waits=False)
     assert desk.closed == [f"a-{number}" for number in range(4)]
+    busy = Desk()
+    jobs = [busy.open(f"a-{number}", waits=False, proven="job") for number in range(8)]
+    waiting = asyncio.ensure_future(busy.all.wait(busy.open("a-honest")))
+    await asyncio.sleep(0)
+    for each in jobs:
+        if busy.all.ends(each):
+            busy.all.remove(each)
+    assert await waiting
+    assert [each.is_open for each in jobs] == [False] + [True] * 7
     other = Desk()
     for number in range(8):
-        other.open(f"a-{number}", waits=waits, proven=f"client-{number % 2}", answered=True)
+        other.open(f"a-{number}", proven=f"client-{number % 2}")
     other.open("a-more")
-    assert other.closed == ["a-0"] * waits
+    other.open("a-more")
+    assert other.closed == ["a-0"]
+
+
+async def test_whoever_waits_for_a_place_has_the_next_that_an_answer_ends_in_turn() -> None:
+    desk = Desk()
+    opened = [desk.open(f"a-{number}", waits=False, proven="job" * (number < 3)) for number in range(8)]
+    assert not any(map(desk.all.ends, opened))  # nobody waits
+    waiting = [asyncio.ensure_future(desk.all.wait(desk.open(f"a-{number}"))) for number in range(8, 11)]
+    await asyncio.sleep(0)
+    assert list(map(desk.all.ends, opened)) == [False] * 3 + [True] * 5
+    desk.all.remove(opened[4])
+    assert await waiting[0]
+    assert not any(each.done() for each in waiting[1:])
+    for each in opened[5:7]:
+        desk.all.remove(each)
+    assert await asyncio.gather(*waiting) == [True] * 3
+    assert not any(map(desk.all.ends, opened[:4]))
+
+
+async def test_who_hangs_up_while_it_waits_for_a_place_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    opened = [desk.open(f"a-{number}", waits=False) for number in range(8)]
+    gone, other = desk.open("a-gone", waits=False), desk.open("a-other", waits=False)
+    waiting = [asyncio.ensure_future(desk.all.wait(each)) for each in (gone, other)]
+    await asyncio.sleep(0)
+    desk.all.remove(gone)
+    assert not any(each.done() for each in waiting)
+    desk.all.remove(opened[0])
+    assert await asyncio.gather(*waiting) == [False, True]
+    monkeypatch.setattr("agentgate.service.connections.PATIENCE", 0.0)
+    assert not await desk.all.wait(desk.open("a-late", waits=False))
+
+
+async def test_a_silent_connection_makes_room_for_whoever_waits_for_a_place() -> None:
+    desk = Desk()
+    for number in range(8):
+        desk.open(f"a-{number}")
+    assert await desk.all.wait(desk.open("a-8"))
+    assert desk.closed == ["a-0"]
 
 
 def test_spare_connections_push_out_only_each_other() -> None:
@@ -120,25 +177,48 @@ def test_spare_connections_push_out_only_each_other() -> None:
     for number in range(8):
         desk.open(f"a-{number}", waits=False, proven=True)
     spare = [desk.open(f"b-{number}") for number in range(RESERVED + 3)]
-    assert all(each.spare for each in spare)
+    assert not any(each.placed.is_set() for each in spare)
     assert desk.closed == ["b-0", "b-1", "b-2"]
+
+
+async def test_of_spare_connections_the_oldest_silent_one_goes_or_the_newest_that_asks() -> None:
+    """Whoever has waited longest keeps its turn, and there is room for whoever asks for the process's health."""
+    desk, half = Desk(), RESERVED // 2
+    for number in range(8):
+        desk.open(f"a-{number}", waits=False, proven=True)
+    waiting = [asyncio.ensure_future(desk.all.wait(desk.open(f"b-{number}"))) for number in range(half)]
+    await asyncio.sleep(0)
+    for number in range(half + 3):
+        desk.open(f"c-{number}")
+    assert desk.closed == ["c-0", "c-1", "c-2"]
+    desk.closed.clear()
+    for number in range(4):
+        waiting.append(asyncio.ensure_future(desk.all.wait(desk.open(f"d-{number}"))))
+        await asyncio.sleep(0)
+    assert desk.closed == ["c-3", "d-0", "d-1", "d-2"]
+    for each in waiting:
+        each.cancel()
 
 
 def test_a_place_that_is_left_is_free_again() -> None:
     desk = Desk(most=2)
     first, second = desk.open("a-0", waits=False), desk.open("b-0", waits=False)
-    assert desk.open("c-0").spare
+    assert not desk.open("c-0").placed.is_set()
     for each in (first, first, second):
         desk.all.remove(each)
         assert not each.is_open
-    assert [desk.open(f"d-{number}", waits=False).spare for number in range(3)] == [False, False, True]
+    assert [desk.open(f"d-{number}", waits=False).placed.is_set() for number in range(3)] == [True, True, False]
 
 
-async def test_on_a_spare_connection_only_health_is_answered() -> None:
+async def test_on_a_spare_connection_only_health_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     async def every(scope: Any, receive: Any, send: Any) -> None:
         await PlainTextResponse("ok")(scope, receive, send)
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(only_health(every)), base_url="http://x") as http:
+    places = Connections(1, lambda _: False)
+    places.change(places.add("a", bool), waits=False)
+    monkeypatch.setattr("agentgate.service.connections.PATIENCE", 0.0)
+    spare = places.only_health(every, places.add("a", bool))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(spare), base_url="http://x") as http:
         assert [(await http.get(path)).status_code for path in sorted(HEALTH)] == [200] * 3
         told = await http.post("/oauth2/token")
     assert (told.status_code, told.headers["Retry-After"], told.headers["Connection"]) == (503, "2", "close")

@@ -190,6 +190,9 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
             response = refuse(refused)
         if len(named := request.headers.getlist("x-request-id")) == 1 and named[0].isascii() and named[0].isprintable():
             response.headers["X-Request-ID"] = named[0]
+        connections: Connections | None = getattr(request.state, "connections", None)
+        if connections is not None and connections.ends(request.state.connection):
+            response.headers["Connection"] = "close"
         seconds = time.perf_counter() - began
         if refused is not None and refused.error == _CHALLENGE:
             refused = None

@@ -27,7 +27,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from agentgate.errors import ConfigError
 from agentgate.service.app import application
-from agentgate.service.connections import Connections, only_health
+from agentgate.service.connections import Connections
 from agentgate.service.limits import Rates
 from agentgate.service.settings import ServiceSettings
 from agentgate.service.workers import end_with_supervisor, supervise
@@ -54,8 +54,8 @@ class _Patient(H11Protocol):
         self._connections: Connections = self.app_state["connections"]
         self._own = self._connections.add(self.client[0] if self.client is not None else "", transport.abort)
         self.app_state = {**self.app_state, "connection": self._own}
-        if self._own.spare:
-            self.app = only_health(self.app)
+        if not self._own.placed.is_set():
+            self.app = self._connections.only_health(self.app, self._own)
         self._end_after(HEADER_SECONDS)
 
     def handle_events(self) -> None:
@@ -68,7 +68,6 @@ class _Patient(H11Protocol):
 
     def on_response_complete(self) -> None:
         self._connections.change(self._own, waits=True)
-        self._own.answered = True
         self._end_after(HEADER_SECONDS)
         super().on_response_complete()  # which may begin with the next request
 
