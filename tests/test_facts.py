@@ -222,6 +222,17 @@ def test_what_is_looked_into_is_bounded_over_all_rows():
     assert CUT in rows[-1]
 
 
+@pytest.mark.parametrize("path", [("[]", "id"), ("[]", "[]", "[]", "id")], ids=["one list", "lists of lists"])
+def test_elements_without_facts_are_bounded_over_all_rows(path):
+    """A list of a million objects that hold none of the declared fields keeps the tool's server as busy as a long text."""
+    inner = [[[{}] * 100] * 100] * 100 if len(path) > 2 else [{}] * 1_000_000
+    start = time.process_time()
+    assert extract({"id": path}, inner) == ()
+    head = [{"id": 1}] if len(path) == 2 else [[[{"id": 1}]]]
+    assert extract({"id": path}, head + inner) == ({"id": 1, CUT: True},)
+    assert time.process_time() - start < 0.5
+
+
 # --- every number of a text -------------------------------------------------------------------------------------------------
 
 

@@ -274,6 +274,7 @@ async def test_long_texts_are_read_outside_the_event_loop_and_short_ones_in_it(f
         assert await where(run.authorize("note", {"body": long})) == {"agentgate-reading"}
         assert await where(run.add_turn("Write another note")) == {here}
         assert await where(run.add_turn(f"Write a note {long}")) == {"agentgate-reading"}
+        assert "agentgate-reading" in await where(run.add_turn("Write one more"))  # beside what was said before
 
 
 async def test_the_shortest_text_is_read_first() -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any
 
 import httpx
@@ -24,13 +24,14 @@ from agentgate.errors import ConfigError, KeyRefused, KeysUnavailable, StoreUnav
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
 from agentgate.integrations.client_key import ClientKey
 from agentgate.integrations.redeemer import GateRedeemer
-from agentgate.redemption.facts import MAX_ROWS
+from agentgate.redemption.facts import MAX_ROWS, recorded
 from agentgate.redemption.reporting import reportable
 from agentgate.shell.drive import drive
 from agentgate.stores import ops, ready_store
 from agentgate.token.dpop import DPoP
 from agentgate.token.signing import SigningKey
 from agentgate.values.canonical import canonical
+from agentgate.values.leaks import holds
 from tests.authority import Key, jwks
 from tests.served import Process, Server, detail, served
 from tests.served_notes import DEFINITION, GATE, NOTES, WORKFLOW, Notes, Place, a_place, error_of
@@ -51,6 +52,15 @@ MORE = f"""\
     redeem: server
     args: {{}}
     facts: {{id: {{type: id}}}}
+  notes.search:
+    effect: read
+    needs: any
+    audience: {NOTES}
+    scope: [notes:read]
+    definition: {DEFINITION}
+    redeem: server
+    args: {{}}
+    facts: {{account: {{type: iban, path: text, find: one, trust: named}}}}
   notes.drop:
     effect: write
     needs: none
@@ -71,7 +81,7 @@ MORE = f"""\
 """
 UPSTREAM = "upstream: {notes.sell: {broker: bank, role: writer}}\nstep_up:\n"
 SOLD = WORKFLOW.replace("desk.notes", "desk.sold").replace("  notes.local:\n", MORE).replace("step_up:\n", UPSTREAM)
-TOOLS = {"notes.write": ["text", "urgent"], "notes.find": [], "notes.drop": ["id"], "notes.sell": []}
+TOOLS = {"notes.write": ["text", "urgent"], "notes.find": [], "notes.search": [], "notes.drop": ["id"], "notes.sell": []}
 FOUND = {"id": "note_7", "secret": "of nobody else's business"}
 
 
@@ -231,6 +241,29 @@ async def test_a_call_is_redeemed_run_and_reported_and_only_its_facts_leave_the_
     assert len(world.between.asked("/result")) == 1  # the workflow declares no facts of it
     assert world.ask("notes.drop", {"id": "note_7"}).json()["error_description"] == "already_done"
     assert world.ask("notes.drop", {"id": "note_8"}, "other").json()["error"] == "invalid_authorization_details"
+
+
+@pytest.mark.parametrize("tool", ["notes.search", "notes.sell"], ids=["facts", "an upstream credential"])
+async def test_a_long_answer_is_read_outside_the_tool_servers_event_loop(
+    place: Place, gate: Process, own_key: ClientKey, tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attacker may have written it, and everybody else's call waits for the loop."""
+    where = set[str]()
+
+    def noted(read: Any) -> Any:
+        def note(*given: Any) -> Any:
+            where.add(current_thread().name)
+            return read(*given)
+
+        return note
+
+    monkeypatch.setattr("agentgate.redemption.outcome.recorded", noted(recorded))
+    monkeypatch.setattr("agentgate.redemption.credential.holds", noted(holds))
+    async with at_work(place, gate, own_key, brokers={"bank": Bank()}) as world:
+        world.tools.answer = {"text": "DE89 " * 13_000}
+        assert (await world.call(tool, {})).status_code == 200
+    assert where
+    assert current_thread().name not in where
 
 
 @pytest.mark.parametrize(

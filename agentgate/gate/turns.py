@@ -60,7 +60,7 @@ def _takes_back(core: Core, state: RunState, text: str) -> Flow:
     def takes_back() -> bool:
         return any(core.readings.takes_back(each, under(state, each, core.readings.intents), text) for each in versions.each)
 
-    return (yield from apart(len(text), takes_back))
+    return (yield from apart(len(text) + sum(map(len, state.turns)), takes_back))
 
 
 def add(core: Core, state: RunState, turn: Spoken) -> Flow:
@@ -117,7 +117,7 @@ def _lessens(core: Core, state: RunState, doubts: Doubts) -> Flow:
         answers = [answer.presence for each in versions.each for answer in readings.intents(each, state.turns, doubts).values()]
         return [named.amounts, named.named, answers]
 
-    return (yield from apart(len(doubts[-1][1]), lambda: left(doubts) != left(state.doubts)))
+    return (yield from apart(len(doubts[-1][1]) + sum(map(len, state.turns)), lambda: left(doubts) != left(state.doubts)))
 
 
 def _stored(state: RunState) -> int:

@@ -79,7 +79,7 @@ class RemoteCall(AwaitedCall):
 
     async def record_result(self, result: Result) -> Result:
         """Read the declared facts from the tool's real result and report them, once; returns the result. Nothing else of it is sent."""
-        facts = facts_of(self._done, result)
+        facts = await _outside(facts_of(self._done, result))
         if facts is not None and self._done.head["facts"]:
             try:
                 await self._redeemer.report(self._done.claims, "result", {"facts": parse(facts)})

@@ -28,6 +28,7 @@ MAX_ROWS = 1000
 MAX_TEXT = 4096  # characters of one value
 MAX_TOTAL = 128 * 1024  # bytes of all rows as canonical JSON: half of what a call record may hold
 MAX_LOOKED = 4 * MAX_FIND  # characters of one result's texts that are looked into; the rows behind are left out
+_ELEMENT = 16  # what an element of a list counts for: most of a result may be elements that have no facts
 _MAX_INT = 2**53 - 1
 
 Row = dict[str, Any]
@@ -134,6 +135,10 @@ def _rows(level: _Level, element: Any, outer: Row, looked: _Looked) -> Iterator[
     for path, inner in level.lists.items():
         items = _at(element, path, looked)
         for item in items if type(items) in {list, tuple} else ():
+            looked.characters += _ELEMENT
+            if looked.characters > MAX_LOOKED:
+                yield known
+                return
             for row in _rows(inner, item, known, looked):
                 empty = False
                 yield row

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from agentgate.errors import AgentGateError, AuditUnavailable, NotDone, NotRecorded, ResultWithheld, StoreUnavailable
-from agentgate.redemption.facts import recorded, to_read
+from agentgate.redemption.facts import MAX_LOOKED, recorded, to_read
 from agentgate.redemption.records import record_of
 from agentgate.redemption.upstream import Redemption, ended
 from agentgate.shell.readers import apart
@@ -43,17 +43,24 @@ def not_run(claims: Claims, why: str = "", *, attempt: str = "") -> Flow:
 
 
 def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:
-    """Record the declared facts of a redeemed call's real result. No deadline runs while a long text is searched."""
-    facts = yield from apart(to_read(done.head["facts"]), partial(facts_of, done, result), _SEARCHING)
+    """Record the declared facts of a redeemed call's real result."""
+    facts = yield from facts_of(done, result)
     yield from _record_facts(done, facts)
 
 
-def facts_of(done: Redemption, result: Any) -> bytes | None:
+def facts_of(done: Redemption, result: Any) -> Generator[Step, Any, bytes | None]:
     """The declared facts of a result as canonical JSON; None: they cannot be recorded, which is told at the end of the call.
+
+    No deadline runs while a long text is searched, and no event loop waits for it: an attacker may have written it.
 
     Raises:
         ResultWithheld: it holds the upstream credential.
     """
+    size = to_read(done.head["facts"]) if done.credential is None else MAX_LOOKED
+    return (yield from apart(size, partial(_facts_of, done, result), _SEARCHING))
+
+
+def _facts_of(done: Redemption, result: Any) -> bytes | None:
     if done.credential is not None:
         done.credential.check_result(result)
     try:

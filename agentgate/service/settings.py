@@ -144,7 +144,7 @@ class ServiceSettings(BaseSettings):
         tell: name -> who learns what becomes of held calls.
         runs_per_hour, denials_per_run, open_holds_per_run: as of `Gate.open`.
         shared_runs: as of `Gate.open`; left out: whether there are several workers.
-        connections: at the same time, of each worker; more are answered 503.
+        connections: at the same time, of each worker; others wait for a place, or are answered 503.
         workers: processes that share the address; rates and connections are those of each.
     """
 

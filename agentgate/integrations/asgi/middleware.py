@@ -8,6 +8,7 @@ happened; anything else of an act is unknown. Only a JSON answer has facts.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from contextlib import suppress
@@ -169,7 +170,8 @@ class RedeemMiddleware:
                 try:
                     await self._app(_proven(scope, route, call), _replayed(route, call, receive), answer.take)
                 finally:
-                    answer.search()
+                    if call.has_credential:
+                        await asyncio.to_thread(answer.search)
                 await _recorded(route, call, answer)
         except (NotDone, _NoSuccess) as error:
             _log.warning("tool_answered", tool=route.tool, status=answer.status if answer else 0, why=str(error))

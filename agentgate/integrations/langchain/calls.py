@@ -249,7 +249,8 @@ def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, call: TaskCall, r
     try:
         with bound((CREDENTIAL, redeemed.credential if redeemed.has_credential else None)):
             result = yield from _executed(execute, call)
-        redeemed.check_result(result)
+        if redeemed.has_credential:
+            yield Ask(redeemed.check_result, result)
     except ResultWithheld as error:
         yield Ask(leave, type(error), error, None)
         return refused(Code.ALREADY_DONE, why=str(error))

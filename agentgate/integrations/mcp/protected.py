@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import structlog
-from anyio import CancelScope, Lock
+from anyio import CancelScope, Lock, to_thread
 from mcp_types import Tool
 from pydantic_core import to_jsonable_python
 
@@ -157,9 +157,9 @@ class ProtectedTools:
             with _running(call):
                 result = await body(call.args)
             ended, structured = _read(result)
-            if call.has_credential:
-                call.check_result(to_jsonable_python(result))
             with CancelScope(shield=True):  # whoever asked may have gone
+                if call.has_credential:
+                    await to_thread.run_sync(call.check_result, to_jsonable_python(result))
                 if ended:
                     await call.record_result(structured)
                 with suppress(NotRecorded):  # it is logged; the tool ran, and its result is true
