@@ -225,7 +225,7 @@ def test_what_is_looked_into_is_bounded_over_all_rows():
 @pytest.mark.parametrize("path", [("[]", "id"), ("[]", "[]", "[]", "id")], ids=["one list", "lists of lists"])
 def test_elements_without_facts_are_bounded_over_all_rows(path):
     """A list of a million objects that hold none of the declared fields keeps the tool's server as busy as a long text."""
-    inner = [[[{}] * 100] * 100] * 100 if len(path) > 2 else [{}] * 1_000_000
+    inner: list[object] = [[[{}] * 100] * 100] * 100 if len(path) > 2 else [{}] * 1_000_000
     start = time.process_time()
     assert extract({"id": path}, inner) == ()
     head = [{"id": 1}] if len(path) == 2 else [[[{"id": 1}]]]
