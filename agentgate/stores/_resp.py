@@ -26,7 +26,7 @@ MORE = object()  # the reply is not complete yet: read on
 
 def pack(*args: str | bytes | int) -> bytes:
     """One command as an array of bulk strings."""
-    parts = [f"*{len(args)}\r\n"]  # one character per byte, and one conversion at the end
+    lines = [f"*{len(args)}"]  # one character per byte, and one conversion at the end
     for arg in args:
         if type(arg) is str:
             text = arg if arg.isascii() else arg.encode().decode("latin-1")
@@ -34,8 +34,8 @@ def pack(*args: str | bytes | int) -> bytes:
             text = arg.decode("latin-1")
         else:
             text = f"{arg:d}"
-        parts.append(f"${len(text)}\r\n{text}\r\n")
-    return "".join(parts).encode("latin-1")
+        lines += f"${len(text)}", text
+    return "\r\n".join((*lines, "")).encode("latin-1")
 
 
 class Reply:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping
+from functools import lru_cache
 
 from agentgate.errors import NameRefused
 
-history_form = re.compile(r"(?:[0-9a-f]{40}\.[0-9]{1,20} [0-9]{1,16})?").fullmatch
+history_form = lru_cache(maxsize=1024)(re.compile(r"(?:[0-9a-f]{40}\.[0-9]{1,20} [0-9]{1,16})?").fullmatch)
 
 
 def checked_history(value: str) -> str:

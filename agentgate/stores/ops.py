@@ -271,11 +271,16 @@ def burn(request: BurnRequest) -> Op[BurnReply]:
         jti,
         checked_history(request.history),
         _attempt(request.attempt),
-        "" if request.brokers is None else canonical(list(request.brokers)),
+        "" if request.brokers is None else _names(request.brokers),
         *_revocations.revocations_of(start, run, jti, request.subjects),
     )
     token, *more = _server_keys(request.tenant, run, request.audience)
     return Op("burn", _burned, (f"{token}{jti}", *more), args, confirm=True)
+
+
+@lru_cache(maxsize=64)
+def _names(brokers: tuple[str, ...]) -> bytes:
+    return canonical(brokers)
 
 
 def _attempt(name: str) -> str:

@@ -89,10 +89,11 @@ local function count_of(text)
 end
 
 -- What of a run's calls a decision depends on: the revision of each of its records, without noughts at the end (a mint alone changes nothing).
-local function revisions(records)
+-- That of the record `own` is known already.
+local function revisions(records, own, rev)
   local revs, last = {}, 1
   for i, key in ipairs(records) do
-    revs[i] = digits(count_of(redis.call('HGET', key, 'rev')))
+    revs[i] = digits(count_of(key == own and rev or redis.call('HGET', key, 'rev')))
     last = revs[i] ~= '0' and i or last
   end
   return revs[1] and table.concat(revs, '-', 1, last) or '0'
@@ -256,7 +257,7 @@ local function read_calls(burns, digests, room, out)
         room = room - size
         record[5] = told > 0 and digits(told) or at
         record[6] = outcomes[said[4]] and said[4] or ''
-        record[7] = size <= 1048576 and room >= 0 and redis.call('HGET', burns, digest .. ':facts')
+        record[7] = size > 0 and size <= 1048576 and room >= 0 and redis.call('HGET', burns, digest .. ':facts')
       end
       out[#out + 1] = record
     end

@@ -8,11 +8,7 @@ local known = redis.call('HMGET', own, digest .. ':by', digest .. ':outcome', di
 local _, minted_jti, minted_at = minting(minted[1])
 
 -- (1) revoked, or taken back by the user
-local revocations = {}
-for i = 8, #ARGV do
-  revocations[i - 7] = ARGV[i]
-end
-if taken_back(minted_at, timed[1]) or revoked(revocations, tonumber(timed[2] or '0')) then
+if taken_back(minted_at, timed[1]) or revoked({unpack(ARGV, 8)}, tonumber(timed[2] or '0')) then
   return {KEYS[1], 'revoked', '', ''}
 end
 

@@ -2,11 +2,7 @@
 local mints, clock = beside(KEYS[2])
 local _, minted_jti, minted_at = minting(redis.call('HGET', mints, ARGV[1] .. ':mint'))
 local withdrawn, opened = unpack(redis.call('HMGET', clock, 'withdrawn', 'opened'))
-local revocations = {}
-for i = 5, #ARGV do
-  revocations[i - 4] = ARGV[i]
-end
-if taken_back(minted_at, withdrawn) or revoked(revocations, tonumber(opened or '0')) then
+if taken_back(minted_at, withdrawn) or revoked({unpack(ARGV, 5)}, tonumber(opened or '0')) then
   return {KEYS[1], 'revoked'}
 end
 if lineage() ~= ARGV[2] then

@@ -28,18 +28,20 @@ for i = 1, tonumber(ARGV[11]) do
 end
 for i = 1, tonumber(ARGV[11]) do
   local argument, name = 12 + 4 * i, ARGV[15 + 4 * i]
-  local hash, times, total, share = KEYS[2], false, 'total:' .. name, nil
+  local amount, maximum = tonumber(ARGV[argument]), tonumber(ARGV[argument + 1])
   if name ~= '' then
-    asked[#asked + 1], share = total, ':run:' .. name .. ':share'
+    local total = 'total:' .. name
+    asked[#asked + 1] = total
+    limits[i] = {amount = amount, maximum = maximum, total = total, own = 0, sum = 0}
+    shares[i] = digest .. ':run:' .. name .. ':share'
   else
-    hash, times, total, place = KEYS[place], KEYS[place + 1], 'total', place + 2
-    share = ':all:' .. hash .. ':share'
+    local hash, every, share = KEYS[place], tonumber(ARGV[argument + 2]), ':all:' .. KEYS[place] .. ':share'
+    limits[i] = {
+      amount = amount, maximum = maximum, every = every, hash = hash, times = KEYS[place + 1], total = 'total', share = share,
+      own = 0, own_bucket = 0, bucket = '0', first = 0, kept = false, sum = 0,
+    }
+    shares[i], place = digest .. share, place + 2
   end
-  limits[i] = {
-    amount = tonumber(ARGV[argument]), maximum = tonumber(ARGV[argument + 1]), every = tonumber(ARGV[argument + 2]),
-    hash = hash, times = times, total = total, share = share, own = 0, own_bucket = 0, bucket = '0', first = 0, kept = false, sum = 0,
-  }
-  shares[i] = digest .. share
 end
 
 -- (1) the run, with its own limits and what this call took of any
@@ -106,7 +108,7 @@ end
 
 -- (4) decided on exactly this state of the run, in this lineage of the store
 local records = records_of(KEYS[2], run[7], run[8])
-if run[1] .. '.' .. revisions(records) .. '.' .. gen ~= ARGV[5] then
+if run[1] .. '.' .. revisions(records, burns, said[1]) .. '.' .. gen ~= ARGV[5] then
   return refuse('stale')
 end
 
@@ -277,7 +279,9 @@ for i, limit in ipairs(limits) do
 end
 call('HSET', mints, unpack(written))
 if not listed then -- the server's own record begins here, so that it is missed when it is gone
-  call('HSETNX', burns, 'rev', '0')
+  if not said[1] then
+    call('HSET', burns, 'rev', '0')
+  end
   call('PEXPIREAT', burns, kept)
   call('PEXPIREAT', mints, kept)
   fields[#fields + 1], fields[#fields + 2] = 'audiences', (run[8] or '') .. ' ' .. audience
