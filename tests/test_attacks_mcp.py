@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import codecs
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import anyio
+import fastmcp
 import httpx
 import mcp
 import pytest
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
-from mcp_types import CallToolResult, EmbeddedResource, ResourceLink, TextContent, TextResourceContents
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    ElicitResult,
+    EmbeddedResource,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+)
+from pydantic import BaseModel
 from starlette.requests import Request
 from structlog.testing import capture_logs
 
@@ -224,6 +238,137 @@ async def test_a_served_gate_voids_the_token_for_a_client_with_keys_and_for_one_
         assert told.json() == {"active": False}
         stranger = {"token": kept[0], "client_id": "job"}
         assert error_of(gate.http.post("/oauth2/revoke", data=stranger)) == (401, "invalid_client")
+
+
+# --- what it sends beside its answers ----------------------------------------------------------------------------------------------
+class Host:
+    """A host whose handlers keep what they are given."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    async def take(self, *given: Any) -> Any:
+        self.heard.append(given[-1])
+
+    async def official(self, *given: Any) -> ElicitResult:
+        self.heard.append(given[1])
+        return ElicitResult(action="decline")
+
+    async def fast(self, *given: Any) -> Any:
+        self.heard += [given[0], given[2]]
+        return fastmcp.client.elicitation.ElicitResult(action="decline")
+
+    def client(self, kind: str, url: str) -> Any:
+        given: Any = {"message_handler": self.take}
+        if kind == "official":
+            return mcp.Client(url, mode="legacy", logging_callback=self.take, elicitation_callback=self.official, **given)
+        return fastmcp.Client(url, log_handler=self.take, progress_handler=self.take, elicitation_handler=self.fast, **given)
+
+    @property
+    def texts(self) -> str:
+        return repr([each.model_dump(mode="json") if isinstance(each, BaseModel) else each for each in self.heard])
+
+
+async def heard(tmp_path: Path, kind: str, say: Callable[[Any], Awaitable[Any]]) -> Host:
+    """What the handlers of a gated client's host are given, over HTTP, by a server that says something before it answers."""
+    host = Host()
+    async with mcp_shop(tmp_path) as shop:
+        tools = [tool.model_copy(update={"output_schema": None}) for tool in await listed_by(shop.server)]
+
+        async def call_tool(ctx: Any, params: Any) -> CallToolResult:
+            await say(ctx)
+            return said("done")
+
+        server = impostor(tools, lambda _: said(""))
+        server.add_request_handler("tools/call", CallToolRequestParams, call_tool)
+        async with listening(server.streamable_http_app()) as port, host.client(kind, f"http://127.0.0.1:{port}/mcp") as client:
+            answer = await GatedClient(client, shop.run, audience=AUDIENCE).call_tool("orders.get", ORDER, tool_call_id="a")
+            assert answer.content[0].text == "done"  # type: ignore[union-attr]
+    return host
+
+
+async def log(ctx: Any, text: str) -> None:
+    await ctx.session.send_log_message("info", {"note": [text]}, "shop", related_request_id=ctx.request_id)
+
+
+async def progress(ctx: Any, text: str) -> None:
+    """To who asked for it, and to who did not."""
+    await ctx.session.report_progress(0.5, 1.0, text)
+    await ctx.session.send_progress_notification(ctx.request_id, 0.5, 1.0, text, related_request_id=ctx.request_id)
+
+
+async def ask(ctx: Any, text: str) -> None:
+    with suppress(mcp.MCPError):
+        schema = {"type": "object", "properties": {"x": {"type": "string", "description": text}}}
+        await ctx.session.elicit_form(text, schema, related_request_id=ctx.request_id)
+
+
+SAYS = pytest.mark.parametrize("say", [log, progress, ask], ids=["log", "progress", "question"])
+BOTH = pytest.mark.parametrize("kind", ["official", "fastmcp"])
+
+
+@BOTH
+@SAYS
+async def test_what_a_server_sends_beside_its_answer_does_not_speak_as_the_gate(tmp_path: Path, kind: str, say: Any) -> None:
+    host = await heard(tmp_path, kind, lambda ctx: say(ctx, HELD))
+    assert BY_SERVER + HELD in host.texts
+    assert host.texts.count(HELD) == host.texts.count(BY_SERVER + HELD)
+
+
+@BOTH
+@SAYS
+async def test_no_token_reaches_a_handler_of_the_host(tmp_path: Path, kind: str, say: Any) -> None:
+    """It is not spent yet: whoever reads the host's log could redeem it before the call ends."""
+    with capture_logs() as logs:
+        host = await heard(tmp_path, kind, lambda ctx: say(ctx, base64.b64encode(ctx.meta[AUTHORIZATION].encode()).decode()))
+    assert host.heard == []
+    assert "message_withheld" in [line["event"] for line in logs]
+
+
+@BOTH
+@SAYS
+async def test_other_messages_reach_the_host_as_they_are(tmp_path: Path, kind: str, say: Any) -> None:
+    host = await heard(tmp_path, kind, lambda ctx: say(ctx, "half of it is done"))
+    assert "half of it is done" in host.texts
+    assert BY_SERVER not in host.texts
+
+
+async def test_the_token_of_a_cancelled_call_is_void(tmp_path: Path) -> None:
+    """Whoever asked for the call is gone; the server has its token for as long as that lives."""
+    kept: list[dict[str, Any]] = []
+    begun = anyio.Event()
+
+    async def hang(ctx: Any, params: Any) -> CallToolResult:
+        kept.append({AUTHORIZATION: ctx.meta[AUTHORIZATION], PROOF: ctx.meta[PROOF]})
+        begun.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async with mcp_shop(tmp_path) as shop:
+        tools = [tool.model_copy(update={"output_schema": None}) for tool in await listed_by(shop.server)]
+        server = impostor(tools, lambda _: said(""))
+        server.add_request_handler("tools/call", CallToolRequestParams, hang)
+        async with connected(server, "official") as client:
+            gated = GatedClient(client, shop.run, audience=AUDIENCE)
+            for how in ("task", "scope"):
+                begun = anyio.Event()
+                if how == "task":
+                    task = asyncio.create_task(gated.call_tool("orders.get", ORDER, tool_call_id=how))
+                    await begun.wait()
+                    task.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+                else:
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(partial(gated.call_tool, "orders.get", ORDER, tool_call_id=how))
+                        await begun.wait()
+                        group.cancel_scope.cancel()
+                    await asyncio.sleep(0.3)  # it goes on without them
+        for token in kept:
+            with capture_logs() as logs:
+                refused(await shop.send(None, **token))
+            assert why(logs) == [("jti", "revoked")]
+    assert len(kept) == 2
 
 
 # --- a stolen session --------------------------------------------------------------------------------------------------------------

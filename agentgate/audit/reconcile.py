@@ -18,6 +18,7 @@ from agentgate.stores import Op, ops, server_id
 from agentgate.stores.history import split
 from agentgate.stores.recovery import MAX_COUNT, Event, HistoryRecord, Taken
 from agentgate.values.canonical import canonical
+from agentgate.values.identities import name_of
 
 _Counted = tuple[str, int]  # epoch, count
 _HISTORIES = frozenset({"history", "redemptions"})  # a redemption counts in its audience's, all else in the tenant's
@@ -134,7 +135,7 @@ def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path])
         loss.missing += _gaps(known[tenant], loss, events[tenant].keys())
         for _, record in sorted(events[tenant].items(), key=lambda item: item[0][1]):
             if record["type"] == "key_changed":
-                loss.again.append(ops.change_key(tenant, record["account"], record["key"]))
+                loss.again.append(ops.change_key(tenant, name_of(record["account"], record.get("issuer", "")), record["key"]))
             elif record["type"] != "revocation_applied":
                 loss.tell(record, minted.get(record["jti"]), outcomes.get(record["jti"], ""))
             elif lifted.get((tenant, record["name"]), 0.0) < record["time"] and (op := _revoked(record)) is not None:

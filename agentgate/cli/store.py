@@ -15,6 +15,7 @@ from agentgate.audit.reconcile import Loss, find_losses, find_tenants
 from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import Json
 from agentgate.stores import Op, Store, ops, ready_store, recovery, rules_of
+from agentgate.values.identities import name_of
 
 Answer = TypeVar("Answer")
 
@@ -74,14 +75,15 @@ def release_key(
     account: Annotated[str, typer.Option(help="The agent's id.")],
     key: Annotated[str, typer.Option(help="RFC 7638 thumbprint of its key from now on.")],
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
+    issuer: Annotated[str, typer.Option(help="Who proves the account; left out: it has a SPIFFE id.")] = "",
 ) -> None:
     """Say which key a service account has now, where the old one cannot sign for it (lost, or forgotten by the store)."""
     quiet()
     if not reason.strip():
         fail("reason: got nothing, expected why this key is the account's, for the record")
-    told = {"tenant": tenant, "account": account, "key": key, "by": {"operator": getpass.getuser()}, "reason": reason}
+    told = {"tenant": tenant, "account": account, "issuer": issuer, "key": key, "by": {"operator": getpass.getuser()}, "reason": reason}
     with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit)) as log:
-        op = ops.change_key(tenant, account, key)
+        op = ops.change_key(tenant, name_of(account, issuer), key)
         log.append({"type": "key_change", "time": round(time.time(), 6), **told}, time.monotonic() + PATIENCE)
         history = _ask(opened, op).history
         seen = {"history": history} if history else {}

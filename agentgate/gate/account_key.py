@@ -18,7 +18,7 @@ from agentgate.token.dpop import LEEWAY, signed_by_shown_key
 from agentgate.token.jws import b64url, compact
 from agentgate.token.signing import SigningKey
 from agentgate.values.canonical import canonical
-from agentgate.values.identities import person
+from agentgate.values.identities import name_of, person
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import User
 
@@ -44,8 +44,10 @@ def _refused(got: str, expected: str) -> RunRefused:
     return RunRefused((Failure(Reason.BOUNDARY, "agent.boundary.key", got, expected),))
 
 
-def rotate(core: Core, statement: str, *, of: tuple[str, str] | None = None) -> Flow:
+def rotate(core: Core, statement: str, *, issuer: str = "", of: tuple[str, str] | None = None) -> Flow:
     """Take up the new key of a rotation statement; returns its account. `of`: the tenant and account that it must be about.
+
+    `issuer`: who proves the account; empty: it has a SPIFFE id.
 
     Raises (through the driver):
         RunRefused: the statement proves nothing here. StoreUnavailable, AuditUnavailable.
@@ -65,10 +67,10 @@ def rotate(core: Core, statement: str, *, of: tuple[str, str] | None = None) -> 
     tenant, account, key = claims["tenant"], claims["account"], claims["key"]
     if of is not None and of != (tenant, account):
         raise _refused("a statement about another account", f"one about the account that shows it, {of[1]} of tenant {of[0]}")
-    return (yield from _changed(core, tenant, account, key, {"by": {"key": old}}, old=old, signed_ms=iat * 1000))
+    return (yield from _changed(core, tenant, account, key, {"by": {"key": old}}, issuer=issuer, old=old, signed_ms=iat * 1000))
 
 
-def release(core: Core, tenant: str, account: str, key: str, *, by: User, reason: str) -> Flow:
+def release(core: Core, tenant: str, account: str, key: str, *, by: User, reason: str, issuer: str = "") -> Flow:
     """A person's word that this is the account's key now; returns the account.
 
     Raises (through the driver):
@@ -80,13 +82,16 @@ def release(core: Core, tenant: str, account: str, key: str, *, by: User, reason
         raise _refused("the account itself", "a person: an account changes its key by its old one")
     if (yield ops.revoked(tenant, by.id, int(time.time() * 1000))):
         raise _refused(f"{by.id}, who is revoked", "a person who is not revoked")
-    return (yield from _changed(core, tenant, account, key, {"by": {"user": by.id, "identity": by.identity}, "reason": reason}))
+    why = {"by": {"user": by.id, "identity": by.identity}, "reason": reason}
+    return (yield from _changed(core, tenant, account, key, why, issuer=issuer))
 
 
-def _changed(core: Core, tenant: str, account: str, key: str, why: dict[str, object], *, old: str = "", signed_ms: int = 0) -> Flow:
+def _changed(
+    core: Core, tenant: str, account: str, key: str, why: dict[str, object], *, issuer: str, old: str = "", signed_ms: int = 0
+) -> Flow:
     seen = core.history.seen(tenant)
-    op = ops.change_key(tenant, account, key, old=old, signed_ms=signed_ms, history=seen)
-    told = {"tenant": tenant, "account": account, "key": key, **why}
+    op = ops.change_key(tenant, name_of(account, issuer), key, old=old, signed_ms=signed_ms, history=seen)
+    told = {"tenant": tenant, "account": account, "issuer": issuer, "key": key, **why}
     yield Record({"type": "key_change", "time": round(time.time(), 6), **told})
     answer = yield op
     if answer.kind != "ok":

@@ -21,7 +21,7 @@ from agentgate.gate.kept import hold_of
 from agentgate.gate.proof import refusal
 from agentgate.shell.step import Apart, Flow, alone
 from agentgate.stores import ops
-from agentgate.values.identities import person
+from agentgate.values.identities import name_of, person
 from agentgate.values.refusal import AnswerCode, AnswerRefused, RunRefused
 from agentgate.values.request import RunState, User
 from agentgate.workflow.model import Workflow
@@ -73,7 +73,7 @@ def addressed(core: Core, tenant: str, who: User, after: str = "") -> Flow:
         NameRefused, StoreUnavailable.
     """
     judge = _Judge(core, tenant, who)
-    whose = (f"user {person(who.id)}", who.groups, who.id)
+    whose = (name_of(f"user {person(who.id)}", who.issuer), who.groups, who.id)
     earlier: list[ops.HoldRecord] = yield from every(partial(ops.old_holds, tenant))
     old = [each._replace(place=f"{each.hold.expires_at * 1000:.0f}.{each.hold.id}") for each in (yield from judge.all(earlier))]
     waits = [each for each in old if each.hold.state == "pending"]
@@ -169,4 +169,6 @@ def _risk(core: Core, hold: Hold, who: User, known: tuple[RunState, Workflow] | 
                 return workflow.risk
         except AnswerRefused:  # the rules that asked are not those that ask now
             pass
-    return "" if (who.id, who.tenant) in {(each.id, each.tenant) for each in hold.approvers} else None
+    # what an earlier version wrote of a yes names no issuer
+    yes = {(each.id, each.tenant, each.proof.get("issuer", who.issuer)) for each in hold.approvers}
+    return "" if (who.id, who.tenant, who.issuer) in yes else None

@@ -106,10 +106,11 @@ def open_run(
     if opened.kind == "revoked":
         refused = Failure(Reason.REVOKED, "revocations", "one of user, agent, workflow version or tenant", "none of them revoked")
     elif opened.kind == "too_many":
+        counted = header.whose.replace("\n", " of ")
         refused = Failure(
             Reason.TOO_MANY_RUNS,
             "runs",
-            f"{most} in an hour of {header.whose} in {tenant}" + (f", by client {asking}" if (asking := over.host or over.client) else ""),
+            f"{most} in an hour of {counted} in {tenant}" + (f", by client {asking}" if (asking := over.host or over.client) else ""),
             f"at most {most} runs of one user (without one: agent) in an hour",
         )
     if refused is not None:

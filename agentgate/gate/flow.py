@@ -27,6 +27,7 @@ from agentgate.shell.step import Flow, Step
 from agentgate.stores import history_name, ops
 from agentgate.token.mint import binding, mint, new_jti
 from agentgate.values.canonical import canonical, digest
+from agentgate.values.identities import name_of
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Args, Call, RunState
 from agentgate.values.times import duration
@@ -186,7 +187,7 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fre
     }
     if terms.upstream is not None:
         head["upstream"] = terms.upstream
-    boundary = header.agent.boundary
+    account, boundary = name_of(header.agent.id, header.agent.issuer), header.agent.boundary
     audience, written = terms.audience if state.owned else "", canonical(head)
     name = history_name(header.tenant, audience)
     sent, counted = core.history.seen(header.tenant), core.history.seen(name)
@@ -204,7 +205,7 @@ def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fre
             subjects=terms.subjects,
             limits=limits,
             hold=take,
-            same_key=(header.agent.id, boundary.key) if workflow.agent.same_key_as_last_token and boundary else None,
+            same_key=(account, boundary.key) if workflow.agent.same_key_as_last_token and boundary else None,
             history=sent,
             unspent=view.unspent.get(made, ""),
             issued=core.issued.told(header.id, made),

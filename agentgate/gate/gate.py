@@ -171,17 +171,21 @@ def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, 
     return View(self._core, (yield from read(self._core, tenant, run)))
 
 
-def _rotate_key(self: _GateBase[Any], statement: str) -> Generator[Step, Any, str]:
+def _rotate_key(self: _GateBase[Any], statement: str, *, issuer: str = "") -> Generator[Step, Any, str]:
     """Take up a service account's new key that its old one signed for (`agentgate.gate.account_key`); returns the account.
+
+    `issuer`: who proves the account; empty: it has a SPIFFE id.
 
     Raises:
         RunRefused: the statement proves nothing here. StoreUnavailable, AuditUnavailable.
     """
-    account: str = yield from account_key.rotate(self._core, statement)
+    account: str = yield from account_key.rotate(self._core, statement, issuer=issuer)
     return account
 
 
-def _release_key(self: _GateBase[Any], account: str, *, tenant: str, key: str, by: User, reason: str) -> Generator[Step, Any, str]:
+def _release_key(
+    self: _GateBase[Any], account: str, *, tenant: str, key: str, by: User, reason: str, issuer: str = ""
+) -> Generator[Step, Any, str]:
     """A person's word that this is a service account's key from now on.
 
     Args:
@@ -191,11 +195,12 @@ def _release_key(self: _GateBase[Any], account: str, *, tenant: str, key: str, b
         key: RFC 7638 thumbprint of the new key.
         by: who says so, a person of the tenant.
         reason: why, for the record.
+        issuer: who proves the account; empty: it has a SPIFFE id.
 
     Raises:
         RunRefused: no person, or no reason. StoreUnavailable, AuditUnavailable.
     """
-    said: str = yield from account_key.release(self._core, tenant, account, key, by=by, reason=reason)
+    said: str = yield from account_key.release(self._core, tenant, account, key, by=by, reason=reason, issuer=issuer)
     return said
 
 

@@ -115,7 +115,7 @@ class Answerers:
             if not nonce or by.nonce != nonce_claim(_stated(hold, answer, nonce, leaf)):
                 got, expected = f"a token of {by.who.id} that was issued for something else", f"one whose nonce is of this answer: {answer}"
                 raise refusal(AnswerCode.UNPROVEN, "approver", got, f"{expected} (agentgate.values.answers.nonce_claim)")
-            return ProvenAnswer(by.who, "token", nonce, {"seal": self._seal(hold, by.who, "token")})
+            return ProvenAnswer(by.who, "token", nonce, {"seal": self._seal(hold, by.who, "token"), "issuer": by.who.issuer})
         if type(by) is not User or not in_process:
             got = f"{by.id} (in process)" if type(by) is User else type(by).__name__
             expected = (

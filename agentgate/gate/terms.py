@@ -12,6 +12,7 @@ from typing import Any
 from agentgate.decision.answer import Reservation
 from agentgate.stores import ops
 from agentgate.token.mint import MintClaims, WorkflowRef, call_digest
+from agentgate.values.identities import name_of
 from agentgate.values.request import Agent, Call, Header
 from agentgate.workflow.model import Tool, Upstream, Workflow
 from agentgate.workflow.page_size import paths
@@ -128,7 +129,8 @@ class Terms:
     def take(self, reservation: Reservation, turns: int) -> ops.LimitTake:
         """What the call takes of one limit, for the mint script; `turns`: how often the user has spoken, for a counter `per: turn`."""
         limit, run = reservation.limit, self.header.id
-        owner = {"turn": f"{run}:{turns}", "run": run, "agent": self.header.agent.id, "tenant": "*"}[limit.per]
+        agent = self.header.agent
+        owner = {"turn": f"{run}:{turns}", "run": run, "agent": name_of(agent.id, agent.issuer), "tenant": "*"}[limit.per]
         # A counter is named after what it counts, not after the rule's bound: raising a limit starts no new count.
         counted = f"{limit.tool}:{limit.argument or 'count'}:{limit.per}:{limit.every or 0}:{reservation.currency}"
         key = f"{self.workflow.id}:{counted}:{owner}"

@@ -50,7 +50,7 @@ def _rotated(core: Core, statement: str, tenant: str, agent: AgentCredential) ->
     if core.identities is None:
         raise CredentialRefused("agent", "a credential", "a gate with identity settings")
     account = yield from core.identities.agent(agent, tenant, None, time.time())
-    return (yield from account_key.rotate(core, statement, of=(tenant, account.who.id)))
+    return (yield from account_key.rotate(core, statement, issuer=account.who.issuer, of=(tenant, account.who.id)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ tag of its own.
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
@@ -41,7 +40,7 @@ from agentgate.stores._op import (
     server_id,
 )
 from agentgate.stores.history import checked_history
-from agentgate.values.canonical import canonical
+from agentgate.values.canonical import canonical, digest
 
 Subjects = _records.Subjects
 LimitTake = _records.LimitTake
@@ -126,13 +125,14 @@ def open_run(
         header: its frozen part.
         turn: the user's first words.
         ttl_ms: its life.
-        whose: who opened it, any text; their runs of the last hour are counted (up to a minute longer).
+        whose: who opened it, any text, in a second line by whose word; their runs of the last hour are counted (up to a minute longer).
         most: how many they may be.
         keeps: whether the store keeps what it acknowledges: then any gate mints acts in this run, and otherwise
         acts: `any` gate, as long as the store's lineage is the same; the `opener`, which remembers what it minted; or `nobody`.
         who: of its agent, user and workflow none may be revoked; None: it is not asked.
     """
-    opened = f"{prefix(tenant)}runs:{hashlib.sha256(checked_text('whose', whose)).hexdigest()}"
+    counted = "\n".join(digest(checked_text("whose", name)) for name in whose.split("\n"))
+    opened = f"{prefix(tenant)}runs:{counted}"
     args: tuple[Arg, ...] = (checked_bytes("header", header), checked_text("turn", turn), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
     args = (*args, checked_number("most", most, 1, MAX_AMOUNT), keeps, acts)
     revocations = _revocations.run_revocations(prefix(tenant), who.agent, who.user, who.workflow) if who is not None else ()

@@ -41,3 +41,8 @@ def author(name: str) -> str:
 def person(name: str) -> str:
     """What tells one person or agent from another: the id without case, compatibility forms and the sign of a user name."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).removeprefix("@")
+
+
+def name_of(name: str, issuer: str) -> str:
+    """What tells a name from the same one of another issuer; without an issuer the name itself."""
+    return f"{name}\n{issuer}" if issuer else name

@@ -13,7 +13,7 @@ from typing import Any, Literal, final
 
 from agentgate.errors import CanonicalError, IdentityRefused
 from agentgate.values.canonical import canonical, digest, parse
-from agentgate.values.identities import checked_name, person
+from agentgate.values.identities import checked_name, name_of, person
 
 Identity = Literal["in_process", "proven"]
 Presence = Literal["present", "unclear", "absent"]
@@ -214,8 +214,9 @@ class Header:
 
     @property
     def whose(self) -> str:
-        """Whom its runs and holds count for: the user, without one the agent, under every spelling of the id."""
-        return f"user {person(self.user.id)}" if self.user else f"agent {person(self.agent.id)}"
+        """Whom its runs and holds count for: the user of this issuer, without one the agent, under every spelling of the id."""
+        who = self.user or self.agent
+        return name_of(f"{type(who).__name__.lower()} {person(who.id)}", who.issuer)
 
 
 @dataclass(frozen=True, slots=True)

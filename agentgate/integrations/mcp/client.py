@@ -2,7 +2,8 @@
 
 Rules: the gate decides before the server is asked; a refusal is a result with ``isError``. The token is in ``_meta`` of that one request
 and nowhere else: not in the arguments, no result, no log. A token that the server did not spend is void in the store before its answer is
-shown; the answer is searched for it, too, and no such search is complete. What is sent are the arguments that were decided on. The tool's
+shown, also where the call was cancelled; the answer, and what the server sends beside it, is searched for it, too, and no such search is
+complete. What is sent are the arguments that were decided on. The tool's
 definition is read from the server before each call; a description that changed since it was reviewed is refused, and not shown to the
 model. What a server returns is no fact: facts are what the server that redeemed the call puts on record.
 """
@@ -19,9 +20,10 @@ from agentgate.gate.run import AsyncRun, Run
 from agentgate.integrations.exchange import check_secure
 from agentgate.integrations.mcp.carried import as_meta
 from agentgate.integrations.mcp.denial import denied
-from agentgate.integrations.mcp.foreign import BY_SERVER, holds_token, of_server, speaks_as_gate
+from agentgate.integrations.mcp.foreign import BY_SERVER, guard_handlers, holds_token, of_server, sent, speaks_as_gate
 from agentgate.integrations.mcp.protected import definition_of
-from agentgate.integrations.mcp.tokens import CallTokens, NoToken, tokens_of
+from agentgate.integrations.mcp.tokens import CallTokens, Granted, NoToken, tokens_of
+from agentgate.shell.drive import to_the_end
 from agentgate.values.canonical import parse
 from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.request import CanonicalArguments
@@ -94,17 +96,13 @@ class GatedClient:
         )
         if isinstance(answer, NoToken):
             return denied(answer.code, answer.hold)
-        send = getattr(self._client, "call_tool_mcp", self._client.call_tool)  # FastMCP's `call_tool` raises instead
-        got: Any
-        try:
-            got = await send(name, parse(args.data), meta=as_meta(answer.headers()))
-        except Exception as error:  # noqa: BLE001 - raised again below, unless the token is in it or it speaks as the gate
-            got = error
-        try:
-            if await answer.void():
-                _log.warning("token_not_spent", tool=name, why="the server answered without redeeming the call")
-        except AgentGateError as error:
-            return _withheld(name, f"the call's token is not known to be void: {error}")
+        with sent(answer.secret):
+            try:
+                got = await self._answer_to(name, args, answer)
+            finally:  # of a cancelled call, too
+                not_void = await to_the_end(_void(name, answer))
+        if not_void:
+            return _withheld(name, not_void)
         if holds_token(got, answer.secret):
             return _withheld(name, "the server's answer holds the call's token")
         if isinstance(got, CallToolResult):
@@ -115,8 +113,17 @@ class GatedClient:
             return CallToolResult(content=[TextContent(type="text", text=f"{BY_SERVER}{got}")], is_error=True)
         raise got
 
+    async def _answer_to(self, name: str, args: CanonicalArguments, granted: Granted) -> Any:
+        """What the server answers, or what the client raises."""
+        send = getattr(self._client, "call_tool_mcp", self._client.call_tool)  # FastMCP's `call_tool` raises instead
+        try:
+            return await send(name, parse(args.data), meta=as_meta(granted.headers()))
+        except Exception as error:  # noqa: BLE001 - raised by `call_tool`, unless the token is in it or it speaks as the gate
+            return error
+
     async def _listed(self) -> list[Tool]:
         """What the server lists now."""
+        guard_handlers(self._client)  # of this session: a client may have begun another
         page_of = getattr(self._client, "list_tools_mcp", self._client.list_tools)
         found, cursor = list[Tool](), None
         for _ in range(_MAX_PAGES):
@@ -126,6 +133,16 @@ class GatedClient:
             if cursor is None:
                 return found
         raise ConfigError("client", "a listing without end", f"at most {_MAX_PAGES} pages of tools")
+
+
+async def _void(tool: str, granted: Granted) -> str:
+    """Void a call's token; why it is not known to be void, or empty."""
+    try:
+        if await granted.void():
+            _log.warning("token_not_spent", tool=tool, why="the call ended without being redeemed")
+    except AgentGateError as error:
+        return f"the call's token is not known to be void: {error}"
+    return ""
 
 
 def _withheld(tool: str, why: str) -> CallToolResult:

@@ -1,7 +1,8 @@
 """What a server answers, as the model and the host may have it: it does not speak as the gate, and holds no token.
 
 Rules: a line that begins as one of the gate's denials does is marked as the server's, wherever it stands, and in another script's letters;
-of what a server says to be a refusal only the code counts, with whose it is: a hold is told by the gate alone. A token is looked for in one
+of what a server says to be a refusal only the code counts, with whose it is: a hold is told by the gate alone. The same holds of what a
+server sends beside its answers (progress, log messages, questions) before a handler of the host has it. A token is looked for in one
 piece and in pieces, over all fields together, turned round, and encoded. Neither search is complete: what a model reads of a server is
 the server's word, and the token in it is void before (`agentgate.integrations.mcp.client`).
 """
@@ -11,10 +12,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import unquote
 
-from mcp_types import CallToolResult
+import structlog
+from mcp_types import INVALID_REQUEST, CallToolResult, ErrorData
+from pydantic import BaseModel
 from pydantic_core import to_json, to_jsonable_python
 
 from agentgate.integrations.mcp.denial import DENIAL, NEXT
@@ -24,6 +28,8 @@ from agentgate.values.refusal import Code
 BY_SERVER: Final = "The server says: "
 _OURS: Final = "dev.agentgate/"
 _ALIKE: Final = str.maketrans("\u0430\u0435\u0442\u0433\u0501\u0261\u03b1\u03b5\u03c4\u0578", "aetgdgaetn")  # as Latin letters look
+_HANDLERS: Final = ("_logging_callback", "_message_handler", "_elicitation_callback", "_sampling_callback")
+_log = structlog.get_logger("agentgate.integrations.mcp")
 _PIECE: Final = 16  # characters of a signature, of 96 random bits
 _WORDS: Final = re.compile(r"[^a-z0-9]+")
 
@@ -46,7 +52,7 @@ def of_server(result: CallToolResult) -> CallToolResult:
     """A server's result, marked where it speaks as the gate."""
     told = (result.meta or {}).get(DENIAL)
     code = told.get("code") if isinstance(told, Mapping) and result.is_error else None
-    plain = result.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    plain = _plain(result)
     marked = _marked(plain)
     texts = [block for block in marked.get("content", ()) if block.get("type") == "text"]
     together = "".join(block["text"] for block in texts)
@@ -65,10 +71,61 @@ def _marked(value: Any) -> Any:
     return [_marked(inner) for inner in value] if isinstance(value, list) else value
 
 
-def holds_token(answer: CallToolResult | Exception, token: str) -> bool:
+def _plain(message: BaseModel) -> dict[str, Any]:
+    return message.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+_sent_tokens = set[str]()
+
+
+@contextmanager
+def sent(token: str) -> Iterator[None]:
+    """While a server has a token that is not known to be spent or void."""
+    _sent_tokens.add(token)
+    try:
+        yield
+    finally:
+        _sent_tokens.discard(token)
+
+
+def guard_handlers(client: Any) -> None:
+    """Have what the server of a connected client sends beside its answers marked before the host's handlers see it."""
+    session = client.session
+    for owner, names in ((client, ("_progress_handler",)), (session, _HANDLERS)):  # the SDKs hand them out nowhere
+        for name in names:
+            handler = getattr(owner, name, None)
+            if handler is not None and not isinstance(handler, _GuardedHandler):
+                setattr(owner, name, _GuardedHandler(handler))
+
+
+class _GuardedHandler:
+    """A handler of the host: its last argument is the server's message."""
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+
+    async def __call__(self, *args: Any) -> Any:
+        *context, message = args
+        if any(holds_token(message, token) for token in tuple(_sent_tokens)):
+            _log.error("message_withheld", why="the server's message holds a call's token")
+            return ErrorData(code=INVALID_REQUEST, message="withheld: a call's token is in it")
+        return await self._handler(*context, _message_of_server(message))
+
+
+def _message_of_server(message: Any) -> Any:
+    if isinstance(message, Exception):
+        return RuntimeError(f"{BY_SERVER}{message}") if speaks_as_gate(str(message)) else message
+    if not isinstance(message, BaseModel):
+        return _marked(message)
+    plain = _plain(message)
+    marked = _marked(plain)
+    return message if marked == plain else type(message).model_validate(marked)
+
+
+def holds_token(answer: Any, token: str) -> bool:
     """Whether an answer holds the signature of a token, without which it is none."""
     signature = token.rpartition(".")[2]
-    value = to_jsonable_python(answer, serialize_unknown=True) if isinstance(answer, CallToolResult) else [repr(answer), vars(answer)]
+    value = [repr(answer), vars(answer)] if isinstance(answer, Exception) else to_jsonable_python(answer, serialize_unknown=True)
     whole = to_json(value, serialize_unknown=True).decode()
     if any(form in whole for form in forms(signature) | forms(signature[::-1])):
         return True

@@ -1,6 +1,7 @@
 -- KEYS lastkey history | ARGV key old signed_ms seen: the account's key from now on. `old` (empty: a person said so) must be the one on record,
 -- and the statement newer than that record, which is never older than the statement that made it: each counts once, also of a fast clock.
-local since, known = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (.+)$')
+local record, before = redis.call('GET', KEYS[1]), string.match(KEYS[1], '^([^\n]*)\n') -- see mint.lua
+local since, known = string.match(record or before and redis.call('GET', before) or '', '^(%d+) (.+)$')
 local before, lost = history(KEYS[2], ARGV[4])
 if ARGV[2] ~= '' then
   if lost then

@@ -135,11 +135,12 @@ local lastkey = nil
 if ARGV[13] ~= '' then
   position = position + 1
   lastkey = KEYS[position]
-  local last = call('GET', lastkey)
+  local own, before = call('GET', lastkey), string.match(lastkey, '^([^\n]*)\n') -- earlier versions recorded one for all of a name
+  local last = own or before and call('GET', before)
   if last and string.match(last, '^%d+ (.+)$') ~= ARGV[13] or not last and call('HEXISTS', KEYS[5], 'keyless') == 1 then
     return refuse('key_changed')
   end
-  lastkey = not last and lastkey
+  lastkey = not own and lastkey
 end
 
 -- (7) limits. A share is reserved until its token expires. Then it is given back only if that token is provably unburned: the call's record
@@ -232,6 +233,13 @@ for i, limit in ipairs(limits) do
     local every, amount, bucket = limit.every, string.match(taken[i] or '0 0', '^(%d+) (%d+)')
     local from = every > 0 and bucket_of(now - every, every) or 0
     limit.own, limit.own_bucket, limit.bucket = tonumber(amount), tonumber(bucket), every > 0 and digits(bucket_of(now, every)) or '0'
+    local before = string.match(limit.hash, '^([^\n]*)\n') -- earlier versions counted all of a name, whoever proved them
+    if before and call('EXISTS', before) == 1 then
+      if every > 0 and tonumber(call('HGET', before, 'first') or '0') < from then
+        slide(before, from)
+      end
+      limit.maximum = limit.maximum - tonumber(call('HGET', before, 'total') or '0')
+    end
     local over = sum_beyond(limit, from)
     if limit.kept[1] and tonumber(limit.kept[4] or '0') < from then
       slide(limit.hash, from)

@@ -18,8 +18,13 @@ if tonumber(call('HGET', KEYS[2], 'first') or '0') < from then
   slide(KEYS[2], from)
 end
 local kept = call('HMGET', KEYS[2], 'total', 'first')
+local total, before = tonumber(kept[1] or '0'), string.match(KEYS[2], '^([^\n]*)\n') -- earlier versions counted all of a name, whoever proved them
+if before and call('EXISTS', before) == 1 then
+  slide(before, from)
+  total = total + tonumber(call('HGET', before, 'total') or '0')
+end
 local keeps = ARGV[5] == 'yes' or ARGV[5] == 'alone' and alone
-if tonumber(kept[1] or '0') >= tonumber(ARGV[4]) then
+if total >= tonumber(ARGV[4]) then
   return answer('too_many')
 end
 call('HINCRBY', KEYS[2], 'total', 1)

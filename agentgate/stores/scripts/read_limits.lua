@@ -7,6 +7,7 @@ for i, name in ipairs(ARGV) do
     place = place + 1
     key, field = KEYS[place], 'total'
   end
-  out[i] = redis.call('HGET', key, field) or '0'
+  local before = string.match(key, '^([^\n]*)\n') -- see mint.lua
+  out[i] = digits(tonumber(redis.call('HGET', key, field) or '0') + tonumber(before and redis.call('HGET', before, field) or '0'))
 end
 return {KEYS[1], out}
