@@ -25,6 +25,8 @@ from mcp_types import (
     CallToolResult,
     ElicitResult,
     EmbeddedResource,
+    LoggingMessageNotification,
+    LoggingMessageNotificationParams,
     ResourceLink,
     TextContent,
     TextResourceContents,
@@ -262,7 +264,7 @@ class Host:
         given: Any = {"message_handler": self.take}
         if kind == "official":
             return mcp.Client(url, mode="legacy", logging_callback=self.take, elicitation_callback=self.official, **given)
-        return fastmcp.Client(url, log_handler=self.take, progress_handler=self.take, elicitation_handler=self.fast, **given)
+        return fastmcp.Client(url, mode="legacy", log_handler=self.take, progress_handler=self.take, elicitation_handler=self.fast, **given)
 
     @property
     def texts(self) -> str:
@@ -288,7 +290,8 @@ async def heard(tmp_path: Path, kind: str, say: Callable[[Any], Awaitable[Any]])
 
 
 async def log(ctx: Any, text: str) -> None:
-    await ctx.session.send_log_message("info", {"note": [text]}, "shop", related_request_id=ctx.request_id)
+    message = LoggingMessageNotificationParams(level="info", data={"note": [text]}, logger="shop")
+    await ctx.session.send_notification(LoggingMessageNotification(params=message), ctx.request_id)
 
 
 async def progress(ctx: Any, text: str) -> None:
