@@ -263,7 +263,8 @@ class Host:
     def client(self, kind: str, url: str) -> Any:
         given: Any = {"message_handler": self.take}
         if kind == "official":
-            return mcp.Client(url, mode="legacy", logging_callback=self.take, elicitation_callback=self.official, **given)
+            given |= {"logging_callback": self.take, "elicitation_callback": self.official}
+            return mcp.Client(url, mode="legacy", **given)
         return fastmcp.Client(url, mode="legacy", log_handler=self.take, progress_handler=self.take, elicitation_handler=self.fast, **given)
 
     @property

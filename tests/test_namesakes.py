@@ -41,14 +41,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[redis.Redis]:
+def client(server: Server) -> Iterator[Any]:
     with redis.Redis(host="127.0.0.1", port=server.port, decode_responses=True) as opened:
         opened.flushall()
         yield opened
 
 
 @pytest.fixture
-def gate(server: Server, client: redis.Redis, tmp_path: Path) -> Iterator[Gate]:
+def gate(server: Server, client: Any, tmp_path: Path) -> Iterator[Gate]:
     """Over a workflow for the agents of each issuer, and one that takes whomever its host vouches for."""
     text = re.sub(" +spiffe: .*", "    WHO", (WORKFLOWS / "service-account-refresh.yaml").read_text())
     (tmp_path / "w").mkdir()
@@ -103,7 +103,7 @@ def test_a_change_of_key_is_of_one_issuers_account(gate: Gate, tmp_path: Path, s
     assert isinstance(asked(gate, THERE, B), Allow)
 
 
-def test_the_key_that_an_earlier_version_recorded_counts_for_whoever_has_the_name(gate: Gate, client: redis.Redis) -> None:
+def test_the_key_that_an_earlier_version_recorded_counts_for_whoever_has_the_name(gate: Gate, client: Any) -> None:
     client.set("ag:{acme-eu}:lastkey:exporter", f"1 {A.name}")
     assert refused(gate, HERE, B)
     assert refused(gate, THERE, B)
@@ -115,7 +115,7 @@ def test_the_key_that_an_earlier_version_recorded_counts_for_whoever_has_the_nam
     assert refused(gate, HERE, A)  # its own record counts from then on
 
 
-def test_an_earlier_record_hands_over_to_a_new_key(gate: Gate, client: redis.Redis) -> None:
+def test_an_earlier_record_hands_over_to_a_new_key(gate: Gate, client: Any) -> None:
     client.set("ag:{acme-eu}:lastkey:exporter", f"1 {A.name}")
     assert gate.rotate_key(A.says(B, iat=later()), issuer=HERE) == "exporter"
     assert refused(gate, HERE, A)
@@ -129,7 +129,7 @@ def test_a_limit_of_an_agent_is_of_one_issuers_agent(gate: Gate) -> None:
     assert isinstance(asked(gate, HERE, A, ANY), Allow)
 
 
-def test_what_an_earlier_version_counted_of_an_agent_counts_for_whoever_has_the_name(gate: Gate, client: redis.Redis) -> None:
+def test_what_an_earlier_version_counted_of_an_agent_counts_for_whoever_has_the_name(gate: Gate, client: Any) -> None:
     assert isinstance(asked(gate, HERE, A, ANY), Allow)
     (own,) = [key for key in client.keys("ag:{acme-eu}:limit:*") if key.endswith(HERE)]
     before = own.partition("\n")[0]
@@ -154,7 +154,7 @@ def run_of(gate: Gate, issuer: str) -> Any:
 PROMPT = "Please refund 39.99 EUR for order ORD-10023344, it arrived broken"
 
 
-def test_the_runs_of_an_hour_are_of_one_issuers_user(folder: Path, server: Server, client: redis.Redis) -> None:
+def test_the_runs_of_an_hour_are_of_one_issuers_user(folder: Path, server: Server, client: Any) -> None:
     with opened(folder, store=server.url, runs_per_hour=2) as gate:
         for _ in range(2):
             run_of(gate, THERE)

@@ -82,7 +82,7 @@ def release(core: Core, tenant: str, account: str, key: str, *, by: User, reason
         raise _refused("the account itself", "a person: an account changes its key by its old one")
     if (yield ops.revoked(tenant, by.id, int(time.time() * 1000))):
         raise _refused(f"{by.id}, who is revoked", "a person who is not revoked")
-    why = {"by": {"user": by.id, "identity": by.identity}, "reason": reason}
+    why: dict[str, object] = {"by": {"user": by.id, "identity": by.identity}, "reason": reason}
     return (yield from _changed(core, tenant, account, key, why, issuer=issuer))
 
 

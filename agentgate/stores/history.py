@@ -47,9 +47,11 @@ class History:
 
     def see(self, name: str, sent: str, got: str) -> None:
         """Take what a script answered (empty: nothing) to `sent`."""
+        if not got or got == self._seen.get(name):
+            return
         with self._lock:
             known = self._seen.get(name, "")
-            if got and (known == sent or split(got)[1] > split(known)[1]):
+            if known == sent or split(got)[1] > split(known)[1]:
                 self._seen[name] = got
 
     def note(self, history: str, audience: str = "") -> dict[str, str]:
