@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -38,7 +39,7 @@ from structlog.testing import capture_logs
 from agentgate.integrations.exchange import Credentials
 from agentgate.integrations.mcp import DENIAL, ExchangeTokens, GatedClient, definition_of
 from agentgate.integrations.mcp.carried import AUTHORIZATION, PROOF, in_open_session
-from agentgate.integrations.mcp.foreign import BY_SERVER, speaks_as_gate
+from agentgate.integrations.mcp.foreign import BY_SERVER, guard_handlers, speaks_as_gate
 from tests.mcpshop import MCPShop, connected, impostor, listed_by, mcp_shop, said
 from tests.served import Party, Server, served
 from tests.served_notes import GATE, NOTES, a_place, error_of
@@ -335,6 +336,18 @@ async def test_other_messages_reach_the_host_as_they_are(tmp_path: Path, kind: s
     host = await heard(tmp_path, kind, lambda ctx: say(ctx, "half of it is done"))
     assert "half of it is done" in host.texts
     assert BY_SERVER not in host.texts
+
+
+async def test_a_fault_that_the_host_is_told_of_does_not_speak_as_the_gate() -> None:
+    """What a server sends that is no message is in the text of an exception."""
+    host = Host()
+    stub = SimpleNamespace(_message_handler=host.take)
+    for _ in range(2):
+        guard_handlers(SimpleNamespace(session=stub))
+    faults = [ValueError(HELD), ValueError("broken")]
+    for fault in faults:
+        await stub._message_handler(fault)
+    assert [str(each) for each in host.heard] == [BY_SERVER + HELD, "broken"]
 
 
 async def test_the_token_of_a_cancelled_call_is_void(tmp_path: Path) -> None:

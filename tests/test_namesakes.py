@@ -7,6 +7,7 @@ asked for.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from agentgate.errors import AgentGateError
 from agentgate.gate import addressed
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.shell.drive import drive
+from agentgate.stores import ops
 from agentgate.values.refusal import AnswerCode, RunRefused
 from agentgate.values.request import Boundary, User
 from tests.authority import lasting, nonce_for
@@ -47,18 +49,22 @@ def client(server: Server) -> Iterator[Any]:
         yield opened
 
 
-@pytest.fixture
-def gate(server: Server, client: Any, tmp_path: Path) -> Iterator[Gate]:
-    """Over a workflow for the agents of each issuer, and one that takes whomever its host vouches for."""
+def written(folder: Path) -> Path:
+    """A workflow for the agents of each issuer, and one that takes whomever its host vouches for."""
     text = re.sub(" +spiffe: .*", "    WHO", (WORKFLOWS / "service-account-refresh.yaml").read_text())
-    (tmp_path / "w").mkdir()
+    (folder / "w").mkdir()
     for name, issuer in (("here", HERE), ("there", THERE)):
         who = f'oidc: {{issuer: "{issuer}", claims: {{sub: {{is: "1"}}}}}}'
-        (tmp_path / "w" / f"{name}.yaml").write_text(text.replace("WHO", who).replace(REFRESH, f"identity.{name}"))
+        (folder / "w" / f"{name}.yaml").write_text(text.replace("WHO", who).replace(REFRESH, f"identity.{name}"))
     any_agent = re.sub("    boundary:.*?\n\n", "\n", text.replace("WHO", "in_process: true"), flags=re.DOTALL)
-    (tmp_path / "w" / "any.yaml").write_text(any_agent.replace(REFRESH, "identity.any"))
+    (folder / "w" / "any.yaml").write_text(any_agent.replace(REFRESH, "identity.any"))
+    return folder / "w"
+
+
+@pytest.fixture
+def gate(server: Server, client: Any, tmp_path: Path) -> Iterator[Gate]:
     given: Any = {"issuer": ISSUER, "audit": "memory://", "store": server.url, "environment": "prod"}
-    with Gate.open_unsafe_unapproved(tmp_path / "w", **given) as made:
+    with Gate.open_unsafe_unapproved(written(tmp_path), **given) as made:
         yield made
 
 
@@ -122,6 +128,20 @@ def test_an_earlier_record_hands_over_to_a_new_key(gate: Gate, client: Any) -> N
     assert isinstance(asked(gate, HERE, B), Allow)
 
 
+def test_what_a_store_has_lost_of_a_key_is_written_again_for_its_issuers_account(server: Server, client: Any, tmp_path: Path) -> None:
+    audit = str(tmp_path / "audit")
+    given: Any = {"issuer": ISSUER, "audit": audit, "store": server.url, "environment": "prod", "keys": tmp_path / "keys"}
+    with Gate.open_unsafe_unapproved(written(tmp_path), **given) as gate:
+        gate.release_key("exporter", issuer=HERE, tenant="acme-eu", key=B.name, by=User("ana", tenant="acme-eu"), reason="rotated")
+        client.flushall()
+        assert not isinstance(asked(gate, HERE, A), Allow)
+    store = ["--store", server.url, "--audit", audit]
+    assert CliRunner().invoke(app, ["store", "reconcile", *store, "--tenant", "acme-eu"]).exit_code == 0
+    with Gate.open_unsafe_unapproved(tmp_path / "w", **given) as gate:
+        assert refused(gate, HERE, A)
+        assert isinstance(asked(gate, HERE, B), Allow)
+
+
 def test_a_limit_of_an_agent_is_of_one_issuers_agent(gate: Gate) -> None:
     for _ in range(12):
         assert isinstance(asked(gate, THERE, B, ANY), Allow)
@@ -141,6 +161,10 @@ def test_what_an_earlier_version_counted_of_an_agent_counts_for_whoever_has_the_
     client.hset(before, mapping={"first": int(bucket) - 100, str(int(bucket) - 100): 5, bucket: 5})  # half of it left the hour
     assert isinstance(asked(gate, HERE, A, ANY), Allow)
     assert client.hget(before, "total") == "5"
+    name = own.removeprefix("ag:{acme-eu}:limit:")
+    shown = ops.read_limits("acme-eu", "run_1", (ops.LimitTake(name, 1, 12, 3_600_000),))
+    shell: Any = gate
+    assert shown.parse(shell._store.call(shown, time.monotonic() + 1)) == (8,)
 
 
 def lee(issuer: str, group: str = "support") -> Any:
@@ -162,10 +186,15 @@ def test_the_runs_of_an_hour_are_of_one_issuers_user(folder: Path, server: Serve
             run_of(gate, THERE)
         run_of(gate, HERE)
         own = next(key for key in client.keys("ag:{acme}:runs:*") if client.hget(key, "total") == "1")
-        client.rename(own, own.partition("\n")[0])  # as an earlier version counted it
+        before = own.partition("\n")[0]
+        client.rename(own, before)  # as an earlier version counted it
         run_of(gate, HERE)
         with pytest.raises(RunRefused):
             run_of(gate, HERE)
+        bucket = next(name for name in client.hgetall(before) if name.isdigit())
+        client.delete(before)
+        client.hset(before, mapping={"total": 1, "first": int(bucket) - 100, str(int(bucket) - 100): 1})  # more than an hour ago
+        run_of(gate, HERE)
 
 
 def held(gate: Gate, issuer: str) -> Any:
