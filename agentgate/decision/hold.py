@@ -1,7 +1,8 @@
 """A hold: one exact call that waits for a person, and who may answer it. Its states are in `agentgate.decision.hold_states`.
 
 Rules: a release covers one call digest and the rules it showed, once, before its timeout. The requester and the agent never release,
-under no spelling of their id (`agentgate.values.identities`) and by no namesake at another issuer, who may be the same person. Every rule that fires at mint must be covered by approvers who are eligible
+under no spelling of their id (`agentgate.values.identities`), nor does their namesake at another issuer, who may be the same person. Every
+rule that fires at mint must be covered by approvers who are eligible
 under it at that moment; a yes counts only under the rules that ask whoever gave it.
 
 A *confirm* is a yes under a rule with ``user: true``: the run's own user, under exactly their id and tenant, says yes to exactly this call.

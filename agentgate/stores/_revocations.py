@@ -2,8 +2,8 @@
 
 A revocation is the key ``revoked:NAME``, which mint and burn read, with ``revocation:NAME`` (who, when, why) and a place in the sorted set
 ``revocations`` beside it; NAME is ``kind:subject``. People and agents are compared as `agentgate.values.identities.person` does: to revoke
-one spelling of an id is to revoke all of them, at every issuer: a revocation is said in a hurry and of a name, so it stops too many rather than
-too few.
+one spelling of an id is to revoke all of them, at every issuer. A revocation is said in a hurry and of a name: it stops too many rather
+than too few.
 """
 
 from __future__ import annotations
