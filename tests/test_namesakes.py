@@ -114,6 +114,8 @@ def test_the_key_that_an_earlier_version_recorded_counts_for_whoever_has_the_nam
     assert refused(gate, HERE, B)
     assert refused(gate, THERE, B)
     assert isinstance(asked(gate, HERE, A), Allow)
+    client.set("ag:{acme-eu}:lastkey:exporter", f"1 {B.name}")
+    assert refused(gate, HERE, B)  # it has a record of its own by now
     gate.release_key("exporter", issuer=THERE, tenant="acme-eu", key=B.name, by=User("lee", tenant="acme-eu"), reason="their own")
     assert isinstance(asked(gate, THERE, B), Allow)
     assert gate.rotate_key(A.says(B, iat=later()), issuer=HERE) == "exporter"
@@ -137,6 +139,7 @@ def test_what_a_store_has_lost_of_a_key_is_written_again_for_its_issuers_account
         assert not isinstance(asked(gate, HERE, A), Allow)
     store = ["--store", server.url, "--audit", audit]
     assert CliRunner().invoke(app, ["store", "reconcile", *store, "--tenant", "acme-eu"]).exit_code == 0
+    assert client.keys("ag:{acme-eu}:lastkey:*") == [f"ag:{{acme-eu}}:lastkey:exporter\n{HERE}"]
     with Gate.open_unsafe_unapproved(tmp_path / "w", **given) as gate:
         assert refused(gate, HERE, A)
         assert isinstance(asked(gate, HERE, B), Allow)
