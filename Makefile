@@ -2,7 +2,7 @@
 # Nothing needs root.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench faults clean
+.PHONY: help demo test test-all lint bench faults clean
 
 # The newest Python >= 3.11 that can make a virtual environment; `make test PYTHON=/path/to/python` picks another.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
@@ -16,19 +16,32 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constr
 
 help: ## what there is
 	@echo "make demo    a payment agent, guarded: what is minted, refused and held (no services needed)"
-	@echo "make test    all tests (starts its own Valkey, from a wheel, and redis-server where installed)"
+	@echo "make test    what every commit gets: each test, with fewer examples, on fewer servers (starts its own)"
+	@echo "make test-all  all of it, as continuous integration does"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make bench   speed, as ratios measured side by side"
 	@echo "make faults  crashes, failovers, full disks: what hosts are answered, and that nothing happens twice (some minutes)"
 	@echo "make clean   remove $(VENV) and caches"
-	@echo "JOBS=2       make test in two processes"
+	@echo "JOBS=2       tests in two processes (now: $(JOBS)); empty: in one"
 	@echo "PYTHON=...   another Python >= 3.11 (now: $(or $(PYTHON),none found))"
 
 demo: $(VENV)/.has-demo ## the guarded payment agent
 	@$(BIN)/agentgate demo
 
-test: $(VENV)/.has-test $(VENV)/.has-node ## all tests
-	@$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile --no-loadscope-reorder) $(ARGS)
+# Deadlines are real in tests that are marked so, and only there: these run one after the other, when nothing else does. Much of the rest
+# waits for servers, so there are two processes for each core. Python may keep what it compiled, which saves every process that is started.
+JOBS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+define TESTS
+@$(PYTEST) $(1) -m "not deadline" $(if $(JOBS),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
+@$(PYTEST) $(1) -m deadline $$(grep -l 'mark\.deadline' tests/test_*.py)
+endef
+
+test: $(VENV)/.has-test $(VENV)/.has-node ## what every commit gets; ARGS: all of these tests
+	$(if $(ARGS),@$(PYTEST) $(ARGS),$(call TESTS,--quick))
+
+test-all: $(VENV)/.has-test $(VENV)/.has-node ## all tests
+	$(call TESTS,)
 
 lint: $(VENV)/.has-test ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -5,21 +5,33 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import structlog
 
 from agentgate import Gate
 from tests.deadlines import LONG, REAL, python_path, set_call_seconds
+from tests.effort import set_quick
 from tests.servers import Server, redis_binary, valkey_binary
 
+BROWSERS = {"tests.browser"}
+SERVERS = {"tests.authority", "tests.bao", "tests.served", "tests.servers"}  # of other programs, or in this one
 
-def pytest_configure() -> None:
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="fewer examples, and nothing that is marked thorough")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Calls have time; what tests start can be interrupted, also where a shell began them as a background job (which ignores SIGINT)."""
     os.environ["PYTHONPATH"] = python_path(*filter(None, [os.environ.get("PYTHONPATH")]))
     set_call_seconds(LONG)
+    if config.getoption("quick"):
+        set_quick()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -31,15 +43,41 @@ def pytest_report_header() -> str:
     return f"state servers: {redis}{missing if redis == valkey_binary() else ''}, {valkey_binary()}"
 
 
-@pytest.fixture(autouse=True)
-def _call_seconds(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The real deadline for a test of deadlines; for all others, a long one."""
-    if request.node.get_closest_marker("deadline") is None:
-        yield
-        return
-    set_call_seconds(REAL)
-    yield
-    set_call_seconds(LONG)
+def _helpers(module: ModuleType) -> set[str]:
+    """The names of the tests' own modules that this one imports, and those import."""
+    found, waiting = set[str](), [module.__name__]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in sys.modules:
+            found.add(name)
+            named = [getattr(each, "__module__", None) or getattr(each, "__name__", None) for each in vars(sys.modules[name]).values()]
+            waiting += [each for each in named if isinstance(each, str) and each.startswith("tests.")]
+    return found
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each test is pure, or of a browser, or of servers: by what its file imports, where the file does not say it."""
+    kinds = dict[str, str]()
+    for item in items:
+        module = item.getparent(pytest.Module)
+        assert module is not None
+        if module.name not in kinds:
+            helpers = _helpers(module.obj)
+            kinds[module.name] = "browser" if helpers & BROWSERS else "server" if helpers & SERVERS else "pure"
+        if not {"pure", "server", "browser"} & {mark.name for mark in item.iter_markers()}:
+            item.add_marker(kinds[module.name])
+        if item.get_closest_marker("pure"):
+            item.add_marker("disable_socket")
+    if config.getoption("quick"):
+        left = [item for item in items if item.get_closest_marker("thorough")]
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The real deadline for a test of deadlines, and for servers that are started for it; for all others, a long one."""
+    set_call_seconds(LONG if item.get_closest_marker("deadline") is None else REAL)
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,9 @@ from agentgate.errors import AgentGateError
 from agentgate.intents.lexical import derive
 from agentgate.values.canonical import canonical, parse
 from tests.approvals_team import ALICE, BOB, CAROL, ID, Team
+from tests.effort import examples
 
-FEW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+FEW = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from agentgate.review.scenarios.scene import Scene
 from agentgate.values.canonical import canonical
 from agentgate.values.request import Call
 from agentgate.workflow.model import Workflow
+from tests.effort import examples
 from tests.generate import Case
 from tests.test_reference import engine, reference
 
@@ -161,7 +162,7 @@ WHERE = st.fixed_dictionaries({}, optional={"room": LEAVES, "floor": LEAVES})
 OWN = st.sampled_from(["kim@acme.example", "user@acme.example", "eve@evil.example", None])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.fixed_dictionaries({}, optional={"assignee": OWN, "labels": LABELS | LEAVES, "where": WHERE | LEAVES}),
     st.sampled_from([ASSIGN, LABEL, f"{ASSIGN}. {LABEL}", "Assign WEB-42", "What is WEB-42?"]),

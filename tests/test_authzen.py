@@ -195,6 +195,7 @@ def test_an_agent_and_a_tool_server_are_told_nothing(place: Place, gate: Process
             assert error_of(Party(gate, name, place.keys[name]).post(path, asked)) == (403, "wrong_role")
 
 
+@pytest.mark.deadline
 def test_a_run_that_ended_allows_nothing_and_a_store_that_is_away_decides_nothing(place: Place, host: Party, run: str) -> None:
     body = ours(CASES["c-2-2-1 0"].asked, run, allowed=True)
     other = opened(place, host)

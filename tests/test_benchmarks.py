@@ -69,6 +69,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.thorough("nothing here judges a time")
 def test_every_row_is_measured_against_its_baseline_and_target(result):
     rows = result["rows"]
     assert rows.keys() == (
@@ -86,6 +87,7 @@ def test_every_row_is_measured_against_its_baseline_and_target(result):
             assert row["baseline"]
 
 
+@pytest.mark.thorough("nothing here judges a time")
 def test_a_row_says_whether_its_audit_was_durable(result):
     assert [name for name, row in result["rows"].items() if row["durable"]] == [
         "cycle_audit",
@@ -97,6 +99,7 @@ def test_a_row_says_whether_its_audit_was_durable(result):
     ]
 
 
+@pytest.mark.thorough("nothing here judges a time")
 def test_the_result_names_the_machine_and_what_was_measured(result):
     assert result["quick"] is True
     assert result["machine"]["cores"] > 0

@@ -16,6 +16,7 @@ from agentgate.identity.proven import proven_agent
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Header, Posture
 from tests.benchmarks import world
+from tests.effort import examples
 
 DESK = world.Desk()
 BERLIN_OPENS = datetime(2026, 11, 25, 7, 0, tzinfo=UTC)  # a Wednesday; 08:00 in Berlin
@@ -47,7 +48,7 @@ def both(header: Header, now: datetime, *, closed: bool = False, **changes: Any)
 
 
 @given(start=near, attested=st.integers(-5, 605), moves=steps)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_decision_depends_on_no_decision_before_it(start, attested, moves):
     known = replace(DESK.state, header=opened(start - timedelta(seconds=attested)))
     for seconds, micro, environment in [(0, 0, "prod"), *moves]:

@@ -26,6 +26,7 @@ from agentgate.review.report.question import answer as asked
 from agentgate.review.report.witness import witness
 from agentgate.review.scenarios.scene import Scene
 from agentgate.workflow.model import Workflow
+from tests.effort import examples
 from tests.reference_numbers import computed as by_reference
 from tests.reference_numbers import heard
 from tests.test_definition import PAIR, expect_one
@@ -487,7 +488,7 @@ AMOUNTS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(st.sampled_from(PHRASES), max_size=4), AMOUNTS, st.data())
 def test_what_is_computed_is_one_of_the_stated_calculations(phrases: list[str], amounts: list[Decimal], data: st.DataObject) -> None:
     turns = (Turn("Pay " + ", ".join(phrases)),)

@@ -22,6 +22,7 @@ from agentgate.credentials.static import Secret
 from agentgate.credentials.sts import AwsRole, Permission, STSBroker
 from agentgate.errors import ConfigError, Refusal, UpstreamRefused
 from tests.authority import Web, reply, slowly, web
+from tests.effort import examples
 from tests.upstream import ORDER, opened, redeemed, run_of
 
 ARN = "arn:aws:iam::123456789012:role/deploy/writer"
@@ -162,7 +163,7 @@ SCOPES = {"a": [Permission(["s3:GetObject", "s3:ListBucket"], ["x"])], "b": [Per
 ACTIONS = sorted({action for permissions in SCOPES.values() for each in permissions for action in each.actions})
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.frozensets(st.sampled_from(["a", "b", "c"]), min_size=1), st.lists(st.sampled_from([*ACTIONS, "iam:PassRole"]), min_size=1))
 def test_no_action_is_in_a_policy_that_the_scopes_do_not_stand_for(scopes: frozenset[str], wanted: list[str]) -> None:
     permitted = {(action, each.resources[0]) for scope in scopes for each in SCOPES[scope] for action in each.actions}

@@ -18,6 +18,7 @@ from agentgate.values.entities import _FORMS, TYPES, normal
 from agentgate.values.expression import ANYTHING, Expression, Not, Unreadable, literal, parse
 from agentgate.values.patterns import Glob, Pattern
 from agentgate.workflow.operators import Globs
+from tests.effort import examples
 
 ALPHABET = "abcAZk09_-./@ \n\u017f\u212aé"
 _CLASS = st.sampled_from(
@@ -105,7 +106,7 @@ def holds(source: str, text: str) -> bool:
     return text in members(parse(source), [text], ((0, 0xD7FF), (0xE000, 0x10FFFF)))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(PATTERNS, TEXTS)
 @example("(?i)k", "\u212a")
 @example("(?i:[^s])", "\u017f")
@@ -123,7 +124,7 @@ def test_a_pattern_means_what_re2_means(source, text):
     assert found is pattern.matches(text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(PATTERNS, PATTERNS)
 def test_the_text_shown_for_a_combination_is_in_it(one, other):
     try:
@@ -212,7 +213,7 @@ def test_every_day_of_a_leap_and_a_common_year_is_a_date():
     assert len(members(forms.form("date"), near, forms.alphabet("date"))) == (date(2025, 1, 1) - date(2023, 1, 1)).days
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.sampled_from(["a", "b", "/", "*", "**", ".", ".."]), min_size=1, max_size=5).map("".join), st.text("ab/.", max_size=6))
 def test_a_glob_means_what_the_engine_means(source, text):
     assume("***" not in source)

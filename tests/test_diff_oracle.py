@@ -11,13 +11,15 @@ from tests.diff_oracle_grid import calls, needs_less
 from tests.diff_oracle_joint import cases, changed
 from tests.diff_oracle_pairs import Pairs
 from tests.diff_oracle_z3 import wider
+from tests.effort import examples
 from tests.generate import Generator
 
-PAIRS_BY_FORCE = 600
-PAIRS_BY_SOLVER = 3000
+PAIRS_BY_FORCE = examples(600)
+PAIRS_BY_SOLVER = examples(3000)
+PAIRS_TOGETHER = examples(200)
 
 
-def test_no_call_of_the_grid_that_needs_less_is_missed_on_600_random_pairs():
+def test_no_call_of_the_grid_that_needs_less_is_missed_on_random_pairs():
     pairs = Pairs(20271103)
     shown = 0
     for number in range(PAIRS_BY_FORCE):
@@ -32,7 +34,7 @@ def test_no_call_of_the_grid_that_needs_less_is_missed_on_600_random_pairs():
 
 
 @pytest.mark.parametrize("seed", [20271125, 20271126])
-def test_the_solver_agrees_on_1500_random_pairs(seed):
+def test_the_solver_agrees_on_random_pairs(seed):
     pairs = Pairs(seed)
     answers = []
     for number in range(PAIRS_BY_SOLVER // 2):
@@ -45,10 +47,10 @@ def test_the_solver_agrees_on_1500_random_pairs(seed):
     assert 0.3 < sum(answers) / len(answers) < 0.7
 
 
-def test_what_origins_must_meet_together_is_not_missed_on_200_random_pairs():
+def test_what_origins_must_meet_together_is_not_missed_on_random_pairs():
     generator = Generator(20271104)
     shown = 0
-    for number in range(200):
+    for number in range(PAIRS_TOGETHER):
         old = generator.workflow()
         new = changed(generator, old)
         found = next((c for c in cases(generator, old, new, 24) if needs_less(old, new, c.run, c.call, c.around)), None)
@@ -57,7 +59,7 @@ def test_what_origins_must_meet_together_is_not_missed_on_200_random_pairs():
             diff = compare(old, new)
             assert [f for f in diff.wider if f.call], f"pair {number}: {found.call.args} needs less, and nothing is said"
             assert not diff.only_narrower
-    assert shown > 15
+    assert shown > PAIRS_TOGETHER // 14
 
 
 def test_the_two_ways_agree():

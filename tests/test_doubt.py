@@ -15,6 +15,7 @@ from agentgate.language.prompt import Prompt
 from agentgate.language.turn import Turn
 from agentgate.loading.catalog import Catalog
 from agentgate.workflow.model import Intent
+from tests.effort import examples
 
 TODAY = date(2026, 3, 4)
 REFUND = Intent("act", 1, "Do it.", ("refund", "send", "transfer", "forward", "delete", "pay"), "step_up", (), ())
@@ -68,7 +69,7 @@ LINE = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.lists(LINE, max_size=5),
     st.sampled_from(["Polish this text", "What does this mean?", "Thoughts?", "Give me the gist"]),

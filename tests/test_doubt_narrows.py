@@ -14,6 +14,7 @@ from agentgate.intents.deriver import CLARITY
 from agentgate.intents.lexical import derive
 from agentgate.language.prompt import Prompt
 from agentgate.workflow.model import Workflow
+from tests.effort import examples
 from tests.langchain_shop import ISSUER, PROMPT, WORKFLOW
 
 PARTS = [
@@ -48,7 +49,7 @@ SAID = st.lists(st.lists(st.sampled_from(PARTS), min_size=1, max_size=3).map(". 
 TODAY = date(2026, 11, 30)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=SAID, doubtful=st.lists(st.tuples(st.integers(0, 4), SAID.map(lambda words: words[0])), min_size=1, max_size=4))
 def test_one_more_doubt_only_narrows_and_as_much_as_if_the_user_had_said_it(
     workflow: Workflow, said: list[str], doubtful: list[tuple[int, str]]

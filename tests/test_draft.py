@@ -30,6 +30,7 @@ from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import read_tests, run_tests
 from agentgate.values.canonical import definition_digest
 from agentgate.workflow.model import Tool
+from tests.effort import examples
 
 
 def declared(name="orders_get", properties=None, required=(), description="Look up.", hints=None):
@@ -380,7 +381,7 @@ _RESULT = st.recursive(
 _TOOL_NAMES = st.sampled_from(["get_order", "pay", "send.mail", "any", "delete", "böse", "a b", "x" * 200, "1st"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.dictionaries(_TOOL_NAMES, st.tuples(st.dictionaries(_NAMES, _SCHEMA, max_size=4), st.text(max_size=60)), min_size=1, max_size=3),
     st.booleans(),

@@ -111,6 +111,7 @@ def run(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", WANTED)
+@pytest.mark.thorough("the same workflows decide the same calls in test_founding_cases")
 def test_a_case_ends_as_it_must(name: str) -> None:
     done = run("-m", "agentgate", "demo", name, "--json")
     assert done.returncode == 0, done.stdout + done.stderr

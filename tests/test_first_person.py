@@ -22,6 +22,7 @@ from agentgate.values.paths import CUT
 from agentgate.values.request import User
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.rule import Fact
+from tests.effort import examples
 from tests.generate_values import NOW
 from tests.reference_words import of_themself
 
@@ -150,7 +151,7 @@ WORDS = (
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join), min_size=1, max_size=3))
 def test_two_readings_of_any_words_agree(turns: list[str]) -> None:
     speaks(*turns)

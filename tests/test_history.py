@@ -320,6 +320,7 @@ def test_a_call_whose_token_another_handle_held_is_unknown_after_a_restart(shop:
     assert asked(shop.gate.resume_run("acme", run.id)) == {Reason.OUTCOME_UNKNOWN}
 
 
+@pytest.mark.deadline
 def test_a_token_that_was_tried_is_no_longer_unspent(shop: Shop) -> None:
     """The burn was lost with its reply: the handle cannot say that its token was never spent."""
     run = started(shop.gate)

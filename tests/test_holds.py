@@ -356,6 +356,7 @@ def test_a_run_waits_for_no_hold_of_another_run(gate: Gate) -> None:
     assert refused.value.code == "missing"
 
 
+@pytest.mark.deadline
 def test_waiting_outlives_a_store_that_is_away_for_a_while(folder: Path) -> None:
     server = Server(valkey_binary(), folder / "server")
     try:

@@ -38,6 +38,7 @@ from agentgate.values.refusal import RunRefused
 from agentgate.values.turns import OWN
 from agentgate.workflow.selector import Selector
 from tests import linear
+from tests.effort import examples
 from tests.test_attacks_size import NOTES, SlowClock
 from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY
 from tests.test_gate import WORKFLOW as SHOP
@@ -63,7 +64,10 @@ def test_no_pattern_takes_longer_than_its_text_accounts_for(name: str) -> None:
             for _ in pattern.finditer(text):
                 pass
 
-    tried = [*((known, "", "") for known in linear.KNOWN[::3]), *linear.fragments(name, linear.atoms_of(pattern, name), 10)]
+    tried = [
+        *((known, "", "") for known in linear.KNOWN[:: examples(3, 9)]),
+        *linear.fragments(name, linear.atoms_of(pattern, name), examples(10, 4)),
+    ]
     assert linear.too_fast_growing(match, tried, 4000) == []
 
 

@@ -35,6 +35,7 @@ def test_there_is_a_notebook() -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.thorough("each computes what other tests check")
 def test_a_notebook_runs_and_shows_what_is_saved_in_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", python_path(str(ROOT)))
     saved = nbformat.read(path, as_version=4)

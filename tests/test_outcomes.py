@@ -169,6 +169,7 @@ class Proxy:
         self._listener.close()
 
 
+@pytest.mark.deadline
 @pytest.mark.parametrize("hold", [0.0, 1.0], ids=["lost", "late"])
 def test_a_burn_whose_reply_was_lost_leaves_a_call_that_may_run(folder: Path, hold: float) -> None:
     server = Server(redis_binary(), folder / "server")

@@ -52,7 +52,13 @@ def test_nothing_else_is_installed(installed):
     assert {path.name for path in installed.iterdir()} == {"agentgate", "agentgate_mediator-0.1.0.dist-info"}
 
 
-@pytest.mark.parametrize("case", [[], ["ci"]], ids=["the payment agent", "a founding case"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param([], id="the payment agent"),
+        pytest.param(["ci"], id="a founding case", marks=pytest.mark.thorough("a wheel that runs one demo has what another needs")),
+    ],
+)
 def test_the_demo_runs_from_the_wheel(installed, tmp_path, case):
     environment = {**os.environ, "PYTHONPATH": python_path(str(installed)), "COLUMNS": "160", "NO_COLOR": "1"}
     code = "import agentgate, sys; from agentgate.cli.main import app; print(agentgate.__file__, file=sys.stderr); app()"

@@ -21,6 +21,7 @@ from agentgate.review.scenarios.case import NamedCase
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import read_tests, run_tests
 from agentgate.workflow.model import Workflow
+from tests.effort import examples
 from tests.everything import CLAIMS, EVERYTHING, ROLES, STRUCTURES
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +99,7 @@ values: Any = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(values)
 def test_a_value_written_in_flow_style_is_read_back_as_the_same_value(value):
     document = read_yaml(f"x: {inline(value)}\n", "x.yaml")

@@ -40,6 +40,7 @@ from agentgate.values.samples import from_pattern
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.rule import Rule
 from tests.authority import lasting
+from tests.effort import examples
 from tests.everything import EVERYTHING, ROLES, STRUCTURES
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
@@ -266,7 +267,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*refund().values, "origin.payee", "origin.amount", "x", "facts", "who", "earlier.orders.get"]),

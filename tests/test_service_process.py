@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import chdir
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from typer.testing import CliRunner
 
 import tests.served
+from agentgate.cli.main import app
 from agentgate.service.app import ROUTES
 from tests.served import Party, Process, detail, served, toml
 from tests.served_notes import GATE, Notes, Place, error_of
@@ -80,6 +83,7 @@ def test_nothing_secret_is_in_the_log_and_nothing_at_all_on_standard_output(note
     assert {"event", "level", "timestamp"} <= gate.log()[-1].keys()
 
 
+@pytest.mark.deadline
 def test_a_store_that_is_away_is_a_503_and_nothing_is_minted(place: Place) -> None:
     with served(place.folder, {**place.settings, "audit": str(place.folder / "audit-4")}) as gate:
         notes = Notes(place, gate)
@@ -281,7 +285,12 @@ def check(place: Place, change: dict[str, Any], **environment: str) -> tuple[int
     file = place.folder / "check.toml"
     values = {name: value for name, value in {**place.settings, **change}.items() if value is not None}
     file.write_text(toml(values))
-    command = [sys.executable, "-c", "from agentgate.cli.main import app; app()", "serve", "--settings", str(file), "--check"]
+    words = ["serve", "--settings", str(file), "--check"]
+    if not environment:
+        with chdir(place.folder):
+            result = CliRunner().invoke(app, words)
+        return result.exit_code, result.output
+    command = [sys.executable, "-c", "from agentgate.cli.main import app; app()", *words]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, **environment}, cwd=place.folder, check=False, timeout=60
     )

@@ -231,6 +231,7 @@ def test_a_head_that_comes_byte_by_byte_has_ten_seconds(gate: Process) -> None:
         assert 9 < time.monotonic() - began < 15
 
 
+@pytest.mark.deadline
 def test_health_is_answered_while_every_place_is_busy(place: Place, gate: Process) -> None:
     place.store.pause()  # who is proven waits for it, a third of a second each
     time.sleep(1.1)  # readiness looks again

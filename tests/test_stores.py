@@ -23,6 +23,7 @@ class TestMemory(StoreConformance):
         store.close()
 
 
+@pytest.mark.thorough("the same suite runs on memory and on Redis, blocking and awaited")
 class TestAsyncMemory(StoreConformance):
     @pytest.fixture
     def store(self):
@@ -47,6 +48,7 @@ class TestAsyncRedis(StoreConformance):
         store.close()
 
 
+@pytest.mark.thorough("the same suite runs on memory and on Redis, blocking and awaited")
 class TestValkey(StoreConformance):
     @pytest.fixture
     def store(self, valkey_server):
@@ -55,6 +57,7 @@ class TestValkey(StoreConformance):
         store.close()
 
 
+@pytest.mark.thorough("the same suite runs on memory and on Redis, blocking and awaited")
 class TestEmbedded(StoreConformance):
     racers, tokens = 4, 10  # every write is an fsync
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from agentgate.stores import open_store, ops
 from agentgate.stores.memory import MemoryStore
 from agentgate.testing._book import Book
+from tests.effort import examples
 from tests.servers import Server, redis_binary, valkey_binary
 
 TTL = 10  # seconds
@@ -104,7 +105,7 @@ def clock(monkeypatch):
     every=25_001,
     for_run=False,
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_limit_never_counts_less_than_the_model_nor_longer_than_one_bucket_more(clock, steps, maximum, every, for_run):
     store, model = open_store("memory://"), Model(every)
     bucket = -(-every // 60)

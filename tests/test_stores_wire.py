@@ -117,6 +117,7 @@ def test_what_callers_ask_at_once_goes_out_in_one_write() -> None:
     peer.serve(work)
 
 
+@pytest.mark.deadline
 def test_a_late_reply_reaches_nobody_though_others_wait_on_the_same_connection(server: Server) -> None:
     async def work(store: AsyncStore) -> None:
         assert await asyncio.gather(*(keep(store, name) for name in "abc")) == ["ok"] * 3
@@ -137,6 +138,7 @@ def test_a_late_reply_reaches_nobody_though_others_wait_on_the_same_connection(s
     run(work, server.url)
 
 
+@pytest.mark.deadline
 def test_each_caller_has_their_own_deadline_in_whatever_order_they_came(server: Server) -> None:
     async def work(store: AsyncStore) -> None:
         assert await kept(store, "a") is None
@@ -173,6 +175,7 @@ def test_a_caller_who_is_cancelled_takes_nobody_along(server: Server) -> None:
     run(work, server.url)
 
 
+@pytest.mark.deadline
 def test_all_who_wait_on_a_connection_that_breaks_are_refused_at_once_and_nothing_is_sent_again(server: Server) -> None:
     async def work(store: AsyncStore) -> None:
         assert await kept(store, "a") is None
@@ -250,6 +253,7 @@ def test_an_error_is_its_callers_alone_and_the_connection_is_not_used_again(serv
     run(work, server.url)
 
 
+@pytest.mark.deadline
 def test_a_write_that_waits_for_replicas_keeps_nobody_else(server: Server) -> None:
     async def work(store: AsyncStore) -> None:
         assert await kept(store, "a") is None

@@ -18,6 +18,7 @@ from agentgate.loading.catalog import Catalog
 from agentgate.review.scenarios import testfile
 from agentgate.review.scenarios.testfile import Result, load_tests, read_tests, run_tests
 from agentgate.workflow.model import Workflow
+from tests.effort import examples
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = (ROOT / "workflows", ROOT / "examples/payment-agent/workflows")
@@ -264,7 +265,7 @@ def flow(value: Any) -> str:
     return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else "''" if value is None else str(value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(blocks, max_size=3))
 def test_whatever_stands_in_a_file_is_a_report_or_a_named_refusal(cases):
     workflow = SHIPPED[-1]

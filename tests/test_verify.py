@@ -11,6 +11,7 @@ from agentgate.token.jws import PublicKeys
 from agentgate.token.keys import KeyRing
 from agentgate.token.mint import binding, mint, payload
 from agentgate.values.canonical import canonical
+from tests.effort import examples
 from tests.sample_token import (
     AUDIENCE,
     DATA,
@@ -300,14 +301,14 @@ def _mutated(rng: random.Random, text: str) -> str:
     return text[:at] + text[at:].swapcase()
 
 
-def test_200_000_random_mutations_of_a_good_token_are_all_refused():
+def test_random_mutations_of_a_good_token_are_all_refused():
     print(f"seed {SEED}")
     rng = random.Random(SEED)  # noqa: S311 - reproducible
     text = minted().reveal()
     assert accepted(text)
     codes: dict[Refusal, int] = {}
     count = 0
-    while count < 200_000:
+    while count < examples(200_000):
         changed = _mutated(rng, text)
         if changed == text:
             continue
@@ -320,7 +321,7 @@ def test_200_000_random_mutations_of_a_good_token_are_all_refused():
             raise AssertionError(changed)
     print(codes)
     assert set(codes) == {Refusal.FORM, Refusal.HEADER, Refusal.SIGNATURE}
-    assert min(codes.values()) > 10_000
+    assert min(codes.values()) > count // 20
 
 
 def test_2_000_random_mutations_of_a_signed_payload_raise_nothing_but_a_refusal():
