@@ -113,7 +113,7 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the refund workflow in `w`."""
-    from tests.test_gate import WORKFLOW
+    from tests.shop import WORKFLOW
 
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
@@ -123,7 +123,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def gate(folder: Path) -> Iterator[Gate]:
     """A gate with the refund workflow, on a weekday."""
-    from tests.test_gate import opened
+    from tests.shop import opened
 
     with opened(folder) as gate:
         yield gate

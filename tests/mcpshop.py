@@ -20,7 +20,7 @@ from agentgate.integrations.mcp import GatedClient, GatedMCPServer, ProtectedToo
 from agentgate.integrations.mcp.carried import as_meta
 from agentgate.integrations.mcp.fastmcp import RedeemTools
 from agentgate.token.mint import CallToken
-from tests.test_gate import LEE, PROMPT, WEEKDAY
+from tests.shop import LEE, PROMPT, WEEKDAY
 from tests.toolshop import AUDIENCE, FOUND, ORDER, PIN, REFUND, SERVED, _Shared
 from tests.upstream import Bank
 

@@ -15,7 +15,7 @@ from agentgate.errors import ConfigError
 from agentgate.gate.issued import Issued
 from agentgate.stores import _exchange
 from tests.servers import redis_binary, valkey_binary
-from tests.test_gate import looked_up, opened
+from tests.shop import looked_up, opened
 from tests.test_history import BIG, Shop, asked, paid, started
 
 ELSEWHERE = {Reason.RUN_ELSEWHERE}

@@ -31,7 +31,7 @@ from agentgate.token.jws import unb64url
 from agentgate.token.signing import SigningKey
 from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS, nonce_claim
 from tests.authority import lasting, nonce_for
-from tests.test_gate import BOSS, REFUND, WORKFLOW, looked_up, opened, refusals, run_of
+from tests.shop import BOSS, REFUND, WORKFLOW, looked_up, opened, refusals, run_of
 
 BIG = {**REFUND, "amount": "150.00"}
 PROVEN = WORKFLOW.replace("agent: {in_process: true}", "agent: {spiffe: ['spiffe://acme.example/bot']}")

@@ -28,7 +28,7 @@ from agentgate.redemption.verifier import Verifier
 from agentgate.stores import Op, ops
 from agentgate.values.request import Boundary, Call, Derived, EarlierCall, Header, RunState, Surroundings
 from tests.authority import lasting, nonce_for
-from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, reasons, run_of
+from tests.shop import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, reasons, run_of
 from tests.test_intents import REFUND as INTENT
 
 TODAY = date(2026, 3, 4)

@@ -16,8 +16,8 @@ from agentgate.decision.checks import MAX_SEARCHED
 from agentgate.errors import CanonicalError, Refusal
 from agentgate.values.canonical import MAX_BYTES, canonical
 from tests.deadlines import REAL
-from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, opened, run_of
-from tests.test_gate import WORKFLOW as SHOP
+from tests.shop import LEE, ORDER, PROMPT, WEEKDAY, opened, run_of
+from tests.shop import WORKFLOW as SHOP
 
 NOTES = """
 agentgate: workflow/v1

@@ -20,7 +20,7 @@ from agentgate.audit.room import ROOM
 from agentgate.errors import AuditUnavailable, Refusal
 from agentgate.stores import server_id
 from tests.servers import Server, as_tool_server, valkey_binary
-from tests.test_gate import ORDER, opened, run_of
+from tests.shop import ORDER, opened, run_of
 from tests.test_verifier import GOOD
 
 

@@ -21,7 +21,7 @@ from agentgate.audit.verify import verify
 from agentgate.cli.main import app
 from agentgate.errors import AuditDamaged, AuditUnavailable, ConfigError
 from tests.servers import Server, as_tool_server, valkey_binary
-from tests.test_gate import ORDER, WORKFLOW, opened, run_of
+from tests.shop import ORDER, WORKFLOW, opened, run_of
 from tests.test_verifier import GOOD
 
 

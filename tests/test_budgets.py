@@ -11,7 +11,7 @@ from agentgate import Agent, Allow, AsyncGate, Deny, Gate, StepUp, User
 from agentgate.errors import ConfigError
 from agentgate.gate.settings import MOST
 from agentgate.values.refusal import Code, Reason, RunRefused
-from tests.test_gate import LEE, ORDER, REFUND, looked_up, opened, reasons, run_of
+from tests.shop import LEE, ORDER, REFUND, looked_up, opened, reasons, run_of
 
 STRANGE = {**ORDER, "order_id": "ORD-99999999"}
 

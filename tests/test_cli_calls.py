@@ -15,7 +15,7 @@ from agentgate.audit import read_records
 from agentgate.cli import calls
 from agentgate.cli.main import app
 from tests.servers import redis_binary, valkey_binary
-from tests.test_gate import BOSS, REFUND
+from tests.shop import BOSS, REFUND
 from tests.test_history import BIG, Shop, asked, paid, started
 
 

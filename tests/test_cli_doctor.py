@@ -15,7 +15,7 @@ from agentgate.token.keys import KeyRing
 from tests.approvals_team import ALICE, BOB, Team
 from tests.served import toml
 from tests.servers import Server, redis_binary
-from tests.test_gate import WORKFLOW, opened
+from tests.shop import WORKFLOW, opened
 from tests.test_history import paid, started
 
 

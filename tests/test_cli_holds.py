@@ -22,7 +22,7 @@ from agentgate.review.report.theatre import rule_stats
 from agentgate.token.keys import KeyRing
 from tests.approvals_team import key
 from tests.servers import Server
-from tests.test_gate import BOSS, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, run_of
+from tests.shop import BOSS, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, run_of
 
 BIG = {**REFUND, "amount": "150.00"}
 

@@ -19,8 +19,8 @@ from agentgate.intents.lexical import derive
 from agentgate.testing.derivers import REFUND, VOCABULARY
 from agentgate.values.request import Agent, Derived
 from agentgate.workflow.model import Intent
-from tests.test_gate import LEE, WEEKDAY, WORKFLOW, looked_up
-from tests.test_gate import REFUND as CALL
+from tests.shop import LEE, WEEKDAY, WORKFLOW, looked_up
+from tests.shop import REFUND as CALL
 
 PRESENCES = st.sampled_from(["absent", "unclear", "present"])
 ANSWERS = st.dictionaries(st.sampled_from(["refund", "change_address", "admin"]), st.builds(Derived, PRESENCES))

@@ -22,7 +22,7 @@ from agentgate.loading.definition import load_text
 from agentgate.testing.derivers import VOCABULARY, DeriverConformance
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
-from tests.test_gate import WORKFLOW
+from tests.shop import WORKFLOW
 
 
 class Reader(BaseChatModel):

@@ -25,7 +25,7 @@ from agentgate.review.replay.evaluate import Clock, Decided, Episode, EpisodeUnr
 from agentgate.testing.demo_approvals import prepare, sign
 from agentgate.values.request import Derived
 from tests.deadlines import REAL
-from tests.test_gate import WORKFLOW
+from tests.shop import WORKFLOW
 
 LOOK = {
     "tool": "orders.get",

@@ -19,7 +19,7 @@ from agentgate import Agent, Allow, AsyncGate, Deny, NotDone, Reason
 from agentgate.integrations.fastapi import presented
 from agentgate.token.dpop import DPoP
 from tests.servers import Server, as_tool_server, redis_binary
-from tests.test_gate import LEE, PROMPT, WEEKDAY
+from tests.shop import LEE, PROMPT, WEEKDAY
 from tests.toolshop import AUDIENCE, FOUND, LOOK, ORDER, ORIGIN, PAID, PAY, PIN, REFUND, SERVED, listening
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "tool-servers.md").read_text("utf-8")

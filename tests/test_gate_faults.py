@@ -14,7 +14,7 @@ from agentgate.errors import Refusal, StoreUnavailable
 from agentgate.stores import Op
 from agentgate.token.dpop import DPoP
 from tests.servers import Server, redis_binary, valkey_binary
-from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, looked_up, opened, reasons, run_of
+from tests.shop import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, looked_up, opened, reasons, run_of
 
 LIMIT = 0.3  # seconds, promise 4
 

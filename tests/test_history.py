@@ -22,7 +22,7 @@ from agentgate.stores import open_store, ops, server_id
 from agentgate.stores.history import History
 from agentgate.token.dpop import DPoP
 from tests.servers import Server, as_tool_server, redis_binary, valkey_binary
-from tests.test_gate import BOSS, REFUND, WORKFLOW, looked_up, opened, reasons, run_of
+from tests.shop import BOSS, REFUND, WORKFLOW, looked_up, opened, reasons, run_of
 
 BIG = {**REFUND, "amount": "150.00"}
 EPOCH = "0" * 40 + ".1"

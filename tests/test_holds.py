@@ -20,7 +20,7 @@ from agentgate.decision.hold_states import AFTER, Event, Row, after
 from agentgate.errors import ConfigError, NameRefused, StoreUnavailable
 from agentgate.stores import ops
 from tests.servers import Server, valkey_binary
-from tests.test_gate import BOSS, LEE, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, refusals, run_of
+from tests.shop import BOSS, LEE, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, refusals, run_of
 
 BIG = {**REFUND, "amount": "150.00"}
 ANN = User("ann", tenant="acme", groups=["leads"])

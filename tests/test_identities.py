@@ -19,7 +19,7 @@ from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.identities import person
 from agentgate.workflow.model import StepUpRule
-from tests.test_gate import ORDER, REFUND, WORKFLOW, looked_up, run_of
+from tests.shop import ORDER, REFUND, WORKFLOW, looked_up, run_of
 
 BAD: tuple[Any, ...] = (
     "",

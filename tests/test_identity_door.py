@@ -36,7 +36,7 @@ from agentgate.values.answers import nonce_claim
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Code, code_of
 from tests.authority import GATE, Key, Web, claims_of, lasting, nonce_for, now, slowly, web
 from tests.founding import GITHUB, PROD, World, shown
-from tests.test_gate import refusals
+from tests.shop import refusals
 
 WORKFLOW = """
 agentgate: workflow/v1

@@ -39,9 +39,9 @@ from agentgate.values.turns import OWN
 from agentgate.workflow.selector import Selector
 from tests import linear
 from tests.effort import examples
+from tests.shop import LEE, ORDER, PROMPT, WEEKDAY
+from tests.shop import WORKFLOW as SHOP
 from tests.test_attacks_size import NOTES, SlowClock
-from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY
-from tests.test_gate import WORKFLOW as SHOP
 
 TODAY = date(2026, 6, 1)
 HERE = Path(__file__).parent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_gate import WORKFLOW
+from tests.shop import WORKFLOW
 
 PROGRAM = """
 import sys

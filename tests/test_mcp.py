@@ -29,7 +29,7 @@ from agentgate.loading.catalog import Catalog
 from tests.authority import Key
 from tests.mcpshop import KINDS, MCPShop, Stock, connected, impostor, listed_by, mcp_shop, official, said
 from tests.servers import Server
-from tests.test_gate import BOSS
+from tests.shop import BOSS
 from tests.test_tracing import Traces
 from tests.toolshop import AUDIENCE, FOUND, ORDER, REFUND
 from tests.upstream import CANARY, Bank

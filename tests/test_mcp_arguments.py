@@ -22,7 +22,7 @@ from agentgate.integrations.mcp import DENIAL, GatedClient, GatedMCPServer, Prot
 from agentgate.integrations.mcp.arguments import check_signature
 from agentgate.integrations.mcp.fastmcp import RedeemTools
 from tests.mcpshop import connected, listed_by
-from tests.test_gate import LEE, WEEKDAY
+from tests.shop import LEE, WEEKDAY
 from tests.toolshop import AUDIENCE, _Shared
 
 WORKFLOW = """

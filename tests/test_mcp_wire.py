@@ -31,7 +31,7 @@ from tests.mcpshop import MCPShop, mcp_shop, pinned
 from tests.served import Party, served
 from tests.served_notes import GATE, NOTES, a_place
 from tests.servers import Server, as_tool_server
-from tests.test_gate import LEE, PROMPT, WEEKDAY
+from tests.shop import LEE, PROMPT, WEEKDAY
 from tests.test_identity_svid import CA
 from tests.test_redeemer import client_key
 from tests.test_service_svid import thumbprint

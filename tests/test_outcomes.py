@@ -22,7 +22,7 @@ from agentgate.gate.run import Run
 from agentgate.integrations.langchain import guard_tools
 from agentgate.stores import server_id
 from tests.servers import Server, redis_binary
-from tests.test_gate import ORDER, REFUND, looked_up, opened, reasons, run_of
+from tests.shop import ORDER, REFUND, looked_up, opened, reasons, run_of
 
 
 def token(run: Any, call: str = "pay") -> Any:
@@ -99,7 +99,7 @@ def test_a_report_of_an_earlier_attempt_says_nothing_of_the_next(gate: Gate) -> 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.test_gate import REFUND, opened
+from tests.shop import REFUND, opened
 folder, run = Path(sys.argv[1]), sys.argv[2]
 gate = opened(folder, keys=folder / "keys", audit=str(folder / "child"), store=sys.argv[3])
 run = gate.resume_run("acme", run)

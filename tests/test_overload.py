@@ -23,7 +23,7 @@ from agentgate.errors import ConfigError, NotRecorded, Overloaded, Refusal
 from agentgate.integrations.langchain import guard_tools
 from agentgate.shell import drive
 from tests.servers import Server, valkey_binary
-from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, opened, reasons, run_of
+from tests.shop import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, opened, reasons, run_of
 from tests.test_verifier import GOOD
 
 RESULT = {"total": "150.00", "currency": "EUR", "customer": "cus_1"}

@@ -22,7 +22,7 @@ from agentgate.stores import open_store, ops, recovery, server_id
 from agentgate.testing._book import AUDIENCE, Book
 from agentgate.token.dpop import DPoP
 from tests.servers import Server, as_tool_server, redis_binary, valkey_binary
-from tests.test_gate import BOSS, ORDER, REFUND, WORKFLOW, opened, reasons, run_of
+from tests.shop import BOSS, ORDER, REFUND, WORKFLOW, opened, reasons, run_of
 from tests.upstream import ROLES, Bank
 
 ORDERS, PAYMENTS = "https://orders.example", "https://payments.example"

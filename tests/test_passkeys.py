@@ -30,8 +30,8 @@ from agentgate.token.jws import unb64url
 from agentgate.values.answers import webauthn_challenge
 from tests.authority import lasting
 from tests.passkey import EXTENSIONS, NEW_KEY, ORIGIN, PRESENT, VERIFIED, Passkey, b64, written
+from tests.shop import ORDER, PROMPT, looked_up, opened, run_of
 from tests.test_answers import BIG, FRONT, MONA, PROVEN, claims_of, held, jwk_of, jws, refused, rewritten, signers_of, ssh
-from tests.test_gate import ORDER, PROMPT, looked_up, opened, run_of
 
 LEAD, SECOND, KIM = Passkey(), Passkey("EdDSA"), Passkey()
 ROWS = (

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agentgate import Allow, Gate, Own, Pasted, StepUp
 from agentgate.decision.question import as_json, from_json, text_lines
 from agentgate.explain.asking import MAX_VALUE, shown_text
-from tests.test_gate import PROMPT, REFUND, WORKFLOW, looked_up, opened, run_of
+from tests.shop import PROMPT, REFUND, WORKFLOW, looked_up, opened, run_of
 
 BIG = {**REFUND, "amount": "150.00"}
 NOTE = WORKFLOW.replace(

@@ -29,8 +29,8 @@ from agentgate.workflow.model import Workflow
 from tests.authority import Key, web
 from tests.founding import GITHUB, PROD, World, shown
 from tests.served import Asking, detail, served
+from tests.shop import WORKFLOW
 from tests.test_evaluate import LOOK, episode, pay
-from tests.test_gate import WORKFLOW
 from tests.test_identity_door import Through
 from tests.test_service_founding import (
     ORDER,

@@ -21,7 +21,7 @@ from agentgate.gate.revoking import LIFE
 from agentgate.values.refusal import RunRefused
 from tests.approvals_team import ALICE, BOB, ID, Team
 from tests.servers import Server, redis_binary
-from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, opened, reasons, run_of
+from tests.shop import LEE, ORDER, PROMPT, WEEKDAY, opened, reasons, run_of
 from tests.test_gate_open import opened as opened_approved
 
 SAID: dict[str, Any] = {"by": "ana", "reason": "INC-2041"}

@@ -13,7 +13,7 @@ from agentgate.errors import Refusal
 from agentgate.stores import open_store, ops
 from agentgate.testing._book import Book
 from tests.servers import Server, as_tool_server, redis_binary, valkey_binary
-from tests.test_gate import BOSS, ORDER, reasons
+from tests.shop import BOSS, ORDER, reasons
 from tests.test_ownership import BIG, ORDERS, PAYMENTS, Shop
 
 BEFORE = ("%RW~ag:{*}:jti:*", "%RW~ag:{*}:calls:*", "%RW~ag:{*}:history", "%R~ag:{*}:revoked:*")

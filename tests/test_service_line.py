@@ -17,7 +17,7 @@ from agentgate.service.connections import OpenConnection
 from agentgate.service.line import AT_ONCE, WaitingLine
 from agentgate.service.served import ServedGate
 from agentgate.shell.step import Outside
-from tests.test_gate import WEEKDAY
+from tests.shop import WEEKDAY
 
 CONNECTION = OpenConnection("", bool)
 

@@ -23,8 +23,8 @@ from agentgate.gate import teller
 from agentgate.gate.telling import Command, Webhook
 from agentgate.stores import ops
 from tests.servers import Server
+from tests.shop import BOSS, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, run_of
 from tests.test_cli_holds import Desk
-from tests.test_gate import BOSS, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, run_of
 from tests.tls import certificate, tls_front
 
 BIG = {**REFUND, "amount": "150.00"}
@@ -374,7 +374,7 @@ def test_the_secret_is_in_no_log() -> None:
 
 async def test_an_awaited_gate_tells_too(folder: Path, listener: Listener) -> None:
     from agentgate import Agent
-    from tests.test_gate import LEE, PROMPT
+    from tests.shop import LEE, PROMPT
 
     hook = Webhook(listener.url, SECRET, private=True)
     gate = await AsyncGate.open_unsafe_unapproved(

@@ -33,9 +33,9 @@ from agentgate.shell import log
 from agentgate.stores import ops
 from agentgate.testing._book import ask
 from agentgate.values.visible import UNSEEN, markdown, visible
+from tests.shop import WORKFLOW
 from tests.test_cli_holds import Desk
 from tests.test_cli_holds import desk as desk  # noqa: PLC0414 - the fixture
-from tests.test_gate import WORKFLOW
 
 HOSTILE = (
     "x\x1b[2J\x1b[1A\x9b2K\x1b]8;;https://evil.example\x07link\x1b]8;;\x07\r\b\x7f\u202e\u2066\u2028\u2029\u200b\u3164\ufeff"

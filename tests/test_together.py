@@ -19,8 +19,8 @@ from agentgate.decision.together import Inclusion, Together
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.values.answers import nonce_claim
 from tests.authority import lasting
+from tests.shop import BOSS, WEEKDAY, WORKFLOW, looked_up, opened, refusals, run_of
 from tests.test_answers import BIG, EVE, FRONT, KIM, MONA, PROVEN, jwk_of, jws, signers_of
-from tests.test_gate import BOSS, WEEKDAY, WORKFLOW, looked_up, opened, refusals, run_of
 from tests.test_merkle import model
 
 Answers = dict[str, Any]

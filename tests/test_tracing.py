@@ -25,7 +25,7 @@ from agentgate.service.settings import ServiceSettings
 from agentgate.shell.spans import spanned
 from tests.served import in_thread
 from tests.served_notes import GATE, Notes, a_place
-from tests.test_gate import LEE, ORDER, PROMPT, REFUND, WEEKDAY, opened
+from tests.shop import LEE, ORDER, PROMPT, REFUND, WEEKDAY, opened
 
 CANARY = "canary-5f3a"
 

@@ -22,7 +22,7 @@ from agentgate.shell.drive import adrive, drive
 from agentgate.token.keys import KeyRing
 from tests.deadlines import REAL
 from tests.servers import Server, as_tool_server, redis_binary
-from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, opened, run_of
+from tests.shop import LEE, ORDER, PROMPT, WEEKDAY, opened, run_of
 from tests.upstream import Bank
 
 GOOD: dict[str, Any] = {"issuer": "https://gate.example", "tenants": ["acme"], "audience": "https://orders.example"}

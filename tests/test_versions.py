@@ -41,7 +41,7 @@ from tests.generate import Case, Generator
 from tests.reference import Verdict
 from tests.reference_versions import evaluate_both
 from tests.servers import Server
-from tests.test_gate import opened
+from tests.shop import opened
 
 LEE, BOSS, CHIEF = (User(n, tenant="acme", groups=[g]) for n, g in (("lee", "support"), ("boss", "leads"), ("chief", "chiefs")))
 TOOL, ORDER = "payments.refund", "ORD-10023344"

@@ -19,7 +19,7 @@ from agentgate import Agent, Allow, AsyncGate
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body, path, query
 from agentgate.integrations.asgi.middleware import CALL
 from agentgate.token.mint import CallToken
-from tests.test_gate import LEE, PROMPT, WEEKDAY, WORKFLOW
+from tests.shop import LEE, PROMPT, WEEKDAY, WORKFLOW
 
 ORIGIN = "https://orders.example"
 AUDIENCE = f"{ORIGIN}/shop"

@@ -26,7 +26,7 @@ from agentgate import Agent, Allow, AsyncGate, Gate
 from agentgate.errors import AgentGateError
 from agentgate.stores import server_id
 from tests.servers import Server, valkey_binary
-from tests.test_gate import LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW
+from tests.shop import LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW
 
 RESULT = {"total": "150.00", "currency": "EUR", "customer": "cus_1", "comment": "none"}
 PAUSE, TRIES = 0.05, 200  # seconds before another try of what was refused at once, and tries
