@@ -19,6 +19,11 @@ from tests.effort import set_quick
 from tests.servers import Server, redis_binary, valkey_binary
 
 BROWSERS = {"tests.browser"}
+# Files that wait or compute for long: first, so that no process is left with one when the others have ended.
+LONG_FILES = (
+    "service_unproven lying_servers service_health service_process stores_faults stores service_workers reference openapi probe "
+    "cli_review linear faults history service_wire diff_oracle unseen cli_new log"
+).split()
 SERVERS = {"tests.authority", "tests.bao", "tests.served", "tests.servers"}  # of other programs, or in this one
 
 
@@ -68,6 +73,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(kinds[module.name])
         if item.get_closest_marker("pure"):
             item.add_marker("disable_socket")
+    order = {f"tests/test_{name}.py": number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
     if config.getoption("quick"):
         left = [item for item in items if item.get_closest_marker("thorough")]
         items[:] = [item for item in items if not item.get_closest_marker("thorough")]
