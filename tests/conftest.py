@@ -24,7 +24,9 @@ LONG_FILES = (
     "service_unproven lying_servers service_health service_process stores_faults stores service_workers reference openapi probe "
     "cli_review linear faults history service_wire diff_oracle unseen cli_new log"
 ).split()
-SERVERS = {"tests.authority", "tests.bao", "tests.served", "tests.servers"}  # of other programs, or in this one
+SERVERS = {
+    f"tests.{name}" for name in "authority bao langchain_shop mcpshop served servers toolshop upstream".split()
+}  # of other programs, or in this one
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

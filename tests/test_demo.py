@@ -23,6 +23,8 @@ from agentgate_demo.case import FIRST, load_case
 from agentgate_demo.row import Played, find_example
 from tests.deadlines import python_path
 
+pytestmark = pytest.mark.server  # of what it shows
+
 ROOT = Path(__file__).parent.parent
 WANTED = [  # outcome, closed code, who gets it, reason, field
     ("allowed", "ok", "model", "", ""),

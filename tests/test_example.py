@@ -19,6 +19,8 @@ from agentgate.integrations.langchain import definition_of
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 
+pytestmark = pytest.mark.server  # of what it shows
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "payment-agent"
 ORDER = {"order_id": "ORD-10023344"}
 REFUND = {"order_id": "ORD-10023344", "amount": "49.90", "currency": "EUR", "payee": "cus_Hn4mQz8Ls2WvXa"}
