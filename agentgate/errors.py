@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field as having
 from enum import StrEnum
 from typing import Any
 
@@ -23,6 +24,45 @@ def _again(kind: type[AgentGateError], args: tuple[Any, ...]) -> AgentGateError:
     error = kind.__new__(kind)
     error.args = args
     return error
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One condition that did not hold, from the place that finds it to whoever is told.
+
+    Its texts are for people: code that has to know more of it reads `data`, and never the words.
+
+    Attributes:
+        reason: a member of a closed list; empty where what is wrong stands in a file or a setting.
+        field: what was checked, e.g. ``args.payee``.
+        got: what it was, as text for the host's own process; a `sensitive` value is masked.
+        expected: what would have held.
+        rule: ``file:line`` of the rule, or empty.
+        data: what whoever goes on needs: the argument's name, the condition's key, the seconds of `max_age`.
+    """
+
+    reason: Any
+    field: str
+    got: str
+    expected: str
+    rule: str = ""
+    data: Mapping[str, Any] = having(default_factory=dict, hash=False)
+
+    @property
+    def condition(self) -> str:
+        """The key of its `agentgate.explain.listing.Condition`, where `field` alone does not identify it."""
+        key: str = self.data.get("condition", "")
+        return key
+
+    @property
+    def argument(self) -> str:
+        """The argument that it is about; empty: it is about none."""
+        name: str = self.data.get("argument", "")
+        return name
+
+    def __str__(self) -> str:
+        where = f" [{self.rule}]" if self.rule else ""
+        return f"{self.reason}: {self.field}: got {self.got}, expected {self.expected}{where}"
 
 
 class ConfigError(AgentGateError):

@@ -468,7 +468,9 @@ def test_while_the_run_lives_the_words_and_the_rows_are_shown(workflow: Workflow
 
 def test_a_recorded_step_up_shows_the_rule_that_asked(workflow: Workflow) -> None:
     line = workflow.tools["payments.refund"].step_ups[0].when[0].line
-    failure = Failure(Reason.STEP_UP, "args.amount", "'150.00'", "a person's yes", f"payments/refund.yaml:{line}", "step_up.big step_up")
+    failure = Failure(
+        Reason.STEP_UP, "args.amount", "'150.00'", "a person's yes", f"payments/refund.yaml:{line}", {"condition": "step_up.big step_up"}
+    )
     found = kept_of(workflow, {**REFUND, "amount": "150.00"}, Kept("step_up", (failure,), ("big",)))
     assert [r.condition.key for r in found.failed] == ["step_up.big step_up"]
     assert row(found, "step_up.big", "step_up").got == "'150.00'"

@@ -59,7 +59,7 @@ def test_every_shipped_workflow_is_pinned():
 
 def pinned_texts() -> dict[str, Any]:
     """Every workflow that is a module's constant in the tests, by its name."""
-    found = {}
+    found: dict[str, Any] = {}
     for path in sorted(Path(__file__).parent.glob("test_*.py")):
         importlib.import_module(f"tests.{path.stem}")
     for home, module in sorted(sys.modules.items()):

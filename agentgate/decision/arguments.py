@@ -35,12 +35,12 @@ def check_arguments(case: Case) -> None:
     for name, rule in tool.args.items():
         if name not in args:
             if not rule.optional:
-                case.deny(Reason.ARGUMENT_MISSING, f"args.{name}", "nothing", "a value", rule.line, f"args.{name} required")
+                case.deny_argument(Reason.ARGUMENT_MISSING, name, "nothing", "a value", rule.line, f"args.{name} required")
             continue
         raw, keys = args[name], None
         if large and (length := sum(map(len, texts(raw)))) > MAX_TEXT:
             shown, expected = f"{length} characters", f"at most {MAX_TEXT} characters"
-            case.deny(Reason.ARGUMENT_FORM, f"args.{name}", shown, expected, rule.line, f"args.{name} type")
+            case.deny_argument(Reason.ARGUMENT_FORM, name, shown, expected, rule.line, f"args.{name} type")
             continue
         if rule.max_items is not None:
             keys = _list_keys(rule, raw)
@@ -66,14 +66,14 @@ def check_arguments(case: Case) -> None:
 def _deny_unknown(case: Case, tool: Tool, unknown: list[str]) -> None:
     known = "one of " + (", ".join(tool.args) or "none")
     for name in unknown[:_LISTED]:
-        case.deny(Reason.ARGUMENT_UNKNOWN, f"args.{name}", "an argument", known, tool.line, "args args")
+        case.deny_argument(Reason.ARGUMENT_UNKNOWN, name, "an argument", known, tool.line, "args args")
     if len(unknown) > _LISTED:
-        case.deny(Reason.ARGUMENT_UNKNOWN, "args.*", f"{len(unknown) - _LISTED} more arguments", known, tool.line, "args args")
+        case.deny_argument(Reason.ARGUMENT_UNKNOWN, "*", f"{len(unknown) - _LISTED} more arguments", known, tool.line, "args args")
 
 
 def _deny(case: Case, reason: Reason, value: Value, expected: str, word: str) -> None:
-    field = f"args.{value.rule.name}"
-    case.deny(reason, field, value.shown, expected, value.rule.line, f"{field} {word}")
+    rule = value.rule
+    case.deny_argument(reason, rule.name, value.shown, expected, rule.line, f"args.{rule.name} {word}")
 
 
 def _list_keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:

@@ -75,18 +75,18 @@ def check_user(case: Case) -> None:
 def check_authentication(case: Case) -> None:
     """How and when the user signed in, as their credential says (RFC 9470); one that does not say, or a host's word, is not enough.
 
-    What is expected is said as an authorization server is asked for it: ``acr_values="..."``, ``max_age=...``.
+    `data` has what an authorization server is asked for: `acr_values`, `max_age`.
     """
     rule, user = case.workflow.for_user, case.run.header.user
     if rule is None or user is None:
         return
     if rule.acr and user.acr not in rule.acr:
-        case.deny(Reason.AUTHENTICATION, "user.acr", repr(user.acr), acr_values(rule.acr), rule.line)
+        case.deny(Reason.AUTHENTICATION, "user.acr", repr(user.acr), acr_values(rule.acr), rule.line, acr_values=" ".join(rule.acr))
     if rule.max_age is not None:
         age = None if user.auth_time is None else case.around.now.timestamp() - user.auth_time
         if age is None or not -_LEEWAY <= age <= rule.max_age:
             got = "unknown" if age is None else f"{age:.0f} s ago"
-            case.deny(Reason.AUTHENTICATION, "user.auth_time", got, f"max_age={rule.max_age}", rule.line)
+            case.deny(Reason.AUTHENTICATION, "user.auth_time", got, f"max_age={rule.max_age}", rule.line, max_age=rule.max_age)
 
 
 def acr_values(wanted: tuple[str, ...]) -> str:

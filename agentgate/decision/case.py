@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from typing import Any
 
 from agentgate.decision.earlier import Earlier
 from agentgate.decision.traced import Traced
 from agentgate.decision.value import Value
-from agentgate.values.refusal import Failure, Reason
+from agentgate.values.refusal import Failure, Reason, of_argument, place
 from agentgate.values.request import Call, RunState, Surroundings
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.rule import WhenOpen
@@ -44,9 +45,13 @@ class Case:
             self._earlier = Earlier.of_run(self.run, self.workflow.tools)
         return self._earlier
 
-    def deny(self, reason: Reason, field: str, got: object, expected: str, line: int = 0, condition: str = "") -> None:  # noqa: PLR0917 - as `Failure`
-        """Record one condition that did not hold, with its key where the field alone does not identify it."""
-        self.denied.append(Failure(reason, field, str(got), expected, f"{self.workflow.file}:{line}" if line else "", condition))
+    def deny(self, reason: Reason, field: str, got: object, expected: str, line: int = 0, **data: Any) -> None:
+        """Record one condition that did not hold."""
+        self.denied.append(Failure(reason, field, str(got), expected, place(self.workflow.file, line), data))
+
+    def deny_argument(self, reason: Reason, name: str, got: str, expected: str, line: int, condition: str) -> None:  # noqa: PLR0917 - as `Failure`
+        """Record one condition on an argument that did not hold."""
+        self.denied.append(of_argument(reason, name, got, expected, place(self.workflow.file, line), condition))
 
     @property
     def left_open(self) -> Container[str]:

@@ -21,7 +21,7 @@ from agentgate.decision.traced import Traced
 from agentgate.decision.value import Value, sources_of
 from agentgate.language.spans import embedded
 from agentgate.values.entities import NUMERIC, Key, texts
-from agentgate.values.refusal import Failure, Reason
+from agentgate.values.refusal import Failure, Reason, of_argument
 from agentgate.values.request import Call, RunState, Surroundings
 from agentgate.workflow.model import ANY, NONE, Tool, Workflow
 from agentgate.workflow.nested import emptied
@@ -71,17 +71,17 @@ def check_entities(case: Case) -> None:
     """
     if case.tool is None:
         return
-    refused = {failure.field for failure in case.denied if failure.reason is Reason.ARGUMENT_VALUE}
+    refused = {failure.argument for failure in case.denied if failure.reason is Reason.ARGUMENT_VALUE}
     left = MAX_SEARCHED
     for name in case.tool.grounded:
         value = case.values.get(name)
-        if value is None or f"args.{name}" in refused:
+        if value is None or name in refused:
             continue
         inside = tuple(texts(value.raw))
         left -= sum(map(len, inside))
         if left < 0:
             got, expected = "more text than is searched", f"at most {MAX_SEARCHED} characters in all texts of the call that are searched"
-            case.deny(Reason.ENTITY_ORIGIN, f"args.{name}", got, expected, value.rule.line, f"args.{name} entities")
+            case.deny_argument(Reason.ENTITY_ORIGIN, name, got, expected, value.rule.line, f"args.{name} entities")
             return
         allowed = value.rule.entities or ()
         for text in inside:
@@ -89,7 +89,7 @@ def check_entities(case: Case) -> None:
                 if not in_some_call(entity.type, entity.key, allowed, case.earlier):
                     shown = "(masked)" if value.rule.sensitive else repr(entity.words)
                     expected, rule = "found in " + " or ".join(map(str, allowed)), f"{case.workflow.file}:{value.rule.line}"
-                    failure = Failure(Reason.ENTITY_ORIGIN, f"args.{name}", shown, expected, rule, f"args.{name} entities")
+                    failure = of_argument(Reason.ENTITY_ORIGIN, name, shown, expected, rule, f"args.{name} entities")
                     case.leave_open(failure, value.rule.unknown_origin)
 
 
@@ -102,14 +102,14 @@ def check_intent(case: Case) -> None:
     if tool is None:
         return
     if ANY not in tool.needs and (NONE not in tool.needs or case.workflow.intents):
-        _check_needs(case, "intent", tool.needs, tool.line)
+        _check_needs(case, "intent", tool.needs, tool.line, {})
     for name in tool.asking:
         if name in case.values or emptied(name, case.call.args):
             rule = tool.args[name]
-            _check_needs(case, f"args.{name}", rule.needs, rule.line)
+            _check_needs(case, f"args.{name}", rule.needs, rule.line, {"argument": name})
 
 
-def _check_needs(case: Case, field: str, needs: tuple[str, ...], line: int) -> None:
+def _check_needs(case: Case, field: str, needs: tuple[str, ...], line: int, data: dict[str, str]) -> None:
     intents, unclear = case.run.intents, []
     for name in needs:
         presence = intents[name].presence if name in intents else "absent"
@@ -117,11 +117,12 @@ def _check_needs(case: Case, field: str, needs: tuple[str, ...], line: int) -> N
             return
         if presence == "unclear":
             unclear.append(name)
+    data = {**data, "condition": f"{field} needs"}
     if not unclear:
-        case.deny(Reason.INTENT_ABSENT, field, "absent", " or ".join(needs), line, f"{field} needs")
+        case.deny(Reason.INTENT_ABSENT, field, "absent", " or ".join(needs), line, **data)
         return
     got, rule = "unclear: " + ", ".join(unclear), f"{case.workflow.file}:{line}"
-    failure = Failure(Reason.INTENT_UNCLEAR, field, got, "a clear request", rule, f"{field} needs")
+    failure = Failure(Reason.INTENT_UNCLEAR, field, got, "a clear request", rule, data)
     answers = {case.workflow.intents[name].unclear for name in unclear}  # one of them would do: the least strict counts
     case.leave_open(failure, next(answer for answer in STRICTNESS if answer in answers))
 
@@ -142,7 +143,7 @@ def _fires(rule: Rule, case: Case, step_up: str) -> Failure | None:
     for key in value.keys:
         if violated(rule, (key,)) is None and (rule.origin is None or left_open or _has_origin(rule, value, key, case)):
             where = f"{case.workflow.file}:{rule.line}"
-            return Failure(Reason.STEP_UP, f"args.{rule.name}", value.shown, "a person's yes", where, f"step_up.{step_up} step_up")
+            return of_argument(Reason.STEP_UP, rule.name, value.shown, "a person's yes", where, f"step_up.{step_up} step_up")
     return None
 
 
@@ -167,7 +168,7 @@ def required_holds(case: Case) -> tuple[RequiredHold, ...]:
         fired = tuple([failure for each in rule.when if (failure := _fires(each, case, rule.id)) is not None])
         if everyone or (len(fired) == len(rule.when) and (not rule.left_open or left_open.issuperset(rule.left_open))):
             where = f"{case.workflow.file}:{rule.line}"
-            always = Failure(Reason.STEP_UP, f"step_up.{rule.id}", EVERY_CALL, "a person's yes", where)
+            always = Failure(Reason.STEP_UP, f"step_up.{rule.id}", EVERY_CALL, "a person's yes", where, {"every_call": True})
             holds.append(RequiredHold(rule, (*case.forced, *fired) or (always,)))
     return tuple(holds)
 
@@ -189,7 +190,7 @@ def reservations(case: Case) -> tuple[Reservation, ...]:
                 taken.append(_reservation((limit, amount, value.currency)))
                 continue
             got, expected = value.shown, "not negative, at most 4 decimals: a limit sums it"
-        case.deny(Reason.LIMIT, f"args.{limit.argument}", got, expected, limit.line, f"limits limit {index}")
+        case.deny_argument(Reason.LIMIT, limit.argument, got, expected, limit.line, f"limits limit {index}")
     return tuple(taken)
 
 
@@ -241,7 +242,7 @@ def _intent(tool: Tool, run: RunState) -> str:
 def describe(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
     """Failures as JSON for the audit record: reason, field, got, expected, rule, and the condition where the field does not say it."""
     return [
-        {"reason": f.reason.value, "field": f.field, "got": f.got, "expected": f.expected, "rule": f.rule}
+        {"reason": str(f.reason), "field": f.field, "got": f.got, "expected": f.expected, "rule": f.rule}
         | ({"condition": f.condition} if f.condition else {})
         for f in failures
     ]

@@ -8,7 +8,7 @@ from typing import Any
 from agentgate.decision.earlier import Answer
 from agentgate.decision.value import Value, sources_of
 from agentgate.language.prompt import Prompt
-from agentgate.values.refusal import Failure, Reason
+from agentgate.values.refusal import Failure, Reason, of_argument
 from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import PROMPT
 
@@ -55,7 +55,7 @@ class Traced:
     def argument(self, reason: Reason, value: Value, expected: str, condition: str, *, asks: bool = False) -> None:
         """Record that the origin or the bound of an argument does not hold; `asks`: a person may still say yes."""
         name, place = value.rule.name, f"{self.file}:{value.rule.line}"
-        failure = Failure(reason, f"args.{name}", value.shown, expected, place, condition)
+        failure = of_argument(reason, name, value.shown, expected, place, condition)
         if asks:
             self.unknown[name] = failure
         else:
@@ -83,7 +83,7 @@ class Traced:
     def of_tool(self, reason: Reason, got: str, expected: str, line: int, condition: str) -> None:
         """Record that something does not hold of the call as a whole."""
         name = self.tool.name
-        self.failures.append(Failure(reason, name, got, expected, f"{self.file}:{line}", f"{name} {condition}"))
+        self.failures.append(Failure(reason, name, got, expected, f"{self.file}:{line}", {"condition": f"{name} {condition}"}))
 
     def mixed(self, expected: str) -> None:
         """Record that only different calls meet what one call must."""

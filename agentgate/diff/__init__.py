@@ -47,12 +47,12 @@ def compare(old: Workflow, new: Workflow) -> Diff:
 
 def _counted(finding: Finding) -> tuple[str, str]:
     """What a finding is about; of a limit, what it counts, over whatever window."""
-    return finding.tool, finding.field.partition(" per ")[0]
+    return finding.tool, finding.counts or finding.field
 
 
 def _weight(finding: Finding) -> tuple[bool, bool]:
     """Worst first: what needs no release, what still needs one, what no single call shows."""
-    return not finding.call, " after " in finding.effect.rpartition(", ")[2]
+    return not finding.call, finding.asks
 
 
 def _same_calls(old: Workflow, new: Workflow, findings: tuple[Finding, ...], read: tuple[str, ...]) -> Iterator[tuple[str, object, object]]:
@@ -139,9 +139,8 @@ def _unlisted(old: Workflow, new: Workflow) -> _Differs:
 
 def _backwards(finding: Finding) -> Finding:
     """A finding of the comparison the other way round, in the words of this one."""
-    effect = finding.effect.replace("would be ", "is ").replace("was ", "would be ", 1) if finding.call else finding.back
     old = "" if finding.new == REMOVED else finding.new
-    return replace(finding, old=old, new=finding.old or (REMOVED if old and not finding.call else ""), effect=effect)
+    return replace(finding, old=old, new=finding.old or (REMOVED if old and not finding.call else ""), effect=finding.back)
 
 
 def _distinct(findings: Iterator[Finding] | list[Finding]) -> tuple[Finding, ...]:

@@ -142,7 +142,9 @@ class Finding:
         point: what a call needs, beyond any allowed call, to show it (empty: no single call shows it).
         rest: values of every other field that the new version allows, in case those of an allowed call do not fit.
         call: whether a single call can show it; limits, lifetimes and who answers need more than one.
-        back: of what no single call shows, the consequence of the change the other way round.
+        back: the consequence of the change the other way round.
+        asks: whether the call would need a release.
+        counts: of a limit, what it counts, over whatever window.
     """
 
     tool: str
@@ -155,6 +157,8 @@ class Finding:
     rest: Point = having(default_factory=dict)
     call: bool = True
     back: str = ""
+    asks: bool = False
+    counts: str = ""
 
     def __str__(self) -> str:
         where = f"{self.tool}: {self.field}" if self.tool else self.field

@@ -30,8 +30,8 @@ _NOT_HEARD = {"deny": "is refused", "step_up": "asks a group", "confirm": "asks 
 _Effects = tuple[str, str]  # of the change, and of the change the other way round
 
 
-def _wider(field: str, old: object, new: object, effects: _Effects, tool: str = "") -> Finding:
-    return Finding(tool, field, str(old), str(new), effects[0], call=False, back=effects[1])
+def _wider(field: str, old: object, new: object, effects: _Effects, tool: str = "", *, counts: str = "") -> Finding:
+    return Finding(tool, field, str(old), str(new), effects[0], call=False, back=effects[1], counts=counts)
 
 
 def _would(count: str) -> _Effects:
@@ -180,7 +180,8 @@ def _limit(limit: Limit, new: Tool) -> Iterator[Finding]:
     text = limit_text(after) if after is not None else REMOVED
     more = "more would be granted in all" + ("" if same_count or after is None else ": it counts anew, over another window")
     tool = "" if limit.tool == ANY else new.name
-    yield _wider(f"limits.{what} {of} per {limit.per}", limit_text(limit), text, (more, "less would be granted in all"), tool)
+    effects, counts = (more, "less would be granted in all"), f"limits.{what} {of}"
+    yield _wider(f"{counts} per {limit.per}", limit_text(limit), text, effects, tool, counts=counts)
 
 
 def limit_text(limit: Limit) -> str:

@@ -31,6 +31,7 @@ class Asking:
     new: tuple[StepUpRule, ...]
 
 
+_Effect = Mapping[str, Any]  # of a finding: `effect`, `back` and `asks`
 # Of one version: who must be asked at least, which rules can still fire, and what is left open. Where every rule asks, no more is kept.
 _Side = tuple[Status, int, int]
 _State = tuple[_Side, _Side]  # what the step-up rules can still distinguish, in the old and the new version
@@ -71,7 +72,8 @@ class World:
     def added(self) -> Finding:
         """The finding that the old version did not have the tool."""
         cells = [_best(f) for f in self._fields]
-        return Finding(self._tool, "tool", "", self._tool, _now_allowed(cells, self._asking), "", {"call": self._tool}, _merged(cells))
+        point = {"call": self._tool}
+        return Finding(self._tool, "tool", "", self._tool, point=point, rest=_merged(cells), **_now_allowed(cells, self._asking))
 
     # --- A ---------------------------------------------------------------------------------------------------------------
     def _allowed(self, field: Field) -> Iterator[Finding]:
@@ -84,11 +86,11 @@ class World:
             rest = [_best(f) for f in self._fields if f is not field]
             yield self._owed(field, cell, _now_allowed([cell, *rest], self._asking), rest)
 
-    def _owed(self, field: Field, cell: Cell, effect: str, others: Sequence[Cell]) -> Finding:
+    def _owed(self, field: Field, cell: Cell, effect: _Effect, others: Sequence[Cell]) -> Finding:
         """A finding about the rule by which the old version refused or asked about this class."""
         label = min(cell.old.why, default=field.name)
         old, new = field.said.get(label, ("", ""))
-        return Finding(self._tool, label, old, new, effect, cell.shown, cell.point, _merged(others))
+        return Finding(self._tool, label, old, new, example=cell.shown, point=cell.point, rest=_merged(others), **effect)
 
     # --- B and C ---------------------------------------------------------------------------------------------------------
     def _fewer(self) -> Iterator[Finding]:
@@ -102,7 +104,7 @@ class World:
                 less = next(_less([f for f in fields if f is not field], start, asking), None)
                 if less is not None:
                     state, cells, _ = less
-                    yield self._owed(field, cell, _effect(state, asking), cells)
+                    yield self._owed(field, cell, _weaker(state, asking), cells)
                     break
         agreeing = [_only(f, lambda c: not _freed(c)) for f in fields]
         told: set[str] = set()
@@ -115,7 +117,8 @@ class World:
                     c for f, c in pairs if c.old.status or c.new.status or any((o.old.fires, o.new.fires) != (-1, -1) for o in f.cells)
                 ]
                 example = ", ".join(c.shown for c in moved[:2])
-                yield Finding(self._tool, label, old, new, _effect(state, asking), example, _merged(moved), _merged(cells))
+                point, rest = _merged(moved), _merged(cells)
+                yield Finding(self._tool, label, old, new, example=example, point=point, rest=rest, **_weaker(state, asking))
 
 
 def _freed(cell: Cell) -> bool:
@@ -152,13 +155,17 @@ def _merged(cells: Sequence[Cell]) -> Mapping[str, Any]:
     return {k: v for cell in cells for k, v in cell.point.items()}
 
 
-def _now_allowed(cells: Sequence[Cell], asking: Asking) -> str:
+def _now_allowed(cells: Sequence[Cell], asking: Asking) -> _Effect:
     """The effect of a call of these classes being allowed, with the releases that it needs."""
     side = _ANY
     for cell in cells:
         side = _after(side, cell.new, asking.new)
-    people = _people(_fired(asking.new, side))
-    return "was refused, would be allowed" + (f" after {people}" if people else "")
+    return _effect("refused", _people(_fired(asking.new, side)))
+
+
+def _effect(was: str, people: str) -> _Effect:
+    now = f"allowed after {people}" if people else "allowed"
+    return {"effect": f"was {was}, would be {now}", "back": f"would be {was}, is {now}", "asks": bool(people)}
 
 
 def _people(rules: Sequence[StepUpRule]) -> str:
@@ -246,10 +253,10 @@ def _stands_for(new: StepUpRule, old: StepUpRule) -> bool:
     return new.id == old.id or (set(old.exclude) <= set(new.exclude) and new.timeout <= old.timeout and shown)
 
 
-def _effect(state: _State, asking: Asking) -> str:
-    before, after = _needed(asking.old, state[0]), _people(_fired(asking.new, state[1]))
+def _weaker(state: _State, asking: Asking) -> _Effect:
+    before = _needed(asking.old, state[0])
     was = "refused" if before is None else f"allowed after {_people(before)}"
-    return f"was {was}, would be allowed" + (f" after {after}" if after else "")
+    return _effect(was, _people(_fired(asking.new, state[1])))
 
 
 def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from agentgate.decision.answer import Eligible, RequiredHold, Reservation
 from agentgate.decision.case import Case
-from agentgate.decision.checks import EVERY_CALL, SCALE
+from agentgate.decision.checks import SCALE
 from agentgate.decision.question import By, Question, ShownArgument, ShownRule
 from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.language.turn import Turn
@@ -111,12 +111,12 @@ def _used(tool: Tool, reservation: Reservation, used: int) -> str:
 
 def because(why: Iterable[Failure], show: Iterable[str]) -> list[str]:
     """Why a person is asked, without a value that is not shown to them."""
-    fields = {f"args.{name}" for name in show}
-    return list(dict.fromkeys(visible(_because(f if f.field in fields else without_values(f)), MAX_VALUE) for f in why))
+    shown = frozenset(show)
+    return list(dict.fromkeys(visible(_because(f if f.argument in shown else without_values(f)), MAX_VALUE) for f in why))
 
 
 def _because(why: Failure) -> str:
-    return "it asks about every call of this tool" if why.got == EVERY_CALL and why.field.startswith("step_up.") else str(why)
+    return "it asks about every call of this tool" if why.data.get("every_call") else str(why)
 
 
 def said(turns: Iterable[Turn]) -> tuple[str, ...]:

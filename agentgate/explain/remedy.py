@@ -279,7 +279,7 @@ _TOLD: Mapping[Reason, Callable[[Condition, Case], str]] = {
     Reason.INTENT_UNCLEAR: _intent,
     Reason.SEQUENCE: _order,
     Reason.STEP_UP: _person,
-    Reason.TENANT: lambda c, _: f"a run of tenant {c.expected.removeprefix('one of ')}",
+    Reason.TENANT: lambda _, k: f"a run of tenant {', '.join(k.workflow.tenants)}",
     Reason.AUTHENTICATION: lambda c, _: f"a user who signs in again: {c.expected}",
     Reason.HOURS: lambda c, _: f"a time in {c.expected}",
     Reason.ENVIRONMENT: lambda c, _: f"a gate whose environment is {c.expected}",

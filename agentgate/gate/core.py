@@ -230,7 +230,7 @@ def _shown(core: Core, case: Case) -> tuple[dict[str, object], dict[str, str]]:
     hidden: dict[str, str] = {}
     rules: dict[str, list[Rule]] = {}
     given, tenant = case.call.args, case.run.header.tenant
-    refused = {failure.field for failure in case.denied if failure.reason in {Reason.ARGUMENT_FORM, Reason.ARGUMENT_VALUE}}
+    refused = {failure.argument for failure in case.denied if failure.reason in {Reason.ARGUMENT_FORM, Reason.ARGUMENT_VALUE}}
     for name, rule in case.tool.args.items() if case.tool is not None else ():
         rules.setdefault(root(name), []).append(rule)
     for name, inside in rules.items():
@@ -248,7 +248,7 @@ def _shown(core: Core, case: Case) -> tuple[dict[str, object], dict[str, str]]:
 
 def _withheld(case: Case, rule: Rule, refused: set[str]) -> bool:
     """A value that no record holds as it is: a sensitive one, free text that nothing narrows, or text that its rule refuses."""
-    if f"args.{rule.name}" in refused and (rule.name not in case.values or rule.type not in NUMERIC):
+    if rule.name in refused and (rule.name not in case.values or rule.type not in NUMERIC):
         return True
     return rule.sensitive or (rule.type in {"text", "json"} and not (rule.one_of or rule.equals or rule.pattern or rule.glob))
 

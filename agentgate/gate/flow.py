@@ -313,6 +313,8 @@ def checked_call(tool: str, args: Args, tool_call_id: str, definition: str) -> C
     try:
         return Call.of(tool, args, tool_call_id, definition)
     except CanonicalError as error:
-        return Deny((Failure(Reason.INPUT, ascii(error.field)[1:-1][:100], "no canonical form", error.expected),))
+        field = ascii(error.field)[1:-1][:100]
+        data = {} if field in {"tool", "tool_call_id"} else {"argument": field}
+        return Deny((Failure(Reason.INPUT, field, "no canonical form", error.expected, data=data),))
     except (TypeError, ValueError, AttributeError) as error:
         return Deny((Failure(Reason.INPUT, "args", type(error).__name__, "a mapping with a canonical form"),))

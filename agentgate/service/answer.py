@@ -81,8 +81,7 @@ def refused_by(failures: tuple[Failure, ...]) -> RequestRefused:
 
 def _wanted(failures: Iterable[Failure]) -> dict[str, Any]:
     """RFC 9470 section 3: what the user's next credential has to say (`agentgate.decision.caller.check_authentication`)."""
-    said = dict(failure.expected.partition("=")[::2] for failure in failures)
-    return {name: int(value) if name == "max_age" else value.strip('"') for name, value in said.items()}
+    return {name: value for failure in failures for name, value in failure.data.items() if name in {"acr_values", "max_age"}}
 
 
 def answered(body: Mapping[str, Any], status: int = 200) -> Response:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from agentgate.errors import AgentGateError
+from agentgate.errors import Failure as Failure  # noqa: PLC0414 - it belongs to what this module says
 
 
 class Code(StrEnum):
@@ -112,29 +113,9 @@ def code_of(reasons: Iterable[Reason]) -> Code:
     return next(code for code in _ORDER if code in codes)
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One condition that did not hold.
-
-    Attributes:
-        reason: the closed reason.
-        field: what was checked, e.g. ``args.payee``.
-        got: what it was, as text for the host's own process (see `told`); a `sensitive` value is masked.
-        expected: what would have held.
-        rule: ``file:line`` of the rule, or empty.
-        condition: the key of its `agentgate.explain.listing.Condition`, where `field` alone does not identify it.
-    """
-
-    reason: Reason
-    field: str
-    got: str
-    expected: str
-    rule: str = ""
-    condition: str = ""
-
-    def __str__(self) -> str:
-        where = f" [{self.rule}]" if self.rule else ""
-        return f"{self.reason}: {self.field}: got {self.got}, expected {self.expected}{where}"
+def of_argument(reason: Reason, name: str, got: str, expected: str, rule: str, condition: str) -> Failure:  # noqa: PLR0917 - as `Failure`
+    """One condition on an argument that did not hold."""
+    return Failure(reason, f"args.{name}", got, expected, rule, {"argument": name, "condition": condition})
 
 
 def place(file: str, line: int) -> str:
@@ -157,10 +138,9 @@ def told(failures: Iterable[Failure]) -> tuple[Failure, ...]:
 
 def without_values(failure: Failure) -> Failure:
     """One failure as `told`."""
-    of_argument = failure.field.startswith("args.")
-    if of_argument and failure.reason in _NAMING:
-        return replace(failure, field="args")
-    if (of_argument and failure.reason not in _WITHOUT_VALUE) or failure.field == "tool":
+    if failure.argument and failure.reason in _NAMING:
+        return replace(failure, field="args", data={"condition": failure.condition})
+    if (failure.argument and failure.reason not in _WITHOUT_VALUE) or failure.field == "tool":
         return replace(failure, got=NOT_SHOWN)
     return failure
 

@@ -54,7 +54,7 @@ def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str
         answer = changed.decide()
         if isinstance(answer, Eligible) or impossible(workflow, changed):
             continue
-        reasons = list(dict.fromkeys(f.field if f.field.startswith("args.") else str(f.reason) for f in answer.failures))
+        reasons = list(dict.fromkeys(f.field if f.argument else str(f.reason) for f in answer.failures))
         if because in reasons:
             shown = reasons[0] if len(reasons) == 1 else reasons
             yield f"  - {{name: {inline(visible(name, 120))}, set: {inline(change)}, expect: deny, because: {inline(shown)}}}"

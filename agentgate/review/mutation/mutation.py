@@ -225,7 +225,7 @@ def _reasons(failures: tuple[Failure, ...]) -> Iterable[tuple[str, ...]]:
 
 def _field(failure: Failure) -> str:
     """The plainest name: an argument, a part of who, else the reason."""
-    plain = failure.field.removeprefix("args.")
+    plain = failure.argument or failure.field
     unplain = failure.reason in {Reason.ONE_SOURCE, Reason.LIMIT, Reason.UPSTREAM}
     unplain |= "." in plain and not plain.startswith(("agent.", "user."))
     return str(failure.reason) if unplain else plain

@@ -162,8 +162,12 @@ def _decision_of(record: Record) -> Outcome:
 def _failures_of(record: Record) -> tuple[Failure, ...]:
     """The recorded reasons as failures, without unknown ones and the entry that counts those that did not fit."""
     reasons = ((_REASONS.get(str(each.get("reason"))), each) for each in record.get("reasons", ()))
-    keys = ("field", "got", "expected", "rule", "condition")
-    return tuple(Failure(reason, *(str(each.get(key, "")) for key in keys)) for reason, each in reasons if reason is not None)
+    return tuple(_failure(reason, each) for reason, each in reasons if reason is not None)
+
+
+def _failure(reason: Reason, record: Record) -> Failure:
+    field, got, expected, rule, condition = (str(record.get(key, "")) for key in ("field", "got", "expected", "rule", "condition"))
+    return Failure(reason, field, got, expected, rule, {"condition": condition})
 
 
 def _digest_of(args: Mapping[str, Any]) -> str:

@@ -86,7 +86,7 @@ def _because(case: NamedCase, failures: tuple[Failure, ...]) -> str:
 
 def _is_for(failure: Failure, reason: str) -> bool:
     """Whether a case names this failure: by its reason, its field, or its argument (``payee`` for ``args.payee``)."""
-    return reason in {str(failure.reason), failure.field, failure.field.removeprefix("args.")}
+    return reason in {str(failure.reason), failure.field, failure.argument}
 
 
 def in_words(answer: Eligible | Deny) -> str:

@@ -63,7 +63,7 @@ def unaided(workflow: Workflow, cases: Iterable[Scene] = ()) -> tuple[Unaided, .
                 name = next(name for name, why in missing.items() if why)
                 found.append(Unaided(tool.name, rule.name, "not shown", f"no call of {tool.name} can be shown without {name}"))
             else:
-                own = [failure for failure in stopped if failure.field == f"args.{rule.name}"]
+                own = [failure for failure in stopped if failure.argument == rule.name]
                 why = f"the nearest call made up is not allowed: {(own or stopped)[0]}" if stopped else ""
                 found.append(Unaided(tool.name, rule.name, "not shown" if stopped else "witnessed", why, scene))
     return tuple(found)
@@ -189,7 +189,7 @@ def _repaired(scene: Scene, tool: Tool) -> Iterator[Scene]:
     stopped = stops(scene)
     for _ in range(len(tool.args)):
         better = None
-        for name in (failure.field.removeprefix("args.") for failure in stopped if failure.field.startswith("args.")):
+        for name in (failure.argument for failure in stopped):
             for change in _changes(tool.args[name]) if name in tool.args else ():
                 with suppress(SceneError):
                     changed = scene.set(change)

@@ -99,7 +99,7 @@ def fits(workflow: Workflow, tool: str, name: str, value: Any) -> bool:
     """Whether the engine finds nothing wrong with this one argument's form and value."""
     case = Case(workflow, _NOBODY, Call(tool, "", b"", put_at({}, steps(name), value)), _NOWHERE)
     check_arguments(case)
-    return name in case.values and not any(f.field == f"args.{name}" for f in case.denied)
+    return name in case.values and not any(f.argument == name for f in case.denied)
 
 
 # --- who calls for whom, when and where --------------------------------------------------------------------------------------
