@@ -7,10 +7,10 @@ Errors carry their evidence as fields: what was looked at, what it got, what was
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as having
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 
 class AgentGateError(Exception):
@@ -55,17 +55,82 @@ class Failure:
         return key
 
     @property
+    def place(self) -> str:
+        """``file:line:column`` of what is wrong in a file, as far as it is known."""
+        return ":".join(str(self.data[key]) for key in ("file", "line", "column") if key in self.data)
+
+    @property
     def argument(self) -> str:
         """The argument that it is about; empty: it is about none."""
         name: str = self.data.get("argument", "")
         return name
 
+    def with_data(self, **data: Any) -> Failure:
+        """The same, with more for whoever goes on."""
+        return replace(self, data={**self.data, **data})
+
     def __str__(self) -> str:
+        what = ": ".join(filter(None, (str(self.reason), self.place, self.field))) or "value"
         where = f" [{self.rule}]" if self.rule else ""
-        return f"{self.reason}: {self.field}: got {self.got}, expected {self.expected}{where}"
+        return f"{what}: got {self.got}, expected {self.expected}{where}"
 
 
-class ConfigError(AgentGateError):
+class Refused(AgentGateError):
+    """Base of the errors that say why something was refused.
+
+    Attributes:
+        failures: every condition that did not hold.
+        field, got, expected: of the first.
+    """
+
+    failures: tuple[Failure, ...]
+
+    def __init__(self, field: str, got: object, expected: str, **data: Any) -> None:
+        self._carry(Failure("", field, self._shown(got), expected, data=data))
+
+    @classmethod
+    def of(cls, *failures: Failure) -> Self:
+        """One that carries these."""
+        error = cls.__new__(cls)
+        error._carry(*failures)  # noqa: SLF001 - of its own class
+        return error
+
+    def restate(self, **changes: Any) -> Self:
+        """The same refusal, with its first failure changed."""
+        return self.of(self.failure(**changes))
+
+    def failure(self, **changes: Any) -> Failure:
+        """The first failure, changed for whoever tells it next."""
+        return replace(self.failures[0], **changes)
+
+    def _carry(self, *failures: Failure) -> None:
+        self.failures = failures
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        return "; ".join(map(str, self.failures))
+
+    @staticmethod
+    def _shown(got: object) -> str:
+        return ascii(got)[:240]
+
+    @property
+    def field(self) -> str:
+        """What was looked at."""
+        return self.failures[0].field
+
+    @property
+    def got(self) -> Any:
+        """What it was."""
+        return self.failures[0].got
+
+    @property
+    def expected(self) -> str:
+        """What would have been accepted."""
+        return self.failures[0].expected
+
+
+class ConfigError(Refused):
     """A setting is missing, unknown or unusable; the message names it and the valid values.
 
     Attributes:
@@ -74,9 +139,21 @@ class ConfigError(AgentGateError):
         expected: what would be accepted.
     """
 
-    def __init__(self, setting: str, got: object, expected: str) -> None:
-        self.setting, self.got, self.expected = setting, got, expected
-        super().__init__(f"setting '{setting}': got {got!r}, expected {expected}")
+    def __init__(self, setting: str, got: object, expected: str, **data: Any) -> None:
+        super().__init__(setting, got, expected, value=got, **data)
+
+    def _text(self) -> str:
+        return f"setting '{self.field}': got {self.got!r}, expected {self.expected}"
+
+    @property
+    def setting(self) -> str:
+        """Name of the setting."""
+        return self.field
+
+    @property
+    def got(self) -> Any:
+        """What it was."""
+        return self.failures[0].data.get("value", self.failures[0].got)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +191,12 @@ class WorkflowError(AgentGateError):
         super().__init__("\n".join(str(p) for p in problems))
 
 
-class CanonicalError(AgentGateError):
-    """A value has no RFC 8785 form that is safe to compare (field, what it got, what was expected)."""
+class CanonicalError(Refused):
+    """A value has no RFC 8785 form that is safe to compare."""
 
-    def __init__(self, field: str, got: str, expected: str) -> None:
-        self.field, self.got, self.expected = field, got, expected
-        super().__init__(f"{field or 'value'}: got {got}, expected {expected}")
+    @staticmethod
+    def _shown(got: object) -> str:
+        return str(got)
 
 
 class KeyRefused(AgentGateError):
@@ -142,7 +219,7 @@ class AuditUnavailable(AgentGateError):
     """The audit record could not be made durable in time. Nothing was minted."""
 
 
-class Overloaded(AgentGateError):
+class Overloaded(Refused):
     """A gate or verifier has as much under way as it does at once (its setting `at_once`): refused before anything was read or sent.
 
     Attributes:
@@ -152,17 +229,8 @@ class Overloaded(AgentGateError):
 
     def __init__(self, under_way: int, at_once: int) -> None:
         self.under_way, self.at_once = under_way, at_once
-        super().__init__(f"overload: got {self.got}, expected {self.expected}")
-
-    @property
-    def got(self) -> str:
-        """How much was under way."""
-        return f"{self.under_way} calls under way"
-
-    @property
-    def expected(self) -> str:
-        """How much may be, and what to do."""
-        return f"fewer than at_once={self.at_once}: try again after a moment; more processes carry more"
+        expected = f"fewer than at_once={at_once}: try again after a moment; more processes carry more"
+        self._carry(Failure("overload", "load", f"{under_way} calls under way", expected))
 
 
 class NotRecorded(AgentGateError):
@@ -191,7 +259,7 @@ class NotDone(AgentGateError):
     """Raised by a tool: nothing happened, so the same call may run again. Any other exception of an act leaves its outcome unknown."""
 
 
-class UpstreamRefused(AgentGateError):
+class UpstreamRefused(Refused):
     """No upstream credential for this call, or none any more; for the operator.
 
     Attributes:
@@ -199,10 +267,6 @@ class UpstreamRefused(AgentGateError):
         got: what it was, shortened to visible ASCII; never a credential.
         expected: what would have been accepted.
     """
-
-    def __init__(self, field: str, got: object, expected: str) -> None:
-        self.field, self.got, self.expected = field, ascii(got)[:240], expected
-        super().__init__(f"{field}: got {self.got}, expected {expected}")
 
 
 class ResultWithheld(AgentGateError):
@@ -318,7 +382,7 @@ _ANSWERS = {
 }
 
 
-class TokenRefused(AgentGateError):
+class TokenRefused(Refused):
     """A call token, its proof or its use was refused; nothing was executed.
 
     Attributes:
@@ -329,20 +393,27 @@ class TokenRefused(AgentGateError):
         run: id of the token's run, where the token itself was good; empty otherwise.
     """
 
-    def __init__(self, code: Refusal, field: str, got: str, expected: str) -> None:
-        self.code, self.field, self.got, self.expected, self.run = code, field, got[:120], expected, ""
-        super().__init__(f"{code}: {field}: got {self.got}, expected {expected}")
+    run = ""
+
+    def __init__(self, code: Refusal, field: str, got: str, expected: str, **data: Any) -> None:
+        self._carry(Failure(code, field, got[:120], expected, data=data))
+
+    @property
+    def code(self) -> Refusal:
+        """The closed reason."""
+        code: Refusal = self.failures[0].reason
+        return code
 
 
-class IdentityRefused(AgentGateError, ValueError):
+class IdentityRefused(Refused, ValueError):
     """The id, tenant or group of a user or an agent has no accepted form (field, what it got, what was expected)."""
 
-    def __init__(self, field: str, got: object, expected: str) -> None:
-        self.field, self.got, self.expected = field, ascii(got)[:80] if type(got) is str else type(got).__name__, expected
-        super().__init__(f"{field}: got {self.got}, expected {expected}")
+    @staticmethod
+    def _shown(got: object) -> str:
+        return ascii(got)[:80] if type(got) is str else type(got).__name__
 
 
-class CredentialRefused(AgentGateError):
+class CredentialRefused(Refused):
     """A credential proves nothing here; for the operator (an outside caller learns a closed code).
 
     Attributes:
@@ -351,24 +422,47 @@ class CredentialRefused(AgentGateError):
         expected: what would have been accepted.
     """
 
-    def __init__(self, field: str, got: object, expected: str) -> None:
-        self.field, self.got, self.expected = field, got if type(got) is _Told else _Told(ascii(got)[:240]), expected
-        super().__init__(f"{field}: got {self.got}, expected {expected}")
-
-
-class _Told(str):
-    """What a refusal tells already: told again under another field, it is not quoted twice."""
-
-    __slots__ = ()
-
 
 class KeysUnavailable(CredentialRefused):
     """The keys that would prove a credential cannot be had now, nor were they lately (field, what happened, what is expected)."""
 
 
-class NameRefused(AgentGateError):
+class NameRefused(Refused):
     """A name cannot be part of a store key (field, what it got, what was expected). Nothing was sent."""
 
-    def __init__(self, field: str, got: object, expected: str) -> None:
-        self.field, self.got, self.expected = field, got, expected
-        super().__init__(f"{field}: got {str(got)[:80]!r}, expected {expected}")
+    @staticmethod
+    def _shown(got: object) -> str:
+        return repr(str(got)[:80])
+
+
+class RequestRefused(Refused):
+    """A request over HTTP that is answered by a refusal and not carried out.
+
+    Attributes:
+        status: of the answer.
+        error: its closed code (of RFC 6749, 6750 or their extensions, or of ours); empty where none may be given.
+        description: one of few fixed words; what is inside stands in `failures`, for the log.
+        headers: of the answer.
+        more: further members of the answer.
+        run: id of the run, for the log; empty: none is known.
+    """
+
+    run = ""
+
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        description: str = "",
+        *,
+        failures: tuple[Failure, ...] = (),
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.status, self.error, self.description = status, error, description
+        self.headers, self.more = dict(headers or {}), dict(more or {})
+        self._carry(*failures)
+
+    def _text(self) -> str:
+        answer = f"{self.status} {self.error}".strip()
+        return f"{answer}: {super()._text()}" if self.failures else answer

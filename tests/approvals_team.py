@@ -14,7 +14,6 @@ from agentgate.approvals import (
     KeySigner,
     Loaded,
     Prover,
-    Refused,
     Reviewer,
     ReviewRule,
     load_approved,
@@ -28,6 +27,7 @@ from agentgate.approvals import (
 )
 from agentgate.approvals.statement import Statement
 from agentgate.approvals.watermark import higher
+from agentgate.errors import Failure
 from agentgate.intents.lexical import derive
 
 PATH = "shop/refund.yaml"
@@ -143,9 +143,9 @@ class Team:
 
     def refusals(self) -> list[tuple[str, str]]:
         """Name and field of every refusal."""
-        return [(str(refused.name), refused.field) for refused in self.load().refused]
+        return [(str(refused.reason), refused.field) for refused in self.load().refused]
 
-    def refusal(self) -> Refused:
+    def refusal(self) -> Failure:
         """The only refusal."""
         (refused,) = self.load().refused
         return refused

@@ -28,7 +28,7 @@ def parse(text: str) -> AllowedSigners:
 def refusal(text: str) -> str:
     with pytest.raises(ApprovalRefused) as raised:
         parse(text)
-    assert raised.value.refused.name is ApprovalRefusal.ROOT_NOT_TRUSTED
+    assert raised.value.refused.reason is ApprovalRefusal.ROOT_NOT_TRUSTED
     return str(raised.value)
 
 
@@ -69,7 +69,7 @@ def test_until_is_the_end_of_the_line_that_lasts_longest():
 def test_a_key_that_does_not_speak_for_a_person(line, name, field):
     with pytest.raises(ApprovalRefused) as raised:
         parse(line).until("alice", ALICE.public_key, NS, NOW)
-    assert (raised.value.refused.name, raised.value.refused.field) == (name, field)
+    assert (raised.value.refused.reason, raised.value.refused.field) == (name, field)
 
 
 def test_a_key_speaks_from_its_first_second():

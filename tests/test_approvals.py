@@ -56,7 +56,7 @@ def test_nobody_signed(team):
 def test_one_signature_of_two(team):
     team.approve(ALICE)
     refused = team.refusal()
-    assert (refused.name, refused.workflow, refused.version) == (R.UNAPPROVED, ID, 1)
+    assert (refused.reason, refused.data["workflow"], refused.data["version"]) == (R.UNAPPROVED, ID, 1)
     assert refused.got == "1 of 2 signatures for **"
     assert team.running() is None
 
@@ -149,7 +149,7 @@ def test_two_keys_of_one_person_count_once(tmp_path):
     team.resign(BOB, by="alice's other", signer=BOB)
     team.index()
     assert team.running() is None
-    assert team.refusal().name is R.UNAPPROVED
+    assert team.refusal().reason is R.UNAPPROVED
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_stranger_does_not_count(approved):
     approved.resign("mallory", signer="mallory")
     assert approved.running() is None
     refused = approved.refusal()
-    assert (refused.name, refused.field, refused.got) == (R.UNAPPROVED, "signer", "mallory")
+    assert (refused.reason, refused.field, refused.got) == (R.UNAPPROVED, "signer", "mallory")
 
 
 def test_the_stricter_of_old_and_new_risk_applies(approved):
@@ -544,7 +544,7 @@ def test_a_changed_value_in_the_file_is_named_and_the_approved_definition_runs(a
     amount = loaded.workflows[ID].tools["payments.refund"].args["amount"]
     assert amount.one_of == ("10.00", "20.00")
     (refused,) = loaded.refused
-    assert (refused.name, refused.file, refused.field) == (R.TAMPERED, PATH, "tools.payments.refund.args.amount.in[1]")
+    assert (refused.reason, refused.data["file"], refused.field) == (R.TAMPERED, PATH, "tools.payments.refund.args.amount.in[1]")
     assert (refused.got, refused.expected) == ("'20000.00'", "'20.00', as approved, which stays in force")
 
 
@@ -558,7 +558,7 @@ def test_a_file_that_cannot_be_read_leaves_the_approved_definition_running(appro
 def test_a_changed_value_in_the_signed_definition_is_refused(approved):
     place = approved.approvals(f"{ID}/1/definition.json")
     place.write_bytes(place.read_bytes().replace(b'"20.00"', b'"99.00"'))
-    assert approved.refusal().name is R.TAMPERED
+    assert approved.refusal().reason is R.TAMPERED
     assert approved.load().workflows == {}
 
 
@@ -578,8 +578,8 @@ def test_the_field_of_a_changed_definition_is_named(approved, old, new, name, fi
     place.write_bytes(place.read_bytes().replace(old, new, 1))
     approved.approvals("index.json").unlink()  # so that it is not the index that tells
     found = next(s for s in status(approved.directory, now=approved.now) if s.id == ID)
-    judged = found.refused if found.refused and found.refused.name is name else approved_refusal(approved)
-    assert (judged.name, judged.field) == (name, field)
+    judged = found.refused if found.refused and found.refused.reason is name else approved_refusal(approved)
+    assert (judged.reason, judged.field) == (name, field)
 
 
 @pytest.mark.parametrize(
@@ -592,7 +592,7 @@ def test_a_definition_of_any_other_shape_is_refused(approved, value):
     approved.approvals(f"{ID}/1/definition.json").write_bytes(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
     loaded = approved.load()
     assert loaded.workflows == {}
-    assert loaded.refused[0].name in {R.TAMPERED, R.WRONG_PLACE}
+    assert loaded.refused[0].reason in {R.TAMPERED, R.WRONG_PLACE}
     assert stands(approved).refused is not None
 
 
@@ -644,7 +644,7 @@ def approved_refusal(team: Team):
 def test_a_statement_that_says_something_else_does_not_count(approved, change, name, field):
     approved.resign(BOB, **change)
     refused = approved.refusal()
-    assert (refused.name, refused.field) == (name, field)
+    assert (refused.reason, refused.field) == (name, field)
     assert approved.running() is None
 
 
@@ -656,7 +656,7 @@ def test_a_signature_over_another_digest_does_not_count(approved):
     other.write_bytes(data)
     other.with_suffix(".sig").write_text(key(BOB).sign(data, sshsig.NAMESPACE))
     refused = approved.refusal()
-    assert (refused.name, refused.field) == (R.TAMPERED, "subject[0].digest")
+    assert (refused.reason, refused.field) == (R.TAMPERED, "subject[0].digest")
 
 
 @pytest.mark.parametrize(
@@ -677,33 +677,33 @@ def test_a_signed_statement_in_another_form_does_not_count(approved, form):
     assert data != place.read_bytes()
     place.write_bytes(data)
     place.with_suffix(".sig").write_text(key(BOB).sign(data, sshsig.NAMESPACE))
-    assert (approved.refusal().name, approved.refusal().field) == (R.TAMPERED, "document")
+    assert (approved.refusal().reason, approved.refusal().field) == (R.TAMPERED, "document")
 
 
 @pytest.mark.parametrize("namespace", ["git", "file", sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE])
 def test_a_signature_from_another_namespace_does_not_count(approved, namespace):
     approved.resign(BOB, namespace=namespace)
     refused = approved.refusal()
-    assert (refused.name, refused.field) == (R.TAMPERED, "signature")
+    assert (refused.reason, refused.field) == (R.TAMPERED, "signature")
     assert "namespace" in refused.got
 
 
 def test_somebody_elses_key_does_not_count(approved):
     approved.resign(BOB, by=CAROL)
     refused = approved.refusal()
-    assert (refused.name, refused.field) == (R.UNAPPROVED, "key")
+    assert (refused.reason, refused.field) == (R.UNAPPROVED, "key")
 
 
 def test_a_statement_without_its_signature_does_not_count(approved):
     approved.approvals(f"{ID}/1/{BOB}.sig").unlink()
-    assert approved.refusal().name is R.UNAPPROVED
+    assert approved.refusal().reason is R.UNAPPROVED
 
 
 def test_a_statement_changed_after_signing_does_not_count(approved):
     place = approved.approvals(f"{ID}/1/{BOB}.json")
     place.write_bytes(place.read_bytes().replace(b"2099-05-31", b"2199-05-31"))
     refused = approved.refusal()
-    assert (refused.name, refused.field) == (R.TAMPERED, "signature")
+    assert (refused.reason, refused.field) == (R.TAMPERED, "signature")
 
 
 def test_one_broken_signature_does_not_void_the_others(approved):
@@ -731,7 +731,7 @@ def test_an_approval_ends(team):
     team.now += 365 * 86400 * 30
     team.index()
     refused = team.load().refused[0]
-    assert (refused.name, refused.field) == (R.EXPIRED, "predicate.not_after")
+    assert (refused.reason, refused.field) == (R.EXPIRED, "predicate.not_after")
     assert team.load().workflows == {}
 
 
@@ -754,7 +754,7 @@ def test_a_refused_new_version_leaves_the_approved_one_running_also_for_a_new_ga
     second(approved)
     assert approved.running() == 1
     (refused,) = approved.load().refused
-    assert (refused.name, refused.version) == (R.UNAPPROVED, 2)
+    assert (refused.reason, refused.data["version"]) == (R.UNAPPROVED, 2)
     approved.approve(CAROL)
     approved.known = {}
     assert approved.running() == 1
@@ -807,7 +807,7 @@ def test_an_old_index_put_back_is_a_rollback(approved):
         approved.approvals(name).write_bytes(data)
     with pytest.raises(ApprovalRefused) as raised:
         approved.load()
-    assert (raised.value.refused.name, raised.value.refused.field) == (R.ROLLBACK, "serial")
+    assert (raised.value.refused.reason, raised.value.refused.field) == (R.ROLLBACK, "serial")
 
 
 def test_the_old_file_under_a_newer_approved_version_is_a_rollback(approved):
@@ -854,7 +854,7 @@ def test_signatures_over_other_content_are_removed_when_the_new_one_is_signed(te
 def test_one_signature_revokes_and_needs_no_new_index(approved):
     approved.revoke(1)
     assert approved.running() is None
-    assert approved.refusal().name is R.REVOKED
+    assert approved.refusal().reason is R.REVOKED
 
 
 def test_a_revoked_version_does_not_make_room_for_an_older_one(approved):
@@ -878,7 +878,7 @@ def test_status_names_revocations_that_are_older_than_the_index(approved):
         approved.load()
     wrong, found = status(approved.directory, now=approved.now)
     assert wrong.refused is not None
-    assert (wrong.id, wrong.refused.name, wrong.refused.field) == ("", R.ROLLBACK, "serial")
+    assert (wrong.id, wrong.refused.reason, wrong.refused.field) == ("", R.ROLLBACK, "serial")
     assert found.in_force is None
 
 
@@ -918,27 +918,27 @@ def test_a_moved_file_is_in_the_wrong_place(approved):
     approved.file.rename(approved.directory / "refund.yaml")
     loaded = approved.load()
     assert loaded.workflows == {}
-    assert {r.name for r in loaded.refused} == {R.WRONG_PLACE}
+    assert {r.reason for r in loaded.refused} == {R.WRONG_PLACE}
 
 
 def test_a_deleted_file_is_in_the_wrong_place(approved):
     approved.file.unlink()
     refused = approved.refusal()
-    assert (refused.name, refused.file, refused.got) == (R.WRONG_PLACE, PATH, "no workflow file")
+    assert (refused.reason, refused.data["file"], refused.got) == (R.WRONG_PLACE, PATH, "no workflow file")
 
 
 def test_a_copy_elsewhere_is_refused_and_the_original_runs(approved):
     shutil.copy(approved.file, approved.directory / "copy.yaml")
     loaded = approved.load()
     assert loaded.workflows[ID].file == str(approved.file)
-    assert [(r.name, r.file) for r in loaded.refused] == [(R.WRONG_PLACE, "copy.yaml")]
+    assert [(r.reason, r.data["file"]) for r in loaded.refused] == [(R.WRONG_PLACE, "copy.yaml")]
 
 
 def test_another_workflow_in_its_place_is_refused(approved):
     approved.edit("id: shop.refund", "id: shop.other")
     loaded = approved.load()
     assert loaded.workflows == {}
-    assert [(r.name, r.workflow) for r in loaded.refused] == [(R.WRONG_PLACE, ID), (R.UNAPPROVED, "shop.other")]
+    assert [(r.reason, r.data["workflow"]) for r in loaded.refused] == [(R.WRONG_PLACE, ID), (R.UNAPPROVED, "shop.other")]
 
 
 def test_approvals_moved_to_another_id_or_version_are_in_the_wrong_place(approved):
@@ -946,7 +946,10 @@ def test_approvals_moved_to_another_id_or_version_are_in_the_wrong_place(approve
     shutil.copytree(approved.approvals(f"{ID}/1"), approved.approvals(f"{ID}/2"))
     loaded = approved.load()
     assert loaded.workflows[ID].version == 1
-    assert {(r.name, r.workflow, r.version) for r in loaded.refused} == {(R.WRONG_PLACE, "shop.other", 1), (R.WRONG_PLACE, ID, 2)}
+    assert {(r.reason, r.data["workflow"], r.data["version"]) for r in loaded.refused} == {
+        (R.WRONG_PLACE, "shop.other", 1),
+        (R.WRONG_PLACE, ID, 2),
+    }
 
 
 @pytest.mark.parametrize(
@@ -966,7 +969,7 @@ def test_a_link_below_a_workflow_refuses_that_workflow(approved, tmp_path, name)
     place.rename(tmp_path / "elsewhere")
     place.symlink_to(tmp_path / "elsewhere")
     loaded = approved.load()
-    assert (loaded.refused[0].name, loaded.refused[0].got, loaded.refused[0].workflow) == (R.TAMPERED, "a link", ID)
+    assert (loaded.refused[0].reason, loaded.refused[0].got, loaded.refused[0].data["workflow"]) == (R.TAMPERED, "a link", ID)
     assert loaded.workflows == {}
 
 
@@ -982,7 +985,7 @@ def test_one_refused_workflow_stops_no_other(approved):
     (approved.directory / "shop/other.yaml").write_text(WORKFLOW.replace("shop.refund", "shop.other"))
     loaded = approved.load()
     assert set(loaded.workflows) == {ID}
-    assert [(r.name, r.workflow) for r in loaded.refused] == [(R.UNAPPROVED, "shop.other")]
+    assert [(r.reason, r.data["workflow"]) for r in loaded.refused] == [(R.UNAPPROVED, "shop.other")]
 
 
 # --- roles -----------------------------------------------------------------------------------------------------------------------
@@ -996,9 +999,9 @@ def test_roles_that_changed_since_are_named_and_the_approved_scopes_stay(team):
     (team.directory / "roles.yaml").write_text("agentgate: roles/v1\nroles: {clerk: [a, b, c]}\n")
     loaded = team.load()
     assert loaded.workflows[ID].tools["payments.refund"].args["scopes"].role_scopes == {"a", "b"}
-    assert [(r.name, r.field) for r in loaded.refused] == [(R.TAMPERED, "roles.clerk")]
+    assert [(r.reason, r.field) for r in loaded.refused] == [(R.TAMPERED, "roles.clerk")]
     (team.directory / "roles.yaml").unlink()
-    assert [(r.name, r.got) for r in team.load().refused] == [(R.TAMPERED, "no such role")]
+    assert [(r.reason, r.got) for r in team.load().refused] == [(R.TAMPERED, "no such role")]
 
 
 def test_bad_roles_load_nothing(approved):
@@ -1013,7 +1016,7 @@ def stands(team: Team):
 
 
 def test_status_says_who_signed_and_who_still_can(team):
-    assert [s.refused.name for s in status(team.directory, now=team.now) if not s.id and s.refused] == [R.MISSING, R.STALE_INDEX]
+    assert [s.refused.reason for s in status(team.directory, now=team.now) if not s.id and s.refused] == [R.MISSING, R.STALE_INDEX]
     found = stands(team)
     assert (found.version, found.in_force, found.missing, found.signed) == (1, None, 2, ())
     team.approve(ALICE)
@@ -1033,7 +1036,7 @@ def test_status_calls_in_force_only_what_a_gate_would_run(approved):
     index.write_bytes(kept)
     (moved,) = (path for path in approved.directory.rglob("*.yaml") if path.name not in {"roles.yaml", "root.yaml", "revoked.yaml"})
     moved.rename(moved.with_name("elsewhere.yaml"))
-    assert (stands(approved).in_force, stands(approved).refused.name) == (None, R.WRONG_PLACE)
+    assert (stands(approved).in_force, stands(approved).refused.reason) == (None, R.WRONG_PLACE)
 
 
 def test_status_of_a_change(approved):
@@ -1048,11 +1051,11 @@ def test_status_names_the_changed_field(approved):
     approved.edit('"20.00"]', '"21.00"]')
     refused = stands(approved).refused
     assert refused is not None
-    assert (refused.name, refused.field) == (R.TAMPERED, "tools.payments.refund.args.amount.in[1]")
+    assert (refused.reason, refused.field) == (R.TAMPERED, "tools.payments.refund.args.amount.in[1]")
 
 
 def test_status_of_a_file_that_cannot_be_read(approved):
     approved.file.write_text("what: [")
     (found,) = status(approved.directory, now=approved.now)
     assert found.refused is not None
-    assert found.refused.file.startswith(PATH)
+    assert found.refused.data["file"].startswith(PATH)

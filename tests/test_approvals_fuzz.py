@@ -63,7 +63,7 @@ def approved_only(team: Team) -> None:
         assert str(error)
         return
     for refused in loaded.refused:
-        assert refused.file
+        assert refused.data["file"]
         assert refused.field
         assert refused.got.isprintable()
     for workflow in loaded.workflows.values():
@@ -168,7 +168,7 @@ def test_a_statement_with_any_other_value_is_read_or_refused(built, data):
         assert said.data == text  # what is read says what was written
     else:
         assert isinstance(error, ApprovalRefused)
-        assert error.refused.file == "a.json"
+        assert error.refused.data["file"] == "a.json"
         assert error.refused.field
 
 

@@ -60,7 +60,7 @@ def test_a_pin_that_is_no_digest_is_a_config_error(team, pin):
 
 def test_another_root_than_the_pinned_one_is_not_trusted(team):
     error = refused(team, "sha256:" + "0" * 64)
-    assert (error.refused.name, error.refused.field) == (R.ROOT_NOT_TRUSTED, "digest")
+    assert (error.refused.reason, error.refused.field) == (R.ROOT_NOT_TRUSTED, "digest")
 
 
 def test_a_root_swapped_for_ones_own_is_not_trusted(team):
@@ -72,19 +72,19 @@ def test_a_root_swapped_for_ones_own_is_not_trusted(team):
     new_root(team.directory, [Reviewer("mallory", (key("mallory").public_key,))], expires=FOREVER, signer=key("mallory"))
     write_index(team.directory, key("mallory"), now=team.now)
     assert root_digest(team.directory) != team.root
-    assert refused(team).refused.name is R.ROOT_NOT_TRUSTED
+    assert refused(team).refused.reason is R.ROOT_NOT_TRUSTED
 
 
 def test_one_changed_byte_of_the_root_is_not_trusted(team):
     place = team.approvals("root.yaml")
     place.write_text(place.read_text().replace("high: 2", "high: 1"))
-    assert refused(team).refused.name is R.ROOT_NOT_TRUSTED
+    assert refused(team).refused.reason is R.ROOT_NOT_TRUSTED
 
 
 def test_a_comment_in_the_root_counts_too(team):
     place = team.approvals("root.yaml")
     place.write_text("# harmless\n" + place.read_text())
-    assert refused(team).refused.name is R.ROOT_NOT_TRUSTED
+    assert refused(team).refused.reason is R.ROOT_NOT_TRUSTED
 
 
 @pytest.mark.parametrize("name", ["root.yaml", "allowed_signers", "index.json", "index.json.sig", "revoked.yaml", "revoked.yaml.sig"])
@@ -96,8 +96,8 @@ def test_a_bad_or_absent_trust_file_loads_nothing(team, name, how):
     else:
         place.write_bytes({"empty": b"", "binary": b"\xff\xfe\x00", "text": b"hello\n", "large": b"#" * 40_000_000}[how])
     error = refused(team)
-    assert name in error.refused.file or "root" in error.refused.file
-    assert error.refused.workflow == ""
+    assert name in error.refused.data["file"] or "root" in error.refused.data["file"]
+    assert error.refused.data["workflow"] == ""
 
 
 # --- signatures of the root ----------------------------------------------------------------------------------------------------
@@ -137,14 +137,14 @@ def test_one_key_under_two_names_signs_a_root_once(tmp_path):
 def test_an_expired_root_loads_nothing(team):
     team.now += 100 * 365 * 86400
     error = refused(team)
-    assert (error.refused.name, error.refused.file, error.refused.field) == (R.EXPIRED, "approvals/root.yaml", "expires")
+    assert (error.refused.reason, error.refused.data["file"], error.refused.field) == (R.EXPIRED, "approvals/root.yaml", "expires")
 
 
 def test_other_allowed_signers_than_the_root_says_load_nothing(team):
     place = team.approvals("allowed_signers")
     place.write_text(place.read_text() + f"{DAVE} {key('mallory').public_key.line}\n")
     error = refused(team)
-    assert (error.refused.name, error.refused.file) == (R.TAMPERED, "approvals/allowed_signers")
+    assert (error.refused.reason, error.refused.data["file"]) == (R.TAMPERED, "approvals/allowed_signers")
 
 
 # --- rotation --------------------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_a_rotation_to_new_people_needs_both(team):
     loaded = team.load()
     assert loaded.root.version == 2
     assert loaded.workflows == {}  # nobody of the new root approved it
-    assert loaded.refused[0].name is R.UNAPPROVED
+    assert loaded.refused[0].reason is R.UNAPPROVED
 
 
 def write_revoked_and_index(team: Team, person: str) -> None:
@@ -213,7 +213,7 @@ def test_a_gap_in_the_history_is_not_trusted(team):
     rotate(team, ALICE, BOB)
     rotate(team, ALICE, BOB)
     team.approvals("root/2.yaml").unlink()
-    assert refused(team).refused.name is R.ROOT_NOT_TRUSTED
+    assert refused(team).refused.reason is R.ROOT_NOT_TRUSTED
 
 
 def test_a_changed_root_in_the_history_is_not_trusted(team):
@@ -221,14 +221,14 @@ def test_a_changed_root_in_the_history_is_not_trusted(team):
     rotate(team, ALICE, BOB)
     place = team.approvals("root/2.yaml")
     place.write_text(place.read_text() + "# changed\n")
-    assert refused(team).refused.name is R.ROOT_NOT_TRUSTED
+    assert refused(team).refused.reason is R.ROOT_NOT_TRUSTED
 
 
 def test_a_root_in_the_history_under_another_number_is_not_trusted(team):
     rotate(team, ALICE, BOB)
     rotate(team, ALICE, BOB)
     team.approvals("root/1.yaml").rename(team.approvals("root/2.yaml"))
-    assert refused(team).refused.name is R.ROOT_NOT_TRUSTED
+    assert refused(team).refused.reason is R.ROOT_NOT_TRUSTED
 
 
 def test_an_older_root_put_back_is_a_rollback(team):
@@ -239,7 +239,7 @@ def test_an_older_root_put_back_is_a_rollback(team):
     for place, data in old.items():
         place.write_bytes(data)
     error = refused(team)
-    assert (error.refused.name, error.refused.file, error.refused.field) == (R.ROLLBACK, "approvals/root.yaml", "version")
+    assert (error.refused.reason, error.refused.data["file"], error.refused.field) == (R.ROLLBACK, "approvals/root.yaml", "version")
 
 
 # --- what a root may say -----------------------------------------------------------------------------------------------------------
@@ -306,8 +306,8 @@ def test_a_root_that_says_something_else_is_not_trusted(old, new, field):
     assert old in ROOT
     with pytest.raises(ApprovalRefused) as raised:
         Root.parse(ROOT.replace(old, new, 1).encode(), "root.yaml")
-    assert (raised.value.refused.name, raised.value.refused.field) == (R.ROOT_NOT_TRUSTED, field)
-    assert re.match(r"root\.yaml(:\d+)?$", raised.value.refused.file)
+    assert (raised.value.refused.reason, raised.value.refused.field) == (R.ROOT_NOT_TRUSTED, field)
+    assert re.match(r"root\.yaml(:\d+)?$", raised.value.refused.data["file"])
 
 
 def test_a_team_signs_by_its_name():
@@ -362,19 +362,19 @@ def test_an_expired_index_is_stale(team):
     team.load()
     team.now += 7 * 86400 + 1
     error = refused(team)
-    assert (error.refused.name, error.refused.field) == (R.STALE_INDEX, "expires")
+    assert (error.refused.reason, error.refused.field) == (R.STALE_INDEX, "expires")
 
 
 def test_an_index_for_longer_than_seven_days_is_stale(team):
     reindex(team, expires="2098-01-01T00:00:00Z")
-    assert refused(team).refused.name is R.STALE_INDEX
+    assert refused(team).refused.reason is R.STALE_INDEX
 
 
 def test_an_index_of_another_definition_of_the_version_is_tampering(team):
     reindex(team, workflows={ID: entry(1)})
     loaded = team.load()
     assert loaded.workflows == {}
-    assert (loaded.refused[0].name, loaded.refused[0].field) == (R.TAMPERED, "digest")
+    assert (loaded.refused[0].reason, loaded.refused[0].field) == (R.TAMPERED, "digest")
 
 
 def test_an_index_signer_and_a_reviewer_cannot_leave_out_what_this_gate_had_in_force(team):
@@ -414,14 +414,14 @@ def test_an_index_cannot_approve(team):
 def test_an_index_that_says_something_else_loads_nothing(team, change, name, field):
     reindex(team, **change)
     error = refused(team)
-    assert (error.refused.name, error.refused.field) == (name, field)
+    assert (error.refused.reason, error.refused.field) == (name, field)
 
 
 def test_an_index_by_somebody_without_the_role_loads_nothing(tmp_path):
     team = Team(tmp_path, roles={"index": (ALICE,)})
     team.approve(ALICE, BOB)
     reindex(team, by=BOB, signer=BOB)
-    assert (refused(team).refused.name, refused(team).refused.field) == (R.UNAPPROVED, "signer")
+    assert (refused(team).refused.reason, refused(team).refused.field) == (R.UNAPPROVED, "signer")
     with pytest.raises(ApprovalRefused, match=r"roles\.index"):
         team.index(BOB)
 
@@ -429,7 +429,7 @@ def test_an_index_by_somebody_without_the_role_loads_nothing(tmp_path):
 @pytest.mark.parametrize("namespace", [sshsig.NAMESPACE, sshsig.REVOKED_NAMESPACE, "file"])
 def test_an_index_signature_in_another_namespace_loads_nothing(team, namespace):
     reindex(team, namespace=namespace)
-    assert refused(team).refused.name is R.TAMPERED
+    assert refused(team).refused.reason is R.TAMPERED
 
 
 def test_a_new_index_never_sinks_below_the_old_one(team):
@@ -470,7 +470,7 @@ def test_changed_revocations_load_nothing(team):
     team.revoke(1)
     place = team.approvals("revoked.yaml")
     place.write_text(place.read_text().replace("up_to: 1", "up_to: 9"))
-    assert refused(team).refused.name is R.TAMPERED
+    assert refused(team).refused.reason is R.TAMPERED
 
 
 # --- keys that end -----------------------------------------------------------------------------------------------------------------------
@@ -484,7 +484,7 @@ def test_a_key_past_its_end_no_longer_counts(tmp_path):
     ]
     retrust(team, "\n".join(lines) + "\n")
     found = team.refusal()
-    assert (found.name, found.field) == (R.EXPIRED, "valid-before")
+    assert (found.reason, found.field) == (R.EXPIRED, "valid-before")
 
 
 def test_a_key_for_other_namespaces_does_not_count(tmp_path):
@@ -496,7 +496,7 @@ def test_a_key_for_other_namespaces_does_not_count(tmp_path):
     ]
     retrust(team, "\n".join(lines) + "\n")
     found = team.refusal()
-    assert (found.name, found.field) == (R.UNAPPROVED, "namespaces")
+    assert (found.reason, found.field) == (R.UNAPPROVED, "namespaces")
 
 
 def retrust(team: Team, signers: str) -> None:

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from agentgate import Allow, Deny, NotDone, Reason
 from agentgate.errors import ConfigError
-from agentgate.integrations.asgi import RedeemMiddleware, RequestRefusal, ToolServer, body, path, query
+from agentgate.integrations.asgi import RedeemMiddleware, RequestRefused, ToolServer, body, path, query
 from agentgate.integrations.asgi.middleware import MAX_RESULT
 from agentgate.integrations.asgi.received import MAX_BODY, MAX_HEADERS, SECONDS, RequestHead
 from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape
@@ -570,7 +570,7 @@ async def test_the_servers_access_log_holds_no_token_out_of_a_query(caplog: pyte
     async def application(scope: Any, receive: Any, send: Any) -> None:
         try:
             RequestHead(scope).credential()
-        except RequestRefusal as refused:
+        except RequestRefused as refused:
             await Response(status_code=refused.status)(scope, receive, send)
 
     with caplog.at_level(logging.INFO), in_thread(application, log_config=None, access_log=True, lifespan="off") as port:
@@ -681,5 +681,14 @@ def test_a_value_of_a_query_has_one_spelling(text: str, kind: Any, value: Any) -
     assert shape.rendered(read) == (f"/x/{text}", f"q={text}", b"")
     spellings = {int: ["042", "+42", "4_2", " 42", "4.0", "-0", "٤٢", "9" * 17, ""], bool: ["True", "1", ""], str: []}
     for other in spellings[kind]:
-        with pytest.raises(RequestRefusal):
+        with pytest.raises(RequestRefused):
             shape.arguments({"p": text}, httpx.QueryParams({"q": other}).__str__(), b"")
+
+
+def test_the_former_name_of_a_refused_request_works_with_a_warning() -> None:
+    import agentgate.integrations.asgi as module
+
+    with pytest.warns(DeprecationWarning, match="RequestRefused"):
+        assert module.RequestRefusal is RequestRefused
+    with pytest.raises(AttributeError):
+        _ = module.RequestRefusals

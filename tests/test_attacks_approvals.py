@@ -190,7 +190,7 @@ def sign_renewal(team: Team, *, by: str = CI, namespace: str = sshsig.RENEWAL_NA
 def stale(team: Team) -> tuple[str, str]:
     with pytest.raises(ApprovalRefused) as raised:
         team.load()
-    return str(raised.value.refused.name), raised.value.refused.field
+    return str(raised.value.refused.reason), raised.value.refused.field
 
 
 def test_an_index_is_carried_on_for_thirty_days_and_no_longer(renewing):
@@ -348,7 +348,7 @@ def test_nothing_is_renewed_beside_older_revocations(renewing):
         renewing.approvals(name).write_bytes(data)
     with pytest.raises(ApprovalRefused) as refused:
         renew(renewing)
-    assert (str(refused.value.refused.name), refused.value.refused.field) == ("ROLLBACK", "serial")
+    assert (str(refused.value.refused.reason), refused.value.refused.field) == ("ROLLBACK", "serial")
     assert not renewing.approvals("renewal.json").exists()
 
 

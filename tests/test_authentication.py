@@ -214,7 +214,10 @@ def test_a_requirement_of_another_form_opens_no_verifier(name: str, value: Any) 
 def test_a_challenge_names_what_is_missing() -> None:
     from agentgate.integrations.asgi.refused import challenged, of_token
 
-    refused = of_token(TokenRefused(Refusal.AUTHENTICATION, "acr", "'pwd'", 'acr_values="mfa phr"'))
+    wording = 'another", scope="all'  # which no header repeats
+    refused = of_token(TokenRefused(Refusal.AUTHENTICATION, "acr", "'pwd'", wording, acr_values="mfa phr"))
     answer = challenged(refused, scheme="Bearer", scope="x", metadata="https://a.example/m")
     expected = 'Bearer error="insufficient_user_authentication", acr_values="mfa phr", resource_metadata="https://a.example/m"'
     assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, expected)
+    old = of_token(TokenRefused(Refusal.AUTHENTICATION, "auth_time", "None", wording, max_age=900))
+    assert ", max_age=900, " in challenged(old, scheme="DPoP", scope="", metadata="https://a.example/m").headers["WWW-Authenticate"]

@@ -299,7 +299,7 @@ def test_a_solo_or_demo_root_is_warned_of_at_every_start(tmp_path, mark, event):
 
 def test_without_approvals_only_the_unsafe_opening_is_left_and_it_warns(team):
     shutil.rmtree(team.approvals())
-    assert raised(team).refused.name is R.ROOT_NOT_TRUSTED
+    assert raised(team).refused.reason is R.ROOT_NOT_TRUSTED
     with capture_logs() as logs, Gate.open_unsafe_unapproved(team.directory, issuer="https://gate.example", audit="memory://") as gate:
         assert len(gate.catalog) == 1
         with pytest.raises(ConfigError, match="root"):
@@ -325,7 +325,7 @@ def test_the_whole_directory_of_before_is_a_rollback_by_what_is_on_disk(team):
     team.approve(ALICE, BOB)
     assert running(team) == 2
     put_back(team, old)
-    assert raised(team).refused.name is R.ROLLBACK
+    assert raised(team).refused.reason is R.ROLLBACK
 
 
 @pytest.fixture
@@ -345,7 +345,7 @@ def test_the_whole_directory_of_before_is_a_rollback_by_what_is_in_the_store(tea
     assert running(team, store=stored, issuer=issuer) == 2
     put_back(team, old)
     fresh = {"keys": team.directory.parent / "other keys", "audit": str(team.directory.parent / "other audit")}
-    assert raised(team, store=stored, issuer=issuer, **fresh).refused.name is R.ROLLBACK
+    assert raised(team, store=stored, issuer=issuer, **fresh).refused.reason is R.ROLLBACK
     assert running(team, store="memory://", **fresh) == 1  # a gate that knows neither cannot know
 
 
@@ -397,7 +397,7 @@ def test_a_newer_version_or_revocation_at_another_gate_leaves_the_workflow_out(o
     marks = {**loaded.marks, f"revoked:{ID}": 0}
     settled = opening.settle(replace(loaded, marks=marks), {**marks, mark: 9})
     assert settled.workflows == {}
-    assert [(str(refused.name), refused.workflow) for refused in settled.refused] == [("ROLLBACK", ID)]
+    assert [(str(refused.reason), refused.data["workflow"]) for refused in settled.refused] == [("ROLLBACK", ID)]
 
 
 def test_a_workflow_of_which_nobody_says_until_when_is_not_in_force(opening):
@@ -421,14 +421,14 @@ def test_marks_that_cannot_be_read_open_no_gate(team, content):
     running(team)
     (team.directory.parent / "keys/approvals.json").write_bytes(content)
     error = raised(team)
-    assert error.refused.name is R.ROLLBACK
-    assert "approvals.json" in error.refused.file
+    assert error.refused.reason is R.ROLLBACK
+    assert "approvals.json" in error.refused.data["file"]
 
 
 def test_marks_that_others_may_write_open_no_gate(team):
     running(team)
     (team.directory.parent / "keys/approvals.json").chmod(0o666)
-    assert (raised(team).refused.name, raised(team).refused.field) == (R.ROLLBACK, "file")
+    assert (raised(team).refused.reason, raised(team).refused.field) == (R.ROLLBACK, "file")
 
 
 def test_marks_that_are_a_link_open_no_gate(team, tmp_path):
@@ -436,7 +436,7 @@ def test_marks_that_are_a_link_open_no_gate(team, tmp_path):
     place = team.directory.parent / "keys/approvals.json"
     place.rename(tmp_path / "elsewhere")
     place.symlink_to(tmp_path / "elsewhere")
-    assert raised(team).refused.name is R.ROLLBACK
+    assert raised(team).refused.reason is R.ROLLBACK
 
 
 def test_marks_only_rise(team):

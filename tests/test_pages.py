@@ -26,11 +26,11 @@ from agentgate.decision.hold import Hold
 from agentgate.decision.hold_states import State
 from agentgate.decision.question import Question, ShownArgument, ShownRule, moment
 from agentgate.decision.together import MOST
+from agentgate.errors import RequestRefused
 from agentgate.explain.evidence import MASKED
 from agentgate.gate import addressed
 from agentgate.gate.addressed import Addressed, WaitingPage
 from agentgate.identity.proven import proven_user
-from agentgate.service.answer import RequestRefused
 from agentgate.service.app import PAGES, application
 from agentgate.service.line import AT_ONCE
 from agentgate.service.pages import judging, session, wording

@@ -28,9 +28,8 @@ ROWS: dict[tuple[int, str], tuple[Reason, ...]] = {
 INSIDE = "args.payee: the edge, 100.00 and line 7"
 
 
-def failure(reason: Reason, field: str = INSIDE) -> Failure:
-    expected = 'acr_values="mfa"' if reason is R.AUTHENTICATION else INSIDE  # this one tells, by RFC 9470
-    return Failure(reason, field, INSIDE, expected, INSIDE)
+def failure(reason: Reason, field: str = INSIDE, **data: object) -> Failure:
+    return Failure(reason, field, INSIDE, INSIDE, INSIDE, data)
 
 
 @pytest.mark.parametrize(("reason", "row"), [(reason, row) for row, reasons in ROWS.items() for reason in reasons], ids=str)
@@ -57,5 +56,15 @@ def test_of_several_reasons_the_one_that_tells_least_counts() -> None:
 
 
 def test_a_proof_that_fails_is_told_apart_only_where_nothing_else_failed() -> None:
-    assert refused_by((failure(R.AGENT, "agent.oidc.proof.htm"),)).error == "invalid_dpop_proof"
-    assert refused_by((failure(R.AGENT, "agent.oidc.proof.htm"), failure(R.USER))).error == "invalid_request"
+    assert refused_by((failure(R.AGENT, proof=True),)).error == "invalid_dpop_proof"
+    assert refused_by((failure(R.AGENT, proof=True), failure(R.USER))).error == "invalid_request"
+
+
+def test_a_claim_that_is_named_like_a_proof_is_none() -> None:
+    assert refused_by((failure(R.AGENT, "agent.oidc.claims.build.proof"),)).error == "invalid_request"
+
+
+def test_how_a_user_has_to_sign_in_is_read_from_data_and_from_no_wording() -> None:
+    weak = Failure(R.AUTHENTICATION, "user.acr", "'pwd'", "another sign-in", data={"acr_values": "mfa phr", "condition": "x"})
+    old = Failure(R.AUTHENTICATION, "user.auth_time", "a while ago", "max_age=soon", data={"max_age": 900})
+    assert refused_by((weak, old)).more == {"acr_values": "mfa phr", "max_age": 900}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from agentgate.errors import RequestRefused
 from agentgate.service import reading
-from agentgate.service.answer import RequestRefused
 from agentgate.service.reading import FORM, JSON, checked_members, one_header, optional_text, read_form, read_json, text
 
 

@@ -14,7 +14,7 @@ import pytest
 import time_machine
 
 from agentgate import Gate, OIDCToken
-from agentgate.service.answer import RequestRefused
+from agentgate.errors import RequestRefused
 from agentgate.service.nonces import LIFE, fresh, proof_of
 from agentgate.token.keys import KeyRing
 from tests.authority import Key, claims_of, nonce_for

@@ -189,7 +189,7 @@ def test_a_changed_default_does_not_change_what_was_signed(approved, request):
     assert all(rule.optional for rule in other.tools["payments.refund"].args.values())
     loaded = approved.load()
     assert meaning(loaded.workflows[ID]) == signed
-    assert [(str(r.name), r.field, r.expected) for r in loaded.refused] == [
+    assert [(str(r.reason), r.field, r.expected) for r in loaded.refused] == [
         ("TAMPERED", "intents.refund.delegated", "'deny', as approved, which stays in force")
     ]  # the file means something else now, and only says so
 
@@ -228,8 +228,8 @@ def test_a_signed_definition_that_leaves_a_default_open_is_refused(approved, pat
     write_index(approved.directory, key(ALICE), now=approved.now, anew=True)
     loaded = approved.load()
     assert loaded.workflows == {}
-    refused = next(r for r in loaded.refused if r.version == 1)
-    assert (str(refused.name), refused.field, refused.got) == ("TAMPERED", field, "nothing")
+    refused = next(r for r in loaded.refused if r.data["version"] == 1)
+    assert (str(refused.reason), refused.field, refused.got) == ("TAMPERED", field, "nothing")
     assert refused.expected.startswith(f"{missing} (a signed definition writes every default out")
 
 

@@ -5,7 +5,7 @@ Verifying never starts a program and executes nothing from a reviewed directory.
 
 from agentgate.approvals.loading import Loaded, load_approved
 from agentgate.approvals.narrowing import Proof, Prover
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused
+from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused
 from agentgate.approvals.root import Need
 from agentgate.approvals.signer import KeygenSigner, KeySigner, Signer, open_signer
 from agentgate.approvals.sshkey import SshKey
@@ -23,7 +23,6 @@ __all__ = [
     "Need",
     "Proof",
     "Prover",
-    "Refused",
     "ReviewRule",
     "Reviewer",
     "Signer",

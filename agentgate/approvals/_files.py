@@ -39,7 +39,8 @@ class Tree:
         """
         data = self.read_optional(name, limit=limit)
         if data is None:
-            raise refuse(missing, f"{APPROVALS}/{name}", "file", f"nothing in {os.path.abspath(self.directory)}", "this file")  # noqa: PTH100 - as it is written, links and all
+            got = f"nothing in {os.path.abspath(self.directory)}"  # noqa: PTH100 - as it is written, links and all
+            raise refuse(missing, f"{APPROVALS}/{name}", "file", got, "this file", absent=True)
         return data
 
     def read_optional(self, name: str, *, limit: int = MAX_BYTES) -> bytes | None:

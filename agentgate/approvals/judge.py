@@ -32,11 +32,11 @@ from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import UNKNOWN, Index, Listed, Newest, Revoked
 from agentgate.approvals.makers import but_not, reviewers
 from agentgate.approvals.narrowing import Prover, lifts_doubt, name_of
-from agentgate.approvals.refusal import EXPIRED, REVOKED, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, Refused, refuse, refused
+from agentgate.approvals.refusal import EXPIRED, REVOKED, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, refuse, refused
 from agentgate.approvals.root import Need, Root
 from agentgate.approvals.statement import Statement
 from agentgate.approvals.version import Signed, Version, VersionReader
-from agentgate.errors import WorkflowError
+from agentgate.errors import Failure, WorkflowError
 from agentgate.loading.definition import Derive, load_document
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document
@@ -72,7 +72,7 @@ class Standing:
 
     version: Version | None
     needs: tuple[Need, ...]
-    refused: Refused | None
+    refused: Failure | None
     approved: Approved | None
 
 
@@ -148,9 +148,9 @@ class Judge:
         self._below[id_, version, above] = found
         return found
 
-    def running(self, id_: str) -> tuple[Approved | None, list[Refused]]:
+    def running(self, id_: str) -> tuple[Approved | None, list[Failure]]:
         """The newest approved version at or above the floor, and why the newer ones are not. Raises ApprovalRefused: unreadable folder."""
-        floor, refusals = self.floor(id_), list[Refused]()
+        floor, refusals = self.floor(id_), list[Failure]()
         for version in self.tree.versions(id_):
             if version < floor:
                 break
@@ -176,7 +176,7 @@ class Judge:
             self._whole(stored)
             return self._counted(stored)
         except ApprovalRefused as error:
-            return Standing(stored, (), replace(error.refused, workflow=id_, version=version), None)
+            return Standing(stored, (), error.refused.with_data(workflow=id_, version=version), None)
 
     def _whole(self, stored: Version) -> None:
         """Checks that do not depend on the signers. Raises ApprovalRefused."""
@@ -265,7 +265,7 @@ class Judge:
         chain = (Listed(entry.version, entry.digest, entry.paths, entry.risks), *entry.narrows)
         return one, Approved(stored, statement, until, who, replace(counting, narrows=chain))
 
-    def _previous(self, stored: Version, signed: Signed, before: Newest | None, *, pinned: bool) -> Refused | None:
+    def _previous(self, stored: Version, signed: Signed, before: Newest | None, *, pinned: bool) -> Failure | None:
         """The refusal of a signature that was given against another version than the newest approved before this one."""
         previous = signed.statement.previous
         memory = self.known.get(stored.id, 0)
@@ -302,11 +302,11 @@ class Judge:
             return None
         return before if proved else None
 
-    def _short(self, stored: Version, needs: tuple[Need, ...], ignored: list[Refused]) -> Refused:
+    def _short(self, stored: Version, needs: tuple[Need, ...], ignored: list[Failure]) -> Failure:
         """The refusal of a version that did not reach its threshold: what is wrong with a signature, else how many are missing."""
         for name in _WEIGHT:
             for each in ignored:
-                if each.name is name:
+                if each.reason is name:
                     return each
         missing = next((n for n in needs if not n.met), None)
         if missing is None:

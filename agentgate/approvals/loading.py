@@ -12,7 +12,7 @@ import math
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,14 @@ from agentgate.approvals.refusal import (
     WRONG_PLACE,
     ApprovalRefusal,
     ApprovalRefused,
-    Refused,
     printable,
     refuse,
     refused,
+    version_of,
 )
 from agentgate.approvals.root import Root, load_root
 from agentgate.approvals.version import first_difference
-from agentgate.errors import CanonicalError, ConfigError, WorkflowError
+from agentgate.errors import CanonicalError, ConfigError, Failure, WorkflowError
 from agentgate.loading.catalog import ROLES, collector_paused, roles_of, text_of, workflow_files
 from agentgate.loading.definition import Derive, Roles
 from agentgate.loading.written_out import written_out
@@ -66,7 +66,7 @@ class Loaded:
 
     workflows: Mapping[str, Workflow]
     until: Mapping[str, float]
-    refused: tuple[Refused, ...]
+    refused: tuple[Failure, ...]
     broken: Mapping[str, WorkflowError]
     marks: Mapping[str, int]
     root: Root
@@ -99,7 +99,7 @@ def strict_judge(
             field, expected = mark.partition(":")[2], f"at least {before[mark]}, which was in force before"
             raise refuse(ROLLBACK, f"{APPROVALS}/{file}", field, marks[mark], expected)
     if wrong:
-        raise ApprovalRefused(wrong[0])
+        raise ApprovalRefused.of(wrong[0])
     return judge
 
 
@@ -111,7 +111,7 @@ def lenient_judge(
     now: float,
     known: Mapping[str, int] | None = None,
     prover: Prover | None = None,
-) -> tuple[Judge, tuple[Refused, ...]]:
+) -> tuple[Judge, tuple[Failure, ...]]:
     """A judge for people: the root (None: the present one) must be right; what is wrong with index and revocations is returned.
 
     Raises ApprovalRefused: the root is not trusted.
@@ -176,9 +176,9 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
             continue
         until[id_] = ends_at(judge, approved)
         refusals += _other_roles(approved, roles)
-    seen = {(r.workflow, r.version) for r in refusals}
+    seen = {version_of(each) for each in refusals}
     others = (unapproved(judge, file, chosen.get(str(file.value.get("id")))) for file in files.values())
-    refusals += [each for each in others if each is not None and (each.workflow, each.version) not in seen]
+    refusals += [each for each in others if each is not None and version_of(each) not in seen]
     judge.prover.save()
     ends = {"index": judge.index.until if judge.index else math.inf, "root": judge.root.until}
     revoked = _revoked(judge, refusals)
@@ -228,16 +228,16 @@ def read_workflow_files(folder: Path, paths: Iterable[Path]) -> tuple[dict[str, 
     return files, broken
 
 
-def _chosen(judge: Judge, ids: Iterable[str]) -> tuple[dict[str, Approved], list[Refused]]:
+def _chosen(judge: Judge, ids: Iterable[str]) -> tuple[dict[str, Approved], list[Failure]]:
     """Of each workflow the newest version that is approved and not below what was in force; and every refusal on the way."""
     chosen: dict[str, Approved] = {}
-    refusals: list[Refused] = []
+    refusals: list[Failure] = []
 
     for id_ in dict.fromkeys(ids):
         try:
             versions, (approved, newer) = judge.tree.versions(id_), judge.running(id_)
         except ApprovalRefused as error:
-            refusals.append(replace(error.refused, workflow=id_))
+            refusals.append(error.refused.with_data(workflow=id_))
             continue
         refusals += newer
         floor, named = judge.floor(id_), judge.newest(id_)
@@ -251,7 +251,7 @@ def _chosen(judge: Judge, ids: Iterable[str]) -> tuple[dict[str, Approved], list
     return chosen, refusals
 
 
-def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None, broken: Mapping[str, WorkflowError]) -> Refused | None:
+def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None, broken: Mapping[str, WorkflowError]) -> Failure | None:
     """The refusal of an approved workflow whose file is not where it was approved, or is another workflow's."""
     id_, version, path = approved.version.id, approved.version.version, approved.statement.path
     if file is None:
@@ -269,7 +269,7 @@ def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None, brok
     return refused(WRONG_PLACE, path, field, got, expected, workflow=id_, version=version)
 
 
-def _other_roles(approved: Approved, roles: Roles) -> Iterator[Refused]:
+def _other_roles(approved: Approved, roles: Roles) -> Iterator[Failure]:
     """Roles whose scopes differ from those that were approved, which stay in force."""
     id_, version, expected = approved.version.id, approved.version.version, "the approved scopes, which stay in force"
     for name, scopes in approved.statement.roles.items():
@@ -278,7 +278,7 @@ def _other_roles(approved: Approved, roles: Roles) -> Iterator[Refused]:
             yield refused(TAMPERED, ROLES, f"roles.{name}", got, expected, workflow=id_, version=version)
 
 
-def unapproved(judge: Judge, file: WorkflowFile, approved: Approved | None) -> Refused | None:
+def unapproved(judge: Judge, file: WorkflowFile, approved: Approved | None) -> Failure | None:
     """The refusal of a workflow file that is not what runs; `approved` is what does."""
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
@@ -305,9 +305,9 @@ def unapproved(judge: Judge, file: WorkflowFile, approved: Approved | None) -> R
     return refused(name, file.path, field, got, expected, workflow=printable(id_), version=version)
 
 
-def _revoked(judge: Judge, refusals: list[Refused]) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
+def _revoked(judge: Judge, refusals: list[Failure]) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
     """What would run, or may have open runs, were it not revoked."""
-    named = {(each.workflow, each.version) for each in refusals if each.name is ApprovalRefusal.REVOKED}
+    named = {version_of(each) for each in refusals if each.reason is ApprovalRefusal.REVOKED}
     for id_ in {*(judge.revoked.revoked if judge.revoked else ()), *(judge.index.revoked.up_to if judge.index else ())}:
         with suppress(ApprovalRefused):  # it cannot be read: that is one of the refusals
             stored = [version for version in judge.tree.versions(id_) if version <= judge.revoked_up_to(id_)]

@@ -21,10 +21,10 @@ from agentgate.approvals.judge import IN_FORCE
 from agentgate.approvals.loading import INDEX_MARK, REVOKED_MARK, ROOT_MARK, Loaded, ends_at, load_approved, strict_judge
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.people import Signers
-from agentgate.approvals.refusal import ROLLBACK, UNAPPROVED, ApprovalRefused, Refused, refused
+from agentgate.approvals.refusal import ROLLBACK, UNAPPROVED, ApprovalRefused, refused, version_of
 from agentgate.approvals.watermark import chunks, higher, read, rise, stored
 from agentgate.audit import AuditLog
-from agentgate.errors import NameRefused
+from agentgate.errors import Failure, NameRefused
 from agentgate.loading.catalog import Catalog, Ending
 from agentgate.loading.definition import Derive
 from agentgate.shell.drive import adrive, drive
@@ -107,7 +107,7 @@ class Opening:
         if standing.approved is None:
             file, expected = f"{APPROVALS}/{id_}/{version}", "an approved version"
             none = refused(UNAPPROVED, file, "version", "nothing", expected, workflow=id_, version=version)
-            raise ApprovalRefused(standing.refused or none)
+            raise ApprovalRefused.of(standing.refused or none)
         approved, (newest, _) = standing.approved, judge.running(id_)
         return Other(judge.load(approved.version, approved.statement.roles), ends_at(judge, approved), newest is approved)
 
@@ -119,9 +119,9 @@ class Opening:
         behind = {name: value for name, value in now_stored.items() if value > loaded.marks[name]}
         for name in _SERIALS:
             if name in behind:
-                raise ApprovalRefused(_rolled(name, loaded.marks[name], behind[name]))
+                raise ApprovalRefused.of(_rolled(name, loaded.marks[name], behind[name]))
         gone = {name.removeprefix("revoked:") for name in behind}
-        more = tuple(replace(_rolled(id_, loaded.marks.get(id_, 0), now_stored.get(id_, 0)), workflow=id_) for id_ in sorted(gone))
+        more = tuple(_rolled(id_, loaded.marks.get(id_, 0), now_stored.get(id_, 0)).with_data(workflow=id_) for id_ in sorted(gone))
         kept = {id_: workflow for id_, workflow in loaded.workflows.items() if id_ not in gone}
         return replace(loaded, workflows=kept, refused=(*loaded.refused, *more))
 
@@ -179,12 +179,13 @@ def _catalog(loaded: Loaded) -> Catalog:
         if marked:
             _log.warning(f"root_{word}", message=f"the root of these approvals is marked {word}: {meaning}", root=loaded.root.digest)
     for each in loaded.refused:
-        running = loaded.workflows.get(each.workflow)
+        workflow, version = version_of(each)
+        running = loaded.workflows.get(workflow)
         _log.error(
             "workflow_refused",
-            refusal=str(each.name),
-            workflow=each.workflow,
-            version=each.version,
+            refusal=str(each.reason),
+            workflow=workflow,
+            version=version,
             in_force=running.version if running is not None else None,
             problem=str(each),
         )
@@ -209,6 +210,6 @@ def _on_record(loaded: Loaded) -> Flow:
     )
 
 
-def _rolled(name: str, got: int, known: int) -> Refused:
+def _rolled(name: str, got: int, known: int) -> Failure:
     expected = f"at least {known}, which another gate has in force (load again)"
     return refused(ROLLBACK, "the state store", name, got, expected)

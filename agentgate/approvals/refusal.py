@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from agentgate.errors import AgentGateError
+from agentgate.errors import Failure, Refused
 from agentgate.values.visible import visible
 
 _LONGEST = 300
@@ -28,48 +28,39 @@ class ApprovalRefusal(StrEnum):
 UNAPPROVED, TAMPERED, EXPIRED, REVOKED, ROLLBACK, STALE_INDEX, WRONG_PLACE, ROOT_NOT_TRUSTED, MISSING = ApprovalRefusal
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """One refusal.
+class ApprovalRefused(Refused):
+    """A trust file, a signature or an approval was refused; `refused` says why."""
 
-    Attributes:
+    @property
+    def refused(self) -> Failure:
+        """Why: `reason` is from the closed list; `data` has the file (as seen from the workflow directory), workflow and version."""
+        return self.failures[0]
+
+
+def refused(name: ApprovalRefusal, file: str, field: str, got: object, expected: str, *, workflow: str = "", version: int = 0) -> Failure:
+    """One refusal; what came from a file (its name too) is made printable and short.
+
+    Args:
         name: from the closed list.
         file: the file it is about, as seen from the workflow directory.
         field: dotted path or name of what was looked at.
-        got: what the file says, shortened.
+        got: what the file says.
         expected: what would be accepted, and where it helps what to do next.
         workflow: id of the workflow that is refused; empty for a trust file (then nothing loads).
         version: version that is refused; 0 when it has none.
     """
-
-    name: ApprovalRefusal
-    file: str
-    field: str
-    got: str
-    expected: str
-    workflow: str = ""
-    version: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.file}: {self.field}: got {self.got}, expected {self.expected}"
+    data = {"file": printable(file), "workflow": workflow, "version": version}
+    return Failure(name, printable(field), printable(got), printable(expected), data=data)
 
 
-class ApprovalRefused(AgentGateError):
-    """A trust file, a signature or an approval was refused; `refused` says why."""
-
-    def __init__(self, refused: Refused) -> None:
-        self.refused = refused
-        super().__init__(str(refused))
+def version_of(refusal: Failure) -> tuple[str, int]:
+    """The workflow and the version that are refused."""
+    return refusal.data["workflow"], refusal.data["version"]
 
 
-def refused(name: ApprovalRefusal, file: str, field: str, got: object, expected: str, *, workflow: str = "", version: int = 0) -> Refused:
-    """One refusal; what came from a file (its name too) is made printable and short."""
-    return Refused(name, printable(file), printable(field), printable(got), printable(expected), workflow, version)
-
-
-def refuse(name: ApprovalRefusal, file: str, field: str, got: object, expected: str) -> ApprovalRefused:
+def refuse(name: ApprovalRefusal, file: str, field: str, got: object, expected: str, **data: Any) -> ApprovalRefused:
     """The exception for one refusal."""
-    return ApprovalRefused(refused(name, file, field, got, expected))
+    return ApprovalRefused.of(refused(name, file, field, got, expected).with_data(**data))
 
 
 def printable(value: object) -> str:

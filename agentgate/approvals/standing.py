@@ -13,11 +13,11 @@ from agentgate.approvals.judge import Approved, Judge, Standing
 from agentgate.approvals.loading import WorkflowFile, lenient_judge, load_judged, read_workflow_files, unapproved
 from agentgate.approvals.makers import uncounted
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import TAMPERED, UNAPPROVED, ApprovalRefused, Refused, refused
+from agentgate.approvals.refusal import TAMPERED, UNAPPROVED, ApprovalRefused, refused
 from agentgate.approvals.root import Need, Root
 from agentgate.approvals.version import first_difference
 from agentgate.approvals.writing import needs
-from agentgate.errors import WorkflowError
+from agentgate.errors import Failure, WorkflowError
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.catalog import Catalog, Ending, workflow_files
 from agentgate.loading.definition import Derive
@@ -51,8 +51,8 @@ class WorkflowStatus:
     needs: tuple[Need, ...] = ()
     signed: tuple[str, ...] = ()
     can: tuple[str, ...] = ()
-    refused: Refused | None = None
-    ignored: tuple[Refused, ...] = ()
+    refused: Failure | None = None
+    ignored: tuple[Failure, ...] = ()
     in_doubt: tuple[Doubt, ...] = ()
     ends: Ending | None = None
 
@@ -84,7 +84,7 @@ def status(
         with suppress(WorkflowError):
             found = load_judged(judge, files, broken, id_ if type(id_) is str else None)
             loaded, catalog = dict(found.workflows), Catalog(found.workflows, {}, found.until, found.ends)
-    statuses = [WorkflowStatus("", each.file, 0, refused=each) for each in wrong]
+    statuses = [WorkflowStatus("", each.place, 0, refused=each) for each in wrong]
     for path in paths:
         name = path.relative_to(folder).as_posix()
         if name in files:
@@ -171,16 +171,16 @@ def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
     )
 
 
-def _refused(judge: Judge, file: WorkflowFile, running: Approved | None, standing: Standing | None) -> Refused | None:
+def _refused(judge: Judge, file: WorkflowFile, running: Approved | None, standing: Standing | None) -> Failure | None:
     """Why the version in the file is not what runs: what is wrong with its record, else with the file."""
     if standing is not None and standing.approved is None and standing.refused is not None:
         stored = standing.version
-        if stored is None or stored.digest == file.digest or standing.refused.name is TAMPERED:
+        if stored is None or stored.digest == file.digest or standing.refused.reason is TAMPERED:
             return standing.refused
         field, got, expected = first_difference(file.value, stored.value)
         expected = f"{expected}, as signed before (sign again)"
         return refused(UNAPPROVED, file.path, field, got, expected, workflow=stored.id, version=stored.version)
     found = unapproved(judge, file, running)
-    if found is None or found.name is not TAMPERED:
+    if found is None or found.reason is not TAMPERED:
         return found
     return replace(found, expected=f"{found.expected} (a change needs a higher version)")

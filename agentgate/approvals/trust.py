@@ -194,10 +194,10 @@ def write_index(
     tree, person = judge.tree, _person(judge.root, signer, "index")
     there = {name for name, _ in tree.names()}
     if judge.revoked is None and REVOKED in there:
-        raise ApprovalRefused(wrong[0])
+        raise ApprovalRefused.of(wrong[0])
     if judge.index is None and not anew and there & {REVOKED, INDEX}:
-        if wrong[-1].name is not STALE_INDEX:
-            raise ApprovalRefused(wrong[-1])
+        if wrong[-1].reason is not STALE_INDEX:
+            raise ApprovalRefused.of(wrong[-1])
         expected = "the index that was signed last (restore it, or say --anew if nothing was in force)"
         raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "file", "nothing", expected)
     if judge.revoked is None:

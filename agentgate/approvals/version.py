@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, DEFINITION, Tree, file_digest, text_of
 from agentgate.approvals._shape import RISKS, Risk, json_value
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.refusal import EXPIRED, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, Refused, printable, refuse
+from agentgate.approvals.refusal import EXPIRED, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, printable, refuse
 from agentgate.approvals.root import Root
 from agentgate.approvals.sshkey import SshKey
 from agentgate.approvals.statement import Statement
-from agentgate.errors import KeyRefused
+from agentgate.errors import Failure, KeyRefused
 from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import Document, dotted, shown
 
@@ -45,7 +45,7 @@ class Version:
     value: dict[str, Any]
     risk: Risk
     signed: tuple[Signed, ...]
-    ignored: tuple[Refused, ...]
+    ignored: tuple[Failure, ...]
 
     @property
     def folder(self) -> str:
@@ -124,7 +124,7 @@ class VersionReader:
                 try:
                     signed.append(self._signature(folder, name.removesuffix(".json"), value, digest))
                 except ApprovalRefused as error:
-                    ignored.append(replace(error.refused, workflow=id_, version=version))
+                    ignored.append(error.refused.with_data(workflow=id_, version=version))
         return Version(id_, version, digest, value, value["risk"], tuple(signed), tuple(ignored))
 
     def _signature(self, folder: str, person: str, value: Mapping[str, Any], digest: str) -> Signed:

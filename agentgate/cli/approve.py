@@ -210,7 +210,7 @@ def status(
 def _tell(statuses: tuple[WorkflowStatus, ...]) -> None:
     body = []
     wrong = [e.refused for e in statuses if not e.id and e.refused is not None]
-    absent = any(refused.field == "file" and refused.got.startswith("nothing in ") for refused in wrong)
+    absent = any(refused.data.get("absent") for refused in wrong)
     for each in statuses:
         if not each.id:
             note(str(each.refused), colour="red")

@@ -189,7 +189,7 @@ def _approved(findings: Findings, directory: Path, root: str | None, *, unsafe: 
     for each in standing:
         if each.refused is None:
             continue
-        at, bare = (each.refused.name, each.id), each.refused.got.startswith("nothing in ")
+        at, bare = (each.refused.reason, each.id), each.refused.data.get("absent", False)
         if at == (ApprovalRefusal.STALE_INDEX, "") and (each.refused.field == "expires" or bare):
             findings.index = False  # a matter of the calendar, not of this change; gates do refuse it
             (findings.unapproved if require_index else findings.warnings).append(str(each.refused))

@@ -39,7 +39,8 @@ def refusing() -> Iterator[None]:
         yield
     except AgentGateError as error:
         lines: list[object] = [*error.problems] if isinstance(error, WorkflowError) else [error]
-        if isinstance(error, ApprovalRefused) and error.refused.name is ApprovalRefusal.ROOT_NOT_TRUSTED and error.refused.field == "file":
+        why = error.refused if isinstance(error, ApprovalRefused) else None
+        if why is not None and why.reason is ApprovalRefusal.ROOT_NOT_TRUSTED and why.data.get("absent"):
             lines.append("Nobody signs here yet: agentgate init makes a first root, agentgate root draft a team's (docs/reviewing.md).")
         fail(*lines)
 

@@ -118,7 +118,7 @@ class OAuthBroker:
         except AuthlibBaseError as error:
             raise UpstreamRefused("token_endpoint", str(error.error)[:80], "an access token") from None
         except KeysUnavailable as error:
-            raise UpstreamRefused("token_endpoint", error.got, "an access token") from None
+            raise UpstreamRefused.of(error.failure(field="token_endpoint", expected="an access token")) from None
         except Exception as error:  # noqa: BLE001 - of the HTTP client: its text may hold what was sent
             status = getattr(getattr(error, "response", None), "status_code", "")
             raise UpstreamRefused("token_endpoint", f"{type(error).__name__} {status}".strip(), "an access token") from None

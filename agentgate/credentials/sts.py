@@ -160,7 +160,7 @@ class STSBroker:
         except ClientError as error:
             raise UpstreamRefused("sts.AssumeRole", str(error.response["Error"]["Code"])[:80], "a session") from None
         except KeysUnavailable as error:
-            raise UpstreamRefused("sts.AssumeRole", error.got, "a session") from None
+            raise UpstreamRefused.of(error.failure(field="sts.AssumeRole", expected="a session")) from None
         except BotoCoreError as error:
             raise UpstreamRefused("sts.AssumeRole", type(error).__name__, "a session") from None
 

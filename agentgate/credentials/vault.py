@@ -144,7 +144,7 @@ class VaultBroker:
         try:
             return ask(*args, **named)
         except KeysUnavailable as error:
-            raise UpstreamRefused("vault", error.got, "an answer") from None
+            raise UpstreamRefused.of(error.failure(field="vault", expected="an answer")) from None
         except Exception as error:  # noqa: BLE001 - of hvac and its HTTP client: the text may hold what was sent or answered
             raise UpstreamRefused("vault", type(error).__name__, "an answer") from None
 

@@ -285,7 +285,8 @@ def _another(before: Header, after: Header) -> tuple[Failure, ...]:
     was, now, failures = before.agent, after.agent, list[Failure]()
     for name in ("issuer", "subject", "id", "key", "environment"):
         if getattr(was, name) != getattr(now, name):
-            failures.append(Failure(Reason.AGENT, f"agent.{name}", repr(getattr(now, name)), f"the run's own, {getattr(was, name)!r}"))
+            own = f"the run's own, {getattr(was, name)!r}"
+            failures.append(Failure(Reason.AGENT, f"agent.{name}", repr(getattr(now, name)), own, data={"proof": name == "key"}))
     if was.via and now.via != was.via:  # who leaves a hop out would go on after its end
         failures.append(Failure(Reason.HOPS, "agent.via", ", ".join(now.via) or "none", f"the run's own, {', '.join(was.via)}"))
     if before.user is None or after.user is None:

@@ -20,7 +20,6 @@ from agentgate.workflow.model import Workflow
 
 UserGiven = User | Proven[User] | AgentCredential | None
 AgentGiven = Agent | Proven[Agent] | AgentCredential
-_REASONS = {"user": Reason.USER, "posture": Reason.POSTURE, "boundary": Reason.BOUNDARY, "via": Reason.HOPS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +82,8 @@ def identities_of(core: Core) -> Any:
 
 def failure_of(error: CredentialRefused) -> Failure:
     """What a run that was refused for a credential says."""
-    if isinstance(error, KeysUnavailable):
-        reason = Reason.KEYS
-    else:
-        parts = error.field.partition("[")[0].split(".")
-        reason = next((_REASONS[part] for part in parts[:2] if part in _REASONS), Reason.AGENT)
-    return Failure(reason, error.field, error.got, error.expected)
+    reason = Reason.KEYS if isinstance(error, KeysUnavailable) else error.failures[0].reason or Reason.AGENT
+    return error.failure(reason=reason)
 
 
 def count_unproven(core: Core, body: dict[str, Any], refused: Failure, over: OverHTTP = IN_PROCESS) -> None:

@@ -36,7 +36,7 @@ from agentgate.shell.twins import arecording, awaited, blocking, busy, recording
 from agentgate.token.dpop import DPoP
 from agentgate.token.mint import CallToken
 from agentgate.values.canonical import canonical, digest
-from agentgate.values.refusal import Failure, Reason
+from agentgate.values.refusal import Reason
 from agentgate.values.request import Agent, Args, Call, CanonicalArguments, Derived, Header, RunState, User
 from agentgate.values.turns import Spoken
 from agentgate.workflow.model import Workflow
@@ -289,7 +289,7 @@ def _told(done: Redemption, steps: Generator[Step, Any, None]) -> Generator[Step
 
 
 def _busy(error: Overloaded) -> Deny:
-    return Deny((Failure(Reason.OVERLOAD, "load", error.got, error.expected),))
+    return Deny((error.failure(reason=Reason.OVERLOAD),))
 
 
 class Run(_RunBase):

@@ -85,7 +85,7 @@ class Webhook:
         try:
             status = post(self.url, body, {"Content-Type": "application/json", **signed}, private=self.private)
         except KeysUnavailable as error:
-            return False, str(error.got).replace(self.url, self.name)  # many a webhook's path is its secret
+            return False, f"{self.name}: {ascii(error.failures[0].data['happened'])[:240]}"  # many a webhook's path is its secret
         told = 200 <= status < 300
         return told or (status < 500 and status not in _AGAIN), "" if told else f"status {status}"
 

@@ -12,12 +12,12 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Self
 
-from agentgate.errors import CredentialRefused
+from agentgate.errors import CredentialRefused, Failure
 from agentgate.identity.attestation import Attested, Attestor, attested
 from agentgate.identity.client import Client
 from agentgate.identity.connection import Connection, caller, networks
 from agentgate.identity.credential import JWTSVID, X509SVID, AgentCredential, Credential, OIDCToken
-from agentgate.identity.delegation import Broker, proven_hops
+from agentgate.identity.delegation import Broker, Hops, proven_hops
 from agentgate.identity.keys import KeySource
 from agentgate.identity.oidc import Issuer
 from agentgate.identity.proven import Proven, placed
@@ -25,6 +25,7 @@ from agentgate.identity.settings import IdentityGiven, IdentitySettings
 from agentgate.identity.signed import read
 from agentgate.identity.svid import TrustDomain, chain_of, trust_domain
 from agentgate.shell.step import Outside
+from agentgate.values.refusal import Reason
 from agentgate.values.request import Agent, Boundary, User
 
 
@@ -77,10 +78,14 @@ class Identities:
             CredentialRefused, KeysUnavailable.
         """
         if type(credential) is not OIDCToken:
-            raise CredentialRefused("user", type(credential).__name__, "an OIDCToken")
+            raise CredentialRefused.of(Failure(Reason.USER, "user", type(credential).__name__, "an OIDCToken"))
         if credential.attestation is not None or credential.delegation:
-            raise CredentialRefused("user", "an attestation or hops", "those of the agent, with its own credential")
-        return (yield from self._issuer(credential, "user.oidc").user(credential, now))
+            got, expected = "an attestation or hops", "those of the agent, with its own credential"
+            raise CredentialRefused.of(Failure(Reason.USER, "user", got, expected))
+        try:
+            return (yield from self._issuer(credential, "user.oidc").user(credential, now))
+        except CredentialRefused as error:
+            raise error.restate(reason=Reason.USER) from None
 
     def agent(self, credential: object, tenant: str, user: User | None, now: float) -> Generator[Outside, Any, Proven[Agent]]:
         """Prove an agent, where it runs and through whom its work came.
@@ -100,18 +105,18 @@ class Identities:
         agent, ends, statement = found.who, found.expires_at, None
         via: tuple[str, ...] = ()
         if credential.attestation is not None:
-            statement = yield from attested(credential.attestation, self._attestors, now)
-            _check_about(statement, agent, found.key)
-            self._check_names(agent, statement.issuers, "agent.posture.sub")
+            try:
+                statement = yield from attested(credential.attestation, self._attestors, now)
+                _check_about(statement, agent, found.key)
+                self._check_names(agent, statement.issuers, "agent.posture.sub")
+            except CredentialRefused as error:
+                raise error.restate(reason=Reason.POSTURE) from None
             ends = min(ends, statement.expires_at)
         if credential.delegation:
-            whose = None if user is None else user.subject or user.id
-            hops = yield from proven_hops(credential.delegation, self._brokers, agent=agent.subject, user=whose, now=now)
-            for broker in hops.settings:
-                for who in (agent, user):
-                    self._check_names(who, broker.issuers, "agent.via")
-                if broker.tenants is not None and tenant not in broker.tenants:
-                    raise CredentialRefused("agent.via.tenant", tenant, f"one of the broker's: {', '.join(broker.tenants)}")
+            try:
+                hops = yield from self._hops(credential, agent, user, tenant, now)
+            except CredentialRefused as error:
+                raise error.restate(reason=Reason.HOPS) from None
             via, ends = hops.via, min(ends, hops.expires_at)
         boundary = Boundary("", "", "", found.key) if found.key else None
         if statement is not None:
@@ -119,6 +124,16 @@ class Identities:
         posture = None if statement is None else statement.posture
         who = placed(agent, posture=posture, boundary=boundary, via=via)
         return replace(found, who=who, expires_at=ends, once=found.once or _once(credential))
+
+    def _hops(self, credential: AgentCredential, agent: Agent, user: User | None, tenant: str, now: float) -> Generator[Outside, Any, Hops]:
+        whose = None if user is None else user.subject or user.id
+        hops = yield from proven_hops(credential.delegation, self._brokers, agent=agent.subject, user=whose, now=now)
+        for broker in hops.settings:
+            for who in (agent, user):
+                self._check_names(who, broker.issuers, "agent.via")
+            if broker.tenants is not None and tenant not in broker.tenants:
+                raise CredentialRefused("agent.via.tenant", tenant, f"one of the broker's: {', '.join(broker.tenants)}")
+        return hops
 
     def _check_names(self, who: Agent | User | None, named: tuple[str, ...] | None, what: str) -> None:
         """Refuse a subject of another issuer: a `sub` is unique within its own alone (RFC 7519 section 4.1.2), a SPIFFE id everywhere."""

@@ -157,7 +157,7 @@ class _Exchange:
             return FetchedAnswer(answer.status, answer.headers, read)
 
     def _refused(self, got: str, expected: str) -> KeysUnavailable:
-        return KeysUnavailable("keys", f"{self.url}: {got}", expected)
+        return KeysUnavailable("keys", f"{self.url}: {got}", expected, happened=got)
 
     def _address(self, host: str, port: int) -> str:
         found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]

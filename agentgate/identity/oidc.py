@@ -67,7 +67,7 @@ class Issuer:
                 environment=environment,
             )
         except IdentityRefused as error:
-            raise CredentialRefused(f"{what}.{error.field}", error.got, error.expected) from None
+            raise CredentialRefused.of(error.failure(field=f"{what}.{error.field}")) from None
         return Proven(agent, float(claims["exp"]), once, key)
 
     def user(self, credential: AgentCredential, now: float) -> Generator[Outside, Any, Proven[User]]:
@@ -108,7 +108,7 @@ class Issuer:
                 amr=tuple(amr) if type(amr) is list and all(type(each) is str for each in amr) else (),
             )
         except IdentityRefused as error:
-            raise CredentialRefused(f"{what}.{error.field}", error.got, error.expected) from None
+            raise CredentialRefused.of(error.failure(field=f"{what}.{error.field}")) from None
         nonce = claims.get("nonce")
         return Proven(user, float(claims["exp"]), str(claims.get("jti", "")), nonce=nonce if type(nonce) is str else "")
 

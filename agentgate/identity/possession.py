@@ -34,11 +34,11 @@ def shown_key(credential: AgentCredential, jkt: str | None, what: str, now: floa
     """The thumbprint of the key that signed the proof; empty: there is none, and `jkt` asks for none. Raises as `proven_key`."""
     if credential.proof is None:
         if jkt is not None:
-            raise CredentialRefused(f"{what}.proof", "none", "a DPoP proof by the key that the credential names")
+            raise CredentialRefused(f"{what}.proof", "none", "a DPoP proof by the key that the credential names", proof=True)
         return ""
     try:
         ath = None if credential.at_token_endpoint else token_hash(credential.reveal())
         return check_proof(credential.proof, now, jkt=jkt, ath=ath)
     except TokenRefused as error:
-        field, got, expected = error.field, error.got, error.expected
-    raise CredentialRefused(f"{what}.{field}", got, expected)
+        refused = error.failure(reason="", field=f"{what}.{error.field}", data={"proof": True})
+    raise CredentialRefused.of(refused)

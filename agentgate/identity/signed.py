@@ -84,7 +84,7 @@ def read(credential: Credential, what: str) -> Unverified:
         credential.unverified = _parts(credential)
     found: Unverified | CredentialRefused = credential.unverified
     if not isinstance(found, Unverified):
-        raise CredentialRefused(f"{what}.{found.field}" if found.field else what, found.got, found.expected)
+        raise found.restate(field=f"{what}.{found.field}" if found.field else what)
     header = found.unverified_header
     if not header.keys() <= _MEMBERS:
         raise CredentialRefused(f"{what}.header", min(header.keys() - _MEMBERS), f"only {', '.join(sorted(_MEMBERS))}")
@@ -97,9 +97,9 @@ def _parts(credential: Credential) -> Unverified | CredentialRefused:
         parts = split(credential.reveal(), MAX_CREDENTIAL)
         return Unverified(strict_object(unb64url(parts.header), "header"), strict_object(parts.unverified_payload, "claims"))
     except TokenRefused as error:
-        return CredentialRefused("", error.got, error.expected)
+        return CredentialRefused.of(error.failure(reason="", field=""))
     except CredentialRefused as error:
-        return CredentialRefused(error.field, error.got, error.expected)
+        return error.restate()
     except ValueError:
         return CredentialRefused("header", "another encoding", "canonical base64url")
 
@@ -120,7 +120,7 @@ def verified(credential: Credential, source: KeySource, expected: ExpectedClaims
     try:
         key = yield from source.key(kid)  # (3)
     except KeysUnavailable as error:
-        raise KeysUnavailable(f"{what}.keys", error.got, error.expected) from None
+        raise error.restate(field=f"{what}.keys") from None
     except CredentialRefused as error:
         raise CredentialRefused(f"{what}.kid", kid, error.expected) from None
     if key.algorithm_name not in expected.algorithms:

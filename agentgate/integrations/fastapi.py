@@ -14,8 +14,7 @@ from types import TracebackType
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from agentgate.errors import NotRecorded
-from agentgate.integrations.asgi.refused import RequestRefusal
+from agentgate.errors import NotRecorded, RequestRefused
 from agentgate.integrations.asgi.server import PresentedCall, ToolRoute
 from agentgate.redemption.call import AwaitedCall
 
@@ -33,7 +32,7 @@ class HTTPPresentedCall:
     async def __aenter__(self) -> AwaitedCall:
         try:
             return await self._presented.__aenter__()
-        except RequestRefusal as refused:
+        except RequestRefused as refused:
             raise _exception(refused) from None
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -52,12 +51,12 @@ def presented(route: ToolRoute) -> Callable[[Request], Awaitable[HTTPPresentedCa
             call = HTTPPresentedCall(await route.present(request.scope, request.receive))
             route.server.headers.bind(request.scope, b"content-type", b"content-length")
             vars(request).pop("_cookies", None)  # Starlette's, if a dependency before this one looked
-        except RequestRefusal as refused:
+        except RequestRefused as refused:
             raise _exception(refused) from None
         return call
 
     return dependency
 
 
-def _exception(refused: RequestRefusal) -> HTTPException:
+def _exception(refused: RequestRefused) -> HTTPException:
     return HTTPException(refused.status, detail=refused.error, headers={"Cache-Control": "no-store", **refused.headers})

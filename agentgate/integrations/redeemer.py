@@ -199,7 +199,7 @@ class GateRedeemer:
                 tell(told(done.claims))
                 return RemoteCall(done, self)
         except Overloaded as error:
-            raise TokenRefused(Refusal.OVERLOAD, "load", error.got, error.expected) from None
+            raise TokenRefused.of(error.failure(reason=Refusal.OVERLOAD)) from None
 
     @property
     def tracing(self) -> Tracing | None:
@@ -233,7 +233,7 @@ class GateRedeemer:
                 done.credential = await _outside(fetch(self._brokers, done, asked))
             except UpstreamRefused as error:
                 await self._not_run(done.claims, attempt)
-                raise TokenRefused(Refusal.UPSTREAM, error.field, error.got, error.expected) from None
+                raise TokenRefused.of(error.failure(reason=Refusal.UPSTREAM)) from None
             expires_at = done.credential.expires_at
             _log.info("credential", txn=done.claims.txn, broker=asked.broker, role=asked.settings.get("role"), expires_at=expires_at)
         return done

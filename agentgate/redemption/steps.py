@@ -193,5 +193,5 @@ def supplied(who: Trust, done: Redemption) -> Flow:
             yield Apart(not_run(claims, why=str(error)))
             if isinstance(error, AuditUnavailable):
                 raise TokenRefused(Refusal.AUDIT, "audit", str(error), "a durable record of the credential before the tool runs") from None
-            raise TokenRefused(Refusal.UPSTREAM, error.field, error.got, error.expected) from None
+            raise TokenRefused.of(error.failure(reason=Refusal.UPSTREAM)) from None
     return done

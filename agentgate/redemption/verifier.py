@@ -140,7 +140,7 @@ def _check(
 
 
 def _busy(error: Overloaded) -> NoReturn:
-    raise TokenRefused(Refusal.OVERLOAD, "load", error.got, error.expected)
+    raise TokenRefused.of(error.failure(reason=Refusal.OVERLOAD))
 
 
 class Verifier(_VerifierBase[Store]):

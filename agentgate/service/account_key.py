@@ -9,7 +9,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentgate.service.answer import RequestRefused, answered, malformed
+from agentgate.errors import RequestRefused
+from agentgate.service.answer import answered, malformed
 from agentgate.service.exchange import check_known_by_it, checked_types, shown_with
 from agentgate.service.nonces import fresh
 from agentgate.service.reading import read_form

@@ -5,14 +5,15 @@ Rules: WIRE's table of errors is `refused_by`; an operator reads the failures in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 from starlette.responses import JSONResponse, Response
 
-from agentgate.values.refusal import Code, Failure, Reason, code_of
+from agentgate.errors import RequestRefused
+from agentgate.values.refusal import Code, Failure, Reason, code_of, sign_in_wanted
 
 RETRY = "2"  # seconds
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -24,32 +25,6 @@ _SAID_NO = frozenset(
         *(Reason.ALREADY_REDEEMED, Reason.FAILED, Reason.OUTCOME_UNKNOWN, Reason.RUN_CLOSED, Reason.RUN_EXPIRED),
     }
 )
-
-
-class RequestRefused(Exception):
-    """A request that is answered by a refusal.
-
-    Attributes:
-        status: of the answer.
-        error: a code of RFC 6749 and its extensions, or of ours.
-        description: one of few fixed words; what is inside stands in `failures`, for the log.
-        headers: of the answer.
-        more: further members of the answer.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        error: str,
-        description: str = "",
-        *,
-        failures: tuple[Failure, ...] = (),
-        headers: Mapping[str, str] | None = None,
-        more: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.status, self.error, self.description, self.failures = status, error, description, failures
-        self.headers, self.more = dict(headers or {}), dict(more or {})
-        super().__init__(f"{status} {error}")
 
 
 def malformed(field: str, got: str, expected: str, error: str = "invalid_request") -> RequestRefused:
@@ -68,20 +43,15 @@ def refused_by(failures: tuple[Failure, ...]) -> RequestRefused:
     code = code_of(reasons)
     if code is Code.UNAVAILABLE:
         return unavailable(failures)
-    if all(".proof" in failure.field or failure.field == "agent.key" for failure in failures):
+    if all(failure.data.get("proof") for failure in failures):
         return RequestRefused(400, "invalid_dpop_proof", "proof", failures=failures)
     if reasons == {Reason.AUTHENTICATION}:
-        return RequestRefused(400, "insufficient_user_authentication", "credential", failures=failures, more=_wanted(failures))
+        return RequestRefused(400, "insufficient_user_authentication", "credential", failures=failures, more=sign_in_wanted(failures))
     if reasons & _WHO:
         return RequestRefused(400, "invalid_request", "credential", failures=failures)
     if reasons <= _SAID_NO:
         return RequestRefused(400, "access_denied", code, failures=failures)
     return RequestRefused(400, "invalid_authorization_details", code, failures=failures)
-
-
-def _wanted(failures: Iterable[Failure]) -> dict[str, Any]:
-    """RFC 9470 section 3: what the user's next credential has to say (`agentgate.decision.caller.check_authentication`)."""
-    return {name: value for failure in failures for name, value in failure.data.items() if name in {"acr_values", "max_age"}}
 
 
 def answered(body: Mapping[str, Any], status: int = 200) -> Response:

@@ -23,10 +23,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from agentgate.errors import AgentGateError, AuditUnavailable, CredentialRefused, KeyRefused, KeysUnavailable, Overloaded, StoreUnavailable
+from agentgate.errors import (
+    AgentGateError,
+    AuditUnavailable,
+    CredentialRefused,
+    KeyRefused,
+    KeysUnavailable,
+    Overloaded,
+    RequestRefused,
+    StoreUnavailable,
+)
 from agentgate.gate.core import reasons_of
 from agentgate.service import account_key, authzen, calls, counting, inspection, metadata, openapi, runs, tokens
-from agentgate.service.answer import RequestRefused, oauth_error, problem, refused_by, unavailable
+from agentgate.service.answer import oauth_error, problem, refused_by, unavailable
 from agentgate.service.connections import HEALTH, Connections, OpenConnection
 from agentgate.service.pages import judging, signing_in
 from agentgate.service.pages.rendering import asset, error_page
@@ -255,9 +264,9 @@ def _refused(error: Exception) -> RequestRefused:
     if isinstance(error, KeyRefused):
         return unavailable((Failure(Reason.KEYS, "keys", str(error)[:200], "a key ring that can be read"),))
     if isinstance(error, KeysUnavailable):
-        return unavailable((Failure(Reason.KEYS, error.field, error.got, error.expected),))
+        return unavailable((error.failure(reason=Reason.KEYS),))
     if isinstance(error, CredentialRefused):
-        return refused_by((Failure(Reason.AGENT, error.field, error.got, error.expected),))
+        return refused_by((error.failure(reason=Reason.AGENT),))
     if isinstance(error, StoreUnavailable | AuditUnavailable | Overloaded):
         reason = Reason.AUDIT if isinstance(error, AuditUnavailable) else Reason.OVERLOAD if isinstance(error, Overloaded) else Reason.STORE
         return unavailable((Failure(reason, str(reason), str(error)[:200], "one that answers in time"),))

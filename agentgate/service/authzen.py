@@ -23,9 +23,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agentgate.decision.answer import Deny, Eligible
+from agentgate.errors import RequestRefused
 from agentgate.gate import flow
 from agentgate.gate.run import AsyncRun
-from agentgate.service.answer import RequestRefused, answered, malformed, unavailable
+from agentgate.service.answer import answered, malformed, unavailable
 from agentgate.service.clients import Caller
 from agentgate.service.connection import connection_of
 from agentgate.service.exchange import GRANT, definition_of

@@ -15,7 +15,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentgate.errors import CanonicalError, CredentialRefused, StoreUnavailable, TokenRefused
+from agentgate.errors import CanonicalError, CredentialRefused, RequestRefused, StoreUnavailable, TokenRefused
 from agentgate.identity.credential import Credential
 from agentgate.identity.signed import read
 from agentgate.redemption.facts import MAX_LOOKED, recorded
@@ -24,7 +24,7 @@ from agentgate.redemption.records import Reportable
 from agentgate.redemption.reporting import checked_facts, keep_for_report, report_outcome, report_result, reportable
 from agentgate.redemption.steps import redeem
 from agentgate.redemption.upstream import Redemption
-from agentgate.service.answer import RETRY, RequestRefused, answered, malformed, unavailable
+from agentgate.service.answer import RETRY, answered, malformed, unavailable
 from agentgate.service.clients import Caller
 from agentgate.service.reading import checked_members, optional_text, read_json, text
 from agentgate.service.state import Service
@@ -115,7 +115,7 @@ def _brokers(body: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _as_answer(error: TokenRefused) -> RequestRefused:
-    failure = Failure(Reason.INPUT, error.field, error.got, error.expected)
+    failure = error.failure(reason=Reason.INPUT)
     headers = {"Retry-After": RETRY} if error.code.http_status == 503 else {}
     return RequestRefused(error.code.http_status, str(error.code), error.code.error, failures=(failure,), headers=headers)
 

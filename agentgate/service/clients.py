@@ -13,13 +13,13 @@ from typing import Any
 
 from starlette.requests import Request
 
-from agentgate.errors import CredentialRefused, KeysUnavailable
+from agentgate.errors import CredentialRefused, KeysUnavailable, RequestRefused
 from agentgate.identity.client import Client, ProvenClient
 from agentgate.identity.credential import Credential
 from agentgate.identity.keys import KeySource
 from agentgate.identity.settings import ClientSettings
 from agentgate.identity.signed import LEEWAY, read
-from agentgate.service.answer import RequestRefused, unavailable
+from agentgate.service.answer import unavailable
 from agentgate.service.connection import thumbprint_of
 from agentgate.service.reading import one_header
 from agentgate.service.served import ServedGate
@@ -140,7 +140,7 @@ class Clients:
             verifier = known[audience if audience in self._audiences else self._settings.issuer]
             proven: ProvenClient = await gate.drive(verifier.assertion(credential, time.time()))
         except KeysUnavailable as error:
-            raise unavailable((Failure(Reason.KEYS, error.field, error.got, error.expected),)) from None
+            raise unavailable((error.failure(reason=Reason.KEYS),)) from None
         except CredentialRefused as error:
             raise unknown(error.field, error.got, error.expected) from None
         await self._once(proven, gate)

@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from agentgate.errors import RequestRefused
 from agentgate.identity.connection import counted
-from agentgate.service.answer import RequestRefused, problem, unavailable
+from agentgate.service.answer import problem, unavailable
 
 HEALTH = frozenset({"/healthz", "/readyz", "/metrics"})
 RESERVED = 256

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentgate.errors import ConfigError
-from agentgate.service.answer import RequestRefused
+from agentgate.errors import ConfigError, RequestRefused
 from agentgate.service.workers import METRICS
 
 

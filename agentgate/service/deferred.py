@@ -15,10 +15,10 @@ from starlette.requests import Request
 
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.decision.hold import Hold
-from agentgate.errors import StoreUnavailable, TokenRefused
+from agentgate.errors import RequestRefused, StoreUnavailable, TokenRefused
 from agentgate.gate.proving import OverHTTP
 from agentgate.gate.run import AsyncRun
-from agentgate.service.answer import RequestRefused, malformed, refused_by
+from agentgate.service.answer import malformed, refused_by
 from agentgate.service.clients import Caller, unknown
 from agentgate.service.connection import connection_of
 from agentgate.service.credentials import Shown, user_credential
@@ -143,5 +143,5 @@ def check_sender(proof: DPoP, key: str) -> None:
     try:
         check_proof(proof, time.time(), jkt=key, ath=None)
     except TokenRefused as error:
-        failure = Failure(Reason.AGENT, error.field, error.got, error.expected)
+        failure = error.failure(reason=Reason.AGENT)
         raise RequestRefused(400, "invalid_dpop_proof", "proof", failures=(failure,)) from None

@@ -16,12 +16,13 @@ import orjson
 from starlette.requests import Request
 
 from agentgate.decision.answer import Decision
+from agentgate.errors import RequestRefused
 from agentgate.gate.proving import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.identity.certificate import shown_certificate
 from agentgate.identity.connection import Connection
 from agentgate.identity.credential import X509_SVID, AgentCredential, OIDCToken
-from agentgate.service.answer import RequestRefused, malformed
+from agentgate.service.answer import malformed
 from agentgate.service.clients import Caller, unknown
 from agentgate.service.connection import connection_of
 from agentgate.service.credentials import Shown, unverified_name, user_credential

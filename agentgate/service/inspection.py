@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentgate.errors import Refusal, TokenRefused
+from agentgate.errors import Refusal, RequestRefused, TokenRefused
 from agentgate.gate.revoking import burn_request
-from agentgate.service.answer import RequestRefused, answered, malformed, unavailable
+from agentgate.service.answer import answered, malformed, unavailable
 from agentgate.service.clients import Caller
 from agentgate.service.deferred import check_sender
 from agentgate.service.nonces import proof_of
@@ -96,5 +96,5 @@ def _verified(service: Service, caller: Caller, resources: Iterable[str], token:
             return check_token(token, trust.trusted_keys(), issuer=trust.issuer, tenants=trust.tenants, audience=trust.audience, now=now)
         except TokenRefused as error:
             if error.code is Refusal.NO_KEYS:
-                raise unavailable((Failure(Reason.KEYS, error.field, error.got, error.expected),)) from None
+                raise unavailable((error.failure(reason=Reason.KEYS),)) from None
     return None

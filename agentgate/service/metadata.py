@@ -5,9 +5,10 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from agentgate.errors import RequestRefused
 from agentgate.identity.keys import ALGORITHMS
 from agentgate.service import deferred
-from agentgate.service.answer import RequestRefused, answered
+from agentgate.service.answer import answered
 from agentgate.service.exchange import GRANT
 from agentgate.service.state import Service
 from agentgate.token.mint import DETAIL_TYPE

@@ -7,8 +7,7 @@ import time
 
 import orjson
 
-from agentgate.errors import TokenRefused
-from agentgate.service.answer import RequestRefused
+from agentgate.errors import RequestRefused, TokenRefused
 from agentgate.token.dpop import MAX_PROOF, DPoP
 from agentgate.token.jws import split
 from agentgate.token.keys import KeyRing

@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from agentgate.errors import CredentialRefused
+from agentgate.errors import CredentialRefused, RequestRefused
 from agentgate.identity.keys import strict_object
-from agentgate.service.answer import RequestRefused, malformed
+from agentgate.service.answer import malformed
 
 SECONDS = 5.0
 MAX_FIELDS = 32

@@ -11,11 +11,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentgate.errors import ConfigError
+from agentgate.errors import ConfigError, RequestRefused
 from agentgate.gate.proving import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.identity.credential import OIDCToken
-from agentgate.service.answer import RequestRefused, answered, malformed
+from agentgate.service.answer import answered, malformed
 from agentgate.service.clients import Caller
 from agentgate.service.credentials import agent_credential
 from agentgate.service.reading import checked_members, optional_text, read_json, text

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from agentgate.errors import RequestRefused
 from agentgate.identity.connection import Peers, counted, inside, networks
 from agentgate.identity.door import Identities
 from agentgate.redemption.trust import Trust
-from agentgate.service.answer import RequestRefused
 from agentgate.service.clients import Caller, Clients
 from agentgate.service.connection import connection_of
 from agentgate.service.counting import Counts

@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agentgate.decision.answer import Allow, Deny
+from agentgate.errors import RequestRefused
 from agentgate.service import deferred
-from agentgate.service.answer import RequestRefused, answered, malformed, refused_by
+from agentgate.service.answer import answered, malformed, refused_by
 from agentgate.service.clients import Caller
 from agentgate.service.exchange import GRANT, decide, definition_of, proven_run, read_exchange, success
 from agentgate.service.nonces import fresh

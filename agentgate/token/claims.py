@@ -325,6 +325,7 @@ def check_authentication(claims: Claims, now: float, *, acr_values: Collection[s
         TokenRefused: `AUTHENTICATION`.
     """
     if acr_values and claims.acr not in acr_values:
-        raise TokenRefused(Refusal.AUTHENTICATION, "acr", repr(claims.acr), f'acr_values="{" ".join(acr_values)}"')
+        wanted = " ".join(acr_values)
+        raise TokenRefused(Refusal.AUTHENTICATION, "acr", repr(claims.acr), f'acr_values="{wanted}"', acr_values=wanted)
     if max_age is not None and (claims.auth_time is None or not now - claims.auth_time <= max_age):
-        raise TokenRefused(Refusal.AUTHENTICATION, "auth_time", str(claims.auth_time), f"max_age={max_age}")
+        raise TokenRefused(Refusal.AUTHENTICATION, "auth_time", str(claims.auth_time), f"max_age={max_age}", max_age=max_age)

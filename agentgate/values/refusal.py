@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
+from typing import Any
 
-from agentgate.errors import AgentGateError
 from agentgate.errors import Failure as Failure  # noqa: PLC0414 - it belongs to what this module says
+from agentgate.errors import Refused
 
 
 class Code(StrEnum):
@@ -145,6 +146,11 @@ def without_values(failure: Failure) -> Failure:
     return failure
 
 
+def sign_in_wanted(failures: Iterable[Failure]) -> dict[str, Any]:
+    """RFC 9470 section 3: how the user has to sign in for what was refused."""
+    return {name: value for failure in failures for name, value in failure.data.items() if name in {"acr_values", "max_age"}}
+
+
 class AnswerCode(StrEnum):
     """Why a hold was not answered, for whoever answered, logs and tests. Closed."""
 
@@ -161,7 +167,7 @@ class AnswerCode(StrEnum):
     OVERTAKEN = "overtaken"  # somebody else's answer, or a mint, came first
 
 
-class AnswerRefused(AgentGateError):
+class AnswerRefused(Refused):
     """A person's answer does not count: the hold stays as it was, and the attempt is on record.
 
     Attributes:
@@ -170,11 +176,14 @@ class AnswerRefused(AgentGateError):
     """
 
     def __init__(self, code: AnswerCode, failures: tuple[Failure, ...]) -> None:
-        self.code, self.failures = code, failures
-        super().__init__(f"{code}: " + "; ".join(str(f) for f in failures))
+        self.code = code
+        self._carry(*failures)
+
+    def _text(self) -> str:
+        return f"{self.code}: {super()._text()}"
 
 
-class RunRefused(AgentGateError):
+class RunRefused(Refused):
     """A run may not be opened, or is missing, closed or expired.
 
     Attributes:
@@ -183,5 +192,5 @@ class RunRefused(AgentGateError):
     """
 
     def __init__(self, failures: tuple[Failure, ...], run: str = "") -> None:
-        self.failures, self.run = failures, run
-        super().__init__("; ".join(str(f) for f in failures))
+        self.run = run
+        self._carry(*failures)

@@ -4,9 +4,18 @@
 application. In a FastAPI or Starlette handler of your own: `agentgate.integrations.fastapi`.
 """
 
+from warnings import warn
+
+from agentgate.errors import RequestRefused
 from agentgate.integrations.asgi.middleware import RedeemMiddleware
-from agentgate.integrations.asgi.refused import RequestRefusal
 from agentgate.integrations.asgi.server import PresentedCall, ToolRoute, ToolServer
 from agentgate.integrations.asgi.sources import ArgumentSource, body, path, query
 
-__all__ = ["ArgumentSource", "PresentedCall", "RedeemMiddleware", "RequestRefusal", "ToolRoute", "ToolServer", "body", "path", "query"]
+__all__ = ["ArgumentSource", "PresentedCall", "RedeemMiddleware", "RequestRefused", "ToolRoute", "ToolServer", "body", "path", "query"]
+
+
+def __getattr__(name: str) -> object:
+    if name != "RequestRefusal":
+        raise AttributeError(f"module 'agentgate.integrations.asgi' has no attribute {name!r}")
+    warn("RequestRefusal is called RequestRefused now, and goes with the next version", DeprecationWarning, stacklevel=2)
+    return RequestRefused

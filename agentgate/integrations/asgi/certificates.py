@@ -45,7 +45,7 @@ class ClientCertificates:
         """SHA-256 thumbprint (base64url) of the certificate; None: none counts.
 
         Raises:
-            RequestRefusal: 400: a proxy's header twice.
+            RequestRefused: 400: a proxy's header twice.
         """
         peer = (scope.get("client") or ("",))[0]
         if self._proxies is None or not inside(peer, networks(self._proxies.addresses)):

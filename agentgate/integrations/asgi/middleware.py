@@ -17,9 +17,9 @@ from urllib.parse import unquote
 
 import structlog
 
-from agentgate.errors import ConfigError, NotDone, NotRecorded, ResultWithheld
+from agentgate.errors import ConfigError, NotDone, NotRecorded, RequestRefused, ResultWithheld
 from agentgate.integrations.asgi.received import Receive, RequestHead, Scope, Send
-from agentgate.integrations.asgi.refused import RequestRefusal
+from agentgate.integrations.asgi.refused import problem_of, refuse_request
 from agentgate.integrations.asgi.server import ToolRoute, ToolServer
 from agentgate.redemption.call import AwaitedCall
 from agentgate.values.canonical import strict_parse
@@ -122,7 +122,7 @@ class RedeemMiddleware:
         elif scope["type"] == "http":
             try:
                 await self._request(scope, receive, send)
-            except RequestRefusal as refused:
+            except RequestRefused as refused:
                 await _answer(send, refused)
         elif scope["type"] == "websocket":  # no token of ours is for one
             await receive()
@@ -142,7 +142,7 @@ class RedeemMiddleware:
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             head = RequestHead(scope)
-        except RequestRefusal as refused:
+        except RequestRefused as refused:
             raise self._server.refused(refused) from None
         if head.method == "GET" and head.path == self._server.metadata_path:
             data = json.dumps(self._server.metadata()).encode()
@@ -157,9 +157,9 @@ class RedeemMiddleware:
             await self._call(route, scope, receive, send)
             return
         if not matching:
-            raise self._server.refused(RequestRefusal(404, "", "path", head.path[:120], "a path that is declared"))
+            raise self._server.refused(refuse_request(404, "", "path", head.path[:120], "a path that is declared"))
         allowed = ", ".join(sorted({each.shape.method for each in matching}))
-        raise self._server.refused(RequestRefusal(405, "", "method", head.method[:20], allowed, headers={"Allow": allowed}))
+        raise self._server.refused(refuse_request(405, "", "method", head.method[:20], allowed, headers={"Allow": allowed}))
 
     async def _call(self, route: ToolRoute, scope: Scope, receive: Receive, send: Send) -> None:
         presented = await route.present(scope, receive)
@@ -185,7 +185,7 @@ class RedeemMiddleware:
                 await answer.release()
             raise
         if answer is not None and answer.withheld:
-            raise route.refused(RequestRefusal(502, "", "answer", "the upstream credential, or too long a one", "neither"), "")
+            raise route.refused(refuse_request(502, "", "answer", "the upstream credential, or too long a one", "neither"), "")
         if answer is not None:
             await answer.release()
 
@@ -225,8 +225,9 @@ def _replayed(route: ToolRoute, call: AwaitedCall, receive: Receive) -> Receive:
     return replayed
 
 
-async def _answer(send: Send, refused: RequestRefusal) -> None:
-    await _send(send, refused.status, refused.all_headers(), refused.problem)
+async def _answer(send: Send, refused: RequestRefused) -> None:
+    headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store", **refused.headers}
+    await _send(send, refused.status, headers, problem_of(refused))
 
 
 async def _send(send: Send, status: int, headers: dict[str, str], data: bytes) -> None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from agentgate.errors import ConfigError
-from agentgate.integrations.asgi.refused import RequestRefusal
+from agentgate.errors import ConfigError, RequestRefused
+from agentgate.integrations.asgi.refused import refuse_request
 from agentgate.integrations.asgi.sources import malformed, names_token
 
 Scope = MutableMapping[str, Any]
@@ -56,7 +56,7 @@ class BoundHeaders:
         """Of a request's headers those that pass; `more`: names of the framework's own.
 
         Raises:
-            RequestRefusal: 400: one of the setting's twice.
+            RequestRefused: 400: one of the setting's twice.
         """
         passed = [(name, value) for name, value in listed if name.lower() in {*_TRANSPORT, *self._names, *more}]
         named = [name.lower() for name, _ in passed if name.lower() in self._names]
@@ -97,7 +97,7 @@ class RequestHead:
     """Method, path, query and headers, each in one reading."""
 
     def __init__(self, scope: Scope) -> None:
-        """Raises RequestRefusal: it is too large, or ambiguous."""
+        """Raises RequestRefused: it is too large, or ambiguous."""
         listed: list[tuple[bytes, bytes]] = list(scope["headers"])
         raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
         query: bytes = scope.get("query_string", b"")
@@ -133,14 +133,14 @@ class RequestHead:
         """Steps 1 and 2: the one token, in its one place; `certificate`: as of `SentToken`.
 
         Raises:
-            RequestRefusal: 401 without `error`: there is none; 400: more than one, or in the query.
+            RequestRefused: 401 without `error`: there is none; 400: more than one, or in the query.
         """
         if names_token(self.query):
             raise malformed("query", "a token", "a token in the Authorization header alone")
         scheme, _, token = (self.header("authorization") or "").partition(" ")
         kind = {"bearer": "Bearer", "dpop": "DPoP"}.get(scheme.lower())
         if kind is None or not token.strip():
-            raise RequestRefusal(401, "", "authorization", "none", "DPoP or Bearer, and a call token")
+            raise refuse_request(401, "", "authorization", "none", "DPoP or Bearer, and a call token")
         if "," in token:
             raise malformed("authorization", "several", "one credential")
         return SentToken(kind, token.strip(), self.header("dpop"), certificate)
@@ -154,7 +154,7 @@ class RequestHead:
         """What the head says of the body.
 
         Raises:
-            RequestRefusal: 413 too long, 415 not plain JSON, 400 ambiguous length.
+            RequestRefused: 413 too long, 415 not plain JSON, 400 ambiguous length.
         """
         length = self.header("content-length")
         if length is not None and (self.header("transfer-encoding") is not None or not length.isdigit() or not length.isascii()):
@@ -169,16 +169,16 @@ class RequestHead:
                 raise malformed("content-type", self.header("content-type") or "none", f"{_JSON}, in UTF-8", 415)
 
 
-def too_large(most: int) -> RequestRefusal:
+def too_large(most: int) -> RequestRefused:
     """413."""
-    return RequestRefusal(413, "invalid_request", "body", "a longer one", f"at most {most} bytes")
+    return refuse_request(413, "invalid_request", "body", "a longer one", f"at most {most} bytes")
 
 
 async def read_body(receive: Receive, most: int) -> bytes:
     """The whole body.
 
     Raises:
-        RequestRefusal: 413 too long, 408 too slow, 400 broken off.
+        RequestRefused: 413 too long, 408 too slow, 400 broken off.
     """
     read = bytearray()
     try:
@@ -193,4 +193,4 @@ async def read_body(receive: Receive, most: int) -> bytes:
                 if not message.get("more_body", False):
                     return bytes(read)
     except TimeoutError:
-        raise RequestRefusal(408, "invalid_request", "body", "a slow one", f"all of it in {SECONDS:.0f} s") from None
+        raise refuse_request(408, "invalid_request", "body", "a slow one", f"all of it in {SECONDS:.0f} s") from None

@@ -8,42 +8,27 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 
-from agentgate.errors import AgentGateError, Refusal, TokenRefused
+from agentgate.errors import Failure, RequestRefused, TokenRefused
+from agentgate.values.refusal import sign_in_wanted
 
 ALGS = "ES256 EdDSA"
 RETRY_AFTER = 1  # seconds
 
 
-class RequestRefusal(AgentGateError):
-    """A request that was not executed.
-
-    Attributes:
-        status: HTTP status code.
-        error: closed code of the answer; empty where none may be given.
-        field, got, expected: for the log; never a token, a proof or an argument's value out of a body.
-        headers: of the answer, besides `Content-Type`.
-        run: id of the token's run, for the log; empty: no good token came.
-    """
-
-    run = ""
-
-    def __init__(self, status: int, error: str, field: str, got: str, expected: str, *, headers: dict[str, str] | None = None) -> None:
-        self.status, self.error, self.field, self.got, self.expected = status, error, field, got, expected
-        self.headers = headers or {}
-        super().__init__(f"{status} {error}: {field}: got {got}, expected {expected}".replace(" :", ":"))
-
-    @property
-    def problem(self) -> bytes:
-        """The body: RFC 9457 problem+json."""
-        named = {"error": self.error} if self.error else {}
-        return json.dumps({"type": "about:blank", "title": HTTPStatus(self.status).phrase, "status": self.status, **named}).encode()
-
-    def all_headers(self) -> dict[str, str]:
-        """The headers of the answer."""
-        return {"Content-Type": "application/problem+json", "Cache-Control": "no-store", **self.headers}
+def refuse_request(
+    status: int, error: str, field: str, got: str, expected: str, *, headers: dict[str, str] | None = None
+) -> RequestRefused:
+    """A request that was not executed; field, got and expected never hold a token, a proof or an argument's value out of a body."""
+    return RequestRefused(status, error, failures=(Failure("", field, got, expected),), headers=headers)
 
 
-def challenged(refused: RequestRefusal, *, scheme: str, scope: str, metadata: str) -> RequestRefusal:
+def problem_of(refused: RequestRefused) -> bytes:
+    """The body: RFC 9457 problem+json."""
+    named = {"error": refused.error} if refused.error else {}
+    return json.dumps({"type": "about:blank", "title": HTTPStatus(refused.status).phrase, "status": refused.status, **named}).encode()
+
+
+def challenged(refused: RequestRefused, *, scheme: str, scope: str, metadata: str) -> RequestRefused:
     """The refusal with its challenge: of the scheme that was used, or of both where there was no credential."""
     if refused.status == HTTPStatus.SERVICE_UNAVAILABLE:
         refused.headers["Retry-After"] = str(RETRY_AFTER)
@@ -51,15 +36,14 @@ def challenged(refused: RequestRefusal, *, scheme: str, scope: str, metadata: st
         error = f'error="{refused.error}", ' if refused.error else ""
         scoped = f'scope="{scope}", ' if scope and refused.error in {"", "insufficient_scope"} else ""
         schemes = [scheme] if scheme else ["DPoP", "Bearer"]
-        asked = f"{refused.expected}, " if refused.error == "insufficient_user_authentication" else ""  # RFC 9470 section 3
+        asked = "".join(f"{name}={json.dumps(value)}, " for name, value in sign_in_wanted(refused.failures).items())
         rest = f'{error}{asked}{scoped}resource_metadata="{metadata}"'
         refused.headers["WWW-Authenticate"] = ", ".join(f'DPoP algs="{ALGS}", {rest}' if s == "DPoP" else f"Bearer {rest}" for s in schemes)
     return refused
 
 
-def of_token(refused: TokenRefused) -> RequestRefusal:
+def of_token(refused: TokenRefused) -> RequestRefused:
     """A token's refusal as an answer."""
-    code: Refusal = refused.code
-    answer = RequestRefusal(code.http_status, code.error, refused.field, refused.got, refused.expected)
+    answer = RequestRefused(refused.code.http_status, refused.code.error, failures=refused.failures)
     answer.run = refused.run
     return answer

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from agentgate.errors import ConfigError, TokenRefused
+from agentgate.errors import ConfigError, RequestRefused, TokenRefused
 from agentgate.identity.settings import ProxySettings
 from agentgate.integrations.asgi.certificates import ClientCertificates
 from agentgate.integrations.asgi.received import MAX_BODY, BoundHeaders, Receive, RequestHead, Scope, SentToken, read_body
-from agentgate.integrations.asgi.refused import ALGS, RequestRefusal, challenged, of_token
+from agentgate.integrations.asgi.refused import ALGS, challenged, of_token, refuse_request
 from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape, malformed
 from agentgate.redemption.call import AwaitedCall, Redeemer
 from agentgate.redemption.trust import Jwks
@@ -47,12 +47,12 @@ class _Arguments(Mapping[str, Any]):
 
     def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
         self._read, self._held = read, dict[str, Any]()
-        self.refused: RequestRefusal | None = None
+        self.refused: RequestRefused | None = None
 
     def __iter__(self) -> Iterator[str]:
         try:
             self._held = self._read()
-        except RequestRefusal as refused:
+        except RequestRefused as refused:
             self.refused = refused
             raise ValueError("no call") from None  # the verifier's way to be told that there are no arguments
         return iter(self._held)
@@ -80,7 +80,7 @@ class PresentedCall:
         """Steps 3 to 13.
 
         Raises:
-            RequestRefusal: nothing was executed.
+            RequestRefused: nothing was executed.
         """
         server, sent = self._route.server, self._credential
         verifier, proof = server.verifier, server.proof(self._head, sent)
@@ -135,7 +135,7 @@ class ToolRoute:
         """Steps 1 and 2; where there is a body, steps 3 to 10, and then the body under its cap.
 
         Raises:
-            RequestRefusal.
+            RequestRefused.
         """
         scheme, head = "", None
         try:
@@ -148,7 +148,7 @@ class ToolRoute:
                 raise malformed("path", f"{head.method} {head.path}", f"{self.shape.method} {self.path}", 404)
             head.check_body(expected=self.shape.has_body, most=self.server.max_body)
             data = await self._body(head, credential, receive)
-        except RequestRefusal as refused:
+        except RequestRefused as refused:
             if head is None or head.has_body:
                 refused.headers["Connection"] = "close"  # so that the rest is not read
             raise self.refused(refused, scheme) from None
@@ -163,7 +163,7 @@ class ToolRoute:
             raise of_token(error) from None
         return await read_body(receive, self.server.max_body)
 
-    def refused(self, refused: RequestRefusal, scheme: str) -> RequestRefusal:
+    def refused(self, refused: RequestRefused, scheme: str) -> RequestRefused:
         """See `ToolServer.refused`."""
         return self.server.refused(refused, scheme=scheme, scope=self.scope, tool=self.tool)
 
@@ -261,10 +261,10 @@ class ToolServer:
         """The open verifier.
 
         Raises:
-            RequestRefusal: 503: the server has not started (`lifespan`).
+            RequestRefused: 503: the server has not started (`lifespan`).
         """
         if self._verifier is None:
-            raise RequestRefusal(503, "", "verifier", "none", "a server started with ToolServer.lifespan")
+            raise refuse_request(503, "", "verifier", "none", "a server started with ToolServer.lifespan")
         return self._verifier
 
     def proof(self, head: RequestHead, sent: SentToken) -> DPoP | None:
@@ -319,7 +319,7 @@ class ToolServer:
         self.routes.append(made := ToolRoute(self, tool, shape, scope, frozenset(not_done)))
         return made
 
-    def refused(self, refused: RequestRefusal, *, scheme: str = "", scope: str = "", tool: str = "") -> RequestRefusal:
+    def refused(self, refused: RequestRefused, *, scheme: str = "", scope: str = "", tool: str = "") -> RequestRefused:
         """The refusal as it is answered; its reason is logged."""
         level = _log.error if refused.status >= 500 else _log.warning
         said = {"tool": tool, "status": refused.status, "error": refused.error, "field": refused.field}

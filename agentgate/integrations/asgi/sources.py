@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
-from agentgate.errors import ConfigError
-from agentgate.integrations.asgi.refused import RequestRefusal
+from agentgate.errors import ConfigError, RequestRefused
+from agentgate.integrations.asgi.refused import refuse_request
 from agentgate.values.canonical import canonical, strict_parse
 from agentgate.values.visible import visible
 
@@ -56,9 +56,9 @@ def body(name: str | None = None) -> ArgumentSource:
     return ArgumentSource("body", name)
 
 
-def malformed(field: str, got: str, expected: str, status: int = 400) -> RequestRefusal:
+def malformed(field: str, got: str, expected: str, status: int = 400) -> RequestRefused:
     """The request is no call."""
-    return RequestRefusal(status, "invalid_request", field, visible(got)[:120], expected)
+    return refuse_request(status, "invalid_request", field, visible(got)[:120], expected)
 
 
 class RouteShape:
@@ -111,7 +111,7 @@ class RouteShape:
         """The arguments of the call that a request is.
 
         Raises:
-            RequestRefusal: it is none, or more than one.
+            RequestRefused: it is none, or more than one.
         """
         args: dict[str, Any] = {}
         for name, segment in segments.items():

@@ -18,8 +18,9 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from starlette.requests import Request
 
+from agentgate.errors import RequestRefused
 from agentgate.integrations.asgi.received import RequestHead, Scope, SentToken, replace_headers
-from agentgate.integrations.asgi.refused import RequestRefusal
+from agentgate.integrations.asgi.refused import refuse_request
 from agentgate.values.visible import visible
 
 AUTHORIZATION: Final = "dev.agentgate/authorization"
@@ -39,7 +40,7 @@ class TakenToken:
     """
 
     token: SentToken | None
-    refused: RequestRefusal | None = field(default=None, repr=False)
+    refused: RequestRefused | None = field(default=None, repr=False)
     path: str = ""
     scope: Scope | None = field(default=None, repr=False)
 
@@ -69,7 +70,7 @@ def from_meta(meta: Any) -> TakenToken | None:
     kind = {"bearer": "Bearer", "dpop": "DPoP"}.get(scheme.lower())
     if kind is None or not token or (proof is not None and type(proof) is not str):
         expected = f"'DPoP TOKEN' or 'Bearer TOKEN', and text in {PROOF}"
-        return TakenToken(None, RequestRefusal(400, "invalid_request", AUTHORIZATION, "another form", expected))
+        return TakenToken(None, refuse_request(400, "invalid_request", AUTHORIZATION, "another form", expected))
     return TakenToken(SentToken(kind, token, proof))
 
 
@@ -80,7 +81,7 @@ def from_request(request: Any) -> tuple[TakenToken, Any]:
     try:
         head = RequestHead(request.scope)
         taken = TakenToken(head.credential(), path=head.path, scope=request.scope)
-    except RequestRefusal as refused:
+    except RequestRefused as refused:
         return TakenToken(None, refused), request
     replace_headers(request.scope, [(name, value) for name, value in request.scope["headers"] if name.lower() not in _HEADERS])
     return taken, request
@@ -106,10 +107,10 @@ async def take_token(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -
         taken = replace(taken, scope=ctx.request.scope)
     if in_open_session(ctx.request):
         expected = "none (stateless_http=True), or a session that is bound to an authenticated client"
-        taken = TakenToken(None, RequestRefusal(403, "insufficient_scope", "mcp-session-id", "a session that its id alone opens", expected))
+        taken = TakenToken(None, refuse_request(403, "insufficient_scope", "mcp-session-id", "a session that its id alone opens", expected))
     if more := {name for name, value in params.items() if value is not None} - _OF_A_CALL:
         got, expected = visible(min(more))[:40], "a call's name and arguments alone"
-        taken = TakenToken(None, RequestRefusal(403, "insufficient_scope", "params", got, expected))
+        taken = TakenToken(None, refuse_request(403, "insufficient_scope", "params", got, expected))
     if "_meta" in params:
         params["_meta"] = without(params["_meta"])
     reset = TAKEN.set(taken)

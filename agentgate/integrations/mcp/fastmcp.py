@@ -25,8 +25,7 @@ from mcp.server.mcpserver.utilities.func_metadata import func_metadata
 from mcp_types import CallToolRequestParams, Tool
 from pydantic import BaseModel
 
-from agentgate.errors import CallDenied, ConfigError
-from agentgate.integrations.asgi.refused import RequestRefusal
+from agentgate.errors import CallDenied, ConfigError, RequestRefused
 from agentgate.integrations.mcp.arguments import check_signature, decided_values
 from agentgate.integrations.mcp.carried import take_token
 from agentgate.integrations.mcp.denial import denied
@@ -84,7 +83,7 @@ class RedeemTools(Middleware):
                 self._check_last(around.fastmcp)
             return await self._tools.run(message.name, message.arguments or {}, body, listed)
         except ConfigError as error:
-            self._tools.server.refused(RequestRefusal(503, "", error.setting, str(error.got), error.expected), tool=message.name)
+            self._tools.server.refused(RequestRefused(503, "", failures=error.failures), tool=message.name)
             return ToolResult.from_mcp_result(denied(Code.UNAVAILABLE))
         except CallDenied as refused:
             return ToolResult.from_mcp_result(denied(Code(refused.code)))

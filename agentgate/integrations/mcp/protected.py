@@ -18,8 +18,8 @@ from anyio import CancelScope, Lock, to_thread
 from mcp_types import Tool
 from pydantic_core import to_jsonable_python
 
-from agentgate.errors import CallDenied, ConfigError, NotDone, NotRecorded, ResultWithheld, TokenRefused
-from agentgate.integrations.asgi.refused import RequestRefusal, of_token
+from agentgate.errors import CallDenied, ConfigError, NotDone, NotRecorded, RequestRefused, ResultWithheld, TokenRefused
+from agentgate.integrations.asgi.refused import of_token, refuse_request
 from agentgate.integrations.asgi.server import ToolServer
 from agentgate.integrations.mcp.arguments import ArgumentsChanged
 from agentgate.integrations.mcp.carried import NOTHING, TAKEN, TakenToken
@@ -149,7 +149,7 @@ class ProtectedTools:
         """
         if name not in self.names:
             got = await _known(name, listed)
-            raise self._refused(RequestRefusal(403, "insufficient_scope", "tool", got, "a tool named in ProtectedTools"), "")
+            raise self._refused(refuse_request(403, "insufficient_scope", "tool", got, "a tool named in ProtectedTools"), "")
         call = await self._redeemed(name, arguments, TAKEN.get())
         await call.__aenter__()
         try:
@@ -173,7 +173,7 @@ class ProtectedTools:
     async def _redeemed(self, name: str, arguments: dict[str, Any], taken: TakenToken) -> AwaitedCall:
         refused, sent, proof = taken.refused, taken.token, None
         if sent is None and refused is None:
-            refused = RequestRefusal(401, "", "_meta", "no call token", "one in _meta, or in the Authorization header")
+            refused = refuse_request(401, "", "_meta", "no call token", "one in _meta, or in the Authorization header")
         if refused is None and sent is not None:
             if sent.scheme == "DPoP" and sent.proof is not None:
                 url = self.server.origin + taken.path if taken.path else self.server.audience
@@ -186,12 +186,12 @@ class ProtectedTools:
                 return await self.server.verifier.redeem(sent.token, tool=name, args=arguments, proof=proof, certificate=certificate)
             except TokenRefused as error:
                 refused = of_token(error)
-            except RequestRefusal as error:  # the server has not started, or a proxy's header is there twice
+            except RequestRefused as error:  # the server has not started, or a proxy's header is there twice
                 refused = error
         assert refused is not None  # noqa: S101 - one of the branches above
         raise self._refused(refused, name)
 
-    def _refused(self, refused: RequestRefusal, tool: str) -> CallDenied:
+    def _refused(self, refused: RequestRefused, tool: str) -> CallDenied:
         self.server.refused(refused, tool=tool)
         return CallDenied(Code.UNAVAILABLE if refused.status == 503 else Code.NOT_PERMITTED)
 

@@ -81,7 +81,7 @@ def read_draft(path: Path) -> RootDraft:
     try:
         shape = from_yaml(DraftShape, read_file(path), str(path), ROOT_NOT_TRUSTED)
     except ApprovalRefused as error:
-        raise ConfigError(f"{error.refused.file}: {error.refused.field}", error.refused.got, error.refused.expected) from None
+        raise ConfigError(f"{error.refused.place}: {error.field}", error.got, error.expected) from None
     people = []
     for name, person in shape.people.items():
         keys = tuple(_key(text, path, f"people.{name}.keys[{at}]") for at, text in enumerate(person.keys))

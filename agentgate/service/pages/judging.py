@@ -16,12 +16,12 @@ from starlette.responses import Response
 
 from agentgate.decision.hold import Hold
 from agentgate.decision.together import MOST, Together
-from agentgate.errors import CredentialRefused
+from agentgate.errors import CredentialRefused, RequestRefused
 from agentgate.explain.evidence import MASKED
 from agentgate.gate.addressed import LATELY, PAGE, Addressed, WaitingPage, addressed, addressed_in, addressed_one, order
 from agentgate.gate.proof import refusal
 from agentgate.identity.assertion import Assertion
-from agentgate.service.answer import RequestRefused, answered, malformed
+from agentgate.service.answer import answered, malformed
 from agentgate.service.pages import wording
 from agentgate.service.pages.rendering import page
 from agentgate.service.pages.session import Reader, passkeys_of, reader_of, sent

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agentgate.decision.question import moment
-from agentgate.service.answer import RequestRefused
+from agentgate.errors import RequestRefused
 from agentgate.service.state import Service
 
 _HERE = Path(__file__).parent

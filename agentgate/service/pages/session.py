@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentgate.service.answer import RequestRefused
+from agentgate.errors import RequestRefused
 from agentgate.service.state import Service
 from agentgate.stores import ops
 from agentgate.token.keys import KeyRing

@@ -13,14 +13,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentgate.errors import CredentialRefused, KeysUnavailable
+from agentgate.errors import CredentialRefused, KeysUnavailable, RequestRefused
 from agentgate.identity.assertion import Assertion
-from agentgate.service.answer import RequestRefused, answered, malformed
+from agentgate.service.answer import answered, malformed
 from agentgate.service.pages import session
 from agentgate.service.pages.rendering import page
 from agentgate.service.reading import one_header, read_json, text
 from agentgate.service.state import Service
-from agentgate.values.refusal import Failure, Reason
+from agentgate.values.refusal import Reason
 from agentgate.values.visible import visible
 
 MAX_BODY = 32 * 1024  # bytes: a credential, or an assertion, and a few ids
@@ -68,7 +68,7 @@ async def sign_in(request: Request, service: Service) -> Response:
 
 def _unknown(error: CredentialRefused) -> RequestRefused:
     words = "This passkey is not in the gate's file, or it did not verify you. Make one under /holds/passkey, or ask your operator."
-    failure = Failure(Reason.STEP_UP, error.field, str(error.got), error.expected)
+    failure = error.failure(reason=Reason.STEP_UP)
     return RequestRefused(401, "passkey", words, failures=(failure,))
 
 
