@@ -6,7 +6,7 @@ Errors carry their evidence as fields: what was looked at, what it got, what was
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as having
 from enum import StrEnum
@@ -60,6 +60,12 @@ class Failure:
         return ":".join(str(self.data[key]) for key in ("file", "line", "column") if key in self.data)
 
     @property
+    def hint(self) -> str:
+        """``did you mean ...``, or empty."""
+        text: str = self.data.get("hint", "")
+        return text
+
+    @property
     def argument(self) -> str:
         """The argument that it is about; empty: it is about none."""
         name: str = self.data.get("argument", "")
@@ -72,7 +78,8 @@ class Failure:
     def __str__(self) -> str:
         what = ": ".join(filter(None, (str(self.reason), self.place, self.field))) or "value"
         where = f" [{self.rule}]" if self.rule else ""
-        return f"{what}: got {self.got}, expected {self.expected}{where}"
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{what}: got {self.got}, expected {self.expected}{hint}{where}"
 
 
 class Refused(AgentGateError):
@@ -84,6 +91,7 @@ class Refused(AgentGateError):
     """
 
     failures: tuple[Failure, ...]
+    _between = "; "
 
     def __init__(self, field: str, got: object, expected: str, **data: Any) -> None:
         self._carry(Failure("", field, self._shown(got), expected, data=data))
@@ -108,7 +116,7 @@ class Refused(AgentGateError):
         super().__init__(self._text())
 
     def _text(self) -> str:
-        return "; ".join(map(str, self.failures))
+        return self._between.join(map(str, self.failures))
 
     @staticmethod
     def _shown(got: object) -> str:
@@ -156,39 +164,38 @@ class ConfigError(Refused):
         return self.failures[0].data.get("value", self.failures[0].got)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One finding about a workflow file, at an exact place.
+def problem_at(file: str, line: int, column: int, field: str, got: str, expected: str, hint: str = "") -> Failure:  # noqa: PLR0917 - a place, and what stands there
+    """What is wrong in a file, at an exact place.
 
-    Attributes:
+    Args:
         file: path as given to the loader.
-        line: line, from 1.
-        column: column, from 1.
+        line: from 1.
+        column: from 1.
         field: dotted path of the key, e.g. ``tools.payments.refund.args.amount.min``.
         got: what stands there.
         expected: what would be accepted.
         hint: ``did you mean ...`` or empty.
     """
-
-    file: str
-    line: int
-    column: int
-    field: str
-    got: str
-    expected: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        hint = f" ({self.hint})" if self.hint else ""
-        return f"{self.file}:{self.line}:{self.column}: {self.field}: got {self.got}, expected {self.expected}{hint}"
+    return Failure("", field, got, expected, data={"file": file, "line": line, "column": column, "hint": hint})
 
 
-class WorkflowError(AgentGateError):
+def place_of(problem: Failure) -> tuple[int, int]:
+    """Line and column, to sort by."""
+    return problem.data["line"], problem.data["column"]
+
+
+class WorkflowError(Refused):
     """A workflow or trust file does not load. `problems` holds every finding, in the order of the file."""
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(str(p) for p in problems))
+    _between = "\n"
+
+    def __init__(self, problems: Iterable[Failure]) -> None:
+        self._carry(*problems)
+
+    @property
+    def problems(self) -> tuple[Failure, ...]:
+        """Every finding, in the order of the file."""
+        return self.failures
 
 
 class CanonicalError(Refused):

@@ -126,7 +126,7 @@ def test_bad_roles_load_nothing(folder, content):
     (folder / "roles.yaml").write_text(content)
     with pytest.raises(WorkflowError) as caught:
         Catalog.load(folder, derive)
-    assert caught.value.problems[0].file == str(folder / "roles.yaml")
+    assert caught.value.problems[0].data["file"] == str(folder / "roles.yaml")
 
 
 def test_roles_that_lead_nowhere_load_nothing(folder):

@@ -123,7 +123,7 @@ def expect_one(text, field, expected, hint="", roles=ROLES):
     """Exactly one problem: at the mark, about the field, with the fragment in what it got or expected, and the hint."""
     text, place = marked(text)
     found = problems(text, roles)
-    assert [(p.field, (p.line, p.column)) for p in found] == [(field, place)], "\n".join(map(str, found))
+    assert [(p.field, (p.data["line"], p.data["column"])) for p in found] == [(field, place)], "\n".join(map(str, found))
     assert expected in f"{found[0].got} | {found[0].expected}"
     assert found[0].hint == (f"did you mean '{hint}'?" if hint else "")
     assert str(found[0]).startswith(f"w.yaml:{place[0]}:{place[1]}: {field}: got ")
@@ -1235,7 +1235,10 @@ def test_an_example_the_deriver_reads_otherwise_stops_the_load():
         ("intents.refund.counter_examples[1]", "present (always)"),
     ]
     lines = PAYMENT.splitlines()
-    assert [lines[p.line - 1][p.column - 1 :] for p in found] == ["What is the status of ORD-10023344?", "Refund all orders from last week"]
+    assert [lines[p.data["line"] - 1][p.data["column"] - 1 :] for p in found] == [
+        "What is the status of ORD-10023344?",
+        "Refund all orders from last week",
+    ]
 
 
 def test_all_problems_of_a_file_come_together_in_its_order():
@@ -1261,7 +1264,7 @@ def test_all_problems_of_a_file_come_together_in_its_order():
         "step_up[0].show[0]",
         "token.ttl",
     ]
-    assert [p.line for p in found] == sorted(p.line for p in found)
+    assert [p.data["line"] for p in found] == sorted(p.data["line"] for p in found)
     assert "did you mean 'refund'?" in str(problems(text)[3])
 
 
@@ -1331,7 +1334,7 @@ def test_bad_roles_load_nothing(tmp_path, text, field, expected):
         parse_roles(read_file(path), str(path))
     first = caught.value.problems[-1]
     if field is not None:
-        assert (first.field, (first.line, first.column)) == (field, place)
+        assert (first.field, (first.data["line"], first.data["column"])) == (field, place)
         assert expected in f"{first.got} {first.expected}"
 
 
@@ -1342,4 +1345,4 @@ def test_roles_that_cannot_be_read_are_a_workflow_error(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(WorkflowError) as caught:
         parse_roles(read_file(path), str(path))
-    assert caught.value.problems[0].file == str(path)
+    assert caught.value.problems[0].data["file"] == str(path)

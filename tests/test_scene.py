@@ -244,8 +244,8 @@ def test_who_can_be_changed_piece_by_piece():
 def test_a_key_or_value_that_is_wrong_is_named(stated, key, hint):
     with pytest.raises(SceneError) as refused:
         Scene.of(workflow(), {**REFUND, **stated})
-    assert [f.key for f in refused.value.findings] == [key]
-    assert refused.value.findings[0].hint == hint
+    assert [f.field for f in refused.value.failures] == [key]
+    assert refused.value.failures[0].hint == hint
 
 
 def test_an_origin_nobody_knows_is_refused():

@@ -272,7 +272,7 @@ def test_whatever_stands_in_a_file_is_a_report_or_a_named_refusal(cases):
     try:
         report = run_tests(workflow, read_tests(HEAD.replace("cases:\n", f"cases: {flow(cases)}\n"), "r.test.yaml"))
     except WorkflowError as error:
-        assert all(problem.line > 0 for problem in error.problems)  # noqa: PT017 - either is right, a traceback is not
+        assert all(problem.data["line"] > 0 for problem in error.problems)  # noqa: PT017 - either is right, a traceback is not
     else:
         assert len(report.results) == len(cases) + 1
 

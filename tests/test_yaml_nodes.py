@@ -73,7 +73,7 @@ def test_reads_text_whole_numbers_and_booleans_and_knows_every_place():
 )
 def test_refuses_unquoted_scalars_that_readers_type_differently(scalar):
     (problem,) = problems(f"a:\n  - {scalar}\n")
-    assert (problem.line, problem.column, problem.field) == (2, 5, "a[0]")
+    assert (problem.data["line"], problem.data["column"], problem.field) == (2, 5, "a[0]")
     assert problem.got == f"unquoted {scalar}"
     assert f'"{scalar}"' in problem.expected
     assert read_yaml(f"a: '{scalar}'", "f").value == {"a": scalar}
@@ -142,13 +142,13 @@ def test_reads_plain_whole_numbers(scalar, value):
 )
 def test_refuses_what_hides_something_at_its_place(text, place, got):
     first = problems(text)[0]
-    assert ((first.line, first.column), first.got) == (place, got)
+    assert ((first.data["line"], first.data["column"]), first.got) == (place, got)
     assert first.expected
 
 
 def test_finds_every_problem_of_a_file_in_one_reading():
     found = problems("a: NO\na: 010\nb: &x 1\nc: *x\n'd': ~\n")
-    assert [(p.line, p.got) for p in found] == [
+    assert [(p.data["line"], p.got) for p in found] == [
         (1, "unquoted NO"),
         (2, "the key 'a' again"),
         (2, "unquoted 010"),
@@ -167,7 +167,7 @@ def test_a_billion_laughs_stays_small():
 
 def test_windows_line_ends_are_read_and_columns_stay_right():
     assert read_yaml("a: 1\r\nb: 'x'\r\n", "f").value == {"a": 1, "b": "x"}
-    assert (problems("a: 1\r\nb: NO\r\n")[0].line, problems("a: 1\r\nb: NO\r\n")[0].column) == (2, 4)
+    assert (problems("a: 1\r\nb: NO\r\n")[0].data["line"], problems("a: 1\r\nb: NO\r\n")[0].data["column"]) == (2, 4)
 
 
 def test_messages_name_paths_as_a_reader_writes_them():
@@ -211,6 +211,6 @@ def test_whatever_json_writes_is_read_back_the_same(value):
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused_and_nothing_else(text):
     for problem in problems(text):
-        assert problem.line >= 1
-        assert problem.column >= 1
+        assert problem.data["line"] >= 1
+        assert problem.data["column"] >= 1
         assert str(problem).isprintable()

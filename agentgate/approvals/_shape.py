@@ -11,7 +11,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agentgate.approvals.refusal import ApprovalRefusal, refuse
-from agentgate.errors import CanonicalError, WorkflowError
+from agentgate.errors import CanonicalError, WorkflowError, place_of
 from agentgate.loading.yaml_nodes import dotted, read_yaml, shown
 from agentgate.values.canonical import canonical
 
@@ -97,7 +97,7 @@ def from_yaml(model: type[M], text: str, file: str, name: ApprovalRefusal) -> M:
         document.refuse()
     except WorkflowError as error:
         problem = error.problems[0]
-        raise refuse(name, f"{file}:{problem.line}", problem.field, problem.got, problem.expected) from None
+        raise refuse(name, f"{file}:{place_of(problem)[0]}", problem.field, problem.got, problem.expected) from None
     try:
         return model.model_validate(document.value)
     except ValidationError as error:

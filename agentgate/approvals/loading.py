@@ -172,7 +172,7 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
         try:
             workflows[id_] = judge.load(approved.version, approved.statement.roles, document)
         except WorkflowError as error:
-            broken.setdefault(error.problems[0].file, error)
+            broken.setdefault(error.problems[0].data["file"], error)
             continue
         until[id_] = ends_at(judge, approved)
         refusals += _other_roles(approved, roles)

@@ -17,7 +17,7 @@ from agentgate.approvals.refusal import TAMPERED, UNAPPROVED, ApprovalRefused, r
 from agentgate.approvals.root import Need, Root
 from agentgate.approvals.version import first_difference
 from agentgate.approvals.writing import needs
-from agentgate.errors import Failure, WorkflowError
+from agentgate.errors import Failure, WorkflowError, place_of
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.catalog import Catalog, Ending, workflow_files
 from agentgate.loading.definition import Derive
@@ -92,7 +92,7 @@ def status(
             statuses.append(replace(status_, ends=catalog.ending(status_.id)))
         else:
             problem = broken[str(path)].problems[0]
-            unread = refused(UNAPPROVED, f"{name}:{problem.line}", problem.field, problem.got, problem.expected)
+            unread = refused(UNAPPROVED, f"{name}:{place_of(problem)[0]}", problem.field, problem.got, problem.expected)
             statuses.append(WorkflowStatus(name, name, 0, refused=unread))
     return tuple(statuses)
 

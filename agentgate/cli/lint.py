@@ -12,7 +12,7 @@ import typer
 
 from agentgate.cli.advice import Advice, advise, gathered
 from agentgate.cli.output import complain, rows, say, terminal
-from agentgate.errors import Problem, WorkflowError
+from agentgate.errors import Failure, WorkflowError, problem_at
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import ROLES, Catalog, roles_of
 from agentgate.loading.definition import load_text, read_file
@@ -39,7 +39,7 @@ def lint(
     """
     workflows, problems, advice, acts = _linted(path)
     if not workflows and not problems:
-        problems = (Problem(str(path), 1, 1, "workflows", "no workflow file", "at least one *.yaml below the folder"),)
+        problems = (problem_at(str(path), 1, 1, "workflows", "no workflow file", "at least one *.yaml below the folder"),)
     _print(problems, advice)
     kinds = Counter(each.kind for each in advice)
     by_kind = f" ({', '.join(f'{kind} {n}' for kind, n in kinds.most_common())})" if len(kinds) > 1 else ""
@@ -75,10 +75,10 @@ def _acts(workflow: Workflow) -> tuple[Unaided, ...]:
     return unaided(workflow, cases)
 
 
-def _linted(path: Path) -> tuple[int, tuple[Problem, ...], list[Advice], list[Unaided]]:
+def _linted(path: Path) -> tuple[int, tuple[Failure, ...], list[Advice], list[Unaided]]:
     """How many workflows load, why the others do not, what to say of those that do, and what is known of their acts."""
     workflows: tuple[Workflow, ...] = ()
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Failure, ...] = ()
     try:
         if path.is_dir():
             catalog = Catalog.load(path, derive)
@@ -93,12 +93,12 @@ def _linted(path: Path) -> tuple[int, tuple[Problem, ...], list[Advice], list[Un
     return len(workflows), problems, advice, [each for found in acts for each in found]
 
 
-def _print(problems: Iterable[Problem], advice: Iterable[Advice]) -> None:
+def _print(problems: Iterable[Failure], advice: Iterable[Advice]) -> None:
     """A table for a person at a terminal, one line each for everything else."""
     if terminal() is None:
         say(*problems, *advice)
         return
-    body = [(f"{p.file}:{p.line}:{p.column}", p.field, p.got, f"{p.expected} ({p.hint})" if p.hint else p.expected) for p in problems]
+    body = [(p.place, p.field, p.got, f"{p.expected} ({p.hint})" if p.hint else p.expected) for p in problems]
     body += [(f"{a.file}:{a.line}:{a.column}", a.field, "warning", a.text) for a in advice]
     rows(("where", "what", "found", "expected"), body, styles=("cyan", "bold", "red" if problems else "yellow", "bold green"))
 

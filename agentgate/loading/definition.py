@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from agentgate.errors import CanonicalError, Problem, WorkflowError
+from agentgate.errors import CanonicalError, WorkflowError, problem_at
 from agentgate.intents.deriver import Deriver, ask
 from agentgate.loading.blocks import Block, Definition, RolesFile
 from agentgate.loading.compiler import compiled
@@ -150,7 +150,7 @@ def read_file(path: FilePath) -> str:
 
 def refused(file: FilePath | str, got: str, expected: str, field: str = "document", line: int = 1) -> WorkflowError:
     """The error of one problem of a file as a whole."""
-    return WorkflowError((Problem(str(file), line, 1, field, got, expected),))
+    return WorkflowError((problem_at(str(file), line, 1, field, got, expected),))
 
 
 def _meaning(

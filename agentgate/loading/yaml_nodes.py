@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from agentgate.errors import Problem, WorkflowError
+from agentgate.errors import Failure, WorkflowError, place_of, problem_at
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 12
@@ -118,7 +118,7 @@ class Document:
     file: str
     value: Any = None
     root: Node | None = None
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Failure] = field(default_factory=list)
     hushed: set[Path] = field(default_factory=set)
 
     def node(self, path: Path) -> Node | None:
@@ -143,14 +143,15 @@ class Document:
     def report(self, path: Path, got: str, expected: str, hint: str = "", *, key: bool = False) -> None:
         """Add a finding at `path`; a place keeps its first finding only (later ones are its consequences)."""
         if path not in self.hushed and path[:-1] not in self.hushed:
-            self.add(Problem(self.file, *self.place(path, key=key), dotted(path), got, expected, hint))
+            self.add(problem_at(self.file, *self.place(path, key=key), dotted(path), got, expected, hint))
 
-    def add(self, problem: Problem) -> None:
+    def add(self, problem: Failure) -> None:
         """Add a finding unless its field has one at this place; unprintable text is escaped."""
         parts = (problem.field, problem.got, problem.expected, problem.hint)
         if not all(map(str.isprintable, parts)):
-            problem = Problem(problem.file, problem.line, problem.column, *(p if p.isprintable() else ascii(p)[1:-1] for p in parts))
-        if not any((p.line, p.column, p.field) == (problem.line, problem.column, problem.field) for p in self.problems):
+            visible = [part if part.isprintable() else ascii(part)[1:-1] for part in parts]
+            problem = problem_at(self.file, *place_of(problem), *visible)
+        if not any((place_of(p), p.field) == (place_of(problem), problem.field) for p in self.problems):
             self.problems.append(problem)
 
     def refuse(self) -> None:
@@ -160,7 +161,7 @@ class Document:
             WorkflowError: with every finding, in the order of the file.
         """
         if self.problems:
-            raise WorkflowError(tuple(sorted(self.problems, key=lambda p: (p.line, p.column))))
+            raise WorkflowError(sorted(self.problems, key=place_of))
 
 
 class _StoppedError(Exception):
@@ -192,7 +193,7 @@ class _Reader:
             self._at(event, "a second document", "one document per file")
 
     def _at(self, event: Any, got: str, expected: str) -> None:
-        self._document.add(Problem(self._document.file, *_from_one(event.start_mark), dotted(tuple(self._path)), got, expected))
+        self._document.add(problem_at(self._document.file, *_from_one(event.start_mark), dotted(tuple(self._path)), got, expected))
 
     def _value(self, event: Any, key: Any) -> tuple[Any, Node]:
         self._count += 1
@@ -332,7 +333,7 @@ def read_yaml(text: str, file: str) -> Document:
     except yaml.YAMLError as error:
         mark = (error.problem_mark or error.context_mark) if isinstance(error, yaml.MarkedYAMLError) else None
         got = (error.problem or "something else") if isinstance(error, yaml.MarkedYAMLError) else shown(str(error))
-        document.add(Problem(file, *(_from_one(mark) if mark else (1, 1)), "document", got, "YAML"))
+        document.add(problem_at(file, *(_from_one(mark) if mark else (1, 1)), "document", got, "YAML"))
         document.refuse()
     return document
 
@@ -343,5 +344,5 @@ def _refuse_invisible(text: str, document: Document) -> None:
         column, char = next(((c, char) for c, char in enumerate(line.removesuffix("\r"), 1) if not char.isprintable()), (0, ""))
         if char:
             got = f"the character U+{ord(char):04X}"
-            document.add(Problem(document.file, number, column, "document", got, "printable text and line feeds"))
+            document.add(problem_at(document.file, number, column, "document", got, "printable text and line feeds"))
     document.refuse()

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from agentgate.decision.origin_kinds import of_call
-from agentgate.errors import AgentGateError
+from agentgate.errors import Failure, Refused
 from agentgate.loading.yaml_nodes import did_you_mean, shown
 from agentgate.values.entities import number
 from agentgate.values.identities import FORM, is_name
@@ -26,25 +25,14 @@ from agentgate.workflow.rule import Source
 BLOCKS = ("args", "facts", "earlier", "ago", "spent", "who", "origin")
 
 
-@dataclass(frozen=True, slots=True)
-class FieldProblem:
-    """What is wrong with one key of a scene."""
+class SceneError(Refused):
+    """A scene cannot be made. `failures` names every key, what it got and what was expected."""
 
-    key: str
-    got: str
-    expected: str
-    hint: str = ""
+    _between = "\n"
 
-    def __str__(self) -> str:
-        return f"{self.key}: got {self.got}, expected {self.expected}" + (f" ({self.hint})" if self.hint else "")
-
-
-class SceneError(AgentGateError):
-    """A scene cannot be made. `findings` names every key, what it got and what was expected."""
-
-    def __init__(self, findings: tuple[FieldProblem, ...]) -> None:
-        self.findings = findings
-        super().__init__("\n".join(map(str, findings)))
+    @staticmethod
+    def _shown(got: object) -> str:
+        return str(got)
 
 
 def moment(value: Any) -> datetime | None:
@@ -154,66 +142,70 @@ def named(source: Source) -> str:
     return f"{source.tool}.{source.field}" if source.tool else str(source)
 
 
-def findings(workflow: Workflow, stated: Mapping[str, Any], *, changing: bool) -> list[FieldProblem]:
+def _wrong(key: str, got: str, expected: str, hint: str = "") -> Failure:
+    return Failure("", key, got, expected, data={"hint": hint})
+
+
+def findings(workflow: Workflow, stated: Mapping[str, Any], *, changing: bool) -> list[Failure]:
     """Everything wrong with the keys and values of a scene. `changing`: `origin.x` is allowed (it places a value into a complete scene)."""
     found = (_finding(workflow, key, value, changing=changing) for key, value in stated.items())
     return [problem for problem in found if problem is not None]
 
 
-def _finding(workflow: Workflow, key: str, value: Any, *, changing: bool) -> FieldProblem | None:
+def _finding(workflow: Workflow, key: str, value: Any, *, changing: bool) -> Failure | None:
     block, _, rest = key.partition(".")
     if value is None and key in _ALWAYS:
-        return FieldProblem(key, "nothing", "a value (it may not be left out)")
+        return _wrong(key, "nothing", "a value (it may not be left out)")
     form = _FORMS.get(key, _TEXT if key.startswith("who.agent.claims.") else None)
     if form is None and (not rest or block not in BLOCKS or block == "who"):
         return _unknown(key, value)
     if block == "spent":
         limits = {limit_name(limit): limit for tool in workflow.tools.values() for limit in tool.limits}
         if rest not in limits:
-            return FieldProblem(key, "no such limit", "spent. and one of " + (", ".join(limits) or "none"), did_you_mean(rest, limits))
+            return _wrong(key, "no such limit", "spent. and one of " + (", ".join(limits) or "none"), did_you_mean(rest, limits))
         form = _AMOUNT if limits[rest].argument else _COUNT
     if form is not None:
-        return None if value is None or form[0](value) else FieldProblem(key, shown(value), form[1])
+        return None if value is None or form[0](value) else _wrong(key, shown(value), form[1])
     if block == "origin":
         return _origin(workflow.tools, key, value, changing=changing)
     return None if block == "args" else _of_call(workflow.tools, key, value)
 
 
-def _unknown(key: str, value: Any) -> FieldProblem:
+def _unknown(key: str, value: Any) -> Failure:
     if key in BLOCKS:
-        return FieldProblem(key, shown(value), "a mapping")
+        return _wrong(key, shown(value), "a mapping")
     expected = "one of " + ", ".join([*(k for k in _FIXED if "." not in k), *BLOCKS])
     if key in _DERIVED:
-        return FieldProblem(key, "an unknown key", expected + " (origins and intents are derived, never stated)")
-    return FieldProblem(key, "an unknown key", expected, did_you_mean(key, [c for c in (*_FIXED, *BLOCKS) if c != key]))
+        return _wrong(key, "an unknown key", expected + " (origins and intents are derived, never stated)")
+    return _wrong(key, "an unknown key", expected, did_you_mean(key, [c for c in (*_FIXED, *BLOCKS) if c != key]))
 
 
-def _origin(tools: Mapping[str, Tool], key: str, value: Any, *, changing: bool) -> FieldProblem | None:
+def _origin(tools: Mapping[str, Tool], key: str, value: Any, *, changing: bool) -> Failure | None:
     if not changing:
-        return FieldProblem(key, "an origin", "values only (in base, put the value where it comes from: the prompt or a fact)")
+        return _wrong(key, "an origin", "values only (in base, put the value where it comes from: the prompt or a fact)")
     named = tool_and_field(tools, value) if type(value) is str else None
     if value in _PLACES or (named is not None and named[1]):
         return None
     choices = {*_PLACES, *(f"{n}.{f}" for n, t in tools.items() for f in [*t.facts, *t.args])}
     expected = ", ".join(_PLACES) + ", or a field of a declared tool: tool.field"
-    return FieldProblem(key, shown(value), expected, did_you_mean(value, choices))
+    return _wrong(key, shown(value), expected, did_you_mean(value, choices))
 
 
-def _of_call(tools: Mapping[str, Tool], key: str, value: Any) -> FieldProblem | None:
+def _of_call(tools: Mapping[str, Tool], key: str, value: Any) -> Failure | None:
     """`facts`, `earlier` and `ago`: keys that name a declared tool."""
     block, _, rest = key.partition(".")
     named = tool_and_field(tools, rest)
     if named is None:
         expected = "a declared tool" + (", then its field" if block != "ago" else "") + ": " + ", ".join(tools)
-        return FieldProblem(key, "an unknown tool", expected, did_you_mean(rest, tools) or did_you_mean(rest.rpartition(".")[0], tools))
+        return _wrong(key, "an unknown tool", expected, did_you_mean(rest, tools) or did_you_mean(rest.rpartition(".")[0], tools))
     tool, field = tools[bare(named[0])], named[1]
     if block == "ago":
-        return None if not field and (value is None or _DURATIONS[0](value)) else FieldProblem(key, shown(value), _DURATIONS[1])
+        return None if not field and (value is None or _DURATIONS[0](value)) else _wrong(key, shown(value), _DURATIONS[1])
     declared, article, what = (tool.args, "an", "argument") if block == "earlier" else (tool.facts, "a", "fact")
     if not field:
-        return None if value is None and block == "earlier" else FieldProblem(key, shown(value), f"{key}. and {article} {what}")
+        return None if value is None and block == "earlier" else _wrong(key, shown(value), f"{key}. and {article} {what}")
     if field in declared:
         return None
     more = "" if block == "earlier" else f" (origin.x: {tool.name}.{field} puts a value into a field that nobody declared)"
     expected = "one of " + (", ".join(declared) or "none") + more
-    return FieldProblem(key, f"an undeclared {what}", expected, did_you_mean(field, declared))
+    return _wrong(key, f"an undeclared {what}", expected, did_you_mean(field, declared))

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from agentgate.decision.origin_kinds import kind_of, of_call
-from agentgate.review.scenarios.fields import FieldProblem, SceneError, bare, place, tool_and_field
+from agentgate.review.scenarios.fields import SceneError, bare, place, tool_and_field
 from agentgate.review.scenarios.statements import elements, missing, put
 from agentgate.review.scenarios.values import (
     added,
@@ -258,7 +258,7 @@ class Filler:
         tools, values = self.workflow.tools, self.values
         tool = tools.get(values["call"])
         if tool is None or name not in tool.args:
-            raise SceneError((FieldProblem(f"origin.{name}", "an argument that the called tool does not have", "one of its arguments"),))
+            raise SceneError(f"origin.{name}", "an argument that the called tool does not have", "one of its arguments")
         slot, named = Slot(tool, tool.args[name]), tool_and_field(tools, where)
         label, field = named or ("", "")
         other = tools.get(bare(label))
@@ -292,4 +292,4 @@ class Filler:
             if new and formed and bounded and fits(self.workflow, slot.tool.name, slot.rule.name, value):
                 return value
         got = "no other value that the rule allows could be made up"
-        raise SceneError((FieldProblem(f"origin.{slot.rule.name}", got, f"args.{slot.rule.name} beside it, with the value to place"),))
+        raise SceneError(f"origin.{slot.rule.name}", got, f"args.{slot.rule.name} beside it, with the value to place")

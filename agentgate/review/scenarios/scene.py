@@ -24,7 +24,7 @@ from agentgate.gate.state import Readings
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive as lexical
 from agentgate.redemption.facts import extract
-from agentgate.review.scenarios.fields import FieldProblem, SceneError, bare, findings, flatten, limit_name
+from agentgate.review.scenarios.fields import SceneError, bare, findings, flatten, limit_name
 from agentgate.review.scenarios.filling import Filler
 from agentgate.review.scenarios.statements import ago, earlier, parts, put_at, state, steps, time_of, under
 from agentgate.values.canonical import canonical, parse
@@ -159,12 +159,12 @@ def _checked(workflow: Workflow, block: Mapping[str, Any], *, changing: bool) ->
     """The values of a block by dotted key."""
     stated = {key: value for key, value, _ in flatten(block)}
     if wrong := findings(workflow, stated, changing=changing):
-        raise SceneError(tuple(wrong))
+        raise SceneError.of(*wrong)
     return stated
 
 
 def _unreadable(error: CanonicalError) -> SceneError:
-    return SceneError((FieldProblem(error.field or "args", error.got, error.expected),))
+    return SceneError.of(error.failure(field=error.field or "args"))
 
 
 # --- a scene as one workflow sees it --------------------------------------------------------------------------------------------
@@ -263,4 +263,4 @@ def _user(values: Mapping[str, Any]) -> User | None:
             return proven_user(who.get("id", "user"), **named, acr=who.get("acr"), auth_time=at)
         return User(who.get("id", "user"), **named)
     except IdentityRefused as error:  # a name that was filled in from an argument
-        raise SceneError((FieldProblem(f"who.{error.field}", error.got, error.expected),)) from error
+        raise SceneError.of(error.failure(field=f"who.{error.field}")) from error

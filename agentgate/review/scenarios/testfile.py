@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from agentgate.errors import Problem, WorkflowError
+from agentgate.errors import Failure, WorkflowError, place_of, problem_at
 from agentgate.intents.deriver import ask
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.definition import read_file
 from agentgate.loading.yaml_nodes import Document, did_you_mean, read_yaml, shown
 from agentgate.loading.yaml_nodes import Path as Place
 from agentgate.review.scenarios.case import ASKS, GRANTS, Answer, NamedCase, in_words, mismatch
-from agentgate.review.scenarios.fields import FieldProblem, SceneError, findings, flatten
+from agentgate.review.scenarios.fields import SceneError, findings, flatten
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.request import Presence
 from agentgate.workflow.model import Workflow
@@ -61,12 +61,11 @@ class TestFile:
         """The base and every case."""
         return (self.base, *self.cases)
 
-    def problems(self, index: int, found: Iterable[FieldProblem]) -> list[Problem]:
+    def problems(self, index: int, found: Iterable[Failure]) -> list[Failure]:
         """What is wrong with the scene of a case (-1: the base), at its places in the file."""
         block, line = ("base", self.base.line) if index < 0 else (f"cases[{index}].set", self.cases[index].line)
-        return [
-            Problem(self.file, *self.places.get((index, p.key), (line, 1)), f"{block}.{p.key}", p.got, p.expected, p.hint) for p in found
-        ]
+        places = ((*self.places.get((index, p.field), (line, 1)), p) for p in found)
+        return [problem_at(self.file, at, column, f"{block}.{p.field}", p.got, p.expected, p.hint) for at, column, p in places]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,32 +262,33 @@ def scenes(workflow: Workflow, tests: TestFile) -> tuple[tuple[NamedCase, Scene]
 
     Raises WorkflowError: a key of a scene is wrong, or the tests are of another workflow; every problem at its line and column.
     """
-    problems: list[Problem] = []
+    problems: list[Failure] = []
     if tests.workflow != workflow.id:
         hint = did_you_mean(tests.workflow, [workflow.id])
-        problems.append(Problem(tests.file, 1, 1, "workflow", shown(tests.workflow), f"'{workflow.id}', the workflow beside it", hint))
+        problems.append(problem_at(tests.file, 1, 1, "workflow", shown(tests.workflow), f"'{workflow.id}', the workflow beside it", hint))
     for index, stated in enumerate((tests.stated, *(case.changes for case in tests.cases)), -1):
         problems += tests.problems(index, findings(workflow, stated, changing=index >= 0))
     for said in tests.heard:
         unknown = [name for name in said.intents if name not in workflow.intents]
         expected = "one of " + ", ".join(workflow.intents)
-        problems += [Problem(tests.file, said.line, 1, f"heard.intents.{name}", "no intent of the workflow", expected) for name in unknown]
+        got = "no intent of the workflow"
+        problems += [problem_at(tests.file, said.line, 1, f"heard.intents.{name}", got, expected) for name in unknown]
     _refuse(problems)
     made: list[tuple[NamedCase, Scene]] = []
     for index, case in enumerate(tests.all, -1):
         try:
             made.append((case, made[0][1].set(case.changes) if made else Scene.of(workflow, tests.stated)))
         except SceneError as error:
-            problems += tests.problems(index, error.findings)
+            problems += tests.problems(index, error.failures)
             if not made:
                 break
     _refuse(problems)
     return tuple(made)
 
 
-def _refuse(problems: list[Problem]) -> None:
+def _refuse(problems: list[Failure]) -> None:
     if problems:
-        raise WorkflowError(tuple(sorted(problems, key=lambda p: (p.line, p.column))))
+        raise WorkflowError(sorted(problems, key=place_of))
 
 
 def run_tests(workflow: Workflow, tests: TestFile) -> Report:
