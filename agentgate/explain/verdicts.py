@@ -231,9 +231,9 @@ def _got(condition: Condition, case: Case) -> str:
         order = order_of(condition, case)
         last = case.earlier.of(order.require)[-1:] if order is not None else []
         return "".join(f"{each.tool} (call {each.id}), {around.now.timestamp() - each.redeemed_at:.0f} s before" for each in last)
-    if agent.posture is not None and condition.field.startswith("agent.posture"):
+    if agent.posture is not None and Reason.POSTURE in condition.reasons:
         return f"signed by {agent.posture.image_signed_by}, attested {agent.posture.attested_at:%Y-%m-%d %H:%M:%S}"
-    if agent.boundary is not None and condition.field.startswith("agent.boundary"):
+    if agent.boundary is not None and Reason.BOUNDARY in condition.reasons:
         return f"{agent.boundary.cluster}/{agent.boundary.namespace}/{agent.boundary.node_pool}"
     return ""
 

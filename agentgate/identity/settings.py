@@ -22,6 +22,14 @@ from agentgate.token.regular_file import read_text
 from agentgate.values.urls import is_secure
 
 
+class WrongValue(ValueError):
+    """What is expected of a setting, found out where its block is checked as a whole. `within`: its name below that block."""
+
+    def __init__(self, expected: str, *within: str) -> None:
+        self.within = within
+        super().__init__(expected)
+
+
 def _place(value: str) -> str:
     url = urlsplit(value)
     if "://" not in value:
@@ -63,7 +71,7 @@ class _Keyed(_Block):
     @model_validator(mode="after")
     def _loopback_is_private(self) -> Self:
         if urlsplit(self.keys).scheme == "http" and not self.private_addresses:
-            raise ValueError("private_addresses: true, since http is for loopback only")
+            raise WrongValue("true, since http is for loopback only", "private_addresses")
         return self
 
 
@@ -124,11 +132,10 @@ class IssuerSettings(_Keyed):
         both = self.agent if self.user is not None else None
         if both is not None and not both.required and (both.audience is None or both.audience in self.audiences):
             told = '{idtyp = "app"} or {gty = "client-credentials"}'
-            raise ValueError(
-                f"agent.required: claims that its tokens have and no user's, such as {told}; or agent.audience: one of their own"
-            )
+            expected = f"claims that its tokens have and no user's, such as {told}; or agent.audience: one of their own"
+            raise WrongValue(expected, "agent", "required")
         if not set(self.algorithms) <= ALGORITHMS:
-            raise ValueError("algorithms: of " + ", ".join(sorted(ALGORITHMS)))
+            raise WrongValue("of " + ", ".join(sorted(ALGORITHMS)), "algorithms")
         return self
 
 
@@ -225,13 +232,12 @@ class IdentitySettings(_Block):
         for kind in ("issuers", "attestors"):
             named = [each.issuer for each in getattr(self, kind).values() if each.issuer is not None]
             if len(named) != len(set(named)):
-                raise ValueError(f"{kind}: each issuer once (for another audience, open another gate)")
+                raise WrongValue("each issuer once (for another audience, open another gate)", kind)
         for each in self.issuers.values():
             taken = each.audiences | {each.agent and each.agent.audience}
             if any(attestor.issuer == each.issuer and attestor.audience in taken for attestor in self.attestors.values()):
-                raise ValueError(
-                    f"attestors: another audience than for the tokens of {each.issuer}: a statement about a workload is no token"
-                )
+                expected = f"another audience than for the tokens of {each.issuer}: a statement about a workload is no token"
+                raise WrongValue(expected, "attestors")
         return self
 
     @classmethod
@@ -263,12 +269,11 @@ def wrong_setting(error: ValidationError, block: type[BaseModel], *above: str) -
     problems = error.errors(include_url=False)
     first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     place, got = tuple(part for part in first["loc"] if not _of_a_union(part)), first["input"]
-    expected = _FORMS.get(first["type"]) or first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    name, colon, rest = expected.partition(": ")
-    if colon and first["type"] == "value_error" and name.partition(".")[0] in _names(block, place):
-        within, expected = tuple(name.split(".")), rest  # of a block as a whole: the message begins with the setting
-        place = (*place, *within)
-        for part in within:
+    cause = first.get("ctx", {}).get("error")
+    expected = _FORMS.get(first["type"]) or (str(cause) if cause else first["msg"].removeprefix("Input should be "))
+    if isinstance(cause, WrongValue):
+        place = (*place, *cause.within)
+        for part in cause.within:
             got = got.get(part) if isinstance(got, Mapping) else None
     if first["type"] == "missing":
         got, expected = None, "a value"
@@ -276,7 +281,7 @@ def wrong_setting(error: ValidationError, block: type[BaseModel], *above: str) -
         got, expected = "an unknown setting", "one of " + ", ".join(_names(block, place[:-1]))
     if isinstance(got, Mapping):
         got = ", ".join(map(str, got)) or "nothing"
-    return ConfigError(".".join((*above, *map(str, place))), got, expected)
+    return ConfigError(".".join((*above, *map(str, place))), got, expected, name=place[-1] if place else "")
 
 
 # What is expected, where pydantic says it in words of its own.

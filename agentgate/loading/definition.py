@@ -162,7 +162,7 @@ def _meaning(
         document.report((), error.got, error.expected)
         digested = ""
     workflow = compiled(Site(document, definition, roles, share), digested)
-    if any(p.field.startswith("intents") for p in document.problems):
+    if any(p.data.get("block") == ("intents",) for p in document.problems):
         return workflow, ()
     intents = tuple(workflow.intents.values())  # the deriver, which need have no hash, outlives the table
     return workflow, share.memo((id(derive), intents), lambda: _doubts(intents, derive))

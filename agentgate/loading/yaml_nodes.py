@@ -143,7 +143,7 @@ class Document:
     def report(self, path: Path, got: str, expected: str, hint: str = "", *, key: bool = False) -> None:
         """Add a finding at `path`; a place keeps its first finding only (later ones are its consequences)."""
         if path not in self.hushed and path[:-1] not in self.hushed:
-            self.add(problem_at(self.file, *self.place(path, key=key), dotted(path), got, expected, hint))
+            self.add(problem_at(self.file, *self.place(path, key=key), dotted(path), got, expected, hint).with_data(block=path[:1]))
 
     def add(self, problem: Failure) -> None:
         """Add a finding unless its field has one at this place; unprintable text is escaped."""

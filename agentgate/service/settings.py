@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from agentgate.errors import ConfigError
 from agentgate.gate.telling import Command, Webhook
-from agentgate.identity.settings import IdentitySettings, Name, Names, PasskeySettings, Place, wrong_setting
+from agentgate.identity.settings import IdentitySettings, Name, Names, PasskeySettings, Place, WrongValue, wrong_setting
 from agentgate.token.jws import Alg
 from agentgate.token.regular_file import read_regular, read_text
 
@@ -197,27 +197,27 @@ class ServiceSettings(BaseSettings):
     def _fits(self) -> Self:
         url = urlsplit(self.issuer)
         if url.scheme not in {"https", "http"} or not url.hostname or url.path or url.query or url.fragment or url.username is not None:
-            raise ValueError("issuer: an https URL without path, e.g. https://gate.acme.example")
+            raise WrongValue("an https URL without path, e.g. https://gate.acme.example", "issuer")
         if (self.root is None) != self.unsafe_unapproved:
-            raise ValueError("root: the digest of your root of approvals (or unsafe_unapproved = true, on loopback)")
+            raise WrongValue("the digest of your root of approvals (or unsafe_unapproved = true, on loopback)", "root")
         if self.unsafe_unapproved and not self.loopback:
-            raise ValueError("listen: a loopback address, where unsafe_unapproved is true")
+            raise WrongValue("a loopback address, where unsafe_unapproved is true", "listen")
         if self.store == "memory://" and not self.unsafe_unapproved:
-            raise ValueError("store: embedded:///absolute/path, redis://, rediss:// or unix:// (memory:// forgets with the process)")
+            raise WrongValue("embedded:///absolute/path, redis://, rediss:// or unix:// (memory:// forgets with the process)", "store")
         if self.workers > 1 and self.store.startswith("embedded:"):
-            raise ValueError("workers: 1 with an embedded store, which ends with its process (or redis://, rediss://, unix://)")
+            raise WrongValue("1 with an embedded store, which ends with its process (or redis://, rediss://, unix://)", "workers")
         if self.workers > 1 and self.store == "memory://":
-            raise ValueError("workers: 1 with memory://, which each process has for itself")
+            raise WrongValue("1 with memory://, which each process has for itself", "workers")
         if self.access_request and not self.deferred:
-            raise ValueError("access_request: false, or deferred = true: by a deferred token request a person is asked")
+            raise WrongValue("false, or deferred = true: by a deferred token request a person is asked", "access_request")
         if not self.clients and self.passkeys is None:
-            raise ValueError("clients: a table [clients.NAME] for each client (none where [passkeys] alone let people answer holds)")
+            raise WrongValue("a table [clients.NAME] for each client (none where [passkeys] alone let people answer holds)", "clients")
         if self.identity.clients:
-            raise ValueError("identity.clients: none; clients of the service stand under clients.NAME, with their role")
+            raise WrongValue("none; clients of the service stand under clients.NAME, with their role", "identity", "clients")
         if self.certificate_header is not None and (self.identity.proxies is None or self.identity.proxies.certificate is None):
-            raise ValueError("certificate_header: none, or identity.proxies with addresses and certificate")
+            raise WrongValue("none, or identity.proxies with addresses and certificate", "certificate_header")
         if len(resources := [r for c in self.clients.values() for r in c.resources]) != len(set(resources)):
-            raise ValueError("clients: each resource belongs to one tool_server")
+            raise WrongValue("each resource belongs to one tool_server", "clients")
         return self
 
     @field_validator("max_body", "rate", "connections", "workers", "runs_per_hour", "denials_per_run", "open_holds_per_run", mode="before")
@@ -275,7 +275,7 @@ class ServiceSettings(BaseSettings):
         except ValidationError as error:
             wrong = wrong_setting(error, cls)
             got = "(not shown)" if wrong.setting == "store" and wrong.got is not None else wrong.got
-            expected = _ROLES if wrong.setting.endswith(".role") else wrong.expected
+            expected = _ROLES if wrong.failures[0].data["name"] == "role" else wrong.expected
             if got is None and wrong.setting in _NEEDED:
                 expected = _NEEDED[wrong.setting] + ("; or name a file with --settings" if file is None else "")
             raise ConfigError(wrong.setting, got, expected) from None
