@@ -461,8 +461,7 @@ class RequestRefused(Refused):
         status: int,
         error: str,
         description: str = "",
-        *,
-        failures: tuple[Failure, ...] = (),
+        *failures: Failure,
         headers: Mapping[str, str] | None = None,
         more: Mapping[str, Any] | None = None,
     ) -> None:

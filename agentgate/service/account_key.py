@@ -25,7 +25,7 @@ async def rotate(request: Request, service: Service) -> Response:
     service.take_proven(request, caller)
     if caller.settings.role != "agent":
         failure = Failure(Reason.AGENT, "client.role", caller.settings.role, "agent")
-        raise RequestRefused(400, "unauthorized_client", failures=(failure,))
+        raise RequestRefused(400, "unauthorized_client", "", failure)
     checked_types(form)
     if "statement" not in form:
         raise malformed("statement", "none", "one")

@@ -29,29 +29,29 @@ _SAID_NO = frozenset(
 
 def malformed(field: str, got: str, expected: str, error: str = "invalid_request") -> RequestRefused:
     """A request that has not the form it must have; the caller learns which field."""
-    return RequestRefused(400, error, f"{field}: expected {expected}", failures=(Failure(Reason.INPUT, field, got, expected),))
+    return RequestRefused(400, error, f"{field}: expected {expected}", Failure(Reason.INPUT, field, got, expected))
 
 
-def unavailable(failures: tuple[Failure, ...] = ()) -> RequestRefused:
+def unavailable(*failures: Failure) -> RequestRefused:
     """Store, audit log or keys do not answer: nothing is decided."""
-    return RequestRefused(503, "temporarily_unavailable", "unavailable", failures=failures, headers={"Retry-After": RETRY})
+    return RequestRefused(503, "temporarily_unavailable", "unavailable", *failures, headers={"Retry-After": RETRY})
 
 
-def refused_by(failures: tuple[Failure, ...]) -> RequestRefused:
+def refused_by(*failures: Failure) -> RequestRefused:
     """The answer to a call or run that was refused for these reasons."""
     reasons = {failure.reason for failure in failures}
     code = code_of(reasons)
     if code is Code.UNAVAILABLE:
-        return unavailable(failures)
+        return unavailable(*failures)
     if all(failure.data.get("proof") for failure in failures):
-        return RequestRefused(400, "invalid_dpop_proof", "proof", failures=failures)
+        return RequestRefused(400, "invalid_dpop_proof", "proof", *failures)
     if reasons == {Reason.AUTHENTICATION}:
-        return RequestRefused(400, "insufficient_user_authentication", "credential", failures=failures, more=sign_in_wanted(failures))
+        return RequestRefused(400, "insufficient_user_authentication", "credential", *failures, more=sign_in_wanted(failures))
     if reasons & _WHO:
-        return RequestRefused(400, "invalid_request", "credential", failures=failures)
+        return RequestRefused(400, "invalid_request", "credential", *failures)
     if reasons <= _SAID_NO:
-        return RequestRefused(400, "access_denied", code, failures=failures)
-    return RequestRefused(400, "invalid_authorization_details", code, failures=failures)
+        return RequestRefused(400, "access_denied", code, *failures)
+    return RequestRefused(400, "invalid_authorization_details", code, *failures)
 
 
 def answered(body: Mapping[str, Any], status: int = 200) -> Response:

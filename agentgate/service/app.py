@@ -260,16 +260,16 @@ def _refused(error: Exception) -> RequestRefused:
     if isinstance(error, ClientDisconnect):  # nobody reads the answer; the log line is like any other
         return RequestRefused(400, "invalid_request", "body: ended early")
     if isinstance(error, RunRefused):
-        return refused_by(error.failures)
+        return refused_by(*error.failures)
     if isinstance(error, KeyRefused):
-        return unavailable((Failure(Reason.KEYS, "keys", str(error)[:200], "a key ring that can be read"),))
+        return unavailable(Failure(Reason.KEYS, "keys", str(error)[:200], "a key ring that can be read"))
     if isinstance(error, KeysUnavailable):
-        return unavailable((error.failure(reason=Reason.KEYS),))
+        return unavailable(error.failure(reason=Reason.KEYS))
     if isinstance(error, CredentialRefused):
-        return refused_by((error.failure(reason=Reason.AGENT),))
+        return refused_by(error.failure(reason=Reason.AGENT))
     if isinstance(error, StoreUnavailable | AuditUnavailable | Overloaded):
         reason = Reason.AUDIT if isinstance(error, AuditUnavailable) else Reason.OVERLOAD if isinstance(error, Overloaded) else Reason.STORE
-        return unavailable((Failure(reason, str(reason), str(error)[:200], "one that answers in time"),))
+        return unavailable(Failure(reason, str(reason), str(error)[:200], "one that answers in time"))
     _log.error("unexpected", error=type(error).__name__, what=str(error)[:200] if isinstance(error, AgentGateError) else None)
     return RequestRefused(500, "server_error")
 

@@ -69,7 +69,7 @@ async def evaluate_many(request: Request, service: Service) -> Response:
         if number:
             if time.monotonic() >= end:
                 late = Failure(Reason.STORE, "evaluations", f"{number} in {SECONDS:g} s", f"all {len(items)} in that time")
-                raise unavailable((late,))
+                raise unavailable(late)
             service.take(request, caller.id)
         try:
             told.append(await _evaluated(request, service, caller, _checked({**common, **item})))

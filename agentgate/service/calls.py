@@ -74,7 +74,7 @@ async def redeem_call(request: Request, service: Service) -> Response:
         await service.gate.drive(keep_for_report(done), new=False)
     except StoreUnavailable as error:  # it is burned, and nobody could say what became of it: the tool must not run
         await service.gate.drive(not_run(done.claims), new=False)
-        raise unavailable((Failure(Reason.STORE, "store", str(error)[:200], "a store that keeps what reports need"),)) from None
+        raise unavailable(Failure(Reason.STORE, "store", str(error)[:200], "a store that keeps what reports need")) from None
     claims = done.claims
     told = {name: getattr(claims, name) for name in ("txn", "tenant", "sub", "client_id", "scope", "run", "tool_call_id", "intent")}
     call = {"tool": claims.tool, "arguments": parse(done.data), "act": dict(claims.act), "identity": dict(claims.identity)}
@@ -117,7 +117,7 @@ def _brokers(body: Mapping[str, Any]) -> tuple[str, ...] | None:
 def _as_answer(error: TokenRefused) -> RequestRefused:
     failure = error.failure(reason=Reason.INPUT)
     headers = {"Retry-After": RETRY} if error.code.http_status == 503 else {}
-    return RequestRefused(error.code.http_status, str(error.code), error.code.error, failures=(failure,), headers=headers)
+    return RequestRefused(error.code.http_status, str(error.code), error.code.error, failure, headers=headers)
 
 
 async def result(request: Request, service: Service) -> Response:
@@ -154,7 +154,7 @@ async def _redeemed(request: Request, service: Service, caller: Caller, named: o
     request.state.run = "" if call is None else call.run
     if call is None or call.aud not in caller.settings.resources:
         got = "none" if call is None else f"one of {call.aud}"
-        raise RequestRefused(404, "not_found", failures=(Failure(Reason.INPUT, "txn", got, f"a call that {caller.id} redeemed"),))
+        raise RequestRefused(404, "not_found", "", Failure(Reason.INPUT, "txn", got, f"a call that {caller.id} redeemed"))
     return call
 
 

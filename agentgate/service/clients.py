@@ -52,15 +52,13 @@ class Caller:
         if type(tenant) is not str or tenant not in own:
             got = "none" if named is None else str(named)[:64]
             failure = Failure(Reason.TENANT, "tenant", got, f"of {self.id}: {', '.join(own)}")
-            raise RequestRefused(400, "invalid_authorization_details", "not_permitted", failures=(failure,))
+            raise RequestRefused(400, "invalid_authorization_details", "not_permitted", failure)
         return tenant
 
 
 def unknown(field: str, got: str, expected: str) -> RequestRefused:
     """A client that is not known here."""
-    return RequestRefused(
-        401, "invalid_client", failures=(Failure(Reason.AGENT, field, got, expected),), headers={"WWW-Authenticate": "Bearer"}
-    )
+    return RequestRefused(401, "invalid_client", "", Failure(Reason.AGENT, field, got, expected), headers={"WWW-Authenticate": "Bearer"})
 
 
 class Clients:
@@ -110,9 +108,7 @@ class Clients:
         await request.state.turn(request.state.claimed)
         caller = self._certified(named, request) if credential is None else await self._asserted(credential, None, gate)
         if caller.settings.role not in roles:
-            raise RequestRefused(
-                403, "wrong_role", failures=(Failure(Reason.AGENT, "client.role", caller.settings.role, " or ".join(roles)),)
-            )
+            raise RequestRefused(403, "wrong_role", "", Failure(Reason.AGENT, "client.role", caller.settings.role, " or ".join(roles)))
         return caller
 
     def _certified(self, name: str, request: Request) -> Caller:
@@ -140,7 +136,7 @@ class Clients:
             verifier = known[audience if audience in self._audiences else self._settings.issuer]
             proven: ProvenClient = await gate.drive(verifier.assertion(credential, time.time()))
         except KeysUnavailable as error:
-            raise unavailable((error.failure(reason=Reason.KEYS),)) from None
+            raise unavailable(error.failure(reason=Reason.KEYS)) from None
         except CredentialRefused as error:
             raise unknown(error.field, error.got, error.expected) from None
         await self._once(proven, gate)

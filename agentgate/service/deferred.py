@@ -48,7 +48,7 @@ async def defer(service: Service, caller: Caller, run: AsyncRun, step_up: StepUp
     hold, key = step_up.hold, run.header.agent.key
     certificate = "" if key else asked.agent().certificate
     if caller.claimed and not key and not certificate:  # then whoever has the code would be the client
-        return RequestRefused(400, "access_denied", step_up.code, failures=step_up.failures)
+        return RequestRefused(400, "access_denied", step_up.code, *step_up.failures)
     code = f"{secrets.token_urlsafe(32)}.{run.tenant}"
     left = hold.expires_at - time.time()
     body: dict[str, Any] = {
@@ -95,11 +95,11 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
     try:
         hold = await service.gate.hold(kept["hold"], tenant=tenant)
     except AnswerRefused as error:
-        raise RequestRefused(400, "expired_token", failures=error.failures) from None
+        raise RequestRefused(400, "expired_token", "", *error.failures) from None
     if hold.state == "pending":
         raise pending(code, hold)
     if hold.state in _OVER:
-        raise RequestRefused(400, _OVER[hold.state], failures=(Failure(Reason.STEP_UP, "hold", hold.state, "released"),))
+        raise RequestRefused(400, _OVER[hold.state], "", Failure(Reason.STEP_UP, "hold", hold.state, "released"))
     run = await service.gate.resume_run(tenant, kept["run"])
     if "subject_token" in form:  # the credentials of the run may have ended while a person thought about it
         run = await _fresh(form, service, OverHTTP(client=caller.id, address=request.state.peer), run, shown)
@@ -112,7 +112,7 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
     )
     if isinstance(answer, Allow):
         return answer.token
-    raise refused_by(answer.failures) if isinstance(answer, Deny) else RequestRefused(400, "invalid_grant", failures=answer.failures)
+    raise refused_by(*answer.failures) if isinstance(answer, Deny) else RequestRefused(400, "invalid_grant", "", *answer.failures)
 
 
 async def _fresh(form: Mapping[str, str], service: Service, over: OverHTTP, run: AsyncRun, shown: Shown) -> AsyncRun:
@@ -144,4 +144,4 @@ def check_sender(proof: DPoP, key: str) -> None:
         check_proof(proof, time.time(), jkt=key, ath=None)
     except TokenRefused as error:
         failure = error.failure(reason=Reason.AGENT)
-        raise RequestRefused(400, "invalid_dpop_proof", "proof", failures=(failure,)) from None
+        raise RequestRefused(400, "invalid_dpop_proof", "proof", failure) from None

@@ -153,7 +153,7 @@ async def proven_run(
     workflow, agent, user = gate.core.workflow(asked.asked.workflow), asked.agent(), asked.user()
     if workflow.token.agent_key and asked.shown.proof is None and not agent.certificate:
         failure = Failure(Reason.AGENT, "proof", "none", "a proof of the agent's key, or a certificate that proves it")
-        raise RequestRefused(400, "invalid_dpop_proof", "proof", failures=(failure,))
+        raise RequestRefused(400, "invalid_dpop_proof", "proof", failure)
     check_known_by_it(asked.caller, agent, settings)
     over = OverHTTP(client=asked.caller.id, address=request.state.peer)
     if asked.asked.run is None:
@@ -190,7 +190,7 @@ def definition_of(settings: ServiceSettings, tool: Tool | None) -> str:
 def check_known_by_it(caller: Caller, agent: AgentCredential, settings: ServiceSettings) -> None:
     """A client that is known by its credential comes with one of its own issuer; what is compared here is verified next."""
     if caller.settings.role != "agent":
-        raise RequestRefused(400, "unauthorized_client", failures=(Failure(Reason.AGENT, "client.role", caller.settings.role, "agent"),))
+        raise RequestRefused(400, "unauthorized_client", "", Failure(Reason.AGENT, "client.role", caller.settings.role, "agent"))
     if caller.settings.credential is None:
         return
     own = unverified_name(agent, settings.identity.proxies)
@@ -201,22 +201,20 @@ def check_known_by_it(caller: Caller, agent: AgentCredential, settings: ServiceS
 def _check_target(asked: ExchangeRequest, tool: Tool) -> None:
     """Step 7: exactly the target and the scope of the tool's rule (RFC 8693 section 2.2.2, RFC 8707 section 2)."""
     if tool.redeem != "server":
-        raise RequestRefused(
-            400, "invalid_target", failures=(Failure(Reason.TOOL_UNKNOWN, "tool", tool.name, "one that a tool server redeems"),)
-        )
+        raise RequestRefused(400, "invalid_target", "", Failure(Reason.TOOL_UNKNOWN, "tool", tool.name, "one that a tool server redeems"))
     named = asked.targets | {*asked.asked.locations}
     if named - {tool.audience}:
         got = ", ".join(sorted(named))[:200]
-        raise RequestRefused(400, "invalid_target", failures=(Failure(Reason.INPUT, "resource", got, tool.audience),))
+        raise RequestRefused(400, "invalid_target", "", Failure(Reason.INPUT, "resource", got, tool.audience))
     if asked.scope and asked.scope != frozenset(tool.scope or (tool.name,)):
         raise RequestRefused(
-            400, "invalid_scope", failures=(Failure(Reason.INPUT, "scope", " ".join(sorted(asked.scope))[:200], " ".join(tool.scope)),)
+            400, "invalid_scope", "", Failure(Reason.INPUT, "scope", " ".join(sorted(asked.scope))[:200], " ".join(tool.scope))
         )
 
 
 def _not_permitted(field: str, got: str, expected: str) -> RequestRefused:
     failure = Failure(Reason.RUN_MISSING, field, got, expected)
-    return RequestRefused(400, "invalid_authorization_details", "not_permitted", failures=(failure,))
+    return RequestRefused(400, "invalid_authorization_details", "not_permitted", failure)
 
 
 def success(token: CallToken) -> dict[str, Any]:

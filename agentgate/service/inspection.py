@@ -30,7 +30,7 @@ async def introspect(request: Request, service: Service) -> Response:
     service.take_proven(request, caller)
     if caller.claimed or caller.settings.role != "tool_server":
         failure = Failure(Reason.AGENT, "client.role", caller.settings.role, "tool_server")
-        raise RequestRefused(400, "unauthorized_client", failures=(failure,))
+        raise RequestRefused(400, "unauthorized_client", "", failure)
     if "token" not in form:
         raise malformed("token", "none", "one")
     claims = _verified(service, caller, caller.settings.resources, form["token"])
@@ -58,9 +58,7 @@ async def revoke(request: Request, service: Service) -> Response:
     proof = one_header(request, "dpop")
     if (caller.claimed and proof is None) or caller.settings.role == "tool_server":
         failure = Failure(Reason.AGENT, "client", caller.id, "an agent or host with keys or certificates")
-        raise RequestRefused(
-            401 if caller.claimed else 400, "invalid_client" if caller.claimed else "unauthorized_client", failures=(failure,)
-        )
+        raise RequestRefused(401 if caller.claimed else 400, "invalid_client" if caller.claimed else "unauthorized_client", "", failure)
     shown = None if proof is None else proof_of(proof, "POST", service.url("/oauth2/revoke"), service.gate.core.keys)
     if "token" not in form:
         raise malformed("token", "none", "one")
@@ -96,5 +94,5 @@ def _verified(service: Service, caller: Caller, resources: Iterable[str], token:
             return check_token(token, trust.trusted_keys(), issuer=trust.issuer, tenants=trust.tenants, audience=trust.audience, now=now)
         except TokenRefused as error:
             if error.code is Refusal.NO_KEYS:
-                raise unavailable((error.failure(reason=Reason.KEYS),)) from None
+                raise unavailable(error.failure(reason=Reason.KEYS)) from None
     return None

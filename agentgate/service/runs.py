@@ -62,7 +62,7 @@ async def open_run(request: Request, service: Service) -> Response:
     known = service.settings.clients.get(client)
     if known is None or known.role != "agent" or tenant not in known.tenants:
         failure = Failure(Reason.AGENT, "agent.client_id", client[:80], f"a client with the role agent, for {tenant}")
-        raise RequestRefused(400, "invalid_request", "credential", failures=(failure,))
+        raise RequestRefused(400, "invalid_request", "credential", failure)
     proof = None
     if "proof" in given:
         proof = DPoP(text(given["proof"], "agent.proof"), method="POST", url=service.url(PATH))
@@ -87,7 +87,7 @@ async def open_run(request: Request, service: Service) -> Response:
     if run.workflow.token.agent_key and not (run.header.agent.key or known.certificates):  # it proves these with each exchange
         await run.close()
         failure = Failure(Reason.AGENT, "agent.proof", "none", "a proof of the agent's key: the workflow binds tokens to it")
-        raise RequestRefused(400, "invalid_dpop_proof", "proof", failures=(failure,))
+        raise RequestRefused(400, "invalid_dpop_proof", "proof", failure)
     answer = answered(_told(run), 201)
     answer.headers["Location"] = service.url(f"{PATH}/{run.id}")
     return answer
@@ -102,7 +102,7 @@ def _told(run: AsyncRun) -> dict[str, Any]:
 
 async def own_run(service: Service, caller: Caller, run_id: str, named: object, request: Request) -> AsyncRun:
     """A run, if this host opened it."""
-    missing = RequestRefused(404, "not_found", failures=(Failure(Reason.RUN_MISSING, "run", "none of this host", "one that it opened"),))
+    missing = RequestRefused(404, "not_found", "", Failure(Reason.RUN_MISSING, "run", "none of this host", "one that it opened"))
     try:
         run = await service.gate.resume_run(caller.tenant(named), run_id)
     except RunRefused as error:

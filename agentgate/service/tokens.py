@@ -48,7 +48,7 @@ async def _exchanged(form: Mapping[str, str], request: Request, service: Service
     if isinstance(decision, Allow):
         return decision.token
     if isinstance(decision, Deny):
-        raise refused_by(decision.failures)
+        raise refused_by(*decision.failures)
     if mode == "deferred":
         raise await deferred.defer(service, caller, run, decision, asked)
-    raise RequestRefused(400, "access_denied", decision.code, failures=decision.failures)
+    raise RequestRefused(400, "access_denied", decision.code, *decision.failures)

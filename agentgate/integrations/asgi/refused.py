@@ -19,7 +19,7 @@ def refuse_request(
     status: int, error: str, field: str, got: str, expected: str, *, headers: dict[str, str] | None = None
 ) -> RequestRefused:
     """A request that was not executed; field, got and expected never hold a token, a proof or an argument's value out of a body."""
-    return RequestRefused(status, error, failures=(Failure("", field, got, expected),), headers=headers)
+    return RequestRefused(status, error, "", Failure("", field, got, expected), headers=headers)
 
 
 def problem_of(refused: RequestRefused) -> bytes:
@@ -44,6 +44,6 @@ def challenged(refused: RequestRefused, *, scheme: str, scope: str, metadata: st
 
 def of_token(refused: TokenRefused) -> RequestRefused:
     """A token's refusal as an answer."""
-    answer = RequestRefused(refused.code.http_status, refused.code.error, failures=refused.failures)
+    answer = RequestRefused(refused.code.http_status, refused.code.error, "", *refused.failures)
     answer.run = refused.run
     return answer

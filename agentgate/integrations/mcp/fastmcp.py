@@ -83,7 +83,7 @@ class RedeemTools(Middleware):
                 self._check_last(around.fastmcp)
             return await self._tools.run(message.name, message.arguments or {}, body, listed)
         except ConfigError as error:
-            self._tools.server.refused(RequestRefused(503, "", failures=error.failures), tool=message.name)
+            self._tools.server.refused(RequestRefused(503, "", "", *error.failures), tool=message.name)
             return ToolResult.from_mcp_result(denied(Code.UNAVAILABLE))
         except CallDenied as refused:
             return ToolResult.from_mcp_result(denied(Code(refused.code)))

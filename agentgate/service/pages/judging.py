@@ -141,7 +141,7 @@ async def _given(service: Service, tenant: str, answers: Mapping[str, Said], by:
 
 
 def _not_counted(error: AnswerRefused) -> RequestRefused:
-    return RequestRefused(_STATUS.get(error.code, 409), str(error.code), wording.refused(error), failures=error.failures)
+    return RequestRefused(_STATUS.get(error.code, 409), str(error.code), wording.refused(error), *error.failures)
 
 
 def _answers(given: object) -> dict[str, Said]:

@@ -84,7 +84,7 @@ async def spend(service: Service, text: str) -> None:
 def stale(got: str) -> RequestRefused:
     """A challenge that does not count."""
     failure = Failure(Reason.INPUT, "challenge", got, f"a challenge of this gate, unused, at most {CHALLENGE_SECONDS} s old")
-    return RequestRefused(400, "challenge", "The page was open too long, or was sent twice. Please try again.", failures=(failure,))
+    return RequestRefused(400, "challenge", "The page was open too long, or was sent twice. Please try again.", failure)
 
 
 def opened(response: Response, keys: KeyRing, credential: str) -> None:

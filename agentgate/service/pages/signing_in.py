@@ -69,7 +69,7 @@ async def sign_in(request: Request, service: Service) -> Response:
 def _unknown(error: CredentialRefused) -> RequestRefused:
     words = "This passkey is not in the gate's file, or it did not verify you. Make one under /holds/passkey, or ask your operator."
     failure = error.failure(reason=Reason.STEP_UP)
-    return RequestRefused(401, "passkey", words, failures=(failure,))
+    return RequestRefused(401, "passkey", words, failure)
 
 
 async def sign_out(request: Request, service: Service) -> Response:
