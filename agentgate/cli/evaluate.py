@@ -27,11 +27,23 @@ from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
 from agentgate.gate.settings import MOST
 from agentgate.review.replay.deputy import TARGETS, Kind, Tally, confused_deputy
-from agentgate.review.replay.evaluate import Clock, Decided, Episode, EpisodeUnreadable, Score, read_episodes, replay, wilson
+from agentgate.review.replay.evaluate import (
+    Clock,
+    Decided,
+    Episode,
+    EpisodeUnreadable,
+    Score,
+    in_form,
+    read_episodes,
+    read_tools,
+    replay,
+    wilson,
+)
 from agentgate.review.replay.failed import Failed, as_json, lines
 from agentgate.review.replay.failed import failed as failed_of
 
 Tallies = dict[Kind, Tally]
+Schemas = dict[tuple[str, str], dict[str, Any]]
 
 
 def evaluate(  # noqa: PLR0917 - a command's options, given by name
@@ -59,6 +71,10 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
             "--failed", help="Also list what was held or refused of ordinary work and minted of attacker writes, with every reason."
         ),
     ] = False,
+    tools: Annotated[
+        Path | None,
+        typer.Option(help="JSON-lines file of the recorded tools: calls count as a wrapper sends them.", dir_okay=False),
+    ] = None,
     decisions: Annotated[Path | None, typer.Option(help="Write one line per step here.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -75,11 +91,15 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     clock = Clock()
     tallies: Tallies = {kind: Tally() for kind in TARGETS} if deputy else {}
     listed: list[Failed] = []
+    try:
+        schemas = read_tools(tools) if tools is not None else {}
+    except ValueError as error:
+        fail(f"{tools}: {error}")
     with refusing():
         opening = ReplaySettings(workflows, None if unsafe_unapproved else root, environment)
         with opening.gate(clock) as gate:
             complain(*(f"in doubt: {w.id} v{w.version}: {doubt}" for w in gate.catalog for doubt in w.in_doubt), colour="yellow")
-            scores, bad = _replay_all(gate, clock, episodes, decisions, tallies, listed if failed else None, opening)
+            scores, bad = _replay_all(gate, clock, episodes, decisions, tallies, listed if failed else None, opening, schemas)
     complain(*bad)
     if json_:
         counts: dict[str, Any] = {name: _json(score) for name, score in scores.items()}
@@ -103,9 +123,10 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
     tallies: Tallies,
     listed: list[Failed] | None,
     opening: ReplaySettings,
+    tools: Schemas,
 ) -> tuple[dict[str, Score], list[EpisodeUnreadable]]:
     read = list(read_episodes(files))
-    episodes = [line for line in read if isinstance(line, Episode)]
+    episodes = [in_form(line, tools, gate.catalog.get(line.workflow)) for line in read if isinstance(line, Episode)]
     bad = [line for line in read if not isinstance(line, Episode)]
     scores: dict[str, Score] = {}
     with decisions.open("w", encoding="utf-8") if decisions else nullcontext() as out:

@@ -34,7 +34,7 @@ from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
 from agentgate.values.entities import NUMERIC
-from agentgate.values.refusal import NOT_SHOWN, Code, Failure, Reason, code_of, told
+from agentgate.values.refusal import FORM, NOT_SHOWN, Code, Failure, Reason, code_of, told
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
@@ -269,11 +269,14 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
         return Deny((*failures, *(yield from _ended(header, failures))))
     if (code_of(reasons) not in _COUNTED and Reason.OVERLOAD not in reasons) or reasons & _OVER:
         return Deny(failures)
+    closes = not reasons <= FORM
     try:
-        if (yield Afterwards(ops.count_denial(header.tenant, header.id, most))) == "spent":
-            spent = Failure(Reason.TOO_MANY_DENIALS, "run", f"{most} denials", f"fewer than {most} in one run, which is closed now")
+        if (yield Afterwards(ops.count_denial(header.tenant, header.id, most, closes=closes))) == "spent":
+            then = ", which is closed now" if closes else " of a wrong form"
+            spent = Failure(Reason.TOO_MANY_DENIALS, "run", f"{most} denials", f"fewer than {most} in one run{then}")
             failures = (*failures, spent)
-            yield stamp("run_closed", header, reasons=reasons_of((spent,)))
+            if closes:
+                yield stamp("run_closed", header, reasons=reasons_of((spent,)))
     except (StoreUnavailable, AuditUnavailable) as error:
         reason = Reason.STORE if isinstance(error, StoreUnavailable) else Reason.AUDIT
         return Deny((*failures, Failure(reason, "run", str(error), "a denial that is counted")))

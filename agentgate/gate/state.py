@@ -22,10 +22,12 @@ from agentgate.language.turn import Turn
 from agentgate.redemption.facts import check_rows
 from agentgate.stores.ops import RunRecord
 from agentgate.values.canonical import canonical, parse
+from agentgate.values.forms import spelled
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Derived, EarlierCall, Header, RunState
 from agentgate.values.turns import split_doubts
 from agentgate.workflow.model import Doubt, Intent, Workflow
+from agentgate.workflow.rule import Fact
 
 _SHOWN = 80  # characters of words in doubt
 _STEP = 32  # turns that are heard in one go, each inside the next
@@ -184,7 +186,9 @@ def run_state(
                 calls.pop(call.digest, None)
             elif call.status == "redeemed":
                 head = parse(call.head)
-                rows, at, named = _rows(head["facts"], call.facts), call.redeemed_at or 0.0, head["named"] is True
+                tool = workflow.tools.get(head["tool"])
+                rows = _rows(head["facts"], call.facts, tool.facts if tool is not None else {})
+                at, named = call.redeemed_at or 0.0, head["named"] is True
                 calls[call.digest] = EarlierCall(head["tool_call_id"], head["tool"], head["args"], rows, named, at, call.digest)
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
@@ -197,11 +201,11 @@ def run_state(
     return RunState(header, turns, intents, prompt, ordered, *known_of, doubts)
 
 
-def _rows(declared: Mapping[str, Any], recorded: bytes | None) -> tuple[Mapping[str, Any], ...]:
-    """The facts of a call: its server wrote them, and what is not the declared facts is none."""
+def _rows(declared: Mapping[str, Any], recorded: bytes | None, facts: Mapping[str, Fact]) -> tuple[Mapping[str, Any], ...]:
+    """The facts of a call as their types spell them: its server wrote them, and what is not the declared facts is none."""
     try:
         rows = parse(recorded or b"[]")
         check_rows(declared, rows)
     except (CanonicalError, ValueError):
         return ()
-    return tuple(rows)
+    return tuple([{n: spelled(facts[n].type, v) if n in facts else v for n, v in row.items()} for row in rows])

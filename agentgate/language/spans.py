@@ -207,7 +207,7 @@ LOOSE = tuple(  # for lower case; of matches that begin at one place the first c
     for kind, pattern in (
         ("email", rf"{_NAME}{{0,64}}{_ADDRESS}"),
         ("url", rf"[a-z][a-z0-9+.-]{{0,30}}+:[/\\]{{1,2}}{_LINK}"),
-        ("url", rf"[h/\\w](?:(?<=\bh)ttps?:(?=\w)|(?<![\w:/\\].)(?:(?<=/)/|(?<=\\)\\)(?=\w)|(?<=\bw)ww\.){_LINK}"),
+        ("url", rf"[h/\\w](?:(?<=\bh)ttps?:(?=\w)|(?<![\w:/\\].)(?:(?<=/)/|(?<=\\)\\(?![nrt](?:\s|\Z|\\\\)))(?=\w)|(?<=\bw)ww\.){_LINK}"),
         ("url", rf"(?<![\w.@-])(?:[a-z0-9-]{{1,63}}\.){{1,8}}(?:[a-z]{{2,24}}/(?=\w){_LINK}|(?:{COMMON_ENDS})(?![\w-]|\.\w))"),
         ("iban", IBAN),
         ("phone", r"[+0](?:(?<=\+)|(?<=\b0)0(?![0-9]{16}))[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14}"),
@@ -223,6 +223,7 @@ _WORDS_AFTER = re.compile(r"(?:[\s-][A-Za-z]+)+$")
 _HINT = re.compile(r"[@0-9]|:[/\\]|/{2}|\\{2}|[pPsS]:|[wW]{3}\.|\.[A-Za-z]{2}")
 _LIKE = str.maketrans({**dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"), "\u3002": ".", "\u2044": "/", "\u2215": "/"})
 _CODED = re.compile(r"&(?:#|[A-Za-z]{2})")
+_WRITTEN_OUT = re.compile(r"(?<!\\)\\++(?:[nrt]|u([0-9A-Fa-f]{4}))")  # as JSON writes characters; some tools read them, others do not
 
 
 def as_read(text: str) -> str:
@@ -237,10 +238,11 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
     """Every email, link, IBAN and phone number in a free text; one that is no whole entity has its words as key.
 
     Such a one (an address joined to a word, a foreign scheme, an IBAN in lower case) has an origin only where the user wrote the very same
-    words, so it is refused wherever entities must be grounded. Look-alikes count ("eve\uff20evil.example").
+    words, so it is refused wherever entities must be grounded. Look-alikes count ("eve\uff20evil.example"), and written-out line breaks are
+    read both ways.
     """
-    read = as_read(text)
-    for each in (text,) if read == text else (text, read):
+    written_out = _WRITTEN_OUT.sub(lambda code: chr(int(code[1], 16)) if code[1] else "\n", text) if "\\" in text else text
+    for each in dict.fromkeys((text, as_read(text), as_read(written_out))):
         if _HINT.search(each) is not None:
             whole = [e for e in entities(each, today) if e.type in FINDABLE]
             yield from whole

@@ -164,9 +164,13 @@ def close_run(tenant: str, run: str) -> Op[Changed]:
     return Op("close_run", _changed, (_run_key(tenant, run),), confirm=True)
 
 
-def count_denial(tenant: str, run: str, most: int) -> Op[Counted]:
-    """Count a denial of an open run, for all gates together; the one that makes them `most` closes it, as `close_run` does (`spent`)."""
-    return Op("count_denial", _counted, (_run_key(tenant, run),), (checked_number("most", most, 1, MAX_AMOUNT),), confirm=True)
+def count_denial(tenant: str, run: str, most: int, *, closes: bool = True) -> Op[Counted]:
+    """Count a denial of an open run, for all gates together: `spent` from `most` of them.
+
+    One that `closes` then closes the run, as `close_run` does. The others, for a wrong form alone, have a count of their own.
+    """
+    args = (checked_number("most", most, 1, MAX_AMOUNT), "denials" if closes else "misformed")
+    return Op("count_denial", _counted, (_run_key(tenant, run),), args, confirm=True)
 
 
 def read_run(tenant: str, run: str, known: str = "") -> Op[RunRecord | None]:

@@ -22,7 +22,7 @@ Key = str | Decimal | bool
 MAX_DIGITS = 15  # what a JSON number carries exactly
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
 
-_MOMENT = re.compile(r"([1-9][0-9]{3})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2})(?:(?<=T.....):([0-9]{2}))?")
+_MOMENT = re.compile(r"([1-9][0-9]{3})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?")
 _CLOCK = re.compile("(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 _COUNTRIES = (  # ISO 3166-1, and XK as banks write it
     "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI "

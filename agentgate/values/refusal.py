@@ -114,6 +114,9 @@ def code_of(reasons: Iterable[Reason]) -> Code:
     return next(code for code in _ORDER if code in codes)
 
 
+FORM = frozenset({Reason.ARGUMENT_FORM, Reason.ARGUMENT_MISSING, Reason.ARGUMENT_UNKNOWN})
+
+
 def of_argument(reason: Reason, name: str, got: str, expected: str, rule: str, condition: str) -> Failure:  # noqa: PLR0917 - as `Failure`
     """One condition on an argument that did not hold."""
     return Failure(reason, f"args.{name}", got, expected, rule, {"argument": name, "condition": condition})
@@ -122,6 +125,12 @@ def of_argument(reason: Reason, name: str, got: str, expected: str, rule: str, c
 def place(file: str, line: int) -> str:
     """``file:line`` of a rule; empty where it has no line of its own."""
     return f"{file}:{line}" if line else ""
+
+
+def misformed(failures: tuple[Failure, ...]) -> list[str]:
+    """The fields that a call lacks or has in another form, where nothing else is wrong with it."""
+    known = [failure.field for failure in failures if failure.reason is not Reason.ARGUMENT_UNKNOWN]
+    return known if {failure.reason for failure in failures} <= FORM else []
 
 
 NOT_SHOWN = "(not shown)"

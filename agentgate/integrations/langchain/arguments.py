@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,7 +27,9 @@ from pydantic_core import PydanticSerializationError, PydanticUndefined
 
 from agentgate.errors import CanonicalError, ConfigError
 from agentgate.values.canonical import definition_digest, parse
+from agentgate.values.forms import canonical_form
 from agentgate.values.request import CanonicalArguments
+from agentgate.workflow.rule import Rule
 
 # pydantic makes fields of these names for *args and **kwargs; LangChain never passes them on unless they were given
 _VARIADIC = frozenset({"args", "kwargs"})
@@ -198,6 +201,7 @@ class Arguments:
     Attributes:
         names: what the model may set, in declared order.
         injected: what only the framework may set (`InjectedToolArg`, `ToolRuntime`, ...).
+        shape: the tool's JSON Schema, as a model is shown it.
         spellings: names as a model may write them.
         bare: it takes one value, under any name.
         text: the argument that an input of bare text fills, or empty.
@@ -209,7 +213,7 @@ class Arguments:
         Raises:
             ConfigError: the schema cannot be used.
         """
-        self._schema = _schema_of(tool)
+        self._schema, self.shape = _schema_of(tool), _shown_schema(tool)
         self.names = self._schema.names
         fields: tuple[str, ...] = ()
         if not isinstance(tool.args_schema, dict) and not _is_bare(tool):
@@ -245,6 +249,21 @@ class Arguments:
         return (
             f"argument '{name}': got a value of inject=, expected a name that the tool hides from the model (annotate it InjectedToolArg)"
         )
+
+    def in_form(self, given: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, Any]:
+        """What was given, with the model's arguments in their one form (`agentgate.values.forms`).
+
+        What the tool takes as it is, though its JSON Schema does not say so, it gets: a validator of its own may split a text.
+        """
+        others = {name: value for name, value in given.items() if name not in self.names}
+        own = {name: value for name, value in given.items() if name in self.names}
+        form = canonical_form(own, self.shape, rules)
+        if form != own:
+            as_given = canonical_form(own, {}, rules)
+            with suppress(CanonicalError, ValueError, TypeError):
+                self._schema.load(as_given, others)
+                return others | as_given
+        return others | form
 
     def unreadable(self, error: CanonicalError) -> str:
         """What a log says of arguments that cannot be used, with the tool's own name of the argument at most."""
@@ -284,12 +303,15 @@ def definition_of(tool: BaseTool) -> str:
     Raises:
         CanonicalError: the schema has no canonical form.
     """
+    return definition_digest(tool.name, tool.description, _shown_schema(tool))
+
+
+def _shown_schema(tool: BaseTool) -> dict[str, Any]:
     if isinstance(tool.args_schema, dict):
-        schema = tool.args_schema
-    else:
-        shown: Any = tool.tool_call_schema
-        schema = shown.model_json_schema() if issubclass(shown, BaseModel) else shown.schema()
-    return definition_digest(tool.name, tool.description, schema)
+        return tool.args_schema
+    shown: Any = tool.tool_call_schema
+    schema: dict[str, Any] = shown.model_json_schema() if issubclass(shown, BaseModel) else shown.schema()
+    return schema
 
 
 def _is_bare(tool: BaseTool) -> bool:

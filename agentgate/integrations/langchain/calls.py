@@ -35,7 +35,7 @@ from agentgate.integrations.langchain.task import NO_TASK, TaskCall
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.shell.twins import in_a_thread
 from agentgate.token.mint import CallToken
-from agentgate.values.refusal import Code
+from agentgate.values.refusal import Code, misformed
 from agentgate.values.visible import visible
 
 _log = structlog.get_logger("agentgate.langchain")
@@ -49,12 +49,14 @@ class ProposedCall:
     Attributes:
         forged: why an argument may not come from the model; empty if every one may.
         call: the call in its task, where it was made through `run` or `arun`.
+        reached: LangChain took the arguments.
     """
 
     tool: BaseTool
     tool_call_id: str | None
     forged: str
     call: TaskCall | None = None
+    reached: bool = False
 
 
 @dataclass(slots=True)
@@ -132,6 +134,7 @@ def refusal(
     given_id: str = "",
     run: Any = None,
     logged: str = "",
+    form: str = "",
     facts: Sequence[Mapping[str, Any]] = (),
 ) -> Any:
     """The result of a refused call: an error message for the model. The developer's log says why; the model is told nothing but the code.
@@ -146,6 +149,7 @@ def refusal(
         given_id: the id under which it decided.
         run: its run.
         logged: what the log calls the tool, where `name` may be the model's own word.
+        form: of arguments of a wrong form, what the tool's own schema says.
         facts: of a call that is done, what it returned and the workflow declares.
 
     Raises:
@@ -158,7 +162,8 @@ def refusal(
         _log.warning("call_refused", **entry, reasons=[visible(why)])
     if tool_call_id is None:
         raise CallRefused(code, decision, given_id)
-    said = " ".join([str(CallDenied(code)), *([orjson.dumps(facts[0] if len(facts) == 1 else facts).decode()] if facts else [])])
+    told = orjson.dumps(facts[0] if len(facts) == 1 else facts).decode() if facts else form
+    said = f"{CallDenied(code)} {told}".rstrip()
     message = ToolMessage(content=said, status="success" if facts else "error", tool_call_id=tool_call_id, name=name)
     return (message, None) if response_format == "content_and_artifact" else message
 
@@ -169,6 +174,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     if proposal is None or proposal.tool is not tool:  # `_run` called by code, not through `run`
         given = {n: v for n, v in kwargs.items() if n not in guard.framework}
         proposal = ProposedCall(tool, None, guard.forged(given, trusted=False))
+    proposal.reached = True
 
     refused = partial(refusal, name=tool.name, tool_call_id=proposal.tool_call_id, response_format=tool.response_format)
 
@@ -186,7 +192,8 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         settled = guard.arguments.settle({**first, **named}, injected, incomplete=bool(first))
         definition = guard.definition(tool)
     except CanonicalError as error:
-        return refused(Code.INVALID_ARGUMENTS, why=guard.arguments.unreadable(error), run=run)
+        form = guard.form_of([error.field], run, tool)
+        return refused(Code.INVALID_ARGUMENTS, why=guard.arguments.unreadable(error), run=run, form=form)
 
     call = proposal.call or NO_TASK
     done, result = call.kept(tool.name, settled.decided.data)
@@ -205,7 +212,8 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     if isinstance(decision, Deny):
         known = run.workflow.tools.get(tool.name) if decision.code == Code.ALREADY_DONE else None
         facts = (yield Ask(run.facts, call_id)) if known is not None and known.effect != "read" else ()
-        return refused(decision.code, decision=decision, given_id=call_id, run=run, facts=facts)
+        form = guard.form_of(misformed(decision.failures), run, tool)
+        return refused(decision.code, decision=decision, given_id=call_id, run=run, facts=facts, form=form)
 
     # (3) run from the decided bytes, whose digest the redemption compares; exactly one side redeems
     declared = run.workflow.tools.get(tool.name)

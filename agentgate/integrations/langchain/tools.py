@@ -19,7 +19,8 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool
-from pydantic import PrivateAttr, PydanticUndefinedAnnotation, PydanticUserError
+from pydantic import PrivateAttr, PydanticUndefinedAnnotation, PydanticUserError, ValidationError
+from pydantic.v1 import ValidationError as ValidationErrorV1
 
 from agentgate.errors import ConfigError
 from agentgate.integrations.langchain.arguments import Arguments
@@ -37,13 +38,15 @@ from agentgate.integrations.langchain.calls import (
     adrive,
     bound,
     drive,
+    refusal,
     steps,
 )
-from agentgate.integrations.langchain.guard import Guard
+from agentgate.integrations.langchain.guard import Guard, declared_tool
 from agentgate.integrations.langchain.injection import Host, Injections
 from agentgate.integrations.langchain.task import in_task
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.token.mint import CallToken
+from agentgate.values.refusal import Code
 
 _FRAMEWORK = frozenset({"run_manager", "callbacks"})  # LangChain fills these; `FILTERED_ARGS` in langchain-core
 # every way to execute a tool; LangChain's own lead to `_run` or `_arun`, where the decision is
@@ -210,13 +213,19 @@ def _guarded_class(base: Any) -> type[BaseTool]:
 
     @functools.wraps(base.run)
     def run(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        with _proposed(self, tool_input, kwargs) as ready:
-            return base.run(self, ready, *args, **kwargs)
+        with _proposed(self, tool_input, kwargs) as (proposal, ready):
+            try:
+                return base.run(self, ready, *args, **kwargs)
+            except (ValidationError, ValidationErrorV1) as error:
+                return _refuse_form(self, proposal, error)
 
     @functools.wraps(base.arun)
     async def arun(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        with _proposed(self, tool_input, kwargs) as ready:
-            return await base.arun(self, ready, *args, **kwargs)
+        with _proposed(self, tool_input, kwargs) as (proposal, ready):
+            try:
+                return await base.arun(self, ready, *args, **kwargs)
+            except (ValidationError, ValidationErrorV1) as error:
+                return _refuse_form(self, proposal, error)
 
     @functools.wraps(base.get_input_schema)
     def get_input_schema(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -270,17 +279,34 @@ def _method(function: Callable[..., Any]) -> property:
 
 
 @contextmanager
-def _proposed(tool: Any, tool_input: Any, kwargs: Mapping[str, Any]) -> Iterator[Any]:
+def _proposed(tool: Any, tool_input: Any, kwargs: Mapping[str, Any]) -> Iterator[tuple[ProposedCall, Any]]:
     """What `run` or `arun` goes on with, while it is known what it received."""
     guard, host, tool_call_id = _guard_of(tool), HOST.get(), kwargs.get("tool_call_id")
     trusted = tool_call_id is not None and INJECTED_FOR.get() == tool_call_id
     run = guard.run if guard.run is not None else RUN.get()
     ours = host if host is not None and host.run is run else None
+    declared = declared_tool(run, tool.name)
+    if isinstance(tool_input, dict):
+        tool_input = guard.arguments.in_form(tool_input, declared.args if declared is not None else {})
     ready, forged = guard.received(tool_input, tool_call_id, ours, trusted=trusted)
     with in_task(run, kwargs.get("config"), tool_call_id) as call:
         proposal = ProposedCall(tool, tool_call_id, forged, call)
         with bound((PROPOSAL, proposal), (INJECTED_FOR, None), (CLEARED, None)):
-            yield ready
+            yield proposal, ready
+
+
+def _refuse_form(tool: Any, proposal: ProposedCall, error: ValidationError | ValidationErrorV1) -> Any:
+    """The result of arguments that the tool's own schema refused, where the workflow pins it; else LangChain's error, as ever.
+
+    Raises the error, too, where the tool's body raised it.
+    """
+    guard = _guard_of(tool)
+    fields = [f"args.{each['loc'][0]}" for each in error.errors() if each["loc"]]
+    form = "" if proposal.reached else guard.form_of(fields, guard.run or RUN.get(), tool)
+    if not form:
+        raise error
+    of = {"name": tool.name, "tool_call_id": proposal.tool_call_id, "response_format": tool.response_format}
+    return refusal(Code.INVALID_ARGUMENTS, why=f"args: got another form, expected {form}", form=form, **of)
 
 
 def _values(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

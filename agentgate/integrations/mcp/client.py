@@ -22,9 +22,10 @@ from agentgate.integrations.mcp.carried import as_meta
 from agentgate.integrations.mcp.denial import denied
 from agentgate.integrations.mcp.foreign import BY_SERVER, guard_handlers, holds_token, of_server, sent, speaks_as_gate
 from agentgate.integrations.mcp.protected import definition_of
-from agentgate.integrations.mcp.tokens import CallTokens, Granted, NoToken, tokens_of
+from agentgate.integrations.mcp.tokens import CallTokens, Granted, NoToken, RunTokens, tokens_of
 from agentgate.shell.drive import to_the_end
 from agentgate.values.canonical import parse
+from agentgate.values.forms import canonical_form, described
 from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.request import CanonicalArguments
 
@@ -84,8 +85,10 @@ class GatedClient:
             What the client raises, unless the token is in it: a connection that is lost, an error of the protocol. The call may have run.
         """
         listed = await self._listed()
+        schema = next((tool.input_schema for tool in listed if tool.name == name), {})
+        rules = self._tokens.rules_of(name) if isinstance(self._tokens, RunTokens) else {}  # a served gate has them
         try:
-            args = CanonicalArguments(dict(arguments or {}))
+            args = CanonicalArguments(canonical_form(arguments or {}, schema, rules))
         except (CanonicalError, TypeError, ValueError) as error:
             shown = name if any(tool.name == name for tool in listed) else NOT_SHOWN  # a model may have made it up
             _log.warning("call_refused", tool=shown, code=str(Code.INVALID_ARGUMENTS), reasons=[f"args: {type(error).__name__}"])
@@ -95,7 +98,7 @@ class GatedClient:
             name, args, tool_call_id=tool_call_id, definition=definition, audience=self._audience, wait=self._wait
         )
         if isinstance(answer, NoToken):
-            return denied(answer.code, answer.hold)
+            return denied(answer.code, answer.hold, described(schema, answer.misformed))
         with sent(answer.secret):
             try:
                 got = await self._answer_to(name, args, answer)

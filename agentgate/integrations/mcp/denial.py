@@ -1,7 +1,7 @@
 """What a refused `tools/call` answers: a result with ``isError``, never a protocol error, which a model would not see.
 
-Rules: the text is a closed code and what to do next; nothing of the workflow, the values or the reasons. A hold says who may answer it and
-until when. The host reads the same as values in ``_meta``, under `DENIAL`.
+Rules: the text is a closed code and what to do next, and of arguments in a wrong form what the tool's schema says; nothing of the workflow,
+the values or the reasons. A hold says who may answer it and until when. The host reads the same as values in ``_meta``, under `DENIAL`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class HeldCall:
         return f"Hold {self.id} waits for {self.whom or 'a person'} until {moment(self.deadline)}."
 
 
-def denied(code: Code, hold: HeldCall | None = None) -> CallToolResult:
-    """The result of a refused call."""
-    text = " ".join([f"{CallDenied(code)}.", *([str(hold)] if hold else []), NEXT[code]])
+def denied(code: Code, hold: HeldCall | None = None, form: str = "") -> CallToolResult:
+    """The result of a refused call; `form`: of arguments of a wrong form, what the tool's schema says."""
+    text = " ".join([f"{CallDenied(code)}.", *([str(hold)] if hold else []), NEXT[code], form]).rstrip()
     told: dict[str, Any] = {"code": str(code)}
     if hold is not None:
         told["hold"] = {"id": hold.id, "whom": hold.whom, "deadline": hold.deadline}

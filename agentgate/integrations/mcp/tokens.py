@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -27,9 +27,10 @@ from agentgate.integrations.mcp.denial import HeldCall
 from agentgate.shell.twins import in_a_thread
 from agentgate.token.signing import RunKey
 from agentgate.values.canonical import parse
-from agentgate.values.refusal import NOT_SHOWN, AnswerRefused, Code, RunRefused
+from agentgate.values.refusal import NOT_SHOWN, AnswerRefused, Code, RunRefused, misformed
 from agentgate.values.request import CanonicalArguments
 from agentgate.workflow.model import Tool
+from agentgate.workflow.rule import Rule
 
 _log = structlog.get_logger("agentgate.integrations.mcp")
 _SECONDS = 30.0  # of one request to a served gate
@@ -52,10 +53,11 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class NoToken:
-    """No token: the closed code; the hold, if a person must release the call."""
+    """No token: the closed code; the hold, if a person must release the call; the arguments of a wrong form."""
 
     code: Code
     hold: HeldCall | None = None
+    misformed: Sequence[str] = ()
 
 
 class CallTokens(Protocol):
@@ -104,10 +106,15 @@ class RunTokens:
             case StepUp(hold=hold):
                 _log.info("call_held", tool=tool, tool_call_id=named, run=run.id, hold=hold.id, rules=list(hold.rules))
                 return NoToken(Code.NEEDS_APPROVAL, HeldCall(hold.id, hold.question.whom, hold.expires_at))
-            case Deny(code=code):
-                return NoToken(code)
+            case Deny(code=code, failures=failures):
+                return NoToken(code, misformed=misformed(failures))
             case _:
                 assert_never(decision)
+
+    def rules_of(self, tool: str) -> Mapping[str, Rule]:
+        """The rules of a tool's arguments."""
+        declared = self._rule(tool)
+        return declared.args if declared is not None else {}
 
     def _rule(self, tool: str) -> Tool | None:
         try:

@@ -29,9 +29,11 @@ from agentgate.explain.verdicts import heard_of
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
 from agentgate.loading.catalog import collector_paused
+from agentgate.values.forms import canonical_form
 from agentgate.values.identities import checked_name
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Agent, User
+from agentgate.workflow.model import Workflow
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -89,6 +91,31 @@ class Episode(_Recorded):
     prompt: str
     attack: Attack | None
     steps: tuple[Step, ...] = Field(strict=False, min_length=1)
+
+
+class RecordedTool(_Recorded):
+    """A tool of a recording: its name, the suite whose episodes call it, and the JSON Schema of its arguments."""
+
+    suite: str
+    name: str
+    parameters: dict[str, Any]
+
+
+def read_tools(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The schemas of a JSON-lines file of tools, by suite and name. Raises ValueError for a line that is none."""
+    tools = [RecordedTool.model_validate_json(line) for line in file.read_bytes().splitlines() if line.strip()]
+    return {(tool.suite, tool.name): tool.parameters for tool in tools}
+
+
+def in_form(episode: Episode, tools: Mapping[tuple[str, str], dict[str, Any]], workflow: Workflow | None) -> Episode:
+    """The episode with its calls' arguments as a wrapper that knows these schemas sends them (`agentgate.values.forms`)."""
+    steps = []
+    for step in episode.steps:
+        declared = workflow.tools.get(step.tool) if workflow is not None else None
+        rules = declared.args if declared is not None else {}
+        args = canonical_form(step.args, tools.get((episode.suite, step.tool), {}), rules)
+        steps.append(step.model_copy(update={"args": args}))
+    return episode.model_copy(update={"steps": tuple(steps)})
 
 
 @dataclass(frozen=True, slots=True)
