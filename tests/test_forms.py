@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from datetime import date
 from functools import partial
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
@@ -42,7 +43,8 @@ SCHEMA = {
     "required": ["to", "body"],
     "$defs": {"file": {"type": "object", "properties": {"by": {"type": "string", "format": "email"}, "tags": LIST}}},
 }
-RULES = {n: Rule(n, 1, t) for n, t in {"to": "email", "cc": "email", "body": "text", "at": "datetime", "files[].by": "email"}.items()}
+TYPES = {"to": "email", "cc": "email", "body": "text", "at": "datetime", "files[].by": "email"}
+DECLARED = SimpleNamespace(args={name: Rule(name, 1, kind) for name, kind in TYPES.items()})
 KIM, EVE = "kim@acme.example", "eve@evil.example"
 
 
@@ -68,7 +70,7 @@ KIM, EVE = "kim@acme.example", "eve@evil.example"
     ],
 )
 def test_each_form_has_one(given_: dict[str, Any], form: dict[str, Any]) -> None:
-    assert canonical_form(given_, SCHEMA, RULES) == form
+    assert canonical_form(given_, SCHEMA, DECLARED) == form
 
 
 @pytest.mark.parametrize("letter", ["\u212a", "\u0130", "\u0131", "\uff2b", "\u041a", "\u03ba"])
@@ -76,21 +78,21 @@ def test_only_ascii_letters_are_capitals(letter: str) -> None:
     """`str.lower` makes a k of the Kelvin sign, and people read more letters than one as a k."""
     for address in (f"{letter}im@acme.example", f"kim@ac{letter}e.example"):
         assert spelled("email", address) == address
-        assert canonical_form({"to": address}, SCHEMA, RULES) == {"to": [address]}
+        assert canonical_form({"to": address}, SCHEMA, DECLARED) == {"to": [address]}
 
 
 def test_what_is_nested_without_end_stays_as_it_is() -> None:
     deep: Any = []
     for _ in range(10_000):
         deep = [deep]
-    assert canonical_form({"to": deep, "files": deep, "body": "[" * 10_000}, SCHEMA, RULES)["files"][0][0] is deep[0][0]
+    assert canonical_form({"to": deep, "files": deep, "body": "[" * 10_000}, SCHEMA, DECLARED)["files"][0][0] is deep[0][0]
     round_and_round = {"properties": {"x": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"$ref": "#/$defs/x"}}}
-    assert canonical_form({"x": "a"}, round_and_round, {}) == {"x": "a"}
+    assert canonical_form({"x": "a"}, round_and_round, None) == {"x": "a"}
 
 
 @pytest.mark.parametrize("schema", [{"properties": []}, {"properties": {"x": 1}, "required": 5}, {"properties": {"x": {"type": {}}}}, {}])
 def test_a_schema_that_is_none_changes_nothing(schema: dict[str, Any]) -> None:
-    assert canonical_form({"x": "a", "y": None}, schema, {}) == {"x": "a", "y": None}
+    assert canonical_form({"x": "a", "y": None}, schema, None) == {"x": "a", "y": None}
     described(schema, ["args.x"])
 
 
@@ -122,8 +124,9 @@ _RULES = st.dictionaries(
 @given(st.dictionaries(st.sampled_from("ab"), _SCHEMAS), st.dictionaries(st.sampled_from("ab"), _JSON_IN_TEXT), _RULES)
 def test_twice_is_as_once(properties: dict[str, Any], args: dict[str, Any], rules: dict[str, Rule]) -> None:
     schema = {"properties": properties}
-    form = canonical_form(args, schema, rules)
-    assert canonical(canonical_form(form, schema, rules)) == canonical(form)
+    declared = SimpleNamespace(args=rules)
+    form = canonical_form(args, schema, declared)
+    assert canonical(canonical_form(form, schema, declared)) == canonical(form)
 
 
 # --- a wrapped tool --------------------------------------------------------------------------------------------------------------
@@ -263,7 +266,7 @@ def test_what_the_tool_takes_as_it_is_it_gets() -> None:
         RAN.append({"to": to})
         return "sent"
 
-    assert Arguments(split).in_form({"to": f"{KIM},{EVE}", "body": ""}, {}) == {
+    assert Arguments(split).in_form({"to": f"{KIM},{EVE}", "body": ""}, None) == {
         "to": f"{KIM},{EVE}",
         "body": "",
     }

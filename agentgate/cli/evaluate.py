@@ -32,6 +32,7 @@ from agentgate.review.replay.evaluate import (
     Decided,
     Episode,
     EpisodeUnreadable,
+    Schemas,
     Score,
     in_form,
     read_episodes,
@@ -43,7 +44,6 @@ from agentgate.review.replay.failed import Failed, as_json, lines
 from agentgate.review.replay.failed import failed as failed_of
 
 Tallies = dict[Kind, Tally]
-Schemas = dict[tuple[str, str], dict[str, Any]]
 
 
 def evaluate(  # noqa: PLR0917 - a command's options, given by name

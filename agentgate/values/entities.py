@@ -22,7 +22,7 @@ Key = str | Decimal | bool
 MAX_DIGITS = 15  # what a JSON number carries exactly
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
 
-_MOMENT = re.compile(r"([1-9][0-9]{3})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?")
+_MOMENT = re.compile(r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}[ T](?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2})?")
 _CLOCK = re.compile("(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 _COUNTRIES = (  # ISO 3166-1, and XK as banks write it
     "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI "
@@ -170,12 +170,10 @@ def _date(value: Any) -> Key | None:
 
 
 def _datetime(value: Any) -> Key | None:
-    moment = _MOMENT.fullmatch(value) if type(value) is str else None
-    if moment is None:
+    if type(value) is not str or _MOMENT.fullmatch(value) is None:
         return None
     try:
-        year, month, day, hour, minute, second = (int(part or 0) for part in moment.groups())
-        return datetime(year, month, day, hour, minute, second).isoformat()  # noqa: DTZ001 - a wall-clock time as the tool takes it
+        return datetime.fromisoformat(value).isoformat()  # a wall-clock time as the tool takes it
     except ValueError:
         return None
 

@@ -24,35 +24,37 @@ _SPELLINGS: Mapping[str, Callable[[str], str]] = {"email": str.lower, "datetime"
 Schema = Mapping[str, Any]
 
 
-def canonical_form(args: Mapping[str, Any], schema: Schema, rules: Mapping[str, Any]) -> dict[str, Any]:
+def canonical_form(args: Mapping[str, Any], schema: Schema, declared: Any) -> dict[str, Any]:
     """The arguments of a call in their one form.
 
     Args:
         args: as a model sent them.
         schema: the tool's JSON Schema.
-        rules: of the workflow's arguments, by their names there (``lines[].to``).
+        declared: the tool as the workflow declares it, with the rules of its arguments (`args`); None: it is not known.
     """
-    properties, found = _mapping(schema.get("properties")), {}
+    rules = declared.args if declared is not None else {}
+    properties, found = mapping(schema.get("properties")), {}
     for name, value in args.items():
-        declared = _mapping(properties.get(name))
-        if value is None and declared.get("default", "") is None:
+        shape = mapping(properties.get(name))
+        if value is None and shape.get("default", "") is None:
             continue
-        kinds = {str(choice.get("type")) for choice in choices(declared, schema)}
+        kinds = {str(choice.get("type")) for choice in choices(shape, schema)}
         found[name] = _spelled_inside(_coerced(value, kinds), name, rules)
     return found
 
 
 def _coerced(value: Any, kinds: set[str]) -> Any:
     """A value for which only lists or objects are taken, as one of them; if it is none, as it is."""
-    taken = [_CONTAINERS[kind] for kind in kinds - {"null"} if kind in _CONTAINERS]
-    if not taken or len(taken) < len(kinds - {"null"}) or type(value) not in _SINGLE or type(value) in taken:
+    wanted = kinds - {"null"}
+    if not wanted or not wanted <= _CONTAINERS.keys() or type(value) not in _SINGLE:
         return value
+    taken = [_CONTAINERS[kind] for kind in wanted]
     if type(value) is str:
         with suppress(ValueError):
             read = strict_parse(value.encode())
             if type(read) in taken:
                 return read
-    return [value] if list in taken else value
+    return value if type(value) in taken or list not in taken else [value]
 
 
 def _spelled_inside(value: Any, path: str, rules: Mapping[str, Any]) -> Any:
@@ -76,14 +78,14 @@ def spelled(kind: str, value: Any) -> Any:
 
 
 def described(schema: Schema, fields: Iterable[str]) -> str:
-    """JSON type and format of arguments (``args.to``) by the tool's own schema: all that a model is told where a form is wrong."""
+    """JSON type or format of arguments (``args.to``) by the tool's own schema: all that a model is told where a form is wrong."""
     names = {re.split(r"[.\[]", field)[1] for field in fields if "." in field}
-    properties = _mapping(schema.get("properties"))
-    return "; ".join(f"{name}: {_form(properties[name], schema)}" for name in properties if name in names)
-
-
-def _form(schema: Any, root: Schema) -> str:
-    return " or ".join([str(choice.get("format") or choice.get("type") or "any value") for choice in choices(schema, root)])
+    told = []
+    for name, shape in mapping(schema.get("properties")).items():
+        if name in names:
+            kinds = [str(choice.get("format") or choice.get("type") or "any value") for choice in choices(shape, schema)]
+            told.append(f"{name}: {' or '.join(kinds)}")
+    return "; ".join(told)
 
 
 def choices(schema: Any, root: Schema) -> list[Schema]:
@@ -98,20 +100,21 @@ def choices(schema: Any, root: Schema) -> list[Schema]:
 
 def _resolved(schema: Any, root: Schema) -> Schema:
     for _ in range(MAX_REF):
-        reference = _mapping(schema).get("$ref")
+        reference = mapping(schema).get("$ref")
         if not isinstance(reference, str):
             break
         schema = pointed(reference, root)
-    return _mapping(schema)
+    return mapping(schema)
 
 
 def pointed(ref: str, root: Schema) -> Any:
     """What a local reference points to; no remote one is followed."""
     target: Any = root if ref.startswith("#/") else None
     for part in ref[2:].split("/"):
-        target = _mapping(target).get(part.replace("~1", "/").replace("~0", "~"))
+        target = mapping(target).get(part.replace("~1", "/").replace("~0", "~"))
     return target
 
 
-def _mapping(value: Any) -> Schema:
+def mapping(value: Any) -> Schema:
+    """A value that is a mapping; else an empty one."""
     return value if isinstance(value, Mapping) else {}

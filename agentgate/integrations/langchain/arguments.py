@@ -11,15 +11,15 @@ bytes. Nothing here decides or does I/O.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from langchain_core.tools import BaseTool, Tool
 from langchain_core.utils.pydantic import get_fields
-from pydantic import AliasChoices, BaseModel, ValidationError, create_model
+from pydantic import AliasChoices, AliasPath, BaseModel, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic.v1 import BaseModel as BaseModelV1
 from pydantic.v1 import ValidationError as ValidationErrorV1
@@ -27,29 +27,17 @@ from pydantic_core import PydanticSerializationError, PydanticUndefined
 
 from agentgate.errors import CanonicalError, ConfigError
 from agentgate.values.canonical import definition_digest, parse
-from agentgate.values.forms import canonical_form
+from agentgate.values.forms import canonical_form, mapping
 from agentgate.values.request import CanonicalArguments
-from agentgate.workflow.rule import Rule
+from agentgate.workflow.model import Tool as Declared
 
 # pydantic makes fields of these names for *args and **kwargs; LangChain never passes them on unless they were given
 _VARIADIC = frozenset({"args", "kwargs"})
 _EMPTY = (list, dict, set, tuple, frozenset)
 
 
-class Schema(Protocol):
-    """A tool's argument schema; `names`, in declared order, are what the model may set."""
-
-    names: tuple[str, ...]
-
-    def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The JSON form of validated values."""
-
-    def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
-        """Validated values of a JSON form; `injected` values only complete the schema and are not returned."""
-
-
 class _FieldSchema:
-    """A model of either pydantic."""
+    """A model of either pydantic; `names`, in declared order, are what the model may set."""
 
     def __init__(
         self,
@@ -64,15 +52,17 @@ class _FieldSchema:
         self._defaults, self._defaulted = defaults, frozenset(defaults) - _VARIADIC
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON form of validated values."""
         shown = {n: _shown(values.get(n), v) for n, v in self._dump(values).items()}
-        return {n: v for n, v in shown.items() if not (n in self._defaults and _says_nothing(v, self._defaults[n]))}
+        return _without_nothing(shown, self._defaults)
 
     def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
+        """Validated values of a JSON form; `injected` values only complete the schema and are not returned."""
         instance = self._validate({**plain, **{n: v for n, v in injected.items() if n in self._fields}})
         return {n: getattr(instance, n) for n in self.names if n in plain or n in self._defaulted}
 
 
-def _of_model(model: type[BaseModel], names: tuple[str, ...]) -> Schema:
+def _of_model(model: type[BaseModel], names: tuple[str, ...]) -> _FieldSchema:
     def dump(values: Mapping[str, Any]) -> dict[str, Any]:
         instance = model.model_construct(None, **values)
         return instance.model_dump(mode="json", include=set(values), by_alias=False, warnings="none")
@@ -84,7 +74,7 @@ def _of_model(model: type[BaseModel], names: tuple[str, ...]) -> Schema:
     return _FieldSchema(fields, names, defaults, dump, lambda values: model.model_validate(values, by_alias=True, by_name=True))
 
 
-def _of_v1_model(model: type[BaseModelV1], names: tuple[str, ...]) -> Schema:
+def _of_v1_model(model: type[BaseModelV1], names: tuple[str, ...]) -> _FieldSchema:
     """Pydantic's v1 interface has no validation by name: fields with an alias are refused."""
     fields = model.__fields__
     if aliased := sorted(n for n in names if fields[n].alias != n):
@@ -104,10 +94,13 @@ def _says_nothing(plain: Any, default: Any) -> bool:
     return (plain is None and default is None) or (plain in ([], {}) and isinstance(default, _EMPTY) and not default)
 
 
+def _without_nothing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: v for n, v in values.items() if not (n in defaults and _says_nothing(v, defaults[n]))}
+
+
 def _aliases(field: FieldInfo) -> set[str]:
     """Every alias under which a field is read."""
-    choices = field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else [field.validation_alias]
-    paths = [[choice] if isinstance(choice, str) else choice.path for choice in choices if choice is not None]
+    paths = [[choice] if isinstance(choice, str) else choice.path for choice in _alias_choices(field) if choice is not None]
     return {path[0] for path in paths if len(path) == 1 and isinstance(path[0], str)}
 
 
@@ -134,9 +127,12 @@ def _spelled(model: Any, name: str, field: FieldInfo | None) -> str:
     config = getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", None) or {}
     if field is None or config.get("validate_by_alias") is False:
         return name
+    return next((n for n in _alias_choices(field) if isinstance(n, str)), name)
+
+
+def _alias_choices(field: FieldInfo) -> Sequence[str | AliasPath | None]:
     alias = field.validation_alias
-    first = alias.choices if isinstance(alias, AliasChoices) else [alias]
-    return next((n for n in first if isinstance(n, str)), name)
+    return alias.choices if isinstance(alias, AliasChoices) else [alias]
 
 
 class _JsonSchema:
@@ -157,15 +153,12 @@ class _JsonSchema:
             )
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
             raise ConfigError("args_schema", "an unusable JSON Schema", "a valid schema without remote references") from error
-        properties = self._schema.get("properties", {})
+        properties, required = self._schema.get("properties", {}), self._schema.get("required", ())
         self.names = tuple(properties)
-        required = frozenset(self._schema.get("required", ()))
-        declared = {n: p["default"] for n, p in properties.items() if isinstance(p, dict) and "default" in p and n not in required}
-        self._declared = declared
+        self._declared = {n: p["default"] for n, p in properties.items() if "default" in mapping(p) and n not in required}
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        whole = {**copy.deepcopy(self._declared), **values}
-        return {n: v for n, v in whole.items() if not (n in self._declared and _says_nothing(v, self._declared[n]))}
+        return _without_nothing({**copy.deepcopy(self._declared), **values}, self._declared)
 
     def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - a JSON Schema has none
         if not self._validator.is_valid(plain):
@@ -182,16 +175,14 @@ def _deny_retrieval(uri: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Arguments in canonical form, twice.
+    """Arguments in canonical form.
 
     Attributes:
-        decided: what the gate decides on.
-        executed: of `values`, for the token's digest; the same bytes.
+        decided: what the gate decides on, and the token's digest is of.
         values: a validated parse of those bytes; what the tool runs with.
     """
 
     decided: CanonicalArguments
-    executed: CanonicalArguments
     values: dict[str, Any]
 
 
@@ -213,7 +204,7 @@ class Arguments:
         Raises:
             ConfigError: the schema cannot be used.
         """
-        self._schema, self.shape = _schema_of(tool), _shown_schema(tool)
+        self._schema, self.shape = _schema_of(tool), shown_schema(tool)
         self.names = self._schema.names
         fields: tuple[str, ...] = ()
         if not isinstance(tool.args_schema, dict) and not _is_bare(tool):
@@ -225,9 +216,9 @@ class Arguments:
         self.bare = _is_bare(tool)
         self._as_given = tool.args_schema is None and not self.bare  # LangChain validates nothing then, and fills no default
         model: Any = tool.args_schema
-        aliased = isinstance(model, type) and issubclass(model, BaseModel)
-        aliases = frozenset[str]().union(*(_aliases(model.model_fields[n]) for n in self.names)) if aliased else frozenset[str]()
-        self.spellings = frozenset(self.names) | aliases | ({"__arg1"} if self.bare else frozenset())
+        known = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
+        aliases = [alias for name in self.names if name in known for alias in _aliases(known[name])]
+        self.spellings = frozenset([*self.names, *aliases, *["__arg1"] * self.bare])
 
         only = isinstance(tool, Tool)  # takes one value and no names
         first = next(iter(fields or self.names), "")
@@ -250,19 +241,19 @@ class Arguments:
             f"argument '{name}': got a value of inject=, expected a name that the tool hides from the model (annotate it InjectedToolArg)"
         )
 
-    def in_form(self, given: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, Any]:
+    def in_form(self, given: Mapping[str, Any], declared: Declared | None) -> dict[str, Any]:
         """What was given, with the model's arguments in their one form (`agentgate.values.forms`).
 
         What the tool takes as it is, though its JSON Schema does not say so, it gets: a validator of its own may split a text.
         """
         others = {name: value for name, value in given.items() if name not in self.names}
         own = {name: value for name, value in given.items() if name in self.names}
-        form = canonical_form(own, self.shape, rules)
+        form = canonical_form(own, self.shape, declared)
         if form != own:
-            as_given = canonical_form(own, {}, rules)
+            as_given = canonical_form(own, {}, declared)
             with suppress(CanonicalError, ValueError, TypeError):
                 self._schema.load(as_given, others)
-                return others | as_given
+                form = as_given
         return others | form
 
     def unreadable(self, error: CanonicalError) -> str:
@@ -294,7 +285,7 @@ class Arguments:
             raise CanonicalError("args", f"values of {type(error).__name__}", "values of the tool's schema with a JSON form") from error
         if executed.data != decided.data:
             raise CanonicalError("args", "values that change when validated again", "the same bytes after validation")
-        return Settled(decided, executed, loaded)
+        return Settled(decided, loaded)
 
 
 def definition_of(tool: BaseTool) -> str:
@@ -303,10 +294,11 @@ def definition_of(tool: BaseTool) -> str:
     Raises:
         CanonicalError: the schema has no canonical form.
     """
-    return definition_digest(tool.name, tool.description, _shown_schema(tool))
+    return definition_digest(tool.name, tool.description, shown_schema(tool))
 
 
-def _shown_schema(tool: BaseTool) -> dict[str, Any]:
+def shown_schema(tool: BaseTool) -> dict[str, Any]:
+    """The JSON Schema of a tool's arguments, as a model is shown it."""
     if isinstance(tool.args_schema, dict):
         return tool.args_schema
     shown: Any = tool.tool_call_schema
@@ -319,7 +311,7 @@ def _is_bare(tool: BaseTool) -> bool:
     return isinstance(tool, Tool) and tool.args_schema is None
 
 
-def _schema_of(tool: BaseTool) -> Schema:
+def _schema_of(tool: BaseTool) -> _FieldSchema | _JsonSchema:
     if isinstance(tool.args_schema, dict):
         return _JsonSchema(tool.args_schema)
     if _is_bare(tool):

@@ -37,6 +37,7 @@ from agentgate.shell.twins import in_a_thread
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Code, misformed
 from agentgate.values.visible import visible
+from agentgate.workflow.model import Tool
 
 _log = structlog.get_logger("agentgate.langchain")
 NO_RUN = "no run: give guard_tools a run, or invoke inside use_run(run) or an agent with AgentGateMiddleware"
@@ -49,6 +50,7 @@ class ProposedCall:
     Attributes:
         forged: why an argument may not come from the model; empty if every one may.
         call: the call in its task, where it was made through `run` or `arun`.
+        declared: the tool in the run's workflow, where it was made so and is in force.
         reached: LangChain took the arguments.
     """
 
@@ -56,6 +58,7 @@ class ProposedCall:
     tool_call_id: str | None
     forged: str
     call: TaskCall | None = None
+    declared: Tool | None = None
     reached: bool = False
 
 
@@ -168,6 +171,12 @@ def refusal(
     return (message, None) if response_format == "content_and_artifact" else message
 
 
+def refusal_of(proposal: ProposedCall) -> Refused:
+    """`refusal` of a proposed call."""
+    tool = proposal.tool
+    return partial(refusal, name=tool.name, tool_call_id=proposal.tool_call_id, response_format=tool.response_format)
+
+
 def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
     """One call: (1) canonical arguments, (2) decision, (3) execution. Returns the tool's result, or that of its refusal."""
     proposal = PROPOSAL.get()
@@ -176,7 +185,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         proposal = ProposedCall(tool, None, guard.forged(given, trusted=False))
     proposal.reached = True
 
-    refused = partial(refusal, name=tool.name, tool_call_id=proposal.tool_call_id, response_format=tool.response_format)
+    refused = refusal_of(proposal)
 
     # (1) what the model may set, as canonical bytes; the tool will run from these
     if proposal.forged:
@@ -192,8 +201,8 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         settled = guard.arguments.settle({**first, **named}, injected, incomplete=bool(first))
         definition = guard.definition(tool)
     except CanonicalError as error:
-        form = guard.form_of([error.field], run, tool)
-        return refused(Code.INVALID_ARGUMENTS, why=guard.arguments.unreadable(error), run=run, form=form)
+        why = guard.arguments.unreadable(error)
+        return refused(Code.INVALID_ARGUMENTS, why=why, run=run, form=guard.form_of([error.field], tool, proposal.declared))
 
     call = proposal.call or NO_TASK
     done, result = call.kept(tool.name, settled.decided.data)
@@ -212,7 +221,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     if isinstance(decision, Deny):
         known = run.workflow.tools.get(tool.name) if decision.code == Code.ALREADY_DONE else None
         facts = (yield Ask(run.facts, call_id)) if known is not None and known.effect != "read" else ()
-        form = guard.form_of(misformed(decision.failures), run, tool)
+        form = guard.form_of(misformed(decision.failures), tool, proposal.declared)
         return refused(decision.code, decision=decision, given_id=call_id, run=run, facts=facts, form=form)
 
     # (3) run from the decided bytes, whose digest the redemption compares; exactly one side redeems
@@ -227,7 +236,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
             result = yield from _executed(execute, call)
         else:
             try:
-                redeemed = yield Ask(run.redeem, decision.token, tool=tool.name, args=settled.executed)
+                redeemed = yield Ask(run.redeem, decision.token, tool=tool.name, args=settled.decided)
             except TokenRefused as error:
                 code = Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED
                 return refused(code, why=f"allowed, but its token was not redeemed: {error}", run=run)

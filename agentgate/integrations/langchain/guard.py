@@ -12,17 +12,7 @@ from agentgate.errors import CanonicalError
 from agentgate.integrations.langchain.arguments import Arguments, definition_of
 from agentgate.integrations.langchain.injection import WITNESS, Host, Injections, from_state, is_json, runtime_in
 from agentgate.values.forms import described
-from agentgate.values.refusal import RunRefused
 from agentgate.workflow.model import Tool
-
-
-def declared_tool(run: Any, name: str) -> Tool | None:
-    """The tool as the run's workflow declares it; None where it does not, or none is in force (`authorize` says so)."""
-    try:
-        declared: Tool | None = None if run is None else run.workflow.tools.get(name)
-    except RunRefused:
-        return None
-    return declared
 
 
 @dataclass(slots=True, repr=False)
@@ -51,9 +41,8 @@ class Guard:
             self._definition = (key, definition_of(tool))
         return self._definition[1]
 
-    def form_of(self, fields: Iterable[str], run: Any, tool: BaseTool) -> str:
+    def form_of(self, fields: Iterable[str], tool: BaseTool, declared: Tool | None) -> str:
         """What a model is told of arguments in a wrong form: what their schema says, where the workflow pins it."""
-        declared = declared_tool(run, tool.name)
         pinned = declared is not None and declared.definition == self.definition(tool)
         return described(self.arguments.shape, fields) if pinned else ""
 

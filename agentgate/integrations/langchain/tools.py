@@ -13,7 +13,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import MethodType
 from typing import Any
 
@@ -38,15 +38,16 @@ from agentgate.integrations.langchain.calls import (
     adrive,
     bound,
     drive,
-    refusal,
+    refusal_of,
     steps,
 )
-from agentgate.integrations.langchain.guard import Guard, declared_tool
+from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.injection import Host, Injections
 from agentgate.integrations.langchain.task import in_task
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.token.mint import CallToken
-from agentgate.values.refusal import Code
+from agentgate.values.refusal import Code, RunRefused
+from agentgate.workflow.model import Tool as Declared
 
 _FRAMEWORK = frozenset({"run_manager", "callbacks"})  # LangChain fills these; `FILTERED_ARGS` in langchain-core
 # every way to execute a tool; LangChain's own lead to `_run` or `_arun`, where the decision is
@@ -217,7 +218,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
             try:
                 return base.run(self, ready, *args, **kwargs)
             except (ValidationError, ValidationErrorV1) as error:
-                return _refuse_form(self, proposal, error)
+                return _refuse_form(proposal, error)
 
     @functools.wraps(base.arun)
     async def arun(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
@@ -225,7 +226,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
             try:
                 return await base.arun(self, ready, *args, **kwargs)
             except (ValidationError, ValidationErrorV1) as error:
-                return _refuse_form(self, proposal, error)
+                return _refuse_form(proposal, error)
 
     @functools.wraps(base.get_input_schema)
     def get_input_schema(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -285,28 +286,28 @@ def _proposed(tool: Any, tool_input: Any, kwargs: Mapping[str, Any]) -> Iterator
     trusted = tool_call_id is not None and INJECTED_FOR.get() == tool_call_id
     run = guard.run if guard.run is not None else RUN.get()
     ours = host if host is not None and host.run is run else None
-    declared = declared_tool(run, tool.name)
+    declared: Declared | None = None
+    with suppress(RunRefused):  # `authorize` says why
+        declared = run.workflow.tools.get(tool.name) if run is not None else None
     if isinstance(tool_input, dict):
-        tool_input = guard.arguments.in_form(tool_input, declared.args if declared is not None else {})
+        tool_input = guard.arguments.in_form(tool_input, declared)
     ready, forged = guard.received(tool_input, tool_call_id, ours, trusted=trusted)
     with in_task(run, kwargs.get("config"), tool_call_id) as call:
-        proposal = ProposedCall(tool, tool_call_id, forged, call)
+        proposal = ProposedCall(tool, tool_call_id, forged, call, declared)
         with bound((PROPOSAL, proposal), (INJECTED_FOR, None), (CLEARED, None)):
             yield proposal, ready
 
 
-def _refuse_form(tool: Any, proposal: ProposedCall, error: ValidationError | ValidationErrorV1) -> Any:
+def _refuse_form(proposal: ProposedCall, error: ValidationError | ValidationErrorV1) -> Any:
     """The result of arguments that the tool's own schema refused, where the workflow pins it; else LangChain's error, as ever.
 
     Raises the error, too, where the tool's body raised it.
     """
-    guard = _guard_of(tool)
     fields = [f"args.{each['loc'][0]}" for each in error.errors() if each["loc"]]
-    form = "" if proposal.reached else guard.form_of(fields, guard.run or RUN.get(), tool)
+    form = "" if proposal.reached else _guard_of(proposal.tool).form_of(fields, proposal.tool, proposal.declared)
     if not form:
         raise error
-    of = {"name": tool.name, "tool_call_id": proposal.tool_call_id, "response_format": tool.response_format}
-    return refusal(Code.INVALID_ARGUMENTS, why=f"args: got another form, expected {form}", form=form, **of)
+    return refusal_of(proposal)(Code.INVALID_ARGUMENTS, why=f"args: got another form, expected {form}", form=form)
 
 
 def _values(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -85,15 +85,16 @@ class GatedClient:
             What the client raises, unless the token is in it: a connection that is lost, an error of the protocol. The call may have run.
         """
         listed = await self._listed()
-        schema = next((tool.input_schema for tool in listed if tool.name == name), {})
-        rules = self._tokens.rules_of(name) if isinstance(self._tokens, RunTokens) else {}  # a served gate has them
+        tool = next((tool for tool in listed if tool.name == name), None)
+        schema = tool.input_schema if tool is not None else {}
+        declared = self._tokens.declared(name) if isinstance(self._tokens, RunTokens) else None  # a served gate knows it
         try:
-            args = CanonicalArguments(canonical_form(arguments or {}, schema, rules))
+            args = CanonicalArguments(canonical_form(arguments or {}, schema, declared))
         except (CanonicalError, TypeError, ValueError) as error:
-            shown = name if any(tool.name == name for tool in listed) else NOT_SHOWN  # a model may have made it up
+            shown = name if tool is not None else NOT_SHOWN  # a model may have made it up
             _log.warning("call_refused", tool=shown, code=str(Code.INVALID_ARGUMENTS), reasons=[f"args: {type(error).__name__}"])
             return denied(Code.INVALID_ARGUMENTS)
-        definition = next((_digest(tool, listed) for tool in listed if tool.name == name), "")
+        definition = _digest(tool, listed) if tool is not None else ""
         answer = await self._tokens.ask(
             name, args, tool_call_id=tool_call_id, definition=definition, audience=self._audience, wait=self._wait
         )

@@ -30,7 +30,6 @@ from agentgate.values.canonical import parse
 from agentgate.values.refusal import NOT_SHOWN, AnswerRefused, Code, RunRefused, misformed
 from agentgate.values.request import CanonicalArguments
 from agentgate.workflow.model import Tool
-from agentgate.workflow.rule import Rule
 
 _log = structlog.get_logger("agentgate.integrations.mcp")
 _SECONDS = 30.0  # of one request to a served gate
@@ -80,7 +79,7 @@ class RunTokens:
 
     def offers(self, tool: str, definition: str, audience: str) -> bool:
         """Only a tool of the run's workflow, of this server, with the definition that was reviewed."""
-        rule = self._rule(tool)
+        rule = self.declared(tool)
         return rule is not None and rule.redeem == "server" and rule.audience == audience and rule.definition in {"", definition}
 
     async def ask(
@@ -88,7 +87,7 @@ class RunTokens:
     ) -> Granted | NoToken:
         """See `CallTokens`."""
         run = self._run
-        rule = self._rule(tool)
+        rule = self.declared(tool)
         if rule is not None and (rule.redeem != "server" or rule.audience != audience):
             got, expected = f"redeem: {rule.redeem}, audience {rule.audience}", f"redeem: server, audience {audience}"
             _log.warning("call_refused", tool=tool, code=str(Code.NOT_PERMITTED), reasons=[f"tools.{tool}: got {got}, expected {expected}"])
@@ -111,12 +110,8 @@ class RunTokens:
             case _:
                 assert_never(decision)
 
-    def rules_of(self, tool: str) -> Mapping[str, Rule]:
-        """The rules of a tool's arguments."""
-        declared = self._rule(tool)
-        return declared.args if declared is not None else {}
-
-    def _rule(self, tool: str) -> Tool | None:
+    def declared(self, tool: str) -> Tool | None:
+        """The tool in the run's workflow."""
         try:
             return self._run.workflow.tools.get(tool)
         except RunRefused:  # it is not in force any more: `authorize` says why

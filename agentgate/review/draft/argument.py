@@ -132,7 +132,7 @@ class _Drafting:
         if not required and default is not None:
             return self._default(default, resolved)
         drafted = self._list(resolved) if resolved.get("type") == "array" else self._single(resolved)
-        left_out = {"optional": True, **({"nullable": True} if null_by_default(schema, resolved, self.root) else {})}
+        left_out = {"optional": True, **({"nullable": True} if null_by_default(schema, self.root) else {})}
         always = required or default is not None
         if drafted.rule is not None:
             return replace(drafted, rule={**drafted.rule, **({} if required else left_out)}, always=always)

@@ -16,7 +16,7 @@ from typing import Any
 
 from agentgate.errors import CanonicalError
 from agentgate.values.entities import number
-from agentgate.values.forms import choices
+from agentgate.values.forms import choices, mapping
 from agentgate.values.paths import EACH
 from agentgate.values.patterns import Pattern
 
@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9_$@][A-Za-z0-9_$@:/-]{0,63}", re.ASCII)  # that a
 
 def resolve(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
     """A schema with local references followed and "or null" removed; only its default and title where it has alternatives or is none."""
-    kept = {key: schema[key] for key in ("default", "title") if isinstance(schema, Mapping) and key in schema}
+    kept = {key: value for key, value in mapping(schema).items() if key in {"default", "title"}}
     taken = [choice for choice in choices(schema, root) if choice.get("type") != "null"]
     kinds = [choice.get("type") for choice in taken]
     if kinds in (["number", "string"], ["integer", "string"]) and "format" not in taken[1]:
@@ -35,10 +35,10 @@ def resolve(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**taken[0], **kept} if len(taken) == 1 else kept
 
 
-def null_by_default(schema: Any, resolved: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+def null_by_default(schema: Any, root: Mapping[str, Any]) -> bool:
     """Whether a schema accepts null and null is its default: a model that does not use the argument may then send null."""
     accepted = [choice.get("type") for choice in choices(schema, root)]
-    return "default" in resolved and resolved["default"] is None and "null" in accepted
+    return resolve(schema, root).get("default", "") is None and "null" in accepted
 
 
 def bound(inclusive: Any, exclusive: Any, step: int | None) -> Decimal | None:
@@ -78,8 +78,8 @@ def leaves(schema: Mapping[str, Any]) -> Iterator[Leaf]:
 
 def _inside(prefix: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, required: bool, most: int) -> Iterator[Leaf]:
     """The properties of an object. `most`: inside a list, how many values one name has in all; else 0."""
-    properties, must = schema.get("properties"), schema.get("required")
-    for name, inner in properties.items() if isinstance(properties, Mapping) else ():
+    must = schema.get("required")
+    for name, inner in mapping(schema.get("properties")).items():
         path, needed = f"{prefix}{name}", required and isinstance(must, list) and name in must
         resolved = resolve(inner, root)
         default = resolved.get("default")
@@ -101,8 +101,7 @@ def _inside(prefix: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, 
 
 
 def _is_object(schema: Mapping[str, Any]) -> bool:
-    properties = schema.get("properties")
-    return isinstance(properties, Mapping) and bool(properties)
+    return bool(mapping(schema.get("properties")))
 
 
 def _times(most: int, schema: Mapping[str, Any]) -> int:

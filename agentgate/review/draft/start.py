@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from agentgate.review.draft.argument import IDS, Argument, constant
-from agentgate.review.draft.schema import null_by_default, resolve
+from agentgate.review.draft.schema import resolve
 from agentgate.review.draft.toolset import words_of
 from agentgate.values.paths import EACH
 
@@ -25,8 +25,7 @@ def opened(a: Argument, schema: Any, root: Mapping[str, Any], *, acting: bool) -
         a = _unguessed(a, a.rule)
         soft = {**(a.rule or {}), **({"max_items": _MOST} if "max_items" in (a.rule or {}) else {})}
         return replace(a, rule={**soft, "unknown_origin": "confirm"} if set(soft.get("from", ())) - {"model"} else soft)
-    left_out = {"optional": True} if not a.always or resolved.get("default") is not None else {}
-    left_out |= {"nullable": True} if null_by_default(schema, resolved, root) else {}
+    left_out = a.left_out or ({"optional": True} if not a.always or resolved.get("default") is not None else {})
     rule: dict[str, Any] = {"type": "json", "text": 4000}
     sample: Any = {"note": "hello"}
     items = resolve(resolved.get("items"), root) if kind == "array" else {}

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import BaseModel
 
 from agentgate.errors import CanonicalError, ConfigError
 from agentgate.loading.definition import read_file
 from agentgate.values.canonical import definition_digest
+from agentgate.values.forms import mapping
 from agentgate.workflow.model import Effect
 
 if TYPE_CHECKING:
@@ -49,11 +49,10 @@ def from_langchain(where: str) -> tuple[DeclaredTool, ...]:
 
     Raises ConfigError: no such object, its import fails, or it is something other than LangChain tools.
     """
-    from agentgate.integrations.langchain.arguments import definition_of  # noqa: PLC0415 - as below
+    from agentgate.integrations.langchain.arguments import definition_of, shown_schema  # noqa: PLC0415 - as below
 
-    return tuple(
-        DeclaredTool(tool.name, tool.description, _schema(tool), definition_of(tool), _hints(tool.metadata)) for tool in import_tools(where)
-    )
+    tools = import_tools(where)
+    return tuple([DeclaredTool(t.name, t.description, shown_schema(t), definition_of(t), _hints(t.metadata)) for t in tools])
 
 
 def import_tools(where: str) -> list[BaseTool]:
@@ -77,14 +76,6 @@ def import_tools(where: str) -> list[BaseTool]:
     if not isinstance(tools, (list, tuple)) or not tools or not all(isinstance(tool, BaseTool) for tool in tools):
         raise ConfigError("langchain", f"{where}, a {type(target).__name__}", "a list of LangChain tools (@tool, StructuredTool, BaseTool)")
     return list(tools)
-
-
-def _schema(tool: BaseTool) -> Mapping[str, Any]:
-    if isinstance(tool.args_schema, dict):
-        return tool.args_schema
-    shown: Any = tool.tool_call_schema
-    schema: Mapping[str, Any] = shown.model_json_schema() if issubclass(shown, BaseModel) else shown.schema()
-    return schema
 
 
 def _hints(annotations: object) -> dict[str, bool]:
@@ -172,8 +163,7 @@ def effect_of(tool: DeclaredTool) -> tuple[Effect, str]:
         people = next((w for w in words if w in NAMES["people"]), None) if named is not None else None
         if _asks(words) or people is not None:
             named, why = "egress", f"its name says '{people or 'request'}': somebody else hears of it, or is let in"
-    properties = tool.schema.get("properties")
-    arguments = {w for name in properties for w in words_of(name)} if isinstance(properties, Mapping) else set[str]()
+    arguments = {w for name in mapping(tool.schema.get("properties")) for w in words_of(name)}
     if named == "read" and arguments & {"url", "uri", "webhook", "endpoint"}:
         named, why = "egress", "it reads from an address that the caller gives"
     if named is None and (begins := words_of(tool.description.strip()[:40])[:1]):

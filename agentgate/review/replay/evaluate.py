@@ -37,6 +37,7 @@ from agentgate.workflow.model import Workflow
 
 T = TypeVar("T")
 P = ParamSpec("P")
+Schemas = Mapping[tuple[str, str], dict[str, Any]]  # of recorded tools, by suite and name
 Answer = Literal["allow", "confirm", "step_up", "deny"]
 MAX_LINE = 8 * 1024 * 1024  # bytes of one episode
 _OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
@@ -101,20 +102,20 @@ class RecordedTool(_Recorded):
     parameters: dict[str, Any]
 
 
-def read_tools(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The schemas of a JSON-lines file of tools, by suite and name. Raises ValueError for a line that is none."""
-    tools = [RecordedTool.model_validate_json(line) for line in file.read_bytes().splitlines() if line.strip()]
+def read_tools(file: Path) -> Schemas:
+    """The schemas of a JSON-lines file of tools. Raises ValueError for a line that is none."""
+    tools = [RecordedTool.model_validate_json(line) for line in file.read_bytes().splitlines()]
     return {(tool.suite, tool.name): tool.parameters for tool in tools}
 
 
-def in_form(episode: Episode, tools: Mapping[tuple[str, str], dict[str, Any]], workflow: Workflow | None) -> Episode:
-    """The episode with its calls' arguments as a wrapper that knows these schemas sends them (`agentgate.values.forms`)."""
-    steps = []
-    for step in episode.steps:
-        declared = workflow.tools.get(step.tool) if workflow is not None else None
-        rules = declared.args if declared is not None else {}
-        args = canonical_form(step.args, tools.get((episode.suite, step.tool), {}), rules)
-        steps.append(step.model_copy(update={"args": args}))
+def in_form(episode: Episode, tools: Schemas, workflow: Workflow | None) -> Episode:
+    """The episode with the calls of these tools as a wrapper sends them (`agentgate.values.forms`)."""
+    declared, steps = workflow.tools if workflow is not None else {}, list(episode.steps)
+    for number, step in enumerate(steps):
+        schema = tools.get((episode.suite, step.tool))
+        if schema is not None and step.tool in declared:
+            args = canonical_form(step.args, schema, declared[step.tool])
+            steps[number] = step.model_copy(update={"args": args})
     return episode.model_copy(update={"steps": tuple(steps)})
 
 
