@@ -20,6 +20,7 @@ from langchain_core.tools import BaseTool, StructuredTool, tool
 from pydantic import BeforeValidator, ValidationError
 
 from agentgate import Agent, Gate, User
+from agentgate.errors import CanonicalError
 from agentgate.integrations.langchain import guard_tools
 from agentgate.integrations.langchain.arguments import Arguments, definition_of
 from agentgate.language.spans import embedded
@@ -243,6 +244,19 @@ def test_of_a_schema_that_the_workflow_does_not_pin_only_langchain_speaks(gate: 
     (gated,) = guard_tools([find], run=run_of(gate))
     with pytest.raises(ValidationError):
         call(gated, 1, name=[])
+
+
+def test_a_time_of_a_json_schema_needs_no_zone(gate: Gate) -> None:
+    schema = {**SCHEMA, "properties": {name: SCHEMA["properties"][name] for name in ("to", "body", "at")}}
+    server = StructuredTool(name="send", description="Send mail.", args_schema=schema, func=lambda **args: RAN.append(args) or "sent")
+    arguments = Arguments(server)
+    for sent, taken in (("2026-06-03T10:00:00Z", True), ("2026-06-03T10:00:00", True), ("2026-06-03 10:00", False), ("10:00", False)):
+        form = arguments.in_form({"to": KIM, "body": "Hi", "at": sent}, DECLARED)  # type: ignore[arg-type]
+        if taken:
+            assert arguments.settle(form, {}).values == {"to": [KIM], "body": "Hi", "at": "2026-06-03T10:00:00"}
+        else:
+            with pytest.raises(CanonicalError):
+                arguments.settle(form, {})
 
 
 def test_an_error_of_the_tools_own_is_its_own(gate: Gate) -> None:

@@ -139,9 +139,9 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
                 listed.append(one_failed)
             for kind, tally in made.items():
                 tallies[kind].join(tally)
-            if out is not None:
-                names = ({"episode": line.id, "step": number, "decision": one.answer} for number, one in enumerate(decided))
-                out.writelines(json.dumps({**step, "reasons": [*one.reasons]}) + "\n" for step, one in zip(names, decided, strict=True))
+            for number, one in enumerate(decided) if out is not None else ():
+                step = {"episode": line.id, "step": number, "decision": one.answer, "reasons": one.reasons}
+                print(json.dumps(step), file=out)
     return {name: scores[name] for name in sorted(scores, key=lambda n: (n == "overall", n))}, bad
 
 

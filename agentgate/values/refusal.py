@@ -12,7 +12,10 @@ from agentgate.errors import Refused
 
 
 class Code(StrEnum):
-    """All that a model or an outside caller learns of a refusal (a finer answer would teach it the edge)."""
+    """All that a model or an outside caller learns of a refusal (a finer answer would teach it the edge).
+
+    Beside `INVALID_ARGUMENTS` a wrapper says what the tool's own schema says of arguments in a wrong form.
+    """
 
     NOT_PERMITTED = "not_permitted"
     INVALID_ARGUMENTS = "invalid_arguments"
@@ -114,6 +117,7 @@ def code_of(reasons: Iterable[Reason]) -> Code:
     return next(code for code in _ORDER if code in codes)
 
 
+# Of the call's form alone: counted apart, and no run closes for it.
 FORM = frozenset({Reason.ARGUMENT_FORM, Reason.ARGUMENT_MISSING, Reason.ARGUMENT_UNKNOWN})
 
 

@@ -144,11 +144,13 @@ class _JsonSchema:
         except ImportError as error:
             raise ConfigError("args_schema", "a JSON Schema", "the package jsonschema-rs (extra [langchain])") from error
         self._schema = copy.deepcopy(schema)
+        moment = jsonschema_rs.validator_for({"format": "date-time"}, validate_formats=True)
         try:
             self._validator = jsonschema_rs.validator_for(
                 self._schema,
                 retriever=_deny_retrieval,
                 validate_formats=True,
+                formats={"date-time": lambda text: moment.is_valid(text) or moment.is_valid(text + "Z")},  # `agentgate.values.forms`
                 pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000),
             )
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
