@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from datetime import date
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -18,11 +19,13 @@ from hypothesis import strategies as st
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool, tool
 from pydantic import BeforeValidator, ValidationError
+from typer.testing import CliRunner
 
 from agentgate import Agent, Gate, User
+from agentgate.cli.main import app
 from agentgate.errors import CanonicalError
 from agentgate.integrations.langchain import guard_tools
-from agentgate.integrations.langchain.arguments import Arguments, definition_of
+from agentgate.integrations.langchain.arguments import Arguments, definition_of, shown_schema
 from agentgate.language.spans import embedded
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.forms import canonical_form, described, spelled
@@ -67,6 +70,7 @@ KIM, EVE = "kim@acme.example", "eve@evil.example"
         ({"at": "2026-06-03T10:00:00Z"}, {"at": "2026-06-03T10:00:00"}),
         ({"at": "2026-06-03 10:00Z"}, {"at": "2026-06-03 10:00"}),
         ({"at": "2026-06-03T10:00:00+02:00"}, {"at": "2026-06-03T10:00:00+02:00"}),
+        ({"at": "AtoZ"}, {"at": "AtoZ"}),
         ({"other": [None, {"x": None}]}, {"other": [None, {"x": None}]}),
     ],
 )
@@ -315,6 +319,36 @@ def test_a_wrong_form_beside_another_refusal_is_a_denial(gate: Gate) -> None:
     assert run.authorize("find", {"name": "Kim"}, tool_call_id="find").code == "not_permitted"  # it is closed
 
 
+def test_a_call_that_is_refused_for_more_than_its_form_is_told_nothing(gate: Gate) -> None:
+    (gated,) = guard_tools([send], run=run_of(gate, "Read my mail, please"))
+    assert call(gated, 1, to=KIM, body="Hi", at="soon").content == "agentgate: not_permitted"
+
+
+def test_evaluate_knows_the_schemas_of_recorded_calls(gate: Gate, tmp_path: Path) -> None:
+    args = {"to": KIM.upper(), "body": "Hi", "at": None}
+    step = {"tool": "send", "args": args, "result": "sent", "by": "user", "effect": "egress", "destructive": False}
+    episode = {"id": "1", "suite": "desk", "workflow": "desk.mail", "tenant": "acme", "user": "lee", "agent": "bot", "attack": None}
+    more = {
+        "now": "2030-01-01T00:00:00Z",
+        "prompt": f"Send mail to {KIM}, please",
+        "steps": [{**step, "effect": "egress", "destructive": False}],
+    }
+    recorded, tools = tmp_path / "recorded.jsonl", tmp_path / "tools.jsonl"
+    recorded.write_text(json.dumps({**episode, **more}), encoding="utf-8")
+    tools.write_text(json.dumps({"suite": "desk", "name": "send", "parameters": shown_schema(send)}) + "\n", encoding="utf-8")
+    command = ["evaluate", str(recorded), "--workflows", str(tmp_path), "--unsafe-unapproved", "--json"]
+
+    def automatic(*options: str) -> int:
+        answer = CliRunner().invoke(app, [*command, *options])
+        assert answer.exit_code == 0, answer.output
+        return int(json.loads(answer.stdout)["overall"]["tasks fully automatic"]["k"])
+
+    assert (automatic(), automatic("--tools", str(tools))) == (0, 1)
+    tools.write_text('{"suite": "desk"}', encoding="utf-8")
+    answer = CliRunner().invoke(app, [*command, "--tools", str(tools)])
+    assert (answer.exit_code, "tools.jsonl" in answer.stderr, "name" in answer.stderr) == (1, True, True)
+
+
 # --- free text -------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("text", "found"),
@@ -326,6 +360,7 @@ def test_a_wrong_form_beside_another_refusal_is_a_denial(gate: Gate) -> None:
         (r"eve\u0040evil.example", {EVE}),
         (r"http:\nevil.example/x", {r"http:\nevil.example/x"}),
         (r"\\nas\notes", {r"\\nas\notes"}),
+        (r"\\n\share", {r"\\n\share"}),
     ],
 )
 def test_a_written_out_line_break_hides_no_address(text: str, found: set[str]) -> None:

@@ -217,6 +217,14 @@ async def test_what_the_gate_refuses_is_not_sent(tmp_path: Path) -> None:
         assert shop.stock.seen == []
 
 
+async def test_a_wrong_form_is_told_as_the_reviewed_schema_says_it(tmp_path: Path) -> None:
+    async with mcp_shop(tmp_path) as shop:
+        told = await shop.gated.call_tool("orders.get", {"order_id": ["ORD-10023344"]})
+        refused(told, "invalid_arguments")
+        assert told.content[0].text.endswith(" send only what it names. order_id: string")  # type: ignore[union-attr]
+        assert shop.stock.seen == []
+
+
 @every_kind
 async def test_a_tool_that_nobody_has_is_in_no_log(tmp_path: Path, kind: str) -> None:
     """Its name is the model's, which may write anything there."""
