@@ -251,8 +251,8 @@ def test_of_a_schema_that_the_workflow_does_not_pin_only_langchain_speaks(gate: 
 
 
 def test_a_time_of_a_json_schema_needs_no_zone(gate: Gate) -> None:
-    schema = {**SCHEMA, "properties": {name: SCHEMA["properties"][name] for name in ("to", "body", "at")}}
-    server = StructuredTool(name="send", description="Send mail.", args_schema=schema, func=lambda **args: RAN.append(args) or "sent")
+    schema = {"type": "object", "properties": {"to": LIST, "body": {"type": "string"}, "at": {"type": "string", "format": "date-time"}}}
+    server = StructuredTool(name="send", description="Send mail.", args_schema=schema, func=RAN.append)
     arguments = Arguments(server)
     for sent, taken in (("2026-06-03T10:00:00Z", True), ("2026-06-03T10:00:00", True), ("2026-06-03 10:00", False), ("10:00", False)):
         form = arguments.in_form({"to": KIM, "body": "Hi", "at": sent}, DECLARED)  # type: ignore[arg-type]
