@@ -27,8 +27,8 @@ from agentgate.values.refusal import AnswerCode, RunRefused
 from agentgate.values.request import Boundary, User
 from tests.authority import lasting, nonce_for
 from tests.servers import Server, redis_binary
+from tests.shop import ORDER, REFUND, looked_up, opened, reasons
 from tests.test_account_key import ARGS, DEFINITION, ISSUER, WORKFLOWS, A, B, Key, later
-from tests.test_gate import ORDER, REFUND, looked_up, opened, reasons
 
 HERE, THERE = "https://login.acme.example", "https://login.partner.example"
 REFRESH, ANY = "identity.service-account-refresh", "identity.any"
