@@ -45,6 +45,7 @@ ROOMS = {
     "review.mutation": "conditions dropped or loosened one by one, and the cases that would notice",
     "review.replay": "recorded episodes through a real gate",
     "review.report": "what a reviewer reads about a change or a decision of the past",
+    "review.check": "what is advised, tested and compared before a change is signed; each result is one report",
     "review.root": "a team's root, from draft to last signature",
     "testing": "suites that a store's or deriver's author runs",
     "service": "the gate over HTTP: token exchange, runs, redemption; who may call is in its settings",

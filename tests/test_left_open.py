@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from agentgate.cli.advice import advise
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
@@ -16,6 +15,7 @@ from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.check.advice import advise
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import read_tests, run_tests
 from agentgate.workflow.model import Workflow

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agentgate.cli.advice import Advice, advise, gathered
 from agentgate.cli.main import app
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import roles_of
 from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.check.advice import Advice, advise, gathered
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 PAYMENT = (WORKFLOWS / "payments/customer-refund.yaml").read_text()

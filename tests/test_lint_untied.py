@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from agentgate.cli.advice import advise
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.check.advice import advise
 from agentgate.values.refusal import Reason
 from agentgate.values.request import EarlierCall
 from tests.test_elements import PAYMENTS, case

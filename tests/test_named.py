@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, Gate, User
-from agentgate.cli.advice import advise
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.gate.run import Run
@@ -18,6 +17,7 @@ from agentgate.intents.lexical import derive
 from agentgate.language.prompt import Prompt
 from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.check.advice import advise
 from agentgate.review.mutation.mutation import mutations
 from agentgate.values.request import EarlierCall
 from agentgate.workflow.model import StepUpRule

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from agentgate.cli.advice import advise
 from agentgate.decision.answer import Eligible
 from agentgate.decision.checks import decide
 from agentgate.diff import compare
@@ -16,6 +15,7 @@ from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.check.advice import advise
 from agentgate.review.mutation.mutation import mutations, propose
 from agentgate.review.report.question import answer as explained
 from agentgate.review.report.witness import witness

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Gate, StepUp, User
-from agentgate.cli.advice import advise
 from agentgate.decision.answer import Eligible
 from agentgate.decision.earlier import Earlier
 from agentgate.diff import compare
@@ -22,6 +21,7 @@ from agentgate.language.prompt import Prompt
 from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.redemption.facts import MAX_ROWS, extract
+from agentgate.review.check.advice import advise
 from agentgate.review.draft.argument import argument
 from agentgate.review.mutation.mutation import mutations
 from agentgate.review.scenarios.scene import Scene

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, Gate, StepUp, User
-from agentgate.cli.lint import lint_text
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
+from agentgate.review.check.lint import lint_path
 from agentgate.review.scenarios.scene import Scene, result
 from agentgate.review.scenarios.statements import under
 from agentgate.review.scenarios.unaided import counted, stops, unaided
@@ -171,6 +171,8 @@ def test_a_case_of_the_test_file_is_a_witness(tmp_path: Path) -> None:
 def test_lint_names_them_at_their_place_once_and_counts_them(tmp_path: Path) -> None:
     (tmp_path / "pay.yaml").write_text(FILE + EVERY % "get")
     line = FILE[: FILE.index("payee: {type: iban, from")].count("\n") + 1
-    problems, warnings = lint_text(tmp_path / "pay.yaml")
-    assert problems == []
-    assert any("tools.pay.args.payee: impossible: comes only from get.payee" in each and f":{line}:" in each for each in warnings)
+    report = lint_path(tmp_path / "pay.yaml")
+    assert report.problems == ()
+    assert any(
+        "tools.pay.args.payee: impossible: comes only from get.payee" in str(each) and f":{line}:" in str(each) for each in report.advice
+    )

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Deny, Gate, Reason, StepUp, User
-from agentgate.cli.advice import advise
 from agentgate.intents.combined import Combined
 from agentgate.intents.deriver import ask
 from agentgate.intents.lexical import derive
 from agentgate.language.pieces import pieces
 from agentgate.language.prompt import MAX_TURN
 from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.check.advice import advise
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
 from tests.test_definition import load, problems

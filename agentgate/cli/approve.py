@@ -30,16 +30,16 @@ from agentgate.approvals import status as standing
 from agentgate.approvals._shape import moment
 from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import Unsigned, find_workflow
-from agentgate.cli.diff import tell
-from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
+from agentgate.cli.output import LOOK, YES, complain, fail, note, print_report, refusing, rows, say, say_json
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
-from agentgate.cli.test import failures, tested
 from agentgate.errors import ConfigError
 from agentgate.loading.catalog import AHEAD
 from agentgate.loading.source import WorkflowText, on_disk
+from agentgate.review.check.suite import run_suite
 from agentgate.review.draft.draft import undecided
 from agentgate.review.report.changes import Changes, as_json
 from agentgate.review.report.comparison import base_of, told
+from agentgate.review.report.difference import DiffReport
 from agentgate.review.report.signers import in_words, makers
 from agentgate.values.identities import author
 
@@ -92,7 +92,7 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
                 f"{said.id} v{said.version}, {made.workflow.title}",
                 "",
             )
-            tell(changes)
+            print_report(DiffReport(changes, ""))
         confirm(phrase(changes, first=made.old is None), accept)
         written = write_approval(directory, made, signer)
         now = _status(directory, root, said)
@@ -111,11 +111,11 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
 
 def _ready(source: WorkflowText) -> None:
     """Exits with 1 unless it loads, its tests hold and nothing is undecided."""
-    result = tested(source)
-    if result.report is None:
-        fail(*result.problems, "Nothing was signed.")
-    if not result.ok:
-        complain(*failures(result.report))
+    suite = run_suite(source)
+    if suite.results is None:
+        fail(*suite.problems, "Nothing was signed.")
+    if not suite.ok:
+        complain(*suite.failures)
         fail("Its tests do not hold. Nothing was signed.")
     questions = undecided(source.text)
     if questions:

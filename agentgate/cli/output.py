@@ -10,26 +10,32 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.table import Table as Ruled
 from rich.text import Text
 
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused
 from agentgate.cli.commands import ERROR
-from agentgate.errors import AgentGateError, WorkflowError
+from agentgate.errors import AgentGateError, ConfigError, WorkflowError
+from agentgate.review.report.report import ExitStatus, Report, ReviewReport, Table, TextReport
 from agentgate.shell import log
 from agentgate.values.visible import visible
 
 T = TypeVar("T")
-YES, LOOK, WIDER = 0, 2, 3  # nothing to do; a person must look; approved, and more is permitted than before
+YES, LOOK = ExitStatus.YES, ExitStatus.LOOK
+Form = Literal["text", "json", "markdown"]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print a comment for the pull request.")]
+HTML = Annotated[Path | None, typer.Option(help="Write one self-contained page here.", dir_okay=False)]
 
 
 @contextmanager
@@ -91,6 +97,47 @@ def say_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
+def choose_form(*, as_json: bool, markdown: bool = False) -> Form:
+    """The form in which a report was asked for. Raises ConfigError: two of them."""
+    if as_json and markdown:
+        raise ConfigError("output", "--json and --markdown", "one of them")
+    return "json" if as_json else "markdown" if markdown else "text"
+
+
+def render(report: Report, form: Form) -> NoReturn:
+    """Print a report in this form, and exit with its status."""
+    if form == "json":
+        say_json(report.to_json())
+    else:
+        print_report(report)
+    raise typer.Exit(report.status)
+
+
+def render_review(report: ReviewReport, form: Form, html: Path | None) -> NoReturn:
+    """As `render`; `html`: the file for its page, too. Exits with 1 where it cannot be written."""
+    if html is not None:
+        try:
+            html.write_text(report.to_html(), "utf-8")
+        except OSError as error:
+            fail(f"{html}: {error.strerror}")
+        complain(f"wrote {html}", colour="")
+    if form == "markdown":
+        say(*report.to_markdown())
+        raise typer.Exit(report.status)
+    render(report, form)
+
+
+def print_report(report: TextReport) -> None:
+    """Print a report as text, in colour at a terminal."""
+    for part in report.text(max(80, shutil.get_terminal_size().columns)):
+        if not isinstance(part, Table):
+            styled([part])
+        elif part.lines and terminal() is None:
+            say(*part.lines)
+        else:
+            rows(part.head, part.body, styles=part.styles)
+
+
 def rows(head: Sequence[str], body: Sequence[Sequence[object]], *, styles: Sequence[str] = ()) -> None:
     """A table: ruled at a terminal, aligned text elsewhere. Heads and cells are made visible; an empty body prints nothing."""
     head, shown = [visible(cell) for cell in head], [[visible(cell) for cell in row] for row in body]
@@ -98,7 +145,7 @@ def rows(head: Sequence[str], body: Sequence[Sequence[object]], *, styles: Seque
         return
     console = terminal()
     if console is not None:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        table = Ruled(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
         for cell in head:
             table.add_column(Text(cell))
         for row in shown:
@@ -117,7 +164,7 @@ def pairs(body: Iterable[tuple[str, str, str]]) -> None:
     if console is None:
         say(*(f"{label:<10}{line}".rstrip() for label, line, _ in body))
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = Ruled(box=None, show_header=False, pad_edge=False)
     for label, line, style in body:
         table.add_row(Text(visible(label), style="dim"), Text(visible(line), style=style, overflow="fold"))
     console.print(table)

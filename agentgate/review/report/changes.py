@@ -231,10 +231,10 @@ def _said(c: Change) -> str:
 
 
 # --- as a page ------------------------------------------------------------------------------------------------------------------
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES, _TITLE = Path(__file__).parent / "templates", "What this change permits"
 
 
-def page(changes: Sequence[Changes], *, title: str, subtitle: str, errors: Sequence[str] = ()) -> str:
+def page(changes: Sequence[Changes], *, title: str = _TITLE, subtitle: str, errors: Sequence[str] = ()) -> str:
     """The page, as HTML: changes, one per workflow, a subtitle that says what was compared with what, and what does not hold."""
     style = (_TEMPLATES / "page.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

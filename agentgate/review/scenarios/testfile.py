@@ -82,7 +82,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CaseResults:
     """The results of one test file. `filled`: what the base left out, and was filled with."""
 
     file: str
@@ -291,7 +291,7 @@ def _refuse(problems: list[Failure]) -> None:
         raise WorkflowError(sorted(problems, key=place_of))
 
 
-def run_tests(workflow: Workflow, tests: TestFile) -> Report:
+def run_tests(workflow: Workflow, tests: TestFile) -> CaseResults:
     """Run every case of a test file; a case that does not hold is a `Result`.
 
     Raises WorkflowError: the file does not fit the workflow (a misspelt key).
@@ -305,7 +305,7 @@ def run_tests(workflow: Workflow, tests: TestFile) -> Report:
         changed = {key: value for key, value in scene.values.items() if key not in base.values or base.values[key] != value}
         results.append(Result(case.name, not why, case.expected, in_words(answer), why, f"{tests.file}:{case.line}", changed))
     results += [_heard(workflow, tests.file, said) for said in tests.heard]
-    return Report(tests.file, workflow.id, tuple(results), dict(base.filled))
+    return CaseResults(tests.file, workflow.id, tuple(results), dict(base.filled))
 
 
 def _heard(workflow: Workflow, file: str, said: HeardCase) -> Result:
