@@ -29,7 +29,7 @@ from agentgate.credentials.static import Secret, StaticBroker
 from agentgate.credentials.sts import AwsRole, Permission, STSBroker
 from agentgate.credentials.vault import VaultBroker
 from agentgate.errors import ConfigError, KeysUnavailable, TokenRefused, UpstreamRefused
-from agentgate.gate.telling import Webhook
+from agentgate.gate.notify import Webhook
 from agentgate.identity import fetch as fetching
 from agentgate.identity.fetch import MAX_BYTES, ask, fetch
 from agentgate.integrations import httpx as auth

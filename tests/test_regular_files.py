@@ -21,7 +21,7 @@ from agentgate.identity.keys import KeySource
 from agentgate.identity.passkeys import Passkeys
 from agentgate.identity.settings import IdentitySettings
 from agentgate.integrations.client_key import ClientKey
-from agentgate.service.settings import ServiceSettings, Told
+from agentgate.service.settings import NotifySettings, ServiceSettings
 from agentgate.token.keys import KeyRing
 from agentgate.token.regular_file import read_regular
 
@@ -33,7 +33,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "an approval": ("approvals/index.json", lambda file: Tree(file.parent.parent).read("index.json", UNAPPROVED)),
     "client key": ("client.pem", lambda file: ClientKey.read("c", file)),
     "upstream secret": ("secret", lambda file: Secret(file=file).read()),
-    "webhook secret": ("secret", lambda file: Told(url="https://hooks.example/x", secret=file).hook()),
+    "webhook secret": ("secret", lambda file: NotifySettings(url="https://hooks.example/x", secret=file).hook()),
     "settings": ("gate.toml", ServiceSettings.of),
     "identity settings": ("identity.toml", IdentitySettings.of),
     "key set": ("jwks.json", lambda file: KeySource(str(file))._data()),

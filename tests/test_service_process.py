@@ -34,8 +34,8 @@ from tests.served_notes import notes as notes  # noqa: PLC0414 - a fixture
 from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
 from tests.servers import Server as StoreServer
 from tests.servers import redis_binary
+from tests.test_notify import Listener
 from tests.test_service_wire import answered_by
-from tests.test_telling import Listener
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}\n"
 # A file system that hangs: whoever opens PATH waits while there is a file PATH.INODE.hangs.

@@ -12,7 +12,7 @@ from agentgate.credentials.oauth import OAuthBroker
 from agentgate.credentials.static import Secret
 from agentgate.credentials.vault import VaultBroker
 from agentgate.errors import ConfigError
-from agentgate.gate.telling import Webhook
+from agentgate.gate.notify import Webhook
 from agentgate.identity.settings import IssuerSettings
 from agentgate.integrations.exchange import check_secure
 from agentgate.values.urls import is_secure

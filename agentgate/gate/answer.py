@@ -239,7 +239,7 @@ def _answered(
         raise _used()
     if written != "ok":
         raise refusal(AnswerCode.OVERTAKEN, "hold", "answered by somebody else meanwhile", "the hold as it was read")
-    core.teller.wake(tenant)
+    core.notifier.wake(tenant)
     return hold
 
 

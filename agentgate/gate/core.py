@@ -18,9 +18,9 @@ from agentgate.explain.evidence import origin_names
 from agentgate.gate.around import Sources
 from agentgate.gate.callback import Callback
 from agentgate.gate.issued import Issued
+from agentgate.gate.notify import Notifier
 from agentgate.gate.proof import Answerers
 from agentgate.gate.state import Readings, missing, run_state
-from agentgate.gate.teller import Teller
 from agentgate.gate.versions import InForce
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
@@ -68,7 +68,7 @@ class Core:
         answerers: whose signatures answer holds.
         confirm: asks the run's own user in this process (`agentgate.gate.confirming`); None: it does not.
         budgets: what a run or its user may use up.
-        teller: tells people of holds and answers.
+        notifier: tells people of holds and answers.
         identities: proves credentials; None: this gate takes none.
         find: reads an approved version that is not in force; None: this gate knows of none.
         readings: headers and turns that this gate read lately.
@@ -93,7 +93,7 @@ class Core:
     budgets: Allowances
     identities: Identities | None = None
     confirm: Callback | None = None
-    teller: Teller = field(default_factory=Teller)
+    notifier: Notifier = field(default_factory=Notifier)
     find: Callable[[str, int], Other] | None = None
     tracing: Tracing | None = None
     readings: Readings = field(init=False)

@@ -21,12 +21,12 @@ from agentgate.gate import account_key, door, holding
 from agentgate.gate.around import Sources, data_classes, environment_of
 from agentgate.gate.callback import Callback
 from agentgate.gate.core import Allowances, Core, read
+from agentgate.gate.notify import Notifier
 from agentgate.gate.proof import Answerers, fronts, passkeys_of
 from agentgate.gate.proving import AgentGiven, UserGiven
 from agentgate.gate.revoking import AsyncRevoking, Revoking, Tenants
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import ApprovedSettings, GateSettings, UnapprovedSettings
-from agentgate.gate.teller import Teller
 from agentgate.gate.view import View
 from agentgate.identity.connection import caller
 from agentgate.redemption.trust import Trust
@@ -65,10 +65,10 @@ def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | N
     answerers.passkeys = passkeys_of(s.passkeys, s.issuer)
     brokers = s.brokers if isinstance(s.brokers, Mapping) else dict.fromkeys(s.brokers)
     budgets = Allowances(s.denials_per_run, s.open_holds_per_run, s.runs_per_hour)
-    asks, told = Callback(s.confirm) if s.confirm is not None else None, Teller(s.tell, s.pages)
+    asks, notifier = Callback(s.confirm) if s.confirm is not None else None, Notifier(s.tell, s.pages)
     clock, find = s.clock or _now, None if opening is None else opening.other
     who = (sources, brokers, history, answerers, budgets, identities)
-    return Core(catalog, keys, s.issuer, s.deriver, clock, *who, asks, told, find, s.tracing, s.shared_runs)
+    return Core(catalog, keys, s.issuer, s.deriver, clock, *who, asks, notifier, find, s.tracing, s.shared_runs)
 
 
 def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:
@@ -107,7 +107,7 @@ class _GateBase(Tenants, Generic[OneStore]):
         self._core, self._store, self._audit, self._opening, self._bound = core, store, audit, opening, Bound(at_once, core.unproven)
         self._one_reload, self._one_reload_awaited = threading.Lock(), asyncio.Lock()
         core.issued.store = store
-        core.teller.start(store, lambda: {tenant for workflow in core.catalog for tenant in workflow.tenants})
+        core.notifier.start(store, lambda: {tenant for workflow in core.catalog for tenant in workflow.tenants})
 
     @property
     def issuer(self) -> str:
@@ -274,7 +274,7 @@ class Gate(_GateBase[Store], Revoking):
 
     def close(self) -> None:
         """Close the store and the log."""
-        self._core.teller.close()
+        self._core.notifier.close()
         self._bound.tell_rest(self._audit)
         self._store.close()
         self._audit.close()
@@ -338,7 +338,7 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
 
     async def close(self) -> None:
         """See `Gate.close`."""
-        await asyncio.to_thread(self._core.teller.close)
+        await asyncio.to_thread(self._core.notifier.close)
         self._bound.tell_rest(self._audit)
         await self._store.close()
         self._audit.close()

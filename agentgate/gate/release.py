@@ -79,7 +79,7 @@ def released(
             refused = Failure(Reason.HOLD_REFUSED, "hold", "a person refused this act a while ago", "another act, or later")
             return (yield from deny(core, header, call, (refused,), known))
         if not hold_of(record).approvers and record.body == body:
-            core.teller.wake(header.tenant)
+            core.notifier.wake(header.tenant)
     yield from core.answerers.fresh()
     hold = core.answerers.standing(hold_of(record), in_process=case.workflow.agent.in_process)
     status = hold.state_at(time.time())
@@ -88,7 +88,7 @@ def released(
         last = hold.approvers[-1]
         told = event_of(last.id, last.channel, "release", "released")
         if (yield ops.answer_hold(header.tenant, made, record.revision, record.body, "released", event=told)) == "ok":
-            core.teller.wake(header.tenant)
+            core.notifier.wake(header.tenant)
             record = (yield ops.read_hold(header.tenant, made)) or record
             hold = replace(hold, state=record.state, revision=record.revision)
             status = hold.state_at(time.time())

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from agentgate.errors import ConfigError
 from agentgate.gate.around import DataClasses
 from agentgate.gate.callback import Confirm
-from agentgate.gate.telling import Command, Webhook
+from agentgate.gate.notify import Command, Webhook
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive
 from agentgate.redemption.upstream import UpstreamBroker, is_broker
@@ -101,7 +101,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     ),
     "shared_runs": (lambda value: type(value) is bool, "True or False"),
     "at_once": (lambda value: bool(checked_at_once(value)), ""),
-    "tell": (_is_tell, "a tuple of Webhook and Command (agentgate.gate.telling)"),
+    "tell": (_is_tell, "a tuple of Webhook and Command (agentgate.gate.notify)"),
     "pages": (
         lambda value: value == "" or _is_issuer(value),
         "the URL that a hold's id follows, https without query or fragment; or empty",
@@ -139,7 +139,7 @@ class GateSettings(ABC):
         denials_per_run: with so many denied calls a run closes; so many of a wrong form alone close none, and end what is told of them.
         open_holds_per_run: how many holds of a run may wait for a person at once.
         runs_per_hour: how many runs of one user a tenant opens in any hour (up to a minute longer); without a user, of one agent.
-        tell: who learns that a call waits, and what was answered: `Webhook` and `Command` (`agentgate.gate.telling`).
+        tell: who learns that a call waits, and what was answered: `Webhook` and `Command` (`agentgate.gate.notify`).
         pages: where people answer: the URL that a hold's id follows; events name the hold's page. Empty: they name none.
         data_classes: the catalogue for `conditions.data_class`: a TOML file, or a callable: tool, args -> class or None.
         shared_runs: who mints acts where the store may lose what it acknowledged (docs/state.md). False: the gate that opened the run; a

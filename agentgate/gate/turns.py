@@ -138,6 +138,6 @@ def _changed(core: Core, state: RunState, answer: str, record: str) -> Flow:
     header = state.header
     if answer == "missing":
         raise missing(header.tenant, header.id)
-    core.teller.wake(header.tenant)  # a hold may be cancelled by that
+    core.notifier.wake(header.tenant)  # a hold may be cancelled by that
     yield stamp(record, header)
     return (yield from read(core, header.tenant, header.id, state))

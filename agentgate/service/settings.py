@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from agentgate.errors import ConfigError
-from agentgate.gate.telling import Command, Webhook
+from agentgate.gate.notify import Command, Webhook
 from agentgate.identity.settings import IdentitySettings, Name, Names, PasskeySettings, Place, WrongValue, wrong_setting
 from agentgate.token.jws import Alg
 from agentgate.token.regular_file import read_regular, read_text
@@ -88,7 +88,7 @@ class Served(BaseModel):
         return self
 
 
-class Told(BaseModel):
+class NotifySettings(BaseModel):
     """Who learns what becomes of held calls: a webhook, or a command.
 
     Attributes:
@@ -111,7 +111,7 @@ class Told(BaseModel):
         return self
 
     def hook(self) -> Webhook | Command:
-        """It. Raises ConfigError: it, or the secret's file, is wrong."""
+        """Build the hook. Raises ConfigError: a setting, or the file of the secret, is wrong."""
         if self.url is None or self.secret is None:
             return Command(self.command)
         try:
@@ -173,7 +173,7 @@ class ServiceSettings(BaseSettings):
     rate: Annotated[int, Field(ge=1, le=100_000)] = 50
     answer_keys: dict[Name, Path] = {}
     passkeys: PasskeySettings | None = None
-    tell: dict[Name, Told] = {}
+    tell: dict[Name, NotifySettings] = {}
     runs_per_hour: int | None = None
     denials_per_run: int | None = None
     open_holds_per_run: int | None = None

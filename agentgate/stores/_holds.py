@@ -130,7 +130,7 @@ def answer_hold(
 ) -> Op[Answered]:
     """Replace body and state if the revision is still the expected one (`pending`: more approvers are needed).
 
-    A released hold takes only `refused`. A signed answer uses up its `nonce`. `event`: what is told of it (`agentgate.stores._telling`);
+    A released hold takes only `refused`. A signed answer uses up its `nonce`. `event`: for `agentgate.stores._notifications`;
     empty: nothing. `user`: who answers, and finds it afterwards. Answers `ok`; `stale`: another answer came first; `final`: answered,
     expired, spent or cancelled already; `nonce`: see `take_nonce`.
     """

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
-from agentgate.stores import _account_keys, _holds, _kept, _marks, _records, _revocations, _telling
+from agentgate.stores import _account_keys, _holds, _kept, _marks, _notifications, _records, _revocations
 from agentgate.stores._health import Keeps
 from agentgate.stores._op import (
     MAX_AMOUNT,
@@ -61,8 +61,8 @@ RevokedKind = _records.RevokedKind
 RevocationRecord = _revocations.RevocationRecord
 RevokeReply = _revocations.RevokeReply
 ChangeReply = _account_keys.ChangeReply
-Untold = _telling.Untold
-PAGE = _telling.PAGE
+Notification = _notifications.Notification
+PAGE = _notifications.PAGE
 workflow_subject = _records.workflow_subject
 revoke, lift, revoked, revocation_name = _revocations.revoke, _revocations.lift, _revocations.revoked, _revocations.revocation_name
 list_revocations, REVOKED_KINDS = _revocations.list_revocations, _revocations.REVOKED_KINDS
@@ -71,7 +71,7 @@ old_holds, waiting_holds, ended_holds, count_holds = _holds.old_holds, _holds.wa
 WAITING = _holds.PAGE
 nonce_hold, take_nonce, reveal_hold, read_limits = _holds.nonce_hold, _holds.take_nonce, _holds.reveal_hold, _holds.read_limits
 COOLING = _holds.COOLING
-untold_hold, told_hold = _telling.untold_hold, _telling.told_hold
+take_notification, finish_notification = _notifications.take_notification, _notifications.finish_notification
 change_key = _account_keys.change_key
 keep, kept = _kept.keep, _kept.kept
 raise_marks, MAX_MARKS = _marks.raise_marks, _marks.MAX_MARKS

@@ -24,15 +24,17 @@ from agentgate.testing._histories import Histories
 from agentgate.testing._holds import Holds
 from agentgate.testing._kept import Keepings
 from agentgate.testing._limits import Limits
+from agentgate.testing._notifications import Notifications
 from agentgate.testing._revocations import Revocations
-from agentgate.testing._telling import Tellings
 from agentgate.testing._waiting import WaitingHolds
 from agentgate.testing._withdrawals import Withdrawals
 
 __all__ = ["Blocking", "StoreConformance"]
 
 
-class StoreConformance(Budgets, Calls, Limits, Histories, Withdrawals, Revocations, Holds, WaitingHolds, Keepings, Tellings, AccountKeys):
+class StoreConformance(
+    Budgets, Calls, Limits, Histories, Withdrawals, Revocations, Holds, WaitingHolds, Keepings, Notifications, AccountKeys
+):
     """The suite.
 
     Attributes:

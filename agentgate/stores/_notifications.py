@@ -17,10 +17,10 @@ PAGE = 500  # holds that one script looks at
 
 What = Literal["held", "answered", "expired", "cancelled"]
 Nothing = Literal["more", "none"]
-Told = Literal["ok", "missing"]
+Noted = Literal["ok", "missing"]
 
 
-class Untold(NamedTuple):
+class Notification(NamedTuple):
     """One event that is to be told.
 
     Attributes:
@@ -40,7 +40,7 @@ class Untold(NamedTuple):
     hold: HoldRecord
 
 
-def untold_hold(tenant: str, hook: str, lease_ms: int, first: int, page: int = PAGE) -> Op[Untold | Nothing]:
+def take_notification(tenant: str, hook: str, lease_ms: int, first: int, page: int = PAGE) -> Op[Notification | Nothing]:
     """Take the next event for a hook, of the `page` holds from place `first` on; for `lease_ms` nobody else gets it.
 
     Answers the event; `more`: none on this page, which is not the last; `none`: none.
@@ -49,22 +49,22 @@ def untold_hold(tenant: str, hook: str, lease_ms: int, first: int, page: int = P
     lease, place = checked_number("lease_ms", lease_ms, 1, MAX_TTL_MS), checked_number("first", first, 0, 2**31)
     return Op(
         "untold_hold",
-        _untold,
+        _notification,
         (f"{start}holds:all",),
         (f"{start}hold:", checked_digest("hook", hook), lease, place, checked_number("page", page, 1, PAGE)),
     )
 
 
-def _untold(what: Any, hold_id: bytes, number: Any, at: Any, event: bytes, *record: bytes) -> Untold | Nothing:
+def _notification(what: Any, hold_id: bytes, number: Any, at: Any, event: bytes, *record: bytes) -> Notification | Nothing:
     state, body, revision, call = record
     found: Any = one_of(Literal[What, Nothing])(what)
     if found in {"more", "none"}:
         return found  # type: ignore[no-any-return]  # one of the two
-    return Untold(found, hold_id.decode(), int(number), str(int(at)), event, hold_record(state, body, revision, call))
+    return Notification(found, hold_id.decode(), int(number), str(int(at)), event, hold_record(state, body, revision, call))
 
 
-def told_hold(tenant: str, hook: str, untold: Untold) -> Op[Told]:
+def finish_notification(tenant: str, hook: str, event: Notification) -> Op[Noted]:
     """An event was told; after that a hold is over, nothing follows. `missing`: it is forgotten, or was opened anew."""
-    told = "all" if untold.what in {"expired", "cancelled"} else str(untold.number + 1)
-    key = f"{prefix(tenant)}hold:{checked_id('hold', untold.hold_id)}"
-    return Op("told_hold", one_of(Told), (key,), (checked_digest("hook", hook), told, untold.at))
+    told = "all" if event.what in {"expired", "cancelled"} else str(event.number + 1)
+    key = f"{prefix(tenant)}hold:{checked_id('hold', event.hold_id)}"
+    return Op("told_hold", one_of(Noted), (key,), (checked_digest("hook", hook), told, event.at))

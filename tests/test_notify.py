@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import importlib
 import json
 import secrets
 import sys
@@ -19,8 +20,8 @@ import pytest
 
 from agentgate import Allow, AsyncGate, Gate, StepUp, User
 from agentgate.errors import ConfigError, StoreUnavailable
-from agentgate.gate import teller
-from agentgate.gate.telling import Command, Webhook
+from agentgate.gate import notify
+from agentgate.gate.notify import Command, Webhook
 from agentgate.stores import ops
 from tests.servers import Server
 from tests.shop import BOSS, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, run_of
@@ -79,8 +80,8 @@ def listener() -> Iterator[Listener]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries that follow each other at once, and looks that are frequent."""
-    monkeypatch.setattr(teller, "_EVERY", 0.05)
-    monkeypatch.setattr(teller, "_PAUSE", 0.01)
+    monkeypatch.setattr(notify, "_EVERY", 0.05)
+    monkeypatch.setattr(notify, "_PAUSE", 0.01)
 
 
 def held(gate: Gate) -> tuple[Any, Any]:
@@ -134,7 +135,7 @@ def test_it_is_told_again_under_the_same_id_a_few_times(folder: Path, listener: 
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(("statuses", "count"), [([500] * 20, teller.TRIES), ([404], 1), ([302], 1), ([307], 1)])
+@pytest.mark.parametrize(("statuses", "count"), [([500] * 20, notify.TRIES), ([404], 1), ([302], 1), ([307], 1)])
 def test_tries_are_bounded_and_no_redirect_is_followed(folder: Path, listener: Listener, statuses: list[int], count: int) -> None:
     listener.statuses = list(statuses)
     with opened(folder, tell=(Webhook(listener.url, SECRET, private=True),)) as gate:
@@ -173,7 +174,7 @@ def test_that_a_hold_expired_is_told(folder: Path, listener: Listener) -> None:
 def test_that_a_hold_was_cancelled_is_told_at_once_and_that_its_call_is_asked_again(
     folder: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teller, "_EVERY", 1000.0)
+    monkeypatch.setattr(notify, "_EVERY", 1000.0)
     with opened(folder, tell=(Webhook(listener.url, SECRET, private=True),)) as gate:
         (run, taken_back), (other, closed) = held(gate), held(gate)
         listener.wait(2)
@@ -248,15 +249,15 @@ def test_what_a_gate_could_not_tell_the_next_one_does_under_the_same_id(
         looked_up(run)
         hold = run.authorize("payments.refund", BIG, tool_call_id="pay").hold.id
         silent.refuse(hold, tenant=tenant, by=User("boss", tenant=tenant, groups=["leads"]))
-    monkeypatch.setattr(teller, "_LEASE", 0.05)
-    listener.statuses = [500] * (teller.TRIES + 1)
+    monkeypatch.setattr(notify, "_LEASE", 0.05)
+    listener.statuses = [500] * (notify.TRIES + 1)
     with opened(folder, tell=(hook,), **given):
         listener.wait(1)
     with opened(folder, tell=(hook,), **given):
-        listener.wait(teller.TRIES + 3)
+        listener.wait(notify.TRIES + 3)
     ids = [headers["webhook-id"] for _, headers, _ in listener.got]
-    assert len(set(ids[: teller.TRIES + 2])) == 1
-    told = [json.loads(body) for _, _, body in listener.got[teller.TRIES + 1 :]]
+    assert len(set(ids[: notify.TRIES + 2])) == 1
+    told = [json.loads(body) for _, _, body in listener.got[notify.TRIES + 1 :]]
     assert [(t["type"], t["hold"]) for t in told] == [("held", hold), ("answered", hold)]
 
 
@@ -268,16 +269,16 @@ def test_an_event_that_cannot_be_read_stops_no_other(folder: Path, listener: Lis
         store: Any = gate._store
         for event in (b"[]", b"{}", b"\xff", b'{"by":"x"}'):
             store._client.hset(f"ag:{{acme}}:hold:{broken.id}", mapping={"events": 1, "event:1": event, f"told:{'a' * 64}": 1})
-            op = ops.untold_hold("acme", "a" * 64, 1, 0)
+            op = ops.take_notification("acme", "a" * 64, 1, 0)
             with pytest.raises(StoreUnavailable, match="event"):
-                teller.message(op.parse(store.call(op, time.monotonic() + 1)))  # type: ignore[arg-type]  # one
+                notify.message(op.parse(store.call(op, time.monotonic() + 1)))  # type: ignore[arg-type]  # one
             time.sleep(0.005)
         hook = Webhook(listener.url, SECRET, private=True)
         store._client.hset(f"ag:{{acme}}:hold:{broken.id}", mapping={f"told:{hook.key}": 1})
-        telling = teller.Teller((hook,))
-        telling.start(store, lambda: ["acme", "no such tenant"])
+        notifier = notify.Notifier((hook,))
+        notifier.start(store, lambda: ["acme", "no such tenant"])
         assert [t["hold"] for t in listener.wait(1)] == [fine.id]
-        telling.close()
+        notifier.close()
     assert "tell_delayed" in "".join(capsys.readouterr())
 
 
@@ -414,11 +415,17 @@ def test_the_events_of_one_tenant_do_not_keep_those_of_another_waiting(folder: P
         other = run_of(gate, tenant="other", user=User("kim", tenant="other", groups=("support",)))
         looked_up(other)
         assert isinstance(other.authorize("payments.refund", BIG, tool_call_id="pay"), StepUp)
-        telling = teller.Teller((hook,))
-        telling.start(gate._store, lambda: ("acme", "other"))
+        notifier = notify.Notifier((hook,))
+        notifier.start(gate._store, lambda: ("acme", "other"))
         end = time.monotonic() + 10
         while len(hook.tenants) < 61 and time.monotonic() < end:
             time.sleep(0.02)
-        telling.close()
+        notifier.close()
     assert (hook.tenants.count("acme"), hook.tenants.count("other")) == (60, 1)
     assert hook.tenants.index("other") <= 20
+
+
+def test_the_module_of_before_works_one_version_more_and_names_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match=r"agentgate\.gate\.notify"):
+        before = importlib.import_module("agentgate.gate.telling")
+    assert (before.Webhook, before.Command) == (Webhook, Command)
