@@ -10,23 +10,10 @@ from typing import Any
 
 import orjson
 
-from agentgate.approvals import (
-    KeySigner,
-    Loaded,
-    Prover,
-    Reviewer,
-    ReviewRule,
-    load_approved,
-    new_root,
-    revoke,
-    root_digest,
-    sign_root,
-    statement,
-    write_approval,
-    write_index,
-)
+from agentgate.approvals import Loaded, Prover, load_approved, root_digest
 from agentgate.approvals.statement import Statement
 from agentgate.approvals.watermark import higher
+from agentgate.approvals.writing import KeySigner, Reviewer, ReviewRule, new_root, revoke, sign_root, statement, write_approval, write_index
 from agentgate.errors import Failure
 from agentgate.intents.lexical import derive
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.approvals import ApprovalRefusal, ApprovalRefused, KeySigner, sshsig
+from agentgate.approvals import ApprovalRefusal, ApprovalRefused, sshsig
 from agentgate.approvals.allowed_signers import AllowedSigners
+from agentgate.approvals.writing import KeySigner
 from tests.approvals_team import keygen
 
 ALICE, BOB = KeySigner.from_seed(b"a" * 32), KeySigner.from_seed(b"b" * 32)

@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from agentgate import Allow, AnswerRefused, Deny, Gate, JWSAnswer, Reason, SSHAnswer, StepUp, User
-from agentgate.approvals import KeySigner
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.people import Signers
 from agentgate.approvals.root import Root
 from agentgate.approvals.sshsig import HOLD_NAMESPACE, NAMESPACE
-from agentgate.approvals.trust import Reviewer, new_root
+from agentgate.approvals.writing import KeySigner
+from agentgate.approvals.writing.trust import Reviewer, new_root
 from agentgate.decision.hold import Hold
 from agentgate.errors import ConfigError
 from agentgate.identity.proven import proven_agent, proven_user

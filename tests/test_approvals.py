@@ -10,9 +10,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from agentgate.approvals import ApprovalRefusal, ApprovalRefused, Prover, ReviewRule, sshsig, status, write_approval, write_index
+from agentgate.approvals import ApprovalRefusal, ApprovalRefused, Prover, sshsig, status
 from agentgate.approvals.loading import lenient_judge
 from agentgate.approvals.root import distinct
+from agentgate.approvals.writing import ReviewRule, write_approval, write_index
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from tests.approvals_team import ALICE, BOB, CAROL, DAVE, ID, PATH, PEOPLE, WORKFLOW, Team, key

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agentgate.approvals import ApprovalRefused, Prover, status, write_approval, writing
+from agentgate.approvals import ApprovalRefused, Prover, status
 from agentgate.approvals.loading import strict_judge
+from agentgate.approvals.writing import approval, write_approval
 from agentgate.intents.lexical import derive
 from tests.approvals_team import ALICE, BOB, CAROL, PATH, WORKFLOW, Team, key
 
@@ -95,7 +96,7 @@ def test_loading_many_versions_that_no_index_names_looks_at_each_once(tmp_path: 
 
 
 def test_an_index_that_is_far_behind_is_renewed_before_more_is_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(writing, "MAX_UNLISTED", 3)
+    monkeypatch.setattr(approval, "MAX_UNLISTED", 3)
     team = versions_signed(tmp_path, 4)
     team.edit("version: 4", "version: 5")
     team.approve(ALICE, BOB, index=False)

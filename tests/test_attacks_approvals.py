@@ -10,12 +10,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from agentgate.approvals import ApprovalRefused, Reviewer, ReviewRule, new_root, renew_index, sshsig
+from agentgate.approvals import ApprovalRefused, sshsig
 from agentgate.approvals._files import Tree
 from agentgate.approvals._shape import moment
 from agentgate.approvals.index import load_revoked
 from agentgate.approvals.root import load_root
-from agentgate.approvals.trust import write_revoked
+from agentgate.approvals.writing import Reviewer, ReviewRule, new_root, renew_index
+from agentgate.approvals.writing.trust import write_revoked
 from agentgate.errors import WorkflowError
 from agentgate.gate.gate import Gate
 from agentgate.loading.definition import read_file

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from agentgate import Allow, Deny, Gate, StepUp
-from agentgate.approvals import Reviewer, ReviewRule, new_root, sign_root, statement, write_approval, write_index
+from agentgate.approvals.writing import Reviewer, ReviewRule, new_root, sign_root, statement, write_approval, write_index
 from agentgate.audit import read_records
 from agentgate.cli.main import app
 from agentgate.review.report.theatre import rule_stats

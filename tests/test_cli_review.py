@@ -14,7 +14,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from agentgate.approvals import Reviewer, ReviewRule, new_root, open_signer, root_digest, statement, write_approval, write_index
+from agentgate.approvals import root_digest
+from agentgate.approvals.writing import Reviewer, ReviewRule, new_root, open_signer, statement, write_approval, write_index
 from agentgate.cli.main import app
 from agentgate.errors import ConfigError
 from agentgate.gate.gate import Gate

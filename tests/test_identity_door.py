@@ -20,12 +20,12 @@ import structlog
 import time_machine
 
 from agentgate import JWTSVID, Agent, Allow, AsyncGate, Connection, Deny, Gate, OIDCToken, Reason, RunRefused, SSHAnswer, StepUp, User
-from agentgate.approvals import KeySigner
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.people import Signers
 from agentgate.approvals.root import Root
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
-from agentgate.approvals.trust import Reviewer, new_root
+from agentgate.approvals.writing import KeySigner
+from agentgate.approvals.writing.trust import Reviewer, new_root
 from agentgate.errors import ConfigError
 from agentgate.gate import door, proving
 from agentgate.gate.around import DataClassFile

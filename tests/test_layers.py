@@ -38,6 +38,7 @@ ROOMS = {
     "loading": "YAML text becomes a workflow, or every reason why not",
     "diff": "which calls a change newly permits",
     "approvals": "what reviewers signed: in force, or why not",
+    "approvals.writing": "what reviewers sign: statements, roots, the index, revocations, and the keys for it",
     "gate": "opens runs, authorises calls, lets people answer holds",
     "integrations": "one file or folder a framework",
     "review.scenarios": "complete cases decided by the engine; the test file beside a workflow",
@@ -295,6 +296,12 @@ def test_what_is_kept_belongs_to_a_workflow_a_gate_or_a_run():
 )
 def test_what_a_module_keeps_is_found(source):
     assert kept("gate.gate", source)
+
+
+def test_a_gate_reads_approvals_and_loads_nothing_that_makes_them():
+    mods = loaded("import agentgate.gate.gate, agentgate.approvals.opening, agentgate.service.app")
+    assert {name for name in mods if name.startswith("agentgate.approvals.writing")} == set()
+    assert "agentgate.approvals.loading" in mods
 
 
 def test_modules_import_each_other_without_cycles():

@@ -11,7 +11,8 @@ from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
-from agentgate.approvals import ApprovalRefused, renew_index, write_index
+from agentgate.approvals import ApprovalRefused
+from agentgate.approvals.writing import renew_index, write_index
 from agentgate.cli.main import app as cli
 from agentgate.service.app import application
 from agentgate.service.settings import ServiceSettings

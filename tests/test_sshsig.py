@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.approvals import KeygenSigner, KeySigner, SshKey, open_signer, sshsig
+from agentgate.approvals import SshKey, sshsig
 from agentgate.approvals._wire import mpint, string
+from agentgate.approvals.writing import KeygenSigner, KeySigner, open_signer
 from agentgate.errors import KeyRefused
 from tests.approvals_team import keygen
 

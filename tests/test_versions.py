@@ -18,8 +18,8 @@ import time_machine
 from typer.testing import CliRunner
 
 from agentgate import Agent, Allow, AnswerRefused, AsyncGate, Deny, Gate, Reason, StepUp, TokenRefused, User
-from agentgate.approvals import statement, write_approval, write_index
 from agentgate.approvals.opening import Other
+from agentgate.approvals.writing import statement, write_approval, write_index
 from agentgate.audit import MemoryAudit, read_records
 from agentgate.cli.main import app
 from agentgate.decision.answer import Deny as Refused

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from agentgate.approvals import KeySigner, sshsig, write_index
+from agentgate.approvals import sshsig
+from agentgate.approvals.writing import KeySigner, write_index
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading import written_out as module

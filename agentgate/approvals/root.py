@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Len
@@ -208,6 +209,16 @@ def distinct(signed: Iterable[tuple[str, bytes]]) -> int:
         return False
 
     return sum(seat(person, set()) for person in keys)
+
+
+def root_digest(path: Path | str) -> str:
+    """The digest of a root, which a gate's settings pin; `path`: ``root.yaml``, or the workflow directory it belongs to.
+
+    Raises ApprovalRefused: ROOT NOT TRUSTED, when there is none.
+    """
+    place = Path(path)
+    directory = place.parent.parent if place.name == ROOT else place
+    return file_digest(Tree(directory).read(ROOT, ROOT_NOT_TRUSTED))
 
 
 def load_root(tree: Tree, pinned: str, now: float) -> tuple[Root, AllowedSigners]:

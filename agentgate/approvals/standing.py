@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.judge import Approved, Judge, Standing
@@ -15,11 +16,10 @@ from agentgate.approvals.makers import uncounted
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import TAMPERED, UNAPPROVED, ApprovalRefused, refused
 from agentgate.approvals.root import Need, Root
-from agentgate.approvals.version import first_difference
-from agentgate.approvals.writing import needs
+from agentgate.approvals.version import Version, first_difference
 from agentgate.errors import Failure, WorkflowError, place_of
 from agentgate.intents.lexical import derive as lexical
-from agentgate.loading.catalog import Catalog, Ending, workflow_files
+from agentgate.loading.catalog import Catalog, Ending, roles_of, workflow_files
 from agentgate.loading.definition import Derive
 from agentgate.workflow.model import Doubt, Workflow
 
@@ -135,6 +135,22 @@ def _running(judge: Judge, id_: str) -> int | None:
     except ApprovalRefused:
         return None
     return approved.version.version if approved is not None else None
+
+
+def needs(judge: Judge, file: WorkflowFile) -> tuple[Need, ...]:
+    """What the root requires for this file's version, counting the present signatures over exactly this content."""
+    id_, version = file.value["id"], file.value["version"]
+    if version in judge.tree.versions(id_):
+        standing = judge.standing(id_, version)
+        if standing.version is not None and standing.version.digest == file.digest and standing.version.signed:
+            return standing.needs
+    try:
+        static = roles_of(judge.tree.directory)
+    except WorkflowError:  # a gate loads nothing then, and says why
+        static = {}
+    risk: Any = str(file.value.get("risk"))  # no rule of a root approves an unknown one
+    proposed = Version(id_, version, file.digest, file.value, risk, (), ())
+    return judge.asked(proposed, file.path, {name: tuple(sorted(scopes)) for name, scopes in static.items()})
 
 
 def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:

@@ -13,23 +13,13 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.approvals import (
-    ApprovalRefused,
-    Signer,
-    Statement,
-    WorkflowStatus,
-    forecast,
-    renew_index,
-    root_digest,
-    statement,
-    write_approval,
-    write_index,
-)
-from agentgate.approvals import revoke as write_revocation
+from agentgate.approvals import ApprovalRefused, Statement, WorkflowStatus, forecast, root_digest
 from agentgate.approvals import status as standing
 from agentgate.approvals._shape import moment
 from agentgate.approvals.root import Root as TrustRoot
-from agentgate.approvals.writing import Unsigned, find_workflow
+from agentgate.approvals.writing import Signer, renew_index, statement, write_approval, write_index
+from agentgate.approvals.writing import revoke as write_revocation
+from agentgate.approvals.writing.approval import Unsigned, find_workflow
 from agentgate.cli.output import LOOK, YES, complain, fail, note, print_report, refusing, rows, say, say_json
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.errors import ConfigError

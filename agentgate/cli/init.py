@@ -18,7 +18,7 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from agentgate.approvals import Reviewer, Signer, new_root, statement, write_approval, write_index
+from agentgate.approvals.writing import Reviewer, Signer, new_root, statement, write_approval, write_index
 from agentgate.cli.new import LIFE, Results, person_here, tell_facts
 from agentgate.cli.output import fail, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import MADE, Key, default_key, own_signer

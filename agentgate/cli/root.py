@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.approvals import ApprovalRefusal, ApprovalRefused, forecast, new_root, sign_root
+from agentgate.approvals import ApprovalRefusal, ApprovalRefused, forecast
 from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
 from agentgate.approvals._shape import RISKS
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.root import Root as TrustRoot
+from agentgate.approvals.writing import new_root, sign_root
 from agentgate.cli.commands import Commands
 from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer

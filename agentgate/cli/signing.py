@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from agentgate.approvals import Signer, SshKey, open_signer
+from agentgate.approvals import SshKey
+from agentgate.approvals.writing import Signer, open_signer
 from agentgate.cli.output import fail, say
 from agentgate.errors import ConfigError, KeyRefused
 

@@ -14,7 +14,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from agentgate.approvals import KeySigner, Reviewer, ReviewRule, new_root, root_digest, statement, write_approval, write_index
+from agentgate.approvals import root_digest
+from agentgate.approvals.writing import KeySigner, Reviewer, ReviewRule, new_root, statement, write_approval, write_index
 from agentgate.loading.catalog import APPROVALS, workflow_files
 
 PHRASE = "agentgate demo key, known to everybody: "

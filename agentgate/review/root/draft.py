@@ -17,13 +17,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from agentgate.approvals import ApprovalRefused, Reviewer, ReviewRule, SshKey
+from agentgate.approvals import ApprovalRefused, SshKey
 from agentgate.approvals._shape import RISKS, Day, Person, Shape, Team, Tenant, from_yaml
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
 from agentgate.approvals.root import ReviewShape, RolesShape, RootShape
 from agentgate.approvals.sshsig import RENEWAL_NAMESPACE
-from agentgate.approvals.trust import NAMESPACES
+from agentgate.approvals.writing import Reviewer, ReviewRule
+from agentgate.approvals.writing.trust import NAMESPACES
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.loading.definition import read_file
 from agentgate.review.draft.argument import inline

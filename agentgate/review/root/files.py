@@ -13,14 +13,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agentgate.approvals import ApprovalRefused, Signer, sshsig
+from agentgate.approvals import ApprovalRefused, sshsig
 from agentgate.approvals._files import APPROVALS, INDEX, RENEWAL, REVOKED, ROOT, SIGNERS, Tree, text_of
 from agentgate.approvals._shape import moment
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import MAX_INDEX, index_bytes, load_index, load_revoked
 from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
 from agentgate.approvals.root import Role, Root
-from agentgate.approvals.trust import write_revoked, write_signed
+from agentgate.approvals.writing import Signer
+from agentgate.approvals.writing.trust import write_revoked, write_signed
 from agentgate.errors import ConfigError
 from agentgate.review.root.standing import standing
 

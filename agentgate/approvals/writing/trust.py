@@ -33,9 +33,9 @@ from agentgate.approvals.index import (
 from agentgate.approvals.loading import lenient_judge
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ROOT_NOT_TRUSTED, STALE_INDEX, UNAPPROVED, ApprovalRefused, refuse
-from agentgate.approvals.root import Role, Root, load_root
-from agentgate.approvals.signer import Signer
+from agentgate.approvals.root import Role, Root, load_root, root_digest
 from agentgate.approvals.sshkey import SshKey
+from agentgate.approvals.writing.signer import Signer
 from agentgate.intents.lexical import derive as lexical
 
 NAMESPACES = (sshsig.NAMESPACE, sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE, sshsig.REVOKED_NAMESPACE, sshsig.HOLD_NAMESPACE)
@@ -60,16 +60,6 @@ class ReviewRule:
     path: str
     by: tuple[str, ...]
     signatures: Mapping[str, int]
-
-
-def root_digest(path: Path | str) -> str:
-    """The digest of a root, which a gate's settings pin; `path`: ``root.yaml``, or the workflow directory it belongs to.
-
-    Raises ApprovalRefused: ROOT NOT TRUSTED, when there is none.
-    """
-    place = Path(path)
-    directory = place.parent.parent if place.name == ROOT else place
-    return file_digest(Tree(directory).read(ROOT, ROOT_NOT_TRUSTED))
 
 
 def new_root(

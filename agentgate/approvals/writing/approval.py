@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, DEFINITION, INDEX, ROOT, Tree, file_digest
@@ -20,9 +20,10 @@ from agentgate.approvals.loading import WorkflowFile, lenient_judge, read_workfl
 from agentgate.approvals.narrowing import Proof, Prover
 from agentgate.approvals.refusal import ROLLBACK, STALE_INDEX, TAMPERED, UNAPPROVED, ApprovalRefused, printable, refuse
 from agentgate.approvals.root import Need
-from agentgate.approvals.signer import Signer
+from agentgate.approvals.standing import needs
 from agentgate.approvals.statement import MAX_WIDER, Statement
 from agentgate.approvals.version import Version
+from agentgate.approvals.writing.signer import Signer
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.catalog import TESTS, is_workflow_file, roles_of, text_of, workflow_files
@@ -118,10 +119,6 @@ def statement(
         end = moment(end_of(not_after if not_after is not None else new.expires.isoformat()) - 1)
     except ValueError:
         raise ConfigError("not_after", not_after, "a day such as 2027-05-31") from None
-    used = {rule.role for tool in new.tools.values() for rule in tool.args.values() if rule.role}
-    upstreams = [tool.upstream.settings for tool in new.tools.values() if tool.upstream is not None]
-    named = {str(settings[key]) for settings in upstreams for key in ("role", "narrower_than") if key in settings}
-    used |= named & static.keys()  # an upstream role may be known to its broker only
     tests = folder / (file.path.removesuffix(".yaml") + TESTS)
     made = Statement(
         id=new.id,
@@ -133,7 +130,7 @@ def statement(
         previous=before.digest if before is not None else None,
         root=judge.root.digest,
         tests=file_digest(tests.read_bytes()) if tests.is_file() and not tests.is_symlink() else None,
-        roles={name: tuple(sorted(static[name])) for name in sorted(used)},
+        roles={name: tuple(sorted(static[name])) for name in sorted(_roles_in(new, static))},
         wider=_words(proof),
         proposer=proposer,
         signer=person,
@@ -142,6 +139,15 @@ def statement(
     )
     Statement.parse(made.data, "statement")  # what could not be read again is not signed
     return Unsigned(made, new, old, proof, canonical(file.value, "definition"), needs(judge, file), _baseline(judge, before))
+
+
+def _roles_in(workflow: Workflow, static: Mapping[str, frozenset[str]]) -> set[str]:
+    """The roles that a workflow names; an upstream role may be known to its broker only."""
+    used = {rule.role for tool in workflow.tools.values() for rule in tool.args.values() if rule.role}
+    for tool in workflow.tools.values():
+        settings = tool.upstream.settings if tool.upstream is not None else {}
+        used |= {str(settings[key]) for key in ("role", "narrower_than") if key in settings} & static.keys()
+    return used
 
 
 def _baseline(judge: Judge, before: Version | None) -> str:
@@ -194,22 +200,6 @@ def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
         if marker in text and (file := read_workflow_file(path, folder)).value.get("id") == str(workflow):
             return file
     raise ConfigError("workflow", str(workflow), f"a workflow file below {folder}, or the id of one")
-
-
-def needs(judge: Judge, file: WorkflowFile) -> tuple[Need, ...]:
-    """What the root requires for this file's version, counting the present signatures over exactly this content."""
-    id_, version = file.value["id"], file.value["version"]
-    if version in judge.tree.versions(id_):
-        standing = judge.standing(id_, version)
-        if standing.version is not None and standing.version.digest == file.digest and standing.version.signed:
-            return standing.needs
-    try:
-        static = roles_of(judge.tree.directory)
-    except WorkflowError:  # a gate loads nothing then, and says why
-        static = {}
-    risk: Any = str(file.value.get("risk"))  # no rule of a root approves an unknown one
-    proposed = Version(id_, version, file.digest, file.value, risk, (), ())
-    return judge.asked(proposed, file.path, {name: tuple(sorted(scopes)) for name, scopes in static.items()})
 
 
 def _check_listed(judge: Judge, id_: str, version: int) -> None:
