@@ -1,4 +1,4 @@
-"""``agentgate workflow check``: lint, tests, changes since a base, approvals. What CI runs on a pull request."""
+"""``agentgate workflow check``: what CI runs on a pull request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from agentgate.review.check.pull_request import check_directory
 
 
 def check(  # noqa: PLR0917 - a command's options, given by name
-    directory: Annotated[Path, typer.Argument(help="The workflow directory.", file_okay=False, show_default=True)] = Path("workflows"),
+    directory: Annotated[
+        Path,
+        typer.Argument(help="The workflow directory.", file_okay=False, show_default=True),
+    ] = Path("workflows"),
     base: Annotated[
         str | None,
         typer.Option(
@@ -23,17 +26,34 @@ def check(  # noqa: PLR0917 - a command's options, given by name
     ] = None,
     root: Root = None,
     unsafe_unapproved: Annotated[
-        bool, typer.Option("--unsafe-unapproved", help="Do not ask for signatures; what is wider still exits with 2.")
+        bool,
+        typer.Option(
+            "--unsafe-unapproved",
+            help="Do not ask for signatures; what is wider still exits with 2.",
+        ),
     ] = False,
     require_index: Annotated[
-        bool, typer.Option("--require-index", help="For CI: no index, or one that has ended, is something for a person.")
+        bool,
+        typer.Option(
+            "--require-index",
+            help="For CI: no index, or one that has ended, is something for a person.",
+        ),
     ] = False,
     markdown: Markdown = False,
     html: HTML = None,
     as_json: Json = False,
 ) -> None:
-    """Check everything a reviewer would ask: does it load, do its tests hold, what does it newly permit, who signed it."""
+    """Check everything a reviewer would ask.
+
+    Does it load, do its tests hold, what does it newly permit, who signed it.
+    """
     with refusing():
         form = choose_form(as_json=as_json, markdown=markdown)
-        report = check_directory(directory, base=base, root=root, unsafe_unapproved=unsafe_unapproved, require_index=require_index)
+        report = check_directory(
+            directory,
+            base=base,
+            root=root,
+            unsafe_unapproved=unsafe_unapproved,
+            require_index=require_index,
+        )
     render_review(report, form, html)

@@ -1,7 +1,7 @@
-"""``agentgate demo``: the examples, each tried in every way that must be refused, by the harness that lies beside them.
+"""``agentgate demo``: the examples, each tried in every way that must be refused, by the harness beside them.
 
-Rules: every row shows what happened, and is compared with the expected outcome; one wrong row, or something done that should not be,
-exits with 1. Nothing leaves loopback.
+Rules: every row shows what happened, and is compared with the expected outcome; one wrong row, or something
+done that should not be, exits with 1. Nothing leaves loopback.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from agentgate.errors import ConfigError
 
 
 def demo(
-    name: Annotated[str, typer.Argument(metavar="CASE", help="Which case; --list names them.")] = "first-look",
+    name: Annotated[
+        str,
+        typer.Argument(metavar="CASE", help="Which case; --list names them."),
+    ] = "first-look",
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the text.")] = False,
     list_cases: Annotated[bool, typer.Option("--list", help="Name the cases, and run none.")] = False,

@@ -17,11 +17,14 @@ def diff(
     as_json: Json = False,
     markdown: Annotated[
         bool,
-        typer.Option("--markdown", help="Print a comment for a pull request: at most 8 rows, the worst first."),
+        typer.Option(
+            "--markdown",
+            help="Print a comment for a pull request: at most 8 rows, the worst first.",
+        ),
     ] = False,
     html: HTML = None,
 ) -> None:
-    """Say which calls NEW permits and OLD did not: for every call there can be, each with a value that shows it.
+    """Say which calls NEW permits and OLD did not, of all there can be; each with a value that shows it.
 
     What no program compares (an intent's words, another claim) is listed to be read by a person.
     """

@@ -14,22 +14,24 @@ from agentgate.review.check.lint import lint_path
 
 
 def lint(
-    path: Annotated[Path, typer.Argument(help="A workflow file, or a folder of them with its roles.yaml.", show_default=True)] = Path(
-        "workflows"
-    ),
+    path: Annotated[
+        Path,
+        typer.Argument(help="A workflow file, or a folder of them with its roles.yaml.", show_default=True),
+    ] = Path("workflows"),
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings too.")] = False,
 ) -> None:
-    """Check workflow files: every problem with file, line, column, what was expected and what was probably meant.
+    """Check workflow files: every problem with its place, what was expected and what was probably meant.
 
     Warnings name what loads and deserves a second look: arguments that the model writes and no step-up shows,
-    arguments steered by reads that the model chooses, ids that are not tied to the values beside them, what is
-    not pinned, and what a draft left to decide (# DECIDE:). Of each required argument of a tool that acts, they
-    say where no prompt gives it its value without a person (impossible), or none could be made up or found in
-    the tests (not shown).
+    arguments steered by reads that the model chooses, ids that are not tied to the values beside them, what
+    is not pinned, and what a draft left to decide (# DECIDE:). Of each required argument of a tool that acts,
+    they say where no prompt gives it its value without a person (impossible), or none could be made up or
+    found in the tests (not shown).
     """
     report = lint_path(path, strict=strict)
     if not report.loaded and not report.problems:
-        nothing = problem_at(str(path), 1, 1, "workflows", "no workflow file", "at least one *.yaml below the folder")
+        got, expected = "no workflow file", "at least one *.yaml below the folder"
+        nothing = problem_at(str(path), 1, 1, "workflows", got, expected)
         report = replace(report, problems=(nothing,))
     print_report(report)
     for line, colour in report.summary():

@@ -14,13 +14,28 @@ from agentgate.review.check.suite import SuiteReport, run_suite, write_cases
 
 
 def run_cases(
-    path: Annotated[Path, typer.Argument(help="A workflow file, or a folder of them.", show_default=True)] = Path("workflows"),
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every case, and what was filled in for it.")] = False,
-    mutate: Annotated[bool, typer.Option("--mutate", help="Drop or loosen each condition; list those that no case would miss.")] = False,
-    proposing: Annotated[bool, typer.Option("--propose", help="Write the missing cases into the test file.")] = False,
+    path: Annotated[
+        Path,
+        typer.Argument(help="A workflow file, or a folder of them.", show_default=True),
+    ] = Path("workflows"),
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Show every case, and what was filled in for it."),
+    ] = False,
+    mutate: Annotated[
+        bool,
+        typer.Option("--mutate", help="Drop or loosen each condition; list those that no case would miss."),
+    ] = False,
+    proposing: Annotated[
+        bool,
+        typer.Option("--propose", help="Write the missing cases into the test file."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run the cases of NAME.test.yaml beside each workflow: the real engine decides, nothing in the files is executed."""
+    """Run the cases of NAME.test.yaml beside each workflow.
+
+    The real engine decides; nothing in the files is executed.
+    """
     with refusing():
         suites = []
         for source in below(path):

@@ -1,18 +1,19 @@
 """Tells people what becomes of holds: that a call waits, what was answered, that it expired or was cancelled.
 
-Who is told is a webhook or a command, each named by the setting `tell`. A webhook is one exact URL, https, its
-certificate verified and its address looked at before it is connected to (none that is private unless the setting
-says so), no redirect followed; its body is signed as Standard Webhooks are (https://www.standardwebhooks.com:
-``webhook-id``, ``webhook-timestamp``, ``webhook-signature``). A command gets the event on standard input; no shell
-reads it. An event holds the question without the user's words, and no sensitive value: those are with the gate, for
-whoever may answer.
+Who is told is a webhook or a command, each named by the setting `tell`. A webhook is one exact URL, https,
+its certificate verified and its address looked at before it is connected to (none that is private unless the
+setting says so), no redirect followed; its body is signed as Standard Webhooks are
+(https://www.standardwebhooks.com: ``webhook-id``, ``webhook-timestamp``, ``webhook-signature``). A command
+gets the event on standard input; no shell reads it. An event holds the question without the user's words, and
+no sensitive value: those are with the gate, for whoever may answer.
 
-The store is the queue (`agentgate.stores._notifications`), and what it says is told, whoever wrote it: a gate, an
-approver's terminal, the deadline. Each hook has a thread that takes one event at a time, at once after something
-happened in this process, else within a few seconds. An event that is taken is this gate's to tell for `_LEASE`
-seconds, and told when the hook took it, or says that it never will. Otherwise it is taken again, by any gate, as
-long as the store has the hold. So nothing is lost with a process, and what is told twice (a gate ended after the
-hook had it, and before it could note that) has the same id. No decision waits for any of it.
+The store is the queue (`agentgate.stores._notifications`), and what it says is told, whoever wrote it: a
+gate, an approver's terminal, the deadline. Each hook has a thread that takes one event at a time, at once
+after something happened in this process, else within a few seconds. An event that is taken is this gate's to
+tell for `_LEASE` seconds, and told when the hook took it, or says that it never will. Otherwise it is taken
+again, by any gate, as long as the store has the hold. So nothing is lost with a process, and what is told
+twice (a gate ended after the hook had it, and before it could note that) has the same id. No decision waits
+for any of it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Hook(Protocol):
         """What tells it from every other hook, for gates that share a store: a digest (hex)."""
 
     def send(self, id_: str, body: bytes) -> tuple[bool, str]:
-        """Send one event. Returns whether it is done with (taken, or it never will be), and what went wrong."""
+        """Send one event. Returns whether it is done with (taken, or never will be), and what went wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,11 @@ class Webhook:
         secure = is_secure(url.scheme, url.hostname) and (url.scheme == "https" or self.private)
         if not secure or url.username is not None or url.fragment:
             loopback = "http only to loopback, with private=True; in settings, private_addresses = true"
-            raise ConfigError("tell.url", self.url, f"an exact https URL without user or fragment ({loopback})")
+            expected = f"an exact https URL without user or fragment ({loopback})"
+            raise ConfigError("tell.url", self.url, expected)
         if type(self.secret) is not bytes or len(self.secret) < _LEAST_SECRET:
-            raise ConfigError("tell.secret", type(self.secret).__name__, f"at least {_LEAST_SECRET} random bytes")
+            expected = f"at least {_LEAST_SECRET} random bytes"
+            raise ConfigError("tell.secret", type(self.secret).__name__, expected)
 
     @property
     def name(self) -> str:
@@ -107,9 +110,11 @@ class Webhook:
         """See `Hook`."""
         now = str(int(time.time()))
         mac = hmac.digest(self.secret, b".".join((id_.encode(), now.encode(), body)), hashlib.sha256)
-        signed = {"webhook-id": id_, "webhook-timestamp": now, "webhook-signature": f"v1,{base64.b64encode(mac).decode()}"}
+        signature = f"v1,{base64.b64encode(mac).decode()}"
+        headers = {"webhook-id": id_, "webhook-timestamp": now, "webhook-signature": signature}
+        headers["Content-Type"] = "application/json"
         try:
-            status = post(self.url, body, {"Content-Type": "application/json", **signed}, private=self.private)
+            status = post(self.url, body, headers, private=self.private)
         except KeysUnavailable as error:
             return False, f"{self.name}: {ascii(error.failures[0].data['happened'])[:240]}"  # many a webhook's path is its secret
         if 200 <= status < 300:
@@ -119,15 +124,17 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program that is told on its standard input; `argv` is run as it is, without a shell, for at most ten seconds.
+    """A program that gets events on its standard input: `argv` as it is, no shell, for at most ten seconds.
 
-    Exit code 75 (EX_TEMPFAIL of sysexits.h) asks to be told again; any other, or no end in time, is logged, and it was told.
+    Exit code 75 (EX_TEMPFAIL of sysexits.h) asks for the event again. After any other, or no end in time,
+    which are logged, the event counts as told.
     """
 
     argv: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if type(self.argv) is not tuple or not self.argv or not all(type(word) is str and word for word in self.argv):
+        words = self.argv if type(self.argv) is tuple else ()
+        if not words or not all(type(word) is str and word for word in words):
             raise ConfigError("tell.argv", self.argv, "a program and its arguments, as a tuple of texts")
 
     @property
@@ -143,14 +150,24 @@ class Command:
     def send(self, id_: str, body: bytes) -> tuple[bool, str]:  # noqa: ARG002 - of a webhook
         """See `Hook`."""
         try:
-            done = subprocess.run(self.argv, input=body, capture_output=True, timeout=_COMMAND_SECONDS, check=False)  # noqa: S603 - as configured, no shell
+            done = subprocess.run(  # noqa: S603 - as configured, no shell
+                self.argv,
+                input=body,
+                capture_output=True,
+                timeout=_COMMAND_SECONDS,
+                check=False,
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             return True, type(error).__name__
-        return done.returncode != os.EX_TEMPFAIL, "" if done.returncode == 0 else f"exit code {done.returncode}"
+        code = done.returncode
+        return code != os.EX_TEMPFAIL, f"exit code {code}" if code else ""
 
 
 class Notifier:
-    """Tells every hook of one gate, each in a thread of its own; `pages`: the URL that a hold's id follows, or empty."""
+    """Tells every hook of one gate, each in a thread of its own.
+
+    `pages`: the URL that a hold's id follows in an event, or empty.
+    """
 
     def __init__(self, hooks: tuple[Hook, ...] = (), pages: str = "") -> None:
         self._hooks, self._pages = hooks, pages
@@ -163,7 +180,8 @@ class Notifier:
         """Begin, with whatever is untold; `tenants`: whose holds there may be, now."""
         ask = connect(store) if self._hooks else None
         for hook in self._hooks if ask is not None else ():
-            thread = threading.Thread(target=self._work, args=(hook, ask, tenants), daemon=True, name="agentgate-tell")
+            given = (hook, ask, tenants)
+            thread = threading.Thread(target=self._work, args=given, daemon=True, name="agentgate-tell")
             self._threads.append(thread)
             thread.start()
 
@@ -191,7 +209,8 @@ class Notifier:
         due = 0.0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._woken[hook.key] or self._ends, max(0.0, due - time.monotonic()))
+                left = max(0.0, due - time.monotonic())
+                self._changed.wait_for(lambda: self._woken[hook.key] or self._ends, left)
                 known, self._woken[hook.key] = self._woken[hook.key], set()
                 if self._over or (self._ends and not known):
                     return

@@ -1,8 +1,11 @@
-"""What is to be told of holds, and to whom it was told: the store is the queue, so no restart loses an event, and no two gates tell one.
+"""What is to be told of holds, and to whom it was told.
 
-Events of a hold are numbered: 0 that it was held, then each answer (``event:N``, written by the script that writes the answer), at last
-that it expired or was cancelled. A hook is known by a digest of what it is; beside each hold stand how much each hook was told
-(``told:HOOK``) and until when some gate is telling the next event (``telling:HOOK``).
+The store is the queue, so no restart loses an event, and no two gates tell one.
+
+Events of a hold are numbered: 0 that it was held, then each answer (``event:N``, written by the script that
+writes the answer), at last that it expired or was cancelled. A hook is known by a digest of what it is;
+beside each hold stand how much each hook was told (``told:HOOK``) and until when some gate is telling the
+next event (``telling:HOOK``).
 """
 
 from __future__ import annotations
@@ -40,13 +43,22 @@ class Notification(NamedTuple):
     hold: HoldRecord
 
 
-def take_notification(tenant: str, hook: str, lease_ms: int, first: int, page: int = PAGE) -> Op[Notification | Nothing]:
-    """Take the next event for a hook, of the `page` holds from place `first` on; for `lease_ms` nobody else gets it.
+def take_notification(
+    tenant: str,
+    hook: str,
+    lease_ms: int,
+    first: int,
+    page: int = PAGE,
+) -> Op[Notification | Nothing]:
+    """Take the next event for a hook; for `lease_ms` nobody else gets it.
+
+    It is one of the `page` holds from place `first` on.
 
     Answers the event; `more`: none on this page, which is not the last; `none`: none.
     """
     start = prefix(tenant)
-    lease, place = checked_number("lease_ms", lease_ms, 1, MAX_TTL_MS), checked_number("first", first, 0, 2**31)
+    lease = checked_number("lease_ms", lease_ms, 1, MAX_TTL_MS)
+    place = checked_number("first", first, 0, 2**31)
     return Op(
         "untold_hold",
         _notification,
@@ -55,16 +67,26 @@ def take_notification(tenant: str, hook: str, lease_ms: int, first: int, page: i
     )
 
 
-def _notification(what: Any, hold_id: bytes, number: Any, at: Any, event: bytes, *record: bytes) -> Notification | Nothing:
-    state, body, revision, call = record
+def _notification(what: Any, *fields: Any) -> Notification | Nothing:
+    hold_id, number, at, event, state, body, revision, call = fields
     found: Any = one_of(Literal[What, Nothing])(what)
     if found in {"more", "none"}:
         return found  # type: ignore[no-any-return]  # one of the two
-    return Notification(found, hold_id.decode(), int(number), str(int(at)), event, hold_record(state, body, revision, call))
+    return Notification(
+        what=found,
+        hold_id=hold_id.decode(),
+        number=int(number),
+        at=str(int(at)),
+        event=event,
+        hold=hold_record(state, body, revision, call),
+    )
 
 
 def finish_notification(tenant: str, hook: str, event: Notification) -> Op[Noted]:
-    """An event was told; after that a hold is over, nothing follows. `missing`: it is forgotten, or was opened anew."""
+    """An event was told; after that a hold is over, nothing follows.
+
+    Answers `missing` where the hold is forgotten, or was opened anew.
+    """
     told = "all" if event.what in {"expired", "cancelled"} else str(event.number + 1)
     key = f"{prefix(tenant)}hold:{checked_id('hold', event.hold_id)}"
     return Op("told_hold", one_of(Noted), (key,), (checked_digest("hook", hook), told, event.at))

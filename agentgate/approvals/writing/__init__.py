@@ -1,11 +1,21 @@
-"""Writing approvals, for a reviewer's commands: statements, roots, the index, revocations, and who signs them.
+"""Writing approvals, for a reviewer's commands.
+
+Statements, roots, the index, revocations, and who signs them.
 
 A gate reads them by `agentgate.approvals`, and loads nothing of this.
 """
 
 from agentgate.approvals.writing.approval import Unsigned, statement, write_approval
 from agentgate.approvals.writing.signer import KeygenSigner, KeySigner, Signer, open_signer
-from agentgate.approvals.writing.trust import Reviewer, ReviewRule, new_root, renew_index, revoke, sign_root, write_index
+from agentgate.approvals.writing.trust import (
+    Reviewer,
+    ReviewRule,
+    new_root,
+    renew_index,
+    revoke,
+    sign_root,
+    write_index,
+)
 
 __all__ = [
     "KeySigner",

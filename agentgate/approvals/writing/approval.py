@@ -1,7 +1,8 @@
 """What a reviewer would sign, computed from the directory, and the signing of it.
 
-Rules: everything is recomputed on the signer's machine; the words for what became wider come from the same comparison that the gate
-makes. A version in force is never signed again with other content: its number must rise.
+Rules: everything is recomputed on the signer's machine; the words for what became wider come from the same
+comparison that the gate makes. A version in force is never signed again with other content: its number must
+rise.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from agentgate.approvals._shape import end_of, moment
 from agentgate.approvals.judge import Judge
 from agentgate.approvals.loading import WorkflowFile, lenient_judge, read_workflow_file
 from agentgate.approvals.narrowing import Proof, Prover
-from agentgate.approvals.refusal import ROLLBACK, STALE_INDEX, TAMPERED, UNAPPROVED, ApprovalRefused, printable, refuse
+from agentgate.approvals.refusal import (
+    ROLLBACK,
+    STALE_INDEX,
+    TAMPERED,
+    UNAPPROVED,
+    ApprovalRefused,
+    printable,
+    refuse,
+)
 from agentgate.approvals.root import Need
 from agentgate.approvals.standing import needs
 from agentgate.approvals.statement import MAX_WIDER, Statement
@@ -31,7 +40,8 @@ from agentgate.loading.definition import Derive, load_document
 from agentgate.values.canonical import canonical
 from agentgate.workflow.model import Workflow
 
-MAX_UNLISTED = 64  # versions: each is judged by those before it, down to the one in the index, whenever a next one is signed
+# versions: each is judged by those before it, down to the one in the index, whenever a next one is signed
+MAX_UNLISTED = 64
 FIRST = "a first version: everything it permits is new"
 
 
@@ -58,8 +68,13 @@ class Unsigned:
     baseline: str = ""
 
     def made_by(self, proposer: str, *authors: str) -> Unsigned:
-        """The same, with everybody who made the change (none of them counts). Raises ApprovalRefused: a name that cannot be signed."""
-        said = replace(self.statement, proposer=proposer, authors=tuple(sorted({*authors} - {proposer})))
+        """The same, with everybody who made the change (none of them counts).
+
+        Raises ApprovalRefused: a name that cannot be signed.
+        """
+        said = replace(
+            self.statement, proposer=proposer, authors=tuple(sorted({*authors} - {proposer}))
+        )
         Statement.parse(said.data, "statement")
         return replace(self, statement=said)
 
@@ -90,36 +105,30 @@ def statement(
         prover: makes the comparison; None: `agentgate.diff`.
 
     Raises:
-        ApprovalRefused: the root is not trusted, this key is nobody's, or the version was approved with other content.
+        ApprovalRefused: the root is not trusted, this key is nobody's, or the version was approved with other
+            content.
         WorkflowError: the workflow does not load.
         ConfigError: there is no such workflow, or `not_after` is no day.
     """
     folder, proving = Path(directory), prover or Prover()
-    judge, _ = lenient_judge(folder, root, derive=derive, now=time.time() if now is None else now, prover=proving)
-    person = judge.root.person(signer.public_key)
-    if person is None:
-        raise refuse(UNAPPROVED, f"{APPROVALS}/{ROOT}", "people", f"key {signer.public_key.fingerprint}", "a key of somebody in the root")
-    judge.allowed.until(person, signer.public_key, sshsig.NAMESPACE, judge.now)
+    judge, _ = lenient_judge(
+        folder, root, derive=derive, now=time.time() if now is None else now, prover=proving
+    )
+    person = _signing_person(judge, signer)
     file = find_workflow(folder, workflow)
     static = roles_of(folder)
     new = load_document(file.document, static, derive)
-    if new.version in judge.tree.versions(new.id):
-        approved = judge.standing(new.id, new.version).approved
-        if approved is not None and approved.version.digest != new.digest:
-            got = f"version {new.version}, approved with other content"
-            raise refuse(ROLLBACK, new.file, "version", got, "a higher version")
+    _check_unused(judge, new)
     _check_listed(judge, new.id, new.version)
     before = _before(judge, new.id, new.version)
-    old = None
-    if before is not None:
-        signed = next(iter(before.signed), None)
-        old = judge.load(before, signed.statement.roles if signed is not None else static)
+    old = _load(judge, before, static) if before is not None else None
     proof = proving.compare(old, new) if old is not None else None
     try:
         end = moment(end_of(not_after if not_after is not None else new.expires.isoformat()) - 1)
     except ValueError:
         raise ConfigError("not_after", not_after, "a day such as 2027-05-31") from None
     tests = folder / (file.path.removesuffix(".yaml") + TESTS)
+    found = tests.is_file() and not tests.is_symlink()
     made = Statement(
         id=new.id,
         version=new.version,
@@ -129,7 +138,7 @@ def statement(
         risk=new.risk,
         previous=before.digest if before is not None else None,
         root=judge.root.digest,
-        tests=file_digest(tests.read_bytes()) if tests.is_file() and not tests.is_symlink() else None,
+        tests=file_digest(tests.read_bytes()) if found else None,
         roles={name: tuple(sorted(static[name])) for name in sorted(_roles_in(new, static))},
         wider=_words(proof),
         proposer=proposer,
@@ -138,15 +147,53 @@ def statement(
         not_after=end,
     )
     Statement.parse(made.data, "statement")  # what could not be read again is not signed
-    return Unsigned(made, new, old, proof, canonical(file.value, "definition"), needs(judge, file), _baseline(judge, before))
+    return Unsigned(
+        made,
+        new,
+        old,
+        proof,
+        canonical(file.value, "definition"),
+        needs(judge, file),
+        _baseline(judge, before),
+    )
+
+
+def _signing_person(judge: Judge, signer: Signer) -> str:
+    """Whose statement it is. Raises ApprovalRefused: this key is nobody's, or may not sign now."""
+    key = signer.public_key
+    person = judge.root.person(key)
+    if person is None:
+        got, expected = f"key {key.fingerprint}", "a key of somebody in the root"
+        raise refuse(UNAPPROVED, f"{APPROVALS}/{ROOT}", "people", got, expected)
+    judge.allowed.until(person, key, sshsig.NAMESPACE, judge.now)
+    return person
+
+
+def _check_unused(judge: Judge, new: Workflow) -> None:
+    """No other content was approved as this version. Raises ApprovalRefused: ROLLBACK."""
+    if new.version in judge.tree.versions(new.id):
+        approved = judge.standing(new.id, new.version).approved
+        if approved is not None and approved.version.digest != new.digest:
+            got = f"version {new.version}, approved with other content"
+            raise refuse(ROLLBACK, new.file, "version", got, "a higher version")
+
+
+def _load(judge: Judge, before: Version, static: Mapping[str, frozenset[str]]) -> Workflow:
+    """A version before, with the roles that were signed with it."""
+    signed = next(iter(before.signed), None)
+    return judge.load(before, signed.statement.roles if signed is not None else static)
 
 
 def _roles_in(workflow: Workflow, static: Mapping[str, frozenset[str]]) -> set[str]:
     """The roles that a workflow names; an upstream role may be known to its broker only."""
-    used = {rule.role for tool in workflow.tools.values() for rule in tool.args.values() if rule.role}
+    used = {
+        rule.role for tool in workflow.tools.values() for rule in tool.args.values() if rule.role
+    }
     for tool in workflow.tools.values():
         settings = tool.upstream.settings if tool.upstream is not None else {}
-        used |= {str(settings[key]) for key in ("role", "narrower_than") if key in settings} & static.keys()
+        used |= {
+            str(settings[key]) for key in ("role", "narrower_than") if key in settings
+        } & static.keys()
     return used
 
 
@@ -155,23 +202,37 @@ def _baseline(judge: Judge, before: Version | None) -> str:
     if before is None:
         return "nothing"
     over = judge.revoked.revoked.get(before.id) if judge.revoked is not None else None
-    return f"v{before.version}" + (f", REVOKED: {over.reason}" if over is not None and before.version <= over.up_to else "")
+    return f"v{before.version}" + (
+        f", REVOKED: {over.reason}" if over is not None and before.version <= over.up_to else ""
+    )
 
 
 def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Path:
-    """Sign a statement and put it beside the definition. Signatures over other content of this version are removed.
+    """Sign a statement and put it beside the definition.
 
-    Returns the statement's file; the signature is beside it. Raises ApprovalRefused: a file cannot be written. KeyRefused.
+    Signatures over other content of this version are removed.
+
+    Returns the statement's file; the signature is beside it. Raises ApprovalRefused: a file cannot be
+    written. KeyRefused.
     """
     tree, said = Tree(directory), draft.statement
     folder = f"{said.id}/{said.version}"
     signature = signer.sign(said.data, sshsig.NAMESPACE)
     if sshsig.verify(signature, said.data, sshsig.NAMESPACE) != signer.public_key:
-        raise refuse(UNAPPROVED, f"{APPROVALS}/{folder}/{said.signer}.sig", "key", "another key", signer.public_key.fingerprint)
+        raise refuse(
+            UNAPPROVED,
+            f"{APPROVALS}/{folder}/{said.signer}.sig",
+            "key",
+            "another key",
+            signer.public_key.fingerprint,
+        )
     for name, kind in tree.names(folder):
         if kind == "file" and name.endswith(".json") and name != DEFINITION:
             try:
-                stale = Statement.parse(tree.read(f"{folder}/{name}", UNAPPROVED), name).digest != said.digest
+                stale = (
+                    Statement.parse(tree.read(f"{folder}/{name}", UNAPPROVED), name).digest
+                    != said.digest
+                )
             except ApprovalRefused:
                 stale = True
             if stale:
@@ -183,7 +244,10 @@ def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Pa
 
 
 def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
-    """The workflow file of this path or id. Raises ConfigError: there is none. WorkflowError: it cannot be read."""
+    """The workflow file of this path or id.
+
+    Raises ConfigError: there is none. WorkflowError: it cannot be read.
+    """
     for path in (folder / workflow, Path(workflow)):  # without a look at each of thousands
         if is_workflow_file(path, folder):
             return read_workflow_file(path, folder)
@@ -197,13 +261,20 @@ def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
             text = text_of(path, folder)
         except WorkflowError:  # a link out, or no text: not the one
             continue
-        if marker in text and (file := read_workflow_file(path, folder)).value.get("id") == str(workflow):
+        if marker in text and (file := read_workflow_file(path, folder)).value.get("id") == str(
+            workflow
+        ):
             return file
-    raise ConfigError("workflow", str(workflow), f"a workflow file below {folder}, or the id of one")
+    raise ConfigError(
+        "workflow", str(workflow), f"a workflow file below {folder}, or the id of one"
+    )
 
 
 def _check_listed(judge: Judge, id_: str, version: int) -> None:
-    """The index is not far behind, so that signing costs the same however many versions there are. Raises ApprovalRefused: STALE INDEX."""
+    """The index is not far behind, so that signing costs the same however many versions there are.
+
+    Raises ApprovalRefused: STALE INDEX.
+    """
     newest = judge.newest(id_)
     named = newest.version if newest is not None else 0
     unlisted = sum(named < stored < version for stored in judge.tree.versions(id_))
@@ -214,7 +285,10 @@ def _check_listed(judge: Judge, id_: str, version: int) -> None:
 
 
 def _before(judge: Judge, id_: str, version: int) -> Version | None:
-    """The newest version approved before this one, to compare with. Raises ApprovalRefused: the index names it, and it is not stored."""
+    """The newest version approved before this one, to compare with.
+
+    Raises ApprovalRefused: the index names it, and it is not stored.
+    """
     before = judge.before(id_, version)
     if before is None:
         return None
@@ -230,6 +304,8 @@ def _words(proof: Proof | None) -> tuple[str, ...]:
     """What became wider, in the words that are signed."""
     if proof is None:
         return (FIRST,)
-    said = [printable(str(finding)) for finding in proof.wider] + [f"read yourself: {printable(what)}" for what in proof.read_yourself]
+    said = [printable(str(finding)) for finding in proof.wider] + [
+        f"read yourself: {printable(what)}" for what in proof.read_yourself
+    ]
     more = len(said) - MAX_WIDER
     return tuple(said if more <= 0 else [*said[: MAX_WIDER - 1], f"and {more + 1} more"])

@@ -1,6 +1,7 @@
-"""Signers: an OpenSSH private key file read in this process, or, through ssh-keygen, a key that ssh-agent or a FIDO token holds.
+"""Who signs: an OpenSSH private key read here, or ssh-keygen for a key of ssh-agent or a FIDO token.
 
-Rules: only signing may start a program, and only ``ssh-keygen -Y sign``; its output is verified here before it is used.
+Rules: only signing may start a program, and only ``ssh-keygen -Y sign``; its output is verified here before
+it is used.
 """
 
 from __future__ import annotations
@@ -73,29 +74,58 @@ class KeygenSigner:
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
-        public = self._path if self._path.suffix == ".pub" else self._path.with_name(self._path.name + ".pub")
+        public = (
+            self._path
+            if self._path.suffix == ".pub"
+            else self._path.with_name(self._path.name + ".pub")
+        )
         self.public_key = SshKey.from_line(_read(public).decode("utf-8", "replace"))
 
     def sign(self, message: bytes, namespace: str) -> str:
         """See `Signer`. ssh-keygen asks for touch, PIN or passphrase at the terminal."""
         program = shutil.which("ssh-keygen")
         if program is None:
-            raise KeyRefused("ssh-keygen: got none on PATH, expected OpenSSH (Debian, Ubuntu: apt-get install openssh-client)")
+            raise KeyRefused(
+                "ssh-keygen: got none on PATH, expected OpenSSH (Debian, Ubuntu: apt-get install "
+                "openssh-client)"
+            )
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "message"
             file.write_bytes(message)
-            command = [program, "-q", "-Y", "sign", "-f", str(self._path), "-n", namespace, str(file)]
+            command = [
+                program,
+                "-q",
+                "-Y",
+                "sign",
+                "-f",
+                str(self._path),
+                "-n",
+                namespace,
+                str(file),
+            ]
             try:
-                done = subprocess.run(command, check=False, timeout=_PATIENCE, stderr=subprocess.PIPE)  # noqa: S603 - an exact program, no shell
-                armored = file.with_name("message.sig").read_text("ascii") if done.returncode == 0 else ""
+                done = subprocess.run(  # noqa: S603 - an exact program, no shell
+                    command, check=False, timeout=_PATIENCE, stderr=subprocess.PIPE
+                )
+                armored = ""
+                if done.returncode == 0:
+                    armored = file.with_name("message.sig").read_text("ascii")
             except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError) as error:
-                raise KeyRefused(f"ssh-keygen -Y sign: got {type(error).__name__}, expected a signature") from None
+                raise KeyRefused(
+                    f"ssh-keygen -Y sign: got {type(error).__name__}, expected a signature"
+                ) from None
         if not armored:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-            raise KeyRefused(f"ssh-keygen -Y sign with {self._path}: got {ascii(said[0])[1:-1][:200]}, expected a signature")
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or [
+                f"exit code {done.returncode}"
+            ]
+            raise KeyRefused(
+                f"ssh-keygen -Y sign with {self._path}: got {ascii(said[0])[1:-1][:200]}, expected "
+                "a signature"
+            )
         if sshsig.verify(armored, message, namespace) != self.public_key:
             raise KeyRefused(
-                f"ssh-keygen -Y sign with {self._path}: got a signature by another key, expected {self.public_key.fingerprint}"
+                f"ssh-keygen -Y sign with {self._path}: got a signature by another key, expected "
+                f"{self.public_key.fingerprint}"
             )
         return armored
 
@@ -104,11 +134,14 @@ class KeygenSigner:
 
 
 def open_signer(path: Path | str, passphrase: Callable[[], bytes] | None = None) -> Signer:
-    """The signer for a key file: a ``.pub`` file or a FIDO key goes through ssh-keygen; an OpenSSH private key is read here.
+    """The signer for a key file: a ``.pub`` file or a FIDO key goes through ssh-keygen.
+
+    An OpenSSH private key is read here.
 
     Args:
         path: private key file, or the public half of a key in ssh-agent.
-        passphrase: called once, only for an encrypted file; None: ssh-keygen signs with such a file and asks itself.
+        passphrase: called once, only for an encrypted file; None: ssh-keygen signs with such a file and asks
+            itself.
 
     Raises KeyRefused: unreadable, wrong passphrase, or a kind of key that is refused.
     """
@@ -120,18 +153,23 @@ def open_signer(path: Path | str, passphrase: Callable[[], bytes] | None = None)
         private = load_ssh_private_key(data, password=None)
     except (TypeError, ValueError) as error:
         if not (isinstance(error, TypeError) or "encrypted" in str(error)):
-            raise KeyRefused(f"{file}: got {ascii(str(error))[1:-1][:120]}, expected an OpenSSH private key") from None
+            raise KeyRefused(
+                f"{file}: got {ascii(str(error))[1:-1][:120]}, expected an OpenSSH private key"
+            ) from None
         if passphrase is None:
             return KeygenSigner(file)
         try:
             private = load_ssh_private_key(data, password=passphrase())
         except (TypeError, ValueError):
-            raise KeyRefused(f"{file}: got a passphrase that does not open it, expected its own") from None
+            raise KeyRefused(
+                f"{file}: got a passphrase that does not open it, expected its own"
+            ) from None
     except UnsupportedAlgorithm:  # a FIDO key's file holds only a handle
         return KeygenSigner(file)
     if not isinstance(private, Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
         raise KeyRefused(
-            f"{file}: got a {type(private).__name__.removesuffix('PrivateKey')} key, expected Ed25519 or ECDSA (RSA and DSA are refused)"
+            f"{file}: got a {type(private).__name__.removesuffix('PrivateKey')} key, expected "
+            "Ed25519 or ECDSA (RSA and DSA are refused)"
         )
     return KeySigner(private)
 

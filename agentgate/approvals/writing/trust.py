@@ -1,7 +1,7 @@
-"""Making trust files: a root (for one person or a team), its signatures, the index, its renewal, a revocation.
+"""Writing trust files: a root (for one person or a team), its signatures, the index, a revocation.
 
-Rules: the gate's own reader reads back what will be written before the old file is replaced; a replaced root stays stored with its
-signatures, so that gates pinned to it can follow; serials rise.
+Rules: the gate's own reader reads back what will be written before the old file is replaced; a replaced root
+stays stored with its signatures, so that gates pinned to it can follow; serials rise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ from typing import Any
 import orjson
 
 from agentgate.approvals import sshsig
-from agentgate.approvals._files import APPROVALS, INDEX, RENEWAL, REVOKED, ROOT, SIGNERS, Tree, file_digest, text_of
+from agentgate.approvals._files import (
+    APPROVALS,
+    INDEX,
+    RENEWAL,
+    REVOKED,
+    ROOT,
+    SIGNERS,
+    Tree,
+    file_digest,
+    text_of,
+)
 from agentgate.approvals._shape import ascii_json, moment
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import (
@@ -32,13 +42,25 @@ from agentgate.approvals.index import (
 )
 from agentgate.approvals.loading import lenient_judge
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import ROOT_NOT_TRUSTED, STALE_INDEX, UNAPPROVED, ApprovalRefused, refuse
+from agentgate.approvals.refusal import (
+    ROOT_NOT_TRUSTED,
+    STALE_INDEX,
+    UNAPPROVED,
+    ApprovalRefused,
+    refuse,
+)
 from agentgate.approvals.root import Role, Root, load_root, root_digest
 from agentgate.approvals.sshkey import SshKey
 from agentgate.approvals.writing.signer import Signer
 from agentgate.intents.lexical import derive as lexical
 
-NAMESPACES = (sshsig.NAMESPACE, sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE, sshsig.REVOKED_NAMESPACE, sshsig.HOLD_NAMESPACE)
+NAMESPACES = (
+    sshsig.NAMESPACE,
+    sshsig.ROOT_NAMESPACE,
+    sshsig.INDEX_NAMESPACE,
+    sshsig.REVOKED_NAMESPACE,
+    sshsig.HOLD_NAMESPACE,
+)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.@/-]*", re.ASCII)
 _WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
 
@@ -55,7 +77,7 @@ class Reviewer:
 
 @dataclass(frozen=True, slots=True)
 class ReviewRule:
-    """A rule of a new root: below `path` (a glob), these people or ``team:`` names sign this often per risk."""
+    """A rule of a new root: below `path` (a glob) these people, or ``team:``s, sign this often per risk."""
 
     path: str
     by: tuple[str, ...]
@@ -75,18 +97,23 @@ def new_root(
     signed_commits: bool = False,
     signer: Signer | None = None,
 ) -> str:
-    """Write ``root.yaml`` and ``allowed_signers``; an earlier root is moved to ``approvals/root/`` with its signatures.
+    """Write ``root.yaml`` and ``allowed_signers``.
+
+    An earlier root is moved to ``approvals/root/`` with its signatures.
 
     Args:
         directory: the workflow directory.
         people: who may sign, with their keys.
         expires: last day of the root, ``2027-05-31``.
-        rules: who reviews what; none: everybody everything, one signature for low risk and two for others (solo: low only).
-        roles: who signs `root`, `index` and `revoke`, which everybody signs who is not in `renew`; nobody renews where that is left out.
+        rules: who reviews what; none: everybody everything, one signature for low risk and two for others
+            (solo: low only).
+        roles: who signs `root`, `index` and `revoke`, which everybody signs who is not in `renew`; nobody
+            renews where that is left out.
         threshold: signatures a root needs.
         solo: one person approves their own changes, low risk only; gates warn at every start.
         demo: for demonstrations; gates warn at every start.
-        signed_commits: reviewers' commands take only commits that somebody of the root signed, and who signed one made the change.
+        signed_commits: reviewers' commands take only commits that somebody of the root signed, and who signed
+            one made the change.
         signer: signs it at once; others call `sign_root`.
 
     Returns:
@@ -98,45 +125,78 @@ def new_root(
     tree, everybody, signs = Tree(directory), tuple(people), roles or {}
     renewers = signs.get("renew", ())
     names = tuple(person.name for person in everybody if person.name not in renewers)
-    default = ReviewRule("**", names, {"low": 1} if solo else {"low": 1, "medium": min(2, len(names)), "high": min(2, len(names))})
-    spaces = {p.name: sshsig.RENEWAL_NAMESPACE if p.name in renewers else ",".join(NAMESPACES) for p in everybody}
-    lines = [f'{p.name} namespaces="{spaces[p.name]}" {key.line}\n' for p in everybody for key in p.keys]
-    signers = "".join(lines).encode()
+    signers = _signers_file(everybody, renewers)
     before = tree.read_optional(ROOT)
     old = Root.parse(before, f"{APPROVALS}/{ROOT}") if before is not None else None
+    given_roles = {role: list(signs.get(role, names)) for role in ("root", "index", "revoke")}
+    if renewers:
+        given_roles["renew"] = list(renewers)
     value: dict[str, Any] = {
         "agentgate": "root/v1",
         "version": old.version + 1 if old else 1,
         "expires": expires,
         "threshold": threshold,
         "allowed_signers": file_digest(signers),
-        "people": {
-            p.name: {"keys": [key.fingerprint for key in p.keys]}
-            | {name: list(given) for name, given in (("teams", p.teams), ("tenants", p.tenants)) if given}
-            for p in everybody
-        },
-        "roles": {role: list(signs.get(role, names)) for role in ("root", "index", "revoke")}
-        | ({"renew": list(renewers)} if renewers else {}),
-        "reviews": [{"path": r.path, "by": list(r.by), "signatures": dict(r.signatures)} for r in tuple(rules) or (default,)],
+        "people": {person.name: _person_entry(person) for person in everybody},
+        "roles": given_roles,
+        "reviews": [
+            {"path": rule.path, "by": list(rule.by), "signatures": dict(rule.signatures)}
+            for rule in tuple(rules) or (_default_rule(names, solo=solo),)
+        ],
     }
-    value |= ({"solo": True} if solo else {}) | ({"demo": True} if demo else {})
-    value |= {"signed_commits": True} if signed_commits else {}
+    marks = {"solo": solo, "demo": demo, "signed_commits": signed_commits}
+    value |= {name: True for name, marked in marks.items() if marked}
     data = _yaml(value)
     root = Root.parse(data, f"{APPROVALS}/{ROOT}")
     AllowedSigners.parse(text_of(signers, SIGNERS), f"{APPROVALS}/{SIGNERS}")
     signature = signer.sign(data, sshsig.ROOT_NAMESPACE) if signer is not None else None
     person = _person(root, signer, "root") if signer is not None else ""
-    if before is not None and old is not None:  # a gate that is pinned to it, or to an earlier one, follows from there
-        tree.write(f"root/{old.version}.yaml", before)
-        for name, kind in tree.names():
-            if name.startswith("root.") and name.endswith(".sig") and kind == "file":
-                tree.write(f"root/{old.version}.{name.removeprefix('root.')}", tree.read(name, ROOT_NOT_TRUSTED))
-                (tree.directory / APPROVALS / name).unlink()
+    if before is not None and old is not None:
+        _archive(tree, before, old.version)
     tree.write(SIGNERS, signers)
     tree.write(ROOT, data)
     if signature is not None:
         tree.write(f"root.{person}.sig", signature.encode())
     return root.digest
+
+
+def _default_rule(names: tuple[str, ...], *, solo: bool) -> ReviewRule:
+    """Everybody reviews everything."""
+    two = min(2, len(names))
+    return ReviewRule("**", names, {"low": 1} if solo else {"low": 1, "medium": two, "high": two})
+
+
+def _signers_file(people: Iterable[Reviewer], renewers: tuple[str, ...]) -> bytes:
+    """``allowed_signers``: every key, and what its signatures may be for."""
+    lines = []
+    for person in people:
+        renews = person.name in renewers
+        spaces = sshsig.RENEWAL_NAMESPACE if renews else ",".join(NAMESPACES)
+        lines += [f'{person.name} namespaces="{spaces}" {key.line}\n' for key in person.keys]
+    return "".join(lines).encode()
+
+
+def _person_entry(person: Reviewer) -> dict[str, list[str]]:
+    """A person as the root names them."""
+    entry = {"keys": [key.fingerprint for key in person.keys]}
+    if person.teams:
+        entry["teams"] = list(person.teams)
+    if person.tenants:
+        entry["tenants"] = list(person.tenants)
+    return entry
+
+
+def _archive(tree: Tree, root: bytes, version: int) -> None:
+    """Move a root and its signatures aside.
+
+    A gate that is pinned to it, or to an earlier one, follows from there.
+    """
+    tree.write(f"root/{version}.yaml", root)
+    for name, kind in tree.names():
+        if name.startswith("root.") and name.endswith(".sig") and kind == "file":
+            signature = tree.read(name, ROOT_NOT_TRUSTED)
+            tree.write(f"root/{version}.{name.removeprefix('root.')}", signature)
+            (tree.directory / APPROVALS / name).unlink()
 
 
 def sign_root(directory: Path | str, signer: Signer) -> Path:
@@ -153,7 +213,9 @@ def sign_root(directory: Path | str, signer: Signer) -> Path:
         if root.version == 1:
             raise
         before = tree.read(f"root/{root.version - 1}.yaml", UNAPPROVED)
-        person = _person(Root.parse(before, f"{APPROVALS}/root/{root.version - 1}.yaml"), signer, "root")
+        person = _person(
+            Root.parse(before, f"{APPROVALS}/root/{root.version - 1}.yaml"), signer, "root"
+        )
     return tree.write(f"root.{person}.sig", signer.sign(data, sshsig.ROOT_NAMESPACE).encode())
 
 
@@ -166,7 +228,9 @@ def write_index(
     prover: Prover | None = None,
     anew: bool = False,
 ) -> Path:
-    """Sign the list of newest approved versions, valid for seven days. Makes an empty ``revoked.yaml`` where there is none.
+    """Sign the list of newest approved versions, valid for seven days.
+
+    Makes an empty ``revoked.yaml`` where there is none.
 
     Args:
         directory: the workflow directory.
@@ -174,10 +238,11 @@ def write_index(
         root: the pinned digest; None: the present root.
         now: POSIX seconds; None: now.
         prover: proves narrowings.
-        anew: start without the last index, on purpose. Else a missing or bad one refuses, unless nothing was ever signed here: only
-            the last index says which versions were in force.
+        anew: start without the last index, on purpose. Else a missing or bad one refuses, unless nothing was
+            ever signed here: only the last index says which versions were in force.
 
-    Raises ApprovalRefused: the root is not trusted, this key may not, or the present index or revocations are bad.
+    Raises ApprovalRefused: the root is not trusted, this key may not, or the present index or revocations are
+        bad.
     """
     at = time.time() if now is None else now
     judge, wrong = lenient_judge(directory, root, derive=lexical, now=at, prover=prover)
@@ -188,7 +253,9 @@ def write_index(
     if judge.index is None and not anew and there & {REVOKED, INDEX}:
         if wrong[-1].reason is not STALE_INDEX:
             raise ApprovalRefused.of(wrong[-1])
-        expected = "the index that was signed last (restore it, or say --anew if nothing was in force)"
+        expected = (
+            "the index that was signed last (restore it, or say --anew if nothing was in force)"
+        )
         raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "file", "nothing", expected)
     if judge.revoked is None:
         judge.revoked = write_revoked(tree, judge.root, signer, 1, {})
@@ -210,7 +277,9 @@ def write_index(
     return write_signed(tree, INDEX, data, signer, sshsig.INDEX_NAMESPACE)
 
 
-def renew_index(directory: Path | str, signer: Signer, *, root: str | None = None, now: float | None = None) -> tuple[float, float]:
+def renew_index(
+    directory: Path | str, signer: Signer, *, root: str | None = None, now: float | None = None
+) -> tuple[float, float]:
     """Carry the index on for seven days, and never beyond thirty after somebody of roles.index signed it.
 
     Args:
@@ -222,7 +291,8 @@ def renew_index(directory: Path | str, signer: Signer, *, root: str | None = Non
     Returns:
         POSIX seconds of its end, and of the latest one that a renewal may give it.
 
-    Raises ApprovalRefused: the root, the index or the revocations are not trusted, this key may not, or the thirty days are over.
+    Raises ApprovalRefused: the root, the index or the revocations are not trusted, this key may not, or the
+        thirty days are over.
     """
     tree, at = Tree(directory), time.time() if now is None else now
     trusted, allowed = load_root(tree, root or root_digest(directory), at)
@@ -232,7 +302,10 @@ def renew_index(directory: Path | str, signer: Signer, *, root: str | None = Non
     check_same(index, revoked)
     end = min(at + INDEX_LIFE, index.renewable_until)
     if end <= at:
-        expected = "an index that somebody of roles.index signed in the last thirty days (agentgate workflow index)"
+        expected = (
+            "an index that somebody of roles.index signed in the last thirty days (agentgate "
+            "workflow index)"
+        )
         raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "expires", index.expires, expected)
     renewal = Renewal("renewal/v1", digest, moment(end), person, revoked.serial, revoked.digest)
     write_signed(tree, RENEWAL, ascii_json(asdict(renewal)), signer, sshsig.RENEWAL_NAMESPACE)
@@ -240,9 +313,18 @@ def renew_index(directory: Path | str, signer: Signer, *, root: str | None = Non
 
 
 def revoke(
-    directory: Path | str, workflow: str, signer: Signer, *, version: int, reason: str, root: str | None = None, now: float | None = None
+    directory: Path | str,
+    workflow: str,
+    signer: Signer,
+    *,
+    version: int,
+    reason: str,
+    root: str | None = None,
+    now: float | None = None,
 ) -> Path:
-    """Revoke a workflow's versions up to and including one, for good. One signature is enough, and no new index is needed.
+    """Revoke a workflow's versions up to and including one, for good.
+
+    One signature is enough, and no new index is needed.
 
     Args:
         directory: the workflow directory.
@@ -266,8 +348,13 @@ def revoke(
     return Path(directory) / APPROVALS / REVOKED
 
 
-def write_revoked(tree: Tree, root: Root, signer: Signer, serial: int, entries: Mapping[str, Revocation]) -> Revoked:
-    """Sign revocations, as somebody in the root's roles.revoke. Raises ApprovalRefused: UNAPPROVED, when this key may not."""
+def write_revoked(
+    tree: Tree, root: Root, signer: Signer, serial: int, entries: Mapping[str, Revocation]
+) -> Revoked:
+    """Sign revocations, as somebody in the root's roles.revoke.
+
+    Raises ApprovalRefused: UNAPPROVED, when this key may not.
+    """
     person = _person(root, signer, "revoke")
     said = {id_: revocation.model_dump() for id_, revocation in sorted(entries.items())}
     data = _yaml({"agentgate": "revoked/v1", "serial": serial, "signer": person, "revoked": said})
@@ -288,7 +375,11 @@ def _person(root: Root, signer: Signer, role: Role) -> str:
         if root.owns(person, key):
             return person
     raise refuse(
-        UNAPPROVED, f"{APPROVALS}/{ROOT}", f"roles.{role}", f"key {key.fingerprint}", f"a key of {', '.join(root.roles[role]) or 'nobody'}"
+        UNAPPROVED,
+        f"{APPROVALS}/{ROOT}",
+        f"roles.{role}",
+        f"key {key.fingerprint}",
+        f"a key of {', '.join(root.roles[role]) or 'nobody'}",
     )
 
 
@@ -309,12 +400,18 @@ def _yaml(value: Mapping[str, Any]) -> bytes:
 
 def _flow(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_scalar(key)}: {_flow(item)}" for key, item in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{_scalar(key)}: {_flow(item)}" for key, item in value.items()) + "}"
+        )
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
     return _scalar(value)
 
 
 def _scalar(value: Any) -> str:
-    plain = isinstance(value, str) and _PLAIN.fullmatch(value) is not None and value.lower() not in _WORDS
+    plain = (
+        isinstance(value, str)
+        and _PLAIN.fullmatch(value) is not None
+        and value.lower() not in _WORDS
+    )
     return str(value) if plain else orjson.dumps(value).decode()

@@ -1,4 +1,4 @@
-"""What a command found, as one value: each of its forms (text, JSON, Markdown, HTML) is made from it, so no form knows more."""
+"""What a command found, as one value; text, JSON, Markdown and HTML are made from it, none knows more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Line = tuple[str, str]  # a line of text, and its style at a terminal
 
 
 class ExitStatus(IntEnum):
-    """The exit status of a command that found something: 1 is every error, so no script takes one for an answer."""
+    """The exit status of a command: 1 is every error, so no script takes one for an answer."""
 
     YES = 0
     ERROR = 1
@@ -21,7 +21,7 @@ class ExitStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under a head. `styles`: of its columns at a terminal. `lines`: what a pipe gets instead, if not the same, aligned."""
+    """Rows under a head. `styles`: of columns, at a terminal. `lines`: what a pipe gets instead."""
 
     head: Sequence[str]
     body: Sequence[Sequence[object]]
