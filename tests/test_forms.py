@@ -43,12 +43,14 @@ SCHEMA = {
         "files": {"type": "array", "items": {"$ref": "#/$defs/file"}},
         "meta": {"type": "object"},
         "any": {},
+        "either": {"anyOf": [LIST, {"type": "string"}]},
+        "one": LIST,
     },
     "required": ["to", "body"],
     "$defs": {"file": {"type": "object", "properties": {"by": {"type": "string", "format": "email"}, "tags": LIST}}},
 }
-TYPES = {"to": "email", "cc": "email", "body": "text", "at": "datetime", "files[].by": "email"}
-DECLARED = SimpleNamespace(args={name: Rule(name, 1, kind) for name, kind in TYPES.items()})
+TYPES = {"one": "text", "to": "email", "cc": "email", "body": "text", "at": "datetime", "files[].by": "email"}
+DECLARED = SimpleNamespace(args={name: Rule(name, 1, kind, max_items=9 if name in {"to", "cc"} else None) for name, kind in TYPES.items()})
 KIM, EVE = "kim@acme.example", "eve@evil.example"
 
 
@@ -61,6 +63,8 @@ KIM, EVE = "kim@acme.example", "eve@evil.example"
         ({"to": '[{"a": 1, "a": 2}]'}, {"to": ['[{"a": 1, "a": 2}]']}),  # a key twice is no JSON
         ({"to": ["Kim@Acme.EXAMPLE"]}, {"to": [KIM]}),
         ({"body": '["a"]'}, {"body": '["a"]'}),  # text where text is taken
+        ({"either": '["a"]'}, {"either": '["a"]'}),
+        ({"one": '["a"]'}, {"one": '["a"]'}),  # where the workflow reads one text
         ({"any": '["a"]'}, {"any": '["a"]'}),  # nobody says what is taken
         ({"cc": None}, {}),
         ({"note": None}, {"note": None}),  # which may clear it
@@ -368,4 +372,4 @@ def test_a_written_out_line_break_hides_no_address(text: str, found: set[str]) -
 
 
 def test_a_written_out_line_break_alone_is_no_link() -> None:
-    assert [*embedded(r"One\n - two\\n - three\n", date(2026, 6, 3))] == []
+    assert [*embedded(r"One\n - two.\\n - three\n", date(2026, 6, 3))] == []

@@ -38,7 +38,9 @@ def canonical_form(args: Mapping[str, Any], schema: Schema, declared: Any) -> di
         shape = mapping(properties.get(name))
         if value is None and shape.get("default", "") is None:
             continue
-        kinds = {str(choice.get("type")) for choice in choices(shape, schema)}
+        rule = rules.get(name)
+        read_as_one = rule is not None and rule.max_items is None and rule.type != "json"  # and no list is what the workflow reads
+        kinds = set[str]() if read_as_one else {str(choice.get("type")) for choice in choices(shape, schema)}
         found[name] = _spelled_inside(_coerced(value, kinds), name, rules)
     return found
 
