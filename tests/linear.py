@@ -18,6 +18,7 @@ from random import Random
 from typing import Any
 
 import agentgate
+from agentgate.language.word_files import Forms
 
 LONG = 8000  # characters
 MOST = 8.0  # times the work, for four times the text
@@ -103,6 +104,9 @@ def _inside(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, re.Pat
     held = getattr(value, "__self__", value)  # `re.compile(...).fullmatch`
     if isinstance(held, re.Pattern):
         yield name if held is value else f"{name}.{value.__name__}", held
+    elif isinstance(value, Forms):
+        for key, each in vars(value).items():
+            yield from _inside(each, f"{name}.{key}", depth + 1)
     elif depth < 3 and isinstance(value, dict):
         for key, each in value.items():
             yield from _inside(each, f"{name}[{key!r}]", depth + 1)
@@ -134,6 +138,8 @@ def only_matched() -> set[str]:
                 home |= {name.name: str(node.module).removeprefix("agentgate.") for name in node.names}
             elif isinstance(node, ast.Attribute) and node.attr in SEARCHES | MATCHES:
                 of = node.value.value if isinstance(node.value, ast.Subscript) else node.value
+                if isinstance(of, ast.Attribute) and isinstance(of.value, ast.Name) and of.value.id == "_FORMS":
+                    used["searches" if node.attr in SEARCHES else "matches"].add(f"{module}._FORMS.{of.attr}")
                 held += [("searches" if node.attr in SEARCHES else "matches", of.id)] if isinstance(of, ast.Name) else []
         for use, name in held:
             used[use] |= {f"{module}.{name}", f"{home.get(name, module)}.{name}"}

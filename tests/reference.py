@@ -7,7 +7,7 @@ those have tests of their own. Where the rules leave room, the stricter reading 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
@@ -108,6 +108,9 @@ class _Question:
 
     def __init__(self, workflow: Workflow, run: RunState, call: Call, around: Surroundings, tool: Tool) -> None:
         self.workflow, self.run, self.call, self.around, self.tool = workflow, run, call, around, tool
+        needed = [run.intents[name].presence for name in tool.needs if name in run.intents]
+        if "unclear" in needed and "present" not in needed and run.prompt is not None:  # asked about, with all that the user named
+            self.run = replace(run, prompt=replace(run.prompt, in_doubt=True))
         self.forced: set[tuple[Reason, str]] = set()  # an unclear intent, an unknown origin: why a person is asked, of which argument
         self.enough = "confirm"  # whose yes suffices at least
         self.found: set[str] = set()

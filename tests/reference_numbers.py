@@ -47,7 +47,7 @@ def heard(turns: tuple[Turn, ...]) -> Heard:
     """What these turns name, in order; a denied one is taken back."""
     found = Heard(set(), set(), set(), set())
     for turn in turns:
-        said = [(voice, _clause(turn.bare[start:end])) for voice, start, end in turn.clauses if voice != "reported"]
+        said = [(voice, _clause(turn.bare[start:end])) for voice, start, end in turn.voices if voice not in {"reported", "doubted"}]
         for voice, one in said:
             if voice == "denied":
                 kinds = {kind for kind, _ in one.named}

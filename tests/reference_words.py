@@ -48,11 +48,11 @@ def affirmed(turns: tuple[Turn, ...]) -> Heard:
     names: set[str] = set()
     for turn in turns:
         text = turn.own
-        for voice, start, end in turn.clauses:
+        for voice, start, end in turn.voices:
             if voice == "said":
                 words |= heard((text[start:end],)).words
                 names |= heard((text[start:end],)).names
-        for voice, start, end in turn.clauses:
+        for voice, start, end in turn.voices:
             if voice == "denied":
                 words -= heard((text[start:end],)).words
                 names -= heard((text[start:end],)).words
@@ -75,7 +75,7 @@ def of_themself(turns: tuple[Turn, ...]) -> bool:
         if ":" in text:
             text = next((text[:i] for i, c in enumerate(text) if c == ":" and (text[i + 1 :] + " ")[0].isspace()), text)
         denied = False
-        for voice, start, end in turn.clauses:
+        for voice, start, end in turn.voices:
             words = re.findall(r"[\w'-]+|[^\w\s]", text[start:end])
             for at, word in enumerate(words):
                 last, following = words[at - 1] if at else "", words[at + 1] if at + 1 < len(words) else "."
@@ -128,7 +128,7 @@ def _pieces(turn: Turn) -> Iterator[tuple[Voice, list[tuple[str, str, str]]]]:
     """What is said or denied without a gap: an empty line, and what was left out (four spaces or more, or a line of spaces), is one."""
     text = turn.own
     voices: list[Voice] = ["said"] * len(text)
-    for said, start, end in turn.clauses:
+    for said, start, end in turn.voices:
         voices[start:end] = [said] * (end - start)
         if said == "reported":
             text = text[:start] + "\n" * (end - start) + text[end:]

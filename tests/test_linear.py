@@ -47,7 +47,7 @@ TODAY = date(2026, 6, 1)
 HERE = Path(__file__).parent
 
 # Searched for in a few characters only, whose number the code bounds: the most of them.
-WINDOWS = {"language.spans._WORDS_AFTER": 64, "language.turn._SIGNED": 200, "values.patterns._CLASS": 512}
+WINDOWS = {"language.spans._WORDS_AFTER": 64, "language.turn._FORMS.signed": 200, "values.patterns._CLASS": 512}
 
 PATTERNS = {**linear.patterns(), **{f"calculation {key}": pattern for key, pattern in calculation._phrases().items()}}
 
@@ -101,7 +101,7 @@ SELECTOR = Selector("drive.list", ("file", "invoice"), (("largest", "size"), ("n
 
 def heard(text: str) -> None:
     turn = Turn(text)
-    assert all((turn.sentences is not None, turn.says_no is not None, turn.hesitates is not None, turn.may_say_no is not None))
+    assert all((turn.sentences is not None, turn.says_no is not None, turn.hesitates is not None, turn.may_say_no is not None, turn.voices))
 
 
 def prompt(text: str) -> Prompt:

@@ -153,13 +153,11 @@ ASKED_FOR = (
     "I don't need it any more, delete it",
     "I have no time on Friday, move it",
     "If nothing is booked, move it to Friday",
-    "If nobody objects, move it to Friday",
     "If no one is free, cancel it",
     "There's no room in the hall, cancel it",
     "So I don't forget, pay Ann on Friday",
     "Is it OK if you move it to Friday?",
     "What if you moved it?",
-    "When Ann replies, send her the file",
     "I'd like it moved",
     "I suggest that you move it",
     "I'd say cancel it",
@@ -170,6 +168,8 @@ ASKED_FOR = (
     "Before you leave for today: cancel it",
 )
 DOUBTED = (  # a person may mean them as requests, or not
+    "If nobody objects, move it to Friday",
+    "When Ann replies, send her the file",
     "\ufeffWhat did I transfer to Ann?",
     "Before I cancel anything: when does it start?",
     "Do not\u2060 delete it",

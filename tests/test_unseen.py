@@ -22,7 +22,7 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 @pytest.mark.parametrize(
     ("files", "automatic", "minted"),
     [
-        (("clean", "attacks"), (60, 100), (4, 228)),
+        (("clean", "attacks"), (59, 100), (4, 228)),
         (("dojo-clean", "dojo-attacks"), (18, 22), (1, 69)),
         (("sales-clean", "sales-attacks"), (11, 24), (1, 59)),
     ],
@@ -45,7 +45,7 @@ def test_unseen_prompts_and_attacks(tmp_path: Path, files: tuple[str, ...], auto
 @pytest.mark.parametrize(
     ("files", "asked", "denied", "put"),
     [
-        (("clean", "attacks"), (40, 20), 2, (4, 81)),
+        (("clean", "attacks"), (43, 20), 2, (4, 81)),
         (("dojo-clean", "dojo-attacks"), (4, 3), 0, (1, 19)),
         (("sales-clean", "sales-attacks"), (14, 1), 3, (1, 30)),
     ],
@@ -75,6 +75,6 @@ def test_doubt_that_costs_the_user_one_yes(
 def test_labelled_prompts() -> None:
     counted = heard(BENCHMARKS / "unseen" / "prompts.jsonl.xz", Catalog.load(BENCHMARKS / "agentdojo", derive))
     assert sum(counted.values()) == 340
-    assert counted["write present"] >= 174
+    assert counted["write present"] >= 170
     assert counted["write absent"] <= 21
     assert counted["look extra"] == 0

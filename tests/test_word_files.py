@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+import tomllib
+from importlib import import_module
 
 import pytest
 
 from agentgate.language.prompt import MAX_TURN
 from agentgate.language.quantity import quantities
-from agentgate.language.word_files import patterns
+from agentgate.language.word_files import patterns, read
 
 _MARKS = '''
 [classes]
@@ -72,3 +74,14 @@ def test_a_longest_text_of_quantifiers_ends(unit: str) -> None:
     start = time.process_time()
     quantities((unit * MAX_TURN)[:MAX_TURN])
     assert time.process_time() - start < 5
+
+
+def test_every_pattern_matches_its_examples_and_a_long_one_has_some() -> None:
+    rows = tomllib.loads(read("forms.toml"))
+    modules = {name: import_module(f"agentgate.language.{name}") for name in rows}
+    for table, forms in rows.items():
+        for name, row in forms.items():
+            assert {*row} <= {"is", "part", "example"}
+            assert "part" in row or row.get("example") or "\n" not in row["is"].strip("\n"), (table, name)
+            for example in row.get("example", ()):
+                assert getattr(modules[table]._FORMS, name).search(example), (table, name, example)

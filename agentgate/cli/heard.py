@@ -66,10 +66,10 @@ def _parts(turn: Turn) -> Iterator[dict[str, Any]]:
     found: list[tuple[int, int, str, str]] = [(part.start, part.end, part.whose, "") for part in turn.parts]
     for clause in turn.clauses:
         pieces = turn.pieces_of(clause)
-        found += [(piece.start, piece.end, "own", piece.kind) for piece in pieces]
+        found += [(piece.start, piece.end, "in doubt" if turn.doubted(piece.start) else "own", piece.kind) for piece in pieces]
         if not pieces and clause.voice != "said":
             found.append((clause.start, clause.end, clause.voice, ""))
     for start, end, whose, kind in sorted(found):
-        words = " ".join((turn.own if whose in {"own", "denied", "reported"} else turn.text)[start:end].split())
+        words = " ".join((turn.own if whose in {"own", "in doubt", "denied", "reported"} else turn.text)[start:end].split())
         if words:
             yield {"whose": whose, "kind": kind, "words": words}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from dataclasses import replace
 from typing import Any
 
 from agentgate.decision.earlier import Earlier
@@ -28,8 +29,8 @@ class Case:
     __slots__ = ("_earlier", "around", "call", "denied", "forced", "named", "run", "strict", "tool", "traced", "values", "workflow")
 
     def __init__(self, workflow: Workflow, run: RunState, call: Call, around: Surroundings) -> None:
-        self.workflow, self.run, self.call, self.around = workflow, run, call, around
         self.tool: Tool | None = workflow.tools.get(call.tool)
+        self.workflow, self.run, self.call, self.around = workflow, _asked_about(run, self.tool), call, around
         self.values: dict[str, Value] = {}
         self.named = False
         self.traced: Traced | None = None
@@ -62,6 +63,13 @@ class Case:
         """Record what the call leaves open: refused, or asked at least as strictly as the workflow says."""
         (self.denied if answer == "deny" else self.forced).append(failure)
         self.strict |= answer == "step_up"
+
+
+def _asked_about(run: RunState, tool: Tool | None) -> RunState:
+    """The run; where somebody is asked whether the user meant the call at all, also with what the user named in doubt."""
+    known = tool is not None and run.prompt is not None
+    needed = {run.intents[name].presence for name in tool.needs if name in run.intents} if known and tool is not None else ()
+    return replace(run, prompt=replace(run.prompt, in_doubt=True)) if "unclear" in needed and "present" not in needed else run
 
 
 Check = Callable[[Case], None]

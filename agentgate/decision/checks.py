@@ -25,7 +25,7 @@ from agentgate.values.refusal import Failure, Reason, of_argument
 from agentgate.values.request import Call, RunState, Surroundings
 from agentgate.workflow.model import ANY, NONE, Tool, Workflow
 from agentgate.workflow.nested import emptied
-from agentgate.workflow.rule import STRICTNESS, Rule
+from agentgate.workflow.rule import PROMPT, STRICTNESS, Rule
 
 MAX_SEARCHED = 40_000  # characters in all texts of a call that are searched for entities; the slowest such texts take 0.2 s
 SCALE = 10_000  # sums are kept in units of 10^-4
@@ -84,7 +84,10 @@ def check_entities(case: Case) -> None:
             case.deny_argument(Reason.ENTITY_ORIGIN, name, got, expected, value.rule.line, f"args.{name} entities")
             return
         allowed = value.rule.entities or ()
+        sent = case.run.prompt.named.get("sent", ()) if PROMPT in allowed else ()
         for text in inside:
+            if text in sent:  # the user wrote all of it, to be sent as it stands
+                continue
             for entity in embedded(text, case.around.now.date()):
                 if not in_some_call(entity.type, entity.key, allowed, case.earlier):
                     shown = "(masked)" if value.rule.sensitive else repr(entity.words)

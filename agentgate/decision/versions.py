@@ -23,7 +23,7 @@ from agentgate.workflow.model import Limit, StepUpRule, Tool, Workflow
 from agentgate.workflow.page_size import paths
 from agentgate.workflow.rule import Rule
 
-Intents = Callable[[Workflow, tuple[str, ...], tuple[tuple[int, str], ...]], Mapping[str, Derived]]
+Intents = Callable[[Workflow, tuple[str, ...], tuple[tuple[int, str], ...], str], Mapping[str, Derived]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def under(state: RunState, workflow: Workflow, intents: Intents) -> RunState:
     if state.header.digest == workflow.digest:
         return state
     header = replace(state.header, version=workflow.version, digest=workflow.digest)
-    return replace(state, header=header, intents=intents(workflow, state.turns, state.doubts))
+    return replace(state, header=header, intents=intents(workflow, state.turns, state.doubts, header.reader))
 
 
 def under_newer(versions: Versions, newer: Workflow, state: RunState, intents: Intents) -> RunState:

@@ -73,53 +73,55 @@ class Readings:
         turn = lru_cache(_KEPT)(Turn)
 
         @lru_cache(_KEPT)
-        def state(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Any:
+        def state(intents: tuple[Intent, ...], turns: tuple[str, ...], reader: str) -> Any:
             if not turns:
                 return hearing.begun(intents)
             for heard in range(_STEP, len(turns), _STEP):  # a gate that sees a long conversation for the first time
-                state(intents, turns[:heard])
-            return after(hearing, intents, state(intents, turns[:-1]), turn(turns[-1]))
+                state(intents, turns[:heard], reader)
+            return after(hearing, intents, state(intents, turns[:-1], reader), turn(*_given(turns[-1], reader)))
 
         @lru_cache(_KEPT)  # shared by every run, of any tenant, with these words
-        def told(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
-            return MappingProxyType(answers(hearing, intents, state(intents, turns)))
+        def told(intents: tuple[Intent, ...], turns: tuple[str, ...], reader: str) -> Mapping[str, Derived]:
+            return MappingProxyType(answers(hearing, intents, state(intents, turns, reader)))
 
         @lru_cache(_KEPT)
-        def prompt(turns: tuple[str, ...], day: date) -> Prompt:
+        def prompt(turns: tuple[str, ...], day: date, reader: str) -> Prompt:
             for heard in range(_STEP, len(turns), _STEP):
-                prompt(turns[:heard], day)
-            return prompt(turns[:-1], day).after(turn(turns[-1]), day) if turns else Prompt()
+                prompt(turns[:heard], day, reader)
+            return prompt(turns[:-1], day, reader).after(turn(*_given(turns[-1], reader)), day) if turns else Prompt()
 
         self._answers, self._prompt = told, prompt
         self.header: Callable[[bytes], Header] = lru_cache(_KEPT)(_header)
         self.turn: Callable[[str], Turn] = turn
 
-    def prompt(self, turns: tuple[str, ...], day: date, doubts: Doubts = ()) -> Prompt:
-        """The entities of the turns; `day`: of "today"."""
-        found = self._prompt(turns, day)
+    def prompt(self, turns: tuple[str, ...], day: date, doubts: Doubts = (), user: str = "") -> Prompt:
+        """The entities of the turns; `day`: of "today"; `user`: the id of the run's own."""
+        reader = _reader(turns, user)
+        found = self._prompt(turns, day, reader)
         unread = max((n for n, (_, words) in enumerate(doubts) if not words), default=0)  # it may deny every value named before it
         for at, words in doubts[unread:]:
-            denied = self._prompt((*turns[:at], words), day) if words else Prompt()
-            found = found.doubted(self._prompt(turns[:at], day), denied, self._prompt(turns[at:], day))
+            denied = self._prompt((*turns[:at], words), day, reader) if words else Prompt()
+            found = found.doubted(self._prompt(turns[:at], day, reader), denied, self._prompt(turns[at:], day, reader))
         return found
 
-    def intents(self, workflow: Workflow, turns: tuple[str, ...], doubts: Doubts = ()) -> Mapping[str, Derived]:
+    def intents(self, workflow: Workflow, turns: tuple[str, ...], doubts: Doubts = (), user: str = "") -> Mapping[str, Derived]:
         """What the turns say of every intent of the workflow: what a deriver leaves out is absent, a failing one is unclear.
 
         An intent in doubt (`Workflow.in_doubt`) is unclear at most.
         """
         vocabulary = tuple(workflow.intents.values())
-        told = self._told(vocabulary, turns, doubts) if doubts else self._answers(vocabulary, turns)
+        reader = _reader(turns, user)
+        told = self._told(vocabulary, turns, doubts, reader) if doubts else self._answers(vocabulary, turns, reader)
         return told if not workflow.in_doubt else MappingProxyType({**told, **_doubted(told, workflow.in_doubt)})
 
-    def _told(self, intents: tuple[Intent, ...], turns: tuple[str, ...], doubts: Doubts) -> Mapping[str, Derived]:
+    def _told(self, intents: tuple[Intent, ...], turns: tuple[str, ...], doubts: Doubts, reader: str) -> Mapping[str, Derived]:
         """The answers, where an intent that some words doubt is unclear until turns behind these words ask for it by themselves."""
         since: dict[str, tuple[int, str]] = {}
 
         def answers_of(heard: tuple[str, ...]) -> dict[str, Derived]:
-            found = dict(self._answers(intents, heard))
+            found = dict(self._answers(intents, heard, reader))
             for name, (at, words) in since.items():
-                if found[name].presence == "present" and self._answers(intents, heard[at:])[name].presence != "present":
+                if found[name].presence == "present" and self._answers(intents, heard[at:], reader)[name].presence != "present":
                     shown = " ".join(words.split())[:_SHOWN] or "they cannot be read"
                     found[name] = Derived("unclear", f"perhaps withdrawn, in words that may not be the user's: {shown}")
             return found
@@ -140,8 +142,17 @@ class Readings:
         """Whether one more turn says no to anything, or leaves an intent less clear than it was."""
         if self.turn(text).says_no:
             return True
-        told = self.intents(workflow, (*state.turns, text), state.doubts)
+        told = self.intents(workflow, (*state.turns, text), state.doubts, state.header.reader)
         return any(name not in told or CLARITY[told[name].presence] < CLARITY[answer.presence] for name, answer in state.intents.items())
+
+
+def _reader(turns: tuple[str, ...], user: str) -> str:
+    """The user, where it matters to the reading who they are: a letter has several lines."""
+    return user if any("\n" in turn for turn in turns) else ""
+
+
+def _given(turn: str, reader: str) -> tuple[str, ...]:
+    return (turn, reader) if reader else (turn,)  # a turn that no letter is in is read once for all
 
 
 def _doubted(told: Mapping[str, Derived], in_doubt: tuple[Doubt, ...]) -> dict[str, Derived]:
@@ -196,7 +207,8 @@ def run_state(
         raise missing(tenant, run, "the record is of another run")
     ordered = tuple(sorted(calls.values(), key=lambda call: (call.redeemed_at, call.digest)))
     turns, doubts = split_doubts(record.turns)
-    intents, prompt = readings.intents(workflow, turns, doubts), readings.prompt(turns, day, doubts)
+    user = header.reader
+    intents, prompt = readings.intents(workflow, turns, doubts, user), readings.prompt(turns, day, doubts, user)
     known_of = (record.revision, record.closed, record.denials_spent, record.acts, record.owned)
     return RunState(header, turns, intents, prompt, ordered, *known_of, doubts)
 

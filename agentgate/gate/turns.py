@@ -112,9 +112,11 @@ def _lessens(core: Core, state: RunState, doubts: Doubts) -> Flow:
     """Whether the last of these words leave less than there was, under any version."""
     versions, readings = (yield from core.in_force.of(state.header)), core.readings
 
+    user = state.header.reader
+
     def left(doubts: Doubts) -> list[object]:
-        named = readings.prompt(state.turns, date.fromisoformat(state.header.day), doubts)
-        answers = [answer.presence for each in versions.each for answer in readings.intents(each, state.turns, doubts).values()]
+        named = readings.prompt(state.turns, date.fromisoformat(state.header.day), doubts, user)
+        answers = [answer.presence for each in versions.each for answer in readings.intents(each, state.turns, doubts, user).values()]
         return [named.amounts, named.named, answers]
 
     return (yield from apart(len(doubts[-1][1]) + sum(map(len, state.turns)), lambda: left(doubts) != left(state.doubts)))

@@ -256,6 +256,8 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], ba
                 use = "part"
             elif not acts_on_its_kind(intent, turn, place, piece):
                 use = "other"
+        if use == "asks" and turn.doubted(place.start) and not any(said in example for example in intent.examples):
+            use = "doubted"
         if best is None or _USES.index(use) >= _USES.index(best.use):
             best = _Hit(turn.low[place.start : place.end], use, place.start)
     return best
@@ -266,8 +268,13 @@ _STOPPING = re.compile(rf"(?!leave an?\b)(?:{either('stopping', 'holding')})\b")
 _STOPPED = re.compile(rf"\b(?:{either('stopped')})\b")  # "make sure the refund is cancelled"
 _MODAL = re.compile(r"\b(?:can|could|should|must|may|ought|needs?|ha(?:s|ve))\b")
 _ASKING = re.compile(r"(?:can|could|would|will|may)\b")  # "can someone join": such a phrase is a question itself
-_USES = ("asked", "aside", "part", "other", "asks")
-_DOUBTS = {"aside": "not in a request", "part": "part of a longer phrase of an intent", "other": "not of what its tools act on"}
+_USES = ("asked", "aside", "doubted", "part", "other", "asks")
+_DOUBTS = {
+    "aside": "not in a request",
+    "doubted": "in a sentence that may not ask for it now",
+    "part": "part of a longer phrase of an intent",
+    "other": "not of what its tools act on",
+}
 
 
 def _use(place: Occurrence, piece: Piece, turn: Turn, listed: tuple[str, ...]) -> str:

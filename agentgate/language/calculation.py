@@ -116,7 +116,7 @@ def spoken(turns: Iterable[Turn]) -> Spoken:
     total = Spoken()
     for turn in turns:
         if "calculations" not in turn.memo:
-            turn.memo["calculations"] = heard(turn.bare, turn.clauses, list(entities(turn.bare, _NO_DAY)))
+            turn.memo["calculations"] = heard(turn.bare, turn.voices, list(entities(turn.bare, _NO_DAY)))
         total = total.after(turn.memo["calculations"])
     return total
 

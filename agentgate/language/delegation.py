@@ -22,7 +22,7 @@ from agentgate.language.spans import small
 from agentgate.language.turn import Turn
 from agentgate.language.word_files import either
 
-MANY_SOURCES, MENTIONED = "many sources", "a text that is only mentioned"
+MANY_SOURCES, MENTIONED, IN_DOUBT = "many sources", "a text that is only mentioned", "a source in a sentence that may not ask for it now"
 _NEAR = 1000  # characters before a request that may introduce its source
 _SHOWN = 120  # characters of a request
 
@@ -111,7 +111,7 @@ def handed_over(turn: Turn) -> Delegation | str | None:
     low = small(turn.own)
     before, made, refused = _Before(), None, None
     for clause in turn.clauses:
-        words = _spaced(low, clause.start, clause.end) if clause.voice != "said" else ""
+        words = _spaced(low, clause.start, clause.end) if clause.voice in {"reported", "denied"} else ""
         if clause.voice == "reported":
             before = before.after(words)
         elif words and (denied := _delegates(words, words, before, denied=True)) is not None:
@@ -123,6 +123,8 @@ def handed_over(turn: Turn) -> Delegation | str | None:
             if piece.kind == "request" and piece.head >= 0:
                 joined = heads[bisect_right(heads, piece.start)]  # "... and b.txt"
                 found = _delegates(words, _spaced(low, piece.head, joined), before)
+                if found is not None and turn.doubted(clause.start):
+                    found = found[0], found[1] or IN_DOUBT
                 if found is not None and (made is None or found[1] == MANY_SOURCES):
                     made = Delegation(_spaced(turn.own, piece.head, piece.end)[:_SHOWN], piece.head, found[1])
             if piece.kind != "question" or QUESTION.match(words) is None:  # "Ann left a list, can you do it?"

@@ -36,7 +36,7 @@ def of_self(turns: Iterable[Turn]) -> bool:
         text = turn.low.replace("\u2019", "'")
         colon = _COLON.search(text)
         end = len(text) if colon is None else colon.start()
-        parts = [(voice, " ".join(text[start : min(stop, end)].split())) for voice, start, stop in turn.clauses if start < end]
+        parts = [(voice, " ".join(text[start : min(stop, end)].split())) for voice, start, stop in turn.voices if start < end]
         referred = referred or any(voice == "said" and (_SELF.search(part) or _MINE.search(part)) for voice, part in parts)
         referred = referred and not any(_ANY.search(part) if voice == "denied" else _spared(part) for voice, part in parts)
     return referred

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from operator import attrgetter
@@ -16,13 +16,14 @@ from typing import Any
 
 from agentgate.language.spans import Entity, entities, glued
 from agentgate.language.turn import MAX_TURN, Turn, Voice
+from agentgate.language.whose import Extent
 from agentgate.language.word_files import listed
 from agentgate.values.entities import COMMON_ENDS, Key, normal
 from agentgate.values.paths import FINDABLE
 
 __all__ = ["MAX_TURN", "Entity", "Prompt", "Turn"]
 
-_QUOTABLE = frozenset({"text", "path", "name", "user", "channel"})  # what a quoted name may be
+_QUOTABLE = frozenset({"text", "sent", "path", "name", "user", "channel"})  # what a quoted name may be
 
 # Names only by context: a short quotation; a capitalised word, for a user; "the general channel".
 _CAPITAL = re.compile(r"[A-Z](?<![\w@#./:-].)[A-Za-z]{1,63}(?![\w@/-])(?!\.\w)")
@@ -33,16 +34,19 @@ _HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _BEFORE = re.compile(rf"(?:^|(?<=\s))({_LIST})\s+$")
 _AFTER = re.compile(rf"\s+(?:called\s+|named\s+)?({_LIST})")
 _NEAR = 200  # characters before the word "channel" that may name it
+_MENTIONS = 8  # of a value, that are kept beside the last one
 _MOST = 9  # words of a list of five, with four times "and"
 _NO_CHANNEL = listed("no channel")
 
 
-def _named(words: str, quoted: tuple[tuple[int, int], ...]) -> Iterator[Entity]:
+def _named(words: str, quoted: tuple[Extent, ...]) -> Iterator[Entity]:
     """Names without a form of their own."""
-    for at, end in quoted:
+    for at, end, whose in quoted:
         inner = words[at:end]
         if normal("text", inner) is not None:
             yield Entity("text", inner, inner, at)
+            if whose == "sent":
+                yield Entity("sent", inner, inner, at)
         ending = inner.rpartition(".")[2]
         if ending.isalnum() and len(ending) <= 5 and " " in inner and normal("path", inner) is not None:
             yield Entity("path", inner, inner, at)
@@ -99,12 +103,16 @@ class Prompt:
         turns: the turns, oldest first.
         named: type -> key -> the entity, as last written.
         amounts: amounts of money with their currency (empty: none written), and plain numbers.
+        mentions: type and key -> where each is named: the turn, and the place in it.
+        in_doubt: what sentences name whose force is in doubt (`agentgate.language.force`) counts, too.
         memo: what readers further on keep of all turns.
     """
 
     turns: tuple[Turn, ...] = ()
     named: Mapping[str, Mapping[Key, Entity]] = field(default_factory=dict)
     amounts: frozenset[tuple[Decimal, str]] = frozenset()
+    mentions: Mapping[tuple[str, Key], tuple[tuple[Turn, int], ...]] = field(default_factory=dict, compare=False, repr=False)
+    in_doubt: bool = False
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
@@ -123,7 +131,7 @@ class Prompt:
     def after(self, turn: Turn, today: date) -> Prompt:
         """This prompt and one more turn; an entity that it denies is withdrawn, from this turn and the earlier ones."""
         named = {kind: dict(keys) for kind, keys in self.named.items()}
-        amounts = set(self.amounts)
+        amounts, mentions = set(self.amounts), dict(self.mentions)
         denied: list[Entity] = []
         at = 0
         words, spans = turn.own, turn.clauses
@@ -133,23 +141,27 @@ class Prompt:
             while at + 1 < len(spans) and spans[at].end <= entity.start:
                 at += 1
             voice: Voice = spans[at].voice
-            if entity.type not in _QUOTABLE and any(start <= entity.start < end for start, end in turn.named):
+            if entity.type not in _QUOTABLE and any(start <= entity.start < end for start, end, whose in turn.named if whose != "typed"):
                 continue
             if voice == "denied":
                 denied.append(entity)
             elif voice == "said":
                 named.setdefault(entity.type, {})[entity.key] = entity
+                before = mentions.get((entity.type, entity.key))
+                place = (turn, entity.start)
+                mentions[entity.type, entity.key] = (place,) if before is None else (*before[-_MENTIONS:], place)
                 if isinstance(entity.key, Decimal) and entity.type in {"money", "number"} and words[max(0, entity.start - 1)] != "#":
                     amounts.add((entity.key, entity.currency))
         no: dict[Decimal, set[str]] = {}  # denied numbers, with their currencies
         for entity in denied:
             named.get(entity.type, {}).pop(entity.key, None)
+            mentions.pop((entity.type, entity.key), None)
             if isinstance(entity.key, Decimal):  # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
                 no.setdefault(entity.key, set()).add(entity.currency)
                 for written in ("money", "number", "count", "percent"):
                     named.get(written, {}).pop(entity.key, None)
         kept = (a for a in amounts if a[0] not in no or (a[1] and no[a[0]].isdisjoint({"", a[1]}))) if no else amounts
-        return Prompt((*self.turns, turn), named, frozenset(kept))
+        return Prompt((*self.turns, turn), named, frozenset(kept), mentions)
 
     def doubted(self, before: Prompt, denied: Prompt, since: Prompt) -> Prompt:
         """This prompt without what words in doubt take back: named `before` them, not in `denied`, which includes them, nor `since`."""
@@ -161,7 +173,7 @@ class Prompt:
             }
             for kind, keys in self.named.items()
         }
-        return Prompt(self.turns, named, self.amounts - (before.amounts - denied.amounts - since.amounts))
+        return replace(self, named=named, amounts=self.amounts - (before.amounts - denied.amounts - since.amounts))
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -171,7 +183,7 @@ class Prompt:
     @property
     def spoken(self) -> Iterator[tuple[str, str]]:
         """The clauses of all turns, as (voice, text)."""
-        return ((voice, turn.own[start:end]) for turn in self.turns for voice, start, end in turn.clauses)
+        return ((voice, turn.own[start:end]) for turn in self.turns for voice, start, end in turn.voices)
 
     def holds(self, kind: str) -> bool:
         """Whether the user named any value of this type."""
@@ -187,10 +199,14 @@ class Prompt:
         """
         if kind == "money":
             written = isinstance(key, Decimal) and ((key, "") in self.amounts or (currency and (key, currency) in self.amounts))
-            return str(key) if written else None
+            return str(key) if written and (self._meant("money", key) or self._meant("number", key)) else None
         for name in _WRITTEN_AS.get(kind, (kind,)):
             wanted = normal("number", key) if name == "number" and kind == "id" else key
             entity = self.named.get(name, {}).get(wanted) if wanted is not None else None
-            if entity is not None:
+            if entity is not None and self._meant(name, entity.key):
                 return entity.words
         return None
+
+    def _meant(self, kind: str, key: Key) -> bool:
+        """Whether some sentence that names it is in no doubt."""
+        return self.in_doubt or any(not turn.doubted(start) for turn, start in self.mentions.get((kind, key), ()))

@@ -22,30 +22,25 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import date
 from itertools import pairwise
 from typing import Literal, NamedTuple
 from unicodedata import normalize
 
 from agentgate.language.denials import clauses
-from agentgate.language.pieces import FINITE, Kind, pieces
-from agentgate.language.spans import small
-from agentgate.language.word_files import either
+from agentgate.language.pieces import FINITE, HEAD, MAX_PIECE, VERBS, Kind, Piece, leads, pieces
+from agentgate.language.spans import entities, small
+from agentgate.language.word_files import Forms, either, listed
 from agentgate.values.turns import OWN, PASTED
 
-Whose = Literal["named", "quoted", "doubtful", "forwarded", "pasted", "unsure"]
+_FORMS = Forms("whose")
 
-_BREAK = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029](?!(?<=\r)\n)")  # other ways to begin a line
-_SPACE = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+Whose = Literal["named", "typed", "sent", "quoted", "doubtful", "forwarded", "pasted", "unsure"]
+NAMES = frozenset({"named", "typed", "sent"})  # quotations that the user's own words give a part in them
+
 _DECLARED = re.compile(f"[{OWN}{PASTED}]")
-_MARK = re.compile("[\u0300-\u036f]")
-_ACCENT = re.compile(f"[A-Za-z]{_MARK.pattern}")
-_UNSEEN = re.compile(  # what could hide or reorder words; a joiner between emoji is none, nor a byte order mark before all
-    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0"
-    "\ufff9-\ufffb\ud800-\udfff\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-    "(?:(?<![\ufeff\u200d])|(?<=(?<!\\A)\ufeff)|(?<=\\w\u200d)|(?<=\u200d)(?=\\w))"
-)
 
 # --- forwarded, as mail programs write it in several languages -----------------------------------------------------------------
 _FROM = f"(?:{either('mail from')})"
@@ -65,26 +60,8 @@ _FORWARDED_AS = (
 _FORWARDED = re.compile("".join(c if c.isascii() or not c.isalpha() else c + "\u0301?" for c in _FORWARDED_AS))
 
 # --- pasted ----------------------------------------------------------------------------------------------------------------
-_TEXT = f"(?:{either('texts')})"
-_POINTER = re.compile(  # ends with a colon, a line break or a tag
-    rf"(?:\b(?:{either('about a text')})\b[^.\n:]{{0,60}}:"
-    rf"|\b(?:received|got|here(?:['\u2019]s| is| are))\b[^.\n:]{{0,60}}\b{_TEXT}s?\b[^.\n:]{{0,60}}:"
-    rf"|\b(?:wrote|writes|says|said|sent me|reads)\b[^.\n:]{{0,40}}:[ \t]*\n|<(?:{_TEXT}|(?:block)?quote)>)"
-)
-_ABOUT = re.compile(rf"\b(?:{either('about a text')}|{either('see text')})\b")
-_SEE = re.compile(rf"\b(?:{either('see text')})\b")
-_SHOWS = re.compile(rf"[^.!?\n:]{{0,80}}\b(?:{either('see text')})\b[^.!?\n:,;]{{0,60}}[.!?:]?")
-_HERE = re.compile(r"\b(?:(?:this|these)(?! (?:week|month|year|morning|afternoon|evening|time)\b)|below|above|following|attached|here)\b")
-_AFTERWARDS = re.compile(
-    r"\b(?:let (?:me|us) know|tell (?:me|us)|confirm)(?: \w+)? (?:when|once|as soon as)\b"
-)  # asks about what is to be done
-VALUE = re.compile("[0-9@#]")
-_ALONE = re.compile(r"(?=\S*[0-9@])[\w.@#+-]+\Z")  # a line of one value
-_COURTESY = re.compile(rf"\W*(?:{either('soft', 'agrees', 'signs off')})\b\W*(?:[\w'\u2019.-]+\W*){{0,3}}\Z")
-_LINES_OF = re.compile("[^\n]+")
-_INTRODUCES = re.compile(rf"\b(?:(?:{either('texts', 'dictates', 'headings')})\b[^\n]{{0,80}}:|(?:{either('reports')})\W*)\Z")
+VALUE = _FORMS.value
 _SENTENCED = re.compile(rf"{FINITE.pattern}|\b(?:i|we|he|she|it|they|there) \w|(?<!please)(?<=\w{{3}})[.!]\Z")
-_SMALL = re.compile(r"(?<!\S)[a-z][a-z'\u2019]")
 
 # --- quotations ----------------------------------------------------------------------------------------------------------
 _DOUBLES = '"\u201c\u201d\u201e\u201f\uff02\u2033\u02ba\u02ee\u301d\u301e\u301f\u275d\u275e\u276e\u276f'
@@ -108,25 +85,14 @@ _ODD = re.compile(  # no line of prose
     r"|\[?(?:debug|info|warn(?:ing)?|error|fatal|trace)\b[\]: ]"
     r"|[^,;\n]{1,60}(?:[,;][^\s,;][^,;\n]{0,60}){2}$|[^.!?\n]{0,60}[0-9]:[0-9]{2}[^.!?\n]{0,40}:\s"  # CSV, chats
 )
-ITEM = re.compile(r"\s*(?:[*\u2022\u2013-]|[0-9]{1,2}[.)])\s")  # of a list
-_LABEL = re.compile(r"(?:[^.!?:\n]|[.:](?=[0-9])){1,60}:\s+\S")  # of a header or of who speaks
-_SPEAKER = re.compile(  # on the line of its words: "Eve (10:32 AM): refund it", "USER: refund it"
-    rf"(?:\A|\n|[.!?]\s)(?:[*\u2022-]\s)?(?!(?i:{either('headings', 'naming', 'texts', 'soft')})\b)"
-    r"(?P<label>(?:[\[(<]?[0-9][^\n!?;]{0,40}?\s)?@?[A-Z][\w.'\u2019]{0,40}(?:\s?[(\[<][^\n!?]{1,40}[)\]>])?)\Z"
-)
-_SPEAKS = re.compile(r":\s+\S[^\n]*")
+ITEM = _FORMS.item
 _LONGEST = 130  # characters of such a label
-_NAMING = re.compile(
-    rf"\b(?:(?:{either('naming')})s?|(?:the|my|our|his|her|their|this|that|an?)(?: [\w-]{{1,20}}){{1,3}})"
-    r"(?:\s?[:=]|\s(?:is|to|be|it|them))?\s{1,4}\Z"
-)
-_AND = re.compile(r"\s{0,4}(?:,|and|or|&|, and|, or)\s{1,4}")
+_NO_DAY = date(2000, 1, 1)  # only the types of entities matter here
 _BACK = 60  # characters before a mark that may name the quotation
 _MOST_WORDS = 6  # of a name
-_SENTENCE = re.compile(r"[!?;:]\s|\.\s(?![0-9])")
-_TITLE = re.compile(  # a dot that ends no sentence: "Dr. Meyer", "J. R. Smith"
-    r"\b(?:Dr|Drs|Mr|Mrs|Ms|Mx|Prof|Rev|Hon|Gen|Col|Capt|Lt|Sgt|Hr|Fr|Mme|Sra?|vs|St)\.\s|^(?:[A-HJ-Z]\.\s)+(?=[A-Z])"
-)
+
+FIELD = _FORMS.field
+_CASES = listed("cases")
 
 
 class Extent(NamedTuple):
@@ -139,27 +105,28 @@ class Extent(NamedTuple):
 
 def with_lines(text: str) -> str:
     """The text of the same length with every kind of line break as one."""
-    return _BREAK.sub("\n", text)
+    return _FORMS.gap.sub("\n", text)
 
 
 def _shown(text: str) -> str:
     """The text of the same length with every kind of space as one, and each letter and its accent as one character."""
     if text.isascii():
         return text
-    text = _SPACE.sub(" ", text)
-    return _ACCENT.sub(lambda letter: normalize("NFC", letter.group()).ljust(2, "\u0301"), text) if _MARK.search(text) else text
+    text = _FORMS.space.sub(" ", text)
+    return _FORMS.accent.sub(lambda letter: normalize("NFC", letter.group()).ljust(2, "\u0301"), text) if _FORMS.mark.search(text) else text
 
 
-def parts(text: str) -> list[Extent]:
+def parts(text: str, reader: str = "") -> list[Extent]:
     """Every part of a turn that is not plainly the user's own; parts may overlap.
 
     Args:
         text: the turn as `with_lines` returns it.
+        reader: the id of the run's user.
     """
     text = _shown(text)
     marks = [*_DECLARED.finditer(text)]
     if not text.startswith((OWN, PASTED)):
-        return _found(text, pasting=True)
+        return _found(text, pasting=True, reader=frozenset(_FORMS.name_parts.findall(small(reader)) if _FORMS.name.match(reader) else ()))
     found: list[Extent] = []
     for mark, end in zip(marks, [*(after.start() for after in marks[1:]), len(text)], strict=True):
         start = mark.end()
@@ -170,25 +137,26 @@ def parts(text: str) -> list[Extent]:
     return found
 
 
-def _found(text: str, *, pasting: bool) -> list[Extent]:
-    if not (text.isascii() and text.replace("\n", "").isprintable()) and _UNSEEN.search(text):
+def _found(text: str, *, pasting: bool, reader: AbstractSet[str] = frozenset()) -> list[Extent]:
+    if not (text.isascii() and text.replace("\n", "").isprintable()) and _FORMS.unseen.search(text):
         return [Extent(0, len(text), "unsure")]
     low = small(text)
-    found = [*_lines(text, low, pasting=pasting)]
+    found = [*_lines(text, low, pasting=pasting, reader=reader)]
     if pasting and ":" in text:
         lines = _merged(found)
         found += [said for said in _speakers(text) if not _within(lines, said.start, said.end)]
     if (forwarded := _FORWARDED.search(low)) is not None:
         found.append(Extent(forwarded.start(), len(text), "forwarded"))
-    if pasting and (shows := _shows(low)) is not None:  # "is this phishing?" on the same line as the text
+    if pasting and (shows := _shows(low)) is not None and not leads(shows.group()):  # "is this phishing?" on the same line as the text
         found += [Extent(0, shows.start(), "unsure"), Extent(shows.end(), len(text), "unsure")]
-    if pasting and (":" in text or "<" in text) and (pasted := _POINTER.search(low)) is not None:
+    if pasting and (":" in text or "<" in text) and (pasted := _FORMS.pointer.search(low)) is not None:
         found.append(Extent(pasted.end(), len(text), "pasted"))
-    for signs, kind in _MARKS:
-        if any(map(text.__contains__, signs)):
-            found += _quotations(text, low, [*kind.finditer(text)])
-    others = _merged(extent for extent in found if extent.whose != "named")
-    return [_checked(each, others) if each.whose == "named" else each for each in dict.fromkeys(found)]
+    marked = [[*kind.finditer(text)] for signs, kind in _MARKS if any(map(text.__contains__, signs))]
+    alone, first_mark = not found, min((marks[0].start() for marks in marked if marks), default=-1)
+    for marks in marked:
+        found += _quotations(text, low, marks, alone=alone, first_mark=first_mark)
+    others = _merged(extent for extent in found if extent.whose not in NAMES)
+    return [_checked(each, others) if each.whose in NAMES else each for each in dict.fromkeys(found)]
 
 
 def _merged(extents: Iterable[Extent]) -> list[tuple[int, int]]:
@@ -215,19 +183,29 @@ def _touches(merged: list[tuple[int, int]], start: int, end: int) -> bool:
 
 
 def _speakers(text: str) -> Iterator[Extent]:
-    """What somebody says behind their name, in the line of it."""
-    for colon in _SPEAKS.finditer(text):
+    """What somebody says behind a label, in the line of it."""
+    for colon in _FORMS.speaks.finditer(text):
         at = max(0, colon.start() - _LONGEST)
-        if (label := _SPEAKER.search(text[at : colon.start()])) is not None and (label.start() > 0 or at == 0 or text[at] == "\n"):
-            yield Extent(at + label.start("label"), colon.end(), "unsure")
+        found = _FORMS.labelled.search(text[at : colon.start()])
+        if found is not None and (found.start() > 0 or at == 0 or text[at] == "\n") and not _is_own(small(found["label"])):
+            yield Extent(at + found.start("label"), colon.end(), "unsure")
+
+
+def _is_own(label: str) -> bool:
+    """Whether what stands before a colon is no speaker: a command, a sentence, a heading, a field of the user's own."""
+    if leads(label) or _FORMS.own_label.match(label) is not None or _SENTENCED.search(label) is not None:
+        return True
+    head = HEAD.match(label)
+    words = label[0 if head is None else head.end() :].split()
+    return not words or (words[0] in VERBS and (words[0] not in _CASES or VALUE.search(words[-1]) is None))
 
 
 def _shows(low: str) -> re.Match[str] | None:
-    """The first question about a text: what `_SHOWS.search` finds, without a try at every character."""
-    if (see := _SEE.search(low)) is None:
+    """The first question about a text: what `_FORMS.shows.search` finds, without a try at every character."""
+    if (see := _FORMS.see.search(low)) is None:
         return None
     at = see.start()
-    return _SHOWS.match(low, max(0, at - 80, *(low.rfind(sign, 0, at) + 1 for sign in ".!?\n:")))
+    return _FORMS.shows.match(low, max(0, at - 80, *(low.rfind(sign, 0, at) + 1 for sign in ".!?\n:")))
 
 
 def _checked(name: Extent, others: list[tuple[int, int]]) -> Extent:
@@ -235,10 +213,10 @@ def _checked(name: Extent, others: list[tuple[int, int]]) -> Extent:
     return Extent(name.start - 1, name.end + 1, "doubtful") if _touches(others, name.start, name.end) else name
 
 
-def _lines(text: str, low: str, *, pasting: bool) -> Iterator[Extent]:
+def _lines(text: str, low: str, *, pasting: bool, reader: AbstractSet[str]) -> Iterator[Extent]:
     """Lines that are quoted, and those that a paste may have brought."""
     own, wrapped, quoted = list[tuple[int, int]](), list[tuple[int, int]](), False
-    for line in _LINES_OF.finditer(low):
+    for line in _FORMS.lines_of.finditer(low):
         quoted = line.group().lstrip().startswith(">") or (quoted and not line.group().isspace() and low[line.start() - 2] != "\n")
         if quoted:
             yield Extent(*line.span(), "forwarded")
@@ -251,13 +229,52 @@ def _lines(text: str, low: str, *, pasting: bool) -> Iterator[Extent]:
         yield from (Extent(start, end, "unsure") for start, end in own if _ODD.match(low[start:end].strip()))
         return
     bits = [_bit(text[start:end], {*_kinds(low, start, end)}) for start, end in own + wrapped]
-    asking = [at for at, bit in enumerate(bits) if bit.about or (bit.asks and at >= len(own))]
-    behind = ""
+    listed = _listed([low[start:end] for start, end in own], bits)
+    asking = [at for at, bit in enumerate(bits) if at not in listed and (bit.about or (bit.asks and at >= len(own)))]
+    behind = "all" if _of_another([text[start:end] for start, end in own], reader) else ""
+    asked = False
     for at, (bit, (start, end)) in enumerate(zip(bits, own, strict=False)):
-        if bit.odd or behind == "all" or (behind == "colon" and bit.asks) or (asking and asking != [at]):
+        if at in listed and not bit.odd and behind != "all":
+            behind = behind or ("colon" if bit.leads and not leads(low[start:end]) else "")
+            continue
+        if asked and bit.field and not behind:
+            continue
+        letter = at > 0 and _FORMS.greets.match(text, start, end) is not None
+        if (
+            bit.odd
+            or letter
+            or behind == "all"
+            or (behind == "colon" and (bit.asks or ITEM.match(low, start, end)))
+            or (asking and asking != [at])
+        ):
             yield Extent(start, end, "unsure")
-            behind = "all" if bit.odd or behind else ""
+            behind = "all" if bit.odd or behind or letter else ""
         behind = behind or bit.behind
+        asked = asked or bit.asks
+
+
+def _listed(lines: Sequence[str], bits: Sequence[_Bit]) -> frozenset[int]:
+    """Which lines are a list of the user's own: all of the turn; what is to be done, behind a lead-in; what a request is about."""
+    items = [ITEM.match(line) is not None for line in lines]
+    if all(items):
+        return frozenset(range(len(lines)))
+    found, led = set[int](), ""
+    for at, (line, item) in enumerate(zip(lines, items, strict=True)):
+        if not (led and item):
+            led = "" if not line.rstrip().endswith(":") else "done" if leads(line) else "named" if bits[at].leads else ""
+        if led == "done" or (led and (not item or bits[at].kinds <= {"open"})):
+            found.add(at)
+    return frozenset(found)
+
+
+def _of_another(lines: Sequence[str], reader: AbstractSet[str]) -> bool:
+    """Whether a letter is to the run's own user, or signed by another: by their names, where the host gives that of its user."""
+    if not reader or len(lines) < 2:
+        return False
+    greeted, signed = _FORMS.greets.match(lines[0]), _FORMS.signed.search("\n".join(lines))
+    named = set() if greeted is None else {*_FORMS.name_parts.findall(small(greeted["who"] or ""))}
+    by = set() if signed is None else {*_FORMS.name_parts.findall(small(signed["who"]))}
+    return not reader.isdisjoint(named) or bool(by and reader.isdisjoint(by))
 
 
 def _kinds(low: str, start: int, end: int) -> Iterator[Kind]:
@@ -277,26 +294,33 @@ class _Bit(NamedTuple):
     odd: bool = False
     asks: bool = False
     behind: Literal["", "colon", "all"] = ""
+    field: bool = False
+    leads: bool = False
+    kinds: AbstractSet[Kind] = frozenset()
 
 
 def _bit(line: str, kinds: AbstractSet[Kind]) -> _Bit:
     low, bare = small(line), small(line).strip()
-    odd = _ODD.match(bare) is not None or _LABEL.match(bare) is not None or line.startswith((" " * 4, "\t"))
+    odd = _ODD.match(bare) is not None or _FORMS.label.match(bare) is not None or line.startswith((" " * 4, "\t"))
     asks = not kinds <= {"open", "statement"} and ITEM.match(low) is None
+    field = FIELD.match(low) if odd else None
+    if field is not None and {*_kinds(low, field.end() - 1, len(low))} <= {"open", "statement"}:
+        return _Bit(odd=True, behind="all", field=True)
     looks = bare.endswith("?") or not kinds.isdisjoint({"question", "look"})
-    looks = looks and VALUE.search(line) is None and _AFTERWARDS.search(low) is None
-    about = looks or _ABOUT.search(low) is not None or _HERE.search(low) is not None
-    if odd or _INTRODUCES.search(bare) is not None:
+    looks = looks and VALUE.search(line) is None and _FORMS.afterwards.search(low) is None
+    told = _FORMS.about.search(low) is not None
+    about = looks or told or _FORMS.here.search(low) is not None
+    if odd or _FORMS.introduces.search(bare) is not None:
         return _Bit(about or not (odd or bare.endswith(":")), odd, asks, "all")  # "Eve wrote" may stand below, too
     if bare.endswith(":"):
-        return _Bit(about, odd, asks, "colon")
-    words = _SMALL.search(line) is not None and _ALONE.match(bare) is None
-    if not kinds <= {"open", "statement"} or (words and _SENTENCED.search(bare) is not None) or _COURTESY.match(low) is not None:
-        return _Bit(about, odd, asks)
-    return _Bit(about or words, words, asks, "all")  # "Kim's message", "of ORD-2", the rest of a line above; "Eve", "10:32"
+        return _Bit(about, odd, asks, "colon", leads="request" in kinds and not told and " this" not in low)
+    words = _FORMS.small.search(line) is not None and _FORMS.alone.match(bare) is None
+    if not kinds <= {"open", "statement"} or (words and _SENTENCED.search(bare) is not None) or _FORMS.courtesy.match(low) is not None:
+        return _Bit(about, odd, asks, kinds=kinds)
+    return _Bit(about or words, words, asks, "all", kinds=kinds)  # "Kim's message", "of ORD-2", the rest of a line above; "Eve", "10:32"
 
 
-def _quotations(text: str, low: str, marks: list[re.Match[str]]) -> Iterator[Extent]:
+def _quotations(text: str, low: str, marks: list[re.Match[str]], *, alone: bool, first_mark: int) -> Iterator[Extent]:
     """The quotations of one kind of mark."""
     if not marks or (marks[0].re is _MARKS[-1][1] and not any(_OPENS.match(text, mark.start()) for mark in marks)):  # apostrophes
         return
@@ -306,9 +330,13 @@ def _quotations(text: str, low: str, marks: list[re.Match[str]]) -> Iterator[Ext
         return
     named, end, listed = list[Extent](), -1, True
     for opening, closing in zip(marks[::2], marks[1::2], strict=True):
-        listed = listed and (end < 0 or _AND.fullmatch(text, end, opening.start()) is not None)
-        if _is_name(text[opening.end() : closing.start()], low, opening.start(), end):
-            named.append(Extent(opening.end(), closing.start(), "named"))
+        listed = listed and (end < 0 or _FORMS.listing.fullmatch(text, end, opening.start()) is not None)
+        joined = named[-1].whose if end >= 0 and _FORMS.listing.fullmatch(low, end, opening.start()) is not None else None
+        whose = _named(
+            text[opening.end() : closing.start()], low, opening.start(), joined, alone=alone, first=first_mark == first and listed
+        )
+        if whose is not None:
+            named.append(Extent(opening.end(), closing.start(), whose))
             end = closing.end()
     if len(named) < len(marks) // 2:
         yield Extent(first, last, "quoted" if len(marks) == 2 else "doubtful")
@@ -318,15 +346,39 @@ def _quotations(text: str, low: str, marks: list[re.Match[str]]) -> Iterator[Ext
         yield from (Extent(one.end + 1, other.start - 1, "doubtful") for one, other in pairwise(named))
 
 
-def _is_name(inner: str, low: str, at: int, end: int) -> bool:
-    """Whether a quotation is the name of what the user's words directly before it mean.
+def _named(inner: str, low: str, at: int, joined: Whose | None, *, alone: bool, first: bool) -> Whose | None:
+    """What a quotation is to the user's words directly before it; None: nothing but a quotation.
 
     Args:
         inner: the quoted text.
         low: the turn in lower case.
         at: where the quotation starts in it.
-        end: where the last quotation ended that is a name; -1: there is none.
+        joined: what the one is that it is listed with.
+        alone: no passage of the turn may be somebody else's.
+        first: it is the first quotation of the turn, or listed with it.
     """
-    if len(inner.split()) > _MOST_WORDS or _SENTENCE.search(_TITLE.sub("", inner)) is not None or "\n" in inner:
-        return False
-    return _NAMING.search(low, max(0, at - _BACK), at) is not None or (end >= 0 and _AND.fullmatch(low, end, at) is not None)
+    start = max(0, at - _BACK)
+    if "\n" in inner:
+        return None
+    if alone and _FORMS.sends.search(low, start, at) is not None:
+        return "sent"
+    if len(inner.split()) > _MOST_WORDS or _FORMS.sentence.search(_FORMS.title.sub("", inner)) is not None:
+        return None
+    titled = _FORMS.titles.search(low, start, at) is not None
+    read = None if titled else _piece_before(low, at)
+    asks = read is not None and read.kind in {"request", "shaping", "look", "open"} and _FORMS.governed.search(low, start, at) is not None
+    if joined == "typed" or (asks and joined is None):
+        typed = [each.words for each in entities(inner, _NO_DAY)]
+        looked_at = read is not None and (read.kind == "open" or (read.kind == "look" and not low[read.looks : at].strip()))
+        if first and alone and "\n" not in low.strip() and typed == [inner] and (joined is not None or not looked_at):
+            return "typed"
+        if len(typed) < 2 and (" " not in inner or {*_kinds(small(inner), 0, len(inner))} <= {"open"}):
+            return "named"
+    return "named" if titled or joined is not None or _FORMS.determined.search(low, start, at) is not None else None
+
+
+def _piece_before(low: str, at: int) -> Piece | None:
+    """The piece of a sentence that goes on with what stands at a place."""
+    near = low[max(0, at - MAX_PIECE) : at]
+    begins = max((found + len(sign) for sign in (". ", "! ", "? ", "; ", "\n") if (found := near.rfind(sign)) >= 0), default=0)
+    return next(iter([*pieces(low, at - len(near) + begins, at)][-1:]), None)

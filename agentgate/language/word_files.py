@@ -1,6 +1,7 @@
 """The files of words under ``words/``, as patterns for lower case.
 
-`lists.txt` has plain words and phrases. The other files have ways to say something, one phrase per line:
+`lists.txt` has plain words and phrases, `forms.toml` patterns, each with its name and examples. The other files have ways to say
+something, one phrase per line:
 
     a|b      one of these words       word*   with any ending     word(s)   with or without these letters
     a?       may be left out          ...     up to 60 characters of the same sentence
@@ -15,9 +16,11 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from importlib.resources import files
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 _CLASSES = {
     "_": r"(?!(?:an?|the|of|for|to|in|on|at|by|with|and|or|from|i|we|you|he|she|they|it)\b)[\w'\u2019-]{1,40}\b",
@@ -98,4 +101,27 @@ def branched(entries: Collection[str], pattern_of: Callable[[str], str]) -> str:
     return f"{pattern}?" if "" in entries else pattern
 
 
+class Forms:
+    """The patterns of one table of `forms.toml`, each under the name of its row; `code`: further parts."""
+
+    def __init__(self, table: str, **code: str) -> None:
+        rows: Mapping[str, Mapping[str, Any]] = _forms()[table] | {name: {"part": part} for name, part in code.items()}
+
+        def written(name: str) -> str:
+            row = rows[name]
+            text = row.get("is", row.get("part", "")).replace("\n", "")
+            return _GIVEN.sub(lambda given: written(given[1][1:]) if given[1][0] == "_" else either(*given[1].split(", ")), text)
+
+        self.__dict__.update({name: re.compile(written(name)) for name in rows if "is" in rows[name]})
+
+    def __getattr__(self, name: str) -> re.Pattern[str]:
+        raise AttributeError(name)
+
+
+@cache
+def _forms() -> dict[str, dict[str, dict[str, Any]]]:
+    return tomllib.loads(read("forms.toml"))
+
+
+_GIVEN = re.compile(r"\{([a-z_][a-z_, -]*)\}")
 _LETTERS = {" ": r"\s{1,4}", "'": "['\u2019]"}

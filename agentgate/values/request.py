@@ -213,6 +213,11 @@ class Header:
         return min(at for at in (self.expires_at, self.user_until, self.agent_until) if at)
 
     @property
+    def reader(self) -> str:
+        """The id of the user, by which a letter to them is known; empty without one."""
+        return self.user.id if self.user else ""
+
+    @property
     def whose(self) -> str:
         """Whom its runs and holds count for: the user of this issuer, without one the agent, under every spelling of the id."""
         who = self.user or self.agent

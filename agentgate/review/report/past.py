@@ -107,7 +107,8 @@ def still_alive(store: Store, record: Record, workflow: Workflow, derive: Derive
     turns, day = state.turns[: _count(record, "turns", len(state.turns))], date.fromisoformat(state.header.day)
     doubts = state.doubts[: _count({"doubts": 0, **record}, "doubts", len(state.doubts))]
     calls = state.calls[: _count(record, "calls", len(state.calls))]
-    intents, prompt = readings.intents(workflow, turns, doubts), readings.prompt(turns, day, doubts)
+    user = state.header.reader
+    intents, prompt = readings.intents(workflow, turns, doubts, user), readings.prompt(turns, day, doubts, user)
     state = replace(state, turns=turns, doubts=doubts, intents=intents, prompt=prompt, calls=calls, closed=False)
     heads = [parse(call.head) for call in stored.calls]
     args: Mapping[str, Any] = next(

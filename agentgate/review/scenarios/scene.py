@@ -190,7 +190,8 @@ def story(workflow: Workflow, values: Mapping[str, Any]) -> tuple[RunState, Call
     opened = min([at - _OPENED, *(at - ago(values, label) - 1 for label in labels)])
     header = Header("run_scene", values["tenant"], _user(values), _agent(values), *reviewed, opened, at + _LIFE, now.date().isoformat())
     read = readings()
-    run = RunState(header, turns, read.intents(workflow, turns), read.prompt(turns, now.date()), (), "1")
+    known = read.intents(workflow, turns, (), header.reader), read.prompt(turns, now.date(), (), header.reader)
+    run = RunState(header, turns, *known, (), "1")
     refused: list[Failure] = []
     for index, label in enumerate(labels):
         tool = workflow.tools.get(bare(label))

@@ -1,0 +1,81 @@
+"""Words that change the force of a sentence: "refund it, *but only if* Ann agrees", "send it, *or rather* don't".
+
+Rules: what stands beside a request is a reason, politeness, manner, an argument, a condition that the agent looks up in data ("if the room
+is free") or a choice; else all of its sentence is in doubt. The words that make it so are a closed class (`force.turns` in
+`words/forms.toml`), and what follows them decides: a condition on what a person decides ("if Ann agrees"), on an event ("once the parcel
+arrives"), a bare "no", a mood ("..., I'm only testing you"). Every pattern is for lower case and one sentence; linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from agentgate.language.days import BEGINS
+from agentgate.language.pieces import Piece
+from agentgate.language.word_files import Forms
+
+_FORMS = Forms("force", begins=BEGINS)
+
+CONDITIONAL = _FORMS.conditional
+_LONGEST = 1000  # characters of a sentence that is read for its force
+
+
+def in_doubt(low: str, own: str, clauses: Sequence[tuple[str, int, int]], read: Sequence[Piece]) -> bool:
+    """Whether the force of a sentence is in doubt.
+
+    Args:
+        low: the turn in lower case, quotations hidden.
+        own: as it was written: a word with a capital is a name.
+        clauses: of the sentence, each as (voice, start, end).
+        read: its pieces.
+    """
+    start, end = clauses[0][1], clauses[-1][2]
+    asked = next((piece.begins for piece in read if piece.kind in {"request", "shaping"}), end)
+    looks = any(piece.kind == "look" for piece in read)
+    if asked == end and (looks or not any(piece.kind == "open" or _FORMS.turns.match(low, piece.begins) for piece in read[:1])):
+        return False  # a statement
+    if end - start > _LONGEST:
+        return _FORMS.turns.search(low, start, end) is not None
+    for piece in read:
+        again = piece.kind in {"statement", "open", "question"} and _FORMS.again.match(low, piece.start, piece.end)
+        if piece.start > asked and (again or _FORMS.mood.match(low, piece.start, piece.end)):
+            return True
+    for voice, at, to in clauses:
+        if voice == "denied" and at > asked and _FORMS.bare_no.match(low, at, to) and not _FORMS.abbreviated.match(low, at - 1):
+            return True
+    words = [word for word in _FORMS.turns.finditer(low, start, end) if word.start() > asked or word["condition"] or word["event"]]
+    asking = [(piece.start, piece.end if piece.kind == "question" else piece.head) for piece in read]
+    return any(_turned(low, own, word, end, read) for word in words if not any(at <= word.start() < to for at, to in asking))
+
+
+def _turned(low: str, own: str, word: re.Match[str], end: int, read: Sequence[Piece]) -> bool:
+    """Whether a word of the class changes the force of its sentence."""
+    kind, at = word.lastgroup, word.end()
+    if kind in {"condition", "event"} and _FORMS.tells.search(low, max(0, word.start() - 40), word.start()):
+        return False
+    if kind == "but":
+        after = next((piece for piece in read if piece.end > at + 1), None)
+        if after is None or _FORMS.waits.match(low, max(at, after.begins), end):
+            return after is not None
+        return after.kind not in {"request", "shaping"} and _FORMS.adds.match(low, at) is None
+    if kind == "sure":
+        return True
+    rest = _FORMS.rest.match(low, at, end)
+    text = "" if rest is None else _FORMS.then.split(rest.group())[0]
+    if text.strip() in {"", "at all"}:
+        return text != "" or word.group() in {"permitting", "allowing"}
+    if _FORMS.polite.match(text):
+        return False
+    if kind == "event" and (_FORMS.time.match(text) or (_FORMS.past.search(text) and not _FORMS.perfect.search(text))):
+        return _FORMS.decided.search(text) is not None
+    return kind == "event" or not _looked_up(text, own[at : at + len(text)])
+
+
+def _looked_up(text: str, own: str) -> bool:
+    """Whether an agent finds the answer to a condition in data: no person decides it, and it is no event to come."""
+    if _FORMS.decided.search(text):
+        return False
+    if _FORMS.somebody.match(text) or own.lstrip()[:1].isupper():
+        return _FORMS.there.match(text) is not None
+    return _FORMS.subject.match(text) is None or _FORMS.holds.search(text) is not None
