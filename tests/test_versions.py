@@ -630,7 +630,7 @@ def test_the_rule_agrees_with_its_oracle_for_changes_of_every_kind():
     for case in generator.cases(examples(2000, 500)):
         newer = variant(generator.rng, case.workflow)
         intents = {name: Derived(generator.rng.choice(("present", "present", "unclear", "absent"))) for name in newer.intents}
-        told = lambda workflow, turns, doubts, intents=intents: intents  # noqa: E731 - of this case
+        told = lambda workflow, turns, doubts, user, intents=intents: intents  # noqa: E731 - of this case
         expected = evaluate_both((case.workflow, newer), intents, case.run, case.call, case.around)
         assert both(case, Versions(case.workflow, newer), told) == expected
         reached["denied" if expected.denied else "held" if expected.holds else "allowed"] += 1
