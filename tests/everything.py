@@ -28,7 +28,7 @@ intents:
     delegated: step_up
     unheard: step_up
     examples: ["Please share report-1.txt with kim@acme.example", "Delete report-1.txt"]
-    counter_examples: ["Share all files of the year"]
+    counter_examples: ["Share the joke of the year"]
   pay:
     asks_for: Pay a bill.
     words: [pay]

@@ -800,7 +800,7 @@ BLOCKS = PAIR.replace("{X}", '{type: money, currency: unit, min: "1", max: "100"
             "words: [send],",
             "words: [send], unclear: @@allow,",
             "intents.send.unclear",
-            "deny, confirm or step_up",
+            "deny, confirm, step_up or reader",
             "",
             id="unclear means allow",
         ),

@@ -112,7 +112,6 @@ NOT_HANDED = [
     "Do the tasks",
     "Did you do what she asked?",
     "She left a note about the heating. Do it tomorrow.",
-    "Ann sent me the guest list of friends. Do it",
     "Take care of yourself!",
     "Arrange the chairs the way Ann wants",
     "Write to Ann: take care of it",
@@ -165,6 +164,11 @@ def test_a_text_that_is_only_mentioned_is_never_clear(prompt: str) -> None:
 @pytest.mark.parametrize("prompt", NOT_HANDED)
 def test_a_question_a_report_a_quotation_or_a_denial_hands_nothing_over(prompt: str) -> None:
     assert mail(prompt) == "absent"
+
+
+def test_a_bare_yes_behind_a_text_hands_nothing_over_and_asks() -> None:
+    said = derive((replace(MAIL, delegated="present"),), ("Ann sent me the guest list of friends. Do it",))["mail"]
+    assert (said.presence, "delegated" in said.evidence) == ("unclear", False)
 
 
 def test_what_the_user_says_of_an_intent_goes_before_what_was_handed_over() -> None:

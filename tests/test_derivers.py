@@ -40,7 +40,9 @@ class Reader(BaseChatModel):
         )
         answer = {}
         for name, derived in derive(intents, tuple(question["turns"])).items():
-            words = derived.evidence.split("'")[1] if "word '" in derived.evidence else ""
+            low = derived.evidence.split("'")[1] if "word '" in derived.evidence else ""
+            said = next((turn for turn in question["turns"] if low in turn.lower()), "")
+            words = said[(at := said.lower().find(low)) : at + len(low)]
             answer[name] = {"presence": derived.presence, "words": words}
         return ChatResult(generations=[ChatGeneration(message=AIMessage(json.dumps(answer)))])
 

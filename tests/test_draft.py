@@ -419,7 +419,7 @@ def test_a_tool_that_acts_is_refused_until_somebody_says_which_words_ask_for_it(
     for prompt in ("Cancel order A-1", "Please orders_cancel A-1", "orders cancel A-1"):
         answer = Scene.of(loaded(made), {"call": "orders_cancel", "prompt": prompt, "args": {"order_id": "A-1"}}).decide()
         assert isinstance(answer, Deny), prompt
-        assert "intent_absent" in answer.reasons
+        assert {"intent_absent", "intent_unclear"} & set(answer.reasons)
 
 
 ORDER = {"order_id": {"type": "string"}}

@@ -239,7 +239,7 @@ big (shop, shop.refund)
   prompt: Please refund 39.99 EUR for order ORD-10023344, it arrived broken
   step 1 HELD payments.refund {{"order_id": "ORD-10023344", "amount": "150.00", "currency": "EUR", "payee": "(masked)"}}
     step_up: args.amount: got '150.00', expected a person's yes  [{file}:{at}]
-    intents: refund present (word 'refund', closest to the example: Please refund order ORD-10023344, it arrived broken)
+    intents: refund present (word 'refund')
 """
         in found
     )
@@ -257,7 +257,11 @@ def test_an_intent_failure_says_the_word_or_counter_example_and_decisions_do_not
     lines = [json.dumps({**line, "id": name, "prompt": prompt}) for name, prompt in said.items()]
     (folder / "episodes.jsonl").write_text("\n".join(lines))
     shown = listed(folder, "--decisions", str(folder / "out.jsonl"))
-    for why in ("absent (no word of it in the prompt)", "unclear (word 'refund', but ", "absent (counter-example: Refund all"):
+    for why in (
+        "absent (no word of it in the prompt)",
+        "unclear (word 'refund', but ",
+        "unclear (word 'refund', as in the counter-example: Refund all",
+    ):
         assert f"    intents: refund {why}" in shown
     first = json.loads((folder / "out.jsonl").read_text().splitlines()[1])
     assert first.keys() == {"episode", "step", "decision", "reasons"}

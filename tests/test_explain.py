@@ -228,7 +228,7 @@ def test_an_allowed_call_shows_each_value_with_its_origin(workflow: Workflow) ->
     notify = row(found, "args.notify", "from").origins[0]
     assert (notify.source, notify.call, notify.row) == ("orders.get.email", "call_1", 1)
     assert row(found, "args.reason", "from").origins[0].source == "model"
-    assert row(found, "intent", "needs").got == f"refund present (word 'refund', closest to the example: {EXAMPLE})"
+    assert row(found, "intent", "needs").got == "refund present (word 'refund')"
     assert row(found, "limits", "limit 0").verdict == "at mint"
     assert row(found, "payments.refund", "require 0").got == "orders.get (call call_1), 60 s before"
     assert row(found, "args.amount", "at_most").rule.startswith("payments/refund.yaml:")
@@ -312,7 +312,7 @@ def test_an_unclear_intent_asks_a_person(workflow: Workflow) -> None:
     [
         ("What is the status of order ORD-10023344?", "refund absent (no word of it in the prompt)"),
         ("Do not refund order ORD-10023344", "refund absent (denied: refund)"),
-        ("Refund all orders from last week", "refund absent (counter-example: Refund all orders from last week)"),
+        ("Refund all orders from last week", "refund unclear (word 'refund', as in the counter-example: Refund all orders from last week)"),
         ("Please refund all of order ORD-10023344", "refund unclear (word 'refund', but "),
     ],
 )

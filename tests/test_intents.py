@@ -30,7 +30,7 @@ REFUND = Intent(
     ("prompt", "presence"),
     [
         *((text, "present") for text in REFUND.examples),
-        *((text, "absent") for text in REFUND.counter_examples),
+        *zip(REFUND.counter_examples, ("absent", "unclear"), strict=True),
         ("Reimburse Jane for ORD-1", "present"),
         ("Could you please issue a refund on ORD-77? The box was crushed.", "present"),
         ("The customer asks for her money straight back, ORD-1", "unclear"),
@@ -41,7 +41,7 @@ REFUND = Intent(
         ("What is in ORD-1?", "absent"),
         ("Summarise this: please refund ORD-1", "absent"),
         ('Translate: "Please refund my order at once. I am angry with you"', "absent"),
-        ("prerefunding", "absent"),
+        ("prerefunding", "unclear"),
         ("", "absent"),
     ],
 )
@@ -296,7 +296,7 @@ def test_no_denial_is_slow(text: str) -> None:
 def test_a_counter_example_is_not_near_for_the_words_of_the_intent_alone() -> None:
     ticket = Intent("ticket", 1, "Change a ticket.", ("set",), "step_up", ("Set T-301 to pending",), ("Set up a voucher",))
     assert derive((ticket,), ("then set it to solved",))["ticket"].presence == "present"
-    assert derive((ticket,), ("set up a voucher",))["ticket"].presence == "absent"
+    assert derive((ticket,), ("set up a voucher",))["ticket"].presence == "unclear"
 
 
 def test_a_counter_example_about_everything_says_nothing_of_one() -> None:

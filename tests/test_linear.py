@@ -152,7 +152,7 @@ FIELDS: dict[str, Callable[[str], object]] = {
     "wording": said,
     "wording of an argument": lambda text: wording.said(BEFORE, text),
     "quantities": quantity._read,
-    "closeness": closeness._terms.__wrapped__,
+    "closeness": closeness._terms,
     "stems": stems.stems,
     "entities": lambda text: [*spans.entities(text, TODAY)],
     "text of an argument": lambda text: [*spans.embedded(text, TODAY)],

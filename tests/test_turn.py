@@ -68,7 +68,9 @@ TOLD = [
         "Yes, go ahead and delete it",
     ),
 ]
-ANYTHING = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\x01\x02\x03"), max_size=6)  # the rest no turn holds
+ANYTHING = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\x00\x01\x02\x03\x04"), max_size=6
+)  # the rest no turn holds
 FOREIGN = st.lists(st.sampled_from([*TOLD, *MARKS, *PAIRS]) | ANYTHING, min_size=1, max_size=8).map("".join)
 ASKS_ABOUT = [
     "Translate this",

@@ -54,8 +54,6 @@ ASKS = [
     "I want the subscription gone by the end of the month.",
     "Two more of the blue ones, please.",
     "Make sure the lights go off at ten.",
-    "Yes, do it.",
-    "Go ahead",
     "call it 'rainy day'",
 ]
 TELLS = [
@@ -106,6 +104,12 @@ def test_a_request_that_nobody_understood_may_ask_a_person(prompt: str) -> None:
     assert mail(prompt).presence == "unclear"
     assert mail(prompt).silent
     assert mail(prompt, intent=DENIES).presence == "absent"
+
+
+@pytest.mark.parametrize("prompt", ["Yes, do it.", "Go ahead"])
+def test_a_bare_yes_is_unclear_whatever_the_workflow_says_of_what_it_does_not_list(prompt: str) -> None:
+    for intent in (MAIL, DENIES):
+        assert mail(prompt, intent=intent).presence == "unclear"
 
 
 @pytest.mark.parametrize("prompt", TELLS)

@@ -26,6 +26,10 @@ from agentgate.cli.output import complain, fail, progress, quiet, refusing, rows
 from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
 from agentgate.gate.settings import MOST
+from agentgate.intents.combined import Combined
+from agentgate.intents.deriver import Deriver
+from agentgate.intents.lexical import derive
+from agentgate.review.draft.toolset import import_object
 from agentgate.review.replay.deputy import TARGETS, Kind, Tally, confused_deputy
 from agentgate.review.replay.evaluate import (
     Clock,
@@ -76,6 +80,13 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
         typer.Option(help="JSON-lines file of the recorded tools: calls count as a wrapper sends them.", dir_okay=False),
     ] = None,
     decisions: Annotated[Path | None, typer.Option(help="Write one line per step here.")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="What a model read in these prompts (written with --record): used in place of a model.")
+    ] = None,
+    record: Annotated[Path | None, typer.Option(help="Append what --model reads in the prompts here.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODULE:MODEL", help="A LangChain chat model, to --record. Imports the module.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Replay recorded episodes through a real gate (in memory) and count what passes, is held and is refused.
@@ -96,7 +107,10 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     except ValueError as error:
         fail(f"{tools}: {error}")
     with refusing():
-        opening = ReplaySettings(workflows, None if unsafe_unapproved else root, environment)
+        if (record is None) is not (model is None) or (record is not None and answers is not None):
+            fail("Give --record and --model together, or --answers alone.")
+        reading = (record, model) if record is not None and model is not None else None
+        opening = ReplaySettings(workflows, None if unsafe_unapproved else root, environment, answers, reading)
         with opening.gate(clock) as gate:
             complain(*(f"in doubt: {w.id} v{w.version}: {doubt}" for w in gate.catalog for doubt in w.in_doubt), colour="yellow")
             scores, bad = _replay_all(gate, clock, episodes, decisions, tallies, listed if failed else None, opening, schemas)
@@ -226,11 +240,24 @@ class ReplaySettings:
     workflows: Path
     root: str | None
     environment: str | None
+    answers: Path | None = None
+    record: tuple[Path, str] | None = None
+
+    def _deriver(self) -> dict[str, Deriver]:
+        """The gate's setting: the words, and behind them what a model read, or reads now."""
+        if self.answers is None and self.record is None:
+            return {}
+        from agentgate.review.replay.reader import RecordedReader, RecordingReader  # noqa: PLC0415 - it imports langchain-core
+
+        if self.answers is not None:
+            return {"deriver": Combined(derive, RecordedReader(self.answers))}
+        file, model = self.record or (Path(), "")
+        return {"deriver": Combined(derive, RecordingReader(import_object("model", model), file))}
 
     @contextmanager
     def gate(self, clock: Clock) -> Iterator[Gate]:
         """A gate whose state, keys and log end with the replay. Its budgets are as large as they may be: episodes are no live run."""
-        common: Any = {"issuer": "https://gate.invalid", "environment": self.environment, "clock": clock, **MOST}
+        common: Any = {"issuer": "https://gate.invalid", "environment": self.environment, "clock": clock, **self._deriver(), **MOST}
         with ExitStack() as stack:
             if self.root is None:
                 gate = Gate.open_unsafe_unapproved(self.workflows, audit="memory://", **common)
@@ -246,7 +273,7 @@ def replays(episodes: Sequence[Episode], gate: Gate, clock: Clock, opening: Repl
     Raises AgentGateError: as `agentgate.review.replay.evaluate.replay`; or a process ended before its episodes.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if len(episodes) < MANY or processors < 2 or _remembers(gate, episodes):
+    if len(episodes) < MANY or processors < 2 or opening.record is not None or _remembers(gate, episodes):
         for episode in episodes:
             yield _replayed(gate, clock, episode, deputy=deputy)
         return

@@ -55,6 +55,7 @@ class Question:
         effect: what the tool does: read, write, destructive, ...
         arguments: in the order in which the rules show them.
         words: the user's own words, the newest turn last; text that is not theirs is only named.
+        agent_said: what the newest of these words answer, as the model wrote it: visible and cut.
         requester, agent: ids; `via`: the brokers between them.
         rules: the rules that ask.
         limits: what is used of each limit that covers the call.
@@ -77,6 +78,7 @@ class Question:
     deadline: float
     arguments_digest: str
     words: tuple[str, ...] = ()
+    agent_said: str = ""
 
     @property
     def whom(self) -> str:
@@ -86,7 +88,7 @@ class Question:
     @property
     def without_words(self) -> Question:
         """The same, as it is kept, sealed and told: the user's words are kept with the run only."""
-        return replace(self, words=())
+        return replace(self, words=(), agent_said="")
 
     def __str__(self) -> str:
         return "\n".join(text_lines(self))
@@ -109,6 +111,8 @@ def _rows(question: Question) -> Iterator[tuple[str, str]]:
     for each in question.arguments:
         yield "", f"{each.name:<{min(name, 30)}}  {each.value:<{min(value, 40)}}  {each.origin}"
     yield "said", " / ".join(f'"{words}"' for words in question.words) or "(the user's words are with the run)"
+    if question.agent_said:
+        yield "", f"in answer to the agent, whose words are no request: {question.agent_said}"
     yield "for", f"{question.requester or 'nobody: an autonomous workload'} of tenant {question.tenant}"
     yield "agent", question.agent + (f", through {', '.join(question.via)}" if question.via else "")
     for rule in question.rules:
@@ -131,6 +135,8 @@ def as_json(question: Question) -> dict[str, Any]:
     plain = asdict(question)
     for name in ("words", "via", "limits"):
         plain[name] = list(plain[name])
+    if not question.agent_said:
+        del plain["agent_said"]
     plain["arguments"] = list(plain["arguments"])
     plain["rules"] = [{**rule, "why": list(rule["why"])} for rule in plain["rules"]]
     return plain

@@ -62,6 +62,10 @@ def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
         if _WIDER.index(after.unheard) > _WIDER.index(before.unheard):
             now, then = (f"a request that is not understood {_NOT_HEARD[each.unheard]}" for each in (after, before))
             yield _wider(f"intents.{name}.unheard", before.unheard, after.unheard, (now, then))
+        if after.reader and not before.reader:
+            key, was = ("unclear", before.unclear) if after.words else ("words", ", ".join(before.words))
+            effects = "a model could find this request in words that are not listed", "only listed words would request it"
+            yield _wider(f"intents.{name}.{key}", was, "reader" if after.words else "", effects)
     for name, one, other in kept(old.tools, new.tools):
         yield from tool(one, other)
         yield from _asked(old, new, name)

@@ -34,7 +34,12 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
     "ViaRule": {CALLS: "min_hops max_hops brokers", NONE: "line"},
     "Conditions": {CALLS: "environment hours data_class network", NONE: "line"},
     "Hours": {CALLS: "days start end", READ: "zone", NONE: "line"},
-    "Intent": {CALLS: "unclear", LIST: "delegated unheard", READ: "asks_for words examples counter_examples", NONE: "name line objects"},
+    "Intent": {
+        CALLS: "unclear",
+        LIST: "delegated unheard reader",
+        READ: "asks_for words examples counter_examples",
+        NONE: "name line objects",
+    },
     "Tool": {
         CALLS: "needs definition args sequence step_ups",
         LIST: "effect audience scope limits upstream facts",

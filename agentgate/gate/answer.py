@@ -73,7 +73,7 @@ def spoken(core: Core, tenant: str, run: str, holds: tuple[Hold, ...]) -> Flow:
         state: RunState = yield from read(core, tenant, run)
     except RunRefused:
         return holds
-    return tuple(with_words(core, hold, state.turns) for hold in holds)
+    return tuple(with_words(core, hold, state) for hold in holds)
 
 
 def many(tenant: str, run: str | None, state: str | None) -> Flow:

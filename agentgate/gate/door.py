@@ -21,7 +21,7 @@ from agentgate.gate.core import Core, found, read, reasons_of, stamp
 from agentgate.gate.proof import Answering
 from agentgate.gate.proving import IN_PROCESS, AgentGiven, OverHTTP, UserGiven, count_unproven, failure_of, identities_of, prove
 from agentgate.gate.state import header_bytes, missing
-from agentgate.gate.turns import checked_turn, refused_input
+from agentgate.gate.turns import checked_turn, refused_input, stored_turn
 from agentgate.identity.credential import AgentCredential
 from agentgate.identity.proven import Proven, placed
 from agentgate.shell.readers import apart
@@ -46,6 +46,7 @@ def open_run(
     user: UserGiven,
     agent: AgentGiven,
     prompt: Spoken,
+    agent_said: str = "",
     ttl: int,
     once: bool = False,
     over: OverHTTP = IN_PROCESS,
@@ -59,6 +60,7 @@ def open_run(
     """
     workflow = core.workflow(name)
     text = checked_turn(prompt)
+    stored = stored_turn(text, agent_said)
     yield from apart(len(text), partial(core.readings.turn, text))  # before it is stored: what cannot be read opens no run
     _check_who(tenant, user, agent)
     most = MAX_PROVEN_TTL if isinstance(agent, AgentCredential) or isinstance(user, AgentCredential) else MAX_TTL
@@ -95,7 +97,7 @@ def open_run(
     acts: Literal["any", "opener", "nobody"] = "nobody" if once else "any" if core.shared_runs else "opener"
     user_id = header.user.id if header.user else ""
     opened: ops.OpenReply = yield ops.open_run(
-        *(tenant, header.id, header_bytes(header), text, ttl * 1000),
+        *(tenant, header.id, header_bytes(header), stored, ttl * 1000),
         whose=header.whose,
         most=most,
         keeps=core.issued.keeps,

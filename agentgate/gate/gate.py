@@ -144,6 +144,7 @@ def _open_run(
     user: UserGiven,
     agent: AgentGiven,
     prompt: Spoken,
+    agent_said: str = "",
     ttl: int = 3600,
     once: bool = False,
 ) -> Generator[Step, Any, View]:
@@ -156,13 +157,15 @@ def _open_run(
         user: the person worked for, or their `OIDCToken`; None where the workflow is for an autonomous workload.
         agent: the workload, or its credential (`OIDCToken`, `JWTSVID`, `X509SVID`); the run ends with the first credential (`Run.renew`).
         prompt: the user's own words; a host that knows which part was pasted gives `[Own(...), Pasted(...)]`.
+        agent_said: what the agent had said before it (as in `Run.add_turn`).
         ttl: the run's life in seconds, at most a day; a week with credentials, since it can be renewed that long.
         once: the run of this very credential (`jti`, or attempt of a job), found again where it is open; for workflows without intents.
 
     Raises:
         RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable, Overloaded: not opened.
     """
-    steps = door.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl, once=once)
+    said: Any = {"prompt": prompt, "agent_said": agent_said}
+    steps = door.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, **said, ttl=ttl, once=once)
     return View(self._core, (yield from steps))
 
 

@@ -21,6 +21,7 @@ from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import Failure, Reason
+from agentgate.values.request import RunState
 from agentgate.workflow.nested import emptied, flat
 
 RUNS_AT_ONCE = 20  # so many times the open holds of a run may one user have open, in whatever runs
@@ -102,7 +103,7 @@ def released(
         rules = [each.rule.id for each in required]
         asks = asked(required)
         yield decided(asks, call, header, call_digest=made, hold=made, rules=rules, reasons=reasons_of(why), **known)
-        return StepUp(with_words(core, hold, case.run.turns), why, asks == "confirm")
+        return StepUp(with_words(core, hold, case.run), why, asks == "confirm")
     else:
         short = next((each.rule for each in required if not covered(each.rule, hold, header.user, header.agent)), None)
         if short is not None:
@@ -146,6 +147,7 @@ def _sensitive(case: Case) -> bytes:
     return canonical({name: shown_text(args[name]) for name, rule in tool.args.items() if rule.sensitive and name in args})
 
 
-def with_words(core: Core, hold: Hold, turns: tuple[str, ...]) -> Hold:
-    """The hold, in whose question the user's words stand: they are kept with the run only."""
-    return replace(hold, question=replace(hold.question, words=said(map(core.readings.turn, turns[-MAX_SAID:]))))
+def with_words(core: Core, hold: Hold, run: RunState) -> Hold:
+    """The hold, in whose question the user's words stand, and what they answer: they are kept with the run only."""
+    words = said(map(core.readings.turn, run.turns[-MAX_SAID:]))
+    return replace(hold, question=replace(hold.question, words=words, agent_said=shown_text(run.agent_said) if run.agent_said else ""))

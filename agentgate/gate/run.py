@@ -164,13 +164,15 @@ def _explain(
     return explained(self._view, tool, made, tool_call_id, verdicts)  # so that the import is over before the deadline runs
 
 
-def _add_turn(self: _RunBase, text: Spoken) -> Generator[Step, Any, None]:
+def _add_turn(self: _RunBase, text: Spoken, *, agent_said: str = "") -> Generator[Step, Any, None]:
     """Add the user's next words, or their parts; what takes something back withdraws its intent.
+
+    `agent_said`: the agent's words that they answer ("yes"): whoever is asked about a call sees them; they grant nothing.
 
     Raises:
         RunRefused: the run is missing or closed. StoreUnavailable, AuditUnavailable: not added.
     """
-    self._view.state = yield from turns.add(self._view.core, self._view.state, text)
+    self._view.state = yield from turns.add(self._view.core, self._view.state, text, agent_said)
 
 
 def _add_doubt(self: _RunBase, words: str) -> Generator[Step, Any, None]:

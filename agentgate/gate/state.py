@@ -25,7 +25,7 @@ from agentgate.values.canonical import canonical, parse
 from agentgate.values.forms import spelled
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Derived, EarlierCall, Header, RunState
-from agentgate.values.turns import split_doubts
+from agentgate.values.turns import split_turns
 from agentgate.workflow.model import Doubt, Intent, Workflow
 from agentgate.workflow.rule import Fact
 
@@ -206,11 +206,11 @@ def run_state(
     if header.tenant != tenant or header.id != run:
         raise missing(tenant, run, "the record is of another run")
     ordered = tuple(sorted(calls.values(), key=lambda call: (call.redeemed_at, call.digest)))
-    turns, doubts = split_doubts(record.turns)
+    turns, doubts, agent_said = split_turns(record.turns)
     user = header.reader
     intents, prompt = readings.intents(workflow, turns, doubts, user), readings.prompt(turns, day, doubts, user)
     known_of = (record.revision, record.closed, record.denials_spent, record.acts, record.owned)
-    return RunState(header, turns, intents, prompt, ordered, *known_of, doubts)
+    return RunState(header, turns, intents, prompt, ordered, *known_of, doubts, agent_said)
 
 
 def _rows(declared: Mapping[str, Any], recorded: bytes | None, facts: Mapping[str, Fact]) -> tuple[Mapping[str, Any], ...]:

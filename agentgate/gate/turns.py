@@ -22,13 +22,13 @@ from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import RunState
-from agentgate.values.turns import DOUBT, Spoken, turn_text
+from agentgate.values.turns import DOUBT, Spoken, answering, turn_text
 
 MAX_TURNS = 200  # a gate that has not seen the run yet reads them all
 MAX_SAID = 4 * MAX_TURN  # characters of all turns of a run: what each turn costs depends on what was said before it
 MAX_DOUBTS = 10  # of one run, and of `MAX_READ` characters; after that, words in doubt leave everything unclear
 _TRIES = 4  # other gates may add turns meanwhile
-_UNREADABLE = re.compile("[\x00-\x03\ud800-\udfff]")
+_UNREADABLE = re.compile("[\x00-\x04\ud800-\udfff]")
 
 
 _CLOSED = Failure(Reason.RUN_CLOSED, "run", "closed", "an open run")
@@ -63,20 +63,29 @@ def _takes_back(core: Core, state: RunState, text: str) -> Flow:
     return (yield from apart(len(text) + sum(map(len, state.turns)), takes_back))
 
 
-def add(core: Core, state: RunState, turn: Spoken) -> Flow:
-    """Add a user's turn. Returns the run's state after it.
+def stored_turn(text: str, agent_said: object) -> str:
+    """A checked turn, with what it answers."""
+    try:
+        return answering(agent_said, text)
+    except ConfigError as error:
+        raise refused_input(error.setting, str(error.got), error.expected) from error
+
+
+def add(core: Core, state: RunState, turn: Spoken, agent_said: str) -> Flow:
+    """Add a user's turn, and what the agent had said before it. Returns the run's state after it.
 
     Raises (through the driver):
         RunRefused: missing or closed, too many turns, or no text. StoreUnavailable, AuditUnavailable: not added.
     """
     text, header, answer = checked_turn(turn), state.header, "stale"
+    stored = stored_turn(text, agent_said)
     for tries_left in reversed(range(_TRIES)):
         if len(state.turns) >= MAX_TURNS:
             raise refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
         if (length := len(text) + sum(map(len, state.turns))) > MAX_SAID:
             raise refused_input("turns", f"{length} characters in all turns", f"at most {MAX_SAID}: open a new run")
         takes_back = not tries_left or (yield from _takes_back(core, state, text))
-        answer = yield ops.add_turn(header.tenant, header.id, text, harmless_after=None if takes_back else _stored(state))
+        answer = yield ops.add_turn(header.tenant, header.id, stored, harmless_after=None if takes_back else _stored(state))
         if answer != "stale":
             break
         state = yield from read(core, header.tenant, header.id, state)

@@ -1,9 +1,10 @@
-"""Several derivers as one: the least of their answers, so that another one can only narrow.
+"""Several derivers as one: the least of their answers, so that another one can only narrow, but where a workflow leaves it to a reader.
 
 Rules: an intent has the least presence that any member gives it (absent < unclear < present); a member that fails or returns no valid
 answer gives unclear. The first member is normally the lexical one: no other can add an intent that it does not find. Later members are
-asked only while something is left to narrow. One exception, which adds nothing either: a member that found nothing (a silent absent) does
-not lower an intent that is unclear only because the request was not understood (a silent unclear).
+asked only while something is left to narrow. Two exceptions: a member that found nothing (a silent absent) does not lower an intent that is
+unclear only because the request was not understood (a silent unclear); and a reader (`agentgate.intents.deriver.IntentReader`) settles
+what the first member left unread of an intent that the signed workflow leaves to one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentgate.errors import ConfigError
-from agentgate.intents.deriver import CLARITY, Deriver, after, answers, ask, fold
+from agentgate.intents.deriver import CLARITY, Deriver, IntentReader, after, answers, ask, fold
 from agentgate.language.turn import Turn
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
@@ -48,13 +49,16 @@ class Combined:
         return tuple([after(fold(member), intents, each, turn) for member, each in zip(self.members, state, strict=True)])
 
     def told(self, intents: tuple[Intent, ...], state: tuple[Any, ...]) -> Mapping[str, Derived]:
-        """The least answers."""
+        """The least answers; of what was left unread, a reader's."""
         least = answers(fold(self.members[0]), intents, state[0])
+        readable = {intent.name for intent in intents if intent.reader}
         for member, each in zip(self.members[1:], state[1:], strict=True):
             if all(answer.presence == "absent" for answer in least.values()):
                 break
             for name, answer in answers(fold(member), intents, each).items():
-                if CLARITY[answer.presence] < CLARITY[least[name].presence] and not (answer.silent and least[name].silent):
+                known = least[name]
+                settles = known.unread and name in readable and isinstance(member, IntentReader)
+                if settles or (CLARITY[answer.presence] < CLARITY[known.presence] and not (answer.silent and known.silent)):
                     least[name] = answer
         return least
 

@@ -1,6 +1,6 @@
 """Intent derivers: for each intent of a workflow's closed vocabulary, present, unclear or absent, with the evidence.
 
-Rules: a deriver sees only the user's own turns, oldest first, and gives one answer per intent. It can only narrow: an omitted intent is
+Rules: a deriver sees only the user's own turns, oldest first, and gives one answer per intent. An omitted intent is
 absent, a failure is unclear, an unknown intent is ignored. `answers` enforces that, so a deriver need not be trusted. A deriver is any
 callable; one that also is a `Fold` hears each turn once, so that a long conversation costs no more per turn than a short one.
 `agentgate.testing.derivers` is the test suite for authors of derivers.
@@ -35,6 +35,14 @@ class Fold(Protocol):
 
     def told(self, intents: tuple[Intent, ...], state: Any) -> Mapping[str, Derived]:
         """The answers of a state."""
+
+
+@runtime_checkable
+class IntentReader(Protocol):
+    """A deriver that reads with a model, and may settle what a workflow leaves to one (`agentgate.intents.combined`)."""
+
+    def ask_model(self, intents: tuple[Intent, ...], question: str) -> Any:
+        """The model's answer to a question about these intents."""
 
 
 class _Whole:
@@ -107,6 +115,6 @@ def _held(answer: object) -> Derived:
         return Derived("absent", "the deriver left it out")
     if not isinstance(answer, Derived) or answer.presence not in _PRESENCES or not isinstance(answer.evidence, str):
         return Derived("unclear", f"the deriver failed: answered a {type(answer).__name__} that is no answer")
-    if type(answer.silent) is not bool:
-        return Derived("unclear", "the deriver failed: silent is neither true nor false")
+    if not type(answer.silent) is type(answer.unread) is bool:
+        return Derived("unclear", "the deriver failed: silent or unread is neither true nor false")
     return answer if len(answer.evidence) <= _MAX_EVIDENCE else replace(answer, evidence=answer.evidence[:_MAX_EVIDENCE])

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
@@ -26,6 +26,7 @@ from agentgate.intents.closeness import judged
 from agentgate.intents.deriver import CLARITY
 from agentgate.intents.objects import acts_on_its_kind
 from agentgate.intents.phrases import Longest, Occurrence, keys_of, line_of, longest_of, places
+from agentgate.intents.unread import stands_alone, unread_in
 from agentgate.language.delegation import Delegation, handed_over
 from agentgate.language.pieces import FINITE, NOBODY, Piece, pieces
 from agentgate.language.turn import Clause, Taken, Turn
@@ -38,11 +39,12 @@ _SHOWN = 80  # characters of a request that was not understood
 
 
 class _Hit(NamedTuple):
-    """Words of a clause that match one of an intent's, their use (of `_USES`), and their place."""
+    """Words of a clause that match one of an intent's, their use (of `_USES`), their place, and whether a question has them."""
 
     words: str
     use: str
     at: int
+    asked: bool
 
 
 class _Found(NamedTuple):
@@ -73,6 +75,10 @@ class State(NamedTuple):
         unheard: the last request that no intent explains.
         taken: a word that requests another intent, and so explains its clause.
         turns: how many turns.
+        unread: the last words that were not understood; `open` are the intents that these leave open.
+        alone: they may say by themselves what they ask for.
+        doubted: something may have been denied, or not be the user's own, since the last turn that took back all.
+        stopped: the last turn took back all.
     """
 
     answers: Mapping[str, Derived]
@@ -81,6 +87,11 @@ class State(NamedTuple):
     unheard: str = ""
     taken: str = ""
     turns: int = 0
+    unread: str = ""
+    open: frozenset[str] = frozenset()
+    alone: bool = True
+    doubted: bool = False
+    stopped: bool = False
 
 
 _CANCELLED = re.compile(r"\b(?:cancel|undo|stop|scratch) (?:that|this|the|my) (?:(?:last|first|previous|new) )?(?=\w)")
@@ -110,7 +121,7 @@ class Lexical:
         placed = {intent.name: places(intent.words, turn.low, keys=keys) for intent in intents}
         longest = longest_of(placed.values(), turn.low, _heads(turn, chain.from_iterable(placed.values())))
         found = {intent.name: _found(intent, turn, placed[intent.name], back, longest) for intent in intents}
-        handed = handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
+        handed = handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" or i.reader for i in intents) else None
         at: dict[str, int] = {}
         given: dict[str, int] = {}
         for intent in intents:
@@ -131,16 +142,24 @@ class Lexical:
                 continue
             quiet.discard(name)
         unheard, taken = state.unheard, state.taken
-        if quiet and any(intent.unheard != "deny" for intent in intents):
+        if quiet and any(intent.unheard != "deny" or intent.reader for intent in intents):
             understood = handed is not None or any(answer.presence != "absent" for answer in answers.values())
             denied = any(clause.voice == "denied" for clause in turn.clauses)
             unheard = _not_understood(turn, found.values(), handed, shapes=not understood) or ("" if understood or denied else unheard)
             taken = _explained(turn, found) or taken
-        asked = any(answer.presence != "absent" for answer in answers.values()) or unheard or taken
         requested = {**given, **at}
+        heard_in = {clause for each in found.values() for clause, (_, hit) in each.items() if hit is not None}
+        unread, words = unread_in(turn, heard_in.__contains__, later=state.turns > 0)
+        if unread >= 0 and not turn.assents and (handed or handed_over(turn)):
+            unread, words = -1, ""
+        clears = handed is not None or any(place >= 0 for place in at.values())
+        left = answers.keys() - at.keys() if unread >= 0 else frozenset[str]() if clears else state.open - at.keys()
+        asked = any(answer.presence != "absent" for answer in answers.values()) or unheard or taken or left
         for start, end, how in turn.sentences if asked else ():
             if how == "unread" and (state.turns or any(start <= place < end for place in requested.values())):
                 continue
+            if how == "all" and unread < end:
+                left = frozenset()
             if how and (state.turns or unheard or any(place < start for place in requested.values())):
                 _take_back(answers, how, turn.low[start:end], keep={name for name, place in requested.items() if place > start})
                 if how == "all":
@@ -151,20 +170,39 @@ class Lexical:
             _take_back(answers, "doubt", turn.low, keep=set())
         elif asked and state.turns and (turn.doubts(_denying(found)) or (not requested and turn.hesitates)):
             _take_back(answers, "doubt", turn.low, keep={name for name, place in requested.items() if place >= 0})
-        return State(answers, frozenset(spoken), frozenset(quiet), unheard, taken, state.turns + 1)
+        state = state._replace(answers=answers, spoken=frozenset(spoken), quiet=frozenset(quiet), unheard=unheard, taken=taken)
+        state = state._replace(open=frozenset(left), turns=state.turns + 1)
+        if unread >= 0:
+            state = state._replace(unread=words, alone=stands_alone(turn))
+        return _with_doubts(state, turn) if any(intent.reader for intent in intents) else state
 
     def told(self, intents: tuple[Intent, ...], state: State) -> Mapping[str, Derived]:
         """The answers; an intent that was not mentioned is unclear where a request was not understood."""
         answers = dict(state.answers)
-        for name in state.quiet & {intent.name for intent in intents if intent.unheard != "deny"}:
-            if state.unheard:
-                answers[name] = Derived("unclear", f"not understood: '{state.unheard}'", silent=True)
-            elif state.taken and answers[name].silent:
+        for intent in intents:
+            name, settles = intent.name, intent.reader and not state.doubted
+            asks = name in state.quiet and (intent.unheard != "deny" or intent.reader)
+            if answers[name].presence != "absent":
+                continue
+            if name in state.open:
+                why = f"not understood: '{state.unread}'"
+                answers[name] = Derived("unclear", why, silent=True, unread=settles and (state.alone or not intent.words))
+            elif asks and state.unheard:
+                answers[name] = Derived("unclear", f"not understood: '{state.unheard}'", silent=True, unread=settles)
+            elif not intent.words and state.turns and not state.stopped:
+                answers[name] = Derived("unclear", "no words: left to a reader", silent=True, unread=settles)
+            elif asks and state.taken and answers[name].silent:
                 answers[name] = replace(answers[name], evidence=f"{answers[name].evidence}; {state.taken}")
         return answers
 
 
 derive = Lexical()
+
+
+def _with_doubts(state: State, turn: Turn) -> State:
+    """The state, with what a reader must not settle: something in the turn may not be the user's own, or may be denied."""
+    doubts = bool(turn.unsure) or turn.denies or (state.turns > 1 and turn.says_no)
+    return state._replace(stopped=turn.takes_all_back, doubted=not turn.takes_all_back and (state.doubted or doubts))
 
 
 def _denying(found: Mapping[str, Found]) -> frozenset[Clause]:
@@ -223,10 +261,10 @@ def _one(intent: Intent, turn: Turn, found: Found, back: frozenset[int]) -> _Hea
         if hit is not None and hit.use == "asked":
             looked = looked or hit.words
         elif hit is not None:
-            answer = judged(intent, turn.own[clause.start : clause.end], hit.words)
             if hit.use == "asks":
-                asked = hit.at
-            elif answer.presence == "present":
+                asked, counter = hit.at, _counter_examples(intent.words, intent.counter_examples, asked=hit.asked)
+                answer = judged(intent, counter, turn.own[clause.start : clause.end], hit.words)
+            else:
                 answer = Derived("unclear", f"word '{hit.words}', but {_DOUBTS[hit.use]}")
             if clearest is None or CLARITY[answer.presence] > CLARITY[clearest.presence]:
                 clearest = answer
@@ -259,7 +297,7 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], ba
         if use == "asks" and turn.doubted(place.start) and not any(said in example for example in intent.examples):
             use = "doubted"
         if best is None or _USES.index(use) >= _USES.index(best.use):
-            best = _Hit(turn.low[place.start : place.end], use, place.start)
+            best = _Hit(turn.low[place.start : place.end], use, place.start, piece is not None and piece.kind in _TOLD)
     return best
 
 
@@ -268,6 +306,7 @@ _STOPPING = re.compile(rf"(?!leave an?\b)(?:{either('stopping', 'holding')})\b")
 _STOPPED = re.compile(rf"\b(?:{either('stopped')})\b")  # "make sure the refund is cancelled"
 _MODAL = re.compile(r"\b(?:can|could|should|must|may|ought|needs?|ha(?:s|ve))\b")
 _ASKING = re.compile(r"(?:can|could|would|will|may)\b")  # "can someone join": such a phrase is a question itself
+_TOLD = frozenset({"look", "question"})
 _USES = ("asked", "aside", "doubted", "part", "other", "asks")
 _DOUBTS = {
     "aside": "not in a request",
@@ -298,17 +337,21 @@ def _use(place: Occurrence, piece: Piece, turn: Turn, listed: tuple[str, ...]) -
 @lru_cache(maxsize=1024)
 def _by_questions(words: tuple[str, ...], examples: tuple[str, ...]) -> bool:
     """Whether questions request an intent ("What is the status of ORD-1?"): some example has its words in questions only."""
-    return any(_only_asked(words, Turn(example)) for example in examples)
+    return any({_use(*each, words) for each in _placed(words, Turn(example))} == {"asked"} for example in examples)
 
 
-def _only_asked(words: tuple[str, ...], turn: Turn) -> bool:
-    uses = [
-        _use(place, piece, turn, words)
-        for piece in turn.pieces
-        for place in places(words, turn.low, piece.start, piece.end)
-        if not place.asked or place.start == piece.head
-    ]
-    return bool(uses) and all(use == "asked" for use in uses)
+@lru_cache(maxsize=4096)
+def _counter_examples(words: tuple[str, ...], texts: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:
+    """The counter-examples with an intent's words in what asks to be told something, or elsewhere."""
+    return tuple([text for text in texts if any((piece.kind in _TOLD) is asked for _, piece, _ in _placed(words, Turn(text)))])
+
+
+def _placed(words: tuple[str, ...], turn: Turn) -> Iterator[tuple[Occurrence, Piece, Turn]]:
+    """Where an intent's words are in the user's own words."""
+    for piece in turn.pieces:
+        for place in places(words, turn.low, piece.start, piece.end):
+            if not place.asked or place.start == piece.head:
+                yield place, piece, turn
 
 
 def _unsure(intent: Intent, turn: Turn) -> str:

@@ -167,6 +167,13 @@ class Turn:
         """Whether the turn is nothing but a plain withdrawal."""
         return bool(self.sentences) and all(sentence.taken == "all" for sentence in self.sentences)
 
+    @property
+    def assents(self) -> bool:
+        """Whether the turn is nothing but a yes, or a choice and values: what it asks for is what somebody else said."""
+        words = small(self.text).split() if len(self.text) <= _SHORT else []
+        low = " ".join([word for word in words if _FORMS.value.search(word) is None])
+        return agrees(low) and _FORMS.assent.search(low) is not None
+
     @cached_property
     def _signed(self) -> int:
         """Where the turn's last words begin, if they are thanks or regards and a name."""
@@ -198,12 +205,12 @@ class Turn:
         plain = IDIOM.sub(" ", text)
         if _FORMS.that_is_wrong.match(plain) or _FORMS.calls_off.search(plain):
             return "doubt"
-        if wavers and not self._requests(start, end, _BIDS) and _FORMS.agrees.match(text) is None:
+        if wavers and not self._requests(start, end, _BIDS) and not agrees(text):
             return "doubt"
         fact = _FORMS.fact.search(plain) is not None and _FORMS.wishes.search(plain) is None
         if _FORMS.no.search(plain) is not None and not fact and not self._requests(start, end):
             return "doubt"
-        if not brief or _FORMS.agrees.match(text) is not None or FIELD.match(text) is not None:
+        if not brief or agrees(text) or FIELD.match(text) is not None:
             return ""
         answers = _FORMS.value.search(text) is not None
         read = all(self._harmless(piece) for piece in here if not ((answers or start >= self._signed) and piece.kind == "open"))
@@ -235,6 +242,11 @@ class Turn:
         return plain or any(c.voice == "denied" for c in self.clauses) or self.doubts()
 
     @property
+    def denies(self) -> bool:
+        """Whether the user's own words deny anything, in any language that can be listed."""
+        return any(clause.voice == "denied" for clause in self.clauses) or _FORMS.no.search(IDIOM.sub(" ", self.low)) is not None
+
+    @property
     def may_say_no(self) -> bool:
         """Whether words that may not be the user's own say no."""
         return any(map(_FORMS.no.search, self.unsure))
@@ -258,7 +270,7 @@ class Turn:
         if piece.kind not in {"request", "shaping", "open"}:
             return True
         words = self.low[piece.begins : piece.end]
-        if not any(map(str.isalnum, words)) or _FORMS.agrees.match(self.low[piece.start : piece.end]) is not None:
+        if not any(map(str.isalnum, words)) or agrees(self.low[piece.start : piece.end]):
             return True
         if piece.kind == "shaping":
             return _FORMS.names_it.match(words) is not None or (
@@ -267,6 +279,11 @@ class Turn:
         if piece.kind == "request":
             return len(words.split()) > _FEW and _FORMS.holding.match(words) is None and _FORMS.about_it.match(words) is None
         return _FORMS.answer.match(words) is not None
+
+
+def agrees(low: str) -> bool:
+    """Whether words in lower case are nothing but a yes, thanks or a greeting, or no words."""
+    return _FORMS.agrees.match(low) is not None
 
 
 def _masked(text: str, spans: Iterable[tuple[int, int, str]], filler: str = " ") -> str:

@@ -106,12 +106,17 @@ class IntentBlock(Block):
     """One intent of the closed vocabulary."""
 
     asks_for: t.Text
-    words: t.Texts
-    unclear: WhenOpen = "deny"
+    words: t.Texts | None = None
+    unclear: Literal["deny", "confirm", "step_up", "reader"] = "deny"
     delegated: Literal["deny", "confirm", "step_up", "present"] = "deny"
     unheard: WhenOpen = "deny"
     examples: t.Texts
     counter_examples: t.Texts | None = None
+
+    @property
+    def left_open(self) -> WhenOpen:
+        """What happens where nobody settles it: what a reader leaves open, the user decides."""
+        return "confirm" if self.unclear == "reader" else self.unclear
 
 
 class HoursBlock(Block):

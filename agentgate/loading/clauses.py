@@ -146,7 +146,7 @@ def _left_open_of(site: Site, tool: str, of: Literal["intent", "origin"], name: 
     """``intent: unclear`` and ``origin: unknown``, each under its own key, of a tool whose calls can leave that open."""
     args, intents, word = site.tools[tool].args.values(), site.definition.intents, "unclear" if of == "intent" else "unknown"
     needs = (*site.tools[tool].needs, *(need for arg in args for need in arg.needs or ()))
-    answers = [intents[need].unclear for need in needs if need in intents] if of == "intent" else [arg.unknown_origin for arg in args]
+    answers = [intents[need].left_open for need in needs if need in intents] if of == "intent" else [arg.unknown_origin for arg in args]
     if set(answers) <= {None, "deny"}:
         key = "unclear" if of == "intent" else "unknown_origin"
         at.report(word, f"{key}: confirm or step_up, of an {of} of {tool} (otherwise it is refused and nobody is asked)")

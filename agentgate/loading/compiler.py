@@ -132,10 +132,14 @@ def _intents(site: Site, all_tools: Mapping[str, Tool]) -> Mapping[str, Intent]:
         at = site.root["intents", name]
         if name == ANY:
             at.report_key(ANY, "another name (any is reserved for needs)")
-        for index, words in enumerate(block.words):
-            content = [word for word in words.lower().removeprefix("^").split() if word not in ARTICLES]
+        words, reader = tuple(block.words or ()), block.unclear == "reader" or block.words is None
+        if reader and any(tool.effect == "destructive" for tool in _needing(all_tools, name)):
+            got = "no words" if block.words is None else "unclear: reader"
+            at.report_key(f"{got}, for a destructive tool", "words, and unclear: deny, confirm or step_up (no model reads what destroys)")
+        for index, phrase in enumerate(words):
+            content = [word for word in phrase.lower().removeprefix("^").split() if word not in ARTICLES]
             if content and content[0] in PLACES:  # it would have to be looked for everywhere
-                at["words", index].report(shown(words), "a phrase that begins with a word (let someone know)")
+                at["words", index].report(shown(phrase), "a phrase that begins with a word (let someone know)")
         examples, counter = tuple(block.examples), tuple(block.counter_examples or ())
         if set(examples) & set(counter):
             at["counter_examples"].report_key(shown(min(set(examples) & set(counter))), "a sentence that is not also an example")
@@ -143,16 +147,20 @@ def _intents(site: Site, all_tools: Mapping[str, Tool]) -> Mapping[str, Intent]:
             ("delegated", block.delegated, "a delegated request"),
             ("unheard", block.unheard, "what was not understood"),
         ):
-            if answer in {"confirm", "step_up"} and block.unclear != answer:
+            if answer in {"confirm", "step_up"} and block.left_open != answer:
                 at[key].report_key(f"{answer} beside unclear: {block.unclear}", f"unclear: {answer} ({request} is unclear)")
-        fields = name, at.line, block.asks_for, tuple(block.words), block.unclear, examples, counter, block.delegated, block.unheard
-        intents[site.share(name)] = site.share.built(Intent, *fields, _objects(all_tools, name))
+        fields = name, at.line, block.asks_for, words, block.left_open, examples, counter, block.delegated, block.unheard
+        intents[site.share(name)] = site.share.built(Intent, *fields, _objects(all_tools, name), reader)
     return site.share.mapping(intents)
+
+
+def _needing(all_tools: Mapping[str, Tool], intent: str) -> list[Tool]:
+    return [tool for tool in all_tools.values() if intent in {*tool.needs, *chain(*[rule.needs for rule in tool.args.values()])}]
 
 
 def _objects(all_tools: Mapping[str, Tool], intent: str) -> frozenset[str] | None:
     """What the tools act on, where they destroy something or change what an id names; `NAMED`: origins hold a call to what was named."""
-    needing = [tool for tool in all_tools.values() if intent in {*tool.needs, *chain(*[rule.needs for rule in tool.args.values()])}]
+    needing = _needing(all_tools, intent)
     rules = [rule for tool in needing for rule in tool.args.values()]
     effects = {tool.effect for tool in needing}
     if "destructive" not in effects and not ("write" in effects and any(rule.type in {"id", "user"} for rule in rules)):

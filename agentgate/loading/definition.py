@@ -176,7 +176,8 @@ def _doubts(intents: tuple[Intent, ...], derive: Derive) -> tuple[Doubt, ...]:
         for key in keys:
             for index, text in enumerate(getattr(intent, key)):
                 derived = ask(derive, intents, (text,))[intent.name]
-                if (derived.presence == "present") is not (key == "examples"):
+                unread = not intent.words and derived.presence == "unclear"  # no reader here, or one that asks
+                if not unread and (derived.presence == "present") is not (key == "examples"):
                     got = f"{derived.presence} ({derived.evidence})" if derived.evidence else derived.presence
                     doubts.append(Doubt(intent.name, key, index, got))
     return tuple(doubts)

@@ -102,7 +102,7 @@ def _complete(block: ToolBlock, at: Place) -> None:
 
 def _answered(site: Site, tool: Tool, at: Place) -> None:
     """Whatever a call can leave open is answered by a rule that asks whenever it is, and is strict enough."""
-    unclear = {name: intent.unclear for name, intent in site.definition.intents.items()}
+    unclear = {name: intent.left_open for name, intent in site.definition.intents.items()}
     left = [cause for cause in causes(tool, unclear) if not any(answers(rule, cause, by_when=tool.by_when) for rule in tool.step_ups)]
     for answer, what, whom in (("step_up", "a step-up", "a group"), ("confirm", "a confirm", "user: true, or a group")):
         open_ = [cause for cause in left if cause.answer == answer]

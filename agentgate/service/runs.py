@@ -27,7 +27,7 @@ from agentgate.values.turns import Own, Pasted, Spoken
 _AGENT = frozenset({"client_id", "token"})
 _OF_AGENT = frozenset({"proof", "attestation", "delegation"})
 _RUN = frozenset({"workflow", "prompt", "agent"})
-_OF_RUN = frozenset({"tenant", "subject_token", "ttl"})
+_OF_RUN = frozenset({"agent_said", "tenant", "subject_token", "ttl"})
 PATH = "/v1/runs"
 
 
@@ -56,7 +56,7 @@ async def open_run(request: Request, service: Service) -> Response:
     service.take(request, caller.id)
     body = await read_json(request, service.settings.max_body, _RUN, _OF_RUN)
     tenant, workflow = caller.tenant(optional_text(body, "tenant")), text(body["workflow"], "workflow")
-    prompt = spoken(body["prompt"], "prompt")
+    said: Any = {"prompt": spoken(body["prompt"], "prompt"), "agent_said": optional_text(body, "agent_said") or ""}
     given = checked_members(body["agent"], "agent", _AGENT, _OF_AGENT)
     client = text(given["client_id"], "agent.client_id")
     known = service.settings.clients.get(client)
@@ -80,7 +80,7 @@ async def open_run(request: Request, service: Service) -> Response:
         user = OIDCToken(text(body["subject_token"], "subject_token"))
     over = OverHTTP(host=caller.id, client=client, address=request.state.peer)
     try:
-        run = await service.gate.hosted_run(workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl, over=over)
+        run = await service.gate.hosted_run(workflow, tenant=tenant, user=user, agent=agent, **said, ttl=ttl, over=over)
     except ConfigError as error:
         raise malformed(error.setting, "another form", error.expected) from None
     request.state.run = run.id
@@ -119,10 +119,10 @@ async def add_turn(request: Request, service: Service) -> Response:
     """``POST /v1/runs/{run}/turns``: what the user says next. What takes back voids what was minted and held."""
     caller = await service.clients.by_header(request, service.gate, "host")
     service.take(request, caller.id)
-    body = await read_json(request, service.settings.max_body, frozenset({"turn"}), frozenset({"tenant"}))
+    body = await read_json(request, service.settings.max_body, frozenset({"turn"}), frozenset({"tenant", "agent_said"}))
     turn = spoken(body["turn"], "turn")
     run = await own_run(service, caller, request.path_params["run"], optional_text(body, "tenant"), request)
-    await run.add_turn(turn)
+    await run.add_turn(turn, agent_said=optional_text(body, "agent_said") or "")
     return answered(_told(run))
 
 

@@ -26,7 +26,6 @@ from agentgate.shell.drive import CALL_SECONDS, adrive
 from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Flow
 from agentgate.stores import AsyncStore, Keeps, Op, Weakness
-from agentgate.values.turns import Spoken
 
 Answered = TypeVar("Answered")
 
@@ -174,10 +173,10 @@ class ServedGate(AsyncGate):
         return self._handle(await self.drive(flow), agent.certificate)
 
     async def hosted_run(
-        self, workflow: str, *, tenant: str, user: UserGiven, agent: AgentCredential, prompt: Spoken, ttl: int, over: OverHTTP
+        self, workflow: str, *, tenant: str, user: UserGiven, agent: AgentCredential, over: OverHTTP, **said: Any
     ) -> AsyncRun:
         """A run that a host opens for an agent."""
-        flow = door.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl, over=over)
+        flow = door.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, over=over, **said)
         return self._handle(await self.drive(flow))
 
     async def presented(self, run: AsyncRun, *, user: UserGiven, agent: AgentCredential, over: OverHTTP) -> AsyncRun:

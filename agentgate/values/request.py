@@ -173,11 +173,13 @@ class Derived:
         evidence: the words, or why.
         silent: nothing of the intent was heard, and the answer says no more than that: an absent that is no denial, or an unclear
             because the user asked for something that was not understood.
+        unread: an unclear that a reader may settle, where the workflow leaves it to one.
     """
 
     presence: Presence
     evidence: str = ""
     silent: bool = field(default=False, repr=False)
+    unread: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,7 @@ class RunState:
         denials_spent: it was closed by its last denial.
         acts, owned: who mints acts in it, and whether servers' records have keys of their own (`agentgate.stores.ops.RunRecord`).
         doubts: words that may be the user's, each with the number of turns before it; empty words: they could not be read.
+        agent_said: what the newest turn answers, as the host says; it is shown to people, and no decision reads it.
         memo: values derived from the other fields, which never change; empty in every new state.
     """
 
@@ -272,6 +275,7 @@ class RunState:
     acts: str = "nobody"
     owned: bool = True
     doubts: tuple[tuple[int, str], ...] = ()
+    agent_said: str = ""
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 

@@ -187,6 +187,7 @@ class Intent:
             e-mail"): absent, unclear or present.
         unheard: what it is when the user asks for something that no word of the workflow explains: absent or unclear.
         objects: what its tools act on (`agentgate.loading.compiler`): nouns, ``<id>`` for a type, `NAMED`. None: any object will do.
+        reader: a model may read it as present where its words leave it open (`agentgate.intents.combined`).
     """
 
     name: str
@@ -199,6 +200,7 @@ class Intent:
     delegated: Literal["deny", "confirm", "step_up", "present"] = "deny"
     unheard: WhenOpen = "deny"
     objects: frozenset[str] | None = None
+    reader: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ List this middleware last, so that nothing edits a call after it; the tools enfo
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, NotRequired
@@ -31,7 +31,7 @@ from agentgate.integrations.langchain.calls import HOST, INJECTED_FOR, RUN, Ask,
 from agentgate.integrations.langchain.identities import Identity, Shown, identity_of, is_theirs, shown
 from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
-from agentgate.integrations.langchain.turns import Utterance, in_order, last_human, newer_than, texts_of, words_of
+from agentgate.integrations.langchain.turns import Utterance, in_order, last_human, newer_than, said_before, texts_of, words_of
 from agentgate.integrations.langchain.written import marked_as_written
 from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.visible import visible
@@ -131,9 +131,10 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         said = self._said(state, runtime)
         if said is None:
             return heard
+        agent_said = said_before(state["messages"])
         if kept is not None:
             try:
-                yield from _add(kept.run, words_of(said, kept.run.state.turns, history=False))
+                yield from _add(kept.run, words_of(said, kept.run.state.turns, history=False), agent_said)
             except AgentGateError:
                 kept = None  # closed or expired: what follows is new work
         if kept is None:
@@ -145,8 +146,10 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
                 del words[0]
             first, *later = words or [(True, "")]
             try:
-                run = yield Ask(self._gate.open_run, self._workflow, tenant=tenant, user=user, agent=agent, prompt=first[1])
-                yield from _add(run, later)
+                answered = "" if any(counts for counts, _ in later) else agent_said
+                opened = {"tenant": tenant, "user": user, "agent": agent, "prompt": first[1], "agent_said": answered}
+                run = yield Ask(self._gate.open_run, self._workflow, **opened)
+                yield from _add(run, later, agent_said)
             except AgentGateError as error:
                 _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[visible(error)[:2000]])
                 return heard
@@ -339,7 +342,11 @@ def _refused(code: Code, name: str, call_id: str | None, why: str, logged: str =
     return message
 
 
-def _add(run: Any, words: Iterable[tuple[bool, Any]]) -> Steps:
-    """Add turns, and words that may be the user's, to a run."""
-    for counts, text in words:
-        yield Ask(run.add_turn if counts else run.add_doubt, text)
+def _add(run: Any, words: list[tuple[bool, Any]], agent_said: str = "") -> Steps:
+    """Add turns, and words that may be the user's, to a run; the last turn answers what the agent said."""
+    last = max((n for n, (counts, _) in enumerate(words) if counts), default=-1)
+    for n, (counts, text) in enumerate(words):
+        if counts:
+            yield Ask(run.add_turn, text, agent_said=agent_said if n == last else "")
+        else:
+            yield Ask(run.add_doubt, text)

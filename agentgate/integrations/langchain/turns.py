@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from langchain_core.messages import (
+    AIMessage,
     AnyMessage,
     ChatMessage,
     HumanMessage,
@@ -67,6 +68,13 @@ def is_human(message: Any) -> TypeGuard[HumanMessage]:
 def last_human(messages: Iterable[Any]) -> str:
     """The id of the last human message; empty: there is none."""
     return next((str(message.id) for message in reversed(list(messages)) if is_human(message)), "")
+
+
+def said_before(messages: Iterable[Any]) -> str:
+    """What the agent said before the last human message."""
+    behind = iter(reversed(list(messages)))
+    next((None for message in behind if is_human(message)), None)
+    return next((str(message.text) for message in behind if isinstance(message, AIMessage) and message.text), "")
 
 
 def newer_than(messages: Iterable[Any], known: str) -> list[AnyMessage]:

@@ -133,6 +133,11 @@ def _intent(workflow: Workflow, intent: Intent) -> Remarks:
             "the arguments' origins still hold"
         )
         yield "delegated", text
+    if intent.reader:
+        yield (
+            "unclear" if intent.words else "",
+            "a model may find this request in words that nobody listed; the arguments' origins still hold",
+        )
     if intent.unheard != "deny" and not any(
         intent.name in t.needs and t.effect != "read" for t in workflow.tools.values()
     ):

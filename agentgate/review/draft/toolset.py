@@ -59,9 +59,21 @@ def import_tools(where: str) -> list[BaseTool]:
     """The LangChain tools themselves; see `from_langchain`."""
     from langchain_core.tools import BaseTool  # noqa: PLC0415 - a fifth of a second that other commands do not need
 
+    target = import_object("langchain", where)
+    tools = [target] if isinstance(target, BaseTool) else target
+    if not isinstance(tools, (list, tuple)) or not tools or not all(isinstance(tool, BaseTool) for tool in tools):
+        raise ConfigError("langchain", f"{where}, a {type(target).__name__}", "a list of LangChain tools (@tool, StructuredTool, BaseTool)")
+    return list(tools)
+
+
+def import_object(setting: str, where: str) -> Any:
+    """What a module has under a name (``package.module:name``). Imports the module, which runs its code.
+
+    Raises ConfigError: of this setting; no such object, or its import fails.
+    """
     named = _OBJECT.fullmatch(where)
     if named is None:
-        raise ConfigError("langchain", where, "package.module:tools, with the name of a list of LangChain tools")
+        raise ConfigError(setting, where, "package.module:name")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)  # as `python -m` does, for a module in the current folder
@@ -71,11 +83,8 @@ def import_tools(where: str) -> list[BaseTool]:
         for part in named[2].split("."):
             target = getattr(target, part)
     except Exception as error:  # a foreign module may raise anything
-        raise ConfigError("langchain", where, f"a module that imports ({type(error).__name__}: {error})") from error
-    tools = [target] if isinstance(target, BaseTool) else target
-    if not isinstance(tools, (list, tuple)) or not tools or not all(isinstance(tool, BaseTool) for tool in tools):
-        raise ConfigError("langchain", f"{where}, a {type(target).__name__}", "a list of LangChain tools (@tool, StructuredTool, BaseTool)")
-    return list(tools)
+        raise ConfigError(setting, where, f"a module that imports ({type(error).__name__}: {error})") from error
+    return target
 
 
 def _hints(annotations: object) -> dict[str, bool]:

@@ -220,7 +220,7 @@ def firing(basis: Basis, tool: Tool, rule: StepUpRule, other: Rule | None = None
 
 def unclear_prompts(intent: Intent, base: str) -> list[str]:
     """Prompts that may leave open whether an intent is asked for; `base` is one that asks for it."""
-    act = intent.words[0]
+    act = (*intent.words, intent.asks_for)[0]
     texts = ("all of them, {} everything", "{} all orders", "{} everything", "Please {} every one")
     open_ = [*intent.counter_examples, *(text.format(act).capitalize() for text in texts)]
     return [*open_, f"{base} and {act} everything", f"{base}. {act.capitalize()} all of them"]

@@ -46,7 +46,7 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
     sent: Changes = {} if rule is None else {f"args.{rule.name}": next(candidates(rule), None)}
     asks = next((word for t, _ in users if (word := answerable(t, "intent", intent.name)) is not None), None)
     part = basis.root.inside(f"intents.{intent.name}", "intents", intent, tool)
-    act, base = intent.words[0], basis.turns(tool)[0] if tool else ""
+    act, base = (*intent.words, intent.asks_for)[0], basis.turns(tool)[0] if tool else ""
     values = basis.scene(tool).values if tool else {}
     named = " and ".join(dict.fromkeys(v for k, v in values.items() if k.startswith(("args.", "earlier.")) and type(v) is str))
 

@@ -34,7 +34,7 @@ def rows(old: Workflow, new: Workflow, differs: Mapping[str, tuple[Any, Any]]) -
     for path, (before, after) in differs.items():
         if path in _FOR_PEOPLE:
             idle.append(f"{path} ({text(before)} -> {text(after)})")
-        elif path.endswith(".words") and set(after or ()) < set(before or ()):
+        elif path.endswith(".words") and after and set(after) < set(before or ()):
             idle.append(f"{path} (without {text(tuple(w for w in before if w not in after))})")
         elif isinstance(before, tuple) and isinstance(after, tuple) and sorted(map(text, before)) == sorted(map(text, after)):
             idle.append(f"{path} (another order)")
@@ -119,7 +119,7 @@ def text(value: Any) -> str:
     if isinstance(value, Pattern | Glob):
         return value.source
     if isinstance(value, Intent):
-        return f"{value.asks_for} words: {text(value.words)}"
+        return f"{value.asks_for} words: {text(value.words) or 'none, a model reads it'}"
     if isinstance(value, Fact):
         path = f", at {'.'.join(value.path)}" if value.path not in {(), (value.name,)} else ""
         where = f", where {', '.join(f'{fact} is {argument}' for fact, argument in value.where)}" if value.where else ""

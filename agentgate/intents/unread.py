@@ -1,0 +1,108 @@
+"""Whether a turn is understood: what is neither looking nor an act that its grammar shows leaves every intent open.
+
+Rules: a clause is understood where it looks something up, asks, requests or tells in English; one that a word of an intent explains, or
+that is denied or reported, need not be. Of anything else, in any language, nothing follows: it is unclear for every intent. So is a bare
+yes, which asks for what somebody else said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from agentgate.language.pieces import QUESTION, VERBS, Piece
+from agentgate.language.turn import Clause, Turn, agrees
+from agentgate.language.word_files import listed
+
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_ANY = re.compile(r"[^\W_]")
+_MARKS = ",.;:!?()\"'"
+_PERSON = re.compile(r"(?:i|we|they|it)\b")
+_LISTS = (
+    "silent",
+    "question words",
+    "no verb",
+    "soft",
+    "look",
+    "shaping",
+    "finite",
+    "subordinate",
+    "plans",
+    "adverbs",
+    "references",
+    "agrees",
+)
+_ENGLISH = VERBS.union(*[entry.split() for name in _LISTS for entry in listed(name)])
+_SHARES = {"request": 6}  # one word of so many, at least, is a verb or has no meaning of its own
+_SHARE = 3
+_LONG, _RUN = 400, bytes(5)  # characters; words in a row that are none of these
+_SHOWN = 80  # characters of words that were not understood
+_FEW = 3  # words of a later turn that are a choice or an answer, and say nothing without what was said before
+
+
+def unread_in(turn: Turn, explained: Callable[[Clause], bool], *, later: bool) -> tuple[int, str]:
+    """Where the first words are that were not understood, and the words; -1: all were.
+
+    `explained`: whether a clause has words of an intent.
+    """
+    if turn.assents:
+        return 0, _shown(turn.own)
+    brief = later and len(turn.low.split()) <= _FEW
+    first, known, said = -1, False, _ANY if later else _WORD
+    for at, clause in enumerate(turn.clauses if _mixed(turn.low) else ()):
+        words = turn.low[clause.start : clause.end]
+        if clause.voice != "said" or (known and (_english(words, _SHARE) or (words.isascii() and len(words.split()) == 1))):
+            continue
+        if explained(clause):
+            known = True
+        elif said.search(words) and not agrees(words) and not _reports(turn, at):
+            read = [each for each in turn.pieces_of(clause) if said.search(turn.low, each.start, each.end)]
+            read = [each for each in read if not agrees(turn.low[each.start : each.end])]
+            if not read and not brief:
+                continue
+            if any(_understood(turn, piece, brief=brief) for piece in read):
+                known = True
+            elif brief or not _english(words, _SHARE):
+                return clause.start, _shown(turn.own[clause.start : clause.end])
+            elif first < 0:
+                first = at
+    if first >= 0 and not known:
+        return turn.clauses[first].start, _shown(turn.own[turn.clauses[first].start : turn.clauses[first].end])
+    return next(((len(turn.low), _shown(text)) for text in turn.unsure if not _english(text, _SHARE)), (-1, ""))
+
+
+def _reports(turn: Turn, at: int) -> bool:
+    """Whether a clause only says who says what follows."""
+    return turn.clauses[at + 1 : at + 2] != () and turn.clauses[at + 1].voice == "reported"
+
+
+def _shown(text: str) -> str:
+    return " ".join(text.split())[:_SHOWN]
+
+
+def stands_alone(turn: Turn) -> bool:
+    """Whether a later turn may say by itself what it asks for."""
+    return not turn.assents and len(turn.low.split()) > _FEW
+
+
+def _understood(turn: Turn, piece: Piece, *, brief: bool) -> bool:
+    words = turn.low[piece.begins : piece.end]
+    if piece.kind == "look" or QUESTION.match(words) is not None:
+        return True
+    told = piece.kind != "open" or _PERSON.match(words) is not None
+    return told and not (brief and piece.kind != "question") and _english(words, _SHARES.get(piece.kind, _SHARE))
+
+
+def _mixed(low: str) -> bool:
+    """Whether part of a text may be in another language; of a long one, where many words in a row may be."""
+    if not low.isascii() or len(low) <= _LONG:
+        return True
+    return _RUN in bytes(map(_ENGLISH.__contains__, low.split()))
+
+
+def _english(low: str, share: int) -> bool:
+    words = low.split()
+    if share * len(_ENGLISH.intersection(words)) >= len(words):
+        return True
+    words = [word for each in words if (word := each.strip(_MARKS)).isalpha() or not each.isascii()]
+    return share * sum(map(_ENGLISH.__contains__, words)) >= len(words)
