@@ -98,6 +98,29 @@ class Losing:
         return self.store.call(op, deadline)
 
 
+class Late:
+    """A store that answers after the deadline, whatever it was told."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+
+    def call(self, op: Op[Any], deadline: float) -> Any:
+        answer = self.store.call(op, deadline)
+        time.sleep(LIMIT)
+        return answer
+
+
+@pytest.mark.deadline
+def test_an_answer_after_the_deadline_is_none(gate: Gate) -> None:
+    run = run_of(gate)
+    token = run.authorize("orders.get", ORDER, tool_call_id="look").token
+    late: Any = Late(gate._store)
+    verifier = Verifier(gate.verifier(gate.issuer, tenants=["acme"])._who, late, gate._audit)
+    refused, _ = timed(lambda: verifier.redeem(token.reveal(), tool="orders.get", args=ORDER))
+    assert isinstance(refused, TokenRefused)
+    assert refused.code is Refusal.STORE
+
+
 def test_a_redemption_that_lost_its_answer_does_not_say_that_another_ones_tool_did_not_run(folder: Path) -> None:
     """A token is sent twice. One runs the tool; of the other the answer is lost. Else the call would be minted again, and paid twice."""
     with opened(folder) as gate:
