@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from agentgate.service.openapi import OPERATIONS
 from tests.deadlines import python_path
 
 BOUNDS = ["--max-examples", "4", "--workers", "2", "--generation-deterministic", "--suppress-health-check", "all", "--continue-on-failure"]
 
 
+@pytest.mark.thorough("a fuzzer's search; each answer has a test of its own")
 def test_the_service_is_what_its_document_says(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": python_path(str(Path(__file__).parent.parent))}
     command = [sys.executable, "-m", "tests.fuzzed", str(tmp_path), *BOUNDS]

@@ -135,8 +135,15 @@ def healthy(gate: Process) -> None:
 
 
 # --- nobody is locked out by others ------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("client", ["notes", "job"])
-@pytest.mark.parametrize("fresh", [True, False], ids=["new connections", "one connection"])
+@pytest.mark.parametrize(
+    ("client", "fresh"),
+    [
+        pytest.param("notes", False, id="one connection-notes"),
+        pytest.param("job", True, id="new connections-job"),
+        pytest.param("notes", True, id="new connections-notes", marks=pytest.mark.thorough("each of both is tested with the other")),
+        pytest.param("job", False, id="one connection-job", marks=pytest.mark.thorough("as above")),
+    ],
+)
 def test_a_client_beside_junk_that_claims_to_be_it_keeps_its_calls(place: Place, gate: Process, client: str, fresh: bool) -> None:  # noqa: FBT001
     requests = [junk(gate), forged(place, gate), junk(gate, "nobody"), posted("/oauth2/introspect", "client_id=job&token=x")]
     with flood(gate, requests) as answers:
