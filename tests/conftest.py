@@ -63,7 +63,7 @@ def _helpers(module: ModuleType) -> set[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Each test is pure, or of a browser, or of servers: by what its file imports, where the file does not say it."""
+    """Each test is pure, or of a browser, or of servers: by what its file imports and it asks for, where the file does not say it."""
     kinds = dict[str, str]()
     for item in items:
         module = item.getparent(pytest.Module)
@@ -72,7 +72,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             helpers = _helpers(module.obj)
             kinds[module.name] = "browser" if helpers & BROWSERS else "server" if helpers & SERVERS else "pure"
         if not {"pure", "server", "browser"} & {mark.name for mark in item.iter_markers()}:
-            item.add_marker(kinds[module.name])
+            asks = {"redis_server", "valkey_server"} & {*getattr(item, "fixturenames", ())}
+            item.add_marker("server" if asks and kinds[module.name] == "pure" else kinds[module.name])
         if item.get_closest_marker("pure"):
             item.add_marker("disable_socket")
     order = {f"tests/test_{name}.py": number for number, name in enumerate(LONG_FILES)}
