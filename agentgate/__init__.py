@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agentgate.decision.answer import Allow, Deny, StepUp
     from agentgate.decision.together import Together
-    from agentgate.errors import AgentGateError, NotDone, TokenRefused
+    from agentgate.errors import AgentGateError, Failure, NotDone, TokenRefused
     from agentgate.gate.gate import AsyncGate, Gate
     from agentgate.identity.connection import Connection
     from agentgate.identity.credential import JWTSVID, X509SVID, OIDCToken
     from agentgate.redemption.verifier import AsyncVerifier, Verifier
     from agentgate.values.answers import JWSAnswer, SSHAnswer, WebAuthnAnswer
-    from agentgate.values.refusal import AnswerRefused, Code, Failure, Reason, RunRefused
+    from agentgate.values.refusal import AnswerRefused, Code, Reason, RunRefused
     from agentgate.values.request import Agent, User
     from agentgate.values.turns import Own, Pasted
 
 _NAMES = {  # module -> what it gives
     "decision.answer": "Allow Deny StepUp",
     "decision.together": "Together",
-    "errors": "AgentGateError NotDone TokenRefused",
+    "errors": "AgentGateError Failure NotDone TokenRefused",
     "gate.gate": "AsyncGate Gate",
     "identity.connection": "Connection",
     "identity.credential": "JWTSVID OIDCToken X509SVID",
     "redemption.verifier": "AsyncVerifier Verifier",
     "values.answers": "JWSAnswer SSHAnswer WebAuthnAnswer",
-    "values.refusal": "AnswerRefused Code Failure Reason RunRefused",
+    "values.refusal": "AnswerRefused Code Reason RunRefused",
     "values.request": "Agent User",
     "values.turns": "Own Pasted",
 }

@@ -51,8 +51,7 @@ class Failure:
     @property
     def condition(self) -> str:
         """The key of its `agentgate.explain.listing.Condition`, where `field` alone does not identify it."""
-        key: str = self.data.get("condition", "")
-        return key
+        return str(self.data.get("condition", ""))
 
     @property
     def place(self) -> str:
@@ -62,14 +61,12 @@ class Failure:
     @property
     def hint(self) -> str:
         """``did you mean ...``, or empty."""
-        text: str = self.data.get("hint", "")
-        return text
+        return str(self.data.get("hint", ""))
 
     @property
     def argument(self) -> str:
         """The argument that it is about; empty: it is about none."""
-        name: str = self.data.get("argument", "")
-        return name
+        return str(self.data.get("argument", ""))
 
     def with_data(self, **data: Any) -> Failure:
         """The same, with more for whoever goes on."""
@@ -408,8 +405,7 @@ class TokenRefused(Refused):
     @property
     def code(self) -> Refusal:
         """The closed reason."""
-        code: Refusal = self.failures[0].reason
-        return code
+        return Refusal(self.failures[0].reason)
 
 
 class IdentityRefused(Refused, ValueError):

@@ -14,6 +14,7 @@ import time_machine
 
 from agentgate import Agent, Allow, Deny, Gate, Reason, RunRefused, TokenRefused, User
 from agentgate.errors import ConfigError, Refusal
+from agentgate.integrations.asgi.refused import challenged, of_token
 from agentgate.integrations.client_key import ClientKey
 from agentgate.integrations.redeemer import GateRedeemer
 from agentgate.redemption.trust import VerifierSettings
@@ -170,6 +171,8 @@ def test_a_tool_server_that_asks_for_more_burns_nothing(place: Place, gate: Proc
         with pytest.raises(TokenRefused) as refused:
             redeemed(**wanted)
         assert (refused.value.code, refused.value.expected) == (Refusal.AUTHENTICATION, expected)
+        answer = challenged(of_token(refused.value), scheme="Bearer", scope="", metadata="https://a.example/m")
+        assert f", {expected}, " in answer.headers["WWW-Authenticate"]
     assert redeemed(acr_values=["mfa", "phr"], max_age=900).claims.acr == "mfa"
 
 
@@ -212,8 +215,6 @@ def test_a_requirement_of_another_form_opens_no_verifier(name: str, value: Any) 
 
 
 def test_a_challenge_names_what_is_missing() -> None:
-    from agentgate.integrations.asgi.refused import challenged, of_token
-
     wording = 'another", scope="all'  # which no header repeats
     refused = of_token(TokenRefused(Refusal.AUTHENTICATION, "acr", "'pwd'", wording, acr_values="mfa phr"))
     answer = challenged(refused, scheme="Bearer", scope="x", metadata="https://a.example/m")

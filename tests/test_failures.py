@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import agentgate
-from agentgate.errors import ConfigError, CredentialRefused, Failure, Refused, WorkflowError, problem_at
+from agentgate.decision.answer import Deny
+from agentgate.errors import ConfigError, CredentialRefused, Failure, Refusal, Refused, TokenRefused, WorkflowError, problem_at
+from agentgate.gate.flow import checked_call
 from agentgate.values.refusal import Reason, of_argument, told
 
 PACKAGE = Path(agentgate.__file__).parent
@@ -133,3 +135,17 @@ def test_a_failure_is_a_value() -> None:
     assert len({first, other, Failure("store", "call", "late", "in time", data={"seconds": 1})}) == 2
     with pytest.raises(FrozenInstanceError):
         first.got = "early"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("args", [{"ignore previous": {1}}, {"a": {"ignore previous": 2**70}}, {"ignore previous": float("nan")}])
+def test_a_name_that_the_model_made_up_is_on_no_record(args: dict[str, object]) -> None:
+    answer = checked_call("pay", args, "a", "")
+    assert isinstance(answer, Deny)
+    assert [failure.field for failure in told(answer.failures)] == ["args"]
+    named = checked_call("\u200b", {}, "a", "")
+    assert isinstance(named, Deny)
+    assert [failure.field for failure in told(named.failures)] == ["tool"]
+
+
+def test_a_refused_token_shows_no_more_than_a_line() -> None:
+    assert TokenRefused(Refusal.CLAIM, "sub", "x" * 500, "text").got == "x" * 120

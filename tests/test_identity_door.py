@@ -500,6 +500,22 @@ def test_who_calls_in_a_run_is_who_it_was_opened_for(through: Through) -> None:
     assert presented(gate, run, user, made.agent(made.hop(200))) is run.state
 
 
+def test_a_refused_credential_says_of_whom_it_was(through: Through) -> None:
+    """Its reason is that of the part that was shown, however the field is worded."""
+    made, another = Through(through.world, 600), through.world.attested(PROD + "another", ago=30)
+    svid = made.world.svid(made.name)
+    stolen = JWTSVID(svid, attestation=another, delegation=[made.hop()], **shown(made.key, svid))
+    for agent, user, reason in (
+        (made.agent(made.hop()), OIDCToken("x.y.z"), Reason.USER),
+        (made.agent(made.hop(-60)), made.user(), Reason.HOPS),
+        (stolen, made.user(), Reason.POSTURE),
+        (JWTSVID("x.y.z"), made.user(), Reason.AGENT),
+    ):
+        with pytest.raises(RunRefused) as refused:
+            presented(made.world.gate, made.run, user, agent)
+        assert [failure.reason for failure in refused.value.failures] == [reason], refused.value
+
+
 def test_who_calls_in_a_run_is_judged_by_its_workflow_each_time(through: Through) -> None:
     made = Through(through.world, None)
     for agent, field in (

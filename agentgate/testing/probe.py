@@ -52,12 +52,18 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One attack: its name, its request, and the statuses that refuse it. `control`: the genuine request, which must pass."""
+    """One attack: its name, its request, and the statuses that refuse it.
+
+    Attributes:
+        control: the genuine request, which must pass.
+        keyless: it passes at a gate whose workflow binds tokens to no key.
+    """
 
     name: str
     sent: Sent
     refused: frozenset[int]
     control: bool = False
+    keyless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class Verdict:
     status: int
     expected: tuple[int, ...]
     holds: bool
+    keyless: bool = False
 
     @property
     def word(self) -> str:
@@ -87,7 +94,8 @@ def carried_out(probes: Sequence[Probe], http: httpx.Client, reached: Callable[[
         status = _status(replace(probe.sent, url=reached(probe.sent.url)), http)
         closed = status == 0 and probe.sent.chunked  # an endless body is cut off, perhaps before the answer arrives
         expected = tuple(sorted(probe.refused))
-        yield Verdict(probe.name, status, expected, closed or (200 <= status < 300 if probe.control else status in probe.refused))
+        holds = closed or (200 <= status < 300 if probe.control else status in probe.refused)
+        yield Verdict(probe.name, status, expected, holds, probe.keyless)
 
 
 def _status(sent: Sent, http: httpx.Client) -> int:
@@ -278,7 +286,7 @@ def gate_attacks(address: str, form: Mapping[str, str], proof: Callable[..., str
         details = form["authorization_details"]
         (detail,) = orjson.loads(details)
         rows += [
-            _row("no proof", posted(header=None), 400),
+            replace(_row("no proof", posted(header=None), 400), keyless=True),
             _row("proof for another URL", posted(header=proof(url="https://probe.example/oauth2/token")), 400),
             _row("proof for another method", posted(header=proof(method="GET")), 400),
             _row("proof of an hour ago", posted(header=proof(now=time.time() - 3600)), 400),
