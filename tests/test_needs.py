@@ -159,6 +159,7 @@ def test_a_leaf_of_a_structure_needs_too() -> None:
 def test_unclear_asks_or_refuses_as_the_intent_says() -> None:
     held = answer({**KIM, "state": "open"}, ASSIGN, close="unclear")
     assert [(h.rule.id, [(str(f.reason), f.field) for f in h.why]) for h in held.holds] == [("sure", [("intent_unclear", "args.state")])]
+    assert [f.argument for h in held.holds for f in h.why] == ["state"]
     assert not answer(KIM, ASSIGN, close="unclear").holds
     assert refused(answer({**KIM, "meta": [{"note": "a"}]}, ASSIGN, label="unclear")) == {
         ("intent_unclear", "args.meta[].note", "a clear request")
