@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -96,7 +97,9 @@ MATCHES = frozenset({"match", "fullmatch"})
 
 def _modules() -> Iterator[Any]:
     for found in pkgutil.walk_packages(agentgate.__path__, "agentgate."):
-        if not found.name.endswith("__main__"):
+        if found.name.endswith("__main__"):
+            continue
+        with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):  # of a module under its earlier name
             yield importlib.import_module(found.name)
 
 

@@ -1,7 +1,8 @@
 """What reviewers signed stays signed: the digest of every shipped, example and test workflow is the one it had when it was pinned.
 
 `vectors/workflow-digests.json` holds the digests of files and, with their texts, those of workflows in tests. The digest of a text
-never changes. `python -m tests.test_golden_digests` pins a file that was edited or added, and texts under new names.
+never changes. `PYTHONPATH=examples/_harness python -m tests.test_golden_digests` pins a file that was edited or added, and texts under
+new names.
 """
 
 from __future__ import annotations

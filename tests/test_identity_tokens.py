@@ -314,7 +314,7 @@ def test_only_text_numbers_and_booleans_are_claims_that_a_workflow_compares(issu
         {"acr": {"value": "gold"}, "amr": {"mfa": True}, "auth_time": 1.5},
         {"acr": None, "amr": None, "auth_time": None},
     ],
-    ids=str,
+    ids=["of other types", "lists", "tables", "nothing"],
 )
 def test_a_sign_in_that_is_told_in_another_form_is_unknown(issuer: Issuer, said_so: dict[str, Any]) -> None:
     """Read loosely, the text `mfa` would be the ways m, f and a, and an `acr` of any form would go on into the call's token."""

@@ -107,26 +107,35 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     except ValueError as error:
         fail(f"{tools}: {error}")
     with refusing():
-        if (record is None) is not (model is None) or (record is not None and answers is not None):
-            fail("Give --record and --model together, or --answers alone.")
-        reading = (record, model) if record is not None and model is not None else None
-        opening = ReplaySettings(workflows, None if unsafe_unapproved else root, environment, answers, reading)
+        opening = ReplaySettings(workflows, None if unsafe_unapproved else root, environment, answers, _reading(record, model, answers))
         with opening.gate(clock) as gate:
             complain(*(f"in doubt: {w.id} v{w.version}: {doubt}" for w in gate.catalog for doubt in w.in_doubt), colour="yellow")
             scores, bad = _replay_all(gate, clock, episodes, decisions, tallies, listed if failed else None, opening, schemas)
     complain(*bad)
-    if json_:
+    _tell(scores, tallies, listed if failed else None, as_json_=json_)
+    raise typer.Exit(1 if bad else 0)
+
+
+def _reading(record: Path | None, model: str | None, answers: Path | None) -> tuple[Path, str] | None:
+    """Where the answers of which model are written, if of any."""
+    if (record is None) is not (model is None) or (record is not None and answers is not None):
+        fail("Give --record and --model together, or --answers alone.")
+    return (record, model) if record is not None and model is not None else None
+
+
+def _tell(scores: dict[str, Score], tallies: Tallies, listed: list[Failed] | None, *, as_json_: bool) -> None:
+    """Print the counts, and what was asked for beside them."""
+    if as_json_:
         counts: dict[str, Any] = {name: _json(score) for name, score in scores.items()}
-        counts |= {"confused deputy": _deputy_json(tallies)} if deputy else {}
-        counts |= {"failed": [as_json(each) for each in listed]} if failed else {}
+        counts |= {"confused deputy": _deputy_json(tallies)} if tallies else {}
+        counts |= {"failed": [as_json(each) for each in listed]} if listed is not None else {}
         say_json(counts)
     elif scores:
         _table(scores)
-        if failed:
+        if listed is not None:
             _list(listed)
-        if deputy:
+        if tallies:
             _deputy_table(tallies)
-    raise typer.Exit(1 if bad else 0)
 
 
 def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was given

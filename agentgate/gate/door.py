@@ -72,9 +72,8 @@ def open_run(
         if workflow.intents or text or user is not None or not isinstance(agent, AgentCredential):
             expected = "a workflow with intents: {none: ...}, no prompt, no user, and a credential of the agent"
             raise refused_input("once", "a run that somebody asks for", expected)
-        who = by_agent.who
-        same = [tenant, workflow.id, who.issuer, who.subject, by_agent.once, *([who.environment] if who.environment else [])]
-        name, ttl = "run_" + digest(canonical(same))[:40], MAX_PROVEN_TTL  # it is not forgotten while the credential may come again
+        # It is not forgotten while the credential may come again.
+        name, ttl = _name_of_credential(tenant, workflow.id, by_agent), MAX_PROVEN_TTL
     header = Header(
         name,
         tenant,
@@ -104,17 +103,7 @@ def open_run(
         acts=acts,
         who=ops.Subjects(header.agent.id, user_id, "", ops.workflow_subject(header.workflow, header.version)),
     )
-    refused = None
-    if opened.kind == "revoked":
-        refused = Failure(Reason.REVOKED, "revocations", "one of user, agent, workflow version or tenant", "none of them revoked")
-    elif opened.kind == "too_many":
-        counted = header.whose.replace("\n", " of ")
-        refused = Failure(
-            Reason.TOO_MANY_RUNS,
-            "runs",
-            f"{most} in an hour of {counted} in {tenant}" + (f", by client {asking}" if (asking := over.host or over.client) else ""),
-            f"at most {most} runs of one user (without one: agent) in an hour",
-        )
+    refused = _refusal_of(opened, header, over, most)
     if refused is not None:
         yield stamp("run_refused", header, reasons=reasons_of((refused,)))
         raise RunRefused((refused,), header.id)
@@ -128,6 +117,24 @@ def open_run(
     clients = {name: value for name, value in (("host", over.host), ("client", over.client)) if value}
     yield stamp("run_opened", header, expires_at=header.ends, **clients)
     return (yield from found(core, tenant, header.id, opened.run))
+
+
+def _name_of_credential(tenant: str, workflow: str, agent: Proven[Agent]) -> str:
+    """The id of the one run of an agent's very credential."""
+    who = agent.who
+    same = [tenant, workflow, who.issuer, who.subject, agent.once, *([who.environment] if who.environment else [])]
+    return "run_" + digest(canonical(same))[:40]
+
+
+def _refusal_of(opened: ops.OpenReply, header: Header, over: OverHTTP, most: int) -> Failure | None:
+    """Why the store opened no run, where it is not that there is one of this id already."""
+    if opened.kind == "revoked":
+        return Failure(Reason.REVOKED, "revocations", "one of user, agent, workflow version or tenant", "none of them revoked")
+    if opened.kind != "too_many":
+        return None
+    asking = over.host or over.client
+    got = f"{most} in an hour of {header.whose.replace(chr(10), ' of ')} in {header.tenant}" + (f", by client {asking}" if asking else "")
+    return Failure(Reason.TOO_MANY_RUNS, "runs", got, f"at most {most} runs of one user (without one: agent) in an hour")
 
 
 def _check_same(known: Header, shown: Header) -> Flow:
