@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.decision.checks import decide
+from agentgate.decision.decide import decide
 from agentgate.diff.search import missing
 from agentgate.language.prompt import Prompt
 from agentgate.values.canonical import canonical, parse

@@ -1,6 +1,7 @@
 """A second, slow, obviously right reading of the rules: plain loops over every combination, no caching, no early exit.
 
-It shares only the typed values (`agentgate.values.entities`), the prompt's tokeniser and the pattern matcher with the engine;
+The rules are those of `agentgate.decision.decide.RULES`. It shares only the typed values (`agentgate.values.entities`), the prompt's
+tokeniser and the pattern matcher with the engine;
 those have tests of their own. Where the rules leave room, the stricter reading stands here and says so.
 """
 

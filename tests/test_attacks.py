@@ -14,7 +14,7 @@ import pytest
 
 from agentgate import Agent, Allow, AnswerRefused, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
 from agentgate.decision.answer import Eligible
-from agentgate.decision.checks import decide
+from agentgate.decision.decide import decide
 from agentgate.decision.hold import Hold
 from agentgate.errors import AgentGateError
 from agentgate.gate import answer as holding
@@ -77,7 +77,8 @@ TODAY = date(2026, 3, 4)
 )
 def test_forwarded_and_quoted_text_asks_for_nothing_and_names_nothing(text: str) -> None:
     assert Prompt.of((text,), TODAY).words("id", "ORD-1") is None
-    assert derive((INTENT,), (text,))["refund"].presence == ("unclear" if "\u200b" in text else "absent")  # whose it is, is not seen
+    unread = "\u200b" in text or text.startswith("voir")  # whose it is, or what the user's own word asks, is not seen
+    assert derive((INTENT,), (text,))["refund"].presence == ("unclear" if unread else "absent")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agentgate import Agent, Gate, StepUp, User
 from agentgate.decision.answer import Eligible
-from agentgate.decision.checks import decide
+from agentgate.decision.decide import decide
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive

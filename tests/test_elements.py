@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.decision.checks import decide
+from agentgate.decision.decide import decide
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.language.prompt import Prompt

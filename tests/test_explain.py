@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.decision.checks import decide
+from agentgate.decision.decide import decide
 from agentgate.explain.evidence import MASKED, secret
 from agentgate.explain.explanation import Explanation, Row, as_json
 from agentgate.explain.listing import Condition, conditions, matching

@@ -372,7 +372,7 @@ def builders(name: str, sources: dict[str, str]) -> dict[str, int]:
     [
         ("Allow", "gate.flow"),
         ("CallToken", "token.mint"),
-        ("Eligible", "decision.checks"),
+        ("Eligible", "decision.decide"),
         ("Redemption", "redemption.steps"),
     ],
 )

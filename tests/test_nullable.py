@@ -10,7 +10,7 @@ import pytest
 
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
 from agentgate.decision.answer import Eligible
-from agentgate.decision.checks import decide
+from agentgate.decision.decide import decide
 from agentgate.decision.earlier import Earlier
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentgate.decision.answer import Deny
-from agentgate.decision.checks import CHECKS, decide
+from agentgate.decision.decide import CHECKS, decide
 from agentgate.language.prompt import Prompt
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Agent, Call, EarlierCall, Header, RunState, Surroundings

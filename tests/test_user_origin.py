@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentgate.decision.answer import Eligible
-from agentgate.decision.checks import decide
+from agentgate.decision.decide import decide
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive

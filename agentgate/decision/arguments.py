@@ -1,6 +1,6 @@
 """The check of a call's arguments: each known, present, in normal form, and allowed by every operator of its rule.
 
-Rules: as in `agentgate.decision.checks`. Every operator is ANDed, on every element of a list. A value with more text than `MAX_TEXT` is
+Rules: as in `agentgate.decision.decide`. Every operator is ANDed, on every element of a list. A value with more text than `MAX_TEXT` is
 refused before anything reads it.
 """
 

@@ -1,6 +1,6 @@
 """Checks of who calls, for whom and when: what the run was opened with, and the gate's surroundings, against the workflow.
 
-Rules: as in `agentgate.decision.checks`: a check appends failures and can do nothing else. Nothing here depends on the call.
+A check appends failures and can do nothing else. Nothing here depends on the call.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import ipaddress
 from datetime import UTC
 from zoneinfo import ZoneInfo
 
-from agentgate.decision.case import Case, Check
+from agentgate.decision.case import Case
 from agentgate.values.refusal import Reason
 from agentgate.workflow.model import Hours
 
@@ -195,18 +195,3 @@ def within(hours: Hours, day: int, minute: int) -> bool:
     if hours.start <= hours.end:
         return day in hours.days and hours.start <= minute < hours.end
     return (day in hours.days and minute >= hours.start) or ((day - 1) % 7 in hours.days and minute < hours.end)
-
-
-# These read nothing but the header and the workflow, so what passed them once passes them always.
-OF_HEADER: tuple[Check, ...] = (check_tenant, check_agent, check_user, check_hops, check_boundary)
-CALLER: tuple[Check, ...] = (
-    check_run,
-    check_tenant,
-    check_agent,
-    check_user,
-    check_authentication,
-    check_hops,
-    check_posture,
-    check_boundary,
-    check_conditions,
-)

@@ -16,7 +16,7 @@ from typing import Any
 
 from agentgate.decision.answer import Deny, Eligible, RequiredHold, Reservation
 from agentgate.decision.case import Case
-from agentgate.decision.checks import judge
+from agentgate.decision.decide import judge
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
 from agentgate.workflow.model import Limit, StepUpRule, Tool, Workflow

@@ -1,6 +1,6 @@
 """Who calls, for whom, when and where: the fields that all tools share, each as a finite set of classes.
 
-They are the fields that `agentgate.decision.checks` looks at, one at a time: one of them suffices to refuse a call.
+They are the fields that `agentgate.decision.decide` looks at, one at a time: one of them suffices to refuse a call.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 
 from agentgate.decision.answer import Eligible, RequiredHold, Reservation
 from agentgate.decision.case import Case
-from agentgate.decision.checks import SCALE
+from agentgate.decision.limits import SCALE
 from agentgate.decision.question import By, Question, ShownArgument, ShownRule
 from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.language.turn import Turn

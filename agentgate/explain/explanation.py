@@ -32,7 +32,7 @@ class Row:
     rule: str  # ``file:line`` of the rule, or empty
     origins: tuple[Origin, ...] = ()  # of an argument's value, one for each element of a list
     would_pass: Remedy | None = None  # of a row that failed or asks: what would make it hold
-    failures: tuple[Failure, ...] = ()  # those of `agentgate.decision.checks` (or of the store) behind the verdict
+    failures: tuple[Failure, ...] = ()  # those of `agentgate.decision.decide` (or of the store) behind the verdict
 
     @property
     def expected(self) -> str:

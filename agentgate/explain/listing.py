@@ -1,6 +1,6 @@
 """The conditions of a workflow, one by one: everything that must hold before one of its tools is minted for.
 
-Rules: this module names conditions and decides nothing. `agentgate.decision.checks` says which hold; a `Failure` carries the key of its
+Rules: this module names conditions and decides nothing. `agentgate.decision.decide` says which hold; a `Failure` carries the key of its
 condition, or names it by its field. A condition behind others (`after`) is not checked when one of those fails. Pure.
 """
 

@@ -1,6 +1,6 @@
 """What would make a failed condition hold: a concrete change, where there is one.
 
-Rules: a changed argument is proposed only where `agentgate.decision.checks.decide` finds that the condition holds with it. A proposal
+Rules: a changed argument is proposed only where `agentgate.decision.decide.decide` finds that the condition holds with it. A proposal
 takes its values from what the rule allows: its own list or bounds, the user's words, the facts of earlier calls. Sensitive values are
 masked in the text. For a reader, never for a model: it teaches the edge. Pure.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from agentgate.decision.answer import Eligible
 from agentgate.decision.case import Case
-from agentgate.decision.checks import decide, judge
+from agentgate.decision.decide import decide, judge
 from agentgate.decision.earlier import Answer
 from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.errors import CanonicalError

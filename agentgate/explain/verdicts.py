@@ -1,6 +1,6 @@
 """What became of every condition of a workflow for one call: now, or as a decision's record says.
 
-Rules: verdicts are those of `agentgate.decision.checks` (or of the record of its answer), never of a second evaluator. Pure.
+Rules: verdicts are those of `agentgate.decision.decide` (or of the record of its answer), never of a second evaluator. Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.case import Case
-from agentgate.decision.checks import judge, required_holds
+from agentgate.decision.decide import judge
+from agentgate.decision.step_up import required_holds
 from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.explain.explanation import Explanation, Outcome, Row, Verdict
 from agentgate.explain.listing import AT_MINT, Condition, conditions, matching

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # it has no types
 
 from agentgate.decision.answer import Eligible
-from agentgate.decision.checks import decide
+from agentgate.decision.decide import decide
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from tests.benchmarks import world

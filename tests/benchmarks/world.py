@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agentgate.decision.answer import Eligible
-from agentgate.decision.checks import decide
+from agentgate.decision.decide import decide
 from agentgate.gate.state import Readings
 from agentgate.gate.terms import Terms, terms_of
 from agentgate.identity.proven import Proven, proven_agent, proven_user

@@ -11,7 +11,7 @@ from datetime import datetime, time, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from agentgate.decision.checks import SCALE
+from agentgate.decision.limits import SCALE
 from agentgate.review.mutation.arguments import conditions, firing, unclear_prompts
 from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
 from agentgate.review.scenarios.fields import limit_name

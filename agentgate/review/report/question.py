@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.decision.checks import decide
+from agentgate.decision.decide import decide
 from agentgate.errors import ConfigError
 from agentgate.explain.explanation import Explanation
 from agentgate.explain.verdicts import explain

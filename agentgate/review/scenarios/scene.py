@@ -15,10 +15,12 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from agentgate.decision import checks
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.arguments import check_arguments
 from agentgate.decision.case import Case
+from agentgate.decision.checks import check_origins
+from agentgate.decision.decide import decide
+from agentgate.decision.limits import SCALE
 from agentgate.errors import CanonicalError, IdentityRefused
 from agentgate.gate.state import Readings
 from agentgate.identity.proven import proven_agent, proven_user
@@ -125,7 +127,7 @@ class Scene:
         """The engine's decision under a workflow (None: the scene's own). The run is as if it had been opened under that one."""
         workflow = self.workflow if workflow is None else workflow
         run, call, _ = (self.run, self.call, ()) if self._reads_alike(workflow) else story(workflow, self.values)
-        answer = checks.decide(workflow, run, call, self.around)
+        answer = decide(workflow, run, call, self.around)
         if isinstance(answer, Eligible) and (refused := [*self._at_mint(workflow, answer)]):
             return Deny(tuple(refused))
         return answer
@@ -145,7 +147,7 @@ class Scene:
         for limit, amount, _ in answer.reservations:
             over = limit.every is not None and limit.per not in _IN_RUN and ago >= limit.every
             spent = Decimal() if over else number(self.values.get(f"spent.{limit_name(limit)}") or 0)
-            unit = checks.SCALE if limit.argument else 1
+            unit = SCALE if limit.argument else 1
             if spent is None or int(spent * unit) + amount > limit.maximum:
                 got, place = f"{spent} of {limit_name(limit)} used", f"{workflow.file}:{limit.line}"
                 yield Failure(Reason.LIMIT, "limits", got, f"at most {limit.maximum / unit:g}", place)
@@ -213,7 +215,7 @@ def _redeemed(  # noqa: PLR0917 - one call of one scene
     at = time_of(values) - timedelta(seconds=ago(values, label))
     case = Case(workflow, run, call, Surroundings(at))
     check_arguments(case)
-    checks.check_origins(case)
+    check_origins(case)
     named = case.named
     kept = tool.args if tool.effect != "read" and tool.facts else tool.referenced
     args = {name: value for name, value in call.args.items() if name in kept}

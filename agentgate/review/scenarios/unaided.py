@@ -16,8 +16,8 @@ from datetime import timedelta
 from itertools import islice, product
 from typing import Any, Literal, NamedTuple
 
-from agentgate.decision import checks
 from agentgate.decision.answer import Deny, Eligible, RequiredHold
+from agentgate.decision.decide import decide
 from agentgate.decision.origin_kinds import of_call
 from agentgate.errors import CanonicalError
 from agentgate.review.scenarios.fields import SceneError, bare, named
@@ -229,7 +229,7 @@ def stops(scene: Scene) -> tuple[Failure, ...]:
         except CanonicalError as error:
             return (Failure(Reason.ARGUMENT_FORM, f"earlier.{label}", error.got, error.expected),)
         at = replace(scene.around, now=scene.now - timedelta(seconds=ago(values, label)))
-        answer = checks.decide(workflow, replace(scene.run, calls=scene.run.calls[:index]), call, at)
+        answer = decide(workflow, replace(scene.run, calls=scene.run.calls[:index]), call, at)
         if isinstance(answer, Deny) or answer.holds:
             return _failures(answer, every=True)
         used.update({taken.limit: taken.amount for taken in answer.reservations})

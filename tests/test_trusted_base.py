@@ -1,0 +1,34 @@
+"""The decision can be read on one page, and what must be right for every promise stays small."""
+
+from __future__ import annotations
+
+import re
+
+from agentgate.decision import decide
+from tests.form import measure
+from tests.test_layers import MODULES, ROOT, room
+
+ROOMS = ("decision", "token", "redemption")
+MOST = 43_000  # tokens of code; SECURITY.md says the size
+
+
+def test_the_decision_is_on_one_page():
+    assert len(MODULES["decision.decide"].read_text().splitlines()) <= 120
+
+
+def test_every_rule_is_on_the_page_with_its_words():
+    written = {
+        name
+        for m, path in MODULES.items()
+        if room(m) == "decision"
+        for name in re.findall(r"^def (check_\w+)\(case: Case\)", path.read_text(), re.MULTILINE)
+    }
+    assert written == {required.check.__name__ for required in decide.RULES}
+    assert all(re.fullmatch(r"[A-Z][^.]+\.", required.rule) for required in decide.RULES)
+
+
+def test_the_trusted_base_is_as_small_as_it_is_said_to_be():
+    size = sum(measure(path.read_text()).tokens for m, path in MODULES.items() if room(m) in ROOMS)
+    said = re.search(r"trusted base\*\*[^.]*?([0-9]+),000 tokens", (ROOT / "SECURITY.md").read_text().replace("\n", " "))
+    assert said is not None
+    assert size <= int(said[1]) * 1000 <= MOST
