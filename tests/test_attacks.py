@@ -118,6 +118,11 @@ def test_a_withdrawn_amount_is_withdrawn_however_it_was_written(first: str, late
     assert prompt.words("number", Decimal(50)) is None
 
 
+def test_a_withdrawn_amount_that_is_named_again_in_doubt_is_in_doubt() -> None:
+    again = Prompt.of(("pay 50 EUR", "no, not 50 EUR", "pay 50 EUR, but only if Ann agrees"), TODAY)
+    assert again.words("money", Decimal(50), "EUR") is None
+
+
 def test_an_amount_of_another_currency_is_not_withdrawn() -> None:
     assert Prompt.of(("pay 50 EUR", "not 50 USD"), TODAY).words("money", Decimal(50), "EUR")
 

@@ -34,6 +34,7 @@ _HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _BEFORE = re.compile(rf"(?:^|(?<=\s))({_LIST})\s+$")
 _AFTER = re.compile(rf"\s+(?:called\s+|named\s+)?({_LIST})")
 _NEAR = 200  # characters before the word "channel" that may name it
+_NUMBERS = ("money", "number", "count", "percent")
 _MENTIONS = 8  # of a value, that are kept beside the last one
 _MOST = 9  # words of a list of five, with four times "and"
 _NO_CHANNEL = listed("no channel")
@@ -155,13 +156,17 @@ class Prompt:
         no: dict[Decimal, set[str]] = {}  # denied numbers, with their currencies
         for entity in denied:
             named.get(entity.type, {}).pop(entity.key, None)
-            mentions.pop((entity.type, entity.key), None)
-            if isinstance(entity.key, Decimal):  # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
+            if not isinstance(entity.key, Decimal):
+                mentions.pop((entity.type, entity.key), None)
+            else:  # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
                 no.setdefault(entity.key, set()).add(entity.currency)
-                for written in ("money", "number", "count", "percent"):
+                for written in _NUMBERS:
                     named.get(written, {}).pop(entity.key, None)
-        kept = (a for a in amounts if a[0] not in no or (a[1] and no[a[0]].isdisjoint({"", a[1]}))) if no else amounts
-        return Prompt((*self.turns, turn), named, frozenset(kept), mentions)
+        kept = frozenset(a for a in amounts if a[0] not in no or (a[1] and no[a[0]].isdisjoint({"", a[1]})))
+        for key in no.keys() - {number for number, _ in kept}:
+            for written in _NUMBERS:
+                mentions.pop((written, key), None)
+        return Prompt((*self.turns, turn), named, kept, mentions)
 
     def doubted(self, before: Prompt, denied: Prompt, since: Prompt) -> Prompt:
         """This prompt without what words in doubt take back: named `before` them, not in `denied`, which includes them, nor `since`."""
