@@ -164,7 +164,7 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
                 tallies[kind].join(tally)
             for number, one in enumerate(decided) if out is not None else ():
                 step = {"episode": line.id, "step": number, "decision": one.answer, "reasons": one.reasons}
-                print(json.dumps(step), file=out)
+                out.write(json.dumps(step) + "\n")
     return {name: scores[name] for name in sorted(scores, key=lambda n: (n == "overall", n))}, bad
 
 
