@@ -162,9 +162,10 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
                 listed.append(one_failed)
             for kind, tally in made.items():
                 tallies[kind].join(tally)
-            for number, one in enumerate(decided) if out is not None else ():
-                step = {"episode": line.id, "step": number, "decision": one.answer, "reasons": one.reasons}
-                out.write(json.dumps(step) + "\n")
+            if out is not None:
+                for number, one in enumerate(decided):
+                    step = {"episode": line.id, "step": number, "decision": one.answer, "reasons": one.reasons}
+                    out.write(json.dumps(step) + "\n")
     return {name: scores[name] for name in sorted(scores, key=lambda n: (n == "overall", n))}, bad
 
 
