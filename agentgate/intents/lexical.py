@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from itertools import chain
+from itertools import groupby
 from typing import NamedTuple
 
 from agentgate.intents.closeness import judged
 from agentgate.intents.deriver import CLARITY
 from agentgate.intents.objects import acts_on_its_kind
 from agentgate.intents.phrases import Longest, Occurrence, keys_of, line_of, longest_of, places
-from agentgate.intents.unread import stands_alone, unread_in
+from agentgate.intents.unread import shown, stands_alone, unread_in
 from agentgate.language.delegation import Delegation, handed_over
 from agentgate.language.pieces import FINITE, NOBODY, Piece, pieces
 from agentgate.language.turn import Clause, Taken, Turn
@@ -34,8 +34,6 @@ from agentgate.language.whose import VALUE
 from agentgate.language.word_files import either
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
-
-_SHOWN = 80  # characters of a request that was not understood
 
 
 class _Hit(NamedTuple):
@@ -47,33 +45,31 @@ class _Hit(NamedTuple):
     asked: bool
 
 
-class _Found(NamedTuple):
-    """The places of an intent's words in a clause, and the last hit that asks, or the best one."""
-
-    places: list[Occurrence]
-    hit: _Hit | None
-
-
-Found = Mapping[Clause, _Found]
-
-
 class _Heard(NamedTuple):
-    """What one turn says of one intent: an answer; where it is last requested (-1: nowhere); a word that is only asked about."""
+    """What one turn says of one intent.
+
+    Attributes:
+        answer: the answer; None: nothing.
+        at: where it is last requested; -1: nowhere.
+        looked: a word of it that is only asked about.
+        hits: the last hit that asks, or the best one, of each clause.
+        denying: the clauses that deny some word of it.
+    """
 
     answer: Derived | None
     at: int
     looked: str
+    hits: Mapping[Clause, _Hit]
+    denying: list[Clause]
 
 
 class State(NamedTuple):
     """What the turns so far say.
 
     Attributes:
-        answers: intent -> answer.
+        answers: intent -> answer; a silent one was not mentioned at all.
         spoken: intents that the user's own words mention: no delegation decides them any more.
-        quiet: intents that were not mentioned at all.
         unheard: the last request that no intent explains.
-        taken: a word that requests another intent, and so explains its clause.
         turns: how many turns.
         unread: the last words that were not understood; `open` are the intents that these leave open.
         alone: they may say by themselves what they ask for.
@@ -82,10 +78,8 @@ class State(NamedTuple):
     """
 
     answers: Mapping[str, Derived]
-    spoken: frozenset[str]
-    quiet: frozenset[str]
+    spoken: frozenset[str] = frozenset()
     unheard: str = ""
-    taken: str = ""
     turns: int = 0
     unread: str = ""
     open: frozenset[str] = frozenset()
@@ -110,93 +104,100 @@ class Lexical:
 
     def begun(self, intents: tuple[Intent, ...]) -> State:
         """Nothing was said."""
-        names = [intent.name for intent in intents]
-        return State({name: Derived("absent", "no word of it in the prompt", silent=True) for name in names}, frozenset(), frozenset(names))
+        return State({intent.name: Derived("absent", "no word of it in the prompt", silent=True) for intent in intents})
 
     def hear(self, intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
         """One more turn; what is said behind a request takes it back."""
-        answers, spoken, quiet = dict(state.answers), set(state.spoken), set(state.quiet)
-        back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if state.turns else frozenset[int]()
-        keys = keys_of(turn.low)
-        placed = {intent.name: places(intent.words, turn.low, keys=keys) for intent in intents}
-        longest = longest_of(placed.values(), turn.low, _heads(turn, chain.from_iterable(placed.values())))
-        found = {intent.name: _found(intent, turn, placed[intent.name], back, longest) for intent in intents}
-        handed = handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" or i.reader for i in intents) else None
-        at: dict[str, int] = {}
-        given: dict[str, int] = {}
+        answers, later = dict(state.answers), state.turns > 0
+        heard = _listen(intents, turn, later=later)
+        handed = handed_over(turn) if any(_asks(intent) or intent.delegated != "deny" for intent in intents) else None
+        said, requested = set[str](), dict[str, int]()
         for intent in intents:
-            name = intent.name
-            heard = _one(intent, turn, found[name], back)
-            if heard.answer is not None:
-                answers[name], at[name] = heard.answer, heard.at
-                spoken.add(name)
-            elif heard.looked and answers[name].presence == "absent":
-                answers[name] = Derived("absent", f"asked about, not asked for: {heard.looked}")
-            elif not heard.looked and answers[name].presence == "absent" and (word := _unsure(intent, turn)):
+            name, one = intent.name, heard[intent.name]
+            absent = answers[name].presence == "absent"
+            if one.answer is not None:
+                answers[name], requested[name] = one.answer, one.at
+                said.add(name)
+            elif one.looked and absent:
+                answers[name] = Derived("absent", f"asked about, not asked for: {one.looked}")
+            elif absent and (word := _unsure(intent, turn)):
                 answers[name] = Derived("unclear", f"word '{word}', in words that may not be the user's own")
-            elif handed is not None and intent.delegated != "deny" and name not in spoken:
+            elif handed is not None and intent.delegated != "deny" and name not in state.spoken:
                 answers[name] = _delegated(intent, handed)
                 if isinstance(handed, Delegation):
-                    given[name] = handed.at
-            elif not heard.looked:
-                continue
-            quiet.discard(name)
-        unheard, taken = state.unheard, state.taken
-        if quiet and any(intent.unheard != "deny" or intent.reader for intent in intents):
-            understood = handed is not None or any(answer.presence != "absent" for answer in answers.values())
+                    requested[name] = handed.at
+        spoken, unheard = state.spoken | said, state.unheard
+        known = frozenset(clause for one in heard.values() for clause in one.hits)
+        denying = frozenset(clause for one in heard.values() for clause in one.denying)
+        if any(map(_asks, intents)):
+            understood = handed is not None or not _all_absent(answers)
             denied = any(clause.voice == "denied" for clause in turn.clauses)
-            unheard = _not_understood(turn, found.values(), handed, shapes=not understood) or ("" if understood or denied else unheard)
-            taken = _explained(turn, found) or taken
-        requested = {**given, **at}
-        heard_in = {clause for each in found.values() for clause, (_, hit) in each.items() if hit is not None}
-        unread, words = unread_in(turn, heard_in.__contains__, later=state.turns > 0)
+            unheard = _not_understood(turn, known, handed, shapes=not understood) or ("" if understood or denied else unheard)
+        unread, words = unread_in(turn, known, later=later)
         if unread >= 0 and not turn.assents and (handed or handed_over(turn)):
-            unread, words = -1, ""
-        clears = handed is not None or any(place >= 0 for place in at.values())
-        left = answers.keys() - at.keys() if unread >= 0 else frozenset[str]() if clears else state.open - at.keys()
-        asked = any(answer.presence != "absent" for answer in answers.values()) or unheard or taken or left
+            unread = -1
+        if unread >= 0:
+            state = state._replace(unread=words, open=frozenset(answers), alone=stands_alone(turn))
+        elif handed is not None or any(place >= 0 for place in requested.values()):
+            state = state._replace(open=frozenset())
+        left = state.open - said
+        asked = not _all_absent(answers) or unheard or left
         for start, end, how in turn.sentences if asked else ():
-            if how == "unread" and (state.turns or any(start <= place < end for place in requested.values())):
+            if how == "unread" and (later or any(start <= place < end for place in requested.values())):
                 continue
             if how == "all" and unread < end:
                 left = frozenset()
-            if how and (state.turns or unheard or any(place < start for place in requested.values())):
-                _take_back(answers, how, turn.low[start:end], keep={name for name, place in requested.items() if place > start})
+            if how and (later or unheard or any(place < start for place in requested.values())):
+                _take_back(answers, how, turn.low[start:end], requested, start)
                 if how == "all":
-                    spoken, quiet, unheard, taken = set(at), {name for name in quiet if name not in at}, "", ""
-        if (stranger := _unexplained(intents, turn, found.values())) and not handed:
-            _take_back(answers, "doubt", stranger, keep=set())
+                    spoken, unheard = frozenset(said), ""
+        if (stranger := _unexplained(intents, turn, heard)) and not handed:
+            _take_back(answers, "doubt", stranger, {})
         if asked and turn.may_say_no:
-            _take_back(answers, "doubt", turn.low, keep=set())
-        elif asked and state.turns and (turn.doubts(_denying(found)) or (not requested and turn.hesitates)):
-            _take_back(answers, "doubt", turn.low, keep={name for name, place in requested.items() if place >= 0})
-        state = state._replace(answers=answers, spoken=frozenset(spoken), quiet=frozenset(quiet), unheard=unheard, taken=taken)
-        state = state._replace(open=frozenset(left), turns=state.turns + 1)
-        if unread >= 0:
-            state = state._replace(unread=words, alone=stands_alone(turn))
+            _take_back(answers, "doubt", turn.low, {})
+        elif asked and later and (turn.doubts(denying) or (not requested and turn.hesitates)):
+            _take_back(answers, "doubt", turn.low, requested)
+        state = state._replace(answers=answers, spoken=spoken, unheard=unheard, turns=state.turns + 1, open=left)
         return _with_doubts(state, turn) if any(intent.reader for intent in intents) else state
 
     def told(self, intents: tuple[Intent, ...], state: State) -> Mapping[str, Derived]:
         """The answers; an intent that was not mentioned is unclear where a request was not understood."""
         answers = dict(state.answers)
         for intent in intents:
-            name, settles = intent.name, intent.reader and not state.doubted
-            asks = name in state.quiet and (intent.unheard != "deny" or intent.reader)
-            if answers[name].presence != "absent":
+            answer, alone = answers[intent.name], True
+            asks = answer.silent and _asks(intent)
+            if answer.presence != "absent":
                 continue
-            if name in state.open:
-                why = f"not understood: '{state.unread}'"
-                answers[name] = Derived("unclear", why, silent=True, unread=settles and (state.alone or not intent.words))
+            if intent.name in state.open:
+                why, alone = f"not understood: '{state.unread}'", state.alone or not intent.words
             elif asks and state.unheard:
-                answers[name] = Derived("unclear", f"not understood: '{state.unheard}'", silent=True, unread=settles)
+                why = f"not understood: '{state.unheard}'"
             elif not intent.words and state.turns and not state.stopped:
-                answers[name] = Derived("unclear", "no words: left to a reader", silent=True, unread=settles)
-            elif asks and state.taken and answers[name].silent:
-                answers[name] = replace(answers[name], evidence=f"{answers[name].evidence}; {state.taken}")
+                why = "no words: left to a reader"
+            else:
+                if asks:
+                    answers[intent.name] = replace(answer, evidence=answer.evidence + _belongs(state.answers))
+                continue
+            answers[intent.name] = Derived("unclear", why, silent=True, unread=intent.reader and alone and not state.doubted)
         return answers
 
 
 derive = Lexical()
+
+
+def _asks(intent: Intent) -> bool:
+    """Whether an intent that was not mentioned is left to a person or a reader where a request was not understood."""
+    return intent.unheard != "deny" or intent.reader
+
+
+def _all_absent(answers: Mapping[str, Derived]) -> bool:
+    return all(answer.presence == "absent" for answer in answers.values())
+
+
+def _belongs(answers: Mapping[str, Derived]) -> str:
+    """The word that requests an intent, and which: why no request was left to be understood."""
+    words = ((name, answer.evidence.removeprefix("word ")) for name, answer in answers.items() if answer.presence == "present")
+    return next((f"; {word} belongs to {name}" for name, word in words if word[0] == "'"), "")
 
 
 def _with_doubts(state: State, turn: Turn) -> State:
@@ -205,16 +206,25 @@ def _with_doubts(state: State, turn: Turn) -> State:
     return state._replace(stopped=turn.takes_all_back, doubted=not turn.takes_all_back and (state.doubted or doubts))
 
 
-def _denying(found: Mapping[str, Found]) -> frozenset[Clause]:
-    """The clauses that deny some intent by its words."""
-    return frozenset(clause for each in found.values() for clause in each if clause.voice == "denied")
+def _listen(intents: tuple[Intent, ...], turn: Turn, *, later: bool) -> Mapping[str, _Heard]:
+    """What a turn says of each intent."""
+    back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if later else frozenset[int]()
+    keys = keys_of(turn.low)
+    placed = {intent.name: places(intent.words, turn.low, keys=keys) for intent in intents}
+    begun = {_clause_of(turn, place) for each in placed.values() for place in each if place.asked}
+    longest = longest_of(placed.values(), turn.low, {piece.head for clause in begun for piece in turn.pieces_of(clause)})
+    return {intent.name: _one(intent, turn, placed[intent.name], back, longest) for intent in intents}
 
 
-def _unexplained(intents: tuple[Intent, ...], turn: Turn, found: Iterable[Found]) -> str:
+def _clause_of(turn: Turn, place: Occurrence) -> Clause:
+    return turn.clauses[bisect_right(turn.starts, place.start) - 1]
+
+
+def _unexplained(intents: tuple[Intent, ...], turn: Turn, heard: Mapping[str, _Heard]) -> str:
     """A request in a line without a word of any intent, in a turn of several: it may be about a text, which the others are."""
     if turn.declared or "\n" not in turn.text.strip():
         return ""
-    known = {line_of(turn, each.hit.at) for one in found for each in one.values() if each.hit is not None and each.hit.use == "asks"} | {-1}
+    known = {line_of(turn, hit.at) for one in heard.values() for hit in one.hits.values() if hit.use == "asks"} | {-1}
     own = [
         turn.low[piece.begins : piece.end] for piece in turn.pieces if piece.kind == "request" and line_of(turn, piece.begins) not in known
     ]
@@ -223,61 +233,53 @@ def _unexplained(intents: tuple[Intent, ...], turn: Turn, found: Iterable[Found]
     return next((words for words in own + others if VALUE.search(words) is None), "")
 
 
-def _heads(turn: Turn, placed: Iterable[Occurrence]) -> set[int]:
-    """Where the requests begin in whose clauses a phrase stands that only begins one."""
-    clauses = {bisect_right(turn.starts, each.start) - 1 for each in placed if each.asked}
-    return {piece.head for number in clauses for piece in turn.pieces_of(turn.clauses[number])}
-
-
-def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[str]) -> None:
-    shown = " ".join(words.split())[:_SHOWN]
+def _take_back(answers: dict[str, Derived], how: Taken, words: str, requested: Mapping[str, int], start: int = -1) -> None:
+    """Words take back what is not requested behind their start."""
     for name, answer in answers.items():
-        if name in keep or answer.presence == "absent":
+        if requested.get(name, -1) > start or answer.presence == "absent":
             continue
         if how == "all":
-            answers[name] = Derived("absent", f"withdrawn: {shown}")
+            answers[name] = Derived("absent", f"withdrawn: {shown(words)}")
         elif answer.presence == "present":
-            answers[name] = Derived("unclear", f"perhaps withdrawn: {shown}")
+            answers[name] = Derived("unclear", f"perhaps withdrawn: {shown(words)}")
 
 
-def _found(intent: Intent, turn: Turn, placed: list[Occurrence], back: frozenset[int], longest: Longest) -> Found:
-    """What is found of an intent's words, by clause; those that go over the end of a clause are none."""
-    by_clause: dict[Clause, list[Occurrence]] = {}
-    for place in placed:
-        clause = turn.clauses[bisect_right(turn.starts, place.start) - 1]
-        if place.end <= clause.end:
-            by_clause.setdefault(clause, []).append(place)
-    return {
-        clause: _Found(each, _hit(intent, turn, clause, each, back, longest=longest) if clause.voice != "denied" else None)
-        for clause, each in by_clause.items()
-    }
-
-
-def _one(intent: Intent, turn: Turn, found: Found, back: frozenset[int]) -> _Heard:
+def _one(intent: Intent, turn: Turn, placed: list[Occurrence], back: frozenset[int], longest: Longest) -> _Heard:
     """What a turn says of an intent; the clearest clause decides, and what is denied behind a request takes it back."""
     clearest: Derived | None = None
     asked, no, looked, denied, in_part = -1, -1, "", "", False
-    for clause, (each, hit) in found.items():
-        if hit is not None and hit.use == "asked":
-            looked = looked or hit.words
-        elif hit is not None:
-            if hit.use == "asks":
-                asked, counter = hit.at, _counter_examples(intent.words, intent.counter_examples, asked=hit.asked)
-                answer = judged(intent, counter, turn.own[clause.start : clause.end], hit.words)
+    hits, denying = dict[Clause, _Hit](), list[Clause]()
+    for clause, found in groupby(placed, lambda place: _clause_of(turn, place)):
+        each = [place for place in found if place.end <= clause.end]
+        if each and clause.voice == "denied":
+            denying.append(clause)
+        elif hit := _hit(intent, turn, clause, [place for place in each if place.start not in back], longest):
+            hits[clause] = hit
+            if hit.use == "asked":
+                looked = looked or hit.words
             else:
-                answer = Derived("unclear", f"word '{hit.words}', but {_DOUBTS[hit.use]}")
-            if clearest is None or CLARITY[answer.presence] > CLARITY[clearest.presence]:
-                clearest = answer
+                asked = hit.at if hit.use == "asks" else asked
+                answer = _answer(intent, turn, clause, hit)
+                if clearest is None or CLARITY[answer.presence] > CLARITY[clearest.presence]:
+                    clearest = answer
         for place in each:
             if clause.voice == "denied" or place.start in back:
                 no, denied = place.start, turn.low[place.start : place.end]
                 in_part = clearest is not None and _PRONOUN.match(turn.low, place.end, clause.end) is None
     if no >= 0 and (clearest is None or no >= asked):
         clearest = Derived("unclear", f"requested, and denied: {denied}") if in_part else Derived("absent", f"denied: {denied}")
-    return _Heard(clearest, asked, looked)
+    return _Heard(clearest, asked, looked, hits, denying)
 
 
-def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], back: frozenset[int], *, longest: Longest) -> _Hit | None:
+def _answer(intent: Intent, turn: Turn, clause: Clause, hit: _Hit) -> Derived:
+    """What a clause says of an intent that is not only asked about."""
+    if hit.use != "asks":
+        return Derived("unclear", f"word '{hit.words}', but {_DOUBTS[hit.use]}")
+    counter = _counter_examples(intent.words, intent.counter_examples, asked=hit.asked)
+    return judged(intent, counter, turn.own[clause.start : clause.end], hit.words)
+
+
+def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], longest: Longest) -> _Hit | None:
     best: _Hit | None = None
     pieces, said = turn.pieces_of(clause), turn.own[clause.start : clause.end].strip()
     ends = [piece.end for piece in pieces]
@@ -285,7 +287,7 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], ba
         at = bisect_right(ends, place.start)
         piece = pieces[at] if at < len(pieces) else None
         use = "aside" if piece is None else _use(place, piece, turn, intent.words)
-        if place.start in back or (place.asked and (use != "asks" or piece is None or place.start > piece.head)):
+        if place.asked and (use != "asks" or piece is None or place.start > piece.head):
             continue
         if use == "asked" and _by_questions(intent.words, intent.examples):
             use = "asks"
@@ -294,8 +296,8 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], ba
                 use = "part"
             elif not acts_on_its_kind(intent, turn, place, piece):
                 use = "other"
-        if use == "asks" and turn.doubted(place.start) and not any(said in example for example in intent.examples):
-            use = "doubted"
+            elif turn.doubted(place.start):
+                use = "doubted"
         if best is None or _USES.index(use) >= _USES.index(best.use):
             best = _Hit(turn.low[place.start : place.end], use, place.start, piece is not None and piece.kind in _TOLD)
     return best
@@ -359,13 +361,7 @@ def _unsure(intent: Intent, turn: Turn) -> str:
     return next((text[place.start : place.end] for text in turn.unsure for place in places(intent.words, text)), "")
 
 
-def _explained(turn: Turn, found: Mapping[str, Found]) -> str:
-    """The first word of a turn that requests an intent, and which; shown only, to say why no request was left to be understood."""
-    hits = ((name, each[clause].hit) for clause in turn.clauses for name, each in found.items() if clause in each)
-    return next((f"'{hit.words}' belongs to {name}" for name, hit in hits if hit is not None and hit.use == "asks"), "")
-
-
-def _not_understood(turn: Turn, found: Iterable[Found], handed: Delegation | str | None, *, shapes: bool) -> str:
+def _not_understood(turn: Turn, known: frozenset[Clause], handed: Delegation | str | None, *, shapes: bool) -> str:
     """The first request of a turn that no intent's word and no delegation explains; empty where there is none.
 
     `shapes`: a piece counts that only shapes another request.
@@ -373,17 +369,15 @@ def _not_understood(turn: Turn, found: Iterable[Found], handed: Delegation | str
     given = handed.words if isinstance(handed, Delegation) else None
     shaped = ""
     for clause in turn.clauses:
-        text = " ".join(turn.own[clause.start : clause.end].split())
-        if any(clause in each and each[clause].hit is not None for each in found) or (given and given in text):
+        if clause in known or (given and given in " ".join(turn.own[clause.start : clause.end].split())):
             continue
         for piece in turn.pieces_of(clause):
-            said = " ".join(turn.own[piece.start : piece.end].split())[:_SHOWN]
-            if piece.kind in {"look", "question"}:
+            if piece.kind in _TOLD:
                 shapes = False
             elif piece.kind == "request":
-                return said
+                return shown(turn.own[piece.start : piece.end])
             elif piece.kind == "shaping":
-                shaped = shaped or said
+                shaped = shaped or shown(turn.own[piece.start : piece.end])
     return shaped if shapes else ""
 
 

@@ -8,7 +8,6 @@ yes, which asks for what somebody else said.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from agentgate.language.pieces import QUESTION, VERBS, Piece
 from agentgate.language.turn import Clause, Turn, agrees
@@ -40,20 +39,20 @@ _SHOWN = 80  # characters of words that were not understood
 _FEW = 3  # words of a later turn that are a choice or an answer, and say nothing without what was said before
 
 
-def unread_in(turn: Turn, explained: Callable[[Clause], bool], *, later: bool) -> tuple[int, str]:
+def unread_in(turn: Turn, explained: frozenset[Clause], *, later: bool) -> tuple[int, str]:
     """Where the first words are that were not understood, and the words; -1: all were.
 
-    `explained`: whether a clause has words of an intent.
+    `explained`: the clauses with words of an intent.
     """
     if turn.assents:
-        return 0, _shown(turn.own)
+        return 0, shown(turn.own)
     brief = later and len(turn.low.split()) <= _FEW
     first, known, said = -1, False, _ANY if later else _WORD
     for at, clause in enumerate(turn.clauses if _mixed(turn.low) else ()):
         words = turn.low[clause.start : clause.end]
         if clause.voice != "said" or (known and (_english(words, _SHARE) or (words.isascii() and len(words.split()) == 1))):
             continue
-        if explained(clause):
+        if clause in explained:
             known = True
         elif said.search(words) and not agrees(words) and not _reports(turn, at):
             read = [each for each in turn.pieces_of(clause) if said.search(turn.low, each.start, each.end)]
@@ -63,12 +62,12 @@ def unread_in(turn: Turn, explained: Callable[[Clause], bool], *, later: bool) -
             if any(_understood(turn, piece, brief=brief) for piece in read):
                 known = True
             elif brief or not _english(words, _SHARE):
-                return clause.start, _shown(turn.own[clause.start : clause.end])
+                return clause.start, shown(turn.own[clause.start : clause.end])
             elif first < 0:
                 first = at
     if first >= 0 and not known:
-        return turn.clauses[first].start, _shown(turn.own[turn.clauses[first].start : turn.clauses[first].end])
-    return next(((len(turn.low), _shown(text)) for text in turn.unsure if not _english(text, _SHARE)), (-1, ""))
+        return turn.clauses[first].start, shown(turn.own[turn.clauses[first].start : turn.clauses[first].end])
+    return next(((len(turn.low), shown(text)) for text in turn.unsure if not _english(text, _SHARE)), (-1, ""))
 
 
 def _reports(turn: Turn, at: int) -> bool:
@@ -76,7 +75,8 @@ def _reports(turn: Turn, at: int) -> bool:
     return turn.clauses[at + 1 : at + 2] != () and turn.clauses[at + 1].voice == "reported"
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """Words that were not understood, as evidence shows them."""
     return " ".join(text.split())[:_SHOWN]
 
 
