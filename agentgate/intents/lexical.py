@@ -108,8 +108,8 @@ class Lexical:
 
     def hear(self, intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
         """One more turn; what is said behind a request takes it back."""
-        answers, later = dict(state.answers), state.turns > 0
-        heard = _listen(intents, turn, later=later)
+        answers, later, words = dict(state.answers), state.turns > 0, turn.low.split()
+        heard = _listen(intents, turn, keys_of(words), later=later)
         handed = handed_over(turn) if any(_asks(intent) or intent.delegated != "deny" for intent in intents) else None
         said, requested = set[str](), dict[str, int]()
         for intent in intents:
@@ -133,11 +133,11 @@ class Lexical:
             understood = handed is not None or not _all_absent(answers)
             denied = any(clause.voice == "denied" for clause in turn.clauses)
             unheard = _not_understood(turn, known, handed, shapes=not understood) or ("" if understood or denied else unheard)
-        unread, words = unread_in(turn, known, later=later)
+        unread, unclear = unread_in(turn, words, known, later=later)
         if unread >= 0 and not turn.assents and (handed or handed_over(turn)):
             unread = -1
         if unread >= 0:
-            state = state._replace(unread=words, open=frozenset(answers), alone=stands_alone(turn))
+            state = state._replace(unread=unclear, open=frozenset(answers), alone=stands_alone(turn))
         elif handed is not None or any(place >= 0 for place in requested.values()):
             state = state._replace(open=frozenset())
         left = state.open - said
@@ -206,10 +206,9 @@ def _with_doubts(state: State, turn: Turn) -> State:
     return state._replace(stopped=turn.takes_all_back, doubted=not turn.takes_all_back and (state.doubted or doubts))
 
 
-def _listen(intents: tuple[Intent, ...], turn: Turn, *, later: bool) -> Mapping[str, _Heard]:
+def _listen(intents: tuple[Intent, ...], turn: Turn, keys: frozenset[str], *, later: bool) -> Mapping[str, _Heard]:
     """What a turn says of each intent."""
     back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if later else frozenset[int]()
-    keys = keys_of(turn.low)
     placed = {intent.name: places(intent.words, turn.low, keys=keys) for intent in intents}
     begun = {_clause_of(turn, place) for each in placed.values() for place in each if place.asked}
     longest = longest_of(placed.values(), turn.low, {piece.head for clause in begun for piece in turn.pieces_of(clause)})

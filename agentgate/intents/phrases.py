@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
+from os.path import commonprefix
 from typing import NamedTuple
 
 from agentgate.language.stems import stem
@@ -32,7 +33,6 @@ _SMALL = PLACES | ARTICLES | frozenset("to of for at with as from".split())
 PARTICLES = listed("particles")
 _ENDINGS = ("ings", "ing", "ed", "es", "s", "d")
 _BREAK = re.compile("\n")
-_START = re.compile(r"\w{1,3}")
 _STARTS = re.compile(r"(\w{1,3})\w*")
 
 
@@ -93,9 +93,8 @@ def _parts(words: str) -> list[tuple[str, set[str]]]:
 
 def _key(forms: set[str]) -> str:
     """The first three characters of a word, or fewer where its inflections differ or other characters follow."""
-    shared = next(n for n in (3, 2, 1, 0) if len({form[:n] for form in forms}) == 1)
-    start = _START.match(min(forms)[:shared])
-    return "" if start is None else start[0]
+    start = _STARTS.match(commonprefix([*forms]))  # noqa: RUF071 - characters are meant
+    return "" if start is None else start[1]
 
 
 @lru_cache(maxsize=16384)
@@ -151,7 +150,7 @@ def places(
         keys: `keys_of` of that part of the text, where known.
     """
     stop = len(text) if end is None else end
-    index, known = _index(words), keys_of(text[start:stop]) if keys is None else keys
+    index, known = _index(words), keys_of(text[start:stop].split()) if keys is None else keys
     matches = []
     for key in known & index.keys():
         for phrase in index[key]:
@@ -189,9 +188,11 @@ def overlaps(words: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str, str
             yield from ((name, phrase, other, each) for other, each in found if other != name)
 
 
-def keys_of(text: str) -> frozenset[str]:
+def keys_of(words: Iterable[str]) -> frozenset[str]:
     """The keys of all words of a lower-case text, and the empty key, for a phrase without a word of its own."""
-    three = set(_STARTS.findall(text))
+    known = set(words)
+    plain = set(filter(str.isalnum, known))
+    three = {word[:3] for word in plain}.union(_STARTS.findall(" ".join(known - plain)))
     return frozenset({"", *three, *[start[:2] for start in three]})
 
 

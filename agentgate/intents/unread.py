@@ -39,29 +39,29 @@ _SHOWN = 80  # characters of words that were not understood
 _FEW = 3  # words of a later turn that are a choice or an answer, and say nothing without what was said before
 
 
-def unread_in(turn: Turn, explained: frozenset[Clause], *, later: bool) -> tuple[int, str]:
+def unread_in(turn: Turn, words: list[str], explained: frozenset[Clause], *, later: bool) -> tuple[int, str]:
     """Where the first words are that were not understood, and the words; -1: all were.
 
-    `explained`: the clauses with words of an intent.
+    `words`: the turn's; `explained`: the clauses with words of an intent.
     """
     if turn.assents:
         return 0, shown(turn.own)
-    brief = later and len(turn.low.split()) <= _FEW
+    brief = later and len(words) <= _FEW
     first, known, said = -1, False, _ANY if later else _WORD
-    for at, clause in enumerate(turn.clauses if _mixed(turn.low) else ()):
-        words = turn.low[clause.start : clause.end]
-        if clause.voice != "said" or (known and (_english(words, _SHARE) or (words.isascii() and len(words.split()) == 1))):
+    for at, clause in enumerate(turn.clauses if _mixed(turn.low, words) else ()):
+        text = turn.low[clause.start : clause.end]
+        if clause.voice != "said" or (known and (_english(text, _SHARE) or (text.isascii() and len(text.split()) == 1))):
             continue
         if clause in explained:
             known = True
-        elif said.search(words) and not agrees(words) and not _reports(turn, at):
+        elif said.search(text) and not agrees(text) and not _reports(turn, at):
             read = [each for each in turn.pieces_of(clause) if said.search(turn.low, each.start, each.end)]
             read = [each for each in read if not agrees(turn.low[each.start : each.end])]
             if not read and not brief:
                 continue
             if any(_understood(turn, piece, brief=brief) for piece in read):
                 known = True
-            elif brief or not _english(words, _SHARE):
+            elif brief or not _english(text, _SHARE):
                 return clause.start, shown(turn.own[clause.start : clause.end])
             elif first < 0:
                 first = at
@@ -93,11 +93,11 @@ def _understood(turn: Turn, piece: Piece, *, brief: bool) -> bool:
     return told and not (brief and piece.kind != "question") and _english(words, _SHARES.get(piece.kind, _SHARE))
 
 
-def _mixed(low: str) -> bool:
+def _mixed(low: str, words: list[str]) -> bool:
     """Whether part of a text may be in another language; of a long one, where many words in a row may be."""
     if not low.isascii() or len(low) <= _LONG:
         return True
-    return _RUN in bytes(map(_ENGLISH.__contains__, low.split()))
+    return _RUN in bytes(map(_ENGLISH.__contains__, words))
 
 
 def _english(low: str, share: int) -> bool:
