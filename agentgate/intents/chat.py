@@ -14,8 +14,8 @@ import json
 import re
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from functools import lru_cache
-from queue import Empty, SimpleQueue
 from typing import Annotated, Any
 
 from langchain_core.language_models import BaseChatModel
@@ -23,15 +23,16 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agentgate.errors import ConfigError
+from agentgate.intents.deriver import Answers, Turns, Vocabulary, give_all
 from agentgate.intents.phrases import places
 from agentgate.intents.unread import stands_alone
 from agentgate.language.turn import Turn
 from agentgate.values.request import Derived, Presence
-from agentgate.workflow.model import Intent
 
 MAX_ASKED = 32_768  # characters of the user's words that are sent to a model; more is unclear
 MAX_ANSWER = 65_536  # characters of an answer that are read
 _MAX_KEPT = 512  # answers
+_NO_VOCABULARY = "the model's answer is not one of the vocabulary"
 _MAX_WAITING = 8  # concurrent questions; a further one is unclear at once
 
 _RULES = """\
@@ -67,25 +68,17 @@ class _NoAnswer(Exception):
     """Why a model's answer counts for nothing."""
 
 
-def _schema(intents: tuple[Intent, ...]) -> dict[str, Any]:
+def _schema(intents: Vocabulary) -> dict[str, Any]:
     """The JSON schema of an answer; the model must say something of every intent."""
     answers = {intent.name: {**_One.model_json_schema(), "description": intent.asks_for} for intent in intents}
     described = {"title": "intents", "description": "What the user asks for, per intent of the vocabulary."}
     return {**described, "type": "object", "properties": answers, "required": list(answers), "additionalProperties": False}
 
 
-def _question(intents: tuple[Intent, ...], said: tuple[str, ...]) -> str:
-    vocabulary = [
-        {
-            "name": i.name,
-            "asks_for": i.asks_for,
-            "words": i.words,
-            "examples": i.examples,
-            "counter_examples": i.counter_examples,
-            "delegated": {"deny": "absent", "confirm": "unclear", "step_up": "unclear", "present": "present"}[i.delegated],
-        }
-        for i in intents
-    ]
+def _question(intents: Vocabulary, said: Turns) -> str:
+    delegated = {"deny": "absent", "confirm": "unclear", "step_up": "unclear", "present": "present"}
+    keys = "name asks_for words examples counter_examples".split()
+    vocabulary = [{key: getattr(intent, key) for key in keys} | {"delegated": delegated[intent.delegated]} for intent in intents]
     return json.dumps({"intents": vocabulary, "turns": [_plain(text) for text in said]}, ensure_ascii=False)
 
 
@@ -103,54 +96,54 @@ class ModelReader:
         self._places = threading.BoundedSemaphore(_MAX_WAITING)
         self._derived = lru_cache(_MAX_KEPT)(self._ask)  # keeps no failure
 
-    def __call__(self, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
+    def __call__(self, intents: Vocabulary, turns: Turns) -> Answers:
         """Derive; answers are cached, failures are not."""
         read = [Turn(turn) for turn in turns]
         last_stop = max((at for at, turn in enumerate(read) if at and turn.takes_all_back), default=-1)
         heard = read[last_stop + 1 :]
         if any(turn.unsure for turn in heard):
-            return {intent.name: Derived("unclear", "some words may not be the user's own") for intent in intents}
+            return give_all(intents, Derived("unclear", "some words may not be the user's own"))
         said = tuple(turn.own for turn in heard if not turn.assents)
         assented = bool(heard) and heard[-1].assents
         if not any(map(str.strip, said)):
-            found = {i.name: Derived("absent", "no words of the user's own" if last_stop < 0 else "withdrawn") for i in intents}
+            found = give_all(intents, Derived("absent", "no words of the user's own" if last_stop < 0 else "withdrawn"))
         else:
             try:
                 found = dict(self._derived(intents, said, last_stop >= 0))
             except _NoAnswer as why:
-                return {intent.name: Derived("unclear", str(why)) for intent in intents}
+                return give_all(intents, Derived("unclear", str(why)))
         if assented:
             found |= {name: Derived("unclear", "a bare yes") for name, answer in found.items() if answer.presence == "absent"}
         return found
 
-    def _ask(self, intents: tuple[Intent, ...], said: tuple[str, ...], later: bool) -> Mapping[str, Derived]:  # noqa: FBT001 - of a cache
+    def _ask(self, intents: Vocabulary, said: Turns, later: bool) -> Answers:  # noqa: FBT001 - of a cache
         """The model's answer, checked against the user's words. A model that hangs keeps its thread; at most `_MAX_WAITING` can."""
         if sum(len(_plain(text)) for text in said) > MAX_ASKED:
             raise _NoAnswer(f"more than {MAX_ASKED} characters of prompt")
         if not self._places.acquire(blocking=False):
             raise _NoAnswer(f"{_MAX_WAITING} questions to the model are still open")
-        answers: SimpleQueue[Mapping[str, _One] | str] = SimpleQueue()
+        answer = Future[Mapping[str, _One]]()
 
         def work() -> None:
             try:
-                answers.put(self.ask_model(intents, _question(intents, said)))
-            except (_NoAnswer, ValidationError) as error:
-                answers.put(str(error) if isinstance(error, _NoAnswer) else "the model's answer is not one of the vocabulary")
+                answer.set_result(self.ask_model(intents, _question(intents, said)))
             except BaseException as error:  # noqa: BLE001 - a model may raise anything; then nothing is present
-                answers.put(f"the model failed: {type(error).__name__}")
+                answer.set_exception(error)
             finally:
                 self._places.release()
 
         threading.Thread(target=work, name="agentgate-chat-deriver", daemon=True).start()
         try:
-            answer = answers.get(timeout=self._timeout)
-        except Empty:
+            error = answer.exception(self._timeout)
+        except TimeoutError:
             raise _NoAnswer(f"no answer within {self._timeout:g} s") from None
-        if isinstance(answer, str):
-            raise _NoAnswer(answer)
-        return _checked(intents, answer, said, later=later)
+        if isinstance(error, ValidationError):
+            raise _NoAnswer(_NO_VOCABULARY)
+        if error is not None:
+            raise error if isinstance(error, _NoAnswer) else _NoAnswer(f"the model failed: {type(error).__name__}")
+        return _checked(intents, answer.result(), said, later=later)
 
-    def ask_model(self, intents: tuple[Intent, ...], question: str) -> Mapping[str, _One]:
+    def ask_model(self, intents: Vocabulary, question: str) -> Mapping[str, _One]:
         """See `agentgate.intents.deriver.IntentReader`."""
         raise NotImplementedError
 
@@ -172,7 +165,7 @@ class ChatDeriver(ModelReader):
         super().__init__(timeout=timeout)
         self._model = model
 
-    def ask_model(self, intents: tuple[Intent, ...], question: str) -> Mapping[str, _One]:
+    def ask_model(self, intents: Vocabulary, question: str) -> Mapping[str, _One]:
         """See `agentgate.intents.deriver.IntentReader`."""
         try:
             structured = self._model.with_structured_output(_schema(intents))
@@ -184,13 +177,14 @@ class ChatDeriver(ModelReader):
         return ANSWER.validate_python(structured.invoke([SystemMessage(_RULES), HumanMessage(question)]))
 
 
-def _checked(intents: tuple[Intent, ...], answer: Mapping[str, _One], said: tuple[str, ...], *, later: bool) -> Mapping[str, Derived]:
+def _checked(intents: Vocabulary, answer: Mapping[str, _One], said: Turns, *, later: bool) -> Answers:
     """What the answer says of each intent; present counts only in words of one affirmed clause, and not of an answer that names nothing."""
     if not set(answer) <= {intent.name for intent in intents}:
-        raise _NoAnswer("the model's answer is not one of the vocabulary")
-    read = [Turn(text) for text in said]
+        raise _NoAnswer(_NO_VOCABULARY)
     read = [
-        turn for n, turn in enumerate(read) if not (n or later) or stands_alone(turn) or any(places(i.words, turn.low) for i in intents)
+        turn
+        for n, turn in enumerate(map(Turn, said))
+        if not (n or later) or stands_alone(turn) or any(places(intent.words, turn.low) for intent in intents)
     ]
     affirmed = [_folded(turn.own[start:end]) for turn in read for voice, start, end in turn.clauses if voice == "said"]
     derived = {}

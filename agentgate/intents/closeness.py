@@ -37,13 +37,13 @@ def judged(intent: Intent, counter_examples: tuple[str, ...], said: str, hit: st
     return Derived("present", f"word '{hit}'")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(4096)
 def _telling(counter: str, examples: tuple[str, ...]) -> frozenset[str]:
     return _terms(counter).difference(*map(_terms, examples))
 
 
 def _terms(text: str) -> frozenset[str]:
-    return stems(" ".join([word for word in text.split() if _VALUE.search(word) is None])) | quantities(text)
+    return stems(" ".join([word for word in text.split() if not _VALUE.search(word)])) | quantities(text)
 
 
 def _words(text: str) -> list[str]:

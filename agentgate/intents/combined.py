@@ -9,16 +9,15 @@ what the first member left unread of an intent that the signed workflow leaves t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agentgate.errors import ConfigError
-from agentgate.intents.deriver import CLARITY, Deriver, IntentReader, after, answers, ask, fold
+from agentgate.intents.deriver import CLARITY, Answers, Deriver, IntentReader, Turns, Vocabulary, after, answers, ask, fold
 from agentgate.language.turn import Turn
-from agentgate.values.request import Derived
-from agentgate.workflow.model import Intent
 
 
+@dataclass(frozen=True, init=False)
 class Combined:
     """See `agentgate.intents.deriver.Deriver`. Two of the same members in the same order are equal.
 
@@ -29,26 +28,26 @@ class Combined:
         ConfigError: fewer than two members, or one that cannot be called.
     """
 
-    __slots__ = ("members",)
+    members: tuple[Deriver, ...]
 
     def __init__(self, first: Deriver, *others: Deriver) -> None:
         if not others or not all(map(callable, (first, *others))):
             raise ConfigError("deriver", (first, *others), "at least two derivers, each a callable (intents, turns) -> answers")
-        self.members = (first, *others)
+        object.__setattr__(self, "members", (first, *others))
 
-    def __call__(self, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
+    def __call__(self, intents: Vocabulary, turns: Turns) -> Answers:
         """Derive: for each intent the least answer of all members, with the evidence of the first member that gave it."""
         return ask(self, intents, turns)
 
-    def begun(self, intents: tuple[Intent, ...]) -> tuple[Any, ...]:
+    def begun(self, intents: Vocabulary) -> tuple[Any, ...]:
         """See `agentgate.intents.deriver.Fold`."""
         return tuple([fold(member).begun(intents) for member in self.members])
 
-    def hear(self, intents: tuple[Intent, ...], state: tuple[Any, ...], turn: Turn) -> tuple[Any, ...]:
+    def hear(self, intents: Vocabulary, state: tuple[Any, ...], turn: Turn) -> tuple[Any, ...]:
         """See `agentgate.intents.deriver.Fold`."""
         return tuple([after(fold(member), intents, each, turn) for member, each in zip(self.members, state, strict=True)])
 
-    def told(self, intents: tuple[Intent, ...], state: tuple[Any, ...]) -> Mapping[str, Derived]:
+    def told(self, intents: Vocabulary, state: tuple[Any, ...]) -> Answers:
         """The least answers; of what was left unread, a reader's."""
         least = answers(fold(self.members[0]), intents, state[0])
         readable = {intent.name for intent in intents if intent.reader}
@@ -61,9 +60,3 @@ class Combined:
                 if settles or (CLARITY[answer.presence] < CLARITY[known.presence] and not (answer.silent and known.silent)):
                     least[name] = answer
         return least
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Combined) and self.members == other.members
-
-    def __hash__(self) -> int:
-        return hash(self.members)

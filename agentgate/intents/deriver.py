@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, get_args, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from agentgate.language.turn import Turn
-from agentgate.values.request import Derived, Presence
+from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
 
-Deriver = Callable[[tuple[Intent, ...], tuple[str, ...]], Mapping[str, Derived]]
+Vocabulary = tuple[Intent, ...]
+Answers = Mapping[str, Derived]  # per intent
+Turns = tuple[str, ...]  # texts, oldest first
+Deriver = Callable[[Vocabulary, Turns], Answers]
 
-CLARITY: Mapping[str, int] = {presence: clarity for clarity, presence in enumerate(("absent", "unclear", "present"))}
-_PRESENCES = frozenset(get_args(Presence))
+CLARITY: Mapping[str, int] = {"absent": 0, "unclear": 1, "present": 2}
 _MAX_EVIDENCE = 500  # characters kept of a deriver's evidence
 
 
@@ -27,13 +29,13 @@ _MAX_EVIDENCE = 500  # characters kept of a deriver's evidence
 class Fold(Protocol):
     """A deriver that hears turn by turn; a state is opaque, and never changed."""
 
-    def begun(self, intents: tuple[Intent, ...]) -> Any:
+    def begun(self, intents: Vocabulary) -> Any:
         """The state before the first turn."""
 
-    def hear(self, intents: tuple[Intent, ...], state: Any, turn: Turn) -> Any:
+    def hear(self, intents: Vocabulary, state: Any, turn: Turn) -> Any:
         """The state after one more turn."""
 
-    def told(self, intents: tuple[Intent, ...], state: Any) -> Mapping[str, Derived]:
+    def told(self, intents: Vocabulary, state: Any) -> Answers:
         """The answers of a state."""
 
 
@@ -41,7 +43,7 @@ class Fold(Protocol):
 class IntentReader(Protocol):
     """A deriver that reads with a model, and may settle what a workflow leaves to one (`agentgate.intents.combined`)."""
 
-    def ask_model(self, intents: tuple[Intent, ...], question: str) -> Any:
+    def ask_model(self, intents: Vocabulary, question: str) -> Any:
         """The model's answer to a question about these intents."""
 
 
@@ -51,13 +53,13 @@ class _Whole:
     def __init__(self, derive: Deriver) -> None:
         self._derive = derive
 
-    def begun(self, intents: tuple[Intent, ...]) -> tuple[str, ...]:  # noqa: ARG002 - a method of `Fold`
+    def begun(self, intents: Vocabulary) -> Turns:  # noqa: ARG002 - a method of `Fold`
         return ()
 
-    def hear(self, intents: tuple[Intent, ...], state: tuple[str, ...], turn: Turn) -> tuple[str, ...]:  # noqa: ARG002 - as above
+    def hear(self, intents: Vocabulary, state: Turns, turn: Turn) -> Turns:  # noqa: ARG002 - as above
         return (*state, turn.text)
 
-    def told(self, intents: tuple[Intent, ...], state: tuple[str, ...]) -> Mapping[str, Derived]:
+    def told(self, intents: Vocabulary, state: Turns) -> Answers:
         return self._derive(intents, state)
 
 
@@ -66,7 +68,7 @@ def fold(derive: Deriver | Fold) -> Fold:
     return derive if isinstance(derive, Fold) else _Whole(derive)
 
 
-def after(hearing: Fold, intents: tuple[Intent, ...], state: Any, turn: Turn) -> Any:
+def after(hearing: Fold, intents: Vocabulary, state: Any, turn: Turn) -> Any:
     """The state after one more turn; that of a deriver that failed stays failed."""
     if isinstance(state, Exception):
         return state
@@ -76,7 +78,7 @@ def after(hearing: Fold, intents: tuple[Intent, ...], state: Any, turn: Turn) ->
         return error
 
 
-def ask(derive: Deriver, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> dict[str, Derived]:
+def ask(derive: Deriver, intents: Vocabulary, turns: Turns) -> dict[str, Derived]:
     """A deriver's `answers` for these turns.
 
     Args:
@@ -91,7 +93,7 @@ def ask(derive: Deriver, intents: tuple[Intent, ...], turns: tuple[str, ...]) ->
     return answers(hearing, intents, state)
 
 
-def answers(hearing: Fold, intents: tuple[Intent, ...], state: Any) -> dict[str, Derived]:
+def answers(hearing: Fold, intents: Vocabulary, state: Any) -> dict[str, Derived]:
     """The answers of a state, made to obey the rules: every intent of the vocabulary exactly once, and nothing else.
 
     Returns:
@@ -106,15 +108,19 @@ def answers(hearing: Fold, intents: tuple[Intent, ...], state: Any) -> dict[str,
         return _failed(intents, error)
 
 
-def _failed(intents: tuple[Intent, ...], error: Exception) -> dict[str, Derived]:
-    return {intent.name: Derived("unclear", f"the deriver failed: {type(error).__name__}") for intent in intents}
+def _failed(intents: Vocabulary, error: Exception) -> dict[str, Derived]:
+    return give_all(intents, Derived("unclear", f"the deriver failed: {type(error).__name__}"))
+
+
+def give_all(intents: Vocabulary, answer: Derived) -> dict[str, Derived]:
+    """The same answer for each intent."""
+    return dict.fromkeys([intent.name for intent in intents], answer)
 
 
 def _held(answer: object) -> Derived:
     if answer is None:
         return Derived("absent", "the deriver left it out")
-    if not isinstance(answer, Derived) or answer.presence not in _PRESENCES or not isinstance(answer.evidence, str):
+    typed = isinstance(answer, Derived) and answer.presence in CLARITY and type(answer.silent) is type(answer.unread) is bool
+    if not isinstance(answer, Derived) or not typed or not isinstance(answer.evidence, str):
         return Derived("unclear", f"the deriver failed: answered a {type(answer).__name__} that is no answer")
-    if not type(answer.silent) is type(answer.unread) is bool:
-        return Derived("unclear", "the deriver failed: silent or unread is neither true nor false")
-    return answer if len(answer.evidence) <= _MAX_EVIDENCE else replace(answer, evidence=answer.evidence[:_MAX_EVIDENCE])
+    return replace(answer, evidence=answer.evidence[:_MAX_EVIDENCE])

@@ -23,14 +23,14 @@ from itertools import groupby
 from typing import NamedTuple
 
 from agentgate.intents.closeness import judged
-from agentgate.intents.deriver import CLARITY
+from agentgate.intents.deriver import CLARITY, Answers, Turns, Vocabulary, give_all
 from agentgate.intents.objects import acts_on_its_kind
-from agentgate.intents.phrases import Longest, Occurrence, keys_of, line_of, longest_of, places
+from agentgate.intents.phrases import Longest, Occurrence, Phrases, keys_of, longest_of, places
 from agentgate.intents.unread import shown, stands_alone, unread_in
 from agentgate.language.delegation import Delegation, handed_over
 from agentgate.language.pieces import FINITE, NOBODY, Piece, pieces
 from agentgate.language.turn import Clause, Taken, Turn
-from agentgate.language.whose import VALUE
+from agentgate.language.whose import ITEM, VALUE
 from agentgate.language.word_files import either
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
@@ -53,14 +53,12 @@ class _Heard(NamedTuple):
         at: where it is last requested; -1: nowhere.
         looked: a word of it that is only asked about.
         hits: the last hit that asks, or the best one, of each clause.
-        denying: the clauses that deny some word of it.
     """
 
     answer: Derived | None
     at: int
     looked: str
     hits: Mapping[Clause, _Hit]
-    denying: list[Clause]
 
 
 class State(NamedTuple):
@@ -73,11 +71,11 @@ class State(NamedTuple):
         turns: how many turns.
         unread: the last words that were not understood; `open` are the intents that these leave open.
         alone: they may say by themselves what they ask for.
-        doubted: something may have been denied, or not be the user's own, since the last turn that took back all.
+        doubted: something may have been denied, or not be the user's own, since the last turn that took back all: no reader settles it.
         stopped: the last turn took back all.
     """
 
-    answers: Mapping[str, Derived]
+    answers: Answers
     spoken: frozenset[str] = frozenset()
     unheard: str = ""
     turns: int = 0
@@ -95,18 +93,18 @@ _PRONOUN = re.compile(r"\s*+(?:it|that|this|them|anything|everything)?\W*+\Z")  
 class Lexical:
     """See `agentgate.intents.deriver.Fold`."""
 
-    def __call__(self, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
+    def __call__(self, intents: Vocabulary, turns: Turns) -> Answers:
         """The answers for these turns."""
         state = self.begun(intents)
         for turn in turns:
             state = self.hear(intents, state, Turn(turn))
         return self.told(intents, state)
 
-    def begun(self, intents: tuple[Intent, ...]) -> State:
+    def begun(self, intents: Vocabulary) -> State:
         """Nothing was said."""
-        return State({intent.name: Derived("absent", "no word of it in the prompt", silent=True) for intent in intents})
+        return State(give_all(intents, Derived("absent", "no word of it in the prompt", silent=True)))
 
-    def hear(self, intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
+    def hear(self, intents: Vocabulary, state: State, turn: Turn) -> State:
         """One more turn; what is said behind a request takes it back."""
         answers, later, words = dict(state.answers), state.turns > 0, turn.low.split()
         heard = _listen(intents, turn, keys_of(words), later=later)
@@ -120,17 +118,17 @@ class Lexical:
                 said.add(name)
             elif one.looked and absent:
                 answers[name] = Derived("absent", f"asked about, not asked for: {one.looked}")
-            elif absent and (word := _unsure(intent, turn)):
-                answers[name] = Derived("unclear", f"word '{word}', in words that may not be the user's own")
-            elif handed is not None and intent.delegated != "deny" and name not in state.spoken:
+            elif absent and (unsure := [place for text in turn.unsure for place in places(intent.words, text)]):
+                answers[name] = Derived("unclear", f"word '{unsure[0].text}', in words that may not be the user's own")
+            elif handed and intent.delegated != "deny" and name not in state.spoken:
                 answers[name] = _delegated(intent, handed)
                 if isinstance(handed, Delegation):
                     requested[name] = handed.at
         spoken, unheard = state.spoken | said, state.unheard
         known = frozenset(clause for one in heard.values() for clause in one.hits)
-        denying = frozenset(clause for one in heard.values() for clause in one.denying)
+        denying = frozenset(clause for clause in known if clause.voice == "denied")
         if any(map(_asks, intents)):
-            understood = handed is not None or not _all_absent(answers)
+            understood = handed or not _all_absent(answers)
             denied = any(clause.voice == "denied" for clause in turn.clauses)
             unheard = _not_understood(turn, known, handed, shapes=not understood) or ("" if understood or denied else unheard)
         unread, unclear = unread_in(turn, words, known, later=later)
@@ -138,7 +136,7 @@ class Lexical:
             unread = -1
         if unread >= 0:
             state = state._replace(unread=unclear, open=frozenset(answers), alone=stands_alone(turn))
-        elif handed is not None or any(place >= 0 for place in requested.values()):
+        elif handed or any(place >= 0 for place in requested.values()):
             state = state._replace(open=frozenset())
         left = state.open - said
         asked = not _all_absent(answers) or unheard or left
@@ -151,18 +149,26 @@ class Lexical:
                 _take_back(answers, how, turn.low[start:end], requested, start)
                 if how == "all":
                     spoken, unheard = frozenset(said), ""
-        if (stranger := _unexplained(intents, turn, heard)) and not handed:
+        stranger = _unexplained(intents, turn, heard)
+        if stranger and not handed:
             _take_back(answers, "doubt", stranger, {})
         if asked and turn.may_say_no:
             _take_back(answers, "doubt", turn.low, {})
         elif asked and later and (turn.doubts(denying) or (not requested and turn.hesitates)):
             _take_back(answers, "doubt", turn.low, requested)
-        state = state._replace(answers=answers, spoken=spoken, unheard=unheard, turns=state.turns + 1, open=left)
-        return _with_doubts(state, turn) if any(intent.reader for intent in intents) else state
+        if any(intent.reader for intent in intents):
+            stopped, doubts = turn.takes_all_back, bool(turn.unsure) or turn.denies or (later and turn.says_no)
+            state = state._replace(stopped=stopped, doubted=not stopped and (state.doubted or doubts))
+        return state._replace(answers=answers, spoken=spoken, unheard=unheard, turns=state.turns + 1, open=left)
 
-    def told(self, intents: tuple[Intent, ...], state: State) -> Mapping[str, Derived]:
+    def told(self, intents: Vocabulary, state: State) -> Answers:
         """The answers; an intent that was not mentioned is unclear where a request was not understood."""
         answers = dict(state.answers)
+        named = [
+            f"; {answer.evidence.removeprefix('word ')} belongs to {name}"
+            for name, answer in answers.items()
+            if answer.presence == "present" and answer.evidence.startswith("word")
+        ]
         for intent in intents:
             answer, alone = answers[intent.name], True
             asks = answer.silent and _asks(intent)
@@ -176,7 +182,7 @@ class Lexical:
                 why = "no words: left to a reader"
             else:
                 if asks:
-                    answers[intent.name] = replace(answer, evidence=answer.evidence + _belongs(state.answers))
+                    answers[intent.name] = replace(answer, evidence="".join([answer.evidence, *named[:1]]))
                 continue
             answers[intent.name] = Derived("unclear", why, silent=True, unread=intent.reader and alone and not state.doubted)
         return answers
@@ -190,28 +196,16 @@ def _asks(intent: Intent) -> bool:
     return intent.unheard != "deny" or intent.reader
 
 
-def _all_absent(answers: Mapping[str, Derived]) -> bool:
+def _all_absent(answers: Answers) -> bool:
     return all(answer.presence == "absent" for answer in answers.values())
 
 
-def _belongs(answers: Mapping[str, Derived]) -> str:
-    """The word that requests an intent, and which: why no request was left to be understood."""
-    words = ((name, answer.evidence.removeprefix("word ")) for name, answer in answers.items() if answer.presence == "present")
-    return next((f"; {word} belongs to {name}" for name, word in words if word[0] == "'"), "")
-
-
-def _with_doubts(state: State, turn: Turn) -> State:
-    """The state, with what a reader must not settle: something in the turn may not be the user's own, or may be denied."""
-    doubts = bool(turn.unsure) or turn.denies or (state.turns > 1 and turn.says_no)
-    return state._replace(stopped=turn.takes_all_back, doubted=not turn.takes_all_back and (state.doubted or doubts))
-
-
-def _listen(intents: tuple[Intent, ...], turn: Turn, keys: frozenset[str], *, later: bool) -> Mapping[str, _Heard]:
+def _listen(intents: Vocabulary, turn: Turn, keys: frozenset[str], *, later: bool) -> Mapping[str, _Heard]:
     """What a turn says of each intent."""
-    back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if later else frozenset[int]()
+    back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low if later else ""))
     placed = {intent.name: places(intent.words, turn.low, keys=keys) for intent in intents}
     begun = {_clause_of(turn, place) for each in placed.values() for place in each if place.asked}
-    longest = longest_of(placed.values(), turn.low, {piece.head for clause in begun for piece in turn.pieces_of(clause)})
+    longest = longest_of(placed.values(), {piece.head for clause in begun for piece in turn.pieces_of(clause)})
     return {intent.name: _one(intent, turn, placed[intent.name], back, longest) for intent in intents}
 
 
@@ -219,17 +213,23 @@ def _clause_of(turn: Turn, place: Occurrence) -> Clause:
     return turn.clauses[bisect_right(turn.starts, place.start) - 1]
 
 
-def _unexplained(intents: tuple[Intent, ...], turn: Turn, heard: Mapping[str, _Heard]) -> str:
+def _unexplained(intents: Vocabulary, turn: Turn, heard: Mapping[str, _Heard]) -> str:
     """A request in a line without a word of any intent, in a turn of several: it may be about a text, which the others are."""
     if turn.declared or "\n" not in turn.text.strip():
         return ""
-    known = {line_of(turn, hit.at) for one in heard.values() for hit in one.hits.values() if hit.use == "asks"} | {-1}
+    known = {_line_of(turn, hit.at) for one in heard.values() for hit in one.hits.values() if hit.use == "asks"} | {-1}
     own = [
-        turn.low[piece.begins : piece.end] for piece in turn.pieces if piece.kind == "request" and line_of(turn, piece.begins) not in known
+        turn.low[piece.begins : piece.end] for piece in turn.pieces if piece.kind == "request" and _line_of(turn, piece.begins) not in known
     ]
     others = [text[piece.begins : piece.end] for text in turn.unsure for piece in pieces(text, 0, len(text)) if piece.kind == "request"]
     others = [words for words in others if not any(places(intent.words, words) for intent in intents)]
-    return next((words for words in own + others if VALUE.search(words) is None), "")
+    return next((words for words in own + others if not VALUE.search(words)), "")
+
+
+def _line_of(turn: Turn, at: int) -> int:
+    """Where the line of a place begins; items of a list are as one, -1."""
+    start = turn.low.rfind("\n", 0, at) + 1
+    return start if ITEM.match(turn.low, start) is None else -1
 
 
 def _take_back(answers: dict[str, Derived], how: Taken, words: str, requested: Mapping[str, int], start: int = -1) -> None:
@@ -247,11 +247,11 @@ def _one(intent: Intent, turn: Turn, placed: list[Occurrence], back: frozenset[i
     """What a turn says of an intent; the clearest clause decides, and what is denied behind a request takes it back."""
     clearest: Derived | None = None
     asked, no, looked, denied, in_part = -1, -1, "", "", False
-    hits, denying = dict[Clause, _Hit](), list[Clause]()
+    hits = dict[Clause, _Hit]()
     for clause, found in groupby(placed, lambda place: _clause_of(turn, place)):
         each = [place for place in found if place.end <= clause.end]
         if each and clause.voice == "denied":
-            denying.append(clause)
+            hits[clause] = _Hit(each[-1].text, "denied", each[-1].start, False)
         elif hit := _hit(intent, turn, clause, [place for place in each if place.start not in back], longest):
             hits[clause] = hit
             if hit.use == "asked":
@@ -263,11 +263,11 @@ def _one(intent: Intent, turn: Turn, placed: list[Occurrence], back: frozenset[i
                     clearest = answer
         for place in each:
             if clause.voice == "denied" or place.start in back:
-                no, denied = place.start, turn.low[place.start : place.end]
+                no, denied = place.start, place.text
                 in_part = clearest is not None and _PRONOUN.match(turn.low, place.end, clause.end) is None
     if no >= 0 and (clearest is None or no >= asked):
         clearest = Derived("unclear", f"requested, and denied: {denied}") if in_part else Derived("absent", f"denied: {denied}")
-    return _Heard(clearest, asked, looked, hits, denying)
+    return _Heard(clearest, asked, looked, hits)
 
 
 def _answer(intent: Intent, turn: Turn, clause: Clause, hit: _Hit) -> Derived:
@@ -280,25 +280,25 @@ def _answer(intent: Intent, turn: Turn, clause: Clause, hit: _Hit) -> Derived:
 
 def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], longest: Longest) -> _Hit | None:
     best: _Hit | None = None
-    pieces, said = turn.pieces_of(clause), turn.own[clause.start : clause.end].strip()
+    rest = Piece(clause.start, clause.end, "statement", -1, clause.start, clause.start)
+    pieces, said = [*turn.pieces_of(clause), rest], turn.own[clause.start : clause.end].strip()
     ends = [piece.end for piece in pieces]
     for place in found:
-        at = bisect_right(ends, place.start)
-        piece = pieces[at] if at < len(pieces) else None
-        use = "aside" if piece is None else _use(place, piece, turn, intent.words)
-        if place.asked and (use != "asks" or piece is None or place.start > piece.head):
+        piece = pieces[bisect_right(ends, place.start)]
+        use = _use(place, piece, turn, intent.words)
+        if place.asked and (use != "asks" or place.start > piece.head):
             continue
         if use == "asked" and _by_questions(intent.words, intent.examples):
             use = "asks"
-        if use == "asks" and piece is not None and not any(said in example for example in intent.examples):
-            if max(longest.get(("start", place.start), 0), longest.get(("end", place.end), 0)) > place.length:
+        if use == "asks" and not any(said in example for example in intent.examples):
+            if max(longest["start", place.start], longest["end", place.end]) > place.length:
                 use = "part"
             elif not acts_on_its_kind(intent, turn, place, piece):
                 use = "other"
             elif turn.doubted(place.start):
                 use = "doubted"
         if best is None or _USES.index(use) >= _USES.index(best.use):
-            best = _Hit(turn.low[place.start : place.end], use, place.start, piece is not None and piece.kind in _TOLD)
+            best = _Hit(place.text, use, place.start, piece.kind in _TOLD)
     return best
 
 
@@ -308,7 +308,7 @@ _STOPPED = re.compile(rf"\b(?:{either('stopped')})\b")  # "make sure the refund 
 _MODAL = re.compile(r"\b(?:can|could|should|must|may|ought|needs?|ha(?:s|ve))\b")
 _ASKING = re.compile(r"(?:can|could|would|will|may)\b")  # "can someone join": such a phrase is a question itself
 _TOLD = frozenset({"look", "question"})
-_USES = ("asked", "aside", "doubted", "part", "other", "asks")
+_USES = "asked aside doubted part other asks".split()
 _DOUBTS = {
     "aside": "not in a request",
     "doubted": "in a sentence that may not ask for it now",
@@ -317,9 +317,9 @@ _DOUBTS = {
 }
 
 
-def _use(place: Occurrence, piece: Piece, turn: Turn, listed: tuple[str, ...]) -> str:
+def _use(place: Occurrence, piece: Piece, turn: Turn, listed: Phrases) -> str:
     """How words are used in their piece: they ask for something, are asked about, or neither."""
-    words = turn.low[place.start : place.end]
+    words = place.text
     begins = place.start == piece.head or (place.asked and place.start < piece.head)
     stated = " " in words and (FINITE.search(words) or (_MODAL.search(words) and not NOBODY.match(turn.low, piece.begins)))
     if piece.kind == "question":
@@ -335,29 +335,24 @@ def _use(place: Occurrence, piece: Piece, turn: Turn, listed: tuple[str, ...]) -
     return "asks" if begins and (piece.kind == "open" or " " in words) else "aside"
 
 
-@lru_cache(maxsize=1024)
-def _by_questions(words: tuple[str, ...], examples: tuple[str, ...]) -> bool:
+@lru_cache(1024)
+def _by_questions(words: Phrases, examples: Phrases) -> bool:
     """Whether questions request an intent ("What is the status of ORD-1?"): some example has its words in questions only."""
     return any({_use(*each, words) for each in _placed(words, Turn(example))} == {"asked"} for example in examples)
 
 
-@lru_cache(maxsize=4096)
-def _counter_examples(words: tuple[str, ...], texts: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:
+@lru_cache(4096)
+def _counter_examples(words: Phrases, texts: Phrases, *, asked: bool) -> Phrases:
     """The counter-examples with an intent's words in what asks to be told something, or elsewhere."""
     return tuple([text for text in texts if any((piece.kind in _TOLD) is asked for _, piece, _ in _placed(words, Turn(text)))])
 
 
-def _placed(words: tuple[str, ...], turn: Turn) -> Iterator[tuple[Occurrence, Piece, Turn]]:
+def _placed(words: Phrases, turn: Turn) -> Iterator[tuple[Occurrence, Piece, Turn]]:
     """Where an intent's words are in the user's own words."""
     for piece in turn.pieces:
         for place in places(words, turn.low, piece.start, piece.end):
             if not place.asked or place.start == piece.head:
                 yield place, piece, turn
-
-
-def _unsure(intent: Intent, turn: Turn) -> str:
-    """A word of an intent in a part that may not be the user's own."""
-    return next((text[place.start : place.end] for text in turn.unsure for place in places(intent.words, text)), "")
 
 
 def _not_understood(turn: Turn, known: frozenset[Clause], handed: Delegation | str | None, *, shapes: bool) -> str:

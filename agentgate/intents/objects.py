@@ -13,7 +13,7 @@ import re
 from datetime import date
 from functools import lru_cache
 
-from agentgate.intents.phrases import PARTICLES, Occurrence, places
+from agentgate.intents.phrases import PARTICLES, Occurrence, Phrases, places
 from agentgate.language.pieces import FINITE, Piece
 from agentgate.language.spans import entities, small
 from agentgate.language.stems import stem
@@ -25,7 +25,7 @@ _NO_DAY = date(2000, 1, 1)  # only the types of entities matter here
 _LONG = 160  # characters behind a verb that may hold its object
 _WORD = re.compile(r"\S+|\n")
 _FIRST = re.compile(r"[\w'\u2019-]*")
-_NUMBER, _DIGIT, _LETTER = re.compile("[0-9]{3}"), re.compile("[0-9]"), re.compile("[a-z#-]")
+_CODE = re.compile("(?:.*?[0-9]{3}|(?=[^0-9]*+[0-9])[^a-z#-]*+[a-z#-])")  # "48213", "t-1"
 _DASHES = frozenset("-\u2013\u2014")
 _MARKS = ',;:.!?()"\u201c\u201d'
 _POSSESSIVE = re.compile(r"['\u2019]s?\Z")
@@ -46,17 +46,16 @@ def acts_on_its_kind(intent: Intent, turn: Turn, place: Occurrence, piece: Piece
     begins, ends = _object(low, place)
     if _fits(low[begins:ends], own[begins:ends], kinds):
         return True
-    before, word = low[piece.begins : place.start], low[place.start : place.end]
-    if _NOUN.search(before) is not None and f"the {_kind(word)}" in kinds:  # "a new password"
+    before, word = low[piece.begins : place.start], place.text
+    if _NOUN.search(before) and f"the {_kind(word)}" in kinds:  # "a new password"
         return True
-    stated = FINITE.search(word) is not None  # "I want ticket 4 deleted"
-    return stated and _fits(before, own[piece.begins : place.start], kinds)
+    stated = FINITE.search(word)  # "I want ticket 4 deleted"
+    return bool(stated) and _fits(before, own[piece.begins : place.start], kinds)
 
 
 def _object(low: str, place: Occurrence) -> tuple[int, int]:
     """Where a verb's object is, the second of two ("Sam a line"); without one, the word that follows."""
-    first = _FIRST.match(low, place.start)
-    begins = ends = place.start if first is None else first.end()
+    begins = ends = next(_FIRST.finditer(low, place.start)).end()
     words = 0
     for match in _WORD.finditer(low, begins, begins + _LONG):
         word = match[0].strip(_MARKS)
@@ -67,7 +66,7 @@ def _object(low: str, place: Occurrence) -> tuple[int, int]:
                 begins = ends = match.end()
                 continue
             return match.start(), match.end()
-        if (owner := _OWNER(word)) is not None and owner[1] not in _REFERENCES | _ENDS:  # "ORD-1's gift wrap" is no order
+        if (owner := _OWNER(word)) and owner[1] not in _REFERENCES | _ENDS:  # "ORD-1's gift wrap" is no order
             begins, words = match.end(), 0
             continue
         if word in {"a", "an"} and words:
@@ -87,14 +86,7 @@ def _fits(said: str, own: str, kinds: frozenset[str]) -> bool:
         return False
     if words[-1] in _REFERENCES or any(_kind(word) in kinds or set(word) == {"_"} for word in words):
         return True
-    if "<id>" in kinds and any(map(_is_code, words)):
-        return True
-    return any(f"<{entity.type}>" in kinds for entity in entities(own, _NO_DAY))
-
-
-def _is_code(word: str) -> bool:
-    """Whether a word may be an id: "48213", "t-1"."""
-    return _NUMBER.search(word) is not None or (_DIGIT.search(word) is not None and _LETTER.search(word) is not None)
+    return ("<id>" in kinds and any(map(_CODE.match, words))) or any(f"<{entity.type}>" in kinds for entity in entities(own, _NO_DAY))
 
 
 def _words(text: str) -> list[str]:
@@ -105,8 +97,8 @@ def _kind(word: str) -> str:
     return stem(_POSSESSIVE.sub("", word)) or word
 
 
-@lru_cache(maxsize=4096)
-def _kinds(objects: frozenset[str], words: tuple[str, ...], examples: tuple[str, ...]) -> frozenset[str]:
+@lru_cache(4096)
+def _kinds(objects: frozenset[str], words: Phrases, examples: Phrases) -> frozenset[str]:
     """The kinds of an intent's objects: its tools' own, what its phrases name, and how the objects of its examples end."""
     verbs = {stem(phrase.removeprefix("^")) for phrase in words if " " not in phrase}
     kinds = {noun if noun[0] == "<" else stem(noun) for noun in objects} - verbs
@@ -116,6 +108,6 @@ def _kinds(objects: frozenset[str], words: tuple[str, ...], examples: tuple[str,
         for place in places(words, low):
             begins, ends = _object(low, place)
             kinds |= {_kind(word) for word in _words(low[begins:ends])[-1:]}
-            if _NOUN.search(low, 0, place.start) is not None:
-                kinds.add(f"the {_kind(low[place.start : place.end])}")
+            if _NOUN.search(low, 0, place.start):
+                kinds.add(f"the {_kind(place.text)}")
     return frozenset(kinds)

@@ -10,16 +10,15 @@ user ("tell someone": not "tell me"). A phrase that begins with ``^`` matches, w
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
 from os.path import commonprefix
+from sys import maxsize
 from typing import NamedTuple
 
 from agentgate.language.stems import stem
-from agentgate.language.turn import Turn
-from agentgate.language.whose import ITEM
 from agentgate.language.word_files import branched, listed
 from agentgate.workflow.model import ARTICLES, PLACES
 
@@ -31,18 +30,19 @@ _PLACES = {
 }
 _SMALL = PLACES | ARTICLES | frozenset("to of for at with as from".split())
 PARTICLES = listed("particles")
-_ENDINGS = ("ings", "ing", "ed", "es", "s", "d")
-_BREAK = re.compile("\n")
+_ENDINGS = "ings ing ed es s d".split()
 _STARTS = re.compile(r"(\w{1,3})\w*")
 
 
-Longest = Mapping[tuple[str, int], int]  # how long the longest phrase is that starts or ends at a place
+Phrases = tuple[str, ...]
+Longest = Counter[tuple[str, int]]  # how long the longest phrase is that starts or ends at a place
 
 
 class Occurrence(NamedTuple):
     """Where a phrase is.
 
     Attributes:
+        text: its words.
         asked: it counts only where a request begins.
         length: how many of its words have a meaning of their own; the phrase with more takes a word that two have.
         bare: it is a verb, perhaps with a particle ("take something off"), and does not say of what.
@@ -51,6 +51,7 @@ class Occurrence(NamedTuple):
 
     start: int
     end: int
+    text: str
     asked: bool
     length: int
     bare: bool
@@ -75,7 +76,7 @@ def _inflected(base: str) -> set[str]:
     if base.endswith("y") and base[-2] not in "aeiou":
         return {base, base[:-1] + "ies", base[:-1] + "ied", base + "ing"}
     plural = base + ("es" if base.endswith(("s", "x", "z", "ch", "sh")) else "s")
-    return {base, plural, base + "ed", base + "ing", base + base[-1] + "ed", base + base[-1] + "ing"}
+    return {base, plural, *(start + ending for start in (base, base + base[-1]) for ending in ("ed", "ing"))}
 
 
 def _all_forms(word: str) -> set[str]:
@@ -94,11 +95,11 @@ def _parts(words: str) -> list[tuple[str, set[str]]]:
 def _key(forms: set[str]) -> str:
     """The first three characters of a word, or fewer where its inflections differ or other characters follow."""
     start = _STARTS.match(commonprefix([*forms]))  # noqa: RUF071 - characters are meant
-    return "" if start is None else start[1]
+    return start[1] if start else ""
 
 
-@lru_cache(maxsize=16384)
-def fixed(words: str) -> tuple[str, ...]:
+@lru_cache(16384)
+def fixed(words: str) -> Phrases:
     """The stems of a phrase's words with a meaning of their own: neither places nor "to" and "the"."""
     return tuple([word if word in PARTICLES else stem(word) or word for word in words.removeprefix("^").split() if word not in _SMALL])
 
@@ -111,7 +112,7 @@ class _Phrase(NamedTuple):
     needed: frozenset[str]
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(16384)
 def _compiled(words: str) -> re.Pattern[str]:
     """The pattern of a phrase: each word or place, and what may separate two."""
     pattern, between = "", ""
@@ -123,69 +124,66 @@ def _compiled(words: str) -> re.Pattern[str]:
     return re.compile(f"{first}(?<!\\w{first}){pattern[len(first) :]}(?!\\w)")
 
 
-@lru_cache(maxsize=4096)
-def _index(words: tuple[str, ...]) -> Mapping[str, tuple[_Phrase, ...]]:
+@lru_cache(4096)
+def _index(words: Phrases) -> Mapping[str, tuple[_Phrase, ...]]:
     """The phrases of an intent, each under the longest of its keys, so that few are searched for in a text."""
     index: dict[str, list[_Phrase]] = {}
     for phrase in words:
-        keys = {_key(forms) for part, forms in _parts(phrase) if part not in PLACES | ARTICLES}
+        parts = _parts(phrase)
+        keys = {_key(forms) for part, forms in parts if part not in PLACES | ARTICLES}
         longest = max(keys, key=lambda key: (len(key), key), default="")
         meant = fixed(phrase)
-        plain = [part for part, _ in _parts(phrase)]
-        known = phrase.startswith("^"), len(meant), PARTICLES.issuperset(meant[1:]), len(plain) if PLACES.isdisjoint(plain) else 0
+        of_words = len(parts) if PLACES.isdisjoint(dict(parts)) else 0
+        known = phrase.startswith("^"), len(meant), PARTICLES.issuperset(meant[1:]), of_words
         index.setdefault(longest, []).append(_Phrase(phrase, known, frozenset(keys)))
     return {key: tuple(listed) for key, listed in index.items()}
 
 
-def places(
-    words: tuple[str, ...], text: str, start: int = 0, end: int | None = None, keys: frozenset[str] | None = None
-) -> list[Occurrence]:
+def places(words: Phrases, text: str, start: int = 0, end: int = maxsize, keys: frozenset[str] | None = None) -> list[Occurrence]:
     """The places of an intent's phrases in a lower-case text, from left to right, the longest first.
 
     Args:
         words: the phrases.
         text: the text.
         start: where phrases may start.
-        end: where they must end; None: the text's end.
+        end: where they must end.
         keys: `keys_of` of that part of the text, where known.
     """
-    stop = len(text) if end is None else end
-    index, known = _index(words), keys_of(text[start:stop].split()) if keys is None else keys
+    index, known = _index(words), keys_of(text[start:end].split()) if keys is None else keys
     matches = []
     for key in known & index.keys():
         for phrase in index[key]:
             if phrase.needed <= known:
-                matches += [Occurrence(*match.span(), *phrase.known) for match in _compiled(phrase.words).finditer(text, start, stop)]
-    return sorted(matches, key=lambda place: (place[0], -place[1])) if len(matches) > 1 else matches
+                matches += [
+                    Occurrence(*match.span(), match[0], *phrase.known) for match in _compiled(phrase.words).finditer(text, start, end)
+                ]
+    return sorted(matches, key=lambda place: (place.start, -place.end))
 
 
-def longest_of(placed: Iterable[list[Occurrence]], text: str, heads: Collection[int]) -> Longest:
+def longest_of(placed: Iterable[list[Occurrence]], heads: Collection[int]) -> Longest:
     """The length of the longest phrase of any intent that begins or ends at each place, without other words in between.
 
     `heads`: where requests begin.
     """
-    longest: dict[tuple[str, int], int] = {}
+    longest = Longest()
     for place in chain.from_iterable(placed):
-        said = [word for word in text[place.start : place.end].split() if word not in ARTICLES] if place.words else ()
+        said = [word for word in place.text.split() if word not in ARTICLES] if place.words else ()
         if len(said) <= place.words and (not place.asked or place.start in heads):
             for end in (("start", place.start), ("end", place.end)):
-                longest[end] = max(place.length, longest.get(end, 0))
+                longest[end] = max(place.length, longest[end])
     return longest
 
 
 def overlaps(words: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str, str, str]]:
     """Each bare verb of an intent that a longer phrase of another begins or ends with: its intent and it, the other's name and phrase."""
-    longer: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-    for name, phrases in words.items():
-        for phrase in phrases:
-            meant = fixed(phrase)
-            for part in {part for size in range(1, len(meant)) for part in (meant[:size], meant[-size:])}:
-                longer.setdefault(part, []).append((name, phrase))
-    for name, phrases in words.items():
-        for phrase in phrases:
-            meant = fixed(phrase)
-            found = longer.get(meant, ()) if PARTICLES.issuperset(meant[1:]) else ()
-            yield from ((name, phrase, other, each) for other, each in found if other != name)
+    named = [(name, phrase, fixed(phrase)) for name, phrases in words.items() for phrase in phrases]
+    longer: dict[Phrases, list[tuple[str, str]]] = {}
+    for name, phrase, meant in named:
+        for part in {part for size in range(1, len(meant)) for part in (meant[:size], meant[-size:])}:
+            longer.setdefault(part, []).append((name, phrase))
+    for name, phrase, meant in named:
+        if PARTICLES.issuperset(meant[1:]):
+            yield from ((name, phrase, other, each) for other, each in longer.get(meant, ()) if other != name)
 
 
 def keys_of(words: Iterable[str]) -> frozenset[str]:
@@ -194,15 +192,3 @@ def keys_of(words: Iterable[str]) -> frozenset[str]:
     plain = set(filter(str.isalnum, known))
     three = {word[:3] for word in plain}.union(_STARTS.findall(" ".join(known - plain)))
     return frozenset({"", *three, *[start[:2] for start in three]})
-
-
-def line_of(turn: Turn, at: int) -> int:
-    """The number of the line at a place; items of a list are as one, -1."""
-    if "lines" not in turn.memo:
-        starts = [0, *(each.end() for each in _BREAK.finditer(turn.low))]
-        turn.memo["lines"] = starts, dict[int, bool]()
-    starts, items = turn.memo["lines"]
-    number = bisect_right(starts, at) - 1
-    if number not in items:
-        items[number] = ITEM.match(turn.low, starts[number]) is not None
-    return -1 if items[number] else number

@@ -17,23 +17,9 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _ANY = re.compile(r"[^\W_]")
 _MARKS = ",.;:!?()\"'"
 _PERSON = re.compile(r"(?:i|we|they|it)\b")
-_LISTS = (
-    "silent",
-    "question words",
-    "no verb",
-    "soft",
-    "look",
-    "shaping",
-    "finite",
-    "subordinate",
-    "plans",
-    "adverbs",
-    "references",
-    "agrees",
-)
-_ENGLISH = VERBS.union(*[entry.split() for name in _LISTS for entry in listed(name)])
-_SHARES = {"request": 6}  # one word of so many, at least, is a verb or has no meaning of its own
-_SHARE = 3
+_LISTS = "silent, question words, no verb, soft, look, shaping, finite, subordinate, plans, adverbs, references, agrees"
+_ENGLISH = VERBS.union(*[entry.split() for name in _LISTS.split(", ") for entry in listed(name)])
+_SHARE = 3  # one word of so many, at least (of a request half as many), is a verb or has no meaning of its own
 _LONG, _RUN = 400, bytes(5)  # characters; words in a row that are none of these
 _SHOWN = 80  # characters of words that were not understood
 _FEW = 3  # words of a later turn that are a choice or an answer, and say nothing without what was said before
@@ -47,32 +33,27 @@ def unread_in(turn: Turn, words: list[str], explained: frozenset[Clause], *, lat
     if turn.assents:
         return 0, shown(turn.own)
     brief = later and len(words) <= _FEW
-    first, known, said = -1, False, _ANY if later else _WORD
+    first: tuple[int, str] | None = None
+    known, said = False, _ANY if later else _WORD
     for at, clause in enumerate(turn.clauses if _mixed(turn.low, words) else ()):
         text = turn.low[clause.start : clause.end]
-        if clause.voice != "said" or (known and (_english(text, _SHARE) or (text.isascii() and len(text.split()) == 1))):
+        if clause.voice != "said" or (known and (_english(text) or (text.isascii() and len(text.split()) == 1))):
             continue
         if clause in explained:
             known = True
-        elif said.search(text) and not agrees(text) and not _reports(turn, at):
-            read = [each for each in turn.pieces_of(clause) if said.search(turn.low, each.start, each.end)]
-            read = [each for each in read if not agrees(turn.low[each.start : each.end])]
+        elif said.search(text) and not agrees(text) and not any(each.voice == "reported" for each in turn.clauses[at + 1 : at + 2]):
+            read = [each for each in turn.pieces_of(clause) if said.search(bit := turn.low[each.start : each.end]) and not agrees(bit)]
             if not read and not brief:
                 continue
             if any(_understood(turn, piece, brief=brief) for piece in read):
                 known = True
-            elif brief or not _english(text, _SHARE):
+            elif brief or not _english(text):
                 return clause.start, shown(turn.own[clause.start : clause.end])
-            elif first < 0:
-                first = at
-    if first >= 0 and not known:
-        return turn.clauses[first].start, shown(turn.own[turn.clauses[first].start : turn.clauses[first].end])
-    return next(((len(turn.low), shown(text)) for text in turn.unsure if not _english(text, _SHARE)), (-1, ""))
-
-
-def _reports(turn: Turn, at: int) -> bool:
-    """Whether a clause only says who says what follows."""
-    return turn.clauses[at + 1 : at + 2] != () and turn.clauses[at + 1].voice == "reported"
+            elif not first:
+                first = clause.start, shown(turn.own[clause.start : clause.end])
+    if first and not known:
+        return first
+    return next(((len(turn.low), shown(text)) for text in turn.unsure if not _english(text)), (-1, ""))
 
 
 def shown(text: str) -> str:
@@ -87,10 +68,11 @@ def stands_alone(turn: Turn) -> bool:
 
 def _understood(turn: Turn, piece: Piece, *, brief: bool) -> bool:
     words = turn.low[piece.begins : piece.end]
-    if piece.kind == "look" or QUESTION.match(words) is not None:
+    if piece.kind == "look" or QUESTION.match(words):
         return True
-    told = piece.kind != "open" or _PERSON.match(words) is not None
-    return told and not (brief and piece.kind != "question") and _english(words, _SHARES.get(piece.kind, _SHARE))
+    if piece.kind == "open" and not _PERSON.match(words):
+        return False
+    return not (brief and piece.kind != "question") and _english(words, _SHARE * (1 + (piece.kind == "request")))
 
 
 def _mixed(low: str, words: list[str]) -> bool:
@@ -100,7 +82,7 @@ def _mixed(low: str, words: list[str]) -> bool:
     return _RUN in bytes(map(_ENGLISH.__contains__, words))
 
 
-def _english(low: str, share: int) -> bool:
+def _english(low: str, share: int = _SHARE) -> bool:
     words = low.split()
     if share * len(_ENGLISH.intersection(words)) >= len(words):
         return True
