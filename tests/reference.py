@@ -323,7 +323,7 @@ class _Question:
         if source.kind == "computed":
             return self.computed(name, key)
         if source.kind == "prompt":
-            if rule.type == "text" and stands(self.run.prompt.turns, key) and self.exact(rule, key):
+            if rule.type == "text" and self.stands(key) and self.exact(rule, key):
                 return True
             return self.run.prompt.words(_named_as(rule), key, self.currency(name) or "") is not None
         if earlier is None:
@@ -677,12 +677,15 @@ class _Question:
         """A secret stands in the prompt letter by letter."""
         return not rule.sensitive or any(str(key) in turn for turn in self.run.prompt.written)
 
+    def stands(self, text: str) -> bool:
+        return stands(self.run.prompt.turns, text, in_doubt=self.run.prompt.in_doubt)
+
     def worded(self) -> bool:
         """A text is among the user's words and not one entity of them."""
         return any(
             self.tool.args[name].type == "text"
             and not self.plainly_named(name)
-            and all(stands(self.run.prompt.turns, key) and self.exact(self.tool.args[name], key) for key in keys)
+            and all(self.stands(key) and self.exact(self.tool.args[name], key) for key in keys)
             for name, keys in self.keys.items()
             if Source("prompt") in self.tool.args[name].sources
         )

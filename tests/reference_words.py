@@ -17,8 +17,11 @@ _QUOTING = "\"'`*_\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
 _BREAKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 
 
-def stands(turns: tuple[Turn, ...], text: str) -> bool:
-    """The words of a text stand in one of the user's turns, in this order and without a gap, and were not denied there or since."""
+def stands(turns: tuple[Turn, ...], text: str, *, in_doubt: bool = False) -> bool:
+    """The words of a text stand in one of the user's turns, in this order and without a gap, and were not denied there or since.
+
+    `in_doubt`: also with words of a sentence whose force is in doubt.
+    """
     wanted: list[tuple[str, str, str]] = []
     space = ""
     for letters in re.split(r"(\s+)", unicodedata.normalize("NFKC", text).strip()):
@@ -31,12 +34,13 @@ def stands(turns: tuple[Turn, ...], text: str) -> bool:
         return False
     for turn in reversed(turns):
         said = denied = False
-        for voice, words in _pieces(turn):
+        for voice, words, doubts in _pieces(turn):
             for at in range(len(words) - len(wanted) + 1):
                 found = words[at : at + len(wanted)]
                 if [core for core, _, _ in found] == [core for core, _, _ in wanted]:
                     denied = denied or voice == "denied"
-                    said = said or (voice == "said" and _not_more(wanted, found))
+                    meant = in_doubt or not any(doubts[at : at + len(wanted)])
+                    said = said or (voice == "said" and meant and _not_more(wanted, found))
         if said or denied:
             return not denied
     return False
@@ -124,8 +128,11 @@ def _is_person(words: list[str], at: int, last: str, following: str) -> bool:
     )
 
 
-def _pieces(turn: Turn) -> Iterator[tuple[Voice, list[tuple[str, str, str]]]]:
-    """What is said or denied without a gap: an empty line, and what was left out (four spaces or more, or a line of spaces), is one."""
+def _pieces(turn: Turn) -> Iterator[tuple[Voice, list[tuple[str, str, str]], list[bool]]]:
+    """What is said or denied without a gap: an empty line, and what was left out (four spaces or more, or a line of spaces), is one.
+
+    Beside each word: whether its sentence is in doubt.
+    """
     text = turn.own
     voices: list[Voice] = ["said"] * len(text)
     for said, start, end in turn.voices:
@@ -133,6 +140,7 @@ def _pieces(turn: Turn) -> Iterator[tuple[Voice, list[tuple[str, str, str]]]]:
         if said == "reported":
             text = text[:start] + "\n" * (end - start) + text[end:]
     piece: list[tuple[str, str, str]] = []
+    doubts: list[bool] = []
     at, space = 0, ""
     voice: Voice = "said"
     while at < len(text):
@@ -145,11 +153,12 @@ def _pieces(turn: Turn) -> Iterator[tuple[Voice, list[tuple[str, str, str]]]]:
         else:
             now: Voice = "denied" if "denied" in voices[at:end] else "said"
             if now != voice or "    " in space or space.count("\n") > 1:
-                yield voice, piece
-                voice, piece = now, []
+                yield voice, piece, doubts
+                voice, piece, doubts = now, [], []
             piece += _behind(space, _bare(part))
+            doubts += ["doubted" in voices[at:end]] * (len(piece) - len(doubts))
         at = end
-    yield voice, piece
+    yield voice, piece, doubts
 
 
 def _behind(space: str, words: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

@@ -137,7 +137,7 @@ def said(prompt: Prompt, text: str) -> Said | None:
                 break
             first = turn.said.count(_NEXT, 0, place)
             found = turn.words[first : first + len(wanted)]
-            if (prompt.in_doubt or not any(prompt.turns[number].doubted(found[at].start) for at in (0, -1))) and all(
+            if (prompt.in_doubt or not any(prompt.turns[number].doubted(word.start) for word in found)) and all(
                 _kept(one, word, final=word is found[-1]) for one, word in zip(wanted, found, strict=True)
             ):
                 return Said(number, found[0].start, found[-1].end)
