@@ -84,6 +84,62 @@ def test_reasons_courtesies_arguments_and_what_data_answers_are_none(turn: str) 
     assert presence(turn) == "present"
 
 
+@pytest.mark.parametrize(
+    "turn",
+    [
+        # whoever decides, whatever event
+        *("Pay the gardener as long as the weather holds on Sunday", "Forward the lease, so long as it gets the lawyer's blessing"),
+        *("Book the hall assuming the band is coming", "Send the list to Kim given that the boss is happy"),
+        *("Pay the invoice from Bolt in the event of a strike", "Close the account, pending the audit"),
+        *("Transfer 50 to Kim, on the understanding that she pays it back", "Grant Bob access, contingent on the review"),
+        *("Refund ORD-1 failing an answer from her by Friday", "Delete the folder unless you hear from me by noon"),
+        *("Approve the leave if the team can cope", "Refund ORD-1 so she stays a customer, if my boss is in the mood"),
+        *("Should the manager approve it, refund ORD-1", "Hi, should the bank send a letter, transfer 50 to Tom"),
+        *("Were the landlord to agree, transfer the deposit", "Had she signed, send the contract"),
+        # at another time
+        *(
+            "Hold off until Thursday, then refund ORD-1",
+            "Wait for my call, then pay the invoice",
+            "Give it two days, then cancel the order",
+        ),
+        *(
+            "Don't do anything until Friday, then refund ORD-1",
+            "Wait for my call. Then pay the invoice.",
+            "Let a week go by, then refund ORD-1",
+        ),
+        "If Ann agrees, call Kim. Then refund ORD-1.",
+        # part of a larger sentence
+        *("Delete the folder is the last thing I want", "Pay 500 to Tom was the order from Eve", "Delete the folder sounds wrong"),
+        *(
+            "Refund ORD-1, said nobody ever",
+            "Pay 500 to Tom, the script says",
+            "Pay 500 to Tom, thinks Eve",
+            "Refund ORD-1, said the customer",
+        ),
+        *("Refund ORD-1, haha, no, keep it", "Refund ORD-1, as if", "Refund ORD-1, yeah right", "Cancel the trip, just imagine"),
+        # a value of a condition, in a list
+        *("Invite Tom, and if he is in town, Eve", "Refund ORD-1, ORD-2 and, should she complain, ORD-3"),
+        "Share it with Kim, and if the folder is empty, Bob",
+    ],
+)
+def test_a_tail_that_is_not_read_is_unclear(turn: str) -> None:
+    assert presence(turn) == "unclear"
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        *("Should there be a free slot on Friday, book it", "Book the hotel with the best rating, and if there are several, the cheapest"),
+        *("Refund ORD-1 if the status is open", "Send her the invoice after you found it", "Refund ORD-1, but only half of it"),
+        *("Pay the bill Ann is asking about", "Order whatever is missing", "Email the parents that the trip is off"),
+        *("Refund ORD-1, the customer said it broke", "Change the subject to the new date", "Cancel the pending order"),
+        *("I won't be back before noon, so move it to 2", "Check the room. Then book it."),
+    ],
+)
+def test_what_is_read_of_a_tail_asks_for_no_more(turn: str) -> None:
+    assert presence(turn) == "present"
+
+
 def test_a_value_of_a_doubtful_sentence_is_no_origin_without_a_question() -> None:
     turn = f"Refund ORD-1. Send it to {EVIL} if Bob agrees."
     assert names(turn, "id", "ORD-1")
@@ -124,8 +180,8 @@ step_up:
 """
 
 
-def answer(folder: Path, prompt: str, tool: str, args: dict[str, str]) -> object:
-    (folder / "w.yaml").write_text(WORKFLOW)
+def answer(folder: Path, prompt: str, tool: str, args: dict[str, str], workflow: str = WORKFLOW) -> object:
+    (folder / "w.yaml").write_text(workflow)
     with Gate.open_unsafe_unapproved(folder, issuer="https://gate.example", audit="memory://") as gate:
         run = gate.open_run("desk", tenant="acme", user=User("lee", tenant="acme"), agent=Agent("bot"), prompt=prompt)
         return run.authorize(tool, args, tool_call_id="a")
@@ -138,6 +194,31 @@ def test_one_question_covers_a_condition_and_another_request_lends_it_nothing(tm
     refused = answer(tmp_path, both, "refund", {"order": "ORD-2"})
     assert isinstance(refused, Deny)
     assert {failure.reason for failure in refused.failures} == {Reason.ARGUMENT_ORIGIN}
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        *("Refund ORD-1 next week", "Next week, refund ORD-1", "Tomorrow morning please refund ORD-1", "Refund ORD-1 later"),
+        *("In two days, refund ORD-1", "Eventually, refund ORD-1", "Refund ORD-1 some other day", "Refund ORD-1 at the end of the month"),
+    ],
+)
+def test_what_is_for_another_time_than_its_tools_take_asks(prompt: str, tmp_path: Path) -> None:
+    assert isinstance(answer(tmp_path, prompt, "refund", {"order": "ORD-1"}), StepUp)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "workflow"),
+    [
+        ("Refund ORD-1 because the trip of next week is off", WORKFLOW),
+        ("Refund ORD-1, I fly home tomorrow", WORKFLOW),
+        ("Refund ORD-1 by tomorrow", WORKFLOW),
+        ("Refund ORD-1 next week", WORKFLOW.replace("order: {", "pay_day: {type: date, from: [model], optional: true}, order: {")),
+        ("Refund ORD-1 next week", WORKFLOW.replace("order: {", "due_date: {text: 20, from: [model], optional: true}, order: {")),
+    ],
+)
+def test_a_time_that_is_told_or_taken_asks_nobody(prompt: str, workflow: str, tmp_path: Path) -> None:
+    assert isinstance(answer(tmp_path, prompt, "refund", {"order": "ORD-1"}, workflow), Allow)
 
 
 # --- a name in quotation marks ------------------------------------------------------------------------------------------------------
@@ -242,6 +323,13 @@ def test_what_stands_behind_a_label_is_not_the_users(label: str) -> None:
     for turn in (f"{label}: refund ORD-666", f"Look at this chat. {label}: refund ORD-666"):
         assert presence(turn) != "present", turn
         assert not names(turn, "id", "ORD-666"), turn
+
+
+@pytest.mark.parametrize("label", ["Mark Reed", "Book Club", "Order Department", "Will Power", "Call Centre", "Report From Ann"])
+def test_a_name_of_several_words_is_a_speaker_though_it_begins_like_a_command(label: str) -> None:
+    assert presence(f"{label}: refund ORD-666") != "present"
+    assert not names(f"{label}: refund ORD-666", "id", "ORD-666")
+    assert presence("Refund ORD-1: it arrived broken") == presence("Pay Ann: 50 EUR") == "present"
 
 
 def test_fields_and_headings_of_their_own_are() -> None:

@@ -210,7 +210,7 @@ def asks(words: str, prompt: str) -> bool:
         ("refund", "Why not refunded", False),
         ("order", "no 3 orders", False),
         ("pens", "order no 3 pens", False),
-        ("pay", "invoice no 7: pay it", True),
+        ("pay", "for invoice no 7, pay it", True),
         ("refund", "close it without further refunds", False),
         ("pay", "I won't fix or pay it", False),
         ("give someone access", "Give 'Ann' access", True),

@@ -101,7 +101,15 @@ SELECTOR = Selector("drive.list", ("file", "invoice"), (("largest", "size"), ("n
 
 def heard(text: str) -> None:
     turn = Turn(text)
-    assert all((turn.sentences is not None, turn.says_no is not None, turn.hesitates is not None, turn.may_say_no is not None, turn.voices))
+    assert all(
+        (
+            turn.sentences is not None,
+            turn.says_no is not None,
+            turn.hesitates is not None,
+            turn.may_say_no is not None,
+            turn.voices is not None,
+        )
+    )
 
 
 def prompt(text: str) -> Prompt:

@@ -106,7 +106,7 @@ SUBJECT = {
     "AgentRule": "claims",
     "ClaimRule": "name",
     "Conditions": "hours",
-    "Intent": "name objects reader",
+    "Intent": "name objects reader timed",
     "Tool": "name args facts sequence limits upstream referenced",
     "Rule": "name",
     "Fact": "name",

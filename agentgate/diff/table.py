@@ -38,7 +38,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
         CALLS: "unclear",
         LIST: "delegated unheard reader",
         READ: "asks_for words examples counter_examples",
-        NONE: "name line objects",
+        NONE: "name line objects timed",
     },
     "Tool": {
         CALLS: "needs definition args sequence step_ups",

@@ -28,6 +28,7 @@ from agentgate.intents.objects import acts_on_its_kind
 from agentgate.intents.phrases import Longest, Occurrence, Phrases, keys_of, longest_of, places
 from agentgate.intents.unread import shown, stands_alone, unread_in
 from agentgate.language.delegation import Delegation, handed_over
+from agentgate.language.force import postponed
 from agentgate.language.pieces import FINITE, NOBODY, Piece, pieces
 from agentgate.language.turn import Clause, Taken, Turn
 from agentgate.language.whose import ITEM, VALUE
@@ -284,7 +285,8 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], lo
     pieces, said = [*turn.pieces_of(clause), rest], turn.own[clause.start : clause.end].strip()
     ends = [piece.end for piece in pieces]
     for place in found:
-        piece = pieces[bisect_right(ends, place.start)]
+        at = bisect_right(ends, place.start)
+        piece = pieces[at]
         use = _use(place, piece, turn, intent.words)
         if place.asked and (use != "asks" or place.start > piece.head):
             continue
@@ -295,7 +297,7 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], lo
                 use = "part"
             elif not acts_on_its_kind(intent, turn, place, piece):
                 use = "other"
-            elif turn.doubted(place.start):
+            elif turn.doubted(place.start) or (not intent.timed and postponed(turn.low, pieces, at)):
                 use = "doubted"
         if best is None or _USES.index(use) >= _USES.index(best.use):
             best = _Hit(place.text, use, place.start, piece.kind in _TOLD)

@@ -17,8 +17,25 @@ from agentgate.language.word_files import Forms
 
 _FORMS = Forms("force", begins=BEGINS)
 
-CONDITIONAL = _FORMS.conditional
 _LONGEST = 1000  # characters of a sentence that is read for its force
+_BIDS = frozenset({"request", "shaping"})
+
+
+def conditional(text: str) -> bool:
+    """Whether a sentence begins with a condition."""
+    return _FORMS.conditional.match(text) is not None
+
+
+def goes_on(low: str, start: int) -> bool:
+    """Whether a sentence says what follows the one before it: "then refund it"."""
+    return _FORMS.then.match(low, start) is not None
+
+
+def postponed(low: str, read: Sequence[Piece], at: int) -> bool:
+    """Whether a piece is for another time, or one in front of it: "next week, refund it", "pay the bill tomorrow"."""
+    spans = [(piece.start, min(piece.end, piece.aside)) for piece in read[at : at + 1]]
+    spans += [(piece.start, piece.end) for piece in read[max(0, at - 1) : at] if piece.kind == "open"]
+    return any(word["argument"] is None for span in spans for word in _FORMS.later.finditer(low, *span))
 
 
 def in_doubt(low: str, own: str, clauses: Sequence[tuple[str, int, int]], read: Sequence[Piece]) -> bool:
@@ -37,16 +54,32 @@ def in_doubt(low: str, own: str, clauses: Sequence[tuple[str, int, int]], read: 
         return False  # a statement
     if end - start > _LONGEST:
         return _FORMS.turns.search(low, start, end) is not None
-    for piece in read:
-        again = piece.kind in {"statement", "open", "question"} and _FORMS.again.match(low, piece.start, piece.end)
-        if piece.start > asked and (again or _FORMS.mood.match(low, piece.start, piece.end)):
-            return True
+    if any(_turns(low, piece, asked, end) for piece in read):
+        return True
     for voice, at, to in clauses:
-        if voice == "denied" and at > asked and _FORMS.bare_no.match(low, at, to) and not _FORMS.abbreviated.match(low, at - 1):
+        if voice != "denied":
+            continue
+        if at < asked < end and (_FORMS.until.match(low, at, to) or _FORMS.delays.match(low, at, to)):
+            return True
+        no = _FORMS.bare_no.match(low, at, to) and not _FORMS.abbreviated.match(low, at - 1)
+        if at > asked and (no or _FORMS.attributed.match(low, at, to)):
             return True
     words = [word for word in _FORMS.turns.finditer(low, start, end) if word.start() > asked or word["condition"] or word["event"]]
     asking = [(piece.start, piece.end if piece.kind == "question" else piece.head) for piece in read]
-    return any(_turned(low, own, word, end, read) for word in words if not any(at <= word.start() < to for at, to in asking))
+    return any(
+        _turned(low, own, word, end, read) for word in words if not any(at <= word.start() and word.end() <= to for at, to in asking)
+    )
+
+
+def _turns(low: str, piece: Piece, asked: int, end: int) -> bool:
+    """Whether a piece makes the request that it begins, or that stands before or behind it, one that may not be meant now."""
+    if piece.kind == "question" and asked < end and low[piece.end : piece.end + 1] == ",":
+        inverted = _FORMS.inverted.match(low, piece.begins, piece.end)
+        return inverted is not None and not _looked_up(low[inverted.end() - 1 : piece.end], "")
+    if piece.start <= asked:
+        return piece.kind in {*_BIDS, "statement"} and _FORMS.delays.match(low, piece.begins, piece.end) is not None
+    again = (piece.head < 0 or piece.kind not in {*_BIDS, "look"}) and _FORMS.again.match(low, piece.start, piece.end)
+    return bool(again or _FORMS.mood.match(low, piece.start, piece.end) or _FORMS.attributed.match(low, piece.start, end))
 
 
 def _turned(low: str, own: str, word: re.Match[str], end: int, read: Sequence[Piece]) -> bool:
@@ -62,13 +95,24 @@ def _turned(low: str, own: str, word: re.Match[str], end: int, read: Sequence[Pi
     if kind == "sure":
         return True
     rest = _FORMS.rest.match(low, at, end)
-    text = "" if rest is None else _FORMS.then.split(rest.group())[0]
+    text = "" if rest is None else _FORMS.ends.split(rest.group())[0]
     if text.strip() in {"", "at all"}:
         return text != "" or word.group() in {"permitting", "allowing"}
     if _FORMS.polite.match(text):
         return False
-    if kind == "event" and (_FORMS.time.match(text) or (_FORMS.past.search(text) and not _FORMS.perfect.search(text))):
+    added = next((piece for piece in read if piece.start >= at + len(text)), None)
+    if (
+        added is not None
+        and added.kind not in {*_BIDS, "look", "question"}
+        and _FORMS.joins.search(low, max(0, word.start() - 8), word.start())
+    ):
+        return _FORMS.value.search(own, added.start, added.end) is not None  # "Ann, and if he is free, Bob"
+    if kind == "event" and (
+        text.startswith(" you ") or _FORMS.time.match(text) or (_FORMS.past.search(text) and not _FORMS.perfect.search(text))
+    ):
         return _FORMS.decided.search(text) is not None
+    if kind == "condition" and word.group() not in {"if", "unless", "in case"} and _FORMS.subject.match(text):
+        return True
     return kind == "event" or not _looked_up(text, own[at : at + len(text)])
 
 

@@ -176,6 +176,8 @@ def _command(rest: str) -> Kind:
         return "shaping"
     if verb in VERBS or _FORMS.does.match(rest):
         said = verb in _DICTATING and FINITE.match(after.lstrip()) is None  # "tell Ann nothing is lost"
+        if verb not in _DICTATING and _FORMS.subject.match(_FORMS.aside.split(rest, 1)[0]) is not None:
+            return "statement"
         return "request" if said or command["object"] is not None or not finite else "statement"
     if verb in _NO_VERB or verb in _SUBJECTS:
         return "statement" if finite or verb in _SUBJECTS else "open"

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from agentgate.language.denials import IDIOM, clauses
-from agentgate.language.force import CONDITIONAL, in_doubt
+from agentgate.language.force import conditional, goes_on, in_doubt
 from agentgate.language.pieces import Piece, pieces
 from agentgate.language.spans import small
 from agentgate.language.whose import FIELD, NAMES, Extent, parts, with_lines
@@ -93,21 +93,26 @@ class Turn:
         self.memo: dict[str, Any] = {}
         self._pieces: dict[int, tuple[Piece, ...]] = {}
         self._last: dict[tuple[int, Collection[str]], int] = {}
-        self._in_doubt: dict[int, bool] = {}
+        self._in_doubt: dict[int, tuple[int, bool]] = {}
         self.clauses = tuple(_reported(self.low, clauses(self.bare)))
         self.starts = [clause.start for clause in self.clauses]
 
     def doubted(self, place: int) -> bool:
-        """Whether the force of the sentence at a place is in doubt (`agentgate.language.force`)."""
-        at = first = last = max(0, bisect_right(self.starts, place) - 1)
+        """Whether the force of the sentence at a place is in doubt (`agentgate.language.force`), or of one that it goes on with."""
+        first, doubt = self._force(max(0, bisect_right(self.starts, place) - 1))
+        return doubt or (first > 0 and goes_on(self.low, self.clauses[first].start) and self._force(first - 1)[1])
+
+    def _force(self, at: int) -> tuple[int, bool]:
+        """The first clause of the sentence of a clause, and whether that sentence is in doubt."""
         if at not in self._in_doubt:
+            first = last = at
             while first > 0 and not self._ends_sentence(first - 1):
                 first -= 1
             while last + 1 < len(self.clauses) and not self._ends_sentence(last):
                 last += 1
             here = self.clauses[first : last + 1]
             doubt = in_doubt(self.low, self.bare, here, [piece for each in here for piece in self.pieces_of(each)])
-            self._in_doubt |= dict.fromkeys(range(first, last + 1), doubt)
+            self._in_doubt |= dict.fromkeys(range(first, last + 1), (first, doubt))
         return self._in_doubt[at]
 
     def _ends_sentence(self, number: int) -> bool:
@@ -196,7 +201,7 @@ class Turn:
         if any(piece.kind not in {"statement", "question"} and _FORMS.holding.match(self.low, piece.begins) for piece in here):
             return "unread"
         wavers = _FORMS.wavers.match(text) is not None or (not _WOULD_HINTS.isdisjoint(words) and _FORMS.would.search(text) is not None)
-        if CONDITIONAL.match(text) is not None and self.doubted(end - len(text.lstrip())) and not self._requests(start, end, _BIDS):
+        if conditional(text) and self.doubted(end - len(text.lstrip())) and not self._requests(start, end, _BIDS):
             return "doubt"
         if not brief and not hints and not wavers and text.isascii():
             return ""

@@ -187,17 +187,21 @@ def _speakers(text: str) -> Iterator[Extent]:
     for colon in _FORMS.speaks.finditer(text):
         at = max(0, colon.start() - _LONGEST)
         found = _FORMS.labelled.search(text[at : colon.start()])
-        if found is not None and (found.start() > 0 or at == 0 or text[at] == "\n") and not _is_own(small(found["label"])):
+        if found is not None and (found.start() > 0 or at == 0 or text[at] == "\n") and not _is_own(found["label"], colon.group()):
             yield Extent(at + found.start("label"), colon.end(), "unsure")
 
 
-def _is_own(label: str) -> bool:
+def _is_own(label: str, says: str) -> bool:
     """Whether what stands before a colon is no speaker: a command, a sentence, a heading, a field of the user's own."""
-    if leads(label) or _FORMS.own_label.match(label) is not None or _SENTENCED.search(label) is not None:
+    low, said = small(label), small(says)
+    if leads(low) or _FORMS.own_label.match(low) is not None:
         return True
-    head = HEAD.match(label)
-    words = label[0 if head is None else head.end() :].split()
-    return not words or (words[0] in VERBS and (words[0] not in _CASES or VALUE.search(words[-1]) is None))
+    if " " in label and _FORMS.small.search(label) is None and any(piece.kind == "request" for piece in pieces(said, 1, len(said))):
+        return False  # "Mark Reed: refund it"
+    head = HEAD.match(low)
+    words = low[0 if head is None else head.end() :].split()
+    said_so = not words or _SENTENCED.search(low) is not None
+    return said_so or (words[0] in VERBS and (words[0] not in _CASES or VALUE.search(words[-1]) is None))
 
 
 def _shows(low: str) -> re.Match[str] | None:

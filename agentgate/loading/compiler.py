@@ -37,6 +37,7 @@ from agentgate.workflow.model import (
 )
 
 _WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")  # of a name: "deleteTicket", "orders.cancel"
+_TIMES = frozenset({"date", "time", "day", "when", "due", "start", "deadline", "schedule"})
 
 
 def compiled(site: Site, digest: str) -> Workflow:
@@ -150,12 +151,18 @@ def _intents(site: Site, all_tools: Mapping[str, Tool]) -> Mapping[str, Intent]:
             if answer in {"confirm", "step_up"} and block.left_open != answer:
                 at[key].report_key(f"{answer} beside unclear: {block.unclear}", f"unclear: {answer} ({request} is unclear)")
         fields = name, at.line, block.asks_for, words, block.left_open, examples, counter, block.delegated, block.unheard
-        intents[site.share(name)] = site.share.built(Intent, *fields, _objects(all_tools, name), reader)
+        intents[site.share(name)] = site.share.built(Intent, *fields, _objects(all_tools, name), reader, _timed(all_tools, name))
     return site.share.mapping(intents)
 
 
 def _needing(all_tools: Mapping[str, Tool], intent: str) -> list[Tool]:
     return [tool for tool in all_tools.values() if intent in {*tool.needs, *chain(*[rule.needs for rule in tool.args.values()])}]
+
+
+def _timed(all_tools: Mapping[str, Tool], intent: str) -> bool:
+    """Whether an argument of the tools takes a day or a time."""
+    rules = [rule for tool in _needing(all_tools, intent) for rule in tool.args.values()]
+    return not rules or any(rule.type in {"date", "datetime"} or not _TIMES.isdisjoint(_WORD.findall(rule.name.lower())) for rule in rules)
 
 
 def _objects(all_tools: Mapping[str, Tool], intent: str) -> frozenset[str] | None:

@@ -187,6 +187,7 @@ class Intent:
             e-mail"): absent, unclear or present.
         unheard: what it is when the user asks for something that no word of the workflow explains: absent or unclear.
         objects: what its tools act on (`agentgate.loading.compiler`): nouns, ``<id>`` for a type, `NAMED`. None: any object will do.
+        timed: some argument of its tools takes a day or a time; what is asked of others for another time is in doubt.
         reader: a model may read it as present where its words leave it open (`agentgate.intents.combined`).
     """
 
@@ -201,6 +202,7 @@ class Intent:
     unheard: WhenOpen = "deny"
     objects: frozenset[str] | None = None
     reader: bool = False
+    timed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
