@@ -243,8 +243,7 @@ class Turn:
     @property
     def says_no(self) -> bool:
         """Whether a later turn may take anything back by what it says: a request, a value, or all."""
-        plain = any(sentence.taken in {"doubt", "all"} for sentence in self.sentences)
-        return plain or any(c.voice == "denied" for c in self.clauses) or self.doubts()
+        return any(sentence.taken in {"doubt", "all"} for sentence in self.sentences) or self.doubts()
 
     @property
     def denies(self) -> bool:
