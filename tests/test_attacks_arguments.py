@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -321,9 +322,15 @@ def test_what_is_excepted_is_denied(text: str) -> None:
         "Other than that, refund ORD-1002",
         "Refund ORD-1002 excluding VAT",
         "Pay it, but refund ORD-1002",
-        "Do not refund ORD-1001 but ORD-1002",
         "Pay nothing, but ORD-1002 is to be refunded",
     ],
 )
 def test_what_excepts_nothing_denies_nothing(text: str) -> None:
     assert Prompt.of((text,), date(2030, 6, 4)).words("id", "ORD-1002") is not None
+
+
+def test_what_stands_behind_a_no_and_a_but_is_in_doubt() -> None:
+    prompt = Prompt.of(("Do not refund ORD-1001 but ORD-1002",), date(2030, 6, 4))
+    assert prompt.words("id", "ORD-1002") is None
+    assert replace(prompt, in_doubt=True).words("id", "ORD-1002") is not None
+    assert replace(prompt, in_doubt=True).words("id", "ORD-1001") is None
