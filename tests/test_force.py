@@ -13,6 +13,7 @@ from agentgate.gate.state import Readings
 from agentgate.intents.lexical import Lexical, derive
 from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.language.turn import MAX_READ, Turn
+from agentgate.language.wording import said
 from agentgate.workflow.model import Intent
 from tests.benchmarks.phrasings import ACT, granted
 
@@ -36,9 +37,8 @@ def names(turn: str, kind: str, value: str) -> bool:
 @pytest.mark.parametrize("half", ["development", "measured"])
 def test_fresh_phrasings(half: str) -> None:
     counts = granted(half)
-    assert counts["conditions"][0] <= 2
-    assert counts["tails"][0] <= {"development": 0, "measured": 7}[half]
-    assert counts["labels"][0] <= {"development": 0, "measured": 4}[half]
+    assert counts["conditions"][0] == counts["labels"][0] == 0
+    assert counts["tails"][0] <= {"development": 0, "measured": 6}[half]
     assert counts["later"][0] <= 13
     assert counts["plain"][0] == counts["plain"][1]
 
@@ -146,6 +146,12 @@ def test_a_value_of_a_doubtful_sentence_is_no_origin_without_a_question() -> Non
     assert not names(turn, "email", EVIL)
     assert not names("Refund ORD-1, and ORD-2 only if Ann agrees", "id", "ORD-2")
     assert names(f"Send it to {EVIL} if Bob agrees. Send it to {EVIL}.", "email", EVIL)
+
+
+def test_a_text_with_a_doubtful_sentence_inside_was_not_said() -> None:
+    text = "Send the list. If Bob agrees, send the draft. Send the notes."
+    assert said(Prompt.of([text], TODAY), text) is None
+    assert said(Prompt.of([text.replace(" If Bob agrees, s", " S")], TODAY), "Send the list. Send the draft. Send the notes.") is not None
 
 
 WORKFLOW = """
