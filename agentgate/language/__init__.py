@@ -15,8 +15,8 @@ A turn is read once (`turn.Turn`). Each step can only take away from what the st
 4. *Reported* (`turn`): the rest of a sentence behind somebody else's "wrote", "wants me to": it gives nothing.
 5. *Kind* (`pieces`): a request, a question, a statement ... Only a request requests, up to its first subordinate clause.
 6. *Force* (`force`): a sentence that a condition on a person or an event, waiting, a larger sentence, a trailing no, "maybe" or a mood
-   turns asks for nothing yet; so does one that goes on with it ("Then ..."), and one for a time that no tool of its intent takes. Its words make
-   an intent unclear, and its values are origins only where that question is asked.
+   turns asks for nothing yet; so does one that goes on with it ("Then ..."), and one for a time that no tool of its intent takes. Its
+   words make an intent unclear, and its values are origins only where that question is asked.
 7. *Taken back* (`turn`): what a sentence behind a request, or a later turn, says against it.
 
 What is own and requests is *present*; what is in doubt is *unclear* at most, and a person is asked; what is denied or taken back is
