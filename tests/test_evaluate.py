@@ -339,12 +339,14 @@ def test_a_machine_that_is_always_too_slow_is_no_refusal(folder: Path) -> None:
         _replayed(folder, _Stalls(range(20)))
 
 
+@pytest.mark.deadline
 def test_a_call_without_an_answer_in_time_is_no_refusal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "_TRIES", 1)
     with pytest.raises(StoreUnavailable, match=r"no answer to \S+ in time"):
         _replayed(folder, _Stalls({3}))
 
 
+@pytest.mark.deadline
 def test_a_refusal_that_is_late_is_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "_TRIES", 1)
     assert _replayed(folder, _Stalls({4})) == _replayed(folder, Clock())
