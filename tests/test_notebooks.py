@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 
 from tests.deadlines import python_path
 
+pytestmark = pytest.mark.server  # a kernel listens
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # what differs from run to run: random ids, digests over them, times

@@ -48,7 +48,8 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
     part = basis.root.inside(f"intents.{intent.name}", "intents", intent, tool)
     act, base = (*intent.words, intent.asks_for)[0], basis.turns(tool)[0] if tool else ""
     values = basis.scene(tool).values if tool else {}
-    named = " and ".join(dict.fromkeys(v for k, v in values.items() if k.startswith(("args.", "earlier.")) and type(v) is str))
+    texts_sent = dict.fromkeys(v for k, v in values.items() if k.startswith(("args.", "earlier.")) and type(v) is str)
+    named = f"It is about {' and '.join(texts_sent)}." if texts_sent else ""
 
     def said(texts: list[str], *first: str) -> list[Changes]:
         """These turns, each behind the `first`."""
