@@ -67,9 +67,15 @@ class Case:
 
 def _asked_about(run: RunState, tool: Tool | None) -> RunState:
     """The run; where somebody is asked whether the user meant the call at all, also with what the user named in doubt."""
-    known = tool is not None and run.prompt is not None
-    needed = {run.intents[name].presence for name in tool.needs if name in run.intents} if known and tool is not None else ()
-    return replace(run, prompt=replace(run.prompt, in_doubt=True)) if "unclear" in needed and "present" not in needed else run
+    if tool is None or run.prompt is None:
+        return run
+    unclear = False
+    for name in tool.needs:
+        presence = run.intents[name].presence if name in run.intents else "absent"
+        if presence == "present":
+            return run
+        unclear = unclear or presence == "unclear"
+    return replace(run, prompt=replace(run.prompt, in_doubt=True)) if unclear else run
 
 
 Check = Callable[[Case], None]
