@@ -28,7 +28,7 @@ from agentgate.integrations.langchain import guard_tools
 from agentgate.integrations.langchain.arguments import Arguments, definition_of, shown_schema
 from agentgate.language.spans import embedded
 from agentgate.values.canonical import canonical, digest
-from agentgate.values.forms import canonical_form, described, spelled
+from agentgate.values.forms import canonical_form, describe_forms, spell_value
 from agentgate.workflow.rule import Rule
 
 LIST = {"type": "array", "items": {"type": "string"}}
@@ -86,7 +86,7 @@ def test_each_form_has_one(given_: dict[str, Any], form: dict[str, Any]) -> None
 def test_only_ascii_letters_are_capitals(letter: str) -> None:
     """`str.lower` makes a k of the Kelvin sign, and people read more letters than one as a k."""
     for address in (f"{letter}im@acme.example", f"kim@ac{letter}e.example"):
-        assert spelled("email", address) == address
+        assert spell_value("email", address) == address
         assert canonical_form({"to": address}, SCHEMA, DECLARED) == {"to": [address]}
 
 
@@ -102,7 +102,7 @@ def test_what_is_nested_without_end_stays_as_it_is() -> None:
 @pytest.mark.parametrize("schema", [{"properties": []}, {"properties": {"x": 1}, "required": 5}, {"properties": {"x": {"type": {}}}}, {}])
 def test_a_schema_that_is_none_changes_nothing(schema: dict[str, Any]) -> None:
     assert canonical_form({"x": "a", "y": None}, schema, None) == {"x": "a", "y": None}
-    described(schema, ["args.x"])
+    describe_forms(schema, ["args.x"])
 
 
 _PLAIN = st.sampled_from(["string", "integer", "number", "boolean", "null", "array", "object"])

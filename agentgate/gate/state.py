@@ -22,7 +22,7 @@ from agentgate.language.turn import Turn
 from agentgate.redemption.facts import check_rows
 from agentgate.stores.ops import RunRecord
 from agentgate.values.canonical import canonical, parse
-from agentgate.values.forms import spelled
+from agentgate.values.forms import spell_value
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Derived, EarlierCall, Header, RunState
 from agentgate.values.turns import split_turns
@@ -220,4 +220,4 @@ def _rows(declared: Mapping[str, Any], recorded: bytes | None, facts: Mapping[st
         check_rows(declared, rows)
     except (CanonicalError, ValueError):
         return ()
-    return tuple([{n: spelled(facts[n].type, v) if n in facts else v for n, v in row.items()} for row in rows])
+    return tuple([{n: spell_value(facts[n].type, v) if n in facts else v for n, v in row.items()} for row in rows])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import lru_cache
@@ -86,7 +87,7 @@ def _plain(text: str) -> str:
     return re.sub(r"[ \t]+", " ", text).strip()
 
 
-class ModelReader:
+class ModelReader(ABC):
     """See `agentgate.intents.deriver.Deriver`; a subclass has the model. Blocks for at most `timeout` seconds."""
 
     def __init__(self, *, timeout: float) -> None:
@@ -143,9 +144,9 @@ class ModelReader:
             raise error if isinstance(error, _NoAnswer) else _NoAnswer(f"the model failed: {type(error).__name__}")
         return _checked(intents, answer.result(), said, later=later)
 
+    @abstractmethod
     def ask_model(self, intents: Vocabulary, question: str) -> Mapping[str, _One]:
         """See `agentgate.intents.deriver.IntentReader`."""
-        raise NotImplementedError
 
 
 class ChatDeriver(ModelReader):

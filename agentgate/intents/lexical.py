@@ -28,7 +28,7 @@ from agentgate.intents.objects import acts_on_its_kind
 from agentgate.intents.phrases import Longest, Occurrence, Phrases, keys_of, longest_of, places
 from agentgate.intents.unread import shown, stands_alone, unread_in
 from agentgate.language.delegation import Delegation, handed_over
-from agentgate.language.force import postponed
+from agentgate.language.force import is_postponed
 from agentgate.language.pieces import FINITE, NOBODY, Piece, pieces
 from agentgate.language.turn import Clause, Taken, Turn
 from agentgate.language.whose import ITEM, VALUE
@@ -297,7 +297,7 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], lo
                 use = "part"
             elif not acts_on_its_kind(intent, turn, place, piece):
                 use = "other"
-            elif turn.doubted(place.start) or (not intent.timed and postponed(turn.low, pieces, at)):
+            elif turn.doubted(place.start) or (not intent.timed and is_postponed(turn.low, pieces, at)):
                 use = "doubted"
         if best is None or _USES.index(use) >= _USES.index(best.use):
             best = _Hit(place.text, use, place.start, piece.kind in _TOLD)

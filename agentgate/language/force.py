@@ -31,7 +31,7 @@ def goes_on(low: str, start: int) -> bool:
     return _FORMS.then.match(low, start) is not None
 
 
-def postponed(low: str, read: Sequence[Piece], at: int) -> bool:
+def is_postponed(low: str, read: Sequence[Piece], at: int) -> bool:
     """Whether a piece is for another time, or one in front of it: "next week, refund it", "pay the bill tomorrow"."""
     spans = [(piece.start, min(piece.end, piece.aside)) for piece in read[at : at + 1]]
     spans += [(piece.start, piece.end) for piece in read[max(0, at - 1) : at] if piece.kind == "open"]

@@ -63,7 +63,7 @@ def _spelled_inside(value: Any, path: str, rules: Mapping[str, Any]) -> Any:
     """A value with every text in it that a rule names as the rule's type spells it."""
     if path in rules:
         kind = rules[path].type
-        return [spelled(kind, each) for each in value] if type(value) is list else spelled(kind, value)
+        return [spell_value(kind, each) for each in value] if type(value) is list else spell_value(kind, value)
     if not any(name.startswith(path) for name in rules):
         return value
     if type(value) is dict:
@@ -71,7 +71,7 @@ def _spelled_inside(value: Any, path: str, rules: Mapping[str, Any]) -> Any:
     return [_spelled_inside(each, path + EACH, rules) for each in value] if type(value) is list else value
 
 
-def spelled(kind: str, value: Any) -> Any:
+def spell_value(kind: str, value: Any) -> Any:
     """A text as its type spells it; any other value as it is."""
     if kind not in _SPELLINGS or type(value) is not str or not value.isascii():
         return value
@@ -79,7 +79,7 @@ def spelled(kind: str, value: Any) -> Any:
     return text if normal(kind, text) is not None else value
 
 
-def described(schema: Schema, fields: Iterable[str]) -> str:
+def describe_forms(schema: Schema, fields: Iterable[str]) -> str:
     """JSON type or format of arguments (``args.to``) by the tool's own schema: all that a model is told where a form is wrong."""
     names = {re.split(r"[.\[]", field)[1] for field in fields if "." in field}
     told = []
@@ -105,11 +105,11 @@ def _resolved(schema: Any, root: Schema) -> Schema:
         reference = mapping(schema).get("$ref")
         if not isinstance(reference, str):
             break
-        schema = pointed(reference, root)
+        schema = follow_pointer(reference, root)
     return mapping(schema)
 
 
-def pointed(ref: str, root: Schema) -> Any:
+def follow_pointer(ref: str, root: Schema) -> Any:
     """What a local reference points to; no remote one is followed."""
     target: Any = root if ref.startswith("#/") else None
     for part in ref[2:].split("/"):

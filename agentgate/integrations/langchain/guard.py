@@ -11,7 +11,7 @@ from langchain_core.tools import BaseTool
 from agentgate.errors import CanonicalError
 from agentgate.integrations.langchain.arguments import Arguments, definition_of
 from agentgate.integrations.langchain.injection import WITNESS, Host, Injections, from_state, is_json, runtime_in
-from agentgate.values.forms import described
+from agentgate.values.forms import describe_forms
 from agentgate.workflow.model import Tool
 
 
@@ -44,7 +44,7 @@ class Guard:
     def form_of(self, fields: Iterable[str], tool: BaseTool, declared: Tool | None) -> str:
         """What a model is told of arguments in a wrong form: what their schema says, where the workflow pins it."""
         pinned = declared is not None and declared.definition == self.definition(tool)
-        return described(self.arguments.shape, fields) if pinned else ""
+        return describe_forms(self.arguments.shape, fields) if pinned else ""
 
     def positional(self, args: tuple[Any, ...]) -> dict[str, Any]:
         """A text input, which LangChain passes by position, under the name of the argument it fills.

@@ -25,7 +25,7 @@ from agentgate.integrations.mcp.protected import definition_of
 from agentgate.integrations.mcp.tokens import CallTokens, Granted, NoToken, RunTokens, tokens_of
 from agentgate.shell.drive import to_the_end
 from agentgate.values.canonical import parse
-from agentgate.values.forms import canonical_form, described
+from agentgate.values.forms import canonical_form, describe_forms
 from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.request import CanonicalArguments
 
@@ -99,7 +99,7 @@ class GatedClient:
             name, args, tool_call_id=tool_call_id, definition=definition, audience=self._audience, wait=self._wait
         )
         if isinstance(answer, NoToken):
-            return denied(answer.code, answer.hold, described(schema, answer.misformed))
+            return denied(answer.code, answer.hold, describe_forms(schema, answer.misformed))
         with sent(answer.secret):
             try:
                 got = await self._answer_to(name, args, answer)
