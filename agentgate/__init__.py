@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agentgate.decision.answer import Allow, Deny, StepUp
-    from agentgate.decision.together import Together
+    from agentgate.decision.batch_answer import Together
     from agentgate.errors import AgentGateError, Failure, NotDone, TokenRefused
     from agentgate.gate.gate import AsyncGate, Gate
     from agentgate.identity.connection import Connection

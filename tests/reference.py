@@ -15,8 +15,8 @@ from fractions import Fraction
 from itertools import combinations, product
 from typing import Any
 
-from agentgate.decision.labels import Heard, heard
-from agentgate.decision.selectors import chosen
+from agentgate.decision.origins.labels import Heard, heard
+from agentgate.decision.origins.selectors import chosen
 from agentgate.language.spans import entities
 from agentgate.language.stems import stems
 from agentgate.values.entities import Key, normal

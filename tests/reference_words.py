@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from agentgate.decision.labels import Heard, heard
+from agentgate.decision.origins.labels import Heard, heard
 from agentgate.language.turn import Turn, Voice
 
 _QUOTING = "\"'`*_\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"

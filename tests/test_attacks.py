@@ -17,7 +17,7 @@ from agentgate.decision.answer import Eligible
 from agentgate.decision.decide import decide
 from agentgate.decision.hold import Hold
 from agentgate.errors import AgentGateError
-from agentgate.gate import answer as holding
+from agentgate.gate.holds import answer as holding
 from agentgate.gate.turns import MAX_TURNS
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, Deny, StepUp
-from agentgate.gate.callback import Callback
+from agentgate.gate.holds.callback import Callback
 from agentgate.integrations.terminal import ask
 from tests.test_confirm import LEE, SMALL, asking, run_of
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agentgate.decision.answer import Eligible
 from agentgate.decision.decide import decide
-from agentgate.decision.labels import own_row
+from agentgate.decision.origins.labels import own_row
 from agentgate.intents.lexical import derive
 from agentgate.language.first_person import of_self
 from agentgate.language.prompt import Prompt, Turn

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, AnswerRefused, AsyncGate, Gate, StepUp, User
-from agentgate.decision.hold import Hold
-from agentgate.decision.hold_states import AFTER, Event, Row, after
+from agentgate.decision.hold import AFTER, Event, Hold, Row, after
 from agentgate.errors import ConfigError, NameRefused, StoreUnavailable
 from agentgate.stores import ops
 from tests.servers import Server, valkey_binary
@@ -143,8 +142,8 @@ def test_a_hold_of_a_run_that_is_gone_is_not_answered(gate: Gate) -> None:
 def shifted(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """The gate's clock, as holds see it."""
     clock = SimpleNamespace(time=lambda: time.time() + seconds, monotonic=time.monotonic)
-    monkeypatch.setattr("agentgate.gate.answer.time", clock)
-    monkeypatch.setattr("agentgate.gate.release.time", clock)
+    monkeypatch.setattr("agentgate.gate.holds.answer.time", clock)
+    monkeypatch.setattr("agentgate.gate.holds.release.time", clock)
 
 
 class Held:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Gate, StepUp, User
-from agentgate.decision.labels import MAX_SETS, meant
+from agentgate.decision.origins.labels import MAX_SETS, meant
 from agentgate.gate.run import Run
 from agentgate.language.prompt import Prompt
 from agentgate.language.stems import stems

@@ -20,7 +20,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 
-from agentgate.decision.together import Together
+from agentgate.decision.batch_answer import Together
 from agentgate.errors import ConfigError, StepUpRequired
 from agentgate.gate.gate import AsyncGate
 from agentgate.gate.run import Run

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, User
-from agentgate.decision import labels, selectors
+from agentgate.decision.origins import labels, selectors
 from agentgate.explain import asking
 from agentgate.gate import flow
 from agentgate.gate.turns import MAX_SAID

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from agentgate import Agent, Allow, AnswerRefused, Deny, Gate, Reason, StepUp
 from agentgate.cli.main import app
 from agentgate.errors import AgentGateError
-from agentgate.gate import addressed
+from agentgate.gate.holds import inbox as addressed
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.shell.drive import drive
 from agentgate.stores import ops

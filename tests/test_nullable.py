@@ -11,7 +11,7 @@ import pytest
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
 from agentgate.decision.answer import Eligible
 from agentgate.decision.decide import decide
-from agentgate.decision.earlier import Earlier
+from agentgate.decision.origins.earlier_calls import Earlier
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.explain.verdicts import explain

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Gate, StepUp, User
 from agentgate.decision.answer import Eligible
-from agentgate.decision.earlier import Earlier
+from agentgate.decision.origins.earlier_calls import Earlier
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive

@@ -22,14 +22,13 @@ from starlette.responses import Response
 
 from agentgate import Allow, Deny
 from agentgate.audit import read_records
-from agentgate.decision.hold import Hold
-from agentgate.decision.hold_states import State
+from agentgate.decision.batch_answer import MOST
+from agentgate.decision.hold import Hold, State
 from agentgate.decision.question import Question, ShownArgument, ShownRule, moment
-from agentgate.decision.together import MOST
 from agentgate.errors import RequestRefused
 from agentgate.explain.evidence import MASKED
-from agentgate.gate import addressed
-from agentgate.gate.addressed import Addressed, WaitingPage
+from agentgate.gate.holds import inbox as addressed
+from agentgate.gate.holds.inbox import Addressed, WaitingPage
 from agentgate.identity.proven import proven_user
 from agentgate.service.app import PAGES, application
 from agentgate.service.line import AT_ONCE

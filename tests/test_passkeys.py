@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from webauthn.helpers import encode_cbor
 
 from agentgate import Allow, AnswerRefused, AsyncGate, Deny, Gate, StepUp, WebAuthnAnswer
+from agentgate.decision.batch_answer import Together
 from agentgate.decision.hold import Hold
-from agentgate.decision.together import Together
 from agentgate.errors import ConfigError, CredentialRefused, KeysUnavailable
 from agentgate.identity.assertion import MAX_ASSERTION, Assertion
 from agentgate.identity.passkeys import FRESH, MAX_FILE, MAX_PASSKEYS, MAX_REGISTRATION, Passkeys

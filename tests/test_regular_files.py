@@ -16,7 +16,7 @@ from agentgate.approvals.refusal import UNAPPROVED
 from agentgate.audit import heads
 from agentgate.credentials.static import Secret
 from agentgate.gate.around import DataClassFile
-from agentgate.gate.proof import fronts
+from agentgate.gate.holds.proof import fronts
 from agentgate.identity.keys import KeySource
 from agentgate.identity.passkeys import Passkeys
 from agentgate.identity.settings import IdentitySettings

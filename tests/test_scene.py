@@ -17,7 +17,7 @@ from agentgate.audit import open_audit
 from agentgate.decision.answer import Eligible
 from agentgate.gate.around import Sources, environment_of
 from agentgate.gate.core import Allowances, Core
-from agentgate.gate.proof import Answerers
+from agentgate.gate.holds.proof import Answerers
 from agentgate.identity.connection import caller
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.decision.selectors import chosen, picked
+from agentgate.decision.origins.selectors import chosen, picked
 from agentgate.language.prompt import Prompt
 from agentgate.values.paths import CUT
 from agentgate.workflow.rule import Fact

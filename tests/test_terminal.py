@@ -28,7 +28,7 @@ from agentgate.cli.commands import HELP
 from agentgate.cli.main import app
 from agentgate.decision.hold import Hold
 from agentgate.decision.question import text_lines
-from agentgate.gate.kept import hold_of
+from agentgate.gate.holds.codec import hold_of
 from agentgate.shell import log
 from agentgate.stores import ops
 from agentgate.testing._book import ask

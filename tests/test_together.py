@@ -14,8 +14,8 @@ import pytest
 
 from agentgate import Allow, AnswerRefused, AsyncGate, Deny, Gate, JWSAnswer, SSHAnswer, StepUp
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
+from agentgate.decision.batch_answer import Inclusion, Together
 from agentgate.decision.hold import Hold
-from agentgate.decision.together import Inclusion, Together
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.values.answers import nonce_claim
 from tests.authority import lasting

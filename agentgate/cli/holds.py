@@ -23,13 +23,13 @@ from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.audit import AuditLog, FileAudit, MemoryAudit, read_records
 from agentgate.cli.output import LOOK, YES, fail, note, pairs, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import Accept, Json, Key, Root, confirm, own_signer
+from agentgate.decision.batch_answer import MOST, Together
 from agentgate.decision.hold import Hold
 from agentgate.decision.question import as_json, moment, rows_of
-from agentgate.decision.together import MOST, Together
-from agentgate.gate import answer as answering
 from agentgate.gate.around import Sources, environment_of
 from agentgate.gate.core import Allowances, Core
-from agentgate.gate.proof import Answerers
+from agentgate.gate.holds import answer as answering
+from agentgate.gate.holds.proof import Answerers
 from agentgate.identity.connection import caller
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog

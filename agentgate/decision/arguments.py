@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from agentgate.decision.case import Case
-from agentgate.decision.value import Value
+from agentgate.decision.origins.value import Value
 from agentgate.values.entities import NORMAL, Key, texts, written
 from agentgate.values.refusal import Reason
 from agentgate.workflow.model import Tool

@@ -6,9 +6,9 @@ from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import Any
 
-from agentgate.decision.earlier import Earlier
-from agentgate.decision.traced import Traced
-from agentgate.decision.value import Value
+from agentgate.decision.origins.earlier_calls import Earlier
+from agentgate.decision.origins.trace_result import Traced
+from agentgate.decision.origins.value import Value
 from agentgate.values.refusal import Failure, Reason, of_argument, place
 from agentgate.values.request import Call, RunState, Surroundings
 from agentgate.workflow.model import Tool, Workflow
@@ -20,7 +20,7 @@ class Case:
 
     Attributes:
         values: the arguments in normal form.
-        named: every argument came from the prompt (`agentgate.decision.named`).
+        named: every argument came from the prompt (`agentgate.decision.origins.named_calls`).
         traced: what was found of the arguments' origins.
         denied: failures that refuse the call.
         forced: failures that ask a person; at least a group where `strict`.

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agentgate.decision.case import Case
-from agentgate.decision.origins import in_some_call, trace
-from agentgate.decision.traced import Traced
+from agentgate.decision.origins.trace_result import Traced
+from agentgate.decision.origins.tracing import in_some_call, trace
 from agentgate.language.spans import embedded
 from agentgate.values.entities import texts
 from agentgate.values.refusal import Failure, Reason, of_argument

@@ -1,4 +1,4 @@
-"""A hold: one exact call that waits for a person, and who may answer it. Its states are in `agentgate.decision.hold_states`.
+"""A hold: one exact call that waits for a person, its states, and who may answer it.
 
 Rules: a release covers one call digest and the rules it showed, once, before its timeout. The requester and the agent never release,
 under no spelling of their id (`agentgate.values.identities`), nor does their namesake at another issuer, who may be the same person. Every
@@ -8,6 +8,15 @@ under it at that moment; a yes counts only under the rules that ask whoever gave
 A *confirm* is a yes under a rule with ``user: true``: the run's own user, under exactly their id and tenant, says yes to exactly this call.
 It counts for no group, and no group's yes counts for it. `check_answer` says who may answer a hold; how they prove who they are is the
 channel's part, and no channel is one on which the agent or the model speaks.
+
+The states and what follows them are one table, which the gate and the store's scripts follow:
+
+    pending --release (enough approvers)--> released --mint--> spent
+    pending, released --refuse--> refused          pending, released --deadline--> expired
+    whatever no person refused and no call ran with --the user takes back, or the run is closed--> cancelled
+
+`refused` and `expired` are final until the store forgets the hold; a `cancelled` one is opened anew when its call is asked again. A spent
+release is spent for ever, and only the call that spent it may be minted again, while it did not run.
 Pure values: the store keeps the state, the mint script spends it.
 """
 
@@ -15,9 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from agentgate.decision.hold_states import State
 from agentgate.decision.question import Question
 from agentgate.values.answers import Said
 from agentgate.values.canonical import canonical
@@ -27,6 +35,33 @@ from agentgate.values.request import Agent, Identity, User
 from agentgate.workflow.model import StepUpRule
 
 Channel = Literal["in_process", "token", "ssh", "jws", "webauthn"]
+State = Literal["pending", "released", "refused", "expired", "cancelled", "spent"]
+Row = State | Literal["ran"]  # ran: spent, by a call that was redeemed since
+Event = Literal[
+    "asked",  # its call is authorised again, and a person is still needed
+    "yes",  # a release, after which a rule still wants more approvers
+    "enough",  # the release after which none does
+    "no",  # a refusal
+    "minted",  # its call is minted; of a spent one, the same call again
+    "deadline",  # its time is over
+    "withdrawn",  # the user takes something back, or the run is closed
+]
+EVENTS: tuple[Event, ...] = get_args(Event)
+
+AFTER: Mapping[Row, tuple[Row | None, ...]] = {  # in the order of EVENTS; None: refused, and nothing changes
+    "pending": ("pending", "pending", "released", "refused", None, "expired", "cancelled"),
+    "released": ("released", None, None, "refused", "spent", "expired", "cancelled"),
+    "refused": ("refused", None, None, None, None, "refused", "refused"),
+    "expired": ("expired", None, None, None, None, "expired", "cancelled"),
+    "cancelled": ("pending", None, None, None, None, "cancelled", "cancelled"),
+    "spent": ("spent", None, None, None, "spent", "expired", "cancelled"),
+    "ran": ("ran", None, None, None, None, "ran", "ran"),
+}
+
+
+def after(state: Row, event: Event) -> Row | None:
+    """The state that follows; None: this cannot happen to a hold in this state."""
+    return AFTER[state][EVENTS.index(event)]
 
 
 @dataclass(frozen=True, slots=True)

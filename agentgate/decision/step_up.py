@@ -5,9 +5,9 @@ from __future__ import annotations
 from agentgate.decision.answer import RequiredHold
 from agentgate.decision.arguments import violated
 from agentgate.decision.case import Case
-from agentgate.decision.origin_kinds import kind_of
-from agentgate.decision.origins import came_from
-from agentgate.decision.value import Value, sources_of
+from agentgate.decision.origins.kinds import kind_of
+from agentgate.decision.origins.tracing import came_from
+from agentgate.decision.origins.value import Value, sources_of
 from agentgate.values.entities import Key
 from agentgate.values.refusal import Failure, Reason, of_argument
 from agentgate.workflow.rule import Rule

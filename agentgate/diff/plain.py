@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from agentgate.decision.origin_kinds import kind_of
+from agentgate.decision.origins.kinds import kind_of
 from agentgate.diff.finding import REMOVED, Finding
 from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge

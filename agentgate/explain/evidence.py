@@ -1,7 +1,7 @@
 """Where the values of a call occur: the user's words with their place, an earlier call's fact or argument and its row, or nowhere.
 
-Rules: this module shows what `agentgate.decision.origins` decides by, and decides nothing. An allowed origin comes first, the one that
-most of the call's other arguments share before others; a value without one is shown where else it occurs, with why that does not count.
+Rules: this module shows what `agentgate.decision.origins.tracing` decides by, and decides nothing. An allowed origin comes first, the one
+that most of the other arguments share before others; a value without one is shown where else it occurs, with why that does not count.
 What a `sensitive` argument holds, or refers to, is masked. Pure.
 """
 
@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from agentgate.decision.case import Case
-from agentgate.decision.earlier import Answer, Earlier
-from agentgate.decision.labels import asked_by_user, described
-from agentgate.decision.origin_kinds import KINDS, kind_of, of_call
-from agentgate.decision.origins import MAX_RECORDED
-from agentgate.decision.value import Value, element, from_user, sources_of
+from agentgate.decision.origins.earlier_calls import Answer, Earlier
+from agentgate.decision.origins.kinds import KINDS, kind_of, of_call
+from agentgate.decision.origins.labels import asked_by_user, described
+from agentgate.decision.origins.tracing import MAX_RECORDED
+from agentgate.decision.origins.value import Value, element, from_user, sources_of
 from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS
 from agentgate.language.prompt import Entity, Prompt
 from agentgate.language.wording import said

@@ -16,8 +16,8 @@ from typing import Any
 from agentgate.decision.answer import Eligible
 from agentgate.decision.case import Case
 from agentgate.decision.decide import decide, judge
-from agentgate.decision.earlier import Answer
-from agentgate.decision.origin_kinds import kind_of, of_call
+from agentgate.decision.origins.earlier_calls import Answer
+from agentgate.decision.origins.kinds import kind_of, of_call
 from agentgate.errors import CanonicalError
 from agentgate.explain.evidence import MASKED, Evidence, secret
 from agentgate.explain.listing import Condition, conditions, matching

@@ -16,10 +16,10 @@ from agentgate.decision.versions import Versions
 from agentgate.errors import AuditUnavailable, NameRefused, StoreUnavailable
 from agentgate.explain.evidence import origin_names
 from agentgate.gate.around import Sources
-from agentgate.gate.callback import Callback
+from agentgate.gate.holds.callback import Callback
+from agentgate.gate.holds.proof import Answerers
 from agentgate.gate.issued import Issued
 from agentgate.gate.notify import Notifier
-from agentgate.gate.proof import Answerers
 from agentgate.gate.state import Readings, missing, run_state
 from agentgate.gate.versions import InForce
 from agentgate.identity.connection import Connection
@@ -66,7 +66,7 @@ class Core:
         brokers: upstream brokers by name; None: only tool servers have it.
         history: what this gate saw of its tenants' histories.
         answerers: whose signatures answer holds.
-        confirm: asks the run's own user in this process (`agentgate.gate.confirming`); None: it does not.
+        confirm: asks the run's own user in this process (`agentgate.gate.holds.confirm`); None: it does not.
         budgets: what a run or its user may use up.
         notifier: tells people of holds and answers.
         identities: proves credentials; None: this gate takes none.

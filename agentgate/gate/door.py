@@ -18,7 +18,7 @@ from agentgate.decision.case import Case, Check
 from agentgate.decision.versions import Versions, under
 from agentgate.errors import CredentialRefused, StoreUnavailable
 from agentgate.gate.core import Core, found, read, reasons_of, stamp
-from agentgate.gate.proof import Answering
+from agentgate.gate.holds.proof import Answering
 from agentgate.gate.proving import IN_PROCESS, AgentGiven, OverHTTP, UserGiven, count_unproven, failure_of, identities_of, prove
 from agentgate.gate.state import header_bytes, missing
 from agentgate.gate.turns import checked_turn, refused_input, stored_turn

@@ -16,7 +16,7 @@ from agentgate.decision.case import Case
 from agentgate.decision.versions import Versions, judged
 from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameRefused, StoreUnavailable
 from agentgate.gate.core import Core, decided, deny, read, seen, surroundings
-from agentgate.gate.release import Released, released
+from agentgate.gate.holds.release import Released, released
 from agentgate.gate.terms import txn
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection

@@ -17,12 +17,13 @@ import structlog
 
 from agentgate.audit import AuditLog, open_audit, remembered
 from agentgate.errors import ConfigError
-from agentgate.gate import account_key, door, holding
+from agentgate.gate import account_key, door
 from agentgate.gate.around import Sources, data_classes, environment_of
-from agentgate.gate.callback import Callback
 from agentgate.gate.core import Allowances, Core, read
+from agentgate.gate.holds import methods as holding
+from agentgate.gate.holds.callback import Callback
+from agentgate.gate.holds.proof import Answerers, fronts, passkeys_of
 from agentgate.gate.notify import Notifier
-from agentgate.gate.proof import Answerers, fronts, passkeys_of
 from agentgate.gate.proving import AgentGiven, UserGiven
 from agentgate.gate.revoking import AsyncRevoking, Revoking, Tenants
 from agentgate.gate.run import AsyncRun, Run

@@ -36,7 +36,7 @@ import structlog
 
 from agentgate.decision.question import as_json
 from agentgate.errors import AgentGateError, ConfigError, KeysUnavailable, StoreUnavailable
-from agentgate.gate.kept import event_from, hold_of
+from agentgate.gate.holds.codec import event_from, hold_of
 from agentgate.identity.fetch import post
 from agentgate.stores import AsyncStore, Op, Store, ops
 from agentgate.values.canonical import canonical, digest

@@ -14,10 +14,11 @@ from agentgate.audit import AuditLog
 from agentgate.decision.answer import Decision, Deny, StepUp
 from agentgate.decision.hold import Hold
 from agentgate.errors import CanonicalError, ConfigError, NotRecorded, Overloaded, Refusal, TokenRefused
-from agentgate.gate import door, flow, turns, waiting
-from agentgate.gate.confirming import confirmed
+from agentgate.gate import door, flow, turns
 from agentgate.gate.core import read
 from agentgate.gate.explaining import explained
+from agentgate.gate.holds import wait as waiting
+from agentgate.gate.holds.confirm import confirmed
 from agentgate.gate.revoking import void_token
 from agentgate.gate.said import refused
 from agentgate.gate.view import View

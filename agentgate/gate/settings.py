@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from agentgate.errors import ConfigError
 from agentgate.gate.around import DataClasses
-from agentgate.gate.callback import Confirm
+from agentgate.gate.holds.callback import Confirm
 from agentgate.gate.notify import Command, Webhook
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive
@@ -135,7 +135,7 @@ class GateSettings(ABC):
             `WebAuthnAnswer` counts.
         confirm: asks the run's own user in this process, only for a workflow with ``in_process: true``: gets the question, says True or
             False (`agentgate.integrations.terminal.ask` asks at the terminal); None: the call is held. One that takes ``*questions`` is
-            asked about up to ten calls of a run at once, and may answer each (`agentgate.gate.callback`).
+            asked about up to ten calls of a run at once, and may answer each (`agentgate.gate.holds.callback`).
         denials_per_run: with so many denied calls a run closes; so many of a wrong form alone close none, and end what is told of them.
         open_holds_per_run: how many holds of a run may wait for a person at once.
         runs_per_hour: how many runs of one user a tenant opens in any hour (up to a minute longer); without a user, of one agent.

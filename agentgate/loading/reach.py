@@ -5,7 +5,7 @@ Rules: the rows belong to a read that only the user steers, each row is one obje
 
 from __future__ import annotations
 
-from agentgate.decision.origin_kinds import kind_of
+from agentgate.decision.origins.kinds import kind_of
 from agentgate.loading.blocks import SelectBlock, SumBlock
 from agentgate.loading.facts import one_row_each
 from agentgate.loading.site import Place, Site, comparable

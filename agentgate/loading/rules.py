@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from agentgate.decision.origin_kinds import kind_of
+from agentgate.decision.origins.kinds import kind_of
 from agentgate.loading import reach
 from agentgate.loading.blocks import ArgumentBlock, OperatorsBlock, WhenBlock
 from agentgate.loading.facts import one_list

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from agentgate.decision.origin_kinds import kind_of, of_call
+from agentgate.decision.origins.kinds import kind_of, of_call
 from agentgate.loading.blocks import ArgumentBlock, Definition, FactBlock
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document, Node, Path, did_you_mean, node_at, shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentgate.decision.origin_kinds import kind_of
+from agentgate.decision.origins.kinds import kind_of
 from agentgate.loading import clauses
 from agentgate.loading.blocks import ToolBlock
 from agentgate.loading.facts import compiled_fact

@@ -14,7 +14,7 @@ from agentgate.errors import AuditUnavailable, ConfigError, CredentialRefused, K
 from agentgate.gate import account_key, door
 from agentgate.gate.core import Core
 from agentgate.gate.gate import AsyncGate
-from agentgate.gate.proof import passkeys_of
+from agentgate.gate.holds.proof import passkeys_of
 from agentgate.gate.proving import OverHTTP, UserGiven
 from agentgate.gate.run import AsyncRun
 from agentgate.gate.view import View

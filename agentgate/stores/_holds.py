@@ -1,4 +1,4 @@
-"""Holds in the store. Their states, and what follows them, are in `agentgate.decision.hold_states`; the scripts follow that table.
+"""Holds in the store. Their states, and what follows them, are a table of `agentgate.decision.hold`; the scripts follow it.
 
 A hold is the hash ``hold:{id}``, listed in the sorted set ``holds:all`` until it is forgotten. Beside state, body and revision it keeps the
 key under which the call's server records it, the deadline, the sensitive values that `reveal_hold` reads, and the nonces with which it may

@@ -230,7 +230,7 @@ class HoldRecord:
     """A hold as stored.
 
     Attributes:
-        state: as the store's clock and the run's calls say now (`agentgate.decision.hold_states`).
+        state: as the store's clock and the run's calls say now (`agentgate.decision.hold`).
         body: the gate's JSON, with every answer so far.
         revision: opaque; each answer and the mint that spends it change it; `answer_hold` and `HoldTake` name the one they read.
         call: digest of the call that spent the release, or empty.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from agentgate.decision.hold_states import AFTER, EVENTS, Event, Row, after
+from agentgate.decision.hold import AFTER, EVENTS, Event, Row, after
 from agentgate.stores import Store, ops
 from agentgate.testing._book import Book, Suite
 from agentgate.testing._withdrawals import take_back

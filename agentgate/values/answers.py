@@ -1,6 +1,6 @@
 """A person's signed answer to a hold: what `by=` of `Gate.release`, `Gate.refuse`, `Gate.answer` and `Gate.reveal` takes.
 
-All are over the statement of the hold (`agentgate.decision.hold.Hold.statement`), or of several (`agentgate.decision.together`), with a
+All are over the statement of the hold (`agentgate.decision.hold.Hold.statement`), or of several (`agentgate.decision.batch_answer`), with a
 nonce that the gate gave out for it (`Gate.nonce`): good for one answer, and for `NONCE_SECONDS`. An `OIDCToken` has the statement's digest
 in its `nonce` claim, a passkey signs it as its challenge. Having one of these objects proves nothing; the gate verifies it.
 """
@@ -62,7 +62,7 @@ class WebAuthnAnswer:
 def webauthn_challenge(statement: bytes) -> bytes:
     """The challenge (32 bytes: the SHA-256 of the statement) to ask a passkey with, so that its assertion is a person's answer.
 
-    `statement`: of a hold (`Hold.statement`), or of several (`agentgate.decision.together.Together.statement`).
+    `statement`: of a hold (`Hold.statement`), or of several (`agentgate.decision.batch_answer.Together.statement`).
     """
     return hashlib.sha256(statement).digest()
 

@@ -110,7 +110,7 @@ class Dependency(NamedTuple):
         origins: arguments whose value may come from it, with the origins that name it.
         bounds: arguments whose `at_most` it holds.
         within: how many seconds ago it was redeemed at most (infinite: ever); None: no such call is required.
-        tied: an element of a list takes several values or bounds from it (`agentgate.decision.elements`).
+        tied: an element of a list takes several values or bounds from it (`agentgate.decision.origins.elements`).
     """
 
     tool: str

@@ -158,7 +158,8 @@ class Fact:
             entity of that type in the text there; ``[numbers]``, ``[]`` (`find: any`) each number in it.
         named: `trust: named`: counts only if that call's own arguments all came from the prompt.
         pattern: form the value must have, if given.
-        named_by: facts of the same row of which the user's words must name one (see `agentgate.decision.labels`); empty: every row counts.
+        named_by: facts of the same row of which the user's words must name one (see `agentgate.decision.origins.labels`);
+            empty: every row counts.
         where: pairs of a fact of the same row and the argument of that call which it must equal.
     """
 

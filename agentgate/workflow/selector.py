@@ -1,6 +1,6 @@
 """Selectors: the words by which a user picks one row of a result, such as "the largest file", without naming its id.
 
-`agentgate.decision.selectors` says when such words select, and which row.
+`agentgate.decision.origins.selectors` says when such words select, and which row.
 """
 
 from __future__ import annotations

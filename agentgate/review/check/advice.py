@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from agentgate.decision.earlier import stands_for_words
-from agentgate.decision.origin_kinds import kind_of, of_call
+from agentgate.decision.origins.earlier_calls import stands_for_words
+from agentgate.decision.origins.kinds import kind_of, of_call
 from agentgate.identity.ci import UNLASTING
 from agentgate.intents.phrases import overlaps
 from agentgate.language.stems import stems

@@ -11,7 +11,7 @@ from decimal import Decimal
 from itertools import islice, product
 from typing import Any, Literal
 
-from agentgate.decision.origin_kinds import kind_of, of_call
+from agentgate.decision.origins.kinds import kind_of, of_call
 from agentgate.diff.forms import SAMPLES
 from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
 from agentgate.review.mutation.origins import origins

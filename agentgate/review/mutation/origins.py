@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
-from agentgate.decision.origin_kinds import kind_of
+from agentgate.decision.origins.kinds import kind_of
 from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
 from agentgate.review.scenarios.fields import named, place
 from agentgate.review.scenarios.values import candidates, in_words, singles

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from agentgate.decision.origin_kinds import of_call
+from agentgate.decision.origins.kinds import of_call
 from agentgate.errors import Failure, Refused
 from agentgate.loading.yaml_nodes import did_you_mean, shown
 from agentgate.values.entities import number

@@ -12,7 +12,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import Any, NamedTuple
 
-from agentgate.decision.origin_kinds import kind_of, of_call
+from agentgate.decision.origins.kinds import kind_of, of_call
 from agentgate.review.scenarios.fields import SceneError, bare, place, tool_and_field
 from agentgate.review.scenarios.statements import elements, missing, put
 from agentgate.review.scenarios.values import (

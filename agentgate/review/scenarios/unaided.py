@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from agentgate.decision.answer import Deny, Eligible, RequiredHold
 from agentgate.decision.decide import decide
-from agentgate.decision.origin_kinds import of_call
+from agentgate.decision.origins.kinds import of_call
 from agentgate.errors import CanonicalError
 from agentgate.review.scenarios.fields import SceneError, bare, named
 from agentgate.review.scenarios.scene import Scene

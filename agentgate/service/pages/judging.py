@@ -1,7 +1,7 @@
 """The holds of whoever is signed in: the list, one with its question, several of a run; and answers, each an assertion of its own.
 
 Rules: what a person may not answer is 404, like what is not there. A session only reads: what changes a hold is `WebAuthnAnswer`, over a
-nonce of the gate, by the passkey that signed in; the gate's own methods judge it (`agentgate.gate.answer`).
+nonce of the gate, by the passkey that signed in; the gate's own methods judge it (`agentgate.gate.holds.answer`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, cast
 from starlette.requests import Request
 from starlette.responses import Response
 
+from agentgate.decision.batch_answer import MOST, Together
 from agentgate.decision.hold import Hold
-from agentgate.decision.together import MOST, Together
 from agentgate.errors import CredentialRefused, RequestRefused
 from agentgate.explain.evidence import MASKED
-from agentgate.gate.addressed import LATELY, PAGE, Addressed, WaitingPage, addressed, addressed_in, addressed_one, order
-from agentgate.gate.proof import refusal
+from agentgate.gate.holds.inbox import LATELY, PAGE, Addressed, WaitingPage, addressed, addressed_in, addressed_one, order
+from agentgate.gate.holds.proof import refusal
 from agentgate.identity.assertion import Assertion
 from agentgate.service.answer import answered, malformed
 from agentgate.service.pages import wording

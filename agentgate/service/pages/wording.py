@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentgate.decision.hold import Hold
-from agentgate.decision.hold_states import State
+from agentgate.decision.hold import Hold, State
 from agentgate.decision.question import moment
 from agentgate.values.refusal import AnswerCode, AnswerRefused
 from agentgate.values.visible import visible

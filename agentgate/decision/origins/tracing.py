@@ -1,21 +1,22 @@
 """Where a value came from: the prompt, the user's own id, a fact or argument of an earlier redeemed call, a calculation, or the model.
 
 Rules: the gate derives an origin and accepts none from anybody. Only `EarlierCall`s, calls of this run that were minted and redeemed,
-count (`agentgate.decision.earlier`), and what refers to calls of one tool is met by one of them (`agentgate.decision.joint`).
+count (`agentgate.decision.origins.earlier_calls`), and what refers to calls of one tool is met by one of them
+(`agentgate.decision.origins.join`).
 `any_call: true` takes an argument out of that: each element may come from any call and row. `named_first`: where the user named any
 value of the type, nothing but the user's words is an origin. A text is from the prompt also where it is some of the user's words in
 their order (`agentgate.language.wording`). What is `computed` from such values by a calculation that the user's words name belongs to no
-call. Neither of these two, nor the id of the run's user, names anything (`agentgate.decision.named`). Pure.
+call. Neither of these two, nor the id of the run's user, names anything (`agentgate.decision.origins.named_calls`). Pure.
 """
 
 from __future__ import annotations
 
-from agentgate.decision.earlier import Earlier
-from agentgate.decision.joint import explain, joined, within_some_call
-from agentgate.decision.named import is_named
-from agentgate.decision.origin_kinds import kind_of
-from agentgate.decision.traced import Traced
-from agentgate.decision.value import Value, in_prompt, sources_of
+from agentgate.decision.origins.earlier_calls import Earlier
+from agentgate.decision.origins.join import explain, joined, within_some_call
+from agentgate.decision.origins.kinds import kind_of
+from agentgate.decision.origins.named_calls import is_named
+from agentgate.decision.origins.trace_result import Traced
+from agentgate.decision.origins.value import Value, in_prompt, sources_of
 from agentgate.values.entities import Key
 from agentgate.values.paths import FINDABLE
 from agentgate.workflow.rule import PROMPT, Rule, Source

@@ -1,7 +1,7 @@
 """One call, one source: what a call refers to in earlier calls of one tool must be met by a single one of them, and by one row of it.
 
 That is every value that comes from such a call (`from`), every bound (`at_most`) and every required call (`require`). The elements of
-a list argument may each come from a row of their own, within the same call (`agentgate.decision.elements`).
+a list argument may each come from a row of their own, within the same call (`agentgate.decision.origins.elements`).
 
 How the joint choice is found without trying every combination: what must hold of one tool whatever the others do (`at_most`,
 `require`) filters its calls and rows; each of those left covers a set of arguments by `from`; only different, maximal sets matter; and one
@@ -15,10 +15,10 @@ from itertools import product
 from math import prod
 from typing import NamedTuple
 
-from agentgate.decision.earlier import Answer, Earlier
-from agentgate.decision.elements import TiedElement, explained_together, in_one_row_each, maximal, names_in, tied
-from agentgate.decision.traced import Joined, Traced
-from agentgate.decision.value import Value
+from agentgate.decision.origins.earlier_calls import Answer, Earlier
+from agentgate.decision.origins.elements import TiedElement, explained_together, in_one_row_each, maximal, names_in, tied
+from agentgate.decision.origins.trace_result import Joined, Traced
+from agentgate.decision.origins.value import Value
 from agentgate.values.refusal import Reason
 from agentgate.workflow.rule import Source
 

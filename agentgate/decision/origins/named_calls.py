@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agentgate.decision.earlier import Earlier
-from agentgate.decision.elements import tied
-from agentgate.decision.joint import JointNeed, choice
-from agentgate.decision.value import Value, in_prompt
+from agentgate.decision.origins.earlier_calls import Earlier
+from agentgate.decision.origins.elements import tied
+from agentgate.decision.origins.join import JointNeed, choice
+from agentgate.decision.origins.value import Value, in_prompt
 from agentgate.language.prompt import Prompt
 from agentgate.workflow.rule import Source
 

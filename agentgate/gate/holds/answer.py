@@ -13,14 +13,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 
-from agentgate.decision.hold import Approver, Hold, check_answer, covered
-from agentgate.decision.hold_states import Event, after
-from agentgate.decision.together import MOST, Inclusion, Together, check_ids
+from agentgate.decision.batch_answer import MOST, Inclusion, Together, check_ids
+from agentgate.decision.hold import Approver, Event, Hold, after, check_answer, covered
 from agentgate.errors import NameRefused
 from agentgate.gate.core import Core, read, reasons_of, stamp
-from agentgate.gate.kept import body_of, event_of, hold_of
-from agentgate.gate.proof import Answering, ProvenAnswer, refusal
-from agentgate.gate.release import with_words
+from agentgate.gate.holds.codec import body_of, event_of, hold_of
+from agentgate.gate.holds.proof import Answering, ProvenAnswer, refusal
+from agentgate.gate.holds.release import with_words
 from agentgate.identity.proven import Proven
 from agentgate.shell.step import Apart, Flow, Record, alone
 from agentgate.stores import Op, ops

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from agentgate.decision.hold import Hold, check_answer
 from agentgate.errors import StoreUnavailable
-from agentgate.gate.answer import every, many, rules_of, shown
 from agentgate.gate.core import Core, read
-from agentgate.gate.kept import hold_of
-from agentgate.gate.proof import refusal
+from agentgate.gate.holds.answer import every, many, rules_of, shown
+from agentgate.gate.holds.codec import hold_of
+from agentgate.gate.holds.proof import refusal
 from agentgate.shell.step import Apart, Flow, alone
 from agentgate.stores import ops
 from agentgate.values.identities import name_of, person

@@ -13,7 +13,7 @@ from typing import Any
 
 from agentgate.decision.hold import Hold
 from agentgate.errors import ConfigError, StoreUnavailable
-from agentgate.gate.answer import one
+from agentgate.gate.holds.answer import one
 from agentgate.shell.step import Apart, Sleep, Step
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason
 

@@ -1,8 +1,8 @@
 """The run's own user, asked in the host's own process: the setting `confirm`.
 
 Rules: only where the workflow says ``in_process: true``, only for a call that nobody but the user must judge, and only with a question
-that a gate with these keys made. The callback (`agentgate.gate.callback`) gets the rendered question and says True, False, or anything
-else, which is no answer: the call stays held. It runs while the call waits, its time not counted, and takes no place of the gate
+that a gate with these keys made. The callback (`agentgate.gate.holds.callback`) gets the rendered question and says True, False, or
+anything else, which is no answer: the call stays held. It runs while the call waits, its time not counted, and takes no place of the gate
 (`at_once`); whatever it does wrong is no answer. Audit and token say that the answer was given in process.
 """
 
@@ -15,8 +15,8 @@ from agentgate.decision.answer import Decision, StepUp
 from agentgate.decision.question import Question
 from agentgate.errors import AgentGateError
 from agentgate.gate import flow
-from agentgate.gate.answer import answer
-from agentgate.gate.callback import Callback
+from agentgate.gate.holds.answer import answer
+from agentgate.gate.holds.callback import Callback
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.shell.bound import Bound

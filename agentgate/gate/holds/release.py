@@ -1,6 +1,6 @@
 """Holds in the store: what a held call answers, and the release that its mint spends.
 
-Rules: `agentgate.decision.hold` says who may answer, `agentgate.decision.hold_states` which state follows. A hold whose user took back
+Rules: `agentgate.decision.hold` says who may answer and which state follows. A hold whose user took back
 opens anew. A release is compared with the rules that ask now, and the mint script spends it only as it was read here.
 """
 
@@ -16,7 +16,7 @@ from agentgate.decision.case import Case
 from agentgate.decision.hold import Hold, covered
 from agentgate.explain.asking import MAX_SAID, because, question_of, said, shown_names, shown_text
 from agentgate.gate.core import Core, decided, deny, reasons_of
-from agentgate.gate.kept import body_of, event_of, hold_of
+from agentgate.gate.holds.codec import body_of, event_of, hold_of
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
@@ -141,7 +141,7 @@ def _new_hold(core: Core, case: Case, answer: Eligible, made: str, used: tuple[i
 
 
 def _sensitive(case: Case) -> bytes:
-    """The sensitive arguments, as text: kept apart, for whoever must judge them (`agentgate.gate.answer.reveal`)."""
+    """The sensitive arguments, as text: kept apart, for whoever must judge them (`agentgate.gate.holds.answer.reveal`)."""
     tool = case.workflow.tools[case.call.tool]
     args = flat(tool, case.call.args)
     return canonical({name: shown_text(args[name]) for name, rule in tool.args.items() if rule.sensitive and name in args})

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Mapping
 from typing import Any, Protocol
 
-from agentgate.decision.hold import Hold
-from agentgate.decision.hold_states import State
-from agentgate.gate import answer, door
+from agentgate.decision.hold import Hold, State
+from agentgate.gate import door
 from agentgate.gate.core import Core
-from agentgate.gate.proof import Answering
+from agentgate.gate.holds import answer
+from agentgate.gate.holds.proof import Answering
 from agentgate.identity.credential import OIDCToken
 from agentgate.shell.step import Flow, Step
 from agentgate.values.answers import Said
@@ -85,7 +85,7 @@ def refuse(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[Ste
 
 
 def answer_(self: HasCore, answers: Mapping[str, Said], *, tenant: str, by: By) -> Generator[Step, Any, Mapping[str, Answered]]:
-    """A person's answers to up to ten held calls of one run, by one signature (`agentgate.decision.together.Together.statement`).
+    """A person's answers to up to ten held calls of one run, by one signature (`agentgate.decision.batch_answer.Together.statement`).
 
     Args:
         self: the gate.

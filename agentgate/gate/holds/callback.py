@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from agentgate.decision.batch_answer import MOST
 from agentgate.decision.question import Question
-from agentgate.decision.together import MOST
 
 
 class _Several(Protocol):

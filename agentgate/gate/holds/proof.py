@@ -1,8 +1,8 @@
 """Who answers a hold, proven: by an SSH signature, a passkey, a JWS, a token or, where the workflow says so, the host's word.
 
 Rules: (1) a signed answer is over the statement of exactly this hold, answer and nonce, or over a tree of several in which it stands
-(`agentgate.decision.together`), by a key that counts now; a token carries the digest of that statement in its `nonce` claim, so that none
-that was issued for anything else, to open a run say, is an answer; (2) the nonce is the gate's, for this hold, unused and young (the
+(`agentgate.decision.batch_answer`), by a key that counts now; a token carries the digest of that statement in its `nonce` claim, so that
+none that was issued for anything else, to open a run say, is an answer; (2) the nonce is the gate's, for this hold, unused and young (the
 store's script takes it); (3) before a call is minted, each yes is proven again: a signed one by its signature, an unsigned one by the seal
 of a gate with these keys. So a release that somebody writes into the store is none. The signer's place in the root or among the passkeys,
 their teams, groups and keys are looked up again, too: whoever left answers nothing any more.
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import structlog
 
+from agentgate.decision.batch_answer import Inclusion
 from agentgate.decision.hold import Approver, Channel, Hold
 from agentgate.decision.question import as_json
-from agentgate.decision.together import Inclusion
 from agentgate.errors import ConfigError, CredentialRefused, IdentityRefused, KeyRefused, KeysUnavailable, TokenRefused
 from agentgate.identity.proven import Proven, proven_user
 from agentgate.shell.step import Flow, Outside
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from agentgate.approvals.people import Signers
     from agentgate.identity.passkeys import Passkeys
 
-_log = structlog.get_logger("agentgate.gate.proof")
+_log = structlog.get_logger("agentgate.gate.holds.proof")
 Answering = User | Proven[User] | SSHAnswer | WebAuthnAnswer | JWSAnswer
 _LEEWAY = 5  # seconds a front end's clock may be ahead
 _MAX_ANSWER = 16 * 1024  # characters

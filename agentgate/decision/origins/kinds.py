@@ -2,7 +2,7 @@
 
 A kind knows its word in the file, the types that may have it, which values it explains, its name in a decision's record, and its
 description for a person. There are two families. The prompt, the run's own user, a calculation and the model stand alone: each explains
-a value by itself. The others name a fact or an argument of an earlier call, and are met jointly (`agentgate.decision.joint`).
+a value by itself. The others name a fact or an argument of an earlier call, and are met jointly (`agentgate.decision.origins.join`).
 Everything else asks `kind_of(source)`; nothing else knows a kind by its name. Pure.
 
 To add one: a class in `KINDS`, its word in `Source.kind`, docs/workflows.md, the reference model of the tests.
@@ -14,8 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, cast
 
-from agentgate.decision.labels import row_is
-from agentgate.decision.value import Element, Value, element, from_user
+from agentgate.decision.origins.labels import row_is
+from agentgate.decision.origins.value import Element, Value, element, from_user
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import CALCULATED, NORMAL, TOKENISED, TYPES, Key
 from agentgate.workflow.model import Tool

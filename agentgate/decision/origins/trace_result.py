@@ -1,12 +1,12 @@
-"""What `agentgate.decision.origins.trace` finds of one call: the failures of its origins, and whether it is named. Pure."""
+"""What `agentgate.decision.origins.tracing.trace` finds of one call: the failures of its origins, and whether it is named. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from agentgate.decision.earlier import Answer
-from agentgate.decision.value import Value, sources_of
+from agentgate.decision.origins.earlier_calls import Answer
+from agentgate.decision.origins.value import Value, sources_of
 from agentgate.language.prompt import Prompt
 from agentgate.values.refusal import Failure, Reason, of_argument
 from agentgate.workflow.model import Tool
@@ -22,7 +22,7 @@ class Traced:
         failures: conditions that refuse the call.
         unknown: arguments whose origin does not hold and whose `unknown_origin` asks a person then, with why.
         apart: those of which any may be the one that no call explains together with the rest.
-        named: the call is named (`agentgate.decision.named`).
+        named: the call is named (`agentgate.decision.origins.named_calls`).
         origins: how the decision's record names the origin of each argument that no earlier call explains.
         args: the arguments as sent.
         pending, chosen: the arguments that earlier calls explain, and the call (and row) of each tool that was chosen for all of them.

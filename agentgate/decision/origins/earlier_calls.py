@@ -14,10 +14,10 @@ from functools import wraps
 from math import inf
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from agentgate.decision.labels import Heard, affirmed, asked_by_user, meant, own_row
-from agentgate.decision.origin_kinds import Found, Row, kind_of, of_call
-from agentgate.decision.selectors import chosen, picked
-from agentgate.decision.value import Element, Value, element
+from agentgate.decision.origins.kinds import Found, Row, kind_of, of_call
+from agentgate.decision.origins.labels import Heard, affirmed, asked_by_user, meant, own_row
+from agentgate.decision.origins.selectors import chosen, picked
+from agentgate.decision.origins.value import Element, Value, element
 from agentgate.language.calculation import Number, Spoken, calculation, names_any, spoken, too_many
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key, normal
@@ -106,7 +106,7 @@ class Answer:
     def has(self, value: Value, source: Source, *, standing: bool = False) -> bool:
         """Whether every element of a value is an origin in some row."""
         said = self.said(source, standing=standing)
-        for key in value.keys:  # noqa: SIM110 - as in `agentgate.decision.value.in_prompt`
+        for key in value.keys:  # noqa: SIM110 - as in `agentgate.decision.origins.value.in_prompt`
             if element(value, key) not in said:
                 return False
         return True

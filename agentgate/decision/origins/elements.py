@@ -1,8 +1,8 @@
 """The elements of lists: what one element takes from the rows of a tool comes from one row.
 
 ``payments[].id``, ``payments[].to`` and ``payments[].amount`` of one element are an object: without this rule, the id of one row could
-be sent with the payee of another. It holds within the one earlier call that `agentgate.decision.joint` chooses for the whole call, for
-values (`from`) and bounds (`at_most`) alike; different elements may take different rows. Pure.
+be sent with the payee of another. It holds within the one earlier call that `agentgate.decision.origins.join` chooses for the whole
+call, for values (`from`) and bounds (`at_most`) alike; different elements may take different rows. Pure.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from agentgate.decision.earlier import Answer
-from agentgate.decision.value import Element, Value, element
+from agentgate.decision.origins.earlier_calls import Answer
+from agentgate.decision.origins.value import Element, Value, element
 from agentgate.values.entities import normal
 from agentgate.workflow.nested import elements, list_of
 from agentgate.workflow.rule import Source
@@ -34,7 +34,7 @@ def tied(
     A value by itself is in some row anyway, and what bounds a list bounds each of its elements.
 
     Args:
-        origins: the arguments that may come from it, as in `agentgate.decision.joint.JointNeed`.
+        origins: the arguments that may come from it, as in `agentgate.decision.origins.join.JointNeed`.
         bounds: the arguments that it bounds.
         args: the arguments as sent.
     """
