@@ -222,7 +222,7 @@ def test_tls_does_not_hide_a_lie(tmp_path: Path, lie: str, monkeypatch: pytest.M
     liar.raw = "handshake" in lie
     hello = b"\x16\x03\x03\x40\x00\x02" + b"\x00" * 100
     liar.lie = LIES.get(lie) or (drip(forever=hello) if "drip" in lie else lambda _: time.sleep(20))
-    with bounded(1.5), pytest.raises(KeysUnavailable, match=r"no whole answer|timed out" if lie != "gzip" else "encoded"):
+    with bounded(1.5), pytest.raises(KeysUnavailable, match="no whole answer in 0.5 s" if lie != "gzip" else "encoded"):
         ask("GET", liar.url, private=True, authorities=str(made))
     liar.close()
 
@@ -259,6 +259,15 @@ def test_a_connection_that_is_given_up_sends_nothing_in_the_clear(tmp_path: Path
         liar.close()
 
 
+def test_a_late_answer_is_told_in_the_same_words_whichever_clock_ends_it(liar: Liar) -> None:
+    """The socket has the seconds that the whole answer has."""
+    liar.lie = LIES["nothing at all"]
+    exchange = fetching._Exchange(liar.url, private=True, seconds=0.2)
+    exchange.run("GET", None, {}, 10, None)
+    with pytest.raises(KeysUnavailable, match=r"no whole answer in 0\.2 s"):
+        exchange.end()
+
+
 # --- brokers ----------------------------------------------------------------------------------------------------------------------
 class Wanted:
     """What a broker reads of a redeemed call."""
@@ -290,7 +299,7 @@ def test_a_broker_does_not_wait_for_a_server_that_never_ends(liar: Liar, monkeyp
     asked = brokers(liar.url, monkeypatch)[broker]
     with web() as served, suppress(UpstreamRefused, ResponseParserError):  # what it imports is no part of what is measured
         brokers(served.url, monkeypatch)[broker].fetch(Wanted())
-    with bounded(5), pytest.raises(UpstreamRefused, match=r"no whole answer|timed out"):
+    with bounded(5), pytest.raises(UpstreamRefused, match=r"no whole answer in [23] s"):
         asked.fetch(Wanted())
 
 
@@ -436,6 +445,14 @@ def test_a_gate_that_lies_gives_a_command_nothing(liar: Liar, lie: str, monkeypa
     assert answer.status in {307, 302, 101, 103}, "what `TokenEndpoint.token` refuses"
 
 
+def test_a_command_says_of_a_late_gate_that_it_is_late(liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentgate.cli.exchange._SECONDS", 0.1)
+    liar.lie = LIES["nothing at all"]
+    for _ in range(5):
+        with pytest.raises(ExchangeRefused, match=r"no whole answer in 0\.1 s"):
+            answered("POST", liar.url, trust_env=False)
+
+
 @pytest.mark.parametrize("lie", ["gzip", "gzip, in capitals", "deflate", "a body without end", "chunks without end", "a byte too many"])
 @pytest.mark.parametrize("awaited", [False, True])
 def test_nor_an_httpx_client(liar: Liar, lie: str, awaited: bool) -> None:  # noqa: FBT001 - a row
@@ -469,6 +486,16 @@ def test_a_probe_reads_no_body(liar: Liar) -> None:
         sent = Sent("POST", liar.url, (), b"{}")
         with bounded(2), httpx.Client(trust_env=False) as http:
             assert [each.status for each in carried_out([Probe("x", sent, frozenset({401}))], http)] == [200]
+
+
+async def test_a_tool_server_says_of_a_late_gate_that_it_is_late(liar: Liar, tmp_path: Path) -> None:
+    """Whichever clock ends it: HTTP's, of each read, or that of the whole answer."""
+    liar.lie = LIES["nothing at all"]
+    redeemer = GateRedeemer(liar.url, ClientKey.made("server", tmp_path / "key.pem"), tenants=["acme"], audience="https://tools.example")
+    for each_read, whole_answer in ((0.1, 5.0), (5.0, 0.1)):
+        async with httpx.AsyncClient(base_url=liar.url, trust_env=False, timeout=each_read) as redeemer._http:
+            with pytest.raises(_Lost, match="no whole answer in time"):
+                await redeemer._post("/v1/redeem", lambda: b"{}", whole_answer)
 
 
 @pytest.mark.parametrize("lie", [name for name in LIES if "redirect" not in name and name not in {"another protocol", "early hints"}])

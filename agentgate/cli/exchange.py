@@ -202,7 +202,8 @@ def answered(method: str, url: str, *, trust_env: bool, certificate: ClientCerti
     Raises:
         ExchangeRefused: anything else.
     """
-    http = httpx.Client(timeout=_SECONDS, trust_env=trust_env, verify=certificate.context if certificate else True)
+    # Twice: it is whoever waits that says it is late.
+    http = httpx.Client(timeout=2 * _SECONDS, trust_env=trust_env, verify=certificate.context if certificate else True)
     http.headers["Accept-Encoding"] = "identity"
 
     def read() -> Answered:

@@ -94,12 +94,14 @@ class _Exchange:
         self._answer: FetchedAnswer | KeysUnavailable = self._refused(f"no whole answer in {seconds:g} s", "an answer in time")
 
     def run(self, method: str, body: bytes | None, headers: Mapping[str, str], most: int, authorities: str | None) -> None:
-        answer: FetchedAnswer | KeysUnavailable
+        answer = self._answer
         try:
             self._connect(authorities)
             answer = self._exchanged(method, body, headers, most)
         except KeysUnavailable as error:
             answer = error
+        except TimeoutError:  # the connection's seconds end when the answer's do
+            pass
         except (OSError, http.client.HTTPException, ValueError) as error:  # of the latter two, the text may be the server's
             answer = self._refused(f"{type(error).__name__}: {error if isinstance(error, OSError) else 'no HTTP'}", "an answer")
         with self._lock:
@@ -128,10 +130,11 @@ class _Exchange:
         if not is_secure(url.scheme, url.hostname):
             raise self._refused("without TLS", "https (http on loopback only)")
         host, port = url.hostname or "", url.port or _PORTS[url.scheme]
-        self._hold(socket.create_connection((self._address(host, port), port), self.seconds))
-        if url.scheme == "https" and self._socket is not None:
+        plain = socket.create_connection((self._address(host, port), port), self.seconds)
+        self._hold(plain)
+        if url.scheme == "https":
             context = ssl.create_default_context(cafile=authorities)
-            tls = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
+            tls = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
             self._hold(tls)  # before the handshake, which may take as long as a body
             tls.do_handshake()
 

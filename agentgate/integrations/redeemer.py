@@ -290,7 +290,9 @@ class GateRedeemer:
                         break
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise _Lost(type(error).__name__, sent=False) from None
-        except (httpx.HTTPError, httpx.StreamError, TimeoutError) as error:
+        except (TimeoutError, httpx.TimeoutException):  # of the answer, or of HTTP
+            raise _Lost("no whole answer in time") from None
+        except (httpx.HTTPError, httpx.StreamError) as error:
             raise _Lost(type(error).__name__) from None
         return _Answer(answer.status_code, bytes(data))
 
