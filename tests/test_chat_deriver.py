@@ -19,7 +19,7 @@ from pydantic import Field
 from agentgate.errors import ConfigError
 from agentgate.intents import chat
 from agentgate.intents.chat import MAX_ANSWER, MAX_ASKED, ChatDeriver
-from agentgate.testing.derivers import REFUND, VOCABULARY
+from agentgate_conformance.derivers import REFUND, VOCABULARY
 
 FOUND = {"refund": {"presence": "present", "words": "refund"}, "change_address": {"presence": "absent", "words": ""}}
 

@@ -16,9 +16,9 @@ from agentgate.gate.gate import Gate
 from agentgate.intents.combined import Combined
 from agentgate.intents.deriver import CLARITY, Deriver, ask
 from agentgate.intents.lexical import derive
-from agentgate.testing.derivers import REFUND, VOCABULARY
 from agentgate.values.request import Agent, Derived
 from agentgate.workflow.model import Intent
+from agentgate_conformance.derivers import REFUND, VOCABULARY
 from tests.shop import LEE, WEEKDAY, WORKFLOW, looked_up
 from tests.shop import REFUND as CALL
 

@@ -19,9 +19,9 @@ from agentgate.intents.combined import Combined
 from agentgate.intents.deriver import Deriver, ask
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
-from agentgate.testing.derivers import VOCABULARY, DeriverConformance
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
+from agentgate_conformance.derivers import VOCABULARY, DeriverConformance
 from tests.shop import WORKFLOW
 
 

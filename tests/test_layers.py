@@ -48,7 +48,7 @@ ROOMS = {
     "review.report": "what a reviewer reads about a change or a decision of the past",
     "review.check": "what is advised, tested and compared before a change is signed; each result is one report",
     "review.root": "a team's root, from draft to last signature",
-    "testing": "suites that a store's or deriver's author runs",
+    "testing": "attacks for operators, and approvals of demonstrations",
     "service": "the gate over HTTP: token exchange, runs, redemption; who may call is in its settings",
     "cli": "the commands",
     "__main__": "`python -m agentgate`",
@@ -81,6 +81,7 @@ IMPURE_CALLS = {"open", "print", "input", "now", "utcnow", "today", "getenv"}
 
 # third-party package -> (distribution in pyproject.toml, the modules that may import it; "x.*" is x and all in it)
 THIRD_PARTY = {
+    "agentgate_conformance": ("agentgate-mediator", "testing.derivers testing.stores"),  # beside the package, in the same wheel
     "annotated_types": ("pydantic", "loading.blocks loading.value_types approvals.*"),
     "anyio": ("mcp", "integrations.mcp.*"),
     "authlib": ("authlib", "credentials.oauth"),
@@ -110,7 +111,6 @@ THIRD_PARTY = {
     ),
     "pydantic_settings": ("pydantic-settings", "service.settings"),
     "pydantic_core": ("pydantic", "loading.value_types loading.definition integrations.*"),
-    "pytest": ("pytest", "testing._book"),
     "re2": ("google-re2", "values.patterns"),
     "redis": ("redis", "stores.*"),
     "requests": ("hvac", "credentials.vault"),

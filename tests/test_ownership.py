@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 from agentgate import Allow, Gate, Reason, TokenRefused, Verifier
 from agentgate.errors import Refusal
 from agentgate.stores import open_store, ops, recovery, server_id
-from agentgate.testing._book import AUDIENCE, Book
 from agentgate.token.dpop import DPoP
+from agentgate_conformance._book import AUDIENCE, Book
 from tests.servers import Server, as_tool_server, redis_binary, valkey_binary
 from tests.shop import BOSS, ORDER, REFUND, WORKFLOW, opened, reasons, run_of
 from tests.upstream import ROLES, Bank

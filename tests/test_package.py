@@ -37,6 +37,7 @@ def below(directory: Path) -> set[str]:
 
 def test_the_wheel_holds_the_whole_package(installed):
     assert below(installed / "agentgate") == below(ROOT / "agentgate")
+    assert below(installed / "agentgate_conformance") == below(ROOT / "agentgate_conformance")
     assert {"py.typed", "stores/scripts/mint.lua", "stores/scripts/burn.lua"} <= below(installed / "agentgate")
 
 
@@ -50,7 +51,21 @@ def test_the_wheel_holds_the_examples(installed, name):
 
 
 def test_nothing_else_is_installed(installed):
-    assert {path.name for path in installed.iterdir()} == {"agentgate", "agentgate_mediator-0.1.0.dist-info"}
+    assert {path.name for path in installed.iterdir()} == {"agentgate", "agentgate_conformance", "agentgate_mediator-0.1.0.dist-info"}
+
+
+@pytest.mark.parametrize(("name", "suite"), [("stores", "StoreConformance"), ("derivers", "DeriverConformance")])
+def test_the_suites_run_from_the_wheel_and_under_their_names_of_before(installed, name, suite):
+    before = f"import warnings; warnings.simplefilter('error'); from agentgate.testing.{name} import {suite}"
+    now = f"import agentgate_conformance.{name} as suites; print(suites.__file__, suites.{suite}.__name__)"
+    environment = {**os.environ, "PYTHONPATH": python_path(str(installed))}
+
+    def ran(code: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+    assert ran(now).stdout.split() == [str(installed / "agentgate_conformance" / f"{name}.py"), suite]
+    assert f"DeprecationWarning: agentgate.testing.{name} is now agentgate_conformance.{name}" in ran(before).stderr
+    assert ran(before.replace("error", "ignore")).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from agentgate import Allow, Reason, TokenRefused
 from agentgate.errors import Refusal
 from agentgate.stores import open_store, ops
-from agentgate.testing._book import Book
+from agentgate_conformance._book import Book
 from tests.servers import Server, as_tool_server, redis_binary, valkey_binary
 from tests.shop import BOSS, ORDER, reasons
 from tests.test_ownership import BIG, ORDERS, PAYMENTS, Shop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentgate.stores import open_async_store, open_store
-from agentgate.testing.stores import Blocking, StoreConformance
+from agentgate_conformance.stores import Blocking, StoreConformance
 
 
 @pytest.fixture(scope="module")

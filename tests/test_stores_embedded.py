@@ -15,12 +15,12 @@ from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores import open_store, ops
 from agentgate.stores._resp import pack
 from agentgate.stores.redis import RedisStore
-from agentgate.testing._book import Book
+from agentgate_conformance._book import Book
 
 OPENER = """
 import sys, time
 from agentgate.stores import open_store, ops
-from agentgate.testing._book import Book
+from agentgate_conformance._book import Book
 store = open_store(sys.argv[1])
 book = Book(store, tenant="acme", run=sys.argv[2])
 print("open", flush=True)
@@ -121,7 +121,7 @@ FORKED = """
 import os, sys, time
 from agentgate.stores import open_store
 from agentgate.stores._resp import pack
-from agentgate.testing._book import Book
+from agentgate_conformance._book import Book
 store = open_store(sys.argv[1])
 book = Book(store)
 connection = store.command(pack("CLIENT", "ID"), time.monotonic() + 5)

@@ -21,8 +21,8 @@ from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores import Op, _exchange, async_ready_store, open_async_store, open_store, ops, ready_store, recovery, server_id
 from agentgate.stores._resp import pack
 from agentgate.stores._scripts import script
-from agentgate.testing._book import AUDIENCE, Book
-from agentgate.testing.stores import Blocking
+from agentgate_conformance._book import AUDIENCE, Book
+from agentgate_conformance.stores import Blocking
 from tests.servers import Server, as_tool_server, free_port, redis_binary, valkey_binary
 
 LATE = 0.3  # seconds: what a caller may wait at most

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from agentgate.stores import open_store, ops
 from agentgate.stores.memory import MemoryStore
-from agentgate.testing._book import Book
+from agentgate_conformance._book import Book
 from tests.effort import examples
 from tests.servers import Server, redis_binary, valkey_binary
 

@@ -11,7 +11,7 @@ from agentgate.stores import ops
 from agentgate.stores._endpoint import Endpoint
 from agentgate.stores._health import PROBE, judge, keeps, weak_backlog, weak_file, weak_user
 from agentgate.stores._resp import MAX_REPLY, MORE, Reply, ServerError, pack
-from agentgate.testing._book import WHO
+from agentgate_conformance._book import WHO
 
 DIGEST = "a" * 64
 MINT = ops.MintRequest("acme-eu", "run_1", "1.0", DIGEST, b"{}", "j" * 22, DIGEST, 65_000, False, WHO)

@@ -6,8 +6,8 @@ import pytest
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import open_async_store, open_store
-from agentgate.testing._book import Book
-from agentgate.testing.stores import Blocking
+from agentgate_conformance._book import Book
+from agentgate_conformance.stores import Blocking
 from tests.tls import certificate, tls_front
 
 

@@ -31,8 +31,8 @@ from agentgate.decision.question import text_lines
 from agentgate.gate.holds.codec import hold_of
 from agentgate.shell import log
 from agentgate.stores import ops
-from agentgate.testing._book import ask
 from agentgate.values.visible import UNSEEN, markdown, visible
+from agentgate_conformance._book import ask
 from tests.shop import WORKFLOW
 from tests.test_cli_holds import Desk
 from tests.test_cli_holds import desk as desk  # noqa: PLC0414 - the fixture

@@ -3,7 +3,7 @@
 Rules: a deriver sees only the user's own turns, oldest first, and gives one answer per intent. An omitted intent is
 absent, a failure is unclear, an unknown intent is ignored. `answers` enforces that, so a deriver need not be trusted. A deriver is any
 callable; one that also is a `Fold` hears each turn once, so that a long conversation costs no more per turn than a short one.
-`agentgate.testing.derivers` is the test suite for authors of derivers.
+`agentgate_conformance.derivers` is the test suite for authors of derivers.
 """
 
 from __future__ import annotations

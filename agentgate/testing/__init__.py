@@ -1,1 +1,1 @@
-"""Suites that the author of a store or a deriver runs against their own (`stores`, `derivers`), and attacks for operators (`probe`)."""
+"""Attacks for operators (`probe`), and approvals of demonstrations (`demo_approvals`)."""

@@ -1,43 +1,9 @@
-"""The contract of a state store, as tests that a store's author runs against it.
+"""Where `agentgate_conformance.stores` was, for one version more."""
 
-Subclass `StoreConformance` in a test file and give it a pytest fixture `store`. Every test uses a tenant of its own, so one store can
-serve all of them::
+import warnings
 
-    class TestMyStore(StoreConformance):
-        @pytest.fixture
-        def store(self):
-            store = MyStore(...)
-            yield store
-            store.close()
-
-An asynchronous store is tested through `Blocking`. What a suite cannot do from outside (kill the server, cut its network) belongs to
-the store's own tests: after lost data, burns must return `lineage`, and a history that is behind what a caller remembers `lost`.
-"""
-
-from __future__ import annotations
-
-from agentgate.testing._account_keys import AccountKeys
-from agentgate.testing._book import Blocking
-from agentgate.testing._budgets import Budgets
-from agentgate.testing._calls import Calls
-from agentgate.testing._histories import Histories
-from agentgate.testing._holds import Holds
-from agentgate.testing._kept import Keepings
-from agentgate.testing._limits import Limits
-from agentgate.testing._notifications import Notifications
-from agentgate.testing._revocations import Revocations
-from agentgate.testing._waiting import WaitingHolds
-from agentgate.testing._withdrawals import Withdrawals
+from agentgate_conformance.stores import Blocking, StoreConformance
 
 __all__ = ["Blocking", "StoreConformance"]
 
-
-class StoreConformance(
-    Budgets, Calls, Limits, Histories, Withdrawals, Revocations, Holds, WaitingHolds, Keepings, Notifications, AccountKeys
-):
-    """The suite.
-
-    Attributes:
-        racers: how many threads race.
-        tokens: how many tokens each of them tries to burn.
-    """
+warnings.warn("agentgate.testing.stores is now agentgate_conformance.stores", DeprecationWarning, stacklevel=2)

@@ -1,12 +1,11 @@
 """The conformance suite: what is revoked, for how long, and what ends it."""
-# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
 import time
 
 from agentgate.stores import Store, ops
-from agentgate.testing._book import WHO, Book, Suite
+from agentgate_conformance._book import WHO, Book, Suite
 
 
 def now_ms() -> int:

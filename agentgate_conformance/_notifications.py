@@ -1,5 +1,4 @@
 """The conformance suite: what is to be told of holds, by whom, and how often."""
-# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
@@ -7,8 +6,8 @@ import time
 from typing import Literal
 
 from agentgate.stores import ops
-from agentgate.testing._book import Book, Suite
-from agentgate.testing._withdrawals import take_back
+from agentgate_conformance._book import Book, Suite
+from agentgate_conformance._withdrawals import take_back
 
 _HOOK, _OTHER = "a" * 64, "b" * 64
 

@@ -1,5 +1,4 @@
 """The conformance suite: what a run or its user may use up, however many ask at once."""
-# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import time
 from collections import Counter
 
 from agentgate.stores import Store, ops
-from agentgate.testing._book import Book, Suite
+from agentgate_conformance._book import Book, Suite
 
 
 def _opened(book: Book, run: str, whose: str = "user lee", most: int = 3) -> str:

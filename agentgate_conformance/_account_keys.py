@@ -1,5 +1,4 @@
 """The conformance suite: the key of a service account, from its first token on."""
-# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
@@ -9,8 +8,8 @@ from typing import Any
 
 from agentgate.stores import ops
 from agentgate.stores.history import split
-from agentgate.testing._book import Book, Suite
-from agentgate.testing._histories import accepted, beyond
+from agentgate_conformance._book import Book, Suite
+from agentgate_conformance._histories import accepted, beyond
 
 ACCOUNT = "exporter"
 

@@ -1,5 +1,4 @@
 """The conformance suite: whoever may answer a hold finds it, however many wait for others."""
-# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
@@ -7,8 +6,8 @@ import time
 from collections.abc import Iterator
 
 from agentgate.stores import ops
-from agentgate.testing._book import Book, Suite
-from agentgate.testing._withdrawals import take_back
+from agentgate_conformance._book import Book, Suite
+from agentgate_conformance._withdrawals import take_back
 
 
 def _pages(book: Book, *groups: str, user: str = "mona") -> Iterator[ops.HoldList]:

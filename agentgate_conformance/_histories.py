@@ -1,5 +1,4 @@
 """The conformance suite: a tenant's history, by which a process notices that a store has lost a part of it."""
-# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from typing import Any
 
 from agentgate.stores import Store, ops, recovery, server_id
 from agentgate.stores.history import split
-from agentgate.testing._book import AUDIENCE, WHO, Book, Suite
+from agentgate_conformance._book import AUDIENCE, WHO, Book, Suite
 
 _LIMIT = (ops.LimitTake("count", 1, 9),)
 

@@ -1,12 +1,11 @@
 """The conformance suite: what a user takes back, and what a closed run leaves."""
-# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
 import time
 
 from agentgate.stores import Store, ops
-from agentgate.testing._book import Book, Suite
+from agentgate_conformance._book import Book, Suite
 
 
 def take_back(book: Book, *, closing: bool = False) -> None:

@@ -1,5 +1,4 @@
 """The conformance suite: runs, mints and burns."""
-# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from typing import Literal
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import Keeps, Store, ops
-from agentgate.testing._book import PATIENCE, WHO, Book, Suite, ask
+from agentgate_conformance._book import PATIENCE, WHO, Book, Suite, ask
 
 
 class Calls(Suite):

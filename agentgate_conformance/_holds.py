@@ -1,5 +1,4 @@
 """The conformance suite: each cell of the table of a hold's states."""
-# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
@@ -7,8 +6,8 @@ import time
 
 from agentgate.decision.hold import AFTER, EVENTS, Event, Row, after
 from agentgate.stores import Store, ops
-from agentgate.testing._book import Book, Suite
-from agentgate.testing._withdrawals import take_back
+from agentgate_conformance._book import Book, Suite
+from agentgate_conformance._withdrawals import take_back
 
 _SOON_MS = 120  # a deadline that is over soon, but not before the steps that lead to it
 

@@ -1,5 +1,4 @@
 """One run in a store, and short names for what the conformance suite does with it."""
-# ruff: noqa: S101 - assert is what a test does
 
 from __future__ import annotations
 

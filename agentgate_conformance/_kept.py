@@ -1,12 +1,11 @@
 """The conformance suite: what a service keeps for a while."""
-# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
 import time
 
 from agentgate.stores import Store, ops
-from agentgate.testing._book import Book, Suite, ask
+from agentgate_conformance._book import Book, Suite, ask
 
 
 class Keepings(Suite):

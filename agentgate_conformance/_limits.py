@@ -1,5 +1,4 @@
 """The conformance suite: limits, releases, holds, what is recorded after a burn, and marks."""
-# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
@@ -10,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import Store, ops
-from agentgate.testing._book import Book, Suite, ask
-from agentgate.testing._withdrawals import take_back
+from agentgate_conformance._book import Book, Suite, ask
+from agentgate_conformance._withdrawals import take_back
 
 
 def _count(maximum: int, every_ms: int = 0, key: str = "count", *, for_run: bool = False) -> tuple[ops.LimitTake, ...]:
