@@ -19,14 +19,15 @@ import httpx
 import schemathesis
 from schemathesis.cli import schemathesis as command
 
-from agentgate.service.openapi import OPERATIONS
+from agentgate.service.openapi import read_document
 from tests.served import ASSERTION, EXCHANGE, JWT, detail, served
 from tests.served_notes import GATE, Notes, a_place, changing
 
 CHECKS = ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]  # a form is no credential: most of what has one is refused
 # Not at once on a busy machine is no finding: 503 is documented.
 CONFIG = '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", 503]\n'
-ROLES = {(operation.method.upper(), operation.path): operation.role for operation in OPERATIONS}
+OPERATIONS = {(method.upper(), path): told for path, methods in read_document()["paths"].items() for method, told in methods.items()}
+ROLES = {named: told.get("description", "").removeprefix("Role: ").removesuffix(".") for named, told in OPERATIONS.items()}
 
 
 def in_the_end(ask: Callable[[], httpx.Response]) -> dict[str, Any]:

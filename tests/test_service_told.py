@@ -9,7 +9,7 @@ import pytest
 
 from agentgate.errors import Refusal
 from agentgate.service import app
-from agentgate.service.schemas import OAUTH_ERROR, PROBLEM
+from agentgate.service.openapi import read_document
 from tests.served import Process, served
 from tests.served_notes import Notes, Place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
@@ -26,10 +26,12 @@ def test_each_code_of_a_refusal_is_in_the_document() -> None:
         for call in (each for each in ast.walk(ast.parse(file.read_text())) if isinstance(each, ast.Call)):
             if isinstance(call.func, ast.Name) and call.func.id == "RequestRefused" and isinstance(call.args[0], ast.Constant):
                 said |= {each.value for each in ast.walk(call.args[1]) if isinstance(each, ast.Constant) and type(each.value) is str}
-    told = set(OAUTH_ERROR["properties"]["error"]["enum"]) | set(PROBLEM["properties"]["code"]["enum"])
+    schemas = read_document()["components"]["schemas"]
+    codes = set(schemas["Problem"]["properties"]["code"]["enum"])
+    told = set(schemas["OAuthError"]["properties"]["error"]["enum"]) | codes
     assert len(said) > 12
     assert said <= told
-    assert set(Refusal) <= set(PROBLEM["properties"]["code"]["enum"])
+    assert set(Refusal) <= codes
 
 
 def test_the_metadata_says_how_a_client_authenticates_at_each_endpoint(gate: Process) -> None:
