@@ -37,7 +37,7 @@ def below(directory: Path) -> set[str]:
 
 def test_the_wheel_holds_the_whole_package(installed):
     assert below(installed / "agentgate") == below(ROOT / "agentgate")
-    assert below(installed / "agentgate_conformance") == below(ROOT / "agentgate_conformance")
+    assert below(installed / "agentgate_conformance") == below(ROOT / "tests" / "conformance" / "agentgate_conformance")
     assert {"py.typed", "stores/scripts/mint.lua", "stores/scripts/burn.lua"} <= below(installed / "agentgate")
 
 
