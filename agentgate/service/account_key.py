@@ -13,16 +13,14 @@ from agentgate.errors import RequestRefused
 from agentgate.service.answer import answered, malformed
 from agentgate.service.exchange import check_known_by_it, checked_types, shown_with
 from agentgate.service.nonces import fresh
-from agentgate.service.reading import read_form
 from agentgate.service.state import Service
 from agentgate.values.refusal import Failure, Reason
 
 
 async def rotate(request: Request, service: Service) -> Response:
     """See the module."""
-    form, settings, keys = await read_form(request, service.settings.max_body), service.settings, service.gate.core.keys
-    caller = await service.clients.by_form(form, request, service.gate)
-    service.take_proven(request, caller)
+    settings, keys = service.settings, service.gate.core.keys
+    form, caller = await service.form(request)
     if caller.settings.role != "agent":
         failure = Failure(Reason.AGENT, "client.role", caller.settings.role, "agent")
         raise RequestRefused(400, "unauthorized_client", "", failure)

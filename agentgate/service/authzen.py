@@ -82,8 +82,7 @@ async def evaluate_many(request: Request, service: Service) -> Response:
 
 
 async def _read(request: Request, service: Service) -> tuple[Caller, dict[str, Any]]:
-    caller = await service.clients.by_header(request, service.gate, "host")
-    service.take(request, caller.id)
+    caller = await service.caller(request, "host")
     try:
         return caller, await read_json(request, service.settings.max_body, frozenset(), None)
     except RequestRefused as error:

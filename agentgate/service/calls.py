@@ -42,8 +42,7 @@ _READING = 60.0  # seconds in which a result is read: it waits for shorter texts
 
 async def redeem_call(request: Request, service: Service) -> Response:
     """``POST /v1/redeem``: verify, bind to the call, burn."""
-    caller = await service.clients.by_header(request, service.gate, "tool_server")
-    service.take(request, caller.id)
+    caller = await service.caller(request, "tool_server")
     body = await read_json(
         request,
         service.settings.max_body,
@@ -122,8 +121,7 @@ def _as_answer(error: TokenRefused) -> RequestRefused:
 
 async def result(request: Request, service: Service) -> Response:
     """``POST /v1/calls/{txn}/result``: the declared facts of the tool's real result, or that result, out of which they are read here."""
-    caller = await service.clients.by_header(request, service.gate, "tool_server")
-    service.take(request, caller.id)
+    caller = await service.caller(request, "tool_server")
     body = await read_json(request, service.settings.max_body, frozenset(), frozenset({"result", "facts", "tenant"}))
     if ("result" in body) == ("facts" in body):
         raise malformed("result", "both, or none", "a result, or the facts of one")
@@ -139,8 +137,7 @@ async def result(request: Request, service: Service) -> Response:
 
 async def outcome(request: Request, service: Service) -> Response:
     """``POST /v1/calls/{txn}/outcome``: how the call ended. `failed` and `not_run` say that nothing happened."""
-    caller = await service.clients.by_header(request, service.gate, "tool_server")
-    service.take(request, caller.id)
+    caller = await service.caller(request, "tool_server")
     body = await read_json(request, service.settings.max_body, frozenset({"outcome"}), frozenset({"tenant", "attempt"}))
     if body["outcome"] not in _OUTCOMES:
         raise malformed("outcome", "another", " or ".join(_OUTCOMES))

@@ -93,7 +93,7 @@ class Clients:
             return Caller(name, settings, claimed=True)
         return self._certified(name, request)
 
-    async def by_header(self, request: Request, gate: ServedGate, *roles: Role) -> Caller:
+    async def by_header(self, request: Request, gate: ServedGate, role: Role) -> Caller:
         """The client of a request to one of our own endpoints: its assertion stands in ``Authorization: Bearer``.
 
         Raises:
@@ -107,8 +107,8 @@ class Clients:
         request.state.claimed = named if named in self._settings.clients else ""
         await request.state.turn(request.state.claimed)
         caller = self._certified(named, request) if credential is None else await self._asserted(credential, None, gate)
-        if caller.settings.role not in roles:
-            raise RequestRefused(403, "wrong_role", "", Failure(Reason.AGENT, "client.role", caller.settings.role, " or ".join(roles)))
+        if caller.settings.role != role:
+            raise RequestRefused(403, "wrong_role", "", Failure(Reason.AGENT, "client.role", caller.settings.role, role))
         return caller
 
     def _certified(self, name: str, request: Request) -> Caller:

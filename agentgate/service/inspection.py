@@ -14,7 +14,7 @@ from agentgate.service.answer import answered, malformed, unavailable
 from agentgate.service.clients import Caller
 from agentgate.service.deferred import check_sender
 from agentgate.service.nonces import proof_of
-from agentgate.service.reading import one_header, read_form
+from agentgate.service.reading import one_header
 from agentgate.service.state import Service
 from agentgate.stores import ops
 from agentgate.token.claims import Claims, check_token
@@ -25,9 +25,7 @@ _NOT_ACTIVE = {"active": False}
 
 async def introspect(request: Request, service: Service) -> Response:
     """``POST /oauth2/introspect``. A token for somebody else, spent or revoked is not active; why is nobody's business."""
-    form = await read_form(request, service.settings.max_body)
-    caller = await service.clients.by_form(form, request, service.gate)
-    service.take_proven(request, caller)
+    form, caller = await service.form(request)
     if caller.claimed or caller.settings.role != "tool_server":
         failure = Failure(Reason.AGENT, "client.role", caller.settings.role, "tool_server")
         raise RequestRefused(400, "unauthorized_client", "", failure)
@@ -52,9 +50,7 @@ async def revoke(request: Request, service: Service) -> Response:
 
     A client that has no keys here proves by the token's own key that it holds the token. One that is spent or void already is left alone.
     """
-    form = await read_form(request, service.settings.max_body)
-    caller = await service.clients.by_form(form, request, service.gate)
-    service.take_proven(request, caller)
+    form, caller = await service.form(request)
     proof = one_header(request, "dpop")
     if (caller.claimed and proof is None) or caller.settings.role == "tool_server":
         failure = Failure(Reason.AGENT, "client", caller.id, "an agent or host with keys or certificates")

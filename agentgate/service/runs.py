@@ -52,8 +52,7 @@ def spoken(value: object, field: str) -> Spoken:
 
 async def open_run(request: Request, service: Service) -> Response:
     """``POST /v1/runs``."""
-    caller = await service.clients.by_header(request, service.gate, "host")
-    service.take(request, caller.id)
+    caller = await service.caller(request, "host")
     body = await read_json(request, service.settings.max_body, _RUN, _OF_RUN)
     tenant, workflow = caller.tenant(optional_text(body, "tenant")), text(body["workflow"], "workflow")
     said: Any = {"prompt": spoken(body["prompt"], "prompt"), "agent_said": optional_text(body, "agent_said") or ""}
@@ -117,8 +116,7 @@ async def own_run(service: Service, caller: Caller, run_id: str, named: object, 
 
 async def add_turn(request: Request, service: Service) -> Response:
     """``POST /v1/runs/{run}/turns``: what the user says next. What takes back voids what was minted and held."""
-    caller = await service.clients.by_header(request, service.gate, "host")
-    service.take(request, caller.id)
+    caller = await service.caller(request, "host")
     body = await read_json(request, service.settings.max_body, frozenset({"turn"}), frozenset({"tenant", "agent_said"}))
     turn = spoken(body["turn"], "turn")
     run = await own_run(service, caller, request.path_params["run"], optional_text(body, "tenant"), request)
@@ -138,8 +136,7 @@ def _only_tenant(request: Request) -> str | None:
 
 async def close_run(request: Request, service: Service) -> Response:
     """``POST /v1/runs/{run}/close``, or ``DELETE /v1/runs/{run}`` (with ``?tenant=`` where the host has several)."""
-    caller = await service.clients.by_header(request, service.gate, "host")
-    service.take(request, caller.id)
+    caller = await service.caller(request, "host")
     if request.method == "DELETE":
         named: object = _only_tenant(request)
     else:

@@ -18,8 +18,9 @@ from agentgate.service.counting import Counts
 from agentgate.service.health import Health
 from agentgate.service.limits import POLL_SECONDS, Rates
 from agentgate.service.line import WaitingLine
+from agentgate.service.reading import read_form
 from agentgate.service.served import ServedGate
-from agentgate.service.settings import ServiceSettings
+from agentgate.service.settings import Role, ServiceSettings
 from agentgate.shell.refusals import Refusals
 
 # What is read again while the service runs. Anything else is of the gate, of its store and log, or of the server: it needs a restart.
@@ -113,6 +114,27 @@ class Service:
         """
         if not caller.claimed:
             self.take(request, caller.id)
+
+    async def caller(self, request: Request, role: Role) -> Caller:
+        """The client that asks at one of our own endpoints, proven and counted.
+
+        Raises:
+            RequestRefused: `invalid_client`, another role, 429 or 503.
+        """
+        caller = await self.clients.by_header(request, self.gate, role)
+        self.take(request, caller.id)
+        return caller
+
+    async def form(self, request: Request) -> tuple[dict[str, str], Caller]:
+        """The parameters of a request to one of OAuth's endpoints, and its client.
+
+        Raises:
+            RequestRefused: as `read_form`, `Clients.by_form` and `take_proven`.
+        """
+        form = await read_form(request, self.settings.max_body)
+        caller = await self.clients.by_form(form, request, self.gate)
+        self.take_proven(request, caller)
+        return form, caller
 
     def is_proxy(self, peer: str) -> bool:
         """Whether the other end of a connection is a configured proxy, which brings many callers."""
