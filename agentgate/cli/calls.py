@@ -15,15 +15,13 @@ import typer
 
 from agentgate.audit import FileAudit
 from agentgate.cli.output import LOOK, YES, fail, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import Json
+from agentgate.cli.signing import Json, StoreUrl, Tenant
 from agentgate.errors import CanonicalError, ConfigError
 from agentgate.stores import Store, ready_store, settling
 from agentgate.token.claims import MAX_LIFETIME
 from agentgate.values.canonical import parse
 
 PATIENCE = 5.0  # seconds for one operation
-StoreUrl = Annotated[str, typer.Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")]
-Tenant = Annotated[str, typer.Option("--tenant", help="The tenant.", envvar="AGENTGATE_TENANT")]
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 

@@ -20,7 +20,7 @@ from agentgate.audit import remembered
 from agentgate.audit.heads import kept
 from agentgate.audit.verify import verify
 from agentgate.cli.output import LOOK, YES, fail, quiet, refusing, rows, say_json
-from agentgate.cli.signing import Json, Root
+from agentgate.cli.signing import Json, Root, StoreUrl
 from agentgate.cli.store import PATIENCE, read_history
 from agentgate.errors import AgentGateError
 from agentgate.loading.catalog import AHEAD
@@ -49,7 +49,7 @@ _UNSIGNED = Diagnosis(
 
 
 def doctor(
-    store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")] = "",
+    store: StoreUrl = "",
     keys: Annotated[Path | None, typer.Option(help="The gate's key directory.", file_okay=False)] = None,
     workflows: Annotated[Path | None, typer.Option(help="The workflow directory.", file_okay=False)] = None,
     root: Root = None,

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import typer
 
 from agentgate.cli.output import complain, fail, progress, quiet, refusing, rows, say, say_json, styled
+from agentgate.cli.signing import Json
 from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
 from agentgate.gate.settings import MOST
@@ -87,7 +88,7 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     model: Annotated[
         str | None, typer.Option(metavar="MODULE:MODEL", help="A LangChain chat model, to --record. Imports the module.")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Replay recorded episodes through a real gate (in memory) and count what passes, is held and is refused.
 

@@ -61,39 +61,37 @@ _LATER = "A person must release it; ask again with the same --key or --certifica
 def exchange(
     gate: Annotated[str, typer.Argument(help="The gate's issuer URL.")],
     *,
-    client: Annotated[str, typer.Option("--client", help="Your client's name in the gate's settings.")],
+    client: Annotated[str, typer.Option(help="Your client's name in the gate's settings.")],
     workflow: Annotated[str, typer.Option("--workflow", "-w", help="Id of the workflow.")],
     tool: Annotated[str, typer.Option("--tool", "-t", help="Name of the tool.")],
     args: Annotated[str, typer.Option("--args", "-a", help="Arguments of the call as JSON; @PATH reads a file, - standard input.")] = "{}",
-    subject: Annotated[
-        str, typer.Option("--subject", help=f"Where your token is: {_FORMS}; or certificate, if that is an X.509-SVID.")
-    ] = "github",
-    actor: Annotated[str | None, typer.Option("--actor", help="With a user's token as subject: where the agent's is.")] = None,
+    subject: Annotated[str, typer.Option(help=f"Where your token is: {_FORMS}; or certificate, if that is an X.509-SVID.")] = "github",
+    actor: Annotated[str | None, typer.Option(help="With a user's token as subject: where the agent's is.")] = None,
     client_key: Annotated[
-        Path | None, typer.Option("--client-key", help="Private key of your client, if it has one at the gate (agentgate keys client).")
+        Path | None, typer.Option(help="Private key of your client, if it has one at the gate (agentgate keys client).")
     ] = None,
     certificate: Annotated[
         Path | None,
-        typer.Option("--certificate", help="Certificate (PEM) to show in TLS; without --key, the token is bound to it."),
+        typer.Option(help="Certificate (PEM) to show in TLS; without --key, the token is bound to it."),
     ] = None,
     certificate_key: Annotated[
-        Path | None, typer.Option("--certificate-key", help="Its private key (PEM, owner-only), if that is in a file of its own.")
+        Path | None, typer.Option(help="Its private key (PEM, owner-only), if that is in a file of its own.")
     ] = None,
-    attestation: Annotated[str | None, typer.Option("--attestation", help="Where a signed attestation is, if the workflow asks.")] = None,
+    attestation: Annotated[str | None, typer.Option(help="Where a signed attestation is, if the workflow asks.")] = None,
     delegation: Annotated[
-        str | None, typer.Option("--delegation", help="Where the hops are that the work came over, oldest first, separated by spaces.")
+        str | None, typer.Option(help="Where the hops are that the work came over, oldest first, separated by spaces.")
     ] = None,
-    run: Annotated[str | None, typer.Option("--run", help="Id of the run that a host opened.")] = None,
-    call_id: Annotated[str | None, typer.Option("--call-id", help="Your id of this call: asked again, it is the same call.")] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", help="Tenant, where the client serves several.")] = None,
+    run: Annotated[str | None, typer.Option(help="Id of the run that a host opened.")] = None,
+    call_id: Annotated[str | None, typer.Option(help="Your id of this call: asked again, it is the same call.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Tenant, where the client serves several.")] = None,
     key: Annotated[
-        Path | None, typer.Option("--key", help="P-256 key (PEM, owner-only) that the token is bound to; made if it is not there.")
+        Path | None, typer.Option(help="P-256 key (PEM, owner-only) that the token is bound to; made if it is not there.")
     ] = None,
     request: Annotated[
         str | None, typer.Option("--for", help='Print the headers of this one request instead: "POST https://tools.acme.example/x".')
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write into this file, owner-only, instead of printing.")] = None,
-    address: Annotated[str | None, typer.Option("--address", help="Where the gate is reached, if not at its issuer.")] = None,
+    address: Annotated[str | None, typer.Option(help="Where the gate is reached, if not at its issuer.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Where a person must release the call, wait until somebody answered.")] = False,
 ) -> None:
     """Exchange a token of your own for a token for one call."""

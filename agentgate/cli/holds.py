@@ -22,7 +22,7 @@ from agentgate.approvals.people import Signers
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.audit import AuditLog, FileAudit, MemoryAudit, read_records
 from agentgate.cli.output import LOOK, YES, fail, note, pairs, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import Accept, Json, Key, Root, confirm, own_signer
+from agentgate.cli.signing import Accept, Json, Key, Root, StoreUrl, Tenant, confirm, own_signer
 from agentgate.decision.batch_answer import MOST, Together
 from agentgate.decision.hold import Hold
 from agentgate.decision.question import as_json, moment, rows_of
@@ -47,8 +47,6 @@ _NOBODY = "https://nobody.invalid"  # no gate
 _SHORT = 12  # characters of an id in a list; as many, or more, name a hold
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-StoreUrl = Annotated[str, typer.Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")]
-Tenant = Annotated[str, typer.Option("--tenant", help="The tenant.", envvar="AGENTGATE_TENANT")]
 Id = Annotated[str, typer.Argument(metavar="ID", help=f"The hold's id, or its first {_SHORT} characters or more.")]
 Ids = Annotated[
     list[str],

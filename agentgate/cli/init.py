@@ -63,7 +63,7 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     directory: Annotated[Path, typer.Option("--directory", "-d", help="The workflow directory to make.", file_okay=False)] = Path(
         "workflows"
     ),
-    id: Annotated[str | None, typer.Option("--id", help="The workflow's id; left out: from the module's name.")] = None,  # noqa: A002 - as in new
+    id: Annotated[str | None, typer.Option(help="The workflow's id; left out: from the module's name.")] = None,  # noqa: A002 - as in new
     tenant: Annotated[str, typer.Option(help="Whose data, by exact name.")] = "local",
     name: Annotated[str | None, typer.Option(help="You, as reviewer; left out: git's user.email.")] = None,
     key: Key = None,

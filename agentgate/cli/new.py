@@ -35,7 +35,7 @@ Results = Annotated[
 
 
 def new(  # noqa: PLR0917 - a command's options, given by name
-    id: Annotated[str, typer.Option("--id", help="The workflow's id, such as support.orders.")],  # noqa: A002 - the word of the vocabulary
+    id: Annotated[str, typer.Option(help="The workflow's id, such as support.orders.")],  # noqa: A002 - the word of the vocabulary
     langchain: Annotated[
         str | None, typer.Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")
     ] = None,
@@ -135,7 +135,7 @@ def _tell(made: Draft, path: Path, tests: Path) -> None:
 # --- the usual words ------------------------------------------------------------------------------------------------------------
 def words(
     acts: Annotated[list[str] | None, typer.Argument(help="What the tool does: delete, share, pay ...", show_default=False)] = None,
-    thing: Annotated[str, typer.Option("--thing", help="What it acts on, for phrases that name it: event, file, invoice.")] = "",
+    thing: Annotated[str, typer.Option(help="What it acts on, for phrases that name it: event, file, invoice.")] = "",
 ) -> None:
     """Print the usual English words for an act, as the `words` of an intent.
 

@@ -16,7 +16,7 @@ import typer
 
 from agentgate.audit import FileAudit, remembered
 from agentgate.cli.output import LOOK, YES, complain, fail, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import Json
+from agentgate.cli.signing import Json, StoreUrl
 from agentgate.errors import ConfigError
 from agentgate.gate.revoking import AppliedRevocation, Revoking, StoredRevocation
 from agentgate.intents.lexical import derive
@@ -58,7 +58,7 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
     name: Annotated[
         str, typer.Argument(help="token:JTI, run:ID, agent:ID, user:ID, tool:NAME, workflow:ID@VERSION or tenant:*.", show_default=False)
     ] = "",
-    store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")] = "",
+    store: StoreUrl = "",
     audit: Annotated[Path | None, typer.Option(help="An audit directory of this machine; it is on record there before it counts.")] = None,
     tenant: Annotated[
         list[str] | None,

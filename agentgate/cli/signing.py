@@ -1,4 +1,4 @@
-"""The reviewer's own SSH key, and the options that the signing commands share."""
+"""The reviewer's own SSH key, and the options that commands share."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ Root = Annotated[
         "--root", envvar="AGENTGATE_ROOT", metavar="DIGEST", help="The pinned root, sha256:...; left out: the root as it lies there."
     ),
 ]
+StoreUrl = Annotated[str, typer.Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")]
+Tenant = Annotated[str, typer.Option("--tenant", help="The tenant.", envvar="AGENTGATE_TENANT")]
 Accept = Annotated[str | None, typer.Option(help="For scripts: the sentence that is otherwise typed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Key = Annotated[

@@ -13,7 +13,7 @@ import typer
 from agentgate.audit import FileAudit
 from agentgate.audit.reconcile import Loss, find_losses, find_tenants
 from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import Json
+from agentgate.cli.signing import Json, StoreUrl
 from agentgate.stores import Op, Store, ops, ready_store, recovery, rules_of
 from agentgate.values.identities import name_of
 
@@ -29,7 +29,7 @@ def _store() -> None: ...
 
 @app.command()
 def reconcile(
-    store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")],
+    store: StoreUrl,
     audit: Annotated[list[Path], typer.Option(help="An audit directory, of every gate and tool server; give all.", exists=True)],
     tenant: Annotated[list[str] | None, typer.Option(help="Only this tenant; left out: every tenant in the logs.")] = None,
     accept_loss: Annotated[str, typer.Option(metavar="REASON", help="Go on without what no log tells; the reason is put on record.")] = "",
@@ -69,7 +69,7 @@ def user(
 @app.command("release-key")
 def release_key(
     *,
-    store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")],
+    store: StoreUrl,
     audit: Annotated[Path, typer.Option(help="The audit directory that keeps who said so, and why.")],
     tenant: Annotated[str, typer.Option(help="The account's tenant.")],
     account: Annotated[str, typer.Option(help="The agent's id.")],
