@@ -24,8 +24,8 @@ from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.draft.argument import argument, inline
 from agentgate.review.draft.draft import UNDECIDED, draft, undecided
-from agentgate.review.draft.phrasebook import ACTS, VERBS, act_of, speaking
-from agentgate.review.draft.toolset import DeclaredTool, effect_of, from_langchain, from_mcp, verb_of, words_of
+from agentgate.review.draft.phrasebook import ACTS, VERBS
+from agentgate.review.draft.toolset import DeclaredTool, effect_of, from_langchain, from_mcp, verb_of
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import read_tests, run_tests
 from agentgate.values.canonical import definition_digest
@@ -40,6 +40,10 @@ def declared(name="orders_get", properties=None, required=(), description="Look 
 
 def drafted(*tools: DeclaredTool, **more: Any):
     return draft(tools, **{"id": "a.draft", "source": "here", "owner": "lee", "expires": date(2031, 1, 1), "tenant": "acme", **more})
+
+
+def outcome(answer):
+    return "refused" if isinstance(answer, Deny) else "asked" if answer.holds else "allowed"
 
 
 def loaded(made):
@@ -206,7 +210,7 @@ def test_two_things_in_one_message_are_done_and_a_flood_is_not():
 
 def test_whom_a_mail_goes_to_is_an_address_that_the_user_names():
     text = {"type": "string"}
-    for name, decided in (("mail_send", {"to": {"type": "email", "from": ["prompt"]}}), ("send_message", {})):
+    for name, decided in (("mail_send", {"to": {"type": "email", "from": ["prompt"], "unknown_origin": "confirm"}}), ("send_message", {})):
         [tool] = drafted(declared(name, {"to": text, "body": text}, ["to", "body"])).tools
         assert {a.name: a.rule for a in tool.args if a.rule is not None} == decided
 
@@ -414,12 +418,13 @@ def test_an_undecided_argument_is_refused_until_its_line_is_written():
     assert isinstance(Scene.of(load_text(written, "w.yaml", {}, derive), base).decide(), Eligible)
 
 
-def test_a_tool_that_acts_is_refused_until_somebody_says_which_words_ask_for_it():
+def test_until_somebody_says_which_words_ask_for_a_tool_that_acts_the_user_is_asked():
     made = drafted(declared("orders_cancel", {"order_id": {"type": "string"}}, ["order_id"]))
     for prompt in ("Cancel order A-1", "Please orders_cancel A-1", "orders cancel A-1"):
         answer = Scene.of(loaded(made), {"call": "orders_cancel", "prompt": prompt, "args": {"order_id": "A-1"}}).decide()
-        assert isinstance(answer, Deny), prompt
-        assert {"intent_absent", "intent_unclear"} & set(answer.reasons)
+        assert outcome(answer) == "asked", prompt
+        assert [hold.rule.user for hold in answer.holds] == [True]
+    assert undecided(made.text)  # and nobody can sign it
 
 
 ORDER = {"order_id": {"type": "string"}}
@@ -432,13 +437,11 @@ def test_what_is_proposed_for_a_tool_that_acts_can_be_written_as_it_stands(name)
     if made.example.effect == "read":
         return
     assert isinstance(loaded(made).tools[name], Tool)
-    deletes = act_of(speaking(words_of(name), verb_of(name)), words_of(name)) == "delete"
     workflow = as_proposed(made)
     intent = workflow.intents[made.example.intent]
-    (rule,) = workflow.tools[name].step_ups
-    gone = workflow.tools[name].effect == "destructive"  # whose yes is enough for what cannot be undone, a person decides
-    assert (intent.unclear, rule.user, rule.left_open) == ("step_up" if gone else "confirm", not gone, ("intent",))
-    assert intent.unheard == ("deny" if deletes else intent.unclear)  # a careless yes deletes for good
+    rule, value = workflow.tools[name].step_ups
+    assert (intent.unclear, intent.unheard) == ("confirm", "confirm")
+    assert [(each.user, each.left_open) for each in (rule, value)] == [(True, ("intent",)), (True, ("origin",))]  # on the rules themselves
     start = loaded(drafted(declared(name, ORDER, ["order_id"]), settle=True))
     (rule,) = start.tools[name].step_ups
     assert (rule.user, rule.when, rule.left_open) == (True, (), ())  # the user is asked about every call
@@ -447,31 +450,28 @@ def test_what_is_proposed_for_a_tool_that_acts_can_be_written_as_it_stands(name)
 def as_proposed(made):
     """The draft as a reviewer takes it who uncomments every proposal for its intents."""
     text = re.sub(r"(?m)^    (?:words: \['undecided|examples: \['Please undecided).*\n", "", made.text)
-    text = re.sub(r"(?m)^    # (?!DECIDE|For example)", "    ", text)
-    return load_text(re.sub(r"(?m)^# (step_up:|  - )", r"\1", text), "w.yaml", {}, derive)
+    return load_text(re.sub(r"(?m)^    # (?!DECIDE|For example)", "    ", text), "w.yaml", {}, derive)
 
 
 def test_a_person_is_asked_where_a_request_is_in_other_words_and_only_there():
     workflow = as_proposed(drafted(declared("orders_cancel", ORDER, ["order_id"])))
 
     def answer(prompt: str, order: str = "A-1") -> str:
-        found = Scene.of(workflow, {"call": "orders_cancel", "prompt": prompt, "args": {"order_id": order}}).decide()
-        return "refused" if isinstance(found, Deny) else "asked" if found.holds else "allowed"
+        return outcome(Scene.of(workflow, {"call": "orders_cancel", "prompt": prompt, "args": {"order_id": order}}).decide())
 
     assert answer("Cancel A-1") == "allowed"
     assert answer("Please unwind A-1") == "asked"
     for prompt in ("What is in A-1?", "Tell me about A-1", "Please do not cancel A-1", "Hello, A-1"):
         assert answer(prompt) == "refused", prompt
     for prompt in ("Cancel A-1", "Please unwind A-1"):
-        assert answer(prompt, "A-2") == "refused", prompt
+        assert answer(prompt, "A-2") == "asked", prompt
 
 
 def test_a_start_asks_the_user_before_each_act_and_where_a_read_takes_what_they_did_not_name():
     start = loaded(drafted(declared("orders_cancel", ORDER, ["order_id"]), declared("get_order", ORDER, ["order_id"]), settle=True))
 
     def answer(call: str, prompt: str, order: str = "A-1") -> str:
-        found = Scene.of(start, {"call": call, "prompt": prompt, "args": {"order_id": order}}).decide()
-        return "refused" if isinstance(found, Deny) else "asked" if found.holds else "allowed"
+        return outcome(Scene.of(start, {"call": call, "prompt": prompt, "args": {"order_id": order}}).decide())
 
     for prompt, order in (("Cancel A-1", "A-1"), ("Please unwind A-1", "A-1"), ("Cancel A-1", "A-2")):
         assert answer("orders_cancel", prompt, order) == "asked"
@@ -513,8 +513,8 @@ def test_an_object_is_taken_apart_and_what_is_open_in_it_is_refused():
     args = {"to": {"email": "kim@acme.example"}, "page_id": "A-1"}
     base = {"call": "get_page", "prompt": "Please look at A-1 for kim@acme.example", "args": args}
     assert isinstance(Scene.of(loaded(made), base).decide(), Eligible)
-    for wrong in ({"email": "kim@evil.example"}, {"email": "kim@acme.example", "note": "x"}):
-        assert isinstance(Scene.of(loaded(made), {**base, "args": {**args, "to": wrong}}).decide(), Deny), wrong
+    for wrong, then in (({"email": "kim@evil.example"}, "asked"), ({"email": "kim@acme.example", "note": "x"}, "refused")):
+        assert outcome(Scene.of(loaded(made), {**base, "args": {**args, "to": wrong}}).decide()) == then, wrong
 
 
 FILES: dict[str, Any] = {
@@ -552,8 +552,8 @@ def test_a_list_of_objects_is_taken_apart_and_what_is_open_in_it_is_refused():
 
     assert isinstance(answer(good), Eligible)
     assert isinstance(answer(good, {"file_id": "A-2"}), Eligible)
+    assert outcome(answer(good, {"file_id": "A-9"})) == "asked"
     for wrong in (
-        {"file_id": "A-9"},
         {"kind": "pdf"},
         {**good, "note": "x"},
         {**good, "kind": "exe"},
@@ -594,7 +594,7 @@ def test_a_structure_that_holds_itself_ends():
 
 def test_a_list_in_a_tool_that_acts_must_come_from_the_prompt():
     made = drafted(declared("send_files", {"files": FILES}, ["files"]))
-    assert "'files[].file_id': {type: id, max_items: 4, from: [prompt]}" in made.text
+    assert "'files[].file_id': {type: id, max_items: 4, from: [prompt], unknown_origin: confirm}" in made.text
     assert "'files[].kind': {each_in: [pdf, txt], max_items: 4, from: [model], optional: true}" in made.text
 
 

@@ -143,7 +143,7 @@ def _plan(start: Start, signer: Signer | None) -> None:
             "where you ask for it, and you confirm each call"
             if t.intent
             else "you confirm what you did not name"
-            if t.confirmed
+            if t.questions(settle=True)
             else "freely",
             ", ".join(f"{a.name} {_short(a.rule)}" for a in t.decided) or "no arguments",
             ", ".join(a.name for a in t.undecided),

@@ -171,9 +171,9 @@ class _Drafting:
         closed = self._enum(schema)
         if closed is not None:
             return closed
-        kind = schema.get("type")
+        kind = str(schema.get("type"))
         if kind in {"integer", "number"}:
-            return self._number(schema, str(kind))
+            return self._number(schema, kind)
         if kind == "boolean":
             if self.acting:
                 return self._undecided("may the model say yes and no?", type="boolean", **self._from_model)

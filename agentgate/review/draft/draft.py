@@ -1,8 +1,8 @@
 """Drafts a first workflow for real tools, and its tests: as narrow as can be stated; the reviewer decides the rest.
 
-Rules: two marks, each in a comment. ``# DECIDE:`` marks what is undecided; the gate refuses what depends on it until a reviewer writes it:
-a placeholder that no tenant is called, words that no user says, an argument that is not declared. ``# CHECK:`` marks a guess. A draft
-loads strictly. It quotes a tool's description and never follows it. The engine decides each case of the test file before it is written.
+Rules: two marks, each in a comment. ``# DECIDE:`` marks what is undecided: a placeholder that no tenant is called, words that no user
+says, an argument that is not declared; no file with one is signed. ``# CHECK:`` marks a guess. What is unheard, unclear or unknown asks
+the run's own user. A draft loads strictly. It quotes a tool's description and never follows it. The engine decides each case of the test file before it is written.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from agentgate.loading.definition import load_text
 from agentgate.review.draft.argument import Argument, argument, inline
 from agentgate.review.draft.first_tests import first_tests, refused
 from agentgate.review.draft.links import Linked, Returned, declared_fact, linked, stated
-from agentgate.review.draft.phrasebook import act_of, example, listed, speaking, usual
+from agentgate.review.draft.phrasebook import example, listed, speaking, usual
 from agentgate.review.draft.results import Samples, facts_of
 from agentgate.review.draft.schema import leaves
-from agentgate.review.draft.start import opened
+from agentgate.review.draft.start import asked_about, opened
 from agentgate.review.draft.template import render
 from agentgate.review.draft.toolset import DeclaredTool, effect_of, verb_of, words_of
 from agentgate.review.scenarios.statements import put_at, steps
@@ -89,15 +89,15 @@ class DraftedTool:
         """Whether somebody is asked where the intent is unclear: some argument is one that only the user may give."""
         return bool(self.intent) and any("prompt" in (a.rule or {}).get("from", ()) for a in self.decided)
 
-    @property
-    def answer(self) -> str:
-        """Whose yes is enough then: the user's own, but for what cannot be undone."""
-        return "step_up" if self.effect == "destructive" else "confirm"
-
-    @property
-    def confirmed(self) -> bool:
-        """Whether the user of a start is asked: before an act always, before a read where it takes what they did not name."""
-        return bool(self.intent) or any("unknown_origin" in (a.rule or {}) for a in self.decided)
+    def questions(self, settle: bool) -> Mapping[str, str]:  # noqa: FBT001 - a template calls it
+        """Id and condition of each rule that asks the user; of a start, one that asks before each act."""
+        if settle and self.intent:
+            return {f"ask-{self.label}": ""}
+        unnamed = any("unknown_origin" in (a.rule or {}) for a in self.decided)
+        return {
+            **({f"ask-{self.label}": "when: {intent: unclear}, "} if self.asks else {}),
+            **({f"ask-{self.label}-value": "when: {origin: unknown}, "} if unnamed else {}),
+        }
 
     @property
     def call(self) -> dict[str, Any]:
@@ -225,6 +225,7 @@ def _drafted(named: Sequence[DeclaredTool], barred: Mapping[_Place, str], result
                 drafted = tuple(opened(a, schemas[a.name].schema, tool.schema, acting=acting) if b is a else b for b in drafted)
         if not acting and any(tool.name == other for other, _ in taken):
             drafted = tuple(map(stated, drafted))
+        drafted = tuple(map(asked_about, drafted))
         label = _intent_name(tool.name, [each.name for each in named])
         facts = {name: declared_fact(fact, origin.facts, named=(tool.name, name) in trusted) for name, fact in origin.facts.items()}
         out.append(DraftedTool(tool, effect, why, drafted, label if acting else "", label, facts, tool.name in results))
@@ -278,7 +279,6 @@ def _text(tools: Sequence[DraftedTool], *, settle: bool, **said: Any) -> str:
         marked=_marked,
         check=lambda line, question: line if settle else _marked(line, "CHECK", question),
         phrases=lambda tool: _phrases(tool, words[tool.intent]),
-        asking=_asking,
         request=partial(_request, settle=settle),
         words=lambda tool: listed(words[tool.intent]),
         prompt=partial(_prompt, settle=settle),
@@ -315,18 +315,10 @@ def _vocabularies(tools: Sequence[DraftedTool]) -> dict[str, list[list[str]]]:
 
 def _phrases(tool: DraftedTool, words: Sequence[Sequence[str]]) -> Iterator[str]:
     """Words and examples for an intent, for a reviewer to choose from."""
-    yield from (*listed(words), *_asking(tool))
+    yield from listed(words)
     _, verb = _words(tool)
     yield f"examples: [{inline(f'Please {words[0][0]} {tool.spoken}'.strip())}]"
     yield f"counter_examples: [{inline(f'{verb.capitalize()} all of them')}]"
-
-
-def _asking(tool: DraftedTool) -> list[str]:
-    """What an intent says of unclear and unlisted words, where somebody is asked about them."""
-    words, verb = _words(tool)
-    whom = "the user is asked" if tool.answer == "confirm" else "a person is asked"
-    unheard, then = ("deny", f"refused; {tool.answer}: {whom}") if act_of(verb, words) == "delete" else (tool.answer, whom)
-    return [f"unclear: {tool.answer}", f"{f'unheard: {unheard}':<{_COLUMN - 4}}# in other words: {then}"] if tool.asks else []
 
 
 def _words(tool: DraftedTool) -> tuple[tuple[str, ...], str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agentgate.decision.answer import Eligible
+from agentgate.decision.answer import Deny, Eligible
 from agentgate.review.draft.argument import inline
 from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene
@@ -37,9 +37,8 @@ def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str
         yield f"  {key}: {inline(value)}"
     scene = Scene.of(workflow, base)
     first = scene.decide()
-    asked = [hold.rule.id for hold in first.holds] if isinstance(first, Eligible) else []
-    expected = f"{{confirm: {inline(asked[0] if len(asked) == 1 else asked)}}}" if asked else "allow"
-    if asked:
+    expected = _expected(first)
+    if expected != "allow":
         yield f"expect: {expected}"
     yield "cases:"
     yield f"  - {{name: a call as the user asked for it, expect: {expected}}}"
@@ -52,12 +51,19 @@ def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str
     for name, change, because in _cases(workflow, base, others):
         changed = scene.set(change)
         answer = changed.decide()
-        if isinstance(answer, Eligible) or impossible(workflow, changed):
+        if impossible(workflow, changed):
             continue
-        reasons = list(dict.fromkeys(f.field if f.argument else str(f.reason) for f in answer.failures))
+        failures = [f for hold in answer.holds for f in hold.why] if isinstance(answer, Eligible) else answer.failures
+        reasons = list(dict.fromkeys(f.field if f.argument else str(f.reason) for f in failures))
         if because in reasons:
             shown = reasons[0] if len(reasons) == 1 else reasons
-            yield f"  - {{name: {inline(visible(name, 120))}, set: {inline(change)}, expect: deny, because: {inline(shown)}}}"
+            then = _expected(answer) if isinstance(answer, Eligible) else f"deny, because: {inline(shown)}"
+            yield f"  - {{name: {inline(visible(name, 120))}, set: {inline(change)}, expect: {then}}}"
+
+
+def _expected(answer: Eligible | Deny) -> str:
+    asked = [hold.rule.id for hold in answer.holds] if isinstance(answer, Eligible) else []
+    return f"{{confirm: {inline(asked[0] if len(asked) == 1 else asked)}}}" if asked else "allow"
 
 
 def _goes_through(workflow: Workflow, scene: Scene, change: Mapping[str, Any]) -> bool:

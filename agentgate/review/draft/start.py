@@ -24,7 +24,7 @@ def opened(a: Argument, schema: Any, root: Mapping[str, Any], *, acting: bool) -
     if a.rule is not None and not (resolved.get("default") is not None and {"is", "pattern"} & a.rule.keys()):
         a = _unguessed(a, a.rule)
         soft = {**(a.rule or {}), **({"max_items": _MOST} if "max_items" in (a.rule or {}) else {})}
-        return replace(a, rule={**soft, "unknown_origin": "confirm"} if set(soft.get("from", ())) - {"model"} else soft)
+        return replace(a, rule=soft)
     left_out = a.left_out or ({"optional": True} if not a.always or resolved.get("default") is not None else {})
     rule: dict[str, Any] = {"type": "json", "text": 4000}
     sample: Any = {"note": "hello"}
@@ -47,6 +47,12 @@ def opened(a: Argument, schema: Any, root: Mapping[str, Any], *, acting: bool) -
         samples=(sample, None),
         always=a.always,
     )
+
+
+def asked_about(a: Argument) -> Argument:
+    """The argument, about which the user is asked where they did not name it."""
+    rule = a.rule or {}
+    return replace(a, rule={**rule, "unknown_origin": "confirm"}) if set(rule.get("from", ())) - {"model"} else a
 
 
 def _unguessed(a: Argument, rule: Mapping[str, Any]) -> Argument:
