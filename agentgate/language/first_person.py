@@ -9,24 +9,12 @@ words ("Ann said: ...", "she asked to give it to me"), where it is denied there 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from agentgate.language.turn import Turn
-from agentgate.language.word_files import either
+from agentgate.language.word_files import Forms
 
-_SELF = re.compile(
-    rf"(?<![\w'-])(?:(?!by myself)(?<!seems )(?<!looks )(?<!sounds )(?<!according )(?<!back )(?:{either('before me')}) (?:me|myself)"
-    r"|(?<!on )my own)(?![\w'@-])"
-)
-_MINE = re.compile(
-    r"(?:(?<![\w'-])(?:is|are|was|were|be|of|to|from|with|and|or|just|only)|^(?:please )?(?!(?:an?|the|this|that|my) )\w+) mine"
-    r"(?= ?[.,;!?)]| (?:and|or|but|too)\b| ?$)"
-)
-_ANY = re.compile(r"(?<![\w'-])(?:me|myself|mine|my own)(?![\w'-])")
-_SPARING = re.compile(rf"(?<![\w'-])(?:{either('spares')})(?![\w'-])")  # "keep mine", "unless it is for me", "anyone besides me"
-_PART = re.compile(r"[,.;!?]|(?<![\w'-])and(?![\w'-])")
-_COLON = re.compile(r":(?=\s|$)")
+_FORMS = Forms("first_person")
 
 
 def of_self(turns: Iterable[Turn]) -> bool:
@@ -34,15 +22,15 @@ def of_self(turns: Iterable[Turn]) -> bool:
     referred = False
     for turn in turns:
         text = turn.low.replace("\u2019", "'")
-        colon = _COLON.search(text)
-        end = len(text) if colon is None else colon.start()
+        colon = _FORMS.colon.search(text)
+        end = colon.start() if colon else len(text)
         parts = [(voice, " ".join(text[start : min(stop, end)].split())) for voice, start, stop in turn.voices if start < end]
-        referred = referred or any(voice == "said" and (_SELF.search(part) or _MINE.search(part)) for voice, part in parts)
-        referred = referred and not any(_ANY.search(part) if voice == "denied" else _spared(part) for voice, part in parts)
+        referred = referred or any(voice == "said" and (_FORMS.self.search(part) or _FORMS.mine.search(part)) for voice, part in parts)
+        referred = referred and not any(_FORMS.any.search(part) if voice == "denied" else _spares(part) for voice, part in parts)
     return referred
 
 
-def _spared(clause: str) -> bool:
+def _spares(clause: str) -> bool:
     """Whether one part of a clause exempts the user from the request."""
-    sparing = ((part, _SPARING.search(part)) for part in _PART.split(clause))
-    return any(word is not None and _ANY.search(part, word.end()) for part, word in sparing)
+    parts = ((part, _FORMS.spares.search(part)) for part in _FORMS.part.split(clause))
+    return any(word and _FORMS.any.search(part, word.end()) for part, word in parts)
