@@ -508,7 +508,7 @@ def test_status_needs_a_root(team):
 
 def test_everybody_is_in_the_default_root(tmp_path):
     digest = new_root(tmp_path, [Reviewer(name, (key(name).public_key,)) for name in PEOPLE], expires=FOREVER, signer=key(ALICE))
-    root, allowed = load_root(Tree(tmp_path), digest, 0.0)
+    _, root, allowed, _ = load_root(Tree(tmp_path), digest, 0.0)
     assert root.needs(("x.yaml",), ("high",), ())[0].needed == 2
     assert all(allowed.until(name, key(name).public_key, sshsig.NAMESPACE, 0.0) > 0 for name in PEOPLE)
 

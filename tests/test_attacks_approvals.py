@@ -330,11 +330,11 @@ def test_a_revocation_holds_under_a_renewed_index_and_is_not_taken_back_for_a_ne
 def test_the_end_of_an_index_hides_no_other_revocations(renewing):
     """`workflow check` takes the end for a matter of the calendar: exit code 0. Another list under the same serial is none."""
     tree = Tree(renewing.directory)
-    root, allowed = load_root(tree, renewing.root, renewing.now)
+    trusted = load_root(tree, renewing.root, renewing.now)
     renewing.revoke(1)
-    serial = load_revoked(tree, root, allowed, renewing.now).serial
+    serial = load_revoked(trusted).serial
     renewing.index()
-    write_revoked(tree, root, key(ALICE), serial, {})
+    write_revoked(tree, trusted.root, key(ALICE), serial, {})
     renewing.now += 8 * DAY
     assert stale(renewing) == ("TAMPERED", "digest")
 

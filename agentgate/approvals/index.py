@@ -17,7 +17,7 @@ from annotated_types import Len
 from pydantic import Field, TypeAdapter
 
 from agentgate.approvals import sshsig
-from agentgate.approvals._files import APPROVALS, INDEX, RENEWAL, REVOKED, Tree, file_digest, text_of
+from agentgate.approvals._files import APPROVALS, INDEX, RENEWAL, REVOKED, file_digest, text_of
 from agentgate.approvals._shape import (
     STRICT,
     Digest,
@@ -34,9 +34,8 @@ from agentgate.approvals._shape import (
     moment,
     seconds,
 )
-from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.refusal import MISSING, ROLLBACK, STALE_INDEX, TAMPERED, UNAPPROVED, refuse
-from agentgate.approvals.root import Role, Root
+from agentgate.approvals.root import Role, TrustedRoot
 from agentgate.errors import KeyRefused
 
 INDEX_LIFE = 7 * 24 * 3600  # twice `agentgate.loading.catalog.AHEAD`
@@ -166,41 +165,41 @@ def index_bytes(serial: int, expires: str, signer: str, workflows: Mapping[str, 
     return ascii_json(value)
 
 
-def load_index(tree: Tree, root: Root, allowed: AllowedSigners, now: float, *, ended: bool = False) -> Index:
+def load_index(trusted: TrustedRoot, *, ended: bool = False) -> Index:
     """The index, signed and not expired (`ended`: or expired, for those who sign the next one), with the end its renewal gives it.
 
     Raises ApprovalRefused: STALE INDEX (absent, past its end, or valid for longer than an index may be), MISSING (its signature), TAMPERED,
     UNAPPROVED, EXPIRED.
     """
-    index = carry_on(load_signed_index(tree, root, allowed, now), tree, root, allowed, now)
+    index = carry_on(load_signed_index(trusted), trusted)
     if not ended:
-        check_not_ended(index, now)
+        check_not_ended(index, trusted.now)
     return index
 
 
-def load_signed_index(tree: Tree, root: Root, allowed: AllowedSigners, now: float) -> tuple[Index, str]:
+def load_signed_index(trusted: TrustedRoot) -> tuple[Index, str]:
     """The index as a person signed it, whether or not it has ended, and its digest. Raises as `load_index`."""
     file = f"{APPROVALS}/{INDEX}"
-    data = tree.read(INDEX, STALE_INDEX, limit=MAX_INDEX)
+    data = trusted.tree.read(INDEX, STALE_INDEX, limit=MAX_INDEX)
     index = from_json(_INDEX, data, file, TAMPERED, ascii_json)
-    signed_by(tree, INDEX, data, root=root, allowed=allowed, role="index", person=index.signer, now=now)
-    _check_life(index.expires, now + INDEX_LIFE + _LEEWAY, file)
+    check_signed(trusted, INDEX, data, "index", index.signer)
+    _check_life(index.expires, trusted.now + INDEX_LIFE + _LEEWAY, file)
     return index, file_digest(data)
 
 
-def carry_on(signed: tuple[Index, str], tree: Tree, root: Root, allowed: AllowedSigners, now: float) -> Index:
+def carry_on(signed: tuple[Index, str], trusted: TrustedRoot) -> Index:
     """The index with the end of its renewal. A renewal of another index changes nothing: it is left over, or of an index put back.
 
     Raises as `load_index`: a renewal of this index that does not hold.
     """
-    (index, digest), data, file = signed, tree.read_optional(RENEWAL), f"{APPROVALS}/{RENEWAL}"
+    (index, digest), data, file = signed, trusted.tree.read_optional(RENEWAL), f"{APPROVALS}/{RENEWAL}"
     if data is None:
         return index
     renewal = from_json(_RENEWAL, data, file, TAMPERED, ascii_json)
     if renewal.base != digest:
         return index
-    signed_by(tree, RENEWAL, data, root=root, allowed=allowed, role="renew", person=renewal.signer, now=now)
-    _check_life(renewal.expires, min(index.renewable_until, now + INDEX_LIFE + _LEEWAY), file)
+    check_signed(trusted, RENEWAL, data, "renew", renewal.signer)
+    _check_life(renewal.expires, min(index.renewable_until, trusted.now + INDEX_LIFE + _LEEWAY), file)
     revoked = index.revoked
     if renewal.revoked_serial > revoked.serial:
         revoked = replace(revoked, serial=renewal.revoked_serial, digest=renewal.revoked_digest)
@@ -220,12 +219,12 @@ def check_not_ended(index: Index, now: float) -> None:
         raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "expires", index.expires, expected)
 
 
-def load_revoked(tree: Tree, root: Root, allowed: AllowedSigners, now: float) -> Revoked:
+def load_revoked(trusted: TrustedRoot) -> Revoked:
     """The revocations, signed. Raises ApprovalRefused: MISSING, TAMPERED (malformed or changed), UNAPPROVED, EXPIRED."""
     file = f"{APPROVALS}/{REVOKED}"
-    data = tree.read(REVOKED, MISSING)
+    data = trusted.tree.read(REVOKED, MISSING)
     shape = from_yaml(_RevokedShape, text_of(data, file), file, TAMPERED)
-    signed_by(tree, REVOKED, data, root=root, allowed=allowed, role="revoke", person=shape.signer, now=now)
+    check_signed(trusted, REVOKED, data, "revoke", shape.signer)
     return Revoked(shape.serial, file_digest(data), shape.signer, shape.revoked)
 
 
@@ -249,13 +248,13 @@ _NAMESPACES: Mapping[Role, str] = {
 }
 
 
-def signed_by(tree: Tree, name: str, data: bytes, *, root: Root, allowed: AllowedSigners, role: Role, person: str, now: float) -> None:
+def check_signed(trusted: TrustedRoot, name: str, data: bytes, role: Role, person: str) -> None:
     """A trust file's one signature is by a person of this role.
 
     Raises ApprovalRefused: MISSING without it, TAMPERED when it is not over these bytes, UNAPPROVED when it is by somebody else, EXPIRED.
     """
-    file = f"{APPROVALS}/{name}.sig"
-    text = tree.read(f"{name}.sig", MISSING)
+    root, file = trusted.root, f"{APPROVALS}/{name}.sig"
+    text = trusted.tree.read(f"{name}.sig", MISSING)
     try:
         key = sshsig.verify(text_of(text, file), data, _NAMESPACES[role])
     except KeyRefused as error:
@@ -264,4 +263,4 @@ def signed_by(tree: Tree, name: str, data: bytes, *, root: Root, allowed: Allowe
         raise refuse(UNAPPROVED, file, "signer", person, f"one of roles.{role}: {', '.join(root.roles[role]) or 'nobody'}")
     if not root.owns(person, key):
         raise refuse(UNAPPROVED, file, "key", key.fingerprint, f"a key of {person} in the root")
-    allowed.until(person, key, _NAMESPACES[role], now)
+    trusted.allowed.until(person, key, _NAMESPACES[role], trusted.now)

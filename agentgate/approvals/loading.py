@@ -117,22 +117,22 @@ def lenient_judge(
     Raises ApprovalRefused: the root is not trusted.
     """
     tree, wrong = Tree(directory), []
-    trusted, allowed = load_root(tree, root or file_digest(tree.read(ROOT, ROOT_NOT_TRUSTED)), now)
+    trusted = load_root(tree, root or file_digest(tree.read(ROOT, ROOT_NOT_TRUSTED)), now)
     index = revoked = None
     try:
-        revoked = load_revoked(tree, trusted, allowed, now)
+        revoked = load_revoked(trusted)
     except ApprovalRefused as error:
         wrong.append(error.refused)
     try:
-        signed = load_signed_index(tree, trusted, allowed, now)
+        signed = load_signed_index(trusted)
         index = signed[0]  # also under a bad renewal: who signs the next index goes on from it
-        index = carry_on(signed, tree, trusted, allowed, now)
+        index = carry_on(signed, trusted)
         if revoked is not None:
             check_same(index, revoked)
         check_not_ended(index, now)
     except ApprovalRefused as error:
         wrong.append(error.refused)
-    return Judge(tree, trusted, allowed, index, revoked, known or {}, now, derive, prover or Prover()), tuple(wrong)
+    return Judge(tree, trusted.root, trusted.allowed, index, revoked, known or {}, now, derive, prover or Prover()), tuple(wrong)
 
 
 @collector_paused()

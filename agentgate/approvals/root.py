@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from annotated_types import Len
 from pydantic import Field
@@ -189,6 +189,15 @@ class Root:
         return tuple(needs)
 
 
+class TrustedRoot(NamedTuple):
+    """What trust files are judged by: where they lie, the root, its signers' keys, and the time (POSIX seconds)."""
+
+    tree: Tree
+    root: Root
+    allowed: AllowedSigners
+    now: float
+
+
 def distinct(signed: Iterable[tuple[str, bytes]]) -> int:
     """How many signatures count: the most pairs of a person and a key in which no person and no key occurs twice.
 
@@ -221,7 +230,7 @@ def root_digest(path: Path | str) -> str:
     return file_digest(Tree(directory).read(ROOT, ROOT_NOT_TRUSTED))
 
 
-def load_root(tree: Tree, pinned: str, now: float) -> tuple[Root, AllowedSigners]:
+def load_root(tree: Tree, pinned: str, now: float) -> TrustedRoot:
     """The trusted root and its signers' keys; `pinned` is the digest in the settings.
 
     Raises ApprovalRefused: ROOT NOT TRUSTED, EXPIRED (the root's own end), TAMPERED (``allowed_signers``).
@@ -241,7 +250,7 @@ def load_root(tree: Tree, pinned: str, now: float) -> tuple[Root, AllowedSigners
     file, got = f"{APPROVALS}/{SIGNERS}", file_digest(text)
     if got != root.shape.allowed_signers:
         raise refuse(TAMPERED, file, "digest", got, f"{root.shape.allowed_signers}, as the root says")
-    return root, AllowedSigners.parse(text_of(text, file), file)
+    return TrustedRoot(tree, root, AllowedSigners.parse(text_of(text, file), file), now)
 
 
 def root_signers(tree: Tree, root: Root, data: bytes, prefix: str) -> tuple[tuple[str, bytes], ...]:

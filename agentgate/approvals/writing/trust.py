@@ -295,10 +295,10 @@ def renew_index(
         thirty days are over.
     """
     tree, at = Tree(directory), time.time() if now is None else now
-    trusted, allowed = load_root(tree, root or root_digest(directory), at)
-    person = _person(trusted, signer, "renew")
-    index, digest = load_signed_index(tree, trusted, allowed, at)
-    revoked = load_revoked(tree, trusted, allowed, at)
+    trusted = load_root(tree, root or root_digest(directory), at)
+    person = _person(trusted.root, signer, "renew")
+    index, digest = load_signed_index(trusted)
+    revoked = load_revoked(trusted)
     check_same(index, revoked)
     end = min(at + INDEX_LIFE, index.renewable_until)
     if end <= at:
@@ -338,13 +338,13 @@ def revoke(
     Raises ApprovalRefused: the root or the present revocations are not trusted, or this key may not.
     """
     tree, at = Tree(directory), time.time() if now is None else now
-    trusted, allowed = load_root(tree, root or root_digest(directory), at)
-    person = _person(trusted, signer, "revoke")
+    trusted = load_root(tree, root or root_digest(directory), at)
+    person = _person(trusted.root, signer, "revoke")
     there = tree.read_optional(REVOKED) is not None
-    old = load_revoked(tree, trusted, allowed, at) if there else Revoked(0, "", person, {})
+    old = load_revoked(trusted) if there else Revoked(0, "", person, {})
     before = old.revoked.get(workflow)
     entry = Revocation(up_to=max(version, before.up_to if before else 0), reason=reason, by=person)
-    write_revoked(tree, trusted, signer, old.serial + 1, {**old.revoked, workflow: entry})
+    write_revoked(tree, trusted.root, signer, old.serial + 1, {**old.revoked, workflow: entry})
     return Path(directory) / APPROVALS / REVOKED
 
 

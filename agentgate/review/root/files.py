@@ -19,7 +19,7 @@ from agentgate.approvals._shape import moment
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import MAX_INDEX, index_bytes, load_index, load_revoked
 from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
-from agentgate.approvals.root import Role, Root
+from agentgate.approvals.root import Role, Root, TrustedRoot
 from agentgate.approvals.writing import Signer
 from agentgate.approvals.writing.trust import write_revoked, write_signed
 from agentgate.errors import ConfigError
@@ -96,27 +96,28 @@ def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, own: Si
     whose key signs; None: there is no signer. Raises ConfigError: this key cannot sign; says who can.
     """
     tree, changed = Tree(folder), []
-    allowed = allowed_in(tree)
+    before, after = TrustedRoot(tree, *old, now), TrustedRoot(tree, new, allowed_in(tree), now)
+    roots = old[0], new
     try:
-        revoked = load_revoked(tree, *old, now)
+        revoked = load_revoked(before)
     except ApprovalRefused:
         return ()
     try:
-        index = load_index(tree, *old, now, ended=True)
+        index = load_index(before, ended=True)
     except ApprovalRefused:
         index = None
     try:
-        load_revoked(tree, new, allowed, now)
+        load_revoked(after)
     except ApprovalRefused:
-        signer, _ = _in_both("revoke", revoked.signer, REVOKED, (old[0], new), own)
+        signer, _ = _in_both("revoke", revoked.signer, REVOKED, roots, own)
         revoked = write_revoked(tree, old[0], signer, revoked.serial + 1, revoked.revoked)
         changed += [f"{REVOKED}.sig", REVOKED]
     if index is None:
         return tuple(changed)
     try:
-        load_index(tree, new, allowed, now, ended=True)
+        load_index(after, ended=True)
     except ApprovalRefused:
-        signer, person = _in_both("index", index.signer, INDEX, (old[0], new), own)
+        signer, person = _in_both("index", index.signer, INDEX, roots, own)
         data = index_bytes(index.serial + 1, moment(index.until), person, index.workflows, revoked)
         write_signed(tree, INDEX, data, signer, sshsig.INDEX_NAMESPACE)
         changed += [f"{INDEX}.sig", INDEX]
