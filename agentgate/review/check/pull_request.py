@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -27,6 +27,7 @@ from agentgate.loading.source import (
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.check.lint import lint_path
 from agentgate.review.check.suite import CaseSuite, run_suite
+from agentgate.review.draft.template import render
 from agentgate.review.report.changes import Changes, as_json, comment, page, plain
 from agentgate.review.report.comparison import changes_between
 from agentgate.review.report.report import ExitStatus, Line, in_number
@@ -34,6 +35,7 @@ from agentgate.review.report.signers import in_words, makers
 from agentgate.values.canonical import digest
 from agentgate.values.visible import code
 
+_TEMPLATE = Path(__file__).parent / "templates" / "check.md"
 LISTED = 20  # lines of one kind in a comment
 
 
@@ -121,35 +123,13 @@ class CheckReport:
 
     def to_markdown(self) -> Iterator[str]:
         """See `ReviewReport`."""
-        yield from ("## agentgate", "")
-        if self.errors:
-            compared = "" if self.loads else "; nothing was compared."
-            yield from (
-                f"**{in_number(len(self.errors), 'error')}**{compared}",
-                "",
-                *_listed(self.errors),
-                "",
-            )
-        if not self.loads:
-            return
-        if not self.changes:
-            yield from ("No workflow changed in what it decides.", "")
-        for change in self.changes:
-            yield from (*comment(change), "")
-        if self.unapproved:
-            yield from ("**Not approved yet**", "", *_listed(self.unapproved))
-        elif self.asked:
-            yield "Every workflow file is approved."
+        shown = {"code": code, "in_number": in_number, "comment": comment}
+        text = render(_TEMPLATE, report=self, most=LISTED, **shown)
+        yield from text.rstrip("\n").split("\n")
 
     def to_html(self) -> str:
         """See `ReviewReport`."""
         return page(self.changes, subtitle=f"{self.base} → {self.directory}", errors=self.errors)
-
-
-def _listed(lines: Sequence[str]) -> Iterator[str]:
-    yield from (f"- {code(line, 240)}" for line in lines[:LISTED])
-    if len(lines) > LISTED:
-        yield f"- and {len(lines) - LISTED} more"
 
 
 def check_directory(

@@ -19,6 +19,7 @@ from agentgate.review.draft.template import render
 from agentgate.review.report.contrast import contrast, shortened
 from agentgate.values.visible import code, markdown, visible
 
+_TEMPLATES = Path(__file__).parent / "templates"
 MOST_ROWS = 8  # of a comment, in sight; further rows are folded away below
 _MOST_FOLDED = 200  # a forge takes a comment of some 65,000 characters
 _MOST_TEXT = 1_000  # characters of one cell of a comment
@@ -185,53 +186,13 @@ def _row(c: Change) -> dict[str, Any]:
 
 def comment(changes: Changes) -> Iterator[str]:
     """The change as a pull request's comment: eight rows in sight, the worst first, the rest folded; and who must still sign."""
-    for paragraph in _paragraphs(changes):
-        yield from (*paragraph, "")
-    yield f"<sub>{code(changes.digest)} {code(changes.engine)}</sub>"
-
-
-def _paragraphs(changes: Changes) -> Iterator[Sequence[str]]:
-    sign = "⛔" if changes.wider else "⚠️" if changes.looks else "✅"
-    yield [f"### {sign} {code(changes.id)} {markdown(changes.old)} → {markdown(changes.new)}"]
-    yield [f"**{markdown(changes.verdict)}**" + (f" · {markdown(changes.counts)}" if changes.counts else "")]
-    if changes.about:
-        yield [" · ".join(f"{markdown(name)} {code(value, 120)}" for name, value in changes.about)]
-    yield from ([f"**Still to sign:** {code(line, 200)}"] for line in changes.signers)
-    for number, (heading, found) in enumerate(kinds(changes)):
-        if found and number:
-            yield [f"**{markdown(heading)}**"]
-        if found:
-            yield _table(found[:MOST_ROWS], 1)
-        folded = found[MOST_ROWS:][:_MOST_FOLDED]
-        if folded:
-            yield [f"<details><summary>{len(found) - MOST_ROWS} more</summary>"]
-            yield _table(folded, MOST_ROWS + 1)
-            yield ["</details>"]
-        if len(found) > MOST_ROWS + _MOST_FOLDED:
-            yield [f"… and {len(found) - MOST_ROWS - _MOST_FOLDED} more: `agentgate workflow diff` lists them all."]
-    if changes.idle:
-        yield [f"Also differs, decides nothing: {code('; '.join(changes.idle), _MOST_TEXT)}"]
-    yield from ([code(note, 300)] for note in changes.notes)
-
-
-def _table(found: Sequence[Change], start: int) -> list[str]:
-    rows = (f"| {n} | {code(c.where, 120)} | {_cell(c)} | {_said(c)} |" for n, c in enumerate(found, start))
-    return ["| | what | approved → proposed | effect |", "|--:|---|---|---|", *rows]
-
-
-def _cell(c: Change) -> str:
-    """Both texts, what is the same in them shortened, what differs whole."""
-    both = contrast(c.old, c.new)
-    texts = [shortened(fragments) or "(nothing)" for fragments in both] if c.old or c.new else []
-    return "<br>".join([" → ".join(code(text, _MOST_TEXT) for text in texts), *(code(line, 200) for line in c.lines)])
-
-
-def _said(c: Change) -> str:
-    return code(consequence(c), 300) if c.effect or c.example else ""
+    shown = {"code": code, "markdown": markdown, "contrast": contrast, "shortened": shortened, "consequence": consequence, "kinds": kinds}
+    most = {"most_rows": MOST_ROWS, "most_folded": _MOST_FOLDED, "most_text": _MOST_TEXT}
+    yield from render(_TEMPLATES / "comment.md", c=changes, **shown, **most).rstrip("\n").split("\n")
 
 
 # --- as a page ------------------------------------------------------------------------------------------------------------------
-_TEMPLATES, _TITLE = Path(__file__).parent / "templates", "What this change permits"
+_TITLE = "What this change permits"
 
 
 def page(changes: Sequence[Changes], *, title: str = _TITLE, subtitle: str, errors: Sequence[str] = ()) -> str:
