@@ -26,9 +26,8 @@ DENIES = (
 NEGATION = re.compile(rf"\b(?=[acdefhikmnoprsw]){DENIES}")
 IDIOM = _FORMS.idiom
 # "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a negated statement that is not about "you".
-_SENTENCE_TAIL = 400  # characters behind a negation that may hold its "instead"
+_FAR = 400  # characters behind a negation that may hold its end
 _LONGEST = 64  # characters of a negation that goes on over a line break
-_BREAK = 20  # characters of what ends a statement
 _SUBJECT = 60  # characters before a negation that may hold its subject
 # A statement about what is to be done, allowed or asked for: its denial goes on ("has not agreed to pay, send it").
 # After a comma: a request, not the next item of a denied list ("not from ann@x.example, bob@x.example").
@@ -43,84 +42,67 @@ def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     text = IDIOM.sub(lambda idiom: "_" * len(idiom.group()), text)
     if any(map(text.__contains__, ("noth", "nobody", "no one", "none", "neither", "no money"))):
         text = _FORMS.nothing.sub(lambda denial: "never".ljust(len(denial.group())), text)
-    denial: _Denial | None = None  # the one that did not end at the last bound
+    open_from, denial, stop = -1, (-1, -1), None  # where a denial begins that goes on behind a bound; the last one, and what ends it
     seen, listed = 0, 0  # up to where "or" was looked for, and the end of the last one
     for end, following in bounds:
-        near = start if denial is None else max(start, denial.start - _LONGEST)
-        negation = NEGATION.search(text, near, end)
-        if negation is not None:
+        negation = NEGATION.search(text, max(start, open_from - _LONGEST), end)
+        if negation:
             listed = max((m.end() for m in _FORMS.listed.finditer(text, max(start, seen), end)), default=max(start, listed))
             seen = end
-        while negation is not None:
-            denial = denial if denial is not None and denial.is_(negation) else _Denial(text, negation, start)
-            over = denial.over(turn, end) if listed <= negation.end() else None
-            if over is None:
+        while negation:
+            if denial != negation.span():
+                denial, stop = negation.span(), _stop_of(text, negation, start)
+            over = _end_of_denial(turn, text, negation.end(), end, stop) if listed <= negation.end() else None
+            if not over:
                 break
             yield "said", start, negation.start()
             yield "denied", negation.start(), over.start()
             start = over.end()
             negation = NEGATION.search(text, start, end)
-        if negation is None or denial is None:
-            yield "said", start, end
-        elif end < len(turn) and negation.group() not in _ALONE and (denial.says_nothing(turn, end) or _wraps(turn, end)):
+        if negation and end < len(turn) and negation.group() not in _ALONE and _goes_on(turn, negation.end(), end):
+            open_from = negation.start()
             continue
-        else:
-            yield "said", start, negation.start()
+        yield "said", start, negation.start() if negation else end
+        if negation:
             yield "denied", negation.start(), end
-        start, denial = following, None
+        start, open_from = following, -1
 
 
-def _wraps(turn: str, at: int) -> bool:
-    """Whether a line breaks here within a sentence: "do not touch / the other one", "I do not want / ORD-1002 refunded"."""
-    following = _FORMS.goes_on.match(turn, at + 1) if turn[at] == "\n" and not turn[max(0, at - 8) : at].rstrip().endswith(_ENDS) else None
-    return following is not None and following.group() not in _VERBS and following.group() != "please"
+def _goes_on(turn: str, at: int, end: int) -> bool:
+    """Whether a denial goes on behind a bound: nothing is denied yet, or a line breaks here within a sentence.
+
+    "do not touch / the other one", "I do not want / ORD-1002 refunded".
+    """
+    if not turn[at:end].strip(" \t\n,"):
+        return True
+    breaks = turn[end] == "\n" and not turn[max(0, end - 8) : end].rstrip().endswith(_ENDS)
+    following = _FORMS.goes_on.match(turn, end + 1) if breaks else None
+    return bool(following) and following.group() not in {*_VERBS, "please"}
 
 
-class _Denial:
-    """A negation, and where what it denies ends, asked for one bound after the other: no part of the text is read again for each."""
+def _stop_of(text: str, negation: re.Match[str], start: int) -> re.Pattern[str] | None:
+    """What ends the denial of a negated statement, in a clause that is unread from `start` on; None: it is an instruction."""
+    begins, end = negation.span()
+    near = max(start, begins - _SUBJECT)
+    if _FORMS.you.search(text, start, begins):
+        return None
+    if _FORMS.verbless.search(text, near, end):
+        return _FORMS.colon
+    return _FORMS.statement_end if _FORMS.stated.search(text, near, end) or _FORMS.never.search(text, near, end) else None
 
-    __slots__ = ("_ends", "_instead", "_nothing", "_span", "_statement", "_text", "start")
 
-    def __init__(self, text: str, negation: re.Match[str], start: int) -> None:
-        """`text`: the turn in lower case; `start`: where the unread part of its clause begins."""
-        self._text, self._span, self.start = text, negation.span(), negation.start()
-        end = self._nothing = negation.end()
-        near = max(start, self.start - _SUBJECT)
-        verbless = _FORMS.verbless.search(text, near, end) is not None
-        stated = verbless or any(form.search(text, near, end) for form in (_FORMS.stated, _FORMS.never))
-        stated = stated and _FORMS.you.search(text, start, self.start) is None
-        self._ends = None if not stated else _FORMS.colon if verbless else _FORMS.statement_end
-        self._statement = (end, False)  # where its end may begin, and whether it is known to be none
-        ways = _FORMS.instead.finditer(text, end, end + _SENTENCE_TAIL) if "instead" in text else ()
-        self._instead = next((way for way in ways if way["verb"] in _VERBS), None)
+def _end_of_denial(turn: str, text: str, at: int, end: int, stop: re.Pattern[str] | None) -> re.Match[str] | None:
+    """Where what is denied from a place on ends in its clause: after a statement, or before what is to be done instead.
 
-    def is_(self, negation: re.Match[str]) -> bool:
-        """Whether it is this one."""
-        return self._span == negation.span()
+    A statement's denial may go on ("pay, send, move it"); a far end is none.
+    """
+    over = stop.search(text, at, min(end, at + _FAR)) if stop else None
+    if over and (_FORMS.bidding.search(text, at, over.start()) or not _requests(turn, text, over.end(), end)):
+        over = None
+    ways = _FORMS.instead.finditer(text, at, at + _FAR) if "instead" in text else ()
+    ends = [over, *(way for way in ways if way["verb"] in _VERBS and way.start() < end)]
+    return min(filter(None, ends), key=lambda match: match.start(), default=None)
 
-    def over(self, turn: str, end: int) -> re.Match[str] | None:
-        """Where the denial ends before `end`: after a statement, or before what is to be done instead."""
-        instead = self._instead if self._instead is not None and self._instead.start() < end else None
-        statement = self._statement_end(turn, end)
-        return min(filter(None, (statement, instead)), key=lambda match: match.start(), default=None)
 
-    def _statement_end(self, turn: str, end: int) -> re.Match[str] | None:
-        """Where a negated statement ends; None for an instruction, and where the denial may go on ("pay, send, move it")."""
-        at, bids = self._statement
-        if self._ends is None or bids:
-            return None
-        over = self._ends.search(self._text, at, end)
-        if over is None:
-            self._statement = max(at, end - _BREAK), False
-            return None
-        if at != over.start():
-            self._statement = over.start(), _FORMS.bidding.search(self._text, self._span[1], over.start()) is not None
-            if self._statement[1]:
-                return None
-        return over if turn[over.end() : over.end() + 1].islower() and _FORMS.request.match(self._text, over.end(), end) else None
-
-    def says_nothing(self, turn: str, end: int) -> bool:
-        """Whether nothing is denied yet: its clause ends right after the negation."""
-        blank = _FORMS.blank.match(turn, self._nothing, end)
-        self._nothing = self._nothing if blank is None else blank.end()
-        return self._nothing == end
+def _requests(turn: str, text: str, at: int, end: int) -> bool:
+    return turn[at : at + 1].islower() and _FORMS.request.match(text, at, end) is not None
