@@ -30,7 +30,7 @@ from agentgate import (
 )
 from agentgate.audit import read_records
 from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, Refusal, StoreUnavailable
-from agentgate.gate import flow, turns
+from agentgate.gate import minting, turns
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import UnapprovedSettings
 from agentgate.gate.state import Readings, header_bytes, run_state
@@ -425,7 +425,7 @@ def test_what_a_calls_record_keeps_of_its_arguments_is_neither_sensitive_nor_lon
         return {call.tool: set(call.args) for call in gate.resume_run(run.tenant, run.id).state.calls}
 
     assert kept() == {"orders.get": {"order_id"}, "payments.refund": {"order_id", "amount", "currency"}}
-    monkeypatch.setattr(flow, "_KEPT", 10)
+    monkeypatch.setattr(minting, "_SHORT", 10)
     assert kept() == {"orders.get": {"order_id"}, "payments.refund": set()}  # what later calls may refer to stays
 
 

@@ -76,28 +76,25 @@ def test_an_unpaired_surrogate_is_no_claim():
     with pytest.raises(CanonicalError):
         payload(sample(sub="\ud800"))
     with pytest.raises(CanonicalError):
-        call_digest("t", "r", "c", "a", "\ud800", "t", "a", "", "w", b"{}")
+        call_digest(**FIELDS | {"user": "\ud800"})
 
 
+_TEXTS = ("tenant", "run", "tool_call_id", "agent", "user", "tool", "audience", "definition", "workflow_digest")
+FIELDS: dict[str, Any] = dict.fromkeys(_TEXTS, "x") | {"data": b'{"a":1}'}
 _text = st.text(max_size=20)
 
 
 @settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(_text, min_size=9, max_size=9), st.dictionaries(_text, _text | st.integers(-99, 99), max_size=4))
 def test_the_call_digest_is_that_of_the_canonical_object(texts, args):
-    names = ("tenant", "run", "tool_call_id", "agent", "user", "tool", "audience", "tool_definition", "workflow_digest")
-    whole: dict[str, Any] = dict(zip(names, texts, strict=True)) | {"arguments": args}
-    fields: Any = (*texts, canonical(args))
-    assert call_digest(*fields) == digest(canonical(whole))
+    fields: dict[str, Any] = dict(zip(_TEXTS, texts, strict=True))
+    whole = {"tool_definition" if name == "definition" else name: text for name, text in fields.items()} | {"arguments": args}
+    assert call_digest(**fields, data=canonical(args)) == digest(canonical(whole))
 
 
 def test_every_field_changes_the_call_digest():
-    fields: list[Any] = ["tenant", "run", "call", "agent", "user", "tool", "audience", "definition", "workflow", b'{"a":1}']
-    digests = {call_digest(*fields)}
-    for index, value in enumerate(fields):
-        changed: Any = [*fields[:index], b'{"a":2}' if index == 9 else value + "x", *fields[index + 1 :]]
-        digests.add(call_digest(*changed))
-    assert len(digests) == 11
+    changes = [{name: b'{"a":2}' if name == "data" else "y"} for name in FIELDS]
+    assert len({call_digest(**FIELDS | changed) for changed in ({}, *changes)}) == 11
 
 
 def test_every_part_changes_the_binding_and_no_key_is_not_an_empty_key():

@@ -24,6 +24,7 @@ from agentgate.gate.state import Readings, missing, run_state
 from agentgate.gate.versions import InForce
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
+from agentgate.redemption.trust import Jwks, Trust
 from agentgate.redemption.upstream import UpstreamBroker
 from agentgate.shell.readers import apart
 from agentgate.shell.refusals import Refusals
@@ -117,7 +118,19 @@ class Core:
     def around(self, agent: Agent | None = None, network: str | None = None, data_class: str | None = None) -> Surroundings:
         """The decision time and what is known of a call's surroundings; read once per call."""
         environment = None if agent is None else self.sources.environment(agent)
-        return Surroundings(self.clock(), environment, data_class, network, self.known_brokers)
+        return Surroundings(now=self.clock(), environment=environment, data_class=data_class, network=network, brokers=self.known_brokers)
+
+    def trust(self, jwks: Jwks, audience: str, tenants: tuple[str, ...]) -> Trust:
+        """What this gate itself believes where it redeems tokens of its own."""
+        return Trust(
+            jwks=jwks,
+            issuer=self.issuer,
+            tenants=tenants,
+            audience=audience,
+            history=self.history,
+            brokers=self.held_brokers,
+            tracing=self.tracing,
+        )
 
 
 def stamp(kind: str, header: Header, **more: object) -> Record:
@@ -198,12 +211,12 @@ def reasons_of(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
 _SHOWN = 500  # bytes of an argument that a record holds as it is
 
 
-def seen(core: Core, case: Case, *, whole: bool) -> Mapping[str, object]:
+def seen(core: Core, versions: Versions, case: Case, *, whole: bool) -> Mapping[str, object]:
     """What the record of a decision holds so that it can be explained later: how much of the run was known, when, and which values.
 
     `turns`, `calls` and `doubts` count the turns, redeemed calls and words in doubt that were known; `origins` names the allowed origin of
     each argument; `environment`, `data_class` and `network` are the call's, and `definition` what the integration read from the tool, where
-    there is one.
+    there is one; `in_force` is the other version that it was decided under.
     A `whole` record also has the decision time `at` and the declared arguments: in `args` as they are, in `hidden` as HMAC where one is
     sensitive, free text, long, or text that its rule refuses. It is for a call that is not minted; a minted call has a record of its own,
     for as long as the run lives.
@@ -221,6 +234,8 @@ def seen(core: Core, case: Case, *, whole: bool) -> Mapping[str, object]:
     if whole:
         known["at"] = case.around.now.isoformat()
         known["args"], known["hidden"] = _shown(core, case)
+    if versions.newer is not None:
+        known["in_force"] = {"version": versions.newer.version, "digest": versions.newer.digest}
     return known
 
 

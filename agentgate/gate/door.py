@@ -63,50 +63,34 @@ def open_run(
     stored = stored_turn(text, agent_said)
     yield from apart(len(text), partial(core.readings.turn, text))  # before it is stored: what cannot be read opens no run
     _check_who(tenant, user, agent)
-    most = MAX_PROVEN_TTL if isinstance(agent, AgentCredential) or isinstance(user, AgentCredential) else MAX_TTL
-    if type(ttl) is not int or not 0 < ttl <= most:
-        raise refused_input("ttl", type(ttl).__name__, f"an int from 1 to {most} seconds")
+    _check_ttl(ttl, user, agent)
     for_user, by_agent = yield from prove(core, workflow, tenant, user, agent, over=over)
-    now, name = time.time(), "run_" + secrets.token_urlsafe(18)
+    name = "run_" + secrets.token_urlsafe(18)
     if once:
         if workflow.intents or text or user is not None or not isinstance(agent, AgentCredential):
             expected = "a workflow with intents: {none: ...}, no prompt, no user, and a credential of the agent"
             raise refused_input("once", "a run that somebody asks for", expected)
         # It is not forgotten while the credential may come again.
         name, ttl = _name_of_credential(tenant, workflow.id, by_agent), MAX_PROVEN_TTL
+    now = time.time()
     header = Header(
-        name,
-        tenant,
-        None if for_user is None else for_user.who,
-        by_agent.who,
-        workflow.id,
-        workflow.version,
-        workflow.digest,
-        round(now, 3),
-        round(now + ttl, 3),
-        core.clock().date().isoformat(),
-        0.0 if for_user is None else for_user.expires_at,
-        by_agent.expires_at,
-        over.host,
-        over.client,
+        id=name,
+        tenant=tenant,
+        user=None if for_user is None else for_user.who,
+        agent=by_agent.who,
+        workflow=workflow.id,
+        version=workflow.version,
+        digest=workflow.digest,
+        opened_at=round(now, 3),
+        expires_at=round(now + ttl, 3),
+        day=core.clock().date().isoformat(),
+        user_until=0.0 if for_user is None else for_user.expires_at,
+        agent_until=by_agent.expires_at,
+        host=over.host,
+        client=over.client,
     )
     yield from _check(core, Versions(workflow), header)
-    most = core.budgets.runs
-    # Another gate may have opened this very run of a credential before, and the store may have lost it: nobody remembers all of its acts.
-    acts: Literal["any", "opener", "nobody"] = "nobody" if once else "any" if core.shared_runs else "opener"
-    user_id = header.user.id if header.user else ""
-    opened: ops.OpenReply = yield ops.open_run(
-        *(tenant, header.id, header_bytes(header), stored, ttl * 1000),
-        whose=header.whose,
-        most=most,
-        keeps=core.issued.keeps,
-        acts=acts,
-        who=ops.Subjects(header.agent.id, user_id, "", ops.workflow_subject(header.workflow, header.version)),
-    )
-    refused = _refusal_of(opened, header, over, most)
-    if refused is not None:
-        yield stamp("run_refused", header, reasons=reasons_of((refused,)))
-        raise RunRefused((refused,), header.id)
+    opened: ops.OpenReply = yield from _write_run(core, header, stored, ttl, once=once)
     if opened.kind != "ok":
         if not once:
             raise StoreUnavailable(f"run {header.id}: the store already has a run of this id")
@@ -119,6 +103,33 @@ def open_run(
     return (yield from found(core, tenant, header.id, opened.run))
 
 
+def _check_ttl(ttl: int, user: UserGiven, agent: AgentGiven) -> None:
+    most = MAX_PROVEN_TTL if isinstance(agent, AgentCredential) or isinstance(user, AgentCredential) else MAX_TTL
+    if type(ttl) is not int or not 0 < ttl <= most:
+        raise refused_input("ttl", type(ttl).__name__, f"an int from 1 to {most} seconds")
+
+
+def _write_run(core: Core, header: Header, turn: str, ttl: int, *, once: bool) -> Flow:
+    """The store's answer: the run is new, or there is one of its id. Raises RunRefused where the store opens none."""
+    # Another gate may have opened this very run of a credential before, and the store may have lost it: nobody remembers all of its acts.
+    acts: Literal["any", "opener", "nobody"] = "nobody" if once else "any" if core.shared_runs else "opener"
+    user_id = header.user.id if header.user else ""
+    opened: ops.OpenReply = yield ops.open_run(
+        *(header.tenant, header.id, header_bytes(header), turn),
+        ttl_ms=ttl * 1000,
+        whose=header.whose,
+        most=core.budgets.runs,
+        keeps=core.issued.keeps,
+        acts=acts,
+        who=ops.Subjects(header.agent.id, user_id, "", ops.workflow_subject(header.workflow, header.version)),
+    )
+    refused = _refusal_of(opened, header, core.budgets.runs)
+    if refused is not None:
+        yield stamp("run_refused", header, reasons=reasons_of((refused,)))
+        raise RunRefused((refused,), header.id)
+    return opened
+
+
 def _name_of_credential(tenant: str, workflow: str, agent: Proven[Agent]) -> str:
     """The id of the one run of an agent's very credential."""
     who = agent.who
@@ -126,13 +137,13 @@ def _name_of_credential(tenant: str, workflow: str, agent: Proven[Agent]) -> str
     return "run_" + digest(canonical(same))[:40]
 
 
-def _refusal_of(opened: ops.OpenReply, header: Header, over: OverHTTP, most: int) -> Failure | None:
+def _refusal_of(opened: ops.OpenReply, header: Header, most: int) -> Failure | None:
     """Why the store opened no run, where it is not that there is one of this id already."""
     if opened.kind == "revoked":
         return Failure(Reason.REVOKED, "revocations", "one of user, agent, workflow version or tenant", "none of them revoked")
     if opened.kind != "too_many":
         return None
-    asking = over.host or over.client
+    asking = header.host or header.client
     got = f"{most} in an hour of {header.whose.replace(chr(10), ' of ')} in {header.tenant}" + (f", by client {asking}" if asking else "")
     return Failure(Reason.TOO_MANY_RUNS, "runs", got, f"at most {most} runs of one user (without one: agent) in an hour")
 
@@ -278,7 +289,8 @@ def _check(core: Core, versions: Versions, header: Header, further: tuple[Failur
     )
     # A proven run's posture and boundary change only with its credentials; one that is built in process is judged per call.
     checks += (caller.check_posture, caller.check_boundary) if header.agent_until else ()
-    refused, empty, around = further, RunState(header, (), {}, None, (), ""), core.around()
+    refused, around = further, core.around()
+    empty = RunState(header, turns=(), intents={}, prompt=None, calls=(), revision="")
     for each in versions.each:
         case = Case(each, under(empty, each, core.readings.intents), Call("", "", b"{}", {}), around)
         for check in checks:

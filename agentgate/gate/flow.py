@@ -11,35 +11,27 @@ import time
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from agentgate.decision.answer import Allow, Decision, Deny, Eligible, Reservation
+from agentgate.decision.answer import Allow, Decision, Deny, Eligible
 from agentgate.decision.case import Case
 from agentgate.decision.versions import Versions, judged
 from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameRefused, StoreUnavailable
-from agentgate.gate.core import Core, decided, deny, read, seen, surroundings
-from agentgate.gate.holds.release import Released, released
-from agentgate.gate.terms import txn
+from agentgate.gate.core import Core, deny, read, seen, surroundings
+from agentgate.gate.holds.release import find_release
+from agentgate.gate.minting import Minting, Release
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.shell.drive import CALL_SECONDS
 from agentgate.shell.readers import apart
 from agentgate.shell.spans import UNKNOWN_TOOL, call_attributes, spanned
 from agentgate.shell.step import Flow, Step
-from agentgate.stores import history_name, ops
-from agentgate.token.mint import binding, mint, new_jti
-from agentgate.values.canonical import canonical, digest
-from agentgate.values.identities import name_of
+from agentgate.stores import ops
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Args, Call, RunState
 from agentgate.values.times import duration
-from agentgate.workflow.model import Tool
 
 LATE = CALL_SECONDS - 0.05  # seconds of a processor for one decision; then the store is no longer asked
-LEEWAY = 5  # seconds a verifier's clock may differ
-SPARE = 5  # seconds a single-use key outlives its token beyond that
 _REREADS = 16  # parallel calls of one run change it; the deadline of a call ends before that many
 _MAX_DEFINITION = 256
-_KEPT = 2048  # bytes of arguments that a call's record keeps only to explain it
-
 
 _ELSEWHERE = Failure(
     Reason.RUN_ELSEWHERE,
@@ -90,11 +82,10 @@ def decided_on(view: View, call: Call, connection: Connection | None = None) -> 
             decision: Decision | None = None
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
                 name, said = _told(view, call) if core.tracing is not None else ("", {})
-                decision = yield from spanned(
-                    core.tracing, f"mint {name}", said, _settle(view, versions, case, answer, fresh=fresh), _ended
-                )
+                steps = _settle(Minting.of(view, versions, case, answer), fresh=fresh)
+                decision = yield from spanned(core.tracing, f"mint {name}", said, steps, _ended)
             elif isinstance(answer, Deny) and (fresh or Reason.OVERLOAD in answer.reasons):
-                decision = yield from deny(core, header, call, answer.failures, {**seen(core, case, whole=True), **_also(versions)})
+                decision = yield from deny(core, header, call, answer.failures, seen(core, versions, case, whole=True))
             if decision is not None:
                 return decision, state
             state, fresh = (yield from read(core, header.tenant, header.id, state)), True
@@ -136,144 +127,35 @@ def considered(core: Core, state: RunState, call: Call, connection: Connection |
     return (yield from apart(len(call.data) + sum(map(len, state.turns)), decide))
 
 
-def _also(versions: Versions) -> Mapping[str, object]:
-    """What a record has of the other version that a call was decided under."""
-    newer = versions.newer
-    return {} if newer is None else {"in_force": {"version": newer.version, "digest": newer.digest}}
-
-
 def unreadable(view: View, refused: Deny) -> Flow:
     """Record the refusal of a call that has no canonical form. Returns what `authorize` does."""
     return (yield from deny(view.core, view.state.header, Call("(unreadable)", "(unreadable)", b"{}", {}), refused.failures)), view.state
 
 
-def _settle(view: View, versions: Versions, case: Case, answer: Eligible, *, fresh: bool) -> Flow:
+def _settle(minting: Minting, *, fresh: bool) -> Flow:
     """Holds, then the mint script, then the durable record, then the token. None: the run changed, decide again."""
-    core, workflow, state, call = view.core, case.workflow, case.run, case.call
-    header, tool = state.header, workflow.tools[call.tool]
-    known = {**seen(core, case, whole=bool(answer.holds)), **_also(versions)}
-    terms = view.terms(state, workflow, tool)
-    made = terms.digest(call)
-    act = tool.effect != "read"
-    if act and not core.issued.may_act(state) and all(made != earlier.digest for earlier in state.calls):
-        return (yield from deny(core, header, call, (_ELSEWHERE,), known)) if fresh else None
-    limits = tuple([terms.take(reservation, len(state.turns)) for reservation in answer.reservations])
-    take, approver = None, ""
-    if answer.holds:
-        release = yield from released(
-            core, case, answer, made=made, known=known, limits=limits, audience=terms.audience if state.owned else ""
-        )
-        if not isinstance(release, Released):
+    view, run, release = minting.view, minting.case.run, Release()
+    core, template = view.core, minting.template
+    if minting.acts and not core.issued.may_act(run) and all(minting.digest != earlier.digest for earlier in run.calls):
+        return (yield from minting.deny(_ELSEWHERE)) if fresh else None
+    if minting.answer.holds:
+        release = yield from find_release(minting)
+        if not isinstance(release, Release):
             return release
-        take, approver = release.take, release.approver
-    key, jkt, x5t = None, None, None
-    if tool.redeem == "server" and (own := header.agent.key or view.certificate):  # proven at the door: only the agent holds it
-        jkt, x5t = (own, None) if header.agent.key else (None, own)
-    elif workflow.token.agent_key and (act or tool.redeem == "server"):  # a token that leaves the process, of a read, too
-        key = view.key
-        jkt = key.jkt
-    jti, now, arguments_digest = new_jti(), int(time.time()), call.arguments_digest
-    ttl = min(workflow.token.ttl, int(header.ends) - now)
-    if ttl < 1:
-        return (yield from deny(core, header, call, (_ENDED,), known))
-    head = {
-        "tool": tool.name,
-        "tool_call_id": call.id,
-        "args": _kept(tool, call),
-        "named": answer.named,
-        "facts": terms.facts,
-        "txn": txn(made),
-        "read": not act,
-    }
-    if terms.upstream is not None:
-        head["upstream"] = terms.upstream
-    account, boundary = name_of(header.agent.id, header.agent.issuer), header.agent.boundary
-    audience, written = terms.audience if state.owned else "", canonical(head)
-    name = history_name(header.tenant, audience)
-    sent, counted = core.history.seen(header.tenant), core.history.seen(name)
-    op = ops.mint(
-        ops.MintRequest(
-            tenant=header.tenant,
-            run=header.id,
-            revision=state.revision,
-            call_digest=made,
-            head=written,
-            jti=jti,
-            binding=binding(made, terms.audience, jkt, x5t),
-            ttl_ms=(ttl + LEEWAY + SPARE) * 1000,
-            read=not act,
-            subjects=terms.subjects,
-            limits=limits,
-            hold=take,
-            same_key=(account, boundary.key) if workflow.agent.same_key_as_last_token and boundary else None,
-            history=sent,
-            unspent=view.unspent.get(made, ""),
-            issued=core.issued.told(header.id, made),
-            audience=audience,
-            redemptions=counted,
-        )
-    )
-    settled: ops.MintReply = yield op
-    if settled.detail == "lost":
-        core.issued.tell(header.id, made, settled.history)
-    else:
-        core.history.see(header.tenant, sent, settled.history)
-    core.history.see(name, counted, settled.redemptions)
+    if minting.ttl < 1:
+        return (yield from minting.deny(_ENDED))
+    settled: ops.MintReply = yield from minting.reserve(release)
     if settled.kind == "stale":
         return None
     if settled.kind != "ok":
-        return (yield from deny(core, header, call, (_refused(settled, answer, versions, tool),), known))
-    releases = (take.hold_id,) if take else ()
-    claims = terms.claims(
-        call,
-        iat=now,
-        ttl=ttl,
-        jti=jti,
-        gen=settled.lineage,
-        intent=answer.intent,
-        made=made,
-        arguments_digest=arguments_digest,
-        cnf_jkt=jkt,
-        cnf_x5t=x5t,
-        releases=releases,
-        approver=approver,
-        head_digest=digest(settled.head or written) if audience else "",
-    )
+        return (yield from minting.deny(_failure_of(settled, minting)))
     # Promise 1: durable first, then signed. If this fails there is no token, and the same call finds its reservation.
-    minted: dict[str, object] = {"call_digest": made, "intent": answer.intent, "jti": jti, "txn": claims.txn, "lineage": settled.lineage}
-    minted.update(core.history.note(settled.redemptions, audience))
-    minted.update(core.history.note(settled.history))
-    if settled.detail == "spent":
-        minted["spent"] = True
-    if approver:
-        minted["approver"] = approver
-    if limits:
-        minted["limits"] = [_taken(take, reservation, tool) for take, reservation in zip(limits, answer.reservations, strict=True)]
-    yield decided("allow", call, header, **minted, releases=releases, reasons=(), **known)
-    if tool.redeem == "wrapper":
-        view.unspent[made] = jti
-    if act:
-        core.issued.add(header.id, made)
-    return Allow(mint(core.keys.signer(now), claims, key))
-
-
-def _taken(take: ops.LimitTake, reservation: Reservation, tool: Tool) -> dict[str, object]:
-    """What a call took of a limit, as its record holds it for `agentgate store reconcile`; a sensitive amount is left out."""
-    argument = reservation.limit.argument
-    hidden = bool(argument) and tool.args[argument].sensitive
-    return {"key": take.key, "amount": None if hidden else take.amount, "every_ms": take.every_ms, "for_run": take.for_run}
-
-
-def _kept(tool: Tool, call: Call) -> Mapping[str, Any]:
-    """The arguments that a call's record keeps.
-
-    All of an act with facts: its result counts as a new id only if the call itself did not contain it. Of other calls, what later ones may
-    refer to, and for `explain` what is neither sensitive nor long.
-    """
-    if tool.effect != "read" and tool.facts:
-        return call.args
-    short = len(call.data) <= _KEPT
-    return {n: v for n, v in call.args.items() if n in tool.referenced or (short and n in tool.args and not tool.args[n].sensitive)}
+    yield minting.record(release, settled)
+    if template.tool.redeem == "wrapper":
+        view.unspent[minting.digest] = minting.jti
+    if minting.acts:
+        core.issued.add(template.header.id, minting.digest)
+    return Allow(minting.sign(release, settled))
 
 
 _REFUSED: Mapping[str, tuple[Reason, str, str]] = {
@@ -288,22 +170,23 @@ _REFUSED: Mapping[str, tuple[Reason, str, str]] = {
 }
 
 
-def _refused(settled: ops.MintReply, answer: Eligible, versions: Versions, tool: Tool) -> Failure:
+def _failure_of(settled: ops.MintReply, minting: Minting) -> Failure:
+    versions = minting.versions
     if settled.kind == "closed" and settled.detail == "denials":
         return Failure(Reason.TOO_MANY_DENIALS, "run", "closed", "an open run")
     if settled.kind == "limit":
-        limit = answer.reservations[int(settled.detail)].limit
+        limit = minting.answer.reservations[int(settled.detail)].limit
         what = f"{limit.tool}.{limit.argument}" if limit.argument else f"calls of {limit.tool}"
         bound = limit.maximum / 10_000 if limit.argument else limit.maximum
         window = "" if limit.every is None else f" every {duration(limit.every)}"
-        place = f"{versions.file_of(limit, tool.name)}:{limit.line}"
-        return Failure(Reason.LIMIT, "limits", f"{what} used up", f"at most {bound:g} per {limit.per}{window}", place)
+        rule = f"{versions.file_of(limit, minting.template.tool.name)}:{limit.line}"
+        return Failure(Reason.LIMIT, "limits", f"{what} used up", f"at most {bound:g} per {limit.per}{window}", rule=rule)
     if settled.detail == "lost":
         return Failure(Reason.OUTCOME_UNKNOWN, "call", "of a lost history", "a store that has lost nothing (agentgate store reconcile)")
     reason, field, expected = _REFUSED[settled.kind]
     asks = next((each for each in versions.each if each.agent.same_key_as_last_token), versions.opened)
     rule = f"{asks.file}:{asks.agent.line}" if settled.kind == "key_changed" else ""
-    return Failure(reason, field, f"{settled.kind} {settled.detail}".strip(), expected, rule)
+    return Failure(reason, field, f"{settled.kind} {settled.detail}".strip(), expected, rule=rule)
 
 
 def checked_call(tool: str, args: Args, tool_call_id: str, definition: str) -> Call | Deny:

@@ -65,11 +65,24 @@ def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | N
     answerers = Answerers(keys, s.issuer, fronts(s.answer_keys, keys), lambda: opening.signers if opening is not None else None)
     answerers.passkeys = passkeys_of(s.passkeys, s.issuer)
     brokers = s.brokers if isinstance(s.brokers, Mapping) else dict.fromkeys(s.brokers)
-    budgets = Allowances(s.denials_per_run, s.open_holds_per_run, s.runs_per_hour)
-    asks, notifier = Callback(s.confirm) if s.confirm is not None else None, Notifier(s.tell, s.pages)
-    clock, find = s.clock or _now, None if opening is None else opening.other
-    who = (sources, brokers, history, answerers, budgets, identities)
-    return Core(catalog, keys, s.issuer, s.deriver, clock, *who, asks, notifier, find, s.tracing, s.shared_runs)
+    return Core(
+        catalog=catalog,
+        keys=keys,
+        issuer=s.issuer,
+        derive=s.deriver,
+        clock=s.clock or _now,
+        sources=sources,
+        brokers=brokers,
+        history=history,
+        answerers=answerers,
+        budgets=Allowances(s.denials_per_run, s.open_holds_per_run, s.runs_per_hour),
+        identities=identities,
+        confirm=Callback(s.confirm) if s.confirm is not None else None,
+        notifier=Notifier(s.tell, s.pages),
+        find=None if opening is None else opening.other,
+        tracing=s.tracing,
+        shared_runs=s.shared_runs,
+    )
 
 
 def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:
@@ -127,9 +140,7 @@ class _GateBase(Tenants, Generic[OneStore]):
     def _trust(self, audience: str, tenants: tuple[str, ...] | list[str]) -> Trust:
         if not audience or not tenants:
             raise ConfigError("audience" if not audience else "tenants", audience or tenants, "exact names")
-        return Trust(
-            self.jwks, self._core.issuer, tuple(tenants), audience, self._core.history, self._core.held_brokers, tracing=self._core.tracing
-        )
+        return self._core.trust(self.jwks, audience, tuple(tenants))
 
     def _with_approvals(self) -> Opening:
         if self._opening is None:

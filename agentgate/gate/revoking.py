@@ -19,11 +19,12 @@ from typing import Any, Protocol
 from agentgate.errors import AuditUnavailable, ConfigError, StoreUnavailable, Unconfirmed
 from agentgate.gate.core import Core
 from agentgate.gate.door import MAX_PROVEN_TTL
+from agentgate.redemption.steps import burn_request
 from agentgate.shell.step import Apart, Flow, Record, Sleep, Step, alone
 from agentgate.shell.twins import awaited, blocking
 from agentgate.stores import AsyncStore, Op, Store, ops
 from agentgate.stores.history import History
-from agentgate.token.mint import CallToken, MintClaims, binding
+from agentgate.token.mint import CallToken
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.identities import FORM, checked_name, is_name
 
@@ -205,7 +206,7 @@ def _revoke(
     if heartbeat is None:
         lacking.append("the server does not tell this user min-replicas-max-lag (CONFIG GET), so nobody knows when a lost primary stops")
     in_force = None if lacking or heartbeat is None else time.time() + heartbeat
-    return AppliedRevocation(order.name, tuple(order.tenants), in_force, tuple(lacking), unknown)
+    return AppliedRevocation(order.name, tuple(order.tenants), in_force, tuple(lacking), unknown=unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,16 +241,6 @@ def void_token(self: Any, token: CallToken) -> Generator[Step, Any, bool]:
     run, why = _RunsOwn(self._view.core.history, self._store, claims.tenant), "its server answered and had not spent it"
     yield from _revoke(run, f"token:{claims.jti}", tenants=[claims.tenant], by="agentgate", reason=why, patience=1.0)
     return True
-
-
-def burn_request(claims: MintClaims) -> ops.BurnRequest:
-    """What the store is asked about a token."""
-    workflow, version, _ = claims.workflow
-    user = claims.sub if "user" in claims.identity else ""
-    subjects = ops.Subjects(claims.client_id, user, claims.tool, ops.workflow_subject(workflow, version))
-    bound = binding(claims.call_digest, claims.aud, claims.cnf_jkt, claims.cnf_x5t)
-    call = (claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects)
-    return ops.BurnRequest(*call, audience=claims.recorded_for)
 
 
 def _op(order: _Order, tenant: str, told: bytes, seen: str) -> Op[ops.RevokeReply]:
@@ -312,7 +303,16 @@ def _told(tenant: str, page: tuple[ops.RevocationRecord, ...], now: float) -> It
             by, reason, at = "unknown", "unreadable", 0.0
         until = None if each.life_ms is None else round(now + each.life_ms / 1000, 3)
         before = None if each.before_ms is None else each.before_ms / 1000
-        yield StoredRevocation(tenant, each.name, before, each.signed, by, reason, at, until)
+        yield StoredRevocation(
+            tenant=tenant,
+            name=each.name,
+            before=before,
+            signed=each.signed,
+            by=by,
+            reason=reason,
+            at=at,
+            until=until,
+        )
 
 
 class Tenants:

@@ -198,9 +198,15 @@ def run_state(
             elif call.status == "redeemed":
                 head = parse(call.head)
                 tool = workflow.tools.get(head["tool"])
-                rows = _rows(head["facts"], call.facts, tool.facts if tool is not None else {})
-                at, named = call.redeemed_at or 0.0, head["named"] is True
-                calls[call.digest] = EarlierCall(head["tool_call_id"], head["tool"], head["args"], rows, named, at, call.digest)
+                calls[call.digest] = EarlierCall(
+                    id=head["tool_call_id"],
+                    tool=head["tool"],
+                    args=head["args"],
+                    rows=_rows(head["facts"], call.facts, tool.facts if tool is not None else {}),
+                    named=head["named"] is True,
+                    redeemed_at=call.redeemed_at or 0.0,
+                    digest=call.digest,
+                )
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:
@@ -208,9 +214,20 @@ def run_state(
     ordered = tuple(sorted(calls.values(), key=lambda call: (call.redeemed_at, call.digest)))
     turns, doubts, agent_said = split_turns(record.turns)
     user = header.reader
-    intents, prompt = readings.intents(workflow, turns, doubts, user), readings.prompt(turns, day, doubts, user)
-    known_of = (record.revision, record.closed, record.denials_spent, record.acts, record.owned)
-    return RunState(header, turns, intents, prompt, ordered, *known_of, doubts, agent_said)
+    return RunState(
+        header=header,
+        turns=turns,
+        intents=readings.intents(workflow, turns, doubts, user),
+        prompt=readings.prompt(turns, day, doubts, user),
+        calls=ordered,
+        revision=record.revision,
+        closed=record.closed,
+        denials_spent=record.denials_spent,
+        acts=record.acts,
+        owned=record.owned,
+        doubts=doubts,
+        agent_said=agent_said,
+    )
 
 
 def _rows(declared: Mapping[str, Any], recorded: bytes | None, facts: Mapping[str, Fact]) -> tuple[Mapping[str, Any], ...]:

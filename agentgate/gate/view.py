@@ -9,7 +9,7 @@ from typing import Any
 
 from agentgate.decision.answer import Allow, Decision, Deny, StepUp
 from agentgate.gate.core import Core
-from agentgate.gate.terms import Terms, terms_of
+from agentgate.gate.token_template import TokenTemplate, template_of
 from agentgate.redemption.trust import Trust
 from agentgate.token.signing import RunKey
 from agentgate.values.request import Call, RunState
@@ -37,7 +37,7 @@ class View:
     unspent: dict[str, str] = field(default_factory=dict)
     certificate: str = ""
     _key: RunKey | None = None
-    _terms: dict[str, Terms] = field(default_factory=dict)
+    _templates: dict[str, TokenTemplate] = field(default_factory=dict)
     _trusts: dict[str, Trust] = field(default_factory=dict)
 
     @property
@@ -59,17 +59,16 @@ class View:
         workflow = self.core.catalog.get(self.state.header.workflow) if versions is None else versions.minted
         return workflow.tools.get(name) if workflow is not None and type(name) is str else None
 
-    def terms(self, state: RunState, workflow: Workflow, tool: Tool) -> Terms:
+    def template(self, state: RunState, workflow: Workflow, tool: Tool) -> TokenTemplate:
         """What all calls of the run to this tool share."""
-        return terms_of(self._terms, self.core.issuer, state.header, workflow, tool)
+        return template_of(self._templates, self.core.issuer, state.header, workflow, tool)
 
     def trust(self, tool: Tool) -> Trust:
         """What this gate itself believes when it redeems for one of the run's tools (`redeem: wrapper`)."""
         core = self.core
         audience = tool.audience or core.issuer
         if audience not in self._trusts:  # a Trust keeps its parsed keys
-            who = (self._jwks, core.issuer, (self.state.header.tenant,), audience, core.history, core.held_brokers)
-            self._trusts[audience] = Trust(*who, tracing=core.tracing)
+            self._trusts[audience] = core.trust(self._jwks, audience, (self.state.header.tenant,))
         return self._trusts[audience]
 
     def _jwks(self) -> Mapping[str, Any]:

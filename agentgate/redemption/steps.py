@@ -22,6 +22,7 @@ from agentgate.shell.step import Apart, Flow, Room, Step, alone
 from agentgate.stores import history_name, ops
 from agentgate.token.claims import Claims, check_authentication, check_call, check_proof, check_token
 from agentgate.token.dpop import DPoP
+from agentgate.token.mint import MintClaims
 from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.request import Args, CanonicalArguments
 
@@ -132,13 +133,27 @@ def burned(
         return (yield from _burnt(who, claims, data, attempt or secrets.token_hex(16), brokers))
 
 
+def burn_request(claims: MintClaims, *, history: str = "", attempt: str = "", brokers: tuple[str, ...] | None = None) -> ops.BurnRequest:
+    """What the store is asked about a token; the last three are as in `agentgate.stores.ops.BurnRequest`."""
+    workflow, version, _ = claims.workflow
+    user = claims.sub if "user" in claims.identity else ""
+    return ops.BurnRequest(
+        tenant=claims.tenant,
+        jti=claims.jti,
+        gen=claims.gen,
+        binding=claims.binding,
+        run=claims.run,
+        call_digest=claims.call_digest,
+        subjects=ops.Subjects(claims.client_id, user, claims.tool, ops.workflow_subject(workflow, version)),
+        history=history,
+        attempt=attempt,
+        brokers=brokers,
+        audience=claims.recorded_for,
+    )
+
+
 def _burnt(who: Trust, claims: Claims, data: bytes, attempt: str, brokers: tuple[str, ...] | None) -> Flow:
     """Step 13, and its record."""
-    tool = claims.tool
-    workflow, version, _ = claims.workflow
-    subjects = ops.Subjects(
-        claims.client_id, claims.sub if "user" in claims.identity else "", tool, ops.workflow_subject(workflow, version)
-    )
     audience = claims.recorded_for
     name = history_name(claims.tenant, audience)
     sent = who.history.seen(name)
@@ -147,8 +162,7 @@ def _burnt(who: Trust, claims: Claims, data: bytes, attempt: str, brokers: tuple
     except AuditUnavailable as error:  # and the token is not burned
         raise TokenRefused(Refusal.AUDIT, "audit", str(error), "room for the record of the redemption") from None
     try:
-        call = (claims.tenant, claims.jti, claims.gen, claims.binding, claims.run, claims.call_digest, subjects)
-        reply: ops.BurnReply = yield ops.burn(ops.BurnRequest(*call, sent, attempt, brokers, audience))
+        reply: ops.BurnReply = yield ops.burn(burn_request(claims, history=sent, attempt=attempt, brokers=brokers))
     except NameRefused as error:
         raise TokenRefused(Refusal.STORE, "store", str(error), "names that a store can hold") from None
     except StoreUnavailable as error:
@@ -161,7 +175,7 @@ def _burnt(who: Trust, claims: Claims, data: bytes, attempt: str, brokers: tuple
     who.history.see(name, sent, reply.history)
     try:
         noted: dict[str, Any] = who.history.note(reply.history, audience)
-        yield record_of(claims, "redemption", promised=True, tool=tool, call_digest=claims.call_digest, **noted)
+        yield record_of(claims, "redemption", promised=True, tool=claims.tool, call_digest=claims.call_digest, **noted)
         done = proven(claims, data, reply.head, who.tracing)
     except AuditUnavailable as error:
         yield from not_run(claims)

@@ -162,8 +162,17 @@ class VerifierSettings:
         Raises:
             KeyRefused: the key set holds an unusable key. AuditUnavailable: the audit log cannot be read.
         """
-        history, fetched = History(remembered(self.audit)), callable(self.jwks)
-        asked = (tuple(self.acr_values), self.max_age)
-        trust = Trust(self.jwks, self.issuer, tuple(self.tenants), self.audience, history, self.brokers, fetched, self.tracing, *asked)
+        trust = Trust(
+            jwks=self.jwks,
+            issuer=self.issuer,
+            tenants=tuple(self.tenants),
+            audience=self.audience,
+            history=History(remembered(self.audit)),
+            brokers=self.brokers,
+            fetched=callable(self.jwks),
+            tracing=self.tracing,
+            acr_values=tuple(self.acr_values),
+            max_age=self.max_age,
+        )
         trust.keys()
         return trust

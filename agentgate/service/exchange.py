@@ -90,17 +90,17 @@ def read_exchange(
     if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
         raise malformed("requested_token_type", form["requested_token_type"][:80], ACCESS_TOKEN)
     return ExchangeRequest(
-        caller,
-        read_detail(form["authorization_details"]),
-        form["subject_token"],
-        form.get("actor_token"),
-        frozenset(form[name] for name in ("resource", "audience") if name in form),
-        frozenset(form.get("scope", "").split()),
-        form.get("attestation"),
-        tuple(form.get("delegation", "").split()),
-        shown_with(request, caller=caller, settings=settings, gate=gate, url=url),
-        form[agents],
-        form["subject_token_type"],
+        caller=caller,
+        asked=read_detail(form["authorization_details"]),
+        subject=form["subject_token"],
+        actor=form.get("actor_token"),
+        targets=frozenset(form[name] for name in ("resource", "audience") if name in form),
+        scope=frozenset(form.get("scope", "").split()),
+        attestation=form.get("attestation"),
+        delegation=tuple(form.get("delegation", "").split()),
+        shown=shown_with(request, caller=caller, settings=settings, gate=gate, url=url),
+        agents=form[agents],
+        subject_type=form["subject_token_type"],
     )
 
 

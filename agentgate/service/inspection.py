@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agentgate.errors import Refusal, RequestRefused, TokenRefused
-from agentgate.gate.revoking import burn_request
+from agentgate.redemption.steps import burn_request
 from agentgate.service.answer import answered, malformed, unavailable
 from agentgate.service.clients import Caller
 from agentgate.service.deferred import check_sender

@@ -80,4 +80,4 @@ class Endpoint:
             greeting.append(("SELECT", str(db)))
         name = options["path"] if kind == "unix" else f"{options.setdefault('host', 'localhost')}:{options.setdefault('port', 6379)}"
         options |= {"protocol": 2, "retry": Retry(NoBackoff(), 0), "health_check_interval": 0, "redis_connect_func": _no_handshake}
-        return cls(name, kind, options, tuple(greeting), int(replicas))
+        return cls(name, kind, options, tuple(greeting), replicas=int(replicas))

@@ -57,7 +57,7 @@ def _list(tenant: str, kind: Listed, name: str) -> str:
 
 def hold_record(state: bytes, body: bytes, revision: bytes, call: bytes, place: bytes = b"") -> HoldRecord:
     """A hold as a script answers it."""
-    return HoldRecord(_state(state), body, str(int(revision)), call.decode(), place.decode())
+    return HoldRecord(_state(state), body, str(int(revision)), call.decode(), place=place.decode())
 
 
 def open_hold(

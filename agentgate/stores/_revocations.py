@@ -180,4 +180,4 @@ def _listed(page: list[list[bytes]]) -> Iterator[RevocationRecord]:
         if value:  # else it has just ended
             said, left = value.decode("ascii"), int(life)
             before = int(said) if said not in (_ALL, _SIGNED) else None
-            yield RevocationRecord(name.decode(), before, said == _SIGNED, told, left if left >= 0 else None)
+            yield RevocationRecord(name.decode(), before, said == _SIGNED, told, life_ms=left if left >= 0 else None)

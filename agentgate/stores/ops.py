@@ -191,18 +191,32 @@ def _run(  # noqa: PLR0917 - a reply of six values
     fields = dict(zip(run_flat[::2], run_flat[1::2], strict=True))
     if not fields:
         return None
-    turns = tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1))
-    revision = f"{int(fields[b'rev'])}.{vector.decode()}.{lineage}"
-    records, owned = tuple([_call(*call) for call in calls]), b"form" in fields
-    spent, who = fields.get(b"closed") == b"denials", _acting(acts)
-    return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, records, lineage, since, spent, who, owned)
+    return RunRecord(
+        header=fields[b"header"],
+        turns=tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1)),
+        revision=f"{int(fields[b'rev'])}.{vector.decode()}.{lineage}",
+        closed=b"closed" in fields,
+        calls=tuple([_call(*call) for call in calls]),
+        lineage=lineage,
+        since=since,
+        denials_spent=fields.get(b"closed") == b"denials",
+        acts=_acting(acts),
+        owned=b"form" in fields,
+    )
 
 
 def _call(  # noqa: PLR0917 - a record of seven values, in the order of the script's reply
     digest: bytes, head: bytes, gen: bytes, status: bytes, at: bytes, outcome: bytes, facts: bytes | None
 ) -> CallRecord:
-    when = int(at) / 1000 if at else None
-    return CallRecord(digest.decode(), head, _CALL_STATUS[status], when, facts, outcome.decode(), gen.decode())
+    return CallRecord(
+        digest=digest.decode(),
+        head=head,
+        status=_CALL_STATUS[status],
+        redeemed_at=int(at) / 1000 if at else None,
+        facts=facts,
+        outcome=outcome.decode(),
+        gen=gen.decode(),
+    )
 
 
 # Calls. Each script first checks everything, then writes everything. A token is valid only in the lineage it was minted in.
@@ -261,7 +275,14 @@ def _issued(told: str | None) -> str:
 def _minted(  # noqa: PLR0917 - a reply of six values
     kind: Any, lineage: Any, detail: bytes, history: Any, redemptions: Any, head: bytes
 ) -> MintReply:
-    return MintReply(_mint_kind(kind), lineage_of(lineage), detail.decode(), history_of(history), history_of(redemptions), head)
+    return MintReply(
+        kind=_mint_kind(kind),
+        lineage=lineage_of(lineage),
+        detail=detail.decode(),
+        history=history_of(history),
+        redemptions=history_of(redemptions),
+        head=head,
+    )
 
 
 def burn(request: BurnRequest) -> Op[BurnReply]:

@@ -43,7 +43,7 @@ def unknown_calls(key: str) -> Op[tuple[UnknownCall, ...]]:
 
     def found(rows: list[list[bytes]]) -> tuple[UnknownCall, ...]:
         return tuple(
-            UnknownCall(key, digest.decode(), jti.decode("ascii", "replace"), int(at) / 1000, head) for digest, jti, at, head in rows
+            UnknownCall(key, digest.decode(), jti.decode("ascii", "replace"), int(at) / 1000, head=head) for digest, jti, at, head in rows
         )
 
     return Op("unknown_calls", found, (key,))

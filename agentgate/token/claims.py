@@ -12,6 +12,7 @@ import hmac
 import re
 from collections.abc import Collection, Iterable
 from itertools import combinations
+from operator import itemgetter
 from typing import Any, Self
 
 import orjson
@@ -20,7 +21,7 @@ from agentgate.errors import ConfigError, Refusal, TokenRefused
 from agentgate.token import dpop, jws
 from agentgate.token.dpop import DPoP
 from agentgate.token.jws import PublicKeys
-from agentgate.token.mint import DETAIL_TYPE, MintClaims, WorkflowRef, binding
+from agentgate.token.mint import DETAIL_TYPE, MintClaims, WorkflowRef
 from agentgate.values.canonical import digest
 
 __all__ = ["Claims", "DPoP", "PublicKeys", "check_authentication", "check_call", "check_proof", "check_token"]
@@ -40,10 +41,10 @@ _DETAIL = (
 _DETAIL_SHAPES = frozenset((*_DETAIL, *head, *releases) for head in ((), ("head_digest",)) for releases in ((), ("releases",)))
 _WORKFLOW = ("id", "version", "digest")
 _ARGUMENTS = ("alg", "c14n", "value")
-_TEXTS = (
-    *("iss", "sub", "aud", "client_id", "jti", "txn", "scope", "tenant", "gen", "identifier", "tool_call_id", "intent", "run"),
-    *("call_digest", "workflow.id", "workflow.digest", "arguments_digest.value"),
-)
+_BODY_TEXTS = ("iss", "sub", "aud", "client_id", "jti", "txn", "scope", "tenant", "gen")
+_DETAIL_TEXTS = ("identifier", "tool_call_id", "intent", "run", "call_digest")
+_TEXTS = (*_BODY_TEXTS, *_DETAIL_TEXTS, "workflow.id", "workflow.digest", "arguments_digest.value")
+_body_texts, _detail_texts = itemgetter(*_BODY_TEXTS), itemgetter(*_DETAIL_TEXTS)
 _SENDERS = frozenset({"jkt", "x5t#S256"})  # RFC 9449 section 6.1, RFC 8705 section 3.1
 _HEX = "0123456789abcdef"
 _JTI = re.compile(r"[A-Za-z0-9_-]{22,128}").fullmatch  # 22 characters of base64url are 128 bits
@@ -65,11 +66,6 @@ class Claims(MintClaims):
         raise TypeError("claims are built by check_token only")
 
     @property
-    def binding(self) -> str:
-        """What the store must hold with the `jti` (`agentgate.token.mint.binding`)."""
-        return binding(self.call_digest, self.aud, self.cnf_jkt, self.cnf_x5t)
-
-    @property
     def scopes(self) -> frozenset[str]:
         """The granted scopes."""
         return frozenset(self.scope.split(" "))
@@ -80,21 +76,21 @@ def _claim(field: str, got: object, expected: str) -> TokenRefused:
     return TokenRefused(Refusal.CLAIM, field[:64], shown, expected)
 
 
-def _shape(value: object, shapes: Collection[tuple[str, ...]], where: str) -> tuple[Any, ...]:
-    """The values of an object whose names are one of `shapes`, in order."""
+def _check_names(value: object, shapes: Collection[tuple[str, ...]], where: str) -> None:
+    """An object whose names are one of `shapes`, in order."""
     if type(value) is not dict:
         raise _claim(where or "payload", value, "an object")
     names = tuple(value)
-    if names not in shapes:
-        required: set[str] = set.intersection(*map(set, shapes))
-        for wrong, got, expected in (
-            (set(names).difference(*shapes), "an unknown claim", "no such claim"),
-            (required.difference(names), "missing", "a value"),
-        ):
-            if wrong:
-                raise TokenRefused(Refusal.CLAIM, f"{where}.{min(wrong)}".strip(".")[:64], got, expected)
-        raise TokenRefused(Refusal.PAYLOAD, where or "payload", "names in another order", "the issuer's order")
-    return tuple(value.values())
+    if names in shapes:
+        return
+    required: set[str] = set.intersection(*map(set, shapes))
+    for wrong, got, expected in (
+        (set(names).difference(*shapes), "an unknown claim", "no such claim"),
+        (required.difference(names), "missing", "a value"),
+    ):
+        if wrong:
+            raise TokenRefused(Refusal.CLAIM, f"{where}.{min(wrong)}".strip(".")[:64], got, expected)
+    raise TokenRefused(Refusal.PAYLOAD, where or "payload", "names in another order", "the issuer's order")
 
 
 def _texts(value: object, field: str) -> tuple[str, ...]:
@@ -160,49 +156,78 @@ def _parse(payload: bytes) -> Any:
     return value
 
 
-def _read_claims(payload: bytes) -> tuple[Claims, object]:
-    """Step 7: the strict payload. Returns the claims, and `locations` for step 11."""
-    value = _parse(payload)
-    values = _shape(value, _SHAPES, "")
-    iss, sub, aud, client_id, iat, exp, jti, txn, scope, details, act, tenant, gen = values[:13]
-    jkt, auth_time, acr, amr, x5t = _read_optional(value) if len(values) > 13 else (None, None, None, (), None)
-    if type(details) is not list or len(details) != 1:
-        raise _claim("authorization_details", details, "a list of one object")
-    detail = _shape(details[0], _DETAIL_SHAPES, "authorization_details")
-    kind, locations, actions, tool, tool_call_id, workflow, intent, run, call_digest, hashed, tool_digest, identity = detail[:12]
-    workflow_id, version, workflow_digest = _shape(workflow, (_WORKFLOW,), "workflow")
-    alg, c14n, arguments_digest = _shape(hashed, (_ARGUMENTS,), "arguments_digest")
-    texts = (
-        *(iss, sub, aud, client_id, jti, txn, scope, tenant, gen, tool, tool_call_id, intent, run),
-        *(call_digest, workflow_id, workflow_digest, arguments_digest),
-    )
+def _check_values(body: dict[str, Any], detail: dict[str, Any], workflow: dict[str, Any], hashed: dict[str, Any]) -> None:
+    """The type and form of each required claim."""
+    texts = (*_body_texts(body), *_detail_texts(detail), workflow["id"], workflow["digest"], hashed["value"])
     if set(map(type, texts)) != _STR or not all(texts):
         name, got = next((name, got) for name, got in zip(_TEXTS, texts, strict=True) if type(got) is not str or not got)
         raise _claim(name, got, "text, not empty")
+    iat, exp, gen, call_digest, arguments_digest = body["iat"], body["exp"], body["gen"], detail["call_digest"], hashed["value"]
     _check_seconds(iat, "iat")
     _check_seconds(exp, "exp")
-    if not _JTI(jti):
+    if not _JTI(body["jti"]):
         raise _claim("jti", "shorter or other characters", "at least 128 bits, base64url")
     if len(gen) != 40 or len(call_digest) != 64 or len(arguments_digest) != 64 or (gen + call_digest + arguments_digest).strip(_HEX):
         raise _claim("gen, call_digest, arguments_digest", "another form", "40, 64 and 64 lower-case hex")
-    if kind != DETAIL_TYPE or actions != ["invoke"]:
-        raise _claim("authorization_details.type", kind, f"{DETAIL_TYPE}, actions invoke")
-    if alg != "sha-256" or c14n != "jcs":
-        raise _claim("arguments_digest.alg", alg, "sha-256 over jcs")
-    if type(version) is not int or type(tool_digest) is not str:
-        raise _claim("workflow.version, tool_digest", version, "an integer, text")
-    _check_act(act)
-    _check_identity(identity)
-    releases = _texts(detail[-1], "releases") if "releases" in details[0] else ()
-    head_digest = details[0].get("head_digest", "")
-    if "head_digest" in details[0] and (type(head_digest) is not str or len(head_digest) != 64 or head_digest.strip(_HEX)):
+    if detail["type"] != DETAIL_TYPE or detail["actions"] != ["invoke"]:
+        raise _claim("authorization_details.type", detail["type"], f"{DETAIL_TYPE}, actions invoke")
+    if hashed["alg"] != "sha-256" or hashed["c14n"] != "jcs":
+        raise _claim("arguments_digest.alg", hashed["alg"], "sha-256 over jcs")
+    if type(workflow["version"]) is not int or type(detail["tool_digest"]) is not str:
+        raise _claim("workflow.version, tool_digest", workflow["version"], "an integer, text")
+    _check_act(body["act"])
+    _check_identity(detail["identity"])
+    head_digest = detail.get("head_digest", "0" * 64)
+    if type(head_digest) is not str or len(head_digest) != 64 or head_digest.strip(_HEX):
         raise _claim("head_digest", head_digest, "64 lower-case hex")
-    reference = WorkflowRef(workflow_id, version, workflow_digest)
-    fields = (
-        *(iss, sub, aud, client_id, iat, exp, jti, txn, scope, tenant, gen, act, tool, tool_call_id, reference, intent, run),
-        *(call_digest, arguments_digest, tool_digest, identity, jkt, releases, auth_time, acr, amr, x5t, head_digest),
+
+
+def _read_claims(payload: bytes) -> tuple[Claims, object]:
+    """Step 7: the strict payload. Returns the claims, and `locations` for step 11."""
+    body = _parse(payload)
+    _check_names(body, _SHAPES, "")
+    jkt, auth_time, acr, amr, x5t = _read_optional(body) if len(body) > len(_FIRST) else (None, None, None, (), None)
+    details = body["authorization_details"]
+    if type(details) is not list or len(details) != 1:
+        raise _claim("authorization_details", details, "a list of one object")
+    detail = details[0]
+    _check_names(detail, _DETAIL_SHAPES, "authorization_details")
+    workflow, hashed = detail["workflow"], detail["arguments_digest"]
+    _check_names(workflow, (_WORKFLOW,), "workflow")
+    _check_names(hashed, (_ARGUMENTS,), "arguments_digest")
+    _check_values(body, detail, workflow, hashed)
+    claims = MintClaims.__new__(
+        Claims,
+        iss=body["iss"],
+        sub=body["sub"],
+        aud=body["aud"],
+        client_id=body["client_id"],
+        iat=body["iat"],
+        exp=body["exp"],
+        jti=body["jti"],
+        txn=body["txn"],
+        scope=body["scope"],
+        tenant=body["tenant"],
+        gen=body["gen"],
+        act=body["act"],
+        tool=detail["identifier"],
+        tool_call_id=detail["tool_call_id"],
+        workflow=WorkflowRef(workflow["id"], workflow["version"], workflow["digest"]),
+        intent=detail["intent"],
+        run=detail["run"],
+        call_digest=detail["call_digest"],
+        arguments_digest=hashed["value"],
+        tool_digest=detail["tool_digest"],
+        identity=detail["identity"],
+        cnf_jkt=jkt,
+        releases=_texts(detail["releases"], "releases") if "releases" in detail else (),
+        auth_time=auth_time,
+        acr=acr,
+        amr=amr,
+        cnf_x5t=x5t,
+        head_digest=detail.get("head_digest", ""),
     )
-    return tuple.__new__(Claims, fields), locations
+    return claims, detail["locations"]
 
 
 def _check_place(claims: Claims, issuer: str, tenants: Collection[str], audience: str) -> None:

@@ -90,6 +90,11 @@ class MintClaims(NamedTuple):
     head_digest: str = ""
 
     @property
+    def binding(self) -> str:
+        """What the store must hold with the `jti` (see `binding`)."""
+        return binding(self.call_digest, self.aud, self.cnf_jkt, self.cnf_x5t)
+
+    @property
     def recorded_for(self) -> str:
         """The audience under which the store records the call; empty: none (see `head_digest`)."""
         return self.aud if self.head_digest else ""
@@ -242,7 +247,8 @@ def mint(signer: SigningKey, claims: MintClaims, run_key: RunKey | None = None) 
     return CallToken(_sealed(compact(signer.header, payload(claims), signer.sign)), claims, run_key)
 
 
-def call_digest(  # noqa: PLR0917 - ten values of one record, in its order; callers name them
+def call_digest(
+    *,
     tenant: str,
     run: str,
     tool_call_id: str,

@@ -16,7 +16,7 @@ from typing import Any
 from agentgate.decision.answer import Eligible
 from agentgate.decision.decide import decide
 from agentgate.gate.state import Readings
-from agentgate.gate.terms import Terms, terms_of
+from agentgate.gate.token_template import TokenTemplate, template_of
 from agentgate.identity.proven import Proven, proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import roles_of
@@ -141,7 +141,7 @@ class Desk:
     state: RunState = field(init=False)
     call: Call = field(init=False)
     keys: PublicKeys = field(init=False)
-    terms: dict[str, Terms] = field(default_factory=dict)
+    templates: dict[str, TokenTemplate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.state = state(self.workflow)
@@ -170,16 +170,15 @@ class Desk:
     def signed(self, call: Call, intent: str) -> CallToken:
         """The second half of `minted`: the token of a call that was decided on."""
         workflow = self.workflow
-        terms = terms_of(self.terms, ISSUER, self.state.header, workflow, workflow.tools[call.tool])
-        claims = terms.claims(
+        template = template_of(self.templates, ISSUER, self.state.header, workflow, workflow.tools[call.tool])
+        claims = template.claims(
             call,
             iat=int(time.time()),
             ttl=workflow.token.ttl,
             jti=new_jti(),
             gen=GEN,
             intent=intent,
-            made=terms.digest(call),
-            arguments_digest=call.arguments_digest,
+            made=template.digest(call),
             cnf_jkt=self.run_key.jkt,
         )
         return mint(self.signer, claims, self.run_key)

@@ -188,17 +188,12 @@ def _answered(
     if after(status, event) is None:
         raise refusal(AnswerCode.STATE, "hold", status, "a pending hold" if said == "release" else "a pending or released hold")
     # (2) its run, and the version it was held under
-    try:
-        state: RunState = yield from read(core, tenant, hold.run)
-        workflow = (yield from core.in_force.of(state.header)).minted
-    except RunRefused as refused:
-        changed = any(failure.reason is Reason.WORKFLOW_CHANGED for failure in refused.failures)
-        raise AnswerRefused(AnswerCode.WORKFLOW if changed else AnswerCode.RUN, refused.failures) from refused
+    header, workflow = yield from _read_run(core, hold)
     rules = rules_of(workflow, hold)
     # (3) who says so, with a nonce of this hold
     yield from core.answerers.fresh()
     proven = core.answerers.prove(hold, said, by, leaf, in_process=workflow.agent.in_process)
-    who, header = proven.user, state.header
+    who = proven.user
     known["by"] = who.id
     gone = yield from _taken(tenant, hold_id, proven, int(header.opened_at * 1000), take=said == "reveal")
     # (4) whether they may
@@ -219,11 +214,7 @@ def _answered(
         return parse((yield ops.reveal_hold(tenant, hold_id)) or b"{}")
     # (5) what follows
     if said == "release":
-        others = tuple(a for a in hold.approvers if a.id != who.id)
-        one_more = Approver(who.id, who.tenant, tuple(who.groups), who.identity, proven.channel, proven.proof)
-        known_still = core.answerers.standing(replace(hold, approvers=others), in_process=workflow.agent.in_process).approvers
-        still = replace(hold, approvers=(*known_still, one_more))  # which was proven just now
-        hold = replace(hold, approvers=(*others, one_more))
+        hold, still = _add_yes(core, hold, proven, in_process=workflow.agent.in_process)
         event = "enough" if all(covered(rule, still, header.user, header.agent) for rule in rules) else "yes"
     then = after(status, event)
     if then not in {"pending", "released", "refused"}:
@@ -240,6 +231,32 @@ def _answered(
         raise refusal(AnswerCode.OVERTAKEN, "hold", "answered by somebody else meanwhile", "the hold as it was read")
     core.notifier.wake(tenant)
     return hold
+
+
+def _read_run(core: Core, hold: Hold) -> Flow:
+    """The header of a hold's run, and the version that its calls are minted by."""
+    try:
+        state: RunState = yield from read(core, hold.tenant, hold.run)
+        return state.header, (yield from core.in_force.of(state.header)).minted
+    except RunRefused as refused:
+        changed = any(failure.reason is Reason.WORKFLOW_CHANGED for failure in refused.failures)
+        raise AnswerRefused(AnswerCode.WORKFLOW if changed else AnswerCode.RUN, refused.failures) from refused
+
+
+def _add_yes(core: Core, hold: Hold, proven: ProvenAnswer, *, in_process: bool) -> tuple[Hold, Hold]:
+    """The hold with a yes that was proven just now: as it is written, and with only those of the other yeses that still count."""
+    who = proven.user
+    others = tuple(a for a in hold.approvers if a.id != who.id)
+    one_more = Approver(
+        id=who.id,
+        tenant=who.tenant,
+        groups=tuple(who.groups),
+        identity=who.identity,
+        channel=proven.channel,
+        proof=proven.proof,
+    )
+    known_still = core.answerers.standing(replace(hold, approvers=others), in_process=in_process).approvers
+    return replace(hold, approvers=(*others, one_more)), replace(hold, approvers=(*known_still, one_more))
 
 
 def _check_same(proven: ProvenAnswer, user: User | None) -> None:

@@ -93,7 +93,7 @@ def addressed(core: Core, tenant: str, who: User, after: str = "") -> Flow:
     ended: ops.HoldList = yield Apart(alone(ops.ended_holds(tenant, *whose[1:])))
     over = {each.hold.id: each for each in (yield from judge.all(ended.records, LATELY))}
     over |= {each.hold.id: each for each in old if each.hold.state != "pending"}
-    return WaitingPage(tuple(found), next_, total, before, tuple(over.values()))
+    return WaitingPage(tuple(found), next_, total, before, ended=tuple(over.values()))
 
 
 def addressed_in(core: Core, tenant: str, who: User, run: str) -> Flow:

@@ -1,4 +1,4 @@
-"""What all calls of one run to one tool share: put together once, used for the digest, the mint request and the token.
+"""What all calls of one run to one tool share: put together once, for the digest, the mint request and the token.
 
 Rules: all of it comes from the run's frozen header and the workflow's definition, nothing from a call or a model. Pure.
 """
@@ -19,8 +19,8 @@ from agentgate.workflow.page_size import paths
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """See the module. Build with `terms_of`.
+class TokenTemplate:
+    """See the module. Build with `template_of`.
 
     Attributes:
         audience: the tool server's resource, or the gate's own URL where the wrapper redeems.
@@ -50,16 +50,16 @@ class Terms:
         """The call digest (see `agentgate.token.mint.call_digest`)."""
         header = self.header
         return call_digest(
-            header.tenant,
-            header.id,
-            call.id,
-            header.agent.id,
-            self.user,
-            call.tool,
-            self.audience,
-            call.definition,
-            self.workflow.digest,
-            call.data,
+            tenant=header.tenant,
+            run=header.id,
+            tool_call_id=call.id,
+            agent=header.agent.id,
+            user=self.user,
+            tool=call.tool,
+            audience=self.audience,
+            definition=call.definition,
+            workflow_digest=self.workflow.digest,
+            data=call.data,
         )
 
     def claims(
@@ -72,7 +72,6 @@ class Terms:
         gen: str,
         intent: str,
         made: str,
-        arguments_digest: str,
         cnf_jkt: str | None = None,
         cnf_x5t: str | None = None,
         releases: tuple[str, ...] = (),
@@ -89,7 +88,6 @@ class Terms:
             gen: the lineage in the mint script's reply.
             intent: the intent it is minted for.
             made: its call digest.
-            arguments_digest: `Call.arguments_digest`.
             cnf_jkt: thumbprint of the presenter's key; None: none is named.
             cnf_x5t: of the presenter's certificate; None: none is named.
             releases: ids of the holds whose release it used.
@@ -97,33 +95,36 @@ class Terms:
             head_digest: of the head of the call's record (`MintClaims.head_digest`).
         """
         header = self.header
-        return MintClaims(  # in the order of its fields: naming each costs more than the tuple
-            self.issuer,
-            self.user or header.agent.id,
-            self.audience,
-            header.agent.id,
-            iat,
-            iat + ttl,
-            jti,
-            txn(made),
-            self.scope,
-            header.tenant,
-            gen,
-            self.act,
-            self.tool.name,
-            call.id,
-            self.workflow,
-            intent,
-            header.id,
-            made,
-            arguments_digest,
-            call.definition,
-            self.identity if not approver else {**self.identity, "approver": approver},
-            cnf_jkt,
-            releases,
-            *self.signed_in,
-            cnf_x5t,
-            head_digest,
+        auth_time, acr, amr = self.signed_in
+        return MintClaims(
+            iss=self.issuer,
+            sub=self.user or header.agent.id,
+            aud=self.audience,
+            client_id=header.agent.id,
+            iat=iat,
+            exp=iat + ttl,
+            jti=jti,
+            txn=txn(made),
+            scope=self.scope,
+            tenant=header.tenant,
+            gen=gen,
+            act=self.act,
+            tool=self.tool.name,
+            tool_call_id=call.id,
+            workflow=self.workflow,
+            intent=intent,
+            run=header.id,
+            call_digest=made,
+            arguments_digest=call.arguments_digest,
+            tool_digest=call.definition,
+            identity=self.identity if not approver else {**self.identity, "approver": approver},
+            cnf_jkt=cnf_jkt,
+            releases=releases,
+            auth_time=auth_time,
+            acr=acr,
+            amr=amr,
+            cnf_x5t=cnf_x5t,
+            head_digest=head_digest,
         )
 
     def take(self, reservation: Reservation, turns: int) -> ops.LimitTake:
@@ -134,7 +135,13 @@ class Terms:
         # A counter is named after what it counts, not after the rule's bound: raising a limit starts no new count.
         counted = f"{limit.tool}:{limit.argument or 'count'}:{limit.per}:{limit.every or 0}:{reservation.currency}"
         key = f"{self.workflow.id}:{counted}:{owner}"
-        return ops.LimitTake(key, reservation.amount, limit.maximum, (limit.every or 0) * 1000, limit.per in {"run", "turn"})
+        return ops.LimitTake(
+            key=key,
+            amount=reservation.amount,
+            maximum=limit.maximum,
+            every_ms=(limit.every or 0) * 1000,
+            for_run=limit.per in {"run", "turn"},
+        )
 
 
 def txn(made: str) -> str:
@@ -159,17 +166,17 @@ def _upstream(said: Upstream | None) -> Mapping[str, Any] | None:
     return {"broker": said.broker, "settings": settings, "role_scopes": sorted(said.role_scopes), "bound": sorted(said.bound)}
 
 
-def terms_of(kept: dict[str, Terms], issuer: str, header: Header, workflow: Workflow, tool: Tool) -> Terms:
-    """The terms of a run's calls to one of its workflow's tools, made once.
+def template_of(made: dict[str, TokenTemplate], issuer: str, header: Header, workflow: Workflow, tool: Tool) -> TokenTemplate:
+    """The template of a run's calls to one of its workflow's tools, made once.
 
     Args:
-        kept: those made so far, by tool; of the run's handle.
+        made: those made so far, by tool; of the run's handle.
         issuer: the gate's URL.
         header: the run's frozen header.
         workflow: what the run's calls are minted by (`agentgate.decision.versions`).
         tool: one of its tools.
     """
-    known = kept.get(tool.name)
+    known = made.get(tool.name)
     if known is not None and known.header is header and known.tool is tool and known.issuer == issuer:
         return known
     agent, user = header.agent, header.user
@@ -179,7 +186,7 @@ def terms_of(kept: dict[str, Terms], issuer: str, header: Header, workflow: Work
     if user is not None:
         identity["user"] = user.identity
     person = user.id if user is not None else ""
-    made = kept[tool.name] = Terms(
+    template = made[tool.name] = TokenTemplate(
         issuer=issuer,
         header=header,
         tool=tool,
@@ -194,4 +201,4 @@ def terms_of(kept: dict[str, Terms], issuer: str, header: Header, workflow: Work
         upstream=_upstream(tool.upstream),
         signed_in=(None, None, ()) if user is None else (user.auth_time, user.acr, user.amr),
     )
-    return made
+    return template

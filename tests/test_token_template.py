@@ -4,40 +4,48 @@ from typing import Any
 import pytest
 
 from agentgate.decision.answer import Reservation
-from agentgate.gate.terms import Terms, terms_of
+from agentgate.gate.token_template import TokenTemplate, template_of
 from agentgate.token.mint import call_digest, payload
 from tests.benchmarks import world
 
 DESK = world.Desk()
 HEADER = DESK.state.header
-KEPT: dict[str, Terms] = {}
+MADE: dict[str, TokenTemplate] = {}
 REFUND, LOOK = (DESK.workflow.tools[name] for name in ("payments.refund", "orders.get"))
 
 
-def terms(header=HEADER, tool=REFUND, issuer=world.ISSUER):
-    return terms_of(KEPT, issuer, header, DESK.workflow, tool)
+def template(header=HEADER, tool=REFUND, issuer=world.ISSUER):
+    return template_of(MADE, issuer, header, DESK.workflow, tool)
 
 
 def claims(**changes: Any):
     call, made = changes.pop("call", DESK.call), "c" * 64
-    settled = {"iat": 5, "ttl": 60, "jti": "j", "gen": world.GEN, "intent": "refund", "made": made, "arguments_digest": "a" * 64}
-    return terms(**changes.pop("of", {})).claims(call, **{**settled, **changes})
+    settled = {"iat": 5, "ttl": 60, "jti": "j", "gen": world.GEN, "intent": "refund", "made": made}
+    return template(**changes.pop("of", {})).claims(call, **{**settled, **changes})
 
 
-def test_terms_are_put_together_once_for_a_run_and_a_tool():
+def test_a_template_is_put_together_once_for_a_run_and_a_tool():
     for other in ({"tool": LOOK}, {"tool": replace(REFUND)}, {"issuer": "https://other.example"}, {"header": replace(HEADER)}):
-        first = terms()
-        assert terms() is first
-        made = terms(**other)
+        first = template()
+        assert template() is first
+        made = template(**other)
         assert made is not first
-        assert made is terms(**other)
+        assert made is template(**other)
 
 
 def test_the_digest_is_that_of_the_call_in_its_run():
     call, agent = DESK.call, HEADER.agent
-    assert terms().digest(call) == call_digest(
-        *(HEADER.tenant, HEADER.id, call.id, agent.id, "lee", call.tool, REFUND.audience, call.definition, DESK.workflow.digest),
-        call.data,
+    assert template().digest(call) == call_digest(
+        tenant=HEADER.tenant,
+        run=HEADER.id,
+        tool_call_id=call.id,
+        agent=agent.id,
+        user="lee",
+        tool=call.tool,
+        audience=REFUND.audience,
+        definition=call.definition,
+        workflow_digest=DESK.workflow.digest,
+        data=call.data,
     )
 
 
@@ -63,7 +71,7 @@ def test_claims_say_who_for_whom_under_what_and_which_call():
         "intent": "refund",
         "run": HEADER.id,
         "call_digest": "c" * 64,
-        "arguments_digest": "a" * 64,
+        "arguments_digest": call.arguments_digest,
         "tool_digest": call.definition,
         "identity": {"user": "proven", "agent": "proven", "host": "in_process"},
         "cnf_jkt": "k",
@@ -78,7 +86,7 @@ def test_claims_say_who_for_whom_under_what_and_which_call():
 
 
 def test_an_autonomous_workload_is_its_own_subject_and_a_wrapper_is_the_gates_own_audience():
-    alone = terms(header=replace(HEADER, user=None), tool=replace(LOOK, audience="", scope=()))
+    alone = template(header=replace(HEADER, user=None), tool=replace(LOOK, audience="", scope=()))
     assert (alone.user, alone.subjects.user, alone.audience, alone.scope) == ("", "", world.ISSUER, "orders.get")
     assert "user" not in alone.identity
     assert claims(of={"header": replace(HEADER, user=None)}).sub == "support-agent"
@@ -88,8 +96,8 @@ def test_an_autonomous_workload_is_its_own_subject_and_a_wrapper_is_the_gates_ow
 def test_a_limit_counts_for_its_owner_and_its_currency(per, owner):
     limit = replace(REFUND.limits[-1], per=per, every=60, argument="amount", maximum=7)
     tool = replace(REFUND, limits=(limit,))
-    takes = [terms(tool=tool).take(Reservation(limit, 5, currency), 2) for currency in ("EUR", "GBP", "EUR")]
+    takes = [template(tool=tool).take(Reservation(limit, 5, currency), 2) for currency in ("EUR", "GBP", "EUR")]
     assert takes[0] == takes[2] != takes[1]
     assert takes[0] == (f"payments.customer-refund:{limit.tool}:amount:{per}:60:EUR:{owner}", 5, 7, 60_000, per in {"turn", "run"})
     raised = replace(limit, maximum=9)
-    assert terms(tool=replace(REFUND, limits=(raised,))).take(Reservation(raised, 5, "EUR"), 2).key == takes[0].key
+    assert template(tool=replace(REFUND, limits=(raised,))).take(Reservation(raised, 5, "EUR"), 2).key == takes[0].key

@@ -1,0 +1,235 @@
+"""A call that its rules let through, on its way to a token: one value over which a gate holds, reserves, records and signs.
+
+Rules: it is built once, when the call was decided on; nothing that the store answers is part of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from agentgate.decision.answer import Eligible, Reservation
+from agentgate.decision.case import Case
+from agentgate.decision.versions import Versions
+from agentgate.gate.core import decided, deny, seen
+from agentgate.gate.token_template import TokenTemplate, txn
+from agentgate.gate.view import View
+from agentgate.shell.step import Flow, Record
+from agentgate.stores import history_name, ops
+from agentgate.token.claims import MAX_LEEWAY
+from agentgate.token.mint import CallToken, binding, mint, new_jti
+from agentgate.token.signing import RunKey
+from agentgate.values.canonical import canonical, digest
+from agentgate.values.identities import name_of
+from agentgate.values.refusal import Failure
+from agentgate.values.request import Call
+from agentgate.workflow.model import Tool
+
+_SPARE = 5  # seconds a single-use key outlives its token beyond what a verifier's clock may differ
+_SHORT = 2048  # bytes of arguments that a call's record keeps only to explain it
+
+
+class Release(NamedTuple):
+    """The release that a mint spends, and how those who gave it are known: proven or in_process; empty: nobody was asked."""
+
+    take: ops.HoldTake | None = None
+    approver: str = ""
+
+    @property
+    def holds(self) -> tuple[str, ...]:
+        """The holds that are spent."""
+        return (self.take.hold_id,) if self.take else ()
+
+
+class Sender(NamedTuple):
+    """What a token is bound to: a key, by its thumbprint, a certificate, or neither. `run_key`: that key, where this process has it."""
+
+    jkt: str | None = None
+    x5t: str | None = None
+    run_key: RunKey | None = None
+
+
+class Minting(NamedTuple):
+    """See the module.
+
+    Attributes:
+        view: the run's handle.
+        versions, case, answer: what was decided, under which versions.
+        template: what the call has in common with the others of its run to its tool.
+        digest: its call digest.
+        known: what was known of the run and the call, for their records.
+        head: what the call's record in the store says of it.
+        limits: what it takes of each limit.
+        sender: who will send its token.
+        jti, iat, ttl: of the token.
+    """
+
+    view: View
+    versions: Versions
+    case: Case
+    answer: Eligible
+    template: TokenTemplate
+    digest: str
+    known: Mapping[str, object]
+    head: bytes
+    limits: tuple[ops.LimitTake, ...]
+    sender: Sender
+    jti: str
+    iat: int
+    ttl: int
+
+    @classmethod
+    def of(cls, view: View, versions: Versions, case: Case, answer: Eligible) -> Minting:
+        """Of a call that was decided on.
+
+        Raises:
+            KeyRefused: there is no key of the run. CanonicalError: the record is larger than a call may be.
+        """
+        workflow, state, call = case.workflow, case.run, case.call
+        tool, now = workflow.tools[call.tool], int(time.time())
+        template = view.template(state, workflow, tool)
+        made = template.digest(call)
+        return cls(
+            view=view,
+            versions=versions,
+            case=case,
+            answer=answer,
+            template=template,
+            digest=made,
+            known=seen(view.core, versions, case, whole=bool(answer.holds)),
+            head=_head(template, call, made, named=answer.named),
+            limits=tuple([template.take(reservation, len(state.turns)) for reservation in answer.reservations]),
+            sender=_sender(view, case, tool),
+            jti=new_jti(),
+            iat=now,
+            ttl=min(workflow.token.ttl, int(state.header.ends) - now),
+        )
+
+    @property
+    def acts(self) -> bool:
+        """The tool does not only read."""
+        return self.template.tool.effect != "read"
+
+    @property
+    def audience(self) -> str:
+        """Under which the store records the call; empty in a run from before servers' records had keys of their own."""
+        return self.template.audience if self.case.run.owned else ""
+
+    def deny(self, failure: Failure) -> Flow:
+        """Refuse it after all."""
+        return deny(self.view.core, self.template.header, self.case.call, (failure,), self.known)
+
+    def reserve(self, release: Release) -> Flow:
+        """The mint script: limits, the release, the call's record and the token's single-use key, or nothing of it."""
+        core, header, workflow = self.view.core, self.template.header, self.case.workflow
+        boundary, name = header.agent.boundary, history_name(header.tenant, self.audience)
+        account = name_of(header.agent.id, header.agent.issuer)
+        sent, counted = core.history.seen(header.tenant), core.history.seen(name)
+        settled: ops.MintReply = yield ops.mint(
+            ops.MintRequest(
+                tenant=header.tenant,
+                run=header.id,
+                revision=self.case.run.revision,
+                call_digest=self.digest,
+                head=self.head,
+                jti=self.jti,
+                binding=binding(self.digest, self.template.audience, self.sender.jkt, self.sender.x5t),
+                ttl_ms=(self.ttl + MAX_LEEWAY + _SPARE) * 1000,
+                read=not self.acts,
+                subjects=self.template.subjects,
+                limits=self.limits,
+                hold=release.take,
+                same_key=(account, boundary.key) if workflow.agent.same_key_as_last_token and boundary else None,
+                history=sent,
+                unspent=self.view.unspent.get(self.digest, ""),
+                issued=core.issued.told(header.id, self.digest),
+                audience=self.audience,
+                redemptions=counted,
+            )
+        )
+        if settled.detail == "lost":
+            core.issued.tell(header.id, self.digest, settled.history)
+        else:
+            core.history.see(header.tenant, sent, settled.history)
+        core.history.see(name, counted, settled.redemptions)
+        return settled
+
+    def record(self, release: Release, settled: ops.MintReply) -> Record:
+        """The audit record of the mint."""
+        minted: dict[str, object] = {
+            "call_digest": self.digest,
+            "intent": self.answer.intent,
+            "jti": self.jti,
+            "txn": txn(self.digest),
+            "lineage": settled.lineage,
+            **self.view.core.history.note(settled.redemptions, self.audience),
+            **self.view.core.history.note(settled.history),
+        }
+        if settled.detail == "spent":
+            minted["spent"] = True
+        if release.approver:
+            minted["approver"] = release.approver
+        if self.limits:
+            minted["limits"] = [self._recorded(*each) for each in zip(self.limits, self.answer.reservations, strict=True)]
+        return decided("allow", self.case.call, self.template.header, **minted, releases=release.holds, reasons=(), **self.known)
+
+    def _recorded(self, take: ops.LimitTake, reservation: Reservation) -> dict[str, object]:
+        """What was taken of a limit, as the record holds it for `agentgate store reconcile`; a sensitive amount is left out."""
+        argument = reservation.limit.argument
+        hidden = bool(argument) and self.template.tool.args[argument].sensitive
+        return {"key": take.key, "amount": None if hidden else take.amount, "every_ms": take.every_ms, "for_run": take.for_run}
+
+    def sign(self, release: Release, settled: ops.MintReply) -> CallToken:
+        """The token, of a call that is on record."""
+        claims = self.template.claims(
+            self.case.call,
+            iat=self.iat,
+            ttl=self.ttl,
+            jti=self.jti,
+            gen=settled.lineage,
+            intent=self.answer.intent,
+            made=self.digest,
+            cnf_jkt=self.sender.jkt,
+            cnf_x5t=self.sender.x5t,
+            releases=release.holds,
+            approver=release.approver,
+            head_digest=digest(settled.head or self.head) if self.audience else "",
+        )
+        return mint(self.view.core.keys.signer(self.iat), claims, self.sender.run_key)
+
+
+def _head(template: TokenTemplate, call: Call, made: str, *, named: bool) -> bytes:
+    tool = template.tool
+    head = {
+        "tool": tool.name,
+        "tool_call_id": call.id,
+        "args": _recorded_args(tool, call),
+        "named": named,
+        "facts": template.facts,
+        "txn": txn(made),
+        "read": tool.effect == "read",
+    }
+    return canonical(head if template.upstream is None else {**head, "upstream": template.upstream})
+
+
+def _sender(view: View, case: Case, tool: Tool) -> Sender:
+    """Who sends the token: by a key that was proven at the door, which only the agent has, or by the run's own."""
+    key = case.run.header.agent.key
+    if tool.redeem == "server" and (key or view.certificate):
+        return Sender(jkt=key) if key else Sender(x5t=view.certificate)
+    if case.workflow.token.agent_key and (tool.effect != "read" or tool.redeem == "server"):  # it leaves the process, of a read, too
+        return Sender(jkt=view.key.jkt, run_key=view.key)
+    return Sender()
+
+
+def _recorded_args(tool: Tool, call: Call) -> Mapping[str, Any]:
+    """The arguments that a call's record keeps.
+
+    All of an act with facts: its result counts as a new id only if the call itself did not contain it. Of other calls, what later ones may
+    refer to, and for `explain` what is neither sensitive nor long.
+    """
+    if tool.effect != "read" and tool.facts:
+        return call.args
+    short = len(call.data) <= _SHORT
+    return {n: v for n, v in call.args.items() if n in tool.referenced or (short and n in tool.args and not tool.args[n].sensitive)}
