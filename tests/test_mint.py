@@ -4,6 +4,7 @@ import json
 import pickle
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -22,7 +23,7 @@ from agentgate.errors import CanonicalError, KeyRefused
 from agentgate.token.keys import KeyRing
 from agentgate.token.mint import CallToken, binding, call_digest, mint, new_jti, payload
 from agentgate.values.canonical import canonical, digest
-from tests.sample_token import AUDIENCE, ISSUER, NOW, RING, RUN_KEY, SIGNER, URL, minted, sample
+from tests.sample_token import AUDIENCE, ISSUER, NOW, RING, RUN_KEY, SIGNER, URL, accepted, minted, sample, signed
 
 
 @pytest.mark.parametrize("alg", ["ES256", "EdDSA"])
@@ -64,6 +65,16 @@ def test_the_wire_form_is_exactly_the_documented_one():
     assert detail["workflow"] == {"id": "payments.customer-refund", "version": 7, "digest": "sha256:" + "a" * 64}
     assert value["cnf"] == {"jkt": RUN_KEY.jkt}
     assert detail["releases"] == ["hold_1"]
+
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "token-payloads.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+def test_a_token_says_what_it_always_said_and_is_read_as_that(vector):
+    claims = sample(**{name: tuple(value) if isinstance(value, list) else value for name, value in vector["changes"].items()})
+    assert payload(claims) == vector["payload"].encode()
+    assert accepted(signed(vector["payload"].encode()))._asdict() == claims._asdict()
 
 
 def test_what_is_not_there_is_left_out_and_not_null():
