@@ -40,6 +40,7 @@ def as_tool_server(url: str, audience: str, *tenants: str, more: tuple[str, ...]
         start = f"ag:{{{tenant}}}:"
         patterns += [f"%RW~{start}token:{own}:*", f"%RW~{start}burns:{own}:*", f"%RW~{start}history:{own}", f"%R~{start}mints:{own}:*"]
         patterns += [f"%R~{start}clock:*", f"%R~{start}history", f"%R~{start}revoked:*"]
+    patterns.append(f"%RW~ag:{{_audit}}:checkpoints:{own}")
     rules = ("on", ">pw", "resetkeys", *patterns, *COMMANDS, *more)
     name = "tool-" + hashlib.sha256(repr(rules).encode()).hexdigest()[:16]
     _users[name] = rules

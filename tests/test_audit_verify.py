@@ -15,11 +15,14 @@ from typer.testing import CliRunner
 
 from agentgate import Allow, Gate, Verifier
 from agentgate.audit import FileAudit
-from agentgate.audit.heads import FOLDER, Head, kept
+from agentgate.audit.heads import FOLDER
+from agentgate.audit.note import PUBLIC
+from agentgate.audit.sealer import LOGS
 from agentgate.audit.segment import read_lines
-from agentgate.audit.verify import verify
+from agentgate.audit.verify import LogEvidence, LogFinding, LogVerdict, verify
 from agentgate.cli.main import app
 from agentgate.errors import AuditDamaged, AuditUnavailable, ConfigError
+from agentgate.values.canonical import canonical
 from tests.servers import Server, as_tool_server, valkey_binary
 from tests.shop import ORDER, WORKFLOW, opened, run_of
 from tests.test_verifier import GOOD
@@ -30,27 +33,34 @@ def soon() -> float:
 
 
 def written(folder: Path, *counts: int) -> list[Path]:
-    """Segments with this many records each, and their heads in ``keys``; oldest first."""
+    """Segments with this many records each, sealed with the key in ``keys``; oldest first."""
     (folder / "keys").mkdir(mode=0o700, exist_ok=True)
     for count in counts:
-        log = FileAudit(folder / "audit", heads=folder / "keys" / FOLDER)
+        log = FileAudit(folder / "audit", keys=folder / "keys")
         for number in range(count):
             log.append({"id": number}, soon())
         log.close()
     return sorted((folder / "audit").glob("*.jsonl"))
 
 
+def verdict(keys: Path, *directories: Path) -> LogVerdict:
+    return verify(directories, LogEvidence.of([keys]))
+
+
 def found(folder: Path, *more: Path) -> tuple[list[int], list[str]]:
     """Records and what is wrong, of each segment."""
-    answer = verify([folder / "audit", *more], kept(folder / "keys"))
-    return [each.records for each in answer], [each.wrong for each in answer]
+    answer = verdict(folder / "keys", folder / "audit", *more)
+    assert not [log.wrong for log in answer.logs if log.wrong]
+    return [each.records for each in answer.segments], [each.wrong for each in answer.segments]
 
 
 def test_a_whole_log_is_whole(tmp_path: Path) -> None:
     first, *_ = written(tmp_path, 3, 0, 5)
     assert found(tmp_path) == ([3, 0, 5], ["", "", ""])
     last = list(read_lines(first))[-1]
-    assert kept(tmp_path / "keys")[first.stem] == Head(first.stem, 3, first.stat().st_size, last.digest)
+    (log,) = verdict(tmp_path / "keys", tmp_path / "audit").logs
+    newest = log.heads[first.stem][-1]
+    assert (newest.seq, newest.bytes, newest.digest, newest.closed) == (3, first.stat().st_size, last.digest, True)
 
 
 def cut_at_a_line(path: Path) -> None:
@@ -96,28 +106,47 @@ def a_copy(path: Path) -> None:
     shutil.copy(path, elsewhere)
 
 
+def appended(path: Path) -> None:
+    """One more record behind the chain, as whoever can write the file can make it."""
+    *_, last = read_lines(path)
+    line = {"prev": last.digest, "record": {"id": 9}, "seq": last.seq + 1, "writer": path.stem}
+    with path.open("ab") as file:
+        file.write(canonical(line) + b"\n")
+
+
+def another_beside(path: Path) -> None:
+    """A segment of nobody, by its name from before."""
+    log = FileAudit(path.parent.parent / "other")
+    log.append({"id": 1}, soon())
+    log.close()
+    (forged,) = (path.parent.parent / "other").glob("*.jsonl")
+    name = "20200101T000000000000-0000000000000000"
+    (path.parent / f"{name}.jsonl").write_bytes(forged.read_bytes().replace(forged.stem.encode(), name.encode()))
+
+
 @pytest.mark.parametrize(
-    ("attack", "wrong"),
+    ("attack", "wrong", "finding"),
     [
-        (cut_at_a_line, "cut off: got 2 records, expected at least the 4"),
-        (emptied, "cut off: got 0 records, expected at least the 4"),
-        (removed, "missing: it had 4 records"),
-        (torn_in_the_middle, "cut off: got 2 records"),
-        (made_anew, "record 4: got other content than was kept of it"),
-        (one_byte, "line 3: got prev"),
-        (a_copy, "more than one file has this writer's name"),
+        (cut_at_a_line, "cut off: got 2 records, expected at least the 4", LogFinding.CUT),
+        (emptied, "cut off: got 0 records, expected at least the 4", LogFinding.CUT),
+        (removed, "missing: it had 4 records", LogFinding.MISSING),
+        (torn_in_the_middle, "cut off: got 2 records", LogFinding.CUT),
+        (made_anew, "record 4: got other content than was sealed", LogFinding.CHANGED),
+        (one_byte, "line 3: got prev", LogFinding.EDITED),
+        (a_copy, "more than one file has this writer's name", LogFinding.TWICE),
+        (appended, "1 records after its end", LogFinding.APPENDED),
+        (another_beside, "no seal names this segment", LogFinding.FORGED),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_was_done_to_a_segment_is_named(tmp_path: Path, attack: Callable[[Path], None], wrong: str) -> None:
+def test_what_was_done_to_a_segment_is_named(tmp_path: Path, attack: Callable[[Path], None], wrong: str, finding: LogFinding) -> None:
     first, _ = written(tmp_path, 4, 2)
     attack(first)
     more = [tmp_path / "elsewhere"] if (tmp_path / "elsewhere").exists() else []
     _, said = found(tmp_path, *more)
     assert said[0].startswith(wrong)
-    assert said[-1] == ""
     result = CliRunner().invoke(app, ["audit", "verify", *map(str, [tmp_path / "audit", *more]), "--keys", str(tmp_path / "keys")])
-    assert result.exit_code == 2
+    assert result.exit_code == finding
     assert wrong in result.output.replace("\n", " ")
 
 
@@ -126,6 +155,8 @@ def test_a_whole_log_exits_with_0_and_one_that_nothing_could_tell_with_2(tmp_pat
     run = CliRunner()
     whole = run.invoke(app, ["audit", "verify", str(tmp_path / "audit"), "--keys", str(tmp_path / "keys")])
     assert (whole.exit_code, whole.output.splitlines()[-1]) == (0, "2 segments, 8 records")
+    public = run.invoke(app, ["audit", "verify", str(tmp_path / "audit"), "--key", str(tmp_path / "keys" / PUBLIC)])
+    assert (public.exit_code, public.output.splitlines()[-1]) == (0, "2 segments, 8 records")
     blind = run.invoke(app, ["audit", "verify", str(tmp_path / "audit")])
     assert (blind.exit_code, "give --keys" in blind.output) == (2, True)
     told = run.invoke(app, ["audit", "verify", str(tmp_path / "audit"), "--keys", str(tmp_path / "keys"), "--json"])
@@ -144,22 +175,20 @@ def test_a_torn_last_line_is_counted_and_no_damage(tmp_path: Path) -> None:
     assert "never acknowledged" in result.output
 
 
-@pytest.mark.parametrize("case", ["no segments", "no heads", "a head that cannot be read"])
+@pytest.mark.parametrize("case", ["no segments", "no key", "a copy of a checkpoint that cannot be read"])
 def test_what_cannot_be_verified_is_an_error(tmp_path: Path, case: str) -> None:
     first, *_ = written(tmp_path, 2)
+    arguments = [str(tmp_path / "audit"), "--keys", str(tmp_path / "keys")]
     if case == "no segments":
         first.unlink()
-        shutil.rmtree(tmp_path / "keys")
-        (tmp_path / "keys").mkdir()
         arguments = [str(tmp_path / "audit")]
-    elif case == "no heads":
-        shutil.rmtree(tmp_path / "keys" / FOLDER)
-        arguments = [str(tmp_path / "audit"), "--keys", str(tmp_path / "keys")]
+    elif case == "no key":
+        (tmp_path / "keys" / PUBLIC).unlink()
     else:
-        (tmp_path / "keys" / FOLDER / f"{first.stem}.json").write_text('{"seq": 1}')
-        arguments = [str(tmp_path / "audit"), "--keys", str(tmp_path / "keys")]
+        (copy,) = (tmp_path / "keys" / LOGS).iterdir()
+        copy.write_text('{"note": "", "directory": ""}')
         with pytest.raises(AuditDamaged):
-            kept(tmp_path / "keys")
+            LogEvidence.of([tmp_path / "keys"])
     assert CliRunner().invoke(app, ["audit", "verify", *arguments]).exit_code == 1
 
 
@@ -181,45 +210,68 @@ def test_a_segment_that_was_lost_while_it_was_written_is_missed_without_heads_to
         log.append({"id": 2}, soon())
     log.append({"id": 3}, soon())
     log.close()
-    *_, gone = verify([tmp_path / "audit"], {})
+    *_, gone = sorted(verify([tmp_path / "audit"], LogEvidence()).segments, key=lambda each: each.file, reverse=True)
     assert (gone.writer, gone.wrong) == (path.stem, "missing: it had 1 records")
 
 
-def heads(folder: Path) -> int:
-    """The records that heads speak of."""
-    return sum(head.seq for head in kept(folder).values())
+def sealed(keys: Path, audit: Path) -> int:
+    """The records that there is a checkpoint of."""
+    return sum(each.sealed or 0 for each in verdict(keys, audit).segments)
 
 
-def test_heads_follow_within_a_second_and_do_not_need_another_record(tmp_path: Path) -> None:
+def test_seals_follow_within_a_second_and_do_not_need_another_record(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
-    log = FileAudit(tmp_path / "audit", heads=tmp_path / "keys" / FOLDER)
-    assert len(kept(tmp_path / "keys")) == 1  # one without records already: it cannot go away unseen
+    log = FileAudit(tmp_path / "audit", keys=tmp_path / "keys")
+    (one,) = verdict(tmp_path / "keys", tmp_path / "audit").segments  # one without records already: it cannot go away unseen
+    assert one.sealed == 0
     for number in range(10):
         log.append({"id": number}, soon())
     deadline = time.monotonic() + 10
-    while heads(tmp_path / "keys") < 10:
+    while sealed(tmp_path / "keys", tmp_path / "audit") < 10:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     log.close()
 
 
-def test_heads_that_cannot_be_kept_refuse_the_next_record(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_kept_refuses_the_next_record(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.mkdir()
-    log = FileAudit(tmp_path / "audit", heads=keys / FOLDER)
-    shutil.rmtree(keys)
+    log = FileAudit(tmp_path / "audit", keys=keys)
+    keys.rename(tmp_path / "away")
     log.append({"id": 1}, soon())
     with pytest.raises(AuditUnavailable):  # noqa: PT012 - about a second later
         for _ in range(300):
             log.append({"id": 2}, soon())
             time.sleep(0.01)
-    keys.mkdir()
+    (tmp_path / "away").rename(keys)
     log.append({"id": 3}, soon())
     log.close()
-    assert len(kept(keys)) >= 1
+    assert found(tmp_path)[1] == [""]
 
 
-def test_a_gate_keeps_heads_beside_its_keys_and_a_verifier_where_it_is_told(tmp_path: Path) -> None:
+def test_a_log_of_an_earlier_version_verifies_by_its_heads(tmp_path: Path) -> None:
+    log = FileAudit(tmp_path / "audit")
+    log.append({"id": 1}, soon())
+    log.append({"id": 2}, soon())
+    log.close()
+    (path,) = (tmp_path / "audit").glob("*.jsonl")
+    *_, last = read_lines(path)
+    (tmp_path / "keys" / FOLDER).mkdir(parents=True)
+    head = {"bytes": last.end, "digest": last.digest, "seq": 2, "writer": path.stem}
+    (tmp_path / "keys" / FOLDER / f"{path.stem}.json").write_bytes(canonical(head))
+    assert found(tmp_path) == ([2], [""])
+    cut = path.read_bytes().splitlines(keepends=True)[0]
+    whole = path.read_bytes()
+    path.write_bytes(cut)
+    assert found(tmp_path)[1] == ["cut off: got 1 records, expected at least the 2 that it had"]
+    path.write_bytes(whole)
+    written(tmp_path, 1)  # this version goes on in the same directory
+    assert found(tmp_path) == ([2, 1], ["", ""])
+    path.write_bytes(cut)
+    assert found(tmp_path)[1][0].startswith("cut off")
+
+
+def test_a_gate_seals_with_a_key_beside_its_keys_and_a_verifier_where_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
     server = Server(valkey_binary(), tmp_path / "server")
@@ -241,5 +293,5 @@ def test_a_gate_keeps_heads_beside_its_keys_and_a_verifier_where_it_is_told(tmp_
     finally:
         server.stop()
     assert found(tmp_path) == ([2], [""])
-    (tool,) = verify([tmp_path / "tool"], kept(tmp_path / "not" / "there"))
-    assert (tool.records, tool.kept, tool.wrong) == (2, 2, "")
+    (tool,) = verdict(tmp_path / "not" / "there", tmp_path / "tool").segments
+    assert (tool.records, tool.sealed, tool.wrong) == (2, 2, "")

@@ -87,7 +87,7 @@ THIRD_PARTY = {
     "authlib": ("authlib", "credentials.oauth"),
     "boto3": ("boto3", "credentials.sts"),
     "botocore": ("boto3", "credentials.sts"),
-    "cryptography": ("cryptography", "token.* approvals.* cli.* identity.*"),
+    "cryptography": ("cryptography", "token.* approvals.* audit.note cli.* identity.*"),
     "fakeredis": ("fakeredis", "stores.memory"),
     "httpx": ("httpx", "integrations.httpx integrations.redeemer cli.exchange cli.probe testing.probe"),
     "fastmcp": ("fastmcp", "integrations.mcp.fastmcp"),
@@ -104,7 +104,7 @@ THIRD_PARTY = {
     "prometheus_client": ("prometheus-client", "service.counting"),
     "mcp": ("mcp", "integrations.mcp.*"),
     "mcp_types": ("mcp", "integrations.mcp.*"),
-    "orjson": ("orjson", "values.canonical token.* audit.segment integrations.* review.* approvals.* service.* testing.probe"),
+    "orjson": ("orjson", "values.canonical token.* audit.* integrations.* review.* approvals.* service.* testing.probe"),
     "pydantic": (
         "pydantic",
         "loading.blocks loading.value_types loading.definition integrations.* review.* approvals.* intents.* identity.* service.*",
@@ -119,7 +119,7 @@ THIRD_PARTY = {
     "starlette": ("starlette", "service.* integrations.fastapi integrations.mcp.*"),
     "structlog": (
         "structlog",
-        "service.* approvals.opening gate.* redemption.outcome shell.bound shell.log stores cli.* integrations.*",
+        "service.* approvals.opening gate.* redemption.outcome audit.copies shell.bound shell.log stores cli.* integrations.*",
     ),
     "typer": ("typer", "cli.*"),
     "uvicorn": ("uvicorn", "service.process service.workers"),

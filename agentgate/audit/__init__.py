@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from agentgate.audit.copies import place_of
 from agentgate.audit.file import FileAudit
-from agentgate.audit.heads import FOLDER
 from agentgate.audit.memory import MemoryAudit
 from agentgate.audit.segment import read_records, remembered
 from agentgate.errors import ConfigError
@@ -52,12 +52,13 @@ class AuditLog(Protocol):
         """Write what was accepted and end. Every later `append` raises AuditUnavailable."""
 
 
-def open_audit(address: str | os.PathLike[str], keys: str | os.PathLike[str] | None = None) -> AuditLog:
+def open_audit(address: str | os.PathLike[str], keys: str | os.PathLike[str] | None = None, checkpoints: Sequence[str] = ()) -> AuditLog:
     """Open the log at ``memory://`` (this process, not durable) or in a directory (created owner-only if absent).
 
     Args:
         address: where.
-        keys: a directory that keeps how far the log came (`agentgate.audit.heads`), created owner-only if absent; None: none does.
+        checkpoints: where else copies of the newest checkpoint are kept (`agentgate.audit.copies.place_of`).
+        keys: the directory of the key that seals the log (`agentgate.audit.sealer`), created owner-only if absent; None: as `FileAudit`.
 
     Raises:
         ConfigError: another scheme, a directory others may write to, or one that cannot be made.
@@ -68,10 +69,11 @@ def open_audit(address: str | os.PathLike[str], keys: str | os.PathLike[str] | N
     text = os.fspath(address)
     if not text or "://" in text:
         raise ConfigError("audit", text, "a directory, or memory://")
+    places = tuple(map(place_of, checkpoints))
     if keys is None:
-        return FileAudit(Path(text), heads=None)
+        return FileAudit(Path(text), places=places)
     try:
         Path(keys).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError("heads", os.fspath(keys), f"a directory that can be made: {error.strerror}") from error
-    return FileAudit(Path(text), heads=Path(keys) / FOLDER)
+    return FileAudit(Path(text), keys=Path(keys), places=places)

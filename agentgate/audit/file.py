@@ -24,9 +24,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-from agentgate.audit.heads import KEEP_SECONDS, Head, keep
+from agentgate.audit.copies import Copies, CopyPlace
 from agentgate.audit.room import FULL
+from agentgate.audit.sealer import SEAL_RECORDS, SEAL_SECONDS, LogLost, Sealer, keys_of
 from agentgate.audit.segment import Segment, SegmentLost, record_bytes, sync_directory
+from agentgate.audit.tree import Head
 from agentgate.errors import AuditUnavailable, ConfigError
 
 MAX_GROUP = 512
@@ -66,12 +68,12 @@ class _Entry:
 class _Writer:
     """Queue and thread behind a `FileAudit`. The thread holds no reference to the `FileAudit`, so that one can be collected."""
 
-    def __init__(self, directory: Path, sync: Callable[[int], None], heads: Path | None) -> None:
-        self._directory, self._sync, self._heads = directory, sync, heads
+    def __init__(self, directory: Path, sync: Callable[[int], None], sealer: Sealer | None) -> None:
+        self._directory, self._sync, self._sealer = directory, sync, sealer
         self._short: OSError | None = None  # why there is no room
-        self._lost: list[bytes] = []  # records of segments that were lost
-        self._kept: Head | None = None
-        self._kept_at = 0.0
+        self._lost: list[bytes] = []  # records of segments and logs that were lost
+        self._ended: list[Head] = []  # of segments, to be sealed with the next
+        self._sealed, self._sealed_at = 0, 0.0  # up to which record, and when
         self._segment: Segment | None = self._begin()
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -128,16 +130,18 @@ class _Writer:
         if self._segment:
             self._segment.close()
             with suppress(OSError):
-                self._keep_head(0.0)
+                self._seal(0.0, closed=True)
+        if self._sealer:
+            self._sealer.close()
 
     def _group(self) -> tuple[list[_Entry], bool]:
         """The entries that wait, at least one; and False if none will follow."""
         group: list[_Entry] = []
         try:
-            entry = self._queue.get(timeout=KEEP_SECONDS if self._heads and self._segment and self._segment.head != self._kept else None)
+            entry = self._queue.get(timeout=SEAL_SECONDS if self._sealer and self._segment and self._segment.seq > self._sealed else None)
         except Empty:
             with suppress(OSError):  # said before the next group
-                self._keep_head(0.0)
+                self._seal(0.0)
             return group, True
         with suppress(Empty):
             while entry is not None:
@@ -175,7 +179,7 @@ class _Writer:
         try:
             if self._segment is None:
                 self._segment = self._begin()
-            self._keep_head(KEEP_SECONDS)
+            self._seal(SEAL_SECONDS)
         except OSError as error:
             return error
         try:
@@ -187,37 +191,49 @@ class _Writer:
         return None
 
     def _begin(self) -> Segment:
-        """A new segment, on record with what was lost before it, and its head kept."""
+        """A new segment, on record with what was lost before it, and sealed."""
+        if self._sealer and (lost := self._sealer.begin()):
+            self._lost.append(record_bytes(lost))
         segment = Segment.create(self._directory)
         try:
+            if self._sealer:  # before its first record: what no seal names was not begun here
+                self._sealer.seal(*self._ended, segment.head)
+                self._ended, self._sealed, self._sealed_at = [], 0, time.monotonic()
             if self._lost:
                 segment.append(self._lost, self._sync)
                 self._lost = []
-            if self._heads:
-                self._kept = segment.head
-                keep(self._heads, self._kept)
         except OSError:
             segment.abandon()
             raise
         return segment
 
-    def _keep_head(self, every: float) -> None:
-        """Keep the segment's head, where it moved and the last is older than `every` seconds."""
-        if self._heads and self._segment and self._segment.head != self._kept and time.monotonic() - self._kept_at >= every:
-            self._kept_at, head = time.monotonic(), self._segment.head
-            keep(self._heads, head)
-            self._kept = head
+    def _seal(self, every: float, *, closed: bool = False) -> None:
+        """Seal the segment, where it grew and its last seal is older than `every` seconds, or many records ago; or it is `closed`."""
+        segment = self._segment
+        if self._sealer is None or segment is None or (segment.seq == self._sealed and not closed):
+            return
+        if time.monotonic() - self._sealed_at < every and segment.seq - self._sealed < SEAL_RECORDS:
+            return
+        self._sealed_at = time.monotonic()
+        try:
+            self._sealer.seal(segment.head._replace(closed=closed))
+        except LogLost:  # the next segment begins in another log, and says so
+            segment.close()
+            self._segment = None
+            raise
+        self._sealed = segment.seq
 
     def _let_go(self, error: OSError) -> None:
         """Give the segment up after an error; one that was lost is not touched, and told of in the next."""
         segment, self._segment = self._segment, None
         if segment is None:
             return
+        self._ended.append(segment.head._replace(closed=True))
         if not isinstance(error, SegmentLost):
             segment.abandon()
             return
         segment.leave()
-        lost = {"type": "segment_lost", "time": round(time.time(), 6), "why": str(error), "head": segment.head._asdict()}
+        lost = {"type": "segment_lost", "time": round(time.time(), 6), "why": str(error), "head": segment.head.leaf}
         self._lost.append(record_bytes(lost))
 
     def _durable(self, records: list[bytes]) -> list[int]:
@@ -261,21 +277,28 @@ class FileAudit:
 
     durable = True
 
-    def __init__(self, directory: Path, *, heads: Path | None = None, sync: Callable[[int], None] = _sync) -> None:
+    def __init__(
+        self, directory: Path, *, keys: Path | None = None, places: tuple[CopyPlace, ...] = (), sync: Callable[[int], None] = _sync
+    ) -> None:
         """Open a new segment.
 
         Args:
             directory: the directory of the segments; created with mode 0700 if absent.
-            heads: where to keep how far each segment came (`agentgate.audit.heads`); None: nowhere.
+            keys: the directory of the key that seals the log (`agentgate.audit.sealer`); None: that of the log that is in the directory
+                already, where this user may read it, or no seals.
+            places: where else copies of its newest checkpoint are kept.
             sync: makes what was written to a file descriptor durable, or raises.
 
         Raises:
             ConfigError: others may write to the directory.
-            AuditUnavailable: it, or `heads`, cannot be written now.
+            AuditUnavailable: it, or `keys`, cannot be written now. KeyRefused, AuditDamaged: `keys` holds something else.
         """
         try:
             _prepare(directory)
-            self._writer = _Writer(directory.absolute(), sync, heads.absolute() if heads is not None else None)
+            directory = directory.absolute()
+            keys = keys_of(directory) if keys is None else keys.absolute()
+            self.copies = Copies(directory, places)
+            self._writer = _Writer(directory, sync, None if keys is None else Sealer(directory, keys, self.copies.tell))
         except OSError as error:
             raise AuditUnavailable(f"audit directory {directory}: {error}") from error
         self._finalizer = weakref.finalize(self, self._writer.stop)
@@ -330,6 +353,7 @@ class FileAudit:
         """Write what was accepted and end; waits a few seconds at most."""
         self._writer.stop()
         self._writer.thread.join(_CLOSE_WAIT)
+        self.copies.close()
 
 
 def _prepare(directory: Path) -> None:

@@ -2,15 +2,17 @@
 
 Each line is RFC 8785 JSON: ``{"prev", "record", "seq", "writer"}``. `seq` rises from 1 without gaps, `prev` is the SHA-256 of the
 previous line (64 zeros in the first). Canonical JSON escapes newlines and control characters, so a record is always exactly one
-line. The chain shows damage and accidental edits; it has no key, so whoever can write the file can also write a consistent chain.
+line. The chain has no key: whoever can write the file can also write a consistent chain, which its seals show (`agentgate.audit.tree`).
 Files are created owner-only, never reopened, and never written again after an error. A writer keeps space free ahead of it, and looks
 before and after each group whether its file is still the one in the directory, and as long as it left it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,8 +21,8 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from agentgate.audit.heads import Head
 from agentgate.audit.room import ROOM, STEP, check_limit, reserve
+from agentgate.audit.tree import Head
 from agentgate.errors import AuditDamaged, AuditUnavailable, CanonicalError, NameRefused
 from agentgate.stores import history_name
 from agentgate.stores.history import checked_history, split
@@ -72,8 +74,8 @@ class Segment:
 
     @property
     def head(self) -> Head:
-        """The last durable record."""
-        return Head(self.writer, self.seq, self._size, self._prev)
+        """The last durable record, now."""
+        return Head(self.writer, self.seq, self._size, self._prev, int(time.time() * 1000))
 
     @classmethod
     def create(cls, directory: Path) -> Self:
@@ -88,12 +90,25 @@ class Segment:
         path = directory / f"{writer}.jsonl"
         segment = cls(path, os.open(path, _FLAGS, 0o600))
         try:
+            fcntl.flock(segment._descriptor, fcntl.LOCK_EX)  # while this process lives, see `is_over`
             sync_directory(directory)
             segment.make_room([])
         except OSError:
             segment.abandon()
             raise
         return segment
+
+    @staticmethod
+    def is_over(path: Path) -> bool:
+        """Whether no process writes a segment any more. Raises OSError: it cannot be read."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
 
     def make_room(self, records: list[bytes]) -> None:
         """Keep space for these records, and beyond them for what is promised (`agentgate.audit.room`).

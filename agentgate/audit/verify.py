@@ -1,19 +1,47 @@
-"""Is an audit log what its writers wrote? Offline: from its directories, and from the heads that a key directory keeps.
+"""Is an audit log what its writers wrote? Offline: from its directories, and the public key that its checkpoints are signed with.
 
-Rules: each segment's chain, numbers and writer are read again; a torn last line was never acknowledged and is only counted. What the log
-should hold beyond that is told by its heads, and by a record of a segment that its writer lost: one that is missing, shorter or other than
-it was. Without heads, a log that was cut at the end of a line cannot be told from a whole one.
+Rules: every line of every segment is read again, every seal, and the tree that the seals make. What the log should hold beyond what lies
+there is told by checkpoints that are kept elsewhere (`Known`): a tree that is smaller, or has another root at that size, went back. What a
+segment has beyond its last head is under no checkpoint, which is counted: as long as its process lives, up to a second of records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
-from agentgate.audit.heads import Head
+from agentgate.audit.heads import kept
+from agentgate.audit.note import PUBLIC, Checkpoint, read_public
+from agentgate.audit.sealer import kept_checkpoints
 from agentgate.audit.segment import read_lines
+from agentgate.audit.tree import Head, LogTree, seal_files, sealed_lines
 from agentgate.errors import AuditDamaged
+
+_MANY = 64 << 20  # bytes, from which on segments are read by several processes
+
+
+class LogFinding(IntEnum):
+    """What is wrong, as an exit status."""
+
+    EDITED = 10  # a line is not what its writer wrote: changed, dropped, added, or in another order
+    CUT = 11  # records are missing at the end
+    MISSING = 12  # a segment is not there
+    FORGED = 13  # a segment that no seal names
+    CHANGED = 14  # a consistent chain of other records than were sealed
+    APPENDED = 15  # records after the segment ended
+    SEALS = 16  # a seal is not what the log's key signed
+    WENT_BACK = 17  # a log, or a part of its tree, that a checkpoint kept elsewhere tells of is not there
+    TWICE = 18  # more than one file of a segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,56 +52,250 @@ class Verified:
         writer: its name.
         file: where it lies; empty: nowhere.
         records: how many can be read.
-        kept: up to which of them a head is kept; None: there is none.
+        sealed: up to which of them there is a checkpoint; None: no seal names it.
+        unsealed: how many were under none until another process sealed them.
         torn: bytes after the last whole line.
-        wrong: what is wrong with it; empty: nothing.
+        finding: what is wrong with it; None: nothing.
+        wrong: the same in words.
     """
 
     writer: str
     file: str
     records: int
-    kept: int | None
+    sealed: int | None
+    unsealed: int = 0
     torn: int = 0
+    finding: LogFinding | None = None
+    wrong: str = ""
+
+    @property
+    def tail(self) -> int:
+        """How many records are under no checkpoint."""
+        return max(0, self.records - (self.sealed or 0))
+
+
+@dataclass(slots=True)
+class Sealed:
+    """One log: what its seals say.
+
+    Attributes:
+        origin: its name.
+        size: how many leaves its tree has.
+        heads: of each segment, every head.
+        verifier: its key, as witnesses are told of it.
+        finding: what is wrong with it; None: nothing.
+        wrong: the same in words.
+    """
+
+    origin: str
+    size: int = 0
+    heads: dict[str, list[Head]] = field(default_factory=lambda: defaultdict(list))
+    verifier: str = ""
+    finding: LogFinding | None = None
     wrong: str = ""
 
 
-def verify(directories: Sequence[Path], heads: Mapping[str, Head]) -> tuple[Verified, ...]:
-    """Every segment of these directories, and those that only `heads` knows, by name (the time each was opened).
+class Known(NamedTuple):
+    """A checkpoint that is kept elsewhere: where, and what it says."""
+
+    source: str
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class LogVerdict:
+    """What was found of all of it."""
+
+    segments: tuple[Verified, ...]
+    logs: tuple[Sealed, ...]
+
+    @property
+    def findings(self) -> list[Verified | Sealed]:
+        """What is wrong, the logs first."""
+        every: tuple[Verified | Sealed, ...] = (*self.logs, *self.segments)
+        return [each for each in every if each.finding is not None]
+
+
+T = TypeVar("T")
+Watch = Callable[[Iterable[T], int], Iterable[T]]  # is told how far it is: the work, and how much of it
+
+
+class LogEvidence(NamedTuple):
+    """What tells of a log, outside of its directories.
+
+    Attributes:
+        keys: those that may have signed its checkpoints; none: only chains can be looked at.
+        known: checkpoints that are kept elsewhere.
+        heads: heads of segments, as earlier versions kept them.
+    """
+
+    keys: Sequence[bytes] = ()
+    known: Sequence[Known] = ()
+    heads: Mapping[str, Head] = MappingProxyType({})
+
+    @classmethod
+    def of(cls, folders: Iterable[Path]) -> LogEvidence:
+        """What key directories tell.
+
+        Raises:
+            AuditDamaged: something there has another form. KeyRefused: one has no key of a log. OSError: unreadable.
+        """
+        keys, known, heads = list[bytes](), list[Known](), dict[str, Head]()
+        for folder in folders:
+            old = kept(folder)
+            heads |= old
+            if old and not (folder / PUBLIC).exists():
+                continue
+            keys.append(read_public(folder))
+            known += [Known(str(folder), checkpoint) for _, checkpoint in kept_checkpoints(folder).values()]
+        return cls(keys, known, heads)
+
+
+def verify(directories: Sequence[Path], evidence: LogEvidence, watch: Watch[Any] = lambda work, _: work) -> LogVerdict:
+    """Every log and segment of these directories, and those that only checkpoints and heads know, by name (the time each was opened).
+
+    The directories are those of one log or more, also where segments were moved to.
 
     Raises:
         OSError: a directory or a file cannot be read.
     """
-    paths: dict[str, list[Path]] = {name: [] for name in heads}
+    keys, known, heads = evidence
+    logs = read_logs(directories, keys, known) if keys else {}
+    paths: dict[str, list[Path]] = {}
     for directory in directories:
         for path in directory.iterdir():
             if path.suffix == ".jsonl":
                 paths.setdefault(path.stem, []).append(path)
-    lost: dict[str, int] = {}
-    found = [each for name in sorted(paths) for each in _segment(name, paths[name], heads.get(name), lost)]
-    gone = [Verified(name, "", 0, None, wrong=f"missing: it had {seq} records") for name, seq in lost.items() if name not in paths]
-    return (*found, *gone)
+    expected: dict[str, list[Head]] = {name: [head] for name, head in heads.items()}
+    for log in logs.values():
+        for name, each in log.heads.items():
+            expected.setdefault(name, []).extend(each)
+    chosen = partial(_read_segment, sealed=bool(logs or heads))
+    work = [(name, path, expected.get(name, [])) for name in sorted(paths) for path in paths[name]]
+    found: list[Verified] = []
+    for each, lost in watch(_each(chosen, work), len(work)):
+        found.append(each)
+        for head in lost:
+            expected.setdefault(head.writer, []).append(head)
+    found += [_twice(each) for each in found if len(paths[each.writer]) > 1 and each.finding is None]
+    doubled = {each.file for each in found if each.finding is LogFinding.TWICE}
+    found = [each for each in found if each.finding is LogFinding.TWICE or each.file not in doubled]
+    for name, those in expected.items():
+        last = max(those, key=lambda head: head.seq)
+        if name not in paths and not (last.closed and not last.seq):
+            found.append(Verified(name, "", 0, last.seq, finding=LogFinding.MISSING, wrong=f"missing: it had {last.seq} records"))
+    return LogVerdict(tuple(sorted(found, key=lambda each: each.writer)), tuple(logs.values()))
 
 
-def _segment(name: str, paths: list[Path], head: Head | None, lost: dict[str, int]) -> Iterable[Verified]:
-    kept = head.seq if head is not None else None
-    if not paths:
-        yield Verified(name, "", 0, kept, wrong=f"missing: it had {kept} records")
-    for path in paths:
-        records, end, digest, wrong = 0, 0, "", ""
+_Work = tuple[str, Path, list[Head]]
+
+
+def _each(function: Callable[[_Work], tuple[Verified, list[Head]]], work: list[_Work]) -> Iterator[tuple[Verified, list[Head]]]:
+    cores = min(len(os.sched_getaffinity(0)), len(work)) if hasattr(os, "sched_getaffinity") else 1
+    if cores < 2 or sum(path.stat().st_size for _, path, _ in work) < _MANY:
+        yield from map(function, work)
+        return
+    with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
+        yield from pool.map(function, work)
+
+
+def _twice(each: Verified) -> Verified:
+    wrong = "more than one file has this writer's name"
+    return Verified(each.writer, each.file, each.records, each.sealed, finding=LogFinding.TWICE, wrong=wrong)
+
+
+def _read_segment(work: _Work, *, sealed: bool) -> tuple[Verified, list[Head]]:
+    """What is found of one file, and the heads of segments that it says were lost."""
+    name, path, heads = work
+    wanted: dict[int, set[str]] = {}
+    for head in heads:
+        if head.seq:
+            wanted.setdefault(head.seq, set()).add(head.digest)
+    records, end, lost = 0, 0, list[Head]()
+    last = max(heads, key=lambda head: head.seq) if heads else None
+    count = last.seq if last is not None else None
+    late = sum(head.unsealed for head in heads)
+
+    def told(finding: LogFinding | None, wrong: str) -> tuple[Verified, list[Head]]:
+        torn = 0 if finding else path.stat().st_size - end
+        return Verified(name, str(path), records, count, late, torn, finding, wrong), lost
+
+    try:
+        for line in read_lines(path):
+            records, end = line.seq, line.end
+            if line.record.get("type") == "segment_lost":
+                lost.append(Head(**{"closed": True, **line.record["head"]}))
+            if records in wanted and wanted.pop(records) != {line.digest}:
+                return told(LogFinding.CHANGED, f"record {records}: got other content than was sealed")
+    except AuditDamaged as error:
+        return told(LogFinding.EDITED, f"line {error.line}: got {error.got}, expected {error.expected}")
+    if last is None:
+        return told(LogFinding.FORGED, "no seal names this segment: no process of this log began it") if sealed else told(None, "")
+    if wanted:
+        return told(LogFinding.CUT, f"cut off: got {records} records, expected at least the {last.seq} that it had")
+    if records > last.seq and any(head.closed for head in heads):
+        return told(LogFinding.APPENDED, f"{records - last.seq} records after its end")
+    return told(None, "")
+
+
+def read_logs(directories: Sequence[Path], keys: Sequence[bytes], known: Iterable[Known]) -> dict[str, Sealed]:
+    """The logs of these directories, and those that only a checkpoint tells of, by origin. Raises OSError: a file cannot be read."""
+    elsewhere: dict[str, list[Known]] = {}
+    for each in known:
+        elsewhere.setdefault(each.checkpoint.origin, []).append(each)
+    files: dict[str, list[Path]] = {}
+    for directory in directories:
+        for origin, paths in seal_files(directory).items():
+            files.setdefault(origin, []).extend(paths)
+    logs = {origin: _read_log(origin, paths, keys, elsewhere.pop(origin, [])) for origin, paths in sorted(files.items())}
+    for origin, those in elsewhere.items():
+        most = max(those, key=lambda each: each.checkpoint.size)
+        wrong = f"not here: {most.source} knows {most.checkpoint.size} leaves of it"
+        logs[origin] = Sealed(origin, finding=LogFinding.WENT_BACK, wrong=wrong)
+    return logs
+
+
+def _read_log(origin: str, paths: list[Path], keys: Sequence[bytes], known: list[Known]) -> Sealed:
+    paths = sorted(paths, key=lambda path: path.name)
+    tree, sealed = LogTree(origin, _key_of(origin, paths[0], keys)), Sealed(origin)
+    left = list(known)
+    try:
+        for index, path in enumerate(paths):
+            _read_seals(path, index, tree, sealed, left)
+    except ValueError as error:
+        sealed.finding, sealed.wrong = LogFinding.SEALS, str(error)
+    sealed.verifier, sealed.size = str(tree.verifier), tree.edge.size
+    if sealed.finding is None and left:
+        most = max(left, key=lambda each: each.checkpoint.size)
+        sealed.finding = LogFinding.WENT_BACK
+        sealed.wrong = f"it ends after {sealed.size} leaves, {most.source} knows {most.checkpoint.size}"
+    return sealed
+
+
+def _read_seals(path: Path, index: int, tree: LogTree, sealed: Sealed, left: list[Known]) -> None:
+    """Take one file of seals, and of what is known those that it confirms. Raises ValueError: what is wrong, and where."""
+    if int(path.name.split(".")[1]) != index:
+        raise ValueError(f"{path}: the file before it, number {index}, is not here")
+    if not path.stat().st_size:
+        raise ValueError(f"{path}: empty")
+    for line in sealed_lines(path):
         try:
-            for line in read_lines(path):
-                records, end = line.seq, line.end
-                if line.record.get("type") == "segment_lost":
-                    lost[line.record["head"]["writer"]] = line.record["head"]["seq"]
-                if records == kept:
-                    digest = line.digest
-        except AuditDamaged as error:
-            wrong = f"line {error.line}: got {error.got}, expected {error.expected}"
-        if not wrong and head is not None and head.seq:
-            if records < head.seq:
-                wrong = f"cut off: got {records} records, expected at least the {head.seq} that it had"
-            elif digest != head.digest:
-                wrong = f"record {head.seq}: got other content than was kept of it"
-        if not wrong and len(paths) > 1:
-            wrong = "more than one file has this writer's name"
-        yield Verified(name, str(path), records, kept, 0 if wrong else path.stat().st_size - end, wrong)
+            for head in tree.take(line.data, first=line.number == 1):
+                sealed.heads[head.writer].append(head)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line.number}: {error}") from error
+        for each in [each for each in left if each.checkpoint.size == tree.edge.size]:
+            if each.checkpoint.root != tree.edge.root():
+                raise ValueError(f"{path}, line {line.number}: another tree of {tree.edge.size} leaves than {each.source} knows")
+            left.remove(each)
+
+
+def _key_of(origin: str, path: Path, keys: Sequence[bytes]) -> bytes:
+    """The key that signed the first line of a log; if none did, any."""
+    for line in sealed_lines(path):
+        for key in keys:
+            with suppress(ValueError):
+                LogTree(origin, key).take(line.data, first=True)
+                return key
+        break
+    return keys[0]

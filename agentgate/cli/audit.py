@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from agentgate.audit.heads import FOLDER, kept
-from agentgate.audit.verify import Verified, verify
-from agentgate.cli.output import LOOK, YES, fail, note, refusing, rows, say, say_json
+from agentgate.audit.note import NoteVerifier, log_verifier, read_checkpoint, read_public
+from agentgate.audit.verify import Known, LogEvidence, LogVerdict, Sealed, Verified, verify
+from agentgate.cli.output import LOOK, YES, complain, fail, note, progress, refusing, rows, say, say_json
 from agentgate.cli.signing import Json
+from agentgate.errors import ConfigError
+from agentgate.stores import open_store, ops
 
+_PATIENCE = 5.0  # seconds for the state store
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Directories = Annotated[
+    list[Path], typer.Argument(help="An audit directory; also where older segments were moved to.", exists=True, file_okay=False)
+]
+Keys = Annotated[
+    list[Path] | None,
+    typer.Option(help="A gate's key directory (a verifier's heads), for its public key and newest checkpoints.", exists=True),
+]
 
 
 @app.callback()
@@ -21,51 +35,91 @@ def _audit() -> None: ...
 
 
 @app.command("verify")
-def verify_(
-    directory: Annotated[
-        list[Path], typer.Argument(help="An audit directory; also where older segments were moved to.", exists=True, file_okay=False)
-    ],
-    keys: Annotated[
-        Path | None,
-        typer.Option(
-            help="The gate's key directory (a verifier's heads), which keeps how far each segment came.", exists=True, file_okay=False
-        ),
+def verify_(  # noqa: PLR0917 - as `explain`
+    directory: Directories,
+    keys: Keys = None,
+    key: Annotated[list[Path] | None, typer.Option(help="The public key alone, audit.pub of a key directory.", exists=True)] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="A checkpoint that is kept elsewhere: of a second folder, an endpoint, a witness.", exists=True),
     ] = None,
+    witness: Annotated[str, typer.Option(help="The verifier key of a witness, which must have cosigned each --checkpoint.")] = "",
+    store: Annotated[str, typer.Option(help="A gate's state store, for the newest checkpoints there (read only).")] = "",
     as_json: Json = False,
 ) -> None:
-    """Read every segment again: chain, numbers, writer, torn lines; with --keys also what was cut off or deleted."""
+    """Read every segment and seal again: chains, tree, signatures, and what checkpoints kept elsewhere know."""
     with refusing():
         try:
-            heads = kept(keys) if keys is not None else {}
-            found = verify(directory, heads)
+            evidence = evidence_of(keys or [], key or [], checkpoint or [], witness)
+            if store:
+                evidence = evidence._replace(known=[*evidence.known, *_stored(store, evidence.keys)])
+            found = verify(directory, evidence, lambda work, total: progress(work, "verify", total))
         except OSError as error:
             fail(error)
-        if keys is not None and not heads:
-            fail(f"{keys / FOLDER}: no heads of segments; expected the key directory of the gate that wrote this log")
-        if not found:
-            fail(f"{', '.join(map(str, directory))}: no segments (*.jsonl)")
-    whole = keys is not None and not any(each.wrong for each in found)
+    if not found.segments:
+        fail(f"{', '.join(map(str, directory))}: no segments (*.jsonl)")
+    checked = bool(found.logs) or any(each.sealed is not None for each in found.segments)
+    status = found.findings[0].finding if found.findings else YES if checked else LOOK
     if as_json:
-        say_json({"whole": whole, "truncation_checked": keys is not None, "segments": [asdict(each) for each in found]})
+        logs = [{**asdict(log), "heads": len(log.heads)} for log in found.logs]
+        segments = [{**asdict(each), "tail": each.tail} for each in found.segments]
+        say_json({"whole": status == YES, "truncation_checked": checked, "logs": logs, "segments": segments})
     else:
-        _tell(found, checked=keys is not None)
-    raise typer.Exit(YES if whole else LOOK)
+        _tell(found, checked=checked)
+    raise typer.Exit(int(status or 0))
 
 
-def _tell(found: tuple[Verified, ...], *, checked: bool) -> None:
+def evidence_of(keys: list[Path], public: list[Path], checkpoints: list[Path], witness: str = "") -> LogEvidence:
+    """What tells of the log, as it was given. Raises AgentGateError, OSError: it cannot be read."""
+    found, signer = LogEvidence.of(keys), NoteVerifier.parse(witness) if witness else None
+    known = [_known(path, signer) for path in checkpoints]
+    return found._replace(keys=[*found.keys, *map(read_public, public)], known=[*found.known, *known])
+
+
+def _known(path: Path, witness: NoteVerifier | None) -> Known:
+    try:
+        text = path.read_text("utf-8")
+        found = read_checkpoint(text)
+    except ValueError as error:
+        raise ConfigError("checkpoint", str(path), f"a signed checkpoint ({error})") from error
+    if witness is not None and not witness.signed(text):
+        raise ConfigError("checkpoint", str(path), f"one that {witness.name} cosigned")
+    return Known(str(path), found)
+
+
+def _stored(url: str, keys: Sequence[bytes]) -> Iterator[Known]:
+    """The checkpoints in a state store that one of these keys signed."""
+    with closing(open_store(url)) as store:
+        op = ops.read_checkpoints()
+        for text in op.parse(store.call(op, time.monotonic() + _PATIENCE)):
+            with suppress(ValueError):
+                found = read_checkpoint(text)
+                if any(log_verifier(found.origin, key).signed(text) for key in keys):
+                    yield Known("the state store", found)
+
+
+def _tell(found: LogVerdict, *, checked: bool) -> None:
     body = [
-        (each.writer, each.records, "-" if each.kept is None else each.kept, each.torn or "", each.wrong.partition(":")[0] or "whole")
-        for each in found
+        (each.writer, each.records, "-" if each.sealed is None else each.sealed, each.torn or "", _state(each)) for each in found.segments
     ]
-    rows(("segment", "records", "kept head", "torn bytes", "state"), body, styles=("bold",))
-    wrong = [each for each in found if each.wrong]
-    note(*(f"{each.file or each.writer}: {each.wrong}" for each in wrong), colour="red")
-    if wrong:
+    rows(("segment", "records", "sealed", "torn bytes", "state"), body, styles=("bold",))
+    for log in found.logs:
+        say(f"log {log.origin}: {log.size} leaves, key {log.verifier}")
+    complain(*(f"{each.file or each.writer}: {each.wrong}" for each in found.segments if each.finding))
+    complain(*(f"{each.origin}: {each.wrong}" for each in found.logs if each.finding))
+    if found.findings:
         note("Restore what is missing from where your logs are shipped to, or give that directory too; keep what is here.")
-    if any(each.torn for each in found):
+    if any(each.torn for each in found.segments):
         note("A torn last line was never acknowledged: nothing was issued or run on it.")
     if not checked:
-        note("Not checked: what was cut off or deleted (give --keys).")
-    late = sum(each.records - each.kept for each in found if each.kept is not None and not each.wrong)
-    total = sum(each.records for each in found)
-    say(f"{len(found)} segments, {total} records" + (f", {late} of them after the kept heads" if checked and late > 0 else ""))
+        note("Not checked: what was cut off, forged or deleted (give --keys, or --key).")
+    for each in found.segments:
+        if each.unsealed:
+            note(f"{each.writer}: its process was killed; {each.unsealed} records were under no checkpoint until the next began")
+    tail = sum(each.tail for each in found.segments if each.finding is None) if checked else 0
+    total = sum(each.records for each in found.segments)
+    say(f"{len(found.segments)} segments, {total} records" + (f", {tail} of them under no checkpoint yet" if tail else ""))
+
+
+def _state(each: Verified | Sealed) -> str:
+    return "whole" if each.finding is None else each.finding.name.lower().replace("_", " ")

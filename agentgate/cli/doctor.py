@@ -17,8 +17,7 @@ import typer
 
 from agentgate.approvals import status as standing
 from agentgate.audit import remembered
-from agentgate.audit.heads import kept
-from agentgate.audit.verify import verify
+from agentgate.audit.verify import LogEvidence, verify
 from agentgate.cli.output import LOOK, YES, fail, quiet, refusing, rows, say_json
 from agentgate.cli.signing import Json, Root, StoreUrl
 from agentgate.cli.store import PATIENCE, read_history
@@ -158,16 +157,17 @@ def _workflows(directory: Path, root: str | None) -> Iterator[Diagnosis]:
 
 
 def _audit(directories: list[Path], keys: Path | None) -> Iterator[Diagnosis]:
-    segments = verify(directories, kept(keys) if keys is not None else {})
-    damage = [each for each in segments if each.wrong]
-    count = sum(each.records for each in segments)
-    yield Diagnosis("audit", f"{count} records, each as it was written", not damage)
+    found = verify(directories, LogEvidence.of([keys] if keys is not None else []))
+    damage = [each for each in found.segments if each.wrong]
+    count = sum(each.records for each in found.segments)
+    yield Diagnosis("audit", f"{count} records, each as it was written", not found.findings)
+    restore = "restore it from where your logs are shipped to; keep what is here"
+    elsewhere = f"name the --audit of every gate that shares these keys; if it is in none, {restore}"
     for each in damage:
-        restore = "restore the segment from where your logs are shipped to; keep this one"
-        elsewhere = (
-            "name the --audit of every gate that shares these keys; if it is in none, restore it from where your logs are shipped to"
-        )
         yield Diagnosis("audit", f"{each.file or each.writer}: {each.wrong}", holds=False, remedy=restore if each.file else elsewhere)
+    for log in found.logs:
+        if log.wrong:
+            yield Diagnosis("audit", f"{log.origin}: {log.wrong}", holds=False, remedy=restore if log.size else elsewhere)
     for directory in directories:
         own = os.access(directory, os.W_OK) and not directory.stat().st_mode & 0o022
         yield Diagnosis(

@@ -32,6 +32,7 @@ from agentgate.gate.view import View
 from agentgate.identity.connection import caller
 from agentgate.redemption.trust import Trust
 from agentgate.redemption.verifier import AsyncVerifier, Verifier
+from agentgate.shell.asking import keep_checkpoints
 from agentgate.shell.bound import AT_ONCE, Bound
 from agentgate.shell.step import Step
 from agentgate.shell.twins import awaited, blocking, busy, taking
@@ -96,7 +97,7 @@ def _opening(settings: ApprovedSettings) -> Opening:
     from agentgate.approvals.opening import Opening  # noqa: PLC0415 - YAML, diff and approvals are for opening and reloading only
 
     ring, kept = KeyRing.open(settings.keys, settings.alg), Path(settings.keys)
-    workflows, log = Path(settings.workflows), open_audit(settings.audit, kept)
+    workflows, log = Path(settings.workflows), open_audit(settings.audit, kept, settings.checkpoints)
     return Opening(workflows, settings.root, gate=settings.issuer, ring=ring, kept=kept, log=log, derive=settings.deriver)
 
 
@@ -121,6 +122,7 @@ class _GateBase(Tenants, Generic[OneStore]):
         self._core, self._store, self._audit, self._opening, self._bound = core, store, audit, opening, Bound(at_once, core.unproven)
         self._one_reload, self._one_reload_awaited = threading.Lock(), asyncio.Lock()
         core.issued.store = store
+        keep_checkpoints(audit, store, servers=lambda: {t.audience for w in core.catalog for t in w.tools.values() if t.audience})
         core.notifier.start(store, lambda: {tenant for workflow in core.catalog for tenant in workflow.tenants})
 
     @property
@@ -255,7 +257,7 @@ class Gate(_GateBase[Store], Revoking):
             ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable, AuditUnavailable: nothing is opened.
         """
         core = _unapproved(settings)  # which makes the key directory
-        log = open_audit(settings.audit, settings.keys)
+        log = open_audit(settings.audit, settings.keys, settings.checkpoints)
         return cls(core, ready_store(settings.store), log, at_once=settings.at_once)
 
     def reload(self) -> None:
@@ -325,7 +327,7 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
     async def open_unsafe_unapproved(cls, settings: UnapprovedSettings) -> AsyncGate:
         """See `Gate.open_unsafe_unapproved`."""
         core = _unapproved(settings)  # as above
-        log = open_audit(settings.audit, settings.keys)
+        log = open_audit(settings.audit, settings.keys, settings.checkpoints)
         return cls(core, await async_ready_store(settings.store), log, at_once=settings.at_once)
 
     async def reload(self) -> None:

@@ -18,11 +18,9 @@ for any of it.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
-import inspect
 import os
 import subprocess
 import threading
@@ -35,10 +33,11 @@ from urllib.parse import urlsplit
 import structlog
 
 from agentgate.decision.question import as_json
-from agentgate.errors import AgentGateError, ConfigError, KeysUnavailable, StoreUnavailable
+from agentgate.errors import AgentGateError, ConfigError, KeysUnavailable
 from agentgate.gate.holds.codec import event_from, hold_of
 from agentgate.identity.fetch import post
-from agentgate.stores import AsyncStore, Op, Store, ops
+from agentgate.shell.asking import Ask, connect
+from agentgate.stores import AsyncStore, Store, ops
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.urls import is_secure
 
@@ -48,11 +47,8 @@ TRIES = 5  # of one event in a row; between them 1, 2, 4, 8 seconds
 _PAUSE = 1.0  # seconds before the second try
 _LEASE = 60.0  # seconds; longer than all the tries
 _EVERY = 2.0  # seconds between two looks at all tenants; more where there are many
-_ANSWER = 1.0  # seconds for the store
 _TURN = 20  # events of one tenant in a row, while others wait
 _log = structlog.get_logger("agentgate.gate.notify")
-
-Ask = Callable[[Op[Any]], Any]
 
 
 class Hook(Protocol):
@@ -255,30 +251,6 @@ class Notifier:
                 if tried == TRIES - 1 or self._changed.wait_for(lambda: self._over, _PAUSE * 2**tried):
                     return False
         return False
-
-
-def connect(store: Store | AsyncStore) -> Ask:
-    """How a thread asks a store: an awaited one on the event loop that runs now.
-
-    Returns:
-        A function that raises StoreUnavailable.
-    """
-    call: Callable[[Op[Any], float], Any] = store.call
-    if not inspect.iscoroutinefunction(call):
-        return lambda op: op.parse(call(op, time.monotonic() + _ANSWER))
-    loop = asyncio.get_running_loop()
-
-    def ask(op: Op[Any]) -> Any:
-        if loop.is_closed():
-            raise StoreUnavailable("the event loop of this gate is closed")
-        asked = asyncio.run_coroutine_threadsafe(call(op, time.monotonic() + _ANSWER), loop)
-        try:
-            return op.parse(asked.result(2 * _ANSWER))
-        except (TimeoutError, asyncio.CancelledError) as error:
-            asked.cancel()
-            raise StoreUnavailable("the event loop of this gate does not run") from error
-
-    return ask
 
 
 def message(found: ops.Notification, pages: str = "") -> tuple[str, bytes]:

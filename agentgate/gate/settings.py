@@ -13,6 +13,7 @@ from inspect import iscoroutinefunction
 from typing import Any
 from urllib.parse import urlsplit
 
+from agentgate.audit.copies import place_of
 from agentgate.errors import ConfigError
 from agentgate.gate.around import DataClasses
 from agentgate.gate.holds.callback import Confirm
@@ -106,6 +107,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
         lambda value: value == "" or _is_issuer(value),
         "the URL that a hold's id follows, https without query or fragment; or empty",
     ),
+    "checkpoints": (lambda value: type(value) is tuple and all(map(place_of, value)), "a tuple of directories, URLs and witnesses"),
     "deriver": (callable, "a callable: intents, turns -> answers"),
     "identity": (_is_identity, "identity settings, their values, or a TOML file"),
     **{name: (partial(_is_budget, most), f"an integer from 1 to {most:,}") for name, most in MOST.items()},
@@ -146,6 +148,8 @@ class GateSettings(ABC):
             restart of the store stops nothing. True: any gate, until the store restarts or fails over; then acts need a new run.
         at_once: how many calls and openings of runs are under way at once; more are refused at once (`overload`).
         tracing: where spans go, such as `agentgate.integrations.otel.OpenTelemetry()`; None: none are made.
+        checkpoints: where copies of the audit log's newest checkpoint are kept beside the store: directories, URLs that take it by POST,
+            and witnesses (``VERIFIER_KEY URL``).
     """
 
     workflows: Directory
@@ -171,6 +175,7 @@ class GateSettings(ABC):
     shared_runs: bool = False
     at_once: int = AT_ONCE
     tracing: Tracing | None = None
+    checkpoints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, (fits, expected) in _RULES.items():

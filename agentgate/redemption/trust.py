@@ -105,7 +105,7 @@ def check_served(tenants: Sequence[str], acr_values: Sequence[str], max_age: int
 
 @dataclass(frozen=True, slots=True)
 class VerifierSettings:
-    """Settings of a verifier; none but the last six has a default.
+    """Settings of a verifier; none but the last seven has a default.
 
     Args:
         jwks: the gate's key set (RFC 7517), or a function that returns the newest.
@@ -115,7 +115,8 @@ class VerifierSettings:
         store: the gate's state store (redis://, rediss://, unix://, embedded://).
         audit: directory of this process's audit log.
         at_once: how many redemptions are under way at once; more are refused at once.
-        heads: a directory outside `audit` that keeps how far the log came, for ``agentgate audit verify --keys``; None: none does.
+        heads: the directory, outside `audit`, of the key that seals the log, for ``agentgate audit verify --keys``; None: none does.
+        checkpoints: as of a gate (`agentgate.gate.settings`).
         brokers: upstream brokers (`agentgate.credentials`) by name; a call whose workflow names another is refused.
         tracing: where spans go, such as `agentgate.integrations.otel.OpenTelemetry()`; None: none are made.
         acr_values: how the user must have signed in, one of these `acr` (RFC 9470); empty: anyhow. A token that does not say is refused.
@@ -135,6 +136,7 @@ class VerifierSettings:
     tracing: Tracing | None = None
     acr_values: Sequence[str] = ()
     max_age: int | None = None
+    checkpoints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checked_at_once(self.at_once)

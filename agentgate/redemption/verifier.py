@@ -20,6 +20,7 @@ from agentgate.redemption.outcome import record_outcome, record_result
 from agentgate.redemption.steps import judged, redeem, supplied
 from agentgate.redemption.trust import Trust, VerifierSettings
 from agentgate.redemption.upstream import Redemption
+from agentgate.shell.asking import keep_checkpoints
 from agentgate.shell.bound import Bound
 from agentgate.shell.drive import arecord, record, to_the_end
 from agentgate.shell.spans import Tracing
@@ -155,8 +156,10 @@ class Verifier(_VerifierBase[Store]):
             ConfigError: something is missing or unusable. KeyRefused: an unusable key. StoreUnavailable: the store fails
                 its start-up check.
         """
-        trust, log = settings.trust(), open_audit(settings.audit, settings.heads)
-        return cls(trust, ready_store(settings.store, settings.serving), log, Bound(settings.at_once))
+        trust, log = settings.trust(), open_audit(settings.audit, settings.heads, settings.checkpoints)
+        store = ready_store(settings.store, settings.serving)
+        keep_checkpoints(log, store, settings.audience)
+        return cls(trust, store, log, Bound(settings.at_once))
 
     check = blocking(_check, busy=_busy)
     redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound), busy=_busy)
@@ -175,8 +178,10 @@ class AsyncVerifier(_VerifierBase[AsyncStore]):
     @taking(VerifierSettings)
     async def open(cls, settings: VerifierSettings) -> AsyncVerifier:
         """See `Verifier.open`."""
-        trust, log = await asyncio.to_thread(settings.trust), open_audit(settings.audit, settings.heads)
-        return cls(trust, await async_ready_store(settings.store, settings.serving), log, Bound(settings.at_once))
+        trust, log = await asyncio.to_thread(settings.trust), open_audit(settings.audit, settings.heads, settings.checkpoints)
+        store = await async_ready_store(settings.store, settings.serving)
+        keep_checkpoints(log, store, settings.audience)
+        return cls(trust, store, log, Bound(settings.at_once))
 
     check = awaited(_check, busy=_busy)
     redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), busy=_busy, around=taken)

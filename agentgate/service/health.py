@@ -172,4 +172,6 @@ class Health:
         except (AuditUnavailable, OSError) as error:
             return [HealthCondition("audit", True, str(error))]
         little = f"{free >> 20} MiB free at {self._audit}"
-        return [HealthCondition("audit_room", False, little)] if free < LITTLE_ROOM else []
+        found = [HealthCondition("audit_room", False, little)] if free < LITTLE_ROOM else []
+        lacking = [f"{place}: {why}" for place, why in self._gate.checkpoint_problems.items()]
+        return [*found, HealthCondition("audit_checkpoint", False, "; ".join(lacking))] if lacking else found

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
+from agentgate.audit import FileAudit
 from agentgate.errors import AuditUnavailable, ConfigError, CredentialRefused, KeyRefused
 from agentgate.gate import account_key, door
 from agentgate.gate.core import Core
@@ -104,6 +105,7 @@ class ServedGate(AsyncGate):
             "answer_keys": s.answer_keys,
             "passkeys": s.passkeys,
             "tracing": tracing(wanted=s.traces),
+            "checkpoints": s.checkpoints,
         }
         common["shared_runs"] = s.workers > 1 if s.shared_runs is None else s.shared_runs
         budgets = {name: getattr(s, name) for name in ("runs_per_hour", "denials_per_run", "open_holds_per_run")}
@@ -162,6 +164,11 @@ class ServedGate(AsyncGate):
             StoreUnavailable: no gate may use it as it is.
         """
         return await self._store.check()
+
+    @property
+    def checkpoint_problems(self) -> Mapping[str, str]:
+        """Where copies of the log's newest checkpoint are not kept now, and why."""
+        return self._audit.copies.problems if isinstance(self._audit, FileAudit) else {}
 
     async def look_at_audit(self) -> None:
         """AuditUnavailable: no record could be written now."""

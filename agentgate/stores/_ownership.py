@@ -16,6 +16,7 @@ from agentgate.stores._op import Op, prefix, server_id
 
 _COMMANDS = "-@all +evalsha +script|load +info +time +getdel +hget +hmget +hset +hexists +mget +wait"
 _OWN = {"token:{}:*": "rw", "burns:{}:*": "rw", "history:{}": "rw", "mints:{}:*": "r"}  # {}: the server's own id
+_LOGS = {"checkpoints:{}": "rw"}  # of no tenant
 _SHARED = {"clock:*": "r", "history": "r", "revoked:*": "r"}
 _GATES = ("run:*", "hold:*", "limit:*", "lastkey:*", *(kind.format("0" * 64) for kind in _OWN))  # the id of no server
 _BEFORE = {"jti:*": "rw", "calls:*": "rw", "history": "rw", "revoked:*": "r"}  # in every tenant, as earlier versions asked for
@@ -42,6 +43,7 @@ def rules_of(audience: str, tenants: Iterable[str]) -> str:
     """
     table = {**{kind.format(server_id(audience)): may for kind, may in _OWN.items()}, **_SHARED}
     patterns = [f"%{may.upper()}~{prefix(tenant)}{kind}" for tenant in tenants for kind, may in table.items()]
+    patterns += [f"%{may.upper()}~{prefix('_audit')}{kind.format(server_id(audience))}" for kind, may in _LOGS.items()]
     return " ".join(("resetkeys", *patterns, _COMMANDS))
 
 
@@ -96,4 +98,5 @@ def _fits(may: str, tenant: Any, kind: str) -> bool:
     named = re.sub("[0-9a-f]{64}", "{}", kind)
     if kind in _SHARED and "*" not in tenant:
         return may.lower() == _SHARED[kind]
-    return set(may.lower()) <= set(_OWN.get(named, ""))
+    own = _LOGS if tenant == "_audit" else _OWN
+    return set(may.lower()) <= set(own.get(named, ""))

@@ -8,7 +8,7 @@ an audience is the hash ``mints:{audience}:{run}``, and what became of that ``bu
 may write, and nothing else but its tokens (``token:{audience}:{jti}``) and ``history:{audience}`` (docs/state.md). A hold is the hash
 ``hold:{id}`` (`state`, `body`, `rev`, `call`); `agentgate.stores._revocations` tells of revocations. The hash ``history`` counts what a
 tenant must never lose (see ``scripts/_common.lua``). The marks of a gate belong to no tenant: one hash for each gate's URL, under a hash
-tag of its own.
+tag of its own, and so are the checkpoints of audit logs (`agentgate.stores._checkpoints`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
-from agentgate.stores import _account_keys, _holds, _kept, _marks, _notifications, _records, _revocations
+from agentgate.stores import _account_keys, _checkpoints, _holds, _kept, _marks, _notifications, _records, _revocations
 from agentgate.stores._health import Keeps
 from agentgate.stores._op import (
     MAX_AMOUNT,
@@ -75,6 +75,7 @@ take_notification, finish_notification = _notifications.take_notification, _noti
 change_key = _account_keys.change_key
 keep, kept = _kept.keep, _kept.kept
 raise_marks, MAX_MARKS = _marks.raise_marks, _marks.MAX_MARKS
+keep_checkpoint, read_checkpoints = _checkpoints.keep_checkpoint, _checkpoints.read_checkpoints
 
 Changed = Literal["ok", "missing", "closed", "stale"]
 Counted = Literal["ok", "missing", "closed", "spent"]

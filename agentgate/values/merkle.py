@@ -6,7 +6,8 @@ A leaf is hashed behind a 0 byte and a node behind a 1 byte, so that no node pas
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 
 def leaf_hash(entry: bytes) -> bytes:
@@ -55,3 +56,50 @@ def root_from(leaf: bytes, index: int, size: int, above: Sequence[bytes]) -> byt
         return None if below is None else _node(below, above[-1])
     below = root_from(leaf, index - at, size - at, above[:-1])
     return None if below is None else _node(above[-1], below)
+
+
+def consistency(old: int, new: int, root_of: Callable[[int, int], bytes]) -> list[bytes]:
+    """The hashes that show that the tree of `new` leaves begins with that of `old`, at least one (section 2.1.2).
+
+    `root_of`: the root over the leaves from one index up to another. One below `old` is asked for only where it is in its `RightEdge`.
+    """
+    return _consistency(old, 0, new, root_of, known=True)
+
+
+def _consistency(old: int, start: int, end: int, root_of: Callable[[int, int], bytes], *, known: bool) -> list[bytes]:
+    if old == end:
+        return [] if known else [root_of(start, end)]
+    at = start + _split(end - start)
+    if old <= at:
+        return [*_consistency(old, start, at, root_of, known=known), root_of(at, end)]
+    return [*_consistency(old, at, end, root_of, known=False), root_of(start, at)]
+
+
+class RightEdge:
+    """All that a tree needs to grow, and to tell its root: the roots of its perfect subtrees, the largest first, and its size."""
+
+    def __init__(self, size: int = 0, roots: Sequence[bytes] = ()) -> None:
+        if size < 0 or len(roots) != size.bit_count():
+            raise ValueError(f"{len(roots)} subtrees of {size} leaves")
+        self.size, self.roots = size, list(roots)
+
+    def add(self, leaf: bytes) -> None:
+        """Append a hashed leaf."""
+        size = self.size
+        while size & 1:
+            leaf, size = _node(self.roots.pop(), leaf), size >> 1
+        self.roots.append(leaf)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """The root; of no leaves the hash of nothing."""
+        if not self.roots:
+            return hashlib.sha256().digest()
+        found = self.roots[-1]
+        for left in reversed(self.roots[:-1]):
+            found = _node(left, found)
+        return found
+
+    def copy(self) -> Self:
+        """The same, which grows by itself."""
+        return type(self)(self.size, self.roots)

@@ -1,0 +1,232 @@
+"""Copies of the newest checkpoint, where a writer of the log's directory cannot change them.
+
+Rules: a thread of its own sends them, and nothing waits for it; what cannot be sent is tried again with the next checkpoint, or after a few
+seconds, and is told (`Copies.problems`). A copy is replaced only by one of a larger tree. Whoever keeps one checks it, or not: what counts
+is that an auditor finds it (``agentgate audit verify --checkpoint``).
+"""
+
+from __future__ import annotations
+
+import threading
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import structlog
+
+from agentgate.audit.note import Checkpoint, NoteVerifier, read_checkpoint
+from agentgate.audit.tree import seal_files, sealed_leaves, sealed_lines
+from agentgate.errors import AgentGateError, ConfigError
+from agentgate.values.merkle import RightEdge, consistency, root
+from agentgate.values.urls import is_secure
+
+_SECONDS, _AGAIN = 5.0, 5.0
+_log = structlog.get_logger("agentgate.audit.copies")
+
+
+class CopyPlace(Protocol):
+    """Where copies are kept."""
+
+    @property
+    def name(self) -> str:
+        """How the log names it."""
+
+    def send(self, note: str, directory: Path) -> None:
+        """Keep a copy. Raises OSError, AgentGateError: it is not kept, or another is that contradicts it."""
+
+
+class FolderPlace:
+    """A second directory, on another volume."""
+
+    def __init__(self, path: Path) -> None:
+        self.name, self._path = str(path), path
+
+    def send(self, note: str, directory: Path) -> None:  # noqa: ARG002 - of a witness
+        """See `CopyPlace`."""
+        found = read_checkpoint(note)
+        file = self._path / f"{found.origin.rpartition('/')[2]}.checkpoint"
+        if file.exists():
+            check_grown(file.read_text("utf-8"), found)
+        draft = file.with_name(f".{file.name}")
+        draft.write_text(note, "utf-8")
+        draft.replace(file)
+
+
+class URLPlace:
+    """An endpoint that takes each checkpoint as it is, by POST."""
+
+    def __init__(self, url: str) -> None:
+        self.name, self._url = url, url
+
+    def send(self, note: str, directory: Path) -> None:  # noqa: ARG002 - of a witness
+        """See `CopyPlace`."""
+        post(self._url, note.encode())
+
+
+class WitnessPlace:
+    """A witness, which cosigns a checkpoint that goes on from the one before it (https://c2sp.org/tlog-witness).
+
+    What it cosigned lies beside the seals, as ``LOG.cosigned``.
+    """
+
+    def __init__(self, url: str, verifier: NoteVerifier) -> None:
+        self.name, self._url, self._verifier = url, f"{url.rstrip('/')}/add-checkpoint", verifier
+        self._cosigned = 0
+
+    def send(self, note: str, directory: Path) -> None:
+        """See `CopyPlace`."""
+        newest = read_checkpoint(note)
+        for _ in range(2):
+            body = f"old {self._cosigned}\n{_proof(directory, newest, self._cosigned)}\n{note}"
+            try:
+                lines = post(self._url, body.encode()).decode()
+                break
+            except urllib.error.HTTPError as error:
+                if error.code != 409:
+                    raise
+                self._cosigned = int(error.read(100))  # what it knows, by another process
+                if self._cosigned > newest.size:
+                    raise OSError(f"knows {self._cosigned} leaves of this log, which has {newest.size}") from error
+        else:
+            raise OSError("another process was before us")
+        if not self._verifier.signed(note + lines):
+            raise OSError("answered without its cosignature")
+        self._cosigned = newest.size
+        FolderPlace(directory).send(note + lines, directory)
+
+
+def _proof(directory: Path, newest: Checkpoint, old: int) -> str:
+    """The lines that show that the tree of a log begins with that of its first `old` leaves."""
+    if not old:
+        return ""
+    edge, after = RightEdge(), list[bytes]()
+    for path in seal_files(directory)[newest.origin]:
+        for line in sealed_lines(path):
+            for leaf in sealed_leaves(line.data, first=line.number == 1):
+                if edge.size < old:
+                    edge.add(leaf)
+                else:
+                    after.append(leaf)
+    known, start = dict[tuple[int, int], bytes](), 0
+    for each in edge.roots:
+        end = start + (1 << ((old - start).bit_length() - 1))
+        known[start, end], start = each, end
+
+    def root_of(first: int, end: int) -> bytes:
+        return root(after[first - old : end - old]) if first >= old else known[first, end]
+
+    return "".join(f"{b64encode(each).decode()}\n" for each in consistency(old, newest.size, root_of))
+
+
+def post(url: str, body: bytes) -> bytes:
+    """What an endpoint answers. Raises OSError: nothing, or an error."""
+    with urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=_SECONDS) as answer:  # noqa: S310 - `place_of`
+        return bytes(answer.read(10_000))
+
+
+def check_grown(kept: str, newest: Checkpoint) -> None:
+    """Check that a checkpoint that is kept elsewhere goes before this one. Raises OSError: the log went back, or is another."""
+    known = read_checkpoint(kept)
+    if known.origin == newest.origin and (known.size > newest.size or (known.size == newest.size and known.root != newest.root)):
+        raise OSError(f"has a checkpoint of {known.size} leaves that this log of {newest.size} does not continue")
+
+
+def place_of(value: str) -> CopyPlace:
+    """Where copies go: a directory, a URL, or a witness (``VERIFIER_KEY URL``).
+
+    Raises:
+        ConfigError: none of these.
+    """
+    key, _, url = value.rpartition(" ") if type(value) is str else ("", "", "")
+    if "://" not in url:
+        path = Path(url)
+        if url and value == url and path.is_dir():
+            return FolderPlace(path)
+        raise ConfigError("checkpoints", value, "an existing directory, an https URL, or a witness: its verifier key and its URL")
+    if not is_secure(urlsplit(url).scheme, urlsplit(url).hostname):
+        raise ConfigError("checkpoints", url, "https (http only to loopback)")
+    return WitnessPlace(url, NoteVerifier.parse(key)) if key else URLPlace(url)
+
+
+class Copies:
+    """The thread that keeps copies of one log's checkpoints up to date.
+
+    Attributes:
+        problems: what is wrong with a place now, by its name.
+    """
+
+    def __init__(self, directory: Path, places: tuple[CopyPlace, ...] = ()) -> None:
+        self._directory, self._places = directory, list(places)
+        self.problems: dict[str, str] = {}
+        self._note, self._sent, self._over = "", dict[str, str](), False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def add(self, place: CopyPlace) -> None:
+        """Keep copies there, too."""
+        with self._changed:
+            self._places.append(place)
+        self.tell(self._note)
+
+    def tell(self, note: str) -> None:
+        """There is a newer checkpoint. Never waits, never raises."""
+        with self._changed:
+            self._note = note
+            if self._places and note and self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="agentgate-checkpoints", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Send the newest, for so many seconds at most, and end."""
+        with self._changed:
+            self._over = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                idle = not self._changed.wait_for(self._has_work, _AGAIN)
+                note, places, over = self._note, list(self._places), self._over
+            for place in places:
+                if self._sent.get(place.name) != note or (idle and isinstance(place, StorePlace)):  # others' may have come
+                    self._send(place, note)
+            if over:
+                return
+
+    def _has_work(self) -> bool:
+        return self._over or any(self._sent.get(place.name) != self._note and place.name not in self.problems for place in self._places)
+
+    def _send(self, place: CopyPlace, note: str) -> None:
+        try:
+            place.send(note, self._directory)
+        except (OSError, ValueError, AgentGateError) as error:
+            if place.name not in self.problems:
+                _log.warning("checkpoint_not_kept", place=place.name, problem=str(error)[:300])
+            self.problems[place.name] = str(error)[:300]
+        else:
+            self._sent[place.name] = note
+            self.problems.pop(place.name, None)
+
+
+class StorePlace:
+    """The state store, which all gates of it compare.
+
+    `keep` keeps a note in the store, and answers the one that is there after that.
+    """
+
+    name = "state store"
+
+    def __init__(self, keep: Callable[[Checkpoint, str], str]) -> None:
+        self._keep = keep
+
+    def send(self, note: str, directory: Path) -> None:  # noqa: ARG002 - of a witness
+        """See `CopyPlace`."""
+        newest = read_checkpoint(note)
+        check_grown(self._keep(newest, note), newest)

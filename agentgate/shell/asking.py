@@ -1,0 +1,59 @@
+"""How a thread of its own asks a store, whichever shell that store belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from agentgate.audit import AuditLog, FileAudit
+from agentgate.audit.copies import StorePlace
+from agentgate.audit.note import Checkpoint
+from agentgate.errors import StoreUnavailable
+from agentgate.stores import AsyncStore, Op, Store, ops
+
+_ANSWER = 1.0  # seconds for the store
+_COPY_SECONDS, _MOST_SERVERS = 4.0, 200
+Ask = Callable[[Op[Any]], Any]
+
+
+def connect(store: Store | AsyncStore) -> Ask:
+    """How a thread asks a store: an awaited one on the event loop that runs now.
+
+    Returns:
+        A function that raises StoreUnavailable.
+    """
+    call: Callable[[Op[Any], float], Any] = store.call
+    if not inspect.iscoroutinefunction(call):
+        return lambda op: op.parse(call(op, time.monotonic() + _ANSWER))
+    loop = asyncio.get_running_loop()
+
+    def ask(op: Op[Any]) -> Any:
+        if loop.is_closed():
+            raise StoreUnavailable("the event loop of this gate is closed")
+        asked = asyncio.run_coroutine_threadsafe(call(op, time.monotonic() + _ANSWER), loop)
+        try:
+            return op.parse(asked.result(2 * _ANSWER))
+        except (TimeoutError, asyncio.CancelledError) as error:
+            asked.cancel()
+            raise StoreUnavailable("the event loop of this gate does not run") from error
+
+    return ask
+
+
+def keep_checkpoints(log: AuditLog, store: Store | AsyncStore, audience: str = "", servers: Callable[[], Collection[str]] = tuple) -> None:
+    """Keep the newest checkpoint of a log in the store, under the key of a tool server or of gates, which copy those of `servers`."""
+    if not isinstance(log, FileAudit):
+        return
+    ask, copied_at = connect(store), 0.0
+
+    def keep(newest: Checkpoint, note: str) -> str:
+        nonlocal copied_at
+        if (named := servers()) and time.monotonic() - copied_at >= _COPY_SECONDS:
+            copied_at = time.monotonic()
+            ask(ops.read_checkpoints(tuple(named)[:_MOST_SERVERS]))
+        return str(ask(ops.keep_checkpoint(newest.origin, newest.size, note, audience=audience)))
+
+    log.copies.add(StorePlace(keep))
