@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from agentgate.review.draft.schema import bound, null_by_default, resolve, whole_pattern
@@ -30,19 +31,7 @@ _FORMATS, _NAMES = (
 )
 IDS = frozenset({"id", "ids", "uuid"})  # a number in the schema stays a number, unless its name ends in one of these
 # two values of each type, as a person writes them
-SAMPLES: Mapping[str, tuple[Any, Any]] = {
-    "id": ("A-10023344", "A-10023377"),
-    "email": ("kim@acme.example", "lee@other.example"),
-    "url": ("https://acme.example/a", "https://other.example/b"),
-    "iban": ("DE89370400440532013000", "GB82WEST12345698765432"),
-    "phone": ("+4930901820", "+442079460000"),
-    "path": ("notes/june.txt", "notes/july.txt"),
-    "domain": ("acme.example", "other.example"),
-    "date": ("2031-03-04", "2031-03-05"),
-    "datetime": ("2031-03-04T10:00:00", "2031-03-05T11:00:00"),
-    "time": ("10:30", "11:45"),
-    "channel": ("sales", "support"),
-}
+SAMPLES: Mapping[str, list[str]] = json.loads(Path(__file__).with_name("samples.json").read_text("utf-8"))
 SIGNS = {"channel": "#"}
 _FROM_PROMPT = {"from": ["prompt"]}
 

@@ -6,10 +6,12 @@ no value is found gives none, and the reviewer is asked to state one.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -27,34 +29,12 @@ from agentgate.workflow.rule import Rule
 
 # Of each type: values, and near misses, which a person reads as such a value although their form is not the normal one (text has none;
 # for `json` it is a structure, which is no text).
-_VALUES: Mapping[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
-    "text": (("text", "other text", "x"), ()),
-    "boolean": ((True, False), ("true", 1)),
-    "json": (({"note": "text"}, {"note": "other text"}), ({"note": "text"},)),
-    "email": (("kim@acme.example", "lee@acme.example", "kim@other.example"), ("Kim@Acme.example", "kim@acme")),
-    "iban": (
-        ("DE89370400440532013000", "DE12500105170648489890", "FR1420041010050500013M02606"),
-        ("DE89 3704 0044 0532 0130 00", "de89370400440532013000"),
-    ),
-    "url": (("https://acme.example/a", "https://other.example/b"), ("HTTPS://Acme.example/a", "acme.example/a")),
-    "domain": (("acme.example", "other.example"), ("Acme.example", "localhost")),
-    "user": (("kim", "lee"), ("@kim", "kim smith")),
-    "channel": (("general", "random"), ("#general", "General")),
-    "path": (("report-1.txt", "report-2.txt"), ("../secret.txt", "a//b.txt")),
-    "phone": (("+4915112345678", "+442071234567"), ("0049 151 1234", "+49 151 1234567")),
-    "id": (("A1", "B2", "C3"), ("A 1", "-A1")),
-    "date": (("2026-06-03", "2026-06-04"), ("03.06.2026", "2026-6-3")),
-    "datetime": (("2026-06-03T10:00", "2026-06-04T10:00"), ("2026-06-03", "03.06.2026 10:00")),
-    "time": (("10:00", "11:00"), ("10am", "25:00")),
-    "money": (("10.00", "20.00", "5.00", "1.00"), ("1e2", "10,00")),
-    "number": (("10", "20", "5", "1"), ("1e2", "1_000")),
-    "integer": ((10, 20, 5, 1), ("1e2", "10.5")),
-}
+_VALUES: Mapping[str, Mapping[str, list[Any]]] = json.loads(Path(__file__).with_name("values.json").read_text("utf-8"))
 
 
-def malformed(kind: str) -> tuple[Any, ...]:
+def malformed(kind: str) -> list[Any]:
     """Near misses of a type."""
-    return _VALUES[kind][1]
+    return _VALUES[kind]["near"]
 
 
 def sent(rule: Rule, element: Any) -> Any:
@@ -72,7 +52,7 @@ def _made(rule: Rule, top: Decimal | None) -> Iterator[Any]:
         for amount in (Decimal("10.00"), Decimal(20), Decimal(1), top, *edges):
             if amount is not None and (top is None or amount <= top) and all(operator.holds(amount) for operator in bounds):
                 yield as_sent(rule.type, amount.to_integral_value() if rule.type == "integer" else amount)
-    yield from _VALUES[rule.type][0]
+    yield from _VALUES[rule.type]["values"]
 
 
 def singles(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
