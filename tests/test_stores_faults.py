@@ -235,7 +235,7 @@ def test_an_evicting_server_is_refused_at_start(book, server):
 
 
 def test_an_eviction_policy_that_changes_while_the_server_runs_is_noticed(book, server):
-    pool = getattr(book.store, "_store", book.store)._pool
+    pool = getattr(book.store, "_store", book.store)._topology.only
     _, burning = book.minted()
     for policy, works in (("allkeys-lru", False), ("allkeys-lru", False), ("noeviction", True)):
         server.command("CONFIG", "SET", "maxmemory-policy", policy)
@@ -274,7 +274,7 @@ def test_a_setting_that_a_server_must_have_is_looked_at_every_few_seconds(server
         book = Book(store)
         server.command("CONFIG", "SET", *changed)
         _, burning = book.minted()  # just looked at
-        store._pool.looked -= _exchange._LOOK_AGAIN  # type: ignore[attr-defined]  # of a RedisStore
+        store._topology.only.looked -= _exchange.LOOK_AGAIN  # type: ignore[attr-defined]  # of a RedisStore
         assert text in refused(book, ops.burn(burning))
         store.close()
 
@@ -654,7 +654,11 @@ def test_a_cancelled_call_leaves_no_connection_behind(server):
         "redis://h?retry_on_timeout=1",
         "rediss://h?ssl_cert_reqs=none",
         "redis://h?replicas=-1",
-        "redis+cluster://h",
+        "redis+cluster://h?db=1",
+        "redis+cluster://h/0",
+        "redis+sentinel://h:26379",
+        "redis+sentinel://h:26379,/service",
+        "redis+shards://h",
         "embedded://host/path",
         "embedded:///",
         "embedded:///tmp/x?replicas=1",

@@ -296,8 +296,8 @@ def test_a_dump_or_a_replica_that_left_is_told_with_its_end(url, changes, config
     ],
 )
 def test_a_server_keeps_what_it_acknowledged_only_if_each_write_is_on_disk_first(aof, config, kept, setting):
-    assert tuple(keeps(Endpoint.of(url), config) for url in ("redis://h", "redis://h?replicas=1")) == kept
-    assert [weakness.setting for weakness in weak_file(info(aof_enabled=aof), config)] == [setting][: bool(setting)]
+    assert tuple(keeps(Endpoint.of(url), info(aof_enabled=aof), config) for url in ("redis://h", "redis://h?replicas=1")) == kept
+    assert [weakness.setting for weakness in weak_file(PLAIN, info(aof_enabled=aof), config)] == [setting][: bool(setting)]
 
 
 @pytest.mark.parametrize(

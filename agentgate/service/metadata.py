@@ -63,9 +63,15 @@ async def healthz(_: Request, __: Service) -> Response:
 
 
 async def readyz(_: Request, service: Service) -> Response:
-    """Whether it can decide: ``ok``; ``degraded`` and codes, where it answers and not everything goes on; or 503 and codes."""
+    """Whether it can decide: ``ok``; ``degraded`` and codes, where it answers and not everything goes on; or 503 and codes.
+
+    Below it, where Sentinels or a cluster are asked for it: which servers the store is, and who said so.
+    """
     conditions = await service.health.conditions()
     stopping = [each.code for each in conditions if each.stops]
     if stopping:
         return PlainTextResponse("\n".join(stopping) + "\n", 503)
-    return PlainTextResponse("\n".join(["degraded", *(each.line for each in conditions)]) + "\n" if conditions else "ok\n")
+    lines = ["degraded", *(each.line for each in conditions)] if conditions else ["ok"]
+    if where := service.gate.store_where:
+        lines.append(f"store: {where}")
+    return PlainTextResponse("\n".join(lines) + "\n")

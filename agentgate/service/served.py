@@ -70,6 +70,11 @@ class TimedStore:
         """See `agentgate.stores.Store`."""
         return self._store.keeps
 
+    @property
+    def where(self) -> str:
+        """See `agentgate.stores.Store`."""
+        return self._store.where
+
     async def call(self, op: Op[Any], deadline: float) -> Any:
         """See `agentgate.stores.Store`."""
         began = time.perf_counter()
@@ -156,6 +161,11 @@ class ServedGate(AsyncGate):
     def store_keeps(self) -> Keeps:
         """Whether the store keeps what it acknowledges, as this process knows it."""
         return self._store.keeps
+
+    @property
+    def store_where(self) -> str:
+        """See `agentgate.stores.Store.where`."""
+        return self._store.where
 
     async def look_at_store(self) -> tuple[Weakness, ...]:
         """What is weak about the store.

@@ -5,10 +5,13 @@
 | ``memory://`` | this process only, for development and tests |
 | ``embedded:///path`` | a Valkey server of our own on a Unix socket, durable, one machine |
 | ``redis://``, ``rediss://``, ``unix://`` | an existing Redis (7.2 or later) or Valkey (8 or later) |
+| ``redis+sentinel://``, ``rediss+sentinel://`` | the same, whose primary Sentinels tell |
+| ``redis+cluster://``, ``rediss+cluster://`` | a cluster of Redis (8.4 or later) or Valkey (9 or later) |
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -40,6 +43,7 @@ __all__ = [
 ]
 
 _log = structlog.get_logger("agentgate.stores")
+_of_servers = re.compile(r"(?:(?:redis|valkey)s?(?:\+sentinel|\+cluster)?|unix)://").match
 
 
 class Store(Protocol):
@@ -59,6 +63,10 @@ class Store(Protocol):
     @property
     def keeps(self) -> Keeps:
         """Whether what it acknowledged survives every crash and failover; `no` before `check`."""
+
+    @property
+    def where(self) -> str:
+        """Which servers it talks to, and through whom; empty: only the one of its URL."""
 
     def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation."""
@@ -81,6 +89,10 @@ class AsyncStore(Protocol):
     def keeps(self) -> Keeps:
         """See `Store.keeps`."""
 
+    @property
+    def where(self) -> str:
+        """See `Store.where`."""
+
     async def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation."""
 
@@ -101,11 +113,12 @@ def _classes(url: str) -> tuple[Callable[[str], Store], Callable[[str], AsyncSto
         from agentgate.stores import embedded  # noqa: PLC0415 - see above
 
         return embedded.EmbeddedStore, embedded.AsyncEmbeddedStore
-    if url.startswith(("redis://", "rediss://", "unix://")):
+    if _of_servers(url):
         from agentgate.stores import redis  # noqa: PLC0415 - see above
 
         return redis.RedisStore, redis.AsyncRedisStore
-    raise ConfigError("store", url.partition(":")[0], "memory://, embedded:///absolute/path, redis://, rediss:// or unix://")
+    expected = "memory://, embedded:///absolute/path, redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
+    raise ConfigError("store", url.partition(":")[0], expected)
 
 
 def open_store(url: str) -> Store:
@@ -128,13 +141,14 @@ Serving = tuple[str, Sequence[str]]  # the audience and the tenants of a tool se
 
 def _tell(weaknesses: Iterable[Weakness], serving: Serving | None) -> None:
     for weakness in weaknesses:
-        if serving is None or weakness.setting != UNTOLD:  # only a gate needs to know
+        if serving is None or UNTOLD not in weakness.setting:  # only a gate needs to know
             _log.warning("store_weakness", **weakness._asdict())
 
 
 def _probes(url: str, serving: Serving | None) -> Iterator[Op[frozenset[Weakness]]]:
     """What to ask of a tool server's user; a store in this process, or behind a socket's file mode, has no users."""
-    return probe_user(*serving) if serving is not None and url.startswith(("redis://", "rediss://")) else iter(())
+    apart = url.startswith(("memory://", "embedded:///", "unix://"))
+    return iter(()) if serving is None or apart else probe_user(*serving)
 
 
 def _deadline() -> float:

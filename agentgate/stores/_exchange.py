@@ -3,7 +3,8 @@
 Rules: nothing is sent twice (a resent burn whose first reply was lost looks like a replay; after NOSCRIPT nothing ran, so the
 script is loaded and sent again); a connection that failed, timed out, returned an error or is out of step is closed, never reused (one
 that callers share: after the last reply that somebody waits for); connecting counts against the same deadline, and a reply after it is
-discarded. The system's resolver knows no deadline: give an address.
+discarded. The system's resolver knows no deadline: give an address. A node of a cluster that names another one has run nothing, so a
+redirection is followed, once.
 
 A `Dialogue` yields one request after another, and is sent the reply to each.
 """
@@ -13,31 +14,37 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any
 
 from agentgate.errors import StoreUnavailable, Unconfirmed
 from agentgate.stores._endpoint import Endpoint
 from agentgate.stores._health import (
+    COVERAGE,
     KEPT,
     PROBE,
     Keeps,
+    fields_of,
     heartbeat,
     judge,
     judge_role,
     keeps,
+    version_of,
     weak_backlog,
     weak_file,
+    weak_shard,
     weak_user,
 )
 from agentgate.stores._op import Op
 from agentgate.stores._resp import ServerError, pack
-from agentgate.stores._scripts import script
+from agentgate.stores._scripts import DECLARING, script
 
 Dialogue = Generator[bytes, Any, Any]
 
 _WAIT_LATE = 0.12  # seconds: a server ends a WAIT up to a tenth of a second late
-_LOOK_AGAIN = 5.0  # seconds between looks at what may change while a gate runs: its settings, its clock, or the server behind its address
+LOOK_AGAIN = 5.0  # seconds between looks at what may change while a gate runs: its settings, its clock, or the server behind its address
 _IDLE = 64  # connections kept for reuse
+_ASKING, REACHED = pack("ASKING"), pack("INFO", "server")
 
 
 def time_left(deadline: float) -> float:
@@ -48,13 +55,28 @@ def time_left(deadline: float) -> float:
     return left
 
 
-def greet(pool: Pool, then: Dialogue | tuple[()] = ()) -> Dialogue:
-    """On a new connection, before `then`: AUTH and SELECT; and a look, since another server may have taken the address over."""
-    endpoint = pool.endpoint
+class Redirected(StoreUnavailable):
+    """A node of a cluster says that another one has a slot (``MOVED slot host:port``, ``ASK slot host:port``). Nothing ran."""
+
+    def __init__(self, endpoint: Endpoint, answer: str) -> None:
+        super().__init__(f"store {endpoint.name}: {answer[:200]}")
+        kind, _, address = answer.split()
+        self.asking = kind == "ASK"
+        host, _, port = address.rpartition(":")
+        self.host, self.port = host or str(endpoint.options["host"]), int(port)
+
+
+def authenticate(endpoint: Endpoint) -> Dialogue:
+    """On a new connection: AUTH and SELECT."""
     for command in endpoint.greeting:
         answer = yield pack(*command)
         if answer != b"OK":
             raise StoreUnavailable(f"store {endpoint.name}: {command[0]} was answered {str(answer)[:200]}")
+
+
+def greet(pool: Pool, then: Dialogue | tuple[()] = ()) -> Dialogue:
+    """On a new connection, before `then`: `authenticate`; and a look, since another server may have taken the address over."""
+    yield from authenticate(pool.endpoint)
     if pool.checked:
         yield from look_at_server(pool)
     return (yield from then)
@@ -71,25 +93,34 @@ def run_command(endpoint: Endpoint, request: bytes) -> Dialogue:
     return _refuse_error(endpoint, (yield request))
 
 
-def _run_script(endpoint: Endpoint, op: Op[Any]) -> Dialogue:
-    code = script(op.script)
+def _run_script(endpoint: Endpoint, op: Op[Any], *, asking: bool = False) -> Dialogue:
+    code = script(op.script, sharded=endpoint.sharded)
     request = pack("EVALSHA", code.sha, len(op.keys), *op.keys, *op.args)
+    if asking:
+        yield from run_command(endpoint, _ASKING)
     answer = yield request
     if type(answer) is ServerError and answer.startswith("NOSCRIPT"):
         yield from run_command(endpoint, pack("SCRIPT", "LOAD", code.text))
+        if asking:
+            yield from run_command(endpoint, _ASKING)
         answer = yield request
+    if endpoint.sharded and type(answer) is ServerError and answer.startswith(("MOVED ", "ASK ")):
+        told = Redirected(endpoint, answer)
+        if told.asking and op.script not in DECLARING:  # it would not see the keys that it builds and that are not there yet
+            raise StoreUnavailable(f"store {endpoint.name}: {answer[:200]}: the slot is being moved key by key, not as a whole")
+        raise told
     return _refuse_error(endpoint, answer)
 
 
-def run_op(pool: Pool, op: Op[Any], deadline: float) -> Dialogue:
+def run_op(pool: Pool, op: Op[Any], deadline: float, *, asking: bool = False) -> Dialogue:
     """One operation's script; with `Op.confirm`, then WAIT until all configured replicas have the write (it is applied either way).
 
-    A server that was looked at `_LOOK_AGAIN` seconds ago is looked at first.
+    A server that was looked at `LOOK_AGAIN` seconds ago is looked at first. `asking`: another node has said that this one is to be asked.
     """
     endpoint = pool.endpoint
-    if time.monotonic() - pool.looked > _LOOK_AGAIN:
+    if time.monotonic() - pool.looked > LOOK_AGAIN:
         yield from look_at_server(pool)
-    answer = yield from _run_script(endpoint, op)
+    answer = yield from _run_script(endpoint, op, asking=asking)
     if op.confirm and endpoint.replicas:
         patience = max(1, int((time_left(deadline) - _WAIT_LATE) * 1000))
         confirmed = yield pack("WAIT", endpoint.replicas, patience)
@@ -114,8 +145,8 @@ def look_at_server(pool: Pool) -> Dialogue:
     if endpoint.replicas:
         pool.heartbeat = heartbeat(lag)
     if pool.keeps != "no":
-        pool.keeps = keeps(endpoint, config)
-    pool.looked = time.monotonic()
+        pool.keeps = keeps(endpoint, info, config)
+    pool.version, pool.looked = version_of(fields_of(info)), time.monotonic()
     return info, config, weaknesses
 
 
@@ -125,19 +156,29 @@ def check_server(pool: Pool) -> Dialogue:
     who = yield pack("ACL", "WHOAMI")
     info, config, weaknesses = yield from look_at_server(pool)
     if not pool.checked:
-        pool.keeps, pool.checked = keeps(endpoint, config), True
-    return weak_file(info, config) + weak_backlog(endpoint, info, config) + weaknesses + weak_user(endpoint, who)
+        pool.keeps, pool.checked = keeps(endpoint, info, config), True
+    found = weak_file(endpoint, info, config) + weak_backlog(endpoint, info, config) + weaknesses + weak_user(endpoint, who)
+    if not endpoint.sharded:
+        return found
+    cluster = yield pack("CLUSTER", "INFO")
+    if type(cluster) is bytes and (state := fields_of(cluster).get("cluster_state")) != "ok":
+        raise StoreUnavailable(f"store {endpoint.name}: the cluster_state of setting 'store': got {state!r}, expected 'ok'")
+    coverage = yield pack("CONFIG", "GET", COVERAGE)
+    moves = yield pack("CLUSTER", *("GETSLOTMIGRATIONS",) if pool.version[0] == "valkey" else ("MIGRATION", "STATUS", "ALL"))
+    return found + (() if endpoint.managed else weak_shard(coverage, moves))
 
 
 class Pool:
     """The idle connections to one server: objects with `usable()` (of this process or event loop, open, nothing unread) and `discard()`."""
 
-    def __init__(self, url: str) -> None:
-        self.endpoint = Endpoint.of(url)
-        self.heartbeat: float | None = None if self.endpoint.replicas else 0.0  # see `agentgate.stores.Store`; learnt by `check_server`
-        self.keeps: Keeps = "no"  # as above
-        self.checked = False  # whether `check_server` has taken it
+    def __init__(self, endpoint: Endpoint, *, judged: bool = False) -> None:
+        self.endpoint = endpoint
+        self.heartbeat: float | None = None if endpoint.replicas else 0.0  # see `agentgate.stores.Store`; learnt by `check_server`
+        self.keeps: Keeps = "yes" if judged else "no"  # as above; nothing was acknowledged before the first look
+        self.checked = judged  # whether it is looked at on each new connection
         self.looked = time.monotonic()  # when the server was looked at last
+        self.version: tuple[str, tuple[int, ...]] = ("", ())  # its kind, and the numbers
+        self.shared: Any = None  # the connection that all callers of an awaited store share
         self._idle: deque[Any] = deque()
         self._closed = False
 
@@ -165,8 +206,15 @@ class Pool:
         else:
             connection.discard()
 
+    def drop(self) -> None:
+        """Close all idle connections, and the shared one after the last reply that somebody waits for."""
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().discard()
+        if self.shared is not None:
+            self.shared.retire()
+
     def close(self) -> None:
-        """Close all idle connections; every later `take` is refused."""
+        """`drop` them; every later `take` is refused."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().discard()
+        self.drop()

@@ -1,9 +1,10 @@
 """What a server's own settings mean for what agentgate promises. Pure: judges what was read of the server.
 
 Read at the start, on every new connection and every few seconds: settings change, and another server takes an address over.
-Refused: a replica, a Sentinel, an eviction policy other than `noeviction` (an evicted key is a lost burn or limit), Redis Cluster without
-a cluster client, servers older than Redis 7.2 / Valkey 8, a clock more than a second off, a lineage that is not 40 hex characters; and
-with `replicas=` a server that writes on without them. What only makes a loss more likely is a `Weakness`.
+Refused: a replica, a Sentinel, an eviction policy other than `noeviction` (an evicted key is a lost burn or limit), a cluster under the URL
+of one server and the reverse, servers older than Redis 7.2 / Valkey 8, in a cluster than Redis 8.4 / Valkey 9 (which move slots as a
+whole), a clock more than a second off, a lineage that is not 40 hex characters; and with `replicas=` a server that writes on without them.
+What only makes a loss more likely, and what a server does not tell, is a `Weakness`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ OWN_GATE = "acts are minted only by the gate that opened their run, and none ove
 CHECK_SECONDS = 2.0
 MAX_SKEW = 1.0  # seconds
 _OLDEST = (7, 2)
+_OLDEST_SHARD = {"redis": (8, 4), "valkey": (9, 0)}
+_POLICY = "maxmemory_policy"
 _FULL = 0.8  # of maxmemory
 
 
@@ -46,13 +49,14 @@ class Weakness(NamedTuple):
         setting: the setting, and what it is.
         means: what follows from it.
         remedy: what to do.
-        code: for tools: acts are their own gate's (`store_may_lose`), for a while (`replica_left`), or neither (`store_weak`).
+        code: for tools: acts are their own gate's (`store_may_lose`), for a while (`replica_left`), calls of some tenants are refused
+            (`shard_away`), or none of this (`store_weak`).
     """
 
     setting: str
     means: str
     remedy: str
-    code: Literal["store_may_lose", "replica_left", "store_weak"] = "store_weak"
+    code: Literal["store_may_lose", "replica_left", "shard_away", "store_weak"] = "store_weak"
 
 
 def fields_of(info: Any) -> dict[str, str]:
@@ -101,12 +105,16 @@ def _settings(config: Any) -> dict[bytes, bytes]:
     return dict(zip(config[::2], config[1::2], strict=False)) if type(config) is list else {}
 
 
-def keeps(endpoint: Endpoint, config: Any) -> Keeps:
-    """Whether a server keeps what it acknowledged, from the reply of `KEPT`: each write is on its disk first, and on every replica's.
+def keeps(endpoint: Endpoint, info: Any, config: Any) -> Keeps:
+    """Whether a server keeps what it acknowledged, by INFO and `KEPT`: each write is on its disk first, and on every replica's.
 
-    A server that does not tell (an error: the store's user may not ask) is taken for one that does not.
+    A server that does not tell (an error: the store's user may not ask) is taken for one that does not. A managed service's word counts.
     """
     told = _settings(config)
+    if _POLICY not in fields_of(info):
+        return "no"
+    if endpoint.managed:
+        return "yes"
     if any(told.get(name) != value for name, value in _SYNCED.items()):
         return "no"
     return "yes" if endpoint.replicas else "alone"
@@ -127,11 +135,15 @@ def judge(endpoint: Endpoint, info: Any, probe: Any, before: float, after: float
     """
     fields = fields_of(info)
     judge_role(info)
-    for name, expected in (("maxmemory_policy", "noeviction"), ("cluster_enabled", "0")):
-        require(fields, name, expected)
-    version = fields.get("redis_version", "")
-    if tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:2]) < _OLDEST:
-        raise StoreUnavailable(f"the server's version: got {version!r}, expected Redis 7.2 or Valkey 8, or later")
+    if _POLICY in fields:
+        require(fields, _POLICY, "noeviction")
+    mode = "1" if endpoint.sharded else "0"
+    if (got := fields.get("cluster_enabled", mode)) != mode:
+        raise StoreUnavailable(
+            f"the server's cluster_enabled: got {got!r}, expected {mode!r}: the setting 'store' is redis+cluster://host:port,host:port "
+            "for a cluster, redis:// or redis+sentinel:// for anything else"
+        )
+    _judge_version(endpoint, fields)
     if endpoint.replicas and "min_slaves_good_slaves" not in fields:  # shown only where both are set
         raise StoreUnavailable(
             f"replicas={endpoint.replicas}: the server's min-replicas-to-write and min-replicas-max-lag are not set, so that a primary "
@@ -141,6 +153,25 @@ def judge(endpoint: Endpoint, info: Any, probe: Any, before: float, after: float
     if not before - MAX_SKEW <= server <= after + MAX_SKEW:
         raise ClockSkewed(f"the server's clock is {server - after:+.3f} s off, expected less than {MAX_SKEW:g} s")
     return tuple(_weaknesses(endpoint, fields))
+
+
+def version_of(fields: dict[str, str]) -> tuple[str, tuple[int, ...]]:
+    """A server's kind, `redis` or `valkey`, and its version; without a number, one that is too old."""
+    kind = "valkey" if "valkey_version" in fields else "redis"
+    parts = fields.get(f"{kind}_version", "").split(".")[:3]
+    return kind, tuple(int(part) if part.isdigit() else 0 for part in parts)
+
+
+def _judge_version(endpoint: Endpoint, fields: dict[str, str]) -> None:
+    kind, version = version_of(fields)
+    shown = f"the server's version: got {fields.get(f'{kind}_version', '')!r}"
+    if version[:2] < _OLDEST:
+        raise StoreUnavailable(f"{shown}, expected Redis 7.2 or Valkey 8, or later")
+    if endpoint.sharded and not endpoint.managed and version[:2] < _OLDEST_SHARD[kind]:
+        raise StoreUnavailable(
+            f"{shown} in the cluster of setting 'store', expected Redis 8.4 or Valkey 9, or later: an older one moves a slot key by key, "
+            "and a script would see a part of a tenant"
+        )
 
 
 def _dumps(fields: dict[str, str]) -> int:
@@ -165,9 +196,18 @@ def _weaknesses(endpoint: Endpoint, fields: dict[str, str]) -> list[Weakness]:
     return found
 
 
-def weak_file(info: Any, config: Any) -> tuple[Weakness, ...]:
+def weak_file(endpoint: Endpoint, info: Any, config: Any) -> tuple[Weakness, ...]:
     """What is weak about a server's append-only file, given the replies of INFO and of `KEPT`."""
     own = f"; {OWN_GATE}"
+    if _POLICY not in fields_of(info):
+        evicts = "a server that evicts forgets burns and limits"
+        return (Weakness(f"{_POLICY}: not shown by this server", evicts + own, "a server that shows it in INFO", "store_may_lose"),)
+    if endpoint.managed:
+        word = (
+            "that what it acknowledged survives is the word of the service's documentation, and nothing here can see it; a tenant that "
+            "moved to another shard counts as lost, until agentgate store reconcile"
+        )
+        return (Weakness(f"service={endpoint.managed}", word, "leave service= out of the setting 'store' to count on nothing"),)
     if fields_of(info).get("aof_enabled") == "0":
         lost = "a crash loses what came after the last snapshot, and acts then wait for agentgate store reconcile"
         return (Weakness("no append-only file", lost + own, "appendonly yes and appendfsync always", "store_may_lose"),)
@@ -187,7 +227,7 @@ def weak_backlog(endpoint: Endpoint, info: Any, config: Any) -> tuple[Weakness, 
     attaches as a replica does.
     """
     fields = fields_of(info)
-    if keeps(endpoint, config) != "alone" or fields.get("repl_backlog_active") != "1":
+    if keeps(endpoint, info, config) != "alone" or fields.get("repl_backlog_active") != "1":
         return ()
     dumps = _dumps(fields)
     if int(fields.get("connected_slaves") or 0) > dumps:
@@ -206,3 +246,20 @@ def weak_user(endpoint: Endpoint, who: Any) -> tuple[Weakness, ...]:
         return ()
     means = "whoever has this address may write everything: runs, releases, revocations"
     return (Weakness("store user: default", means, "a user for each program (docs/state.md)"),)
+
+
+COVERAGE = b"cluster-require-full-coverage"
+
+
+def weak_shard(coverage: Any, moves: Any) -> tuple[Weakness, ...]:
+    """What is weak about a shard, given the replies of CONFIG GET `COVERAGE` and of what tells how slots came here."""
+    found: list[Weakness] = []
+    if _settings(coverage).get(COVERAGE) == b"yes":
+        stops = "one shard without a primary stops the tenants of all"
+        found.append(Weakness(f"{COVERAGE.decode()} yes", stops, f"{COVERAGE.decode()} no"))
+    if type(moves) is not list:
+        lost = "a tenant that moved here counts as lost, until agentgate store reconcile"
+        found.append(
+            Weakness("moves of slots: not told to this user", lost, "the right to cluster|getslotmigrations (Redis: cluster|migration)")
+        )
+    return tuple(found)

@@ -1,6 +1,7 @@
 """The store's Lua scripts, read once, each preceded by the shared functions that it uses: to define one costs time in each call.
 
-The first of these, `lineage`, is ``scripts/_lineage.lua``, which asks the server; only `agentgate.stores.memory` replaces it.
+The last of these, `lineage`, is ``scripts/_lineage.lua``, which asks the server; only `agentgate.stores.memory` replaces it. On a shard of
+a cluster ``scripts/_stay.lua`` follows it, which tells a tenant that moved from one whose server failed over.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+# Scripts that touch no key but those that they are given.
+DECLARING = frozenset({"keep", "kept", "raise_marks", "renew_run", "revoked"})
 _FOLDER = files("agentgate.stores").joinpath("scripts")
 _defined_in = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE).findall
 
@@ -28,9 +31,9 @@ def _source(name: str) -> str:
 
 
 def assemble(name: str, lineage: str) -> Script:
-    """The script `name`, preceded by what it uses of `lineage` (Lua text that defines this function) and of ``_common.lua``."""
+    """The script `name`, preceded by what it uses of ``_common.lua`` and of `lineage` (Lua text that defines this function)."""
     code = _source(name)
-    for part in reversed((lineage, *_source("_common").split("\n\n"))):
+    for part in reversed((*_source("_common").split("\n\n"), lineage)):
         if any(re.search(rf"\b{defined}\b", code) for defined in _defined_in(part)):
             code = f"{part}\n\n{code}"
     text = code.encode("ascii")
@@ -38,6 +41,6 @@ def assemble(name: str, lineage: str) -> Script:
 
 
 @cache
-def script(name: str) -> Script:
-    """The script `name` for any server."""
-    return assemble(name, _source("_lineage"))
+def script(name: str, *, sharded: bool = False) -> Script:
+    """The script `name` for a server, or for a shard of a cluster."""
+    return assemble(name, _source("_lineage") + ("\n" + _source("_stay") if sharded else ""))

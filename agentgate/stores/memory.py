@@ -24,6 +24,7 @@ class MemoryStore:
 
     heartbeat: float | None = 0.0
     keeps: Keeps = "yes"  # it forgets everything or nothing
+    where = ""
 
     def __init__(self, _url: str = "memory://") -> None:
         self._client = fakeredis.FakeStrictRedis(server=fakeredis.FakeServer(), protocol=2)
@@ -71,6 +72,7 @@ class AsyncMemoryStore:
 
     heartbeat: float | None = 0.0
     keeps: Keeps = "yes"  # it forgets everything or nothing
+    where = ""
 
     def __init__(self, _url: str = "memory://") -> None:
         self._store = MemoryStore()

@@ -1,4 +1,4 @@
-"""The two stores on one Redis or Valkey server, blocking and awaited: the I/O of the dialogues in `agentgate.stores._exchange`."""
+"""The two stores on Redis or Valkey, blocking and awaited: the I/O of the dialogues in `agentgate.stores._exchange`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -17,10 +17,21 @@ from redis.exceptions import RedisError
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores._endpoint import Endpoint
-from agentgate.stores._exchange import Dialogue, Pool, check_server, greet, run_command, run_op, time_left
+from agentgate.stores._exchange import (
+    REACHED,
+    Dialogue,
+    Pool,
+    Redirected,
+    check_server,
+    greet,
+    run_command,
+    run_op,
+    time_left,
+)
 from agentgate.stores._health import CHECK_SECONDS, Keeps, Weakness
 from agentgate.stores._op import Op
 from agentgate.stores._resp import MORE, Reply, pack
+from agentgate.stores._topology import Examination, Topology, locate
 from agentgate.stores._wire import Wire
 
 _key_patterns = re.compile(r"(?:%[RW]+)?~[^' )]+").findall
@@ -73,37 +84,47 @@ class _Connection:
             self._opened.disconnect()
 
 
-class _OneServer:
-    """What both stores know of their server."""
+class _Store:
+    """What both stores know of their servers."""
 
     def __init__(self, url: str) -> None:
-        self._pool = Pool(url)
-        self._endpoint = self._pool.endpoint
+        self._topology = Topology(url)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._endpoint.name})"
+        return f"{type(self).__name__}({self._topology.endpoint.name})"
 
     @property
     def heartbeat(self) -> float | None:
         """See `agentgate.stores.Store`."""
-        return self._pool.heartbeat
+        return self._topology.heartbeat
 
     @property
     def keeps(self) -> Keeps:
         """See `agentgate.stores.Store`."""
-        return self._pool.keeps
+        return self._topology.keeps
+
+    @property
+    def where(self) -> str:
+        """See `agentgate.stores.Store`."""
+        return self._topology.where
 
 
-class RedisStore(_OneServer):
-    """A store on a single Redis or Valkey server. Safe to share between threads."""
+class RedisStore(_Store):
+    """A store on Redis or Valkey. Safe to share between threads."""
 
     def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.Store`."""
-        return self._converse(run_op(self._pool, op, deadline), deadline)
+        pool = self._topology.only or self._located(op, deadline)
+        try:
+            return self._converse(pool, lambda pool: run_op(pool, op, deadline), deadline)
+        except Redirected as told:
+            asking = told.asking
+            return self._converse(self._topology.follow(told), lambda pool: run_op(pool, op, deadline, asking=asking), deadline)
 
     def command(self, request: bytes, deadline: float) -> Any:
-        """Send one plain command (see `agentgate.stores._resp.pack`); only for looking at the server itself."""
-        return self._converse(run_command(self._endpoint, request), deadline)
+        """Send one plain command (see `agentgate.stores._resp.pack`); only for looking at the server itself, or the first of several."""
+        pool = self._topology.only or self._located(None, deadline)
+        return self._converse(pool, lambda pool: run_command(pool.endpoint, request), deadline)
 
     def scan(self, pattern: str) -> Iterator[str]:
         """Every key of this pattern, for an operator: it looks at all keys of the server, some at a time.
@@ -135,98 +156,215 @@ class RedisStore(_OneServer):
         return {name: " ".join(_key_patterns(words)) for name, words in told.items()}  # of its selectors, too
 
     def check(self) -> tuple[Weakness, ...]:
-        """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
-        deadline = time.monotonic() + CHECK_SECONDS
-        weaknesses: tuple[Weakness, ...] = self._converse(check_server(self._pool), deadline)
-        return weaknesses
+        """Refuse servers that cannot keep the promises; see `agentgate.stores._health`."""
+        topology = self._topology
+        if topology.only is None:
+            self._find(time.monotonic() + CHECK_SECONDS)
+        examination = Examination(topology)
+        for pool in topology.primaries:
+            deadline = time.monotonic() + CHECK_SECONDS
+            try:
+                if topology.endpoint.sharded:
+                    self._converse(pool, lambda pool: run_command(pool.endpoint, REACHED), deadline)
+            except StoreUnavailable as error:
+                examination.lose(pool.endpoint.name, error)
+            else:
+                examination.add(pool, self._converse(pool, check_server, deadline))
+        return examination.weaknesses()
 
     def close(self) -> None:
         """Close all idle connections; every later call is refused."""
-        self._pool.close()
+        self._topology.close()
 
-    def _converse(self, dialogue: Dialogue, deadline: float) -> Any:
-        connection: _Connection | None = self._pool.take()
-        if connection is None:
-            connection, dialogue = _Connection(self._endpoint, deadline), greet(self._pool, dialogue)
+    def _converse(self, pool: Pool, begin: Callable[[Pool], Dialogue], deadline: float) -> Any:
+        connection: _Connection | None = pool.take()
         try:
+            if connection is None:
+                if pool.endpoint.service:  # it may be the primary no more
+                    pool = self._found(None, deadline)
+                connection = _Connection(pool.endpoint, deadline)
+                dialogue = greet(pool, begin(pool))
+            else:
+                dialogue = begin(pool)
             answer = connection.converse(dialogue, deadline)
-        except BaseException:
-            connection.discard()
+        except BaseException as error:
+            if connection is not None and isinstance(error, Redirected):
+                pool.give_back(connection)
+            else:
+                self._topology.doubt(pool)
+                if connection is not None:
+                    connection.discard()
             raise
-        self._pool.give_back(connection)
+        pool.give_back(connection)
         return answer
 
+    def _located(self, op: Op[Any] | None, deadline: float) -> Pool:
+        """The pool of the server that has its keys, as the guides told; they are asked where nobody is known, or from time to time."""
+        pool = self._topology.pool_of(op)
+        if pool is None:
+            return self._found(op, deadline)
+        if self._topology.due():
+            with suppress(StoreUnavailable):  # a guide that is away stops nothing: the primary is judged by itself
+                return self._found(op, time.monotonic() + time_left(deadline) / 2)
+        return pool
 
-class AsyncRedisStore(_OneServer):
+    def _found(self, op: Op[Any] | None, deadline: float) -> Pool:
+        self._find(deadline)
+        pool = self._topology.pool_of(op)
+        if pool is None:
+            raise self._topology.missing()
+        return pool
+
+    def _find(self, deadline: float) -> None:
+        """Ask the guides, one after another, until one tells."""
+        topology, failed = self._topology, list[str]()
+        for guide, until in topology.guides(deadline):
+            try:
+                connection = _Connection(guide, until)
+                try:
+                    told = connection.converse(locate(topology.endpoint, guide), until)
+                finally:
+                    connection.discard()
+                topology.learn(guide, told)
+            except StoreUnavailable as error:
+                failed.append(str(error))
+            else:
+                return
+        raise topology.unfound(failed)
+
+
+class AsyncRedisStore(_Store):
     """`RedisStore`, awaited, for one event loop at a time."""
-
-    _shared: Wire | None = None
 
     async def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.AsyncStore`."""
-        alone = op.confirm and self._endpoint.replicas > 0  # WAIT would keep whoever comes after it on the connection
-        return await self._converse(run_op(self._pool, op, deadline), deadline, alone=alone)
+        topology = self._topology
+        pool = topology.only or await self._located(op, deadline)
+        alone = op.confirm and topology.endpoint.replicas > 0  # WAIT would keep whoever comes after it on the connection
+        try:
+            return await self._converse(pool, lambda pool: run_op(pool, op, deadline), deadline, alone=alone)
+        except Redirected as told:
+            asking = told.asking  # nobody else's command may come between ASKING and this one
+            moved = topology.follow(told)
+            return await self._converse(moved, lambda pool: run_op(pool, op, deadline, asking=asking), deadline, alone=alone or asking)
 
     async def check(self) -> tuple[Weakness, ...]:
-        """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
-        deadline = time.monotonic() + CHECK_SECONDS
-        weaknesses: tuple[Weakness, ...] = await self._converse(check_server(self._pool), deadline)
-        return weaknesses
+        """Refuse servers that cannot keep the promises; see `agentgate.stores._health`."""
+        topology = self._topology
+        if topology.only is None:
+            await self._find(time.monotonic() + CHECK_SECONDS)
+        examination = Examination(topology)
+        for pool in topology.primaries:
+            deadline = time.monotonic() + CHECK_SECONDS
+            try:
+                if topology.endpoint.sharded:
+                    await self._converse(pool, lambda pool: run_command(pool.endpoint, REACHED), deadline)
+            except StoreUnavailable as error:
+                examination.lose(pool.endpoint.name, error)
+            else:
+                examination.add(pool, await self._converse(pool, check_server, deadline))
+        return examination.weaknesses()
 
     async def close(self) -> None:
         """Close all connections, those that somebody waits on after their reply; every later call is refused."""
-        self._pool.close()
-        if self._shared is not None:
-            self._shared.retire()
+        self._topology.close()
 
-    async def _converse(self, dialogue: Dialogue, deadline: float, *, alone: bool = False) -> Any:
+    async def _converse(self, pool: Pool, begin: Callable[[Pool], Dialogue], deadline: float, *, alone: bool = False) -> Any:
         """Carry out a dialogue on the connection that all share, or `alone` on one."""
         time_left(deadline)
-        wire: Wire | None = self._pool.take() if alone else self._shared
-        if wire is None or not wire.usable():
-            wire = await self._opened(deadline, alone=alone)
+        wire: Wire | None = pool.take() if alone else pool.shared
         try:
-            request = next(dialogue)
-            while True:
-                request = dialogue.send(await wire.ask(request, deadline))
-        except StopIteration as done:
-            answer = done.value
+            if wire is None or not wire.usable():
+                wire = None
+                if pool.endpoint.service:  # it may be the primary no more
+                    pool = await self._found(None, deadline)
+                wire = await self._opened(pool, deadline, alone=alone)
+            answer = await _carry_out(begin(pool), wire, deadline)
         except asyncio.CancelledError:  # whoever shares it goes on: the reply, when it comes, is nobody's
-            if alone:
+            if alone and wire is not None:
                 wire.discard()
             raise
-        except BaseException:
-            wire.retire()
+        except BaseException as error:
+            if wire is not None and isinstance(error, Redirected):
+                if alone:
+                    pool.give_back(wire)
+            else:
+                self._topology.doubt(pool)
+                if wire is not None:
+                    wire.retire()
             raise
         if alone:
-            self._pool.give_back(wire)
+            pool.give_back(wire)
         time_left(deadline)
         return answer
 
-    async def _opened(self, deadline: float, *, alone: bool) -> Wire:
+    async def _opened(self, pool: Pool, deadline: float, *, alone: bool) -> Wire:
         """A new connection, greeted; where another one became the shared one meanwhile, that."""
-        self._pool.check_open()
+        pool.check_open()
+        wire = await _connected(pool.endpoint, deadline)
         try:
-            async with asyncio.timeout(time_left(deadline)):
-                wire = await Wire.open(self._endpoint)
-        except TimeoutError as error:
-            raise StoreUnavailable(f"store {self._endpoint.name}: no connection before the deadline") from error
-        try:
-            greeting = greet(self._pool)
-            with suppress(StopIteration):
-                request = next(greeting)
-                while True:
-                    request = greeting.send(await wire.ask(request, deadline))
-            self._pool.check_open()
+            await _carry_out(greet(pool), wire, deadline)
+            pool.check_open()
         except BaseException:
             wire.discard()
             raise
         if alone:
             return wire
-        before, self._shared = self._shared, wire
+        before, pool.shared = pool.shared, wire
         if before is not None and before.usable():
             wire.discard()
-            self._shared = wire = before
+            pool.shared = wire = before
         elif before is not None:
             before.retire()
         return wire
+
+    async def _located(self, op: Op[Any], deadline: float) -> Pool:
+        """See `RedisStore`."""
+        pool = self._topology.pool_of(op)
+        if pool is None:
+            return await self._found(op, deadline)
+        if self._topology.due():
+            with suppress(StoreUnavailable):
+                return await self._found(op, time.monotonic() + time_left(deadline) / 2)
+        return pool
+
+    async def _found(self, op: Op[Any] | None, deadline: float) -> Pool:
+        await self._find(deadline)
+        pool = self._topology.pool_of(op)
+        if pool is None:
+            raise self._topology.missing()
+        return pool
+
+    async def _find(self, deadline: float) -> None:
+        """See `RedisStore`."""
+        topology, failed = self._topology, list[str]()
+        for guide, until in topology.guides(deadline):
+            try:
+                wire = await _connected(guide, until)
+                try:
+                    told = await _carry_out(locate(topology.endpoint, guide), wire, until)
+                finally:
+                    wire.discard()
+                topology.learn(guide, told)
+            except StoreUnavailable as error:
+                failed.append(str(error))
+            else:
+                return
+        raise topology.unfound(failed)
+
+
+async def _connected(endpoint: Endpoint, deadline: float) -> Wire:
+    try:
+        async with asyncio.timeout(time_left(deadline)):
+            return await Wire.open(endpoint)
+    except TimeoutError as error:
+        raise StoreUnavailable(f"store {endpoint.name}: no connection before the deadline") from error
+
+
+async def _carry_out(dialogue: Dialogue, wire: Wire, deadline: float) -> Any:
+    try:
+        request = next(dialogue)
+        while True:
+            request = dialogue.send(await wire.ask(request, deadline))
+    except StopIteration as done:
+        return done.value

@@ -45,6 +45,10 @@ class Blocking:
     def keeps(self) -> Keeps:
         return self._store.keeps
 
+    @property
+    def where(self) -> str:
+        return self._store.where
+
     def check(self) -> Any:
         return self._wait(self._store.check())
 
