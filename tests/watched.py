@@ -16,7 +16,7 @@ from agentgate.errors import StoreUnavailable
 from agentgate.stores import Op, Store, open_async_store, open_store
 from agentgate.testing._book import Book, T
 from agentgate.testing.stores import Blocking
-from tests.servers import Server
+from tests.servers import Server, free_port
 
 SERVICE = "ag-main"
 FENCED = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "2")
@@ -137,6 +137,7 @@ class Shards:
         self._binary, self._folder = binary, folder
         self._settings = (*settings, *own, "--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
         self.servers: list[Server] = []
+        self._buses: dict[int, str] = {}
         self.primaries = [self.add() for _ in range(shards)]
         for number, server in enumerate(self.primaries):
             first, last = (16384 * place // shards for place in (number, number + 1))
@@ -147,7 +148,9 @@ class Shards:
 
     def add(self) -> Server:
         """One more node, of its own."""
-        server = Server(self._binary, self._folder / f"shard-{len(self.servers)}", settings=self._settings)
+        bus = ("--cluster-port", str(free_port()))  # ten thousand above a port there may be none
+        server = Server(self._binary, self._folder / f"shard-{len(self.servers)}", settings=(*self._settings, *bus))
+        self._buses[server.port] = bus[1]
         self._ending.callback(server.stop)
         self.servers.append(server)
         return server
@@ -167,7 +170,7 @@ class Shards:
 
     def _meet(self) -> None:
         for server in self.servers[1:]:
-            server.command("CLUSTER", "MEET", "127.0.0.1", str(self.servers[0].port))
+            server.command("CLUSTER", "MEET", "127.0.0.1", str(self.servers[0].port), self._buses[self.servers[0].port])
         until(lambda: all(f"cluster_known_nodes:{len(self.servers)}" in each.command("CLUSTER", "INFO") for each in self.servers))
 
     @property

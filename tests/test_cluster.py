@@ -1,0 +1,270 @@
+"""A store that is a cluster: each tenant on its shard; moves, failovers and losses of shards, with nothing accepted twice."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from itertools import count, pairwise
+from pathlib import Path
+
+import pytest
+from redis.crc import key_slot
+from typer.testing import CliRunner
+
+from agentgate.cli.main import app
+from agentgate.errors import StoreUnavailable
+from agentgate.stores import Store, open_async_store, open_store, ops, ready_store, recovery
+from agentgate.testing._book import AUDIENCE, Book, ask
+from agentgate.testing.stores import Blocking
+from tests.servers import Server, as_tool_server, valkey_binary
+from tests.watched import FENCED, Load, Shards, until
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shards]:
+    """Three shards that no test takes away."""
+    shards = Shards(valkey_binary(), tmp_path_factory.mktemp("shards"), replicas=0)
+    yield shards
+    shards.stop()
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Iterator[Shards]:
+    found = Shards(valkey_binary(), tmp_path / "shards", settings=FENCED, replicas=2)  # one is left to confirm
+    yield found
+    found.stop()
+
+
+@pytest.fixture(params=["sync", "async"])
+def opened(request: pytest.FixtureRequest) -> Callable[[str], Store]:
+    return open_store if request.param == "sync" else lambda url: Blocking(lambda: open_async_store(url))
+
+
+_fresh = count()
+
+
+def tenant_of(shards: Shards, server: Server) -> str:
+    """A new tenant whose slot is this server's."""
+    return next(name for name in (f"t{number}" for number in _fresh) if shards.owner(name) is server)
+
+
+def refusal(store: Store) -> str:
+    with pytest.raises(StoreUnavailable) as refused:
+        store.check()
+    store.close()
+    return str(refused.value)
+
+
+def lost(store: Store, tenant: str) -> bool:
+    return bool(ask(store, recovery.read_history(tenant)).lost)
+
+
+def test_each_tenant_is_on_its_shard_and_a_call_goes_its_way(lasting: Shards, opened: Callable[[str], Store]) -> None:
+    store = opened(lasting.url)
+    assert {each.code for each in store.check()} == {"store_may_lose", "store_weak"}
+    for server in lasting.primaries:
+        book = Book(store, tenant_of(lasting, server))
+        _, burning = book.minted()
+        assert [book.burn(burning).kind for _ in range(2)] == ["ok", "used"]
+        assert f"ag:{{{book.tenant}}}" in server.command("KEYS", f"ag:{{{book.tenant}}}:*")
+        assert all(str(each.port) in store.where for each in lasting.primaries)
+    store.close()
+
+
+def test_a_move_as_a_whole_refuses_what_is_in_flight_and_goes_on(lasting: Shards, opened: Callable[[str], Store]) -> None:
+    store = opened(lasting.url)
+    store.check()
+    first, second, _ = lasting.primaries
+    book = Book(store, tenant_of(lasting, first))
+    done = book.minted(1)[1]
+    assert book.burn(done).kind == "ok"
+    flying = book.minted(2)[1]
+    history = book.ask(recovery.read_history(book.tenant))
+    lasting.move(book.tenant, second)
+    assert [book.burn(each).kind for each in (flying, done)] == ["lineage", "lineage"]
+    assert book.refused(1)[0] in {"outcome_unknown", "already_redeemed"}
+    _, burning = book.minted(3)
+    assert [book.burn(burning).kind for _ in range(2)] == ["ok", "used"]
+    assert not lost(store, book.tenant)
+    assert not history.lost
+    lasting.move(book.tenant, first)  # it comes back, to the server whose lineage it had: what flew then is void now
+    assert [book.burn(each).kind for each in (flying, done, burning)] == ["lineage"] * 3
+    assert book.minted(4)
+    assert not lost(store, book.tenant)
+    store.close()
+
+
+def test_a_move_key_by_key_counts_as_lost(lasting: Shards, opened: Callable[[str], Store]) -> None:
+    store = opened(lasting.url)
+    store.check()
+    first, second, _ = lasting.primaries
+    book = Book(store, tenant_of(lasting, first))
+    assert book.burn(book.minted(1)[1]).kind == "ok"
+    flying = book.minted(2)[1]
+    lasting.move_by_key(book.tenant, second)
+    assert book.burn(flying).kind == "lineage"
+    assert book.refused(3) == ("outcome_unknown", "lost")
+    assert lost(store, book.tenant)
+    store.close()
+
+
+def test_while_a_slot_moves_key_by_key_nothing_is_decided_on_a_part_of_a_tenant(lasting: Shards, opened: Callable[[str], Store]) -> None:
+    """What was revoked stays so: the revocation has moved already, and the run has not."""
+    store = opened(lasting.url)
+    store.check()
+    first, second, _ = lasting.primaries
+    book = Book(store, tenant_of(lasting, first))
+    _, burning = book.minted(1)
+    book.revoke("agent", "runtime-1")
+    lasting.begin_by_key(book.tenant, first, second)
+    for key in first.command("KEYS", f"ag:{{{book.tenant}}}:revo*").split("\r\n")[2::2]:
+        assert first.command("MIGRATE", "127.0.0.1", str(second.port), key, "0", "5000").startswith("+OK")
+    for op in (ops.burn(burning), ops.open_run(book.tenant, "r2", b"{}", "x", 1000, whose="lee", most=9, who=burning.subjects)):
+        with pytest.raises(StoreUnavailable):
+            book.ask(op)
+    kept = ops.keep(book.tenant, "assertion", "one", b"1", ttl_ms=60_000)
+    assert [book.ask(kept) for _ in range(2)] == ["ok", "exists"], "a script of one key follows ASK"
+    slot = str(key_slot(book.tenant.encode()))
+    for server in (second, first):
+        assert server.command("CLUSTER", "SETSLOT", slot, "STABLE").startswith("+OK")
+    store.close()
+
+
+def test_a_tool_server_burns_on_a_shard_with_rights_to_nothing_more(lasting: Shards) -> None:
+    gate = open_store(lasting.url)
+    gate.check()
+    tenant = tenant_of(lasting, lasting.primaries[0])
+    book = Book(gate, tenant)
+    flying, burning = book.minted(1)[1], book.minted(2)[1]
+    url = as_tool_server(lasting.url.replace("redis+cluster", "redis"), AUDIENCE, tenant, more=("+cluster|slots",))
+    tool = ready_store(url.replace("redis://", "redis+cluster://"), (AUDIENCE, (tenant,)))
+    assert [ask(tool, ops.burn(burning)).kind for _ in range(2)] == ["ok", "used"]
+    lasting.move(tenant, lasting.primaries[1])
+    assert ask(tool, ops.burn(flying)).kind == "lineage", "before any gate was there"
+    assert book.minted(3)
+    assert not lost(gate, tenant)
+    tool.close()
+    gate.close()
+
+
+def test_an_older_server_a_cluster_under_another_url_and_the_reverse_are_named(lasting: Shards, tmp_path: Path) -> None:
+    told = refusal(open_store(f"redis://127.0.0.1:{lasting.primaries[0].port}"))
+    assert "cluster_enabled: got '1'" in told
+    assert "redis+cluster://" in told
+    single = Server(valkey_binary(), tmp_path / "single")
+    told = refusal(open_store(f"redis+cluster://127.0.0.1:{single.port}"))
+    assert "no node of a cluster" in told
+    assert "setting 'store'" in told
+    single.stop()
+    for old in (shutil.which("redis-server"), shutil.which("valkey-server")):
+        older = Shards(old or valkey_binary(), tmp_path / Path(old or "").name, shards=1, replicas=0)
+        told = refusal(open_store(older.url))
+        older.stop()
+        assert "expected Redis 8.4 or Valkey 9" in told
+
+
+def test_a_cluster_that_is_down_and_slots_without_a_shard_are_named(tmp_path: Path) -> None:
+    shards = Shards(valkey_binary(), tmp_path / "shards", replicas=0, whole="yes")
+    shards.primaries[0].command("CLUSTER", "DELSLOTSRANGE", "100", "200")
+    until(lambda: "cluster_state:fail" in shards.primaries[0].command("CLUSTER", "INFO"))
+    told = refusal(open_store(f"redis+cluster://127.0.0.1:{shards.primaries[0].port}"))
+    assert "setting 'store'" in told
+    assert "100-200" in told
+    shards.primaries[0].command("CLUSTER", "ADDSLOTSRANGE", "100", "200")
+    until(shards.whole)
+    store = open_store(shards.url)
+    assert any("cluster-require-full-coverage yes" in each.setting for each in store.check())
+    shards.primaries[2].kill()
+    until(lambda: "cluster_state:fail" in shards.primaries[0].command("CLUSTER", "INFO"))
+    with pytest.raises(StoreUnavailable, match="CLUSTERDOWN"):
+        Book(store, tenant_of_slot(shards, 0))
+    assert "cluster_state of setting 'store'" in refusal(store)
+    shards.stop()
+
+
+def tenant_of_slot(shards: Shards, place: int) -> str:
+    """A tenant of a primary, by its number."""
+    first, last = (16384 * each // len(shards.primaries) for each in (place, place + 1))
+    return next(name for name in (f"t{number}" for number in _fresh) if first <= key_slot(name.encode()) < last)
+
+
+def failed(shards: Shards, old: Server) -> None:
+    old.kill()
+
+
+def paused(shards: Shards, old: Server) -> None:
+    old.pause()
+
+
+@pytest.mark.deadline
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("fault", [failed, paused])
+def test_a_shards_primary_is_lost_under_load_and_its_replica_goes_on(
+    shards: Shards, fault: Callable[[Shards, Server], None], kind: str
+) -> None:
+    old, replicas = shards.primaries[0], shards.replicas[:2]
+    tenants = [tenant_of_slot(shards, place) for place in range(3)]
+    load = Load(shards.url + "?replicas=1", kind, tenants)
+    try:
+        until(lambda: len(load.minted) > 20)
+        fault(shards, old)
+        begun = time.monotonic()
+        until(lambda: any("role:master" in each.command("INFO", "replication") for each in replicas), 20)
+        promoted = time.monotonic()
+        until(lambda: load.again(promoted, *tenants) < 99, 8)
+        time.sleep(0.5)
+    finally:
+        load.end()
+    others = max(b - a for a, b in pairs([at for at, whose in load.minted if whose != tenants[0] and at > begun]))
+    print(load.told(promoted), f"its tenant after {load.again(promoted, tenants[0]):.2f} s, others waited {others:.2f} s")
+    assert load.twice() == []
+    assert load.slowest < 0.3
+    assert load.again(promoted, tenants[0]) < 5
+    assert others < 1.5, "the other tenants go on"
+
+
+def pairs(times: list[float]) -> list[tuple[float, float]]:
+    return list(pairwise(times))
+
+
+@pytest.mark.deadline
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_slot_moves_under_load_of_its_tenant(lasting: Shards, kind: str) -> None:
+    tenant = tenant_of(lasting, lasting.primaries[0])
+    load = Load(lasting.url, kind, (tenant, tenant_of(lasting, lasting.primaries[2])))
+    try:
+        until(lambda: len(load.minted) > 20)
+        for target in (lasting.primaries[1], lasting.primaries[2], lasting.primaries[0]):
+            lasting.move(tenant, target)
+            moved = time.monotonic()
+            until(lambda since=moved: load.again(since, tenant) < 99, 5)
+            print(load.told(moved), f"{load.again(moved, tenant):.2f} s")
+    finally:
+        load.end()
+    assert load.twice() == []
+    assert load.slowest < 0.3
+    assert not lost(open_store(lasting.url), tenant)
+
+
+def test_a_shard_that_is_lost_takes_its_own_tenants_only(tmp_path: Path, opened: Callable[[str], Store]) -> None:
+    shards = Shards(valkey_binary(), tmp_path / "shards", replicas=0)
+    store = opened(shards.url)
+    store.check()
+    books = [Book(store, tenant_of_slot(shards, place)) for place in range(3)]
+    shards.primaries[1].kill()
+    for book in (books[0], books[2]):
+        assert book.minted()
+    with pytest.raises(StoreUnavailable):
+        books[1].minted()
+    assert [each.code for each in store.check()].count("shard_away") == 1
+    for book in (books[0], books[2]):
+        assert book.minted()
+    store.close()
+    assert str(shards.primaries[1].port) in refusal(opened(shards.url)), "none starts on a part of a cluster"
+    shards.stop()
+
+
+def test_doctor_tells_the_shards(lasting: Shards) -> None:
+    shown = CliRunner().invoke(app, ["doctor", "--store", lasting.url, "--json"]).stdout
+    assert f"3 shards by 127.0.0.1:{lasting.primaries[0].port}" in shown
