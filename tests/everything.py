@@ -52,6 +52,7 @@ tools:
       id: {type: id, path: "files[].id"}
       size: {type: number, path: "files[].size"}
   bills.read:
+    title: Read page {page} of {name}
     effect: read
     needs: any
     redeem: wrapper

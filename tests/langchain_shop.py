@@ -36,6 +36,7 @@ DESK = Agent("desk")
 PROMPT = "Please refund order ORD-10023344, it arrived broken"
 ORDER = "ORD-10023344"
 DENIED = "agentgate: not_permitted"
+REFUSED = "agentgate: refused"
 INVALID = "agentgate: invalid_arguments"
 
 WORKFLOW = """\

@@ -76,8 +76,8 @@ def test_a_denial_that_cannot_be_counted_says_only_unavailable(folder: Path) -> 
         assert (Reason.STORE in reasons(answer), answer.code) == (True, Code.UNAVAILABLE)
 
 
-def test_a_sixth_open_hold_is_refused_and_an_answer_makes_room(folder: Path) -> None:
-    with opened(folder) as gate:
+def test_one_hold_too_many_is_refused_and_an_answer_makes_room(folder: Path) -> None:
+    with opened(folder, open_holds_per_run=5) as gate:
         run = run_of(gate)
         looked_up(run)
 
@@ -128,7 +128,7 @@ def test_the_defaults(folder: Path) -> None:
     with opened(folder) as gate:
         assert isinstance(gate, Gate)
         budgets = gate._core.budgets
-        assert (budgets.denials, budgets.holds, budgets.runs) == (20, 5, 60)
+        assert (budgets.denials, budgets.holds, budgets.runs) == (20, 50, 60)
 
 
 def test_the_holds_of_one_user_in_many_runs_leave_room_for_those_of_others(folder: Path) -> None:
@@ -139,10 +139,10 @@ def test_the_holds_of_one_user_in_many_runs_leave_room_for_those_of_others(folde
             looked_up(run)
             return run.authorize("payments.refund", {**REFUND, "amount": "150.00"}, tool_call_id="pay")
 
-        answers = [asks(LEE) for _ in range(21)]
-        assert [type(each) for each in answers] == [StepUp] * 20 + [Deny]
+        answers = [asks(LEE) for _ in range(51)]
+        assert [type(each) for each in answers] == [StepUp] * 50 + [Deny]
         assert reasons(answers[-1]) == {Reason.TOO_MANY_HOLDS}
         assert isinstance(asks(User("kim", tenant="acme", groups=LEE.groups)), StepUp)
         gate.refuse(answers[0].hold.id, tenant="acme", by=User("mona", tenant="acme", groups=("leads",)))
         assert isinstance(asks(LEE), StepUp)
-        assert len(gate.holds("acme")) == 21
+        assert len(gate.holds("acme")) == 51

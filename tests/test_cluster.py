@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from agentgate.cli.main import app
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import Store, open_async_store, open_store, ops, ready_store, recovery
-from agentgate.testing._book import AUDIENCE, Book, ask
-from agentgate.testing.stores import Blocking
+from agentgate_conformance._book import AUDIENCE, Book, ask
+from agentgate_conformance.stores import Blocking
 from tests.servers import Server, as_tool_server, valkey_binary
 from tests.watched import FENCED, Load, Shards, until
 

@@ -37,6 +37,7 @@ from tests.langchain_shop import (
     LEE,
     ORDER,
     PROMPT,
+    REFUSED,
     Script,
     Shop,
     ToolServer,
@@ -869,7 +870,7 @@ def test_a_refused_hold_is_a_denial_after_resume(dear_shop: Shop, server: ToolSe
     out = built.invoke(ask(), thread, context=LEE)
     dear_shop.gate.refuse(out["__interrupt__"][0].value["hold"], tenant="acme", by=LEAD)
     out = built.invoke(Command(resume="approved"), thread, context=LEE)
-    assert tool_messages(out)[-1].content == DENIED
+    assert tool_messages(out)[-1].content == REFUSED
     assert server.tokens == []
 
 

@@ -28,13 +28,13 @@ from agentgate.integrations.langchain import AgentGateMiddleware, guard_tools, u
 from agentgate.integrations.langchain.task import MAX_KEPT, in_task
 from agentgate.values.request import User
 from tests.langchain_shop import (
-    DENIED,
     DESK,
     ISSUER,
     LEAD,
     LEE,
     ORDER,
     PROMPT,
+    REFUSED,
     Script,
     Shop,
     calls,
@@ -172,7 +172,7 @@ def test_a_refused_hold_leaves_the_siblings_results(desk: Desk) -> None:
     out = built.invoke(Command(resume="approved"), IN_THREAD)
     noted, paid = (m.content for m in tool_messages(out))
     assert str(noted).startswith('{"note_id": "N-')
-    assert paid == DENIED
+    assert paid == REFUSED
     assert desk.ran_names() == ["notes.add"]
 
 
@@ -316,7 +316,7 @@ def test_the_held_calls_of_one_step_are_one_question(desk: Desk) -> None:
     desk.gate.answer(answers, tenant="acme", by=LEAD)
     out = agent.invoke(Command(resume={each.id: True for each in out["__interrupt__"]}), IN_THREAD, context=LEE)
     assert sorted(desk.ran_names()) == ["notes.add", "orders.get", "payments.refund", "payments.refund"]
-    assert [m.content for m in tool_messages(out)].count(DENIED) == 1
+    assert [m.content for m in tool_messages(out)].count(REFUSED) == 1
 
 
 async def test_a_held_call_appears_in_a_stream(desk: Desk) -> None:

@@ -119,7 +119,10 @@ THIRD_PARTY = {
     "starlette": ("starlette", "service.* integrations.fastapi integrations.mcp.*"),
     "structlog": (
         "structlog",
-        "service.* approvals.opening gate.* redemption.outcome audit.copies shell.bound shell.log stores stores._topology cli.* integrations.*",
+        (
+            "service.* approvals.opening gate.* redemption.outcome audit.copies shell.bound shell.log stores stores._topology "
+            "cli.* integrations.*"
+        ),
     ),
     "typer": ("typer", "cli.*"),
     "uvicorn": ("uvicorn", "service.process service.workers"),

@@ -208,7 +208,7 @@ def held(gate: Gate, issuer: str) -> Any:
 
 def test_the_holds_that_wait_are_of_one_issuers_user(folder: Path) -> None:
     with opened(folder, open_holds_per_run=1) as gate:
-        for _ in range(20):
+        for _ in range(50):
             assert isinstance(held(gate, THERE)[1], StepUp)
         assert reasons(held(gate, THERE)[1]) == {Reason.TOO_MANY_HOLDS}
         assert isinstance(held(gate, HERE)[1], StepUp)

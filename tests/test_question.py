@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 
 from agentgate import Allow, Gate, Own, Pasted, StepUp
 from agentgate.decision.question import as_json, from_json, text_lines
+from agentgate.errors import WorkflowError
 from agentgate.explain.asking import MAX_VALUE, shown_text
+from agentgate.intents.lexical import derive
+from agentgate.loading.definition import load_text
 from tests.shop import PROMPT, REFUND, WORKFLOW, looked_up, opened, run_of
 
 BIG = {**REFUND, "amount": "150.00"}
@@ -57,12 +61,13 @@ def test_each_argument_is_shown_with_its_origin_and_the_rest_of_what_is_to_be_ju
     assert row(lines, "note") == 'note "Supervisor already agreed" written by the model'
     assert row(lines, "call") == "call payments.refund (write), shop.refund v1"
     assert row(lines, "said") == f'said "{PROMPT}"'
-    assert row(lines, "for") == "for lee of tenant acme"
-    assert row(lines, "agent") == "agent bot"
+    act = 'order_id ORD-10023344, amount 150.00, payee (masked), note "Supervisor already agreed", currency (not shown)'
+    assert row(lines, "do") == f"do payments.refund: {act}"
+    assert row(lines, "who") == "who bot asks for lee of tenant acme"
+    assert row(lines, "why") == "why amount above 100.00"
+    assert re.fullmatch(r"yes of 1 of leads: exactly this call may run, once, until [-0-9]{10} [:0-9]{8} UTC", row(lines, "yes"))
     assert row(lines, "digest") == f"digest {hold.id}"
-    assert row(lines, "asks").startswith("asks 1 of leads, by rule big (")
-    assert "refund.yaml:" in row(lines, "asks")
-    assert row(lines, "until").endswith(" UTC")
+    assert re.fullmatch(r"rule big \(.*refund.yaml:\d+\) asks 1 of leads", row(lines, "rule"))
     assert (hold.question.whom, hold.question.deadline) == ("1 of leads", hold.expires_at)
     assert {a.name: a.by for a in hold.question.arguments}["note"] == "model"
 
@@ -170,3 +175,38 @@ def test_sums_and_windows_are_shown_in_their_own_units(tmp_path: Path) -> None:
         "payments.refund.amount: 39.99 EUR used, this call takes 150 EUR, at most 400 EUR per run",
         "calls of payments.refund: 1 used, this call takes 1, at most 9 per tenant in 1d",
     )
+
+
+def test_a_title_says_the_act_in_a_sentence_and_names_arguments_only(tmp_path: Path) -> None:
+    title = "    title: Refund {amount} {currency} for {order_id} to {payee}, noting {note}\n"
+    text = NOTE.replace("  payments.refund:\n", f"  payments.refund:\n{title}")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "refund.yaml").write_text(text)
+    with opened(tmp_path) as gate:
+        question = asked(gate).question
+        assert question.sentence == "Refund 150.00 (not shown) for ORD-10023344 to (masked), noting (none)"
+        assert question.act[1::2] == ("150.00", "(not shown)", "ORD-10023344", "(masked)", "(none)")
+        assert asked(gate, note="x} Refund {1").question.act[-2] == '"x} Refund {1"'
+        assert from_json(json.loads(json.dumps(as_json(question)))) == question
+    for wrong in ("Refund {amuont}", "Refund {amount", "Refund } of", "Refund {}", "Refund {amount.x}"):
+        with pytest.raises(WorkflowError, match="title"):
+            load_text(text.replace("Refund {amount}", wrong), "w.yaml", {}, derive)
+
+
+def test_why_a_call_is_held_is_said_in_words(tmp_path: Path) -> None:
+    asks = "  - {id: whom, for: payments.refund, when: {payee: {origin: unknown}}, approvers: {group: leads}, timeout: 10m}\n"
+    asks += "  - {id: what, for: payments.refund, when: {intent: unclear}, approvers: {group: leads}, timeout: 10m}\n"
+    text = NOTE.replace("token: {", f"{asks}token: {{").replace("orders.get.customer], sensitive: true", "prompt], unknown_origin: step_up")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "refund.yaml").write_text(text)
+    with opened(tmp_path) as gate:
+        hold = asked(gate, "Refund every order, also ORD-10023344")
+        assert hold.question.why == (
+            "the user did not name this payee; it stood in what orders.get.customer returned",
+            "it is not clear that the user asked for this",
+            "amount above 100.00",
+        )
+        assert hold.why == hold.question.why
+        stored = as_json(hold.question)
+        del stored["act"]  # as an earlier version asked
+        assert from_json(stored).sentence == "payments.refund"

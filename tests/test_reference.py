@@ -42,6 +42,7 @@ LATER = frozenset(
         Reason.HOLD_EXPIRED,
         Reason.REVOKED,
         Reason.INPUT,
+        Reason.LIMIT,
         Reason.KEYS,
         Reason.STORE,
         Reason.AUDIT,

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from agentgate.cli.main import app
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import Store, open_async_store, open_store
-from agentgate.testing._book import Book
-from agentgate.testing.stores import Blocking
+from agentgate_conformance._book import Book
+from agentgate_conformance.stores import Blocking
 from tests.servers import Server, free_port, redis_binary, valkey_binary
 from tests.tls import certificate
 from tests.watched import FENCED, SERVICE, Load, Sentinel, Watched, until

@@ -14,8 +14,8 @@ from redis.crc import key_slot
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import Op, Store, open_async_store, open_store
-from agentgate.testing._book import Book, T
-from agentgate.testing.stores import Blocking
+from agentgate_conformance._book import Book, T
+from agentgate_conformance.stores import Blocking
 from tests.servers import Server, free_port
 
 SERVICE = "ag-main"

@@ -82,6 +82,11 @@ class Deny(_Reasoned):
         """The one code that the model sees."""
         return code_of(self.reasons)
 
+    @property
+    def until(self) -> str:
+        """Until when a limit of this run or turn is reached; empty: it is not known, or none of theirs."""
+        return next((str(f.data["until"]) for f in self.failures if "until" in f.data), "") if self.code is Code.LIMIT_REACHED else ""
+
 
 @dataclass(frozen=True, slots=True)
 class StepUp(_Reasoned):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Literal
 
 from agentgate.values.visible import visible
@@ -37,7 +37,7 @@ class ShownArgument:
 
 @dataclass(frozen=True, slots=True)
 class ShownRule:
-    """One rule that asks: its id, ``file:line``, whose yes it wants (``2 of leads``, ``the user``), and what made it ask."""
+    """One rule that asks: its id, ``file:line``, whose yes it wants (``2 of leads``, ``the user``), and why it asks, in words."""
 
     id: str
     place: str
@@ -51,6 +51,7 @@ class Question:
 
     Attributes:
         hold: the hold's id, which is the digest of exactly this call.
+        act: the call in a sentence: text of the workflow (or the names of tool and arguments) and values, by turns.
         workflow: id and version.
         effect: what the tool does: read, write, destructive, ...
         arguments: in the order in which the rules show them.
@@ -79,6 +80,23 @@ class Question:
     arguments_digest: str
     words: tuple[str, ...] = ()
     agent_said: str = ""
+    act: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The call in a sentence."""
+        return "".join(self.act) or self.tool
+
+    @property
+    def asker(self) -> str:
+        """Which agent asks, for whom."""
+        through = f", through {', '.join(self.via)}," if self.via else ""
+        return f"{self.agent}{through} asks for {self.requester or 'nobody: an autonomous workload'} of tenant {self.tenant}"
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """Why the call is held."""
+        return tuple(dict.fromkeys(why for rule in self.rules for why in rule.why))
 
     @property
     def whom(self) -> str:
@@ -94,49 +112,50 @@ class Question:
         return "\n".join(text_lines(self))
 
 
-def moment(seconds: float) -> str:
-    """POSIX seconds as a UTC time for a person."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+def moment(seconds: float, zone: tzinfo | None = UTC) -> str:
+    """POSIX seconds as a time for a person; `zone` None: that of this machine."""
+    return f"{datetime.fromtimestamp(seconds, UTC).astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
 
 
-def rows_of(question: Question) -> Iterator[tuple[str, str]]:
+def rows_of(question: Question, zone: tzinfo | None = UTC) -> Iterator[tuple[str, str]]:
     """The question as pairs of a label and a line, in the order in which they are read; visible, whoever wrote it into the store."""
-    return ((label, visible(line)) for label, line in _rows(question))
+    return ((label, visible(line)) for label, line in _rows(question, zone))
 
 
-def _rows(question: Question) -> Iterator[tuple[str, str]]:
+def _rows(question: Question, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
+    yield "do", question.sentence
+    yield "who", question.asker
+    for why in question.why:
+        yield "why", why
+    yield "said", " / ".join(f'"{words}"' for words in question.words) or "(the user's words are with the run)"
+    if question.agent_said:
+        yield "", f"in answer to the agent, whose words are no request: {question.agent_said}"
+    yield "yes", f"of {question.whom}: exactly this call may run, once, until {moment(question.deadline, zone)}"
     yield "call", f"{question.tool} ({question.effect}), {question.workflow}"
     columns = [each.name for each in question.arguments], [each.value for each in question.arguments]
     name, value = (max(map(len, column), default=0) for column in columns)
     for each in question.arguments:
         yield "", f"{each.name:<{min(name, 30)}}  {each.value:<{min(value, 40)}}  {each.origin}"
-    yield "said", " / ".join(f'"{words}"' for words in question.words) or "(the user's words are with the run)"
-    if question.agent_said:
-        yield "", f"in answer to the agent, whose words are no request: {question.agent_said}"
-    yield "for", f"{question.requester or 'nobody: an autonomous workload'} of tenant {question.tenant}"
-    yield "agent", question.agent + (f", through {', '.join(question.via)}" if question.via else "")
     for rule in question.rules:
-        yield "asks", f"{rule.whom}, by rule {rule.id} ({rule.place})"
-        for why in rule.why:
-            yield "", why
+        yield "rule", f"{rule.id} ({rule.place}) asks {rule.whom}"
     for used in question.limits:
         yield "limit", used
-    yield "until", moment(question.deadline)
     yield "digest", question.hold
 
 
-def text_lines(question: Question) -> list[str]:
+def text_lines(question: Question, zone: tzinfo | None = UTC) -> list[str]:
     """The question as plain text."""
-    return [f"{label:<{_LABEL}}{line}".rstrip() for label, line in rows_of(question)]
+    return [f"{label:<{_LABEL}}{line}".rstrip() for label, line in rows_of(question, zone)]
 
 
 def as_json(question: Question) -> dict[str, Any]:
     """The question as JSON values."""
     plain = asdict(question)
-    for name in ("words", "via", "limits"):
+    for name in ("words", "via", "limits", "act"):
         plain[name] = list(plain[name])
-    if not question.agent_said:
-        del plain["agent_said"]
+    for name in ("agent_said", "act"):  # as an earlier version wrote it, where there is none
+        if not plain[name]:
+            del plain[name]
     plain["arguments"] = list(plain["arguments"])
     plain["rules"] = [{**rule, "why": list(rule["why"])} for rule in plain["rules"]]
     return plain
@@ -151,6 +170,6 @@ def from_json(stored: Mapping[str, Any]) -> Question:
     plain = dict(stored)
     plain["arguments"] = tuple(ShownArgument(**each) for each in plain["arguments"])
     plain["rules"] = tuple(ShownRule(**{**each, "why": tuple(each["why"])}) for each in plain["rules"])
-    for name in ("words", "via", "limits"):
-        plain[name] = tuple(plain[name])
+    for name in ("words", "via", "limits", "act"):
+        plain[name] = tuple(plain.get(name, ()))
     return Question(**{**plain, "opened": float(plain["opened"]), "deadline": float(plain["deadline"])})

@@ -1,14 +1,16 @@
 """Makes the question that a person judges a held call by, from the decision of that call.
 
-Rules: every argument has its origin in words, as `agentgate.explain.evidence` finds it; of the arguments' values those are shown that the
-rules' `show` names (all, where it names none), and no sensitive one. Text is made visible and cut. Of a turn only what is the user's own
+Rules: the act is a sentence of the tool's `title`, or its name and arguments. Every argument has its origin in words, as
+`agentgate.explain.evidence` finds it; of the arguments' values those are shown that the rules' `show` names (all, where it names none), and
+no sensitive one. Text is made visible and cut. Of a turn only what is the user's own
 is quoted. Pure.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from agentgate.decision.answer import Eligible, RequiredHold, Reservation
@@ -16,13 +18,14 @@ from agentgate.decision.case import Case
 from agentgate.decision.limits import SCALE
 from agentgate.decision.question import By, Question, ShownArgument, ShownRule
 from agentgate.explain.evidence import MASKED, Evidence, Origin
+from agentgate.explain.listing import when_of
 from agentgate.language.turn import Turn
 from agentgate.values.canonical import canonical
-from agentgate.values.refusal import NOT_SHOWN, Failure, place, without_values
+from agentgate.values.refusal import NOT_SHOWN, Failure, Reason, place, without_values
 from agentgate.values.times import duration
 from agentgate.values.turns import OWN, PASTED
 from agentgate.values.visible import visible
-from agentgate.workflow.model import ANY, Tool
+from agentgate.workflow.model import ANY, PLACEHOLDER, StepUpRule, Tool
 from agentgate.workflow.nested import emptied, flat
 
 MAX_VALUE, MAX_WORDS, MAX_ORIGIN = 2000, 2000, 300  # characters that are shown of a value, of a turn, of an origin
@@ -75,8 +78,11 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
             origin, by = _origin(case, name, evidence.of(name))
             value = MASKED if tool.args[name].sensitive else shown_text(given[name]) if name in show else NOT_SHOWN
             arguments.append(ShownArgument(name, value, origin, by))
+    told = partial(_because, evidence, frozenset(show))
     rules = tuple(
-        ShownRule(hold.rule.id, place(workflow.file, hold.rule.line), hold.rule.whom, tuple(because(hold.why, show))) for hold in required
+        ShownRule(rule.id, place(workflow.file, rule.line), rule.whom, tuple(dict.fromkeys(told(rule, f) for f in hold.why)))
+        for hold in required
+        for rule in (hold.rule,)
     )
     user, agent = header.user, header.agent
     return Question(
@@ -94,7 +100,14 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
         opened=opened,
         deadline=deadline,
         arguments_digest=call.arguments_digest,
+        act=_act(tool, {each.name: each.value for each in arguments}),
     )
+
+
+def _act(tool: Tool, shown: Mapping[str, str]) -> tuple[str, ...]:
+    """The call in a sentence: text and values by turns."""
+    text = tool.title or f"{tool.name}{':' if shown else ''}" + ",".join(f" {name} {{{name}}}" for name in shown)
+    return tuple(shown.get(each, "(none)") if n % 2 else each for n, each in enumerate(PLACEHOLDER.split(text)))
 
 
 def _used(tool: Tool, reservation: Reservation, used: int) -> str:
@@ -109,14 +122,25 @@ def _used(tool: Tool, reservation: Reservation, used: int) -> str:
     return f"{what}: {taken}{unit} used, this call takes {takes}{unit}, at most {most}{unit} per {limit.per}{window}"
 
 
-def because(why: Iterable[Failure], show: Iterable[str]) -> list[str]:
-    """Why a person is asked, without a value that is not shown to them."""
-    shown = frozenset(show)
-    return list(dict.fromkeys(visible(_because(f if f.argument in shown else without_values(f)), MAX_VALUE) for f in why))
-
-
-def _because(why: Failure) -> str:
-    return "it asks about every call of this tool" if why.data.get("every_call") else str(why)
+def _because(evidence: Evidence, show: frozenset[str], rule: StepUpRule, why: Failure) -> str:
+    """Why a person is asked, in words, without a value that is not shown to them."""
+    name, reason = why.argument, why.reason
+    when = next((each for each in rule.when if each.name == name), None)
+    if why.data.get("every_call"):
+        told = "it asks about every call of this tool"
+    elif reason is Reason.INTENT_UNCLEAR:
+        told = "it is not clear that the user asked for this"
+    elif reason is Reason.ENTITY_ORIGIN:
+        told = f"{why.got if name in show else 'what'} stands in {name}, and the user did not name it"
+    elif reason is Reason.STEP_UP and when is not None and when.origin is None:
+        told = when_of(when)
+    elif reason in {Reason.STEP_UP, Reason.ARGUMENT_ORIGIN}:
+        found = next((each for each in evidence.of(name) if each.call and not each.allowed), None)
+        where = f"; it stood in what {found.source} returned" if found else ""
+        told = f"the user did not name this {name}{where}"
+    else:
+        told = str(why if name in show else without_values(why))
+    return visible(told, MAX_VALUE)
 
 
 def said(turns: Iterable[Turn]) -> tuple[str, ...]:

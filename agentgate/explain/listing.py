@@ -218,7 +218,7 @@ def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
         yield _of("order", tool.name, f"require {number}", expected, order.line, Reason.SEQUENCE)
     for rule in tool.step_ups:
         open_ = [{"intent": "an unclear intent", "origin": "an unknown origin"}[kind] for kind in rule.left_open]
-        when = " and ".join([*open_, *map(_when, rule.when)]) or "every call"
+        when = " and ".join([*open_, *map(when_of, rule.when)]) or "every call"
         expected = f"{when}: a yes of {rule.whom}" + (", not the requester" if rule.exclude else "")
         yield _of("person", f"step_up.{rule.id}", "step_up", expected, rule.line, Reason.STEP_UP, rule=rule)
     if tool.step_ups:
@@ -228,13 +228,14 @@ def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
         what = f"sum of {limit.tool}.{limit.argument}" if limit.argument else f"calls of {limit.tool}"
         bound = limit.maximum / 10_000 if limit.argument else limit.maximum
         expected = f"{what}: at most {bound:g} per {limit.per}" + ("" if limit.every is None else f" every {duration(limit.every)}")
-        yield _of("limit", "limits", f"limit {number}", expected, limit.line, Reason.LIMIT, rule=limit)
+        yield _of("limit", "limits", f"limit {number}", expected, limit.line, Reason.LIMIT, Reason.ARGUMENT_VALUE, rule=limit)
     yield _of("store", "revocations", "revoked", "nothing of this call revoked", 0, Reason.REVOKED)
     ran = (Reason.ALREADY_REDEEMED, Reason.FAILED, Reason.OUTCOME_UNKNOWN)
     yield _of("store", "call", "once", "a call that did not run yet, or may run again", 0, *ran)
 
 
-def _when(rule: Rule) -> str:
+def when_of(rule: Rule) -> str:
+    """A condition of a step-up in words."""
     said = [operator.expected for operator in rule.operators]
     if rule.origin is not None:
         said.append("from " + " or ".join(map(str, rule.origin)))

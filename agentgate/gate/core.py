@@ -312,5 +312,5 @@ def _ended(header: Header, failures: tuple[Failure, ...]) -> Flow:
 
 # An answer that tells where the edge is. What is known of a call, or that something is unavailable, tells nothing of it; a decision that
 # took too long by itself counts, too, or a call that is slow to decide could be made without end.
-_COUNTED = frozenset({Code.NOT_PERMITTED, Code.INVALID_ARGUMENTS, Code.NEEDS_APPROVAL})
+_COUNTED = frozenset({Code.NOT_PERMITTED, Code.INVALID_ARGUMENTS, Code.NEEDS_APPROVAL, Code.REFUSED, Code.LIMIT_REACHED})
 _OVER = frozenset({Reason.RUN_MISSING, Reason.RUN_CLOSED, Reason.RUN_EXPIRED, Reason.TOO_MANY_DENIALS})

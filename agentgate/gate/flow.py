@@ -7,8 +7,10 @@ reason; a token is built last, and `Allow` nowhere else.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from agentgate.decision.answer import Allow, Decision, Deny, Eligible
@@ -28,6 +30,7 @@ from agentgate.stores import ops
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Args, Call, RunState
 from agentgate.values.times import duration
+from agentgate.workflow.model import Limit
 
 LATE = CALL_SECONDS - 0.05  # seconds of a processor for one decision; then the store is no longer asked
 _REREADS = 16  # parallel calls of one run change it; the deadline of a call ends before that many
@@ -175,18 +178,37 @@ def _failure_of(settled: ops.MintReply, minting: Minting) -> Failure:
     if settled.kind == "closed" and settled.detail == "denials":
         return Failure(Reason.TOO_MANY_DENIALS, "run", "closed", "an open run")
     if settled.kind == "limit":
-        limit = minting.answer.reservations[int(settled.detail)].limit
+        reservation = minting.answer.reservations[int(settled.detail)]
+        limit = reservation.limit
         what = f"{limit.tool}.{limit.argument}" if limit.argument else f"calls of {limit.tool}"
         bound = limit.maximum / 10_000 if limit.argument else limit.maximum
         window = "" if limit.every is None else f" every {duration(limit.every)}"
+        until = _until(limit) if reservation.amount <= limit.maximum else ""
         rule = f"{versions.file_of(limit, minting.template.tool.name)}:{limit.line}"
-        return Failure(Reason.LIMIT, "limits", f"{what} used up", f"at most {bound:g} per {limit.per}{window}", rule=rule)
+        return Failure(
+            Reason.LIMIT,
+            "limits",
+            f"{what} used up",
+            f"at most {bound:g} per {limit.per}{window}",
+            rule=rule,
+            data={"until": until} if until else {},
+        )
     if settled.detail == "lost":
         return Failure(Reason.OUTCOME_UNKNOWN, "call", "of a lost history", "a store that has lost nothing (agentgate store reconcile)")
     reason, field, expected = _REFUSED[settled.kind]
     asks = next((each for each in versions.each if each.agent.same_key_as_last_token), versions.opened)
     rule = f"{asks.file}:{asks.agent.line}" if settled.kind == "key_changed" else ""
     return Failure(reason, field, f"{settled.kind} {settled.detail}".strip(), expected, rule=rule)
+
+
+def _until(limit: Limit) -> str:
+    """When, at the latest, there is room in a limit of this run or turn again; of others' work a model is told nothing."""
+    if limit.per not in {"run", "turn"}:
+        return ""
+    if limit.every is None:
+        return "next_turn" if limit.per == "turn" else "end_of_run"
+    at = datetime.fromtimestamp(math.ceil(time.time() + limit.every * (1 + 1 / 60)), UTC)
+    return at.isoformat().replace("+00:00", "Z")
 
 
 def checked_call(tool: str, args: Args, tool_call_id: str, definition: str) -> Call | Deny:

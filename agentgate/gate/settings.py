@@ -170,7 +170,7 @@ class GateSettings(ABC):
     tell: tuple[Webhook | Command, ...] = ()
     pages: str = ""
     denials_per_run: int = 20
-    open_holds_per_run: int = 5
+    open_holds_per_run: int = 50
     runs_per_hour: int = 60
     shared_runs: bool = False
     at_once: int = AT_ONCE

@@ -77,7 +77,7 @@ def _goes_on(turn: str, at: int, end: int) -> bool:
         return True
     breaks = turn[end] == "\n" and not turn[max(0, end - 8) : end].rstrip().endswith(_ENDS)
     following = _FORMS.goes_on.match(turn, end + 1) if breaks else None
-    return bool(following) and following.group() not in {*_VERBS, "please"}
+    return following is not None and following.group() not in {*_VERBS, "please"}
 
 
 def _stop_of(text: str, negation: re.Match[str], start: int) -> re.Pattern[str] | None:

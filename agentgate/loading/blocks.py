@@ -238,6 +238,7 @@ class FactBlock(Block):
 class ToolBlock(Block):
     """One tool."""
 
+    title: t.Text | None = None
     effect: Literal["read", "write", "egress", "destructive"]
     needs: Annotated[t.Labels, BeforeValidator(word_or_list("any", "none"))]
     audience: t.Https | None = None

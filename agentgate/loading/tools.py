@@ -13,7 +13,7 @@ from agentgate.loading.site import Place, Site, argument_type
 from agentgate.values.entities import TOKENISED
 from agentgate.values.paths import EACH
 from agentgate.workflow.left_open import answers, causes
-from agentgate.workflow.model import ANY, NONE, Sequence, Tool
+from agentgate.workflow.model import ANY, NONE, PLACEHOLDER, Sequence, Tool
 from agentgate.workflow.nested import list_of
 from agentgate.workflow.rule import Rule, Source
 
@@ -39,6 +39,7 @@ def tools(site: Site) -> Mapping[str, Tool]:
         if name == ANY:
             at.report_key(ANY, "another name (any means all tools in limits)")
         _needs(site, block, at)
+        _titled(block, at)
         _complete(block, at)
         _origins_stated(site, name, block, at)
         _trusted(site, name, block, rules[name], at)
@@ -65,6 +66,7 @@ def tools(site: Site) -> Mapping[str, Tool]:
             share(step_ups.get(name, ())),
             upstream.get(name),
             share(frozenset(site.used.get(name, ())) & frozenset(block.args)),
+            share(block.title or ""),
         )
         _answered(site, compiled[name], places[name])
     return share.mapping(compiled)
@@ -91,6 +93,14 @@ def _needs(site: Site, block: ToolBlock, at: Place) -> None:
         for index, need in enumerate(rule.needs or ()):
             if need not in intents:
                 undeclared(need, at["args", argument, "needs", index], "the argument could never be sent")
+
+
+def _titled(block: ToolBlock, at: Place) -> None:
+    """Every name in braces of a tool's `title` is an argument, or a person would read a sentence with a hole in it."""
+    text = block.title or ""
+    unknown = [name for name in PLACEHOLDER.findall(text) if name not in block.args]
+    if unknown or set(PLACEHOLDER.sub("", text)) & {"{", "}"}:
+        at["title"].report(", ".join(unknown) or "a brace", "the names of arguments, each in braces: " + ", ".join(block.args))
 
 
 def _complete(block: ToolBlock, at: Place) -> None:

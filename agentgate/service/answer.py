@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from starlette.responses import JSONResponse, Response
 
+from agentgate.decision.answer import Deny
 from agentgate.errors import RequestRefused
 from agentgate.values.refusal import Code, Failure, Reason, code_of, sign_in_wanted
 
@@ -50,7 +51,8 @@ def refused_by(*failures: Failure) -> RequestRefused:
     if reasons & _WHO:
         return RequestRefused(400, "invalid_request", "credential", *failures)
     if reasons <= _SAID_NO:
-        return RequestRefused(400, "access_denied", code, *failures)
+        until = Deny(failures).until
+        return RequestRefused(400, "access_denied", code, *failures, more={"until": until} if until else {})
     return RequestRefused(400, "invalid_authorization_details", code, *failures)
 
 

@@ -43,7 +43,7 @@ Answered = Literal["ok", "missing", "stale", "final", "nonce"]
 Offered = Literal["ok", "missing", "final"]
 Taken = Literal["ok", "nonce"]
 _state, _answered, _offered, _nonce = map(one_of, (HoldState, Answered, Offered, Taken))
-COOLING = HoldRecord("refused", b"", "0", "cooling")  # what `open_hold` answers while a refused act is not asked again
+COOLING = "cooling"  # the `call` of what `open_hold` answers while a refused act is not asked again
 
 
 def _key(tenant: str, hold_id: str) -> str:
@@ -75,13 +75,15 @@ def open_hold(
     most_own: int,
     asks: Iterable[Asks],
     sensitive: bytes = b"{}",
+    despite: bytes = b"",
 ) -> Op[HoldRecord | None]:
     """Write a new hold of a run in state `pending`: to be answered within `answer_ms` milliseconds, forgotten after `ttl_ms`.
 
     `audience` is that of the held call, as in its mint.
     An existing one is left as it is and returned, unless the user took back what it was for (`cancelled`). `act` is the digest of tool and
-    arguments: where a person refused the act in this run less than its `answer_ms` ago, there is no new hold (`COOLING`), and
-    none (None) where `most` of the run are pending, `most_own` of `whose` (any text), or 5,000 that ask the same group or person: `asks`.
+    arguments: where a person refused the act in this run less than its `answer_ms` ago, the answer is `COOLING` with what `answer_hold`
+    noted of it as body, unless the caller opens it `despite` just that. There is no new hold (None) where `most` of the
+    run are pending, `most_own` of `whose` (any text), or 5,000 that ask the same group or person: `asks`.
     """
     start, answered = prefix(tenant), checked_number("answer_ms", answer_ms, 1, MAX_TTL_MS)
     keys = (
@@ -106,6 +108,7 @@ def open_hold(
         checked_number("most", most, 1, MAX_AMOUNT),
         checked_number("most_own", most_own, 1, MAX_AMOUNT),
         f"{start}run:{run}",
+        checked_bytes("despite", despite),
     )
     return Op("open_hold", _opened, keys, args, confirm=True)
 
@@ -113,7 +116,7 @@ def open_hold(
 def _opened(state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord | None:
     if state == b"too_many":
         return None
-    return COOLING if state == b"cooling" else hold_record(state, body, revision, call)
+    return HoldRecord("refused", body, "0", COOLING) if state == b"cooling" else hold_record(state, body, revision, call)
 
 
 def read_hold(tenant: str, hold_id: str) -> Op[HoldRecord | None]:
@@ -126,12 +129,22 @@ def _found(state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecor
 
 
 def answer_hold(
-    tenant: str, hold_id: str, expected_revision: str, body: bytes, state: HoldState, *, nonce: str = "", event: bytes = b"", user: str = ""
+    tenant: str,
+    hold_id: str,
+    expected_revision: str,
+    body: bytes,
+    state: HoldState,
+    *,
+    nonce: str = "",
+    event: bytes = b"",
+    user: str = "",
+    note: bytes = b"1",
 ) -> Op[Answered]:
     """Replace body and state if the revision is still the expected one (`pending`: more approvers are needed).
 
     A released hold takes only `refused`. A signed answer uses up its `nonce`. `event`: for `agentgate.stores._notifications`;
-    empty: nothing. `user`: who answers, and finds it afterwards. Answers `ok`; `stale`: another answer came first; `final`: answered,
+    empty: nothing. `user`: who answers, and finds it afterwards. `note`: what `open_hold` tells of a refusal.
+    Answers `ok`; `stale`: another answer came first; `final`: answered,
     expired, spent or cancelled already; `nonce`: see `take_nonce`.
     """
     if state not in ("pending", "released", "refused"):
@@ -139,7 +152,7 @@ def answer_hold(
     checked = checked_id("nonce", nonce) if nonce else ""
     keys = (_key(tenant, hold_id), *[_list(tenant, "user", user)] * bool(user))
     revision, kept = checked_id("hold revision", expected_revision), checked_bytes("hold body", body)
-    args = (revision, kept, state, checked, checked_bytes("event", event), hold_id)
+    args = (revision, kept, state, checked, checked_bytes("event", event), hold_id, checked_bytes("note", note))
     return Op("answer_hold", _answered, keys, args, confirm=True)
 
 

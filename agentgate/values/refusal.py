@@ -20,6 +20,8 @@ class Code(StrEnum):
     NOT_PERMITTED = "not_permitted"
     INVALID_ARGUMENTS = "invalid_arguments"
     NEEDS_APPROVAL = "needs_approval"
+    REFUSED = "refused"  # a person said no
+    LIMIT_REACHED = "limit_reached"
     ALREADY_DONE = "already_done"
     FAILED = "failed"
     OUTCOME_UNKNOWN = "outcome_unknown"
@@ -94,6 +96,9 @@ _CODES = {
     Reason.INPUT: Code.INVALID_ARGUMENTS,
     Reason.STEP_UP: Code.NEEDS_APPROVAL,
     Reason.INTENT_UNCLEAR: Code.NEEDS_APPROVAL,
+    Reason.HOLD_REFUSED: Code.REFUSED,
+    Reason.LIMIT: Code.LIMIT_REACHED,
+    Reason.TOO_MANY_HOLDS: Code.LIMIT_REACHED,
     Reason.ALREADY_REDEEMED: Code.ALREADY_DONE,
     Reason.FAILED: Code.FAILED,
     Reason.OUTCOME_UNKNOWN: Code.OUTCOME_UNKNOWN,
@@ -107,7 +112,7 @@ _CODES = {
 # refused by policy too never learns that only its form was wrong.
 _ORDER = (
     *(Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN, Code.ALREADY_DONE, Code.FAILED),
-    *(Code.NOT_PERMITTED, Code.NEEDS_APPROVAL, Code.INVALID_ARGUMENTS),
+    *(Code.NOT_PERMITTED, Code.REFUSED, Code.LIMIT_REACHED, Code.NEEDS_APPROVAL, Code.INVALID_ARGUMENTS),
 )
 
 

@@ -6,6 +6,7 @@ a refusal names ``file:line``. These values have no clock and no I/O, and only t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -23,6 +24,7 @@ Redeem = Literal["wrapper", "server"]
 PLACES = frozenset({"someone", "something"})
 ARTICLES = frozenset({"a", "an", "the", "my", "some"})
 ANY = "any"  # `needs: any`, `limits.count: any`
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")  # in a tool's title
 NONE = "none"  # the reserved intent of a machine workflow
 NAMED = "<named>"  # among an intent's `objects`
 
@@ -125,6 +127,7 @@ class Tool:
     """One tool the workflow may mint for.
 
     Attributes:
+        title: the act in a sentence, in which ``{name}`` is the value of an argument; empty: name and arguments say it.
         needs: intents of which one must be present; ``("any",)`` for reads, ``("none",)`` for machine workflows.
         audience: the tool server's resource URL; empty where the wrapper redeems and leaves it to the gate.
         scope: granted scopes; empty: the tool's name.
@@ -152,6 +155,7 @@ class Tool:
     step_ups: tuple[StepUpRule, ...] = ()
     upstream: Upstream | None = None
     referenced: frozenset[str] = frozenset()
+    title: str = ""
     structures: Structures = field(init=False, compare=False, repr=False)
     dependencies: tuple[Dependency, ...] = field(default=(), init=False, compare=False, repr=False)
     asking: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)

@@ -188,7 +188,8 @@ def _answered(
     if after(status, event) is None:
         raise refusal(AnswerCode.STATE, "hold", status, "a pending hold" if said == "release" else "a pending or released hold")
     # (2) its run, and the version it was held under
-    header, workflow = yield from _read_run(core, hold)
+    state, workflow = yield from _read_run(core, hold)
+    header = state.header
     rules = rules_of(workflow, hold)
     # (3) who says so, with a nonce of this hold
     yield from core.answerers.fresh()
@@ -223,21 +224,36 @@ def _answered(
     # (6) on record, then written where nobody answered meanwhile
     took = round(time.time() - hold.question.opened, 3)
     yield stamp("hold_answer", header, **whose, answer=said, state=hold.state, **of_hold, seconds=took)
-    told = event_of(who.id, proven.channel, said, then)
-    written = yield ops.answer_hold(tenant, hold_id, record.revision, body_of(hold), then, nonce=proven.nonce, event=told, user=who.id)
+    yield from _write(core, hold, record, proven, said, b"turn %d" % len(state.turns))
+    return hold
+
+
+def _write(core: Core, hold: Hold, record: ops.HoldRecord, proven: ProvenAnswer, said: Said, note: bytes) -> Flow:  # noqa: PLR0917 - a step
+    """Write an answered hold over the record that was read. Raises AnswerRefused: a used nonce, or an answer that came first."""
+    told = event_of(proven.user.id, proven.channel, said, hold.state)
+    written = yield ops.answer_hold(
+        hold.tenant,
+        hold.id,
+        expected_revision=record.revision,
+        body=body_of(hold),
+        state=hold.state,
+        nonce=proven.nonce,
+        event=told,
+        user=proven.user.id,
+        note=note,
+    )
     if written == "nonce":
         raise _used()
     if written != "ok":
         raise refusal(AnswerCode.OVERTAKEN, "hold", "answered by somebody else meanwhile", "the hold as it was read")
-    core.notifier.wake(tenant)
-    return hold
+    core.notifier.wake(hold.tenant)
 
 
 def _read_run(core: Core, hold: Hold) -> Flow:
-    """The header of a hold's run, and the version that its calls are minted by."""
+    """A hold's run, and the version that its calls are minted by."""
     try:
         state: RunState = yield from read(core, hold.tenant, hold.run)
-        return state.header, (yield from core.in_force.of(state.header)).minted
+        return state, (yield from core.in_force.of(state.header)).minted
     except RunRefused as refused:
         changed = any(failure.reason is Reason.WORKFLOW_CHANGED for failure in refused.failures)
         raise AnswerRefused(AnswerCode.WORKFLOW if changed else AnswerCode.RUN, refused.failures) from refused

@@ -6,25 +6,28 @@ opens anew. A release is compared with the rules that ask now, and the mint scri
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
+from functools import partial
 
-from agentgate.decision.answer import Deny, RequiredHold, StepUp, asked
+from agentgate.decision.answer import RequiredHold, StepUp, asked
 from agentgate.decision.case import Case
 from agentgate.decision.hold import Hold, covered
-from agentgate.explain.asking import MAX_SAID, because, question_of, said, shown_names, shown_text
+from agentgate.explain.asking import MAX_SAID, question_of, said, shown_names, shown_text
 from agentgate.gate.core import Core, decided, reasons_of
 from agentgate.gate.holds.codec import body_of, event_of, hold_of
 from agentgate.gate.minting import Minting, Release
+from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Header, RunState
-from agentgate.workflow.model import StepUpRule
+from agentgate.workflow.model import ANY, NONE, StepUpRule
 from agentgate.workflow.nested import emptied, flat
 
-RUNS_AT_ONCE = 20  # so many times the open holds of a run may one user have open, in whatever runs
+OWN = 50  # holds that one user may have open, in whatever runs, or as many as one run may
 
 
 def find_release(minting: Minting) -> Flow:
@@ -34,8 +37,8 @@ def find_release(minting: Minting) -> Flow:
     record: ops.HoldRecord | None = yield ops.read_hold(header.tenant, minting.digest)
     if record is None or record.state == "cancelled":
         opened = yield from _open_hold(minting)
-        if isinstance(opened, Deny):
-            return opened
+        if isinstance(opened, Failure):
+            return (yield from minting.deny(opened))
         record = opened
     yield from core.answerers.fresh()
     hold = core.answerers.standing(hold_of(record), in_process=case.workflow.agent.in_process)
@@ -60,37 +63,52 @@ _AGAINST = {
 
 
 def _open_hold(minting: Minting) -> Flow:
-    """The record of a new hold, or of one that was opened meanwhile; or the `Deny` where none is opened."""
+    """The record of a new hold, or of one that was opened meanwhile; or the `Failure` for which none is opened."""
     core, case, required = minting.view.core, minting.case, minting.answer.holds
     call, header, limits = case.call, case.run.header, minting.limits
     unreachable = _unreachable(core, case, required)
     if unreachable is not None:
-        return (yield from minting.deny(unreachable))
+        return unreachable
     times = [hold.rule.timeout * 1000 for hold in required]
     used: tuple[int, ...] = (yield ops.read_limits(header.tenant, header.id, limits)) if limits else ()
-    new = _new_hold(minting, used)
-    most, body = core.budgets.holds, body_of(new)
-    record: ops.HoldRecord | None = yield ops.open_hold(
+    new, act = _new_hold(minting, used), digest(canonical([call.tool, call.arguments_digest]))
+    most, own, body = core.budgets.holds, max(core.budgets.holds, OWN), body_of(new)
+    opening = partial(
+        ops.open_hold,
         *(header.tenant, header.id, minting.digest, body),
         audience=minting.audience,
-        act=digest(canonical([call.tool, call.arguments_digest])),
+        act=act,
         ttl_ms=2 * max(times),
         answer_ms=min(times),
         most=most,
         whose=header.whose,
-        most_own=most * RUNS_AT_ONCE,
+        most_own=own,
         asks=[("user", header.user.id if header.user else "") if hold.rule.user else ("group", hold.rule.group) for hold in required],
         sensitive=_sensitive(case),
     )
+    record: ops.HoldRecord | None = yield opening()
+    if record is not None and record.call == ops.COOLING and (yield from _asked_again(core, case, record.body)):
+        record = yield opening(despite=record.body)
     if record is None:
-        expected = f"fewer than {most} open holds in one run, and {most * RUNS_AT_ONCE} of one user; and a group with room for more"
-        return (yield from minting.deny(Failure(Reason.TOO_MANY_HOLDS, "run", "too many open holds", expected)))
-    if record is ops.COOLING:
-        cooling = Failure(Reason.HOLD_REFUSED, "hold", "a person refused this act a while ago", "another act, or later")
-        return (yield from minting.deny(cooling))
+        expected = f"fewer than {most} open holds in one run, and {own} of one user; and a group with room for more"
+        return Failure(Reason.TOO_MANY_HOLDS, "run", "too many open holds", expected)
+    if record.call == ops.COOLING:
+        expected = "another act, or this one once the user asks for it in a new turn, or later"
+        return Failure(Reason.HOLD_REFUSED, "hold", "a person refused this act a while ago", expected)
     if not hold_of(record).approvers and record.body == body:
         core.notifier.wake(header.tenant)
     return record
+
+
+def _asked_again(core: Core, case: Case, refused: bytes) -> Flow:
+    """Whether the user asked for the act again, in turns behind those that there were when a person refused it."""
+    run, needs = case.run, case.workflow.tools[case.call.tool].needs
+    before = re.fullmatch(rb"turn (\d{1,4})", refused)  # an earlier version noted none
+    newer = run.turns[int(before[1]) :] if before is not None else ()
+    if not newer:
+        return False
+    told = yield from apart(sum(map(len, newer)), lambda: core.readings.intents(case.workflow, newer, (), run.header.reader))
+    return any(name in {ANY, NONE} or (name in told and told[name].presence != "absent") for name in needs)
 
 
 def _complete(minting: Minting, hold: Hold, record: ops.HoldRecord) -> Flow:
@@ -146,6 +164,7 @@ def _new_hold(minting: Minting, used: tuple[int, ...]) -> Hold:
     shown |= {name: [] for name in names if name not in args and emptied(name, call.args)}
     opened = round(time.time(), 3)
     expires = round(opened + min(hold.rule.timeout for hold in required), 3)
+    question = question_of(case, minting.answer, used, made=made, opened=opened, deadline=expires)
     hold = Hold(
         id=made,
         tenant=header.tenant,
@@ -154,9 +173,9 @@ def _new_hold(minting: Minting, used: tuple[int, ...]) -> Hold:
         tool_call_id=call.id,
         rules=tuple(hold.rule.id for hold in required),
         shown=shown,
-        why=tuple(because([f for hold in required for f in hold.why], names)),
+        why=question.why,
         expires_at=expires,
-        question=question_of(case, minting.answer, used, made=made, opened=opened, deadline=expires),
+        question=question,
     )
     return replace(hold, seal=minting.view.core.answerers.seal(hold))
 

@@ -152,7 +152,7 @@ def refusal(
         given_id: the id under which it decided.
         run: its run.
         logged: what the log calls the tool, where `name` may be the model's own word.
-        form: of arguments of a wrong form, what the tool's own schema says.
+        form: of arguments of a wrong form, what the tool's own schema says; of a limit, until when it is reached.
         facts: of a call that is done, what it returned and the workflow declares.
 
     Raises:
@@ -221,7 +221,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     if isinstance(decision, Deny):
         known = run.workflow.tools.get(tool.name) if decision.code == Code.ALREADY_DONE else None
         facts = (yield Ask(run.facts, call_id)) if known is not None and known.effect != "read" else ()
-        form = guard.form_of(misformed(decision.failures), tool, proposal.declared)
+        form = f"until: {decision.until}" if decision.until else guard.form_of(misformed(decision.failures), tool, proposal.declared)
         return refused(decision.code, decision=decision, given_id=call_id, run=run, facts=facts, form=form)
 
     # (3) run from the decided bytes, whose digest the redemption compares; exactly one side redeems

@@ -99,7 +99,7 @@ class GatedClient:
             name, args, tool_call_id=tool_call_id, definition=definition, audience=self._audience, wait=self._wait
         )
         if isinstance(answer, NoToken):
-            return denied(answer.code, answer.hold, describe_forms(schema, answer.misformed))
+            return denied(answer.code, answer.hold, describe_forms(schema, answer.misformed), answer.until)
         with sent(answer.secret):
             try:
                 got = await self._answer_to(name, args, answer)

@@ -21,6 +21,8 @@ NEXT: Final[Mapping[Code, str]] = {
     Code.NOT_PERMITTED: "This call is not allowed here. Do not repeat it; tell the user that it cannot be done this way.",
     Code.INVALID_ARGUMENTS: "An argument is missing, unknown or has another form. Read the tool's schema and send only what it names.",
     Code.NEEDS_APPROVAL: "A person must release this call first. When they have, make exactly the same call again.",
+    Code.REFUSED: "A person said no to this call. Do not repeat it unless the user asks for it again.",
+    Code.LIMIT_REACHED: "A limit is reached, so this call cannot be made now. Do not repeat it before that has passed.",
     Code.ALREADY_DONE: "This call has run already. Do not repeat it.",
     Code.FAILED: "This call failed, and nothing happened. It may be tried again later.",
     Code.OUTCOME_UNKNOWN: "Nobody knows whether this call ran. Do not repeat it; ask the user to check.",
@@ -40,10 +42,11 @@ class HeldCall:
         return f"Hold {self.id} waits for {self.whom or 'a person'} until {moment(self.deadline)}."
 
 
-def denied(code: Code, hold: HeldCall | None = None, form: str = "") -> CallToolResult:
-    """The result of a refused call; `form`: of arguments of a wrong form, what the tool's schema says."""
-    text = " ".join([f"{CallDenied(code)}.", *([str(hold)] if hold else []), NEXT[code], form]).rstrip()
-    told: dict[str, Any] = {"code": str(code)}
+def denied(code: Code, hold: HeldCall | None = None, form: str = "", until: str = "") -> CallToolResult:
+    """The result of a refused call; `form`: of arguments of a wrong form, what the tool's schema says; `until`: as `Deny.until`."""
+    until_when = f"Until: {until}." if until else ""
+    text = " ".join(filter(None, [f"{CallDenied(code)}.", str(hold or ""), until_when, NEXT[code], form]))
+    told: dict[str, Any] = {"code": str(code), **({"until": until} if until else {})}
     if hold is not None:
         told["hold"] = {"id": hold.id, "whom": hold.whom, "deadline": hold.deadline}
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True, _meta={DENIAL: told})

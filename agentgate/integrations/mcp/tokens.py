@@ -52,11 +52,12 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class NoToken:
-    """No token: the closed code; the hold, if a person must release the call; the arguments of a wrong form."""
+    """No token: the closed code; the hold, if a person must release the call; what of its form is wrong; until when a limit holds."""
 
     code: Code
     hold: HeldCall | None = None
     misformed: Sequence[str] = ()
+    until: str = ""
 
 
 class CallTokens(Protocol):
@@ -106,7 +107,7 @@ class RunTokens:
                 _log.info("call_held", tool=tool, tool_call_id=named, run=run.id, hold=hold.id, rules=list(hold.rules))
                 return NoToken(Code.NEEDS_APPROVAL, HeldCall(hold.id, hold.question.whom, hold.expires_at))
             case Deny(code=code, failures=failures):
-                return NoToken(code, misformed=misformed(failures))
+                return NoToken(code, misformed=misformed(failures), until=decision.until)
             case _:
                 assert_never(decision)
 

@@ -2,7 +2,8 @@
 
 Rules: two marks, each in a comment. ``# DECIDE:`` marks what is undecided: a placeholder that no tenant is called, words that no user
 says, an argument that is not declared; no file with one is signed. ``# CHECK:`` marks a guess. What is unheard, unclear or unknown asks
-the run's own user. A draft loads strictly. It quotes a tool's description and never follows it. The engine decides each case of the test file before it is written.
+the run's own user. A draft loads strictly. It quotes a tool's description and never follows it. The engine decides each case of the test
+file before it is written.
 """
 
 from __future__ import annotations

@@ -90,6 +90,8 @@ def _tool(workflow: Workflow, tool: Tool) -> Iterator[Change]:
     needs = " or ".join(asked.get(name, f"for intent {name}") for name in tool.needs)
     given = f", with a credential of {tool.upstream.broker} ({text(tool.upstream.settings)})" if tool.upstream is not None else ""
     yield Change(tool.name, "", f"{tool.effect}, {needs}{given}", f"its token grants {text(tool.scope or (tool.name,))}")
+    if tool.title:
+        yield Change(f"{tool.name}: title", "", tool.title, "what a person reads who is asked about a call")
     for rule in tool.args.values():
         yield Change(f"{tool.name}: args.{rule.name}", "", describe(rule) + ("" if rule.sources else ", from anywhere"))
     for fact in tool.facts.values():

@@ -1,4 +1,4 @@
--- KEYS hold own | ARGV expected_rev body state nonce event id: a pending hold takes any answer, a released one only a no; a signed answer its
+-- KEYS hold own | ARGV expected_rev body state nonce event id note: a pending hold takes any answer, a released one only a no; a signed answer its
 -- nonce. `event` is what is told of it. `own`: the list of what asks the person who answers: there they find it afterwards.
 local hold = read_hold(KEYS[1])
 if not hold[1] then
@@ -31,7 +31,7 @@ end
 if ARGV[3] == 'refused' then -- the same act under another id is not asked again for as long as a person has to answer
   local cool = redis.call('HMGET', KEYS[1], 'cool', 'time')
   if cool[1] then
-    redis.call('SET', cool[1], '1', 'PX', cool[2])
+    redis.call('SET', cool[1], ARGV[7], 'PX', cool[2])
   end
 end
 return {KEYS[1], 'ok'}

@@ -1,5 +1,6 @@
--- KEYS hold index burns cool open since run own list... | ARGV body ttl_ms answer_ms id sensitive prefix most most_own run: an existing hold is
--- left as it is, unless it was cancelled. While `cool` is there, a person refused this act of the run a while ago, and nobody is asked again.
+-- KEYS hold index burns cool open since run own list... | ARGV body ttl_ms answer_ms id sensitive prefix most most_own run: despite: an existing
+-- hold is left as it is, unless it was cancelled. While `cool` is there, a person refused this act of the run a while ago, and nobody is asked
+-- again, unless `despite` is what it says.
 -- `open` names the holds of the run that were pending when one was last opened: at most `most`. The lists in which it is found: of its run,
 -- of who asked for it (at most `most_own` wait), and of each group or person that it asks. There its score is until when it waits (ms), and
 -- when it ended once it is answered. `since`: when the first hold in lists was opened.
@@ -7,8 +8,9 @@ local hold = read_hold(KEYS[1])
 if hold[1] and hold[1] ~= 'cancelled' then
   return {KEYS[1], hold[1], hold[2], hold[3], hold[4]}
 end
-if redis.call('EXISTS', KEYS[4]) == 1 then
-  return {KEYS[1], 'cooling', '', '', ''}
+local cool = redis.call('GET', KEYS[4])
+if cool and cool ~= ARGV[10] then
+  return {KEYS[1], 'cooling', cool, '', ''}
 end
 local open = 0
 for _, id in ipairs(redis.call('SMEMBERS', KEYS[5])) do
