@@ -159,6 +159,26 @@ def test_no_as_an_afterthought_of_the_same_sentence_takes_back(no: str) -> None:
     assert presence(f"Please refund ORD-1 ({no})") != "present"
 
 
+@pytest.mark.parametrize(
+    "yes",
+    [
+        "\u0434\u0430",
+        "\u0414\u0430!",
+        "\u306f\u3044",
+        "\u597d\u7684",
+        "\u0646\u0639\u0645",
+        "\u0939\u093e\u0901",
+        "\ub124",
+        "ja",
+        "s\u00ed",
+    ],
+)
+def test_a_yes_in_any_script_takes_nothing_back(yes: str) -> None:
+    assert presence("Please refund ORD-1", yes) == "present"
+    assert presence(f"Please refund ORD-1. {yes}") == "present"
+    assert presence("Please refund ORD-1", f"{yes} \u043d\u0435\u0442") != "present"
+
+
 def test_a_short_request_of_a_later_turn_takes_nothing_back_by_itself() -> None:
     assert not Turn("Invite Kim").says_no  # what it does to an intent, it does by the intent's answer
     assert presence("Please refund ORD-1", "Send the file") == "present"

@@ -83,6 +83,15 @@ ASKS_ABOUT = [
 ]
 
 
+@pytest.mark.parametrize("text", [" Instead", " but", "\tthen", " "])
+def test_a_turn_of_nothing_but_a_word_between_clauses_is_read(text: str) -> None:
+    turn = Turn(text)
+    assert not turn.doubted(1)
+    assert Prompt().after(turn, TODAY).turns == (turn,)
+    assert said(Prompt().after(turn, TODAY), "instead") == said(Prompt.of([text], TODAY), "instead")
+
+
+
 def presence(*turns: str) -> str:
     return derive((ACT,), turns)["act"].presence
 

@@ -77,47 +77,40 @@ class Turn:
         """Read a turn, as it is stored (`agentgate.values.turns.turn_text`); `reader`: the id of the run's user, where it is known."""
         self.text = with_lines(text)
         self.parts = found = parts(self.text, reader) if len(text) <= MAX_READ else [Extent(0, len(text), "unsure")]
-        self.written = _masked(self.text, [part for part in found if part.whose in {"forwarded", "pasted", "unsure"}])
-        own = _masked(self.written, [part for part in found if part.whose in {"quoted", "doubtful"}])
-        self.named = tuple([each for each in found if each.whose in NAMES and not self.written[each.start - 1].isspace()])
-        self.own = own = with_other(own, [(start - 1, end + 1) for start, end, _ in self.named], self.written)
-        quoted = [*((start - 1, end + 1, "_") for start, end, _ in self.named), *(part for part in found if part.whose == "quoted")]
-        self.bare = _masked(own, quoted, "_")
+        self.written = _without(self.text, found, {"forwarded", "pasted", "unsure"})
+        self.named = tuple([each for each in found if each.whose in NAMES])
+        self.own = _without(self.written, found, {"quoted", "doubtful"})
+        marked = [each._replace(start=each.start - 1, end=each.end + 1) for each in self.named]
+        self.bare = _without(self.own, [*marked, *found], {*NAMES, "quoted"}, "_")
         self.low = small(self.bare)
-        certain = _masked(self.text, [part for part in found if part.whose in {"forwarded", "pasted", "quoted"}])
+        certain = _without(self.text, found, {"forwarded", "pasted", "quoted"})
         unsure = [small(certain[start:end]) for start, end, whose in found if whose in {"doubtful", "unsure"}]
-        self.declared = text.startswith((OWN, PASTED))
-        hidden = () if self.declared else found
-        self._hidden = small("\n".join([self.text[start:end] for start, end, _ in hidden]))
         self.unsure = tuple([words for words in unsure if _FORMS.letter.search(words)])
+        self.declared = text.startswith((OWN, PASTED))
+        self._hidden = small("\n".join([self.text[start:end] for start, end, _ in found if not self.declared]))
         self.memo: dict[str, Any] = {}
         self._pieces: dict[int, tuple[Piece, ...]] = {}
-        self._last: dict[tuple[int, Collection[str]], int] = {}
-        self._in_doubt: dict[int, tuple[int, bool]] = {}
-        self.clauses = tuple(_reported(self.low, clauses(self.bare)))
+        self._doubts: dict[int, bool] = {}
+        self.clauses = tuple(_reported(self.low, clauses(self.bare))) or (Clause("said", 0, len(text)),)
         self.starts = [clause.start for clause in self.clauses]
 
     def doubted(self, place: int) -> bool:
         """Whether the force of the sentence at a place is in doubt (`agentgate.language.force`), or of one that it goes on with."""
-        first, doubt = self._force(max(0, bisect_right(self.starts, place) - 1))
-        return doubt or (first > 0 and goes_on(self.low, self.clauses[first].start) and self._force(first - 1)[1])
+        number = bisect_right(self._begins, place) - 1
+        return self._doubted(number) or (number > 0 and goes_on(self.low, self._begins[number]) and self._doubted(number - 1))
 
-    def _force(self, at: int) -> tuple[int, bool]:
-        """The first clause of the sentence of a clause, and whether that sentence is in doubt."""
-        if at not in self._in_doubt:
-            first = last = at
-            while first > 0 and not self._ends_sentence(first - 1):
-                first -= 1
-            while last + 1 < len(self.clauses) and not self._ends_sentence(last):
-                last += 1
-            here = self.clauses[first : last + 1]
-            doubt = in_doubt(self.low, self.bare, here, [piece for each in here for piece in self.pieces_of(each)])
-            self._in_doubt |= dict.fromkeys(range(first, last + 1), (first, doubt))
-        return self._in_doubt[at]
+    @cached_property
+    def _begins(self) -> list[int]:
+        """Where the sentences begin that are read for their force; before the first clause, too, is the first one."""
+        low, ends = self.low, [clause.end for clause in self.clauses[:-1]]
+        return [0, *(start for end, start in zip(ends, self.starts[1:], strict=True) if low[end - 1] in _STOPS or low[end] == "\n")]
 
-    def _ends_sentence(self, number: int) -> bool:
-        end = self.clauses[number].end
-        return self.low[max(0, end - 1) : end] in _STOPS or self.low[end : end + 1] == "\n"
+    def _doubted(self, number: int) -> bool:
+        if number not in self._doubts:
+            start, end = [*self._begins, len(self.low) + 1][number : number + 2]
+            here = self.clauses[bisect_left(self.starts, start) : bisect_left(self.starts, end)]
+            self._doubts[number] = in_doubt(self.low, self.bare, here, [piece for each in here for piece in self.pieces_of(each)])
+        return self._doubts[number]
 
     @cached_property
     def voices(self) -> tuple[Clause, ...]:
@@ -157,13 +150,11 @@ class Turn:
     @cached_property
     def sentences(self) -> tuple[Sentence, ...]:
         """The sentences, and what each takes back of what was asked for before it; a part behind a dash is one of its own."""
-        ends = [*(match.end() for match in _FORMS.afterthought.finditer(self.low)), len(self.low)]
         found = list[Sentence]()
-        for start, end in pairwise([0, *ends]):
+        for start, end in pairwise([0, *(match.end() for match in _FORMS.afterthought.finditer(self.low)), len(self.low)]):
             if self.low[start:end].strip():
-                words = _FORMS.words.findall(self.low, start, end)
-                found.append(Sentence(start, end, self._taken(start, end, words)))
-                added = _FORMS.added.finditer(self.low, start, end) if found[-1].taken != "all" and not _HINTS.isdisjoint(words) else ()
+                found.append(Sentence(start, end, self._taken(start, end)))
+                added = _FORMS.added.finditer(self.low, start, end) if found[-1].taken != "all" else ()
                 found += [Sentence(each.end(), end, "doubt") for each in added if self._only_back(each.end(), end)]
         return tuple(found)
 
@@ -176,69 +167,63 @@ class Turn:
     def assents(self) -> bool:
         """Whether the turn is nothing but a yes, or a choice and values: what it asks for is what somebody else said."""
         words = small(self.text).split() if len(self.text) <= _SHORT else []
-        low = " ".join([word for word in words if _FORMS.value.search(word) is None])
-        return agrees(low) and _FORMS.assent.search(low) is not None
+        low = " ".join([word for word in words if not _FORMS.value.search(word)])
+        return agrees(low) and bool(_FORMS.assent.search(low))
 
     @cached_property
     def _signed(self) -> int:
         """Where the turn's last words begin, if they are thanks or regards and a name."""
         own = self.own.rstrip()
         signed = _FORMS.signed.search(own, max(0, len(own) - _NEAR))
-        return len(self.own) if signed is None else signed.start()
+        return signed.start() if signed else len(own)
 
     def _only_back(self, start: int, end: int) -> bool:
-        if end - start > _SHORT:
-            return False
-        text = self.low[start:end]
-        return _FORMS.only_back.match(text) is not None and _FORMS.back.search(text) is not None
+        text = self.low[start:end] if end - start <= _SHORT else ""
+        return bool(_FORMS.only_back.match(text) and _FORMS.back.search(text))
 
-    def _taken(self, start: int, end: int, words: list[str]) -> Taken:
-        text, hints = self.low[start:end], not _HINTS.isdisjoint(words)
+    def _taken(self, start: int, end: int) -> Taken:
+        text, words = self.low[start:end], _FORMS.words.findall(self.low, start, end)
         if self._only_back(start, end):
             return "all"
         brief = len(text) <= _SHORT and (len(text.split()) <= _FEW or text.rstrip(" .!)").endswith("?"))
-        here = () if not brief and _HOLDS.isdisjoint(words) else self._pieces_in(start, end)
+        here = [*self._pieces_in(start, end)] if brief or not _HOLDS.isdisjoint(words) else []
         if any(piece.kind not in {"statement", "question"} and _FORMS.holding.match(self.low, piece.begins) for piece in here):
             return "unread"
-        wavers = _FORMS.wavers.match(text) is not None or (not _WOULD_HINTS.isdisjoint(words) and _FORMS.would.search(text) is not None)
         if conditional(text) and self.doubted(end - len(text.lstrip())) and not self._requests(start, end, _BIDS):
             return "doubt"
-        if not brief and not hints and not wavers and text.isascii():
+        wavers = _FORMS.wavers.match(text) or (not _WOULD_HINTS.isdisjoint(words) and _FORMS.would.search(text))
+        if not (brief or wavers or not text.isascii()) and _HINTS.isdisjoint(words):
             return ""
-        if _FORMS.foreign.search(text) and not _FORMS.latin.search(text):
-            return "doubt"
         plain = IDIOM.sub(" ", text)
         if _FORMS.that_is_wrong.match(plain) or _FORMS.calls_off.search(plain):
             return "doubt"
-        if wavers and not self._requests(start, end, _BIDS) and not agrees(text):
+        fact = _FORMS.fact.search(plain) and not _FORMS.wishes.search(plain)
+        if _FORMS.no.search(plain) and not fact and not self._requests(start, end):
             return "doubt"
-        fact = _FORMS.fact.search(plain) is not None and _FORMS.wishes.search(plain) is None
-        if _FORMS.no.search(plain) is not None and not fact and not self._requests(start, end):
-            return "doubt"
-        if not brief or agrees(text) or FIELD.match(text) is not None:
+        if agrees(text):
             return ""
-        answers = _FORMS.value.search(text) is not None
-        read = all(self._harmless(piece) for piece in here if not ((answers or start >= self._signed) and piece.kind == "open"))
-        return "" if read and (answers or _FORMS.second.search(plain) is None) else "unread"
+        if _FORMS.foreign.search(text) and not _FORMS.latin.search(text):
+            return "doubt"
+        if wavers and not self._requests(start, end, _BIDS):
+            return "doubt"
+        if not brief or FIELD.match(text):
+            return ""
+        answers = _FORMS.value.search(text)
+        asks = here if not answers and start < self._signed else [piece for piece in here if piece.kind != "open"]
+        return "" if all(map(self._harmless, asks)) and (answers or not _FORMS.second.search(plain)) else "unread"
 
-    def _pieces_in(self, start: int, end: int) -> tuple[Piece, ...]:
+    def _pieces_in(self, start: int, end: int) -> Iterator[Piece]:
         """The pieces that begin in these words."""
-        near = self.clauses[max(0, bisect_right(self.starts, start) - 1) : bisect_right(self.starts, end)]
-        pieces = [self.pieces_of(clause) for clause in near]
-        return tuple([piece for each in pieces for piece in each[bisect_left(each, (start,)) : bisect_left(each, (end,))]])
+        for clause in self.clauses[max(0, bisect_right(self.starts, start) - 1) : bisect_left(self.starts, end)]:
+            found = self.pieces_of(clause)
+            yield from found[bisect_left(found, (start,)) : bisect_left(found, (end,))]
 
     def _requests(self, start: int, end: int, kinds: Collection[str] = (*_BIDS, "look", "question")) -> bool:
         """Whether these words request or ask something, or forbid something that they name. `kinds`: of pieces that count."""
-        near = self.clauses[max(0, bisect_right(self.starts, start) - 1) : bisect_left(self.starts, end)]
-        denied = [clause.start for clause in near if clause.voice == "denied" and clause.start >= start]
-        return any(self._last_of(clause, kinds) >= start for clause in near) or any(_FORMS.forbids.match(self.low, at) for at in denied)
-
-    def _last_of(self, clause: Clause, kinds: Collection[str]) -> int:
-        """Where the last piece of these kinds begins in a clause; -1: it has none. A clause may hold many sentences that ask for it."""
-        key = clause.start, kinds
-        if key not in self._last:
-            self._last[key] = max((piece.start for piece in self.pieces_of(clause) if piece.kind in kinds), default=-1)
-        return self._last[key]
+        near = self.clauses[bisect_left(self.starts, start) : bisect_left(self.starts, end)]
+        return any(piece.kind in kinds for piece in self._pieces_in(start, end)) or any(
+            clause.voice == "denied" and _FORMS.forbids.match(self.low, clause.start) for clause in near
+        )
 
     @property
     def says_no(self) -> bool:
@@ -248,7 +233,7 @@ class Turn:
     @property
     def denies(self) -> bool:
         """Whether the user's own words deny anything, in any language that can be listed."""
-        return any(clause.voice == "denied" for clause in self.clauses) or _FORMS.no.search(IDIOM.sub(" ", self.low)) is not None
+        return any(clause.voice == "denied" for clause in self.clauses) or bool(_FORMS.no.search(IDIOM.sub(" ", self.low)))
 
     @property
     def may_say_no(self) -> bool:
@@ -260,10 +245,11 @@ class Turn:
 
         `beside`: clauses whose denial is known to be of something else.
         """
-        low = _masked(self.low, [(clause.start, clause.end, "") for clause in beside])
+        low = with_other(self.low, [(clause.start, clause.end) for clause in beside], " " * len(self.low))
         plain = IDIOM.sub(" ", f"{low}\n{self._hidden}")
         denied = any(clause.voice == "denied" and clause not in beside for clause in self.clauses)
-        return denied or any(sign.search(plain) for sign in (_FORMS.no, _FORMS.second, _FORMS.foreign))
+        no = denied or _FORMS.no.search(plain) or _FORMS.second.search(plain)
+        return bool(no) or (_FORMS.foreign.search(plain) is not None and not agrees(plain))
 
     @cached_property
     def hesitates(self) -> bool:
@@ -276,23 +262,21 @@ class Turn:
         words = self.low[piece.begins : piece.end]
         if not any(map(str.isalnum, words)) or agrees(self.low[piece.start : piece.end]):
             return True
-        if piece.kind == "shaping":
-            return _FORMS.names_it.match(words) is not None or (
-                _FORMS.how.match(words) is not None and _FORMS.about_it.match(words) is None
-            )
+        acts = not (_FORMS.holding.match(words) or _FORMS.about_it.match(words))
         if piece.kind == "request":
-            return len(words.split()) > _FEW and _FORMS.holding.match(words) is None and _FORMS.about_it.match(words) is None
-        return _FORMS.answer.match(words) is not None
+            return acts and len(words.split()) > _FEW
+        if piece.kind == "shaping":
+            return bool(_FORMS.names_it.match(words) or (acts and _FORMS.how.match(words)))
+        return bool(_FORMS.answer.match(words))
 
 
 def agrees(low: str) -> bool:
     """Whether words in lower case are nothing but a yes, thanks or a greeting, or no words."""
-    return _FORMS.agrees.match(low) is not None
+    return bool(_FORMS.agrees.match(low))
 
 
-def _masked(text: str, spans: Iterable[tuple[int, int, str]], filler: str = " ") -> str:
-    places = [(start, end) for start, end, _ in spans]
-    return with_other(text, places, filler * len(text)) if places else text
+def _without(text: str, found: Iterable[Extent], kinds: Collection[str], filler: str = " ") -> str:
+    return with_other(text, [(start, end) for start, end, whose in found if whose in kinds], filler * len(text))
 
 
 def with_other(text: str, spans: Iterable[tuple[int, int]], other: str) -> str:
@@ -309,27 +293,24 @@ def _reported(low: str, spans: Iterable[tuple[Literal["said", "denied"], int, in
     """The clauses, each cut where somebody else's words begin, up to the end of its sentence."""
     until = 0
     for voice, start, end in spans:
-        at = start
+        at = max(start, min(until, end))
+        if start < at:
+            yield Clause("reported", start, at)
         while at < end:
-            if at < until:
-                yield Clause("reported", at, min(end, until))
-                at = min(end, until)
-                continue
-            report = _report(low, at, end) if voice == "said" else None
-            yield Clause(voice, at, end if report is None else report)
-            if report is None:
-                break
-            at = report
-            stop = _FORMS.sentence.search(low, report)
-            until = len(low) if stop is None else stop.end()
+            to, until = _report(low, at, end) if voice == "said" else (end, 0)
+            yield Clause(voice, at, to)
+            at = max(to, min(until, end))
+            if to < at:
+                yield Clause("reported", to, at)
 
 
-def _report(low: str, start: int, end: int) -> int | None:
-    """Where the words of somebody else begin in a clause."""
+def _report(low: str, start: int, end: int) -> tuple[int, int]:
+    """Where the user's own words end in a clause, and up to where somebody else's follow."""
     for verb in _FORMS.reporting.finditer(low, start, end):
         near = low[max(start, verb.start() - _NEAR) : verb.start()]
         begins = max((bound.end() for bound in _FORMS.bound.finditer(near)), default=0)
         subject = near[begins:].lstrip()
         if verb["obliged"] or _FORMS.subject.match(subject) or (not subject and _FORMS.apart.search(near)):
-            return verb.end()
-    return None
+            stop = _FORMS.sentence.search(low, verb.end())
+            return verb.end(), stop.end() if stop else len(low)
+    return end, 0
