@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
+from itertools import product
 from operator import attrgetter
 from typing import Any
 
 from agentgate.language.spans import Entity, entities, glued
-from agentgate.language.turn import MAX_TURN, Turn, Voice
+from agentgate.language.turn import MAX_TURN, Turn
 from agentgate.language.whose import Extent
 from agentgate.language.word_files import listed
 from agentgate.values.entities import COMMON_ENDS, Key, normal
@@ -133,40 +134,39 @@ class Prompt:
         """This prompt and one more turn; an entity that it denies is withdrawn, from this turn and the earlier ones."""
         named = {kind: dict(keys) for kind, keys in self.named.items()}
         amounts, mentions = set(self.amounts), dict(self.mentions)
+        words, whole = turn.own, list(entities(turn.own, today))
+        quoted = [name for name in turn.named if name.whose != "typed"]
         denied: list[Entity] = []
-        at = 0
-        words, spans = turn.own, turn.clauses
-        whole = list(entities(words, today))
+        at, spans = 0, turn.clauses
         # Text of no type is named by the very same words, so that a text may repeat it.
         for entity in sorted([*whole, *_named(words, turn.named), *_repeatable(words, whole)], key=attrgetter("start")):
-            while at + 1 < len(spans) and spans[at].end <= entity.start:
+            kind, key, _, start, currency = entity
+            while at + 1 < len(spans) and spans[at].end <= start:
                 at += 1
-            voice: Voice = spans[at].voice
-            if entity.type not in _QUOTABLE and any(start <= entity.start < end for start, end, whose in turn.named if whose != "typed"):
+            if kind not in _QUOTABLE and any(name.start <= start < name.end for name in quoted):
                 continue
-            if voice == "denied":
+            if spans[at].voice == "denied":
                 denied.append(entity)
-            elif voice == "said":
-                named.setdefault(entity.type, {})[entity.key] = entity
-                before = mentions.get((entity.type, entity.key))
-                place = (turn, entity.start)
-                mentions[entity.type, entity.key] = (place,) if before is None else (*before[-_MENTIONS:], place)
-                if isinstance(entity.key, Decimal) and entity.type in {"money", "number"} and words[max(0, entity.start - 1)] != "#":
-                    amounts.add((entity.key, entity.currency))
+            elif spans[at].voice == "said":
+                named.setdefault(kind, {})[key] = entity
+                mentions[kind, key] = (*mentions.get((kind, key), ())[-_MENTIONS:], (turn, start))
+                if isinstance(key, Decimal) and kind in {"money", "number"} and words[max(0, start - 1)] != "#":
+                    amounts.add((key, currency))
         no: dict[Decimal, set[str]] = {}  # denied numbers, with their currencies
-        for entity in denied:
-            named.get(entity.type, {}).pop(entity.key, None)
-            if not isinstance(entity.key, Decimal):
-                mentions.pop((entity.type, entity.key), None)
-            else:  # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
-                no.setdefault(entity.key, set()).add(entity.currency)
-                for written in _NUMBERS:
-                    named.get(written, {}).pop(entity.key, None)
-        kept = frozenset(a for a in amounts if a[0] not in no or (a[1] and no[a[0]].isdisjoint({"", a[1]})))
-        for key in no.keys() - {number for number, _ in kept}:
-            for written in _NUMBERS:
-                mentions.pop((written, key), None)
-        return Prompt((*self.turns, turn), named, kept, mentions)
+        for kind, key, _, _, currency in denied:
+            named.get(kind, {}).pop(key, None)
+            if isinstance(key, Decimal):  # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
+                no.setdefault(key, set()).add(currency)
+            else:
+                mentions.pop((kind, key), None)
+        if no:
+            amounts = {(key, currency) for key, currency in amounts if key not in no or (currency and no[key].isdisjoint({"", currency}))}
+        left = {key for key, _ in amounts} if no else set()
+        for number, written in product(no, _NUMBERS):
+            named.get(written, {}).pop(number, None)
+            if number not in left:
+                mentions.pop((written, number), None)
+        return Prompt((*self.turns, turn), named, frozenset(amounts), mentions)
 
     def doubted(self, before: Prompt, denied: Prompt, since: Prompt) -> Prompt:
         """This prompt without what words in doubt take back: named `before` them, not in `denied`, which includes them, nor `since`."""
@@ -203,12 +203,12 @@ class Prompt:
             currency: for money, the argument's currency; an amount that the user wrote with another currency does not count.
         """
         if kind == "money":
-            written = isinstance(key, Decimal) and ((key, "") in self.amounts or (currency and (key, currency) in self.amounts))
+            written = isinstance(key, Decimal) and not self.amounts.isdisjoint({(key, ""), (key, currency)})
             return str(key) if written and (self._meant("money", key) or self._meant("number", key)) else None
         for name in _WRITTEN_AS.get(kind, (kind,)):
             wanted = normal("number", key) if name == "number" and kind == "id" else key
             entity = self.named.get(name, {}).get(wanted) if wanted is not None else None
-            if entity is not None and self._meant(name, entity.key):
+            if entity and self._meant(name, entity.key):
                 return entity.words
         return None
 
