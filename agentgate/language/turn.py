@@ -310,7 +310,7 @@ def _report(low: str, start: int, end: int) -> tuple[int, int]:
         near = low[max(start, verb.start() - _NEAR) : verb.start()]
         begins = max((bound.end() for bound in _FORMS.bound.finditer(near)), default=0)
         subject = near[begins:].lstrip()
-        if verb["obliged"] or _FORMS.subject.match(subject) or (not subject and _FORMS.apart.search(near)):
+        if _FORMS.obliged.match(verb.group()) or _FORMS.subject.match(subject) or (not subject and _FORMS.apart.search(near)):
             stop = _FORMS.sentence.search(low, verb.end())
             return verb.end(), stop.end() if stop else len(low)
     return end, 0

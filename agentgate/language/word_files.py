@@ -88,15 +88,22 @@ def needed(*names: str) -> frozenset[str]:
     return frozenset(max(re.split("[^a-z]", entry), key=len) for name in names for entry in _LISTS[name])
 
 
-def either(*names: str) -> str:
-    """A pattern, for lower case, of the entries of these lists; the longest that matches counts, and a space is any white space."""
-    return branched({entry for name in names for entry in _LISTS[name]}, lambda letter: _LETTERS.get(letter, re.escape(letter)))
+def either(*names: str, begins: bool = False) -> str:
+    """A pattern, for lower case, of the entries of these lists; the longest that matches counts, and a space is any white space.
+
+    `begins`: only where a word begins; with the letter before that condition, a search fails fast at most places.
+    """
+    entries = {entry for name in names for entry in _LISTS[name]}
+    return branched(entries, lambda letter: _LETTERS.get(letter, re.escape(letter)), r"(?<!\w{})" if begins else "")
 
 
-def branched(entries: Collection[str], pattern_of: Callable[[str], str]) -> str:
+def branched(entries: Collection[str], pattern_of: Callable[[str], str], behind_first: str = "") -> str:
     """A pattern of these entries, branched by their letters one after the other: most texts fail at the first."""
     by_first = {first: [entry[1:] for entry in group] for first, group in groupby(sorted(filter(None, entries)), key=itemgetter(0))}
-    branches = [pattern_of(first) + (branched(rest, pattern_of) if rest != [""] else "") for first, rest in by_first.items()]
+    branches = [
+        pattern_of(first) + behind_first.format(first) + (branched(rest, pattern_of) if rest != [""] else "")
+        for first, rest in by_first.items()
+    ]
     pattern = branches[0] if len(branches) == 1 and "" not in entries else f"(?:{'|'.join(branches)})"
     return f"{pattern}?" if "" in entries else pattern
 
@@ -109,8 +116,10 @@ class Forms:
 
         def written(name: str) -> str:
             row = rows[name]
-            text = row.get("is", row.get("part", "")).replace("\n", "")
-            return _GIVEN.sub(lambda given: written(given[1][1:]) if given[1][0] == "_" else either(*given[1].split(", ")), text)
+            return _GIVEN.sub(given, row.get("is", row.get("part", "")).replace("\n", ""))
+
+        def given(place: re.Match[str]) -> str:
+            return written(place[2]) if place[1] == "_" else either(*place[2].split(", "), begins=place[1] == "^")
 
         self.__dict__.update({name: re.compile(written(name)) for name in rows if "is" in rows[name]})
 
@@ -123,5 +132,5 @@ def _forms() -> dict[str, dict[str, dict[str, Any]]]:
     return tomllib.loads(read("forms.toml"))
 
 
-_GIVEN = re.compile(r"\{([a-z_][a-z_, -]*)\}")
+_GIVEN = re.compile(r"\{([_^]?)([a-z][a-z_, -]*)\}")
 _LETTERS = {" ": r"\s{1,4}", "'": "['\u2019]"}
