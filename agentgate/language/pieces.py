@@ -16,7 +16,8 @@ The words of a request count up to its first subordinate clause ("check *whether
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from agentgate.language.numerals import SMALL
@@ -35,6 +36,15 @@ QUESTION = _FORMS.question
 NOBODY = _FORMS.nobody
 FINITE = _FORMS.finite
 _SHAPING, _NO_VERB, _DICTATING = listed("shaping"), listed("no verb"), listed("dictates")
+_SORTS: Mapping[str, Kind] = {
+    "idle": "statement",
+    "look": "look",
+    "wish": "request",
+    "condition": "statement",
+    "question": "question",
+    "plans": "statement",
+    "need": "request",
+}
 _SUBJECTS = frozenset("i we you he she it they there this that hope thank thanks sorry hello dear good yes no".split())
 
 
@@ -60,9 +70,15 @@ class Piece(NamedTuple):
 
 def leads(line: str) -> bool:
     """Whether a line, or what stands before a colon in it, says that what follows is to be done: "please do the following:"."""
-    head = HEAD.match(line)
-    led = None if head is None else _FORMS.lead.match(line, head.end())
-    return led is not None and head is not None and (len(led.group()) > 1 or head["asking"] is not None)
+    asking, begins = _head(line)
+    led = _FORMS.lead.match(line, begins)
+    return led is not None and (len(led.group()) > 1 or asking)
+
+
+def _head(text: str) -> tuple[bool, int]:
+    """Whether a text begins as a request does ("could you"), and where its own words begin."""
+    head = HEAD.match(text)
+    return (head["asking"] is not None, head.end()) if head else (False, 0)
 
 
 def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
@@ -75,40 +91,42 @@ def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
     """
     clause = low[start:end]
     tag = _FORMS.tag.search(clause, max(0, len(clause) - _TAIL))
-    if tag is not None:
+    if tag:
         clause = clause[: tag.start()]
-    question = tag is None and clause.rstrip().endswith("?")
-    polite = tag is not None or _FORMS.please.search(clause) is not None
-    supposed = _FORMS.supposed.search(clause) is not None
+    question = not tag and clause.rstrip().endswith("?")
+    supposed = _FORMS.supposed.search(clause)
     read = [_piece(clause, start, a, b, question=question) for a, b in _places(clause)]
     heading = told = False
     for at in range(1, len(read)):
-        before, piece = read[at - 1], read[at]
-        between = clause[before.end - start : piece.start - start].strip()
+        before, piece = read[at - 1 : at + 1]
+        between = low[before.end : piece.start].strip()
         words = low[before.begins : before.end]
         told = between == "and" and (told or _told(before, words))
-        heading = heading or (between in {":", ","} and _dictates(words, between) and not (between == ":" and leads(words)))
+        heading = heading or _dictates(words, between)
         if heading:  # "one of the steps is: delete it", "add a to-do: pay Ann"
             read[at] = piece._replace(kind="statement", head=-1)
         elif piece.kind == "request" and (told or supposed):
             read[at] = piece._replace(kind="statement")
         elif piece.kind == "open" and between in _GO_ON:  # "add Kim and Sam as reviewers", "if it was mailed or cancelled"
             read[at] = piece._replace(kind=before.kind, head=-1, aside=piece.start if before.aside < before.end else piece.aside)
-    asks = any(piece.kind in {"request", "shaping", "look"} for piece in read)
-    for at, piece in enumerate(read):
-        if polite and not asks and not question and piece.kind == "open" and any(map(str.isalnum, low[piece.begins : piece.end])):
-            read[at], asks = piece._replace(kind="request"), True
+    asks = question or any(piece.kind in {"request", "shaping", "look"} for piece in read)
+    if not asks and (tag or _FORMS.please.search(clause)):
+        said = (at for at, piece in enumerate(read) if piece.kind == "open" and any(map(str.isalnum, low[piece.begins : piece.end])))
+        for at in islice(said, 1):
+            read[at] = read[at]._replace(kind="request")
     yield from read
 
 
 def _dictates(words: str, mark: str) -> bool:
     """Whether what follows these words and a colon or comma is a text, or part of a list that somebody describes."""
-    return _FORMS.ends.search(words) is not None or (mark == ":" and _FORMS.heading.search(words) is not None)
+    if mark not in {":", ","} or (mark == ":" and leads(words)):
+        return False
+    return bool(_FORMS.ends.search(words) or (mark == ":" and _FORMS.heading.search(words)))
 
 
 def _told(piece: Piece, words: str) -> bool:
     """Whether "and" may join to a piece what others are told, or a habit: "tell Ann to open it and pay", "I always open it and pay"."""
-    return _FORMS.dictated.match(words) is not None or (piece.kind in {"statement", "open"} and _FORMS.person.match(words) is not None)
+    return bool(_FORMS.dictated.match(words) or (piece.kind in {"statement", "open"} and _FORMS.person.match(words)))
 
 
 def _places(clause: str) -> Iterator[tuple[int, int]]:
@@ -125,64 +143,47 @@ def _piece(clause: str, start: int, at: int, to: int, *, question: bool) -> Piec
     if to - at > MAX_PIECE:
         return Piece(start + at, start + to, "open", start + to, start + at, start + at)
     text = clause[at:to]
-    head = HEAD.match(text)
-    begins = head.end() if head is not None else 0
-    asking = head is not None and head["asking"] is not None
-    look = _FORMS.look.match(text[begins:])
-    led = (clause[to : to + 1] == ":" or text.rstrip().endswith(":")) and leads(text)
-    kind = "statement" if led else _kind(text, text[begins:].rstrip(), asking=asking, question=question)
+    asking, begins = _head(text)
+    rest = text[begins:].rstrip()
+    sort = _FORMS.sorts.match(rest)
+    led = (clause[to : to + 1] == ":" or rest.endswith(":")) and leads(text)
+    kind = "statement" if led else _kind(text, rest, sort.lastgroup if sort else None, asking=asking, question=question)
     aside, dictated = _FORMS.aside.search(text, begins + 1), _FORMS.dictated.match(text, begins)
-    left = min(to if aside is None else at + aside.start(), to if dictated is None else at + dictated.end())
-    return Piece(
-        start + at, start + to, kind, start + at + begins, start + left, start + at + begins + (look.end() if look is not None else 0)
-    )
+    left = min(aside.start() if aside else len(text), dictated.end() if dictated else len(text))
+    return Piece(start + at, start + to, kind, start + at + begins, start + at + left, start + at + begins + (sort.end() if sort else 0))
 
 
-def _kind(piece: str, rest: str, *, asking: bool, question: bool) -> Kind:
-    if _FORMS.idle.match(rest):
-        return "statement"
-    if not any(map(str.isalnum, rest)):
+def _kind(piece: str, rest: str, sort: str | None, *, asking: bool, question: bool) -> Kind:
+    if sort != "idle" and not any(map(str.isalnum, rest)):
         return "request" if asking and _FORMS.agreed.search(piece) else "open"
-    if _FORMS.look.match(rest):
-        return "look"
+    if sort in {"idle", "look"}:
+        return _SORTS[sort]
     if asking:
         return "request"
     if question and not QUESTION.match(rest) and _command(rest) == "request":
         return "statement"  # "Refund it?" may ask whether to
     if question:
         return "request" if _FORMS.requested.match(rest) else "question"
-    if _FORMS.wish.match(rest):
-        return "request"
-    if _FORMS.condition.match(rest):
-        return "statement"
-    if QUESTION.match(rest):
-        return "question"
-    if _FORMS.plans.match(rest):
-        return "statement"
-    if _FORMS.need.match(rest) or _FORMS.amount.match(rest):
-        return "request"
-    return _command(rest)
+    return _SORTS[sort] if sort else _command(rest)
 
 
 def _command(rest: str) -> Kind:
     command = _FORMS.command.match(rest.removesuffix(":"))
     if _FORMS.own.match(rest):
         return "statement"
-    if command is None:
+    if not command:
         return "open"
-    verb, after = command["verb"], _FORMS.subordinate.split(command["rest"] or "", 1)[0]
-    finite = FINITE.search(after) is not None
+    verb, known, after = command["verb"], command["object"], _FORMS.subordinate.split(command["rest"] or "", 1)[0]
+    finite = FINITE.search(after)
     if verb in _SHAPING or _FORMS.shaped.search(rest):
         return "shaping"
     if verb in VERBS or _FORMS.does.match(rest):
-        said = verb in _DICTATING and FINITE.match(after.lstrip()) is None  # "tell Ann nothing is lost"
-        if verb not in _DICTATING and _FORMS.subject.match(_FORMS.aside.split(rest, 1)[0]) is not None:
+        dictates = verb in _DICTATING
+        if not dictates and _FORMS.subject.match(_FORMS.aside.split(rest, 1)[0]):
             return "statement"
-        return "request" if said or command["object"] is not None or not finite else "statement"
-    if verb in _NO_VERB or verb in _SUBJECTS:
-        return "statement" if finite or verb in _SUBJECTS else "open"
-    if verb.endswith(("ed", "ing", "ly")) or (verb.endswith("s") and not verb.endswith("ss")):
-        return "statement" if finite else "open"
-    if command["object"] is not None and not finite:
-        return "request"
-    return "statement" if finite else "open"
+        told = dictates and not FINITE.match(after.lstrip())  # "tell Ann nothing is lost"
+        return "request" if told or known or not finite else "statement"
+    if finite or verb in _SUBJECTS:
+        return "statement"
+    acts = verb not in _NO_VERB and not verb.endswith(("ed", "ing", "ly")) and (not verb.endswith("s") or verb.endswith("ss"))
+    return "request" if acts and known else "open"

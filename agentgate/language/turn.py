@@ -158,6 +158,11 @@ class Turn:
                 found += [Sentence(each.end(), end, "doubt") for each in added if self._only_back(each.end(), end)]
         return tuple(found)
 
+    @cached_property
+    def _plain(self) -> str:
+        """The user's own words without what only looks like a denial, of the same length."""
+        return IDIOM.sub(lambda idiom: " " * len(idiom.group()), self.low)
+
     @property
     def takes_all_back(self) -> bool:
         """Whether the turn is nothing but a plain withdrawal."""
@@ -194,11 +199,11 @@ class Turn:
         wavers = _FORMS.wavers.match(text) or (not _WOULD_HINTS.isdisjoint(words) and _FORMS.would.search(text))
         if not (brief or wavers or not text.isascii()) and _HINTS.isdisjoint(words):
             return ""
-        plain = IDIOM.sub(" ", text)
+        plain = self._plain[start:end]
         if _FORMS.that_is_wrong.match(plain) or _FORMS.calls_off.search(plain):
             return "doubt"
-        fact = _FORMS.fact.search(plain) and not _FORMS.wishes.search(plain)
-        if _FORMS.no.search(plain) and not fact and not self._requests(start, end):
+        no = _FORMS.no.search(plain) and (not _FORMS.fact.search(plain) or _FORMS.wishes.search(plain))
+        if no and not self._requests(start, end):
             return "doubt"
         if agrees(text):
             return ""
@@ -233,7 +238,7 @@ class Turn:
     @property
     def denies(self) -> bool:
         """Whether the user's own words deny anything, in any language that can be listed."""
-        return any(clause.voice == "denied" for clause in self.clauses) or bool(_FORMS.no.search(IDIOM.sub(" ", self.low)))
+        return any(clause.voice == "denied" for clause in self.clauses) or bool(_FORMS.no.search(self._plain))
 
     @property
     def may_say_no(self) -> bool:
@@ -245,8 +250,8 @@ class Turn:
 
         `beside`: clauses whose denial is known to be of something else.
         """
-        low = with_other(self.low, [(clause.start, clause.end) for clause in beside], " " * len(self.low))
-        plain = IDIOM.sub(" ", f"{low}\n{self._hidden}")
+        low = with_other(self._plain, [(clause.start, clause.end) for clause in beside], " " * len(self.low))
+        plain = f"{low}\n{IDIOM.sub(' ', self._hidden)}"
         denied = any(clause.voice == "denied" and clause not in beside for clause in self.clauses)
         no = denied or _FORMS.no.search(plain) or _FORMS.second.search(plain)
         return bool(no) or (_FORMS.foreign.search(plain) is not None and not agrees(plain))
