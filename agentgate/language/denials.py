@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from agentgate.language.spans import small
 from agentgate.language.word_files import Forms, either, listed
 
 _FORMS = Forms("denials")
@@ -24,7 +23,6 @@ DENIES = (
     rf"|(?:other than|(?:apart|aside) from)(?! (?:that|this)\b)|excluding(?! vat\b)|skip(?= \w+ing\b))\b"
 )
 NEGATION = re.compile(rf"\b(?=[acdefhikmnoprsw]){DENIES}")
-IDIOM = _FORMS.idiom
 # "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a negated statement that is not about "you".
 _FAR = 400  # characters behind a negation that may hold its end
 _LONGEST = 64  # characters of a negation that goes on over a line break
@@ -35,11 +33,18 @@ _ENDS = (".", "!", "?", ";", ":")
 _ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # complete denials
 
 
-def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
-    """The clauses of the user's own words as (voice, start, end) spans; a clause is denied from its first negation on."""
-    start, text = 0, small(turn)
+def without_idioms(low: str) -> str:
+    """A text in lower case without what only looks like a denial, of the same length."""
+    return _FORMS.idiom.sub(lambda idiom: "_" * len(idiom.group()), low)
+
+
+def clauses(turn: str, text: str) -> Iterator[tuple[Voice, int, int]]:
+    """The clauses of the user's own words as (voice, start, end) spans; a clause is denied from its first negation on.
+
+    `text`: the turn in lower case, without idioms.
+    """
+    start = 0
     bounds = [*((m.start(), m.end()) for m in _FORMS.clause.finditer(text)), (len(turn), len(turn))]
-    text = IDIOM.sub(lambda idiom: "_" * len(idiom.group()), text)
     if any(map(text.__contains__, ("noth", "nobody", "no one", "none", "neither", "no money"))):
         text = _FORMS.nothing.sub(lambda denial: "never".ljust(len(denial.group())), text)
     open_from, denial, stop = -1, (-1, -1), None  # where a denial begins that goes on behind a bound; the last one, and what ends it

@@ -143,7 +143,7 @@ class Prompt:
             kind, key, _, start, currency = entity
             while at + 1 < len(spans) and spans[at].end <= start:
                 at += 1
-            if kind not in _QUOTABLE and any(name.start <= start < name.end for name in quoted):
+            if quoted and kind not in _QUOTABLE and any(name.start <= start < name.end for name in quoted):
                 continue
             if spans[at].voice == "denied":
                 denied.append(entity)

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
-from agentgate.language.denials import IDIOM, clauses
+from agentgate.language.denials import clauses, without_idioms
 from agentgate.language.force import conditional, goes_on, in_doubt
 from agentgate.language.pieces import Piece, pieces
 from agentgate.language.spans import small
@@ -83,6 +83,7 @@ class Turn:
         marked = [each._replace(start=each.start - 1, end=each.end + 1) for each in self.named]
         self.bare = _without(self.own, [*marked, *found], {*NAMES, "quoted"}, "_")
         self.low = small(self.bare)
+        self._plain = without_idioms(self.low)
         certain = _without(self.text, found, {"forwarded", "pasted", "quoted"})
         unsure = [small(certain[start:end]) for start, end, whose in found if whose in {"doubtful", "unsure"}]
         self.unsure = tuple([words for words in unsure if _FORMS.letter.search(words)])
@@ -91,7 +92,7 @@ class Turn:
         self.memo: dict[str, Any] = {}
         self._pieces: dict[int, tuple[Piece, ...]] = {}
         self._doubts: dict[int, bool] = {}
-        self.clauses = tuple(_reported(self.low, clauses(self.bare))) or (Clause("said", 0, len(text)),)
+        self.clauses = tuple(_reported(self.low, clauses(self.bare, self._plain))) or (Clause("said", 0, len(text)),)
         self.starts = [clause.start for clause in self.clauses]
 
     def doubted(self, place: int) -> bool:
@@ -157,11 +158,6 @@ class Turn:
                 added = _FORMS.added.finditer(self.low, start, end) if found[-1].taken != "all" else ()
                 found += [Sentence(each.end(), end, "doubt") for each in added if self._only_back(each.end(), end)]
         return tuple(found)
-
-    @cached_property
-    def _plain(self) -> str:
-        """The user's own words without what only looks like a denial, of the same length."""
-        return IDIOM.sub(lambda idiom: " " * len(idiom.group()), self.low)
 
     @property
     def takes_all_back(self) -> bool:
@@ -251,7 +247,7 @@ class Turn:
         `beside`: clauses whose denial is known to be of something else.
         """
         low = with_other(self._plain, [(clause.start, clause.end) for clause in beside], " " * len(self.low))
-        plain = f"{low}\n{IDIOM.sub(' ', self._hidden)}"
+        plain = f"{low}\n{without_idioms(self._hidden)}"
         denied = any(clause.voice == "denied" and clause not in beside for clause in self.clauses)
         no = denied or _FORMS.no.search(plain) or _FORMS.second.search(plain)
         return bool(no) or (_FORMS.foreign.search(plain) is not None and not agrees(plain))

@@ -29,7 +29,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 from unicodedata import normalize
 
-from agentgate.language.denials import clauses
+from agentgate.language.denials import clauses, without_idioms
 from agentgate.language.pieces import FINITE, HEAD, MAX_PIECE, VERBS, Kind, Piece, leads, pieces
 from agentgate.language.spans import entities, small
 from agentgate.language.word_files import Forms, either, listed
@@ -283,7 +283,8 @@ def _of_another(lines: Sequence[str], reader: AbstractSet[str]) -> bool:
 
 def _kinds(low: str, start: int, end: int) -> Iterator[Kind]:
     """The kinds of the pieces of a line, clause by clause, as a turn of this line alone would have them."""
-    for _, at, to in clauses(low[start:end]):
+    line = low[start:end]
+    for _, at, to in clauses(line, without_idioms(line)):
         yield from (piece.kind for piece in pieces(low, start + at, start + to))
 
 
