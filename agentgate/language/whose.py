@@ -21,7 +21,6 @@ look like. Pure; linear in the text.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date
@@ -143,43 +142,33 @@ def _found(text: str, *, pasting: bool, reader: AbstractSet[str] = frozenset()) 
     low = small(text)
     found = [*_lines(text, low, pasting=pasting, reader=reader)]
     if pasting and ":" in text:
-        lines = _merged(found)
-        found += [said for said in _speakers(text) if not _within(lines, said.start, said.end)]
-    if (forwarded := _FORWARDED.search(low)) is not None:
+        lines = _covered(found, len(text))
+        found += [said for said in _speakers(text) if not all(lines[said.start : said.end])]
+    if forwarded := _FORWARDED.search(low):
         found.append(Extent(forwarded.start(), len(text), "forwarded"))
-    if pasting and (shows := _shows(low)) is not None and not leads(shows.group()):  # "is this phishing?" on the same line as the text
+    if pasting and (shows := _shows(low)) and not leads(shows.group()):  # "is this phishing?" on the same line as the text
         found += [Extent(0, shows.start(), "unsure"), Extent(shows.end(), len(text), "unsure")]
-    if pasting and (":" in text or "<" in text) and (pasted := _FORMS.pointer.search(low)) is not None:
+    if pasting and (":" in text or "<" in text) and (pasted := _FORMS.pointer.search(low)):
         found.append(Extent(pasted.end(), len(text), "pasted"))
     marked = [[*kind.finditer(text)] for signs, kind in _MARKS if any(map(text.__contains__, signs))]
     alone, first_mark = not found, min((marks[0].start() for marks in marked if marks), default=-1)
     for marks in marked:
         found += _quotations(text, low, marks, alone=alone, first_mark=first_mark)
-    others = _merged(extent for extent in found if extent.whose not in NAMES)
-    return [_checked(each, others) if each.whose in NAMES else each for each in dict.fromkeys(found)]
+    if not marked:
+        return found
+    others = _covered([extent for extent in found if extent.whose not in NAMES], len(text))
+    return [
+        Extent(start - 1, end + 1, "doubtful") if whose in NAMES and any(others[start:end]) else Extent(start, end, whose)
+        for start, end, whose in dict.fromkeys(found)
+    ]
 
 
-def _merged(extents: Iterable[Extent]) -> list[tuple[int, int]]:
-    """What these extents cover, in order, without an overlap."""
-    merged = list[tuple[int, int]]()
-    for start, end, _ in sorted(extents):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def _within(merged: list[tuple[int, int]], start: int, end: int) -> bool:
-    """Whether one of what these cover holds all between two places."""
-    at = bisect_left(merged, (start + 1,))
-    return at > 0 and merged[at - 1][1] >= end
-
-
-def _touches(merged: list[tuple[int, int]], start: int, end: int) -> bool:
-    """Whether any of what these cover is between two places."""
-    at = bisect_left(merged, (end,))
-    return at > 0 and merged[at - 1][1] > start
+def _covered(extents: Iterable[Extent], size: int) -> bytearray:
+    """Which characters these extents cover."""
+    covered = bytearray(size)
+    for start, end, _ in extents:
+        covered[start:end] = bytes([1]) * (end - start)
+    return covered
 
 
 def _speakers(text: str) -> Iterator[Extent]:
@@ -187,34 +176,29 @@ def _speakers(text: str) -> Iterator[Extent]:
     for colon in _FORMS.speaks.finditer(text):
         at = max(0, colon.start() - _LONGEST)
         found = _FORMS.labelled.search(text[at : colon.start()])
-        if found is not None and (found.start() > 0 or at == 0 or text[at] == "\n") and not _is_own(found["label"], colon.group()):
+        whole = found and (found.start() or not at or text[at] == "\n")
+        if found and whole and not _is_own(found["label"], colon.group()):
             yield Extent(at + found.start("label"), colon.end(), "unsure")
 
 
 def _is_own(label: str, says: str) -> bool:
     """Whether what stands before a colon is no speaker: a command, a sentence, a heading, a field of the user's own."""
     low, said = small(label), small(says)
-    if leads(low) or _FORMS.own_label.match(low) is not None:
+    if leads(low) or _FORMS.own_label.match(low):
         return True
-    if " " in label and _FORMS.small.search(label) is None and any(piece.kind == "request" for piece in pieces(said, 1, len(said))):
+    if " " in label and not _FORMS.small.search(label) and any(piece.kind == "request" for piece in pieces(said, 1, len(said))):
         return False  # "Mark Reed: refund it"
-    head = HEAD.match(low)
-    words = low[0 if head is None else head.end() :].split()
-    said_so = not words or _SENTENCED.search(low) is not None
-    return said_so or (words[0] in VERBS and (words[0] not in _CASES or VALUE.search(words[-1]) is None))
+    words = HEAD.sub("", low, 1).split()
+    if not words or _SENTENCED.search(low):
+        return True
+    return words[0] in VERBS and not (words[0] in _CASES and VALUE.search(words[-1]))
 
 
 def _shows(low: str) -> re.Match[str] | None:
     """The first question about a text: what `_FORMS.shows.search` finds, without a try at every character."""
-    if (see := _FORMS.see.search(low)) is None:
-        return None
-    at = see.start()
-    return _FORMS.shows.match(low, max(0, at - 80, *(low.rfind(sign, 0, at) + 1 for sign in ".!?\n:")))
-
-
-def _checked(name: Extent, others: list[tuple[int, int]]) -> Extent:
-    """A name, or a doubtful quotation where something else takes a part of it."""
-    return Extent(name.start - 1, name.end + 1, "doubtful") if _touches(others, name.start, name.end) else name
+    see = _FORMS.see.search(low)
+    at = see.start() if see else 0
+    return _FORMS.shows.match(low, max(0, at - 80, *(low.rfind(sign, 0, at) + 1 for sign in ".!?\n:"))) if see else None
 
 
 def _lines(text: str, low: str, *, pasting: bool, reader: AbstractSet[str]) -> Iterator[Extent]:
