@@ -19,6 +19,7 @@ import uvicorn
 
 from agentgate.token.mint import DETAIL_TYPE
 from tests.authority import Key, claims_of, jwks
+from tests.preloaded import Forked
 from tests.servers import free_port
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -57,8 +58,12 @@ class Process:
         self.stdout = folder / f"gate-{self.port}.out"
         env = {**os.environ, "SHIFT": str(shift), **environment}
         with self.stderr.open("wb") as err, self.stdout.open("wb") as out:
-            command = [sys.executable, "-c", START, "serve", "--settings", str(self.file)]
-            self.process = subprocess.Popen(command, stderr=err, stdout=out, env=env, cwd=folder)
+            command: Any = (START, "serve", "--settings", str(self.file))
+            self.process: subprocess.Popen[bytes] | Forked
+            if settings.get("workers", 1) > 1:  # its workers are new Pythons, and so it is, too
+                self.process = subprocess.Popen([sys.executable, "-c", *command], stdout=out, stderr=err, env=env, cwd=folder)
+            else:
+                self.process = Forked(*command, stdout=out, stderr=err, env=env, cwd=folder)
         self.http = httpx.Client(base_url=self.base, timeout=10, trust_env=False, transport=httpx.HTTPTransport(uds=path))
         self._wait()
 

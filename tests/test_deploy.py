@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agentgate.service.settings import ServiceSettings
+from tests.preloaded import run
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "examples" / "deploy"
@@ -40,8 +41,7 @@ def test_its_command_and_the_units_are_commands_of_ours() -> None:
     assert json.loads(entry) == started[1].split() == started[0].split()[:-1]
     for name, *rest in (json.loads(entry), started[0].split()):
         assert name == "agentgate"
-        command = [sys.executable, "-m", "agentgate", *rest]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = run(*rest)
         assert (done.returncode, "'--settings'" in done.stderr) == (1, True), done.stderr  # the file is not there; all else is taken
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +16,7 @@ from agentgate.identity.settings import IdentitySettings
 from agentgate.service.credentials import user_credential
 from tests.authority import GATE, Key, Web, claims_of, proven, web
 from tests.founding import JOB
+from tests.preloaded import run
 from tests.served import toml
 from tests.served_notes import LOGIN, NOTES, Notes, Place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
@@ -336,8 +335,7 @@ def test_a_gate_that_cannot_tell_agents_from_users_does_not_start(place: Place) 
     issuers = {"login": {**place.settings["identity"]["issuers"]["login"], "agent": {}}}
     (file := place.folder / "alike.toml").write_text(toml({**place.settings, "identity": {"issuers": issuers}}))
     for words in (["--check"], []):
-        argv = [sys.executable, "-m", "agentgate", "serve", "--settings", str(file), *words]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        done = run("serve", "--settings", str(file), *words)
         assert done.returncode == 1
         assert "'identity.issuers.login.agent.required'" in done.stderr
         assert "idtyp" in done.stderr

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ import tests.served
 from agentgate.cli.main import app
 from tests.authority import GATE, web
 from tests.founding import World
+from tests.preloaded import Forked
 from tests.served import Process, served
 from tests.servers import Server, as_tool_server, free_port, redis_binary
 from tests.test_exchange import DEPLOYER, TOOL, WORKFLOW
@@ -144,9 +143,8 @@ def tool_server(stage: Stage, folder: Path, weakened: str = "") -> Iterator[str]
     """The address of a tool server in a process of its own, with something taken out of it."""
     port = free_port()
     given = [str(stage.jwks), as_tool_server(stage.store, "https://deploy.acme.example", "acme-eu"), str(folder / "audit"), str(port)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", weakened + "\n" + TOOL_SERVER, *given], env=env, cwd=ROOT, stderr=log)
+        process = Forked(weakened + "\n" + TOOL_SERVER, *given, env=os.environ, cwd=ROOT, stdout=log, stderr=log)
     try:
         base = f"http://127.0.0.1:{port}"
         for _ in range(600):

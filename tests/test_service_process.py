@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 import tests.served
 from agentgate.cli.main import app
 from agentgate.service.app import ROUTES
+from tests.preloaded import AGENTGATE, run
 from tests.served import Party, Process, detail, served, toml
 from tests.served_notes import GATE, Notes, Place, error_of
 from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
@@ -290,10 +291,12 @@ def check(place: Place, change: dict[str, Any], **environment: str) -> tuple[int
         with chdir(place.folder):
             result = CliRunner().invoke(app, words)
         return result.exit_code, result.output
-    command = [sys.executable, "-c", "from agentgate.cli.main import app; app()", *words]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **environment}, cwd=place.folder, check=False, timeout=60
-    )
+    env = {**os.environ, **environment}
+    if "PYTHONPATH" in environment:
+        command = [sys.executable, "-c", AGENTGATE, *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=place.folder, check=False, timeout=60)
+    else:
+        done = run(*words, env=env, cwd=place.folder)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -330,8 +333,7 @@ def test_an_address_that_is_taken_is_named(place: Place, tmp_path: Path, workers
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         file = tmp_path / "gate.toml"
         file.write_text(toml({**place.settings, "listen": listen, "workers": workers, "audit": str(tmp_path / "audit")}))
-        command = [sys.executable, "-m", "agentgate", "serve", "--settings", str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = run("serve", "--settings", str(file))
     assert (done.returncode, f"setting 'listen': got '{listen}'" in done.stderr, "serving" in done.stderr) == (1, True, False)
 
 
@@ -341,8 +343,7 @@ def test_a_start_that_fails_is_told_in_lines_that_name_the_setting(place: Place,
     values = {**place.settings, "audit": str(tmp_path / "audit"), "keys": str(tmp_path / "keys")}
     values[setting] = {"store": "embedded://", "listen": "unix:"}.get(setting, "") + str(tmp_path / "file") + "/x" * (setting == "listen")
     (tmp_path / "gate.toml").write_text(toml(values))
-    command = [sys.executable, "-m", "agentgate", "serve", "--settings", str(tmp_path / "gate.toml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = run("serve", "--settings", str(tmp_path / "gate.toml"))
     named = f"setting '{setting}': got '{values[setting]}'"
     assert (done.returncode > 0, named in done.stderr, "Traceback" in done.stderr, done.stdout) == (True, True, False, ""), done.stderr
 
