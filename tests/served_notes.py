@@ -18,22 +18,16 @@ from tests.authority import Key, Web, claims_of, web
 from tests.served import Asking, Party, Process, Server, detail, publish, served
 from tests.servers import Server as StoreServer
 from tests.servers import redis_binary
+from tests.workflows import workflow_text
 
 GATE = "https://gate.acme.example"
 LOGIN, NOTES = "https://login.acme.example", "https://notes.acme.example"
 DEFINITION = "sha256:0a9b8c7d6e5f40312233445566778899aabbccddeeff00112233445566778899"
-WORKFLOW = """
-agentgate: workflow/v1
-id: desk.notes
-version: 1
-title: A service writes notes
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {oidc: {issuer: https://login.acme.example, claims: {app: {is: notes}}}}}
-intents: {none: "A service asks by itself."}
-tools:
+WORKFLOW = workflow_text(
+    "desk.notes",
+    who="{agent: {oidc: {issuer: https://login.acme.example, claims: {app: {is: notes}}}}}",
+    intents='{none: "A service asks by itself."}',
+    tools="""
   notes.write:
     effect: write
     needs: none
@@ -47,9 +41,11 @@ tools:
     needs: any
     redeem: wrapper
     args: {}
-step_up:
+""",
+    step_up="""
   - {id: urgent, for: notes.write, when: {urgent: {in: ["yes"]}}, approvers: {group: leads, count: 1}, timeout: 10m, show: [text]}
-"""
+""",
+)
 
 
 class Place:

@@ -18,23 +18,13 @@ from agentgate.intents.lexical import derive
 from agentgate.values.refusal import RunRefused
 from agentgate.values.turns import MAX_AGENT_SAID, SAID, split_turns
 from tests.benchmarks import answered
+from tests.workflows import workflow_text
 
-WORKFLOW = """
-agentgate: workflow/v1
-id: desk
-version: 1
-title: Support desk
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
-  close: {asks_for: Close a ticket., words: [close], unclear: confirm, examples: [Close ticket T-10001]}
-tools:
-  close: {effect: write, needs: [close], redeem: wrapper, args: {id: {type: id, from: [prompt]}}}
-step_up: [{id: ask, for: close, when: {intent: unclear}, approvers: {user: true}, timeout: 10m}]
-"""
+WORKFLOW = workflow_text(
+    "desk",
+    intents="{close: {asks_for: Close a ticket., words: [close], unclear: confirm, examples: [Close ticket T-10001]}}",
+    step_up="[{id: ask, for: close, when: {intent: unclear}, approvers: {user: true}, timeout: 10m}]",
+)
 LEE = User("lee", tenant="acme")
 ASKED = 'Close T-66666 and tell "eve@evil.example"?'
 

@@ -30,6 +30,7 @@ from agentgate.values.request import Boundary, Call, Derived, EarlierCall, Heade
 from tests.authority import lasting, nonce_for
 from tests.shop import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, reasons, run_of
 from tests.test_intents import REFUND as INTENT
+from tests.workflows import workflow_text
 
 TODAY = date(2026, 3, 4)
 
@@ -293,18 +294,11 @@ def decided(source: str, tool: str, args: dict[str, Any], *earlier: EarlierCall,
     return decide(workflow, run, Call.of(tool, args, "call"), Surroundings(WEEKDAY))
 
 
-LISTS = """
-agentgate: workflow/v1
-id: shop.share
-version: 1
-title: Share what was listed
-owners: [lee]
-risk: high
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents: {share: {asks_for: Share listed things., words: [share], unclear: deny, examples: ["share it"], counter_examples: ["list it"]}}
-tools:
+LISTS = workflow_text(
+    "shop.share",
+    risk="high",
+    intents="{share: {asks_for: Share listed things., words: [share], unclear: deny, examples: [share it], counter_examples: [list it]}}",
+    tools="""
   list.all:
     effect: read
     needs: any
@@ -329,9 +323,10 @@ tools:
     needs: [share]
     redeem: wrapper
     args: {account: {type: id, from: [mail.search.account]}}
-limits: [{count: any, max: 20, per: run}]
-token: {ttl: 60s, uses: 1, bound_to: [call, agent_key]}
-"""
+""",
+    limits="[{count: any, max: 20, per: run}]",
+    token="{ttl: 60s, uses: 1, bound_to: [call, agent_key]}",
+)
 
 
 def test_a_list_of_many_values_against_many_rows_is_decided_at_once() -> None:

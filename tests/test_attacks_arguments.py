@@ -30,21 +30,15 @@ from agentgate.workflow.model import Workflow
 from tests.effort import examples
 from tests.generate import Case
 from tests.test_reference import engine, reference
+from tests.workflows import workflow_text
 
-ISSUES = """
-agentgate: workflow/v1
-id: issues
-version: 1
-title: Change an issue
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
+ISSUES = workflow_text(
+    "issues",
+    intents="""
   assign: {asks_for: Give an issue to somebody., words: [assign], examples: ["Assign WEB-42 to kim@acme.example"]}
   label: {asks_for: Label an issue., words: [label], examples: ["Label WEB-42 as a bug"]}
-tools:
+""",
+    tools="""
   find:
     effect: read
     needs: any
@@ -62,7 +56,8 @@ tools:
       labels[].tags[].x: {each_in: [a, b], max_items: 3, from: [model], optional: true, needs: [assign]}
       where.room: {in: [a, b], from: [model], optional: true, nullable: true}
       where.floor: {type: integer, min: "1", max: "9", from: [model], optional: true}
-"""
+""",
+)
 ASSIGN, LABEL = "Assign WEB-42 to kim@acme.example", "Label WEB-42 as a bug"
 
 

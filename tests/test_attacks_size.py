@@ -18,20 +18,13 @@ from agentgate.values.canonical import MAX_BYTES, canonical
 from tests.deadlines import REAL
 from tests.shop import LEE, ORDER, PROMPT, WEEKDAY, opened, run_of
 from tests.shop import WORKFLOW as SHOP
+from tests.workflows import workflow_text
 
-NOTES = """
-agentgate: workflow/v1
-id: notes
-version: 1
-title: Write a note
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
-  write: {asks_for: Write a note., words: [write], examples: ["Write a note"]}
-tools:
+NOTES = workflow_text(
+    "notes",
+    title="Write a note",
+    intents='{write: {asks_for: Write a note., words: [write], examples: ["Write a note"]}}',
+    tools="""
   note:
     effect: read
     needs: any
@@ -43,7 +36,8 @@ tools:
       lines: {text: 20000, from: [model], entities: [prompt], max_items: 1000, optional: true}
       file: {text: 20000, from: [model], optional: true}
       files: {text: 20000, from: [model], max_items: 9, optional: true}
-"""
+""",
+)
 SLOW = "1% "  # each is looked at several times, and none is an address
 SECONDS = 0.25  # of processor time; without the caps each of these takes from 0.7 to 3
 

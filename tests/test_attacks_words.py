@@ -11,22 +11,17 @@ import pytest
 
 from agentgate import Agent, Allow, Deny, Gate, Reason, StepUp, User
 from agentgate.gate.run import Run
+from tests.workflows import workflow_text
 
-WORKFLOW = """
-agentgate: workflow/v1
-id: office
-version: 1
-title: Office assistant
-owners: [lee]
-risk: high
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
+WORKFLOW = workflow_text(
+    "office",
+    risk="high",
+    intents="""
   pay: {asks_for: Pay a bill., words: [pay], unclear: step_up, delegated: step_up, examples: [Pay the bill]}
   send: {asks_for: Send an e-mail., words: [send], delegated: present, examples: [Send it]}
   delete: {asks_for: Delete a file., words: [delete], examples: [Delete it, Delete a file]}
-tools:
+""",
+    tools="""
   read:
     effect: read
     needs: any
@@ -60,10 +55,12 @@ tools:
     needs: [delete]
     redeem: wrapper
     args: {id: {type: id, from: [prompt], select: {of: list.id, called: [file], largest: list.size}}}
-step_up:
+""",
+    step_up="""
   - {id: money, for: pay, approvers: {group: leads, count: 1}, timeout: 10m}
   - {id: mail, for: send, when: {to: {in: [boss@acme.example]}}, approvers: {group: leads, count: 1}, timeout: 10m, show: [body]}
-"""
+""",
+)
 NOW = datetime(2026, 3, 4, 10, tzinfo=UTC)
 GOOD, EVIL = "GB29NWBK60161331926819", "DE89370400440532013000"
 BILL = f"Total 98.70\nPlease pay to {GOOD}\n"

@@ -21,22 +21,15 @@ from agentgate.review.root.standing import standing
 from agentgate.values.request import Agent, User
 from tests.approvals_team import keygen
 from tests.deadlines import python_path
+from tests.workflows import workflow_text
 
 ALICE, BOB, CAROL, DAVE = PEOPLE = ("alice@acme.example", "bob@acme.example", "carol@acme.example", "dave@acme.example")
-WORKFLOW = """\
-agentgate: workflow/v1
-id: shop.orders
-version: 1
-title: Support looks up an order
-owners: [lee]
-risk: medium
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents: {none: "Only looks; nothing here changes or sends anything."}
-tools:
-  orders.get: {effect: read, needs: any, redeem: wrapper, args: {order_id: {type: id, from: [prompt]}}}
-"""
+WORKFLOW = workflow_text(
+    "shop.orders",
+    risk="medium",
+    intents='{none: "Only looks; nothing here changes or sends anything."}',
+    tools="{orders.get: {effect: read, needs: any, redeem: wrapper, args: {order_id: {type: id, from: [prompt]}}}}",
+)
 TESTS = """\
 workflow: shop.orders
 base: {call: orders.get, prompt: Please look at A-1, args: {order_id: A-1}}

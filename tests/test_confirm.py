@@ -31,23 +31,17 @@ from agentgate.token.signing import SigningKey
 from agentgate.values.refusal import Reason
 from agentgate.workflow.model import StepUpRule
 from tests.authority import lasting, nonce_for
+from tests.workflows import workflow_text
 
-WORKFLOW = """
-agentgate: workflow/v1
-id: shop.pay
-version: 1
-title: Pay people whom the user names
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
+WORKFLOW = workflow_text(
+    "shop.pay",
+    intents="""
   pay:
     asks_for: Pay somebody.
     words: [pay, transfer]
     examples: [Pay 20 to kim@acme.example]
-tools:
+""",
+    tools="""
   pay:
     effect: write
     needs: [pay]
@@ -55,10 +49,12 @@ tools:
     args:
       amount: {type: number, min: "1", max: "1000", from: [prompt]}
       to: {type: email, from: [prompt]}
-step_up:
+""",
+    step_up="""
   - {id: mine, for: pay, when: {amount: {above: "10"}}, approvers: {user: true}, timeout: 10m}
   - {id: lead, for: pay, when: {amount: {above: "100"}}, approvers: {group: leads}, timeout: 10m}
-"""
+""",
+)
 LEE, BOSS = User("lee", tenant="acme", groups=["leads"]), User("boss", tenant="acme", groups=["leads"])
 SMALL, LARGE = ({"amount": amount, "to": "kim@acme.example"} for amount in (20, 200))
 

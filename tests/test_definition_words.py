@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.test_definition import PAIR, changed, expect_one, load, problems
+from tests.workflows import workflow_text
 
 WORDS = "words: [send],"
 
@@ -61,19 +62,12 @@ def test_only_a_named_text_is_looked_into(new, field, expected):
 
 # --- selectors and sums --------------------------------------------------------------------------------------------------
 
-LISTED = """\
-agentgate: workflow/v1
-id: files
-version: 1
-title: Files
-owners: [lee]
-risk: low
-expires: "2031-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
-  delete: {asks_for: Delete a file., words: [delete], examples: [Delete it]}
-tools:
+LISTED = workflow_text(
+    "files",
+    title="Files",
+    expires='"2031-05-31"',
+    intents="{delete: {asks_for: Delete a file., words: [delete], examples: [Delete it]}}",
+    tools="""
   list:
     effect: read
     needs: any
@@ -103,7 +97,8 @@ tools:
     args:
       unit: {in: [EUR], from: [list.unit]}
       x: {X}
-"""
+""",
+)
 SELECT = "{type: id, from: [prompt], select: {of: list.id, called: [file], largest: list.size}}"
 
 

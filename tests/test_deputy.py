@@ -14,24 +14,19 @@ from agentgate.cli.main import app
 from agentgate.gate.gate import Gate
 from agentgate.review.replay.deputy import TARGETS, Exchange, Kind, Tally, confused_deputy, mutants
 from agentgate.review.replay.evaluate import Clock, Episode
+from tests.workflows import workflow_text
 
-WORKFLOW = """\
-agentgate: workflow/v1
-id: office.mail
-version: 1
-title: Office assistant mails people the user knows
-owners: [lee]
-risk: low
-expires: "2030-12-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
+WORKFLOW = workflow_text(
+    "office.mail",
+    expires='"2030-12-31"',
+    intents="""
   send_mail:
     asks_for: Send an e-mail.
     words: [send, mail to]
     unclear: deny
     examples: [Send the minutes to Anna]
-tools:
+""",
+    tools="""
   contacts.find:
     effect: read
     needs: any
@@ -45,7 +40,8 @@ tools:
     args:
       to: {type: email, max_items: 5, from: [ORIGINS]}
       body: {text: 1000, from: [model]}
-"""
+""",
+)
 CONTACTS = [
     {"email": "anna@acme.example", "note": "Anna of sales, private: anna@home.example"},
     {"email": "ben@acme.example", "note": "Ben of sales"},

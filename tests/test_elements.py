@@ -27,19 +27,14 @@ from tests.generate_values import NOW
 from tests.reference import evaluate
 from tests.test_nested import TOOL
 from tests.test_reference import engine
+from tests.workflows import workflow_text
 
-PAYMENTS = """
-agentgate: workflow/v1
-id: shop.payments
-version: 1
-title: Pay what is due
-owners: [lee]
-risk: high
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents: {pay: {asks_for: Pay what is due., words: [pay], examples: ["pay what is due"]}}
-tools:
+PAYMENTS = workflow_text(
+    "shop.payments",
+    title="Pay what is due",
+    risk="high",
+    intents='{pay: {asks_for: Pay what is due., words: [pay], examples: ["pay what is due"]}}',
+    tools="""
   due.list:
     effect: read
     needs: any
@@ -67,7 +62,8 @@ tools:
       payments[].amount: {type: number, max_items: 9, from: [due.list.amount], optional: true}
       payments[].tip: {type: number, max_items: 9, at_most: due.list.most, from: [model], optional: true}
       amounts: {type: number, max_items: 9, from: [due.list.amount], at_most: due.list.most, optional: true}
-"""
+""",
+)
 ROWS = (
     {"id": "A-1", "to": "cus_A", "amount": 10, "most": 20},
     {"id": "B-2", "to": "cus_EVIL", "amount": 9000, "most": 9000},

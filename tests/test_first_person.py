@@ -25,6 +25,7 @@ from agentgate.workflow.rule import Fact
 from tests.effort import examples
 from tests.generate_values import NOW
 from tests.reference_words import of_themself
+from tests.workflows import workflow_text
 
 
 def speaks(*turns: str) -> bool:
@@ -158,19 +159,12 @@ def test_two_readings_of_any_words_agree(turns: list[str]) -> None:
 
 
 # --- which row that is -------------------------------------------------------------------------------------------------------
-TASKS = """
-agentgate: workflow/v1
-id: tasks
-version: 1
-title: Close a task
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {groups: [staff]}}
-intents:
-  close: {asks_for: Close a task., words: [close, write], examples: ["Close WEB-42"]}
-tools:
+TASKS = workflow_text(
+    "tasks",
+    title="Close a task",
+    who="{agent: {in_process: true}, for_user: {groups: [staff]}}",
+    intents='{close: {asks_for: Close a task., words: [close, write], examples: ["Close WEB-42"]}}',
+    tools="""
   list:
     effect: read
     needs: any
@@ -198,7 +192,8 @@ tools:
       titled: {type: id, from: [list.titled], optional: true}
       watch: {type: id, from: [list.watch], optional: true}
       write: {type: email, from: [task.reporter], optional: true}
-"""
+""",
+)
 LEE = User("lee@acme.example", tenant="acme", groups=("staff",))
 ROWS: dict[str, list[str]] = {
     "id": ["W-1", "W-2", "W-3"],

@@ -16,6 +16,7 @@ from agentgate.language.turn import MAX_READ, Turn
 from agentgate.language.wording import said
 from agentgate.workflow.model import Intent
 from tests.benchmarks.phrasings import ACT, granted
+from tests.workflows import workflow_text
 
 TODAY = date(2026, 3, 4)
 EVIL = "eve@evil.example"
@@ -154,20 +155,13 @@ def test_a_text_with_a_doubtful_sentence_inside_was_not_said() -> None:
     assert said(Prompt.of([text.replace(" If Bob agrees, s", " S")], TODAY), "Send the list. Send the draft. Send the notes.") is not None
 
 
-WORKFLOW = """
-agentgate: workflow/v1
-id: desk
-version: 1
-title: Refund what the user names
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
+WORKFLOW = workflow_text(
+    "desk",
+    intents="""
   refund: {asks_for: Refund., words: [refund], unclear: confirm, examples: [Refund ORD-10023344]}
   send: {asks_for: Send., words: [send], unclear: confirm, examples: [Send it]}
-tools:
+""",
+    tools="""
   refund:
     effect: write
     needs: [refund]
@@ -180,10 +174,12 @@ tools:
     args:
       to: {type: email, from: [prompt]}
       body: {text: 300, from: [model], entities: [prompt]}
-step_up:
+""",
+    step_up="""
   - {id: meant, for: refund, when: {intent: unclear}, approvers: {user: true}, timeout: 10m}
   - {id: sure, for: send, when: {intent: unclear}, approvers: {user: true}, timeout: 10m}
-"""
+""",
+)
 
 
 def answer(folder: Path, prompt: str, tool: str, args: dict[str, str], workflow: str = WORKFLOW) -> object:

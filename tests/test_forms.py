@@ -30,6 +30,7 @@ from agentgate.language.spans import embedded
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.forms import canonical_form, describe_forms, spell_value
 from agentgate.workflow.rule import Rule
+from tests.workflows import workflow_text
 
 LIST = {"type": "array", "items": {"type": "string"}}
 SCHEMA = {
@@ -139,18 +140,11 @@ def test_twice_is_as_once(properties: dict[str, Any], args: dict[str, Any], rule
 
 
 # --- a wrapped tool --------------------------------------------------------------------------------------------------------------
-WORKFLOW = """\
-agentgate: workflow/v1
-id: desk.mail
-version: 1
-title: Mail
-owners: [lee]
-risk: low
-expires: "2031-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents: {mail: {asks_for: Send mail., words: [send, "^mail"], examples: [Send it], counter_examples: [Read it]}}
-tools:
+WORKFLOW = workflow_text(
+    "desk.mail",
+    expires='"2031-05-31"',
+    intents='{mail: {asks_for: Send mail., words: [send, "^mail"], examples: [Send it], counter_examples: [Read it]}}',
+    tools="""
   send:
     effect: egress
     needs: [mail]
@@ -167,7 +161,8 @@ tools:
     redeem: wrapper
     args: {name: {text: 20}}
     facts: {mail: {type: email, path: '[].mail'}}
-"""
+""",
+)
 RAN: list[dict[str, Any]] = []
 
 

@@ -18,6 +18,7 @@ from agentgate.language.prompt import Prompt
 from agentgate.language.stems import stems
 from agentgate.values.paths import CUT
 from agentgate.workflow.rule import Fact
+from tests.workflows import workflow_text
 
 ID = Fact("id", 1, "id", ("id",))
 TITLE, NAME, SENDER = Fact("title", 1, "text", ("t",)), Fact("name", 1, "path", ("n",)), Fact("from", 1, "email", ("f",))
@@ -145,19 +146,11 @@ def test_the_order_of_rows_is_nothing(names: list[str], prompt: str) -> None:
 
 # --- at the gate -----------------------------------------------------------------------------------------------------------
 
-WORKFLOW = """
-agentgate: workflow/v1
-id: office
-version: 1
-title: Office assistant
-owners: [lee]
-risk: high
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
-  pay: {asks_for: Pay., words: [pay, adjust, invite, append], examples: [Pay the bill, Adjust a payment]}
-tools:
+WORKFLOW = workflow_text(
+    "office",
+    risk="high",
+    intents="{pay: {asks_for: Pay., words: [pay, adjust, invite, append], examples: [Pay the bill, Adjust a payment]}}",
+    tools="""
   mails:
     effect: read
     needs: any
@@ -201,12 +194,14 @@ tools:
     needs: [pay]
     redeem: wrapper
     args: {to: {type: iban, max_items: 2, from: [prompt, plans.account], named_first: true, unknown_origin: step_up}}
-step_up:
+""",
+    step_up="""
   - {id: a, for: invite, when: {to: {origin: unknown}}, approvers: {group: leads, count: 1}, timeout: 10m}
   - {id: b, for: append, when: {file: {origin: unknown}}, approvers: {group: leads, count: 1}, timeout: 10m}
   - {id: c, for: adjust, when: {id: {origin: unknown}}, approvers: {group: leads, count: 1}, timeout: 10m}
   - {id: d, for: pay, when: {to: {origin: unknown}}, approvers: {group: leads, count: 1}, timeout: 10m}
-"""
+""",
+)
 GOOD, OTHER = "GB29NWBK60161331926819", "DE89370400440532013000"
 PLANS = [{"id": "P1", "subject": "Rent", "account": GOOD}, {"id": "P2", "subject": "Gym", "account": OTHER}]
 

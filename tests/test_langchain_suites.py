@@ -24,19 +24,13 @@ from agentgate.gate.run import Run
 from agentgate.integrations.langchain import CallRefused, guard_tools, is_guarded, use_run
 from agentgate.values.request import Agent, User
 from tests.framework_suites import DIFFERENCES
+from tests.workflows import workflow_text
 
-WORKFLOW = """\
-agentgate: workflow/v1
-id: suite.any
-version: 1
-title: Everything the suites call
-owners: [lee]
-risk: low
-expires: "2027-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents: {none: "Only looks; nothing here changes or sends anything."}
-tools:
+WORKFLOW = workflow_text(
+    "suite.any",
+    expires='"2027-05-31"',
+    intents='{none: "Only looks; nothing here changes or sends anything."}',
+    tools="""
   multiply:
     effect: read
     needs: any
@@ -47,7 +41,8 @@ tools:
     needs: any
     redeem: wrapper
     args: {tool_input: {text: 100}}
-"""
+""",
+)
 
 
 class Factors(BaseModel):

@@ -19,18 +19,11 @@ from agentgate.review.check.advice import advise
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import read_tests, run_tests
 from agentgate.workflow.model import Workflow
+from tests.workflows import workflow_text
 
-FILE = """
-agentgate: workflow/v1
-id: shop.pay
-version: 1
-title: Pay people whom the user names
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
+FILE = workflow_text(
+    "shop.pay",
+    intents="""
   pay:
     asks_for: Pay somebody.
     words: [pay]
@@ -38,7 +31,8 @@ intents:
     unheard: confirm
     delegated: confirm
     examples: [Pay 20 to kim@acme.example]
-tools:
+""",
+    tools="""
   pay:
     effect: write
     needs: [pay]
@@ -47,12 +41,14 @@ tools:
       amount: {type: number, min: "1", max: "1000", from: [prompt]}
       to: {type: email, from: [prompt], unknown_origin: step_up}
       memo: {text: 200, from: [model], entities: [prompt], unknown_origin: confirm, optional: true}
-step_up:
+""",
+    step_up="""
   - {id: meant, for: pay, when: {intent: unclear}, approvers: {user: true}, timeout: 10m}
   - {id: payee, for: pay, when: {to: {origin: unknown}}, approvers: {group: leads}, timeout: 10m}
   - {id: open, for: pay, when: {origin: unknown}, approvers: {user: true}, timeout: 10m}
   - {id: big, for: pay, when: {amount: {above: "100"}}, approvers: {group: leads}, timeout: 10m}
-"""
+""",
+)
 CLEAR, UNCLEAR = "Pay 20 to kim@acme.example", "Should 20 perhaps be paid to kim@acme.example? I pay it. Pay everybody."
 ARGS = {"amount": 20, "to": "kim@acme.example"}
 

@@ -22,6 +22,7 @@ from agentgate.review.scenarios.testfile import TestFile, load_tests, read_tests
 from agentgate.workflow import model, rule, selector
 from agentgate.workflow.model import Workflow
 from tests.everything import CLAIMS, EVERYTHING, ROLES, STRUCTURES
+from tests.workflows import workflow_text
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = [w for folder in ("workflows", "examples/payment-agent/workflows") for w in Catalog.load(ROOT / folder, derive)]
@@ -161,18 +162,10 @@ def test_a_mutant_is_looser_what_was_allowed_stays_allowed(workflow):
 
 
 # --- limits, as the store counts them ----------------------------------------------------------------------------------------
-LIMITED = """
-agentgate: workflow/v1
-id: shop.pay
-version: 1
-title: Pay small amounts
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents: {none: "A machine."}
-tools:
+LIMITED = workflow_text(
+    "shop.pay",
+    intents='{none: "A machine."}',
+    tools="""
   pay:
     effect: write
     needs: none
@@ -180,10 +173,12 @@ tools:
     args:
       amount: {type: money, currency: currency, min: "0.01", max: "100.00", from: [model]}
       currency: {in: [EUR, GBP], from: [model]}
-limits:
+""",
+    limits="""
   - {count: pay, max: 3, per: run}
   - {sum: pay.amount, max: "100.00", per: tenant, every: 1d}
-"""
+""",
+)
 
 
 @pytest.mark.parametrize("amounts", [["60.00", "40.00"], ["60.00", "40.01"], ["1.00", "1.00", "1.00", "1.00"], ["99.99", "0.01", "0.01"]])

@@ -24,20 +24,13 @@ from agentgate.workflow.model import StepUpRule
 from agentgate.workflow.rule import Fact, Rule, Source
 from tests.generate_values import NOW
 from tests.test_reference import engine, reference, small
+from tests.workflows import workflow_text
 
-WORKFLOW = """
-agentgate: workflow/v1
-id: desk
-version: 1
-title: Desk
-owners: [lee]
-risk: high
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
-  answer: {asks_for: Answer., words: [answer, file, open], examples: [Answer the ticket]}
-tools:
+WORKFLOW = workflow_text(
+    "desk",
+    risk="high",
+    intents="{answer: {asks_for: Answer., words: [answer, file, open], examples: [Answer the ticket]}}",
+    tools="""
   tickets:
     effect: read
     needs: any
@@ -107,7 +100,8 @@ tools:
     needs: [answer]
     redeem: wrapper
     args: {to: {type: email, from: [ticket.mail, account.owner, ticket.author, list.mail, peek.mail, newest.mail]}}
-"""
+""",
+)
 TICKETS = [
     {"id": "T-1", "customer": "Tom Miller", "agent": "A-1", "opened": "2026-01-01"},
     {"id": "T-2", "customer": "Eve Stone", "agent": "A-2", "opened": "2026-01-02"},

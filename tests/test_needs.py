@@ -23,22 +23,16 @@ from agentgate.review.scenarios.scene import Scene
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Workflow
 from tests.test_definition import PAIR, changed, expect_one
+from tests.workflows import workflow_text
 
-ISSUES = """
-agentgate: workflow/v1
-id: issues
-version: 1
-title: Change an issue
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
+ISSUES = workflow_text(
+    "issues",
+    intents="""
   assign: {asks_for: Give an issue to somebody., words: [assign], examples: ["Assign WEB-42 to kim@acme.example"]}
   close: {asks_for: Close an issue., words: [close], unclear: step_up, examples: ["Close WEB-42"], counter_examples: ["Close all issues"]}
   label: {asks_for: Label an issue., words: [label], examples: ["Label WEB-42 as a bug"]}
-tools:
+""",
+    tools="""
   find:
     effect: read
     needs: any
@@ -57,10 +51,12 @@ tools:
       state: {in: [open, closed], from: [model], optional: true, nullable: true, needs: [close]}
       labels: {each_in: [bug, docs], max_items: 2, from: [model], optional: true, needs: [label, close]}
       meta[].note: {text: 20, max_items: 3, from: [model], optional: true, needs: [label]}
-step_up:
+""",
+    step_up="""
   - {id: look, for: find, when: {closed: {is: true}}, approvers: {group: leads}, timeout: 10m}
   - {id: sure, for: update, when: {state: {is: closed}}, approvers: {group: leads}, timeout: 10m}
-"""
+""",
+)
 ASSIGN, CLOSE, LABEL = "Assign WEB-42 to kim@acme.example", "Close WEB-42", "Label WEB-42 as a bug"
 KIM = {"assignee": "kim@acme.example"}
 

@@ -26,20 +26,13 @@ from agentgate.workflow.nested import flat
 from agentgate.workflow.rule import Rule
 from tests.test_definition import PAIR, expect_one
 from tests.test_reference import engine, reference, small
+from tests.workflows import workflow_text
 
-ISSUES = """
-agentgate: workflow/v1
-id: issues
-version: 1
-title: Change an issue
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
-  change: {asks_for: Change an issue., words: [change], examples: ["Change issue WEB-42"]}
-tools:
+ISSUES = workflow_text(
+    "issues",
+    title="Change an issue",
+    intents='{change: {asks_for: Change an issue., words: [change], examples: ["Change issue WEB-42"]}}',
+    tools="""
   update:
     effect: write
     needs: [change]
@@ -54,9 +47,9 @@ tools:
       files[].kind: {each_in: [pdf], max_items: 3, from: [model], optional: true, nullable: true}
       where.room: {in: [a, b], from: [model], optional: true, nullable: true}
       where.floor: {type: integer, min: "1", max: "9", from: [model], optional: true}
-step_up:
-  - {id: who, for: update, when: {assignee: {origin: [prompt]}}, approvers: {group: leads}, timeout: 10m}
-"""
+""",
+    step_up="[{id: who, for: update, when: {assignee: {origin: [prompt]}}, approvers: {group: leads}, timeout: 10m}]",
+)
 ASKED = "Change issue WEB-42"
 
 

@@ -17,23 +17,17 @@ from agentgate.review.mutation.mutation import survey
 from agentgate.review.scenarios.scene import Scene, result
 from agentgate.review.scenarios.testfile import load_tests, run_tests
 from agentgate.workflow.model import Workflow
+from tests.workflows import workflow_text
 
-WORKFLOW = """
-agentgate: workflow/v1
-id: shop.pay
-version: 1
-title: Pay an order by a method on file
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
+WORKFLOW = workflow_text(
+    "shop.pay",
+    intents="""
   pay:
     asks_for: Pay an order.
     words: [pay, settle]
     examples: ["Please pay order ORD-10023344"]
-tools:
+""",
+    tools="""
   users.get:
     effect: read
     needs: any
@@ -51,7 +45,8 @@ tools:
       method: {type: id, from: [users.get.method]}
       owner: {type: id, from: [users.get.owner]}
       amount: {type: number, min: "1", max: "900", at_most: users.get.limit, from: [model]}
-"""
+""",
+)
 USER = {"payment_methods": {"credit_card_9991": {"limit": 50, "owner": "lee"}, "paypal/7": {"limit": 900, "owner": "eve"}}}
 PAY = {"order": "ORD-10023344", "method": "credit_card_9991", "owner": "lee", "amount": "20"}
 

@@ -29,20 +29,13 @@ from agentgate.values.paths import CUT, PAGE
 from agentgate.values.request import EarlierCall
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.page_size import counted, paths, short, sized
+from tests.workflows import workflow_text
 
-BANK = """
-agentgate: workflow/v1
-id: bank
-version: 1
-title: Pays whom the user paid before
-owners: [lee]
-risk: high
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
-  pay: {asks_for: Pay., words: [pay, cancel], examples: [Pay the bill]}
-tools:
+BANK = workflow_text(
+    "bank",
+    risk="high",
+    intents="{pay: {asks_for: Pay., words: [pay, cancel], examples: [Pay the bill]}}",
+    tools="""
   history:
     effect: read
     needs: any
@@ -73,10 +66,12 @@ tools:
     redeem: wrapper
     args:
       to: {type: iban, from: [prompt], select: {of: latest.to, called: [payment], highest: latest.paid}, unknown_origin: step_up}
-step_up:
+""",
+    step_up="""
   - {id: a, for: pay, when: {to: {origin: unknown}}, approvers: {group: leads, count: 1}, timeout: 10m}
   - {id: b, for: again, when: {to: {origin: unknown}}, approvers: {group: leads, count: 1}, timeout: 10m}
-"""
+""",
+)
 GOOD, EVIL = "GB29NWBK60161331926819", "DE89370400440532013000"
 RENT, GYM = {"subject": "Rent", "to": GOOD, "paid": 900}, {"subject": "Gym", "to": EVIL, "paid": 30}
 ASKED = "Pay the landlord the rent, like last month"

@@ -11,20 +11,13 @@ import pytest
 
 from agentgate import Agent, Allow, Deny, Gate, Reason, User
 from agentgate.gate.run import Run
+from tests.workflows import workflow_text
 
-WORKFLOW = """
-agentgate: workflow/v1
-id: chat
-version: 1
-title: Chat assistant
-owners: [lee]
-risk: high
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
-  post: {asks_for: Post a message., words: [post, invite], examples: [Post it in the sales channel, Invite Kim]}
-tools:
+WORKFLOW = workflow_text(
+    "chat",
+    risk="high",
+    intents="{post: {asks_for: Post a message., words: [post, invite], examples: [Post it in the sales channel, Invite Kim]}}",
+    tools="""
   find:
     effect: read
     needs: any
@@ -41,7 +34,8 @@ tools:
     needs: [post]
     redeem: wrapper
     args: {channel: {type: channel, in: ["#general", ops], from: [model]}, like: {type: channel, pattern: "eng-.*", from: [model]}}
-"""
+""",
+)
 NOW = datetime(2026, 3, 4, 10, tzinfo=UTC)
 SIGNS = ("", "#")
 

@@ -14,20 +14,13 @@ from agentgate.review.check.lint import lint_path
 from agentgate.review.scenarios.scene import Scene, result
 from agentgate.review.scenarios.statements import under
 from agentgate.review.scenarios.unaided import counted, stops, unaided
+from tests.workflows import workflow_text
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
-FILE = """
-agentgate: workflow/v1
-id: desk.pay
-version: 1
-title: Pay what was ordered
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents: {pay: {asks_for: Pay., words: [pay], examples: [Pay it]}}
-tools:
+FILE = workflow_text(
+    "desk.pay",
+    intents="{pay: {asks_for: Pay., words: [pay], examples: [Pay it]}}",
+    tools="""
   get:
     effect: read
     needs: any
@@ -50,7 +43,8 @@ tools:
       payee: {type: iban, from: [get.payee]}
       mail: {type: email, from: [whose.mail]}
       memo: {text: 20, from: [model], optional: true}
-"""
+""",
+)
 EVERY = "step_up: [{id: ask, for: %s, approvers: {user: true}, timeout: 10m}]\n"
 
 

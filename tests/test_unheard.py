@@ -23,6 +23,7 @@ from agentgate.review.check.advice import advise
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
 from tests.test_definition import load, problems
+from tests.workflows import workflow_text
 
 MAIL = Intent("mail", 1, "Send an e-mail.", ("send", "reply"), "step_up", ("Send the minutes to Ann",), (), "step_up", "step_up")
 PAY = Intent("pay", 2, "Pay a bill.", ("pay",), "step_up", ("Pay the bill",), ())
@@ -221,27 +222,23 @@ def test_silence_is_true_or_false() -> None:
 
 # --- the workflow ----------------------------------------------------------------------------------------------------------
 
-WORKFLOW = """
-agentgate: workflow/v1
-id: office
-version: 1
-title: Office assistant
-owners: [lee]
-risk: high
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
+WORKFLOW = workflow_text(
+    "office",
+    risk="high",
+    intents="""
   send: {asks_for: Send an e-mail., words: [send], unclear: step_up, unheard: step_up, examples: [Send it]}
   delete: {asks_for: Delete a file., words: [delete], unclear: step_up, examples: [Delete it]}
-tools:
+""",
+    tools="""
   read: {effect: read, needs: any, redeem: wrapper, args: {path: {type: path, from: [prompt, model]}}}
   send: {effect: egress, needs: [send], redeem: wrapper, args: {to: {type: email, from: [prompt]}}}
   delete: {effect: destructive, needs: [delete], redeem: wrapper, args: {id: {type: id, from: [prompt]}}}
-step_up:
+""",
+    step_up="""
   - {id: mail, for: send, when: {to: {in: [boss@acme.example]}}, approvers: {group: leads, count: 1}, timeout: 10m}
   - {id: drop, for: delete, when: {id: {in: [F0]}}, approvers: {group: leads, count: 1}, timeout: 10m}
-"""
+""",
+)
 CLAUSE = "words: [send], unclear: step_up, unheard: step_up,"
 
 

@@ -20,6 +20,7 @@ from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.language.wording import said
 from agentgate.workflow.rule import Rule
 from tests.reference_words import stands
+from tests.workflows import workflow_text
 
 TODAY = date(2024, 5, 15)
 
@@ -234,19 +235,11 @@ def test_words_name_nothing() -> None:
     assert not asked_by_user([(Rule("q", 1), "file")], made, frozenset())
 
 
-WORKFLOW = """
-agentgate: workflow/v1
-id: desk
-version: 1
-title: Desk
-owners: [lee]
-risk: high
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents:
-  edit: {asks_for: Change it., words: [update, mark, give, delete], examples: [Update the ticket]}
-tools:
+WORKFLOW = workflow_text(
+    "desk",
+    risk="high",
+    intents="{edit: {asks_for: Change it., words: [update, mark, give, delete], examples: [Update the ticket]}}",
+    tools="""
   find:
     effect: read
     needs: any
@@ -286,10 +279,12 @@ tools:
     needs: [edit]
     redeem: wrapper
     args: {id: {type: id, from: [find.named]}}
-step_up:
+""",
+    step_up="""
   - {id: a, for: grant, when: {role: {origin: unknown}}, approvers: {group: leads, count: 1}, timeout: 10m}
   - {id: b, for: ask, when: {role: {origin: [prompt]}}, approvers: {group: leads, count: 1}, timeout: 10m}
-"""
+""",
+)
 
 
 @pytest.fixture
