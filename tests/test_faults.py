@@ -16,16 +16,19 @@ from tests.servers import redis_binary, valkey_binary
 DONE, AGAIN, UNKNOWN, ELSEWHERE = "done", "already_done", "outcome_unknown", "run_elsewhere"
 
 
+MORE = pytest.mark.thorough("the same store, lost in another way or asked by another host")
+
+
 @pytest.mark.parametrize(
     ("name", "before", "since", "goes_on"),
     [
         ("kill -9, always", {AGAIN}, {AGAIN}, True),
         ("kill -9, older snapshot, asked elsewhere", {AGAIN}, {ELSEWHERE, UNKNOWN}, False),
-        ("kill -9, older snapshot, other tool server", {AGAIN}, {ELSEWHERE, UNKNOWN}, False),
-        ("kill -9, older snapshot, shared runs, asked elsewhere", {AGAIN}, {ELSEWHERE}, False),
+        pytest.param("kill -9, older snapshot, other tool server", {AGAIN}, {ELSEWHERE, UNKNOWN}, False, marks=MORE),
+        pytest.param("kill -9, older snapshot, shared runs, asked elsewhere", {AGAIN}, {ELSEWHERE}, False, marks=MORE),
         ("power cut, everysec, asked elsewhere", {AGAIN}, {ELSEWHERE, UNKNOWN}, False),
-        ("clean restart", {AGAIN}, {AGAIN}, True),
-        ("lagging failover, replicas=1, asked elsewhere", {AGAIN}, {DONE, AGAIN, ELSEWHERE}, True),
+        pytest.param("clean restart", {AGAIN}, {AGAIN}, True, marks=MORE),
+        pytest.param("lagging failover, replicas=1, asked elsewhere", {AGAIN}, {DONE, AGAIN, ELSEWHERE}, True, marks=MORE),
         ("split brain, asked elsewhere", {AGAIN}, {ELSEWHERE}, False),
         ("writable replica, promoted", {AGAIN}, {AGAIN}, True),
         ("FLUSHALL", {"not_permitted", "run: run_missing"}, {"not_permitted", "run: run_missing"}, False),

@@ -17,12 +17,13 @@ from tests.benchmarks.confirming import confirming
 from tests.benchmarks.heard import heard
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
+MANY = pytest.mark.thorough("three times as many episodes as in the two other sets together, of the same kinds")
 
 
 @pytest.mark.parametrize(
     ("files", "automatic", "minted"),
     [
-        (("clean", "attacks"), (59, 100), (4, 228)),
+        pytest.param(("clean", "attacks"), (59, 100), (4, 228), marks=MANY),
         (("dojo-clean", "dojo-attacks"), (18, 22), (1, 69)),
         (("sales-clean", "sales-attacks"), (11, 24), (1, 59)),
     ],
@@ -56,7 +57,7 @@ def test_runs_of_real_models() -> None:
 @pytest.mark.parametrize(
     ("files", "asked", "denied", "put"),
     [
-        (("clean", "attacks"), (43, 21), 2, (4, 82)),
+        pytest.param(("clean", "attacks"), (43, 21), 2, (4, 82), marks=MANY),
         (("dojo-clean", "dojo-attacks"), (4, 3), 0, (1, 19)),
         (("sales-clean", "sales-attacks"), (14, 1), 3, (1, 30)),
     ],
