@@ -25,7 +25,7 @@ LONG_FILES = (
     "cli_review linear faults history service_wire diff_oracle unseen cli_new log"
 ).split()
 SERVERS = {
-    f"tests.{name}" for name in "authority bao langchain_shop mcpshop served servers toolshop upstream".split()
+    f"tests.{name}" for name in "authority bao langchain_shop mcpshop preloaded served servers toolshop upstream".split()
 }  # of other programs, or in this one
 
 
@@ -35,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Calls have time; what tests start can be interrupted, also where a shell began them as a background job (which ignores SIGINT)."""
+    gc.disable()  # until all tests are read: nothing of them is garbage, and each pass looks at all of it
     os.environ["PYTHONPATH"] = python_path(*filter(None, [os.environ.get("PYTHONPATH")]))
     set_call_seconds(LONG)
     if config.getoption("quick"):
@@ -82,6 +83,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left = [item for item in items if item.get_closest_marker("thorough")]
         items[:] = [item for item in items if not item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left)
+
+
+def pytest_collection_finish() -> None:
+    """What was read stays."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

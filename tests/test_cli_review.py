@@ -84,29 +84,59 @@ def write(text: str, file: str = FILE) -> None:
     Path(file).write_text(text)
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """An empty home: no keys, no agent, no settings of whoever runs the tests."""
-    (tmp_path / "home").mkdir()
+def use_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SSH_AUTH_SOCK", "SSH_ASKPASS", "AGENTGATE_ROOT", "GIT_DIR", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    return tmp_path / "home"
 
 
 @pytest.fixture
-def repository(tmp_path, home, monkeypatch):
+def home(tmp_path, monkeypatch):
+    """An empty home: no keys, no agent, no settings of whoever runs the tests."""
+    (tmp_path / "home").mkdir(exist_ok=True)
+    use_home(tmp_path, monkeypatch)
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Two folders, made once: with the repository as `repository` has it, and as `approved` has it."""
+    before, after = tmp_path_factory.mktemp("before"), tmp_path_factory.mktemp("after")
+    (after / "home").mkdir()
+    (after / "repository").mkdir()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_home(after, monkeypatch)
+        monkeypatch.chdir(after / "repository")
+        make_repository()
+        shutil.copytree(after, before, dirs_exist_ok=True)
+        make_approvals(after)
+    return before, after
+
+
+@pytest.fixture
+def repository(tmp_path, prepared, monkeypatch):
     """A repository with one workflow, committed by dev, approved by nobody."""
-    (tmp_path / "repository").mkdir()
+    shutil.copytree(prepared[0], tmp_path, dirs_exist_ok=True)
+    use_home(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path / "repository")
+    return tmp_path / "repository"
+
+
+@pytest.fixture
+def approved(tmp_path, prepared, repository):
+    """The same with a root of three people, two signatures for medium risk, and version 1 approved by alice and bob."""
+    shutil.copytree(prepared[1], tmp_path, dirs_exist_ok=True)
+    return repository
+
+
+def make_repository() -> None:
     git("init", "-q", "-b", "main")
     git("config", "user.email", "dev@acme.example")
     git("config", "user.name", "Dev")
     write(WORKFLOW)
     write(TESTS, "workflows/shop/refund.test.yaml")
     commit("a workflow")
-    return tmp_path / "repository"
 
 
 def key(tmp_path: Path, name: str) -> Path:
@@ -119,9 +149,7 @@ def key(tmp_path: Path, name: str) -> Path:
 PEOPLE = ("alice@acme.example", "bob@acme.example", "dev@acme.example")
 
 
-@pytest.fixture
-def approved(tmp_path, repository):
-    """The same with a root of three people, two signatures for medium risk, and version 1 approved by alice and bob."""
+def make_approvals(tmp_path: Path) -> None:
     signers = {name: open_signer(key(tmp_path, name)) for name in PEOPLE}
     new_root(
         "workflows",
@@ -134,7 +162,6 @@ def approved(tmp_path, repository):
         approve(tmp_path, name, "shop.refund v1, all of it", code=2 if name == PEOPLE[0] else 0)
     write_index("workflows", signers[PEOPLE[0]])
     commit("approved")
-    return repository
 
 
 def approve(tmp_path: Path, name: str, phrase: str, *more: str, code: int = 0):
