@@ -715,7 +715,7 @@ def test_keys_that_others_may_read_sign_nothing(folder: Path) -> None:
 
 
 def test_a_run_is_never_written_over_another(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentgate.gate.door.secrets.token_urlsafe", lambda _: "same")
+    monkeypatch.setattr("agentgate.gate.open_run.secrets.token_urlsafe", lambda _: "same")
     run_of(gate)
     with pytest.raises(StoreUnavailable):
         run_of(gate)

@@ -27,8 +27,8 @@ from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.approvals.writing import KeySigner
 from agentgate.approvals.writing.trust import Reviewer, new_root
 from agentgate.errors import ConfigError
-from agentgate.gate import door, proving
-from agentgate.gate.around import DataClassFile
+from agentgate.gate import open_run, proving
+from agentgate.gate.call_context import DataClassFile
 from agentgate.identity.proven import Proven, proven_user
 from agentgate.identity.settings import IdentitySettings
 from agentgate.shell.drive import drive
@@ -248,15 +248,15 @@ def test_each_thing_that_tells_a_credential_from_the_first_does_so_alone(desk: D
     header = desk.run().header
     other = copy.copy(getattr(header, who))
     object.__setattr__(other, name, "another")
-    assert [failure.field for failure in door._another(header, replace(header, **{who: other}))] == [f"{who}.{name}"]
+    assert [failure.field for failure in open_run._another(header, replace(header, **{who: other}))] == [f"{who}.{name}"]
 
 
 def test_a_user_who_comes_or_goes_is_another(desk: Desk) -> None:
     header = desk.run().header
     alone = replace(header, user=None)
     for before, after in ((header, alone), (alone, header)):
-        assert [failure.field for failure in door._another(before, after)] == ["user"]
-    assert door._another(header, header) == door._another(alone, alone) == ()
+        assert [failure.field for failure in open_run._another(before, after)] == ["user"]
+    assert open_run._another(header, header) == open_run._another(alone, alone) == ()
 
 
 def test_a_run_that_is_over_or_was_opened_in_process_is_not_renewed(desk: Desk) -> None:
@@ -444,7 +444,7 @@ class Through:
 
 def presented(gate: Gate, run: Any, user: Any, agent: Any, over: proving.OverHTTP = proving.IN_PROCESS) -> Any:
     """The state of a run in which somebody calls with these credentials."""
-    return drive(door.present(gate._core, run.state, user=user, agent=agent, over=over), gate._store, gate._audit)
+    return drive(open_run.present(gate._core, run.state, user=user, agent=agent, over=over), gate._store, gate._audit)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import UNAPPROVED
 from agentgate.audit import heads
 from agentgate.credentials.static import Secret
-from agentgate.gate.around import DataClassFile
+from agentgate.gate.call_context import DataClassFile
 from agentgate.gate.holds.proof import fronts
 from agentgate.identity.keys import KeySource
 from agentgate.identity.passkeys import Passkeys

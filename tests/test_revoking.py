@@ -16,7 +16,7 @@ from agentgate import Agent, Allow, AsyncGate, Gate, Reason, TokenRefused
 from agentgate.audit import MemoryAudit, read_records
 from agentgate.cli.main import app
 from agentgate.errors import AgentGateError, AuditUnavailable, Refusal, StoreUnavailable
-from agentgate.gate.door import MAX_PROVEN_TTL, MAX_TTL
+from agentgate.gate.open_run import MAX_PROVEN_TTL, MAX_TTL
 from agentgate.gate.revoking import LIFE
 from agentgate.values.refusal import RunRefused
 from tests.approvals_team import ALICE, BOB, ID, Team

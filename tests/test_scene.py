@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agentgate import Allow, Deny, Gate, RunRefused, StepUp
 from agentgate.audit import open_audit
 from agentgate.decision.answer import Eligible
-from agentgate.gate.around import Sources, environment_of
+from agentgate.gate.call_context import Sources, environment_of
 from agentgate.gate.core import Allowances, Core
 from agentgate.gate.holds.proof import Answerers
 from agentgate.identity.connection import caller

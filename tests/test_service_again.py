@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from agentgate import JWTSVID, Gate, RunRefused
-from agentgate.gate import door, proving
+from agentgate.gate import open_run, proving
 from agentgate.shell.drive import drive
 from tests.authority import GATE, Key, web
 from tests.founding import EXPORTER, GITHUB, World
@@ -125,7 +125,7 @@ def test_another_certificate_of_the_same_workload_is_not_where_the_first_was_att
         run = gate.open_run("again.placed", tenant="acme-eu", user=None, agent=by(first, world.attested(EXPORTER)), prompt="")
 
         def present(agent: JWTSVID) -> Any:
-            return drive(door.present(gate._core, run.state, user=None, agent=agent, over=proving.IN_PROCESS), gate._store, gate._audit)
+            return drive(open_run.present(gate._core, run.state, user=None, agent=agent, over=proving.IN_PROCESS), gate._store, gate._audit)
 
         assert present(by(first)).header == run.header
         with pytest.raises(RunRefused, match="boundary"):

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agentgate.cli.main import app
-from agentgate.gate.door import MAX_PROVEN_TTL
+from agentgate.gate.open_run import MAX_PROVEN_TTL
 from agentgate.stores import ready_store, rules_of
 from agentgate.stores._ownership import _LONGEST_RUN_MS
 from tests.servers import Server, as_tool_server, redis_binary, valkey_binary

@@ -91,7 +91,6 @@ def test_a_turn_of_nothing_but_a_word_between_clauses_is_read(text: str) -> None
     assert said(Prompt().after(turn, TODAY), "instead") == said(Prompt.of([text], TODAY), "instead")
 
 
-
 def presence(*turns: str) -> str:
     return derive((ACT,), turns)["act"].presence
 

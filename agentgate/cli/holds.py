@@ -26,7 +26,7 @@ from agentgate.cli.signing import Accept, Json, Key, Root, StoreUrl, Tenant, con
 from agentgate.decision.batch_answer import MOST, Together
 from agentgate.decision.hold import Hold
 from agentgate.decision.question import as_json, moment, rows_of
-from agentgate.gate.around import Sources, environment_of
+from agentgate.gate.call_context import Sources, environment_of
 from agentgate.gate.core import Allowances, Core
 from agentgate.gate.holds import answer as answering
 from agentgate.gate.holds.proof import Answerers

@@ -15,7 +15,7 @@ from agentgate.decision.checks import describe
 from agentgate.decision.versions import Versions
 from agentgate.errors import AuditUnavailable, NameRefused, StoreUnavailable
 from agentgate.explain.evidence import origin_names
-from agentgate.gate.around import Sources
+from agentgate.gate.call_context import Sources
 from agentgate.gate.holds.callback import Callback
 from agentgate.gate.holds.proof import Answerers
 from agentgate.gate.issued import Issued

@@ -17,13 +17,14 @@ import structlog
 
 from agentgate.audit import AuditLog, open_audit, remembered
 from agentgate.errors import ConfigError
-from agentgate.gate import account_key, door
-from agentgate.gate.around import Sources, data_classes, environment_of
+from agentgate.gate import account_key
+from agentgate.gate.call_context import Sources, data_classes, environment_of
 from agentgate.gate.core import Allowances, Core, read
 from agentgate.gate.holds import methods as holding
 from agentgate.gate.holds.callback import Callback
 from agentgate.gate.holds.proof import Answerers, fronts, passkeys_of
 from agentgate.gate.notify import Notifier
+from agentgate.gate.open_run import open_run
 from agentgate.gate.proving import AgentGiven, UserGiven
 from agentgate.gate.revoking import AsyncRevoking, Revoking, Tenants
 from agentgate.gate.run import AsyncRun, Run
@@ -179,7 +180,7 @@ def _open_run(
         RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable, Overloaded: not opened.
     """
     said: Any = {"prompt": prompt, "agent_said": agent_said}
-    steps = door.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, **said, ttl=ttl, once=once)
+    steps = open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, **said, ttl=ttl, once=once)
     return View(self._core, (yield from steps))
 
 

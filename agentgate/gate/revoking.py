@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from agentgate.errors import AuditUnavailable, ConfigError, StoreUnavailable, Unconfirmed
 from agentgate.gate.core import Core
-from agentgate.gate.door import MAX_PROVEN_TTL
+from agentgate.gate.open_run import MAX_PROVEN_TTL
 from agentgate.redemption.steps import burn_request
 from agentgate.shell.step import Apart, Flow, Record, Sleep, Step, alone
 from agentgate.shell.twins import awaited, blocking

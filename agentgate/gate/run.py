@@ -14,13 +14,14 @@ from agentgate.audit import AuditLog
 from agentgate.decision.answer import Decision, Deny, StepUp
 from agentgate.decision.hold import Hold
 from agentgate.errors import CanonicalError, ConfigError, NotRecorded, Overloaded, Refusal, TokenRefused
-from agentgate.gate import door, flow, turns
+from agentgate.gate import flow, turns
 from agentgate.gate.core import read
 from agentgate.gate.explaining import explained
 from agentgate.gate.holds import wait as waiting
 from agentgate.gate.holds.confirm import confirmed
+from agentgate.gate.open_run import continue_for, renew
+from agentgate.gate.refusal_log import log_refusal
 from agentgate.gate.revoking import void_token
-from agentgate.gate.said import refused
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.identity.credential import AgentCredential, OIDCToken
@@ -135,7 +136,7 @@ def _authorize(
     decision, state = yield from steps
     taken = view.take(call, decision, state)
     if isinstance(taken, Deny):
-        refused(view, tool, named, taken)
+        log_refusal(view, tool, named, taken)
     if isinstance(taken, StepUp) and isinstance(call, Call):
         taken = yield from confirmed(view, call, taken, connection, self._bound)
     return taken
@@ -197,7 +198,7 @@ def _continue_for(
         RunRefused: the run is missing or closed, or they are somebody else, or the workflow does not take them (any more).
         StoreUnavailable, AuditUnavailable.
     """
-    steps = door.continue_for(self._view.core, self._view.state, tenant=tenant, user=user, agent=agent)
+    steps = continue_for(self._view.core, self._view.state, tenant=tenant, user=user, agent=agent)
     self._view.state = yield from steps
 
 
@@ -208,7 +209,7 @@ def _renew(self: _RunBase, *, agent: AgentCredential | None = None, user: OIDCTo
         RunRefused: the run is missing, closed or in process; or a credential proves nothing here, or somebody else.
         StoreUnavailable, AuditUnavailable.
     """
-    self._view.state = yield from door.renew(self._view.core, self._view.state, user=user, agent=agent)
+    self._view.state = yield from renew(self._view.core, self._view.state, user=user, agent=agent)
 
 
 def _close(self: _RunBase) -> Generator[Step, Any, None]:

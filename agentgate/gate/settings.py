@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from agentgate.audit.copies import place_of
 from agentgate.errors import ConfigError
-from agentgate.gate.around import DataClasses
+from agentgate.gate.call_context import DataClasses
 from agentgate.gate.holds.callback import Confirm
 from agentgate.gate.notify import Command, Webhook
 from agentgate.intents.deriver import Deriver

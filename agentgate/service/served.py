@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 from agentgate.audit import FileAudit
 from agentgate.errors import AuditUnavailable, ConfigError, CredentialRefused, KeyRefused
-from agentgate.gate import account_key, door
+from agentgate.gate import account_key
 from agentgate.gate.core import Core
 from agentgate.gate.gate import AsyncGate
 from agentgate.gate.holds.proof import passkeys_of
+from agentgate.gate.open_run import open_run, present
 from agentgate.gate.proving import OverHTTP, UserGiven
 from agentgate.gate.run import AsyncRun
+from agentgate.gate.settings import ApprovedSettings
 from agentgate.gate.view import View
 from agentgate.identity.credential import AgentCredential
 from agentgate.loading.catalog import Catalog
@@ -29,6 +31,8 @@ from agentgate.shell.step import Flow
 from agentgate.stores import AsyncStore, Keeps, Op, Weakness
 
 Answered = TypeVar("Answered")
+# What the service's settings have from a gate's is declared there: its meaning, its bounds, and what it is where it is left out.
+_OF_THE_GATE = ServiceSettings.model_fields.keys() & {each.name for each in fields(ApprovedSettings)}
 
 
 def tracing(*, wanted: bool) -> Tracing | None:
@@ -102,22 +106,18 @@ class ServedGate(AsyncGate):
         """Open it. Raises as `Gate.open`."""
         s = settings
         passkeys = await asyncio.to_thread(passkeys_of, s.passkeys, s.issuer)
-        common: dict[str, Any] = {"issuer": s.issuer, "store": s.store, "audit": str(s.audit), "keys": s.keys, "alg": s.alg}
-        common |= {"environment": s.environment, "brokers": s.brokers, "identity": s.identity, "data_classes": s.data_classes}
-        common |= {
+        given: dict[str, Any] = {name: value for name in _OF_THE_GATE if (value := getattr(s, name)) is not None}
+        given |= {
+            "audit": str(s.audit),
             "tell": s.hooks(),
             "pages": f"{passkeys.origins[0]}/holds/" if passkeys is not None else "",
-            "answer_keys": s.answer_keys,
-            "passkeys": s.passkeys,
             "tracing": tracing(wanted=s.traces),
-            "checkpoints": s.checkpoints,
+            "shared_runs": s.workers > 1 if s.shared_runs is None else s.shared_runs,
+            "clock": clock,
         }
-        common["shared_runs"] = s.workers > 1 if s.shared_runs is None else s.shared_runs
-        budgets = {name: getattr(s, name) for name in ("runs_per_hour", "denials_per_run", "open_holds_per_run")}
-        common |= {name: most for name, most in budgets.items() if most is not None} | ({"clock": clock} if clock is not None else {})
         if not s.workflows.is_dir():
             raise ConfigError("workflows", str(s.workflows), "a directory with workflows, and approvals/ in it")
-        opened = cls.open_unsafe_unapproved(s.workflows, **common) if s.root is None else cls.open(s.workflows, root=s.root, **common)
+        opened = cls.open_unsafe_unapproved(**given) if s.root is None else cls.open(**given)
         try:
             gate = cast("Self", await opened)
         except KeyRefused as error:
@@ -186,19 +186,19 @@ class ServedGate(AsyncGate):
 
     async def own_run(self, workflow: str, *, tenant: str, agent: AgentCredential, over: OverHTTP) -> AsyncRun:
         """The one run of an agent's credential, in a workflow without prompt: opened now, or found."""
-        flow = door.open_run(self._core, workflow, tenant=tenant, user=None, agent=agent, prompt="", ttl=3600, once=True, over=over)
+        flow = open_run(self._core, workflow, tenant=tenant, user=None, agent=agent, prompt="", ttl=3600, once=True, over=over)
         return self._handle(await self.drive(flow), agent.certificate)
 
     async def hosted_run(
         self, workflow: str, *, tenant: str, user: UserGiven, agent: AgentCredential, over: OverHTTP, **said: Any
     ) -> AsyncRun:
         """A run that a host opens for an agent."""
-        flow = door.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, over=over, **said)
+        flow = open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, over=over, **said)
         return self._handle(await self.drive(flow))
 
     async def presented(self, run: AsyncRun, *, user: UserGiven, agent: AgentCredential, over: OverHTTP) -> AsyncRun:
         """The run, for whom these credentials prove to be its user and agent."""
-        return self._handle(await self.drive(door.present(self._core, run.state, user=user, agent=agent, over=over)), agent.certificate)
+        return self._handle(await self.drive(present(self._core, run.state, user=user, agent=agent, over=over)), agent.certificate)
 
     def shown_by(self, run: AsyncRun, certificate: str) -> AsyncRun:
         """The run, for whom shows this certificate (its thumbprint; empty: none)."""

@@ -6,10 +6,10 @@ from collections.abc import Collection, Generator, Mapping
 from typing import Any, Protocol
 
 from agentgate.decision.hold import Hold, State
-from agentgate.gate import door
 from agentgate.gate.core import Core
 from agentgate.gate.holds import answer
 from agentgate.gate.holds.proof import Answering
+from agentgate.gate.open_run import prove_person
 from agentgate.identity.credential import OIDCToken
 from agentgate.shell.step import Flow, Step
 from agentgate.values.answers import Said
@@ -99,7 +99,7 @@ def answer_(self: HasCore, answers: Mapping[str, Said], *, tenant: str, by: By) 
     Raises:
         AnswerRefused: no answer counts. StoreUnavailable, AuditUnavailable: some may be answered; the same again answers the others.
     """
-    who: Answering = yield from door.person(self._core, tenant, next(iter(answers), ""), by)
+    who: Answering = yield from prove_person(self._core, tenant, next(iter(answers), ""), by)
     answered: Mapping[str, Answered] = yield from answer.several(self._core, tenant, answers, who)
     return answered
 
@@ -126,5 +126,5 @@ def reveal(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[Ste
 
 
 def _answered(self: HasCore, hold_id: str, tenant: str, by: By, said: Said) -> Flow:
-    who: Answering = yield from door.person(self._core, tenant, hold_id, by)
+    who: Answering = yield from prove_person(self._core, tenant, hold_id, by)
     return (yield from answer.answer(self._core, tenant, hold_id, who, said))

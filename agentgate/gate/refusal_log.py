@@ -21,7 +21,7 @@ _LOG = structlog.get_logger("agentgate.gate")
 _LONGEST, _MOST = 500, 20  # characters of a reason, and reasons of a refusal
 
 
-def refused(view: View, tool: Any, tool_call_id: Any, decision: Deny) -> None:
+def log_refusal(view: View, tool: Any, tool_call_id: Any, decision: Deny) -> None:
     """Log a refusal: one warning, ``call_refused``."""
     header = view.state.header
     entry = {"run": header.id, "workflow": f"{header.workflow} v{header.version}", "tenant": header.tenant}

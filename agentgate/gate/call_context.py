@@ -22,7 +22,7 @@ from agentgate.token.regular_file import read_text
 from agentgate.values.patterns import Glob
 from agentgate.values.request import Agent
 
-_log = structlog.get_logger("agentgate.gate.around")
+_log = structlog.get_logger("agentgate.gate.call_context")
 
 
 class DataClasses(Protocol):

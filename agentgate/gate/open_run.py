@@ -246,7 +246,7 @@ def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh
     return (yield from read(core, header.tenant, header.id, state))
 
 
-def person(core: Core, tenant: str, hold_id: str, by: Answering | AgentCredential) -> Flow:
+def prove_person(core: Core, tenant: str, hold_id: str, by: Answering | AgentCredential) -> Flow:
     """Who answers a hold, as given; proven now, if they come with a credential.
 
     Raises (through the driver):
