@@ -216,6 +216,7 @@ def test_a_shards_primary_is_lost_under_load_and_its_replica_goes_on(
         time.sleep(0.5)
     finally:
         load.end()
+        print(load.told(begun))
     others = max(b - a for a, b in pairs([at for at, whose in load.minted if whose != tenants[0] and at > begun]))
     print(load.told(promoted), f"its tenant after {load.again(promoted, tenants[0]):.2f} s, others waited {others:.2f} s")
     assert load.twice() == []

@@ -13,7 +13,7 @@ from pathlib import Path
 from redis.crc import key_slot
 
 from agentgate.errors import StoreUnavailable
-from agentgate.stores import Op, Store, open_async_store, open_store
+from agentgate.stores import Op, Store, open_async_store, open_store, ops
 from agentgate_conformance._book import Book, T
 from agentgate_conformance.stores import Blocking
 from tests.servers import Server, free_port
@@ -282,7 +282,7 @@ class Load:
         """All of it in a line."""
         burned = sum(1 for times in self.burned.values() if times)
         refused = f"{self.refused.total()} refused, slowest {self.slowest * 1000:.0f} ms"
-        return f"{burned} burned, {refused}, minted again after {self.again(since):.2f} s"
+        return f"{burned} burned, {refused} {dict(self.refused.most_common(4))}, minted again after {self.again(since):.2f} s"
 
     def end(self) -> None:
         """No more."""
@@ -295,7 +295,9 @@ class Load:
 class _Hurried(Book):
     def __init__(self, load: Load, tenant: str, run: str) -> None:
         self._load = load
-        super().__init__(load.store, tenant, run)
+        self.store, self.tenant, self.run, self.burned = load.store, tenant, run, {}
+        op = ops.open_run(tenant, run, b'{"id":"run_1"}', "Please refund ORD-10023344", 600_000, whose="lee", most=10**6)
+        assert self.ask(op).kind == "ok"
 
     def ask(self, op: Op[T]) -> T:
         return self._load.call(op)
