@@ -28,7 +28,7 @@ def valkey_binary() -> str:
     return str(get_binary_path())
 
 
-COMMANDS = "-@all +evalsha +script|load +info +time +getdel +hget +hmget +hset +hexists +mget +wait".split()
+COMMANDS = "-@all +evalsha +script|load +info +time +getdel +hget +hmget +hset +hexists +mget +wait +cluster|slots".split()
 _users: dict[str, tuple[str, ...]] = {}  # of every server that starts from now on
 _running: weakref.WeakSet[Server] = weakref.WeakSet()
 

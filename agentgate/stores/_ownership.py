@@ -14,7 +14,7 @@ from agentgate.errors import ConfigError
 from agentgate.stores._health import Weakness
 from agentgate.stores._op import Op, prefix, server_id
 
-_COMMANDS = "-@all +evalsha +script|load +info +time +getdel +hget +hmget +hset +hexists +mget +wait"
+_COMMANDS = "-@all +evalsha +script|load +info +time +getdel +hget +hmget +hset +hexists +mget +wait +cluster|slots"
 _OWN = {"token:{}:*": "rw", "burns:{}:*": "rw", "history:{}": "rw", "mints:{}:*": "r"}  # {}: the server's own id
 _LOGS = {"checkpoints:{}": "rw"}  # of no tenant
 _SHARED = {"clock:*": "r", "history": "r", "revoked:*": "r"}

@@ -121,13 +121,13 @@ class RedisStore(_Store):
             asking = told.asking
             return self._converse(self._topology.follow(told), lambda pool: run_op(pool, op, deadline, asking=asking), deadline)
 
-    def command(self, request: bytes, deadline: float) -> Any:
-        """Send one plain command (see `agentgate.stores._resp.pack`); only for looking at the server itself, or the first of several."""
-        pool = self._topology.only or self._located(None, deadline)
+    def command(self, request: bytes, deadline: float, key: str = "") -> Any:
+        """Send one plain command (see `agentgate.stores._resp.pack`), to look at the server itself: of several, the one that has `key`."""
+        pool = self._topology.only or self._located(Op("", list, (key,)) if key else None, deadline)
         return self._converse(pool, lambda pool: run_command(pool.endpoint, request), deadline)
 
     def scan(self, pattern: str) -> Iterator[str]:
-        """Every key of this pattern, for an operator: it looks at all keys of the server, some at a time.
+        """Every key of this pattern, of one tenant, for an operator: it looks at all keys of the server, some at a time.
 
         Raises:
             StoreUnavailable: the server does not answer, or this store's user may not ask.
@@ -135,7 +135,7 @@ class RedisStore(_Store):
         cursor = b"0"
         while True:
             request = pack("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-            cursor, keys = self.command(request, time.monotonic() + CHECK_SECONDS)
+            cursor, keys = self.command(request, time.monotonic() + CHECK_SECONDS, pattern)
             yield from (key.decode() for key in keys)
             if cursor == b"0":
                 return
