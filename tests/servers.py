@@ -48,7 +48,7 @@ def as_tool_server(url: str, audience: str, *tenants: str, more: tuple[str, ...]
     for server in tuple(_running):
         if server.runs():
             server.know(name)
-    return url.replace("redis://", f"redis://{name}:pw@")
+    return url.replace("://", f"://{name}:pw@", 1)
 
 
 def free_port() -> int:
@@ -144,6 +144,10 @@ class Server:
             yield replica
         finally:
             replica.stop()
+
+    def follows_port(self, port: int) -> bool:
+        """Whether it replicates what is at this port."""
+        return f"master_port:{port}\r\n" in self.command("INFO", "replication")
 
     def follows(self, primary: Server) -> None:
         """Until this replica has all that its primary has."""

@@ -137,8 +137,7 @@ def test_a_tool_server_burns_on_a_shard_with_rights_to_nothing_more(lasting: Sha
     tenant = tenant_of(lasting, lasting.primaries[0])
     book = Book(gate, tenant)
     flying, burning = book.minted(1)[1], book.minted(2)[1]
-    url = as_tool_server(lasting.url.replace("redis+cluster", "redis"), AUDIENCE, tenant)
-    tool = ready_store(url.replace("redis://", "redis+cluster://"), (AUDIENCE, (tenant,)))
+    tool = ready_store(as_tool_server(lasting.url, AUDIENCE, tenant), (AUDIENCE, (tenant,)))
     assert [ask(tool, ops.burn(burning)).kind for _ in range(2)] == ["ok", "used"]
     lasting.move(tenant, lasting.primaries[1])
     assert ask(tool, ops.burn(flying)).kind == "lineage", "before any gate was there"

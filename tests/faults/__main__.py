@@ -82,6 +82,8 @@ def _measured(faults: Sequence[Fault], servers: Sequence[str], console: Console)
                     console.print(f"{server}: {fault.name}", highlight=False)
                 if fault.disk and not may_mount():
                     unmeasured[f"{server}: {fault.name}"] = "a small disk needs Linux, and root or user namespaces (unshare --user --mount)"
+                elif fault.watched == "cluster" and server != "valkey":
+                    unmeasured[f"{server}: {fault.name}"] = "a cluster needs Redis 8.4"
                 else:
                     try:
                         rows.append(measure(fault, BINARIES[server](), server))

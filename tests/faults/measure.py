@@ -75,6 +75,7 @@ def measure(fault: Fault, binary: str, server: str) -> Row:
             confirmed=fault.confirmed,
             disk=fault.disk,
             shared=fault.shared,
+            watched=fault.watched,
         )
         try:
             _carry_out(fault, shop, row)
@@ -176,7 +177,7 @@ def _new_calls(shop: Shop, calls: Sequence[Call]) -> tuple[list[Call], float | N
 def _reconciled(shop: Shop, calls: Sequence[Call]) -> str:
     """What `agentgate store reconcile` needed before new calls went on: nothing more, or a person who accepts what no log tells."""
     logs = [word for log in shop.logs() for word in ("--audit", log)]
-    command = ["store", "reconcile", "--store", shop.server.url, *logs, "--json"]
+    command = ["store", "reconcile", "--store", shop.url, *logs, "--json"]
     for more, remedy in (((), "reconcile"), (("--accept-loss", "a fault was tried"), "reconcile --accept-loss")):
         done = CliRunner().invoke(app, [*command, *more])
         quiet()  # the command logs to where its output goes

@@ -7,12 +7,15 @@ ask for all calls, and after the end they ask again.
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from tests.faults.shop import Shop, Side
+from tests.faults.shop import TENANTS, Shop, Side
 from tests.servers import Server
+from tests.watched import Shards, Watched, until
 
 Steps = Iterator[None]
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
@@ -33,6 +36,7 @@ class Fault:
         asked: gate and tool server that hosts ask first: those of side "a" executed the calls, those of "b" saw nothing of them.
         apart: while it lasts, hosts reach only these.
         shared: whether runs belong to any gate (the setting `shared_runs`).
+        watched: what tells gates where the store is: three Sentinels, which watch it and two replicas, or a cluster of three shards.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Fault:
     asked: tuple[Side, Side] = ("a", "a")
     apart: bool = False
     shared: bool = False
+    watched: Literal["", "sentinel", "cluster"] = ""
 
 
 def kill(shop: Shop) -> Steps:
@@ -192,7 +197,97 @@ def clocks(gate: float, tool: float) -> Callable[[Shop], Steps]:
     return steps
 
 
+def watched(fault: Callable[[Watched, Server], None], mend: Callable[[Watched, Server], None]) -> Callable[[Shop], Steps]:
+    """Something happens to the primary, and Sentinels promote a replica; then it comes back, and is demoted."""
+
+    def steps(shop: Shop) -> Steps:
+        assert shop.sentinels is not None
+        old = shop.server
+        yield
+        for replica in shop.sentinels.servers[1:]:
+            replica.follows(old)
+        fault(shop.sentinels, old)
+        yield
+        shop.sentinels.promoted(old)
+        mend(shop.sentinels, old)
+        shop.lead(shop.sentinels.primary())
+
+    return steps
+
+
+def shard_fails(shop: Shop) -> Steps:
+    """The primary of a shard is killed, and a replica of its own takes its slots."""
+    assert shop.shards is not None
+    old, replicas = shop.shards.primaries[0], [each for each in shop.shards.replicas if each.follows_port(shop.shards.primaries[0].port)]
+    yield
+    for replica in replicas:
+        replica.follows(old)
+    old.kill()
+    yield
+    until(lambda: any("role:master" in each.command("INFO", "replication") for each in replicas), 20)
+    until(shop.shards.whole, 20)
+
+
+def shard_hands_over(shop: Shop) -> Steps:
+    """An operator promotes a replica of a shard (CLUSTER FAILOVER), as before an upgrade of its primary."""
+    assert shop.shards is not None
+    replica = next(each for each in shop.shards.replicas if each.follows_port(shop.shards.primaries[0].port))
+    yield
+    replica.command("CLUSTER", "FAILOVER")
+    yield
+    until(lambda: "role:master" in replica.command("INFO", "replication"), 20)
+    until(shop.shards.whole, 20)
+
+
+def shard_is_lost(shop: Shop) -> Steps:
+    """A shard without a replica; the tenants of the others go on."""
+    assert shop.shards is not None
+    yield
+    shop.shards.primaries[0].kill()
+    yield
+    shop.shards.primaries[0].start()
+    until(shop.shards.whole, 20)
+
+
+def slots_move(move: Callable[[Shards, str, Server], None]) -> Callable[[Shop], Steps]:
+    """The slots of all tenants move on by a shard while hosts ask."""
+
+    def steps(shop: Shop) -> Steps:
+        shards = shop.shards
+        assert shards is not None
+        used = TENANTS[:20]
+
+        def move_all() -> None:
+            for tenant in used:
+                place = shards.primaries.index(shards.owner(tenant))
+                move(shards, tenant, shards.primaries[(place + 1) % len(shards.primaries)])
+
+        yield
+        moving = threading.Thread(target=move_all)
+        moving.start()
+        yield
+        moving.join()
+
+    return steps
+
+
+def shard_is_emptied(shop: Shop) -> Steps:
+    """A new node takes over every slot of a shard."""
+    shards = shop.shards
+    assert shards is not None
+    new, old = shards.add(), shards.primaries[0]
+    shards.join(new)
+    yield
+    told = old.command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", "0", str(16384 // 3 - 1), "NODE", shards.node(new))
+    assert told.startswith("+OK"), told
+    yield
+    until(lambda: "state\r\n$7\r\nsuccess" in old.command("CLUSTER", "GETSLOTMIGRATIONS"), 20)
+
+
 _HOUR = 3600.0
+KILLED = watched(lambda _, old: old.kill(), lambda _, old: old.start())
+STOPPED = watched(lambda _, old: old.pause(), lambda _, old: old.resume())
+CUT_OFF = watched(Watched.partition, Watched.heal)
 FAULTS = (
     Fault("kill -9, no file", kill),
     Fault("kill -9, everysec", kill, EVERYSEC),
@@ -231,5 +326,19 @@ FAULTS = (
     Fault("tool servers' clocks -1 h", clocks(0, -_HOUR)),
     Fault("store's clock +1 h", clocks(-_HOUR, -_HOUR)),
     Fault("store's clock -1 h", clocks(_HOUR, _HOUR)),
+    Fault("Sentinel: kill -9", KILLED, watched="sentinel"),
+    Fault("Sentinel: kill -9, replicas=1, asked elsewhere", KILLED, FENCED, confirmed=True, asked=("b", "b"), watched="sentinel"),
+    Fault("Sentinel: SIGSTOP", STOPPED, watched="sentinel"),
+    Fault("Sentinel: SIGSTOP, replicas=1, asked elsewhere", STOPPED, FENCED, confirmed=True, asked=("b", "b"), watched="sentinel"),
+    Fault("Sentinel: primary cut off", CUT_OFF, watched="sentinel"),
+    Fault("Sentinel: primary cut off, replicas=1, asked elsewhere", CUT_OFF, FENCED, confirmed=True, asked=("b", "b"), watched="sentinel"),
+    Fault("cluster: a primary killed", shard_fails, replica=True, watched="cluster"),
+    Fault("cluster: a primary killed, replicas=1, always", shard_fails, (*FENCED, *ALWAYS), confirmed=True, watched="cluster"),
+    Fault("cluster: a replica promoted by hand", shard_hands_over, replica=True, watched="cluster"),
+    Fault("cluster: slots move", slots_move(Shards.move), ALWAYS, watched="cluster"),
+    Fault("cluster: slots move, asked elsewhere", slots_move(Shards.move), ALWAYS, asked=("b", "b"), watched="cluster"),
+    Fault("cluster: slots move key by key", slots_move(Shards.move_by_key), ALWAYS, watched="cluster"),
+    Fault("cluster: a shard is emptied", shard_is_emptied, ALWAYS, watched="cluster"),
+    Fault("cluster: one of three shards is lost", shard_is_lost, ALWAYS, watched="cluster"),
 )
 BY_NAME = {fault.name: fault for fault in FAULTS}

@@ -26,6 +26,7 @@ from agentgate.token.dpop import DPoP
 from tests.faults.disk import Disk
 from tests.faults.ledger import Ledger
 from tests.servers import Server, as_tool_server
+from tests.watched import Shards, Watched
 
 Side = Literal["a", "b"]
 # when a call's token was minted, and when it was executed
@@ -129,6 +130,7 @@ class Shop:
         confirmed: bool = False,
         disk: str = "",
         shared: bool = False,
+        watched: Literal["", "sentinel", "cluster"] = "",
     ) -> None:
         self._ending = ExitStack()
         self.folder, self.ledger, self._confirmed, self._shared = folder, Ledger(folder / "ledger"), confirmed, shared
@@ -138,10 +140,21 @@ class Shop:
             self._ending.callback(self.disk.end)
         (folder / "w").mkdir()
         (folder / "w" / "refund.yaml").write_text(WORKFLOW, encoding="utf-8")
-        self.server = self.started(Server(binary, folder / "server", settings=settings))
         self._replicas: list[Server] = []
-        if replica or confirmed:
-            self._attach(self.server)
+        self.sentinels: Watched | None = None
+        self.shards: Shards | None = None
+        if watched == "sentinel":
+            self.sentinels = Watched(binary, folder / "servers", settings=settings)
+            self._ending.callback(self.sentinels.stop)
+            self.server = self.sentinels.primary()
+        elif watched:
+            self.shards = Shards(binary, folder / "servers", settings=settings, replicas=2 if confirmed else int(replica))
+            self._ending.callback(self.shards.stop)
+            self.server = self.shards.primaries[0]
+        else:
+            self.server = self.started(Server(binary, folder / "server", settings=settings))
+            if replica or confirmed:
+                self._attach(self.server)
         self.clocks = {"gate": 0.0, "tool": 0.0}  # how far the clocks of all gates, and of all tool servers, are off; seconds
         self.gates: dict[Side, Gate] = {}
         self.tools: dict[Side, Verifier] = {}
@@ -150,10 +163,15 @@ class Shop:
         self.slowest, self._tenants = 0.0, 0
         try:
             for side in SIDES:
-                self.move(side, self.server.url)
+                self.move(side, self.url)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def url(self) -> str:
+        """The store's, without options."""
+        return (self.sentinels or self.shards or self.server).url
 
     def started(self, server: Server) -> Server:
         """A server that ends with the shop."""
@@ -332,8 +350,9 @@ class Shop:
         done = self.ledger.counts("executed")
         executed = [call for call in calls if done[call.name]]
         found = 0
-        with Redis.from_url(self.server.url, socket_timeout=2) as line:
-            for call in executed:
+        for call in executed:
+            holder = self.server if self.shards is None else self.shards.owner(call.tenant)
+            with Redis.from_url(holder.url, socket_timeout=2) as line:
                 try:
                     records = [line.hgetall(key) for key in line.keys(f"ag:{{{call.tenant}}}:burns:*:{call.run}")]
                 except RedisError:
