@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count, pairwise
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_each_tenant_is_on_its_shard_and_a_call_goes_its_way(lasting: Shards, op
         _, burning = book.minted()
         assert [book.burn(burning).kind for _ in range(2)] == ["ok", "used"]
         assert f"ag:{{{book.tenant}}}" in server.command("KEYS", f"ag:{{{book.tenant}}}:*")
-        assert all(str(each.port) in store.where for each in lasting.primaries)
+        assert all(str(each.port) in store.where.told for each in lasting.primaries)
     store.close()
 
 
@@ -122,7 +123,7 @@ def test_while_a_slot_moves_key_by_key_nothing_is_decided_on_a_part_of_a_tenant(
         assert first.command("MIGRATE", "127.0.0.1", str(second.port), key, "0", "5000").startswith("+OK")
     for op in (ops.burn(burning), ops.open_run(book.tenant, "r2", b"{}", "x", 1000, whose="lee", most=9, who=burning.subjects)):
         with pytest.raises(StoreUnavailable):
-            book.ask(op)
+            book.send(op)
     kept = ops.keep(book.tenant, "assertion", "one", b"1", ttl_ms=60_000)
     assert [book.ask(kept) for _ in range(2)] == ["ok", "exists"], "a script of one key follows ASK"
     slot = str(key_slot(book.tenant.encode()))
@@ -224,6 +225,10 @@ def test_a_shards_primary_is_lost_under_load_and_its_replica_goes_on(
     assert others < 1.5, "the other tenants go on"
 
 
+def goes_on(load: Load, since: float, tenant: str) -> bool:
+    return load.again(since, tenant) < 99
+
+
 def pairs(times: list[float]) -> list[tuple[float, float]]:
     return list(pairwise(times))
 
@@ -238,7 +243,7 @@ def test_a_slot_moves_under_load_of_its_tenant(lasting: Shards, kind: str) -> No
         for target in (lasting.primaries[1], lasting.primaries[2], lasting.primaries[0]):
             lasting.move(tenant, target)
             moved = time.monotonic()
-            until(lambda since=moved: load.again(since, tenant) < 99, 5)
+            until(partial(goes_on, load, moved, tenant), 5)
             print(load.told(moved), f"{load.again(moved, tenant):.2f} s")
     finally:
         load.end()
@@ -267,4 +272,4 @@ def test_a_shard_that_is_lost_takes_its_own_tenants_only(tmp_path: Path, opened:
 
 def test_doctor_tells_the_shards(lasting: Shards) -> None:
     shown = CliRunner().invoke(app, ["doctor", "--store", lasting.url, "--json"]).stdout
-    assert f"3 shards by 127.0.0.1:{lasting.primaries[0].port}" in shown
+    assert f": shards by node 127.0.0.1:{lasting.primaries[0].port}" in shown

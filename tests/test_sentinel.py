@@ -87,7 +87,7 @@ def test_a_failover_under_load_accepts_nothing_twice_and_minting_goes_on(
 def test_who_is_the_primary_and_who_said_so_is_told(alone: Watched) -> None:
     done = CliRunner().invoke(app, ["doctor", "--store", alone.url, "--json"])
     first = alone.sentinels[0].port
-    assert f"127.0.0.1:{alone.primary().port}, primary of {SERVICE} by Sentinel 127.0.0.1:{first}" in done.stdout
+    assert f"127.0.0.1:{alone.primary().port}: primary of {SERVICE} by Sentinel 127.0.0.1:{first}" in done.stdout
 
 
 def test_a_service_that_no_sentinel_watches_and_sentinels_without_a_quorum_are_named(
@@ -131,7 +131,7 @@ def test_each_new_primary_is_judged_by_itself(alone: Watched, opened: Callable[[
     alone.promoted(old)
     until(lambda: not told_by_call(store))
     assert (store.keeps, store.heartbeat) == ("no", 7.0), "the new primary keeps less, and notices later"
-    assert str(alone.primary().port) in store.where
+    assert str(alone.primary().port) in store.where.told
     store.close()
 
 
@@ -172,7 +172,7 @@ def test_tls_and_a_user_of_each_layer_are_asked_for(tmp_path: Path, opened: Call
         store = opened(f"rediss+sentinel://gate:st%2Fre@{url}")
         store.check()
         assert Book(store).minted()
-        assert f"127.0.0.1:{secure}" in store.where
+        assert f"127.0.0.1:{secure}" in store.where.told
         store.close()
         assert "WRONGPASS" in refusal(opened(f"rediss+sentinel://gate:other@{url}"))
         assert "NOPERM" in refusal(

@@ -107,8 +107,8 @@ def _store(url: str, audits: list[Path]) -> Iterator[Diagnosis]:
     with closing(open_store(url)) as store:
         weaknesses = store.check()
         yield Diagnosis("store", "answers; one primary that evicts nothing, of a known version, with the right time", holds=True)
-        if store.where:
-            yield Diagnosis("store", store.where, holds=True)
+        if store.where.told:
+            yield Diagnosis("store", store.where.told, holds=True)
         for weakness in weaknesses:
             yield Diagnosis("store", f"{weakness.setting}: {weakness.means}", holds=False, remedy=weakness.remedy)
         yield from _users(store)

@@ -67,6 +67,7 @@ class Health:
         self._looking = asyncio.Lock()
         self._known: tuple[HealthCondition, ...] = ()
         self._lost: list[str] = []
+        self._moves: dict[str, int] = {}
         self._counted = -LOOK_SECONDS
 
     async def conditions(self) -> tuple[HealthCondition, ...]:
@@ -82,8 +83,10 @@ class Health:
         """How it is, in numbers, as they are when somebody asks for metrics."""
         conditions, gate = await self.conditions(), self._gate
         held: dict[str, tuple[int, float]] = {}
-        with suppress(StoreUnavailable):
-            held = {tenant: await gate.ask(ops.count_holds(tenant)) for tenant in gate.every_tenant()}
+        for tenant in gate.every_tenant():
+            with suppress(StoreUnavailable):  # its shard is away
+                held[tenant] = await gate.ask(ops.count_holds(tenant))
+        where = gate.store_where
         ends = {(each.what,): each.at for each in reversed(gate.catalog.endings())}
         stops = {(each.code, "yes" if each.stops else "no"): 1.0 for each in conditions}
         waits = {(tenant,): time.time() - since if since else 0.0 for tenant, (_, since) in held.items()}
@@ -93,6 +96,9 @@ class Health:
             Gauge("workflow_in_force", "1 for each version in force.", ("workflow", "version"), _versions(gate)),
             Gauge("holds_open", "Of the newest 10,000 holds, those that wait.", ("tenant",), {(t,): n for t, (n, _) in held.items()}),
             Gauge("oldest_hold_seconds", "How long the oldest of them has waited.", ("tenant",), waits),
+            Gauge("store_primary_up", "1 where it was reached.", ("primary",), {(n,): float(up) for n, up in where.primaries.items()}),
+            Gauge("store_primaries_changed", "How often another primary was named than before.", (), {(): where.changes}),
+            Gauge("tenant_moves", "How often a tenant came from another shard.", ("tenant",), {(t,): n for t, n in self._moves.items()}),
             Gauge("tenants_lost", "Tenants of whose history the store has lost a part.", (), {(): len(self._lost)}),
         ]
         with suppress(OSError):
@@ -149,21 +155,42 @@ class Health:
         gate = self._gate
         try:
             weaknesses = await gate.look_at_store()
-            await gate.ask(ops.keep("readyz", "assertion", "look", b"1", ttl_ms=1000, replace=True))  # a full one answers who only reads
+            refused = await self._write_everywhere()
             if time.monotonic() - self._counted >= LOOK_SECONDS:  # one question for each tenant
-                self._lost = [tenant for tenant in gate.every_tenant() if (await gate.ask(recovery.read_history(tenant))).lost]
-                self._counted = time.monotonic()
+                await self._count_histories()
         except ClockSkewed as error:
             return [HealthCondition("clock", True, str(error))]
         except StoreUnavailable as error:
             return [HealthCondition("store", True, str(error))]
         found = [_of_weakness(each) for each in weaknesses if each.code != "store_weak"]  # the rest is doctor's
+        found += [HealthCondition("shard_away", False, str(each)) for each in refused]
         if gate.store_keeps == "no" and not any(each.code == "store_may_lose" for each in found):
             was = "its settings are right, and were not for a while: this process still takes it for one that may lose; to do: a restart"
             found.append(HealthCondition("store_may_lose", False, was))
         if self._lost:
             found.append(HealthCondition("history_lost", False, f"{', '.join(self._lost)}: agentgate store reconcile"))
         return found
+
+    async def _write_everywhere(self) -> list[StoreUnavailable]:
+        """Why some shards take no writes (a full one answers who only reads); raises that where none does."""
+        refused, probes = list[StoreUnavailable](), self._gate.store_where.probes
+        for tenant in probes:
+            try:
+                await self._gate.ask(ops.keep(tenant, "assertion", "look", b"1", ttl_ms=1000, replace=True))
+            except StoreUnavailable as error:
+                refused.append(error)
+        if len(refused) == len(probes):
+            raise refused[0]
+        return refused
+
+    async def _count_histories(self) -> None:
+        lost = list[str]()
+        for tenant in self._gate.every_tenant():
+            with suppress(StoreUnavailable):  # its shard is away: that is a condition of its own
+                history = await self._gate.ask(recovery.read_history(tenant))
+                self._moves[tenant] = history.moved
+                lost += [tenant] if history.lost else []
+        self._lost, self._counted = lost, time.monotonic()
 
     async def _of_audit(self) -> list[HealthCondition]:
         try:

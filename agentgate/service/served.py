@@ -28,7 +28,7 @@ from agentgate.service.settings import ServiceSettings
 from agentgate.shell.drive import CALL_SECONDS, adrive
 from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Flow
-from agentgate.stores import AsyncStore, Keeps, Op, Weakness
+from agentgate.stores import AsyncStore, Keeps, Op, Weakness, Where
 
 Answered = TypeVar("Answered")
 # What the service's settings have from a gate's is declared there: its meaning, its bounds, and what it is where it is left out.
@@ -75,7 +75,7 @@ class TimedStore:
         return self._store.keeps
 
     @property
-    def where(self) -> str:
+    def where(self) -> Where:
         """See `agentgate.stores.Store`."""
         return self._store.where
 
@@ -163,7 +163,7 @@ class ServedGate(AsyncGate):
         return self._store.keeps
 
     @property
-    def store_where(self) -> str:
+    def store_where(self) -> Where:
         """See `agentgate.stores.Store.where`."""
         return self._store.where
 

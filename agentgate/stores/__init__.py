@@ -23,6 +23,7 @@ from agentgate.stores import ops
 from agentgate.stores._health import CHECK_SECONDS, OWN_GATE, UNTOLD, Keeps, Weakness
 from agentgate.stores._op import Op, history_name, server_id
 from agentgate.stores._ownership import probe_user, rules_of, wrong_patterns
+from agentgate.stores._where import Where
 
 __all__ = [
     "OWN_GATE",
@@ -31,6 +32,7 @@ __all__ = [
     "Op",
     "Store",
     "Weakness",
+    "Where",
     "async_ready_store",
     "history_name",
     "open_async_store",
@@ -65,8 +67,8 @@ class Store(Protocol):
         """Whether what it acknowledged survives every crash and failover; `no` before `check`."""
 
     @property
-    def where(self) -> str:
-        """Which servers it talks to, and through whom; empty: only the one of its URL."""
+    def where(self) -> Where:
+        """Which servers it talks to, and through whom."""
 
     def call(self, op: Op[Any], deadline: float) -> Any:
         """Run one operation."""
@@ -90,7 +92,7 @@ class AsyncStore(Protocol):
         """See `Store.keeps`."""
 
     @property
-    def where(self) -> str:
+    def where(self) -> Where:
         """See `Store.where`."""
 
     async def call(self, op: Op[Any], deadline: float) -> Any:

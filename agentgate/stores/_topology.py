@@ -12,6 +12,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import count
 from typing import Any, NamedTuple
 
 import structlog
@@ -23,6 +24,7 @@ from agentgate.stores._exchange import LOOK_AGAIN, Dialogue, Pool, Redirected, a
 from agentgate.stores._health import Keeps, Weakness
 from agentgate.stores._op import Op, prefix
 from agentgate.stores._resp import ServerError, pack
+from agentgate.stores._where import Where
 
 SLOTS = 16384
 _TRIES = 3  # guides in one call
@@ -82,7 +84,8 @@ class Topology:
     def __init__(self, url: str) -> None:
         self.endpoint = Endpoint.of(url)
         self.checked = False  # whether the store's `check` has taken it
-        self.changes = 0  # how often another primary was named than before
+        self.away: set[str] = set()  # primaries that were not reached when they were looked at last
+        self._changes = 0
         self._guides, self._guide = list(self.endpoint.guides), ""
         self._pools: dict[str, Pool] = {}  # by name; those of before stay, for what they kept
         self._owners: list[tuple[Range, Pool]] = []  # in the order of their slots
@@ -96,14 +99,18 @@ class Topology:
         return [self.only] if self.only is not None else list(dict.fromkeys(pool for _, pool in self._owners))
 
     @property
-    def where(self) -> str:
-        """Which servers it talks to, and through whom; empty: only the one of its URL."""
+    def where(self) -> Where:
+        """See `Where`."""
         if self.only is not None:
-            return ""
-        names = ", ".join(pool.endpoint.name for pool in self.primaries)
+            return Where(primaries={self.endpoint.name: True})
+        pools = self.primaries
+        names = [pool.endpoint.name for pool in pools]
+        role, guide = "shards", "node"
         if self.endpoint.service:
-            return f"{names or 'no primary'}, primary of {self.endpoint.service} by Sentinel {self._guide or 'none'}"
-        return f"{names or 'no primary'}, {len(self.primaries)} shards by {self._guide or 'no node'}"
+            role, guide = f"primary of {self.endpoint.service}", "Sentinel"
+        told = f"{', '.join(names) or 'none'}: {role} by {guide} {self._guide or 'none'}"
+        probes = ("readyz",) if self.endpoint.service else tuple(map(self._tenant_of, pools))
+        return Where(told, {name: name not in self.away for name in names}, self._changes, probes)
 
     @property
     def keeps(self) -> Keeps:
@@ -119,7 +126,13 @@ class Topology:
 
     def pool_of(self, op: Op[Any] | None) -> Pool | None:
         """The pool of the server that has the keys of an operation (None: any); None: nobody is known to."""
-        slot = 0 if op is None or self.endpoint.service else slot_of(op)
+        return self._pool_at_slot(0 if op is None or self.endpoint.service else slot_of(op))
+
+    def _tenant_of(self, pool: Pool) -> str:
+        names = (f"readyz-{number}" for number in count())
+        return next(name for name in names if self._pool_at_slot(_slot_of(f"{{{name}}}")) is pool)
+
+    def _pool_at_slot(self, slot: int) -> Pool | None:
         place = bisect_left(self._lasts, slot)
         if place < len(self._owners):
             told, pool = self._owners[place]
@@ -159,7 +172,7 @@ class Topology:
             known = {each.name: each for each in (guide, *(pool.endpoint for pool in now), *self._guides)}
             self._guides = list(known.values())
         if changed:
-            self.changes += 1
+            self._changes += 1
             _log.warning("store_primaries_changed", where=self.where)
         for pool in before:
             if pool not in now:
@@ -215,6 +228,7 @@ class Examination:
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
         self._away: list[Weakness] = []
+        topology.away = set()
         self._found: list[Weakness] = []
         if topology.gaps():
             self.lose("slots without one", topology.missing())
@@ -223,6 +237,7 @@ class Examination:
         """A primary could not be reached: raises that, at start, or where there is no other."""
         if not self._topology.checked or not self._topology.endpoint.sharded:
             raise error
+        self._topology.away.add(name)
         refused = "what its tenants ask is refused; the others go on"
         self._away.append(Weakness(f"shard {name}: {error}", refused, "a primary for its slots", "shard_away"))
 

@@ -17,6 +17,7 @@ from agentgate.errors import StoreUnavailable
 from agentgate.stores._health import Keeps, Weakness
 from agentgate.stores._op import Op
 from agentgate.stores._scripts import Script, assemble
+from agentgate.stores._where import Where
 
 
 class MemoryStore:
@@ -24,7 +25,7 @@ class MemoryStore:
 
     heartbeat: float | None = 0.0
     keeps: Keeps = "yes"  # it forgets everything or nothing
-    where = ""
+    where = Where()
 
     def __init__(self, _url: str = "memory://") -> None:
         self._client = fakeredis.FakeStrictRedis(server=fakeredis.FakeServer(), protocol=2)
@@ -72,7 +73,7 @@ class AsyncMemoryStore:
 
     heartbeat: float | None = 0.0
     keeps: Keeps = "yes"  # it forgets everything or nothing
-    where = ""
+    where = Where()
 
     def __init__(self, _url: str = "memory://") -> None:
         self._store = MemoryStore()

@@ -36,11 +36,13 @@ class HistoryRecord:
         ends: epoch -> how far it counted, the present ones included.
         whose: epoch -> the audience whose redemptions it counts (`agentgate.stores.server_id`); empty: the tenant's own.
         lost: the same name -> what somebody saw of that history and this store does not have, where that is known.
+        moved: how often the tenant came from another shard of its cluster.
     """
 
     ends: Mapping[str, int]
     whose: Mapping[str, str]
     lost: Mapping[str, str]
+    moved: int = 0
 
 
 class Taken(NamedTuple):
@@ -86,16 +88,18 @@ def _histories(stored: list[list[bytes]]) -> HistoryRecord:
     ends: dict[str, int] = {}
     whose: dict[str, str] = {}
     lost: dict[str, str] = {}
+    moved = 0
     for parts in stored:
         flat = [part.decode("ascii", "replace") for part in parts]
         kept = dict(zip(flat[::2], flat[1::2], strict=True))
         server = kept.pop("audience", "")
+        moved = moved if server else int(kept.get("moved", 0))
         for name, value in (*kept.items(), (f"until:{kept.get('epoch')}", kept.get("count", ""))):
             if name.startswith("until:") and value.isdigit() and whose.setdefault(name[6:], server) == server:
                 ends[name[6:]] = int(value)
         if said := kept.get("lost"):  # a tool server may have written anything
             lost[server] = said if history_form(said) else _UNREADABLE
-    return HistoryRecord(ends, whose, lost)
+    return HistoryRecord(ends, whose, lost, moved)
 
 
 def replay(event: Event) -> Op[Replayed]:

@@ -32,6 +32,7 @@ from agentgate.stores._health import CHECK_SECONDS, Keeps, Weakness
 from agentgate.stores._op import Op
 from agentgate.stores._resp import MORE, Reply, pack
 from agentgate.stores._topology import Examination, Topology, locate
+from agentgate.stores._where import Where
 from agentgate.stores._wire import Wire
 
 _key_patterns = re.compile(r"(?:%[RW]+)?~[^' )]+").findall
@@ -104,7 +105,7 @@ class _Store:
         return self._topology.keeps
 
     @property
-    def where(self) -> str:
+    def where(self) -> Where:
         """See `agentgate.stores.Store`."""
         return self._topology.where
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from agentgate.stores import AsyncStore, Keeps, Op, Store, ops
+from agentgate.stores import AsyncStore, Keeps, Op, Store, Where, ops
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Blocking:
         return self._store.keeps
 
     @property
-    def where(self) -> str:
+    def where(self) -> Where:
         return self._store.where
 
     def check(self) -> Any:
