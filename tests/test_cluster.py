@@ -17,7 +17,7 @@ from agentgate.cli.main import app
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import Store, open_async_store, open_store, ops, ready_store, recovery
 from agentgate_conformance._book import AUDIENCE, Book, ask
-from agentgate_conformance.stores import Blocking
+from agentgate_conformance.stores import Blocking, StoreConformance
 from tests.servers import Server, as_tool_server, valkey_binary
 from tests.watched import FENCED, Load, Shards, until
 
@@ -268,6 +268,53 @@ def test_a_shard_that_is_lost_takes_its_own_tenants_only(tmp_path: Path, opened:
     store.close()
     assert str(shards.primaries[1].port) in refusal(opened(shards.url)), "none starts on a part of a cluster"
     shards.stop()
+
+
+class TestSharded(StoreConformance):
+    """The suite of every store. A shard refuses a script that touches a key of another slot, so it also shows that none does."""
+
+    @pytest.fixture(params=["sync", "async"])
+    def store(self, request: pytest.FixtureRequest, lasting: Shards) -> Iterator[Store]:
+        for server in lasting.primaries:
+            server.command("FLUSHALL")
+        url = lasting.url
+        store = open_store(url) if request.param == "sync" else Blocking(lambda: open_async_store(url))
+        yield store
+        store.close()
+
+
+def test_what_belongs_to_no_tenant_is_on_every_shard(lasting: Shards, opened: Callable[[str], Store]) -> None:
+    """Client assertions count once, and marks only rise, wherever they are."""
+    for server in lasting.primaries:
+        server.command("FLUSHALL")
+    store = opened(lasting.url)
+    store.check()
+    for number in range(40):
+        keep = ops.keep("service-clients", "assertion", f"payments {number}", b"1", ttl_ms=60_000)
+        assert [ask(store, keep) for _ in range(2)] == ["ok", "exists"]
+        gate = f"https://gate-{number}.acme.example"
+        assert ask(store, ops.raise_marks(gate, {"index": number + 1})) == {"index": number + 1}
+        assert ask(store, ops.raise_marks(gate, {"index": 0})) == {"index": number + 1}
+    for server in lasting.primaries:
+        for kind in ("service-clients", "_approvals"):
+            assert f"ag:{{{kind}-" in server.command("KEYS", f"ag:{{{kind}*")
+    store.close()
+
+
+def test_a_hold_that_waits_is_answered_after_its_tenant_moved(lasting: Shards, opened: Callable[[str], Store]) -> None:
+    store = opened(lasting.url)
+    store.check()
+    book = Book(store, tenant_of(lasting, lasting.primaries[0]))
+    held = book.hold()
+    lasting.move(book.tenant, lasting.primaries[1])
+    assert (held.state, book.hold().state) == ("pending", "pending")
+    take = book.released()
+    request, burning = book.minted(1, hold=take)
+    assert [book.burn(burning).kind for _ in range(2)] == ["ok", "used"]
+    assert book.refused(2, hold=take)[0] == "hold"
+    assert request.hold == take
+    assert not lost(store, book.tenant)
+    store.close()
 
 
 def test_doctor_tells_the_shards(lasting: Shards) -> None:

@@ -20,8 +20,8 @@ from agentgate.stores._endpoint import Endpoint
 from agentgate.stores._health import KEPT, keeps, weak_file
 from agentgate.stores._resp import ServerError
 from agentgate.stores._topology import Range, Topology
-from agentgate.testing._book import Book
-from agentgate.testing.stores import Blocking
+from agentgate_conformance._book import Book
+from agentgate_conformance.stores import Blocking
 from tests.servers import Server, redis_binary, valkey_binary
 from tests.test_stores_ops import SYNCED, info
 from tests.watched import Shards

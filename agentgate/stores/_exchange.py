@@ -35,7 +35,7 @@ from agentgate.stores._health import (
     weak_shard,
     weak_user,
 )
-from agentgate.stores._op import Op
+from agentgate.stores._op import Op, spread
 from agentgate.stores._resp import ServerError, pack
 from agentgate.stores._scripts import DECLARING, script
 
@@ -95,7 +95,8 @@ def run_command(endpoint: Endpoint, request: bytes) -> Dialogue:
 
 def _run_script(endpoint: Endpoint, op: Op[Any], *, asking: bool = False) -> Dialogue:
     code = script(op.script, sharded=endpoint.sharded)
-    request = pack("EVALSHA", code.sha, len(op.keys), *op.keys, *op.args)
+    keys = spread(op.keys) if endpoint.sharded else op.keys
+    request = pack("EVALSHA", code.sha, len(keys), *keys, *op.args)
     if asking:
         yield from run_command(endpoint, _ASKING)
     answer = yield request
@@ -109,6 +110,8 @@ def _run_script(endpoint: Endpoint, op: Op[Any], *, asking: bool = False) -> Dia
         if told.asking and op.script not in DECLARING:  # it would not see the keys that it builds and that are not there yet
             raise StoreUnavailable(f"store {endpoint.name}: {answer[:200]}: the slot is being moved key by key, not as a whole")
         raise told
+    if keys is not op.keys and type(answer) is list and answer[:1] == [keys[0].encode()]:
+        answer[0] = op.keys[0].encode()
     return _refuse_error(endpoint, answer)
 
 

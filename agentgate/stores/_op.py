@@ -101,6 +101,17 @@ def prefix(tenant: str) -> str:
     return f"ag:{{{_checked_tenant('tenant', tenant)}}}:"
 
 
+_OF_NO_TENANT = ("ag:{_approvals}:", "ag:{service-clients}:")  # marks, client assertions; they end with a digest
+
+
+def spread(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """The same keys in a cluster, where those of no tenant are not all in one slot: the start of their digest is in their hash tag."""
+    if not keys or not keys[0].startswith(_OF_NO_TENANT):
+        return keys
+    tag = keys[0].rpartition(":")[2][:2]
+    return tuple(key.replace("}", f"-{tag}}}", 1) for key in keys)
+
+
 def checked_subject(field: str, value: str) -> str:
     """A name from outside (user, agent, limit): any text of 1 to 512 characters, or NameRefused."""
     if type(value) is not str or not 0 < len(value) <= MAX_SUBJECT:

@@ -22,7 +22,7 @@ from agentgate.errors import StoreUnavailable
 from agentgate.stores._endpoint import Endpoint, proves_service
 from agentgate.stores._exchange import LOOK_AGAIN, Dialogue, Pool, Redirected, authenticate, time_left
 from agentgate.stores._health import Keeps, Weakness
-from agentgate.stores._op import Op, prefix
+from agentgate.stores._op import Op, prefix, spread
 from agentgate.stores._resp import ServerError, pack
 from agentgate.stores._where import Where
 
@@ -49,7 +49,7 @@ def _slot_of(tag: str) -> int:
 
 def slot_of(op: Op[Any]) -> int:
     """The slot of all keys of an operation; where it has none, of the tenant that its first argument names."""
-    key = op.keys[0] if op.keys else prefix(str(op.args[0]))
+    key = spread(op.keys)[0] if op.keys else prefix(str(op.args[0]))
     return _slot_of(key[: key.index("}") + 1])
 
 
