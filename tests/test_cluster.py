@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from agentgate.cli.main import app
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import Store, open_async_store, open_store, ops, ready_store, recovery
-from agentgate_conformance._book import AUDIENCE, Book, ask
+from agentgate_conformance._book import AUDIENCE, WHO, Book, ask
 from agentgate_conformance.stores import Blocking, StoreConformance
 from tests.servers import Server, as_tool_server, valkey_binary
 from tests.watched import FENCED, Load, Shards, until
@@ -281,6 +281,14 @@ class TestSharded(StoreConformance):
         store = open_store(url) if request.param == "sync" else Blocking(lambda: open_async_store(url))
         yield store
         store.close()
+
+    def test_tenants_do_not_meet(self, store: Store) -> None:
+        """A lineage is of a tenant's stay, so a token of another tenant fails already there."""
+        one, other = Book(store), Book(store)
+        _, burning = one.minted()
+        assert other.burn(burning._replace(tenant=other.tenant)).kind == "lineage"
+        one.revoke("agent", WHO.agent)
+        assert other.mint(other.request()).kind == "ok"
 
 
 def test_what_belongs_to_no_tenant_is_on_every_shard(lasting: Shards, opened: Callable[[str], Store]) -> None:

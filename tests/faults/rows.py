@@ -210,6 +210,7 @@ def watched(fault: Callable[[Watched, Server], None], mend: Callable[[Watched, S
         yield
         shop.sentinels.promoted(old)
         mend(shop.sentinels, old)
+        until(lambda: "role:slave" in old.command("INFO", "replication"), 30)
         shop.lead(shop.sentinels.primary())
 
     return steps
@@ -282,6 +283,7 @@ def shard_is_emptied(shop: Shop) -> Steps:
     assert told.startswith("+OK"), told
     yield
     until(lambda: "state\r\n$7\r\nsuccess" in old.command("CLUSTER", "GETSLOTMIGRATIONS"), 20)
+    until(shards.whole, 20)
 
 
 _HOUR = 3600.0
