@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from webauthn import verify_authentication_response, verify_registration_response
 from webauthn.helpers import bytes_to_base64url, decode_credential_public_key, decoded_public_key_to_cryptography
 from webauthn.helpers.decode_credential_public_key import DecodedOKPPublicKey
@@ -28,7 +28,7 @@ from agentgate.identity.assertion import Assertion
 from agentgate.identity.attested import without_attestation
 from agentgate.identity.keys import MIN_RSA, strict_object
 from agentgate.identity.proven import proven_user
-from agentgate.identity.settings import Name, Names, PasskeySettings, wrong_setting
+from agentgate.identity.settings import Listed, Name, Names, PasskeySettings, SettingsBlock, wrong_setting
 from agentgate.token.jws import PublicKey, unb64url
 from agentgate.token.regular_file import read_regular
 from agentgate.values.request import User
@@ -36,10 +36,9 @@ from agentgate.values.request import User
 FRESH = 1.0  # seconds
 MAX_FILE, MAX_PASSKEYS, MAX_REGISTRATION = 1024 * 1024, 2000, 32 * 1024  # bytes, rows, characters
 _KEY_DATA = 37  # bytes of authenticator data without extensions, of which none is asked for (section 6.1)
-_STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class Passkey(BaseModel):
+class Passkey(SettingsBlock):
     """A row of the file.
 
     Attributes:
@@ -51,19 +50,15 @@ class Passkey(BaseModel):
         label: which device it is, for whoever keeps the file.
     """
 
-    model_config = _STRICT
-
     id: Annotated[str, Field(min_length=1, max_length=1400)]
     public_key: Annotated[str, Field(min_length=1, max_length=1400)]
     user: Name
     tenants: Names
-    groups: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    groups: Listed = ()
     label: Annotated[str, Field(max_length=200)] = ""
 
 
-class _File(BaseModel):
-    model_config = _STRICT
-
+class _File(SettingsBlock):
     passkeys: Annotated[tuple[Passkey, ...], Field(strict=False, max_length=MAX_PASSKEYS)] = ()
 
 

@@ -48,17 +48,21 @@ def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=512)]
-Names = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
+Listed = Annotated[tuple[Name, ...], Field(strict=False)]
+Names = Annotated[Listed, Field(min_length=1)]
+OneOrSeveral = Name | Annotated[Names, Field(max_length=8)]
 Place = Annotated[Name, AfterValidator(_place)]
-Claim = Name | Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=8)]
+Claim = OneOrSeveral
 Seconds = Annotated[int, Field(ge=1, le=7 * 24 * 3600)]
 
 
-class _Block(BaseModel):
+class SettingsBlock(BaseModel):
+    """A table of settings: strict, and nothing unknown in it."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class _Keyed(_Block):
+class _Keyed(SettingsBlock):
     """Keys at one place.
 
     `keys`: an https URL that is pinned here (never taken from a credential), or a file. `private_addresses`: the URL may lead into
@@ -75,7 +79,7 @@ class _Keyed(_Block):
         return self
 
 
-class UserClaims(_Block):
+class UserClaims(SettingsBlock):
     """Which claims say who a user is. A claim's name, or the path to it (``["realm_access", "roles"]``).
 
     `tenants` translates what the tenant claim says; then nothing else is a tenant.
@@ -87,7 +91,7 @@ class UserClaims(_Block):
     tenants: dict[Name, Name] | None = None
 
 
-class AgentClaims(_Block):
+class AgentClaims(SettingsBlock):
     """Which claim says who an agent is, and what tells its tokens from those of the issuer's users.
 
     `required`: claims that must have exactly this value; a token that has all of them is no user's. `audience`: of agents' tokens alone.
@@ -106,14 +110,14 @@ class IssuerSettings(_Keyed):
     """
 
     issuer: Name
-    audience: Name | Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=8)]
+    audience: OneOrSeveral
     tenants: Names
     shape: Literal["oidc", "github", "gitlab"] = "oidc"
     user: UserClaims | None = None
     agent: AgentClaims | None = None
     required: dict[Name, Name] = {}
     environment: dict[Name, Name] | None = None
-    algorithms: Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = tuple(sorted(ALGORITHMS))
+    algorithms: Names = tuple(sorted(ALGORITHMS))
     max_lifetime: Seconds = 24 * 3600
 
     @property
@@ -139,7 +143,7 @@ class IssuerSettings(_Keyed):
         return self
 
 
-class TrustDomainSettings(_Block):
+class TrustDomainSettings(SettingsBlock):
     """A SPIFFE trust domain. `bundle`: file with its bundle (JWK set), read again when it changes."""
 
     bundle: Place
@@ -182,11 +186,11 @@ class BrokerSettings(_Keyed):
     max_lifetime: Seconds = 3600
 
 
-class ClientSettings(_Block):
+class ClientSettings(SettingsBlock):
     """A client that authenticates itself: by `private_key_jwt` with `keys`, or by mTLS with one of `certificates` (SHA-256 thumbprints)."""
 
     keys: Place | None = None
-    certificates: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    certificates: Listed = ()
     audience: Name
     tenants: Names
     private_addresses: bool = False
@@ -198,14 +202,14 @@ class ClientSettings(_Block):
         return self
 
 
-class ProxySettings(_Block):
+class ProxySettings(SettingsBlock):
     """Proxies whose word about the caller counts. `certificate`: they pass client certificates on, in this form; absent: they do not."""
 
-    addresses: Annotated[tuple[Name, ...], Field(strict=False, min_length=1), AfterValidator(_networks)]
+    addresses: Annotated[Names, AfterValidator(_networks)]
     certificate: Literal["xfcc", "pem"] | None = None
 
 
-class PasskeySettings(_Block):
+class PasskeySettings(SettingsBlock):
     """Whose passkeys answer held calls, and in which pages (`agentgate.identity.passkeys`).
 
     `file`: TOML, a table ``[[passkeys]]`` for each. `rp_id`: the relying party's id, a domain; left out: the host of the gate's URL.
@@ -214,10 +218,10 @@ class PasskeySettings(_Block):
 
     file: Annotated[Path, Field(strict=False)]
     rp_id: Name | None = None
-    origins: Annotated[tuple[Name, ...], Field(strict=False, max_length=20)] = ()
+    origins: Annotated[Listed, Field(max_length=20)] = ()
 
 
-class IdentitySettings(_Block):
+class IdentitySettings(SettingsBlock):
     """See the module."""
 
     issuers: dict[Name, IssuerSettings] = {}

@@ -16,12 +16,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from agentgate.errors import ConfigError
 from agentgate.gate.notify import Command, Webhook
-from agentgate.identity.settings import IdentitySettings, Name, Names, PasskeySettings, Place, WrongValue, wrong_setting
+from agentgate.identity.settings import (
+    IdentitySettings,
+    Listed,
+    Name,
+    Names,
+    PasskeySettings,
+    Place,
+    SettingsBlock,
+    WrongValue,
+    wrong_setting,
+)
 from agentgate.token.jws import Alg
 from agentgate.token.regular_file import read_regular, read_text
 
@@ -50,7 +60,7 @@ Thumbprint = Annotated[Name, AfterValidator(_thumbprint)]
 _ROLES = "host (opens runs), agent (asks for tokens) or tool_server (redeems them)"
 
 
-class Served(BaseModel):
+class Served(SettingsBlock):
     """A client of the service. How it authenticates: `keys` (private_key_jwt), `certificates` (mTLS), or its own `credential`.
 
     Attributes:
@@ -64,15 +74,13 @@ class Served(BaseModel):
         private_addresses: the URL of `keys` may lead into your own network.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
     role: Role
     tenants: Names
     keys: Place | None = None
     certificates: Annotated[tuple[Thumbprint, ...], Field(strict=False)] = ()
     credential: Name | None = None
-    resources: Annotated[tuple[Name, ...], Field(strict=False)] = ()
-    definitions: dict[Name, Name] = {}
+    resources: Listed = ()
+    definitions: dict[Name, Name] = Field(default_factory=dict)
     private_addresses: bool = False
 
     @model_validator(mode="after")
@@ -88,7 +96,7 @@ class Served(BaseModel):
         return self
 
 
-class NotifySettings(BaseModel):
+class NotifySettings(SettingsBlock):
     """Who learns what becomes of held calls: a webhook, or a command.
 
     Attributes:
@@ -97,12 +105,10 @@ class NotifySettings(BaseModel):
         command: a program and its arguments, no shell.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
     url: Name | None = None
     secret: Annotated[Path, Field(strict=False)] | None = None
     private_addresses: bool = False
-    command: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    command: Listed = ()
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
