@@ -156,9 +156,7 @@ class TokenEndpoint:
             ConfigError: a URL that is neither https nor loopback (with a certificate: not https): credentials are sent there; or neither
                 key nor certificate.
         """
-        for setting, url in (("gate", gate), ("address", address or gate)):
-            if check_secure(setting, url).path != "/":
-                raise ConfigError(setting, url, "the gate's issuer, without path: https://gate.acme.example")
+        check_gate(gate, address)
         if certificate is not None and not origin_of(address or gate).startswith("https:"):
             raise ConfigError("address" if address else "gate", address or gate, "https: a certificate is shown in TLS")
         if key is None and certificate is None:
@@ -247,6 +245,13 @@ class TokenEndpoint:
         except TokenRefused:
             return False
         return self.certificate is not None and cnf == {"x5t#S256": self.certificate.thumbprint}
+
+
+def check_gate(gate: str, address: str | None) -> None:
+    """A gate's issuer, and where it is reached, are URLs that tokens may be sent to, without a path. Raises ConfigError."""
+    for setting, url in (("gate", gate), ("address", address or gate)):
+        if check_secure(setting, url).path != "/":
+            raise ConfigError(setting, url, "the gate's issuer, without path: https://gate.acme.example")
 
 
 def check_secure(setting: str, url: str) -> SplitResult:

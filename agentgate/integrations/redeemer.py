@@ -20,10 +20,10 @@ import httpx
 import orjson
 import structlog
 
-from agentgate.errors import CanonicalError, ConfigError, KeysUnavailable, Overloaded, Refusal, TokenRefused, UpstreamRefused
+from agentgate.errors import CanonicalError, KeysUnavailable, Overloaded, Refusal, TokenRefused, UpstreamRefused
 from agentgate.identity.fetch import fetch as fetched
 from agentgate.integrations.client_key import ClientKey
-from agentgate.integrations.exchange import check_secure
+from agentgate.integrations.exchange import check_gate
 from agentgate.redemption.call import AwaitedCall, taken
 from agentgate.redemption.credential import raise_instead
 from agentgate.redemption.outcome import facts_of, lost, outcome_of, tell_lost
@@ -140,9 +140,7 @@ class GateRedeemer:
             ConfigError: a URL that is neither https nor loopback, or an unusable setting.
         """
         log.ready()
-        for setting, url in (("gate", gate), ("address", address or gate)):
-            if check_secure(setting, url).path != "/":
-                raise ConfigError(setting, url, "the gate's issuer, without path: https://gate.acme.example")
+        check_gate(gate, address)
         check_served(tenants, acr_values, max_age)
         checked_brokers(brokers or {})
         self._gate, self._client, self._brokers, self._bound = gate, client, dict(brokers or {}), Bound(at_once)
