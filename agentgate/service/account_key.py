@@ -9,21 +9,16 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentgate.errors import RequestRefused
 from agentgate.service.answer import answered, malformed
 from agentgate.service.exchange import check_known_by_it, checked_types, shown_with
 from agentgate.service.nonces import fresh
 from agentgate.service.state import Service
-from agentgate.values.refusal import Failure, Reason
 
 
 async def rotate(request: Request, service: Service) -> Response:
     """See the module."""
     settings, keys = service.settings, service.gate.core.keys
     form, caller = await service.form(request)
-    if caller.settings.role != "agent":
-        failure = Failure(Reason.AGENT, "client.role", caller.settings.role, "agent")
-        raise RequestRefused(400, "unauthorized_client", "", failure)
     checked_types(form)
     if "statement" not in form:
         raise malformed("statement", "none", "one")
