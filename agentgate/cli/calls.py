@@ -16,12 +16,12 @@ import typer
 from agentgate.audit import FileAudit
 from agentgate.cli.output import LOOK, YES, fail, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import Json, StoreUrl, Tenant
+from agentgate.cli.store import ask_store, put_on_record
 from agentgate.errors import CanonicalError, ConfigError
 from agentgate.stores import Store, ready_store, settling
 from agentgate.token.claims import MAX_LIFETIME
 from agentgate.values.canonical import parse
 
-PATIENCE = 5.0  # seconds for one operation
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
@@ -84,10 +84,9 @@ def settle(
         ended: settling.Ended = "not_run" if outcome is Ended.not_run else "done" if outcome is Ended.done else "failed"
         said = {"call": _txn(found), "call_digest": found.digest, "run": found.run, "jti": found.jti, "outcome": ended, "reason": reason}
         with closing(FileAudit(audit)) as log:
-            record = {"type": "outcome", "time": round(time.time(), 6), "tenant": tenant, "by": getpass.getuser(), **said}
-            log.append(record, time.monotonic() + PATIENCE)
+            put_on_record(log, "outcome", {"tenant": tenant, "by": getpass.getuser(), **said})
         op = settling.settle_call(tenant, found, ended, after_seconds=MAX_LIFETIME)
-        if (answer := op.parse(opened.call(op, time.monotonic() + PATIENCE))) != "ok":
+        if (answer := ask_store(opened, op)) != "ok":
             fail(f"{call}: {'its tool may be running' if answer == 'running' else 'its outcome is known meanwhile'}; nothing was changed")
     again = "already_done" if ended == "done" else "it may run again; what asked a person asks anew, and no share of a limit is given back"
     say(f"{_txn(found)} {outcome}: asked again, {again}")
@@ -99,8 +98,7 @@ def _unknown(store: Store, tenant: str) -> Iterator[settling.UnknownCall]:
         raise ConfigError("store", type(store).__name__, "redis://, rediss://, unix:// or embedded://")
     for pattern in settling.key_patterns(tenant):
         for key in scan(pattern):
-            op = settling.unknown_calls(key)
-            yield from op.parse(store.call(op, time.monotonic() + PATIENCE))
+            yield from ask_store(store, settling.unknown_calls(key))
 
 
 def _txn(call: settling.UnknownCall) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -84,19 +85,19 @@ def release_key(
     told = {"tenant": tenant, "account": account, "issuer": issuer, "key": key, "by": {"operator": getpass.getuser()}, "reason": reason}
     with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit)) as log:
         op = ops.change_key(tenant, name_of(account, issuer), key)
-        log.append({"type": "key_change", "time": round(time.time(), 6), **told}, time.monotonic() + PATIENCE)
-        history = _ask(opened, op).history
-        seen = {"history": history} if history else {}
-        log.append({"type": "key_changed", "time": round(time.time(), 6), **told, **seen}, time.monotonic() + PATIENCE)
+        put_on_record(log, "key_change", told)
+        history = ask_store(opened, op).history
+        put_on_record(log, "key_changed", {**told, **({"history": history} if history else {})})
     note(f"{account} of {tenant}: its key is {key} from now on")
 
 
 def read_history(store: Store, tenant: str) -> recovery.HistoryRecord:
     """What a store knows of a tenant's history."""
-    return _ask(store, recovery.read_history(tenant))
+    return ask_store(store, recovery.read_history(tenant))
 
 
-def _ask(store: Store, op: Op[Answer]) -> Answer:
+def ask_store(store: Store, op: Op[Answer]) -> Answer:
+    """What the store answers to one operation."""
     return op.parse(store.call(op, time.monotonic() + PATIENCE))
 
 
@@ -104,23 +105,23 @@ def _reconciled(store: Store, log: FileAudit, tenant: str, loss: Loss, accept_lo
     """One tenant: replay what the logs tell; accept it if they tell everything, or for a reason."""
     replayed = 0
     for event in loss.events:
-        replayed += _ask(store, recovery.replay(event)) == "ok"
-    replayed += sum(_ask(store, again).kind == "ok" for again in loss.revocations)
-    replayed += sum(_ask(store, again).kind == "ok" for again in loss.again)
+        replayed += ask_store(store, recovery.replay(event)) == "ok"
+    replayed += sum(ask_store(store, again).kind == "ok" for again in loss.revocations)
+    replayed += sum(ask_store(store, again).kind == "ok" for again in loss.again)
     state = "whole"
     if loss.seen:
         state = "reconciled" if not loss.missing else "accepted" if accept_loss else "lost"
     if state in {"reconciled", "accepted"}:
         missing = {"missing": loss.missing, "reason": accept_loss} if loss.missing else {}
-        _record(log, {"tenant": tenant, "replayed": replayed, "seen": loss.seen, **missing})
+        told = {"by": getpass.getuser(), "tenant": tenant, "replayed": replayed, "seen": loss.seen}
+        put_on_record(log, "history_reconciled", {**told, **missing})
         for ends, count, server in loss.accepted():
-            if beyond := _ask(store, recovery.accept_history(tenant, ends, count, server)):
+            if beyond := ask_store(store, recovery.accept_history(tenant, ends, count, server)):
                 state = "lost"
                 loss.missing.append(f"what another process saw meanwhile ({beyond}): run this again")
     return {"tenant": tenant, "state": state, "replayed": replayed, "missing": loss.missing}
 
 
-def _record(log: FileAudit, body: dict[str, Any]) -> None:
-    """Put on record who accepts what, before it is accepted."""
-    record = {"type": "history_reconciled", "time": round(time.time(), 6), "by": getpass.getuser(), **body}
-    log.append(record, time.monotonic() + PATIENCE)
+def put_on_record(log: FileAudit, kind: str, told: Mapping[str, Any]) -> None:
+    """Put on record what somebody says or accepts, before it counts."""
+    log.append({"type": kind, "time": round(time.time(), 6), **told}, time.monotonic() + PATIENCE)
