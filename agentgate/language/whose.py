@@ -89,6 +89,7 @@ _LONGEST = 130  # characters of such a label
 _NO_DAY = date(2000, 1, 1)  # only the types of entities matter here
 _BACK = 60  # characters before a mark that may name the quotation
 _MOST_WORDS = 6  # of a name
+_VERBLESS: frozenset[Kind] = frozenset({"open", "statement"})
 
 FIELD = _FORMS.field
 _CASES = listed("cases")
@@ -205,12 +206,12 @@ def _lines(text: str, low: str, *, pasting: bool, reader: AbstractSet[str]) -> I
     """Lines that are quoted, and those that a paste may have brought."""
     own, wrapped, quoted = list[tuple[int, int]](), list[tuple[int, int]](), False
     for line in _FORMS.lines_of.finditer(low):
-        quoted = line.group().lstrip().startswith(">") or (quoted and not line.group().isspace() and low[line.start() - 2] != "\n")
+        marked, blank = line.group().lstrip().startswith(">"), line.group().isspace()
+        quoted = marked or (quoted and not blank and low[line.start() - 2] != "\n")
         if quoted:
             yield Extent(*line.span(), "forwarded")
-            wrapped += [] if line.group().lstrip().startswith(">") else [line.span()]
-        elif not line.group().isspace():
-            own.append(line.span())
+        if not (marked or blank):
+            (wrapped if quoted else own).append(line.span())
     if not pasting:
         return
     if len(own) + len(wrapped) < 2:
@@ -227,23 +228,18 @@ def _lines(text: str, low: str, *, pasting: bool, reader: AbstractSet[str]) -> I
             continue
         if asked and bit.field and not behind:
             continue
-        letter = at > 0 and _FORMS.greets.match(text, start, end) is not None
-        if (
-            bit.odd
-            or letter
-            or behind == "all"
-            or (behind == "colon" and (bit.asks or ITEM.match(low, start, end)))
-            or (asking and asking != [at])
-        ):
+        strange = bit.odd or (at > 0 and _FORMS.greets.match(text, start, end))
+        doubtful = behind == "all" or (behind == "colon" and (bit.asks or ITEM.match(low, start, end)))
+        if strange or doubtful or asking not in ([], [at]):
             yield Extent(start, end, "unsure")
-            behind = "all" if bit.odd or behind or letter else ""
+            behind = "all" if strange or behind else ""
         behind = behind or bit.behind
         asked = asked or bit.asks
 
 
 def _listed(lines: Sequence[str], bits: Sequence[_Bit]) -> frozenset[int]:
     """Which lines are a list of the user's own: all of the turn; what is to be done, behind a lead-in; what a request is about."""
-    items = [ITEM.match(line) is not None for line in lines]
+    items = [bool(ITEM.match(line)) for line in lines]
     if all(items):
         return frozenset(range(len(lines)))
     found, led = set[int](), ""
@@ -259,9 +255,8 @@ def _of_another(lines: Sequence[str], reader: AbstractSet[str]) -> bool:
     """Whether a letter is to the run's own user, or signed by another: by their names, where the host gives that of its user."""
     if not reader or len(lines) < 2:
         return False
-    greeted, signed = _FORMS.greets.match(lines[0]), _FORMS.signed.search("\n".join(lines))
-    named = set() if greeted is None else {*_FORMS.name_parts.findall(small(greeted["who"] or ""))}
-    by = set() if signed is None else {*_FORMS.name_parts.findall(small(signed["who"]))}
+    letter = _FORMS.greets.match(lines[0]), _FORMS.signed.search("\n".join(lines))
+    named, by = ({*_FORMS.name_parts.findall(small(found["who"] or ""))} if found else set() for found in letter)
     return not reader.isdisjoint(named) or bool(by and reader.isdisjoint(by))
 
 
@@ -290,21 +285,22 @@ class _Bit(NamedTuple):
 
 def _bit(line: str, kinds: AbstractSet[Kind]) -> _Bit:
     low, bare = small(line), small(line).strip()
-    odd = _ODD.match(bare) is not None or _FORMS.label.match(bare) is not None or line.startswith((" " * 4, "\t"))
-    asks = not kinds <= {"open", "statement"} and ITEM.match(low) is None
+    odd = bool(_ODD.match(bare) or _FORMS.label.match(bare)) or line.startswith((" " * 4, "\t"))
+    acts = not kinds <= _VERBLESS
+    asks = acts and not ITEM.match(low)
     field = FIELD.match(low) if odd else None
-    if field is not None and {*_kinds(low, field.end() - 1, len(low))} <= {"open", "statement"}:
+    if field and {*_kinds(low, field.end() - 1, len(low))} <= _VERBLESS:
         return _Bit(odd=True, behind="all", field=True)
     looks = bare.endswith("?") or not kinds.isdisjoint({"question", "look"})
-    looks = looks and VALUE.search(line) is None and _FORMS.afterwards.search(low) is None
-    told = _FORMS.about.search(low) is not None
-    about = looks or told or _FORMS.here.search(low) is not None
-    if odd or _FORMS.introduces.search(bare) is not None:
+    looks = looks and not (VALUE.search(line) or _FORMS.afterwards.search(low))
+    told = bool(_FORMS.about.search(low))
+    about = looks or told or bool(_FORMS.here.search(low))
+    if odd or _FORMS.introduces.search(bare):
         return _Bit(about or not (odd or bare.endswith(":")), odd, asks, "all")  # "Eve wrote" may stand below, too
     if bare.endswith(":"):
         return _Bit(about, odd, asks, "colon", leads="request" in kinds and not told and " this" not in low)
-    words = _FORMS.small.search(line) is not None and _FORMS.alone.match(bare) is None
-    if not kinds <= {"open", "statement"} or (words and _SENTENCED.search(bare) is not None) or _FORMS.courtesy.match(low) is not None:
+    words = bool(_FORMS.small.search(line)) and not _FORMS.alone.match(bare)
+    if acts or (words and _SENTENCED.search(bare)) or _FORMS.courtesy.match(low):
         return _Bit(about, odd, asks, kinds=kinds)
     return _Bit(about or words, words, asks, "all", kinds=kinds)  # "Kim's message", "of ORD-2", the rest of a line above; "Eve", "10:32"
 
@@ -319,12 +315,11 @@ def _quotations(text: str, low: str, marks: list[re.Match[str]], *, alone: bool,
         return
     named, end, listed = list[Extent](), -1, True
     for opening, closing in zip(marks[::2], marks[1::2], strict=True):
-        listed = listed and (end < 0 or _FORMS.listing.fullmatch(text, end, opening.start()) is not None)
-        joined = named[-1].whose if end >= 0 and _FORMS.listing.fullmatch(low, end, opening.start()) is not None else None
-        whose = _named(
-            text[opening.end() : closing.start()], low, opening.start(), joined, alone=alone, first=first_mark == first and listed
-        )
-        if whose is not None:
+        joins = end >= 0 and _FORMS.listing.fullmatch(low, end, opening.start())
+        listed = listed and bool(end < 0 or joins)
+        joined = named[-1].whose if joins else None
+        inner = text[opening.end() : closing.start()]
+        if whose := _named(inner, low, opening.start(), joined, alone=alone, first=first_mark == first and listed):
             named.append(Extent(opening.end(), closing.start(), whose))
             end = closing.end()
     if len(named) < len(marks) // 2:
@@ -349,25 +344,27 @@ def _named(inner: str, low: str, at: int, joined: Whose | None, *, alone: bool, 
     start = max(0, at - _BACK)
     if "\n" in inner:
         return None
-    if alone and _FORMS.sends.search(low, start, at) is not None:
+    if alone and _FORMS.sends.search(low, start, at):
         return "sent"
-    if len(inner.split()) > _MOST_WORDS or _FORMS.sentence.search(_FORMS.title.sub("", inner)) is not None:
+    if len(inner.split()) > _MOST_WORDS or _FORMS.sentence.search(_FORMS.title.sub("", inner)):
         return None
-    titled = _FORMS.titles.search(low, start, at) is not None
+    titled = _FORMS.titles.search(low, start, at)
     read = None if titled else _piece_before(low, at)
-    asks = read is not None and read.kind in {"request", "shaping", "look", "open"} and _FORMS.governed.search(low, start, at) is not None
-    if joined == "typed" or (asks and joined is None):
+    asks = read and read.kind not in {"question", "statement"} and _FORMS.governed.search(low, start, at)
+    if joined == "typed" or (asks and not joined):
         typed = [each.words for each in entities(inner, _NO_DAY)]
-        looked_at = read is not None and (read.kind == "open" or (read.kind == "look" and not low[read.looks : at].strip()))
-        if first and alone and "\n" not in low.strip() and typed == [inner] and (joined is not None or not looked_at):
+        shows = read and (read.kind == "open" or (read.kind == "look" and not low[read.looks : at].strip()))
+        if first and alone and "\n" not in low.strip() and typed == [inner] and (joined or not shows):
             return "typed"
         if len(typed) < 2 and (" " not in inner or {*_kinds(small(inner), 0, len(inner))} <= {"open"}):
             return "named"
-    return "named" if titled or joined is not None or _FORMS.determined.search(low, start, at) is not None else None
+    return "named" if titled or joined or _FORMS.determined.search(low, start, at) else None
 
 
 def _piece_before(low: str, at: int) -> Piece | None:
     """The piece of a sentence that goes on with what stands at a place."""
-    near = low[max(0, at - MAX_PIECE) : at]
-    begins = max((found + len(sign) for sign in (". ", "! ", "? ", "; ", "\n") if (found := near.rfind(sign)) >= 0), default=0)
-    return next(iter([*pieces(low, at - len(near) + begins, at)][-1:]), None)
+    start = max(0, at - MAX_PIECE)
+    begins = max(
+        (found + len(sign) for sign in (". ", "! ", "? ", "; ", "\n") if (found := low.rfind(sign, start, at)) >= 0), default=start
+    )
+    return next(iter([*pieces(low, begins, at)][-1:]), None)
