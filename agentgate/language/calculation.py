@@ -141,7 +141,7 @@ def _without_names(low: str, whole: Sequence[Entity]) -> str:
     """The text without its files, links, addresses and ids (same length): "difference.txt" names a file."""
     letters = list(low)
     for each in whole:
-        if each.type in _NAMES and _LETTER.search(each.words) is not None:
+        if each.type in _NAMES and _LETTER.search(each.words):
             letters[each.start : each.start + len(each.words)] = "_" * len(each.words)
     return "".join(letters)
 
@@ -161,7 +161,7 @@ def _named(low: str, spans: Sequence[tuple[int, int]]) -> dict[tuple[str, int], 
 def _number(kind: str, n: int, words: str) -> int | None:
     """The number of a calculation: 1 for a sum or difference beside the user's own number; that of "three times"; else that of the file."""
     if kind in {SUM, DIFFERENCE}:
-        return int(_DIGIT.search(words) is not None)
+        return int(bool(_DIGIT.search(words)))
     count, times, _ = words.partition(" times ")
     if not times:
         return n

@@ -140,7 +140,7 @@ def _last(words: list[str], years: list[int], today: date) -> str | None:
     """The last day: of "the month", of "next year", of "may" (the first one that is not before today)."""
     if words[0] in _MONTHS:
         lasts = [_last_of(year, _MONTHS[words[0]]) for year in years or (today.year, today.year + 1)]
-        return next((last for last in lasts if last is not None and (years or last >= today.isoformat())), None)
+        return next((last for last in lasts if last and (years or last >= today.isoformat())), None)
     ahead = words[0] == "next"
     return _last_of(*((today.year + ahead, 12) if words[-1] == "year" else _month(int(ahead), today)))
 
@@ -169,7 +169,7 @@ def read_clock(text: str) -> str | None:
     if low == "noon":
         return "12:00"
     time = _TIME.fullmatch(low)
-    if time is None:  # "half past two"
+    if not time:  # "half past two"
         return None
     said, minutes, half, part = time.groups()
     hour = int(said) if said.isdecimal() else _HOURS[said]
@@ -177,6 +177,6 @@ def read_clock(text: str) -> str | None:
         hour = hour % 12 + 12 * (half == "p") if 1 <= hour <= 12 else -1
     elif part:
         hour = next((each for each in (hour, hour + 12 if 0 < hour < 12 else hour) if each in _PARTS[part]), -1)
-    elif minutes is None:  # "two o'clock"
+    elif not minutes:  # "two o'clock"
         return None
     return f"{hour:02}:{minutes or '00'}" if hour >= 0 else None

@@ -23,19 +23,19 @@ _BIDS = frozenset({"request", "shaping"})
 
 def conditional(text: str) -> bool:
     """Whether a sentence begins with a condition."""
-    return _FORMS.conditional.match(text) is not None
+    return bool(_FORMS.conditional.match(text))
 
 
 def goes_on(low: str, start: int) -> bool:
     """Whether a sentence says what follows the one before it: "then refund it"."""
-    return _FORMS.then.match(low, start) is not None
+    return bool(_FORMS.then.match(low, start))
 
 
 def is_postponed(low: str, read: Sequence[Piece], at: int) -> bool:
     """Whether a piece is for another time, or one in front of it: "next week, refund it", "pay the bill tomorrow"."""
     spans = [(piece.start, min(piece.end, piece.aside)) for piece in read[at : at + 1]]
     spans += [(piece.start, piece.end) for piece in read[max(0, at - 1) : at] if piece.kind == "open"]
-    return any(word["argument"] is None for span in spans for word in _FORMS.later.finditer(low, *span))
+    return any(not word["argument"] for span in spans for word in _FORMS.later.finditer(low, *span))
 
 
 def in_doubt(low: str, own: str, clauses: Sequence[tuple[str, int, int]], read: Sequence[Piece]) -> bool:
@@ -53,17 +53,15 @@ def in_doubt(low: str, own: str, clauses: Sequence[tuple[str, int, int]], read: 
     if asked == end and (looks or not any(piece.kind == "open" or _FORMS.turns.match(low, piece.begins) for piece in read[:1])):
         return False  # a statement
     if end - start > _LONGEST:
-        return _FORMS.turns.search(low, start, end) is not None
+        return bool(_FORMS.turns.search(low, start, end))
     if any(_turns(low, piece, asked, end) for piece in read):
         return True
-    for voice, at, to in clauses:
-        if voice != "denied":
-            continue
-        if at < asked < end and (_FORMS.until.match(low, at, to) or _FORMS.delays.match(low, at, to)):
-            return True
-        no = _FORMS.bare_no.match(low, at, to) and not _FORMS.abbreviated.match(low, at - 1)
-        if at > asked and (no or _FORMS.attributed.match(low, at, to)):
-            return True
+    if any(
+        _delays(low, at, to) if at < asked < end else at > asked and _takes_back(low, at, to)
+        for voice, at, to in clauses
+        if voice == "denied"
+    ):
+        return True
     words = [word for word in _FORMS.turns.finditer(low, start, end) if word.start() > asked or word["condition"] or word["event"]]
     asking = [(piece.start, piece.end if piece.kind == "question" else piece.head) for piece in read]
     return any(
@@ -71,13 +69,24 @@ def in_doubt(low: str, own: str, clauses: Sequence[tuple[str, int, int]], read: 
     )
 
 
+def _delays(low: str, at: int, to: int) -> bool:
+    """Whether a denial in front of a request is one to act for now: "don't do anything until ..."."""
+    return bool(_FORMS.until.match(low, at, to) or _FORMS.delays.match(low, at, to))
+
+
+def _takes_back(low: str, at: int, to: int) -> bool:
+    """Whether a denial behind a request is of all of it: "..., not yet", "..., never said Ann"."""
+    no = _FORMS.bare_no.match(low, at, to) and not _FORMS.abbreviated.match(low, at - 1)
+    return bool(no or _FORMS.attributed.match(low, at, to))
+
+
 def _turns(low: str, piece: Piece, asked: int, end: int) -> bool:
     """Whether a piece makes the request that it begins, or that stands before or behind it, one that may not be meant now."""
     if piece.kind == "question" and asked < end and low[piece.end : piece.end + 1] == ",":
         inverted = _FORMS.inverted.match(low, piece.begins, piece.end)
-        return inverted is not None and not _looked_up(low[inverted.end() - 1 : piece.end], "")
+        return bool(inverted) and not _looked_up(low[inverted.end() - 1 : piece.end], "")
     if piece.start <= asked:
-        return piece.kind in {*_BIDS, "statement"} and _FORMS.delays.match(low, piece.begins, piece.end) is not None
+        return piece.kind in {*_BIDS, "statement"} and bool(_FORMS.delays.match(low, piece.begins, piece.end))
     again = (piece.head < 0 or piece.kind not in {*_BIDS, "look"}) and _FORMS.again.match(low, piece.start, piece.end)
     return bool(again or _FORMS.mood.match(low, piece.start, piece.end) or _FORMS.attributed.match(low, piece.start, end))
 
@@ -89,28 +98,23 @@ def _turned(low: str, own: str, word: re.Match[str], end: int, read: Sequence[Pi
         return False
     if kind == "but":
         after = next((piece for piece in read if piece.end > at + 1), None)
-        if after is None or _FORMS.waits.match(low, max(at, after.begins), end):
-            return after is not None
-        return after.kind not in {"request", "shaping"} and _FORMS.adds.match(low, at) is None
+        waits = after and _FORMS.waits.match(low, max(at, after.begins), end)
+        return bool(after) and (bool(waits) or (after.kind not in _BIDS and not _FORMS.adds.match(low, at)))
     if kind == "sure":
         return True
     rest = _FORMS.rest.match(low, at, end)
-    text = "" if rest is None else _FORMS.ends.split(rest.group())[0]
+    text = _FORMS.ends.split(rest.group())[0] if rest else ""
     if text.strip() in {"", "at all"}:
         return text != "" or word.group() in {"permitting", "allowing"}
     if _FORMS.polite.match(text):
         return False
     added = next((piece for piece in read if piece.start >= at + len(text)), None)
-    if (
-        added is not None
-        and added.kind not in {*_BIDS, "look", "question"}
-        and _FORMS.joins.search(low, max(0, word.start() - 8), word.start())
-    ):
-        return _FORMS.value.search(own, added.start, added.end) is not None  # "Ann, and if he is free, Bob"
+    if added and added.kind in {"statement", "open"} and _FORMS.joins.search(low, max(0, word.start() - 8), word.start()):
+        return bool(_FORMS.value.search(own, added.start, added.end))  # "Ann, and if he is free, Bob"
     if kind == "event" and (
         text.startswith(" you ") or _FORMS.time.match(text) or (_FORMS.past.search(text) and not _FORMS.perfect.search(text))
     ):
-        return _FORMS.decided.search(text) is not None
+        return bool(_FORMS.decided.search(text))
     if kind == "condition" and word.group() not in {"if", "unless", "in case"} and _FORMS.subject.match(text):
         return True
     return kind == "event" or not _looked_up(text, own[at : at + len(text)])
@@ -121,5 +125,5 @@ def _looked_up(text: str, own: str) -> bool:
     if _FORMS.decided.search(text):
         return False
     if _FORMS.somebody.match(text) or own.lstrip()[:1].isupper():
-        return _FORMS.there.match(text) is not None
-    return _FORMS.subject.match(text) is None or _FORMS.holds.search(text) is not None
+        return bool(_FORMS.there.match(text))
+    return not _FORMS.subject.match(text) or bool(_FORMS.holds.search(text))

@@ -58,15 +58,15 @@ _WINDOW = 4000  # characters on either side that may hold the neighbour of a lis
 
 def continues(text: str, start: int) -> bool:
     """Whether a number that begins here is the end of a longer one."""
-    return _BEFORE.search(text[max(0, start - 28) : start]) is not None
+    return bool(_BEFORE.search(text[max(0, start - 28) : start]))
 
 
 def marks_an_item(text: str, start: int, end: int) -> bool:
     """Whether a number only numbers an item of a list: at the beginning of a line, or beside its neighbour in "1. Pay it. 2. Tell Ann"."""
     item = _ITEM.match(text, start, end + 3)
     before = text[max(0, start - 40) : start].rstrip(" \t(*-")
-    if item is None or not before or before[-1] == "\n":
-        return item is not None
+    if not item or not before or before[-1] == "\n":
+        return bool(item)
     number, sign = int(item[1]), item[2]
     if before[-1] not in ".:;!?," or not item[3].istitle() or number == 0:
         return False
@@ -82,9 +82,9 @@ def read_amount(text: str, start: int, end: int) -> tuple[str, Decimal | None]:
     """
     words, size = text[start:end], 1
     scale = _SCALED.search(words)
-    if _LARGER_BEHIND.match(text, end) or (scale is not None and (_AFTER.match(text, end) or continues(text, start))):
+    if _LARGER_BEHIND.match(text, end) or (scale and (_AFTER.match(text, end) or continues(text, start))):
         return "", None
-    if scale is not None:
+    if scale:
         words, size = words[: scale.start()] + words[scale.end() :], _SIZES[(scale[1] or scale[2]).lower()]
     return re.sub(r"[0-9.,\s]", "", words).lower(), _times(re.sub(r"[^0-9.]", "", words), size)
 
@@ -92,9 +92,8 @@ def read_amount(text: str, start: int, end: int) -> tuple[str, Decimal | None]:
 def read_thousands(text: str, start: int, end: int) -> Decimal | None:
     """The number of digits and a k without a currency; None where they may mean something other than thousands."""
     digits = _THOUSANDS.fullmatch(text, start, end)
-    if digits is None or _VALUE_BEFORE.search(text[max(0, start - 10) : start]) is None or _VALUE_ENDS.match(text, end) is None:
-        return None
-    return _times(digits[1], 1000)
+    meant = _VALUE_BEFORE.search(text[max(0, start - 10) : start]) and _VALUE_ENDS.match(text, end)
+    return _times(digits[1], 1000) if digits and meant else None
 
 
 def _times(digits: str, size: int) -> Decimal | None:
@@ -112,7 +111,7 @@ def read_numeral(text: str, start: int, end: int) -> tuple[Decimal, str] | None:
         end: where they, or the currency after them, end.
     """
     numeral = _NUMERAL.match(text, start, end)
-    if numeral is None or _AFTER.match(text, end) or continues(text, start):
+    if not numeral or _AFTER.match(text, end) or continues(text, start):
         return None
     beside = "".join(text[numeral.end() : end].lower().split())
     if numeral.group().lower() == "one" and not beside:

@@ -34,6 +34,7 @@ _CHANNEL = re.compile(r"[Cc](?<![\w-].)(?i:hannels?)(?![\w-])")
 _HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _BEFORE = re.compile(rf"(?:^|(?<=\s))({_LIST})\s+$")
 _AFTER = re.compile(rf"\s+(?:called\s+|named\s+)?({_LIST})")
+_ENDING = re.compile(r"(?<=\.)[^\W_]{1,5}\Z")
 _NEAR = 200  # characters before the word "channel" that may name it
 _NUMBERS = ("money", "number", "count", "percent")
 _MENTIONS = 8  # of a value, that are kept beside the last one
@@ -45,12 +46,11 @@ def _named(words: str, quoted: tuple[Extent, ...]) -> Iterator[Entity]:
     """Names without a form of their own."""
     for at, end, whose in quoted:
         inner = words[at:end]
-        if normal("text", inner) is not None:
+        if normal("text", inner):
             yield Entity("text", inner, inner, at)
             if whose == "sent":
                 yield Entity("sent", inner, inner, at)
-        ending = inner.rpartition(".")[2]
-        if ending.isalnum() and len(ending) <= 5 and " " in inner and normal("path", inner) is not None:
+        if " " in inner and _ENDING.search(inner) and normal("path", inner):
             yield Entity("path", inner, inner, at)
     for word in _CAPITAL.finditer(words):
         yield Entity("name", word.group(), word.group(), word.start())
@@ -59,8 +59,8 @@ def _named(words: str, quoted: tuple[Extent, ...]) -> Iterator[Entity]:
         near = words[start : word.start()]
         last = near.rsplit(None, _MOST)
         listed = _BEFORE.search(near, len(last[0]) if len(last) > _MOST else 0)
-        channels = _channels(listed, start) if listed is not None else []
-        if not channels and (after := _AFTER.match(words, word.end())) is not None:
+        channels = _channels(listed, start) if listed else []
+        if not channels and (after := _AFTER.match(words, word.end())):
             channels = _channels(after, 0)
         yield from channels
 

@@ -53,9 +53,9 @@ class SearchedText:
         rest = "".join(self._others(kind))
         low = small(rest)
         hidden = _HIDDEN[kind].search(low)
-        while hidden is not None and kind == "iban" and account_length(rest[hidden.start() : hidden.end()]) is None:
+        while hidden and kind == "iban" and account_length(rest[hidden.start() : hidden.end()]) is None:
             hidden = _HIDDEN[kind].search(low, hidden.start() + 1)
-        return key if hidden is None else None
+        return None if hidden else key
 
     def _others(self, kind: str) -> Iterator[str]:
         """The text without its entities of this kind: another kind must not hide one, for "a@DE89..." is an account number, too."""

@@ -118,7 +118,7 @@ def entities(text: str, today: date) -> Iterator[Entity]:
                 yield from (_moment(entity, time, time.start, text[time.start : end]) for time in times if time.type == "time")
             day, times = entity, []
         elif entity.type == "time":
-            if day is not None and (_TO if times else _AT).fullmatch(between):
+            if day and (_TO if times else _AT).fullmatch(between):
                 yield _moment(day, entity, day.start, text[day.start : end])
             else:
                 day = None
@@ -138,13 +138,13 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             continue
         words, start, end, currency = token[kind], token.start(kind), token.end(kind), ""
         key: Key | None
-        if (as_written := _WRITTEN.get(kind)) is not None:
+        if as_written := _WRITTEN.get(kind):
             key = normal(kind, as_written(words))
         elif kind == "date":
             key = read_day(words, today)
         elif kind == "id":
             key = normal("id", words) if _DIGIT.search(words) else None
-            if "#" in words and (reference := _REFERRED.search(words)) is not None:  # not in "ORD-7#42"
+            if "#" in words and (reference := _REFERRED.search(words)):  # not in "ORD-7#42"
                 yield Entity("number", Decimal(reference[0]), reference[0], start + reference.start())
             if words[-1] in "kK" and (thousands := numerals.read_thousands(text, start, end)) is not None:
                 yield Entity("count", thousands, words, start)
@@ -228,7 +228,7 @@ _WRITTEN_OUT = re.compile(r"(?<!\\)\\++(?:[nrt]|u([0-9A-Fa-f]{4}))")  # as JSON 
 
 def as_read(text: str) -> str:
     """A text as people read it and programs follow it: HTML entities decoded, invisible characters removed, variants made plain."""
-    if text.isascii() and _CODED.search(text) is None:
+    if text.isascii() and not _CODED.search(text):
         return text
     plain = UNSEEN.sub("", unicodedata.normalize("NFKC", unescape(text)).translate(_LIKE))
     return plain if plain.isascii() else "".join(str(unicodedata.decimal(c, c)) for c in plain)
@@ -243,7 +243,7 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
     """
     written_out = _WRITTEN_OUT.sub(lambda code: chr(int(code[1], 16)) if code[1] else "\n", text) if "\\" in text else text
     for each in dict.fromkeys((text, as_read(text), as_read(written_out))):
-        if _HINT.search(each) is not None:
+        if _HINT.search(each):
             whole = [e for e in entities(each, today) if e.type in FINDABLE]
             yield from whole
             yield from glued(each, whole)
@@ -252,7 +252,7 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
 def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
     """The results of `embedded` beside the whole entities of a text."""
     low = small(text)
-    if _HINT.search(low) is None:
+    if not _HINT.search(low):
         return
     covered = [(e.start, e.start + len(e.words)) for e in whole if e.type in FINDABLE]
     links = _Links(low)
@@ -288,7 +288,7 @@ class _Links:
         """Where the link ends that holds what stands directly before a place."""
         if not self._from <= at <= self._found:
             end = _LINK_END.search(self.text, at)
-            self._from, self._found = at, len(self.text) if end is None else end.start()
+            self._from, self._found = at, end.start() if end else len(self.text)
         return self._found
 
 
@@ -297,15 +297,15 @@ def _loose(way: int, links: _Links, position: int) -> tuple[int, int, int] | Non
     (kind, pattern), text = LOOSE[way], links.text
     if kind != "email":
         match = pattern.search(text, position)
-        if match is None:
+        if not match:
             return None
         return match.start(), way, match.end() if match.lastindex is None else links.end(match.end())
     match = _FROM_AT.search(text, position)  # searched from its middle, since any text may begin an address
-    if match is None:
+    if not match:
         return None
     near = text[max(position, match.start() - _MAX_NAME) : match.start()]
     before = _BEFORE_NAME.match(near)
-    return match.start() - len(near) + (before.end() if before is not None else 0), way, match.end()
+    return match.start() - len(near) + (before.end() if before else 0), way, match.end()
 
 
 def account_length(words: str) -> int | None:
