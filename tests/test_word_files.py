@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 import tomllib
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+from agentgate.intents import deriver
 from agentgate.language.prompt import MAX_TURN
 from agentgate.language.quantity import quantities
 from agentgate.language.word_files import patterns, read
@@ -78,7 +80,8 @@ def test_a_longest_text_of_quantifiers_ends(unit: str) -> None:
 
 def test_every_pattern_matches_its_examples_and_a_long_one_has_some() -> None:
     rows = tomllib.loads(read("forms.toml"))
-    modules = {name: import_module(f"agentgate.language.{name}") for name in rows}
+    intents = {path.stem for path in Path(deriver.__file__).parent.glob("*.py")}
+    modules = {name: import_module(f"agentgate.{'intents' if name in intents else 'language'}.{name}") for name in rows}
     for table, forms in rows.items():
         for name, row in forms.items():
             assert {*row} <= {"is", "part", "example"}

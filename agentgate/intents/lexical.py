@@ -14,7 +14,6 @@ any intent explains, and the intent's `unheard` is step_up, an intent that was n
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -32,9 +31,11 @@ from agentgate.language.force import is_postponed
 from agentgate.language.pieces import FINITE, NOBODY, Piece, pieces
 from agentgate.language.turn import Clause, Taken, Turn
 from agentgate.language.whose import ITEM, VALUE
-from agentgate.language.word_files import either
+from agentgate.language.word_files import Forms
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
+
+_FORMS = Forms("lexical")
 
 
 class _Hit(NamedTuple):
@@ -87,10 +88,6 @@ class State(NamedTuple):
     stopped: bool = False
 
 
-_CANCELLED = re.compile(r"\b(?:cancel|undo|stop|scratch) (?:that|this|the|my) (?:(?:last|first|previous|new) )?(?=\w)")
-_PRONOUN = re.compile(r"\s*+(?:it|that|this|them|anything|everything)?\W*+\Z")  # "don't refund it" denies every refund
-
-
 class Lexical:
     """See `agentgate.intents.deriver.Fold`."""
 
@@ -114,7 +111,7 @@ class Lexical:
         for intent in intents:
             name, one = intent.name, heard[intent.name]
             absent = answers[name].presence == "absent"
-            if one.answer is not None:
+            if one.answer:
                 answers[name], requested[name] = one.answer, one.at
                 said.add(name)
             elif one.looked and absent:
@@ -203,7 +200,7 @@ def _all_absent(answers: Answers) -> bool:
 
 def _listen(intents: Vocabulary, turn: Turn, keys: frozenset[str], *, later: bool) -> Mapping[str, _Heard]:
     """What a turn says of each intent."""
-    back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low if later else ""))
+    back = frozenset(match.end() for match in _FORMS.cancelled.finditer(turn.low if later else ""))
     placed = {intent.name: places(intent.words, turn.low, keys=keys) for intent in intents}
     begun = {_clause_of(turn, place) for each in placed.values() for place in each if place.asked}
     longest = longest_of(placed.values(), {piece.head for clause in begun for piece in turn.pieces_of(clause)})
@@ -230,7 +227,7 @@ def _unexplained(intents: Vocabulary, turn: Turn, heard: Mapping[str, _Heard]) -
 def _line_of(turn: Turn, at: int) -> int:
     """Where the line of a place begins; items of a list are as one, -1."""
     start = turn.low.rfind("\n", 0, at) + 1
-    return start if ITEM.match(turn.low, start) is None else -1
+    return -1 if ITEM.match(turn.low, start) else start
 
 
 def _take_back(answers: dict[str, Derived], how: Taken, words: str, requested: Mapping[str, int], start: int = -1) -> None:
@@ -260,13 +257,13 @@ def _one(intent: Intent, turn: Turn, placed: list[Occurrence], back: frozenset[i
             else:
                 asked = hit.at if hit.use == "asks" else asked
                 answer = _answer(intent, turn, clause, hit)
-                if clearest is None or CLARITY[answer.presence] > CLARITY[clearest.presence]:
+                if not clearest or CLARITY[answer.presence] > CLARITY[clearest.presence]:
                     clearest = answer
         for place in each:
             if clause.voice == "denied" or place.start in back:
                 no, denied = place.start, place.text
-                in_part = clearest is not None and _PRONOUN.match(turn.low, place.end, clause.end) is None
-    if no >= 0 and (clearest is None or no >= asked):
+                in_part = bool(clearest) and not _FORMS.pronoun.match(turn.low, place.end, clause.end)
+    if no >= 0 and (not clearest or no >= asked):
         clearest = Derived("unclear", f"requested, and denied: {denied}") if in_part else Derived("absent", f"denied: {denied}")
     return _Heard(clearest, asked, looked, hits)
 
@@ -299,16 +296,11 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], lo
                 use = "other"
             elif turn.doubted(place.start) or (not intent.timed and is_postponed(turn.low, pieces, at)):
                 use = "doubted"
-        if best is None or _USES.index(use) >= _USES.index(best.use):
+        if not best or _USES.index(use) >= _USES.index(best.use):
             best = _Hit(place.text, use, place.start, piece.kind in _TOLD)
     return best
 
 
-_DROPPED = re.compile(r"\b(?:skip|omit|leave out|drop|without|(?<=\w )than)(?: to)?(?: (?:the|an?|any|my|our))? \Z")
-_STOPPING = re.compile(rf"(?!leave an?\b)(?:{either('stopping', 'holding')})\b")  # "reverse the refund"
-_STOPPED = re.compile(rf"\b(?:{either('stopped')})\b")  # "make sure the refund is cancelled"
-_MODAL = re.compile(r"\b(?:can|could|should|must|may|ought|needs?|ha(?:s|ve))\b")
-_ASKING = re.compile(r"(?:can|could|would|will|may)\b")  # "can someone join": such a phrase is a question itself
 _TOLD = frozenset({"look", "question"})
 _USES = "asked aside doubted part other asks".split()
 _DOUBTS = {
@@ -323,14 +315,14 @@ def _use(place: Occurrence, piece: Piece, turn: Turn, listed: Phrases) -> str:
     """How words are used in their piece: they ask for something, are asked about, or neither."""
     words = place.text
     begins = place.start == piece.head or (place.asked and place.start < piece.head)
-    stated = " " in words and (FINITE.search(words) or (_MODAL.search(words) and not NOBODY.match(turn.low, piece.begins)))
+    stated = " " in words and (FINITE.search(words) or (_FORMS.modal.search(words) and not NOBODY.match(turn.low, piece.begins)))
     if piece.kind == "question":
-        return "asks" if begins and " " in words and _ASKING.match(words) else "asked"
+        return "asks" if begins and " " in words and _FORMS.asking.match(words) else "asked"
     if piece.kind == "look":
         return "asks" if begins and place.end + place.asked > piece.looks else "asked"
-    if place.start >= piece.aside or _DROPPED.search(turn.low, piece.start, place.start):  # a piece without end is aside
+    if place.start >= piece.aside or _FORMS.dropped.search(turn.low, piece.start, place.start):  # a piece without end is aside
         return "aside"
-    if not begins and (_STOPPING.match(turn.low, piece.begins, piece.end) or _STOPPED.search(turn.low, place.end, piece.end)):
+    if not begins and (_FORMS.stopping.match(turn.low, piece.begins, piece.end) or _FORMS.stopped.search(turn.low, place.end, piece.end)):
         return "aside"
     if piece.kind in {"request", "shaping"} or stated or (words in listed and FINITE.search(words)):
         return "asks"

@@ -9,7 +9,6 @@ tool takes, a quoted name, or a reference ("it", "the last one"); any certain th
 
 from __future__ import annotations
 
-import re
 from datetime import date
 from functools import lru_cache
 
@@ -18,20 +17,14 @@ from agentgate.language.pieces import FINITE, Piece
 from agentgate.language.spans import entities, small
 from agentgate.language.stems import stem
 from agentgate.language.turn import Turn
-from agentgate.language.word_files import listed
+from agentgate.language.word_files import Forms, listed
 from agentgate.workflow.model import NAMED, Intent
 
+_FORMS = Forms("objects")
 _NO_DAY = date(2000, 1, 1)  # only the types of entities matter here
 _LONG = 160  # characters behind a verb that may hold its object
-_WORD = re.compile(r"\S+|\n")
-_FIRST = re.compile(r"[\w'\u2019-]*")
-_CODE = re.compile("(?:.*?[0-9]{3}|(?=[^0-9]*+[0-9])[^a-z#-]*+[a-z#-])")  # "48213", "t-1"
 _DASHES = frozenset("-\u2013\u2014")
 _MARKS = ',;:.!?()"\u201c\u201d'
-_POSSESSIVE = re.compile(r"['\u2019]s?\Z")
-_OWNER = re.compile(r"(\w.*)(?:['\u2019]s|(?<=s)['\u2019])").fullmatch
-_NAMED = re.compile(r"\b(?:the|an?|my) (\w+)")
-_NOUN = re.compile(r"\b(?:the|an?|my|our|his|her|their|new|\w+['\u2019]s)(?: \w+)? \Z")
 _VAGUE = listed("names nothing") | PARTICLES
 _ENDS = listed("ends an object") | PARTICLES
 _ADVERBS, _REFERENCES = listed("adverbs"), listed("references")
@@ -47,7 +40,7 @@ def acts_on_its_kind(intent: Intent, turn: Turn, place: Occurrence, piece: Piece
     if _fits(low[begins:ends], own[begins:ends], kinds):
         return True
     before, word = low[piece.begins : place.start], place.text
-    if _NOUN.search(before) and f"the {_kind(word)}" in kinds:  # "a new password"
+    if _FORMS.noun.search(before) and f"the {_kind(word)}" in kinds:  # "a new password"
         return True
     stated = FINITE.search(word)  # "I want ticket 4 deleted"
     return bool(stated) and _fits(before, own[piece.begins : place.start], kinds)
@@ -55,9 +48,9 @@ def acts_on_its_kind(intent: Intent, turn: Turn, place: Occurrence, piece: Piece
 
 def _object(low: str, place: Occurrence) -> tuple[int, int]:
     """Where a verb's object is, the second of two ("Sam a line"); without one, the word that follows."""
-    begins = ends = next(_FIRST.finditer(low, place.start)).end()
+    begins = ends = next(_FORMS.first.finditer(low, place.start)).end()
     words = 0
-    for match in _WORD.finditer(low, begins, begins + _LONG):
+    for match in _FORMS.word.finditer(low, begins, begins + _LONG):
         word = match[0].strip(_MARKS)
         if word in _ENDS or word in _DASHES or (words and word in {"that", ""}) or (word == "of" and not words):
             if words:
@@ -66,7 +59,7 @@ def _object(low: str, place: Occurrence) -> tuple[int, int]:
                 begins = ends = match.end()
                 continue
             return match.start(), match.end()
-        if (owner := _OWNER(word)) and owner[1] not in _REFERENCES | _ENDS:  # "ORD-1's gift wrap" is no order
+        if (owner := _FORMS.owner.match(word)) and owner[1] not in _REFERENCES | _ENDS:  # "ORD-1's gift wrap" is no order
             begins, words = match.end(), 0
             continue
         if word in {"a", "an"} and words:
@@ -86,7 +79,7 @@ def _fits(said: str, own: str, kinds: frozenset[str]) -> bool:
         return False
     if words[-1] in _REFERENCES or any(_kind(word) in kinds or set(word) == {"_"} for word in words):
         return True
-    return ("<id>" in kinds and any(map(_CODE.match, words))) or any(f"<{entity.type}>" in kinds for entity in entities(own, _NO_DAY))
+    return ("<id>" in kinds and any(map(_FORMS.code.match, words))) or any(f"<{entity.type}>" in kinds for entity in entities(own, _NO_DAY))
 
 
 def _words(text: str) -> list[str]:
@@ -94,7 +87,7 @@ def _words(text: str) -> list[str]:
 
 
 def _kind(word: str) -> str:
-    return stem(_POSSESSIVE.sub("", word)) or word
+    return stem(_FORMS.possessive.sub("", word)) or word
 
 
 @lru_cache(4096)
@@ -102,12 +95,12 @@ def _kinds(objects: frozenset[str], words: Phrases, examples: Phrases) -> frozen
     """The kinds of an intent's objects: its tools' own, what its phrases name, and how the objects of its examples end."""
     verbs = {stem(phrase.removeprefix("^")) for phrase in words if " " not in phrase}
     kinds = {noun if noun[0] == "<" else stem(noun) for noun in objects} - verbs
-    kinds |= {stem(noun) for phrase in words for noun in _NAMED.findall(phrase)}
+    kinds |= {stem(noun) for phrase in words for noun in _FORMS.named.findall(phrase)}
     for example in examples:
         low = small(example)
         for place in places(words, low):
             begins, ends = _object(low, place)
             kinds |= {_kind(word) for word in _words(low[begins:ends])[-1:]}
-            if _NOUN.search(low, 0, place.start):
+            if _FORMS.noun.search(low, 0, place.start):
                 kinds.add(f"the {_kind(place.text)}")
     return frozenset(kinds)

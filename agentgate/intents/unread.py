@@ -7,16 +7,12 @@ yes, which asks for what somebody else said.
 
 from __future__ import annotations
 
-import re
-
 from agentgate.language.pieces import QUESTION, VERBS, Piece
 from agentgate.language.turn import Clause, Turn, agrees
-from agentgate.language.word_files import listed
+from agentgate.language.word_files import Forms, listed
 
-_WORD = re.compile(r"[^\W\d_]{2,}")
-_ANY = re.compile(r"[^\W_]")
+_FORMS = Forms("unread")
 _MARKS = ",.;:!?()\"'"
-_PERSON = re.compile(r"(?:i|we|they|it)\b")
 _LISTS = "silent, question words, no verb, soft, look, shaping, finite, subordinate, plans, adverbs, references, agrees"
 _ENGLISH = VERBS.union(*[entry.split() for name in _LISTS.split(", ") for entry in listed(name)])
 _SHARE = 3  # one word of so many, at least (of a request half as many), is a verb or has no meaning of its own
@@ -34,7 +30,7 @@ def unread_in(turn: Turn, words: list[str], explained: frozenset[Clause], *, lat
         return 0, shown(turn.own)
     brief = later and len(words) <= _FEW
     first: tuple[int, str] | None = None
-    known, said = False, _ANY if later else _WORD
+    known, said = False, _FORMS.any if later else _FORMS.word
     for at, clause in enumerate(turn.clauses if _mixed(turn.low, words) else ()):
         text = turn.low[clause.start : clause.end]
         if clause.voice != "said" or (known and (_english(text) or (text.isascii() and len(text.split()) == 1))):
@@ -70,7 +66,7 @@ def _understood(turn: Turn, piece: Piece, *, brief: bool) -> bool:
     words = turn.low[piece.begins : piece.end]
     if piece.kind == "look" or QUESTION.match(words):
         return True
-    if piece.kind == "open" and not _PERSON.match(words):
+    if piece.kind == "open" and not _FORMS.person.match(words):
         return False
     return not (brief and piece.kind != "question") and _english(words, _SHARE * (1 + (piece.kind == "request")))
 
