@@ -84,7 +84,7 @@ def _turns(low: str, piece: Piece, asked: int, end: int) -> bool:
     """Whether a piece makes the request that it begins, or that stands before or behind it, one that may not be meant now."""
     if piece.kind == "question" and asked < end and low[piece.end : piece.end + 1] == ",":
         inverted = _FORMS.inverted.match(low, piece.begins, piece.end)
-        return bool(inverted) and not _looked_up(low[inverted.end() - 1 : piece.end], "")
+        return inverted is not None and not _looked_up(low[inverted.end() - 1 : piece.end], "")
     if piece.start <= asked:
         return piece.kind in {*_BIDS, "statement"} and bool(_FORMS.delays.match(low, piece.begins, piece.end))
     again = (piece.head < 0 or piece.kind not in {*_BIDS, "look"}) and _FORMS.again.match(low, piece.start, piece.end)
@@ -98,8 +98,10 @@ def _turned(low: str, own: str, word: re.Match[str], end: int, read: Sequence[Pi
         return False
     if kind == "but":
         after = next((piece for piece in read if piece.end > at + 1), None)
-        waits = after and _FORMS.waits.match(low, max(at, after.begins), end)
-        return bool(after) and (bool(waits) or (after.kind not in _BIDS and not _FORMS.adds.match(low, at)))
+        if not after:
+            return False
+        goes_on_doing = after.kind in _BIDS or _FORMS.adds.match(low, at)
+        return not goes_on_doing or bool(_FORMS.waits.match(low, max(at, after.begins), end))
     if kind == "sure":
         return True
     rest = _FORMS.rest.match(low, at, end)

@@ -31,7 +31,7 @@ from unicodedata import normalize
 from agentgate.language.denials import clauses, without_idioms
 from agentgate.language.pieces import FINITE, HEAD, MAX_PIECE, VERBS, Kind, Piece, leads, pieces
 from agentgate.language.spans import entities, small
-from agentgate.language.word_files import Forms, either, listed
+from agentgate.language.word_files import Forms, listed
 from agentgate.values.turns import OWN, PASTED
 
 _FORMS = Forms("whose")
@@ -41,22 +41,8 @@ NAMES = frozenset({"named", "typed", "sent"})  # quotations that the user's own 
 
 _DECLARED = re.compile(f"[{OWN}{PASTED}]")
 
-# --- forwarded, as mail programs write it in several languages -----------------------------------------------------------------
-_FROM = f"(?:{either('mail from')})"
-_FIELD = f"(?:{either('mail fields', 'mail heads')})"
-_HEAD = f"(?:{either('mail heads')})"
-_WHEN = r"(?:on|am|le|el|il|op|em|den|[a-z\u00e5\u00e6\u00f8]{3,8}\.?,? [0-9]{1,2}\.)"  # a Norwegian reply begins with the day
-_LINES = r"\n(?:[^\n]*\n){0,2}"  # a line may separate two fields, or belong to a name
-_FORWARDED_AS = (
-    rf"(?m)^[ \t]*(?:[-\u2013\u2014_]{{2,40}}[ \t]*(?:{either('mail again')})|begin forwarded message|(?:fwd?|wg|tr|rv|forwarded):"
-    rf"|{_WHEN}(?!\w)[^\n]{{1,600}}(?:\n[^\n]{{0,200}}?)?\b(?:{either('mail wrote')})(?:[ \t][^\n:]{{1,400}})?[ \t]?:[ \t\r]*$"
-    rf"|\*{{0,2}}{_FROM}[ \t]?:\*{{0,2}}.+{_LINES}[ \t]*\*{{0,2}}{_FIELD}[ \t]?:"
-    rf"|\*{{0,2}}{_FROM}[ \t]?:[^\n]{{1,400}}[ \t]{_HEAD}[ \t]?:"
-    rf"|\*{{0,2}}{_HEAD}[ \t]?:.*{_LINES}[ \t]*\*{{0,2}}{_FROM}[ \t]?:"
-    rf"|[^\n]{{0,200}}<[^\s<>@]{{1,64}}@[^\s<>@]{{1,255}}>[ \t]*\n[^\n]{{0,80}}[0-9]:[0-9]{{2}}[^\n]{{0,20}}\n[ \t]*{_FIELD}[ \t]?:)"
-)
 # Where an accent was a separate character, `_shown` leaves one after its letter.
-_FORWARDED = re.compile("".join(c if c.isascii() or not c.isalpha() else c + "\u0301?" for c in _FORWARDED_AS))
+_FORWARDED = re.compile("".join(c if c.isascii() or not c.isalpha() else c + "\u0301?" for c in _FORMS.forwarded.pattern))
 
 # --- pasted ----------------------------------------------------------------------------------------------------------------
 VALUE = _FORMS.value
