@@ -7,7 +7,7 @@ import orjson
 from agentgate.token.claims import Claims, check_token
 from agentgate.token.jws import PublicKeys, b64url, encode
 from agentgate.token.keys import KeyRing
-from agentgate.token.mint import CallToken, MintClaims, WorkflowRef, call_digest, mint, payload
+from agentgate.token.mint import CallToken, MintClaims, RunClaims, WorkflowRef, call_digest, mint, payload
 from agentgate.values.canonical import canonical, digest
 
 NOW = 1_800_000_000
@@ -26,24 +26,27 @@ _WORKFLOW = WorkflowRef("payments.customer-refund", 7, "sha256:" + "a" * 64)
 
 def sample(**changes: Any) -> MintClaims:
     """The claims of the sample call, with `changes`."""
-    claims = MintClaims(
+    shared = RunClaims(
         iss=ISSUER,
         sub="lee",
         aud=AUDIENCE,
         client_id="support-agent",
+        scope="refunds:create refunds:read",
+        tenant=TENANT,
+        act={"sub": "support-agent", "iss": ISSUER, "act": {"sub": "orchestrator"}},
+        tool=TOOL,
+        workflow=_WORKFLOW,
+        run="run_1",
+    )
+    claims = MintClaims(
+        shared=shared._replace(**{name: changes.pop(name) for name in RunClaims._fields if name in changes}),
         iat=NOW,
         exp=NOW + 60,
         jti="Zk3rT9wQx1yB7nLs0aPdVg",
         txn="txn_1",
-        scope="refunds:create refunds:read",
-        tenant=TENANT,
         gen="0123456789abcdef0123456789abcdef01234567",
-        act={"sub": "support-agent", "iss": ISSUER, "act": {"sub": "orchestrator"}},
-        tool=TOOL,
         tool_call_id="call_7",
-        workflow=_WORKFLOW,
         intent="refund",
-        run="run_1",
         call_digest=call_digest(
             tenant=TENANT,
             run="run_1",

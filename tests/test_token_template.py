@@ -52,7 +52,8 @@ def test_the_digest_is_that_of_the_call_in_its_run():
 def test_claims_say_who_for_whom_under_what_and_which_call():
     found = claims(cnf_jkt="k", releases=("h",))
     workflow, call = DESK.workflow, DESK.call
-    assert found._asdict() == {
+    assert {**found.shared._asdict(), **found._asdict()} == {
+        "shared": found.shared,
         "iss": world.ISSUER,
         "sub": "lee",
         "aud": REFUND.audience,
@@ -87,7 +88,7 @@ def test_claims_say_who_for_whom_under_what_and_which_call():
 
 def test_an_autonomous_workload_is_its_own_subject_and_a_wrapper_is_the_gates_own_audience():
     alone = template(header=replace(HEADER, user=None), tool=replace(LOOK, audience="", scope=()))
-    assert (alone.user, alone.subjects.user, alone.audience, alone.scope) == ("", "", world.ISSUER, "orders.get")
+    assert (alone.subjects.user, alone.shared.aud, alone.shared.scope) == ("", world.ISSUER, "orders.get")
     assert "user" not in alone.identity
     assert claims(of={"header": replace(HEADER, user=None)}).sub == "support-agent"
 

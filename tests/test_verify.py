@@ -71,7 +71,11 @@ def test_every_optional_part_may_be_there_or_not(change):
 
 def test_claims_are_built_by_check_token_only():
     found = accepted(minted().reveal())
-    for attempt in (lambda: Claims(*sample()), lambda: Claims._make(sample()), lambda: found._replace(tenant="other")):
+    for attempt in (
+        lambda: Claims(*sample()),
+        lambda: Claims._make(sample()),
+        lambda: found._replace(shared=sample(tenant="other").shared),
+    ):
         with pytest.raises(TypeError):
             attempt()
 

@@ -147,7 +147,8 @@ def _settle(minting: Minting, *, fresh: bool) -> Flow:
             return release
     if minting.ttl < 1:
         return (yield from minting.deny(_ENDED))
-    settled: ops.MintReply = yield from minting.reserve(release)
+    head = minting.head()
+    settled: ops.MintReply = yield from minting.reserve(release, head)
     if settled.kind == "stale":
         return None
     if settled.kind != "ok":
@@ -158,7 +159,7 @@ def _settle(minting: Minting, *, fresh: bool) -> Flow:
         view.unspent[minting.digest] = minting.jti
     if minting.acts:
         core.issued.add(template.header.id, minting.digest)
-    return Allow(minting.sign(release, settled))
+    return Allow(minting.sign(release, settled, head))
 
 
 _REFUSED: Mapping[str, tuple[Reason, str, str]] = {

@@ -59,7 +59,6 @@ class Minting(NamedTuple):
         template: what the call has in common with the others of its run to its tool.
         digest: its call digest.
         known: what was known of the run and the call, for their records.
-        head: what the call's record in the store says of it.
         limits: what it takes of each limit.
         sender: who will send its token.
         jti, iat, ttl: of the token.
@@ -72,7 +71,6 @@ class Minting(NamedTuple):
     template: TokenTemplate
     digest: str
     known: Mapping[str, object]
-    head: bytes
     limits: tuple[ops.LimitTake, ...]
     sender: Sender
     jti: str
@@ -84,21 +82,19 @@ class Minting(NamedTuple):
         """Of a call that was decided on.
 
         Raises:
-            KeyRefused: there is no key of the run. CanonicalError: the record is larger than a call may be.
+            KeyRefused: there is no key of the run.
         """
         workflow, state, call = case.workflow, case.run, case.call
         tool, now = workflow.tools[call.tool], int(time.time())
         template = view.template(state, workflow, tool)
-        made = template.digest(call)
         return cls(
             view=view,
             versions=versions,
             case=case,
             answer=answer,
             template=template,
-            digest=made,
+            digest=template.digest(call),
             known=seen(view.core, versions, case, whole=bool(answer.holds)),
-            head=_head(template, call, made, named=answer.named),
             limits=tuple([template.take(reservation, len(state.turns)) for reservation in answer.reservations]),
             sender=_sender(view, case, tool),
             jti=new_jti(),
@@ -114,13 +110,31 @@ class Minting(NamedTuple):
     @property
     def audience(self) -> str:
         """Under which the store records the call; empty in a run from before servers' records had keys of their own."""
-        return self.template.audience if self.case.run.owned else ""
+        return self.template.shared.aud if self.case.run.owned else ""
 
     def deny(self, failure: Failure) -> Flow:
         """Refuse it after all."""
         return deny(self.view.core, self.template.header, self.case.call, (failure,), self.known)
 
-    def reserve(self, release: Release) -> Flow:
+    def head(self) -> bytes:
+        """What the call's record in the store says of it.
+
+        Raises:
+            CanonicalError: it is larger than a call may be.
+        """
+        template, call = self.template, self.case.call
+        head = {
+            "tool": template.tool.name,
+            "tool_call_id": call.id,
+            "args": _recorded_args(template.tool, call),
+            "named": self.answer.named,
+            "facts": template.facts,
+            "txn": txn(self.digest),
+            "read": not self.acts,
+        }
+        return canonical(head if template.upstream is None else {**head, "upstream": template.upstream})
+
+    def reserve(self, release: Release, head: bytes) -> Flow:
         """The mint script: limits, the release, the call's record and the token's single-use key, or nothing of it."""
         core, header, workflow = self.view.core, self.template.header, self.case.workflow
         boundary, name = header.agent.boundary, history_name(header.tenant, self.audience)
@@ -132,9 +146,9 @@ class Minting(NamedTuple):
                 run=header.id,
                 revision=self.case.run.revision,
                 call_digest=self.digest,
-                head=self.head,
+                head=head,
                 jti=self.jti,
-                binding=binding(self.digest, self.template.audience, self.sender.jkt, self.sender.x5t),
+                binding=binding(self.digest, self.template.shared.aud, self.sender.jkt, self.sender.x5t),
                 ttl_ms=(self.ttl + MAX_LEEWAY + _SPARE) * 1000,
                 read=not self.acts,
                 subjects=self.template.subjects,
@@ -180,7 +194,7 @@ class Minting(NamedTuple):
         hidden = bool(argument) and self.template.tool.args[argument].sensitive
         return {"key": take.key, "amount": None if hidden else take.amount, "every_ms": take.every_ms, "for_run": take.for_run}
 
-    def sign(self, release: Release, settled: ops.MintReply) -> CallToken:
+    def sign(self, release: Release, settled: ops.MintReply, head: bytes) -> CallToken:
         """The token, of a call that is on record."""
         claims = self.template.claims(
             self.case.call,
@@ -194,23 +208,9 @@ class Minting(NamedTuple):
             cnf_x5t=self.sender.x5t,
             releases=release.holds,
             approver=release.approver,
-            head_digest=digest(settled.head or self.head) if self.audience else "",
+            head_digest=digest(settled.head or head) if self.audience else "",
         )
         return mint(self.view.core.keys.signer(self.iat), claims, self.sender.run_key)
-
-
-def _head(template: TokenTemplate, call: Call, made: str, *, named: bool) -> bytes:
-    tool = template.tool
-    head = {
-        "tool": tool.name,
-        "tool_call_id": call.id,
-        "args": _recorded_args(tool, call),
-        "named": named,
-        "facts": template.facts,
-        "txn": txn(made),
-        "read": tool.effect == "read",
-    }
-    return canonical(head if template.upstream is None else {**head, "upstream": template.upstream})
 
 
 def _sender(view: View, case: Case, tool: Tool) -> Sender:

@@ -11,7 +11,7 @@ from typing import Any
 
 from agentgate.decision.answer import Reservation
 from agentgate.stores import ops
-from agentgate.token.mint import MintClaims, WorkflowRef, call_digest
+from agentgate.token.mint import MintClaims, RunClaims, WorkflowRef, call_digest
 from agentgate.values.identities import name_of
 from agentgate.values.request import Agent, Call, Header
 from agentgate.workflow.model import Tool, Upstream, Workflow
@@ -23,42 +23,34 @@ class TokenTemplate:
     """See the module. Build with `template_of`.
 
     Attributes:
-        audience: the tool server's resource, or the gate's own URL where the wrapper redeems.
-        user: the user's id; empty for an autonomous workload.
+        shared: the claims that their tokens have in common; `aud` is the gate's own URL where the wrapper redeems.
         subjects: whom a revocation may name.
         facts: the tool's declared facts, name -> path, as the call's record holds them.
-        upstream: where the upstream credential comes from, as the call's record holds it; None: the tool needs none.
         identity: how user, agent and host are known.
-        signed_in: `auth_time`, `acr` and `amr` of the user, as their credential said.
+        upstream: where the upstream credential comes from, as the call's record holds it; None: the tool needs none.
     """
 
-    issuer: str
     header: Header
     tool: Tool
-    audience: str
-    user: str
-    workflow: WorkflowRef
+    shared: RunClaims
     subjects: ops.Subjects
     facts: Mapping[str, list[str]]
-    scope: str
-    act: Mapping[str, Any]
     identity: Mapping[str, str]
     upstream: Mapping[str, Any] | None = None
-    signed_in: tuple[int | None, str | None, tuple[str, ...]] = (None, None, ())
 
     def digest(self, call: Call) -> str:
         """The call digest (see `agentgate.token.mint.call_digest`)."""
-        header = self.header
+        shared = self.shared
         return call_digest(
-            tenant=header.tenant,
-            run=header.id,
+            tenant=shared.tenant,
+            run=shared.run,
             tool_call_id=call.id,
-            agent=header.agent.id,
-            user=self.user,
+            agent=shared.client_id,
+            user=self.subjects.user,
             tool=call.tool,
-            audience=self.audience,
+            audience=shared.aud,
             definition=call.definition,
-            workflow_digest=self.workflow.digest,
+            workflow_digest=shared.workflow.digest,
             data=call.data,
         )
 
@@ -94,36 +86,22 @@ class TokenTemplate:
             approver: how those who released it are known; empty: nobody did.
             head_digest: of the head of the call's record (`MintClaims.head_digest`).
         """
-        header = self.header
-        auth_time, acr, amr = self.signed_in
         return MintClaims(
-            iss=self.issuer,
-            sub=self.user or header.agent.id,
-            aud=self.audience,
-            client_id=header.agent.id,
+            shared=self.shared,
             iat=iat,
             exp=iat + ttl,
             jti=jti,
             txn=txn(made),
-            scope=self.scope,
-            tenant=header.tenant,
             gen=gen,
-            act=self.act,
-            tool=self.tool.name,
             tool_call_id=call.id,
-            workflow=self.workflow,
             intent=intent,
-            run=header.id,
             call_digest=made,
             arguments_digest=call.arguments_digest,
             tool_digest=call.definition,
             identity=self.identity if not approver else {**self.identity, "approver": approver},
             cnf_jkt=cnf_jkt,
-            releases=releases,
-            auth_time=auth_time,
-            acr=acr,
-            amr=amr,
             cnf_x5t=cnf_x5t,
+            releases=releases,
             head_digest=head_digest,
         )
 
@@ -134,7 +112,7 @@ class TokenTemplate:
         owner = {"turn": f"{run}:{turns}", "run": run, "agent": name_of(agent.id, agent.issuer), "tenant": "*"}[limit.per]
         # A counter is named after what it counts, not after the rule's bound: raising a limit starts no new count.
         counted = f"{limit.tool}:{limit.argument or 'count'}:{limit.per}:{limit.every or 0}:{reservation.currency}"
-        key = f"{self.workflow.id}:{counted}:{owner}"
+        key = f"{self.shared.workflow.id}:{counted}:{owner}"
         return ops.LimitTake(
             key=key,
             amount=reservation.amount,
@@ -177,7 +155,7 @@ def template_of(made: dict[str, TokenTemplate], issuer: str, header: Header, wor
         tool: one of its tools.
     """
     known = made.get(tool.name)
-    if known is not None and known.header is header and known.tool is tool and known.issuer == issuer:
+    if known is not None and known.header is header and known.tool is tool and known.shared.iss == issuer:
         return known
     agent, user = header.agent, header.user
     identity: dict[str, str] = {"agent": agent.identity}
@@ -187,18 +165,26 @@ def template_of(made: dict[str, TokenTemplate], issuer: str, header: Header, wor
         identity["user"] = user.identity
     person = user.id if user is not None else ""
     template = made[tool.name] = TokenTemplate(
-        issuer=issuer,
         header=header,
         tool=tool,
-        audience=tool.audience or issuer,
-        user=person,
-        workflow=WorkflowRef(workflow.id, workflow.version, workflow.digest),
+        shared=RunClaims(
+            iss=issuer,
+            sub=person or agent.id,
+            aud=tool.audience or issuer,
+            client_id=agent.id,
+            scope=" ".join(tool.scope) or tool.name,
+            tenant=header.tenant,
+            act=_actor(agent, issuer),
+            tool=tool.name,
+            workflow=WorkflowRef(workflow.id, workflow.version, workflow.digest),
+            run=header.id,
+            auth_time=user.auth_time if user else None,
+            acr=user.acr if user else None,
+            amr=user.amr if user else (),
+        ),
         subjects=ops.Subjects(agent.id, person, tool.name, ops.workflow_subject(workflow.id, workflow.version)),
         facts={name: list(path) for name, path in paths(tool).items()},
-        scope=" ".join(tool.scope) or tool.name,
-        act=_actor(agent, issuer),
         identity=identity,
         upstream=_upstream(tool.upstream),
-        signed_in=(None, None, ()) if user is None else (user.auth_time, user.acr, user.amr),
     )
     return template

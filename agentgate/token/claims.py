@@ -21,7 +21,7 @@ from agentgate.errors import ConfigError, Refusal, TokenRefused
 from agentgate.token import dpop, jws
 from agentgate.token.dpop import DPoP
 from agentgate.token.jws import PublicKeys
-from agentgate.token.mint import DETAIL_TYPE, MintClaims, WorkflowRef
+from agentgate.token.mint import DETAIL_TYPE, MintClaims, RunClaims, WorkflowRef
 from agentgate.values.canonical import digest
 
 __all__ = ["Claims", "DPoP", "PublicKeys", "check_authentication", "check_call", "check_proof", "check_token"]
@@ -177,8 +177,8 @@ def _check_values(body: dict[str, Any], detail: dict[str, Any], workflow: dict[s
         raise _claim("workflow.version, tool_digest", workflow["version"], "an integer, text")
     _check_act(body["act"])
     _check_identity(detail["identity"])
-    head_digest = detail.get("head_digest", "0" * 64)
-    if type(head_digest) is not str or len(head_digest) != 64 or head_digest.strip(_HEX):
+    head_digest = detail.get("head_digest")
+    if "head_digest" in detail and (type(head_digest) is not str or len(head_digest) != 64 or head_digest.strip(_HEX)):
         raise _claim("head_digest", head_digest, "64 lower-case hex")
 
 
@@ -196,35 +196,38 @@ def _read_claims(payload: bytes) -> tuple[Claims, object]:
     _check_names(workflow, (_WORKFLOW,), "workflow")
     _check_names(hashed, (_ARGUMENTS,), "arguments_digest")
     _check_values(body, detail, workflow, hashed)
-    claims = MintClaims.__new__(
-        Claims,
+    shared = RunClaims(
         iss=body["iss"],
         sub=body["sub"],
         aud=body["aud"],
         client_id=body["client_id"],
+        scope=body["scope"],
+        tenant=body["tenant"],
+        act=body["act"],
+        tool=detail["identifier"],
+        workflow=WorkflowRef(workflow["id"], workflow["version"], workflow["digest"]),
+        run=detail["run"],
+        auth_time=auth_time,
+        acr=acr,
+        amr=amr,
+    )
+    claims = MintClaims.__new__(
+        Claims,
+        shared=shared,
         iat=body["iat"],
         exp=body["exp"],
         jti=body["jti"],
         txn=body["txn"],
-        scope=body["scope"],
-        tenant=body["tenant"],
         gen=body["gen"],
-        act=body["act"],
-        tool=detail["identifier"],
         tool_call_id=detail["tool_call_id"],
-        workflow=WorkflowRef(workflow["id"], workflow["version"], workflow["digest"]),
         intent=detail["intent"],
-        run=detail["run"],
         call_digest=detail["call_digest"],
         arguments_digest=hashed["value"],
         tool_digest=detail["tool_digest"],
         identity=detail["identity"],
         cnf_jkt=jkt,
-        releases=_texts(detail["releases"], "releases") if "releases" in detail else (),
-        auth_time=auth_time,
-        acr=acr,
-        amr=amr,
         cnf_x5t=x5t,
+        releases=_texts(detail["releases"], "releases") if "releases" in detail else (),
         head_digest=detail.get("head_digest", ""),
     )
     return claims, detail["locations"]

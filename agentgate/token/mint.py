@@ -30,64 +30,126 @@ class WorkflowRef(NamedTuple):
     digest: str
 
 
-class MintClaims(NamedTuple):
-    """What a call token says. A tuple, because building a frozen dataclass of this size costs three times as much.
-
-    Attributes:
-        iss: issuer, https URL.
-        sub: user id; the agent's if it acts for no user.
-        aud: the one resource: the tool server's.
-        client_id: the agent runtime.
-        iat, exp: POSIX seconds, integers.
-        jti: at least 128 random bits (`new_jti`); the single-use key.
-        txn: id of the call, stable across a step-up.
-        scope: granted scopes, space-separated.
-        tenant: tenant.
-        gen: lineage of the state store, 40 hex.
-        act: the agent: `sub`, `iss`; nested `act` for each broker (RFC 8693 section 4.1).
-        tool, tool_call_id: the bound call.
-        workflow: the definition that allowed it.
-        intent: the intent it was minted for, ``any`` or ``none``.
-        run: id of the run.
-        call_digest: see `call_digest`.
-        arguments_digest: SHA-256 (hex) of the canonical arguments.
-        tool_digest: the tool's definition digest; empty: unknown.
-        identity: ``proven`` or ``in_process`` for `user`, `agent`, `host`.
-        cnf_jkt: thumbprint of the sender's key (DPoP); None: it names none.
-        releases: ids of the holds whose release it spent.
-        auth_time, acr, amr: copied from the user's credential; None or empty: unknown.
-        cnf_x5t: SHA-256 thumbprint of the sender's certificate (RFC 8705 section 3.1); None: it names none. With neither, a bearer token.
-        head_digest: SHA-256 (hex) of the head of the call's record; empty: in a run from before servers' records had keys of their own.
-    """
+class RunClaims(NamedTuple):
+    """What the tokens of one run for one of its tools share; see the properties of `MintClaims`."""
 
     iss: str
     sub: str
     aud: str
     client_id: str
+    scope: str
+    tenant: str
+    act: Mapping[str, Any]
+    tool: str
+    workflow: WorkflowRef
+    run: str
+    auth_time: int | None = None
+    acr: str | None = None
+    amr: tuple[str, ...] = ()
+
+
+class MintClaims(NamedTuple):
+    """What a call token says. Tuples, because building a frozen dataclass of this size costs three times as much.
+
+    Attributes:
+        shared: what it has in common with others; each of these claims is a property, too.
+        iat, exp: POSIX seconds, integers.
+        jti: at least 128 random bits (`new_jti`); the single-use key.
+        txn: id of the call, stable across a step-up.
+        gen: lineage of the state store, 40 hex.
+        tool_call_id: of the bound call.
+        intent: the intent it was minted for, ``any`` or ``none``.
+        call_digest: see `call_digest`.
+        arguments_digest: SHA-256 (hex) of the canonical arguments.
+        tool_digest: the tool's definition digest; empty: unknown.
+        identity: ``proven`` or ``in_process`` for `user`, `agent`, `host`.
+        cnf_jkt: thumbprint of the sender's key (DPoP); None: it names none.
+        cnf_x5t: SHA-256 thumbprint of the sender's certificate (RFC 8705 section 3.1); None: it names none. With neither, a bearer token.
+        releases: ids of the holds whose release it spent.
+        head_digest: SHA-256 (hex) of the head of the call's record; empty: in a run from before servers' records had keys of their own.
+    """
+
+    shared: RunClaims
     iat: int
     exp: int
     jti: str
     txn: str
-    scope: str
-    tenant: str
     gen: str
-    act: Mapping[str, Any]
-    tool: str
     tool_call_id: str
-    workflow: WorkflowRef
     intent: str
-    run: str
     call_digest: str
     arguments_digest: str
     tool_digest: str
     identity: Mapping[str, str]
     cnf_jkt: str | None = None
-    releases: tuple[str, ...] = ()
-    auth_time: int | None = None
-    acr: str | None = None
-    amr: tuple[str, ...] = ()
     cnf_x5t: str | None = None
+    releases: tuple[str, ...] = ()
     head_digest: str = ""
+
+    @property
+    def iss(self) -> str:
+        """Issuer, https URL."""
+        return self.shared.iss
+
+    @property
+    def sub(self) -> str:
+        """User id; the agent's if it acts for no user."""
+        return self.shared.sub
+
+    @property
+    def aud(self) -> str:
+        """The one resource: the tool server's."""
+        return self.shared.aud
+
+    @property
+    def client_id(self) -> str:
+        """The agent runtime."""
+        return self.shared.client_id
+
+    @property
+    def scope(self) -> str:
+        """Granted scopes, space-separated."""
+        return self.shared.scope
+
+    @property
+    def tenant(self) -> str:
+        """Tenant."""
+        return self.shared.tenant
+
+    @property
+    def act(self) -> Mapping[str, Any]:
+        """The agent: `sub`, `iss`; nested `act` for each broker (RFC 8693 section 4.1)."""
+        return self.shared.act
+
+    @property
+    def tool(self) -> str:
+        """The tool."""
+        return self.shared.tool
+
+    @property
+    def workflow(self) -> WorkflowRef:
+        """The definition that allowed the call."""
+        return self.shared.workflow
+
+    @property
+    def run(self) -> str:
+        """Id of the run."""
+        return self.shared.run
+
+    @property
+    def auth_time(self) -> int | None:
+        """Copied from the user's credential; None: unknown."""
+        return self.shared.auth_time
+
+    @property
+    def acr(self) -> str | None:
+        """As `auth_time`."""
+        return self.shared.acr
+
+    @property
+    def amr(self) -> tuple[str, ...]:
+        """As `auth_time`; empty: unknown."""
+        return self.shared.amr
 
     @property
     def binding(self) -> str:
@@ -181,16 +243,17 @@ def payload(claims: MintClaims) -> bytes:
     Raises:
         CanonicalError: a value is not JSON text, integer or object.
     """
-    workflow_id, version, workflow_digest = claims.workflow
+    shared = claims.shared
+    workflow_id, version, workflow_digest = shared.workflow
     detail: dict[str, Any] = {
         "type": DETAIL_TYPE,
-        "locations": (claims.aud,),
+        "locations": (shared.aud,),
         "actions": ("invoke",),
-        "identifier": claims.tool,
+        "identifier": shared.tool,
         "tool_call_id": claims.tool_call_id,
         "workflow": {"id": workflow_id, "version": version, "digest": workflow_digest},
         "intent": claims.intent,
-        "run": claims.run,
+        "run": shared.run,
         "call_digest": claims.call_digest,
         "arguments_digest": {"alg": "sha-256", "c14n": "jcs", "value": claims.arguments_digest},
         "tool_digest": claims.tool_digest,
@@ -201,30 +264,30 @@ def payload(claims: MintClaims) -> bytes:
     if claims.releases:
         detail["releases"] = claims.releases
     body: dict[str, Any] = {
-        "iss": claims.iss,
-        "sub": claims.sub,
-        "aud": claims.aud,
-        "client_id": claims.client_id,
+        "iss": shared.iss,
+        "sub": shared.sub,
+        "aud": shared.aud,
+        "client_id": shared.client_id,
         "iat": claims.iat,
         "exp": claims.exp,
         "jti": claims.jti,
         "txn": claims.txn,
-        "scope": claims.scope,
+        "scope": shared.scope,
         "authorization_details": (detail,),
-        "act": claims.act,
-        "tenant": claims.tenant,
+        "act": shared.act,
+        "tenant": shared.tenant,
         "gen": claims.gen,
     }
     if claims.cnf_jkt is not None:
         body["cnf"] = {"jkt": claims.cnf_jkt}
     elif claims.cnf_x5t is not None:
         body["cnf"] = {"x5t#S256": claims.cnf_x5t}
-    if claims.auth_time is not None:
-        body["auth_time"] = claims.auth_time
-    if claims.acr is not None:
-        body["acr"] = claims.acr
-    if claims.amr:
-        body["amr"] = claims.amr
+    if shared.auth_time is not None:
+        body["auth_time"] = shared.auth_time
+    if shared.acr is not None:
+        body["acr"] = shared.acr
+    if shared.amr:
+        body["amr"] = shared.amr
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import NoReturn
 
 import orjson
@@ -42,12 +43,17 @@ class SigningKey:
         header: encoded header segment of every token it signs.
     """
 
-    __slots__ = ("_private", "_public", "alg", "header", "kid")
+    __slots__ = ("_private", "_public", "alg", "header", "kid", "sign")
 
     def __init__(self, private: _Private) -> None:
         self._private = private
         self._public = _jwk(private)
-        self.alg: Alg = "ES256" if isinstance(private, ec.EllipticCurvePrivateKey) else "EdDSA"
+        self.alg: Alg
+        self.sign: Callable[[bytes], bytes]  # 64 bytes: r || s (RFC 7518 section 3.4) or an Ed25519 signature
+        if isinstance(private, ed25519.Ed25519PrivateKey):
+            self.alg, self.sign = "EdDSA", private.sign
+        else:
+            self.alg, self.sign = "ES256", lambda data: raw_signature(private.sign(data, _ES256))
         self.kid = thumbprint(self._public)
         self.header = header_segment(self.alg, self.kid)
 
@@ -96,12 +102,6 @@ class SigningKey:
     def pkcs8(self) -> bytes:
         """The secret: the private key as unencrypted DER."""
         return self._private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-
-    def sign(self, data: bytes) -> bytes:
-        """64 bytes: r || s (RFC 7518 section 3.4) or an Ed25519 signature."""
-        if isinstance(self._private, ed25519.Ed25519PrivateKey):
-            return self._private.sign(data)
-        return raw_signature(self._private.sign(data, _ES256))
 
     def public_jwk(self) -> dict[str, str]:
         """What the key set publishes: kty, crv, coordinates, kid, alg, use."""
