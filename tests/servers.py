@@ -73,6 +73,10 @@ class Server:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def start(self) -> None:
         """Start, and wait until it answers."""
         own = [*f"--port {self.port} --bind 127.0.0.1 --dir".split(), str(self.folder), "--save", ""]

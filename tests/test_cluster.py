@@ -148,6 +148,25 @@ def test_a_tool_server_burns_on_a_shard_with_rights_to_nothing_more(lasting: Sha
     gate.close()
 
 
+GATE = "on >pw ~ag:* +@all -@dangerous +info +config|get +cluster|getslotmigrations".split()  # as in docs/state.md
+
+
+@pytest.mark.parametrize("rights", [GATE, GATE[:-1]])
+def test_a_gates_user_is_told_how_a_slot_came_or_counts_the_tenant_as_lost(lasting: Shards, rights: list[str]) -> None:
+    for server in lasting.primaries:
+        server.command("ACL", "DELUSER", "gate")
+        server.command("ACL", "SETUSER", "gate", *rights)
+    store = open_store(lasting.url.replace("://", "://gate:pw@"))
+    told = "\n".join(each.setting for each in store.check())
+    assert ("moves of slots: not told to this user" in told) == (rights != GATE)
+    book = Book(store, tenant_of(lasting, lasting.primaries[0]))
+    assert book.burn(book.minted(1)[1]).kind == "ok"
+    lasting.move(book.tenant, lasting.primaries[1])
+    assert book.mint(book.request(2)).kind == ("ok" if rights == GATE else "outcome_unknown")
+    assert lost(store, book.tenant) == (rights != GATE)
+    store.close()
+
+
 def test_an_older_server_a_cluster_under_another_url_and_the_reverse_are_named(lasting: Shards, tmp_path: Path) -> None:
     told = refusal(open_store(f"redis://127.0.0.1:{lasting.primaries[0].port}"))
     assert "cluster_enabled: got '1'" in told

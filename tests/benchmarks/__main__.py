@@ -1,4 +1,7 @@
-"""Run the benchmarks, print the table and write the JSON: ``python -m tests.benchmarks [--quick] [--only GROUP] [--json FILE]``."""
+"""Run the benchmarks, print the table and write the JSON: ``python -m tests.benchmarks [--quick] [--only GROUP] [--json FILE]``.
+
+``python -m tests.benchmarks scale`` measures gates and shards instead (`tests.benchmarks.scaling`).
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tests.benchmarks import scaling
 from tests.benchmarks.row import FULL, QUICK, Row, Scale
 from tests.benchmarks.rows import GROUPS, rounds
 
@@ -29,11 +33,14 @@ PACKAGES = ("cryptography", "orjson", "google-re2", "redis", "fakeredis", "pydan
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; 0 when everything was measured (whether or not targets were met)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["scale"]:
+        return scaling.main(words[1:])
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="agentgate's speed, as ratios measured side by side.")
     parser.add_argument("--quick", action="store_true", help="a few rounds and workflows only: does it run? (the numbers mean nothing)")
     parser.add_argument("--only", action="append", choices=list(GROUPS), help="measure this group of rows only (may be repeated)")
     parser.add_argument("--json", type=Path, default=ROOT / ".bench" / "bench.json", help="where the result is written (%(default)s)")
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args(words)
     # the gates opened here warn that nobody signed their workflows, as they should; it is no news in a benchmark
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     scale = QUICK if chosen.quick else FULL

@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -197,6 +198,13 @@ def clocks(gate: float, tool: float) -> Callable[[Shop], Steps]:
     return steps
 
 
+def is_replica(server: Server) -> bool:
+    """Whether it was demoted; it may close connections just then."""
+    with suppress(OSError):
+        return "role:slave" in server.command("INFO", "replication")
+    return False
+
+
 def watched(fault: Callable[[Watched, Server], None], mend: Callable[[Watched, Server], None]) -> Callable[[Shop], Steps]:
     """Something happens to the primary, and Sentinels promote a replica; then it comes back, and is demoted."""
 
@@ -210,7 +218,7 @@ def watched(fault: Callable[[Watched, Server], None], mend: Callable[[Watched, S
         yield
         shop.sentinels.promoted(old)
         mend(shop.sentinels, old)
-        until(lambda: "role:slave" in old.command("INFO", "replication"), 30)
+        until(lambda: is_replica(old), 30)
         shop.lead(shop.sentinels.primary())
 
     return steps
