@@ -25,8 +25,8 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from agentgate import Agent, Allow, Gate, User
-from agentgate.errors import NotRecorded, RunRefused, StoreUnavailable, TokenRefused
+from agentgate import Agent, Allow, Gate, RunRefused, TokenRefused, User
+from agentgate.errors import NotRecorded, StoreUnavailable
 from agentgate.gate.settings import MOST
 from tests.faults.shop import ISSUER, ORDER, PROMPT, TENANTS, WORKFLOW
 from tests.servers import Server, valkey_binary
