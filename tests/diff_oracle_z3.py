@@ -17,7 +17,11 @@ from typing import Any
 import z3
 
 from agentgate.values.entities import _FORMS
-from agentgate.workflow.model import AgentRule, Conditions, Hours, Tool, Upstream, UserRule, ViaRule, Workflow
+from agentgate.workflow.clauses.agent import AgentRule
+from agentgate.workflow.clauses.conditions import Conditions, Hours
+from agentgate.workflow.clauses.hops import ViaRule
+from agentgate.workflow.clauses.user import UserRule
+from agentgate.workflow.model import Tool, Upstream, Workflow
 from agentgate.workflow.rule import Rule, Source
 
 _parser: Any = importlib.import_module("re._parser")  # the oracle reads patterns with Python's own parser

@@ -9,22 +9,11 @@ from random import Random
 from typing import Any
 
 from agentgate.values.patterns import Glob, Pattern
-from agentgate.workflow.model import (
-    AgentRule,
-    ClaimRule,
-    Conditions,
-    Hours,
-    Intent,
-    Limit,
-    Sequence,
-    StepUpRule,
-    TokenRule,
-    Tool,
-    Upstream,
-    UserRule,
-    ViaRule,
-    Workflow,
-)
+from agentgate.workflow.clauses.agent import AgentRule, ClaimRule
+from agentgate.workflow.clauses.conditions import Conditions, Hours
+from agentgate.workflow.clauses.hops import ViaRule
+from agentgate.workflow.clauses.user import UserRule
+from agentgate.workflow.model import Intent, Limit, Sequence, StepUpRule, TokenRule, Tool, Upstream, Workflow
 from agentgate.workflow.rule import Fact, Rule, Source
 from agentgate.workflow.selector import Selector
 from tests.generate_values import (

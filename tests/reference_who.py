@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 from agentgate.values.refusal import Reason
 from agentgate.values.request import RunState, Surroundings
-from agentgate.workflow.model import Hours, Workflow
+from agentgate.workflow.clauses.conditions import Hours
+from agentgate.workflow.model import Workflow
 
 
 def who(workflow: Workflow, run: RunState, around: Surroundings) -> set[Reason]:

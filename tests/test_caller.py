@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.decision.caller import in_network
 from agentgate.decision.decide import CHECKS, RULES, decide
 from agentgate.identity.proven import proven_agent
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Header, Posture
+from agentgate.workflow.clauses.conditions import Network
 from tests.benchmarks import world
 from tests.effort import examples
 
@@ -117,7 +117,7 @@ def test_the_last_minute_there_is_has_no_next_one():
     [("10.1.2.3", True), ("office", True), ("fd00::1", True), ("11.1.2.3", False), ("10.1.0.0/16", False), ("", False), (None, False)],
 )
 def test_a_network_is_a_block_or_a_zone_by_name_and_the_text_of_a_block_is_nobodys_address(address, inside):
-    assert in_network(address, ("10.1.0.0/16", "office", "fd00::/8")) is inside
+    assert Network(("10.1.0.0/16", "office", "fd00::/8"), 1).allows(address) is inside
 
 
 @pytest.mark.parametrize("check", [required.check for required in RULES if required.once], ids=lambda check: str(check.__name__))

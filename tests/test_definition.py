@@ -20,7 +20,9 @@ from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.values.canonical import canonical, definition_digest, digest, parse
 from agentgate.values.patterns import Pattern
-from agentgate.workflow.model import ClaimRule, Hours, Limit, Sequence
+from agentgate.workflow.clauses.agent import ClaimRule
+from agentgate.workflow.clauses.conditions import Hours
+from agentgate.workflow.model import Limit, Sequence
 from agentgate.workflow.rule import Source
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"

@@ -19,7 +19,9 @@ from agentgate.loading.definition import load_text
 from agentgate.values.expression import parse
 from agentgate.values.patterns import Pattern
 from agentgate.workflow import model, rule, selector
-from agentgate.workflow.model import AgentRule, ClaimRule, Limit, StepUpRule, Workflow
+from agentgate.workflow.clauses import agent, conditions, hops, user
+from agentgate.workflow.clauses.agent import AgentRule, ClaimRule
+from agentgate.workflow.model import Limit, StepUpRule, Workflow
 from agentgate.workflow.rule import Fact, Rule, Source
 from agentgate.workflow.selector import Selector
 
@@ -532,8 +534,8 @@ def test_the_other_shipped_workflows(name):
 
 # --- the table -----------------------------------------------------------------------------------------------------------
 def _dataclasses() -> list[type]:
-    found = {**vars(model), **vars(rule), **vars(selector)}
-    return [v for v in found.values() if isinstance(v, type) and hasattr(v, "__dataclass_fields__")]
+    found = [v for module in (model, rule, selector, agent, user, hops, conditions) for v in vars(module).values()]
+    return [v for v in dict.fromkeys(v for v in found if isinstance(v, type)) if hasattr(v, "__dataclass_fields__")]
 
 
 @pytest.mark.parametrize("kind", _dataclasses(), ids=lambda k: k.__name__)

@@ -20,6 +20,7 @@ from agentgate.review.scenarios import testfile
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import TestFile, load_tests, read_tests
 from agentgate.workflow import model, rule, selector
+from agentgate.workflow.clauses import agent, conditions, hops, user
 from agentgate.workflow.model import Workflow
 from tests.everything import CLAIMS, EVERYTHING, ROLES, STRUCTURES
 from tests.workflows import workflow_text
@@ -119,8 +120,11 @@ SUBJECT = {
 }
 
 
+MODULES = (model, rule, selector, agent, user, hops, conditions)
+
+
 def classes() -> list[Any]:
-    return [v for module in (model, rule, selector) for v in vars(module).values() if isinstance(v, type) and dataclasses.is_dataclass(v)]
+    return [v for module in MODULES for v in vars(module).values() if isinstance(v, type) and dataclasses.is_dataclass(v)]
 
 
 def structure_of(kind: Any) -> list[str]:

@@ -33,7 +33,8 @@ from agentgate.stores import ready_store
 from agentgate.token.jws import split
 from agentgate.values.refusal import RunRefused
 from agentgate.values.request import Derived, Header
-from agentgate.workflow.model import AgentRule, ClaimRule, Intent, Limit, StepUpRule, TokenRule, Upstream, Workflow
+from agentgate.workflow.clauses.agent import AgentRule, ClaimRule
+from agentgate.workflow.model import Intent, Limit, StepUpRule, TokenRule, Upstream, Workflow
 from agentgate.workflow.rule import Source
 from tests.approvals_team import ALICE, BOB, CAROL, ID, PATH, Team, key
 from tests.effort import examples

@@ -11,12 +11,18 @@ from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from agentgate.values.patterns import Glob, Pattern
+from agentgate.workflow.clauses.agent import AgentRule
+from agentgate.workflow.clauses.conditions import Conditions
+from agentgate.workflow.clauses.hops import ViaRule
+from agentgate.workflow.clauses.table import CLAUSES
+from agentgate.workflow.clauses.user import UserRule
 from agentgate.workflow.model import StepUpRule
 from agentgate.workflow.operators import OPERATORS
 
 V = TypeVar("V")
 CALLS, LIST, READ, NONE = "calls", "list", "read", "none"
 
+_STATED = {name for kind in CLAUSES for name in kind.names}
 _ROWS: Mapping[str, Mapping[str, str]] = {
     "Workflow": {
         CALLS: "expires tenants agent for_user via intents conditions tools",
@@ -25,14 +31,14 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
         NONE: "digest file tenants_line expires_line in_doubt",
     },
     "Doubt": {NONE: "intent key index got"},
-    "AgentRule": {
-        CALLS: "in_process spiffe oidc_issuer claims image_signed_by attested_within cluster namespace node_pool same_key_as_last_token",
-        NONE: "line",
+    **{
+        rule.__name__: {
+            CALLS: " ".join(f.name for f in fields(rule) if f.name in _STATED),
+            NONE: " ".join(f.name for f in fields(rule) if f.name == "line" or not f.init),
+        }
+        for rule in (AgentRule, UserRule, ViaRule, Conditions)
     },
     "ClaimRule": {CALLS: "name one_of", NONE: "line"},
-    "UserRule": {CALLS: "groups same_tenant acr max_age", NONE: "line"},
-    "ViaRule": {CALLS: "min_hops max_hops brokers", NONE: "line"},
-    "Conditions": {CALLS: "environment hours data_class network", NONE: "line"},
     "Hours": {CALLS: "days start end", READ: "zone", NONE: "line"},
     "Intent": {
         CALLS: "unclear",

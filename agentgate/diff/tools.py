@@ -10,10 +10,11 @@ from agentgate.diff.finding import ANSWERS, ORIGIN, Cell, Field, Ruling, Status,
 from agentgate.diff.intents import asked
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Explanations, ways
-from agentgate.diff.surroundings import NOBODY, OTHER, one_of
+from agentgate.diff.surroundings import one_of
 from agentgate.diff.table import same
 from agentgate.values.expression import Unreadable
 from agentgate.values.times import duration
+from agentgate.workflow.clauses.clause import NOBODY, OTHER
 from agentgate.workflow.model import Sequence, Tool, Workflow
 from agentgate.workflow.rule import MODEL, Rule
 
@@ -31,8 +32,8 @@ def worlds(old: Workflow, new: Workflow, name: str, unanswered: list[str], budge
 def _fields(old: Workflow, new: Workflow, name: str, unanswered: list[str], budget: Budget) -> list[Field]:
     """Every field of a tool but its intents."""
     tools = old.tools[name], new.tools[name]
-    pinned = [(t.definition,) if t.definition else () for t in tools]
-    fields = [one_of("definition", "definition", *pinned), _broker(*tools), *_sequence(*tools)]
+    pinned = tuple([(t.definition,) if t.definition else () for t in tools])
+    fields = [one_of("definition", "definition", pinned, "sha256:" + "ee" * 32), _broker(*tools), *_sequence(*tools)]
     for arg in dict.fromkeys((*tools[0].args, *tools[1].args)):
         sides = _sides(tools[0], arg), _sides(tools[1], arg)
         try:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
-from agentgate.decision.caller import acr_values
 from agentgate.values.entities import written
 from agentgate.values.refusal import Failure, Reason
-from agentgate.values.times import SHORT_WEEKDAYS, duration
-from agentgate.workflow.model import ANY, NONE, AgentRule, Conditions, Hours, Limit, StepUpRule, Tool, Workflow
+from agentgate.values.times import duration
+from agentgate.workflow.clauses.clause import WorkflowClause
+from agentgate.workflow.clauses.table import clauses_of
+from agentgate.workflow.model import ANY, NONE, Limit, StepUpRule, Tool, Workflow
 from agentgate.workflow.rule import Rule
 
 About = Literal["run", "who", "where", "tool", "argument", "origin", "intent", "order", "person", "limit", "store"]
@@ -35,7 +36,9 @@ class Condition:
     reasons: frozenset[Reason]  # the reasons a failure of it may have
     argument: str = ""  # the argument it is about, or empty
     after: frozenset[str] = frozenset()  # `key` of the conditions that must hold before this one is checked
-    rule: Rule | StepUpRule | Limit | None = None  # the argument's rule, the step-up rule or the limit behind it
+    rule: Rule | WorkflowClause | StepUpRule | Limit | None = (
+        None  # the argument's rule, the clause, the step-up rule or the limit behind it
+    )
 
     @property
     def key(self) -> str:
@@ -50,7 +53,7 @@ def matching(failure: Failure, listed: tuple[Condition, ...]) -> tuple[Condition
 
 def conditions(workflow: Workflow, tool: Tool | None) -> tuple[Condition, ...]:
     """Every condition a call of this tool must meet, in the order of the checks; None: a tool that is not of this workflow."""
-    listed = [*_run(workflow), *_who(workflow), *_where(workflow.conditions)]
+    listed = [*_run(workflow), *_clauses(workflow)]
     known = ", ".join(workflow.tools)
     listed.append(_of("tool", "tool", "tools", f"one of {known}", tool.line if tool else 0, Reason.TOOL_UNKNOWN))
     if tool is not None:
@@ -60,20 +63,9 @@ def conditions(workflow: Workflow, tool: Tool | None) -> tuple[Condition, ...]:
 
 
 def _of(
-    about: About, field: str, word: str, expected: str, line: int, *reasons: Reason, after: str = "", rule: StepUpRule | Limit | None = None
+    about: About, field: str, word: str, expected: str, line: int, *reasons: Reason, rule: StepUpRule | Limit | None = None
 ) -> Condition:
-    return Condition(about, field, word, expected, line, frozenset(reasons), after=frozenset({after} - {""}), rule=rule)
-
-
-def _listed(about: About, reason: Reason, line: int, *rows: tuple[str, str, tuple[str, ...]], after: str = "") -> Iterator[Condition]:
-    """One condition for each field and word that lists anything; it requires one of these."""
-    for field, word, allowed in rows:
-        if allowed:
-            yield _of(about, field, word, _any(allowed), line, reason, after=after)
-
-
-def _any(words: tuple[str, ...]) -> str:
-    return "one of " + ", ".join(words)
+    return Condition(about, field, word, expected, line, frozenset(reasons), rule=rule)
 
 
 _VERSION = (Reason.WORKFLOW_CHANGED, Reason.WORKFLOW_UNKNOWN, Reason.APPROVAL_EXPIRED, Reason.TWO_VERSIONS)
@@ -86,75 +78,15 @@ def _run(workflow: Workflow) -> Iterator[Condition]:
     in_force = f"{workflow.id} {workflow.digest}, in force now"
     yield _of("run", "workflow", "version", in_force, 0, *_VERSION)
     yield _of("run", "expires", "expires", f"not after {workflow.expires}", workflow.expires_line, Reason.WORKFLOW_EXPIRED)
-    yield _of("run", "tenant", "tenants", _any(workflow.tenants), workflow.tenants_line, Reason.TENANT)
+    yield _of("run", "tenant", "tenants", "one of " + ", ".join(workflow.tenants), workflow.tenants_line, Reason.TENANT)
 
 
-def _who(workflow: Workflow) -> Iterator[Condition]:
-    yield from _agent(workflow.agent)
-    user, via = workflow.for_user, workflow.via
-    if user is None:
-        yield _of("who", "user", "for_user", "no user: this workflow is for an autonomous workload", 0, Reason.USER)
-    else:
-        proven, after = "a user" if workflow.agent.in_process else "a user proven by a token", "user for_user"
-        yield _of("who", "user", "for_user", proven, user.line, Reason.USER)
-        if user.same_tenant:
-            yield _of("who", "user.tenant", "same_tenant", "the tenant of the run", user.line, Reason.USER, after=after)
-        yield from _listed("who", Reason.USER, user.line, ("user.groups", "groups", user.groups), after=after)
-        if user.acr:
-            yield _of("who", "user.acr", "acr", acr_values(user.acr), user.line, Reason.AUTHENTICATION, after=after)
-        if user.max_age is not None:
-            yield _of("who", "user.auth_time", "max_age", f"max_age={user.max_age}", user.line, Reason.AUTHENTICATION, after=after)
-    hops = f"{via.hops}, through {', '.join(via.brokers)}" if via is not None else "no hop between user and agent"
-    yield _of("who", "agent.via", "via", hops, via.line if via is not None else 0, Reason.HOPS)
-
-
-def _agent(rule: AgentRule) -> Iterator[Condition]:
-    line = rule.line
-    if rule.in_process:
-        yield _of("who", "agent", "in_process", "an agent that the host vouches for", line, Reason.AGENT)
-    else:
-        after = "agent agent"
-        yield _of("who", "agent", "agent", "an agent proven by its own credential", line, Reason.AGENT)
-        yield from _listed("who", Reason.AGENT, line, ("agent.spiffe", "spiffe", rule.spiffe), after=after)
-        if rule.oidc_issuer:
-            yield _of("who", "agent.oidc.issuer", "issuer", rule.oidc_issuer, line, Reason.AGENT, after=after)
-        for claim in rule.claims:
-            row = (f"agent.oidc.claims.{claim.name}", "claims", claim.one_of)
-            yield from _listed("who", Reason.AGENT, claim.line, row, after=after)
-    if rule.image_signed_by or rule.attested_within is not None:
-        field = "agent.posture"
-        yield _of("who", field, "posture", "an attested posture", line, Reason.POSTURE)
-        row = (f"{field}.image_signed_by", "image_signed_by", rule.image_signed_by)
-        yield from _listed("who", Reason.POSTURE, line, row, after=f"{field} posture")
-        if rule.attested_within is not None:
-            recent = f"attested in the last {rule.attested_within} s"
-            yield _of("who", f"{field}.attested_at", "attested_within", recent, line, Reason.POSTURE, after=f"{field} posture")
-    field, after = "agent.boundary", "agent.boundary boundary"
-    where = [(f"{field}.{name}", name, getattr(rule, name)) for name in ("cluster", "namespace", "node_pool")]
-    if rule.cluster or rule.namespace or rule.node_pool or rule.same_key_as_last_token:
-        yield _of("who", field, "boundary", "a workload inside its boundary", line, Reason.BOUNDARY)
-        yield from _listed("who", Reason.BOUNDARY, line, *where, after=after)
-        if rule.same_key_as_last_token:
-            same = "the key of this account's last token"
-            yield _of("who", f"{field}.key", "same_key_as_last_token", same, line, Reason.BOUNDARY, after=after)
-
-
-def _where(rule: Conditions) -> Iterator[Condition]:
-    yield from _listed("where", Reason.ENVIRONMENT, rule.line, ("environment", "environment", rule.environment))
-    yield from _listed("where", Reason.DATA_CLASS, rule.line, ("data_class", "data_class", rule.data_class))
-    yield from _listed("where", Reason.NETWORK, rule.line, ("network", "network", rule.network))
-    if rule.hours is not None:
-        yield _of("where", "hours", "hours", window(rule.hours), rule.hours.line, Reason.HOURS)
-
-
-def window(hours: Hours) -> str:
-    """Days and times for a reader: ``Mon-Fri 08:00-20:00 Europe/Berlin``."""
-    days, spans = sorted(hours.days), []
-    while days:
-        last = next((n for n, day in enumerate(days) if day != days[0] + n), len(days)) - 1
-        spans.append(SHORT_WEEKDAYS[days[0]] if last == 0 else f"{SHORT_WEEKDAYS[days[0]]}-{SHORT_WEEKDAYS[days[last]]}")
-        days = days[last + 1 :]
-    return f"{','.join(spans)} {hours.times}"
+def _clauses(workflow: Workflow) -> Iterator[Condition]:
+    for clause in clauses_of(workflow):
+        after = frozenset([f"{clause.after.field} {clause.after.key}"] if clause.after else ())
+        about: About = "where" if clause.block == "conditions" else "who"
+        reasons, expected = frozenset({clause.reason}), clause.expected_under(workflow)
+        yield Condition(about, clause.field, clause.key, expected, clause.line, reasons, after=after, rule=clause)
 
 
 # --- the tool and its arguments ------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import normal
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Call
+from agentgate.workflow.clauses.clause import WorkflowClause
 from agentgate.workflow.model import Sequence as Order
 from agentgate.workflow.model import StepUpRule
 from agentgate.workflow.nested import root
@@ -221,6 +222,8 @@ def _words(condition: Condition, reason: Reason, case: Case) -> str:
     if reason in _TOLD:
         return _TOLD[reason](condition, case)
     rule = condition.rule
+    if isinstance(rule, WorkflowClause):
+        return rule.remedy
     if not isinstance(rule, Rule) or condition.about not in {"argument", "origin"}:
         return f"{condition.field}: {condition.expected}"
     if condition.word == "from" and not rule.free:
@@ -280,9 +283,6 @@ _TOLD: Mapping[Reason, Callable[[Condition, Case], str]] = {
     Reason.SEQUENCE: _order,
     Reason.STEP_UP: _person,
     Reason.TENANT: lambda _, k: f"a run of tenant {', '.join(k.workflow.tenants)}",
-    Reason.AUTHENTICATION: lambda c, _: f"a user who signs in again: {c.expected}",
-    Reason.HOURS: lambda c, _: f"a time in {c.expected}",
-    Reason.ENVIRONMENT: lambda c, _: f"a gate whose environment is {c.expected}",
     Reason.WORKFLOW_EXPIRED: lambda _, k: f"a new version of {k.workflow.id}",
     Reason.WORKFLOW_CHANGED: lambda _, k: f"a new run, opened under version {k.workflow.version} of {k.workflow.id}",
     Reason.TWO_VERSIONS: lambda _, k: f"a new run, opened under the version of {k.workflow.id} that is in force",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from zoneinfo import ZoneInfo
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.case import Case
@@ -19,6 +18,7 @@ from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
 from agentgate.explain.remedy import Remedy, all_together, order_of, remedy
 from agentgate.values.refusal import NOT_SHOWN, Code, Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
+from agentgate.workflow.clauses.clause import WorkflowClause
 from agentgate.workflow.model import StepUpRule, Workflow
 from agentgate.workflow.nested import flat, root
 from agentgate.workflow.rule import Rule
@@ -183,12 +183,10 @@ class _Table:
                 return kept.hidden.get(root(condition.argument), NOT_KEPT)
             gone = not kept.alive and condition.about in {"who", "intent", "order"} and condition.field not in {"user", "agent"}
             looked = "definition" if condition.word == "definition" else condition.field
-            if gone or (looked in _AROUND and looked not in kept.recorded):
+            configured = isinstance(condition.rule, WorkflowClause) and condition.rule.configured
+            if gone or ((configured or looked == "definition") and looked not in kept.recorded):
                 return NOT_KEPT
         return _got(condition, self._case)
-
-
-_AROUND = frozenset({"environment", "data_class", "network", "definition"})
 
 
 def _got(condition: Condition, case: Case) -> str:
@@ -200,27 +198,14 @@ def _got(condition: Condition, case: Case) -> str:
         return sent.shown if sent is not None else MASKED if isinstance(condition.rule, Rule) and condition.rule.sensitive else ""
     if isinstance(condition.rule, StepUpRule):
         return "nothing that it asks for"
-    header, agent, around = case.run.header, case.run.header.agent, case.around
-    hours = case.workflow.conditions.hours
-    local = around.now if hours is None else around.now.astimezone(ZoneInfo(hours.zone))
-    user = header.user
+    if isinstance(condition.rule, WorkflowClause):
+        return str(condition.rule.shown(case))
+    header, around = case.run.header, case.around
     checked: Mapping[str, object] = {
         "run": header.id,
         "workflow": f"{header.workflow} v{header.version}",
         "expires": f"{around.now:%Y-%m-%d}",
         "tenant": header.tenant,
-        "user": "none" if user is None else f"{user.id} ({user.identity})",
-        "user.tenant": "" if user is None else user.tenant,
-        "user.groups": "" if user is None else ", ".join(user.groups),
-        "agent": f"{agent.id} ({agent.identity})",
-        "agent.spiffe": agent.spiffe,
-        "agent.oidc.issuer": agent.issuer,
-        "agent.via": ", ".join(agent.via) or "no hop",
-        **{f"agent.oidc.claims.{name}": value for name, value in agent.claims.items()},
-        "environment": around.environment,
-        "data_class": around.data_class,
-        "network": around.network,
-        "hours": f"{local:%a %H:%M %Z}",
         "tool": case.call.tool,
         "args": ", ".join(case.call.args) or "none",
         f"tools.{case.call.tool}.definition": case.call.definition,
@@ -232,10 +217,6 @@ def _got(condition: Condition, case: Case) -> str:
         order = order_of(condition, case)
         last = case.earlier.of(order.require)[-1:] if order is not None else []
         return "".join(f"{each.tool} (call {each.id}), {around.now.timestamp() - each.redeemed_at:.0f} s before" for each in last)
-    if agent.posture is not None and Reason.POSTURE in condition.reasons:
-        return f"signed by {agent.posture.image_signed_by}, attested {agent.posture.attested_at:%Y-%m-%d %H:%M:%S}"
-    if agent.boundary is not None and Reason.BOUNDARY in condition.reasons:
-        return f"{agent.boundary.cluster}/{agent.boundary.namespace}/{agent.boundary.node_pool}"
     return ""
 
 

@@ -288,7 +288,7 @@ def _check(core: Core, versions: Versions, header: Header, further: tuple[Failur
         caller.check_hops,
     )
     # A proven run's posture and boundary change only with its credentials; one that is built in process is judged per call.
-    checks += (caller.check_posture, caller.check_boundary) if header.agent_until else ()
+    checks += (caller.check_posture, caller.check_freshness, caller.check_boundary) if header.agent_until else ()
     refused, around = further, core.around()
     empty = RunState(header, turns=(), intents={}, prompt=None, calls=(), revision="")
     for each in versions.each:

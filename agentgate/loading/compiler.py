@@ -7,34 +7,25 @@ here, because a reviewer would read it as a permission.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from ipaddress import ip_network
 from itertools import chain
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agentgate.loading import clauses
-from agentgate.loading.blocks import AgentBlock, BoundaryBlock, ConditionsBlock, HoursBlock, OidcBlock, PostureBlock
+from agentgate.loading.blocks import AgentBlock, Block, ConditionsBlock, HoursBlock, OidcBlock
 from agentgate.loading.site import Place, Site
 from agentgate.loading.tools import tools
 from agentgate.loading.value_types import DAYS
 from agentgate.loading.yaml_nodes import shown
-from agentgate.workflow.model import (
-    ANY,
-    ARTICLES,
-    NAMED,
-    PLACES,
-    AgentRule,
-    ClaimRule,
-    Conditions,
-    Hours,
-    Intent,
-    Tool,
-    UserRule,
-    ViaRule,
-    Workflow,
-)
+from agentgate.workflow.clauses.agent import AgentRule, ClaimRule
+from agentgate.workflow.clauses.conditions import Conditions, Hours, parsed_address
+from agentgate.workflow.clauses.hops import ViaRule
+from agentgate.workflow.clauses.user import UserRule
+from agentgate.workflow.model import ANY, ARTICLES, NAMED, PLACES, Intent, Tool, Workflow
 
 _WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")  # of a name: "deleteTicket", "orders.cancel"
 _TIMES = frozenset({"date", "time", "day", "when", "due", "start", "deadline", "schedule"})
@@ -69,31 +60,31 @@ def compiled(site: Site, digest: str) -> Workflow:
 # --- who -----------------------------------------------------------------------------------------------------------------
 
 
+def _stated(block: Block | None) -> dict[str, Any]:
+    """What a block states itself, by the fields of its rule: lists as tuples, without the blocks in it."""
+    values = () if block is None else [(name, getattr(block, name)) for name in type(block).model_fields]
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in values if v is not None and not isinstance(v, Block)}
+
+
+def _check_stated(block: Block, at: Place) -> None:
+    if not block.model_fields_set:
+        at.report_key("an empty block", "at least one of " + ", ".join(type(block).model_fields))
+
+
 def _agent(site: Site, block: AgentBlock) -> AgentRule:
-    at = site.root["who", "agent"]
+    at, oidc = site.root["who", "agent"], block.oidc
     ways = [name for name in ("in_process", "spiffe", "oidc") if getattr(block, name) is not None]
     if len(ways) != 1:
         at.report_key(" and ".join(ways) or "no identity", "exactly one of in_process, spiffe, oidc")
     for name, part in (("posture", block.posture), ("boundary", block.boundary)):
-        if part is not None and not part.model_fields_set:
-            at[name].report_key("an empty block", "at least one of " + ", ".join(type(part).model_fields))
-        if part is not None and block.in_process:
-            at[name].report_key(f"{name} beside in_process", "a proven identity (an agent in process proves nothing)")
-    posture, boundary = block.posture or PostureBlock(), block.boundary or BoundaryBlock()
-    return site.share.built(
-        AgentRule,
-        at.line,
-        in_process=bool(block.in_process),
-        spiffe=tuple(block.spiffe or ()),
-        oidc_issuer=block.oidc.issuer if block.oidc is not None else "",
-        claims=_claims(site, block.oidc, at["oidc", "claims"]) if block.oidc is not None else (),
-        image_signed_by=tuple(posture.image_signed_by or ()),
-        attested_within=posture.attested_within,
-        cluster=tuple(boundary.cluster or ()),
-        namespace=tuple(boundary.namespace or ()),
-        node_pool=tuple(boundary.node_pool or ()),
-        same_key_as_last_token=bool(boundary.same_key_as_last_token),
-    )
+        if part is not None:
+            _check_stated(part, at[name])
+            if block.in_process:
+                at[name].report_key(f"{name} beside in_process", "a proven identity (an agent in process proves nothing)")
+    parts = {**_stated(block), **_stated(block.posture), **_stated(block.boundary)}
+    if oidc is not None:
+        parts |= {"oidc_issuer": oidc.issuer, "claims": _claims(site, oidc, at["oidc", "claims"])}
+    return site.share.built(AgentRule, at.line, **parts)
 
 
 def _claims(site: Site, block: OidcBlock, at: Place) -> tuple[ClaimRule, ...]:
@@ -109,10 +100,8 @@ def _user(site: Site) -> UserRule | None:
     block, at = site.definition.who.for_user, site.root["who", "for_user"]
     if block is None:
         return None
-    if not block.model_fields_set:
-        at.report_key("an empty block", "at least one of groups, same_tenant: true, acr, max_age")
-    asked = (tuple(block.acr or ()), block.max_age)
-    return site.share.built(UserRule, at.line, tuple(block.groups or ()), bool(block.same_tenant), *asked)
+    _check_stated(block, at)
+    return site.share.built(UserRule, at.line, **_stated(block))
 
 
 def _via(site: Site) -> ViaRule | None:
@@ -121,7 +110,7 @@ def _via(site: Site) -> ViaRule | None:
         return None
     if (block.min_hops or 0) > block.max_hops:
         at["min_hops"].report(str(block.min_hops), f"at most max_hops, {block.max_hops} (no call has both)")
-    return site.share.built(ViaRule, at.line, block.max_hops, tuple(block.brokers), block.min_hops or 0)
+    return site.share.built(ViaRule, at.line, **_stated(block))
 
 
 # --- what was asked, when, where -----------------------------------------------------------------------------------------
@@ -184,25 +173,18 @@ def _objects(all_tools: Mapping[str, Tool], intent: str) -> frozenset[str] | Non
 
 def _conditions(site: Site, block: ConditionsBlock) -> Conditions:
     at = site.root["conditions"]
-    if not block.model_fields_set:
-        at.report_key("an empty block", "at least one of " + ", ".join(ConditionsBlock.model_fields))
+    _check_stated(block, at)
     for index, network in enumerate(block.network or ()):
         if not _is_network(network):
             at["network", index].report(shown(network), "a CIDR block without host bits, such as 10.20.0.0/16, or a zone name")
     hours = _hours(site, block.hours, at["hours"]) if block.hours is not None else None
-    lists = [tuple(values or ()) for values in (block.environment, block.data_class, block.network)]
-    return site.share.built(Conditions, at.line, lists[0], hours, lists[1], lists[2])
+    return site.share.built(Conditions, at.line, hours=hours, **_stated(block))
 
 
 def _is_network(text: str) -> bool:
     """A zone's name, or what looks like an address and is a block of them."""
-    if "/" not in text and ":" not in text and not text.replace(".", "").isdigit():
-        return True
-    try:
-        ipaddress.ip_network(text)
-    except ValueError:
-        return False
-    return True
+    name = "/" not in text and ":" not in text and not text.replace(".", "").isdigit()
+    return name or parsed_address(ip_network, text) is not None
 
 
 def _hours(site: Site, block: HoursBlock, at: Place) -> Hours:

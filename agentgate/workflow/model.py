@@ -13,7 +13,10 @@ from datetime import date
 from math import inf
 from typing import Literal, NamedTuple
 
-from agentgate.values.times import clock
+from agentgate.workflow.clauses.agent import AgentRule
+from agentgate.workflow.clauses.conditions import Conditions
+from agentgate.workflow.clauses.hops import ViaRule
+from agentgate.workflow.clauses.user import UserRule
 from agentgate.workflow.nested import Structures, list_of, structures
 from agentgate.workflow.rule import Fact, Rule, Source, WhenOpen
 
@@ -231,90 +234,6 @@ class Doubt:
 
     def __str__(self) -> str:
         return f"intents.{self.intent}.{self.key}[{self.index}]: got {self.got}, expected {self.expected}"
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimRule:
-    """One OIDC claim that must be present and match whole-value one of `one_of`."""
-
-    name: str
-    line: int
-    one_of: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AgentRule:
-    """The workload. `in_process`: the host vouches; else `spiffe` ids or `oidc_issuer` + `claims` must be proven."""
-
-    line: int
-    in_process: bool = False
-    spiffe: tuple[str, ...] = ()
-    oidc_issuer: str = ""
-    claims: tuple[ClaimRule, ...] = ()
-    image_signed_by: tuple[str, ...] = ()
-    attested_within: int | None = None
-    cluster: tuple[str, ...] = ()
-    namespace: tuple[str, ...] = ()
-    node_pool: tuple[str, ...] = ()
-    same_key_as_last_token: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class UserRule:
-    """For whom. None as `Workflow.for_user`: an autonomous workload, no user.
-
-    Attributes:
-        acr: how they signed in, one of these (RFC 9470); empty: anyhow.
-        max_age: at most so many seconds ago; None: ever.
-    """
-
-    line: int
-    groups: tuple[str, ...] = ()
-    same_tenant: bool = False
-    acr: tuple[str, ...] = ()
-    max_age: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ViaRule:
-    """Delegation: `min_hops` to `max_hops` brokers between user and agent, each one of `brokers`; 0: a caller may leave all out."""
-
-    line: int
-    max_hops: int
-    brokers: tuple[str, ...]
-    min_hops: int = 0
-
-    @property
-    def hops(self) -> str:
-        """How many, as text."""
-        return (f"at least {self.min_hops} and " if self.min_hops else "") + f"at most {self.max_hops} hops"
-
-
-@dataclass(frozen=True, slots=True)
-class Hours:
-    """Days (0 = Monday) and minutes of the day [start, end) in `zone`; end < start runs across midnight, the day being the start's."""
-
-    line: int
-    days: frozenset[int]
-    start: int
-    end: int
-    zone: str
-
-    @property
-    def times(self) -> str:
-        """The window as text: ``08:00-20:00 Europe/Berlin``."""
-        return f"{clock(self.start)}-{clock(self.end)} {self.zone}"
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """Where and when. An empty tuple or None: the workflow says nothing about it."""
-
-    line: int = 0
-    environment: tuple[str, ...] = ()
-    hours: Hours | None = None
-    data_class: tuple[str, ...] = ()
-    network: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

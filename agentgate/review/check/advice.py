@@ -20,8 +20,9 @@ from agentgate.intents.phrases import overlaps
 from agentgate.language.stems import stems
 from agentgate.loading.yaml_nodes import Document, dotted
 from agentgate.values.paths import EACH, FIND, FINDABLE, NUMBERS
+from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.left_open import causes
-from agentgate.workflow.model import ANY, AgentRule, Intent, Tool, Workflow
+from agentgate.workflow.model import ANY, Intent, Tool, Workflow
 from agentgate.workflow.page_size import is_size
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, Fact, Rule, Source
 

@@ -5,21 +5,23 @@ What holds for every call: expiry, tenants, token; who calls for whom; when and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from zoneinfo import ZoneInfo
+from typing import Any
 
 from agentgate.decision.limits import SCALE
 from agentgate.review.mutation.arguments import conditions, firing, unclear_prompts
-from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
+from agentgate.review.mutation.mutant import AnyText, Anything, Basis, Changes, Mutated, Part
 from agentgate.review.scenarios.fields import limit_name
 from agentgate.review.scenarios.scene import readings
 from agentgate.review.scenarios.values import candidates
 from agentgate.values.entities import number
+from agentgate.workflow.clauses.clause import EVERYTHING
+from agentgate.workflow.clauses.table import clauses_of
 from agentgate.workflow.left_open import answerable
-from agentgate.workflow.model import ANY, NONE, Hours, Intent, Limit, StepUpRule, Tool, Workflow
+from agentgate.workflow.model import ANY, NONE, Intent, Limit, StepUpRule, Tool, Workflow
 from agentgate.workflow.operators import as_sent, step_of
 from agentgate.workflow.rule import Rule, WhenOpen
 
@@ -205,10 +207,6 @@ def _amount(limit: Limit, units: int) -> str:
 
 
 # --- the workflow as a whole ----------------------------------------------------------------------------------------------------
-STRANGER = "spiffe://stranger.example/ns/x/sa/y"
-_DAY = 24 * 60
-
-
 def frame(basis: Basis) -> Mutated:
     """Every mutant of the workflow as a whole, in the order of its blocks."""
     w, root = basis.workflow, basis.root
@@ -218,7 +216,8 @@ def frame(basis: Basis) -> Mutated:
     tries: list[Changes] = [{"time": moment.isoformat(timespec="minutes") + "+00:00"} for moment in late]
     yield root.mutant("expires", f"{w.expires} -> {later}", f"after {w.expires}", tries, line=w.expires_line, expires=later)
     other = {"tenant": "another-tenant"}
-    yield from root.anything("tenants", "another tenant", [other, {**other, "who.user.tenant": "another-tenant"}], line=w.tenants_line)
+    wrong = [other, {**other, "who.user.tenant": "another-tenant"}]
+    yield root.mutant("tenants", "any", "another tenant", wrong, line=w.tenants_line, tenants=Anything(w.tenants))
     if not w.observe:
         yield root.mutant("mode", "enforce -> observe", "refusals are enforced", line=1, pin=("grants", "mode"), observe=True)
     token = root.inside("token", "token")
@@ -227,77 +226,20 @@ def frame(basis: Basis) -> Mutated:
     if w.token.agent_key and bound:
         token, name = replace(token, tool=bound), "a token is bound to the agent's key"
         yield token.mutant("bound_to", "agent_key dropped", name, pin=("grants", "bound_to"), agent_key=False)
-    yield from _who(root)
-    yield from _conditions(basis)
+    yield from _clauses(basis)
 
 
-def _who(root: Part) -> Mutated:
-    """The agent, the user and the brokers."""
-    agent, user, via = root.inside("who.agent", "agent"), root.inside("who.for_user", "for_user"), root.inside("who.via", "via")
-    rule, name = agent.value, "an identity that nobody proved"
-    unproven: list[Changes] = [{"who.agent.proven": False}, {"who.user.proven": False}]
-    yield from agent.without("in_process", name, unproven, words="the host may vouch", in_process=True)
-    yield from agent.anything("spiffe", "another workload", [{"who.agent.spiffe": STRANGER}])
-    yield from agent.anything("oidc.issuer", "another issuer", [{"who.agent.issuer": "https://stranger.example"}], field="oidc_issuer")
-    for claim in rule.claims:
-        wrong = [{f"who.agent.claims.{claim.name}": "something-else"}]
-        part = agent.inside("who.agent.oidc.claims", "claims", claim)
-        yield part.mutant(claim.name, "dropped", f"another {claim.name}", wrong, of=("ClaimRule", "one_of"))
-    signed = [{"who.agent.posture.image_signed_by": "stranger@other.example"}]
-    yield from agent.anything("posture.image_signed_by", "an image signed by somebody else", signed)
-    if rule.attested_within is not None:
-        old = [{"who.agent.posture.attested_ago": f"{rule.attested_within + 1}s"}]
-        yield agent.moved("posture.attested_within", "an attestation that is too old", old, field="attested_within")
-    for place in ("cluster", "namespace", "node_pool"):
-        yield from agent.anything(f"boundary.{place}", f"another {place}", [{f"who.agent.boundary.{place}": "elsewhere"}])
-    key, another = "boundary.same_key_as_last_token", [{"who.agent.last_key": "another-key"}]
-    yield from agent.without(key, "another key than last time", another, same_key_as_last_token=False)
-    yield from user.without("groups", "a user of another group", [{"who.user.groups": ["another-group"]}], words="any", groups=())
-    yield from user.without("same_tenant", "a user of another tenant", [{"who.user.tenant": "another-tenant"}], same_tenant=False)
-    otherwise: list[Changes] = [{"who.user.acr": "otherwise"}]
-    yield from user.without("acr", "a user who signed in otherwise", otherwise, words="anyhow", acr=())
-    if user.value is not None and user.value.max_age is not None:
-        yield user.moved("max_age", "a user who signed in too long ago", [{"who.user.signed_in_ago": f"{user.value.max_age + 1}s"}])
-    if via.value is not None:
-        brokers, least, most = via.value.brokers, via.value.min_hops, via.value.max_hops
-        chain = [brokers[i % len(brokers)] for i in range(most + 1)]
-        yield via.moved("max_hops", "one hop too many", [{"who.via": chain}])
-        if least:
-            yield via.moved("min_hops", "one hop too few", [{"who.via": chain[: least - 1] or None}], by=-1)
-        yield from via.anything("brokers", "through a stranger", [{"who.via": [STRANGER]}])
+def _clauses(basis: Basis) -> Mutated:
+    """Who calls for whom, when and where."""
+    now = basis.scene(next(iter(basis.workflow.tools))).now
+    for clause in clauses_of(basis.workflow):
+        part = basis.root.inside("", clause.block)
+        for step in clause.loosened(now):
+            changes = {name: _meeting_all(getattr(part.value, name)) if new is EVERYTHING else new for name, new in step.changes.items()}
+            path = f"{clause.path}.{step.part}".rstrip(".")
+            yield part.mutant(path, step.words, step.name, step.tries, of=step.of, line=clause.line, **changes)
 
 
-def _conditions(basis: Basis) -> Mutated:
-    """Environment, data class, network, hours."""
-    part = basis.root.inside("conditions", "conditions")
-    yield from part.anything("environment", "another environment", [{"environment": "staging"}, {"environment": "elsewhere"}])
-    yield from part.anything("data_class", "another data class", [{"data_class": "personal"}, {"data_class": "elsewhere"}])
-    if part.value.network:
-        others = [{"network": "198.51.100.7"}, {"network": "elsewhere"}]
-        yield part.mutant("network", "any", "another network", others, network=("0.0.0.0/0", "::/0"))
-    if part.value.hours is not None:
-        now = basis.scene(next(iter(basis.workflow.tools))).now
-        yield from _hours(part.inside("conditions.hours", "hours"), now)
-
-
-def _hours(part: Part, now: datetime) -> Mutated:
-    hours: Hours = part.value
-    zone = ZoneInfo(hours.zone)
-    base = now.astimezone(zone)
-
-    def at(minute: int, days: Iterable[int] = hours.days) -> list[Changes]:
-        """That minute of local time on each of these days of the base's week."""
-        monday, clock = base.date() - timedelta(days=base.weekday()), time(minute // 60 % 24, minute % 60)
-        moments = [datetime.combine(monday + timedelta(days=day + minute // _DAY), clock, zone) for day in sorted(days)]
-        return [{"time": moment.isoformat(timespec="minutes")} for moment in moments]
-
-    off = set(range(7)) - hours.days
-    if off:
-        yield part.mutant("days", "any", "on another day", at(base.hour * 60 + base.minute, off), days=frozenset(range(7)))
-    if hours.start > 0:
-        yield part.mutant("from", "one minute earlier", "before hours", at(hours.start - 1), start=hours.start - 1)
-    if hours.end < _DAY:
-        yield part.mutant("to", "one minute later", "after hours", at(hours.end), end=hours.end + 1)
-    if hours.zone != "UTC":
-        edges = [*at(hours.end), *at(hours.start), *at(hours.start - 1)]
-        yield part.mutant("zone", f"{hours.zone} -> UTC", f"hours are those of {hours.zone}", edges, zone="UTC")
+def _meeting_all(value: Any) -> Any:
+    """A text, or a list of names, that any other meets."""
+    return AnyText(value) if isinstance(value, str) else Anything(value)

@@ -18,7 +18,7 @@ from agentgate.workflow.model import Workflow
 
 Changes = Mapping[str, Any]
 _BASE: tuple[Changes, ...] = ({},)
-_SECONDS = frozenset({"ttl", "timeout", "within", "every", "attested_within", "max_age"})  # fields of the model
+_SECONDS = frozenset({"ttl", "timeout", "within", "every"})  # fields of the model
 
 
 class Anything(tuple[str, ...]):
@@ -129,14 +129,6 @@ class Part:
         field = field or key
         old, unit = getattr(self.value, field), "s" if field in _SECONDS else ""
         return self.mutant(key, f"{old}{unit} -> {old + by}{unit}", name, tries, **more, **{field: old + by})
-
-    def anything(self, key: str, name: str, tries: Iterable[Changes], *, field: str = "", line: int | None = None) -> Iterator[Mutant]:
-        """A text, or a list of names, that any other meets; nothing where the workflow names none."""
-        field = field or key.rpartition(".")[2]
-        allowed = getattr(self.value, field)
-        if allowed:
-            loose: dict[str, Any] = {field: AnyText(allowed) if isinstance(allowed, str) else Anything(allowed)}
-            yield self.mutant(key, "any", name, tries, line=line, **loose)
 
     def skipped(self, key: str, why: str) -> NotCovered:
         """A condition that no case can show."""

@@ -27,6 +27,7 @@ from agentgate.stores import Store, ops
 from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
+from agentgate.workflow.clauses.conditions import CONFIGURED
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
 
@@ -144,7 +145,7 @@ def explain_record(record: Record, workflow: Workflow | None, alive: Alive | Non
     if not complete:  # an argument with an origin was sent
         hidden |= {n: NOT_KEPT for n in map(root, map(str, record.get("origins", {}))) if n not in args and n not in hidden}
     origins = {str(n): str(o) for n, o in record.get("origins", {}).items()}
-    recorded = frozenset(name for name in ("environment", "data_class", "network", "definition") if type(record.get(name)) is str)
+    recorded = frozenset(name for name in (*CONFIGURED, "definition") if type(record.get(name)) is str)
     asked = tuple(map(str, record.get("rules", ())))
     kept = Kept(_decision_of(record), _failures_of(record), asked, hidden, origins, alive is not None, recorded)
     tool = workflow.tools.get(str(record["tool"]))
@@ -191,24 +192,14 @@ def _remains(record: Record, workflow: Workflow) -> RunState:
 def _around(record: Record, workflow: Workflow, failures: tuple[Failure, ...]) -> Surroundings:
     """The decision time; the gate's other knowledge counts as allowed, unless a recorded reason says otherwise."""
     reasons = {failure.reason for failure in failures}
-    rule = workflow.conditions
+    clauses = [clause for _, _, clause in workflow.conditions.clauses if clause.configured and clause.reason not in reasons]
+    allowed = {key: value for clause in clauses for key, value in clause.sample({}).items()}
     at = record.get("at")
     now = datetime.fromisoformat(at) if type(at) is str else datetime.fromtimestamp(float(record.get("time", 0.0)), UTC)
-    allowed = rule.environment[0] if rule.environment and Reason.ENVIRONMENT not in reasons else None
     return Surroundings(
         now,
-        environment=str(record["environment"]) if "environment" in record else allowed,
-        data_class=str(record["data_class"])
-        if "data_class" in record
-        else rule.data_class[0]
-        if rule.data_class and Reason.DATA_CLASS not in reasons
-        else None,
-        network=str(record["network"])
-        if "network" in record
-        else rule.network[0].partition("/")[0]
-        if rule.network and Reason.NETWORK not in reasons
-        else None,
         brokers=frozenset(t.upstream.broker for t in workflow.tools.values() if t.upstream is not None and Reason.UPSTREAM not in reasons),
+        **{name: str(record[name]) if name in record else allowed.get(name) for name in CONFIGURED},
     )
 
 

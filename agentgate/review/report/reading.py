@@ -12,12 +12,13 @@ from itertools import chain
 from typing import Any
 
 from agentgate.diff.arguments import describe
-from agentgate.explain.listing import conditions, window
+from agentgate.explain.listing import conditions
 from agentgate.review.report.changes import Change
 from agentgate.review.scenarios.scene import readings
 from agentgate.values.patterns import Glob, Pattern
 from agentgate.values.times import duration
-from agentgate.workflow.model import ANY, NONE, Hours, Intent, Tool, Workflow
+from agentgate.workflow.clauses.conditions import Hours
+from agentgate.workflow.model import ANY, NONE, Intent, Tool, Workflow
 from agentgate.workflow.rule import Fact, Rule
 
 _FOR_PEOPLE = {"title", "owners"}
@@ -117,7 +118,7 @@ def text(value: Any) -> str:
     if isinstance(value, Rule):
         return describe(value)
     if isinstance(value, Hours):
-        return window(value)
+        return value.window
     if isinstance(value, Pattern | Glob):
         return value.source
     if isinstance(value, Intent):

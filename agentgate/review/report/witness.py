@@ -19,33 +19,19 @@ from agentgate.decision.answer import Deny, Eligible
 from agentgate.diff import ABSENT, NULL, Finding
 from agentgate.diff.forms import SAMPLES
 from agentgate.diff.search import missing
-from agentgate.diff.surroundings import NOBODY, OTHER
 from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene, readings
 from agentgate.review.scenarios.statements import parts
 from agentgate.review.scenarios.values import can_be_named, candidates, fits, in_words
 from agentgate.values.entities import NUMERIC, number
 from agentgate.values.paths import FINDABLE
+from agentgate.workflow.clauses.conditions import CONFIGURED
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.rule import Rule
 
-_ELSEWHERE: Mapping[str, Any] = {
-    "tenant": "another-tenant",
-    "environment": "elsewhere",
-    "data_class": "another-class",
-    "network": "203.0.113.9",
-    "agent.spiffe": "spiffe://elsewhere.example/agent",
-    "agent.issuer": "https://elsewhere.example",
-    "agent.posture.image_signed_by": "somebody@elsewhere.example",
-    "definition": "sha256:" + "ee" * 32,
-}
-_DIRECT = {
-    **{name: name for name in ("tenant", "environment", "data_class", "network", "definition")},
-    **{f"agent.{name}": f"who.agent.{name}" for name in ("spiffe", "issuer", "posture.image_signed_by")},
-    **{f"agent.boundary.{name}": f"who.agent.boundary.{name}" for name in ("cluster", "namespace", "node_pool")},
-}
 _INSIDE: Mapping[str, str] = {**SAMPLES, "email": "kim@b.example"}
 _MAX_PROMPTS = 64
+_STATED = {"tenant", "definition", *CONFIGURED}  # keys of a point that are keys of a scene, beside those of `who`
 Step = Mapping[str, Any]
 
 
@@ -198,34 +184,15 @@ class _Search:
         values = self.start.values
         made: dict[str, Any] = {}
         for key, value in point.items():
-            if key in _DIRECT:
-                made[_DIRECT[key]] = _ELSEWHERE.get(key, "elsewhere") if value == OTHER else value
-            elif key.startswith("agent.claims."):
-                made[f"who.{key}"] = "elsewhere" if value == OTHER else value
-            elif key in {"agent.boundary", "agent.boundary.key", "agent.posture", "user"} and value == NOBODY:
-                made[f"who.{key}"] = None
-            elif key == "agent.identity":
-                made["who.agent.proven"] = value == "proven"
-            elif key == "agent.posture.age":
-                made["who.agent.posture.attested_ago"] = f"{value}s"
-            elif key == "via":
-                made["who.via"] = list(value)
+            if key.startswith("who.") or key in _STATED:
+                made[key] = value
             elif key == "brokers":
                 made["brokers"] = sorted(value)
             elif key.startswith("sequence."):
                 tool = key.removeprefix("sequence.")
                 made[f"ago.{tool}" if value is not None else f"earlier.{tool}"] = f"{value}s" if value is not None else None
-        tenant = made.get("tenant", values["tenant"])
-        if "user.tenant" in point:
-            made["who.user.groups"] = list(point["user.groups"])
-            made["who.user.id"] = values.get("who.user.id") or "user"
-            made["who.user.proven"] = values.get("who.user.proven", not self.new.agent.in_process)
-            made["who.user.tenant"] = tenant if point["user.tenant"] == "same" else "another-tenant"
-        elif "tenant" in made and values.get("who.user.tenant"):
-            made["who.user.tenant"] = tenant
-        if point.get("user") != NOBODY:
-            made |= {"who.user.acr": "otherwise" if point["user.acr"] == OTHER else point["user.acr"]} if "user.acr" in point else {}
-            made |= {"who.user.signed_in_ago": f"{point['user.age']}s"} if "user.age" in point else {}
+        if "tenant" in made and values.get("who.user.tenant"):
+            made.setdefault("who.user.tenant", made["tenant"])
         if "day" in point or "hours" in point:
             made["time"] = self._time(point.get("day"), point.get("hours"))
         return made

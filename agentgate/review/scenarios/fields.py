@@ -19,6 +19,7 @@ from agentgate.loading.yaml_nodes import did_you_mean, shown
 from agentgate.values.entities import number
 from agentgate.values.identities import FORM, is_name
 from agentgate.values.times import seconds
+from agentgate.workflow.clauses.table import CLAUSES
 from agentgate.workflow.model import Limit, Tool, Workflow
 from agentgate.workflow.rule import Source
 
@@ -58,32 +59,26 @@ _AMOUNT: _Form = (_used, "how much was used before: a number from 0")
 _COUNT: _Form = (partial(_used, whole=True), _AMOUNT[1])
 _TEXT: _Form = (lambda v: type(v) is str, "text")
 _TEXTS: _Form = (_texts, "a list of texts")
-_NAME: _Form = (is_name, FORM)
-_NAMES: _Form = (lambda v: _texts(v) and all(map(is_name, v)), f"a list of names, each {FORM}")
-_YES: _Form = (lambda v: type(v) is bool, "true or false")
 _DURATIONS: _Form = (lambda v: seconds(v) is not None, "a duration: a whole number and s, m, h or d, such as 15m")
+_NAMED: Mapping[str, _Form] = {  # as clauses name them
+    "text": _TEXT,
+    "texts": _TEXTS,
+    "name": (is_name, FORM),
+    "names": (lambda v: _texts(v) and all(map(is_name, v)), f"a list of names, each {FORM}"),
+    "yes": (lambda v: type(v) is bool, "true or false"),
+    "duration": _DURATIONS,
+}
 _FIXED: Mapping[str, _Form] = {
     **dict.fromkeys(("call", "tenant"), _TEXT),
     "prompt": (lambda v: type(v) is str or (_texts(v) and len(v) > 0), "the user's words: text, or a list of turns"),
     "definition": _TEXT,
     "time": (lambda v: moment(v) is not None, 'a date and time with its offset, in quotes: "2026-01-07T14:00+01:00"'),
-    **dict.fromkeys(("environment", "data_class", "network"), _TEXT),
+    **{key: _NAMED[form] for kind in CLAUSES for key, form in ((kind.scene, kind.form), *kind.forms) if form},
     "brokers": _TEXTS,
     "spent_ago": _DURATIONS,
     "nulls": _TEXTS,
-    **dict.fromkeys(("who.user.id", "who.user.tenant", "who.agent.id"), _NAME),
-    "who.user.groups": _NAMES,
-    "who.user.proven": _YES,
-    "who.user.acr": _TEXT,
-    "who.user.signed_in_ago": _DURATIONS,
-    "who.agent.proven": _YES,
-    **dict.fromkeys(("who.agent.spiffe", "who.agent.issuer", "who.agent.posture.image_signed_by"), _TEXT),
-    "who.agent.posture.attested_ago": _DURATIONS,
-    **{f"who.agent.boundary.{name}": _TEXT for name in ("cluster", "namespace", "node_pool", "key")},
-    "who.agent.last_key": _TEXT,
-    "who.via": _TEXTS,
 }
-_GROUPS = ("who.user", "who.agent.posture", "who.agent.boundary", "who.agent.claims")  # may be left out as a whole
+_GROUPS = [kind.scene for kind in CLAUSES if kind.scene not in _FIXED]  # may be left out as a whole
 
 
 def _group(name: str) -> _Form:

@@ -9,7 +9,7 @@ token (`who.agent.last_key`); they are compared as the mint script compares them
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import cache
@@ -35,6 +35,7 @@ from agentgate.values.paths import EACH
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Boundary, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
 from agentgate.values.times import seconds
+from agentgate.workflow.clauses.conditions import CONFIGURED
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.page_size import paths
 
@@ -61,7 +62,7 @@ class Scene:
         self.workflow, self.values, self.filled = workflow, values, filled
         self.now, self.earlier = time_of(values), earlier(values)
         brokers = frozenset(values.get("brokers") or ())
-        self.around = Surroundings(self.now, values.get("environment"), values.get("data_class"), values.get("network"), brokers)
+        self.around = Surroundings(self.now, brokers=brokers, **{name: values.get(name) for name in CONFIGURED})
         try:
             self.run, self.call, self.unreached = story(workflow, values)
         except CanonicalError as error:
@@ -242,7 +243,7 @@ def _agent(values: Mapping[str, Any]) -> Agent:
         posture = Posture(signer or "", time_of(values) - timedelta(seconds=seconds(attested) or 0))
     where = under(values, "who.agent.boundary.")
     if where:
-        boundary = Boundary(*(where.get(part, "") for part in ("cluster", "namespace", "node_pool", "key")))
+        boundary = Boundary(*[where.get(each.name, "") for each in fields(Boundary)])
     return proven_agent(
         name,
         spiffe=who.get("spiffe") or "",

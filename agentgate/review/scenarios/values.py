@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from agentgate.decision.arguments import check_arguments
 from agentgate.decision.case import Case
@@ -23,6 +22,7 @@ from agentgate.review.scenarios.statements import parts, put_at, steps, time_of
 from agentgate.values.entities import normal, number
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.values.samples import VARIANTS
+from agentgate.workflow.clauses.table import clauses_of
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.operators import as_sent
 from agentgate.workflow.rule import Rule
@@ -70,7 +70,6 @@ def candidates(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
 
 
 _FIRST_DAY = date(2026, 1, 7)  # a Wednesday; for a workflow that expires before, a day of its last week
-_DAY = 24 * 60  # minutes
 _NOWHERE = Surroundings(datetime(2000, 1, 1, tzinfo=UTC))
 _NOBODY = RunState(Header("", "", None, Agent("agent"), "", 0, "", 0.0, 0.0), (), {}, None, (), "")
 
@@ -85,58 +84,14 @@ def fits(workflow: Workflow, tool: str, name: str, value: Any) -> bool:
 # --- who calls for whom, when and where --------------------------------------------------------------------------------------
 def circumstances(workflow: Workflow, tenant: str) -> Iterator[tuple[str, Any]]:
     """A value for every key of a scene that the workflow asks about, and for the ids of agent and user."""
-    yield from _agent(workflow)
-    if (via := workflow.via) is not None and via.min_hops:
-        yield "who.via", list(via.brokers[:1] * via.min_hops)
-    user, conditions = workflow.for_user, workflow.conditions
-    if user is not None:
-        yield "who.user.id", "user"
-        yield "who.user.tenant", tenant
-        yield "who.user.groups", list(user.groups[:1])
-        yield "who.user.proven", bool(not workflow.agent.in_process or user.acr or user.max_age)  # a host's word says nothing of it
-        yield from (("who.user.acr", acr) for acr in user.acr[:1])
-        if user.max_age is not None:
-            yield "who.user.signed_in_ago", "1m" if user.max_age >= 60 else "0s"
-    yield "time", _moment(workflow).isoformat(timespec="minutes")
-    for name in ("environment", "data_class"):
-        yield from ((name, allowed) for allowed in getattr(conditions, name)[:1])
-    yield from (("network", addresses.partition("/")[0]) for addresses in conditions.network[:1])
+    first = min(_FIRST_DAY, workflow.expires - timedelta(days=7))
+    made: dict[str, Any] = {"tenant": tenant, "time": datetime.combine(first, time(12), UTC).isoformat(timespec="minutes")}
+    for clause in clauses_of(workflow):
+        made |= clause.sample(made)
+    yield from made.items()
     brokers = sorted({t.upstream.broker for t in workflow.tools.values() if t.upstream is not None})
     if brokers:
         yield "brokers", brokers
-
-
-def _agent(workflow: Workflow) -> Iterator[tuple[str, Any]]:
-    rule = workflow.agent
-    yield "who.agent.id", "agent"
-    yield "who.agent.proven", not rule.in_process
-    if rule.spiffe:
-        yield "who.agent.spiffe", rule.spiffe[0]
-    if rule.oidc_issuer:
-        yield "who.agent.issuer", rule.oidc_issuer
-    for claim in rule.claims:
-        yield f"who.agent.claims.{claim.name}", claim.one_of[0]
-    if rule.image_signed_by or rule.attested_within is not None:
-        yield "who.agent.posture.image_signed_by", (*rule.image_signed_by, "release")[0]
-        yield "who.agent.posture.attested_ago", "1m" if rule.attested_within is None or rule.attested_within >= 60 else "0s"
-    boundary = {"cluster": rule.cluster, "namespace": rule.namespace, "node_pool": rule.node_pool}
-    if rule.same_key_as_last_token or any(boundary.values()):
-        for name, allowed in boundary.items():
-            yield f"who.agent.boundary.{name}", (*allowed, name)[0]
-        yield "who.agent.boundary.key", "key-1"
-    if rule.same_key_as_last_token:
-        yield "who.agent.last_key", "key-1"
-
-
-def _moment(workflow: Workflow) -> datetime:
-    """The middle of the first allowed hours of a day before the workflow expires."""
-    hours = workflow.conditions.hours
-    first = min(_FIRST_DAY, workflow.expires - timedelta(days=7))
-    if hours is None:
-        return datetime.combine(first, time(12), UTC)
-    day = next(d for d in (first + timedelta(days=i) for i in range(7)) if d.weekday() in hours.days)
-    start = datetime.combine(day, time(hours.start // 60, hours.start % 60), ZoneInfo(hours.zone))
-    return start + timedelta(minutes=((hours.end - hours.start) % _DAY or _DAY) // 2)
 
 
 # --- in the user's words --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,141 @@
+"""A clause is one class: what a key of `who` or `conditions` touches in the package, what its class loads, and that it keeps its word."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from agentgate.decision.answer import Deny, Eligible
+from agentgate.intents.lexical import derive
+from agentgate.loading.blocks import AgentBlock, Block, BoundaryBlock, ConditionsBlock, PostureBlock, UserBlock, ViaBlock
+from agentgate.loading.definition import load_text
+from agentgate.review.scenarios.scene import Scene
+from agentgate.workflow.clauses.clause import WorkflowClause
+from agentgate.workflow.clauses.table import CLAUSES, clauses_of
+from agentgate.workflow.model import Workflow
+from tests.everything import CLAIMS, EVERYTHING, ROLES
+from tests.test_layers import MODULES, loaded, parsed, room
+
+BLOCKS: tuple[type[Block], ...] = (AgentBlock, PostureBlock, BoundaryBlock, UserBlock, ViaBlock, ConditionsBlock)
+KEYS = [key for block in BLOCKS for key in block.model_fields if key not in {"posture", "boundary"}]
+MOST_FILES = 4
+# Where clauses are read, decided, told, compared, loosened and made up. The other rooms gather facts about a caller or a gate, by the
+# same words.
+WALKING = ("workflow", "decision", "explain", "loading", "diff", "review")
+# What else goes by the word of a key in these rooms, or heeds it.
+APART = {
+    "in_process": {
+        "decision.hold": "the channel of an answer",
+        "review.report.past": "an identity",
+        "workflow.clauses.user": "what the host vouches for needs no proof, of a user neither",
+    },
+    "spiffe": {
+        "loading.value_types": "the form of an id",
+        "workflow.clauses.clause": "an id",
+    },
+    "groups": {
+        "decision.hold": "of the people who answer",
+        "diff.intents": "of classes",
+        "diff.language": "of an expression",
+        "diff.origins": "of origins",
+        "diff.values": "of values",
+        "review.draft.draft": "of a match",
+        "review.draft.phrasebook": "of a match",
+        "review.replay.evaluate": "of episodes",
+        "review.report.past": "a field of a user",
+        "review.report.witness": "of the people who answer",
+        "review.scenarios.statements": "of keys",
+    },
+    "brokers": {
+        "decision.checks": "of upstream credentials",
+        "decision.decide": "of upstream credentials",
+        "diff.tools": "of upstream credentials",
+        "review.mutation.clauses": "of upstream credentials",
+        "review.report.past": "of upstream credentials",
+        "review.report.witness": "of upstream credentials",
+        "review.scenarios.fields": "of upstream credentials",
+        "review.scenarios.scene": "of upstream credentials",
+        "review.scenarios.values": "of upstream credentials",
+    },
+    "hours": {"decision.decide": "in the sentence of a rule"},
+}
+
+
+@cache
+def words_of(module: str) -> frozenset[str]:
+    """Every name, and every word of a text, in the code of a module; docstrings aside."""
+
+    def walk(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            match child:
+                case ast.Expr(value=ast.Constant()):
+                    continue
+                case ast.Constant(value=str(text)):
+                    yield from re.findall(r"\w+", text)
+                case _:
+                    yield from (value for _, value in ast.iter_fields(child) if isinstance(value, str))
+            yield from walk(child)
+
+    return frozenset(walk(parsed(MODULES[module].read_text())))
+
+
+def walking(module: str) -> bool:
+    return room(module).partition(".")[0] in WALKING
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_touches_four_files_of_the_package_at_most(key):
+    naming = {module for module in MODULES if walking(module) and key in words_of(module)}
+    apart = APART.get(key, {}).keys()
+    assert apart <= naming, "no longer named there"
+    assert len(naming - apart) <= MOST_FILES, sorted(naming - apart)
+
+
+def test_every_key_is_compiled_by_a_class():
+    made_of = {"oidc": {"oidc_issuer", "claims"}}  # of these fields of the rule
+    compiled = {name for kind in CLAUSES for name in kind.names}
+    assert set().union(*(made_of.get(key, {key}) for key in KEYS)) == compiled
+
+
+def test_a_clause_loads_nothing_that_compares_or_reviews():
+    found = loaded("import agentgate.workflow.clauses.table")
+    rooms = {room(name.removeprefix("agentgate.")) for name in found if name.startswith("agentgate.")}
+    assert rooms <= {"errors", "values", "workflow"}
+    assert found & {"pydantic", "yaml"} == set()
+    found = loaded("import agentgate.gate.gate, agentgate.gate.run, agentgate.redemption.verifier")
+    assert {name for name in found if name.startswith(("agentgate.diff", "agentgate.review"))} == set()
+
+
+# --- a class keeps its word ------------------------------------------------------------------------------------------------
+@cache
+def load(text: str) -> Workflow:
+    return load_text(text, "w.yaml", ROLES, derive)
+
+
+FOUND = [(text, clause) for text in (EVERYTHING, CLAIMS) for clause in clauses_of(load(text))]
+
+
+@pytest.mark.parametrize(("text", "clause"), FOUND, ids=[clause.path for _, clause in FOUND])
+def test_a_sample_passes_and_only_the_loosened_clause_lets_its_tries_pass(text, clause: WorkflowClause):
+    workflow = load(text)
+    scene = Scene.of(workflow, {})
+    assert clause.allows(clause.found(scene))
+    assert isinstance(scene.decide(), Eligible)
+    for step in clause.loosened(scene.now):
+        refused = [answer for each in step.tries if isinstance(answer := scene.set(each).decide(), Deny)]
+        assert [(f.reason, f.field) for answer in refused for f in answer.failures if f.field == clause.field], step
+
+
+@pytest.mark.parametrize(("text", "clause"), FOUND, ids=[clause.path for _, clause in FOUND])
+def test_a_class_of_values_is_refused_as_its_scene_is(text, clause: WorkflowClause):
+    scene = Scene.of(load(text), {})
+    for value, stated, shown in clause.distinct((clause,)):
+        if "hours" in stated or any(str(each).startswith("-") for each in stated.values()) or (clause.bars and value):
+            continue  # no scene states such a time; where nobody may be, none is made up
+        answer = scene.set(stated).decide()
+        failed = isinstance(answer, Deny) and any(f.field.startswith(clause.field) for f in answer.failures)
+        assert failed is not clause.allows(value), shown
