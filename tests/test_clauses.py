@@ -97,7 +97,7 @@ def test_a_key_touches_four_files_of_the_package_at_most(key):
 
 def test_every_key_is_compiled_by_a_class():
     made_of = {"oidc": {"oidc_issuer", "claims"}}  # of these fields of the rule
-    compiled = {name for kind in CLAUSES for name in kind.names}
+    compiled = {name for kind in CLAUSES if not kind.heads for name in kind.names}
     assert set().union(*(made_of.get(key, {key}) for key in KEYS)) == compiled
 
 

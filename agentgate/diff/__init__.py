@@ -16,7 +16,7 @@ from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.search import Asking, World
 from agentgate.workflow.model import Tool, Workflow
 
-ENGINE = "4"  # version of the proof: raise it whenever an answer can change, so that stored proofs are computed again
+ENGINE = "5"  # version of the proof: raise it whenever an answer can change, so that stored proofs are computed again
 
 __all__ = ["ABSENT", "ENGINE", "NULL", "Diff", "Finding", "compare"]
 

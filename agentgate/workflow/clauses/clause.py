@@ -202,7 +202,7 @@ class WorkflowClause(ABC):
         return {}
 
 
-# How the decision reads a clause: what it looks at, whether that passes, and the clause, to say what is wrong.
+# How the decision reads a clause: what it looks at, whether that passes; the clause, to tell what is wrong.
 Check = tuple[Callable[[Situation], Any], Callable[[Any], bool], WorkflowClause]
 
 

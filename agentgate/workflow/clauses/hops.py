@@ -34,7 +34,7 @@ class BrokerChain(WorkflowClause, path="who.via", field="agent.via", scene="who.
 
     def allows(self, value: Any) -> bool:
         least, most, brokers = self.value
-        return least <= len(value) <= most and not set(value).difference(brokers)
+        return least <= len(value) <= most and not [broker for broker in value if broker not in brokers]
 
     def shown(self, case: Situation) -> str:
         via = case.run.header.agent.via
