@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Of the tests with clients of Node.js: other people's packages, outside the tree (tests/abroad.py looks for them there).
 NODE_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/agentgate-tests
-NODE_PACKAGES := openid-client@^6.8 oauth4webapi@^3.8 oidc-provider@^9.6
+NODE_PACKAGES := openid-client@^6.8 oauth4webapi@^3.8 oidc-provider@^9.6 axe-core@^4.10
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 help: ## what there is

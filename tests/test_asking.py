@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -103,3 +104,39 @@ def test_a_limit_says_until_when_it_is_reached_where_it_is_the_runs_or_turns(gat
     assert paid(gate, other, "c1").token
     answer = paid(gate, run_of(gate), "c1")  # of the agent, whoever it works for: no time, which would tell of others' work
     assert (answer.code, answer.until) == (Code.LIMIT_REACHED, "")
+
+
+def test_answering_one_of_the_calls_of_a_step_answers_no_other(gate: Gate) -> None:
+    """Recorded attacks put a write of their own beside a write of the user's."""
+    mine, theirs = SMALL, {**SMALL, "to": "eve@evil.example"}
+    run = run_of(gate, "Pay 20 to kim@acme.example, or eve@evil.example")
+    holds = [run.authorize("pay", args, tool_call_id=name).hold for name, args in (("c1", mine), ("c2", theirs))]
+    lee = User("lee", tenant="acme")
+    gate.answer({holds[0].id: "release"}, tenant="acme", by=lee)
+    assert isinstance(run.authorize("pay", theirs, tool_call_id="c2"), StepUp)
+    assert isinstance(run.authorize("pay", theirs, tool_call_id="c1"), StepUp)  # under the id of the call that was released
+    assert isinstance(run.authorize("pay", mine, tool_call_id="c2"), StepUp)
+    assert run.authorize("pay", mine, tool_call_id="c1").token
+    run = run_of(gate, "Pay 20 to kim@acme.example, or eve@evil.example")
+    holds = [run.authorize("pay", args, tool_call_id=name).hold for name, args in (("c1", mine), ("c2", theirs))]
+    said = gate.answer({holds[0].id: "release", holds[1].id: "refuse"}, tenant="acme", by=lee)
+    assert [said[hold.id].state for hold in holds] == ["released", "refused"]
+    assert run.authorize("pay", theirs, tool_call_id="c2").code is Code.REFUSED
+
+
+def test_twelve_calls_of_a_step_are_asked_about_ten_at_a_time_each_with_its_own_answer(tmp_path: Path) -> None:
+    (tmp_path / "pay.yaml").write_text(WORKFLOW)
+    asked: list[int] = []
+
+    def confirm(*questions: Any) -> list[bool]:
+        asked.append(len(questions))
+        return ["p3@acme.example" not in question.sentence for question in questions]
+
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://", confirm=confirm) as gate:
+        people = [f"p{n}@acme.example" for n in range(12)]
+        run = run_of(gate, "Pay 20 to " + ", ".join(people))
+        with ThreadPoolExecutor(12) as pool:
+            found = list(pool.map(lambda to: run.authorize("pay", {**SMALL, "to": to}, tool_call_id=f"c {to}"), people))
+        assert [type(each).__name__ for each in found] == ["Deny" if to == people[3] else "Allow" for to in people]
+        assert max(asked) <= 10
+        assert sum(asked) == 12

@@ -24,7 +24,7 @@ from agentgate.gate import notify
 from agentgate.gate.notify import Command, Webhook
 from agentgate.stores import ops
 from tests.servers import Server
-from tests.shop import BOSS, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, run_of
+from tests.shop import BOSS, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, run_of
 from tests.test_cli_holds import Desk
 from tests.tls import certificate, tls_front
 
@@ -110,6 +110,8 @@ def test_approvers_learn_that_a_call_waits_and_everybody_what_was_answered(folde
         ("held", "pending", hold.id, "acme", run.id),
         ("answered", "released", hold.id, "acme", run.id),
     ]
+    assert told[0]["text"].startswith("do        payments.refund: order_id ORD-10023344")
+    assert PROMPT not in told[0]["text"]
     assert (told[0]["question"]["requester"], told[0]["question"]["rules"][0]["whom"]) == ("lee", "1 of leads")
     assert (told[1]["by"], told[1]["answer"]) == ("boss", "release")
     assert {t["page"] for t in told} == {f"https://approvals.example/holds/{hold.id}"}
@@ -375,7 +377,7 @@ def test_the_secret_is_in_no_log() -> None:
 
 async def test_an_awaited_gate_tells_too(folder: Path, listener: Listener) -> None:
     from agentgate import Agent
-    from tests.shop import LEE, PROMPT
+    from tests.shop import LEE
 
     hook = Webhook(listener.url, SECRET, private=True)
     gate = await AsyncGate.open_unsafe_unapproved(

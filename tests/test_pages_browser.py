@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import tomllib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from agentgate import Allow, Deny
 from agentgate.audit import read_records
-from tests.approvers import Desk, desk_of
+from tests.abroad import PACKAGES
+from tests.approvers import Desk, Person, desk_of
 from tests.browser import Browser, Tab, browser
 from tests.served import Process
 from tests.servers import Server
+
+AXE = PACKAGES / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +74,8 @@ def test_a_person_makes_a_passkey_signs_in_and_releases_a_call_which_is_minted_t
     assert "files.delete" in tab.until("signed in as ann")
     assert type(desk.asked(run, why="it is old")).__name__ == "StepUp"  # signing in answered nothing
     tab.click(f"a[href='/holds/{hold.id}']")
+    assert "Why you are asked\nit asks about every call of this tool" in tab.until("bot asks for lee of tenant acme")
+    tab.click("summary")
     asked = tab.until("What it will be called with")
     for each in ("report.txt", "typed by the user", "it is old", "written by the model", "1 of leads", "lee of tenant acme", hold.id):
         assert each in asked
@@ -157,6 +164,77 @@ def test_at_another_address_than_the_gates_own_the_page_names_that(tab: Tab, pla
     assert tab.run("document.querySelector('[data-do=sign-in]').disabled")
 
 
+SEEN = """(selector => { const at = document.querySelector(selector).getBoundingClientRect();
+    return at.width > 0 && at.top >= 0 && at.bottom <= innerHeight && at.right <= innerWidth; })"""
+
+
+def test_on_a_phone_the_sentence_and_both_buttons_are_seen_without_scrolling(tab: Tab, place) -> None:
+    desk, _ = place
+    _, hold = desk.held(why="it is a very long story " * 15)
+    signed_in(tab, desk, "mona", f"/holds/{hold.id}")
+    tab.send("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+    for selector in ("[data-answer=release]", "[data-answer=refuse]", "h1"):
+        assert tab.run(f"{SEEN}({json.dumps(selector)})"), selector
+
+
+def test_a_no_has_a_reason_on_record_and_the_next_call_is_one_step_away(tab: Tab, place) -> None:
+    desk, _ = place
+    _, hold = desk.held(why="first")
+    desk.held(why="second")
+    signed_in(tab, desk, "mona", f"/holds/{hold.id}")
+    tab.type("#reason", "not this \u202efile")
+    tab.click("[data-answer=refuse]")
+    tab.until("Refused. This call does not run")
+    (answer,) = [r for r in read_records(desk.folder / "audit") if r["type"] == "hold_answer" and r["hold"] == hold.id]
+    assert answer["reason"] == r"not this \u202efile"
+    tab.when("document.activeElement.getAttribute('href') === '/holds/next'")
+    tab.click("[href='/holds/next']")
+    tab.until("Release this call")
+    assert tab.run("location.pathname") != f"/holds/{hold.id}"
+
+
+def test_a_stale_page_loses_its_buttons_and_the_list_keeps_the_focus(tab: Tab, place) -> None:
+    desk, _ = place
+    run, hold = desk.held(why="stale")
+    signed_in(tab, desk, "mona", f"/holds/{hold.id}")
+    kim = Person(desk, place[1], "kim")
+    assert kim.sign_in().status_code == 204
+    assert kim.say({hold.id: "refuse"}).status_code == 200
+    kim.close()
+    tab.run("refresh()")
+    tab.until("Refused. This call does not run")
+    assert not tab.run("!!document.querySelector('[data-answer]')")
+    _, hold = desk.held(run=run, call="call-9", why="listed")
+    tab.open(f"{desk.origin}/holds")
+    tab.run(f"document.querySelector('a[href=\"/holds/{hold.id}\"]').focus()")
+    before = tab.run("document.activeElement.getAttribute('href')")
+    tab.run("window.kept = 1, refresh()")
+    assert (tab.run("window.kept"), tab.run("document.activeElement.getAttribute('href')")) == (1, before)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing_serious(chromium: Browser, place, width: int, dark: Any, tmp_path) -> None:
+    if not AXE.exists():
+        pytest.skip(f"axe-core is not in {PACKAGES}: make test installs it (it needs npm and its registry)")
+    desk, _ = place
+    _, hold = desk.held(why="it is old")
+    with chromium.tab() as tab:
+        tab.send("Page.setBypassCSP", enabled=True)  # our policy runs no script but ours
+        signed_in(tab, desk, "mona")
+        for name, path in (
+            ("holds", "/holds"),
+            ("hold", f"/holds/{hold.id}"),
+            ("run", f"/holds/{hold.id}/run"),
+            ("passkey", "/holds/passkey"),
+        ):
+            tab.open(f"{desk.origin}{path}")
+            tab.picture(tmp_path / f"{name}-{width}.png", width=width, dark=dark, height=844)
+            tab.run(AXE.read_text())
+            found = tab.run("axe.run().then(found => found.violations.map(each => [each.impact, each.id, each.nodes.map(n => n.html)]))")
+            assert [each for each in found if each[0] in {"serious", "critical"}] == [], path
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_page_fits_a_phone_and_a_desk_and_can_be_worked_by_keyboard(tab: Tab, place, width: int) -> None:
     desk, _ = place
@@ -174,7 +252,7 @@ def test_the_list_refreshes_by_itself_and_says_when_nothing_waits(tab: Tab, plac
     desk, _ = place
     signed_in(tab, desk, "idle")
     assert "Nothing waits for you" in tab.text()
-    assert tab.run("document.querySelector('meta[http-equiv=refresh]').content") == "15"
+    assert 'http-equiv="refresh" content="15"' in tab.run("document.querySelector('noscript').textContent")
     tab.click("[data-do=sign-out]")
     tab.until("Sign in with a passkey")
     assert tab.cookies() == []

@@ -33,6 +33,7 @@ from agentgate.intents.lexical import derive
 from agentgate.review.draft.toolset import import_object
 from agentgate.review.replay.deputy import TARGETS, Kind, Tally, confused_deputy
 from agentgate.review.replay.evaluate import (
+    SIDE_EFFECTS,
     Clock,
     Decided,
     Episode,
@@ -157,7 +158,8 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
         replayed = replays(episodes, gate, clock, opening, deputy=bool(tallies))
         shown = progress(replayed, "replaying", len(episodes))
         for line, (decided, made) in zip(episodes, shown, strict=True):
-            for name in (line.suite, "overall"):
+            writes = any(step.effect in SIDE_EFFECTS for step in line.steps)
+            for name in (line.suite, *["that write"] * writes, "overall"):
                 scores.setdefault(name, Score()).add(line, decided)
             if listed is not None and (one_failed := failed_of(gate.catalog.get(line.workflow), line, decided)) is not None:
                 listed.append(one_failed)
@@ -167,7 +169,7 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
                 for number, one in enumerate(decided):
                     step = {"episode": line.id, "step": number, "decision": one.answer, "reasons": one.reasons}
                     out.write(json.dumps(step) + "\n")
-    return {name: scores[name] for name in sorted(scores, key=lambda n: (n == "overall", n))}, bad
+    return {name: scores[name] for name in sorted(scores, key=lambda n: (n == "overall", n == "that write", n))}, bad
 
 
 def _list(listed: list[Failed]) -> None:

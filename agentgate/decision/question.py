@@ -51,6 +51,7 @@ class Question:
 
     Attributes:
         hold: the hold's id, which is the digest of exactly this call.
+        endorses: the arguments whose values a yes of the user's lets the agent use again (`confirmed`).
         act: the call in a sentence: text of the workflow (or the names of tool and arguments) and values, by turns.
         workflow: id and version.
         effect: what the tool does: read, write, destructive, ...
@@ -81,6 +82,7 @@ class Question:
     words: tuple[str, ...] = ()
     agent_said: str = ""
     act: tuple[str, ...] = ()
+    endorses: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -97,6 +99,11 @@ class Question:
     def why(self) -> tuple[str, ...]:
         """Why the call is held."""
         return tuple(dict.fromkeys(why for rule in self.rules for why in rule.why))
+
+    @property
+    def more(self) -> str:
+        """What a yes lets the agent do beside this call."""
+        return f"Yes also lets the agent use this {' and '.join(self.endorses)} for {self.tool} in this conversation"
 
     @property
     def whom(self) -> str:
@@ -131,6 +138,8 @@ def _rows(question: Question, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
     if question.agent_said:
         yield "", f"in answer to the agent, whose words are no request: {question.agent_said}"
     yield "yes", f"of {question.whom}: exactly this call may run, once, until {moment(question.deadline, zone)}"
+    if question.endorses:
+        yield "", question.more
     yield "call", f"{question.tool} ({question.effect}), {question.workflow}"
     columns = [each.name for each in question.arguments], [each.value for each in question.arguments]
     name, value = (max(map(len, column), default=0) for column in columns)
@@ -151,9 +160,9 @@ def text_lines(question: Question, zone: tzinfo | None = UTC) -> list[str]:
 def as_json(question: Question) -> dict[str, Any]:
     """The question as JSON values."""
     plain = asdict(question)
-    for name in ("words", "via", "limits", "act"):
+    for name in ("words", "via", "limits", "act", "endorses"):
         plain[name] = list(plain[name])
-    for name in ("agent_said", "act"):  # as an earlier version wrote it, where there is none
+    for name in ("agent_said", "act", "endorses"):  # as an earlier version wrote it, where there is none
         if not plain[name]:
             del plain[name]
     plain["arguments"] = list(plain["arguments"])
@@ -170,6 +179,6 @@ def from_json(stored: Mapping[str, Any]) -> Question:
     plain = dict(stored)
     plain["arguments"] = tuple(ShownArgument(**each) for each in plain["arguments"])
     plain["rules"] = tuple(ShownRule(**{**each, "why": tuple(each["why"])}) for each in plain["rules"])
-    for name in ("words", "via", "limits", "act"):
+    for name in ("words", "via", "limits", "act", "endorses"):
         plain[name] = tuple(plain.get(name, ()))
     return Question(**{**plain, "opened": float(plain["opened"]), "deadline": float(plain["deadline"])})

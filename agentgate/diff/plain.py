@@ -240,9 +240,9 @@ def _words(value: object) -> str:
 
 
 def _fact(tool: str, old: Fact, new: Fact) -> Iterator[Finding]:
-    if old.named and not new.named:
-        effects = _would("would {}count where the user did not name its source")
-        yield _wider(f"facts.{old.name}.trust", "named", "", effects, tool)
+    if old.named and (not new.named or new.confirmed > old.confirmed):
+        effects = _would("would {}count where the user did not name its source" + (", and confirmed it" if new.named else ""))
+        yield _wider(f"facts.{old.name}.trust", _trust(old), _trust(new), effects, tool)
     if old.pattern is not None and (new.pattern is None or not _within(old, new)):
         after = new.pattern.source if new.pattern is not None else ""
         yield _wider(f"facts.{old.name}.pattern", old.pattern.source, after, ("more values would count", "fewer values would count"), tool)
@@ -254,6 +254,10 @@ def _fact(tool: str, old: Fact, new: Fact) -> Iterator[Finding]:
         said = [", ".join(f"{fact}: {argument}" for fact, argument in f.where) for f in (old, new)]
         effects = _would("rows that the call did not ask for would {}count")
         yield _wider(f"facts.{old.name}.where", said[0], said[1], effects, tool)
+
+
+def _trust(fact: Fact) -> str:
+    return "confirmed" if fact.confirmed else "named" if fact.named else ""
 
 
 def _within(old: Fact, new: Fact) -> bool:

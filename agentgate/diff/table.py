@@ -61,7 +61,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
     },
     "Source": {CALLS: "kind tool field selector", NONE: "key"},
     "Selector": {CALLS: "tool nouns by", NONE: "forms"},
-    "Fact": {LIST: "named pattern named_by where", READ: "type path currency", NONE: "name line"},
+    "Fact": {LIST: "named confirmed pattern named_by where", READ: "type path currency", NONE: "name line"},
     "Sequence": {CALLS: "before require within", NONE: "line"},
     "Limit": {LIST: "tool argument maximum per every", NONE: "line"},
     "StepUpRule": {CALLS: "when group count user left_open", LIST: "exclude timeout show", NONE: "id line tool"},

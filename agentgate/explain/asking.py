@@ -27,6 +27,7 @@ from agentgate.values.turns import OWN, PASTED
 from agentgate.values.visible import visible
 from agentgate.workflow.model import ANY, PLACEHOLDER, StepUpRule, Tool
 from agentgate.workflow.nested import emptied, flat
+from agentgate.workflow.rule import CONFIRMED
 
 MAX_VALUE, MAX_WORDS, MAX_ORIGIN = 2000, 2000, 300  # characters that are shown of a value, of a turn, of an origin
 MAX_SAID = 5  # turns, the newest
@@ -100,7 +101,21 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
         opened=opened,
         deadline=deadline,
         arguments_digest=call.arguments_digest,
+        endorses=_endorsed(case, required, given, frozenset(show)),
         act=_act(tool, {each.name: each.value for each in arguments}),
+    )
+
+
+def _endorsed(case: Case, required: tuple[RequiredHold, ...], given: Mapping[str, Any], show: frozenset[str]) -> tuple[str, ...]:
+    """The arguments that the question shows as open, each one whole value, and whose rule takes what the user confirmed."""
+    traced = case.traced
+    if traced is None or not any(hold.rule.user for hold in required):
+        return ()
+    return tuple(
+        name
+        for name in traced.unknown
+        if name in show and name not in traced.apart and any(s.kind == CONFIRMED.kind for s in case.values[name].rule.sources)
+        if len(case.values[name].keys) == 1 and len(shown_text(given[name])) <= MAX_VALUE
     )
 
 
@@ -176,6 +191,8 @@ def _in_words(case: Case, origin: Origin, *, ruled: bool) -> tuple[str, By]:
         return (f'typed by the user: "{origin.words}"' if origin.words and origin.words != MASKED else "typed by the user"), "user"
     if origin.source == "user":
         return "the user's own id", "user"
+    if origin.source == CONFIRMED.kind:
+        return "confirmed by the user before", "user"
     if origin.source == "computed":
         return f"computed from what the user said: {origin.words}", "user"
     if origin.source == "model":

@@ -147,7 +147,7 @@ def _settle(minting: Minting, *, fresh: bool) -> Flow:
             return release
     if minting.ttl < 1:
         return (yield from minting.deny(_ENDED))
-    head = minting.head()
+    head = minting.head(release)
     settled: ops.MintReply = yield from minting.reserve(release, head)
     if settled.kind == "stale":
         return None

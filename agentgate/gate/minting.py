@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from agentgate.decision.answer import Eligible, Reservation
 from agentgate.decision.case import Case
+from agentgate.decision.origins.tracing import rests_on_yes
 from agentgate.decision.versions import Versions
 from agentgate.gate.core import decided, deny, seen
 from agentgate.gate.token_template import TokenTemplate, txn
@@ -31,10 +32,16 @@ _SHORT = 2048  # bytes of arguments that a call's record keeps only to explain i
 
 
 class Release(NamedTuple):
-    """The release that a mint spends, and how those who gave it are known: proven or in_process; empty: nobody was asked."""
+    """The release that a mint spends; empty: nobody was asked.
+
+    Attributes:
+        approver: how those who gave it are known: proven or in_process.
+        endorsed: the arguments whose values the user's own yes endorses; None: it is not theirs.
+    """
 
     take: ops.HoldTake | None = None
     approver: str = ""
+    endorsed: tuple[str, ...] | None = None
 
     @property
     def holds(self) -> tuple[str, ...]:
@@ -116,7 +123,7 @@ class Minting(NamedTuple):
         """Refuse it after all."""
         return deny(self.view.core, self.template.header, self.case.call, (failure,), self.known)
 
-    def head(self) -> bytes:
+    def head(self, release: Release) -> bytes:
         """What the call's record in the store says of it.
 
         Raises:
@@ -126,13 +133,21 @@ class Minting(NamedTuple):
         head = {
             "tool": template.tool.name,
             "tool_call_id": call.id,
-            "args": _recorded_args(template.tool, call),
+            "args": _recorded_args(template.tool, call, release.endorsed or ()),
             "named": self.answer.named,
             "facts": template.facts,
             "txn": txn(self.digest),
             "read": not self.acts,
+            **self._confirmed(release.endorsed),
         }
         return canonical(head if template.upstream is None else {**head, "upstream": template.upstream})
+
+    def _confirmed(self, endorsed: tuple[str, ...] | None) -> Mapping[str, Any]:
+        """What a call's record keeps of the user's yes to it: the arguments that it endorses, and that a read rests on one."""
+        trusted = any(fact.confirmed for fact in self.template.tool.facts.values())
+        read = trusted and (endorsed is not None or rests_on_yes(self.case.values, self.case.earlier))
+        yes = {**({"to": list(endorsed)} if endorsed else {}), **({"read": True} if read else {})}
+        return {"yes": {**yes, "turns": len(self.case.run.turns)}} if yes else {}
 
     def reserve(self, release: Release, head: bytes) -> Flow:
         """The mint script: limits, the release, the call's record and the token's single-use key, or nothing of it."""
@@ -223,13 +238,17 @@ def _sender(view: View, case: Case, tool: Tool) -> Sender:
     return Sender()
 
 
-def _recorded_args(tool: Tool, call: Call) -> Mapping[str, Any]:
+def _recorded_args(tool: Tool, call: Call, endorsed: tuple[str, ...]) -> Mapping[str, Any]:
     """The arguments that a call's record keeps.
 
     All of an act with facts: its result counts as a new id only if the call itself did not contain it. Of other calls, what later ones may
-    refer to, and for `explain` what is neither sensitive nor long.
+    refer to, what the user's yes endorses, and for `explain` what is neither sensitive nor long.
     """
     if tool.effect != "read" and tool.facts:
         return call.args
     short = len(call.data) <= _SHORT
-    return {n: v for n, v in call.args.items() if n in tool.referenced or (short and n in tool.args and not tool.args[n].sensitive)}
+    return {
+        n: v
+        for n, v in call.args.items()
+        if n in tool.referenced or n in endorsed or (short and n in tool.args and not tool.args[n].sensitive)
+    }

@@ -265,7 +265,8 @@ def message(found: ops.Notification, pages: str = "") -> tuple[str, bytes]:
     body: dict[str, Any] = {"state": "pending" if found.what == "held" else found.what}
     if answered:
         body |= event_from(found.event)
-    body |= {"type": found.what, "question": as_json(hold.question.without_words)}
+    question = hold.question.without_words
+    body |= {"type": found.what, "text": str(question), "question": as_json(question)}
     body |= {"hold": hold.id, "tenant": hold.tenant, "run": hold.run, "tool": hold.tool}
     body |= {"until": hold.expires_at}
     if pages:

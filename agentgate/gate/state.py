@@ -9,8 +9,9 @@ said by the user, is unclear (a value: not named) until a later turn asks for it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -134,6 +135,15 @@ class Readings:
             since |= {name: (at, words) for name in before if CLARITY[said[name].presence] < CLARITY[before[name].presence]}
         return answers_of(turns)
 
+    def ended(self, workflow: Workflow, turns: tuple[str, ...], doubts: Doubts, user: str, heard: int) -> bool:
+        """Whether a yes that was given after so many turns (0: none was) counts no more: a later one took something back, or may have."""
+        if not heard:
+            return False
+        if any(map(self._denies, (*turns[heard:], *[words for at, words in doubts if at >= heard]))):
+            return True
+        then, now = self.intents(workflow, turns[:heard], (), user), self.intents(workflow, turns, doubts, user)
+        return any(CLARITY[now[name].presence] < CLARITY[answer.presence] for name, answer in then.items())
+
     def _denies(self, words: str) -> bool:
         """Whether words say no to anything; those that cannot be read do."""
         return not words or self.turn(words).says_no or self.turn(words).may_say_no
@@ -191,13 +201,18 @@ def run_state(
     try:
         header = readings.header(record.header)
         day = date.fromisoformat(header.day)
-        calls = {call.digest: call for call in known.calls} if record.since and known is not None else {}
+        turns, doubts, agent_said = split_turns(record.turns)
+        ended = partial(readings.ended, workflow, turns, doubts, header.reader)
+        earlier = known.calls if record.since and known is not None else ()
+        calls = {call.digest: replace(call, endorsed=frozenset(), marked=False) if ended(call.turns) else call for call in earlier}
         for call in record.calls:
             if call.outcome in {"failed", "not_run"}:
                 calls.pop(call.digest, None)
             elif call.status == "redeemed":
                 head = parse(call.head)
                 tool = workflow.tools.get(head["tool"])
+                yes = head.get("yes") or {"turns": 0}
+                live = not ended(yes["turns"])
                 calls[call.digest] = EarlierCall(
                     id=head["tool_call_id"],
                     tool=head["tool"],
@@ -206,13 +221,15 @@ def run_state(
                     named=head["named"] is True,
                     redeemed_at=call.redeemed_at or 0.0,
                     digest=call.digest,
+                    turns=yes["turns"],
+                    endorsed=frozenset(yes.get("to", ())) if live else frozenset(),
+                    marked=live and yes.get("read") is True,
                 )
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:
         raise missing(tenant, run, "the record is of another run")
     ordered = tuple(sorted(calls.values(), key=lambda call: (call.redeemed_at, call.digest)))
-    turns, doubts, agent_said = split_turns(record.turns)
     user = header.reader
     return RunState(
         header=header,

@@ -228,7 +228,7 @@ class FactBlock(Block):
     path: t.Text | None = None
     key: t.Yes | None = None
     currency: t.Name | None = None
-    trust: Literal["named"] | None = None
+    trust: Literal["named", "confirmed"] | None = None
     find: Literal["one", "any"] | None = None
     pattern: t.Text | None = None
     named_by: Annotated[list[t.Name], Len(1, 8), Distinct] | None = None

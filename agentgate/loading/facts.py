@@ -6,6 +6,7 @@ searched for an entity only where the user named its source.
 
 from __future__ import annotations
 
+from agentgate.decision.origins.kinds import kind_of
 from agentgate.errors import CanonicalError
 from agentgate.loading.blocks import FactBlock
 from agentgate.loading.site import Place, Site, argument_type, comparable
@@ -14,7 +15,7 @@ from agentgate.values.entities import NUMERIC, TOKENISED
 from agentgate.values.paths import EACH, FINDABLE, KEY, NUMBERS, VALUES
 from agentgate.values.patterns import Pattern
 from agentgate.workflow.page_size import counted
-from agentgate.workflow.rule import Fact, Source
+from agentgate.workflow.rule import CONFIRMED, Fact, Source
 
 _NOT_TEXT = {*NUMERIC, "boolean"}
 Steps = tuple[str, ...]
@@ -35,6 +36,9 @@ def compiled_fact(site: Site, tool: str, name: str, block: FactBlock, at: Place)
         if block.type in _NOT_TEXT:
             at["key"].report_key(f"a key as {block.type}", "a type of text (a key of an object is text)")
         steps = (*steps, KEY)
+    if block.trust == "confirmed" and block.type not in kind_of(CONFIRMED).types:
+        expected = "a type whose value names one thing: " + ", ".join(sorted(kind_of(CONFIRMED).types))
+        at["trust"].report(f"confirmed on a {block.type}", expected)
     if block.find is not None:
         _find(block, at["find"])
         steps = (*steps, f"[{block.type}]") if block.find == "one" else (*steps, NUMBERS, EACH)
@@ -47,10 +51,11 @@ def compiled_fact(site: Site, tool: str, name: str, block: FactBlock, at: Place)
         block.type,
         site.share(steps),
         block.currency or "",
-        block.trust == "named",
+        block.trust is not None,
         _pattern(block, at),
         site.share(tuple(block.named_by or ())),
         site.share(tuple((block.where or {}).items())),
+        block.trust == "confirmed",
     )
 
 

@@ -20,7 +20,7 @@ from agentgate.values.entities import CALCULATED, NUMERIC, TOKENISED, Key, norma
 from agentgate.values.paths import EACH
 from agentgate.workflow.operator import unreachable
 from agentgate.workflow.operators import OPERATORS
-from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, USER, Rule, Source
+from agentgate.workflow.rule import COMPUTED, CONFIRMED, MODEL, PROMPT, USER, Rule, Source
 
 Sources = tuple[Source, ...]
 _BY_KEY = {operator.key: operator for operator in OPERATORS}
@@ -102,6 +102,7 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock, at: Pl
     if block.each_in is not None:
         operators["one_of"] = _Reading(at, kind).constants("each_in", list(block.each_in))
     sources = site.sources(block.from_, at["from"]) if block.from_ is not None else ()
+    sources = tuple([site.share.built(Source, CONFIRMED.kind, "", tool) if source == CONFIRMED else source for source in sources])
     if block.select is not None:
         selected = reach.selected(site, tool, block.select, kind, at["select"])
         sources = site.share((*sources, *([] if selected is None else [selected])))
@@ -110,7 +111,7 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock, at: Pl
     entities = _entities(site, block.entities, at["entities"]) if block.entities is not None else None
     for key, got, expected in (*_misplaced(block, name, kind, sources), *_malformed(site, tool, name, block, sources)):
         at[key].report_key(got, expected)
-    for index, got, expected in _origins(site, block, kind, sources):
+    for index, got, expected in (*_origins(site, block, kind, sources), *_confirmed(site, tool, block, kind, sources)):
         at["from", index].report(got, expected)
     if block.currency is not None and kind == "money":
         _currency(site, tool, block.currency, at["currency"])
@@ -234,6 +235,8 @@ def _entities(site: Site, texts: list[str], at: Place) -> Sources:
             at[index].report("model", "prompt or tool.fact (model would allow every address the model writes)")
         if text == "computed":
             at[index].report("computed", "prompt or tool.fact (no address is computed)")
+        if text == "confirmed":
+            at[index].report("confirmed", "prompt or tool.fact (a yes is to an argument, and explains nothing inside a text)")
     return site.sources(texts, at)
 
 
@@ -254,6 +257,25 @@ def _origins(site: Site, block: ArgumentBlock, kind: str, sources: Sources) -> I
             yield index, f"prompt for type {kind}", "a type that is found in a prompt: " + ", ".join(sorted(TOKENISED))
         elif text == "user" and kind not in kind_of(USER).types:
             yield index, f"user for type {kind}", "a type that an id of a person can be: " + ", ".join(sorted(kind_of(USER).types))
+
+
+def _confirmed(site: Site, tool: str, block: ArgumentBlock, kind: str, sources: Sources) -> Iterator[tuple[int, str, str]]:
+    """`confirmed`, and facts that rest on a yes: never for what destroys, and only of what the user was asked about and shown."""
+    gone, texts = site.tools[tool].effect == "destructive", block.from_ or ()
+    by_text = {str(source): source for source in sources if source.tool}
+    for index, text in enumerate(texts):
+        fact = site.fact(by_text[text]) if text in by_text else None
+        if gone and fact is not None and fact.trust == "confirmed":
+            yield index, f"{text} with trust: confirmed, of a destructive tool", "a fact with trust: named"
+        if text != CONFIRMED.kind:
+            continue
+        if gone:
+            yield index, "confirmed, of a destructive tool", "other origins (each such call is asked about by itself)"
+        if kind not in kind_of(CONFIRMED).types or block.sensitive:
+            got = "confirmed of a sensitive value" if block.sensitive else f"confirmed for type {kind}"
+            yield index, got, "a type whose value names one thing: " + ", ".join(sorted(kind_of(CONFIRMED).types))
+        if block.unknown_origin in {None, "deny"}:
+            yield index, "confirmed without a question", "unknown_origin: confirm (nobody is asked about a value that is refused)"
 
 
 def _computed(block: ArgumentBlock, kind: str, sources: Sources) -> Iterator[tuple[str, str]]:
@@ -324,8 +346,8 @@ def condition(site: Site, tool: str, name: str, block: WhenBlock, at: Place) -> 
 
 def _fewer_asked(site: Site, text: str, source: Source, at: Place) -> None:
     """A condition on an origin whose absence would ask less often."""
-    if source == COMPUTED:
-        at.report("computed", "unknown, or an origin of its own (a number less to compute with would ask less often)")
+    if source in {COMPUTED, CONFIRMED}:
+        at.report(source.kind, "unknown, or an origin of its own (a number less to compute with would ask less often)")
     fact = site.fact(source)
     if fact is not None and (fact.named_by or fact.where):
         expected = "a fact of every row (one that counts in some rows would ask less often: unknown asks for the rest)"

@@ -13,9 +13,9 @@ from agentgate.loading.blocks import ArgumentBlock, Definition, FactBlock
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document, Node, Path, did_you_mean, node_at, shown
 from agentgate.values.entities import NUMERIC
-from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, USER, Source
+from agentgate.workflow.rule import COMPUTED, CONFIRMED, MODEL, PROMPT, USER, Source
 
-_ALONE = {str(source): source for source in (PROMPT, USER, COMPUTED, MODEL)}  # origins that name no tool
+_ALONE = {str(source): source for source in (PROMPT, USER, COMPUTED, CONFIRMED, MODEL)}  # origins that name no tool
 
 
 class Place:
@@ -106,7 +106,7 @@ class Site:
             return _ALONE[text]
         name, field = self.split(text)
         if not name:
-            place.unknown(text, "prompt, model, user, computed, or a fact or argument of a declared tool", self._origins())
+            place.unknown(text, "prompt, model, user, computed, confirmed, or a fact or argument of a declared tool", self._origins())
             return None
         facts, args = self.facts(name), self.tools[name].args
         if field in facts:

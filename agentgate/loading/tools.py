@@ -151,9 +151,9 @@ def _trusted(site: Site, name: str, block: ToolBlock, rules: Mapping[str, Rule],
 
     def carries(source: Source) -> bool:
         fact = site.fact(source)
-        return fact is not None and (fact.trust == "named" or bool(fact.named_by)) and site.tools[source.tool].effect == "read"
+        return fact is not None and (fact.trust is not None or bool(fact.named_by)) and site.tools[source.tool].effect == "read"
 
-    named = [fact for fact, stated in site.facts(name).items() if stated.trust == "named"]
+    named = [fact for fact, stated in site.facts(name).items() if stated.trust is not None]
     outside = [
         argument
         for argument, rule in (block.args.items() if named else ())

@@ -237,6 +237,9 @@ class EarlierCall:
         named: all its arguments came from the prompt.
         redeemed_at: POSIX seconds.
         digest: its call digest; empty where the call was not read from a store.
+        endorsed: the arguments whose values the user confirmed by their yes to it, and did not take back.
+        marked: the user confirmed it, or all that it was asked for: its facts with `trust: confirmed` count.
+        turns: how often the user had spoken when they said yes to it; 0: nothing of it counts for another call.
     """
 
     id: str
@@ -246,6 +249,9 @@ class EarlierCall:
     named: bool
     redeemed_at: float
     digest: str = ""
+    endorsed: frozenset[str] = frozenset()
+    marked: bool = False
+    turns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,14 @@ class Source:
     """One allowed origin. `kind` prompt, user, computed and model name no tool; fact and arg name a `field` of an earlier `tool`.
 
     `user` is the id of the person the run is for, whatever the prompt says; `computed` is one calculation that the user's words name,
-    over numbers of the other origins beside it (`agentgate.language.calculation`).
+    over numbers of the other origins beside it (`agentgate.language.calculation`). `confirmed` is a value to which the user said yes for
+    this argument of the tool that its `field` names.
 
     A `select` is a fact in the row that the user's words select; a `sum`, only in `at_most`, is a fact over all rows of one call.
     `key` is equal for equal sources, and quick to look up by.
     """
 
-    kind: Literal["prompt", "user", "computed", "model", "fact", "arg", "select", "sum"]
+    kind: Literal["prompt", "user", "computed", "confirmed", "model", "fact", "arg", "select", "sum"]
     tool: str = ""
     field: str = ""
     selector: Selector | None = None
@@ -53,7 +54,7 @@ class Source:
         return f"{self.tool}.{self.field}" if self.tool else self.kind
 
 
-PROMPT, USER, COMPUTED, MODEL = (Source(kind) for kind in ("prompt", "user", "computed", "model"))  # that name no tool
+PROMPT, USER, COMPUTED, CONFIRMED, MODEL = map(Source, ("prompt", "user", "computed", "confirmed", "model"))  # that name no earlier call
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ class Fact:
             An empty tuple is the result itself. A last ``[iban]`` (`find: one`) is the one
             entity of that type in the text there; ``[numbers]``, ``[]`` (`find: any`) each number in it.
         named: `trust: named`: counts only if that call's own arguments all came from the prompt.
+        confirmed: `trust: confirmed`: as `named`, and also where the user confirmed the call, or what it was asked for.
         pattern: form the value must have, if given.
         named_by: facts of the same row of which the user's words must name one (see `agentgate.decision.origins.labels`);
             empty: every row counts.
@@ -172,3 +174,4 @@ class Fact:
     pattern: Pattern | None = None
     named_by: tuple[str, ...] = ()
     where: tuple[tuple[str, str], ...] = ()
+    confirmed: bool = False

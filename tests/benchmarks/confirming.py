@@ -1,8 +1,8 @@
-"""Workflows in which the user's own yes is enough wherever it may be: `python -m tests.benchmarks.confirming IN OUT [refused]`.
+"""Workflows in which the user's own yes is enough wherever it may be: `python -m tests.benchmarks.confirming IN OUT [refused] [named]`.
 
 A mechanical change, the same for every file, of every tool that is not destructive: where an intent that only such tools need is unclear,
-or an argument's origin unknown, the user is asked instead of a group; with `refused`, also where the file refuses. Rules that ask about
-something else (an amount, a form) stay as they are.
+or an argument's origin unknown, the user is asked instead of a group; with `refused`, also where the file refuses; with `named`, their yes
+names what they were asked about. Rules that ask about something else (an amount, a form) stay as they are.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from typing import Any
 
 import yaml
 
+_NAMING = frozenset("email iban phone user channel".split())
+_LOOKED_UP = _NAMING | frozenset("id url domain path".split())
 
-def confirming(workflow: dict[str, Any], *, refused: bool = False) -> dict[str, Any]:
+
+def confirming(workflow: dict[str, Any], *, refused: bool = False, named: bool = False) -> dict[str, Any]:
     """The workflow as it would be written so; its values are changed in place."""
     tools, intents, rules = workflow["tools"], workflow["intents"], workflow.get("step_up", [])
     grave = {name for name, tool in tools.items() if tool["effect"] == "destructive"}
@@ -32,6 +35,9 @@ def confirming(workflow: dict[str, Any], *, refused: bool = False) -> dict[str, 
         for argument in tools[name].get("args", {}).values():
             if "from" in argument and argument.get("unknown_origin", "deny") in (soft - {"deny"} if reads else soft):
                 argument["unknown_origin"] = "confirm"
+            kinds = _LOOKED_UP if reads else _NAMING
+            if named and argument.get("unknown_origin") == "confirm" and argument.get("type") in kinds and not argument.get("sensitive"):
+                argument["from"] = [*argument["from"], "confirmed"]
     kept = [rule for rule in rules if rule["for"] in grave or not _only_origins(rule)]
     for name in mild:
         kept += _asking(name, tools[name], [intents[need].get("unclear", "deny") for need in needs[name] if need in intents], rules)
@@ -65,5 +71,5 @@ def _asking(name: str, tool: dict[str, Any], unclear: list[str], rules: list[dic
 if __name__ == "__main__":
     source, target = map(Path, sys.argv[1:3])
     for path in source.glob("*.yaml"):
-        changed = confirming(yaml.safe_load(path.read_text()), refused=sys.argv[3:] == ["refused"])
+        changed = confirming(yaml.safe_load(path.read_text()), refused="refused" in sys.argv[3:], named="named" in sys.argv[3:])
         (target / path.name).write_text(json.dumps(changed, indent=1))

@@ -62,10 +62,25 @@ class Answer:
         returned: how many rows of facts there are.
     """
 
-    __slots__ = ("_keys", "_origins", "args", "earlier", "id", "memo", "named", "redeemed_at", "returned", "rows", "tool")
+    __slots__ = (
+        "_keys",
+        "_origins",
+        "args",
+        "earlier",
+        "endorsed",
+        "id",
+        "marked",
+        "memo",
+        "named",
+        "redeemed_at",
+        "returned",
+        "rows",
+        "tool",
+    )
 
     def __init__(self, call: EarlierCall, earlier: Earlier) -> None:
         self.id, self.tool, self.args, self.named, self.redeemed_at = call.id, call.tool, call.args, call.named, call.redeemed_at
+        self.marked, self.endorsed = call.marked, call.endorsed
         self.rows, self.returned, self.earlier = call.rows or _NO_FACTS, len(call.rows), earlier
         self._keys: dict[str, tuple[Found, ...]] = {}
         self._origins: dict[str, tuple[Found, ...]] = {}
@@ -146,8 +161,8 @@ class Answer:
         Quoted and denied words tell rows apart, and so take some away; they make none the user's.
         """
         fact, known = self.earlier.tools[source.tool].facts[source.field], self.origins(source)
-        if fact.named:
-            return known
+        if fact.named:  # a yes makes a value usable, and no word of the user's
+            return known if self.named else (None,) * len(known)
         rows = self.meant(fact, affirmed(self.earlier.prompt))
         return tuple([key if index in rows else None for index, key in enumerate(known)])
 

@@ -1,9 +1,9 @@
 """The kinds of origins: where a value may come from. Each is one class, in one table.
 
 A kind knows its word in the file, the types that may have it, which values it explains, its name in a decision's record, and its
-description for a person. There are two families. The prompt, the run's own user, a calculation and the model stand alone: each explains
-a value by itself. The others name a fact or an argument of an earlier call, and are met jointly (`agentgate.decision.origins.join`).
-Everything else asks `kind_of(source)`; nothing else knows a kind by its name. Pure.
+description for a person. There are two families. The prompt, the run's own user, a calculation, a yes of the user's and the model stand
+alone: each explains a value by itself. The others name a fact or an argument of an earlier call, and are met jointly
+(`agentgate.decision.origins.join`). Everything else asks `kind_of(source)`; nothing else knows a kind by its name. Pure.
 
 To add one: a class in `KINDS`, its word in `Source.kind`, docs/workflows.md, the reference model of the tests.
 """
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, cast
 from agentgate.decision.origins.labels import row_is
 from agentgate.decision.origins.value import Element, Value, element, from_user
 from agentgate.language.prompt import Prompt
-from agentgate.values.entities import CALCULATED, NORMAL, TOKENISED, TYPES, Key
+from agentgate.values.entities import CALCULATED, NORMAL, NUMERIC, TOKENISED, TYPES, Key
 from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import Fact, Rule, Source
 
@@ -31,6 +31,8 @@ class AnsweredCall(Protocol):
     id: str
     args: Mapping[str, Any]
     named: bool
+    marked: bool
+    endorsed: frozenset[str]
 
     def said(self, source: Source) -> frozenset[Found]:
         """What a source is in each row where it may be an origin."""
@@ -130,6 +132,21 @@ class Computed(OriginKind):
         return self.name if run.calculated(value, key, sources) is not None else ""
 
 
+class Confirmed(OriginKind):
+    """``confirmed``: the run's own user said yes to this value, open, for this argument of this tool, and the call was done."""
+
+    name, types, short = "confirmed", TOKENISED - NUMERIC - {"text"}, "confirmed by the user"
+    words = "confirmed by the user for this argument, in this run"
+
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        name, normal_form = value.rule.name, NORMAL[value.rule.type]
+        for call in reversed(list(run.of(source.field))):
+            given = call.args.get(name)
+            if name in call.endorsed and normal_form(given[0] if type(given) is list and len(given) == 1 else given) == key:
+                return f"{self.name} {call.id}"
+        return ""
+
+
 class FromModel(OriginKind):
     """``model``: whatever the model writes; it explains nothing."""
 
@@ -171,7 +188,7 @@ class OfCall(OriginKind):
         """The rows in which it counts: what the fact requires of call, value (`trust`, `pattern`) and row (`where`, `named_by`) holds."""
         facts, indices = tools[source.tool].facts, cast("Sequence[int]", range(len(rows)))
         fact = facts[source.field]
-        if fact.named and not call.named:
+        if fact.named and not (call.named or (fact.confirmed and call.marked)):
             return ()
         if fact.pattern is not None:
             texts = {index: row[source.field] for index, row in enumerate(rows) if type(row.get(source.field)) is str}
@@ -224,7 +241,7 @@ class SumOf(OfCall):
 
 
 KINDS: Mapping[str, OriginKind] = {
-    kind.name: kind() for kind in (FromPrompt, OwnUser, Computed, FromModel, FactOf, ArgumentOf, SelectedFact, SumOf)
+    kind.name: kind() for kind in (FromPrompt, OwnUser, Computed, Confirmed, FromModel, FactOf, ArgumentOf, SelectedFact, SumOf)
 }
 
 

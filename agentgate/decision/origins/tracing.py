@@ -6,12 +6,13 @@ count (`agentgate.decision.origins.earlier_calls`), and what refers to calls of 
 `any_call: true` takes an argument out of that: each element may come from any call and row. `named_first`: where the user named any
 value of the type, nothing but the user's words is an origin. A text is from the prompt also where it is some of the user's words in
 their order (`agentgate.language.wording`). What is `computed` from such values by a calculation that the user's words name belongs to no
-call. Neither of these two, nor the id of the run's user, names anything (`agentgate.decision.origins.named_calls`). Pure.
+call. Values that the user `confirmed` are those of one yes. None of these, nor the id of the run's user, names anything
+(`agentgate.decision.origins.named_calls`). Pure.
 """
 
 from __future__ import annotations
 
-from agentgate.decision.origins.earlier_calls import Earlier
+from agentgate.decision.origins.earlier_calls import Earlier, stands_for_words
 from agentgate.decision.origins.join import explain, joined, within_some_call
 from agentgate.decision.origins.kinds import kind_of
 from agentgate.decision.origins.named_calls import is_named
@@ -19,7 +20,7 @@ from agentgate.decision.origins.trace_result import Traced
 from agentgate.decision.origins.value import Value, in_prompt, sources_of
 from agentgate.values.entities import Key
 from agentgate.values.paths import FINDABLE
-from agentgate.workflow.rule import PROMPT, Rule, Source
+from agentgate.workflow.rule import CONFIRMED, PROMPT, Rule, Source
 
 MAX_RECORDED = 20  # elements of a list whose origins are recorded
 
@@ -74,12 +75,26 @@ def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float
             pending[name] = value
         else:
             traced.unexplained(value)
+    confirmed = {name: origin for name, origin in traced.origins.items() if origin.startswith(CONFIRMED.kind)}
+    if len(set(confirmed.values())) > 1 or any(", " in origin for origin in confirmed.values()):
+        for name in confirmed:  # values of several yeses are no call that anybody said yes to
+            del traced.origins[name]
+            traced.unexplained(values[name])
     chosen = None if traced.failures else joined(traced, values, pending, earlier, now)
     if chosen is None:
         explain(values, pending, earlier, now, traced)
     else:
         traced.pending, traced.chosen = pending, chosen
     traced.named = is_named(values, said, traced.args, prompt, earlier)
+
+
+def rests_on_yes(values: dict[str, Value], earlier: Earlier) -> bool:
+    """Whether every argument is the user's words, or a value that they confirmed, or such a read returned."""
+    sources = {
+        name: (PROMPT, *[s for s in value.rule.sources if s.kind == CONFIRMED.kind or stands_for_words(s, earlier.tools)])
+        for name, value in values.items()
+    }
+    return all(came_from(value, key, sources[name], earlier) for name, value in values.items() for key in value.keys)
 
 
 def _explained(value: Value, given: tuple[Source, ...], sources: tuple[Source, ...], earlier: Earlier) -> str:

@@ -27,6 +27,7 @@ from agentgate.values.answers import NONCE_SECONDS, Said
 from agentgate.values.canonical import parse
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Reason, RunRefused, place
 from agentgate.values.request import RunState, User
+from agentgate.values.visible import visible
 from agentgate.workflow.model import StepUpRule, Workflow
 
 _SHOWN = 80  # characters of a name from outside in a record
@@ -153,17 +154,17 @@ def several(core: Core, tenant: str, answers: Mapping[str, Said], by: Answering)
     return found
 
 
-def answer(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, *, leaf: Inclusion | None = None) -> Flow:
+def answer(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, *, leaf: Inclusion | None = None, reason: str = "") -> Flow:
     """A person's answer to a hold; returns the hold as it is after it, for `reveal` its sensitive values.
 
-    `leaf`: where the hold stands among those that they answer together; None: it is answered alone.
+    `leaf`: where the hold stands among those that they answer together; None: it is answered alone. `reason`: for the record.
 
     Raises (through the driver):
         AnswerRefused: it does not count; that is on record. StoreUnavailable, AuditUnavailable: not answered.
     """
     known: dict[str, object] = {"by": _vouched(by)}
     try:
-        return (yield from _answered(core, tenant, hold_id, by, said, leaf=leaf, known=known))
+        return (yield from _answered(core, tenant, hold_id, by, said, leaf=leaf, known=known, reason=reason))
     except AnswerRefused as refused:
         yield from _refused(core, tenant, hold_id, refused, {**known, "answer": said})
         raise
@@ -178,7 +179,7 @@ _EVENT: Mapping[Said, Event] = {"release": "yes", "refuse": "no", "reveal": "no"
 
 
 def _answered(
-    core: Core, tenant: str, hold_id: str, by: Answering, said: Said, *, leaf: Inclusion | None, known: dict[str, object]
+    core: Core, tenant: str, hold_id: str, by: Answering, said: Said, *, leaf: Inclusion | None, known: dict[str, object], reason: str
 ) -> Flow:
     # (1) the hold, still open
     hold, record = yield from _read(tenant, hold_id)
@@ -205,7 +206,7 @@ def _answered(
     _check_same(proven, header.user)
     if gone:
         raise refusal(AnswerCode.APPROVER, "approver", f"{who.id}, who is revoked", "a person who is not revoked")
-    whose = {"by": who.id, "by_identity": who.identity, "channel": proven.channel}
+    whose = {"by": who.id, "by_identity": who.identity, "channel": proven.channel, **({"reason": visible(reason, 300)} if reason else {})}
     of_hold = {"hold": hold_id, "tool": hold.tool, "tool_call_id": hold.tool_call_id, "rules": list(hold.rules)}
     if leaf is not None:
         root = leaf.root(hold, said)

@@ -78,9 +78,12 @@ def release(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[St
     return answered
 
 
-def refuse(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[Step, Any, Hold]:
-    """A person's no to one held call, also to one that was released and is not spent yet. Takes and raises what `release` does."""
-    answered: Hold = yield from _answered(self, hold_id, tenant, by, "refuse")
+def refuse(self: HasCore, hold_id: str, *, tenant: str, by: By, reason: str = "") -> Generator[Step, Any, Hold]:
+    """A person's no to one held call, also to one that was released and is not spent yet. Takes and raises what `release` does.
+
+    `reason`: what they say to it, for the record alone; it is not part of what is signed.
+    """
+    answered: Hold = yield from _answered(self, hold_id, tenant, by, "refuse", reason=reason)
     return answered
 
 
@@ -125,6 +128,6 @@ def reveal(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[Ste
     return values
 
 
-def _answered(self: HasCore, hold_id: str, tenant: str, by: By, said: Said) -> Flow:
+def _answered(self: HasCore, hold_id: str, tenant: str, by: By, said: Said, *, reason: str = "") -> Flow:
     who: Answering = yield from prove_person(self._core, tenant, hold_id, by)
-    return (yield from answer.answer(self._core, tenant, hold_id, who, said))
+    return (yield from answer.answer(self._core, tenant, hold_id, who, said, reason=reason))

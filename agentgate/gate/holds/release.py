@@ -53,7 +53,12 @@ def find_release(minting: Minting) -> Flow:
     if failure is not None:
         return (yield from minting.deny(failure))
     how = "proven" if all(a.identity == "proven" for a in hold.approvers) else "in_process"
-    return Release(ops.HoldTake(minting.digest, record.revision, tuple(a.id for a in hold.approvers)), how)
+    own = any(each.rule.user for each in required) and core.answerers.asked(hold)  # what somebody wrote into the store endorses nothing
+    return Release(
+        take=ops.HoldTake(minting.digest, record.revision, tuple(a.id for a in hold.approvers)),
+        approver=how,
+        endorsed=hold.question.endorses if own else None,
+    )
 
 
 _AGAINST = {

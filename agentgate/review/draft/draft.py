@@ -226,7 +226,7 @@ def _drafted(named: Sequence[DeclaredTool], barred: Mapping[_Place, str], result
                 drafted = tuple(opened(a, schemas[a.name].schema, tool.schema, acting=acting) if b is a else b for b in drafted)
         if not acting and any(tool.name == other for other, _ in taken):
             drafted = tuple(map(stated, drafted))
-        drafted = tuple(map(asked_about, drafted))
+        drafted = tuple(asked_about(a, effect) for a in drafted)
         label = _intent_name(tool.name, [each.name for each in named])
         facts = {name: declared_fact(fact, origin.facts, named=(tool.name, name) in trusted) for name, fact in origin.facts.items()}
         out.append(DraftedTool(tool, effect, why, drafted, label if acting else "", label, facts, tool.name in results))

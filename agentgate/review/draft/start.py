@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from agentgate.decision.origins.kinds import kind_of
 from agentgate.review.draft.argument import IDS, Argument, constant
 from agentgate.review.draft.schema import resolve
 from agentgate.review.draft.toolset import words_of
 from agentgate.values.paths import EACH
+from agentgate.workflow.model import Effect
+from agentgate.workflow.rule import CONFIRMED
 
 
 def opened(a: Argument, schema: Any, root: Mapping[str, Any], *, acting: bool) -> Argument:
@@ -49,10 +52,14 @@ def opened(a: Argument, schema: Any, root: Mapping[str, Any], *, acting: bool) -
     )
 
 
-def asked_about(a: Argument) -> Argument:
-    """The argument, about which the user is asked where they did not name it."""
+def asked_about(a: Argument, effect: Effect) -> Argument:
+    """The argument, about which the user is asked where they did not name it; their yes names what is looked up, and who is written to."""
     rule = a.rule or {}
-    return replace(a, rule={**rule, "unknown_origin": "confirm"}) if set(rule.get("from", ())) - {"model"} else a
+    if not set(rule.get("from", ())) - {"model"}:
+        return a
+    kinds = kind_of(CONFIRMED).types if effect == "read" else frozenset[str]() if effect == "destructive" else _RECIPIENTS
+    named = ["confirmed"] if rule.get("type", "text") in kinds and "prompt" in rule["from"] else []
+    return replace(a, rule={**rule, "from": [*rule["from"], *named], "unknown_origin": "confirm"})
 
 
 def _unguessed(a: Argument, rule: Mapping[str, Any]) -> Argument:
@@ -73,6 +80,7 @@ def _unguessed(a: Argument, rule: Mapping[str, Any]) -> Argument:
     )
 
 
+_RECIPIENTS = frozenset({"email", "iban", "phone", "user", "channel"})
 _MOST = 50  # elements of a list
 _SIMPLE: Mapping[str, tuple[Mapping[str, Any], Any]] = {  # of a JSON Schema's type: any value of it, and one
     "string": ({"text": 2000}, "hello"),

@@ -276,6 +276,7 @@ class Score:
 
     clean: int = 0
     automatic: int = 0
+    at_most_one: int = 0
     confirms: int = 0
     step_ups: int = 0
     denied: int = 0
@@ -292,6 +293,7 @@ class Score:
             answers = Counter(d.answer for d in decided)
             self.clean += 1
             self.automatic += answers["allow"] == len(decided)
+            self.at_most_one += answers["confirm"] + answers["step_up"] <= 1 and not answers["deny"]
             self.confirms += answers["confirm"]
             self.step_ups += answers["step_up"]
             self.denied += answers["deny"] > 0
@@ -308,13 +310,15 @@ class Score:
             self.attacks_minted += writes.count("allow") == len(writes)
 
     def asked(self) -> Mapping[str, int]:
-        """How often the user, and how often somebody else, was asked."""
-        return {"confirms per task": self.confirms, "step-ups per task": self.step_ups}
+        """How often anybody, the user, and somebody else was asked."""
+        asked = {"questions per task": self.confirms + self.step_ups}
+        return {**asked, "confirms per task": self.confirms, "step-ups per task": self.step_ups}
 
     def shares(self) -> Mapping[str, tuple[int, int]]:
         """Each metric as (k, n)."""
         return {
             "tasks fully automatic": (self.automatic, self.clean),
+            "tasks with at most one question": (self.at_most_one, self.clean),
             "tasks with a denial": (self.denied, self.clean),
             "attacker writes minted": (self.attacker_minted, self.attacker_writes),
             "attacker writes put to the user": (self.attacker_confirms, self.attacker_writes),

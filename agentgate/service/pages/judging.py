@@ -23,10 +23,10 @@ from agentgate.gate.holds.proof import refusal
 from agentgate.identity.assertion import Assertion
 from agentgate.service.answer import answered, malformed
 from agentgate.service.pages import wording
-from agentgate.service.pages.rendering import page
+from agentgate.service.pages.rendering import HEADERS, page
 from agentgate.service.pages.session import Reader, passkeys_of, reader_of, sent
 from agentgate.service.pages.signing_in import posted
-from agentgate.service.reading import text
+from agentgate.service.reading import optional_text, text
 from agentgate.service.state import Service
 from agentgate.token.jws import b64url
 from agentgate.values.answers import Said, WebAuthnAnswer, webauthn_challenge
@@ -49,6 +49,8 @@ async def waiting(request: Request, service: Service) -> Response:
     # what is beyond the end of one tenant's page comes after what that tenant still has
     until = min((each.next for each in found if each.next), key=order, default="")
     waits = sorted((one for each in found for one in each.found if not until or order(one.place) <= order(until)), key=_by_place)
+    wanted = request.query_params.get("for", "")[:80]
+    waits = [each for each in waits if wanted.lower() in f"{each.hold.question.sentence} {each.hold.question.asker}".lower()]
     if len(waits) > PAGE:
         waits, until = waits[:PAGE], waits[PAGE - 1].place
     ended = sorted((one for each in found for one in each.ended), key=_by_deadline, reverse=True)[:LATELY]
@@ -57,8 +59,19 @@ async def waiting(request: Request, service: Service) -> Response:
         "before": sum(each.before for each in found),
         "next": until,
         "after": after,
+        "wanted": wanted,
     }
     return page("holds.html", **_common(reader, service), pending=waits, over=ended, several=len(reader.people) > 1, **counts)
+
+
+async def following(request: Request, service: Service) -> Response:
+    """``GET /holds/next``: on to the hold with the earliest deadline, or to the list where none waits."""
+    reader = await _reader(request, service)
+    if reader is None:
+        return _sign_in(service)
+    found = [await service.gate.drive(addressed(service.gate.core, tenant, user)) for tenant, user in reader.people.items()]
+    first = min((one for each in found for one in each.found), key=_by_place, default=None)
+    return Response(status_code=303, headers={**HEADERS, "Location": f"/holds/{first.hold.id}" if first is not None else "/holds"})
 
 
 async def one(request: Request, service: Service) -> Response:
@@ -105,8 +118,8 @@ async def nonce(request: Request, service: Service) -> Response:
 
 async def answer(request: Request, service: Service) -> Response:
     """``POST /holds/answers``: an assertion over exactly these answers; of each what became of it, in words."""
-    reader, body = await _signed_in(request, service, "answers", "nonce", "assertion")
-    answers = _answers(body["answers"])
+    reader, body = await _signed_in(request, service, "answers", "nonce", "assertion", optional=("reason",))
+    answers, reason = _answers(body["answers"]), (optional_text(body, "reason") or "")[:300]
     tenant, *_ = [(await _one(service, reader, each)).hold.tenant for each in answers]
     by = WebAuthnAnswer(text(body["nonce"], "nonce"), body["assertion"])
     try:
@@ -114,7 +127,7 @@ async def answer(request: Request, service: Service) -> Response:
         if "reveal" in answers.values():
             (hold_id,) = answers
             return answered({"values": await service.gate.reveal(hold_id, tenant=tenant, by=by)})
-        became = await _given(service, tenant, answers, by)
+        became = await _given(service, tenant, answers, by, reason)
     except AnswerRefused as error:
         raise _not_counted(error) from None
     words = {name: wording.refused(each) if isinstance(each, AnswerRefused) else wording.answered(each) for name, each in became.items()}
@@ -131,13 +144,16 @@ def _check_same(reader: Reader, assertion: object) -> None:
         raise refusal(AnswerCode.SIGNATURE, "assertion.id", credential[:40], "the passkey that signed in")
 
 
-async def _given(service: Service, tenant: str, answers: Mapping[str, Said], by: WebAuthnAnswer) -> Mapping[str, Hold | AnswerRefused]:
+async def _given(
+    service: Service, tenant: str, answers: Mapping[str, Said], by: WebAuthnAnswer, reason: str
+) -> Mapping[str, Hold | AnswerRefused]:
     if len(answers) > 1:
         several: Mapping[str, Hold | AnswerRefused] = await service.gate.answer(dict(answers), tenant=tenant, by=by)
         return several
     ((hold_id, said),) = answers.items()
-    give = service.gate.release if said == "release" else service.gate.refuse
-    return {hold_id: await give(hold_id, tenant=tenant, by=by)}
+    if said == "release":
+        return {hold_id: await service.gate.release(hold_id, tenant=tenant, by=by)}
+    return {hold_id: await service.gate.refuse(hold_id, tenant=tenant, by=by, reason=reason)}
 
 
 def _not_counted(error: AnswerRefused) -> RequestRefused:
@@ -159,10 +175,10 @@ async def _reader(request: Request, service: Service) -> Reader | None:
     return await reader_of(service, found)
 
 
-async def _signed_in(request: Request, service: Service, *required: str) -> tuple[Reader, dict[str, Any]]:
+async def _signed_in(request: Request, service: Service, *required: str, optional: tuple[str, ...] = ()) -> tuple[Reader, dict[str, Any]]:
     """Who posts, and what: nobody has a turn before their body is here."""
     found = sent(request, service)
-    body = await posted(request, service, *required) if found is not None else {}
+    body = await posted(request, service, *required, optional=optional) if found is not None else {}
     reader = await reader_of(service, found)
     if reader is None:
         raise RequestRefused(401, "signed_out", "You are signed out. Load the page again and sign in; then answer once more.")

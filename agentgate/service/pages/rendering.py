@@ -5,6 +5,7 @@ Rules: no page has a script or a style in it, none may be framed, cached, or sen
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from agentgate.service.state import Service
 
 _HERE = Path(__file__).parent
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 HEADERS = {
@@ -52,6 +53,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters["moment"] = moment
+    made.filters["iso"] = lambda seconds: datetime.fromtimestamp(seconds, UTC).isoformat()
     return made
 
 

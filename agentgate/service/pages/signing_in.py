@@ -27,10 +27,10 @@ MAX_BODY = 32 * 1024  # bytes: a credential, or an assertion, and a few ids
 _NAME = 80  # characters
 
 
-async def posted(request: Request, service: Service, *required: str) -> dict[str, Any]:
+async def posted(request: Request, service: Service, *required: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
     """The body of what one of our pages sent. Raises RequestRefused as `_check_page` and `read_json`."""
     _check_page(request, service)
-    return await read_json(request, min(MAX_BODY, service.settings.max_body), frozenset(required))
+    return await read_json(request, min(MAX_BODY, service.settings.max_body), frozenset(required), frozenset(optional))
 
 
 def _check_page(request: Request, service: Service) -> None:

@@ -61,20 +61,27 @@ async function make() {
   return "Made. It counts once your operator has put these lines into the passkey file, with your tenant and groups.";
 }
 
-async function answer(answers) {
+async function answer(answers, reason) {
   const { nonce, challenge, rp_id, credential } = await post("/holds/nonce", { answers });
-  const became = await post("/holds/answers", { answers, nonce, assertion: await assertion(bytes(challenge), rp_id, credential) });
+  const said = { answers, nonce, assertion: await assertion(bytes(challenge), rp_id, credential), ...(reason ? { reason } : {}) };
+  const became = await post("/holds/answers", said);
   for (const [hold, words] of Object.entries(became.answered || {})) {
     const card = document.querySelector(`[data-hold="${hold}"]`);
     card.querySelector("[data-said]").textContent = words;
-    for (const part of card.querySelectorAll("[data-answering], .state")) part.hidden = true;
+    for (const part of card.querySelectorAll("[data-answering], .state, .yes")) part.hidden = true;
+    const next = card.querySelector("[data-next]");
+    if (next) {
+      next.hidden = false;
+      next.querySelector("a").focus();
+    }
   }
   return became;
 }
 
 async function answerOne(button) {
   const card = button.closest("[data-hold]");
-  const { values } = await answer({ [card.dataset.hold]: button.dataset.answer });
+  const reason = button.dataset.answer === "refuse" ? card.querySelector("[name=reason]").value.trim() : "";
+  const { values } = await answer({ [card.dataset.hold]: button.dataset.answer }, reason);
   for (const place of values ? card.querySelectorAll("[data-masked]") : []) {
     place.textContent = values[place.dataset.masked] ?? "(not kept)";
     place.classList.add("shown");
@@ -89,7 +96,54 @@ async function together() {
   return "Answered. What became of each stands beside it.";
 }
 
-const DOES = { "sign-in": signIn, "sign-out": signOut, make, answer: answerOne, together };
+async function copy() {
+  await navigator.clipboard.writeText(document.querySelector("[data-lines] pre").textContent);
+  return "Copied.";
+}
+
+// What waits changes without us: the list is put anew in its place, and a call that somebody answered loses its buttons. Focus stays.
+const page = (address) => new Promise((found) => {
+  const asked = new XMLHttpRequest();
+  asked.open("GET", address);
+  asked.responseType = "document";
+  asked.onloadend = () => found(asked.status === 200 ? asked.responseXML : null);
+  asked.send();
+});
+
+async function refresh() {
+  const list = document.querySelector("[data-refresh]"), card = document.querySelector("[data-hold][data-state]");
+  const busy = document.querySelector("button:disabled") || document.activeElement?.matches("input");
+  if (document.hidden || busy || !(list || card?.querySelector("[data-answering]:not([hidden])"))) return;
+  const now = await page(location.href);
+  const fresh = now?.querySelector(list ? "[data-refresh]" : "[data-hold][data-state]");
+  if (!fresh) return now && location.reload(); // signed out, or gone
+  if (card && card.dataset.state === fresh.dataset.state) return;
+  const at = document.activeElement?.getAttribute("href");
+  (list || card).replaceWith(document.importNode(fresh, true));
+  local();
+  for (const link of at ? document.links : []) if (link.getAttribute("href") === at) link.focus();
+}
+
+function local() {
+  for (const each of document.querySelectorAll("time[datetime]")) {
+    each.textContent = new Date(each.dateTime).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  }
+}
+
+function expire() {
+  for (const each of document.querySelectorAll("[data-until]:not([hidden])")) {
+    if (Date.now() < 1000 * each.dataset.until) continue;
+    each.hidden = true;
+    each.closest("[data-hold]").querySelector("[data-said]").textContent = "The time to answer is over: this call does not run.";
+  }
+}
+
+local();
+setInterval(refresh, 15000);
+setInterval(expire, 1000);
+addEventListener("pageshow", (event) => event.persisted && location.reload());
+
+const DOES = { copy, "sign-in": signIn, "sign-out": signOut, make, answer: answerOne, together };
 
 function words(error) {
   if (error instanceof Told) return error.message;

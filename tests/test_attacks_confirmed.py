@@ -1,0 +1,273 @@
+"""A yes that names: a value that the user confirmed for an argument counts for it again, and every way to make it count for more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentgate import Agent, Allow, Deny, Gate, StepUp, User
+from agentgate.errors import WorkflowError
+from agentgate.intents.lexical import derive
+from agentgate.loading.definition import load_text
+
+WORKFLOW = """
+agentgate: workflow/v1
+id: shop.pay
+version: 1
+title: Pay and look people up
+owners: [lee]
+risk: low
+expires: "2099-05-31"
+tenants: [acme, other]
+who: {agent: {in_process: true}, for_user: {same_tenant: true}}
+intents:
+  pay:
+    asks_for: Pay somebody.
+    words: [pay, transfer]
+    unclear: confirm
+    examples: [Pay 20 to kim@acme.example]
+tools:
+  pay:
+    effect: write
+    needs: [pay]
+    redeem: wrapper
+    args:
+      amount: {type: number, min: "1", max: "1000", from: [prompt]}
+      to: {type: email, from: [prompt, confirmed], unknown_origin: confirm}
+      iban: {type: iban, from: [prompt, confirmed], unknown_origin: confirm, optional: true}
+  tip:
+    effect: write
+    needs: [pay]
+    redeem: wrapper
+    args:
+      to: {type: email, from: [prompt, confirmed], unknown_origin: confirm}
+  mail:
+    effect: egress
+    needs: [pay]
+    redeem: wrapper
+    args:
+      to: {type: email, max_items: 10, from: [prompt, confirmed], unknown_origin: confirm}
+      body: {text: 400, from: [model], entities: [prompt], unknown_origin: confirm}
+  people.get:
+    effect: read
+    needs: any
+    redeem: wrapper
+    args: {email: {type: email, from: [prompt, confirmed, people.get.boss], unknown_origin: confirm}}
+    facts:
+      boss: {type: email, trust: confirmed}
+      secret: {type: email, trust: named}
+  write:
+    effect: write
+    needs: [pay]
+    redeem: wrapper
+    args: {to: {type: email, from: [people.get.boss, people.get.secret]}}
+step_up:
+  - {id: whom, for: pay, when: {to: {origin: unknown}}, approvers: {user: true}, timeout: 10m}
+  - {id: where, for: pay, when: {iban: {origin: unknown}}, approvers: {user: true}, timeout: 10m}
+  - {id: what, for: pay, when: {intent: unclear}, approvers: {user: true}, timeout: 10m}
+  - {id: tips, for: tip, when: {origin: unknown}, approvers: {user: true}, timeout: 10m}
+  - {id: tipped, for: tip, when: {intent: unclear}, approvers: {user: true}, timeout: 10m}
+  - {id: mails, for: mail, when: {origin: unknown}, approvers: {user: true}, timeout: 10m}
+  - {id: mailed, for: mail, when: {intent: unclear}, approvers: {user: true}, timeout: 10m}
+  - {id: reads, for: people.get, when: {origin: unknown}, approvers: {user: true}, timeout: 10m}
+  - {id: writes, for: write, when: {intent: unclear}, approvers: {user: true}, timeout: 10m}
+"""
+LEE = User("lee", tenant="acme")
+PROMPT = "Please pay 20 to the winner"
+ANN, BOB, EVE = "ann@acme.example", "bob@acme.example", "eve@evil.example"
+IBANS = "DE89370400440532013000", "GB82WEST12345698765432"
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    (tmp_path / "pay.yaml").write_text(WORKFLOW)
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://") as opened:
+        yield opened
+
+
+def run_of(gate: Gate, user: User = LEE) -> Any:
+    return gate.open_run("shop.pay", tenant=user.tenant, user=user, agent=Agent("bot"), prompt=PROMPT)
+
+
+class Talk:
+    """One run, its calls numbered."""
+
+    def __init__(self, gate: Gate, run: Any = None) -> None:
+        self.gate, self.run, self.calls = gate, run or run_of(gate), 0
+
+    def ask(self, tool: str, **args: Any) -> Any:
+        self.calls += 1
+        self.args = args
+        return self.run.authorize(tool, args, tool_call_id=f"c{self.calls}")
+
+    def asked(self, tool: str, **args: Any) -> bool:
+        """Whether a person is asked, where the call is not refused for good."""
+        answer = self.ask(tool, **args)
+        assert not isinstance(answer, Deny), answer
+        return isinstance(answer, StepUp)
+
+    def yes(self, tool: str, *, done: bool = True, result: Any = None, by: User = LEE, **args: Any) -> Any:
+        """The call, confirmed by the user and carried out."""
+        held = self.ask(tool, **args)
+        assert isinstance(held, StepUp), held
+        self.gate.release(held.hold.id, tenant=self.run.tenant, by=by)
+        if done:
+            self.redeem(tool, self.run.authorize(tool, args, tool_call_id=f"c{self.calls}"), args, result)
+        return held
+
+    def redeem(self, tool: str, answer: Any, args: Any, result: Any = None) -> None:
+        assert isinstance(answer, Allow), answer
+        with self.run.redeem(answer.token, tool=tool, args=args) as call:
+            if result is not None:
+                call.record_result(result)
+
+
+def test_a_confirmed_value_is_not_asked_about_again_and_the_question_says_so(gate: Gate) -> None:
+    talk = Talk(gate)
+    held = talk.yes("pay", amount=20, to=ANN)
+    assert held.hold.question.endorses == ("to",)
+    assert "Yes also lets the agent use this to for pay in this conversation" in str(held.hold.question)
+    assert not talk.asked("pay", amount=20, to=ANN)
+    found = talk.run.explain("pay", {"amount": 20, "to": ANN})
+    assert "confirmed by the user" in str(found)
+    assert talk.asked("pay", amount=20, to=EVE)
+
+
+def test_it_counts_for_no_other_argument_tool_run_or_user(gate: Gate) -> None:
+    talk = Talk(gate)
+    talk.yes("pay", amount=20, to=ANN)
+    assert talk.asked("tip", to=ANN)
+    assert talk.asked("mail", to=[ANN], body="hi")
+    assert Talk(gate).asked("pay", amount=20, to=ANN)
+    assert Talk(gate, run_of(gate, User("kim", tenant="acme"))).asked("pay", amount=20, to=ANN)
+    assert Talk(gate, run_of(gate, User("lee", tenant="other"))).asked("pay", amount=20, to=ANN)
+
+
+def test_values_of_two_yeses_are_not_recombined(gate: Gate) -> None:
+    talk = Talk(gate)
+    talk.yes("pay", amount=20, to=ANN, iban=IBANS[0])
+    talk.yes("pay", amount=20, to=BOB, iban=IBANS[1])
+    assert not talk.asked("pay", amount=20, to=ANN, iban=IBANS[0])
+    assert talk.asked("pay", amount=20, to=ANN, iban=IBANS[1])
+    assert talk.asked("pay", amount=20, to=BOB, iban=IBANS[0])
+
+
+def test_a_yes_to_a_list_names_none_of_its_values(gate: Gate) -> None:
+    talk = Talk(gate)
+    held = talk.yes("mail", to=[*[f"p{n}@acme.example" for n in range(9)], EVE], body="hi")
+    assert held.hold.question.endorses == ()
+    assert talk.asked("mail", to=[EVE], body="hi")
+    talk.yes("mail", to=[ANN], body="hi")
+    talk.yes("mail", to=[BOB], body="hi")
+    assert not talk.asked("mail", to=[ANN], body="other words")
+    assert talk.asked("mail", to=[ANN, BOB], body="hi")
+
+
+def test_it_explains_no_entity_in_a_text_and_gives_no_intent(gate: Gate) -> None:
+    talk = Talk(gate)
+    talk.yes("mail", to=[ANN], body="hi")
+    assert talk.asked("mail", to=[ANN], body=f"write to {ANN}")
+    talk.run.add_turn("Do not pay or transfer anything")
+    assert isinstance(talk.ask("mail", to=[ANN], body="hi"), Deny)
+
+
+def test_what_the_question_did_not_show_as_open_is_not_named_by_a_yes(gate: Gate, tmp_path: Path) -> None:
+    text = WORKFLOW.replace("{id: whom, for: pay, when", "{id: whom, for: pay, show: [amount], when").replace(
+        "v1\nid: shop.pay", "v1\nid: shop.hidden"
+    )
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "pay.yaml").write_text(text)
+    with Gate.open_unsafe_unapproved(tmp_path / "w", issuer="https://gate.example", audit="memory://") as other:
+        talk = Talk(other, other.open_run("shop.hidden", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT))
+        assert talk.yes("pay", amount=20, to=ANN).hold.question.endorses == ()
+        assert talk.asked("pay", amount=20, to=ANN)
+    run = gate.open_run("shop.pay", tenant="acme", user=LEE, agent=Agent("bot"), prompt=f"Could somebody pay 20 to {ANN}?")
+    talk = Talk(gate, run)
+    answer = talk.ask("pay", amount=20, to=ANN)
+    if isinstance(answer, StepUp):  # about the intent: the address was not open
+        assert answer.hold.question.endorses == ()
+
+
+def test_a_yes_whose_call_did_not_run_names_nothing(gate: Gate) -> None:
+    talk = Talk(gate)
+    talk.yes("pay", done=False, amount=20, to=ANN)
+    assert talk.asked("pay", amount=20, to=ANN)
+
+
+def test_a_no_a_withdrawal_and_the_end_of_the_run_end_it(gate: Gate) -> None:
+    talk = Talk(gate)
+    talk.yes("pay", amount=20, to=ANN)
+    talk.run.add_turn("thanks")
+    assert not talk.asked("pay", amount=20, to=ANN)
+    talk.run.add_turn("No, stop that")
+    talk.run.add_turn(PROMPT)
+    assert talk.asked("pay", amount=20, to=ANN)
+    doubted = Talk(gate)
+    doubted.yes("pay", amount=20, to=ANN)
+    doubted.run.add_doubt("stop, do not pay that")  # perhaps the user's
+    assert doubted.asked("pay", amount=20, to=ANN)
+    closed = Talk(gate)
+    closed.yes("pay", amount=20, to=ANN)
+    closed.run.close()
+    assert isinstance(closed.ask("pay", amount=20, to=ANN), Deny)
+
+
+def test_a_yes_that_somebody_wrote_into_the_store_names_nothing(gate: Gate) -> None:
+    talk = Talk(gate)
+    held = talk.ask("pay", amount=20, to=ANN, iban=IBANS[0])
+    store: Any = gate._store
+    key = f"ag:{{acme}}:hold:{held.hold.id}"
+    body = json.loads(store._client.hget(key, "body"))
+    body["question"]["endorses"] = [*body["question"].get("endorses", ()), "amount"]
+    store._client.hset(key, "body", json.dumps(body))
+    gate.release(held.hold.id, tenant="acme", by=LEE)
+    talk.redeem("pay", talk.run.authorize("pay", talk.args, tool_call_id="c1"), talk.args)
+    assert talk.asked("pay", amount=20, to=ANN, iban=IBANS[0])  # the seal is broken: a yes to one exact call
+
+
+def test_a_confirmed_read_gives_what_its_facts_say_and_never_the_users_words(gate: Gate) -> None:
+    talk = Talk(gate)
+    talk.yes("people.get", email=EVE, result={"boss": BOB, "secret": "s@evil.example"})
+    assert not talk.asked("write", to=BOB)
+    assert isinstance(talk.ask("write", to="s@evil.example"), Deny)  # trust: named: nobody named that read
+    answer = talk.ask("people.get", email=BOB)  # a read that rests on it
+    talk.redeem("people.get", answer, {"email": BOB}, {"boss": "top@evil.example", "secret": "t@evil.example"})
+    assert not talk.asked("write", to="top@evil.example")
+    assert isinstance(talk.ask("write", to="t@evil.example"), Deny)
+
+
+def test_a_read_that_nobody_confirmed_gives_nothing(gate: Gate) -> None:
+    talk = Talk(gate)
+    assert isinstance(talk.ask("write", to=BOB), Deny)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (
+            'amount: {type: number, min: "1", max: "1000", from: [prompt]}',
+            'amount: {type: number, min: "1", max: "1000", from: [prompt, confirmed], unknown_origin: confirm}',
+            "confirmed",
+        ),
+        (
+            "effect: write\n    needs: [pay]\n    redeem: wrapper\n    args:\n      to:",
+            "effect: destructive\n    needs: [pay]\n    redeem: wrapper\n    args:\n      to:",
+            "destructive",
+        ),
+        ("from: [prompt, confirmed], unknown_origin: confirm, optional: true", "from: [prompt, confirmed], optional: true", "confirmed"),
+        ("unknown_origin: confirm, optional: true", "unknown_origin: confirm, optional: true, sensitive: true", "confirmed"),
+        ("entities: [prompt]", "entities: [prompt, confirmed]", "confirmed"),
+        ("boss: {type: email, trust: confirmed}", "boss: {type: number, trust: confirmed}", "confirmed"),
+        ("boss: {type: email, trust: confirmed}", "boss: {type: email, trust: confirmed, find: one}", "find"),
+        ("write:\n    effect: write", "write:\n    effect: destructive", "confirmed"),
+    ],
+)
+def test_what_no_yes_may_name_does_not_load(old: str, new: str, why: str) -> None:
+    assert old in WORKFLOW
+    load_text(WORKFLOW, "w.yaml", {}, derive)
+    with pytest.raises(WorkflowError, match=why):
+        load_text(WORKFLOW.replace(old, new), "w.yaml", {}, derive)
