@@ -133,8 +133,9 @@ function local() {
 function expire() {
   for (const each of document.querySelectorAll("[data-until]:not([hidden])")) {
     if (Date.now() < 1000 * each.dataset.until) continue;
-    each.hidden = true;
-    each.closest("[data-hold]").querySelector("[data-said]").textContent = "The time to answer is over: this call does not run.";
+    const card = each.closest("[data-hold]");
+    for (const part of card.querySelectorAll("[data-answering]")) part.hidden = true;
+    card.querySelector("[data-said]").textContent = "The time to answer is over: this call does not run.";
   }
 }
 
