@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from agentgate import Agent, Deny, Gate, StepUp, User
+from agentgate.decision.hold import Hold
 from agentgate.stores import ops
 from agentgate.values.refusal import Code
 from tests.test_confirm import LEE, SMALL, WORKFLOW
@@ -71,6 +72,7 @@ def test_a_no_of_an_earlier_version_stands_for_its_time(gate: Gate) -> None:
     run.add_turn(AGAIN)
     held, store = run.authorize("pay", SMALL, tool_call_id="c2"), cast("Any", gate._store)
     record = ops.read_hold("acme", held.hold.id).parse(store.call(ops.read_hold("acme", held.hold.id), time.monotonic() + 1))
+    assert record is not None
     old = ops.answer_hold("acme", held.hold.id, record.revision, record.body, "refused")  # which noted no turn
     assert old.parse(store.call(old, time.monotonic() + 1)) == "ok"
     run.add_turn(AGAIN)
@@ -120,7 +122,7 @@ def test_answering_one_of_the_calls_of_a_step_answers_no_other(gate: Gate) -> No
     run = run_of(gate, "Pay 20 to kim@acme.example, or eve@evil.example")
     holds = [run.authorize("pay", args, tool_call_id=name).hold for name, args in (("c1", mine), ("c2", theirs))]
     said = gate.answer({holds[0].id: "release", holds[1].id: "refuse"}, tenant="acme", by=lee)
-    assert [said[hold.id].state for hold in holds] == ["released", "refused"]
+    assert [cast("Hold", said[hold.id]).state for hold in holds] == ["released", "refused"]
     assert run.authorize("pay", theirs, tool_call_id="c2").code is Code.REFUSED
 
 

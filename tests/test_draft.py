@@ -42,7 +42,7 @@ def drafted(*tools: DeclaredTool, **more: Any):
     return draft(tools, **{"id": "a.draft", "source": "here", "owner": "lee", "expires": date(2031, 1, 1), "tenant": "acme", **more})
 
 
-def outcome(answer):
+def outcome(answer: Eligible | Deny) -> str:
     return "refused" if isinstance(answer, Deny) else "asked" if answer.holds else "allowed"
 
 
@@ -423,6 +423,7 @@ def test_until_somebody_says_which_words_ask_for_a_tool_that_acts_the_user_is_as
     for prompt in ("Cancel order A-1", "Please orders_cancel A-1", "orders cancel A-1"):
         answer = Scene.of(loaded(made), {"call": "orders_cancel", "prompt": prompt, "args": {"order_id": "A-1"}}).decide()
         assert outcome(answer) == "asked", prompt
+        assert isinstance(answer, Eligible)
         assert [hold.rule.user for hold in answer.holds] == [True]
     assert undecided(made.text)  # and nobody can sign it
 

@@ -111,15 +111,16 @@ def test_an_act_takes_the_object_that_the_user_named_and_no_more_than_it_says() 
     args = {"order_id": "A-1", "money": {"amount": 20, "currency": "EUR"}, "payee": "GB82WEST12345698765432"}
     allowed = Scene.of(workflow, {**base, "facts": facts, "args": args})
     assert isinstance(allowed.decide(), Eligible)
-    for change in ({"args.payee": "DE89370400440532013000"}, {"args.order_id": "A-2"}):
-        asked = allowed.set(change).decide()
+    for other in ({"args.payee": "DE89370400440532013000"}, {"args.order_id": "A-2"}):
+        asked = allowed.set(other).decide()
         assert isinstance(asked, Eligible)
         assert [hold.rule.user for hold in asked.holds] == [True]  # what the user did not name, they are asked about
-    for change in (
+    refused: tuple[dict[str, object], ...] = (
         {"args.money.amount": 20.5},
         {"prompt": "Please undecided refund_order"},  # an order that only the agent chose
         {"args.money.currency": "GBP"},
-    ):
+    )
+    for change in refused:
         assert isinstance(allowed.set(change).decide(), Deny), change
 
 

@@ -54,7 +54,8 @@ class Source:
         return f"{self.tool}.{self.field}" if self.tool else self.kind
 
 
-PROMPT, USER, COMPUTED, CONFIRMED, MODEL = map(Source, ("prompt", "user", "computed", "confirmed", "model"))  # that name no earlier call
+# Those that name no earlier call.
+PROMPT, USER, COMPUTED, CONFIRMED, MODEL = (Source(kind) for kind in ("prompt", "user", "computed", "confirmed", "model"))
 
 
 @dataclass(frozen=True, slots=True)
