@@ -88,6 +88,7 @@ def needed(*names: str) -> frozenset[str]:
     return frozenset(max(re.split("[^a-z]", entry), key=len) for name in names for entry in _LISTS[name])
 
 
+@cache
 def either(*names: str, begins: bool = False) -> str:
     """A pattern, for lower case, of the entries of these lists; the longest that matches counts, and a space is any white space.
 
