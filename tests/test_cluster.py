@@ -14,7 +14,7 @@ from redis.crc import key_slot
 from typer.testing import CliRunner
 
 from agentgate.cli.main import app
-from agentgate.errors import StoreUnavailable
+from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores import Store, open_async_store, open_store, ops, ready_store, recovery
 from agentgate_conformance._book import AUDIENCE, WHO, Book, ask
 from agentgate_conformance.stores import Blocking, StoreConformance
@@ -108,6 +108,56 @@ def test_a_move_key_by_key_counts_as_lost(lasting: Shards, opened: Callable[[str
     assert book.refused(3) == ("outcome_unknown", "lost")
     assert lost(store, book.tenant)
     store.close()
+
+
+def test_an_earlier_move_as_a_whole_says_nothing_of_a_later_one(lasting: Shards) -> None:
+    store = open_store(lasting.url)
+    store.check()
+    first, second, _ = lasting.primaries
+    book = Book(store, tenant_of(lasting, first))
+    for target in (second, first):
+        lasting.move(book.tenant, target)
+        assert book.minted(lasting.primaries.index(target) + 1)
+    time.sleep(3.1)  # the server's own record counts in seconds
+    lasting.move_by_key(book.tenant, second)
+    assert book.refused(3) == ("outcome_unknown", "lost")
+    store.close()
+
+
+def test_a_token_that_was_burned_elsewhere_is_void_where_its_tenant_comes_back(lasting: Shards) -> None:
+    """A tool server is the first to ask on each shard, and may not write what tells the stays apart."""
+    gate = open_store(lasting.url)
+    gate.check()
+    first, second, _ = lasting.primaries
+    book = Book(gate, tenant_of(lasting, first))
+    tool = ready_store(as_tool_server(lasting.url, AUDIENCE, book.tenant), (AUDIENCE, (book.tenant,)))
+    flying = book.minted(1)[1]
+    lasting.move(book.tenant, second)
+    lineage = second.command("INFO", "replication").split("master_replid:")[1][:40]
+    assert ask(tool, ops.burn(flying._replace(gen=lineage))).kind == "lineage", "a guess at the server's own"
+    assert book.minted(2)
+    lasting.move(book.tenant, first)
+    assert ask(tool, ops.burn(flying)).kind == "lineage"
+    tool.close()
+    gate.close()
+
+
+def test_what_the_store_keeps_is_what_its_worst_shard_keeps(tmp_path: Path, opened: Callable[[str], Store]) -> None:
+    shards = Shards(valkey_binary(), tmp_path / "shards", replicas=0, settings=("--appendonly", "yes", "--appendfsync", "always"))
+    store = opened(shards.url)
+    store.check()
+    assert store.keeps == "alone"
+    shards.primaries[0].command("CONFIG", "SET", "appendfsync", "everysec")
+    store.check()
+    assert store.keeps == "no"
+    store.close()
+    shards.stop()
+
+
+def test_a_tool_server_whose_user_may_do_more_does_not_start_on_a_cluster(lasting: Shards) -> None:
+    url = as_tool_server(lasting.url, AUDIENCE, "acme", more=("%RW~ag:{acme}:run:*",))
+    with pytest.raises(ConfigError, match="a user who may write"):
+        ready_store(url, (AUDIENCE, ("acme",)))
 
 
 def test_while_a_slot_moves_key_by_key_nothing_is_decided_on_a_part_of_a_tenant(lasting: Shards, opened: Callable[[str], Store]) -> None:

@@ -4,9 +4,10 @@
 -- been left behind. A tool server may not write this, and nothing that it could burn was minted in a stay that has not begun.
 local server_lineage = lineage
 
--- Whether this server took in the slot of a key as a whole (CLUSTER MIGRATESLOTS, CLUSTER MIGRATION IMPORT) since then (ms).
+-- Whether this server took in the slot of a key as a whole (CLUSTER MIGRATESLOTS, CLUSTER MIGRATION IMPORT) since then (ms, by another
+-- server's clock). One that counted already says nothing of a later move: the field `came` names the last eight.
 local function came_whole(key, since)
-  local slot = redis.call('CLUSTER', 'KEYSLOT', key)
+  local slot, counted = redis.call('CLUSTER', 'KEYSLOT', key), redis.call('HGET', key, 'came') or ''
   local jobs = redis.pcall('CLUSTER', 'GETSLOTMIGRATIONS')
   if jobs.err then
     jobs = redis.pcall('CLUSTER', 'MIGRATION', 'STATUS', 'ALL')
@@ -17,10 +18,11 @@ local function came_whole(key, since)
       told[job[i]] = job[i + 1]
     end
     local ended = tonumber(told.last_update_time and told.last_update_time * 1000 or told.end_time or 0) or 0
-    local done = told.state == 'success' or told.state == 'completed'
-    if done and string.lower(told.operation or '') == 'import' and ended + 2000 >= since then
+    local name, done = told.name or told.id or '', told.state == 'success' or told.state == 'completed'
+    if done and not string.find(counted, name, 1, true) and string.lower(told.operation or '') == 'import' and ended + 2000 >= since then
       for first, last in string.gmatch(told.slot_ranges or told.slots or '', '(%d+)%-(%d+)') do
         if tonumber(first) <= slot and slot <= tonumber(last) then
+          redis.call('HSET', key, 'came', string.sub(name .. ' ' .. counted, 1, 8 * (#name + 1)))
           return true
         end
       end
