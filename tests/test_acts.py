@@ -86,7 +86,7 @@ def test_no_gate_does_where_a_replica_may_take_the_servers_place(shops: Any) -> 
 def test_a_setting_that_changes_while_the_server_runs_is_noticed(shops: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = shops(durable=True)
     run = started(shop.gate)
-    monkeypatch.setattr(_exchange, "_LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(_exchange, "LOOK_AGAIN", 0.0)
     paid(run)
     shop.server.command("CONFIG", "SET", "appendfsync", "everysec")
     for handle in (run, elsewhere(shop, run)):
