@@ -9,13 +9,13 @@ connection is shut, in whatever state it is, so a server that sends a byte now a
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import ipaddress
 import socket
 import ssl
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -76,7 +76,7 @@ def ask(
     Raises:
         KeysUnavailable: there is no such answer. Nothing of what was sent or answered is in its text.
     """
-    exchange = _Exchange(url, private=private, seconds=SECONDS if seconds is None else seconds)
+    exchange = _Exchange(url, private=private, seconds=seconds or SECONDS)
     sent = {name: value for name, value in (headers or {}).items() if name.lower() not in _OWN}
     thread = threading.Thread(target=exchange.run, args=(method, body, sent, most, authorities), daemon=True, name="agentgate-fetch")
     thread.start()
@@ -119,7 +119,7 @@ class _Exchange:
         with self._lock:
             self._over = True
             if self._socket is not None:
-                with contextlib.suppress(OSError):  # not connected, or shut already
+                with suppress(OSError):  # not connected, or shut already
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # an SSLSocket's own drops TLS first, and sends on in the clear
         if isinstance(self._answer, KeysUnavailable):
             raise self._answer
@@ -146,11 +146,12 @@ class _Exchange:
 
     def _exchanged(self, method: str, body: bytes | None, headers: Mapping[str, str], most: int) -> FetchedAnswer:
         url = urlsplit(self.url)
+        host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
         port = "" if url.port in {None, _PORTS[url.scheme]} else f":{url.port}"
         connection = http.client.HTTPConnection(url.hostname or "")
         connection.sock = self._socket
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        own = {"Host": f"{_bracketed(url.hostname or '')}{port}", "Accept-Encoding": "identity", "Connection": "close"}
+        own = {"Host": f"{host}{port}", "Accept-Encoding": "identity", "Connection": "close"}
         connection.request(method, path, body, {**headers, **own})
         with connection.getresponse() as answer:
             coded = [each for each in answer.headers.get_all("Content-Encoding", []) if each.strip().lower() != "identity"]
@@ -168,10 +169,6 @@ class _Exchange:
         if hidden and not self._private:
             raise self._refused(f"the private address {hidden[0]}", "a public address (private_addresses: true allows others)")
         return found[0]
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def is_public(address: str) -> bool:

@@ -274,9 +274,12 @@ class GateRedeemer:
         """
         if self._http is None:
             raise _Lost("not open", sent=False)
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        headers["Authorization"] = f"Bearer {self._client.assertion(self._gate)}"
-        headers |= self.tracing.carried() if self.tracing is not None else {}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            "Authorization": f"Bearer {self._client.assertion(self._gate)}",
+            **(self.tracing.carried() if self.tracing is not None else {}),
+        }
         try:
             async with asyncio.timeout(seconds), self._http.stream("POST", path, content=body(), headers=headers) as answer:
                 if answer.headers.get("Content-Encoding", "identity").lower() != "identity":

@@ -26,21 +26,23 @@ class Script:
     sha: str
 
 
-def _source(name: str) -> str:
+def read_source(name: str) -> str:
+    """Its Lua text, as it stands in its file."""
     return _FOLDER.joinpath(f"{name}.lua").read_text(encoding="ascii")
-
-
-def assemble(name: str, lineage: str) -> Script:
-    """The script `name`, preceded by what it uses of ``_common.lua`` and of `lineage` (Lua text that defines this function)."""
-    code = _source(name)
-    for part in reversed((*_source("_common").split("\n\n"), lineage)):
-        if any(re.search(rf"\b{defined}\b", code) for defined in _defined_in(part)):
-            code = f"{part}\n\n{code}"
-    text = code.encode("ascii")
-    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
 
 @cache
 def script(name: str, *, sharded: bool = False) -> Script:
-    """The script `name` for a server, or for a shard of a cluster."""
-    return assemble(name, _source("_lineage") + ("\n" + _source("_stay") if sharded else ""))
+    """The script `name` for a server, or for a shard of a cluster, preceded by what it uses of ``_common.lua`` and ``_lineage.lua``."""
+    code = read_source(name)
+    lineage = read_source("_lineage") + ("
+" + read_source("_stay") if sharded else "")
+    for part in reversed((*read_source("_common").split("
+
+"), lineage)):
+        if any(re.search(rf"{defined}", code) for defined in _defined_in(part)):
+            code = f"{part}
+
+{code}"
+    text = code.encode("ascii")
+    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from agentgate.errors import StoreUnavailable
 from agentgate.stores._health import Keeps, Weakness
 from agentgate.stores._op import Op
-from agentgate.stores._scripts import Script, assemble
+from agentgate.stores._scripts import read_source, script
 from agentgate.stores._where import Where
 
 
@@ -29,8 +29,8 @@ class MemoryStore:
 
     def __init__(self, _url: str = "memory://") -> None:
         self._client = fakeredis.FakeStrictRedis(server=fakeredis.FakeServer(), protocol=2)
-        self._lineage = f"local function lineage() return '{secrets.token_hex(20)}', true end"
-        self._scripts: dict[str, Script] = {}
+        self._lineage = f"local function lineage() return '{secrets.token_hex(20)}', true end".encode()
+        self._scripts: dict[str, str] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -44,8 +44,8 @@ class MemoryStore:
         try:
             if self._closed or time.monotonic() >= deadline:
                 raise StoreUnavailable("the store is closed" if self._closed else "the deadline has passed")
-            code = self._scripts.get(op.script) or self._load(op.script)
-            return self._client.evalsha(code.sha, len(op.keys), *op.keys, *op.args)
+            sha = self._scripts.get(op.script) or self._load(op.script)
+            return self._client.evalsha(sha, len(op.keys), *op.keys, *op.args)
         except RedisError as error:
             raise StoreUnavailable(f"memory store: {error}") from error
         finally:
@@ -62,18 +62,16 @@ class MemoryStore:
             self._client.flushall()
             self._client.close()
 
-    def _load(self, name: str) -> Script:
-        code = self._scripts[name] = assemble(name, self._lineage)
-        self._client.script_load(code.text)
-        return code
+    def _load(self, name: str) -> str:
+        text = script(name).text.replace(read_source("_lineage").encode(), self._lineage)
+        sha = self._scripts[name] = self._client.script_load(text)
+        return sha
 
 
 class AsyncMemoryStore:
     """`MemoryStore`, awaited. It runs on the event loop, since it waits only for its own lock."""
 
-    heartbeat: float | None = 0.0
-    keeps: Keeps = "yes"  # it forgets everything or nothing
-    where = Where()
+    heartbeat, keeps, where = MemoryStore.heartbeat, MemoryStore.keeps, MemoryStore.where
 
     def __init__(self, _url: str = "memory://") -> None:
         self._store = MemoryStore()
