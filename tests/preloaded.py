@@ -93,12 +93,17 @@ AGENTGATE = "from agentgate.cli.main import app; app()"
 
 def run(*argv: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """What a command of ours ends with and says, in a minute."""
+    return run_code(AGENTGATE, *argv, env=env, cwd=cwd)
+
+
+def run_code(code: str, *argv: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """What Python code ends with and says, in a minute."""
     with TemporaryFile() as out, TemporaryFile() as err:
-        process = Forked(AGENTGATE, *argv, stdout=out, stderr=err, env=env or os.environ, cwd=cwd or Path.cwd())
-        code = process.wait(60)
+        process = Forked(code, *argv, stdout=out, stderr=err, env=env or os.environ, cwd=cwd or Path.cwd())
+        ended = process.wait(60)
         for file in (out, err):
             file.seek(0)
-        return subprocess.CompletedProcess(["agentgate", *argv], code, out.read().decode(), err.read().decode())
+        return subprocess.CompletedProcess(argv, ended, out.read().decode(), err.read().decode())
 
 
 _parents: list[Parent] = []

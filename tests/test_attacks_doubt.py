@@ -238,7 +238,7 @@ def test_a_tools_message_of_a_users_role_is_marked_as_the_tools(shop: Shop) -> N
 
 # --- a transcript that a stateless caller keeps ------------------------------------------------------------------------------
 @pytest.mark.parametrize("old", ["What is the status of ORD-10023344?", "no thanks", PROMPT])
-@pytest.mark.parametrize("length", [1, 21, 60])
+@pytest.mark.parametrize("length", [1, pytest.param(21, marks=pytest.mark.thorough("between the two others")), 60])
 @pytest.mark.parametrize("how", ["unproven", "proven", "prompt="])
 def test_a_long_transcript_takes_nothing_back_of_what_is_asked_behind_it(shop: Shop, how: str, length: int, old: str) -> None:
     settings: dict[str, Any] = {"prompt": lambda _: PROMPT} if how == "prompt=" else {}

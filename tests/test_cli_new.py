@@ -443,7 +443,13 @@ def test_what_a_start_only_guesses_refuses_nothing_that_the_tool_takes(place, ke
 
 @pytest.mark.parametrize(
     ("tools", "says"),
-    [("odd_module:searching", "'query': 'hello'"), ("odd_module:injected", ""), ("shop_module:acting", "")],
+    [
+        ("odd_module:searching", "'query': 'hello'"),
+        pytest.param(
+            "odd_module:injected", "", marks=pytest.mark.thorough("what is injected is tested in test_cli_new and test_langchain")
+        ),
+        ("shop_module:acting", ""),
+    ],
 )
 def test_the_lines_it_prints_run_for_awaited_injected_and_acting_tools(place, key, tools, says):
     Path("odd_module.py").write_text(ODD)

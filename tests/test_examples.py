@@ -146,10 +146,15 @@ def test_an_unknown_case_is_named() -> None:
     ("name", "module", "what"),
     [
         ("partner", "uvicorn", "[service,embedded]' duckdb"),
-        ("partner", "duckdb", "[service,embedded]' duckdb"),
+        *(
+            pytest.param(*row, marks=pytest.mark.thorough("the same line of the harness"))
+            for row in [
+                ("partner", "duckdb", "[service,embedded]' duckdb"),
+                ("payments", "authlib", "[service,embedded,oauth,httpx,langchain]'"),
+                ("mcp", "mcp", "[service,embedded,fastmcp]'"),
+            ]
+        ),
         ("ci", "moto", "[service,embedded,aws,httpx]' 'moto[server]'"),
-        ("payments", "authlib", "[service,embedded,oauth,httpx,langchain]'"),
-        ("mcp", "mcp", "[service,embedded,fastmcp]'"),
     ],
 )
 def test_a_package_that_is_missing_is_named_with_the_command_for_this_clone(name: str, module: str, what: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.preloaded import run_code
 from tests.shop import WORKFLOW
 
 PROGRAM = """
@@ -33,8 +34,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_refusal_without_any_framework_is_one_json_line_on_standard_error(folder: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder)], capture_output=True, text=True, check=True)
-    assert done.stdout == ""
+    done = run_code(PROGRAM, str(folder))
+    assert (done.returncode, done.stdout) == (0, "")
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     told, unknown = (line for line in lines if line["event"] == "call_refused")
     assert (told["level"], told["tool"], told["tool_call_id"], told["tenant"]) == ("warning", "orders.get", "call_1", "acme")
@@ -67,7 +68,7 @@ def test_at_a_terminal_it_is_text_for_people(folder: Path) -> None:
 
 def test_a_host_that_configured_its_log_keeps_it(folder: Path) -> None:
     own = "import structlog\nstructlog.configure(processors=[structlog.processors.LogfmtRenderer()])\n"
-    done = subprocess.run([sys.executable, "-c", own + PROGRAM, str(folder)], capture_output=True, text=True, check=True)
+    done = run_code(own + PROGRAM, str(folder))
     assert "event=call_refused" in done.stdout
     assert done.stderr == ""
 

@@ -63,7 +63,7 @@ def test_a_proxy_is_known_by_its_user_and_each_caller_by_their_address(place: Pl
         assert exchanged(place, gate) == 200
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.thorough("the same reader, in two processes"))])
 def test_what_another_user_says_of_callers_does_not_count(place: Place, tmp_path: Path, workers: int) -> None:
     """A local process that is no proxy makes up addresses and certificates."""
     given = settings(place, tmp_path, f"unix:{OWN + 1}", "127.0.0.1")
