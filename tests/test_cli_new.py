@@ -445,9 +445,7 @@ def test_what_a_start_only_guesses_refuses_nothing_that_the_tool_takes(place, ke
     ("tools", "says"),
     [
         ("odd_module:searching", "'query': 'hello'"),
-        pytest.param(
-            "odd_module:injected", "", marks=pytest.mark.thorough("what is injected is tested in test_cli_new and test_langchain")
-        ),
+        pytest.param("odd_module:injected", "", marks=pytest.mark.thorough("what is injected is tested in test_langchain_injection")),
         ("shop_module:acting", ""),
     ],
 )
