@@ -34,6 +34,8 @@ MORE = pytest.mark.thorough("the same store, lost in another way or asked by ano
         ("FLUSHALL", {"not_permitted", "run: run_missing"}, {"not_permitted", "run: run_missing"}, False),
         ("out of memory", {AGAIN}, {AGAIN}, True),
         ("gates' clocks -1 h", {AGAIN}, {AGAIN}, True),
+        ("Sentinel: primary cut off", {AGAIN}, {AGAIN}, True),
+        ("cluster: slots move", {AGAIN}, {AGAIN}, True),
     ],
 )
 def test_nothing_happens_twice(name, before, since, goes_on):

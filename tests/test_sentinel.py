@@ -21,7 +21,7 @@ from tests.watched import FENCED, SERVICE, Load, Sentinel, Watched, until
 BINARIES = {"redis": redis_binary, "valkey": valkey_binary}
 
 
-@pytest.fixture(params=BINARIES)
+@pytest.fixture(params=[pytest.param("redis", marks=pytest.mark.thorough("Valkey's Sentinels are the same code")), "valkey"])
 def watched(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Watched]:
     servers = Watched(BINARIES[request.param](), tmp_path / "w", settings=FENCED)
     yield servers

@@ -89,7 +89,10 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "workflows": (_is_path, "a directory of workflow files"),
     "issuer": (_is_issuer, "an https URL without query or fragment (RFC 8414 section 2; http only on loopback)"),
     "audit": (_is_audit, "a directory, or memory://"),
-    "store": (lambda value: type(value) is str, "memory://, embedded:///absolute/path, redis://, rediss:// or unix://"),
+    "store": (
+        lambda value: type(value) is str,
+        "memory://, embedded:///absolute/path, redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://",
+    ),
     "environment": (lambda value: value is None or type(value) is str, "the name of an environment, or None"),
     "clock": (lambda value: value is None or callable(value), "a callable that returns an aware datetime, or None"),
     "alg": (lambda value: value in ALGS, " or ".join(ALGS)),
@@ -123,7 +126,7 @@ class GateSettings(ABC):
         workflows: directory of workflow files (and roles.yaml), with ``approvals/`` where approvals count.
         issuer: this gate's URL, the `iss` of its tokens.
         audit: directory of the audit log; memory:// keeps it in this process only, and only an unsafe opening takes it.
-        store: memory:// (one process), embedded:///path, redis://, rediss://, unix://.
+        store: memory:// (one process), embedded:///path, redis://, rediss://, unix://, redis+sentinel://, redis+cluster://.
         environment: where this gate runs, for `conditions.environment`.
         clock: the decision clock (aware datetimes), for demos, tests and replays; tokens and approvals always end by real time.
         alg: ES256 or EdDSA.

@@ -112,7 +112,7 @@ class VerifierSettings:
         issuer: the gate's exact `iss`.
         tenants: exact tenant names this server serves.
         audience: this server's resource URL, the exact `aud`.
-        store: the gate's state store (redis://, rediss://, unix://, embedded://).
+        store: the gate's state store (redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, embedded://).
         audit: directory of this process's audit log.
         at_once: how many redemptions are under way at once; more are refused at once.
         heads: the directory, outside `audit`, of the key that seals the log, for ``agentgate audit verify --keys``; None: none does.

@@ -41,7 +41,7 @@ _NEEDED = {
     "issuer": "the URL that callers know the gate by, e.g. https://gate.acme.example",
     "workflows": "the directory of the workflow files",
     "keys": "the directory of the gate's keys, made if it is not there",
-    "store": "embedded:///absolute/path, redis://, rediss:// or unix://",
+    "store": "embedded:///absolute/path, redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://",
     "audit": "the directory of the audit log, made if it is not there",
 }
 _THUMBPRINT = (
@@ -211,7 +211,8 @@ class ServiceSettings(BaseSettings):
         if self.unsafe_unapproved and not self.loopback:
             raise WrongValue("a loopback address, where unsafe_unapproved is true", "listen")
         if self.store == "memory://" and not self.unsafe_unapproved:
-            raise WrongValue("embedded:///absolute/path, redis://, rediss:// or unix:// (memory:// forgets with the process)", "store")
+            shared = "embedded:///absolute/path, redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
+            raise WrongValue(f"{shared} (memory:// forgets with the process)", "store")
         if self.workers > 1 and self.store.startswith("embedded:"):
             raise WrongValue("1 with an embedded store, which ends with its process (or redis://, rediss://, unix://)", "workers")
         if self.workers > 1 and self.store == "memory://":
