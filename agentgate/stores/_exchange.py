@@ -11,6 +11,7 @@ A `Dialogue` yields one request after another, and is sent the reply to each.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Generator
@@ -44,7 +45,8 @@ Dialogue = Generator[bytes, Any, Any]
 _WAIT_LATE = 0.12  # seconds: a server ends a WAIT up to a tenth of a second late
 LOOK_AGAIN = 5.0  # seconds between looks at what may change while a gate runs: its settings, its clock, or the server behind its address
 _IDLE = 64  # connections kept for reuse
-_ASKING, REACHED = pack("ASKING"), pack("INFO", "server")
+_ASKING = pack("ASKING")
+_redirection = re.compile(r"(MOVED|ASK) \d+ (\S*):(\d+)").fullmatch
 
 
 def time_left(deadline: float) -> float:
@@ -58,12 +60,10 @@ def time_left(deadline: float) -> float:
 class Redirected(StoreUnavailable):
     """A node of a cluster says that another one has a slot (``MOVED slot host:port``, ``ASK slot host:port``). Nothing ran."""
 
-    def __init__(self, endpoint: Endpoint, answer: str) -> None:
-        super().__init__(f"store {endpoint.name}: {answer[:200]}")
-        kind, _, address = answer.split()
-        self.asking = kind == "ASK"
-        host, _, port = address.rpartition(":")
-        self.host, self.port = host or str(endpoint.options["host"]), int(port)
+    def __init__(self, endpoint: Endpoint, told: re.Match[str]) -> None:
+        super().__init__(f"store {endpoint.name}: {told[0][:200]}")
+        self.asking = told[1] == "ASK"
+        self.host, self.port = told[2] or str(endpoint.options["host"]), int(told[3])
 
 
 def authenticate(endpoint: Endpoint) -> Dialogue:
@@ -105,8 +105,8 @@ def _run_script(endpoint: Endpoint, op: Op[Any], *, asking: bool = False) -> Dia
         if asking:
             yield from run_command(endpoint, _ASKING)
         answer = yield request
-    if endpoint.sharded and type(answer) is ServerError and answer.startswith(("MOVED ", "ASK ")):
-        told = Redirected(endpoint, answer)
+    if endpoint.sharded and type(answer) is ServerError and (redirection := _redirection(answer)):
+        told = Redirected(endpoint, redirection)
         if told.asking and op.script not in DECLARING:  # it would not see the keys that it builds and that are not there yet
             raise StoreUnavailable(f"store {endpoint.name}: {answer[:200]}: the slot is being moved key by key, not as a whole")
         raise told

@@ -12,7 +12,6 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import count
 from typing import Any, NamedTuple
 
 import structlog
@@ -65,8 +64,7 @@ def locate(endpoint: Endpoint, guide: Endpoint) -> Dialogue:
         told = yield pack("SENTINEL", command, endpoint.service)
         if type(told) is ServerError or told is None:
             raise StoreUnavailable(f"Sentinel {guide.name} names no primary of {endpoint.service!r}: {str(told or 'unknown')[:200]}")
-    host, port = told
-    return [Range(0, SLOTS - 1, host.decode("ascii"), int(port))]
+    return [_range((0, SLOTS - 1, told))]
 
 
 def _range(told: Any) -> Range:
@@ -75,7 +73,7 @@ def _range(told: Any) -> Range:
         named = b"" if host is None or host == b"?" else host  # the guide does not know its own
         return Range(int(first), int(last), named.decode("ascii"), int(port))
     except (AttributeError, TypeError, ValueError) as error:
-        raise StoreUnavailable(f"CLUSTER SLOTS: an entry that cannot be read: {str(told)[:200]}") from error
+        raise StoreUnavailable(f"a guide tells an address that cannot be read: {str(told)[:200]}") from error
 
 
 class Topology:
@@ -89,7 +87,6 @@ class Topology:
         self._guides, self._guide = list(self.endpoint.guides), ""
         self._pools: dict[str, Pool] = {}  # by name; those of before stay, for what they kept
         self._owners: list[tuple[Range, Pool]] = []  # in the order of their slots
-        self._lasts: list[int] = []
         self._asked, self._stale, self._closed = 0.0, True, False
         self.only = None if self._guides else Pool(self.endpoint)
 
@@ -129,13 +126,14 @@ class Topology:
         return self._pool_at_slot(0 if op is None or self.endpoint.service else slot_of(op))
 
     def _tenant_of(self, pool: Pool) -> str:
-        names = (f"readyz-{number}" for number in count())
-        return next(name for name in names if self._pool_at_slot(_slot_of(f"{{{name}}}")) is pool)
+        names = (f"readyz-{number}" for number in range(4096))
+        return next((name for name in names if self._pool_at_slot(_slot_of(f"{{{name}}}")) is pool), "readyz")
 
     def _pool_at_slot(self, slot: int) -> Pool | None:
-        place = bisect_left(self._lasts, slot)
-        if place < len(self._owners):
-            told, pool = self._owners[place]
+        owners = self._owners
+        place = bisect_left(owners, slot, key=lambda each: each[0].last)
+        if place < len(owners):
+            told, pool = owners[place]
             if told.first <= slot:
                 return pool
         return None
@@ -163,17 +161,15 @@ class Topology:
         """Take a guide's answer."""
         found = [(each, self._pool_at(each.host or str(guide.options["host"]), each.port)) for each in sorted(told)]
         before, now = self.primaries, list(dict.fromkeys(pool for _, pool in found))
-        changed = bool(self._owners) and [(each.first, each.last, pool) for each, pool in found] != [
-            (each.first, each.last, pool) for each, pool in self._owners
-        ]
-        self._owners, self._lasts = found, [each.last for each in sorted(told)]
+        changed = bool(self._owners) and found != self._owners
+        self._owners = found
         self._guide, self._asked, self._stale = guide.name, time.monotonic(), False
         if self.endpoint.sharded:
             known = {each.name: each for each in (guide, *(pool.endpoint for pool in now), *self._guides)}
             self._guides = list(known.values())
         if changed:
             self._changes += 1
-            _log.warning("store_primaries_changed", where=self.where)
+            _log.warning("store_primaries_changed", where=self.where.told)
         for pool in before:
             if pool not in now:
                 pool.drop()
@@ -227,35 +223,36 @@ class Examination:
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
-        self._away: list[Weakness] = []
-        topology.away = set()
+        self._errors: list[StoreUnavailable] = []
         self._found: list[Weakness] = []
+        topology.away = set()
         if topology.gaps():
             self.lose("slots without one", topology.missing())
 
     def lose(self, name: str, error: StoreUnavailable) -> None:
-        """A primary could not be reached: raises that, at start, or where there is no other."""
+        """No gate may use a primary: raises that, at start, or where there is no other."""
         if not self._topology.checked or not self._topology.endpoint.sharded:
             raise error
         self._topology.away.add(name)
         refused = "what its tenants ask is refused; the others go on"
-        self._away.append(Weakness(f"shard {name}: {error}", refused, "a primary for its slots", "shard_away"))
+        self._errors.append(error)
+        self._found.append(Weakness(f"shard {name}: {error}", refused, "a primary for its slots", "shard_away"))
 
     def add(self, pool: Pool, found: tuple[Weakness, ...]) -> None:
-        """It was reached, and this is weak about it."""
+        """It may be used, and this is weak about it."""
         if self._topology.only is None:
             found = tuple(each._replace(setting=f"{pool.endpoint.name}: {each.setting}") for each in found)
         self._found += found
 
     def weaknesses(self) -> tuple[Weakness, ...]:
-        """All of it; StoreUnavailable where no primary was reached."""
+        """All of it; StoreUnavailable where no primary may be used."""
         topology = self._topology
-        if self._away and len(self._away) >= len(topology.primaries):
-            raise StoreUnavailable("; ".join(each.setting for each in self._away))
+        if self._errors and len(self._errors) >= len(topology.primaries):
+            raise self._errors[0]
         topology.checked = True
         versions = {pool.version for pool in topology.primaries if pool.version[1]}
         if len(versions) > 1:
             told = ", ".join(sorted(f"{kind} {'.'.join(map(str, number))}" for kind, number in versions))
             means = "an upgrade under way, or half of one"
             self._found.append(Weakness(f"versions in the cluster of setting 'store': {told}", means, "the same on every node"))
-        return (*self._away, *self._found)
+        return tuple(self._found)

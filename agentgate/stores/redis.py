@@ -18,7 +18,6 @@ from redis.exceptions import RedisError
 from agentgate.errors import StoreUnavailable
 from agentgate.stores._endpoint import Endpoint
 from agentgate.stores._exchange import (
-    REACHED,
     Dialogue,
     Pool,
     Redirected,
@@ -165,12 +164,9 @@ class RedisStore(_Store):
         for pool in topology.primaries:
             deadline = time.monotonic() + CHECK_SECONDS
             try:
-                if topology.endpoint.sharded:
-                    self._converse(pool, lambda pool: run_command(pool.endpoint, REACHED), deadline)
+                examination.add(pool, self._converse(pool, check_server, deadline))
             except StoreUnavailable as error:
                 examination.lose(pool.endpoint.name, error)
-            else:
-                examination.add(pool, self._converse(pool, check_server, deadline))
         return examination.weaknesses()
 
     def close(self) -> None:
@@ -258,12 +254,9 @@ class AsyncRedisStore(_Store):
         for pool in topology.primaries:
             deadline = time.monotonic() + CHECK_SECONDS
             try:
-                if topology.endpoint.sharded:
-                    await self._converse(pool, lambda pool: run_command(pool.endpoint, REACHED), deadline)
+                examination.add(pool, await self._converse(pool, check_server, deadline))
             except StoreUnavailable as error:
                 examination.lose(pool.endpoint.name, error)
-            else:
-                examination.add(pool, await self._converse(pool, check_server, deadline))
         return examination.weaknesses()
 
     async def close(self) -> None:
