@@ -35,14 +35,9 @@ def read_source(name: str) -> str:
 def script(name: str, *, sharded: bool = False) -> Script:
     """The script `name` for a server, or for a shard of a cluster, preceded by what it uses of ``_common.lua`` and ``_lineage.lua``."""
     code = read_source(name)
-    lineage = read_source("_lineage") + ("
-" + read_source("_stay") if sharded else "")
-    for part in reversed((*read_source("_common").split("
-
-"), lineage)):
-        if any(re.search(rf"{defined}", code) for defined in _defined_in(part)):
-            code = f"{part}
-
-{code}"
+    lineage = read_source("_lineage") + ("\n" + read_source("_stay") if sharded else "")
+    for part in reversed((*read_source("_common").split("\n\n"), lineage)):
+        if any(re.search(rf"\b{defined}\b", code) for defined in _defined_in(part)):
+            code = f"{part}\n\n{code}"
     text = code.encode("ascii")
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
