@@ -49,7 +49,7 @@ from agentgate.approvals.refusal import (
     ApprovalRefused,
     refuse,
 )
-from agentgate.approvals.root import Role, Root, TrustedRoot, load_root, root_digest
+from agentgate.approvals.root import Role, Root, load_root, root_digest
 from agentgate.approvals.sshkey import SshKey
 from agentgate.approvals.writing.signer import Signer
 from agentgate.intents.lexical import derive as lexical
@@ -294,8 +294,9 @@ def renew_index(
     Raises ApprovalRefused: the root, the index or the revocations are not trusted, this key may not, or the
         thirty days are over.
     """
-    trusted = _present_root(directory, root, now)
-    tree, at, person = trusted.tree, trusted.now, _person(trusted.root, signer, "renew")
+    tree, at = Tree(directory), time.time() if now is None else now
+    trusted = load_root(tree, root or root_digest(directory), at)
+    person = _person(trusted.root, signer, "renew")
     index, digest = load_signed_index(trusted)
     revoked = load_revoked(trusted)
     check_same(index, revoked)
@@ -336,20 +337,15 @@ def revoke(
 
     Raises ApprovalRefused: the root or the present revocations are not trusted, or this key may not.
     """
-    trusted = _present_root(directory, root, now)
-    tree, person = trusted.tree, _person(trusted.root, signer, "revoke")
+    tree, at = Tree(directory), time.time() if now is None else now
+    trusted = load_root(tree, root or root_digest(directory), at)
+    person = _person(trusted.root, signer, "revoke")
     there = tree.read_optional(REVOKED) is not None
     old = load_revoked(trusted) if there else Revoked(0, "", person, {})
     before = old.revoked.get(workflow)
     entry = Revocation(up_to=max(version, before.up_to if before else 0), reason=reason, by=person)
     write_revoked(tree, trusted.root, signer, old.serial + 1, {**old.revoked, workflow: entry})
     return Path(directory) / APPROVALS / REVOKED
-
-
-def _present_root(directory: Path | str, pinned: str | None, now: float | None) -> TrustedRoot:
-    """The root that lies there, as the pinned digest has it (None: as it is)."""
-    at = time.time() if now is None else now
-    return load_root(Tree(directory), pinned or root_digest(directory), at)
 
 
 def write_revoked(
