@@ -182,6 +182,29 @@ def test_while_a_slot_moves_key_by_key_nothing_is_decided_on_a_part_of_a_tenant(
     store.close()
 
 
+def test_a_release_that_was_taken_back_is_not_read_as_one_where_only_it_has_moved(lasting: Shards, opened: Callable[[str], Store]) -> None:
+    """When the user took back is told by another key, which the script builds, and which is not there yet."""
+    store = opened(lasting.url)
+    store.check()
+    first, second, _ = lasting.primaries
+    book = Book(store, tenant_of(lasting, first))
+    book.released()
+    book.ask(ops.add_turn(book.tenant, book.run, "Stop, do not refund anything", harmless_after=None))
+    read = ops.read_hold(book.tenant, "hold_1")
+    before = book.ask(read)
+    assert before is not None
+    assert before.state == "cancelled"
+    lasting.begin_by_key(book.tenant, first, second)
+    key = f"ag:{{{book.tenant}}}:hold:hold_1"
+    assert first.command("MIGRATE", "127.0.0.1", str(second.port), key, "0", "5000").startswith("+OK")
+    with pytest.raises(StoreUnavailable, match="moved key by key"):
+        book.ask(read)
+    slot = str(key_slot(book.tenant.encode()))
+    for server in (second, first):
+        server.command("CLUSTER", "SETSLOT", slot, "STABLE")
+    store.close()
+
+
 def test_a_tool_server_burns_on_a_shard_with_rights_to_nothing_more(lasting: Shards) -> None:
     gate = open_store(lasting.url)
     gate.check()
