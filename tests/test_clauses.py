@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -14,6 +15,7 @@ from agentgate.intents.lexical import derive
 from agentgate.loading.blocks import AgentBlock, Block, BoundaryBlock, ConditionsBlock, PostureBlock, UserBlock, ViaBlock
 from agentgate.loading.definition import load_text
 from agentgate.review.scenarios.scene import Scene
+from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.clauses.clause import WorkflowClause
 from agentgate.workflow.clauses.table import CLAUSES, clauses_of
 from agentgate.workflow.model import Workflow
@@ -128,6 +130,19 @@ def test_a_sample_passes_and_only_the_loosened_clause_lets_its_tries_pass(text, 
     for step in clause.loosened(scene.now):
         refused = [answer for each in step.tries if isinstance(answer := scene.set(each).decide(), Deny)]
         assert [(f.reason, f.field) for answer in refused for f in answer.failures if f.field == clause.field], step
+
+
+@pytest.mark.parametrize("key", [*PostureBlock.model_fields, *BoundaryBlock.model_fields])
+def test_a_key_alone_needs_what_it_looks_at(key):
+    workflow = load(EVERYTHING)
+    alone = replace(workflow, agent=AgentRule(1, spiffe=workflow.agent.spiffe, **{key: getattr(workflow.agent, key)}))
+    scene = Scene.of(workflow, {})
+    assert isinstance(scene.decide(alone), Eligible)
+    for group, block in (("posture", PostureBlock), ("boundary", BoundaryBlock)):
+        answer = scene.set({f"who.agent.{group}": None}).decide(alone)
+        assert isinstance(answer, Deny) is (key in block.model_fields)
+        if isinstance(answer, Deny):
+            assert [(str(f.reason), f.field, f.got) for f in answer.failures] == [(group, f"agent.{group}", "none")]
 
 
 @pytest.mark.parametrize(("text", "clause"), FOUND, ids=[clause.path for _, clause in FOUND])

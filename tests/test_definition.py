@@ -22,7 +22,8 @@ from agentgate.values.canonical import canonical, definition_digest, digest, par
 from agentgate.values.patterns import Pattern
 from agentgate.workflow.clauses.agent import ClaimRule
 from agentgate.workflow.clauses.conditions import Hours
-from agentgate.workflow.model import Limit, Sequence
+from agentgate.workflow.clauses.sequence import Sequence
+from agentgate.workflow.model import Limit
 from agentgate.workflow.rule import Source
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"

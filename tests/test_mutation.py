@@ -20,7 +20,7 @@ from agentgate.review.scenarios import testfile
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import TestFile, load_tests, read_tests
 from agentgate.workflow import model, rule, selector
-from agentgate.workflow.clauses import agent, conditions, hops, user
+from agentgate.workflow.clauses import agent, conditions, hops, sequence, user
 from agentgate.workflow.model import Workflow
 from tests.everything import CLAIMS, EVERYTHING, ROLES, STRUCTURES
 from tests.workflows import workflow_text
@@ -120,7 +120,7 @@ SUBJECT = {
 }
 
 
-MODULES = (model, rule, selector, agent, user, hops, conditions)
+MODULES = (model, rule, selector, agent, user, hops, conditions, sequence)
 
 
 def classes() -> list[Any]:

@@ -17,7 +17,8 @@ from agentgate.values.refusal import Reason
 from agentgate.values.request import Agent, Call, EarlierCall, Header, RunState, Surroundings
 from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.clauses.conditions import Conditions
-from agentgate.workflow.model import Sequence, Tool
+from agentgate.workflow.clauses.sequence import Sequence
+from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import Fact, Rule, Source
 from tests.effort import examples
 from tests.generate import Case, Generator

@@ -22,7 +22,7 @@ def fields(old: Workflow, new: Workflow) -> Iterator[Field]:
     yield one_of("tenants", "tenant", (old.tenants, new.tenants), "another-tenant", empty=False)
     days = sorted({d + timedelta(days=more) for d in (old.expires, new.expires) for more in (0, 1)})
     values = [Distinct(d, {"day": d}, str(d)) for d in days]
-    yield _field("expires", (old.expires, new.expires), values, lambda end, day: day <= end, str)
+    yield field_of("expires", (old.expires, new.expires), values, lambda end, day: day <= end, str)
     before, after = ({clause.path: clause for clause in clauses_of(workflow)} for workflow in (old, new))
     for path, clause in {**before, **after}.items():
         head = clause.after
@@ -35,7 +35,7 @@ def _clause(path: str, *sides: WorkflowClause | None) -> Iterator[Field]:
     stated = tuple([side for side in sides if side is not None])
     values = list(stated[0].distinct(stated))
     if values:
-        yield _field(
+        yield field_of(
             path,
             sides,
             values,
@@ -44,7 +44,7 @@ def _clause(path: str, *sides: WorkflowClause | None) -> Iterator[Field]:
         )
 
 
-def _field(
+def field_of(
     name: str,
     sides: tuple[S, ...],
     values: Iterable[Distinct],
@@ -63,4 +63,4 @@ def one_of(name: str, key: str, sides: tuple[tuple[str, ...], ...], other: str, 
         *[Distinct(value, {key: value}, value) for value in listed],
         Distinct(OTHER, {key: other}, OTHER),
     ]
-    return _field(name, sides, values, lambda side, value: value in side or (empty and not side), ", ".join)
+    return field_of(name, sides, values, lambda side, value: value in side or (empty and not side), ", ".join)

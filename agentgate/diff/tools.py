@@ -10,12 +10,12 @@ from agentgate.diff.finding import ANSWERS, ORIGIN, Cell, Field, Ruling, Status,
 from agentgate.diff.intents import asked
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Explanations, ways
-from agentgate.diff.surroundings import one_of
+from agentgate.diff.surroundings import field_of, one_of
 from agentgate.diff.table import same
 from agentgate.values.expression import Unreadable
-from agentgate.values.times import duration
-from agentgate.workflow.clauses.clause import NOBODY, OTHER
-from agentgate.workflow.model import Sequence, Tool, Workflow
+from agentgate.workflow.clauses.clause import OTHER
+from agentgate.workflow.clauses.sequence import Sequence
+from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.rule import MODEL, Rule
 
 _MAX_WHENS = 6
@@ -76,22 +76,17 @@ def _broker(old: Tool, new: Tool) -> Field:
 
 # --- order ---------------------------------------------------------------------------------------------------------------
 def _sequence(old: Tool, new: Tool) -> Iterator[Field]:
-    """For each required tool, how long ago it was last redeemed (None: never)."""
+    """For each required tool, how long ago it was last redeemed."""
     for required in dict.fromkeys(s.require for t in (old, new) for s in t.sequence):
-        orders = [[s for s in t.sequence if s.require == required] for t in (old, new)]
-        limits = {s.within + 1 for side in orders for s in side if s.within is not None}
-        name, ages = f"sequence.{required}", [0, *sorted(limits), None]
-        texts = {age: f"{required}: {NOBODY if age is None else f'{duration(age)} ago'}" for age in ages}
-        cells = (cell([_recent(age, side) for side in orders], name, {name: age}, text) for age, text in texts.items())
-        yield field(name, cells, {name: [", ".join(map(_order, side)) for side in orders]})
-
-
-def _recent(age: int | None, orders: list[Sequence]) -> Status:
-    return free_if(all(age is not None and (s.within is None or age <= s.within) for s in orders))
-
-
-def _order(order: Sequence) -> str:
-    return f"after {order.require}" + (f" within {duration(order.within)}" if order.within is not None else "")
+        orders = tuple([[s for s in t.sequence if s.require == required] for t in (old, new)])
+        values = Sequence.distinct([s for side in orders for s in side])
+        yield field_of(
+            f"sequence.{required}",
+            orders,
+            values,
+            lambda side, age: all(s.allows(age) for s in side),
+            lambda side: ", ".join(s.words for s in side),
+        )
 
 
 # --- entities inside a text ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from agentgate.values.entities import written
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.times import duration
 from agentgate.workflow.clauses.clause import WorkflowClause
+from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.clauses.table import clauses_of
 from agentgate.workflow.model import ANY, NONE, Limit, StepUpRule, Tool, Workflow
 from agentgate.workflow.rule import Rule
@@ -36,9 +37,8 @@ class Condition:
     reasons: frozenset[Reason]  # the reasons a failure of it may have
     argument: str = ""  # the argument it is about, or empty
     after: frozenset[str] = frozenset()  # `key` of the conditions that must hold before this one is checked
-    rule: Rule | WorkflowClause | StepUpRule | Limit | None = (
-        None  # the argument's rule, the clause, the step-up rule or the limit behind it
-    )
+    # the rule of the argument, the clause, the step-up rule or the limit behind it
+    rule: Rule | WorkflowClause | Sequence | StepUpRule | Limit | None = None
 
     @property
     def key(self) -> str:
@@ -63,7 +63,7 @@ def conditions(workflow: Workflow, tool: Tool | None) -> tuple[Condition, ...]:
 
 
 def _of(
-    about: About, field: str, word: str, expected: str, line: int, *reasons: Reason, rule: StepUpRule | Limit | None = None
+    about: About, field: str, word: str, expected: str, line: int, *reasons: Reason, rule: Sequence | StepUpRule | Limit | None = None
 ) -> Condition:
     return Condition(about, field, word, expected, line, frozenset(reasons), rule=rule)
 
@@ -146,8 +146,7 @@ def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
     if ANY not in tool.needs and (NONE not in tool.needs or workflow.intents):
         yield _of("intent", "intent", "needs", " or ".join(tool.needs), tool.line, Reason.INTENT_ABSENT, Reason.INTENT_UNCLEAR)
     for number, order in enumerate(tool.sequence):
-        expected = f"{order.require} before {tool.name}" + ("" if order.within is None else f", at most {order.within} s ago")
-        yield _of("order", tool.name, f"require {number}", expected, order.line, Reason.SEQUENCE)
+        yield _of("order", tool.name, f"require {number}", order.expected, order.line, Reason.SEQUENCE, rule=order)
     for rule in tool.step_ups:
         open_ = [{"intent": "an unclear intent", "origin": "an unknown origin"}[kind] for kind in rule.left_open]
         when = " and ".join([*open_, *map(when_of, rule.when)]) or "every call"

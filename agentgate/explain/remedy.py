@@ -7,7 +7,7 @@ masked in the text. For a reader, never for a model: it teaches the edge. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
@@ -27,7 +27,7 @@ from agentgate.values.entities import normal
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Call
 from agentgate.workflow.clauses.clause import WorkflowClause
-from agentgate.workflow.model import Sequence as Order
+from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.model import StepUpRule
 from agentgate.workflow.nested import root
 from agentgate.workflow.rule import PROMPT, USER, Rule, Source
@@ -58,7 +58,7 @@ def remedy(condition: Condition, reason: Reason, case: Case, evidence: Evidence,
     return Remedy(_words(condition, reason, case))
 
 
-def all_together(ways: Sequence[Remedy], case: Case) -> Remedy | None:
+def all_together(ways: Iterable[Remedy], case: Case) -> Remedy | None:
     """The changes of several conditions as one, if the engine allows the whole call with them; the last or the first of two wins."""
     changing = [way for way in ways if way.change]
     if len(changing) < 2 or any(way.enough for way in changing):
@@ -222,7 +222,7 @@ def _words(condition: Condition, reason: Reason, case: Case) -> str:
     if reason in _TOLD:
         return _TOLD[reason](condition, case)
     rule = condition.rule
-    if isinstance(rule, WorkflowClause):
+    if isinstance(rule, WorkflowClause | Sequence):
         return rule.remedy
     if not isinstance(rule, Rule) or condition.about not in {"argument", "origin"}:
         return f"{condition.field}: {condition.expected}"
@@ -252,18 +252,6 @@ def _intent(condition: Condition, case: Case) -> str:
     return f"the user asking for {asked}" if asked else "a workflow that names who asks"
 
 
-def order_of(condition: Condition, case: Case) -> Order | None:
-    """The sequence rule behind a condition."""
-    return next((order for order in (case.tool.sequence if case.tool is not None else ()) if order.line == condition.line), None)
-
-
-def _order(condition: Condition, case: Case) -> str:
-    order = order_of(condition, case)
-    if order is None:
-        return condition.expected
-    return f"{order.require} redeemed first" + ("" if order.within is None else f", at most {order.within} s before")
-
-
 def _unknown_tool(_: Condition, case: Case) -> str:
     near = get_close_matches(case.call.tool, case.workflow.tools, n=1)
     return f"one of {', '.join(case.workflow.tools)}" + (f" (did you mean {near[0]}?)" if near else "")
@@ -280,7 +268,6 @@ _TOLD: Mapping[Reason, Callable[[Condition, Case], str]] = {
     Reason.TOOL_UNKNOWN: _unknown_tool,
     Reason.INTENT_ABSENT: _intent,
     Reason.INTENT_UNCLEAR: _intent,
-    Reason.SEQUENCE: _order,
     Reason.STEP_UP: _person,
     Reason.TENANT: lambda _, k: f"a run of tenant {', '.join(k.workflow.tenants)}",
     Reason.WORKFLOW_EXPIRED: lambda _, k: f"a new version of {k.workflow.id}",

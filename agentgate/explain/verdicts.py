@@ -5,7 +5,7 @@ Rules: verdicts are those of `agentgate.decision.decide` (or of the record of it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agentgate.decision.answer import Deny, Eligible
@@ -15,10 +15,11 @@ from agentgate.decision.step_up import required_holds
 from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.explain.explanation import Explanation, Outcome, Row, Verdict
 from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
-from agentgate.explain.remedy import Remedy, all_together, order_of, remedy
+from agentgate.explain.remedy import Remedy, all_together, remedy
 from agentgate.values.refusal import NOT_SHOWN, Code, Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
 from agentgate.workflow.clauses.clause import WorkflowClause
+from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.model import StepUpRule, Workflow
 from agentgate.workflow.nested import flat, root
 from agentgate.workflow.rule import Rule
@@ -44,7 +45,7 @@ class Kept:
     recorded: frozenset[str] = frozenset()  # what it says of `environment` and `definition`, by these names
 
 
-def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings, later: Sequence[Failure] = ()) -> Explanation:
+def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings, later: Iterable[Failure] = ()) -> Explanation:
     """Explain what `decide` answers to a call. `later`: refusals that came after the decision: of the store, of a person, of the gate."""
     case = Case(workflow, run, call, around)
     answer = judge(case)
@@ -91,7 +92,7 @@ class _Table:
         self._verdicts: dict[str, Verdict] = {}
         self._others: list[tuple[Failure, Verdict]] = []
 
-    def put(self, failures: Sequence[Failure], verdict: Verdict) -> None:
+    def put(self, failures: Iterable[Failure], verdict: Verdict) -> None:
         """Give each failure to its condition; one that no condition of the workflow knows gets a row of its own."""
         for failure in failures:
             for condition in matching(failure, self._listed):
@@ -102,7 +103,7 @@ class _Table:
             else:
                 self._others.append((failure, verdict))
 
-    def put_hold(self, rule: str, why: Sequence[Failure] = ()) -> None:
+    def put_hold(self, rule: str, why: Iterable[Failure] = ()) -> None:
         """A step-up rule that asks, because of its own conditions or of what was forced; of a record, only that it asked."""
         key = f"step_up.{rule} step_up"
         self._verdicts.setdefault(key, "asks")
@@ -213,9 +214,8 @@ def _got(condition: Condition, case: Case) -> str:
     value = checked.get(condition.field)
     if value is not None:
         return str(value)
-    if condition.about == "order":  # the newest earlier call that a sequence rule asks for, and how old it is
-        order = order_of(condition, case)
-        last = case.earlier.of(order.require)[-1:] if order is not None else []
+    if isinstance(condition.rule, Sequence):  # the newest earlier call that it asks for, and how old that is
+        last = case.earlier.of(condition.rule.require)[-1:]
         return "".join(f"{each.tool} (call {each.id}), {around.now.timestamp() - each.redeemed_at:.0f} s before" for each in last)
     return ""
 

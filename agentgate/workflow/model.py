@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.clauses.conditions import Conditions
 from agentgate.workflow.clauses.hops import ViaRule
+from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.clauses.user import UserRule
 from agentgate.workflow.nested import Structures, list_of, structures
 from agentgate.workflow.rule import Fact, Rule, Source, WhenOpen
@@ -30,16 +31,6 @@ ANY = "any"  # `needs: any`, `limits.count: any`
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")  # in a tool's title
 NONE = "none"  # the reserved intent of a machine workflow
 NAMED = "<named>"  # among an intent's `objects`
-
-
-@dataclass(frozen=True, slots=True)
-class Sequence:
-    """`before` may be minted only after `require` was redeemed in this run, at most `within` seconds ago (None: ever)."""
-
-    line: int
-    before: str
-    require: str
-    within: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from typing import Any
 
 from agentgate.decision.limits import SCALE
 from agentgate.review.mutation.arguments import conditions, firing, unclear_prompts
-from agentgate.review.mutation.mutant import AnyText, Anything, Basis, Changes, Mutated, Part
+from agentgate.review.mutation.mutant import AnyText, Anything, Basis, Changes, Mutant, Mutated, Part
 from agentgate.review.scenarios.fields import limit_name
 from agentgate.review.scenarios.scene import readings
 from agentgate.review.scenarios.values import candidates
 from agentgate.values.entities import number
-from agentgate.workflow.clauses.clause import EVERYTHING
+from agentgate.workflow.clauses.clause import EVERYTHING, Loosening
 from agentgate.workflow.clauses.table import clauses_of
 from agentgate.workflow.left_open import answerable
 from agentgate.workflow.model import ANY, NONE, Intent, Limit, StepUpRule, Tool, Workflow
@@ -106,7 +106,8 @@ def tools(basis: Basis, part: Part) -> Mutated:
     name = f"the server of {tool.name} burns the token"
     yield from part.without("redeem", name, words="server -> wrapper", pin=("grants", "redeem"), redeem="wrapper")
     for order in tool.sequence:
-        yield from _order(part, part.inside(f"sequence.{tool.name}", "sequence", order))
+        inside = part.inside(f"sequence.{tool.name}", "sequence", order)
+        yield from [_loosened(inside, step.part, step) for step in order.loosened()]
     for rule in tool.step_ups:
         yield from _step_up(basis, part, rule)
     if tool.upstream is not None:
@@ -115,18 +116,6 @@ def tools(basis: Basis, part: Part) -> Mutated:
         for setting in settings:
             rest = {key: value for key, value in settings.items() if key != setting}
             yield upstream.mutant(setting, "dropped", f"the credential of {tool.name}", pin=("grants", "upstream"), settings=rest)
-
-
-def _order(tool: Part, part: Part) -> Mutated:
-    """What must come before a tool, and how long ago it may be."""
-    order = part.value
-    missing: list[Changes] = [{f"earlier.{order.require}": None}]
-    if order.within is not None:
-        late: Changes = {f"ago.{order.require}": f"{order.within + 1}s"}
-        yield part.moved("within", f"{order.require} too long ago", [late])
-        missing.append(late)
-    name = f"{tool.value.name} before {order.require}"
-    yield part.mutant("require", f"{order.require} dropped", name, missing, of=("Sequence", "require"))
 
 
 def _step_up(basis: Basis, tool: Part, rule: StepUpRule) -> Mutated:
@@ -235,9 +224,12 @@ def _clauses(basis: Basis) -> Mutated:
     for clause in clauses_of(basis.workflow):
         part = basis.root.inside("", clause.block)
         for step in clause.loosened(now):
-            changes = {name: _meeting_all(getattr(part.value, name)) if new is EVERYTHING else new for name, new in step.changes.items()}
-            path = f"{clause.path}.{step.part}".rstrip(".")
-            yield part.mutant(path, step.words, step.name, step.tries, of=step.of, line=clause.line, **changes)
+            yield _loosened(part, f"{clause.path}.{step.part}".rstrip("."), step, clause.line)
+
+
+def _loosened(part: Part, path: str, step: Loosening, line: int | None = None) -> Mutant:
+    changes = {name: _meeting_all(getattr(part.value, name)) if new is EVERYTHING else new for name, new in step.changes.items()}
+    return part.mutant(path, step.words, step.name, step.tries, of=step.of, line=line, **changes)
 
 
 def _meeting_all(value: Any) -> Any:

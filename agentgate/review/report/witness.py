@@ -31,7 +31,7 @@ from agentgate.workflow.rule import Rule
 
 _INSIDE: Mapping[str, str] = {**SAMPLES, "email": "kim@b.example"}
 _MAX_PROMPTS = 64
-_STATED = {"tenant", "definition", *CONFIGURED}  # keys of a point that are keys of a scene, beside those of `who`
+_STATED = {"tenant", "definition", *CONFIGURED}  # keys of a point that are keys of a scene, beside those of `who` and earlier calls
 Step = Mapping[str, Any]
 
 
@@ -184,13 +184,10 @@ class _Search:
         values = self.start.values
         made: dict[str, Any] = {}
         for key, value in point.items():
-            if key.startswith("who.") or key in _STATED:
+            if key.startswith(("who.", "ago.", "earlier.")) or key in _STATED:
                 made[key] = value
             elif key == "brokers":
                 made["brokers"] = sorted(value)
-            elif key.startswith("sequence."):
-                tool = key.removeprefix("sequence.")
-                made[f"ago.{tool}" if value is not None else f"earlier.{tool}"] = f"{value}s" if value is not None else None
         if "tenant" in made and values.get("who.user.tenant"):
             made.setdefault("who.user.tenant", made["tenant"])
         if "day" in point or "hours" in point:
