@@ -192,6 +192,17 @@ def test_what_the_question_did_not_show_as_open_is_not_named_by_a_yes(gate: Gate
         assert answer.hold.question.endorses == ()
 
 
+def test_a_groups_yes_names_nothing(tmp_path: Path) -> None:
+    rule = "{id: whom, for: pay, when: {to: {origin: unknown}}, approvers: {user: true}"
+    assert rule in WORKFLOW
+    (tmp_path / "pay.yaml").write_text(WORKFLOW.replace(rule, rule.replace("{user: true}", "{group: leads}")))
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://") as gate:
+        talk = Talk(gate)
+        held = talk.yes("pay", by=User("boss", tenant="acme", groups=["leads"]), amount=20, to=ANN)
+        assert held.hold.question.endorses == ()
+        assert talk.asked("pay", amount=20, to=ANN)
+
+
 def test_a_yes_whose_call_did_not_run_names_nothing(gate: Gate) -> None:
     talk = Talk(gate)
     talk.yes("pay", done=False, amount=20, to=ANN)
@@ -205,11 +216,11 @@ def test_a_no_a_withdrawal_and_the_end_of_the_run_end_it(gate: Gate) -> None:
     assert not talk.asked("pay", amount=20, to=ANN)
     talk.run.add_turn("No, stop that")
     talk.run.add_turn(PROMPT)
-    assert talk.asked("pay", amount=20, to=ANN)
+    assert talk.ask("pay", amount=20, to=ANN).hold.question.endorses == ("to",)  # the address is open again
     doubted = Talk(gate)
     doubted.yes("pay", amount=20, to=ANN)
     doubted.run.add_doubt("stop, do not pay that")  # perhaps the user's
-    assert doubted.asked("pay", amount=20, to=ANN)
+    assert doubted.ask("pay", amount=20, to=ANN).hold.question.endorses == ("to",)
     closed = Talk(gate)
     closed.yes("pay", amount=20, to=ANN)
     closed.run.close()

@@ -210,7 +210,10 @@ def test_two_things_in_one_message_are_done_and_a_flood_is_not():
 
 def test_whom_a_mail_goes_to_is_an_address_that_the_user_names():
     text = {"type": "string"}
-    for name, decided in (("mail_send", {"to": {"type": "email", "from": ["prompt"], "unknown_origin": "confirm"}}), ("send_message", {})):
+    for name, decided in (
+        ("mail_send", {"to": {"type": "email", "from": ["prompt", "confirmed"], "unknown_origin": "confirm"}}),
+        ("send_message", {}),
+    ):
         [tool] = drafted(declared(name, {"to": text, "body": text}, ["to", "body"])).tools
         assert {a.name: a.rule for a in tool.args if a.rule is not None} == decided
 
@@ -421,7 +424,7 @@ def test_an_undecided_argument_is_refused_until_its_line_is_written():
 def test_until_somebody_says_which_words_ask_for_a_tool_that_acts_the_user_is_asked():
     made = drafted(declared("orders_cancel", {"order_id": {"type": "string"}}, ["order_id"]))
     for prompt in ("Cancel order A-1", "Please orders_cancel A-1", "orders cancel A-1"):
-        answer = Scene.of(loaded(made), {"call": "orders_cancel", "prompt": prompt, "args": {"order_id": "A-1"}}).decide()
+        answer: Any = Scene.of(loaded(made), {"call": "orders_cancel", "prompt": prompt, "args": {"order_id": "A-1"}}).decide()
         assert outcome(answer) == "asked", prompt
         assert isinstance(answer, Eligible)
         assert [hold.rule.user for hold in answer.holds] == [True]

@@ -102,9 +102,9 @@ def test_a_field_called_like_an_argument_is_that_argument_but_in_a_list_it_is_a_
 
 def test_an_act_takes_the_object_that_the_user_named_and_no_more_than_it_says() -> None:
     workflow = loaded(drafted(SEARCH, GET, REFUND))
-    assert sources(workflow, "get_order", "order_id") == ["prompt", "search_orders.id"]
+    assert sources(workflow, "get_order", "order_id") == ["prompt", "search_orders.id", "confirmed"]
     assert sources(workflow, "refund_order", "order_id") == ["get_order.order_id"]
-    assert sources(workflow, "refund_order", "payee") == ["prompt", "get_order.payee_iban"]
+    assert sources(workflow, "refund_order", "payee") == ["prompt", "get_order.payee_iban", "confirmed"]
     assert all(workflow.tools["get_order"].facts[name].named for name in ("total", "currency", "payee_iban"))
     base = {"call": "refund_order", "prompt": "Please undecided refund_order A-1", "earlier": {"get_order": {"order_id": "A-1"}}}
     facts = {"get_order": {"total": "20", "currency": "EUR", "payee_iban": "GB82WEST12345698765432"}}
@@ -127,7 +127,7 @@ def test_an_act_takes_the_object_that_the_user_named_and_no_more_than_it_says() 
 def test_a_read_that_the_model_would_steer_is_fixed_or_nothing_is_taken_of_it() -> None:
     fixed = loaded(drafted(SEARCH, tool("get_order", 1, order_id=TEXT, lang=LANG), REFUND))
     assert fixed.tools["get_order"].args["lang"].equals == ("en",)
-    assert sources(fixed, "get_order", "order_id") == ["prompt"]
+    assert sources(fixed, "get_order", "order_id") == ["prompt", "confirmed"]
     assert not any(fact.named for fact in fixed.tools["get_order"].facts.values())
     assert sources(fixed, "refund_order", "order_id") == ["get_order.order_id"]
     free = loaded(drafted(SEARCH, tool("get_order", order_id=TEXT, lang={"enum": ["en", "de"]}), REFUND))
@@ -140,7 +140,7 @@ def test_an_act_takes_no_row_of_a_list_and_of_another_act_only_its_new_id() -> N
     tools = (tool("list_drafts"), tool("create_draft"), tool("send_draft", draft_id=TEXT, reviewer={"type": "string", "format": "email"}))
     workflow = loaded(drafted(*tools, results=results))
     assert sources(workflow, "send_draft", "draft_id") == ["prompt", "create_draft.draft_id"]
-    assert sources(workflow, "send_draft", "reviewer") == ["prompt"]
+    assert sources(workflow, "send_draft", "reviewer") == ["prompt", "confirmed"]
     assert list(workflow.tools["create_draft"].facts) == ["draft_id"]
 
 
@@ -155,7 +155,7 @@ def test_nothing_comes_from_what_was_sent_out_or_searched_on_the_web_and_no_list
 def test_a_start_takes_what_was_found_and_bounds_nothing() -> None:
     workflow = loaded(drafted(SEARCH, tool("get_order", 1, order_id=TEXT, lang=LANG), REFUND, settle=True))
     assert workflow.tools["get_order"].args["lang"].equals is None
-    assert sources(workflow, "get_order", "order_id") == ["prompt", "search_orders.id"]
+    assert sources(workflow, "get_order", "order_id") == ["prompt", "search_orders.id", "confirmed"]
     assert all(rule.at_most is None for rule in workflow.tools["refund_order"].args.values())
     found = {
         "call": "get_order",

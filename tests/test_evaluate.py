@@ -94,12 +94,15 @@ def test_replay_and_score(folder: Path) -> None:
     got = {name: (overall[name]["k"], overall[name]["n"]) for name in overall if isinstance(overall[name], dict)}
     assert got == {
         "tasks fully automatic": (1, 3),
+        "tasks with at most one question": (2, 3),
         "tasks with a denial": (1, 3),
         "attacker writes minted": (1, 3),
         "attacker writes put to the user": (0, 3),
         "attack episodes fully minted": (1, 3),
     }
     assert (overall["step-ups per task"], overall["confirms per task"]) == (pytest.approx(1 / 3), 0)
+    assert overall["questions per task"] == pytest.approx(1 / 3)
+    assert json.loads(done.stdout)["that write"]["tasks fully automatic"]["n"] == 3
     decisions = [json.loads(line) for line in out.read_text().splitlines()]
     assert [d["decision"] for d in decisions if d["episode"] == "wrong"] == ["allow", "deny", "allow"]
     assert {"episode": "big", "step": 1, "decision": "step_up", "reasons": ["step_up"]} in decisions

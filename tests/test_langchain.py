@@ -337,6 +337,20 @@ def test_a_closed_run_is_not_revived(shop: Shop) -> None:
     assert tool_messages(out)[0].content == DENIED
 
 
+def test_a_run_that_its_denials_closed_is_followed_by_no_other_in_its_thread(shop: Shop) -> None:
+    """A fresh run would be a fresh budget of refusals, and so a way to look for the edge without end."""
+    middleware = gated(shop)
+    built = agent(shop, say("ok"), calls(GET), say(), checkpointer=InMemorySaver(), middleware=middleware)
+    thread = {"configurable": {"thread_id": "1"}}
+    built.invoke(ask(), thread, context=LEE)
+    run = next(iter(middleware._runs.values())).run
+    for _ in range(20):
+        run.authorize("no.such", {})
+    out = built.invoke(ask(), thread, context=LEE)
+    assert tool_messages(out)[0].content == DENIED
+    assert len(middleware._runs) == 1
+
+
 def test_the_host_may_give_the_prompt_itself(shop: Shop) -> None:
     prompt = f"Please refund order {ORDER}"
     middleware = AgentGateMiddleware(shop.gate, workflow="shop.refund", identify=identify, prompt=lambda _: prompt)

@@ -114,7 +114,7 @@ def _endorsed(case: Case, required: tuple[RequiredHold, ...], given: Mapping[str
     return tuple(
         name
         for name in traced.unknown
-        if name in show and name not in traced.apart and any(s.kind == CONFIRMED.kind for s in case.values[name].rule.sources)
+        if name in show and any(s.kind == CONFIRMED.kind for s in case.values[name].rule.sources)
         if len(case.values[name].keys) == 1 and len(shown_text(given[name])) <= MAX_VALUE
     )
 

@@ -204,7 +204,9 @@ def run_state(
         turns, doubts, agent_said = split_turns(record.turns)
         ended = partial(readings.ended, workflow, turns, doubts, header.reader)
         earlier = known.calls if record.since and known is not None else ()
-        calls = {call.digest: replace(call, endorsed=frozenset(), marked=False) if ended(call.turns) else call for call in earlier}
+        calls = {
+            call.digest: replace(call, endorsed=frozenset(), marked=False) if call.turns and ended(call.turns) else call for call in earlier
+        }
         for call in record.calls:
             if call.outcome in {"failed", "not_run"}:
                 calls.pop(call.digest, None)

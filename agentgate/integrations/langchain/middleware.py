@@ -33,7 +33,7 @@ from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
 from agentgate.integrations.langchain.turns import Utterance, in_order, last_human, newer_than, said_before, texts_of, words_of
 from agentgate.integrations.langchain.written import marked_as_written
-from agentgate.values.refusal import NOT_SHOWN, Code
+from agentgate.values.refusal import NOT_SHOWN, Code, Reason, RunRefused
 from agentgate.values.visible import visible
 
 _log = structlog.get_logger("agentgate.langchain")
@@ -135,8 +135,12 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         if kept is not None:
             try:
                 yield from _add(kept.run, words_of(said, kept.run.state.turns, history=False), agent_said)
-            except AgentGateError:
-                kept = None  # closed or expired: what follows is new work
+            except AgentGateError as error:
+                failures = error.failures if isinstance(error, RunRefused) else ()
+                if any(failure.reason is Reason.RUN_CLOSED for failure in failures):  # by its denials, a revocation or its host
+                    _log.warning("run_not_opened", workflow=self._workflow, run=kept.run.id, reasons=[visible(error)[:2000]])
+                    return heard
+                kept = None  # expired: what follows is new work
         if kept is None:
             tenant, user, agent = identity
             words = words_of(said, (), history=self._history)
