@@ -6,6 +6,8 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import Any
 
 from agentgate.audit import AuditLog, FileAudit
@@ -31,13 +33,17 @@ def connect(store: Store | AsyncStore) -> Ask:
     loop = asyncio.get_running_loop()
 
     def ask(op: Op[Any]) -> Any:
-        if loop.is_closed():
-            raise StoreUnavailable("the event loop of this gate is closed")
-        asked = asyncio.run_coroutine_threadsafe(call(op, time.monotonic() + _ANSWER), loop)
+        asked = call(op, time.monotonic() + _ANSWER)
         try:
-            return op.parse(asked.result(2 * _ANSWER))
-        except (TimeoutError, asyncio.CancelledError) as error:
-            asked.cancel()
+            answer = asyncio.run_coroutine_threadsafe(asked, loop)
+        except RuntimeError as error:  # asyncio's own way to say that a loop is closed
+            asked.close()
+            raise StoreUnavailable("the event loop of this gate is closed") from error
+        try:
+            return op.parse(answer.result(2 * _ANSWER))
+        except (TimeoutError, CancelledError) as error:
+            with suppress(RuntimeError):  # as above
+                answer.cancel()
             raise StoreUnavailable("the event loop of this gate does not run") from error
 
     return ask
