@@ -66,6 +66,7 @@ def test_no_pattern_takes_longer_than_its_text_accounts_for(name: str) -> None:
 
     tried = [
         *((known, "", "") for known in linear.KNOWN[::3]),
+        *((sign, "", "\x00") for sign in " \na1.-"),  # what is read to its end, where something else follows
         *linear.fragments(name, linear.atoms_of(pattern, name), examples(10, 4)),
     ]
     assert linear.too_fast_growing(match, tried) == []
