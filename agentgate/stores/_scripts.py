@@ -14,7 +14,6 @@ from importlib.resources import files
 
 # Scripts that touch no key but those that they are given.
 DECLARING = frozenset({"keep", "kept", "raise_marks", "renew_run", "revoked"})
-_FOLDER = files("agentgate.stores").joinpath("scripts")
 _defined_in = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE).findall
 
 
@@ -28,7 +27,7 @@ class Script:
 
 def read_source(name: str) -> str:
     """Its Lua text, as it stands in its file."""
-    return _FOLDER.joinpath(f"{name}.lua").read_text(encoding="ascii")
+    return files("agentgate.stores").joinpath("scripts", f"{name}.lua").read_text(encoding="ascii")
 
 
 @cache
