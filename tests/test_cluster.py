@@ -16,10 +16,14 @@ from typer.testing import CliRunner
 from agentgate.cli.main import app
 from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores import Store, open_async_store, open_store, ops, ready_store, recovery
+from agentgate.stores._topology import Examination, Range, Topology
 from agentgate_conformance._book import AUDIENCE, WHO, Book, ask
 from agentgate_conformance.stores import Blocking, StoreConformance
 from tests.servers import Server, as_tool_server, valkey_binary
 from tests.watched import FENCED, Load, Shards, until
+
+# Debian's, where they are installed: too old for a cluster, the second of the wheel's kind.
+OLDER = [path for path in map(shutil.which, ("redis-server", "valkey-server")) if path]
 
 
 @pytest.fixture(scope="module")
@@ -249,11 +253,25 @@ def test_an_older_server_a_cluster_under_another_url_and_the_reverse_are_named(l
     assert "no node of a cluster" in told
     assert "setting 'store'" in told
     single.stop()
-    for old in (shutil.which("redis-server"), shutil.which("valkey-server")):
-        older = Shards(old or valkey_binary(), tmp_path / Path(old or "").name, shards=1, replicas=0)
+    for old in OLDER:
+        older = Shards(old, tmp_path / Path(old).name, shards=1, replicas=0)
         told = refusal(open_store(older.url))
         older.stop()
-        assert "expected Redis 8.4 or Valkey 9" in told
+        assert "in the cluster of setting 'store', expected Redis 8.4 or Valkey 9" in told
+    if OLDER[1:]:
+        mixed = Shards(valkey_binary(), tmp_path / "mixed", replicas=0, odd=OLDER[1])
+        told = refusal(open_store(mixed.url))
+        mixed.stop()
+        assert "in the cluster of setting 'store', expected Redis 8.4 or Valkey 9" in told
+
+
+def test_versions_that_differ_are_a_row() -> None:
+    topology = Topology("redis+cluster://a:1,b:2")
+    topology.learn(topology.endpoint.guides[0], [Range(0, 8191, "a", 1), Range(8192, 16383, "b", 2)])
+    for pool, version in zip(topology.primaries, ((9, 0, 1), (9, 1, 2)), strict=True):
+        pool.version = ("valkey", version)
+    (row,) = Examination(topology).weaknesses()
+    assert row.setting == "versions in the cluster of setting 'store': valkey 9.0.1, valkey 9.1.2"
 
 
 def test_a_cluster_that_is_down_and_slots_without_a_shard_are_named(tmp_path: Path) -> None:

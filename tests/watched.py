@@ -130,7 +130,15 @@ class Shards:
     """A cluster: primaries that share the slots alike, each with a replica where wanted."""
 
     def __init__(
-        self, binary: str, folder: Path, *, shards: int = 3, replicas: int = 1, settings: tuple[str, ...] = (), whole: str = "no"
+        self,
+        binary: str,
+        folder: Path,
+        *,
+        shards: int = 3,
+        replicas: int = 1,
+        settings: tuple[str, ...] = (),
+        whole: str = "no",
+        odd: str = "",
     ) -> None:
         self._ending = ExitStack()
         own = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--cluster-require-full-coverage", whole)
@@ -138,7 +146,9 @@ class Shards:
         self._settings = (*settings, *own, "--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
         self.servers: list[Server] = []
         self._buses: dict[int, str] = {}
-        self.primaries = [self.add() for _ in range(shards)]
+        self.primaries = [self.add() for _ in range(shards - 1)]
+        self._binary = odd or binary  # the server of the last shard may be of another kind
+        self.primaries.append(self.add())
         for number, server in enumerate(self.primaries):
             first, last = (16384 * place // shards for place in (number, number + 1))
             assert server.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last - 1)).startswith("+OK")

@@ -51,7 +51,8 @@ class Endpoint:
         greeting: commands to send on a new connection (AUTH, SELECT).
         replicas: how many replicas must confirm a write that has to survive a failover.
         guides: the Sentinels, or the nodes of a cluster, that tell where a primary is; none: it is this server.
-        service: under which name the Sentinels know it; empty: the guides are nodes of a cluster.
+        service: under which name the Sentinels know it.
+        sharded: whether it is a cluster.
         managed: whose word counts for what cannot be looked at; empty: nobody's.
     """
 
@@ -62,15 +63,11 @@ class Endpoint:
     replicas: int
     guides: tuple[Endpoint, ...] = ()
     service: str = ""
+    sharded: bool = False
     managed: str = ""
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name})"
-
-    @property
-    def sharded(self) -> bool:
-        """Whether it is a cluster."""
-        return bool(self.guides) and not self.service
 
     def at(self, host: str, port: int) -> Endpoint:
         """The server at an address that a guide told."""
@@ -104,7 +101,7 @@ class Endpoint:
         if not way:
             return found[0]
         guides = tuple(replace(each, greeting=_auth(**guard)) for each in found) if service else tuple(found)
-        shared = replace(found[0], name=",".join(each.name for each in found), guides=guides, service=service)
+        shared = replace(found[0], name=",".join(each.name for each in found), guides=guides, service=service, sharded=not service)
         return replace(shared, managed=_checked_managed(managed, shared, query)) if managed else shared
 
 

@@ -38,7 +38,7 @@ from agentgate.stores._health import (
 )
 from agentgate.stores._op import Op, spread
 from agentgate.stores._resp import ServerError, pack
-from agentgate.stores._scripts import DECLARING, script
+from agentgate.stores._scripts import DECLARING, script, shard_script
 
 Dialogue = Generator[bytes, Any, Any]
 
@@ -94,8 +94,8 @@ def run_command(endpoint: Endpoint, request: bytes) -> Dialogue:
 
 
 def _run_script(endpoint: Endpoint, op: Op[Any], *, asking: bool = False) -> Dialogue:
-    code = script(op.script, sharded=endpoint.sharded)
-    keys = spread(op.keys) if endpoint.sharded else op.keys
+    sharded = endpoint.sharded
+    code, keys = (shard_script(op.script), spread(op.keys)) if sharded else (script(op.script), op.keys)
     request = pack("EVALSHA", code.sha, len(keys), *keys, *op.args)
     if asking:
         yield from run_command(endpoint, _ASKING)
@@ -105,12 +105,12 @@ def _run_script(endpoint: Endpoint, op: Op[Any], *, asking: bool = False) -> Dia
         if asking:
             yield from run_command(endpoint, _ASKING)
         answer = yield request
-    if endpoint.sharded and type(answer) is ServerError and (redirection := _redirection(answer)):
+    if sharded and type(answer) is ServerError and (redirection := _redirection(answer)):
         told = Redirected(endpoint, redirection)
         if told.asking and op.script not in DECLARING:  # it would not see the keys that it builds and that are not there yet
             raise StoreUnavailable(f"store {endpoint.name}: {answer[:200]}: the slot is being moved key by key, not as a whole")
         raise told
-    if keys is not op.keys and type(answer) is list and answer[:1] == [keys[0].encode()]:
+    if sharded and keys is not op.keys and type(answer) is list and answer[:1] == [keys[0].encode()]:
         answer[0] = op.keys[0].encode()
     return _refuse_error(endpoint, answer)
 

@@ -31,10 +31,19 @@ def read_source(name: str) -> str:
 
 
 @cache
-def script(name: str, *, sharded: bool = False) -> Script:
-    """The script `name` for a server, or for a shard of a cluster, preceded by what it uses of ``_common.lua`` and ``_lineage.lua``."""
+def script(name: str) -> Script:
+    """The script `name` for a server by itself."""
+    return _assemble(name, read_source("_lineage"))
+
+
+@cache
+def shard_script(name: str) -> Script:
+    """The script `name` for a shard of a cluster."""
+    return _assemble(name, f"{read_source('_lineage')}\n{read_source('_stay')}")
+
+
+def _assemble(name: str, lineage: str) -> Script:
     code = read_source(name)
-    lineage = read_source("_lineage") + ("\n" + read_source("_stay") if sharded else "")
     for part in reversed((*read_source("_common").split("\n\n"), lineage)):
         if any(re.search(rf"\b{defined}\b", code) for defined in _defined_in(part)):
             code = f"{part}\n\n{code}"
