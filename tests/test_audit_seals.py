@@ -386,6 +386,25 @@ def test_a_file_of_seals_ends_and_another_goes_on(tmp_path: Path, monkeypatch: p
     assert findings(tmp_path) >= {LogFinding.SEALS}
 
 
+def test_a_segment_ends_by_its_size_and_by_the_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentgate.audit.segment.LARGE", 1000)
+    (tmp_path / "keys").mkdir()
+    log = FileAudit(tmp_path / "audit", keys=tmp_path / "keys")
+    for number in range(20):
+        log.append({"id": number}, soon())
+    assert len(verdict(tmp_path).segments) == 3
+    monkeypatch.setattr("agentgate.audit.segment.LARGE", 1 << 20)
+    (writer,) = [each for each in verdict(tmp_path).segments if each.tail or each.records < 7]
+    log._writer._segment._began -= 86400  # type: ignore[union-attr]  # it has one
+    log.append({"id": 20}, soon())
+    log.close()
+    answer = verdict(tmp_path)
+    assert [each.finding for each in answer.segments] == [None] * 4
+    assert sum(each.records for each in answer.segments) == 21
+    assert answer.segments[-1].records == 1
+    assert writer.writer == answer.segments[2].writer
+
+
 # --- chance -------------------------------------------------------------------------------------------------------------------
 def tamper(folder: Path, chance: random.Random) -> None:
     """Change the folder somehow, as whoever may write there can."""

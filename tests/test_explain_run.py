@@ -148,7 +148,8 @@ def test_a_record_says_where_each_value_came_from(gate: Gate) -> None:
         "reason": "model",
     }
     assert (record["turns"], record["calls"]) == (1, 1)
-    assert "args" not in record
+    assert record["args"] == {"order_id": "ORD-10023344", "amount": "39.99", "currency": "EUR"}
+    assert (set(record["hidden"]), record["lengths"]) == ({"payee", "reason"}, {"payee": 8, "reason": 8})
 
 
 def test_a_refusals_record_holds_its_values_and_hides_the_sensitive_and_the_free_ones(gate: Gate) -> None:

@@ -87,7 +87,7 @@ THIRD_PARTY = {
     "authlib": ("authlib", "credentials.oauth"),
     "boto3": ("boto3", "credentials.sts"),
     "botocore": ("boto3", "credentials.sts"),
-    "cryptography": ("cryptography", "token.* approvals.* audit.note cli.* identity.*"),
+    "cryptography": ("cryptography", "token.* approvals.* audit.* cli.* identity.*"),
     "fakeredis": ("fakeredis", "stores.memory"),
     "httpx": ("httpx", "integrations.httpx integrations.redeemer cli.exchange cli.probe testing.probe"),
     "fastmcp": ("fastmcp", "integrations.mcp.fastmcp"),

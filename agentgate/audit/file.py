@@ -172,11 +172,15 @@ class _Writer:
         late = [seq for seq, still in zip(seqs, waited, strict=True) if not still]
         if late:
             with suppress(Exception):  # the log then only lacks the note that these records had no effect
-                self._durable([record_bytes({"event": "discarded", "records": late})])
+                self._durable([record_bytes({"type": "discarded", "time": round(time.time(), 6), "records": late})])
 
     def _room_for(self, group: list[_Entry]) -> OSError | None:
         """Why there is no room for a group beyond what is promised; None: there is."""
         try:
+            if self._segment is not None and self._segment.is_full:
+                self._segment.close()
+                self._ended.append(self._segment.head._replace(closed=True))
+                self._segment = None
             if self._segment is None:
                 self._segment = self._begin()
             self._seal(SEAL_SECONDS)

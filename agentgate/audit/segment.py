@@ -22,12 +22,14 @@ from typing import Any, NamedTuple, Self
 import orjson
 
 from agentgate.audit.room import ROOM, STEP, check_limit, reserve
+from agentgate.audit.schema import VERSION
 from agentgate.audit.tree import Head
 from agentgate.errors import AuditDamaged, AuditUnavailable, CanonicalError, NameRefused
 from agentgate.stores import history_name
 from agentgate.stores.history import checked_history, split
 from agentgate.values.canonical import MAX_BYTES, canonical, digest
 
+LARGE = 64 << 20  # bytes
 _FIRST = "0" * 64
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _KEYS = {"prev", "record", "seq", "writer"}
@@ -50,7 +52,7 @@ def record_bytes(record: Mapping[str, Any]) -> bytes:
         if key in record:
             raise AuditUnavailable(f"record: got key '{key}', expected none of the log's own keys")
     try:
-        data = canonical({"record": dict(record)})[_PREFIX:-1]
+        data = canonical({"record": {"v": VERSION, **record} if "type" in record else dict(record)})[_PREFIX:-1]
     except CanonicalError as error:
         raise AuditUnavailable(f"the record has no canonical form: {error}") from error
     if len(data) > _MAX:
@@ -71,11 +73,17 @@ class Segment:
         self._descriptor, self._prev, self._size, self._reserved = descriptor, _FIRST, 0, 0
         here = os.fstat(descriptor)
         self._file = here.st_dev, here.st_ino
+        self._began = time.time()
 
     @property
     def head(self) -> Head:
         """The last durable record, now."""
         return Head(self.writer, self.seq, self._size, self._prev, int(time.time() * 1000))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next record belongs into another segment: by its size, or the day (UTC)."""
+        return self._size > LARGE or (self.seq > 0 and time.time() // 86400 != self._began // 86400)
 
     @classmethod
     def create(cls, directory: Path) -> Self:

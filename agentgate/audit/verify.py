@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
 from functools import partial
 from multiprocessing import get_context
@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from agentgate.audit.heads import kept
+from agentgate.audit.index import RecordIndex, read_entry
 from agentgate.audit.note import PUBLIC, Checkpoint, read_public
 from agentgate.audit.sealer import kept_checkpoints
 from agentgate.audit.segment import read_lines
@@ -57,6 +58,7 @@ class Verified:
         torn: bytes after the last whole line.
         finding: what is wrong with it; None: nothing.
         wrong: the same in words.
+        entry: where its rows are (`agentgate.audit.index`).
     """
 
     writer: str
@@ -67,6 +69,7 @@ class Verified:
     torn: int = 0
     finding: LogFinding | None = None
     wrong: str = ""
+    entry: str = ""
 
     @property
     def tail(self) -> int:
@@ -151,10 +154,12 @@ class LogEvidence(NamedTuple):
         return cls(keys, known, heads)
 
 
-def verify(directories: Sequence[Path], evidence: LogEvidence, watch: Watch[Any] = lambda work, _: work) -> LogVerdict:
+def verify(
+    directories: Sequence[Path], evidence: LogEvidence, watch: Watch[Any] = lambda work, _: work, *, index: RecordIndex | None = None
+) -> LogVerdict:
     """Every log and segment of these directories, and those that only checkpoints and heads know, by name (the time each was opened).
 
-    The directories are those of one log or more, also where segments were moved to.
+    The directories are those of one log or more, also where segments were moved to. `index`: where what is found is kept for questions.
 
     Raises:
         OSError: a directory or a file cannot be read.
@@ -170,16 +175,14 @@ def verify(directories: Sequence[Path], evidence: LogEvidence, watch: Watch[Any]
     for log in logs.values():
         for name, each in log.heads.items():
             expected.setdefault(name, []).extend(each)
-    chosen = partial(_read_segment, sealed=bool(logs or heads))
+    chosen = partial(_look_at, sealed=bool(logs or heads), index=index)
     work = [(name, path, expected.get(name, [])) for name in sorted(paths) for path in paths[name]]
     found: list[Verified] = []
     for each, lost in watch(_each(chosen, work), len(work)):
         found.append(each)
         for head in lost:
             expected.setdefault(head.writer, []).append(head)
-    found += [_twice(each) for each in found if len(paths[each.writer]) > 1 and each.finding is None]
-    doubled = {each.file for each in found if each.finding is LogFinding.TWICE}
-    found = [each for each in found if each.finding is LogFinding.TWICE or each.file not in doubled]
+    found = [_twice(each) if len(paths[each.writer]) > 1 and each.finding is None else each for each in found]
     for name, those in expected.items():
         last = max(those, key=lambda head: head.seq)
         if name not in paths and not (last.closed and not last.seq):
@@ -200,8 +203,23 @@ def _each(function: Callable[[_Work], tuple[Verified, list[Head]]], work: list[_
 
 
 def _twice(each: Verified) -> Verified:
-    wrong = "more than one file has this writer's name"
-    return Verified(each.writer, each.file, each.records, each.sealed, finding=LogFinding.TWICE, wrong=wrong)
+    return replace(each, finding=LogFinding.TWICE, wrong="more than one file has this writer's name")
+
+
+def _look_at(work: _Work, *, sealed: bool, index: RecordIndex | None) -> tuple[Verified, list[Head]]:
+    """`_read_segment`, or what it found of the same bytes before."""
+    if index is None:
+        return _read_segment(work, sealed=sealed)
+    _, path, heads = work
+    entry = index.entry(path, [head.leaf for head in heads], sealed=sealed)
+    if (told := read_entry(entry)) is None:
+        found, lost = _read_segment(work, sealed=sealed)
+        index.keep(entry, path, {"found": asdict(found), "lost": [head._asdict() for head in lost]})
+    else:
+        lost = [Head(**each) for each in told["lost"]]
+        found = Verified(**{**told["found"], "file": str(path)})
+        found = replace(found, finding=None if found.finding is None else LogFinding(found.finding))
+    return replace(found, entry=str(entry)), lost
 
 
 def _read_segment(work: _Work, *, sealed: bool) -> tuple[Verified, list[Head]]:

@@ -11,23 +11,16 @@ from typing import Annotated
 
 import typer
 
-from agentgate.audit.note import NoteVerifier, log_verifier, read_checkpoint, read_public
-from agentgate.audit.verify import Known, LogEvidence, LogVerdict, Sealed, Verified, verify
+from agentgate.audit.note import log_verifier, read_checkpoint
+from agentgate.audit.verify import Known, LogVerdict, Sealed, Verified, verify
+from agentgate.cli import records
 from agentgate.cli.output import LOOK, YES, complain, fail, note, progress, refusing, rows, say, say_json
+from agentgate.cli.records import Directories, Keys, PublicKeys, evidence_of
 from agentgate.cli.signing import Json
-from agentgate.errors import ConfigError
 from agentgate.stores import open_store, ops
 
 _PATIENCE = 5.0  # seconds for the state store
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-
-Directories = Annotated[
-    list[Path], typer.Argument(help="An audit directory; also where older segments were moved to.", exists=True, file_okay=False)
-]
-Keys = Annotated[
-    list[Path] | None,
-    typer.Option(help="A gate's key directory (a verifier's heads), for its public key and newest checkpoints.", exists=True),
-]
 
 
 @app.callback()
@@ -38,7 +31,7 @@ def _audit() -> None: ...
 def verify_(  # noqa: PLR0917 - as `explain`
     directory: Directories,
     keys: Keys = None,
-    key: Annotated[list[Path] | None, typer.Option(help="The public key alone, audit.pub of a key directory.", exists=True)] = None,
+    key: PublicKeys = None,
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option(help="A checkpoint that is kept elsewhere: of a second folder, an endpoint, a witness.", exists=True),
@@ -50,7 +43,7 @@ def verify_(  # noqa: PLR0917 - as `explain`
     """Read every segment and seal again: chains, tree, signatures, and what checkpoints kept elsewhere know."""
     with refusing():
         try:
-            evidence = evidence_of(keys or [], key or [], checkpoint or [], witness)
+            evidence = evidence_of(keys, key, checkpoint, witness)
             if store:
                 evidence = evidence._replace(known=[*evidence.known, *_stored(store, evidence.keys)])
             found = verify(directory, evidence, lambda work, total: progress(work, "verify", total))
@@ -67,24 +60,6 @@ def verify_(  # noqa: PLR0917 - as `explain`
     else:
         _tell(found, checked=checked)
     raise typer.Exit(int(status or 0))
-
-
-def evidence_of(keys: list[Path], public: list[Path], checkpoints: list[Path], witness: str = "") -> LogEvidence:
-    """What tells of the log, as it was given. Raises AgentGateError, OSError: it cannot be read."""
-    found, signer = LogEvidence.of(keys), NoteVerifier.parse(witness) if witness else None
-    known = [_known(path, signer) for path in checkpoints]
-    return found._replace(keys=[*found.keys, *map(read_public, public)], known=[*found.known, *known])
-
-
-def _known(path: Path, witness: NoteVerifier | None) -> Known:
-    try:
-        text = path.read_text("utf-8")
-        found = read_checkpoint(text)
-    except ValueError as error:
-        raise ConfigError("checkpoint", str(path), f"a signed checkpoint ({error})") from error
-    if witness is not None and not witness.signed(text):
-        raise ConfigError("checkpoint", str(path), f"one that {witness.name} cosigned")
-    return Known(str(path), found)
 
 
 def _stored(url: str, keys: Sequence[bytes]) -> Iterator[Known]:
@@ -123,3 +98,8 @@ def _tell(found: LogVerdict, *, checked: bool) -> None:
 
 def _state(each: Verified | Sealed) -> str:
     return "whole" if each.finding is None else each.finding.name.lower().replace("_", " ")
+
+
+app.command("list")(records.list_)
+app.command("show")(records.show)
+app.command("stats")(records.stats)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentgate.decision.answer import Deny
 from agentgate.decision.case import Case
@@ -15,12 +15,14 @@ from agentgate.decision.checks import describe
 from agentgate.decision.versions import Versions
 from agentgate.errors import AuditUnavailable, NameRefused, StoreUnavailable
 from agentgate.explain.evidence import origin_names
+from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
 from agentgate.gate.call_context import Sources
 from agentgate.gate.holds.callback import Callback
 from agentgate.gate.holds.proof import Answerers
 from agentgate.gate.issued import Issued
 from agentgate.gate.notify import Notifier
 from agentgate.gate.state import Readings, missing, run_state
+from agentgate.gate.token_template import txn
 from agentgate.gate.versions import InForce
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
@@ -80,6 +82,8 @@ class Core:
         issued: runs that it opened, and acts for which it issued a token lately.
         unproven: refusals of callers whom nobody proved, which go on record in sum.
         tracing: where spans go; None: nowhere.
+        seal: seals what a record hides to the auditor's key; None: nobody reads it.
+        conditions: those of each workflow version and tool, listed once.
     """
 
     catalog: Catalog
@@ -102,8 +106,10 @@ class Core:
     known_brokers: frozenset[str] = field(init=False)
     held_brokers: Mapping[str, UpstreamBroker] = field(init=False)
     shared_runs: bool = False
+    seal: Callable[[Mapping[str, Any]], str] | None = None
     issued: Issued = field(default_factory=Issued, init=False)
     unproven: Refusals = field(default_factory=Refusals, init=False)
+    conditions: dict[tuple[str, str], tuple[tuple[Condition, ...], list[str]]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "readings", Readings(self.derive))
@@ -144,10 +150,21 @@ def stamp(kind: str, header: Header, **more: object) -> Record:
         "workflow": {"id": header.workflow, "version": header.version, "digest": header.digest},
         "user": user.id if user else None,
         "agent": agent.id,
-        "identity": {"user": user.identity if user else None, "agent": agent.identity},
+        "identity": _identity(header),
         **more,
     }
     return Record(body, refusal=bool(more.get("reasons")))  # or a hold: nothing is minted either
+
+
+def _identity(header: Header) -> dict[str, object]:
+    """How user and agent are known, and what is between them."""
+    user, agent = header.user, header.agent
+    known: dict[str, object] = {"user": user.identity if user else None, "agent": agent.identity}
+    if agent.via:
+        known["via"] = agent.via
+    if agent.posture is not None:
+        known["posture"] = {"image_signed_by": agent.posture.image_signed_by, "attested_at": agent.posture.attested_at.isoformat()}
+    return known
 
 
 def decided(answer: str, call: Call, header: Header, **more: object) -> Record:
@@ -211,15 +228,10 @@ def reasons_of(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
 _SHOWN = 500  # bytes of an argument that a record holds as it is
 
 
-def seen(core: Core, versions: Versions, case: Case, *, whole: bool) -> Mapping[str, object]:
+def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, object]:
     """What the record of a decision holds so that it can be explained later: how much of the run was known, when, and which values.
 
-    `turns`, `calls` and `doubts` count the turns, redeemed calls and words in doubt that were known; `origins` names the allowed origin of
-    each argument; `environment`, `data_class` and `network` are the call's, and `definition` what the integration read from the tool, where
-    there is one; `in_force` is the other version that it was decided under.
-    A `whole` record also has the decision time `at` and the declared arguments: in `args` as they are, in `hidden` as HMAC where one is
-    sensitive, free text, long, or text that its rule refuses. It is for a call that is not minted; a minted call has a record of its own,
-    for as long as the run lives.
+    Its fields are those of `agentgate.audit.schema`. `made`: the call's digest; empty: its workflow does not have the tool.
     """
     run, call = case.run, case.call
     known: dict[str, object] = {"turns": len(run.turns), "calls": len(run.calls)}
@@ -231,20 +243,43 @@ def seen(core: Core, versions: Versions, case: Case, *, whole: bool) -> Mapping[
     known.update({name: value for name, value in named.items() if value})
     if call.definition:
         known["definition"] = call.definition
-    if whole:
-        known["at"] = case.around.now.isoformat()
-        known["args"], known["hidden"] = _shown(core, case)
     if versions.newer is not None:
         known["in_force"] = {"version": versions.newer.version, "digest": versions.newer.digest}
+    if made:
+        known["txn"] = txn(made)
+    known["at"] = around.now.isoformat()
+    known["args"], hidden = _shown(case)
+    known["hidden"] = {name: core.keys.masked(run.header.tenant, canonical(value)) for name, value in hidden.items()}
+    if lengths := {name: len(value) for name, value in hidden.items() if type(value) is str}:
+        known["lengths"] = lengths
+    if hidden and core.seal is not None:
+        known["sealed"] = core.seal(hidden)
+    known["met"] = met(core, case)
     return known
 
 
-def _shown(core: Core, case: Case) -> tuple[dict[str, object], dict[str, str]]:
-    """The declared arguments that a record may hold as they are, and the HMACs of the others."""
+def met(core: Core, case: Case) -> list[str]:
+    """The keys of the conditions that held, as far as they were checked."""
+    if case.tool is None:
+        return []
+    name = case.workflow.digest, case.tool.name
+    if (known := core.conditions.get(name)) is None:
+        listed = tuple([each for each in conditions(case.workflow, case.tool) if each.about not in AT_MINT])
+        known = core.conditions[name] = listed, [each.key for each in listed]
+    listed, keys = known
+    failures = (*case.denied, *case.forced)
+    if not failures:
+        return keys
+    failed = {each.key for failure in failures for each in matching(failure, listed)}
+    return [each.key for each in listed if each.key not in failed and not failed & each.after]
+
+
+def _shown(case: Case) -> tuple[dict[str, object], dict[str, object]]:
+    """The declared arguments that a record may hold as they are, and the others."""
     args: dict[str, object] = {}
-    hidden: dict[str, str] = {}
+    hidden: dict[str, object] = {}
     rules: dict[str, list[Rule]] = {}
-    given, tenant = case.call.args, case.run.header.tenant
+    given = case.call.args
     refused = {failure.argument for failure in case.denied if failure.reason in {Reason.ARGUMENT_FORM, Reason.ARGUMENT_VALUE}}
     for name, rule in case.tool.args.items() if case.tool is not None else ():
         rules.setdefault(root(name), []).append(rule)
@@ -255,7 +290,7 @@ def _shown(core: Core, case: Case) -> tuple[dict[str, object], dict[str, str]]:
             if given[name] is None and all(rule.nullable for rule in inside):
                 args[name] = None  # as left out
             elif structure or len(data) > _SHOWN or any(_withheld(case, rule, refused) for rule in inside):
-                hidden[name] = core.keys.masked(tenant, data)
+                hidden[name] = given[name]
             else:
                 args[name] = given[name]
     return args, hidden

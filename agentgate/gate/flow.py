@@ -88,7 +88,8 @@ def decided_on(view: View, call: Call, connection: Connection | None = None) -> 
                 steps = _settle(Minting.of(view, versions, case, answer), fresh=fresh)
                 decision = yield from spanned(core.tracing, f"mint {name}", said, steps, _ended)
             elif isinstance(answer, Deny) and (fresh or Reason.OVERLOAD in answer.reasons):
-                decision = yield from deny(core, header, call, answer.failures, seen(core, versions, case, whole=True))
+                known = seen(core, versions, case, _digest_of(view, state, case))
+                decision = yield from deny(core, header, call, answer.failures, known)
             if decision is not None:
                 return decision, state
             state, fresh = (yield from read(core, header.tenant, header.id, state)), True
@@ -128,6 +129,11 @@ def considered(core: Core, state: RunState, call: Call, connection: Connection |
         return versions, case, answer
 
     return (yield from apart(len(call.data) + sum(map(len, state.turns)), decide))
+
+
+def _digest_of(view: View, state: RunState, case: Case) -> str:
+    """The digest of a call; empty: of a tool that its workflow does not have."""
+    return "" if case.tool is None else view.template(state, case.workflow, case.tool).digest(case.call)
 
 
 def unreadable(view: View, refused: Deny) -> Flow:

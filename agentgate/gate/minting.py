@@ -36,11 +36,13 @@ class Release(NamedTuple):
 
     Attributes:
         approver: how those who gave it are known: proven or in_process.
+        approvals: their yes as it goes on record, with what shows it again.
         endorsed: the arguments whose values the user's own yes endorses; None: it is not theirs.
     """
 
     take: ops.HoldTake | None = None
     approver: str = ""
+    approvals: tuple[Mapping[str, object], ...] = ()
     endorsed: tuple[str, ...] | None = None
 
     @property
@@ -94,14 +96,15 @@ class Minting(NamedTuple):
         workflow, state, call = case.workflow, case.run, case.call
         tool, now = workflow.tools[call.tool], int(time.time())
         template = view.template(state, workflow, tool)
+        made = template.digest(call)
         return cls(
             view=view,
             versions=versions,
             case=case,
             answer=answer,
             template=template,
-            digest=template.digest(call),
-            known=seen(view.core, versions, case, whole=bool(answer.holds)),
+            digest=made,
+            known=seen(view.core, versions, case, made),
             limits=tuple([template.take(reservation, len(state.turns)) for reservation in answer.reservations]),
             sender=_sender(view, case, tool),
             jti=new_jti(),
@@ -190,7 +193,6 @@ class Minting(NamedTuple):
             "call_digest": self.digest,
             "intent": self.answer.intent,
             "jti": self.jti,
-            "txn": txn(self.digest),
             "lineage": settled.lineage,
             **self.view.core.history.note(settled.redemptions, self.audience),
             **self.view.core.history.note(settled.history),
@@ -198,7 +200,7 @@ class Minting(NamedTuple):
         if settled.detail == "spent":
             minted["spent"] = True
         if release.approver:
-            minted["approver"] = release.approver
+            minted |= {"approver": release.approver, "approvals": release.approvals}
         if self.limits:
             minted["limits"] = [self._recorded(*each) for each in zip(self.limits, self.answer.reservations, strict=True)]
         return decided("allow", self.case.call, self.template.header, **minted, releases=release.holds, reasons=(), **self.known)

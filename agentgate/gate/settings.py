@@ -111,6 +111,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
         "the URL that a hold's id follows, https without query or fragment; or empty",
     ),
     "checkpoints": (lambda value: type(value) is tuple and all(map(place_of, value)), "a tuple of directories, URLs and witnesses"),
+    "auditor": (lambda value: value is None or _is_path(value), "the file of a public key"),
     "deriver": (callable, "a callable: intents, turns -> answers"),
     "identity": (_is_identity, "identity settings, their values, or a TOML file"),
     **{name: (partial(_is_budget, most), f"an integer from 1 to {most:,}") for name, most in MOST.items()},
@@ -153,6 +154,7 @@ class GateSettings(ABC):
         tracing: where spans go, such as `agentgate.integrations.otel.OpenTelemetry()`; None: none are made.
         checkpoints: where copies of the audit log's newest checkpoint are kept beside the store: directories, URLs that take it by POST,
             and witnesses (``VERIFIER_KEY URL``).
+        auditor: the file of a public X25519 key (PEM), to which records seal the values that they hide; None: only their HMACs are there.
     """
 
     workflows: Directory
@@ -179,6 +181,7 @@ class GateSettings(ABC):
     at_once: int = AT_ONCE
     tracing: Tracing | None = None
     checkpoints: tuple[str, ...] = ()
+    auditor: Directory | None = None
 
     def __post_init__(self) -> None:
         for name, (fits, expected) in _RULES.items():

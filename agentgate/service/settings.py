@@ -150,7 +150,7 @@ class ServiceSettings(BaseSettings):
         tell: name -> who learns what becomes of held calls.
         runs_per_hour, denials_per_run, open_holds_per_run: as of `Gate.open`.
         shared_runs: as of `Gate.open`; left out: whether there are several workers.
-        checkpoints: as of `Gate.open`.
+        checkpoints, auditor: as of `Gate.open`.
         connections: at the same time, of each worker; others wait for a place, or are answered 503.
         workers: processes that share the address; rates and connections are those of each.
     """
@@ -186,6 +186,7 @@ class ServiceSettings(BaseSettings):
     open_holds_per_run: int | None = None
     shared_runs: bool | None = None
     checkpoints: tuple[Name, ...] = ()
+    auditor: Path | None = None
     connections: Annotated[int, Field(ge=1)] = 512
     workers: Annotated[int, Field(ge=1, le=64)] = 1
 

@@ -20,6 +20,7 @@ from agentgate.gate.core import Core, read, reasons_of, stamp
 from agentgate.gate.holds.codec import body_of, event_of, hold_of
 from agentgate.gate.holds.proof import Answering, ProvenAnswer, refusal
 from agentgate.gate.holds.release import with_words
+from agentgate.gate.token_template import txn
 from agentgate.identity.proven import Proven
 from agentgate.shell.step import Apart, Flow, Record, alone
 from agentgate.stores import Op, ops
@@ -207,7 +208,7 @@ def _answered(
     if gone:
         raise refusal(AnswerCode.APPROVER, "approver", f"{who.id}, who is revoked", "a person who is not revoked")
     whose = {"by": who.id, "by_identity": who.identity, "channel": proven.channel, **({"reason": visible(reason, 300)} if reason else {})}
-    of_hold = {"hold": hold_id, "tool": hold.tool, "tool_call_id": hold.tool_call_id, "rules": list(hold.rules)}
+    of_hold = {"hold": hold_id, "txn": txn(hold_id), "tool": hold.tool, "tool_call_id": hold.tool_call_id, "rules": list(hold.rules)}
     if leaf is not None:
         root = leaf.root(hold, said)
         of_hold |= {"together": {"holds": leaf.size, "root": None if root is None else root.hex()}}
@@ -224,7 +225,8 @@ def _answered(
     hold = replace(hold, state=then)
     # (6) on record, then written where nobody answered meanwhile
     took = round(time.time() - hold.question.opened, 3)
-    yield stamp("hold_answer", header, **whose, answer=said, state=hold.state, **of_hold, seconds=took)
+    shown: dict[str, object] = {**whose, "proof": dict(proven.proof)}
+    yield stamp("hold_answer", header, **shown, answer=said, state=hold.state, **of_hold, seconds=took)
     yield from _write(core, hold, record, proven, said, b"turn %d" % len(state.turns))
     return hold
 

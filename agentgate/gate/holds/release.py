@@ -58,6 +58,7 @@ def find_release(minting: Minting) -> Flow:
         take=ops.HoldTake(minting.digest, record.revision, tuple(a.id for a in hold.approvers)),
         approver=how,
         endorsed=hold.question.endorses if own else None,
+        approvals=tuple({"by": a.id, "identity": a.identity, "channel": a.channel, "proof": dict(a.proof)} for a in hold.approvers),
     )
 
 

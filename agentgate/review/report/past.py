@@ -46,7 +46,7 @@ class NotFound(AgentGateError):
 class CallHistory:
     """The log's records of one call."""
 
-    decision: Record  # the newest decision
+    decision: Record  # the one that counted: the newest that allowed the call, else the newest
     records: tuple[Record, ...]  # all records about the call, oldest first: decisions, answers of people, redemption, outcome
 
 
@@ -73,7 +73,9 @@ def find(log: Callable[[], Iterable[Record]], name: str, *, run: str = "", tenan
     held, minted = ({r.get(key) for r in decided} - {None} for key in ("hold", "txn"))
     answers = [r for r in mine if r.get("hold") in held or (r.get("tool_call_id") == call and r.get("txn") in minted)]
     about = sorted((r for r in mine if r in (decided if r.get("type") == "decision" else answers)), key=lambda r: float(r.get("time", 0.0)))
-    return CallHistory([r for r in about if r.get("type") == "decision"][-1], tuple(about))
+    *_, last = decided = [r for r in about if r.get("type") == "decision"]
+    same = [r for r in decided if r.get("arguments_digest") == last.get("arguments_digest")]
+    return CallHistory(next((r for r in reversed(same) if r["decision"] == "allow"), last), tuple(about))  # a repetition decides nothing
 
 
 def _short(name: str, decision: Record) -> bool:
@@ -242,5 +244,6 @@ def event(record: Record) -> str:
         "hold_answer_refused": f"an answer of {record.get('by')} does not count: {record.get('code')}",
         "redemption": "its token was redeemed",
         "outcome": f"ended: {record.get('outcome')}",
+        "run_opened": f"{record.get('agent')} opened run {record.get('run')} for {record.get('user')}",
     }.get(kind, kind)
     return f"{datetime.fromtimestamp(float(record.get('time', 0.0)), UTC):%Y-%m-%d %H:%M:%S} {text}"

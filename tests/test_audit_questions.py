@@ -1,0 +1,138 @@
+"""Questions to a log are commands: which calls, one call's story, how many; each verifies what it reads and says so."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from agentgate import Agent, Allow, Gate, StepUp
+from agentgate.audit import FileAudit
+from agentgate.cli.main import app
+from tests.shop import LEE, ORDER, WORKFLOW
+from tests.test_audit_records import LEADER, NOW, PROMPT, REFUND, auditor
+
+TEXT = WORKFLOW.replace("payee: {type: id", "reason: {text: 200, from: [model]}\n      payee: {type: id")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log with refunds that were allowed, held and released, refused, and repeated."""
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "w").mkdir()
+    (folder / "w" / "refund.yaml").write_text(TEXT)
+    public, _ = auditor(folder)
+    common: dict[str, Any] = {"issuer": "https://gate.example", "clock": lambda: NOW, "auditor": public}
+    with Gate.open_unsafe_unapproved(folder / "w", audit=str(folder / "audit"), keys=folder / "keys", **common) as gate:
+        for number, amount in enumerate(("39.90", "150.00", "450.00")):
+            run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+            look = run.authorize("orders.get", ORDER, tool_call_id=f"look{number}")
+            assert isinstance(look, Allow)
+            with run.redeem(look.token, tool="orders.get", args=ORDER) as call:
+                total = "400.00" if amount == "450.00" else amount
+                call.record_result({"total": total, "currency": "EUR", "customer": "cus_8", "order_id": "ORD-10023344"})
+            args = {**REFUND, "amount": amount, "payee": "cus_8", "reason": "a secret story"}
+            answer = run.authorize("payments.refund", args, tool_call_id=f"pay{number}")
+            if isinstance(answer, StepUp):
+                gate.release(answer.hold.id, tenant="acme", by=LEADER)
+                answer = run.authorize("payments.refund", args, tool_call_id=f"pay{number}")
+            if isinstance(answer, Allow):
+                with run.redeem(answer.token, tool="payments.refund", args=args):
+                    pass
+                run.authorize("payments.refund", args, tool_call_id=f"pay{number}")  # again: it is done already
+    return folder
+
+
+def asked(shop: Path, *words: str) -> Any:
+    done = CliRunner().invoke(
+        app, ["audit", words[0], str(shop / "audit"), "--keys", str(shop / "keys"), "--cache", str(shop / "cache"), *words[1:]]
+    )
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def test_calls_are_found_by_what_they_are(shop: Path) -> None:
+    found = json.loads(asked(shop, "list", "--tool", "payments.refund", "--decision", "allow", "--since", "7d", "--json").stdout)
+    assert [each["args"]["amount"] for each in found] == ["39.90", "150.00"]
+    assert json.loads(asked(shop, "list", "--user", "nobody", "--json").stdout) == []
+    assert json.loads(asked(shop, "list", "--until", "2020-01-01", "--json").stdout) == []
+    done = asked(shop, "list", "--tool", "payments.refund", "--decision", "deny", "--csv")
+    rows = [*csv.DictReader(io.StringIO(done.stdout))]
+    assert {(row["tool"], row["user"], row["workflow"]) for row in rows} == {("payments.refund", "lee", "shop.refund v1")}
+    assert "segments: verified" in done.stderr
+    plain = asked(shop, "list", "--type", "hold_answer").stdout
+    assert "payments.refund" in plain
+
+
+@pytest.mark.parametrize("words", [("--since", "yesterday"), ("--until", "7 days")])
+def test_a_time_that_is_none_is_refused(shop: Path, words: tuple[str, str]) -> None:
+    done = CliRunner().invoke(app, ["audit", "list", str(shop / "audit"), "--cache", str(shop / "cache"), *words])
+    assert (done.exit_code, "2026-05-31" in done.stderr) == (1, True)
+
+
+def test_a_call_has_a_story(shop: Path) -> None:
+    told = json.loads(asked(shop, "show", "--txn", "pay1", "--auditor-key", str(shop / "auditor.key"), "--json").stdout)
+    kinds = [each["type"] for each in told]
+    assert kinds == ["run_opened", "decision", "hold_answer", "decision", "redemption", "outcome", "decision"]
+    assert [each["decision"] for each in told if each["type"] == "decision"] == ["step_up", "allow", "deny"]
+    assert told[3]["sealed"] == {"payee": "cus_8", "reason": "a secret story"}
+    assert told[3]["approvals"][0]["by"] == "ana"
+    by_txn = json.loads(asked(shop, "show", "--txn", told[3]["txn"], "--json").stdout)
+    assert [each["type"] for each in by_txn] == kinds
+    text = asked(shop, "show", "--txn", "pay1").stdout
+    assert "decided: allow" in text
+    done = CliRunner().invoke(app, ["audit", "show", str(shop / "audit"), "--cache", str(shop / "cache"), "--txn", "nothing"])
+    assert done.exit_code == 1
+
+
+def test_calls_are_counted(shop: Path) -> None:
+    told = json.loads(asked(shop, "stats", "--json").stdout)
+    assert told["tool"]["payments.refund"] == {"allowed": 2, "held": 1, "refused": 3, "unknown": 0}
+    assert told["user"]["lee"]["allowed"] == 5
+    assert told["approver"] == {"ana": {"allowed": 1, "held": 0, "refused": 0, "unknown": 0}}
+    assert told["workflow"]["shop.refund"]["held"] == 1
+    assert "payments.refund" in asked(shop, "stats").stdout
+
+
+def test_what_is_wrong_with_the_log_is_said_with_the_answer(shop: Path) -> None:
+    (path,) = (shop / "audit").glob("*.jsonl")
+    whole = path.read_bytes()
+    asked(shop, "list")
+    try:
+        path.write_bytes(whole.replace(b'"amount":"39.90"', b'"amount":"39.99"', 1))
+        done = asked(shop, "list", "--decision", "allow")
+        assert "NOT WHOLE" in done.stderr
+        path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+        assert "cut off" in asked(shop, "list").stderr
+    finally:
+        path.write_bytes(whole)
+    assert "verified" in asked(shop, "list").stderr
+    blind = CliRunner().invoke(app, ["audit", "list", str(shop / "audit"), "--cache", str(shop / "cache")])
+    assert "chains only" in blind.stderr
+
+
+def test_a_cache_of_others_is_not_used(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o755)
+    done = CliRunner().invoke(app, ["audit", "list", str(shop / "audit"), "--cache", str(tmp_path / "cache")])
+    assert (done.exit_code, "mode 0700" in done.stderr) == (1, True)
+
+
+def test_a_repetition_is_not_what_explain_tells_first(shop: Path) -> None:
+    done = CliRunner().invoke(app, ["explain", "pay0", "--audit", str(shop / "audit"), "--workflows", str(shop / "w")])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[0].startswith("ALLOW")
+
+
+def test_a_cell_that_a_spreadsheet_would_compute_is_text(tmp_path: Path) -> None:
+    log = FileAudit(tmp_path / "audit")
+    log.append({"type": "decision", "time": time.time(), "user": "=cmd()", "decision": "deny"}, time.monotonic() + 5)
+    log.close()
+    done = CliRunner().invoke(app, ["audit", "list", str(tmp_path / "audit"), "--cache", str(tmp_path / "cache"), "--csv"])
+    assert ",'=cmd()," in done.stdout

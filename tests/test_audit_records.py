@@ -1,0 +1,179 @@
+"""What an auditor finds in the records of a call, allowed, held or refused, and what they never find; and the page that describes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from agentgate import Agent, Allow, Deny, Gate, StepUp, User
+from agentgate.audit import MemoryAudit
+from agentgate.audit.auditor import sealing_to, unsealed
+from agentgate.audit.schema import VERSION, fields, markdown, types
+from agentgate.audit.segment import record_bytes
+from agentgate.errors import KeyRefused
+from tests.shop import LEE, ORDER, WORKFLOW
+
+ROOT = Path(__file__).parent.parent
+NOW = datetime(2026, 3, 4, 10, tzinfo=UTC)
+PROMPT = "Please refund order ORD-10023344, it arrived broken"
+REFUND = {"order_id": "ORD-10023344", "amount": "39.90", "currency": "EUR"}
+LEADER = User("ana", tenant="acme", groups=["leads"])
+
+
+def auditor(folder: Path) -> tuple[Path, Path]:
+    """A key pair: public, private."""
+    key = X25519PrivateKey.generate()
+    (folder / "auditor.pub").write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    private = folder / "auditor.key"
+    private.touch(mode=0o600)
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "auditor.pub", private
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    (tmp_path / "w").mkdir()
+    text = WORKFLOW.replace("payee: {type: id", "reason: {text: 200, from: [model]}\n      payee: {type: id")
+    (tmp_path / "w" / "refund.yaml").write_text(text)
+    public, _ = auditor(tmp_path)
+    with Gate.open_unsafe_unapproved(
+        tmp_path / "w", issuer="https://gate.example", audit="memory://", clock=lambda: NOW, auditor=public
+    ) as opened:
+        yield opened
+
+
+def records(gate: Gate) -> list[dict[str, Any]]:
+    log = gate._audit
+    assert isinstance(log, MemoryAudit)
+    return log.records
+
+
+def story(gate: Gate, amount: str = "39.90") -> dict[str, Any]:
+    """A refund in a run of its own; its decision as it is on record."""
+    run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+    look = run.authorize("orders.get", ORDER, tool_call_id="look")
+    assert isinstance(look, Allow)
+    with run.redeem(look.token, tool="orders.get", args=ORDER) as call:
+        call.record_result(
+            {"total": "400.00" if amount == "450.00" else amount, "currency": "EUR", "customer": "cus_8", "order_id": "ORD-10023344"}
+        )
+    args = {**REFUND, "amount": amount, "payee": "cus_8", "reason": "a secret story"}
+    answer = run.authorize("payments.refund", args, tool_call_id="pay")
+    if isinstance(answer, StepUp):
+        assert records(gate)[-1]["decision"] == "step_up"
+        gate.release(answer.hold.id, tenant="acme", by=LEADER)
+        answer = run.authorize("payments.refund", args, tool_call_id="pay")
+    if isinstance(answer, Allow):
+        with run.redeem(answer.token, tool="payments.refund", args=args):
+            pass
+    return next(each for each in reversed(records(gate)) if each["type"] == "decision")
+
+
+def test_what_was_allowed_is_on_record_with_its_values_their_origins_and_the_conditions_that_held(gate: Gate, tmp_path: Path) -> None:
+    decision = story(gate)
+    assert decision["decision"] == "allow"
+    assert decision["args"] == REFUND
+    assert (set(decision["hidden"]), decision["lengths"]) == ({"payee", "reason"}, {"payee": 5, "reason": 14})
+    assert decision["origins"]["amount"] == "unknown" or decision["origins"]["amount"]
+    assert {"args.amount at_most", "args.order_id from"} <= {*decision["met"]}
+    assert decision["reasons"] == []
+    assert (decision["workflow"]["version"], decision["workflow"]["digest"][:7]) == (1, "sha256:")
+    assert unsealed(decision["sealed"], tmp_path / "auditor.key") == {"payee": "cus_8", "reason": "a secret story"}
+
+
+def test_a_refusal_has_what_was_met_and_what_was_not_with_what_it_got(gate: Gate) -> None:
+    decision = story(gate, "450.00")
+    assert decision["decision"] == "deny"
+    assert [(each["field"], each["got"]) for each in decision["reasons"]]
+    assert "txn" in decision
+    failed = {each["condition"] for each in decision["reasons"] if "condition" in each}
+    assert decision["met"]
+    assert not failed & {*decision["met"]}
+
+
+def test_a_yes_is_on_record_with_its_proof_and_one_txn_goes_through_all(gate: Gate) -> None:
+    decision = story(gate, "150.00")
+    (yes,) = decision["approvals"]
+    assert (decision["decision"], yes["by"], yes["channel"]) == ("allow", "ana", "in_process")
+    assert yes["proof"]
+    about = [each for each in records(gate) if each.get("txn") == decision["txn"]]
+    assert [each["type"] for each in about] == ["decision", "hold_answer", "decision", "redemption", "outcome"]
+    answer = about[1]
+    assert answer["proof"] == yes["proof"]
+
+
+def test_every_record_is_of_its_type(gate: Gate) -> None:
+    for amount in ("39.90", "150.00", "450.00"):
+        story(gate, amount)
+    run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+    assert isinstance(run.authorize("nothing", {}), Deny)
+    run.add_turn("And refund ORD-10023345")
+    run.close()
+    gate.revoke("user:lee", tenants=["acme"], by="ops", reason="test")
+    seen = set()
+    for record in records(gate):
+        check(record)
+        seen.add(record["type"])
+    assert seen >= {"run_opened", "decision", "redemption", "outcome", "hold_answer", "turn_added", "run_closed", "revocation"}
+
+
+def check(record: dict[str, Any]) -> None:
+    """A record is what the schema says of its type."""
+    _, always, maybe = types()[record["type"]]
+    names = record.keys() - {"writer", "seq"}
+    assert names >= always, (record["type"], always - names)
+    assert names <= always | maybe, (record["type"], names - always - maybe)
+    assert record["v"] == VERSION
+
+
+def test_every_type_that_the_package_writes_is_described_and_every_field() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "agentgate").rglob("*.py"))
+    written = {*re.findall(r'(?:stamp|record_of)\((?:claims|call|done\.claims)?,? ?"(\w+)"', source), "decision"}
+    assert written >= {"run_opened", "redemption", "outcome", "credential"}
+    assert written <= types().keys()
+    named = set().union(*(always | maybe for _, always, maybe in types().values()))
+    assert named <= fields().keys()
+    assert {*fields()} <= named
+
+
+def test_the_page_is_what_the_schema_says() -> None:
+    assert (ROOT / "docs" / "audit-schema.md").read_text() == "\n".join(markdown()) + "\n"
+
+
+def test_no_prompt_no_token_and_no_hidden_value_is_in_any_record(gate: Gate) -> None:
+    for amount in ("39.90", "150.00", "450.00"):
+        story(gate, amount)
+    text = json.dumps(records(gate))
+    for canary in ("arrived broken", "a secret story", "cus_8", "eyJ", "Please refund"):
+        assert canary not in text, canary
+    assert "ORD-10023344" in text
+
+
+def test_only_the_auditor_opens_what_is_sealed(tmp_path: Path) -> None:
+    public, private = auditor(tmp_path)
+    sealed = sealing_to(public)({"a": "b"})
+    assert unsealed(sealed, private) == {"a": "b"}
+    (tmp_path / "other").mkdir()
+    _, other = auditor(tmp_path / "other")
+    for key, data in ((other, sealed), (private, sealed[:-8] + "AAAAAAA="), (private, "?")):
+        with pytest.raises(KeyRefused):
+            unsealed(data, key)
+    private.chmod(0o644)
+    with pytest.raises(KeyRefused):
+        unsealed(sealed, private)
+    for wrong in (private, tmp_path / "none"):
+        with pytest.raises(KeyRefused):
+            sealing_to(wrong)
+
+
+def test_a_record_without_a_type_stays_as_it_is() -> None:
+    assert record_bytes({"id": 1}) == b'{"id":1}'
+    assert record_bytes({"type": "x"}) == b'{"type":"x","v":2}'
