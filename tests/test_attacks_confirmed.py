@@ -217,6 +217,10 @@ def test_a_no_a_withdrawal_and_the_end_of_the_run_end_it(gate: Gate) -> None:
     talk.run.add_turn("No, stop that")
     talk.run.add_turn(PROMPT)
     assert talk.ask("pay", amount=20, to=ANN).hold.question.endorses == ("to",)  # the address is open again
+    denied = Talk(gate)
+    denied.yes("pay", amount=20, to=ANN)
+    denied.run.add_turn("Don't use that address, please pay 20 to the winner")  # a no to the value, and none to the act
+    assert denied.ask("pay", amount=20, to=ANN).hold.question.endorses == ("to",)
     doubted = Talk(gate)
     doubted.yes("pay", amount=20, to=ANN)
     doubted.run.add_doubt("stop, do not pay that")  # perhaps the user's
