@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import threading
 import time
@@ -67,6 +68,7 @@ class Watched:
 
     def __init__(self, binary: str, folder: Path, *, settings: tuple[str, ...] = (), replicas: int = 2) -> None:
         self._ending = ExitStack()
+        atexit.register(self._ending.close)  # also where a test, or this start, fails before `stop`
         # who may replicate and watch: without them a server hears nobody but gates
         users = ("--user", "watch", "on", ">watched", "~*", "&*", "+@all", "--masteruser", "watch", "--masterauth", "watched")
         more = (*settings, *users, "--repl-diskless-sync-delay", "0")
@@ -141,6 +143,7 @@ class Shards:
         odd: str = "",
     ) -> None:
         self._ending = ExitStack()
+        atexit.register(self._ending.close)  # also where a test, or this start, fails before `stop`
         own = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--cluster-require-full-coverage", whole)
         self._binary, self._folder = binary, folder
         self._settings = (*settings, *own, "--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
