@@ -18,6 +18,7 @@ from agentgate.review.scenarios.scene import Scene
 from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.clauses.clause import WorkflowClause
 from agentgate.workflow.clauses.table import CLAUSES, clauses_of
+from agentgate.workflow.clauses.user import UserRule
 from agentgate.workflow.model import Workflow
 from tests.everything import CLAIMS, EVERYTHING, ROLES
 from tests.test_layers import MODULES, loaded, parsed, room
@@ -143,6 +144,18 @@ def test_a_key_alone_needs_what_it_looks_at(key):
         assert isinstance(answer, Deny) is (key in block.model_fields)
         if isinstance(answer, Deny):
             assert [(str(f.reason), f.field, f.got) for f in answer.failures] == [(group, f"agent.{group}", "none")]
+
+
+def test_an_agent_that_no_key_names_is_nobody_and_a_user_is_proven_unless_the_host_vouches():
+    workflow = replace(load(EVERYTHING), for_user=UserRule(1))
+    scene = Scene.of(workflow, {"who": {"user": {"proven": False}}})
+    nameless = scene.set({"who.user.proven": True}).decide(replace(workflow, agent=AgentRule(1)))
+    assert isinstance(nameless, Deny)
+    assert [f.field for f in nameless.failures] == ["agent"]
+    unproven = scene.decide()
+    assert isinstance(unproven, Deny)
+    assert [(f.field, f.got, f.expected) for f in unproven.failures] == [("user", "user (in process)", "a user proven by a token")]
+    assert isinstance(scene.decide(replace(workflow, agent=AgentRule(1, in_process=True))), Eligible)
 
 
 @pytest.mark.parametrize(("text", "clause"), FOUND, ids=[clause.path for _, clause in FOUND])

@@ -10,7 +10,7 @@ from datetime import UTC
 
 from agentgate.decision.case import Case
 from agentgate.values.refusal import Reason
-from agentgate.workflow.clauses.clause import Check
+from agentgate.workflow.clauses.clause import Check, WorkflowClause
 from agentgate.workflow.clauses.hops import NO_BROKERS
 from agentgate.workflow.clauses.user import NO_USER
 
@@ -49,7 +49,7 @@ def check_user(case: Case) -> None:
 def check_authentication(case: Case) -> None:
     """How and when the user signed in."""
     rule = case.workflow.for_user
-    if rule is not None and case.run.header.user is not None:
+    if rule is not None and rule.authentication and case.run.header.user is not None:
         _check_clauses(case, rule.authentication)
 
 
@@ -67,7 +67,9 @@ def check_posture(case: Case) -> None:
 def check_freshness(case: Case) -> None:
     """What is attested was attested lately enough."""
     if case.run.header.agent.posture is not None:
-        _check_clauses(case, case.workflow.agent.freshness)
+        for found, allows, clause in case.workflow.agent.freshness:  # in every call, so without one more function
+            if not allows(found(case)):
+                _refuse(case, clause)
 
 
 def check_boundary(case: Case) -> None:
@@ -77,13 +79,20 @@ def check_boundary(case: Case) -> None:
 
 def check_conditions(case: Case) -> None:
     """Environment, hours, data class and network, each known to the gate itself."""
-    _check_clauses(case, case.workflow.conditions.clauses)
+    for found, allows, clause in case.workflow.conditions.clauses:  # as above
+        if not allows(found(case)):
+            _refuse(case, clause)
 
 
 def _check_clauses(case: Case, checks: tuple[Check, ...]) -> None:
     for found, allows, clause in checks:
         if not allows(found(case)):
-            got, expected = clause.shown(case), clause.expected_under(case.workflow)
-            case.deny(clause.reason, clause.field, repr(got) if clause.quoted else got, expected, clause.line, **clause.data)
+            _refuse(case, clause)
             if clause.heads:
                 return
+
+
+def _refuse(case: Case, clause: WorkflowClause) -> None:
+    got, expected = clause.shown(case), clause.expected_under(case.workflow)
+    shown = repr(got) if clause.quoted else got
+    case.deny(clause.reason, clause.field, shown, expected, clause.line, **clause.data)
