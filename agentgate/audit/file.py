@@ -25,6 +25,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 from agentgate.audit.copies import Copies, CopyPlace
+from agentgate.audit.entry import LogEntry, wake_entries
 from agentgate.audit.room import FULL
 from agentgate.audit.sealer import SEAL_RECORDS, SEAL_SECONDS, LogLost, Sealer, keys_of
 from agentgate.audit.segment import Segment, SegmentLost, record_bytes, sync_directory
@@ -39,32 +40,6 @@ _A_REDEMPTION = bytes(2048)  # as large as the records are for which room is ask
 _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
 
 
-class _Entry:
-    """One record on its way to the disk. `state` changes once, under the writer's lock."""
-
-    __slots__ = ("data", "error", "loop", "promised", "state", "wake")
-
-    def __init__(
-        self,
-        record: Mapping[str, Any] | None,
-        wake: Callable[[], object],
-        *,
-        promised: bool = False,
-        loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        """Take a record, or None: only ask for room. A `promised` one may use the room that is kept. `loop`: where to call `wake`."""
-        self.data, self.wake, self.promised, self.loop = record_bytes(record) if record is not None else b"", wake, promised, loop
-        self.state: Literal["waiting", "durable", "failed", "given up"] = "waiting"
-        self.error: BaseException | None = None
-
-    def settle(self) -> None:
-        """Once it no longer waits: return if the record is durable, else raise AuditUnavailable."""
-        if self.state == "failed":
-            raise AuditUnavailable(f"the audit record could not be written: {self.error}") from self.error
-        if self.state != "durable":
-            raise AuditUnavailable("the audit record was not durable before the deadline")
-
-
 class _Writer:
     """Queue and thread behind a `FileAudit`. The thread holds no reference to the `FileAudit`, so that one can be collected."""
 
@@ -75,14 +50,14 @@ class _Writer:
         self._ended: list[Head] = []  # of segments, to be sealed with the next
         self._sealed, self._sealed_at = 0, 0.0  # up to which record, and when
         self._segment: Segment | None = self._begin()
-        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._queue: SimpleQueue[LogEntry | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
         self._pid = os.getpid()
         self.thread = threading.Thread(target=self._run, name="agentgate-audit", daemon=True)
         self.thread.start()
 
-    def put(self, entry: _Entry, deadline: float) -> float:
+    def put(self, entry: LogEntry, deadline: float) -> float:
         """Queue an entry; the seconds to wait for it.
 
         Raises:
@@ -101,7 +76,7 @@ class _Writer:
             self._queue.put(entry)
         return min(left, threading.TIMEOUT_MAX)
 
-    def give_up(self, entry: _Entry) -> None:
+    def give_up(self, entry: LogEntry) -> None:
         """Stop waiting: unless the entry is settled already, its record is discarded should it become durable later."""
         with self._lock:
             if entry.state == "waiting":
@@ -134,9 +109,9 @@ class _Writer:
         if self._sealer:
             self._sealer.close()
 
-    def _group(self) -> tuple[list[_Entry], bool]:
+    def _group(self) -> tuple[list[LogEntry], bool]:
         """The entries that wait, at least one; and False if none will follow."""
-        group: list[_Entry] = []
+        group: list[LogEntry] = []
         try:
             entry = self._queue.get(timeout=SEAL_SECONDS if self._sealer and self._segment and self._segment.seq > self._sealed else None)
         except Empty:
@@ -152,29 +127,29 @@ class _Writer:
             return group, False
         return group, True
 
-    def _write(self, group: list[_Entry]) -> None:
-        self._short, left, ended = self._room_for(group), list[_Entry](), list[_Entry]()
+    def _write(self, group: list[LogEntry]) -> None:
+        self._short, left, ended = self._room_for(group), list[LogEntry](), list[LogEntry]()
         for entry in group:
             if entry.data and (self._short is None or entry.promised):
                 left.append(entry)
             elif self._finish(entry, "failed" if self._short is not None and not entry.promised else "durable", self._short):
                 ended.append(entry)
-        _wake(ended)
+        wake_entries(ended)
         if not left:
             return
         try:
             seqs = self._durable([entry.data for entry in left])
         except Exception as error:  # noqa: BLE001 - whatever it was, no record of the group is reported as durable
-            _wake([entry for entry in left if self._finish(entry, "failed", error)])
+            wake_entries([entry for entry in left if self._finish(entry, "failed", error)])
             return
         waited = [self._finish(entry, "durable", None) for entry in left]
-        _wake([entry for entry, still in zip(left, waited, strict=True) if still])
+        wake_entries([entry for entry, still in zip(left, waited, strict=True) if still])
         late = [seq for seq, still in zip(seqs, waited, strict=True) if not still]
         if late:
             with suppress(Exception):  # the log then only lacks the note that these records had no effect
                 self._durable([record_bytes({"type": "discarded", "time": round(time.time(), 6), "records": late})])
 
-    def _room_for(self, group: list[_Entry]) -> OSError | None:
+    def _room_for(self, group: list[LogEntry]) -> OSError | None:
         """Why there is no room for a group beyond what is promised; None: there is."""
         try:
             if self._segment is not None and self._segment.is_full:
@@ -249,31 +224,13 @@ class _Writer:
             self._let_go(error if isinstance(error, OSError) else OSError(str(error)))
             raise
 
-    def _finish(self, entry: _Entry, state: Literal["durable", "failed"], error: BaseException | None) -> bool:
+    def _finish(self, entry: LogEntry, state: Literal["durable", "failed"], error: BaseException | None) -> bool:
         """True if its caller still waited."""
         with self._lock:
             waited = entry.state == "waiting"
             if waited:
                 entry.state, entry.error = state, error
         return waited
-
-
-def _wake(entries: list[_Entry]) -> None:
-    """Wake whoever waits for these; those of one event loop together, since each call into a loop is one to the kernel."""
-    loops: dict[asyncio.AbstractEventLoop, list[_Entry]] = {}
-    for entry in entries:
-        if entry.loop is None:
-            entry.wake()
-        else:
-            loops.setdefault(entry.loop, []).append(entry)
-    for loop, those in loops.items():
-        with suppress(RuntimeError):  # it was closed meanwhile
-            loop.call_soon_threadsafe(_each, those)
-
-
-def _each(entries: list[_Entry]) -> None:
-    for entry in entries:
-        entry.wake()
 
 
 class FileAudit:
@@ -328,7 +285,7 @@ class FileAudit:
     def _wait(self, record: Mapping[str, Any] | None, deadline: float, *, promised: bool = False) -> None:
         ready = threading.Lock()
         ready.acquire()
-        entry = _Entry(record, ready.release, promised=promised)
+        entry = LogEntry(record, ready.release, promised=promised)
         left = self._writer.put(entry, deadline)
         try:
             ready.acquire(timeout=left)
@@ -344,7 +301,7 @@ class FileAudit:
             if not ready.done():
                 ready.set_result(None)
 
-        entry = _Entry(record, wake, promised=promised, loop=loop)
+        entry = LogEntry(record, wake, promised=promised, loop=loop)
         late = loop.call_later(self._writer.put(entry, deadline), wake)
         try:
             await ready
