@@ -20,7 +20,7 @@ import structlog
 
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.stores import ops
-from agentgate.stores._health import CHECK_SECONDS, OWN_GATE, UNTOLD, Keeps, Weakness
+from agentgate.stores._health import CHECK_SECONDS, OWN_GATE, Keeps, Weakness
 from agentgate.stores._op import Op, history_name, server_id
 from agentgate.stores._ownership import probe_user, rules_of, wrong_patterns
 from agentgate.stores._where import Where
@@ -143,8 +143,10 @@ Serving = tuple[str, Sequence[str]]  # the audience and the tenants of a tool se
 
 def _tell(weaknesses: Iterable[Weakness], serving: Serving | None) -> None:
     for weakness in weaknesses:
-        if serving is None or UNTOLD not in weakness.setting:  # only a gate needs to know
-            _log.warning("store_weakness", **weakness._asdict())
+        if serving is None or not weakness.of_gates:
+            told = weakness._asdict()
+            del told["of_gates"]
+            _log.warning("store_weakness", **told)
 
 
 def _probes(url: str, serving: Serving | None) -> Iterator[Op[frozenset[Weakness]]]:

@@ -32,7 +32,6 @@ def _probed(lineage: Any, clock: Any) -> tuple[str, float]:
 
 
 PROBE = Op("check", _probed, (), ("check",))
-UNTOLD = "appendfsync: not told to this user"
 OWN_GATE = "acts are minted only by the gate that opened their run, and none over the token exchange"
 CHECK_SECONDS = 2.0
 MAX_SKEW = 1.0  # seconds
@@ -51,12 +50,23 @@ class Weakness(NamedTuple):
         remedy: what to do.
         code: for tools: acts are their own gate's (`store_may_lose`), for a while (`replica_left`), calls of some tenants are refused
             (`shard_away`), or none of this (`store_weak`).
+        of_gates: only a gate needs to know it; a tool server does not.
     """
 
     setting: str
     means: str
     remedy: str
     code: Literal["store_may_lose", "replica_left", "shard_away", "store_weak"] = "store_weak"
+    of_gates: bool = False
+
+
+_UNTOLD = Weakness(
+    setting="appendfsync: not told to this user",
+    means="it counts as everysec",
+    remedy="the right to config|get",
+    code="store_may_lose",
+    of_gates=True,
+)
 
 
 def fields_of(info: Any) -> dict[str, str]:
@@ -212,7 +222,7 @@ def weak_file(endpoint: Endpoint, info: Any, config: Any) -> tuple[Weakness, ...
         lost = "a crash loses what came after the last snapshot, and acts then wait for agentgate store reconcile"
         return (Weakness("no append-only file", lost + own, "appendonly yes and appendfsync always", "store_may_lose"),)
     if type(config) is not list:
-        return (Weakness(UNTOLD, "it counts as everysec" + own, "the right to config|get", "store_may_lose"),)
+        return (_UNTOLD._replace(means=_UNTOLD.means + own),)
     lost = "a power cut loses the last seconds, and acts then wait for agentgate store reconcile"
     told = _settings(config)
     off = [f"{name.decode()} {told[name].decode()}" for name, value in _SYNCED.items() if name in told and told[name] != value]
