@@ -52,12 +52,12 @@ claims.jws.verify = lambda text, keys: jws.split(text).unverified_payload
     "its call": ("import agentgate.redemption.steps as v\nv.check_call = lambda *_: None", "argument service changed"),
     "its burn": (
         """
-from agentgate.stores import ops
-real, kept = ops._burned, []
+from agentgate.stores.ops import call
+real, kept = call._burned, []
 def read(*parts):
     kept.append(real(*parts))
     return kept[0]
-ops._burned = read
+call._burned = read
 """,
         "replayed",
     ),

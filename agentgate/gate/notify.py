@@ -7,7 +7,7 @@ setting says so), no redirect followed; its body is signed as Standard Webhooks 
 gets the event on standard input; no shell reads it. An event holds the question without the user's words, and
 no sensitive value: those are with the gate, for whoever may answer.
 
-The store is the queue (`agentgate.stores._notifications`), and what it says is told, whoever wrote it: a
+The store is the queue (`agentgate.stores.ops.notification`), and what it says is told, whoever wrote it: a
 gate, an approver's terminal, the deadline. Each hook has a thread that takes one event at a time, at once
 after something happened in this process, else within a few seconds. An event that is taken is this gate's to
 tell for `_LEASE` seconds, and told when the hook took it, or says that it never will. Otherwise it is taken

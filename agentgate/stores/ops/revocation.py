@@ -26,8 +26,8 @@ from agentgate.stores._op import (
     one_of,
     prefix,
 )
-from agentgate.stores._records import RevokedKind, Subjects
 from agentgate.stores.history import checked_history
+from agentgate.stores.ops.records import RevokedKind, Subjects
 from agentgate.values.identities import person
 
 REVOKED_KINDS: tuple[RevokedKind, ...] = get_args(RevokedKind)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from agentgate.stores._holds import hold_record
 from agentgate.stores._op import MAX_TTL_MS, Op, checked_digest, checked_id, checked_number, one_of, prefix
-from agentgate.stores._records import HoldRecord
+from agentgate.stores.ops.hold import hold_record
+from agentgate.stores.ops.records import HoldRecord
 
 PAGE = 500  # holds that one script looks at
 

@@ -32,8 +32,8 @@ from agentgate.stores._op import (
     one_of,
     prefix,
 )
-from agentgate.stores._records import HoldList, HoldRecord, HoldState, LimitTake
-from agentgate.stores._revocations import is_yes, people
+from agentgate.stores.ops.records import HoldList, HoldRecord, HoldState, LimitTake
+from agentgate.stores.ops.revocation import is_yes, people
 
 PAGE = 50  # holds that one script answers of those that wait; of others ten times as many are looked at
 
@@ -142,7 +142,7 @@ def answer_hold(
 ) -> Op[Answered]:
     """Replace body and state if the revision is still the expected one (`pending`: more approvers are needed).
 
-    A released hold takes only `refused`. A signed answer uses up its `nonce`. `event`: for `agentgate.stores._notifications`;
+    A released hold takes only `refused`. A signed answer uses up its `nonce`. `event`: for `agentgate.stores.ops.notification`;
     empty: nothing. `user`: who answers, and finds it afterwards. `note`: what `open_hold` tells of a refusal.
     Answers `ok`; `stale`: another answer came first; `final`: answered,
     expired, spent or cancelled already; `nonce`: see `take_nonce`.
