@@ -176,6 +176,28 @@ def test_a_witness_does_not_cosign_a_log_that_went_back(tmp_path: Path, witness:
     back.close()
 
 
+def test_a_witness_that_answers_without_its_cosignature_has_not_cosigned(tmp_path: Path, witness: Witness) -> None:
+    place = f"{witness.verifier} {witness.url}"
+    witness.key = Ed25519PrivateKey.generate()
+    log = written(tmp_path, 2, place)
+    until(lambda: log.copies.problems)
+    assert log.copies.problems[witness.url] == "answered without its cosignature"
+    log.close()
+    assert not [*(tmp_path / "audit").glob("*.checkpoint")]
+
+
+def test_a_copy_beside_the_keys_that_another_key_signed_is_an_error(tmp_path: Path) -> None:
+    written(tmp_path, 2).close()
+    (copy,) = (tmp_path / "keys" / LOGS).iterdir()
+    value = json.loads(copy.read_text())
+    text, _, line = value["note"].rpartition(" ")
+    data = bytearray(b64decode(line))
+    data[20] ^= 1
+    copy.write_text(json.dumps({**value, "note": f"{text} {b64encode(bytes(data)).decode()}\n"}))
+    done = CliRunner().invoke(app, ["audit", "verify", str(tmp_path / "audit"), "--keys", str(tmp_path / "keys")])
+    assert (done.exit_code, "another key signed" in done.output) == (1, True)
+
+
 def test_a_folder_keeps_the_newest_and_takes_no_older_one(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     log = written(tmp_path, 3, str(tmp_path / "elsewhere"))
