@@ -638,3 +638,16 @@ def test_one_signature_under_two_names_is_one_yes(gate: Gate) -> None:
     gate.release(hold.id, tenant="acme", by=ssh(gate, hold))
     rewritten(gate, hold, id="zed")
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)
+
+
+def test_a_release_copied_to_another_call_is_none(gate: Gate) -> None:
+    """Somebody who can write the store wants one yes to pay twice."""
+    run, hold = held(gate)
+    gate.release(hold.id, tenant="acme", by=ssh(gate, hold))
+    other = run.authorize("payments.refund", BIG, tool_call_id="again")
+    assert isinstance(other, StepUp)
+    store: Any = gate._store
+    copied = store._client.hgetall(f"ag:{{acme}}:hold:{hold.id}")
+    store._client.hset(f"ag:{{acme}}:hold:{other.hold.id}", mapping=copied)
+    assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="again"), Deny)
+    assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Allow)

@@ -42,6 +42,8 @@ def find_release(minting: Minting) -> Flow:
         record = opened
     yield from core.answerers.fresh()
     hold = core.answerers.standing(hold_of(record), in_process=case.workflow.agent.in_process)
+    if hold.id != minting.digest:  # whose yeses are proven of another call
+        return (yield from minting.deny(_COPIED))
     if hold.state_at(time.time()) == "pending" and _short(required, hold, header) is None:
         # whoever answered last could not tell (a terminal has no gate's keys): here every yes is proven
         record = yield from _complete(minting, hold, record)
@@ -62,6 +64,7 @@ def find_release(minting: Minting) -> Flow:
     )
 
 
+_COPIED = Failure(Reason.STEP_UP, "hold", "a copy of another call's hold", "the hold of exactly this call")
 _AGAINST = {
     "refused": Failure(Reason.HOLD_REFUSED, "hold", "a person refused this call", "a released hold"),
     "expired": Failure(Reason.HOLD_EXPIRED, "hold", "nobody answered in time", "a released hold"),
