@@ -260,6 +260,28 @@ def test_a_read_that_nobody_confirmed_gives_nothing(gate: Gate) -> None:
     assert isinstance(talk.ask("write", to=BOB), Deny)
 
 
+def test_a_read_that_asks_for_nothing_rests_on_no_yes(tmp_path: Path) -> None:
+    """Nothing is asked for in it, and so nobody said yes to anything: what it returns is whatever somebody put there."""
+    email = "email: {type: email, from: [prompt, confirmed, people.get.boss], unknown_origin: confirm}"
+    assert email in WORKFLOW
+    (tmp_path / "pay.yaml").write_text(WORKFLOW.replace(email, email.replace("}", ", optional: true}")))
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://") as gate:
+        talk = Talk(gate)
+        talk.redeem("people.get", talk.ask("people.get"), {}, {"boss": EVE, "secret": EVE})
+        assert isinstance(talk.ask("write", to=EVE), Deny)
+
+
+def test_a_read_that_is_asked_for_some_of_the_users_words_rests_on_no_yes(tmp_path: Path) -> None:
+    """The words are the user's; which of them are looked for is the model's choice, and nobody said yes to it."""
+    email = "email: {type: email, from: [prompt, confirmed, people.get.boss], unknown_origin: confirm}"
+    assert email in WORKFLOW
+    (tmp_path / "pay.yaml").write_text(WORKFLOW.replace(email, "email: {type: text, from: [prompt], unknown_origin: confirm}"))
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://") as gate:
+        talk, args = Talk(gate), {"email": "to the"}
+        talk.redeem("people.get", talk.ask("people.get", **args), args, {"boss": EVE, "secret": EVE})
+        assert isinstance(talk.ask("write", to=EVE), Deny)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [

@@ -89,12 +89,16 @@ def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float
 
 
 def rests_on_yes(values: dict[str, Value], earlier: Earlier) -> bool:
-    """Whether every argument is the user's words, or a value that they confirmed, or such a read returned."""
-    sources = {
-        name: (PROMPT, *[s for s in value.rule.sources if s.kind == CONFIRMED.kind or stands_for_words(s, earlier.tools)])
+    """Whether every argument, of at least one, is named by the user, or a value that they confirmed, or such a read returned."""
+    rests = {
+        name: tuple([s for s in value.rule.sources if s.kind == CONFIRMED.kind or stands_for_words(s, earlier.tools)])
         for name, value in values.items()
     }
-    return all(came_from(value, key, sources[name], earlier) for name, value in values.items() for key in value.keys)
+    return bool(values) and all(
+        in_prompt(value._replace(keys=(key,)), earlier.prompt) or came_from(value, key, rests[name], earlier)
+        for name, value in values.items()
+        for key in value.keys
+    )
 
 
 def _explained(value: Value, given: tuple[Source, ...], sources: tuple[Source, ...], earlier: Earlier) -> str:
