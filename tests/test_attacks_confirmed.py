@@ -231,6 +231,20 @@ def test_a_no_a_withdrawal_and_the_end_of_the_run_end_it(gate: Gate) -> None:
     assert isinstance(closed.ask("pay", amount=20, to=ANN), Deny)
 
 
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(PROMPT, "If Kim agrees, pay 20 to the winner"), ("Maybe pay 20 to the winner", "Pay only after I come back")],
+)
+def test_a_yes_that_ended_does_not_count_again_for_a_gate_that_did_not_see_it_end(gate: Gate, first: str, then: str) -> None:
+    """No word says no, and so only the intent tells that it was taken back; asked for again, it is as clear as it was."""
+    talk = Talk(gate, gate.open_run("shop.pay", tenant="acme", user=LEE, agent=Agent("bot"), prompt=first))
+    talk.yes("pay", amount=20, to=ANN)
+    for turn in (PROMPT, then, PROMPT):
+        talk.run.add_turn(turn)
+    talk.run = gate.resume_run("acme", talk.run.id)
+    assert talk.ask("pay", amount=20, to=ANN).hold.question.endorses == ("to",)
+
+
 def test_a_yes_that_somebody_wrote_into_the_store_names_nothing(gate: Gate) -> None:
     talk = Talk(gate)
     held = talk.ask("pay", amount=20, to=ANN, iban=IBANS[0])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -141,8 +141,13 @@ class Readings:
             return False
         if any(map(self._denies, (*turns[heard:], *[words for at, words in doubts if at >= heard]))):
             return True
-        then, now = self.intents(workflow, turns[:heard], (), user), self.intents(workflow, turns, doubts, user)
-        return any(CLARITY[now[name].presence] < CLARITY[answer.presence] for name, answer in then.items())
+        before = self.intents(workflow, turns[:heard], (), user)
+        for count in range(heard, len(turns) + 1):  # turn by turn: what is asked for once more is asked for anew
+            now = self.intents(workflow, turns[:count], tuple([each for each in doubts if each[0] <= count]), user)
+            if any(CLARITY[now[name].presence] < CLARITY[answer.presence] for name, answer in before.items()):
+                return True
+            before = now
+        return False
 
     def _denies(self, words: str) -> bool:
         """Whether words say no to anything; those that cannot be read do."""
@@ -202,7 +207,7 @@ def run_state(
         header = readings.header(record.header)
         day = date.fromisoformat(header.day)
         turns, doubts, agent_said = split_turns(record.turns)
-        ended = partial(readings.ended, workflow, turns, doubts, header.reader)
+        ended = cache(partial(readings.ended, workflow, turns, doubts, header.reader))
         earlier = known.calls if record.since and known is not None else ()
         calls = {
             call.digest: replace(call, endorsed=frozenset(), marked=False) if call.turns and ended(call.turns) else call for call in earlier
