@@ -58,6 +58,23 @@ def test_what_the_user_said_no_to_is_asked_again_only_when_they_ask_for_it_again
     assert run.authorize("pay", SMALL, tool_call_id="c6").token
 
 
+@pytest.mark.parametrize("words", ["Cancel the payment", "On second thought, skip the payment", "No, do not look at that"])
+def test_a_turn_that_says_no_again_asks_for_nothing_that_was_refused(tmp_path: Path, words: str) -> None:
+    look = "  look: {effect: read, needs: any, redeem: wrapper, args: {}}\nstep_up:\n"
+    text = WORKFLOW.replace("step_up:\n", f"{look}  - {{id: looks, for: look, approvers: {{user: true}}, timeout: 10m}}\n")
+    (tmp_path / "pay.yaml").write_text(text)
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://") as gate:
+        run = run_of(gate)
+        refused_by_user(gate, run, "c1")
+        held = run.authorize("look", {}, tool_call_id="l1")
+        gate.refuse(held.hold.id, tenant="acme", by=User("lee", tenant="acme"))
+        run.add_turn(words)
+        assert isinstance(run.authorize("look", {}, tool_call_id="l2"), Deny)
+        assert isinstance(run.authorize("pay", SMALL, tool_call_id="c2"), Deny)
+        run.add_turn(AGAIN)
+        assert isinstance(run.authorize("pay", SMALL, tool_call_id="c3"), StepUp)
+
+
 def test_a_request_that_was_there_when_the_user_said_no_is_none_after_it(gate: Gate) -> None:
     run = run_of(gate)
     held = run.authorize("pay", SMALL, tool_call_id="c1")

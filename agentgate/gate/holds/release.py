@@ -117,7 +117,9 @@ def _asked_again(core: Core, case: Case, refused: bytes) -> Flow:
     if not newer:
         return False
     told = yield from apart(sum(map(len, newer)), lambda: core.readings.intents(case.workflow, newer, (), run.header.reader))
-    return any(name in {ANY, NONE} or (name in told and told[name].presence != "absent") for name in needs)
+    no = any(core.readings.turn(turn).says_no for turn in newer)  # then what is unclear may be said against it
+    asked_for = {"present"} if no else {"present", "unclear"}
+    return any(not no if name in {ANY, NONE} else name in told and told[name].presence in asked_for for name in needs)
 
 
 def _complete(minting: Minting, hold: Hold, record: ops.HoldRecord) -> Flow:
