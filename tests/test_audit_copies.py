@@ -71,6 +71,7 @@ class Witness(ThreadingHTTPServer):
         self.key, self.log, self.known = Ed25519PrivateKey.generate(), log, dict[str, tuple[int, bytes]]()
         self.posted: list[str] = []
         self.answers: list[int] = []
+        self.over = threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -111,6 +112,14 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"])).decode()
+        if self.path == "/elsewhere":
+            self.send_response(302)
+            self.send_header("location", f"{self.server.url}/")
+            self.send_header("content-length", "0")
+            self.end_headers()
+            return
+        while self.path == "/slow" and not self.server.over.wait(0.2):
+            self.wfile.write(b"HTTP/1.0 200 ")  # a byte now and then is no answer, and no silence
         status, answer = (200, "") if self.path != "/add-checkpoint" else self.server.add(body)
         self.server.posted.append(body)
         self.server.answers.append(status)
@@ -118,6 +127,10 @@ class Answer(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(answer.encode())))
         self.end_headers()
         self.wfile.write(answer.encode())
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -127,6 +140,7 @@ class Answer(BaseHTTPRequestHandler):
 def witness(tmp_path: Path) -> Iterator[Witness]:
     served = Witness(tmp_path / "keys" / PUBLIC)
     yield served
+    served.over.set()
     served.shutdown()
     served.server_close()
 
@@ -223,6 +237,33 @@ def test_an_endpoint_gets_each_newest_checkpoint_and_one_that_is_away_stops_noth
     log.append({"id": 4}, soon())
     log.close()
     assert [*log.copies.problems] == ["http://127.0.0.1:9/nobody"]
+
+
+def test_an_endpoint_that_names_another_keeps_nothing_and_that_is_told(tmp_path: Path, witness: Witness) -> None:
+    """A redirected POST is asked for by GET, without the checkpoint, wherever the endpoint says; its 200 kept nothing."""
+    log = written(tmp_path, 1, f"{witness.url}/elsewhere")
+    until(lambda: log.copies.problems)
+    log.close()
+    assert "302" in log.copies.problems[f"{witness.url}/elsewhere"]
+
+
+def test_no_proxy_of_the_environment_takes_a_checkpoint(tmp_path: Path, witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", witness.url)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    log = written(tmp_path, 1, "http://127.0.0.1:9/nobody")
+    until(lambda: log.copies.problems)
+    log.close()
+    assert not witness.posted
+
+
+def test_a_place_that_does_not_come_to_an_end_keeps_none_from_another(tmp_path: Path, witness: Witness) -> None:
+    """A witness that is slow on purpose would keep the log's growth from everybody who could notice that it is cut."""
+    log = written(tmp_path, 1, f"{witness.url}/slow", f"{witness.url}/kept")
+    until(lambda: witness.posted)
+    assert not witness.over.is_set()
+    witness.over.set()
+    log.close()
 
 
 @pytest.mark.parametrize("place", ["", "ftp://x", "http://example.com/", "key https://example.com", "/not/there", "https:// x"])

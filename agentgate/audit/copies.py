@@ -1,13 +1,14 @@
 """Copies of the newest checkpoint, where a writer of the log's directory cannot change them.
 
-Rules: a thread of its own sends them, and nothing waits for it; what cannot be sent is tried again with the next checkpoint, or after a few
-seconds, and is told (`Copies.problems`). A copy is replaced only by one of a larger tree. Whoever keeps one checks it, or not: what counts
-is that an auditor finds it (``agentgate audit verify --checkpoint``).
+Rules: each place has a thread of its own, and nothing waits for it; what cannot be sent is tried again with the next checkpoint, or after a
+few seconds, and is told (`Copies.problems`). A copy is replaced only by one of a larger tree. Whoever keeps one checks it, or not: what
+counts is that an auditor finds it (``agentgate audit verify --checkpoint``).
 """
 
 from __future__ import annotations
 
 import threading
+import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
@@ -51,7 +52,7 @@ class FolderPlace:
         file = self._path / f"{found.origin.rpartition('/')[2]}.checkpoint"
         if file.exists():
             check_grown(file.read_text("utf-8"), found)
-        draft = file.with_name(f".{file.name}")
+        draft = file.with_name(f".{file.name}.{threading.get_native_id()}")  # of two witnesses
         draft.write_text(note, "utf-8")
         draft.replace(file)
 
@@ -122,9 +123,17 @@ def _proof(directory: Path, newest: Checkpoint, old: int) -> str:
     return "".join(f"{b64encode(each).decode()}\n" for each in consistency(old, newest.size, root_of))
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:  # the error that it is
+        return None
+
+
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect).open
+
+
 def post(url: str, body: bytes) -> bytes:
-    """What an endpoint answers. Raises OSError: nothing, or an error."""
-    with urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=_SECONDS) as answer:  # noqa: S310 - `place_of`
+    """What an endpoint answers. Raises OSError: nothing, or an error. No redirect is followed, no proxy of the environment is asked."""
+    with _open(urllib.request.Request(url, body, method="POST"), timeout=_SECONDS) as answer:  # noqa: S310 - `place_of`
         return bytes(answer.read(10_000))
 
 
@@ -153,55 +162,55 @@ def place_of(value: str) -> CopyPlace:
 
 
 class Copies:
-    """The thread that keeps copies of one log's checkpoints up to date.
+    """The threads that keep copies of one log's checkpoints up to date, one for each place: none waits for another's.
 
     Attributes:
         problems: what is wrong with a place now, by its name.
     """
 
     def __init__(self, directory: Path, places: tuple[CopyPlace, ...] = ()) -> None:
-        self._directory, self._places = directory, list(places)
+        self._directory, self._new = directory, list(places)
         self.problems: dict[str, str] = {}
         self._note, self._sent, self._over = "", dict[str, str](), False
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def add(self, place: CopyPlace) -> None:
         """Keep copies there, too."""
         with self._changed:
-            self._places.append(place)
+            self._new.append(place)
         self.tell(self._note)
 
     def tell(self, note: str) -> None:
         """There is a newer checkpoint. Never waits, never raises."""
         with self._changed:
             self._note = note
-            if self._places and note and self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="agentgate-checkpoints", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+            while note and self._new:
+                work = threading.Thread(target=self._work, args=(self._new.pop(),), name="agentgate-checkpoints", daemon=True)
+                self._threads.append(work)
+                work.start()
+            self._changed.notify_all()
 
     def close(self, seconds: float = 2.0) -> None:
         """Send the newest, for so many seconds at most, and end."""
+        deadline = time.monotonic() + seconds
         with self._changed:
             self._over = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join(seconds)
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _work(self) -> None:
-        while True:
+    def _work(self, place: CopyPlace) -> None:
+        over = False
+        while not over:
             with self._changed:
-                idle = not self._changed.wait_for(self._has_work, _AGAIN)
-                note, places, over = self._note, list(self._places), self._over
-            for place in places:
-                if self._sent.get(place.name) != note or (idle and isinstance(place, StorePlace)):  # others' may have come
-                    self._send(place, note)
-            if over:
-                return
+                idle = not self._changed.wait_for(lambda: self._has_work(place), _AGAIN)
+                note, over = self._note, self._over
+            if self._sent.get(place.name) != note or (idle and isinstance(place, StorePlace)):  # others' may have come
+                self._send(place, note)
 
-    def _has_work(self) -> bool:
-        return self._over or any(self._sent.get(place.name) != self._note and place.name not in self.problems for place in self._places)
+    def _has_work(self, place: CopyPlace) -> bool:
+        return self._over or (self._sent.get(place.name) != self._note and place.name not in self.problems)
 
     def _send(self, place: CopyPlace, note: str) -> None:
         try:
