@@ -494,6 +494,20 @@ def test_a_wrong_password_is_refused_and_not_told(server):
         store.close()
 
 
+def test_a_server_without_auth_does_not_tell_the_password_that_it_was_sent(tmp_path):
+    """Its error names the arguments of a command that it does not know, and that error is logged."""
+    server = Server(valkey_binary(), tmp_path / "server", settings=("--rename-command", "AUTH", ""))
+    url = server.url.replace("redis://", "redis://:canary@")
+    try:
+        for store in (open_store(url), Blocking(lambda: open_async_store(url))):
+            with pytest.raises(StoreUnavailable, match="AUTH was answered ERR unknown command") as caught:
+                store.check()
+            assert "canary" not in str(caught.value)
+            store.close()
+    finally:
+        server.stop()
+
+
 def test_a_write_that_no_replica_confirmed_is_refused_though_applied(server):
     store = open_store(server.url + "?replicas=1")
     started = time.monotonic()
@@ -680,6 +694,17 @@ def test_a_password_that_was_not_escaped_is_in_no_error(opened, scheme, between)
         opened(url)
     shown = "".join(traceback.format_exception(refused.value))
     assert not {part for part in ("hunter", "canary") if part in shown}, shown
+
+
+@pytest.mark.parametrize("between", ["/", "#"])
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel", "redis+cluster"])
+def test_a_password_that_begins_like_a_port_is_no_address(scheme, between):
+    """Else what stands before the mark is the port of this machine, and the rest a service; both are told."""
+    url = f"{scheme}://:7777{between}canary@127.0.0.1:6379/service"
+    with pytest.raises(ConfigError) as refused:
+        open_store(url)
+    shown = "".join(traceback.format_exception(refused.value))
+    assert not {part for part in ("7777", "canary") if part in shown}, shown
 
 
 def test_a_run_whose_end_is_unknown_is_refused_before_anything_is_written(book, server):

@@ -85,6 +85,8 @@ class Endpoint:
             parts = urlsplit(url)
         except ValueError:  # as below
             raise ConfigError("store", _UNSHOWN, _EXPECTED) from None
+        if "@" in parts.path or parts.fragment:  # of a password; what is before it looks like an address
+            raise ConfigError("store", _UNSHOWN, _EXPECTED)
         scheme = _scheme(parts.scheme)
         way = (scheme and scheme[2]) or ""
         query = _options(parts.query, way)
