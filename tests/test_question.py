@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate import Allow, Gate, Own, Pasted, StepUp
+from agentgate import Allow, Gate, Own, Pasted, Reason, StepUp
 from agentgate.decision.question import as_json, from_json, text_lines
 from agentgate.errors import WorkflowError
 from agentgate.explain.asking import MAX_VALUE, shown_text
@@ -210,3 +211,24 @@ def test_why_a_call_is_held_is_said_in_words(tmp_path: Path) -> None:
         stored = as_json(hold.question)
         del stored["act"]  # as an earlier version asked
         assert from_json(stored).sentence == "payments.refund"
+
+
+def test_a_question_names_the_workflows_file_and_not_where_it_lies_on_the_server(tmp_path: Path) -> None:
+    asks = "  - {id: whom, for: payments.refund, when: {payee: {origin: unknown}}, approvers: {group: leads}, timeout: 10m}\n"
+    text = WORKFLOW.replace("token: {", f"{asks}token: {{").replace("sensitive: true", "unknown_origin: step_up")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "refund.yaml").write_text(text)
+    with opened(tmp_path) as gate:
+        run = run_of(gate, "Please refund order ORD-10023344 and look at ORD-66666666, they arrived broken")
+        looked_up(run)
+        other = {"order_id": "ORD-66666666"}
+        with run.redeem(run.authorize("orders.get", other, tool_call_id="o").token, tool="orders.get", args=other) as call:
+            call.record_result({"total": "150.00", "currency": "EUR", "customer": "cus_2"})
+        answer = run.authorize("payments.refund", {**BIG, "payee": "cus_2"}, tool_call_id="pay")
+        assert isinstance(answer, StepUp)
+        assert Reason.ONE_SOURCE in answer.reasons  # told with the condition's own words
+        question = gate.hold(answer.hold.id, tenant="acme").question
+        notified = json.dumps([as_json(question), str(question), asdict(answer.hold)], default=str)
+    assert str(tmp_path) not in notified
+    assert {rule.place.partition(":")[0] for rule in question.rules} == {"refund.yaml"}
+    assert str(tmp_path) in answer.failures[0].rule  # the operator's

@@ -37,7 +37,7 @@ class ShownArgument:
 
 @dataclass(frozen=True, slots=True)
 class ShownRule:
-    """One rule that asks: its id, ``file:line``, whose yes it wants (``2 of leads``, ``the user``), and why it asks, in words."""
+    """One rule that asks: its id, ``name of the file:line``, whose yes it wants (``2 of leads``, ``the user``), and why, in words."""
 
     id: str
     place: str

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 from agentgate.decision.answer import Eligible, RequiredHold, Reservation
@@ -79,9 +81,9 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
             origin, by = _origin(case, name, evidence.of(name))
             value = MASKED if tool.args[name].sensitive else shown_text(given[name]) if name in show else NOT_SHOWN
             arguments.append(ShownArgument(name, value, origin, by))
-    told = partial(_because, evidence, frozenset(show))
+    told, file = partial(_because, evidence, frozenset(show)), PurePath(workflow.file).name  # where it lies is the server's own affair
     rules = tuple(
-        ShownRule(rule.id, place(workflow.file, rule.line), rule.whom, tuple(dict.fromkeys(told(rule, f) for f in hold.why)))
+        ShownRule(rule.id, place(file, rule.line), rule.whom, tuple(dict.fromkeys(told(rule, f) for f in hold.why)))
         for hold in required
         for rule in (hold.rule,)
     )
@@ -154,7 +156,7 @@ def _because(evidence: Evidence, show: frozenset[str], rule: StepUpRule, why: Fa
         where = f"; it stood in what {found.source} returned" if found else ""
         told = f"the user did not name this {name}{where}"
     else:
-        told = str(why if name in show else without_values(why))
+        told = str(replace(why if name in show else without_values(why), rule=""))
     return visible(told, MAX_VALUE)
 
 
