@@ -653,10 +653,10 @@ class _Question:
         for limit in self.tool.limits:
             keys = self.keys.get(limit.argument, [])
             if limit.argument and (not keys or any(type(key) is not Decimal for key in keys)):
-                return {Reason.ARGUMENT_VALUE}
+                return {Reason.LIMIT}
             units = sum(keys) * 10_000
             if limit.argument and (units < 0 or units != int(units)):
-                return {Reason.ARGUMENT_VALUE}
+                return {Reason.LIMIT}
         return set()
 
     def taken(self) -> frozenset[tuple[int, int, str]]:

@@ -28,7 +28,6 @@ from pydantic_core import to_json
 
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
 from agentgate.integrations.langchain import AgentGateMiddleware, call_token, guard_tools
-from agentgate.values.refusal import NOT_SHOWN
 from tests.langchain_shop import LEE, ORDER, PROMPT, Script, Shop, ToolServer, calls, identify, say, tool_server, vouched
 
 GET = ("orders.get", {"order_id": ORDER})
@@ -268,7 +267,7 @@ def test_a_tool_that_the_model_made_up_is_in_no_log(shop: Shop, logs: io.StringI
 
 def test_a_hold_says_no_value_that_it_does_not_show(shop: Shop) -> None:
     """The amount asks; where the rule shows only the order, the reason is without the amount."""
-    for shown, expected in (("order_id, amount, currency", "got '150.00'"), ("order_id", f"got {NOT_SHOWN}")):
+    for shown, expected in (("order_id, amount, currency", "above 100.00"), ("order_id", "not shown")):
         text = (shop.directory / "refund.yaml").read_text()
         (shop.directory / "refund.yaml").write_text(text.replace("show: [order_id, amount, currency]", f"show: [{shown}]"))
         gate = Gate.open_unsafe_unapproved(shop.directory, issuer=shop.gate.issuer, audit="memory://")

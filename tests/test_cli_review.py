@@ -123,10 +123,16 @@ def repository(tmp_path, prepared, monkeypatch):
     return tmp_path / "repository"
 
 
+def copy_over(source: str, target: str) -> str:
+    """As `shutil.copy2`, also over a file that nobody may write: git keeps its objects so."""
+    Path(target).unlink(missing_ok=True)
+    return shutil.copy2(source, target)
+
+
 @pytest.fixture
 def approved(tmp_path, prepared, repository):
     """The same with a root of three people, two signatures for medium risk, and version 1 approved by alice and bob."""
-    shutil.copytree(prepared[1], tmp_path, dirs_exist_ok=True)
+    shutil.copytree(prepared[1], tmp_path, dirs_exist_ok=True, copy_function=copy_over)
     return repository
 
 

@@ -329,7 +329,7 @@ def test_keys_that_cannot_be_had_are_no_denial_but_unavailable(desk: Desk) -> No
     with Gate.open_unsafe_unapproved(desk.folder / "w", **desk.given) as gate, pytest.raises(RunRefused) as refused:
         gate.open_run("desk.refund", tenant="acme-eu", user=desk.user(), agent=desk.agent(), prompt=PROMPT)
     (failure,) = refused.value.failures
-    assert (failure.reason, code_of([failure.reason])) == (Reason.KEYS, Code.UNAVAILABLE)
+    assert (failure.reason, code_of([failure])) == (Reason.KEYS, Code.UNAVAILABLE)
 
 
 def test_a_refused_credential_is_on_record_with_field_got_and_expected(desk: Desk) -> None:

@@ -45,7 +45,6 @@ LATER = frozenset(
         Reason.HOLD_EXPIRED,
         Reason.REVOKED,
         Reason.INPUT,
-        Reason.LIMIT,
         Reason.KEYS,
         Reason.STORE,
         Reason.AUDIT,

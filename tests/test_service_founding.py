@@ -304,7 +304,7 @@ def test_a_job_of_the_main_branch_gets_one_token(stage: Stage) -> None:
     again = granted(asking.ask(asking.form(job, deploy(), client_id="shop-ci")), stage.gate, "https://deploy.acme.example")
     assert again["txn"] == claims["txn"]  # a repeated request is the same call
     other = deploy(arguments={**DEPLOY, "service": "shop-api"})
-    assert refused(asking.ask(asking.form(job, other, client_id="shop-ci")), "access_denied")["error_description"] == "not_permitted"
+    assert refused(asking.ask(asking.form(job, other, client_id="shop-ci")), "access_denied")["error_description"] == "limit_reached"
 
 
 @pytest.mark.parametrize(

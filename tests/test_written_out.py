@@ -55,7 +55,7 @@ def meaning(value: Any) -> Any:
     """What a workflow says, without its lines, file and digest; a scope that is left out is the tool's name."""
     if is_dataclass(value):
         places = {"line", "file", "digest", "tenants_line", "expires_line"}
-        said = {f.name: meaning(getattr(value, f.name)) for f in fields(value) if f.name not in places}
+        said = {f.name: meaning(getattr(value, f.name)) for f in fields(value) if f.init and f.name not in places}
         return said | {"scope": said["scope"] or (said["name"],)} if "scope" in said else said
     if hasattr(value, "items"):
         return {name: meaning(each) for name, each in value.items()}

@@ -80,7 +80,7 @@ class Deny(_Reasoned):
     @property
     def code(self) -> Code:
         """The one code that the model sees."""
-        return code_of(self.reasons)
+        return code_of(self.failures)
 
     @property
     def until(self) -> str:

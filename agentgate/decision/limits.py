@@ -32,5 +32,5 @@ def reservations(case: Case) -> tuple[Reservation, ...]:
                 taken.append(_reservation((limit, amount, value.currency)))
                 continue
             got, expected = value.shown, "not negative, at most 4 decimals: a limit sums it"
-        case.deny_argument(Reason.ARGUMENT_VALUE, limit.argument, got, expected, limit.line, f"limits limit {index}")
+        case.deny_argument(Reason.LIMIT, limit.argument, got, expected, limit.line, f"limits limit {index}")
     return tuple(taken)

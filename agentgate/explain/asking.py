@@ -81,7 +81,8 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
             origin, by = _origin(case, name, evidence.of(name))
             value = MASKED if tool.args[name].sensitive else shown_text(given[name]) if name in show else NOT_SHOWN
             arguments.append(ShownArgument(name, value, origin, by))
-    told, file = partial(_because, evidence, frozenset(show)), PurePath(workflow.file).name  # where it lies is the server's own affair
+    told = partial(_because, evidence, frozenset(name for name in show if not tool.args[name].sensitive))
+    file = PurePath(workflow.file).name  # where it lies is the server's own affair
     rules = tuple(
         ShownRule(rule.id, place(file, rule.line), rule.whom, tuple(dict.fromkeys(told(rule, f) for f in hold.why)))
         for hold in required
@@ -150,7 +151,7 @@ def _because(evidence: Evidence, show: frozenset[str], rule: StepUpRule, why: Fa
     elif reason is Reason.ENTITY_ORIGIN:
         told = f"{why.got if name in show else 'what'} stands in {name}, and the user did not name it"
     elif reason is Reason.STEP_UP and when is not None and when.origin is None:
-        told = when_of(when)
+        told = when_of(when) if name in show else f"it asks about some values of {name}, which are not shown"
     elif reason in {Reason.STEP_UP, Reason.ARGUMENT_ORIGIN}:
         found = next((each for each in evidence.of(name) if each.call and not each.allowed), None)
         where = f"; it stood in what {found.source} returned" if found else ""

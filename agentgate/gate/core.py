@@ -317,7 +317,7 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
     reasons, most = {failure.reason for failure in failures}, core.budgets.denials
     if Reason.TWO_VERSIONS in reasons:
         return Deny((*failures, *(yield from _ended(header, failures))))
-    if (code_of(reasons) not in _COUNTED and Reason.OVERLOAD not in reasons) or reasons & _OVER:
+    if (code_of(failures) not in _COUNTED and Reason.OVERLOAD not in reasons) or reasons & _OVER:
         return Deny(failures)
     closes = not reasons <= FORM
     try:

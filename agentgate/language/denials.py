@@ -49,6 +49,7 @@ def clauses(turn: str, text: str) -> Iterator[tuple[Voice, int, int]]:
         text = _FORMS.nothing.sub(lambda denial: "never".ljust(len(denial.group())), text)
     open_from, denial, stop = -1, (-1, -1), None  # where a denial begins that goes on behind a bound; the last one, and what ends it
     seen, listed = 0, 0  # up to where "or" was looked for, and the end of the last one
+    bare = 0  # up to where nothing but space stands behind the last denial
     for end, following in bounds:
         negation = NEGATION.search(text, max(start, open_from - _LONGEST), end)
         if negation:
@@ -64,22 +65,20 @@ def clauses(turn: str, text: str) -> Iterator[tuple[Voice, int, int]]:
             yield "denied", negation.start(), over.start()
             start = over.end()
             negation = NEGATION.search(text, start, end)
-        if negation and end < len(turn) and negation.group() not in _ALONE and _goes_on(turn, negation.end(), end):
-            open_from = negation.start()
-            continue
+        if negation and end < len(turn) and negation.group() not in _ALONE:
+            nothing_yet = not turn[max(bare, negation.end()) : end].strip(" \t\n,")  # "do not / touch the other one"
+            bare = end if nothing_yet else bare
+            if nothing_yet or _breaks_within(turn, end):
+                open_from = negation.start()
+                continue
         yield "said", start, negation.start() if negation else end
         if negation:
             yield "denied", negation.start(), end
         start, open_from = following, -1
 
 
-def _goes_on(turn: str, at: int, end: int) -> bool:
-    """Whether a denial goes on behind a bound: nothing is denied yet, or a line breaks here within a sentence.
-
-    "do not touch / the other one", "I do not want / ORD-1002 refunded".
-    """
-    if not turn[at:end].strip(" \t\n,"):
-        return True
+def _breaks_within(turn: str, end: int) -> bool:
+    """Whether a line breaks here within a sentence: "do not touch / the other one", "I do not want / ORD-1002 refunded"."""
     breaks = turn[end] == "\n" and not turn[max(0, end - 8) : end].rstrip().endswith(_ENDS)
     following = _FORMS.goes_on.match(turn, end + 1) if breaks else None
     return following is not None and following.group() not in {*_VERBS, "please"}

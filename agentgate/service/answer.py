@@ -41,7 +41,7 @@ def unavailable(*failures: Failure) -> RequestRefused:
 def refused_by(*failures: Failure) -> RequestRefused:
     """The answer to a call or run that was refused for these reasons."""
     reasons = {failure.reason for failure in failures}
-    code = code_of(reasons)
+    code = code_of(failures)
     if code is Code.UNAVAILABLE:
         return unavailable(*failures)
     if all(failure.data.get("proof") for failure in failures):

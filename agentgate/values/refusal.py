@@ -116,9 +116,9 @@ _ORDER = (
 )
 
 
-def code_of(reasons: Iterable[Reason]) -> Code:
-    """The one code that the model sees of a denial for these reasons."""
-    codes = {reason.code for reason in reasons}
+def code_of(failures: Iterable[Failure]) -> Code:
+    """The one code that the model sees of a denial. What a limit cannot sum has reached none."""
+    codes = {Code.NOT_PERMITTED if each.reason is Reason.LIMIT and "argument" in each.data else each.reason.code for each in failures}
     return next(code for code in _ORDER if code in codes)
 
 

@@ -33,6 +33,7 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Workflow", "owners"): "for people: nothing is decided by it",
     ("Workflow", "risk"): "decides how many reviewers sign, not what a call may do",
     ("Intent", "asks_for"): "for people: nothing is decided by it",
+    ("Tool", "title"): "for people: nothing is decided by it",
     ("Intent", "words"): (
         "a word more cannot be known from cases: read them; examples and counter-examples are checked whenever the file loads"
     ),
@@ -40,6 +41,7 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Fact", "type"): "how a result is read: another type reads other values, none of them looser",
     ("Fact", "path"): "as type",
     ("Fact", "currency"): "as type",
+    ("Fact", "confirmed"): "what a person said yes to: no case of a test file has an answer",
     ("Rule", "role_scopes"): "stands in roles.yaml",
     ("Upstream", "role_scopes"): "as a rule's role_scopes",
     ("Upstream", "bound"): "as a rule's role_scopes",
@@ -101,7 +103,15 @@ def survey(workflow: Workflow, tests: TestFile) -> Survey:
     cases = passing(workflow, tests)
     every = mutations(workflow)
     survivors = tuple(mutant for mutant in every.found if not any(notices(case, scene, mutant) for case, scene in cases))
-    blocks = {"Workflow": "", "Intent": "intents.", "Upstream": "upstream.", "Fact": "facts.", "Rule": "args.", "Selector": "args.select."}
+    blocks = {
+        "Workflow": "",
+        "Tool": "tools.",
+        "Intent": "intents.",
+        "Upstream": "upstream.",
+        "Fact": "facts.",
+        "Rule": "args.",
+        "Selector": "args.select.",
+    }
     never = [NotCovered(blocks[kind] + field, why) for (kind, field), why in NOT_COVERED.items()]
     return Survey(tuple(every.found), survivors, (*never, *every.skipped))
 
