@@ -293,11 +293,11 @@ class Gate(_GateBase[Store], Revoking):
         return Verifier(self._trust(audience, tenants), self._store, self._audit, self._bound)
 
     def close(self) -> None:
-        """Close the store and the log."""
+        """Close the log, whose last checkpoint the store keeps, and the store."""
         self._core.notifier.close()
         self._bound.tell_rest(self._audit)
-        self._store.close()
         self._audit.close()
+        self._store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -360,8 +360,8 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
         """See `Gate.close`."""
         await asyncio.to_thread(self._core.notifier.close)
         self._bound.tell_rest(self._audit)
+        await asyncio.to_thread(self._audit.close)
         await self._store.close()
-        self._audit.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -165,10 +165,10 @@ class Verifier(_VerifierBase[Store]):
     redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound), busy=_busy)
 
     def close(self) -> None:
-        """Close the store and the log."""
+        """Close the log, whose last checkpoint the store keeps, and the store."""
         self._bound.tell_rest(self._audit)
-        self._store.close()
         self._audit.close()
+        self._store.close()
 
 
 class AsyncVerifier(_VerifierBase[AsyncStore]):
@@ -187,7 +187,7 @@ class AsyncVerifier(_VerifierBase[AsyncStore]):
     redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), busy=_busy, around=taken)
 
     async def close(self) -> None:
-        """Close the store and the log."""
+        """See `Verifier.close`."""
         self._bound.tell_rest(self._audit)
+        await asyncio.to_thread(self._audit.close)
         await self._store.close()
-        self._audit.close()
