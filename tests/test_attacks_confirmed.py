@@ -156,6 +156,38 @@ def test_values_of_two_yeses_are_not_recombined(gate: Gate) -> None:
     assert talk.asked("pay", amount=20, to=BOB, iban=IBANS[0])
 
 
+def test_two_yeses_under_one_id_are_not_recombined(gate: Gate) -> None:
+    """The agent chooses the id of a call, and may give it to several."""
+    talk = Talk(gate)
+    for to, iban in zip((ANN, BOB), IBANS, strict=True):
+        talk.calls = 0
+        talk.yes("pay", amount=20, to=to, iban=iban)
+    assert not talk.asked("pay", amount=20, to=ANN, iban=IBANS[0])
+    assert talk.asked("pay", amount=20, to=ANN, iban=IBANS[1])
+
+
+def test_an_account_that_was_confirmed_for_one_person_is_payable_to_no_other(gate: Gate) -> None:
+    """The user named both people, and said yes to the account of one."""
+    words = f"Please pay 20 to {ANN}, pay 20 to {BOB}"
+    talk = Talk(gate, gate.open_run("shop.pay", tenant="acme", user=LEE, agent=Agent("bot"), prompt=words))
+    talk.yes("pay", amount=20, to=ANN, iban=IBANS[0])
+    assert not talk.asked("pay", amount=20, to=ANN, iban=IBANS[0])
+    assert talk.asked("pay", amount=20, to=BOB, iban=IBANS[0])
+
+
+@pytest.mark.parametrize("rule", ["from: [prompt, confirmed]", "any_call: true, from: [prompt, confirmed, people.get.boss]"])
+@pytest.mark.parametrize("to", [[ANN, BOB], [ANN] * 20 + [BOB], ["kim@acme.example", ANN, BOB]])
+def test_a_list_of_values_of_two_yeses_is_asked_about(tmp_path: Path, to: list[str], rule: str) -> None:
+    (tmp_path / "pay.yaml").write_text(WORKFLOW.replace("max_items: 10, from: [prompt, confirmed]", f"max_items: 30, {rule}"))
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://") as gate:
+        words = "Please pay 20 to kim@acme.example"
+        talk = Talk(gate, gate.open_run("shop.pay", tenant="acme", user=LEE, agent=Agent("bot"), prompt=words))
+        talk.yes("mail", to=[ANN], body="hi")
+        talk.yes("mail", to=[BOB], body="hi")
+        assert not talk.asked("mail", to=[ANN], body="hi")
+        assert talk.asked("mail", to=to, body="hi")
+
+
 def test_a_yes_to_a_list_names_none_of_its_values(gate: Gate) -> None:
     talk = Talk(gate)
     held = talk.yes("mail", to=[*[f"p{n}@acme.example" for n in range(9)], EVE], body="hi")

@@ -139,12 +139,14 @@ class Confirmed(OriginKind):
     words = "confirmed by the user for this argument, in this run"
 
     def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
-        name, normal_form = value.rule.name, NORMAL[value.rule.type]
-        for call in reversed(list(run.of(source.field))):
-            given = call.args.get(name)
-            if name in call.endorsed and normal_form(given[0] if type(given) is list and len(given) == 1 else given) == key:
-                return f"{self.name} {call.id}"
-        return ""
+        calls = [call for call in run.of(source.field) if value.rule.name in call.endorsed and was_sent(call, value, key)]
+        return f"{self.name} {calls[-1].id}" if calls else ""
+
+
+def was_sent(call: AnsweredCall, value: Value, key: Key) -> bool:
+    """Whether an argument of a call was just this one element of a value."""
+    given = call.args.get(value.rule.name)
+    return NORMAL[value.rule.type](given[0] if type(given) is list and len(given) == 1 else given) == key
 
 
 class FromModel(OriginKind):

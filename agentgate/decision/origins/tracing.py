@@ -12,9 +12,9 @@ call. Values that the user `confirmed` are those of one yes. None of these, nor 
 
 from __future__ import annotations
 
-from agentgate.decision.origins.earlier_calls import Earlier, stands_for_words
+from agentgate.decision.origins.earlier_calls import Answer, Earlier, stands_for_words
 from agentgate.decision.origins.join import explain, joined, within_some_call
-from agentgate.decision.origins.kinds import kind_of
+from agentgate.decision.origins.kinds import kind_of, was_sent
 from agentgate.decision.origins.named_calls import is_named
 from agentgate.decision.origins.trace_result import Traced
 from agentgate.decision.origins.value import Value, in_prompt, sources_of
@@ -50,6 +50,7 @@ def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float
     prompt = traced.prompt
     said: dict[str, bool] = {}  # asked only where it matters
     pending: dict[str, Value] = {}  # what only an earlier call can explain
+    confirmed: list[str] = []  # what the user said yes to
     for name, value in values.items():
         rule = value.rule
         if rule.any_call and rule.at_most is not None and not within_some_call(value, earlier):
@@ -66,18 +67,19 @@ def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float
             continue
         sources = sources_of(value, prompt)
         alone = rule.alone if sources is rule.sources else tuple([source for source in rule.alone if source == PROMPT])
-        found = next(filter(None, (_explained(value, (source,), sources, earlier) for source in alone)), "")
+        found = next(filter(None, (_explained(value, (source,), sources, earlier) for source in alone)), [])
         if not found and rule.any_call:
             found = _explained(value, sources, sources, earlier)
         if found:
-            traced.origins[name] = found
+            traced.origins[name] = ", ".join(dict.fromkeys(found[:MAX_RECORDED]))
+            if any(each.partition(" ")[0] == CONFIRMED.kind for each in found):
+                confirmed.append(name)
         elif rule.calls and sources is rule.sources and not rule.any_call:
             pending[name] = value
         else:
             traced.unexplained(value)
-    confirmed = {name: origin for name, origin in traced.origins.items() if origin.startswith(CONFIRMED.kind)}
-    if len(set(confirmed.values())) > 1 or any(", " in origin for origin in confirmed.values()):
-        for name in confirmed:  # values of several yeses are no call that anybody said yes to
+    if confirmed and not any(_in_one_yes(call, values, confirmed) for call in earlier.of(traced.tool.name)):
+        for name in confirmed:  # as a part of this call nobody said yes to it
             del traced.origins[name]
             traced.unexplained(values[name])
     chosen = None if traced.failures else joined(traced, values, pending, earlier, now)
@@ -101,9 +103,19 @@ def rests_on_yes(values: dict[str, Value], earlier: Earlier) -> bool:
     )
 
 
-def _explained(value: Value, given: tuple[Source, ...], sources: tuple[Source, ...], earlier: Earlier) -> str:
-    """How the record names the origins of a value, of which each element has one of the `given`; empty where one has none."""
+def _in_one_yes(call: Answer, values: dict[str, Value], confirmed: list[str]) -> bool:
+    """Whether one call had all that is confirmed, and all else here that a yes can name: an account is one person's, and no other's."""
+    return all(
+        was_sent(call, value, key) and (name not in confirmed or name in call.endorsed)
+        for name, value in values.items()
+        if any(source.kind == CONFIRMED.kind for source in value.rule.sources)
+        for key in value.keys
+    )
+
+
+def _explained(value: Value, given: tuple[Source, ...], sources: tuple[Source, ...], earlier: Earlier) -> list[str]:
+    """How the record names the origin of each element of a value, which is one of the `given`; empty where one has none."""
     names = [
         next(filter(None, (kind_of(source).explains(source, value, key, sources, earlier) for source in given)), "") for key in value.keys
     ]
-    return ", ".join(dict.fromkeys(names[:MAX_RECORDED])) if all(names) else ""
+    return names if all(names) else []
