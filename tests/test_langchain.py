@@ -351,6 +351,24 @@ def test_a_run_that_its_denials_closed_is_followed_by_no_other_in_its_thread(sho
     assert len(middleware._runs) == 1
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_no_later_invoke_gets_a_run_in_a_thread_whose_run_was_closed(shop: Shop, *, restarted: bool) -> None:
+    """Neither the second message after it, nor a process that has to look what became of the run."""
+    middleware = gated(shop)
+    built = agent(shop, say("ok"), calls(GET), say(), calls(GET), say(), checkpointer=InMemorySaver(), middleware=middleware)
+    thread = {"configurable": {"thread_id": "1"}}
+    built.invoke(ask(), thread, context=LEE)
+    run = next(iter(middleware._runs.values())).run
+    for _ in range(20):
+        run.authorize("no.such", {})
+    for _ in range(2):
+        if restarted:
+            middleware._runs.clear()
+        out = built.invoke(ask(), thread, context=LEE)
+        assert [message.content for message in tool_messages(out)][-1] == DENIED
+    assert [record["type"] for record in shop.records].count("run_opened") == 1
+
+
 def test_the_host_may_give_the_prompt_itself(shop: Shop) -> None:
     prompt = f"Please refund order {ORDER}"
     middleware = AgentGateMiddleware(shop.gate, workflow="shop.refund", identify=identify, prompt=lambda _: prompt)

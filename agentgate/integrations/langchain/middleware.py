@@ -62,6 +62,10 @@ class _Open:
     read: set[str] = field(default_factory=set)
 
 
+def _is_closed(error: AgentGateError) -> bool:
+    return isinstance(error, RunRefused) and any(failure.reason is Reason.RUN_CLOSED for failure in error.failures)
+
+
 class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
     """Decides on every tool call of an agent built by `create_agent`.
 
@@ -136,10 +140,9 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             try:
                 yield from _add(kept.run, words_of(said, kept.run.state.turns, history=False), agent_said)
             except AgentGateError as error:
-                failures = error.failures if isinstance(error, RunRefused) else ()
-                if any(failure.reason is Reason.RUN_CLOSED for failure in failures):  # by its denials, a revocation or its host
+                if _is_closed(error):  # by its denials, a revocation or its host; the thread stays with it
                     _log.warning("run_not_opened", workflow=self._workflow, run=kept.run.id, reasons=[visible(error)[:2000]])
-                    return heard
+                    return heard | {"agentgate_run": kept.run.id}
                 kept = None  # expired: what follows is new work
         if kept is None:
             tenant, user, agent = identity
@@ -209,8 +212,9 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             if again or kept.who != who:
                 yield Ask(kept.run.continue_for, tenant=tenant, user=user, agent=agent)
         except AgentGateError as error:
-            _log.warning("identity_unknown", run=name, reasons=[visible(error)[:2000]])
-            return None
+            if not _is_closed(error):
+                _log.warning("identity_unknown", run=name, reasons=[visible(error)[:2000]])
+                return None
         return self._keep(replace(kept, who=who))
 
     def _keep(self, opened: _Open) -> _Open:
