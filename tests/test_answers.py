@@ -651,3 +651,11 @@ def test_a_release_copied_to_another_call_is_none(gate: Gate) -> None:
     store._client.hset(f"ag:{{acme}}:hold:{other.hold.id}", mapping=copied)
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="again"), Deny)
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Allow)
+
+
+def test_a_record_never_says_that_a_rule_held_that_asks_a_person(gate: Gate) -> None:
+    held(gate)
+    log: Any = gate._audit
+    record = next(r for r in log.records if r.get("decision") == "step_up")
+    assert [reason["condition"] for reason in record["reasons"]] == ["step_up.big step_up"]
+    assert "step_up.big step_up" not in record["met"]

@@ -264,7 +264,7 @@ def met(core: Core, case: Case) -> list[str]:
         return []
     name = case.workflow.digest, case.tool.name
     if (known := core.conditions.get(name)) is None:
-        listed = tuple([each for each in conditions(case.workflow, case.tool) if each.about not in AT_MINT])
+        listed = tuple([each for each in conditions(case.workflow, case.tool) if each.about not in {*AT_MINT, "person"}])
         known = core.conditions[name] = listed, [each.key for each in listed]
     listed, keys = known
     failures = (*case.denied, *case.forced)
