@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
@@ -238,6 +239,7 @@ async def test_a_call_is_redeemed_run_and_reported_and_only_its_facts_leave_the_
     world.tools.answer = {"dropped": True}
     assert (await world.call("notes.drop", {"id": "note_7"})).json() == {"dropped": True}
     assert world.tools.seen[-1]["args"] == {"id": "note_7"}
+    assert re.fullmatch("[0-9a-f]{64}-1", world.tools.seen[-1]["key"])
     assert len(world.between.asked("/result")) == 1  # the workflow declares no facts of it
     assert world.ask("notes.drop", {"id": "note_7"}).json()["error_description"] == "already_done"
     assert world.ask("notes.drop", {"id": "note_8"}, "other").json()["error"] == "invalid_authorization_details"

@@ -79,7 +79,7 @@ class Orders:
         data = (await receive())["body"] if scope["method"] != "GET" else b""
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         said = {"path": scope["path"], "query": scope["query_string"].decode(), "body": data, "headers": headers}
-        self.seen.append({**said, "args": None if call is None else call.args})
+        self.seen.append({**said, "args": None if call is None else call.args, "key": call and call.idempotency_key})
         if isinstance(self.answer, Exception):
             raise self.answer
         if callable(self.answer):  # another application

@@ -103,9 +103,13 @@ class StepUp(_Reasoned):
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """Minted. `token` is good for exactly this call, once."""
+    """Minted. `token` is good for exactly this call, once.
+
+    `idempotency_key`: for what the tool calls in turn (`RedeemedCall.idempotency_key`); empty: the tool only reads.
+    """
 
     token: CallToken
+    idempotency_key: str = ""
 
 
 Decision = Allow | StepUp | Deny

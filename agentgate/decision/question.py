@@ -62,6 +62,7 @@ class Question:
         rules: the rules that ask.
         limits: what is used of each limit that covers the call.
         opened, deadline: POSIX seconds.
+        attempted: when the same act was last tried without anybody knowing its outcome; 0: never.
         arguments_digest: SHA-256 of the canonical arguments.
     """
 
@@ -83,6 +84,7 @@ class Question:
     agent_said: str = ""
     act: tuple[str, ...] = ()
     endorses: tuple[str, ...] = ()
+    attempted: float = 0.0
 
     @property
     def sentence(self) -> str:
@@ -134,6 +136,8 @@ def _rows(question: Question, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
     yield "who", question.asker
     for why in question.why:
         yield "why", why
+    if question.attempted:
+        yield "before", f"an earlier attempt may have happened, at {moment(question.attempted, zone)}: nobody knows its outcome"
     yield "said", " / ".join(f'"{words}"' for words in question.words) or "(the user's words are with the run)"
     if question.agent_said:
         yield "", f"in answer to the agent, whose words are no request: {question.agent_said}"
@@ -162,7 +166,7 @@ def as_json(question: Question) -> dict[str, Any]:
     plain = asdict(question)
     for name in ("words", "via", "limits", "act", "endorses"):
         plain[name] = list(plain[name])
-    for name in ("agent_said", "act", "endorses"):  # as an earlier version wrote it, where there is none
+    for name in ("agent_said", "act", "endorses", "attempted"):  # as an earlier version wrote it, where there is none
         if not plain[name]:
             del plain[name]
     plain["arguments"] = list(plain["arguments"])

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePath
 from typing import Any
 
 from agentgate.decision.answer import Eligible, RequiredHold, Reservation
@@ -56,7 +55,9 @@ def shown_names(required: Iterable[RequiredHold], names: Iterable[str]) -> tuple
     return tuple(dict.fromkeys(name for hold in required for name in (hold.rule.show or every)))
 
 
-def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: str, opened: float, deadline: float) -> Question:
+def question_of(
+    case: Case, answer: Eligible, used: tuple[int, ...], *, made: str, opened: float, deadline: float, attempted: float = 0.0
+) -> Question:
     """The question of a call that waits for people.
 
     Args:
@@ -66,6 +67,7 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
         made: the call digest.
         opened: POSIX seconds.
         deadline: POSIX seconds.
+        attempted: as of `Question`.
     """
     call, header, workflow, required = case.call, case.run.header, case.workflow, answer.holds
     tool = workflow.tools[call.tool]
@@ -82,7 +84,7 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
             value = MASKED if tool.args[name].sensitive else shown_text(given[name]) if name in show else NOT_SHOWN
             arguments.append(ShownArgument(name, value, origin, by))
     told = partial(_because, evidence, frozenset(name for name in show if not tool.args[name].sensitive))
-    file = PurePath(workflow.file).name  # where it lies is the server's own affair
+    file = workflow.file.rpartition("/")[2]  # where it lies is the server's own affair
     rules = tuple(
         ShownRule(rule.id, place(file, rule.line), rule.whom, tuple(dict.fromkeys(told(rule, f) for f in hold.why)))
         for hold in required
@@ -103,6 +105,7 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
         limits=tuple(_used(tool, *each) for each in zip(answer.reservations, used, strict=True)),
         opened=opened,
         deadline=deadline,
+        attempted=attempted,
         arguments_digest=call.arguments_digest,
         endorses=_endorsed(case, required, given, frozenset(show)),
         act=_act(tool, {each.name: each.value for each in arguments}),

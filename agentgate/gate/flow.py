@@ -153,7 +153,8 @@ def _settle(minting: Minting, *, fresh: bool) -> Flow:
             return release
     if minting.ttl < 1:
         return (yield from minting.deny(_ENDED))
-    head = minting.head(release)
+    key: str = yield from minting.key()
+    head = minting.head(release, key)
     settled: ops.MintReply = yield from minting.reserve(release, head)
     if settled.kind == "stale":
         return None
@@ -165,7 +166,7 @@ def _settle(minting: Minting, *, fresh: bool) -> Flow:
         view.unspent[minting.digest] = minting.jti
     if minting.acts:
         core.issued.add(template.header.id, minting.digest)
-    return Allow(minting.sign(release, settled, head))
+    return Allow(minting.sign(release, settled, head), key)
 
 
 _REFUSED: Mapping[str, tuple[Reason, str, str]] = {

@@ -14,6 +14,7 @@ from agentgate.decision.case import Case
 from agentgate.decision.origins.tracing import rests_on_yes
 from agentgate.decision.versions import Versions
 from agentgate.gate.core import decided, deny, seen
+from agentgate.gate.state import attempt_of
 from agentgate.gate.token_template import TokenTemplate, txn
 from agentgate.gate.view import View
 from agentgate.shell.step import Flow, Record
@@ -21,7 +22,7 @@ from agentgate.stores import history_name, ops
 from agentgate.token.claims import MAX_LEEWAY
 from agentgate.token.mint import CallToken, binding, mint, new_jti
 from agentgate.token.signing import RunKey
-from agentgate.values.canonical import canonical, digest
+from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.identities import name_of
 from agentgate.values.refusal import Failure
 from agentgate.values.request import Call
@@ -67,6 +68,7 @@ class Minting(NamedTuple):
         versions, case, answer: what was decided, under which versions.
         template: what the call has in common with the others of its run to its tool.
         digest: its call digest.
+        act: the same for every attempt at it in its run, under whatever id of the model's; empty: it only reads.
         known: what was known of the run and the call, for their records.
         limits: what it takes of each limit.
         sender: who will send its token.
@@ -79,6 +81,7 @@ class Minting(NamedTuple):
     answer: Eligible
     template: TokenTemplate
     digest: str
+    act: str
     known: Mapping[str, object]
     limits: tuple[ops.LimitTake, ...]
     sender: Sender
@@ -96,7 +99,8 @@ class Minting(NamedTuple):
         workflow, state, call = case.workflow, case.run, case.call
         tool, now = workflow.tools[call.tool], int(time.time())
         template = view.template(state, workflow, tool)
-        made = template.digest(call)
+        made, header = template.digest(call), state.header
+        act = [header.tenant, header.id, tool.name, call.arguments_digest]
         return cls(
             view=view,
             versions=versions,
@@ -104,12 +108,13 @@ class Minting(NamedTuple):
             answer=answer,
             template=template,
             digest=made,
+            act="" if tool.effect == "read" else digest(canonical(act)),
             known=seen(view.core, versions, case, made),
             limits=tuple([template.take(reservation, len(state.turns)) for reservation in answer.reservations]),
             sender=_sender(view, case, tool),
             jti=new_jti(),
             iat=now,
-            ttl=min(workflow.token.ttl, int(state.header.ends) - now),
+            ttl=min(workflow.token.ttl, int(header.ends) - now),
         )
 
     @property
@@ -126,7 +131,28 @@ class Minting(NamedTuple):
         """Refuse it after all."""
         return deny(self.view.core, self.template.header, self.case.call, (failure,), self.known)
 
-    def head(self, release: Release) -> bytes:
+    def attempts(self) -> Flow:
+        """The redeemed attempts at this act, by number: which of them is done, a cached state cannot tell."""
+        state = self.case.run
+        if self.act not in state.tried:
+            return ()
+        record: ops.RunRecord | None = yield ops.read_run(state.header.tenant, state.header.id)
+        redeemed = [call for call in record.calls if call.status == "redeemed"] if record is not None else []
+        known = [(*attempt_of(parse(call.head)), call) for call in redeemed]
+        return tuple([(number, call) for act, number, call in known if act == self.act])
+
+    def key(self) -> Flow:
+        """The idempotency key: another one where the last attempts are known to be done or to have failed; empty: it only reads.
+
+        A failure says nothing of an attempt before it whose outcome is unknown: that may still have happened under its key.
+        """
+        tried: tuple[tuple[int, ops.CallRecord], ...] = yield from self.attempts()
+        last = max([number for number, _ in tried], default=1)
+        ended = {call.outcome for number, call in tried if number == last}
+        over = "done" in ended or ("failed" in ended and ended <= {"failed", "not_run"})
+        return f"{self.act}-{last + over}" if self.act else ""
+
+    def head(self, release: Release, key: str) -> bytes:
         """What the call's record in the store says of it.
 
         Raises:
@@ -141,6 +167,7 @@ class Minting(NamedTuple):
             "facts": template.facts,
             "txn": txn(self.digest),
             "read": not self.acts,
+            **({"key": key} if key else {}),
             **self._confirmed(release.endorsed),
         }
         return canonical(head if template.upstream is None else {**head, "upstream": template.upstream})

@@ -208,15 +208,18 @@ def run_state(
         day = date.fromisoformat(header.day)
         turns, doubts, agent_said = split_turns(record.turns)
         ended = cache(partial(readings.ended, workflow, turns, doubts, header.reader))
-        earlier = known.calls if record.since and known is not None else ()
+        earlier, tried = (known.calls, known.tried) if record.since and known is not None else ((), frozenset[str]())
         calls = {
             call.digest: replace(call, endorsed=frozenset(), marked=False) if call.turns and ended(call.turns) else call for call in earlier
         }
         for call in record.calls:
+            if call.status != "redeemed":
+                continue
+            head = parse(call.head)
+            tried |= {attempt_of(head)[0]} - {""}
             if call.outcome in {"failed", "not_run"}:
                 calls.pop(call.digest, None)
-            elif call.status == "redeemed":
-                head = parse(call.head)
+            else:
                 tool = workflow.tools.get(head["tool"])
                 yes = head.get("yes") or {"turns": 0}
                 live = not ended(yes["turns"])
@@ -251,7 +254,14 @@ def run_state(
         owned=record.owned,
         doubts=doubts,
         agent_said=agent_said,
+        tried=tried,
     )
+
+
+def attempt_of(head: Mapping[str, Any]) -> tuple[str, int]:
+    """Which act a call attempts (`Minting.act`), under which number; an empty one: a read, or a call of an earlier version."""
+    act, _, number = head.get("key", "-0").rpartition("-")
+    return act, int(number)
 
 
 def _rows(declared: Mapping[str, Any], recorded: bytes | None, facts: Mapping[str, Fact]) -> tuple[Mapping[str, Any], ...]:

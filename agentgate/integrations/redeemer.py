@@ -333,7 +333,7 @@ def _proven(claims: Claims, data: bytes, answer: _Answer, tracing: Tracing | Non
         same = all(said[name] == getattr(claims, name) for name in ("txn", "tenant", "run", "tool", "tool_call_id"))
         if not same or canonical(said["arguments"]) != data:
             raise _Lost("an answer about another call")
-        return proven(claims, data, canonical({name: said[name] for name in ("read", "facts", "upstream") if name in said}), tracing)
+        return proven(claims, data, canonical({name: said[name] for name in ("read", "facts", "upstream", "key") if name in said}), tracing)
     except (KeyError, TypeError, ValueError, AttributeError, CanonicalError) as error:
         raise _Lost(f"an unreadable answer ({type(error).__name__})") from None
 

@@ -52,8 +52,13 @@ class ProvenCall:
 
     @property
     def txn(self) -> str:
-        """The call's id, stable across a step-up; a good idempotency key."""
+        """The call's id, stable across a step-up."""
         return self._done.claims.txn
+
+    @property
+    def idempotency_key(self) -> str:
+        """For what the tool calls in turn: the same for each attempt at an act, under whatever id, until one is done or failed."""
+        return str(self._done.head.get("key") or self.txn)
 
     @property
     def credential(self) -> UpstreamCredential:

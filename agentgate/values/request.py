@@ -267,6 +267,7 @@ class RunState:
         acts, owned: who mints acts in it, and whether servers' records have keys of their own (`agentgate.stores.ops.RunRecord`).
         doubts: words that may be the user's, each with the number of turns before it; empty words: they could not be read.
         agent_said: what the newest turn answers, as the host says; it is shown to people, and no decision reads it.
+        tried: acts of which an attempt was redeemed, whatever came of it.
         memo: values derived from the other fields, which never change; empty in every new state.
     """
 
@@ -282,6 +283,7 @@ class RunState:
     owned: bool = True
     doubts: tuple[tuple[int, str], ...] = ()
     agent_said: str = ""
+    tried: frozenset[str] = frozenset()
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 

@@ -80,7 +80,9 @@ def _open_hold(minting: Minting) -> Flow:
         return unreachable
     times = [hold.rule.timeout * 1000 for hold in required]
     used: tuple[int, ...] = (yield ops.read_limits(header.tenant, header.id, limits)) if limits else ()
-    new, act = _new_hold(minting, used), digest(canonical([call.tool, call.arguments_digest]))
+    tried: tuple[tuple[int, ops.CallRecord], ...] = yield from minting.attempts()
+    lost = max([call.redeemed_at or 0.0 for _, call in tried if call.outcome in {"", "unknown"}], default=0.0)
+    new, act = _new_hold(minting, used, lost), digest(canonical([call.tool, call.arguments_digest]))
     most, own, body = core.budgets.holds, max(core.budgets.holds, OWN), body_of(new)
     opening = partial(
         ops.open_hold,
@@ -166,7 +168,7 @@ def _unreachable(core: Core, case: Case, required: tuple[RequiredHold, ...]) -> 
     return Failure(Reason.STEP_UP, f"step_up.{required[0].rule.id}", "no way to ask the user", expected, rule=rule)
 
 
-def _new_hold(minting: Minting, used: tuple[int, ...]) -> Hold:
+def _new_hold(minting: Minting, used: tuple[int, ...], lost: float) -> Hold:
     case, made = minting.case, minting.digest
     call, header, required = case.call, case.run.header, minting.answer.holds
     tool = case.workflow.tools[call.tool]
@@ -175,7 +177,7 @@ def _new_hold(minting: Minting, used: tuple[int, ...]) -> Hold:
     shown |= {name: [] for name in names if name not in args and emptied(name, call.args)}
     opened = round(time.time(), 3)
     expires = round(opened + min(hold.rule.timeout for hold in required), 3)
-    question = question_of(case, minting.answer, used, made=made, opened=opened, deadline=expires)
+    question = question_of(case, minting.answer, used, made=made, opened=opened, deadline=expires, attempted=lost)
     hold = Hold(
         id=made,
         tenant=header.tenant,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentgate.integrations.langchain.arguments import definition_of
 from agentgate.integrations.langchain.calls import CallRefused
-from agentgate.integrations.langchain.tools import call_token, guard_tools, is_guarded, upstream_credential, use_run
+from agentgate.integrations.langchain.tools import call_token, guard_tools, idempotency_key, is_guarded, upstream_credential, use_run
 
 if TYPE_CHECKING:
     from agentgate.integrations.langchain.caller import user_says
@@ -21,6 +21,7 @@ __all__ = [
     "call_token",
     "definition_of",
     "guard_tools",
+    "idempotency_key",
     "is_guarded",
     "upstream_credential",
     "use_run",

@@ -73,6 +73,7 @@ class Cleared:
 
 RUN: ContextVar[Any] = ContextVar("agentgate_run", default=None)
 TOKEN: ContextVar[CallToken | None] = ContextVar("agentgate_call_token", default=None)
+KEY: ContextVar[str] = ContextVar("agentgate_idempotency_key", default="")
 CREDENTIAL: ContextVar[UpstreamCredential | None] = ContextVar("agentgate_upstream_credential", default=None)
 PROPOSAL: ContextVar[ProposedCall | None] = ContextVar("agentgate_proposal", default=None)
 CLEARED: ContextVar[Cleared | None] = ContextVar("agentgate_cleared", default=None)
@@ -231,7 +232,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     values = dict(settled.values)
     execute = Execute(tuple(values.pop(name) for name in first), {**values, **injected, **framework})
     token = decision.token if declared.redeem == "server" else None
-    with bound((PROPOSAL, None), (RUN, run), (TOKEN, token), (CREDENTIAL, None)):
+    with bound((PROPOSAL, None), (RUN, run), (TOKEN, token), (KEY, decision.idempotency_key), (CREDENTIAL, None)):
         if declared.redeem == "server":
             result = yield from _executed(execute, call)
         else:

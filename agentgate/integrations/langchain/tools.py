@@ -29,6 +29,7 @@ from agentgate.integrations.langchain.calls import (
     CREDENTIAL,
     HOST,
     INJECTED_FOR,
+    KEY,
     PROPOSAL,
     RUN,
     TOKEN,
@@ -93,6 +94,19 @@ def call_token() -> CallToken:
     if token is None:
         raise LookupError("no call token here: only a guarded tool whose workflow says 'redeem: server' has one, while it runs")
     return token
+
+
+def idempotency_key() -> str:
+    """The key of the act being executed, for the ``Idempotency-Key`` header of what the tool calls.
+
+    It is the same for each attempt at this act, under whatever id of the model's, until one is done or failed.
+
+    Raises:
+        LookupError: not inside a guarded tool that acts.
+    """
+    if not (key := KEY.get()):
+        raise LookupError("no idempotency key here: only a guarded tool that does not only read has one, while it runs")
+    return key
 
 
 def upstream_credential() -> UpstreamCredential:

@@ -269,16 +269,17 @@ if old_jti then
 end
 local at, stands = digits(later(now, run[9])), ''
 local written = {digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. at, 'opened', run[5] or '0'}
-if said[2] == 'redeemed' and minted[4] then -- head, time and facts of the first redemption stand
+local ran = said[2] == 'redeemed' and minted[4]
+if ran and ARGV[8] == '1' then -- head, time and facts of the first redemption stand
   stands = minted[4]
-  if said[5] and (said[5] == old_jti or said[5] == minted[2]) then
-    written[5], written[6] = digest .. ':ran', said[5]
-  end
-else
+else -- an act that did not happen is another attempt
   written[5], written[6], written[7], written[8] = digest .. ':head', ARGV[2], digest .. ':free', free and '1' or ''
-  if not audience then
+  if not (audience or ran) then
     written[9], written[10] = digest .. ':status', 'minted'
   end
+end
+if ran and said[5] and (said[5] == old_jti or said[5] == minted[2]) then
+  written[#written + 1], written[#written + 2] = digest .. ':ran', said[5]
 end
 local fields, kept = {'clock', at}, digits(math.max(tonumber(run[4] or '0'), life))
 for i, limit in ipairs(limits) do
