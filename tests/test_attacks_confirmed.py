@@ -306,6 +306,22 @@ def test_a_read_that_nobody_confirmed_gives_nothing(gate: Gate) -> None:
     assert isinstance(talk.ask("write", to=BOB), Deny)
 
 
+@pytest.mark.parametrize(("words", "counts"), [("for Mallory Smith", True), ("but do not ask Mallory Smith", False)])
+def test_a_read_of_whom_the_user_denied_rests_on_no_yes(tmp_path: Path, words: str, *, counts: bool) -> None:
+    """Denied words tell rows apart, and make none the user's."""
+    book = "args: {}, facts: {name: {type: text, path: '[].name'}, email: {type: email, path: '[].email', named_by: [name]}}}"
+    text = WORKFLOW.replace("people.get.boss], unknown", "people.get.boss, book.email], unknown")
+    text = text.replace("tools:\n", f"tools:\n  book: {{effect: read, needs: any, redeem: wrapper, {book}\n")
+    (tmp_path / "pay.yaml").write_text(text)
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://") as gate:
+        prompt = f"{PROMPT}, {words}"
+        talk = Talk(gate, gate.open_run("shop.pay", tenant="acme", user=LEE, agent=Agent("bot"), prompt=prompt))
+        people = [{"name": "Mallory Smith", "email": EVE}, {"name": "Ann Lee", "email": ANN}]
+        talk.redeem("book", talk.ask("book"), {}, people)
+        talk.redeem("people.get", talk.ask("people.get", email=EVE), {"email": EVE}, {"boss": BOB, "secret": BOB})
+        assert isinstance(talk.ask("write", to=BOB), Allow) is counts
+
+
 def test_a_read_that_asks_for_nothing_rests_on_no_yes(tmp_path: Path) -> None:
     """Nothing is asked for in it, and so nobody said yes to anything: what it returns is whatever somebody put there."""
     email = "email: {type: email, from: [prompt, confirmed, people.get.boss], unknown_origin: confirm}"

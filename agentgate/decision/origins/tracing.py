@@ -17,7 +17,7 @@ from agentgate.decision.origins.join import explain, joined, within_some_call
 from agentgate.decision.origins.kinds import kind_of, was_sent
 from agentgate.decision.origins.named_calls import is_named
 from agentgate.decision.origins.trace_result import Traced
-from agentgate.decision.origins.value import Value, in_prompt, sources_of
+from agentgate.decision.origins.value import Value, element, in_prompt, sources_of
 from agentgate.values.entities import Key
 from agentgate.values.paths import FINDABLE
 from agentgate.workflow.rule import CONFIRMED, PROMPT, Rule, Source
@@ -92,14 +92,16 @@ def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float
 
 def rests_on_yes(values: dict[str, Value], earlier: Earlier) -> bool:
     """Whether every argument, of at least one, is named by the user, or a value that they confirmed, or such a read returned."""
-    rests = {
-        name: tuple([s for s in value.rule.sources if s.kind == CONFIRMED.kind or stands_for_words(s, earlier.tools)])
-        for name, value in values.items()
-    }
-    return bool(values) and all(
-        in_prompt(value._replace(keys=(key,)), earlier.prompt) or came_from(value, key, rests[name], earlier)
-        for name, value in values.items()
-        for key in value.keys
+    return bool(values) and all(_is_backed(value, key, earlier) for value in values.values() for key in value.keys)
+
+
+def _is_backed(value: Value, key: Key, earlier: Earlier) -> bool:
+    sources = [source for source in value.rule.sources if source.kind == CONFIRMED.kind]
+    standing = [source for source in value.rule.sources if stands_for_words(source, earlier.tools)]
+    return (
+        in_prompt(value._replace(keys=(key,)), earlier.prompt)
+        or came_from(value, key, (*sources, *[s for s in standing if earlier.tools[s.tool].facts[s.field].confirmed]), earlier)
+        or any(element(value, key) in call.said(source, standing=True) for source in standing for call in earlier.of(source.tool))
     )
 
 
