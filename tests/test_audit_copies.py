@@ -212,6 +212,22 @@ def test_a_copy_beside_the_keys_that_another_key_signed_is_an_error(tmp_path: Pa
     assert (done.exit_code, "another key signed" in done.output) == (1, True)
 
 
+@pytest.mark.parametrize("known", [-1, 1000])
+def test_a_witness_that_knows_a_size_that_cannot_be_is_believed_in_nothing(tmp_path: Path, witness: Witness, known: int) -> None:
+    """Else what it said once would keep every later checkpoint from it."""
+    written(tmp_path, 1).close()
+    (seals,) = (tmp_path / "audit").glob("*.seals")
+    note = json.loads(seals.read_bytes().splitlines()[-1])["note"]
+    place, origin = place_of(f"{witness.verifier} {witness.url}"), read_checkpoint(note).origin
+    witness.known[origin] = known, b""
+    for _ in range(2):
+        with pytest.raises(OSError, match=f"knows {known} leaves"):
+            place.send(note, tmp_path / "audit")
+    del witness.known[origin]
+    place.send(note, tmp_path / "audit")
+    assert witness.known[origin][0] == read_checkpoint(note).size
+
+
 def test_a_folder_keeps_the_newest_and_takes_no_older_one(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     log = written(tmp_path, 3, str(tmp_path / "elsewhere"))

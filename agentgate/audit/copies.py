@@ -89,9 +89,10 @@ class WitnessPlace:
             except urllib.error.HTTPError as error:
                 if error.code != 409:
                     raise
-                self._cosigned = int(error.read(100))  # what it knows, by another process
-                if self._cosigned > newest.size:
-                    raise OSError(f"knows {self._cosigned} leaves of this log, which has {newest.size}") from error
+                known = int(error.read(100))  # by another process
+                if not 0 <= known <= newest.size:
+                    raise OSError(f"knows {known} leaves of this log, which has {newest.size}") from error
+                self._cosigned = known
         else:
             raise OSError("another process was before us")
         if not self._verifier.signed(note + lines):
