@@ -166,6 +166,19 @@ def test_two_yeses_under_one_id_are_not_recombined(gate: Gate) -> None:
     assert talk.asked("pay", amount=20, to=ANN, iban=IBANS[1])
 
 
+def test_a_call_whose_yes_names_nothing_joins_no_values_of_others(gate: Gate) -> None:
+    talk = Talk(gate)
+    store: Any = gate._store
+    talk.yes("pay", amount=20, to=ANN, iban=IBANS[0])
+    talk.yes("pay", amount=20, to=BOB, iban=IBANS[1])
+    held = talk.ask("pay", amount=20, to=ANN, iban=IBANS[1])
+    key = f"ag:{{acme}}:hold:{held.hold.id}"
+    store._client.hset(key, "body", json.dumps({**json.loads(store._client.hget(key, "body")), "seal": ""}))
+    gate.release(held.hold.id, tenant="acme", by=LEE)
+    talk.redeem("pay", talk.run.authorize("pay", talk.args, tool_call_id=f"c{talk.calls}"), talk.args)
+    assert talk.asked("pay", amount=20, to=ANN, iban=IBANS[1])
+
+
 def test_an_account_that_was_confirmed_for_one_person_is_payable_to_no_other(gate: Gate) -> None:
     """The user named both people, and said yes to the account of one."""
     words = f"Please pay 20 to {ANN}, pay 20 to {BOB}"
