@@ -129,12 +129,10 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_open = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect).open
-
-
 def post(url: str, body: bytes) -> bytes:
     """What an endpoint answers. Raises OSError: nothing, or an error. No redirect is followed, no proxy of the environment is asked."""
-    with _open(urllib.request.Request(url, body, method="POST"), timeout=_SECONDS) as answer:  # noqa: S310 - `place_of`
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+    with opener.open(urllib.request.Request(url, body, method="POST"), timeout=_SECONDS) as answer:  # noqa: S310 - `place_of`
         return bytes(answer.read(10_000))
 
 
