@@ -207,7 +207,7 @@ def test_a_refusal_fits_a_tool_with_an_artifact(shop: Shop) -> None:
 
     (guarded,) = guard_tools([get], run=shop.run())
     message = guarded.invoke({"name": "orders.get", "args": {"order_id": "ORD-99999999"}, "id": "c1", "type": "tool_call"})
-    assert (message.status, message.content, message.artifact) == ("error", DENIED, None)
+    assert (message.status, message.content, message.artifact["code"]) == ("error", DENIED, "not_permitted")
 
 
 def test_facts_are_read_from_the_artifact(shop: Shop) -> None:

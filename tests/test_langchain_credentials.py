@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolCall
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agentgate import Agent, OIDCToken, User
-from agentgate.integrations.langchain import AgentGateMiddleware
+from agentgate.integrations.langchain import AgentGateMiddleware, call_outcomes, guard_tools, use_run
 from tests.authority import Key, claims_of, web
 from tests.langchain_shop import Script, say, tool_messages, vouched
 from tests.test_identity_door import ORDER, PROMPT, WORKFLOW, Desk
@@ -120,3 +122,31 @@ def test_no_credential_is_kept_in_the_graphs_state(chat: Chat) -> None:
     chat.say(shown)
     assert shown[1].reveal()[-30:] not in repr(list(chat.kept.list(None)))
     assert shown[1].reveal()[-30:] not in repr(vars(chat.gated))
+
+
+# --- what the host is told ---------------------------------------------------------------------------------------------------
+def told(chat: Chat, context: Shown) -> list[tuple[str, int]]:
+    with call_outcomes() as seen:
+        chat.say(context)
+    return [(each.tool, each.status) for each in seen]
+
+
+def test_a_token_that_ended_is_told_as_a_401_and_a_group_that_is_missing_as_a_403(chat: Chat) -> None:
+    assert told(chat, chat.shown()) == []
+    assert told(chat, chat.shown(user=chat.desk.user(life=-120))) == [("", 401), ("refund", 401)]
+    assert told(chat, chat.shown(user=chat.desk.user(groups=["sales"]))) == [("", 403), ("refund", 403)]
+
+
+@pytest.mark.parametrize(("life", "status"), [(60, 401), (600, 403)], ids=["the user's token", "the run"])
+def test_a_token_that_ends_in_the_middle_of_a_turn_is_told_apart_from_a_run_that_is_over(chat: Chat, life: int, status: int) -> None:
+    @tool("refund")
+    def refund(order_id: str) -> str:
+        """Refund an order."""
+        raise AssertionError
+
+    (guarded,) = guard_tools([refund])
+    run = chat.desk.run(user=chat.desk.user(life=life), ttl=90)
+    with time_machine.travel(time.time() + 91, tick=True), use_run(run), call_outcomes() as seen:
+        message = guarded.invoke({"name": "refund", "args": ORDER, "id": "c1", "type": "tool_call"})
+    assert message.content == "agentgate: not_permitted"
+    assert [(each.code, each.status) for each in seen] == [("not_permitted", status)]

@@ -55,9 +55,7 @@ def shown_names(required: Iterable[RequiredHold], names: Iterable[str]) -> tuple
     return tuple(dict.fromkeys(name for hold in required for name in (hold.rule.show or every)))
 
 
-def question_of(
-    case: Case, answer: Eligible, used: tuple[int, ...], *, made: str, opened: float, deadline: float, attempted: float = 0.0
-) -> Question:
+def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: str, opened: float, deadline: float) -> Question:
     """The question of a call that waits for people.
 
     Args:
@@ -67,7 +65,6 @@ def question_of(
         made: the call digest.
         opened: POSIX seconds.
         deadline: POSIX seconds.
-        attempted: as of `Question`.
     """
     call, header, workflow, required = case.call, case.run.header, case.workflow, answer.holds
     tool = workflow.tools[call.tool]
@@ -105,7 +102,6 @@ def question_of(
         limits=tuple(_used(tool, *each) for each in zip(answer.reservations, used, strict=True)),
         opened=opened,
         deadline=deadline,
-        attempted=attempted,
         arguments_digest=call.arguments_digest,
         endorses=_endorsed(case, required, given, frozenset(show)),
         act=_act(tool, {each.name: each.value for each in arguments}),

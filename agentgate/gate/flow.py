@@ -28,7 +28,7 @@ from agentgate.shell.spans import UNKNOWN_TOOL, call_attributes, spanned
 from agentgate.shell.step import Flow, Step
 from agentgate.stores import ops
 from agentgate.values.refusal import Failure, Reason, RunRefused
-from agentgate.values.request import Args, Call, RunState
+from agentgate.values.request import Args, Call, Header, RunState
 from agentgate.values.times import duration
 from agentgate.workflow.model import Limit
 
@@ -118,7 +118,7 @@ def considered(core: Core, state: RunState, call: Call, connection: Connection |
     """
     versions = yield from core.in_force.of(state.header)
     if time.time() >= state.header.ends:
-        raise RunRefused((_ENDED,))
+        raise RunRefused((_ended_by(state.header),))
     around = yield from surroundings(core, versions, state.header, call, connection)
 
     def decide() -> tuple[Versions, Case, Eligible | Deny]:
@@ -129,6 +129,11 @@ def considered(core: Core, state: RunState, call: Call, connection: Connection |
         return versions, case, answer
 
     return (yield from apart(len(call.data) + sum(map(len, state.turns)), decide))
+
+
+def _ended_by(header: Header) -> Failure:
+    """That a run has ended: where its credentials did first, whoever they are of can sign in again."""
+    return _ENDED.with_data(sign_in=header.ends < header.expires_at)
 
 
 def _digest_of(view: View, state: RunState, case: Case) -> str:
@@ -152,8 +157,8 @@ def _settle(minting: Minting, *, fresh: bool) -> Flow:
         if not isinstance(release, Release):
             return release
     if minting.ttl < 1:
-        return (yield from minting.deny(_ENDED))
-    key: str = yield from minting.key()
+        return (yield from minting.deny(_ended_by(run.header)))
+    key = yield from minting.key()
     head = minting.head(release, key)
     settled: ops.MintReply = yield from minting.reserve(release, head)
     if settled.kind == "stale":

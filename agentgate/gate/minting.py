@@ -137,8 +137,8 @@ class Minting(NamedTuple):
         if self.act not in state.tried:
             return ()
         record: ops.RunRecord | None = yield ops.read_run(state.header.tenant, state.header.id)
-        redeemed = [call for call in record.calls if call.status == "redeemed"] if record is not None else []
-        known = [(*attempt_of(parse(call.head)), call) for call in redeemed]
+        calls = record.calls if record is not None else ()
+        known = [(*attempt_of(parse(call.head)), call) for call in calls if call.status == "redeemed"]
         return tuple([(number, call) for act, number, call in known if act == self.act])
 
     def key(self) -> Flow:
@@ -146,7 +146,7 @@ class Minting(NamedTuple):
 
         A failure says nothing of an attempt before it whose outcome is unknown: that may still have happened under its key.
         """
-        tried: tuple[tuple[int, ops.CallRecord], ...] = yield from self.attempts()
+        tried = yield from self.attempts()
         last = max([number for number, _ in tried], default=1)
         ended = {call.outcome for number, call in tried if number == last}
         over = "done" in ended or ("failed" in ended and ended <= {"failed", "not_run"})

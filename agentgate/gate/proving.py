@@ -63,7 +63,7 @@ def prove(
         who = for_user.who if for_user is not None else known
         found = yield from identities_of(core).agent(agent, tenant, who, now)
     except CredentialRefused as error:
-        refused = failure_of(error)
+        refused = failure_of(error).with_data(sign_in=True)
     else:
         # Of the claims, the run keeps those that the workflow compares, and nothing else about anybody.
         return for_user, replace(found, who=narrowed(found.who, {claim.name for claim in workflow.agent.claims}))

@@ -78,9 +78,8 @@ async def redeem_call(request: Request, service: Service) -> Response:
     told = {name: getattr(claims, name) for name in ("txn", "tenant", "sub", "client_id", "scope", "run", "tool_call_id", "intent")}
     call = {"tool": claims.tool, "arguments": parse(done.data), "act": dict(claims.act), "identity": dict(claims.identity)}
     more = {"read": done.head.get("read") is True, "facts": done.head["facts"]}
-    more |= {"key": done.head["key"]} if "key" in done.head else {}
-    if done.head.get("upstream") is not None:
-        more["upstream"] = done.head["upstream"]  # the tool server has the brokers, and this gate sees no credential
+    # of an upstream credential only what it is: the tool server has the brokers, and this gate sees none
+    more |= {name: done.head[name] for name in ("key", "upstream") if name in done.head}
     signed_in = {"auth_time": claims.auth_time, "acr": claims.acr, "amr": list(claims.amr) or None}
     return answered(
         {**told, **call, **more, "workflow": claims.workflow._asdict(), **{k: v for k, v in signed_in.items() if v is not None}}

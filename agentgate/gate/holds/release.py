@@ -53,7 +53,7 @@ def find_release(minting: Minting) -> Flow:
         return (yield from _ask(minting, hold))
     failure = _AGAINST.get(status) or _lacking(required, hold, header)
     if failure is not None:
-        return (yield from minting.deny(failure))
+        return (yield from minting.deny(failure.with_data(hold=minting.digest)))
     how = "proven" if all(a.identity == "proven" for a in hold.approvers) else "in_process"
     own = any(each.rule.user for each in required) and core.answerers.asked(hold)  # what somebody wrote into the store endorses nothing
     return Release(
@@ -80,7 +80,7 @@ def _open_hold(minting: Minting) -> Flow:
         return unreachable
     times = [hold.rule.timeout * 1000 for hold in required]
     used: tuple[int, ...] = (yield ops.read_limits(header.tenant, header.id, limits)) if limits else ()
-    tried: tuple[tuple[int, ops.CallRecord], ...] = yield from minting.attempts()
+    tried = yield from minting.attempts()
     lost = max([call.redeemed_at or 0.0 for _, call in tried if call.outcome in {"", "unknown"}], default=0.0)
     new, act = _new_hold(minting, used, lost), digest(canonical([call.tool, call.arguments_digest]))
     most, own, body = core.budgets.holds, max(core.budgets.holds, OWN), body_of(new)
@@ -177,7 +177,7 @@ def _new_hold(minting: Minting, used: tuple[int, ...], lost: float) -> Hold:
     shown |= {name: [] for name in names if name not in args and emptied(name, call.args)}
     opened = round(time.time(), 3)
     expires = round(opened + min(hold.rule.timeout for hold in required), 3)
-    question = question_of(case, minting.answer, used, made=made, opened=opened, deadline=expires, attempted=lost)
+    question = question_of(case, minting.answer, used, made=made, opened=opened, deadline=expires)
     hold = Hold(
         id=made,
         tenant=header.tenant,
@@ -188,7 +188,7 @@ def _new_hold(minting: Minting, used: tuple[int, ...], lost: float) -> Hold:
         shown=shown,
         why=question.why,
         expires_at=expires,
-        question=question,
+        question=replace(question, attempted=lost),
     )
     return replace(hold, seal=minting.view.core.answerers.seal(hold))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agentgate.integrations.langchain.arguments import definition_of
-from agentgate.integrations.langchain.calls import CallRefused
+from agentgate.integrations.langchain.outcomes import CallOutcome, CallRefused, call_outcomes
 from agentgate.integrations.langchain.tools import call_token, guard_tools, idempotency_key, is_guarded, upstream_credential, use_run
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentGateMiddleware",
+    "CallOutcome",
     "CallRefused",
+    "call_outcomes",
     "call_token",
     "definition_of",
     "guard_tools",

@@ -18,12 +18,12 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import structlog
 from langchain_core.messages import ToolMessage
-from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools import BaseTool
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.decision.answer import Deny, StepUp
@@ -31,6 +31,7 @@ from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotDone, N
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.held import ask_person, is_interrupt
 from agentgate.integrations.langchain.injection import Host
+from agentgate.integrations.langchain.outcomes import CallRefused, add_refusal
 from agentgate.integrations.langchain.task import NO_TASK, TaskCall
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.shell.twins import in_a_thread
@@ -93,20 +94,6 @@ def bound(*pairs: tuple[ContextVar[Any], Any]) -> Iterator[None]:
             var.reset(reset)
 
 
-class CallRefused(ToolException, CallDenied):
-    """A refused call that has no `tool_call_id` to answer to. Its text is the closed code only; the rest is for the host.
-
-    Attributes:
-        decision: every failure; None where the call never reached the gate (no run, arguments that the model may not set).
-        tool_call_id: the id that the call was given, for ``run.explain(tool_call_id=...)``; empty without a decision.
-    """
-
-    def __init__(self, code: str, decision: Deny | None = None, tool_call_id: str = "") -> None:
-        super().__init__(code)
-        self.decision, self.tool_call_id = decision, tool_call_id
-        self.add_note("why: the log line call_refused, error.decision, or run.explain(tool_call_id=error.tool_call_id)")
-
-
 @dataclass(frozen=True, slots=True)
 class Execute:
     """Step: the tool's own body, with these arguments."""
@@ -164,11 +151,13 @@ def refusal(
         if run is not None:
             entry |= {"run": run.id, "workflow": f"{run.header.workflow} v{run.header.version}"}
         _log.warning("call_refused", **entry, reasons=[visible(why)])
+    artifact = add_refusal(code, decision, logged or name, tool_call_id or given_id, run if run is not None else RUN.get())
     if tool_call_id is None:
         raise CallRefused(code, decision, given_id)
     told = orjson.dumps(facts[0] if len(facts) == 1 else facts).decode() if facts else form
     said = f"{CallDenied(code)} {told}".rstrip()
-    message = ToolMessage(content=said, status="success" if facts else "error", tool_call_id=tool_call_id, name=name)
+    status: Literal["success", "error"] = "success" if facts else "error"
+    message = ToolMessage(content=said, status=status, tool_call_id=tool_call_id, name=name, artifact=artifact)
     return (message, None) if response_format == "content_and_artifact" else message
 
 

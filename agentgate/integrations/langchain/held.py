@@ -8,6 +8,7 @@ from typing import Any
 from agentgate.decision.answer import StepUp
 from agentgate.decision.question import as_json
 from agentgate.errors import StepUpRequired
+from agentgate.integrations.langchain.outcomes import add_held
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -44,6 +45,7 @@ def ask_person(decision: StepUp, run: Any, tool: str) -> None:
         GraphInterrupt: inside a LangGraph graph, with `asks`.
         StepUpRequired: outside of one, with the same.
     """
+    add_held(decision)
     asked = asks(decision, tool)
     try:
         from langgraph.types import interrupt  # noqa: PLC0415 - langgraph is an extra

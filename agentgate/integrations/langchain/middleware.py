@@ -30,6 +30,7 @@ from agentgate.integrations.langchain.caller import callers_turns
 from agentgate.integrations.langchain.calls import HOST, INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
 from agentgate.integrations.langchain.identities import Identity, Shown, identity_of, is_theirs, shown
 from agentgate.integrations.langchain.injection import Host
+from agentgate.integrations.langchain.outcomes import add_no_run
 from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
 from agentgate.integrations.langchain.turns import Utterance, in_order, last_human, newer_than, said_before, texts_of, words_of
 from agentgate.integrations.langchain.written import marked_as_written
@@ -130,6 +131,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         heard = {"agentgate_run": "", "agentgate_heard": last_human(state["messages"])}
         if isinstance(identity, str):
             _log.warning("identity_unknown", reasons=[identity])
+            add_no_run(identity)
             return heard
         kept = yield from self._known(state, runtime, identity)
         said = self._said(state, runtime)
@@ -142,6 +144,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             except AgentGateError as error:
                 if _is_closed(error):  # by its denials, a revocation or its host; the thread stays with it
                     _log.warning("run_not_opened", workflow=self._workflow, run=kept.run.id, reasons=[visible(error)[:2000]])
+                    add_no_run(error, kept.run.id)
                     return heard | {"agentgate_run": kept.run.id}
                 kept = None  # expired: what follows is new work
         if kept is None:
@@ -159,6 +162,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
                 yield from _add(run, later, agent_said)
             except AgentGateError as error:
                 _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[visible(error)[:2000]])
+                add_no_run(error)
                 return heard
             kept = self._keep(_Open(run, shown(identity), runtime.execution_info.thread_id))
         return heard | {"agentgate_run": kept.run.id}
@@ -214,6 +218,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         except AgentGateError as error:
             if not _is_closed(error):
                 _log.warning("identity_unknown", run=name, reasons=[visible(error)[:2000]])
+                if not again:  # else a run of their own is opened
+                    add_no_run(error, name)
                 return None
         return self._keep(replace(kept, who=who))
 
