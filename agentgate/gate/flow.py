@@ -158,7 +158,7 @@ def _settle(minting: Minting, *, fresh: bool) -> Flow:
             return release
     if minting.ttl < 1:
         return (yield from minting.deny(_ended_by(run.header)))
-    key = yield from minting.key()
+    key = (yield from minting.key()) if minting.acts else ""
     head = minting.head(release, key)
     settled: ops.MintReply = yield from minting.reserve(release, head)
     if settled.kind == "stale":

@@ -99,8 +99,9 @@ class Minting(NamedTuple):
         workflow, state, call = case.workflow, case.run, case.call
         tool, now = workflow.tools[call.tool], int(time.time())
         template = view.template(state, workflow, tool)
-        made, header = template.digest(call), state.header
-        act = [header.tenant, header.id, tool.name, call.arguments_digest]
+        made, header, act = template.digest(call), state.header, ""
+        if tool.effect != "read":
+            act = digest(canonical([header.tenant, header.id, tool.name, call.arguments_digest]))
         return cls(
             view=view,
             versions=versions,
@@ -108,7 +109,7 @@ class Minting(NamedTuple):
             answer=answer,
             template=template,
             digest=made,
-            act="" if tool.effect == "read" else digest(canonical(act)),
+            act=act,
             known=seen(view.core, versions, case, made),
             limits=tuple([template.take(reservation, len(state.turns)) for reservation in answer.reservations]),
             sender=_sender(view, case, tool),
@@ -137,12 +138,12 @@ class Minting(NamedTuple):
         if self.act not in state.tried:
             return ()
         record: ops.RunRecord | None = yield ops.read_run(state.header.tenant, state.header.id)
-        calls = record.calls if record is not None else ()
+        calls = record.calls if record else ()
         known = [(*attempt_of(parse(call.head)), call) for call in calls if call.status == "redeemed"]
         return tuple([(number, call) for act, number, call in known if act == self.act])
 
     def key(self) -> Flow:
-        """The idempotency key: another one where the last attempts are known to be done or to have failed; empty: it only reads.
+        """The idempotency key: another one where the last attempts are known to be done or to have failed.
 
         A failure says nothing of an attempt before it whose outcome is unknown: that may still have happened under its key.
         """
@@ -150,7 +151,7 @@ class Minting(NamedTuple):
         last = max([number for number, _ in tried], default=1)
         ended = {call.outcome for number, call in tried if number == last}
         over = "done" in ended or ("failed" in ended and ended <= {"failed", "not_run"})
-        return f"{self.act}-{last + over}" if self.act else ""
+        return f"{self.act}-{last + over}"
 
     def head(self, release: Release, key: str) -> bytes:
         """What the call's record in the store says of it.

@@ -216,7 +216,7 @@ def run_state(
             if call.status != "redeemed":
                 continue
             head = parse(call.head)
-            tried |= {attempt_of(head)[0]} - {""}
+            tried = tried | {attempt_of(head)[0]} if "key" in head else tried
             if call.outcome in {"failed", "not_run"}:
                 calls.pop(call.digest, None)
             else:

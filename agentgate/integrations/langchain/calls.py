@@ -151,7 +151,7 @@ def refusal(
         if run is not None:
             entry |= {"run": run.id, "workflow": f"{run.header.workflow} v{run.header.version}"}
         _log.warning("call_refused", **entry, reasons=[visible(why)])
-    artifact = add_refusal(code, decision, logged or name, tool_call_id or given_id, run if run is not None else RUN.get())
+    artifact = add_refusal(code, decision, logged or name, tool_call_id or given_id, run or RUN.get())
     if tool_call_id is None:
         raise CallRefused(code, decision, given_id)
     told = orjson.dumps(facts[0] if len(facts) == 1 else facts).decode() if facts else form

@@ -5,11 +5,11 @@ Rules: it is a list of the host's own, in this process. Of all this, graph state
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from langchain_core.tools import ToolException
@@ -96,7 +96,7 @@ def _add(outcome: CallOutcome) -> None:
 def add_held(decision: StepUp) -> None:
     """Tell the host of a held call."""
     hold = decision.hold
-    until = datetime.fromtimestamp(int(hold.expires_at), UTC).isoformat().replace("+00:00", "Z")
+    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(hold.expires_at))
     shown = hold.tool, hold.tool_call_id, hold.run, hold.id, until, hold.question.whom
     _add(CallOutcome(decision.code, decision.failures, *shown))
 
@@ -115,10 +115,10 @@ def add_refusal(code: Code, decision: Deny | None, tool: str, tool_call_id: str,
     if decision is not None:
         failures, until = decision.failures, decision.until
     else:
-        earlier = _OUTCOMES.get() or () if run is None else ()
+        earlier = _OUTCOMES.get() or () if not run else ()
         failures, until = next((each.failures for each in reversed(earlier) if not each.tool), ()), ""
     hold = next((failure.data["hold"] for failure in failures if "hold" in failure.data), "")
-    _add(CallOutcome(code, failures, tool, tool_call_id, run.id if run is not None else "", hold, until))
+    _add(CallOutcome(code, failures, tool, tool_call_id, run.id if run else "", hold, until))
     return {"type": "agentgate.refused", "code": str(code), "hold": hold, "until": until}
 
 
