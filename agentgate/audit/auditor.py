@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from agentgate.errors import KeyRefused
+from agentgate.errors import AgentGateError, KeyRefused
 from agentgate.token.regular_file import read_regular
 from agentgate.values.canonical import canonical, parse
 
@@ -48,6 +49,6 @@ def unsealed(sealed: str, path: Path) -> Any:
         key = load_pem_private_key(read_regular(path, forbidden=0o077), password=None)
         if isinstance(key, X25519PrivateKey):
             return parse(_suite().decrypt(b64decode(sealed, validate=True), key, info=_INFO))
-    except Exception as error:
+    except (OSError, ValueError, TypeError, InvalidTag, UnsupportedAlgorithm, AgentGateError) as error:
         raise KeyRefused(f"auditor key: {path}: {type(error).__name__}; expected the private key of what was sealed") from error
     raise KeyRefused(f"auditor key: {path}: got another kind, expected a private X25519 key")

@@ -64,7 +64,7 @@ class CallOutcome:
             return 401
         if Reason.TOO_MANY_RUNS in reasons:
             return 429
-        return _STATUS.get(code_of(reasons) if reasons else self.code, 409)
+        return _STATUS.get(code_of(self.failures) if self.failures else self.code, 409)
 
     @property
     def turn(self) -> str:
@@ -107,7 +107,7 @@ def add_no_run(error: AgentGateError | str, run: str = "") -> None:
     reason, expected = Reason.USER if nobody else Reason.STORE, "somebody who is proven, and a gate that answers in time"
     other = Failure(reason, "run", visible(error)[:2000], expected, data={"sign_in": nobody})
     failures = error.failures if isinstance(error, RunRefused) else (other,)
-    _add(CallOutcome(code_of(failure.reason for failure in failures), failures, run=run))
+    _add(CallOutcome(code_of(failures), failures, run=run))
 
 
 def add_refusal(code: Code, decision: Deny | None, tool: str, tool_call_id: str, run: Any) -> dict[str, str]:
