@@ -28,6 +28,12 @@ def test_rotate_publishes_now_and_signs_later(tmp_path: Path) -> None:
     assert again.signer(time.time() + PUBLISH_AHEAD + 1).kid != first
 
 
+def test_a_name_that_begins_with_a_dash_is_a_name(tmp_path: Path) -> None:
+    KeyRing.open(tmp_path / "keys")
+    done = CliRunner().invoke(app, ["keys", "withdraw", str(tmp_path / "keys"), "-7absent"])
+    assert (done.exit_code, "-7absent" in done.output) == (1, True), done.output
+
+
 def test_a_withdrawn_key_is_published_no_more(tmp_path: Path) -> None:
     leaked = KeyRing.open(tmp_path / "keys").signer(time.time()).kid
     done = CliRunner().invoke(app, ["keys", "withdraw", str(tmp_path / "keys"), leaked])

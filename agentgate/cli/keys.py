@@ -35,7 +35,7 @@ def rotate(directory: Directory) -> None:
     say(f"{key.kid} ({key.alg}) is published now and signs in {PUBLISH_AHEAD / 60:.0f} minutes")
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # a key's name may begin with a dash
 def withdraw(directory: Directory, kid: Annotated[str, typer.Argument(help="The key, as `keys jwks` names it.")]) -> None:
     """Take back a key that leaked, at once. Gates and servers notice within seconds; a key set in a file must be written anew."""
     with refusing():

@@ -129,13 +129,15 @@ class RedeemMiddleware:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def opening(message: MutableMapping[str, Any]) -> None:
+        async def send_when_ready(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await self._server.start()
+            elif message["type"] == "lifespan.shutdown.complete":  # after it the loop may end at any moment
+                await self._server.stop()
             await send(message)
 
         try:
-            await self._app(scope, receive, opening)
+            await self._app(scope, receive, send_when_ready)
         finally:
             await self._server.stop()
 
