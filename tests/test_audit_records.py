@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
 from agentgate.audit import MemoryAudit
-from agentgate.audit.auditor import sealing_to, unsealed
-from agentgate.audit.schema import VERSION, fields, markdown, types
+from agentgate.audit.auditor import make_sealer, unseal_values
+from agentgate.audit.schema import VERSION, record_fields, record_types, schema_page
 from agentgate.audit.segment import record_bytes
 from agentgate.errors import KeyRefused
 from tests.shop import LEE, ORDER, WORKFLOW
@@ -86,7 +86,7 @@ def test_what_was_allowed_is_on_record_with_its_values_their_origins_and_the_con
     assert {"args.amount at_most", "args.order_id from"} <= {*decision["met"]}
     assert decision["reasons"] == []
     assert (decision["workflow"]["version"], decision["workflow"]["digest"][:7]) == (1, "sha256:")
-    assert unsealed(decision["sealed"], tmp_path / "auditor.key") == {"payee": "cus_8", "reason": "a secret story"}
+    assert unseal_values(decision["sealed"], tmp_path / "auditor.key") == {"payee": "cus_8", "reason": "a secret story"}
 
 
 def test_a_refusal_has_what_was_met_and_what_was_not_with_what_it_got(gate: Gate) -> None:
@@ -127,7 +127,7 @@ def test_every_record_is_of_its_type(gate: Gate) -> None:
 
 def check(record: dict[str, Any]) -> None:
     """A record is what the schema says of its type."""
-    _, always, maybe = types()[record["type"]]
+    _, always, maybe = record_types()[record["type"]]
     names = record.keys() - {"writer", "seq"}
     assert names >= always, (record["type"], always - names)
     assert names <= always | maybe, (record["type"], names - always - maybe)
@@ -138,14 +138,14 @@ def test_every_type_that_the_package_writes_is_described_and_every_field() -> No
     source = "\n".join(path.read_text() for path in (ROOT / "agentgate").rglob("*.py"))
     written = {*re.findall(r'(?:stamp|record_of)\((?:claims|call|done\.claims)?,? ?"(\w+)"', source), "decision"}
     assert written >= {"run_opened", "redemption", "outcome", "credential"}
-    assert written <= types().keys()
-    named = set().union(*(always | maybe for _, always, maybe in types().values()))
-    assert named <= fields().keys()
-    assert {*fields()} <= named
+    assert written <= record_types().keys()
+    named = set().union(*(always | maybe for _, always, maybe in record_types().values()))
+    assert named <= record_fields().keys()
+    assert {*record_fields()} <= named
 
 
 def test_the_page_is_what_the_schema_says() -> None:
-    assert (ROOT / "docs" / "audit-schema.md").read_text() == "\n".join(markdown()) + "\n"
+    assert (ROOT / "docs" / "audit-schema.md").read_text() == "\n".join(schema_page()) + "\n"
 
 
 def test_no_prompt_no_token_and_no_hidden_value_is_in_any_record(gate: Gate) -> None:
@@ -159,19 +159,19 @@ def test_no_prompt_no_token_and_no_hidden_value_is_in_any_record(gate: Gate) -> 
 
 def test_only_the_auditor_opens_what_is_sealed(tmp_path: Path) -> None:
     public, private = auditor(tmp_path)
-    sealed = sealing_to(public)({"a": "b"})
-    assert unsealed(sealed, private) == {"a": "b"}
+    sealed = make_sealer(public)({"a": "b"})
+    assert unseal_values(sealed, private) == {"a": "b"}
     (tmp_path / "other").mkdir()
     _, other = auditor(tmp_path / "other")
     for key, data in ((other, sealed), (private, sealed[:-8] + "AAAAAAA="), (private, "?")):
         with pytest.raises(KeyRefused):
-            unsealed(data, key)
+            unseal_values(data, key)
     private.chmod(0o644)
     with pytest.raises(KeyRefused):
-        unsealed(sealed, private)
+        unseal_values(sealed, private)
     for wrong in (private, tmp_path / "none"):
         with pytest.raises(KeyRefused):
-            sealing_to(wrong)
+            make_sealer(wrong)
 
 
 def test_a_record_without_a_type_stays_as_it_is() -> None:

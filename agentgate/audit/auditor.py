@@ -24,7 +24,7 @@ def _suite() -> Any:
     return hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
 
 
-def sealing_to(path: Path) -> Callable[[Mapping[str, Any]], str]:
+def make_sealer(path: Path) -> Callable[[Mapping[str, Any]], str]:
     """What seals values to the public key in a PEM file (X25519).
 
     Raises:
@@ -39,7 +39,7 @@ def sealing_to(path: Path) -> Callable[[Mapping[str, Any]], str]:
     return lambda values: b64encode(suite.encrypt(canonical(dict(values)), key, info=_INFO)).decode()
 
 
-def unsealed(sealed: str, path: Path) -> Any:
+def unseal_values(sealed: str, path: Path) -> Any:
     """The values again, with the auditor's private key.
 
     Raises:

@@ -65,7 +65,7 @@ class URLPlace:
 
     def send(self, note: str, directory: Path) -> None:  # noqa: ARG002 - of a witness
         """See `CopyPlace`."""
-        post(self._url, note.encode())
+        post_bytes(self._url, note.encode())
 
 
 class WitnessPlace:
@@ -84,7 +84,7 @@ class WitnessPlace:
         for _ in range(2):
             body = f"old {self._cosigned}\n{_proof(directory, newest, self._cosigned)}\n{note}"
             try:
-                lines = post(self._url, body.encode()).decode()
+                lines = post_bytes(self._url, body.encode()).decode()
                 break
             except urllib.error.HTTPError as error:
                 if error.code != 409:
@@ -129,7 +129,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def post(url: str, body: bytes) -> bytes:
+def post_bytes(url: str, body: bytes) -> bytes:
     """What an endpoint answers. Raises OSError: nothing, or an error. No redirect is followed, no proxy of the environment is asked."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
     with opener.open(urllib.request.Request(url, body, method="POST"), timeout=_SECONDS) as answer:  # noqa: S310 - `place_of`

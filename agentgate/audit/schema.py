@@ -134,7 +134,7 @@ removed | writer, records and digest of each segment that was removed
 """
 
 
-def types() -> dict[str, tuple[str, frozenset[str], frozenset[str]]]:
+def record_types() -> dict[str, tuple[str, frozenset[str], frozenset[str]]]:
     """Of each type: what it tells, the fields it always has, and those that it may have."""
     found = {}
     for line in _TYPES.replace("\n  ", " ").strip().splitlines():
@@ -144,17 +144,17 @@ def types() -> dict[str, tuple[str, frozenset[str], frozenset[str]]]:
     return found
 
 
-def fields() -> dict[str, str]:
+def record_fields() -> dict[str, str]:
     """What each field means."""
     return dict(line.split(" | ", 1) for line in _FIELDS.strip().splitlines())
 
 
-def markdown() -> Iterator[str]:
+def schema_page() -> Iterator[str]:
     """The page of the docs."""
     yield from ("# Audit records", "", f"Version {VERSION}, made from `agentgate/audit/schema.py`. Each line of a segment is")
     yield '`{"prev", "record", "seq", "writer"}`; this is `record`. A field with a question mark may be absent.'
     yield from ("", "| type | tells | fields |", "|---|---|---|")
-    for name, (told, always, maybe) in types().items():
+    for name, (told, always, maybe) in record_types().items():
         listed = [f"`{each}`" for each in sorted(always - {"type", "v", "time"})] + [f"`{each}`?" for each in sorted(maybe)]
         yield f"| `{name}` | {told} | {', '.join(listed)} |"
-    yield from ("", "| field | meaning |", "|---|---|", *(f"| `{name}` | {told} |" for name, told in fields().items()))
+    yield from ("", "| field | meaning |", "|---|---|", *(f"| `{name}` | {told} |" for name, told in record_fields().items()))

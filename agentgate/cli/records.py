@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.audit.auditor import unsealed
+from agentgate.audit.auditor import unseal_values
 from agentgate.audit.index import RecordIndex, RecordRow, read_rows
 from agentgate.audit.note import NoteVerifier, read_checkpoint, read_public
 from agentgate.audit.verify import Known, LogEvidence, LogVerdict, verify
@@ -205,7 +205,7 @@ def show(
 
 def _opened(record: dict[str, Any], key: Path | None) -> dict[str, Any]:
     if key is not None and "sealed" in record:
-        return {**record, "sealed": unsealed(record["sealed"], key)}
+        return {**record, "sealed": unseal_values(record["sealed"], key)}
     return record
 
 

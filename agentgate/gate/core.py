@@ -254,11 +254,11 @@ def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, obj
         known["lengths"] = lengths
     if hidden and core.seal is not None:
         known["sealed"] = core.seal(hidden)
-    known["met"] = met(core, case)
+    known["met"] = conditions_met(core, case)
     return known
 
 
-def met(core: Core, case: Case) -> list[str]:
+def conditions_met(core: Core, case: Case) -> list[str]:
     """The keys of the conditions that held, as far as they were checked."""
     if case.tool is None:
         return []

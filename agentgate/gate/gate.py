@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import structlog
 
 from agentgate.audit import AuditLog, open_audit, remembered
-from agentgate.audit.auditor import sealing_to
+from agentgate.audit.auditor import make_sealer
 from agentgate.errors import ConfigError
 from agentgate.gate import account_key
 from agentgate.gate.call_context import Sources, data_classes, environment_of
@@ -85,7 +85,7 @@ def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | N
         find=None if opening is None else opening.other,
         tracing=s.tracing,
         shared_runs=s.shared_runs,
-        seal=sealing_to(Path(s.auditor)) if s.auditor is not None else None,
+        seal=make_sealer(Path(s.auditor)) if s.auditor is not None else None,
     )
 
 

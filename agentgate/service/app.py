@@ -88,7 +88,7 @@ PAGES: tuple[tuple[str, str, Endpoint, Refusing], ...] = (
     ("/holds/passkey", "POST", signing_in.made, problem),
     ("/holds/nonce", "POST", judging.nonce, problem),
     ("/holds/answers", "POST", judging.answer, problem),
-    ("/holds/next", "GET", judging.following, error_page),
+    ("/holds/next", "GET", judging.show_next, error_page),
     ("/holds/{hold}", "GET", judging.one, error_page),
     ("/holds/{hold}/run", "GET", judging.of_run, error_page),
 )

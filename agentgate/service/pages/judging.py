@@ -64,7 +64,7 @@ async def waiting(request: Request, service: Service) -> Response:
     return page("holds.html", **_common(reader, service), pending=waits, over=ended, several=len(reader.people) > 1, **counts)
 
 
-async def following(request: Request, service: Service) -> Response:
+async def show_next(request: Request, service: Service) -> Response:
     """``GET /holds/next``: on to the hold with the earliest deadline, or to the list where none waits."""
     reader = await _reader(request, service)
     if reader is None:
