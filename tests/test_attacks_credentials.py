@@ -268,7 +268,8 @@ RETURNS: dict[str, Callable[[str], Any]] = {
 def test_a_result_that_holds_the_credential_is_withheld(tmp_path: Path, how: str, logs: Any) -> None:
     with opened(tmp_path, {"bank": Bank()}) as gate:
         answer = invoked(gate, lambda order: RETURNS[how](upstream_credential().reveal()))
-        assert (answer.content, answer.status, answer.artifact) == ("agentgate: already_done", "error", None)
+        closed = {"type": "agentgate.refused", "code": "already_done", "hold": "", "until": ""}
+        assert (answer.content, answer.status, answer.artifact) == ("agentgate: already_done", "error", closed)
         assert outcome(gate) == ("done", True)
         assert "holds its upstream credential" in logs.getvalue()
         for sink in (repr(answer), logs.getvalue(), json.dumps(records(gate))):

@@ -11,7 +11,7 @@ from tests.test_layers import MODULES, ROOT, room
 ROOMS = ("decision", "token", "redemption")
 MOST = 43_000  # tokens of code; SECURITY.md says the size
 CHECKS = "workflow"  # its classes check single keys and operators
-MOST_WITH_CHECKS = 57_000
+MOST_WITH_CHECKS = 58_000
 
 
 def test_the_decision_is_on_one_page():
