@@ -113,7 +113,7 @@ def _entry(line: str, number: int) -> Entry:
 
 
 def _options(text: str) -> tuple[frozenset[str] | None, float, float]:
-    options: dict[str, str] = {}
+    options = {}
     at = 0
     while at < len(text):
         option = _OPTION.match(text, at)

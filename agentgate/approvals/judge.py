@@ -214,7 +214,7 @@ class Judge:
                 continue
             same = (statement.path, statement.previous, tuple(sorted(statement.roles.items())))
             groups.setdefault(same, []).append(signed)
-        best: tuple[Need, ...] | None = None
+        best = None
         for group in sorted(groups.values(), key=len, reverse=True):
             needs, approved = self._group(stored, group, _counting(stored, group[0].statement, pin, before))
             if approved is not None:

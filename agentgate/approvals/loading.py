@@ -161,7 +161,7 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
     listed = (*judge.tree.ids(), *(judge.index.workflows if judge.index else ())) if only is None else (only,)
     chosen, refusals = _chosen(judge, listed)
     workflows: dict[str, Workflow] = {}
-    until: dict[str, float] = {}
+    until = {}
     for id_, approved in chosen.items():
         file = files.get(approved.statement.path)
         wrong = _misplaced(folder, approved, file, broken)
@@ -231,7 +231,7 @@ def read_workflow_files(folder: Path, paths: Iterable[Path]) -> tuple[dict[str, 
 def _chosen(judge: Judge, ids: Iterable[str]) -> tuple[dict[str, Approved], list[Failure]]:
     """Of each workflow the newest version that is approved and not below what was in force; and every refusal on the way."""
     chosen: dict[str, Approved] = {}
-    refusals: list[Failure] = []
+    refusals = []
 
     for id_ in dict.fromkeys(ids):
         try:

@@ -310,7 +310,7 @@ def _check_renewers(shape: RootShape, roles: Mapping[Role, tuple[str, ...]], rev
 
 
 def _review(shape: ReviewShape, at: int, people: Mapping[str, object], teams: Mapping[str, set[str]], file: str) -> Review:
-    by: set[str] = set()
+    by = set()
     for name in shape.by:
         if name not in people and name not in teams:
             raise _wrong(file, f"reviews[{at}].by", name, "a name under people, or team: and a team that somebody is in")

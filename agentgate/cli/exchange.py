@@ -239,14 +239,14 @@ def key_of(path: Path | None) -> RunKey:
 
 
 def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bool) -> ExchangedToken:
-    waiting: list[Waiting] = []
+    waiting = []
 
     def told(one: Waiting) -> None:
         waiting.append(one)
         complain(one, "Ctrl-C stops waiting; the call stays held.", colour="yellow")
 
     steps = asking(endpoint, asked, who, told if wait else None)
-    answer: Answered | None = None
+    answer = None
     secret = urlsplit(endpoint.url).scheme == "https"  # else it is on this machine, and a proxy of the environment would read credentials
     try:
         while True:

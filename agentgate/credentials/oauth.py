@@ -68,7 +68,7 @@ class OAuthBroker:
         """
         asked, settings = call.wanted, call.wanted.settings
         scopes = frozenset(settings.get("scopes") or call.claims.scopes)
-        form: dict[str, str] = {"grant_type": "client_credentials", "scope": " ".join(sorted(scopes))}
+        form = {"grant_type": "client_credentials", "scope": " ".join(sorted(scopes))}
         if "audience" in settings:
             form["audience"] = str(settings["audience"])
         if self.subject is not None:

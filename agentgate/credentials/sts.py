@@ -147,7 +147,7 @@ class STSBroker:
             got = ask(request.method, request.url, request.body, request.headers, private=True, seconds=_SECONDS)
             return AWSResponse(request.url, got.status, dict(got.headers.items()), _Body(got.body))
 
-        keys: dict[str, str] = {}
+        keys = {}
         if self.access_key is not None:
             keys = {"aws_access_key_id": self.access_key[0], "aws_secret_access_key": self.access_key[1].read()}
         endpoint = self.endpoint or f"https://sts.{region}.amazonaws.com"

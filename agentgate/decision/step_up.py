@@ -46,7 +46,7 @@ def _has_origin(rule: Rule, value: Value, key: Key, case: Case) -> bool:
 def required_holds(case: Case) -> tuple[RequiredHold, ...]:
     """The step-up rules that fire: each whose `when` holds; every one where a group must be asked and none says what it is about."""
     tool = case.tool
-    holds: list[RequiredHold] = []
+    holds = []
     everyone = case.strict and tool is not None and not tool.by_when
     left_open = {"intent" if f.reason is Reason.INTENT_UNCLEAR else "origin" for f in case.forced} if case.forced else _NONE
     for rule in tool.step_ups if tool is not None else ():

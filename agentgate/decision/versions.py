@@ -21,7 +21,6 @@ from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
 from agentgate.workflow.model import Limit, StepUpRule, Tool, Workflow
 from agentgate.workflow.page_size import paths
-from agentgate.workflow.rule import Rule
 
 Intents = Callable[[Workflow, tuple[str, ...], tuple[tuple[int, str], ...], str], Mapping[str, Derived]]
 
@@ -152,7 +151,7 @@ def _masked(one: Workflow, other: Workflow) -> Workflow:
 
 def _masked_tool(one: Tool, other: Tool) -> Tool:
     secret = {name for name, rule in other.args.items() if rule.sensitive}
-    args: dict[str, Rule] = {name: replace(rule, sensitive=rule.sensitive or name in secret) for name, rule in one.args.items()}
+    args = {name: replace(rule, sensitive=rule.sensitive or name in secret) for name, rule in one.args.items()}
     return replace(one, args=MappingProxyType(args))
 
 

@@ -26,7 +26,7 @@ def compare(old: Workflow, new: Workflow) -> Diff:
 
     Findings come worst first: what is no longer refused, what asks less, what grants more; then what is left to read.
     """
-    read: dict[str, tuple[object, object]] = {path: (one, other) for path, one, other in (*_read(old, new), *_unlisted(old, new))}
+    read = {path: (one, other) for path, one, other in (*_read(old, new), *_unlisted(old, new))}
     shared = list(surroundings.fields(old, new))
     unanswered: list[str] = []
     budget = Budget()

@@ -183,7 +183,7 @@ def _lists(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
     by_sum: dict[object, list[_Element]] = {}
     layer = [[e] for e in fine]
     for _ in range(max(longest)):
-        following: list[list[_Element]] = []
+        following = []
         for chosen in layer:
             if by_sum.setdefault(_sum(sides, chosen), chosen) is chosen:
                 first = chosen[0].origin
@@ -222,7 +222,7 @@ def _cell(name: str, sides: Sides, chosen: list[_Element], *, many: bool) -> Cel
         _decided(name, side, chosen, [(e.fails[i], e.meets[i], e.plainly[i]) for e in chosen], many=many) for i, side in enumerate(sides)
     )
     raw: Any = [e.raw for e in chosen] if many else chosen[0].raw
-    point: dict[str, Any] = {f"args.{name}": raw}
+    point = {f"args.{name}": raw}
     rules = [s.rule for s in sides if s.rule is not None]
     if any(r.sources for r in rules) or any(w.origin for s in sides for _, w in s.whens):
         explained = [tuple(sorted(map(str, e.origin.atoms))) for e in chosen]
@@ -272,7 +272,7 @@ def describe(rule: Rule | None, operator: str = "") -> str:
     if operator in {"optional", "nullable"}:
         yes, no = ("optional", "required") if operator == "optional" else ("also null", "no null")
         return yes if getattr(rule, operator) else no
-    words: dict[str, object] = {
+    words = {
         "type": rule.type,
         **{key_of(each, rule): each.words for each in rule.operators},
         "origin": _many(rule.origin),

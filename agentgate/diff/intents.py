@@ -30,7 +30,7 @@ def asked(old: Workflow, new: Workflow, name: str, fields: list[Field], unanswer
 
     `fields` are the others; the arguments' are called ``args.NAME``. Paths that have no exact answer are added to `unanswered`.
     """
-    versions: _Versions = ((old, old.tools[name]), (new, new.tools[name]))
+    versions = ((old, old.tools[name]), (new, new.tools[name]))
     asking = [arg for arg in dict.fromkeys((*old.tools[name].args, *new.tools[name].args)) if any(_of(t, arg) for _, t in versions)]
     if not asking:
         return [[*fields, _needs(versions, list(_presences(versions, ())))]]

@@ -129,7 +129,7 @@ class Language:
             return other
         if other == _EMPTY:
             return one
-        first: list[int] = []
+        first = []
         while self._terms[one][0] == "then":  # a sequence nests to the right, so that equal terms are one
             first.append(self._terms[one][1])
             one = self._terms[one][2]
@@ -140,7 +140,7 @@ class Language:
         return term
 
     def _either(self, parts: list[int]) -> int:
-        flat: set[int] = set()
+        flat = set()
         mask = 0
         for part in parts:
             key = self._terms[part]
@@ -161,7 +161,7 @@ class Language:
         return self._term(("either", tuple(sorted(flat))), any(self._nullable[p] for p in flat))
 
     def _both(self, parts: list[int]) -> int:
-        flat: set[int] = set()
+        flat = set()
         for part in parts:
             key = self._terms[part]
             flat |= set(key[1]) if key[0] == "both" else {part}

@@ -107,7 +107,7 @@ class World:
                     yield self._owed(field, cell, _weaker(state, asking), cells)
                     break
         agreeing = [_only(f, lambda c: not _freed(c)) for f in fields]
-        told: set[str] = set()
+        told = set()
         for state, cells, lost in _less(agreeing, (_ANY, _ANY), asking):
             label, old, new = lost_rule(lost, asking.new)
             if label not in told:

@@ -181,7 +181,7 @@ def _origin(case: Case, name: str, origins: tuple[Origin, ...]) -> tuple[str, By
     """Where an argument came from, in words, and who wrote it: of a list's elements, the one that is trusted least."""
     ruled = name in case.values and bool(case.values[name].rule.sources)
     told = [_in_words(case, origin, ruled=ruled) for origin in origins] or [("of a form that was not traced", "unknown")]
-    order: tuple[By, ...] = ("unknown", "model", "result", "user")
+    order = ("unknown", "model", "result", "user")
     words = "; ".join(dict.fromkeys(text for text, _ in told))
     return visible(words, MAX_ORIGIN), next(by for by in order if by in {by for _, by in told})
 

@@ -202,7 +202,7 @@ def _got(condition: Condition, case: Case) -> str:
     if isinstance(condition.rule, WorkflowClause):
         return str(condition.rule.shown(case))
     header, around = case.run.header, case.around
-    checked: Mapping[str, object] = {
+    checked = {
         "run": header.id,
         "workflow": f"{header.workflow} v{header.version}",
         "expires": f"{around.now:%Y-%m-%d}",

@@ -63,7 +63,7 @@ def proven_hops(
     """
     if len(hops) > MAX_HOPS:
         raise CredentialRefused(_WHAT, f"{len(hops)} hops", f"at most {MAX_HOPS}")
-    via: list[str] = []
+    via = []
     before: Mapping[str, Any] = {}
     whose, ends = user, float("inf")
     for place, hop in enumerate(hops):

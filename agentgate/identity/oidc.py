@@ -147,7 +147,7 @@ def at(claims: SignedClaims, path: str | tuple[str, ...], what: str) -> str:
 
 def texts(claims: SignedClaims) -> dict[str, str]:
     """The claims that a workflow may compare: text, and whole numbers and booleans as text; nothing long, no lists, no objects."""
-    found: dict[str, str] = {}
+    found = {}
     for name, value in list(claims.items())[:MAX_CLAIMS]:
         text = value if type(value) is str else str(value).lower() if type(value) in {int, bool} else None
         if text is not None and len(text) <= MAX_CLAIM and len(name) <= MAX_CLAIM:

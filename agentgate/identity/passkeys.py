@@ -237,7 +237,7 @@ class Passkeys:
 def _rows(rows: tuple[Passkey, ...]) -> dict[str, _Known]:
     """The rows by credential id. Raises ConfigError: a weak or unreadable key, one twice, a person in other groups than before."""
     found: dict[str, _Known] = {}
-    keys: set[bytes] = set()
+    keys = set()
     people: dict[tuple[str, str], tuple[str, ...]] = {}
     for number, row in enumerate(rows):
         where = f"passkeys.{number}"

@@ -168,7 +168,7 @@ class TokenEndpoint:
 
     def form(self, asked: AskedFor, who: Credentials, *, deferred: bool = False) -> dict[str, str]:
         """The parameters of one exchange; `deferred`: where a person must be asked, the gate shall answer with a code."""
-        detail: dict[str, Any] = {
+        detail = {
             "type": DETAIL_TYPE,
             "identifier": asked.tool,
             "workflow": {"id": asked.workflow},

@@ -87,7 +87,7 @@ class _CallAuth(httpx.Auth):
         steps = self._steps(request)
         ask = next(steps)
         while True:
-            answer: httpx.Response | None = None
+            answer = None
             if isinstance(ask, Pause):
                 time.sleep(ask.seconds)
             else:
@@ -106,7 +106,7 @@ class _CallAuth(httpx.Auth):
         steps = self._steps(request)
         ask = next(steps)
         while True:
-            answer: httpx.Response | None = None
+            answer = None
             if isinstance(ask, Pause):
                 await asyncio.sleep(ask.seconds)
             else:

@@ -196,7 +196,7 @@ class RedeemWSGI:
 
 def _answer(app: Application, environ: Environ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """The whole answer of an application (PEP 3333)."""
-    said: list[tuple[str, list[tuple[str, str]]]] = []
+    said = []
     written = bytearray()
 
     def start_response(status: str, headers: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], None]:

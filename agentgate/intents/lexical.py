@@ -243,7 +243,7 @@ def _take_back(answers: dict[str, Derived], how: Taken, words: str, requested: M
 
 def _one(intent: Intent, turn: Turn, placed: list[Occurrence], back: frozenset[int], longest: Longest) -> _Heard:
     """What a turn says of an intent; the clearest clause decides, and what is denied behind a request takes it back."""
-    clearest: Derived | None = None
+    clearest = None
     asked, no, looked, denied, in_part = -1, -1, "", "", False
     hits = dict[Clause, _Hit]()
     for clause, found in groupby(placed, lambda place: _clause_of(turn, place)):
@@ -277,7 +277,7 @@ def _answer(intent: Intent, turn: Turn, clause: Clause, hit: _Hit) -> Derived:
 
 
 def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], longest: Longest) -> _Hit | None:
-    best: _Hit | None = None
+    best = None
     rest = Piece(clause.start, clause.end, "statement", -1, clause.start, clause.start)
     pieces, said = [*turn.pieces_of(clause), rest], turn.own[clause.start : clause.end].strip()
     ends = [piece.end for piece in pieces]

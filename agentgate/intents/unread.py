@@ -29,7 +29,7 @@ def unread_in(turn: Turn, words: list[str], explained: frozenset[Clause], *, lat
     if turn.assents:
         return 0, shown(turn.own)
     brief = later and len(words) <= _FEW
-    first: tuple[int, str] | None = None
+    first = None
     known, said = False, _FORMS.any if later else _FORMS.word
     for at, clause in enumerate(turn.clauses if _mixed(turn.low, words) else ()):
         text = turn.low[clause.start : clause.end]

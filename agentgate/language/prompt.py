@@ -136,7 +136,7 @@ class Prompt:
         amounts, mentions = set(self.amounts), dict(self.mentions)
         words, whole = turn.own, list(entities(turn.own, today))
         quoted = [name for name in turn.named if name.whose != "typed"]
-        denied: list[Entity] = []
+        denied = []
         at, spans = 0, turn.clauses
         # Text of no type is named by the very same words, so that a text may repeat it.
         for entity in sorted([*whole, *_named(words, turn.named), *_repeatable(words, whole)], key=attrgetter("start")):

@@ -104,7 +104,7 @@ def entities(text: str, today: date) -> Iterator[Entity]:
 
     An adjacent day and time ("10:00 on May 20th", "tomorrow from 9am to 10am") are also a `datetime`.
     """
-    day: Entity | None = None  # the day to which the next time may belong
+    day = None  # the day to which the next time may belong
     times: list[Entity] = []  # the times to which the next day may belong
     end = 0  # of the day or the times
     for entity in _entities(text, today):

@@ -113,7 +113,7 @@ def parts(text: str, reader: str = "") -> list[Extent]:
     marks = [*_DECLARED.finditer(text)]
     if not text.startswith((OWN, PASTED)):
         return _found(text, pasting=True, reader=frozenset(_FORMS.name_parts.findall(small(reader)) if _FORMS.name.match(reader) else ()))
-    found: list[Extent] = []
+    found = []
     for mark, end in zip(marks, [*(after.start() for after in marks[1:]), len(text)], strict=True):
         start = mark.end()
         found.append(Extent(mark.start(), start, "pasted"))

@@ -149,7 +149,7 @@ def _steps(block: FactBlock, name: str, at: Place) -> Steps:
     text = name if block.path is None else block.path
     if text == ".":
         return ()
-    steps: list[str] = []
+    steps = []
     for index, part in enumerate(text.split(".")):
         key = part.rstrip("[]")
         lists = part[len(key) :]

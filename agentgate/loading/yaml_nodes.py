@@ -232,7 +232,7 @@ class _Reader:
         return out
 
     def _mapping(self, inside: dict[Any, Node]) -> dict[str, Any]:
-        out: dict[str, Any] = {}
+        out = {}
         path, following = self._path, self._next
         while type(event := following()) is not _END_OF_MAPPING:
             key = _text(event)

@@ -42,7 +42,7 @@ class Tracing(Protocol):
 
 def call_attributes(tool: str, call: str, agent: str, workflow: str, version: int) -> dict[str, str | int]:
     """What a span says of a call, by the ids of tool, call, agent and workflow."""
-    ids: dict[str, str | int] = {"gen_ai.tool.name": tool, "gen_ai.tool.call.id": call[:MAX_ID], "gen_ai.agent.id": agent[:MAX_ID]}
+    ids = {"gen_ai.tool.name": tool, "gen_ai.tool.call.id": call[:MAX_ID], "gen_ai.agent.id": agent[:MAX_ID]}
     return {**ids, "gen_ai.workflow.name": workflow, "security_rule.name": workflow, "security_rule.version": str(version)}
 
 

@@ -190,7 +190,7 @@ def _dumps(fields: dict[str, str]) -> int:
 
 
 def _weaknesses(endpoint: Endpoint, fields: dict[str, str]) -> list[Weakness]:
-    found: list[Weakness] = []
+    found = []
     replicas, most, used = (int(fields.get(name) or 0) for name in ("connected_slaves", "maxmemory", "used_memory"))
     if replicas > _dumps(fields) and not endpoint.replicas:
         lost = "a failover loses what had not reached them, and acts then wait for agentgate store reconcile"
@@ -263,7 +263,7 @@ COVERAGE = b"cluster-require-full-coverage"
 
 def weak_shard(coverage: Any, moves: Any) -> tuple[Weakness, ...]:
     """What is weak about a shard, given the replies of CONFIG GET `COVERAGE` and of what tells how slots came here."""
-    found: list[Weakness] = []
+    found = []
     if _settings(coverage).get(COVERAGE) == b"yes":
         stops = "one shard without a primary stops the tenants of all"
         found.append(Weakness(f"{COVERAGE.decode()} yes", stops, f"{COVERAGE.decode()} no"))

@@ -85,9 +85,9 @@ def read_history(tenant: str) -> Op[HistoryRecord]:
 
 
 def _histories(stored: list[list[bytes]]) -> HistoryRecord:
-    ends: dict[str, int] = {}
+    ends = {}
     whose: dict[str, str] = {}
-    lost: dict[str, str] = {}
+    lost = {}
     moved = 0
     for parts in stored:
         flat = [part.decode("ascii", "replace") for part in parts]

@@ -245,7 +245,7 @@ def payload(claims: MintClaims) -> bytes:
     """
     shared = claims.shared
     workflow_id, version, workflow_digest = shared.workflow
-    detail: dict[str, Any] = {
+    detail = {
         "type": DETAIL_TYPE,
         "locations": (shared.aud,),
         "actions": ("invoke",),
@@ -263,7 +263,7 @@ def payload(claims: MintClaims) -> bytes:
         detail["head_digest"] = claims.head_digest
     if claims.releases:
         detail["releases"] = claims.releases
-    body: dict[str, Any] = {
+    body = {
         "iss": shared.iss,
         "sub": shared.sub,
         "aud": shared.aud,

@@ -41,7 +41,7 @@ def inside(ranges: Iterable[tuple[int, int]], code: int) -> bool:
 
 def union(parts: Iterable[tuple[int, int]]) -> Ranges:
     """The ranges sorted and joined, surrogates cut out."""
-    cut: list[tuple[int, int]] = []
+    cut = []
     for low, high in parts:
         for first, last in ALL:
             if low <= last and high >= first:

@@ -136,7 +136,7 @@ class _Parser:
     def _either(self, flags: _Flags) -> Expression:
         self.depth += 1
         self._require(self.depth <= _MAX_DEPTH)
-        ways: list[Expression] = []
+        ways = []
         parts: list[Expression] = []
         while self.at < len(self.source) and not self._sees(")"):
             if self._takes("|"):

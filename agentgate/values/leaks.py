@@ -65,7 +65,7 @@ def _looked_into(value: Any) -> tuple[list[str], list[Any]]:
         return [text, bytes(value).decode("utf-8", "replace"), _SPACE.sub("", text)], []
     if isinstance(value, type | FunctionType | MethodType | BuiltinFunctionType | ModuleType):
         return [], []
-    inside: list[Any] = []
+    inside = []
     if isinstance(value, Mapping):
         inside += [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple | set | frozenset):

@@ -75,7 +75,7 @@ class StoredTurns(NamedTuple):
 def split_turns(stored: tuple[str, ...]) -> StoredTurns:
     """Stored turns by whose they are."""
     turns: list[str] = []
-    doubts: list[tuple[int, str]] = []
+    doubts = []
     agent_said = ""
     for text in stored:
         if text.startswith(DOUBT):

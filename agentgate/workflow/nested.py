@@ -70,7 +70,7 @@ def flat(tool: Structured, args: Mapping[str, Any]) -> Mapping[str, Any]:
     roots, nullable, lists = tool.structures
     if not roots:
         return args if None not in args.values() else {n: v for n, v in args.items() if not (v is None and _nullable(tool, n))}
-    leaves: dict[str, Any] = {}
+    leaves = {}
     counted = dict.fromkeys(lists, 0)
     for name, value in args.items():
         if name not in roots:

@@ -131,7 +131,7 @@ def new_root(
     given_roles = {role: list(signs.get(role, names)) for role in ("root", "index", "revoke")}
     if renewers:
         given_roles["renew"] = list(renewers)
-    value: dict[str, Any] = {
+    value = {
         "agentgate": "root/v1",
         "version": old.version + 1 if old else 1,
         "expires": expires,

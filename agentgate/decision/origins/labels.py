@@ -43,7 +43,7 @@ class Heard(NamedTuple):
 
 def heard(texts: tuple[str, ...]) -> Heard:
     """The words of the user's turns (without forwarded text)."""
-    words: set[str] = set()
+    words = set()
     names: set[str] = set()
     for text in texts:
         plain = unicodedata.normalize("NFKC", text)
@@ -166,7 +166,7 @@ def _is_own(label: Fact, row: Mapping[str, Any], user: str) -> bool:
 
 def _one_thing(mask: int, others: list[tuple[int, set[Key]]]) -> bool:
     """Whether all that shares these words, or more, is one thing."""
-    things: set[Key] = set()
+    things = set()
     for other, keys in others:
         if other & mask == mask:
             things |= keys

@@ -48,9 +48,9 @@ def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float
         now: decision time in POSIX seconds.
     """
     prompt = traced.prompt
-    said: dict[str, bool] = {}  # asked only where it matters
+    said = {}  # asked only where it matters
     pending: dict[str, Value] = {}  # what only an earlier call can explain
-    confirmed: list[str] = []  # what the user said yes to
+    confirmed = []  # what the user said yes to
     for name, value in values.items():
         rule = value.rule
         if rule.any_call and rule.at_most is not None and not within_some_call(value, earlier):

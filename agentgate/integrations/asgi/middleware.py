@@ -165,7 +165,7 @@ class RedeemMiddleware:
 
     async def _call(self, route: ToolRoute, scope: Scope, receive: Receive, send: Send) -> None:
         presented = await route.present(scope, receive)
-        answer: _Answer | None = None
+        answer = None
         try:
             async with presented as call:
                 answer = _Answer(send, call)

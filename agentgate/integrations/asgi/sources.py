@@ -113,7 +113,7 @@ class RouteShape:
         Raises:
             RequestRefused: it is none, or more than one.
         """
-        args: dict[str, Any] = {}
+        args = {}
         for name, segment in segments.items():
             argument, source = self._by["path"][name]
             args[argument] = _read(_segment(segment, name), source, f"path.{name}")

@@ -182,7 +182,7 @@ class ExchangeTokens:
     async def _exchanged(self, asked: AskedFor, wait: float) -> ExchangedToken | NoToken:
         held, end = list[Waiting](), monotonic() + wait
         steps = asking(self._endpoint, asked, self._who, held.append if self._deferred else None)
-        answer: Answered | None = None
+        answer = None
         while True:
             try:
                 step = steps.send(answer)

@@ -444,7 +444,7 @@ def _steered(workflow: Workflow) -> dict[str, str]:
 
     It chooses directly, or by the result of a read that it chose.
     """
-    found: dict[str, str] = {}
+    found = {}
     grew = True
     while grew:
         grew = False

@@ -185,7 +185,7 @@ class _Drafting:
             return self._numbered(kind, low)
         if low is not None and high is not None and low <= high:
             first, last = (int(end) if end == end.to_integral_value() else float(end) for end in (low, high))
-            rule: dict[str, Any] = {"type": kind, "min": _exact(low), "max": _exact(high)}
+            rule = {"type": kind, "min": _exact(low), "max": _exact(high)}
             if not self.acting:
                 return self._decided(rule, samples=(first, None))
             return self._decided({**rule, **_FROM_PROMPT}, samples=(first, last if last != first else None), spoken=_exact(low))

@@ -68,8 +68,8 @@ def linked(tool: str, args: Sequence[Argument], origins: Sequence[Returned], *, 
     `settle`: of a start, in which nothing is bounded, tied or fixed: its user is asked instead.
     """
     usable = {"named"} if settle else {"named", "fixed"}
-    taken: set[tuple[str, str]] = set()
-    named: set[tuple[str, str]] = set()
+    taken = set()
+    named = set()
     out = list(args)
     others = [origin for origin in origins if origin.tool != tool]
     for index, a in enumerate(args):

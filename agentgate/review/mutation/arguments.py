@@ -152,7 +152,7 @@ def _unasked(basis: Basis, tool: Tool, rule: Rule) -> Iterator[Changes]:
     texts += [text for need in rule.needs for text in intents[need].counter_examples[:2]] + ["Good morning"]
     said = [v for k, v in values.items() if k.startswith("args.") and type(v) is str and k != f"args.{rule.name}"]
     words = " and ".join(dict.fromkeys(said))
-    places: list[Changes] = [{}, *({f"origin.{rule.name}": named(source)} for source in rule.sources if source != MODEL)]
+    places = [{}, *({f"origin.{rule.name}": named(source)} for source in rule.sources if source != MODEL)]
     for value in islice(candidates(rule), 3):
         for text in texts:
             for where in places:
@@ -171,7 +171,7 @@ def fact(basis: Basis, tool: Part, declared: Fact) -> Mutated:
     every = [(t, r, s) for t in basis.workflow.tools.values() for r in t.args.values() for s in r.sources]
     takers = [(t, r, s) for t, r, s in every if (s.tool, s.field) == (read.name, name)]
     if declared.pattern is not None:
-        tries: list[Changes] = [
+        tries = [
             {"call": t.name, f"args.{r.name}": value, f"origin.{r.name}": named(s)}
             for t, r, s in takers
             for value in (*candidates(replace(r, pattern=None, one_of=None, equals=None)), *OTHERS)
@@ -181,7 +181,7 @@ def fact(basis: Basis, tool: Part, declared: Fact) -> Mutated:
         yield part.skipped("trust", f"implied: every argument of {read.name} must be named in the prompt anyway")
     elif declared.named:
         said = {t.name: long_words(basis.turns(t.name))[:3] for t, _, _ in takers}
-        unnamed: list[Changes] = [
+        unnamed = [
             {"call": t.name, f"origin.{r.name}": named(s), f"earlier.{read.name}.{a.name}": value}
             for t, r, s in takers
             for a in read.args.values()

@@ -164,7 +164,7 @@ def _limit(basis: Basis, part: Part, tool: Tool) -> Mutated:
     name = f"more than {bound} per {limit.per}"
     yield part.mutant("max", f"{bound} -> {more}", name, full, maximum=limit.maximum + unit)
     if limit.every is not None and limit.per not in {"turn", "run"}:
-        recent: list[Changes] = [{**each, "spent_ago": f"{limit.every - 1}s"} for each in full]
+        recent = [{**each, "spent_ago": f"{limit.every - 1}s"} for each in full]
         yield part.moved("every", f"{bound} per {limit.per} are counted for {limit.every} s", recent, by=-1)
     if limit.per != "turn":
         shorter = "turn" if limit.per == "run" else "run"
@@ -202,7 +202,7 @@ def frame(basis: Basis) -> Mutated:
     at = basis.scene(next(iter(w.tools))).now.time()
     late = [datetime.combine(w.expires + timedelta(days=i), at) for i in range(1, 5)]
     later = w.expires + timedelta(days=1)
-    tries: list[Changes] = [{"time": moment.isoformat(timespec="minutes") + "+00:00"} for moment in late]
+    tries = [{"time": moment.isoformat(timespec="minutes") + "+00:00"} for moment in late]
     yield root.mutant("expires", f"{w.expires} -> {later}", f"after {w.expires}", tries, line=w.expires_line, expires=later)
     other = {"tenant": "another-tenant"}
     wrong = [other, {**other, "who.user.tenant": "another-tenant"}]

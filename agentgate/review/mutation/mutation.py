@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.review.draft.argument import inline
@@ -148,8 +147,8 @@ def propose(workflow: Workflow, tests: TestFile | None = None) -> Proposals:
     taken = {case.name for case, _ in cases}
     basis = Basis(workflow, base)
     waiting = [m for m in mutations(workflow, basis=basis).found if not any(notices(case, scene, m) for case, scene in cases)]
-    found: list[Proposal] = []
-    left: list[Mutant] = []
+    found = []
+    left = []
     while waiting:
         mutant = waiting.pop(0)
         best = _best(basis, base, mutant, taken)
@@ -185,7 +184,7 @@ def _joined(base: Scene, found: list[Proposal]) -> tuple[Proposal, ...]:
 def _best(basis: Basis, base: Scene, mutant: Mutant, taken: set[str]) -> tuple[NamedCase, Scene] | None:
     """The case that shows a mutant with the fewest reasons and changes."""
     workflow = basis.workflow
-    best: tuple[tuple[int, int], NamedCase, Scene] | None = None
+    best = None
     for index, tried in enumerate(mutant.tries[:_TRIES]):
         tool = tried.get("call", mutant.tool)
         changes = {**(basis.calling(tool) if tool else {}), **tried}
@@ -280,7 +279,7 @@ def head_yaml(workflow: Workflow) -> str:
     The cases that `propose` finds without a test file fit below it.
     """
     scene = Scene.of(workflow, {})
-    base: dict[str, Any] = {key: scene.values[key] for key in ("call", "tenant", "prompt") if scene.values[key]}
+    base = {key: scene.values[key] for key in ("call", "tenant", "prompt") if scene.values[key]}
     for block in ("args", "facts"):
         inside = {key[len(block) + 1 :]: value for key, value in scene.values.items() if key.startswith(block + ".") and value is not None}
         base |= {block: inside} if inside else {}

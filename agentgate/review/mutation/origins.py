@@ -38,7 +38,7 @@ def origins(basis: Basis, tool: Tool, part: Part) -> Mutated:
             yield part.mutant("any_call", "false -> true", f"{rule.name} of another call than the rest", _mixed(tool, rule), any_call=True)
     if rule.named_first:
         turns = basis.turns(tool.name)
-        first: list[Changes] = [
+        first = [
             {f"origin.{rule.name}": named(source), "prompt": [*turns, in_words(rule.type, value, "")]}
             | ({} if source.tool else {f"args.{rule.name}": other})
             for source in rule.sources
@@ -48,14 +48,14 @@ def origins(basis: Basis, tool: Tool, part: Part) -> Mutated:
         yield part.mutant("named_first", "dropped", f"{rule.name} of elsewhere although the prompt names one", first, named_first=False)
     if rule.entities is not None:
         name = f"an address in {rule.name} that"
-        stray: list[Changes] = [{f"args.{rule.name}": {"note": text} if rule.type == "json" else text} for text in _ADDRESSES.values()]
+        stray = [{f"args.{rule.name}": {"note": text} if rule.type == "json" else text} for text in _ADDRESSES.values()]
         yield part.mutant("entities", "dropped", f"{name} nobody gave", stray, entities=None)
         asks = answerable(tool, "origin", rule.name, inside=True)
         if rule.unknown_origin == "deny" and asks is not None:
             yield part.mutant("unknown_origin", f"deny -> {asks}", f"{name} nobody gave", stray, unknown_origin=asks)
         if not {PROMPT, MODEL} & set(rule.entities):
             turns = basis.turns(tool.name)
-            asked: list[Changes] = [{**way, "prompt": [*turns, address]} for way, address in zip(stray, _ADDRESSES, strict=True)]
+            asked = [{**way, "prompt": [*turns, address]} for way, address in zip(stray, _ADDRESSES, strict=True)]
             widened = (*rule.entities, PROMPT)
             yield part.mutant("entities", "may also be the prompt's", f"{name} only the prompt names", asked, entities=widened)
 
@@ -63,7 +63,7 @@ def origins(basis: Basis, tool: Tool, part: Part) -> Mutated:
 def _sources(basis: Basis, tool: Tool, part: Part) -> Mutated:
     rule: Rule = part.value
     origin, sources = f"origin.{rule.name}", rule.sources
-    elsewhere: list[Changes] = [{origin: where} for where in _elsewhere(basis, tool, rule)]
+    elsewhere = [{origin: where} for where in _elsewhere(basis, tool, rule)]
     yield part.mutant("from", "dropped", f"{rule.name} that the model made up", elsewhere, sources=())
     if PROMPT not in sources and rule.type in TOKENISED:
         name = f"{rule.name} that only the prompt names"
@@ -123,7 +123,7 @@ def _others(tool: Tool, rule: Rule) -> list[tuple[Rule, Source]]:
 def _mixed(tool: Tool, rule: Rule) -> Iterator[Changes]:
     """One argument from the second call of a tool that disagrees with the rest, or is too long ago."""
     for source in rule.references:
-        second: Changes = {f"origin.{rule.name}": f"{source.tool}#2.{source.field}"}
+        second = {f"origin.{rule.name}": f"{source.tool}#2.{source.field}"}
         for other, s in _others(tool, rule):
             if s.tool == source.tool and s != source:
                 yield from ({**second, place(s, "#2"): value} for value in islice(candidates(other), 4))

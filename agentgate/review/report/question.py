@@ -47,7 +47,7 @@ def changes(pairs: Sequence[str]) -> dict[str, Any]:
 
     Raises ConfigError: a pair without ``=``, or a key given twice.
     """
-    changed: dict[str, Any] = {}
+    changed = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         key = key.strip()
@@ -70,7 +70,7 @@ def stated(workflow: Workflow, tool: str, args: Mapping[str, Any], prompts: Sequ
     """
     declared = workflow.tools[tool].args if tool in workflow.tools else {}
     left_out = {f"args.{name}": None for name in sorted(set(map(root, declared))) if name not in args}
-    base: dict[str, Any] = {"call": tool, **left_out, **{f"args.{name}": value for name, value in args.items()}}
+    base = {"call": tool, **left_out, **{f"args.{name}": value for name, value in args.items()}}
     if prompts:
         base["prompt"] = list(prompts)
     scene = Scene.of(workflow, {**base, **more})

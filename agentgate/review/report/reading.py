@@ -30,8 +30,8 @@ _HOW = ("Please {}", "Please {} it", "{} it", "Please {} ORD-10023344", "{}")
 
 def rows(old: Workflow, new: Workflow, differs: Mapping[str, tuple[Any, Any]]) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     """What is left to read, as rows; and what differs and decides nothing, in words."""
-    told: list[Change] = []
-    idle: list[str] = []
+    told = []
+    idle = []
     for path, (before, after) in differs.items():
         if path in _FOR_PEOPLE:
             idle.append(f"{path} ({text(before)} -> {text(after)})")
@@ -135,6 +135,6 @@ def text(value: Any) -> str:
     if isinstance(value, tuple | list):
         return ", ".join(map(text, value))
     if is_dataclass(value) and not isinstance(value, type):
-        shown: list[tuple[str, Any]] = [(f.name, getattr(value, f.name)) for f in fields(value) if f.name not in _UNSAID]
+        shown = [(f.name, getattr(value, f.name)) for f in fields(value) if f.name not in _UNSAID]
         return ", ".join(f"{name}: {text(inner)}" for name, inner in shown if inner)
     return str(value)

@@ -182,7 +182,7 @@ class _Search:
     def _place(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """Who, where and when."""
         values = self.start.values
-        made: dict[str, Any] = {}
+        made = {}
         for key, value in point.items():
             if key.startswith(("who.", "ago.", "earlier.")) or key in _STATED:
                 made[key] = value
@@ -211,7 +211,7 @@ class _Search:
     def _arguments(self, point: Mapping[str, Any]) -> list[Step]:
         """Each argument's value, then each place that must hold it."""
         args, usual = self._tool.args, self.start.values
-        values: dict[str, Any] = {k: None if v is ABSENT or v is NULL else v for k, v in point.items() if k.startswith("args.")}
+        values = {k: None if v is ABSENT or v is NULL else v for k, v in point.items() if k.startswith("args.")}
         steps: list[Step] = []
         nulls = [key.removeprefix("args.") for key, value in point.items() if value is NULL]
         if nulls or usual.get("nulls"):
@@ -273,7 +273,7 @@ class _Search:
 
     def _prompts(self, wanted: Mapping[str, str]) -> list[str | None]:
         """Prompts in which each intent has the wanted presence; the base's own first, if it is one."""
-        offers: list[list[str]] = []
+        offers = []
         for name, presence in wanted.items():
             intent = self.new.intents.get(name)
             if intent is None or presence == "absent":

@@ -117,7 +117,7 @@ def standing(directory: Path | str, pinned: str | None = None, now: float | None
     name = f"root/{root.version - 1}.yaml"
     earlier = tree.read_optional(name)
     before = Root.parse(earlier, f"{APPROVALS}/{name}") if earlier is not None else None
-    wrong: list[str] = []
+    wrong = []
     keys: dict[str, SshKey] = {}
     try:
         text = tree.read(SIGNERS, ROOT_NOT_TRUSTED)
@@ -193,7 +193,7 @@ def _usable(person: str, by: Root, beside: Root | None) -> frozenset[str]:
 
 def _flat(shape: RootShape) -> dict[str, str]:
     """Every value of a root by its path, except the derived ones (the version, the digest of the keys' file)."""
-    state: dict[str, str] = {}
+    state = {}
 
     def walk(path: str, value: Any) -> None:
         if isinstance(value, Mapping):

@@ -195,7 +195,7 @@ def story(workflow: Workflow, values: Mapping[str, Any]) -> tuple[RunState, Call
     read = readings()
     known = read.intents(workflow, turns, (), header.reader), read.prompt(turns, now.date(), (), header.reader)
     run = RunState(header, turns, *known, (), "1")
-    refused: list[Failure] = []
+    refused = []
     for index, label in enumerate(labels):
         tool = workflow.tools.get(bare(label))
         if tool is not None:

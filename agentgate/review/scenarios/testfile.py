@@ -154,9 +154,9 @@ class _Reading:
         if not isinstance(listed, list) or len(listed) > MAX_CASES:
             self.report(("heard",), shown(listed), f"a list of at most {MAX_CASES} {{prompt, intents}}")
             return ()
-        out: list[HeardCase] = []
+        out = []
         for index, block in enumerate(listed):
-            path: Place = ("heard", index)
+            path = ("heard", index)
             if not self._is_mapping(path, block, "a mapping: {prompt, intents}"):
                 continue
             self._known(path, block, ("prompt", "intents"))
@@ -169,7 +169,7 @@ class _Reading:
         return tuple(out)
 
     def _case(self, index: int, block: Any) -> NamedCase:
-        path: Place = ("cases", index)
+        path = ("cases", index)
         line = self.document.line(path)
         if not self._is_mapping(path, block, "a mapping: {name, set, expect}"):
             return NamedCase("", {}, "allow", line=line)
@@ -228,7 +228,7 @@ class _Reading:
 
     def _leaves(self, index: int, path: Place, block: Mapping[str, Any]) -> dict[str, Any]:
         """A block's leaves by dotted key, with their places; the same key twice in two spellings is a finding."""
-        out: dict[str, Any] = {}
+        out = {}
         for key, value, inside in flatten(block):
             here = (*path, *inside)
             if key in out:
@@ -262,7 +262,7 @@ def scenes(workflow: Workflow, tests: TestFile) -> tuple[tuple[NamedCase, Scene]
 
     Raises WorkflowError: a key of a scene is wrong, or the tests are of another workflow; every problem at its line and column.
     """
-    problems: list[Failure] = []
+    problems = []
     if tests.workflow != workflow.id:
         hint = did_you_mean(tests.workflow, [workflow.id])
         problems.append(problem_at(tests.file, 1, 1, "workflow", shown(tests.workflow), f"'{workflow.id}', the workflow beside it", hint))

@@ -16,7 +16,7 @@ from datetime import timedelta
 from itertools import islice, product
 from typing import Any, Literal, NamedTuple
 
-from agentgate.decision.answer import Deny, Eligible, RequiredHold
+from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.decide import decide
 from agentgate.decision.origins.kinds import of_call
 from agentgate.errors import CanonicalError
@@ -48,7 +48,7 @@ class Unaided(NamedTuple):
 def unaided(workflow: Workflow, cases: Iterable[Scene] = ()) -> tuple[Unaided, ...]:
     """Every required argument of every tool that acts, in the order of the file. `cases`: scenes of its test file."""
     barred, known = _barred(workflow), tuple(cases)
-    found: list[Unaided] = []
+    found = []
     for tool in workflow.tools.values():
         required = [rule for rule in tool.args.values() if not rule.optional]
         if tool.effect == "read" or not required:
@@ -165,7 +165,7 @@ def _made(workflow: Workflow, tool: Tool) -> Iterator[Scene]:
 
 def _spoken(workflow: Workflow, tool: Tool, prompt: str) -> dict[str, Any]:
     """A prompt that names each required argument that it may name, and these."""
-    stated: dict[str, Any] = {}
+    stated = {}
     sentences = [prompt.rstrip(".")] if prompt else []
     for rule in tool.args.values():
         if rule.optional or rule.free or PROMPT not in rule.sources:
@@ -244,5 +244,5 @@ def stops(scene: Scene) -> tuple[Failure, ...]:
 def _failures(answer: Eligible | Deny, *, every: bool) -> tuple[Failure, ...]:
     if isinstance(answer, Deny):
         return answer.failures
-    asked: list[RequiredHold] = [hold for hold in answer.holds if every or not _always(hold.rule.when, hold.rule.left_open)]
+    asked = [hold for hold in answer.holds if every or not _always(hold.rule.when, hold.rule.left_open)]
     return tuple(failure for hold in asked for failure in hold.why)

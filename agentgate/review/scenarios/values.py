@@ -85,7 +85,7 @@ def fits(workflow: Workflow, tool: str, name: str, value: Any) -> bool:
 def circumstances(workflow: Workflow, tenant: str) -> Iterator[tuple[str, Any]]:
     """A value for every key of a scene that the workflow asks about, and for the ids of agent and user."""
     first = min(_FIRST_DAY, workflow.expires - timedelta(days=7))
-    made: dict[str, Any] = {"tenant": tenant, "time": datetime.combine(first, time(12), UTC).isoformat(timespec="minutes")}
+    made = {"tenant": tenant, "time": datetime.combine(first, time(12), UTC).isoformat(timespec="minutes")}
     for clause in clauses_of(workflow):
         made |= clause.sample(made)
     yield from made.items()

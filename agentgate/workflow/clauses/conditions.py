@@ -72,7 +72,7 @@ class Network(_Configured, path="conditions.network", reason=Reason.NETWORK):
     @classmethod
     def distinct(cls, sides: Sides) -> Iterable[Distinct]:
         """Zone names as they are, and an address on each side of every edge of every block."""
-        addresses: list[str] = []
+        addresses = []
         for each in [each for side in sides for each in side.value]:
             block = parsed_address(ipaddress.ip_network, each)
             if block is None:
