@@ -20,6 +20,7 @@ from agentgate.diff.language import TooLarge
 from agentgate.diff.table import by_id
 from agentgate.workflow.model import StepUpRule
 
+Rules = tuple[StepUpRule, ...]
 _MAX_STATES = 20_000
 
 
@@ -27,8 +28,8 @@ _MAX_STATES = 20_000
 class Asking:
     """The step-up rules of one tool in both versions."""
 
-    old: tuple[StepUpRule, ...]
-    new: tuple[StepUpRule, ...]
+    old: Rules
+    new: Rules
 
 
 _Effect = Mapping[str, Any]  # of a finding: `effect`, `back` and `asks`
@@ -137,7 +138,7 @@ def _met(field: Field) -> bool:
 def _usable(field: Field, asking: Asking) -> Field:
     """The field with asking as refusing in a version without step-up rules that could answer."""
 
-    def usable(ruling: Ruling, rules: tuple[StepUpRule, ...]) -> Ruling:
+    def usable(ruling: Ruling, rules: Rules) -> Ruling:
         able = any(not (rule.user and ruling.status == Status.ASK) for rule in rules)
         return replace(ruling, status=Status.REFUSE, left_open=0) if asks(ruling.status) and not able else ruling
 
@@ -176,21 +177,21 @@ def _people(rules: Sequence[StepUpRule]) -> str:
     return f"{count} release{'s' if count > 1 else ''} by {' and '.join(dict.fromkeys(r.people for r in rules))}"
 
 
-def _after(side: _Side, ruling: Ruling, rules: tuple[StepUpRule, ...]) -> _Side:
+def _after(side: _Side, ruling: Ruling, rules: Rules) -> _Side:
     status = max(side[0], ruling.status)
     if status == Status.ASK and not any(rule.left_open for rule in rules):
         return status, 0, 0
     return status, side[1] & ruling.fires, side[2] | ruling.left_open
 
 
-def _fired(rules: tuple[StepUpRule, ...], side: _Side) -> tuple[StepUpRule, ...]:
+def _fired(rules: Rules, side: _Side) -> Rules:
     status, mask, left_open = side
     if status == Status.ASK and not any(rule.left_open for rule in rules):
         return rules
     return tuple(r for i, r in enumerate(rules) if mask >> i & 1 and all(LEFT_OPEN[kind] & left_open for kind in r.left_open))
 
 
-def _needed(rules: tuple[StepUpRule, ...], side: _Side) -> tuple[StepUpRule, ...] | None:
+def _needed(rules: Rules, side: _Side) -> Rules | None:
     """The rules that must be released; None: what is left open nobody is asked who could answer, and the call is refused."""
     fired = _fired(rules, side)
     answered = not side[0] or any(not (rule.user and side[0] == Status.ASK) for rule in fired)

@@ -25,6 +25,7 @@ from agentgate.token.signing import RunKey
 from agentgate.values.urls import is_secure
 from agentgate.values.visible import visible
 
+Secret = Callable[[], str]  # what is asked for it when it is sent
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
 JWT = "urn:ietf:params:oauth:token-type:jwt"
@@ -83,11 +84,11 @@ class Credentials:
     """
 
     client_id: str
-    subject: Callable[[], str] | ClientCertificate = field(repr=False)
-    actor: Callable[[], str] | ClientCertificate | None = field(default=None, repr=False)
-    client_assertion: Callable[[], str] | None = field(default=None, repr=False)
-    attestation: Callable[[], str] | None = field(default=None, repr=False)
-    delegation: Callable[[], str] | None = field(default=None, repr=False)
+    subject: Secret | ClientCertificate = field(repr=False)
+    actor: Secret | ClientCertificate | None = field(default=None, repr=False)
+    client_assertion: Secret | None = field(default=None, repr=False)
+    attestation: Secret | None = field(default=None, repr=False)
+    delegation: Secret | None = field(default=None, repr=False)
 
     def form(self) -> dict[str, str]:
         """The parameters that prove who asks."""
@@ -110,7 +111,7 @@ class ExchangedToken:
 
     __slots__ = ("_key", "_open", "audience", "definition")
 
-    def __init__(self, opener: Callable[[], str], key: RunKey | None, audience: str, definition: str = "") -> None:
+    def __init__(self, opener: Secret, key: RunKey | None, audience: str, definition: str = "") -> None:
         self._open: Final = opener  # in a closure, as in `CallToken`
         self._key: Final = key  # None: it is for a certificate
         self.audience: Final = audience

@@ -15,6 +15,7 @@ from agentgate.errors import AgentGateError, TokenRefused
 from agentgate.shell.step import Step
 
 Value = TypeVar("Value")
+Attributes = Mapping[str, str | int]
 Telling = Callable[..., None]
 UNKNOWN_TOOL = "unknown"
 MAX_ID = 128  # characters of an id from outside
@@ -23,7 +24,7 @@ MAX_ID = 128  # characters of an id from outside
 class Span(Protocol):
     """One span that has begun; it is the current one until it ends."""
 
-    def set(self, attributes: Mapping[str, str | int]) -> None:
+    def set(self, attributes: Attributes) -> None:
         """Add attributes."""
 
     def end(self, error: str = "") -> None:
@@ -33,7 +34,7 @@ class Span(Protocol):
 class Tracing(Protocol):
     """Where spans go, such as `agentgate.integrations.otel.OpenTelemetry`."""
 
-    def begin(self, name: str, attributes: Mapping[str, str | int], *, headers: Mapping[str, str] | None = None) -> Span:
+    def begin(self, name: str, attributes: Attributes, *, headers: Mapping[str, str] | None = None) -> Span:
         """Begin a span below the current one; with the `headers` of a request below the one that they name (W3C Trace Context)."""
 
     def carried(self) -> Mapping[str, str]:
@@ -49,9 +50,9 @@ def call_attributes(tool: str, call: str, agent: str, workflow: str, version: in
 def spanned(
     tracing: Tracing | None,
     name: str,
-    attributes: Mapping[str, str | int],
+    attributes: Attributes,
     flow: Generator[Step, Any, Value],
-    said: Callable[[Value], tuple[Mapping[str, str | int], str]],
+    said: Callable[[Value], tuple[Attributes, str]],
 ) -> Generator[Step, Any, Value]:
     """The flow, in a span. `said`: what its value adds: attributes, and an `error.type` or nothing."""
     return flow if tracing is None else _in_a_span(within(tracing, name, attributes), flow, said)
@@ -60,7 +61,7 @@ def spanned(
 def _in_a_span(
     span: AbstractContextManager[Telling],
     flow: Generator[Step, Any, Value],
-    said: Callable[[Value], tuple[Mapping[str, str | int], str]],
+    said: Callable[[Value], tuple[Attributes, str]],
 ) -> Generator[Step, Any, Value]:
     with span as tell:
         value = yield from flow
@@ -69,14 +70,14 @@ def _in_a_span(
 
 
 @contextmanager
-def within(tracing: Tracing | None, name: str, attributes: Mapping[str, str | int]) -> Iterator[Telling]:
+def within(tracing: Tracing | None, name: str, attributes: Attributes) -> Iterator[Telling]:
     """A span around a block, which is given what tells it more: attributes, and an `error.type` or nothing."""
     if tracing is None:
         yield lambda *_: None
         return
     span, errors = tracing.begin(name, attributes), ["cancelled"]
 
-    def tell(more: Mapping[str, str | int], error: str = "") -> None:
+    def tell(more: Attributes, error: str = "") -> None:
         span.set(more)
         errors.append(error)
 

@@ -14,8 +14,8 @@ from functools import wraps
 from math import inf
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from agentgate.decision.origins.kinds import Found, Row, kind_of, of_call
-from agentgate.decision.origins.labels import Heard, affirmed, asked_by_user, meant, own_row
+from agentgate.decision.origins.kinds import Found, kind_of, of_call
+from agentgate.decision.origins.labels import Heard, Row, affirmed, asked_by_user, meant, own_row
 from agentgate.decision.origins.selectors import chosen, picked
 from agentgate.decision.origins.value import Element, Value, element
 from agentgate.language.calculation import Number, Spoken, calculation, names_any, spoken, too_many

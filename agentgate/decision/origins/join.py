@@ -22,6 +22,8 @@ from agentgate.decision.origins.value import Value
 from agentgate.values.refusal import Reason
 from agentgate.workflow.rule import Source
 
+Pending = Mapping[str, Value]  # arguments by their names
+
 MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried where no call and row meets everything by itself
 _FEW = 4  # rows that are looked at one by one; of more it is asked first whether any can have what is needed
 
@@ -36,7 +38,7 @@ class JointNeed(NamedTuple):
     elements: tuple[TiedElement, ...]
 
 
-def needs_of(traced: Traced, values: Mapping[str, Value], pending: Mapping[str, Value]) -> list[JointNeed]:
+def needs_of(traced: Traced, values: Pending, pending: Pending) -> list[JointNeed]:
     """What a call needs of earlier calls, by tool.
 
     Args:
@@ -53,7 +55,7 @@ def needs_of(traced: Traced, values: Mapping[str, Value], pending: Mapping[str, 
     return needs
 
 
-def joined(traced: Traced, values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float) -> Joined | None:
+def joined(traced: Traced, values: Pending, pending: Pending, earlier: Earlier, now: float) -> Joined | None:
     """The one earlier call (and row) of each tool that meets everything together; None without one. Arguments as of `needs_of`."""
     found: dict[str, tuple[Answer, int]] = {}
     needs = needs_of(traced, values, pending)
@@ -68,9 +70,7 @@ def joined(traced: Traced, values: Mapping[str, Value], pending: Mapping[str, Va
     return found
 
 
-def choice(
-    needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float, *, standing: bool = False
-) -> Joined | None:
+def choice(needs: Sequence[JointNeed], pending: Pending, earlier: Earlier, now: float, *, standing: bool = False) -> Joined | None:
     """One call and row of each tool that together explain all that is pending; `standing`: by what stands for the user's words."""
     covers = [_covers(need, earlier.of(need.tool), now, standing=standing) for need in needs]
     if not all(covers) or prod(map(len, covers)) > MAX_CHOICES:
@@ -152,7 +152,7 @@ def _meets_all(call: Answer, need: JointNeed, now: float) -> int | None:
 
 
 # --- why it does not hold together ---------------------------------------------------------------------------------------
-def explain(values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float, traced: Traced) -> None:
+def explain(values: Pending, pending: Pending, earlier: Earlier, now: float, traced: Traced) -> None:
     """Record why it does not hold together: what no call meets by itself, and only without that, what one call cannot meet at once."""
     tool = traced.tool
     for need in needs_of(traced, values, pending):
@@ -174,7 +174,7 @@ def explain(values: Mapping[str, Value], pending: Mapping[str, Value], earlier: 
         _explain_joint(needs_of(traced, values, explained), explained, earlier, now, traced)
 
 
-def _explain_joint(needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float, traced: Traced) -> None:
+def _explain_joint(needs: Sequence[JointNeed], pending: Pending, earlier: Earlier, now: float, traced: Traced) -> None:
     covers = []
     for need in needs:
         mine = _covers(need, earlier.of(need.tool), now)

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, cast
 
-from agentgate.decision.origins.labels import row_is
+from agentgate.decision.origins.labels import Row, row_is
 from agentgate.decision.origins.value import Element, Value, element, from_user
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import CALCULATED, NORMAL, NUMERIC, TOKENISED, TYPES, Key
@@ -22,7 +22,8 @@ from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import Fact, Rule, Source
 
 Found = Element | None
-Row = Mapping[str, Any]
+Sources = tuple[Source, ...]
+Tools = Mapping[str, Tool]
 
 
 class AnsweredCall(Protocol):
@@ -48,12 +49,12 @@ class KnownRun(Protocol):
     """What the kinds read of a run: the user's words and id, and the redeemed calls."""
 
     prompt: Prompt
-    tools: Mapping[str, Tool]
+    tools: Tools
 
     def is_user(self, kind: str, key: Key) -> bool:
         """Whether a value is the id of the run's own user."""
 
-    def calculated(self, value: Value, key: Key, sources: tuple[Source, ...]) -> str | None:
+    def calculated(self, value: Value, key: Key, sources: Sources) -> str | None:
         """The calculation that the user's words name and that gives this value."""
 
     def of(self, tool: str) -> Iterable[AnsweredCall]:
@@ -86,7 +87,7 @@ class OriginKind(ABC):
     short: ClassVar[str]
 
     @abstractmethod
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
         """How a decision's record names this origin of one element of a value, in any call and row; empty where the element has another.
 
         Args:
@@ -108,7 +109,7 @@ class FromPrompt(OriginKind):
     name, types = "prompt", TOKENISED
     words, short = "named by the user in the prompt", "the prompt"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
         return self.name if from_user(value, key, run.prompt) else ""
 
 
@@ -118,7 +119,7 @@ class OwnUser(OriginKind):
     name, types = "user", frozenset({"email", "id", "phone", "text", "user"})
     words, short = "the id of the user this run is for", "the run's own user"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
         return self.name if run.is_user(value.rule.type, key) else ""
 
 
@@ -128,7 +129,7 @@ class Computed(OriginKind):
     name, types, short = "computed", CALCULATED, "computed"
     words = "the result of one calculation that the user names (a difference, a sum, a share, ...) over such numbers"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
         return self.name if run.calculated(value, key, sources) is not None else ""
 
 
@@ -138,7 +139,7 @@ class Confirmed(OriginKind):
     name, types, short = "confirmed", TOKENISED - NUMERIC - {"text"}, "confirmed by the user"
     words = "confirmed by the user for this argument, in this run"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
         calls = [call for call in run.of(source.field) if value.rule.name in call.endorsed and was_sent(call, value, key)]
         return f"{self.name} {calls[-1].id}" if calls else ""
 
@@ -155,7 +156,7 @@ class FromModel(OriginKind):
     name, free = "model", True
     words, short = "written by the model", "the model"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
         return ""
 
 
@@ -167,7 +168,7 @@ class OfCall(OriginKind):
     labelled: ClassVar[bool] = True  # counts only in rows that the user means, where the fact has labels
     words = "returned by"
 
-    def declared(self, source: Source, tools: Mapping[str, Tool]) -> Fact | Rule:
+    def declared(self, source: Source, tools: Tools) -> Fact | Rule:
         """The declaration of the fact or argument it names, with its type and the sibling that holds its currency."""
         return tools[source.tool].facts[source.field]
 
@@ -175,7 +176,7 @@ class OfCall(OriginKind):
         """The mapping that holds the value and its siblings."""
         return row if self.returned else call.args
 
-    def read(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> tuple[Found, ...]:
+    def read(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools) -> tuple[Found, ...]:
         """Its value in each row; None where it does not count, as money without its declared currency."""
         declared, keys = self.declared(source, tools), list[Found]([None]) * len(rows)
         normal_form, name, sibling = NORMAL[declared.type], source.field, declared.currency
@@ -186,7 +187,7 @@ class OfCall(OriginKind):
                 keys[index] = type(key), key, currency
         return tuple(keys)
 
-    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
+    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools) -> Sequence[int]:
         """The rows in which it counts: what the fact requires of call, value (`trust`, `pattern`) and row (`where`, `named_by`) holds."""
         facts, indices = tools[source.tool].facts, cast("Sequence[int]", range(len(rows)))
         fact = facts[source.field]
@@ -201,7 +202,7 @@ class OfCall(OriginKind):
             indices = [index for index in indices if index in call.meant(fact)]
         return indices
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
         wanted = element(value, key)
         return next((f"{source} {call.id}" for call in run.of(source.tool) if wanted in call.said(source)), "")
 
@@ -220,10 +221,10 @@ class ArgumentOf(OfCall):
 
     name, returned, words = "arg", False, "given to"
 
-    def declared(self, source: Source, tools: Mapping[str, Tool]) -> Fact | Rule:
+    def declared(self, source: Source, tools: Tools) -> Fact | Rule:
         return tools[source.tool].args[source.field]
 
-    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
+    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools) -> Sequence[int]:
         return range(len(rows))
 
 
@@ -232,7 +233,7 @@ class SelectedFact(OfCall):
 
     name, labelled, of_row = "select", False, True
 
-    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
+    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools) -> Sequence[int]:
         return [index for index in super().counted(source, call, rows, tools) if index in call.selected(source)]
 
 

@@ -27,6 +27,7 @@ from agentgate.values.entities import Key, normal
 from agentgate.values.paths import CUT
 from agentgate.workflow.rule import Fact, Rule
 
+Row = Mapping[str, Any]  # of a result, or the arguments of a call
 WORDED = frozenset({"text", "path", "user", "channel", "email"})  # label types compared by their words; the others as a whole
 PERSONAL = frozenset({"user", "email", "id"})  # label types that may be the user's own id
 MAX_SETS = 256  # different sets of shared words that are compared; a result with more means no row
@@ -93,14 +94,12 @@ class _Row(NamedTuple):
     """A row that shares something with the user's words: what it is about, the words, and whether one label is said in full."""
 
     key: Key
-    row: Mapping[str, Any]
+    row: Row
     shared: frozenset[str]
     whole: bool
 
 
-def meant(
-    of: Fact, labels: Iterable[Fact], rows: tuple[Mapping[str, Any], ...], prompt: Prompt, words: Heard | None = None
-) -> tuple[Mapping[str, Any], ...]:
+def meant(of: Fact, labels: Iterable[Fact], rows: tuple[Row, ...], prompt: Prompt, words: Heard | None = None) -> tuple[Row, ...]:
     """The rows of one call that the user's words mean.
 
     Args:
@@ -129,9 +128,7 @@ def meant(
     return tuple(r.row for r in sharing if r.whole and r.shared in alone)
 
 
-def own_row(
-    of: Fact, labels: Iterable[Fact], rows: tuple[Mapping[str, Any], ...], prompt: Prompt, user: str | None
-) -> tuple[Mapping[str, Any], ...]:
+def own_row(of: Fact, labels: Iterable[Fact], rows: tuple[Row, ...], prompt: Prompt, user: str | None) -> tuple[Row, ...]:
     """The rows of the one thing that carries the user's own id in a label, where the user's words speak of themself.
 
     In addition to those that the words mean. Two things with this id count as neither: a stranger may have written one of them.
@@ -154,7 +151,7 @@ def own_row(
     return own if len({normal(of.type, row.get(of.name)) for row in own}) == 1 else ()
 
 
-def _is_own(label: Fact, row: Mapping[str, Any], user: str) -> bool:
+def _is_own(label: Fact, row: Row, user: str) -> bool:
     """Whether a label that tells people apart (never free text, which may hold any word) is this id, or as a name its part before the @."""
     if label.type not in PERSONAL:
         return False
@@ -175,7 +172,7 @@ def _one_thing(mask: int, others: list[tuple[int, set[Key]]]) -> bool:
     return True
 
 
-def _shares(of: Fact, labels: tuple[Fact, ...], row: Mapping[str, Any], said: Heard, prompt: Prompt) -> _Row | None:
+def _shares(of: Fact, labels: tuple[Fact, ...], row: Row, said: Heard, prompt: Prompt) -> _Row | None:
     key = normal(of.type, row.get(of.name))
     if key is None:
         return None
@@ -188,7 +185,7 @@ def _shares(of: Fact, labels: tuple[Fact, ...], row: Mapping[str, Any], said: He
     return _Row(key, row, frozenset(shared), whole) if shared else None
 
 
-def _parts(label: Fact, row: Mapping[str, Any], said: Heard, prompt: Prompt) -> tuple[frozenset[str], frozenset[str]]:
+def _parts(label: Fact, row: Row, said: Heard, prompt: Prompt) -> tuple[frozenset[str], frozenset[str]]:
     """The parts of a label, and those that the user said; the label itself, letter by letter, is one more part."""
     key = normal(label.type, row.get(label.name))
     currency = row.get(label.currency) if label.currency else ""
@@ -230,7 +227,7 @@ def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt, words: froz
     return True
 
 
-def row_is(where: tuple[tuple[str, str], ...], facts: Mapping[str, Fact], row: Mapping[str, Any], args: Mapping[str, Any]) -> bool:
+def row_is(where: tuple[tuple[str, str], ...], facts: Mapping[str, Fact], row: Row, args: Row) -> bool:
     """Whether each of these facts of a row is what the call asked for in the argument beside it."""
     return all(_equal(facts[name], row.get(name), args.get(argument)) for name, argument in where)
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from agentgate.review.draft.schema import bound, null_by_default, resolve, whole_pattern
+from agentgate.review.draft.schema import Schema, bound, null_by_default, resolve, whole_pattern
 from agentgate.review.draft.toolset import NAMES, words_of
 from agentgate.values.entities import NUMERIC, normal, number
 from agentgate.values.patterns import Pattern
@@ -29,6 +29,7 @@ _TYPED_BY_YAML = frozenset("y n yes no on off true false null".split())
 _FORMATS, _NAMES = (
     {word: name.removeprefix(of) for name, words in NAMES.items() if name.startswith(of) for word in words} for of in ("format ", "name ")
 )
+Written = Mapping[str, Any]  # a rule, as a workflow writes it
 IDS = frozenset({"id", "ids", "uuid"})  # a number in the schema stays a number, unless its name ends in one of these
 # two values of each type, as a person writes them
 SAMPLES: Mapping[str, list[str]] = json.loads(Path(__file__).with_name("samples.json").read_text("utf-8"))
@@ -41,7 +42,7 @@ class Argument:
     """One drafted argument."""
 
     name: str
-    rule: Mapping[str, Any] | None  # its operators in order; None: undecided, so it is not declared
+    rule: Written | None  # its operators in order; None: undecided, so it is not declared
     note: str = ""  # what a reviewer should know or must decide
     proposal: str = ""  # what a reviewer might write for an undecided one, as YAML
     samples: tuple[Any, Any] | None = None  # a value that the rule accepts, and a second of the same form; None where there is none
@@ -72,9 +73,7 @@ def inline(value: Any) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def argument(
-    name: str, schema: Any, root: Mapping[str, Any], *, required: bool, acting: bool, plain: bool = True, mails: bool = False
-) -> Argument:
+def argument(name: str, schema: Any, root: Schema, *, required: bool, acting: bool, plain: bool = True, mails: bool = False) -> Argument:
     """Draft one argument of a schema; `root`: the whole input schema, for ``#/$defs/...``.
 
     `acting`: the tool is no read, so the rule must state every origin. `plain`: a workflow can declare its name. `mails`: the tool's name
@@ -95,7 +94,7 @@ class _Drafting:
     """The argument being drafted. Attributes as the parameters of `argument`; `mails`: it is the address of a mail."""
 
     name: str
-    root: Mapping[str, Any]
+    root: Schema
     acting: bool
     mails: bool
 
@@ -107,7 +106,7 @@ class _Drafting:
     def _written_by_model(self) -> dict[str, Any]:
         return {"from": ["model"], "entities": ["prompt"]} if self.acting else {}
 
-    def _decided(self, rule: Mapping[str, Any], note: str = "", samples: tuple[Any, Any] | None = None, spoken: str = "") -> Argument:
+    def _decided(self, rule: Written, note: str = "", samples: tuple[Any, Any] | None = None, spoken: str = "") -> Argument:
         return Argument(self.name, rule, note, samples=samples, spoken=spoken)
 
     def _undecided(self, note: str, **proposal: Any) -> Argument:
@@ -128,7 +127,7 @@ class _Drafting:
         closing = "" if not drafted.proposal else "}" if always else f", {inline(left_out)[1:]}"
         return replace(drafted, proposal=drafted.proposal + closing, always=always, left_out={} if required else left_out)
 
-    def _default(self, default: Any, schema: Mapping[str, Any]) -> Argument:
+    def _default(self, default: Any, schema: Schema) -> Argument:
         """An argument with a default: exactly the default, which the tool's author chose; a reviewer may allow more."""
         closed = self._enum(schema)
         if closed is not None and closed.rule is not None:
@@ -144,7 +143,7 @@ class _Drafting:
         rule = {**_typed(kind), "is": value, **self._from_model, "optional": True}
         return self._decided(rule, "only the tool's own default", (default, None))
 
-    def _enum(self, schema: Mapping[str, Any]) -> Argument | None:
+    def _enum(self, schema: Schema) -> Argument | None:
         values = [schema["const"]] if "const" in schema else schema.get("enum")
         if not isinstance(values, list):
             return None
@@ -156,7 +155,7 @@ class _Drafting:
         rule = {**_typed(kind), **({"is": shown[0]} if len(shown) == 1 else {"in": shown}), **self._from_model}
         return self._decided(rule, "the model chooses among these" if self.acting and len(shown) > 1 else "", (first, None))
 
-    def _single(self, schema: Mapping[str, Any]) -> Argument:
+    def _single(self, schema: Schema) -> Argument:
         closed = self._enum(schema)
         if closed is not None:
             return closed
@@ -177,7 +176,7 @@ class _Drafting:
         )
         return replace(self._undecided(ask), open=untyped)
 
-    def _number(self, schema: Mapping[str, Any], kind: str) -> Argument:
+    def _number(self, schema: Schema, kind: str) -> Argument:
         whole = kind == "integer"
         low = bound(schema.get("minimum"), schema.get("exclusiveMinimum"), 1 if whole else None)
         high = bound(schema.get("maximum"), schema.get("exclusiveMaximum"), -1 if whole else None)
@@ -206,7 +205,7 @@ class _Drafting:
             note = "it names one thing, as its name says, so no range"
         return self._decided(rule, note, (first, first + 1), str(first))
 
-    def _text(self, schema: Mapping[str, Any]) -> Argument:
+    def _text(self, schema: Schema) -> Argument:
         given = _FORMATS.get(str(schema.get("format")), "")
         described = _described(schema.get("description"))
         kind = given or described or guess(self.name) or ("email" if self.mails else "")
@@ -238,7 +237,7 @@ class _Drafting:
         rule = {"pattern": pattern, **self._from_model}
         return self._decided(rule, "written by the model within this pattern", (values[0], None) if values else None)
 
-    def _list(self, schema: Mapping[str, Any]) -> Argument:
+    def _list(self, schema: Schema) -> Argument:
         element = self._single(resolve(schema.get("items"), self.root))
         longest = schema.get("maxItems")
         most = longest if type(longest) is int and 1 <= longest <= 1000 else 1
@@ -295,7 +294,7 @@ def _described(description: Any) -> str:
     return next((kind for word, kind in _SAID.items() if word in words), "")
 
 
-def _shape(schema: Mapping[str, Any]) -> str | None:
+def _shape(schema: Schema) -> str | None:
     """The pattern of the ids in a schema's examples, or of the one that its description quotes; None where they are not of one form."""
     given, description = schema.get("examples"), schema.get("description")
     found = given if isinstance(given, list) and given else _QUOTED.findall(description) if type(description) is str else []

@@ -5,19 +5,18 @@ Rules: the engine decides each case before it is written; one that comes out oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.review.draft.argument import inline
-from agentgate.review.scenarios.fields import SceneError
+from agentgate.review.scenarios.fields import SceneError, Values
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import impossible
 from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 
 
-def refused(workflow: Workflow, base: Mapping[str, Any]) -> tuple[str, ...]:
+def refused(workflow: Workflow, base: Values) -> tuple[str, ...]:
     """The fields for which the engine denies or holds a base; none: it allows the call, or only a rule that always asks holds it."""
     answer = Scene.of(workflow, base).decide()
     if isinstance(answer, Eligible):
@@ -25,7 +24,7 @@ def refused(workflow: Workflow, base: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f.field for f in answer.failures)
 
 
-def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
+def first_tests(workflow: Workflow, base: Values, others: Values) -> Iterator[str]:
     """The lines of the test file of a loaded draft, around an allowed call: the base.
 
     `others`: for arguments of that call, another value of the same form, which the user did not name.
@@ -66,7 +65,7 @@ def _expected(answer: Eligible | Deny) -> str:
     return f"{{confirm: {inline(asked[0] if len(asked) == 1 else asked)}}}" if asked else "allow"
 
 
-def _goes_through(workflow: Workflow, scene: Scene, change: Mapping[str, Any]) -> bool:
+def _goes_through(workflow: Workflow, scene: Scene, change: Values) -> bool:
     """Whether a changed call comes out as its base."""
     try:
         changed = scene.set(change)
@@ -78,7 +77,7 @@ def _goes_through(workflow: Workflow, scene: Scene, change: Mapping[str, Any]) -
     return [hold.rule.id for hold in answer.holds] == [hold.rule.id for hold in first.holds]
 
 
-def _cases(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+def _cases(workflow: Workflow, base: Values, others: Values) -> Iterator[tuple[str, Values, str]]:
     for name, value in others.items():
         yield f"{name} is not what the user named", {f"args.{name}": value}, f"args.{name}"
     yield "an argument that nobody declared", {"args.not_declared": "x"}, "args.not_declared"

@@ -20,12 +20,13 @@ from agentgate.values.forms import choices, mapping
 from agentgate.values.paths import EACH
 from agentgate.values.patterns import Pattern
 
+Schema = Mapping[str, Any]
 MAX_DEPTH = 3  # structures in structures
 _MOST = 1000  # values of one argument, as in a workflow
 _NAME = re.compile(r"[A-Za-z0-9_$@][A-Za-z0-9_$@:/-]{0,63}", re.ASCII)  # that a workflow can declare
 
 
-def resolve(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+def resolve(schema: Any, root: Schema) -> Schema:
     """A schema with local references followed and "or null" removed; only its default and title where it has alternatives or is none."""
     kept = {key: value for key, value in mapping(schema).items() if key in {"default", "title"}}
     taken = [choice for choice in choices(schema, root) if choice.get("type") != "null"]
@@ -35,7 +36,7 @@ def resolve(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**taken[0], **kept} if len(taken) == 1 else kept
 
 
-def null_by_default(schema: Any, root: Mapping[str, Any]) -> bool:
+def null_by_default(schema: Any, root: Schema) -> bool:
     """Whether a schema accepts null and null is its default: a model that does not use the argument may then send null."""
     accepted = [choice.get("type") for choice in choices(schema, root)]
     return resolve(schema, root).get("default", "") is None and "null" in accepted
@@ -71,12 +72,12 @@ class Leaf:
     plain: bool = True  # a workflow can declare each step of the path
 
 
-def leaves(schema: Mapping[str, Any]) -> Iterator[Leaf]:
+def leaves(schema: Schema) -> Iterator[Leaf]:
     """Every argument of an input schema, in its order."""
     yield from _inside("", schema, schema, required=True, most=0)
 
 
-def _inside(prefix: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, required: bool, most: int) -> Iterator[Leaf]:
+def _inside(prefix: str, schema: Schema, root: Schema, *, required: bool, most: int) -> Iterator[Leaf]:
     """The properties of an object. `most`: inside a list, how many values one name has in all; else 0."""
     must = schema.get("required")
     for name, inner in mapping(schema.get("properties")).items():
@@ -100,15 +101,15 @@ def _inside(prefix: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, 
             yield Leaf(path, inner, needed)
 
 
-def _is_object(schema: Mapping[str, Any]) -> bool:
+def _is_object(schema: Schema) -> bool:
     return bool(mapping(schema.get("properties")))
 
 
-def _times(most: int, schema: Mapping[str, Any]) -> int:
+def _times(most: int, schema: Schema) -> int:
     """How many values there are where each of `most` elements holds a list; a list without a maximum counts as one value."""
     longest = schema.get("maxItems")
     return min(_MOST, max(1, most) * (longest if type(longest) is int and longest >= 1 else 1))
 
 
-def _list(element: Any, most: int) -> Mapping[str, Any]:
+def _list(element: Any, most: int) -> Schema:
     return {"type": "array", "items": element, "maxItems": most}

@@ -6,7 +6,7 @@ missing one is left out, never filled, and a null is sent. Nothing is minted or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from agentgate.explain.explanation import Explanation
 from agentgate.explain.verdicts import explain
 from agentgate.loading.source import WorkflowText
 from agentgate.loading.yaml_nodes import did_you_mean
-from agentgate.review.scenarios.fields import flatten
+from agentgate.review.scenarios.fields import Values, flatten
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import read_tests, scenes
 from agentgate.values.visible import visible
@@ -60,7 +60,7 @@ def changes(pairs: Sequence[str]) -> dict[str, Any]:
     return changed
 
 
-def stated(workflow: Workflow, tool: str, args: Mapping[str, Any], prompts: Sequence[str], more: Mapping[str, Any]) -> Scene:
+def stated(workflow: Workflow, tool: str, args: Values, prompts: Sequence[str], more: Values) -> Scene:
     """A call exactly as given: its arguments are sent as they are, nulls too, and no other is.
 
     `prompts`: the user's turns, oldest first; none: filled. `more`: other keys of a scene (``tenant``, ``time``, ``who.user.groups``,
@@ -79,7 +79,7 @@ def stated(workflow: Workflow, tool: str, args: Mapping[str, Any], prompts: Sequ
     return scene.sending({**{name: value for name, value in scene.call.args.items() if name not in sent}, **sent})
 
 
-def case_of(source: WorkflowText, workflow: Workflow, name: str, more: Mapping[str, Any]) -> Scene:
+def case_of(source: WorkflowText, workflow: Workflow, name: str, more: Values) -> Scene:
     """A case of the test file beside a workflow (``base``: its base), with changes.
 
     Raises ConfigError: no test file, or no such case. WorkflowError: the test file is wrong. SceneError: a change is wrong.

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.diff import ABSENT, NULL, Finding
+from agentgate.diff.finding import Point
 from agentgate.diff.forms import SAMPLES
 from agentgate.diff.search import missing
 from agentgate.review.scenarios.fields import SceneError
@@ -48,7 +49,7 @@ class Witness:
     reason: str = ""  # why there is no call; a person must then read the change itself. Empty also where no single call could show it
 
 
-def witness(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, Any] | None = None) -> Witness:
+def witness(old: Workflow, new: Workflow, finding: Finding, base: Step | None = None) -> Witness:
     """The smallest change of an allowed call that shows one finding; `base`: a test file's base, if there is one."""
     if not finding.call:
         return Witness(finding)
@@ -68,7 +69,7 @@ def witness(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, A
     return Witness(finding, reason=last)
 
 
-def _start(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, Any]) -> Scene:
+def _start(old: Workflow, new: Workflow, finding: Finding, base: Step) -> Scene:
     """The base call as the old version allows it, read under the new one; a call of the finding's tool."""
     tool = finding.tool or str(finding.point.get("call", ""))
     usual = None
@@ -135,7 +136,7 @@ class _Search:
             return None, "an earlier call it needs is refused itself: " + str(scene.unreached[0])
         return scene, ""
 
-    def own(self, rest: Mapping[str, Any], point: Mapping[str, Any]) -> frozenset[str]:
+    def own(self, rest: Point, point: Point) -> frozenset[str]:
         """The keys that a finding itself changes, where the rest of its point needs fewer releases anyway, for another finding's reason."""
         if all(self.play(steps)[0] is None for steps in (list(self.steps(rest)) or [[]])):
             return frozenset()
@@ -157,7 +158,7 @@ class _Search:
         before, after = self.start.values, scene.values
         return {k: (before.get(k), after.get(k)) for k in dict.fromkeys((*before, *after)) if before.get(k) != after.get(k)}
 
-    def steps(self, point: Mapping[str, Any]) -> Iterator[list[Step]]:
+    def steps(self, point: Point) -> Iterator[list[Step]]:
         """Ways to make a scene of a point; a step is one change of the scene, and later steps build on earlier ones."""
         place = self._place(point)
         prompts = self._prompts(point["intents"]) if "intents" in point else [None]
@@ -167,7 +168,7 @@ class _Search:
                 words = {} if prompt is None else {"prompt": prompt}
                 yield [s for s in ({**place, **words}, *arguments) if s]
 
-    def _nameable(self, point: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _nameable(self, point: Point) -> Point:
         """The point with values that a prompt can name (an id has a digit), where its own cannot; empty: nothing to change."""
         tool, changed = self._tool, {}
         for key, explained in point.items():
@@ -179,7 +180,7 @@ class _Search:
                 changed.update({f"args.{name}": v for v in islice((v for v in offers if can_be_named(values, rule, v)), 1)})
         return {**point, **changed} if changed else {}
 
-    def _place(self, point: Mapping[str, Any]) -> dict[str, Any]:
+    def _place(self, point: Point) -> dict[str, Any]:
         """Who, where and when."""
         values = self.start.values
         made = {}
@@ -208,7 +209,7 @@ class _Search:
         moment = datetime(chosen.year, chosen.month, chosen.day, minute // 60, minute % 60, tzinfo=zone)
         return moment.astimezone(UTC).isoformat(timespec="minutes")
 
-    def _arguments(self, point: Mapping[str, Any]) -> list[Step]:
+    def _arguments(self, point: Point) -> list[Step]:
         """Each argument's value, then each place that must hold it."""
         args, usual = self._tool.args, self.start.values
         values = {k: None if v is ABSENT or v is NULL else v for k, v in point.items() if k.startswith("args.")}
@@ -241,7 +242,7 @@ class _Search:
         kept = {field, facts[field].currency if field in facts else ""}
         return {f"facts.{tool}#2.{n}": "0.00" if f.type in NUMERIC else SAMPLES.get(f.type) for n, f in facts.items() if n not in kept}
 
-    def _bounded(self, values: Mapping[str, Any], name: str, *, held: bool) -> Iterator[Step]:
+    def _bounded(self, values: Step, name: str, *, held: bool) -> Iterator[Step]:
         """An earlier call's fact that is no less than the argument (`held`), or less."""
         args, usual = self._tool.args, self.start.values
         argument = next((a for a in sorted(args, key=len, reverse=True) if name.startswith(a + ".")), "")

@@ -23,6 +23,8 @@ from agentgate.workflow.clauses.table import CLAUSES
 from agentgate.workflow.model import Limit, Tool, Workflow
 from agentgate.workflow.rule import Source
 
+Values = Mapping[str, Any]  # of a scene or a part of it, by dotted keys
+
 BLOCKS = ("args", "facts", "earlier", "ago", "spent", "who", "origin")
 
 
@@ -92,7 +94,7 @@ _PLACES = ("prompt", "user", "computed", "model")
 _DERIVED = ("origins", "intents", "origin_of", "decision", "expect")
 
 
-def flatten(stated: Mapping[str, Any]) -> Iterator[tuple[str, Any, tuple[str | int, ...]]]:
+def flatten(stated: Values) -> Iterator[tuple[str, Any, tuple[str | int, ...]]]:
     """Every leaf as (dotted key, value, path in the mapping). An argument's own value is never looked into."""
 
     def walk(key: str, value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str, Any, tuple[str | int, ...]]]:
@@ -141,7 +143,7 @@ def _wrong(key: str, got: str, expected: str, hint: str = "") -> Failure:
     return Failure("", key, got, expected, data={"hint": hint})
 
 
-def findings(workflow: Workflow, stated: Mapping[str, Any], *, changing: bool) -> list[Failure]:
+def findings(workflow: Workflow, stated: Values, *, changing: bool) -> list[Failure]:
     """Everything wrong with the keys and values of a scene. `changing`: `origin.x` is allowed (it places a value into a complete scene)."""
     found = (_finding(workflow, key, value, changing=changing) for key, value in stated.items())
     return [problem for problem in found if problem is not None]

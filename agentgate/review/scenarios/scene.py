@@ -8,7 +8,7 @@ token (`who.agent.last_key`); they are compared as the mint script compares them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -26,7 +26,7 @@ from agentgate.gate.state import Readings
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive as lexical
 from agentgate.redemption.facts import extract
-from agentgate.review.scenarios.fields import SceneError, bare, findings, flatten, limit_name
+from agentgate.review.scenarios.fields import SceneError, Values, bare, findings, flatten, limit_name
 from agentgate.review.scenarios.filling import Filler
 from agentgate.review.scenarios.statements import ago, earlier, parts, put_at, state, steps, time_of, under
 from agentgate.values.canonical import canonical, parse
@@ -58,7 +58,7 @@ class Scene:
         unreached: why the scene could not have come about: what an earlier call would have been refused for. Empty: it could.
     """
 
-    def __init__(self, workflow: Workflow, values: Mapping[str, Any], filled: Mapping[str, Any]) -> None:
+    def __init__(self, workflow: Workflow, values: Values, filled: Values) -> None:
         self.workflow, self.values, self.filled = workflow, values, filled
         self.now, self.earlier = time_of(values), earlier(values)
         brokers = frozenset(values.get("brokers") or ())
@@ -69,7 +69,7 @@ class Scene:
             raise _unreadable(error) from error
 
     @classmethod
-    def of(cls, workflow: Workflow, base: Mapping[str, Any]) -> Scene:
+    def of(cls, workflow: Workflow, base: Values) -> Scene:
         """Complete a scene.
 
         `base` has nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier, ago, who, time, environment, data_class,
@@ -83,12 +83,12 @@ class Scene:
         return cls._completed(workflow, values, {}, whole=True)
 
     @classmethod
-    def _completed(cls, workflow: Workflow, values: dict[str, Any], filled: Mapping[str, Any], *, whole: bool = False) -> Scene:
+    def _completed(cls, workflow: Workflow, values: dict[str, Any], filled: Values, *, whole: bool = False) -> Scene:
         filler = Filler(workflow, values, whole=whole)
         filler.fill()
         return cls(workflow, values, {**{k: v for k, v in filled.items() if values.get(k) == v and k in values}, **filler.filled})
 
-    def set(self, changes: Mapping[str, Any]) -> Scene:
+    def set(self, changes: Values) -> Scene:
         """The same scene with only these values (dotted keys or nested blocks) changed; None: left out.
 
         ``origin.x`` places the argument x: its value, or a new one where `args.x` is not changed too, is put in that result or in the
@@ -102,7 +102,7 @@ class Scene:
         gone = [key for key in self.values if key.startswith("args.") or key in {"definition", "nulls"}]
         return self._changed(now, gone).set({key: value for key, value in stated.items() if key not in now})
 
-    def _changed(self, stated: Mapping[str, Any], gone: Iterable[str] = ()) -> Scene:
+    def _changed(self, stated: Values, gone: Iterable[str] = ()) -> Scene:
         values, filled = {key: value for key, value in self.values.items() if key not in gone}, dict(self.filled)
         tool = self.workflow.tools.get(stated.get("call", values["call"]))
         for key, value in stated.items():
@@ -115,7 +115,7 @@ class Scene:
                 Filler(self.workflow, values).place_at(name, where, fresh=f"args.{name}" not in stated)
         return self._completed(self.workflow, values, filled)
 
-    def sending(self, args: Mapping[str, Any]) -> Scene:
+    def sending(self, args: Values) -> Scene:
         """The same scene with exactly these arguments in its call: a null among them is sent, not left out. Raises `SceneError`."""
         scene = Scene(self.workflow, self.values, self.filled)
         try:
@@ -158,7 +158,7 @@ class Scene:
             yield Failure(Reason.BOUNDARY, "agent.boundary.key", boundary.key, expected, place)
 
 
-def _checked(workflow: Workflow, block: Mapping[str, Any], *, changing: bool) -> dict[str, Any]:
+def _checked(workflow: Workflow, block: Values, *, changing: bool) -> dict[str, Any]:
     """The values of a block by dotted key."""
     stated = {key: value for key, value, _ in flatten(block)}
     if wrong := findings(workflow, stated, changing=changing):
@@ -181,7 +181,7 @@ def readings() -> Readings:
     return Readings(lexical)
 
 
-def story(workflow: Workflow, values: Mapping[str, Any]) -> tuple[RunState, Call, tuple[Failure, ...]]:
+def story(workflow: Workflow, values: Values) -> tuple[RunState, Call, tuple[Failure, ...]]:
     """The run and call of a scene: intents, facts and earlier calls are read under the rules of `workflow`.
 
     The failures: why an earlier call of it would itself have been refused.
@@ -209,7 +209,7 @@ def story(workflow: Workflow, values: Mapping[str, Any]) -> tuple[RunState, Call
 
 
 def _redeemed(  # noqa: PLR0917 - one call of one scene
-    workflow: Workflow, tool: Tool, values: Mapping[str, Any], run: RunState, label: str, call_id: str
+    workflow: Workflow, tool: Tool, values: Values, run: RunState, label: str, call_id: str
 ) -> tuple[EarlierCall, list[Failure]]:
     """An earlier call as the run keeps it, and why it would have been refused."""
     call = Call.of(tool.name, under(values, f"earlier.{label}."), call_id, tool.definition)
@@ -224,7 +224,7 @@ def _redeemed(  # noqa: PLR0917 - one call of one scene
     return EarlierCall(call.id, tool.name, args, rows, named, at.timestamp()), case.denied
 
 
-def result(tool: Tool, values: Mapping[str, Any], label: str) -> Any:
+def result(tool: Tool, values: Values, label: str) -> Any:
     """What an earlier call returned: every fact at its tool's path, an undeclared field under its own name."""
     returned: Any = None
     for name, value in under(values, f"facts.{label}.").items():
@@ -233,7 +233,7 @@ def result(tool: Tool, values: Mapping[str, Any], label: str) -> Any:
     return returned
 
 
-def _agent(values: Mapping[str, Any]) -> Agent:
+def _agent(values: Values) -> Agent:
     who, posture, boundary = under(values, "who.agent."), None, None
     name = who.get("id") or "agent"
     if not who.get("proven"):
@@ -255,11 +255,11 @@ def _agent(values: Mapping[str, Any]) -> Agent:
     )
 
 
-def _user(values: Mapping[str, Any]) -> User | None:
+def _user(values: Values) -> User | None:
     who = under(values, "who.user.")
     if not who:
         return None
-    named = {"tenant": who.get("tenant", values["tenant"]), "groups": tuple(who.get("groups", ()))}
+    named: dict[str, Any] = {"tenant": who.get("tenant", values["tenant"]), "groups": tuple(who.get("groups", ()))}
     ago = who.get("signed_in_ago")
     at = None if ago is None else int(time_of(values).timestamp()) - (seconds(ago) or 0)
     try:

@@ -5,11 +5,10 @@ A structure is stated by its leaves: ``files[].id`` is one value for each elemen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from agentgate.review.scenarios.fields import moment
+from agentgate.review.scenarios.fields import Values, moment
 from agentgate.values.paths import EACH, FIND, KEY, NUMBERS, VALUES
 from agentgate.values.times import seconds
 from agentgate.workflow.model import Tool
@@ -28,7 +27,7 @@ def argument_of(key: str) -> str:
     return head if mark else key
 
 
-def missing(values: Mapping[str, Any], key: str) -> bool:
+def missing(values: Values, key: str) -> bool:
     """Whether a key is neither stated nor left out on purpose, alone or with its group."""
     if key in values or argument_of(key) in values:
         return False
@@ -41,7 +40,7 @@ def _groups(key: str) -> list[str]:
     return [".".join(steps[:end]) for end in range(1, len(steps))]
 
 
-def under(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def under(values: Values, prefix: str) -> dict[str, Any]:
     """The values under a prefix by the rest of their keys, structures put together from their leaves (``files[].id``)."""
     out: dict[str, Any] = {}
     for key, value in values.items():
@@ -54,18 +53,18 @@ def under(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return out
 
 
-def ago(values: Mapping[str, Any], label: str) -> int:
+def ago(values: Values, label: str) -> int:
     """How many seconds ago an earlier call was redeemed."""
     return seconds(values.get(f"ago.{label}")) or 0
 
 
-def earlier(values: Mapping[str, Any]) -> tuple[str, ...]:
+def earlier(values: Values) -> tuple[str, ...]:
     """The labels of the earlier calls, oldest first: the tool's name, ``tool#2`` for its second call."""
     labels = [key[len("ago.") :] for key in values if key.startswith("ago.")]
     return tuple(sorted((each for each in labels if values.get(f"earlier.{each}", "") is not None), key=lambda each: -ago(values, each)))
 
 
-def time_of(values: Mapping[str, Any]) -> datetime:
+def time_of(values: Values) -> datetime:
     """The decision time, in UTC."""
     return (moment(values["time"]) or datetime(2000, 1, 1, tzinfo=UTC)).astimezone(UTC)
 

@@ -20,7 +20,7 @@ from agentgate.loading.definition import read_file
 from agentgate.loading.yaml_nodes import Document, did_you_mean, read_yaml, shown
 from agentgate.loading.yaml_nodes import Path as Place
 from agentgate.review.scenarios.case import ASKS, GRANTS, Answer, NamedCase, in_words, mismatch
-from agentgate.review.scenarios.fields import SceneError, findings, flatten
+from agentgate.review.scenarios.fields import SceneError, Values, findings, flatten
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.request import Presence
 from agentgate.workflow.model import Workflow
@@ -50,7 +50,7 @@ class TestFile:
 
     file: str
     workflow: str
-    stated: Mapping[str, Any]
+    stated: Values
     base: NamedCase
     cases: tuple[NamedCase, ...]
     places: Mapping[tuple[int, str], tuple[int, int]] = field(default_factory=dict, repr=False)
@@ -78,7 +78,7 @@ class Result:
     got: str  # the decision in words, with every reason
     why: str  # what did not hold; empty when it passed
     place: str  # ``file:line``
-    changed: Mapping[str, Any]  # what the case changed, and what was filled for it alone, by dotted key
+    changed: Values  # what the case changed, and what was filled for it alone, by dotted key
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class CaseResults:
     file: str
     workflow: str
     results: tuple[Result, ...]
-    filled: Mapping[str, Any]
+    filled: Values
 
     @property
     def passed(self) -> bool:

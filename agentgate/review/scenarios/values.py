@@ -18,6 +18,7 @@ from agentgate.decision.arguments import check_arguments
 from agentgate.decision.case import Case
 from agentgate.language.prompt import Prompt
 from agentgate.language.stems import stems
+from agentgate.review.scenarios.fields import Values
 from agentgate.review.scenarios.statements import parts, put_at, steps, time_of
 from agentgate.values.entities import normal, number
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
@@ -122,7 +123,7 @@ def added(prompt: Any, sentence: str) -> Any:
     return [*turns, last] if turns else last
 
 
-def read(values: Mapping[str, Any]) -> Prompt:
+def read(values: Values) -> Prompt:
     """The prompt of a scene."""
     return Prompt.of(parts(values["prompt"]), time_of(values).date())
 
@@ -133,7 +134,7 @@ def names(prompt: Prompt, rule: Rule, value: Any, currency: str) -> bool:
     return key is not None and prompt.words(rule.said_as, key, currency) is not None
 
 
-def can_be_named(values: Mapping[str, Any], rule: Rule, value: Any, currency: str = "") -> bool:
+def can_be_named(values: Values, rule: Rule, value: Any, currency: str = "") -> bool:
     """Whether a prompt of the scene's day could name a value."""
     return names(Prompt.of((in_words(rule.type, value, currency),), time_of(values).date()), rule, value, currency)
 
