@@ -33,6 +33,11 @@ from agentgate.workflow.rule import CONFIRMED
 MAX_VALUE, MAX_WORDS, MAX_ORIGIN = 2000, 2000, 300  # characters that are shown of a value, of a turn, of an origin
 MAX_SAID = 5  # turns, the newest
 _WORD = re.compile(r"[\w@.,:/+-]{1,80}", re.ASCII)
+_ALONE: Mapping[str, tuple[str, By]] = {  # origins that name no call: in words, and who wrote the value
+    "user": ("the user's own id", "user"),
+    CONFIRMED.kind: ("confirmed by the user before", "user"),
+    "model": ("written by the model", "model"),
+}
 _NOT_THEIRS = frozenset({"forwarded", "pasted", "unsure"})
 
 
@@ -188,17 +193,13 @@ def _origin(case: Case, name: str, origins: tuple[Origin, ...]) -> tuple[str, By
 
 def _in_words(case: Case, origin: Origin, *, ruled: bool) -> tuple[str, By]:
     if origin.source == "unknown" or not origin.allowed:
-        return ("of unknown origin: nothing that counts explains it", "unknown") if ruled else ("written by the model", "model")
+        return ("of unknown origin: nothing that counts explains it", "unknown") if ruled else _ALONE["model"]
     if origin.source == "prompt":
         return (f'typed by the user: "{origin.words}"' if origin.words and origin.words != MASKED else "typed by the user"), "user"
-    if origin.source == "user":
-        return "the user's own id", "user"
-    if origin.source == CONFIRMED.kind:
-        return "confirmed by the user before", "user"
     if origin.source == "computed":
         return f"computed from what the user said: {origin.words}", "user"
-    if origin.source == "model":
-        return "written by the model", "model"
+    if origin.source in _ALONE:
+        return _ALONE[origin.source]
     named = any(earlier.id == origin.call and earlier.named for earlier in case.run.calls)
     how = ", of what the user named" if named else ""
     return f"{'from' if origin.row else 'as in'} {origin.source}{how}", "result"

@@ -165,6 +165,11 @@ def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
     yield _of("store", "call", "once", "a call that did not run yet, or may run again", 0, *ran)
 
 
+def needs_of(condition: Condition, tool: Tool | None) -> tuple[str, ...]:
+    """The intents that a condition of a tool, or of one of its arguments, wants."""
+    return condition.rule.needs if isinstance(condition.rule, Rule) else tool.needs if tool is not None else ()
+
+
 def when_of(rule: Rule) -> str:
     """A condition of a step-up in words."""
     said = [operator.expected for operator in rule.operators]

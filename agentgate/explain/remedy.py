@@ -20,7 +20,7 @@ from agentgate.decision.origins.earlier_calls import Answer
 from agentgate.decision.origins.kinds import kind_of, of_call
 from agentgate.errors import CanonicalError
 from agentgate.explain.evidence import MASKED, Evidence, secret
-from agentgate.explain.listing import Condition, conditions, matching
+from agentgate.explain.listing import Condition, conditions, matching, needs_of
 from agentgate.language.prompt import Entity
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import normal
@@ -245,9 +245,7 @@ def _source(source: Source, case: Case) -> str:
 
 
 def _intent(condition: Condition, case: Case) -> str:
-    rule = condition.rule
-    needs = rule.needs if isinstance(rule, Rule) else case.tool.needs if case.tool is not None else ()
-    wanted = [case.workflow.intents[n] for n in needs if n in case.workflow.intents]
+    wanted = [case.workflow.intents[n] for n in needs_of(condition, case.tool) if n in case.workflow.intents]
     asked = " or ".join(f"{i.name}: {i.asks_for}" + (f" (such as {i.examples[0]!r})" if i.examples else "") for i in wanted)
     return f"the user asking for {asked}" if asked else "a workflow that names who asks"
 

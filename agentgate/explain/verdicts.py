@@ -14,7 +14,7 @@ from agentgate.decision.decide import judge
 from agentgate.decision.step_up import required_holds
 from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.explain.explanation import Explanation, Outcome, Row, Verdict
-from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
+from agentgate.explain.listing import AT_MINT, Condition, conditions, matching, needs_of
 from agentgate.explain.remedy import Remedy, all_together, remedy
 from agentgate.values.refusal import NOT_SHOWN, Code, Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
@@ -222,9 +222,7 @@ def _got(condition: Condition, case: Case) -> str:
 
 def heard(case: Case, condition: Condition) -> str:
     """Each intent that the tool, or the argument of a condition, needs, what was derived of it and why (word, clause, counter-example)."""
-    rule = condition.rule
-    needs = rule.needs if isinstance(rule, Rule) else case.tool.needs if case.tool is not None else ()
-    return heard_of(needs, case.run.intents)
+    return heard_of(needs_of(condition, case.tool), case.run.intents)
 
 
 def heard_of(needs: Iterable[str], intents: Mapping[str, Derived]) -> str:

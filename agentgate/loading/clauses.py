@@ -15,6 +15,7 @@ from agentgate.loading.yaml_nodes import shown
 from agentgate.values.entities import NUMERIC
 from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.model import ANY, Limit, StepUpRule, TokenRule, Upstream
+from agentgate.workflow.rule import Rule
 
 MAX_TTL = 300  # seconds; verifiers accept no longer life
 MAX_TIMEOUT = 7 * 86400  # seconds
@@ -129,18 +130,18 @@ def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
     for index, name in enumerate(block.show or ()):
         if name not in args:
             at["show", index].unknown(name, f"an argument of {block.for_}", args)
-    stated = block.when or {}
-    left_open = tuple(
-        _left_open_of(site, block.for_, each.of, name, at["when", name]) for name, each in stated.items() if isinstance(each, LeftOpenBlock)
-    )
-    conditions = [
-        condition(site, block.for_, name, each, at["when", name]) for name, each in stated.items() if not isinstance(each, LeftOpenBlock)
-    ]
-    when = tuple(rule for rule in conditions if rule is not None)
+    when, left_open = list[Rule](), list[Literal["intent", "origin"]]()
+    for name, each in (block.when or {}).items():
+        here = at["when", name]
+        if isinstance(each, LeftOpenBlock):
+            left_open.append(_left_open_of(site, block.for_, each.of, name, here))
+        elif (rule := condition(site, block.for_, name, each, here)) is not None:
+            when.append(rule)
     show = tuple(block.show or args)
     group, count, user = people.group or "", people.count or 1, bool(people.user)
     exclude: tuple[Literal["requester"], ...] = () if user else ("requester",)  # the only value that `not` takes
-    return site.share.built(StepUpRule, block.id, at.line, block.for_, when, group, count, exclude, block.timeout, show, user, left_open)
+    asks = group, count, exclude, block.timeout, show, user, tuple(left_open)
+    return site.share.built(StepUpRule, block.id, at.line, block.for_, tuple(when), *asks)
 
 
 def _left_open_of(site: Site, tool: str, of: Literal["intent", "origin"], name: str, at: Place) -> Literal["intent", "origin"]:

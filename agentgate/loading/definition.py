@@ -57,7 +57,7 @@ _STAND_INS: Mapping[str, Any] = {
     "to": "24:00",
     "zone": "UTC",
 }
-_KINDS = {
+_KINDS = {  # what was expected, by the kind of pydantic's finding and with its context
     "string_type": "text (in quotes, where YAML would read something else)",
     "int_type": "a whole number",
     "bool_type": "true or false",
@@ -65,6 +65,12 @@ _KINDS = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
     "string_too_short": "text that is not empty",
+    "string_too_long": "at most {max_length} characters",
+    "too_short": "at least one element (an empty one grants nothing: leave it out)",
+    "too_long": "at most {max_length} elements",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "form": "{expected}",
 }
 
 
@@ -219,30 +225,11 @@ def _report(document: Document, root: type[Block], error: ErrorDetails) -> None:
             document.report(path, "nothing", f"{path[-1]}: (required)", key=True)
     else:
         value = path[-1] if on_key else error["input"]
-        expected, hint = _expected(kind, context, error["msg"])
+        expected, hint = _KINDS[kind].format(**context) if kind in _KINDS else error["msg"], context.get("hint", "")
         if kind == "literal_error":
-            hint = did_you_mean(
-                value, [str(choice).strip("'") for choice in str(context.get("expected", "")).replace(" or ", ", ").split(", ")]
-            )
+            expected = context["expected"].replace("'", "").replace("True", "true")
+            hint = did_you_mean(value, expected.replace(" or ", ", ").split(", "))
         document.report(path, shown(value), expected, hint, key=on_key)
-
-
-def _expected(kind: str, context: Mapping[str, Any], message: str) -> tuple[str, str]:
-    if kind == "form":
-        return str(context["expected"]), str(context["hint"])
-    if kind in _KINDS:
-        return _KINDS[kind], ""
-    if kind == "literal_error":
-        return str(context["expected"]).replace("'", "").replace("True", "true"), ""
-    if kind == "too_short":
-        return "at least one element (an empty one grants nothing: leave it out)", ""
-    if kind == "too_long":
-        return f"at most {context['max_length']} elements", ""
-    if kind == "string_too_long":
-        return f"at most {context['max_length']} characters", ""
-    if kind in {"greater_than_equal", "less_than_equal"}:
-        return f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}", ""
-    return message, ""
 
 
 def _keys_at(root: type[Block], value: Any, path: Path) -> tuple[list[str], list[str]]:

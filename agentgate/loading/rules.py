@@ -35,6 +35,11 @@ _ONLY_ON = (  # a key of an argument, the types that may have it, what is expect
     ("entities", {"text", "json"}, "entities only on free text and json"),
     ("currency", {"money"}, "currency only on type money"),
 )
+_NEVER_INSIDE = {  # origins that nothing inside a text has, and why
+    "model": "model would allow every address the model writes",
+    "computed": "no address is computed",
+    "confirmed": "a yes is to an argument, and explains nothing inside a text",
+}
 
 
 class _Reading:
@@ -231,12 +236,8 @@ def _role(site: Site, block: ArgumentBlock, role: str, at: Place) -> frozenset[s
 def _entities(site: Site, texts: list[str], at: Place) -> Sources:
     """`entities`: where an address, link or account inside a text may come from."""
     for index, text in enumerate(texts):
-        if text == "model":
-            at[index].report("model", "prompt or tool.fact (model would allow every address the model writes)")
-        if text == "computed":
-            at[index].report("computed", "prompt or tool.fact (no address is computed)")
-        if text == "confirmed":
-            at[index].report("confirmed", "prompt or tool.fact (a yes is to an argument, and explains nothing inside a text)")
+        if text in _NEVER_INSIDE:
+            at[index].report(text, f"prompt or tool.fact ({_NEVER_INSIDE[text]})")
     return site.sources(texts, at)
 
 

@@ -82,14 +82,15 @@ def _needs(site: Site, block: ToolBlock, at: Place) -> None:
         place.unknown(need, f"{expected} ({consequence})", intents)
 
     for index, need in enumerate(block.needs):
+        here = at["needs"].element(index)
         if need in {ANY, NONE} and len(block.needs) > 1:
-            at["needs"].element(index).report(f"{need} in a list", f"{need} alone, or intents")
+            here.report(f"{need} in a list", f"{need} alone, or intents")
         elif need == ANY and block.effect != "read":
-            at["needs"].element(index).report(f"any on a {block.effect} tool", "the intents it needs (only reads may say any)")
+            here.report(f"any on a {block.effect} tool", "the intents it needs (only reads may say any)")
         elif need == NONE and intents:
-            at["needs"].element(index).report("none", "declared intents (none is for a workflow whose intents say none)")
+            here.report("none", "declared intents (none is for a workflow whose intents say none)")
         elif need not in {ANY, NONE, *intents}:
-            undeclared(need, at["needs"].element(index), "the tool could never be reached")
+            undeclared(need, here, "the tool could never be reached")
     for argument, rule in block.args.items():
         for index, need in enumerate(rule.needs or ()):
             if need not in intents:

@@ -10,7 +10,6 @@ To add one: a class in `KINDS`, its word in `Source.kind`, docs/workflows.md, th
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, cast
 
@@ -61,7 +60,7 @@ class KnownRun(Protocol):
         """The redeemed calls of a tool."""
 
 
-class OriginKind(ABC):
+class OriginKind:
     """One kind of origin.
 
     Attributes:
@@ -86,7 +85,6 @@ class OriginKind(ABC):
     words: ClassVar[str]
     short: ClassVar[str]
 
-    @abstractmethod
     def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
         """How a decision's record names this origin of one element of a value, in any call and row; empty where the element has another.
 
@@ -97,6 +95,7 @@ class OriginKind(ABC):
             sources: all origins that count for it.
             run: the run.
         """
+        return ""
 
     def told(self, source: Source) -> str:
         """`words` for one source."""
@@ -155,9 +154,6 @@ class FromModel(OriginKind):
 
     name, free = "model", True
     words, short = "written by the model", "the model"
-
-    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
-        return ""
 
 
 class OfCall(OriginKind):

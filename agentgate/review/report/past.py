@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, get_args
 
 from agentgate.errors import AgentGateError, CanonicalError, NameRefused
 from agentgate.explain.evidence import Origin
@@ -33,7 +33,6 @@ from agentgate.workflow.nested import root
 
 Record = Mapping[str, Any]
 STORE_SECONDS = 5.0
-_OUTCOMES: Mapping[str, Outcome] = {"allow": "allow", "confirm": "confirm", "step_up": "step_up", "deny": "deny"}
 SHORT = 12  # characters of a hold's id, as lists show it
 _REASONS = {reason.value: reason for reason in Reason}
 
@@ -160,7 +159,7 @@ def explain_record(record: Record, workflow: Workflow | None, alive: Alive | Non
 
 def _decision_of(record: Record) -> Outcome:
     """The recorded answer; an unknown one counts as a denial."""
-    return _OUTCOMES.get(str(record.get("decision")), "deny")
+    return next((known for known in get_args(Outcome) if known == record.get("decision")), "deny")
 
 
 def _failures_of(record: Record) -> tuple[Failure, ...]:
