@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from agentgate.approvals import ApprovalRefused, Statement, WorkflowStatus, forecast, root_digest
 from agentgate.approvals import status as standing
@@ -37,19 +38,17 @@ ROOT_FILE = "approvals/root.yaml"
 
 
 def approve(  # noqa: PLR0917 - a command's options, given by name
-    workflow: Annotated[str, typer.Argument(help="The workflow's id, or its file.")],
+    workflow: Annotated[str, Argument(help="The workflow's id, or its file.")],
     directory: Directory = Path("workflows"),
     key: Key = None,
     root: Root = None,
     proposer: Annotated[
         str | None,
-        typer.Option(
-            help="Who made a change that is not committed yet; beside whoever git names since the version before. None of them counts."
-        ),
+        Option(help="Who made a change that is not committed yet; beside whoever git names since the version before. None of them counts."),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Last day of this approval, 2031-05-31; left out: the workflow's own last day.")] = None,
+    until: Annotated[str | None, Option(help="Last day of this approval, 2031-05-31; left out: the workflow's own last day.")] = None,
     accept: Accept = None,
-    index: Annotated[bool, typer.Option("--index/--no-index", help="Renew the index once the approval is complete, if you may.")] = True,
+    index: Annotated[bool, Option("--index/--no-index", help="Renew the index once the approval is complete, if you may.")] = True,
     as_json_: Json = False,
 ) -> None:
     """Sign one version of a workflow.
@@ -249,7 +248,7 @@ def index(
     key: Key = None,
     root: Root = None,
     anew: Annotated[
-        bool, typer.Option("--anew", help="Go on without the last index, which is missing or bad: first see why, and what was in force.")
+        bool, Option("--anew", help="Go on without the last index, which is missing or bad: first see why, and what was in force.")
     ] = False,
 ) -> None:
     """Sign the list of newest approved versions. Gates refuse one that is older than seven days."""
@@ -269,9 +268,9 @@ def renew(directory: Directory = Path("workflows"), key: Key = None, root: Root 
 
 
 def revoke(  # noqa: PLR0917 - a command's options, given by name
-    workflow: Annotated[str, typer.Argument(help="The workflow's id.")],
-    reason: Annotated[str, typer.Option(help="Why, for those who read it later.")],
-    up_to: Annotated[int | None, typer.Option(min=1, help="The highest version that ends; left out: the one in force.")] = None,
+    workflow: Annotated[str, Argument(help="The workflow's id.")],
+    reason: Annotated[str, Option(help="Why, for those who read it later.")],
+    up_to: Annotated[int | None, Option(min=1, help="The highest version that ends; left out: the one in force.")] = None,
     directory: Directory = Path("workflows"),
     key: Key = None,
     root: Root = None,

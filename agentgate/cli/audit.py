@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from agentgate.audit.note import log_verifier, read_checkpoint
 from agentgate.audit.verify import Known, LogVerdict, Sealed, Verified, verify
@@ -34,10 +35,10 @@ def verify_(  # noqa: PLR0917 - as `explain`
     key: PublicKeys = None,
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option(help="A checkpoint that is kept elsewhere: of a second folder, an endpoint, a witness.", exists=True),
+        Option(help="A checkpoint that is kept elsewhere: of a second folder, an endpoint, a witness.", exists=True),
     ] = None,
-    witness: Annotated[str, typer.Option(help="The verifier key of a witness, which must have cosigned each --checkpoint.")] = "",
-    store: Annotated[str, typer.Option(help="A gate's state store, for the newest checkpoints there (read only).")] = "",
+    witness: Annotated[str, Option(help="The verifier key of a witness, which must have cosigned each --checkpoint.")] = "",
+    store: Annotated[str, Option(help="A gate's state store, for the newest checkpoints there (read only).")] = "",
     as_json: Json = False,
 ) -> None:
     """Read every segment and seal again: chains, tree, signatures, and what checkpoints kept elsewhere know."""

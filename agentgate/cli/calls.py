@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from agentgate.audit import FileAudit
 from agentgate.cli.output import LOOK, YES, fail, quiet, refusing, rows, say, say_json
@@ -42,7 +43,7 @@ def list_(
     *,
     store: StoreUrl,
     tenant: Tenant,
-    unknown: Annotated[bool, typer.Option("--unknown", help="Those of which nobody knows whether they ran: the only ones yet.")] = False,
+    unknown: Annotated[bool, Option("--unknown", help="Those of which nobody knows whether they ran: the only ones yet.")] = False,
     as_json: Json = False,
 ) -> None:
     """Calls whose tool was started and did not say how it ended."""
@@ -61,13 +62,13 @@ def list_(
 
 @app.command()
 def settle(
-    call: Annotated[str, typer.Argument(help="The call, as `calls list` or a log names it: txn_...")],
-    outcome: Annotated[Ended, typer.Argument(help="What its tool did. failed and not-run: nothing happened.")],
+    call: Annotated[str, Argument(help="The call, as `calls list` or a log names it: txn_...")],
+    outcome: Annotated[Ended, Argument(help="What its tool did. failed and not-run: nothing happened.")],
     *,
-    reason: Annotated[str, typer.Option(help="How you know, for the record.")],
+    reason: Annotated[str, Option(help="How you know, for the record.")],
     store: StoreUrl,
     tenant: Tenant,
-    audit: Annotated[Path, typer.Option(help="The audit directory that keeps who said so, and why.")],
+    audit: Annotated[Path, Option(help="The audit directory that keeps who said so, and why.")],
 ) -> None:
     """Say how a call ended of which nobody knows. The same call is answered by that from then on."""
     quiet()

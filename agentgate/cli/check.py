@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from agentgate.cli.output import HTML, Markdown, choose_form, refusing, render_review
 from agentgate.cli.signing import Json, Root
@@ -15,11 +15,11 @@ from agentgate.review.check.pull_request import check_directory
 def check(  # noqa: PLR0917 - a command's options, given by name
     directory: Annotated[
         Path,
-        typer.Argument(help="The workflow directory.", file_okay=False, show_default=True),
+        Argument(help="The workflow directory.", file_okay=False, show_default=True),
     ] = Path("workflows"),
     base: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="The revision that the change is compared with; left out: origin/main, or what there is.",
             show_default=False,
         ),
@@ -27,14 +27,14 @@ def check(  # noqa: PLR0917 - a command's options, given by name
     root: Root = None,
     unsafe_unapproved: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--unsafe-unapproved",
             help="Do not ask for signatures; what is wider still exits with 2.",
         ),
     ] = False,
     require_index: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--require-index",
             help="For CI: no index, or one that has ended, is something for a person.",
         ),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from agentgate.cli.output import refusing, say
 from agentgate.errors import ConfigError
@@ -20,11 +21,11 @@ from agentgate.errors import ConfigError
 def demo(
     name: Annotated[
         str,
-        typer.Argument(metavar="CASE", help="Which case; --list names them."),
+        Argument(metavar="CASE", help="Which case; --list names them."),
     ] = "first-look",
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the text.")] = False,
-    list_cases: Annotated[bool, typer.Option("--list", help="Name the cases, and run none.")] = False,
+    as_json: Annotated[bool, Option("--json", help="One JSON document instead of the text.")] = False,
+    list_cases: Annotated[bool, Option("--list", help="Name the cases, and run none.")] = False,
 ) -> None:
     """Run a guarded case: what is minted, refused, held, and why.
 

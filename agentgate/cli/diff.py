@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from agentgate.cli.output import HTML, choose_form, refusing, render_review
 from agentgate.cli.signing import Json
@@ -12,12 +12,12 @@ from agentgate.review.report.difference import compare_versions
 
 
 def diff(
-    old: Annotated[str, typer.Argument(help="The approved version: a file, or REV:path.")],
-    new: Annotated[str, typer.Argument(help="The proposed version: a file, or REV:path.")],
+    old: Annotated[str, Argument(help="The approved version: a file, or REV:path.")],
+    new: Annotated[str, Argument(help="The proposed version: a file, or REV:path.")],
     as_json: Json = False,
     markdown: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--markdown",
             help="Print a comment for a pull request: at most 8 rows, the worst first.",
         ),

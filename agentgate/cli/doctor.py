@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
+from typer import Option
 
 from agentgate.approvals import status as standing
 from agentgate.audit import remembered
@@ -49,14 +50,14 @@ _UNSIGNED = Diagnosis(
 
 def doctor(
     store: StoreUrl = "",
-    keys: Annotated[Path | None, typer.Option(help="The gate's key directory.", file_okay=False)] = None,
-    workflows: Annotated[Path | None, typer.Option(help="The workflow directory.", file_okay=False)] = None,
+    keys: Annotated[Path | None, Option(help="The gate's key directory.", file_okay=False)] = None,
+    workflows: Annotated[Path | None, Option(help="The workflow directory.", file_okay=False)] = None,
     root: Root = None,
     audit: Annotated[
-        list[Path] | None, typer.Option(help="An audit directory; one for each gate that shares the key directory.", file_okay=False)
+        list[Path] | None, Option(help="An audit directory; one for each gate that shares the key directory.", file_okay=False)
     ] = None,
     *,
-    settings: Annotated[Path | None, typer.Option("-s", "--settings", help="A served gate's settings: for what is not named.")] = None,
+    settings: Annotated[Path | None, Option("-s", "--settings", help="A served gate's settings: for what is not named.")] = None,
     as_json: Json = False,
 ) -> None:
     """Look at store, keys, workflows and audit log: what holds, and what to do about what does not."""

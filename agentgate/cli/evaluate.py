@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from agentgate.cli.output import complain, fail, progress, quiet, refusing, rows, say, say_json, styled
 from agentgate.cli.signing import Json
@@ -54,41 +55,33 @@ Tallies = dict[Kind, Tally]
 
 def evaluate(  # noqa: PLR0917 - a command's options, given by name
     episodes: Annotated[
-        list[Path], typer.Argument(help="JSON-lines files of recorded episodes (format: docs/workflows.md).", exists=True, dir_okay=False)
+        list[Path], Argument(help="JSON-lines files of recorded episodes (format: docs/workflows.md).", exists=True, dir_okay=False)
     ],
-    workflows: Annotated[Path, typer.Option(help="Directory of the workflows that the episodes name.", exists=True, file_okay=False)],
+    workflows: Annotated[Path, Option(help="Directory of the workflows that the episodes name.", exists=True, file_okay=False)],
     root: Annotated[
         str | None,
-        typer.Option(
-            envvar="AGENTGATE_ROOT", metavar="DIGEST", help="Digest of the root of approvals: evaluate what is approved and in force."
-        ),
+        Option(envvar="AGENTGATE_ROOT", metavar="DIGEST", help="Digest of the root of approvals: evaluate what is approved and in force."),
     ] = None,
-    unsafe_unapproved: Annotated[
-        bool, typer.Option("--unsafe-unapproved", help="Use workflows as they lie there, without signatures.")
-    ] = False,
-    environment: Annotated[str | None, typer.Option(help="Where the traffic ran, for workflows with conditions.environment.")] = None,
+    unsafe_unapproved: Annotated[bool, Option("--unsafe-unapproved", help="Use workflows as they lie there, without signatures.")] = False,
+    environment: Annotated[str | None, Option(help="Where the traffic ran, for workflows with conditions.environment.")] = None,
     deputy: Annotated[
         bool,
-        typer.Option("--confused-deputy", help="Also exchange one destination or object of each ordinary write, and count what is minted."),
+        Option("--confused-deputy", help="Also exchange one destination or object of each ordinary write, and count what is minted."),
     ] = False,
     failed: Annotated[
         bool,
-        typer.Option(
-            "--failed", help="Also list what was held or refused of ordinary work and minted of attacker writes, with every reason."
-        ),
+        Option("--failed", help="Also list what was held or refused of ordinary work and minted of attacker writes, with every reason."),
     ] = False,
     tools: Annotated[
         Path | None,
-        typer.Option(help="JSON-lines file of the recorded tools: calls count as a wrapper sends them.", dir_okay=False),
+        Option(help="JSON-lines file of the recorded tools: calls count as a wrapper sends them.", dir_okay=False),
     ] = None,
-    decisions: Annotated[Path | None, typer.Option(help="Write one line per step here.")] = None,
+    decisions: Annotated[Path | None, Option(help="Write one line per step here.")] = None,
     answers: Annotated[
-        Path | None, typer.Option(help="What a model read in these prompts (written with --record): used in place of a model.")
+        Path | None, Option(help="What a model read in these prompts (written with --record): used in place of a model.")
     ] = None,
-    record: Annotated[Path | None, typer.Option(help="Append what --model reads in the prompts here.")] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="MODULE:MODEL", help="A LangChain chat model, to --record. Imports the module.")
-    ] = None,
+    record: Annotated[Path | None, Option(help="Append what --model reads in the prompts here.")] = None,
+    model: Annotated[str | None, Option(metavar="MODULE:MODEL", help="A LangChain chat model, to --record. Imports the module.")] = None,
     json_: Json = False,
 ) -> None:
     """Replay recorded episodes through a real gate (in memory) and count what passes, is held and is refused.

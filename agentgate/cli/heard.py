@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from agentgate.cli.output import refusing, rows, say_json
 from agentgate.cli.signing import Json
@@ -22,9 +22,9 @@ from agentgate.values.turns import turn_text
 
 
 def heard(
-    file: Annotated[Path, typer.Argument(help="A workflow file.", show_default=False)],
-    prompts: Annotated[list[str], typer.Argument(help="What the user says: one text a turn, oldest first.", show_default=False)],
-    record: Annotated[bool, typer.Option("--record", help="Append what was heard to the workflow's tests.")] = False,
+    file: Annotated[Path, Argument(help="A workflow file.", show_default=False)],
+    prompts: Annotated[list[str], Argument(help="What the user says: one text a turn, oldest first.", show_default=False)],
+    record: Annotated[bool, Option("--record", help="Append what was heard to the workflow's tests.")] = False,
     as_json: Json = False,
 ) -> None:
     """Print what each part of a prompt was taken for, and what each intent came out as, with the words that decided.

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from typer import Option
 
 from agentgate.approvals.writing import Reviewer, Signer, new_root, statement, write_approval, write_index
 from agentgate.cli.new import LIFE, Results, person_here, tell_facts
@@ -58,18 +59,16 @@ class Start:
 
 
 def init(  # noqa: PLR0917 - a command's options, given by name
-    langchain: Annotated[str, typer.Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")],
+    langchain: Annotated[str, Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")],
     results: Results = None,
-    directory: Annotated[Path, typer.Option("--directory", "-d", help="The workflow directory to make.", file_okay=False)] = Path(
-        "workflows"
-    ),
-    id: Annotated[str | None, typer.Option(help="The workflow's id; left out: from the module's name.")] = None,  # noqa: A002 - as in new
-    tenant: Annotated[str, typer.Option(help="Whose data, by exact name.")] = "local",
-    name: Annotated[str | None, typer.Option(help="You, as reviewer; left out: git's user.email.")] = None,
+    directory: Annotated[Path, Option("--directory", "-d", help="The workflow directory to make.", file_okay=False)] = Path("workflows"),
+    id: Annotated[str | None, Option(help="The workflow's id; left out: from the module's name.")] = None,  # noqa: A002 - as in new
+    tenant: Annotated[str, Option(help="Whose data, by exact name.")] = "local",
+    name: Annotated[str | None, Option(help="You, as reviewer; left out: git's user.email.")] = None,
     key: Key = None,
-    make_key: Annotated[bool, typer.Option("--make-key", help=f"Where no SSH key is found: make ~/.ssh/{MADE}.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="For scripts: answer yes to what is printed.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (with --yes).")] = False,
+    make_key: Annotated[bool, Option("--make-key", help=f"Where no SSH key is found: make ~/.ssh/{MADE}.")] = False,
+    yes: Annotated[bool, Option("--yes", help="For scripts: answer yes to what is printed.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print JSON (with --yes).")] = False,
 ) -> None:
     """Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and prove one guarded call.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from agentgate.cli.output import refusing, say, say_json
 from agentgate.gate import account_key
@@ -14,9 +15,7 @@ from agentgate.integrations.client_key import ClientKey, owned
 from agentgate.token.keys import PUBLISH_AHEAD, KeyRing
 from agentgate.token.signing import SigningKey
 
-Directory = Annotated[
-    Path, typer.Argument(help="The gate's key directory (owner-only); opening a gate with keys= makes it.", file_okay=False)
-]
+Directory = Annotated[Path, Argument(help="The gate's key directory (owner-only); opening a gate with keys= makes it.", file_okay=False)]
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
@@ -36,7 +35,7 @@ def rotate(directory: Directory) -> None:
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key's name may begin with a dash
-def withdraw(directory: Directory, kid: Annotated[str, typer.Argument(help="The key, as `keys jwks` names it.")]) -> None:
+def withdraw(directory: Directory, kid: Annotated[str, Argument(help="The key, as `keys jwks` names it.")]) -> None:
     """Take back a key that leaked, at once. Gates and servers notice within seconds; a key set in a file must be written anew."""
     with refusing():
         key = KeyRing.existing(directory).withdraw(kid, time.time())
@@ -46,7 +45,7 @@ def withdraw(directory: Directory, kid: Annotated[str, typer.Argument(help="The 
 
 
 @app.command()
-def client(file: Annotated[Path, typer.Argument(help="The client's private key (PEM, owner-only); made if it is not there.")]) -> None:
+def client(file: Annotated[Path, Argument(help="The client's private key (PEM, owner-only); made if it is not there.")]) -> None:
     """Print the public key set of a client of a served gate: for `keys` of its block in the gate's settings."""
     with refusing():
         say_json(ClientKey.made("client", file).jwks())
@@ -54,11 +53,11 @@ def client(file: Annotated[Path, typer.Argument(help="The client's private key (
 
 @app.command()
 def account(
-    old: Annotated[Path, typer.Argument(help="The account's private key until now (PEM, owner-only).", dir_okay=False)],
-    new: Annotated[Path, typer.Argument(help="Its next one; made if it is not there.", dir_okay=False)],
-    gate: Annotated[str, typer.Option(help="The gate's URL: its issuer.")],
-    tenant: Annotated[str, typer.Option(help="The account's tenant.")],
-    name: Annotated[str, typer.Option("--account", help="The account: the agent's id.")],
+    old: Annotated[Path, Argument(help="The account's private key until now (PEM, owner-only).", dir_okay=False)],
+    new: Annotated[Path, Argument(help="Its next one; made if it is not there.", dir_okay=False)],
+    gate: Annotated[str, Option(help="The gate's URL: its issuer.")],
+    tenant: Annotated[str, Option(help="The account's tenant.")],
+    name: Annotated[str, Option("--account", help="The account: the agent's id.")],
 ) -> None:
     """Print the statement by which a service account's old key signs for its new one: for `POST /oauth2/key`, within ten minutes."""
     with refusing():

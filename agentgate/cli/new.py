@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from agentgate.cli.output import fail, refusing, rows, say, say_json
 from agentgate.cli.signing import Json
@@ -25,7 +25,7 @@ LIFE = timedelta(days=180)
 
 Results = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         help='Sample results, JSON or JSON lines: {"tool": name, "result": what it returned}, or recorded episodes. Their facts are '
         "drafted, and what later calls may take of them; no value is.",
         exists=True,
@@ -35,15 +35,15 @@ Results = Annotated[
 
 
 def new(  # noqa: PLR0917 - a command's options, given by name
-    id: Annotated[str, typer.Option(help="The workflow's id, such as support.orders.")],  # noqa: A002 - the word of the vocabulary
+    id: Annotated[str, Option(help="The workflow's id, such as support.orders.")],  # noqa: A002 - the word of the vocabulary
     langchain: Annotated[
-        str | None, typer.Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")
+        str | None, Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")
     ] = None,
-    mcp: Annotated[Path | None, typer.Option(help="A saved tools/list result of an MCP server.", exists=True, dir_okay=False)] = None,
+    mcp: Annotated[Path | None, Option(help="A saved tools/list result of an MCP server.", exists=True, dir_okay=False)] = None,
     results: Results = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write it; left out: workflows/ and the id's words as folders.")] = None,
-    tenant: Annotated[str, typer.Option(help="Whose data, by exact name; left out: undecided, so nobody's.")] = "",
-    owner: Annotated[str | None, typer.Option(help="Who answers for it; left out: you (git's user.email).")] = None,
+    out: Annotated[Path | None, Option(help="Where to write it; left out: workflows/ and the id's words as folders.")] = None,
+    tenant: Annotated[str, Option(help="Whose data, by exact name; left out: undecided, so nobody's.")] = "",
+    owner: Annotated[str | None, Option(help="Who answers for it; left out: you (git's user.email).")] = None,
     as_json: Json = False,
 ) -> None:
     """Draft a workflow for tools you have, as narrow as can be said, and a test file beside it.
@@ -134,8 +134,8 @@ def _tell(made: Draft, path: Path, tests: Path) -> None:
 
 # --- the usual words ------------------------------------------------------------------------------------------------------------
 def words(
-    acts: Annotated[list[str] | None, typer.Argument(help="What the tool does: delete, share, pay ...", show_default=False)] = None,
-    thing: Annotated[str, typer.Option(help="What it acts on, for phrases that name it: event, file, invoice.")] = "",
+    acts: Annotated[list[str] | None, Argument(help="What the tool does: delete, share, pay ...", show_default=False)] = None,
+    thing: Annotated[str, Option(help="What it acts on, for phrases that name it: event, file, invoice.")] = "",
 ) -> None:
     """Print the usual English words for an act, as the `words` of an intent.
 

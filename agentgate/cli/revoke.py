@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from typer import Argument, Option
 
 from agentgate.audit import FileAudit, remembered
 from agentgate.cli.output import LOOK, YES, complain, fail, quiet, refusing, rows, say, say_json
@@ -56,23 +57,23 @@ class _Operator(Revoking):
 
 def revoke(  # noqa: PLR0917 - a command's options, given by name
     name: Annotated[
-        str, typer.Argument(help="token:JTI, run:ID, agent:ID, user:ID, tool:NAME, workflow:ID@VERSION or tenant:*.", show_default=False)
+        str, Argument(help="token:JTI, run:ID, agent:ID, user:ID, tool:NAME, workflow:ID@VERSION or tenant:*.", show_default=False)
     ] = "",
     store: StoreUrl = "",
-    audit: Annotated[Path | None, typer.Option(help="An audit directory of this machine; it is on record there before it counts.")] = None,
+    audit: Annotated[Path | None, Option(help="An audit directory of this machine; it is on record there before it counts.")] = None,
     tenant: Annotated[
         list[str] | None,
-        typer.Option(help="Where, each by name; all: every tenant of --workflows and --audit.", envvar="AGENTGATE_TENANT"),
+        Option(help="Where, each by name; all: every tenant of --workflows and --audit.", envvar="AGENTGATE_TENANT"),
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why, for those who read it later.")] = "",
+    reason: Annotated[str, Option(help="Why, for those who read it later.")] = "",
     before: Annotated[
-        str, typer.Option(metavar="TIME", help="Only runs opened up to then, and their tokens: 2026-05-31T14:00:00Z, or now.")
+        str, Option(metavar="TIME", help="Only runs opened up to then, and their tokens: 2026-05-31T14:00:00Z, or now.")
     ] = "",
-    listing: Annotated[bool, typer.Option("--list", help="List what is revoked.")] = False,
-    lift: Annotated[bool, typer.Option("--lift", help="End the revocation of this name.")] = False,
-    workflows: Annotated[Path | None, typer.Option(help="The workflow directory, for --tenant all.", file_okay=False)] = None,
-    by: Annotated[str, typer.Option(help="Who; left out: your user name here.")] = "",
-    patience: Annotated[float, typer.Option(help="Seconds to wait for replicas, and until it is in force.", min=0)] = 30.0,
+    listing: Annotated[bool, Option("--list", help="List what is revoked.")] = False,
+    lift: Annotated[bool, Option("--lift", help="End the revocation of this name.")] = False,
+    workflows: Annotated[Path | None, Option(help="The workflow directory, for --tenant all.", file_okay=False)] = None,
+    by: Annotated[str, Option(help="Who; left out: your user name here.")] = "",
+    patience: Annotated[float, Option(help="Seconds to wait for replicas, and until it is in force.", min=0)] = 30.0,
     as_json: Json = False,
 ) -> None:
     """Refuse at once what a token, run, agent, user, tool, workflow version or tenant asks for; list that, or lift it.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused, forecast
 from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
@@ -33,11 +34,11 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
 @app.command()
 def draft(
-    person: Annotated[list[str] | None, typer.Option(metavar="NAME=KEY.pub", help="Somebody and their public key; repeat it.")] = None,
+    person: Annotated[list[str] | None, Option(metavar="NAME=KEY.pub", help="Somebody and their public key; repeat it.")] = None,
     allowed_signers: Annotated[
-        Path | None, typer.Option(help="Take people and keys from an allowed_signers file.", exists=True, dir_okay=False)
+        Path | None, Option(help="Take people and keys from an allowed_signers file.", exists=True, dir_okay=False)
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where to write the draft.", dir_okay=False)] = OUT,
+    out: Annotated[Path, Option(help="Where to write the draft.", dir_okay=False)] = OUT,
     directory: Directory = Path("workflows"),
 ) -> None:
     """Write a draft to edit: of a first root, or of the next one where a root is there.
@@ -68,11 +69,11 @@ def draft(
 
 @app.command()
 def new(  # noqa: PLR0917 - a command's options, given by name
-    from_: Annotated[Path, typer.Option("--from", help="The draft (agentgate root draft writes one).", exists=True, dir_okay=False)],
+    from_: Annotated[Path, Option("--from", help="The draft (agentgate root draft writes one).", exists=True, dir_okay=False)],
     directory: Directory = Path("workflows"),
     key: Key = None,
-    sign_it: Annotated[bool, typer.Option("--sign/--no-sign", help="Sign it with your key; without: others sign.")] = True,
-    replace: Annotated[bool, typer.Option("--replace", help="Drop the root that lies there, which is not completely signed.")] = False,
+    sign_it: Annotated[bool, Option("--sign/--no-sign", help="Sign it with your key; without: others sign.")] = True,
+    replace: Annotated[bool, Option("--replace", help="Drop the root that lies there, which is not completely signed.")] = False,
     accept: Accept = None,
     as_json: Json = False,
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from agentgate.cli.output import complain, fail, note, quiet, refusing, say
 from agentgate.loading.catalog import AHEAD
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def serve(
-    settings: Annotated[Path | None, typer.Option("--settings", "-s", help="The settings file (TOML).", dir_okay=False)] = None,
-    trying: Annotated[Path | None, typer.Option("--try", help="Make a gate of its own in this new directory, and serve it.")] = None,
+    settings: Annotated[Path | None, Option("--settings", "-s", help="The settings file (TOML).", dir_okay=False)] = None,
+    trying: Annotated[Path | None, Option("--try", help="Make a gate of its own in this new directory, and serve it.")] = None,
     *,
-    check: Annotated[bool, typer.Option("--check", help="Only read the settings, and open once all that they name.")] = False,
+    check: Annotated[bool, Option("--check", help="Only read the settings, and open once all that they name.")] = False,
 ) -> None:
     """Serve the gate over HTTP: tokens for exchange, runs for hosts, redemption for tool servers."""
     if trying is not None and (settings is not None or check):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from agentgate.approvals import SshKey
 from agentgate.approvals.writing import Signer, open_signer
@@ -23,20 +24,18 @@ MADE = "id_ed25519_agentgate"  # what init makes where there is no key
 NAMES = ("id_ed25519", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk", MADE)  # as ssh looks for them; RSA and DSA are refused
 _PATIENCE = 10.0  # seconds for ssh-add to answer
 
-Directory = Annotated[Path, typer.Option("--directory", "-d", help="The workflow directory.", file_okay=False)]
+Directory = Annotated[Path, Option("--directory", "-d", help="The workflow directory.", file_okay=False)]
 Root = Annotated[
     str | None,
-    typer.Option(
-        "--root", envvar="AGENTGATE_ROOT", metavar="DIGEST", help="The pinned root, sha256:...; left out: the root as it lies there."
-    ),
+    Option("--root", envvar="AGENTGATE_ROOT", metavar="DIGEST", help="The pinned root, sha256:...; left out: the root as it lies there."),
 ]
-StoreUrl = Annotated[str, typer.Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")]
-Tenant = Annotated[str, typer.Option("--tenant", help="The tenant.", envvar="AGENTGATE_TENANT")]
-Accept = Annotated[str | None, typer.Option(help="For scripts: the sentence that is otherwise typed.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+StoreUrl = Annotated[str, Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")]
+Tenant = Annotated[str, Option("--tenant", help="The tenant.", envvar="AGENTGATE_TENANT")]
+Accept = Annotated[str | None, Option(help="For scripts: the sentence that is otherwise typed.")]
+Json = Annotated[bool, Option("--json", help="Print JSON.")]
 Key = Annotated[
     Path | None,
-    typer.Option("--key", help="Your SSH key: a private key file, or the .pub of one in ssh-agent; left out: ~/.ssh, then ssh-agent."),
+    Option("--key", help="Your SSH key: a private key file, or the .pub of one in ssh-agent; left out: ~/.ssh, then ssh-agent."),
 ]
 
 

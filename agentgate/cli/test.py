@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from agentgate.cli.output import choose_form, refusing, render, styled
 from agentgate.cli.signing import Json
@@ -16,19 +16,19 @@ from agentgate.review.check.suite import SuiteReport, run_suite, write_cases
 def run_cases(
     path: Annotated[
         Path,
-        typer.Argument(help="A workflow file, or a folder of them.", show_default=True),
+        Argument(help="A workflow file, or a folder of them.", show_default=True),
     ] = Path("workflows"),
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", "-v", help="Show every case, and what was filled in for it."),
+        Option("--verbose", "-v", help="Show every case, and what was filled in for it."),
     ] = False,
     mutate: Annotated[
         bool,
-        typer.Option("--mutate", help="Drop or loosen each condition; list those that no case would miss."),
+        Option("--mutate", help="Drop or loosen each condition; list those that no case would miss."),
     ] = False,
     proposing: Annotated[
         bool,
-        typer.Option("--propose", help="Write the missing cases into the test file."),
+        Option("--propose", help="Write the missing cases into the test file."),
     ] = False,
     as_json: Json = False,
 ) -> None:
