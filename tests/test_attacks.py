@@ -23,7 +23,7 @@ from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.loading.definition import load_text
-from agentgate.redemption.trust import Trust
+from agentgate.redemption.trust import Trust, TrustedKeys
 from agentgate.redemption.verifier import Verifier
 from agentgate.stores import Op, ops
 from agentgate.values.request import Boundary, Call, Derived, EarlierCall, Header, RunState, Surroundings
@@ -262,7 +262,7 @@ def test_a_key_set_that_cannot_be_fetched_refuses_the_token(gate: Gate) -> None:
         raise OSError("unreachable")
 
     token = run_of(gate).authorize("orders.get", ORDER).token.reveal()
-    verifier = Verifier(Trust(gone, gate.issuer, ("acme",), gate.issuer), gate._store, gate._audit)
+    verifier = Verifier(Trust(TrustedKeys(gone), gate.issuer, ("acme",), gate.issuer), gate._store, gate._audit)
     with pytest.raises(TokenRefused) as refused:
         verifier.redeem(token, tool="orders.get", args=ORDER)
     assert refused.value.code.value == "no_keys"
@@ -656,12 +656,36 @@ def test_an_answer_that_another_answer_overtook_does_not_count(gate: Gate) -> No
 def test_a_withdrawn_key_is_believed_for_seconds_only(folder: Path) -> None:
     with opened(folder) as gate, opened(folder) as other:
         sets = [gate.jwks(), other.jwks()]
-        trust = Trust(lambda: sets[0], gate.issuer, ("acme",), gate.issuer)
-        verifier = Verifier(trust, gate._store, gate._audit)
+        keys = TrustedKeys(lambda: sets[0])
+        verifier = Verifier(Trust(keys, gate.issuer, ("acme",), gate.issuer), gate._store, gate._audit)
         run = run_of(gate)
         tokens = [run.authorize("orders.get", ORDER, tool_call_id=f"{n}").token.reveal() for n in range(2)]
         verifier.redeem(tokens[0], tool="orders.get", args=ORDER)
         del sets[0]
-        trust._looked -= 10
+        keys._looked -= 10
         with pytest.raises(TokenRefused):
             verifier.redeem(tokens[1], tool="orders.get", args=ORDER)
+
+
+def test_a_key_that_is_withdrawn_from_the_very_set_that_was_given_before_is_noticed(folder: Path) -> None:
+    with opened(folder) as gate:
+        published = gate.jwks()["keys"]
+        keys = TrustedKeys(lambda: {"keys": published})
+        assert len(keys.trusted()) == 1
+        published.clear()
+        keys._looked -= 10
+        assert len(keys.trusted()) == 0
+
+
+def test_a_gate_parses_its_keys_once_for_all_of_its_runs_and_again_when_they_change(folder: Path) -> None:
+    with opened(folder, keys=folder / "keys") as gate:
+        parsed = []
+        for _ in range(2):
+            run = run_of(gate)
+            run.redeem(run.authorize("orders.get", ORDER).token, tool="orders.get", args=ORDER)
+            parsed.append(gate._core.trusted.trusted())
+        gate._core.trusted._looked -= 10
+        assert {id(each) for each in (*parsed, gate._core.trusted.trusted())} == {id(parsed[0])}
+        gate._core.keys.withdraw(gate.jwks()["keys"][0]["kid"], time.time())
+        gate._core.trusted._looked -= 10
+        assert gate._core.trusted.trusted().keys().isdisjoint(parsed[0])

@@ -17,7 +17,7 @@ from agentgate import Agent, Allow, AsyncGate, Gate, TokenRefused, Verifier
 from agentgate.errors import ConfigError, Refusal, StoreUnavailable
 from agentgate.redemption.facts import recorded
 from agentgate.redemption.outcome import record_result
-from agentgate.redemption.trust import KEY_SECONDS, Trust
+from agentgate.redemption.trust import KEY_SECONDS, TrustedKeys
 from agentgate.shell.drive import adrive, drive
 from agentgate.token.keys import KeyRing
 from tests.deadlines import REAL
@@ -94,13 +94,13 @@ async def test_a_key_function_that_waits_stops_no_event_loop_and_is_asked_once_f
         told.wait(KEY_SECONDS / 2)
         return ring.jwks(time.time())
 
-    trust = Trust(jwks, "https://gate.example", ("acme",), "https://orders.example", fetched=True)
-    waiting = [asyncio.create_task(adrive(trust.newest_keys(), None, None)) for _ in range(20)]  # type: ignore[arg-type]  # it asks neither
+    keys = TrustedKeys(jwks, fetched=True)
+    waiting = [asyncio.create_task(adrive(keys.newest(), None, None)) for _ in range(20)]  # type: ignore[arg-type]  # it asks neither
     await asyncio.sleep(0.05)
     assert not told.is_set()
     assert not any(each.done() for each in waiting)  # and this line runs: the loop goes on
     told.set()
-    assert len({id(keys) for keys in await asyncio.gather(*waiting)}) == len(asked) == 1
+    assert len({id(parsed) for parsed in await asyncio.gather(*waiting)}) == len(asked) == 1
 
 
 async def test_a_key_function_that_hangs_is_a_refusal_and_is_not_asked_by_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,8 +112,8 @@ async def test_a_key_function_that_hangs_is_a_refusal_and_is_not_asked_by_everyb
         told.wait(10)
         return {"keys": []}
 
-    trust = Trust(jwks, "https://gate.example", ("acme",), "https://orders.example", fetched=True)
-    waiting = (adrive(trust.newest_keys(), None, None) for _ in range(20))  # type: ignore[arg-type]  # as above
+    keys = TrustedKeys(jwks, fetched=True)
+    waiting = (adrive(keys.newest(), None, None) for _ in range(20))  # type: ignore[arg-type]  # as above
     refused = await asyncio.gather(*waiting, return_exceptions=True)
     told.set()
     assert {(type(each), getattr(each, "code", None)) for each in refused} == {(TokenRefused, Refusal.NO_KEYS)}

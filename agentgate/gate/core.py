@@ -26,7 +26,7 @@ from agentgate.gate.token_template import txn
 from agentgate.gate.versions import InForce
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
-from agentgate.redemption.trust import Jwks, Trust
+from agentgate.redemption.trust import Trust, TrustedKeys
 from agentgate.redemption.upstream import UpstreamBroker
 from agentgate.shell.readers import apart
 from agentgate.shell.refusals import Refusals
@@ -74,6 +74,7 @@ class Core:
         notifier: tells people of holds and answers.
         identities: proves credentials; None: this gate takes none.
         find: reads an approved version that is not in force; None: this gate knows of none.
+        trusted: its own keys, as those know them who redeem its tokens.
         readings: headers and turns that this gate read lately.
         in_force: which versions of its workflow a run is decided under.
         known_brokers: their names.
@@ -101,6 +102,7 @@ class Core:
     notifier: Notifier = field(default_factory=Notifier)
     find: Callable[[str, int], Other] | None = None
     tracing: Tracing | None = None
+    trusted: TrustedKeys = field(init=False)
     readings: Readings = field(init=False)
     in_force: InForce = field(init=False)
     known_brokers: frozenset[str] = field(init=False)
@@ -112,6 +114,7 @@ class Core:
     conditions: dict[tuple[str, str], tuple[tuple[Condition, ...], list[str]]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "trusted", TrustedKeys(lambda: self.keys.jwks(time.time())))
         object.__setattr__(self, "readings", Readings(self.derive))
         object.__setattr__(self, "in_force", InForce(self.catalog, self.find))
         object.__setattr__(self, "known_brokers", frozenset(self.brokers))
@@ -126,17 +129,9 @@ class Core:
         environment = None if agent is None else self.sources.environment(agent)
         return Surroundings(now=self.clock(), environment=environment, data_class=data_class, network=network, brokers=self.known_brokers)
 
-    def trust(self, jwks: Jwks, audience: str, tenants: tuple[str, ...]) -> Trust:
+    def trust(self, audience: str, tenants: tuple[str, ...]) -> Trust:
         """What this gate itself believes where it redeems tokens of its own."""
-        return Trust(
-            jwks=jwks,
-            issuer=self.issuer,
-            tenants=tenants,
-            audience=audience,
-            history=self.history,
-            brokers=self.held_brokers,
-            tracing=self.tracing,
-        )
+        return Trust(self.trusted, self.issuer, tenants, audience, self.history, self.held_brokers, self.tracing)
 
 
 def stamp(kind: str, header: Header, **more: object) -> Record:

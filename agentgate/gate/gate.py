@@ -145,7 +145,7 @@ class _GateBase(Tenants, Generic[OneStore]):
     def _trust(self, audience: str, tenants: tuple[str, ...] | list[str]) -> Trust:
         if not audience or not tenants:
             raise ConfigError("audience" if not audience else "tenants", audience or tenants, "exact names")
-        return self._core.trust(self.jwks, audience, tuple(tenants))
+        return self._core.trust(audience, tuple(tenants))
 
     def _with_approvals(self) -> Opening:
         if self._opening is None:

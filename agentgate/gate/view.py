@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from agentgate.decision.answer import Allow, Decision, Deny, StepUp
 from agentgate.gate.core import Core
@@ -38,7 +35,6 @@ class View:
     certificate: str = ""
     _key: RunKey | None = None
     _templates: dict[str, TokenTemplate] = field(default_factory=dict)
-    _trusts: dict[str, Trust] = field(default_factory=dict)
 
     @property
     def key(self) -> RunKey:
@@ -65,14 +61,7 @@ class View:
 
     def trust(self, tool: Tool) -> Trust:
         """What this gate itself believes when it redeems for one of the run's tools (`redeem: wrapper`)."""
-        core = self.core
-        audience = tool.audience or core.issuer
-        if audience not in self._trusts:  # a Trust keeps its parsed keys
-            self._trusts[audience] = core.trust(self._jwks, audience, (self.state.header.tenant,))
-        return self._trusts[audience]
-
-    def _jwks(self) -> Mapping[str, Any]:
-        return self.core.keys.jwks(time.time())
+        return self.core.trust(tool.audience or self.core.issuer, (self.state.header.tenant,))
 
     def take(self, call: Call | Deny, decision: Decision, state: RunState) -> Decision:
         """Keep the freshest state, and a call that was refused or held; returns the decision."""

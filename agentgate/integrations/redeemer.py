@@ -28,7 +28,7 @@ from agentgate.redemption.call import AwaitedCall, taken
 from agentgate.redemption.credential import raise_instead
 from agentgate.redemption.outcome import facts_of, lost, outcome_of, tell_lost
 from agentgate.redemption.steps import called, judged, proven, told
-from agentgate.redemption.trust import Trust, check_served
+from agentgate.redemption.trust import Trust, TrustedKeys, check_served
 from agentgate.redemption.upstream import Redemption, UpstreamBroker, checked_brokers, ended, fetch
 from agentgate.shell import log
 from agentgate.shell.bound import AT_ONCE, Bound
@@ -145,8 +145,8 @@ class GateRedeemer:
         checked_brokers(brokers or {})
         self._gate, self._client, self._brokers, self._bound = gate, client, dict(brokers or {}), Bound(at_once)
         self._base = (address or gate).removesuffix("/")
-        served = (self._jwks, gate, tuple(tenants), audience)
-        self._trust = Trust(*served, fetched=True, tracing=tracing, acr_values=tuple(acr_values), max_age=max_age)
+        served = (TrustedKeys(self._jwks, fetched=True), gate, tuple(tenants), audience)
+        self._trust = Trust(*served, tracing=tracing, acr_values=tuple(acr_values), max_age=max_age)
         self._http: httpx.AsyncClient | None = None
 
     async def open(self) -> Self:
@@ -158,7 +158,7 @@ class GateRedeemer:
         limits, tls = httpx.Limits(keepalive_expiry=_IDLE), ssl.create_default_context()
         self._http = httpx.AsyncClient(base_url=self._base, timeout=SECONDS, limits=limits, trust_env=False, verify=tls)
         try:
-            await _outside(self._trust.newest_keys())
+            await _outside(self._trust.keys.newest())
         except TokenRefused as error:
             await self.close()
             raise KeysUnavailable("gate", f"{self._base}: {error.got}", "a gate that publishes its keys") from None
@@ -298,7 +298,7 @@ class GateRedeemer:
         return _Answer(answer.status_code, bytes(data))
 
     def _jwks(self) -> Mapping[str, Any]:
-        """The gate's key set; asked for in a thread (`Trust.newest_keys`)."""
+        """The gate's key set; asked for in a thread (`TrustedKeys.newest`)."""
         keys: Mapping[str, Any] = orjson.loads(fetched(f"{self._base}/oauth2/jwks", private=True))
         return keys
 

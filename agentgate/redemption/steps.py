@@ -38,7 +38,7 @@ def judged(who: Trust, token: str, proof: DPoP | None, now: float, *, certificat
         TokenRefused: nothing else.
     """
     try:
-        keys = yield from who.newest_keys()
+        keys = yield from who.keys.newest()
         claims = check_token(token, keys, issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
         with _in_run(claims):
             if proof is not None and type(proof) is not DPoP:

@@ -1,7 +1,8 @@
-"""Whom a verifier trusts: the settings of one, and the parsed key set."""
+"""Whom a verifier trusts: the parsed key set of its gate, and the settings of one."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -24,28 +25,17 @@ KEY_SECONDS = 2.0  # in which a function must return one
 
 
 @dataclass(slots=True)
-class Trust:
-    """Whose tokens a verifier accepts, and which server it is. Nothing here has a default.
+class TrustedKeys:
+    """A gate's key set, parsed once, and again only where it changed. All that believe one gate in one process share it.
 
     Attributes:
         jwks: the gate's key set, or a function that returns the newest one (key rotation).
-        history: what this process saw of its tenants' histories.
-        brokers: where upstream credentials come from, by the names that workflows use.
-        tracing: where spans go; None: nowhere.
-        acr_values, max_age: how, and how many seconds ago at most, the user must have signed in (RFC 9470); empty, None: anyhow, ever.
         fetched: the function of `jwks` may wait for somebody: it is asked apart, one caller at a time, and no longer than `KEY_SECONDS`.
     """
 
     jwks: Jwks
-    issuer: str
-    tenants: tuple[str, ...]
-    audience: str
-    history: History = field(default_factory=History)
-    brokers: Mapping[str, UpstreamBroker] = field(default_factory=dict, repr=False)
     fetched: bool = False
-    tracing: Tracing | None = None
-    acr_values: tuple[str, ...] = ()
-    max_age: int | None = None
+    _text: str = ""
     _keys: PublicKeys | None = None
     _looked: float = 0.0
     _asked: float = 0.0
@@ -55,38 +45,68 @@ class Trust:
     def _due(self) -> bool:
         return self._keys is None or (callable(self.jwks) and time.monotonic() - self._looked > _REFRESH)
 
-    def keys(self) -> PublicKeys:
-        """The parsed key set; a function is called again after a few seconds."""
+    def parsed(self) -> PublicKeys:
+        """The key set; a function is called again after a few seconds.
+
+        Raises:
+            KeyRefused: an unusable key. Whatever the function raises.
+        """
         if self._keys is None or self._due():
-            self._keys = PublicKeys.from_jwks(self.jwks() if callable(self.jwks) else self.jwks)
+            given = self.jwks() if callable(self.jwks) else self.jwks
+            text = json.dumps(given, default=dict)  # whoever gave it may change it and give it again
+            if self._keys is None or text != self._text:
+                self._keys, self._text = PublicKeys.from_jwks(given), text
             self._looked = time.monotonic()
         return self._keys
 
-    def trusted_keys(self) -> PublicKeys:
-        """`keys`, or TokenRefused when the newest set is not available: an old one may hold a key that was withdrawn."""
+    def trusted(self) -> PublicKeys:
+        """`parsed`, or TokenRefused when the newest set is not available: an old one may hold a key that was withdrawn."""
         try:
-            return self.keys()
+            return self.parsed()
         except Exception as error:  # noqa: BLE001 - the host's function: whatever it raises, no token is accepted
             raise TokenRefused(Refusal.NO_KEYS, "jwks", type(error).__name__, "the gate's key set") from None
 
-    def newest_keys(self) -> Generator[Outside, Any, PublicKeys]:
-        """`trusted_keys`; a function that may wait is asked apart, so that no event loop stands still.
+    def newest(self) -> Generator[Outside, Any, PublicKeys]:
+        """`trusted`; a function that may wait is asked apart, so that no event loop stands still.
 
         Raises:
-            TokenRefused: as `trusted_keys`, or the function did not answer in time.
+            TokenRefused: as `trusted`, or the function did not answer in time.
         """
         if self.fetched and self._due():
             yield Outside(lambda: self._reader.read(self._ask, self._worth_asking, wait=True), KEY_SECONDS, own_thread=True)
             if self._due():
                 raise TokenRefused(Refusal.NO_KEYS, "jwks", self._problem, "the gate's key set")
-        return self.trusted_keys()
+        return self.trusted()
 
     def _worth_asking(self) -> bool:
         return self._due() and time.monotonic() - self._asked > _PAUSE
 
     def _ask(self) -> None:
-        self._problem = Work(self.keys, KEY_SECONDS).in_time()
+        self._problem = Work(self.parsed, KEY_SECONDS).in_time()
         self._asked = time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whose tokens a verifier accepts, and which server it is. Nothing here has a default.
+
+    Attributes:
+        keys: the gate's.
+        history: what this process saw of its tenants' histories.
+        brokers: where upstream credentials come from, by the names that workflows use.
+        tracing: where spans go; None: nowhere.
+        acr_values, max_age: how, and how many seconds ago at most, the user must have signed in (RFC 9470); empty, None: anyhow, ever.
+    """
+
+    keys: TrustedKeys
+    issuer: str
+    tenants: tuple[str, ...]
+    audience: str
+    history: History = field(default_factory=History)
+    brokers: Mapping[str, UpstreamBroker] = field(default_factory=dict, repr=False)
+    tracing: Tracing | None = None
+    acr_values: tuple[str, ...] = ()
+    max_age: int | None = None
 
 
 def check_served(tenants: Sequence[str], acr_values: Sequence[str], max_age: int | None) -> None:
@@ -164,17 +184,16 @@ class VerifierSettings:
         Raises:
             KeyRefused: the key set holds an unusable key. AuditUnavailable: the audit log cannot be read.
         """
-        trust = Trust(
-            jwks=self.jwks,
+        keys = TrustedKeys(self.jwks, fetched=callable(self.jwks))
+        keys.parsed()
+        return Trust(
+            keys,
             issuer=self.issuer,
             tenants=tuple(self.tenants),
             audience=self.audience,
             history=History(remembered(self.audit)),
             brokers=self.brokers,
-            fetched=callable(self.jwks),
             tracing=self.tracing,
             acr_values=tuple(self.acr_values),
             max_age=self.max_age,
         )
-        trust.keys()
-        return trust

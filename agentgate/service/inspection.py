@@ -87,7 +87,7 @@ def _verified(service: Service, caller: Caller, resources: Iterable[str], token:
     for resource in resources:
         trust = service.trust(caller, resource)
         try:
-            return check_token(token, trust.trusted_keys(), issuer=trust.issuer, tenants=trust.tenants, audience=trust.audience, now=now)
+            return check_token(token, trust.keys.trusted(), issuer=trust.issuer, tenants=trust.tenants, audience=trust.audience, now=now)
         except TokenRefused as error:
             if error.code is Refusal.NO_KEYS:
                 raise unavailable(error.failure(reason=Reason.KEYS)) from None

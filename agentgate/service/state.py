@@ -52,7 +52,6 @@ class Service:
     ready: bool = True
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _proxies: tuple[Peers, ...] = ()
-    _trusts: dict[tuple[tuple[str, ...], str], Trust] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clients = Clients(self.settings, self.url("/oauth2/token"))
@@ -78,7 +77,7 @@ class Service:
             self.gate.core.identities.become(identities)
         if "rate" in taken:
             self.rates = Rates(now.rate)
-        self.settings, self.clients, self._trusts, self._proxies = now, clients, {}, proxies_of(now)
+        self.settings, self.clients, self._proxies = now, clients, proxies_of(now)
         return taken, left
 
     def url(self, path: str) -> str:
@@ -86,14 +85,9 @@ class Service:
         return self.settings.issuer.rstrip("/") + path
 
     def trust(self, caller: Caller, resource: str) -> Trust:
-        """Whose tokens a tool server accepts for one of its resources; kept, since it keeps its parsed keys."""
-        key = caller.settings.tenants, resource  # a request that began before a reload has the settings of before
-        known = self._trusts.get(key)
-        if known is None:
-            gate = self.gate
-            known = Trust(gate.jwks, self.settings.issuer, caller.settings.tenants, resource, gate.core.history, tracing=gate.core.tracing)
-            self._trusts[key] = known
-        return known
+        """Whose tokens a tool server accepts for one of its resources. Credentials are its own business: there are no brokers here."""
+        core = self.gate.core
+        return Trust(core.trusted, core.issuer, caller.settings.tenants, resource, core.history, tracing=core.tracing)
 
     def take(self, request: Request, client: str) -> None:
         """Count a request of a client that is proven now.
