@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import pytest
 from langchain.agents import create_agent
@@ -620,6 +620,14 @@ def test_a_tool_whose_description_changed_is_denied(shop: Shop, server: ToolServ
         refund.invoke(REFUND[1])
     refund.description = shop.tool("payments.refund").description
     assert refund.invoke(REFUND[1]) == "re_1"
+
+
+def test_what_langchain_reads_of_a_guarded_tool_on_every_call_are_types(shop: Shop) -> None:
+    raw = shop.tool("orders.get")
+    (get,) = guard_tools([raw])
+    for guarded, own in ((get._run, raw._run), (get._arun, raw._arun)):
+        assert get_type_hints(guarded) == get_type_hints(own)
+        assert not any(type(each) is str for each in guarded.__annotations__.values())
 
 
 def test_only_tools_that_can_be_guarded_are(shop: Shop) -> None:

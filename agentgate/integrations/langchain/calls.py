@@ -12,12 +12,13 @@ origin of each value and what would pass; `CallRefused` carries the `decision` a
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from inspect import iscoroutinefunction
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Literal
 
 import orjson
@@ -243,8 +244,8 @@ def _executed(execute: Execute, call: TaskCall) -> Steps:
         if is_interrupt(error):
             yield Alone(call)
         raise
-    if inspect.isgenerator(result) or inspect.isasyncgen(result) or inspect.iscoroutine(result):
-        if not inspect.isasyncgen(result):
+    if isinstance(result, GeneratorType | AsyncGeneratorType | CoroutineType):
+        if not isinstance(result, AsyncGeneratorType):
             result.close()
         raise TypeError(f"the tool returned a {type(result).__name__}, which is yet to run: it must return its result")
     return result
@@ -310,9 +311,18 @@ def _block(step: Ask | Execute | Alone, execute: Callable[[Execute], Any] | None
         return None if execute is None else execute(step)
     if isinstance(step, Alone):
         return None  # LangGraph waits for the threads of the others
-    if inspect.iscoroutinefunction(step):
+    if _is_awaited(step):
         raise ConfigError("run", "an AsyncRun or AsyncGate in a blocking call", "a Run and Gate, or an awaited call of the tool")
     return step()
+
+
+def _is_awaited(step: Ask) -> bool:
+    return _is_coroutine_function(getattr(step.func, "__func__", step.func))
+
+
+@lru_cache(maxsize=64)  # of functions, never of a run's methods: it would keep the run
+def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+    return iscoroutinefunction(function)
 
 
 async def adrive(call: Steps, execute: Callable[[Execute], Awaitable[Any]] | None = None) -> Any:
@@ -335,6 +345,6 @@ async def _await(step: Ask | Execute | Alone, execute: Callable[[Execute], Await
         return None if execute is None else await execute(step)
     if isinstance(step, Alone):
         return await step.call.alone()
-    if inspect.iscoroutinefunction(step):
+    if _is_awaited(step):
         return await step()
     return await in_a_thread(step.func, *step.args, **step.keywords)

@@ -289,7 +289,9 @@ def _guarded_again(tool: BaseTool) -> BaseTool:
 
 
 def _method(function: Callable[..., Any]) -> property:
-    """A method that an attribute of the instance cannot hide."""
+    """A method that an attribute of the instance cannot hide. LangChain reads its annotations on every call: they are types, not text."""
+    with suppress(NameError, TypeError, AttributeError):  # LangChain cannot read them either and fills nothing
+        function.__annotations__ = typing.get_type_hints(function, include_extras=True)
     return property(lambda self: MethodType(function, self))
 
 
