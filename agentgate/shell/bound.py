@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -71,6 +71,20 @@ class Bound:
     def _go(self) -> None:
         with self._lock:
             self._under_way -= 1
+
+    def queue(self) -> Callable[[], None] | None:
+        """A place for a call that waits for a thread: what gives it back, when the call begins or never will. None: there is none."""
+        with self._lock:
+            if self._under_way >= self.at_once:
+                return None
+            self._under_way += 1
+        taken = [self._go]
+
+        def leave() -> None:
+            with suppress(IndexError):  # it was given back
+                taken.pop()()
+
+        return leave
 
     @contextmanager
     def aside(self) -> Iterator[None]:

@@ -89,6 +89,11 @@ async def in_a_thread(method: Any, *args: Any, **kwargs: Any) -> Any:
     return await placed(method.__self__, *args, **kwargs)
 
 
+def queue_for_thread(method: Any) -> Callable[[], None] | None:
+    """As `Bound.queue`, for work that begins with this bound method; None, too, where it is awaited, or not made by `blocking`."""
+    return method.__self__._bound.queue() if hasattr(method, "in_thread") else None  # noqa: SLF001 - of the objects of this module
+
+
 @overload
 def awaited(steps: Steps[Owner, P, Value], *, busy: Busy | None = None) -> Callable[Concatenate[Owner, P], Coroutine[Any, Any, Value]]: ...
 @overload

@@ -54,6 +54,7 @@ class ProposedCall:
         call: the call in its task, where it was made through `run` or `arun`.
         declared: the tool in the run's workflow, where it was made so and is in force.
         reached: LangChain took the arguments.
+        begin: called when a call that waited for a thread has it.
     """
 
     tool: BaseTool
@@ -62,6 +63,12 @@ class ProposedCall:
     call: TaskCall | None = None
     declared: Tool | None = None
     reached: bool = False
+    begin: Callable[[], None] = lambda: None
+
+    def reach(self) -> None:
+        """LangChain took the arguments, and the call begins."""
+        self.reached = True
+        self.begin()
 
 
 @dataclass(slots=True)
@@ -174,8 +181,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     if proposal is None or proposal.tool is not tool:  # `_run` called by code, not through `run`
         given = {n: v for n, v in kwargs.items() if n not in guard.framework}
         proposal = ProposedCall(tool, None, guard.forged(given, trusted=False))
-    proposal.reached = True
-
+    proposal.reach()
     refused = refusal_of(proposal)
 
     # (1) what the model may set, as canonical bytes; the tool will run from these
@@ -310,7 +316,7 @@ def _block(step: Ask | Execute | Alone, execute: Callable[[Execute], Any] | None
     if isinstance(step, Execute):
         return None if execute is None else execute(step)
     if isinstance(step, Alone):
-        return None  # LangGraph waits for the threads of the others
+        return None  # whoever awaits this thread waits for the others, or LangGraph does
     if _is_awaited(step):
         raise ConfigError("run", "an AsyncRun or AsyncGate in a blocking call", "a Run and Gate, or an awaited call of the tool")
     return step()

@@ -44,6 +44,7 @@ from agentgate.integrations.langchain.calls import (
 )
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.injection import Host, Injections
+from agentgate.integrations.langchain.one_thread import in_one_thread, queued
 from agentgate.integrations.langchain.task import in_task
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.token.mint import CallToken
@@ -220,6 +221,9 @@ def _guarded_class(base: Any) -> type[BaseTool]:
     # BaseTool._arun shows neither parameter and hands both on to _run
     @functools.wraps(base_run if base_arun is BaseTool._arun else base_arun)  # noqa: SLF001
     async def _arun(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _runs_in_thread(self, base_arun) and (proposal := queued(_guard_of(self), self)) is not None:
+            return await in_one_thread(proposal, base_arun(self, *args, **kwargs))  # it leads to `_run`
+
         async def execute(step: Execute) -> Any:
             with bound((CLEARED, Cleared(self, _values(step.args, step.kwargs)))):
                 return await base_arun(self, *step.args, **step.kwargs)
@@ -267,6 +271,11 @@ def _guarded_class(base: Any) -> type[BaseTool]:
     }
     made: type[BaseTool] = type(base)(base.__name__, (base,), namespace)
     return made
+
+
+def _runs_in_thread(tool: Any, base_arun: Any) -> bool:
+    """Whether LangChain runs the function of an awaited call in a thread."""
+    return base_arun is BaseTool._arun or (base_arun in {StructuredTool._arun, Tool._arun} and tool.coroutine is None)  # noqa: SLF001
 
 
 def _unguarded(tool: Any, base: Any) -> BaseTool:
