@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentgate.decision.answer import Deny
 from agentgate.decision.case import Case
 from agentgate.decision.checks import describe
 from agentgate.decision.versions import Versions
-from agentgate.errors import AuditUnavailable, NameRefused, StoreUnavailable
+from agentgate.errors import NameRefused
 from agentgate.explain.evidence import origin_names
 from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
 from agentgate.gate.call_context import Sources
@@ -31,13 +30,13 @@ from agentgate.redemption.upstream import UpstreamBroker
 from agentgate.shell.readers import apart
 from agentgate.shell.refusals import Refusals
 from agentgate.shell.spans import Tracing
-from agentgate.shell.step import Afterwards, Flow, Outside, Record
+from agentgate.shell.step import Flow, Outside, Record
 from agentgate.stores import ops
 from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
 from agentgate.values.entities import NUMERIC
-from agentgate.values.refusal import FORM, NOT_SHOWN, Code, Failure, Reason, code_of, told
+from agentgate.values.refusal import Failure, Reason, told
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
@@ -84,7 +83,7 @@ class Core:
         unproven: refusals of callers whom nobody proved, which go on record in sum.
         tracing: where spans go; None: nowhere.
         seal: seals what a record hides to the auditor's key; None: nobody reads it.
-        conditions: those of each workflow version and tool, listed once.
+        forms: what the records of each workflow version and tool have in common.
     """
 
     catalog: Catalog
@@ -111,7 +110,7 @@ class Core:
     seal: Callable[[Mapping[str, Any]], str] | None = None
     issued: Issued = field(default_factory=Issued, init=False)
     unproven: Refusals = field(default_factory=Refusals, init=False)
-    conditions: dict[tuple[str, str], tuple[tuple[Condition, ...], list[str]]] = field(default_factory=dict, init=False)
+    forms: dict[tuple[str, str], ToolForm] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trusted", TrustedKeys(lambda: self.keys.jwks(time.time())))
@@ -136,19 +135,20 @@ class Core:
 
 def stamp(kind: str, header: Header, **more: object) -> Record:
     """An audit record with who, where and which workflow; never a prompt, a token or a raw argument."""
-    user, agent = header.user, header.agent
-    body = {
-        "type": kind,
-        "time": round(time.time(), 6),
+    who = header.memo.get("who") or header.memo.setdefault("who", _who(header))
+    return Record({"type": kind, "time": round(time.time(), 6), **who, **more}, refusal=bool(more.get("reasons")))  # or a hold
+
+
+def _who(header: Header) -> dict[str, object]:
+    """What every record of a run says of it."""
+    return {
         "tenant": header.tenant,
         "run": header.id,
         "workflow": {"id": header.workflow, "version": header.version, "digest": header.digest},
-        "user": user.id if user else None,
-        "agent": agent.id,
+        "user": header.user.id if header.user else None,
+        "agent": header.agent.id,
         "identity": _identity(header),
-        **more,
     }
-    return Record(body, refusal=bool(more.get("reasons")))  # or a hold: nothing is minted either
 
 
 def _identity(header: Header) -> dict[str, object]:
@@ -207,7 +207,6 @@ def found(core: Core, tenant: str, run: str, record: ops.RunRecord | None, known
 
 
 _MAX_REASONS, _MAX_WORDS = 50, 300
-_NOTHING: Mapping[str, object] = {}
 
 
 def reasons_of(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
@@ -229,6 +228,7 @@ def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, obj
     Its fields are those of `agentgate.audit.schema`. `made`: the call's digest; empty: its workflow does not have the tool.
     """
     run, call = case.run, case.call
+    form = _form_of(core, case)
     known: dict[str, object] = {"turns": len(run.turns), "calls": len(run.calls)}
     if run.doubts:
         known["doubts"] = len(run.doubts)
@@ -243,104 +243,85 @@ def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, obj
     if made:
         known["txn"] = txn(made)
     known["at"] = around.now.isoformat()
-    known["args"], hidden = _shown(case)
+    known["args"], hidden = _shown(form, case)
     known["hidden"] = {name: core.keys.masked(run.header.tenant, canonical(value)) for name, value in hidden.items()}
     if lengths := {name: len(value) for name, value in hidden.items() if type(value) is str}:
         known["lengths"] = lengths
     if hidden and core.seal is not None:
         known["sealed"] = core.seal(hidden)
-    known["met"] = conditions_met(core, case)
+    known["met"] = _met(form, case)
     return known
 
 
-def conditions_met(core: Core, case: Case) -> list[str]:
+class ToolForm(NamedTuple):
+    """What is the same in all records of a workflow version's calls to one of its tools.
+
+    Attributes:
+        conditions, keys: what each call must meet, and how that is named.
+        args: each declared argument, its rules, whether it may be left out as null, and whether no record shows it.
+    """
+
+    conditions: tuple[Condition, ...] = ()
+    keys: tuple[str, ...] = ()
+    args: tuple[tuple[str, tuple[Rule, ...], bool, bool], ...] = ()
+
+
+def _form_of(core: Core, case: Case) -> ToolForm:
+    """The form of a tool's records, made once."""
+    workflow, tool = case.workflow, case.tool
+    if tool is None:
+        return ToolForm()
+    name = workflow.digest, tool.name
+    if (form := core.forms.get(name)) is None:
+        listed = tuple([each for each in conditions(workflow, tool) if each.about not in {*AT_MINT, "person"}])
+        rules: dict[str, list[Rule]] = {}
+        for rule in tool.args.values():
+            rules.setdefault(root(rule.name), []).append(rule)
+        args = [(each, tuple(inside), all(r.nullable for r in inside), any(map(_is_secret, inside))) for each, inside in rules.items()]
+        form = core.forms[name] = ToolForm(listed, tuple([each.key for each in listed]), tuple(args))
+    return form
+
+
+def _met(form: ToolForm, case: Case) -> tuple[str, ...]:
     """The keys of the conditions that held, as far as they were checked."""
-    if case.tool is None:
-        return []
-    name = case.workflow.digest, case.tool.name
-    if (known := core.conditions.get(name)) is None:
-        listed = tuple([each for each in conditions(case.workflow, case.tool) if each.about not in {*AT_MINT, "person"}])
-        known = core.conditions[name] = listed, [each.key for each in listed]
-    listed, keys = known
     failures = (*case.denied, *case.forced)
     if not failures:
-        return keys
-    failed = {each.key for failure in failures for each in matching(failure, listed)}
-    return [each.key for each in listed if each.key not in failed and not failed & each.after]
+        return form.keys
+    failed = {each.key for failure in failures for each in matching(failure, form.conditions)}
+    return tuple([each.key for each in form.conditions if each.key not in failed and not failed & each.after])
 
 
-def _shown(case: Case) -> tuple[dict[str, object], dict[str, object]]:
+def _shown(form: ToolForm, case: Case) -> tuple[dict[str, object], dict[str, object]]:
     """The declared arguments that a record may hold as they are, and the others."""
     args: dict[str, object] = {}
     hidden: dict[str, object] = {}
-    rules: dict[str, list[Rule]] = {}
     given = case.call.args
     refused = {failure.argument for failure in case.denied if failure.reason in {Reason.ARGUMENT_FORM, Reason.ARGUMENT_VALUE}}
-    for name, rule in case.tool.args.items() if case.tool is not None else ():
-        rules.setdefault(root(name), []).append(rule)
-    for name, inside in rules.items():
+    for name, rules, nullable, secret in form.args:
         if name in given:
-            data = canonical(given[name])
-            structure = b"{" in data  # it may hold what no rule names
-            if given[name] is None and all(rule.nullable for rule in inside):
+            value = given[name]
+            if value is None and nullable:
                 args[name] = None  # as left out
-            elif structure or len(data) > _SHOWN or any(_withheld(case, rule, refused) for rule in inside):
-                hidden[name] = given[name]
+            elif secret or _is_large(value) or (refused and any(_is_refused(case, rule, refused) for rule in rules)):
+                hidden[name] = value
             else:
-                args[name] = given[name]
+                args[name] = value
     return args, hidden
 
 
-def _withheld(case: Case, rule: Rule, refused: set[str]) -> bool:
-    """A value that no record holds as it is: a sensitive one, free text that nothing narrows, or text that its rule refuses."""
-    if rule.name in refused and (rule.name not in case.values or rule.type not in NUMERIC):
-        return True
+def _is_large(value: object) -> bool:
+    """A long value, or a structure: it may hold what no rule names."""
+    if type(value) is str and len(value) < _SHOWN // 6 and "{" not in value:  # no character is longer than \\u0000
+        return False
+    data = canonical(value)
+    return b"{" in data or len(data) > _SHOWN
+
+
+def _is_refused(case: Case, rule: Rule, refused: set[str]) -> bool:
+    """A value that its rule refuses, where that may be any text."""
+    return rule.name in refused and (rule.name not in case.values or rule.type not in NUMERIC)
+
+
+def _is_secret(rule: Rule) -> bool:
+    """A value that no record shows: a sensitive one, or free text that nothing narrows."""
     return rule.sensitive or (rule.type in {"text", "json"} and not (rule.one_of or rule.equals or rule.pattern or rule.glob))
-
-
-def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], known: Mapping[str, object] = _NOTHING) -> Flow:
-    """Record a refusal, with what was `seen`, and count it: the run's last one closes it, and the first under two versions.
-
-    If it cannot be recorded, or not counted, the refusal has one more reason, which is all that the model then learns.
-    """
-    workflow = core.catalog.get(header.workflow)
-    named = call if workflow is not None and call.tool in workflow.tools else replace(call, tool=NOT_SHOWN)  # a name the model made up
-    try:
-        yield decided("deny", named, header, reasons=reasons_of(failures), **known)
-    except AuditUnavailable as error:
-        return Deny((*failures, Failure(Reason.AUDIT, "audit", str(error), "a durable audit record")))
-    reasons, most = {failure.reason for failure in failures}, core.budgets.denials
-    if Reason.TWO_VERSIONS in reasons:
-        return Deny((*failures, *(yield from _ended(header, failures))))
-    if (code_of(failures) not in _COUNTED and Reason.OVERLOAD not in reasons) or reasons & _OVER:
-        return Deny(failures)
-    closes = not reasons <= FORM
-    try:
-        if (yield Afterwards(ops.count_denial(header.tenant, header.id, most, closes=closes))) == "spent":
-            then = ", which is closed now" if closes else " of a wrong form"
-            spent = Failure(Reason.TOO_MANY_DENIALS, "run", f"{most} denials", f"fewer than {most} in one run{then}")
-            failures = (*failures, spent)
-            if closes:
-                yield stamp("run_closed", header, reasons=reasons_of((spent,)))
-    except (StoreUnavailable, AuditUnavailable) as error:
-        reason = Reason.STORE if isinstance(error, StoreUnavailable) else Reason.AUDIT
-        return Deny((*failures, Failure(reason, "run", str(error), "a denial that is counted")))
-    return Deny(failures)
-
-
-def _ended(header: Header, failures: tuple[Failure, ...]) -> Flow:
-    """End a run whose call did not pass both versions; returns what else went wrong."""
-    try:
-        if (yield Afterwards(ops.close_run(header.tenant, header.id))) == "ok":
-            why = tuple(failure for failure in failures if failure.reason is Reason.TWO_VERSIONS)
-            yield stamp("run_closed", header, reasons=reasons_of(why))
-    except (StoreUnavailable, AuditUnavailable) as error:
-        reason = Reason.STORE if isinstance(error, StoreUnavailable) else Reason.AUDIT
-        return (Failure(reason, "run", str(error), "a run that is ended"),)
-    return ()
-
-
-# An answer that tells where the edge is. What is known of a call, or that something is unavailable, tells nothing of it; a decision that
-# took too long by itself counts, too, or a call that is slow to decide could be made without end.
-_COUNTED = frozenset({Code.NOT_PERMITTED, Code.INVALID_ARGUMENTS, Code.NEEDS_APPROVAL, Code.REFUSED, Code.LIMIT_REACHED})
-_OVER = frozenset({Reason.RUN_MISSING, Reason.RUN_CLOSED, Reason.RUN_EXPIRED, Reason.TOO_MANY_DENIALS})

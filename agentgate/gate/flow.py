@@ -17,7 +17,8 @@ from agentgate.decision.answer import Allow, Decision, Deny, Eligible
 from agentgate.decision.case import Case
 from agentgate.decision.versions import Versions, judged
 from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameRefused, StoreUnavailable
-from agentgate.gate.core import Core, deny, read, seen, surroundings
+from agentgate.gate.core import Core, read, seen, surroundings
+from agentgate.gate.denial import deny
 from agentgate.gate.holds.release import find_release
 from agentgate.gate.minting import Minting, Release
 from agentgate.gate.view import View

@@ -13,7 +13,8 @@ from agentgate.decision.answer import Eligible, Reservation
 from agentgate.decision.case import Case
 from agentgate.decision.origins.tracing import rests_on_yes
 from agentgate.decision.versions import Versions
-from agentgate.gate.core import decided, deny, seen
+from agentgate.gate.core import decided, seen
+from agentgate.gate.denial import deny
 from agentgate.gate.state import attempt_of
 from agentgate.gate.token_template import TokenTemplate, txn
 from agentgate.gate.view import View
@@ -73,6 +74,8 @@ class Minting(NamedTuple):
         limits: what it takes of each limit.
         sender: who will send its token.
         jti, iat, ttl: of the token.
+        acts: the tool does not only read.
+        audience: under which the store records the call; empty in a run from before servers' records had keys of their own.
     """
 
     view: View
@@ -88,6 +91,8 @@ class Minting(NamedTuple):
     jti: str
     iat: int
     ttl: int
+    acts: bool
+    audience: str
 
     @classmethod
     def of(cls, view: View, versions: Versions, case: Case, answer: Eligible) -> Minting:
@@ -99,9 +104,8 @@ class Minting(NamedTuple):
         workflow, state, call = case.workflow, case.run, case.call
         tool, now = workflow.tools[call.tool], int(time.time())
         template = view.template(state, workflow, tool)
-        made, header, act = template.digest(call), state.header, ""
-        if tool.effect != "read":
-            act = digest(canonical([header.tenant, header.id, tool.name, call.arguments_digest]))
+        made, header, acts = template.digest(call), state.header, tool.effect != "read"
+        act = digest(canonical([header.tenant, header.id, tool.name, call.arguments_digest])) if acts else ""
         return cls(
             view=view,
             versions=versions,
@@ -116,17 +120,9 @@ class Minting(NamedTuple):
             jti=new_jti(),
             iat=now,
             ttl=min(workflow.token.ttl, int(header.ends) - now),
+            acts=acts,
+            audience=template.shared.aud if state.owned else "",
         )
-
-    @property
-    def acts(self) -> bool:
-        """The tool does not only read."""
-        return self.template.tool.effect != "read"
-
-    @property
-    def audience(self) -> str:
-        """Under which the store records the call; empty in a run from before servers' records had keys of their own."""
-        return self.template.shared.aud if self.case.run.owned else ""
 
     def deny(self, failure: Failure) -> Flow:
         """Refuse it after all."""

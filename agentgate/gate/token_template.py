@@ -27,6 +27,7 @@ class TokenTemplate:
         subjects: whom a revocation may name.
         facts: the tool's declared facts, name -> path, as the call's record holds them.
         identity: how user, agent and host are known.
+        owners: whose counter of a limit it is, by what the limit is `per`.
         upstream: where the upstream credential comes from, as the call's record holds it; None: the tool needs none.
     """
 
@@ -36,6 +37,7 @@ class TokenTemplate:
     subjects: ops.Subjects
     facts: Mapping[str, list[str]]
     identity: Mapping[str, str]
+    owners: Mapping[str, str]
     upstream: Mapping[str, Any] | None = None
 
     def digest(self, call: Call) -> str:
@@ -107,9 +109,9 @@ class TokenTemplate:
 
     def take(self, reservation: Reservation, turns: int) -> ops.LimitTake:
         """What the call takes of one limit, for the mint script; `turns`: how often the user has spoken, for a counter `per: turn`."""
-        limit, run = reservation.limit, self.header.id
-        agent = self.header.agent
-        owner = {"turn": f"{run}:{turns}", "run": run, "agent": name_of(agent.id, agent.issuer), "tenant": "*"}[limit.per]
+        limit, owner = reservation.limit, self.owners[reservation.limit.per]
+        if limit.per == "turn":
+            owner = f"{owner}:{turns}"
         # A counter is named after what it counts, not after the rule's bound: raising a limit starts no new count.
         counted = f"{limit.tool}:{limit.argument or 'count'}:{limit.per}:{limit.every or 0}:{reservation.currency}"
         key = f"{self.shared.workflow.id}:{counted}:{owner}"
@@ -185,6 +187,7 @@ def template_of(made: dict[str, TokenTemplate], issuer: str, header: Header, wor
         subjects=ops.Subjects(agent.id, person, tool.name, ops.workflow_subject(workflow.id, workflow.version)),
         facts={name: list(path) for name, path in paths(tool).items()},
         identity=identity,
+        owners={"turn": header.id, "run": header.id, "agent": name_of(agent.id, agent.issuer), "tenant": "*"},
         upstream=_upstream(tool.upstream),
     )
     return template

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from typing import Any
 
 from agentgate.errors import AuditUnavailable, CanonicalError, NameRefused, Refusal, StoreUnavailable, TokenRefused, UpstreamRefused
@@ -40,7 +39,7 @@ def judged(who: Trust, token: str, proof: DPoP | None, now: float, *, certificat
     try:
         keys = yield from who.keys.newest()
         claims = check_token(token, keys, issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
-        with _in_run(claims):
+        with _InRun(claims):
             if proof is not None and type(proof) is not DPoP:
                 raise TokenRefused(Refusal.PROOF, "proof", type(proof).__name__, "a DPoP")
             check_proof(claims, token, proof, now, certificate=certificate)
@@ -49,14 +48,19 @@ def judged(who: Trust, token: str, proof: DPoP | None, now: float, *, certificat
     return claims
 
 
-@contextmanager
-def _in_run(claims: Claims) -> Iterator[None]:
-    """What is refused here is refused in the run of a good token: an operator finds it by that."""
-    try:
-        yield
-    except TokenRefused as error:
-        error.run = claims.run
-        raise
+class _InRun:
+    """What is refused here is refused in the run of a good token: an operator finds it by that. No generator: each call enters three."""
+
+    __slots__ = ("_claims",)
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, TokenRefused):
+            error.run = self._claims.run
 
 
 def called(
@@ -73,7 +77,7 @@ def called(
     if type(tool) is not str:
         raise TokenRefused(Refusal.TOOL, "tool", type(tool).__name__, "a tool's name")
     claims: Claims = yield from steps
-    with _in_run(claims):
+    with _InRun(claims):
         try:
             data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")  # costs most: only for a good token
         except (CanonicalError, TypeError, ValueError, AttributeError) as error:
@@ -129,22 +133,23 @@ def burned(
     steps = called(who, token, tool, args, proof, certificate=certificate)
     del token  # a traceback with locals must not show it
     claims, data = yield from steps
-    with _in_run(claims):
+    with _InRun(claims):
         return (yield from _burnt(who, claims, data, attempt or secrets.token_hex(16), brokers))
 
 
 def burn_request(claims: MintClaims, *, history: str = "", attempt: str = "", brokers: tuple[str, ...] | None = None) -> ops.BurnRequest:
     """What the store is asked about a token; the last three are as in `agentgate.stores.ops.BurnRequest`."""
-    workflow, version, _ = claims.workflow
-    user = claims.sub if "user" in claims.identity else ""
+    shared = claims.shared
+    workflow, version, _ = shared.workflow
+    user = shared.sub if "user" in claims.identity else ""
     return ops.BurnRequest(
-        tenant=claims.tenant,
+        tenant=shared.tenant,
         jti=claims.jti,
         gen=claims.gen,
         binding=claims.binding,
-        run=claims.run,
+        run=shared.run,
         call_digest=claims.call_digest,
-        subjects=ops.Subjects(claims.client_id, user, claims.tool, ops.workflow_subject(workflow, version)),
+        subjects=ops.Subjects(shared.client_id, user, shared.tool, ops.workflow_subject(workflow, version)),
         history=history,
         attempt=attempt,
         brokers=brokers,

@@ -112,7 +112,7 @@ class KeyRing:
         self._path = path
         self._lock = threading.Lock()
         self._seen: tuple[int, int] | None = None
-        self._masks: dict[tuple[bytes, str], bytes] = {}
+        self._masks: dict[tuple[bytes, str], hmac.HMAC] = {}  # which has its key already
         self._looked = time.monotonic()
 
     @classmethod
@@ -225,12 +225,16 @@ class KeyRing:
         Without the ring a guess cannot be tested against it, and values of different tenants cannot be compared.
         """
         contents = self._contents
-        key = self._masks.get((contents.secret, tenant))
-        if key is None:
+        keyed = self._masks.get((contents.secret, tenant))
+        if keyed is None:
             if len(self._masks) >= _MAX_MASKS:
                 self._masks.clear()
-            key = self._masks[contents.secret, tenant] = contents.derive(32, "agentgate mask key v1", tenant)
-        return hmac.digest(key, value, "sha256").hex()[:32]
+            keyed = self._masks[contents.secret, tenant] = hmac.new(
+                contents.derive(32, "agentgate mask key v1", tenant), digestmod="sha256"
+            )
+        mac = keyed.copy()
+        mac.update(value)
+        return mac.hexdigest()[:32]
 
     def seal(self, tenant: str, value: bytes) -> str:
         """An HMAC-SHA256 (hex) that only this ring makes over what a gate wrote into a store, under a key of the tenant of its own."""

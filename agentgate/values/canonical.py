@@ -27,22 +27,22 @@ _MAX_INT = 2**53 - 1
 _MAX_FIELD = 300  # characters of a path in an error; a key may be as long as the value
 _MIN_PLAIN = 1e-3
 _SIMPLE = frozenset({str, bool, type(None)})
+_TEXT = frozenset({str})
 _SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def _is_plain(value: Any, depth: int) -> bool:
     """True only where nothing is to be refused and orjson's sorted output is RFC 8785's, if keys are ASCII. False proves nothing."""
     kind = type(value)
-    if kind is dict:
+    if kind is dict or kind is list or kind is tuple:
         if depth >= MAX_DEPTH:
             return False
-        for key, item in value.items():
-            if type(key) is not str or (type(item) not in _SIMPLE and not _is_plain(item, depth + 1)):
+        if kind is dict:
+            if not _TEXT.issuperset(map(type, value)):
                 return False
-        return True
-    if kind is list or kind is tuple:
-        if depth >= MAX_DEPTH:
-            return False
+            value = value.values()
+        if _SIMPLE.issuperset(map(type, value)):
+            return True
         for item in value:  # noqa: SIM110 - a generator costs as much as the check
             if type(item) not in _SIMPLE and not _is_plain(item, depth + 1):
                 return False

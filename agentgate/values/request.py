@@ -212,7 +212,7 @@ class Header:
     @property
     def ends(self) -> float:
         """POSIX seconds from which nothing is minted: the end of the run, or of the first credential before that."""
-        return min(at for at in (self.expires_at, self.user_until, self.agent_until) if at)
+        return min(filter(None, (self.expires_at, self.user_until, self.agent_until)))
 
     @property
     def reader(self) -> str:

@@ -11,7 +11,7 @@ To add one: a class in `KINDS`, its word in `Source.kind`, docs/workflows.md, th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol
 
 from agentgate.decision.origins.labels import Row, row_is
 from agentgate.decision.origins.value import Element, Value, element, from_user
@@ -185,7 +185,7 @@ class OfCall(OriginKind):
 
     def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools) -> Sequence[int]:
         """The rows in which it counts: what the fact requires of call, value (`trust`, `pattern`) and row (`where`, `named_by`) holds."""
-        facts, indices = tools[source.tool].facts, cast("Sequence[int]", range(len(rows)))
+        facts, indices = tools[source.tool].facts, list(range(len(rows)))
         fact = facts[source.field]
         if fact.named and not (call.named or (fact.confirmed and call.marked)):
             return ()
@@ -242,6 +242,7 @@ class SumOf(OfCall):
 KINDS: Mapping[str, OriginKind] = {
     kind.name: kind() for kind in (FromPrompt, OwnUser, Computed, Confirmed, FromModel, FactOf, ArgumentOf, SelectedFact, SumOf)
 }
+_OF_CALLS = {name: kind for name, kind in KINDS.items() if isinstance(kind, OfCall)}
 
 
 def kind_of(source: Source) -> OriginKind:
@@ -255,7 +256,7 @@ def of_call(source: Source) -> OfCall:
     Raises:
         TypeError: it names none.
     """
-    kind = KINDS[source.kind]
-    if not isinstance(kind, OfCall):
+    kind = _OF_CALLS.get(source.kind)
+    if kind is None:
         raise TypeError(f"{source} names no earlier call")
     return kind
