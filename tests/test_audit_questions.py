@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from agentgate import Agent, Allow, Gate, StepUp
 from agentgate.audit import FileAudit
+from agentgate.audit.verify import LogFinding
 from agentgate.cli.main import app
 from tests.shop import LEE, ORDER, WORKFLOW
 from tests.test_audit_records import LEADER, NOW, PROMPT, REFUND, auditor
@@ -49,10 +50,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def invoked(shop: Path, *words: str) -> Any:
+    where = [str(shop / "audit"), "--keys", str(shop / "keys"), "--cache", str(shop / "cache")]
+    return CliRunner().invoke(app, ["audit", *words, *where])
+
+
 def asked(shop: Path, *words: str) -> Any:
-    done = CliRunner().invoke(
-        app, ["audit", words[0], str(shop / "audit"), "--keys", str(shop / "keys"), "--cache", str(shop / "cache"), *words[1:]]
-    )
+    done = invoked(shop, *words)
     assert done.exit_code == 0, done.output
     return done
 
@@ -77,18 +81,19 @@ def test_a_time_that_is_none_is_refused(shop: Path, words: tuple[str, str]) -> N
 
 
 def test_a_call_has_a_story(shop: Path) -> None:
-    told = json.loads(asked(shop, "show", "--txn", "pay1", "--auditor-key", str(shop / "auditor.key"), "--json").stdout)
+    told = json.loads(asked(shop, "show", "pay1", "--auditor-key", str(shop / "auditor.key"), "--json").stdout)
     kinds = [each["type"] for each in told]
     assert kinds == ["run_opened", "decision", "hold_answer", "decision", "redemption", "outcome", "decision"]
     assert [each["decision"] for each in told if each["type"] == "decision"] == ["step_up", "allow", "deny"]
     assert told[3]["sealed"] == {"payee": "cus_8", "reason": "a secret story"}
     assert told[3]["approvals"][0]["by"] == "ana"
-    by_txn = json.loads(asked(shop, "show", "--txn", told[3]["txn"], "--json").stdout)
+    by_txn = json.loads(asked(shop, "show", told[3]["txn"], "--json").stdout)
     assert [each["type"] for each in by_txn] == kinds
-    text = asked(shop, "show", "--txn", "pay1").stdout
+    text = asked(shop, "show", "pay1").stdout
     assert "decided: allow" in text
-    done = CliRunner().invoke(app, ["audit", "show", str(shop / "audit"), "--cache", str(shop / "cache"), "--txn", "nothing"])
-    assert done.exit_code == 1
+    for name, said in (("nothing", "expected the txn, jti, hold or tool_call_id"), ("", "expected the txn")):
+        done = invoked(shop, "show", name)
+        assert (done.exit_code, said in done.stderr) == (1, True)
 
 
 def test_calls_are_counted(shop: Path) -> None:
@@ -125,9 +130,12 @@ def test_a_cache_of_others_is_not_used(shop: Path, tmp_path: Path) -> None:
 
 
 def test_a_repetition_is_not_what_explain_tells_first(shop: Path) -> None:
-    done = CliRunner().invoke(app, ["explain", "pay0", "--audit", str(shop / "audit"), "--workflows", str(shop / "w")])
-    assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[0].startswith("ALLOW")
+    common = ["--audit", str(shop / "audit"), "--workflows", str(shop / "w"), "--keys", str(shop / "keys"), "--cache", str(shop / "cache")]
+    for name in ("pay0", json.loads(asked(shop, "show", "pay0", "--json").stdout)[-1]["txn"]):
+        done = CliRunner().invoke(app, ["explain", name, *common])
+        assert done.exit_code == 0, done.output
+        assert done.stdout.splitlines()[0].startswith("ALLOW")
+        assert "segments: verified" in done.stderr
 
 
 def test_a_cell_that_a_spreadsheet_would_compute_is_text(tmp_path: Path) -> None:
@@ -136,3 +144,36 @@ def test_a_cell_that_a_spreadsheet_would_compute_is_text(tmp_path: Path) -> None
     log.close()
     done = CliRunner().invoke(app, ["audit", "list", str(tmp_path / "audit"), "--cache", str(tmp_path / "cache"), "--csv"])
     assert ",'=cmd()," in done.stdout
+
+
+def test_whatever_stands_in_a_file_of_others_is_named_and_no_question_ends_with_it(tmp_path: Path) -> None:
+    strange = {"time": "noon", "workflow": 5, "approvals": [7, {"by": 8}], "user": ["x"], "tool_call_id": {"a": 1}, "txn": "t", "run": 3}
+    records: list[dict[str, Any]] = [{"type": "segment_lost", "head": {"x": 1}}, {"type": "segment_lost"}, {"type": ["x"]}]
+    records += [{"type": "decision", **strange}, {"type": "decision", "txn": "t", "workflow": {"id": [], "version": {}}, "approvals": 5}]
+    log = FileAudit(tmp_path / "audit")
+    for record in records:
+        log.append(record, time.monotonic() + 5)
+    log.close()
+    (tmp_path / "keys").mkdir(mode=0o700)
+    (tmp_path / "own").mkdir()
+    FileAudit(tmp_path / "own", keys=tmp_path / "keys").close()
+    where = [str(tmp_path / "audit"), str(tmp_path / "own"), "--keys", str(tmp_path / "keys")]
+    assert CliRunner().invoke(app, ["audit", "verify", *where]).exit_code == LogFinding.FORGED
+    for words in (["list"], ["list", "--json"], ["list", "--csv", "--since", "7d"], ["stats"]):
+        done = CliRunner().invoke(app, ["audit", *words, *where, "--cache", str(tmp_path / "cache")])
+        assert (done.exit_code, "no seal names this segment" in done.stderr) == (0, True), done.exception
+    done = CliRunner().invoke(app, ["audit", "show", "t", *where, "--cache", str(tmp_path / "cache")])
+    assert (done.exit_code, "expected the txn" in done.stderr) == (1, True), done.exception
+
+
+def test_a_segment_that_grows_leaves_one_entry_in_the_cache(tmp_path: Path) -> None:
+    log = FileAudit(tmp_path / "audit")
+    for number in range(3):
+        log.append({"type": "decision", "time": time.time(), "user": f"u{number}", "decision": "deny"}, time.monotonic() + 5)
+        assert asked_plain(tmp_path).count("deny") == number + 1
+    log.close()
+    assert len([*(tmp_path / "cache").iterdir()]) == 1
+
+
+def asked_plain(folder: Path) -> str:
+    return CliRunner().invoke(app, ["audit", "list", str(folder / "audit"), "--cache", str(folder / "cache")]).stdout

@@ -1,24 +1,26 @@
 """Records found quickly: of each segment, once it was verified, the few fields that questions are about, in a cache of whoever asks.
 
 Rules: an entry of the cache is named by the SHA-256 of the segment's bytes and of the heads that it was verified against, so that it holds
-of nothing else: a segment that changed since is verified again. The cache is for its owner only.
+of nothing else: a segment that changed since is verified again, and its entry takes the place of the one before. The cache is for its
+owner only.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
-from agentgate.audit.segment import read_lines
-from agentgate.errors import AuditDamaged, ConfigError
+from agentgate.audit.segment import Line
+from agentgate.errors import ConfigError
 
-_FIELDS = ("time", "type", "tenant", "run", "user", "agent", "tool", "tool_call_id", "txn", "hold", "jti", "decision", "outcome", "by")
+_FIELDS = ("type", "tenant", "run", "user", "agent", "tool", "tool_call_id", "txn", "hold", "jti", "decision", "outcome")
 
 
 class RecordRow(NamedTuple):
@@ -26,6 +28,7 @@ class RecordRow(NamedTuple):
 
     Attributes:
         file, start, end: where its line is.
+        time: 0 where none stands there.
         workflow, version: of its run.
         approvers: who said yes, of an allowed call.
     """
@@ -33,10 +36,10 @@ class RecordRow(NamedTuple):
     file: str
     start: int
     end: int
-    workflow: str | None
-    version: int | None
-    approvers: list[str]
     time: float
+    workflow: str | None
+    version: Any
+    approvers: list[str]
     type: str | None
     tenant: str | None
     run: str | None
@@ -49,7 +52,11 @@ class RecordRow(NamedTuple):
     jti: str | None
     decision: str | None
     outcome: str | None
-    by: Any
+
+    @property
+    def place(self) -> tuple[float, str, int]:
+        """Where it stands among all rows of a log."""
+        return self.time, Path(self.file).name, self.start
 
     def record(self) -> dict[str, Any]:
         """The whole record."""
@@ -72,29 +79,31 @@ class RecordIndex:
         """Where what is known of a segment is kept; it may not be there yet."""
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-        return self._folder / hashlib.sha256(orjson.dumps([path.stem, content, heads, sealed], option=orjson.OPT_SORT_KEYS)).hexdigest()
+        name = hashlib.sha256(orjson.dumps([content, heads], option=orjson.OPT_SORT_KEYS)).hexdigest()
+        return self._folder / f"{path.stem}.{'sealed' if sealed else 'chain'}.{name}"
 
-    def keep(self, entry: Path, path: Path, told: Mapping[str, Any]) -> None:
+    @staticmethod
+    def keep(entry: Path, told: Mapping[str, Any], rows: Iterable[bytes]) -> None:
         """Keep what was found of a segment, and its rows."""
-        draft = entry.with_suffix(f".{secrets.token_hex(4)}")
-        with draft.open("wb") as out:
-            out.write(orjson.dumps(told) + b"\n")
-            start = 0
-            try:
-                for line in read_lines(path):
-                    out.write(orjson.dumps([start, line.end, *_row(line.record)]) + b"\n")
-                    start = line.end
-            except AuditDamaged:  # it is told of; what is before it can be read
-                pass
+        draft = entry.with_name(f".{secrets.token_hex(8)}")
+        draft.write_bytes(b"\n".join([orjson.dumps(told), *rows]) + b"\n")
+        for old in entry.parent.glob(f"{entry.stem}.*"):
+            old.unlink(missing_ok=True)
         draft.replace(entry)
 
 
-def _row(record: Mapping[str, Any]) -> Iterator[Any]:
-    workflow = record.get("workflow")
-    yield from (workflow.get("id"), workflow.get("version")) if isinstance(workflow, dict) else (workflow, None)
-    yield [each["by"] for each in record.get("approvals", ())]
-    for name in _FIELDS:
-        yield record.get(name)
+def row_bytes(start: int, line: Line) -> bytes:
+    """The row of a line that begins there. Anything may stand in a line that nobody sealed."""
+    record = line.record
+    time, workflow, yes = map(record.get, ("time", "workflow", "approvals"))
+    named = [_text(workflow.get("id")), workflow.get("version")] if type(workflow) is dict else [_text(workflow), None]
+    people = [each["by"] for each in yes if type(each) is dict and _text(each.get("by"))] if type(yes) is list else []
+    at = time if type(time) in {int, float} else 0.0
+    return orjson.dumps([start, line.end, at, *named, people, *(_text(record.get(name)) for name in _FIELDS)])
+
+
+def _text(value: object) -> str | None:
+    return value if type(value) is str else None
 
 
 def read_entry(entry: Path) -> dict[str, Any] | None:
@@ -106,9 +115,10 @@ def read_entry(entry: Path) -> dict[str, Any] | None:
         return None
 
 
-def read_rows(entry: Path, path: str) -> Iterator[RecordRow]:
-    """The rows of a segment."""
+def read_rows(entry: Path, path: str, wanted: Collection[bytes] = ()) -> Iterator[RecordRow]:
+    """The rows of a segment in whose JSON one of these stands; without any, all."""
+    is_wanted = re.compile(b"|".join(map(re.escape, wanted))).search
     with entry.open("rb") as lines:
         next(lines)
-        for line in lines:
+        for line in filter(is_wanted, lines):
             yield RecordRow(path, *orjson.loads(line))

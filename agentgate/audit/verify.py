@@ -21,11 +21,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from agentgate.audit.heads import kept
-from agentgate.audit.index import RecordIndex, read_entry
+from agentgate.audit.index import RecordIndex, read_entry, row_bytes
 from agentgate.audit.note import PUBLIC, Checkpoint, read_public
 from agentgate.audit.sealer import kept_checkpoints
 from agentgate.audit.segment import read_lines
-from agentgate.audit.tree import Head, LogTree, seal_files, sealed_lines
+from agentgate.audit.tree import Head, LogTree, read_head, seal_files, sealed_lines
 from agentgate.errors import AuditDamaged
 
 _MANY = 64 << 20  # bytes, from which on segments are read by several processes
@@ -213,8 +213,9 @@ def _look_at(work: _Work, *, sealed: bool, index: RecordIndex | None) -> tuple[V
     _, path, heads = work
     entry = index.entry(path, [head.leaf for head in heads], sealed=sealed)
     if (told := read_entry(entry)) is None:
-        found, lost = _read_segment(work, sealed=sealed)
-        index.keep(entry, path, {"found": asdict(found), "lost": [head._asdict() for head in lost]})
+        rows = list[bytes]()
+        found, lost = _read_segment(work, sealed=sealed, rows=rows)
+        index.keep(entry, {"found": asdict(found), "lost": [head._asdict() for head in lost]}, rows)
     else:
         lost = [Head(**each) for each in told["lost"]]
         found = Verified(**{**told["found"], "file": str(path)})
@@ -222,38 +223,38 @@ def _look_at(work: _Work, *, sealed: bool, index: RecordIndex | None) -> tuple[V
     return replace(found, entry=str(entry)), lost
 
 
-def _read_segment(work: _Work, *, sealed: bool) -> tuple[Verified, list[Head]]:
-    """What is found of one file, and the heads of segments that it says were lost."""
+def _read_segment(work: _Work, *, sealed: bool, rows: list[bytes] | None = None) -> tuple[Verified, list[Head]]:
+    """What is found of one file, and the heads of segments that it says were lost; `rows` takes the rows of what can be read."""
     name, path, heads = work
     wanted: dict[int, set[str]] = {}
     for head in heads:
         if head.seq:
             wanted.setdefault(head.seq, set()).add(head.digest)
     records, end, lost = 0, 0, list[Head]()
-    last = max(heads, key=lambda head: head.seq) if heads else None
-    count = last.seq if last is not None else None
-    late = sum(head.unsealed for head in heads)
-
-    def told(finding: LogFinding | None, wrong: str) -> tuple[Verified, list[Head]]:
-        torn = 0 if finding else path.stat().st_size - end
-        return Verified(name, str(path), records, count, late, torn, finding, wrong), lost
-
+    wrong: tuple[LogFinding, str] | None = None
+    last = max(heads, key=lambda head: head.seq, default=None)
     try:
         for line in read_lines(path):
+            if rows is not None:
+                rows.append(row_bytes(end, line))
             records, end = line.seq, line.end
             if line.record.get("type") == "segment_lost":
-                lost.append(Head(**{"closed": True, **line.record["head"]}))
+                with suppress(KeyError, TypeError, ValueError):  # another form: nobody's record
+                    lost.append(read_head({"time": 0, "closed": True, **line.record["head"]}))
             if records in wanted and wanted.pop(records) != {line.digest}:
-                return told(LogFinding.CHANGED, f"record {records}: got other content than was sealed")
+                wrong = wrong or (LogFinding.CHANGED, f"record {records}: got other content than was sealed")
     except AuditDamaged as error:
-        return told(LogFinding.EDITED, f"line {error.line}: got {error.got}, expected {error.expected}")
-    if last is None:
-        return told(LogFinding.FORGED, "no seal names this segment: no process of this log began it") if sealed else told(None, "")
-    if wanted:
-        return told(LogFinding.CUT, f"cut off: got {records} records, expected at least the {last.seq} that it had")
-    if records > last.seq and any(head.closed for head in heads):
-        return told(LogFinding.APPENDED, f"{records - last.seq} records after its end")
-    return told(None, "")
+        wrong = wrong or (LogFinding.EDITED, f"line {error.line}: got {error.got}, expected {error.expected}")
+    if wrong is None and last is None and sealed:
+        wrong = LogFinding.FORGED, "no seal names this segment: no process of this log began it"
+    elif wrong is None and last is not None and wanted:
+        wrong = LogFinding.CUT, f"cut off: got {records} records, expected at least the {last.seq} that it had"
+    elif wrong is None and last is not None and records > last.seq and any(head.closed for head in heads):
+        wrong = LogFinding.APPENDED, f"{records - last.seq} records after its end"
+    finding, said = wrong or (None, "")
+    torn = 0 if finding else path.stat().st_size - end
+    late = sum(head.unsealed for head in heads)
+    return Verified(name, str(path), records, last and last.seq, late, torn, finding, said), lost
 
 
 def read_logs(directories: Sequence[Path], keys: Sequence[bytes], known: Iterable[Known]) -> dict[str, Sealed]:

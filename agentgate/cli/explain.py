@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from agentgate.audit import read_records
-from agentgate.cli.output import complain, refusing, say_json, styled
+from agentgate.cli.output import refusing, say_json, styled
+from agentgate.cli.records import Cache, Keys, read_log, tell_state
 from agentgate.cli.signing import Json
-from agentgate.errors import AuditDamaged, ConfigError, WorkflowError
+from agentgate.errors import ConfigError, WorkflowError
 from agentgate.explain.explanation import Explanation, text_lines
 from agentgate.explain.explanation import as_json as explanation_json
 from agentgate.intents.lexical import derive
@@ -20,7 +20,7 @@ from agentgate.loading.catalog import APPROVALS, roles_of, workflow_files
 from agentgate.loading.definition import load_document, read_file
 from agentgate.loading.source import find as find_source
 from agentgate.loading.yaml_nodes import Document, read_yaml
-from agentgate.review.report.past import Alive, Record, event, explain_record, find, still_alive
+from agentgate.review.report.past import Alive, Record, decision_of, event, explain_record, still_alive
 from agentgate.review.report.question import answer, arguments, case_of, changes, stated
 from agentgate.stores import open_store
 from agentgate.workflow.model import Workflow
@@ -54,6 +54,8 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
     prompt: Annotated[list[str] | None, Option(help="The user's words; several times for several turns.")] = None,
     case: Annotated[str, Option(help="Instead of --tool and --args: a case of the test file beside the workflow, or base.")] = "",
     set_: Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Anything else of the case, as in a test file.")] = None,
+    keys: Keys = None,
+    cache: Cache = None,
     as_json: Json = False,
 ) -> None:
     """Explain a decision: every condition, what it got and expected, where each value came from, what would pass, and whom to ask."""
@@ -61,7 +63,7 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
         if bool(id) == (workflow is not None):
             raise ConfigError("explain", "both" if id else "neither", "an ID with --audit, or --workflow with a call (see --help)")
         if id:
-            story, explanation = _decided(id, audit, workflows, store, tenant=tenant, run=run, args=args)
+            story, explanation = _decided(id, audit, workflows, store, keys=keys, cache=cache, tenant=tenant, run=run, args=args)
         else:
             more = {**({"tenant": tenant} if tenant else {}), **changes(set_ or ())}
             more |= {"prompt": prompt} if prompt and case else {}
@@ -83,17 +85,27 @@ def _asked(name: str, call: tuple[str, str | None, list[str]], case: str, more: 
 
 
 def _decided(
-    name: str, audit: Path | None, workflows: Path | None, store: str | None, *, tenant: str, run: str, args: str | None
+    name: str,
+    audit: Path | None,
+    workflows: Path | None,
+    store: str | None,
+    *,
+    keys: list[Path] | None,
+    cache: Path | None,
+    tenant: str,
+    run: str,
+    args: str | None,
 ) -> tuple[tuple[Record, ...], Explanation]:
     if audit is None:
         raise ConfigError("audit", "none", "--audit with the directory of the gate's audit log")
-    broken: dict[str, AuditDamaged] = {}
-    story = find(lambda: read_records(audit, damaged=lambda error: broken.setdefault(error.file, error)), name, run=run, tenant=tenant)
-    for error in broken.values():  # records before the damage, and in other segments, still count
-        complain(f"the log is damaged, and was read up to there: {error}", colour="yellow")
-    version = None if workflows is None else version_of(story.decision, workflows)
-    alive = _alive(store, story.decision, version)
-    return story.records, explain_record(story.decision, version, alive, None if args is None else arguments(args))
+    log = read_log([audit], keys, cache=cache)
+    rows = log.story(name, run=run, wanted=lambda row: tenant in {"", row.tenant})
+    story = tuple(row.record() for row in rows if row.tool_call_id or row.hold)
+    tell_state(log)  # records before a damage, and in other segments, still count
+    decision = decision_of(story)
+    version = None if workflows is None else version_of(decision, workflows)
+    alive = _alive(store, decision, version)
+    return story, explain_record(decision, version, alive, None if args is None else arguments(args))
 
 
 def _alive(address: str | None, record: Record, version: Workflow | None) -> Alive | None:

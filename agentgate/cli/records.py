@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,14 +14,14 @@ from typing import Annotated, Any
 import typer
 
 from agentgate.audit.auditor import unseal_values
-from agentgate.audit.index import RecordIndex, RecordRow, read_rows
+from agentgate.audit.index import RecordRow
 from agentgate.audit.note import NoteVerifier, read_checkpoint, read_public
-from agentgate.audit.verify import Known, LogEvidence, LogVerdict, verify
+from agentgate.audit.questions import RowFilter, VerifiedLog, read_moment
+from agentgate.audit.verify import Known, LogEvidence
 from agentgate.cli.output import complain, fail, progress, refusing, rows, say, say_json, terminal
 from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
 from agentgate.review.report.past import event
-from agentgate.values.times import seconds
 
 Directories = Annotated[
     list[Path], typer.Argument(help="An audit directory; also where older segments were moved to.", exists=True, file_okay=False)
@@ -38,47 +36,25 @@ Since = Annotated[str, typer.Option(help="From then on: 7d, 12h, or a date as 20
 _COLUMNS = ("time", "decision", "tool", "user", "agent", "workflow", "txn")
 
 
-@dataclass(slots=True)
-class Found:
-    """A log that was read: what was found of it, and its rows."""
-
-    verdict: LogVerdict
-    checked: bool
-    rows: list[RecordRow] = field(default_factory=list)
-
-    def tell(self) -> None:
-        """Say what the answers rest on; on standard error, since the answer may be JSON or CSV."""
-        wrong = self.verdict.findings
-        complain(*(each.wrong for each in wrong))
-        count = sum(each.records for each in self.verdict.segments)
-        state = "NOT WHOLE (agentgate audit verify)" if wrong else "verified" if self.checked else "chains only: give --keys or --key"
-        complain(f"{count} records of {len(self.verdict.segments)} segments: {state}", colour="red" if wrong else "")
-
-
-def read_log(directories: list[Path], evidence: LogEvidence, cache: Path | None, wanted: Callable[[RecordRow], object]) -> Found:
-    """Verify a log, and collect the rows that are wanted, by time. Raises AgentGateError, OSError: it cannot be read."""
+def read_log(directories: list[Path], keys: list[Path] | None, public: list[Path] | None = None, cache: Path | None = None) -> VerifiedLog:
+    """Verify a log, with a bar at a terminal; ends the command where it cannot be read."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    index = RecordIndex(cache or home / "agentgate" / "audit")
-    verdict = verify(directories, evidence, lambda work, total: progress(work, "verify", total), index=index)
-    found = Found(verdict, bool(evidence.keys))
-    for each in verdict.segments:
-        if each.entry:
-            found.rows += [row for row in read_rows(Path(each.entry), each.file) if wanted(row)]
-    found.rows.sort(key=lambda row: row.time or 0.0)
-    return found
-
-
-def moment(text: str, otherwise: float) -> float:
-    """A time as POSIX seconds: so long ago, or a date. Raises ConfigError."""
-    if not text:
-        return otherwise
-    if (ago := seconds(text)) is not None:
-        return time.time() - ago
     try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError("time", text, "a duration (7d, 12h) or a date (2026-05-31, 2026-05-31T10:00)") from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        evidence = evidence_of(keys, public)
+        return VerifiedLog.read(
+            directories, evidence, cache or home / "agentgate" / "audit", lambda work, total: progress(work, "verify", total)
+        )
+    except OSError as error:
+        fail(error)
+
+
+def tell_state(log: VerifiedLog) -> None:
+    """Say what the answers rest on; on standard error, since the answer may be JSON or CSV."""
+    wrong = log.verdict.findings
+    complain(*(each.wrong for each in wrong))
+    count = sum(each.records for each in log.verdict.segments)
+    state = "NOT WHOLE (agentgate audit verify)" if wrong else "verified" if log.checked else "chains only: give --keys or --key"
+    complain(f"{count} records of {len(log.verdict.segments)} segments: {state}", colour="red" if wrong else "")
 
 
 def shown_time(at: float) -> str:
@@ -128,28 +104,15 @@ def list_(
     equal = {"tool": tool, "decision": decision, "user": user, "agent": agent, "workflow": workflow, "tenant": tenant, "type": type_}
     equal = {name: value for name, value in equal.items() if value}
     with refusing():
-        start, end = moment(since, 0.0), moment(until, float("inf"))
-        found = _read(directory, keys, key, cache, _wanted(equal, start, end))
+        wanted = RowFilter(equal, read_moment(since, 0.0), read_moment(until, float("inf")))
+        log = read_log(directory, keys, key, cache)
+    found = sorted(wanted.rows(log), key=lambda row: row.time)
     if as_json:
-        say_json([row.record() for row in found.rows])
+        say_json([row.record() for row in found])
     else:
-        body = [_cells(row) for row in found.rows]
+        body = [_cells(row) for row in found]
         say(*_csv(body)) if as_csv else rows(_COLUMNS, body, styles=("dim", "bold"))
-    found.tell()
-
-
-def _read(
-    directories: list[Path], keys: list[Path] | None, public: list[Path] | None, cache: Path | None, wanted: Callable[[RecordRow], object]
-) -> Found:
-    try:
-        return read_log(directories, evidence_of(keys, public), cache, wanted)
-    except OSError as error:
-        fail(error)
-
-
-def _wanted(equal: dict[str, str], start: float, end: float) -> Callable[[RecordRow], bool]:
-    places = [(RecordRow._fields.index(name), value) for name, value in equal.items()]
-    return lambda row: start <= (row.time or 0.0) <= end and all(row[place] == value for place, value in places)
+    tell_state(log)
 
 
 def _cells(row: RecordRow) -> tuple[str, ...]:
@@ -169,9 +132,9 @@ def _csv(body: list[tuple[str, ...]]) -> Iterator[str]:
 
 
 def show(
+    txn: Annotated[str, typer.Argument(help="txn, jti, hold id or tool_call_id of the call.")],
     directory: Directories,
     *,
-    txn: Annotated[str, typer.Option(help="txn, jti, hold id or tool_call_id of the call.")],
     keys: Keys = None,
     key: PublicKeys = None,
     run: Annotated[str, typer.Option(help="Its run, where several have such a call.")] = "",
@@ -181,18 +144,8 @@ def show(
 ) -> None:
     """A call's whole story in order: opened, decided, held, answered, minted, redeemed, done, repeated."""
     with refusing():
-        found = _read(directory, keys, key, cache, lambda row: row.type not in {"unproven", "workflows_loaded"})
-        named = [row for row in found.rows if txn in {row.txn, row.jti, row.hold, row.tool_call_id} and run in {"", row.run}]
-        calls = {(row.tenant, row.run, row.tool_call_id) for row in named if row.tool_call_id}
-        if len(calls) != 1:
-            listed = ", ".join(f"--run {each[1]}" for each in sorted(calls, key=str)[:5])
-            fail(f"{txn}: got {len(calls)} calls, expected one" + (f"; say which: {listed}" if calls else " of this log"))
-        (call,) = calls
-        holds = {row.hold for row in named} - {None}
-        story = [row for row in found.rows if (row.tenant, row.run, row.tool_call_id) == call or row.hold in holds]
-        runs = [row for row in found.rows if row.run == call[1] and row.type in {"run_opened", "run_renewed"}]
-        opened = [row for row in runs if row.time <= story[0].time]
-        records = [_opened(row.record(), auditor_key) for row in (*opened[-1:], *story)]
+        log = read_log(directory, keys, key, cache)
+        records = [_opened(row.record(), auditor_key) for row in log.story(txn, run=run)]
     if as_json:
         say_json(records)
     else:
@@ -200,7 +153,7 @@ def show(
             say(event(record))
             hidden = {"type", "time", "v", "met"}
             say(*(f"    {name}: {value}" for name, value in record.items() if name not in hidden and value not in (None, [], {})))
-    found.tell()
+    tell_state(log)
 
 
 def _opened(record: dict[str, Any], key: Path | None) -> dict[str, Any]:
@@ -221,9 +174,9 @@ def stats(
 ) -> None:
     """How many calls were allowed, held and refused, and of how many nobody knows the outcome: by workflow, tool, user and approver."""
     with refusing():
-        start, end = moment(since, 0.0), moment(until, float("inf"))
-        found = _read(directory, keys, key, cache, lambda row: row.type in {"decision", "outcome"} and start <= row.time <= end)
-    tables = count_rows(found.rows)
+        start, end = read_moment(since, 0.0), read_moment(until, float("inf"))
+        log = read_log(directory, keys, key, cache)
+    tables = count_calls(log, start, end)
     if as_json:
         say_json(tables)
     else:
@@ -231,23 +184,26 @@ def stats(
             most = max((sum(each.values()) for each in table.values()), default=1)
             body = [(value, *each.values(), _bar(sum(each.values()), most)) for value, each in table.items()]
             rows((name, "allowed", "held", "refused", "unknown", ""), body, styles=("bold", "green", "yellow", "red"))
-    found.tell()
+    tell_state(log)
 
 
-def count_rows(found: list[RecordRow]) -> dict[str, dict[str, dict[str, int]]]:
+def count_calls(log: VerifiedLog, start: float, end: float) -> dict[str, dict[str, dict[str, int]]]:
     """Of each workflow, tool, user and approver: how many calls were allowed, held, refused, and ended nobody knows how."""
     counted: dict[str, dict[str, Counter[str]]] = {name: {} for name in ("workflow", "tool", "user", "approver")}
-    tools = {row.jti: row for row in found if row.type == "decision" and row.jti}
-    for row in found:
-        if row.type == "outcome" and row.outcome != "unknown":
-            continue
-        kind = "unknown" if row.type == "outcome" else {"allow": "allowed", "deny": "refused"}.get(str(row.decision), "held")
-        of_call = tools.get(row.jti or "", row) if row.type == "outcome" else row
-        told = [("workflow", of_call.workflow), ("tool", of_call.tool), ("user", of_call.user)]
-        told += [("approver", each) for each in of_call.approvers]
+
+    def count(row: RecordRow, kind: str) -> None:
+        told = [("workflow", row.workflow), ("tool", row.tool), ("user", row.user), *(("approver", each) for each in row.approvers)]
         for name, value in told:
             if value is not None:
                 counted[name].setdefault(value, Counter())[kind] += 1
+
+    unknown = {row.jti: row for row in RowFilter({"type": "outcome", "outcome": "unknown"}, start, end).rows(log)}
+    for row in RowFilter({"type": "decision"}, start, end).rows(log):
+        count(row, {"allow": "allowed", "deny": "refused"}.get(str(row.decision), "held"))
+        if row.jti and unknown.pop(row.jti, None):
+            count(row, "unknown")
+    for row in unknown.values():
+        count(row, "unknown")
     kinds = ("allowed", "held", "refused", "unknown")
     return {name: {value: {k: each[k] for k in kinds} for value, each in sorted(table.items())} for name, table in counted.items()}
 

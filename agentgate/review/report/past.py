@@ -8,12 +8,13 @@ count only if their digest is the record's. Nothing is written.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, get_args
 
-from agentgate.errors import AgentGateError, CanonicalError, NameRefused
+from agentgate.audit.questions import NotFound
+from agentgate.errors import CanonicalError, NameRefused
 from agentgate.explain.evidence import Origin
 from agentgate.explain.explanation import Explanation, Outcome, Row, Verdict
 from agentgate.explain.listing import Condition
@@ -33,53 +34,16 @@ from agentgate.workflow.nested import root
 
 Record = Mapping[str, Any]
 STORE_SECONDS = 5.0
-SHORT = 12  # characters of a hold's id, as lists show it
 _REASONS = {reason.value: reason for reason in Reason}
 
 
-class NotFound(AgentGateError):
-    """No decision, or more than one call, has this id (what it got, what to do next)."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallHistory:
-    """The log's records of one call."""
-
-    decision: Record  # the one that counted: the newest that allowed the call, else the newest
-    records: tuple[Record, ...]  # all records about the call, oldest first: decisions, answers of people, redemption, outcome
-
-
-def find(log: Callable[[], Iterable[Record]], name: str, *, run: str = "", tenant: str = "") -> CallHistory:
-    """The history of the call with this id: `txn`, `jti`, hold id (the call digest; 12 characters will do) or `tool_call_id`.
-
-    `log` reads the records of an audit log from the start (`agentgate.audit.read_records`); it is called twice, so that a long log need not
-    fit into memory. `run` and `tenant` say which, where several have such a call.
-
-    Raises NotFound: none, or several.
-    """
-    decisions = (r for r in log() if r.get("type") == "decision" and run in ("", r.get("run")) and tenant in ("", r.get("tenant")))
-    keys = ("txn", "jti", "hold", "call_digest", "tool_call_id")
-    named = (r for r in decisions if name and (name in {r.get(key) for key in keys} or name in r.get("releases", ()) or _short(name, r)))
-    calls = {(str(r["tenant"]), str(r["run"]), str(r["tool_call_id"])) for r in named}
-    if not calls:
-        raise NotFound(f"id: got {name!r}, expected the txn, jti, hold or tool_call_id of a decision in this log")
-    if len(calls) > 1:
-        listed = ", ".join(f"--tenant {t} --run {r}" for t, r, _ in sorted(calls)[:5])
-        raise NotFound(f"id: {name!r} names {len(calls)} calls; say which: {listed}")
-    ((tenant_, run_, call),) = calls
-    mine = [r for r in log() if (r.get("tenant"), r.get("run")) == (tenant_, run_)]
-    decided = [r for r in mine if r.get("type") == "decision" and r.get("tool_call_id") == call]
-    held, minted = ({r.get(key) for r in decided} - {None} for key in ("hold", "txn"))
-    answers = [r for r in mine if r.get("hold") in held or (r.get("tool_call_id") == call and r.get("txn") in minted)]
-    about = sorted((r for r in mine if r in (decided if r.get("type") == "decision" else answers)), key=lambda r: float(r.get("time", 0.0)))
-    *_, last = decided = [r for r in about if r.get("type") == "decision"]
-    same = [r for r in decided if r.get("arguments_digest") == last.get("arguments_digest")]
-    return CallHistory(next((r for r in reversed(same) if r["decision"] == "allow"), last), tuple(about))  # a repetition decides nothing
-
-
-def _short(name: str, decision: Record) -> bool:
-    """Whether it is the hold's id as it is shown in a list."""
-    return len(name) >= SHORT and str(decision.get("hold") or "").startswith(name)
+def decision_of(records: Sequence[Record]) -> Record:
+    """The decision on a call that counted: the newest that allowed it, else the newest. Raises NotFound: there is none."""
+    decided = [record for record in records if record.get("type") == "decision"]
+    if not decided:
+        raise NotFound("id: got a call without a decision, expected the txn, jti, hold or tool_call_id of a decision in this log")
+    same = [record for record in decided if record.get("arguments_digest") == decided[-1].get("arguments_digest")]
+    return next((r for r in reversed(same) if r["decision"] == "allow"), decided[-1])  # a repetition decides nothing
 
 
 # --- what the store still holds of a run ------------------------------------------------------------------------------------
