@@ -1,6 +1,7 @@
 """What a run's user says next, and its end: stored, and what that takes back is void in the same script.
 
-Rules: a turn is read before it is stored. That it takes nothing back is known only of the turns that this gate had seen; where another
+Rules: a turn is read before it is stored. One that names another value of a kind that a held call has takes back, too: a yes to what the
+user no longer wants would run it. That it takes nothing back is known only of the turns that this gate had seen; where another
 gate added one meanwhile, the store refuses it, and it is read again behind that one. Where the others never rest, it takes back.
 
 Words that may be the user's, and may be an attacker's, void nothing, and are stored only where they take something back: so they cannot
@@ -14,13 +15,17 @@ from datetime import date
 
 from agentgate.decision.versions import under
 from agentgate.errors import ConfigError
+from agentgate.explain.evidence import MASKED
 from agentgate.gate.core import Core, read, stamp
+from agentgate.gate.holds.codec import hold_of
 from agentgate.gate.state import Doubts, missing
+from agentgate.language.spans import entities
 from agentgate.language.turn import MAX_READ, MAX_TURN
 from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
-from agentgate.values.refusal import Failure, Reason, RunRefused
+from agentgate.values.entities import Key
+from agentgate.values.refusal import NOT_SHOWN, Failure, Reason, RunRefused
 from agentgate.values.request import RunState
 from agentgate.values.turns import DOUBT, Spoken, answering, turn_text
 
@@ -28,6 +33,8 @@ MAX_TURNS = 200  # a gate that has not seen the run yet reads them all
 MAX_SAID = 4 * MAX_TURN  # characters of all turns of a run: what each turn costs depends on what was said before it
 MAX_DOUBTS = 10  # of one run, and of `MAX_READ` characters; after that, words in doubt leave everything unclear
 _TRIES = 4  # other gates may add turns meanwhile
+_NAMES = frozenset({"name", "text", "sent"})  # of entities that any capitalised or quoted word may be
+_HIDDEN = frozenset({MASKED, NOT_SHOWN})
 _UNREADABLE = re.compile("[\x00-\x04\ud800-\udfff]")
 
 
@@ -63,6 +70,36 @@ def _takes_back(core: Core, state: RunState, text: str) -> Flow:
     return (yield from apart(len(text) + sum(map(len, state.turns)), takes_back))
 
 
+def _changes_held(core: Core, state: RunState, text: str) -> Flow:
+    """Whether a turn names another value of a kind that a call that waits has (another amount, another order), or may have."""
+    header, day = state.header, date.fromisoformat(state.header.day)
+
+    def named_anew() -> set[tuple[str, Key]]:
+        mentions = core.readings.prompt((text,), day, (), header.reader).mentions.items()
+        return {
+            (_kind_of(kind), key)
+            for (kind, key), places in mentions
+            if kind not in _NAMES and any(turn.reshapes(place, kind) for turn, place in places)
+        }
+
+    named: set[tuple[str, Key]] = yield from apart(len(text), named_anew)
+    if not named:
+        return False
+    page: ops.HoldList = yield ops.list_holds(header.tenant, header.id)
+    for record in page.records:
+        if record.state in {"pending", "released"}:
+            shown = [each.value for each in hold_of(record).question.arguments]
+            values = {(_kind_of(found.type), found.key) for value in shown for found in entities(value, day)}
+            kinds = {kind for kind, _ in values}
+            if any(kind in kinds or _HIDDEN.intersection(shown) for kind, _ in named - values):
+                return True
+    return False
+
+
+def _kind_of(kind: str) -> str:
+    return "number" if kind in {"count", "money"} else kind
+
+
 def stored_turn(text: str, agent_said: object) -> str:
     """A checked turn, with what it answers."""
     try:
@@ -84,7 +121,7 @@ def add(core: Core, state: RunState, turn: Spoken, agent_said: str) -> Flow:
             raise refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
         if (length := len(text) + sum(map(len, state.turns))) > MAX_SAID:
             raise refused_input("turns", f"{length} characters in all turns", f"at most {MAX_SAID}: open a new run")
-        takes_back = not tries_left or (yield from _takes_back(core, state, text))
+        takes_back = not tries_left or (yield from _takes_back(core, state, text)) or (yield from _changes_held(core, state, text))
         answer = yield ops.add_turn(header.tenant, header.id, stored, harmless_after=None if takes_back else _stored(state))
         if answer != "stale":
             break

@@ -236,6 +236,17 @@ class Turn:
         """Whether the user's own words deny anything, in any language that can be listed."""
         return any(clause.voice == "denied" for clause in self.clauses) or bool(_FORMS.no.search(self._plain))
 
+    def reshapes(self, place: int, kind: str) -> bool:
+        """Whether an entity that is named at a place may be meant for an act that was asked for before.
+
+        None is that stands in a question, or in what is looked up; nor a number that is only told ("for 20 minutes"), nor anything but an
+        amount where it is for one more act.
+        """
+        kinds, bare = {piece.kind for piece in self.pieces if piece.start <= place < piece.end}, kind in {"number", "count"}
+        told = {"question", "look", *["statement"] * bare}
+        more = not bare and kind != "money" and _FORMS.also.search(self.low)
+        return not kinds or not (kinds <= told or more)
+
     @property
     def may_say_no(self) -> bool:
         """Whether words that may not be the user's own say no."""
