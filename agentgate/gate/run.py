@@ -18,7 +18,9 @@ from agentgate.gate import flow, turns
 from agentgate.gate.core import read
 from agentgate.gate.explaining import explained
 from agentgate.gate.holds import wait as waiting
+from agentgate.gate.holds.answer import many
 from agentgate.gate.holds.confirm import confirmed
+from agentgate.gate.holds.release import with_words
 from agentgate.gate.open_run import continue_for, renew
 from agentgate.gate.refusal_log import log_refusal
 from agentgate.gate.revoking import void_token
@@ -273,6 +275,17 @@ def _facts(self: _RunBase, tool_call_id: str) -> Generator[Step, Any, tuple[Mapp
     return tuple({n: v for n, v in row.items() if not n.startswith("[")} for row in found[0]) if len(found) == 1 else ()
 
 
+def _holds(self: _RunBase) -> Generator[Step, Any, tuple[Hold, ...]]:
+    """This run's holds, in whatever state they are now, with the user's words: so a host learns of answers, and what to resume.
+
+    Raises:
+        RunRefused: the run is gone. StoreUnavailable.
+    """
+    core, header = self._view.core, self._view.state.header
+    self._view.state = state = yield from read(core, header.tenant, header.id, self._view.state)
+    return tuple([with_words(core, hold, state) for hold in (yield from many(header.tenant, header.id, None))])
+
+
 def _record_result(self: _RunBase, tool_call_id: str, result: Any) -> Generator[Step, Any, None]:
     """Record the declared facts of a call this run redeemed itself (integrations do this).
 
@@ -309,6 +322,7 @@ class Run(_RunBase):
     redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound))
     record_result = recording(_record_result)
     facts = blocking(_facts)
+    holds = blocking(_holds)
     void = blocking(void_token)
 
     def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:
@@ -341,6 +355,7 @@ class AsyncRun(_RunBase):
     redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), around=taken)
     record_result = arecording(_record_result)
     facts = awaited(_facts)
+    holds = awaited(_holds)
     void = awaited(void_token)
 
     async def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:  # noqa: ASYNC109 - the twin of a blocking method

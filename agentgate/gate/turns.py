@@ -24,7 +24,6 @@ from agentgate.language.turn import MAX_READ, MAX_TURN
 from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
-from agentgate.values.entities import Key
 from agentgate.values.refusal import NOT_SHOWN, Failure, Reason, RunRefused
 from agentgate.values.request import RunState
 from agentgate.values.turns import DOUBT, Spoken, answering, turn_text
@@ -34,6 +33,7 @@ MAX_SAID = 4 * MAX_TURN  # characters of all turns of a run: what each turn cost
 MAX_DOUBTS = 10  # of one run, and of `MAX_READ` characters; after that, words in doubt leave everything unclear
 _TRIES = 4  # other gates may add turns meanwhile
 _NAMES = frozenset({"name", "text", "sent"})  # of entities that any capitalised or quoted word may be
+_KINDS = {"count": "number", "money": "number"}  # that are compared as another
 _HIDDEN = frozenset({MASKED, NOT_SHOWN})
 _UNREADABLE = re.compile("[\x00-\x04\ud800-\udfff]")
 
@@ -73,31 +73,23 @@ def _takes_back(core: Core, state: RunState, text: str) -> Flow:
 def _changes_held(core: Core, state: RunState, text: str) -> Flow:
     """Whether a turn names another value of a kind that a call that waits has (another amount, another order), or may have."""
     header, day = state.header, date.fromisoformat(state.header.day)
-
-    def named_anew() -> set[tuple[str, Key]]:
-        mentions = core.readings.prompt((text,), day, (), header.reader).mentions.items()
-        return {
-            (_kind_of(kind), key)
-            for (kind, key), places in mentions
-            if kind not in _NAMES and any(turn.reshapes(place, kind) for turn, place in places)
-        }
-
-    named: set[tuple[str, Key]] = yield from apart(len(text), named_anew)
+    read = yield from apart(len(text), lambda: core.readings.prompt((text,), day, (), header.reader))
+    named = {
+        (_KINDS.get(kind, kind), key)
+        for (kind, key), places in read.mentions.items()
+        if kind not in _NAMES and any(turn.reshapes(place, kind) for turn, place in places)
+    }
     if not named:
         return False
     page: ops.HoldList = yield ops.list_holds(header.tenant, header.id)
     for record in page.records:
         if record.state in {"pending", "released"}:
             shown = [each.value for each in hold_of(record).question.arguments]
-            values = {(_kind_of(found.type), found.key) for value in shown for found in entities(value, day)}
+            values = {(_KINDS.get(found.type, found.type), found.key) for value in shown for found in entities(value, day)}
             kinds = {kind for kind, _ in values}
             if any(kind in kinds or _HIDDEN.intersection(shown) for kind, _ in named - values):
                 return True
     return False
-
-
-def _kind_of(kind: str) -> str:
-    return "number" if kind in {"count", "money"} else kind
 
 
 def stored_turn(text: str, agent_said: object) -> str:

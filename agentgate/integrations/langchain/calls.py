@@ -12,6 +12,7 @@ origin of each value and what would pass; `CallRefused` carries the `decision` a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -42,6 +43,7 @@ from agentgate.values.visible import visible
 from agentgate.workflow.model import Tool
 
 _log = structlog.get_logger("agentgate.langchain")
+_AGAIN = re.compile(r"(.+)-again-(\d{1,3})", re.ASCII | re.DOTALL)
 NO_RUN = "no run: give guard_tools a run, or invoke inside use_run(run) or an agent with AgentGateMiddleware"
 
 
@@ -89,6 +91,12 @@ CLEARED: ContextVar[Cleared | None] = ContextVar("agentgate_cleared", default=No
 # the tool_call_id whose arguments the middleware saw before LangGraph stripped forged values and injected its own
 INJECTED_FOR: ContextVar[str | None] = ContextVar("agentgate_injected_for", default=None)
 HOST: ContextVar[Host | None] = ContextVar("agentgate_host", default=None)
+
+
+def attempt_of(tool_call_id: str | None) -> tuple[str, int]:
+    """The id under which a call is decided, and how often it was made again after it was held (`talking_on`)."""
+    found = _AGAIN.fullmatch(tool_call_id or "")
+    return (found[1], int(found[2])) if found else (tool_call_id or "", 0)
 
 
 @contextmanager
@@ -207,7 +215,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         return result
 
     # (2) decided anew at every execution: a resume value or an earlier answer has no effect
-    call_id = proposal.tool_call_id if proposal.tool_call_id is not None else run.call_id(tool.name, settled.decided)
+    call_id = run.call_id(tool.name, settled.decided) if proposal.tool_call_id is None else attempt_of(proposal.tool_call_id)[0]
     while True:
         decision = yield Ask(run.authorize, tool.name, settled.decided, tool_call_id=call_id, definition=definition)
         if not isinstance(decision, StepUp):

@@ -45,7 +45,7 @@ def ask_person(decision: StepUp, run: Any, tool: str) -> None:
         GraphInterrupt: inside a LangGraph graph, with `asks`.
         StepUpRequired: outside of one, with the same.
     """
-    add_held(decision)
+    add_held(decision.hold, decision.failures)
     asked = asks(decision, tool)
     try:
         from langgraph.types import interrupt  # noqa: PLC0415 - langgraph is an extra

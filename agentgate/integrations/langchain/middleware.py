@@ -31,6 +31,7 @@ from agentgate.integrations.langchain.calls import HOST, INJECTED_FOR, RUN, Ask,
 from agentgate.integrations.langchain.identities import Identity, Shown, identity_of, is_theirs, shown
 from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.outcomes import add_no_run
+from agentgate.integrations.langchain.talking_on import made_again, offer_again
 from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
 from agentgate.integrations.langchain.turns import Utterance, in_order, last_human, newer_than, said_before, texts_of, words_of
 from agentgate.integrations.langchain.written import marked_as_written
@@ -165,7 +166,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
                 add_no_run(error)
                 return heard
             kept = self._keep(_Open(run, shown(identity), runtime.execution_info.thread_id))
-        return heard | {"agentgate_run": kept.run.id}
+        return heard | {"agentgate_run": kept.run.id} | (yield from offer_again(kept.run, state["messages"]))
 
     def _said(self, state: Any, runtime: Any) -> list[Utterance] | None:
         """What is said to this invoke, and what else may be the user's; None if the host's `prompt` failed."""
@@ -334,11 +335,11 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         Raises:
             ConfigError, CanonicalError: a tool cannot be guarded.
         """
-        return handler(self._offered(request))
+        return made_again(request.messages) or handler(self._offered(request))
 
     async def awrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]) -> Any:
         """As `wrap_model_call`."""
-        return await handler(self._offered(request))
+        return made_again(request.messages) or await handler(self._offered(request))
 
     def _offered(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         offered: list[BaseTool | dict[str, Any]] = []

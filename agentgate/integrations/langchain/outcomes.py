@@ -14,7 +14,8 @@ from typing import Any
 
 from langchain_core.tools import ToolException
 
-from agentgate.decision.answer import Deny, StepUp
+from agentgate.decision.answer import Deny
+from agentgate.decision.hold import Hold
 from agentgate.errors import AgentGateError, CallDenied
 from agentgate.values.refusal import Code, Failure, Reason, RunRefused, code_of
 from agentgate.values.visible import visible
@@ -93,12 +94,15 @@ def _add(outcome: CallOutcome) -> None:
         seen.append(outcome)
 
 
-def add_held(decision: StepUp) -> None:
-    """Tell the host of a held call."""
-    hold = decision.hold
-    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(hold.expires_at))
-    shown = hold.tool, hold.tool_call_id, hold.run, hold.id, until, hold.question.whom
-    _add(CallOutcome(decision.code, decision.failures, *shown))
+def until_of(hold: Hold) -> str:
+    """When the time to answer a hold is over."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(hold.expires_at))
+
+
+def add_held(hold: Hold, failures: tuple[Failure, ...] = ()) -> None:
+    """Tell the host of a call that waits."""
+    shown = hold.tool, hold.tool_call_id, hold.run, hold.id, until_of(hold), hold.question.whom
+    _add(CallOutcome(Code.NEEDS_APPROVAL, failures, *shown))
 
 
 def add_no_run(error: AgentGateError | str, run: str = "") -> None:
