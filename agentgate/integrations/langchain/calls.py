@@ -34,7 +34,7 @@ from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.held import ask_person, is_interrupt
 from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.outcomes import CallRefused, add_refusal
-from agentgate.integrations.langchain.task import NO_TASK, TaskCall
+from agentgate.integrations.langchain.task import NO_TASK, TaskCall, Wait
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.shell.twins import in_a_thread
 from agentgate.token.mint import CallToken
@@ -118,16 +118,9 @@ class Execute:
     kwargs: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Alone:
-    """Step: the call is held; wait for the others of its task."""
-
-    call: TaskCall
-
-
 Ask = partial[Any]  # step: a method of the gate or run, which does I/O; a blocking one is awaited in a thread, an async one directly
 Refused = Callable[..., Any]  # the result of a refused call: its code, and why
-Steps = Generator[Ask | Execute | Alone, Any, Any]
+Steps = Generator[Ask | Execute | Wait, Any, Any]
 
 
 def refusal(
@@ -216,13 +209,10 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
 
     # (2) decided anew at every execution: a resume value or an earlier answer has no effect
     call_id = run.call_id(tool.name, settled.decided) if proposal.tool_call_id is None else attempt_of(proposal.tool_call_id)[0]
-    while True:
-        decision = yield Ask(run.authorize, tool.name, settled.decided, tool_call_id=call_id, definition=definition)
-        if not isinstance(decision, StepUp):
-            break
+    decision = yield Ask(run.authorize, tool.name, settled.decided, tool_call_id=call_id, definition=definition)
+    if isinstance(decision, StepUp):
         _log.info("call_held", tool=tool.name, tool_call_id=call_id, run=run.id, hold=decision.hold.id, rules=list(decision.hold.rules))
-        yield Alone(call)
-        ask_person(decision, run, tool.name)
+        yield from ask_person(decision, run, tool.name, call)
     if isinstance(decision, Deny):
         known = run.workflow.tools.get(tool.name) if decision.code == Code.ALREADY_DONE else None
         facts = (yield Ask(run.facts, call_id)) if known is not None and known.effect != "read" else ()
@@ -256,7 +246,7 @@ def _executed(execute: Execute, call: TaskCall) -> Steps:
         result = yield execute
     except BaseException as error:
         if is_interrupt(error):
-            yield Alone(call)
+            yield from call.alone()
         raise
     if isinstance(result, GeneratorType | AsyncGeneratorType | CoroutineType):
         if not isinstance(result, AsyncGeneratorType):
@@ -320,11 +310,11 @@ def drive(call: Steps, execute: Callable[[Execute], Any] | None = None) -> Any:
         return done.value
 
 
-def _block(step: Ask | Execute | Alone, execute: Callable[[Execute], Any] | None) -> Any:
+def _block(step: Ask | Execute | Wait, execute: Callable[[Execute], Any] | None) -> Any:
     if isinstance(step, Execute):
         return None if execute is None else execute(step)
-    if isinstance(step, Alone):
-        return None  # whoever awaits this thread waits for the others, or LangGraph does
+    if isinstance(step, Wait):
+        return step.block()
     if _is_awaited(step):
         raise ConfigError("run", "an AsyncRun or AsyncGate in a blocking call", "a Run and Gate, or an awaited call of the tool")
     return step()
@@ -354,11 +344,11 @@ async def adrive(call: Steps, execute: Callable[[Execute], Awaitable[Any]] | Non
         return done.value
 
 
-async def _await(step: Ask | Execute | Alone, execute: Callable[[Execute], Awaitable[Any]] | None) -> Any:
+async def _await(step: Ask | Execute | Wait, execute: Callable[[Execute], Awaitable[Any]] | None) -> Any:
     if isinstance(step, Execute):
         return None if execute is None else await execute(step)
-    if isinstance(step, Alone):
-        return await step.call.alone()
+    if isinstance(step, Wait):
+        return await step.wait()
     if _is_awaited(step):
         return await step()
     return await in_a_thread(step.func, *step.args, **step.keywords)

@@ -32,8 +32,9 @@ from agentgate.integrations.langchain.identities import Identity, Shown, identit
 from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.outcomes import add_no_run
 from agentgate.integrations.langchain.talking_on import made_again, offer_again
+from agentgate.integrations.langchain.task import SIBLINGS
 from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
-from agentgate.integrations.langchain.turns import Utterance, in_order, last_human, newer_than, said_before, texts_of, words_of
+from agentgate.integrations.langchain.turns import Utterance, in_order, last_calls, last_human, newer_than, said_before, texts_of, words_of
 from agentgate.integrations.langchain.written import marked_as_written
 from agentgate.values.refusal import NOT_SHOWN, Code, Reason, RunRefused
 from agentgate.values.visible import visible
@@ -295,7 +296,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         elif forged := forged_name(tool, request.tool_call["args"]):  # LangGraph would strip a forged value in silence
             yield _refused(Code.INVALID_ARGUMENTS, name, call_id, forged)
         else:
-            with bound((RUN, run), (HOST, host), (INJECTED_FOR, call_id)):
+            with bound((RUN, run), (HOST, host), (INJECTED_FOR, call_id), (SIBLINGS, last_calls(request.state))):
                 yield request.override(tool=tool)
 
     def _host(self, run: Any, runtime: Any) -> Host | None:

@@ -3,46 +3,110 @@
 A graph that is resumed runs the held call's task again from its start: a `ToolNode` of one's own calls every tool once more.
 
 Rules: the same call of the same task of the same run that finished in this process is answered with what it returned and does not run
-again. Results are in memory, with the run's handle, and nowhere else. An awaited call is held only when the other calls of its task have
-ended or are held, since `asyncio.gather` forgets them as soon as one interrupts. (Threads are waited for by LangGraph.)
+again. Results are in memory, with the run's handle, and nowhere else. A call is held only when the other calls of its step have ended or
+are held: they are asked about together, and `asyncio.gather` forgets the others as soon as one interrupts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from dataclasses import dataclass
+from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
 
+GATHER = 0.25  # seconds for the other calls of a step to begin
+MAX_WAIT = 600  # seconds for those that began; then a held call is asked about without them
 MAX_KEPT = 100  # results of a run, the newest; another call runs again or answers its outcome
 _TASK_ID = "__pregel_task_id"  # LangGraph's name in a node's config; the same when the task is resumed
+_RUNTIME = "__pregel_runtime"
 
 Key = tuple[str, str, str, bytes]  # task, tool, tool_call_id, canonical arguments
 
 
-class _OfRun:
-    """What is known of one run's calls. Keys of `running`: one object a call, with its task."""
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Step: wait until something changed, or for so many seconds."""
+
+    change: Future[None]
+    seconds: float
+
+    def block(self) -> bool:
+        """Wait in this thread. Returns False where it is one that the others need."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            wait([self.change], self.seconds)
+            return True
+        return False
+
+    async def wait(self) -> bool:
+        """Wait in this task."""
+        await asyncio.wait([asyncio.wrap_future(self.change)], timeout=self.seconds)
+        return True
+
+
+class GraphStep:
+    """The calls of one step of a graph, as they run this time.
+
+    Attributes:
+        lock: of everything here.
+        held: the calls that wait for a person, each with what its host is told, and the context to interrupt it in.
+        task: the one that interrupts for all.
+        error: its interrupt.
+    """
 
     def __init__(self) -> None:
-        self.kept: OrderedDict[Key, Any] = OrderedDict()
-        self.running: dict[object, str] = {}
-        self.waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self.lock = RLock()
+        self.held: dict[TaskCall, tuple[dict[str, Any], Context]] = {}
+        self.task = ""
+        self.error: BaseException | None = None
+        self._running: set[TaskCall] = set()
+        self._seen: set[str] = set()
+        self._change: Future[None] = Future()
 
-    def ended(self, call: object) -> None:
+    def begin(self, call: TaskCall) -> None:
+        """A call is in flight."""
+        with self.lock:
+            self._running.add(call)
+            self._seen.add(call.tool_call_id)
+
+    def end(self, call: TaskCall) -> None:
         """A call has ended, or is held."""
-        self.running.pop(call, None)
-        waiting, self.waiting = self.waiting, []
-        for loop, future in waiting:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_done, future)
+        with self.lock:
+            self._running.discard(call)
+            changed, self._change = self._change, Future()
+            changed.set_result(None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no call is in flight or held."""
+        return not self._running and not self.held
+
+    def pause(self, until: float, siblings: frozenset[str]) -> Wait | None:
+        """What a held call waits for: the calls in flight, and `until` then those of the model's step that did not begin yet."""
+        with self.lock:
+            left = until - time.monotonic()
+            if self._running:
+                left += MAX_WAIT
+            elif siblings and siblings <= self._seen:
+                left = 0
+            return Wait(self._change, left) if left > 0 else None
 
 
-def _done(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+class _OfRun:
+    """What is known of one run's calls; `steps`: those of a graph that run now."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.kept: OrderedDict[Key, Any] = OrderedDict()
+        self.steps: dict[tuple[Any, ...], GraphStep] = {}
 
 
 _RUNS: WeakKeyDictionary[Any, _OfRun] = WeakKeyDictionary()  # a run's handle -> its calls, for the handle's life
@@ -51,40 +115,41 @@ _RUNS: WeakKeyDictionary[Any, _OfRun] = WeakKeyDictionary()  # a run's handle ->
 class TaskCall:
     """One call in a task of a graph; outside a graph nothing is kept and nothing awaited."""
 
-    __slots__ = ("_tool_call_id", "of", "outer", "task")
+    __slots__ = ("of", "outer", "place", "siblings", "step", "task", "tool_call_id")
 
     def __init__(self, of: _OfRun | None, task: str, tool_call_id: str, outer: TaskCall | None) -> None:
-        self.of, self.task, self._tool_call_id, self.outer = of, task, tool_call_id, outer
+        self.of, self.task, self.tool_call_id, self.outer = of, task, tool_call_id, outer
+        self.step: GraphStep | None = None
+        self.siblings = SIBLINGS.get()
+        self.place: list[str] = []
 
     def kept(self, tool: str, data: bytes) -> tuple[bool, Any]:
         """Whether this very call is done in this task, and what it returned."""
-        key = (self.task, tool, self._tool_call_id, data)
+        key = (self.task, tool, self.tool_call_id, data)
         return (True, self.of.kept[key]) if self.of is not None and key in self.of.kept else (False, None)
 
     def keep(self, tool: str, data: bytes, result: Any) -> None:
         """Keep what the tool returned."""
         if self.of is not None:
-            self.of.kept[self.task, tool, self._tool_call_id, data] = result
+            self.of.kept[self.task, tool, self.tool_call_id, data] = result
             while len(self.of.kept) > MAX_KEPT:
                 self.of.kept.popitem(last=False)
 
-    async def alone(self) -> None:
-        """This call is held, and with it those in whose tools it was made: return when no other call of its task is in flight."""
+    def alone(self) -> Generator[Wait, bool, None]:
+        """This call is held, and with it those in whose tools it was made: go on when no other call of its step is in flight."""
         held: TaskCall | None = self
         while held is not None:
-            if held.of is not None:
-                held.of.ended(held)
+            if held.step is not None:
+                held.step.end(held)
             held = held.outer
-        of = self.of
-        if of is None:
-            return
-        while self.task in list(of.running.values()):
-            loop = asyncio.get_running_loop()
-            future = loop.create_future()
-            of.waiting.append((loop, future))
-            await future
+        until = time.monotonic() + GATHER
+        while self.step is not None and (pause := self.step.pause(until, self.siblings)) is not None:
+            if not (yield pause):
+                return
 
 
+# the ids of the calls that the model made together; empty: not known
+SIBLINGS: ContextVar[frozenset[str]] = ContextVar("agentgate_siblings", default=frozenset())
 NO_TASK = TaskCall(None, "", "", None)
 _CURRENT: ContextVar[TaskCall | None] = ContextVar("agentgate_task_call", default=None)
 
@@ -98,15 +163,27 @@ def in_task(run: Any, config: Mapping[str, Any] | None, tool_call_id: str | None
         config: the `RunnableConfig` that the tool got.
         tool_call_id: the model's id of the call.
     """
-    task = ((config or {}).get("configurable") or {}).get(_TASK_ID)
+    given = config or {}
+    where = given.get("configurable") or {}
+    task = where.get(_TASK_ID)
     of = None if run is None or type(task) is not str or tool_call_id is None else _RUNS.setdefault(run, _OfRun())
     call = TaskCall(of, task or "", tool_call_id or "", _CURRENT.get())
+    # all calls of an invoke have the same, and those of no other invoke; without it each is asked about by itself
+    invoke = getattr(where.get(_RUNTIME), "stream_writer", call)
+    said = given.get("metadata") or {}
+    key = (invoke, str(where.get("checkpoint_ns")).rpartition("|")[0], said.get("langgraph_step"))
+    call.place = [str(part).zfill(9) for part in said.get("langgraph_path", ())]
     if of is not None:
-        of.running[call] = call.task
+        with of.lock:
+            if key not in of.steps:
+                of.steps = {known: step for known, step in of.steps.items() if not step.is_over} | {key: GraphStep()}
+            call.step = of.steps[key]
+            call.step.begin(call)
     reset = _CURRENT.set(call)
     try:
         yield call
     finally:
         _CURRENT.reset(reset)
-        if of is not None:
-            of.ended(call)
+        if call.step is not None:
+            call.step.held.pop(call, None)
+            call.step.end(call)

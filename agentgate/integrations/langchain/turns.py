@@ -70,6 +70,13 @@ def last_human(messages: Iterable[Any]) -> str:
     return next((str(message.id) for message in reversed(list(messages)) if is_human(message)), "")
 
 
+def last_calls(state: Any) -> frozenset[str]:
+    """The ids of the tool calls that the model made last."""
+    messages = state.get("messages") or () if isinstance(state, dict) else ()
+    made = next((message.tool_calls for message in reversed(messages) if isinstance(message, AIMessage)), ())
+    return frozenset([str(call["id"]) for call in made])
+
+
 def said_before(messages: Iterable[Any]) -> str:
     """What the agent said before the last human message."""
     behind = iter(reversed(list(messages)))
