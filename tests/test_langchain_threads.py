@@ -112,7 +112,7 @@ async def test_held_calls_keep_no_thread_from_the_others_of_their_task(gate: Gat
         {"name": "payments.refund", "id": "pay", "type": "tool_call", "args": {**REFUND, "amount": "150.00"}},
         {**CALL, "id": "look"},
     ]
-    said = {"messages": [HumanMessage(PROMPT), {"role": "assistant", "content": "", "tool_calls": asked}]}
+    said: Any = {"messages": [HumanMessage(PROMPT), {"role": "assistant", "content": "", "tool_calls": asked}]}
     out = await asyncio.wait_for(
         graph.compile(checkpointer=InMemorySaver()).ainvoke(said, {"configurable": {"thread_id": "1"}}), timeout=20
     )

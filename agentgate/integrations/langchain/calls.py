@@ -31,7 +31,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from agentgate.decision.answer import Deny, StepUp
 from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotDone, NotRecorded, ResultWithheld, TokenRefused
 from agentgate.integrations.langchain.guard import Guard
-from agentgate.integrations.langchain.held import ask_person, is_interrupt
+from agentgate.integrations.langchain.held import HeldInThread, ask_person, is_interrupt
 from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.outcomes import CallRefused, add_refusal
 from agentgate.integrations.langchain.task import NO_TASK, TaskCall, Wait
@@ -212,7 +212,10 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     decision = yield Ask(run.authorize, tool.name, settled.decided, tool_call_id=call_id, definition=definition)
     if isinstance(decision, StepUp):
         _log.info("call_held", tool=tool.name, tool_call_id=call_id, run=run.id, hold=decision.hold.id, rules=list(decision.hold.rules))
-        yield from ask_person(decision, run, tool.name, call)
+        asking = ask_person(decision, run, tool.name, call)
+        if call.in_thread:
+            raise HeldInThread(asking)
+        yield from asking
     if isinstance(decision, Deny):
         known = run.workflow.tools.get(tool.name) if decision.code == Code.ALREADY_DONE else None
         facts = (yield Ask(run.facts, call_id)) if known is not None and known.effect != "read" else ()
@@ -245,7 +248,7 @@ def _executed(execute: Execute, call: TaskCall) -> Steps:
     try:
         result = yield execute
     except BaseException as error:
-        if is_interrupt(error):
+        if is_interrupt(error) and not call.in_thread:
             yield from call.alone()
         raise
     if isinstance(result, GeneratorType | AsyncGeneratorType | CoroutineType):

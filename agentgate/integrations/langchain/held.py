@@ -42,6 +42,17 @@ def asks(decision: StepUp, tool: str) -> dict[str, Any]:
     }
 
 
+class HeldInThread(BaseException):
+    """A held call gives its thread back before it waits for the others of its step, who may need it.
+
+    Attributes:
+        asking: the steps of `ask_person`, for the event loop.
+    """
+
+    def __init__(self, asking: Generator[Wait, bool, None]) -> None:
+        self.asking = asking
+
+
 def ask_person(decision: StepUp, run: Any, tool: str, call: TaskCall) -> Generator[Wait, bool, None]:
     """Interrupt the graph, once for all held calls of its step; what it is resumed with answers none of them.
 

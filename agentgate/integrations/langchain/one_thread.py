@@ -11,9 +11,9 @@ from typing import Any
 
 from langchain_core.tools import BaseTool
 
-from agentgate.integrations.langchain.calls import PROPOSAL, RUN, ProposedCall
+from agentgate.integrations.langchain.calls import PROPOSAL, RUN, ProposedCall, adrive
 from agentgate.integrations.langchain.guard import Guard
-from agentgate.integrations.langchain.held import is_interrupt
+from agentgate.integrations.langchain.held import HeldInThread, is_interrupt
 from agentgate.shell.twins import queue_for_thread
 
 
@@ -27,7 +27,7 @@ def queued(guard: Guard, tool: BaseTool) -> ProposedCall | None:
         return None
     if (leave := queue_for_thread(run.authorize)) is None:
         return None
-    proposal.begin = leave
+    proposal.begin, proposal.call.in_thread = leave, True
     return proposal
 
 
@@ -35,9 +35,11 @@ async def in_one_thread(proposal: ProposedCall, work: Awaitable[Any]) -> Any:
     """The result of a `queued` call. One that is held waits for the others of its task here, and keeps no thread from them."""
     try:
         return await work
+    except HeldInThread as held:
+        return await adrive(held.asking)
     except BaseException as error:
         if is_interrupt(error) and proposal.call is not None:
-            await proposal.call.alone()
+            await adrive(proposal.call.alone())
         raise
     finally:
         proposal.begin()

@@ -62,7 +62,9 @@ def offer_again(run: Any, messages: Sequence[AnyMessage]) -> Steps:
         if state == "pending":
             add_held(holds[name])
         elif state != "cancelled":
-            again.append({**call, "id": f"{name}-again-{attempt_of(call['id'])[1] + 1}"})
+            again.append(
+                ToolCall(name=call["name"], args=call["args"], id=f"{name}-again-{attempt_of(call['id'])[1] + 1}", type="tool_call")
+            )
     if not told:
         return {}
     rebuilt: list[Any] = [RemoveMessage(id=REMOVE_ALL_MESSAGES)]
