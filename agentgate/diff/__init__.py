@@ -69,8 +69,7 @@ def _deciding(old: Workflow, new: Workflow, name: str) -> tuple[object, object]:
     """What decides a call to a tool, beside what all tools share."""
 
     def of(workflow: Workflow, tool: Tool) -> object:
-        needs = dict.fromkeys((*tool.needs, *(n for rule in tool.args.values() for n in rule.needs)))
-        intents = tuple((n, workflow.intents[n].unclear if n in workflow.intents else None) for n in needs)
+        intents = tuple((n, workflow.intents[n].unclear if n in workflow.intents else None) for n in tool.every_need)
         return tool, intents, not workflow.intents
 
     return of(old, old.tools[name]), of(new, new.tools[name])

@@ -28,10 +28,13 @@ _NOT_HEARD = {"deny": "is refused", "step_up": "asks a group", "confirm": "asks 
 
 
 _Effects = tuple[str, str]  # of the change, and of the change the other way round
+_Wider = Iterator[tuple[str, object, object, _Effects]]  # what became wider: its path, both values, the effects
 
 
-def _wider(field: str, old: object, new: object, effects: _Effects, tool: str = "", *, counts: str = "") -> Finding:
-    return Finding(tool, field, str(old), str(new), effects[0], call=False, back=effects[1], counts=counts)
+def _findings(tool: str, wider: _Wider, counts: str = "") -> Iterator[Finding]:
+    """What became wider, of one tool (empty: of the workflow as a whole)."""
+    for field, old, new, (effect, back) in wider:
+        yield Finding(tool, field, str(old), str(new), effect, call=False, back=back, counts=counts)
 
 
 def _would(count: str) -> _Effects:
@@ -40,43 +43,53 @@ def _would(count: str) -> _Effects:
 
 
 def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
+    """What became wider that no single call shows."""
+    yield from _findings("", _whole(old, new))
+    for name, before, after in kept(old.tools, new.tools):
+        yield from _findings(name, _granted(before, after))
+        for limit in before.limits:
+            yield from _limit(limit, after)
+        yield from _findings(name, _inside(before, after))
+        yield from _findings(name, _among_tools(old, new, name))
+
+
+def _whole(old: Workflow, new: Workflow) -> _Wider:
     """What became wider in the workflow as a whole."""
     if new.token.ttl > old.token.ttl:
-        yield _wider(
-            "token.ttl", duration(old.token.ttl), duration(new.token.ttl), ("a token would live longer", "a token would live less long")
-        )
+        effects = "a token would live longer", "a token would live less long"
+        yield "token.ttl", duration(old.token.ttl), duration(new.token.ttl), effects
     if old.token.agent_key and not new.token.agent_key:
-        yield _wider(
-            "token.bound_to", "call, agent_key", "call", ("a token would serve whoever holds it", "a token would serve its agent only")
-        )
+        effects = "a token would serve whoever holds it", "a token would serve its agent only"
+        yield "token.bound_to", "call, agent_key", "call", effects
     if new.observe and not old.observe:
-        yield _wider("mode", "enforce", "observe", ("refusals would be recorded, not enforced", "refusals would be enforced"))
+        yield "mode", "enforce", "observe", ("refusals would be recorded, not enforced", "refusals would be enforced")
     if _RISKS.index(new.risk) < _RISKS.index(old.risk):
-        yield _wider(
-            "risk", old.risk, new.risk, ("fewer reviewers would sign the next change", "more reviewers would sign the next change")
-        )
+        effects = "fewer reviewers would sign the next change", "more reviewers would sign the next change"
+        yield "risk", old.risk, new.risk, effects
     for name, before, after in kept(old.intents, new.intents):
         if _WIDER.index(after.delegated) > _WIDER.index(before.delegated):
             effects = "a source the user names could choose this action", "a source the user names could choose it less freely"
-            yield _wider(f"intents.{name}.delegated", before.delegated, after.delegated, effects)
+            yield f"intents.{name}.delegated", before.delegated, after.delegated, effects
         if _WIDER.index(after.unheard) > _WIDER.index(before.unheard):
             now, then = (f"a request that is not understood {_NOT_HEARD[each.unheard]}" for each in (after, before))
-            yield _wider(f"intents.{name}.unheard", before.unheard, after.unheard, (now, then))
+            yield f"intents.{name}.unheard", before.unheard, after.unheard, (now, then)
         if after.reader and not before.reader:
             key, was = ("unclear", before.unclear) if after.words else ("words", ", ".join(before.words))
             effects = "a model could find this request in words that are not listed", "only listed words would request it"
-            yield _wider(f"intents.{name}.{key}", was, "reader" if after.words else "", effects)
-    for name, one, other in kept(old.tools, new.tools):
-        yield from tool(one, other)
-        yield from _asked(old, new, name)
-        yield from _named(old, new, name)
-        for arg in _sized(old, new, name):
-            effects = "rows would count although the model chose how many", "rows would not count where the model chose how many"
-            yield _wider(f"args.{arg}.page_size", "", "true", effects, name)
-        yield from _joined(old, one, other)
+            yield f"intents.{name}.{key}", was, "reader" if after.words else "", effects
 
 
-def _asked(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
+def _among_tools(old: Workflow, new: Workflow, name: str) -> _Wider:
+    """What became wider in one tool by what stands in others."""
+    yield from _asked(old, new, name)
+    yield from _named(old, new, name)
+    for arg in _sized(old, new, name):
+        effects = "rows would count although the model chose how many", "rows would not count where the model chose how many"
+        yield f"args.{arg}.page_size", "", "true", effects
+    yield from _joined(old, old.tools[name], new.tools[name])
+
+
+def _asked(old: Workflow, new: Workflow, name: str) -> _Wider:
     """A step-up rule on a value's origin fires less often where fewer values count as having that origin."""
     for rule in old.tools[name].step_ups:
         for source in (s for when in rule.when for s in when.origin or () if isinstance(s, Source) and kind_of(s).row_fact):
@@ -85,18 +98,17 @@ def _asked(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
             acts = before.effect == "read" and after is not None and after.effect != "read"
             led = any(True for t in new.tools for _ in (*_standing(new, old, t), *_sized(new, old, t)))
             fewer = fact is not None and bool(fact.named or fact.named_by) and led
-            if fact is None or acts or fewer or any(True for _ in _fact(source.tool, fact, before.facts[source.field])):
-                effects = _ASKED
-                yield _wider(f"step_up.{rule.id}.when", f"from {source}", f"from {source}, where it counts", effects, name)
+            if fact is None or acts or fewer or any(True for _ in _fact(fact, before.facts[source.field])):
+                yield f"step_up.{rule.id}.when", f"from {source}", f"from {source}, where it counts", _ASKED
 
 
-def _named(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
+def _named(old: Workflow, new: Workflow, name: str) -> _Wider:
     """More calls count as named by the user, where that makes facts count: trust extends to what counts as the user's words."""
     facts = kept(old.tools[name].facts, new.tools[name].facts)
     if any((before.named and after.named) or (before.named_by and after.named_by) for _, before, after in facts):
         for arg, source in _standing(old, new, name):
             effects = _would(f"a call with what {source} returned would {{}}count as named by the user")
-            yield _wider(f"args.{arg}.from", "", f"{source}, which stands for the user's words", effects, name)
+            yield f"args.{arg}.from", "", f"{source}, which stands for the user's words", effects
 
 
 def _standing(old: Workflow, new: Workflow, name: str) -> Iterator[tuple[str, Source]]:
@@ -124,47 +136,48 @@ def _carries(workflow: Workflow, source: Source) -> bool:
     return tool is not None and fact is not None and tool.effect == "read" and bool(fact.named or fact.named_by)
 
 
-def _joined(workflow: Workflow, old: Tool, new: Tool) -> Iterator[Finding]:
+def _joined(workflow: Workflow, old: Tool, new: Tool) -> _Wider:
     """A rule can decide otherwise beside other arguments than alone: one call, one source."""
     for arg, before, after in kept(old.args, new.args):
         if before.max_items is not None and before.at_most is not None and not before.any_call and after.at_most != before.at_most:
             effects = "a row that does not bound it would count", "a row that does not bound it would not count"
-            yield _wider(f"args.{arg}.at_most", before.at_most, after.at_most or "", effects, new.name)
+            yield f"args.{arg}.at_most", before.at_most, after.at_most or "", effects
         for source in after.sources:
             read = workflow.tools.get(source.tool)
             fact = read.facts.get(source.field) if read is not None else None
             if source.kind == "select" and source not in before.sources and fact is not None and fact.named_by:
                 effects = _would("a row that the user's words select and do not name would {}count")
-                yield _wider(f"args.{arg}.from", "", source, effects, new.name)
+                yield f"args.{arg}.from", "", source, effects
 
 
-def tool(old: Tool, new: Tool) -> Iterator[Finding]:
-    """What became wider in one tool, beside its calls."""
-    name = new.name
+def _granted(old: Tool, new: Tool) -> _Wider:
+    """What a token of a tool is good for, and what its results are."""
     if old.effect != "read" and new.effect == "read":
         effects = "its results would be trusted, and its token bound to no key", "its results would not be trusted"
-        yield _wider("effect", old.effect, new.effect, effects, name)
+        yield "effect", old.effect, new.effect, effects
     if old.audience != new.audience:
         elsewhere = "a token would be good at another server"
-        yield _wider("audience", old.audience or "(the gate)", new.audience or "(the gate)", (elsewhere, elsewhere), name)
+        yield "audience", old.audience or "(the gate)", new.audience or "(the gate)", (elsewhere, elsewhere)
     scopes = [t.scope or (t.name,) for t in (old, new)]
     if not set(scopes[1]) <= set(scopes[0]):
-        yield _wider("scope", ", ".join(scopes[0]), ", ".join(scopes[1]), ("a token would grant more", "a token would grant less"), name)
-    for limit in old.limits:
-        yield from _limit(limit, new)
+        yield "scope", ", ".join(scopes[0]), ", ".join(scopes[1]), ("a token would grant more", "a token would grant less")
+
+
+def _inside(old: Tool, new: Tool) -> _Wider:
+    """What became wider in one tool, beside its calls and its limits."""
     for _, rule, other in kept(by_id(old.step_ups), by_id(new.step_ups)):
-        yield from _step_up(name, rule, other, [r.show or tuple(t.args) for r, t in ((rule, old), (other, new))])
-    yield from _upstream(name, old.upstream, new.upstream)
+        yield from _step_up(rule, other, [r.show or tuple(t.args) for r, t in ((rule, old), (other, new))])
+    yield from _upstream(old.upstream, new.upstream)
     for arg, before, after in kept(old.args, new.args):
         if before.named_first and not after.named_first and any(s.tool or s == USER for s in after.sources):
             effects = _would("a value of elsewhere would {}count where the user named another")
-            yield _wider(f"args.{arg}.named_first", "true", "", effects, name)
+            yield f"args.{arg}.named_first", "true", "", effects
     for arg in sorted(_as_null(new) - _as_null(old)):
         if all(before.nullable for leaf, before, _ in kept(old.args, new.args) if root(leaf) == arg):
             effects = "null would count as left out: what is gone inside kept it from that", "null would not count as left out"
-            yield _wider(f"args.{arg}", "", "null", effects, name)
+            yield f"args.{arg}", "", "null", effects
     for _, one, another in kept(old.facts, new.facts):
-        yield from _fact(name, one, another)
+        yield from _fact(one, another)
 
 
 def _as_null(tool: Tool) -> set[str]:
@@ -183,9 +196,9 @@ def _limit(limit: Limit, new: Tool) -> Iterator[Finding]:
     after = min(same_count, key=lambda n: n.maximum) if same_count else next(iter(alike), None)
     text = limit_text(after) if after is not None else REMOVED
     more = "more would be granted in all" + ("" if same_count or after is None else ": it counts anew, over another window")
-    tool = "" if limit.tool == ANY else new.name
     effects, counts = (more, "less would be granted in all"), f"limits.{what} {of}"
-    yield _wider(f"{counts} per {limit.per}", limit_text(limit), text, effects, tool, counts=counts)
+    wider = (f"{counts} per {limit.per}", limit_text(limit), text, effects)
+    yield from _findings("" if limit.tool == ANY else new.name, iter([wider]), counts)
 
 
 def limit_text(limit: Limit) -> str:
@@ -194,34 +207,29 @@ def limit_text(limit: Limit) -> str:
     return f"{most} per {limit.per}" + (f" every {duration(limit.every)}" if limit.every is not None else "")
 
 
-def _step_up(tool: str, old: StepUpRule, new: StepUpRule, shown: list[tuple[str, ...]]) -> Iterator[Finding]:
+def _step_up(old: StepUpRule, new: StepUpRule, shown: list[tuple[str, ...]]) -> _Wider:
     name = f"step_up.{old.id}"
     if new.timeout > old.timeout:
-        yield _wider(
-            f"{name}.timeout",
-            duration(old.timeout),
-            duration(new.timeout),
-            ("a release would be good for longer", "a release would be good less long"),
-            tool,
-        )
+        effects = "a release would be good for longer", "a release would be good less long"
+        yield f"{name}.timeout", duration(old.timeout), duration(new.timeout), effects
     if not set(old.exclude) <= set(new.exclude):
         effects = "who asks could answer", "who asks could not answer"
-        yield _wider(f"{name}.approvers.not", ", ".join(old.exclude), ", ".join(new.exclude) or "(nobody)", effects, tool)
+        yield f"{name}.approvers.not", ", ".join(old.exclude), ", ".join(new.exclude) or "(nobody)", effects
     hidden = [s for s in shown[0] if s not in shown[1]]
     if hidden:
         effects = f"the approver would not see {', '.join(hidden)}", f"the approver would also see {', '.join(hidden)}"
-        yield _wider(f"{name}.show", ", ".join(shown[0]), ", ".join(shown[1]), effects, tool)
+        yield f"{name}.show", ", ".join(shown[0]), ", ".join(shown[1]), effects
 
 
-def _upstream(tool: str, old: Upstream | None, new: Upstream | None) -> Iterator[Finding]:
+def _upstream(old: Upstream | None, new: Upstream | None) -> _Wider:
     """Any other credential is wider, unless it is the same one for a shorter time, for fewer scopes, or bounded by a role."""
     if new is None or same(old, new):
         return
     if old is None:
-        yield _wider("upstream", "", new.broker, ("the tool would be given a credential", "the tool would be given no credential"), tool)
+        yield "upstream", "", new.broker, ("the tool would be given a credential", "the tool would be given no credential")
         return
     if old.broker != new.broker:
-        yield _wider("upstream.broker", old.broker, new.broker, ("another broker's credential",) * 2, tool)
+        yield "upstream.broker", old.broker, new.broker, ("another broker's credential",) * 2
     for key in sorted({*old.settings, *new.settings}):
         before, after = old.settings.get(key), new.settings.get(key)
         fewer = isinstance(before, tuple) and isinstance(after, tuple) and set(after) <= set(before)
@@ -229,31 +237,31 @@ def _upstream(tool: str, old: Upstream | None, new: Upstream | None) -> Iterator
         bounded = key == "narrower_than" and before is None
         if before != after and not (fewer or shorter or bounded):
             was, now = (duration(each) if key == "duration" and isinstance(each, int) else _words(each) for each in (before, after))
-            yield _wider(f"upstream.{key}", was, now, _CREDENTIALS, tool)
+            yield f"upstream.{key}", was, now, _CREDENTIALS
     for key, less, more in (("role", old.role_scopes, new.role_scopes), ("narrower_than", old.bound, new.bound)):
         if old.settings.get(key) == new.settings.get(key) and not more <= less:  # the same role, of other scopes in roles.yaml
-            yield _wider(f"upstream.{key}", _words(tuple(sorted(less))), _words(tuple(sorted(more))), _CREDENTIALS, tool)
+            yield f"upstream.{key}", _words(tuple(sorted(less))), _words(tuple(sorted(more))), _CREDENTIALS
 
 
 def _words(value: object) -> str:
     return "" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _fact(tool: str, old: Fact, new: Fact) -> Iterator[Finding]:
+def _fact(old: Fact, new: Fact) -> _Wider:
     if old.named and (not new.named or new.confirmed > old.confirmed):
         effects = _would("would {}count where the user did not name its source" + (", and confirmed it" if new.named else ""))
-        yield _wider(f"facts.{old.name}.trust", _trust(old), _trust(new), effects, tool)
+        yield f"facts.{old.name}.trust", _trust(old), _trust(new), effects
     if old.pattern is not None and (new.pattern is None or not _within(old, new)):
         after = new.pattern.source if new.pattern is not None else ""
-        yield _wider(f"facts.{old.name}.pattern", old.pattern.source, after, ("more values would count", "fewer values would count"), tool)
+        yield f"facts.{old.name}.pattern", old.pattern.source, after, ("more values would count", "fewer values would count")
     if old.named_by and set(old.named_by) != set(new.named_by):  # another label can mean another row, a label less too
         others = "rows that the user does not name would count" if not new.named_by else "other rows would count as named"
         fewer = "rows that the user does not name would not count"
-        yield _wider(f"facts.{old.name}.named_by", ", ".join(old.named_by), ", ".join(new.named_by), (others, fewer), tool)
+        yield f"facts.{old.name}.named_by", ", ".join(old.named_by), ", ".join(new.named_by), (others, fewer)
     if not set(old.where) <= set(new.where):
         said = [", ".join(f"{fact}: {argument}" for fact, argument in f.where) for f in (old, new)]
         effects = _would("rows that the call did not ask for would {}count")
-        yield _wider(f"facts.{old.name}.where", said[0], said[1], effects, tool)
+        yield f"facts.{old.name}.where", said[0], said[1], effects
 
 
 def _trust(fact: Fact) -> str:

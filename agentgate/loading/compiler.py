@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import ip_network
-from itertools import chain
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -145,7 +144,7 @@ def _intents(site: Site, all_tools: Mapping[str, Tool]) -> Mapping[str, Intent]:
 
 
 def _needing(all_tools: Mapping[str, Tool], intent: str) -> list[Tool]:
-    return [tool for tool in all_tools.values() if intent in {*tool.needs, *chain(*[rule.needs for rule in tool.args.values()])}]
+    return [tool for tool in all_tools.values() if intent in tool.every_need]
 
 
 def _timed(all_tools: Mapping[str, Tool], intent: str) -> bool:

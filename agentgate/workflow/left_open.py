@@ -38,7 +38,7 @@ class Cause(NamedTuple):
 
 def causes(tool: Tool, unclear: Mapping[str, WhenOpen]) -> Iterator[Cause]:
     """What calls of a tool can leave open that is not refused; `unclear`: what each intent of the workflow does then."""
-    for name in dict.fromkeys([*tool.needs, *(need for rule in tool.args.values() for need in rule.needs)]):
+    for name in tool.every_need:
         if unclear.get(name, "deny") != "deny":
             yield Cause("intent", name, unclear[name])
     for name, rule in tool.args.items():

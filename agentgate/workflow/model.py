@@ -156,6 +156,11 @@ class Tool:
     grounded: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
     by_when: bool = field(default=False, init=False, compare=False, repr=False)
 
+    @property
+    def every_need(self) -> tuple[str, ...]:
+        """The intents that it or one of its arguments needs, each once."""
+        return tuple(dict.fromkeys([*self.needs, *[need for rule in self.args.values() for need in rule.needs]]))
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "structures", structures(self.args))
         rules = {name: rule for name, rule in self.args.items() if not rule.any_call}

@@ -147,8 +147,7 @@ def _sized(basis: Basis, tool: Tool, rule: Rule) -> Iterator[Changes]:
 def _unasked(basis: Basis, tool: Tool, rule: Rule) -> Iterator[Changes]:
     """The argument with words that ask for something else of this tool, or for nothing."""
     intents, values = basis.workflow.intents, basis.scene(tool.name).values
-    needs = dict.fromkeys((*tool.needs, *(need for other in tool.args.values() for need in other.needs)))
-    texts = [text for need in needs if need not in rule.needs and need in intents for text in intents[need].examples[:2]]
+    texts = [text for need in tool.every_need if need not in rule.needs and need in intents for text in intents[need].examples[:2]]
     texts += [text for need in rule.needs for text in intents[need].counter_examples[:2]] + ["Good morning"]
     said = [v for k, v in values.items() if k.startswith("args.") and type(v) is str and k != f"args.{rule.name}"]
     words = " and ".join(dict.fromkeys(said))

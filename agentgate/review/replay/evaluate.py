@@ -225,7 +225,7 @@ def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> De
     call_id = f"step_{number}"
     answer = answer_of(run, step.tool, step.args, call_id)
     tool = run.workflow.tools.get(step.tool)
-    needs = dict.fromkeys((*tool.needs, *(name for rule in tool.args.values() for name in rule.needs))) if tool is not None else ()
+    needs = tool.every_need if tool is not None else ()
     decided = Decided.of(answer, heard_of(needs, run.intents))
     if isinstance(answer, StepUp) and not careful:
         rules = {rule.id: rule for rule in run.workflow.tools[step.tool].step_ups}
