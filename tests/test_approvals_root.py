@@ -494,7 +494,7 @@ def retrust(team: Team, signers: str) -> None:
     team.approvals("allowed_signers").write_text(signers)
     place = team.approvals("root.yaml")
     digest = "sha256:" + sha256(signers.encode()).hexdigest()
-    place.write_text(re.sub(r'allowed_signers: "?sha256:[0-9a-f]{64}"?', f'allowed_signers: "{digest}"', place.read_text()))
+    place.write_text(re.sub(r"allowed_signers: .?sha256:[0-9a-f]{64}.?", f'allowed_signers: "{digest}"', place.read_text()))
     sign_root(team.directory, key(ALICE))
     team.root = team.pinned()
     team.known = {}

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.loading.definition import load_text
+from agentgate.loading.inline import inline
 from agentgate.loading.yaml_nodes import read_yaml
-from agentgate.review.draft.argument import inline
 from agentgate.review.mutation.mutation import case_yaml, cases_yaml, head_yaml, mutations, notices, propose, survey
 from agentgate.review.scenarios import testfile
 from agentgate.review.scenarios.case import NamedCase

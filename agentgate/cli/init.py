@@ -26,7 +26,7 @@ from agentgate.cli.signing import MADE, Key, default_key, own_signer
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import ConfigError
 from agentgate.gate.gate import Gate
-from agentgate.review.draft.argument import inline
+from agentgate.loading.inline import inline
 from agentgate.review.draft.draft import Draft, draft
 from agentgate.review.draft.results import read_samples
 from agentgate.review.draft.template import render

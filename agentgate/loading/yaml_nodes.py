@@ -297,12 +297,12 @@ def _text(event: Any) -> str | None:
         return None
     value: str = event.value
     if event.implicit[0]:
-        return value if _plain(value) else None
+        return value if reads_as_text(value) else None
     return value if len(value) <= MAX_SCALAR and value.isprintable() else None
 
 
 @lru_cache(maxsize=4096)
-def _plain(value: str) -> bool:
+def reads_as_text(value: str) -> bool:
     """Whether every parser reads this scalar, unquoted, as text: it is no word and begins like no number that some parsers type."""
     return len(value) <= MAX_SCALAR and value[:1] not in _DIGITS and value.lower() not in _WORDS
 

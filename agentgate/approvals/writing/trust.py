@@ -6,14 +6,11 @@ stays stored with its signatures, so that gates pinned to it can follow; serials
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from agentgate.approvals import sshsig
 from agentgate.approvals._files import (
@@ -53,6 +50,7 @@ from agentgate.approvals.root import Role, Root, load_root, root_digest
 from agentgate.approvals.sshkey import SshKey
 from agentgate.approvals.writing.signer import Signer
 from agentgate.intents.lexical import derive as lexical
+from agentgate.loading.inline import inline
 
 NAMESPACES = (
     sshsig.NAMESPACE,
@@ -61,8 +59,6 @@ NAMESPACES = (
     sshsig.REVOKED_NAMESPACE,
     sshsig.HOLD_NAMESPACE,
 )
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.@/-]*", re.ASCII)
-_WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,34 +380,15 @@ def _person(root: Root, signer: Signer, role: Role) -> str:
 
 
 def _yaml(value: Mapping[str, Any]) -> bytes:
-    """A trust file: one key per line and level, everything else in flow style, text in quotes."""
+    """A trust file: one key per line and level, everything else on its line."""
     lines = []
     for key, item in value.items():
         if isinstance(item, Mapping) and item:
             lines.append(f"{key}:")
-            lines += [f"  {_scalar(name)}: {_flow(inner)}" for name, inner in item.items()]
+            lines += [f"  {inline(name)}: {inline(inner)}" for name, inner in item.items()]
         elif isinstance(item, list) and item and isinstance(item[0], Mapping):
             lines.append(f"{key}:")
-            lines += [f"  - {_flow(inner)}" for inner in item]
+            lines += [f"  - {inline(inner)}" for inner in item]
         else:
-            lines.append(f"{key}: {_flow(item) if key != 'agentgate' else item}")
+            lines.append(f"{key}: {inline(item)}")
     return ("\n".join(lines) + "\n").encode()
-
-
-def _flow(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return (
-            "{" + ", ".join(f"{_scalar(key)}: {_flow(item)}" for key, item in value.items()) + "}"
-        )
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    return _scalar(value)
-
-
-def _scalar(value: Any) -> str:
-    plain = (
-        isinstance(value, str)
-        and _PLAIN.fullmatch(value) is not None
-        and value.lower() not in _WORDS
-    )
-    return str(value) if plain else orjson.dumps(value).decode()

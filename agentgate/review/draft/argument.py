@@ -15,16 +15,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from agentgate.loading.inline import inline
 from agentgate.review.draft.schema import Schema, bound, null_by_default, resolve, whole_pattern
 from agentgate.review.draft.toolset import NAMES, words_of
 from agentgate.values.entities import NUMERIC, normal, number
 from agentgate.values.patterns import Pattern
 from agentgate.values.samples import VARIANTS, from_pattern
 from agentgate.workflow.page_size import sized
-
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*", re.ASCII)
-_TYPED_BY_YAML = frozenset("y n yes no on off true false null".split())
-
 
 _FORMATS, _NAMES = (
     {word: name.removeprefix(of) for name, words in NAMES.items() if name.startswith(of) for word in words} for of in ("format ", "name ")
@@ -52,25 +49,6 @@ class Argument:
     open: bool = False  # undecided free text
     number: str = ""  # of an undecided amount: number or integer
     default: Any = None  # of one among several: what the tool takes where the model says nothing
-
-
-def inline(value: Any) -> str:
-    """A value as YAML on one line, quoted where parsers would read it differently."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{inline(str(key))}: {inline(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(inline, value)) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
-    exact = number(value) if isinstance(value, float) else None
-    text = str(value) if exact is None else f"{exact:f}"  # a workflow does not read 1e-05 as a number
-    if _PLAIN.fullmatch(text) and text.lower() not in _TYPED_BY_YAML:
-        return text
-    if not text.isprintable():  # a line break, in a prompt
-        return json.dumps(text, ensure_ascii=False)
-    return "'" + text.replace("'", "''") + "'"
 
 
 def argument(name: str, schema: Any, root: Schema, *, required: bool, acting: bool, plain: bool = True, mails: bool = False) -> Argument:

@@ -21,7 +21,8 @@ from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.intents.phrases import overlaps
 from agentgate.loading.definition import load_text
-from agentgate.review.draft.argument import Argument, argument, inline
+from agentgate.loading.inline import inline
+from agentgate.review.draft.argument import Argument, argument
 from agentgate.review.draft.first_tests import first_tests, refused
 from agentgate.review.draft.links import Linked, Returned, declared_fact, linked, stated
 from agentgate.review.draft.phrasebook import example, listed, speaking, usual

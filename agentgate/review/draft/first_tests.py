@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.review.draft.argument import inline
+from agentgate.loading.inline import inline
 from agentgate.review.scenarios.fields import SceneError, Values
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import impossible

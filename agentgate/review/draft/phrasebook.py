@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from agentgate.intents.lexical import derive
-from agentgate.review.draft.argument import inline
+from agentgate.loading.inline import inline
 from agentgate.workflow.model import PLACES, Intent
 
 _WIDTH = 120

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.review.draft.argument import inline
+from agentgate.loading.inline import inline
 from agentgate.review.mutation.arguments import argument, fact
 from agentgate.review.mutation.clauses import frame, intents, limits, tools
 from agentgate.review.mutation.mutant import Basis, Mutant, Mutated, NotCovered

@@ -7,7 +7,6 @@ into it as a ``# CHECK:``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,12 +26,11 @@ from agentgate.approvals.writing import Reviewer, ReviewRule
 from agentgate.approvals.writing.trust import NAMESPACES
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.loading.definition import read_file
-from agentgate.review.draft.argument import inline
+from agentgate.loading.inline import inline
 from agentgate.review.draft.template import render
 
 _TEMPLATE = Path(__file__).parent / "templates" / "root-draft.yaml.j2"
 ROLES = ("root", "index", "revoke")
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9._-]*@[A-Za-z0-9.-]*[A-Za-z0-9]", re.ASCII)  # means itself in YAML, without quotes
 _GIT = "git"  # the namespace that allowed_signers files are usually written for; it says nothing about approvals
 
 
@@ -189,11 +187,7 @@ def written(draft: RootDraft, file: str) -> str:
     names = tuple(person.name for person in draft.people)
     roles = {**dict.fromkeys(ROLES, names), **draft.roles}
     signatures = [{risk: rule.signatures[risk] for risk in RISKS if risk in rule.signatures} for rule in draft.rules]
-    return render(_TEMPLATE, draft=draft, file=file, roles=roles, signatures=signatures, yaml=inline, words=_words)
-
-
-def _words(names: Sequence[str]) -> str:
-    return ", ".join(name if _ADDRESS.fullmatch(name) else inline(name) for name in names)
+    return render(_TEMPLATE, draft=draft, file=file, roles=roles, signatures=signatures, yaml=inline)
 
 
 def _key(text: str, draft: Path, where: str) -> SshKey:
