@@ -33,7 +33,7 @@ from agentgate.approvals.index import UNKNOWN, Index, Listed, Newest, Revoked
 from agentgate.approvals.makers import but_not, reviewers
 from agentgate.approvals.narrowing import Prover, lifts_doubt, name_of
 from agentgate.approvals.refusal import EXPIRED, REVOKED, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, refuse, refused
-from agentgate.approvals.root import Need, Root
+from agentgate.approvals.root import Need, Needs, Root
 from agentgate.approvals.statement import Statement
 from agentgate.approvals.version import Signed, Version, VersionReader
 from agentgate.errors import Failure, WorkflowError
@@ -71,7 +71,7 @@ class Standing:
     """The state of one version: what is needed, who signed, and why it is not in force."""
 
     version: Version | None
-    needs: tuple[Need, ...]
+    needs: Needs
     refused: Failure | None
     approved: Approved | None
 
@@ -224,7 +224,7 @@ class Judge:
             best = self.needs((), (UNKNOWN,), (stored.risk, *(before.risks[:1] if before is not None else ())))
         return Standing(stored, best, self._short(stored, best, ignored), None)
 
-    def asked(self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]) -> tuple[Need, ...]:
+    def asked(self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]) -> Needs:
         """What the root asks for a version that nobody signed yet, at this path and with these static roles."""
         before = self.before(stored.id, stored.version)
         if before is None:
@@ -232,9 +232,7 @@ class Judge:
         narrower = self._narrows(stored, path, roles) is not None
         return self.needs((), (path, *before.paths[:1]), (stored.risk, *before.risks[:1]), narrower=narrower)
 
-    def needs(
-        self, signed: Iterable[Signed], paths: tuple[str, ...], risks: tuple[str, ...], *, narrower: bool = False
-    ) -> tuple[Need, ...]:
+    def needs(self, signed: Iterable[Signed], paths: tuple[str, ...], risks: tuple[str, ...], *, narrower: bool = False) -> Needs:
         """What the rules of the root ask for, counting these signatures.
 
         Paths and risks are those of now and before; with `UNKNOWN` among the paths every rule applies. `narrower`: proved to only narrow.
@@ -243,13 +241,13 @@ class Judge:
             return (Need("**", frozenset(self.root.keys), 0, 0),)
         return self.root.needs(None if UNKNOWN in paths else paths, risks, [(s.person, s.key.material) for s in signed], narrower=narrower)
 
-    def _group(self, stored: Version, group: list[Signed], counting: Newest) -> tuple[tuple[Need, ...], Approved | None]:
+    def _group(self, stored: Version, group: list[Signed], counting: Newest) -> tuple[Needs, Approved | None]:
         statement = group[0].statement
         # (8) whoever made the change never counts
         counted = reviewers(self.root, group)
         who = tuple(s.person for s in counted)
 
-        def needs(signed: list[Signed], *, narrower: bool = False) -> tuple[Need, ...]:
+        def needs(signed: list[Signed], *, narrower: bool = False) -> Needs:
             return self.needs(signed, counting.paths, counting.risks, narrower=narrower)
 
         full = needs(counted)
@@ -302,7 +300,7 @@ class Judge:
             return None
         return before if proved else None
 
-    def _short(self, stored: Version, needs: tuple[Need, ...], ignored: list[Failure]) -> Failure:
+    def _short(self, stored: Version, needs: Needs, ignored: list[Failure]) -> Failure:
         """The refusal of a version that did not reach its threshold: what is wrong with a signature, else how many are missing."""
         for name in _WEIGHT:
             for each in ignored:
@@ -338,7 +336,7 @@ def _counting(stored: Version, statement: Statement, pin: Listed | None, before:
     return Newest(stored.version, stored.digest, tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(risks)), ())
 
 
-def _met(needs: tuple[Need, ...]) -> bool:
+def _met(needs: Needs) -> bool:
     return bool(needs) and all(need.met for need in needs)
 
 

@@ -116,6 +116,9 @@ class Need:
         return self.needed > 0 and self.have >= self.needed
 
 
+Needs = tuple[Need, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Root:
     """A root that was read; trusted only when `load_root` returned it.
@@ -170,7 +173,7 @@ class Root:
 
     def needs(
         self, paths: Iterable[str] | None, risks: Iterable[str], signed: Iterable[tuple[str, bytes]], *, narrower: bool = False
-    ) -> tuple[Need, ...]:
+    ) -> Needs:
         """What every rule that applies requires; no rule, no approval.
 
         Args:

@@ -15,7 +15,7 @@ from agentgate.approvals.loading import WorkflowFile, lenient_judge, load_judged
 from agentgate.approvals.makers import uncounted
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import TAMPERED, UNAPPROVED, ApprovalRefused, refused
-from agentgate.approvals.root import Need, Root
+from agentgate.approvals.root import Needs, Root
 from agentgate.approvals.version import Version, first_difference
 from agentgate.errors import Failure, WorkflowError, place_of
 from agentgate.intents.lexical import derive as lexical
@@ -48,7 +48,7 @@ class WorkflowStatus:
     version: int
     in_force: int | None = None
     until: float = 0.0
-    needs: tuple[Need, ...] = ()
+    needs: Needs = ()
     signed: tuple[str, ...] = ()
     can: tuple[str, ...] = ()
     refused: Failure | None = None
@@ -137,7 +137,7 @@ def _running(judge: Judge, id_: str) -> int | None:
     return approved.version.version if approved is not None else None
 
 
-def needs(judge: Judge, file: WorkflowFile) -> tuple[Need, ...]:
+def needs(judge: Judge, file: WorkflowFile) -> Needs:
     """What the root requires for this file's version, counting the present signatures over exactly this content."""
     id_, version = file.value["id"], file.value["version"]
     if version in judge.tree.versions(id_):

@@ -10,7 +10,7 @@ from datetime import UTC
 
 from agentgate.decision.case import Case
 from agentgate.values.refusal import Reason
-from agentgate.workflow.clauses.clause import Check, WorkflowClause
+from agentgate.workflow.clauses.clause import Checks, WorkflowClause
 from agentgate.workflow.clauses.hops import NO_BROKERS
 from agentgate.workflow.clauses.user import NO_USER
 
@@ -84,7 +84,7 @@ def check_conditions(case: Case) -> None:
             _refuse(case, clause)
 
 
-def _check_clauses(case: Case, checks: tuple[Check, ...]) -> None:
+def _check_clauses(case: Case, checks: Checks) -> None:
     for found, allows, clause in checks:
         if not allows(found(case)):
             _refuse(case, clause)

@@ -71,8 +71,8 @@ RULES = (
     Required("Each address, link and account inside a free text came from where the workflow says.", check_entities),
     Required("The user's words hold an intent that the tool needs, and one for each argument that needs its own.", check_intent),
 )
-CHECKS: tuple[Check, ...] = tuple([required.check for required in RULES])
-_OF_CALL: tuple[Check, ...] = tuple([required.check for required in RULES if not required.once])
+CHECKS = tuple([required.check for required in RULES])
+_OF_CALL = tuple([required.check for required in RULES if not required.once])
 
 
 def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, checks: tuple[Check, ...] = CHECKS) -> Eligible | Deny:

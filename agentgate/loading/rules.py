@@ -20,9 +20,8 @@ from agentgate.values.entities import CALCULATED, NUMERIC, TOKENISED, Key, norma
 from agentgate.values.paths import EACH
 from agentgate.workflow.operator import unreachable
 from agentgate.workflow.operators import OPERATORS
-from agentgate.workflow.rule import COMPUTED, CONFIRMED, MODEL, PROMPT, USER, Rule, Source
+from agentgate.workflow.rule import COMPUTED, CONFIRMED, MODEL, PROMPT, USER, Rule, Source, Sources
 
-Sources = tuple[Source, ...]
 _BY_KEY = {operator.key: operator for operator in OPERATORS}
 _NEEDS = (  # a key of an argument, the attribute of the key that must be beside it, what is expected
     ("each_in", "max_items", "max_items: how many elements at most"),

@@ -13,7 +13,7 @@ from agentgate.loading.blocks import ArgumentBlock, Definition, FactBlock
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document, Node, Path, did_you_mean, node_at, shown
 from agentgate.values.entities import NUMERIC
-from agentgate.workflow.rule import COMPUTED, CONFIRMED, MODEL, PROMPT, USER, Source
+from agentgate.workflow.rule import COMPUTED, CONFIRMED, MODEL, PROMPT, USER, Source, Sources
 
 _ALONE = {str(source): source for source in (PROMPT, USER, COMPUTED, CONFIRMED, MODEL)}  # origins that name no tool
 
@@ -125,7 +125,7 @@ class Site:
             return self.noted(self.share.built(Source, "arg", name, field))
         return None
 
-    def sources(self, texts: Iterable[str], place: Place) -> tuple[Source, ...]:
+    def sources(self, texts: Iterable[str], place: Place) -> Sources:
         """Every origin of a list that could be read."""
         read = [_ALONE.get(text) or self.source(text, place[index]) for index, text in enumerate(texts)]
         return self.share(tuple([source for source in read if source is not None]))

@@ -19,7 +19,7 @@ from agentgate.workflow.clauses.hops import ViaRule
 from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.clauses.user import UserRule
 from agentgate.workflow.nested import Structures, list_of, structures
-from agentgate.workflow.rule import Fact, Rule, Source, WhenOpen
+from agentgate.workflow.rule import Fact, Rule, Sources, WhenOpen
 
 Effect = Literal["read", "write", "egress", "destructive"]
 Redeem = Literal["wrapper", "server"]
@@ -110,7 +110,7 @@ class Dependency(NamedTuple):
     """
 
     tool: str
-    origins: tuple[tuple[str, tuple[Source, ...]], ...]
+    origins: tuple[tuple[str, Sources], ...]
     bounds: tuple[str, ...]
     within: float | None
     tied: bool

@@ -54,6 +54,7 @@ class Source:
         return f"{self.tool}.{self.field}" if self.tool else self.kind
 
 
+Sources = tuple[Source, ...]
 # Those that name no earlier call.
 PROMPT, USER, COMPUTED, CONFIRMED, MODEL = (Source(kind) for kind in ("prompt", "user", "computed", "confirmed", "model"))
 
@@ -104,9 +105,9 @@ class Rule:
     max_items: int | None = None
     role: str = ""
     role_scopes: frozenset[str] = frozenset()
-    sources: tuple[Source, ...] = ()
+    sources: Sources = ()
     unknown_origin: WhenOpen = "deny"
-    entities: tuple[Source, ...] | None = None
+    entities: Sources | None = None
     currency: str = ""
     any_call: bool = False
     named_first: bool = False
@@ -120,9 +121,9 @@ class Rule:
     not_pattern: Pattern | None = None
     origin: tuple[Source | Literal["unknown"], ...] | None = None
     operators: tuple[Operator, ...] = field_(default=(), init=False, compare=False, repr=False)
-    references: tuple[Source, ...] = field_(default=(), init=False, compare=False, repr=False)
-    calls: tuple[tuple[str, tuple[Source, ...]], ...] = field_(default=(), init=False, compare=False, repr=False)
-    alone: tuple[Source, ...] = field_(default=(), init=False, compare=False, repr=False)
+    references: Sources = field_(default=(), init=False, compare=False, repr=False)
+    calls: tuple[tuple[str, Sources], ...] = field_(default=(), init=False, compare=False, repr=False)
+    alone: Sources = field_(default=(), init=False, compare=False, repr=False)
     joint: bool = field_(default=False, init=False, compare=False, repr=False)
     free: bool = field_(default=True, init=False, compare=False, repr=False)
     prompted: bool = field_(default=False, init=False, compare=False, repr=False)

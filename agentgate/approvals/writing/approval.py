@@ -28,7 +28,7 @@ from agentgate.approvals.refusal import (
     printable,
     refuse,
 )
-from agentgate.approvals.root import Need
+from agentgate.approvals.root import Needs
 from agentgate.approvals.standing import needs
 from agentgate.approvals.statement import MAX_WIDER, Statement
 from agentgate.approvals.version import Version
@@ -64,7 +64,7 @@ class Unsigned:
     old: Workflow | None
     proof: Proof | None
     definition: bytes
-    needs: tuple[Need, ...]
+    needs: Needs
     baseline: str = ""
 
     def made_by(self, proposer: str, *authors: str) -> Unsigned:

@@ -24,7 +24,7 @@ from agentgate.values.entities import Key, normal
 from agentgate.values.request import EarlierCall, RunState
 from agentgate.workflow.model import Tool
 from agentgate.workflow.page_size import short
-from agentgate.workflow.rule import PROMPT, Fact, Rule, Source
+from agentgate.workflow.rule import PROMPT, Fact, Rule, Source, Sources
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -261,7 +261,7 @@ class Earlier:
         self._by_tool: dict[str, list[Answer]] = {}
         for answer in self.answers:
             self._by_tool.setdefault(answer.tool, []).append(answer)
-        self._numbers: dict[tuple[tuple[Source, ...], str, str], frozenset[Number]] = {}
+        self._numbers: dict[tuple[Sources, str, str], frozenset[Number]] = {}
 
     @classmethod
     def of_run(cls, run: RunState, tools: Mapping[str, Tool]) -> Earlier:
@@ -281,11 +281,11 @@ class Earlier:
         """The redeemed calls of one tool, oldest first."""
         return self._by_tool.get(tool, [])
 
-    def standing(self, rule: Rule) -> tuple[Source, ...]:
+    def standing(self, rule: Rule) -> Sources:
         """The facts among a rule's origins that stand for the user's words where they count: a label of the row, or the read, is named."""
         return tuple([source for source in rule.sources if stands_for_words(source, self.tools)])
 
-    def calculated(self, value: Value, key: Key, sources: tuple[Source, ...]) -> str | None:
+    def calculated(self, value: Value, key: Key, sources: Sources) -> str | None:
         """How a value is computed, as a reader sees it: one calculation that the user's words name; None where it is not, or may not be.
 
         Args:
@@ -299,7 +299,7 @@ class Earlier:
             return None
         return calculation(said, self._operands(value, sources), key)
 
-    def too_many_numbers(self, value: Value, sources: tuple[Source, ...]) -> bool:
+    def too_many_numbers(self, value: Value, sources: Sources) -> bool:
         """Whether a calculation is named, and nothing is computed because there is too much to calculate with."""
         said = self._spoken()
         return names_any(said) and too_many(said, self._operands(value, sources))
@@ -311,7 +311,7 @@ class Earlier:
         known: Spoken = self.prompt.memo["calculations"]
         return known
 
-    def _operands(self, value: Value, sources: tuple[Source, ...]) -> frozenset[Number]:
+    def _operands(self, value: Value, sources: Sources) -> frozenset[Number]:
         """The numbers of these origins in the currency of a value, or in none, each once."""
         kind, currency = value.rule.type, value.currency
         place = (sources, kind, currency)

@@ -14,7 +14,7 @@ from agentgate.decision.origins.earlier_calls import Answer
 from agentgate.decision.origins.value import Element, Value, element
 from agentgate.values.entities import normal
 from agentgate.workflow.nested import elements, list_of
-from agentgate.workflow.rule import Source
+from agentgate.workflow.rule import Sources
 
 MAX_WAYS = 64  # sets of arguments that are kept where no row meets a whole element; with more, nothing of a call counts
 
@@ -22,13 +22,11 @@ MAX_WAYS = 64  # sets of arguments that are kept where no row meets a whole elem
 class TiedElement(NamedTuple):
     """What one element of a list takes from the rows of one tool: values, each with the origins that may explain it, and bounds."""
 
-    origins: list[tuple[str, Element, tuple[Source, ...]]]
+    origins: list[tuple[str, Element, Sources]]
     bounds: list[Value]
 
 
-def tied(
-    origins: Sequence[tuple[str, Value, tuple[Source, ...]]], bounds: Sequence[Value], args: Mapping[str, Any]
-) -> tuple[TiedElement, ...]:
+def tied(origins: Sequence[tuple[str, Value, Sources]], bounds: Sequence[Value], args: Mapping[str, Any]) -> tuple[TiedElement, ...]:
     """The elements that take a value and something more from a tool.
 
     A value by itself is in some row anyway, and what bounds a list bounds each of its elements.

@@ -20,7 +20,7 @@ from agentgate.decision.origins.elements import TiedElement, explained_together,
 from agentgate.decision.origins.trace_result import Joined, Traced
 from agentgate.decision.origins.value import Value
 from agentgate.values.refusal import Reason
-from agentgate.workflow.rule import Source
+from agentgate.workflow.rule import Sources
 
 Pending = Mapping[str, Value]  # arguments by their names
 
@@ -32,7 +32,7 @@ class JointNeed(NamedTuple):
     """What of one call a single earlier call of `tool` must meet: a `Dependency` with the values sent."""
 
     tool: str
-    origins: list[tuple[str, Value, tuple[Source, ...]]]
+    origins: list[tuple[str, Value, Sources]]
     bounds: list[Value]
     within: float | None
     elements: tuple[TiedElement, ...]
@@ -123,7 +123,7 @@ def _covers(need: JointNeed, calls: Sequence[Answer], now: float, *, standing: b
     return {one: covers[one] for one in maximal(covers)}
 
 
-def _place(call: Answer, able: Sequence[tuple[str, Value, tuple[Source, ...]]], *, standing: bool) -> tuple[Answer, int]:
+def _place(call: Answer, able: Sequence[tuple[str, Value, Sources]], *, standing: bool) -> tuple[Answer, int]:
     """The first row of a call that explains an argument on its own."""
     rows = range(len(call.rows))
     return call, next((i for i in rows if all(call.in_row(value, own, i, standing=standing) for _, value, own in able)), 0)

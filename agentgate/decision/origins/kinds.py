@@ -18,10 +18,9 @@ from agentgate.decision.origins.value import Element, Value, element, from_user
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import CALCULATED, NORMAL, NUMERIC, TOKENISED, TYPES, Key
 from agentgate.workflow.model import Tool
-from agentgate.workflow.rule import Fact, Rule, Source
+from agentgate.workflow.rule import Fact, Rule, Source, Sources
 
 Found = Element | None
-Sources = tuple[Source, ...]
 Tools = Mapping[str, Tool]
 
 

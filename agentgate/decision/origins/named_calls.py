@@ -17,7 +17,7 @@ from agentgate.decision.origins.elements import tied
 from agentgate.decision.origins.join import JointNeed, choice
 from agentgate.decision.origins.value import Value, in_prompt
 from agentgate.language.prompt import Prompt
-from agentgate.workflow.rule import Source
+from agentgate.workflow.rule import Sources
 
 
 def is_named(values: dict[str, Value], said: Mapping[str, bool], args: Mapping[str, Any], prompt: Prompt, earlier: Earlier) -> bool:
@@ -31,7 +31,7 @@ def is_named(values: dict[str, Value], said: Mapping[str, bool], args: Mapping[s
         earlier: the redeemed calls of the run.
     """
     left: dict[str, Value] = {}
-    standing: dict[str, tuple[Source, ...]] = {}
+    standing: dict[str, Sources] = {}
     for name, value in reversed(values.items()):  # free text, which is hardly ever named, is mostly the last argument
         if not (said[name] if name in said else in_prompt(value, prompt)):
             sources = earlier.standing(value.rule)

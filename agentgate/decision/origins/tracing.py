@@ -20,12 +20,12 @@ from agentgate.decision.origins.trace_result import Traced
 from agentgate.decision.origins.value import Value, element, in_prompt, sources_of
 from agentgate.values.entities import Key
 from agentgate.values.paths import FINDABLE
-from agentgate.workflow.rule import CONFIRMED, PROMPT, Rule, Source
+from agentgate.workflow.rule import CONFIRMED, PROMPT, Rule, Sources
 
 MAX_RECORDED = 20  # elements of a list whose origins are recorded
 
 
-def came_from(value: Value, key: Key, sources: tuple[Source, ...], earlier: Earlier) -> bool:
+def came_from(value: Value, key: Key, sources: Sources, earlier: Earlier) -> bool:
     """True when one element of an argument has one of `sources`, in any call and row. The model explains nothing here."""
     return any(kind_of(source).explains(source, value, key, sources, earlier) for source in sources)
 
@@ -33,7 +33,7 @@ def came_from(value: Value, key: Key, sources: tuple[Source, ...], earlier: Earl
 _OF_TYPE = {kind: Rule("", 0, kind) for kind in FINDABLE}
 
 
-def in_some_call(kind: str, key: Key, sources: tuple[Source, ...], earlier: Earlier) -> bool:
+def in_some_call(kind: str, key: Key, sources: Sources, earlier: Earlier) -> bool:
     """True when an entity inside free text has one of the allowed origins, in any call and row."""
     return any(kind_of(source).free for source in sources) or came_from(Value(_OF_TYPE[kind], (key,), "", key), key, sources, earlier)
 
@@ -115,7 +115,7 @@ def _in_one_yes(call: Answer, values: dict[str, Value], confirmed: list[str]) ->
     )
 
 
-def _explained(value: Value, given: tuple[Source, ...], sources: tuple[Source, ...], earlier: Earlier) -> list[str]:
+def _explained(value: Value, given: Sources, sources: Sources, earlier: Earlier) -> list[str]:
     """How the record names the origin of each element of a value, which is one of the `given`; empty where one has none."""
     names = [
         next(filter(None, (kind_of(source).explains(source, value, key, sources, earlier) for source in given)), "") for key in value.keys

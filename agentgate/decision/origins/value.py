@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from agentgate.language.prompt import Prompt
 from agentgate.language.wording import said
 from agentgate.values.entities import Key
-from agentgate.workflow.rule import PROMPT, Rule, Source
+from agentgate.workflow.rule import PROMPT, Rule, Sources
 
 Element = tuple[type, Key, str]  # type, comparison key, currency: true is not 1, 100 EUR not 100 USD
 
@@ -50,7 +50,7 @@ def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
     return not value.rule.sensitive or any(str(key) in turn for turn in prompt.written)
 
 
-def sources_of(value: Value, prompt: Prompt) -> tuple[Source, ...]:
+def sources_of(value: Value, prompt: Prompt) -> Sources:
     """The origins that count for a value: the rule's, or with `named_first` only the prompt where the user named one of the type."""
     rule = value.rule
     return (PROMPT,) if rule.named_first and prompt.holds(rule.said_as) else rule.sources

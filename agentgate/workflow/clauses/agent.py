@@ -12,7 +12,7 @@ from typing import Any
 from agentgate.values.refusal import Reason
 from agentgate.workflow.clauses.clause import (
     STRANGER,
-    Check,
+    Checks,
     ListedClause,
     Loosening,
     RecentClause,
@@ -236,13 +236,13 @@ class AgentRule:
     namespace: tuple[str, ...] = ()
     node_pool: tuple[str, ...] = ()
     same_key_as_last_token: bool = False
-    identity: tuple[Check, ...] = field(init=False, compare=False, repr=False)
-    posture: tuple[Check, ...] = field(init=False, compare=False, repr=False)
-    freshness: tuple[Check, ...] = field(init=False, compare=False, repr=False)
-    boundary: tuple[Check, ...] = field(init=False, compare=False, repr=False)
+    identity: Checks = field(init=False, compare=False, repr=False)
+    posture: Checks = field(init=False, compare=False, repr=False)
+    freshness: Checks = field(init=False, compare=False, repr=False)
+    boundary: Checks = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        identity: tuple[Check, ...] = (check_of(InProcessAgent(True, self.line)),)
+        identity: Checks = (check_of(InProcessAgent(True, self.line)),)
         if not self.in_process:
             proven = ProvenAgent(bool(compiled(self, Spiffe, TokenIssuer, *_PLACES)), self.line)
             identity = (check_of(proven), *compiled(self, Spiffe, TokenIssuer, TokenClaim))

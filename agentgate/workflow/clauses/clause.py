@@ -204,9 +204,10 @@ class WorkflowClause(ABC):
 
 # How the decision reads a clause: what it looks at, whether that passes; the clause, to tell what is wrong.
 Check = tuple[Callable[[Situation], Any], Callable[[Any], bool], WorkflowClause]
+Checks = tuple[Check, ...]
 
 
-def compiled(rule: Any, *kinds: type[WorkflowClause]) -> tuple[Check, ...]:
+def compiled(rule: Any, *kinds: type[WorkflowClause]) -> Checks:
     """The clauses of these kinds that a rule states."""
     return tuple([check_of(clause) for kind in kinds for clause in kind.compiled(rule)])
 

@@ -13,7 +13,7 @@ from agentgate.values.refusal import Reason
 from agentgate.values.times import SHORT_WEEKDAYS, clock
 from agentgate.workflow.clauses.clause import (
     OTHER,
-    Check,
+    Checks,
     Distinct,
     ListedClause,
     Loosening,
@@ -240,7 +240,7 @@ class Conditions:
     hours: Hours | None = None
     data_class: tuple[str, ...] = ()
     network: tuple[str, ...] = ()
-    clauses: tuple[Check, ...] = field(init=False, compare=False, repr=False)
+    clauses: Checks = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "clauses", compiled(self, *CONDITIONS))

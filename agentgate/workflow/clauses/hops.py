@@ -11,7 +11,7 @@ from agentgate.values.refusal import Reason
 from agentgate.workflow.clauses.clause import (
     EVERYTHING,
     STRANGER,
-    Check,
+    Checks,
     Distinct,
     Loosening,
     Scene,
@@ -104,7 +104,7 @@ class ViaRule:
     max_hops: int
     brokers: tuple[str, ...]
     min_hops: int = 0
-    clauses: tuple[Check, ...] = field(init=False, compare=False, repr=False)
+    clauses: Checks = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         chain = BrokerChain((self.min_hops, self.max_hops, self.brokers), self.line)

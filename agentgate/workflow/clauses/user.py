@@ -9,7 +9,7 @@ from typing import Any
 
 from agentgate.values.refusal import Reason
 from agentgate.workflow.clauses.clause import (
-    Check,
+    Checks,
     Distinct,
     ListedClause,
     RecentClause,
@@ -178,8 +178,8 @@ class UserRule:
     same_tenant: bool = False
     acr: tuple[str, ...] = ()
     max_age: int | None = None
-    person: tuple[Check, ...] = field(init=False, compare=False, repr=False)
-    authentication: tuple[Check, ...] = field(init=False, compare=False, repr=False)
+    person: Checks = field(init=False, compare=False, repr=False)
+    authentication: Checks = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         person = (check_of(ForUser(True, self.line)), *compiled(self, SameTenant, Groups))
