@@ -22,7 +22,11 @@ def set_call_seconds(seconds: float) -> None:
     """What a call has from now on: here, and in processes that are started from now on."""
     os.environ["TESTS_CALL_SECONDS"] = str(seconds)
     drive.CALL_SECONDS = seconds
-    for name, constant, value in (("gate.flow", "LATE", seconds - _SPARE), ("service.served", "CALL_SECONDS", seconds)):
+    for name, constant, value in (
+        ("gate.flow", "LATE", seconds - _SPARE),
+        ("service.served", "CALL_SECONDS", seconds),
+        ("gate.observer", "CALL_SECONDS", seconds),
+    ):
         module = sys.modules.get(f"agentgate.{name}")  # one that is imported later takes it from `drive`
         if module is not None:
             setattr(module, constant, value)

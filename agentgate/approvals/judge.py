@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentgate.approvals._files import Tree
 from agentgate.approvals._shape import RISKS, Risk
@@ -64,6 +64,25 @@ class Approved:
     until: float
     signers: tuple[str, ...]
     entry: Newest
+
+    @property
+    def observes(self) -> bool:
+        """Calls are decided under it too, and it is never in force."""
+        return bool(self.version.value["mode"] == "observe")
+
+
+class Running(NamedTuple):
+    """What runs of a workflow.
+
+    Attributes:
+        enforced: the newest approved version that is enforced, at or above the floor; None: there is none.
+        observed: the newest approved one above it that only observes; without an enforced one, only where there never was one.
+        newer: why others above them are not approved.
+    """
+
+    enforced: Approved | None
+    observed: Approved | None
+    newer: list[Failure]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +152,10 @@ class Judge:
         return approved.entry if approved is not None else named
 
     def _approved_below(self, id_: str, version: int, above: int = 0) -> Approved | None:
-        """The newest approved version below one, and above another. Each answer is kept: thousands of versions build on each other."""
+        """The newest enforced version below one, and above another. Each answer is kept: thousands of versions build on each other.
+
+        What only observes vouches for nothing: it may be as wide as nobody would enforce it.
+        """
         versions, newest = self._reader.ascending(id_), self.newest(id_)
         first, end = bisect_right(versions, above), bisect_left(versions, version)
         start = bisect_left(versions, newest.version, first, end) if newest is not None and newest.version < version else first
@@ -142,23 +164,29 @@ class Judge:
             self.standing(id_, each)
         found = None
         for at in range(end - 1, first - 1, -1):
-            found = self.standing(id_, versions[at]).approved or self._below.get((id_, versions[at], above))
+            approved = self.standing(id_, versions[at]).approved
+            enforced = approved if approved is not None and not approved.observes else None
+            found = enforced or self._below.get((id_, versions[at], above))
             if found is not None or (id_, versions[at], above) in self._below:
                 break
         self._below[id_, version, above] = found
         return found
 
-    def running(self, id_: str) -> tuple[Approved | None, list[Failure]]:
-        """The newest approved version at or above the floor, and why the newer ones are not. Raises ApprovalRefused: unreadable folder."""
-        floor, refusals = self.floor(id_), list[Failure]()
+    def running(self, id_: str) -> Running:
+        """What runs. Raises ApprovalRefused: unreadable folder."""
+        floor, observed, newer = self.floor(id_), None, list[Failure]()
         for version in self.tree.versions(id_):
             if version < floor:
                 break
             standing = self.standing(id_, version)
-            if standing.approved is not None:
-                return standing.approved, refusals
-            refusals += [standing.refused] if standing.refused is not None else []
-        return None, refusals
+            if standing.approved is None:
+                newer += [standing.refused] if standing.refused is not None else []
+            elif not standing.approved.observes:
+                return Running(standing.approved, observed, newer)
+            else:
+                observed = observed or standing.approved
+        enforced_before = floor or self.revoked_up_to(id_)
+        return Running(None, None if enforced_before else observed, newer)
 
     def load(self, version: Version, roles: Mapping[str, Iterable[str]], document: Document | None = None) -> Workflow:
         """A stored version as the gate enforces it, with the static roles that were approved with it.

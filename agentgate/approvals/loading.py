@@ -35,7 +35,7 @@ from agentgate.approvals.refusal import (
     version_of,
 )
 from agentgate.approvals.root import Root, load_root
-from agentgate.approvals.version import first_difference
+from agentgate.approvals.version import Version, first_difference
 from agentgate.errors import CanonicalError, ConfigError, Failure, WorkflowError
 from agentgate.loading.catalog import ROLES, collector_paused, roles_of, text_of, workflow_files
 from agentgate.loading.definition import Derive, Roles
@@ -62,6 +62,7 @@ class Loaded:
         allowed: its signers' keys.
         revoked: versions that would be in force were they not revoked: id, version and tenants.
         ends: POSIX seconds at which `index` and `root` end.
+        observed: id -> the version that only observes and when that ends; it is in `workflows` where none was ever enforced.
     """
 
     workflows: Mapping[str, Workflow]
@@ -73,6 +74,7 @@ class Loaded:
     allowed: AllowedSigners
     revoked: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
     ends: Mapping[str, float] = field(default_factory=dict)
+    observed: Mapping[str, tuple[Workflow, float]] = field(default_factory=dict)
 
 
 def strict_judge(
@@ -159,10 +161,12 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
     roles, broken = roles_of(folder), dict(broken)
     judge.read.update({file.digest: file.value for file in files.values()})
     listed = (*judge.tree.ids(), *(judge.index.workflows if judge.index else ())) if only is None else (only,)
-    chosen, refusals = _chosen(judge, listed)
+    chosen, observing, refusals = _chosen(judge, listed)
     workflows: dict[str, Workflow] = {}
     until = {}
-    for id_, approved in chosen.items():
+    observed: dict[str, tuple[Workflow, float]] = {}
+    for approved in (*chosen.values(), *observing):
+        id_ = approved.version.id
         file = files.get(approved.statement.path)
         wrong = _misplaced(folder, approved, file, broken)
         if wrong is not None:
@@ -170,19 +174,25 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
             continue
         document = file.document if file is not None and file.digest == approved.version.digest else None
         try:
-            workflows[id_] = judge.load(approved.version, approved.statement.roles, document)
+            workflow = judge.load(approved.version, approved.statement.roles, document)
         except WorkflowError as error:
             broken.setdefault(error.problems[0].data["file"], error)
             continue
-        until[id_] = ends_at(judge, approved)
-        refusals += _other_roles(approved, roles)
+        harmful = [] if id_ in chosen else [*_harmful(approved.version, workflow)]
+        refusals += harmful
+        if approved.observes and not harmful:
+            observed[id_] = workflow, ends_at(judge, approved)
+        if not harmful and (id_ not in chosen or not approved.observes):
+            workflows[id_], until[id_] = workflow, ends_at(judge, approved)
+            refusals += _other_roles(approved, roles)
     seen = {version_of(each) for each in refusals}
     others = (unapproved(judge, file, chosen.get(str(file.value.get("id")))) for file in files.values())
     refusals += [each for each in others if each is not None and version_of(each) not in seen]
     judge.prover.save()
     ends = {"index": judge.index.until if judge.index else math.inf, "root": judge.root.until}
     revoked = _revoked(judge, refusals)
-    return Loaded(workflows, until, tuple(refusals), broken, _marks(judge, chosen), judge.root, judge.allowed, revoked, ends)
+    marks = _marks(judge, chosen)
+    return Loaded(workflows, until, tuple(refusals), broken, marks, judge.root, judge.allowed, revoked, ends, observed)
 
 
 def ends_at(judge: Judge, approved: Approved) -> float:
@@ -228,27 +238,39 @@ def read_workflow_files(folder: Path, paths: Iterable[Path]) -> tuple[dict[str, 
     return files, broken
 
 
-def _chosen(judge: Judge, ids: Iterable[str]) -> tuple[dict[str, Approved], list[Failure]]:
-    """Of each workflow the newest version that is approved and not below what was in force; and every refusal on the way."""
+def _chosen(judge: Judge, ids: Iterable[str]) -> tuple[dict[str, Approved], list[Approved], list[Failure]]:
+    """Of each workflow what is enforced, and what only observes; and every refusal on the way."""
     chosen: dict[str, Approved] = {}
+    observing: list[Approved] = []
     refusals = []
 
     for id_ in dict.fromkeys(ids):
         try:
-            versions, (approved, newer) = judge.tree.versions(id_), judge.running(id_)
+            versions, running = judge.tree.versions(id_), judge.running(id_)
         except ApprovalRefused as error:
             refusals.append(error.refused.with_data(workflow=id_))
             continue
-        refusals += newer
+        refusals += running.newer
+        observing += [running.observed] if running.observed is not None else []
         floor, named = judge.floor(id_), judge.newest(id_)
-        if approved is not None:
-            chosen[id_] = approved
+        if running.enforced is not None:
+            chosen[id_] = running.enforced
         elif not (named is not None and named.removed and not versions) and not any(version >= floor for version in versions):
             newest = versions[0] if versions else 0
             name, got = (ROLLBACK, f"version {newest}") if newest else (UNAPPROVED, "no version")
             expected = f"version {floor} or later, which was in force before" if newest else f"version {max(floor, 1)} or later"
             refusals.append(refused(name, f"{APPROVALS}/{id_}", "version", got, expected, workflow=id_, version=newest))
-    return chosen, refusals
+    return chosen, observing, refusals
+
+
+def _harmful(version: Version, workflow: Workflow) -> Iterator[Failure]:
+    """The tools that do not run refused, by name: where nothing was ever enforced, a refused call runs its tool, without a token."""
+    for tool in workflow.tools.values():
+        if tool.effect not in {"read", "write"} or tool.redeem != "wrapper" or tool.upstream is not None:
+            got = f"effect: {tool.effect}, redeem: {tool.redeem}" + (", upstream" if tool.upstream else "")
+            expected = "read or write, redeem: wrapper, no upstream (mode: observe, and no version before it was enforced)"
+            field = f"tools.{tool.name}"
+            yield refused(UNAPPROVED, version.file, field, got, expected, workflow=version.id, version=version.version)
 
 
 def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None, broken: Mapping[str, WorkflowError]) -> Failure | None:
@@ -284,12 +306,17 @@ def unapproved(judge: Judge, file: WorkflowFile, approved: Approved | None) -> F
     if type(id_) is not str or type(version) is not int:
         got = f"{shown(id_)} version {shown(version)}"
         return refused(UNAPPROVED, file.path, "id", got, "an id and a version", workflow=printable(id_))
+    observing = file.value.get("mode") == "observe"
+    if observing and (observed := judge.running(id_).observed) and observed.version.digest == file.digest:
+        return None
     floor = judge.floor(id_)
     name, field, got = UNAPPROVED, "version", f"version {version} without approval"
     expected = f"signatures under {APPROVALS}/{id_}/{version} (agentgate workflow approve)"
     if approved is None:
         if version < floor:
             name, expected = ROLLBACK, f"at least {floor}, which was in force before"
+        elif observing and floor:
+            field, got, expected = "mode", "observe", f"enforce, as version {floor} was in force before"
     elif file.path != approved.statement.path:
         name, field, got = WRONG_PLACE, "id", id_
         expected = f"only in {approved.statement.path}, where it was approved"

@@ -104,12 +104,13 @@ class Opening:
         known, now = read(self._kept), time.time()
         judge = strict_judge(self._directory, self._root, derive=self._derive, now=now, known=known, prover=self._prover)
         standing = judge.standing(id_, version)
-        if standing.approved is None:
-            file, expected = f"{APPROVALS}/{id_}/{version}", "an approved version"
-            none = refused(UNAPPROVED, file, "version", "nothing", expected, workflow=id_, version=version)
+        approved = standing.approved
+        if approved is None or approved.observes:
+            file, got = f"{APPROVALS}/{id_}/{version}", "nothing" if approved is None else "mode: observe"
+            none = refused(UNAPPROVED, file, "version", got, "an approved version that is enforced", workflow=id_, version=version)
             raise ApprovalRefused.of(standing.refused or none)
-        approved, (newest, _) = standing.approved, judge.running(id_)
-        return Other(judge.load(approved.version, approved.statement.roles), ends_at(judge, approved), newest is approved)
+        newest = judge.running(id_).enforced is approved
+        return Other(judge.load(approved.version, approved.statement.roles), ends_at(judge, approved), newest)
 
     def settle(self, loaded: Loaded, now_stored: Mapping[str, int]) -> Loaded:
         """Leave out each workflow of which another gate put a newer version in force meanwhile.
@@ -157,9 +158,12 @@ def report(catalog: Catalog) -> None:
     """Log the files that are not loaded, the modes that are ignored, and the intents in doubt."""
     for file, error in catalog.quarantined.items():
         _log.error("workflow_quarantined", file=str(file), problems=[str(p) for p in error.problems])
-    for observed in (w for w in catalog if w.observe):
-        _log.warning("observe_ignored", workflow=observed.id, message="mode: observe is not available; this workflow is enforced")
     for workflow in catalog:
+        if workflow.observe and workflow.id in catalog.observed:
+            message = "no version was ever enforced: a refused call runs its tool, without a token, a credential or facts"
+            _log.warning("observes_only", workflow=workflow.id, version=workflow.version, message=message)
+        elif workflow.observe:
+            _log.warning("observe_ignored", workflow=workflow.id, message="nobody signed mode: observe; this workflow is enforced")
         for doubt in workflow.in_doubt:
             _log.warning(
                 "intent_in_doubt",
@@ -189,7 +193,7 @@ def _catalog(loaded: Loaded) -> Catalog:
             in_force=running.version if running is not None else None,
             problem=str(each),
         )
-    catalog = Catalog(loaded.workflows, loaded.broken, loaded.until, loaded.ends)
+    catalog = Catalog(loaded.workflows, loaded.broken, loaded.until, loaded.ends, loaded.observed)
     report(catalog)
     warn_of(catalog.due())
     return catalog

@@ -131,7 +131,7 @@ def forecast(
 
 def _running(judge: Judge, id_: str) -> int | None:
     try:
-        approved, _ = judge.running(id_)
+        approved = judge.running(id_).enforced
     except ApprovalRefused:
         return None
     return approved.version.version if approved is not None else None
@@ -158,7 +158,7 @@ def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
     if type(id_) is not str or type(version) is not int:
         return WorkflowStatus(str(id_), file.path, 0, refused=unapproved(judge, file, None))
     try:
-        running, _ = judge.running(id_)
+        running = judge.running(id_).enforced
         standing = judge.standing(id_, version) if version in judge.tree.versions(id_) else None
         asks, why_not = needs(judge, file), _refused(judge, file, running, standing)
     except ApprovalRefused as error:

@@ -20,6 +20,7 @@ from agentgate.gate.holds.callback import Callback
 from agentgate.gate.holds.proof import Answerers
 from agentgate.gate.issued import Issued
 from agentgate.gate.notify import Notifier
+from agentgate.gate.observer import Observer
 from agentgate.gate.state import Readings, missing, run_state
 from agentgate.gate.token_template import txn
 from agentgate.gate.versions import InForce
@@ -80,6 +81,7 @@ class Core:
         held_brokers: those that this gate has itself.
         shared_runs: where the store may lose what it acknowledged, any gate acts in its runs until the store starts anew.
         issued: runs that it opened, and acts for which it issued a token lately.
+        observer: records what the version that only observes says of calls.
         unproven: refusals of callers whom nobody proved, which go on record in sum.
         tracing: where spans go; None: nowhere.
         seal: seals what a record hides to the auditor's key; None: nobody reads it.
@@ -109,6 +111,7 @@ class Core:
     shared_runs: bool = False
     seal: Callable[[Mapping[str, Any]], str] | None = None
     issued: Issued = field(default_factory=Issued, init=False)
+    observer: Observer = field(default_factory=Observer, init=False)
     unproven: Refusals = field(default_factory=Refusals, init=False)
     forms: dict[tuple[str, str], ToolForm] = field(default_factory=dict, init=False)
 
@@ -119,9 +122,19 @@ class Core:
         object.__setattr__(self, "known_brokers", frozenset(self.brokers))
         object.__setattr__(self, "held_brokers", {name: broker for name, broker in self.brokers.items() if broker is not None})
 
+    def close(self) -> None:
+        """Tell and record what waits."""
+        self.notifier.close()
+        self.observer.close()
+
     def workflow(self, name: str) -> Workflow:
         """The workflow in force under this id. Raises RunRefused as `InForce.workflow`."""
         return self.in_force.workflow(name)
+
+    def observes_alone(self, header: Header) -> bool:
+        """Whether a run's workflow only observes, and no version of it was ever enforced."""
+        observed, _ = self.catalog.observed.get(header.workflow, (None, 0.0))
+        return observed is not None and observed is self.catalog.get(header.workflow) and observed.digest == header.digest
 
     def around(self, agent: Agent | None = None, network: str | None = None, data_class: str | None = None) -> Surroundings:
         """The decision time and what is known of a call's surroundings; read once per call."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from agentgate.decision.answer import Deny
 from agentgate.errors import AuditUnavailable, StoreUnavailable
 from agentgate.gate.core import Core, decided, reasons_of, stamp
+from agentgate.gate.observer import Unenforced
 from agentgate.shell.step import Afterwards, Flow
 from agentgate.stores import ops
 from agentgate.values.refusal import FORM, NOT_SHOWN, Code, Failure, Reason, code_of
@@ -28,6 +29,9 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
     workflow = core.catalog.get(header.workflow)
     named = call if workflow is not None and call.tool in workflow.tools else replace(call, tool=NOT_SHOWN)  # a name the model made up
     try:
+        if (yield from _is_unenforced(core, header, call, failures)):
+            yield decided("observed", named, header, reasons=reasons_of(failures), **{"would": "deny", **known})
+            return Unenforced(failures)
         yield decided("deny", named, header, reasons=reasons_of(failures), **known)
     except AuditUnavailable as error:
         return Deny((*failures, Failure(Reason.AUDIT, "audit", str(error), "a durable audit record")))
@@ -48,6 +52,28 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
         reason = Reason.STORE if isinstance(error, StoreUnavailable) else Reason.AUDIT
         return Deny((*failures, Failure(reason, "run", str(error), "a denial that is counted")))
     return Deny(failures)
+
+
+# What a call says, what was asked for, where and when. Who calls, which tool it is and whether the run is open are no matter of observing.
+_OF_CALL = frozenset(
+    map(
+        Reason,
+        "argument_unknown argument_missing argument_form argument_value argument_origin entity_origin at_most one_source sequence"
+        " intent_absent intent_unclear step_up limit environment hours data_class network".split(),
+    )
+)
+
+
+def _is_unenforced(core: Core, header: Header, call: Call, failures: tuple[Failure, ...]) -> Flow:
+    """Whether a call may run its tool although it is refused. Nothing is minted for it, so revocations are looked for here."""
+    if not core.observes_alone(header) or not {failure.reason for failure in failures} <= _OF_CALL:
+        return False
+    workflow = ops.workflow_subject(header.workflow, header.version)
+    who = ops.Subjects(header.agent.id, header.user.id if header.user else "", call.tool, workflow)
+    try:
+        return not (yield ops.revoked(header.tenant, who, int(header.opened_at * 1000), header.id))
+    except StoreUnavailable:
+        return False
 
 
 def _ended(header: Header, failures: tuple[Failure, ...]) -> Flow:

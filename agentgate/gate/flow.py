@@ -21,6 +21,7 @@ from agentgate.gate.core import Core, read, seen, surroundings
 from agentgate.gate.denial import deny
 from agentgate.gate.holds.release import find_release
 from agentgate.gate.minting import Minting, Release
+from agentgate.gate.observing import observe
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.shell.drive import CALL_SECONDS
@@ -92,6 +93,8 @@ def decided_on(view: View, call: Call, connection: Connection | None = None) -> 
                 known = seen(core, versions, case, _digest_of(view, state, case))
                 decision = yield from deny(core, header, call, answer.failures, known)
             if decision is not None:
+                if core.catalog.observed:
+                    observe(core, versions, state, case, answer)
                 return decision, state
             state, fresh = (yield from read(core, header.tenant, header.id, state)), True
         failures: tuple[Failure, ...] = (Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),)
@@ -153,6 +156,9 @@ def _settle(minting: Minting, *, fresh: bool) -> Flow:
     core, template = view.core, minting.template
     if minting.acts and not core.issued.may_act(run) and all(minting.digest != earlier.digest for earlier in run.calls):
         return (yield from minting.deny(_ELSEWHERE)) if fresh else None
+    if minting.answer.holds and core.observes_alone(run.header):
+        why = tuple(failure for hold in minting.answer.holds for failure in hold.why)
+        return (yield from deny(core, run.header, minting.case.call, why, {**minting.known, "would": minting.answer.asks}))
     if minting.answer.holds:
         release = yield from find_release(minting)
         if not isinstance(release, Release):

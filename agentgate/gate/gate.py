@@ -124,7 +124,7 @@ class _GateBase(Tenants, Generic[OneStore]):
     def __init__(self, core: Core, store: OneStore, audit: AuditLog, opening: Opening | None = None, *, at_once: int = AT_ONCE) -> None:
         self._core, self._store, self._audit, self._opening, self._bound = core, store, audit, opening, Bound(at_once, core.unproven)
         self._one_reload, self._one_reload_awaited = threading.Lock(), asyncio.Lock()
-        core.issued.store = store
+        core.issued.store, core.observer.log = store, audit
         keep_checkpoints(audit, store, servers=lambda: {t.audience for w in core.catalog for t in w.tools.values() if t.audience})
         core.notifier.start(store, lambda: {tenant for workflow in core.catalog for tenant in workflow.tenants})
 
@@ -294,7 +294,7 @@ class Gate(_GateBase[Store], Revoking):
 
     def close(self) -> None:
         """Close the log, whose last checkpoint the store keeps, and the store."""
-        self._core.notifier.close()
+        self._core.close()
         self._bound.tell_rest(self._audit)
         self._audit.close()
         self._store.close()
@@ -358,7 +358,7 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
 
     async def close(self) -> None:
         """See `Gate.close`."""
-        await asyncio.to_thread(self._core.notifier.close)
+        await asyncio.to_thread(self._core.close)
         self._bound.tell_rest(self._audit)
         await asyncio.to_thread(self._audit.close)
         await self._store.close()

@@ -13,6 +13,7 @@ import structlog
 
 from agentgate.decision.answer import Deny
 from agentgate.errors import AgentGateError
+from agentgate.gate.observer import Unenforced
 from agentgate.gate.view import View
 from agentgate.values.refusal import Failure, RunRefused, told
 from agentgate.values.visible import visible
@@ -22,7 +23,7 @@ _LONGEST, _MOST = 500, 20  # characters of a reason, and reasons of a refusal
 
 
 def log_refusal(view: View, tool: Any, tool_call_id: Any, decision: Deny) -> None:
-    """Log a refusal: one warning, ``call_refused``."""
+    """Log a refusal: one warning, ``call_refused``, or ``call_not_enforced``."""
     header = view.state.header
     entry = {"run": header.id, "workflow": f"{header.workflow} v{header.version}", "tenant": header.tenant}
     known: Iterable[str] = ()
@@ -30,7 +31,8 @@ def log_refusal(view: View, tool: Any, tool_call_id: Any, decision: Deny) -> Non
         entry["owners"], known = ", ".join(view.workflow.owners), view.workflow.tools
     name = tool if type(tool) is str and tool in known else "(not of this workflow)"
     call = visible(tool_call_id, _LONGEST) if type(tool_call_id) is str else "(not a call's id)"
-    _LOG.warning("call_refused", tool=name, tool_call_id=call, code=str(decision.code), **entry, reasons=reasons(decision.failures))
+    what = "call_not_enforced" if isinstance(decision, Unenforced) else "call_refused"
+    _LOG.warning(what, tool=name, tool_call_id=call, code=str(decision.code), **entry, reasons=reasons(decision.failures))
 
 
 def reasons(failures: Iterable[Failure]) -> list[str]:

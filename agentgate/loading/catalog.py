@@ -78,10 +78,11 @@ class Catalog:
 
     Attributes:
         quarantined: path -> why that file is not loaded.
+        observed: id -> the version that only observes, until when (POSIX seconds); only reviewers' signatures make one.
         others: what a gate found lately of versions that are not in force, until the next loading (`agentgate.gate.versions`).
     """
 
-    __slots__ = ("_live", "_warn_at", "others", "quarantined")
+    __slots__ = ("_live", "_warn_at", "observed", "others", "quarantined")
 
     def __init__(
         self,
@@ -89,6 +90,7 @@ class Catalog:
         quarantined: Mapping[str, WorkflowError],
         until: Mapping[str, float] | None = None,
         ends: Mapping[str, float] | None = None,
+        observed: Mapping[str, tuple[Workflow, float]] | None = None,
     ) -> None:
         """Hold what was loaded.
 
@@ -97,10 +99,11 @@ class Catalog:
             quarantined: path -> why that file is not loaded.
             until: id -> POSIX seconds at which it is no longer in force; None: approvals were not required.
             ends: those of them that are of `index` and `root`; any other is of an approval.
+            observed: see the class.
         """
         self._live = workflows, until, ends or {}
         self._warn_at = min(until.values(), default=math.inf) - AHEAD if until else math.inf
-        self.quarantined = quarantined
+        self.quarantined, self.observed = quarantined, observed or {}
         self.others: dict[tuple[str, str], tuple[Any, float]] = {}
 
     @classmethod
@@ -176,6 +179,7 @@ class Catalog:
     def become(self, other: Catalog) -> None:
         """Hold what another catalog holds; concurrent readers see one or the other."""
         self._live, self.quarantined, self._warn_at = other._live, other.quarantined, other._warn_at  # same class
+        self.observed = other.observed
         self.others = {}  # what is being looked up meanwhile goes into the dict of before, and is looked up again
 
     def __iter__(self) -> Iterator[Workflow]:

@@ -258,7 +258,9 @@ def write_index(
     newest: dict[str, Newest] = {}
     for id_ in tree.ids():
         standings = (judge.standing(id_, version).approved for version in tree.versions(id_))
-        approved = next(filter(None, standings), None)
+        approved = next(
+            (each for each in standings if each is not None and not each.observes), None
+        )
         if approved is not None:
             newest[id_] = approved.entry
     old = judge.index

@@ -30,6 +30,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.decision.answer import Deny, StepUp
 from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotDone, NotRecorded, ResultWithheld, TokenRefused
+from agentgate.gate.observer import Unenforced
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.held import HeldInThread, ask_person, is_interrupt
 from agentgate.integrations.langchain.injection import Host
@@ -216,7 +217,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         if call.in_thread:
             raise HeldInThread(asking)
         yield from asking
-    if isinstance(decision, Deny):
+    if isinstance(decision, Deny) and not isinstance(decision, Unenforced):
         known = run.workflow.tools.get(tool.name) if decision.code == Code.ALREADY_DONE else None
         facts = (yield Ask(run.facts, call_id)) if known is not None and known.effect != "read" else ()
         form = f"until: {decision.until}" if decision.until else guard.form_of(misformed(decision.failures), tool, proposal.declared)
@@ -230,7 +231,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     execute = Execute(tuple(values.pop(name) for name in first), {**values, **injected, **framework})
     token = decision.token if declared.redeem == "server" else None
     with bound((PROPOSAL, None), (RUN, run), (TOKEN, token), (KEY, decision.idempotency_key), (CREDENTIAL, None)):
-        if declared.redeem == "server":
+        if declared.redeem == "server" or isinstance(decision, Unenforced):
             result = yield from _executed(execute, call)
         else:
             try:

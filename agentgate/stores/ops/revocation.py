@@ -108,9 +108,11 @@ def people(start: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{start}revoked:user:{_subject('user', name)}" for name in names)
 
 
-def revoked(tenant: str, user: str, opened_ms: int) -> Op[bool]:
-    """Whether a person is revoked for what was opened then (POSIX milliseconds)."""
-    return Op("revoked", is_yes, people(prefix(tenant), (user,)), (checked_number("opened_ms", opened_ms, 0, MAX_AMOUNT),))
+def revoked(tenant: str, user: str | Subjects, opened_ms: int, run: str = "none") -> Op[bool]:
+    """Whether a person, or a run and whatever its call is about, is revoked for what was opened then (POSIX milliseconds)."""
+    start = prefix(tenant)
+    keys = people(start, (user,)) if isinstance(user, str) else revocations_of(start, run, "none", user)
+    return Op("revoked", is_yes, keys, (checked_number("opened_ms", opened_ms, 0, MAX_AMOUNT),))
 
 
 def is_yes(said: Any) -> bool:
