@@ -885,7 +885,7 @@ BLOCKS = PAIR.replace("{X}", '{type: money, currency: unit, min: "1", max: "100"
             "tools:\n",
             "limits: [{count: send, max: 1, per: @@user}]\ntools:\n",
             "limits[0].per",
-            "run, agent or tenant",
+            "run, conversation, agent or tenant",
             "",
             id="per nobody",
         ),

@@ -12,9 +12,9 @@ VERSION = 2
 
 _OF_CALL = "run workflow user agent identity? tool? tool_call_id txn?"
 _TYPES = f"""
-decision | a gate decided on a call | {_OF_CALL} decision arguments_digest reasons turns? calls? doubts? origins? at? args? hidden? lengths?
-  sealed? met? environment? data_class? network? definition? in_force? hold? rules? call_digest? intent? jti? lineage? releases? approver?
-  approvals? limits? spent? history? redemptions? audience? would?
+decision | a gate decided on a call | {_OF_CALL} decision arguments_digest reasons turns? calls? doubts? succession? origins? at? args?
+  hidden? lengths? sealed? met? environment? data_class? network? definition? in_force? hold? rules? call_digest? intent? jti? lineage?
+  releases? approver? approvals? limits? spent? history? redemptions? audience? would?
 observation | the version that only observes decided on a call that was answered | {_OF_CALL} decision observed would? reasons? unknown?
   why? missed?
 redemption | the token of a call was redeemed: its tool runs now | {_OF_CALL} jti call_digest history? redemptions? audience?
@@ -23,7 +23,7 @@ outcome | how a call ended | {_OF_CALL} jti? outcome why? missing? withheld? by?
 hold_answer | a person answered a hold | {_OF_CALL} hold by by_identity channel proof answer state rules seconds together?
 hold_answer_refused | an answer that does not count | run? hold by answer? code reasons txn? holds?
 hold_revealed | a person was shown the sensitive values of a hold | {_OF_CALL} hold by by_identity channel rules together?
-run_opened | a run was opened | run workflow user agent identity expires_at host? client?
+run_opened | a run was opened | run workflow user agent identity expires_at host? client? conversation? succession?
 run_refused | a run was not opened, or a credential does not fit it | run? workflow? user agent identity? reasons host? client?
 run_renewed | a run goes on with fresh credentials | run workflow user agent identity expires_at
 turn_added | the user spoke again | run workflow user agent identity
@@ -69,6 +69,8 @@ reasons | conditions that did not: reason, field, got, expected, rule (file and 
 turns | how many turns of the user were known
 calls | how many redeemed calls of the run were known
 doubts | how many words in doubt were known
+succession | which run of its conversation it is, after so many others
+conversation | the host's id of the conversation
 at | the decision time
 environment | where the gate or the agent runs
 data_class | of the data that the call asks for

@@ -191,10 +191,10 @@ class Evidence:
             if repeated is None:
                 return None
             turn, start = repeated.turn + 1, repeated.start
-            words = self._run.turns[repeated.turn][start : repeated.end]
+            words = self._run.spoken[repeated.turn][start : repeated.end]
         elif (entity := _entity(prompt, value, key, words)) is not None:
             words = entity.words
-            turns = [n for n, text in enumerate(self._run.turns, 1) if text.startswith(words, entity.start)]
+            turns = [n for n, text in enumerate(self._run.spoken, 1) if text.startswith(words, entity.start)]
             turn, start = (turns[-1], entity.start) if turns else (0, -1)
         return Origin("prompt", allowed, self._shown(value, key), MASKED if value.rule.sensitive else words[:_SHOWN], turn, start)
 

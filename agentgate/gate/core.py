@@ -143,7 +143,15 @@ class Core:
 
     def trust(self, audience: str, tenants: tuple[str, ...]) -> Trust:
         """What this gate itself believes where it redeems tokens of its own."""
-        return Trust(self.trusted, self.issuer, tenants, audience, self.history, self.held_brokers, self.tracing)
+        return Trust(
+            keys=self.trusted,
+            issuer=self.issuer,
+            tenants=tenants,
+            audience=audience,
+            history=self.history,
+            brokers=self.held_brokers,
+            tracing=self.tracing,
+        )
 
 
 def stamp(kind: str, header: Header, **more: object) -> Record:
@@ -245,6 +253,8 @@ def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, obj
     known: dict[str, object] = {"turns": len(run.turns), "calls": len(run.calls)}
     if run.doubts:
         known["doubts"] = len(run.doubts)
+    if run.header.succession:
+        known["succession"] = run.header.succession
     known["origins"] = origin_names(case)
     around = case.around
     named = {"environment": around.environment, "data_class": around.data_class, "network": around.network}

@@ -25,7 +25,7 @@ from agentgate.gate.holds import methods as holding
 from agentgate.gate.holds.callback import Callback
 from agentgate.gate.holds.proof import Answerers, fronts, passkeys_of
 from agentgate.gate.notify import Notifier
-from agentgate.gate.open_run import open_run
+from agentgate.gate.open_run import close_conversation, open_run
 from agentgate.gate.proving import AgentGiven, UserGiven
 from agentgate.gate.revoking import AsyncRevoking, Revoking, Tenants
 from agentgate.gate.run import AsyncRun, Run
@@ -164,6 +164,7 @@ def _open_run(
     agent_said: str = "",
     ttl: int = 3600,
     once: bool = False,
+    conversation: str | None = None,
 ) -> Generator[Step, Any, View]:
     """Open a run and freeze tenant, user, agent and workflow version.
 
@@ -177,13 +178,27 @@ def _open_run(
         agent_said: what the agent had said before it (as in `Run.add_turn`).
         ttl: the run's life in seconds, at most a day; a week with credentials, since it can be renewed that long.
         once: the run of this very credential (`jti`, or attempt of a job), found again where it is open; for workflows without intents.
+        conversation: the host's own id for what this user says to this agent, in this tenant. Its first prompt opens a run; with each
+            further one that run is found, in whichever process, and the prompt is a turn in it. Where it is over, another follows it, with
+            its counts. An empty prompt says nothing and opens nothing: the run is found, to finish a call that was held.
 
     Raises:
         RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable, Overloaded: not opened.
     """
     said: Any = {"prompt": prompt, "agent_said": agent_said}
-    steps = open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, **said, ttl=ttl, once=once)
+    steps = open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, **said, ttl=ttl, once=once, conversation=conversation)
     return View(self._core, (yield from steps))
+
+
+def _close_conversation(
+    self: _GateBase[Any], conversation: str, *, workflow: str, tenant: str, user: UserGiven, agent: AgentGiven
+) -> Generator[Step, Any, None]:
+    """End a conversation: what is held in it is cancelled, nothing is minted in it any more, and its id opens no run.
+
+    Raises:
+        RunRefused: this tenant, user and agent have none of this id. StoreUnavailable, AuditUnavailable: it may be open.
+    """
+    yield from close_conversation(self._core, workflow, conversation, tenant=tenant, user=user, agent=agent)
 
 
 def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, Any, View]:
@@ -278,6 +293,7 @@ class Gate(_GateBase[Store], Revoking):
 
     open_run = blocking(_open_run, lambda self, view: Run(view, self._store, self._audit, self._bound), busy=busy)
     resume_run = blocking(_resume_run, lambda self, view: Run(view, self._store, self._audit, self._bound), busy=busy)
+    close_conversation = blocking(_close_conversation)
     hold = blocking(holding.hold)
     holds = blocking(holding.holds)
     release = blocking(holding.release)
@@ -342,6 +358,7 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
 
     open_run = awaited(_open_run, lambda self, view: AsyncRun(view, self._store, self._audit, self._bound), busy=busy)
     resume_run = awaited(_resume_run, lambda self, view: AsyncRun(view, self._store, self._audit, self._bound), busy=busy)
+    close_conversation = awaited(_close_conversation)
     hold = awaited(holding.hold)
     holds = awaited(holding.holds)
     release = awaited(holding.release)

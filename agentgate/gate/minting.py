@@ -15,7 +15,7 @@ from agentgate.decision.origins.tracing import rests_on_yes
 from agentgate.decision.versions import Versions
 from agentgate.gate.core import decided, seen
 from agentgate.gate.denial import deny
-from agentgate.gate.state import attempt_of
+from agentgate.gate.state import attempt_of, prompt_of
 from agentgate.gate.token_template import TokenTemplate, txn
 from agentgate.gate.view import View
 from agentgate.shell.step import Flow, Record
@@ -138,6 +138,23 @@ class Minting(NamedTuple):
         known = [(*attempt_of(parse(call.head)), call) for call in calls if call.status == "redeemed"]
         return tuple([(number, call) for act, number, call in known if act == self.act])
 
+    def spent(self) -> Flow:
+        """What is known of this act where an earlier run of the conversation attempted it; empty: it was not, or the user asks for it anew.
+
+        They do where words of this run alone name every value of it that they ever named.
+        """
+        run, header = self.case.run, self.case.run.header
+        tried = (yield from self.attempts()) if header.succession else ()
+        before = {call.outcome for _, call in tried if parse(call.head).get("succession", 0) != header.succession}
+        if not (before := before - {"failed", "not_run"}):
+            return ""
+        values = [(each.rule.said_as, key, each.currency) for each in self.case.values.values() for key in each.keys]
+        own = prompt_of(self.view.core.readings, header, (), run.turns, run.doubts)
+        named = [each for each in values if run.prompt.words(*each) is not None]
+        if named and all(own.words(*each) is not None for each in named):
+            return ""
+        return "already_redeemed" if before == {"done"} else "outcome_unknown"
+
     def key(self) -> Flow:
         """The idempotency key: another one where the last attempts are known to be done or to have failed.
 
@@ -164,6 +181,7 @@ class Minting(NamedTuple):
             "facts": template.facts,
             "txn": txn(self.digest),
             "read": not self.acts,
+            **({"succession": header.succession} if (header := template.header).succession else {}),
             **({"key": key} if key else {}),
             **self._confirmed(release.endorsed),
         }

@@ -17,25 +17,28 @@ from agentgate.decision import caller
 from agentgate.decision.case import Case, Check
 from agentgate.decision.versions import Versions, under
 from agentgate.errors import CredentialRefused, StoreUnavailable
+from agentgate.gate.conversation import KEPT, check_open, is_over, name_run, subjects_of, succeed
 from agentgate.gate.core import Core, found, read, reasons_of, stamp
 from agentgate.gate.holds.proof import Answering
 from agentgate.gate.proving import IN_PROCESS, AgentGiven, OverHTTP, UserGiven, count_unproven, failure_of, identities_of, prove
 from agentgate.gate.state import header_bytes, missing
-from agentgate.gate.turns import checked_turn, refused_input, stored_turn
+from agentgate.gate.turns import add, checked_turn, close, refused_input, stored_turn
 from agentgate.identity.credential import AgentCredential
 from agentgate.identity.proven import Proven, placed
 from agentgate.shell.readers import apart
-from agentgate.shell.step import Flow
+from agentgate.shell.step import Flow, Record
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason, RunRefused
 from agentgate.values.request import Agent, Call, Header, RunState, User
 from agentgate.values.turns import Spoken
+from agentgate.workflow.model import Workflow
 
 MAX_TTL = 24 * 3600
 MAX_PROVEN_TTL = 7 * 24 * 3600  # while no credential is renewed nothing can be done in it; a hold may wait for days
 _TRIES = 16  # as in `flow`
 _SOON = 30  # seconds
+_ONCE = "a workflow with intents: {none: ...}, no prompt, no user, no conversation, and a credential of the agent"
 
 
 def open_run(
@@ -49,11 +52,13 @@ def open_run(
     agent_said: str = "",
     ttl: int,
     once: bool = False,
+    conversation: str | None = None,
     over: OverHTTP = IN_PROCESS,
 ) -> Flow:
     """Open a run: identity, tenant and workflow decide whether it opens; intents are derived now and decide per call.
 
     `once`: the run of this very credential, found again if it is open, so that limits per run hold whoever asks how often.
+    `conversation`: the host's id of it: its run goes on with this turn, or is followed by another (`agentgate.gate.conversation`).
 
     Raises (through the driver):
         RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable: not opened.
@@ -64,12 +69,11 @@ def open_run(
     yield from apart(len(text), partial(core.readings.turn, text))  # before it is stored: what cannot be read opens no run
     _check_who(tenant, user, agent)
     _check_ttl(ttl, user, agent)
-    for_user, by_agent = yield from prove(core, workflow, tenant, user, agent, over=over)
-    name = "run_" + secrets.token_urlsafe(18)
+    for_user, by_agent = proven = yield from prove(core, workflow, tenant, user, agent, over=over)
+    name = _name_run(workflow, tenant, conversation, proven)
     if once:
-        if workflow.intents or text or user is not None or not isinstance(agent, AgentCredential):
-            expected = "a workflow with intents: {none: ...}, no prompt, no user, and a credential of the agent"
-            raise refused_input("once", "a run that somebody asks for", expected)
+        if workflow.intents or text or user is not None or conversation is not None or not isinstance(agent, AgentCredential):
+            raise refused_input("once", "a run that somebody asks for", _ONCE)
         # It is not forgotten while the credential may come again.
         name, ttl = _name_of_credential(tenant, workflow.id, by_agent), MAX_PROVEN_TTL
     now = time.time()
@@ -88,19 +92,65 @@ def open_run(
         agent_until=by_agent.expires_at,
         host=over.host,
         client=over.client,
+        conversation=conversation or "",
     )
     yield from _check(core, Versions(workflow), header)
+    if conversation is not None and not text:
+        return (yield from _go_on(core, (yield from read(core, tenant, name)), header, proven, ("", "")))
     opened: ops.OpenReply = yield from _write_run(core, header, stored, ttl, once=once)
     if opened.kind != "ok":
-        if not once:
-            raise StoreUnavailable(f"run {header.id}: the store already has a run of this id")
-        known: RunState = yield from found(core, tenant, header.id, opened.run)
+        if not once and conversation is None:
+            raise StoreUnavailable(f"run {name}: the store already has a run of this id")
+        known: RunState = yield from found(core, tenant, name, opened.run)
+        if conversation is not None:
+            return (yield from _go_on(core, known, header, proven, (text, stored)))
         yield from _check_same(known.header, header)
-        return (yield from _renewed(core, known, None, by_agent))
+        return (yield from _renewed(core, known, *proven))
     core.issued.opened(header.id)
-    clients = {name: value for name, value in (("host", over.host), ("client", over.client)) if value}
-    yield stamp("run_opened", header, expires_at=header.ends, **clients)
+    yield _record_opened(header)
     return (yield from found(core, tenant, header.id, opened.run))
+
+
+def _record_opened(header: Header) -> Record:
+    said = {name: value for name in ("host", "client", "conversation", "succession") if (value := getattr(header, name))}
+    return stamp("run_opened", header, expires_at=header.ends, **said)
+
+
+def _go_on(core: Core, known: RunState, header: Header, proven: tuple[Proven[User] | None, Proven[Agent]], said: tuple[str, str]) -> Flow:
+    """A conversation's run with one more turn, or the run that follows. Raises as `open_run`."""
+    text, stored = said
+    for _ in range(_TRIES):
+        check_open(known, header.workflow)
+        if not (text and is_over(known)):
+            state = yield from _renewed(core, known, *proven)
+            return (yield from add(core, state, text, stored)) if text else state
+        yield from _check_same(known.header, header, further=True)
+        following = yield from succeed(core, known, header, text, stored)
+        if following is not None:
+            yield _record_opened(following)
+        known = yield from read(core, header.tenant, header.id)
+        if following is not None:
+            return known
+    raise RunRefused((Failure(Reason.STORE, "conversation", "changed during every try", "one at rest"),), header.id)
+
+
+def close_conversation(core: Core, name: str, conversation: str, *, tenant: str, user: UserGiven, agent: AgentGiven) -> Flow:
+    """Close the run of a conversation, for whoever its host says or shows that they are. Returns its state.
+
+    Raises (through the driver):
+        RunRefused: there is none of theirs. StoreUnavailable, AuditUnavailable: it may be open.
+    """
+    _check_who(tenant, user, agent)
+    proven = yield from prove(core, core.workflow(name), tenant, user, agent)
+    return (yield from close(core, (yield from read(core, tenant, name_run(tenant, conversation, *proven)))))
+
+
+def _name_run(workflow: Workflow, tenant: str, conversation: str | None, proven: tuple[Proven[User] | None, Proven[Agent]]) -> str:
+    if conversation is not None:
+        return name_run(tenant, conversation, *proven)
+    if any(limit.per == "conversation" for tool in workflow.tools.values() for limit in tool.limits):
+        raise refused_input("conversation", "none", "the host's id of it: the workflow limits calls per conversation")
+    return "run_" + secrets.token_urlsafe(18)
 
 
 def _check_ttl(ttl: int, user: UserGiven, agent: AgentGiven) -> None:
@@ -113,7 +163,6 @@ def _write_run(core: Core, header: Header, turn: str, ttl: int, *, once: bool) -
     """The store's answer: the run is new, or there is one of its id. Raises RunRefused where the store opens none."""
     # Another gate may have opened this very run of a credential before, and the store may have lost it: nobody remembers all of its acts.
     acts: Literal["any", "opener", "nobody"] = "nobody" if once else "any" if core.shared_runs else "opener"
-    user_id = header.user.id if header.user else ""
     opened: ops.OpenReply = yield ops.open_run(
         *(header.tenant, header.id, header_bytes(header), turn),
         ttl_ms=ttl * 1000,
@@ -121,7 +170,8 @@ def _write_run(core: Core, header: Header, turn: str, ttl: int, *, once: bool) -
         most=core.budgets.runs,
         keeps=core.issued.keeps,
         acts=acts,
-        who=ops.Subjects(header.agent.id, user_id, "", ops.workflow_subject(header.workflow, header.version)),
+        who=subjects_of(header),
+        keep_ms=KEPT * 1000 if header.conversation else 0,
     )
     refused = _refusal_of(opened, header, core.budgets.runs)
     if refused is not None:
@@ -139,6 +189,8 @@ def _name_of_credential(tenant: str, workflow: str, agent: Proven[Agent]) -> str
 
 def _refusal_of(opened: ops.OpenReply, header: Header, most: int) -> Failure | None:
     """Why the store opened no run, where it is not that there is one of this id already."""
+    if opened.kind == "gone":
+        return Failure(Reason.RUN_EXPIRED, "conversation", "its last run ended too long ago", "an id of another conversation")
     if opened.kind == "revoked":
         return Failure(Reason.REVOKED, "revocations", "one of user, agent, workflow version or tenant", "none of them revoked")
     if opened.kind != "too_many":
@@ -148,8 +200,9 @@ def _refusal_of(opened: ops.OpenReply, header: Header, most: int) -> Failure | N
     return Failure(Reason.TOO_MANY_RUNS, "runs", got, f"at most {most} runs of one user (without one: agent) in an hour")
 
 
-def _check_same(known: Header, shown: Header) -> Flow:
-    refused = _another(known, shown)
+def _check_same(known: Header, shown: Header, *, further: bool = False) -> Flow:
+    """Refuse whoever is not the run's own; `further`: another run follows it, in which the agent may have another key."""
+    refused = tuple([each for each in _another(known, shown) if not (further and each.data.get("proof"))])
     if known.client != shown.client:
         refused = (*refused, Failure(Reason.AGENT, "client", repr(shown.client), f"the run's own, {known.client!r}"))
     if refused:

@@ -15,6 +15,7 @@ from agentgate.decision.answer import Decision, Deny, StepUp
 from agentgate.decision.hold import Hold
 from agentgate.errors import CanonicalError, ConfigError, NotRecorded, Overloaded, Refusal, TokenRefused
 from agentgate.gate import flow, turns
+from agentgate.gate.conversation import is_over
 from agentgate.gate.core import read
 from agentgate.gate.explaining import explained
 from agentgate.gate.holds import wait as waiting
@@ -77,6 +78,16 @@ class _RunBase:
         return self._view.state
 
     @property
+    def conversation(self) -> str:
+        """The host's id of the conversation; empty: the run belongs to none."""
+        return self._view.state.header.conversation
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended, is about to, or is full: of a conversation, the user's next words open the one that follows."""
+        return is_over(self._view.state)
+
+    @property
     def intents(self) -> Mapping[str, Derived]:
         """What was derived from the user's turns, with the evidence."""
         return self._view.state.intents
@@ -104,7 +115,7 @@ class _RunBase:
             data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")
         except (CanonicalError, TypeError, ValueError):
             return "call_unreadable"  # it is refused
-        return "call_" + digest(canonical([tool, digest(data), len(state.turns)]))[:32]
+        return "call_" + digest(canonical([tool, digest(data), state.header.name_turn(len(state.turns))]))[:32]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self._view.state.header.workflow}>"
@@ -176,7 +187,9 @@ def _add_turn(self: _RunBase, text: Spoken, *, agent_said: str = "") -> Generato
     Raises:
         RunRefused: the run is missing or closed. StoreUnavailable, AuditUnavailable: not added.
     """
-    self._view.state = yield from turns.add(self._view.core, self._view.state, text, agent_said)
+    checked = turns.checked_turn(text)
+    steps = turns.add(self._view.core, self._view.state, checked, turns.stored_turn(checked, agent_said))
+    self._view.state = yield from steps
 
 
 def _add_doubt(self: _RunBase, words: str) -> Generator[Step, Any, None]:

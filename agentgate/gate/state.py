@@ -21,12 +21,12 @@ from agentgate.intents.deriver import CLARITY, Deriver, after, answers, fold
 from agentgate.language.prompt import Prompt
 from agentgate.language.turn import Turn
 from agentgate.redemption.facts import check_rows
-from agentgate.stores.ops import RunRecord
+from agentgate.stores.ops import CallRecord, RunRecord
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.forms import spell_value
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Derived, EarlierCall, Header, RunState
-from agentgate.values.turns import split_turns
+from agentgate.values.turns import DOUBT, split_turns
 from agentgate.workflow.model import Doubt, Intent, Workflow
 from agentgate.workflow.rule import Fact
 
@@ -34,16 +34,23 @@ _SHOWN = 80  # characters of words in doubt
 _STEP = 32  # turns that are heard in one go, each inside the next
 _KEPT = 1024  # headers, prompts and answers that one gate keeps of each
 Doubts = tuple[tuple[int, str], ...]
+Days = tuple[date, ...]
 _PLAIN = ("id", "tenant", "workflow", "version", "digest", "opened_at", "expires_at", "day")  # fields stored as they are
-_UNTIL = ("user_until", "agent_until")  # absent where nothing was proven
-_CLIENTS = ("host", "client")  # absent in process
+# fields that are absent where there is nothing to say, and what they are
+_OPTIONAL: Mapping[str, type] = {
+    **dict.fromkeys(("user_until", "agent_until"), float),
+    **dict.fromkeys(("host", "client", "conversation"), str),
+    "succession": int,
+    "earlier": tuple,
+}
 
 
 def header_bytes(header: Header) -> bytes:
     """The stored form of a header."""
     fields = {name: getattr(header, name) for name in _PLAIN}
-    fields |= {name: int(until) for name in _UNTIL if (until := getattr(header, name))}  # a whole float has a slower canonical form
-    fields |= {name: client for name in _CLIENTS if (client := getattr(header, name))}
+    for name, kind in _OPTIONAL.items():
+        if value := getattr(header, name):  # a whole float has a slower canonical form
+            fields[name] = int(value) if kind is float else list(value) if kind is tuple else value
     return canonical({"v": 1, **fields, "user": user_json(header.user), "agent": agent_json(header.agent)})
 
 
@@ -52,8 +59,8 @@ def _header(data: bytes) -> Header:
     if stored["v"] != 1:
         raise ValueError(f"header version {stored['v']!r}")
     fields = {name: stored[name] for name in _PLAIN}
-    fields |= {name: float(stored[name]) for name in ("opened_at", "expires_at", *_UNTIL) if name in stored or name not in _UNTIL}
-    fields |= {name: str(stored[name]) for name in _CLIENTS if name in stored}
+    fields |= {name: float(stored[name]) for name in ("opened_at", "expires_at")}
+    fields |= {name: kind(stored[name]) for name, kind in _OPTIONAL.items() if name in stored}
     return Header(**fields, user=restore_user(stored["user"]), agent=restore_agent(stored["agent"]))
 
 
@@ -86,23 +93,26 @@ class Readings:
             return MappingProxyType(answers(hearing, intents, state(intents, turns, reader)))
 
         @lru_cache(_KEPT)
-        def prompt(turns: tuple[str, ...], day: date, reader: str) -> Prompt:
+        def prompt(turns: tuple[str, ...], days: Days, reader: str) -> Prompt:
             for heard in range(_STEP, len(turns), _STEP):
-                prompt(turns[:heard], day, reader)
-            return prompt(turns[:-1], day, reader).after(turn(*_given(turns[-1], reader)), day) if turns else Prompt()
+                prompt(turns[:heard], days, reader)
+            if not turns:
+                return Prompt()
+            return prompt(turns[:-1], days, reader).after(turn(*_given(turns[-1], reader)), days[min(len(turns), len(days)) - 1])
 
         self._answers, self._prompt = told, prompt
         self.header: Callable[[bytes], Header] = lru_cache(_KEPT)(_header)
         self.turn: Callable[[str], Turn] = turn
 
-    def prompt(self, turns: tuple[str, ...], day: date, doubts: Doubts = (), user: str = "") -> Prompt:
-        """The entities of the turns; `day`: of "today"; `user`: the id of the run's own."""
-        reader = _reader(turns, user)
-        found = self._prompt(turns, day, reader)
+    def prompt(self, turns: tuple[str, ...], day: date, doubts: Doubts = (), user: str = "", before: Days = ()) -> Prompt:
+        """The entities of the turns; `day`: of "today", in those of other days `before`; `user`: the id of the run's own."""
+        reader, days = _reader(turns, user), (*before, day)
+        found = self._prompt(turns, days, reader)
         unread = max((n for n, (_, words) in enumerate(doubts) if not words), default=0)  # it may deny every value named before it
         for at, words in doubts[unread:]:
-            denied = self._prompt((*turns[:at], words), day, reader) if words else Prompt()
-            found = found.doubted(self._prompt(turns[:at], day, reader), denied, self._prompt(turns[at:], day, reader))
+            denied = self._prompt((*turns[:at], words), days, reader) if words else Prompt()
+            since = self._prompt(turns[at:], days[at:] or days[-1:], reader)
+            found = found.doubted(self._prompt(turns[:at], days, reader), denied, since)
         return found
 
     def intents(self, workflow: Workflow, turns: tuple[str, ...], doubts: Doubts = (), user: str = "") -> Mapping[str, Derived]:
@@ -183,6 +193,17 @@ def missing(tenant: str, run: str, why: str = "no such run") -> RunRefused:
     return RunRefused((Failure(Reason.RUN_MISSING, "run", f"{tenant}/{run}: {why}", "an open run of this tenant"),))
 
 
+def prompt_of(readings: Readings, header: Header, before: tuple[str, ...], turns: tuple[str, ...], doubts: Doubts) -> Prompt:
+    """What the user named in a run: in its turns, and in the stored ones `before` them, of earlier runs of the conversation."""
+    day = date.fromisoformat(header.day)
+    if not before:
+        return readings.prompt(turns, day, doubts, header.reader)
+    earlier = split_turns(before)
+    days = tuple([date.fromisoformat(said) for said, text in zip(header.earlier, before, strict=True) if not text.startswith(DOUBT)])
+    later = [(at + len(earlier.turns), words) for at, words in doubts]
+    return readings.prompt((*earlier.turns, *turns), day, (*earlier.doubts, *later), header.reader, days)
+
+
 def run_state(
     tenant: str, run: str, *, record: RunRecord | None, workflow: Workflow, readings: Readings, known: RunState | None = None
 ) -> RunState:
@@ -205,10 +226,12 @@ def run_state(
         raise missing(tenant, run, "only a part was read")
     try:
         header = readings.header(record.header)
-        day = date.fromisoformat(header.day)
-        turns, doubts, agent_said = split_turns(record.turns)
+        before = record.turns[: len(header.earlier)]
+        turns, doubts, agent_said = split_turns(record.turns[len(before) :])
         ended = cache(partial(readings.ended, workflow, turns, doubts, header.reader))
         earlier, tried = (known.calls, known.tried) if record.since and known is not None else ((), frozenset[str]())
+        if known is not None and known.header.succession != header.succession:
+            earlier = ()
         calls = {
             call.digest: replace(call, endorsed=frozenset(), marked=False) if call.turns and ended(call.turns) else call for call in earlier
         }
@@ -217,24 +240,12 @@ def run_state(
                 continue
             head = parse(call.head)
             tried = tried | {attempt_of(head)[0]} if "key" in head else tried
+            if head.get("succession", 0) != header.succession:
+                continue  # of an earlier run of the conversation: nothing of it is an origin, nor comes before anything
             if call.outcome in {"failed", "not_run"}:
                 calls.pop(call.digest, None)
             else:
-                tool = workflow.tools.get(head["tool"])
-                yes = head.get("yes") or {"turns": 0}
-                live = not ended(yes["turns"])
-                calls[call.digest] = EarlierCall(
-                    id=head["tool_call_id"],
-                    tool=head["tool"],
-                    args=head["args"],
-                    rows=_rows(head["facts"], call.facts, tool.facts if tool is not None else {}),
-                    named=head["named"] is True,
-                    redeemed_at=call.redeemed_at or 0.0,
-                    digest=call.digest,
-                    turns=yes["turns"],
-                    endorsed=frozenset(yes.get("to", ())) if live else frozenset(),
-                    marked=live and yes.get("read") is True,
-                )
+                calls[call.digest] = _earlier_call(workflow, call, head, ended)
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:
@@ -245,7 +256,7 @@ def run_state(
         header=header,
         turns=turns,
         intents=readings.intents(workflow, turns, doubts, user),
-        prompt=readings.prompt(turns, day, doubts, user),
+        prompt=prompt_of(readings, header, before, turns, doubts),
         calls=ordered,
         revision=record.revision,
         closed=record.closed,
@@ -255,6 +266,24 @@ def run_state(
         doubts=doubts,
         agent_said=agent_said,
         tried=tried,
+        stored=record.turns,
+    )
+
+
+def _earlier_call(workflow: Workflow, call: CallRecord, head: Mapping[str, Any], ended: Callable[[int], bool]) -> EarlierCall:
+    tool, yes = workflow.tools.get(head["tool"]), head.get("yes") or {"turns": 0}
+    live = not ended(yes["turns"])
+    return EarlierCall(
+        id=head["tool_call_id"],
+        tool=head["tool"],
+        args=head["args"],
+        rows=_rows(head["facts"], call.facts, tool.facts if tool is not None else {}),
+        named=head["named"] is True,
+        redeemed_at=call.redeemed_at or 0.0,
+        digest=call.digest,
+        turns=yes["turns"],
+        endorsed=frozenset(yes.get("to", ())) if live else frozenset(),
+        marked=live and yes.get("read") is True,
     )
 
 

@@ -111,7 +111,7 @@ class TokenTemplate:
         """What the call takes of one limit, for the mint script; `turns`: how often the user has spoken, for a counter `per: turn`."""
         limit, owner = reservation.limit, self.owners[reservation.limit.per]
         if limit.per == "turn":
-            owner = f"{owner}:{turns}"
+            owner = f"{owner}:{self.header.name_turn(turns)}"
         # A counter is named after what it counts, not after the rule's bound: raising a limit starts no new count.
         counted = f"{limit.tool}:{limit.argument or 'count'}:{limit.per}:{limit.every or 0}:{reservation.currency}"
         key = f"{self.shared.workflow.id}:{counted}:{owner}"
@@ -120,7 +120,7 @@ class TokenTemplate:
             amount=reservation.amount,
             maximum=limit.maximum,
             every_ms=(limit.every or 0) * 1000,
-            for_run=limit.per in {"run", "turn"},
+            for_run=limit.per not in {"agent", "tenant"},
         )
 
 
@@ -187,7 +187,11 @@ def template_of(made: dict[str, TokenTemplate], issuer: str, header: Header, wor
         subjects=ops.Subjects(agent.id, person, tool.name, ops.workflow_subject(workflow.id, workflow.version)),
         facts={name: list(path) for name, path in paths(tool).items()},
         identity=identity,
-        owners={"turn": header.id, "run": header.id, "agent": name_of(agent.id, agent.issuer), "tenant": "*"},
+        owners={
+            **dict.fromkeys(("turn", "run", "conversation"), header.id),
+            "agent": name_of(agent.id, agent.issuer),
+            "tenant": "*",
+        },
         upstream=_upstream(tool.upstream),
     )
     return template

@@ -18,7 +18,7 @@ from agentgate.errors import ConfigError
 from agentgate.explain.evidence import MASKED
 from agentgate.gate.core import Core, read, stamp
 from agentgate.gate.holds.codec import hold_of
-from agentgate.gate.state import Doubts, missing
+from agentgate.gate.state import Doubts, missing, prompt_of
 from agentgate.language.spans import entities
 from agentgate.language.turn import MAX_READ, MAX_TURN
 from agentgate.shell.readers import apart
@@ -57,8 +57,8 @@ def checked_turn(spoken: Spoken) -> str:
     return text
 
 
-def _takes_back(core: Core, state: RunState, text: str) -> Flow:
-    """Whether a turn may take back anything that was asked for in this run, under any version; where its workflow is gone, it does."""
+def takes_back_in(core: Core, state: RunState, text: str) -> Flow:
+    """Whether a turn may take back what was asked for, under any version, or changes what is held. A workflow that is gone: it may."""
     try:
         versions = yield from core.in_force.of(state.header)
     except RunRefused:
@@ -67,7 +67,8 @@ def _takes_back(core: Core, state: RunState, text: str) -> Flow:
     def takes_back() -> bool:
         return any(core.readings.takes_back(each, under(state, each, core.readings.intents), text) for each in versions.each)
 
-    return (yield from apart(len(text) + sum(map(len, state.turns)), takes_back))
+    heard = yield from apart(len(text) + sum(map(len, state.turns)), takes_back)
+    return heard or (yield from _changes_held(core, state, text))
 
 
 def _changes_held(core: Core, state: RunState, text: str) -> Flow:
@@ -100,21 +101,20 @@ def stored_turn(text: str, agent_said: object) -> str:
         raise refused_input(error.setting, str(error.got), error.expected) from error
 
 
-def add(core: Core, state: RunState, turn: Spoken, agent_said: str) -> Flow:
-    """Add a user's turn, and what the agent had said before it. Returns the run's state after it.
+def add(core: Core, state: RunState, text: str, stored: str) -> Flow:
+    """Add a user's checked turn, as it is stored with what the agent had said before it. Returns the run's state after it.
 
     Raises (through the driver):
-        RunRefused: missing or closed, too many turns, or no text. StoreUnavailable, AuditUnavailable: not added.
+        RunRefused: missing or closed, or too many turns. StoreUnavailable, AuditUnavailable: not added.
     """
-    text, header, answer = checked_turn(turn), state.header, "stale"
-    stored = stored_turn(text, agent_said)
+    header, answer = state.header, "stale"
     for tries_left in reversed(range(_TRIES)):
         if len(state.turns) >= MAX_TURNS:
             raise refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
         if (length := len(text) + sum(map(len, state.turns))) > MAX_SAID:
             raise refused_input("turns", f"{length} characters in all turns", f"at most {MAX_SAID}: open a new run")
-        takes_back = not tries_left or (yield from _takes_back(core, state, text)) or (yield from _changes_held(core, state, text))
-        answer = yield ops.add_turn(header.tenant, header.id, stored, harmless_after=None if takes_back else _stored(state))
+        takes_back = not tries_left or (yield from takes_back_in(core, state, text))
+        answer = yield ops.add_turn(header.tenant, header.id, stored, harmless_after=None if takes_back else len(state.stored))
         if answer != "stale":
             break
         state = yield from read(core, header.tenant, header.id, state)
@@ -137,7 +137,7 @@ def add_doubt(core: Core, state: RunState, words: str) -> Flow:
         doubts = (*state.doubts, (len(state.turns), "" if full else words))
         if not (yield from _lessens(core, state, doubts)):
             return state
-        answer = yield ops.add_turn(header.tenant, header.id, DOUBT + doubts[-1][1], harmless_after=_stored(state))
+        answer = yield ops.add_turn(header.tenant, header.id, DOUBT + doubts[-1][1], harmless_after=len(state.stored))
         if answer == "closed":
             raise RunRefused((_CLOSED,))
         if answer != "stale":
@@ -150,18 +150,14 @@ def _lessens(core: Core, state: RunState, doubts: Doubts) -> Flow:
     """Whether the last of these words leave less than there was, under any version."""
     versions, readings = (yield from core.in_force.of(state.header)), core.readings
 
-    user = state.header.reader
+    header, turns = state.header, state.turns
 
     def left(doubts: Doubts) -> list[object]:
-        named = readings.prompt(state.turns, date.fromisoformat(state.header.day), doubts, user)
-        answers = [answer.presence for each in versions.each for answer in readings.intents(each, state.turns, doubts, user).values()]
+        named = prompt_of(readings, header, state.stored[: len(header.earlier)], turns, doubts)
+        answers = [answer.presence for each in versions.each for answer in readings.intents(each, turns, doubts, header.reader).values()]
         return [named.amounts, named.named, answers]
 
     return (yield from apart(len(doubts[-1][1]) + sum(map(len, state.turns)), lambda: left(doubts) != left(state.doubts)))
-
-
-def _stored(state: RunState) -> int:
-    return len(state.turns) + len(state.doubts)
 
 
 def close(core: Core, state: RunState) -> Flow:

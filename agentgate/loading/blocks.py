@@ -263,7 +263,7 @@ class LimitBlock(Block):
     count: t.Text | None = None
     sum: t.Text | None = None
     max: t.Number
-    per: Literal["turn", "run", "agent", "tenant"]
+    per: Literal["turn", "run", "conversation", "agent", "tenant"]
     every: t.Duration | None = None
 
 

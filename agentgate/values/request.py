@@ -14,6 +14,7 @@ from typing import Any, Literal, final
 from agentgate.errors import CanonicalError, IdentityRefused
 from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.identities import checked_name, name_of, person
+from agentgate.values.turns import split_turns
 
 Identity = Literal["in_process", "proven"]
 Presence = Literal["present", "unclear", "absent"]
@@ -190,6 +191,9 @@ class Header:
         day: ISO date of the decision clock at opening: what "tomorrow" is counted from.
         user_until, agent_until: POSIX seconds when what the credential proved ends; 0: in process, or nobody.
         host, client: over HTTP, the client that opened the run, and the only one that may call in it; empty: this process, or nobody.
+        conversation: the host's own id for it; empty: the run belongs to none.
+        succession: how many runs of the conversation came before.
+        earlier: of each stored turn that comes from these, the day on which it was said.
         memo: what was found of the other fields, which never change; empty in every new header.
     """
 
@@ -207,12 +211,19 @@ class Header:
     agent_until: float = 0.0
     host: str = ""
     client: str = ""
+    conversation: str = ""
+    succession: int = 0
+    earlier: tuple[str, ...] = ()
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def ends(self) -> float:
         """POSIX seconds from which nothing is minted: the end of the run, or of the first credential before that."""
         return min(filter(None, (self.expires_at, self.user_until, self.agent_until)))
+
+    def name_turn(self, turns: int) -> int | str:
+        """What tells a turn, by the number of those up to it, from those of earlier runs of the conversation."""
+        return f"{self.succession}.{turns}" if self.succession else turns
 
     @property
     def reader(self) -> str:
@@ -259,7 +270,7 @@ class RunState:
     """A run as `decide` sees it: frozen header, the user's turns, what was derived from them, the redeemed calls.
 
     Attributes:
-        turns: the user's own texts, oldest first.
+        turns: the user's own texts in this run, oldest first.
         intents: every intent of the workflow's vocabulary -> what was derived.
         prompt: typed entities of the turns (`agentgate.values.entities.Prompt`).
         revision: opaque; the mint script refuses when the store's differs.
@@ -268,6 +279,7 @@ class RunState:
         doubts: words that may be the user's, each with the number of turns before it; empty words: they could not be read.
         agent_said: what the newest turn answers, as the host says; it is shown to people, and no decision reads it.
         tried: acts of which an attempt was redeemed, whatever came of it.
+        stored: the turns as stored, with words in doubt; the first are of earlier runs (`Header.earlier`).
         memo: values derived from the other fields, which never change; empty in every new state.
     """
 
@@ -284,7 +296,13 @@ class RunState:
     doubts: tuple[tuple[int, str], ...] = ()
     agent_said: str = ""
     tried: frozenset[str] = frozenset()
+    stored: tuple[str, ...] = ()
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    @property
+    def spoken(self) -> tuple[str, ...]:
+        """All that the user said, with what earlier runs of the conversation were told: it names values, and asks for nothing."""
+        return (*split_turns(self.stored[: len(self.header.earlier)]).turns, *self.turns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Limit:
     tool: str
     argument: str
     maximum: int
-    per: Literal["turn", "run", "agent", "tenant"]
+    per: Literal["turn", "run", "conversation", "agent", "tenant"]
     every: int | None
 
 

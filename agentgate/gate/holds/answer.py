@@ -227,7 +227,7 @@ def _answered(
     took = round(time.time() - hold.question.opened, 3)
     shown: dict[str, object] = {**whose, "proof": dict(proven.proof)}
     yield stamp("hold_answer", header, **shown, answer=said, state=hold.state, **of_hold, seconds=took)
-    yield from _write(core, hold, record, proven, said, b"turn %d" % len(state.turns))
+    yield from _write(core, hold, record, proven, said, f"turn {header.name_turn(len(state.turns))}".encode())
     return hold
 
 

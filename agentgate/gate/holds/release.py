@@ -114,8 +114,9 @@ def _open_hold(minting: Minting) -> Flow:
 def _asked_again(core: Core, case: Case, refused: bytes) -> Flow:
     """Whether the user asked for the act again, in turns behind those that there were when a person refused it."""
     run, needs = case.run, case.workflow.tools[case.call.tool].needs
-    before = re.fullmatch(rb"turn (\d{1,4})", refused)  # an earlier version noted none
-    newer = run.turns[int(before[1]) :] if before is not None else ()
+    before = re.fullmatch(rb"turn (?:(\d+)\.)?(\d{1,4})", refused)  # an earlier version noted none
+    heard = len(run.turns) if before is None else int(before[2]) if int(before[1] or 0) == run.header.succession else 0
+    newer = run.turns[heard:]
     if not newer:
         return False
     told = yield from apart(sum(map(len, newer)), lambda: core.readings.intents(case.workflow, newer, (), run.header.reader))

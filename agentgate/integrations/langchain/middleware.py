@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 import structlog
 from langchain.agents.middleware.types import AgentMiddleware, AgentState, ModelRequest, PrivateStateAttr, TracePolicy, omit_payload
@@ -42,6 +42,7 @@ from agentgate.values.visible import visible
 _log = structlog.get_logger("agentgate.langchain")
 UNREGISTERED = "a tool that nobody registered with the agent"
 NO_MIDDLEWARE_RUN = "no run: it was not opened (see run_not_opened or identity_unknown above), or it is not this user's or conversation's"
+NO_CONVERSATION = "history=True without conversation=: each invoke has a run of its own, in which no held call can be finished"
 NO_HISTORY = "the user's messages before the newest ones; history=True counts them too"
 MAX_RUNS = 10_000  # runs kept in this process; an older one is read from the store again
 MAX_TOOLS = 1_000  # guarded copies kept of tools that were registered unguarded
@@ -83,10 +84,14 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             agent is part of another graph, tool or Runnable. Without it, what the caller passes in `user_says` are the user's words.
         history: take the earlier ones of that input for the user's too when a run is opened. For stateless callers, who pass a transcript
             that they keep themselves.
+        ttl: the life of its runs in seconds, as `open_run` takes it.
+        conversation: the runtime context -> the host's own id of the conversation, or ``"thread"``: the id of LangGraph's thread. By it the
+            run is found again, in whichever process and without a checkpointer; where it is over, the user's next words open the one that
+            follows, with its counts (docs/langchain.md). None: a run that is over is followed by one that knows nothing of it.
         inject: the runtime context -> values for arguments that the tools hide from the model (`InjectedToolArg`), as in `use_run`.
 
     Raises:
-        ConfigError: `identify` cannot be called, or the gate has no such workflow.
+        ConfigError: `identify` cannot be called, `conversation` is neither, or the gate has no such workflow.
     """
 
     state_schema = GateState
@@ -100,9 +105,15 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         identify: Callable[[Any], Identity],
         prompt: Callable[[Any], Any] | None = None,
         history: bool = False,
+        ttl: int = 3600,
+        conversation: Callable[[Any], str] | Literal["thread"] | None = None,
         inject: Callable[[Any], Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
+        if not (conversation in {None, "thread"} or callable(conversation)):
+            raise ConfigError("conversation", conversation, 'a callable: runtime context -> id; or "thread"')
+        if history and conversation is None:
+            _log.warning("holds_cannot_finish", workflow=workflow, reasons=[NO_CONVERSATION])
         if not callable(identify):
             raise ConfigError("identify", type(identify).__name__, "a callable: runtime context -> (tenant, user, agent)")
         loaded = sorted(known.id for known in gate.catalog)
@@ -110,7 +121,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             raise ConfigError("workflow", workflow, f"the id of a workflow that the gate has loaded: {', '.join(loaded)}")
         self.tools: Sequence[BaseTool] = []
         self._gate, self._workflow, self._identify, self._prompt = gate, workflow, identify, prompt
-        self._history, self._inject = history, inject
+        self._history, self._inject, self._ttl, self._conversation = history, inject, ttl, conversation
         self._runs: OrderedDict[str, _Open] = OrderedDict()
         self._guarded: dict[int, tuple[BaseTool, BaseTool]] = {}
 
@@ -135,23 +146,28 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             _log.warning("identity_unknown", reasons=[identity])
             add_no_run(identity)
             return heard
-        kept = yield from self._known(state, runtime, identity)
+        try:
+            named = self._named(runtime)
+            kept = yield from (self._resumed(named, identity, runtime) if named else self._known(state, runtime, identity))
+        except AgentGateError as error:  # closed, or another's
+            return heard | self._not_opened(error, identity)
         said = self._said(state, runtime)
         if said is None:
             return heard
         agent_said = said_before(state["messages"])
-        if kept is not None:
+        known = kept.run.state.spoken if kept is not None else ()
+        if kept is not None and not (named and kept.run.is_over):
             try:
-                yield from _add(kept.run, words_of(said, kept.run.state.turns, history=False), agent_said)
+                yield from _add(kept.run, words_of(said, known, history=False), agent_said)
             except AgentGateError as error:
                 if _is_closed(error):  # by its denials, a revocation or its host; the thread stays with it
                     _log.warning("run_not_opened", workflow=self._workflow, run=kept.run.id, reasons=[visible(error)[:2000]])
                     add_no_run(error, kept.run.id)
                     return heard | {"agentgate_run": kept.run.id}
                 kept = None  # expired: what follows is new work
-        if kept is None:
+        if kept is None or (named and kept.run.is_over):
             tenant, user, agent = identity
-            words = words_of(said, (), history=self._history)
+            words = words_of(said, known, history=self._history and not known)
             if not self._history and any(each.own and each.earlier for each in said):
                 _log.warning("turns_not_counted", workflow=self._workflow, reasons=[NO_HISTORY])
             while words and not words[0][0]:  # nothing is asked for yet that could be taken back
@@ -159,15 +175,49 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             first, *later = words or [(True, "")]
             try:
                 answered = "" if any(counts for counts, _ in later) else agent_said
-                opened = {"tenant": tenant, "user": user, "agent": agent, "prompt": first[1], "agent_said": answered}
+                opened = {"tenant": tenant, "user": user, "agent": agent, "prompt": first[1], "agent_said": answered, "ttl": self._ttl}
+                opened |= {"conversation": named} if named else {}
                 run = yield Ask(self._gate.open_run, self._workflow, **opened)
                 yield from _add(run, later, agent_said)
             except AgentGateError as error:
-                _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[visible(error)[:2000]])
-                add_no_run(error)
-                return heard
+                return heard | self._not_opened(error, identity)
             kept = self._keep(_Open(run, shown(identity), runtime.execution_info.thread_id))
         return heard | {"agentgate_run": kept.run.id} | (yield from offer_again(kept.run, state["messages"]))
+
+    def _not_opened(self, error: AgentGateError, identity: Identity) -> dict[str, str]:
+        """Tell why there is no run; returns what graph state says of it: a conversation that is closed stays with its run."""
+        _log.warning("run_not_opened", workflow=self._workflow, tenant=identity[0], reasons=[visible(error)[:2000]])
+        run = error.run if isinstance(error, RunRefused) and self._conversation is not None else ""
+        add_no_run(error, run)
+        return {"agentgate_run": run}
+
+    def _named(self, runtime: Any) -> str:
+        """The host's id of the conversation; empty: it gives none.
+
+        Raises:
+            ConfigError: its function failed, or the thread has no id: then there is no run.
+        """
+        given = self._conversation
+        if given is None:
+            return ""
+        try:
+            name = runtime.execution_info.thread_id if isinstance(given, str) else given(runtime.context)
+        except Exception as error:
+            raise ConfigError("conversation", f"{type(error).__name__} raised", "the host's id of the conversation") from error
+        if type(name) is not str or not name:
+            raise ConfigError("conversation", type(name).__name__, "the host's id of the conversation, a text")
+        return name
+
+    def _resumed(self, conversation: str, identity: Identity, runtime: Any) -> Steps:
+        """The run of a conversation; None: it has none yet."""
+        given = dict(zip(("tenant", "user", "agent"), identity, strict=True))
+        try:
+            run = yield Ask(self._gate.open_run, self._workflow, **given, prompt="", conversation=conversation)
+        except RunRefused as error:
+            if {failure.reason for failure in error.failures} == {Reason.RUN_MISSING}:
+                return None
+            raise
+        return self._keep(_Open(run, shown(identity), runtime.execution_info.thread_id))
 
     def _said(self, state: Any, runtime: Any) -> list[Utterance] | None:
         """What is said to this invoke, and what else may be the user's; None if the host's `prompt` failed."""

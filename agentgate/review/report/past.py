@@ -20,7 +20,7 @@ from agentgate.explain.explanation import Explanation, Outcome, Row, Verdict
 from agentgate.explain.listing import Condition
 from agentgate.explain.remedy import Remedy
 from agentgate.explain.verdicts import NOT_KEPT, Kept, code_of, explain_kept
-from agentgate.gate.state import Readings, run_state
+from agentgate.gate.state import Readings, prompt_of, run_state
 from agentgate.identity.proven import agent_json, restore_agent, restore_user
 from agentgate.intents.deriver import Deriver
 from agentgate.language.prompt import Prompt
@@ -70,11 +70,14 @@ def still_alive(store: Store, record: Record, workflow: Workflow, derive: Derive
         return None
     readings = Readings(derive)
     state = run_state(tenant, run, record=stored, workflow=workflow, readings=readings)
-    turns, day = state.turns[: _count(record, "turns", len(state.turns))], date.fromisoformat(state.header.day)
+    header = state.header
+    if header.succession != record.get("succession", 0):
+        return None
+    turns = state.turns[: _count(record, "turns", len(state.turns))]
     doubts = state.doubts[: _count({"doubts": 0, **record}, "doubts", len(state.doubts))]
     calls = state.calls[: _count(record, "calls", len(state.calls))]
-    user = state.header.reader
-    intents, prompt = readings.intents(workflow, turns, doubts, user), readings.prompt(turns, day, doubts, user)
+    intents = readings.intents(workflow, turns, doubts, header.reader)
+    prompt = prompt_of(readings, header, state.stored[: len(header.earlier)], turns, doubts)
     state = replace(state, turns=turns, doubts=doubts, intents=intents, prompt=prompt, calls=calls, closed=False)
     heads = [parse(call.head) for call in stored.calls]
     args: Mapping[str, Any] = next(

@@ -63,7 +63,18 @@ from agentgate.stores.ops.revocation import (
     revoke,
     revoked,
 )
-from agentgate.stores.ops.run import Changed, Counted, add_turn, close_run, count_denial, open_run, read_run, renew_run
+from agentgate.stores.ops.run import (
+    Changed,
+    Counted,
+    Followed,
+    add_turn,
+    close_run,
+    count_denial,
+    open_run,
+    read_run,
+    renew_run,
+    succeed_run,
+)
 from agentgate.stores.ops.ttl_values import keep, kept
 
 __all__ = [
@@ -80,6 +91,7 @@ __all__ = [
     "ChangeReply",
     "Changed",
     "Counted",
+    "Followed",
     "HoldList",
     "HoldRecord",
     "HoldState",
@@ -130,6 +142,7 @@ __all__ = [
     "revocation_name",
     "revoke",
     "revoked",
+    "succeed_run",
     "take_nonce",
     "take_notification",
     "waiting_holds",

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 MintKind = Literal[
     "ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "failed", "outcome_unknown", "hold", "key_changed"
 ]
-OpenKind = Literal["ok", "exists", "too_many", "revoked"]
+OpenKind = Literal["ok", "exists", "gone", "too_many", "revoked"]
 Acting = Literal["any", "opener", "nobody", "alone", "replicated"]
 BurnKind = Literal["ok", "revoked", "lineage", "lost", "upstream", "used", "binding"]
 Extent = Literal["all", "since"]
@@ -217,7 +217,8 @@ class OpenReply(NamedTuple):
     """What the open_run script answered.
 
     Attributes:
-        kind: `ok`, or why nothing was written: the id is taken, or as many runs were opened as may be.
+        kind: `ok`, or why nothing was written: the id is taken, or was in a conversation that is no longer kept (`gone`); or as many runs
+            were opened as may be.
         run: the run as it is then: the new one, or the one that has its id; of `too_many` None.
     """
 

@@ -24,12 +24,14 @@ from agentgate.stores.ops.revocation import run_revocations
 from agentgate.values.canonical import digest
 
 Changed = Literal["ok", "missing", "closed", "stale"]
+Followed = Literal["ok", "missing", "closed", "stale", "revoked"]
 Counted = Literal["ok", "missing", "closed", "spent"]
 # Made once: to hash a Literal costs as much as to read the rest of a reply.
 _open_kind = one_of(OpenKind)
 _extent = one_of(Extent)
 _acting = one_of(Acting)
 _changed = one_of(Changed)
+_followed = one_of(Followed)
 _counted = one_of(Counted)
 _CALL_STATUS: dict[bytes, CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 
@@ -50,6 +52,7 @@ def open_run(
     keeps: Keeps = "no",
     acts: Literal["any", "opener", "nobody"] = "nobody",
     who: Subjects | None = None,
+    keep_ms: int = 0,
 ) -> Op[OpenReply]:
     """Write a new run that expires after `ttl_ms` milliseconds, or say why not: its id is taken, too many were opened, or `who` is revoked.
 
@@ -64,17 +67,47 @@ def open_run(
         keeps: whether the store keeps what it acknowledges: then any gate mints acts in this run, and otherwise
         acts: `any` gate, as long as the store's lineage is the same; the `opener`, which remembers what it minted; or `nobody`.
         who: of its agent, user and workflow none may be revoked; None: it is not asked.
+        keep_ms: how long it is there after its end, so that another run of its conversation can follow; 0: it belongs to none.
     """
     counted = "\n".join(digest(checked_text("whose", name)) for name in whose.split("\n"))
     opened = f"{prefix(tenant)}runs:{counted}"
     args: tuple[Arg, ...] = (checked_bytes("header", header), checked_text("turn", turn), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
-    args = (*args, checked_number("most", most, 1, MAX_AMOUNT), keeps, acts)
+    args = (*args, checked_number("most", most, 1, MAX_AMOUNT), keeps, acts, checked_number("keep_ms", keep_ms, 0, MAX_TTL_MS))
+    conversation = (_conversation_key(tenant, run),) if keep_ms else ()
     revocations = run_revocations(prefix(tenant), who.agent, who.user, who.workflow) if who is not None else ()
-    return Op("open_run", _opened, (_run_key(tenant, run), opened, f"{prefix(tenant)}clock:{run}", *revocations), args, confirm=True)
+    keys = (_run_key(tenant, run), opened, f"{prefix(tenant)}clock:{run}", *conversation, *revocations)
+    return Op("open_run", _opened, keys, args, confirm=True)
 
 
 def _opened(kind: Any, *record: Any) -> OpenReply:
     return OpenReply(_open_kind(kind), _run(*record))
+
+
+def _conversation_key(tenant: str, run: str) -> str:
+    return f"{prefix(tenant)}conversation:{checked_id('run', run)}"
+
+
+def succeed_run(
+    tenant: str, run: str, header: bytes, turns: tuple[str, ...], *, revision: str, life_ms: int, takes_back: bool, who: Subjects
+) -> Op[Followed]:
+    """Begin the run of a conversation anew, under another header and with these turns; its counts, calls and holds stand.
+
+    Args:
+        tenant: tenant of the run.
+        run: its id.
+        header: the new frozen part.
+        turns: the earlier turns that it still knows, and the user's new one.
+        revision: as it was read; it is refused as `stale` where it changed since.
+        life_ms: how long it is there from now on.
+        takes_back: the new turn takes back, as in `add_turn`.
+        who: of its agent, user and workflow none may be revoked, nor the run itself.
+    """
+    start = prefix(tenant)
+    revocations = (f"{start}revoked:run:{checked_id('run', run)}", *run_revocations(start, who.agent, who.user, who.workflow))
+    args: tuple[Arg, ...] = (checked_bytes("header", header), checked_revision("revision", revision))
+    args = (*args, checked_number("life_ms", life_ms, 1, MAX_TTL_MS), 1 if takes_back else 0)
+    keys = (_run_key(tenant, run), _conversation_key(tenant, run), *revocations)
+    return Op("succeed_run", _followed, keys, (*args, *[checked_text("turn", turn) for turn in turns]), confirm=True)
 
 
 def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op[Changed]:

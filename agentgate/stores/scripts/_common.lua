@@ -82,6 +82,26 @@ local function records_of(run, form, audiences)
   return out
 end
 
+-- A run, and what is known of its calls, is there until then (ms) at least.
+local function keep_run(run, until_ms)
+  local known = redis.call('HMGET', run, 'ends', 'form', 'audiences')
+  if not known[1] or tonumber(known[1]) >= until_ms then
+    return
+  end
+  local start, id = string.match(run, '^(ag:{[^}]*}:)run:(.+)$')
+  local keys, kept = {start .. 'clock:' .. id, start .. 'reserved:' .. id}, digits(until_ms + 60000)
+  for _, burns in ipairs(records_of(run, known[2], known[3])) do
+    keys[#keys + 1], keys[#keys + 2] = burns, (beside(burns))
+  end
+  for _, key in ipairs(keys) do
+    redis.call('PEXPIREAT', key, kept)
+  end
+  redis.call('HSET', run, 'ends', digits(until_ms), 'kept', kept)
+  redis.call('PEXPIREAT', run, digits(until_ms))
+end
+
+local YEAR = 31622400000 -- ms
+
 -- A whole number that a tool server wrote, or 0.
 local function count_of(text)
   local count = text and string.find(text, '^%d+$') and tonumber(text) or 0

@@ -1,8 +1,10 @@
--- KEYS run opened clock revoked... | ARGV header turn ttl_ms most keeps acts: at most so many runs in any hour; `opened` counts them like a limit's window
+-- KEYS run opened clock [conversation] revoked... | ARGV header turn ttl_ms most keeps acts keep_ms: at most so many runs in any hour; `opened`
+-- counts them like a limit's window. With `keep_ms` it is the run of a host's conversation, and is there for so long after its end; that there
+-- was one, `conversation` says for a year: none begins anew of which the store has forgotten what was said and done in it.
 -- Returns also the run as it is then: the new one, or the one that has its id.
 -- `acts` says who mints acts in this run (see ops.open_run): anybody, where the store keeps what it acknowledged. `form` says whose its keys
 -- are (see `beside`); with `kept` a gate that knows no such form finds its calls missing, and mints nothing.
-local call, now, hour = redis.call, now_ms(), 3600000
+local call, now, hour, keep = redis.call, now_ms(), 3600000, tonumber(ARGV[7])
 local gen, alone = lineage()
 local function answer(kind)
   return {KEYS[1], kind, snapshot(KEYS[1], gen, alone, '')}
@@ -10,7 +12,11 @@ end
 if call('EXISTS', KEYS[1]) == 1 then
   return answer('exists')
 end
-if #KEYS > 3 and revoked({unpack(KEYS, 4)}, now) then
+if keep > 0 and call('EXISTS', KEYS[4]) == 1 then
+  return answer('gone')
+end
+local first = keep > 0 and 5 or 4
+if #KEYS >= first and revoked({unpack(KEYS, first)}, now) then
   return answer('revoked')
 end
 local from = bucket_of(now - hour, hour)
@@ -27,13 +33,17 @@ local keeps = ARGV[5] == 'yes' or ARGV[5] == 'alone' and alone
 if total >= tonumber(ARGV[4]) then
   return answer('too_many')
 end
+local life = tonumber(ARGV[3]) + keep
 call('HINCRBY', KEYS[2], 'total', 1)
 call('HINCRBY', KEYS[2], digits(math.max(bucket_of(now, hour), tonumber(kept[2]))), 1)
 call('PEXPIRE', KEYS[2], digits(2 * hour))
 call('HSET', KEYS[1], 'header', ARGV[1], 'rev', '1', 'turns', '1', 'turn:1', ARGV[2], 'opened', digits(now),
-  'ends', digits(now + tonumber(ARGV[3])), 'form', '2', 'kept', '0', 'acts', keeps and 'kept' or ARGV[6] == 'any' and gen or ARGV[6])
-call('PEXPIRE', KEYS[1], ARGV[3])
+  'ends', digits(now + life), 'form', '2', 'kept', '0', 'acts', keeps and 'kept' or ARGV[6] == 'any' and gen or ARGV[6])
+call('PEXPIRE', KEYS[1], digits(life))
+if keep > 0 then
+  call('SET', KEYS[4], digits(now), 'PX', YEAR)
+end
 call('HSET', KEYS[3], 'opened', digits(now))
 call('HSETNX', string.match(KEYS[1], '^ag:{[^}]*}:') .. 'history', 'owned', digits(now))
-call('PEXPIRE', KEYS[3], digits(tonumber(ARGV[3]) + 60000))
+call('PEXPIRE', KEYS[3], digits(life + 60000))
 return answer('ok')

@@ -1,0 +1,98 @@
+"""A conversation: what one user says to one agent under a host's own id, and the runs that follow each other in it.
+
+Rules: the run's name is derived from tenant, user, agent and the host's id, so that nobody else's id finds it. All runs of a conversation
+are one record in the store: what was counted, done, held, denied and taken back stands. Of an earlier run only the newest turns are known
+on: they name values, and ask for nothing; its facts and what was confirmed in it count no more. A run that follows begins with a turn of
+the user's, and none follows one that was closed, by its host or its denials, or revoked.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from itertools import accumulate, takewhile
+
+from agentgate.gate.core import Core, reasons_of, stamp
+from agentgate.gate.state import header_bytes
+from agentgate.gate.turns import MAX_DOUBTS, MAX_SAID, MAX_TURNS, refused_input, takes_back_in
+from agentgate.identity.proven import Proven
+from agentgate.language.turn import MAX_TURN
+from agentgate.shell.step import Flow
+from agentgate.stores import ops
+from agentgate.values.canonical import canonical, digest
+from agentgate.values.identities import FORM, is_name
+from agentgate.values.refusal import Failure, Reason, RunRefused
+from agentgate.values.request import Agent, Header, RunState, User
+
+KEPT = 30 * 24 * 3600  # seconds after its end in which a run can be followed by another
+_SOON = 30  # seconds before its end in which the next turn begins another run
+_CARRIED = 50  # stored turns of earlier runs, of `MAX_TURN` characters
+
+
+def name_run(tenant: str, conversation: str, user: Proven[User] | None, agent: Proven[Agent]) -> str:
+    """The id of a conversation's run, which only this tenant, user and agent have.
+
+    Raises:
+        RunRefused: no such name can be a host's id.
+    """
+    if not is_name(conversation):
+        raise refused_input("conversation", type(conversation).__name__, f"the host's id of it, {FORM}")
+    whose = [[each.who.issuer, each.who.subject or each.who.id] if each else [] for each in (user, agent)]
+    return "run_" + digest(canonical({"conversation": conversation, "tenant": tenant, "whose": whose}))[:40]
+
+
+def is_over(state: RunState) -> bool:
+    """Whether a run has ended, is about to, or has no room for what the user may say next."""
+    header = state.header
+    soon = min(_SOON, (header.expires_at - header.opened_at) / 10)
+    full = len(state.turns) >= MAX_TURNS or len(state.doubts) >= MAX_DOUBTS or sum(map(len, state.turns)) > MAX_SAID - MAX_TURN
+    return full or time.time() >= header.expires_at - soon
+
+
+def check_open(state: RunState, workflow: str) -> None:
+    """A conversation goes on under its own workflow, and not where it was closed. Raises RunRefused."""
+    header = state.header
+    if state.closed:
+        reason = Reason.TOO_MANY_DENIALS if state.denials_spent else Reason.RUN_CLOSED
+        raise RunRefused((Failure(reason, "conversation", "closed", "an open one, of another id"),), header.id)
+    if header.workflow != workflow:
+        raise RunRefused((Failure(Reason.INPUT, "workflow", workflow, f"the conversation's own, {header.workflow}"),), header.id)
+
+
+def succeed(core: Core, known: RunState, header: Header, text: str, stored: str) -> Flow:
+    """Open the run that follows; its header, or None: the one that was known has changed.
+
+    Raises (through the driver):
+        RunRefused: it was closed or revoked. StoreUnavailable, AuditUnavailable: not opened.
+    """
+    earlier, days = _carried(known)
+    following = replace(header, succession=known.header.succession + 1, earlier=days)
+    answer = yield ops.succeed_run(
+        *(header.tenant, header.id, header_bytes(following), (*earlier, stored)),
+        revision=known.revision,
+        life_ms=int(header.expires_at - header.opened_at + KEPT) * 1000,
+        takes_back=(yield from takes_back_in(core, known, text)),
+        who=subjects_of(header),
+    )
+    if answer == "ok":
+        return following
+    if answer == "stale":
+        return None
+    reason = {"closed": Reason.RUN_CLOSED, "revoked": Reason.REVOKED}.get(answer, Reason.RUN_MISSING)
+    refused = Failure(reason, "conversation", answer, "one that is open, and nobody in it revoked")
+    yield stamp("run_refused", header, reasons=reasons_of((refused,)))
+    raise RunRefused((refused,), header.id)
+
+
+def subjects_of(header: Header) -> ops.Subjects:
+    """Whom a revocation may name that stops a run."""
+    return ops.Subjects(header.agent.id, header.reader, "", ops.workflow_subject(header.workflow, header.version))
+
+
+def _carried(known: RunState) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The newest stored turns that the next run still knows, and the day of each."""
+    newest = known.stored[::-1][:_CARRIED]
+    count = sum(1 for _ in takewhile(lambda size: size <= MAX_TURN, accumulate(map(len, newest))))
+    days = (*known.header.earlier, *[known.header.day] * len(known.stored))[: len(known.stored)]
+    first = len(known.stored) - count
+    return known.stored[first:], days[first:]
