@@ -20,8 +20,9 @@ import schemathesis
 from schemathesis.cli import schemathesis as command
 
 from agentgate.service.openapi import read_document
+from tests.authority import claims_of
 from tests.served import ASSERTION, EXCHANGE, JWT, detail, served
-from tests.served_notes import GATE, Notes, a_place, changing
+from tests.served_notes import GATE, LOGIN, Notes, a_place, changing
 
 CHECKS = ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]  # a form is no credential: most of what has one is refused
 # Not at once on a busy machine is no finding: 503 is documented.
@@ -112,7 +113,10 @@ class Real:
                     if (type(value) is str and value) or (name, type(value)) == ("arguments", dict)
                 }
                 case.body = real if whole else {**case.body, **{name: real[name] for name in texts & real.keys()}}
-            if whole:
+            if whole and case.path == "/v1/holds":
+                person = self.notes.place.login.sign({**claims_of(LOGIN, "kim", GATE), "tenant": "acme", "groups": ["leads"]})
+                case.headers, case.query = {"Authorization": f"Bearer {person}"}, {"for": "me"}
+            elif whole:
                 case.headers = {name: value for name, value in (case.headers or {}).items() if name != "DPoP"}
                 case.query = {}
         if party is not None and not case.path.startswith("/oauth2"):

@@ -26,15 +26,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import structlog
 
-from agentgate.decision.question import as_json
 from agentgate.errors import AgentGateError, ConfigError, KeysUnavailable
-from agentgate.gate.holds.codec import event_from, hold_of
+from agentgate.gate.holds.codec import event_from, hold_of, told_of
 from agentgate.identity.fetch import post
 from agentgate.shell.asking import Ask, connect
 from agentgate.stores import AsyncStore, Store, ops
@@ -262,13 +261,8 @@ def message(found: ops.Notification, pages: str = "") -> tuple[str, bytes]:
     hold, answered = hold_of(found.hold), found.what == "answered"
     number = found.number if answered else 0
     id_ = digest(canonical([hold.tenant, hold.id, found.at, found.what, number]))[:32]
-    body: dict[str, Any] = {"state": "pending" if found.what == "held" else found.what}
-    if answered:
-        body |= event_from(found.event)
-    question = hold.question.without_words
-    body |= {"type": found.what, "text": str(question), "question": as_json(question)}
-    body |= {"hold": hold.id, "tenant": hold.tenant, "run": hold.run, "tool": hold.tool}
-    body |= {"until": hold.expires_at}
+    body = told_of(replace(hold, question=hold.question.without_words)) | {"type": found.what}
+    body |= event_from(found.event) if answered else {"state": "pending" if found.what == "held" else found.what}
     if pages:
         body["page"] = f"{pages}{hold.id}"
     return f"msg_{id_}", canonical(body)

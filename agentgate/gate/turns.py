@@ -11,6 +11,7 @@ fill a run.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import date
 
 from agentgate.decision.versions import under
@@ -19,11 +20,12 @@ from agentgate.explain.evidence import MASKED
 from agentgate.gate.core import Core, read, stamp
 from agentgate.gate.holds.codec import hold_of
 from agentgate.gate.state import Doubts, missing, prompt_of
-from agentgate.language.spans import entities
+from agentgate.language.spans import Entity, entities
 from agentgate.language.turn import MAX_READ, MAX_TURN
 from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
+from agentgate.values.entities import Key
 from agentgate.values.refusal import NOT_SHOWN, Failure, Reason, RunRefused
 from agentgate.values.request import RunState
 from agentgate.values.turns import DOUBT, Spoken, answering, turn_text
@@ -32,8 +34,6 @@ MAX_TURNS = 200  # a gate that has not seen the run yet reads them all
 MAX_SAID = 4 * MAX_TURN  # characters of all turns of a run: what each turn costs depends on what was said before it
 MAX_DOUBTS = 10  # of one run, and of `MAX_READ` characters; after that, words in doubt leave everything unclear
 _TRIES = 4  # other gates may add turns meanwhile
-_NAMES = frozenset({"name", "text", "sent"})  # of entities that any capitalised or quoted word may be
-_KINDS = {"count": "number", "money": "number"}  # that are compared as another
 _HIDDEN = frozenset({MASKED, NOT_SHOWN})
 _UNREADABLE = re.compile("[\x00-\x04\ud800-\udfff]")
 
@@ -73,24 +73,21 @@ def takes_back_in(core: Core, state: RunState, text: str) -> Flow:
 
 def _changes_held(core: Core, state: RunState, text: str) -> Flow:
     """Whether a turn names another value of a kind that a call that waits has (another amount, another order), or may have."""
-    header, day = state.header, date.fromisoformat(state.header.day)
-    read = yield from apart(len(text), lambda: core.readings.prompt((text,), day, (), header.reader))
-    named = {
-        (_KINDS.get(kind, kind), key)
-        for (kind, key), places in read.mentions.items()
-        if kind not in _NAMES and any(turn.reshapes(place, kind) for turn, place in places)
-    }
-    if not named:
-        return False
-    page: ops.HoldList = yield ops.list_holds(header.tenant, header.id)
-    for record in page.records:
+    header, day, turn = state.header, date.fromisoformat(state.header.day), core.readings.turn(text)
+    named = yield from apart(len(text), lambda: _values(filter(turn.reshapes, entities(turn.own, day))))
+    page: ops.HoldList | None = (yield ops.list_holds(header.tenant, header.id)) if named else None
+    for record in page.records if page is not None else ():
         if record.state in {"pending", "released"}:
             shown = [each.value for each in hold_of(record).question.arguments]
-            values = {(_KINDS.get(found.type, found.type), found.key) for value in shown for found in entities(value, day)}
+            values = _values(each for value in shown for each in entities(value, day))
             kinds = {kind for kind, _ in values}
             if any(kind in kinds or _HIDDEN.intersection(shown) for kind, _ in named - values):
                 return True
     return False
+
+
+def _values(named: Iterable[Entity]) -> set[tuple[str, Key]]:
+    return {("number" if each.type in {"count", "money"} else each.type, each.key) for each in named}
 
 
 def stored_turn(text: str, agent_said: object) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from agentgate.language.denials import clauses, without_idioms
 from agentgate.language.force import conditional, goes_on, in_doubt
 from agentgate.language.pieces import Piece, pieces
-from agentgate.language.spans import small
+from agentgate.language.spans import Entity, small
 from agentgate.language.whose import FIELD, NAMES, Extent, parts, with_lines
 from agentgate.language.word_files import Forms, needed
 from agentgate.values.turns import OWN, PASTED
@@ -236,16 +236,17 @@ class Turn:
         """Whether the user's own words deny anything, in any language that can be listed."""
         return any(clause.voice == "denied" for clause in self.clauses) or bool(_FORMS.no.search(self._plain))
 
-    def reshapes(self, place: int, kind: str) -> bool:
-        """Whether an entity that is named at a place may be meant for an act that was asked for before.
+    def reshapes(self, named: Entity) -> bool:
+        """Whether what is named in `own` may be meant for an act that was asked for before.
 
-        None is that stands in a question, or in what is looked up; nor a number that is only told ("for 20 minutes"), nor anything but an
+        Nothing is that stands in a question, or that is looked up; nor a number that is only told ("for 20 minutes"), nor anything but an
         amount where it is for one more act.
         """
-        kinds, bare = {piece.kind for piece in self.pieces if piece.start <= place < piece.end}, kind in {"number", "count"}
-        told = {"question", "look", *["statement"] * bare}
-        more = not bare and kind != "money" and _FORMS.also.search(self.low)
-        return not kinds or not (kinds <= told or more)
+        kinds = {piece.kind for piece in self.pieces if piece.start <= named.start < piece.end}
+        if named.type in {"number", "count"}:
+            return not kinds or not kinds <= {"question", "look", "statement"}
+        more = named.type != "money" and _FORMS.also.search(self.low)
+        return not kinds or not (kinds <= {"question", "look"} or more)
 
     @property
     def may_say_no(self) -> bool:

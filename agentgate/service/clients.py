@@ -21,7 +21,7 @@ from agentgate.identity.settings import ClientSettings
 from agentgate.identity.signed import LEEWAY, read
 from agentgate.service.answer import unavailable
 from agentgate.service.connection import thumbprint_of
-from agentgate.service.reading import one_header
+from agentgate.service.reading import bearer, one_header
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import Role, Served, ServiceSettings
 from agentgate.stores import ops
@@ -99,10 +99,9 @@ class Clients:
         Raises:
             RequestRefused: `invalid_client`, or 503.
         """
-        scheme, _, assertion = (one_header(request, "authorization") or "").partition(" ")
         named, credential = one_header(request, "agentgate-client") or "", None
-        if scheme.lower() == "bearer" and assertion:
-            credential = Credential(assertion.strip())
+        if assertion := bearer(request):
+            credential = Credential(assertion)
             named = _unverified_name(credential)
         request.state.claimed = named if named in self._settings.clients else ""
         await request.state.turn(request.state.claimed)

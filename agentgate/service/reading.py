@@ -55,6 +55,12 @@ def one_header(request: Request, name: str) -> str | None:
     return values[0] if values else None
 
 
+def bearer(request: Request) -> str:
+    """What stands in ``Authorization: Bearer``; empty: nothing does."""
+    scheme, _, shown = (one_header(request, "authorization") or "").partition(" ")
+    return shown.strip() if scheme.lower() == "bearer" else ""
+
+
 async def read_form(request: Request, most: int) -> dict[str, str]:
     """The parameters of a form; none of them twice (RFC 6749 section 3.2), none without value."""
     body = await _body(request, FORM, most)

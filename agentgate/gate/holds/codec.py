@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from agentgate.decision.hold import Approver, Hold
 from agentgate.decision.question import as_json, from_json
@@ -59,6 +60,12 @@ def hold_of(record: ops.HoldRecord) -> Hold:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreUnavailable(f"hold: unreadable ({type(error).__name__})") from error
+
+
+def told_of(hold: Hold) -> dict[str, Any]:
+    """What people and hosts are told of a hold, as JSON values."""
+    told: dict[str, Any] = {name: getattr(hold, name) for name in ("tenant", "run", "tool", "state")}
+    return told | {"hold": hold.id, "until": hold.expires_at, "text": str(hold.question), "question": as_json(hold.question)}
 
 
 def event_of(by: str, channel: str, answer: str, state: str) -> bytes:

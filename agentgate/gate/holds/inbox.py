@@ -14,11 +14,14 @@ from functools import partial
 from typing import NamedTuple
 
 from agentgate.decision.hold import Hold, check_answer
-from agentgate.errors import StoreUnavailable
+from agentgate.errors import CredentialRefused, StoreUnavailable
 from agentgate.gate.core import Core, read
 from agentgate.gate.holds.answer import every, many, rules_of, shown
 from agentgate.gate.holds.codec import hold_of
 from agentgate.gate.holds.proof import refusal
+from agentgate.gate.holds.release import with_words
+from agentgate.gate.proving import identities_of
+from agentgate.identity.credential import OIDCToken
 from agentgate.shell.step import Apart, Flow, alone
 from agentgate.stores import ops
 from agentgate.values.identities import name_of, person
@@ -96,6 +99,30 @@ def addressed(core: Core, tenant: str, who: User, after: str = "") -> Flow:
     return WaitingPage(tuple(found), next_, total, before, ended=tuple(over.values()))
 
 
+def person_of(core: Core, tenant: str, by: User | OIDCToken) -> Flow:
+    """Whose holds are wanted: the user whom a token proves, or whom the host vouches for.
+
+    Raises (through the driver):
+        CredentialRefused: nobody is proven, or they are revoked. NameRefused, StoreUnavailable.
+    """
+    now = time.time()
+    who: User = by if isinstance(by, User) else (yield from identities_of(core).user(by, now)).who
+    if (yield ops.revoked(tenant or who.tenant, who.id, int(now * 1000))):
+        raise CredentialRefused("user", f"{who.id}, who is revoked", "a person who is not revoked")
+    return who
+
+
+def waiting_for(core: Core, tenant: str, by: User | OIDCToken) -> Flow:
+    """All holds that wait for this person, the earliest deadline first. Raises as `person_of`."""
+    who: User = yield from person_of(core, tenant, by)
+    page: WaitingPage = yield from addressed(core, tenant, who)
+    found = [*page.found]
+    while page.next:
+        page = yield from addressed(core, tenant, who, page.next)
+        found += page.found
+    return tuple([each.hold for each in found])
+
+
 def addressed_in(core: Core, tenant: str, who: User, run: str) -> Flow:
     """What waits for this person in one run, the earliest deadline first. Raises as `addressed`."""
     known = None
@@ -122,13 +149,14 @@ class _Judge:
                 hold = hold_of(record)
             except StoreUnavailable:
                 continue
-            known = (hold.tenant, hold.id) == (self._tenant, order(record.place)[1])  # and no copy under another id
-            if not known or not self._core.answerers.asked(hold):
+            own = (hold.tenant, hold.id) == (self._tenant, order(record.place)[1])  # and no copy under another id
+            if not own or not self._core.answerers.asked(hold):
                 continue
             if hold.run not in self._runs:
                 self._runs[hold.run] = yield Apart(_run(self._core, hold))
             if (risk := _risk(self._core, hold, self._who, self._runs[hold.run])) is not None:
                 hold = replace(hold, state=hold.state_at(time.time()))
+                hold = hold if (known := self._runs[hold.run]) is None else with_words(self._core, hold, known[0])
                 found.append(Addressed(hold, risk, record.place))
                 if len(found) == most:
                     break

@@ -8,12 +8,14 @@ from typing import Any, Protocol
 from agentgate.decision.hold import Hold, State
 from agentgate.gate.core import Core
 from agentgate.gate.holds import answer
+from agentgate.gate.holds.inbox import waiting_for
 from agentgate.gate.holds.proof import Answering
 from agentgate.gate.open_run import prove_person
 from agentgate.identity.credential import OIDCToken
 from agentgate.shell.step import Flow, Step
 from agentgate.values.answers import Said
 from agentgate.values.refusal import AnswerRefused
+from agentgate.values.request import User
 
 By = Answering | OIDCToken
 Answered = Hold | AnswerRefused
@@ -41,6 +43,7 @@ def holds(
     *,
     run: str | None = None,
     state: State | None = "pending",
+    for_: User | OIDCToken | None = None,
 ) -> Generator[Step, Any, tuple[Hold, ...]]:
     """The holds of a tenant, the earliest deadline first.
 
@@ -49,11 +52,17 @@ def holds(
         tenant: exact tenant.
         run: only those of this run; in their questions stand the user's words, as in `hold`.
         state: only those in this state now; None: in any state, as long as the store keeps them (twice the time to answer).
+        for_: only those that wait for this person's answer: their own token, or a `User` that the host vouches for. With the user's words;
+            to be answered they still need an answer (`release`).
 
     Raises:
-        NameRefused: no tenant or run can have this name. StoreUnavailable.
+        NameRefused: no tenant or run can have this name. CredentialRefused: the token proves nobody. StoreUnavailable.
     """
-    found: tuple[Hold, ...] = yield from answer.many(tenant, run, state)
+    found: tuple[Hold, ...]
+    if for_ is not None:
+        found = yield from waiting_for(self._core, tenant, for_)
+        return tuple([hold for hold in found if run in {None, hold.run}])
+    found = yield from answer.many(tenant, run, state)
     return found if run is None else (yield from answer.spoken(self._core, tenant, run, found))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from langchain_core.messages import AIMessage, AnyMessage, RemoveMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, RemoveMessage, ToolMessage
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 
 from agentgate.decision.hold import Hold
@@ -43,28 +43,27 @@ async def aoffer_held(state: Mapping[str, Any], run: Any = None) -> Any:
 def offer_again(run: Any, messages: Sequence[AnyMessage]) -> Steps:
     """The update of graph state that answers each held call, and makes those again whose hold was answered."""
     made = {attempt_of(call["id"])[0]: call for message in messages for call in _calls_of(message)}  # the newest attempt at each
-    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage) and not _waits(message)}
-    left = {name: call for name, call in made.items() if call["id"] not in answered}
-    if run is None or not left:
+    for message in messages:
+        if isinstance(message, ToolMessage) and not _waits(message.artifact):
+            made = {name: call for name, call in made.items() if call["id"] != message.tool_call_id}
+    if run is None or not made:
         return {}
     try:
         holds: Mapping[str, Hold] = {hold.tool_call_id: hold for hold in (yield Ask(run.holds))}
     except AgentGateError as error:
         _log.warning("held_calls_unknown", run=run.id, reasons=[visible(error)[:2000]])
         return {}
-    states = {call.id: "spent" for call in run.state.calls} | {name: hold.state for name, hold in holds.items()}
-    told, again = dict[str, ToolMessage](), list[ToolCall]()
-    for name, call in left.items():
-        state = states.get(name)
-        if state is None:
+    ran = {call.id for call in run.state.calls}
+    told, again = dict[str, ToolMessage](), list[Any]()
+    for name, call in made.items():
+        hold = holds.get(name)
+        if hold is None and name not in ran:
             continue  # nobody was asked about it
-        told[call["id"]] = _answer(call, holds.get(name))
-        if state == "pending":
-            add_held(holds[name])
-        elif state != "cancelled":
-            again.append(
-                ToolCall(name=call["name"], args=call["args"], id=f"{name}-again-{attempt_of(call['id'])[1] + 1}", type="tool_call")
-            )
+        told[call["id"]] = _answer(call, hold)
+        if hold is not None and hold.state == "pending":
+            add_held(hold)
+        elif hold is None or hold.state != "cancelled":
+            again.append({**call, "id": f"{name}-again-{attempt_of(call['id'])[1] + 1}"})
     if not told:
         return {}
     rebuilt: list[Any] = [RemoveMessage(id=REMOVE_ALL_MESSAGES)]
@@ -83,19 +82,18 @@ def _calls_of(message: AnyMessage) -> Sequence[Any]:
     return getattr(message, "tool_calls", ())
 
 
-def _waits(message: ToolMessage) -> bool:
-    return isinstance(message.artifact, dict) and message.artifact.get("type") == _WAITS
+def _waits(artifact: Any) -> bool:
+    return isinstance(artifact, dict) and artifact.get("type") == _WAITS
 
 
-def _answer(call: ToolCall, hold: Hold | None) -> ToolMessage:
+def _answer(call: Mapping[str, Any], hold: Hold | None) -> ToolMessage:
     """That a call waits; that it does no more, since the user took it back; or, where it is made again, only that it did."""
-    more, artifact = "", {"type": "agentgate.refused", "code": str(Code.NEEDS_APPROVAL), "hold": "", "until": ""}
+    said, artifact = str(CallDenied(Code.NEEDS_APPROVAL)), {"type": "agentgate.refused", "code": str(Code.NEEDS_APPROVAL)}
     if hold is not None:
-        artifact["hold"] = hold.id
+        artifact |= {"hold": hold.id, "until": until_of(hold)}
         if hold.state == "pending":
-            artifact |= {"type": _WAITS, "until": until_of(hold)}
-            more = f" of: {hold.question.whom} until: {artifact['until']}"
+            said += f" of: {hold.question.whom} until: {until_of(hold)}"
+            artifact["type"] = _WAITS
         elif hold.state == "cancelled":
-            more = " withdrawn"
-    said = f"{CallDenied(Code.NEEDS_APPROVAL)}{more}"
+            said += " withdrawn"
     return ToolMessage(said, status="error", tool_call_id=call["id"], name=call["name"], artifact=artifact)
