@@ -63,8 +63,10 @@ def free_port() -> int:
 class Server:
     """One server process; `durable` keeps every write through a restart."""
 
-    def __init__(self, binary: str, folder: Path, *, durable: bool = False, settings: tuple[str, ...] = ()) -> None:
-        self.binary, self.folder, self.port = binary, folder, free_port()
+    def __init__(
+        self, binary: str, folder: Path, *, durable: bool = False, settings: tuple[str, ...] = (), port: int | None = None
+    ) -> None:
+        self.binary, self.folder, self.port = binary, folder, port or free_port()
         self._settings = (*(("--appendonly", "yes", "--appendfsync", "always") if durable else ("--appendonly", "no")), *settings)
         folder.mkdir(parents=True, exist_ok=True)
         self.start()
@@ -137,6 +139,11 @@ class Server:
                 self._process.wait(timeout=5)
             except subprocess.TimeoutExpired:  # one that writes its first append-only file does not end when it is told to
                 self.kill()
+
+    def end(self) -> None:
+        """End for good and at once, for what nobody starts again."""
+        if self.runs():
+            self.kill()
 
     @contextmanager
     def replica(self, folder: Path) -> Iterator[Server]:

@@ -9,7 +9,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 
 from redis.crc import key_slot
 
@@ -19,6 +21,7 @@ from agentgate_conformance._book import Book, T
 from agentgate_conformance.stores import Blocking
 from tests.servers import Server, free_port
 
+S = TypeVar("S", bound=Server)
 SERVICE = "ag-main"
 FENCED = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "2")
 
@@ -35,7 +38,9 @@ def until(holds: Callable[[], object], seconds: float = 15.0, what: str = "") ->
 class Sentinel(Server):
     """One Sentinel of a service."""
 
-    def __init__(self, binary: str, folder: Path, primary: int, config: Sequence[str] = (), quorum: int = 2) -> None:
+    def __init__(
+        self, binary: str, folder: Path, primary: int, config: Sequence[str] = (), *, quorum: int = 2, port: int | None = None
+    ) -> None:
         folder.mkdir(parents=True)
         lines = (
             f"sentinel monitor {SERVICE} 127.0.0.1 {primary} {quorum}",
@@ -43,7 +48,7 @@ class Sentinel(Server):
             *config,
         )
         (folder / "sentinel.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        super().__init__(binary, folder)
+        super().__init__(binary, folder, port=port)
 
     def start(self) -> None:
         """Start, and wait until it answers."""
@@ -79,13 +84,18 @@ class Watched:
         for replica in self.servers[1:]:
             replica.follows(self.servers[0])
         known = (f"sentinel auth-user {SERVICE} watch", f"sentinel auth-pass {SERVICE} watched")
-        self.sentinels = [Sentinel(binary, folder / f"sentinel-{number}", self.servers[0].port, known) for number in range(3)]
-        for each in self.sentinels:
-            self._started(each)
+        # they know each other, as after a restart: else each would hear of the others in two seconds
+        ids = {free_port(): f"{number}" * 40 for number in range(3)}
+        self.sentinels = []
+        for port, own in ids.items():
+            others = (f"sentinel known-sentinel {SERVICE} 127.0.0.1 {other} {id_}" for other, id_ in ids.items() if other != port)
+            config = (*known, f"sentinel myid {own}", *others)
+            sentinel = Sentinel(binary, folder / f"sentinel-{own[0]}", self.servers[0].port, config, port=port)
+            self.sentinels.append(self._started(sentinel))
         until(self.agree, 20, "the Sentinels do not find each other")
 
-    def _started(self, server: Server) -> Server:
-        self._ending.callback(server.stop)
+    def _started(self, server: S) -> S:
+        self._ending.callback(server.end)
         return server
 
     @property
@@ -155,8 +165,11 @@ class Shards:
         for number, server in enumerate(self.primaries):
             first, last = (16384 * place // shards for place in (number, number + 1))
             assert server.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last - 1)).startswith("+OK")
+        self.replicas = [self.add() for _ in range(replicas * shards)]
         self._meet()
-        self.replicas = [self.replica_of(primary) for primary in self.primaries for _ in range(replicas)]
+        for number, replica in enumerate(self.replicas):
+            self._follow(replica, self.primaries[number // replicas])
+        until(lambda: all("link_status:up" in each.command("INFO", "replication") for each in self.replicas))
         until(self.whole, 30, "the cluster does not come together")
 
     def add(self) -> Server:
@@ -164,7 +177,7 @@ class Shards:
         bus = ("--cluster-port", str(free_port()))  # ten thousand above a port there may be none
         server = Server(self._binary, self._folder / f"shard-{len(self.servers)}", settings=(*self._settings, *bus))
         self._buses[server.port] = bus[1]
-        self._ending.callback(server.stop)
+        self._ending.callback(server.end)
         self.servers.append(server)
         return server
 
@@ -173,17 +186,14 @@ class Shards:
         self._meet()
         until(lambda: self.node(server) in self.primaries[0].command("CLUSTER", "NODES"))
 
-    def replica_of(self, primary: Server) -> Server:
-        """One more node, which follows this one."""
-        replica = self.add()
-        self._meet()
-        until(lambda: replica.command("CLUSTER", "REPLICATE", self.node(primary)).startswith("+OK"))
-        until(lambda: "link_status:up" in replica.command("INFO", "replication"))
-        return replica
+    def _follow(self, replica: Server, primary: Server) -> None:
+        node = self.node(primary)
+        until(lambda: replica.command("CLUSTER", "REPLICATE", node).startswith("+OK"))
 
     def _meet(self) -> None:
-        for server in self.servers[1:]:
-            server.command("CLUSTER", "MEET", "127.0.0.1", str(self.servers[0].port), self._buses[self.servers[0].port])
+        """Each is told of every other, which is sooner than they would hear of them by themselves."""
+        for one, other in combinations(self.servers, 2):
+            one.command("CLUSTER", "MEET", "127.0.0.1", str(other.port), self._buses[other.port])
         until(lambda: all(f"cluster_known_nodes:{len(self.servers)}" in each.command("CLUSTER", "INFO") for each in self.servers))
 
     @property
