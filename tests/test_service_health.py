@@ -90,7 +90,6 @@ def test_a_clock_that_steps_stops_the_gate_until_it_is_right(place: Place, monke
         is_well(gate)
 
 
-@pytest.mark.deadline
 def test_a_store_that_is_away_or_no_primary_stops_the_gate(place: Place) -> None:
     with served(place.folder, place.settings) as gate:
         place.store.pause()
