@@ -46,7 +46,13 @@ class Real:
 
     def __init__(self, notes: Notes) -> None:
         self.notes, self.seen, self._turn = notes, Counter[str](), itertools.count()
-        self.parties = {"agent": notes.client, "agent, host": notes.client, "host": notes.host, "tool_server": notes.server}
+        self.parties = {
+            "agent": notes.client,
+            "agent, host": notes.client,
+            "host": notes.host,
+            "tool_server": notes.server,
+            "auditor": notes.auditor,
+        }
 
     def _call(self) -> dict[str, Any]:
         return detail("notes.write", "desk.notes", {"text": f"hello {next(self._turn)}"})
@@ -96,8 +102,9 @@ class Real:
         """Of its path."""
         if "{run}" in path:
             return {"run": in_the_end(lambda: self.notes.host.post("/v1/runs", self._opening()))["run"]}
-        if "{txn}" in path:
-            return {"txn": in_the_end(lambda: self.notes.server.post("/v1/redeem", self._redeeming()))["txn"]}
+        if "{txn}" in path or "{call}" in path:
+            txn = in_the_end(lambda: self.notes.server.post("/v1/redeem", self._redeeming()))["txn"]
+            return {"txn" if "{txn}" in path else "call": txn}
         return {"tenant": "acme"} if "{tenant}" in path else {}
 
     def set(self, case: Any) -> None:

@@ -71,7 +71,7 @@ class Place:
         sign(self.workflows)
         self.root = prepare(self.workflows)
         self.login = Key("login")
-        self.keys = {name: Key(name) for name in ("notes", "server", "desk", "other")}
+        self.keys = {name: Key(name) for name in ("notes", "server", "desk", "other", "auditor")}
         common = {"tenants": ["acme"]}
         own = {name: {"keys": publish(folder, key), **common} for name, key in self.keys.items()}
         user = {"tenant": "tenant", "groups": "groups"}
@@ -94,6 +94,7 @@ class Place:
                 "other": {"role": "agent", **own["other"]},
                 "server": {"role": "tool_server", "resources": [notes], "definitions": {"notes.write": definition}, **own["server"]},
                 "desk": {"role": "host", **own["desk"]},
+                "auditor": {"role": "auditor", **own["auditor"]},
             },
         }
 
@@ -108,6 +109,7 @@ class Notes:
         self.place, self.gate = place, gate
         self.asking, self.client = Asking(gate), Party(gate, "notes", place.keys["notes"])
         self.server, self.host = Server(gate, "server", place.keys["server"]), Party(gate, "desk", place.keys["desk"])
+        self.auditor = Party(gate, "auditor", place.keys["auditor"])
 
     def form(self, text: str = "hello", **more: Any) -> dict[str, Any]:
         arguments = {"text": text, **more.pop("arguments", {})}

@@ -262,7 +262,7 @@ def test_an_id_of_several_calls_asks_which(world: World) -> None:
 
 
 def test_an_approved_version_is_found_whatever_this_engine_reads_in_its_examples(world: World) -> None:
-    from agentgate.cli.explain import version_of
+    from agentgate.review.report.past import version_of
 
     value = written_out(read_yaml(WORKFLOW, "x").value)
     (name,) = value["intents"]
@@ -341,8 +341,7 @@ def test_what_stands_before_damage_is_still_explained(world: World) -> None:
     ids=lambda c: next(iter(c)),
 )
 def test_a_record_of_another_make_is_explained_as_far_as_it_goes(world: World, change: dict[str, Any]) -> None:
-    from agentgate.cli.explain import version_of
-    from agentgate.review.report.past import explain_record
+    from agentgate.review.report.past import explain_record, version_of
 
     with world.gate() as gate:
         opened(gate).authorize("payments.refund", {**REFUND, "payee": "x"}, tool_call_id="pay")

@@ -302,7 +302,7 @@ def check(place: Place, change: dict[str, Any], **environment: str) -> tuple[int
 
 def test_a_check_says_that_settings_are_complete(place: Place) -> None:
     code, text = check(place, {"audit": str(place.folder / "audit-7")})
-    assert (code, "complete: 1 workflows in force, 5 clients" in text) == (0, True), text
+    assert (code, "complete: 1 workflows in force, 6 clients" in text) == (0, True), text
     assert [line for line in text.splitlines() if line.startswith("look:")] == [
         "look: identity.proxies: none, and TLS ends in front of the gate: all whom that proxy passes on count as one address",
         "look: desk.notes: notes.local: redeem: wrapper, and over HTTP only what a server redeems is exchanged",

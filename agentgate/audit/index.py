@@ -56,7 +56,7 @@ class RecordRow(NamedTuple):
     @property
     def place(self) -> tuple[float, str, int]:
         """Where it stands among all rows of a log."""
-        return self.time, Path(self.file).name, self.start
+        return self.time, Path(self.file).stem, self.start
 
     def record(self) -> dict[str, Any]:
         """The whole record."""

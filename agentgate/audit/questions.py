@@ -1,11 +1,19 @@
-"""Questions to a log, answered from what was verified (`agentgate.audit.index`): which calls there were, and one call's story."""
+"""Questions to a log, answered from what was verified (`agentgate.audit.index`): which calls there were, and one call's story.
+
+As a program it answers a question of a served gate, JSON on its standard input (`answer_question`): reading a large log takes seconds of a
+processor, and the calls of the gate have a deadline.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from heapq import nlargest
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -16,6 +24,7 @@ from agentgate.audit.verify import LogEvidence, LogVerdict, Watch, verify
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.values.times import seconds
 
+PAGE = 50  # records in an answer to a served gate
 SHORT = 12  # characters of a hold's id, as lists show it
 
 
@@ -31,9 +40,9 @@ def read_moment(text: str, otherwise: float) -> float:
         return time.time() - ago
     try:
         at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     except ValueError:
         raise ConfigError("time", text, "a duration (7d, 12h) or a date (2026-05-31, 2026-05-31T10:00)") from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 class RowFilter(NamedTuple):
@@ -101,3 +110,33 @@ class VerifiedLog:
         about = [row for row in mine if row.tool_call_id == call or row.hold in holds]
         opened = [row for row in mine if row.type in {"run_opened", "run_renewed"} and row.time <= about[0].time]
         return [*opened[-1:], *about]
+
+
+def answer_question(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The newest records that are wanted, from a place on backwards; or those of a `call`, the oldest first; none: there is no such call.
+
+    What was verified is kept beside the keys, since whoever can write in the log's directory must not change it.
+
+    Raises:
+        AgentGateError, OSError: the log cannot be read.
+    """
+    keys = Path(asked["keys"])
+    log = VerifiedLog.read([Path(asked["audit"])], LogEvidence.of([keys]), keys / "audit-index")
+    found, after = list[RecordRow](), tuple(asked["after"])
+    if asked["call"]:
+        with suppress(NotFound):
+            found = log.story(asked["call"], run=asked["run"], wanted=lambda row: row.tenant in asked["tenants"])
+    else:
+        rows = RowFilter(asked["values"], asked["since"], asked["until"], asked["tenants"]).rows(log)
+        found = nlargest(PAGE, (row for row in rows if not after or row.place < after), key=lambda row: row.place)
+    following = "~".join(map(str, found[-1].place)) if len(found) == PAGE and not asked["call"] else None
+    wrong = sorted({each.finding.name.lower() for each in log.verdict.findings if each.finding})
+    return {"findings": wrong, "next": following, "records": [row.record() for row in found]}
+
+
+if __name__ == "__main__":
+    os.nice(10)
+    try:
+        sys.stdout.buffer.write(orjson.dumps(answer_question(orjson.loads(sys.stdin.buffer.read()))))
+    except (AgentGateError, OSError) as error:
+        sys.exit(str(error))

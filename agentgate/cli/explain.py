@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,15 +10,12 @@ from typer import Argument, Option
 from agentgate.cli.output import refusing, say_json, styled
 from agentgate.cli.records import Cache, Keys, read_log, tell_state
 from agentgate.cli.signing import Json
-from agentgate.errors import ConfigError, WorkflowError
+from agentgate.errors import ConfigError
 from agentgate.explain.explanation import Explanation, text_lines
 from agentgate.explain.explanation import as_json as explanation_json
 from agentgate.intents.lexical import derive
-from agentgate.loading.catalog import APPROVALS, roles_of, workflow_files
-from agentgate.loading.definition import load_document, read_file
 from agentgate.loading.source import find as find_source
-from agentgate.loading.yaml_nodes import Document, read_yaml
-from agentgate.review.report.past import Alive, Record, decision_of, event, explain_record, still_alive
+from agentgate.review.report.past import Alive, Record, decision_of, event, explain_record, still_alive, version_of
 from agentgate.review.report.question import answer, arguments, case_of, changes, stated
 from agentgate.stores import open_store
 from agentgate.workflow.model import Workflow
@@ -118,27 +113,6 @@ def _alive(address: str | None, record: Record, version: Workflow | None) -> Ali
         return still_alive(store, record, version, derive)
     finally:
         store.close()
-
-
-def version_of(record: Record, folder: Path) -> Workflow | None:
-    """The workflow version that a decision names, by its digest: a present file, or an approved definition. None: neither."""
-    named = record.get("workflow", {})
-    wanted, id_, version = str(named.get("digest")), str(named.get("id")), named.get("version")
-    roles = roles_of(folder)
-    known = folder / APPROVALS
-    candidates = [(file, False) for file in workflow_files(folder)]
-    if known.is_dir() and type(version) is int:
-        approved = known / id_ / str(version) / "definition.json"
-        if approved.resolve().is_relative_to(known.resolve()) and approved.is_file():
-            candidates.append((approved, True))
-    for file, signed in candidates:
-        with suppress(WorkflowError, ValueError):
-            text = read_file(file)
-            document = Document(str(file), json.loads(text)) if signed else read_yaml(text, str(file))
-            workflow = load_document(document, roles, derive, signed=signed)
-            if workflow.digest == wanted:
-                return workflow
-    return None
 
 
 # --- output ----------------------------------------------------------------------------------------------------------------

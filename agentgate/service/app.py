@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -23,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from agentgate.audit.questions import NotFound
 from agentgate.errors import (
     AgentGateError,
     AuditUnavailable,
@@ -34,9 +36,10 @@ from agentgate.errors import (
     StoreUnavailable,
 )
 from agentgate.gate.core import reasons_of
-from agentgate.service import account_key, authzen, calls, counting, holds, inspection, metadata, openapi, runs, tokens
+from agentgate.service import account_key, auditing, authzen, calls, counting, holds, inspection, metadata, openapi, runs, tokens
 from agentgate.service.answer import oauth_error, problem, refused_by, unavailable
 from agentgate.service.connections import HEALTH, Connections, OpenConnection
+from agentgate.service.pages import auditing as audit_pages
 from agentgate.service.pages import judging, signing_in
 from agentgate.service.pages.rendering import asset, error_page
 from agentgate.service.served import ServedGate
@@ -69,6 +72,8 @@ ROUTES: tuple[tuple[str, str, Endpoint, Refusing], ...] = (
     ("/v1/redeem", "POST", calls.redeem_call, problem),
     ("/v1/calls/{txn}/result", "POST", calls.result, problem),
     ("/v1/calls/{txn}/outcome", "POST", calls.outcome, problem),
+    ("/v1/audit", "GET", auditing.read_records, problem),
+    ("/v1/audit/{call}", "GET", auditing.read_records, problem),
     ("/access/v1/evaluation", "POST", authzen.evaluate, problem),
     ("/access/v1/evaluations", "POST", authzen.evaluate_many, problem),
     ("/.well-known/authzen-configuration", "GET", metadata.authzen_metadata, problem),
@@ -92,6 +97,14 @@ PAGES: tuple[tuple[str, str, Endpoint, Refusing], ...] = (
     ("/holds/next", "GET", judging.show_next, error_page),
     ("/holds/{hold}", "GET", judging.one, error_page),
     ("/holds/{hold}/run", "GET", judging.of_run, error_page),
+)
+_audit_error = partial(error_page, root="/audit")
+AUDIT_PAGES: tuple[tuple[str, str, Endpoint, Refusing], ...] = (
+    ("/audit", "GET", audit_pages.show, _audit_error),
+    ("/audit/pages.css", "GET", asset, _audit_error),
+    ("/audit/pages.js", "GET", asset, _audit_error),
+    ("/audit/{call}", "GET", audit_pages.show, _audit_error),
+    ("/audit/{call}/workflow", "GET", audit_pages.show, _audit_error),
 )
 
 
@@ -126,7 +139,7 @@ def application(settings: ServiceSettings, clock: Callable[[], datetime] | None 
                 _log.warning("unproven", **summary)
             await gate.close()
 
-    served = ROUTES if settings.passkeys is None else (*ROUTES, *PAGES)
+    served = (*ROUTES, *AUDIT_PAGES, *(() if settings.passkeys is None else PAGES))
     routes = [Route(path, _Answering(_around(endpoint, refuse)), methods=[method]) for path, method, endpoint, refuse in served]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
     app.router.redirect_slashes = False  # it would send a client, with its credentials, to whatever `Host` says, and over plain http
@@ -259,6 +272,8 @@ def _check_head(request: Request) -> None:
 def _refused(error: Exception) -> RequestRefused:
     if isinstance(error, RequestRefused):
         return error
+    if isinstance(error, NotFound):
+        return RequestRefused(404, "not_found")
     if isinstance(error, ClientDisconnect):  # nobody reads the answer; the log line is like any other
         return RequestRefused(400, "invalid_request", "body: ended early")
     if isinstance(error, RunRefused):

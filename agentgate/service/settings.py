@@ -35,7 +35,7 @@ from agentgate.identity.settings import (
 from agentgate.token.jws import Alg
 from agentgate.token.regular_file import read_regular, read_text
 
-Role = Literal["host", "agent", "tool_server"]
+Role = Literal["host", "agent", "tool_server", "auditor"]
 _SECRET = "whsec_"  # noqa: S105 - how one begins
 _NEEDED = {
     "issuer": "the URL that callers know the gate by, e.g. https://gate.acme.example",
@@ -57,11 +57,11 @@ def _thumbprint(value: str) -> str:
 
 
 Thumbprint = Annotated[Name, AfterValidator(_thumbprint)]
-_ROLES = "host (opens runs), agent (asks for tokens) or tool_server (redeems them)"
+_ROLES = "host (opens runs), agent (asks for tokens), tool_server (redeems them) or auditor (reads the audit log)"
 
 
 class Served(SettingsBlock):
-    """A client of the service. How it authenticates: `keys` (private_key_jwt), `certificates` (mTLS), or its own `credential`.
+    """A client of the service. How it authenticates: `keys` (private_key_jwt), `certificates` (mTLS), its own `credential`, or a `group`.
 
     Attributes:
         role: what it may do.
@@ -69,6 +69,7 @@ class Served(SettingsBlock):
         keys: file or pinned URL with its public keys (JWK set).
         certificates: SHA-256 thumbprints (base64url) of its certificates.
         credential: of an agent that has nothing but what it exchanges: the one issuer of its tokens, or its SPIFFE id.
+        group: of an auditor: people in it read the pages with their `passkeys`.
         resources: of a tool server: its URLs, the `aud` of its tokens.
         definitions: of a tool server: its tools and the digests of their definitions, as it declares them.
         private_addresses: the URL of `keys` may lead into your own network.
@@ -79,14 +80,17 @@ class Served(SettingsBlock):
     keys: Place | None = None
     certificates: Annotated[tuple[Thumbprint, ...], Field(strict=False)] = ()
     credential: Name | None = None
+    group: Name | None = None
     resources: Listed = ()
     definitions: dict[Name, Name] = Field(default_factory=dict)
     private_addresses: bool = False
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> Self:
-        if self.keys is None and not self.certificates and self.credential is None:
-            raise ValueError("keys, certificates or, for an agent, credential: how it authenticates")
+        if self.keys is None and not self.certificates and self.credential is None and self.group is None:
+            raise ValueError("keys, certificates or, for an agent, credential, for an auditor, group: how it authenticates")
+        if self.group is not None and self.role != "auditor":
+            raise ValueError("keys, certificates or credential (only an auditor is known by a group of its people)")
         if self.credential is not None and self.role != "agent":
             raise ValueError("keys or certificates (only an agent is known by the credential it exchanges)")
         if (self.role == "tool_server") != bool(self.resources):

@@ -34,7 +34,10 @@ def proxies_of(settings: ServiceSettings) -> tuple[Peers, ...]:
 
 @dataclass(slots=True)
 class Service:
-    """See the module. `ready`: it takes requests (not yet, or no longer, otherwise). `reloading`: held by who reads anew."""
+    """See the module.
+
+    `ready`: it takes requests (not yet, or no longer, otherwise). `reloading`: held by who reads anew, `reading_log`: by who asks the log.
+    """
 
     settings: ServiceSettings
     gate: ServedGate
@@ -51,6 +54,7 @@ class Service:
     untold: Refusals = field(default_factory=Refusals)  # those without a line
     ready: bool = True
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    reading_log: asyncio.Lock = field(default_factory=asyncio.Lock)
     _proxies: tuple[Peers, ...] = ()
 
     def __post_init__(self) -> None:

@@ -7,14 +7,17 @@ count only if their digest is the record's. Nothing is written.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any, get_args
 
 from agentgate.audit.questions import NotFound
-from agentgate.errors import CanonicalError, NameRefused
+from agentgate.errors import CanonicalError, NameRefused, WorkflowError
 from agentgate.explain.evidence import Origin
 from agentgate.explain.explanation import Explanation, Outcome, Row, Verdict
 from agentgate.explain.listing import Condition
@@ -23,7 +26,11 @@ from agentgate.explain.verdicts import NOT_KEPT, Kept, code_of, explain_kept
 from agentgate.gate.state import Readings, prompt_of, run_state
 from agentgate.identity.proven import agent_json, restore_agent, restore_user
 from agentgate.intents.deriver import Deriver
+from agentgate.intents.lexical import derive
 from agentgate.language.prompt import Prompt
+from agentgate.loading.catalog import APPROVALS, roles_of, workflow_files
+from agentgate.loading.definition import load_document, read_file
+from agentgate.loading.yaml_nodes import Document, read_yaml
 from agentgate.stores import Store, ops
 from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.refusal import Failure, Reason
@@ -44,6 +51,27 @@ def decision_of(records: Sequence[Record]) -> Record:
         raise NotFound("id: got a call without a decision, expected the txn, jti, hold or tool_call_id of a decision in this log")
     same = [record for record in decided if record.get("arguments_digest") == decided[-1].get("arguments_digest")]
     return next((r for r in reversed(same) if r["decision"] == "allow"), decided[-1])  # a repetition decides nothing
+
+
+def version_of(record: Record, folder: Path) -> Workflow | None:
+    """The workflow version that a decision names, by its digest: a present file, or an approved definition. None: neither."""
+    named = record.get("workflow", {})
+    wanted, id_, version = str(named.get("digest")), str(named.get("id")), named.get("version")
+    roles = roles_of(folder)
+    known = folder / APPROVALS
+    candidates = [(file, False) for file in workflow_files(folder)]
+    if known.is_dir() and type(version) is int:
+        approved = known / id_ / str(version) / "definition.json"
+        if approved.resolve().is_relative_to(known.resolve()) and approved.is_file():
+            candidates.append((approved, True))
+    for file, signed in candidates:
+        with suppress(WorkflowError, ValueError):
+            text = read_file(file)
+            document = Document(str(file), json.loads(text)) if signed else read_yaml(text, str(file))
+            workflow = load_document(document, roles, derive, signed=signed)
+            if workflow.digest == wanted:
+                return workflow
+    return None
 
 
 # --- what the store still holds of a run ------------------------------------------------------------------------------------

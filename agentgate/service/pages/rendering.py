@@ -62,15 +62,15 @@ def page(name: str, status: int = 200, **values: Any) -> Response:
     return Response(_templates().get_template(name).render(values), status, HEADERS, media_type="text/html")
 
 
-def error_page(refused: RequestRefused) -> Response:
+def error_page(refused: RequestRefused, **more: str) -> Response:
     """A refusal for whoever looks at a page."""
     title, text = _ERRORS.get(refused.status, ("Not answered", "The gate could not answer this request. Its log says why."))
-    answer = page("error.html", refused.status, title=title, text=text, again=refused.status == 503)
+    answer = page("error.html", refused.status, title=title, text=text, again=refused.status == 503, why=refused.description, **more)
     answer.headers.update(refused.headers)
     return answer
 
 
 async def asset(request: Request, _: Service) -> Response:
-    """``GET /holds/pages.css`` and ``/holds/pages.js``."""
+    """``GET /holds/pages.css`` and ``/holds/pages.js``, and both under ``/audit``."""
     name = request.url.path.rpartition("/")[2]
     return Response((_HERE / "assets" / name).read_bytes(), 200, HEADERS, media_type=_ASSETS[name])

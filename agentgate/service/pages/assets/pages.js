@@ -32,13 +32,13 @@ async function assertion(challenge, rpId, credential) {
 async function signIn() {
   const { challenge, rp_id } = await post("/holds/challenge", {});
   await post("/holds/session", { challenge, assertion: await assertion(encode(challenge), rp_id) });
-  location.replace(location.pathname);
+  location.replace(location.pathname + location.search);
   return "Signed in.";
 }
 
 async function signOut() {
   await post("/holds/session", {}, "DELETE");
-  location.replace("/holds");
+  location.replace(document.querySelector(".top > a").getAttribute("href"));
 }
 
 async function make() {
@@ -125,7 +125,7 @@ async function refresh() {
 }
 
 function local() {
-  for (const each of document.querySelectorAll("time[datetime]")) {
+  for (const each of document.querySelectorAll("time[datetime]:not([data-exact])")) {
     each.textContent = new Date(each.dateTime).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
   }
 }
