@@ -11,7 +11,7 @@ import secrets
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from agentgate.decision import caller
 from agentgate.decision.case import Case, Check
@@ -69,13 +69,17 @@ def open_run(
     yield from apart(len(text), partial(core.readings.turn, text))  # before it is stored: what cannot be read opens no run
     _check_who(tenant, user, agent)
     _check_ttl(ttl, user, agent)
-    for_user, by_agent = proven = yield from prove(core, workflow, tenant, user, agent, over=over)
+    if once and (workflow.intents or text or user is not None or conversation is not None or not isinstance(agent, AgentCredential)):
+        raise refused_input("once", "a run that somebody asks for", _ONCE)
+    for_user, by_agent = proven = yield from prove(core, workflow, tenant, user, agent, over=over, returning=once)
     name = _name_run(workflow, tenant, conversation, proven)
     if once:
-        if workflow.intents or text or user is not None or conversation is not None or not isinstance(agent, AgentCredential):
-            raise refused_input("once", "a run that somebody asks for", _ONCE)
         # It is not forgotten while the credential may come again.
         name, ttl = _name_of_credential(tenant, workflow.id, by_agent), MAX_PROVEN_TTL
+        if isinstance(agent, AgentCredential) and agent.known:
+            if (record := (yield ops.read_run(tenant, name))) is not None:
+                return (yield from _return_to(core, (yield from found(core, tenant, name, record)), agent, by_agent, over))
+            _, by_agent = proven = yield from prove(core, workflow, tenant, user, agent, over=over)  # it founds a run
     now = time.time()
     header = Header(
         id=name,
@@ -104,11 +108,18 @@ def open_run(
         known: RunState = yield from found(core, tenant, name, opened.run)
         if conversation is not None:
             return (yield from _go_on(core, known, header, proven, (text, stored)))
-        yield from _check_same(known.header, header)
-        return (yield from _renewed(core, known, *proven))
+        return (yield from _return_to(core, known, agent, by_agent, over))
     core.issued.opened(header.id)
     yield _record_opened(header)
     return (yield from found(core, tenant, header.id, opened.run))
+
+
+def _return_to(core: Core, known: RunState, shown: Any, by_agent: Proven[Agent], over: OverHTTP) -> Flow:
+    """The run that a credential (`shown`) founded, for who shows it again."""
+    yield from _check_same(known.header, replace(known.header, agent=by_agent.who, client=over.client))
+    state = yield from _renewed(core, known, None, by_agent)
+    shown.keep()
+    return state
 
 
 def _record_opened(header: Header) -> Record:
@@ -121,10 +132,11 @@ def _go_on(core: Core, known: RunState, header: Header, proven: tuple[Proven[Use
     text, stored = said
     for _ in range(_TRIES):
         check_open(known, header.workflow)
-        if not (text and is_over(known)):
+        follows = bool(text) and is_over(known)
+        yield from _check_same(known.header, header, further=follows)
+        if not follows:
             state = yield from _renewed(core, known, *proven)
             return (yield from add(core, state, text, stored)) if text else state
-        yield from _check_same(known.header, header, further=True)
         following = yield from succeed(core, known, header, text, stored)
         if following is not None:
             yield _record_opened(following)
@@ -221,7 +233,7 @@ def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredent
     """
     header = state.header
     versions = yield from core.in_force.of(header)
-    for_user, by_agent = yield from prove(core, versions.minted, header.tenant, user, agent, run=header, over=over)
+    for_user, by_agent = yield from prove(core, versions.minted, header.tenant, user, agent, run=header, over=over, returning=True)
     was, who = header.agent, by_agent.who
     if not agent.delegation:
         who = placed(who, posture=who.posture, boundary=who.boundary, via=was.via)
@@ -233,6 +245,9 @@ def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredent
     yield from _check_same(header, shown)
     yield from _check(core, versions, shown)
     again = shown.user is not None and header.user is not None and _signed_in(shown.user) != _signed_in(header.user)
+    for each in (user, agent):
+        if isinstance(each, AgentCredential):
+            each.keep()
     if not again and (header.ends - time.time() > _SOON or header.ends == header.expires_at):
         return state
     less = (was.via and not agent.delegation) or (was.posture is not None and agent.attestation is None)

@@ -49,9 +49,16 @@ def prove(
     *,
     run: Header | None = None,
     over: OverHTTP = IN_PROCESS,
+    returning: bool = False,
 ) -> Generator[Any, Any, tuple[Proven[User] | None, Any]]:
-    """User and agent of a run, with the ends of what was proven; 0 for what a host vouches for. `run`: it is open already."""
+    """User and agent of a run, with the ends of what was proven; 0 for what a host vouches for. `run`: it is open already.
+
+    `returning`: they come back to a run, or seem to; what founds or renews one is verified whole.
+    """
     now, known, named = time.time(), None if run is None else run.user, None if run is None else run.id
+    for each in (user, agent):
+        if isinstance(each, AgentCredential):
+            each.returning = returning
     try:
         for_user: Proven[User] | None = None
         if isinstance(user, AgentCredential):

@@ -2,6 +2,10 @@
 
 Rules: a credential has no text form, no pickle, no attribute with its text; only `reveal` returns it, and only verifiers call that. What
 belongs to a credential (proof of its key, attestation, hops) comes with it.
+
+The signature of a credential that comes back to its run (`returning`) need not be verified each time: see
+`agentgate.identity.keys.Verifications`. That is for whoever knows the run to say; what founds a run, renews it or counts once is verified
+whole, and not kept.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ X509_SVID = "https://agentgate.dev/token-type/x509-svid"  # whose text is the th
 class Credential:
     """See the module. Use one of its kinds."""
 
-    __slots__ = ("_open", "unverified")
+    __slots__ = ("_open", "keep", "known", "returning", "unverified")
 
     def __init__(self, text: str) -> None:
         """Hold the text of a credential.
@@ -32,6 +36,8 @@ class Credential:
             raise ConfigError("credential", type(text).__name__, "text")
         self._open: Final[Callable[[], str]] = lambda: text
         self.unverified: Any = None  # what `agentgate.identity.signed.read` found in it: it is read once
+        self.returning = self.known = False  # `known`: its signature was verified before, and not now
+        self.keep: Callable[[], None] = lambda: None  # what was verified now, for the next time
 
     def reveal(self) -> str:
         """The text. Do not log, store or trace it."""

@@ -10,9 +10,10 @@ no keys yet, a few callers wait for the first ones (`agentgate.shell.reader`), i
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
@@ -30,6 +31,7 @@ ALGORITHMS = frozenset("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 Ed
 FRESH, USABLE, PAUSE, MAX_PAUSE = 300.0, 3600.0, 10.0, 320.0  # seconds
 FILE_FRESH = 1.0  # seconds
 MAX_KEYS = 100
+MAX_SUBJECTS, MAX_OF_ONE = 10_000, 4  # of `Verifications`
 MIN_RSA = 2048  # bits
 _BY_TYPE = {
     ("RSA", None): "RS256",
@@ -55,12 +57,42 @@ def strict_object(data: bytes, name: str) -> dict[str, Any]:
     return value
 
 
+class Verifications:
+    """The ends of credentials whose signature a key of one key set verified, by what was expected of them and their digest.
+
+    Rules: that they were signed is all that is known of them: times, key, run, settings and revocations are judged each time. It ends with
+    the key set. Each subject has at most `MAX_OF_ONE`, the newest, so that nobody's tokens push out those of others; where there are
+    `MAX_SUBJECTS`, a further one takes the place of one whose credentials have ended, or is not kept.
+    """
+
+    __slots__ = ("_lock", "_of")
+
+    def __init__(self) -> None:
+        self._lock, self._of = threading.Lock(), dict[Hashable, dict[Hashable, float]]()
+
+    def holds(self, subject: Hashable, name: Hashable) -> bool:
+        """Whether a credential was verified before, and kept."""
+        return name in self._of.get(subject, ())
+
+    def keep(self, subject: Hashable, name: Hashable, ends: float) -> None:
+        """Keep a credential that was verified now."""
+        with self._lock:
+            longest = next(iter(self._of), "")  # not kept anew
+            if len(self._of) >= MAX_SUBJECTS and subject not in self._of:
+                if max(self._of[longest].values()) > time.time():
+                    return
+                del self._of[longest]
+            others = list(self._of.pop(subject, {}).items())
+            self._of[subject] = dict([*others[1 - MAX_OF_ONE :], (name, ends)])
+
+
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """What a source held. `keys`: by `kid`; `roots`: X.509 authorities (base64 DER) of a SPIFFE bundle."""
+    """What a source held. `keys`: by `kid`; `roots`: X.509 authorities (base64 DER) of a SPIFFE bundle; `verifications`: by its keys."""
 
     keys: Mapping[str, jwt.PyJWK]
     roots: tuple[str, ...] = ()
+    verifications: Verifications = field(default_factory=Verifications, compare=False)
 
 
 def read_keys(data: bytes, *, spiffe: bool = False) -> KeySet:
@@ -117,6 +149,7 @@ class KeySource:
         self.where, self._private, self._spiffe, self._clock = where, private, spiffe, clock
         self._remote = "://" in where
         self._set, self._problem = KeySet({}), "never read"
+        self._text: bytes | None = None  # of the set
         self._read_at = self._next = float("-inf")
         self._pause = 0.0
         self._reader = OneReader()
@@ -137,7 +170,9 @@ class KeySource:
     def _read(self) -> None:
         pause = PAUSE if self._remote else FILE_FRESH
         try:
-            self._set = read_keys(self._data(), spiffe=self._spiffe)
+            text = self._data()
+            if text != self._text:
+                self._set, self._text = read_keys(text, spiffe=self._spiffe), text
         except (KeyRefused, KeysUnavailable, OSError) as error:
             self._problem = f"{type(error).__name__}: {error}"[:300]
             self._pause = min(MAX_PAUSE, max(pause, 2 * self._pause))
@@ -163,15 +198,16 @@ class KeySource:
             raise KeysUnavailable("keys", f"{self.where}: {problem}", "a key set that can be read")
         return self._set
 
-    def key(self, kid: str) -> Generator[Outside, Any, jwt.PyJWK]:
-        """The key of this name.
+    def key(self, kid: str) -> Generator[Outside, Any, tuple[jwt.PyJWK, Verifications]]:
+        """The key of this name, and what the keys of its set verified.
 
         Raises:
             KeysUnavailable: as `held`. CredentialRefused: there is no such key.
         """
-        found = (yield from self.held(kid)).keys.get(kid)
+        held = yield from self.held(kid)
+        found = held.keys.get(kid)
         if found is None and self._reader.reading:
             raise KeysUnavailable("keys", f"{self.where}: being read again", "another try in a moment")
         if found is None:
             raise CredentialRefused("kid", kid, f"a key that {self.where} publishes")
-        return found
+        return found, held.verifications

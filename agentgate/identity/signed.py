@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
 from typing import Any, NewType
 
 import jwt
@@ -118,7 +120,7 @@ def verified(credential: Credential, source: KeySource, expected: ExpectedClaims
     if type(kid) is not str:
         raise CredentialRefused(f"{what}.kid", "none", "the name of a key")
     try:
-        key = yield from source.key(kid)  # (3)
+        key, verifications = yield from source.key(kid)  # (3)
     except KeysUnavailable as error:
         raise error.restate(field=f"{what}.keys") from None
     except CredentialRefused as error:
@@ -128,7 +130,9 @@ def verified(credential: Credential, source: KeySource, expected: ExpectedClaims
     for name in ("exp", "iat", "nbf"):  # before PyJWT rounds them
         if name in claims and (type(claims[name]) not in {int, float} or not 0 <= claims[name] < 2**53):
             raise CredentialRefused(f"{what}.{name}", type(claims[name]).__name__, "seconds since 1970")
-    problem = _proved(credential, key, expected)  # (4)
+    entry = (expected, sha256(credential.reveal().encode()).digest()) if credential.returning else None
+    credential.known = entry is not None and verifications.holds(claims.get("sub"), entry) and _is_current(claims, now)
+    problem = "" if credential.known else _proved(credential, key, expected)  # (4)
     if problem:
         field, wanted = _found_by(problem, claims, expected, now)
         got = {"signature": "no match", "alg": header.get("alg"), "claims": problem}.get(field, claims.get(field, "none"))
@@ -138,7 +142,14 @@ def verified(credential: Credential, source: KeySource, expected: ExpectedClaims
     lifetime = claims["exp"] - claims.get("iat", now)
     if not 0 < lifetime <= expected.max_lifetime:
         raise CredentialRefused(f"{what}.exp", f"{lifetime:.0f} s", f"a lifetime of at most {expected.max_lifetime} s")
+    if entry is not None:
+        credential.keep = partial(verifications.keep, claims.get("sub"), entry, float(claims["exp"]))
     return SignedClaims(claims)
+
+
+def _is_current(claims: Mapping[str, Any], now: float) -> bool:
+    """Whether PyJWT would find its times as good as when it verified them; else it is asked."""
+    return int(claims["exp"]) > now - LEEWAY and max(claims.get("iat", 0), claims.get("nbf", 0)) <= now + LEEWAY
 
 
 def _found_by(problem: str, claims: Mapping[str, Any], expected: ExpectedClaims, now: float) -> tuple[str, str]:

@@ -91,7 +91,7 @@ class Service:
     def trust(self, caller: Caller, resource: str) -> Trust:
         """Whose tokens a tool server accepts for one of its resources. Credentials are its own business: there are no brokers here."""
         core = self.gate.core
-        return Trust(core.trusted, core.issuer, caller.settings.tenants, resource, core.history, tracing=core.tracing)
+        return Trust(core.trusted, core.issuer, caller.settings.tenants, resource, history=core.history, tracing=core.tracing)
 
     def take(self, request: Request, client: str) -> None:
         """Count a request of a client that is proven now.
