@@ -231,8 +231,8 @@ def test_another_client_does_not_go_on_with_it(desk: Desk) -> None:
     text = text_of(desk)
     returned(desk, text)
     given: dict[str, Any] = {"tenant": "acme-eu", "user": None, "prompt": "", "ttl": 600, "once": True}
+    steps = open_run.open_run(desk.gate._core, "desk.refund", agent=OIDCToken(text), over=OverHTTP(client="other"), **given)
     with pytest.raises(RunRefused) as error:
-        steps = open_run.open_run(desk.gate._core, "desk.refund", agent=OIDCToken(text), over=OverHTTP(client="other"), **given)
         drive(steps, desk.gate._store, desk.gate._audit)
     assert refused(error) == {"client"}
 
