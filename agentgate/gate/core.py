@@ -22,6 +22,7 @@ from agentgate.gate.issued import Issued
 from agentgate.gate.notify import Notifier
 from agentgate.gate.observer import Observer
 from agentgate.gate.state import Readings, missing, run_state
+from agentgate.gate.states import States
 from agentgate.gate.token_template import txn
 from agentgate.gate.versions import InForce
 from agentgate.identity.connection import Connection
@@ -75,7 +76,8 @@ class Core:
         identities: proves credentials; None: this gate takes none.
         find: reads an approved version that is not in force; None: this gate knows of none.
         trusted: its own keys, as those know them who redeem its tokens.
-        readings: headers and turns that this gate read lately.
+        states: runs that this gate read lately.
+        readings: headers and turns that it read lately.
         in_force: which versions of its workflow a run is decided under.
         known_brokers: their names.
         held_brokers: those that this gate has itself.
@@ -104,6 +106,7 @@ class Core:
     find: Callable[[str, int], Other] | None = None
     tracing: Tracing | None = None
     trusted: TrustedKeys = field(init=False)
+    states: States = field(default_factory=States, init=False)
     readings: Readings = field(init=False)
     in_force: InForce = field(init=False)
     known_brokers: frozenset[str] = field(init=False)
@@ -198,13 +201,14 @@ def surroundings(core: Core, versions: Versions, header: Header, call: Call, con
 
 
 def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Flow:
-    """The run's state, from the store; where an earlier state is `known`, the store sends only what changed since.
+    """The run's state, from the store; where an earlier state is `known` (or to this gate), the store sends only what changed since.
 
     Raises (through the driver):
         RunRefused: missing, unreadable, or its workflow is no longer loaded.
     """
     if type(tenant) is not str or type(run) is not str:
         raise missing(type(tenant).__name__, type(run).__name__, "no names")
+    known = core.states.find(tenant, run) if known is None else known
     try:
         op = ops.read_run(tenant, run, known.revision if known is not None else "")
     except NameRefused as error:
@@ -224,7 +228,7 @@ def found(core: Core, tenant: str, run: str, record: ops.RunRecord | None, known
     heard = known.turns if known is not None else ()
     unread = record.turns[len(heard) :] if record.turns[: len(heard)] == heard else record.turns
     state = partial(run_state, tenant, run, record=record, workflow=workflow, readings=core.readings, known=known)
-    return (yield from apart(sum(map(len, unread)), state))
+    return core.states.keep((yield from apart(sum(map(len, unread)), state)))
 
 
 _MAX_REASONS, _MAX_WORDS = 50, 300

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -77,8 +78,8 @@ def open_run(
         # It is not forgotten while the credential may come again.
         name, ttl = _name_of_credential(tenant, workflow.id, by_agent), MAX_PROVEN_TTL
         if isinstance(agent, AgentCredential) and agent.known:
-            if (record := (yield ops.read_run(tenant, name))) is not None:
-                return (yield from _return_to(core, (yield from found(core, tenant, name, record)), agent, by_agent, over))
+            if (own := (yield from _read_own(core, tenant, name))) is not None:
+                return (yield from _return_to(core, own, agent, by_agent, over))
             _, by_agent = proven = yield from prove(core, workflow, tenant, user, agent, over=over)  # it founds a run
     now = time.time()
     header = Header(
@@ -112,6 +113,12 @@ def open_run(
     core.issued.opened(header.id)
     yield _record_opened(header)
     return (yield from found(core, tenant, header.id, opened.run))
+
+
+def _read_own(core: Core, tenant: str, name: str) -> Flow:
+    with suppress(RunRefused):  # there is none; or opening it says why it cannot be used
+        return (yield from read(core, tenant, name))
+    return None
 
 
 def _return_to(core: Core, known: RunState, shown: Any, by_agent: Proven[Agent], over: OverHTTP) -> Flow:
