@@ -123,8 +123,7 @@ def _read_own(core: Core, tenant: str, name: str) -> Flow:
 
 def _return_to(core: Core, known: RunState, shown: Any, by_agent: Proven[Agent], over: OverHTTP) -> Flow:
     """The run that a credential (`shown`) founded, for who shows it again."""
-    yield from _check_same(known.header, replace(known.header, agent=by_agent.who, client=over.client))
-    state = yield from _renewed(core, known, None, by_agent)
+    state = yield from _renewed(core, known, None, by_agent, client=over.client)
     shown.keep()
     return state
 
@@ -139,11 +138,10 @@ def _go_on(core: Core, known: RunState, header: Header, proven: tuple[Proven[Use
     text, stored = said
     for _ in range(_TRIES):
         check_open(known, header.workflow)
-        follows = bool(text) and is_over(known)
-        yield from _check_same(known.header, header, further=follows)
-        if not follows:
-            state = yield from _renewed(core, known, *proven)
+        if not (text and is_over(known)):
+            state = yield from _renewed(core, known, *proven, client=header.client)
             return (yield from add(core, state, text, stored)) if text else state
+        yield from _check_same(known.header, header, further=True)
         following = yield from succeed(core, known, header, text, stored)
         if following is not None:
             yield _record_opened(following)
@@ -221,10 +219,7 @@ def _refusal_of(opened: ops.OpenReply, header: Header, most: int) -> Failure | N
 
 def _check_same(known: Header, shown: Header, *, further: bool = False) -> Flow:
     """Refuse whoever is not the run's own; `further`: another run follows it, in which the agent may have another key."""
-    refused = tuple([each for each in _another(known, shown) if not (further and each.data.get("proof"))])
-    if known.client != shown.client:
-        refused = (*refused, Failure(Reason.AGENT, "client", repr(shown.client), f"the run's own, {known.client!r}"))
-    if refused:
+    if refused := tuple([each for each in _another(known, shown) if not (further and each.data.get("proof"))]):
         yield stamp("run_refused", shown, reasons=reasons_of(refused))
         raise RunRefused(refused, shown.id)
 
@@ -295,8 +290,10 @@ def continue_for(core: Core, state: RunState, *, tenant: str, user: UserGiven, a
     return (yield from _renewed(core, state, *(yield from prove(core, versions.minted, tenant, user, agent, run=header))))
 
 
-def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh_agent: Proven[Agent] | None) -> Flow:
-    """The run under what was proven afresh. Raises as `renew`."""
+def _renewed(
+    core: Core, state: RunState, fresh_user: Proven[User] | None, fresh_agent: Proven[Agent] | None, *, client: str | None = None
+) -> Flow:
+    """The run under what was proven afresh. `client`: whom it has to belong to; None: it is not asked. Raises as `renew`."""
     versions = yield from core.in_force.of(state.header)
     for _ in range(_TRIES):
         header = state.header
@@ -304,7 +301,8 @@ def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh
         if fresh_user is not None:
             renewed = replace(renewed, user=fresh_user.who, user_until=fresh_user.expires_at)
         if fresh_agent is not None:
-            renewed = replace(renewed, agent=fresh_agent.who, agent_until=fresh_agent.expires_at)
+            own = header.client if client is None else client
+            renewed = replace(renewed, agent=fresh_agent.who, agent_until=fresh_agent.expires_at, client=own)
         yield from _check(core, versions, renewed, _another(header, renewed))
         if not state.closed and (renewed == header or header_bytes(renewed) == header_bytes(header)):
             return state  # the same credentials again
@@ -379,6 +377,8 @@ def _check(core: Core, versions: Versions, header: Header, further: tuple[Failur
 def _another(before: Header, after: Header) -> tuple[Failure, ...]:
     """What a fresh credential says otherwise than the run's first: whoever comes, it is not the same."""
     was, now, failures = before.agent, after.agent, list[Failure]()
+    if before.client != after.client:
+        failures.append(Failure(Reason.AGENT, "client", repr(after.client), f"the run's own, {before.client!r}"))
     for name in ("issuer", "subject", "id", "key", "environment"):
         if getattr(was, name) != getattr(now, name):
             own = f"the run's own, {getattr(was, name)!r}"
