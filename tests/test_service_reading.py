@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from starlette.requests import Request
@@ -82,6 +83,8 @@ async def test_a_form_and_an_object_are_read_and_the_turn_begins_when_they_are_h
         (lambda: request(b"a=1&%61=2"), 400),
         (lambda: request(b"a"), 400),
         (lambda: request(b"a=%ff"), 400),
+        *((lambda escape=escape: request(b"a=" + escape), 400) for escape in (b"%", b"%4", b"%zz", b"%+1", b"%1+", b"%\\x41", b"\\%4")),
+        (lambda: request(b"a=1&&b=2"), 400),
         (lambda: request(b"a=\xc3\xa9"), 400),
         (lambda: request("&".join(f"{n}=" for n in range(33)).encode()), 400),
     ],
@@ -98,6 +101,15 @@ async def test_a_body_of_exactly_the_cap_is_read_and_one_that_is_late_is_not(mon
     monkeypatch.setattr(reading, "SECONDS", 0.05)
     made, turns = request([b"a=", b"1", b"2", b"3"], pause=0.02)
     assert (await refused(made), turns) == ((408, "invalid_request"), [])
+
+
+@pytest.mark.parametrize(
+    "value", ["\\x41", "\\u0041\\N{BULLET}", "100%", "%41", "a=b", "a+b c", "\u00e9\U0001f642", "\\", "\\%5c", "\r\n\0"]
+)
+async def test_every_text_comes_through_a_form_as_it_was(value: str) -> None:
+    body = urlencode({"a": value, value: "b"}).encode()
+    made, _ = request(body)
+    assert await read_form(made, 1000) == {"a": value, value: "b"} == dict(parse_qsl(body.decode(), strict_parsing=True))
 
 
 @pytest.mark.parametrize(
