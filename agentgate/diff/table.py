@@ -34,7 +34,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
     **{
         rule.__name__: {
             CALLS: " ".join(f.name for f in fields(rule) if f.name in _STATED),
-            NONE: " ".join(f.name for f in fields(rule) if f.name == "line" or not f.init),
+            NONE: "line",
         }
         for rule in (AgentRule, UserRule, ViaRule, Conditions)
     },
@@ -50,7 +50,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
         CALLS: "needs definition args sequence step_ups",
         LIST: "effect audience scope limits upstream facts",
         READ: "redeem title",
-        NONE: "name line referenced structures dependencies asking grounded by_when",
+        NONE: "name line referenced",
     },
     "Rule": {
         CALLS: "at_most max_items role role_scopes sources unknown_origin entities any_call optional nullable needs origin "
@@ -60,7 +60,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
         NONE: "name line operators references calls alone joint free prompted said_as",
     },
     "Source": {CALLS: "kind tool field selector", NONE: "key"},
-    "Selector": {CALLS: "tool nouns by", NONE: "forms"},
+    "Selector": {CALLS: "tool nouns by"},
     "Fact": {LIST: "named confirmed pattern named_by where", READ: "type path currency", NONE: "name line"},
     "Sequence": {CALLS: "before require within", NONE: "line"},
     "Limit": {LIST: "tool argument maximum per every", NONE: "line"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal, final
 
 from agentgate.errors import CanonicalError, IdentityRefused
@@ -125,7 +126,7 @@ class CanonicalArguments:
 Args = Mapping[str, Any] | CanonicalArguments
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """A tool name and arguments the model proposes, copied, canonicalised and hashed once.
 
@@ -142,7 +143,6 @@ class Call:
     data: bytes
     args: Mapping[str, Any]
     definition: str = ""
-    _hashed: str = field(default="", init=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, tool: str, args: Args, tool_call_id: str, definition: str = "") -> Call:
@@ -157,12 +157,10 @@ class Call:
         data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")
         return cls(tool, tool_call_id, data, parse(data), definition)
 
-    @property
+    @cached_property
     def arguments_digest(self) -> str:
-        """SHA-256 (hex) of the canonical arguments, computed once."""
-        if not self._hashed:
-            object.__setattr__(self, "_hashed", digest(self.data))
-        return self._hashed
+        """SHA-256 (hex) of the canonical arguments."""
+        return digest(self.data)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 # key of `select` -> (its words, whether it takes the greatest value)
 SELECTORS: Mapping[str, tuple[str, bool]] = {
@@ -41,7 +42,7 @@ def _form(key: str, nouns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"(?i)(?<![\w'\u2019-])(?:{before}|{behind}){_WHOLE}{_AFTER}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Selector:
     """Which row of a read "the largest file" is.
 
@@ -49,13 +50,13 @@ class Selector:
         tool: the tool whose argument is selected; after its first call in a run, no later read selects for it again.
         nouns: what the user may call such an object, in the singular.
         by: pairs of a key of `SELECTORS` and the fact that it compares.
-        forms: for each key of `by`, the form in which the user's words carry it.
     """
 
     tool: str
     nouns: tuple[str, ...]
     by: tuple[tuple[str, str], ...]
-    forms: tuple[tuple[str, re.Pattern[str]], ...] = field(default=(), init=False, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "forms", tuple([(key, _form(key, self.nouns)) for key, _ in self.by]))
+    @cached_property
+    def forms(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
+        """For each key of `by`, the form in which the user's words carry it."""
+        return tuple([(key, _form(key, self.nouns)) for key, _ in self.by])

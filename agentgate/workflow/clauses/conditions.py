@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
+from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -231,7 +232,7 @@ class Hours:
         return f"{','.join(spans)} {clock(self.start)}-{clock(self.end)} {self.zone}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Conditions:
     """Where and when. An empty tuple or None: the workflow says nothing about it."""
 
@@ -240,7 +241,8 @@ class Conditions:
     hours: Hours | None = None
     data_class: tuple[str, ...] = ()
     network: tuple[str, ...] = ()
-    clauses: Checks = field(init=False, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "clauses", compiled(self, *CONDITIONS))
+    @cached_property
+    def clauses(self) -> Checks:
+        """All of them, compiled."""
+        return compiled(self, *CONDITIONS)
