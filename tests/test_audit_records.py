@@ -176,4 +176,4 @@ def test_only_the_auditor_opens_what_is_sealed(tmp_path: Path) -> None:
 
 def test_a_record_without_a_type_stays_as_it_is() -> None:
     assert record_bytes({"id": 1}) == b'{"id":1}'
-    assert record_bytes({"type": "x"}) == b'{"type":"x","v":2}'
+    assert record_bytes({"type": "x"}) == b'{"type":"x","v":3}'

@@ -69,7 +69,7 @@ async def test_a_synchronous_tool_under_a_blocking_gate_waits_for_one(gate: Gate
     (guarded,) = guard_tools([look_up], run=run_of(gate))
     answer = await guarded.ainvoke({**CALL, "id": "look"})
     assert (answer.status, threads.waited) == ("success", 1)
-    assert [r["type"] for r in gate._audit.records][-3:] == ["decision", "redemption", "outcome"]  # type: ignore[attr-defined]
+    assert [r["type"] for r in gate._audit.records][-2:] == ["decision", "outcome"]  # type: ignore[attr-defined]
 
 
 async def test_under_an_awaited_gate_only_the_tools_own_function_waits_for_one(folder: Path, threads: Threads) -> None:

@@ -149,7 +149,7 @@ def test_a_burn_reply_that_is_not_this_tokens_is_refused(raw):
 def test_a_mint_reply_without_a_lineage_is_refused(lineage):
     op = ops.mint(MINT)
     with pytest.raises(StoreUnavailable, match="lineage"):
-        op.parse([op.keys[0].encode(), b"ok", lineage, b"", b"", b"", b""])
+        op.parse([op.keys[0].encode(), b"ok", lineage, *[b""] * 7])
 
 
 @pytest.mark.parametrize("lost", [b"header", b"rev", b"turns", b"turn:1"])

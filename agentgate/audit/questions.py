@@ -54,12 +54,14 @@ class RowFilter(NamedTuple):
     tenants: Collection[str] | None = None
 
     def rows(self, log: VerifiedLog) -> Iterator[RecordRow]:
-        """Those of a log."""
+        """Those of a log. A decision that another of the same `jti` took back is none of them."""
+        taken_back = {(row.run, row.jti) for row in log.rows(b'"deny"') if row.decision == "deny" and row.jti}
         places = [(RecordRow._fields.index(name), value) for name, value in self.values.items()]
         rarest = sorted(map(orjson.dumps, self.values.values()), key=len)[-1:]
         for row in log.rows(*rarest):
             here = self.since <= row.time <= self.until and (self.tenants is None or row.tenant in self.tenants)
-            if here and all(row[place] == value for place, value in places):
+            counts = row.decision != "allow" or (row.run, row.jti) not in taken_back
+            if here and counts and all(row[place] == value for place, value in places):
                 yield row
 
 

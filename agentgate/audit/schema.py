@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-VERSION = 2
+VERSION = 3
 
 _OF_CALL = "run workflow user agent identity? tool? tool_call_id txn?"
 _TYPES = f"""
-decision | a gate decided on a call | {_OF_CALL} decision arguments_digest reasons turns? calls? doubts? succession? origins? at? args?
-  hidden? lengths? sealed? met? environment? data_class? network? definition? in_force? hold? rules? call_digest? intent? jti? lineage?
-  releases? approver? approvals? limits? spent? history? redemptions? audience? would?
+decision | a gate decided on a call; of those with one `jti` the last counts | {_OF_CALL} decision arguments_digest reasons
+  turns? calls? doubts? succession? origins? at? args? hidden? lengths? sealed? met? environment? data_class? network? definition? in_force?
+  hold? rules? call_digest? intent? jti? lineage? releases? approver? approvals? limits? spent? history? redemptions? audience? would?
+  performed?
 observation | the version that only observes decided on a call that was answered | {_OF_CALL} decision observed would? reasons? unknown?
   why? missed?
-redemption | the token of a call was redeemed: its tool runs now | {_OF_CALL} jti call_digest history? redemptions? audience?
+redemption | a call was redeemed: its tool runs now | {_OF_CALL} jti call_digest history? redemptions? audience? spent?
 credential | an upstream credential was fetched for a redeemed call | {_OF_CALL} jti broker role expires_at
 outcome | how a call ended | {_OF_CALL} jti? outcome why? missing? withheld? by? reason? call_digest? history? redemptions? audience?
 hold_answer | a person answered a hold | {_OF_CALL} hold by by_identity channel proof answer state rules seconds together?
@@ -81,13 +82,14 @@ hold | the hold: the digest of the call
 rules | ids of the step-up rules that ask
 call_digest | SHA-256 of the call's binding terms and arguments
 intent | which intent allowed it
-jti | the token's id; never the token
+jti | the token's id, or that of a call that needs none; never the token
 lineage | the mint in the history of the store
 releases | the hold that was spent
 approver | how those who said yes are known
 approvals | who said yes: id, how they are known, channel, and the proof, which anybody can check again
 limits | what it took of limits
-spent | it was minted before, and that token was redeemed
+spent | it spent the release
+performed | no token leaves the process: it is redeemed next, and on record only where that must not be forgotten (no free read)
 history | the count of the tenant's history in the store
 redemptions | the count of the tool server's
 audience | the tool server

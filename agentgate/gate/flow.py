@@ -1,8 +1,9 @@
 """The steps of a gate, as generators that yield what they need from outside: a store operation, an audit record, or work outside.
 
 Rules: one flow, two shells. `Gate` and `AsyncGate` drive the same generators, so that there is one order of steps: decide, settle in one
-script, record durably, only then sign. The driver holds the call's one deadline. Whatever fails on the way is a `Deny` with a closed
-reason; a token is built last, and `Allow` nowhere else.
+script, record durably, only then sign. A call that who asks redeems, too, is recorded first, and one script settles and redeems it
+(docs/adr-0041). The driver holds the call's one deadline. Whatever fails on the way is a `Deny` with a closed reason; a token is built
+last, and `Allow` nowhere else.
 """
 
 from __future__ import annotations
@@ -11,24 +12,30 @@ import math
 import time
 from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
-from agentgate.decision.answer import Allow, Decision, Deny, Eligible
+from agentgate.decision.answer import Allow, Decision, Deny, Eligible, StepUp
 from agentgate.decision.case import Case
 from agentgate.decision.versions import Versions, judged
-from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameRefused, StoreUnavailable
+from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameRefused, Refusal, StoreUnavailable, TokenRefused
 from agentgate.gate.core import Core, read, seen, surroundings
 from agentgate.gate.denial import deny
 from agentgate.gate.holds.release import find_release
 from agentgate.gate.minting import Minting, Release
 from agentgate.gate.observing import observe
-from agentgate.gate.view import View
+from agentgate.gate.state import after_call
+from agentgate.gate.view import Settled, View
 from agentgate.identity.connection import Connection
+from agentgate.redemption.outcome import not_run
+from agentgate.redemption.steps import record_redemption
+from agentgate.redemption.upstream import Redemption
 from agentgate.shell.drive import CALL_SECONDS
 from agentgate.shell.readers import apart
 from agentgate.shell.spans import UNKNOWN_TOOL, call_attributes, spanned
-from agentgate.shell.step import Flow, Step
+from agentgate.shell.step import Flow, Room, Step
 from agentgate.stores import ops
+from agentgate.token.mint import new_jti
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Args, Call, Header, RunState
 from agentgate.values.times import duration
@@ -51,9 +58,11 @@ _ENDED = Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetim
 
 
 # --- one call ------------------------------------------------------------------------------------------------------------
-def authorize(view: View, call: Call, connection: Connection | None = None) -> Generator[Step, Any, tuple[Decision, RunState]]:
+def authorize(
+    view: View, call: Call, connection: Connection | None = None, *, redeems: bool = False
+) -> Generator[Step, Any, tuple[Settled, RunState]]:
     """`decided_on`, in a span."""
-    steps = decided_on(view, call, connection)
+    steps = decided_on(view, call, connection, redeems=redeems)
     if view.core.tracing is None:
         return steps
     name, said = _told(view, call)
@@ -66,35 +75,46 @@ def _told(view: View, call: Call) -> tuple[str, Mapping[str, str | int]]:
     return name, call_attributes(name, call.id, header.agent.id, header.workflow, header.version)
 
 
-def _ended(decision: Decision | None) -> tuple[Mapping[str, str | int], str]:
+def _ended(decision: Settled | Performed | None) -> tuple[Mapping[str, str | int], str]:
     """What a span says of a decision; None: the run changed, and it is decided again."""
     if decision is None:
         return {}, "stale"
     error = str(decision.reasons[0]) if isinstance(decision, Deny) else ""
-    return {"agentgate.decision": type(decision).__name__.lower()}, error
+    said = type(decision).__name__ if isinstance(decision, Deny | StepUp) else "allow"
+    return {"agentgate.decision": said.lower()}, error
 
 
-def decided_on(view: View, call: Call, connection: Connection | None = None) -> Generator[Step, Any, tuple[Decision, RunState]]:
+def decided_on(
+    view: View, call: Call, connection: Connection | None = None, *, redeems: bool = False
+) -> Generator[Step, Any, tuple[Settled, RunState]]:
     """Decide one call and, only if everything holds, mint its token; a refusal is a value. Also returns the freshest state of the run.
+
+    `redeems`: a call that needs no token, since who asks runs its tool, is redeemed instead.
 
     A cached state is good enough to allow (the mint script compares its revision), never to deny or to ask a person. Where it is
     probably behind (a token of this run was issued, and will have been redeemed), it is read first, which saves a mint in vain.
     """
     core, state, header = view.core, view.state, view.state.header
     fresh = view.behind or header.ends <= time.time() < header.expires_at  # another handle may have renewed it
+    jti = new_jti()
+    named: dict[str, object] = {"jti": jti} if redeems else {}  # of records with one jti the last counts
     try:
         if fresh:
             state = yield from read(core, header.tenant, header.id, state)
         for _ in range(_REREADS):
             versions, case, answer = yield from considered(core, state, call, connection, fresh=fresh)
-            decision: Decision | None = None
+            decision: Decision | Performed | None = None
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
                 name, said = _told(view, call) if core.tracing is not None else ("", {})
-                steps = _settle(Minting.of(view, versions, case, answer), fresh=fresh)
+                minting = Minting.of(view, versions, case, answer, jti=jti, redeems=redeems)
+                steps = _perform(minting, fresh=fresh) if redeems and minting.stays else _settle(minting, fresh=fresh)
                 decision = yield from spanned(core.tracing, f"mint {name}", said, steps, _ended)
             elif isinstance(answer, Deny) and (fresh or Reason.OVERLOAD in answer.reasons):
-                known = seen(core, versions, case, _digest_of(view, state, case))
+                known = {**seen(core, versions, case, _digest_of(view, state, case)), **named}
                 decision = yield from deny(core, header, call, answer.failures, known)
+            if isinstance(decision, Performed):
+                done, record, revision = decision
+                return done, after_call(state, record, revision, versions.opened, core.readings)
             if decision is not None:
                 if core.catalog.observed:
                     observe(core, versions, state, case, answer)
@@ -111,7 +131,7 @@ def decided_on(view: View, call: Call, connection: Connection | None = None) -> 
         failures = (Failure(Reason.STORE, "keys", str(error), "a signing key"),)
     except AuditUnavailable as error:
         return Deny((Failure(Reason.AUDIT, "audit", str(error), "a durable audit record before any token"),)), state
-    return (yield from deny(core, header, call, failures)), state
+    return (yield from deny(core, header, call, failures, named)), state
 
 
 def considered(core: Core, state: RunState, call: Call, connection: Connection | None, *, fresh: bool = True) -> Flow:
@@ -154,11 +174,26 @@ def unreadable(view: View, refused: Deny) -> Flow:
     return (yield from deny(view.core, view.state.header, Call("(unreadable)", "(unreadable)", b"{}", {}), refused.failures)), view.state
 
 
-def _settle(minting: Minting, *, fresh: bool) -> Flow:
-    """Holds, then the mint script, then the durable record, then the token. None: the run changed, decide again."""
-    view, run, release = minting.view, minting.case.run, Release()
-    core, template = view.core, minting.template
-    if minting.acts and not core.issued.may_act(run) and all(minting.digest != earlier.digest for earlier in run.calls):
+class Performed(NamedTuple):
+    """A redeemed call, how the store has it, and the run's revision with it."""
+
+    done: Redemption
+    call: ops.CallRecord
+    revision: str
+
+
+class Ready(NamedTuple):
+    """A call that nothing but the store may refuse any more: the release that it spends, its idempotency key, the head of its record."""
+
+    release: Release
+    key: str
+    head: bytes
+
+
+def _prepare(minting: Minting, *, fresh: bool) -> Flow:
+    """What is `Ready` for the script, or the decision that it never comes to; None: decide again."""
+    run, release, core = minting.case.run, Release(), minting.view.core
+    if minting.acts and not core.issued.may_act(run) and not minting.repeats:
         return (yield from minting.deny(_ELSEWHERE)) if fresh else None
     if not run.header.conversation and any(each.limit.per == "conversation" for each in minting.answer.reservations):
         return (yield from minting.deny(_NO_CONVERSATION))
@@ -174,19 +209,72 @@ def _settle(minting: Minting, *, fresh: bool) -> Flow:
     if minting.ttl < 1:
         return (yield from minting.deny(_ended_by(run.header)))
     key = (yield from minting.key()) if minting.acts else ""
-    head = minting.head(release, key)
+    return Ready(release, key, minting.head(release, key))
+
+
+def _refuse(minting: Minting, settled: ops.MintReply) -> Flow:
+    """Why the script did nothing. None: the run changed, decide again."""
+    return None if settled.kind == "stale" else (yield from minting.deny(_failure_of(settled, minting)))
+
+
+def _settle(minting: Minting, *, fresh: bool) -> Flow:
+    """Holds, then the mint script, then the durable record, then the token. None: the run changed, decide again."""
+    ready = yield from _prepare(minting, fresh=fresh)
+    if not isinstance(ready, Ready):
+        return ready
+    release, key, head = ready
     settled: ops.MintReply = yield from minting.reserve(release, head)
-    if settled.kind == "stale":
-        return None
     if settled.kind != "ok":
-        return (yield from minting.deny(_failure_of(settled, minting)))
+        return (yield from _refuse(minting, settled))
     # Promise 1: durable first, then signed. If this fails there is no token, and the same call finds its reservation.
     yield minting.record(release, settled)
-    if template.tool.redeem == "wrapper":
-        view.unspent[minting.digest] = minting.jti
-    if minting.acts:
-        core.issued.add(template.header.id, minting.digest)
+    if minting.template.tool.redeem == "wrapper":
+        minting.view.unspent[minting.digest] = minting.jti
+    minting.remember()
     return Allow(minting.sign(release, settled, head), key)
+
+
+def _perform(minting: Minting, *, fresh: bool) -> Flow:
+    """Holds, then the durable record of the attempt, then the script, which also redeems. None: the run changed, decide again.
+
+    What must never be forgotten of it is durable before the tool runs. Where that, or the script's answer, is missing, it does not run.
+    """
+    ready = yield from _prepare(minting, fresh=fresh)
+    if not isinstance(ready, Ready):
+        return ready
+    release, _, head = ready
+    core, attempt = minting.view.core, new_jti()
+    yield minting.record(release)
+    yield Room()
+    try:
+        settled: ops.MintReply = yield from minting.reserve(release, head, attempt)
+    except StoreUnavailable as error:  # it may be redeemed
+        yield from not_run(minting.claims(release, "", head), attempt=attempt)
+        return (yield from minting.deny(Failure(Reason.STORE, "store", str(error), "a state store that answers in time")))
+    if settled.kind != "ok":
+        return (yield from _refuse(minting, settled))
+    minting.remember()
+    minting.view.unspent.pop(minting.digest, None)
+    noted: dict[str, Any] | None = core.history.note(settled.redemptions, minting.audience) if settled.counted else None
+    if noted is not None and settled.detail == "spent":
+        noted = {**noted, **core.history.note(settled.history), "spent": True}
+    claims = minting.claims(release, settled.lineage, settled.head or head)
+    try:
+        done: Redemption = yield from record_redemption(claims, minting.case.call.data, settled.head or head, noted, core.tracing)
+    except TokenRefused as error:
+        reason = Reason.AUDIT if error.code is Refusal.AUDIT else Reason.STORE
+        return (yield from minting.deny(error.failure(reason=reason)))
+    call = ops.CallRecord(
+        digest=minting.digest,
+        head=settled.head or head,
+        status="redeemed",
+        redeemed_at=settled.redeemed_at,
+        facts=None,
+        outcome="",
+        gen=settled.lineage,
+    )
+    done.ends = partial(minting.view.follow, call, minting.versions.opened)
+    return Performed(done, call, settled.revision)
 
 
 _REFUSED: Mapping[str, tuple[Reason, str, str]] = {

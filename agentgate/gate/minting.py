@@ -21,7 +21,7 @@ from agentgate.gate.view import View
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import history_name, ops
 from agentgate.token.claims import MAX_LEEWAY
-from agentgate.token.mint import CallToken, binding, mint, new_jti
+from agentgate.token.mint import CallToken, MintClaims, binding, mint
 from agentgate.token.signing import RunKey
 from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.identities import name_of
@@ -95,8 +95,8 @@ class Minting(NamedTuple):
     audience: str
 
     @classmethod
-    def of(cls, view: View, versions: Versions, case: Case, answer: Eligible) -> Minting:
-        """Of a call that was decided on.
+    def of(cls, view: View, versions: Versions, case: Case, answer: Eligible, *, jti: str, redeems: bool) -> Minting:
+        """Of a call that was decided on; where it `redeems`, too, of all records with its `jti` the last one counts.
 
         Raises:
             KeyRefused: there is no key of the run.
@@ -114,15 +114,31 @@ class Minting(NamedTuple):
             template=template,
             digest=made,
             act=act,
-            known=seen(view.core, versions, case, made),
+            known={**seen(view.core, versions, case, made), **({"jti": jti} if redeems else {})},
             limits=tuple([template.take(reservation, len(state.turns)) for reservation in answer.reservations]),
             sender=_sender(view, case, tool),
-            jti=new_jti(),
+            jti=jti,
             iat=now,
             ttl=min(workflow.token.ttl, int(header.ends) - now),
             acts=acts,
             audience=template.shared.aud if state.owned else "",
         )
+
+    @property
+    def repeats(self) -> bool:
+        """The run has this call already."""
+        return any(self.digest == earlier.digest for earlier in self.case.run.calls)
+
+    @property
+    def stays(self) -> bool:
+        """Its permit would never leave this process, so it needs no token: nothing signs what it verifies itself."""
+        tool = self.template.tool
+        return tool.redeem == "wrapper" and tool.upstream is None and self.sender.jkt is None and not self.repeats
+
+    def remember(self) -> None:
+        """Where the store loses an act that may have been redeemed, this process knows of it."""
+        if self.acts:
+            self.view.core.issued.add(self.template.header.id, self.digest)
 
     def deny(self, failure: Failure) -> Flow:
         """Refuse it after all."""
@@ -194,8 +210,11 @@ class Minting(NamedTuple):
         yes = {**({"to": list(endorsed)} if endorsed else {}), **({"read": True} if read else {})}
         return {"yes": {**yes, "turns": len(self.case.run.turns)}} if yes else {}
 
-    def reserve(self, release: Release, head: bytes) -> Flow:
-        """The mint script: limits, the release, the call's record and the token's single-use key, or nothing of it."""
+    def reserve(self, release: Release, head: bytes, attempt: str = "") -> Flow:
+        """The mint script: limits, the release, the call's record and the token's single-use key, or nothing of it.
+
+        With an `attempt` it also redeems the call, under that name, and there is no token.
+        """
         core, header, workflow = self.view.core, self.template.header, self.case.workflow
         boundary, name = header.agent.boundary, history_name(header.tenant, self.audience)
         account = name_of(header.agent.id, header.agent.issuer)
@@ -208,7 +227,7 @@ class Minting(NamedTuple):
                 call_digest=self.digest,
                 head=head,
                 jti=self.jti,
-                binding=binding(self.digest, self.template.shared.aud, self.sender.jkt, self.sender.x5t),
+                binding="" if attempt else binding(self.digest, self.template.shared.aud, self.sender.jkt, self.sender.x5t),
                 ttl_ms=(self.ttl + MAX_LEEWAY + _SPARE) * 1000,
                 read=not self.acts,
                 subjects=self.template.subjects,
@@ -220,6 +239,7 @@ class Minting(NamedTuple):
                 issued=core.issued.told(header.id, self.digest),
                 audience=self.audience,
                 redemptions=counted,
+                attempt=attempt,
             )
         )
         if settled.detail == "lost":
@@ -229,23 +249,21 @@ class Minting(NamedTuple):
         core.history.see(name, counted, settled.redemptions)
         return settled
 
-    def record(self, release: Release, settled: ops.MintReply) -> Record:
-        """The audit record of the mint."""
-        minted: dict[str, object] = {
-            "call_digest": self.digest,
-            "intent": self.answer.intent,
-            "jti": self.jti,
-            "lineage": settled.lineage,
-            **self.view.core.history.note(settled.redemptions, self.audience),
-            **self.view.core.history.note(settled.history),
-        }
-        if settled.detail == "spent":
-            minted["spent"] = True
+    def record(self, release: Release, settled: ops.MintReply | None = None) -> Record:
+        """The audit record of the mint, or, before the script, of the attempt to perform the call."""
+        minted: dict[str, object] = {"call_digest": self.digest, "intent": self.answer.intent, "jti": self.jti}
+        if settled is None:
+            minted["performed"] = True
+        else:
+            history = self.view.core.history
+            minted |= {"lineage": settled.lineage, **history.note(settled.redemptions, self.audience), **history.note(settled.history)}
+            if settled.detail == "spent":
+                minted["spent"] = True
         if release.approver:
             minted |= {"approver": release.approver, "approvals": release.approvals}
         if self.limits:
             minted["limits"] = [self._recorded(*each) for each in zip(self.limits, self.answer.reservations, strict=True)]
-        return decided("allow", self.case.call, self.template.header, **minted, releases=release.holds, reasons=(), **self.known)
+        return decided("allow", self.case.call, self.template.header, **{**self.known, **minted}, releases=release.holds, reasons=())
 
     def _recorded(self, take: ops.LimitTake, reservation: Reservation) -> dict[str, object]:
         """What was taken of a limit, as the record holds it for `agentgate store reconcile`; a sensitive amount is left out."""
@@ -255,21 +273,25 @@ class Minting(NamedTuple):
 
     def sign(self, release: Release, settled: ops.MintReply, head: bytes) -> CallToken:
         """The token, of a call that is on record."""
-        claims = self.template.claims(
+        claims = self.claims(release, settled.lineage, settled.head or head)
+        return mint(self.view.core.keys.signer(self.iat), claims, self.sender.run_key)
+
+    def claims(self, release: Release, lineage: str, head: bytes) -> MintClaims:
+        """What is said of the call where it is redeemed."""
+        return self.template.claims(
             self.case.call,
             iat=self.iat,
             ttl=self.ttl,
             jti=self.jti,
-            gen=settled.lineage,
+            gen=lineage,
             intent=self.answer.intent,
             made=self.digest,
             cnf_jkt=self.sender.jkt,
             cnf_x5t=self.sender.x5t,
             releases=release.holds,
             approver=release.approver,
-            head_digest=digest(settled.head or head) if self.audience else "",
+            head_digest=digest(head) if self.audience else "",
         )
-        return mint(self.view.core.keys.signer(self.iat), claims, self.sender.run_key)
 
 
 def _sender(view: View, case: Case, tool: Tool) -> Sender:

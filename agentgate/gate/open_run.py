@@ -72,33 +72,16 @@ def open_run(
     _check_ttl(ttl, user, agent)
     if once and (workflow.intents or text or user is not None or conversation is not None or not isinstance(agent, AgentCredential)):
         raise refused_input("once", "a run that somebody asks for", _ONCE)
-    for_user, by_agent = proven = yield from prove(core, workflow, tenant, user, agent, over=over, returning=once)
+    proven = yield from prove(core, workflow, tenant, user, agent, over=over, returning=once)
     name = _name_run(workflow, tenant, conversation, proven)
     if once:
         # It is not forgotten while the credential may come again.
-        name, ttl = _name_of_credential(tenant, workflow.id, by_agent), MAX_PROVEN_TTL
+        name, ttl = _name_of_credential(tenant, workflow.id, proven[1]), MAX_PROVEN_TTL
         if isinstance(agent, AgentCredential) and agent.known:
             if (own := (yield from _read_own(core, tenant, name))) is not None:
-                return (yield from _return_to(core, own, agent, by_agent, over))
-            _, by_agent = proven = yield from prove(core, workflow, tenant, user, agent, over=over)  # it founds a run
-    now = time.time()
-    header = Header(
-        id=name,
-        tenant=tenant,
-        user=None if for_user is None else for_user.who,
-        agent=by_agent.who,
-        workflow=workflow.id,
-        version=workflow.version,
-        digest=workflow.digest,
-        opened_at=round(now, 3),
-        expires_at=round(now + ttl, 3),
-        day=core.clock().date().isoformat(),
-        user_until=0.0 if for_user is None else for_user.expires_at,
-        agent_until=by_agent.expires_at,
-        host=over.host,
-        client=over.client,
-        conversation=conversation or "",
-    )
+                return (yield from _return_to(core, own, agent, proven[1], over))
+            proven = yield from prove(core, workflow, tenant, user, agent, over=over)  # it founds a run
+    header = Header(**_described(core, workflow, proven, ttl, over), id=name, tenant=tenant, conversation=conversation or "")
     yield from _check(core, Versions(workflow), header)
     if conversation is not None and not text:
         return (yield from _go_on(core, (yield from read(core, tenant, name)), header, proven, ("", "")))
@@ -109,10 +92,31 @@ def open_run(
         known: RunState = yield from found(core, tenant, name, opened.run)
         if conversation is not None:
             return (yield from _go_on(core, known, header, proven, (text, stored)))
-        return (yield from _return_to(core, known, agent, by_agent, over))
+        return (yield from _return_to(core, known, agent, proven[1], over))
     core.issued.opened(header.id)
     yield _record_opened(header)
     return (yield from found(core, tenant, header.id, opened.run))
+
+
+def _described(
+    core: Core, workflow: Workflow, proven: tuple[Proven[User] | None, Proven[Agent]], ttl: int, over: OverHTTP
+) -> dict[str, Any]:
+    """What the header of a run that begins now says of its version, its user and agent, and its times."""
+    (for_user, by_agent), now = proven, time.time()
+    return {
+        "user": None if for_user is None else for_user.who,
+        "agent": by_agent.who,
+        "workflow": workflow.id,
+        "version": workflow.version,
+        "digest": workflow.digest,
+        "opened_at": round(now, 3),
+        "expires_at": round(now + ttl, 3),
+        "day": core.clock().date().isoformat(),
+        "user_until": 0.0 if for_user is None else for_user.expires_at,
+        "agent_until": by_agent.expires_at,
+        "host": over.host,
+        "client": over.client,
+    }
 
 
 def _read_own(core: Core, tenant: str, name: str) -> Flow:

@@ -7,42 +7,34 @@ redeemed here.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentgate.audit import AuditLog
-from agentgate.decision.answer import Decision, Deny, StepUp
+from agentgate.decision.answer import Deny, StepUp
 from agentgate.decision.hold import Hold
-from agentgate.errors import CanonicalError, ConfigError, NotRecorded, Overloaded, Refusal, TokenRefused
-from agentgate.gate import flow, turns
+from agentgate.errors import CanonicalError, Overloaded
+from agentgate.gate import call_steps, flow, turns
 from agentgate.gate.conversation import is_over
 from agentgate.gate.core import read
 from agentgate.gate.explaining import explained
 from agentgate.gate.holds import wait as waiting
 from agentgate.gate.holds.answer import many
-from agentgate.gate.holds.confirm import confirmed
 from agentgate.gate.holds.release import with_words
 from agentgate.gate.open_run import continue_for, renew
-from agentgate.gate.refusal_log import log_refusal
 from agentgate.gate.revoking import void_token
-from agentgate.gate.view import View
-from agentgate.identity.connection import Connection
+from agentgate.gate.view import Settled, View
 from agentgate.identity.credential import AgentCredential, OIDCToken
 from agentgate.redemption.call import taken
-from agentgate.redemption.outcome import record_result
-from agentgate.redemption.steps import redeem, supplied
-from agentgate.redemption.trust import Trust
 from agentgate.redemption.upstream import Redemption
 from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall
 from agentgate.shell.bound import Bound
 from agentgate.shell.drive import adrive, drive
-from agentgate.shell.step import Flow, Step
+from agentgate.shell.step import Step
 from agentgate.shell.twins import arecording, awaited, blocking, busy, recording
-from agentgate.token.dpop import DPoP
-from agentgate.token.mint import CallToken
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import Reason
-from agentgate.values.request import Agent, Args, Call, CanonicalArguments, Derived, Header, RunState, User
+from agentgate.values.request import Agent, Args, CanonicalArguments, Derived, Header, RunState, User
 from agentgate.values.turns import Spoken
 from agentgate.workflow.model import Workflow
 
@@ -117,42 +109,11 @@ class _RunBase:
             return "call_unreadable"  # it is refused
         return "call_" + digest(canonical([tool, digest(data), state.header.name_turn(len(state.turns))]))[:32]
 
+    def _run_by(self, done: Settled, call: Callable[[Redemption, Any, AuditLog, Bound], Any]) -> Any:
+        return call(done, self._store, self._audit, self._bound) if isinstance(done, Redemption) else done
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self._view.state.header.workflow}>"
-
-
-def _authorize(
-    self: _RunBase,
-    tool: str,
-    args: Args,
-    *,
-    tool_call_id: str | None = None,
-    definition: str = "",
-    connection: Connection | None = None,
-) -> Generator[Step, Any, Decision]:
-    """Decide one call; mint its token only if everything holds.
-
-    Args:
-        self: the handle.
-        tool: exact tool name.
-        args: the arguments (JSON values), or their canonical form.
-        tool_call_id: the runtime's id. The same id with the same arguments is the same call; left out, see `call_id`.
-        definition: ``sha256:...`` of the tool's definition, as the integration read it from the tool.
-        connection: that on which the call came, for `conditions.network`; None: it came on none, so nothing is known.
-
-    Returns:
-        `Allow`, `StepUp` or `Deny`; refusals are values.
-    """
-    view, named = self._view, self.call_id(tool, args) if tool_call_id is None else tool_call_id
-    call = flow.checked_call(tool, args, named, definition)
-    steps = flow.unreadable(view, call) if isinstance(call, Deny) else flow.authorize(view, call, connection)
-    decision, state = yield from steps
-    taken = view.take(call, decision, state)
-    if isinstance(taken, Deny):
-        log_refusal(view, tool, named, taken)
-    if isinstance(taken, StepUp) and isinstance(call, Call):
-        taken = yield from confirmed(view, call, taken, connection, self._bound)
-    return taken
 
 
 def _explain(
@@ -232,50 +193,6 @@ def _close(self: _RunBase) -> Generator[Step, Any, None]:
     self._view.state = yield from turns.close(self._view.core, self._view.state)
 
 
-def _redeem(self: _RunBase, token: CallToken, *, tool: str, args: Args) -> Generator[Step, Any, Redemption]:
-    """Redeem in the agent's process, for a tool with ``redeem: wrapper``.
-
-    Raises:
-        TokenRefused: and nothing else.
-    """
-    try:
-        done: Redemption = yield from _verified(self._view, token, tool, args)
-    except TokenRefused as error:
-        if error.code is not Refusal.LINEAGE:
-            _spent(self._view, token)
-        raise
-    _spent(self._view, token)
-    # Of two calls under one id `record_result` finds neither, or one would get the other's result.
-    name = done.claims.tool_call_id
-    self._redeemed = {known: call for known, call in self._redeemed.items() if call is None or not call.ended}
-    self._redeemed[name] = None if name in self._redeemed else done
-    return done
-
-
-def _spent(view: View, token: CallToken) -> None:
-    """The token was burned, or may have been."""
-    if type(token) is CallToken:
-        view.unspent = {call: jti for call, jti in view.unspent.items() if jti != token.jti}
-
-
-def _verified(view: View, token: CallToken, tool: str, args: Args) -> Flow:
-    if type(token) is not CallToken:
-        raise TokenRefused(Refusal.NO_CREDENTIAL, "token", type(token).__name__, "the token of an Allow")
-    rule = view.tool(tool)
-    if rule is None or rule.redeem != "wrapper":  # else the agent's process could report what a server's tool returned
-        ended = view.core.catalog.ended(view.state.header.workflow)
-        got = f"none: the {ended.what} ended at {ended.day}" if ended is not None else tool[:120] if type(tool) is str else "no text"
-        raise TokenRefused(Refusal.TOOL, "tool", got, "a tool whose workflow says redeem: wrapper")
-    trust = view.trust(rule)
-    headers = token.headers("POST", trust.audience)
-    proof = DPoP(headers["DPoP"], method="POST", url=trust.audience) if "DPoP" in headers else None
-    return _verified_and_supplied(trust, redeem(trust, token.reveal(), tool, args, proof, brokers=tuple(trust.brokers)))
-
-
-def _verified_and_supplied(trust: Trust, steps: Flow) -> Flow:
-    return (yield from supplied(trust, (yield from steps)))
-
-
 def _facts(self: _RunBase, tool_call_id: str) -> Generator[Step, Any, tuple[Mapping[str, Any], ...]]:
     """The declared facts of the one redeemed call of this id: a mapping for each row; empty where there is none, or more than one call.
 
@@ -299,25 +216,6 @@ def _holds(self: _RunBase) -> Generator[Step, Any, tuple[Hold, ...]]:
     return tuple([with_words(core, hold, state) for hold in (yield from many(header.tenant, header.id, None))])
 
 
-def _record_result(self: _RunBase, tool_call_id: str, result: Any) -> Generator[Step, Any, None]:
-    """Record the declared facts of a call this run redeemed itself (integrations do this).
-
-    Raises:
-        ConfigError: no such redeemed call here. NotRecorded: the store or the log did not take them.
-    """
-    done = self._redeemed.get(tool_call_id) if type(tool_call_id) is str else None
-    if done is None:
-        raise ConfigError("tool_call_id", type(tool_call_id).__name__, "the id of exactly one call that this run redeemed")
-    del self._redeemed[tool_call_id]
-    return _told(done, record_result(done, result))
-
-
-def _told(done: Redemption, steps: Generator[Step, Any, None]) -> Generator[Step, Any, None]:
-    yield from steps
-    if done.missing:
-        raise NotRecorded(done.claims.txn, tuple(done.missing), done.missing["facts"])
-
-
 def _busy(error: Overloaded) -> Deny:
     return Deny((error.failure(reason=Reason.OVERLOAD),))
 
@@ -325,15 +223,16 @@ def _busy(error: Overloaded) -> Deny:
 class Run(_RunBase):
     """One piece of work for one user under one workflow, opened by the trusted host."""
 
-    authorize = blocking(_authorize, busy=_busy)
+    authorize = blocking(call_steps.authorize, busy=_busy)
     explain = blocking(_explain, busy=busy)
     add_turn = blocking(_add_turn)
     add_doubt = blocking(_add_doubt)
     continue_for = blocking(_continue_for)
     renew = blocking(_renew)
     close = blocking(_close)
-    redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound))
-    record_result = recording(_record_result)
+    redeem = blocking(call_steps.redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound))
+    perform = blocking(call_steps.perform, lambda self, done: self._run_by(done, RedeemedCall), busy=_busy)
+    record_result = recording(call_steps.record_result)
     facts = blocking(_facts)
     holds = blocking(_holds)
     void = blocking(void_token)
@@ -358,15 +257,16 @@ class Run(_RunBase):
 class AsyncRun(_RunBase):
     """`Run`, awaited."""
 
-    authorize = awaited(_authorize, busy=_busy)
+    authorize = awaited(call_steps.authorize, busy=_busy)
     explain = awaited(_explain, busy=busy)
     add_turn = awaited(_add_turn)
     add_doubt = awaited(_add_doubt)
     continue_for = awaited(_continue_for)
     renew = awaited(_renew)
     close = awaited(_close)
-    redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), around=taken)
-    record_result = arecording(_record_result)
+    redeem = awaited(call_steps.redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), around=taken)
+    perform = awaited(call_steps.perform, lambda self, done: self._run_by(done, AsyncRedeemedCall), busy=_busy, around=taken)
+    record_result = arecording(call_steps.record_result)
     facts = awaited(_facts)
     holds = awaited(_holds)
     void = awaited(void_token)

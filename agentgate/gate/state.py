@@ -8,7 +8,7 @@ said by the user, is unclear (a value: not named) until a later turn asks for it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import date
 from functools import cache, lru_cache, partial
@@ -232,25 +232,12 @@ def run_state(
         earlier, tried = (known.calls, known.tried) if record.since and known is not None else ((), frozenset[str]())
         if known is not None and known.header.succession != header.succession:
             earlier = ()
-        calls = {
-            call.digest: replace(call, endorsed=frozenset(), marked=False) if call.turns and ended(call.turns) else call for call in earlier
-        }
-        for call in record.calls:
-            if call.status != "redeemed":
-                continue
-            head = parse(call.head)
-            tried = tried | {attempt_of(head)[0]} if "key" in head else tried
-            if head.get("succession", 0) != header.succession:
-                continue  # of an earlier run of the conversation: nothing of it is an origin, nor comes before anything
-            if call.outcome in {"failed", "not_run"}:
-                calls.pop(call.digest, None)
-            else:
-                calls[call.digest] = _earlier_call(workflow, call, head, ended)
+        still = [replace(call, endorsed=frozenset(), marked=False) if call.turns and ended(call.turns) else call for call in earlier]
+        ordered, tried = _with_calls(still, tried, record.calls, workflow, ended, succession=header.succession)
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:
         raise missing(tenant, run, "the record is of another run")
-    ordered = tuple(sorted(calls.values(), key=lambda call: (call.redeemed_at, call.digest)))
     user = header.reader
     return RunState(
         header=header,
@@ -285,6 +272,38 @@ def _earlier_call(workflow: Workflow, call: CallRecord, head: Mapping[str, Any],
         endorsed=frozenset(yes.get("to", ())) if live else frozenset(),
         marked=live and yes.get("read") is True,
     )
+
+
+def after_call(state: RunState, call: CallRecord, revision: str, workflow: Workflow, readings: Readings) -> RunState:
+    """The run once nothing but this call changed in it, as it would be read."""
+    ended = cache(partial(readings.ended, workflow, state.turns, state.doubts, state.header.reader))
+    calls, tried = _with_calls(state.calls, state.tried, (call,), workflow, ended, succession=state.header.succession)
+    return replace(state, calls=calls, tried=tried, revision=revision)
+
+
+def _with_calls(
+    earlier: Iterable[EarlierCall],
+    tried: frozenset[str],
+    new: Iterable[CallRecord],
+    workflow: Workflow,
+    ended: Callable[[int], bool],
+    *,
+    succession: int,
+) -> tuple[tuple[EarlierCall, ...], frozenset[str]]:
+    """The redeemed calls and the acts that were tried, with new records of calls. Raises KeyError, TypeError, ValueError: unreadable."""
+    calls = {call.digest: call for call in earlier}
+    for call in new:
+        if call.status != "redeemed":
+            continue
+        head = parse(call.head)
+        tried = tried | {attempt_of(head)[0]} if "key" in head else tried
+        if head.get("succession", 0) != succession:
+            continue  # of an earlier run of the conversation: nothing of it is an origin, nor comes before anything
+        if call.outcome in {"failed", "not_run"}:
+            calls.pop(call.digest, None)
+        else:
+            calls[call.digest] = _earlier_call(workflow, call, head, ended)
+    return tuple(sorted(calls.values(), key=lambda call: (call.redeemed_at, call.digest))), tried
 
 
 def attempt_of(head: Mapping[str, Any]) -> tuple[str, int]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agentgate.decision.answer import Allow, Decision, Deny, StepUp
 from agentgate.gate.core import Core
+from agentgate.gate.state import after_call
 from agentgate.gate.token_template import TokenTemplate, template_of
 from agentgate.redemption.trust import Trust
+from agentgate.redemption.upstream import Redemption
+from agentgate.stores import ops
 from agentgate.token.signing import RunKey
 from agentgate.values.request import Call, RunState
 from agentgate.workflow.model import Tool, Workflow
 
+Settled = Decision | Redemption
 _REMEMBERED = 32  # refused calls that a handle can still explain by their id
 
 
@@ -63,12 +67,22 @@ class View:
         """What this gate itself believes when it redeems for one of the run's tools (`redeem: wrapper`)."""
         return self.core.trust(tool.audience or self.core.issuer, (self.state.header.tenant,))
 
-    def take(self, call: Call | Deny, decision: Decision, state: RunState) -> Decision:
+    def follow(self, call: ops.CallRecord, workflow: Workflow, reply: ops.OutcomeReply, outcome: ops.Outcome, facts: bytes) -> None:
+        """Take how a call of this handle ended; where anything else happened meanwhile, the run is read again before the next."""
+        state = self.state
+        if state.revision == f"{reply.before}.{call.gen}":
+            ended = replace(call, outcome=outcome, facts=facts or None)
+            self.state = after_call(state, ended, f"{reply.after}.{call.gen}", workflow, self.core.readings)
+        else:
+            self.behind = True
+
+    def take(self, call: Call | Deny, decision: Settled, state: RunState) -> Settled:
         """Keep the freshest state, and a call that was refused or held; returns the decision."""
+        against = decision if isinstance(decision, Deny | StepUp) else None
         self.state, self.behind = state, isinstance(decision, Allow)
-        if isinstance(call, Call) and not isinstance(decision, Allow):
+        if isinstance(call, Call) and against is not None:
             self.refused.pop(call.id, None)
-            self.refused[call.id] = (call, decision)
+            self.refused[call.id] = (call, against)
             if len(self.refused) > _REMEMBERED:
                 del self.refused[next(iter(self.refused))]
         return decision

@@ -37,6 +37,7 @@ from agentgate.shell.spans import UNKNOWN_TOOL, Tracing, within
 from agentgate.shell.step import Step
 from agentgate.token.claims import Claims
 from agentgate.token.dpop import DPoP
+from agentgate.token.mint import MintClaims
 from agentgate.values.canonical import canonical, parse
 
 Result = TypeVar("Result")
@@ -236,14 +237,14 @@ class GateRedeemer:
             _log.info("credential", txn=done.claims.txn, broker=asked.broker, role=asked.settings.get("role"), expires_at=expires_at)
         return done
 
-    async def _not_run(self, claims: Claims, attempt: str) -> None:
+    async def _not_run(self, claims: MintClaims, attempt: str) -> None:
         """The token may be burned, and the tool is not going to run: without this its outcome would be unknown."""
         try:
             await self.report(claims, "outcome", {"outcome": "not_run", "attempt": attempt})
         except _Lost as error:
             _log.warning("not_recorded", what="not_run", txn=claims.txn, error=str(error))
 
-    async def report(self, claims: Claims, what: str, body: Mapping[str, Any]) -> None:
+    async def report(self, claims: MintClaims, what: str, body: Mapping[str, Any]) -> None:
         """Report on a call this server redeemed; sent again while there is time, since a report counts once.
 
         Raises:

@@ -17,6 +17,7 @@ from agentgate.shell.drive import going_on
 from agentgate.shell.spans import Span, Tracing
 from agentgate.token.claims import Claims
 from agentgate.token.dpop import DPoP
+from agentgate.token.mint import MintClaims
 
 Result = TypeVar("Result")
 
@@ -46,8 +47,8 @@ class ProvenCall:
         return self._done.args
 
     @property
-    def claims(self) -> Claims:
-        """The verified claims."""
+    def claims(self) -> MintClaims:
+        """The verified claims; of a call that was performed without a token, what was decided."""
         return self._done.claims
 
     @property
@@ -59,6 +60,16 @@ class ProvenCall:
     def idempotency_key(self) -> str:
         """For what the tool calls in turn: the same for each attempt at an act, under whatever id, until one is done or failed."""
         return str(self._done.head.get("key") or self.txn)
+
+    @property
+    def acts(self) -> bool:
+        """Whether its tool does not only read."""
+        return self._done.head.get("read") is not True
+
+    @property
+    def has_facts(self) -> bool:
+        """Whether the workflow declares facts of its result."""
+        return bool(self._done.head["facts"])
 
     @property
     def credential(self) -> UpstreamCredential:
@@ -112,9 +123,6 @@ class AwaitedCall(ProvenCall):
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
-Awaited = TypeVar("Awaited", bound=AwaitedCall)
-
-
 class Redeemer(Protocol):
     """What redeems: an `AsyncVerifier`, or a `GateRedeemer` (`agentgate.integrations.redeemer`) without access to the store."""
 
@@ -134,8 +142,8 @@ class Redeemer(Protocol):
         """Where spans go; None: nowhere."""
 
 
-async def taken(redeeming: Coroutine[Any, Any, Awaited]) -> Awaited:
-    """The redeemed call. Where who asked for it is cancelled meanwhile, its token may be burned and no tool runs: that goes on record."""
+async def taken(redeeming: Coroutine[Any, Any, Result]) -> Result:
+    """What a redemption gives. Where who asked is cancelled meanwhile, the call may be spent and no tool runs: that goes on record."""
     task = going_on(redeeming)
     try:
         return await asyncio.shield(task)
@@ -144,7 +152,8 @@ async def taken(redeeming: Coroutine[Any, Any, Awaited]) -> Awaited:
         raise
 
 
-async def _left(redeeming: asyncio.Future[Awaited]) -> None:
+async def _left(redeeming: asyncio.Future[Any]) -> None:
     with suppress(AgentGateError):
         call = await redeeming
-        await call.__aexit__(NotDone, NotDone("whoever asked for it went away before the tool began"), None)
+        if isinstance(call, AwaitedCall):
+            await call.__aexit__(NotDone, NotDone("whoever asked for it went away before the tool began"), None)

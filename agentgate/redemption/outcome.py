@@ -20,13 +20,13 @@ from agentgate.redemption.upstream import Redemption, ended
 from agentgate.shell.readers import apart
 from agentgate.shell.step import Afterwards, Flow, Step
 from agentgate.stores import ops
-from agentgate.token.claims import Claims
+from agentgate.token.mint import MintClaims
 
 _SEARCHING = 60.0  # seconds
 _log = structlog.get_logger("agentgate.redemption.outcome")
 
 
-def not_run(claims: Claims, why: str = "", *, attempt: str = "") -> Flow:
+def not_run(claims: MintClaims, why: str = "", *, attempt: str = "") -> Flow:
     """The token may be burned, and the tool is not going to run: without this its outcome would be unknown.
 
     `attempt`: the redemption that cannot tell whether it burned the token. Where another did, its tool may be running.
@@ -43,9 +43,16 @@ def not_run(claims: Claims, why: str = "", *, attempt: str = "") -> Flow:
 
 
 def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:
-    """Record the declared facts of a redeemed call's real result."""
+    """Record the declared facts of a redeemed call's real result, or keep them until its end."""
     facts = yield from facts_of(done, result)
-    yield from _record_facts(done, facts)
+    if done.ends is not None:
+        done.facts = facts or b""
+    elif facts is not None:
+        claims = done.claims
+        try:
+            yield ops.record_result(claims.tenant, claims.run, claims.call_digest, facts, audience=claims.recorded_for)
+        except AgentGateError as error:
+            lost(done, "facts", error)
 
 
 def facts_of(done: Redemption, result: Any) -> Generator[Step, Any, bytes | None]:
@@ -68,15 +75,6 @@ def _facts_of(done: Redemption, result: Any) -> bytes | None:
     except AgentGateError as error:
         lost(done, "facts", error)
         return None
-
-
-def _record_facts(done: Redemption, facts: bytes | None) -> Generator[Step, Any, None]:
-    try:
-        if facts is not None:
-            claims = done.claims
-            yield ops.record_result(claims.tenant, claims.run, claims.call_digest, facts, audience=claims.recorded_for)
-    except AgentGateError as error:
-        lost(done, "facts", error)
 
 
 def outcome_of(done: Redemption, error: BaseException | None) -> ops.Outcome:
@@ -109,10 +107,14 @@ def record_outcome(done: Redemption, error: BaseException | None) -> Generator[S
     outcome = outcome_of(done, error)
     more: dict[str, Any] = {"withheld": True} if isinstance(error, ResultWithheld) else {}
     try:
-        claims = done.claims
-        yield ops.record_outcome(claims.tenant, claims.run, claims.call_digest, outcome, claims.jti, audience=claims.recorded_for)
+        claims, facts = done.claims, done.facts if outcome == "done" else b""
+        call = (claims.tenant, claims.run, claims.call_digest, outcome, claims.jti)
+        reply = yield ops.record_outcome(*call, audience=claims.recorded_for, facts=facts, tell=done.ends is not None)
+        if done.ends is not None:
+            done.ends(reply, outcome, facts)
     except AgentGateError as failed:
-        lost(done, "outcome", failed)
+        for what in ("facts", "outcome") if done.facts else ("outcome",):
+            lost(done, what, failed)
     try:
         missing: dict[str, Any] = {**more, "missing": list(done.missing)} if done.missing else more
         yield record_of(done.claims, "outcome", refusal=bool(done.missing), promised=True, outcome=outcome, **missing)

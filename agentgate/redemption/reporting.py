@@ -71,7 +71,7 @@ def report_result(call: Reportable, facts: bytes) -> Flow:
 def report_outcome(call: Reportable, outcome: ops.Outcome, attempt: str = "") -> Flow:
     """Record how the call ended; with an `attempt` only if that redemption burned the token. Returns as `report_result`."""
     named = (call.tenant, call.run, call.call_digest, outcome, call.jti)
-    answer = yield ops.record_outcome(*named, audience=call.recorded_for, attempt=attempt)
+    answer = (yield ops.record_outcome(*named, audience=call.recorded_for, attempt=attempt)).kind
     if answer == "ok":
         yield record_of(call, "outcome", outcome=outcome)
     return answer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from agentgate.errors import AuditUnavailable, CanonicalError, NameRefused, Refusal, StoreUnavailable, TokenRefused, UpstreamRefused
@@ -87,7 +87,7 @@ def called(
     return claims, data
 
 
-def proven(claims: Claims, data: bytes, head: bytes, tracing: Tracing | None) -> Redemption:
+def proven(claims: MintClaims, data: bytes, head: bytes, tracing: Tracing | None) -> Redemption:
     """The redemption of a call whose token was burned; `head`: what its record says of it, as JSON.
 
     Raises:
@@ -106,8 +106,8 @@ def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None, *,
     return spanned(who.tracing, f"redeem {named['gen_ai.tool.name']}", named, steps, lambda done: (told(done.claims), ""))
 
 
-def told(claims: Claims) -> dict[str, str | int]:
-    """What spans say of a call, by its token's verified claims."""
+def told(claims: MintClaims) -> dict[str, str | int]:
+    """What spans say of a call."""
     workflow, version, _ = claims.workflow
     return call_attributes(claims.tool, claims.tool_call_id, claims.client_id, workflow, version)
 
@@ -178,20 +178,30 @@ def _burnt(who: Trust, claims: Claims, data: bytes, attempt: str, brokers: tuple
     if reply.kind != "ok":
         raise TokenRefused(Refusal(reply.kind), "jti", reply.kind, _WHOLE if reply.kind == "lost" else _UNSPENT)
     who.history.see(name, sent, reply.history)
+    noted: dict[str, Any] = who.history.note(reply.history, audience)
+    done = yield from record_redemption(claims, data, reply.head, noted, who.tracing)
+    if audience and digest(reply.head) != claims.head_digest:  # before any broker is asked for what the record says
+        yield from not_run(claims, why="the call's record is another than the one that the token was signed for")
+        raise TokenRefused(Refusal.STORE, "call record", "another head", "the head whose digest is in the token")
+    return done
+
+
+def record_redemption(claims: MintClaims, data: bytes, head: bytes, noted: Mapping[str, Any] | None, tracing: Tracing | None) -> Flow:
+    """The redeemed call, once that is durable, with what is `noted`; None: it is on record already, and forgetting more does no harm.
+
+    Raises (through the driver):
+        TokenRefused: the tool must not run.
+    """
     try:
-        noted: dict[str, Any] = who.history.note(reply.history, audience)
-        yield record_of(claims, "redemption", promised=True, tool=claims.tool, call_digest=claims.call_digest, **noted)
-        done = proven(claims, data, reply.head, who.tracing)
+        if noted is not None:
+            yield record_of(claims, "redemption", promised=True, tool=claims.tool, call_digest=claims.call_digest, **noted)
+        return proven(claims, data, head, tracing)
     except AuditUnavailable as error:
         yield from not_run(claims)
         raise TokenRefused(Refusal.AUDIT, "audit", str(error), "a durable record of the redemption before the tool runs") from None
     except (TypeError, ValueError, KeyError):
         yield from not_run(claims)
         raise TokenRefused(Refusal.STORE, "call record", "unreadable", "the record the gate wrote") from None
-    if audience and digest(reply.head) != claims.head_digest:  # before any broker is asked for what the record says
-        yield from not_run(claims, why="the call's record is another than the one that the token was signed for")
-        raise TokenRefused(Refusal.STORE, "call record", "another head", "the head whose digest is in the token")
-    return done
 
 
 def supplied(who: Trust, done: Redemption) -> Flow:

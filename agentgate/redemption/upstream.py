@@ -19,7 +19,8 @@ from agentgate.errors import ConfigError, UpstreamRefused
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Outside, Step
-from agentgate.token.claims import Claims
+from agentgate.stores import ops
+from agentgate.token.mint import MintClaims
 from agentgate.values.canonical import parse
 
 FETCH_SECONDS = 5.0  # a broker's whole answer
@@ -61,17 +62,20 @@ class Redemption:
     """What a redemption proved, and what became of its call.
 
     Attributes:
-        claims, data, head: the verified claims, the canonical arguments, the head of the call's record.
+        claims, data, head: what was minted or verified, the canonical arguments, the head of the call's record.
         ended: whether the call has ended.
+        ends: told how it ended, by its gate in this process: its `facts` then wait for its outcome, to go on record together; or None.
         missing: what could not be recorded of it -> why.
         credential: the upstream credential, if the workflow names one.
         tracing: where spans go; None: nowhere.
     """
 
-    claims: Claims
+    claims: MintClaims
     data: bytes
     head: Mapping[str, Any]
     ended: bool = False
+    ends: Callable[[ops.OutcomeReply, ops.Outcome, bytes], None] | None = field(default=None, repr=False)
+    facts: bytes = b""
     missing: dict[str, str] = field(default_factory=dict)
     credential: UpstreamCredential | None = field(default=None, repr=False)
     tracing: Tracing | None = field(default=None, repr=False)

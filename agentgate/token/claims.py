@@ -65,11 +65,6 @@ class Claims(MintClaims):
     def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]  # noqa: ARG003 - what `_replace` calls
         raise TypeError("claims are built by check_token only")
 
-    @property
-    def scopes(self) -> frozenset[str]:
-        """The granted scopes."""
-        return frozenset(self.scope.split(" "))
-
 
 def _claim(field: str, got: object, expected: str) -> TokenRefused:
     shown = "missing" if got is None else repr(got) if isinstance(got, str | int) else type(got).__name__

@@ -112,6 +112,11 @@ class MintClaims(NamedTuple):
         return self.shared.scope
 
     @property
+    def scopes(self) -> frozenset[str]:
+        """They, one by one."""
+        return frozenset(self.scope.split(" "))
+
+    @property
     def tenant(self) -> str:
         """Tenant."""
         return self.shared.tenant

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from agentgate.decision.answer import Decision, StepUp
+from agentgate.decision.answer import StepUp
 from agentgate.decision.question import Question
 from agentgate.errors import AgentGateError
 from agentgate.gate import flow
@@ -24,7 +24,7 @@ from agentgate.shell.step import Flow, Outside
 from agentgate.values.request import Call
 
 
-def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | None, bound: Bound) -> Flow:
+def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | None, bound: Bound, *, redeems: bool) -> Flow:
     """The decision after the user was asked; the `StepUp` as it was where they cannot be, or gave no answer."""
     core, header = view.core, view.state.header
     user, question = header.user, asked.hold.question
@@ -40,8 +40,7 @@ def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | No
         yield from answer(core, header.tenant, asked.hold.id, user, "release" if said else "refuse")
     except AgentGateError:
         return asked  # it stays as it is in the store, and is on record
-    decision: Decision
-    decision, state = yield from flow.authorize(view, call, connection)
+    decision, state = yield from flow.authorize(view, call, connection, redeems=redeems)
     return view.take(call, decision, state)
 
 

@@ -28,7 +28,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from agentgate.decision.answer import Deny, StepUp
+from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotDone, NotRecorded, ResultWithheld, TokenRefused
 from agentgate.gate.observer import Unenforced
 from agentgate.integrations.langchain.guard import Guard
@@ -210,7 +210,11 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
 
     # (2) decided anew at every execution: a resume value or an earlier answer has no effect
     call_id = run.call_id(tool.name, settled.decided) if proposal.tool_call_id is None else attempt_of(proposal.tool_call_id)[0]
-    decision = yield Ask(run.authorize, tool.name, settled.decided, tool_call_id=call_id, definition=definition)
+    try:
+        decision = yield Ask(run.perform, tool.name, settled.decided, tool_call_id=call_id, definition=definition)
+    except TokenRefused as error:
+        code = Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED
+        return refused(code, why=f"allowed, but its token was not redeemed: {error}", run=run)
     if isinstance(decision, StepUp):
         _log.info("call_held", tool=tool.name, tool_call_id=call_id, run=run.id, hold=decision.hold.id, rules=list(decision.hold.rules))
         asking = ask_person(decision, run, tool.name, call)
@@ -223,23 +227,17 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         form = f"until: {decision.until}" if decision.until else guard.form_of(misformed(decision.failures), tool, proposal.declared)
         return refused(decision.code, decision=decision, given_id=call_id, run=run, facts=facts, form=form)
 
-    # (3) run from the decided bytes, whose digest the redemption compares; exactly one side redeems
-    declared = run.workflow.tools.get(tool.name)
-    if declared is None:
-        return refused(Code.NOT_PERMITTED, why="the workflow changed while the call was decided on", run=run)
+    # (3) run from the decided bytes; exactly one side redeems, by the workflow that the call was decided under
     values = dict(settled.values)
     execute = Execute(tuple(values.pop(name) for name in first), {**values, **injected, **framework})
-    token = decision.token if declared.redeem == "server" else None
-    with bound((PROPOSAL, None), (RUN, run), (TOKEN, token), (KEY, decision.idempotency_key), (CREDENTIAL, None)):
-        if declared.redeem == "server" or isinstance(decision, Unenforced):
+    token = decision.token if isinstance(decision, Allow) else None
+    runs_here = not isinstance(decision, Allow | Unenforced)
+    key = "" if runs_here and not decision.acts else decision.idempotency_key
+    with bound((PROPOSAL, None), (RUN, run), (TOKEN, token), (KEY, key), (CREDENTIAL, None)):
+        if not runs_here:
             result = yield from _executed(execute, call)
         else:
-            try:
-                redeemed = yield Ask(run.redeem, decision.token, tool=tool.name, args=settled.decided)
-            except TokenRefused as error:
-                code = Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED
-                return refused(code, why=f"allowed, but its token was not redeemed: {error}", run=run)
-            result = yield from _redeemed(tool, redeemed, execute, call, refused, facts=bool(declared.facts))
+            result = yield from _redeemed(tool, decision, execute, call, refused)
     call.keep(tool.name, settled.decided.data, result)
     return result
 
@@ -259,7 +257,7 @@ def _executed(execute: Execute, call: TaskCall) -> Steps:
     return result
 
 
-def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, call: TaskCall, refused: Refused, *, facts: bool) -> Steps:
+def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, call: TaskCall, refused: Refused) -> Steps:
     """Run a redeemed call; record the facts of its result and its outcome."""
     leave = redeemed.__aexit__ if hasattr(redeemed, "__aexit__") else redeemed.__exit__
     try:
@@ -276,7 +274,7 @@ def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, call: TaskCall, r
             raise
         yield Ask(leave, type(shown), shown, None)
         return refused(Code.FAILED if isinstance(shown, NotDone) else Code.OUTCOME_UNKNOWN, why=str(shown))
-    if facts:
+    if redeemed.has_facts:
         yield Ask(redeemed.record_result, _facts_in(tool, result))
     with suppress(NotRecorded):  # it is logged; the tool ran, and its result is true
         yield Ask(leave, None, None, None)

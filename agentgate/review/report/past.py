@@ -49,7 +49,8 @@ def decision_of(records: Sequence[Record]) -> Record:
     decided = [record for record in records if record.get("type") == "decision"]
     if not decided:
         raise NotFound("id: got a call without a decision, expected the txn, jti, hold or tool_call_id of a decision in this log")
-    same = [record for record in decided if record.get("arguments_digest") == decided[-1].get("arguments_digest")]
+    counted = {record.get("jti", n): record for n, record in enumerate(decided)}.values()  # of those with one jti the last
+    same = [record for record in counted if record.get("arguments_digest") == decided[-1].get("arguments_digest")]
     return next((r for r in reversed(same) if r["decision"] == "allow"), decided[-1])  # a repetition decides nothing
 
 

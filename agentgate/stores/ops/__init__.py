@@ -14,7 +14,7 @@ tag of its own, and so are the checkpoints of audit logs (`agentgate.stores.ops.
 from __future__ import annotations
 
 from agentgate.stores.ops.account_key import ChangeReply, change_key
-from agentgate.stores.ops.call import MAX_LIMITS, Living, Recorded, burn, live, mint, record_outcome, record_result
+from agentgate.stores.ops.call import MAX_LIMITS, Living, burn, live, mint, record_outcome, record_result
 from agentgate.stores.ops.checkpoint import keep_checkpoint, read_checkpoints
 from agentgate.stores.ops.hold import (
     COOLING,
@@ -48,6 +48,8 @@ from agentgate.stores.ops.records import (
     MintRequest,
     OpenReply,
     Outcome,
+    OutcomeReply,
+    Recorded,
     RevokedKind,
     RunRecord,
     Subjects,
@@ -103,6 +105,7 @@ __all__ = [
     "Notification",
     "OpenReply",
     "Outcome",
+    "OutcomeReply",
     "Recorded",
     "RevocationRecord",
     "RevokeReply",

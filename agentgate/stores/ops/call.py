@@ -29,12 +29,11 @@ from agentgate.stores._op import (
     server_id,
 )
 from agentgate.stores.history import checked_history
-from agentgate.stores.ops.records import BurnKind, BurnReply, BurnRequest, MintKind, MintReply, MintRequest, Outcome
+from agentgate.stores.ops.records import BurnKind, BurnReply, BurnRequest, MintKind, MintReply, MintRequest, Outcome, OutcomeReply, Recorded
 from agentgate.stores.ops.revocation import people, revocations_of
 from agentgate.values.canonical import canonical
 
 Living = Literal["live", "revoked", "lineage", "used"]
-Recorded = Literal["ok", "not_redeemed", "already_recorded"]
 # Made once: to hash a Literal costs as much as to read the rest of a reply.
 _mint_kind = one_of(MintKind)
 _burn_kind = one_of(BurnKind)
@@ -53,7 +52,7 @@ def _server_keys(tenant: str, run: str, audience: str) -> tuple[str, str, str]:
 
 
 def mint(request: MintRequest) -> Op[MintReply]:
-    """Reserve limits, spend a release, record the call and write its token's single-use key: all of it or nothing."""
+    """Reserve limits, spend a release, record the call and write its token's single-use key, or redeem it: all of it or nothing."""
     start = prefix(request.tenant)
     run, jti = checked_id("run", request.run), checked_id("jti", request.jti)
     approvers = () if request.hold is None else request.hold.approvers
@@ -65,7 +64,7 @@ def mint(request: MintRequest) -> Op[MintReply]:
     args: list[Arg] = [
         checked_digest("call_digest", request.call_digest),
         checked_bytes("head", request.head),
-        checked_digest("binding", request.binding),
+        checked_digest("binding", request.binding) if not request.attempt else "",
         checked_number("ttl_ms", request.ttl_ms, 1, MAX_TTL_MS),
         checked_revision("revision", request.revision),
         jti,
@@ -78,6 +77,7 @@ def mint(request: MintRequest) -> Op[MintReply]:
         "" if request.same_key is None else checked_subject("key thumbprint", request.same_key[1]),
         checked_history(request.history),
         checked_id("unspent", request.unspent) if request.unspent else _issued(request.issued),
+        _attempt(request.attempt),
     ]
     if request.hold is not None:
         keys.append(f"{start}hold:{checked_id('hold', request.hold.hold_id)}")
@@ -102,8 +102,8 @@ def _issued(told: str | None) -> str:
     return "" if told is None else f"!{checked_history(told)}"
 
 
-def _minted(  # noqa: PLR0917 - a reply of six values
-    kind: Any, lineage: Any, detail: bytes, history: Any, redemptions: Any, head: bytes
+def _minted(  # noqa: PLR0917 - a reply of nine values
+    kind: Any, lineage: Any, detail: bytes, history: Any, redemptions: Any, head: bytes, counted: bytes, revision: bytes, at: bytes
 ) -> MintReply:
     return MintReply(
         kind=_mint_kind(kind),
@@ -112,6 +112,9 @@ def _minted(  # noqa: PLR0917 - a reply of six values
         history=history_of(history),
         redemptions=history_of(redemptions),
         head=head,
+        counted=counted == b"1",
+        revision=revision.decode(),
+        redeemed_at=int(at or 0) / 1000,
     )
 
 
@@ -159,13 +162,29 @@ def record_result(tenant: str, run: str, call_digest: str, facts: bytes, *, audi
 
 
 def record_outcome(
-    tenant: str, run: str, call_digest: str, outcome: Outcome, jti: str, *, audience: str, attempt: str = ""
-) -> Op[Recorded]:
+    tenant: str,
+    run: str,
+    call_digest: str,
+    outcome: Outcome,
+    jti: str,
+    *,
+    audience: str,
+    attempt: str = "",
+    facts: bytes = b"",
+    tell: bool = False,
+) -> Op[OutcomeReply]:
     """Record how the redemption by a token ended, once; only `unknown` may later become another. `attempt`: only if it was this one.
 
+    With it go the `facts` of a call that has none yet, as canonical JSON; empty: it has none to record. `tell`: a gate wants to know the
+    run's revision; no tool server may read that.
     `failed` says that nothing happened, or that a read failed; `not_run` that the tool was never started.
     """
     if outcome not in _OUTCOMES:
         raise NameRefused("outcome", outcome, ", ".join(_OUTCOMES))
-    args = (checked_digest("call_digest", call_digest), outcome, checked_id("jti", jti), _attempt(attempt))
-    return Op("record_outcome", _recorded, (burns_key(tenant, run, audience),), args)
+    args = (checked_digest("call_digest", call_digest), outcome, checked_id("jti", jti), _attempt(attempt), checked_bytes("facts", facts))
+    keys = (burns_key(tenant, run, audience), *((f"{prefix(tenant)}run:{run}",) if tell else ()))
+    return Op("record_outcome", _reported, keys, args)
+
+
+def _reported(kind: Any, before: bytes, after: bytes) -> OutcomeReply:
+    return OutcomeReply(_recorded(kind), before.decode(), after.decode())

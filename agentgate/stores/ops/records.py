@@ -13,6 +13,7 @@ Acting = Literal["any", "opener", "nobody", "alone", "replicated"]
 BurnKind = Literal["ok", "revoked", "lineage", "lost", "upstream", "used", "binding"]
 Extent = Literal["all", "since"]
 CallStatus = Literal["minted", "redeemed"]
+Recorded = Literal["ok", "not_redeemed", "already_recorded"]
 Outcome = Literal["done", "failed", "not_run", "unknown"]
 HoldState = Literal["pending", "released", "refused", "expired", "spent", "cancelled"]
 RevokedKind = Literal["token", "run", "agent", "user", "tool", "workflow", "tenant"]
@@ -80,6 +81,8 @@ class MintRequest(NamedTuple):
         redemptions: the same of the audience's.
         issued: this gate has issued a token of this call before; where the store knows of none, it may have been redeemed. The loss that it
             was told of then (`MintReply.history`), or empty; None: it has issued none.
+        attempt: the call is redeemed with it, by who mints, under this name of the redemption; there is no token, and `binding` is empty.
+            Empty: it is not.
         unspent: jti of this call's last token, where it never left this process and was not spent; empty: that is not known.
         same_key: (account, key thumbprint): the account's last token must have been for the same key; None: no such condition.
     """
@@ -102,6 +105,7 @@ class MintRequest(NamedTuple):
     issued: str | None = None
     audience: str = ""
     redemptions: str = ""
+    attempt: str = ""
 
 
 class MintReply(NamedTuple):
@@ -117,6 +121,9 @@ class MintReply(NamedTuple):
             found, it is reconciled.
         redemptions: the audience's history; empty as above.
         head: the head that stands, of a call that was redeemed before; empty: that of the request.
+        counted: the call was redeemed with it, and its redemption is in the count of `redemptions`.
+        revision: of a call that was redeemed, the run's from now on: as the gate knew it, with this call.
+        redeemed_at: of a call that was redeemed, POSIX seconds.
     """
 
     kind: MintKind
@@ -125,6 +132,17 @@ class MintReply(NamedTuple):
     history: str = ""
     redemptions: str = ""
     head: bytes = b""
+    counted: bool = False
+    revision: str = ""
+    redeemed_at: float = 0.0
+
+
+class OutcomeReply(NamedTuple):
+    """How a report ended. `before` and `after`: the run's revision without its lineage; empty: it is gone, or nobody asked."""
+
+    kind: Recorded
+    before: str = ""
+    after: str = ""
 
 
 class BurnRequest(NamedTuple):

@@ -108,6 +108,21 @@ local function count_of(text)
   return count < 2 ^ 53 and count or 0
 end
 
+-- Mark a call redeemed; `known` is who redeemed it before, with what outcome, how often, and the revision of the records. One that runs again:
+-- its first facts stand, with their time, and once done it stays done. Returns the revision, and when.
+local function redeem_call(burns, digest, jti, attempt, known)
+  local rev, runs, at, outcome = digits(tonumber(known[4] or '0') + 1), digits(tonumber(known[3] or '0') + 1), digits(now_ms()), ''
+  if known[1] then
+    if redis.call('HEXISTS', burns, digest .. ':facts') == 1 then
+      at = redis.call('HGET', burns, digest .. ':at')
+    end
+    outcome = known[2] == 'done' and 'done' or ''
+  end
+  redis.call('HSET', burns, digest .. ':status', 'redeemed', digest .. ':by', jti, digest .. ':attempt', attempt, digest .. ':runs', runs,
+    digest .. ':at', at, digest .. ':outcome', outcome, 'rev', rev, 'changed:' .. rev, digest)
+  return rev, at
+end
+
 -- What of a run's calls a decision depends on: the revision of each of its records, without noughts at the end (a mint alone changes nothing).
 -- That of the record `own` is known already.
 local function revisions(records, own, rev)
@@ -191,10 +206,12 @@ local function history(key, seen)
   return kept[1] and kept[1] .. ' ' .. kept[2] or '', lost, kept[5] or ''
 end
 
--- A name that no other epoch has: two of one lineage begin in different microseconds.
+-- A name that no other epoch has: two of one lineage begin in different microseconds, also in one script, whose time stands still.
+local begun = 0
 local function new_epoch(gen)
   local time = redis.call('TIME')
-  return gen .. '.' .. time[1] .. string.format('%06d', tonumber(time[2]))
+  begun = begun + 1
+  return gen .. '.' .. time[1] .. string.format('%06d', tonumber(time[2]) + begun - 1)
 end
 
 -- One more event; `gen` is the lineage now, `before` what `history` returned. Returns the new "epoch count".

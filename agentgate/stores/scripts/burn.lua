@@ -56,14 +56,5 @@ if minted_jti ~= ARGV[4] or known[1] == ARGV[4] then
   return {KEYS[1], 'used', '', ''}
 end
 
--- A call that runs again: its first facts stand, with their time, and once done it stays done.
-local rev, runs, at, outcome = digits(tonumber(known[4] or '0') + 1), digits(tonumber(known[3] or '0') + 1), digits(now_ms()), ''
-if known[1] then
-  if redis.call('HEXISTS', own, digest .. ':facts') == 1 then
-    at = redis.call('HGET', own, digest .. ':at')
-  end
-  outcome = known[2] == 'done' and 'done' or ''
-end
-redis.call('HSET', own, digest .. ':status', 'redeemed', digest .. ':by', ARGV[4], digest .. ':attempt', ARGV[6], digest .. ':runs', runs,
-  digest .. ':at', at, digest .. ':outcome', outcome, 'rev', rev, 'changed:' .. rev, digest)
+redeem_call(own, digest, ARGV[4], ARGV[6], known)
 return {KEYS[1], 'ok', minted[2], minted[3] == '1' and '' or raise_history(KEYS[3], gen, before)}

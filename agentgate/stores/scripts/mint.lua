@@ -1,10 +1,12 @@
 -- KEYS jti run burns redemptions history revoked... [hold] [lastkey] (limit times)...
--- ARGV digest head binding ttl_ms revision jti run read counted #revoked #limits hold_rev thumbprint seen unspent
+-- ARGV digest head binding ttl_ms revision jti run read counted #revoked #limits hold_rev thumbprint seen unspent attempt
 --   (amount maximum every_ms name)...
+-- With an `attempt` the call is redeemed, too, by whoever asks: there is no token and no single-use key, and nothing is reserved, but taken.
 -- `redemptions` is the history of the call's audience, of which `counted` was seen; `history` the tenant's, of which `seen` was.
 -- Everything is checked first, then everything is written. (Before that, limits only drop what no longer counts.)
 local call, digest, ttl, burns = redis.call, ARGV[1], tonumber(ARGV[4]), KEYS[3]
 local mints, clock = beside(burns)
+local attempt = ARGV[16] ~= '' and ARGV[16]
 local prefix, audience = string.match(KEYS[2], '^ag:{[^}]*}:'), string.match(burns, '}:burns:(%x+):')
 local now, gen = now_ms(), lineage()
 
@@ -17,17 +19,17 @@ end
 local free = ARGV[8] == '1' and ARGV[11] == '0' and ARGV[12] == '' and ARGV[13] == '' -- a read that takes nothing: forgetting it does no harm
 
 local function refuse(kind, detail)
-  return {KEYS[1], kind, gen, detail or '', detail == 'lost' and lost or lost and '' or before, uncounted and '' or redemptions, ''}
+  return {KEYS[1], kind, gen, detail or '', detail == 'lost' and lost or lost and '' or before, uncounted and '' or redemptions, '', '', '', ''}
 end
 
 -- The limits. One with a name counts this run only, as a field of the run's hash; one without has a hash of its own, and a sorted set of what
 -- is reserved, by expiry. What a call took ("amount bucket audience") is a field of the run for as long as it counts.
 local limits, asked, shares, place = {}, {'rev', 'closed', 'ends', 'kept', 'opened', 'due', 'form', 'audiences', 'clock'}, {}, 1 + #KEYS
 for i = 1, tonumber(ARGV[11]) do
-  place = place - (ARGV[15 + 4 * i] == '' and 2 or 0)
+  place = place - (ARGV[16 + 4 * i] == '' and 2 or 0)
 end
 for i = 1, tonumber(ARGV[11]) do
-  local argument, name = 12 + 4 * i, ARGV[15 + 4 * i]
+  local argument, name = 13 + 4 * i, ARGV[16 + 4 * i]
   local amount, maximum = tonumber(ARGV[argument]), tonumber(ARGV[argument + 1])
   if name ~= '' then
     local total = 'total:' .. name
@@ -70,15 +72,15 @@ end
 -- After a mint in another lineage: a read, or a call whose token this gate alone held and did not spend. After a mint that the store has
 -- lost ("!": its gate knows of it, and of what it was told then): whoever had its token may have redeemed it
 local listed = not audience or string.find(run[8] or '', audience, 1, true)
-local minted = listed and call('HMGET', mints, digest .. ':mint', digest .. ':ran', 'opened', digest .. ':head') or {}
+local minted = listed and call('HMGET', mints, digest .. ':mint', digest .. ':ran', 'opened', digest .. ':head', digest .. ':free') or {}
 local said = call('HMGET', burns, 'rev', digest .. ':status', digest .. ':outcome', digest .. ':runs', digest .. ':by')
 local old_shares = not audience and #shares > 0 and call('HMGET', burns, unpack(shares))
 for i = 1, #shares do
   taken[i] = old_shares and old_shares[i] or run[totals + i]
 end
 local whole = minted[3] and (said[1] or not audience)
-if not whole and (audience and listed or not audience and run[4]) then
-  return refuse('missing') -- its calls were evicted, or deleted
+if not whole and (audience and listed or not audience and run[4]) or attempt and call('HEXISTS', clock, 'opened') == 0 then
+  return refuse('missing') -- its calls were evicted, or deleted; or whether it was revoked
 end
 local old_gen, old_jti = minting(minted[1])
 local told = string.match(ARGV[15], '^!(.*)$')
@@ -102,6 +104,9 @@ elseif not old_jti and told and ARGV[8] ~= '1' and not lost then
     before, lost = history(KEYS[5], told)
   end
 end
+local ran = said[2] == 'redeemed' and minted[4]
+local stands = ran and ARGV[8] == '1' and ran or '' -- head, time and facts of a read's first redemption stand
+free = free and (stands == '' or minted[5] == '1')
 if lost and not free then
   return refuse('outcome_unknown', 'lost')
 end
@@ -261,18 +266,15 @@ end
 local life = math.max(tonumber(run[3]), now + ttl) + 60000
 
 -- (8) write; first the single-use key: a jti is never used twice
-if not call('SET', KEYS[1], ARGV[3], 'NX', 'PX', ARGV[4]) then
+if not attempt and not call('SET', KEYS[1], ARGV[3], 'NX', 'PX', ARGV[4]) then
   return redis.error_reply('ERR this jti exists')
 end
 if old_jti then
   call('DEL', string.sub(KEYS[1], 1, -1 - #ARGV[6]) .. old_jti)
 end
-local at, stands = digits(later(now, run[9])), ''
+local at = digits(later(now, run[9]))
 local written = {digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. at, 'opened', run[5] or '0'}
-local ran = said[2] == 'redeemed' and minted[4]
-if ran and ARGV[8] == '1' then -- head, time and facts of the first redemption stand
-  stands = minted[4]
-else -- an act that did not happen is another attempt
+if stands == '' then -- an act that did not happen is another attempt
   written[5], written[6], written[7], written[8] = digest .. ':head', ARGV[2], digest .. ':free', free and '1' or ''
   if not (audience or ran) then
     written[9], written[10] = digest .. ':status', 'minted'
@@ -284,7 +286,7 @@ end
 local fields, kept = {'clock', at}, digits(math.max(tonumber(run[4] or '0'), life))
 for i, limit in ipairs(limits) do
   local into = audience and fields or written
-  into[#into + 1], into[#into + 2] = shares[i], ARGV[12 + 4 * i] .. ' ' .. (limit.bucket or '0') .. (audience and ' ' .. audience or '')
+  into[#into + 1], into[#into + 2] = shares[i], ARGV[13 + 4 * i] .. ' ' .. (limit.bucket or '0') .. (audience and ' ' .. audience or '')
 end
 call('HSET', mints, unpack(written))
 if not listed then -- the server's own record begins here, so that it is missed when it is gone
@@ -318,14 +320,18 @@ local expires, scored = digits(expiry), {}
 for _, limit in ipairs(limits) do
   if not limit.times then
     fields[#fields + 1], fields[#fields + 2] = limit.total, digits(limit.sum)
-    scored[#scored + 1], scored[#scored + 2] = expires, digest .. ':' .. string.sub(limit.total, 7)
+    if not attempt then
+      scored[#scored + 1], scored[#scored + 2] = expires, digest .. ':' .. string.sub(limit.total, 7)
+    end
   else
     local hash, kept, every, changed = limit.hash, limit.kept, limit.every, {'total', digits(limit.sum)}
-    local waiting = kept[2] and kept[2] ~= ''
-    if not waiting or tonumber(kept[2]) > expiry then
-      changed[3], changed[4] = 'due', expires
+    local waiting = attempt or kept[2] and kept[2] ~= ''
+    if not attempt then
+      if not waiting or tonumber(kept[2]) > expiry then
+        changed[3], changed[4] = 'due', expires
+      end
+      call('ZADD', limit.times, expires, digest .. ':' .. ARGV[7])
     end
-    call('ZADD', limit.times, expires, digest .. ':' .. ARGV[7])
     if every > 0 then
       local size, own = tonumber(kept[5] or '0') + limit.amount, kept[1] and limit.own or 0
       if own > 0 and limit.own_bucket == tonumber(limit.bucket) then
@@ -361,4 +367,12 @@ if #scored > 0 then
   end
 end
 call('HSET', KEYS[2], unpack(fields))
-return {KEYS[1], 'ok', gen, spend and 'spent' or '', lost and '' or before, lost and '' or redemptions, stands}
+local counts, revision, when = attempt and not free, '', ''
+if attempt then
+  local rev, redeemed_at = redeem_call(burns, digest, ARGV[6], attempt, {said[5], said[3], said[4], said[1]})
+  redemptions = counts and raise_history(KEYS[4], gen, redemptions) or redemptions
+  records[#records + 1] = not listed and burns or nil
+  revision, when = run[1] .. '.' .. revisions(records, burns, rev) .. '.' .. gen, redeemed_at
+end
+return {KEYS[1], 'ok', gen, spend and 'spent' or '', lost and '' or before, lost and '' or redemptions, stands, counts and '1' or '', revision,
+  when}

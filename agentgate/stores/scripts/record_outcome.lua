@@ -1,15 +1,29 @@
--- KEYS burns | ARGV digest outcome jti attempt: once, only from the redemption by this token; `unknown` may become known
+-- KEYS burns [run] | ARGV digest outcome jti attempt facts: once, only from the redemption by this token; `unknown` may become known
 -- Whoever does not know whether its own attempt burned the token names it: another's, which burned it, may be running the tool.
-local call = redis.call('HMGET', KEYS[1], ARGV[1] .. ':status', ARGV[1] .. ':outcome', ARGV[1] .. ':by', 'rev', ARGV[1] .. ':attempt')
+-- Of a `run` it returns what its revision was, and is, without the lineage.
+local digest, outcome = ARGV[1], ARGV[2]
+local call = redis.call('HMGET', KEYS[1], digest .. ':status', digest .. ':outcome', digest .. ':by', 'rev', digest .. ':attempt',
+  digest .. ':facts')
 if call[1] ~= 'redeemed' or call[3] ~= ARGV[3] or (ARGV[4] ~= '' and call[5] ~= ARGV[4]) then
-  return {KEYS[1], 'not_redeemed'}
+  return {KEYS[1], 'not_redeemed', '', ''}
 end
-if call[2] and call[2] ~= '' and (call[2] ~= 'unknown' or ARGV[2] == 'unknown') then
-  return {KEYS[1], 'already_recorded'}
+if call[2] and call[2] ~= '' and (call[2] ~= 'unknown' or outcome == 'unknown') then
+  return {KEYS[1], 'already_recorded', '', ''}
 end
-redis.call('HSET', KEYS[1], ARGV[1] .. ':outcome', ARGV[2])
-if ARGV[2] == 'failed' or ARGV[2] == 'not_run' then -- no earlier call any more: readers must see it
-  local rev = digits(tonumber(call[4] or '0') + 1)
-  redis.call('HSET', KEYS[1], 'rev', rev, 'changed:' .. rev, ARGV[1])
+local fields, facts = {digest .. ':outcome', outcome}, ARGV[5] ~= '' and not call[6]
+if facts then
+  fields[3], fields[4] = digest .. ':facts', ARGV[5]
 end
-return {KEYS[1], 'ok'}
+local rev = call[4] or '0'
+if facts or outcome == 'failed' or outcome == 'not_run' then -- these are no earlier calls any more: readers must see it
+  rev = digits(tonumber(rev) + 1)
+  fields[#fields + 1], fields[#fields + 2] = 'rev', rev
+  fields[#fields + 1], fields[#fields + 2] = 'changed:' .. rev, digest
+end
+redis.call('HSET', KEYS[1], unpack(fields))
+local run = KEYS[2] and redis.call('HMGET', KEYS[2], 'rev', 'form', 'audiences')
+if not run or not run[1] then
+  return {KEYS[1], 'ok', '', ''}
+end
+local records = records_of(KEYS[2], run[2], run[3])
+return {KEYS[1], 'ok', run[1] .. '.' .. revisions(records, KEYS[1], call[4]), run[1] .. '.' .. revisions(records, KEYS[1], rev)}

@@ -128,7 +128,7 @@ class Book:
         """Report how a call ended, as the redemption by `jti` (left out: its last), or only as that `attempt`."""
         digest = f"{call:064x}"
         jti = jti or self.burned.get(digest, "none")
-        return self.ask(ops.record_outcome(self.tenant, self.run, digest, outcome, jti, audience=AUDIENCE, attempt=attempt))
+        return self.ask(ops.record_outcome(self.tenant, self.run, digest, outcome, jti, audience=AUDIENCE, attempt=attempt)).kind
 
     def hold(self, hold_id: str = "hold_1", answer_ms: int = 300_000) -> ops.HoldRecord:
         """Open a hold, or read the existing one."""

@@ -25,6 +25,7 @@ from agentgate_conformance._holds import Holds
 from agentgate_conformance._kept import Keepings
 from agentgate_conformance._limits import Limits
 from agentgate_conformance._notifications import Notifications
+from agentgate_conformance._performances import Performances
 from agentgate_conformance._revocations import Revocations
 from agentgate_conformance._waiting import WaitingHolds
 from agentgate_conformance._withdrawals import Withdrawals
@@ -33,7 +34,7 @@ __all__ = ["Blocking", "StoreConformance"]
 
 
 class StoreConformance(
-    Budgets, Calls, Limits, Histories, Withdrawals, Revocations, Holds, WaitingHolds, Keepings, Notifications, AccountKeys
+    Budgets, Calls, Performances, Limits, Histories, Withdrawals, Revocations, Holds, WaitingHolds, Keepings, Notifications, AccountKeys
 ):
     """The suite.
 
