@@ -187,6 +187,20 @@ def test_settings_that_were_read_earlier_never_replace_those_read_later(place: P
         assert error_of(notes.ask("by who is gone", **gone.asserted())) == (401, "invalid_client")
 
 
+def test_no_collection_of_a_served_gate_looks_at_its_workflows(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full collection takes longer than half of what a call may: what was loaded when the gate opened is out of its sight."""
+    watching = """
+import atexit, gc
+from agentgate.workflow.model import Workflow
+seen = lambda: sum(type(each) is Workflow for each in gc.get_objects())
+atexit.register(lambda: print(seen(), gc.get_freeze_count() > 50_000))
+"""
+    monkeypatch.setattr(tests.served, "START", watching + tests.served.START)
+    with served(place.folder, place.settings) as process:
+        assert process.end() == 0
+        assert process.stdout.read_text() == "0 True\n"
+
+
 def test_a_request_in_flight_is_answered_when_the_process_ends(place: Place) -> None:
     with served(place.folder, {**place.settings, "audit": str(place.folder / "audit-5")}) as gate:
         body = b"grant_type=x"

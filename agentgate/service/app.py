@@ -108,13 +108,19 @@ AUDIT_PAGES: tuple[tuple[str, str, Endpoint, Refusing], ...] = (
 )
 
 
-def application(settings: ServiceSettings, clock: Callable[[], datetime] | None = None, file: Path | None = None) -> Starlette:
+def application(
+    settings: ServiceSettings,
+    clock: Callable[[], datetime] | None = None,
+    file: Path | None = None,
+    opened: Callable[[], object] = lambda: None,
+) -> Starlette:
     """The ASGI application. The gate opens when the server starts, and closes when it ends.
 
     Args:
         settings: of the service.
         clock: the decision clock, for tests; None: now.
         file: where the settings are read again on SIGHUP; None: they stay.
+        opened: called when the gate is open.
     """
     _reloads: set[asyncio.Task[None]] = set()
 
@@ -126,6 +132,7 @@ def application(settings: ServiceSettings, clock: Callable[[], datetime] | None 
             _log.error("not_opened", error=type(error).__name__, what=str(error))
             raise
         app.state.service = Service(settings, gate)
+        opened()
         loop = asyncio.get_running_loop()
         with contextlib.suppress(NotImplementedError, RuntimeError):  # not in the main thread: somebody else's process
             loop.add_signal_handler(signal.SIGHUP, lambda: _reloads.add(loop.create_task(_reload(app.state.service, file))))

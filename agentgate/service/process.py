@@ -135,11 +135,14 @@ class _Application:
     def __call__(self) -> Starlette:
         log_to_stderr()
         end_with_supervisor()
-        made = application(self.settings, self.clock, self.file)
-        gc.collect()
-        gc.freeze()  # what is imported now stays for good: no collection has to look at it
-        gc.set_threshold(_COLLECTED_AFTER)
-        return made
+        return application(self.settings, self.clock, self.file, _freeze)
+
+
+def _freeze() -> None:
+    """What is imported and loaded now stays for good: no collection has to look at it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECTED_AFTER)
 
 
 def of_settings() -> Starlette:
@@ -155,7 +158,7 @@ def of_settings() -> Starlette:
     settings = ServiceSettings.of(file)
     if settings.unsafe_unapproved:  # its `listen`, a loopback address, says nothing of where that server listens
         raise ConfigError("unsafe_unapproved", True, "root, where another server listens (agentgate serve keeps to loopback)")
-    return application(settings, file=Path(file))
+    return application(settings, file=Path(file), opened=_freeze)
 
 
 def _check_free(listen: str, host: str, port: int) -> None:
