@@ -50,6 +50,8 @@ NAMES = {
     "hold_open",
     "hold_answer",
     "http_exchange",
+    "http_kept",
+    "http_first",
     "http_tail",
     "http_workers",
     "flat",
@@ -94,6 +96,8 @@ def test_a_row_says_whether_its_audit_was_durable(result):
         "hold_open",
         "hold_answer",
         "http_exchange",
+        "http_kept",
+        "http_first",
         "http_tail",
         "http_workers",
     ]
