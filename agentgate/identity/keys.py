@@ -58,32 +58,28 @@ def strict_object(data: bytes, name: str) -> dict[str, Any]:
 
 
 class Verifications:
-    """The ends of credentials whose signature a key of one key set verified, by what was expected of them and their digest.
+    """Credentials whose signature a key of one key set verified: what was expected of them, and their digest.
 
     Rules: that they were signed is all that is known of them: times, key, run, settings and revocations are judged each time. It ends with
-    the key set. Each subject has at most `MAX_OF_ONE`, the newest, so that nobody's tokens push out those of others; where there are
-    `MAX_SUBJECTS`, a further one takes the place of one whose credentials have ended, or is not kept.
+    the key set. Each subject has at most `MAX_OF_ONE`, the newest, so that nobody's tokens push out those of others; a further one than
+    `MAX_SUBJECTS` takes the place of the one that was kept longest ago, which is then verified again.
     """
 
     __slots__ = ("_lock", "_of")
 
     def __init__(self) -> None:
-        self._lock, self._of = threading.Lock(), dict[Hashable, dict[Hashable, float]]()
+        self._lock, self._of = threading.Lock(), dict[Hashable, tuple[Hashable, ...]]()
 
     def holds(self, subject: Hashable, name: Hashable) -> bool:
         """Whether a credential was verified before, and kept."""
         return name in self._of.get(subject, ())
 
-    def keep(self, subject: Hashable, name: Hashable, ends: float) -> None:
+    def keep(self, subject: Hashable, name: Hashable) -> None:
         """Keep a credential that was verified now."""
         with self._lock:
-            longest = next(iter(self._of), "")  # not kept anew
-            if len(self._of) >= MAX_SUBJECTS and subject not in self._of:
-                if max(self._of[longest].values()) > time.time():
-                    return
-                del self._of[longest]
-            others = list(self._of.pop(subject, {}).items())
-            self._of[subject] = dict([*others[1 - MAX_OF_ONE :], (name, ends)])
+            self._of[subject] = (*self._of.pop(subject, ())[1 - MAX_OF_ONE :], name)
+            if len(self._of) > MAX_SUBJECTS:
+                del self._of[next(iter(self._of))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,6 @@ def application(store: str, subject: str, client: str, issuer: str, most: int) -
 
 
 if __name__ == "__main__":
-    _, listen, *given, number = sys.argv
-    served = application(*given, int(number))
+    _, listen, store, subject, client, issuer, most = sys.argv
+    served = application(store, subject, client, issuer, int(most))
     uvicorn.run(served, port=int(listen), http=H11Protocol, ws="none", log_config=None, access_log=False, server_header=False)

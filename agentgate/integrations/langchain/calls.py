@@ -54,18 +54,20 @@ class ProposedCall:
 
     Attributes:
         forged: why an argument may not come from the model; empty if every one may.
-        call: the call in its task, where it was made through `run` or `arun`.
+        call: the call in its task; of one that was made otherwise than through `run` or `arun` there is none.
         declared: the tool in the run's workflow, where it was made so and is in force.
         reached: LangChain took the arguments.
+        in_thread: it runs in a thread of a pool, which the others of its step may need.
         begin: called when a call that waited for a thread has it.
     """
 
     tool: BaseTool
     tool_call_id: str | None
     forged: str
-    call: TaskCall | None = None
+    call: TaskCall = NO_TASK
     declared: Tool | None = None
     reached: bool = False
+    in_thread: bool = False
     begin: Callable[[], None] = lambda: None
 
     def reach(self) -> None:
@@ -203,7 +205,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         why = guard.arguments.unreadable(error)
         return refused(Code.INVALID_ARGUMENTS, why=why, run=run, form=guard.form_of([error.field], tool, proposal.declared))
 
-    call = proposal.call or NO_TASK
+    call = proposal.call
     done, result = call.kept(tool.name, settled.decided.data)
     if done:
         return result
@@ -218,7 +220,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     if isinstance(decision, StepUp):
         _log.info("call_held", tool=tool.name, tool_call_id=call_id, run=run.id, hold=decision.hold.id, rules=list(decision.hold.rules))
         asking = ask_person(decision, run, tool.name, call)
-        if call.in_thread:
+        if proposal.in_thread:
             raise HeldInThread(asking)
         yield from asking
     if isinstance(decision, Deny) and not isinstance(decision, Unenforced):
@@ -235,20 +237,20 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     key = "" if runs_here and not decision.acts else decision.idempotency_key
     with bound((PROPOSAL, None), (RUN, run), (TOKEN, token), (KEY, key), (CREDENTIAL, None)):
         if not runs_here:
-            result = yield from _executed(execute, call)
+            result = yield from _executed(execute, proposal)
         else:
-            result = yield from _redeemed(tool, decision, execute, call, refused)
+            result = yield from _redeemed(proposal, decision, execute, refused)
     call.keep(tool.name, settled.decided.data, result)
     return result
 
 
-def _executed(execute: Execute, call: TaskCall) -> Steps:
+def _executed(execute: Execute, proposal: ProposedCall) -> Steps:
     """Run the tool's body; where a graph inside it is interrupted, this call waits as a held one does. What is yet to run is no result."""
     try:
         result = yield execute
     except BaseException as error:
-        if is_interrupt(error) and not call.in_thread:
-            yield from call.alone()
+        if is_interrupt(error) and not proposal.in_thread:
+            yield from proposal.call.alone()
         raise
     if isinstance(result, GeneratorType | AsyncGeneratorType | CoroutineType):
         if not isinstance(result, AsyncGeneratorType):
@@ -257,12 +259,12 @@ def _executed(execute: Execute, call: TaskCall) -> Steps:
     return result
 
 
-def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, call: TaskCall, refused: Refused) -> Steps:
+def _redeemed(proposal: ProposedCall, redeemed: Any, execute: Execute, refused: Refused) -> Steps:
     """Run a redeemed call; record the facts of its result and its outcome."""
     leave = redeemed.__aexit__ if hasattr(redeemed, "__aexit__") else redeemed.__exit__
     try:
         with bound((CREDENTIAL, redeemed.credential if redeemed.has_credential else None)):
-            result = yield from _executed(execute, call)
+            result = yield from _executed(execute, proposal)
         if redeemed.has_credential:
             yield Ask(redeemed.check_result, result)
     except ResultWithheld as error:
@@ -275,7 +277,7 @@ def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, call: TaskCall, r
         yield Ask(leave, type(shown), shown, None)
         return refused(Code.FAILED if isinstance(shown, NotDone) else Code.OUTCOME_UNKNOWN, why=str(shown))
     if redeemed.has_facts:
-        yield Ask(redeemed.record_result, _facts_in(tool, result))
+        yield Ask(redeemed.record_result, _facts_in(proposal.tool, result))
     with suppress(NotRecorded):  # it is logged; the tool ran, and its result is true
         yield Ask(leave, None, None, None)
     return result
@@ -317,18 +319,12 @@ def _block(step: Ask | Execute | Wait, execute: Callable[[Execute], Any] | None)
         return None if execute is None else execute(step)
     if isinstance(step, Wait):
         return step.block()
-    if _is_awaited(step):
+    if _is_awaited(getattr(step.func, "__func__", step.func)):
         raise ConfigError("run", "an AsyncRun or AsyncGate in a blocking call", "a Run and Gate, or an awaited call of the tool")
     return step()
 
 
-def _is_awaited(step: Ask) -> bool:
-    return _is_coroutine_function(getattr(step.func, "__func__", step.func))
-
-
-@lru_cache(maxsize=64)  # of functions, never of a run's methods: it would keep the run
-def _is_coroutine_function(function: Callable[..., Any]) -> bool:
-    return iscoroutinefunction(function)
+_is_awaited = lru_cache(maxsize=64)(iscoroutinefunction)  # of a method's function: a method would keep its run
 
 
 async def adrive(call: Steps, execute: Callable[[Execute], Awaitable[Any]] | None = None) -> Any:
@@ -351,6 +347,6 @@ async def _await(step: Ask | Execute | Wait, execute: Callable[[Execute], Awaita
         return None if execute is None else await execute(step)
     if isinstance(step, Wait):
         return await step.wait()
-    if _is_awaited(step):
+    if _is_awaited(getattr(step.func, "__func__", step.func)):
         return await step()
     return await in_a_thread(step.func, *step.args, **step.keywords)

@@ -23,11 +23,11 @@ def queued(guard: Guard, tool: BaseTool) -> ProposedCall | None:
     None: the gate is awaited, or has no place; or it is not LangChain that calls. Then each step finds its own way.
     """
     proposal, run = PROPOSAL.get(), guard.run if guard.run is not None else RUN.get()
-    if run is None or proposal is None or proposal.tool is not tool or proposal.reached or proposal.call is None:
+    if run is None or proposal is None or proposal.tool is not tool:
         return None
     if (leave := queue_for_thread(run.authorize)) is None:
         return None
-    proposal.begin, proposal.call.in_thread = leave, True
+    proposal.begin, proposal.in_thread = leave, True
     return proposal
 
 
@@ -38,7 +38,7 @@ async def in_one_thread(proposal: ProposedCall, work: Awaitable[Any]) -> Any:
     except HeldInThread as held:
         return await adrive(held.asking)
     except BaseException as error:
-        if is_interrupt(error) and proposal.call is not None:
+        if is_interrupt(error):
             await adrive(proposal.call.alone())
         raise
     finally:

@@ -115,14 +115,13 @@ _RUNS: WeakKeyDictionary[Any, _OfRun] = WeakKeyDictionary()  # a run's handle ->
 class TaskCall:
     """One call in a task of a graph; outside a graph nothing is kept and nothing awaited."""
 
-    __slots__ = ("in_thread", "of", "outer", "place", "siblings", "step", "task", "tool_call_id")
+    __slots__ = ("of", "outer", "place", "siblings", "step", "task", "tool_call_id")
 
     def __init__(self, of: _OfRun | None, task: str, tool_call_id: str, outer: TaskCall | None) -> None:
         self.of, self.task, self.tool_call_id, self.outer = of, task, tool_call_id, outer
         self.step: GraphStep | None = None
         self.siblings = SIBLINGS.get()
         self.place: list[str] = []
-        self.in_thread = False  # of a pool, which the others of its step may need
 
     def kept(self, tool: str, data: bytes) -> tuple[bool, Any]:
         """Whether this very call is done in this task, and what it returned."""
