@@ -114,7 +114,7 @@ def decided_on(
                 decision = yield from deny(core, header, call, answer.failures, known)
             if isinstance(decision, Performed):
                 done, record, revision = decision
-                return done, after_call(state, record, revision, versions.opened, core.readings)
+                return done, after_call(state, record, revision, versions.opened, core.readings) if revision else state
             if decision is not None:
                 if core.catalog.observed:
                     observe(core, versions, state, case, answer)
@@ -175,7 +175,7 @@ def unreadable(view: View, refused: Deny) -> Flow:
 
 
 class Performed(NamedTuple):
-    """A redeemed call, how the store has it, and the run's revision with it."""
+    """A redeemed call, how the store has it, and the run's revision with it; empty: it ran before, and may have facts already."""
 
     done: Redemption
     call: ops.CallRecord
@@ -254,7 +254,6 @@ def _perform(minting: Minting, *, fresh: bool) -> Flow:
     if settled.kind != "ok":
         return (yield from _refuse(minting, settled))
     minting.remember()
-    minting.view.unspent.pop(minting.digest, None)
     noted: dict[str, Any] | None = core.history.note(settled.redemptions, minting.audience) if settled.counted else None
     if noted is not None and settled.detail == "spent":
         noted = {**noted, **core.history.note(settled.history), "spent": True}
@@ -274,7 +273,7 @@ def _perform(minting: Minting, *, fresh: bool) -> Flow:
         gen=settled.lineage,
     )
     done.ends = partial(minting.view.follow, call, minting.versions.opened)
-    return Performed(done, call, settled.revision)
+    return Performed(done, call, "" if settled.head else settled.revision)
 
 
 _REFUSED: Mapping[str, tuple[Reason, str, str]] = {

@@ -107,7 +107,7 @@ def record_outcome(done: Redemption, error: BaseException | None) -> Generator[S
     outcome = outcome_of(done, error)
     more: dict[str, Any] = {"withheld": True} if isinstance(error, ResultWithheld) else {}
     try:
-        claims, facts = done.claims, done.facts if outcome == "done" else b""
+        claims, facts = done.claims, done.facts if outcome != "failed" else b""
         call = (claims.tenant, claims.run, claims.call_digest, outcome, claims.jti)
         reply = yield ops.record_outcome(*call, audience=claims.recorded_for, facts=facts, tell=done.ends is not None)
         if done.ends is not None:

@@ -68,39 +68,88 @@ def spent(book: Book) -> dict[str, Any]:
     return take
 
 
-Case = Callable[[Book, Way], dict[str, Any] | None]
+Case = Callable[[Book, Way], dict[str, Any]]
+
+
+def after(outcome: ops.Outcome | None, of: dict[str, Any], then: dict[str, Any] | None = None) -> Case:
+    """The call ran before, and ended so (`ran`); it, or another, comes again."""
+
+    def prepare(book: Book, way: Way) -> dict[str, Any]:
+        ran(book, way, outcome, **of)
+        return of if then is None else then
+
+    return prepare
+
+
+def keyed(book: Book, key: str) -> dict[str, Any]:
+    """The account's first token was for a key; this one is for another, or the same."""
+    assert book.mint(book.request(2, same_key=("ci", "k" * 43))).kind == "ok"
+    return {"same_key": ("ci", key * 43)}
+
+
+def closed(book: Book, _: Way) -> dict[str, Any]:
+    """The run takes nothing more."""
+    assert book.ask(ops.close_run(book.tenant, book.run)) == "ok"
+    return {}
+
+
+def stale(book: Book, way: Way) -> dict[str, Any]:
+    """Another call ran since the run was read."""
+    revision = book.read().revision
+    ran(book, way, None, call=2)
+    return {"revision": revision}
+
+
+def lost_after_a_limit(book: Book, way: Way) -> dict[str, Any]:
+    """A read took of a limit when it failed, and takes of none now."""
+    ran(book, way, "failed", read=True, limits=(COUNT,))
+    return lost(book, way, read=True)
+
+
+def revoked(kind: ops.RevokedKind, name: str) -> Case:
+    """What is named is revoked."""
+
+    def prepare(book: Book, _: Way) -> dict[str, Any]:
+        book.revoke(kind, name or book.tenant)
+        return {}
+
+    return prepare
+
+
 CASES: dict[str, Case] = {
     "an act": lambda *_: {},
     "a read": lambda *_: {"read": True},
     "a read that takes of a limit": lambda *_: {"read": True, "limits": (COUNT,)},
     "limits of all kinds": lambda *_: {"limits": (COUNT, SUM, OWN)},
-    "a limit that is reached": lambda book, way: ran(book, way, "done", limits=(COUNT, SUM)) or {"call": 2, "limits": (SUM, COUNT)},
-    "a run's limit that is reached": lambda book, way: ran(book, way, "done", limits=(OWN,)) or {"call": 2, "limits": (OWN,)},
+    "a limit that is reached": after("done", {"limits": (COUNT, SUM)}, {"call": 2, "limits": (SUM, COUNT)}),
+    "a limit of the run that is reached": after("done", {"limits": (OWN,)}, {"call": 2, "limits": (OWN,)}),
     "a release": lambda book, _: held(book),
     "no release": lambda book, _: held(book, None),
     "a no": lambda book, _: held(book, "refused"),
     "a release that another call spent": lambda book, _: spent(book),
     "a missing hold": lambda *_: {"hold": ops.HoldTake("hold_1", "1")},
-    "a closed run": lambda book, _: book.ask(ops.close_run(book.tenant, book.run)) and {},
+    "a closed run": closed,
     "a missing run": lambda *_: {"run": "another"},
-    "a stale revision": lambda book, way: {"revision": book.read().revision} | (ran(book, way, None, call=2) or {}),
+    "a stale revision": stale,
     "another lineage": lambda book, _: {"revision": book.read().revision[:-40] + "0" * 40},
-    "done": lambda book, way: ran(book, way, "done"),
-    "failed": lambda book, way: ran(book, way, "failed"),
-    "not run": lambda book, way: ran(book, way, "not_run", limits=(COUNT,)) or {"limits": (COUNT,)},
-    "of an unknown outcome": lambda book, way: ran(book, way, "unknown"),
-    "nobody knows": lambda book, way: ran(book, way, None),
-    "a read again": lambda book, way: ran(book, way, "done", read=True, limits=(COUNT,)) or {"read": True, "limits": (COUNT,)},
-    "a read that failed": lambda book, way: ran(book, way, "failed", read=True) or {"read": True},
+    "done": after("done", {}),
+    "failed": after("failed", {}),
+    "not run": after("not_run", {"limits": (COUNT,)}),
+    "of an unknown outcome": after("unknown", {}),
+    "nobody knows": after(None, {}),
+    "a read again": after("done", {"read": True, "limits": (COUNT,)}),
+    "a read that failed": after("failed", {"read": True}),
     "a lost act": lost,
     "a lost read": lambda book, way: lost(book, way, read=True),
     "a lost read with a limit": lambda book, way: lost(book, way, read=True, limits=(COUNT,)),
-    "the account's key": lambda book, _: book.mint(book.request(2, same_key=("ci", "k" * 43))) and {"same_key": ("ci", "k" * 43)},
-    "another key": lambda book, _: book.mint(book.request(2, same_key=("ci", "k" * 43))) and {"same_key": ("ci", "z" * 43)},
-    **{
-        f"a revoked {kind}": lambda book, _, kind=kind, name=name: book.revoke(kind, name or book.tenant) and {}  # type: ignore[misc]
-        for kind, name in (("agent", "runtime-1"), ("user", "lee"), ("tool", "payments.refund"), ("run", "run_1"), ("tenant", ""))
-    },
+    "a lost read that took of a limit before": lost_after_a_limit,
+    "the account's key": lambda book, _: keyed(book, "k"),
+    "another key": lambda book, _: keyed(book, "z"),
+    "a revoked agent": revoked("agent", "runtime-1"),
+    "a revoked user": revoked("user", "lee"),
+    "a revoked tool": revoked("tool", "payments.refund"),
+    "a revoked run": revoked("run", "run_1"),
+    "a revoked tenant": revoked("tenant", ""),
 }
 
 
@@ -125,14 +174,14 @@ class Performances(Suite):
 
     @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
     def test_one_script_answers_and_leaves_what_two_do(self, store: Store, case: Case) -> None:
-        answers, after = [], []
+        answers, stands = [], []
         for way in WAYS:
             book = Book(store)
-            request = book.request(**(case(book, way) or {}))
+            request = book.request(**case(book, way))
             answers.append(way(book, request))
-            after.append(left(book))
+            stands.append(left(book))
         assert answers[0] == answers[1]
-        assert after[0] == after[1]
+        assert stands[0] == stands[1]
 
     def test_what_is_told_of_a_performed_call_is_what_is_read(self, book: Book) -> None:
         for call in (1, 2):
@@ -141,8 +190,8 @@ class Performances(Suite):
                 reply, read = book.mint(request), book.read()
                 found = next(each for each in read.calls if each.digest == request.call_digest)
                 assert (reply.revision, reply.redeemed_at) == (read.revision, found.redeemed_at)
-                name = (book.tenant, book.run, request.call_digest, "done", request.jti)
-                told = book.ask(ops.record_outcome(*name, audience=audience, facts=b'[{"a":1}]', tell=True))
+                name = (book.tenant, book.run, request.call_digest)
+                told = book.ask(ops.record_outcome(*name, "done", request.jti, audience=audience, facts=b'[{"a":1}]', tell=True))
                 assert (told.kind, told.before) == ("ok", reply.revision[:-41])
                 assert (told.after, read.lineage) == (book.read().revision[:-41], book.read().lineage)
                 assert {each.facts for each in book.read().calls if each.digest == request.call_digest} == {b'[{"a":1}]'}
@@ -158,6 +207,17 @@ class Performances(Suite):
         ):
             assert book.ask(ops.record_outcome(*name, "done", jti, audience=AUDIENCE, facts=facts)).kind == kind
         assert [call.facts for call in book.read().calls] == [b"[2]"]
+
+    def test_the_first_facts_of_a_read_stand(self, book: Book) -> None:
+        outcomes: tuple[ops.Outcome, ...] = ("unknown", "done")
+        for outcome in outcomes:
+            request = book.request(read=True, attempt=ATTEMPT)
+            assert book.mint(request).kind == "ok"
+            op = ops.record_outcome(
+                book.tenant, book.run, request.call_digest, outcome, request.jti, audience=AUDIENCE, facts=f'["{outcome}"]'.encode()
+            )
+            assert book.ask(op).kind == "ok"
+        assert [call.facts for call in book.read().calls] == [b'["unknown"]']
 
     def test_a_performed_call_leaves_no_token_that_could_be_burned(self, book: Book) -> None:
         first, burning = book.minted(1, read=True)
