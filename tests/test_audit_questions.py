@@ -96,6 +96,26 @@ def test_a_call_has_a_story(shop: Path) -> None:
         assert (done.exit_code, said in done.stderr) == (1, True)
 
 
+def test_a_call_that_has_the_id_of_another_hides_no_story(tmp_path: Path) -> None:
+    log = FileAudit(tmp_path / "audit")
+    for call, txn in (("pay", "txn_1"), ("txn_1", "txn_2"), ("jti", "txn_3")):
+        record = {"type": "decision", "time": time.time(), "tenant": "acme", "run": "r", "tool_call_id": call, "txn": txn, "jti": f"j{txn}"}
+        log.append({**record, "decision": "deny", "hold": f"{txn:a<64}"}, time.monotonic() + 5)
+    log.close()
+    for name, call in (
+        ("txn_1", "pay"),
+        ("jtxn_1", "pay"),
+        ("txn_2", "txn_1"),
+        ("jti", "jti"),
+        ("txn_1aaaaaaa", "pay"),
+        ("txn_1" + 59 * "a", "pay"),
+    ):
+        done = CliRunner().invoke(app, ["audit", "show", name, str(tmp_path / "audit"), "--cache", str(tmp_path / "cache"), "--json"])
+        assert [each["tool_call_id"] for each in json.loads(done.stdout)] == [call]
+    done = CliRunner().invoke(app, ["audit", "show", "txn_1aaaaaa", str(tmp_path / "audit"), "--cache", str(tmp_path / "cache")])
+    assert done.exit_code == 1  # eleven characters of a hold are none
+
+
 def test_calls_are_counted(shop: Path) -> None:
     told = json.loads(asked(shop, "stats", "--json").stdout)
     assert told["tool"]["payments.refund"] == {"allowed": 2, "held": 1, "refused": 3, "unknown": 0}

@@ -94,13 +94,11 @@ class VerifiedLog:
         Raises:
             NotFound: there is no such call, or there are several.
         """
-
-        def is_named(row: RecordRow) -> bool:
-            short = len(name) >= SHORT and (row.hold or "").startswith(name)
-            return (short or name in {row.txn, row.jti, row.hold, row.tool_call_id}) and run in {"", row.run} and wanted(row)
-
-        calls = {(row.tenant, row.run, row.tool_call_id) for row in self.rows(orjson.dumps(name)[:-1]) if is_named(row)}
-        calls = {each for each in calls if each[2] and name}
+        named = [row for row in self.rows(orjson.dumps(name)[:-1]) if row.tool_call_id and run in {"", row.run} and wanted(row)]
+        # the gate's own ids go before those of a runtime, which may give a call the id of another
+        ours = [row for row in named if name in {row.txn, row.jti, (row.hold or "")[: max(SHORT, len(name))]}]
+        found = (ours or [row for row in named if row.tool_call_id == name]) if name else []
+        calls = {(row.tenant, row.run, row.tool_call_id) for row in found}
         if len(calls) != 1:
             if not calls:
                 raise NotFound(f"id: got {name!r}, expected the txn, jti, hold or tool_call_id of a decision in this log")
