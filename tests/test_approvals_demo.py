@@ -20,7 +20,7 @@ from agentgate.testing import demo_approvals
 from tests.approvals_team import keygen
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = ["workflows", "examples/payment-agent/workflows", "examples/mcp/workflows"]
+SHIPPED = ["workflows", "examples/payment-agent/workflows", "examples/mcp/workflows", "examples/chat-backend/workflows"]
 
 
 @pytest.fixture(params=SHIPPED)

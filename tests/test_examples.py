@@ -18,6 +18,7 @@ from tests.deadlines import python_path
 from tests.test_layers import imports
 
 ROOT = Path(__file__).parent.parent
+CHAT = "chat"  # tests/test_chat_backend.py
 BAD_TOKEN, BAD_PROOF = "401 invalid_token", "400 invalid_dpop_proof"
 BAD_CREDENTIAL, BAD_CALL = "400 invalid_request", "400 invalid_authorization_details"
 CLAIM = "agent.oidc.claims."
@@ -128,7 +129,7 @@ def test_a_case_ends_as_it_must(name: str) -> None:
 def test_the_list_names_every_case_and_each_has_what_can_be_copied() -> None:
     done = run("-m", "agentgate", "demo", "--list")
     assert [line.split()[0] for line in done.stdout.splitlines()] == [*CASES]
-    assert {FIRST, *WANTED} == set(CASES)
+    assert {FIRST, CHAT, *WANTED} == set(CASES)
     for name in WANTED:
         found = load_case(name)
         assert isinstance(found, FoundingCase)
@@ -152,6 +153,7 @@ def test_an_unknown_case_is_named() -> None:
                 ("partner", "duckdb", "[service,embedded]' duckdb"),
                 ("payments", "authlib", "[service,embedded,oauth,httpx,langchain]'"),
                 ("mcp", "mcp", "[service,embedded,fastmcp]'"),
+                ("chat", "itsdangerous", "[service,embedded,fastapi,web,oauth,langchain,httpx]' itsdangerous"),
             ]
         ),
         ("ci", "moto", "[service,embedded,aws,httpx]' 'moto[server]'"),

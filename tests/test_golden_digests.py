@@ -24,7 +24,7 @@ from tests.everything import ROLES
 ROOT = Path(__file__).parent.parent
 VECTORS = Path(__file__).parent / "vectors" / "workflow-digests.json"
 FOLDERS = (
-    *("workflows", "examples/payment-agent/workflows", "examples/mcp/workflows"),
+    *("workflows", "examples/payment-agent/workflows", "examples/mcp/workflows", "examples/chat-backend/workflows"),
     *("tests/benchmarks/agentdojo", "tests/benchmarks/unseen"),
 )
 KNOWN_ROLES = {**ROLES, **roles_of(ROOT / "workflows")}

@@ -72,7 +72,12 @@ def prepare(directory: Path | str, now: float | None = None) -> str:
 
 def main(directories: list[str]) -> None:
     """Sign the given directories, or ``workflows`` and the example's."""
-    for directory in directories or ["workflows", "examples/payment-agent/workflows", "examples/mcp/workflows"]:
+    for directory in directories or [
+        "workflows",
+        "examples/payment-agent/workflows",
+        "examples/mcp/workflows",
+        "examples/chat-backend/workflows",
+    ]:
         print(f"{directory}: root {sign(directory)}")  # noqa: T201 - a command prints
 
 

