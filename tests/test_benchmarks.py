@@ -59,6 +59,10 @@ NAMES = {
     "memory",
     "turn_100",
     "langchain",
+    "chat_p50",
+    "chat_p99",
+    "chat_p50_8",
+    "chat_p99_8",
 }
 
 

@@ -6,7 +6,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from langchain_core.tools import tool
+from langchain_core.tools import BaseTool, tool
 
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
@@ -18,7 +18,7 @@ from tests.benchmarks.row import Measuring, Scale, compared
 from tests.benchmarks.sidebyside import Pair
 from tests.servers import Server, redis_binary
 
-_LOOKUP = """\
+LOOKUP = """\
 agentgate: workflow/v1
 id: support.order-status
 version: 1
@@ -39,20 +39,27 @@ tools:
 """
 
 
-def langchain(scale: Scale) -> Measuring:
-    """A guarded tool's `invoke` against the tool's own."""
+def looking_up() -> BaseTool:
+    """The tool by itself."""
 
     @tool("orders.get")
     def look_up(order_id: str) -> dict[str, str]:
         """Look up an order."""
         return {"order_id": order_id, "status": "delivered"}
 
+    made: BaseTool = look_up
+    return made
+
+
+def langchain(scale: Scale) -> Measuring:
+    """A guarded tool's `invoke` against the tool's own."""
+    look_up = looking_up()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agentgate-bench-")))
         server = Server(redis_binary(), folder / "redis")
         stack.callback(server.stop)
         (folder / "workflows").mkdir()
-        (folder / "workflows" / "status.yaml").write_text(_LOOKUP, encoding="utf-8")
+        (folder / "workflows" / "status.yaml").write_text(LOOKUP, encoding="utf-8")
         gate = stack.enter_context(
             Gate.open_unsafe_unapproved(folder / "workflows", issuer=world.ISSUER, audit="memory://", store=server.url, **MOST)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.benchmarks.chatting import chat, rounds_of
 from tests.benchmarks.engine import engine
 from tests.benchmarks.exchanging import exchanging
 from tests.benchmarks.guarded import langchain
@@ -24,6 +25,7 @@ GROUPS: dict[str, Callable[[Scale], Measuring]] = {
     "http": exchanging,
     "flat": flat,
     "langchain": langchain,
+    "chat": chat,
     "startup": startup,
 }
 
@@ -40,5 +42,6 @@ def rounds(scale: Scale) -> dict[str, int]:
         "http": 2 * max(2, scale.trips // 150),
         "flat": scale.rounds + 3,
         "langchain": scale.trips // 3,
+        "chat": 2 * rounds_of(scale),
         "startup": turns(scale),
     }
