@@ -36,7 +36,7 @@ from agentgate.errors import (
     StoreUnavailable,
 )
 from agentgate.gate.core import reasons_of
-from agentgate.service import account_key, auditing, authzen, calls, counting, holds, inspection, metadata, openapi, runs, tokens
+from agentgate.service import account_key, auditing, authzen, calls, counting, inspection, metadata, openapi, runs, tokens
 from agentgate.service.answer import oauth_error, problem, refused_by, unavailable
 from agentgate.service.connections import HEALTH, Connections, OpenConnection
 from agentgate.service.pages import auditing as audit_pages
@@ -68,7 +68,7 @@ ROUTES: tuple[tuple[str, str, Endpoint, Refusing], ...] = (
     ("/v1/runs/{run}", "DELETE", runs.close_run, problem),
     ("/v1/runs/{run}/turns", "POST", runs.add_turn, problem),
     ("/v1/runs/{run}/close", "POST", runs.close_run, problem),
-    ("/v1/holds", "GET", holds.waiting, problem),
+    ("/v1/holds", "GET", judging.waiting_for, problem),
     ("/v1/redeem", "POST", calls.redeem_call, problem),
     ("/v1/calls/{txn}/result", "POST", calls.result, problem),
     ("/v1/calls/{txn}/outcome", "POST", calls.outcome, problem),

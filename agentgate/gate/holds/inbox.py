@@ -99,7 +99,7 @@ def addressed(core: Core, tenant: str, who: User, after: str = "") -> Flow:
     return WaitingPage(tuple(found), next_, total, before, ended=tuple(over.values()))
 
 
-def person_of(core: Core, tenant: str, by: User | OIDCToken) -> Flow:
+def person_of(core: Core, by: User | OIDCToken) -> Flow:
     """Whose holds are wanted: the user whom a token proves, or whom the host vouches for.
 
     Raises (through the driver):
@@ -107,14 +107,14 @@ def person_of(core: Core, tenant: str, by: User | OIDCToken) -> Flow:
     """
     now = time.time()
     who: User = by if isinstance(by, User) else (yield from identities_of(core).user(by, now)).who
-    if (yield ops.revoked(tenant or who.tenant, who.id, int(now * 1000))):
+    if (yield ops.revoked(who.tenant, who.id, int(now * 1000))):
         raise CredentialRefused("user", f"{who.id}, who is revoked", "a person who is not revoked")
     return who
 
 
 def waiting_for(core: Core, tenant: str, by: User | OIDCToken) -> Flow:
     """All holds that wait for this person, the earliest deadline first. Raises as `person_of`."""
-    who: User = yield from person_of(core, tenant, by)
+    who: User = yield from person_of(core, by)
     page: WaitingPage = yield from addressed(core, tenant, who)
     found = [*page.found]
     while page.next:

@@ -1,7 +1,8 @@
 """The holds of whoever is signed in: the list, one with its question, several of a run; and answers, each an assertion of its own.
 
 Rules: what a person may not answer is 404, like what is not there. A session only reads: what changes a hold is `WebAuthnAnswer`, over a
-nonce of the gate, by the passkey that signed in; the gate's own methods judge it (`agentgate.gate.holds.answer`).
+nonce of the gate, by the passkey that signed in; the gate's own methods judge it (`agentgate.gate.holds.answer`). A page or program of
+somebody's own gets the list by the person's own token, and by nothing else: no run's or conversation's id, and no client's assertion.
 """
 
 from __future__ import annotations
@@ -16,24 +17,28 @@ from starlette.responses import Response
 
 from agentgate.decision.batch_answer import MOST, Together
 from agentgate.decision.hold import Hold
-from agentgate.errors import CredentialRefused, RequestRefused
+from agentgate.errors import CredentialRefused, KeysUnavailable, RequestRefused
 from agentgate.explain.evidence import MASKED
-from agentgate.gate.holds.inbox import LATELY, PAGE, Addressed, WaitingPage, addressed, addressed_in, addressed_one, order
+from agentgate.gate.holds.codec import told_of
+from agentgate.gate.holds.inbox import LATELY, PAGE, Addressed, WaitingPage, addressed, addressed_in, addressed_one, order, person_of
 from agentgate.gate.holds.proof import refusal
 from agentgate.identity.assertion import Assertion
+from agentgate.identity.credential import OIDCToken
 from agentgate.service.answer import answered, malformed
 from agentgate.service.pages import wording
 from agentgate.service.pages.rendering import HEADERS, page
 from agentgate.service.pages.session import Reader, passkeys_of, reader_of, sent
 from agentgate.service.pages.signing_in import posted
-from agentgate.service.reading import optional_text, text
+from agentgate.service.reading import bearer, optional_text, text
 from agentgate.service.state import Service
 from agentgate.token.jws import b64url
 from agentgate.values.answers import Said, WebAuthnAnswer, webauthn_challenge
-from agentgate.values.refusal import AnswerCode, AnswerRefused
+from agentgate.values.refusal import AnswerCode, AnswerRefused, Reason
+from agentgate.values.request import User
 
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PLACE = re.compile(r"\d{1,15}\.[0-9a-f]{64}", re.ASCII)
+_FOR_ME = re.compile(rf"for=me(?:&after=({_PLACE.pattern}))?", re.ASCII)
 _STATUS = {AnswerCode.MISSING: 404, AnswerCode.FORM: 400, AnswerCode.SIGNATURE: 400, AnswerCode.NONCE: 400}
 
 
@@ -62,6 +67,25 @@ async def waiting(request: Request, service: Service) -> Response:
         "wanted": wanted,
     }
     return page("holds.html", **_common(reader, service), pending=waits, over=ended, several=len(reader.people) > 1, **counts)
+
+
+async def waiting_for(request: Request, service: Service) -> Response:
+    """``GET /v1/holds?for=me``: a page of what waits for the person whose token comes along, of their login, for this gate."""
+    asked = _FOR_ME.fullmatch(request.url.query)
+    if asked is None:
+        raise malformed("query", "another one", "for=me, and after= as next said")
+    core = service.gate.core
+    try:
+        who: User = await service.gate.drive(person_of(core, OIDCToken(bearer(request))))
+    except KeysUnavailable:
+        raise
+    except CredentialRefused as error:
+        headers = {"WWW-Authenticate": "Bearer"}
+        raise RequestRefused(401, "invalid_token", "", error.failure(reason=Reason.USER), headers=headers) from None
+    service.take(request, f"user {who.subject} of {who.issuer}")
+    found: WaitingPage = await service.gate.drive(addressed(core, who.tenant, who, asked[1] or ""))
+    holds = [told_of(each.hold) | {"risk": each.risk} for each in found.found]
+    return answered({"holds": holds, "next": found.next, "total": found.total})
 
 
 async def show_next(request: Request, service: Service) -> Response:
