@@ -19,7 +19,7 @@ from agentgate.errors import AuditUnavailable, Refusal, StoreUnavailable, Unconf
 from agentgate.gate.run import Run
 from agentgate.redemption.call import taken
 from agentgate.redemption.verifier import RedeemedCall
-from agentgate.review.report.past import find
+from agentgate.review.report.past import decision_of
 from agentgate.stores import Op, Store, server_id
 from tests import upstream
 from tests.servers import Server, redis_binary
@@ -165,12 +165,13 @@ def test_explain_and_the_log_tell_the_same_story(gate: Gate, way: Way) -> None:
     pay(run, way)
     log: Any = gate._audit
     records = [{k: v for k, v in record.items() if k not in {"writer", "seq"}} for record in log.records]
-    found = find(lambda: iter(records), "pay")
-    assert [record["type"] for record in found.records] == ["decision", "redemption", "outcome"]
-    assert (found.decision["decision"], found.records[2]["outcome"]) == ("allow", "done")
-    assert {record["txn"] for record in found.records} == {found.decision["txn"]}
-    assert {record["jti"] for record in found.records} == {found.decision["jti"]}
-    assert set(found.decision) >= {"met", "origins", "args", "hidden", "limits", "intent", "call_digest"}
+    story = [each for each in records if each.get("tool_call_id") == "pay"]
+    decision = decision_of(story)
+    assert [record["type"] for record in story] == ["decision", "redemption", "outcome"]
+    assert (decision["decision"], story[2]["outcome"]) == ("allow", "done")
+    assert {record["txn"] for record in story} == {decision["txn"]}
+    assert {record["jti"] for record in story} == {decision["jti"]}
+    assert set(decision) >= {"met", "origins", "args", "hidden", "limits", "intent", "call_digest"}
 
 
 def test_facts_stand_whatever_else_happened_but_not_of_what_did_not_happen(gate: Gate, way: Way) -> None:
@@ -435,7 +436,7 @@ def test_of_an_attempt_that_the_script_refused_the_refusal_counts(gate: Gate) ->
     records = [r for r in log.records if r.get("tool_call_id") == "pay"]
     assert [(r["decision"], r.get("performed")) for r in records] == [("allow", True), ("deny", None)]
     assert len({r["jti"] for r in records}) == 1
-    assert find(lambda: iter(log.records), "pay").decision["decision"] == "deny"
+    assert decision_of([each for each in log.records if each.get("tool_call_id") == "pay"])["decision"] == "deny"
 
 
 def test_a_tool_that_its_server_redeems_is_allowed_only(folder: Path) -> None:

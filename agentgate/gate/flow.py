@@ -279,6 +279,7 @@ def _perform(minting: Minting, *, fresh: bool) -> Flow:
 _REFUSED: Mapping[str, tuple[Reason, str, str]] = {
     "missing": (Reason.RUN_MISSING, "run", "an open run"),
     "closed": (Reason.RUN_CLOSED, "run", "an open run"),
+    "locked": (Reason.RUN_BUSY, "run", "one resume of the conversation at a time: again when the other is over"),
     "revoked": (Reason.REVOKED, "revocations", "nothing of this call revoked"),
     "already_redeemed": (Reason.ALREADY_REDEEMED, "call", "a call that did not run yet"),
     "failed": (Reason.FAILED, "call", "a call that may run again: a read runs again three times"),

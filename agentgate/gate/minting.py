@@ -15,6 +15,7 @@ from agentgate.decision.origins.tracing import rests_on_yes
 from agentgate.decision.versions import Versions
 from agentgate.gate.core import decided, seen
 from agentgate.gate.denial import deny
+from agentgate.gate.locking import FENCES
 from agentgate.gate.state import attempt_of, prompt_of
 from agentgate.gate.token_template import TokenTemplate, txn
 from agentgate.gate.view import View
@@ -240,6 +241,7 @@ class Minting(NamedTuple):
                 audience=self.audience,
                 redemptions=counted,
                 attempt=attempt,
+                fence=FENCES.get().get(header.id, 0),
             )
         )
         if settled.detail == "lost":

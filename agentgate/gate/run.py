@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from agentgate.audit import AuditLog
 from agentgate.decision.answer import Deny, StepUp
 from agentgate.decision.hold import Hold
-from agentgate.errors import CanonicalError, Overloaded
+from agentgate.errors import CanonicalError, Overloaded, StoreUnavailable
 from agentgate.gate import call_steps, flow, turns
 from agentgate.gate.conversation import is_over
 from agentgate.gate.core import read
@@ -21,6 +22,7 @@ from agentgate.gate.explaining import explained
 from agentgate.gate.holds import wait as waiting
 from agentgate.gate.holds.answer import many
 from agentgate.gate.holds.release import with_words
+from agentgate.gate.locking import WAIT, RunLock, lock
 from agentgate.gate.open_run import continue_for, renew
 from agentgate.gate.revoking import void_token
 from agentgate.gate.view import Settled, View
@@ -32,6 +34,7 @@ from agentgate.shell.bound import Bound
 from agentgate.shell.drive import adrive, drive
 from agentgate.shell.step import Step
 from agentgate.shell.twins import arecording, awaited, blocking, busy, recording
+from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Agent, Args, CanonicalArguments, Derived, Header, RunState, User
@@ -88,6 +91,14 @@ class _RunBase:
     def workflow(self) -> Workflow:
         """The workflow in force; under two versions of it what both have."""
         return self._view.workflow
+
+    def lock(self, *, wait: float = WAIT) -> RunLock:
+        """One resume of the conversation at a time: ``with run.lock():``, or ``async with``, around the calls that a resume makes.
+
+        Others wait for `wait` seconds, then RunRefused says so (`run_busy`). It ends by itself after `LOCKED` seconds; whoever held it
+        mints nothing once another has taken it. It is bound to this task or thread.
+        """
+        return RunLock(self, wait)
 
     def refusal(self, tool_call_id: str) -> Deny | StepUp | None:
         """Why this handle lately refused or held a call, with every failure; None if it did not. For the host, never for a model."""
@@ -193,6 +204,17 @@ def _close(self: _RunBase) -> Generator[Step, Any, None]:
     self._view.state = yield from turns.close(self._view.core, self._view.state)
 
 
+def _take_lock(self: _RunBase, holder: str, wait: float = WAIT) -> Generator[Step, Any, int]:
+    """Take the run's lock, shared by all of this holder; returns its fence. Raises RunRefused: another has it."""
+    return lock(self.header, holder, wait)
+
+
+def _give_lock(self: _RunBase, holder: str) -> Generator[Step, Any, None]:
+    """Give the run's lock back, as often as it was taken; what cannot be given back ends by itself."""
+    with suppress(StoreUnavailable):
+        yield ops.lock_run(self.tenant, self.id, holder, 0)
+
+
 def _facts(self: _RunBase, tool_call_id: str) -> Generator[Step, Any, tuple[Mapping[str, Any], ...]]:
     """The declared facts of the one redeemed call of this id: a mapping for each row; empty where there is none, or more than one call.
 
@@ -230,6 +252,8 @@ class Run(_RunBase):
     continue_for = blocking(_continue_for)
     renew = blocking(_renew)
     close = blocking(_close)
+    take_lock = blocking(_take_lock)
+    give_lock = blocking(_give_lock)
     redeem = blocking(call_steps.redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound))
     perform = blocking(call_steps.perform, lambda self, done: self._run_by(done, RedeemedCall), busy=_busy)
     record_result = recording(call_steps.record_result)
@@ -264,6 +288,8 @@ class AsyncRun(_RunBase):
     continue_for = awaited(_continue_for)
     renew = awaited(_renew)
     close = awaited(_close)
+    take_lock = awaited(_take_lock)
+    give_lock = awaited(_give_lock)
     redeem = awaited(call_steps.redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), around=taken)
     perform = awaited(call_steps.perform, lambda self, done: self._run_by(done, AsyncRedeemedCall), busy=_busy, around=taken)
     record_result = arecording(call_steps.record_result)

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     LIMIT = "limit"
     RUN_MISSING = "run_missing"
     RUN_CLOSED = "run_closed"
+    RUN_BUSY = "run_busy"
     TOO_MANY_DENIALS = "too_many_denials"
     TOO_MANY_HOLDS = "too_many_holds"
     TOO_MANY_RUNS = "too_many_runs"
@@ -107,6 +108,7 @@ _CODES = {
     Reason.AUDIT: Code.UNAVAILABLE,
     Reason.OVERLOAD: Code.UNAVAILABLE,
     Reason.RUN_ELSEWHERE: Code.UNAVAILABLE,
+    Reason.RUN_BUSY: Code.UNAVAILABLE,
 }
 # The code of a denial with several reasons: the first of these that occurs. INVALID_ARGUMENTS is last, so that a call
 # refused by policy too never learns that only its form was wrong.

@@ -11,6 +11,7 @@ moment, from what LangChain announces to callbacks: before a node has run, and b
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
@@ -93,6 +94,11 @@ class CallerInput(BaseCallbackHandler):
             self._outermost = run_id
 
     @property
+    def name(self) -> str:
+        """The outermost run's."""
+        return str(self._outermost)
+
+    @property
     def running(self) -> bool:
         """Whether the outermost run has not ended."""
         return self._outermost is not None
@@ -118,9 +124,20 @@ class _NewForEachRun:
 
 def inside_a_run() -> bool:
     """Whether a run is around this code, as LangChain knows it: one that has not ended, or of which nothing more is known."""
+    handlers = _around()
+    return handlers is not None and (not handlers or any(each.running for each in handlers))
+
+
+def name_invoke() -> str:
+    """A name of the outermost run around this code, which no other invoke has."""
+    return next((each.name for each in _around() or () if each.running), secrets.token_urlsafe(12))
+
+
+def _around() -> list[CallerInput] | None:
     around = var_child_runnable_config.get()
-    handlers = [each for each in getattr((around or {}).get("callbacks"), "handlers", ()) if isinstance(each, CallerInput)]
-    return around is not None and (not handlers or any(each.running for each in handlers))
+    if around is None:
+        return None
+    return [each for each in getattr(around.get("callbacks"), "handlers", ()) if isinstance(each, CallerInput)]
 
 
 register_configure_hook(cast("ContextVar[Any]", _NewForEachRun()), inheritable=True, handle_class=CallerInput)

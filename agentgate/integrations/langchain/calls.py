@@ -30,7 +30,9 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotDone, NotRecorded, ResultWithheld, TokenRefused
+from agentgate.gate.locking import FENCES
 from agentgate.gate.observer import Unenforced
+from agentgate.integrations.langchain.caller import name_invoke
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.held import HeldInThread, ask_person, is_interrupt
 from agentgate.integrations.langchain.injection import Host
@@ -177,6 +179,21 @@ def refusal_of(proposal: ProposedCall) -> Refused:
     """`refusal` of a proposed call."""
     tool = proposal.tool
     return partial(refusal, name=tool.name, tool_call_id=proposal.tool_call_id, response_format=tool.response_format)
+
+
+def locked_steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
+    """`steps`; an act of a conversation under its lock, which the calls of one invoke share: other resumes wait until it is over."""
+    proposal, run = PROPOSAL.get(), guard.run if guard.run is not None else RUN.get()
+    declared = proposal.declared if proposal is not None else None
+    if declared is None or declared.effect == "read" or not run.conversation:
+        return (yield from steps(tool, guard, args, kwargs))
+    holder = name_invoke()
+    fence = yield Ask(run.take_lock, holder)
+    try:
+        with bound((FENCES, {**FENCES.get(), run.id: fence})):
+            return (yield from steps(tool, guard, args, kwargs))
+    finally:
+        yield Ask(run.give_lock, holder)
 
 
 def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:

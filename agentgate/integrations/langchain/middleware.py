@@ -187,7 +187,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
     def _not_opened(self, error: AgentGateError, identity: Identity) -> dict[str, str]:
         """Tell why there is no run; returns what graph state says of it: a conversation that is closed stays with its run."""
         _log.warning("run_not_opened", workflow=self._workflow, tenant=identity[0], reasons=[visible(error)[:2000]])
-        run = error.run if isinstance(error, RunRefused) and self._conversation is not None else ""
+        run = error.run if isinstance(error, RunRefused) and _is_closed(error) else ""
         add_no_run(error, run)
         return {"agentgate_run": run}
 

@@ -39,8 +39,8 @@ from agentgate.integrations.langchain.calls import (
     adrive,
     bound,
     drive,
+    locked_steps,
     refusal_of,
-    steps,
 )
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.injection import Host, Injections
@@ -216,7 +216,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
             return base_run(self, *args, **kwargs)
         if base_run in {StructuredTool._run, Tool._run} and self.func is None:  # noqa: SLF001 - no token for what cannot run
             raise NotImplementedError(f"{self.name} is async only: await ainvoke; nothing was decided, and no token was minted")
-        return drive(steps(self, _guard_of(self), args, kwargs), lambda step: base_run(self, *step.args, **step.kwargs))
+        return drive(locked_steps(self, _guard_of(self), args, kwargs), lambda step: base_run(self, *step.args, **step.kwargs))
 
     # BaseTool._arun shows neither parameter and hands both on to _run
     @functools.wraps(base_run if base_arun is BaseTool._arun else base_arun)  # noqa: SLF001
@@ -228,7 +228,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
             with bound((CLEARED, Cleared(self, _values(step.args, step.kwargs)))):
                 return await base_arun(self, *step.args, **step.kwargs)
 
-        return await adrive(steps(self, _guard_of(self), args, kwargs), execute)
+        return await adrive(locked_steps(self, _guard_of(self), args, kwargs), execute)
 
     @functools.wraps(base.run)
     def run(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:

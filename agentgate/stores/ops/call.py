@@ -94,6 +94,7 @@ def mint(request: MintRequest) -> Op[MintReply]:
             checked_number("limit every_ms", take.every_ms, 0, MAX_TTL_MS),
             name if in_run else "",
         )
+    args.append(request.fence or "")
     return Op("mint", _minted, tuple(keys), tuple(args), confirm=True)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 MintKind = Literal[
-    "ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "failed", "outcome_unknown", "hold", "key_changed"
+    "ok", "stale", "missing", "closed", "locked", "revoked", "limit", "already_redeemed", "failed", "outcome_unknown", "hold", "key_changed"
 ]
 OpenKind = Literal["ok", "exists", "gone", "too_many", "revoked"]
 Acting = Literal["any", "opener", "nobody", "alone", "replicated"]
@@ -84,6 +84,7 @@ class MintRequest(NamedTuple):
         attempt: the call is redeemed with it, by who mints, under this name of the redemption; there is no token, and `binding` is empty.
             Empty: it is not.
         unspent: jti of this call's last token, where it never left this process and was not spent; empty: that is not known.
+        fence: of the holder of the run's lock (`lock_run`) who asks; 0: whoever asks holds none, and then nobody may.
         same_key: (account, key thumbprint): the account's last token must have been for the same key; None: no such condition.
     """
 
@@ -106,6 +107,7 @@ class MintRequest(NamedTuple):
     audience: str = ""
     redemptions: str = ""
     attempt: str = ""
+    fence: int = 0
 
 
 class MintReply(NamedTuple):

@@ -25,6 +25,7 @@ from agentgate.values.canonical import digest
 
 Changed = Literal["ok", "missing", "closed", "stale"]
 Followed = Literal["ok", "missing", "closed", "stale", "revoked"]
+Locked = Literal["ok", "missing", "closed", "held"]
 Counted = Literal["ok", "missing", "closed", "spent"]
 # Made once: to hash a Literal costs as much as to read the rest of a reply.
 _open_kind = one_of(OpenKind)
@@ -32,6 +33,7 @@ _extent = one_of(Extent)
 _acting = one_of(Acting)
 _changed = one_of(Changed)
 _followed = one_of(Followed)
+_locked = one_of(Locked)
 _counted = one_of(Counted)
 _CALL_STATUS: dict[bytes, CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 
@@ -108,6 +110,15 @@ def succeed_run(
     args = (*args, checked_number("life_ms", life_ms, 1, MAX_TTL_MS), 1 if takes_back else 0)
     keys = (_run_key(tenant, run), _conversation_key(tenant, run), *revocations)
     return Op("succeed_run", _followed, keys, (*args, *[checked_text("turn", turn) for turn in turns]), confirm=True)
+
+
+def lock_run(tenant: str, run: str, holder: str, ttl_ms: int) -> Op[tuple[Locked, int]]:
+    """Take the lock of a run for at most `ttl_ms` milliseconds, or give it back (0), as often as it was taken by this holder.
+
+    Answers with the holder's fence (`MintRequest.fence`), or where another has it (`held`) with how many milliseconds that may still be.
+    """
+    args = (checked_id("holder", holder), checked_number("ttl_ms", ttl_ms, 0, MAX_TTL_MS))
+    return Op("lock_run", lambda kind, number: (_locked(kind), int(number)), (_run_key(tenant, run),), args, confirm=ttl_ms > 0)
 
 
 def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op[Changed]:

@@ -1,6 +1,6 @@
 -- KEYS jti run burns redemptions history revoked... [hold] [lastkey] (limit times)...
 -- ARGV digest head binding ttl_ms revision jti run read counted #revoked #limits hold_rev thumbprint seen unspent attempt
---   (amount maximum every_ms name)...
+--   (amount maximum every_ms name)... fence
 -- With an `attempt` the call is redeemed, too, by whoever asks: there is no token and no single-use key, and nothing is reserved, but taken.
 -- `redemptions` is the history of the call's audience, of which `counted` was seen; `history` the tenant's, of which `seen` was.
 -- Everything is checked first, then everything is written. (Before that, limits only drop what no longer counts.)
@@ -57,6 +57,10 @@ if not run[1] then
 end
 if run[2] then
   return refuse('closed', run[2] == 'denials' and 'denials' or '')
+end
+local fence, lock = ARGV[#ARGV], call('HMGET', KEYS[2], 'fence', 'locked')
+if fence ~= (lock[1] or '') and (fence ~= '' or tonumber(lock[2]) > now) then
+  return refuse('locked') -- another resume of the conversation has it, or had it after this one
 end
 if not run[7] ~= not audience then
   return refuse('stale') -- of another form

@@ -1,0 +1,72 @@
+"""One resume of a conversation at a time: a lock in the store, short, which ends by itself when its holder hangs or dies.
+
+Rules: it spares those who resume at the same time an answer that is unknown while the first of them is still at it. That an act is
+executed once never rests on it: the mint script compares the fence of whoever holds the lock, and the rest is as ever.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar, Token
+from typing import Any
+
+from agentgate.errors import StoreUnavailable
+from agentgate.shell.step import Flow, Sleep
+from agentgate.stores import ops
+from agentgate.values.refusal import Failure, Reason, RunRefused
+from agentgate.values.request import Header
+
+LOCKED = 30  # seconds; a tool that runs longer goes on, and whoever comes then is told what is known of its call
+WAIT = 5.0  # seconds
+_BETWEEN = 0.05
+FENCES: ContextVar[Mapping[str, int]] = ContextVar("agentgate_fences", default={})  # noqa: B039 - never changed  # run -> that of its lock
+
+
+def lock(header: Header, holder: str, wait: float) -> Flow:
+    """Take the lock of a run, for whoever takes it under the same name too. Returns its fence; 0: none, and each call is told why.
+
+    Raises (through the driver):
+        RunRefused: another holds it for longer than `wait` seconds.
+    """
+    end, kind, number = time.monotonic() + wait, "", 0
+    with suppress(StoreUnavailable):
+        kind, number = yield ops.lock_run(header.tenant, header.id, holder, LOCKED * 1000)
+        while kind == "held" and time.monotonic() < end:
+            yield Sleep(_BETWEEN)
+            kind, number = yield ops.lock_run(header.tenant, header.id, holder, LOCKED * 1000)
+    if kind == "held":
+        got = f"resumed by another, for {number / 1000:.1f} s at most"
+        raise RunRefused((Failure(Reason.RUN_BUSY, "conversation", got, "one resume at a time: again when it is over"),), header.id)
+    return number
+
+
+class RunLock:
+    """The lock of a run, for a block: blocking (``with run.lock()``) or awaited (``async with``)."""
+
+    def __init__(self, run: Any, wait: float) -> None:
+        self._run, self._wait, self._holder = run, wait, secrets.token_urlsafe(12)
+        self._reset: Token[Mapping[str, int]] | None = None
+
+    def _begin(self, fence: int) -> None:
+        self._reset = FENCES.set({**FENCES.get(), self._run.id: fence})
+
+    def _end(self) -> None:
+        if self._reset is not None:
+            FENCES.reset(self._reset)
+
+    def __enter__(self) -> None:
+        self._begin(self._run.take_lock(self._holder, self._wait))
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+        self._run.give_lock(self._holder)
+
+    async def __aenter__(self) -> None:
+        self._begin(await self._run.take_lock(self._holder, self._wait))
+
+    async def __aexit__(self, *_: object) -> None:
+        self._end()
+        await self._run.give_lock(self._holder)
