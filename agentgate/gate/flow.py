@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from agentgate.gate.denial import deny
 from agentgate.gate.holds.release import find_release
 from agentgate.gate.minting import Minting, Release
 from agentgate.gate.observing import observe
-from agentgate.gate.state import after_call
+from agentgate.gate.state import ENDED, after_call, run_state
 from agentgate.gate.view import Settled, View
 from agentgate.identity.connection import Connection
 from agentgate.redemption.outcome import not_run
@@ -54,7 +55,6 @@ _ELSEWHERE = Failure(
 _NO_CONVERSATION = Failure(
     Reason.LIMIT, "limits", "a run without a conversation", "one with the host's id of it, as a limit counts per conversation"
 )
-_ENDED = Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetime, and that of its credentials (run.renew)")
 
 
 # --- one call ------------------------------------------------------------------------------------------------------------
@@ -95,15 +95,20 @@ def decided_on(
     probably behind (a token of this run was issued, and will have been redeemed), it is read first, which saves a mint in vain.
     """
     core, state, header = view.core, view.state, view.state.header
-    fresh = view.behind or header.ends <= time.time() < header.expires_at  # another handle may have renewed it
+    # another handle may have renewed it
+    fresh = view.behind or (header.ends <= (now := time.time()) and (now < header.expires_at or header.conversation != ""))
+    whole: RunState | None = None
     jti = new_jti()
     named: dict[str, object] = {"jti": jti} if redeems else {}  # of records with one jti the last counts
     try:
         if fresh:
             state = yield from read(core, header.tenant, header.id, state)
         for _ in range(_REREADS):
-            versions, case, answer = yield from considered(core, state, call, connection, fresh=fresh)
-            decision: Decision | Performed | None = None
+            versions, case, answer = yield from considered(core, whole or state, call, connection, fresh=fresh)
+            if isinstance(answer, Deny) and fresh and whole is None and (waiting := (yield from _waiting(core, state, call))) is not None:
+                whole, call = waiting
+                continue
+            decision: Decision | Performed | str | None = None
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
                 name, said = _told(view, call) if core.tracing is not None else ("", {})
                 minting = Minting.of(view, versions, case, answer, jti=jti, redeems=redeems)
@@ -112,12 +117,15 @@ def decided_on(
             elif isinstance(answer, Deny) and (fresh or Reason.OVERLOAD in answer.reasons):
                 known = {**seen(core, versions, case, _digest_of(view, state, case)), **named}
                 decision = yield from deny(core, header, call, answer.failures, known)
+            if isinstance(decision, str):
+                call = replace(call, id=decision)
+                continue
+            if decision is not None and core.catalog.observed:
+                observe(core, versions, state, case, answer)
             if isinstance(decision, Performed):
                 done, record, revision = decision
                 return done, after_call(state, record, revision, versions.opened, core.readings) if revision else state
             if decision is not None:
-                if core.catalog.observed:
-                    observe(core, versions, state, case, answer)
                 return decision, state
             state, fresh = (yield from read(core, header.tenant, header.id, state)), True
         failures: tuple[Failure, ...] = (Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),)
@@ -132,6 +140,18 @@ def decided_on(
     except AuditUnavailable as error:
         return Deny((Failure(Reason.AUDIT, "audit", str(error), "a durable audit record before any token"),)), state
     return (yield from deny(core, header, call, failures, named)), state
+
+
+def _waiting(core: Core, state: RunState, call: Call) -> Flow:
+    """A call of an earlier run of the conversation that waits or was released, as it was made, and all runs as one; None: it does not."""
+    header = state.header
+    name = (yield ops.waiting_call(header.tenant, header.id, call.act)) if header.succession else ""
+    if not name:
+        return None
+    record = yield ops.read_run(header.tenant, header.id)
+    workflow = yield from core.in_force.own(header)
+    whole = run_state(header.tenant, header.id, record=record, workflow=workflow, readings=core.readings, whole=True)
+    return whole, replace(call, id=name)
 
 
 def considered(core: Core, state: RunState, call: Call, connection: Connection | None, *, fresh: bool = True) -> Flow:
@@ -161,7 +181,7 @@ def considered(core: Core, state: RunState, call: Call, connection: Connection |
 
 def _ended_by(header: Header) -> Failure:
     """That a run has ended: where its credentials did first, whoever they are of can sign in again."""
-    return _ENDED.with_data(sign_in=header.ends < header.expires_at)
+    return ENDED.with_data(sign_in=header.ends < header.expires_at)
 
 
 def _digest_of(view: View, state: RunState, case: Case) -> str:
@@ -206,6 +226,8 @@ def _prepare(minting: Minting, *, fresh: bool) -> Flow:
         release = yield from find_release(minting)
         if not isinstance(release, Release):
             return release
+    if release.take is None and time.time() >= run.header.expires_at:
+        return (yield from minting.deny(ENDED))
     if minting.ttl < 1:
         return (yield from minting.deny(_ended_by(run.header)))
     key = (yield from minting.key()) if minting.acts else ""

@@ -39,6 +39,7 @@ MAX_TTL = 24 * 3600
 MAX_PROVEN_TTL = 7 * 24 * 3600  # while no credential is renewed nothing can be done in it; a hold may wait for days
 _TRIES = 16  # as in `flow`
 _SOON = 30  # seconds
+_HELD = 300  # seconds in which whoever comes back after the end of a run can finish a call that was held
 _ONCE = "a workflow with intents: {none: ...}, no prompt, no user, no conversation, and a credential of the agent"
 
 
@@ -254,7 +255,8 @@ def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredent
     for each in (user, agent):
         if isinstance(each, AgentCredential):
             each.keep()
-    if not again and (header.ends - time.time() > _SOON or header.ends == header.expires_at):
+    now = time.time()
+    if not again and (header.ends - now > _SOON or (header.ends == header.expires_at and now < header.ends)):
         return state
     less = (was.via and not agent.delegation) or (was.posture is not None and agent.attestation is None)
     return (yield from renew(core, state, user=user, agent=None if less else agent))
@@ -304,6 +306,8 @@ def _renewed(
         renewed = header
         if fresh_user is not None:
             renewed = replace(renewed, user=fresh_user.who, user_until=fresh_user.expires_at)
+        if time.time() >= header.expires_at and (fresh_user is not None or header.user is None):
+            renewed = replace(renewed, held_until=round(time.time() + _HELD, 3))
         if fresh_agent is not None:
             own = header.client if client is None else client
             renewed = replace(renewed, agent=fresh_agent.who, agent_until=fresh_agent.expires_at, client=own)

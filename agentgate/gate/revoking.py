@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from agentgate.errors import AuditUnavailable, ConfigError, StoreUnavailable, Unconfirmed
+from agentgate.gate.conversation import KEPT
 from agentgate.gate.core import Core
 from agentgate.gate.open_run import MAX_PROVEN_TTL
 from agentgate.redemption.steps import burn_request
@@ -28,7 +29,7 @@ from agentgate.token.mint import CallToken
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.identities import FORM, checked_name, is_name
 
-LIFE = MAX_PROVEN_TTL + 120  # seconds: the longest run, its last token, and clocks that differ
+LIFE = MAX_PROVEN_TTL + 2 * MAX_PROVEN_TTL + KEPT + 120  # seconds: the longest run, hold and rest of a conversation, and clocks that differ
 _BETWEEN = 0.1  # seconds between two tries
 _FORM = "kind:subject, of kinds " + ", ".join(sorted(ops.REVOKED_KINDS)) + "; a workflow as id@version"
 _AHEAD = 5.0  # seconds a time may lie ahead: clocks differ

@@ -38,7 +38,7 @@ Days = tuple[date, ...]
 _PLAIN = ("id", "tenant", "workflow", "version", "digest", "opened_at", "expires_at", "day")  # fields stored as they are
 # fields that are absent where there is nothing to say, and what they are
 _OPTIONAL: Mapping[str, type] = {
-    **dict.fromkeys(("user_until", "agent_until"), float),
+    **dict.fromkeys(("user_until", "agent_until", "held_until"), float),
     **dict.fromkeys(("host", "client", "conversation"), str),
     "succession": int,
     "earlier": tuple,
@@ -188,6 +188,9 @@ def _doubted(told: Mapping[str, Derived], in_doubt: tuple[Doubt, ...]) -> dict[s
     }
 
 
+ENDED = Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetime, and that of its credentials (run.renew)")
+
+
 def missing(tenant: str, run: str, why: str = "no such run") -> RunRefused:
     """The refusal for a run that does not exist or cannot be read."""
     return RunRefused((Failure(Reason.RUN_MISSING, "run", f"{tenant}/{run}: {why}", "an open run of this tenant"),))
@@ -205,7 +208,14 @@ def prompt_of(readings: Readings, header: Header, before: tuple[str, ...], turns
 
 
 def run_state(
-    tenant: str, run: str, *, record: RunRecord | None, workflow: Workflow, readings: Readings, known: RunState | None = None
+    tenant: str,
+    run: str,
+    *,
+    record: RunRecord | None,
+    workflow: Workflow,
+    readings: Readings,
+    known: RunState | None = None,
+    whole: bool = False,
 ) -> RunState:
     """The run as `decide` sees it: only redeemed calls, without those that failed or never started, in the order of redemption.
 
@@ -215,6 +225,7 @@ def run_state(
         record: what the store holds.
         workflow: the version that the run was opened with.
         readings: reads the turns, with the gate's deriver.
+        whole: what earlier runs of its conversation were told and did counts as well.
         known: the state whose revision the store was told, where the record holds only what changed since.
 
     Raises:
@@ -226,14 +237,14 @@ def run_state(
         raise missing(tenant, run, "only a part was read")
     try:
         header = readings.header(record.header)
-        before = record.turns[: len(header.earlier)]
+        before = () if whole else record.turns[: len(header.earlier)]
         turns, doubts, agent_said = split_turns(record.turns[len(before) :])
         ended = cache(partial(readings.ended, workflow, turns, doubts, header.reader))
         earlier, tried = (known.calls, known.tried) if record.since and known is not None else ((), frozenset[str]())
         if known is not None and known.header.succession != header.succession:
             earlier = ()
         still = [replace(call, endorsed=frozenset(), marked=False) if call.turns and ended(call.turns) else call for call in earlier]
-        ordered, tried = _with_calls(still, tried, record.calls, workflow, ended, succession=header.succession)
+        ordered, tried = _with_calls(still, tried, record.calls, workflow, ended, succession=None if whole else header.succession)
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:
@@ -254,6 +265,7 @@ def run_state(
         agent_said=agent_said,
         tried=tried,
         stored=record.turns,
+        whole=whole,
     )
 
 
@@ -288,7 +300,7 @@ def _with_calls(
     workflow: Workflow,
     ended: Callable[[int], bool],
     *,
-    succession: int,
+    succession: int | None,
 ) -> tuple[tuple[EarlierCall, ...], frozenset[str]]:
     """The redeemed calls and the acts that were tried, with new records of calls. Raises KeyError, TypeError, ValueError: unreadable."""
     calls = {call.digest: call for call in earlier}
@@ -297,7 +309,7 @@ def _with_calls(
             continue
         head = parse(call.head)
         tried = tried | {attempt_of(head)[0]} if "key" in head else tried
-        if head.get("succession", 0) != succession:
+        if succession is not None and head.get("succession", 0) != succession:
             continue  # of an earlier run of the conversation: nothing of it is an origin, nor comes before anything
         if call.outcome in {"failed", "not_run"}:
             calls.pop(call.digest, None)

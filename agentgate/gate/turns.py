@@ -11,6 +11,7 @@ fill a run.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from datetime import date
 
@@ -19,7 +20,7 @@ from agentgate.errors import ConfigError
 from agentgate.explain.evidence import MASKED
 from agentgate.gate.core import Core, read, stamp
 from agentgate.gate.holds.codec import hold_of
-from agentgate.gate.state import Doubts, missing, prompt_of
+from agentgate.gate.state import ENDED, Doubts, missing, prompt_of
 from agentgate.language.spans import Entity, entities
 from agentgate.language.turn import MAX_READ, MAX_TURN
 from agentgate.shell.readers import apart
@@ -111,13 +112,18 @@ def add(core: Core, state: RunState, text: str, stored: str) -> Flow:
         if (length := len(text) + sum(map(len, state.turns))) > MAX_SAID:
             raise refused_input("turns", f"{length} characters in all turns", f"at most {MAX_SAID}: open a new run")
         takes_back = not tries_left or (yield from takes_back_in(core, state, text))
+        if not takes_back and time.time() >= header.expires_at:
+            raise RunRefused((ENDED,))
         answer = yield ops.add_turn(header.tenant, header.id, stored, harmless_after=None if takes_back else len(state.stored))
         if answer != "stale":
             break
         state = yield from read(core, header.tenant, header.id, state)
     if answer == "closed":
         raise RunRefused((_CLOSED,))
-    return (yield from _changed(core, state, answer, "turn_added"))
+    state = yield from _changed(core, state, answer, "turn_added")
+    if time.time() >= header.expires_at:  # it ended what was held, and asks for nothing
+        raise RunRefused((ENDED,))
+    return state
 
 
 def add_doubt(core: Core, state: RunState, words: str) -> Flow:

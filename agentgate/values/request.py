@@ -157,6 +157,11 @@ class Call:
         data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")
         return cls(tool, tool_call_id, data, parse(data), definition)
 
+    @property
+    def act(self) -> str:
+        """The same for every call of this tool with these arguments."""
+        return digest(canonical([self.tool, self.arguments_digest]))
+
     @cached_property
     def arguments_digest(self) -> str:
         """SHA-256 (hex) of the canonical arguments."""
@@ -192,6 +197,7 @@ class Header:
         conversation: the host's own id for it; empty: the run belongs to none.
         succession: how many runs of the conversation came before.
         earlier: of each stored turn that comes from these, the day on which it was said.
+        held_until: POSIX seconds up to which a call that was held may run though the run is over; 0: nobody came back for one.
         memo: what was found of the other fields, which never change; empty in every new header.
     """
 
@@ -212,12 +218,13 @@ class Header:
     conversation: str = ""
     succession: int = 0
     earlier: tuple[str, ...] = ()
+    held_until: float = 0.0
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def ends(self) -> float:
         """POSIX seconds from which nothing is minted: the end of the run, or of the first credential before that."""
-        return min(filter(None, (self.expires_at, self.user_until, self.agent_until)))
+        return min(filter(None, (max(self.expires_at, self.held_until), self.user_until, self.agent_until)))
 
     def name_turn(self, turns: int) -> int | str:
         """What tells a turn, by the number of those up to it, from those of earlier runs of the conversation."""
@@ -277,6 +284,7 @@ class RunState:
         doubts: words that may be the user's, each with the number of turns before it; empty words: they could not be read.
         agent_said: what the newest turn answers, as the host says; it is shown to people, and no decision reads it.
         tried: acts of which an attempt was redeemed, whatever came of it.
+        whole: all runs of its conversation, as one: for a call that was held in any of them.
         stored: the turns as stored, with words in doubt; the first are of earlier runs (`Header.earlier`).
         memo: values derived from the other fields, which never change; empty in every new state.
     """
@@ -295,6 +303,7 @@ class RunState:
     agent_said: str = ""
     tried: frozenset[str] = frozenset()
     stored: tuple[str, ...] = ()
+    whole: bool = False
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property

@@ -18,10 +18,11 @@ from agentgate.explain.asking import MAX_SAID, question_of, said, shown_names, s
 from agentgate.gate.core import Core, decided, reasons_of
 from agentgate.gate.holds.codec import body_of, event_of, hold_of
 from agentgate.gate.minting import Minting, Release
+from agentgate.gate.state import ENDED
 from agentgate.shell.readers import apart
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
-from agentgate.values.canonical import canonical, digest
+from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Header, RunState
 from agentgate.workflow.model import ANY, NONE, StepUpRule
@@ -31,11 +32,15 @@ OWN = 50  # holds that one user may have open, in whatever runs, or as many as o
 
 
 def find_release(minting: Minting) -> Flow:
-    """The `Release` to spend, or the `StepUp` or `Deny` that answers the call instead."""
+    """The `Release` to spend, or the `StepUp` or `Deny` that answers the call instead; of a conversation, the id under which it waits."""
     core, case, required = minting.view.core, minting.case, minting.answer.holds
     header = case.run.header
     record: ops.HoldRecord | None = yield ops.read_hold(header.tenant, minting.digest)
     if record is None or record.state == "cancelled":
+        if header.conversation and (other := (yield ops.waiting_call(header.tenant, header.id, case.call.act))) not in {"", case.call.id}:
+            return other
+        if case.run.whole or time.time() >= header.expires_at:
+            return (yield from minting.deny(ENDED))
         opened = yield from _open_hold(minting)
         if isinstance(opened, Failure):
             return (yield from minting.deny(opened))
@@ -82,13 +87,14 @@ def _open_hold(minting: Minting) -> Flow:
     used: tuple[int, ...] = (yield ops.read_limits(header.tenant, header.id, limits)) if limits else ()
     tried = yield from minting.attempts()
     lost = max([call.redeemed_at or 0.0 for _, call in tried if call.outcome in {"", "unknown"}], default=0.0)
-    new, act = _new_hold(minting, used, lost), digest(canonical([call.tool, call.arguments_digest]))
+    new = _new_hold(minting, used, lost)
     most, own, body = core.budgets.holds, max(core.budgets.holds, OWN), body_of(new)
     opening = partial(
         ops.open_hold,
         *(header.tenant, header.id, minting.digest, body),
         audience=minting.audience,
-        act=act,
+        act=call.act,
+        call=call.id,
         ttl_ms=2 * max(times),
         answer_ms=min(times),
         most=most,

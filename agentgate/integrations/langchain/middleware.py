@@ -265,7 +265,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         if kept.thread != thread:
             return None
         try:
-            if again or kept.who != who:
+            if again or kept.who != who or kept.run.is_over:
                 yield Ask(kept.run.continue_for, tenant=tenant, user=user, agent=agent)
         except AgentGateError as error:
             if not _is_closed(error):

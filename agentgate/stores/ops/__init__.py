@@ -29,6 +29,7 @@ from agentgate.stores.ops.hold import (
     read_limits,
     reveal_hold,
     take_nonce,
+    waiting_call,
     waiting_holds,
 )
 from agentgate.stores.ops.hold import PAGE as WAITING
@@ -150,6 +151,7 @@ __all__ = [
     "succeed_run",
     "take_nonce",
     "take_notification",
+    "waiting_call",
     "waiting_holds",
     "workflow_subject",
 ]

@@ -68,6 +68,7 @@ def open_hold(
     *,
     audience: str,
     act: str,
+    call: str = "",
     ttl_ms: int,
     answer_ms: int,
     most: int,
@@ -80,10 +81,11 @@ def open_hold(
     """Write a new hold of a run in state `pending`: to be answered within `answer_ms` milliseconds, forgotten after `ttl_ms`.
 
     `audience` is that of the held call, as in its mint.
-    An existing one is left as it is and returned, unless the user took back what it was for (`cancelled`). `act` is the digest of tool and
-    arguments: where a person refused the act in this run less than its `answer_ms` ago, the answer is `COOLING` with what `answer_hold`
-    noted of it as body, unless the caller opens it `despite` just that. There is no new hold (None) where `most` of the
-    run are pending, `most_own` of `whose` (any text), or 5,000 that ask the same group or person: `asks`.
+    An existing one is left as it is and returned, unless the user took back what it was for (`cancelled`). `call` is the runtime's id of
+    the held call (`waiting_call`), `act` the digest of tool and arguments: where a person refused the act in this run less than its
+    `answer_ms` ago, the answer is `COOLING` with what `answer_hold` noted of it as body, unless the caller opens it `despite` just that.
+    There is no new hold (None) where `most` of the run are pending, `most_own` of `whose` (any text), or 5,000 that ask the same group or
+    person: `asks`. The run is there for as long as its holds.
     """
     start, answered = prefix(tenant), checked_number("answer_ms", answer_ms, 1, MAX_TTL_MS)
     keys = (
@@ -109,6 +111,7 @@ def open_hold(
         checked_number("most_own", most_own, 1, MAX_AMOUNT),
         f"{start}run:{run}",
         checked_bytes("despite", despite),
+        checked_text("call", call),
     )
     return Op("open_hold", _opened, keys, args, confirm=True)
 
@@ -117,6 +120,12 @@ def _opened(state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldReco
     if state == b"too_many":
         return None
     return HoldRecord("refused", body, "0", COOLING) if state == b"cooling" else hold_record(state, body, revision, call)
+
+
+def waiting_call(tenant: str, run: str, act: str) -> Op[str]:
+    """The runtime's id of the call under which an act of a run waits for a person, or was released; empty: it does not wait."""
+    args = (checked_digest("act", act), f"{prefix(tenant)}hold:")
+    return Op("waiting_call", lambda call: call.decode(), (f"{prefix(tenant)}run:{checked_id('run', run)}",), args)
 
 
 def read_hold(tenant: str, hold_id: str) -> Op[HoldRecord | None]:

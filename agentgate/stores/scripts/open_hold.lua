@@ -1,4 +1,4 @@
--- KEYS hold index burns cool open since run own list... | ARGV body ttl_ms answer_ms id sensitive prefix most most_own run: despite: an existing
+-- KEYS hold index burns cool open since run own list... | ARGV body ttl_ms answer_ms id sensitive prefix most most_own run despite call: an existing
 -- hold is left as it is, unless it was cancelled. While `cool` is there, a person refused this act of the run a while ago, and nobody is asked
 -- again, unless `despite` is what it says.
 -- `open` names the holds of the run that were pending when one was last opened: at most `most`. The lists in which it is found: of its run,
@@ -37,8 +37,9 @@ end
 local rev = digits(tonumber(hold[3] or '0') + 1)
 local run, _, clock = ARGV[9], beside(KEYS[3])
 local at = digits(later(now, redis.call('HGET', run, 'clock')))
-if redis.call('EXISTS', run) == 1 then
-  redis.call('HSET', run, 'clock', at)
+if redis.call('EXISTS', run) == 1 then -- it is there for as long as the hold, under its act
+  redis.call('HSET', run, 'clock', at, 'held:' .. string.match(KEYS[4], '[^:]+$'), ARGV[4] .. ' ' .. ARGV[11])
+  keep_run(run, now + tonumber(ARGV[2]))
 end
 if redis.call('PTTL', clock) < tonumber(ARGV[2]) then
   redis.call('PEXPIRE', clock, ARGV[2])
