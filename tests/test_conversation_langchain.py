@@ -88,11 +88,14 @@ def test_a_closed_conversation_stays_closed_in_its_thread_and_another(shop: Shop
 
 
 def test_a_conversation_without_a_name_has_no_run(shop: Shop) -> None:
-    for conversation in ("thread", lambda _: 7, lambda context: context["x"]):
+    for conversation in ("thread", lambda _: 7, lambda _: None, lambda _: ""):
         with call_outcomes() as seen:
             out = told(agent_of(shop, calls(GET), say(), conversation=conversation), PROMPT)
         assert tool_messages(out)[0].content == DENIED
         assert "conversation" in str(seen[0].failures[0])
+    with pytest.raises(TypeError):
+        told(agent_of(shop, calls(GET), say(), conversation=lambda context: context["x"]), PROMPT)
+    assert shop.ran == []
     with pytest.raises(ConfigError, match="conversation"):
         agent_of(shop, conversation="threads")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from itertools import accumulate, takewhile
 
 from agentgate.gate.core import Core, reasons_of, stamp
 from agentgate.gate.state import header_bytes
@@ -26,7 +25,7 @@ from agentgate.values.request import Agent, Header, RunState, User
 
 KEPT = 30 * 24 * 3600  # seconds after its end in which a run can be followed by another
 _SOON = 30  # seconds before its end in which the next turn begins another run
-_CARRIED = 50  # stored turns of earlier runs, of `MAX_TURN` characters
+_CARRIED = 50  # stored turns of earlier runs, of `MAX_TURN` characters together; where they are longer, the last
 
 
 def name_run(tenant: str, conversation: str, user: Proven[User] | None, agent: Proven[Agent]) -> str:
@@ -65,10 +64,12 @@ def succeed(core: Core, known: RunState, header: Header, text: str, stored: str)
     Raises (through the driver):
         RunRefused: it was closed or revoked. StoreUnavailable, AuditUnavailable: not opened.
     """
-    earlier, days = _carried(known)
-    following = replace(header, succession=known.header.succession + 1, earlier=days)
+    carried = known.stored[-_CARRIED:]
+    carried = carried if sum(map(len, carried)) <= MAX_TURN else carried[-1:]
+    days = (*known.header.earlier, *[known.header.day] * (len(known.stored) - len(known.header.earlier)))
+    following = replace(header, succession=known.header.succession + 1, earlier=days[len(days) - len(carried) :])
     answer = yield ops.succeed_run(
-        *(header.tenant, header.id, header_bytes(following), (*earlier, stored)),
+        *(header.tenant, header.id, header_bytes(following), (*carried, stored)),
         revision=known.revision,
         life_ms=int(header.expires_at - header.opened_at + KEPT) * 1000,
         takes_back=(yield from takes_back_in(core, known, text)),
@@ -87,12 +88,3 @@ def succeed(core: Core, known: RunState, header: Header, text: str, stored: str)
 def subjects_of(header: Header) -> ops.Subjects:
     """Whom a revocation may name that stops a run."""
     return ops.Subjects(header.agent.id, header.reader, "", ops.workflow_subject(header.workflow, header.version))
-
-
-def _carried(known: RunState) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The newest stored turns that the next run still knows, and the day of each."""
-    newest = known.stored[::-1][:_CARRIED]
-    count = sum(1 for _ in takewhile(lambda size: size <= MAX_TURN, accumulate(map(len, newest))))
-    days = (*known.header.earlier, *[known.header.day] * len(known.stored))[: len(known.stored)]
-    first = len(known.stored) - count
-    return known.stored[first:], days[first:]

@@ -239,6 +239,14 @@ def _release_key(
     return said
 
 
+def _run(self: _GateBase[Any], view: View) -> Run:
+    return Run(view, self._store, self._audit, self._bound)
+
+
+def _async_run(self: _GateBase[Any], view: View) -> AsyncRun:
+    return AsyncRun(view, self._store, self._audit, self._bound)
+
+
 class Gate(_GateBase[Store], Revoking):
     """A gate for blocking code; see `AsyncGate` for its awaited twin."""
 
@@ -291,8 +299,8 @@ class Gate(_GateBase[Store], Revoking):
         with self._one_reload:
             self._core.catalog.become(load(self._with_approvals(), self._store))
 
-    open_run = blocking(_open_run, lambda self, view: Run(view, self._store, self._audit, self._bound), busy=busy)
-    resume_run = blocking(_resume_run, lambda self, view: Run(view, self._store, self._audit, self._bound), busy=busy)
+    open_run = blocking(_open_run, _run, busy=busy)
+    resume_run = blocking(_resume_run, _run, busy=busy)
     close_conversation = blocking(_close_conversation)
     hold = blocking(holding.hold)
     holds = blocking(holding.holds)
@@ -356,8 +364,8 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
         async with self._one_reload_awaited:
             self._core.catalog.become(await aload(self._with_approvals(), self._store))
 
-    open_run = awaited(_open_run, lambda self, view: AsyncRun(view, self._store, self._audit, self._bound), busy=busy)
-    resume_run = awaited(_resume_run, lambda self, view: AsyncRun(view, self._store, self._audit, self._bound), busy=busy)
+    open_run = awaited(_open_run, _async_run, busy=busy)
+    resume_run = awaited(_resume_run, _async_run, busy=busy)
     close_conversation = awaited(_close_conversation)
     hold = awaited(holding.hold)
     holds = awaited(holding.holds)

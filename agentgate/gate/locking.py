@@ -6,12 +6,10 @@ executed once never rests on it: the mint script compares the fence of whoever h
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from contextvars import ContextVar, Token
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 
 from agentgate.errors import StoreUnavailable
 from agentgate.shell.step import Flow, Sleep
@@ -43,30 +41,11 @@ def lock(header: Header, holder: str, wait: float) -> Flow:
     return number
 
 
-class RunLock:
-    """The lock of a run, for a block: blocking (``with run.lock()``) or awaited (``async with``)."""
-
-    def __init__(self, run: Any, wait: float) -> None:
-        self._run, self._wait, self._holder = run, wait, secrets.token_urlsafe(12)
-        self._reset: Token[Mapping[str, int]] | None = None
-
-    def _begin(self, fence: int) -> None:
-        self._reset = FENCES.set({**FENCES.get(), self._run.id: fence})
-
-    def _end(self) -> None:
-        if self._reset is not None:
-            FENCES.reset(self._reset)
-
-    def __enter__(self) -> None:
-        self._begin(self._run.take_lock(self._holder, self._wait))
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-        self._run.give_lock(self._holder)
-
-    async def __aenter__(self) -> None:
-        self._begin(await self._run.take_lock(self._holder, self._wait))
-
-    async def __aexit__(self, *_: object) -> None:
-        self._end()
-        await self._run.give_lock(self._holder)
+@contextmanager
+def bind_fence(run: str, fence: int) -> Iterator[None]:
+    """What mints in a run here holds its lock."""
+    reset = FENCES.set({**FENCES.get(), run: fence})
+    try:
+        yield
+    finally:
+        FENCES.reset(reset)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -384,19 +385,18 @@ def _check(core: Core, versions: Versions, header: Header, further: tuple[Failur
 
 def _another(before: Header, after: Header) -> tuple[Failure, ...]:
     """What a fresh credential says otherwise than the run's first: whoever comes, it is not the same."""
-    was, now, failures = before.agent, after.agent, list[Failure]()
+    was, now = before.agent, after.agent
+    failures = list(_differing(Reason.AGENT, was, now, ("issuer", "subject", "id", "key", "environment")))
     if before.client != after.client:
         failures.append(Failure(Reason.AGENT, "client", repr(after.client), f"the run's own, {before.client!r}"))
-    for name in ("issuer", "subject", "id", "key", "environment"):
-        if getattr(was, name) != getattr(now, name):
-            own = f"the run's own, {getattr(was, name)!r}"
-            failures.append(Failure(Reason.AGENT, f"agent.{name}", repr(getattr(now, name)), own, data={"proof": name == "key"}))
     if was.via and now.via != was.via:  # who leaves a hop out would go on after its end
         failures.append(Failure(Reason.HOPS, "agent.via", ", ".join(now.via) or "none", f"the run's own, {', '.join(was.via)}"))
     if before.user is None or after.user is None:
         return (*failures, *([] if before.user is after.user else [Failure(Reason.USER, "user", "another", "the run's own")]))
-    for name in ("issuer", "subject", "id", "tenant"):
-        old, new = getattr(before.user, name), getattr(after.user, name)
-        if old != new:
-            failures.append(Failure(Reason.USER, f"user.{name}", repr(new), f"the run's own, {old!r}"))
-    return tuple(failures)
+    return (*failures, *_differing(Reason.USER, before.user, after.user, ("issuer", "subject", "id", "tenant")))
+
+
+def _differing(reason: Reason, was: object, now: object, names: tuple[str, ...]) -> Iterator[Failure]:
+    for name in names:
+        if (old := getattr(was, name)) != (new := getattr(now, name)):
+            yield Failure(reason, f"{reason}.{name}", repr(new), f"the run's own, {old!r}", data={"proof": name == "key"})

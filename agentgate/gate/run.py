@@ -7,8 +7,8 @@ redeemed here.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from agentgate.audit import AuditLog
@@ -22,7 +22,7 @@ from agentgate.gate.explaining import explained
 from agentgate.gate.holds import wait as waiting
 from agentgate.gate.holds.answer import many
 from agentgate.gate.holds.release import with_words
-from agentgate.gate.locking import WAIT, RunLock, lock
+from agentgate.gate.locking import WAIT, bind_fence, lock
 from agentgate.gate.open_run import continue_for, renew
 from agentgate.gate.revoking import void_token
 from agentgate.gate.view import Settled, View
@@ -91,14 +91,6 @@ class _RunBase:
     def workflow(self) -> Workflow:
         """The workflow in force; under two versions of it what both have."""
         return self._view.workflow
-
-    def lock(self, *, wait: float = WAIT) -> RunLock:
-        """One resume of the conversation at a time: ``with run.lock():``, or ``async with``, around the calls that a resume makes.
-
-        Others wait for `wait` seconds, then RunRefused says so (`run_busy`). It ends by itself after `LOCKED` seconds; whoever held it
-        mints nothing once another has taken it. It is bound to this task or thread.
-        """
-        return RunLock(self, wait)
 
     def refusal(self, tool_call_id: str) -> Deny | StepUp | None:
         """Why this handle lately refused or held a call, with every failure; None if it did not. For the host, never for a model."""
@@ -261,6 +253,20 @@ class Run(_RunBase):
     holds = blocking(_holds)
     void = blocking(void_token)
 
+    @contextmanager
+    def lock(self, *, wait: float = WAIT) -> Iterator[None]:
+        """One resume of the conversation at a time, around the calls that a resume makes.
+
+        Others wait for `wait` seconds, then RunRefused says so (`run_busy`). It ends by itself after thirty; whoever held it mints nothing
+        once another has taken it. It is bound to this thread.
+        """
+        holder = secrets.token_urlsafe(12)
+        with bind_fence(self.id, self.take_lock(holder, wait)):
+            try:
+                yield
+            finally:
+                self.give_lock(holder)
+
     def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:
         """Wait until one of this run's holds is answered or over, then authorise the same call again: waiting grants nothing.
 
@@ -296,6 +302,16 @@ class AsyncRun(_RunBase):
     facts = awaited(_facts)
     holds = awaited(_holds)
     void = awaited(void_token)
+
+    @asynccontextmanager
+    async def lock(self, *, wait: float = WAIT) -> AsyncIterator[None]:
+        """See `Run.lock`; it is bound to this task."""
+        holder = secrets.token_urlsafe(12)
+        with bind_fence(self.id, await self.take_lock(holder, wait)):
+            try:
+                yield
+            finally:
+                await self.give_lock(holder)
 
     async def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:  # noqa: ASYNC109 - the twin of a blocking method
         """See `Run.wait`."""

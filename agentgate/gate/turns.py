@@ -105,23 +105,23 @@ def add(core: Core, state: RunState, text: str, stored: str) -> Flow:
     Raises (through the driver):
         RunRefused: missing or closed, or too many turns. StoreUnavailable, AuditUnavailable: not added.
     """
-    header, answer = state.header, "stale"
+    header, answer, over = state.header, "stale", time.time() >= state.header.expires_at
     for tries_left in reversed(range(_TRIES)):
         if len(state.turns) >= MAX_TURNS:
             raise refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
         if (length := len(text) + sum(map(len, state.turns))) > MAX_SAID:
             raise refused_input("turns", f"{length} characters in all turns", f"at most {MAX_SAID}: open a new run")
         takes_back = not tries_left or (yield from takes_back_in(core, state, text))
-        if not takes_back and time.time() >= header.expires_at:
+        if over and not takes_back:
             raise RunRefused((ENDED,))
         answer = yield ops.add_turn(header.tenant, header.id, stored, harmless_after=None if takes_back else len(state.stored))
         if answer != "stale":
             break
         state = yield from read(core, header.tenant, header.id, state)
     if answer == "closed":
-        raise RunRefused((_CLOSED,))
+        raise RunRefused((_CLOSED,), header.id)
     state = yield from _changed(core, state, answer, "turn_added")
-    if time.time() >= header.expires_at:  # it ended what was held, and asks for nothing
+    if over:  # it ended what was held, and asks for nothing
         raise RunRefused((ENDED,))
     return state
 
@@ -142,7 +142,7 @@ def add_doubt(core: Core, state: RunState, words: str) -> Flow:
             return state
         answer = yield ops.add_turn(header.tenant, header.id, DOUBT + doubts[-1][1], harmless_after=len(state.stored))
         if answer == "closed":
-            raise RunRefused((_CLOSED,))
+            raise RunRefused((_CLOSED,), header.id)
         if answer != "stale":
             return (yield from _changed(core, state, answer, "doubt_added"))
         state = yield from read(core, header.tenant, header.id, state)

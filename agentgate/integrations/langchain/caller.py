@@ -95,13 +95,8 @@ class CallerInput(BaseCallbackHandler):
 
     @property
     def name(self) -> str:
-        """The outermost run's."""
-        return str(self._outermost)
-
-    @property
-    def running(self) -> bool:
-        """Whether the outermost run has not ended."""
-        return self._outermost is not None
+        """That of the outermost run; empty: it has ended."""
+        return str(self._outermost or "")
 
     def _ended(self, *_: Any, run_id: UUID, **__: Any) -> None:
         """What a run left behind, such as a worker in its context, may be a host when it has ended."""
@@ -125,12 +120,12 @@ class _NewForEachRun:
 def inside_a_run() -> bool:
     """Whether a run is around this code, as LangChain knows it: one that has not ended, or of which nothing more is known."""
     handlers = _around()
-    return handlers is not None and (not handlers or any(each.running for each in handlers))
+    return handlers is not None and (not handlers or any(each.name for each in handlers))
 
 
 def name_invoke() -> str:
     """A name of the outermost run around this code, which no other invoke has."""
-    return next((each.name for each in _around() or () if each.running), secrets.token_urlsafe(12))
+    return next((each.name for each in _around() or () if each.name), "") or secrets.token_urlsafe(12)
 
 
 def _around() -> list[CallerInput] | None:

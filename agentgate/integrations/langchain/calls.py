@@ -30,7 +30,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotDone, NotRecorded, ResultWithheld, TokenRefused
-from agentgate.gate.locking import FENCES
+from agentgate.gate.locking import bind_fence
 from agentgate.gate.observer import Unenforced
 from agentgate.integrations.langchain.caller import name_invoke
 from agentgate.integrations.langchain.guard import Guard
@@ -188,12 +188,11 @@ def locked_steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[st
     if declared is None or declared.effect == "read" or not run.conversation:
         return (yield from steps(tool, guard, args, kwargs))
     holder = name_invoke()
-    fence = yield Ask(run.take_lock, holder)
-    try:
-        with bound((FENCES, {**FENCES.get(), run.id: fence})):
+    with bind_fence(run.id, (yield Ask(run.take_lock, holder))):
+        try:
             return (yield from steps(tool, guard, args, kwargs))
-    finally:
-        yield Ask(run.give_lock, holder)
+        finally:
+            yield Ask(run.give_lock, holder)
 
 
 def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:

@@ -42,6 +42,7 @@ from agentgate.values.visible import visible
 _log = structlog.get_logger("agentgate.langchain")
 UNREGISTERED = "a tool that nobody registered with the agent"
 NO_MIDDLEWARE_RUN = "no run: it was not opened (see run_not_opened or identity_unknown above), or it is not this user's or conversation's"
+UNNAMED = " "  # which no gate takes
 NO_CONVERSATION = "history=True without conversation=: each invoke has a run of its own, in which no held call can be finished"
 NO_HISTORY = "the user's messages before the newest ones; history=True counts them too"
 MAX_RUNS = 10_000  # runs kept in this process; an older one is read from the store again
@@ -87,7 +88,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         ttl: the life of its runs in seconds, as `open_run` takes it.
         conversation: the runtime context -> the host's own id of the conversation, or ``"thread"``: the id of LangGraph's thread. By it the
             run is found again, in whichever process and without a checkpointer; where it is over, the user's next words open the one that
-            follows, with its counts (docs/langchain.md). None: a run that is over is followed by one that knows nothing of it.
+            follows, with its counts (docs/langchain.md). No id is a refusal; whatever it raises comes out of the invoke. None: a run that
+            is over is followed by one that knows nothing of it.
         inject: the runtime context -> values for arguments that the tools hide from the model (`InjectedToolArg`), as in `use_run`.
 
     Raises:
@@ -147,13 +149,18 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             add_no_run(identity)
             return heard
         try:
-            named = self._named(runtime)
-            kept = yield from (self._resumed(named, identity, runtime) if named else self._known(state, runtime, identity))
-        except AgentGateError as error:  # closed, or another's
-            return heard | self._not_opened(error, identity)
+            run = yield from self._told(state, runtime, identity)
+        except AgentGateError as error:
+            return heard | {"agentgate_run": self._not_opened(error, identity)}
+        return heard | {"agentgate_run": run} | ((yield from offer_again(self._runs[run].run, state["messages"])) if run else {})
+
+    def _told(self, state: Any, runtime: Any, identity: Identity) -> Steps:
+        """The id of the run, in which stands what is said now; empty: there is none."""
+        named = self._named(runtime)
+        kept = yield from (self._resumed(named, identity, runtime) if named else self._known(state, runtime, identity))
         said = self._said(state, runtime)
         if said is None:
-            return heard
+            return ""
         agent_said = said_before(state["messages"])
         known = kept.run.state.spoken if kept is not None else ()
         if kept is not None and not (named and kept.run.is_over):
@@ -161,63 +168,49 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
                 yield from _add(kept.run, words_of(said, known, history=False), agent_said)
             except AgentGateError as error:
                 if _is_closed(error):  # by its denials, a revocation or its host; the thread stays with it
-                    _log.warning("run_not_opened", workflow=self._workflow, run=kept.run.id, reasons=[visible(error)[:2000]])
-                    add_no_run(error, kept.run.id)
-                    return heard | {"agentgate_run": kept.run.id}
-                kept = None  # expired: what follows is new work
-        if kept is None or (named and kept.run.is_over):
-            tenant, user, agent = identity
-            words = words_of(said, known, history=self._history and not known)
-            if not self._history and any(each.own and each.earlier for each in said):
-                _log.warning("turns_not_counted", workflow=self._workflow, reasons=[NO_HISTORY])
-            while words and not words[0][0]:  # nothing is asked for yet that could be taken back
-                del words[0]
-            first, *later = words or [(True, "")]
-            try:
-                answered = "" if any(counts for counts, _ in later) else agent_said
-                opened = {"tenant": tenant, "user": user, "agent": agent, "prompt": first[1], "agent_said": answered, "ttl": self._ttl}
-                opened |= {"conversation": named} if named else {}
-                run = yield Ask(self._gate.open_run, self._workflow, **opened)
-                yield from _add(run, later, agent_said)
-            except AgentGateError as error:
-                return heard | self._not_opened(error, identity)
-            kept = self._keep(_Open(run, shown(identity), runtime.execution_info.thread_id))
-        return heard | {"agentgate_run": kept.run.id} | (yield from offer_again(kept.run, state["messages"]))
+                    raise
+            else:
+                return kept.run.id
+        words = words_of(said, known, history=self._history and not known)  # what follows is new work
+        if not self._history and any(each.own and each.earlier for each in said):
+            _log.warning("turns_not_counted", workflow=self._workflow, reasons=[NO_HISTORY])
+        while words and not words[0][0]:  # nothing is asked for yet that could be taken back
+            del words[0]
+        first, *later = words or [(True, "")]
+        answered = "" if any(counts for counts, _ in later) else agent_said
+        conversation = {"conversation": named} if named else {}
+        opened = yield from self._open(identity, runtime, prompt=first[1], agent_said=answered, ttl=self._ttl, **conversation)
+        yield from _add(opened.run, later, agent_said)
+        return self._keep(opened).run.id
 
-    def _not_opened(self, error: AgentGateError, identity: Identity) -> dict[str, str]:
-        """Tell why there is no run; returns what graph state says of it: a conversation that is closed stays with its run."""
-        _log.warning("run_not_opened", workflow=self._workflow, tenant=identity[0], reasons=[visible(error)[:2000]])
+    def _open(self, identity: Identity, runtime: Any, **said: Any) -> Steps:
+        """A run of theirs."""
+        given = dict(zip(("tenant", "user", "agent"), identity, strict=True))
+        run = yield Ask(self._gate.open_run, self._workflow, **given, **said)
+        return _Open(run, shown(identity), runtime.execution_info.thread_id)
+
+    def _not_opened(self, error: AgentGateError, identity: Identity) -> str:
+        """Tell why there is no run; returns the id of one that is closed: its thread and conversation stay with it."""
         run = error.run if isinstance(error, RunRefused) and _is_closed(error) else ""
+        _log.warning("run_not_opened", workflow=self._workflow, tenant=identity[0], run=run, reasons=[visible(error)[:2000]])
         add_no_run(error, run)
-        return {"agentgate_run": run}
+        return run
 
-    def _named(self, runtime: Any) -> str:
-        """The host's id of the conversation; empty: it gives none.
-
-        Raises:
-            ConfigError: its function failed, or the thread has no id: then there is no run.
-        """
+    def _named(self, runtime: Any) -> Any:
+        """What the host says is the id of the conversation: a gate takes nothing but a name; empty: it was not asked to."""
         given = self._conversation
         if given is None:
             return ""
-        try:
-            name = runtime.execution_info.thread_id if isinstance(given, str) else given(runtime.context)
-        except Exception as error:
-            raise ConfigError("conversation", f"{type(error).__name__} raised", "the host's id of the conversation") from error
-        if type(name) is not str or not name:
-            raise ConfigError("conversation", type(name).__name__, "the host's id of the conversation, a text")
-        return name
+        return (runtime.execution_info.thread_id if isinstance(given, str) else given(runtime.context)) or UNNAMED
 
     def _resumed(self, conversation: str, identity: Identity, runtime: Any) -> Steps:
         """The run of a conversation; None: it has none yet."""
-        given = dict(zip(("tenant", "user", "agent"), identity, strict=True))
         try:
-            run = yield Ask(self._gate.open_run, self._workflow, **given, prompt="", conversation=conversation)
+            return self._keep((yield from self._open(identity, runtime, prompt="", conversation=conversation)))
         except RunRefused as error:
             if {failure.reason for failure in error.failures} == {Reason.RUN_MISSING}:
                 return None
             raise
-        return self._keep(_Open(run, shown(identity), runtime.execution_info.thread_id))
 
     def _said(self, state: Any, runtime: Any) -> list[Utterance] | None:
         """What is said to this invoke, and what else may be the user's; None if the host's `prompt` failed."""

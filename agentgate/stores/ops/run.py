@@ -23,8 +23,7 @@ from agentgate.stores.ops.records import Acting, CallRecord, CallStatus, Extent,
 from agentgate.stores.ops.revocation import run_revocations
 from agentgate.values.canonical import digest
 
-Changed = Literal["ok", "missing", "closed", "stale"]
-Followed = Literal["ok", "missing", "closed", "stale", "revoked"]
+Changed = Literal["ok", "missing", "closed", "stale", "revoked"]
 Locked = Literal["ok", "missing", "closed", "held"]
 Counted = Literal["ok", "missing", "closed", "spent"]
 # Made once: to hash a Literal costs as much as to read the rest of a reply.
@@ -32,7 +31,6 @@ _open_kind = one_of(OpenKind)
 _extent = one_of(Extent)
 _acting = one_of(Acting)
 _changed = one_of(Changed)
-_followed = one_of(Followed)
 _locked = one_of(Locked)
 _counted = one_of(Counted)
 _CALL_STATUS: dict[bytes, CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
@@ -91,7 +89,7 @@ def _conversation_key(tenant: str, run: str) -> str:
 
 def succeed_run(
     tenant: str, run: str, header: bytes, turns: tuple[str, ...], *, revision: str, life_ms: int, takes_back: bool, who: Subjects
-) -> Op[Followed]:
+) -> Op[Changed]:
     """Begin the run of a conversation anew, under another header and with these turns; its counts, calls and holds stand.
 
     Args:
@@ -109,7 +107,7 @@ def succeed_run(
     args: tuple[Arg, ...] = (checked_bytes("header", header), checked_revision("revision", revision))
     args = (*args, checked_number("life_ms", life_ms, 1, MAX_TTL_MS), 1 if takes_back else 0)
     keys = (_run_key(tenant, run), _conversation_key(tenant, run), *revocations)
-    return Op("succeed_run", _followed, keys, (*args, *[checked_text("turn", turn) for turn in turns]), confirm=True)
+    return Op("succeed_run", _changed, keys, (*args, *[checked_text("turn", turn) for turn in turns]), confirm=True)
 
 
 def lock_run(tenant: str, run: str, holder: str, ttl_ms: int) -> Op[tuple[Locked, int]]:
