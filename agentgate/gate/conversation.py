@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from agentgate.gate.core import Core, reasons_of, stamp
 from agentgate.gate.state import header_bytes
-from agentgate.gate.turns import MAX_DOUBTS, MAX_SAID, MAX_TURNS, refused_input, takes_back_in
+from agentgate.gate.turns import MAX_SAID, MAX_TURNS, refused_input, takes_back_in
 from agentgate.identity.proven import Proven
 from agentgate.language.turn import MAX_TURN
 from agentgate.shell.step import Flow
@@ -44,7 +44,7 @@ def is_over(state: RunState) -> bool:
     """Whether a run has ended, is about to, or has no room for what the user may say next."""
     header = state.header
     soon = min(_SOON, (header.expires_at - header.opened_at) / 10)
-    full = len(state.turns) >= MAX_TURNS or len(state.doubts) >= MAX_DOUBTS or sum(map(len, state.turns)) > MAX_SAID - MAX_TURN
+    full = len(state.turns) >= MAX_TURNS or sum(map(len, state.turns)) > MAX_SAID - MAX_TURN
     return full or time.time() >= header.expires_at - soon
 
 
@@ -59,10 +59,10 @@ def check_open(state: RunState, workflow: str) -> None:
 
 
 def succeed(core: Core, known: RunState, header: Header, text: str, stored: str) -> Flow:
-    """Open the run that follows; its header, or None: the one that was known has changed.
+    """Open the run that follows; its header, or None: the one that was known has changed, or is closed.
 
     Raises (through the driver):
-        RunRefused: it was closed or revoked. StoreUnavailable, AuditUnavailable: not opened.
+        RunRefused: it is revoked. StoreUnavailable, AuditUnavailable: not opened.
     """
     carried = known.stored[-_CARRIED:]
     carried = carried if sum(map(len, carried)) <= MAX_TURN else carried[-1:]
@@ -75,14 +75,11 @@ def succeed(core: Core, known: RunState, header: Header, text: str, stored: str)
         takes_back=(yield from takes_back_in(core, known, text)),
         who=subjects_of(header),
     )
-    if answer == "ok":
-        return following
-    if answer == "stale":
-        return None
-    reason = {"closed": Reason.RUN_CLOSED, "revoked": Reason.REVOKED}.get(answer, Reason.RUN_MISSING)
-    refused = Failure(reason, "conversation", answer, "one that is open, and nobody in it revoked")
-    yield stamp("run_refused", header, reasons=reasons_of((refused,)))
-    raise RunRefused((refused,), header.id)
+    if answer == "revoked":
+        refused = Failure(Reason.REVOKED, "conversation", answer, "none of its run, user, agent, workflow version and tenant revoked")
+        yield stamp("run_refused", header, reasons=reasons_of((refused,)))
+        raise RunRefused((refused,), header.id)
+    return following if answer == "ok" else None
 
 
 def subjects_of(header: Header) -> ops.Subjects:

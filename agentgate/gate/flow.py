@@ -52,9 +52,6 @@ _ELSEWHERE = Failure(
     "a run in which acts may be lost: another gate's, from before the store started anew, or a replica or dump followed the store lately",
     "the gate that opened it, a new run, or a store that keeps what it acknowledges (agentgate doctor tells the cause, and its end)",
 )
-_NO_CONVERSATION = Failure(
-    Reason.LIMIT, "limits", "a run without a conversation", "one with the host's id of it, as a limit counts per conversation"
-)
 
 
 # --- one call ------------------------------------------------------------------------------------------------------------
@@ -215,8 +212,6 @@ def _prepare(minting: Minting, *, fresh: bool) -> Flow:
     run, release, core = minting.case.run, Release(), minting.view.core
     if minting.acts and not core.issued.may_act(run) and not minting.repeats:
         return (yield from minting.deny(_ELSEWHERE)) if fresh else None
-    if not run.header.conversation and any(each.limit.per == "conversation" for each in minting.answer.reservations):
-        return (yield from minting.deny(_NO_CONVERSATION))
     if minting.acts and (known := (yield from minting.spent())):
         return (yield from minting.deny(_failure_of(ops.MintReply(known, ""), minting)))
     if minting.answer.holds and core.observes_alone(run.header):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from agentgate.errors import StoreUnavailable
@@ -29,16 +29,18 @@ def lock(header: Header, holder: str, wait: float) -> Flow:
     Raises (through the driver):
         RunRefused: another holds it for longer than `wait` seconds.
     """
-    end, kind, number = time.monotonic() + wait, "", 0
-    with suppress(StoreUnavailable):
-        kind, number = yield ops.lock_run(header.tenant, header.id, holder, LOCKED * 1000)
-        while kind == "held" and time.monotonic() < end:
-            yield Sleep(_BETWEEN)
+    end = time.monotonic() + wait
+    while True:
+        try:
             kind, number = yield ops.lock_run(header.tenant, header.id, holder, LOCKED * 1000)
-    if kind == "held":
-        got = f"resumed by another, for {number / 1000:.1f} s at most"
-        raise RunRefused((Failure(Reason.RUN_BUSY, "conversation", got, "one resume at a time: again when it is over"),), header.id)
-    return number
+        except StoreUnavailable:
+            return 0
+        if kind != "held":
+            return number
+        if time.monotonic() >= end:
+            got = f"resumed by another, for {number / 1000:.1f} s at most"
+            raise RunRefused((Failure(Reason.RUN_BUSY, "conversation", got, "one resume at a time: again when it is over"),), header.id)
+        yield Sleep(_BETWEEN)
 
 
 @contextmanager
