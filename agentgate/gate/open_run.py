@@ -129,7 +129,9 @@ def _read_own(core: Core, tenant: str, name: str) -> Flow:
 
 def _return_to(core: Core, known: RunState, shown: Any, by_agent: Proven[Agent], over: OverHTTP) -> Flow:
     """The run that a credential (`shown`) founded, for who shows it again."""
-    state = yield from _renewed(core, known, None, by_agent, client=over.client)
+    if known.header.client != over.client:
+        yield from _check_same(known.header, replace(known.header, client=over.client))
+    state = yield from _renewed(core, known, None, by_agent)
     shown.keep()
     return state
 
@@ -278,8 +280,13 @@ def renew(core: Core, state: RunState, *, user: UserGiven, agent: AgentGiven | N
         each is None or isinstance(each, AgentCredential) for each in (user, agent)
     ):
         raise refused_input("run", "in process, or no credential", "a run that was opened with credentials, and fresh ones")
-    versions = yield from core.in_force.of(header)
-    return (yield from _renewed(core, state, *(yield from prove(core, versions.minted, header.tenant, user, agent, run=header))))
+    return (yield from _proven_again(core, state, user, agent))
+
+
+def _proven_again(core: Core, state: RunState, user: UserGiven, agent: AgentGiven | None) -> Flow:
+    versions = yield from core.in_force.of(state.header)
+    proven = yield from prove(core, versions.minted, state.header.tenant, user, agent, run=state.header)
+    return (yield from _renewed(core, state, *proven))
 
 
 def continue_for(core: Core, state: RunState, *, tenant: str, user: UserGiven, agent: AgentGiven) -> Flow:
@@ -293,14 +300,11 @@ def continue_for(core: Core, state: RunState, *, tenant: str, user: UserGiven, a
     if tenant != header.tenant or (user is None) != (header.user is None):
         whose = f"{header.tenant}, {'no user' if header.user is None else 'a user'}"
         raise RunRefused((Failure(Reason.TENANT, "run", f"{tenant}, {'no user' if user is None else 'a user'}", whose),), header.id)
-    versions = yield from core.in_force.of(header)
-    return (yield from _renewed(core, state, *(yield from prove(core, versions.minted, tenant, user, agent, run=header))))
+    return (yield from _proven_again(core, state, user, agent))
 
 
-def _renewed(
-    core: Core, state: RunState, fresh_user: Proven[User] | None, fresh_agent: Proven[Agent] | None, *, client: str | None = None
-) -> Flow:
-    """The run under what was proven afresh. `client`: whom it has to belong to; None: it is not asked. Raises as `renew`."""
+def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh_agent: Proven[Agent] | None) -> Flow:
+    """The run under what was proven afresh. Raises as `renew`."""
     versions = yield from core.in_force.of(state.header)
     for _ in range(_TRIES):
         header = state.header
@@ -310,8 +314,7 @@ def _renewed(
         if time.time() >= header.expires_at and (fresh_user is not None or header.user is None):
             renewed = replace(renewed, held_until=round(time.time() + _HELD, 3))
         if fresh_agent is not None:
-            own = header.client if client is None else client
-            renewed = replace(renewed, agent=fresh_agent.who, agent_until=fresh_agent.expires_at, client=own)
+            renewed = replace(renewed, agent=fresh_agent.who, agent_until=fresh_agent.expires_at)
         yield from _check(core, versions, renewed, _another(header, renewed))
         if not state.closed and (renewed == header or header_bytes(renewed) == header_bytes(header)):
             return state  # the same credentials again

@@ -6,7 +6,7 @@ The newest are kept, without those of very many calls.
 
 from __future__ import annotations
 
-import threading
+from collections import OrderedDict
 
 from agentgate.values.request import RunState
 
@@ -14,12 +14,12 @@ MAX_RUNS, MAX_CALLS = 256, 256
 
 
 class States:
-    """See the module. Safe to share between threads."""
+    """See the module. Safe to share between threads: each change is one step of an ordered dictionary."""
 
-    __slots__ = ("_lock", "_of")
+    __slots__ = ("_of",)
 
     def __init__(self) -> None:
-        self._lock, self._of = threading.Lock(), dict[tuple[str, str], RunState]()
+        self._of = OrderedDict[tuple[str, str], RunState]()
 
     def find(self, tenant: str, run: str) -> RunState | None:
         """The run as it was read last."""
@@ -28,10 +28,9 @@ class States:
     def keep(self, state: RunState) -> RunState:
         """Keep what was read now; returns it."""
         name = state.header.tenant, state.header.id
-        with self._lock:
-            self._of.pop(name, None)
-            if len(state.calls) <= MAX_CALLS:
-                self._of[name] = state
-            if len(self._of) > MAX_RUNS:
-                del self._of[next(iter(self._of))]
+        self._of.pop(name, None)
+        if len(state.calls) <= MAX_CALLS:
+            self._of[name] = state
+        if len(self._of) > MAX_RUNS:
+            self._of.popitem(last=False)
         return state

@@ -10,8 +10,8 @@ no keys yet, a few callers wait for the first ones (`agentgate.shell.reader`), i
 
 from __future__ import annotations
 
-import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,10 +65,10 @@ class Verifications:
     `MAX_SUBJECTS` takes the place of the one that was kept longest ago, which is then verified again.
     """
 
-    __slots__ = ("_lock", "_of")
+    __slots__ = ("_of",)
 
     def __init__(self) -> None:
-        self._lock, self._of = threading.Lock(), dict[Hashable, tuple[Hashable, ...]]()
+        self._of = OrderedDict[Hashable, tuple[Hashable, ...]]()  # each change of it is one step, for threads too
 
     def holds(self, subject: Hashable, name: Hashable) -> bool:
         """Whether a credential was verified before, and kept."""
@@ -76,10 +76,9 @@ class Verifications:
 
     def keep(self, subject: Hashable, name: Hashable) -> None:
         """Keep a credential that was verified now."""
-        with self._lock:
-            self._of[subject] = (*self._of.pop(subject, ())[1 - MAX_OF_ONE :], name)
-            if len(self._of) > MAX_SUBJECTS:
-                del self._of[next(iter(self._of))]
+        self._of[subject] = (*self._of.pop(subject, ())[1 - MAX_OF_ONE :], name)
+        if len(self._of) > MAX_SUBJECTS:
+            self._of.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)

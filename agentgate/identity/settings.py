@@ -191,7 +191,7 @@ class ClientSettings(SettingsBlock):
 
     keys: Place | None = None
     certificates: Listed = ()
-    audience: Name
+    audience: OneOrSeveral
     tenants: Names
     private_addresses: bool = False
 

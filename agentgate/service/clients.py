@@ -65,11 +65,9 @@ class Clients:
     """The clients of the settings, and how each is known."""
 
     def __init__(self, settings: ServiceSettings, token_url: str) -> None:
-        self._settings, self._audiences = settings, (settings.issuer, token_url)
+        self._settings, audiences = settings, (settings.issuer, token_url)
         self._known = {
-            name: {audience: _client(name, each, audience) for audience in self._audiences}
-            for name, each in settings.clients.items()
-            if each.keys is not None or each.certificates
+            name: _client(name, each, audiences) for name, each in settings.clients.items() if each.keys is not None or each.certificates
         }
 
     async def by_form(self, form: Mapping[str, str], request: Request, gate: ServedGate) -> Caller:
@@ -118,7 +116,7 @@ class Clients:
         if known is None or thumbprint is None:
             raise unknown("client", "no assertion, and no certificate", "a client_assertion, or a certificate passed on by a proxy")
         try:
-            known[self._settings.issuer].certificate(thumbprint)
+            known.certificate(thumbprint)
         except CredentialRefused as error:
             raise unknown(error.field, error.got, error.expected) from None
         return Caller(name, self._settings.clients[name], certificate=thumbprint)
@@ -126,14 +124,11 @@ class Clients:
     async def _asserted(self, credential: Credential, named: str | None, gate: ServedGate) -> Caller:
         try:
             unverified: Mapping[str, Any] = read(credential, "client").unverified_claims
-            name, audience = unverified.get("sub"), unverified.get("aud")
-            if type(audience) is list and len(audience) == 1:
-                audience = audience[0]
+            name = unverified.get("sub")
             known = self._known.get(name) if type(name) is str else None
             if known is None or named not in {None, name}:
                 raise CredentialRefused("client.sub", name, "a configured client, named alike in client_id")  # noqa: TRY301
-            verifier = known[audience if audience in self._audiences else self._settings.issuer]
-            proven: ProvenClient = await gate.drive(verifier.assertion(credential, time.time()))
+            proven: ProvenClient = await gate.drive(known.assertion(credential, time.time()))
         except KeysUnavailable as error:
             raise unavailable(error.failure(reason=Reason.KEYS)) from None
         except CredentialRefused as error:
@@ -157,7 +152,7 @@ def _unverified_name(credential: Credential) -> str:
         return ""
 
 
-def _client(name: str, settings: Served, audience: str) -> Client:
+def _client(name: str, settings: Served, audience: tuple[str, ...]) -> Client:
     given = ClientSettings(
         keys=settings.keys,
         certificates=settings.certificates,

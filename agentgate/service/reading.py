@@ -86,18 +86,11 @@ def _unescaped(text: str) -> str:
 
 async def read_json(request: Request, most: int, required: frozenset[str], optional: frozenset[str] | None = frozenset()) -> dict[str, Any]:
     """The members of a JSON object: these, and no others (`optional` None: any others, for whoever ignores them)."""
-    return members(await _body(request, JSON, most), "body", required, optional)
-
-
-def members(
-    data: bytes, field: str, required: frozenset[str], optional: frozenset[str] | None, error: str = "invalid_request"
-) -> dict[str, Any]:
-    """As `read_json`, of bytes."""
     try:
-        value = strict_object(data, field)
+        value = strict_object(await _body(request, JSON, most), "body")
     except CredentialRefused:
-        raise malformed(field, "something else", "a JSON object without a key twice", error) from None
-    return checked_members(value, field, required, optional, error)
+        raise malformed("body", "something else", "a JSON object without a key twice") from None
+    return checked_members(value, "body", required, optional)
 
 
 def checked_members(

@@ -23,9 +23,7 @@ def queued(guard: Guard, tool: BaseTool) -> ProposedCall | None:
     None: the gate is awaited, or has no place; or it is not LangChain that calls. Then each step finds its own way.
     """
     proposal, run = PROPOSAL.get(), guard.run if guard.run is not None else RUN.get()
-    if run is None or proposal is None or proposal.tool is not tool:
-        return None
-    if (leave := queue_for_thread(run.authorize)) is None:
+    if run is None or proposal is None or proposal.tool is not tool or (leave := queue_for_thread(run.authorize)) is None:
         return None
     proposal.begin, proposal.in_thread = leave, True
     return proposal
