@@ -34,7 +34,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
     **{
         rule.__name__: {
             CALLS: " ".join(f.name for f in fields(rule) if f.name in _STATED),
-            NONE: "line",
+            NONE: " ".join(f.name for f in fields(rule) if f.name == "line" or not f.init),
         }
         for rule in (AgentRule, UserRule, ViaRule, Conditions)
     },
@@ -50,7 +50,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
         CALLS: "needs definition args sequence step_ups",
         LIST: "effect audience scope limits upstream facts",
         READ: "redeem title",
-        NONE: "name line referenced",
+        NONE: "name line referenced structures dependencies asking grounded by_when",
     },
     "Rule": {
         CALLS: "at_most max_items role role_scopes sources unknown_origin entities any_call optional nullable needs origin "

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
 from math import inf
 from typing import Literal, NamedTuple
 
@@ -117,7 +116,7 @@ class Dependency(NamedTuple):
     tied: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tool:
     """One tool the workflow may mint for.
 
@@ -128,6 +127,11 @@ class Tool:
         scope: granted scopes; empty: the tool's name.
         definition: pinned ``sha256:...`` or empty (wrapper only).
         referenced: argument names that later calls may name as an origin (their values are kept in the call's record).
+        structures: which arguments are structures, derived from `args`.
+        dependencies: what its calls need of earlier calls, by tool; arguments with `any_call` aside.
+        asking: arguments that need an intent of their own.
+        grounded: arguments in which every email, URL, IBAN and phone number needs an origin.
+        by_when: a step-up rule says which open question it is for; then no rule asks whose `when` does not hold.
     """
 
     name: str
@@ -146,35 +150,19 @@ class Tool:
     upstream: Upstream | None = None
     referenced: frozenset[str] = frozenset()
     title: str = ""
+    structures: Structures = field(init=False, compare=False, repr=False)
+    dependencies: tuple[Dependency, ...] = field(default=(), init=False, compare=False, repr=False)
+    asking: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
+    grounded: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
+    by_when: bool = field(default=False, init=False, compare=False, repr=False)
 
     @property
     def every_need(self) -> tuple[str, ...]:
         """The intents that it or one of its arguments needs, each once."""
         return tuple(dict.fromkeys([*self.needs, *[need for rule in self.args.values() for need in rule.needs]]))
 
-    @cached_property
-    def structures(self) -> Structures:
-        """Which arguments are structures."""
-        return structures(self.args)
-
-    @cached_property
-    def asking(self) -> tuple[str, ...]:
-        """The arguments that need an intent of their own."""
-        return tuple([name for name, rule in self.args.items() if rule.needs])
-
-    @cached_property
-    def grounded(self) -> tuple[str, ...]:
-        """The arguments in which every email, URL, IBAN and phone number needs an origin."""
-        return tuple([name for name, rule in self.args.items() if rule.entities is not None])
-
-    @cached_property
-    def by_when(self) -> bool:
-        """Whether a step-up rule says which open question it is for; then no rule asks whose `when` does not hold."""
-        return any(rule.left_open for rule in self.step_ups)
-
-    @cached_property
-    def dependencies(self) -> tuple[Dependency, ...]:
-        """What its calls need of earlier calls, by tool; arguments with `any_call` aside."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "structures", structures(self.args))
         rules = {name: rule for name, rule in self.args.items() if not rule.any_call}
         bounds = {name: rule.at_most.tool for name, rule in rules.items() if rule.at_most is not None}
         calls = {name: () if rule.free else rule.calls for name, rule in rules.items()}
@@ -186,7 +174,10 @@ class Tool:
             within = min([inf if order.within is None else order.within for order in self.sequence if order.require == tool], default=None)
             lists = [list_of(name) for name in (*[name for name, _ in origins], *bounded) if rules[name].max_items is not None]
             dependencies.append(Dependency(tool, origins, bounded, within, tied=len(lists) > len(set(lists))))
-        return tuple(dependencies)
+        object.__setattr__(self, "dependencies", tuple(dependencies))
+        object.__setattr__(self, "asking", tuple([name for name, rule in self.args.items() if rule.needs]))
+        object.__setattr__(self, "by_when", any(rule.left_open for rule in self.step_ups))
+        object.__setattr__(self, "grounded", tuple([name for name, rule in self.args.items() if rule.entities is not None]))
 
 
 @dataclass(frozen=True, slots=True)

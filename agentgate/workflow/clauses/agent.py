@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from math import inf
 from operator import attrgetter
 from typing import Any
@@ -218,9 +217,13 @@ class ClaimRule:
     one_of: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AgentRule:
-    """The workload. `in_process`: the host vouches; else `spiffe`, or `oidc_issuer` and `claims`, are proven."""
+    """The workload. `in_process`: the host vouches; else `spiffe`, or `oidc_issuer` and `claims`, are proven.
+
+    Attributes:
+        identity, posture, freshness, boundary: its clauses, compiled.
+    """
 
     line: int
     in_process: bool = False
@@ -233,28 +236,22 @@ class AgentRule:
     namespace: tuple[str, ...] = ()
     node_pool: tuple[str, ...] = ()
     same_key_as_last_token: bool = False
+    identity: Checks = field(init=False, compare=False, repr=False)
+    posture: Checks = field(init=False, compare=False, repr=False)
+    freshness: Checks = field(init=False, compare=False, repr=False)
+    boundary: Checks = field(init=False, compare=False, repr=False)
 
-    @cached_property
-    def identity(self) -> Checks:
-        """Who it is."""
-        if self.in_process:
-            return (check_of(InProcessAgent(True, self.line)),)
-        proven = ProvenAgent(bool(compiled(self, Spiffe, TokenIssuer, *_PLACES)), self.line)
-        return (check_of(proven), *compiled(self, Spiffe, TokenIssuer, TokenClaim))
-
-    @cached_property
-    def posture(self) -> Checks:
-        """What it runs; something must be known of that where it, or its age, counts."""
-        signed = compiled(self, ImageSignedBy)
-        return (check_of(PostureKnown(True, self.line)), *signed) if signed or self.freshness else ()
-
-    @cached_property
-    def freshness(self) -> Checks:
-        """How long ago that was attested."""
-        return compiled(self, AttestedWithin)
-
-    @cached_property
-    def boundary(self) -> Checks:
-        """Where it runs."""
-        places = compiled(self, *_PLACES, SameKey)
-        return (check_of(BoundaryKnown(True, self.line)), *places) if places else ()
+    def __post_init__(self) -> None:
+        identity: Checks = (check_of(InProcessAgent(True, self.line)),)
+        if not self.in_process:
+            proven = ProvenAgent(bool(compiled(self, Spiffe, TokenIssuer, *_PLACES)), self.line)
+            identity = (check_of(proven), *compiled(self, Spiffe, TokenIssuer, TokenClaim))
+        posture, boundary = compiled(self, ImageSignedBy), compiled(self, *_PLACES, SameKey)
+        object.__setattr__(self, "identity", identity)
+        object.__setattr__(self, "freshness", compiled(self, AttestedWithin))
+        if posture or self.freshness:
+            posture = (check_of(PostureKnown(True, self.line)), *posture)
+        object.__setattr__(self, "posture", posture)
+        if boundary:
+            boundary = (check_of(BoundaryKnown(True, self.line)), *boundary)
+        object.__setattr__(self, "boundary", boundary)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
-from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -232,7 +231,7 @@ class Hours:
         return f"{','.join(spans)} {clock(self.start)}-{clock(self.end)} {self.zone}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Conditions:
     """Where and when. An empty tuple or None: the workflow says nothing about it."""
 
@@ -241,8 +240,7 @@ class Conditions:
     hours: Hours | None = None
     data_class: tuple[str, ...] = ()
     network: tuple[str, ...] = ()
+    clauses: Checks = field(init=False, compare=False, repr=False)
 
-    @cached_property
-    def clauses(self) -> Checks:
-        """All of them, compiled."""
-        return compiled(self, *CONDITIONS)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "clauses", compiled(self, *CONDITIONS))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 from agentgate.values.refusal import Reason
@@ -94,7 +93,7 @@ VIA = (BrokerChain,)
 NO_BROKERS = (check_of(NoBrokers((0, 0, ()), 0)),)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ViaRule:
     """Delegation: `min_hops` to `max_hops` brokers between user and agent, each one of `brokers`.
 
@@ -105,8 +104,8 @@ class ViaRule:
     max_hops: int
     brokers: tuple[str, ...]
     min_hops: int = 0
+    clauses: Checks = field(init=False, compare=False, repr=False)
 
-    @cached_property
-    def clauses(self) -> Checks:
-        """Its one clause, compiled."""
-        return (check_of(BrokerChain((self.min_hops, self.max_hops, self.brokers), self.line)),)
+    def __post_init__(self) -> None:
+        chain = BrokerChain((self.min_hops, self.max_hops, self.brokers), self.line)
+        object.__setattr__(self, "clauses", (check_of(chain),))

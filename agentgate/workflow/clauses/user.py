@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -164,13 +163,14 @@ USER = (ForUser, SameTenant, Groups, Acr, MaxAge)
 NO_USER = (check_of(NoUser(True, 0)),)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UserRule:
     """For whom. None as `Workflow.for_user`: an autonomous workload, no user.
 
     Attributes:
         acr: how they signed in, one of these (RFC 9470); empty: anyhow.
         max_age: at most so many seconds ago; None: ever.
+        person, authentication: its clauses, compiled.
     """
 
     line: int
@@ -178,13 +178,10 @@ class UserRule:
     same_tenant: bool = False
     acr: tuple[str, ...] = ()
     max_age: int | None = None
+    person: Checks = field(init=False, compare=False, repr=False)
+    authentication: Checks = field(init=False, compare=False, repr=False)
 
-    @cached_property
-    def person(self) -> Checks:
-        """Who they are."""
-        return (check_of(ForUser(True, self.line)), *compiled(self, SameTenant, Groups))
-
-    @cached_property
-    def authentication(self) -> Checks:
-        """How and when they signed in."""
-        return compiled(self, Acr, MaxAge)
+    def __post_init__(self) -> None:
+        person = (check_of(ForUser(True, self.line)), *compiled(self, SameTenant, Groups))
+        object.__setattr__(self, "person", person)
+        object.__setattr__(self, "authentication", compiled(self, Acr, MaxAge))
