@@ -103,7 +103,7 @@ def test_a_file_of_another_user_is_refused_by_root_too(folder: Path) -> None:
 def test_a_proof_of_narrowing_behind_a_pipe_is_proved_again(folder: Path) -> None:
     prover = Prover(kept=folder)
     os.mkfifo(folder / "narrowings.json", 0o600)
-    assert prover._read() == set()
+    assert prover._proved == set()
 
 
 def test_what_is_read_is_what_was_checked_and_no_longer_than_said(folder: Path) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import takewhile
 from math import inf
 from typing import Any, NamedTuple
@@ -95,7 +96,7 @@ class Standing:
     approved: Approved | None
 
 
-@dataclass(slots=True)
+@dataclass
 class Judge:
     """Decides about the versions of one directory at one moment.
 
@@ -118,10 +119,10 @@ class Judge:
     share: Sharing = field(default_factory=Sharing)
     _judged: dict[tuple[str, int], Standing] = field(default_factory=dict)
     _below: dict[tuple[str, int, int], Approved | None] = field(default_factory=dict)
-    _reader: VersionReader = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._reader = VersionReader(self.tree, self.root, self.allowed, self.now, self.read)
+    @cached_property
+    def _reader(self) -> VersionReader:
+        return VersionReader(self.tree, self.root, self.allowed, self.now, self.read)
 
     def revoked_up_to(self, id_: str) -> int:
         """The highest revoked version of a workflow; 0: none."""

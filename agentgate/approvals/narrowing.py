@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -51,11 +52,8 @@ class Prover:
         kept: the directory of the cache; None: no cache.
     """
 
-    __slots__ = ("_compare", "_engine", "_kept", "_new", "_proved")
-
     def __init__(self, compare: Compare | None = None, engine: str | None = None, kept: Path | None = None) -> None:
         self._compare, self._engine, self._kept = compare, engine, kept
-        self._proved: set[str] | None = None
         self._new = False
 
     @property
@@ -72,8 +70,6 @@ class Prover:
 
         `load` makes both workflows; it is called only without a cached proof.
         """
-        if self._proved is None:
-            self._proved = self._read()
         name = f"{self.engine} {old} {new}"
         if name in self._proved:
             return True
@@ -86,12 +82,13 @@ class Prover:
 
     def save(self) -> None:
         """Write the cache. Failing is no error: it will be proved again."""
-        if self._new and self._kept is not None and self._proved is not None:
+        if self._new and self._kept is not None:
             with suppress(OSError):
                 write_whole(self._kept / _FILE, orjson.dumps(sorted(self._proved)[-_MAX_KEPT:]), mode=0o600)
             self._new = False
 
-    def _read(self) -> set[str]:
+    @cached_property
+    def _proved(self) -> set[str]:
         if self._kept is None:
             return set()
         try:

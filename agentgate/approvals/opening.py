@@ -62,8 +62,6 @@ class Opening:
         derive: the intent deriver.
     """
 
-    __slots__ = ("_derive", "_directory", "_gate", "_kept", "_prover", "_root", "log", "ring", "signers")
-
     def __init__(self, directory: Path, root: str, *, gate: str, ring: KeyRing, kept: Path, log: AuditLog, derive: Derive) -> None:
         self.ring, self.log = ring, log
         self.signers: Signers | None = None  # whose SSH keys answer holds, since the last loading

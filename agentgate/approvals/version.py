@@ -17,6 +17,7 @@ from agentgate.approvals.statement import Statement
 from agentgate.errors import Failure, KeyRefused
 from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import Document, dotted, shown
+from agentgate.values.once import once
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,12 @@ class VersionReader:
     allowed: AllowedSigners
     now: float
     known: Mapping[str, dict[str, Any]]
-    _ascending: dict[str, list[int]] = field(default_factory=dict)
-    _read: dict[tuple[str, int], Version] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict)
 
+    @once
     def ascending(self, id_: str) -> list[int]:
         """The stored versions, oldest first, as they were when first asked for. Raises ApprovalRefused as `Tree.versions`."""
-        if id_ not in self._ascending:
-            self._ascending[id_] = self.tree.versions(id_)[::-1]
-        return self._ascending[id_]
+        return self.tree.versions(id_)[::-1]
 
     def has(self, id_: str, version: int, digest: str | None) -> bool:
         """Whether a version is there with this digest, whatever its signatures are worth."""
@@ -94,14 +93,9 @@ class VersionReader:
         except ApprovalRefused:
             return False
 
+    @once
     def version(self, id_: str, version: int) -> Version:
-        """A version with its signatures, read once. Raises ApprovalRefused as `_version`."""
-        if (id_, version) not in self._read:
-            self._read[id_, version] = self._version(id_, version)
-        return self._read[id_, version]
-
-    def _version(self, id_: str, version: int) -> Version:
-        """Checks 1 and 4 to 6 of `agentgate.approvals.judge`.
+        """A version with its signatures, after checks 1 and 4 to 6 of `agentgate.approvals.judge`.
 
         Raises ApprovalRefused: the definition is absent, malformed, incomplete, or of another id or version.
         """

@@ -25,6 +25,7 @@ from agentgate.language.days import MONTHS
 from agentgate.language.numerals import SMALL, numeral_value
 from agentgate.language.spans import Entity, entities, small
 from agentgate.language.turn import Turn
+from agentgate.values.once import once
 
 MAX_NUMBERS = 64  # different numbers to calculate with
 MAX_FACTORS = 16  # shares, multiples and percentages
@@ -115,10 +116,13 @@ def spoken(turns: Iterable[Turn]) -> Spoken:
     """What these turns name, in order."""
     total = Spoken()
     for turn in turns:
-        if "calculations" not in turn.memo:
-            turn.memo["calculations"] = heard(turn.bare, turn.voices, list(entities(turn.bare, _NO_DAY)))
-        total = total.after(turn.memo["calculations"])
+        total = total.after(_of_turn(turn))
     return total
+
+
+@once
+def _of_turn(turn: Turn) -> HeardTurn:
+    return heard(turn.bare, turn.voices, list(entities(turn.bare, _NO_DAY)))
 
 
 def heard(text: str, spans: Sequence[tuple[str, int, int]], whole: Sequence[Entity]) -> HeardTurn:

@@ -115,7 +115,7 @@ class Prompt:
     amounts: frozenset[tuple[Decimal, str]] = frozenset()
     mentions: Mapping[tuple[str, Key], tuple[tuple[Turn, int], ...]] = field(default_factory=dict, compare=False, repr=False)
     in_doubt: bool = False
-    memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    memo: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, turns: Iterable[str], today: date) -> Prompt:

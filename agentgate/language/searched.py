@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
@@ -19,11 +20,12 @@ _HIDDEN = {kind: re.compile("|".join(p.pattern for k, p in LOOSE if k == kind)) 
 _HIDDEN["iban"] = re.compile(f"{IBAN}|{_GROUPED}")
 
 
+@dataclass
 class SearchedText:
     """One text, of at most `MAX_FIND` characters."""
 
-    def __init__(self, text: str, today: date) -> None:
-        self.written, self._today = text, today
+    written: str
+    _today: date
 
     @cached_property
     def entities(self) -> list[Entity]:

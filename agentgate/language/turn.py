@@ -89,7 +89,7 @@ class Turn:
         self.unsure = tuple([words for words in unsure if _FORMS.letter.search(words)])
         self.declared = text.startswith((OWN, PASTED))
         self._hidden = small("\n".join([self.text[start:end] for start, end, _ in found if not self.declared]))
-        self.memo: dict[str, Any] = {}
+        self.memo: dict[Any, Any] = {}
         self._pieces: dict[int, tuple[Piece, ...]] = {}
         self._doubts: dict[int, bool] = {}
         self.clauses = tuple(_reported(self.low, clauses(self.bare, self._plain))) or (Clause("said", 0, len(text)),)

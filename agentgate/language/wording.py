@@ -17,6 +17,7 @@ from unicodedata import normalize
 
 from agentgate.language.prompt import Prompt, Turn
 from agentgate.language.turn import with_other
+from agentgate.values.once import once
 
 _MARKS = "\"'`*_\u2018\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"  # quotation marks, and those of emphasis
 _BEFORE = _MARKS + "([{<\u00bf\u00a1"
@@ -79,6 +80,7 @@ def _wanted(text: str) -> list[_Word]:
     return [_word(word, _NEXT if place and _LAID_OUT.search(space) else "") for place, (space, word) in enumerate(parts)]
 
 
+@once
 def _read(turn: Turn) -> _Heard:
     """The words of one turn."""
     reported = [(start, end) for voice, start, end in turn.clauses if voice == "reported"]
@@ -124,10 +126,7 @@ def said(prompt: Prompt, text: str) -> Said | None:
         return None
     needle = _joined(wanted)
     for number in range(len(prompt.turns) - 1, -1, -1):
-        memo = prompt.turns[number].memo
-        if "words" not in memo:
-            memo["words"] = _read(prompt.turns[number])
-        turn: _Heard = memo["words"]
+        turn = _read(prompt.turns[number])
         if needle in turn.denied:
             return None
         place = -1

@@ -82,8 +82,6 @@ class Catalog:
         others: what a gate found lately of versions that are not in force, until the next loading (`agentgate.gate.versions`).
     """
 
-    __slots__ = ("_live", "_warn_at", "observed", "others", "quarantined")
-
     def __init__(
         self,
         workflows: Mapping[str, Workflow],

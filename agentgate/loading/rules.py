@@ -8,6 +8,7 @@ normal form, so it must have one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from agentgate.decision.origins.kinds import kind_of
@@ -41,13 +42,12 @@ _NEVER_INSIDE = {  # origins that nothing inside a text has, and why
 }
 
 
+@dataclass(slots=True)
 class _Reading:
     """What compiling an operator needs: the type of the value, and the place to report at (`agentgate.workflow.operator.Reading`)."""
 
-    __slots__ = ("at", "kind")
-
-    def __init__(self, at: Place, kind: str) -> None:
-        self.at, self.kind = at, kind
+    at: Place
+    kind: str
 
     def report(self, key: str, got: str, expected: str, *, at_key: bool = False) -> None:
         """Report what is wrong with this operator."""

@@ -7,6 +7,7 @@ no origin, except a new id.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from agentgate.decision.origins.kinds import kind_of, of_call
 from agentgate.loading.blocks import ArgumentBlock, Definition, FactBlock
@@ -18,13 +19,13 @@ from agentgate.workflow.rule import COMPUTED, CONFIRMED, MODEL, PROMPT, USER, So
 _ALONE = {str(source): source for source in (PROMPT, USER, COMPUTED, CONFIRMED, MODEL)}  # origins that name no tool
 
 
+@dataclass(slots=True)
 class Place:
     """One place of the document. ``place["args", "payee"]`` is a place inside it, whether or not the file has anything there."""
 
-    __slots__ = ("document", "node", "path")
-
-    def __init__(self, document: Document, path: Path, node: Node | None) -> None:
-        self.document, self.path, self.node = document, path, node
+    document: Document
+    path: Path
+    node: Node | None
 
     def __getitem__(self, inside: str | int | Path) -> Place:
         steps = inside if isinstance(inside, tuple) else (inside,)
@@ -63,8 +64,6 @@ class Site:
         share: makes equal values one object.
         used: tool -> names of its arguments that others refer to (empty: only its facts).
     """
-
-    __slots__ = ("definition", "roles", "root", "share", "tools", "used")
 
     def __init__(self, document: Document, definition: Definition, roles: Mapping[str, frozenset[str]], share: Sharing) -> None:
         self.root, self.definition, self.tools = Place(document, (), document.root), definition, definition.tools

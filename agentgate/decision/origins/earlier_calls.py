@@ -8,11 +8,10 @@ user's words never change while an `Earlier` lives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Context, Decimal, localcontext
-from functools import wraps
 from math import inf
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 from agentgate.decision.origins.kinds import Found, kind_of, of_call
 from agentgate.decision.origins.labels import Heard, Row, affirmed, asked_by_user, meant, own_row
@@ -21,27 +20,17 @@ from agentgate.decision.origins.value import Element, Value, element
 from agentgate.language.calculation import Number, Spoken, calculation, names_any, spoken, too_many
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key, normal
+from agentgate.values.once import once
 from agentgate.values.request import EarlierCall, RunState
 from agentgate.workflow.model import Tool
 from agentgate.workflow.page_size import short
 from agentgate.workflow.rule import PROMPT, Fact, Rule, Source, Sources
 
-T = TypeVar("T")
-P = ParamSpec("P")
 
-
-def _once(work: Callable[Concatenate[Answer, P], T]) -> Callable[Concatenate[Answer, P], T]:
-    """A method of `Answer` whose result is kept with the call, by its arguments."""
-
-    @wraps(work)
-    def kept(call: Answer, /, *args: P.args, **named: P.kwargs) -> T:
-        place = (work, *args, *named.items())
-        if place not in call.memo:
-            call.memo[place] = work(call, *args, **named)
-        result: T = call.memo[place]
-        return result
-
-    return kept
+@once
+def _spoken(prompt: Prompt) -> Spoken:
+    """What the user's words name to calculate."""
+    return spoken(prompt.turns)
 
 
 def own_id(run: RunState) -> str | None:
@@ -62,29 +51,13 @@ class Answer:
         returned: how many rows of facts there are.
     """
 
-    __slots__ = (
-        "_keys",
-        "_origins",
-        "args",
-        "earlier",
-        "endorsed",
-        "id",
-        "marked",
-        "memo",
-        "named",
-        "redeemed_at",
-        "returned",
-        "rows",
-        "tool",
-    )
-
     def __init__(self, call: EarlierCall, earlier: Earlier) -> None:
         self.id, self.tool, self.args, self.named, self.redeemed_at = call.id, call.tool, call.args, call.named, call.redeemed_at
         self.marked, self.endorsed = call.marked, call.endorsed
         self.rows, self.returned, self.earlier = call.rows or _NO_FACTS, len(call.rows), earlier
         self._keys: dict[str, tuple[Found, ...]] = {}
         self._origins: dict[str, tuple[Found, ...]] = {}
-        self.memo: dict[tuple[object, ...], Any] = {}
+        self.memo: dict[Any, Any] = {}
 
     @property
     def facts(self) -> tuple[Row, ...]:
@@ -113,7 +86,7 @@ class Answer:
             return None
         return None if any(str(item) == key[1] for item in _scalars(self.args)) else key
 
-    @_once
+    @once
     def said(self, source: Source, *, standing: bool = False) -> frozenset[Found]:
         """The `origins` (or what is `standing`) of all rows: many values against many rows is one look-up each."""
         return frozenset(self.standing(source) if standing else self.origins(source))
@@ -146,7 +119,7 @@ class Answer:
         """The rows in which one of the sources has this value."""
         return frozenset().union(*[self._rows_of(source, standing=standing).get(wanted, ()) for source in sources])
 
-    @_once
+    @once
     def _rows_of(self, source: Source, *, standing: bool = False) -> Mapping[Found, list[int]]:
         """Each value that a source has, and in which rows."""
         rows: dict[Found, list[int]] = {}
@@ -154,7 +127,7 @@ class Answer:
             rows.setdefault(key, []).append(index)
         return rows
 
-    @_once
+    @once
     def standing(self, source: Source) -> tuple[Found, ...]:
         """As `origins`, of a source that stands for the user's words, in the rows that the words mean which the user said.
 
@@ -184,7 +157,7 @@ class Answer:
                 return False
         return True
 
-    @_once
+    @once
     def total(self, source: Source, currency: str) -> Decimal | None:
         """The sum of a fact over all rows that have it in this currency; None when there is none."""
         amounts = [key for _, key, unit in filter(None, self.keys(source)) if isinstance(key, Decimal) and unit == currency]
@@ -195,7 +168,7 @@ class Answer:
         """Whether it was redeemed at most so many seconds ago (None: ever)."""
         return within is None or now - self.redeemed_at <= within
 
-    @_once
+    @once
     def selected(self, source: Source) -> frozenset[int]:
         """The rows that the user's words select: of the last read before the first call of the tool that acts on it."""
         selector, earlier = source.selector, self.earlier
@@ -218,7 +191,7 @@ class Answer:
                 rows += [row for call, row in picks if call is self and row is not None]
         return self._places(rows)
 
-    @_once
+    @once
     def meant(self, fact: Fact, said: Heard | None = None) -> frozenset[int]:
         """The rows that some words mean, by the labels of a fact; None: all words that are heard."""
         earlier = self.earlier
@@ -252,8 +225,6 @@ class Answer:
 
 class Earlier:
     """The redeemed calls of a run, comparable under the tools of a workflow; and the user's words and id."""
-
-    __slots__ = ("_by_tool", "_numbers", "answers", "calls", "prompt", "tools", "user")
 
     def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool], prompt: Prompt, user: str | None = None) -> None:
         self.calls, self.tools, self.prompt, self.user = calls, tools, prompt, user
@@ -294,22 +265,15 @@ class Earlier:
             sources: the origins that count, with `computed` among them: the numbers come from these, each in any call and row where
                 it counts. What is computed belongs to no call.
         """
-        said = self._spoken()
+        said = _spoken(self.prompt)
         if not isinstance(key, Decimal) or not names_any(said):
             return None
         return calculation(said, self._operands(value, sources), key)
 
     def too_many_numbers(self, value: Value, sources: Sources) -> bool:
         """Whether a calculation is named, and nothing is computed because there is too much to calculate with."""
-        said = self._spoken()
+        said = _spoken(self.prompt)
         return names_any(said) and too_many(said, self._operands(value, sources))
-
-    def _spoken(self) -> Spoken:
-        """What the user's words name to calculate, read once for a run's turns."""
-        if "calculations" not in self.prompt.memo:
-            self.prompt.memo["calculations"] = spoken(self.prompt.turns)
-        known: Spoken = self.prompt.memo["calculations"]
-        return known
 
     def _operands(self, value: Value, sources: Sources) -> frozenset[Number]:
         """The numbers of these origins in the currency of a value, or in none, each once."""
@@ -317,7 +281,7 @@ class Earlier:
         place = (sources, kind, currency)
         if place in self._numbers:
             return self._numbers[place]
-        own = self._spoken().numbers if PROMPT in sources else frozenset()
+        own = _spoken(self.prompt).numbers if PROMPT in sources else frozenset()
         said = {number for number in own if self.prompt.words(kind, number[0], currency) is not None}
         # what an act answered, or was read after one, may be a result: it is not calculated with again
         reads = {name for name, tool in self.tools.items() if tool.effect == "read"}

@@ -24,6 +24,7 @@ from agentgate.language.prompt import Prompt
 from agentgate.language.stems import WORD, stem, stems
 from agentgate.language.turn import Turn
 from agentgate.values.entities import Key, normal
+from agentgate.values.once import once
 from agentgate.values.paths import CUT
 from agentgate.workflow.rule import Fact, Rule
 
@@ -57,37 +58,31 @@ def heard(texts: tuple[str, ...]) -> Heard:
     return Heard(frozenset(words | names) - {""}, frozenset(names) - {""})
 
 
+@once
 def heard_in(prompt: Prompt) -> Heard:
-    """All words that are heard, read once for a prompt."""
-    if "heard" not in prompt.memo:
-        every = [_of_turn(turn)[0] for turn in prompt.turns]
-        words, names = (frozenset[str]().union(*(each[part] for each in every)) for part in (0, 1))
-        prompt.memo["heard"] = Heard(words, names)
-    known: Heard = prompt.memo["heard"]
-    return known
+    """All words that are heard."""
+    every = [_of_turn(turn)[0] for turn in prompt.turns]
+    words, names = (frozenset[str]().union(*(each[part] for each in every)) for part in (0, 1))
+    return Heard(words, names)
 
 
+@once
 def affirmed(prompt: Prompt) -> Heard:
-    """The words that the user says, read once for a prompt: no quotations of somebody, and no words denied in that turn or a later one."""
-    if "affirmed" not in prompt.memo:
-        words, names = set[str](), set[str]()
-        for turn in prompt.turns:
-            _, said, denied = _of_turn(turn)
-            words |= said.words
-            names |= said.names
-            words -= denied.words
-            names -= denied.words
-        prompt.memo["affirmed"] = Heard(frozenset(words), frozenset(names))
-    known: Heard = prompt.memo["affirmed"]
-    return known
+    """The words that the user says: no quotations of somebody, and no words denied in that turn or a later one."""
+    words, names = set[str](), set[str]()
+    for turn in prompt.turns:
+        _, said, denied = _of_turn(turn)
+        words |= said.words
+        names |= said.names
+        words -= denied.words
+        names -= denied.words
+    return Heard(frozenset(words), frozenset(names))
 
 
+@once
 def _of_turn(turn: Turn) -> tuple[Heard, Heard, Heard]:
-    """The words of one turn, read once: all that are heard, those said, those denied."""
-    if "labels" not in turn.memo:
-        turn.memo["labels"] = heard((turn.written,)), heard((" ".join(turn.texts("said")),)), heard((" ".join(turn.texts("denied")),))
-    known: tuple[Heard, Heard, Heard] = turn.memo["labels"]
-    return known
+    """The words of one turn: all that are heard, those said, those denied."""
+    return heard((turn.written,)), heard((" ".join(turn.texts("said")),)), heard((" ".join(turn.texts("denied")),))
 
 
 class _Row(NamedTuple):
@@ -140,15 +135,16 @@ def own_row(of: Fact, labels: Iterable[Fact], rows: tuple[Row, ...], prompt: Pro
         prompt: the user's words.
         user: the user's id, or None.
     """
-    if user is None or not rows or CUT in rows[-1]:
-        return ()
-    if "of self" not in prompt.memo:
-        prompt.memo["of self"] = of_self(prompt.turns)
-    if not prompt.memo["of self"]:
+    if user is None or not rows or CUT in rows[-1] or not _of_self(prompt):
         return ()
     known = tuple(labels)
     own = tuple([row for row in rows if any(_is_own(label, row, user) for label in known)])
     return own if len({normal(of.type, row.get(of.name)) for row in own}) == 1 else ()
+
+
+@once
+def _of_self(prompt: Prompt) -> bool:
+    return of_self(prompt.turns)
 
 
 def _is_own(label: Fact, row: Row, user: str) -> bool:
