@@ -1,6 +1,6 @@
 """agentgate decides whether a credential for an AI agent's tool call should exist at all.
 
-Open a `Gate`, open a run for a user's prompt, authorise each call the model proposes; redeem the token with a `Verifier`.
+Open a `Gate`, open a run for a user's prompt, perform each call the model proposes, or authorise it and redeem its token with a `Verifier`.
 
 Names are imported when they are first used (PEP 562), so that a tool server that only verifies loads no policy.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agentgate.gate.gate import AsyncGate, Gate
     from agentgate.identity.connection import Connection
     from agentgate.identity.credential import JWTSVID, X509SVID, OIDCToken
-    from agentgate.redemption.verifier import AsyncVerifier, Verifier
+    from agentgate.redemption.verifier import AsyncRedeemedCall, AsyncVerifier, RedeemedCall, Verifier
     from agentgate.values.answers import JWSAnswer, SSHAnswer, WebAuthnAnswer
     from agentgate.values.refusal import AnswerRefused, Code, Reason, RunRefused
     from agentgate.values.request import Agent, User
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _NAMES = {  # module -> what it gives
     "decision.answer": "Allow Deny StepUp",
-    "decision.together": "Together",
+    "decision.batch_answer": "Together",
     "errors": "AgentGateError Failure NotDone TokenRefused",
     "gate.gate": "AsyncGate Gate",
     "identity.connection": "Connection",
     "identity.credential": "JWTSVID OIDCToken X509SVID",
-    "redemption.verifier": "AsyncVerifier Verifier",
+    "redemption.verifier": "AsyncRedeemedCall AsyncVerifier RedeemedCall Verifier",
     "values.answers": "JWSAnswer SSHAnswer WebAuthnAnswer",
     "values.refusal": "AnswerRefused Code Reason RunRefused",
     "values.request": "Agent User",
@@ -46,6 +46,7 @@ __all__ = [
     "Allow",
     "AnswerRefused",
     "AsyncGate",
+    "AsyncRedeemedCall",
     "AsyncVerifier",
     "Code",
     "Connection",
@@ -58,6 +59,7 @@ __all__ = [
     "Own",
     "Pasted",
     "Reason",
+    "RedeemedCall",
     "RunRefused",
     "SSHAnswer",
     "StepUp",

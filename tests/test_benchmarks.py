@@ -29,6 +29,9 @@ TARGETS = {
     "http_exchange": 1 / 0.6,
     "http_tail": 3.0,
     "http_workers": 1 / 1.6,
+    "langchain": 3.0,
+    "langchain_durable": 6.5,
+    "perform": 1.5,
 }
 NAMES = {
     "decide_mint",
@@ -63,6 +66,13 @@ NAMES = {
     "chat_p99",
     "chat_p50_8",
     "chat_p99_8",
+    "langchain_durable",
+    "langchain_embedded",
+    "perform",
+    "throughput_1",
+    "throughput_8",
+    "throughput_64",
+    "throughput_64_tasks",
 }
 
 
@@ -104,6 +114,12 @@ def test_a_row_says_whether_its_audit_was_durable(result):
         "http_first",
         "http_tail",
         "http_workers",
+        "langchain_durable",
+        "langchain_embedded",
+        "chat_p50",
+        "chat_p99",
+        "chat_p50_8",
+        "chat_p99_8",
     ]
 
 

@@ -260,13 +260,13 @@ def _perform(minting: Minting, *, fresh: bool) -> Flow:
     if not isinstance(ready, Ready):
         return ready
     release, _, head = ready
-    core, attempt = minting.view.core, new_jti()
+    core = minting.view.core
     yield minting.record(release)
     yield Room()
     try:
-        settled: ops.MintReply = yield from minting.reserve(release, head, attempt)
+        settled: ops.MintReply = yield from minting.reserve(release, head, redeems=True)
     except StoreUnavailable as error:  # it may be redeemed
-        yield from not_run(minting.claims(release, "", head), attempt=attempt)
+        yield from not_run(minting.claims(release, "", head), attempt=minting.jti)
         return (yield from minting.deny(Failure(Reason.STORE, "store", str(error), "a state store that answers in time")))
     if settled.kind != "ok":
         return (yield from _refuse(minting, settled))

@@ -128,7 +128,7 @@ class Minting(NamedTuple):
     @property
     def repeats(self) -> bool:
         """The run has this call already."""
-        return any(self.digest == earlier.digest for earlier in self.case.run.calls)
+        return self.digest in {earlier.digest for earlier in self.case.run.calls}
 
     @property
     def stays(self) -> bool:
@@ -211,10 +211,10 @@ class Minting(NamedTuple):
         yes = {**({"to": list(endorsed)} if endorsed else {}), **({"read": True} if read else {})}
         return {"yes": {**yes, "turns": len(self.case.run.turns)}} if yes else {}
 
-    def reserve(self, release: Release, head: bytes, attempt: str = "") -> Flow:
+    def reserve(self, release: Release, head: bytes, *, redeems: bool = False) -> Flow:
         """The mint script: limits, the release, the call's record and the token's single-use key, or nothing of it.
 
-        With an `attempt` it also redeems the call, under that name, and there is no token.
+        Where it `redeems` the call, too, there is no token.
         """
         core, header, workflow = self.view.core, self.template.header, self.case.workflow
         boundary, name = header.agent.boundary, history_name(header.tenant, self.audience)
@@ -228,7 +228,7 @@ class Minting(NamedTuple):
                 call_digest=self.digest,
                 head=head,
                 jti=self.jti,
-                binding="" if attempt else binding(self.digest, self.template.shared.aud, self.sender.jkt, self.sender.x5t),
+                binding="" if redeems else binding(self.digest, self.template.shared.aud, self.sender.jkt, self.sender.x5t),
                 ttl_ms=(self.ttl + MAX_LEEWAY + _SPARE) * 1000,
                 read=not self.acts,
                 subjects=self.template.subjects,
@@ -240,7 +240,7 @@ class Minting(NamedTuple):
                 issued=core.issued.told(header.id, self.digest),
                 audience=self.audience,
                 redemptions=counted,
-                attempt=attempt,
+                attempt=self.jti if redeems else "",
                 fence=FENCES.get().get(header.id, 0),
             )
         )

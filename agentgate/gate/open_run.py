@@ -146,10 +146,11 @@ def _go_on(core: Core, known: RunState, header: Header, proven: tuple[Proven[Use
     text, stored = said
     for _ in range(_TRIES):
         check_open(known, header.workflow)
-        if not (text and is_over(known)):
-            state = yield from _renewed(core, known, *proven, client=header.client)
+        follows = bool(text) and is_over(known)
+        yield from _check_same(known.header, header, further=follows)
+        if not follows:
+            state = yield from _renewed(core, known, *proven)
             return (yield from add(core, state, text, stored)) if text else state
-        yield from _check_same(known.header, header, further=True)
         following = yield from succeed(core, known, header, text, stored)
         if following is not None:
             yield _record_opened(following)

@@ -288,7 +288,7 @@ def _earlier_call(workflow: Workflow, call: CallRecord, head: Mapping[str, Any],
 
 def after_call(state: RunState, call: CallRecord, revision: str, workflow: Workflow, readings: Readings) -> RunState:
     """The run once nothing but this call changed in it, as it would be read."""
-    ended = cache(partial(readings.ended, workflow, state.turns, state.doubts, state.header.reader))
+    ended = partial(readings.ended, workflow, state.turns, state.doubts, state.header.reader)
     calls, tried = _with_calls(state.calls, state.tried, (call,), workflow, ended, succession=state.header.succession)
     return replace(state, calls=calls, tried=tried, revision=revision)
 

@@ -120,7 +120,7 @@ def scalar(value: Any) -> Any:
         if not value.is_finite() or abs(value.adjusted()) > 15:
             return None
         return format(value, "f")
-    if kind is str and len(value) <= MAX_TEXT and not any("\ud800" <= c <= "\udfff" for c in value):
+    if kind is str and len(value) <= MAX_TEXT and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)):
         return value
     return None
 

@@ -7,7 +7,7 @@ holds the subject's own token, raw arguments or the prompt. `CallToken` is built
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, NoReturn
@@ -239,7 +239,7 @@ def _sealed(text: str) -> Callable[[], str]:
 
 def new_jti() -> str:
     """128 random bits, hexadecimal: an id that begins with "-" is an option to a command (`agentgate explain JTI`)."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def payload(claims: MintClaims) -> bytes:

@@ -29,7 +29,7 @@ from agentgate.gate.settings import MOST
 from agentgate.integrations.langchain import AgentGateMiddleware, user_says
 from agentgate.values.request import Agent, User
 from tests.benchmarks import world
-from tests.benchmarks.guarded import LOOKUP, looking_up
+from tests.benchmarks.guarded import LOOKUP, look_up
 from tests.benchmarks.row import Measuring, Row, Scale
 from tests.servers import Server, redis_binary
 
@@ -103,10 +103,10 @@ def chat(scale: Scale) -> Measuring:
         for at_once in (1, AT_ONCE):
             measured: list[float] = []
             baseline: list[float] = []
-            loop.run(_steps(looking_up(), gate, at_once))  # caches and connections
+            loop.run(_steps(look_up, gate, at_once))  # caches and connections
             for _ in range(rounds_of(scale)):
-                baseline += loop.run(_steps(looking_up(), None, at_once))
-                measured += loop.run(_steps(looking_up(), gate, at_once))
+                baseline += loop.run(_steps(look_up, None, at_once))
+                measured += loop.run(_steps(look_up, gate, at_once))
                 yield
             rows += _rows(measured, baseline, at_once)
     return rows

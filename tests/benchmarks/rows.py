@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tests.benchmarks.chatting import chat, rounds_of
 from tests.benchmarks.engine import engine
 from tests.benchmarks.exchanging import exchanging
-from tests.benchmarks.guarded import langchain
+from tests.benchmarks.guarded import langchain, perform, throughput
 from tests.benchmarks.holding import hold
 from tests.benchmarks.many import flat
 from tests.benchmarks.reading import reading
@@ -26,6 +26,8 @@ GROUPS: dict[str, Callable[[Scale], Measuring]] = {
     "flat": flat,
     "langchain": langchain,
     "chat": chat,
+    "perform": perform,
+    "throughput": throughput,
     "startup": startup,
 }
 
@@ -41,7 +43,9 @@ def rounds(scale: Scale) -> dict[str, int]:
         "hold": 2 * (scale.trips // 6),
         "http": 2 * max(2, scale.trips // 150),
         "flat": scale.rounds + 3,
-        "langchain": scale.trips // 3,
         "chat": 2 * rounds_of(scale),
+        "langchain": 3 * (scale.trips // 3),
+        "perform": scale.trips,
+        "throughput": 10,
         "startup": turns(scale),
     }
