@@ -120,8 +120,8 @@ THIRD_PARTY = {
     "structlog": (
         "structlog",
         (
-            "service.* approvals.opening gate.* redemption.outcome audit.copies shell.bound shell.log stores stores._topology "
-            "cli.* integrations.*"
+            "service.* approvals.opening gate.* redemption.outcome audit.copies audit.file shell.bound shell.log stores "
+            "stores._topology cli.* integrations.*"
         ),
     ),
     "typer": ("typer", "cli.*"),

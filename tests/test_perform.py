@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from agentgate import AsyncGate, Deny, Gate, NotDone, Reason, StepUp, TokenRefused
 from agentgate.audit import FileAudit, read_records
-from agentgate.errors import AuditUnavailable, Refusal, StoreUnavailable, Unconfirmed
+from agentgate.errors import AuditUnavailable, NotRecorded, Refusal, StoreUnavailable, Unconfirmed
 from agentgate.gate.run import Run
 from agentgate.redemption.call import taken
 from agentgate.redemption.verifier import RedeemedCall
@@ -424,6 +427,55 @@ def test_a_free_read_has_two_records_and_an_act_three(gate: Gate) -> None:
     look(run, in_one)
     assert [record["type"] for record in log.records[before:]] == ["decision", "outcome"]
     assert log.records[before]["performed"] is True
+
+
+class Disk:
+    """What makes records durable: at once, after a while, or not at all."""
+
+    def __init__(self) -> None:
+        self.takes, self.broken = 0.0, False
+
+    def sync(self, descriptor: int) -> None:
+        time.sleep(self.takes)
+        if self.broken:
+            raise OSError(5, "Input/output error")
+        os.fdatasync(descriptor)
+
+
+@pytest.mark.parametrize(("tool", "args", "waits"), [("orders.get", ORDER, False), ("payments.refund", REFUND, True)], ids=["read", "act"])
+def test_only_the_end_of_an_act_waits_for_the_disk(gate: Gate, folder: Path, tool: str, args: Any, waits: bool) -> None:  # noqa: FBT001
+    run, disk = run_of(gate), Disk()
+    look(run, in_one)
+    log = FileAudit(folder / "log", sync=disk.sync)
+    redeemed = in_one(other(run, gate, audit=log), tool, args, "pay")
+    disk.takes = 0.5
+    began = time.monotonic()
+    with redeemed:
+        pass
+    assert (time.monotonic() - began > 0.4) is waits
+    log.close()
+    assert [record["type"] for record in read_records(folder / "log")][-1] == "outcome"
+
+
+def test_the_end_of_a_read_that_cannot_be_written_is_told(gate: Gate, folder: Path) -> None:
+    run, disk = run_of(gate), Disk()
+    log = FileAudit(folder / "log", sync=disk.sync)
+    redeemed = in_one(other(run, gate, audit=log), "orders.get", ORDER, "look")
+    disk.broken = True
+    with structlog.testing.capture_logs() as told:
+        with redeemed:
+            pass
+        log.close()
+    assert [(each["event"], each["record"]["txn"]) for each in told] == [("not_recorded", redeemed.txn)]
+
+
+def test_the_end_of_a_read_after_the_log_was_closed_is_not_recorded(gate: Gate, folder: Path) -> None:
+    run = run_of(gate)
+    log = FileAudit(folder / "log")
+    redeemed = in_one(other(run, gate, audit=log), "orders.get", ORDER, "look")
+    log.close()
+    with pytest.raises(NotRecorded), redeemed:
+        pass
 
 
 def test_of_an_attempt_that_the_script_refused_the_refusal_counts(gate: Gate) -> None:

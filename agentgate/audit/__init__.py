@@ -38,6 +38,13 @@ class AuditLog(Protocol):
     async def aappend(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:
         """`append`, without blocking the event loop."""
 
+    def queue(self, record: Mapping[str, Any], deadline: float) -> None:
+        """`append` a promised record, and do not wait for it: what becomes of it is in the process's log if it is not written.
+
+        Raises:
+            AuditUnavailable: it was not even taken.
+        """
+
     def room(self, deadline: float) -> None:
         """Make sure, before something that cannot be undone, that there is room for `promised` records of it.
 

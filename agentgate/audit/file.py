@@ -24,6 +24,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
+import structlog
+
 from agentgate.audit.copies import Copies, CopyPlace
 from agentgate.audit.entry import LogEntry, wake_entries
 from agentgate.audit.room import FULL
@@ -32,6 +34,7 @@ from agentgate.audit.segment import Segment, SegmentLost, record_bytes, sync_dir
 from agentgate.audit.tree import Head
 from agentgate.errors import AuditUnavailable, ConfigError
 
+_log = structlog.get_logger("agentgate.audit.file")
 MAX_GROUP = 512
 MAX_WAITING = 4096  # entries; while a sync hangs, more are refused at once
 _CLOSE_WAIT = 5.0
@@ -271,6 +274,16 @@ class FileAudit:
     async def aappend(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:
         """`append`, without blocking the event loop. If it is cancelled while waiting, its record counts as discarded."""
         await self._await(record, deadline, promised=promised)
+
+    def queue(self, record: Mapping[str, Any], deadline: float) -> None:
+        """See `agentgate.audit.AuditLog`."""
+
+        def tell() -> None:
+            if entry.state == "failed":
+                _log.error("not_recorded", what="audit record", record=dict(record), error=str(entry.error))
+
+        entry = LogEntry(record, tell, promised=True)
+        self._writer.put(entry, deadline)
 
     def room(self, deadline: float) -> None:
         """See `agentgate.audit.AuditLog`."""

@@ -43,6 +43,10 @@ class MemoryAudit:
         """`append`, which never waits."""
         self.append(record, deadline, promised=promised)
 
+    def queue(self, record: Mapping[str, Any], deadline: float) -> None:
+        """See `agentgate.audit.AuditLog`."""
+        self.append(record, deadline)
+
     def room(self, deadline: float) -> None:
         """See `agentgate.audit.AuditLog`."""
         if self._closed or time.monotonic() >= deadline:

@@ -247,7 +247,6 @@ def _settle(minting: Minting, *, fresh: bool) -> Flow:
     yield minting.record(release, settled)
     if minting.template.tool.redeem == "wrapper":
         minting.view.unspent[minting.digest] = minting.jti
-    minting.remember()
     return Allow(minting.sign(release, settled, head), key)
 
 
@@ -270,7 +269,6 @@ def _perform(minting: Minting, *, fresh: bool) -> Flow:
         return (yield from minting.deny(Failure(Reason.STORE, "store", str(error), "a state store that answers in time")))
     if settled.kind != "ok":
         return (yield from _refuse(minting, settled))
-    minting.remember()
     noted: dict[str, Any] | None = core.history.note(settled.redemptions, minting.audience) if settled.counted else None
     if noted is not None and settled.detail == "spent":
         noted = {**noted, **core.history.note(settled.history), "spent": True}

@@ -136,11 +136,6 @@ class Minting(NamedTuple):
         tool = self.template.tool
         return tool.redeem == "wrapper" and tool.upstream is None and self.sender.jkt is None and not self.repeats
 
-    def remember(self) -> None:
-        """Where the store loses an act that may have been redeemed, this process knows of it."""
-        if self.acts:
-            self.view.core.issued.add(self.template.header.id, self.digest)
-
     def deny(self, failure: Failure) -> Flow:
         """Refuse it after all."""
         return deny(self.view.core, self.template.header, self.case.call, (failure,), self.known)
@@ -249,6 +244,8 @@ class Minting(NamedTuple):
         else:
             core.history.see(header.tenant, sent, settled.history)
         core.history.see(name, counted, settled.redemptions)
+        if self.acts and settled.kind == "ok":  # where the store loses it, it may have been redeemed
+            core.issued.add(header.id, self.digest)
         return settled
 
     def record(self, release: Release, settled: ops.MintReply | None = None) -> Record:

@@ -117,7 +117,9 @@ def record_outcome(done: Redemption, error: BaseException | None) -> Generator[S
             lost(done, what, failed)
     try:
         missing: dict[str, Any] = {**more, "missing": list(done.missing)} if done.missing else more
-        yield record_of(done.claims, "outcome", refusal=bool(done.missing), promised=True, outcome=outcome, **missing)
+        acts = done.head.get("read") is not True or bool(missing)
+        record = record_of(done.claims, "outcome", refusal=bool(done.missing), promised=True, outcome=outcome, **missing)
+        yield record._replace(waits=acts)  # whoever asks again of a read finds it in the store
     except AgentGateError as failed:
         lost(done, "audit record", failed)
     if done.credential is not None and (failure := (yield from ended(done.credential))):

@@ -178,8 +178,7 @@ def _burnt(who: Trust, claims: Claims, data: bytes, attempt: str, brokers: tuple
     if reply.kind != "ok":
         raise TokenRefused(Refusal(reply.kind), "jti", reply.kind, _WHOLE if reply.kind == "lost" else _UNSPENT)
     who.history.see(name, sent, reply.history)
-    noted: dict[str, Any] = who.history.note(reply.history, audience)
-    done = yield from record_redemption(claims, data, reply.head, noted, who.tracing)
+    done = yield from record_redemption(claims, data, reply.head, who.history.note(reply.history, audience), who.tracing)
     if audience and digest(reply.head) != claims.head_digest:  # before any broker is asked for what the record says
         yield from not_run(claims, why="the call's record is another than the one that the token was signed for")
         raise TokenRefused(Refusal.STORE, "call record", "another head", "the head whose digest is in the token")

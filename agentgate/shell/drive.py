@@ -72,7 +72,10 @@ def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -
         while True:
             try:
                 if isinstance(step, Record):
-                    audit.append(step.body, _time_for(step, end), promised=step.promised)
+                    if step.waits:
+                        audit.append(step.body, _time_for(step, end), promised=step.promised)
+                    else:
+                        audit.queue(step.body, end)
                     answer = None
                 elif isinstance(step, Room):
                     audit.room(end)
@@ -126,7 +129,10 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | No
         while True:
             try:
                 if isinstance(step, Record):
-                    await audit.aappend(step.body, _time_for(step, end), promised=step.promised)
+                    if step.waits:
+                        await audit.aappend(step.body, _time_for(step, end), promised=step.promised)
+                    else:
+                        audit.queue(step.body, end)
                     answer = None
                 elif isinstance(step, Room):
                     await audit.aroom(end)

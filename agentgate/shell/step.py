@@ -14,12 +14,14 @@ from agentgate.stores import Op
 class Record(NamedTuple):
     """An audit record that must be durable before the flow goes on.
 
-    That of a `refusal`, or of what is on no other record, is written after the deadline too. A `promised` one has room on a full disk.
+    That of a `refusal`, or of what is on no other record, is written after the deadline too. A `promised` one has room on a full disk. One
+    that nobody `waits` for is handed over, and durable a little later.
     """
 
     body: Mapping[str, Any]
     refusal: bool = False
     promised: bool = False
+    waits: bool = True
 
 
 class Room(NamedTuple):

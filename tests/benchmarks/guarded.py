@@ -67,7 +67,13 @@ def _desk(store: str, *, durable: bool) -> Iterator[tuple[Gate, Path, str]]:
         (folder / "workflows").mkdir()
         (folder / "workflows" / "status.yaml").write_text(LOOKUP, encoding="utf-8")
         audit = str(folder / "audit") if durable else "memory://"
-        given: dict[str, Any] = {"issuer": world.ISSUER, "audit": audit, "store": store, "keys": folder / "keys" if durable else None, "at_once": 64}
+        given: dict[str, Any] = {
+            "issuer": world.ISSUER,
+            "audit": audit,
+            "store": store,
+            "keys": folder / "keys" if durable else None,
+            "at_once": 64,
+        }
         yield stack.enter_context(Gate.open_unsafe_unapproved(folder / "workflows", **given, **MOST)), folder, store
 
 

@@ -250,12 +250,5 @@ def kind_of(source: Source) -> OriginKind:
 
 
 def of_call(source: Source) -> OfCall:
-    """The kind of an origin that names an earlier call.
-
-    Raises:
-        TypeError: it names none.
-    """
-    kind = _OF_CALLS.get(source.kind)
-    if kind is None:
-        raise TypeError(f"{source} names no earlier call")
-    return kind
+    """The kind of an origin that names an earlier call."""
+    return _OF_CALLS[source.kind]
