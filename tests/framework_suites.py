@@ -22,6 +22,7 @@ from typing import Any
 
 from langchain_core.tools import BaseTool
 
+from agentgate.decision.answer import Allow
 from agentgate.errors import AgentGateError
 from agentgate.integrations.langchain import calls, tools
 
@@ -71,8 +72,9 @@ class _AllowAll:
     header = SimpleNamespace(workflow="all", version=1)
     workflow = SimpleNamespace(tools=_Everything(), owners=())
 
-    def authorize(self, *_: Any, **__: Any) -> Any:
-        return SimpleNamespace(token=None)
+    def perform(self, *_: Any, **__: Any) -> Any:
+        nothing: Any = None
+        return Allow(nothing)
 
     def call_id(self, *_: Any) -> str:
         return "call_any"

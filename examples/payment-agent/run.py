@@ -50,9 +50,9 @@ class Conversation:
         self.messages: list[Any] = []
         self.paused: dict[str, Any] | None = None
 
-    def authorize(self, tool: str, args: Any, **more: Any) -> Decision:
-        """See `Run.authorize`."""
-        self.decisions.append(self._run.authorize(tool, args, **more))
+    def perform(self, tool: str, args: Any, **more: Any) -> Decision:
+        """See `Run.perform`; the servers of these tools redeem."""
+        self.decisions.append(self._run.perform(tool, args, **more))
         return self.decisions[-1]
 
     def __getattr__(self, name: str) -> Any:
