@@ -186,10 +186,11 @@ def _identity(header: Header) -> dict[str, object]:
     return known
 
 
-def decided(answer: str, call: Call, header: Header, **more: object) -> Record:
-    """The audit record of a decision."""
+def decided(answer: str, call: Call, header: Header, known: Mapping[str, object], **more: object) -> Record:
+    """The audit record of a decision; `known`: what was `seen`."""
     of_call = {"tool": call.tool, "tool_call_id": call.id, "arguments_digest": call.arguments_digest}
-    return stamp("decision", header, decision=answer, **of_call, **more)
+    record = stamp("decision", header, decision=answer, **of_call, **more)
+    return record._replace(body={**known, **record.body})
 
 
 def surroundings(core: Core, versions: Versions, header: Header, call: Call, connection: Connection | None) -> Flow:

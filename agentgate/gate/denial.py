@@ -30,9 +30,9 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
     named = call if workflow is not None and call.tool in workflow.tools else replace(call, tool=NOT_SHOWN)  # a name the model made up
     try:
         if (yield from _is_unenforced(core, header, call, failures)):
-            yield decided("observed", named, header, reasons=reasons_of(failures), **{"would": "deny", **known})
+            yield decided("observed", named, header, {"would": "deny", **known}, reasons=reasons_of(failures))
             return Unenforced(failures)
-        yield decided("deny", named, header, reasons=reasons_of(failures), **known)
+        yield decided("deny", named, header, known, reasons=reasons_of(failures))
     except AuditUnavailable as error:
         return Deny((*failures, Failure(Reason.AUDIT, "audit", str(error), "a durable audit record")))
     reasons, most = {failure.reason for failure in failures}, core.budgets.denials

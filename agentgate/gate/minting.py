@@ -106,6 +106,9 @@ class Minting(NamedTuple):
         tool, now = workflow.tools[call.tool], int(time.time())
         template = view.template(state, workflow, tool)
         made, header, acts = template.digest(call), state.header, tool.effect != "read"
+        known = seen(view.core, versions, case, made)
+        if redeems:
+            known["jti"] = jti
         act = digest(canonical([header.tenant, header.id, tool.name, call.arguments_digest])) if acts else ""
         return cls(
             view=view,
@@ -115,7 +118,7 @@ class Minting(NamedTuple):
             template=template,
             digest=made,
             act=act,
-            known={**seen(view.core, versions, case, made), **({"jti": jti} if redeems else {})},
+            known=known,
             limits=tuple([template.take(reservation, len(state.turns)) for reservation in answer.reservations]),
             sender=_sender(view, case, tool),
             jti=jti,
@@ -262,7 +265,7 @@ class Minting(NamedTuple):
             minted |= {"approver": release.approver, "approvals": release.approvals}
         if self.limits:
             minted["limits"] = [self._recorded(*each) for each in zip(self.limits, self.answer.reservations, strict=True)]
-        return decided("allow", self.case.call, self.template.header, **{**self.known, **minted}, releases=release.holds, reasons=())
+        return decided("allow", self.case.call, self.template.header, self.known, **minted, releases=release.holds, reasons=())
 
     def _recorded(self, take: ops.LimitTake, reservation: Reservation) -> dict[str, object]:
         """What was taken of a limit, as the record holds it for `agentgate store reconcile`; a sensitive amount is left out."""

@@ -148,7 +148,7 @@ def _ask(minting: Minting, hold: Hold) -> Flow:
     why = tuple(f for each in required for f in each.why)
     asks = asked(required)
     of_hold = {"call_digest": minting.digest, "hold": minting.digest, "rules": [each.rule.id for each in required]}
-    yield decided(asks, case.call, case.run.header, **of_hold, reasons=reasons_of(why), **minting.known)
+    yield decided(asks, case.call, case.run.header, minting.known, **of_hold, reasons=reasons_of(why))
     return StepUp(with_words(minting.view.core, hold, case.run), why, asks == "confirm")
 
 
