@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -280,6 +281,23 @@ def test_a_process_that_died_while_its_tool_ran_leaves_an_act_that_is_spent_and_
             assert done.returncode == -9
             assert why(pay(run, in_one)) == {Reason.OUTCOME_UNKNOWN}
             assert [r["type"] for r in read_records(folder / "killed")][-2:] == ["decision", "redemption"]
+    finally:
+        server.stop()
+
+
+def test_where_no_replica_confirms_the_script_the_tool_does_not_run(folder: Path) -> None:
+    server = Server(redis_binary(), folder / "server", durable=True)
+    try:
+        server.command("CONFIG", "SET", "min-replicas-to-write", "1")
+        with server.replica(folder / "replica") as replica, opened(folder, store=server.url + "?replicas=1", keys=folder / "keys") as gate:
+            run = run_of(gate)
+            look(run, in_one)
+            replica.pause()
+            assert why(pay(run, in_one)) == {Reason.STORE}
+            known = server.command("HVALS", f"ag:{{acme}}:burns:{server_id(gate.issuer)}:{run.id}")
+            assert ("not_run" in known, known.count("redeemed")) == (True, 2)
+            os.kill(replica._process.pid, signal.SIGCONT)
+            assert isinstance(pay(run, in_one), RedeemedCall)
     finally:
         server.stop()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import date
 from functools import cache, lru_cache, partial
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -315,7 +316,7 @@ def _with_calls(
             calls.pop(call.digest, None)
         else:
             calls[call.digest] = _earlier_call(workflow, call, head, ended)
-    return tuple(sorted(calls.values(), key=lambda call: (call.redeemed_at, call.digest))), tried
+    return tuple(sorted(calls.values(), key=attrgetter("redeemed_at", "digest"))), tried
 
 
 def attempt_of(head: Mapping[str, Any]) -> tuple[str, int]:

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from agentgate import Agent, Allow, Gate, Reason, RunRefused, StepUp, TokenRefused, User, Verifier
 from agentgate.errors import AuditUnavailable, NotRecorded, StoreUnavailable
+from agentgate.redemption.verifier import RedeemedCall
 from agentgate.token.dpop import DPoP
 from tests.faults.disk import Disk
 from tests.faults.ledger import Ledger
@@ -91,6 +92,8 @@ tools:
 step_up:{_BIG.format(rule="big-refund", tool="payments.refund")}{_BIG.format(rule="big-send", tool="payments.send")}
 token: {{ttl: 60s, uses: 1, bound_to: [call, agent_key]}}
 """
+# what is performed in one script: no permit leaves the gate's process
+BESIDE = WORKFLOW.replace("id: shop.refund", "id: shop.beside").replace("bound_to: [call, agent_key]", "bound_to: [call]")
 PROMPT = "Please refund 39.99 EUR for order ORD-10023344, it arrived broken"
 ORDER = {"order_id": "ORD-10023344"}
 
@@ -140,6 +143,7 @@ class Shop:
             self._ending.callback(self.disk.end)
         (folder / "w").mkdir()
         (folder / "w" / "refund.yaml").write_text(WORKFLOW, encoding="utf-8")
+        (folder / "w" / "beside.yaml").write_text(BESIDE, encoding="utf-8")
         self._replicas: list[Server] = []
         self.sentinels: Watched | None = None
         self.shards: Shards | None = None
@@ -236,14 +240,15 @@ class Shop:
             tenant, self._tenants = TENANTS[self._tenants], self._tenants + 1
         with self.clock("gate"):
             user = User("lee", tenant=tenant, groups=["support"])
-            run = self.gates[gate].open_run("shop.refund", tenant=tenant, user=user, agent=Agent("bot"), prompt=PROMPT)
+            name = "shop.beside" if tool == "payments.refund" else "shop.refund"
+            run = self.gates[gate].open_run(name, tenant=tenant, user=user, agent=Agent("bot"), prompt=PROMPT)
             self._handles[gate, run.id] = run
             call = Call(phase, tool, big, tenant, run.id)
-            answer = run.authorize("orders.get", ORDER, tool_call_id="look")
-            if not isinstance(answer, Allow):
-                raise StoreUnavailable(f"the read was answered {_code(answer)}")
-            with suppress(NotRecorded), run.redeem(answer.token, tool="orders.get", args=ORDER) as redeemed:
-                redeemed.record_result({"total": "150.00", "currency": "EUR", "customer": "cus_1"})
+            look = run.perform("orders.get", ORDER, tool_call_id="look")
+            if not isinstance(look, RedeemedCall):
+                raise StoreUnavailable(f"the read was answered {_code(look)}")
+            with suppress(NotRecorded), look:
+                look.record_result({"total": "150.00", "currency": "EUR", "customer": "cus_1"})
         if big:
             held = self._authorized(call, gate)
             if isinstance(held, StepUp):
@@ -251,7 +256,7 @@ class Shop:
         return call
 
     def ask(self, call: Call, gate: Side, tool: Side) -> str:
-        """A host's try: authorise at this gate, and have the tool run, there or at this tool server. What the host was answered."""
+        """A host's try: perform it at this gate, or authorise it there and have this tool server run it. What the host was answered."""
         return self._timed(call, lambda: self._ask(call, gate, tool))
 
     def mint(self, call: Call) -> None:
@@ -319,11 +324,22 @@ class Shop:
             return self._handle(call, gate).authorize(call.tool, call.args, tool_call_id="pay", definition=definition)
 
     def _ask(self, call: Call, gate: Side, tool: Side) -> str:
+        if call.tool == "payments.refund" and not call.tokens:
+            return self._performed(call, gate)
         answer = self._authorized(call, gate)
         if not isinstance(answer, Allow):
             return _code(answer)
         call.tokens.append(answer.token)
         return self._redeemed(call, answer.token, gate if call.tool == "payments.refund" else tool)
+
+    def _performed(self, call: Call, gate: Side) -> str:
+        with self.clock("gate"):
+            answer = self._handle(call, gate).perform(call.tool, call.args, tool_call_id="pay")
+            if not isinstance(answer, RedeemedCall):
+                return _code(answer)
+            with answer:
+                self._run(call, answer.claims.jti)
+        return "done"
 
     def _redeemed(self, call: Call, token: Any, side: Side) -> str:
         if call.tool == "payments.refund":
