@@ -43,9 +43,7 @@ class MemoryAudit:
         """`append`, which never waits."""
         self.append(record, deadline, promised=promised)
 
-    def queue(self, record: Mapping[str, Any], deadline: float) -> None:
-        """See `agentgate.audit.AuditLog`."""
-        self.append(record, deadline)
+    queue = append  # which never waits
 
     def room(self, deadline: float) -> None:
         """See `agentgate.audit.AuditLog`."""
