@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -16,9 +17,11 @@ from typing import Any
 
 import pytest
 import structlog
+from typer.testing import CliRunner
 
 from agentgate import AsyncGate, Deny, Gate, NotDone, Reason, StepUp, TokenRefused
 from agentgate.audit import FileAudit, read_records
+from agentgate.cli.main import app
 from agentgate.errors import AuditUnavailable, NotRecorded, Refusal, StoreUnavailable, Unconfirmed
 from agentgate.gate.run import Run
 from agentgate.redemption.call import taken
@@ -507,6 +510,25 @@ def test_of_an_attempt_that_the_script_refused_the_refusal_counts(gate: Gate) ->
     assert [(r["decision"], r.get("performed")) for r in records] == [("allow", True), ("deny", None)]
     assert len({r["jti"] for r in records}) == 1
     assert decision_of([each for each in log.records if each.get("tool_call_id") == "pay"])["decision"] == "deny"
+
+
+def test_who_asks_what_was_allowed_is_told_no_attempt_that_was_refused(folder: Path) -> None:
+    with opened(folder, audit=str(folder / "audit"), keys=folder / "keys") as gate:
+        run = run_of(gate)
+        look(run, in_one)
+        late = gate.resume_run(run.tenant, run.id)
+        gate.revoke(f"run:{run.id}", tenants=["acme"], by="ops", reason="test")
+        assert why(pay(late, in_one)) == {Reason.REVOKED}
+    log = ["audit", "list", str(folder / "audit"), "--json"]
+    told = {each: json.loads(CliRunner().invoke(app, [*log, "--decision", each]).stdout) for each in ("allow", "deny")}
+    assert {each: [record["tool"] for record in records] for each, records in told.items()} == {
+        "allow": ["orders.get"],
+        "deny": ["payments.refund"],
+    }
+    counted = json.loads(CliRunner().invoke(app, ["audit", "stats", str(folder / "audit"), "--json"]).stdout)
+    assert counted["tool"]["payments.refund"] == {"allowed": 0, "held": 0, "refused": 1, "unknown": 0}
+    story = CliRunner().invoke(app, ["audit", "show", str(folder / "audit"), "--txn", "pay", "--json"]).stdout
+    assert [record.get("decision") for record in json.loads(story)][-2:] == ["allow", "deny"]
 
 
 def test_a_tool_that_its_server_redeems_is_allowed_only(folder: Path) -> None:

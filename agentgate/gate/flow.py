@@ -271,7 +271,7 @@ def _perform(minting: Minting, *, fresh: bool) -> Flow:
         return (yield from _refuse(minting, settled))
     noted: dict[str, Any] | None = core.history.note(settled.redemptions, minting.audience) if settled.counted else None
     if noted is not None and settled.detail == "spent":
-        noted = {**noted, **core.history.note(settled.history), "spent": True}
+        noted |= {**core.history.note(settled.history), "spent": True}
     claims = minting.claims(release, settled.lineage, settled.head or head)
     try:
         done: Redemption = yield from record_redemption(claims, minting.case.call.data, settled.head or head, noted, core.tracing)
