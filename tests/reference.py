@@ -7,7 +7,7 @@ those have tests of their own. Where the rules leave room, the stricter reading 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
@@ -169,7 +169,7 @@ class _Question:
         declared = tool.facts.get(source.field) if tool is not None else None
         if tool is None or declared is None or earlier.tool != source.tool or source.field not in row:
             return None
-        if declared.named and not earlier.named:
+        if declared.named and not earlier.named and not (declared.confirmed and earlier.marked):
             return None
         if source.kind != "sum":
             if not all(self._asked(source.tool, name, row, argument, earlier) for name, argument in declared.where):
@@ -322,6 +322,8 @@ class _Question:
             return self.own(rule.type, key)
         if source.kind == "computed":
             return self.computed(name, key)
+        if source.kind == "confirmed":
+            return self.confirmed(name, key)
         if source.kind == "prompt":
             if rule.type == "text" and self.stands(key) and self.exact(rule, key):
                 return True
@@ -334,6 +336,33 @@ class _Question:
             return False
         fact = self.fact(source, earlier, row, origin=True) if row is not None else None
         return fact is not None and same(key, fact[0]) and self.currency(name) == fact[1]
+
+    def confirmed(self, name: str, key: Any, every: Collection[str] = ()) -> bool:
+        """The user said yes to this value of this argument in a call of this tool, and in the same to what else a yes names here."""
+        yes = (call for call in self.run.calls if call.tool == self.tool.name and name in call.endorsed and self._sent(call, name, key))
+        return any(set(every) <= call.endorsed and self._sent_all(call) for call in yes) if every else any(True for _ in yes)
+
+    def _sent(self, call: EarlierCall, name: str, key: Any) -> bool:
+        given = call.args.get(name)
+        return same(normal(self.tool.args[name].type, given[0] if type(given) is list and len(given) == 1 else given), key)
+
+    def _sent_all(self, call: EarlierCall) -> bool:
+        """A call had every value here that a yes can name."""
+        named = [name for name in self.keys if any(source.kind == "confirmed" for source in self.tool.args[name].sources)]
+        return all(self._sent(call, name, key) for name in named for key in self.keys[name])
+
+    def _by_yes(self, name: str) -> bool:
+        """A yes explains an argument that the user's own words do not."""
+        sources, keys = self.sources(name), self.keys[name]
+        others = tuple(source for source in sources if source.kind != "confirmed")
+        if others == sources or any(source.kind == "model" for source in others):
+            return False
+        if any(all(self.met(name, key, source, None, None) for key in keys) for source in others if not source.tool):
+            return False
+        if all(self.confirmed(name, key) for key in keys):
+            return True
+        mixed = self.tool.args[name].any_call and all(self.from_anywhere(name, key, sources) for key in keys)
+        return mixed and not all(self.from_anywhere(name, key, others) for key in keys)
 
     def selected(self, source: Source, earlier: EarlierCall, row: Mapping[str, Any] | None) -> bool:
         """True when the user's words select this row: of the last read before the tool's first call; after it, of all of these."""
@@ -445,10 +474,14 @@ class _Question:
     def origins(self) -> set[Reason]:
         denied: set[Reason] = set()
         joint: list[tuple[bool, str, Condition]] = []  # (may be left to a person, the argument whose origin it is, condition)
+        by_yes = {name for name in self.keys if self._by_yes(name)}
+        torn = by_yes and not any(all(self.confirmed(name, key, by_yes) for key in self.keys[name]) for name in by_yes)
         for name in self.keys:
             rule = self.tool.args[name]
             soft = rule.unknown_origin != "deny"
-            if rule.sources:
+            if torn and name in by_yes:
+                denied |= self.open(Reason.ARGUMENT_ORIGIN, name)
+            elif rule.sources:
                 if rule.any_call:
                     if not all(self.from_anywhere(name, key, self.sources(name)) for key in self.keys[name]):
                         denied |= self.open(Reason.ARGUMENT_ORIGIN, name)
@@ -714,7 +747,9 @@ class _Question:
 
         def counts(source: Source, earlier: EarlierCall, row: Mapping[str, Any]) -> bool:
             declared = self.workflow.tools[source.tool].facts[source.field]
-            return declared.named or self._meant(source.tool, declared, row, earlier, affirmed(self.run.prompt.turns))
+            if declared.named:  # what a person confirmed is no word of theirs
+                return earlier.named
+            return self._meant(source.tool, declared, row, earlier, affirmed(self.run.prompt.turns))
 
         def trusted(name: str, key: Any, source: Source, earlier: EarlierCall | None, row: Mapping[str, Any] | None) -> bool:
             here = earlier is not None and row is not None and self.stands_for_words(source) and counts(source, earlier, row)

@@ -15,7 +15,7 @@ from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.loading.definition import load_text
-from agentgate.review.mutation.mutation import NOT_COVERED, Survey, mutations, survey
+from agentgate.review.mutation.mutation import NOT_COVERED, Survey, mutations, propose, survey
 from agentgate.review.scenarios import testfile
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import TestFile, load_tests, read_tests
@@ -23,6 +23,7 @@ from agentgate.workflow import model, rule, selector
 from agentgate.workflow.clauses import agent, conditions, hops, sequence, user
 from agentgate.workflow.model import Workflow
 from tests.everything import CLAIMS, EVERYTHING, ROLES, STRUCTURES
+from tests.test_attacks_confirmed import WORKFLOW as CONFIRMING
 from tests.workflows import workflow_text
 
 ROOT = Path(__file__).parent.parent
@@ -133,8 +134,22 @@ def structure_of(kind: Any) -> list[str]:
     return [*SUBJECT.get(kind.__name__, "").split(), *computed]
 
 
+CONFIRMED = CONFIRMING.replace("iban, from: [prompt, confirmed]", "iban, from: [prompt]")  # one argument that a yes does not name
+
+
+def test_a_yes_that_would_name_more_is_a_mutant_that_the_proposed_cases_notice():
+    workflow = load(CONFIRMED)
+    proposals = propose(workflow)
+    covered = {(m.path, m.words) for each in proposals.found for m in each.covers}
+    assert ("tools.pay.args.iban.from", "may also be confirmed") in covered
+    assert ("tools.people.get.facts.secret.trust", "named -> confirmed") in covered
+    assert ("tools.people.get.facts.boss.trust", "named -> always") in covered
+    stated = [each.case.changes for each in proposals.found]
+    assert any("yes.people.get" in changes for changes in stated), stated
+
+
 def test_every_field_of_a_workflow_is_loosened_or_listed_as_not_covered():
-    loosened = {m.of for text in (EVERYTHING, CLAIMS, STRUCTURES) for m in mutations(load(text)).found}
+    loosened = {m.of for text in (EVERYTHING, CLAIMS, STRUCTURES, CONFIRMED) for m in mutations(load(text)).found}
     structure = {(kind.__name__, field) for kind in classes() for field in structure_of(kind)}
     every = {(kind.__name__, field.name) for kind in classes() for field in dataclasses.fields(kind)}
     assert loosened | structure | set(NOT_COVERED) == every

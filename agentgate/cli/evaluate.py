@@ -31,6 +31,7 @@ from agentgate.gate.settings import MOST
 from agentgate.intents.combined import Combined
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive
+from agentgate.loading.catalog import Catalog
 from agentgate.review.draft.toolset import import_object
 from agentgate.review.replay.deputy import TARGETS, Kind, Tally, confused_deputy
 from agentgate.review.replay.evaluate import (
@@ -45,6 +46,7 @@ from agentgate.review.replay.evaluate import (
     read_episodes,
     read_tools,
     replay,
+    unendorsed,
     wilson,
 )
 from agentgate.review.replay.failed import Failed, as_json, lines
@@ -81,6 +83,7 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
         Path | None, Option(help="What a model read in these prompts (written with --record): used in place of a model.")
     ] = None,
     record: Annotated[Path | None, Option(help="Append what --model reads in the prompts here.")] = None,
+    no_endorse: Annotated[bool, Option("--no-endorse", help="As if no argument listed `confirmed`: each yes is one exact call.")] = False,
     model: Annotated[str | None, Option(metavar="MODULE:MODEL", help="A LangChain chat model, to --record. Imports the module.")] = None,
     json_: Json = False,
 ) -> None:
@@ -102,7 +105,9 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     except ValueError as error:
         fail(f"{tools}: {error}")
     with refusing():
-        opening = ReplaySettings(workflows, None if unsafe_unapproved else root, environment, answers, _reading(record, model, answers))
+        opening = ReplaySettings(
+            workflows, None if unsafe_unapproved else root, environment, answers, _reading(record, model, answers), endorse=not no_endorse
+        )
         with opening.gate(clock) as gate:
             complain(*(f"in doubt: {w.id} v{w.version}: {doubt}" for w in gate.catalog for doubt in w.in_doubt), colour="yellow")
             scores, bad = _replay_all(gate, clock, episodes, decisions, tallies, listed if failed else None, opening, schemas)
@@ -241,13 +246,14 @@ Replayed = tuple[list[Decided], dict[Kind, Tally]]
 
 @dataclass(frozen=True, slots=True)
 class ReplaySettings:
-    """How to open a gate for a replay; `root` None: the present files, without signatures."""
+    """How to open a gate for a replay; `root` None: the present files, without signatures; `endorse` False: a yes names nothing."""
 
     workflows: Path
     root: str | None
     environment: str | None
     answers: Path | None = None
     record: tuple[Path, str] | None = None
+    endorse: bool = True
 
     def _deriver(self) -> dict[str, Deriver]:
         """The gate's setting: the words, and behind them what a model read, or reads now."""
@@ -270,6 +276,8 @@ class ReplaySettings:
             else:
                 folder = Path(stack.enter_context(TemporaryDirectory(prefix="agentgate-evaluate-")))
                 gate = Gate.open(self.workflows, root=self.root, keys=folder / "keys", audit=str(folder / "audit"), **common)
+            if not self.endorse:
+                gate.catalog.become(Catalog({each.id: unendorsed(each) for each in gate.catalog}, gate.catalog.quarantined))
             yield stack.enter_context(gate)
 
 

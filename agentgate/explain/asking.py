@@ -115,15 +115,16 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
 
 def _endorsed(case: Case, required: tuple[RequiredHold, ...], given: Mapping[str, Any], show: frozenset[str]) -> tuple[str, ...]:
     """The arguments that the question shows as open, each one whole value, and whose rule takes what the user confirmed."""
-    traced = case.traced
-    if traced is None or not any(hold.rule.user for hold in required):
+    if not any(hold.rule.user for hold in required):
         return ()
-    return tuple(
-        name
-        for name in traced.unknown
-        if name in show and any(s.kind == CONFIRMED.kind for s in case.values[name].rule.sources)
-        if len(case.values[name].keys) == 1 and len(shown_text(given[name])) <= MAX_VALUE
-    )
+    return tuple([name for name in endorsable(case) if name in show and len(shown_text(given[name])) <= MAX_VALUE])
+
+
+def endorsable(case: Case) -> list[str]:
+    """The arguments that are open, each one whole value, and whose rule takes what the user confirmed."""
+    open_ = () if case.traced is None else case.traced.unknown
+    values = [(name, case.values[name]) for name in open_]
+    return [name for name, each in values if len(each.keys) == 1 and any(s.kind == CONFIRMED.kind for s in each.rule.sources)]
 
 
 def _act(tool: Tool, shown: Mapping[str, str]) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def _is_confirm(value: object) -> bool:
 
 
 # A budget is never off: what it may be at most.
-MOST: dict[str, Any] = {"denials_per_run": 1000, "open_holds_per_run": 2000, "runs_per_hour": 100_000}
+MOST: dict[str, Any] = {"denials_per_run": 1000, "open_holds_per_run": 100, "runs_per_hour": 100_000}
 
 
 def _is_budget(most: int, value: object) -> bool:

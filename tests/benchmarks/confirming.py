@@ -1,8 +1,9 @@
-"""Workflows in which the user's own yes is enough wherever it may be: `python -m tests.benchmarks.confirming IN OUT [refused] [named]`.
+"""Workflows in which the user's own yes is enough wherever it may be: `python -m tests.benchmarks.confirming IN OUT [WORD ...]`.
 
 A mechanical change, the same for every file, of every tool that is not destructive: where an intent that only such tools need is unclear,
 or an argument's origin unknown, the user is asked instead of a group; with `refused`, also where the file refuses; with `named`, their yes
-names what they were asked about. Rules that ask about something else (an amount, a form) stay as they are.
+names what they were asked about, and with `reads` facts of a read that they confirmed count as those of a named one. Rules that ask
+about something else (an amount, a form) stay as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _NAMING = frozenset("email iban phone user channel".split())
 _LOOKED_UP = _NAMING | frozenset("id url domain path".split())
 
 
-def confirming(workflow: dict[str, Any], *, refused: bool = False, named: bool = False) -> dict[str, Any]:
+def confirming(workflow: dict[str, Any], *, refused: bool = False, named: bool = False, reads: bool = False) -> dict[str, Any]:
     """The workflow as it would be written so; its values are changed in place."""
     tools, intents, rules = workflow["tools"], workflow["intents"], workflow.get("step_up", [])
     grave = {name for name, tool in tools.items() if tool["effect"] == "destructive"}
@@ -31,13 +32,23 @@ def confirming(workflow: dict[str, Any], *, refused: bool = False, named: bool =
             intents[name] |= {key: "confirm" for key in ("unclear", "unheard", "delegated") if intents[name].get(key, "deny") in soft}
     mild = sorted(tools.keys() - grave)
     for name in mild:
-        reads = tools[name]["effect"] == "read"  # what a read may not look at stays refused
+        looks = tools[name]["effect"] == "read"  # what a read may not look at stays refused
         for argument in tools[name].get("args", {}).values():
-            if "from" in argument and argument.get("unknown_origin", "deny") in (soft - {"deny"} if reads else soft):
+            if "from" in argument and argument.get("unknown_origin", "deny") in (soft - {"deny"} if looks else soft):
                 argument["unknown_origin"] = "confirm"
-            kinds = _LOOKED_UP if reads else _NAMING
+            kinds = _LOOKED_UP if looks else _NAMING
             if named and argument.get("unknown_origin") == "confirm" and argument.get("type") in kinds and not argument.get("sensitive"):
                 argument["from"] = [*argument["from"], "confirmed"]
+    gone = {origin for name in grave for argument in tools[name].get("args", {}).values() for origin in argument.get("from", ())}
+    for name in mild if reads else ():
+        for fact, declared in tools[name].get("facts", {}).items():
+            if (
+                declared.get("trust") == "named"
+                and "find" not in declared
+                and declared["type"] in _LOOKED_UP
+                and f"{name}.{fact}" not in gone
+            ):
+                declared["trust"] = "confirmed"
     kept = [rule for rule in rules if rule["for"] in grave or not _only_origins(rule)]
     for name in mild:
         kept += _asking(name, tools[name], [intents[need].get("unclear", "deny") for need in needs[name] if need in intents], rules)
@@ -71,5 +82,5 @@ def _asking(name: str, tool: dict[str, Any], unclear: list[str], rules: list[dic
 if __name__ == "__main__":
     source, target = map(Path, sys.argv[1:3])
     for path in source.glob("*.yaml"):
-        changed = confirming(yaml.safe_load(path.read_text()), refused="refused" in sys.argv[3:], named="named" in sys.argv[3:])
+        changed = confirming(yaml.safe_load(path.read_text()), **{key: key in sys.argv[3:] for key in ("refused", "named", "reads")})
         (target / path.name).write_text(json.dumps(changed, indent=1))

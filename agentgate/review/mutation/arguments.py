@@ -22,7 +22,7 @@ from agentgate.workflow.model import Intent, StepUpRule, Tool
 from agentgate.workflow.operator import Operator
 from agentgate.workflow.operators import as_sent, key_of
 from agentgate.workflow.page_size import counted
-from agentgate.workflow.rule import MODEL, PROMPT, Fact, Rule
+from agentgate.workflow.rule import CONFIRMED, MODEL, PROMPT, Fact, Rule
 
 OTHERS = ("something-else", "USD", "other", "X", "kim@other.example", "https://other.example/", "2")
 
@@ -186,7 +186,12 @@ def fact(basis: Basis, tool: Part, declared: Fact) -> Mutated:
             for a in read.args.values()
             for value in (*islice(candidates(a), 3), *(said[t.name] if a.type == "text" and a.prompted else ()))
         ]
-        yield part.mutant("trust", "named -> always", f"{name} of a source that the user did not name", unnamed, named=False)
+        yield part.mutant(
+            "trust", "named -> always", f"{name} of a source that the user did not name", unnamed, named=False, confirmed=False
+        )
+        if not declared.confirmed and declared.type in kind_of(CONFIRMED).types and any(rule.user for rule in read.step_ups):
+            yes = [{**way, f"yes.{read.name}": True} for way in unnamed]
+            yield part.mutant("trust", "named -> confirmed", f"{name} of a source that the user confirmed", yes, confirmed=True)
     rows = f"facts.{read.name}."
     if declared.named_by:
         unsaid = {rows + label: _UNSAID.get(read.facts[label].type, "zzyzx") for label in declared.named_by}

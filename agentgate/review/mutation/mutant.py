@@ -161,7 +161,7 @@ def _calling(base: Scene, other: Scene) -> Changes:
     if base.values["call"] == tool:
         return {}
     args = {key: value for key, value in other.values.items() if key.startswith("args.")}
-    earlier = {key: value for key, value in other.values.items() if key.startswith(("earlier.", "facts.", "ago."))}
+    earlier = {key: value for key, value in other.values.items() if key.startswith(("earlier.", "facts.", "ago.", "yes."))}
     gone = {f"earlier.{label}": None for label in base.earlier if label not in other.earlier}
     prompt = {"prompt": other.values["prompt"]}
     for more in ({}, prompt, {**prompt, **gone}, {**gone, **prompt, **earlier, **args}):

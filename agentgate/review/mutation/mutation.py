@@ -40,7 +40,6 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Fact", "type"): "how a result is read: another type reads other values, none of them looser",
     ("Fact", "path"): "as type",
     ("Fact", "currency"): "as type",
-    ("Fact", "confirmed"): "what a person said yes to: no case of a test file has an answer",
     ("Rule", "role_scopes"): "stands in roles.yaml",
     ("Upstream", "role_scopes"): "as a rule's role_scopes",
     ("Upstream", "bound"): "as a rule's role_scopes",

@@ -13,7 +13,7 @@ from agentgate.review.scenarios.values import candidates, in_words, singles
 from agentgate.values.entities import CALCULATED, TOKENISED
 from agentgate.workflow.left_open import answerable
 from agentgate.workflow.model import Tool
-from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, USER, Rule, Source
+from agentgate.workflow.rule import COMPUTED, CONFIRMED, MODEL, PROMPT, USER, Rule, Source
 
 _ADDRESSES = {  # and a text that holds each
     "kim@other.example": "write to kim@other.example",
@@ -72,6 +72,10 @@ def _sources(basis: Basis, tool: Tool, part: Part) -> Mutated:
     if computable and COMPUTED not in sources and basis.workflow.intents:
         name = f"{rule.name} that is only computed"
         yield part.mutant("from", "may also be computed", name, [{origin: "computed"}], sources=(*sources, COMPUTED))
+    named_by_yes = rule.type in kind_of(CONFIRMED).types and not rule.sensitive and tool.effect != "destructive"
+    if named_by_yes and rule.unknown_origin == "confirm" and not any(s.kind == CONFIRMED.kind for s in sources):
+        widened, name = (*sources, replace(CONFIRMED, field=tool.name)), f"{rule.name} that the user confirmed before"
+        yield part.mutant("from", "may also be confirmed", name, [{origin: "confirmed"}], sources=widened)
     for source in (s for s in sources if s.selector is not None):
         any_row = tuple(replace(s, kind="fact", selector=None) if s is source else s for s in sources)
         name = f"{rule.name} of another row than the user's words select"

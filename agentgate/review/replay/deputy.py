@@ -186,19 +186,19 @@ def decide_mutant(gate: Gate, clock: Clock, mutant: Exchange) -> tuple[Decided, 
 
     Raises as `agentgate.review.replay.evaluate.replay`.
     """
-    run = opened(gate, clock, mutant.episode)
-    if isinstance(run, Decided):
-        return run, ""
-    for number, step in enumerate(mutant.episode.steps[: mutant.step]):
-        result = mutant.results.get(number, step.result)
-        taken(gate, run, step.model_copy(update={"result": result}), number, careful=False)
-    answer = answer_of(run, mutant.tool, mutant.args)
-    because = ""
-    if isinstance(answer, Allow):
-        explanation = run.explain(mutant.tool, mutant.args, definition=pinned(run, mutant.tool))
-        origins = [o for row in explanation.rows if row.condition.field == f"args.{mutant.argument}" for o in row.origins if o.allowed]
-        because = ", ".join(dict.fromkeys(o.source for o in origins)) or "no origin was asked for"
-    return Decided.of(answer), because
+    with opened(gate, clock, mutant.episode) as run:
+        if isinstance(run, Decided):
+            return run, ""
+        for number, step in enumerate(mutant.episode.steps[: mutant.step]):
+            result = mutant.results.get(number, step.result)
+            taken(gate, run, step.model_copy(update={"result": result}), number, careful=False)
+        answer = answer_of(run, mutant.tool, mutant.args)
+        because = ""
+        if isinstance(answer, Allow):
+            explanation = run.explain(mutant.tool, mutant.args, definition=pinned(run, mutant.tool))
+            origins = [o for row in explanation.rows if row.condition.field == f"args.{mutant.argument}" for o in row.origins if o.allowed]
+            because = ", ".join(dict.fromkeys(o.source for o in origins)) or "no origin was asked for"
+        return Decided.of(answer), because
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ import lzma
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import wraps
 from math import sqrt
@@ -24,7 +24,7 @@ import orjson
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from agentgate.decision.answer import Allow, Deny, StepUp
-from agentgate.errors import AuditUnavailable, StoreUnavailable
+from agentgate.errors import AuditUnavailable, StoreUnavailable, TokenRefused
 from agentgate.explain.verdicts import heard_of
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
@@ -34,6 +34,7 @@ from agentgate.values.identities import checked_name
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Agent, User
 from agentgate.workflow.model import Workflow
+from agentgate.workflow.rule import CONFIRMED
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -204,17 +205,23 @@ def answer_of(run: Run, tool: str, args: Mapping[str, Any], call_id: str | None 
     return answer
 
 
-def opened(gate: Gate, clock: Clock, episode: Episode) -> Run | Decided:
-    """The episode's run, or the denial of all its steps where the gate opens none.
+@contextmanager
+def opened(gate: Gate, clock: Clock, episode: Episode) -> Iterator[Run | Decided]:
+    """The episode's run, closed afterwards with the holds that wait in it, or the denial of all its steps where the gate opens none.
 
     Raises AgentGateError: the gate itself failed (its store or log); that is no decision.
     """
     clock.now = episode.now
     user, agent = User(episode.user, tenant=episode.tenant, groups=episode.groups), Agent(episode.agent)
     try:
-        return gate.open_run(episode.workflow, tenant=episode.tenant, user=user, agent=agent, prompt=episode.prompt)
+        run = gate.open_run(episode.workflow, tenant=episode.tenant, user=user, agent=agent, prompt=episode.prompt)
     except RunRefused as refused:
-        return Decided("deny", refused.failures, opened=False)
+        yield Decided("deny", refused.failures, opened=False)
+        return
+    try:
+        yield run
+    finally:
+        run.close()
 
 
 def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> Decided:
@@ -238,7 +245,11 @@ def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> De
             gate.release(answer.hold.id, tenant=run.tenant, by=user)
         answer = answer_of(run, step.tool, step.args, call_id)
     if isinstance(answer, Allow):
-        with run.redeem(answer.token, tool=step.tool, args=step.args) as call:
+        try:
+            redeemed = run.redeem(answer.token, tool=step.tool, args=step.args)
+        except TokenRefused as error:
+            raise StoreUnavailable(str(error)) if error.code.http_status == 503 else error from error
+        with redeemed as call:
             call.record_result(step.result)
     return decided
 
@@ -260,14 +271,27 @@ def in_time(replayed: Callable[P, T]) -> Callable[P, T]:
     return again
 
 
+def unendorsed(workflow: Workflow) -> Workflow:
+    """The workflow in which a yes is one exact call, and names nothing: `confirmed` is no origin, and `trust: confirmed` is `named`."""
+    tools = {
+        name: replace(
+            tool,
+            args={n: replace(rule, sources=tuple([s for s in rule.sources if s.kind != CONFIRMED.kind])) for n, rule in tool.args.items()},
+            facts={n: replace(fact, confirmed=False) for n, fact in tool.facts.items()},
+        )
+        for name, tool in workflow.tools.items()
+    }
+    return replace(workflow, tools=tools)
+
+
 @in_time
 def replay(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
     """Decide every step of one episode, also after a refused one. Raises as `opened`; for lateness only after three tries."""
-    run = opened(gate, clock, episode)
-    if isinstance(run, Decided):
-        return [run] * len(episode.steps)
-    careful = episode.attack is not None
-    return [taken(gate, run, step, number, careful=careful) for number, step in enumerate(episode.steps)]
+    with opened(gate, clock, episode) as run:
+        if isinstance(run, Decided):
+            return [run] * len(episode.steps)
+        careful = episode.attack is not None
+        return [taken(gate, run, step, number, careful=careful) for number, step in enumerate(episode.steps)]
 
 
 @dataclass(slots=True)

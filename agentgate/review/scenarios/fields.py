@@ -25,7 +25,7 @@ from agentgate.workflow.rule import Source
 
 Values = Mapping[str, Any]  # of a scene or a part of it, by dotted keys
 
-BLOCKS = ("args", "facts", "earlier", "ago", "spent", "who", "origin")
+BLOCKS = ("args", "facts", "earlier", "ago", "yes", "spent", "who", "origin")
 
 
 class SceneError(Refused):
@@ -80,6 +80,7 @@ _FIXED: Mapping[str, _Form] = {
     "spent_ago": _DURATIONS,
     "nulls": _TEXTS,
 }
+_WHOLE = {"ago": _DURATIONS, "yes": _NAMED["yes"]}  # of an earlier call as a whole
 _GROUPS = [kind.scene for kind in CLAUSES if kind.scene not in _FIXED]  # may be left out as a whole
 
 
@@ -90,7 +91,7 @@ def _group(name: str) -> _Form:
 
 _FORMS: Mapping[str, _Form] = {**_FIXED, **{name: _group(name) for name in _GROUPS}}
 _ALWAYS = frozenset({"call", "tenant", "prompt", "time", "who.agent.id"})  # may not be left out
-_PLACES = ("prompt", "user", "computed", "model")
+_PLACES = ("prompt", "user", "computed", "confirmed", "model")
 _DERIVED = ("origins", "intents", "origin_of", "decision", "expect")
 
 
@@ -189,15 +190,16 @@ def _origin(tools: Mapping[str, Tool], key: str, value: Any, *, changing: bool) 
 
 
 def _of_call(tools: Mapping[str, Tool], key: str, value: Any) -> Failure | None:
-    """`facts`, `earlier` and `ago`: keys that name a declared tool."""
+    """`facts`, `earlier`, `ago` and `yes`: keys that name a declared tool."""
     block, _, rest = key.partition(".")
     named = tool_and_field(tools, rest)
     if named is None:
-        expected = "a declared tool" + (", then its field" if block != "ago" else "") + ": " + ", ".join(tools)
+        expected = "a declared tool" + ("" if block in _WHOLE else ", then its field") + ": " + ", ".join(tools)
         return _wrong(key, "an unknown tool", expected, did_you_mean(rest, tools) or did_you_mean(rest.rpartition(".")[0], tools))
     tool, field = tools[bare(named[0])], named[1]
-    if block == "ago":
-        return None if not field and (value is None or _DURATIONS[0](value)) else _wrong(key, shown(value), _DURATIONS[1])
+    if block in _WHOLE:
+        has_form, expected = _WHOLE[block]
+        return None if not field and (value is None or has_form(value)) else _wrong(key, shown(value), expected)
     declared, article, what = (tool.args, "an", "argument") if block == "earlier" else (tool.facts, "a", "fact")
     if not field:
         return None if value is None and block == "earlier" else _wrong(key, shown(value), f"{key}. and {article} {what}")

@@ -89,7 +89,7 @@ class Filler:
         if tool.definition:
             self.need("definition", tool.definition)
         blocks = (key.partition(".") for key, value in values.items() if value is not None)
-        calls = [tool_and_field(tools, rest) for block, _, rest in blocks if block in {"facts", "earlier", "ago"}]
+        calls = [tool_and_field(tools, rest) for block, _, rest in blocks if block in {"facts", "earlier", "ago", "yes"}]
         for earlier in dict.fromkeys(call[0] for call in calls if call is not None):
             self._earlier(earlier)
         self._call(tool, "args.")
@@ -111,7 +111,7 @@ class Filler:
         if tool is None or call in self._busy or not missing(self.values, f"earlier.{call}"):
             return
         self._busy.add(call)
-        for block in ("earlier", "facts", "ago") if "#" in call else ():
+        for block in ("earlier", "facts", "ago", "yes") if "#" in call else ():
             first = f"{block}.{tool.name}"
             for key in [k for k in self.values if k == first or k.startswith(first + ".")]:
                 self.need(f"{block}.{call}{key[len(first) :]}", self.values[key])
@@ -252,8 +252,8 @@ class Filler:
     def place_at(self, name: str, where: str, *, fresh: bool) -> None:
         """Put an argument of the call where ``origin.x`` says and nowhere else; the engine finds it there, or not.
 
-        `where`: ``prompt``, ``user``, ``computed``, ``model``, or a field of a tool. `fresh`: it gets another value, which the scene
-        does not hold yet. Raises SceneError: the called tool has no such argument, or no other value of it could be made up.
+        `where`: ``prompt``, ``user``, ``computed``, ``confirmed``, ``model``, or a field of a tool. `fresh`: it gets another value,
+        which the scene does not hold yet. Raises SceneError: the called tool has no such argument, or none other could be made up.
         """
         tools, values = self.workflow.tools, self.values
         tool = tools.get(values["call"])
@@ -270,6 +270,11 @@ class Filler:
             values["who.user.id"] = str(elements(value)[0])
         elif where == "computed":
             self.compute(slot.rule, value, currency)
+        elif where == "confirmed":  # in the same call, made before
+            values[f"yes.{tool.name}"] = True
+            for key in [key for key in values if key.startswith("args.")]:
+                put(values, f"earlier.{tool.name}.{key.removeprefix('args.')}", values[key])
+            self._earlier(tool.name)
         elif where == "prompt":
             self.name(slot.rule, elements(value), currency)
         elif other is not None:

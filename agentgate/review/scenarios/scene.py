@@ -21,7 +21,9 @@ from agentgate.decision.case import Case
 from agentgate.decision.checks import check_origins
 from agentgate.decision.decide import decide
 from agentgate.decision.limits import SCALE
+from agentgate.decision.origins.tracing import rests_on_yes
 from agentgate.errors import CanonicalError, IdentityRefused
+from agentgate.explain.asking import endorsable
 from agentgate.gate.state import Readings
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive as lexical
@@ -40,7 +42,7 @@ from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.page_size import paths
 
 _IN_RUN = frozenset({"turn", "run"})  # limits that end with the run, whatever their window
-_OF_CALL = frozenset({"args", "facts", "earlier", "ago", "origin"})  # blocks that depend on which tool is called
+_OF_CALL = frozenset({"args", "facts", "earlier", "ago", "yes", "origin"})  # blocks that depend on which tool is called
 
 
 class Scene:
@@ -72,7 +74,7 @@ class Scene:
     def of(cls, workflow: Workflow, base: Values) -> Scene:
         """Complete a scene.
 
-        `base` has nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier, ago, who, time, environment, data_class,
+        `base` has nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier, ago, yes, who, time, environment, data_class,
         network, brokers, definition, spent, spent_ago, nulls (arguments of the call that are sent as null). None: left out on purpose.
         Everything else is filled. Raises SceneError: with every key that is wrong.
         """
@@ -217,11 +219,15 @@ def _redeemed(  # noqa: PLR0917 - one call of one scene
     case = Case(workflow, run, call, Surroundings(at))
     check_arguments(case)
     check_origins(case)
-    named = case.named
+    named, yes = case.named, bool(values.get(f"yes.{label}"))
+    endorsed = frozenset(endorsable(case)) if yes else frozenset()
+    trusted = any(fact.confirmed for fact in tool.facts.values())
+    marked = trusted and (yes or rests_on_yes(case.values, case.earlier))
     kept = tool.args if tool.effect != "read" and tool.facts else tool.referenced
-    args = {name: value for name, value in call.args.items() if name in kept}
+    args = {name: value for name, value in call.args.items() if yes or name in kept}
     rows = tuple(parse(canonical([dict(row) for row in extract(paths(tool), result(tool, values, label))])))
-    return EarlierCall(call.id, tool.name, args, rows, named, at.timestamp()), case.denied
+    of_yes: dict[str, Any] = {"endorsed": endorsed, "marked": marked, "turns": len(run.turns)} if yes or marked else {}
+    return EarlierCall(call.id, tool.name, args, rows, named, at.timestamp(), **of_yes), case.denied
 
 
 def result(tool: Tool, values: Values, label: str) -> Any:

@@ -1,0 +1,139 @@
+"""What the user's yes is worth to them and to an attacker: ``python -m tests.benchmarks yeses [SET ...]``.
+
+Workflows as they would be written where the user may answer (`tests.benchmarks.confirming`), each set replayed three times: a yes is
+one exact call (``before``), names what was asked about (``endorsed``), and also opens facts of a read that was confirmed (``reads``).
+Users: ``careful`` says yes to their own calls and no to the attacker's; ``slips once`` says yes to the first of the
+attacker's in a run; ``yes to all`` to every one. Groups refuse an attacker's call. ``redirected``: the user's own writes of ordinary work
+in which a value that they confirmed in that run for this argument of this tool can be put in the place of another, and nobody is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import structlog
+import yaml
+
+from agentgate.cli.evaluate import ReplaySettings
+from agentgate.decision.answer import Allow
+from agentgate.gate.gate import Gate
+from agentgate.review.replay.evaluate import (
+    SIDE_EFFECTS,
+    Clock,
+    Decided,
+    Episode,
+    answer_of,
+    in_form,
+    in_time,
+    opened,
+    read_episodes,
+    read_tools,
+    taken,
+)
+from tests.benchmarks.confirming import confirming
+
+HERE = Path(__file__).parent
+SETS = {
+    "AgentDojo": ["agentdojo/episodes"],
+    "real models": ["agentdojo/real"],
+    "shown": [f"unseen/{name}{kind}" for name in ("", "dojo-", "sales-") for kind in ("clean", "attacks")],
+    "sealed": [f"unseen/sealed-{name}{kind}" for name in ("", "dojo-") for kind in ("clean", "attacks")],
+}
+VARIANTS = {"before": {}, "endorsed": {"named": True}, "reads": {"named": True, "reads": True}}
+USERS = ("careful", "slips once", "yes to all")
+
+
+def episodes_of(files: list[str], gate: Gate) -> Iterator[Episode]:
+    """The episodes of some files, with the calls of recorded tools as a wrapper sends them."""
+    tools = read_tools(HERE / "agentdojo" / "tools.jsonl")
+    for line in read_episodes([HERE / f"{name}.jsonl.xz" for name in files]):
+        assert isinstance(line, Episode), line
+        yield in_form(line, tools if files == SETS["real models"] else {}, gate.catalog.get(line.workflow))
+
+
+@in_time
+def answered(gate: Gate, clock: Clock, episode: Episode, user: str) -> list[tuple[Decided, bool]]:
+    """Each step as it was decided, and whether the user's yes minted it."""
+    slips, found = {"slips once": 1, "yes to all": 1000}.get(user, 0), []
+    with opened(gate, clock, episode) as run:
+        for number, step in enumerate(episode.steps):
+            if isinstance(run, Decided):
+                found.append((run, False))
+                continue
+            theirs = step.by == "user"
+            decided, yes = taken(gate, run, step, number, careful=not theirs), False
+            if not theirs and decided.answer == "confirm" and slips:
+                slips, yes = slips - 1, True
+                taken(gate, run, step, number, careful=False)
+            found.append((decided, yes))
+    return found
+
+
+@in_time
+def redirected(gate: Gate, clock: Clock, episode: Episode) -> tuple[int, int]:
+    """How many of the user's writes could be redirected by what they confirmed, and of how many."""
+    with opened(gate, clock, episode) as run:
+        if isinstance(run, Decided):
+            return 0, 0
+        confirmed: dict[tuple[str, str], list[Any]] = {}
+        for number, step in enumerate(episode.steps):
+            if taken(gate, run, step, number, careful=False).answer == "confirm":
+                for name, value in step.args.items():
+                    confirmed.setdefault((step.tool, name), []).append(value)
+        writes = [step for step in episode.steps if step.effect in SIDE_EFFECTS and step.tool in run.workflow.tools]
+        open_to = 0
+        for step in writes:
+            rules = run.workflow.tools[step.tool].args
+            swapped = [
+                {**step.args, name: value}
+                for name, given in step.args.items()
+                for value in confirmed.get((step.tool, name), ())
+                if value != given and name in rules and rules[name].sources and "model" not in map(str, rules[name].sources)
+            ]
+            open_to += any(isinstance(answer_of(run, step.tool, args), Allow) for args in swapped)
+        return open_to, len(writes)
+
+
+def measure(files: list[str], variant: str) -> dict[str, Any]:
+    """One set under one variant."""
+    counts: Counter[str] = Counter()
+    with TemporaryDirectory(prefix="agentgate-yeses-") as folder:
+        for path in (*HERE.glob("agentdojo/*.yaml"), *HERE.glob("unseen/*.yaml")):
+            changed = confirming(yaml.safe_load(path.read_text()), refused=True, **VARIANTS[variant])
+            (Path(folder) / path.name).write_text(json.dumps(changed))
+        clock = Clock()
+        with ReplaySettings(Path(folder), None, None).gate(clock) as gate:
+            assert not gate.catalog.quarantined, gate.catalog.quarantined
+            for episode in episodes_of(files, gate):
+                if episode.attack is None:
+                    answers = Counter(decided.answer for decided, _ in answered(gate, clock, episode, "careful"))
+                    asked = answers["confirm"] + answers["step_up"]
+                    counts.update(tasks=1, questions=asked, one=asked <= 1 and not answers["deny"], denied=answers["deny"] > 0)
+                    hit, of = redirected(gate, clock, episode)
+                    counts.update(redirected=hit, writes=of)
+                else:
+                    for user in USERS:
+                        for step, (decided, yes) in zip(episode.steps, answered(gate, clock, episode, user), strict=True):
+                            if step.by == "attacker" and step.effect in SIDE_EFFECTS:
+                                unasked = decided.answer == "allow"
+                                counts.update({user: unasked or yes, f"{user}: unasked": unasked, "attacker writes": user == "careful"})
+    return dict(counts)
+
+
+def main(names: Sequence[str]) -> int:
+    """Print a row for each set and variant."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    for name in names or list(SETS):
+        for variant in VARIANTS:
+            found = Counter(measure(SETS[name], variant))
+            tasks = f"{found['questions'] / (found['tasks'] or 1):.2f} questions a task, at most one {found['one']}/{found['tasks']}"
+            print(f"{name}, {variant}: {tasks}, denied {found['denied']}, redirected {found['redirected']}/{found['writes']}", flush=True)
+            minted = ", ".join(f"{user} {found[user]} ({found[f'{user}: unasked']} unasked)" for user in USERS)
+            print(f"    attacker writes minted of {found['attacker writes']}: {minted}", flush=True)
+    return 0
