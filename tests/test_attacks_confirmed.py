@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
+from agentgate.decision.answer import RequiredHold
 from agentgate.errors import WorkflowError
+from agentgate.explain.asking import named_by_yes
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 
@@ -235,6 +237,67 @@ def test_what_the_question_did_not_show_as_open_is_not_named_by_a_yes(gate: Gate
     answer = talk.ask("pay", amount=20, to=ANN)
     if isinstance(answer, StepUp):  # about the intent: the address was not open
         assert answer.hold.question.endorses == ()
+
+
+BOSS = User("boss", tenant="acme", groups=["leads"])
+
+
+def by_leads(endorses: str = "") -> str:
+    """The workflow in which leads are asked about whom and which account, and their yes endorses this."""
+    rules = [
+        f"{{id: {of}, for: pay, when: {{{name}: {{origin: unknown}}}}, approvers: {{user: true}}"
+        for of, name in (("whom", "to"), ("where", "iban"))
+    ]
+    text = WORKFLOW
+    for rule in rules:
+        assert rule in text
+        text = text.replace(rule, rule.replace("{user: true}", f"{{group: leads}}{endorses}"))
+    return text
+
+
+def test_a_groups_yes_names_what_its_rule_endorses_and_marks_no_read(tmp_path: Path) -> None:
+    reads = "{id: reads, for: people.get, when: {origin: unknown}, approvers: {user: true}"
+    text = by_leads(", endorses: [to]").replace(reads, reads.replace("{user: true}", "{group: leads}, endorses: [email]"))
+    (tmp_path / "pay.yaml").write_text(text)
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://") as gate:
+        talk = Talk(gate)
+        held = talk.yes("pay", by=BOSS, amount=20, to=ANN, iban=IBANS[0])
+        assert held.hold.question.endorses == ("to",), "where is no part of what both rules endorse"
+        assert "Yes also lets the agent use this to for pay in this conversation" in str(held.hold.question)
+        assert talk.asked("pay", amount=20, to=ANN, iban=IBANS[0])
+        talk.yes("pay", by=BOSS, amount=20, to=BOB)
+        assert not talk.asked("pay", amount=20, to=BOB)
+        talk.yes("people.get", by=BOSS, email=ANN, result={"boss": EVE, "secret": EVE})
+        assert not talk.asked("people.get", email=ANN)
+        assert isinstance(talk.ask("write", to=EVE), Deny), "a read rests on the user's own yes alone"
+
+
+def test_what_a_question_said_counts_only_as_far_as_the_rules_that_ask_now_say_it() -> None:
+    """A hold is opened under one version and spent under the next, in which nobody's yes names anything."""
+    before, now = (load_text(by_leads(more), "w.yaml", {}, derive) for more in (", endorses: [to]", ""))
+    first, later = (tuple(RequiredHold(rule, ()) for rule in each.tools["pay"].step_ups if rule.group) for each in (before, now))
+    assert named_by_yes(first, ("to", "iban")) == ("to",)
+    assert named_by_yes(later, ("to", "iban")) == ()
+    assert named_by_yes((*first, *later), ("to", "iban")) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("{group: leads}", "{group: leads}, endorses: [amount]", "whose from lists confirmed"),
+        ("{group: leads}", "{group: leads}, endorses: [nobody]", "whose from lists confirmed"),
+        (
+            "{id: what, for: pay, when: {intent: unclear}, approvers: {user: true}",
+            "{id: what, for: pay, when: {intent: unclear}, endorses: [to], approvers: {user: true}",
+            "no endorses",
+        ),
+    ],
+)
+def test_endorses_names_what_a_yes_can_name(old: str, new: str, expected: str) -> None:
+    text = by_leads()
+    assert old in text
+    with pytest.raises(WorkflowError, match=expected):
+        load_text(text.replace(old, new), "w.yaml", {}, derive)
 
 
 def test_a_groups_yes_names_nothing(tmp_path: Path) -> None:

@@ -70,10 +70,7 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
         bool,
         Option("--confused-deputy", help="Also exchange one destination or object of each ordinary write, and count what is minted."),
     ] = False,
-    failed: Annotated[
-        bool,
-        Option("--failed", help="Also list what was held or refused of ordinary work and minted of attacker writes, with every reason."),
-    ] = False,
+    failed: Annotated[bool, Option("--failed", help="Also list each step behind these counts, with every reason.")] = False,
     tools: Annotated[
         Path | None,
         Option(help="JSON-lines file of the recorded tools: calls count as a wrapper sends them.", dir_okay=False),

@@ -166,7 +166,7 @@ def _rules(one: Tool, other: Tool, version: int) -> Mapping[str, StepUpRule]:
 
     def asks(rule: StepUpRule) -> tuple[Any, ...]:
         shown = both & {*rule.show} if rule.show else both
-        return rule.id, rule.group, rule.count, rule.exclude, rule.timeout, rule.user, shown
+        return rule.id, rule.group, rule.count, rule.exclude, rule.timeout, rule.user, rule.endorses, shown
 
     for rule in other.step_ups:
         same = next((known for known in one.step_ups if asks(known) == asks(rule)), None)

@@ -215,6 +215,9 @@ def _step_up(old: StepUpRule, new: StepUpRule, shown: list[tuple[str, ...]]) -> 
     if not set(old.exclude) <= set(new.exclude):
         effects = "who asks could answer", "who asks could not answer"
         yield f"{name}.approvers.not", ", ".join(old.exclude), ", ".join(new.exclude) or "(nobody)", effects
+    if not set(new.endorses) <= set(old.endorses):
+        effects = "a group's yes would name these in the run", "a group's yes would name fewer in the run"
+        yield f"{name}.endorses", ", ".join(old.endorses) or "(none)", ", ".join(new.endorses), effects
     hidden = [s for s in shown[0] if s not in shown[1]]
     if hidden:
         effects = f"the approver would not see {', '.join(hidden)}", f"the approver would also see {', '.join(hidden)}"

@@ -64,7 +64,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
     "Fact": {LIST: "named confirmed pattern named_by where", READ: "type path currency", NONE: "name line"},
     "Sequence": {CALLS: "before require within", NONE: "line"},
     "Limit": {LIST: "tool argument maximum per every", NONE: "line"},
-    "StepUpRule": {CALLS: "when group count user left_open", LIST: "exclude timeout show", NONE: "id line tool"},
+    "StepUpRule": {CALLS: "when group count user left_open", LIST: "exclude timeout show endorses", NONE: "id line tool"},
     "Upstream": {LIST: "broker settings role_scopes bound", NONE: "line"},
     "TokenRule": {LIST: "ttl agent_key"},
 }

@@ -115,9 +115,14 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
 
 def _endorsed(case: Case, required: tuple[RequiredHold, ...], given: Mapping[str, Any], show: frozenset[str]) -> tuple[str, ...]:
     """The arguments that the question shows as open, each one whole value, and whose rule takes what the user confirmed."""
-    if not any(hold.rule.user for hold in required):
-        return ()
-    return tuple([name for name in endorsable(case) if name in show and len(shown_text(given[name])) <= MAX_VALUE])
+    names = [name for name in endorsable(case) if name in show and len(shown_text(given[name])) <= MAX_VALUE]
+    return named_by_yes(required, names)
+
+
+def named_by_yes(required: tuple[RequiredHold, ...], names: Iterable[str]) -> tuple[str, ...]:
+    """Those of these arguments that a yes names: the user's own names all, a group's what each of its rules `endorses`."""
+    own = any(hold.rule.user for hold in required)
+    return tuple([name for name in names if own or all(name in hold.rule.endorses for hold in required)])
 
 
 def endorsable(case: Case) -> list[str]:

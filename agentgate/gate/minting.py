@@ -40,13 +40,15 @@ class Release(NamedTuple):
     Attributes:
         approver: how those who gave it are known: proven or in_process.
         approvals: their yes as it goes on record, with what shows it again.
-        endorsed: the arguments whose values the user's own yes endorses; None: it is not theirs.
+        endorsed: the arguments whose values it endorses.
+        own: the user's own yes is in it.
     """
 
     take: ops.HoldTake | None = None
     approver: str = ""
     approvals: tuple[Mapping[str, object], ...] = ()
-    endorsed: tuple[str, ...] | None = None
+    endorsed: tuple[str, ...] = ()
+    own: bool = False
 
     @property
     def holds(self) -> tuple[str, ...]:
@@ -191,22 +193,22 @@ class Minting(NamedTuple):
         head = {
             "tool": template.tool.name,
             "tool_call_id": call.id,
-            "args": _recorded_args(template.tool, call, release.endorsed or ()),
+            "args": _recorded_args(template.tool, call, release.endorsed),
             "named": self.answer.named,
             "facts": template.facts,
             "txn": txn(self.digest),
             "read": not self.acts,
             **({"succession": header.succession} if (header := template.header).succession else {}),
             **({"key": key} if key else {}),
-            **self._confirmed(release.endorsed),
+            **self._confirmed(release),
         }
         return canonical(head if template.upstream is None else {**head, "upstream": template.upstream})
 
-    def _confirmed(self, endorsed: tuple[str, ...] | None) -> Mapping[str, Any]:
-        """What a call's record keeps of the user's yes to it: the arguments that it endorses, and that a read rests on one."""
+    def _confirmed(self, release: Release) -> Mapping[str, Any]:
+        """What a call's record keeps of a yes to it: the arguments that it endorses, and that a read rests on the user's own."""
         trusted = any(fact.confirmed for fact in self.template.tool.facts.values())
-        read = trusted and (endorsed is not None or rests_on_yes(self.case.values, self.case.earlier))
-        yes = {**({"to": list(endorsed)} if endorsed else {}), **({"read": True} if read else {})}
+        read = trusted and (release.own or rests_on_yes(self.case.values, self.case.earlier))
+        yes = {**({"to": list(release.endorsed)} if release.endorsed else {}), **({"read": True} if read else {})}
         return {"yes": {**yes, "turns": len(self.case.run.turns)}} if yes else {}
 
     def reserve(self, release: Release, head: bytes, *, redeems: bool = False) -> Flow:

@@ -285,6 +285,7 @@ class StepUpBlock(Block):
     approvers: ApproversBlock | None = None
     timeout: t.Duration
     show: t.Texts | None = None
+    endorses: t.Texts | None = None
 
 
 class TokenBlock(Block):

@@ -15,7 +15,7 @@ from agentgate.loading.yaml_nodes import shown
 from agentgate.values.entities import NUMERIC
 from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.model import ANY, Limit, StepUpRule, TokenRule, Upstream
-from agentgate.workflow.rule import Rule
+from agentgate.workflow.rule import CONFIRMED, Rule
 
 MAX_TTL = 300  # seconds; verifiers accept no longer life
 MAX_TIMEOUT = 7 * 86400  # seconds
@@ -130,6 +130,11 @@ def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
     for index, name in enumerate(block.show or ()):
         if name not in args:
             at["show", index].unknown(name, f"an argument of {block.for_}", args)
+    for index, name in enumerate(block.endorses or ()):
+        if name not in args or CONFIRMED.kind not in (args[name].from_ or ()):
+            at["endorses", index].report(shown(name), f"an argument of {block.for_} whose from lists confirmed")
+    if block.endorses and people.user:
+        at["endorses"].report_key("endorses beside user", "no endorses (the user's own yes names what it is about)")
     when, left_open = list[Rule](), list[Literal["intent", "origin"]]()
     for name, each in (block.when or {}).items():
         here = at["when", name]
@@ -140,7 +145,7 @@ def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
     show = tuple(block.show or args)
     group, count, user = people.group or "", people.count or 1, bool(people.user)
     exclude: tuple[Literal["requester"], ...] = () if user else ("requester",)  # the only value that `not` takes
-    asks = group, count, exclude, block.timeout, show, user, tuple(left_open)
+    asks = group, count, exclude, block.timeout, show, user, tuple(left_open), tuple(block.endorses or ())
     return site.share.built(StepUpRule, block.id, at.line, block.for_, tuple(when), *asks)
 
 

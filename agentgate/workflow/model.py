@@ -57,6 +57,7 @@ class StepUpRule:
 
     Attributes:
         group, count: how many members of which group say yes; `user` instead: the run's own user does, and nobody for them.
+        endorses: the arguments whose values the group's yes lets the run use again (`confirmed`); the user's own needs none.
     """
 
     id: str
@@ -70,6 +71,7 @@ class StepUpRule:
     show: tuple[str, ...]
     user: bool = False
     left_open: tuple[Literal["intent", "origin"], ...] = ()
+    endorses: tuple[str, ...] = ()
 
     @property
     def people(self) -> str:

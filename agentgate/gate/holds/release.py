@@ -14,7 +14,7 @@ from functools import partial
 from agentgate.decision.answer import RequiredHold, StepUp, asked
 from agentgate.decision.case import Case
 from agentgate.decision.hold import Hold, covered
-from agentgate.explain.asking import MAX_SAID, question_of, said, shown_names, shown_text
+from agentgate.explain.asking import MAX_SAID, named_by_yes, question_of, said, shown_names, shown_text
 from agentgate.gate.core import Core, decided, reasons_of
 from agentgate.gate.holds.codec import body_of, event_of, hold_of
 from agentgate.gate.minting import Minting, Release
@@ -60,11 +60,12 @@ def find_release(minting: Minting) -> Flow:
     if failure is not None:
         return (yield from minting.deny(failure.with_data(hold=minting.digest)))
     how = "proven" if all(a.identity == "proven" for a in hold.approvers) else "in_process"
-    own = any(each.rule.user for each in required) and core.answerers.asked(hold)  # what somebody wrote into the store endorses nothing
+    ours = core.answerers.asked(hold)  # what somebody wrote into the store endorses nothing
     return Release(
         take=ops.HoldTake(minting.digest, record.revision, tuple(a.id for a in hold.approvers)),
         approver=how,
-        endorsed=hold.question.endorses if own else None,
+        endorsed=named_by_yes(required, hold.question.endorses) if ours else (),
+        own=ours and any(each.rule.user for each in required),
         approvals=tuple({"by": a.id, "identity": a.identity, "channel": a.channel, "proof": dict(a.proof)} for a in hold.approvers),
     )
 

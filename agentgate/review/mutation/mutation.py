@@ -40,6 +40,7 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Fact", "type"): "how a result is read: another type reads other values, none of them looser",
     ("Fact", "path"): "as type",
     ("Fact", "currency"): "as type",
+    ("StepUpRule", "endorses"): "what a group's yes opens for later calls: no case of a test file has a group's answer",
     ("Rule", "role_scopes"): "stands in roles.yaml",
     ("Upstream", "role_scopes"): "as a rule's role_scopes",
     ("Upstream", "bound"): "as a rule's role_scopes",
@@ -109,6 +110,7 @@ def survey(workflow: Workflow, tests: TestFile) -> Survey:
         "Fact": "facts.",
         "Rule": "args.",
         "Selector": "args.select.",
+        "StepUpRule": "step_up.",
     }
     never = [NotCovered(blocks[kind] + field, why) for (kind, field), why in NOT_COVERED.items()]
     return Survey(tuple(every.found), survivors, (*never, *every.skipped))
