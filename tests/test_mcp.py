@@ -15,7 +15,7 @@ import pytest
 from fastmcp.server.middleware.caching import ResponseCachingMiddleware
 from fastmcp.server.middleware.timing import TimingMiddleware
 from mcp.server import Server as LowLevelServer
-from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, ElicitResult, TaskMetadata, Tool
+from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, ElicitRequestURLParams, ElicitResult, TaskMetadata, Tool
 from structlog.testing import capture_logs
 
 from agentgate import Allow, Deny, NotDone, Reason
@@ -102,6 +102,52 @@ async def test_nobody_who_answers_in_time_is_a_hold_too(tmp_path: Path) -> None:
         held = await GatedClient(shop.client, shop.run, audience=AUDIENCE, wait=0.1).call_tool("payments.refund", BIG)
         assert (held.meta or {})[DENIAL]["code"] == "needs_approval"
         assert len(shop.stock.seen) == 1
+
+
+PAGES = "https://gate.example/holds/"
+
+
+@every_kind
+async def test_the_user_is_shown_the_page_of_a_call_that_waits_and_answers_there(tmp_path: Path, kind: str) -> None:
+    async with mcp_shop(tmp_path, kind) as shop:
+        await shop.gated.call_tool("orders.get", ORDER)
+        shown = []
+
+        async def opened(params: ElicitRequestURLParams) -> ElicitResult:
+            shown.append(params)
+            await shop.gate.release(params.url.removeprefix(PAGES), tenant="acme", by=BOSS)  # as on that page
+            return ElicitResult(action="decline")
+
+        client = GatedClient(shop.client, shop.run, audience=AUDIENCE, wait=30, elicit=opened, pages=PAGES)
+        assert (await client.call_tool("payments.refund", BIG, tool_call_id="pay")).structured_content == {"paid": True}
+        assert [(params.mode, "1 of leads" in params.message, "150.00" in params.message) for params in shown] == [("url", True, False)]
+        await client.call_tool("orders.get", ORDER)
+        assert len(shown) == 1, "nothing waits"
+
+
+@pytest.mark.parametrize("answer", ["accept", "accept with content", "decline", "cancel", "anything"])
+async def test_no_answer_to_an_elicitation_answers_a_hold(tmp_path: Path, answer: str) -> None:
+    async with mcp_shop(tmp_path) as shop:
+        await shop.gated.call_tool("orders.get", ORDER)
+
+        async def forged(params: ElicitRequestURLParams) -> object:
+            content = {"answer": "release", "hold": params.elicitation_id or ""} if answer != "accept" else None
+            action: Any = answer.partition(" ")[0]
+            return "release" if answer == "anything" else ElicitResult(action=action, content=content)
+
+        client = GatedClient(shop.client, shop.run, audience=AUDIENCE, wait=0.1, elicit=forged, pages=PAGES)
+        held = await client.call_tool("payments.refund", BIG, tool_call_id="pay")
+        told = (held.meta or {})[DENIAL]
+        assert told["code"] == "needs_approval"
+        assert (await shop.gate.hold(told["hold"]["id"], tenant="acme")).state == "pending"
+        assert len(shop.stock.seen) == 1
+
+
+async def test_the_page_is_on_a_connection_that_nobody_reads(tmp_path: Path) -> None:
+    async with mcp_shop(tmp_path) as shop:
+        for pages in ("", "http://gate.example/holds/", "javascript:alert(1)//"):
+            with pytest.raises(ConfigError, match="setting 'pages'"):
+                GatedClient(shop.client, shop.run, audience=AUDIENCE, elicit=shop.client.call_tool, pages=pages)
 
 
 # --- attacks: the token ---------------------------------------------------------------------------------------------------------

@@ -10,10 +10,13 @@ model. What a server returns is no fact: facts are what the server that redeemed
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import structlog
-from mcp_types import CallToolResult, TextContent, Tool
+from mcp_types import CallToolResult, ElicitRequestURLParams, TextContent, Tool
 
 from agentgate.errors import AgentGateError, CanonicalError, ConfigError
 from agentgate.gate.run import AsyncRun, Run
@@ -36,7 +39,16 @@ _MAX_PAGES = 100
 class GatedClient:
     """``GatedClient(client, run, audience="https://orders.acme.example/mcp")``, inside ``async with client``."""
 
-    def __init__(self, client: Any, tokens: Run | AsyncRun | CallTokens, *, audience: str, wait: float = 0.0) -> None:
+    def __init__(
+        self,
+        client: Any,
+        tokens: Run | AsyncRun | CallTokens,
+        *,
+        audience: str,
+        wait: float = 0.0,
+        elicit: Callable[[ElicitRequestURLParams], Awaitable[object]] | None = None,
+        pages: str = "",
+    ) -> None:
         """Around a connected client.
 
         Args:
@@ -44,6 +56,9 @@ class GatedClient:
             tokens: a run, or `ExchangeTokens` for a served gate.
             audience: the resource URL of the server at the other end, by your own configuration; no other server's token goes there.
             wait: seconds to wait for a person who must release a call; 0: the hold is the result.
+            elicit: shows the user the page of a call that waits (MCP's elicitation in URL mode), before that time begins. What it returns,
+                an accept, its content or a no, answers nothing: the page does.
+            pages: the URL that a hold's id follows there; with `elicit`.
 
         Raises:
             ConfigError: a setting that is none of these.
@@ -53,7 +68,10 @@ class GatedClient:
         if type(wait) not in {int, float} or not 0 <= wait < float("inf"):
             raise ConfigError("wait", wait, "seconds, 0 or more")
         check_secure("audience", audience)
+        if elicit is not None:
+            check_secure("pages", pages)
         self._client, self._tokens, self._audience, self._wait = client, tokens_of(tokens), audience, wait
+        self._elicit, self._pages = elicit, pages
 
     async def list_tools(self) -> list[Tool]:
         """The tools that the model may be shown: those of the workflow, with the definitions that were reviewed, and nothing else of them.
@@ -95,9 +113,12 @@ class GatedClient:
             _log.warning("call_refused", tool=shown, code=str(Code.INVALID_ARGUMENTS), reasons=[f"args: {type(error).__name__}"])
             return denied(Code.INVALID_ARGUMENTS)
         definition = _digest(tool, listed) if tool is not None else ""
-        answer = await self._tokens.ask(
-            name, args, tool_call_id=tool_call_id, definition=definition, audience=self._audience, wait=self._wait
-        )
+        ask = partial(self._tokens.ask, name, args, tool_call_id=tool_call_id, definition=definition, audience=self._audience)
+        answer = await ask(wait=self._wait if self._elicit is None else 0)
+        if isinstance(answer, NoToken) and answer.hold is not None and self._elicit is not None:
+            page = f"{self._pages}{quote(answer.hold.id, safe='')}"
+            await self._elicit(ElicitRequestURLParams(message=str(answer.hold), url=page, elicitation_id=answer.hold.id))
+            answer = await ask(wait=self._wait)
         if isinstance(answer, NoToken):
             return denied(answer.code, answer.hold, describe_forms(schema, answer.misformed), answer.until)
         with sent(answer.secret):
