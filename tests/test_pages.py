@@ -10,9 +10,11 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from datetime import UTC
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -132,6 +134,18 @@ def test_the_list_begins_with_the_earliest_deadline_and_ends_with_what_was_answe
     assert "Refused. This call does not run" in mona.get(f"/holds/{second.id}").text
 
 
+def test_times_are_said_in_the_readers_own_zone_too_and_without_a_script(desk: Desk, people) -> None:
+    _, hold = desk.held(why="zones")
+    there = ZoneInfo("Pacific/Auckland")
+    kims, monas = (people(name).get(f"/holds/{hold.id}").text for name in ("kim", "mona"))
+    at = hold.question.deadline
+    assert f"{moment(at, there)} ({moment(at)})</time>" in kims
+    assert f"until {moment(hold.expires_at, there)}." in wording.became(hold, there)
+    assert f">{moment(at)}</time>" in monas
+    assert "NZ" not in monas
+    assert moment(hold.question.opened, there) in people("kim").get("/holds").text
+
+
 def test_a_page_shows_every_part_of_the_question_and_escapes_all_of_it() -> None:
     evil = iter(f"""<script>alert({n})</script>'"><img src=x onerror=alert({n})>&amp;{{{{7*7}}}}""" for n in range(100))
     rule = ShownRule(next(evil), next(evil), next(evil), (next(evil), next(evil)))
@@ -141,8 +155,10 @@ def test_a_page_shows_every_part_of_the_question_and_escapes_all_of_it() -> None
     many: dict[str, Any] = {name: (next(evil), next(evil)) for name in ("via", "limits", "words")}
     question = Question(hold=GONE, **texts, **many, arguments=arguments, rules=(rule,), opened=1.0, deadline=2e9)
     hold = Hold(GONE, "acme", "run", "t", "c", ("r",), {}, (), 2e9, question)
-    reader = session.Reader({next(evil): proven_user("mona", tenant="acme")}, "id")
-    values: dict[str, Any] = {"reader": reader, "origins": ["http://localhost:1"], "became": wording.became, "masked": MASKED, "now": 0.0}
+    reader = session.Reader({next(evil): proven_user("mona", tenant="acme")}, "id", UTC)
+    became = partial(wording.became, zone=UTC)
+    values: dict[str, Any] = {"reader": reader, "origins": ["http://localhost:1"], "became": became, "masked": MASKED, "now": 0.0}
+    values["zone"] = UTC
     shown = bytes(page("hold.html", **values, shown=Addressed(hold, "high"), others=0, most=10).body).decode()
     assert "<img" not in shown
     assert re.findall(r"<script[^>]*>", shown) == ['<script src="/holds/pages.js" defer>']
@@ -605,7 +621,7 @@ def test_a_refusal_is_a_sentence_that_says_what_to_do(answer: AnswerCode) -> Non
 def test_a_state_is_a_sentence(state: Any) -> None:
     question = Question(GONE, "acme", "w v1", "t", "write", (), "lee", "bot", (), (), (), 1.0, 2e9, "")
     hold = Hold(GONE, "acme", "run", "t", "c", ("two",), {}, (), 2e9, question, state)
-    assert re.fullmatch(r"[A-Z][^{}]+\.", wording.became(hold))
+    assert re.fullmatch(r"[A-Z][^{}]+\.", wording.became(hold, UTC))
 
 
 # --- a passkey is made ------------------------------------------------------------------------------------------------------

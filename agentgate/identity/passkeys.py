@@ -13,8 +13,10 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -48,6 +50,7 @@ class Passkey(SettingsBlock):
         tenants: where they answer.
         groups: theirs, in these tenants.
         label: which device it is, for whoever keeps the file.
+        zone: their time zone (IANA), in which the pages say times beside UTC.
     """
 
     id: Annotated[str, Field(min_length=1, max_length=1400)]
@@ -56,6 +59,7 @@ class Passkey(SettingsBlock):
     tenants: Names
     groups: Listed = ()
     label: Annotated[str, Field(max_length=200)] = ""
+    zone: Annotated[str, Field(min_length=1, max_length=64)] = "UTC"
 
 
 class _File(SettingsBlock):
@@ -71,10 +75,11 @@ class Registered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A row, read: the COSE key as bytes, and who it is in each tenant."""
+    """A row, read: the COSE key as bytes, who it is in each tenant, and their time zone."""
 
     key: bytes
     people: Mapping[str, User]
+    zone: tzinfo
 
 
 class Passkeys:
@@ -145,6 +150,11 @@ class Passkeys:
         """
         known = self._of(credential)
         return {} if known is None else known.people
+
+    def zone(self, credential: str) -> tzinfo:
+        """The time zone of whoever has this credential id; nobody's is UTC."""
+        known = self._of(credential)
+        return UTC if known is None else known.zone
 
     def person(self, assertion: Assertion, challenge: bytes, tenant: str) -> User:
         """Who made this assertion over this challenge, proven.
@@ -242,6 +252,10 @@ def _rows(rows: tuple[Passkey, ...]) -> dict[str, _Known]:
     for number, row in enumerate(rows):
         where = f"passkeys.{number}"
         try:
+            zone = ZoneInfo(row.zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ConfigError(f"{where}.zone", row.zone, "a time zone, such as Europe/Berlin") from None
+        try:
             _, key = unb64url(row.id.encode("ascii")), unb64url(row.public_key.encode("ascii"))
             der = _public_key(key)
             who = {tenant: proven_user(row.user, tenant=tenant, groups=row.groups) for tenant in row.tenants}
@@ -259,7 +273,7 @@ def _rows(rows: tuple[Passkey, ...]) -> dict[str, _Known]:
             if people.setdefault((tenant, row.user), row.groups) != row.groups:
                 raise ConfigError(f"{where}.groups", list(row.groups), f"those of {row.user}'s other passkeys in {tenant}")
         keys.add(der)
-        found[row.id] = _Known(key, who)
+        found[row.id] = _Known(key, who, zone)
     return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -154,8 +155,10 @@ async def answer(request: Request, service: Service) -> Response:
         became = await _given(service, tenant, answers, by, reason)
     except AnswerRefused as error:
         raise _not_counted(error) from None
-    words = {name: wording.refused(each) if isinstance(each, AnswerRefused) else wording.answered(each) for name, each in became.items()}
-    return answered({"answered": words})
+    said = {
+        n: wording.refused(each) if isinstance(each, AnswerRefused) else wording.answered(each, reader.zone) for n, each in became.items()
+    }
+    return answered({"answered": said})
 
 
 def _check_same(reader: Reader, assertion: object) -> None:
@@ -242,7 +245,8 @@ def _common(reader: Reader, service: Service) -> dict[str, Any]:
     return {
         "reader": reader,
         "origins": passkeys_of(service).origins,
-        "became": wording.became,
+        "became": partial(wording.became, zone=reader.zone),
+        "zone": reader.zone,
         "masked": MASKED,
         "now": time.time(),
     }

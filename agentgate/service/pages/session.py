@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -41,10 +42,12 @@ class Reader:
     Attributes:
         people: who they are in each tenant whose holds they may read.
         credential: the id of their passkey.
+        zone: their time zone.
     """
 
     people: Mapping[str, User]
     credential: str
+    zone: tzinfo
 
     @property
     def name(self) -> str:
@@ -124,7 +127,7 @@ async def reader_of(service: Service, found: tuple[str, int] | None) -> Reader |
     if found is None:
         return None
     people = await people_of(service, *found)
-    return Reader(people, found[0]) if people else None
+    return Reader(people, found[0], passkeys_of(service).zone(found[0])) if people else None
 
 
 async def people_of(service: Service, credential: str, since: int) -> dict[str, User]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import tzinfo
 
 from agentgate.decision.hold import Hold, State
 from agentgate.decision.question import moment
@@ -32,18 +33,18 @@ REFUSED: Mapping[AnswerCode, str] = {
 }
 
 
-def became(hold: Hold) -> str:
+def became(hold: Hold, zone: tzinfo) -> str:
     """What a hold's state means to a person; who said yes so far."""
     said = ", ".join(visible(each.id, 80) for each in hold.approvers)
     if hold.state != "pending":
         by = f" Yes from: {said}." if said else ""
-        return _STATES[hold.state].format(until=moment(hold.expires_at)) + by
-    return f"Waits for {hold.question.whom}, until {moment(hold.expires_at)}." + (f" Yes so far from: {said}." if said else "")
+        return _STATES[hold.state].format(until=moment(hold.expires_at, zone)) + by
+    return f"Waits for {hold.question.whom}, until {moment(hold.expires_at, zone)}." + (f" Yes so far from: {said}." if said else "")
 
 
-def answered(hold: Hold) -> str:
+def answered(hold: Hold, zone: tzinfo) -> str:
     """The same just after an answer."""
-    return f"Your yes counts. {became(hold)}" if hold.state == "pending" else became(hold)
+    return f"Your yes counts. {became(hold, zone)}" if hold.state == "pending" else became(hold, zone)
 
 
 def refused(error: AnswerRefused) -> str:
