@@ -11,6 +11,7 @@ import pytest
 
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
 from agentgate.decision.answer import RequiredHold
+from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.explain.asking import named_by_yes
 from agentgate.intents.lexical import derive
@@ -279,6 +280,12 @@ def test_what_a_question_said_counts_only_as_far_as_the_rules_that_ask_now_say_i
     assert named_by_yes(first, ("to", "iban")) == ("to",)
     assert named_by_yes(later, ("to", "iban")) == ()
     assert named_by_yes((*first, *later), ("to", "iban")) == ()
+
+
+def test_a_rule_that_endorses_more_is_wider_in_the_diff() -> None:
+    without, more = (load_text(by_leads(each), "w.yaml", {}, derive) for each in ("", ", endorses: [to]"))
+    assert {finding.field for finding in compare(without, more).wider} == {"step_up.whom.endorses", "step_up.where.endorses"}
+    assert not compare(more, without).wider
 
 
 @pytest.mark.parametrize(
