@@ -74,7 +74,7 @@ class Desk:
         self.file, self.told = folder / "passkeys.toml", folder / "told"
         groups = {"mona": ["leads"], "kim": ["leads"], "lee": ["staff"], "idle": []}
         self.people = {name: Passkey(rp_id="localhost") for name in groups}
-        zones = {"kim": {"zone": "Pacific/Auckland"}}
+        zones: dict[str, Any] = {"kim": {"zone": "Pacific/Auckland"}}
         self.rows = [self.people[name].row(name, *groups[name], **zones.get(name, {})) for name in groups]
         written(self.file, *self.rows)
         (folder / "workflows").mkdir()

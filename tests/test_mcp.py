@@ -131,7 +131,7 @@ async def test_no_answer_to_an_elicitation_answers_a_hold(tmp_path: Path, answer
         await shop.gated.call_tool("orders.get", ORDER)
 
         async def forged(params: ElicitRequestURLParams) -> object:
-            content = {"answer": "release", "hold": params.elicitation_id or ""} if answer != "accept" else None
+            content: Any = {"answer": "release", "hold": params.elicitation_id} if answer != "accept" else None
             action: Any = answer.partition(" ")[0]
             return "release" if answer == "anything" else ElicitResult(action=action, content=content)
 
