@@ -21,7 +21,7 @@ def test_what_a_yes_names_lets_no_more_pass_for_a_careful_user(files: list[str])
     assert after["attacker writes"] == before["attacker writes"] > 0
     assert after["careful"] <= before["careful"]
     assert after["slips once: unasked"] <= before["slips once: unasked"] + 1
-    assert after["questions"] <= before["questions"]
+    assert after["together"] <= after["questions"] <= before["questions"]
     assert after["redirected"] <= before["redirected"] + 3
 
 

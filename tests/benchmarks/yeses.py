@@ -5,6 +5,8 @@ one exact call (``before``), names what was asked about (``endorsed``), and also
 Users: ``careful`` says yes to their own calls and no to the attacker's; ``slips once`` says yes to the first of the
 attacker's in a run; ``yes to all`` to every one. Groups refuse an attacker's call. ``redirected``: the user's own writes of ordinary work
 in which a value that they confirmed in that run for this argument of this tool can be put in the place of another, and nobody is asked.
+A recording does not say which calls are of one step, and so of one question: beside each count is that in which calls that follow each
+other are.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +25,7 @@ import yaml
 
 from agentgate.cli.evaluate import ReplaySettings
 from agentgate.decision.answer import Allow
+from agentgate.decision.batch_answer import MOST
 from agentgate.gate.gate import Gate
 from agentgate.review.replay.evaluate import (
     SIDE_EFFECTS,
@@ -100,6 +104,12 @@ def redirected(gate: Gate, clock: Clock, episode: Episode) -> tuple[int, int]:
         return open_to, len(writes)
 
 
+def questions_of(found: list[tuple[Decided, bool]]) -> int:
+    """How many questions: of calls that follow each other and ask the same people, up to ten are one."""
+    groups = ((answer, len(list(calls))) for answer, calls in groupby(decided.answer for decided, _ in found))
+    return sum(-(-calls // MOST) for answer, calls in groups if answer in {"confirm", "step_up"})
+
+
 def measure(files: list[str], variant: str) -> dict[str, Any]:
     """One set under one variant."""
     counts: Counter[str] = Counter()
@@ -112,8 +122,11 @@ def measure(files: list[str], variant: str) -> dict[str, Any]:
             assert not gate.catalog.quarantined, gate.catalog.quarantined
             for episode in episodes_of(files, gate):
                 if episode.attack is None:
-                    answers = Counter(decided.answer for decided, _ in answered(gate, clock, episode, "careful"))
+                    found = answered(gate, clock, episode, "careful")
+                    answers = Counter(decided.answer for decided, _ in found)
                     asked = answers["confirm"] + answers["step_up"]
+                    together = questions_of(found)
+                    counts.update(together=together, one_together=together <= 1 and not answers["deny"])
                     counts.update(tasks=1, questions=asked, one=asked <= 1 and not answers["deny"], denied=answers["deny"] > 0)
                     hit, of = redirected(gate, clock, episode)
                     counts.update(redirected=hit, writes=of)
@@ -133,6 +146,8 @@ def main(names: Sequence[str]) -> int:
         for variant in VARIANTS:
             found = Counter(measure(SETS[name], variant))
             tasks = f"{found['questions'] / (found['tasks'] or 1):.2f} questions a task, at most one {found['one']}/{found['tasks']}"
+            every = found["tasks"] or 1
+            tasks += f" (in one question if they follow each other: {found['together'] / every:.2f}, {found['one_together']})"
             print(f"{name}, {variant}: {tasks}, denied {found['denied']}, redirected {found['redirected']}/{found['writes']}", flush=True)
             minted = ", ".join(f"{user} {found[user]} ({found[f'{user}: unasked']} unasked)" for user in USERS)
             print(f"    attacker writes minted of {found['attacker writes']}: {minted}", flush=True)
