@@ -436,6 +436,25 @@ def test_another_process_asks_again_for_what_is_left_in_one_interrupt(desk: Desk
     assert "payments.refund" not in desk.ran_names()
 
 
+async def test_a_blocking_call_in_a_loop_waits_for_nothing_that_needs_the_loop(desk: Desk) -> None:
+    run = desk.run()
+    read_first(desk, run)
+    inner = {each.name: each for each in desk.guarded(run)}
+
+    @tool("delegate")
+    async def delegate(task: str, runtime: ToolRuntime) -> Any:
+        """Pay, and hold the loop meanwhile."""
+        await asyncio.sleep(0.01)  # the note has begun
+        wanted = {"name": "payments.refund", "args": DEAR[1], "id": f"inner {task}", "type": "tool_call"}
+        return inner["payments.refund"].invoke(wanted, runtime.config).content
+
+    built = graph_of([delegate, inner["notes.add"]], InMemorySaver())
+    out = await asyncio.wait_for(built.ainvoke(asking(("delegate", {"task": "x"}), NOTE), IN_THREAD), 20)
+    desk.gate.release(held(out), tenant="acme", by=LEAD)
+    out = await asyncio.wait_for(built.ainvoke(Command(resume=1), IN_THREAD), 20)
+    assert tool_messages(out)[0].content == "re_1"
+
+
 async def test_a_held_call_appears_in_a_stream(desk: Desk) -> None:
     gated = AgentGateMiddleware(desk.gate, workflow="shop.refund", identify=identify)
     script = Script(answers=[calls(GET), calls(DEAR), say()])
