@@ -13,6 +13,7 @@ from agentgate.decision.question import as_json
 from agentgate.errors import ConfigError, StepUpRequired
 from agentgate.integrations.langchain.outcomes import add_held
 from agentgate.integrations.langchain.task import TaskCall, Wait
+from agentgate.values.visible import visible
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -98,7 +99,9 @@ def _interruption(questions: list[dict[str, Any]]) -> BaseException | None:
                 # of LangGraph's kind, so that no error handling of a node's makes it a message for the model
                 refused = type("ResumeRefused", (ConfigError, GraphBubbleUp), {})
                 ids = ", ".join([question["hold"] for question in questions])
-                raise refused("resume", resumed, f"a mapping from the id of each hold to its own answer, release or refuse: {ids}")
+                raise refused(
+                    "resume", visible(resumed, 200), f"a mapping from the id of each hold to its own answer, release or refuse: {ids}"
+                )
     except (ImportError, KeyError, RuntimeError):  # what langgraph raises outside of a graph
         return None
     except GraphBubbleUp as error:
