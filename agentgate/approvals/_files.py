@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 from pathlib import Path
 from typing import Literal
 
 from agentgate.approvals.refusal import TAMPERED, ApprovalRefusal, ApprovalRefused, refuse
+from agentgate.audit.writing import write_whole
 from agentgate.values.canonical import digest
 
 APPROVALS = "approvals"
@@ -105,29 +105,6 @@ class Tree:
 
 def _not_a_folder(shown: str, got: str) -> ApprovalRefused:
     return refuse(TAMPERED, shown, "folder", got, "a folder (links are refused)")
-
-
-def write_whole(path: Path, data: bytes, *, mode: int, durable: bool = True) -> None:
-    """Replace a file so that readers see the old or the new one; `durable`: also after a crash of the host. Raises OSError."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-            out.flush()
-            if durable:
-                os.fsync(out.fileno())
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-    if not durable:
-        return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def file_digest(data: bytes) -> str:

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 import orjson
 
-from agentgate.approvals._files import file_digest, write_whole
+from agentgate.approvals._files import file_digest
+from agentgate.audit.writing import write_whole
 from agentgate.token.regular_file import read_regular
 from agentgate.values.canonical import canonical
 from agentgate.workflow.model import Workflow
@@ -84,7 +85,7 @@ class Prover:
         """Write the cache. Failing is no error: it will be proved again."""
         if self._new and self._kept is not None:
             with suppress(OSError):
-                write_whole(self._kept / _FILE, orjson.dumps(sorted(self._proved)[-_MAX_KEPT:]), mode=0o600)
+                write_whole(self._kept / _FILE, orjson.dumps(sorted(self._proved)[-_MAX_KEPT:]))
             self._new = False
 
     @cached_property

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import orjson
 
-from agentgate.approvals._files import write_whole
 from agentgate.approvals.refusal import ROLLBACK, refuse
+from agentgate.audit.writing import write_whole
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.token.regular_file import read_regular
@@ -53,7 +53,7 @@ def rise(folder: Path, marks: Mapping[str, int]) -> None:
             risen = higher(kept, marks)
             if risen != kept:
                 data = orjson.dumps({"agentgate": _FORMAT, "marks": risen}, option=orjson.OPT_SORT_KEYS)
-                write_whole(file, data, mode=0o600)
+                write_whole(file, data)
     except OSError as error:
         raise refuse(ROLLBACK, str(file), "file", error.strerror or "an error", "a directory that can be written") from None
 

@@ -21,6 +21,7 @@ import structlog
 
 from agentgate.audit.note import Checkpoint, NoteVerifier, read_checkpoint
 from agentgate.audit.tree import seal_files, sealed_leaves, sealed_lines
+from agentgate.audit.writing import write_whole
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.values.merkle import RightEdge, consistency, root
 from agentgate.values.urls import is_secure
@@ -52,9 +53,7 @@ class FolderPlace:
         file = self._path / f"{found.origin.rpartition('/')[2]}.checkpoint"
         if file.exists():
             check_grown(file.read_text("utf-8"), found)
-        draft = file.with_name(f".{file.name}.{threading.get_native_id()}")  # of two witnesses
-        draft.write_text(note, "utf-8")
-        draft.replace(file)
+        write_whole(file, note.encode(), mode=0o644)
 
 
 class URLPlace:

@@ -30,8 +30,9 @@ from agentgate.audit.copies import Copies, CopyPlace
 from agentgate.audit.entry import LogEntry, wake_entries
 from agentgate.audit.room import FULL
 from agentgate.audit.sealer import SEAL_RECORDS, SEAL_SECONDS, LogLost, Sealer, keys_of
-from agentgate.audit.segment import Segment, SegmentLost, record_bytes, sync_directory
+from agentgate.audit.segment import Segment, SegmentLost, record_bytes
 from agentgate.audit.tree import Head
+from agentgate.audit.writing import sync_directory
 from agentgate.errors import AuditUnavailable, ConfigError
 
 _log = structlog.get_logger("agentgate.audit.file")

@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
-from agentgate.audit.segment import Line
+from agentgate.audit.segment import Line, open_segment, writer_of
+from agentgate.audit.writing import write_whole
 from agentgate.errors import ConfigError
 
 _FIELDS = ("type", "tenant", "run", "user", "agent", "tool", "tool_call_id", "txn", "hold", "jti", "decision", "outcome")
@@ -56,13 +57,7 @@ class RecordRow(NamedTuple):
     @property
     def place(self) -> tuple[float, str, int]:
         """Where it stands among all rows of a log."""
-        return self.time, Path(self.file).stem, self.start
-
-    def record(self) -> dict[str, Any]:
-        """The whole record."""
-        with Path(self.file).open("rb") as file:
-            file.seek(self.start)
-            return dict(orjson.loads(file.read(self.end - self.start))["record"])
+        return self.time, writer_of(Path(self.file)), self.start
 
 
 class RecordIndex:
@@ -80,16 +75,14 @@ class RecordIndex:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         name = hashlib.sha256(orjson.dumps([content, heads], option=orjson.OPT_SORT_KEYS)).hexdigest()
-        return self._folder / f"{path.stem}.{'sealed' if sealed else 'chain'}.{name}"
+        return self._folder / f"{writer_of(path)}.{'sealed' if sealed else 'chain'}.{name}"
 
     @staticmethod
     def keep(entry: Path, told: Mapping[str, Any], rows: Iterable[bytes]) -> None:
         """Keep what was found of a segment, and its rows."""
-        draft = entry.with_name(f".{secrets.token_hex(8)}")
-        draft.write_bytes(b"\n".join([orjson.dumps(told), *rows]) + b"\n")
         for old in entry.parent.glob(f"{entry.stem}.*"):
             old.unlink(missing_ok=True)
-        draft.replace(entry)
+        write_whole(entry, b"\n".join([orjson.dumps(told), *rows]) + b"\n", durable=False)
 
 
 def row_bytes(start: int, line: Line) -> bytes:
@@ -122,3 +115,14 @@ def read_rows(entry: Path, path: str, wanted: Collection[bytes] = ()) -> Iterato
         next(lines)
         for line in filter(is_wanted, lines):
             yield RecordRow(path, *orjson.loads(line))
+
+
+def read_whole(rows: Sequence[RecordRow]) -> list[dict[str, Any]]:
+    """The records of these rows; each segment is read once, since a compressed one is read from its start."""
+    found = dict[tuple[Any, ...], dict[str, Any]]()
+    for name, its in groupby(sorted(rows, key=lambda row: row[:2]), lambda row: row.file):
+        with open_segment(Path(name)) as file:
+            for row in its:
+                file.seek(row.start)
+                found[row[:2]] = orjson.loads(file.read(row.end - row.start))["record"]
+    return [found[row[:2]] for row in rows]

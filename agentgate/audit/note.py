@@ -7,8 +7,6 @@ wrote. A log's origin is the name of its key in signatures.
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from base64 import b64decode, b64encode
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from agentgate.audit.writing import write_whole
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.token.jws import unb64url
 from agentgate.token.regular_file import read_regular
@@ -128,31 +127,19 @@ class LogKey:
             KeyRefused: it is somebody else's, others may read it, or it is no such key. OSError: it cannot be read or made.
         """
         if not (folder / KEY).exists():
-            _place(folder / KEY, SigningKey.generate("EdDSA").pem())
+            write_whole(folder / KEY, SigningKey.generate("EdDSA").pem(), first=True)
         try:
             key = cls(SigningKey.from_pem(read_regular(folder / KEY, forbidden=0o077)))
         except OSError as error:
             raise KeyRefused(f"{folder / KEY}: {error.strerror}") from error
         if not (folder / PUBLIC).exists():
-            _place(folder / PUBLIC, b64encode(key.public) + b"\n")
+            write_whole(folder / PUBLIC, b64encode(key.public) + b"\n", first=True)
         return key
 
     def sign(self, checkpoint: Checkpoint) -> str:
         """The signed note of a checkpoint."""
         signature = log_verifier(checkpoint.origin, self.public).id + self._key.sign(checkpoint.text.encode())
         return f"{checkpoint.text}\n\u2014 {checkpoint.origin} {b64encode(signature).decode()}\n"
-
-
-def _place(path: Path, data: bytes) -> None:
-    """Write a file completely or not at all, unless another process has written it meanwhile."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    with suppress(FileExistsError):
-        os.link(draft, path)
-    draft.unlink()
 
 
 def read_public(path: Path) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from agentgate.audit.index import RecordIndex, RecordRow, read_rows
+from agentgate.audit.index import RecordIndex, RecordRow, read_rows, read_whole
 from agentgate.audit.verify import LogEvidence, LogVerdict, Watch, verify
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.values.times import seconds
@@ -131,7 +131,7 @@ def answer_question(asked: Mapping[str, Any]) -> dict[str, Any]:
         found = nlargest(PAGE, (row for row in rows if not after or row.place < after), key=lambda row: row.place)
     following = "~".join(map(str, found[-1].place)) if len(found) == PAGE and not asked["call"] else None
     wrong = sorted({each.finding.name.lower() for each in log.verdict.findings if each.finding})
-    return {"findings": wrong, "next": following, "records": [row.record() for row in found]}
+    return {"findings": wrong, "next": following, "records": read_whole(found)}
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ overloaded | how much was refused for the load | since refused at_once
 discarded | records that became durable too late: nothing was issued for them | records
 segment_lost | a segment went away or was changed under its writer | why head
 log_lost | the seals of a log went away or back: another log begins | why origin size root
-pruned | records were removed after their time | before by removed
+pruned | segments were removed after their time; and, a record for each history, up to where it was seen in them | before by removed seen?
 """
 
 _FIELDS = """
@@ -134,13 +134,13 @@ marks | serials of what reviewers signed
 more | how many more were refused
 revoked | versions that reviewers revoked
 replayed | how many events were written back
-seen | up to where each history was seen
+seen | up to where each history was seen; of `pruned`: one, by its name
 at_once | how many may be under way
 records | their numbers in this segment
 head | of the segment: bytes, digest, seq, time, writer
 origin | the log
 size | leaves of its tree
-removed | writer, records and digest of each segment that was removed
+removed | the segments, by their writers
 """
 
 

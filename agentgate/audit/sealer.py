@@ -22,8 +22,9 @@ from typing import Any
 import orjson
 
 from agentgate.audit.note import KEY, Checkpoint, LogKey, read_checkpoint, read_public
-from agentgate.audit.segment import Segment, read_lines, sync_directory
+from agentgate.audit.segment import Segment, read_lines, segment_files, writer_of
 from agentgate.audit.tree import SUFFIX, Head, LogTree, origin_of, seal_files, sealed_lines
+from agentgate.audit.writing import sync_directory
 from agentgate.errors import AgentGateError, AuditDamaged, KeyRefused
 from agentgate.token.regular_file import read_regular
 from agentgate.values.canonical import canonical
@@ -126,8 +127,8 @@ class Sealer:
         with self._turn():
             if self._known is not None and self._known.size > self._tree.edge.size:
                 raise LogLost(f"{self._path}: ends after {self._tree.edge.size} leaves, expected at least {self._known.size}")
-            left = list(self._tree.heads.values())
-            self._write([found for head in left if (found := self._left(head)) is not None])
+            left = [self._left(head, self._directory / f"{writer}.jsonl") for writer, head in self._tree.heads.items()]
+            self._write([head for head in left if head is not None])
         return True
 
     def _begin_log(self) -> None:
@@ -138,7 +139,7 @@ class Sealer:
         self._begin_file(path)
         with suppress(OSError):
             (self._directory / f"{name}.keys").symlink_to(self._keys)
-        found = [self._left(Head(each.stem, 0, 0, "")) for each in sorted(self._directory.glob("*.jsonl"))]
+        found = [self._left(Head(writer_of(each), 0, 0, ""), each) for each in segment_files(self._directory)]
         left = [head for head in found if head is not None]
         with self._turn():
             for start in range(0, len(left), _HEADS):
@@ -245,9 +246,9 @@ class Sealer:
         draft.replace(folder / f"{name}.json")
         self._tell(self._tree.note)
 
-    def _left(self, known: Head) -> Head | None:
+    @staticmethod
+    def _left(known: Head, path: Path) -> Head | None:
         """The end of a segment that nobody writes any more, with how much was unsealed; None: it is written, or is not whole."""
-        path = self._directory / f"{known.writer}.jsonl"
         try:
             if not Segment.is_over(path):
                 return None

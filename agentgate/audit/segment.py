@@ -3,27 +3,30 @@
 Each line is RFC 8785 JSON: ``{"prev", "record", "seq", "writer"}``. `seq` rises from 1 without gaps, `prev` is the SHA-256 of the
 previous line (64 zeros in the first). Canonical JSON escapes newlines and control characters, so a record is always exactly one
 line. The chain has no key: whoever can write the file can also write a consistent chain, which its seals show (`agentgate.audit.tree`).
-Files are created owner-only, never reopened, and never written again after an error. A writer keeps space free ahead of it, and looks
-before and after each group whether its file is still the one in the directory, and as long as it left it.
+Files are created owner-only, never reopened, and never written again after an error; closed ones may be compressed (gzip). A writer keeps
+space free ahead of it, and looks before and after each group whether its file is still the one in the directory, and as long as it left it.
 """
 
 from __future__ import annotations
 
 import fcntl
+import gzip
 import os
 import secrets
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self, cast
 
 import orjson
 
 from agentgate.audit.room import ROOM, STEP, check_limit, reserve
 from agentgate.audit.schema import VERSION
 from agentgate.audit.tree import Head
+from agentgate.audit.writing import sync_directory
 from agentgate.errors import AuditDamaged, AuditUnavailable, CanonicalError, NameRefused
 from agentgate.stores import history_name
 from agentgate.stores.history import checked_history, split
@@ -36,6 +39,7 @@ _KEYS = {"prev", "record", "seq", "writer"}
 _PREFIX = len(b'{"record":')
 _AROUND = 512  # bytes, at most, of what surrounds a record in its line
 _MAX = MAX_BYTES - _AROUND
+_NO_GZIP = (gzip.BadGzipFile, zlib.error, EOFError)
 
 
 class SegmentLost(OSError):
@@ -198,19 +202,6 @@ class Segment:
                 self.path.unlink()
 
 
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable.
-
-    Raises:
-        OSError: it failed.
-    """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def read_records(directory: str | os.PathLike[str], *, damaged: Callable[[AuditDamaged], object] | None = None) -> Iterator[dict[str, Any]]:
     """The records of every segment in a directory, by segment name (the time it was opened), each with its ``writer`` and ``seq``.
 
@@ -224,10 +215,10 @@ def read_records(directory: str | os.PathLike[str], *, damaged: Callable[[AuditD
         AuditDamaged: any other line is not what a writer wrote there; the records before it have been yielded.
         OSError: a file cannot be read.
     """
-    for path in sorted(Path(directory).glob("*.jsonl")):
+    for path in segment_files(directory):
         try:
             for line in read_lines(path):
-                yield {**line.record, "writer": path.stem, "seq": line.seq}
+                yield {**line.record, "writer": writer_of(path), "seq": line.seq}
         except AuditDamaged as error:
             if damaged is None:
                 raise
@@ -244,10 +235,10 @@ def remembered(directory: str | os.PathLike[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     try:
-        for path in Path(directory).glob("*.jsonl"):
-            with path.open("rb") as lines:
+        for path in segment_files(directory):
+            with open_segment(path) as lines, suppress(*_NO_GZIP):
                 for line in lines:
-                    if b'"history":"' in line or b'"redemptions":"' in line:
+                    if b'"history":"' in line or b'"redemptions":"' in line or b'"seen":["' in line:
                         _remember(found, line)
     except OSError as error:
         raise AuditUnavailable(f"audit directory {directory}: {error}") from error
@@ -255,12 +246,30 @@ def remembered(directory: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def _remember(found: dict[str, str], line: bytes) -> None:
-    with suppress(orjson.JSONDecodeError, KeyError, TypeError, NameRefused):
+    with suppress(orjson.JSONDecodeError, KeyError, TypeError, ValueError, NameRefused):
         record = orjson.loads(line)["record"]
-        for name, audience in (("history", ""), ("redemptions", record.get("audience", ""))):
-            known, history = history_name(record["tenant"], audience), checked_history(record.get(name, ""))
-            if split(history)[1] > split(found.get(known, ""))[1]:
+        fields = ("history", ""), ("redemptions", record.get("audience", ""))
+        pruned = record.get("type") == "pruned"
+        told = [record["seen"]] if pruned else [(history_name(record["tenant"], whose), record.get(name, "")) for name, whose in fields]
+        for known, history in told:
+            if split(checked_history(history))[1] > split(found.get(known, ""))[1]:
                 found[known] = history
+
+
+def segment_files(directory: str | os.PathLike[str]) -> list[Path]:
+    """The segments of a directory, by name (the time each was opened); none where there is no directory. Raises OSError."""
+    every = Path(directory).iterdir() if Path(directory).exists() else ()
+    return sorted(path for path in every if path.name.endswith((".jsonl", ".jsonl.gz")))
+
+
+def writer_of(path: Path) -> str:
+    """The writer of a segment."""
+    return path.name.partition(".")[0]
+
+
+def open_segment(path: Path) -> IO[bytes]:
+    """The bytes of a segment, as its writer wrote them. Raises OSError."""
+    return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 class Line(NamedTuple):
@@ -272,26 +281,26 @@ class Line(NamedTuple):
     end: int
 
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """The lines of one segment, without a torn one at its end. Raises as `read_records`."""
-    prev, end = _FIRST, 0
-    with path.open("rb") as lines:
-        for number, ended in enumerate(lines, 1):
-            line = ended.removesuffix(b"\n")
-            if line == ended or not line.strip(b"\0"):  # torn; a power cut may leave zeros
-                if lines.read(1):
-                    raise AuditDamaged(str(path), number, "a torn line", "torn lines only at the end")
-                return
-            value = _value(path, number, line)
-            for name, got, expected in (
-                ("writer", value["writer"], path.stem),
-                ("seq", value["seq"], number),
-                ("prev", value["prev"], prev),
-            ):
-                if got != expected:
-                    raise AuditDamaged(str(path), number, f"{name} {got!r}", repr(expected))
-            prev, end = digest(line), end + len(ended)
-            yield Line(value["record"], number, prev, end)
+def read_lines(path: Path, after: Line | None = None) -> Iterator[Line]:
+    """The lines of one segment, from the one after another on, without a torn one at its end. Raises as `read_records`."""
+    _, seq, prev, end = after or Line({}, 0, _FIRST, 0)
+    with open_segment(path) as lines:
+        try:
+            lines.seek(end)
+            while ended := lines.readline(MAX_BYTES + 1):
+                seq, line = seq + 1, ended.removesuffix(b"\n")
+                if line == ended or not line.strip(b"\0"):  # torn; a power cut may leave zeros
+                    if lines.read(1):
+                        raise AuditDamaged(str(path), seq, "a torn line", "torn lines only at the end")
+                    return
+                value = _value(path, seq, line)
+                for name, expected in (("writer", writer_of(path)), ("seq", seq), ("prev", prev)):
+                    if value[name] != expected:
+                        raise AuditDamaged(str(path), seq, f"{name} {value[name]!r}", repr(expected))
+                prev, end = digest(line), end + len(ended)
+                yield Line(value["record"], seq, prev, end)
+        except _NO_GZIP as error:
+            raise AuditDamaged(str(path), seq, str(error), "a segment that was compressed (gzip)") from error
 
 
 def _value(path: Path, number: int, line: bytes) -> dict[str, Any]:

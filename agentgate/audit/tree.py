@@ -48,6 +48,11 @@ class Head(NamedTuple):
     unsealed: int = 0
 
     @property
+    def is_empty(self) -> bool:
+        """Its segment holds nothing: it ended without a record, or was removed (`agentgate.audit.retention`)."""
+        return self.closed and not self.seq
+
+    @property
     def leaf(self) -> dict[str, Any]:
         """What stands in a seal, and is hashed."""
         return {name: value for name, value in self._asdict().items() if name in _HEAD or value}

@@ -24,7 +24,7 @@ from agentgate.audit.heads import kept
 from agentgate.audit.index import RecordIndex, read_entry, row_bytes
 from agentgate.audit.note import PUBLIC, Checkpoint, read_public
 from agentgate.audit.sealer import kept_checkpoints
-from agentgate.audit.segment import read_lines
+from agentgate.audit.segment import read_lines, segment_files, writer_of
 from agentgate.audit.tree import Head, LogTree, read_head, seal_files, sealed_lines
 from agentgate.errors import AuditDamaged
 
@@ -168,9 +168,8 @@ def verify(
     logs = read_logs(directories, keys, known) if keys else {}
     paths: dict[str, list[Path]] = {}
     for directory in directories:
-        for path in directory.iterdir():
-            if path.suffix == ".jsonl":
-                paths.setdefault(path.stem, []).append(path)
+        for path in segment_files(directory):
+            paths.setdefault(writer_of(path), []).append(path)
     expected: dict[str, list[Head]] = {name: [head] for name, head in heads.items()}
     for log in logs.values():
         for name, each in log.heads.items():
@@ -185,7 +184,8 @@ def verify(
     found = [_twice(each) if len(paths[each.writer]) > 1 and each.finding is None else each for each in found]
     for name, those in expected.items():
         last = max(those, key=lambda head: head.seq)
-        if name not in paths and not (last.closed and not last.seq):
+        newest = [log.heads[name][-1] for log in logs.values() if name in log.heads] or [last]
+        if name not in paths and not all(head.is_empty for head in newest):  # one log does not say what another removed
             found.append(Verified(name, "", 0, last.seq, finding=LogFinding.MISSING, wrong=f"missing: it had {last.seq} records"))
     return LogVerdict(tuple(sorted(found, key=lambda each: each.writer)), tuple(logs.values()))
 
@@ -252,7 +252,7 @@ def _read_segment(work: _Work, *, sealed: bool, rows: list[bytes] | None = None)
     elif wrong is None and last is not None and records > last.seq and any(head.closed for head in heads):
         wrong = LogFinding.APPENDED, f"{records - last.seq} records after its end"
     finding, said = wrong or (None, "")
-    torn = 0 if finding else path.stat().st_size - end
+    torn = 0 if finding or path.suffix == ".gz" else path.stat().st_size - end
     late = sum(head.unsealed for head in heads)
     return Verified(name, str(path), records, last and last.seq, late, torn, finding, said), lost
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
@@ -13,7 +14,9 @@ import typer
 from typer import Option
 
 from agentgate.audit.note import log_verifier, read_checkpoint
-from agentgate.audit.verify import Known, LogVerdict, Sealed, Verified, verify
+from agentgate.audit.questions import read_moment
+from agentgate.audit.retention import AT_ONCE, compress_segment, ended_before, remove_segments
+from agentgate.audit.verify import Known, LogEvidence, LogVerdict, Sealed, Verified, verify
 from agentgate.cli import records
 from agentgate.cli.output import LOOK, YES, complain, fail, note, progress, refusing, rows, say, say_json
 from agentgate.cli.records import Directories, Keys, PublicKeys, evidence_of
@@ -61,6 +64,31 @@ def verify_(  # noqa: PLR0917 - as `explain`
     else:
         _tell(found, checked=checked)
     raise typer.Exit(int(status or 0))
+
+
+@app.command()
+def prune(
+    directory: Annotated[Path, typer.Argument(help="An audit directory.", exists=True, file_okay=False)],
+    keys: Annotated[Path, typer.Option(help="The key directory of its log, whose key seals what is removed.", exists=True)],
+    before: Annotated[str, typer.Option(help="Remove segments that ended before then: 400d, or a date.")] = "",
+    compress: Annotated[str, typer.Option(help="Compress (gzip) those that ended before then.")] = "",
+) -> None:
+    """Remove segments whose time is over, with a seal and a record that say so, and compress others."""
+    with refusing():
+        moment = read_moment(before, 0.0)
+        try:
+            found = verify([directory], LogEvidence.of([keys]), lambda work, total: progress(work, "verify", total))
+            if found.findings:
+                fail(*(each.wrong for each in found.findings), "nothing was removed: agentgate audit verify")
+            gone = ended_before(found, moment)
+            for start in range(0, len(gone), AT_ONCE):
+                remove_segments(directory, keys, gone[start : start + AT_ONCE], before=moment, by=getpass.getuser())
+            packed = [path for path in ended_before(found, read_moment(compress, 0.0)) if path.suffix != ".gz" and path not in gone]
+            for path in packed:
+                compress_segment(path)
+        except OSError as error:
+            fail(error)
+    say(f"{len(gone)} segments removed, {len(packed)} compressed")
 
 
 def _stored(url: str, keys: Sequence[bytes]) -> Iterator[Known]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from agentgate.audit.index import read_whole
 from agentgate.cli.output import refusing, say_json, styled
 from agentgate.cli.records import Cache, Keys, read_log, tell_state
 from agentgate.cli.signing import Json
@@ -58,11 +60,20 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
         if bool(id) == (workflow is not None):
             raise ConfigError("explain", "both" if id else "neither", "an ID with --audit, or --workflow with a call (see --help)")
         if id:
-            story, explanation = _decided(id, audit, workflows, store, keys=keys, cache=cache, tenant=tenant, run=run, args=args)
+            if audit is None:
+                raise ConfigError("audit", "none", "--audit with the directory of the gate's audit log")
+            log = read_log([audit], keys, cache=cache)
+            rows = log.story(id, run=run, wanted=lambda row: tenant in {"", row.tenant})
+            story = read_whole([row for row in rows if row.tool_call_id or row.hold])
+            tell_state(log)  # records before a damage, and in other segments, still count
+            decision = decision_of(story)
+            version = None if workflows is None else version_of(decision, workflows)
+            alive = _alive(store, decision, version)
+            explanation = explain_record(decision, version, alive, None if args is None else arguments(args))
         else:
             more = {**({"tenant": tenant} if tenant else {}), **changes(set_ or ())}
             more |= {"prompt": prompt} if prompt and case else {}
-            story, explanation = (), _asked(str(workflow), (tool, args, prompt or []), case, more)
+            story, explanation = [], _asked(str(workflow), (tool, args, prompt or []), case, more)
     show(explanation, story, as_json=as_json)
 
 
@@ -79,30 +90,6 @@ def _asked(name: str, call: tuple[str, str | None, list[str]], case: str, more: 
     return answer(stated(loaded, tool, arguments(args or "{}"), prompts, more))
 
 
-def _decided(
-    name: str,
-    audit: Path | None,
-    workflows: Path | None,
-    store: str | None,
-    *,
-    keys: list[Path] | None,
-    cache: Path | None,
-    tenant: str,
-    run: str,
-    args: str | None,
-) -> tuple[tuple[Record, ...], Explanation]:
-    if audit is None:
-        raise ConfigError("audit", "none", "--audit with the directory of the gate's audit log")
-    log = read_log([audit], keys, cache=cache)
-    rows = log.story(name, run=run, wanted=lambda row: tenant in {"", row.tenant})
-    story = tuple(row.record() for row in rows if row.tool_call_id or row.hold)
-    tell_state(log)  # records before a damage, and in other segments, still count
-    decision = decision_of(story)
-    version = None if workflows is None else version_of(decision, workflows)
-    alive = _alive(store, decision, version)
-    return story, explain_record(decision, version, alive, None if args is None else arguments(args))
-
-
 def _alive(address: str | None, record: Record, version: Workflow | None) -> Alive | None:
     if address is None or version is None:
         return None
@@ -116,7 +103,7 @@ def _alive(address: str | None, record: Record, version: Workflow | None) -> Ali
 
 
 # --- output ----------------------------------------------------------------------------------------------------------------
-def show(explanation: Explanation, story: tuple[Record, ...], *, as_json: bool) -> None:
+def show(explanation: Explanation, story: Sequence[Record], *, as_json: bool) -> None:
     """Lines of text, coloured at a terminal, or JSON."""
     if as_json:
         events = [{"time": record.get("time"), "event": event(record)} for record in story]

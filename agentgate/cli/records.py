@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from agentgate.audit.auditor import unseal_values
-from agentgate.audit.index import RecordRow
+from agentgate.audit.index import RecordRow, read_whole
 from agentgate.audit.note import NoteVerifier, read_checkpoint, read_public
 from agentgate.audit.questions import RowFilter, VerifiedLog, read_moment
 from agentgate.audit.verify import Known, LogEvidence
@@ -108,7 +108,7 @@ def list_(
         log = read_log(directory, keys, key, cache)
     found = sorted(wanted.rows(log), key=lambda row: row.time)
     if as_json:
-        say_json([row.record() for row in found])
+        say_json(read_whole(found))
     else:
         body = [_cells(row) for row in found]
         say(*_csv(body)) if as_csv else rows(_COLUMNS, body, styles=("dim", "bold"))
@@ -145,7 +145,7 @@ def show(
     """A call's whole story in order: opened, decided, held, answered, minted, redeemed, done, repeated."""
     with refusing():
         log = read_log(directory, keys, key, cache)
-        records = [_opened(row.record(), auditor_key) for row in log.story(txn, run=run)]
+        records = [_opened(record, auditor_key) for record in read_whole(log.story(txn, run=run))]
     if as_json:
         say_json(records)
     else:

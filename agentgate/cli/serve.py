@@ -55,7 +55,7 @@ async def _look(settings: ServiceSettings) -> None:
     try:
         found = await asyncio.to_thread(look, settings, tuple(gate.catalog))
         found += map(str, gate.catalog.endings(AHEAD))
-        where = f", store {gate.store_where.told}" if gate.store_where.told else ""
+        where = f", store {gate.store.where.told}" if gate.store.where.told else ""
     finally:
         await gate.close()
     say(f"complete: {len(gate.catalog)} workflows in force, {len(settings.clients)} clients, issuer {settings.issuer}{where}")

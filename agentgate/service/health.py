@@ -86,7 +86,7 @@ class Health:
         for tenant in gate.every_tenant():
             with suppress(StoreUnavailable):  # its shard is away
                 held[tenant] = await gate.ask(ops.count_holds(tenant))
-        where = gate.store_where
+        where = gate.store.where
         ends = {(each.what,): each.at for each in reversed(gate.catalog.endings())}
         stops = {(each.code, "yes" if each.stops else "no"): 1.0 for each in conditions}
         waits = {(tenant,): time.time() - since if since else 0.0 for tenant, (_, since) in held.items()}
@@ -154,7 +154,7 @@ class Health:
     async def _of_store(self) -> list[HealthCondition]:
         gate = self._gate
         try:
-            weaknesses = await gate.look_at_store()
+            weaknesses = await gate.store.check()
             refused = await self._write_everywhere()
             if time.monotonic() - self._counted >= LOOK_SECONDS:  # one question for each tenant
                 await self._count_histories()
@@ -164,7 +164,7 @@ class Health:
             return [HealthCondition("store", True, str(error))]
         found = [_of_weakness(each) for each in weaknesses if each.code != "store_weak"]  # the rest is doctor's
         found += [HealthCondition("shard_away", False, str(each)) for each in refused]
-        if gate.store_keeps == "no" and not any(each.code == "store_may_lose" for each in found):
+        if gate.store.keeps == "no" and not any(each.code == "store_may_lose" for each in found):
             was = "its settings are right, and were not for a while: this process still takes it for one that may lose; to do: a restart"
             found.append(HealthCondition("store_may_lose", False, was))
         if self._lost:
@@ -173,7 +173,7 @@ class Health:
 
     async def _write_everywhere(self) -> list[StoreUnavailable]:
         """Why some shards take no writes (a full one answers who only reads); raises that where none does."""
-        refused, probes = list[StoreUnavailable](), self._gate.store_where.probes
+        refused, probes = list[StoreUnavailable](), self._gate.store.where.probes
         for tenant in probes:
             try:
                 await self._gate.ask(ops.keep(tenant, "assertion", "look", b"1", ttl_ms=1000, replace=True))

@@ -72,6 +72,6 @@ async def readyz(_: Request, service: Service) -> Response:
     if stopping:
         return PlainTextResponse("\n".join(stopping) + "\n", 503)
     lines = ["degraded", *(each.line for each in conditions)] if conditions else ["ok"]
-    if where := service.gate.store_where.told:
+    if where := service.gate.store.where.told:
         lines.append(f"store: {where}")
     return PlainTextResponse("\n".join(lines) + "\n")

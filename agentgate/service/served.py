@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
@@ -28,7 +28,7 @@ from agentgate.service.settings import ServiceSettings
 from agentgate.shell.drive import CALL_SECONDS, adrive
 from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Flow
-from agentgate.stores import AsyncStore, Keeps, Op, Weakness, Where
+from agentgate.stores import AsyncStore, Op
 
 Answered = TypeVar("Answered")
 # What the service's settings have from a gate's is declared there: its meaning, its bounds, and what it is where it is left out.
@@ -57,27 +57,14 @@ def _rotated(core: Core, statement: str, tenant: str, agent: AgentCredential) ->
     return (yield from account_key.rotate(core, statement, issuer=account.who.issuer, of=(tenant, account.who.id)))
 
 
-@dataclass(frozen=True, slots=True)
 class TimedStore:
-    """A store whose operations are timed."""
+    """A store whose operations are timed; all else is the store's own."""
 
-    _store: AsyncStore
-    _observe: Callable[[str, float], None]
+    def __init__(self, store: AsyncStore, observe: Callable[[str, float], None]) -> None:
+        self._store, self._observe = store, observe
 
-    @property
-    def heartbeat(self) -> float | None:
-        """See `agentgate.stores.Store`."""
-        return self._store.heartbeat
-
-    @property
-    def keeps(self) -> Keeps:
-        """See `agentgate.stores.Store`."""
-        return self._store.keeps
-
-    @property
-    def where(self) -> Where:
-        """See `agentgate.stores.Store`."""
-        return self._store.where
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
     async def call(self, op: Op[Any], deadline: float) -> Any:
         """See `agentgate.stores.Store`."""
@@ -86,14 +73,6 @@ class TimedStore:
             return await self._store.call(op, deadline)
         finally:
             self._observe(op.script, time.perf_counter() - began)
-
-    async def check(self) -> tuple[Weakness, ...]:
-        """See `agentgate.stores.Store`."""
-        return await self._store.check()
-
-    async def close(self) -> None:
-        """See `agentgate.stores.Store`."""
-        await self._store.close()
 
 
 class ServedGate(AsyncGate):
@@ -155,25 +134,12 @@ class ServedGate(AsyncGate):
 
     def time_store(self, observe: Callable[[str, float], None]) -> None:
         """Tell of each operation of the store what it was, and how many seconds it took."""
-        self._store = TimedStore(self._store, observe)
+        self._store = cast("AsyncStore", TimedStore(self._store, observe))
 
     @property
-    def store_keeps(self) -> Keeps:
-        """Whether the store keeps what it acknowledges, as this process knows it."""
-        return self._store.keeps
-
-    @property
-    def store_where(self) -> Where:
-        """See `agentgate.stores.Store.where`."""
-        return self._store.where
-
-    async def look_at_store(self) -> tuple[Weakness, ...]:
-        """What is weak about the store.
-
-        Raises:
-            StoreUnavailable: no gate may use it as it is.
-        """
-        return await self._store.check()
+    def store(self) -> AsyncStore:
+        """Where its state lies."""
+        return self._store
 
     @property
     def checkpoint_problems(self) -> Mapping[str, str]:
