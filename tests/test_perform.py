@@ -21,13 +21,14 @@ from typer.testing import CliRunner
 
 from agentgate import AsyncGate, Deny, Gate, NotDone, Reason, StepUp, TokenRefused
 from agentgate.audit import FileAudit, read_records
+from agentgate.audit.reconcile import find_losses
 from agentgate.cli.main import app
 from agentgate.errors import AuditUnavailable, NotRecorded, Refusal, StoreUnavailable, Unconfirmed
 from agentgate.gate.run import Run
 from agentgate.redemption.call import taken
 from agentgate.redemption.verifier import RedeemedCall
 from agentgate.review.report.past import decision_of
-from agentgate.stores import Op, Store, server_id
+from agentgate.stores import Op, Store, ops, recovery, server_id
 from tests import upstream
 from tests.servers import Server, redis_binary
 from tests.shop import BOSS, ORDER, REFUND, WORKFLOW, opened, run_of
@@ -284,6 +285,34 @@ def test_a_process_that_died_while_its_tool_ran_leaves_an_act_that_is_spent_and_
             assert done.returncode == -9
             assert why(pay(run, in_one)) == {Reason.OUTCOME_UNKNOWN}
             assert [r["type"] for r in read_records(folder / "killed")][-2:] == ["decision", "redemption"]
+    finally:
+        server.stop()
+
+
+def test_what_a_store_lost_of_performed_calls_is_written_back_from_the_log(folder: Path) -> None:
+    server = Server(redis_binary(), folder / "server")
+    try:
+        with opened(folder, store=server.url, audit=str(folder / "audit"), keys=folder / "keys") as gate:
+            run = run_of(gate, "Please refund 120.00 EUR for order ORD-10023344, it arrived broken")
+            look(run, in_one)
+            big = {**REFUND, "amount": "120.00"}
+            gate.release(pay(run, in_one, args=big).hold.id, tenant="acme", by=BOSS)
+            paid = pay(run, in_one, args=big)
+            assert isinstance(paid, RedeemedCall)
+            store: Any = gate._store
+            server.command("FLUSHALL")
+            op = recovery.read_history("acme")
+            known = op.parse(store.call(op, time.monotonic() + 1))
+            (loss,) = find_losses({"acme": known}, [folder / "audit"]).values()
+            assert loss.missing == []
+            told = {(event.call_digest, event.jti, event.outcome, event.redeemed, len(event.limits)) for event in loss.events}
+            assert told == {(paid.claims.call_digest, paid.claims.jti, "done", True, 1)}
+            assert len(loss.events) == 2  # the redemption, and the release that it spent
+            for event in loss.events:
+                done = recovery.replay(event)
+                done.parse(store.call(done, time.monotonic() + 1))
+            hold = ops.read_hold("acme", paid.claims.call_digest)
+            assert hold.parse(store.call(hold, time.monotonic() + 1)) is None  # it went with the store; its call is spent
     finally:
         server.stop()
 

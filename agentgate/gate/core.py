@@ -196,7 +196,7 @@ def decided(answer: str, call: Call, header: Header, known: Mapping[str, object]
 def surroundings(core: Core, versions: Versions, header: Header, call: Call, connection: Connection | None) -> Flow:
     """What reads the clock, and returns the surroundings of a call; the catalogue is asked only where a version asks for a data class."""
     kind = None
-    if any(each.conditions.data_class for each in versions.each):
+    if [each for each in versions.each if each.conditions.data_class]:
         kind = yield Outside(lambda: core.sources.class_of(call.tool, call.args))
     return lambda: core.around(header.agent, core.sources.network(connection), kind)
 

@@ -206,7 +206,7 @@ class Minting(NamedTuple):
 
     def _confirmed(self, release: Release) -> Mapping[str, Any]:
         """What a call's record keeps of a yes to it: the arguments that it endorses, and that a read rests on the user's own."""
-        trusted = any(fact.confirmed for fact in self.template.tool.facts.values())
+        trusted = [fact for fact in self.template.tool.facts.values() if fact.confirmed]
         read = trusted and (release.own or rests_on_yes(self.case.values, self.case.earlier))
         yes = {**({"to": list(release.endorsed)} if release.endorsed else {}), **({"read": True} if read else {})}
         return {"yes": {**yes, "turns": len(self.case.run.turns)}} if yes else {}

@@ -214,4 +214,4 @@ class Prompt:
 
     def _meant(self, kind: str, key: Key) -> bool:
         """Whether some sentence that names it is in no doubt."""
-        return self.in_doubt or any(not turn.doubted(start) for turn, start in self.mentions.get((kind, key), ()))
+        return self.in_doubt or bool([turn for turn, start in self.mentions.get((kind, key), ()) if not turn.doubted(start)])

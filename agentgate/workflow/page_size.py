@@ -40,7 +40,7 @@ def counted(paths: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
 def paths(tool: Tool) -> dict[str, tuple[str, ...]]:
     """What is read from a tool's results: its facts and, with a `page_size`, the length of their list."""
     facts = {name: fact.path for name, fact in tool.facts.items()}
-    listed = counted(facts.values()) if any(rule.page_size for rule in tool.args.values()) else None
+    listed = counted(facts.values()) if [rule for rule in tool.args.values() if rule.page_size] else None
     return facts if listed is None else {**facts, PAGE: listed}
 
 

@@ -105,7 +105,7 @@ def run_revocations(start: str, agent: str, user: str, workflow: str) -> tuple[s
 
 def people(start: str, names: Iterable[str]) -> tuple[str, ...]:
     """The keys of every revocation of one of these people."""
-    return tuple(f"{start}revoked:user:{_subject('user', name)}" for name in names)
+    return tuple([f"{start}revoked:user:{_subject('user', name)}" for name in names])
 
 
 def revoked(tenant: str, user: str | Subjects, opened_ms: int, run: str = "none") -> Op[bool]:
