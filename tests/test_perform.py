@@ -516,7 +516,7 @@ def test_the_end_of_a_read_that_cannot_be_written_is_told(gate: Gate, folder: Pa
         with redeemed:
             pass
         log.close()
-    assert [(each["event"], each["record"]["txn"]) for each in told] == [("not_recorded", redeemed.txn)]
+    assert [(each["event"], each["txn"]) for each in told] == [("not_recorded", redeemed.txn)]
 
 
 def test_the_end_of_a_read_after_the_log_was_closed_is_not_recorded(gate: Gate, folder: Path) -> None:

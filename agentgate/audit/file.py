@@ -281,7 +281,7 @@ class FileAudit:
 
         def tell() -> None:
             if entry.state == "failed":
-                _log.error("not_recorded", what="audit record", record=dict(record), error=str(entry.error))
+                _log.error("not_recorded", what="audit record", txn=record.get("txn"), error=str(entry.error))
 
         entry = LogEntry(record, tell, promised=True)
         self._writer.put(entry, deadline)
