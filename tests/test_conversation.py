@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -180,6 +181,7 @@ def test_a_run_that_follows_carries_what_was_counted_and_nothing_that_grants(gat
 def test_a_gate_that_knows_the_run_of_before_takes_no_fact_of_it_into_the_next(gates: Opened) -> None:
     run = talk(gates(), PROMPT, ttl=LIFE)
     looked_up(run)
+    assert run.facts("look")  # the handle has read it
     over(run)
     talk(gates(), "Please refund 39.99 EUR for order ORD-10023344 now")
     assert Reason.ARGUMENT_ORIGIN in reasons(refund(run))  # its handle has that look-up
@@ -199,6 +201,50 @@ def test_limits_per_run_and_per_conversation_go_on_in_the_run_that_follows(gates
     looked_up(after, call="anew")
     assert reasons(refund(after, "more", amount="2.00")) == {Reason.LIMIT}
     assert isinstance(refund(talk(gates(), PROMPT, conversation="other"), "more"), Deny)
+
+
+def test_a_turn_of_the_next_run_is_no_turn_of_the_one_before(gates: Opened, folder: Path) -> None:
+    each = WORKFLOW.replace("{count: payments.refund, max: 2, per: run}", "{count: payments.refund, max: 1, per: turn}")
+    (folder / "w" / "refund.yaml").write_text(each)
+    run = talk(gates(), PROMPT, ttl=LIFE)
+    looked_up(run)
+    refunded(run)
+    named = run.call_id("payments.refund", REFUND)
+    over(run)
+    after = talk(gates(), "Please refund 2.00 EUR for order ORD-10023344")
+    looked_up(after, call="anew")
+    refunded(after, "more", amount="2.00")
+    assert reasons(refund(after, "twice", amount="2.00")) == {Reason.LIMIT}
+    assert after.call_id("payments.refund", REFUND) != named
+
+
+def test_an_act_that_was_refused_is_asked_about_again_when_the_user_asks_in_the_next_run(gates: Opened) -> None:
+    run = talk(gates(), "Where is ORD-10023344?", ttl=LIFE)
+    run.add_turn("Please refund 120.00 EUR for order ORD-10023344")
+    looked_up(run)
+    held = refund(run, amount="120.00")
+    assert isinstance(held, StepUp)
+    gates().refuse(held.hold.id, tenant="acme", by=BOSS)
+    over(run)
+    quiet = talk(gates(), "Where is ORD-10023344 now?", ttl=LIFE)
+    looked_up(quiet, call="b")
+    assert isinstance(refund(quiet, "b", amount="120.00"), Deny)
+    quiet.add_turn("Please refund 120.00 EUR for order ORD-10023344, really")
+    assert isinstance(refund(quiet, "c", amount="120.00"), StepUp)
+
+
+def test_of_gates_that_hear_the_user_at_the_same_time_one_opens_the_next_run(gates: Opened) -> None:
+    run = talk(gates(), PROMPT, ttl=LIFE)
+    over(run)
+    said = [f"Where is ORD-1002334{number}?" for number in range(4)]
+    opening = [threading.Thread(target=talk, args=(gates(), words)) for words in said]
+    for each in opening:
+        each.start()
+    for each in opening:
+        each.join()
+    found = talk(gates(), "")
+    assert found.header.succession == 1
+    assert sorted(found.state.turns) == said
 
 
 def test_denials_are_counted_on(gates: Opened) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentgate import Agent, Allow, Reason, User
 from agentgate.decision.answer import StepUp
+from agentgate.gate import open_run
+from agentgate.gate.proving import OverHTTP
+from agentgate.shell.drive import drive
 from agentgate.values.refusal import AnswerCode, AnswerRefused, RunRefused
-from tests.shop import BOSS, LEE, ORDER, WEEKDAY, looked_up, reasons, refusals, run_of
+from tests.servers import Server
+from tests.shop import BOSS, LEE, ORDER, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, reasons, refusals, run_of
 from tests.test_conversation import LIFE, Opened, gates, over, refund, refunded, refused, shards, talk  # noqa: F401 - fixtures
+from tests.test_identity_door import ORDER as PROVEN_ORDER
+from tests.test_identity_door import PROMPT as PROVEN_PROMPT
+from tests.test_identity_door import Desk, desk, with_key  # noqa: F401 - a fixture
 
 DEAR = "Please refund 120.00 EUR for order ORD-10023344"
 WHO: Any = {"tenant": "acme", "user": LEE, "agent": Agent("bot")}
@@ -125,3 +134,67 @@ def test_a_hold_of_a_closed_conversation_is_answered_by_nobody(gates: Opened, en
     assert refused(lambda: talk(gate, ""))[1] == "conversation"
     assert any(record["type"] == "hold_answer_refused" for record in refusals(gate))
     assert not isinstance(refund(run, amount="120.00"), Allow)
+
+
+def test_what_all_runs_were_told_opens_no_new_hold(gates: Opened) -> None:  # noqa: F811
+    run = talk(gates(), DEAR, ttl=LIFE)
+    hold = held(run)
+    over(run)
+    after = talk(gates(), "What is the weather?")
+    other = after.authorize("payments.refund", REFUND | {"amount": "120.00"}, tool_call_id="pay", definition="sha256:" + "0" * 64)
+    assert reasons(other) == {Reason.RUN_EXPIRED}  # the same act of a tool that is another: it was not held
+    assert [each.id for each in gates().holds("acme")] == [hold]
+
+
+def test_where_the_version_of_before_is_gone_nothing_of_it_waits(valkey_server: Server, folder: Path) -> None:
+    valkey_server.command("FLUSHALL")
+    stored: Any = {"store": valkey_server.url, "keys": folder / "keys"}
+    with opened(folder, **stored) as gate:
+        run = talk(gate, DEAR, ttl=LIFE)
+        hold = held(run)
+        over(run)
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("version: 1", "version: 2"))
+    with opened(folder, **stored) as gate:
+        after = talk(gate, "What is the weather?")
+        assert (after.header.version, after.header.succession) == (2, 1)
+        assert gate.hold(hold, tenant="acme").state == "cancelled"
+
+
+def test_a_fresh_credential_of_the_same_person_finishes_the_call_and_no_other_does(desk: Desk) -> None:  # noqa: F811
+    run = desk.run(ttl=LIFE, conversation="c1")
+    call = {"tool": "refund", "args": PROVEN_ORDER}
+    waiting = run.authorize(**call, tool_call_id="a")
+    assert isinstance(waiting, StepUp)
+    over(run)
+    desk.gate.release(waiting.hold.id, tenant="acme-eu", by=desk.answer("boss", waiting, groups=["leads"]))
+    run.renew(agent=desk.agent())
+    assert reasons(run.authorize(**call, tool_call_id="a")) == {Reason.RUN_EXPIRED}  # the person did not come
+    with pytest.raises(RunRefused, match=r"user\.subject"):
+        run.renew(user=desk.user("kim"))
+    kim = {"user": desk.user("kim"), "conversation": "c1", "prompt": ""}
+    assert refused(lambda: desk.run(**kim)) == (Reason.RUN_MISSING, "run")
+    run.renew(user=desk.user(life=40))
+    answer = run.authorize(**call, tool_call_id="a")
+    assert isinstance(answer, Allow)
+    assert answer.token.claims.exp - answer.token.claims.iat <= 40
+
+
+def test_an_agent_may_have_another_key_in_the_next_run_and_not_in_this_one(desk: Desk) -> None:  # noqa: F811
+    run = desk.run(ttl=LIFE, conversation="c1", agent=with_key(desk))
+    assert refused(lambda: desk.run(conversation="c1")) == (Reason.AGENT, "agent.key")
+    over(run)
+    after = desk.run(conversation="c1")
+    assert (after.id, after.header.succession, after.header.agent.key) == (run.id, 1, "")
+
+
+def test_a_conversation_of_one_client_is_no_others(desk: Desk) -> None:  # noqa: F811
+    def opening(client: str) -> Any:
+        who: Any = {"tenant": "acme-eu", "user": desk.user(), "agent": desk.agent(), "conversation": "c1"}
+        steps = open_run.open_run(desk.gate._core, "desk.refund", **who, prompt=PROVEN_PROMPT, ttl=LIFE, over=OverHTTP("host", client))
+        return drive(steps, desk.gate._store, desk.gate._audit)
+
+    state = opening("one")
+    assert refused(lambda: opening("two")) == (Reason.AGENT, "client")
+    time.sleep(max(0.0, state.header.expires_at - time.time()))
+    assert refused(lambda: opening("two")) == (Reason.AGENT, "client")
+    assert opening("one").header.succession == 1
