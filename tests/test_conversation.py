@@ -13,6 +13,8 @@ import pytest
 
 from agentgate import Agent, Allow, Deny, Gate, Reason, User
 from agentgate.decision.answer import StepUp
+from agentgate.gate.state import header_bytes
+from agentgate.stores import ops
 from agentgate.values.refusal import RunRefused
 from tests.servers import Server, valkey_binary
 from tests.shop import BOSS, LEE, ORDER, PROMPT, REFUND, WORKFLOW, looked_up, opened, reasons, refusals, run_of
@@ -245,6 +247,17 @@ def test_of_gates_that_hear_the_user_at_the_same_time_one_opens_the_next_run(gat
     found = talk(gates(), "")
     assert found.header.succession == 1
     assert sorted(found.state.turns) == said
+
+
+def test_a_run_that_changed_since_it_was_read_is_not_followed(gates: Opened) -> None:
+    gate = gates()
+    known = talk(gate, PROMPT).state
+    talk(gate, "And the weather?")
+    who, life = ops.Subjects("bot", "lee", "", "shop.refund@1"), 1000
+    asked: Any = {"revision": known.revision, "life_ms": life, "takes_back": False, "who": who}
+    op = ops.succeed_run("acme", known.header.id, header_bytes(known.header), ("x",), **asked)
+    assert op.parse(gate._store.call(op, time.monotonic() + 5)) == "stale"
+    assert talk(gate, "").state.turns == (PROMPT, "And the weather?")
 
 
 def test_denials_are_counted_on(gates: Opened) -> None:
