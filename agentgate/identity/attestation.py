@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ from agentgate.identity.credential import MAX_CREDENTIAL, Credential
 from agentgate.identity.keys import KeySource, strict_object
 from agentgate.identity.settings import AttestorSettings
 from agentgate.identity.signed import LEEWAY, ExpectedClaims, read, text_of, verified
-from agentgate.shell.step import Outside
+from agentgate.shell.step import OutsideFlow
 from agentgate.values.request import Posture
 
 PREDICATE = "https://agentgate.dev/attestation/workload/v1"
@@ -56,7 +56,7 @@ class Attestor:
     source: KeySource
 
 
-def attested(credential: Credential, attestors: Iterable[Attestor], now: float) -> Generator[Outside, Any, Attested]:
+def attested(credential: Credential, attestors: Iterable[Attestor], now: float) -> OutsideFlow[Attested]:
     """The statement, proven. `now`: POSIX seconds.
 
     Raises:
@@ -107,9 +107,7 @@ def _time(said: Mapping[str, Any], name: str) -> float:
     return time.timestamp()
 
 
-def _envelope(
-    credential: Credential, attestors: list[Attestor], now: float
-) -> Generator[Outside, Any, tuple[Attestor, str, Mapping[str, Any], float]]:
+def _envelope(credential: Credential, attestors: list[Attestor], now: float) -> OutsideFlow[tuple[Attestor, str, Mapping[str, Any], float]]:
     """Attestor, workload, predicate and end of a DSSE envelope (github.com/secure-systems-lab/dsse, v1.0.0)."""
     envelope = _outer(credential)
     if isinstance(envelope, CredentialRefused):

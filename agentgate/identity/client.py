@@ -7,9 +7,7 @@ and `sub`), for this audience, lives an hour at most, and has a `jti`: whoever a
 from __future__ import annotations
 
 import hmac
-from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
 
 from agentgate.errors import CredentialRefused
 from agentgate.identity.credential import Credential
@@ -17,7 +15,7 @@ from agentgate.identity.keys import KeySource
 from agentgate.identity.settings import ClientSettings
 from agentgate.identity.signed import ExpectedClaims, text_of, verified
 from agentgate.identity.token_kind import check_own
-from agentgate.shell.step import Outside
+from agentgate.shell.step import OutsideFlow
 
 MAX_LIFETIME = 3600  # seconds of an assertion; what usual clients ask for at most
 _TYPES = frozenset({"", "jwt", "client-authentication+jwt"})
@@ -49,7 +47,7 @@ class Client:
     settings: ClientSettings
     source: KeySource | None
 
-    def assertion(self, credential: Credential, now: float) -> Generator[Outside, Any, ProvenClient]:
+    def assertion(self, credential: Credential, now: float) -> OutsideFlow[ProvenClient]:
         """Prove the client by a `private_key_jwt` assertion. `now`: POSIX seconds.
 
         Raises:

@@ -13,7 +13,7 @@ own word (`via`, checked in `agentgate.decision.caller`).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from agentgate.identity.credential import Credential
 from agentgate.identity.keys import KeySource
 from agentgate.identity.settings import BrokerSettings
 from agentgate.identity.signed import ExpectedClaims, read, verified
-from agentgate.shell.step import Outside
+from agentgate.shell.step import OutsideFlow
 
 MAX_HOPS = 8  # as many as a workflow can allow
 _WHAT = "agent.via"
@@ -48,7 +48,7 @@ class Hops:
 
 def proven_hops(
     hops: tuple[Credential, ...], brokers: Mapping[str, Broker], *, agent: str, user: str | None, now: float
-) -> Generator[Outside, Any, Hops]:
+) -> OutsideFlow[Hops]:
     """Prove how work came to an agent.
 
     Args:

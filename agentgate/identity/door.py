@@ -8,7 +8,6 @@ what it waits for (`Outside`) and does no I/O itself.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Self
 
@@ -24,7 +23,7 @@ from agentgate.identity.proven import Proven, placed
 from agentgate.identity.settings import IdentityGiven, IdentitySettings
 from agentgate.identity.signed import read
 from agentgate.identity.svid import TrustDomain, chain_of, trust_domain
-from agentgate.shell.step import Outside
+from agentgate.shell.step import OutsideFlow
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Agent, Boundary, User
 
@@ -71,7 +70,7 @@ class Identities:
             raise CredentialRefused("client", name, "a configured client")
         return found
 
-    def user(self, credential: object, now: float) -> Generator[Outside, Any, Proven[User]]:
+    def user(self, credential: object, now: float) -> OutsideFlow[Proven[User]]:
         """Prove a user. `now`: POSIX seconds.
 
         Raises:
@@ -87,7 +86,7 @@ class Identities:
         except CredentialRefused as error:
             raise error.restate(reason=Reason.USER) from None
 
-    def agent(self, credential: object, tenant: str, user: User | None, now: float) -> Generator[Outside, Any, Proven[Agent]]:
+    def agent(self, credential: object, tenant: str, user: User | None, now: float) -> OutsideFlow[Proven[Agent]]:
         """Prove an agent, where it runs and through whom its work came.
 
         Args:
@@ -99,7 +98,7 @@ class Identities:
         Raises:
             CredentialRefused, KeysUnavailable.
         """
-        if not isinstance(credential, AgentCredential):
+        if not isinstance(credential, OIDCToken | JWTSVID | X509SVID):
             raise CredentialRefused("agent", type(credential).__name__, "an OIDCToken, JWTSVID or X509SVID")
         found = yield from self._proven(credential, tenant, now)
         agent, ends, statement = found.who, found.expires_at, None
@@ -125,7 +124,7 @@ class Identities:
         who = placed(agent, posture=posture, boundary=boundary, via=via)
         return replace(found, who=who, expires_at=ends, once=found.once or _once(credential))
 
-    def _hops(self, credential: AgentCredential, agent: Agent, user: User | None, tenant: str, now: float) -> Generator[Outside, Any, Hops]:
+    def _hops(self, credential: AgentCredential, agent: Agent, user: User | None, tenant: str, now: float) -> OutsideFlow[Hops]:
         whose = None if user is None else user.subject or user.id
         hops = yield from proven_hops(credential.delegation, self._brokers, agent=agent.subject, user=whose, now=now)
         for broker in hops.settings:
@@ -147,16 +146,14 @@ class Identities:
             expected = "one that the setting issuers names, of the attestor or broker: several issuers have such subjects"
             raise CredentialRefused(f"{what}.issuer", who.issuer, expected)
 
-    def _proven(self, credential: AgentCredential, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
+    def _proven(self, credential: OIDCToken | JWTSVID | X509SVID, tenant: str, now: float) -> OutsideFlow[Proven[Agent]]:
         if isinstance(credential, OIDCToken):
             return (yield from self._issuer(credential, "agent.oidc").agent(credential, tenant, now))
         if isinstance(credential, X509SVID):
             chain = chain_of(credential, self._settings.proxies)
             return (yield from self._domain(chain.spiffe).x509(credential, chain, tenant, now))
-        if isinstance(credential, JWTSVID):
-            spiffe = read(credential, "agent.spiffe").unverified_claims.get("sub")
-            return (yield from self._domain(spiffe).jwt(credential, tenant, now))
-        raise CredentialRefused("agent", type(credential).__name__, "an OIDCToken, JWTSVID or X509SVID")
+        spiffe = read(credential, "agent.spiffe").unverified_claims.get("sub")
+        return (yield from self._domain(spiffe).jwt(credential, tenant, now))
 
     def _issuer(self, credential: Credential, what: str) -> Issuer:
         name = read(credential, what).unverified_claims.get("iss")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from agentgate.errors import CredentialRefused, KeyRefused, KeysUnavailable
 from agentgate.identity.fetch import MAX_BYTES, SECONDS, fetch
 from agentgate.shell.reader import OneReader
-from agentgate.shell.step import Outside
+from agentgate.shell.step import Outside, OutsideFlow
 from agentgate.token.jws import SECRET, PublicKey
 from agentgate.token.regular_file import read_regular
 from agentgate.values.canonical import strict_parse
@@ -180,7 +180,7 @@ class KeySource:
             return fetch(self.where, private=self._private)
         return read_regular(self.where, links=True, most=MAX_BYTES)
 
-    def held(self, kid: str = "") -> Generator[Outside, Any, KeySet]:
+    def held(self, kid: str = "") -> OutsideFlow[KeySet]:
         """The keys, read again first where that is due.
 
         Raises:
@@ -193,7 +193,7 @@ class KeySource:
             raise KeysUnavailable("keys", f"{self.where}: {problem}", "a key set that can be read")
         return self._set
 
-    def key(self, kid: str) -> Generator[Outside, Any, tuple[jwt.PyJWK, Verifications]]:
+    def key(self, kid: str) -> OutsideFlow[tuple[jwt.PyJWK, Verifications]]:
         """The key of this name, and what the keys of its set verified.
 
         Raises:

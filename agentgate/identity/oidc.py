@@ -7,7 +7,6 @@ kind is refused (`agentgate.identity.token_kind`); where an issuer proves both, 
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from agentgate.identity.proven import Proven, proven_agent, proven_user
 from agentgate.identity.settings import AgentClaims, IssuerSettings
 from agentgate.identity.signed import ExpectedClaims, SignedClaims, text_of, verified
 from agentgate.identity.token_kind import check_agent, check_user
-from agentgate.shell.step import Outside
+from agentgate.shell.step import OutsideFlow
 from agentgate.values.request import Agent, User
 
 MAX_CLAIMS, MAX_CLAIM, MAX_GROUPS = 100, 512, 500
@@ -33,7 +32,7 @@ class Issuer:
     settings: IssuerSettings
     source: KeySource
 
-    def agent(self, credential: AgentCredential, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
+    def agent(self, credential: AgentCredential, tenant: str, now: float) -> OutsideFlow[Proven[Agent]]:
         """Prove an agent. `tenant`: of the run; `now`: POSIX seconds.
 
         Raises:
@@ -70,7 +69,7 @@ class Issuer:
             raise CredentialRefused.of(error.failure(field=f"{what}.{error.field}")) from None
         return Proven(agent, float(claims["exp"]), once, key)
 
-    def user(self, credential: AgentCredential, now: float) -> Generator[Outside, Any, Proven[User]]:
+    def user(self, credential: AgentCredential, now: float) -> OutsideFlow[Proven[User]]:
         """Prove a user. `now`: POSIX seconds.
 
         Raises:
@@ -112,9 +111,7 @@ class Issuer:
         nonce = claims.get("nonce")
         return Proven(user, float(claims["exp"]), str(claims.get("jti", "")), nonce=nonce if type(nonce) is str else "")
 
-    def _claims(
-        self, credential: AgentCredential, what: str, audience: str | tuple[str, ...], now: float
-    ) -> Generator[Outside, Any, SignedClaims]:
+    def _claims(self, credential: AgentCredential, what: str, audience: str | tuple[str, ...], now: float) -> OutsideFlow[SignedClaims]:
         settings = self.settings
         algorithms = frozenset(settings.algorithms)
         expected = ExpectedClaims(what, audience, settings.issuer, algorithms=algorithms, max_lifetime=settings.max_lifetime)

@@ -10,7 +10,7 @@ The credential's text is in no local variable of a frame that raises.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -21,7 +21,7 @@ import jwt
 from agentgate.errors import CredentialRefused, KeysUnavailable, TokenRefused
 from agentgate.identity.credential import MAX_CREDENTIAL, Credential
 from agentgate.identity.keys import ALGORITHMS, KeySource, strict_object
-from agentgate.shell.step import Outside
+from agentgate.shell.step import OutsideFlow
 from agentgate.token.jws import split, unb64url
 
 SignedClaims = NewType("SignedClaims", Mapping[str, Any])
@@ -106,7 +106,7 @@ def _parts(credential: Credential) -> Unverified | CredentialRefused:
         return CredentialRefused("header", "another encoding", "canonical base64url")
 
 
-def verified(credential: Credential, source: KeySource, expected: ExpectedClaims, now: float) -> Generator[Outside, Any, SignedClaims]:
+def verified(credential: Credential, source: KeySource, expected: ExpectedClaims, now: float) -> OutsideFlow[SignedClaims]:
     """The claims of a credential, proven by a key of `source`. `now`: POSIX seconds.
 
     Raises:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -27,7 +26,7 @@ from agentgate.identity.possession import proven_key, shown_key
 from agentgate.identity.proven import Proven, proven_agent
 from agentgate.identity.settings import ProxySettings, TrustDomainSettings
 from agentgate.identity.signed import ExpectedClaims, text_of, verified
-from agentgate.shell.step import Outside
+from agentgate.shell.step import OutsideFlow
 from agentgate.values.request import Agent
 
 _ID = re.compile(r"spiffe://([a-z0-9._-]{1,255})((?:/[A-Za-z0-9._-]+)+)")  # SPIFFE-ID 2: trust domain, path
@@ -82,7 +81,7 @@ class TrustDomain:
     settings: TrustDomainSettings
     source: KeySource
 
-    def jwt(self, credential: JWTSVID, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
+    def jwt(self, credential: JWTSVID, tenant: str, now: float) -> OutsideFlow[Proven[Agent]]:
         """Prove an agent by its JWT-SVID. `tenant`: of the run; `now`: POSIX seconds.
 
         Raises:
@@ -97,7 +96,7 @@ class TrustDomain:
         agent = proven_agent(spiffe, spiffe=spiffe, subject=spiffe, key=key if credential.proof is not None else "")
         return Proven(agent, float(claims["exp"]), str(claims.get("jti", "")), key)
 
-    def x509(self, credential: X509SVID, chain: Chain, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
+    def x509(self, credential: X509SVID, chain: Chain, tenant: str, now: float) -> OutsideFlow[Proven[Agent]]:
         """Prove an agent by the certificate that its proxy passed on (`chain`: its `chain_of`). Raises as `jwt`."""
         roots = (yield from self.source.held()).roots
         try:

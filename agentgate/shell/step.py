@@ -6,9 +6,11 @@ They know no policy, so that a tool server can verify without any.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from agentgate.stores import Op
+
+T = TypeVar("T")
 
 
 class Record(NamedTuple):
@@ -68,6 +70,7 @@ class Apart(NamedTuple):
 
 Step = Op[Any] | Record | Room | Afterwards | Outside | TextReading | Sleep | Apart
 Flow = Generator[Step, Any, Any]
+OutsideFlow = Generator[Outside, Any, T]  # which waits for nothing else
 
 
 def alone(step: Step) -> Flow:
