@@ -12,6 +12,7 @@ import pytest
 from agentgate import AsyncGate, Gate, User
 from agentgate.errors import CredentialRefused
 from agentgate.gate.holds import inbox
+from agentgate.gate.notify import Webhook
 from agentgate.identity.credential import OIDCToken
 from agentgate.values.refusal import AnswerRefused
 from tests.authority import Key, claims_of
@@ -21,6 +22,8 @@ from tests.served_notes import gate as gate  # noqa: PLC0414 - a fixture
 from tests.served_notes import notes as notes  # noqa: PLC0414 - a fixture
 from tests.served_notes import place as place  # noqa: PLC0414 - a fixture
 from tests.shop import BOSS, LEE, PROMPT, REFUND, WORKFLOW, looked_up, opened, run_of
+from tests.test_notify import SECRET, Listener
+from tests.test_notify import listener as listener  # noqa: PLC0414 - a fixture
 
 CONFIRM = "approvers: {group: leads, count: 1, not: [requester]}"
 BIG = {**REFUND, "amount": "150.00"}
@@ -51,6 +54,20 @@ def test_a_lead_sees_what_waits_for_leads_with_the_users_words_and_who_asks(shop
     assert (seen.id, seen.run, seen.state, seen.question.requester, seen.question.words) == (hold.id, run.id, "pending", "lee", (PROMPT,))
     assert shop.holds("acme", for_=BOSS, run=run.id) == (seen,)
     assert shop.holds("acme", for_=BOSS, run="run_another") == ()
+
+
+def test_a_hold_names_the_hosts_conversation_and_so_does_its_event(folder: Path, listener: Listener) -> None:
+    with opened(folder, tell=(Webhook(listener.url, SECRET, private=True),)) as gate:
+        run, hold = held(gate, conversation="chat-7")
+        (seen,) = gate.holds("acme", for_=BOSS)
+        assert seen.conversation == gate.hold(hold.id, tenant="acme").conversation == run.conversation == "chat-7"
+        gate.release(hold.id, tenant="acme", by=BOSS)
+        assert [(each["type"], each["conversation"], each["run"]) for each in listener.wait(2)] == [
+            ("held", "chat-7", run.id),
+            ("answered", "chat-7", run.id),
+        ]
+        held(gate)
+        assert "conversation" not in listener.wait(3)[2]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ class Hold:
         revision: the store's, for compare-and-set.
         question: what a person is shown who judges it.
         seal: the gate's, over the question; whoever writes the store cannot make one.
+        conversation: the host's own id for that of its run; empty: it has none.
     """
 
     id: str
@@ -111,6 +112,7 @@ class Hold:
     approvers: tuple[Approver, ...] = ()
     revision: str = ""
     seal: str = ""
+    conversation: str = ""
 
     def statement(self, answer: Said, nonce: str) -> bytes:
         """What a person signs to answer: canonical JSON (RFC 8785) of exactly this hold, this answer and the gate's nonce."""

@@ -45,7 +45,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """One gate and one agent for each worker."""
     async with await AsyncGate.open(**GATE) as app.state.gate:
         model = ScriptedModel()  # a real one: langchain.chat_models.init_chat_model("anthropic:claude-sonnet-4-5")
-        gated = AgentGateMiddleware(app.state.gate, workflow="desk.chat", identify=lambda me: (TENANT, OIDCToken(me.token), Agent("desk")))
+        named: dict[str, Any] = {"workflow": "desk.chat", "conversation": "thread", "ttl": 24 * 3600}
+        gated = AgentGateMiddleware(app.state.gate, **named, identify=lambda me: (TENANT, OIDCToken(me.token), Agent("desk")))
         saver = SqliteThreads(STATE / "threads.sqlite")
         app.state.agent = create_agent(model, TOOLS, middleware=[gated], context_schema=Person, checkpointer=saver)
         yield

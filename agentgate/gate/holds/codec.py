@@ -27,9 +27,14 @@ def body_of(hold: Hold) -> bytes:
             "expires_at": hold.expires_at,
             "question": as_json(hold.question.without_words),
             "seal": hold.seal,
+            **_named(hold),
             "approvers": [_kept(a) for a in hold.approvers],
         }
     )
+
+
+def _named(hold: Hold) -> dict[str, Any]:
+    return {"conversation": hold.conversation} if hold.conversation else {}
 
 
 def _kept(approver: Approver) -> dict[str, object]:
@@ -57,6 +62,7 @@ def hold_of(record: ops.HoldRecord) -> Hold:
             revision=record.revision,
             question=from_json(stored["question"]),
             seal=str(stored["seal"]),
+            conversation=str(stored.get("conversation", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreUnavailable(f"hold: unreadable ({type(error).__name__})") from error
@@ -65,7 +71,7 @@ def hold_of(record: ops.HoldRecord) -> Hold:
 def told_of(hold: Hold) -> dict[str, Any]:
     """What people and hosts are told of a hold, as JSON values."""
     told: dict[str, Any] = {name: getattr(hold, name) for name in ("tenant", "run", "tool", "state")}
-    return told | {"hold": hold.id, "until": hold.expires_at, "text": str(hold.question), "question": as_json(hold.question)}
+    return told | _named(hold) | {"hold": hold.id, "until": hold.expires_at, "text": str(hold.question), "question": as_json(hold.question)}
 
 
 def event_of(by: str, channel: str, answer: str, state: str) -> bytes:

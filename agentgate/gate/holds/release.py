@@ -197,6 +197,7 @@ def _new_hold(minting: Minting, used: tuple[int, ...], lost: float) -> Hold:
         why=question.why,
         expires_at=expires,
         question=replace(question, attempted=lost),
+        conversation=header.conversation,
     )
     return replace(hold, seal=minting.view.core.answerers.seal(hold))
 
