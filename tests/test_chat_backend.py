@@ -125,7 +125,7 @@ def test_a_call_that_one_worker_held_runs_once_at_the_other_after_the_first_was_
         assert len(chat.paid) == before + 1
         assert chat.paid[-1]["amount"] == "180.00"
         lee.look()
-        assert "refunded 180.00 EUR" in lee.page
+        assert "refunded" in lee.heard  # or, by one that came second: that it is refunded already
     finally:
         chat.backend.workers[0] = fresh = chat.backend.start(int(killed.url.rpartition(":")[2]))
         chat.backend.workers.pop()

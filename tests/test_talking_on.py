@@ -146,9 +146,9 @@ WAITS = re.compile(r"agentgate: needs_approval of: 1 of leads until: 20\d\d-\d\d
 class Chat:
     """An agent in one thread; `model` is what it asks."""
 
-    def __init__(self, shop: Shop, *answers: AIMessage, gate: Any = None, saver: Any = None) -> None:
+    def __init__(self, shop: Shop, *answers: AIMessage, saver: Any = None, **more: Any) -> None:
         self.model = Script(answers=list(answers))
-        gated = AgentGateMiddleware(gate or shop.gate, workflow="shop.refund", identify=identify)
+        gated = AgentGateMiddleware(shop.gate, workflow="shop.refund", identify=identify, **more)
         made: Any = create_agent(self.model, shop.tools, middleware=[gated], context_schema=User, checkpointer=saver or InMemorySaver())
         self.agent = made
 
@@ -319,6 +319,18 @@ def test_an_agent_without_tools_is_built_and_talks_on(shop: Shop) -> None:
     gated = AgentGateMiddleware(shop.gate, workflow="shop.refund", identify=identify)
     made: Any = create_agent(Script(answers=[say("hello")]), [], middleware=[gated], context_schema=User)
     assert made.invoke({"messages": user_says("hi")}, context=LEE)["messages"][-1].content == "hello"
+
+
+@pytest.mark.parametrize("talks", [True, False])
+def test_a_yes_after_the_run_was_over_is_made_again_in_the_same_conversation(shop: Shop, talks: bool) -> None:  # noqa: FBT001 - a row
+    chat = Chat(shop, calls(GET), calls(DEAR, ids=["c1"]), *[say("It waits.")] * talks, say("Paid."), conversation="thread", ttl=2)
+    asked = chat.say(PROMPT)["__interrupt__"][0].value
+    time.sleep(2)
+    if talks:
+        assert "answer c1: waits" in shown(chat.say("Any news on my refund?"))
+    shop.gate.release(asked["hold"], tenant="acme", by=LEAD)
+    assert shown(chat.say())[-2:] == ["answer c1-again-1: re_1", "ai Paid."]
+    assert shop.server.paid == [DEAR[1]]
 
 
 # --- in a graph of one's own -------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from agentgate.errors import AuditUnavailable, CredentialRefused, Overloaded, St
 from agentgate.identity.credential import OIDCToken
 from agentgate.integrations.langchain import AgentGateMiddleware, call_outcomes, user_says
 from agentgate.values.answers import nonce_claim
-from agentgate.values.refusal import AnswerRefused
+from agentgate.values.refusal import AnswerRefused, RunRefused
 
 TENANT = "acme"
 
@@ -60,6 +60,7 @@ app.add_route("/login", ask)
 @app.exception_handler(StoreUnavailable)
 @app.exception_handler(AuditUnavailable)
 @app.exception_handler(Overloaded)
+@app.exception_handler(RunRefused)  # somebody else goes on with the same conversation just now
 async def not_now(*_: Any) -> Response:
     """Nothing was decided, and nothing ran."""
     return Response("Something does not answer at the moment. Please load this page again.", 503, {"Retry-After": "2"})
