@@ -375,6 +375,31 @@ async def test_an_awaited_graph_does_so_in_the_run_that_is_in_use(shop: Shop) ->
             assert f"answer c1-again-1: {REFUSED}" in shown(await made.ainvoke({"messages": []}, THREAD))
 
 
+def lines_of(page: str, words: str) -> str:
+    """The block of a page of the docs in which these words stand."""
+    text = (Path(__file__).parent.parent / "docs" / page).read_text()
+    (block,) = (each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if words in each)
+    return str(block)
+
+
+def test_the_lines_of_the_pages_offer_a_held_call_again(shop: Shop) -> None:
+    chat, holds = start(shop, say("Paid."))
+    asked = {"run": shop.gate.hold(holds["c1"], tenant="acme").run}
+    names: dict[str, Any] = {"gate": shop.gate, "tenant": "acme", "asked": asked, "agent": chat.agent, "thread": THREAD, "context": LEE}
+    exec(lines_of("langchain.md", 'hold.state != "pending"'), names)  # noqa: S102 - the page is ours
+    assert "out" not in names
+    shop.gate.release(holds["c1"], tenant="acme", by=LEAD)
+    exec(lines_of("langchain.md", 'hold.state != "pending"'), names)  # noqa: S102
+    assert shown(names["out"])[-2:] == ["answer c1-again-1: re_1", "ai Paid."]
+
+    made: Any = StateGraph(MessagesState)
+    made.add_node("model", lambda _: {"messages": [say()]})
+    made.add_node("tools", ToolNode(guard_tools(shop.tools)))
+    given = {"graph": made, "run": shop.run(), "START": START, "END": END, "tools_condition": tools_condition}
+    exec(lines_of("langchain.md", "import offer_held"), given)  # noqa: S102
+    assert shown(made.compile().invoke({"messages": "hello"})) == ["human hello", "ai done"]
+
+
 def test_without_a_run_or_held_calls_nothing_changes(shop: Shop) -> None:
     messages = [calls(DEAR, ids=["c1"]), say()]
     assert offer_held({"messages": messages}) == offer_held({"messages": messages}, shop.run()) == {}
