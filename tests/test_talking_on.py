@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from agentgate.integrations.langchain import (
     use_run,
     user_says,
 )
+from agentgate.stores import ops
 from agentgate.values.refusal import AnswerRefused
 from agentgate.values.request import User
 from tests.langchain_shop import (
@@ -124,6 +126,17 @@ def test_a_change_counts_in_whichever_process_it_is_said(shop: Shop) -> None:
     run = shop.run()
     hold = held(shop, run).hold
     shop.gate.resume_run("acme", run.id).add_turn("make it 50 EUR")
+    assert shop.gate.hold(hold.id, tenant="acme").state == "cancelled"
+
+
+def test_holds_that_ended_hide_none_that_waits(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent may have many calls held and withdrawn before the one that matters."""
+    monkeypatch.setattr(ops, "list_holds", partial(ops.list_holds, page=1))
+    run = shop.run()
+    first = held(shop, run).hold
+    hold = run.authorize(*DEAR, tool_call_id="c2", definition=definition_of(shop.tool(DEAR[0]))).hold  # type: ignore[union-attr]
+    shop.gate.refuse(first.id, tenant="acme", by=LEAD)
+    run.add_turn("It should be 50 EUR")
     assert shop.gate.hold(hold.id, tenant="acme").state == "cancelled"
 
 

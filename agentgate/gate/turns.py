@@ -19,7 +19,7 @@ from agentgate.decision.versions import under
 from agentgate.errors import ConfigError
 from agentgate.explain.evidence import MASKED
 from agentgate.gate.core import Core, read, stamp
-from agentgate.gate.holds.codec import hold_of
+from agentgate.gate.holds.answer import many
 from agentgate.gate.state import ENDED, Doubts, missing, prompt_of
 from agentgate.language.spans import Entity, entities
 from agentgate.language.turn import MAX_READ, MAX_TURN
@@ -76,10 +76,9 @@ def _changes_held(core: Core, state: RunState, text: str) -> Flow:
     """Whether a turn names another value of a kind that a call that waits has (another amount, another order), or may have."""
     header, day, turn = state.header, date.fromisoformat(state.header.day), core.readings.turn(text)
     named = yield from apart(len(text), lambda: _values(filter(turn.reshapes, entities(turn.own, day))))
-    page: ops.HoldList | None = (yield ops.list_holds(header.tenant, header.id)) if named else None
-    for record in page.records if page is not None else ():
-        if record.state in {"pending", "released"}:
-            shown = [each.value for each in hold_of(record).question.arguments]
+    for hold in (yield from many(header.tenant, header.id, None)) if named else ():
+        if hold.state in {"pending", "released"}:
+            shown = [each.value for each in hold.question.arguments]
             values = _values(each for value in shown for each in entities(value, day))
             kinds = {kind for kind, _ in values}
             if any(kind in kinds or _HIDDEN.intersection(shown) for kind, _ in named - values):
