@@ -11,8 +11,38 @@ from typing import Annotated, Any, Literal
 from annotated_types import Len
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from agentgate.loading import value_types as t
-from agentgate.loading.value_types import Distinct, word_or_list, wrong
+from agentgate.loading.value_types import (
+    Acr,
+    ArgumentName,
+    Day,
+    Distinct,
+    Duration,
+    Group,
+    Groups,
+    Https,
+    Label,
+    Labels,
+    Minutes,
+    Name,
+    Noun,
+    Number,
+    Once,
+    References,
+    Scalar,
+    Scalars,
+    Scopes,
+    Spiffe,
+    Tenant,
+    Text,
+    Texts,
+    ToolDigest,
+    ToolName,
+    Type,
+    Weekday,
+    Yes,
+    word_or_list,
+    wrong,
+)
 from agentgate.workflow.operators import OPERATORS
 from agentgate.workflow.rule import WhenOpen
 
@@ -40,38 +70,38 @@ class Block(BaseModel):
 class PostureBlock(Block):
     """`who.agent.posture`."""
 
-    image_signed_by: t.Texts | None = None
-    attested_within: t.Duration | None = None
+    image_signed_by: Texts | None = None
+    attested_within: Duration | None = None
 
 
 class BoundaryBlock(Block):
     """`who.agent.boundary`."""
 
-    cluster: t.Texts | None = None
-    namespace: t.Texts | None = None
-    node_pool: t.Texts | None = None
-    same_key_as_last_token: t.Yes | None = None
+    cluster: Texts | None = None
+    namespace: Texts | None = None
+    node_pool: Texts | None = None
+    same_key_as_last_token: Yes | None = None
 
 
 class ClaimBlock(Block):
     """One claim: exactly one of `is` and `in`."""
 
-    is_: t.Text | None = Field(None, alias="is")
-    in_: t.Texts | None = Field(None, alias="in")
+    is_: Text | None = Field(None, alias="is")
+    in_: Texts | None = Field(None, alias="in")
 
 
 class OidcBlock(Block):
     """`who.agent.oidc`."""
 
-    issuer: t.Https
-    claims: Annotated[dict[t.Text, ClaimBlock], Len(1, 50)]
+    issuer: Https
+    claims: Annotated[dict[Text, ClaimBlock], Len(1, 50)]
 
 
 class AgentBlock(Block):
     """`who.agent`: exactly one of `in_process`, `spiffe`, `oidc`."""
 
-    in_process: t.Yes | None = None
-    spiffe: Annotated[list[t.Spiffe], Len(1, 100), Distinct] | None = None
+    in_process: Yes | None = None
+    spiffe: Annotated[list[Spiffe], Len(1, 100), Distinct] | None = None
     oidc: OidcBlock | None = None
     posture: PostureBlock | None = None
     boundary: BoundaryBlock | None = None
@@ -80,10 +110,10 @@ class AgentBlock(Block):
 class UserBlock(Block):
     """`who.for_user`; left out: an autonomous workload."""
 
-    groups: t.Groups | None = None
-    same_tenant: t.Yes | None = None
-    acr: Annotated[list[t.Acr], Len(1, 20), Distinct] | None = None
-    max_age: t.Duration | None = None
+    groups: Groups | None = None
+    same_tenant: Yes | None = None
+    acr: Annotated[list[Acr], Len(1, 20), Distinct] | None = None
+    max_age: Duration | None = None
 
 
 class ViaBlock(Block):
@@ -91,7 +121,7 @@ class ViaBlock(Block):
 
     min_hops: Annotated[int, Field(ge=1, le=8)] | None = None
     max_hops: Annotated[int, Field(ge=1, le=8)]
-    brokers: t.Texts
+    brokers: Texts
 
 
 class WhoBlock(Block):
@@ -105,13 +135,13 @@ class WhoBlock(Block):
 class IntentBlock(Block):
     """One intent of the closed vocabulary."""
 
-    asks_for: t.Text
-    words: t.Texts | None = None
+    asks_for: Text
+    words: Texts | None = None
     unclear: Literal["deny", "confirm", "step_up", "reader"] = "deny"
     delegated: Literal["deny", "confirm", "step_up", "present"] = "deny"
     unheard: WhenOpen = "deny"
-    examples: t.Texts
-    counter_examples: t.Texts | None = None
+    examples: Texts
+    counter_examples: Texts | None = None
 
     @property
     def left_open(self) -> WhenOpen:
@@ -122,19 +152,19 @@ class IntentBlock(Block):
 class HoursBlock(Block):
     """`conditions.hours`."""
 
-    days: Annotated[list[t.Weekday], Len(1, 7), Distinct]
-    from_: t.Minutes = Field(alias="from")
-    to: t.Minutes
-    zone: t.Text
+    days: Annotated[list[Weekday], Len(1, 7), Distinct]
+    from_: Minutes = Field(alias="from")
+    to: Minutes
+    zone: Text
 
 
 class ConditionsBlock(Block):
     """`conditions`."""
 
-    environment: t.Texts | None = None
+    environment: Texts | None = None
     hours: HoursBlock | None = None
-    data_class: t.Texts | None = None
-    network: t.Texts | None = None
+    data_class: Texts | None = None
+    network: Texts | None = None
 
 
 class OperatorsBlock(Block):
@@ -145,65 +175,65 @@ class OperatorsBlock(Block):
         stated = self.model_fields_set
         return {key: value for name, key in _OPERATORS.items() if name in stated and (value := getattr(self, name)) is not None}
 
-    is_: t.Scalar | None = Field(None, alias="is")
-    in_: t.Scalars | None = Field(None, alias="in")
-    pattern: t.Text | None = None
-    glob: t.Text | None = None
+    is_: Scalar | None = Field(None, alias="is")
+    in_: Scalars | None = Field(None, alias="in")
+    pattern: Text | None = None
+    glob: Text | None = None
     text: Annotated[int, Field(ge=1, le=20_000)] | None = None
-    min: t.Number | None = None
-    max: t.Number | None = None
+    min: Number | None = None
+    max: Number | None = None
 
 
 class SelectBlock(Block):
     """`select`: the object that "the largest file" means."""
 
-    of: t.Text
-    called: Annotated[list[t.Noun], Len(1, 20), Distinct]
-    largest: t.Text | None = None
-    smallest: t.Text | None = None
-    newest: t.Text | None = None
-    oldest: t.Text | None = None
-    highest: t.Text | None = None
-    lowest: t.Text | None = None
-    longest: t.Text | None = None
-    shortest: t.Text | None = None
+    of: Text
+    called: Annotated[list[Noun], Len(1, 20), Distinct]
+    largest: Text | None = None
+    smallest: Text | None = None
+    newest: Text | None = None
+    oldest: Text | None = None
+    highest: Text | None = None
+    lowest: Text | None = None
+    longest: Text | None = None
+    shortest: Text | None = None
 
 
 class SumBlock(Block):
     """`at_most: {sum: tool.fact}`: over all rows of one call."""
 
-    sum: t.Text
+    sum: Text
 
 
 class ArgumentBlock(OperatorsBlock):
     """One argument."""
 
-    type: t.Type | None = None
-    at_most: t.Text | SumBlock | None = None
+    type: Type | None = None
+    at_most: Text | SumBlock | None = None
     select: SelectBlock | None = None
-    each_in: t.Scalars | None = None
+    each_in: Scalars | None = None
     max_items: Annotated[int, Field(ge=1, le=1000)] | None = None
-    narrower_than_role: t.Text | None = None
-    from_: t.References | None = Field(None, alias="from")
+    narrower_than_role: Text | None = None
+    from_: References | None = Field(None, alias="from")
     unknown_origin: WhenOpen | None = None
-    entities: t.References | None = None
-    currency: t.ArgumentName | None = None
+    entities: References | None = None
+    currency: ArgumentName | None = None
     any_call: bool = False
-    named_first: t.Yes | None = None
+    named_first: Yes | None = None
     optional: bool = False
-    nullable: t.Yes | None = None
-    page_size: t.Yes | None = None
-    needs: t.Labels | None = None
+    nullable: Yes | None = None
+    page_size: Yes | None = None
+    needs: Labels | None = None
     sensitive: bool = False
 
 
 class WhenBlock(OperatorsBlock):
     """One condition of `step_up.when`; negation only here, where it adds a person."""
 
-    above: t.Number | None = None
-    not_in: t.Scalars | None = None
-    not_pattern: t.Text | None = None
-    origin: Annotated[t.References, BeforeValidator(word_or_list("unknown"))] | None = None
+    above: Number | None = None
+    not_in: Scalars | None = None
+    not_pattern: Text | None = None
+    origin: Annotated[References, BeforeValidator(word_or_list("unknown"))] | None = None
 
 
 class LeftOpenBlock(WhenBlock):
@@ -224,54 +254,54 @@ def _condition(value: Any) -> Any:
 class FactBlock(Block):
     """One field of a tool's result."""
 
-    type: t.Type
-    path: t.Text | None = None
-    key: t.Yes | None = None
-    currency: t.Name | None = None
+    type: Type
+    path: Text | None = None
+    key: Yes | None = None
+    currency: Name | None = None
     trust: Literal["named", "confirmed"] | None = None
     find: Literal["one", "any"] | None = None
-    pattern: t.Text | None = None
-    named_by: Annotated[list[t.Name], Len(1, 8), Distinct] | None = None
-    where: Annotated[dict[t.Name, t.ArgumentName], Len(1, 8)] | None = None
+    pattern: Text | None = None
+    named_by: Annotated[list[Name], Len(1, 8), Distinct] | None = None
+    where: Annotated[dict[Name, ArgumentName], Len(1, 8)] | None = None
 
 
 class ToolBlock(Block):
     """One tool."""
 
-    title: t.Text | None = None
+    title: Text | None = None
     effect: Literal["read", "write", "egress", "destructive"]
-    needs: Annotated[t.Labels, BeforeValidator(word_or_list("any", "none"))]
-    audience: t.Https | None = None
-    scope: t.Scopes | None = None
-    definition: t.ToolDigest | None = None
+    needs: Annotated[Labels, BeforeValidator(word_or_list("any", "none"))]
+    audience: Https | None = None
+    scope: Scopes | None = None
+    definition: ToolDigest | None = None
     redeem: Literal["wrapper", "server"]
-    args: Annotated[dict[t.ArgumentName, ArgumentBlock], Len(0, 100)] = Field(default_factory=dict)
-    facts: Annotated[dict[t.Name, FactBlock], Len(1, 100)] | None = None
+    args: Annotated[dict[ArgumentName, ArgumentBlock], Len(0, 100)] = Field(default_factory=dict)
+    facts: Annotated[dict[Name, FactBlock], Len(1, 100)] | None = None
 
 
 class SequenceBlock(Block):
     """One line of `sequence`."""
 
-    before: t.Text
-    require: t.Text
-    within: t.Duration | None = None
+    before: Text
+    require: Text
+    within: Duration | None = None
 
 
 class LimitBlock(Block):
     """One line of `limits`: exactly one of `count` and `sum`."""
 
-    count: t.Text | None = None
-    sum: t.Text | None = None
-    max: t.Number
+    count: Text | None = None
+    sum: Text | None = None
+    max: Number
     per: Literal["turn", "run", "conversation", "agent", "tenant"]
-    every: t.Duration | None = None
+    every: Duration | None = None
 
 
 class ApproversBlock(Block):
     """`step_up.approvers`: exactly one of `group` and `user`; `count` and `not` (1, requester) beside a group."""
 
-    group: t.Group | None = None
-    user: t.Yes | None = None
+    group: Group | None = None
+    user: Yes | None = None
     count: Annotated[int, Field(ge=1, le=10)] | None = None
     not_: Annotated[list[Literal["requester"]], Len(1, 1)] | None = Field(None, alias="not")
 
@@ -279,35 +309,35 @@ class ApproversBlock(Block):
 class StepUpBlock(Block):
     """One rule of `step_up`."""
 
-    id: t.Label
-    for_: t.Text = Field(alias="for")
-    when: Annotated[dict[t.Text, Annotated[WhenBlock, BeforeValidator(_condition)]], Len(1, 50)] | None = None
+    id: Label
+    for_: Text = Field(alias="for")
+    when: Annotated[dict[Text, Annotated[WhenBlock, BeforeValidator(_condition)]], Len(1, 50)] | None = None
     approvers: ApproversBlock | None = None
-    timeout: t.Duration
-    show: t.Texts | None = None
-    endorses: t.Texts | None = None
+    timeout: Duration
+    show: Texts | None = None
+    endorses: Texts | None = None
 
 
 class TokenBlock(Block):
     """`token`."""
 
-    ttl: t.Duration = 60
-    uses: t.Once = 1
+    ttl: Duration = 60
+    uses: Once = 1
     bound_to: Annotated[list[Literal["call", "agent_key"]], Len(1, 2), Distinct] = ["call"]
 
 
 class UpstreamBlock(Block):
     """One tool's upstream credential: its broker and the settings it gets."""
 
-    broker: t.Label
-    role: t.Text | None = None
-    narrower_than: t.Text | None = None
-    audience: t.Text | None = None
-    region: t.Text | None = None
-    path: t.Text | None = None
-    policy: t.Text | None = None
-    duration: t.Duration | None = None
-    scopes: t.Texts | None = None
+    broker: Label
+    role: Text | None = None
+    narrower_than: Text | None = None
+    audience: Text | None = None
+    region: Text | None = None
+    path: Text | None = None
+    policy: Text | None = None
+    duration: Duration | None = None
+    scopes: Texts | None = None
 
 
 class DefaultsBlock(Block):
@@ -320,28 +350,28 @@ class Definition(Block):
     """The whole file."""
 
     agentgate: Literal["workflow/v1"]
-    id: t.Label
+    id: Label
     version: Annotated[int, Field(ge=1, le=10**9)]
-    title: t.Text
-    owners: t.Texts
+    title: Text
+    owners: Texts
     risk: Literal["low", "medium", "high"]
-    expires: t.Day
-    tenants: Annotated[list[t.Tenant], Len(1, 1000), Distinct]
+    expires: Day
+    tenants: Annotated[list[Tenant], Len(1, 1000), Distinct]
     mode: Literal["enforce", "observe"] = "enforce"
     who: WhoBlock
-    intents: Annotated[dict[t.Name, IntentBlock], Len(0, 100), BeforeValidator(_intents)]
+    intents: Annotated[dict[Name, IntentBlock], Len(0, 100), BeforeValidator(_intents)]
     conditions: ConditionsBlock | None = None
-    tools: Annotated[dict[t.ToolName, ToolBlock], Len(1, 200)]
+    tools: Annotated[dict[ToolName, ToolBlock], Len(1, 200)]
     sequence: Annotated[list[SequenceBlock], Len(1, 200)] | None = None
     limits: Annotated[list[LimitBlock], Len(1, 200)] | None = None
     step_up: Annotated[list[StepUpBlock], Len(1, 100)] | None = None
     defaults: DefaultsBlock | None = None
     token: TokenBlock | None = None
-    upstream: Annotated[dict[t.Text, UpstreamBlock], Len(1, 200)] | None = None
+    upstream: Annotated[dict[Text, UpstreamBlock], Len(1, 200)] | None = None
 
 
 class RolesFile(Block):
     """`roles.yaml`."""
 
     agentgate: Literal["roles/v1"]
-    roles: Annotated[dict[t.Label, t.Scopes], Len(1, 1000)]
+    roles: Annotated[dict[Label, Scopes], Len(1, 1000)]

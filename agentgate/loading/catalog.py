@@ -62,7 +62,7 @@ class Ending(NamedTuple):
     @property
     def day(self) -> str:
         """The time, for people."""
-        return datetime.fromtimestamp(self.at, UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00") + "Z"
+        return f"{datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M:%SZ}"
 
     @property
     def remedy(self) -> str:
@@ -122,7 +122,7 @@ class Catalog:
         roles = roles_of(root)
         share = Sharing()
         loaded: dict[str, Workflow] = {}
-        quarantined: dict[str, WorkflowError] = {}
+        quarantined = {}
         for path in workflow_files(root):
             try:
                 workflow = load_text(text_of(path, root), str(path), roles, derive, share=share)
@@ -146,7 +146,7 @@ class Catalog:
     def ended(self, id: str) -> Ending | None:  # noqa: A002 - as above
         """Why a workflow that was loaded is not in force any more; None: it is, or was never loaded."""
         ending = self.ending(id)
-        return ending if ending is not None and time.time() >= ending.at else None
+        return ending if ending and time.time() >= ending.at else None
 
     def ending(self, id: str) -> Ending | None:  # noqa: A002 - as above
         """When a loaded workflow is no longer in force; None: it is not loaded, or ends with nothing that reviewers signed."""

@@ -15,7 +15,7 @@ from agentgate.loading.yaml_nodes import shown
 from agentgate.values.entities import NUMERIC
 from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.model import ANY, Limit, StepUpRule, TokenRule, Upstream
-from agentgate.workflow.rule import CONFIRMED, Rule
+from agentgate.workflow.rule import CONFIRMED
 
 MAX_TTL = 300  # seconds; verifiers accept no longer life
 MAX_TIMEOUT = 7 * 86400  # seconds
@@ -31,7 +31,7 @@ def sequence(site: Site) -> dict[str, tuple[Sequence, ...]]:
         if block.before == block.require:
             at["require"].report(f"{block.require} before itself", "another tool (it could never be first)")
         elif all(both):
-            order = site.share.built(Sequence, at.line, block.before, block.require, block.within)
+            order = site.built(Sequence, at.line, block.before, block.require, block.within)
             by_tool[block.before] = (*by_tool.get(block.before, ()), order)
     return by_tool
 
@@ -43,7 +43,7 @@ def limits(site: Site) -> dict[str, tuple[Limit, ...]]:
     for index, block in enumerate(site.definition.limits or ()):
         at = site.root["limits", index]
         limit = _limit(site, block, at)
-        if limit is not None:
+        if limit:
             counter = limit.tool, limit.argument or "count", limit.per, limit.every
             if counter in counters:
                 _shared(limit, counters[counter], at)
@@ -63,27 +63,27 @@ def _shared(limit: Limit, first: Limit, at: Place) -> None:
 
 def _limit(site: Site, block: LimitBlock, at: Place) -> Limit | None:
     if (block.count is None) == (block.sum is None):
-        at.report("neither count nor sum" if block.count is None else "count and sum", "exactly one of count, sum")
+        at.report("neither count nor sum" if not block.count else "count and sum", "exactly one of count, sum")
         return None
     if block.per == "turn" and block.every is not None:
         at["every"].report_key("every beside per: turn", "one of them (a turn ends when the user speaks again)")
-    if block.count is not None:
+    if block.count:
         if block.max % 1 or not 1 <= block.max <= 10**9:
             at["max"].report(str(block.max), "a whole number from 1")
         if block.count != ANY and not site.declared(block.count, at["count"]):
             return None
-        return site.share.built(Limit, at.line, block.count, "", int(block.max), block.per, block.every)
+        return site.built(Limit, at.line, block.count, "", int(block.max), block.per, block.every)
     units = block.max.scaleb(MONEY_PLACES)
     if units % 1 or not 0 < block.max < 10**11:
         at["max"].report(str(block.max), f"more than 0, at most {MONEY_PLACES} decimals, below 10^11 (kept exactly)")
     text = block.sum or ""
     tool, name = site.split(text)
     argument = site.tools[tool].args.get(name) if tool else None
-    if argument is None:
+    if not argument:
         at["sum"].unknown(text, "tool.argument", [f"{t}.{a}" for t, b in site.tools.items() for a in b.args])
         return None
     _summed(block, text, name, argument, at)
-    return site.share.built(Limit, at.line, tool, name, int(units), block.per, block.every)
+    return site.built(Limit, at.line, tool, name, int(units), block.per, block.every)
 
 
 def _summed(block: LimitBlock, text: str, name: str, argument: ArgumentBlock, at: Place) -> None:
@@ -119,10 +119,10 @@ def step_ups(site: Site) -> dict[str, tuple[StepUpRule, ...]]:
 
 def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
     args, people, stated_at = site.tools[block.for_].args, block.approvers, at["approvers"]
-    if people is None and site.definition.defaults is not None:
+    if not people and site.definition.defaults:
         people, stated_at = site.definition.defaults.approvers, site.root["defaults", "approvers"]
         _said_itself(site, block, people, at)
-    if people is None:
+    if not people:
         at.report_key("no approvers", "approvers: on the rule, or in defaults for all rules of the file")
         people = ApproversBlock.model_validate({})
     else:
@@ -135,7 +135,7 @@ def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
             at["endorses", index].report(shown(name), f"an argument of {block.for_} whose from lists confirmed")
     if block.endorses and people.user:
         at["endorses"].report_key("endorses beside user", "no endorses (the user's own yes names what it is about)")
-    when, left_open = list[Rule](), list[Literal["intent", "origin"]]()
+    when, left_open = [], []
     for name, each in (block.when or {}).items():
         here = at["when", name]
         if isinstance(each, LeftOpenBlock):
@@ -146,7 +146,7 @@ def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
     group, count, user = people.group or "", people.count or 1, bool(people.user)
     exclude: tuple[Literal["requester"], ...] = () if user else ("requester",)  # the only value that `not` takes
     asks = group, count, exclude, block.timeout, show, user, tuple(left_open), tuple(block.endorses or ())
-    return site.share.built(StepUpRule, block.id, at.line, block.for_, tuple(when), *asks)
+    return site.built(StepUpRule, block.id, at.line, block.for_, tuple(when), *asks)
 
 
 def _left_open_of(site: Site, tool: str, of: Literal["intent", "origin"], name: str, at: Place) -> Literal["intent", "origin"]:
@@ -175,23 +175,22 @@ def _approvers(site: Site, people: ApproversBlock, at: Place) -> None:
         at.report_key("no approvers" if people.group is None else "group and user", "exactly one of group, user: true")
     elif people.user:
         for key, stated in (("count", people.count), ("not", people.not_)):
-            if stated is not None:
+            if stated:
                 at[key].report_key(f"{key} beside user", f"no {key} (the run's own user answers, nobody else)")
-        if site.definition.who.for_user is None:
+        if not site.definition.who.for_user:
             at["user"].report("true", "a group (nobody stands behind this agent: no who.for_user)")
 
 
 def token(site: Site) -> TokenRule:
     """How long a token lives and what it is bound to."""
     block, at = site.definition.token, site.root["token"]
-    if block is None:
-        return site.share.built(TokenRule)
+    if not block:
+        return site.built(TokenRule)
     if block.ttl > MAX_TTL:
         at["ttl"].report(f"{block.ttl} s", f"at most {MAX_TTL}s (verifiers accept no longer life)")
     if "call" not in block.bound_to:
-        got = shown(", ".join(block.bound_to))
-        at["bound_to"].report(got, "call, and agent_key if wanted (every token is bound to its call)")
-    return site.share.built(TokenRule, block.ttl, "agent_key" in block.bound_to)
+        at["bound_to"].report(shown(", ".join(block.bound_to)), "call, and agent_key if wanted (every token is bound to its call)")
+    return site.built(TokenRule, block.ttl, "agent_key" in block.bound_to)
 
 
 def upstream(site: Site) -> dict[str, Upstream]:
@@ -202,11 +201,11 @@ def upstream(site: Site) -> dict[str, Upstream]:
         stated = {key: value for key, value in block if value is not None and key != "broker"}
         settings = {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
         known, bound = site.roles.get(block.role or "", frozenset[str]()), frozenset[str]()
-        if site.declared(name, at, key=True) and block.narrower_than is not None:
+        if site.declared(name, at, key=True) and block.narrower_than:
             bound = _narrower(site, name, block.narrower_than, at["narrower_than"])
             if known and bound and not known < bound:
-                at["role"].report(f"role {block.role}: " + ", ".join(sorted(known)), _strictly(block.narrower_than, bound))
-        by_tool[name] = site.share.built(Upstream, at.line, site.share(block.broker), site.share.mapping(settings), known, bound)
+                at["role"].report(f"role {block.role}: {', '.join(sorted(known))}", _strictly(block.narrower_than, bound))
+        by_tool[name] = site.built(Upstream, at.line, site.share(block.broker), site.share.mapping(settings), known, bound)
     return by_tool
 
 
@@ -219,4 +218,4 @@ def _narrower(site: Site, tool: str, role: str, at: Place) -> frozenset[str]:
 
 
 def _strictly(role: str, scopes: frozenset[str]) -> str:
-    return f"a strict subset of role {role}: " + ", ".join(sorted(scopes))
+    return f"a strict subset of role {role}: {', '.join(sorted(scopes))}"

@@ -45,7 +45,7 @@ def compiled(site: Site, digest: str) -> Workflow:
         for_user=_user(site),
         via=_via(site),
         intents=_intents(site, made),
-        conditions=_conditions(site, d.conditions) if d.conditions is not None else share.built(Conditions),
+        conditions=_conditions(site, d.conditions) if d.conditions else site.built(Conditions),
         tools=made,
         token=clauses.token(site),
         digest=digest,
@@ -61,13 +61,13 @@ def compiled(site: Site, digest: str) -> Workflow:
 
 def _stated(block: Block | None) -> dict[str, Any]:
     """What a block states itself, by the fields of its rule: lists as tuples, without the blocks in it."""
-    values = () if block is None else [(name, getattr(block, name)) for name in type(block).model_fields]
+    values = [(name, getattr(block, name)) for name in type(block).model_fields] if block else ()
     return {n: tuple(v) if isinstance(v, list) else v for n, v in values if v is not None and not isinstance(v, Block)}
 
 
 def _check_stated(block: Block, at: Place) -> None:
     if not block.model_fields_set:
-        at.report_key("an empty block", "at least one of " + ", ".join(type(block).model_fields))
+        at.report_key("an empty block", f"at least one of {', '.join(type(block).model_fields)}")
 
 
 def _agent(site: Site, block: AgentBlock) -> AgentRule:
@@ -76,14 +76,14 @@ def _agent(site: Site, block: AgentBlock) -> AgentRule:
     if len(ways) != 1:
         at.report_key(" and ".join(ways) or "no identity", "exactly one of in_process, spiffe, oidc")
     for name, part in (("posture", block.posture), ("boundary", block.boundary)):
-        if part is not None:
+        if part:
             _check_stated(part, at[name])
             if block.in_process:
                 at[name].report_key(f"{name} beside in_process", "a proven identity (an agent in process proves nothing)")
     parts = {**_stated(block), **_stated(block.posture), **_stated(block.boundary)}
-    if oidc is not None:
+    if oidc:
         parts |= {"oidc_issuer": oidc.issuer, "claims": _claims(site, oidc, at["oidc", "claims"])}
-    return site.share.built(AgentRule, at.line, **parts)
+    return site.built(AgentRule, at.line, **parts)
 
 
 def _claims(site: Site, block: OidcBlock, at: Place) -> tuple[ClaimRule, ...]:
@@ -91,25 +91,25 @@ def _claims(site: Site, block: OidcBlock, at: Place) -> tuple[ClaimRule, ...]:
     for name, claim in block.claims.items():
         if (claim.is_ is None) == (claim.in_ is None):
             at[name].report_key("an empty rule" if claim.is_ is None else "is and in", "exactly one of is, in")
-        rules.append(site.share.built(ClaimRule, name, at[name].line, tuple(claim.in_ or (claim.is_ or "",))))
+        rules.append(site.built(ClaimRule, name, at[name].line, tuple(claim.in_ or (claim.is_ or "",))))
     return tuple(rules)
 
 
 def _user(site: Site) -> UserRule | None:
     block, at = site.definition.who.for_user, site.root["who", "for_user"]
-    if block is None:
+    if not block:
         return None
     _check_stated(block, at)
-    return site.share.built(UserRule, at.line, **_stated(block))
+    return site.built(UserRule, at.line, **_stated(block))
 
 
 def _via(site: Site) -> ViaRule | None:
     block, at = site.definition.who.via, site.root["who", "via"]
-    if block is None:
+    if not block:
         return None
     if (block.min_hops or 0) > block.max_hops:
         at["min_hops"].report(str(block.min_hops), f"at most max_hops, {block.max_hops} (no call has both)")
-    return site.share.built(ViaRule, at.line, **_stated(block))
+    return site.built(ViaRule, at.line, **_stated(block))
 
 
 # --- what was asked, when, where -----------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def _intents(site: Site, all_tools: Mapping[str, Tool]) -> Mapping[str, Intent]:
             at.report_key(ANY, "another name (any is reserved for needs)")
         words, reader = tuple(block.words or ()), block.unclear == "reader" or block.words is None
         if reader and any(tool.effect == "destructive" for tool in _needing(all_tools, name)):
-            got = "no words" if block.words is None else "unclear: reader"
+            got = "no words" if not block.words else "unclear: reader"
             at.report_key(f"{got}, for a destructive tool", "words, and unclear: deny, confirm or step_up (no model reads what destroys)")
         for index, phrase in enumerate(words):
             content = [word for word in phrase.lower().removeprefix("^").split() if word not in ARTICLES]
@@ -139,7 +139,7 @@ def _intents(site: Site, all_tools: Mapping[str, Tool]) -> Mapping[str, Intent]:
             if answer in {"confirm", "step_up"} and block.left_open != answer:
                 at[key].report_key(f"{answer} beside unclear: {block.unclear}", f"unclear: {answer} ({request} is unclear)")
         fields = name, at.line, block.asks_for, words, block.left_open, examples, counter, block.delegated, block.unheard
-        intents[site.share(name)] = site.share.built(Intent, *fields, _objects(all_tools, name), reader, _timed(all_tools, name))
+        intents[site.share(name)] = site.built(Intent, *fields, _objects(all_tools, name), reader, _timed(all_tools, name))
     return site.share.mapping(intents)
 
 
@@ -176,8 +176,8 @@ def _conditions(site: Site, block: ConditionsBlock) -> Conditions:
     for index, network in enumerate(block.network or ()):
         if not _is_network(network):
             at["network", index].report(shown(network), "a CIDR block without host bits, such as 10.20.0.0/16, or a zone name")
-    hours = _hours(site, block.hours, at["hours"]) if block.hours is not None else None
-    return site.share.built(Conditions, at.line, hours=hours, **_stated(block))
+    hours = _hours(site, block.hours, at["hours"]) if block.hours else None
+    return site.built(Conditions, at.line, hours=hours, **_stated(block))
 
 
 def _is_network(text: str) -> bool:
@@ -191,8 +191,7 @@ def _hours(site: Site, block: HoursBlock, at: Place) -> Hours:
         at["zone"].report(shown(block.zone), "an IANA time zone such as Europe/Berlin, or UTC")
     if block.from_ in {block.to, 24 * 60}:
         at["from"].report("an empty or ambiguous window", 'a start before "24:00" that is not the end')
-    days = frozenset(map(DAYS.index, block.days))
-    return site.share.built(Hours, at.line, days, block.from_, block.to, block.zone)
+    return site.built(Hours, at.line, frozenset(map(DAYS.index, block.days)), block.from_, block.to, block.zone)
 
 
 @lru_cache(maxsize=1024)

@@ -99,11 +99,11 @@ def load_document(document: Document, roles: Roles, derive: Derive, *, share: Sh
     Arguments, return value and errors as `load_text`. With `signed`, reviewers signed this definition: an example that `derive` reads
     otherwise is then no error but a doubt (`Workflow.in_doubt`).
     """
-    sharing = Sharing() if share is None else share
+    sharing = share or Sharing()
     definition = _shape(document, Definition)
-    if definition is None:
+    if not definition:
         repaired = _repaired(document)
-        if repaired is not None:
+        if repaired:
             _report_doubts(document, _meaning(document, repaired, roles, derive, sharing)[1])
         document.refuse()
         raise AssertionError("a shape that is refused has a finding")
@@ -125,7 +125,7 @@ def parse_roles(text: str, file: str) -> Roles:
     document = read_yaml(text, file)
     found = _shape(document, RolesFile)
     document.refuse()
-    if found is None:
+    if not found:
         raise AssertionError("a shape that is refused has a finding")
     return {name: frozenset(scopes) for name, scopes in found.roles.items()}
 
@@ -163,7 +163,7 @@ def _meaning(
     document: Document, definition: Definition, roles: Roles, derive: Derive, share: Sharing
 ) -> tuple[Workflow, tuple[Doubt, ...]]:
     try:
-        digested = "sha256:" + digest(canonical(written_out(document.value), "definition"))
+        digested = f"sha256:{digest(canonical(written_out(document.value), 'definition'))}"
     except CanonicalError as error:
         document.report((), error.got, error.expected)
         digested = ""
@@ -201,7 +201,7 @@ def _report_doubts(document: Document, doubts: tuple[Doubt, ...]) -> None:
 def _shape(document: Document, block: type[B]) -> B | None:
     if not isinstance(document.value, dict):
         document.report(
-            (), shown(document.value), "a mapping that starts with agentgate: " + ("workflow/v1" if block is Definition else "roles/v1")
+            (), shown(document.value), f"a mapping that starts with agentgate: {'workflow/v1' if block is Definition else 'roles/v1'}"
         )
         document.refuse()
     try:
@@ -216,10 +216,10 @@ def _report(document: Document, root: type[Block], error: ErrorDetails) -> None:
     """One pydantic finding as a place, what stands there, what may stand there and a hint."""
     kind, context = error["type"], error.get("ctx", {})
     on_key = "[key]" in error["loc"]
-    path: Path = tuple(part for part in error["loc"] if part != "[key]")
+    path = tuple(part for part in error["loc"] if part != "[key]")
     if kind == "extra_forbidden":
         allowed, unused = _keys_at(root, document.value, path[:-1])
-        document.report(path, "an unknown key", "one of " + ", ".join(allowed), did_you_mean(path[-1], unused), key=True)
+        document.report(path, "an unknown key", f"one of {', '.join(allowed)}", did_you_mean(path[-1], unused), key=True)
     elif kind == "missing":
         if not _misspelt(document, root, path):  # else the unknown key beside it says so
             document.report(path, "nothing", f"{path[-1]}: (required)", key=True)
@@ -235,21 +235,21 @@ def _report(document: Document, root: type[Block], error: ErrorDetails) -> None:
 def _keys_at(root: type[Block], value: Any, path: Path) -> tuple[list[str], list[str]]:
     """The keys that the block at a path may have, and those of them that it does not have."""
     block, present = _block_at(root, path), _at(value, path)
-    allowed = [field.alias or name for name, field in block.model_fields.items()] if block is not None else []
+    allowed = [field.alias or name for name, field in block.model_fields.items()] if block else []
     return allowed, [key for key in allowed if key not in present]
 
 
 def _block_at(root: type[Block], path: Path) -> type[BaseModel] | None:
     """Which block stands at a path: names of a block's fields lead on; keys and indexes of a collection stay with its block."""
-    block: type[BaseModel] = root
+    block = root
     collection = False
     for part in path:
         if collection:
             collection = False
             continue
         field = next((f for name, f in block.model_fields.items() if (f.alias or name) == part), None)
-        found = block_in(field.annotation) if field is not None else None
-        if field is None or found is None:
+        found = block_in(field.annotation) if field else None
+        if not field or not found:
             return None
         collection = is_collection(field.annotation)
         block = found
@@ -333,5 +333,5 @@ def _rename(document: Document, value: Any, path: Path) -> Path:
 def _move(document: Document, old: Path, new: str) -> None:
     """Let the places under a misspelt key be found under the right one."""
     parent, node = document.node(old[:-1]), document.node(old)
-    if parent is not None and parent.inside is not None and node is not None:
+    if parent and parent.inside is not None and node:
         parent.inside[new] = node

@@ -25,26 +25,26 @@ def compiled_fact(site: Site, tool: str, name: str, block: FactBlock, at: Place)
     """One declared field of a result."""
     if name in site.tools[tool].args:
         at.report_key(f"{name}, also an argument", f"another name ({tool}.{name} must mean one thing; path: says where it is)")
-    if block.currency is not None:
+    if block.currency:
         _currency(site, tool, block, block.currency, at["currency"])
     if block.type == "json":
         at["type"].report("json", "the type of one value (a fact is a scalar)")
     steps = _steps(block, name, at)
     if block.key:
-        if steps[-2:] != (VALUES, EACH) or block.find is not None:
+        if steps[-2:] != (VALUES, EACH) or block.find:
             at["key"].report_key("key of no value", "path: ending in .* without find (the fact is the key of each value there)")
         if block.type in _NOT_TEXT:
             at["key"].report_key(f"a key as {block.type}", "a type of text (a key of an object is text)")
         steps = (*steps, KEY)
     if block.trust == "confirmed" and block.type not in kind_of(CONFIRMED).types:
-        expected = "a type whose value names one thing: " + ", ".join(sorted(kind_of(CONFIRMED).types))
+        expected = f"a type whose value names one thing: {', '.join(sorted(kind_of(CONFIRMED).types))}"
         at["trust"].report(f"confirmed on a {block.type}", expected)
-    if block.find is not None:
+    if block.find:
         _find(block, at["find"])
         steps = (*steps, f"[{block.type}]") if block.find == "one" else (*steps, NUMBERS, EACH)
     if block.named_by or block.where:
         _row(site, tool, block, _list(steps), at)
-    return site.share.built(
+    return site.built(
         Fact,
         name,
         at.line,
@@ -75,14 +75,14 @@ def _currency(site: Site, tool: str, block: FactBlock, name: str, at: Place) -> 
     sibling = site.facts(tool).get(name)
     if block.type != "money":
         at.report_key(f"currency on a {block.type}", "currency only on type money")
-    elif sibling is None:
+    elif not sibling:
         at.unknown(name, f"a fact of {tool}", site.facts(tool))
     elif sibling.type != "text":
         at.report(f"{name}, a {sibling.type}", "a fact of type text")
 
 
 def _pattern(block: FactBlock, at: Place) -> Pattern | None:
-    if block.pattern is None:
+    if not block.pattern:
         return None
     if block.type in _NOT_TEXT:
         at["pattern"].report_key(f"pattern on a {block.type}", "a pattern only on text")
@@ -99,7 +99,7 @@ def _find(block: FactBlock, at: Place) -> None:
         expected = "type: number (of addresses, a text that others add to may hold theirs)"
         at.report_key(f"find: any on a {block.type}", expected)
     if block.find == "one" and block.type not in FINDABLE:
-        at.report_key(f"find on a {block.type}", "a type that is told apart in any text: " + ", ".join(sorted(FINDABLE)))
+        at.report_key(f"find on a {block.type}", f"a type that is told apart in any text: {', '.join(sorted(FINDABLE))}")
     if block.trust != "named":
         expected = "trust: named (text is anybody's: only a source that the user named is looked into)"
         at.report_key("find without trust", expected)
@@ -118,11 +118,11 @@ def _row(site: Site, tool: str, block: FactBlock, own: Steps, at: Place) -> None
         elif own[: len(lists[name])] != lists[name]:
             here.report(f"{name}, of another list", "a fact of the same row: in the same list, or outside of it")
         elif names_row and facts[name].type not in TOKENISED:
-            here.report(f"{name}, a {facts[name].type}", "a fact whose value a user can name: " + ", ".join(sorted(TOKENISED)))
+            here.report(f"{name}, a {facts[name].type}", f"a fact whose value a user can name: {', '.join(sorted(TOKENISED))}")
     for name, argument in (block.where or {}).items():
         asked, here = args.get(argument), at["where", name]
-        if asked is None or "." in argument or asked.max_items is not None:
-            hint = did_you_mean(argument, args) if asked is None else ""
+        if not asked or "." in argument or asked.max_items:
+            hint = "" if asked else did_you_mean(argument, args)
             here.report(shown(argument), f"an argument of {tool} that is one value", hint)
         elif name in facts and not comparable(facts[name].type, argument_type(asked)):
             here.report(f"a {facts[name].type} like a {argument_type(asked)}", "an argument whose values can equal the fact's")

@@ -18,7 +18,7 @@ def inline(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{inline(str(key))}: {inline(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(inline, value)) + "]"
+        return f"[{', '.join(map(inline, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):

@@ -22,10 +22,10 @@ def bound(site: Site, stated: str | SumBlock, kind: str, at: Place) -> Source | 
     text = stated if isinstance(stated, str) else stated.sum
     at = at if isinstance(stated, str) else at["sum"]
     source = site.source(text, at)
-    if source is None:
+    if not source:
         return None
     fact = site.fact(source)
-    if fact is None:
+    if not fact:
         at.report(shown(text), "a fact: tool.fact (what an earlier call returned)")
         return None
     if fact.find == "any":
@@ -34,7 +34,7 @@ def bound(site: Site, stated: str | SumBlock, kind: str, at: Place) -> Source | 
         if not one_row_each(site, source):
             once = "elsewhere a value stands in several rows, and would count twice"
             at.report(text, f"a fact inside the one list of that tool's facts ({once})")
-        source = site.share.built(Source, "sum", source.tool, source.field)
+        source = site.built(Source, "sum", source.tool, source.field)
     if kind not in NUMERIC or fact.type not in NUMERIC or (kind == "money") != (fact.type == "money"):
         at.report(f"{kind} at most {fact.type}", "money and money, or number and integer")
     elif fact.type == "money" and not fact.currency:
@@ -46,10 +46,10 @@ def selected(site: Site, tool: str, block: SelectBlock, kind: str, at: Place) ->
     """`select`: the object is a row of a read that only the user steers, and each superlative compares one of its facts."""
     of = at["of"]
     source = site.source(block.of, of)
-    if source is None:
+    if not source:
         return None
     read, fact = site.tools[source.tool], site.fact(source)
-    if fact is None or read.effect != "read":
+    if not fact or read.effect != "read":
         of.report(shown(block.of), "a fact of a read: tool.fact")
         return None
     if not comparable(kind, fact.type):
@@ -58,21 +58,21 @@ def selected(site: Site, tool: str, block: SelectBlock, kind: str, at: Place) ->
         of.report(block.of, "a fact inside the one list of that tool's facts (each row must be one object)")
     for name, rule in read.args.items():
         site.noted(Source("arg", source.tool, name))  # kept, to know that the user alone chose the rows
-        if rule.is_ is None and not rule.page_size and (rule.from_ is None or set(rule.from_) - {"prompt"}):
+        if rule.is_ is None and not rule.page_size and (not rule.from_ or set(rule.from_) - {"prompt"}):
             expected = f"is:, page_size: or from: [prompt] on {source.tool}.{name} (who chooses the rows chooses the largest)"
             of.report(f"{source.tool}, steered by {name}", expected)
     superlatives = {key: text for key in SELECTORS if (text := getattr(block, key)) is not None}
     if not superlatives:
-        at.report_key("no superlative", "at least one of " + ", ".join(SELECTORS))
+        at.report_key("no superlative", f"at least one of {', '.join(SELECTORS)}")
     measures = [(key, _measure(site, source, key, text, at[key])) for key, text in superlatives.items()]
     by = tuple((key, field) for key, field in measures if field)
-    return site.share.built(Source, "select", source.tool, source.field, Selector(tool, tuple(block.called), by))
+    return site.built(Source, "select", source.tool, source.field, Selector(tool, tuple(block.called), by))
 
 
 def _measure(site: Site, source: Source, key: str, text: str, at: Place) -> str:
     """The fact that a superlative compares, or empty after reporting why there is none."""
     compared = site.source(text, at)
-    if compared is None:
+    if not compared:
         return ""
     if not kind_of(compared).row_fact or compared.tool != source.tool or not one_row_each(site, compared):
         at.report(shown(text), f"a fact of {source.tool}, in the same list as {source.field}")
@@ -80,8 +80,7 @@ def _measure(site: Site, source: Source, key: str, text: str, at: Place) -> str:
     measure, currency = site.typed(compared)
     wanted = _TIMES if key in IN_TIME else NUMERIC
     if measure not in wanted:
-        example = SELECTORS[key][0].split("|")[0]
-        at.report(f"{text}, a {measure}", f"a fact of type {', '.join(sorted(wanted))} ({example})")
+        at.report(f"{text}, a {measure}", f"a fact of type {', '.join(sorted(wanted))} ({SELECTORS[key][0].split('|')[0]})")
     elif measure == "money" and not currency:
         at.report(f"{text} without a currency", "currency: on that fact (money is never compared without)")
     return compared.field

@@ -76,7 +76,7 @@ def _operators(block: OperatorsBlock, kind: str, at: Place) -> dict[str, Any]:
     for key, got, expected, at_key in _contradictions(stated, kind):
         reading.report(key, got, expected, at_key=at_key)
     wrong = unreachable([operator(value) for operator, value in compiled]) if len(compiled) > 1 else None
-    if wrong is not None:
+    if wrong:
         reading.report(wrong.key, "constants outside the other operators", "at least one that the other operators allow")
     return {operator.field: value for operator, value in compiled}
 
@@ -103,23 +103,23 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock, at: Pl
     """The rule of one argument of a tool."""
     kind = argument_type(block)
     operators = _operators(block, kind, at)
-    if block.each_in is not None:
+    if block.each_in:
         operators["one_of"] = _Reading(at, kind).constants("each_in", list(block.each_in))
-    sources = site.sources(block.from_, at["from"]) if block.from_ is not None else ()
-    sources = tuple([site.share.built(Source, CONFIRMED.kind, "", tool) if source == CONFIRMED else source for source in sources])
-    if block.select is not None:
+    sources = site.sources(block.from_, at["from"]) if block.from_ else ()
+    sources = tuple([site.built(Source, CONFIRMED.kind, "", tool) if source == CONFIRMED else source for source in sources])
+    if block.select:
         selected = reach.selected(site, tool, block.select, kind, at["select"])
         sources = site.share((*sources, *([] if selected is None else [selected])))
-    at_most = reach.bound(site, block.at_most, kind, at["at_most"]) if block.at_most is not None else None
-    scopes = _role(site, block, block.narrower_than_role, at) if block.narrower_than_role is not None else frozenset[str]()
-    entities = _entities(site, block.entities, at["entities"]) if block.entities is not None else None
+    at_most = reach.bound(site, block.at_most, kind, at["at_most"]) if block.at_most else None
+    scopes = _role(site, block, block.narrower_than_role, at) if block.narrower_than_role else frozenset()
+    entities = _entities(site, block.entities, at["entities"]) if block.entities else None
     for key, got, expected in (*_misplaced(block, name, kind, sources), *_malformed(site, tool, name, block, sources)):
         at[key].report_key(got, expected)
     for index, got, expected in (*_origins(site, block, kind, sources), *_confirmed(site, tool, block, kind, sources)):
         at["from", index].report(got, expected)
     if block.currency is not None and kind == "money":
         _currency(site, tool, block.currency, at["currency"])
-    return site.share.built(
+    return site.built(
         Rule,
         name,
         at.line,
@@ -152,12 +152,12 @@ def _misplaced(block: ArgumentBlock, name: str, kind: str, sources: Sources) -> 
         if getattr(block, key) and kind not in kinds:
             yield key, f"{key} on a {kind}", expected
     one_value = block.in_ is not None or block.is_ is not None
-    if block.each_in is not None and one_value:
+    if block.each_in and one_value:
         yield "each_in", "each_in beside is or in", "one of them (each_in: a list; is, in: one value)"
-    if block.max_items is not None and one_value and block.each_in is None:
+    if block.max_items and one_value and not block.each_in:
         yield "max_items", "is or in on a list", "each_in (every element of the list is one of)"
     earlier = any(s.tool or s == USER for s in sources)
-    if block.any_call and not earlier and block.at_most is None:
+    if block.any_call and not earlier and not block.at_most:
         yield "any_call", "any_call without an earlier call", "any_call only beside from or at_most that names a tool (or user)"
     if block.named_first and (PROMPT not in sources or not earlier or MODEL in sources):
         why = "it says that what the user names goes before what a tool returned"
@@ -180,7 +180,7 @@ def _malformed(site: Site, tool: str, name: str, block: ArgumentBlock, sources: 
             yield (), "money without a currency", "currency: the argument that holds it (money is never compared without)"
     if kind == "json" and (block.text is None or block.max_items is not None):
         expected = "text: how many characters of JSON at most, and no max_items (a list is one JSON value)"
-        yield (), "json without text" if block.text is None else "json beside max_items", expected
+        yield (), "json without text" if not block.text else "json beside max_items", expected
     if kind == "text" and (not block.from_ or MODEL in sources) and not _narrows(block):
         expected = "at least one operator (text: N, pattern, in, a type, ...) or an origin other than model"
         yield (), "an argument without a rule", expected
@@ -196,7 +196,7 @@ def _narrows(block: ArgumentBlock) -> bool:
 
 def _leaf(name: str, block: ArgumentBlock, args: Mapping[str, ArgumentBlock]) -> Iterator[tuple[str, str]]:
     """A leaf of a structure: one value for each element of a list is a list, and no argument is both a value and a structure."""
-    if EACH in name and block.max_items is None:
+    if EACH in name and not block.max_items:
         yield f"{name} without max_items", "max_items: how many of them at most, in all elements"
     parts = name.split(".")
     for outer in (".".join(parts[:end]) for end in range(1, len(parts))):
@@ -210,8 +210,8 @@ def _page_size(site: Site, tool: str, name: str, block: ArgumentBlock, kind: str
     effect = site.tools[tool].effect
     if effect != "read":
         yield f"page_size of a {effect} tool", "page_size only on a read (the most rows it returns)"
-    elif kind != "integer" or block.max_items is not None or "." in name or block.sensitive:
-        shape = "inside a structure" if "." in name else "on a list" if block.max_items is not None else f"on a {kind}"
+    elif kind != "integer" or block.max_items or "." in name or block.sensitive:
+        shape = "inside a structure" if "." in name else "on a list" if block.max_items else f"on a {kind}"
         yield f"page_size {'that is sensitive' if block.sensitive else shape}", "one whole number that is kept: type: integer"
     elif one_list(site, tool) is None:
         yield f"page_size of {tool}", "facts of exactly one list, which is in no other (elsewhere nobody can count what came back)"
@@ -245,7 +245,7 @@ def _origins(site: Site, block: ArgumentBlock, kind: str, sources: Sources) -> I
     by_text = {str(source): source for source in reversed(sources) if source.tool}
     for index, text in enumerate(block.from_ or ()):
         source = by_text.get(text)
-        if source is not None:
+        if source:
             other, currency = site.typed(source)
             if not comparable(kind, other):
                 yield index, f"a {kind} from a {other}", f"an origin whose values can equal a {kind}"
@@ -254,9 +254,9 @@ def _origins(site: Site, block: ArgumentBlock, kind: str, sources: Sources) -> I
         elif text == "computed":
             yield from ((index, got, expected) for got, expected in _computed(block, kind, sources))
         elif text == "prompt" and kind not in TOKENISED:
-            yield index, f"prompt for type {kind}", "a type that is found in a prompt: " + ", ".join(sorted(TOKENISED))
+            yield index, f"prompt for type {kind}", f"a type that is found in a prompt: {', '.join(sorted(TOKENISED))}"
         elif text == "user" and kind not in kind_of(USER).types:
-            yield index, f"user for type {kind}", "a type that an id of a person can be: " + ", ".join(sorted(kind_of(USER).types))
+            yield index, f"user for type {kind}", f"a type that an id of a person can be: {', '.join(sorted(kind_of(USER).types))}"
 
 
 def _confirmed(site: Site, tool: str, block: ArgumentBlock, kind: str, sources: Sources) -> Iterator[tuple[int, str, str]]:
@@ -265,7 +265,7 @@ def _confirmed(site: Site, tool: str, block: ArgumentBlock, kind: str, sources: 
     by_text = {str(source): source for source in sources if source.tool}
     for index, text in enumerate(texts):
         fact = site.fact(by_text[text]) if text in by_text else None
-        if gone and fact is not None and fact.trust == "confirmed":
+        if gone and fact and fact.trust == "confirmed":
             yield index, f"{text} with trust: confirmed, of a destructive tool", "a fact with trust: named"
         if text != CONFIRMED.kind:
             continue
@@ -273,7 +273,7 @@ def _confirmed(site: Site, tool: str, block: ArgumentBlock, kind: str, sources: 
             yield index, "confirmed, of a destructive tool", "other origins (each such call is asked about by itself)"
         if kind not in kind_of(CONFIRMED).types or block.sensitive:
             got = "confirmed of a sensitive value" if block.sensitive else f"confirmed for type {kind}"
-            yield index, got, "a type whose value names one thing: " + ", ".join(sorted(kind_of(CONFIRMED).types))
+            yield index, got, f"a type whose value names one thing: {', '.join(sorted(kind_of(CONFIRMED).types))}"
         if block.unknown_origin in {None, "deny"}:
             yield index, "confirmed without a question", "unknown_origin: confirm (nobody is asked about a value that is refused)"
 
@@ -281,12 +281,12 @@ def _confirmed(site: Site, tool: str, block: ArgumentBlock, kind: str, sources: 
 def _computed(block: ArgumentBlock, kind: str, sources: Sources) -> Iterator[tuple[str, str]]:
     """`computed`: a number out of numbers that the other origins of the list admit."""
     if kind not in CALCULATED:
-        yield f"computed for type {kind}", "a type that is calculated: " + ", ".join(sorted(CALCULATED))
+        yield f"computed for type {kind}", f"a type that is calculated: {', '.join(sorted(CALCULATED))}"
     elif MODEL in sources:
         yield "computed beside model", "one of the two (what the model may write needs no calculation)"
     elif not any(s.tool or s == PROMPT for s in sources):
         yield "computed alone", "prompt or tool.fact beside it (the numbers that it is computed from)"
-    elif block.max_items is not None:
+    elif block.max_items:
         yield "computed on a list", "one value (who is owed how much of several, nobody can tell)"
     elif block.named_first:
         expected = "one of the two (where the user names a number, computed would never hold: nor would half of it)"
@@ -295,9 +295,9 @@ def _computed(block: ArgumentBlock, kind: str, sources: Sources) -> Iterator[tup
 
 def _currency(site: Site, tool: str, name: str, at: Place) -> None:
     sibling = site.tools[tool].args.get(name)
-    if sibling is None:
+    if not sibling:
         at.unknown(name, f"an argument of {tool}", site.tools[tool].args)
-    elif argument_type(sibling) != "text" or sibling.max_items is not None or sibling.optional:
+    elif argument_type(sibling) != "text" or sibling.max_items or sibling.optional:
         at.report(shown(name), "an argument that is one text and not optional (left out, it would compare nothing)")
 
 
@@ -329,17 +329,17 @@ def condition(site: Site, tool: str, name: str, block: WhenBlock, at: Place) -> 
                 here.report("unknown", f"unknown_origin: step_up (or confirm) on {name} ({why})")
             continue
         source = site.source(text, here)
-        if source is not None:
+        if source:
             origin.append(source)
             _fewer_asked(site, text, source, here)
-    return site.share.built(
+    return site.built(
         Rule,
         name,
         at.line,
         kind,
         max_items=argument.max_items,
         currency=argument.currency or "",
-        origin=tuple(origin) if block.origin is not None else None,
+        origin=tuple(origin) if block.origin else None,
         **operators,
     )
 
@@ -349,6 +349,6 @@ def _fewer_asked(site: Site, text: str, source: Source, at: Place) -> None:
     if source in {COMPUTED, CONFIRMED}:
         at.report(source.kind, "unknown, or an origin of its own (a number less to compute with would ask less often)")
     fact = site.fact(source)
-    if fact is not None and (fact.named_by or fact.where):
+    if fact and (fact.named_by or fact.where):
         expected = "a fact of every row (one that counts in some rows would ask less often: unknown asks for the rest)"
         at.report(f"{text}, named_by or where", expected)

@@ -34,12 +34,12 @@ class Place:
     @property
     def line(self) -> int:
         """The line of its key (of its value, in a list)."""
-        return self.node.line if self.node is not None else self.document.line(self.path)
+        return self.node.line if self.node else self.document.line(self.path)
 
     def element(self, index: int) -> Place:
         """The place of an element; this place where the file writes a single word for the list."""
         element = self[index]
-        return element if element.node is not None else self
+        return element if element.node else self
 
     def report(self, got: str, expected: str, hint: str = "") -> None:
         """Report what is wrong with the value here."""
@@ -61,13 +61,13 @@ class Site:
         root: the place of the whole document.
         definition, tools: the blocks of the file.
         roles: static roles by name.
-        share: makes equal values one object.
+        share, built: make equal values one object.
         used: tool -> names of its arguments that others refer to (empty: only its facts).
     """
 
     def __init__(self, document: Document, definition: Definition, roles: Mapping[str, frozenset[str]], share: Sharing) -> None:
         self.root, self.definition, self.tools = Place(document, (), document.root), definition, definition.tools
-        self.roles, self.share = roles, share
+        self.roles, self.share, self.built = roles, share, share.built
         self.used: dict[str, set[str]] = {}
 
     def facts(self, tool: str) -> dict[str, FactBlock]:
@@ -88,15 +88,13 @@ class Site:
     def declared(self, tool: str, place: Place, *, key: bool = False) -> bool:
         """Whether a tool is declared; reported where it is not."""
         if tool not in self.tools:
-            place.unknown(tool, "a declared tool: " + ", ".join(self.tools), self.tools, key=key)
+            place.unknown(tool, f"a declared tool: {', '.join(self.tools)}", self.tools, key=key)
         return tool in self.tools
 
     def role(self, name: str, place: Place) -> frozenset[str] | None:
         """The scopes of a static role, or None after reporting that there is none."""
         if name not in self.roles:
-            place.unknown(
-                name, "a role of roles.yaml: " + (", ".join(sorted(self.roles)) or "none: the folder has no such file"), self.roles
-            )
+            place.unknown(name, f"a role of roles.yaml: {', '.join(sorted(self.roles)) or 'none: the folder has no such file'}", self.roles)
         return self.roles.get(name)
 
     def source(self, text: str, place: Place) -> Source | None:
@@ -110,24 +108,24 @@ class Site:
         facts, args = self.facts(name), self.tools[name].args
         if field in facts:
             if self.tools[name].effect == "read" or facts[field].type == "id":
-                return self.noted(self.share.built(Source, "fact", name, field))
+                return self.noted(self.built(Source, "fact", name, field))
             got = f"{shown(text)}, a result of the {self.tools[name].effect} tool {name}"
             place.report(
                 got, "a fact of a read, or a new id (results of a tool that acts are no origin: a refused value would launder itself)"
             )
         elif field not in args:
-            declared = ", ".join([*facts, *args]) or "nothing"
-            place.unknown(text, f"a fact or argument that {name} declares ({declared})", self._origins())
+            expected = f"a fact or argument that {name} declares ({', '.join([*facts, *args]) or 'nothing'})"
+            place.unknown(text, expected, self._origins())
         elif "." in field:
             place.report(f"{shown(text)}, inside an argument", "a fact, or a whole argument (a part of one is no origin)")
         else:
-            return self.noted(self.share.built(Source, "arg", name, field))
+            return self.noted(self.built(Source, "arg", name, field))
         return None
 
     def sources(self, texts: Iterable[str], place: Place) -> Sources:
         """Every origin of a list that could be read."""
         read = [_ALONE.get(text) or self.source(text, place[index]) for index, text in enumerate(texts)]
-        return self.share(tuple([source for source in read if source is not None]))
+        return self.share(tuple([source for source in read if source]))
 
     def _origins(self) -> set[str]:
         return {*_ALONE, *(f"{name}.{field}" for name, tool in self.tools.items() for field in (*(tool.facts or {}), *tool.args))}

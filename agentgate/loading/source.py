@@ -11,13 +11,14 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from agentgate.errors import ConfigError
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import APPROVALS, ROLES, TESTS, roles_of, text_of, workflow_files
 from agentgate.loading.definition import Roles, load_text, parse_roles, read_file, refused
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@{}^~+-]{0,199}", re.ASCII)
@@ -28,7 +29,7 @@ _QUIET = ("--no-pager", "--no-replace-objects", "--literal-pathspecs", "-c", "co
 _ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class WorkflowText:
     """The text of one workflow, with the files that belong to it.
 
@@ -76,7 +77,7 @@ def find(name: str) -> WorkflowText:
 
 def on_disk(path: Path) -> WorkflowText:
     """A workflow file of a folder. Raises WorkflowError: it, its tests or the ``roles.yaml`` above it cannot be read."""
-    tests = path.with_name(path.name.removesuffix(".yaml") + TESTS)
+    tests = path.with_name(f"{path.name.removesuffix('.yaml')}{TESTS}")
     roles = next((p / ROLES for p in path.absolute().parents if (p / ROLES).is_file()), None)
     return WorkflowText(
         str(path),
@@ -119,7 +120,7 @@ def in_git(revision: str, path: str) -> WorkflowText:
     text = blob(at, str(inside))
     if text is None:
         raise ConfigError("workflow", f"{revision}:{path}", "a file of that commit (a path from the repository's root)")
-    tests = blob(at, str(inside.with_name(inside.name.removesuffix(".yaml") + TESTS)))
+    tests = blob(at, str(inside.with_name(f"{inside.name.removesuffix('.yaml')}{TESTS}")))
     for folder in inside.parents:
         roles = blob(at, str(folder / ROLES))
         if roles is not None:

@@ -45,7 +45,7 @@ def tools(site: Site) -> Mapping[str, Tool]:
         _origins_stated(site, name, block, at)
         _trusted(site, name, block, rules[name], at)
         _levels(rules[name], at)
-        if site.definition.who.for_user is None:
+        if not site.definition.who.for_user:
             _without_user(site, block, at)
     _reachable(site, rules, sequence)
     compiled = {}
@@ -78,7 +78,7 @@ def _needs(site: Site, block: ToolBlock, at: Place) -> None:
     intents = site.definition.intents
 
     def undeclared(need: str, place: Place, consequence: str) -> None:
-        expected = "a declared intent: " + ", ".join(intents) if intents else "none (this workflow has no intents)"
+        expected = f"a declared intent: {', '.join(intents)}" if intents else "none (this workflow has no intents)"
         place.unknown(need, f"{expected} ({consequence})", intents)
 
     for index, need in enumerate(block.needs):
@@ -102,7 +102,7 @@ def _titled(block: ToolBlock, at: Place) -> None:
     text = block.title or ""
     unknown = [name for name in PLACEHOLDER.findall(text) if name not in block.args]
     if unknown or set(PLACEHOLDER.sub("", text)) & {"{", "}"}:
-        at["title"].report(", ".join(unknown) or "a brace", "the names of arguments, each in braces: " + ", ".join(block.args))
+        at["title"].report(", ".join(unknown) or "a brace", f"the names of arguments, each in braces: {', '.join(block.args)}")
 
 
 def _complete(block: ToolBlock, at: Place) -> None:
@@ -131,7 +131,7 @@ def _origins_stated(site: Site, name: str, block: ToolBlock, at: Place) -> None:
         return
     why = f"a {block.effect} tool" if block.effect != "read" else "a read that other calls refer to: who chooses it steers them"
     for argument, rule in block.args.items():
-        if rule.from_ is None:
+        if not rule.from_:
             at["args", argument].report_key("no from", f"from: where the value may come from ({why})")
 
 
@@ -155,11 +155,11 @@ def _trusted(site: Site, name: str, block: ToolBlock, rules: Mapping[str, Rule],
         fact = site.fact(source)
         return fact is not None and (fact.trust is not None or bool(fact.named_by)) and site.tools[source.tool].effect == "read"
 
-    named = [fact for fact, stated in site.facts(name).items() if stated.trust is not None]
+    named = [fact for fact, stated in site.facts(name).items() if stated.trust]
     outside = [
         argument
         for argument, rule in (block.args.items() if named else ())
-        if not rule.optional and (argument_type(rule) not in TOKENISED or (rule.from_ is not None and "prompt" not in rule.from_))
+        if not rule.optional and (argument_type(rule) not in TOKENISED or (rule.from_ and "prompt" not in rule.from_))
         if not any(map(carries, rules[argument].sources))
     ]
     for fact in named if outside else ():
@@ -183,7 +183,7 @@ def _without_user(site: Site, block: ToolBlock, at: Place) -> None:
 
 def _reachable(site: Site, rules: Rules, sequence: Mapping[str, tuple[Sequence, ...]]) -> None:
     """Least fixpoint: a tool is reachable once all it waits for is; what is left waits for itself."""
-    left, reached = dict.fromkeys(rules), set[str]()
+    left, reached = dict.fromkeys(rules), set()
 
     def waits(name: str) -> str:
         for order in sequence.get(name, ()):
@@ -192,7 +192,7 @@ def _reachable(site: Site, rules: Rules, sequence: Mapping[str, tuple[Sequence, 
         for rule in rules[name].values():
             if rule.optional:
                 continue
-            if rule.at_most is not None and rule.at_most.tool not in reached:
+            if rule.at_most and rule.at_most.tool not in reached:
                 return f"args.{rule.name} at most {rule.at_most}"
             if rule.sources and rule.unknown_origin == "deny" and not any(not s.tool or s.tool in reached for s in rule.sources):
                 return f"args.{rule.name} from {rule.sources[0]}"

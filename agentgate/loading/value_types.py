@@ -32,7 +32,8 @@ def wrong(expected: str, hint: str = "") -> PydanticCustomError:
     return PydanticCustomError("form", "{expected}", {"expected": expected, "hint": hint})
 
 
-def _form(pattern: str, expected: str) -> AfterValidator:
+def check_form(pattern: str, expected: str) -> AfterValidator:
+    """Text that is of this form as a whole."""
     whole = re.compile(pattern, re.ASCII)
 
     def check(value: str) -> str:
@@ -82,7 +83,7 @@ def _day(value: Any) -> date | None:
 
 def _weekday(value: Any) -> Any:
     if type(value) is not str or value not in DAYS:
-        raise wrong(", ".join(DAYS[:-1]) + f" or {DAYS[-1]}", did_you_mean(value, DAYS))
+        raise wrong(f"{', '.join(DAYS[:-1])} or {DAYS[-1]}", did_you_mean(value, DAYS))
     return value
 
 
@@ -92,7 +93,7 @@ def _scalar(value: Any) -> str | int | bool | None:
 
 def _type(value: str) -> str:
     if value not in TYPES:
-        raise wrong("one of " + ", ".join(sorted(TYPES)), did_you_mean(value, TYPES))
+        raise wrong(f"one of {', '.join(sorted(TYPES))}", did_you_mean(value, TYPES))
     return value
 
 
@@ -119,32 +120,40 @@ Texts = Annotated[list[Text], Len(1, 200), Distinct]
 Group = Annotated[Text, AfterValidator(_group)]
 Groups = Annotated[list[Group], Len(1, 200), Distinct]
 References = Annotated[list[Text], Len(1, 50), Distinct]
-Label = Annotated[str, _form(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "1 to 128 ASCII letters, digits, '.', '_' or '-'")]
-Acr = Annotated[str, _form(r"[!#-\[\]-~]{1,255}", "1 to 255 visible ASCII characters without '\"', '\\' and spaces")]
+Label = Annotated[str, check_form(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "1 to 128 ASCII letters, digits, '.', '_' or '-'")]
+Acr = Annotated[str, check_form(r"[!#-\[\]-~]{1,255}", "1 to 255 visible ASCII characters without '\"', '\\' and spaces")]
 Labels = Annotated[list[Label], Len(1, 200), Distinct]
-ToolName = Annotated[str, _form(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}", "a tool name of ASCII letters, digits, '_', '.', ':', '/' or '-'")]
-Name = Annotated[str, _form(_NAME, "a name of ASCII letters, digits, '_' or '-'")]
+ToolName = Annotated[
+    str, check_form(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}", "a tool name of ASCII letters, digits, '_', '.', ':', '/' or '-'")
+]
+Name = Annotated[str, check_form(_NAME, "a name of ASCII letters, digits, '_' or '-'")]
 ArgumentName = Annotated[
     str,
-    _form(
+    check_form(
         rf"{_STEP}(?:(?:\[\])?(?:\.{_STEP}(?:\[\])?){{1,8}})?",
         "a name of ASCII letters, digits, '_', '-', '$', '@', ':' or '/', or a path of such names: attachments[].file_id",
     ),
 ]
-Tenant = Annotated[str, _form(r"[A-Za-z0-9._-]{1,64}", "an exact tenant name, 1 to 64 of A-Z a-z 0-9 . _ - (no wildcards)")]
-Spiffe = Annotated[str, _form(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+", "an exact spiffe://trust-domain/path (no wildcards)")]
+Tenant = Annotated[str, check_form(r"[A-Za-z0-9._-]{1,64}", "an exact tenant name, 1 to 64 of A-Z a-z 0-9 . _ - (no wildcards)")]
+Spiffe = Annotated[
+    str, check_form(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+", "an exact spiffe://trust-domain/path (no wildcards)")
+]
 Https = Annotated[
     str,
-    _form(
+    check_form(
         rf"(?:https://[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|http://(?:127\.0\.0\.1|localhost)){_PORT_AND_PATH}",
         "an https:// URL without query or fragment (http:// only for 127.0.0.1)",
     ),
 ]
-Scope = Annotated[str, _form(r"[\x21\x23-\x29\x2b-\x5b\x5d-\x7e]{1,128}", "one exact scope without spaces or '*' (RFC 6749 section 3.3)")]
+Scope = Annotated[
+    str, check_form(r"[\x21\x23-\x29\x2b-\x5b\x5d-\x7e]{1,128}", "one exact scope without spaces or '*' (RFC 6749 section 3.3)")
+]
 Scopes = Annotated[list[Scope], Len(1, 50), Distinct]
-ToolDigest = Annotated[str, _form(r"sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hex characters")]
+ToolDigest = Annotated[str, check_form(r"sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hex characters")]
 Type = Annotated[str, AfterValidator(_type)]
-Noun = Annotated[str, _form(r"[a-z][a-z-]{1,30}(?: [a-z][a-z-]{1,30}){0,2}", "a noun in the singular, in lower case: file, calendar event")]
+Noun = Annotated[
+    str, check_form(r"[a-z][a-z-]{1,30}(?: [a-z][a-z-]{1,30}){0,2}", "a noun in the singular, in lower case: file, calendar event")
+]
 # to a Literal, 1 and true are the same
 Yes = Annotated[Literal[True], _read(lambda v: True if v is True else None, "true, or leave it out")]
 Once = Annotated[Literal[1], _read(lambda v: 1 if type(v) is int and v == 1 else None, "1")]

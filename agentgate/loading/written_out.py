@@ -49,7 +49,7 @@ def block_in(annotation: Any) -> type[Block] | None:
     """The block in ``dict[K, Block]``, ``list[Block]``, ``Annotated[...]`` or ``Block | None``; None where there is none."""
     if isinstance(annotation, type) and issubclass(annotation, Block):
         return annotation
-    return next((block for part in get_args(annotation) if (block := block_in(part)) is not None), None)
+    return next((block for part in get_args(annotation) if (block := block_in(part))), None)
 
 
 def is_collection(annotation: Any) -> bool:
@@ -61,7 +61,7 @@ def is_collection(annotation: Any) -> bool:
 def _inner(block: type[Block]) -> tuple[tuple[str, type[Block], bool], ...]:
     """The fields of a block that hold blocks: key, block, whether they hold many."""
     fields = [(field.alias or name, field.annotation) for name, field in block.model_fields.items()]
-    return tuple((key, inner, is_collection(kind)) for key, kind in fields if (inner := block_in(kind)) is not None)
+    return tuple((key, inner, is_collection(kind)) for key, kind in fields if (inner := block_in(kind)))
 
 
 @cache

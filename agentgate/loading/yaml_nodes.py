@@ -70,7 +70,7 @@ def shown(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return "nothing" if value is None else str(value).lower()
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _from_one(mark: Any) -> Place:

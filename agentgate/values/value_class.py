@@ -1,0 +1,14 @@
+"""How the package declares a value: a frozen dataclass with slots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar, dataclass_transform
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def value_class(cls: type[T]) -> type[T]:
+    """The class as ``@dataclass(frozen=True, slots=True)`` makes it."""
+    return dataclass(frozen=True, slots=True)(cls)
