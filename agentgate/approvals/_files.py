@@ -109,7 +109,7 @@ def _not_a_folder(shown: str, got: str) -> ApprovalRefused:
 
 def file_digest(data: bytes) -> str:
     """``sha256:...`` of a file's bytes."""
-    return "sha256:" + digest(data)
+    return f"sha256:{digest(data)}"
 
 
 def text_of(data: bytes, file: str) -> str:

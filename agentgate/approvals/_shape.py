@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from agentgate.approvals.refusal import ApprovalRefusal, refuse
 from agentgate.errors import CanonicalError, WorkflowError, place_of
+from agentgate.loading.value_types import ToolDigest, check_form
 from agentgate.loading.yaml_nodes import dotted, read_yaml, shown
 from agentgate.values.canonical import canonical
 
@@ -19,7 +20,6 @@ M = TypeVar("M", bound="Shape")
 V = TypeVar("V")
 
 PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}(?:@[A-Za-z0-9][A-Za-z0-9.-]{0,63})?", re.ASCII)
-_RESERVED = frozenset({"definition"})  # the file beside the signatures
 
 
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)  # no coercion; unknown keys are errors
@@ -29,17 +29,6 @@ class Shape(BaseModel):
     """A mapping, strictly read."""
 
     model_config = STRICT
-
-
-def _whole(pattern: str, expected: str, reserved: frozenset[str] = frozenset()) -> AfterValidator:
-    whole = re.compile(pattern, re.ASCII)
-
-    def check(value: str) -> str:
-        if not whole.fullmatch(value) or value in reserved:
-            raise ValueError(expected)
-        return value
-
-    return AfterValidator(check)
 
 
 def _existing_day(value: str) -> str:
@@ -56,12 +45,13 @@ def _moment(value: str) -> str:
 
 
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
-Person = Annotated[str, _whole(PERSON.pattern, "a name such as alice@acme.example (letters, digits, . _ + -)", _RESERVED)]
-Fingerprint = Annotated[str, _whole(r"SHA256:[A-Za-z0-9+/]{43}", "SHA256:... as ssh-keygen -l prints it")]
-Digest = Annotated[str, _whole(r"sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hex characters")]
-Team = Annotated[str, _whole(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a team name of letters, digits, '.', '_' or '-'")]
-Tenant = Annotated[str, _whole(r"[A-Za-z0-9._-]{1,64}", "an exact tenant name, 1 to 64 of A-Z a-z 0-9 . _ -")]
-Day = Annotated[str, _whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", 'a date in quotes, such as "2031-12-31"'), AfterValidator(_existing_day)]
+# not "definition": that is the file beside the signatures
+Person = Annotated[str, check_form(rf"(?!definition\Z){PERSON.pattern}", "a name such as alice@acme.example (letters, digits, . _ + -)")]
+Digest = ToolDigest
+Fingerprint = Annotated[str, check_form(r"SHA256:[A-Za-z0-9+/]{43}", "SHA256:... as ssh-keygen -l prints it")]
+Tenant = Annotated[str, check_form(r"[A-Za-z0-9._-]{1,64}", "an exact tenant name, 1 to 64 of A-Z a-z 0-9 . _ -")]
+Team = Annotated[str, check_form(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a team name of letters, digits, '.', '_' or '-'")]
+Day = Annotated[str, check_form(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", 'a date in quotes, such as "2031-12-31"'), AfterValidator(_existing_day)]
 Moment = Annotated[str, AfterValidator(_moment)]
 Id = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z")]
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
@@ -87,7 +77,7 @@ def seconds(moment: str) -> float:
 
 def moment(when: float) -> str:
     """The text of POSIX seconds, as statements and the index write times."""
-    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{datetime.fromtimestamp(when, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def from_yaml(model: type[M], text: str, file: str, name: ApprovalRefusal) -> M:

@@ -7,7 +7,6 @@ Rules: fails closed. Only the unambiguous part of the format is accepted: exact 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 
@@ -15,6 +14,7 @@ from agentgate.approvals._shape import PERSON
 from agentgate.approvals.refusal import EXPIRED, ROOT_NOT_TRUSTED, UNAPPROVED, refuse
 from agentgate.approvals.sshkey import SshKey, from_words
 from agentgate.errors import KeyRefused
+from agentgate.values.value_class import value_class
 
 _MAX_LINES = 2000
 _KINDS = ("ssh-", "ecdsa-", "sk-", "rsa-")
@@ -25,7 +25,7 @@ _TIME = re.compile(r"[0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?Z", re.ASCII)
 _FORMS = {9: "%Y%m%dZ", 13: "%Y%m%d%H%MZ", 15: "%Y%m%d%H%M%SZ"}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Entry:
     """One line.
 
@@ -44,7 +44,7 @@ class Entry:
     before: float
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class AllowedSigners:
     """A whole file. Build with `AllowedSigners.parse`."""
 
@@ -109,7 +109,7 @@ def _entry(line: str, number: int) -> Entry:
     if len(words) < 2:
         raise KeyRefused(f"{len(words)} words after the principals: a kind and a key are expected")
     namespaces, after, before = _options(options)
-    return Entry(number, people, from_words(words[0], words[1]), namespaces, after, before)
+    return Entry(number, people, from_words(*words[:2]), namespaces, after, before)
 
 
 def _options(text: str) -> tuple[frozenset[str] | None, float, float]:

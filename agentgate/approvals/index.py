@@ -10,7 +10,7 @@ version needs its own approval.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Annotated, Literal
 
 from annotated_types import Len
@@ -37,6 +37,7 @@ from agentgate.approvals._shape import (
 from agentgate.approvals.refusal import MISSING, ROLLBACK, STALE_INDEX, TAMPERED, UNAPPROVED, refuse
 from agentgate.approvals.root import Role, TrustedRoot
 from agentgate.errors import KeyRefused
+from agentgate.values.value_class import value_class
 
 INDEX_LIFE = 7 * 24 * 3600  # twice `agentgate.loading.catalog.AHEAD`
 RENEWABLE = 30 * 24 * 3600  # seconds from an index's signature to the end of its last renewal
@@ -47,7 +48,7 @@ _LEEWAY = 300  # seconds a signer's clock may be ahead
 _Serial = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Listed:
     """An approved version of a workflow, as an index lists it.
 
@@ -64,7 +65,7 @@ class Listed:
     risks: Annotated[tuple[Risk, ...], Len(1, 3)]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Newest(Listed):
     """The newest approved version of a workflow.
 
@@ -77,7 +78,7 @@ class Newest(Listed):
     removed: Literal[True] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RevokedThen:
     """The ``revoked.yaml`` that an index was made with; `up_to`: workflow -> highest revoked version."""
 
@@ -88,7 +89,7 @@ class RevokedThen:
     up_to: dict[Id, VersionNumber]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Index:
     """``index.json``."""
 
@@ -112,7 +113,7 @@ class Index:
         return self.until - INDEX_LIFE + RENEWABLE
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Renewal:
     """``renewal.json``: a later end of the index with the digest `base`, and the revocations there were then."""
 
@@ -145,7 +146,7 @@ class _RevokedShape(Shape):
     revoked: Annotated[dict[Id, Revocation], Len(0, 100_000)]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Revoked:
     """``revoked.yaml``."""
 
@@ -165,20 +166,17 @@ def index_bytes(serial: int, expires: str, signer: str, workflows: Mapping[str, 
     return ascii_json(value)
 
 
-def load_index(trusted: TrustedRoot, *, ended: bool = False) -> Index:
-    """The index, signed and not expired (`ended`: or expired, for those who sign the next one), with the end its renewal gives it.
+def load_index(trusted: TrustedRoot) -> Index:
+    """The index, signed, whether or not it has ended, with the end its renewal gives it.
 
-    Raises ApprovalRefused: STALE INDEX (absent, past its end, or valid for longer than an index may be), MISSING (its signature), TAMPERED,
+    Raises ApprovalRefused: STALE INDEX (absent, or valid for longer than an index may be), MISSING (its signature), TAMPERED,
     UNAPPROVED, EXPIRED.
     """
-    index = carry_on(load_signed_index(trusted), trusted)
-    if not ended:
-        check_not_ended(index, trusted.now)
-    return index
+    return carry_on(load_signed_index(trusted), trusted)
 
 
 def load_signed_index(trusted: TrustedRoot) -> tuple[Index, str]:
-    """The index as a person signed it, whether or not it has ended, and its digest. Raises as `load_index`."""
+    """The index as a person signed it, and its digest. Raises as `load_index`."""
     file = f"{APPROVALS}/{INDEX}"
     data = trusted.tree.read(INDEX, STALE_INDEX, limit=MAX_INDEX)
     index = from_json(_INDEX, data, file, TAMPERED, ascii_json)

@@ -41,6 +41,7 @@ from agentgate.errors import Failure, WorkflowError
 from agentgate.loading.definition import Derive, load_document
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 IN_FORCE = "in force:"
@@ -49,7 +50,7 @@ MAX_NARROWINGS = 40  # in a row; then a quorum looks again
 _WEIGHT = (TAMPERED, WRONG_PLACE, EXPIRED, UNAPPROVED)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Approved:
     """A version whose approval holds.
 
@@ -86,7 +87,7 @@ class Running(NamedTuple):
     newer: list[Failure]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Standing:
     """The state of one version: what is needed, who signed, and why it is not in force."""
 
@@ -148,9 +149,9 @@ class Judge:
     def before(self, id_: str, version: int) -> Newest | None:
         """The newest version known to have been approved before this one: proved here, or named by the index."""
         newest = self.newest(id_)
-        named = newest if newest is not None and newest.version < version else None
+        named = newest if newest and newest.version < version else None
         approved = self._approved_below(id_, version, named.version if named else 0)
-        return approved.entry if approved is not None else named
+        return approved.entry if approved else named
 
     def _approved_below(self, id_: str, version: int, above: int = 0) -> Approved | None:
         """The newest enforced version below one, and above another. Each answer is kept: thousands of versions build on each other.
@@ -159,29 +160,29 @@ class Judge:
         """
         versions, newest = self._reader.ascending(id_), self.newest(id_)
         first, end = bisect_right(versions, above), bisect_left(versions, version)
-        start = bisect_left(versions, newest.version, first, end) if newest is not None and newest.version < version else first
+        start = bisect_left(versions, newest.version, first, end) if newest and newest.version < version else first
         unjudged = takewhile(lambda v: (id_, v) not in self._judged, (versions[at] for at in range(end - 1, start - 1, -1)))
         for each in reversed(list(unjudged)):  # oldest first: each builds on those before it, and the one in the index on none
             self.standing(id_, each)
         found = None
         for at in range(end - 1, first - 1, -1):
             approved = self.standing(id_, versions[at]).approved
-            enforced = approved if approved is not None and not approved.observes else None
+            enforced = approved if approved and not approved.observes else None
             found = enforced or self._below.get((id_, versions[at], above))
-            if found is not None or (id_, versions[at], above) in self._below:
+            if found or (id_, versions[at], above) in self._below:
                 break
         self._below[id_, version, above] = found
         return found
 
     def running(self, id_: str) -> Running:
         """What runs. Raises ApprovalRefused: unreadable folder."""
-        floor, observed, newer = self.floor(id_), None, list[Failure]()
+        floor, observed, newer = self.floor(id_), None, []
         for version in self.tree.versions(id_):
             if version < floor:
                 break
             standing = self.standing(id_, version)
-            if standing.approved is None:
-                newer += [standing.refused] if standing.refused is not None else []
+            if not standing.approved:
+                newer += [standing.refused] if standing.refused else []
             elif not standing.approved.observes:
                 return Running(standing.approved, observed, newer)
             else:
@@ -211,7 +212,7 @@ class Judge:
         """Checks that do not depend on the signers. Raises ApprovalRefused."""
         # (2) the very definition that the index names
         pin, file = self._pin(stored), stored.file
-        if pin is not None and pin.digest != stored.digest:
+        if pin and pin.digest != stored.digest:
             raise refuse(TAMPERED, file, "digest", stored.digest, f"{pin.digest}, as in the index")
         if in_force(stored.id, stored.version) in self.known and in_force(stored.id, stored.version, stored.digest) not in self.known:
             expected = "the definition that was in force (a change needs a higher version)"
@@ -225,20 +226,20 @@ class Judge:
     def _pin(self, stored: Version) -> Listed | None:
         """The index's entry for this version: as the newest, or as one that the newest builds on."""
         newest = self.newest(stored.id)
-        named: tuple[Listed, ...] = (newest, *newest.narrows) if newest is not None else ()
+        named = (newest, *newest.narrows) if newest else ()
         return next((each for each in named if each.version == stored.version), None)
 
     # --- counting --------------------------------------------------------------------------------------------------------
     def _counted(self, stored: Version) -> Standing:
         ignored = list(stored.ignored)
         pin = self._pin(stored)
-        before = self.before(stored.id, stored.version) if pin is None else None
+        before = None if pin else self.before(stored.id, stored.version)
         # (7) those who say the same
         groups: dict[Any, list[Signed]] = {}
         for signed in stored.signed:
             statement = signed.statement
             wrong = self._previous(stored, signed, before, pinned=pin is not None)
-            if wrong is not None:
+            if wrong:
                 ignored.append(wrong)
                 continue
             same = (statement.path, statement.previous, tuple(sorted(statement.roles.items())))
@@ -246,17 +247,17 @@ class Judge:
         best = None
         for group in sorted(groups.values(), key=len, reverse=True):
             needs, approved = self._group(stored, group, _counting(stored, group[0].statement, pin, before))
-            if approved is not None:
+            if approved:
                 return Standing(stored, needs, None, approved)
             best = needs if best is None else best
         if best is None:
-            best = self.needs((), (UNKNOWN,), (stored.risk, *(before.risks[:1] if before is not None else ())))
+            best = self.needs((), (UNKNOWN,), (stored.risk, *(before.risks[:1] if before else ())))
         return Standing(stored, best, self._short(stored, best, ignored), None)
 
     def asked(self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]) -> Needs:
         """What the root asks for a version that nobody signed yet, at this path and with these static roles."""
         before = self.before(stored.id, stored.version)
-        if before is None:
+        if not before:
             return self.needs((), (path,), (stored.risk,))
         narrower = self._narrows(stored, path, roles) is not None
         return self.needs((), (path, *before.paths[:1]), (stored.risk, *before.risks[:1]), narrower=narrower)
@@ -285,7 +286,7 @@ class Judge:
         # (9) one signature is enough for what only narrows
         one = needs(counted, narrower=True)
         base = self._narrows(stored, statement.path, statement.roles) if _met(one) else None
-        if base is None:
+        if not base:
             return full, None
         until = min(base.until, _end(counted, lambda some: _met(needs(some, narrower=True))))
         entry = base.entry
@@ -301,7 +302,7 @@ class Judge:
             below = takewhile(lambda v: v >= least, reversed(self._reader.ascending(stored.id)))
             named = any(v < stored.version and self._reader.has(stored.id, v, previous) for v in below)
             expected = f"version {least} or later" if least and not named else ""
-        elif before is not None and before.version >= least:
+        elif before and before.version >= least:
             expected = f"{before.digest}, version {before.version}" if previous != before.digest else ""
         else:
             expected = f"the digest of version {least}" if least else ""
@@ -313,7 +314,7 @@ class Judge:
     def _narrows(self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]) -> Approved | None:
         """The approved version that this one, at this path, is proved to only narrow: the newest one stored before it."""
         before = self._approved_below(stored.id, stored.version)
-        if before is None or len(before.entry.narrows) >= MAX_NARROWINGS:
+        if not before or len(before.entry.narrows) >= MAX_NARROWINGS:
             return None
         if before.statement.path != path or stored.risk not in RISKS[RISKS.index(before.version.risk) :]:
             return None  # a move changes who reviews it, and so does a lower risk: that is for the quorum
@@ -336,7 +337,7 @@ class Judge:
                 if each.reason is name:
                     return each
         missing = next((n for n in needs if not n.met), None)
-        if missing is None:
+        if not missing:
             got, expected = "no rule of the root for its path", "a rule under reviews"
         elif missing.needed == 0:
             solo = "under a solo root" if self.root.solo else f"under the rule for {missing.path}"
@@ -349,16 +350,16 @@ class Judge:
 
 def in_force(id_: str, version: int, digest: str = "") -> str:
     """The name of the mark on disk that says that a version (with this digest) was in force."""
-    return f"{IN_FORCE}{id_}:{version}" + (f":{digest}" if digest else "")
+    return f"{IN_FORCE}{id_}:{version}{f':{digest}' if digest else ''}"
 
 
 def _counting(stored: Version, statement: Statement, pin: Listed | None, before: Newest | None) -> Newest:
     """The paths and risks that count for a version: its own first, then those in the index, or those of the version before."""
     paths: tuple[str, ...] = (statement.path,)
     risks: tuple[Risk, ...] = (stored.risk,)
-    if pin is not None:
+    if pin:
         paths, risks = (*paths, *pin.paths), (*risks, *pin.risks)
-    elif before is not None:
+    elif before:
         paths, risks = (*paths, *before.paths[:1]), (*risks, *before.risks[:1])
     elif statement.previous is not None:  # nothing vouches for where it comes from
         paths = (*paths, UNKNOWN)

@@ -9,10 +9,11 @@ its lines are known, else the approved bytes run without it.
 from __future__ import annotations
 
 import math
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from agentgate.approvals.judge import Approved, Judge, in_force
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import (
     ROLLBACK,
-    ROOT_NOT_TRUSTED,
     TAMPERED,
     UNAPPROVED,
     WRONG_PLACE,
@@ -42,13 +42,15 @@ from agentgate.loading.definition import Derive, Roles
 from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import Document, read_yaml, shown
 from agentgate.values.canonical import canonical
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 _WITH_RUNS = 20  # versions of a workflow, the newest revoked ones: a run lives for a week at most
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 ROOT_MARK, INDEX_MARK, REVOKED_MARK = "root:version", "index:serial", "revoked:serial"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Loaded:
     """What was loaded at one moment.
 
@@ -92,7 +94,7 @@ def strict_judge(
 
     Raises ApprovalRefused: a trust file is bad, absent or old. ConfigError: `root` is no digest.
     """
-    if type(root) is not str or not root.startswith("sha256:") or len(root) != 71 or not set(root[7:]) <= set("0123456789abcdef"):
+    if type(root) is not str or not _DIGEST.fullmatch(root):
         raise ConfigError("root", root, "sha256: and 64 lower-case hex characters (agentgate workflow status prints it)")
     judge, wrong = lenient_judge(directory, root, derive=derive, now=now, known=known, prover=prover)
     marks, before = _marks(judge, {}), judge.known
@@ -119,7 +121,7 @@ def lenient_judge(
     Raises ApprovalRefused: the root is not trusted.
     """
     tree, wrong = Tree(directory), []
-    trusted = load_root(tree, root or file_digest(tree.read(ROOT, ROOT_NOT_TRUSTED)), now)
+    trusted = load_root(tree, root, now)
     index = revoked = None
     try:
         revoked = load_revoked(trusted)
@@ -129,7 +131,7 @@ def lenient_judge(
         signed = load_signed_index(trusted)
         index = signed[0]  # also under a bad renewal: who signs the next index goes on from it
         index = carry_on(signed, trusted)
-        if revoked is not None:
+        if revoked:
             check_same(index, revoked)
         check_not_ended(index, now)
     except ApprovalRefused as error:
@@ -162,17 +164,17 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
     judge.read.update({file.digest: file.value for file in files.values()})
     listed = (*judge.tree.ids(), *(judge.index.workflows if judge.index else ())) if only is None else (only,)
     chosen, observing, refusals = _chosen(judge, listed)
-    workflows: dict[str, Workflow] = {}
+    workflows = {}
     until = {}
-    observed: dict[str, tuple[Workflow, float]] = {}
+    observed = {}
     for approved in (*chosen.values(), *observing):
         id_ = approved.version.id
         file = files.get(approved.statement.path)
         wrong = _misplaced(folder, approved, file, broken)
-        if wrong is not None:
+        if wrong:
             refusals.append(wrong)
             continue
-        document = file.document if file is not None and file.digest == approved.version.digest else None
+        document = file.document if file and file.digest == approved.version.digest else None
         try:
             workflow = judge.load(approved.version, approved.statement.roles, document)
         except WorkflowError as error:
@@ -187,7 +189,7 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
             refusals += _other_roles(approved, roles)
     seen = {version_of(each) for each in refusals}
     others = (unapproved(judge, file, chosen.get(str(file.value.get("id")))) for file in files.values())
-    refusals += [each for each in others if each is not None and version_of(each) not in seen]
+    refusals += [each for each in others if each and version_of(each) not in seen]
     judge.prover.save()
     ends = {"index": judge.index.until if judge.index else math.inf, "root": judge.root.until}
     revoked = _revoked(judge, refusals)
@@ -200,7 +202,7 @@ def ends_at(judge: Judge, approved: Approved) -> float:
     return min(approved.until, judge.index.until if judge.index else math.inf, judge.root.until)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class WorkflowFile:
     """A workflow file that can be read: its path below the directory, the document, its definition written out, and the digest of that."""
 
@@ -226,8 +228,8 @@ def read_workflow_file(path: Path, folder: Path) -> WorkflowFile:
 
 def read_workflow_files(folder: Path, paths: Iterable[Path]) -> tuple[dict[str, WorkflowFile], dict[str, WorkflowError]]:
     """Workflow files below a folder: those that can be read by their path below it, and why the others cannot, by path."""
-    files: dict[str, WorkflowFile] = {}
-    broken: dict[str, WorkflowError] = {}
+    files = {}
+    broken = {}
     for path in paths:
         try:
             file = read_workflow_file(path, folder)
@@ -240,8 +242,8 @@ def read_workflow_files(folder: Path, paths: Iterable[Path]) -> tuple[dict[str, 
 
 def _chosen(judge: Judge, ids: Iterable[str]) -> tuple[dict[str, Approved], list[Approved], list[Failure]]:
     """Of each workflow what is enforced, and what only observes; and every refusal on the way."""
-    chosen: dict[str, Approved] = {}
-    observing: list[Approved] = []
+    chosen = {}
+    observing = []
     refusals = []
 
     for id_ in dict.fromkeys(ids):
@@ -251,11 +253,11 @@ def _chosen(judge: Judge, ids: Iterable[str]) -> tuple[dict[str, Approved], list
             refusals.append(error.refused.with_data(workflow=id_))
             continue
         refusals += running.newer
-        observing += [running.observed] if running.observed is not None else []
+        observing += [running.observed] if running.observed else []
         floor, named = judge.floor(id_), judge.newest(id_)
-        if running.enforced is not None:
+        if running.enforced:
             chosen[id_] = running.enforced
-        elif not (named is not None and named.removed and not versions) and not any(version >= floor for version in versions):
+        elif not (named and named.removed and not versions) and not any(version >= floor for version in versions):
             newest = versions[0] if versions else 0
             name, got = (ROLLBACK, f"version {newest}") if newest else (UNAPPROVED, "no version")
             expected = f"version {floor} or later, which was in force before" if newest else f"version {max(floor, 1)} or later"
@@ -266,17 +268,16 @@ def _chosen(judge: Judge, ids: Iterable[str]) -> tuple[dict[str, Approved], list
 def _harmful(version: Version, workflow: Workflow) -> Iterator[Failure]:
     """The tools that do not run refused, by name: where nothing was ever enforced, a refused call runs its tool, without a token."""
     for tool in workflow.tools.values():
-        if tool.effect not in {"read", "write"} or tool.redeem != "wrapper" or tool.upstream is not None:
-            got = f"effect: {tool.effect}, redeem: {tool.redeem}" + (", upstream" if tool.upstream else "")
+        if tool.effect not in {"read", "write"} or tool.redeem != "wrapper" or tool.upstream:
+            got = f"effect: {tool.effect}, redeem: {tool.redeem}{', upstream' if tool.upstream else ''}"
             expected = "read or write, redeem: wrapper, no upstream (mode: observe, and no version before it was enforced)"
-            field = f"tools.{tool.name}"
-            yield refused(UNAPPROVED, version.file, field, got, expected, workflow=version.id, version=version.version)
+            yield refused(UNAPPROVED, version.file, f"tools.{tool.name}", got, expected, workflow=version.id, version=version.version)
 
 
 def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None, broken: Mapping[str, WorkflowError]) -> Failure | None:
     """The refusal of an approved workflow whose file is not where it was approved, or is another workflow's."""
     id_, version, path = approved.version.id, approved.version.version, approved.statement.path
-    if file is None:
+    if not file:
         try:
             there = stat.S_ISREG((folder / path).lstat().st_mode)
         except (OSError, ValueError):
@@ -312,7 +313,7 @@ def unapproved(judge: Judge, file: WorkflowFile, approved: Approved | None) -> F
     floor = judge.floor(id_)
     name, field, got = UNAPPROVED, "version", f"version {version} without approval"
     expected = f"signatures under {APPROVALS}/{id_}/{version} (agentgate workflow approve)"
-    if approved is None:
+    if not approved:
         if version < floor:
             name, expected = ROLLBACK, f"at least {floor}, which was in force before"
         elif observing and floor:
@@ -342,7 +343,7 @@ def _revoked(judge: Judge, refusals: list[Failure]) -> tuple[tuple[str, int, tup
     revoked = []
     for id_, number in sorted(named):
         version = judge.standing(id_, number).version
-        if version is not None:
+        if version:
             tenants = version.value.get("tenants")
             names = tuple(tenant for tenant in tenants if type(tenant) is str) if type(tenants) is list else ()
             revoked.append((version.id, version.version, names))
@@ -351,11 +352,11 @@ def _revoked(judge: Judge, refusals: list[Failure]) -> tuple[tuple[str, int, tup
 
 def _marks(judge: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
     marks = {ROOT_MARK: judge.root.version}
-    if judge.index is not None:
+    if judge.index:
         marks[INDEX_MARK] = judge.index.serial
         marks |= {id_: newest.version for id_, newest in judge.index.workflows.items()}
         marks |= {f"revoked:{id_}": version for id_, version in judge.index.revoked.up_to.items()}
-    if judge.revoked is not None:
+    if judge.revoked:
         marks[REVOKED_MARK] = judge.revoked.serial
         for id_, revocation in judge.revoked.revoked.items():
             marks[f"revoked:{id_}"] = max(revocation.up_to, marks.get(f"revoked:{id_}", 0))

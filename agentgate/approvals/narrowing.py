@@ -83,14 +83,14 @@ class Prover:
 
     def save(self) -> None:
         """Write the cache. Failing is no error: it will be proved again."""
-        if self._new and self._kept is not None:
+        if self._new and self._kept:
             with suppress(OSError):
                 write_whole(self._kept / _FILE, orjson.dumps(sorted(self._proved)[-_MAX_KEPT:]))
             self._new = False
 
     @cached_property
     def _proved(self) -> set[str]:
-        if self._kept is None:
+        if not self._kept:
             return set()
         try:
             kept = orjson.loads(read_regular(self._kept / _FILE, forbidden=0o077))

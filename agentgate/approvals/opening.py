@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from agentgate.shell.step import Apart, Flow, Record, Step, alone
 from agentgate.stores import AsyncStore, Store, ops
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 _log = structlog.get_logger("agentgate.gate.gate")
@@ -40,7 +41,7 @@ _MAX_ENDINGS = 5  # in one warning
 _SERIALS = (ROOT_MARK, INDEX_MARK, REVOKED_MARK)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Other:
     """An approved version that need not be the one in force; `until` (POSIX seconds), and whether it is the newest that may run."""
 
@@ -103,8 +104,8 @@ class Opening:
         judge = strict_judge(self._directory, self._root, derive=self._derive, now=now, known=known, prover=self._prover)
         standing = judge.standing(id_, version)
         approved = standing.approved
-        if approved is None or approved.observes:
-            file, got = f"{APPROVALS}/{id_}/{version}", "nothing" if approved is None else "mode: observe"
+        if not approved or approved.observes:
+            file, got = f"{APPROVALS}/{id_}/{version}", "mode: observe" if approved else "nothing"
             none = refused(UNAPPROVED, file, "version", got, "an approved version that is enforced", workflow=id_, version=version)
             raise ApprovalRefused.of(standing.refused or none)
         newest = judge.running(id_).enforced is approved
@@ -188,7 +189,7 @@ def _catalog(loaded: Loaded) -> Catalog:
             refusal=str(each.reason),
             workflow=workflow,
             version=version,
-            in_force=running.version if running is not None else None,
+            in_force=running.version if running else None,
             problem=str(each),
         )
     catalog = Catalog(loaded.workflows, loaded.broken, loaded.until, loaded.ends, loaded.observed)
@@ -213,5 +214,4 @@ def _on_record(loaded: Loaded) -> Flow:
 
 
 def _rolled(name: str, got: int, known: int) -> Failure:
-    expected = f"at least {known}, which another gate has in force (load again)"
-    return refused(ROLLBACK, "the state store", name, got, expected)
+    return refused(ROLLBACK, "the state store", name, got, f"at least {known}, which another gate has in force (load again)")

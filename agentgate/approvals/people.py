@@ -7,16 +7,15 @@ for whom the root names tenants answers in these only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from agentgate.approvals import sshsig
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.refusal import ApprovalRefused
 from agentgate.approvals.root import Root
 from agentgate.errors import KeyRefused
+from agentgate.values.value_class import value_class
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Signers:
     """The root in force and its signers' keys."""
 

@@ -8,7 +8,6 @@ names, so the chain is all that is needed to check it. An expired root loads not
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -23,6 +22,7 @@ from agentgate.approvals.refusal import EXPIRED, ROOT_NOT_TRUSTED, TAMPERED, App
 from agentgate.approvals.sshkey import SshKey
 from agentgate.errors import CanonicalError, KeyRefused
 from agentgate.values.patterns import Glob
+from agentgate.values.value_class import value_class
 
 Role = Literal["root", "index", "revoke", "renew"]
 MAX_ROTATIONS = 200
@@ -85,7 +85,7 @@ class RootShape(Shape):
     signed_commits: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Review:
     """One rule: below `path`, people of `by` sign, this often per risk."""
 
@@ -94,7 +94,7 @@ class Review:
     signatures: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Need:
     """How many signatures one rule requires of a change, and how many it has.
 
@@ -119,7 +119,7 @@ class Need:
 Needs = tuple[Need, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Root:
     """A root that was read; trusted only when `load_root` returned it.
 
@@ -233,8 +233,8 @@ def root_digest(path: Path | str) -> str:
     return file_digest(Tree(directory).read(ROOT, ROOT_NOT_TRUSTED))
 
 
-def load_root(tree: Tree, pinned: str, now: float) -> TrustedRoot:
-    """The trusted root and its signers' keys; `pinned` is the digest in the settings.
+def load_root(tree: Tree, pinned: str | None, now: float) -> TrustedRoot:
+    """The trusted root and its signers' keys; `pinned` is the digest in the settings; None: that of the present root.
 
     Raises ApprovalRefused: ROOT NOT TRUSTED, EXPIRED (the root's own end), TAMPERED (``allowed_signers``).
     """
@@ -243,7 +243,7 @@ def load_root(tree: Tree, pinned: str, now: float) -> TrustedRoot:
     # (1) signed by its own threshold
     _signed(tree, root, data, "root.", root)
     # (2) the pinned one, or the end of a chain from it
-    if root.digest != pinned:
+    if pinned is not None and root.digest != pinned:
         _chain(tree, pinned, root, data)
     # (3) in its time
     if now >= root.until:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
@@ -23,6 +23,7 @@ from agentgate.approvals._wire import WireReader
 from agentgate.errors import KeyRefused
 from agentgate.token.jws import PublicKey as JwsKey
 from agentgate.token.jws import b64url
+from agentgate.values.value_class import value_class
 
 _ED, _SK_ED = "ssh-ed25519", "sk-ssh-ed25519@openssh.com"
 _SK_EC = "sk-ecdsa-sha2-nistp256@openssh.com"
@@ -37,7 +38,7 @@ _TOUCHED = 0x01  # flag "user present", PROTOCOL.u2f
 _EXPECTED = "ssh-ed25519, ecdsa-sha2-nistp256/384/521 or their sk- forms (RSA and DSA are refused)"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class SshKey:
     """One public key. Build with `SshKey.parse` or `SshKey.from_line`.
 
@@ -70,7 +71,7 @@ class SshKey:
         parts = text.split(None, 2)
         if len(parts) < 2:
             raise KeyRefused("public key: got one word, expected a kind and base64, as in a .pub file")
-        return from_words(parts[0], parts[1])
+        return from_words(*parts[:2])
 
     @property
     def line(self) -> str:

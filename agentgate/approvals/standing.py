@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from agentgate.errors import Failure, WorkflowError, place_of
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.catalog import Catalog, Ending, roles_of, workflow_files
 from agentgate.loading.definition import Derive
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Doubt, Workflow
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class WorkflowStatus:
     """One workflow, or (with an empty id) one trust file that is wrong.
 
@@ -79,7 +80,7 @@ def status(
     paths = workflow_files(folder) if only is None else [Path(only)]
     files, broken = read_workflow_files(folder, paths)
     id_ = next((file.value.get("id") for file in files.values()), None) if only is not None else None
-    loaded, catalog = dict[str, Workflow](), Catalog({}, {})
+    loaded, catalog = {}, Catalog({}, {})
     if not wrong:  # else a gate loads nothing
         with suppress(WorkflowError):
             found = load_judged(judge, files, broken, id_ if type(id_) is str else None)
@@ -120,9 +121,9 @@ def forecast(
     folder, when = Path(directory), time.time()
     judge, _ = lenient_judge(folder, root, derive=lexical, now=when)
     trusted, allowed = under or (judge.root, judge.allowed)
-    known = {f"revoked:{revoking[0]}": revoking[1]} if revoking is not None else {}
+    known = {f"revoked:{revoking[0]}": revoking[1]} if revoking else {}
     then = Judge(judge.tree, trusted, allowed, judge.index, judge.revoked, known, when, lexical, Prover())
-    listed = set(judge.index.workflows if judge.index is not None else ()) | {
+    listed = set(judge.index.workflows if judge.index else ()) | {
         f.value.get("id") for f in read_workflow_files(folder, workflow_files(folder))[0].values()
     }
     found = [(id_, _running(judge, id_), _running(then, id_)) for id_ in sorted(id_ for id_ in listed if type(id_) is str)]
@@ -134,7 +135,7 @@ def _running(judge: Judge, id_: str) -> int | None:
         approved = judge.running(id_).enforced
     except ApprovalRefused:
         return None
-    return approved.version.version if approved is not None else None
+    return approved.version.version if approved else None
 
 
 def needs(judge: Judge, file: WorkflowFile) -> Needs:
@@ -142,15 +143,19 @@ def needs(judge: Judge, file: WorkflowFile) -> Needs:
     id_, version = file.value["id"], file.value["version"]
     if version in judge.tree.versions(id_):
         standing = judge.standing(id_, version)
-        if standing.version is not None and standing.version.digest == file.digest and standing.version.signed:
+        if standing.version and standing.version.digest == file.digest and standing.version.signed:
             return standing.needs
     try:
         static = roles_of(judge.tree.directory)
     except WorkflowError:  # a gate loads nothing then, and says why
         static = {}
+    return judge.asked(_unsigned(file), file.path, {name: tuple(sorted(scopes)) for name, scopes in static.items()})
+
+
+def _unsigned(file: WorkflowFile) -> Version:
+    """A file's version, as if nobody had signed it."""
     risk: Any = str(file.value.get("risk"))  # no rule of a root approves an unknown one
-    proposed = Version(id_, version, file.digest, file.value, risk, (), ())
-    return judge.asked(proposed, file.path, {name: tuple(sorted(scopes)) for name, scopes in static.items()})
+    return Version(file.value["id"], file.value["version"], file.digest, file.value, risk, (), ())
 
 
 def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:
@@ -163,40 +168,39 @@ def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
         asks, why_not = needs(judge, file), _refused(judge, file, running, standing)
     except ApprovalRefused as error:
         return WorkflowStatus(id_, file.path, 0, refused=error.refused)
-    stored = standing.version if standing is not None else None
-    same = stored if stored is not None and stored.digest == file.digest else None
-    signed = tuple(s.person for s in same.signed) if same is not None else ()
-    makers = uncounted(judge.root, same.signed) if same is not None else ()
-    before = judge.before(id_, version) if same is not None else None
-    base = before.digest if before is not None else None
-    again = {s.person for s in same.signed if s.statement.previous != base} if same is not None else set()
-    can = {person for need in asks if not need.met for person in need.by} - (set(signed) - again) - set(makers)
-    workflow = loaded.get(id_)
-    return WorkflowStatus(
+    stored = standing.version if standing else None
+    same = stored if stored and stored.digest == file.digest else _unsigned(file)
+    before = judge.before(id_, version)
+    base = before.digest if before else None
+    current = {s.person for s in same.signed if s.statement.previous == base}
+    can = {person for need in asks if not need.met for person in need.by}.difference(current, uncounted(judge.root, same.signed))
+    found = WorkflowStatus(
         id=id_,
         path=file.path,
         version=version,
-        in_force=workflow.version if workflow is not None else None,
-        until=running.until if running is not None and workflow is not None else 0.0,
         needs=asks,
-        signed=signed,
-        can=tuple(sorted(can)) if why_not is not None else (),
+        signed=tuple(s.person for s in same.signed),
+        can=tuple(sorted(can)) if why_not else (),
         refused=why_not,
-        ignored=same.ignored if same is not None else (),
-        in_doubt=workflow.in_doubt if workflow is not None else (),
+        ignored=same.ignored,
     )
+    workflow = loaded.get(id_)
+    if not workflow:
+        return found
+    until = running.until if running else 0.0
+    return replace(found, in_force=workflow.version, until=until, in_doubt=workflow.in_doubt)
 
 
 def _refused(judge: Judge, file: WorkflowFile, running: Approved | None, standing: Standing | None) -> Failure | None:
     """Why the version in the file is not what runs: what is wrong with its record, else with the file."""
-    if standing is not None and standing.approved is None and standing.refused is not None:
+    if standing and not standing.approved and standing.refused:
         stored = standing.version
-        if stored is None or stored.digest == file.digest or standing.refused.reason is TAMPERED:
+        if not stored or stored.digest == file.digest or standing.refused.reason is TAMPERED:
             return standing.refused
         field, got, expected = first_difference(file.value, stored.value)
         expected = f"{expected}, as signed before (sign again)"
         return refused(UNAPPROVED, file.path, field, got, expected, workflow=stored.id, version=stored.version)
     found = unapproved(judge, file, running)
-    if found is None or found.reason is not TAMPERED:
+    if not found or found.reason is not TAMPERED:
         return found
     return replace(found, expected=f"{found.expected} (a change needs a higher version)")

@@ -106,4 +106,4 @@ class Statement(_Predicate):
         if subject.name != shape.predicate.id:
             raise refuse(TAMPERED, file, "subject[0].name", subject.name, shape.predicate.id)
         predicate = {field.name: getattr(shape.predicate, field.name) for field in fields(_Predicate)}
-        return cls(digest="sha256:" + subject.digest.sha256, **predicate)
+        return cls(digest=f"sha256:{subject.digest.sha256}", **predicate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from agentgate.approvals import sshsig
@@ -18,9 +18,10 @@ from agentgate.errors import Failure, KeyRefused
 from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import Document, dotted, shown
 from agentgate.values.once import once
+from agentgate.values.value_class import value_class
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Signed:
     """A valid signature: by whom, with which key, over which statement, and until when it holds (POSIX seconds)."""
 
@@ -30,7 +31,7 @@ class Signed:
     until: float
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Version:
     """One stored version.
 
@@ -65,7 +66,7 @@ class Version:
         return document
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class VersionReader:
     """Reads versions by the trust files of one moment, each once.
 

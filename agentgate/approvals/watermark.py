@@ -52,8 +52,7 @@ def rise(folder: Path, marks: Mapping[str, int]) -> None:
             kept = read(folder)
             risen = higher(kept, marks)
             if risen != kept:
-                data = orjson.dumps({"agentgate": _FORMAT, "marks": risen}, option=orjson.OPT_SORT_KEYS)
-                write_whole(file, data)
+                write_whole(file, orjson.dumps({"agentgate": _FORMAT, "marks": risen}, option=orjson.OPT_SORT_KEYS))
     except OSError as error:
         raise refuse(ROLLBACK, str(file), "file", error.strerror or "an error", "a directory that can be written") from None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from agentgate.approvals import sshsig
@@ -38,6 +38,7 @@ from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.catalog import TESTS, is_workflow_file, roles_of, text_of, workflow_files
 from agentgate.loading.definition import Derive, load_document
 from agentgate.values.canonical import canonical
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 # versions: each is judged by those before it, down to the one in the index, whenever a next one is signed
@@ -45,7 +46,7 @@ MAX_UNLISTED = 64
 FIRST = "a first version: everything it permits is new"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Unsigned:
     """What would be signed, and what the signer should know first.
 
@@ -121,8 +122,8 @@ def statement(
     _check_unused(judge, new)
     _check_listed(judge, new.id, new.version)
     before = _before(judge, new.id, new.version)
-    old = _load(judge, before, static) if before is not None else None
-    proof = proving.compare(old, new) if old is not None else None
+    old = _load(judge, before, static) if before else None
+    proof = proving.compare(old, new) if old else None
     try:
         end = moment(end_of(not_after if not_after is not None else new.expires.isoformat()) - 1)
     except ValueError:
@@ -136,7 +137,7 @@ def statement(
         path=file.path,
         tenants=tuple(file.value["tenants"]),
         risk=new.risk,
-        previous=before.digest if before is not None else None,
+        previous=before.digest if before else None,
         root=judge.root.digest,
         tests=file_digest(tests.read_bytes()) if found else None,
         roles={name: tuple(sorted(static[name])) for name in sorted(_roles_in(new, static))},
@@ -173,7 +174,7 @@ def _check_unused(judge: Judge, new: Workflow) -> None:
     """No other content was approved as this version. Raises ApprovalRefused: ROLLBACK."""
     if new.version in judge.tree.versions(new.id):
         approved = judge.standing(new.id, new.version).approved
-        if approved is not None and approved.version.digest != new.digest:
+        if approved and approved.version.digest != new.digest:
             got = f"version {new.version}, approved with other content"
             raise refuse(ROLLBACK, new.file, "version", got, "a higher version")
 
@@ -181,7 +182,7 @@ def _check_unused(judge: Judge, new: Workflow) -> None:
 def _load(judge: Judge, before: Version, static: Mapping[str, frozenset[str]]) -> Workflow:
     """A version before, with the roles that were signed with it."""
     signed = next(iter(before.signed), None)
-    return judge.load(before, signed.statement.roles if signed is not None else static)
+    return judge.load(before, signed.statement.roles if signed else static)
 
 
 def _roles_in(workflow: Workflow, static: Mapping[str, frozenset[str]]) -> set[str]:
@@ -190,7 +191,7 @@ def _roles_in(workflow: Workflow, static: Mapping[str, frozenset[str]]) -> set[s
         rule.role for tool in workflow.tools.values() for rule in tool.args.values() if rule.role
     }
     for tool in workflow.tools.values():
-        settings = tool.upstream.settings if tool.upstream is not None else {}
+        settings = tool.upstream.settings if tool.upstream else {}
         used |= {
             str(settings[key]) for key in ("role", "narrower_than") if key in settings
         } & static.keys()
@@ -199,11 +200,11 @@ def _roles_in(workflow: Workflow, static: Mapping[str, frozenset[str]]) -> set[s
 
 def _baseline(judge: Judge, before: Version | None) -> str:
     """What a version is compared with, in words; that it was revoked and why."""
-    if before is None:
+    if not before:
         return "nothing"
-    over = judge.revoked.revoked.get(before.id) if judge.revoked is not None else None
+    over = judge.revoked.revoked.get(before.id) if judge.revoked else None
     return f"v{before.version}" + (
-        f", REVOKED: {over.reason}" if over is not None and before.version <= over.up_to else ""
+        f", REVOKED: {over.reason}" if over and before.version <= over.up_to else ""
     )
 
 
@@ -236,7 +237,7 @@ def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Pa
             except ApprovalRefused:
                 stale = True
             if stale:
-                for gone in (name, name.removesuffix(".json") + ".sig"):
+                for gone in (name, f"{name.removesuffix('.json')}.sig"):
                     (Path(directory) / APPROVALS / folder / gone).unlink(missing_ok=True)
     tree.write(f"{folder}/{DEFINITION}", draft.definition)
     tree.write(f"{folder}/{said.signer}.sig", signature.encode())
@@ -276,7 +277,7 @@ def _check_listed(judge: Judge, id_: str, version: int) -> None:
     Raises ApprovalRefused: STALE INDEX.
     """
     newest = judge.newest(id_)
-    named = newest.version if newest is not None else 0
+    named = newest.version if newest else 0
     unlisted = sum(named < stored < version for stored in judge.tree.versions(id_))
     if unlisted > MAX_UNLISTED:
         got = f"version {named}, and {unlisted} stored since"
@@ -290,19 +291,19 @@ def _before(judge: Judge, id_: str, version: int) -> Version | None:
     Raises ApprovalRefused: the index names it, and it is not stored.
     """
     before = judge.before(id_, version)
-    if before is None:
+    if not before:
         return None
     stored = judge.standing(id_, before.version).version
-    if stored is None or stored.digest != before.digest:
+    if not stored or stored.digest != before.digest:
         file = f"{APPROVALS}/{id_}/{before.version}/{DEFINITION}"
-        got = "another definition" if stored is not None else "none that can be read"
+        got = "another definition" if stored else "none that can be read"
         raise refuse(TAMPERED, file, "digest", got, f"{before.digest}, as in the index")
     return stored
 
 
 def _words(proof: Proof | None) -> tuple[str, ...]:
     """What became wider, in the words that are signed."""
-    if proof is None:
+    if not proof:
         return (FIRST,)
     said = [printable(str(finding)) for finding in proof.wider] + [
         f"read yourself: {printable(what)}" for what in proof.read_yourself

@@ -77,7 +77,7 @@ class KeygenSigner:
         public = (
             self._path
             if self._path.suffix == ".pub"
-            else self._path.with_name(self._path.name + ".pub")
+            else self._path.with_name(f"{self._path.name}.pub")
         )
         self.public_key = SshKey.from_line(_read(public).decode("utf-8", "replace"))
 

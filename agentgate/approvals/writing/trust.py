@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from agentgate.approvals._shape import ascii_json, moment
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import (
     INDEX_LIFE,
-    Newest,
     Renewal,
     Revocation,
     Revoked,
@@ -46,11 +45,12 @@ from agentgate.approvals.refusal import (
     ApprovalRefused,
     refuse,
 )
-from agentgate.approvals.root import Role, Root, load_root, root_digest
+from agentgate.approvals.root import Role, Root, load_root
 from agentgate.approvals.sshkey import SshKey
 from agentgate.approvals.writing.signer import Signer
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.inline import inline
+from agentgate.values.value_class import value_class
 
 NAMESPACES = (
     sshsig.NAMESPACE,
@@ -61,7 +61,7 @@ NAMESPACES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Reviewer:
     """A person of a new root; `tenants`: the only ones whose held calls they answer, empty: of all."""
 
@@ -71,7 +71,7 @@ class Reviewer:
     tenants: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ReviewRule:
     """A rule of a new root: below `path` (a glob) these people, or ``team:``s, sign this often per risk."""
 
@@ -145,9 +145,9 @@ def new_root(
     data = _yaml(value)
     root = Root.parse(data, f"{APPROVALS}/{ROOT}")
     AllowedSigners.parse(text_of(signers, SIGNERS), f"{APPROVALS}/{SIGNERS}")
-    signature = signer.sign(data, sshsig.ROOT_NAMESPACE) if signer is not None else None
-    person = _person(root, signer, "root") if signer is not None else ""
-    if before is not None and old is not None:
+    signature = signer.sign(data, sshsig.ROOT_NAMESPACE) if signer else None
+    person = _person(root, signer, "root") if signer else ""
+    if before is not None and old:
         _archive(tree, before, old.version)
     tree.write(SIGNERS, signers)
     tree.write(ROOT, data)
@@ -244,24 +244,22 @@ def write_index(
     judge, wrong = lenient_judge(directory, root, derive=lexical, now=at, prover=prover)
     tree, person = judge.tree, _person(judge.root, signer, "index")
     there = {name for name, _ in tree.names()}
-    if judge.revoked is None and REVOKED in there:
+    if not judge.revoked and REVOKED in there:
         raise ApprovalRefused.of(wrong[0])
-    if judge.index is None and not anew and there & {REVOKED, INDEX}:
+    if not judge.index and not anew and there & {REVOKED, INDEX}:
         if wrong[-1].reason is not STALE_INDEX:
             raise ApprovalRefused.of(wrong[-1])
         expected = (
             "the index that was signed last (restore it, or say --anew if nothing was in force)"
         )
         raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "file", "nothing", expected)
-    if judge.revoked is None:
+    if not judge.revoked:
         judge.revoked = write_revoked(tree, judge.root, signer, 1, {})
-    newest: dict[str, Newest] = {}
+    newest = {}
     for id_ in tree.ids():
         standings = (judge.standing(id_, version).approved for version in tree.versions(id_))
-        approved = next(
-            (each for each in standings if each is not None and not each.observes), None
-        )
-        if approved is not None:
+        approved = next((each for each in standings if each and not each.observes), None)
+        if approved:
             newest[id_] = approved.entry
     old = judge.index
     for id_, was in (old.workflows if old else {}).items():
@@ -293,7 +291,7 @@ def renew_index(
         thirty days are over.
     """
     tree, at = Tree(directory), time.time() if now is None else now
-    trusted = load_root(tree, root or root_digest(directory), at)
+    trusted = load_root(tree, root, at)
     person = _person(trusted.root, signer, "renew")
     index, digest = load_signed_index(trusted)
     revoked = load_revoked(trusted)
@@ -336,10 +334,13 @@ def revoke(
     Raises ApprovalRefused: the root or the present revocations are not trusted, or this key may not.
     """
     tree, at = Tree(directory), time.time() if now is None else now
-    trusted = load_root(tree, root or root_digest(directory), at)
+    trusted = load_root(tree, root, at)
     person = _person(trusted.root, signer, "revoke")
-    there = tree.read_optional(REVOKED) is not None
-    old = load_revoked(trusted) if there else Revoked(0, "", person, {})
+    old = (
+        load_revoked(trusted)
+        if tree.read_optional(REVOKED) is not None
+        else Revoked(0, "", person, {})
+    )
     before = old.revoked.get(workflow)
     entry = Revocation(up_to=max(version, before.up_to if before else 0), reason=reason, by=person)
     write_revoked(tree, trusted.root, signer, old.serial + 1, {**old.revoked, workflow: entry})

@@ -103,7 +103,7 @@ def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, own: Si
     except ApprovalRefused:
         return ()
     try:
-        index = load_index(before, ended=True)
+        index = load_index(before)
     except ApprovalRefused:
         index = None
     try:
@@ -115,7 +115,7 @@ def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, own: Si
     if index is None:
         return tuple(changed)
     try:
-        load_index(after, ended=True)
+        load_index(after)
     except ApprovalRefused:
         signer, person = _in_both("index", index.signer, INDEX, roots, own)
         data = index_bytes(index.serial + 1, moment(index.until), person, index.workflows, revoked)
