@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from agentgate.identity.fetch import ask
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.redemption.upstream import Redemption
 from agentgate.values.urls import is_secure
+from agentgate.values.value_class import value_class
 
 _SECONDS = 3.0  # until the server's whole answer is there
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -26,7 +27,7 @@ _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - 
 _JWT = "urn:ietf:params:oauth:token-type:jwt"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class OAuthBroker:
     """One client at one authorization server (extra ``[oauth]``).
 
@@ -85,10 +86,10 @@ class OAuthBroker:
         if self.subject is not None and got.get("issued_token_type") not in {_ACCESS_TOKEN, _JWT}:
             raise UpstreamRefused(f"{where}.issued_token_type", got.get("issued_token_type"), f"{_ACCESS_TOKEN} or {_JWT}")
         said = got.get("scope", " ".join(scopes))  # left out: what was asked for (RFC 6749 section 5.1)
-        granted = frozenset(said.split()) if type(said) is str else frozenset[str]()
+        granted = frozenset(said.split()) if type(said) is str else frozenset()
         if not granted or not granted <= scopes:
             shown = " ".join(sorted(granted)) or type(said).__name__
-            raise UpstreamRefused(f"{where}.scope", shown, "one or more of " + " ".join(sorted(scopes)))
+            raise UpstreamRefused(f"{where}.scope", shown, f"one or more of {' '.join(sorted(scopes))}")
         if type(lives) is not int or not 0 < lives < 2**53:
             raise UpstreamRefused(f"{where}.expires_in", lives if type(lives) is int else type(lives).__name__, "seconds, more than 0")
         expires_at = time.time() + lives if "expires_in" in got else None

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 
 from agentgate.errors import ConfigError, UpstreamRefused
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.redemption.upstream import Redemption
 from agentgate.token.regular_file import read_regular
+from agentgate.values.value_class import value_class
 
 _MAX = 64 * 1024  # bytes of a secret
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Secret:
     """Where one secret is; exactly one of the three.
 
@@ -48,33 +49,35 @@ class Secret:
         Raises:
             UpstreamRefused: missing, empty, or readable by others.
         """
-        text = self._from_file() if self.file is not None else self._from_env() if self.env is not None else self._from_keyring()
+        if self.file is not None:
+            text = _read_file(os.fspath(self.file))
+        elif self.env is not None:
+            text = os.environ.get(self.env, "")
+        else:
+            text = _read_keyring(*(self.keyring or ("", "")))
         if not (text := text.strip()):
             raise UpstreamRefused("secret", "nothing", "a secret")
         return text
 
-    def _from_file(self) -> str:
-        file = os.fspath(self.file or "")
-        try:
-            return read_regular(file, forbidden=0o077, most=_MAX).decode()
-        except OSError as error:
-            raise UpstreamRefused(f"secret.file {file}", error.strerror, "a readable file of this user with mode 0600 (no link)") from None
-        except UnicodeDecodeError:
-            raise UpstreamRefused(f"secret.file {file}", "bytes that are no text", "UTF-8") from None
 
-    def _from_env(self) -> str:
-        return os.environ.get(self.env or "", "")
-
-    def _from_keyring(self) -> str:
-        try:
-            import keyring  # noqa: PLC0415 - an extra
-        except ImportError:
-            raise UpstreamRefused("secret.keyring", "no package keyring", "the extra [keyring]") from None
-        service, user = self.keyring or ("", "")
-        return keyring.get_password(service, user) or ""
+def _read_file(file: str) -> str:
+    try:
+        return read_regular(file, forbidden=0o077, most=_MAX).decode()
+    except OSError as error:
+        raise UpstreamRefused(f"secret.file {file}", error.strerror, "a readable file of this user with mode 0600 (no link)") from None
+    except UnicodeDecodeError:
+        raise UpstreamRefused(f"secret.file {file}", "bytes that are no text", "UTF-8") from None
 
 
-@dataclass(frozen=True, slots=True)
+def _read_keyring(service: str, user: str) -> str:
+    try:
+        import keyring  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise UpstreamRefused("secret.keyring", "no package keyring", "the extra [keyring]") from None
+    return keyring.get_password(service, user) or ""
+
+
+@value_class
 class StaticBroker:
     """The secrets of some roles: ``upstream: {payments.refund: {broker: NAME, role: ROLE}}``.
 
@@ -95,6 +98,6 @@ class StaticBroker:
         """
         role = call.wanted.role
         secret = self.secrets.get(role)
-        if secret is None:
-            raise UpstreamRefused("upstream.role", role, "one of " + ", ".join(sorted(self.secrets)))
+        if not secret:
+            raise UpstreamRefused("upstream.role", role, f"one of {', '.join(sorted(self.secrets))}")
         return UpstreamCredential({"secret": secret.read()}, scopes=secret.scopes)

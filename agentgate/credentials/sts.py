@@ -15,7 +15,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 from io import BytesIO
 from typing import Any
 
@@ -24,6 +24,7 @@ from agentgate.errors import ConfigError, KeysUnavailable, UpstreamRefused
 from agentgate.identity.fetch import ask
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.redemption.upstream import Redemption
+from agentgate.values.value_class import value_class
 
 SHORTEST, LONGEST = 900, 12 * 3600  # seconds of a session (AssumeRole, DurationSeconds)
 _MAX_POLICY = 2048  # characters of a session policy
@@ -32,7 +33,7 @@ _TAG = re.compile(r"[A-Za-z0-9 _.:/=+\-@]{1,256}").fullmatch
 _ACTION = re.compile(r"[a-z0-9-]+:[A-Za-z0-9]+\*?").fullmatch  # of one service; never all of it
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Permission:
     """What a scope stands for: actions of AWS services on resources (ARNs; ``*`` where an action knows none)."""
 
@@ -48,7 +49,7 @@ class Permission:
                 raise ConfigError("permission.actions", action, "an action of one service, such as s3:GetObject or s3:Get*")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class AwsRole:
     """A role that may be assumed.
 
@@ -71,7 +72,7 @@ class AwsRole:
         """
         unknown = call.claims.scopes - self.scopes.keys()
         if unknown:
-            raise UpstreamRefused("upstream.scope", min(unknown), "one of " + ", ".join(sorted(self.scopes)))
+            raise UpstreamRefused("upstream.scope", min(unknown), f"one of {', '.join(sorted(self.scopes))}")
         permitted = [permission for scope in sorted(call.claims.scopes) for permission in self.scopes[scope]]
         wanted = None if not self.asked_in else call.args.get(self.asked_in)
         if self.asked_in and (type(wanted) is not list or not wanted or not all(type(each) is str for each in wanted)):
@@ -88,7 +89,7 @@ class AwsRole:
         return made
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class STSBroker:
     """AWS STS.
 
@@ -116,9 +117,10 @@ class STSBroker:
         """
         settings = call.wanted.settings
         role, region = self.roles.get(call.wanted.role), str(settings.get("region") or self.region)
-        if role is None or not region:
-            field, got = ("role", call.wanted.role) if role is None else ("region", None)
-            raise UpstreamRefused(f"upstream.{field}", got, "one of " + ", ".join(sorted(self.roles)) if role is None else "a region")
+        if not role:
+            raise UpstreamRefused("upstream.role", call.wanted.role, f"one of {', '.join(sorted(self.roles))}")
+        if not region:
+            raise UpstreamRefused("upstream.region", None, "a region")
         lives = settings.get("duration", SHORTEST)
         if not SHORTEST <= lives <= LONGEST:
             raise UpstreamRefused("upstream.duration", f"{lives} s", f"{SHORTEST} s to {LONGEST} s (AssumeRole)")
@@ -148,7 +150,7 @@ class STSBroker:
             return AWSResponse(request.url, got.status, dict(got.headers.items()), _Body(got.body))
 
         keys = {}
-        if self.access_key is not None:
+        if self.access_key:
             keys = {"aws_access_key_id": self.access_key[0], "aws_secret_access_key": self.access_key[1].read()}
         endpoint = self.endpoint or f"https://sts.{region}.amazonaws.com"
         try:
@@ -177,7 +179,7 @@ def _tags(call: Redemption) -> list[dict[str, str]]:
     said = {"tenant": claims.tenant, "run": claims.run, "user": claims.sub, "agent": claims.client_id, "tool": claims.tool}
     said["workflow"] = f"{claims.workflow.id}@{claims.workflow.version}"
     return [
-        {"Key": f"agentgate:{name}", "Value": value if _TAG(value) else "sha256:" + hashlib.sha256(value.encode()).hexdigest()}
+        {"Key": f"agentgate:{name}", "Value": value if _TAG(value) else f"sha256:{hashlib.sha256(value.encode()).hexdigest()}"}
         for name, value in said.items()
     ]
 

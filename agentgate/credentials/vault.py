@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,13 +22,14 @@ from agentgate.identity.fetch import ask
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.redemption.upstream import Redemption
 from agentgate.values.urls import is_secure
+from agentgate.values.value_class import value_class
 
 _SECONDS = 2.0  # until a whole answer is there
 _LIFE = 300  # seconds of a token where the workflow says no duration
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+").fullmatch
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class VaultBroker:
     """One Vault or OpenBao server.
 

@@ -7,19 +7,19 @@ kept has one encoding: canonical base64url, and no JSON key twice where two read
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
 from agentgate.errors import CredentialRefused
 from agentgate.identity.keys import strict_object
 from agentgate.token.jws import unb64url
 from agentgate.values.canonical import canonical
+from agentgate.values.value_class import value_class
 
 MAX_ASSERTION = 8 * 1024  # characters, whole and of each member
 _SIGNED = ("clientDataJSON", "authenticatorData", "signature")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Assertion:
     """See the module; made by `parse`.
 

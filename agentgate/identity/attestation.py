@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +25,7 @@ from agentgate.identity.settings import AttestorSettings
 from agentgate.identity.signed import LEEWAY, ExpectedClaims, read, text_of, verified
 from agentgate.shell.step import OutsideFlow
 from agentgate.values.request import Posture
+from agentgate.values.value_class import value_class
 
 PREDICATE = "https://agentgate.dev/attestation/workload/v1"
 _STATEMENT = "https://in-toto.io/Statement/v1"
@@ -34,7 +34,7 @@ MAX_SIGNATURES = 4
 _WHAT = "agent.posture"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Attested:
     """What a statement says of one workload. `key`: thumbprint of the key it was attested with; empty: none is named. `issuers`: as set."""
 
@@ -48,7 +48,7 @@ class Attested:
     issuers: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Attestor:
     """One configured attestor and its keys."""
 
@@ -68,7 +68,7 @@ def attested(credential: Credential, attestors: Iterable[Attestor], now: float) 
     else:
         issuer = read(credential, _WHAT).unverified_claims.get("iss")
         found = next((a for a in attestors if a.settings.format == "jwt" and a.settings.issuer == issuer), None)
-        if found is None:
+        if not found:
             raise CredentialRefused(f"{_WHAT}.iss", issuer, "a configured attestor")
         attestor, settings = found, found.settings
         expected = ExpectedClaims(_WHAT, settings.audience or "", settings.issuer, max_lifetime=settings.max_lifetime)
@@ -117,7 +117,7 @@ def _envelope(credential: Credential, attestors: list[Attestor], now: float) -> 
     for attestor in attestors:
         for kid, signature in signatures:
             key = (yield from attestor.source.held(kid)).keys.get(kid)
-            if key is not None and _signed(key.key, signature, signed):
+            if key and _signed(key.key, signature, signed):
                 return (attestor, *_statement(payload, attestor.settings, now))
     raise CredentialRefused(f"{_WHAT}.signatures", f"{len(signatures)} that no attestor made", "one by a key of a configured attestor")
 

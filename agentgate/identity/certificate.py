@@ -33,7 +33,7 @@ def passed_on(value: str, form: Literal["xfcc", "pem"]) -> list[str]:
 
 
 def _of_envoy(value: str) -> list[str]:
-    found = _XFCC_FIELD.findall(value) if _XFCC.fullmatch(value) is not None else []
+    found = _XFCC_FIELD.findall(value) if _XFCC.fullmatch(value) else []
     fields, named = dict(found), [name for name, _ in found]
     if any(named.count(name) > 1 for name in ("Hash", "Cert", "Chain")):
         return []
@@ -64,7 +64,7 @@ def thumbprint_of(pem: str) -> str | None:
 
 def shown_certificate(connection: Connection, proxies: ProxySettings | None) -> str | None:
     """Thumbprint of the certificate that a configured proxy passed on; None: none counts here."""
-    if proxies is None or proxies.certificate is None or not inside(connection.peer, networks(proxies.addresses)):
+    if not proxies or proxies.certificate is None or not inside(connection.peer, networks(proxies.addresses)):
         return None
     pems = passed_on(connection.certificate, proxies.certificate)
     return thumbprint_of(pems[0]) if pems else None

@@ -8,24 +8,22 @@ somebody else (a repository's, an owner's) is worth its id: `UNLASTING` pairs th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from agentgate.identity.signed import SignedClaims, text_of
+from agentgate.values.value_class import value_class
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class CIShape:
     """What the tokens of one CI say.
 
     Attributes:
         required: claims that every job has, as text.
         attempt: claims that tell one attempt of a job from every other.
-        environment: the claim that names the deployment environment; a job without one has none.
     """
 
     required: tuple[str, ...]
     attempt: tuple[str, ...]
-    environment: str = "environment"
 
     def check(self, claims: SignedClaims, what: str) -> None:
         """Raise CredentialRefused where a required claim is missing or no text."""
@@ -40,7 +38,7 @@ class CIShape:
         """The environment of workflows that the job's stands for. None: the settings say nothing; empty: the job has none that is known."""
         if known is None:
             return None
-        value = claims.get(self.environment)
+        value = claims.get("environment")
         return known.get(value, "") if type(value) is str else ""
 
 

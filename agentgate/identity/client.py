@@ -7,7 +7,6 @@ and `sub`), for this audience, lives an hour at most, and has a `jti`: whoever a
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
 
 from agentgate.errors import CredentialRefused
 from agentgate.identity.credential import Credential
@@ -16,13 +15,14 @@ from agentgate.identity.settings import ClientSettings
 from agentgate.identity.signed import ExpectedClaims, text_of, verified
 from agentgate.identity.token_kind import check_own
 from agentgate.shell.step import OutsideFlow
+from agentgate.values.value_class import value_class
 
 MAX_LIFETIME = 3600  # seconds of an assertion; what usual clients ask for at most
 _TYPES = frozenset({"", "jwt", "client-authentication+jwt"})
 _WHAT = "client"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ProvenClient:
     """A client that authenticated itself.
 
@@ -39,7 +39,7 @@ class ProvenClient:
     jti: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Client:
     """One configured client and its keys."""
 
@@ -53,7 +53,7 @@ class Client:
         Raises:
             CredentialRefused, KeysUnavailable.
         """
-        if self.source is None:
+        if not self.source:
             raise CredentialRefused(_WHAT, "an assertion", f"a certificate: {self.name} has no keys in the settings")
         required = ("iss", "sub", "aud", "exp", "iat", "jti")
         expected = ExpectedClaims(_WHAT, self.settings.audience, self.name, _TYPES, required, max_lifetime=MAX_LIFETIME)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
+
+from agentgate.values.value_class import value_class
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Peers = Network | str  # of a text: the one peer ``unix:UID``
@@ -19,7 +21,7 @@ _UNIX = re.compile(r"unix:(?!65534$)(?:0|[1-9][0-9]{0,9})", re.ASCII)  # 65534: 
 _MAX_FORWARDED = 64
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Connection:
     """A connection as the server sees it.
 
@@ -42,18 +44,18 @@ def networks(texts: Iterable[str]) -> tuple[Peers, ...]:
 def inside(address: str | None, blocks: Iterable[Peers]) -> bool:
     """Whether an address is in one of the blocks, or the peer over a Unix socket is one of them."""
     ip = None if address is None else _ip(address)
-    return any(address == block if ip is None or isinstance(block, str) else ip in block for block in blocks)
+    return any(address == block if not ip or isinstance(block, str) else ip in block for block in blocks)
 
 
 def counted(address: str) -> str:
     """As whom an address is counted: of IPv6 the /64, of which one subscriber has 2^64 addresses to ask from; anything else by itself."""
     ip = _ip(address)
-    return address if ip is None or ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
+    return address if not ip or ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
 
 
 def caller(connection: Connection | None, proxies: tuple[Peers, ...] = ()) -> str | None:
     """The caller's address; None: unknown."""
-    if connection is None:
+    if not connection:
         return None
     listed = connection.forwarded.split(",") if connection.forwarded else []
     if len(listed) > _MAX_FORWARDED:
@@ -64,7 +66,7 @@ def caller(connection: Connection | None, proxies: tuple[Peers, ...] = ()) -> st
         if address.startswith("unix:"):  # only the kernel says so
             return None
     ip = _ip(address)
-    return None if ip is None else str(ip)
+    return str(ip) if ip else None
 
 
 @lru_cache(maxsize=4096)

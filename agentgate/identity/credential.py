@@ -109,6 +109,12 @@ class X509SVID(AgentCredential):
         delegation: Iterable[str] = (),
         thumbprint: str | None = None,
     ) -> None:
-        more: dict[str, Any] = {"at_token_endpoint": True, "certificate": thumbprint or ""}
-        super().__init__(connection.certificate, proof=proof, attestation=attestation, delegation=delegation, **more)
+        super().__init__(
+            connection.certificate,
+            proof=proof,
+            at_token_endpoint=True,
+            certificate=thumbprint or "",
+            attestation=attestation,
+            delegation=delegation,
+        )
         self.connection, self.thumbprint = connection, thumbprint

@@ -14,7 +14,6 @@ own word (`via`, checked in `agentgate.decision.caller`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from agentgate.errors import CredentialRefused
@@ -23,12 +22,13 @@ from agentgate.identity.keys import KeySource
 from agentgate.identity.settings import BrokerSettings
 from agentgate.identity.signed import ExpectedClaims, read, verified
 from agentgate.shell.step import OutsideFlow
+from agentgate.values.value_class import value_class
 
 MAX_HOPS = 8  # as many as a workflow can allow
 _WHAT = "agent.via"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Broker:
     """One configured broker and its keys."""
 
@@ -37,7 +37,7 @@ class Broker:
     source: KeySource
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Hops:
     """Proven hops. `via`: the brokers, nearest to the agent last; `expires_at`: when the first of the hops ends."""
 
@@ -70,7 +70,7 @@ def proven_hops(
         what = f"{_WHAT}[{place}]"
         name = read(hop, what).unverified_claims.get("iss")
         broker = brokers.get(name) if type(name) is str else None
-        if broker is None:
+        if not broker:
             raise CredentialRefused(f"{what}.iss", name, "a configured broker")
         expected = ExpectedClaims(what, broker.settings.audience, broker.name, max_lifetime=broker.settings.max_lifetime)
         claims = yield from verified(hop, broker.source, expected, now)

@@ -43,7 +43,7 @@ class Identities:
         self._attestors = tuple(Attestor(each, _source(each)) for each in s.attestors.values())
         self._brokers = {name: Broker(name, each, _source(each)) for name, each in s.brokers.items()}
         self._clients = {name: Client(name, each, None if each.keys is None else _source(each)) for name, each in s.clients.items()}
-        self._proxies = networks(s.proxies.addresses) if s.proxies is not None else ()
+        self._proxies = networks(s.proxies.addresses) if s.proxies else ()
 
     @classmethod
     def of(cls, given: IdentityGiven) -> Self:
@@ -66,7 +66,7 @@ class Identities:
             CredentialRefused: there is none of this name.
         """
         found = self._clients.get(name)
-        if found is None:
+        if not found:
             raise CredentialRefused("client", name, "a configured client")
         return found
 
@@ -78,7 +78,7 @@ class Identities:
         """
         if type(credential) is not OIDCToken:
             raise CredentialRefused.of(Failure(Reason.USER, "user", type(credential).__name__, "an OIDCToken"))
-        if credential.attestation is not None or credential.delegation:
+        if credential.attestation or credential.delegation:
             got, expected = "an attestation or hops", "those of the agent, with its own credential"
             raise CredentialRefused.of(Failure(Reason.USER, "user", got, expected))
         try:
@@ -103,7 +103,7 @@ class Identities:
         found = yield from self._proven(credential, tenant, now)
         agent, ends, statement = found.who, found.expires_at, None
         via: tuple[str, ...] = ()
-        if credential.attestation is not None:
+        if credential.attestation:
             try:
                 statement = yield from attested(credential.attestation, self._attestors, now)
                 _check_about(statement, agent, found.key)
@@ -118,14 +118,13 @@ class Identities:
                 raise error.restate(reason=Reason.HOPS) from None
             via, ends = hops.via, min(ends, hops.expires_at)
         boundary = Boundary("", "", "", found.key) if found.key else None
-        if statement is not None:
+        if statement:
             boundary = Boundary(statement.cluster, statement.namespace, statement.node_pool, found.key)
-        posture = None if statement is None else statement.posture
-        who = placed(agent, posture=posture, boundary=boundary, via=via)
+        who = placed(agent, posture=statement.posture if statement else None, boundary=boundary, via=via)
         return replace(found, who=who, expires_at=ends, once=found.once or _once(credential))
 
     def _hops(self, credential: AgentCredential, agent: Agent, user: User | None, tenant: str, now: float) -> OutsideFlow[Hops]:
-        whose = None if user is None else user.subject or user.id
+        whose = None if not user else user.subject or user.id
         hops = yield from proven_hops(credential.delegation, self._brokers, agent=agent.subject, user=whose, now=now)
         for broker in hops.settings:
             for who in (agent, user):
@@ -136,7 +135,7 @@ class Identities:
 
     def _check_names(self, who: Agent | User | None, named: tuple[str, ...] | None, what: str) -> None:
         """Refuse a subject of another issuer: a `sub` is unique within its own alone (RFC 7519 section 4.1.2), a SPIFFE id everywhere."""
-        if who is None or not who.issuer:
+        if not who or not who.issuer:
             return
         known = named
         if known is None:
@@ -158,13 +157,13 @@ class Identities:
     def _issuer(self, credential: Credential, what: str) -> Issuer:
         name = read(credential, what).unverified_claims.get("iss")
         found = self._issuers.get(name) if type(name) is str else None
-        if found is None:
+        if not found:
             raise CredentialRefused(f"{what}.iss", name, "a configured issuer (identity.issuers)")
         return found
 
     def _domain(self, spiffe: object) -> TrustDomain:
         found = self._domains.get(trust_domain(spiffe)) if type(spiffe) is str else None
-        if found is None:
+        if not found:
             raise CredentialRefused("agent.spiffe.sub", spiffe, "an id of a configured trust domain (identity.trust_domains)")
         return found
 

@@ -107,7 +107,7 @@ class _Exchange:
         with self._lock:
             if not self._over:
                 self._answer = answer
-            if self._socket is not None:
+            if self._socket:
                 self._socket.close()
 
     def end(self) -> FetchedAnswer:
@@ -118,7 +118,7 @@ class _Exchange:
         """
         with self._lock:
             self._over = True
-            if self._socket is not None:
+            if self._socket:
                 with suppress(OSError):  # not connected, or shut already
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # an SSLSocket's own drops TLS first, and sends on in the clear
         if isinstance(self._answer, KeysUnavailable):

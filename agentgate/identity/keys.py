@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jwt
@@ -26,6 +26,7 @@ from agentgate.shell.step import Outside, OutsideFlow
 from agentgate.token.jws import SECRET, PublicKey
 from agentgate.token.regular_file import read_regular
 from agentgate.values.canonical import strict_parse
+from agentgate.values.value_class import value_class
 
 ALGORITHMS = frozenset("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA".split())
 FRESH, USABLE, PAUSE, MAX_PAUSE = 300.0, 3600.0, 10.0, 320.0  # seconds
@@ -81,7 +82,7 @@ class Verifications:
             self._of.popitem(last=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class KeySet:
     """What a source held. `keys`: by `kid`; `roots`: X.509 authorities (base64 DER) of a SPIFFE bundle; `verifications`: by its keys."""
 
@@ -105,7 +106,7 @@ def read_keys(data: bytes, *, spiffe: bool = False) -> KeySet:
     if any(SECRET & each.keys() for each in listed):
         raise KeyRefused("key set: got a private or secret key, expected public ones only")
     use = "jwt-svid" if spiffe else "sig"
-    keys: dict[str, jwt.PyJWK] = {}
+    keys = {}
     for each in listed:
         kid, alg = each.get("kid"), each.get("alg", _BY_TYPE.get((each.get("kty"), each.get("crv"))))
         for_this = each.get("use", None if spiffe else use) == use and "verify" in each.get("key_ops", ["verify"])
@@ -201,8 +202,8 @@ class KeySource:
         """
         held = yield from self.held(kid)
         found = held.keys.get(kid)
-        if found is None and self._reader.reading:
+        if not found and self._reader.reading:
             raise KeysUnavailable("keys", f"{self.where}: being read again", "another try in a moment")
-        if found is None:
+        if not found:
             raise CredentialRefused("kid", kid, f"a key that {self.where} publishes")
         return found, held.verifications

@@ -7,7 +7,6 @@ kind is refused (`agentgate.identity.token_kind`); where an issuer proves both, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from agentgate.errors import CredentialRefused, IdentityRefused
@@ -21,11 +20,12 @@ from agentgate.identity.signed import ExpectedClaims, SignedClaims, text_of, ver
 from agentgate.identity.token_kind import check_agent, check_user
 from agentgate.shell.step import OutsideFlow
 from agentgate.values.request import Agent, User
+from agentgate.values.value_class import value_class
 
 MAX_CLAIMS, MAX_CLAIM, MAX_GROUPS = 100, 512, 500
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Issuer:
     """One configured issuer and its keys."""
 
@@ -39,9 +39,9 @@ class Issuer:
             CredentialRefused, KeysUnavailable.
         """
         what, settings = "agent.oidc", self.settings
-        if settings.agent is None and settings.shape == "oidc":
+        if not settings.agent and settings.shape == "oidc":
             raise CredentialRefused(f"{what}.iss", settings.issuer, "an issuer that proves agents")
-        own = AgentClaims() if settings.agent is None else settings.agent
+        own = settings.agent or AgentClaims()
         claims = yield from self._claims(credential, what, own.audience or settings.audience, now)
         check_agent(claims, what)
         for claim, value in own.required.items():
@@ -62,7 +62,7 @@ class Issuer:
                 issuer=settings.issuer,
                 subject=claims["sub"],
                 claims=texts(claims),
-                key=key if credential.proof is not None else "",
+                key=key if credential.proof else "",
                 environment=environment,
             )
         except IdentityRefused as error:
@@ -76,11 +76,11 @@ class Issuer:
             CredentialRefused, KeysUnavailable.
         """
         what, mapped = "user.oidc", self.settings.user
-        if mapped is None:
+        if not mapped:
             raise CredentialRefused(f"{what}.iss", self.settings.issuer, "an issuer that proves users")
         claims = yield from self._claims(credential, what, self.settings.audience, now)
         check_user(claims, what)
-        agents = {} if self.settings.agent is None else self.settings.agent.required
+        agents = self.settings.agent.required if self.settings.agent else {}
         if agents and all(claims.get(name) == value for name, value in agents.items()):
             raise CredentialRefused(f"{what}.{min(agents)}", agents[min(agents)], "a token without what marks an agent's (agent.required)")
         proven_key(credential, claims, what, now)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -34,6 +33,7 @@ from agentgate.identity.settings import Listed, Name, Names, PasskeySettings, Se
 from agentgate.token.jws import PublicKey, unb64url
 from agentgate.token.regular_file import read_regular
 from agentgate.values.request import User
+from agentgate.values.value_class import value_class
 
 FRESH = 1.0  # seconds
 MAX_FILE, MAX_PASSKEYS, MAX_REGISTRATION = 1024 * 1024, 2000, 32 * 1024  # bytes, rows, characters
@@ -73,7 +73,7 @@ class Registered(NamedTuple):
     public_key: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Known:
     """A row, read: the COSE key as bytes, who it is in each tenant, and their time zone."""
 
@@ -149,12 +149,12 @@ class Passkeys:
             KeysUnavailable: the file cannot be read.
         """
         known = self._of(credential)
-        return {} if known is None else known.people
+        return known.people if known else {}
 
     def zone(self, credential: str) -> tzinfo:
         """The time zone of whoever has this credential id; nobody's is UTC."""
         known = self._of(credential)
-        return UTC if known is None else known.zone
+        return known.zone if known else UTC
 
     def person(self, assertion: Assertion, challenge: bytes, tenant: str) -> User:
         """Who made this assertion over this challenge, proven.
@@ -169,7 +169,7 @@ class Passkeys:
         """
         # (1) whose it is
         known = self._of(assertion.id)
-        if known is None or tenant not in known.people:
+        if not known or tenant not in known.people:
             raise CredentialRefused("assertion.id", assertion.id, f"a passkey of tenant {tenant} in {self._file}")
         # (2) in a page of its own, without extensions: nobody asked for any
         _check_page(assertion.client_data, "assertion")
@@ -246,7 +246,7 @@ class Passkeys:
 
 def _rows(rows: tuple[Passkey, ...]) -> dict[str, _Known]:
     """The rows by credential id. Raises ConfigError: a weak or unreadable key, one twice, a person in other groups than before."""
-    found: dict[str, _Known] = {}
+    found = {}
     keys = set()
     people: dict[tuple[str, str], tuple[str, ...]] = {}
     for number, row in enumerate(rows):

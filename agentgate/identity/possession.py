@@ -32,7 +32,7 @@ def proven_key(credential: AgentCredential, claims: SignedClaims, what: str, now
 
 def shown_key(credential: AgentCredential, jkt: str | None, what: str, now: float) -> str:
     """The thumbprint of the key that signed the proof; empty: there is none, and `jkt` asks for none. Raises as `proven_key`."""
-    if credential.proof is None:
+    if not credential.proof:
         if jkt is not None:
             raise CredentialRefused(f"{what}.proof", "none", "a DPoP proof by the key that the credential names", proof=True)
         return ""

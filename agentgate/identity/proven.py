@@ -7,18 +7,16 @@ token, JWT-SVID); `restore_agent` and `restore_user` rebuild what a gate wrote i
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from agentgate.values.request import Agent, Boundary, Posture, User
-
-__all__ = ["Proven", "agent_json", "proven_agent", "proven_user", "restore_agent", "restore_user", "user_json"]
+from agentgate.values.value_class import value_class
 
 Who = TypeVar("Who")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Proven(Generic[Who]):
     """What a credential proved.
 
@@ -94,7 +92,7 @@ def proven_user(
 
 def user_json(user: User | None) -> dict[str, Any] | None:
     """A user as JSON for a run's header."""
-    if user is None:
+    if not user:
         return None
     signed_in = {"issuer": user.issuer, "subject": user.subject, "auth_time": user.auth_time, "acr": user.acr, "amr": list(user.amr)}
     return {"id": user.id, "tenant": user.tenant, "groups": list(user.groups), "identity": user.identity, **signed_in}
@@ -118,8 +116,8 @@ def agent_json(agent: Agent) -> dict[str, Any]:
         "spiffe": agent.spiffe,
         "issuer": agent.issuer,
         "claims": dict(agent.claims),
-        "posture": None if posture is None else [posture.image_signed_by, posture.attested_at.isoformat()],
-        "boundary": None if boundary is None else [boundary.cluster, boundary.namespace, boundary.node_pool, boundary.key],
+        "posture": [posture.image_signed_by, posture.attested_at.isoformat()] if posture else None,
+        "boundary": [boundary.cluster, boundary.namespace, boundary.node_pool, boundary.key] if boundary else None,
         "via": list(agent.via),
         "subject": agent.subject,
         "key": agent.key,
@@ -137,8 +135,8 @@ def restore_agent(kept: Mapping[str, Any]) -> Agent:
         spiffe=kept["spiffe"],
         issuer=kept["issuer"],
         claims=dict(kept["claims"]),
-        posture=None if posture is None else Posture(posture[0], datetime.fromisoformat(posture[1])),
-        boundary=None if boundary is None else Boundary(*boundary),
+        posture=Posture(posture[0], datetime.fromisoformat(posture[1])) if posture else None,
+        boundary=Boundary(*boundary) if boundary else None,
         via=tuple(kept["via"]),
         identity=kept["identity"],
     )

@@ -127,19 +127,19 @@ class IssuerSettings(_Keyed):
 
     @model_validator(mode="after")
     def _proves_somebody(self) -> Self:
-        if self.shape == "oidc" and self.user is None and self.agent is None:
+        if self.shape == "oidc" and not self.user and not self.agent:
             raise ValueError("a block user or agent: whom this issuer proves")
-        if self.shape != "oidc" and (self.user is not None or self.agent is not None):
+        if self.shape != "oidc" and (self.user or self.agent):
             raise ValueError("no block user or agent: a CI issuer proves its jobs")
         if self.shape == "oidc" and self.environment is not None:
             raise ValueError("no environment: only CI jobs have one")
-        both = self.agent if self.user is not None else None
-        if both is not None and not both.required and (both.audience is None or both.audience in self.audiences):
+        both = self.agent if self.user else None
+        if both and not both.required and (both.audience is None or both.audience in self.audiences):
             told = '{idtyp = "app"} or {gty = "client-credentials"}'
             expected = f"claims that its tokens have and no user's, such as {told}; or agent.audience: one of their own"
             raise WrongValue(expected, "agent", "required")
         if not set(self.algorithms) <= ALGORITHMS:
-            raise WrongValue("of " + ", ".join(sorted(ALGORITHMS)), "algorithms")
+            raise WrongValue(f"of {', '.join(sorted(ALGORITHMS))}", "algorithms")
         return self
 
 
@@ -282,7 +282,7 @@ def wrong_setting(error: ValidationError, block: type[BaseModel], *above: str) -
     if first["type"] == "missing":
         got, expected = None, "a value"
     elif first["type"] == "extra_forbidden":
-        got, expected = "an unknown setting", "one of " + ", ".join(_names(block, place[:-1]))
+        got, expected = "an unknown setting", f"one of {', '.join(_names(block, place[:-1]))}"
     if isinstance(got, Mapping):
         got = ", ".join(map(str, got)) or "nothing"
     return ConfigError(".".join((*above, *map(str, place))), got, expected, name=place[-1] if place else "")

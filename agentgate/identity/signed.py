@@ -11,7 +11,6 @@ The credential's text is in no local variable of a frame that raises.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import Any, NewType
@@ -23,6 +22,7 @@ from agentgate.identity.credential import MAX_CREDENTIAL, Credential
 from agentgate.identity.keys import ALGORITHMS, KeySource, strict_object
 from agentgate.shell.step import OutsideFlow
 from agentgate.token.jws import split, unb64url
+from agentgate.values.value_class import value_class
 
 SignedClaims = NewType("SignedClaims", Mapping[str, Any])
 LEEWAY = 5  # seconds two clocks may differ
@@ -40,7 +40,7 @@ _OF_ERROR = {  # what PyJWT found -> the claim, and what is expected of it
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ExpectedClaims:
     """What a kind of credential must say.
 
@@ -68,7 +68,7 @@ class ExpectedClaims:
         return (self.audience,) if isinstance(self.audience, str) else self.audience
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Unverified:
     """The header and claims of a credential that has the right form; they prove nothing yet."""
 

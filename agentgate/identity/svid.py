@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from agentgate.identity.settings import ProxySettings, TrustDomainSettings
 from agentgate.identity.signed import ExpectedClaims, text_of, verified
 from agentgate.shell.step import OutsideFlow
 from agentgate.values.request import Agent
+from agentgate.values.value_class import value_class
 
 _ID = re.compile(r"spiffe://([a-z0-9._-]{1,255})((?:/[A-Za-z0-9._-]+)+)")  # SPIFFE-ID 2: trust domain, path
 _TYPES = frozenset({"", "jwt", "jose"})  # JWT-SVID 2
@@ -37,7 +37,7 @@ _CHAIN = 8  # certificates that a header may hold
 def trust_domain(spiffe: str) -> str:
     """The trust domain of a SPIFFE id; empty: it is none, or one without a path."""
     found = _ID.fullmatch(spiffe)
-    return "" if found is None or {".", ".."} & set(found[2].split("/")) or len(spiffe) > 2048 else found[1]
+    return "" if not found or {".", ".."} & set(found[2].split("/")) or len(spiffe) > 2048 else found[1]
 
 
 class Chain(NamedTuple):
@@ -55,7 +55,7 @@ def chain_of(credential: X509SVID, proxies: ProxySettings | None) -> Chain:
         CredentialRefused: no proxy is configured to pass any on, this is none of them, or the header holds something else.
     """
     what, connection = "agent.x509", credential.connection
-    if proxies is None or proxies.certificate is None:
+    if not proxies or proxies.certificate is None:
         raise CredentialRefused(what, "a certificate in a header", "no such header (identity.proxies.certificate is not set)")
     if not inside(connection.peer, networks(proxies.addresses)):
         raise CredentialRefused(f"{what}.peer", connection.peer, f"one of {', '.join(proxies.addresses)}")
@@ -73,7 +73,7 @@ def chain_of(credential: X509SVID, proxies: ProxySettings | None) -> Chain:
     return Chain(leaf, tuple(others), names[0])
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class TrustDomain:
     """One configured trust domain and its bundle."""
 
@@ -93,7 +93,7 @@ class TrustDomain:
         spiffe = text_of(claims, "sub", what)
         self._check(spiffe, tenant)
         key = proven_key(credential, claims, what, now)
-        agent = proven_agent(spiffe, spiffe=spiffe, subject=spiffe, key=key if credential.proof is not None else "")
+        agent = proven_agent(spiffe, spiffe=spiffe, subject=spiffe, key=key if credential.proof else "")
         return Proven(agent, float(claims["exp"]), str(claims.get("jti", "")), key)
 
     def x509(self, credential: X509SVID, chain: Chain, tenant: str, now: float) -> OutsideFlow[Proven[Agent]]:
