@@ -22,7 +22,7 @@ from agentgate.approvals.writing import Signer, renew_index, statement, write_ap
 from agentgate.approvals.writing import revoke as write_revocation
 from agentgate.approvals.writing.approval import Unsigned, find_workflow
 from agentgate.cli.output import LOOK, YES, complain, fail, note, print_report, refusing, rows, say, say_json
-from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
+from agentgate.cli.signing import WORKFLOWS, Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.errors import ConfigError
 from agentgate.loading.catalog import AHEAD
 from agentgate.loading.source import WorkflowText, on_disk
@@ -39,7 +39,7 @@ ROOT_FILE = "approvals/root.yaml"
 
 def approve(  # noqa: PLR0917 - a command's options, given by name
     workflow: Annotated[str, Argument(help="The workflow's id, or its file.")],
-    directory: Directory = Path("workflows"),
+    directory: Directory = WORKFLOWS,
     key: Key = None,
     root: Root = None,
     proposer: Annotated[
@@ -77,12 +77,9 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
         changes = told(made.old, made.workflow, tuple(in_words(made.needs, made_by)), base=base_of(source))
         changes = replace(changes, about=(*changes.about, ("made by", ", ".join(made_by)), ("compared with", made.baseline)))
         if not as_json_:
-            say(
-                f"{said.id} v{said.version}, {made.workflow.title}",
-                "",
-            )
+            say(f"{said.id} v{said.version}, {made.workflow.title}", "")
             print_report(DiffReport(changes, ""))
-        confirm(phrase(changes, first=made.old is None), accept)
+        confirm(phrase(changes, first=not made.old), accept)
         written = write_approval(directory, made, signer)
         now = _status(directory, root, said)
         renewed = index and now.missing == 0 and _index(directory, signer, root)
@@ -95,7 +92,7 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
         say("", f"signed as {said.signer}: {written}", *_standing(now, renewed=renewed))
         if author(said.signer) in {author(name) for name in made_by} and now.missing:
             say("your own signature does not count: you made the change")
-    raise typer.Exit(YES if now.refused is None else LOOK)
+    raise typer.Exit(LOOK if now.refused else YES)
 
 
 def _ready(source: WorkflowText) -> None:
@@ -171,14 +168,14 @@ def _standing(now: WorkflowStatus, *, renewed: bool) -> list[str]:
         lines.append(f"still needed: {now.missing} of {', '.join(now.can) or 'nobody'}")
     elif not renewed:
         lines.append("complete; somebody of the root's roles.index renews the index: agentgate workflow index")
-    if now.refused is None:
+    if not now.refused:
         lines.append(f"in force: v{now.in_force}")
     return lines
 
 
 # --- what is in force, and ending it --------------------------------------------------------------------------------------------
 def status(
-    directory: Directory = Path("workflows"),
+    directory: Directory = WORKFLOWS,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
@@ -190,15 +187,15 @@ def status(
         say_json({"root": digest, "pinned": root is not None, "workflows": [_json(each) for each in statuses]})
     else:
         _tell(statuses)
-        soon = dict.fromkeys(each.ends for each in statuses if each.ends is not None)
+        soon = dict.fromkeys(each.ends for each in statuses if each.ends)
         note(*(e for e in soon if e.at - time.time() <= AHEAD))
         say("", f"root {digest}" + ("" if root else " (as it lies there; a gate pins it: --root or AGENTGATE_ROOT)"))
-    raise typer.Exit(LOOK if any(each.refused is not None for each in statuses) else YES)
+    raise typer.Exit(LOOK if any(each.refused for each in statuses) else YES)
 
 
 def _tell(statuses: tuple[WorkflowStatus, ...]) -> None:
     body = []
-    wrong = [e.refused for e in statuses if not e.id and e.refused is not None]
+    wrong = [e.refused for e in statuses if not e.id and e.refused]
     absent = any(refused.data.get("absent") for refused in wrong)
     for each in statuses:
         if not each.id:
@@ -211,7 +208,7 @@ def _tell(statuses: tuple[WorkflowStatus, ...]) -> None:
                 f"v{each.version}" if each.version else "?",
                 f"v{each.in_force}" if each.in_force is not None else "none",
                 datetime.fromtimestamp(each.until, UTC).date().isoformat() if each.until else "",
-                f"{min(need.have, need.needed)} of {need.needed}" if need is not None and need.needed else str(len(each.signed)),
+                f"{min(need.have, need.needed)} of {need.needed}" if need and need.needed else str(len(each.signed)),
                 ", ".join(each.signed),
                 ", ".join(each.can),
             )
@@ -220,7 +217,7 @@ def _tell(statuses: tuple[WorkflowStatus, ...]) -> None:
         note("Next: agentgate workflow index, which writes what a new folder lacks; what was there before, restore from git.")
     rows(("workflow", "file", "in force", "until", "signatures", "by", "can sign"), body, styles=("bold", "", "green", "dim"))
     for each in statuses:
-        note(*([each.refused] if each.id and each.refused is not None else []))
+        note(*([each.refused] if each.id and each.refused else []))
         note(*(f"does not count: {ignored}" for ignored in each.ignored))
         otherwise = "(this deriver reads it otherwise; the intent is unclear at most)"
         note(*(f"in doubt: {each.id} v{each.in_force}: {doubt} {otherwise}" for doubt in each.in_doubt))
@@ -244,7 +241,7 @@ def _json(each: WorkflowStatus) -> dict[str, Any]:
 
 
 def index(
-    directory: Directory = Path("workflows"),
+    directory: Directory = WORKFLOWS,
     key: Key = None,
     root: Root = None,
     anew: Annotated[
@@ -257,7 +254,7 @@ def index(
     say(f"wrote {written}")
 
 
-def renew(directory: Directory = Path("workflows"), key: Key = None, root: Root = None) -> None:
+def renew(directory: Directory = WORKFLOWS, key: Key = None, root: Root = None) -> None:
     """Carry the index on for seven days, as somebody of the root's roles.renew (CI).
 
     What it lists stays as it was signed. Thirty days after somebody of roles.index signed it, they must sign the next one.
@@ -271,7 +268,7 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
     workflow: Annotated[str, Argument(help="The workflow's id.")],
     reason: Annotated[str, Option(help="Why, for those who read it later.")],
     up_to: Annotated[int | None, Option(min=1, help="The highest version that ends; left out: the one in force.")] = None,
-    directory: Directory = Path("workflows"),
+    directory: Directory = WORKFLOWS,
     key: Key = None,
     root: Root = None,
     accept: Accept = None,
@@ -293,7 +290,7 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
 
 def _newest(workflow: str, directory: Path, root: str | None) -> int:
     statuses = next((each for each in standing(directory, root) if each.id == workflow), None)
-    version = max(statuses.in_force or 0, statuses.version) if statuses is not None else 0
+    version = max(statuses.in_force or 0, statuses.version) if statuses else 0
     if not version:
         fail(f"{workflow}: no such workflow in {directory}; say which version with --up-to")
     return version

@@ -27,10 +27,6 @@ _PATIENCE = 5.0  # seconds for the state store
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
-@app.callback()
-def _audit() -> None: ...
-
-
 @app.command("verify")
 def verify_(  # noqa: PLR0917 - as `explain`
     directory: Directories,

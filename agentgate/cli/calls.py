@@ -9,7 +9,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
@@ -32,10 +32,6 @@ class Ended(StrEnum):
     done = "done"
     failed = "failed"
     not_run = "not-run"
-
-
-@app.callback()
-def _calls() -> None: ...
 
 
 @app.command("list")
@@ -94,7 +90,7 @@ def settle(
 
 
 def _unknown(store: Store, tenant: str) -> Iterator[settling.UnknownCall]:
-    scan: Any = getattr(store, "scan", None)
+    scan = getattr(store, "scan", None)
     if scan is None:
         raise ConfigError("store", type(store).__name__, "redis://, rediss://, unix:// or embedded://")
     for pattern in settling.key_patterns(tenant):

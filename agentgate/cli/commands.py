@@ -32,7 +32,7 @@ class Help(NamedTuple):
 
 def _read(text: str) -> Mapping[str, Help]:
     """The commands by name (``workflow new``); of one that its own module declares, only the examples."""
-    found: dict[str, Help] = {}
+    found = {}
     for block in text.split("\n\n")[1:]:
         head, *paragraphs = block.replace("\n  ", " ").strip().split("\n")
         name, _, rest = head.removeprefix("[").partition("]")

@@ -19,10 +19,7 @@ from agentgate.errors import ConfigError
 
 
 def demo(
-    name: Annotated[
-        str,
-        Argument(metavar="CASE", help="Which case; --list names them."),
-    ] = "first-look",
+    name: Annotated[str, Argument(metavar="CASE", help="Which case; --list names them.")] = "first-look",
     *,
     as_json: Annotated[bool, Option("--json", help="One JSON document instead of the text.")] = False,
     list_cases: Annotated[bool, Option("--list", help="Name the cases, and run none.")] = False,
@@ -52,7 +49,7 @@ def import_harness(module: str) -> Any:
     package = Path(__file__).parents[1]
     places = [package / "_examples" / "_harness", package.parent / "examples" / "_harness"]
     place = next((place for place in places if place.is_dir()), None)
-    if place is None:
+    if not place:
         raise ConfigError("example", [str(p) for p in places], "an installation with its examples")
     if str(place) not in sys.path:
         sys.path.append(str(place))

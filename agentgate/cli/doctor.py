@@ -62,7 +62,7 @@ def doctor(
 ) -> None:
     """Look at store, keys, workflows and audit log: what holds, and what to do about what does not."""
     signed = True
-    if settings is not None:
+    if settings:
         served = _settings(settings)
         signed = workflows is not None or not served.unsafe_unapproved
         store, keys, workflows = store or served.store, keys or served.keys, workflows or served.workflows
@@ -149,21 +149,20 @@ def _workflows(directory: Path, root: str | None) -> Iterator[Diagnosis]:
     yield Diagnosis("workflows", f"root: {'the pinned one' if root else 'as it lies there'}", root is not None, remedy)
     for each in statuses:
         name = each.id or each.path
-        if each.refused is not None:
+        if each.refused:
             yield Diagnosis("workflows", f"{name}: {each.refused}", holds=False, remedy="agentgate workflow status")
         elif each.in_force is None:
             yield Diagnosis("workflows", f"{name}: signed, and not in force: a gate loads nothing here", holds=False, remedy="see above")
-        elif each.ends is not None and each.ends.at <= soon:
+        elif each.ends and each.ends.at <= soon:
             yield Diagnosis("workflows", f"{name} v{each.in_force}: in force; {each.ends}", holds=False, remedy=each.ends.remedy)
         else:
             yield Diagnosis("workflows", f"{name} v{each.in_force}: in force", holds=True)
 
 
 def _audit(directories: list[Path], keys: Path | None) -> Iterator[Diagnosis]:
-    found = verify(directories, LogEvidence.of([keys] if keys is not None else []))
+    found = verify(directories, LogEvidence.of([keys] if keys else []))
     damage = [each for each in found.segments if each.wrong]
-    count = sum(each.records for each in found.segments)
-    yield Diagnosis("audit", f"{count} records, each as it was written", not found.findings)
+    yield Diagnosis("audit", f"{sum(each.records for each in found.segments)} records, each as it was written", not found.findings)
     restore = "restore it from where your logs are shipped to; keep what is here"
     elsewhere = f"name the --audit of every gate that shares these keys; if it is in none, {restore}"
     for each in damage:

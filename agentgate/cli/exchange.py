@@ -91,7 +91,7 @@ def exchange(
 ) -> None:
     """Exchange a token of your own for a token for one call."""
     with refusing():
-        if key is None and request is None and certificate is None:
+        if not key and request is None and not certificate:
             expected = "--key FILE or --certificate FILE, to prove the token's key later, or --for, to print the headers of the request"
             raise ConfigError("key", None, expected)
         shown = _certificate(certificate, certificate_key)
@@ -101,27 +101,27 @@ def exchange(
             client,
             subject=_own("subject", subject, gate, shown),
             actor=None if actor is None else _own("actor", actor, gate, shown),
-            client_assertion=None if client_key is None else partial(ClientKey.read(client, client_key).assertion, gate),
+            client_assertion=partial(ClientKey.read(client, client_key).assertion, gate) if client_key else None,
             attestation=None if attestation is None else given("attestation", attestation, gate),
             delegation=None if delegation is None else given("delegation", delegation, gate),
         )
-        endpoint = TokenEndpoint(gate, None if shown and key is None else key_of(key), certificate=shown, address=address)
+        endpoint = TokenEndpoint(gate, None if shown and not key else key_of(key), certificate=shown, address=address)
         token = _ask(endpoint, AskedFor(tool, workflow, arguments, run=run, tool_call_id=call_id, tenant=tenant), who, wait=wait)
         lines = [f"{name}: {value}" for name, value in token.headers(method, url).items()] if url else [token.reveal()]
         _write(out, lines)
 
 
 def _certificate(path: Path | None, key: Path | None) -> ClientCertificate | None:
-    if path is None and key is not None:
+    if not path and key:
         raise ConfigError("certificate", None, "--certificate FILE, beside --certificate-key")
-    return None if path is None else ClientCertificate.read(path, key)
+    return ClientCertificate.read(path, key) if path else None
 
 
 def _own(setting: str, where: str, gate: str, certificate: ClientCertificate | None) -> Callable[[], str] | ClientCertificate:
     """As `given`; or the certificate itself, where it is the credential."""
     if where != _SVID:
         return given(setting, where, gate)
-    if certificate is None:
+    if not certificate:
         raise ConfigError(setting, where, "--certificate FILE, an X.509-SVID")
     return certificate
 
@@ -218,7 +218,7 @@ def answered(method: str, url: str, *, trust_env: bool, certificate: ClientCerti
 
 def key_of(path: Path | None) -> RunKey:
     """The key in a file; a new one is written into it, owner-only."""
-    if path is None:
+    if not path:
         return RunKey.generate()
     if not path.exists():
         private = ec.generate_private_key(ec.SECP256R1())
@@ -274,7 +274,7 @@ def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bo
 
 def _write(path: Path | None, lines: list[str], *, new: bool = False) -> None:
     """To standard output, or into a file of mode 0600 that is nobody else's."""
-    if path is None:
+    if not path:
         say(*lines)
         return
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_EXCL if new else os.O_TRUNC)

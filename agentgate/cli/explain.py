@@ -60,14 +60,14 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
         if bool(id) == (workflow is not None):
             raise ConfigError("explain", "both" if id else "neither", "an ID with --audit, or --workflow with a call (see --help)")
         if id:
-            if audit is None:
+            if not audit:
                 raise ConfigError("audit", "none", "--audit with the directory of the gate's audit log")
             log = read_log([audit], keys, cache=cache)
             rows = log.story(id, run=run, wanted=lambda row: tenant in {"", row.tenant})
             story = read_whole([row for row in rows if row.tool_call_id or row.hold])
             tell_state(log)  # records before a damage, and in other segments, still count
             decision = decision_of(story)
-            version = None if workflows is None else version_of(decision, workflows)
+            version = version_of(decision, workflows) if workflows else None
             alive = _alive(store, decision, version)
             explanation = explain_record(decision, version, alive, None if args is None else arguments(args))
         else:
@@ -86,12 +86,12 @@ def _asked(name: str, call: tuple[str, str | None, list[str]], case: str, more: 
             raise ConfigError("case", case, "--case alone (change it with --set args.x=...), or --tool and --args")
         return answer(case_of(source, loaded, case, more))
     if not tool:
-        raise ConfigError("tool", "none", "--tool and --args, or --case NAME; tools of this workflow: " + ", ".join(loaded.tools))
+        raise ConfigError("tool", "none", f"--tool and --args, or --case NAME; tools of this workflow: {', '.join(loaded.tools)}")
     return answer(stated(loaded, tool, arguments(args or "{}"), prompts, more))
 
 
 def _alive(address: str | None, record: Record, version: Workflow | None) -> Alive | None:
-    if address is None or version is None:
+    if address is None or not version:
         return None
     if address == "memory://":
         raise ConfigError("store", address, "the store the gate uses; memory:// ends with the gate's process")

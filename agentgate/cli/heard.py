@@ -22,8 +22,8 @@ from agentgate.values.turns import turn_text
 
 
 def heard(
-    file: Annotated[Path, Argument(help="A workflow file.", show_default=False)],
-    prompts: Annotated[list[str], Argument(help="What the user says: one text a turn, oldest first.", show_default=False)],
+    file: Annotated[Path, Argument(help="A workflow file.")],
+    prompts: Annotated[list[str], Argument(help="What the user says: one text a turn, oldest first.")],
     record: Annotated[bool, Option("--record", help="Append what was heard to the workflow's tests.")] = False,
     as_json: Json = False,
 ) -> None:

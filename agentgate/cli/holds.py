@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from agentgate.approvals import load_approved, root_digest
 from agentgate.approvals.people import Signers
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.audit import AuditLog, FileAudit, MemoryAudit, read_records
 from agentgate.cli.output import LOOK, YES, fail, note, pairs, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import Accept, Json, Key, Root, StoreUrl, Tenant, confirm, own_signer
+from agentgate.cli.signing import WORKFLOWS, Accept, Json, Key, Root, StoreUrl, Tenant, confirm, own_signer
 from agentgate.decision.batch_answer import MOST, Together
 from agentgate.decision.hold import Hold
 from agentgate.decision.question import as_json, moment, rows_of
@@ -47,23 +48,19 @@ _NOBODY = "https://nobody.invalid"  # no gate
 _SHORT = 12  # characters of an id in a list; as many, or more, name a hold
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-Id = Annotated[str, typer.Argument(metavar="ID", help=f"The hold's id, or its first {_SHORT} characters or more.")]
+Id = Annotated[str, Argument(metavar="ID", help=f"The hold's id, or its first {_SHORT} characters or more.")]
 Ids = Annotated[
     list[str],
-    typer.Argument(metavar="ID...", help=f"The hold's id, or its first {_SHORT} characters or more; up to {MOST} of one run, together."),
+    Argument(metavar="ID...", help=f"The hold's id, or its first {_SHORT} characters or more; up to {MOST} of one run, together."),
 ]
-Reveal = Annotated[bool, typer.Option("--reveal", help="Show the sensitive values first; that is on record, for each hold.")]
-Workflows = Annotated[Path | None, typer.Option(help="The workflow directory: with it the user's words are shown.", file_okay=False)]
-Directory = Annotated[Path, typer.Option("--workflows", help="The workflow directory, with its approvals.", file_okay=False)]
+Reveal = Annotated[bool, Option("--reveal", help="Show the sensitive values first; that is on record, for each hold.")]
+Workflows = Annotated[Path | None, Option(help="The workflow directory: with it the user's words are shown.", file_okay=False)]
+Directory = Annotated[Path, Option("--workflows", help="The workflow directory, with its approvals.", file_okay=False)]
 Keys = Annotated[
     Path | None,
-    typer.Option("--keys", help="The gates' key directory: with it a question that they did not ask is refused.", envvar="AGENTGATE_KEYS"),
+    Option("--keys", help="The gates' key directory: with it a question that they did not ask is refused.", envvar="AGENTGATE_KEYS"),
 ]
-Audit = Annotated[Path, typer.Option("--audit", help="An audit directory of this machine; answers are on record there before they count.")]
-
-
-@app.callback()
-def _holds() -> None: ...
+Audit = Annotated[Path, Option("--audit", help="An audit directory of this machine; answers are on record there before they count.")]
 
 
 class _Desk:
@@ -75,7 +72,7 @@ class _Desk:
     @property
     def seal(self) -> str:
         """What is known of a question that is shown."""
-        return "not verified: as the store has it (--keys)" if self.seals is None else "verified: a gate with these keys asked this"
+        return "verified: a gate with these keys asked this" if self.seals else "not verified: as the store has it (--keys)"
 
     def run(self, flow: Flow) -> Any:
         """Carry out one flow."""
@@ -84,7 +81,7 @@ class _Desk:
     def listed(self, tenant: str, state: str | None) -> tuple[Hold, ...]:
         """The holds of a tenant; with the gates' keys, those that they asked about."""
         found: tuple[Hold, ...] = self.run(answering.many(tenant, None, state))
-        return tuple(hold for hold in found if self.seals is None or self.seals.asked(hold))
+        return tuple(hold for hold in found if not self.seals or self.seals.asked(hold))
 
     def hold(self, tenant: str, name: str) -> Hold:
         """The hold of this id, or of the one id that begins with it."""
@@ -93,8 +90,8 @@ class _Desk:
             if len(fit) != 1:
                 fail(f"got {name}, expected the beginning of exactly one hold's id of tenant {tenant} (it begins {len(fit)})")
             name = fit[0]
-        found: Hold = self.run(answering.one(tenant, name) if self.core is None else answering.shown(self.core, tenant, name))
-        if self.seals is not None and not self.seals.asked(found):
+        found: Hold = self.run(answering.shown(self.core, tenant, name) if self.core else answering.one(tenant, name))
+        if self.seals and not self.seals.asked(found):
             fail(f"{found.id}: no gate with these keys asked this: whoever can write the store may have. Do not answer it")
         return found
 
@@ -109,11 +106,11 @@ def _desk(
     with refusing(), ExitStack() as stack:
         opened = ready_store(store)
         stack.callback(opened.close)
-        log: AuditLog = MemoryAudit() if audit is None else FileAudit(audit)
+        log = FileAudit(audit) if audit else MemoryAudit()
         stack.callback(log.close)
-        seals = None if keys is None else Answerers(KeyRing.existing(keys), _NOBODY, {}, lambda: None)
-        core = None if workflows is None else _core(workflows, root)
-        if core is not None:
+        seals = Answerers(KeyRing.existing(keys), _NOBODY, {}, lambda: None) if keys else None
+        core = _core(workflows, root) if workflows else None
+        if core:
             stack.callback(Bound(unproven=core.unproven).tell_rest, log)
         yield _Desk(opened, log, core, seals)
 
@@ -141,7 +138,7 @@ def _core(workflows: Path, root: str | None) -> Core:
 def list_(
     store: StoreUrl,
     tenant: Tenant,
-    state: Annotated[str, typer.Option(help="pending, released, refused, expired, cancelled, spent; or any.")] = "pending",
+    state: Annotated[str, Option(help="pending, released, refused, expired, cancelled, spent; or any.")] = "pending",
     keys: Keys = None,
     as_json: Json = False,
 ) -> None:
@@ -206,7 +203,7 @@ def _answering(said: Said, meaning: str) -> None:
         store: StoreUrl,
         tenant: Tenant,
         audit: Audit,
-        workflows: Directory = Path("workflows"),
+        workflows: Directory = WORKFLOWS,
         root: Root = None,
         key: Key = None,
         keys: Keys = None,
@@ -261,8 +258,8 @@ def watch(
     store: StoreUrl,
     tenant: Tenant,
     keys: Keys = None,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
-    seconds: Annotated[float, typer.Option(min=0, help="End after so many seconds; 0: when you interrupt it.")] = 0.0,
+    every: Annotated[float, Option(min=0.1, help="Seconds between two looks.")] = 2.0,
+    seconds: Annotated[float, Option(min=0, help="End after so many seconds; 0: when you interrupt it.")] = 0.0,
 ) -> None:
     """Print every new hold of a tenant, and every change of its state, as it happens."""
     known: dict[str, str] = {}
@@ -271,7 +268,7 @@ def watch(
         while True:
             for hold in desk.listed(tenant, None):
                 if known.get(hold.id) != hold.state and (hold.id in known or hold.state == "pending"):
-                    say(f"{datetime.now(UTC):%H:%M:%S}  " + "  ".join(_row(hold)))
+                    say(f"{datetime.now(UTC):%H:%M:%S}  {'  '.join(_row(hold))}")
                 known[hold.id] = hold.state
             if time.monotonic() >= end:
                 break
@@ -280,7 +277,7 @@ def watch(
 
 @app.command()
 def stats(
-    audit: Annotated[list[Path], typer.Option(help="An audit directory of a gate; several for several gates.", exists=True)],
+    audit: Annotated[list[Path], Option(help="An audit directory of a gate; several for several gates.", exists=True)],
     as_json: Json = False,
 ) -> None:
     """Say of each rule how often and how fast its holds are released, and which of them nobody really judges."""

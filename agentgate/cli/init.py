@@ -9,7 +9,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +21,7 @@ from typer import Option
 from agentgate.approvals.writing import Reviewer, Signer, new_root, statement, write_approval, write_index
 from agentgate.cli.new import LIFE, Results, person_here, tell_facts
 from agentgate.cli.output import fail, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import MADE, Key, default_key, own_signer
+from agentgate.cli.signing import MADE, WORKFLOWS, Key, default_key, own_signer
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import ConfigError
 from agentgate.gate.gate import Gate
@@ -33,13 +32,14 @@ from agentgate.review.draft.template import render
 from agentgate.review.draft.toolset import UNSAID, from_langchain, import_tools
 from agentgate.values.refusal import Failure, RunRefused
 from agentgate.values.request import Agent, User
+from agentgate.values.value_class import value_class
 
 ROOT_LIFE = timedelta(days=365)
 ISSUER = "https://gate.example"
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Start:
     """The start: whose tools, which directory, for which tenant, by whom, the draft, what the host injects, what can only be awaited."""
 
@@ -61,7 +61,7 @@ class Start:
 def init(  # noqa: PLR0917 - a command's options, given by name
     langchain: Annotated[str, Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")],
     results: Results = None,
-    directory: Annotated[Path, Option("--directory", "-d", help="The workflow directory to make.", file_okay=False)] = Path("workflows"),
+    directory: Annotated[Path, Option("--directory", "-d", help="The workflow directory to make.", file_okay=False)] = WORKFLOWS,
     id: Annotated[str | None, Option(help="The workflow's id; left out: from the module's name.")] = None,  # noqa: A002 - as in new
     tenant: Annotated[str, Option(help="Whose data, by exact name.")] = "local",
     name: Annotated[str | None, Option(help="You, as reviewer; left out: git's user.email.")] = None,
@@ -83,11 +83,11 @@ def init(  # noqa: PLR0917 - a command's options, given by name
         person, called = name or person_here(), id or ".".join(module[-2:] if len(module) > 1 else ["first", *module])
         start = Start(langchain, directory, called, tenant, person, *_draft(langchain, called, tenant, person, results))
         own = key or default_key()
-        signer = own_signer(own) if own is not None else None
+        signer = own_signer(own) if own else None
         if not as_json:
             _plan(start, signer)
         _consent(yes=yes, make_key=make_key, found=signer is not None)
-        if signer is None:
+        if not signer:
             signer = own_signer(_new_key())
         digest, (allowed, asked, refused) = _build(start, signer)
     (lines, agent), file = paste(start, digest), directory / start.file
@@ -118,7 +118,7 @@ def _draft(
     tools = import_tools(langchain)
     expires = (datetime.now(UTC) + LIFE).date()
     last = [t.name for t in tools if injects(t)]
-    samples = read_samples(results, [t.name for t in tools]) if results is not None else None
+    samples = read_samples(results, [t.name for t in tools]) if results else None
     made = draft(
         from_langchain(langchain),
         id=id_,
@@ -268,7 +268,7 @@ def _why(failure: Failure) -> str:
 def paste(start: Start, digest: str) -> Iterator[list[str]]:
     """The lines that open a gate on the new workflow, guard the tools and call the example; and those that make an agent of the tools."""
     module, _, tools = start.langchain.partition(":")
-    name, hosts = start.made.example.name, frozenset[str]().union(*start.injected.values())
+    name, hosts = start.made.example.name, frozenset().union(*start.injected.values())
     common = {"id": start.id, "tenant": start.tenant, "module": module, "tools": tools, "issuer": ISSUER, "digest": digest}
     example = {"directory": str(start.directory), "prompt": start.made.prompt, "example": name, "call": repr(start.made.example.call)}
     for file, awaited, injected in (("first-call", name in start.awaited, start.injected[name]), ("agent", bool(start.awaited), hosts)):

@@ -16,7 +16,7 @@ from agentgate.review.check.lint import lint_path
 def lint(
     path: Annotated[
         Path,
-        typer.Argument(help="A workflow file, or a folder of them with its roles.yaml.", show_default=True),
+        typer.Argument(help="A workflow file, or a folder of them with its roles.yaml."),
     ] = Path("workflows"),
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings too.")] = False,
 ) -> None:

@@ -55,7 +55,7 @@ def new(  # noqa: PLR0917 - a command's options, given by name
             raise ConfigError("tools", "both" if mcp else "none", "exactly one of --langchain package.module:tools and --mcp tools.json")
         declared = from_langchain(langchain) if langchain is not None else from_mcp(mcp or Path())
         source, until = langchain or str(mcp), (datetime.now(UTC) + LIFE).date()
-        samples = read_samples(results, [tool.name for tool in declared]) if results is not None else None
+        samples = read_samples(results, [tool.name for tool in declared]) if results else None
         made = draft(declared, id=id, source=source, owner=owner or person_here(), expires=until, tenant=tenant, results=samples)
         path = out or Path("workflows", *id.split(".")).with_suffix(".yaml")
         tests = write(made, path)
@@ -73,7 +73,7 @@ def person_here() -> str:
 
 def write(made: Draft, path: Path) -> Path:
     """Write both files, or neither; returns the tests' path. Exits with 1 where one exists already."""
-    tests = path.with_name(path.stem + ".test.yaml")
+    tests = path.with_name(f"{path.stem}.test.yaml")
     if path.suffix != ".yaml" or path.name.endswith(".test.yaml"):
         raise ConfigError("out", str(path), "a file name that ends in .yaml (and not in .test.yaml)")
     there = [str(p) for p in (path, tests) if p.exists() or p.is_symlink()]
@@ -134,7 +134,7 @@ def _tell(made: Draft, path: Path, tests: Path) -> None:
 
 # --- the usual words ------------------------------------------------------------------------------------------------------------
 def words(
-    acts: Annotated[list[str] | None, Argument(help="What the tool does: delete, share, pay ...", show_default=False)] = None,
+    acts: Annotated[list[str] | None, Argument(help="What the tool does: delete, share, pay ...")] = None,
     thing: Annotated[str, Option(help="What it acts on, for phrases that name it: event, file, invoice.")] = "",
 ) -> None:
     """Print the usual English words for an act, as the `words` of an intent.

@@ -46,7 +46,7 @@ def refusing() -> Iterator[None]:
     except AgentGateError as error:
         lines: list[object] = [*error.problems] if isinstance(error, WorkflowError) else [error]
         why = error.refused if isinstance(error, ApprovalRefused) else None
-        if why is not None and why.reason is ApprovalRefusal.ROOT_NOT_TRUSTED and why.data.get("absent"):
+        if why and why.reason is ApprovalRefusal.ROOT_NOT_TRUSTED and why.data.get("absent"):
             lines.append("Nobody signs here yet: agentgate init makes a first root, agentgate root draft a team's (docs/reviewing.md).")
         fail(*lines)
 
@@ -74,7 +74,7 @@ def styled(lines: Iterable[tuple[str, str]]) -> None:
     """Lines on standard output, visible, each in its style at a terminal."""
     console = terminal()
     for line, style in lines:
-        if console is None:
+        if not console:
             say(line)
         else:
             console.print(Text(visible(line), style=style), soft_wrap=True)
@@ -115,7 +115,7 @@ def render(report: Report, form: Form) -> NoReturn:
 
 def render_review(report: ReviewReport, form: Form, html: Path | None) -> NoReturn:
     """As `render`; `html`: the file for its page, too. Exits with 1 where it cannot be written."""
-    if html is not None:
+    if html:
         try:
             html.write_text(report.to_html(), "utf-8")
         except OSError as error:
@@ -144,7 +144,7 @@ def rows(head: Sequence[str], body: Sequence[Sequence[object]], *, styles: Seque
     if not shown:
         return
     console = terminal()
-    if console is not None:
+    if console:
         table = Ruled(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
         for cell in head:
             table.add_column(Text(cell))
@@ -161,7 +161,7 @@ def rows(head: Sequence[str], body: Sequence[Sequence[object]], *, styles: Seque
 def pairs(body: Iterable[tuple[str, str, str]]) -> None:
     """Lines with a label each, and its style at a terminal."""
     console = terminal()
-    if console is None:
+    if not console:
         say(*(f"{label:<10}{line}".rstrip() for label, line, _ in body))
         return
     table = Ruled(box=None, show_header=False, pad_edge=False)

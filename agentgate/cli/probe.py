@@ -18,6 +18,7 @@ from typer import Argument, Option
 from agentgate.cli.commands import ERROR
 from agentgate.cli.exchange import answered, arguments_of, given, key_of, read_file
 from agentgate.cli.output import complain, fail, refusing, rows, say, say_json
+from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
 from agentgate.integrations.exchange import AskedFor, Credentials, ExchangeRefused, TokenEndpoint, check_secure, origin_of
 from agentgate.testing.probe import GenuineRequest, Verdict, carried_out, gate_attacks, tool_attacks
@@ -38,7 +39,7 @@ def probe(
     subject: Annotated[str, Option(help="A gate: where your token is, as in agentgate exchange.")] = "github",
     address: Annotated[str | None, Option(help="Where it is reached, if not at its own URL (http on loopback only).")] = None,
     spend: Annotated[bool, Option("--spend", help="At the end send the genuine request, too: the tool runs, a token is minted.")] = False,
-    as_json: Annotated[bool, Option("--json", help="As JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Attack your own tool server or gate over HTTP; everything must be refused."""
     with refusing():
@@ -63,7 +64,7 @@ def probe(
 
 
 def _genuine(url: str, method: str, *, token: Path, key: Path | None, body: str | None) -> GenuineRequest:
-    if key is None or not key.exists():
+    if not key or not key.exists():
         raise ConfigError("key", str(key), "the key that the token is bound to: --key, as given to agentgate exchange")
     content = b"" if body is None else json.dumps(arguments_of(body)).encode()
     text = read_file("token", token).decode("ascii", "replace").strip()
@@ -116,7 +117,6 @@ def _tell(verdicts: list[Verdict], *, as_json: bool, spend: bool, genuine: bool)
     if any(each.keyless and each.status == 200 for each in bad):
         complain(_UNBOUND, colour="yellow")
     if bad:
-        complain(
-            *(f"{each.name}: got {each.status or 'a closed connection'}, expected {' or '.join(map(str, each.expected))}" for each in bad)
-        )
+        for each in bad:
+            complain(f"{each.name}: got {each.status or 'a closed connection'}, expected {' or '.join(map(str, each.expected))}")
         raise typer.Exit(ERROR)

@@ -36,7 +36,7 @@ class _Operator(Revoking):
         self._store, self._audit, self._history, self._bound = store, audit, History(remembered(folder)), Bound()
         self._tenants = set(self._history.tenants())
         self._unread = ""
-        if workflows is not None:
+        if workflows:
             catalog = Catalog.load(workflows, derive)
             self._tenants |= {tenant for workflow in catalog for tenant in workflow.tenants}
             self._unread = ", ".join(sorted(map(str, catalog.quarantined)))
@@ -49,16 +49,14 @@ class _Operator(Revoking):
         """The tenants that the command names."""
         if _EVERY not in tenant:
             return tuple(tenant)
-        if workflows is None or self._unread or not self._tenants:
+        if not workflows or self._unread or not self._tenants:
             got = f"all, but these do not load: {self._unread}" if self._unread else "all, without workflows that name them"
             raise ConfigError("tenant", got, "all with --workflows DIR, every file of which loads; or each tenant by name")
         return self.every_tenant()
 
 
 def revoke(  # noqa: PLR0917 - a command's options, given by name
-    name: Annotated[
-        str, Argument(help="token:JTI, run:ID, agent:ID, user:ID, tool:NAME, workflow:ID@VERSION or tenant:*.", show_default=False)
-    ] = "",
+    name: Annotated[str, Argument(help="token:JTI, run:ID, agent:ID, user:ID, tool:NAME, workflow:ID@VERSION or tenant:*.")] = "",
     store: StoreUrl = "",
     audit: Annotated[Path | None, Option(help="An audit directory of this machine; it is on record there before it counts.")] = None,
     tenant: Annotated[
@@ -106,14 +104,13 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
 
 def _time(text: str) -> datetime:
     try:
-        when = datetime.now(UTC) if text == "now" else datetime.fromisoformat(text)
+        return datetime.now(UTC) if text == "now" else datetime.fromisoformat(text)
     except ValueError as error:
         raise ConfigError("before", text, "now, or a time with its zone: 2026-05-31T14:00:00Z") from error
-    return when
 
 
 def _shown(when: float | None) -> str:
-    return datetime.fromtimestamp(when, UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00") + "Z" if when else ""
+    return f"{datetime.fromtimestamp(when, UTC):%Y-%m-%d %H:%M:%SZ}" if when else ""
 
 
 def _tell(done: AppliedRevocation, patience: float, *, as_json: bool) -> NoReturn:

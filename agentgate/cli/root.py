@@ -19,7 +19,7 @@ from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import new_root, sign_root
 from agentgate.cli.commands import Commands
 from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
-from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
+from agentgate.cli.signing import WORKFLOWS, Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.errors import ConfigError
 from agentgate.loading.definition import read_file
 from agentgate.review.root.draft import RootDraft, first_draft, from_root, people_in, person_of, read_draft, with_people, written
@@ -39,7 +39,7 @@ def draft(
         Path | None, Option(help="Take people and keys from an allowed_signers file.", exists=True, dir_okay=False)
     ] = None,
     out: Annotated[Path, Option(help="Where to write the draft.", dir_okay=False)] = OUT,
-    directory: Directory = Path("workflows"),
+    directory: Directory = WORKFLOWS,
 ) -> None:
     """Write a draft to edit: of a first root, or of the next one where a root is there.
 
@@ -49,28 +49,28 @@ def draft(
         now = datetime.now(UTC)
         people = [person_of(text) for text in person or ()]
         notes: tuple[str, ...] = ()
-        if allowed_signers is not None:
+        if allowed_signers:
             listed, notes = people_in(AllowedSigners.parse(read_file(allowed_signers), str(allowed_signers)), now.timestamp())
             people += listed
         expires = (now + LIFE).date().isoformat()
         old = _present(directory, expires, now.timestamp())
-        made = with_people(old, people, notes) if old is not None else first_draft(people, expires, notes)
+        made = with_people(old, people, notes) if old else first_draft(people, expires, notes)
         try:
             with out.open("x", encoding="utf-8") as file:
                 file.write(written(made, str(out)))
         except OSError as error:
             raise ConfigError("out", f"{out} ({error.strerror})", "a new file in a folder that can be written (--out)") from error
-    what = f"version {standing(directory).root.version + 1}, from the root in {directory}" if old is not None else "a first root"
+    what = f"version {standing(directory).root.version + 1}, from the root in {directory}" if old else "a first root"
     say(f"wrote {out}: {what}, {len(made.people)} {'person' if len(made.people) == 1 else 'people'}, until {made.expires}")
     for line in made.notes:
         note(f"check: {line}")
-    say("Edit it, then:", f"  agentgate root new --from {out}" + _directory(directory))
+    say("Edit it, then:", f"  agentgate root new --from {out}{_directory(directory)}")
 
 
 @app.command()
 def new(  # noqa: PLR0917 - a command's options, given by name
     from_: Annotated[Path, Option("--from", help="The draft (agentgate root draft writes one).", exists=True, dir_okay=False)],
-    directory: Directory = Path("workflows"),
+    directory: Directory = WORKFLOWS,
     key: Key = None,
     sign_it: Annotated[bool, Option("--sign/--no-sign", help="Sign it with your key; without: others sign.")] = True,
     replace: Annotated[bool, Option("--replace", help="Drop the root that lies there, which is not completely signed.")] = False,
@@ -101,13 +101,13 @@ def new(  # noqa: PLR0917 - a command's options, given by name
             )
             made = standing(folder)
             made.refuse_unsignable()
-            if signer is not None:
+            if signer:
                 made.signer(signer.public_key)
-            if old is not None and not as_json:
+            if old and not as_json:
                 _falls(directory, made.root, allowed_in(Tree(folder)))
             _accepted(made, accept, as_json=as_json)
-            again = hand_over(folder, old, made.root, signer, time.time()) if old is not None else ()
-            if signer is not None:
+            again = hand_over(folder, old, made.root, signer, time.time()) if old else ()
+            if signer:
                 sign_root(folder, signer)
             publish(folder, directory, again)
         state = standing(directory)
@@ -128,7 +128,7 @@ def _falls(directory: Path, root: TrustRoot, allowed: AllowedSigners) -> None:
 
 
 @app.command()
-def sign(directory: Directory = Path("workflows"), key: Key = None, accept: Accept = None, as_json: Json = False) -> None:
+def sign(directory: Directory = WORKFLOWS, key: Key = None, accept: Accept = None, as_json: Json = False) -> None:
     """Add your signature to the root that lies there: as one of its own signers, or as one of the root before it.
 
     You see who and what it names, and what it changes, and type that you accept it.
@@ -148,7 +148,7 @@ def sign(directory: Directory = Path("workflows"), key: Key = None, accept: Acce
 
 
 @app.command()
-def show(directory: Directory = Path("workflows"), root: Root = None, as_json: Json = False) -> None:
+def show(directory: Directory = WORKFLOWS, root: Root = None, as_json: Json = False) -> None:
     """Show people, keys, rules and signatures, who must still sign, and what deserves a second look."""
     with refusing():
         now = time.time()
@@ -162,7 +162,7 @@ def show(directory: Directory = Path("workflows"), root: Root = None, as_json: J
 
 
 @app.command()
-def digest(directory: Directory = Path("workflows")) -> None:
+def digest(directory: Directory = WORKFLOWS) -> None:
     """Print the digest that gates pin. Put it into their settings, never into the workflow directory."""
     with refusing():
         now = time.time()
@@ -189,7 +189,7 @@ def _accepted(made: RootStanding, accept: str | None, *, as_json: bool) -> None:
     """Show the root and let the person type that they accept it. Exits with 1 on anything else."""
     if not as_json:
         _show(made, time.time())
-    counted, one, more = (made.root.shape.people, "person", "people") if made.before is None else (made.changes, "change", "changes")
+    counted, one, more = (made.changes, "change", "changes") if made.before else (made.root.shape.people, "person", "people")
     confirm(f"root v{made.root.version}, {len(counted)} {one if len(counted) == 1 else more}", accept)
 
 
@@ -219,8 +219,8 @@ def _show(state: RootStanding, now: float) -> None:
         [(r.path, ", ".join(r.by), *(r.counts.get(risk, "nobody") for risk in RISKS)) for r in shape.reviews],
         styles=("bold", "", "cyan", "cyan", "cyan"),
     )
-    if state.before is not None:
-        say("", f"Otherwise than version {root.version - 1}:" + ("" if state.changes else " nothing"))
+    if state.before:
+        say("", f"Otherwise than version {root.version - 1}:{'' if state.changes else ' nothing'}")
         note(*(f"  {line}" for line in state.changes))
     note(*state.wrong, colour="red")
     note(*(f"look: {line}" for line in warnings(state, now)))
@@ -241,7 +241,7 @@ def _missing(state: RootStanding, directory: Path) -> list[str]:
 
 
 def _directory(directory: Path) -> str:
-    return "" if directory == Path("workflows") else f" -d {directory}"
+    return "" if directory == WORKFLOWS else f" -d {directory}"
 
 
 def _tell(state: RootStanding, directory: Path, *, as_json: bool) -> None:
@@ -253,7 +253,7 @@ def _tell(state: RootStanding, directory: Path, *, as_json: bool) -> None:
         say("", *_signatures(state, directory))
         if not state.complete:
             say("Commit approvals/ on a branch and have them sign there; until then gates refuse it.")
-        elif state.before is None:
+        elif not state.before:
             say(
                 f"complete. Gates pin it, in their settings: {state.root.digest}",
                 "Next: agentgate workflow approve, agentgate workflow index",
@@ -273,13 +273,8 @@ def _code(state: RootStanding, now: float) -> int:
 def _json(state: RootStanding, now: float) -> dict[str, Any]:
     root, shape = state.root, state.root.shape
     return {
-        "version": root.version,
         "digest": root.digest,
-        "expires": shape.expires,
-        "threshold": shape.threshold,
-        "solo": shape.solo,
-        "demo": shape.demo,
-        "signed_commits": shape.signed_commits,
+        **shape.model_dump(include={"version", "expires", "threshold", "solo", "demo", "signed_commits"}),
         "people": [
             {
                 "name": name,

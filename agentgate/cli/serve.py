@@ -23,7 +23,7 @@ def serve(
     check: Annotated[bool, Option("--check", help="Only read the settings, and open once all that they name.")] = False,
 ) -> None:
     """Serve the gate over HTTP: tokens for exchange, runs for hosts, redemption for tool servers."""
-    if trying is not None and (settings is not None or check):
+    if trying and (settings or check):
         fail("--try makes its own settings: leave --settings and --check out")
     try:
         from agentgate.service import process  # noqa: PLC0415 - packages of the extra
@@ -39,7 +39,7 @@ def serve(
             Counts(wanted=read.metrics)
             asyncio.run(_look(read.model_copy(update={"tell": {}})))  # a check tells nobody
             return
-        if trying is not None:
+        if trying:
             from agentgate.service.trying import made  # noqa: PLC0415 - only here
 
             settings, told = made(trying)

@@ -22,6 +22,7 @@ from agentgate.errors import ConfigError, KeyRefused
 
 MADE = "id_ed25519_agentgate"  # what init makes where there is no key
 NAMES = ("id_ed25519", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk", MADE)  # as ssh looks for them; RSA and DSA are refused
+WORKFLOWS = Path("workflows")  # the directory where none is named
 _PATIENCE = 10.0  # seconds for ssh-add to answer
 
 Directory = Annotated[Path, Option("--directory", "-d", help="The workflow directory.", file_okay=False)]
@@ -45,7 +46,7 @@ def own_signer(key: Path | None) -> Signer:
     Raises KeyRefused: unreadable, or of a refused kind. ConfigError: there is none.
     """
     file = key or default_key()
-    if file is None:
+    if not file:
         raise ConfigError(
             "key", "no SSH key in ~/.ssh or ssh-agent", "--key FILE (make one: ssh-keygen -t ed25519; RSA and DSA keys are refused)"
         )
@@ -78,7 +79,7 @@ def _in_agent() -> Path | None:
             folder = tempfile.mkdtemp()
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
             file = Path(folder) / "agent.pub"
-            file.write_text(key.line + "\n", "ascii")
+            file.write_text(f"{key.line}\n", "ascii")
             return file
     return None
 

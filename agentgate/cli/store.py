@@ -25,10 +25,6 @@ PATIENCE = 5.0  # seconds for one operation
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
-@app.callback()
-def _store() -> None: ...
-
-
 @app.command()
 def reconcile(
     store: StoreUrl,
