@@ -109,6 +109,13 @@ def test_where_there_is_no_lock_each_call_is_told_why(gate: Gate) -> None:
         assert reasons(pay(run)) == {Reason.RUN_CLOSED}
 
 
+def test_a_read_needs_no_lock_and_waits_for_nobody(gate: Gate) -> None:
+    first, second = talk(gate), run_of(gate, "", conversation="chat-7")
+    with first.lock():
+        elsewhere(looked_up, second)
+        assert isinstance(pay(first), Allow)
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path

@@ -59,7 +59,7 @@ if run[2] then
   return refuse('closed', run[2] == 'denials' and 'denials' or '')
 end
 local fence, lock = ARGV[#ARGV], call('HMGET', KEYS[2], 'fence', 'locked')
-if fence ~= (lock[1] or '') and (fence ~= '' or tonumber(lock[2]) > now) then
+if ARGV[8] ~= '1' and fence ~= (lock[1] or '') and (fence ~= '' or tonumber(lock[2]) > now) then
   return refuse('locked') -- another resume of the conversation has it, or had it after this one
 end
 if not run[7] ~= not audience then
