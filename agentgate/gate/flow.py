@@ -124,7 +124,7 @@ def decided_on(
                 return done, after_call(state, record, revision, versions.opened, core.readings) if revision else state
             if decision is not None:
                 return decision, state
-            state, fresh = (yield from read(core, header.tenant, header.id, state)), True
+            state, fresh, whole = (yield from read(core, header.tenant, header.id, state)), True, None
         failures: tuple[Failure, ...] = (Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),)
     except RunRefused as error:
         failures = error.failures
