@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from structlog.testing import capture_logs
@@ -107,3 +107,16 @@ def test_a_held_call_is_finished_in_another_process_of_the_same_conversation(sho
     shop.gate.release(asked.value["hold"], tenant="acme", by=LEAD)
     out = agent_of(shop, say(), saver=saver).invoke(Command(resume=True), context=LEE, config=thread)
     assert tool_messages(out)[-1].content == "re_1"
+
+
+@pytest.mark.parametrize("further", [[], ["And what about the other one?"]])
+def test_words_that_nobody_vouches_for_take_back_in_a_run_that_is_over_too(shop: Shop, further: list[str]) -> None:
+    saver, thread, shop.total = InMemorySaver(), {"configurable": {"thread_id": "t1"}}, "150.00"
+    own = {"saver": saver, "ttl": LIFE}
+    out = told(agent_of(shop, calls(GET), calls(DEAR), **own), PROMPT, config=thread)
+    (asked,) = out["__interrupt__"]
+    time.sleep(LIFE)
+    shop.gate.release(asked.value["hold"], tenant="acme", by=LEAD)
+    said = [HumanMessage("No, do not refund it"), *vouched(further)]
+    agent_of(shop, say(), say(), **own).invoke({"messages": said}, context=LEE, config=thread)
+    assert shop.server.paid == []

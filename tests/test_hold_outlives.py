@@ -198,3 +198,16 @@ def test_a_conversation_of_one_client_is_no_others(desk: Desk) -> None:  # noqa:
     time.sleep(max(0.0, state.header.expires_at - time.time()))
     assert refused(lambda: opening("two")) == (Reason.AGENT, "client")
     assert opening("one").header.succession == 1
+
+
+def test_words_in_doubt_count_against_what_waits_from_an_earlier_run(gates: Opened, folder: Path) -> None:  # noqa: F811
+    (file,) = (folder / "w").glob("*.yaml")
+    file.write_text(file.read_text().replace("unclear: step_up", "unclear: deny"))
+    run = talk(gates(), DEAR, ttl=LIFE)
+    hold = held(run)
+    over(run)
+    after = talk(gates(), "What is the weather?")
+    gates().release(hold, tenant="acme", by=BOSS)
+    after.add_doubt("No, do not refund it")
+    assert not isinstance(refund(after, amount="120.00"), Allow)
+    assert not isinstance(refund(talk(gates(), ""), amount="120.00"), Allow)

@@ -202,10 +202,15 @@ def prompt_of(readings: Readings, header: Header, before: tuple[str, ...], turns
     day = date.fromisoformat(header.day)
     if not before:
         return readings.prompt(turns, day, doubts, header.reader)
-    earlier = split_turns(before)
     days = tuple([date.fromisoformat(said) for said, text in zip(header.earlier, before, strict=True) if not text.startswith(DOUBT)])
-    later = [(at + len(earlier.turns), words) for at, words in doubts]
-    return readings.prompt((*earlier.turns, *turns), day, (*earlier.doubts, *later), header.reader, days)
+    said, unsure = turns_behind(before, turns, doubts)
+    return readings.prompt(said, day, unsure, header.reader, days)
+
+
+def turns_behind(before: tuple[str, ...], turns: tuple[str, ...], doubts: Doubts) -> tuple[tuple[str, ...], Doubts]:
+    """The turns and doubts of a run, behind the stored ones of earlier runs."""
+    earlier = split_turns(before)
+    return (*earlier.turns, *turns), (*earlier.doubts, *[(at + len(earlier.turns), words) for at, words in doubts])
 
 
 def run_state(

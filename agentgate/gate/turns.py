@@ -20,7 +20,7 @@ from agentgate.errors import ConfigError
 from agentgate.explain.evidence import MASKED
 from agentgate.gate.core import Core, read, stamp
 from agentgate.gate.holds.answer import many
-from agentgate.gate.state import ENDED, Doubts, missing, prompt_of
+from agentgate.gate.state import ENDED, Doubts, missing, prompt_of, turns_behind
 from agentgate.language.spans import Entity, entities
 from agentgate.language.turn import MAX_READ, MAX_TURN
 from agentgate.shell.readers import apart
@@ -149,17 +149,17 @@ def add_doubt(core: Core, state: RunState, words: str) -> Flow:
 
 
 def _lessens(core: Core, state: RunState, doubts: Doubts) -> Flow:
-    """Whether the last of these words leave less than there was, under any version."""
+    """Whether the last of these words leave less than there was, under any version, in this run or with those before it."""
     versions, readings = (yield from core.in_force.of(state.header)), core.readings
-
-    header, turns = state.header, state.turns
+    header, turns, before = state.header, state.turns, state.stored[: len(state.header.earlier)]
 
     def left(doubts: Doubts) -> list[object]:
-        named = prompt_of(readings, header, state.stored[: len(header.earlier)], turns, doubts)
-        answers = [answer.presence for each in versions.each for answer in readings.intents(each, turns, doubts, header.reader).values()]
-        return [named.amounts, named.named, answers]
+        named = prompt_of(readings, header, before, turns, doubts)
+        said = (turns, doubts), turns_behind(before, turns, doubts)
+        told = [readings.intents(each, *spoken, header.reader) for each in versions.each for spoken in said]
+        return [named.amounts, named.named, [answer.presence for intents in told for answer in intents.values()]]
 
-    return (yield from apart(len(doubts[-1][1]) + sum(map(len, state.turns)), lambda: left(doubts) != left(state.doubts)))
+    return (yield from apart(len(doubts[-1][1]) + sum(map(len, state.stored)), lambda: left(doubts) != left(state.doubts)))
 
 
 def close(core: Core, state: RunState) -> Flow:

@@ -174,8 +174,10 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         words = words_of(said, known, history=self._history and not known)  # what follows is new work
         if not self._history and any(each.own and each.earlier for each in said):
             _log.warning("turns_not_counted", workflow=self._workflow, reasons=[NO_HISTORY])
-        while words and not words[0][0]:  # nothing is asked for yet that could be taken back
-            del words[0]
+        doubts = next((n for n, (counts, _) in enumerate(words) if counts), len(words))
+        if named and kept is not None:  # of what the run that is over was asked for, something may wait
+            yield from _add(kept.run, words[:doubts])
+        del words[:doubts]
         first, *later = words or [(True, "")]
         answered = "" if any(counts for counts, _ in later) else agent_said
         conversation = {"conversation": named} if named else {}
