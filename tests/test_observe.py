@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from agentgate.approvals import ApprovalRefused
+from agentgate.approvals import ApprovalRefused, status
 from agentgate.approvals.opening import Opening
 from agentgate.audit import MemoryAudit
 from agentgate.intents.lexical import derive
@@ -44,7 +44,7 @@ def enforce(team: Team, version: int = 3) -> None:
 def test_an_observed_version_is_loaded_beside_the_one_in_force(beside: Team) -> None:
     for _ in range(2):  # what was in force before is remembered
         loaded = beside.load()
-        assert (loaded.workflows[ID].version, loaded.observed[ID][0].version, loaded.refused) == (1, 2, ())
+        assert (loaded.workflows[ID].version, loaded.observed[ID].version, loaded.refused) == (1, 2, ())
     assert loaded.marks[ID] == 1
 
 
@@ -77,7 +77,7 @@ def test_an_observed_version_never_comes_into_force(beside: Team, tmp_path: Path
     )
     with pytest.raises(ApprovalRefused) as refused:  # whoever writes its number into a run's record
         opening.other(ID, 2)
-    assert (refused.value.refused.field, refused.value.refused.got) == ("version", "mode: observe")
+    assert (refused.value.refused.field, refused.value.refused.expected) == ("version", "an approved version that is enforced")
     assert opening.other(ID, 1).newest
 
 
@@ -86,7 +86,7 @@ def test_what_was_observed_is_no_base_for_one_signature(beside: Team) -> None:
     beside.edit('["10.00"]', '["10.00", "20.00", "30.00"]')
     beside.edit("version: 2", "version: 3")
     beside.approve(ALICE, BOB)
-    assert beside.load().observed[ID][0].version == 3
+    assert beside.load().observed[ID].version == 3
     enforce(beside, 4)
     draft = beside.draft(ALICE)
     assert draft.old is not None
@@ -127,7 +127,18 @@ def test_without_the_version_that_was_enforced_what_observes_does_not_run_alone(
     beside.index()  # nor once an index says so
     loaded = beside.load()
     assert (loaded.workflows, loaded.observed) == ({}, {})
-    assert ("mode", "observe") in [(refused.field, refused.got) for refused in loaded.refused]
+    assert [refused.data["version"] for refused in loaded.refused][-1:] == [2]
+
+
+def test_a_version_that_was_revoked_was_enforced_whatever_the_index_lists(team: Team) -> None:
+    team.index()
+    team.approve(ALICE, BOB, index=False)
+    team.revoke(1)
+    observe(team)
+    team.approve(ALICE, BOB)
+    assert orjson.loads(team.approvals("index.json").read_bytes())["workflows"] == {}
+    loaded = team.load()
+    assert (loaded.workflows, loaded.observed) == ({}, {})
 
 
 # --- alone ----------------------------------------------------------------------------------------------------------------------
@@ -137,29 +148,30 @@ def test_a_workflow_that_was_never_enforced_runs_observing(team: Team) -> None:
     for _ in range(2):
         loaded = team.load()
         assert loaded.refused == ()
-        assert loaded.observed[ID][0] is loaded.workflows[ID]
+        assert loaded.workflows[ID].observe
+        assert loaded.observed == {}
         assert ID not in loaded.marks
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "got"),
+    ("old", "new"),
     [
-        ("effect: write", "effect: destructive", "effect: destructive"),
-        ("effect: write", "effect: egress", "effect: egress"),
+        ("effect: write", "effect: destructive"),
+        ("effect: write", "effect: egress"),
         (
             "redeem: wrapper",
             f"redeem: server\n    audience: https://pay.example\n    scope: [refund]\n    definition: sha256:{'0' * 64}",
-            "redeem: server",
         ),
-        ("\ntools:", "\nupstream: {payments.refund: {broker: vault, role: pay, duration: 60s}}\ntools:", "upstream"),
+        ("\ntools:", "\nupstream: {payments.refund: {broker: vault, role: pay, duration: 60s}}\ntools:"),
     ],
     ids=["destructive", "egress", "server", "upstream"],
 )
-def test_a_tool_that_could_do_harm_is_refused_by_its_name_where_nothing_is_enforced(team: Team, old: str, new: str, got: str) -> None:
+def test_a_tool_that_could_do_harm_is_refused_by_its_name_where_nothing_is_enforced(team: Team, old: str, new: str) -> None:
     team.edit("risk: high", "risk: high\nmode: observe")
     team.edit(old, new)
     team.approve(ALICE, BOB)
     loaded = team.load()
     assert (loaded.workflows, loaded.observed) == ({}, {})
-    assert loaded.refused[0].field == "tools.payments.refund"
-    assert got in loaded.refused[0].got
+    assert (loaded.refused[0].field, loaded.refused[0].got) == ("tools", "payments.refund")
+    (standing,) = status(team.directory, team.root)
+    assert (standing.in_force, standing.refused) == (None, loaded.refused[0])

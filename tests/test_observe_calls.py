@@ -15,8 +15,11 @@ from langchain_core.tools import tool
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, StepUp, User
 from agentgate.audit import read_records
+from agentgate.errors import StoreUnavailable
 from agentgate.gate import observer
 from agentgate.gate.observer import Observer, Unenforced
+from agentgate.gate.open_run import open_run
+from agentgate.gate.proving import OverHTTP
 from agentgate.integrations.langchain import call_token, guard_tools
 from agentgate.intents.lexical import derive
 from agentgate.shell.drive import drive
@@ -86,8 +89,8 @@ def test_every_call_is_decided_under_both_and_only_the_one_in_force_counts(besid
         assert isinstance(pay(run, "10.00"), Allow)
         assert isinstance(pay(run, "20.00", "call_2"), Allow)
         assert isinstance(pay(run, "30.00", "call_3"), Deny)
-    told = [(each["tool_call_id"], each["decision"], each["would"], each["unknown"]) for each in records(beside)]
-    assert told == [("call_1", "allow", "allow", []), ("call_2", "allow", "deny", []), ("call_3", "deny", "deny", [])]
+    told = [(each["tool_call_id"], each["decision"], each["would"]) for each in records(beside)]
+    assert told == [("call_1", "allow", "allow"), ("call_2", "allow", "deny"), ("call_3", "deny", "deny")]
     (differs,) = [each for each in records(beside) if each["would"] != each["decision"]]
     assert (differs["observed"]["version"], differs["workflow"]["version"]) == (2, 1)
     assert [(each["reason"], each["field"]) for each in differs["reasons"]] == [("argument_value", "args.amount")]
@@ -101,7 +104,7 @@ async def test_an_awaited_gate_observes_too(beside: Team) -> None:
     assert [each["would"] for each in records(beside)] == ["deny"]
 
 
-def test_what_only_a_run_under_it_would_have_shown_is_counted_apart(team: Team) -> None:
+def test_what_it_would_ask_or_limit_asks_nobody_and_takes_nothing(team: Team) -> None:
     asks = """step_up:
   - {id: ask, for: payments.refund, when: {amount: {in: ["20.00"]}}, approvers: {group: leads}, timeout: 10m}
 """
@@ -116,11 +119,7 @@ def test_what_only_a_run_under_it_would_have_shown_is_counted_apart(team: Team) 
         assert isinstance(pay(run, "10.00", "call_3"), Allow)  # the limit of the one in force, which nobody else used
         assert [hold.rules for hold in gate.holds("acme")] == [("ask",)]  # that of the one in force alone
         assert "leads" in gate.holds("acme")[0].question.whom
-    assert [(each["would"], each["unknown"]) for each in records(team)] == [
-        ("allow", ["limits"]),
-        ("step_up", ["limits", "holds"]),
-        ("allow", ["limits"]),
-    ]
+    assert [each["would"] for each in records(team)] == ["allow", "step_up", "allow"]
 
 
 def test_facts_that_only_a_run_under_it_would_have_are_counted_apart(team: Team) -> None:
@@ -137,7 +136,7 @@ def test_facts_that_only_a_run_under_it_would_have_are_counted_apart(team: Team)
         with run.redeem(answer.token, tool="orders.get", args={"id": ORDER}):
             pass
         assert isinstance(pay(run), Allow)
-    assert [each["unknown"] for each in records(team)] == [[], ["facts"]]
+    assert [each.get("unknown") for each in records(team)] == [None, "facts"]
 
 
 def test_a_version_that_raises_is_on_record_and_changes_nothing(beside: Team) -> None:
@@ -148,15 +147,15 @@ def test_a_version_that_raises_is_on_record_and_changes_nothing(beside: Team) ->
         return derive(intents, turns)
 
     with opened(beside, deriver=flaky) as gate:
-        observed, _ = gate.catalog.observed[ID]
+        observed = gate.catalog.observed[ID]
         object.__setattr__(observed, "tools", {TOOL: None})  # a definition that no code can decide under
         assert isinstance(pay(run_of(gate)), Allow)
     (told,) = records(beside)
-    assert ("would" in told, told["why"]) == (False, "AttributeError")
+    assert ("would" in told, told["unknown"]) == (False, "AttributeError")
 
 
 @pytest.mark.deadline
-def test_a_version_that_is_slow_delays_no_call_and_is_observed_no_more(team: Team) -> None:
+def test_a_version_that_is_slow_delays_no_call(team: Team) -> None:
     """Long text and a long pattern are the most that a definition can do; a deriver can take as long as it likes."""
     team.edit("from: [model]}\n", "from: [model]}\n      note: {text: 20000, from: [model], optional: true}\n")
     team.approve(ALICE, BOB)
@@ -180,12 +179,10 @@ def test_a_version_that_is_slow_delays_no_call_and_is_observed_no_more(team: Tea
             taken.append(time.monotonic() - began)
             time.sleep(0.3)
         assert max(taken) < 0.29
-    told = records(team)
-    assert "observes the version no more" in told[0]["why"]
-    assert len(told) == 1
+    assert [each["would"] for each in records(team)] == ["deny"] * 4
 
 
-def test_what_waits_has_an_end_and_what_is_left_out_is_counted() -> None:
+def test_what_waits_has_an_end() -> None:
     class Log:
         def __init__(self) -> None:
             self.records: list[Any] = []
@@ -202,10 +199,10 @@ def test_what_waits_has_an_end_and_what_is_left_out_is_counted() -> None:
     made.log = log = Log()  # type: ignore[assignment]
     began = time.monotonic()
     for _ in range(observer._MOST + 50):
-        made.add("sha256:v", slow)
+        made.add(slow)
     assert time.monotonic() - began < 0.5
     made.close()
-    assert len(log.records) + sum(each.get("missed", 0) for each in log.records) == observer._MOST + 50
+    assert observer._MOST <= len(log.records) < observer._MOST + 50
 
 
 def test_a_log_that_takes_no_record_of_it_refuses_no_call(beside: Team) -> None:
@@ -231,18 +228,24 @@ def test_without_an_observed_version_no_thread_is_started(team: Team) -> None:
 def test_a_run_whose_record_names_the_observed_version_is_refused(beside: Team) -> None:
     """A writer of the state store turns enforce into observe: the number and digest in the run's record."""
     with opened(beside) as gate:
-        observed, _ = gate.catalog.observed[ID]
+        observed = gate.catalog.observed[ID]
         forged = replace(run_of(gate).header, version=observed.version, digest=observed.digest)
         with pytest.raises(RunRefused) as refused:
             drive(gate._core.in_force.of(forged), gate._store, gate._audit)
         assert [failure.reason for failure in refused.value.failures] == [Reason.WORKFLOW_CHANGED]
-        assert not gate._core.observes_alone(forged)
+        assert gate._core.enforces(gate.catalog.get(ID), forged)
+
+
+def test_a_call_that_comes_when_the_gate_is_closing_is_answered(beside: Team) -> None:
+    with opened(beside) as gate:
+        gate._core.observer.close()
+        assert isinstance(pay(run_of(gate)), Allow)
 
 
 # --- alone -------------------------------------------------------------------------------------------------------------------------
 def test_a_refusal_that_nobody_enforces_is_on_record_and_carries_no_token(alone: Team, capsys: pytest.CaptureFixture[str]) -> None:
     with opened(alone) as gate:
-        assert "observes_only" in "".join(capsys.readouterr())
+        assert "observe_alone" in "".join(capsys.readouterr())
         run = run_of(gate)
         answer = pay(run, "999.00")
         assert isinstance(answer, Unenforced)
@@ -285,6 +288,39 @@ def test_what_is_revoked_runs_no_tool(alone: Team, kind: str) -> None:
         answer = pay(run, "999.00", "call_2")
         assert isinstance(answer, Deny)
         assert not isinstance(answer, Unenforced)
+
+
+def test_a_store_that_cannot_say_what_is_revoked_runs_no_tool(alone: Team) -> None:
+    with opened(alone) as gate:
+        run = run_of(gate)
+        store = run._store
+
+        class Silent:
+            """The store, but for the question what is revoked."""
+
+            def call(self, op: Any, deadline: float) -> Any:
+                if op.script == "revoked":
+                    raise StoreUnavailable("no answer")
+                return store.call(op, deadline)
+
+        run._store = Silent()
+        answer = pay(run, "999.00")
+        assert isinstance(answer, Deny)
+        assert not isinstance(answer, Unenforced)
+
+
+def test_what_nobody_signed_is_enforced(alone: Team) -> None:
+    with Gate.open_unsafe_unapproved(alone.directory, issuer="https://gate.example", audit="memory://") as gate:
+        assert type(pay(run_of(gate), "999.00")) is Deny
+
+
+def test_over_http_what_observes_alone_is_enforced(alone: Team) -> None:
+    """Whoever is answered there cannot be told to run a tool that was refused."""
+    with opened(alone) as gate:
+        given: dict[str, Any] = {"tenant": "acme", "user": LEE, "agent": Agent("bot"), "prompt": f"Please refund order {ORDER}"}
+        state = drive(open_run(gate._core, ID, **given, ttl=60, over=OverHTTP(host="desk")), gate._store, gate._audit)
+        assert type(pay(gate.resume_run("acme", state.header.id), "999.00")) is Deny
+    assert [each["decision"] for each in records(alone, "decision")] == ["deny"]
 
 
 def test_who_calls_and_which_tool_it_is_are_enforced(alone: Team) -> None:

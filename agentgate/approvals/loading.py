@@ -35,7 +35,7 @@ from agentgate.approvals.refusal import (
     version_of,
 )
 from agentgate.approvals.root import Root, load_root
-from agentgate.approvals.version import Version, first_difference
+from agentgate.approvals.version import first_difference
 from agentgate.errors import CanonicalError, ConfigError, Failure, WorkflowError
 from agentgate.loading.catalog import ROLES, collector_paused, roles_of, text_of, workflow_files
 from agentgate.loading.definition import Derive, Roles
@@ -43,7 +43,7 @@ from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import Document, read_yaml, shown
 from agentgate.values.canonical import canonical
 from agentgate.values.value_class import value_class
-from agentgate.workflow.model import Workflow
+from agentgate.workflow.model import Tool, Workflow
 
 _WITH_RUNS = 20  # versions of a workflow, the newest revoked ones: a run lives for a week at most
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
@@ -64,7 +64,7 @@ class Loaded:
         allowed: its signers' keys.
         revoked: versions that would be in force were they not revoked: id, version and tenants.
         ends: POSIX seconds at which `index` and `root` end.
-        observed: id -> the version that only observes and when that ends; it is in `workflows` where none was ever enforced.
+        observed: id -> the version that only observes, beside the one in force.
     """
 
     workflows: Mapping[str, Workflow]
@@ -76,7 +76,7 @@ class Loaded:
     allowed: AllowedSigners
     revoked: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
     ends: Mapping[str, float] = field(default_factory=dict)
-    observed: Mapping[str, tuple[Workflow, float]] = field(default_factory=dict)
+    observed: Mapping[str, Workflow] = field(default_factory=dict)
 
 
 def strict_judge(
@@ -166,7 +166,7 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
     chosen, observing, refusals = _chosen(judge, listed)
     workflows = {}
     until = {}
-    observed = {}
+    observed: dict[str, Workflow] = {}
     for approved in (*chosen.values(), *observing):
         id_ = approved.version.id
         file = files.get(approved.statement.path)
@@ -180,11 +180,14 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
         except WorkflowError as error:
             broken.setdefault(error.problems[0].data["file"], error)
             continue
-        harmful = [] if id_ in chosen else [*_harmful(approved.version, workflow)]
-        refusals += harmful
-        if approved.observes and not harmful:
-            observed[id_] = workflow, ends_at(judge, approved)
-        if not harmful and (id_ not in chosen or not approved.observes):
+        harmful = ", ".join(filter(None, map(_harmful, workflow.tools.values()))) if approved.observes else ""
+        if approved.observes and id_ in chosen:
+            observed[id_] = workflow
+        elif harmful:
+            expected = "tools that read or write, without upstream and server: no version was enforced before this one, which only observes"
+            file_ = approved.version.file
+            refusals.append(refused(UNAPPROVED, file_, "tools", harmful, expected, workflow=id_, version=workflow.version))
+        else:
             workflows[id_], until[id_] = workflow, ends_at(judge, approved)
             refusals += _other_roles(approved, roles)
     seen = {version_of(each) for each in refusals}
@@ -193,8 +196,7 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
     judge.prover.save()
     ends = {"index": judge.index.until if judge.index else math.inf, "root": judge.root.until}
     revoked = _revoked(judge, refusals)
-    marks = _marks(judge, chosen)
-    return Loaded(workflows, until, tuple(refusals), broken, marks, judge.root, judge.allowed, revoked, ends, observed)
+    return Loaded(workflows, until, tuple(refusals), broken, _marks(judge, chosen), judge.root, judge.allowed, revoked, ends, observed)
 
 
 def ends_at(judge: Judge, approved: Approved) -> float:
@@ -265,13 +267,10 @@ def _chosen(judge: Judge, ids: Iterable[str]) -> tuple[dict[str, Approved], list
     return chosen, observing, refusals
 
 
-def _harmful(version: Version, workflow: Workflow) -> Iterator[Failure]:
-    """The tools that do not run refused, by name: where nothing was ever enforced, a refused call runs its tool, without a token."""
-    for tool in workflow.tools.values():
-        if tool.effect not in {"read", "write"} or tool.redeem != "wrapper" or tool.upstream:
-            got = f"effect: {tool.effect}, redeem: {tool.redeem}{', upstream' if tool.upstream else ''}"
-            expected = "read or write, redeem: wrapper, no upstream (mode: observe, and no version before it was enforced)"
-            yield refused(UNAPPROVED, version.file, f"tools.{tool.name}", got, expected, workflow=version.id, version=version.version)
+def _harmful(tool: Tool) -> str:
+    """The name of a tool that does not run refused: where nothing was ever enforced, a refused call runs its tool, without a token."""
+    harmless = tool.effect in {"read", "write"} and tool.redeem == "wrapper" and tool.upstream is None
+    return "" if harmless else tool.name
 
 
 def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None, broken: Mapping[str, WorkflowError]) -> Failure | None:
@@ -307,8 +306,8 @@ def unapproved(judge: Judge, file: WorkflowFile, approved: Approved | None) -> F
     if type(id_) is not str or type(version) is not int:
         got = f"{shown(id_)} version {shown(version)}"
         return refused(UNAPPROVED, file.path, "id", got, "an id and a version", workflow=printable(id_))
-    observing = file.value.get("mode") == "observe"
-    if observing and (observed := judge.running(id_).observed) and observed.version.digest == file.digest:
+    observed = judge.running(id_).observed if file.value.get("mode") == "observe" else None
+    if observed is not None and observed.version.digest == file.digest:
         return None
     floor = judge.floor(id_)
     name, field, got = UNAPPROVED, "version", f"version {version} without approval"
@@ -316,8 +315,6 @@ def unapproved(judge: Judge, file: WorkflowFile, approved: Approved | None) -> F
     if not approved:
         if version < floor:
             name, expected = ROLLBACK, f"at least {floor}, which was in force before"
-        elif observing and floor:
-            field, got, expected = "mode", "observe", f"enforce, as version {floor} was in force before"
     elif file.path != approved.statement.path:
         name, field, got = WRONG_PLACE, "id", id_
         expected = f"only in {approved.statement.path}, where it was approved"

@@ -105,8 +105,8 @@ class Opening:
         standing = judge.standing(id_, version)
         approved = standing.approved
         if not approved or approved.observes:
-            file, got = f"{APPROVALS}/{id_}/{version}", "mode: observe" if approved else "nothing"
-            none = refused(UNAPPROVED, file, "version", got, "an approved version that is enforced", workflow=id_, version=version)
+            file, expected = f"{APPROVALS}/{id_}/{version}", "an approved version that is enforced"
+            none = refused(UNAPPROVED, file, "version", "nothing", expected, workflow=id_, version=version)
             raise ApprovalRefused.of(standing.refused or none)
         newest = judge.running(id_).enforced is approved
         return Other(judge.load(approved.version, approved.statement.roles), ends_at(judge, approved), newest)
@@ -153,16 +153,17 @@ def warn_of(endings: tuple[Ending, ...]) -> None:
         _log.warning("approvals_end", what=ending.what, ends=ending.day, message=message, remedy=ending.remedy)
 
 
-def report(catalog: Catalog) -> None:
-    """Log the files that are not loaded, the modes that are ignored, and the intents in doubt."""
+_UNSIGNED = "ignored", "nobody signed mode: observe; this workflow is enforced"
+_ALONE = "alone", "no version of it was ever enforced: a refused call runs its tool, without a token, a credential or facts"
+
+
+def report(catalog: Catalog, observe: tuple[str, str] = _UNSIGNED) -> None:
+    """Log the files that are not loaded, what `mode: observe` means for whom, and the intents in doubt."""
     for file, error in catalog.quarantined.items():
         _log.error("workflow_quarantined", file=str(file), problems=[str(p) for p in error.problems])
     for workflow in catalog:
-        if workflow.observe and workflow.id in catalog.observed:
-            message = "no version was ever enforced: a refused call runs its tool, without a token, a credential or facts"
-            _log.warning("observes_only", workflow=workflow.id, version=workflow.version, message=message)
-        elif workflow.observe:
-            _log.warning("observe_ignored", workflow=workflow.id, message="nobody signed mode: observe; this workflow is enforced")
+        if workflow.observe:
+            _log.warning(f"observe_{observe[0]}", workflow=workflow.id, version=workflow.version, message=observe[1])
         for doubt in workflow.in_doubt:
             _log.warning(
                 "intent_in_doubt",
@@ -192,8 +193,9 @@ def _catalog(loaded: Loaded) -> Catalog:
             in_force=running.version if running else None,
             problem=str(each),
         )
-    catalog = Catalog(loaded.workflows, loaded.broken, loaded.until, loaded.ends, loaded.observed)
-    report(catalog)
+    catalog = Catalog(loaded.workflows, loaded.broken, loaded.until, loaded.ends)
+    catalog.observed = loaded.observed
+    report(catalog, _ALONE)
     warn_of(catalog.due())
     return catalog
 

@@ -80,17 +80,19 @@ def status(
     paths = workflow_files(folder) if only is None else [Path(only)]
     files, broken = read_workflow_files(folder, paths)
     id_ = next((file.value.get("id") for file in files.values()), None) if only is not None else None
-    loaded, catalog = {}, Catalog({}, {})
+    loaded, catalog, harmful = dict[str, Workflow](), Catalog({}, {}), dict[str, Failure]()
     if not wrong:  # else a gate loads nothing
         with suppress(WorkflowError):
             found = load_judged(judge, files, broken, id_ if type(id_) is str else None)
             loaded, catalog = dict(found.workflows), Catalog(found.workflows, {}, found.until, found.ends)
+            harmful = {each.data["workflow"]: each for each in found.refused if each.field == "tools"}
     statuses = [WorkflowStatus("", each.place, 0, refused=each) for each in wrong]
     for path in paths:
         name = path.relative_to(folder).as_posix()
         if name in files:
             status_ = _status(judge, files[name], loaded)
-            statuses.append(replace(status_, ends=catalog.ending(status_.id)))
+            why_not = status_.refused or harmful.get(status_.id)
+            statuses.append(replace(status_, ends=catalog.ending(status_.id), refused=why_not))
         else:
             problem = broken[str(path)].problems[0]
             unread = refused(UNAPPROVED, f"{name}:{place_of(problem)[0]}", problem.field, problem.got, problem.expected)

@@ -17,7 +17,6 @@ decision | a gate decided on a call; of those with one `jti` the last counts | {
   hold? rules? call_digest? intent? jti? lineage? releases? approver? approvals? limits? spent? history? redemptions? audience? would?
   performed?
 observation | the version that only observes decided on a call that was answered | {_OF_CALL} decision observed would? reasons? unknown?
-  why? missed?
 redemption | a call was redeemed: its tool runs now | {_OF_CALL} jti call_digest history? redemptions? audience? spent?
 credential | an upstream credential was fetched for a redeemed call | {_OF_CALL} jti broker role expires_at
 outcome | how a call ended | {_OF_CALL} jti? outcome why? missing? withheld? by? reason? call_digest? history? redemptions? audience?
@@ -58,7 +57,7 @@ identity | how user and agent are known (`proven`, `in_process`); `via`, the bro
 tool | the tool; of a name that the model made up, `(not shown)`
 tool_call_id | the id that the runtime gave the call
 txn | the call, from its decision to its outcome; the same across a step-up and a repetition
-decision | `allow`, `deny`, `step_up` or `confirm`; `observed`: refused or held by a version that only observes, and the tool ran
+decision | `allow`, `deny`, `step_up` or `confirm`; `observed`: what only observes would refuse or hold it, and nobody does
 arguments_digest | SHA-256 of the canonical arguments
 args | declared arguments as they were sent
 hidden | of arguments that no record shows: HMAC-SHA256 (128 bits) under a key of the tenant, from the key ring
@@ -116,8 +115,7 @@ name | of what is revoked: kind and name
 reason | why, in a person's words
 observed | the version that only observes
 would | what it decides
-unknown | what only a run under it would have shown: `facts`, `limits`, `holds`
-missed | how many calls it did not decide on before this one
+unknown | why what it decides says little: `facts`, which only a run under it would have recorded, or the error that it raised
 before | up to when
 life | for how many seconds; 0: for good
 kind | what is revoked

@@ -218,6 +218,8 @@ def _tell(statuses: tuple[WorkflowStatus, ...]) -> None:
     rows(("workflow", "file", "in force", "until", "signatures", "by", "can sign"), body, styles=("bold", "", "green", "dim"))
     for each in statuses:
         note(*([each.refused] if each.id and each.refused else []))
+        if each.in_force not in {None, each.version} and not each.refused:
+            note(f"{each.id} v{each.version} only observes: calls are decided under it too, and recorded")
         note(*(f"does not count: {ignored}" for ignored in each.ignored))
         otherwise = "(this deriver reads it otherwise; the intent is unclear at most)"
         note(*(f"in doubt: {each.id} v{each.in_force}: {doubt} {otherwise}" for doubt in each.in_doubt))

@@ -58,6 +58,11 @@ class Eligible(NamedTuple):
         """How strict the answer is: nobody is asked, only the run's own user is, or somebody else is too."""
         return asked(self.holds) if self.holds else "allow"
 
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Why people are asked."""
+        return tuple(failure for hold in self.holds for failure in hold.why)
+
 
 class _Reasoned:
     """An answer with *all* failing reasons."""
@@ -76,6 +81,7 @@ class Deny(_Reasoned):
     """Refused."""
 
     failures: tuple[Failure, ...]
+    asks: ClassVar[Literal["deny"]] = "deny"
 
     @property
     def code(self) -> Code:

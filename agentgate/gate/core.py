@@ -134,10 +134,12 @@ class Core:
         """The workflow in force under this id. Raises RunRefused as `InForce.workflow`."""
         return self.in_force.workflow(name)
 
-    def observes_alone(self, header: Header) -> bool:
-        """Whether a run's workflow only observes, and no version of it was ever enforced."""
-        observed, _ = self.catalog.observed.get(header.workflow, (None, 0.0))
-        return observed is not None and observed is self.catalog.get(header.workflow) and observed.digest == header.digest
+    def enforces(self, workflow: Workflow | None, header: Header) -> bool:
+        """Whether refusals count: not where reviewers signed a workflow to observe of which they never had a version enforced.
+
+        Over HTTP they do: who is answered there runs no tool that was refused.
+        """
+        return workflow is None or not workflow.observe or self.find is None or bool(header.host or header.client)
 
     def around(self, agent: Agent | None = None, network: str | None = None, data_class: str | None = None) -> Surroundings:
         """The decision time and what is known of a call's surroundings; read once per call."""

@@ -29,7 +29,7 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
     workflow = core.catalog.get(header.workflow)
     named = call if workflow is not None and call.tool in workflow.tools else replace(call, tool=NOT_SHOWN)  # a name the model made up
     try:
-        if (yield from _is_unenforced(core, header, call, failures)):
+        if not core.enforces(workflow, header) and (yield from _may_run(header, call, failures)):
             yield decided("observed", named, header, {"would": "deny", **known}, reasons=reasons_of(failures))
             return Unenforced(failures)
         yield decided("deny", named, header, known, reasons=reasons_of(failures))
@@ -56,20 +56,17 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
 
 # What a call says, what was asked for, where and when. Who calls, which tool it is and whether the run is open are no matter of observing.
 _OF_CALL = frozenset(
-    map(
-        Reason,
-        "argument_unknown argument_missing argument_form argument_value argument_origin entity_origin at_most one_source sequence"
-        " intent_absent intent_unclear step_up limit environment hours data_class network".split(),
-    )
+    "argument_unknown argument_missing argument_form argument_value argument_origin entity_origin at_most one_source sequence"
+    " intent_absent intent_unclear step_up limit environment hours data_class network".split()
 )
 
 
-def _is_unenforced(core: Core, header: Header, call: Call, failures: tuple[Failure, ...]) -> Flow:
-    """Whether a call may run its tool although it is refused. Nothing is minted for it, so revocations are looked for here."""
-    if not core.observes_alone(header) or not {failure.reason for failure in failures} <= _OF_CALL:
+def _may_run(header: Header, call: Call, failures: tuple[Failure, ...]) -> Flow:
+    """Whether a refused call that only observes may run. Nothing is minted for it, so revocations are looked for here."""
+    if not {failure.reason for failure in failures} <= _OF_CALL:
         return False
-    workflow = ops.workflow_subject(header.workflow, header.version)
-    who = ops.Subjects(header.agent.id, header.user.id if header.user else "", call.tool, workflow)
+    user, workflow = header.user.id if header.user else "", ops.workflow_subject(header.workflow, header.version)
+    who = ops.Subjects(header.agent.id, user, call.tool, workflow)
     try:
         return not (yield ops.revoked(header.tenant, who, int(header.opened_at * 1000), header.id))
     except StoreUnavailable:

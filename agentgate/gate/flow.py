@@ -214,9 +214,9 @@ def _prepare(minting: Minting, *, fresh: bool) -> Flow:
         return (yield from minting.deny(_ELSEWHERE)) if fresh else None
     if minting.acts and (known := (yield from minting.spent())):
         return (yield from minting.deny(_failure_of(ops.MintReply(known, ""), minting)))
-    if minting.answer.holds and core.observes_alone(run.header):
-        why = tuple(failure for hold in minting.answer.holds for failure in hold.why)
-        return (yield from deny(core, run.header, minting.case.call, why, {**minting.known, "would": minting.answer.asks}))
+    if minting.answer.holds and not core.enforces(minting.versions.opened, run.header):
+        known = {**minting.known, "would": minting.answer.asks}
+        return (yield from deny(core, run.header, minting.case.call, minting.answer.failures, known))
     if minting.answer.holds:
         release = yield from find_release(minting)
         if not isinstance(release, Release):

@@ -1,29 +1,24 @@
 """Where second decisions are made, on calls that were answered, under the version that only observes: for the audit log alone.
 
-Rules: it is a thread of its own, with values that nobody changes: no call waits for it. How many wait has an end; what is left out is
-counted in the next record. A version that takes longer to decide than a call may take is observed no more by this gate.
+Rules: it is a thread of its own, with values that nobody changes: no call waits for it. How many wait has an end; a call that is left out
+has no such record, which is counted where they are read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Semaphore
 from typing import Any, ClassVar
 
-import structlog
-
 from agentgate.audit import AuditLog
 from agentgate.decision.answer import Deny
-from agentgate.errors import AgentGateError
-from agentgate.shell.drive import CALL_SECONDS, RECORD_SECONDS
+from agentgate.shell.drive import RECORD_SECONDS
 
 _MOST = 256  # calls that wait
-_log = structlog.get_logger("agentgate.gate.observer")
-Observation = Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,41 +30,25 @@ class Unenforced(Deny):
 
 
 class Observer:
-    """Makes the records of one gate, one after the other, in its `log`."""
+    """Makes the records of one gate, one after the other, in its `log`, which the gate sets."""
+
+    log: AuditLog
 
     def __init__(self) -> None:
-        self.log: AuditLog | None = None
         self._thread, self._room = ThreadPoolExecutor(1, "agentgate-observer"), Semaphore(_MOST)
-        self._last: list[Future[None]] = []
-        self._slow, self._missed = set[str](), 0
 
-    def add(self, version: str, observation: Observation) -> None:
-        """Have the record of a call made, under the version of this digest. Never waits, never raises."""
-        if not self._room.acquire(blocking=False):
-            self._missed += 1
-            return
+    def add(self, observation: Callable[[], Mapping[str, Any]]) -> None:
+        """Have the record of a call made, where not too many wait. Never waits, never raises."""
         with suppress(RuntimeError):  # the gate was closed
-            self._last = [self._thread.submit(self._record, version, observation)]
+            if self._room.acquire(blocking=False):
+                self._thread.submit(self._record, observation)
 
     def close(self) -> None:
         """Make the records of what waits."""
-        wait(self._last, RECORD_SECONDS)
+        with suppress(RuntimeError, TimeoutError):  # it was closed, or is slow
+            self._thread.submit(int).result(RECORD_SECONDS)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _record(self, version: str, observation: Observation) -> None:
+    def _record(self, observation: Callable[[], Mapping[str, Any]]) -> None:
         self._room.release()
-        if version in self._slow:
-            self._missed += 1
-            return
-        began, missed = time.thread_time(), self._missed
-        record = observation()
-        if (took := time.thread_time() - began) > CALL_SECONDS:
-            self._slow.add(version)
-            record["why"] = f"{took:.2f} s to decide on it: this gate observes the version no more"
-        try:
-            if self.log is not None:
-                self.log.append({**record, "missed": missed}, time.monotonic() + RECORD_SECONDS)
-            self._missed -= missed
-        except AgentGateError as error:
-            self._missed += 1
-            _log.warning("observation_lost", problem=str(error))
+        self.log.append(observation(), time.monotonic() + RECORD_SECONDS)  # a log that takes no record refuses calls, and that is seen

@@ -78,7 +78,7 @@ class Catalog:
 
     Attributes:
         quarantined: path -> why that file is not loaded.
-        observed: id -> the version that only observes, until when (POSIX seconds); only reviewers' signatures make one.
+        observed: id -> the version that only observes, beside the one in force; until the next loading, since nothing comes of it.
         others: what a gate found lately of versions that are not in force, until the next loading (`agentgate.gate.versions`).
     """
 
@@ -88,7 +88,6 @@ class Catalog:
         quarantined: Mapping[str, WorkflowError],
         until: Mapping[str, float] | None = None,
         ends: Mapping[str, float] | None = None,
-        observed: Mapping[str, tuple[Workflow, float]] | None = None,
     ) -> None:
         """Hold what was loaded.
 
@@ -97,11 +96,11 @@ class Catalog:
             quarantined: path -> why that file is not loaded.
             until: id -> POSIX seconds at which it is no longer in force; None: approvals were not required.
             ends: those of them that are of `index` and `root`; any other is of an approval.
-            observed: see the class.
         """
         self._live = workflows, until, ends or {}
         self._warn_at = min(until.values(), default=math.inf) - AHEAD if until else math.inf
-        self.quarantined, self.observed = quarantined, observed or {}
+        self.quarantined = quarantined
+        self.observed: Mapping[str, Workflow] = {}
         self.others: dict[tuple[str, str], tuple[Any, float]] = {}
 
     @classmethod

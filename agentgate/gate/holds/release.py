@@ -146,7 +146,7 @@ def _complete(minting: Minting, hold: Hold, record: ops.HoldRecord) -> Flow:
 def _ask(minting: Minting, hold: Hold) -> Flow:
     """The call waits for a person, on record."""
     case, required = minting.case, minting.answer.holds
-    why = tuple(f for each in required for f in each.why)
+    why = minting.answer.failures
     asks = asked(required)
     of_hold = {"call_digest": minting.digest, "hold": minting.digest, "rules": [each.rule.id for each in required]}
     yield decided(asks, case.call, case.run.header, minting.known, **of_hold, reasons=reasons_of(why))

@@ -52,8 +52,7 @@ def first_tests(workflow: Workflow, base: Values, others: Values) -> Iterator[st
         answer = changed.decide()
         if impossible(workflow, changed):
             continue
-        failures = [f for hold in answer.holds for f in hold.why] if isinstance(answer, Eligible) else answer.failures
-        reasons = list(dict.fromkeys(f.field if f.argument else str(f.reason) for f in failures))
+        reasons = list(dict.fromkeys(f.field if f.argument else str(f.reason) for f in answer.failures))
         if because in reasons:
             shown = reasons[0] if len(reasons) == 1 else reasons
             then = _expected(answer) if isinstance(answer, Eligible) else f"deny, because: {inline(shown)}"

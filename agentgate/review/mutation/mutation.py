@@ -216,8 +216,7 @@ def _cases(workflow: Workflow, blank: NamedCase, scene: Scene, answer: Eligible 
     case = replace(blank, answer=answer.asks, rules=held)
     if mutant.pin is None:
         yield case
-        why = tuple(failure for hold in answer.holds for failure in hold.why)
-        yield from (replace(case, because=because) for because in _reasons(why) if held)
+        yield from (replace(case, because=because) for because in _reasons(answer.failures) if held)
         return
     block, key = mutant.pin
     if block == "grants":

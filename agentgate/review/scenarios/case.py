@@ -49,15 +49,14 @@ class NamedCase:
 
 def mismatch(workflow: Workflow, case: NamedCase, scene: Scene, answer: Eligible | Deny) -> str:
     """What of a case does not hold of a decision, in words; empty when all of it holds."""
-    kind: Answer = "deny" if isinstance(answer, Deny) else answer.asks
-    if kind != case.answer:
+    if answer.asks != case.answer:
         return f"expected {case.expected}, got {in_words(answer)}"
     if isinstance(answer, Deny):
         return _because(case, answer.failures)
     held = tuple(hold.rule.id for hold in answer.holds)
     if set(held) != set(case.rules):
         return f"expected {case.expected}, got {in_words(answer)}"
-    if case.because and (wrong := _because(case, tuple(f for hold in answer.holds for f in hold.why))):
+    if case.because and (wrong := _because(case, answer.failures)):
         return wrong
     given = granted(workflow, scene.call, answer)
     pinned = [("grants", key, value, given[key]) for key, value in case.grants.items()]

@@ -231,18 +231,16 @@ def stops(scene: Scene) -> tuple[Failure, ...]:
         at = replace(scene.around, now=scene.now - timedelta(seconds=ago(values, label)))
         answer = decide(workflow, replace(scene.run, calls=scene.run.calls[:index]), call, at)
         if isinstance(answer, Deny) or answer.holds:
-            return _failures(answer, every=True)
+            return answer.failures
         used.update({taken.limit: taken.amount for taken in answer.reservations})
     answer = scene.decide()
-    if isinstance(answer, Deny) or (asked := _failures(answer, every=False)):
+    if isinstance(answer, Deny) or (asked := _asked_about(answer)):
         return answer.failures if isinstance(answer, Deny) else asked
     used.update({taken.limit: taken.amount for taken in answer.reservations})
     over = (limit for limit, amount in used.items() if amount > limit.maximum)
     return tuple(Failure(Reason.LIMIT, "limits", f"the calls of {each.tool}", f"at most {each.maximum}") for each in over)
 
 
-def _failures(answer: Eligible | Deny, *, every: bool) -> tuple[Failure, ...]:
-    if isinstance(answer, Deny):
-        return answer.failures
-    asked = [hold for hold in answer.holds if every or not _always(hold.rule.when, hold.rule.left_open)]
+def _asked_about(answer: Eligible) -> tuple[Failure, ...]:
+    asked = [hold for hold in answer.holds if not _always(hold.rule.when, hold.rule.left_open)]
     return tuple(failure for hold in asked for failure in hold.why)
