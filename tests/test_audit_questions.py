@@ -118,9 +118,9 @@ def test_a_call_that_has_the_id_of_another_hides_no_story(tmp_path: Path) -> Non
 
 def test_calls_are_counted(shop: Path) -> None:
     told = json.loads(asked(shop, "stats", "--json").stdout)
-    assert told["tool"]["payments.refund"] == {"allowed": 2, "held": 1, "refused": 3, "unknown": 0}
+    assert told["tool"]["payments.refund"] == {"allowed": 2, "held": 1, "refused": 3, "unenforced": 0, "unknown": 0}
     assert told["user"]["lee"]["allowed"] == 5
-    assert told["approver"] == {"ana": {"allowed": 1, "held": 0, "refused": 0, "unknown": 0}}
+    assert told["approver"] == {"ana": {"allowed": 1, "held": 0, "refused": 0, "unenforced": 0, "unknown": 0}}
     assert told["workflow"]["shop.refund"]["held"] == 1
     assert "payments.refund" in asked(shop, "stats").stdout
 

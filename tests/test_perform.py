@@ -555,8 +555,8 @@ def test_who_asks_what_was_allowed_is_told_no_attempt_that_was_refused(folder: P
         "deny": ["payments.refund"],
     }
     counted = json.loads(CliRunner().invoke(app, ["audit", "stats", str(folder / "audit"), "--json"]).stdout)
-    assert counted["tool"]["payments.refund"] == {"allowed": 0, "held": 0, "refused": 1, "unknown": 0}
-    story = CliRunner().invoke(app, ["audit", "show", str(folder / "audit"), "--txn", "pay", "--json"]).stdout
+    assert counted["tool"]["payments.refund"] == {"allowed": 0, "held": 0, "refused": 1, "unenforced": 0, "unknown": 0}
+    story = CliRunner().invoke(app, ["audit", "show", "pay", str(folder / "audit"), "--json"]).stdout
     assert [record.get("decision") for record in json.loads(story)][-2:] == ["allow", "deny"]
 
 

@@ -21,8 +21,6 @@ from agentgate.audit.segment import Line, open_segment, writer_of
 from agentgate.audit.writing import write_whole
 from agentgate.errors import ConfigError
 
-_FIELDS = ("type", "tenant", "run", "user", "agent", "tool", "tool_call_id", "txn", "hold", "jti", "decision", "outcome")
-
 
 class RecordRow(NamedTuple):
     """A record, where it is, and what questions are about; None: it has no such field.
@@ -53,11 +51,15 @@ class RecordRow(NamedTuple):
     jti: str | None
     decision: str | None
     outcome: str | None
+    would: str | None
 
     @property
     def place(self) -> tuple[float, str, int]:
         """Where it stands among all rows of a log."""
         return self.time, writer_of(Path(self.file)), self.start
+
+
+_FIELDS = RecordRow._fields[7:]
 
 
 class RecordIndex:
@@ -74,7 +76,7 @@ class RecordIndex:
         """Where what is known of a segment is kept; it may not be there yet."""
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-        name = hashlib.sha256(orjson.dumps([content, heads], option=orjson.OPT_SORT_KEYS)).hexdigest()
+        name = hashlib.sha256(orjson.dumps([content, heads, _FIELDS], option=orjson.OPT_SORT_KEYS)).hexdigest()
         return self._folder / f"{writer_of(path)}.{'sealed' if sealed else 'chain'}.{name}"
 
     @staticmethod

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
-from agentgate.cli.output import HTML, choose_form, refusing, render_review
+from agentgate.audit.index import read_whole
+from agentgate.audit.questions import RowFilter, read_moment
+from agentgate.cli.output import HTML, choose_form, refusing, render_review, say
+from agentgate.cli.records import Keys, PublicKeys, Since, read_log, tell_state
 from agentgate.cli.signing import Json
+from agentgate.loading.source import find
 from agentgate.review.report.difference import compare_versions
+from agentgate.review.report.past import Record, version_of
+from agentgate.review.report.recorded import retrial_lines
+from agentgate.workflow.model import Workflow
 
 
 def diff(
     old: Annotated[str, Argument(help="The approved version: a file, or REV:path.")],
     new: Annotated[str, Argument(help="The proposed version: a file, or REV:path.")],
+    *,
     as_json: Json = False,
     markdown: Annotated[
         bool,
@@ -23,6 +34,9 @@ def diff(
         ),
     ] = False,
     html: HTML = None,
+    audit: Annotated[list[Path] | None, Option(help="An audit directory: which of its calls NEW decides otherwise.", exists=True)] = None,
+    keys: Keys = None,
+    key: PublicKeys = None,
 ) -> None:
     """Say which calls NEW permits and OLD did not, of all there can be; each with a value that shows it.
 
@@ -31,4 +45,33 @@ def diff(
     with refusing():
         form = choose_form(as_json=as_json, markdown=markdown)
         report = compare_versions(old, new)
+        if audit:
+            before, after = find(old).workflow(), find(new).workflow()
+            told = retrial_lines(_recorded(audit, keys, key, after, "7d"), before, after, "7 days")
+            report = replace(report, changes=replace(report.changes, notes=(*report.changes.notes, *told)))
     render_review(report, form, html)
+
+
+def replay(
+    new: Annotated[str, Argument(help="The version: a workflow file, or REV:path.")],
+    *,
+    audit: Annotated[list[Path], Option(help="An audit directory.", exists=True, file_okay=False)],
+    workflows: Annotated[Path, Option(help="Directory of the workflows, for the version that decided.")] = Path("workflows"),
+    keys: Keys = None,
+    key: PublicKeys = None,
+    since: Since = "7d",
+) -> None:
+    """Which recorded calls another version of their workflow would have decided otherwise, and of which the records cannot tell."""
+    with refusing():
+        after = find(new).workflow()
+        records = _recorded(audit, keys, key, after, since)
+        before = next(filter(None, (version_of(each, workflows) for each in reversed(records))), after)
+        say(*retrial_lines(records, before, after, since))
+
+
+def _recorded(directories: list[Path], keys: list[Path] | None, key: list[Path] | None, workflow: Workflow, since: str) -> Sequence[Record]:
+    """What is on record of a workflow since then, by time."""
+    rows = RowFilter({"workflow": workflow.id}, read_moment(since, 0.0))
+    log = read_log(directories, keys, key)
+    tell_state(log)
+    return read_whole(sorted(rows.rows(log), key=lambda row: row.time))

@@ -33,6 +33,7 @@ Keys = Annotated[
 PublicKeys = Annotated[list[Path] | None, typer.Option("--key", help="The public key alone, audit.pub of a key directory.", exists=True)]
 Cache = Annotated[Path | None, typer.Option(help="Where what was verified is kept for the next question.", file_okay=False)]
 Since = Annotated[str, typer.Option(help="From then on: 7d, 12h, or a date as 2026-05-31.")]
+_KINDS = "allowed", "held", "refused", "unenforced", "unknown"
 _COLUMNS = ("time", "decision", "tool", "user", "agent", "workflow", "txn")
 
 
@@ -96,17 +97,19 @@ def list_(
     type_: Annotated[str, typer.Option("--type", help="Records of this type (docs/audit-schema.md).")] = "decision",
     since: Since = "",
     until: Annotated[str, typer.Option(help="Up to then.")] = "",
+    would: Annotated[bool, typer.Option("--would", help="Calls that a version that only observes decides otherwise.")] = False,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     cache: Cache = None,
 ) -> None:
     """Which calls were allowed, held or refused: for whom, under which workflow version."""
-    equal = {"tool": tool, "decision": decision, "user": user, "agent": agent, "workflow": workflow, "tenant": tenant, "type": type_}
-    equal = {name: value for name, value in equal.items() if value}
+    equal = {"tool": tool, "decision": decision, "user": user, "agent": agent, "workflow": workflow, "tenant": tenant}
+    equal = {name: value for name, value in {**equal, "type": "" if would else type_}.items() if value}
     with refusing():
         wanted = RowFilter(equal, read_moment(since, 0.0), read_moment(until, float("inf")))
         log = read_log(directory, keys, key, cache)
-    found = sorted(wanted.rows(log), key=lambda row: row.time)
+    found = [row for row in wanted.rows(log) if not would or row.would not in {None, row.decision}]
+    found.sort(key=lambda row: row.time)
     if as_json:
         say_json(read_whole(found))
     else:
@@ -118,8 +121,10 @@ def list_(
 def _cells(row: RecordRow) -> tuple[str, ...]:
     version = "" if row.version is None else f" v{row.version}"
     what = row.decision or row.outcome or row.type
+    if row.would:
+        what = f"{what}, would be {row.would}"
     names = (str(each or "") for each in (what, row.tool, row.user, row.agent))
-    return (shown_time(row.time), *names, f"{row.workflow or ''}{version}", row.txn or "")
+    return (shown_time(row.time), *names, f"{row.workflow or ''}{version}", row.txn or row.tool_call_id or "")
 
 
 def _csv(body: list[tuple[str, ...]]) -> Iterator[str]:
@@ -183,7 +188,7 @@ def stats(
         for name, table in tables.items():
             most = max((sum(each.values()) for each in table.values()), default=1)
             body = [(value, *each.values(), _bar(sum(each.values()), most)) for value, each in table.items()]
-            rows((name, "allowed", "held", "refused", "unknown", ""), body, styles=("bold", "green", "yellow", "red"))
+            rows((name, *_KINDS, ""), body, styles=("bold", "green", "yellow", "red"))
     tell_state(log)
 
 
@@ -199,13 +204,12 @@ def count_calls(log: VerifiedLog, start: float, end: float) -> dict[str, dict[st
 
     unknown = {row.jti: row for row in RowFilter({"type": "outcome", "outcome": "unknown"}, start, end).rows(log)}
     for row in RowFilter({"type": "decision"}, start, end).rows(log):
-        count(row, {"allow": "allowed", "deny": "refused"}.get(str(row.decision), "held"))
+        count(row, {"allow": "allowed", "deny": "refused", "observed": "unenforced"}.get(str(row.decision), "held"))
         if row.jti and unknown.pop(row.jti, None):
             count(row, "unknown")
     for row in unknown.values():
         count(row, "unknown")
-    kinds = ("allowed", "held", "refused", "unknown")
-    return {name: {value: {k: each[k] for k in kinds} for value, each in sorted(table.items())} for name, table in counted.items()}
+    return {name: {value: {k: each[k] for k in _KINDS} for value, each in sorted(table.items())} for name, table in counted.items()}
 
 
 def _bar(count: int, most: int) -> str:

@@ -62,7 +62,7 @@ def _whole(old: Workflow, new: Workflow) -> _Wider:
         effects = "a token would serve whoever holds it", "a token would serve its agent only"
         yield "token.bound_to", "call, agent_key", "call", effects
     if new.observe and not old.observe:
-        yield "mode", "enforce", "observe", ("refusals would be recorded, not enforced", "refusals would be enforced")
+        yield "mode", "enforce", "observe", ("what it refuses would be recorded, not enforced", "refusals would be enforced")
     if _RISKS.index(new.risk) < _RISKS.index(old.risk):
         effects = "fewer reviewers would sign the next change", "more reviewers would sign the next change"
         yield "risk", old.risk, new.risk, effects

@@ -82,8 +82,8 @@ _PAID = (".from", ".any_call", ".at_most", ".max", ".pattern", ".entities")
 
 def _weight(change: Change) -> tuple[int, int, bool]:
     """Worst first: calls that need no person, then calls that need one, then what no call shows; in these, payees and origins first."""
-    kind = 2 if not change.answers[1] else 0 if change.answers[1] == _ALLOWED else 1
     field = change.where.rpartition(": ")[2]
+    kind = -1 if field == "mode" else 2 if not change.answers[1] else 0 if change.answers[1] == _ALLOWED else 1
     return kind, next((n for n, head in enumerate(_HEAVY) if field.startswith(head)), len(_HEAVY)), not field.endswith(_PAID)
 
 

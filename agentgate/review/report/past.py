@@ -148,7 +148,7 @@ def explain_record(record: Record, workflow: Workflow | None, alive: Alive | Non
     tool = workflow.tools.get(str(record["tool"]))
     definition = str(record.get("definition", tool.definition if tool is not None else ""))
     call = Call(str(record["tool"]), str(record["tool_call_id"]), canonical(args), args, definition)
-    state = alive.state if alive is not None else _remains(record, workflow)
+    state = alive.state if alive is not None else remains_of(record, workflow)
     explanation = explain_kept(workflow, state, call, _around(record, workflow, kept.failures), kept)
     return replace(explanation, notes=tuple(_notes(record, alive, hidden)))
 
@@ -173,7 +173,7 @@ def _digest_of(args: Mapping[str, Any]) -> str:
     return digest(canonical(dict(args)))
 
 
-def _remains(record: Record, workflow: Workflow) -> RunState:
+def remains_of(record: Record, workflow: Workflow) -> RunState:
     """A run that the store no longer has, with the identities of the record."""
     identity: Mapping[str, Any] = record.get("identity", {})
     user = None
@@ -239,6 +239,7 @@ def event(record: Record) -> str:
         "hold_answer_refused": f"an answer of {record.get('by')} does not count: {record.get('code')}",
         "redemption": "its token was redeemed",
         "outcome": f"ended: {record.get('outcome')}",
+        "observation": f"the version that observes would decide: {record.get('would')}",
         "run_opened": f"{record.get('agent')} opened run {record.get('run')} for {record.get('user')}",
     }.get(kind, kind)
     return f"{datetime.fromtimestamp(float(record.get('time', 0.0)), UTC):%Y-%m-%d %H:%M:%S} {text}"

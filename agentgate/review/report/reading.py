@@ -69,6 +69,8 @@ def _presence(workflow: Workflow, intent: str, prompt: str) -> str:
 
 def first(workflow: Workflow) -> Iterator[Change]:
     """A first version, whole: who, for whom, where and when, what may be asked, and each tool with its arguments, limits and people."""
+    if workflow.observe:
+        yield Change("mode", "", "observe", "a refused call runs its tool, without a token, a credential or facts")
     yield Change("title", "", workflow.title, f"risk {workflow.risk}, owners {text(workflow.owners)}")
     yield from (Change(c.field, "", c.expected) for c in conditions(workflow, None) if c.about in _ONCE and c.key not in _HIDDEN)
     for intent in workflow.intents.values():
@@ -76,9 +78,7 @@ def first(workflow: Workflow) -> Iterator[Change]:
     for tool in workflow.tools.values():
         yield from _tool(workflow, tool)
     bound = ", only for the agent's key (of a read: where a server redeems it)" if workflow.token.agent_key else ""
-    yield Change(
-        "token", "", f"lives {duration(workflow.token.ttl)}{bound}", "mode: observe: refusals are not enforced" if workflow.observe else ""
-    )
+    yield Change("token", "", f"lives {duration(workflow.token.ttl)}{bound}")
 
 
 def added(workflow: Workflow, tool: str) -> tuple[str, ...]:
