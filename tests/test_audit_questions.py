@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agentgate import Agent, Allow, Gate, StepUp
-from agentgate.audit import FileAudit
+from agentgate.audit import FileAudit, index
 from agentgate.audit.verify import LogFinding
 from agentgate.cli.main import app
 from tests.shop import LEE, ORDER, WORKFLOW
@@ -197,3 +198,12 @@ def test_a_segment_that_grows_leaves_one_entry_in_the_cache(tmp_path: Path) -> N
 
 def asked_plain(folder: Path) -> str:
     return CliRunner().invoke(app, ["audit", "list", str(folder / "audit"), "--cache", str(folder / "cache")]).stdout
+
+
+def test_a_cache_with_other_columns_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of an older release would be read as rows that lack a column."""
+    (tmp_path / "one.jsonl").write_text("")
+    entry = partial(index.RecordIndex(tmp_path / "cache").entry, tmp_path / "one.jsonl", [], sealed=True)
+    before = entry()
+    monkeypatch.setattr(index, "_FIELDS", index._FIELDS[:-1])
+    assert entry() != before

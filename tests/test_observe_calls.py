@@ -97,6 +97,18 @@ def test_every_call_is_decided_under_both_and_only_the_one_in_force_counts(besid
     assert [each["decision"] for each in records(beside, "decision")] == ["allow", "allow", "deny"]
 
 
+def test_a_performed_call_is_observed_too(beside: Team) -> None:
+    with opened(beside) as gate:
+        run = run_of(gate)
+        for number, amount in enumerate(("20.00", "30.00")):
+            found = run.perform(TOOL, {"order_id": ORDER, "amount": amount}, tool_call_id=f"call_{number}")
+            if not isinstance(found, Deny):
+                with found:
+                    pass
+    assert [(each["decision"], each["would"]) for each in records(beside)] == [("allow", "deny"), ("deny", "deny")]
+    assert [each.get("performed") for each in records(beside, "decision")] == [True, None]
+
+
 async def test_an_awaited_gate_observes_too(beside: Team) -> None:
     async with await AsyncGate.open(beside.directory, **given(beside)) as gate:
         run = await gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=f"Please refund order {ORDER}")
@@ -307,6 +319,13 @@ def test_a_store_that_cannot_say_what_is_revoked_runs_no_tool(alone: Team) -> No
         answer = pay(run, "999.00")
         assert isinstance(answer, Deny)
         assert not isinstance(answer, Unenforced)
+
+
+def test_a_performed_call_that_is_refused_alone_runs_its_tool(alone: Team) -> None:
+    with opened(alone) as gate:
+        answer = run_of(gate).perform(TOOL, {"order_id": ORDER, "amount": "999.00"}, tool_call_id="call_1")
+        assert isinstance(answer, Unenforced)
+    assert [(each["decision"], each["would"]) for each in records(alone, "decision")] == [("observed", "deny")]
 
 
 def test_what_nobody_signed_is_enforced(alone: Team) -> None:

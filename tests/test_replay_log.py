@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agentgate import Allow, Deny
+from agentgate.audit import FileAudit
 from agentgate.cli.main import app
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
@@ -180,3 +182,23 @@ def test_a_log_is_replayed_under_a_version_that_never_ran(tmp_path: Path, way: W
     assert "and 1 recorded calls of the last 7d would be decided otherwise: 1 payments.refund step_up -> deny (args.amount)" in done.stdout
     assert "of 0 of 2 calls it cannot be told: none" in done.stdout
     assert "verified" in done.stderr
+    (tmp_path / "other.yaml").write_text((tmp_path / "new.yaml").read_text().replace("shop.refund", "shop.other"))
+    for words in (["--since", "2099-01-01", str(tmp_path / "new.yaml")], [str(tmp_path / "other.yaml")]):
+        done = CliRunner().invoke(app, ["replay", *words, *common], env={"XDG_CACHE_HOME": str(tmp_path)})
+        assert "of 0 of 0 calls it cannot be told: none" in done.stdout
+
+
+def test_of_several_gates_that_decided_on_a_call_the_last_counts(recorded: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "new.yaml").write_text(text_of("a lower bound"))
+    (tmp_path / "workflows").mkdir()
+    (tmp_path / "workflows" / "refund.yaml").write_text(WORKFLOW)
+    later, earlier = recorded[1][1], recorded[2][1]  # asked about, and refused before; 120.00 is too much for the other version
+    for name, told, ago in (("one", later, 0), ("two", earlier, 60)):
+        log = FileAudit(tmp_path / name)
+        record = {key: value for key, value in told.items() if key not in {"seq", "writer"}}
+        log.append({**record, "run": "run_1", "time": later["time"] - ago}, time.monotonic() + 5)
+        log.close()
+    words = ["replay", "--since", "2026-01-01", str(tmp_path / "new.yaml"), "--workflows", str(tmp_path / "workflows")]
+    words += ["--audit", str(tmp_path / "one"), "--audit", str(tmp_path / "two")]
+    done = CliRunner().invoke(app, words, env={"XDG_CACHE_HOME": str(tmp_path)})
+    assert "1 recorded calls of the last 2026-01-01 would be decided otherwise" in done.output, done.output
