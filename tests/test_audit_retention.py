@@ -233,22 +233,3 @@ def test_a_log_that_a_new_one_takes_over_may_be_compressed(folder: Path) -> None
     day(folder, 0)
     assert status(folder) == 0
     assert [*(folder / "keys" / "audit-logs").iterdir()]
-
-
-def test_a_served_gates_index_forgets_what_was_removed(folder: Path) -> None:
-    from agentgate.audit.questions import answer_question
-
-    asked = {
-        "audit": str(folder / "audit"),
-        "keys": str(folder / "keys"),
-        "call": "",
-        "run": "",
-        "values": {},
-        "after": [],
-        "tenants": ["acme"],
-    }
-    assert len(answer_question({**asked, "since": 0.0, "until": 1e11})["records"]) == 12
-    first, *_ = segment_files(folder / "audit")
-    assert [*(folder / "keys" / "audit-index").glob(f"{writer_of(first)}.*")]
-    pruned(folder, "--before", "400d")
-    assert not [*(folder / "keys" / "audit-index").glob(f"{writer_of(first)}.*")]

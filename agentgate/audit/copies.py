@@ -14,7 +14,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
@@ -30,41 +30,27 @@ _SECONDS, _AGAIN = 5.0, 5.0
 _log = structlog.get_logger("agentgate.audit.copies")
 
 
-class CopyPlace(Protocol):
-    """Where copies are kept."""
+class CopyPlace(NamedTuple):
+    """Where copies are kept.
 
-    @property
-    def name(self) -> str:
-        """How the log names it."""
+    Attributes:
+        name: how the log names it.
+        send: keeps a copy of a note, of the log in a directory; raises OSError, ValueError, AgentGateError where it does not.
+        shared: others put theirs there, which are looked at again and again.
+    """
 
-    def send(self, note: str, directory: Path) -> None:
-        """Keep a copy. Raises OSError, AgentGateError: it is not kept, or another is that contradicts it."""
-
-
-class FolderPlace:
-    """A second directory, on another volume."""
-
-    def __init__(self, path: Path) -> None:
-        self.name, self._path = str(path), path
-
-    def send(self, note: str, directory: Path) -> None:  # noqa: ARG002 - of a witness
-        """See `CopyPlace`."""
-        found = read_checkpoint(note)
-        file = self._path / f"{found.origin.rpartition('/')[2]}.checkpoint"
-        if file.exists():
-            check_grown(file.read_text("utf-8"), found)
-        write_whole(file, note.encode(), mode=0o644)
+    name: str
+    send: Callable[[str, Path], object]
+    shared: bool = False
 
 
-class URLPlace:
-    """An endpoint that takes each checkpoint as it is, by POST."""
-
-    def __init__(self, url: str) -> None:
-        self.name, self._url = url, url
-
-    def send(self, note: str, directory: Path) -> None:  # noqa: ARG002 - of a witness
-        """See `CopyPlace`."""
-        post_bytes(self._url, note.encode())
+def write_copy(folder: Path, note: str) -> None:
+    """Keep a copy in a directory. Raises OSError: it is not kept, or another is that contradicts it."""
+    found = read_checkpoint(note)
+    file = folder / f"{found.origin.rpartition('/')[2]}.checkpoint"
+    if file.exists():
+        check_grown(file.read_text("utf-8"), found)
+    write_whole(file, note.encode(), mode=0o644)
 
 
 class WitnessPlace:
@@ -74,11 +60,10 @@ class WitnessPlace:
     """
 
     def __init__(self, url: str, verifier: NoteVerifier) -> None:
-        self.name, self._url, self._verifier = url, f"{url.rstrip('/')}/add-checkpoint", verifier
-        self._cosigned = 0
+        self._url, self._verifier, self._cosigned = f"{url.rstrip('/')}/add-checkpoint", verifier, 0
 
-    def send(self, note: str, directory: Path) -> None:
-        """See `CopyPlace`."""
+    def cosign(self, note: str, directory: Path) -> None:
+        """See `CopyPlace.send`."""
         newest = read_checkpoint(note)
         for _ in range(2):
             body = f"old {self._cosigned}\n{_proof(directory, newest, self._cosigned)}\n{note}"
@@ -97,7 +82,7 @@ class WitnessPlace:
         if not self._verifier.signed(note + lines):
             raise OSError("answered without its cosignature")
         self._cosigned = newest.size
-        FolderPlace(directory).send(note + lines, directory)
+        write_copy(directory, note + lines)
 
 
 def _proof(directory: Path, newest: Checkpoint, old: int) -> str:
@@ -152,11 +137,12 @@ def place_of(value: str) -> CopyPlace:
     if "://" not in url:
         path = Path(url)
         if url and value == url and path.is_dir():
-            return FolderPlace(path)
+            return CopyPlace(value, lambda note, _: write_copy(path, note))
         raise ConfigError("checkpoints", value, "an existing directory, an https URL, or a witness: its verifier key and its URL")
     if not is_secure(urlsplit(url).scheme, urlsplit(url).hostname):
         raise ConfigError("checkpoints", url, "https (http only to loopback)")
-    return WitnessPlace(url, NoteVerifier.parse(key)) if key else URLPlace(url)
+    send = WitnessPlace(url, NoteVerifier.parse(key)).cosign if key else lambda note, _: post_bytes(url, note.encode())
+    return CopyPlace(url, send)
 
 
 class Copies:
@@ -204,7 +190,7 @@ class Copies:
             with self._changed:
                 idle = not self._changed.wait_for(lambda: self._has_work(place), _AGAIN)
                 note, over = self._note, self._over
-            if self._sent.get(place.name) != note or (idle and isinstance(place, StorePlace)):  # others' may have come
+            if self._sent.get(place.name) != note or (idle and place.shared):
                 self._send(place, note)
 
     def _has_work(self, place: CopyPlace) -> bool:
@@ -222,18 +208,11 @@ class Copies:
             self.problems.pop(place.name, None)
 
 
-class StorePlace:
-    """The state store, which all gates of it compare.
+def store_place(keep: Callable[[Checkpoint, str], str]) -> CopyPlace:
+    """The state store, which all gates of it compare. `keep` keeps a note there, and answers the one that is there after that."""
 
-    `keep` keeps a note in the store, and answers the one that is there after that.
-    """
-
-    name = "state store"
-
-    def __init__(self, keep: Callable[[Checkpoint, str], str]) -> None:
-        self._keep = keep
-
-    def send(self, note: str, directory: Path) -> None:  # noqa: ARG002 - of a witness
-        """See `CopyPlace`."""
+    def send(note: str, _: Path) -> None:
         newest = read_checkpoint(note)
-        check_grown(self._keep(newest, note), newest)
+        check_grown(keep(newest, note), newest)
+
+    return CopyPlace("state store", send, shared=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agentgate.audit.tree import Head
+from agentgate.audit.tree import Head, read_head
 from agentgate.errors import AuditDamaged
 from agentgate.token.regular_file import read_regular
 from agentgate.values.canonical import parse
@@ -22,10 +22,9 @@ def kept(keys: Path) -> dict[str, Head]:
     found: dict[str, Head] = {}
     for path in sorted((keys / FOLDER).glob("*.json")):
         try:
-            head = Head(**parse(read_regular(path)))
+            head = found[path.stem] = read_head({"time": 0, **parse(read_regular(path))})
         except (OSError, ValueError, TypeError) as error:
             raise AuditDamaged(str(path), 1, str(error), _EXPECTED) from error
-        if [type(value) for value in head[:4]] != [str, int, int, str] or head.writer != path.stem:
-            raise AuditDamaged(str(path), 1, "another form", _EXPECTED)
-        found[head.writer] = head
+        if head.writer != path.stem:
+            raise AuditDamaged(str(path), 1, f"the head of {head.writer}", _EXPECTED)
     return found

@@ -1,4 +1,4 @@
-"""Questions to a log, answered from what was verified (`agentgate.audit.index`): which calls there were, and one call's story.
+"""Questions to a log that was verified: which calls there were, and one call's story.
 
 As a program it answers a question of a served gate, JSON on its standard input (`answer_question`): reading a large log takes seconds of a
 processor, and the calls of the gate have a deadline.
@@ -7,23 +7,29 @@ processor, and the calls of the gate have a deadline.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import nlargest
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import orjson
 
-from agentgate.audit.index import RecordIndex, RecordRow, read_rows, read_whole
-from agentgate.audit.verify import LogEvidence, LogVerdict, Watch, verify
+from agentgate.audit.seen import open_cache
+from agentgate.audit.segment import open_segment
+from agentgate.audit.verify import LogEvidence, LogVerdict, verify
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.values.times import seconds
 
+Record = Mapping[str, Any]
+Tenants = Collection[str] | None  # None: all, and records of none
+FIELDS = ("tool", "decision", "user", "agent", "workflow", "type")  # that records are looked for by
 PAGE = 50  # records in an answer to a served gate
 SHORT = 12  # characters of a hold's id, as lists show it
 
@@ -45,71 +51,89 @@ def read_moment(text: str, otherwise: float) -> float:
         raise ConfigError("time", text, "a duration (7d, 12h) or a date (2026-05-31, 2026-05-31T10:00)") from None
 
 
-class RowFilter(NamedTuple):
-    """Which rows are wanted: those with these values, in these tenants (None: in any or none), from then to then."""
-
-    values: Mapping[str, str]
-    since: float = 0.0
-    until: float = float("inf")
-    tenants: Collection[str] | None = None
-
-    def rows(self, log: VerifiedLog) -> Iterator[RecordRow]:
-        """Those of a log. A decision that another of the same `jti` took back is none of them."""
-        taken_back = {(row.run, row.jti) for row in log.rows(b'"deny"') if row.decision == "deny" and row.jti}
-        places = [(RecordRow._fields.index(name), value) for name, value in self.values.items()]
-        rarest = sorted(map(orjson.dumps, self.values.values()), key=len)[-1:]
-        for row in log.rows(*rarest):
-            here = self.since <= row.time <= self.until and (self.tenants is None or row.tenant in self.tenants)
-            counts = row.decision != "allow" or (row.run, row.jti) not in taken_back
-            if here and counts and all(row[place] == value for place, value in places):
-                yield row
+def time_of(record: Record) -> float:
+    """When a record was written; 0 where no time stands there, as in a line that nobody sealed anything may stand."""
+    at = record.get("time")
+    return at if type(at) is float else float(at) if type(at) is int else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedLog:
-    """A log that was read.
+def value_of(record: Record, name: str) -> Any:
+    """A field of a record; of its workflow the id."""
+    value = record.get(name)
+    return value.get("id") if name == "workflow" and isinstance(value, dict) else value
 
-    Attributes:
-        verdict: what was found of it.
-        checked: against its seals; else only chains were looked at.
+
+def place_of(record: Record) -> str:
+    """Where a record stands among all of a log, so that these sort as they do."""
+    return f"{time_of(record):017.6f}~{record['writer']}~{record['seq']:09}"
+
+
+def search_log(log: LogVerdict, *wanted: bytes) -> Iterator[Record]:
+    """The records of a log that was verified in whose line one of these stands, each with its ``writer`` and ``seq``; without any, all."""
+    is_wanted = re.compile(b"|".join(map(re.escape, wanted))).search
+    for each in log.segments:
+        with open_segment(Path(each.file)) if each.file else BytesIO() as lines:
+            for line in filter(is_wanted, islice(lines, each.records)):
+                value = orjson.loads(line)
+                value["record"] |= {"writer": each.writer, "seq": value["seq"]}
+                yield value["record"]
+
+
+def find_records(
+    log: LogVerdict, values: Mapping[str, str], since: float = 0.0, until: float = float("inf"), tenants: Tenants = None
+) -> Iterator[Record]:
+    """Those with these values, from then to then, of these tenants. An allowance that a refusal of its `jti` took back is none of them."""
+    taken_back = find_taken_back(log)
+    rarest = sorted(map(orjson.dumps, values.values()), key=len)[-1:]
+    for record in search_log(log, *rarest):
+        here = since <= time_of(record) <= until and (tenants is None or record.get("tenant") in tenants)
+        if here and not is_taken_back(record, taken_back) and all(value_of(record, name) == value for name, value in values.items()):
+            yield record
+
+
+def find_taken_back(log: LogVerdict) -> Collection[str]:
+    """Run and `jti` of the calls whose last decision is a refusal: of several decisions with one `jti` the last counts."""
+    return {_attempt_of(record) for record in search_log(log, b'"decision":"deny"') if record.get("jti")}
+
+
+def is_taken_back(record: Record, taken_back: Collection[str]) -> bool:
+    """Whether a record is an allowance that was taken back."""
+    return record.get("decision") == "allow" and _attempt_of(record) in taken_back
+
+
+def _attempt_of(record: Record) -> str:
+    return f"{record.get('run')} {record.get('jti')}"
+
+
+def find_story(log: LogVerdict, name: str, run: str = "", tenants: Tenants = None) -> list[Record]:
+    """A call's records in their order, the opening of its run first: by txn, jti, hold (12 characters will do) or tool_call_id.
+
+    Raises:
+        NotFound: there is no such call of these tenants, or there are several.
     """
+    found = [record for record in search_log(log, orjson.dumps(name)[:-1]) if _call_of(record) and run in ("", record.get("run"))]
+    named = [record for record in found if name and (tenants is None or record["tenant"] in tenants)]
+    # the gate's own ids go before those of a runtime, which may give a call the id of another
+    ours = [r for r in named if name in (r.get("txn"), r.get("jti"), str(r.get("hold", ""))[: max(SHORT, len(name))])]
+    calls = {_call_of(record) for record in ours or named if ours or record["tool_call_id"] == name}
+    if len(calls) > 1:
+        listed = ", ".join(f"--tenant {tenant} --run {its}" for tenant, its, _ in sorted(calls)[:5])
+        raise NotFound(f"id: {name!r} names {len(calls)} calls; say which: {listed}")
+    if not calls:
+        raise NotFound(f"id: got {name!r}, expected the txn, jti, hold or tool_call_id of a decision in this log")
+    ((tenant, its, call),) = calls
+    own = (record for record in search_log(log, orjson.dumps(its)) if (record.get("tenant"), record.get("run")) == (tenant, its))
+    mine = sorted(own, key=time_of)
+    holds = [record["hold"] for record in mine if record.get("tool_call_id") == call and record.get("hold")]
+    about = [record for record in mine if record.get("tool_call_id") == call or record.get("hold") in holds]
+    opened = [r for r in mine if r.get("type") in ("run_opened", "run_renewed") and time_of(r) <= time_of(about[0])]
+    return [*opened[-1:], *about]
 
-    verdict: LogVerdict
-    checked: bool
 
-    @classmethod
-    def read(cls, directories: Sequence[Path], evidence: LogEvidence, cache: Path, watch: Watch[Any] = lambda work, _: work) -> Self:
-        """Verify it. Raises AgentGateError, OSError: it cannot be read."""
-        return cls(verify(directories, evidence, watch, index=RecordIndex(cache)), bool(evidence.keys))
-
-    def rows(self, *wanted: bytes) -> Iterator[RecordRow]:
-        """As `read_rows`, of all of it."""
-        for each in self.verdict.segments:
-            if each.entry:
-                yield from read_rows(Path(each.entry), each.file, wanted)
-
-    def story(self, name: str, *, run: str = "", wanted: Callable[[RecordRow], bool] = lambda _: True) -> list[RecordRow]:
-        """A call's records in their order, the opening of its run first: by txn, jti, hold (12 characters will do) or tool_call_id.
-
-        Raises:
-            NotFound: there is no such call, or there are several.
-        """
-        named = [row for row in self.rows(orjson.dumps(name)[:-1]) if row.tool_call_id and run in {"", row.run} and wanted(row)]
-        # the gate's own ids go before those of a runtime, which may give a call the id of another
-        ours = [row for row in named if name in {row.txn, row.jti, (row.hold or "")[: max(SHORT, len(name))]}]
-        found = (ours or [row for row in named if row.tool_call_id == name]) if name else []
-        calls = {(row.tenant, row.run, row.tool_call_id) for row in found}
-        if len(calls) != 1:
-            if not calls:
-                raise NotFound(f"id: got {name!r}, expected the txn, jti, hold or tool_call_id of a decision in this log")
-            listed = ", ".join(f"--tenant {each[0]} --run {each[1]}" for each in sorted(calls, key=str)[:5])
-            raise NotFound(f"id: {name!r} names {len(calls)} calls; say which: {listed}")
-        ((tenant, its, call),) = calls
-        mine = sorted((row for row in self.rows(orjson.dumps(its)) if (row.tenant, row.run) == (tenant, its)), key=lambda row: row.time)
-        holds = {row.hold for row in mine if row.tool_call_id == call} - {None}
-        about = [row for row in mine if row.tool_call_id == call or row.hold in holds]
-        opened = [row for row in mine if row.type in {"run_opened", "run_renewed"} and row.time <= about[0].time]
-        return [*opened[-1:], *about]
+def _call_of(record: Record) -> tuple[str, ...]:
+    """Tenant, run and id of a record's call; empty: it has none."""
+    call = [record.get(name) for name in ("tenant", "run", "tool_call_id")]
+    return tuple(map(str, call)) if all(type(each) is str for each in call) else ()
 
 
 def answer_question(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,17 +145,18 @@ def answer_question(asked: Mapping[str, Any]) -> dict[str, Any]:
         AgentGateError, OSError: the log cannot be read.
     """
     keys = Path(asked["keys"])
-    log = VerifiedLog.read([Path(asked["audit"])], LogEvidence.of([keys]), keys / "audit-index")
-    found, after = list[RecordRow](), tuple(asked["after"])
+    log = verify([Path(asked["audit"])], LogEvidence.of([keys]), cache=open_cache(keys / "audit-seen"))
+    found, after = list[Record](), asked["after"]
     if asked["call"]:
         with suppress(NotFound):
-            found = log.story(asked["call"], run=asked["run"], wanted=lambda row: row.tenant in asked["tenants"])
+            found = find_story(log, asked["call"], asked["run"], asked["tenants"])
     else:
-        rows = RowFilter(asked["values"], asked["since"], asked["until"], asked["tenants"]).rows(log)
-        found = nlargest(PAGE, (row for row in rows if not after or row.place < after), key=lambda row: row.place)
-    following = "~".join(map(str, found[-1].place)) if len(found) == PAGE and not asked["call"] else None
-    wrong = sorted({each.finding.name.lower() for each in log.verdict.findings if each.finding})
-    return {"findings": wrong, "next": following, "records": read_whole(found)}
+        values = {name: asked[name] for name in FIELDS if asked[name]}
+        fitting = find_records(log, values, asked["since"], asked["until"], asked["tenants"])
+        found = nlargest(PAGE, (each for each in fitting if not after or place_of(each) < after), key=place_of)
+    following = place_of(found[-1]) if len(found) == PAGE and not asked["call"] else None
+    wrong = sorted({each.finding.name.lower() for each in log.findings if each.finding})
+    return {"findings": wrong, "next": following, "records": found}
 
 
 if __name__ == "__main__":

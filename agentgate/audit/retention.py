@@ -57,6 +57,4 @@ def remove_segments(directory: Path, keys: Path, paths: Sequence[Path], *, befor
     sealer.close()
     for path in paths:
         path.unlink()
-        for rows in keys.glob(f"audit-index/{writer_of(path)}.*"):  # what a served gate knows of it
-            rows.unlink()
     sync_directory(directory)

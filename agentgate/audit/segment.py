@@ -289,8 +289,8 @@ def read_lines(path: Path, after: Line | None = None) -> Iterator[Line]:
             lines.seek(end)
             while ended := lines.readline(MAX_BYTES + 1):
                 seq, line = seq + 1, ended.removesuffix(b"\n")
-                if line == ended or not line.strip(b"\0"):  # torn; a power cut may leave zeros
-                    if lines.read(1):
+                if line == ended or not line.strip(b"\0"):  # torn, or still being written; a power cut may leave zeros
+                    if len(ended) > MAX_BYTES or (line != ended and lines.read(1)):
                         raise AuditDamaged(str(path), seq, "a torn line", "torn lines only at the end")
                     return
                 value = _value(path, seq, line)

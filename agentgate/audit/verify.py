@@ -20,10 +20,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
+import orjson
+
 from agentgate.audit.heads import kept
-from agentgate.audit.index import RecordIndex, read_entry, row_bytes
 from agentgate.audit.note import PUBLIC, Checkpoint, read_public
 from agentgate.audit.sealer import kept_checkpoints
+from agentgate.audit.seen import entry_of, write_entry
 from agentgate.audit.segment import read_lines, segment_files, writer_of
 from agentgate.audit.tree import Head, LogTree, read_head, seal_files, sealed_lines
 from agentgate.errors import AuditDamaged
@@ -58,7 +60,6 @@ class Verified:
         torn: bytes after the last whole line.
         finding: what is wrong with it; None: nothing.
         wrong: the same in words.
-        entry: where its rows are (`agentgate.audit.index`).
     """
 
     writer: str
@@ -69,7 +70,11 @@ class Verified:
     torn: int = 0
     finding: LogFinding | None = None
     wrong: str = ""
-    entry: str = ""
+
+    @property
+    def name(self) -> str:
+        """Where it is, or its writer."""
+        return self.file or self.writer
 
     @property
     def tail(self) -> int:
@@ -97,6 +102,11 @@ class Sealed:
     finding: LogFinding | None = None
     wrong: str = ""
 
+    @property
+    def name(self) -> str:
+        """Its origin."""
+        return self.origin
+
 
 class Known(NamedTuple):
     """A checkpoint that is kept elsewhere: where, and what it says."""
@@ -117,6 +127,11 @@ class LogVerdict:
         """What is wrong, the logs first."""
         every: tuple[Verified | Sealed, ...] = (*self.logs, *self.segments)
         return [each for each in every if each.finding is not None]
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether seals, or heads of an earlier version, told what was cut off, forged or deleted; else only chains were looked at."""
+        return bool(self.logs) or any(each.sealed is not None for each in self.segments)
 
 
 T = TypeVar("T")
@@ -155,11 +170,11 @@ class LogEvidence(NamedTuple):
 
 
 def verify(
-    directories: Sequence[Path], evidence: LogEvidence, watch: Watch[Any] = lambda work, _: work, *, index: RecordIndex | None = None
+    directories: Sequence[Path], evidence: LogEvidence, watch: Watch[Any] = lambda work, _: work, *, cache: Path | None = None
 ) -> LogVerdict:
     """Every log and segment of these directories, and those that only checkpoints and heads know, by name (the time each was opened).
 
-    The directories are those of one log or more, also where segments were moved to. `index`: where what is found is kept for questions.
+    The directories are those of one log or more, also where segments were moved to. `cache`: what was found before.
 
     Raises:
         OSError: a directory or a file cannot be read.
@@ -174,7 +189,7 @@ def verify(
     for log in logs.values():
         for name, each in log.heads.items():
             expected.setdefault(name, []).extend(each)
-    chosen = partial(_look_at, sealed=bool(logs or heads), index=index)
+    chosen = partial(_look_at, sealed=bool(logs or heads), cache=cache)
     work = [(name, path, expected.get(name, [])) for name in sorted(paths) for path in paths[name]]
     found: list[Verified] = []
     for each, lost in watch(_each(chosen, work), len(work)):
@@ -206,25 +221,22 @@ def _twice(each: Verified) -> Verified:
     return replace(each, finding=LogFinding.TWICE, wrong="more than one file has this writer's name")
 
 
-def _look_at(work: _Work, *, sealed: bool, index: RecordIndex | None) -> tuple[Verified, list[Head]]:
+def _look_at(work: _Work, *, sealed: bool, cache: Path | None) -> tuple[Verified, list[Head]]:
     """`_read_segment`, or what it found of the same bytes before."""
-    if index is None:
+    if cache is None:
         return _read_segment(work, sealed=sealed)
     _, path, heads = work
-    entry = index.entry(path, [head.leaf for head in heads], sealed=sealed)
-    if (told := read_entry(entry)) is None:
-        rows = list[bytes]()
-        found, lost = _read_segment(work, sealed=sealed, rows=rows)
-        index.keep(entry, {"found": asdict(found), "lost": [head._asdict() for head in lost]}, rows)
-    else:
-        lost = [Head(**each) for each in told["lost"]]
-        found = Verified(**{**told["found"], "file": str(path)})
-        found = replace(found, finding=None if found.finding is None else LogFinding(found.finding))
-    return replace(found, entry=str(entry)), lost
+    entry = entry_of(cache, path, [head.leaf for head in heads], sealed=sealed)
+    with suppress(OSError, ValueError):
+        return Verified(**{**orjson.loads(entry.read_bytes()), "file": str(path)}), []
+    found, lost = _read_segment(work, sealed=sealed)
+    if found.finding is None and not lost:
+        write_entry(entry, asdict(found))
+    return found, lost
 
 
-def _read_segment(work: _Work, *, sealed: bool, rows: list[bytes] | None = None) -> tuple[Verified, list[Head]]:
-    """What is found of one file, and the heads of segments that it says were lost; `rows` takes the rows of what can be read."""
+def _read_segment(work: _Work, *, sealed: bool) -> tuple[Verified, list[Head]]:
+    """What is found of one file, and the heads of segments that it says were lost."""
     name, path, heads = work
     wanted: dict[int, set[str]] = {}
     for head in heads:
@@ -235,8 +247,6 @@ def _read_segment(work: _Work, *, sealed: bool, rows: list[bytes] | None = None)
     last = max(heads, key=lambda head: head.seq, default=None)
     try:
         for line in read_lines(path):
-            if rows is not None:
-                rows.append(row_bytes(end, line))
             records, end = line.seq, line.end
             if line.record.get("type") == "segment_lost":
                 with suppress(KeyError, TypeError, ValueError):  # another form: nobody's record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
@@ -13,17 +12,18 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from agentgate.audit.note import log_verifier, read_checkpoint
+from agentgate.audit.note import NoteVerifier, log_verifier, read_checkpoint
 from agentgate.audit.questions import read_moment
 from agentgate.audit.retention import AT_ONCE, compress_segment, ended_before, remove_segments
 from agentgate.audit.verify import Known, LogEvidence, LogVerdict, Sealed, Verified, verify
 from agentgate.cli import records
-from agentgate.cli.output import LOOK, YES, complain, fail, note, progress, refusing, rows, say, say_json
-from agentgate.cli.records import Directories, Keys, PublicKeys, evidence_of
+from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
+from agentgate.cli.records import Directories, Keys, watch
 from agentgate.cli.signing import Json
+from agentgate.cli.store import ask_store
+from agentgate.errors import ConfigError
 from agentgate.stores import open_store, ops
 
-_PATIENCE = 5.0  # seconds for the state store
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
@@ -31,7 +31,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 def verify_(  # noqa: PLR0917 - as `explain`
     directory: Directories,
     keys: Keys = None,
-    key: PublicKeys = None,
     checkpoint: Annotated[
         list[Path] | None,
         Option(help="A checkpoint that is kept elsewhere: of a second folder, an endpoint, a witness.", exists=True),
@@ -43,22 +42,21 @@ def verify_(  # noqa: PLR0917 - as `explain`
     """Read every segment and seal again: chains, tree, signatures, and what checkpoints kept elsewhere know."""
     with refusing():
         try:
-            evidence = evidence_of(keys, key, checkpoint, witness)
-            if store:
-                evidence = evidence._replace(known=[*evidence.known, *_stored(store, evidence.keys)])
-            found = verify(directory, evidence, lambda work, total: progress(work, "verify", total))
+            evidence, signer = LogEvidence.of(keys or []), NoteVerifier.parse(witness) if witness else None
+            known = [*evidence.known, *(_known(path, signer) for path in checkpoint or [])]
+            known += _stored(store, evidence.keys) if store else []
+            found = verify(directory, evidence._replace(known=known), watch)
         except OSError as error:
             fail(error)
     if not found.segments:
         fail(f"{', '.join(map(str, directory))}: no segments (*.jsonl)")
-    checked = bool(found.logs) or any(each.sealed is not None for each in found.segments)
-    status = found.findings[0].finding if found.findings else YES if checked else LOOK
+    status = found.findings[0].finding if found.findings else YES if found.is_checked else LOOK
     if as_json:
         logs = [{**asdict(log), "heads": len(log.heads)} for log in found.logs]
         segments = [{**asdict(each), "tail": each.tail} for each in found.segments]
-        say_json({"whole": status == YES, "truncation_checked": checked, "logs": logs, "segments": segments})
+        say_json({"whole": status == YES, "truncation_checked": found.is_checked, "logs": logs, "segments": segments})
     else:
-        _tell(found, checked=checked)
+        _tell(found)
     raise typer.Exit(int(status or 0))
 
 
@@ -73,7 +71,7 @@ def prune(
     with refusing():
         moment = read_moment(before, 0.0)
         try:
-            found = verify([directory], LogEvidence.of([keys]), lambda work, total: progress(work, "verify", total))
+            found = verify([directory], LogEvidence.of([keys]), watch)
             if found.findings:
                 fail(*(each.wrong for each in found.findings), "nothing was removed: agentgate audit verify")
             gone = ended_before(found, moment)
@@ -87,36 +85,45 @@ def prune(
     say(f"{len(gone)} segments removed, {len(packed)} compressed")
 
 
+def _known(path: Path, witness: NoteVerifier | None) -> Known:
+    try:
+        text = path.read_text("utf-8")
+        found = read_checkpoint(text)
+    except ValueError as error:
+        raise ConfigError("checkpoint", str(path), f"a signed checkpoint ({error})") from error
+    if witness is not None and not witness.signed(text):
+        raise ConfigError("checkpoint", str(path), f"one that {witness.name} cosigned")
+    return Known(str(path), found)
+
+
 def _stored(url: str, keys: Sequence[bytes]) -> Iterator[Known]:
     """The checkpoints in a state store that one of these keys signed."""
     with closing(open_store(url)) as store:
-        op = ops.read_checkpoints()
-        for text in op.parse(store.call(op, time.monotonic() + _PATIENCE)):
+        for text in ask_store(store, ops.read_checkpoints()):
             with suppress(ValueError):
                 found = read_checkpoint(text)
                 if any(log_verifier(found.origin, key).signed(text) for key in keys):
                     yield Known("the state store", found)
 
 
-def _tell(found: LogVerdict, *, checked: bool) -> None:
+def _tell(found: LogVerdict) -> None:
     body = [
         (each.writer, each.records, "-" if each.sealed is None else each.sealed, each.torn or "", _state(each)) for each in found.segments
     ]
     rows(("segment", "records", "sealed", "torn bytes", "state"), body, styles=("bold",))
     for log in found.logs:
         say(f"log {log.origin}: {log.size} leaves, key {log.verifier}")
-    complain(*(f"{each.file or each.writer}: {each.wrong}" for each in found.segments if each.finding))
-    complain(*(f"{each.origin}: {each.wrong}" for each in found.logs if each.finding))
+    complain(*(f"{each.name}: {each.wrong}" for each in found.findings))
     if found.findings:
         note("Restore what is missing from where your logs are shipped to, or give that directory too; keep what is here.")
     if any(each.torn for each in found.segments):
         note("A torn last line was never acknowledged: nothing was issued or run on it.")
-    if not checked:
-        note("Not checked: what was cut off, forged or deleted (give --keys, or --key).")
+    if not found.is_checked:
+        note("Not checked: what was cut off, forged or deleted (give --keys).")
     for each in found.segments:
         if each.unsealed:
             note(f"{each.writer}: its process was killed; {each.unsealed} records were under no checkpoint until the next began")
-    tail = sum(each.tail for each in found.segments if each.finding is None) if checked else 0
+    tail = sum(each.tail for each in found.segments if each.finding is None) if found.is_checked else 0
     total = sum(each.records for each in found.segments)
     say(f"{len(found.segments)} segments, {total} records" + (f", {tail} of them under no checkpoint yet" if tail else ""))
 
@@ -128,3 +135,4 @@ def _state(each: Verified | Sealed) -> str:
 app.command("list")(records.list_)
 app.command("show")(records.show)
 app.command("stats")(records.stats)
+app.command("export")(records.export)

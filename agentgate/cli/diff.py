@@ -9,10 +9,9 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from agentgate.audit.index import read_whole
-from agentgate.audit.questions import RowFilter, read_moment
+from agentgate.audit.questions import find_records, read_moment, time_of
 from agentgate.cli.output import HTML, choose_form, refusing, render_review, say
-from agentgate.cli.records import Keys, PublicKeys, Since, read_log, tell_state
+from agentgate.cli.records import Keys, Since, read_log, tell_state
 from agentgate.cli.signing import Json
 from agentgate.loading.source import find
 from agentgate.review.report.difference import compare_versions
@@ -36,7 +35,6 @@ def diff(
     html: HTML = None,
     audit: Annotated[list[Path] | None, Option(help="An audit directory: which of its calls NEW decides otherwise.", exists=True)] = None,
     keys: Keys = None,
-    key: PublicKeys = None,
 ) -> None:
     """Say which calls NEW permits and OLD did not, of all there can be; each with a value that shows it.
 
@@ -47,7 +45,7 @@ def diff(
         report = compare_versions(old, new)
         if audit:
             before, after = find(old).workflow(), find(new).workflow()
-            told = retrial_lines(_recorded(audit, keys, key, after, "7d"), before, after, "7 days")
+            told = retrial_lines(_recorded(audit, keys, after, "7d"), before, after, "7 days")
             report = replace(report, changes=replace(report.changes, notes=(*report.changes.notes, *told)))
     render_review(report, form, html)
 
@@ -58,20 +56,19 @@ def replay(
     audit: Annotated[list[Path], Option(help="An audit directory.", exists=True, file_okay=False)],
     workflows: Annotated[Path, Option(help="Directory of the workflows, for the version that decided.")] = Path("workflows"),
     keys: Keys = None,
-    key: PublicKeys = None,
     since: Since = "7d",
 ) -> None:
     """Which recorded calls another version of their workflow would have decided otherwise, and of which the records cannot tell."""
     with refusing():
         after = find(new).workflow()
-        records = _recorded(audit, keys, key, after, since)
+        records = _recorded(audit, keys, after, since)
         before = next(filter(None, (version_of(each, workflows) for each in reversed(records))), after)
         say(*retrial_lines(records, before, after, since))
 
 
-def _recorded(directories: list[Path], keys: list[Path] | None, key: list[Path] | None, workflow: Workflow, since: str) -> Sequence[Record]:
+def _recorded(directories: list[Path], keys: list[Path] | None, workflow: Workflow, since: str) -> Sequence[Record]:
     """What is on record of a workflow since then, by time."""
-    rows = RowFilter({"workflow": workflow.id}, read_moment(since, 0.0))
-    log = read_log(directories, keys, key)
+    start = read_moment(since, 0.0)
+    log = read_log(directories, keys, None)
     tell_state(log)
-    return read_whole(sorted(rows.rows(log), key=lambda row: row.time))
+    return sorted(find_records(log, {"workflow": workflow.id}, start), key=time_of)

@@ -18,7 +18,7 @@ from typer import Option
 
 from agentgate.approvals import status as standing
 from agentgate.audit import remembered
-from agentgate.audit.verify import LogEvidence, verify
+from agentgate.audit.verify import LogEvidence, LogFinding, verify
 from agentgate.cli.output import LOOK, YES, fail, quiet, refusing, rows, say_json
 from agentgate.cli.signing import Json, Root, StoreUrl
 from agentgate.cli.store import PATIENCE, read_history
@@ -160,16 +160,14 @@ def _workflows(directory: Path, root: str | None) -> Iterator[Diagnosis]:
 
 
 def _audit(directories: list[Path], keys: Path | None) -> Iterator[Diagnosis]:
-    found = verify(directories, LogEvidence.of([keys] if keys else []))
-    damage = [each for each in found.segments if each.wrong]
-    yield Diagnosis("audit", f"{sum(each.records for each in found.segments)} records, each as it was written", not found.findings)
+    found = verify(directories, LogEvidence.of([keys] if keys is not None else []))
+    count = sum(each.records for each in found.segments)
+    yield Diagnosis("audit", f"{count} records, each as it was written", not found.findings)
     restore = "restore it from where your logs are shipped to; keep what is here"
     elsewhere = f"name the --audit of every gate that shares these keys; if it is in none, {restore}"
-    for each in damage:
-        yield Diagnosis("audit", f"{each.file or each.writer}: {each.wrong}", holds=False, remedy=restore if each.file else elsewhere)
-    for log in found.logs:
-        if log.wrong:
-            yield Diagnosis("audit", f"{log.origin}: {log.wrong}", holds=False, remedy=restore if log.size else elsewhere)
+    for each in found.findings:
+        away = each.finding in {LogFinding.MISSING, LogFinding.WENT_BACK}
+        yield Diagnosis("audit", f"{each.name}: {each.wrong}", holds=False, remedy=elsewhere if away else restore)
     for directory in directories:
         own = os.access(directory, os.W_OK) and not directory.stat().st_mode & 0o022
         yield Diagnosis(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from agentgate.audit.index import read_whole
+from agentgate.audit.questions import find_story
 from agentgate.cli.output import refusing, say_json, styled
 from agentgate.cli.records import Cache, Keys, read_log, tell_state
 from agentgate.cli.signing import Json
@@ -62,9 +62,9 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
         if id:
             if not audit:
                 raise ConfigError("audit", "none", "--audit with the directory of the gate's audit log")
-            log = read_log([audit], keys, cache=cache)
-            rows = log.story(id, run=run, wanted=lambda row: tenant in {"", row.tenant})
-            story = read_whole([row for row in rows if row.tool_call_id or row.hold])
+            log = read_log([audit], keys, cache)
+            found = find_story(log, id, run, [tenant] if tenant else None)
+            story = [record for record in found if "tool_call_id" in record or "hold" in record]
             tell_state(log)  # records before a damage, and in other segments, still count
             decision = decision_of(story)
             version = version_of(decision, workflows) if workflows else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,13 +15,24 @@ from typing import Annotated, Any
 import typer
 
 from agentgate.audit.auditor import unseal_values
-from agentgate.audit.index import RecordRow, read_whole
-from agentgate.audit.note import NoteVerifier, read_checkpoint, read_public
-from agentgate.audit.questions import RowFilter, VerifiedLog, read_moment
-from agentgate.audit.verify import Known, LogEvidence
+from agentgate.audit.forms import shape_record
+from agentgate.audit.questions import (
+    Record,
+    find_records,
+    find_story,
+    find_taken_back,
+    is_taken_back,
+    read_moment,
+    search_log,
+    time_of,
+    value_of,
+)
+from agentgate.audit.seen import open_cache
+from agentgate.audit.segment import Line, read_lines, segment_files, writer_of
+from agentgate.audit.verify import LogEvidence, LogVerdict, T, verify
 from agentgate.cli.output import complain, fail, progress, refusing, rows, say, say_json, terminal
 from agentgate.cli.signing import Json
-from agentgate.errors import ConfigError
+from agentgate.errors import AuditDamaged, ConfigError
 from agentgate.review.report.past import event
 
 Directories = Annotated[
@@ -28,34 +40,39 @@ Directories = Annotated[
 ]
 Keys = Annotated[
     list[Path] | None,
-    typer.Option(help="A gate's key directory (a verifier's heads), for its public key and newest checkpoints.", exists=True),
+    typer.Option(
+        "--keys", "--key", help="A gate's key directory (a verifier's heads), or the public key alone (its audit.pub).", exists=True
+    ),
 ]
-PublicKeys = Annotated[list[Path] | None, typer.Option("--key", help="The public key alone, audit.pub of a key directory.", exists=True)]
 Cache = Annotated[Path | None, typer.Option(help="Where what was verified is kept for the next question.", file_okay=False)]
 Since = Annotated[str, typer.Option(help="From then on: 7d, 12h, or a date as 2026-05-31.")]
+_Names = list[tuple[str, Any]]
+_POLL = 1.0  # seconds between two looks
 _KINDS = "allowed", "held", "refused", "unenforced", "unknown"
 _COLUMNS = ("time", "decision", "tool", "user", "agent", "workflow", "txn")
 
 
-def read_log(directories: list[Path], keys: list[Path] | None, public: list[Path] | None = None, cache: Path | None = None) -> VerifiedLog:
+def read_log(directories: list[Path], keys: list[Path] | None, cache: Path | None) -> LogVerdict:
     """Verify a log, with a bar at a terminal; ends the command where it cannot be read."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
-        evidence = evidence_of(keys, public)
-        return VerifiedLog.read(
-            directories, evidence, cache or home / "agentgate" / "audit", lambda work, total: progress(work, "verify", total)
-        )
+        return verify(directories, LogEvidence.of(keys or []), watch, cache=open_cache(cache or home / "agentgate" / "audit"))
     except OSError as error:
         fail(error)
 
 
-def tell_state(log: VerifiedLog) -> None:
+def watch(work: Iterable[T], total: int) -> Iterable[T]:
+    """A bar while segments are read."""
+    return progress(work, "verify", total)
+
+
+def tell_state(log: LogVerdict) -> None:
     """Say what the answers rest on; on standard error, since the answer may be JSON or CSV."""
-    wrong = log.verdict.findings
-    complain(*(each.wrong for each in wrong))
-    count = sum(each.records for each in log.verdict.segments)
-    state = "NOT WHOLE (agentgate audit verify)" if wrong else "verified" if log.checked else "chains only: give --keys or --key"
-    complain(f"{count} records of {len(log.verdict.segments)} segments: {state}", colour="red" if wrong else "")
+    complain(*(f"{each.name}: {each.wrong}" for each in log.findings))
+    count = sum(each.records for each in log.segments)
+    good = "verified" if log.is_checked else "chains only: give --keys"
+    state = "NOT WHOLE (agentgate audit verify)" if log.findings else good
+    complain(f"{count} records of {len(log.segments)} segments: {state}", colour="red" if log.findings else "")
 
 
 def shown_time(at: float) -> str:
@@ -63,31 +80,10 @@ def shown_time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def evidence_of(
-    keys: list[Path] | None, public: list[Path] | None, checkpoints: list[Path] | None = None, witness: str = ""
-) -> LogEvidence:
-    """What tells of the log, as it was given. Raises AgentGateError, OSError: it cannot be read."""
-    found, signer = LogEvidence.of(keys or []), NoteVerifier.parse(witness) if witness else None
-    known = [_known(path, signer) for path in checkpoints or []]
-    return found._replace(keys=[*found.keys, *map(read_public, public or [])], known=[*found.known, *known])
-
-
-def _known(path: Path, witness: NoteVerifier | None) -> Known:
-    try:
-        text = path.read_text("utf-8")
-        found = read_checkpoint(text)
-    except ValueError as error:
-        raise ConfigError("checkpoint", str(path), f"a signed checkpoint ({error})") from error
-    if witness is not None and not witness.signed(text):
-        raise ConfigError("checkpoint", str(path), f"one that {witness.name} cosigned")
-    return Known(str(path), found)
-
-
 def list_(
     directory: Directories,
     *,
     keys: Keys = None,
-    key: PublicKeys = None,
     tool: Annotated[str, typer.Option(help="Calls of this tool.")] = "",
     decision: Annotated[str, typer.Option(help="allow, deny, step_up or confirm.")] = "",
     user: Annotated[str, typer.Option(help="Calls for this user.")] = "",
@@ -95,9 +91,9 @@ def list_(
     workflow: Annotated[str, typer.Option(help="Under this workflow, by its id.")] = "",
     tenant: Annotated[str, typer.Option(help="Of this tenant.")] = "",
     type_: Annotated[str, typer.Option("--type", help="Records of this type (docs/audit-schema.md).")] = "decision",
+    would: Annotated[bool, typer.Option("--would", help="Calls that a version that only observes decides otherwise.")] = False,
     since: Since = "",
     until: Annotated[str, typer.Option(help="Up to then.")] = "",
-    would: Annotated[bool, typer.Option("--would", help="Calls that a version that only observes decides otherwise.")] = False,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     cache: Cache = None,
@@ -106,25 +102,27 @@ def list_(
     equal = {"tool": tool, "decision": decision, "user": user, "agent": agent, "workflow": workflow, "tenant": tenant}
     equal = {name: value for name, value in {**equal, "type": "" if would else type_}.items() if value}
     with refusing():
-        wanted = RowFilter(equal, read_moment(since, 0.0), read_moment(until, float("inf")))
-        log = read_log(directory, keys, key, cache)
-    found = [row for row in wanted.rows(log) if not would or row.would not in {None, row.decision}]
-    found.sort(key=lambda row: row.time)
+        start, end = read_moment(since, 0.0), read_moment(until, float("inf"))
+        log = read_log(directory, keys, cache)
+    found = sorted(find_records(log, equal, start, end), key=time_of)
+    if would:
+        found = [record for record in found if record.get("would") not in (None, record.get("decision"))]
     if as_json:
-        say_json(read_whole(found))
+        say_json(found)
     else:
-        body = [_cells(row) for row in found]
+        body = [_cells(record) for record in found]
         say(*_csv(body)) if as_csv else rows(_COLUMNS, body, styles=("dim", "bold"))
     tell_state(log)
 
 
-def _cells(row: RecordRow) -> tuple[str, ...]:
-    version = "" if row.version is None else f" v{row.version}"
-    what = row.decision or row.outcome or row.type
-    if row.would:
-        what = f"{what}, would be {row.would}"
-    names = (str(each or "") for each in (what, row.tool, row.user, row.agent))
-    return (shown_time(row.time), *names, f"{row.workflow or ''}{version}", row.txn or row.tool_call_id or "")
+def _cells(record: Record) -> tuple[str, ...]:
+    workflow = record.get("workflow")
+    version = f"{workflow.get('id')} v{workflow.get('version')}" if isinstance(workflow, dict) else ""
+    what = record.get("decision") or record.get("outcome") or record.get("type")
+    if record.get("would"):
+        what = f"{what}, would be {record['would']}"
+    names = (str(each or "") for each in (what, *map(record.get, ("tool", "user", "agent"))))
+    return (shown_time(time_of(record)), *names, version, str(record.get("txn") or record.get("tool_call_id") or ""))
 
 
 def _csv(body: list[tuple[str, ...]]) -> Iterator[str]:
@@ -141,7 +139,6 @@ def show(
     directory: Directories,
     *,
     keys: Keys = None,
-    key: PublicKeys = None,
     run: Annotated[str, typer.Option(help="Its run, where several have such a call.")] = "",
     auditor_key: Annotated[Path | None, typer.Option(help="The auditor's private key, for what records hide.", exists=True)] = None,
     as_json: Json = False,
@@ -149,19 +146,19 @@ def show(
 ) -> None:
     """A call's whole story in order: opened, decided, held, answered, minted, redeemed, done, repeated."""
     with refusing():
-        log = read_log(directory, keys, key, cache)
-        records = [_opened(record, auditor_key) for record in read_whole(log.story(txn, run=run))]
+        log = read_log(directory, keys, cache)
+        records = [_opened(record, auditor_key) for record in find_story(log, txn, run)]
     if as_json:
         say_json(records)
     else:
         for record in records:
             say(event(record))
-            hidden = {"type", "time", "v", "met"}
+            hidden = {"type", "time", "v", "met", "writer", "seq"}
             say(*(f"    {name}: {value}" for name, value in record.items() if name not in hidden and value not in (None, [], {})))
     tell_state(log)
 
 
-def _opened(record: dict[str, Any], key: Path | None) -> dict[str, Any]:
+def _opened(record: Record, key: Path | None) -> Record:
     if key is not None and "sealed" in record:
         return {**record, "sealed": unseal_values(record["sealed"], key)}
     return record
@@ -171,7 +168,6 @@ def stats(
     directory: Directories,
     *,
     keys: Keys = None,
-    key: PublicKeys = None,
     since: Since = "",
     until: Annotated[str, typer.Option(help="Up to then.")] = "",
     as_json: Json = False,
@@ -180,7 +176,7 @@ def stats(
     """How many calls were allowed, held and refused, and of how many nobody knows the outcome: by workflow, tool, user and approver."""
     with refusing():
         start, end = read_moment(since, 0.0), read_moment(until, float("inf"))
-        log = read_log(directory, keys, key, cache)
+        log = read_log(directory, keys, cache)
     tables = count_calls(log, start, end)
     if as_json:
         say_json(tables)
@@ -192,24 +188,62 @@ def stats(
     tell_state(log)
 
 
-def count_calls(log: VerifiedLog, start: float, end: float) -> dict[str, dict[str, dict[str, int]]]:
+def count_calls(log: LogVerdict, start: float, end: float) -> dict[str, dict[str, dict[str, int]]]:
     """Of each workflow, tool, user and approver: how many calls were allowed, held, refused, and ended nobody knows how."""
     counted: dict[str, dict[str, Counter[str]]] = {name: {} for name in ("workflow", "tool", "user", "approver")}
+    decided, unknown, taken_back = dict[str, _Names](), list[tuple[str, _Names]](), find_taken_back(log)
 
-    def count(row: RecordRow, kind: str) -> None:
-        told = [("workflow", row.workflow), ("tool", row.tool), ("user", row.user), *(("approver", each) for each in row.approvers)]
+    def count(told: _Names, kind: str) -> None:
         for name, value in told:
-            if value is not None:
+            if type(value) is str:
                 counted[name].setdefault(value, Counter())[kind] += 1
 
-    unknown = {row.jti: row for row in RowFilter({"type": "outcome", "outcome": "unknown"}, start, end).rows(log)}
-    for row in RowFilter({"type": "decision"}, start, end).rows(log):
-        count(row, {"allow": "allowed", "deny": "refused", "observed": "unenforced"}.get(str(row.decision), "held"))
-        if row.jti and unknown.pop(row.jti, None):
-            count(row, "unknown")
-    for row in unknown.values():
-        count(row, "unknown")
+    for record in search_log(log, b'"type":"decision"', b'"outcome":"unknown"'):
+        if start <= time_of(record) <= end and not is_taken_back(record, taken_back):
+            yes, jti = record.get("approvals"), str(record.get("jti"))
+            told = [(name, value_of(record, name)) for name in ("workflow", "tool", "user")]
+            told += [("approver", each.get("by")) for each in yes if isinstance(each, dict)] if isinstance(yes, list) else []
+            if record.get("type") == "decision":
+                decided[jti] = told
+                count(told, {"allow": "allowed", "deny": "refused", "observed": "unenforced"}.get(str(record.get("decision")), "held"))
+            elif record.get("outcome") == "unknown":
+                unknown.append((jti, told))
+    for jti, told in unknown:
+        count(decided.get(jti, told), "unknown")
     return {name: {value: {k: each[k] for k in _KINDS} for value, each in sorted(table.items())} for name, table in counted.items()}
+
+
+def export(
+    directory: Directories,
+    *,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Each as it is, with its segment and number.")] = False,
+    ocsf: Annotated[bool, typer.Option("--ocsf", help="As OCSF 1.3 (API Activity).")] = False,
+    cef: Annotated[bool, typer.Option("--cef", help="As CEF.")] = False,
+    since: Since = "",
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what is written from now on.")] = False,
+) -> None:
+    """Print records, a line each, for whoever keeps logs elsewhere; their chains are verified as they are read."""
+    last, wrong = dict[str, Line](), set[Path]()
+    with refusing():
+        wanted = [name for name, given in (("jsonl", jsonl), ("ocsf", ocsf), ("cef", cef)) if given]
+        if len(wanted) != 1:
+            raise ConfigError("form", " ".join(wanted) or "none", "one of --jsonl, --ocsf and --cef")
+        start = read_moment(since, 0.0)
+        while True:
+            for path in [path for each in directory for path in segment_files(each)]:
+                writer = writer_of(path)
+                try:
+                    for line in read_lines(path, last.get(writer)):
+                        last[writer], record = line, {**line.record, "writer": writer, "seq": line.seq}
+                        if start <= time_of(record):
+                            say(shape_record(record, *wanted))
+                except (AuditDamaged, FileNotFoundError) as error:  # the others go on
+                    complain(*([] if path in wrong else [error]))
+                    wrong.add(path)
+            complain()  # what is printed leaves
+            if not follow:
+                raise typer.Exit(bool(wrong))
+            time.sleep(_POLL)
 
 
 def _bar(count: int, most: int) -> str:

@@ -55,57 +55,65 @@ _METHODS = frozenset("DELETE GET HEAD OPTIONS PATCH POST PUT".split())
 Endpoint = Callable[[Request, Service], Awaitable[Response]]
 Refusing = Callable[[RequestRefused], Response]
 
-# path, method, endpoint, how it refuses: as OAuth does (RFC 6749), by a problem (RFC 9457), or for whoever looks at a page
-ROUTES: tuple[tuple[str, str, Endpoint, Refusing], ...] = (
-    ("/.well-known/oauth-authorization-server", "GET", metadata.server_metadata, problem),
-    ("/.well-known/oauth-authorization-server/{tenant}", "GET", metadata.server_metadata, problem),
-    ("/oauth2/jwks", "GET", metadata.jwks, problem),
-    ("/oauth2/token", "POST", tokens.token, oauth_error),
-    ("/oauth2/introspect", "POST", inspection.introspect, oauth_error),
-    ("/oauth2/revoke", "POST", inspection.revoke, oauth_error),
-    ("/oauth2/key", "POST", account_key.rotate, oauth_error),
-    ("/v1/runs", "POST", runs.open_run, problem),
-    ("/v1/runs/{run}", "DELETE", runs.close_run, problem),
-    ("/v1/runs/{run}/turns", "POST", runs.add_turn, problem),
-    ("/v1/runs/{run}/close", "POST", runs.close_run, problem),
-    ("/v1/holds", "GET", judging.waiting_for, problem),
-    ("/v1/redeem", "POST", calls.redeem_call, problem),
-    ("/v1/calls/{txn}/result", "POST", calls.result, problem),
-    ("/v1/calls/{txn}/outcome", "POST", calls.outcome, problem),
-    ("/v1/audit", "GET", auditing.read_records, problem),
-    ("/v1/audit/{call}", "GET", auditing.read_records, problem),
-    ("/access/v1/evaluation", "POST", authzen.evaluate, problem),
-    ("/access/v1/evaluations", "POST", authzen.evaluate_many, problem),
-    ("/.well-known/authzen-configuration", "GET", metadata.authzen_metadata, problem),
-    ("/openapi.json", "GET", openapi.openapi, problem),
-    ("/healthz", "GET", metadata.healthz, problem),
-    ("/readyz", "GET", metadata.readyz, problem),
-    ("/metrics", "GET", counting.metrics, problem),
+# path, method, endpoint
+ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
+    ("/.well-known/oauth-authorization-server", "GET", metadata.server_metadata),
+    ("/.well-known/oauth-authorization-server/{tenant}", "GET", metadata.server_metadata),
+    ("/oauth2/jwks", "GET", metadata.jwks),
+    ("/oauth2/token", "POST", tokens.token),
+    ("/oauth2/introspect", "POST", inspection.introspect),
+    ("/oauth2/revoke", "POST", inspection.revoke),
+    ("/oauth2/key", "POST", account_key.rotate),
+    ("/v1/runs", "POST", runs.open_run),
+    ("/v1/runs/{run}", "DELETE", runs.close_run),
+    ("/v1/runs/{run}/turns", "POST", runs.add_turn),
+    ("/v1/runs/{run}/close", "POST", runs.close_run),
+    ("/v1/holds", "GET", judging.waiting_for),
+    ("/v1/redeem", "POST", calls.redeem_call),
+    ("/v1/calls/{txn}/result", "POST", calls.result),
+    ("/v1/calls/{txn}/outcome", "POST", calls.outcome),
+    ("/v1/audit", "GET", auditing.read_records),
+    ("/v1/audit/{call}", "GET", auditing.read_records),
+    ("/access/v1/evaluation", "POST", authzen.evaluate),
+    ("/access/v1/evaluations", "POST", authzen.evaluate_many),
+    ("/.well-known/authzen-configuration", "GET", metadata.authzen_metadata),
+    ("/openapi.json", "GET", openapi.openapi),
+    ("/healthz", "GET", metadata.healthz),
+    ("/readyz", "GET", metadata.readyz),
+    ("/metrics", "GET", counting.metrics),
 )
 # Of a gate that takes answers by passkey; otherwise they are not here.
-PAGES: tuple[tuple[str, str, Endpoint, Refusing], ...] = (
-    ("/holds", "GET", judging.waiting, error_page),
-    ("/holds/pages.css", "GET", asset, error_page),
-    ("/holds/pages.js", "GET", asset, error_page),
-    ("/holds/challenge", "POST", signing_in.challenge, problem),
-    ("/holds/session", "POST", signing_in.sign_in, problem),
-    ("/holds/session", "DELETE", signing_in.sign_out, problem),
-    ("/holds/passkey", "GET", signing_in.making, error_page),
-    ("/holds/passkey", "POST", signing_in.made, problem),
-    ("/holds/nonce", "POST", judging.nonce, problem),
-    ("/holds/answers", "POST", judging.answer, problem),
-    ("/holds/next", "GET", judging.show_next, error_page),
-    ("/holds/{hold}", "GET", judging.one, error_page),
-    ("/holds/{hold}/run", "GET", judging.of_run, error_page),
+PAGES: tuple[tuple[str, str, Endpoint], ...] = (
+    ("/holds", "GET", judging.waiting),
+    ("/holds/pages.css", "GET", asset),
+    ("/holds/pages.js", "GET", asset),
+    ("/holds/challenge", "POST", signing_in.challenge),
+    ("/holds/session", "POST", signing_in.sign_in),
+    ("/holds/session", "DELETE", signing_in.sign_out),
+    ("/holds/passkey", "GET", signing_in.making),
+    ("/holds/passkey", "POST", signing_in.made),
+    ("/holds/nonce", "POST", judging.nonce),
+    ("/holds/answers", "POST", judging.answer),
+    ("/holds/next", "GET", judging.show_next),
+    ("/holds/{hold}", "GET", judging.one),
+    ("/holds/{hold}/run", "GET", judging.of_run),
 )
-_audit_error = partial(error_page, root="/audit")
-AUDIT_PAGES: tuple[tuple[str, str, Endpoint, Refusing], ...] = (
-    ("/audit", "GET", audit_pages.show, _audit_error),
-    ("/audit/pages.css", "GET", asset, _audit_error),
-    ("/audit/pages.js", "GET", asset, _audit_error),
-    ("/audit/{call}", "GET", audit_pages.show, _audit_error),
-    ("/audit/{call}/workflow", "GET", audit_pages.show, _audit_error),
+AUDIT_PAGES: tuple[tuple[str, str, Endpoint], ...] = (
+    ("/audit", "GET", audit_pages.show),
+    ("/audit/pages.css", "GET", asset),
+    ("/audit/pages.js", "GET", asset),
+    ("/audit/{call}", "GET", audit_pages.show),
+    ("/audit/{call}/workflow", "GET", audit_pages.show),
 )
+
+
+def refuser_of(path: str, method: str) -> Refusing:
+    """How a path refuses: as OAuth does (RFC 6749), by a problem (RFC 9457), or for whoever looks at a page."""
+    if path.startswith("/oauth2/") and method == "POST":
+        return oauth_error
+    if method == "GET" and path.startswith(("/holds", "/audit")):
+        return partial(error_page, root=path[:6])
+    return problem
 
 
 def application(
@@ -147,7 +155,7 @@ def application(
             await gate.close()
 
     served = (*ROUTES, *AUDIT_PAGES, *(() if settings.passkeys is None else PAGES))
-    routes = [Route(path, _Answering(_around(endpoint, refuse)), methods=[method]) for path, method, endpoint, refuse in served]
+    routes = [Route(path, _Answering(_around(endpoint, refuser_of(path, method))), methods=[method]) for path, method, endpoint in served]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
     app.router.redirect_slashes = False  # it would send a client, with its credentials, to whatever `Host` says, and over plain http
     return app

@@ -7,7 +7,6 @@ asks has no turn meanwhile. A record of no tenant is the operator's alone. What 
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentgate.audit.questions import read_moment
+from agentgate.audit.questions import FIELDS, read_moment
 from agentgate.errors import ConfigError, RequestRefused
 from agentgate.service.answer import answered, malformed, unavailable
 from agentgate.service.line import aside
@@ -25,9 +24,7 @@ from agentgate.service.state import Service
 from agentgate.values.refusal import Failure, Reason
 
 SECONDS, LENGTH = 60.0, 256  # for an answer; characters of a value
-FIELDS = ("tool", "decision", "user", "agent", "workflow", "type")
 OPTIONS = (*FIELDS, "tenant", "run", "since", "until", "after")
-_PLACE = re.compile(r"(?:(\d{1,12}(?:\.\d{1,9})?)~([0-9A-Za-z-]{1,64})~(\d{1,12}))?", re.ASCII)
 
 
 async def read_records(request: Request, service: Service) -> Response:
@@ -42,22 +39,18 @@ async def ask_log(service: Service, request: Request, tenants: Sequence[str]) ->
     Raises:
         RequestRefused: 400; 404: no such call, or several; 503: it cannot be read, or not in time (what was verified until then is kept).
     """
-    asked, call = read_query(request), request.path_params.get("call", "")[:LENGTH]
+    asked, call = read_query(request), request.path_params.get("call", "")
     try:
         times = {"since": read_moment(asked["since"], 0.0), "until": read_moment(asked["until"], 1e11)}
     except ConfigError as error:
         raise malformed("since, until", "another form", error.expected) from None
-    if (place := _PLACE.fullmatch(asked["after"])) is None:
-        raise malformed("after", "another form", "what the page before named as next")
-    after = [float(place[1]), place[2], int(place[3])] if place[1] else []
-    values = {"type": "decision"} | {name: asked[name] for name in FIELDS if asked[name]}
-    wanted = [each for each in tenants if asked["tenant"] in {"", each}]
     where = {"audit": str(service.settings.audit), "keys": str(service.settings.keys)}
-    question = {"call": call, "run": asked["run"], "values": values, "after": after, "tenants": wanted, **times, **where}
+    tenants = [each for each in tenants if asked["tenant"] in {"", each}]
+    question = orjson.dumps({**asked, **times, **where, "call": call, "tenants": tenants})
     async with aside():
         try:
             async with asyncio.timeout(SECONDS), service.reading_log:
-                told: dict[str, Any] = orjson.loads(await _run(orjson.dumps(question)))
+                told: dict[str, Any] = orjson.loads(await _run(question))
         except TimeoutError:
             raise _unreadable(f"no answer in {SECONDS:.0f} s") from None
     if call and not told["records"]:
@@ -68,7 +61,7 @@ async def ask_log(service: Service, request: Request, tenants: Sequence[str]) ->
 def read_query(request: Request) -> dict[str, str]:
     """The parameters of a query, each of them at most once; empty where it was left out. Raises RequestRefused."""
     pairs = request.query_params.multi_items()
-    asked = dict.fromkeys(OPTIONS, "") | dict(pairs)
+    asked = dict.fromkeys(OPTIONS, "") | {"type": "decision"} | dict(pairs)
     if len(asked) > len(OPTIONS) or len(dict(pairs)) < len(pairs) or any(len(value) > LENGTH for value in asked.values()):
         raise malformed("query", "something else", f"of {', '.join(OPTIONS)}, each once, of at most {LENGTH} characters")
     return asked

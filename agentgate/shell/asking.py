@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from agentgate.audit import AuditLog, FileAudit
-from agentgate.audit.copies import StorePlace
+from agentgate.audit.copies import store_place
 from agentgate.audit.note import Checkpoint
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import AsyncStore, Op, Store, ops
@@ -62,4 +62,4 @@ def keep_checkpoints(log: AuditLog, store: Store | AsyncStore, audience: str = "
             ask(ops.read_checkpoints(tuple(named)[:_MOST_SERVERS]))
         return str(ask(ops.keep_checkpoint(newest.origin, newest.size, note, audience=audience)))
 
-    log.copies.add(StorePlace(keep))
+    log.copies.add(store_place(keep))

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -27,20 +26,12 @@ from agentgate.service.pages.session import reader_of, sent
 from agentgate.service.state import Service
 
 
-class AuditReader(NamedTuple):
-    """Somebody who reads the log: the tenants that they may read, and the passkey by which they are known, if it is one."""
-
-    name: str
-    people: Sequence[str]
-    credential: str = ""
-
-
 async def show(request: Request, service: Service) -> Response:
     """``GET /audit``: decisions, the newest first, as a filter wants them; ``/audit/{call}``: its story; ``/audit/{call}/workflow``."""
     reader = await _reader(request, service)
     if isinstance(reader, Response):
         return reader
-    told, asked = await ask_log(service, request, reader.people), read_query(request)
+    told, asked = await ask_log(service, request, reader["people"]), read_query(request)
     records = [defaultdict(str, each) for each in told["records"]]  # of another type or version a record may lack a field
     common = {"root": "/audit", "reader": reader, "findings": told["findings"]}
     if "call" not in request.path_params:
@@ -53,13 +44,13 @@ async def show(request: Request, service: Service) -> Response:
     workflow = await asyncio.to_thread(version_of, decided, service.settings.workflows)
     if workflow is None:
         raise RequestRefused(404, "not_found")
-    signed, text = workflow.file.endswith(".json"), read_file(Path(workflow.file))
-    lines = (json.dumps(json.loads(text), indent=2, ensure_ascii=False) if signed else text).splitlines()
-    return page("audit_workflow.html", **common, decided=decided, workflow=workflow, signed=signed, lines=lines)
+    text = read_file(Path(workflow.file))
+    signed = json.loads(text) if workflow.file.endswith(".json") else None
+    return page("audit_workflow.html", **common, decided=decided, workflow=workflow, signed=signed, lines=text.splitlines())
 
 
-async def _reader(request: Request, service: Service) -> AuditReader | Response:
-    """Who reads, or the page on which they sign in."""
+async def _reader(request: Request, service: Service) -> dict[str, Any] | Response:
+    """Who reads: their name, the tenants that they may read, the passkey if they came by one. Or the page on which they sign in."""
     auditors = {name: each for name, each in service.settings.clients.items() if each.role == "auditor"}
     if not auditors:
         raise RequestRefused(404, "not_found")
@@ -67,11 +58,11 @@ async def _reader(request: Request, service: Service) -> AuditReader | Response:
     for name, each in auditors.items():
         if thumbprint in each.certificates:
             service.take(request, name)
-            return AuditReader(name, each.tenants)
+            return {"name": name, "people": each.tenants, "credential": ""}
     passkeys, name = service.gate.core.answerers.passkeys, ""
     if passkeys is not None and (person := await reader_of(service, sent(request, service))) is not None:
         name, groups = person.name, {tenant: user.groups for tenant, user in person.people.items()}
         people = [t for t, own in groups.items() if any(each.group in own and t in each.tenants for each in auditors.values())]
         if people:
-            return AuditReader(name, people, person.credential)
+            return {"name": name, "people": people, "credential": person.credential}
     return page("sign_in.html", 403 if name else 200, root="/audit", origins=passkeys.origins if passkeys else (), reader_name=name)

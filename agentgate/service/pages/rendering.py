@@ -62,10 +62,10 @@ def page(name: str, status: int = 200, **values: Any) -> Response:
     return Response(_templates().get_template(name).render(values), status, HEADERS, media_type="text/html")
 
 
-def error_page(refused: RequestRefused, **more: str) -> Response:
-    """A refusal for whoever looks at a page."""
+def error_page(refused: RequestRefused, root: str) -> Response:
+    """A refusal for whoever looks at a page; `root`: where its other pages are."""
     title, text = _ERRORS.get(refused.status, ("Not answered", "The gate could not answer this request. Its log says why."))
-    answer = page("error.html", refused.status, title=title, text=text, again=refused.status == 503, why=refused.description, **more)
+    answer = page("error.html", refused.status, title=title, text=text, again=refused.status == 503, why=refused.description, root=root)
     answer.headers.update(refused.headers)
     return answer
 

@@ -1,0 +1,43 @@
+"""Segments that were found whole, in a cache of whoever asks: one that was verified before is only hashed again.
+
+Rules: an entry is named by the SHA-256 of the segment's bytes and of the heads that it was verified against, so that it holds of nothing
+else: a segment that changed since is verified again, and its entry takes the place of the one before. No record is in it. The cache is for
+its owner only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from agentgate.audit.segment import writer_of
+from agentgate.audit.writing import write_whole
+from agentgate.errors import ConfigError
+
+
+def open_cache(folder: Path) -> Path:
+    """Make it. Raises ConfigError: others may write there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077 or folder.stat().st_uid != os.geteuid():
+        raise ConfigError("cache", str(folder), "a directory of this user with mode 0700")
+    return folder
+
+
+def entry_of(folder: Path, path: Path, heads: Sequence[Mapping[str, Any]], *, sealed: bool) -> Path:
+    """Where a segment stands if it was found whole."""
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    name = hashlib.sha256(orjson.dumps([content, *heads], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return folder / f"{writer_of(path)}.{'sealed' if sealed else 'chain'}.{name}"
+
+
+def write_entry(entry: Path, told: Mapping[str, Any]) -> None:
+    """Keep that a segment is whole, and what else was found of it."""
+    for old in entry.parent.glob(f"{entry.stem}.*"):
+        old.unlink(missing_ok=True)
+    write_whole(entry, orjson.dumps(told), durable=False)
