@@ -72,7 +72,11 @@ def test_every_alert_has_its_section_and_every_code_its_row() -> None:
     for rule in RULES:
         assert rule["annotations"]["runbook"] == f"docs/operations/runbook.md#{rule['alert'].lower()}"
     health = (Path(__file__).parents[1] / "agentgate" / "service" / "health.py").read_text()
-    codes = set(re.findall(r'HealthCondition\("(\w+)"', health)) | {"stale_index", "store_may_lose", "replica_left"}
+    codes = set(re.findall(r'(?<=HealthCondition\(")\w+|(?<=")audit(?!_free_bytes)\w*(?=")', health)) | {
+        "stale_index",
+        "store_may_lose",
+        "replica_left",
+    }
     assert codes == set(re.findall(r"^\| `(\w+)`", RUNBOOK, re.MULTILINE)) - {"NAME_expired"}
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,23 @@ import signal, time, time_machine
 travels = time_machine.travel(time.time() + 3600, tick=True)
 signal.signal(signal.SIGUSR1, lambda *_: travels.start())
 signal.signal(signal.SIGUSR2, lambda *_: travels.stop())
+"""
+
+
+# Its disk answers no sync from SIGUSR1 to SIGUSR2, or each after 0.15 s from SIGHUP on.
+SLOW = """
+import os, signal, threading, time
+from agentgate.audit.file import FileAudit
+goes, takes = threading.Event(), [0.0]
+goes.set()
+def sync(file):
+    goes.wait()
+    time.sleep(takes[0])
+    os.fdatasync(file)
+FileAudit.__init__.__kwdefaults__["sync"] = sync
+signal.signal(signal.SIGUSR1, lambda *_: goes.clear())
+signal.signal(signal.SIGUSR2, lambda *_: goes.set())
+signal.signal(signal.SIGWINCH, lambda *_: takes.__setitem__(0, 0.15 - takes[0]))
 """
 
 
@@ -71,7 +91,7 @@ def full(path: Path) -> Callable[[], object]:
     return put_back
 
 
-@pytest.mark.parametrize(("part", "code", "lose"), [("audit", "audit", away), ("audit", "audit", full), ("keys", "keys", away)])
+@pytest.mark.parametrize(("part", "code", "lose"), [("audit", "audit_gone", away), ("audit", "audit", full), ("keys", "keys", away)])
 def test_a_folder_that_is_gone_stops_the_gate_until_it_is_back(place: Place, part: str, code: str, lose: Any) -> None:
     with served(place.folder, place.settings) as gate:
         put_back = lose(Path(place.settings[part]))
@@ -79,6 +99,82 @@ def test_a_folder_that_is_gone_stops_the_gate_until_it_is_back(place: Place, par
         put_back()
         is_well(gate)
         assert Notes(place, gate).ask().status_code == 200
+
+
+@contextmanager
+def mounted(path: Path, options: str) -> Iterator[None]:
+    """A tmpfs."""
+    path.mkdir(exist_ok=True)
+    done = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=False).returncode == 0
+    if not done:
+        pytest.skip("this process may not mount a file system; what a full disk does to a log is tested in test_audit_room.py, too")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def conditions(gate: Process) -> set[str]:
+    """That the metrics name."""
+    found = re.findall(r'agentgate_condition\{code="(\w+)",stops="yes"\} 1', gate.http.get("/metrics").text)
+    return set(found)
+
+
+def test_a_full_disk_is_named_and_the_gate_goes_on_when_there_is_room(place: Place, tmp_path: Path) -> None:
+    settings = {**place.settings, "audit": str(tmp_path / "disk" / "audit")}
+    with mounted(tmp_path / "disk", "size=6m"), served(place.folder, settings) as gate:
+        notes, filler = Notes(place, gate), tmp_path / "disk" / "filler"
+        assert notes.ask("before").status_code == 200
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        while notes.ask("until it is noticed").status_code == 200:
+            pass
+        answers(gate, 503, "audit", "audit_full")
+        assert conditions(gate) == {"audit", "audit_full"}
+        filler.unlink()
+        is_well_but_for_room(gate)
+        assert notes.ask("after").status_code == 200
+
+
+def is_well_but_for_room(gate: Process) -> None:
+    """A disk of 6 MiB has little room, whatever is on it."""
+    answers(gate, 200, "degraded", "audit_room")
+    assert conditions(gate) == set()
+
+
+def test_a_disk_that_can_only_be_read_is_named_and_the_gate_goes_on_afterwards(place: Place, tmp_path: Path) -> None:
+    with served(place.folder, place.settings) as gate:
+        audit = Path(place.settings["audit"])
+        put_back = away(audit)
+        with mounted(audit, "ro,size=1m,mode=0700"):
+            answers(gate, 503, "audit", "audit_read_only")
+            assert conditions(gate) == {"audit", "audit_read_only"}
+        audit.rmdir()
+        put_back()
+        is_well(gate)
+        assert Notes(place, gate).ask().status_code == 200
+
+
+def test_a_disk_that_hangs_or_is_slow_is_named_and_nothing_is_burned_meanwhile(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tests.served, "START", SLOW + tests.served.START)
+    with served(place.folder, place.settings) as gate:
+        notes = Notes(place, gate)
+        token = notes.ask("before").json()["access_token"]
+        gate.process.send_signal(signal.SIGUSR1)
+        assert notes.ask("into the hanging sync").status_code == 503
+        answers(gate, 503, "audit", "audit_slow")
+        assert conditions(gate) == {"audit", "audit_slow"}
+        assert notes.server.redeem(token, "notes.write", {"text": "before"}, notes.asking.key).status_code == 503
+        gate.process.send_signal(signal.SIGUSR2)
+        is_well(gate)
+        assert notes.server.redeem(token, "notes.write", {"text": "before"}, notes.asking.key).status_code == 200  # it was not burned
+        gate.process.send_signal(signal.SIGWINCH)
+        assert notes.ask("slowly").status_code == 200
+        answers(gate, 200, "degraded", "audit_slow")
+        gate.process.send_signal(signal.SIGWINCH)
+        assert notes.ask("quickly").status_code == 200
+        is_well(gate)
 
 
 def test_a_clock_that_steps_stops_the_gate_until_it_is_right(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

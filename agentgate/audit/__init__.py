@@ -76,11 +76,10 @@ def open_audit(address: str | os.PathLike[str], keys: str | os.PathLike[str] | N
     text = os.fspath(address)
     if not text or "://" in text:
         raise ConfigError("audit", text, "a directory, or memory://")
-    places = tuple(map(place_of, checkpoints))
-    if keys is None:
-        return FileAudit(Path(text), places=places)
+    folder = None if keys is None else Path(keys)
     try:
-        Path(keys).mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder is not None:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError("heads", os.fspath(keys), f"a directory that can be made: {error.strerror}") from error
-    return FileAudit(Path(text), keys=Path(keys), places=places)
+        raise ConfigError("heads", str(folder), f"a directory that can be made: {error.strerror}") from error
+    return FileAudit(Path(text), keys=folder, places=tuple(map(place_of, checkpoints)))

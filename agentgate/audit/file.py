@@ -20,6 +20,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
@@ -39,6 +40,7 @@ _log = structlog.get_logger("agentgate.audit.file")
 MAX_GROUP = 512
 MAX_WAITING = 4096  # entries; while a sync hangs, more are refused at once
 _CLOSE_WAIT = 5.0
+_SLOW = 0.25  # seconds of one sync, from which on nothing new is begun
 _A_REDEMPTION = bytes(2048)  # as large as the records are for which room is asked
 
 _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
@@ -56,7 +58,7 @@ class _Writer:
         self._segment: Segment | None = self._begin()
         self._queue: SimpleQueue[LogEntry | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed, self._began, self.took = False, inf, 0.0
         self._pid = os.getpid()
         self.thread = threading.Thread(target=self._run, name="agentgate-audit", daemon=True)
         self.thread.start()
@@ -96,16 +98,19 @@ class _Writer:
                 self._queue.put(None)
 
     def has_room(self) -> bool:
-        """Whether the segment is there and has room; False also where only the thread can tell."""
+        """Whether the segment is there, has room, and its disk answers; False also where only the thread can tell."""
         segment = self._segment
-        return segment is not None and self._short is None and segment.is_there()
+        hangs = time.monotonic() - self._began > _SLOW
+        return segment is not None and self._short is None and not hangs and segment.is_there()
 
     def _run(self) -> None:
         running = True
         while running:
             group, running = self._group()
             if group:
+                self._began = time.monotonic()
                 self._write(group)
+                self.took, self._began = time.monotonic() - self._began, inf
         if self._segment:
             self._segment.close()
             with suppress(OSError):
@@ -267,6 +272,11 @@ class FileAudit:
         except OSError as error:
             raise AuditUnavailable(f"audit directory {directory}: {error}") from error
         self._finalizer = weakref.finalize(self, self._writer.stop)
+
+    @property
+    def took(self) -> float:
+        """How many seconds the last group took to become durable."""
+        return self._writer.took
 
     def append(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:
         """See `agentgate.audit.AuditLog`."""

@@ -82,8 +82,8 @@ def search_log(log: LogVerdict, *wanted: bytes) -> Iterator[Record]:
 def find_records(
     log: LogVerdict, values: Mapping[str, str], since: float = 0.0, until: float = float("inf"), tenants: Tenants = None
 ) -> Iterator[Record]:
-    """Those with these values, from then to then, of these tenants. An allowance that a refusal of its `jti` took back is none of them."""
-    taken_back = find_taken_back(log)
+    """Those with these values (what is empty: any), then, of these tenants, but no allowance that a refusal of its `jti` took back."""
+    taken_back, values = find_taken_back(log), {name: value for name, value in values.items() if value}
     rarest = sorted(map(orjson.dumps, values.values()), key=len)[-1:]
     for record in search_log(log, *rarest):
         here = since <= time_of(record) <= until and (tenants is None or record.get("tenant") in tenants)
@@ -151,7 +151,7 @@ def answer_question(asked: Mapping[str, Any]) -> dict[str, Any]:
         with suppress(NotFound):
             found = find_story(log, asked["call"], asked["run"], asked["tenants"])
     else:
-        values = {name: asked[name] for name in FIELDS if asked[name]}
+        values = {name: asked[name] for name in FIELDS}
         fitting = find_records(log, values, asked["since"], asked["until"], asked["tenants"])
         found = nlargest(PAGE, (each for each in fitting if not after or place_of(each) < after), key=place_of)
     following = place_of(found[-1]) if len(found) == PAGE and not asked["call"] else None

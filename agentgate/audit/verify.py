@@ -18,7 +18,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -134,8 +134,7 @@ class LogVerdict:
         return bool(self.logs) or any(each.sealed is not None for each in self.segments)
 
 
-T = TypeVar("T")
-Watch = Callable[[Iterable[T], int], Iterable[T]]  # is told how far it is: the work, and how much of it
+Watch = Callable[[Any, int], Any]  # is told how far it is: the work, and how much of it
 
 
 class LogEvidence(NamedTuple):
@@ -170,7 +169,7 @@ class LogEvidence(NamedTuple):
 
 
 def verify(
-    directories: Sequence[Path], evidence: LogEvidence, watch: Watch[Any] = lambda work, _: work, *, cache: Path | None = None
+    directories: Sequence[Path], evidence: LogEvidence, watch: Watch = lambda work, _: work, *, cache: Path | None = None
 ) -> LogVerdict:
     """Every log and segment of these directories, and those that only checkpoints and heads know, by name (the time each was opened).
 

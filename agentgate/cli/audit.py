@@ -17,8 +17,8 @@ from agentgate.audit.questions import read_moment
 from agentgate.audit.retention import AT_ONCE, compress_segment, ended_before, remove_segments
 from agentgate.audit.verify import Known, LogEvidence, LogVerdict, Sealed, Verified, verify
 from agentgate.cli import records
-from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
-from agentgate.cli.records import Directories, Keys, watch
+from agentgate.cli.output import LOOK, YES, complain, fail, note, progress, refusing, rows, say, say_json
+from agentgate.cli.records import Directories, Keys
 from agentgate.cli.signing import Json
 from agentgate.cli.store import ask_store
 from agentgate.errors import ConfigError
@@ -45,7 +45,7 @@ def verify_(  # noqa: PLR0917 - as `explain`
             evidence, signer = LogEvidence.of(keys or []), NoteVerifier.parse(witness) if witness else None
             known = [*evidence.known, *(_known(path, signer) for path in checkpoint or [])]
             known += _stored(store, evidence.keys) if store else []
-            found = verify(directory, evidence._replace(known=known), watch)
+            found = verify(directory, evidence._replace(known=known), progress)
         except OSError as error:
             fail(error)
     if not found.segments:
@@ -71,7 +71,7 @@ def prune(
     with refusing():
         moment = read_moment(before, 0.0)
         try:
-            found = verify([directory], LogEvidence.of([keys]), watch)
+            found = verify([directory], LogEvidence.of([keys]), progress)
             if found.findings:
                 fail(*(each.wrong for each in found.findings), "nothing was removed: agentgate audit verify")
             gone = ended_before(found, moment)

@@ -151,7 +151,7 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
     scores: dict[str, Score] = {}
     with decisions.open("w", encoding="utf-8") if decisions else nullcontext() as out:
         replayed = replays(episodes, gate, clock, opening, deputy=bool(tallies))
-        shown = progress(replayed, "replaying", len(episodes))
+        shown = progress(replayed, len(episodes), "replaying")
         for line, (decided, made) in zip(episodes, shown, strict=True):
             writes = any(step.effect in SIDE_EFFECTS for step in line.steps)
             for name in (line.suite, *["that write"] * writes, "overall"):

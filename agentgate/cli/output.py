@@ -170,7 +170,7 @@ def pairs(body: Iterable[tuple[str, str, str]]) -> None:
     console.print(table)
 
 
-def progress(work: Iterable[T], what: str, total: int) -> Iterable[T]:
+def progress(work: Iterable[T], total: int, what: str = "verify") -> Iterable[T]:
     """The work, with a bar on standard error while it is done, at a terminal."""
     console = Console(stderr=True, highlight=False)
     return track(work, what, total=total, console=console, transient=True, disable=not console.is_terminal)

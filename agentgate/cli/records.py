@@ -7,7 +7,7 @@ import io
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ from agentgate.audit.questions import (
 )
 from agentgate.audit.seen import open_cache
 from agentgate.audit.segment import Line, read_lines, segment_files, writer_of
-from agentgate.audit.verify import LogEvidence, LogVerdict, T, verify
+from agentgate.audit.verify import LogEvidence, LogVerdict, verify
 from agentgate.cli.output import complain, fail, progress, refusing, rows, say, say_json, terminal
 from agentgate.cli.signing import Json
 from agentgate.errors import AuditDamaged, ConfigError
@@ -56,14 +56,9 @@ def read_log(directories: list[Path], keys: list[Path] | None, cache: Path | Non
     """Verify a log, with a bar at a terminal; ends the command where it cannot be read."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
-        return verify(directories, LogEvidence.of(keys or []), watch, cache=open_cache(cache or home / "agentgate" / "audit"))
+        return verify(directories, LogEvidence.of(keys or []), progress, cache=open_cache(cache or home / "agentgate" / "audit"))
     except OSError as error:
         fail(error)
-
-
-def watch(work: Iterable[T], total: int) -> Iterable[T]:
-    """A bar while segments are read."""
-    return progress(work, "verify", total)
 
 
 def tell_state(log: LogVerdict) -> None:
@@ -73,11 +68,6 @@ def tell_state(log: LogVerdict) -> None:
     good = "verified" if log.is_checked else "chains only: give --keys"
     state = "NOT WHOLE (agentgate audit verify)" if log.findings else good
     complain(f"{count} records of {len(log.segments)} segments: {state}", colour="red" if log.findings else "")
-
-
-def shown_time(at: float) -> str:
-    """As lists show it."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def list_(
@@ -100,7 +90,7 @@ def list_(
 ) -> None:
     """Which calls were allowed, held or refused: for whom, under which workflow version."""
     equal = {"tool": tool, "decision": decision, "user": user, "agent": agent, "workflow": workflow, "tenant": tenant}
-    equal = {name: value for name, value in {**equal, "type": "" if would else type_}.items() if value}
+    equal["type"] = "" if would else type_
     with refusing():
         start, end = read_moment(since, 0.0), read_moment(until, float("inf"))
         log = read_log(directory, keys, cache)
@@ -122,7 +112,8 @@ def _cells(record: Record) -> tuple[str, ...]:
     if record.get("would"):
         what = f"{what}, would be {record['would']}"
     names = (str(each or "") for each in (what, *map(record.get, ("tool", "user", "agent"))))
-    return (shown_time(time_of(record)), *names, version, str(record.get("txn") or record.get("tool_call_id") or ""))
+    called = str(record.get("txn") or record.get("tool_call_id") or "")
+    return (f"{datetime.fromtimestamp(time_of(record), UTC):%Y-%m-%d %H:%M:%S}", *names, version, called)
 
 
 def _csv(body: list[tuple[str, ...]]) -> Iterator[str]:

@@ -54,9 +54,9 @@ _CHALLENGE = "use_dpop_nonce"  # not a refusal: the first answer to whoever has 
 _METHODS = frozenset("DELETE GET HEAD OPTIONS PATCH POST PUT".split())
 Endpoint = Callable[[Request, Service], Awaitable[Response]]
 Refusing = Callable[[RequestRefused], Response]
+Routes = tuple[tuple[str, str, Endpoint], ...]  # path, method, endpoint
 
-# path, method, endpoint
-ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
+ROUTES: Routes = (
     ("/.well-known/oauth-authorization-server", "GET", metadata.server_metadata),
     ("/.well-known/oauth-authorization-server/{tenant}", "GET", metadata.server_metadata),
     ("/oauth2/jwks", "GET", metadata.jwks),
@@ -83,7 +83,7 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("/metrics", "GET", counting.metrics),
 )
 # Of a gate that takes answers by passkey; otherwise they are not here.
-PAGES: tuple[tuple[str, str, Endpoint], ...] = (
+PAGES: Routes = (
     ("/holds", "GET", judging.waiting),
     ("/holds/pages.css", "GET", asset),
     ("/holds/pages.js", "GET", asset),
@@ -98,7 +98,7 @@ PAGES: tuple[tuple[str, str, Endpoint], ...] = (
     ("/holds/{hold}", "GET", judging.one),
     ("/holds/{hold}/run", "GET", judging.of_run),
 )
-AUDIT_PAGES: tuple[tuple[str, str, Endpoint], ...] = (
+AUDIT_PAGES: Routes = (
     ("/audit", "GET", audit_pages.show),
     ("/audit/pages.css", "GET", asset),
     ("/audit/pages.js", "GET", asset),

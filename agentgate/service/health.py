@@ -7,6 +7,7 @@ began and what ended although nobody asked. A part that cannot be looked at stop
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import structlog
 
 from agentgate.approvals.opening import warn_of
+from agentgate.audit.room import FULL
 from agentgate.errors import AuditUnavailable, ClockSkewed, KeyRefused, StoreUnavailable
 from agentgate.loading.catalog import AHEAD
 from agentgate.service.counting import Gauge
@@ -25,7 +27,8 @@ from agentgate.stores import Weakness, ops, recovery
 from agentgate.values.visible import visible
 
 FRESH_SECONDS, LOOK_SECONDS = 1.0, 5.0
-LITTLE_ROOM = 1 << 30  # bytes for the audit log
+LITTLE_ROOM, SLOW_SECONDS = 1 << 30, 0.1  # bytes for the audit log; of a sync of it
+_CAUSES = dict.fromkeys(FULL, "audit_full") | {errno.EROFS: "audit_read_only", errno.EACCES: "audit_read_only", errno.ENOENT: "audit_gone"}
 _log = structlog.get_logger("agentgate.service")
 
 
@@ -194,11 +197,15 @@ class Health:
 
     async def _of_audit(self) -> list[HealthCondition]:
         try:
-            await self._gate.look_at_audit()
-            free = shutil.disk_usage(self._audit).free
+            log, free = await self._gate.look_at_audit(), shutil.disk_usage(self._audit).free
         except (AuditUnavailable, OSError) as error:
-            return [HealthCondition("audit", True, str(error))]
-        little = f"{free >> 20} MiB free at {self._audit}"
-        found = [HealthCondition("audit_room", False, little)] if free < LITTLE_ROOM else []
-        lacking = [f"{place}: {why}" for place, why in self._gate.checkpoint_problems.items()]
-        return [*found, HealthCondition("audit_checkpoint", False, "; ".join(lacking))] if lacking else found
+            why = error.__cause__ or error
+            cause = _CAUSES.get(why.errno or 0) if isinstance(why, OSError) else "audit_slow"
+            return [HealthCondition(code, True, str(error)) for code in ("audit", cause) if code]
+        lacking = [f"{place}: {problem}" for place, problem in log.copies.problems.items()]
+        found = [
+            (free < LITTLE_ROOM, "audit_room", f"{free >> 20} MiB free at {self._audit}"),
+            (log.took > SLOW_SECONDS, "audit_slow", f"the last sync took {log.took:.2f} s at {self._audit}"),
+            (bool(lacking), "audit_checkpoint", "; ".join(lacking)),
+        ]
+        return [HealthCondition(code, False, what) for holds, code, what in found if holds]

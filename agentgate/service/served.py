@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -141,14 +141,10 @@ class ServedGate(AsyncGate):
         """Where its state lies."""
         return self._store
 
-    @property
-    def checkpoint_problems(self) -> Mapping[str, str]:
-        """Where copies of the log's newest checkpoint are not kept now, and why."""
-        return self._audit.copies.problems if isinstance(self._audit, FileAudit) else {}
-
-    async def look_at_audit(self) -> None:
-        """AuditUnavailable: no record could be written now."""
+    async def look_at_audit(self) -> FileAudit:
+        """Its log. Raises AuditUnavailable: no record could be written now."""
         await self._audit.aroom(time.monotonic() + CALL_SECONDS)
+        return cast("FileAudit", self._audit)  # the settings name a directory
 
     async def own_run(self, workflow: str, *, tenant: str, agent: AgentCredential, over: OverHTTP) -> AsyncRun:
         """The one run of an agent's credential, in a workflow without prompt: opened now, or found."""
