@@ -122,11 +122,8 @@ class VaultBroker:
                 body = request.body.encode() if isinstance(request.body, str) else request.body
                 got = ask(request.method, request.url, body, request.headers, private=True, seconds=_SECONDS, authorities=authorities)
                 made = requests.Response()
-                made.status_code, made.headers, made.encoding = (
-                    got.status,
-                    requests.structures.CaseInsensitiveDict(got.headers.items()),
-                    "utf-8",
-                )
+                made.status_code, made.encoding = got.status, "utf-8"
+                made.headers = requests.structures.CaseInsensitiveDict(got.headers.items())
                 made.raw, made.url, made.request = BytesIO(got.body), request.url, request
                 return made
 

@@ -32,7 +32,6 @@ _WHAT = "agent.via"
 class Broker:
     """One configured broker and its keys."""
 
-    name: str
     settings: BrokerSettings
     source: KeySource
 
@@ -72,19 +71,19 @@ def proven_hops(
         broker = brokers.get(name) if type(name) is str else None
         if not broker:
             raise CredentialRefused(f"{what}.iss", name, "a configured broker")
-        expected = ExpectedClaims(what, broker.settings.audience, broker.name, max_lifetime=broker.settings.max_lifetime)
+        expected = ExpectedClaims(what, broker.settings.audience, name, max_lifetime=broker.settings.max_lifetime)
         claims = yield from verified(hop, broker.source, expected, now)
         if whose is None:
-            whose = broker.name
+            whose = str(name)
         if claims["sub"] != whose:
             raise CredentialRefused(f"{what}.sub", claims["sub"], whose)
         act = claims.get("act")
-        before = before or {"sub": broker.name}
+        before = before or {"sub": name}
         if type(act) is not dict or act.keys() != {"sub", "act"} or act["act"] != before:
             raise CredentialRefused(f"{what}.act", "another chain", "who may act now, with exactly the hops before nested inside")
-        if before["sub"] != broker.name:
-            raise CredentialRefused(f"{what}.iss", broker.name, f"{before['sub']}, to whom the hop before passed it")
-        via.append(broker.name)
+        if before["sub"] != name:
+            raise CredentialRefused(f"{what}.iss", name, f"{before['sub']}, to whom the hop before passed it")
+        via.append(name)
         before, ends = act, min(ends, float(claims["exp"]))
     if before.get("sub") != agent:
         raise CredentialRefused(f"{_WHAT}.act.sub", before.get("sub"), f"{agent}, which shows it")

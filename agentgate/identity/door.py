@@ -41,7 +41,7 @@ class Identities:
             for name, each in s.trust_domains.items()
         }
         self._attestors = tuple(Attestor(each, _source(each)) for each in s.attestors.values())
-        self._brokers = {name: Broker(name, each, _source(each)) for name, each in s.brokers.items()}
+        self._brokers = {name: Broker(each, _source(each)) for name, each in s.brokers.items()}
         self._clients = {name: Client(name, each, None if each.keys is None else _source(each)) for name, each in s.clients.items()}
         self._proxies = networks(s.proxies.addresses) if s.proxies else ()
 

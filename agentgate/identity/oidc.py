@@ -75,20 +75,20 @@ class Issuer:
         Raises:
             CredentialRefused, KeysUnavailable.
         """
-        what, mapped = "user.oidc", self.settings.user
+        what, settings, mapped = "user.oidc", self.settings, self.settings.user
         if not mapped:
-            raise CredentialRefused(f"{what}.iss", self.settings.issuer, "an issuer that proves users")
-        claims = yield from self._claims(credential, what, self.settings.audience, now)
+            raise CredentialRefused(f"{what}.iss", settings.issuer, "an issuer that proves users")
+        claims = yield from self._claims(credential, what, settings.audience, now)
         check_user(claims, what)
-        agents = self.settings.agent.required if self.settings.agent else {}
+        agents = settings.agent.required if settings.agent else {}
         if agents and all(claims.get(name) == value for name, value in agents.items()):
             raise CredentialRefused(f"{what}.{min(agents)}", agents[min(agents)], "a token without what marks an agent's (agent.required)")
         proven_key(credential, claims, what, now)
         tenant = at(claims, mapped.tenant, f"{what}.tenant")
         if mapped.tenants is not None:
             tenant = mapped.tenants.get(tenant, "")
-        if tenant not in self.settings.tenants:
-            raise CredentialRefused(f"{what}.tenant", tenant or "one without a translation", f"one of {', '.join(self.settings.tenants)}")
+        if tenant not in settings.tenants:
+            raise CredentialRefused(f"{what}.tenant", tenant or "one without a translation", f"one of {', '.join(settings.tenants)}")
         groups = [] if mapped.groups is None else _value(claims, mapped.groups)
         if groups is None:
             groups = []
@@ -100,7 +100,7 @@ class Issuer:
                 at(claims, mapped.id, f"{what}.id"),
                 tenant=tenant,
                 groups=tuple(groups),
-                issuer=self.settings.issuer,
+                issuer=settings.issuer,
                 subject=claims["sub"],
                 auth_time=at_time if type(at_time) is int else None,
                 acr=acr if type(acr) is str else None,

@@ -7,6 +7,7 @@ token, JWT-SVID); `restore_agent` and `restore_user` rebuild what a gate wrote i
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import astuple
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -92,10 +93,7 @@ def proven_user(
 
 def user_json(user: User | None) -> dict[str, Any] | None:
     """A user as JSON for a run's header."""
-    if not user:
-        return None
-    signed_in = {"issuer": user.issuer, "subject": user.subject, "auth_time": user.auth_time, "acr": user.acr, "amr": list(user.amr)}
-    return {"id": user.id, "tenant": user.tenant, "groups": list(user.groups), "identity": user.identity, **signed_in}
+    return {name: getattr(user, name) for name in User.__slots__} if user else None
 
 
 def restore_user(kept: Mapping[str, Any] | None) -> User | None:
@@ -112,17 +110,9 @@ def agent_json(agent: Agent) -> dict[str, Any]:
     """An agent as JSON for a run's header."""
     posture, boundary = agent.posture, agent.boundary
     return {
-        "id": agent.id,
-        "spiffe": agent.spiffe,
-        "issuer": agent.issuer,
-        "claims": dict(agent.claims),
+        **{name: getattr(agent, name) for name in Agent.__slots__},
         "posture": [posture.image_signed_by, posture.attested_at.isoformat()] if posture else None,
-        "boundary": [boundary.cluster, boundary.namespace, boundary.node_pool, boundary.key] if boundary else None,
-        "via": list(agent.via),
-        "subject": agent.subject,
-        "key": agent.key,
-        "environment": agent.environment,
-        "identity": agent.identity,
+        "boundary": astuple(boundary) if boundary else None,
     }
 
 

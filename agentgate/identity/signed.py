@@ -142,7 +142,7 @@ def verified(credential: Credential, source: KeySource, expected: ExpectedClaims
     lifetime = claims["exp"] - claims.get("iat", now)
     if not 0 < lifetime <= expected.max_lifetime:
         raise CredentialRefused(f"{what}.exp", f"{lifetime:.0f} s", f"a lifetime of at most {expected.max_lifetime} s")
-    if entry is not None and not credential.known:
+    if entry and not credential.known:
         credential.keep = partial(verifications.keep, claims.get("sub"), entry)
     return SignedClaims(claims)
 
