@@ -252,7 +252,7 @@ class Judge:
             best = needs if best is None else best
         if best is None:
             best = self.needs((), (UNKNOWN,), (stored.risk, *(before.risks[:1] if before else ())))
-        return Standing(stored, best, self._short(stored, best, ignored), None)
+        return Standing(stored, best, self._short(stored, best, ignored).with_data(workflow=stored.id, version=stored.version), None)
 
     def asked(self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]) -> Needs:
         """What the root asks for a version that nobody signed yet, at this path and with these static roles."""
@@ -308,8 +308,8 @@ class Judge:
             expected = f"the digest of version {least}" if least else ""
         if not expected:
             return None
-        file, expected = f"{stored.folder}/{signed.person}.json", f"{expected} (sign again)"
-        return refused(UNAPPROVED, file, "predicate.previous", previous or "none", expected, workflow=stored.id, version=stored.version)
+        file = f"{stored.folder}/{signed.person}.json"
+        return refused(UNAPPROVED, file, "predicate.previous", previous or "none", f"{expected} (sign again)")
 
     def _narrows(self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]) -> Approved | None:
         """The approved version that this one, at this path, is proved to only narrow: the newest one stored before it."""
@@ -345,7 +345,7 @@ class Judge:
         else:
             got = f"{missing.have} of {missing.needed} signatures for {missing.path}"
             expected = f"{missing.needed} of {', '.join(sorted(missing.by))}; {but_not(self.root, stored.signed, missing)}"
-        return refused(UNAPPROVED, stored.folder, "signatures", got, expected, workflow=stored.id, version=stored.version)
+        return refused(UNAPPROVED, stored.folder, "signatures", got, expected)
 
 
 def in_force(id_: str, version: int, digest: str = "") -> str:

@@ -154,7 +154,7 @@ def _parse(blob: bytes) -> SshKey:
         if not application:
             raise KeyRefused("public key: application: got nothing, expected such as ssh:")
     reader.end()
-    fingerprint = "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    fingerprint = f"SHA256:{base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip('=')}"
     return SshKey(blob, kind, fingerprint, material, application, key)
 
 

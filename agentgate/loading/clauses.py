@@ -62,20 +62,21 @@ def _shared(limit: Limit, first: Limit, at: Place) -> None:
 
 
 def _limit(site: Site, block: LimitBlock, at: Place) -> Limit | None:
-    if (block.count is None) == (block.sum is None):
-        at.report("neither count nor sum" if not block.count else "count and sum", "exactly one of count, sum")
+    count, most = block.count, block.max
+    if (count is None) == (block.sum is None):
+        at.report("count and sum" if count else "neither count nor sum", "exactly one of count, sum")
         return None
     if block.per == "turn" and block.every is not None:
         at["every"].report_key("every beside per: turn", "one of them (a turn ends when the user speaks again)")
-    if block.count:
-        if block.max % 1 or not 1 <= block.max <= 10**9:
-            at["max"].report(str(block.max), "a whole number from 1")
-        if block.count != ANY and not site.declared(block.count, at["count"]):
+    if count:
+        if most % 1 or not 1 <= most <= 10**9:
+            at["max"].report(str(most), "a whole number from 1")
+        if count != ANY and not site.declared(count, at["count"]):
             return None
-        return site.built(Limit, at.line, block.count, "", int(block.max), block.per, block.every)
-    units = block.max.scaleb(MONEY_PLACES)
-    if units % 1 or not 0 < block.max < 10**11:
-        at["max"].report(str(block.max), f"more than 0, at most {MONEY_PLACES} decimals, below 10^11 (kept exactly)")
+        return site.built(Limit, at.line, count, "", int(most), block.per, block.every)
+    units = most.scaleb(MONEY_PLACES)
+    if units % 1 or not 0 < most < 10**11:
+        at["max"].report(str(most), f"more than 0, at most {MONEY_PLACES} decimals, below 10^11 (kept exactly)")
     text = block.sum or ""
     tool, name = site.split(text)
     argument = site.tools[tool].args.get(name) if tool else None

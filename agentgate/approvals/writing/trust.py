@@ -151,7 +151,7 @@ def new_root(
         _archive(tree, before, old.version)
     tree.write(SIGNERS, signers)
     tree.write(ROOT, data)
-    if signature is not None:
+    if signature:
         tree.write(f"root.{person}.sig", signature.encode())
     return root.digest
 
