@@ -11,7 +11,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from typer import Argument, Option
 
 from agentgate.approvals import ApprovalRefused, Statement, WorkflowStatus, forecast, root_digest
@@ -21,7 +20,7 @@ from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import Signer, renew_index, statement, write_approval, write_index
 from agentgate.approvals.writing import revoke as write_revocation
 from agentgate.approvals.writing.approval import Unsigned, find_workflow
-from agentgate.cli.output import LOOK, YES, complain, fail, note, print_report, refusing, rows, say, say_json
+from agentgate.cli.output import complain, exit_with, fail, note, print_report, refusing, rows, say, say_json
 from agentgate.cli.signing import WORKFLOWS, Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.errors import ConfigError
 from agentgate.loading.catalog import AHEAD
@@ -92,7 +91,7 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
         say("", f"signed as {said.signer}: {written}", *_standing(now, renewed=renewed))
         if author(said.signer) in {author(name) for name in made_by} and now.missing:
             say("your own signature does not count: you made the change")
-    raise typer.Exit(LOOK if now.refused else YES)
+    exit_with(look=now.refused)
 
 
 def _ready(source: WorkflowText) -> None:
@@ -189,8 +188,8 @@ def status(
         _tell(statuses)
         soon = dict.fromkeys(each.ends for each in statuses if each.ends)
         note(*(e for e in soon if e.at - time.time() <= AHEAD))
-        say("", f"root {digest}" + ("" if root else " (as it lies there; a gate pins it: --root or AGENTGATE_ROOT)"))
-    raise typer.Exit(LOOK if any(each.refused for each in statuses) else YES)
+        say("", f"root {digest}{'' if root else ' (as it lies there; a gate pins it: --root or AGENTGATE_ROOT)'}")
+    exit_with(look=any(each.refused for each in statuses))
 
 
 def _tell(statuses: tuple[WorkflowStatus, ...]) -> None:
@@ -206,7 +205,7 @@ def _tell(statuses: tuple[WorkflowStatus, ...]) -> None:
             (
                 each.id,
                 f"v{each.version}" if each.version else "?",
-                f"v{each.in_force}" if each.in_force is not None else "none",
+                f"v{each.in_force}" if each.in_force else "none",
                 datetime.fromtimestamp(each.until, UTC).date().isoformat() if each.until else "",
                 f"{min(need.have, need.needed)} of {need.needed}" if need and need.needed else str(len(each.signed)),
                 ", ".join(each.signed),
@@ -281,7 +280,7 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
     """
     with refusing():
         signer = own_signer(key)
-        version = up_to if up_to is not None else _newest(workflow, directory, root)
+        version = up_to or _newest(workflow, directory, root)
         say(f"revoking {workflow} up to v{version}: it is never undone (a higher version can be approved)")
         then = forecast(directory, root=root, revoking=(workflow, version))
         say(*(f"in force afterwards: {f'v{after}' if after else 'nothing: every call of it is refused'}" for _, _, after in then))

@@ -15,7 +15,7 @@ import typer
 from typer import Argument, Option
 
 from agentgate.audit import FileAudit
-from agentgate.cli.output import LOOK, YES, fail, quiet, refusing, rows, say, say_json
+from agentgate.cli.output import exit_with, fail, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import Json, StoreUrl, Tenant
 from agentgate.cli.store import ask_store, put_on_record
 from agentgate.errors import CanonicalError, ConfigError
@@ -53,7 +53,7 @@ def list_(
     else:
         rows(("call", "tool", "run", "redeemed"), [tuple(each.values()) for each in found], styles=("bold",))
         say(f"{len(found)} calls of tenant {tenant} whose outcome nobody knows")
-    raise typer.Exit(LOOK if found else YES)
+    exit_with(look=found)
 
 
 @app.command()

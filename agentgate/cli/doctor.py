@@ -13,13 +13,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
 from typer import Option
 
 from agentgate.approvals import status as standing
 from agentgate.audit import remembered
 from agentgate.audit.verify import LogEvidence, LogFinding, verify
-from agentgate.cli.output import LOOK, YES, fail, quiet, refusing, rows, say_json
+from agentgate.cli.output import exit_with, fail, quiet, refusing, rows, say_json
 from agentgate.cli.signing import Json, Root, StoreUrl
 from agentgate.cli.store import PATIENCE, read_history
 from agentgate.errors import AgentGateError
@@ -84,7 +83,7 @@ def doctor(
     else:
         body = [(each.part, "holds" if each.holds else "does not", each.what, each.remedy) for each in found]
         rows(("part", "", "what", "to do"), body, styles=("bold",))
-    raise typer.Exit(YES if all(each.holds for each in found) else LOOK)
+    exit_with(look=not all(each.holds for each in found))
 
 
 def _settings(file: Path) -> ServiceSettings:
@@ -151,7 +150,7 @@ def _workflows(directory: Path, root: str | None) -> Iterator[Diagnosis]:
         name = each.id or each.path
         if each.refused:
             yield Diagnosis("workflows", f"{name}: {each.refused}", holds=False, remedy="agentgate workflow status")
-        elif each.in_force is None:
+        elif not each.in_force:
             yield Diagnosis("workflows", f"{name}: signed, and not in force: a gate loads nothing here", holds=False, remedy="see above")
         elif each.ends and each.ends.at <= soon:
             yield Diagnosis("workflows", f"{name} v{each.in_force}: in force; {each.ends}", holds=False, remedy=each.ends.remedy)

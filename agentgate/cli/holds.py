@@ -22,7 +22,7 @@ from agentgate.approvals import load_approved, root_digest
 from agentgate.approvals.people import Signers
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.audit import AuditLog, FileAudit, MemoryAudit, read_records
-from agentgate.cli.output import LOOK, YES, fail, note, pairs, quiet, refusing, rows, say, say_json
+from agentgate.cli.output import exit_with, fail, note, pairs, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import WORKFLOWS, Accept, Json, Key, Root, StoreUrl, Tenant, confirm, own_signer
 from agentgate.decision.batch_answer import MOST, Together
 from agentgate.decision.hold import Hold
@@ -297,4 +297,4 @@ def stats(
         note(*(f"{e.workflow}, rule {e.rule} is theatre: nobody looks. Instead: {e.instead}" for e in found if e.instead))
         if not found:
             note(f"no answer is on record (a rule is judged from {ENOUGH} answers on)")
-    raise typer.Exit(LOOK if any(each.instead for each in found) else YES)
+    exit_with(look=any(each.instead for each in found))

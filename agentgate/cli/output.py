@@ -57,6 +57,11 @@ def fail(*lines: object) -> NoReturn:
     raise typer.Exit(ERROR)
 
 
+def exit_with(*, look: object) -> NoReturn:
+    """End a command: a person must look, or not."""
+    raise typer.Exit(LOOK if look else YES)
+
+
 def complain(*lines: object, colour: str = "red") -> None:
     """Lines on standard error, visible, in colour at a terminal; after everything printed to standard output."""
     sys.stdout.flush()  # buffered in a pipe: these lines would appear in the middle of one of its lines

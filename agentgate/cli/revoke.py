@@ -12,11 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import typer
 from typer import Argument, Option
 
 from agentgate.audit import FileAudit, remembered
-from agentgate.cli.output import LOOK, YES, complain, fail, quiet, refusing, rows, say, say_json
+from agentgate.cli.output import complain, exit_with, fail, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import Json, StoreUrl
 from agentgate.errors import ConfigError
 from agentgate.gate.revoking import AppliedRevocation, Revoking, StoredRevocation
@@ -132,7 +131,7 @@ def _tell(done: AppliedRevocation, patience: float, *, as_json: bool) -> NoRetur
     else:
         complain("not in force yet:", *done.lacking, *([f"before {_shown(done.in_force_at)}"] if done.in_force_at else []))
         complain("Say it again to try again: the same command, as often as you like.")
-    raise typer.Exit(YES if in_force else LOOK)
+    exit_with(look=not in_force)
 
 
 def _tell_lifted(name: str, found: dict[str, str], *, as_json: bool) -> NoReturn:
@@ -145,7 +144,7 @@ def _tell_lifted(name: str, found: dict[str, str], *, as_json: bool) -> NoReturn
         say_json({"name": name, "tenants": found})
     else:
         rows(("tenant", name), [(tenant, words[state]) for tenant, state in found.items()], styles=("bold",))
-    raise typer.Exit(YES if set(found.values()) == {"lifted"} else LOOK)
+    exit_with(look=set(found.values()) != {"lifted"})
 
 
 def _tell_list(found: list[StoredRevocation], *, as_json: bool) -> None:

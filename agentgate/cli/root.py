@@ -18,7 +18,7 @@ from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import new_root, sign_root
 from agentgate.cli.commands import Commands
-from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
+from agentgate.cli.output import LOOK, YES, complain, exit_with, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import WORKFLOWS, Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.errors import ConfigError
 from agentgate.loading.definition import read_file
@@ -123,7 +123,7 @@ def _falls(directory: Path, root: TrustRoot, allowed: AllowedSigners) -> None:
     except ApprovalRefused:  # the root that lies there is not complete: nothing is in force
         return
     for id_, before, after in changed:
-        then = f"v{after}" if after is not None else "nothing"
+        then = f"v{after}" if after else "nothing"
         note(f"under this root {id_} v{before} is not in force any more, but {then}: sign it anew (agentgate workflow approve {id_})")
 
 
@@ -263,7 +263,7 @@ def _tell(state: RootStanding, directory: Path, *, as_json: bool) -> None:
                 f"complete. Gates that pin an earlier root follow; new ones pin {state.root.digest}",
                 "Next: agentgate workflow status (signatures of who left no longer count), agentgate workflow index",
             )
-    raise typer.Exit(YES if state.complete else LOOK)
+    exit_with(look=not state.complete)
 
 
 def _code(state: RootStanding, now: float) -> int:

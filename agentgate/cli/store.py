@@ -14,7 +14,7 @@ from typer import Argument, Option
 
 from agentgate.audit import FileAudit
 from agentgate.audit.reconcile import Loss, find_losses, find_tenants
-from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say, say_json
+from agentgate.cli.output import exit_with, fail, note, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import Json, StoreUrl
 from agentgate.stores import Op, Store, ops, ready_store, recovery, rules_of
 from agentgate.values.identities import name_of
@@ -49,7 +49,7 @@ def reconcile(
         rows(("tenant", "state", "replayed", "missing"), body, styles=("bold",))
         for each in found:
             note(*(f"{each['tenant']}: no log tells {what}" for what in each["missing"]))
-    raise typer.Exit(LOOK if any(each["state"] == "lost" for each in found) else YES)
+    exit_with(look=any(each["state"] == "lost" for each in found))
 
 
 @app.command()
