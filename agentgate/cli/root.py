@@ -18,7 +18,7 @@ from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import new_root, sign_root
 from agentgate.cli.commands import Commands
-from agentgate.cli.output import LOOK, YES, complain, exit_with, fail, note, refusing, rows, say, say_json
+from agentgate.cli.output import complain, exit_with, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import WORKFLOWS, Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.errors import ConfigError
 from agentgate.loading.definition import read_file
@@ -158,7 +158,7 @@ def show(directory: Directory = WORKFLOWS, root: Root = None, as_json: Json = Fa
     else:
         _show(state, now)
         say("", *_signatures(state, directory), f"root {state.root.digest}")
-    raise typer.Exit(_code(state, now))
+    exit_with(look=not _holds(state, now))
 
 
 @app.command()
@@ -168,9 +168,9 @@ def digest(directory: Directory = WORKFLOWS) -> None:
         now = time.time()
         state = standing(directory)
     say(state.root.digest)
-    if code := _code(state, now):
+    if not _holds(state, now):
         complain(*state.wrong, *_missing(state, directory), *warnings(state, now), colour="yellow")
-        raise typer.Exit(code)
+        exit_with(look=True)
 
 
 # --- the words ------------------------------------------------------------------------------------------------------------------
@@ -266,8 +266,8 @@ def _tell(state: RootStanding, directory: Path, *, as_json: bool) -> None:
     exit_with(look=not state.complete)
 
 
-def _code(state: RootStanding, now: float) -> int:
-    return YES if state.complete and now < state.root.until else LOOK
+def _holds(state: RootStanding, now: float) -> bool:
+    return state.complete and now < state.root.until
 
 
 def _json(state: RootStanding, now: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from pydantic import Field, ValidationError
+from pydantic import Field
 from webauthn import verify_authentication_response, verify_registration_response
 from webauthn.helpers import bytes_to_base64url, decode_credential_public_key, decoded_public_key_to_cryptography
 from webauthn.helpers.decode_credential_public_key import DecodedOKPPublicKey
@@ -29,7 +29,7 @@ from agentgate.identity.assertion import Assertion
 from agentgate.identity.attested import without_attestation
 from agentgate.identity.keys import MIN_RSA, strict_object
 from agentgate.identity.proven import proven_user
-from agentgate.identity.settings import Listed, Name, Names, PasskeySettings, SettingsBlock, wrong_setting
+from agentgate.identity.settings import Listed, Name, Names, PasskeySettings, SettingsBlock
 from agentgate.token.jws import PublicKey, unb64url
 from agentgate.token.regular_file import read_regular
 from agentgate.values.request import User
@@ -114,10 +114,7 @@ class Passkeys:
     def of(cls, given: PasskeySettings | Mapping[str, Any], issuer: str) -> Passkeys:
         """From what a host gives: the settings, or their values. Raises as the constructor."""
         if isinstance(given, Mapping):
-            try:
-                given = PasskeySettings.model_validate(given)
-            except ValidationError as error:
-                raise wrong_setting(error, PasskeySettings, "passkeys") from None
+            given = PasskeySettings.of_values(given, "passkeys")
         return cls(given, issuer)
 
     @property
@@ -236,9 +233,7 @@ class Passkeys:
 
     def _take(self, data: bytes) -> None:
         try:
-            rows = _File.model_validate(tomllib.loads(data.decode())).passkeys
-        except ValidationError as error:
-            raise wrong_setting(error, _File) from None
+            rows = _File.of_values(tomllib.loads(data.decode())).passkeys
         except (ValueError, RecursionError) as error:
             raise ConfigError("passkeys.file", str(self._file), f"a TOML file with [[passkeys]] ({str(error)[:200]})") from None
         self._data, self._known = data, _rows(rows)

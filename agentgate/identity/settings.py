@@ -61,6 +61,14 @@ class SettingsBlock(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
+    @classmethod
+    def of_values(cls, given: object, *above: str) -> Self:
+        """From values that somebody gave. Raises ConfigError as `wrong_setting` makes it."""
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise wrong_setting(error, cls, *above) from None
+
 
 class _Keyed(SettingsBlock):
     """Keys at one place.
@@ -259,10 +267,7 @@ class IdentitySettings(SettingsBlock):
             except (OSError, ValueError, TypeError) as error:
                 raise ConfigError("identity", str(given), f"a readable TOML file ({error})") from None
             given = read.get("identity", read)
-        try:
-            return cls.model_validate(given)
-        except ValidationError as error:
-            raise wrong_setting(error, IdentitySettings, "identity") from None
+        return cls.of_values(given, "identity")
 
 
 def wrong_setting(error: ValidationError, block: type[BaseModel], *above: str) -> ConfigError:
