@@ -200,6 +200,25 @@ def test_a_conversation_of_one_client_is_no_others(desk: Desk) -> None:  # noqa:
     assert opening("one").header.succession == 1
 
 
+def test_a_call_of_an_earlier_run_is_finished_although_others_change_the_run_meanwhile(gates: Opened) -> None:  # noqa: F811
+    meanwhile: list[Any] = []
+
+    def clock() -> datetime:
+        if meanwhile:
+            meanwhile.pop()()
+        return WEEKDAY
+
+    gate = gates(clock=clock)
+    run = talk(gate, DEAR, ttl=LIFE)
+    hold = held(run)
+    over(run)
+    gate.release(hold, tenant="acme", by=BOSS)
+    after, other = talk(gate, "And order ORD-10023344?"), talk(gates(), "")
+    meanwhile += [lambda n=n: looked_up(other, call=f"look-{n}") for n in range(4)]
+    refunded(after, amount="120.00")
+    assert not meanwhile
+
+
 def test_words_in_doubt_count_against_what_waits_from_an_earlier_run(gates: Opened, folder: Path) -> None:  # noqa: F811
     (file,) = (folder / "w").glob("*.yaml")
     file.write_text(file.read_text().replace("unclear: step_up", "unclear: deny"))

@@ -13,7 +13,6 @@ from agentgate.gate.refusal_log import log_refusal
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.redemption import outcome, steps
-from agentgate.redemption.trust import Trust
 from agentgate.redemption.upstream import Redemption
 from agentgate.shell.step import Apart, Flow, Step
 from agentgate.token.dpop import DPoP
@@ -141,11 +140,8 @@ def _verified(view: View, token: CallToken, tool: str, args: Args) -> Flow:
     trust = view.trust(rule)
     headers = token.headers("POST", trust.audience)
     proof = DPoP(headers["DPoP"], method="POST", url=trust.audience) if "DPoP" in headers else None
-    return _verified_and_supplied(trust, steps.redeem(trust, token.reveal(), tool, args, proof, brokers=tuple(trust.brokers)))
-
-
-def _verified_and_supplied(trust: Trust, redeeming: Flow) -> Flow:
-    return (yield from steps.supplied(trust, (yield from redeeming)))
+    done: Redemption = yield from steps.redeem(trust, token.reveal(), tool, args, proof, brokers=tuple(trust.brokers))
+    return (yield from steps.supplied(trust, done))
 
 
 def record_result(self: Any, tool_call_id: str, result: Any) -> Generator[Step, Any, None]:
@@ -158,10 +154,6 @@ def record_result(self: Any, tool_call_id: str, result: Any) -> Generator[Step, 
     if done is None:
         raise ConfigError("tool_call_id", type(tool_call_id).__name__, "the id of exactly one call that this run redeemed")
     del self._redeemed[tool_call_id]
-    return _told(done, outcome.record_result(done, result))
-
-
-def _told(done: Redemption, steps: Generator[Step, Any, None]) -> Generator[Step, Any, None]:
-    yield from steps
+    yield from outcome.record_result(done, result)
     if done.missing:
         raise NotRecorded(done.claims.txn, tuple(done.missing), done.missing["facts"])

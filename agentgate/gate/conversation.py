@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from agentgate.gate.core import Core, reasons_of, stamp
+from agentgate.gate.core import Core, refuse_run, subjects_of
 from agentgate.gate.state import header_bytes
 from agentgate.gate.turns import MAX_SAID, MAX_TURNS, refused_input, takes_back_in
 from agentgate.identity.proven import Proven
@@ -77,11 +77,5 @@ def succeed(core: Core, known: RunState, header: Header, text: str, stored: str)
     )
     if answer == "revoked":
         refused = Failure(Reason.REVOKED, "conversation", answer, "none of its run, user, agent, workflow version and tenant revoked")
-        yield stamp("run_refused", header, reasons=reasons_of((refused,)))
-        raise RunRefused((refused,), header.id)
+        yield from refuse_run(header, (refused,))
     return following if answer == "ok" else None
-
-
-def subjects_of(header: Header) -> ops.Subjects:
-    """Whom a revocation may name that stops a run."""
-    return ops.Subjects(header.agent.id, header.reader, "", ops.workflow_subject(header.workflow, header.version))

@@ -38,7 +38,7 @@ from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
 from agentgate.values.entities import NUMERIC
-from agentgate.values.refusal import Failure, Reason, told
+from agentgate.values.refusal import Failure, Reason, RunRefused, told
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
@@ -165,6 +165,17 @@ def stamp(kind: str, header: Header, **more: object) -> Record:
     return Record({"type": kind, "time": round(time.time(), 6), **who, **more}, refusal=bool(more.get("reasons")))  # or a hold
 
 
+def subjects_of(header: Header, tool: str = "") -> ops.Subjects:
+    """Whom a revocation may name that stops a run, or its calls of a tool."""
+    return ops.Subjects(header.agent.id, header.reader, tool, ops.workflow_subject(header.workflow, header.version))
+
+
+def refuse_run(header: Header, refused: tuple[Failure, ...]) -> Flow:
+    """Put it on record that a run is refused, and why. Raises RunRefused with these reasons."""
+    yield stamp("run_refused", header, reasons=reasons_of(refused))
+    raise RunRefused(refused, header.id)
+
+
 def _who(header: Header) -> dict[str, object]:
     """What every record of a run says of it."""
     return {
@@ -257,17 +268,11 @@ def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, obj
     """
     run, call = case.run, case.call
     form = _form_of(core, case)
-    known: dict[str, object] = {"turns": len(run.turns), "calls": len(run.calls)}
-    if run.doubts:
-        known["doubts"] = len(run.doubts)
-    if run.header.succession:
-        known["succession"] = run.header.succession
-    known["origins"] = origin_names(case)
+    known: dict[str, object] = {"turns": len(run.turns), "calls": len(run.calls), "origins": origin_names(case)}
     around = case.around
-    named = {"environment": around.environment, "data_class": around.data_class, "network": around.network}
-    known.update({name: value for name, value in named.items() if value})
-    if call.definition:
-        known["definition"] = call.definition
+    where = {"environment": around.environment, "data_class": around.data_class, "network": around.network}
+    more = {"doubts": len(run.doubts), "succession": run.header.succession, "definition": call.definition, **where}
+    known |= {name: value for name, value in more.items() if value}
     if versions.newer is not None:
         known["in_force"] = {"version": versions.newer.version, "digest": versions.newer.digest}
     if made:

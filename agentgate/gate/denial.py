@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from agentgate.decision.answer import Deny
 from agentgate.errors import AuditUnavailable, StoreUnavailable
-from agentgate.gate.core import Core, decided, reasons_of, stamp
+from agentgate.gate.core import Core, decided, reasons_of, stamp, subjects_of
 from agentgate.gate.observer import Unenforced
 from agentgate.shell.step import Afterwards, Flow
 from agentgate.stores import ops
@@ -49,9 +49,12 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
             if closes:
                 yield stamp("run_closed", header, reasons=reasons_of((spent,)))
     except (StoreUnavailable, AuditUnavailable) as error:
-        reason = Reason.STORE if isinstance(error, StoreUnavailable) else Reason.AUDIT
-        return Deny((*failures, Failure(reason, "run", str(error), "a denial that is counted")))
+        failures = (*failures, _undone(error, "a denial that is counted"))
     return Deny(failures)
+
+
+def _undone(error: StoreUnavailable | AuditUnavailable, expected: str) -> Failure:
+    return Failure(Reason.STORE if isinstance(error, StoreUnavailable) else Reason.AUDIT, "run", str(error), expected)
 
 
 # What a call says, what was asked for, where and when. Who calls, which tool it is and whether the run is open are no matter of observing.
@@ -65,10 +68,8 @@ def _may_run(header: Header, call: Call, failures: tuple[Failure, ...]) -> Flow:
     """Whether a refused call that only observes may run. Nothing is minted for it, so revocations are looked for here."""
     if not {failure.reason for failure in failures} <= _OF_CALL:
         return False
-    user, workflow = header.user.id if header.user else "", ops.workflow_subject(header.workflow, header.version)
-    who = ops.Subjects(header.agent.id, user, call.tool, workflow)
     try:
-        return not (yield ops.revoked(header.tenant, who, int(header.opened_at * 1000), header.id))
+        return not (yield ops.revoked(header.tenant, subjects_of(header, call.tool), int(header.opened_at * 1000), header.id))
     except StoreUnavailable:
         return False
 
@@ -80,6 +81,5 @@ def _ended(header: Header, failures: tuple[Failure, ...]) -> Flow:
             why = tuple(failure for failure in failures if failure.reason is Reason.TWO_VERSIONS)
             yield stamp("run_closed", header, reasons=reasons_of(why))
     except (StoreUnavailable, AuditUnavailable) as error:
-        reason = Reason.STORE if isinstance(error, StoreUnavailable) else Reason.AUDIT
-        return (Failure(reason, "run", str(error), "a run that is ended"),)
+        return (_undone(error, "a run that is ended"),)
     return ()

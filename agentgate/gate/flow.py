@@ -55,9 +55,7 @@ _ELSEWHERE = Failure(
 
 
 # --- one call ------------------------------------------------------------------------------------------------------------
-def authorize(
-    view: View, call: Call, connection: Connection | None = None, *, redeems: bool = False
-) -> Generator[Step, Any, tuple[Settled, RunState]]:
+def authorize(view: View, call: Call, connection: Connection | None, *, redeems: bool) -> Generator[Step, Any, tuple[Settled, RunState]]:
     """`decided_on`, in a span."""
     steps = decided_on(view, call, connection, redeems=redeems)
     if view.core.tracing is None:
@@ -81,9 +79,7 @@ def _ended(decision: Settled | Performed | None) -> tuple[Mapping[str, str | int
     return {"agentgate.decision": said.lower()}, error
 
 
-def decided_on(
-    view: View, call: Call, connection: Connection | None = None, *, redeems: bool = False
-) -> Generator[Step, Any, tuple[Settled, RunState]]:
+def decided_on(view: View, call: Call, connection: Connection | None, *, redeems: bool) -> Generator[Step, Any, tuple[Settled, RunState]]:
     """Decide one call and, only if everything holds, mint its token; a refusal is a value. Also returns the freshest state of the run.
 
     `redeems`: a call that needs no token, since who asks runs its tool, is redeemed instead.
@@ -109,7 +105,7 @@ def decided_on(
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
                 name, said = _told(view, call) if core.tracing is not None else ("", {})
                 minting = Minting.of(view, versions, case, answer, jti=jti, redeems=redeems)
-                steps = _perform(minting, fresh=fresh) if redeems and minting.stays else _settle(minting, fresh=fresh)
+                steps = _settle(minting, fresh=fresh, performs=redeems and minting.stays)
                 decision = yield from spanned(core.tracing, f"mint {name}", said, steps, _ended)
             elif isinstance(answer, Deny) and (fresh or Reason.OVERLOAD in answer.reasons):
                 known = {**seen(core, versions, case, _digest_of(view, state, case)), **named}
@@ -199,16 +195,8 @@ class Performed(NamedTuple):
     revision: str
 
 
-class Ready(NamedTuple):
-    """A call that nothing but the store may refuse any more: the release that it spends, its idempotency key, the head of its record."""
-
-    release: Release
-    key: str
-    head: bytes
-
-
-def _prepare(minting: Minting, *, fresh: bool) -> Flow:
-    """What is `Ready` for the script, or the decision that it never comes to; None: decide again."""
+def _settle(minting: Minting, *, fresh: bool, performs: bool) -> Flow:
+    """What only the store knows, then holds, then the script, which mints or `performs`. None: the run changed, decide again."""
     run, release, core = minting.case.run, Release(), minting.view.core
     if minting.acts and not core.issued.may_act(run) and not minting.repeats:
         return (yield from minting.deny(_ELSEWHERE)) if fresh else None
@@ -226,7 +214,7 @@ def _prepare(minting: Minting, *, fresh: bool) -> Flow:
     if minting.ttl < 1:
         return (yield from minting.deny(_ended_by(run.header)))
     key = (yield from minting.key()) if minting.acts else ""
-    return Ready(release, key, minting.head(release, key))
+    return (yield from (_perform if performs else _mint)(minting, release, key))
 
 
 def _refuse(minting: Minting, settled: ops.MintReply) -> Flow:
@@ -234,12 +222,9 @@ def _refuse(minting: Minting, settled: ops.MintReply) -> Flow:
     return None if settled.kind == "stale" else (yield from minting.deny(_failure_of(settled, minting)))
 
 
-def _settle(minting: Minting, *, fresh: bool) -> Flow:
-    """Holds, then the mint script, then the durable record, then the token. None: the run changed, decide again."""
-    ready = yield from _prepare(minting, fresh=fresh)
-    if not isinstance(ready, Ready):
-        return ready
-    release, key, head = ready
+def _mint(minting: Minting, release: Release, key: str) -> Flow:
+    """The mint script, then the durable record, then the token. None: the run changed, decide again."""
+    head = minting.head(release, key)
     settled: ops.MintReply = yield from minting.reserve(release, head)
     if settled.kind != "ok":
         return (yield from _refuse(minting, settled))
@@ -250,16 +235,12 @@ def _settle(minting: Minting, *, fresh: bool) -> Flow:
     return Allow(minting.sign(release, settled, head), key)
 
 
-def _perform(minting: Minting, *, fresh: bool) -> Flow:
-    """Holds, then the durable record of the attempt, then the script, which also redeems. None: the run changed, decide again.
+def _perform(minting: Minting, release: Release, key: str) -> Flow:
+    """The durable record of the attempt, then the script, which also redeems. None: the run changed, decide again.
 
     What must never be forgotten of it is durable before the tool runs. Where that, or the script's answer, is missing, it does not run.
     """
-    ready = yield from _prepare(minting, fresh=fresh)
-    if not isinstance(ready, Ready):
-        return ready
-    release, _, head = ready
-    core = minting.view.core
+    core, head = minting.view.core, minting.head(release, key)
     yield minting.record(release)
     yield Room()
     try:
@@ -272,15 +253,17 @@ def _perform(minting: Minting, *, fresh: bool) -> Flow:
     noted: dict[str, Any] | None = core.history.note(settled.redemptions, minting.audience) if settled.counted else None
     if noted is not None and settled.detail == "spent":
         noted |= {**core.history.note(settled.history), "spent": True}
-    claims = minting.claims(release, settled.lineage, settled.head or head)
+    first = settled.head  # of a read that ran before
+    head = first or head
+    claims = minting.claims(release, settled.lineage, head)
     try:
-        done: Redemption = yield from record_redemption(claims, minting.case.call.data, settled.head or head, noted, core.tracing)
+        done: Redemption = yield from record_redemption(claims, minting.case.call.data, head, noted, core.tracing)
     except TokenRefused as error:
         reason = Reason.AUDIT if error.code is Refusal.AUDIT else Reason.STORE
         return (yield from minting.deny(error.failure(reason=reason)))
     call = ops.CallRecord(
         digest=minting.digest,
-        head=settled.head or head,
+        head=head,
         status="redeemed",
         redeemed_at=settled.redeemed_at,
         facts=None,
@@ -288,7 +271,7 @@ def _perform(minting: Minting, *, fresh: bool) -> Flow:
         gen=settled.lineage,
     )
     done.ends = partial(minting.view.follow, call, minting.versions.opened)
-    return Performed(done, call, "" if settled.head else settled.revision)
+    return Performed(done, call, "" if first else settled.revision)
 
 
 _REFUSED: Mapping[str, tuple[Reason, str, str]] = {

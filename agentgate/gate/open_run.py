@@ -19,8 +19,8 @@ from agentgate.decision import caller
 from agentgate.decision.case import Case, Check
 from agentgate.decision.versions import Versions, under
 from agentgate.errors import CredentialRefused, StoreUnavailable
-from agentgate.gate.conversation import KEPT, check_open, is_over, name_run, subjects_of, succeed
-from agentgate.gate.core import Core, found, read, reasons_of, stamp
+from agentgate.gate.conversation import KEPT, check_open, is_over, name_run, succeed
+from agentgate.gate.core import Core, found, read, refuse_run, stamp, subjects_of
 from agentgate.gate.holds.proof import Answering
 from agentgate.gate.proving import IN_PROCESS, AgentGiven, OverHTTP, UserGiven, count_unproven, failure_of, identities_of, prove
 from agentgate.gate.state import header_bytes, missing
@@ -199,10 +199,8 @@ def _write_run(core: Core, header: Header, turn: str, ttl: int, *, once: bool) -
         who=subjects_of(header),
         keep_ms=KEPT * 1000 if header.conversation else 0,
     )
-    refused = _refusal_of(opened, header, core.budgets.runs)
-    if refused is not None:
-        yield stamp("run_refused", header, reasons=reasons_of((refused,)))
-        raise RunRefused((refused,), header.id)
+    if (refused := _refusal_of(opened, header, core.budgets.runs)) is not None:
+        yield from refuse_run(header, (refused,))
     return opened
 
 
@@ -229,8 +227,7 @@ def _refusal_of(opened: ops.OpenReply, header: Header, most: int) -> Failure | N
 def _check_same(known: Header, shown: Header, *, further: bool = False) -> Flow:
     """Refuse whoever is not the run's own; `further`: another run follows it, in which the agent may have another key."""
     if refused := tuple([each for each in _another(known, shown) if not (further and each.data.get("proof"))]):
-        yield stamp("run_refused", shown, reasons=reasons_of(refused))
-        raise RunRefused(refused, shown.id)
+        yield from refuse_run(shown, refused)
 
 
 def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredential, over: OverHTTP) -> Flow:
@@ -383,8 +380,7 @@ def _check(core: Core, versions: Versions, header: Header, further: tuple[Failur
             check(case)
         refused = (*refused, *case.denied)
     if refused:
-        yield stamp("run_refused", header, reasons=reasons_of(refused))
-        raise RunRefused(refused, header.id)
+        yield from refuse_run(header, refused)
 
 
 def _another(before: Header, after: Header) -> tuple[Failure, ...]:

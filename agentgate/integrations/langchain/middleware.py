@@ -22,7 +22,6 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.prebuilt.tool_node import ToolCallRequest
-from langgraph.types import Command
 
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.identity.credential import AgentCredential
@@ -129,15 +128,13 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
 
     # --- the run
 
-    def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+    def before_agent(self, state: Any, runtime: Any) -> Any:
         """Open the run, or add what the user says now to the one this conversation has."""
-        update: dict[str, Any] | None = drive(self._begin(state, runtime))
-        return update
+        return drive(self._begin(state, runtime))
 
-    async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+    async def abefore_agent(self, state: Any, runtime: Any) -> Any:
         """As `before_agent`."""
-        update: dict[str, Any] | None = await adrive(self._begin(state, runtime))
-        return update
+        return await adrive(self._begin(state, runtime))
 
     def _begin(self, state: Any, runtime: Any) -> Steps:
         identity = identity_of(self._identify, runtime.context)
@@ -180,8 +177,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         del words[:doubts]
         first, *later = words or [(True, "")]
         answered = "" if any(counts for counts, _ in later) else agent_said
-        conversation = {"conversation": named} if named else {}
-        opened = yield from self._open(identity, runtime, prompt=first[1], agent_said=answered, ttl=self._ttl, **conversation)
+        words_first = {"prompt": first[1], "agent_said": answered}
+        opened = yield from self._open(identity, runtime, **words_first, ttl=self._ttl, conversation=named or None)
         yield from _add(opened.run, later, agent_said)
         return self._keep(opened).run.id
 
@@ -278,29 +275,19 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
 
     # --- the calls
 
-    def wrap_tool_call(
-        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
-    ) -> ToolMessage | Command[Any]:
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]) -> Any:
         """Run the call in its run; the guarded tool decides."""
         run = drive(self._run_of(request))
         with self._bound(request, run) as ready:
-            if isinstance(ready, ToolMessage):
-                return ready
-            result = handler(ready)
-        marked: ToolMessage | Command[Any] = marked_as_written(result)
-        return marked
+            result = ready if isinstance(ready, ToolMessage) else handler(ready)
+        return marked_as_written(result)
 
-    async def awrap_tool_call(
-        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
-    ) -> ToolMessage | Command[Any]:
+    async def awrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
         """As `wrap_tool_call`."""
         run = await adrive(self._run_of(request))
         with self._bound(request, run) as ready:
-            if isinstance(ready, ToolMessage):
-                return ready
-            result = await handler(ready)
-        marked: ToolMessage | Command[Any] = marked_as_written(result)
-        return marked
+            result = ready if isinstance(ready, ToolMessage) else await handler(ready)
+        return marked_as_written(result)
 
     def _run_of(self, request: ToolCallRequest) -> Steps:
         """The run that a call belongs to; None: it has none."""
