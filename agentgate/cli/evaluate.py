@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,6 +50,7 @@ from agentgate.review.replay.evaluate import (
 )
 from agentgate.review.replay.failed import Failed, as_json, lines
 from agentgate.review.replay.failed import failed as failed_of
+from agentgate.values.value_class import value_class
 
 Tallies = dict[Kind, Tally]
 
@@ -241,7 +241,7 @@ _RUNS_APART = frozenset({"run", "turn"})
 Replayed = tuple[list[Decided], dict[Kind, Tally]]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ReplaySettings:
     """How to open a gate for a replay; `root` None: the present files, without signatures; `endorse` False: a yes names nothing."""
 

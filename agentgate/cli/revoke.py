@@ -24,6 +24,7 @@ from agentgate.loading.catalog import Catalog
 from agentgate.shell.bound import Bound
 from agentgate.stores import Store, ready_store
 from agentgate.stores.history import History
+from agentgate.values.value_class import names_of
 
 _EVERY = "all"
 
@@ -149,7 +150,7 @@ def _tell_lifted(name: str, found: dict[str, str], *, as_json: bool) -> NoReturn
 
 def _tell_list(found: list[StoredRevocation], *, as_json: bool) -> None:
     if as_json:
-        say_json([{name: getattr(each, name) for name in StoredRevocation.__slots__} for each in found])
+        say_json([{name: getattr(each, name) for name in names_of(StoredRevocation)} for each in found])
         return
     body = [
         (

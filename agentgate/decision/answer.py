@@ -6,11 +6,11 @@ Rules: a refusal is a value with closed reasons; the model sees only a code from
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from agentgate.decision.hold import Hold
 from agentgate.values.refusal import Code, Failure, Reason, code_of
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Limit, StepUpRule
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Reservation(NamedTuple):
     currency: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RequiredHold:
     """A person must say yes to this call, under `rule`, because of `why` (which conditions fired)."""
 
@@ -76,7 +76,7 @@ class _Reasoned:
         return tuple(dict.fromkeys(f.reason for f in self.failures))
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Deny(_Reasoned):
     """Refused."""
 
@@ -94,7 +94,7 @@ class Deny(_Reasoned):
         return next((str(f.data["until"]) for f in self.failures if "until" in f.data), "") if self.code is Code.LIMIT_REACHED else ""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class StepUp(_Reasoned):
     """The call waits for a person; nothing was minted. Authorise the same call again after the hold is released.
 
@@ -107,7 +107,7 @@ class StepUp(_Reasoned):
     code: ClassVar[Code] = Code.NEEDS_APPROVAL
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Allow:
     """Minted. `token` is good for exactly this call, once.
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Self
 
 from agentgate.decision.hold import Hold
@@ -21,12 +20,13 @@ from agentgate.values import merkle
 from agentgate.values.answers import Said
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason
+from agentgate.values.value_class import value_class
 
 MOST = 10  # what a person can be shown whole, and judge
 _LEAF = re.compile(r"(\d{1,2})/(\d{1,2})((?: [0-9a-f]{64}){0,4})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Inclusion:
     """Where one hold's entry stands among those that were signed together.
 
@@ -60,7 +60,7 @@ class Inclusion:
         return cls(int(found[1]), int(found[2]), tuple(bytes.fromhex(each) for each in found[3].split()))
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Together:
     """Holds that one question asks about; `holds` are in the order of their ids. Made by `of`."""
 

@@ -23,7 +23,7 @@ Pure values: the store keeps the state, the mint script spends it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, get_args
 
 from agentgate.decision.question import Question
@@ -32,6 +32,7 @@ from agentgate.values.canonical import canonical
 from agentgate.values.identities import person
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Identity, User
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import StepUpRule
 
 Channel = Literal["in_process", "token", "ssh", "jws", "webauthn"]
@@ -64,7 +65,7 @@ def after(state: Row, event: Event) -> Row | None:
     return AFTER[state][EVENTS.index(event)]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Approver:
     """Who said yes, as known at that moment.
 
@@ -82,7 +83,7 @@ class Approver:
     proof: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Hold:
     """A call waiting for a person.
 

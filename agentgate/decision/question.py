@@ -9,17 +9,18 @@ a stored question has none: they are put in when it is read. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Literal
 
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 
 By = Literal["user", "result", "model", "unknown"]
 _LABEL = 10  # width of the left column
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ShownArgument:
     """One argument of the call.
 
@@ -35,7 +36,7 @@ class ShownArgument:
     by: By
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ShownRule:
     """One rule that asks: its id, ``name of the file:line``, whose yes it wants (``2 of leads``, ``the user``), and why, in words."""
 
@@ -45,7 +46,7 @@ class ShownRule:
     why: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Question:
     """A held call as a person sees it.
 

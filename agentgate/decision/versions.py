@@ -10,7 +10,7 @@ A call is named after the version that the run was opened with, so that it stays
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -19,13 +19,14 @@ from agentgate.decision.case import Case
 from agentgate.decision.decide import judge
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Limit, StepUpRule, Tool, Workflow
 from agentgate.workflow.page_size import paths
 
 Intents = Callable[[Workflow, tuple[str, ...], tuple[tuple[int, str], ...], str], Mapping[str, Derived]]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Versions:
     """What the calls of a run are decided under.
 

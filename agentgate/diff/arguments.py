@@ -8,7 +8,6 @@ conditions or origins of different elements add up, one more than the shorter bo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +17,7 @@ from agentgate.diff.origins import Explanations, bounded, has_origin, status, wa
 from agentgate.diff.values import plain, representatives
 from agentgate.values.canonical import parse
 from agentgate.values.entities import Key, normal
+from agentgate.values.value_class import value_class
 from agentgate.workflow.operators import key_of
 from agentgate.workflow.rule import Rule
 
@@ -26,7 +26,7 @@ Fails = frozenset[str]
 Meets = tuple[bool, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Side:
     """One version's view of an argument: its rule (None: the argument is unknown) and the conditions on it by step-up rule."""
 
@@ -37,7 +37,7 @@ class Side:
 Sides = tuple[Side, Side]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Element:
     """One class of single values: the value, its origin, what fails in each version, and which conditions it meets (old, new).
 

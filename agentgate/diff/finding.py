@@ -7,11 +7,11 @@ of the class (`agentgate.review.report.witness` makes a call of it). Fields that
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from dataclasses import field as having
 from enum import Enum, IntEnum
 from typing import Any
 
+from agentgate.values.value_class import value_class
 from agentgate.workflow.rule import WhenOpen
 
 
@@ -46,7 +46,7 @@ INTENT, ORIGIN = 1, 2  # what a class leaves open, one bit each
 LEFT_OPEN: Mapping[str, int] = {"intent": INTENT, "origin": ORIGIN}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Ruling:
     """What one version decides about a class of values of one field.
 
@@ -63,7 +63,7 @@ class Ruling:
     left_open: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Cell:
     """One class of values of a field.
 
@@ -84,7 +84,7 @@ class Cell:
         return self.old.status == self.new.status == Status.REFUSE
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Field:
     """All classes of values of one field. `said`: each rule's text in the old and the new version."""
 
@@ -129,7 +129,7 @@ def field(name: str, cells: Iterable[Cell], said: Mapping[str, Sequence[str]]) -
     return Field(name, tuple(first.values()), {label: (old, new) for label, (old, new) in said.items()})
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Finding:
     """One thing that became wider (or narrower), for one field of one tool.
 
@@ -167,7 +167,7 @@ class Finding:
         return f"{where}{change}{shown}  {self.effect}"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Diff:
     """The answer.
 

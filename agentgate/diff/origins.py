@@ -8,18 +8,18 @@ different earlier calls.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
 
 from agentgate.diff.finding import ANSWERS, Status
 from agentgate.diff.language import TooLarge
+from agentgate.values.value_class import value_class
 from agentgate.workflow.rule import MODEL, Rule, Source
 
 Atoms = frozenset[Source]
 _MAX_ATOMS = 8  # that the rules distinguish
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Explanations:
     """One way in which a value can be explained."""
 

@@ -11,20 +11,21 @@ no combination of fields is refused there because nobody could answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from agentgate.diff.arguments import describe
 from agentgate.diff.finding import LEFT_OPEN, REMOVED, Cell, Field, Finding, Ruling, Status, asks
 from agentgate.diff.language import TooLarge
 from agentgate.diff.table import by_id
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import StepUpRule
 
 Rules = tuple[StepUpRule, ...]
 _MAX_STATES = 20_000
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Asking:
     """The step-up rules of one tool in both versions."""
 

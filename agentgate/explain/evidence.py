@@ -8,7 +8,7 @@ What a `sensitive` argument holds, or refers to, is masked. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from agentgate.decision.case import Case
 from agentgate.decision.origins.earlier_calls import Answer, Earlier
@@ -21,6 +21,7 @@ from agentgate.language.prompt import Entity, Prompt
 from agentgate.language.wording import said
 from agentgate.values.entities import Key, normal
 from agentgate.values.request import RunState
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.page_size import short
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, Source
@@ -33,7 +34,7 @@ _SHOWN = 120  # characters of a value or of the user's words
 _WORDS = {**{kind.name: kind.short for kind in KINDS.values() if kind.alone}, "unknown": "unknown: no origin that the gate knows"}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Origin:
     """Where one value (or one element of a list) occurs."""
 

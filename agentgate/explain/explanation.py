@@ -7,13 +7,14 @@ a model. No token; sensitive values masked; control characters escaped. `agentga
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 from agentgate.explain.evidence import Origin
 from agentgate.explain.listing import Condition
 from agentgate.explain.remedy import Remedy
 from agentgate.values.refusal import Failure
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 
 Verdict = Literal["met", "failed", "asks", "not sent", "not reached", "at mint"]
@@ -22,7 +23,7 @@ the store knows, when it mints."""
 Outcome = Literal["allow", "confirm", "step_up", "deny"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Row:
     """One condition and what became of it."""
 
@@ -40,7 +41,7 @@ class Row:
         return self.condition.expected
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Explanation:
     """Every condition that applies to one call."""
 

@@ -7,13 +7,13 @@ condition, or names it by its field. A condition behind others (`after`) is not 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
 from agentgate.values.entities import written
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.times import duration
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.clause import WorkflowClause
 from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.clauses.table import clauses_of
@@ -25,7 +25,7 @@ About = Literal["run", "who", "where", "tool", "argument", "origin", "intent", "
 AT_MINT: frozenset[About] = frozenset({"limit", "store"})  # known only to the store, at mint
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Condition:
     """One condition of a workflow for one of its tools."""
 

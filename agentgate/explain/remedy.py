@@ -8,7 +8,7 @@ masked in the text. For a reader, never for a model: it teaches the edge. Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any
@@ -26,6 +26,7 @@ from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import normal
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Call
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.clause import WorkflowClause
 from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.model import StepUpRule
@@ -36,7 +37,7 @@ _TRIED = 24  # proposals tried for one condition
 _DROP = object()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Remedy:
     """A change under which one failed condition holds."""
 

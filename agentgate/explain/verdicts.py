@@ -6,7 +6,7 @@ Rules: verdicts are those of `agentgate.decision.decide` (or of the record of it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.case import Case
@@ -18,6 +18,7 @@ from agentgate.explain.listing import AT_MINT, Condition, conditions, matching, 
 from agentgate.explain.remedy import Remedy, all_together, remedy
 from agentgate.values.refusal import NOT_SHOWN, Code, Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.clause import WorkflowClause
 from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.model import StepUpRule, Workflow
@@ -31,7 +32,7 @@ LATER = frozenset(
 NOT_KEPT = "(not kept)"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Kept:
     """What a decision's record says, for a call that is no longer at hand in full."""
 

@@ -10,7 +10,6 @@ import os
 import time
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +20,7 @@ from agentgate.identity.connection import Connection
 from agentgate.token.regular_file import read_text
 from agentgate.values.patterns import Glob
 from agentgate.values.request import Agent
+from agentgate.values.value_class import value_class
 
 _log = structlog.get_logger("agentgate.gate.call_context")
 
@@ -46,7 +46,7 @@ class Environments(Protocol):
         """The environment, of the deployment or of the agent's job; None: unknown."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Sources:
     """What fills `Surroundings` for each call. `data_class` None: there is no catalogue."""
 

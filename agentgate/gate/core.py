@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,6 +40,7 @@ from agentgate.values.canonical import canonical
 from agentgate.values.entities import NUMERIC
 from agentgate.values.refusal import Failure, Reason, RunRefused, told
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
 from agentgate.workflow.rule import Rule
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from agentgate.loading.catalog import Catalog
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Allowances:
     """What a run or its user may use up (`agentgate.gate.settings`)."""
 
@@ -59,7 +60,7 @@ class Allowances:
     runs: int
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Core:
     """What a gate consists of; its flows share it and change none of it.
 

@@ -26,7 +26,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -39,6 +39,7 @@ from agentgate.shell.asking import Ask, connect
 from agentgate.stores import AsyncStore, Store, ops
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.urls import is_secure
+from agentgate.values.value_class import value_class
 
 _COMMAND_SECONDS, _LEAST_SECRET = 10.0, 24
 _AGAIN = frozenset({408, 425, 429})  # and 5xx: the other statuses say that it will not become better
@@ -65,7 +66,7 @@ class Hook(Protocol):
         """Send one event. Returns whether it is done with (taken, or never will be), and what went wrong."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Webhook:
     """A URL that is told, with a signed body.
 
@@ -117,7 +118,7 @@ class Webhook:
         return status < 500 and status not in _AGAIN, f"status {status}"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Command:
     """A program that gets events on its standard input: `argv` as it is, no shell, for at most ten seconds.
 

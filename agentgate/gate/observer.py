@@ -10,18 +10,18 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import Semaphore
 from typing import Any, ClassVar
 
 from agentgate.audit import AuditLog
 from agentgate.decision.answer import Deny
 from agentgate.shell.drive import RECORD_SECONDS
+from agentgate.values.value_class import value_class
 
 _MOST = 256  # calls that wait
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Unenforced(Deny):
     """A refusal, on record, that nobody enforces: its workflow only observes. A host that knows only `Deny` refuses the call."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from agentgate.errors import CredentialRefused, KeysUnavailable
@@ -16,13 +16,14 @@ from agentgate.identity.credential import AgentCredential
 from agentgate.identity.proven import Proven, narrowed
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Agent, Header, User
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 UserGiven = User | Proven[User] | AgentCredential | None
 AgentGiven = Agent | Proven[Agent] | AgentCredential
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class OverHTTP:
     """Which clients of a service a run belongs to, by their ids in its settings.
 

@@ -28,6 +28,7 @@ from agentgate.stores.history import History
 from agentgate.token.mint import CallToken
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.identities import FORM, checked_name, is_name
+from agentgate.values.value_class import value_class
 
 LIFE = MAX_PROVEN_TTL + 2 * MAX_PROVEN_TTL + KEPT + 120  # seconds: the longest run, hold and rest of a conversation, and clocks that differ
 _BETWEEN = 0.1  # seconds between two tries
@@ -35,7 +36,7 @@ _FORM = "kind:subject, of kinds " + ", ".join(sorted(ops.REVOKED_KINDS)) + "; a 
 _AHEAD = 5.0  # seconds a time may lie ahead: clocks differ
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class StoredRevocation:
     """One entry of a tenant's list.
 
@@ -59,7 +60,7 @@ class StoredRevocation:
     until: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class AppliedRevocation:
     """How far a revocation has got. It is applied in every tenant, else there is an error instead.
 
@@ -210,7 +211,7 @@ def _revoke(
     return AppliedRevocation(order.name, tuple(order.tenants), in_force, tuple(lacking), unknown=unknown)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _RunsOwn:
     """A run that revokes a token of its own."""
 

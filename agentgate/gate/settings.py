@@ -26,6 +26,7 @@ from agentgate.shell.spans import Tracing
 from agentgate.token.jws import ALGS, Alg
 from agentgate.values.identities import is_name
 from agentgate.values.urls import is_secure
+from agentgate.values.value_class import value_class
 
 Directory = str | os.PathLike[str]
 AnswerKeys = Mapping[str, Mapping[str, Any] | Directory]
@@ -119,7 +120,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class GateSettings(ABC):
     """Settings of a gate.
 

@@ -6,7 +6,6 @@ Rules: all of it comes from the run's frozen header and the workflow's definitio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from agentgate.decision.answer import Reservation
@@ -14,11 +13,12 @@ from agentgate.stores import ops
 from agentgate.token.mint import MintClaims, RunClaims, WorkflowRef, call_digest
 from agentgate.values.identities import name_of
 from agentgate.values.request import Agent, Call, Header
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Tool, Upstream, Workflow
 from agentgate.workflow.page_size import paths
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class TokenTemplate:
     """See the module. Build with `template_of`.
 

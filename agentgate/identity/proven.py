@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from agentgate.values.request import Agent, Boundary, Posture, User
-from agentgate.values.value_class import value_class
+from agentgate.values.value_class import names_of, value_class
 
 Who = TypeVar("Who")
 
@@ -93,7 +93,7 @@ def proven_user(
 
 def user_json(user: User | None) -> dict[str, Any] | None:
     """A user as JSON for a run's header."""
-    return {name: getattr(user, name) for name in User.__slots__} if user else None
+    return {name: getattr(user, name) for name in names_of(User)} if user else None
 
 
 def restore_user(kept: Mapping[str, Any] | None) -> User | None:
@@ -110,7 +110,7 @@ def agent_json(agent: Agent) -> dict[str, Any]:
     """An agent as JSON for a run's header."""
     posture, boundary = agent.posture, agent.boundary
     return {
-        **{name: getattr(agent, name) for name in Agent.__slots__},
+        **{name: getattr(agent, name) for name in names_of(Agent)},
         "posture": [posture.image_signed_by, posture.attested_at.isoformat()] if posture else None,
         "boundary": astuple(boundary) if boundary else None,
     }

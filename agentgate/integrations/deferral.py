@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, NamedTuple
 
 from agentgate.integrations.exchange import AskedFor, Credentials, ExchangedToken, ExchangeRefused, TokenEndpoint, object_of
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 
 GRANT = "urn:ietf:params:oauth:grant-type:deferred"
@@ -21,7 +22,7 @@ MAX_WAIT = 30 * 24 * 3600  # seconds
 _MAX_CODE = 512
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Waiting:
     """A call that waits for a person.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -23,6 +23,7 @@ from agentgate.token.jws import split
 from agentgate.token.mint import DETAIL_TYPE
 from agentgate.token.signing import RunKey
 from agentgate.values.urls import is_secure
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 
 Secret = Callable[[], str]  # what is asked for it when it is sent
@@ -47,7 +48,7 @@ class ExchangeRefused(AgentGateError):
         super().__init__(f"the gate gave no token: {self.error}" + (f" ({self.description})" if self.description else ""))
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class AskedFor:
     """One call that a token is asked for.
 
@@ -69,7 +70,7 @@ class AskedFor:
     scope: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Credentials:
     """Functions that return what proves who asks, fresh for each exchange; for an X.509-SVID, the certificate.
 

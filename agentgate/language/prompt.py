@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date
 from decimal import Decimal
 from itertools import product
@@ -21,6 +21,7 @@ from agentgate.language.whose import Extent
 from agentgate.language.word_files import listed
 from agentgate.values.entities import COMMON_ENDS, Key, normal
 from agentgate.values.paths import FINDABLE
+from agentgate.values.value_class import value_class
 
 __all__ = ["MAX_TURN", "Entity", "Prompt", "Turn"]
 
@@ -97,7 +98,7 @@ def _repeatable(words: str, whole: list[Entity]) -> Iterator[Entity]:
     return glued(words, whole) if _GLUED.search("\n".join([*rest, words[end:]])) else iter(())
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Prompt:
     """What a run's user has said.
 

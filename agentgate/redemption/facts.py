@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from agentgate.errors import CanonicalError
 from agentgate.values.canonical import canonical
 from agentgate.values.paths import CUT, EACH, FIND, KEY, MAX_FIND, NUMBERS, PAGE, VALUES
+from agentgate.values.value_class import value_class
 
 if TYPE_CHECKING:
     from agentgate.language.searched import SearchedText
@@ -55,7 +56,7 @@ def _levels(declared: Mapping[str, tuple[str, ...]]) -> _Level:
     return top
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Entry:
     """One value of an object, with its key."""
 

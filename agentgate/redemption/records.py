@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from agentgate.shell.step import Record
 from agentgate.token.mint import MintClaims, WorkflowRef
+from agentgate.values.value_class import value_class
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Reportable:
     """A redeemed call, as its server can report on it. `facts`: the declared ones, name -> path; `recorded_for`: as of its claims."""
 

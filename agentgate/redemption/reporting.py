@@ -17,6 +17,7 @@ from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.token.mint import WorkflowRef
 from agentgate.values.canonical import canonical, parse
+from agentgate.values.value_class import names_of
 
 LIFE = 24 * 3600  # seconds in which a call can be reported on
 
@@ -27,7 +28,7 @@ def keep_for_report(done: Redemption) -> Flow:
     Raises (through the driver):
         StoreUnavailable.
     """
-    names = [name for name in Reportable.__slots__ if name not in {"facts", "workflow"}]
+    names = [name for name in names_of(Reportable) if name not in {"facts", "workflow"}]
     claims = done.claims
     body = {"v": 1, **{name: getattr(claims, name) for name in names}, "workflow": list(claims.workflow), "facts": done.head["facts"]}
     yield ops.keep(claims.tenant, "redeemed", claims.txn, canonical(body), ttl_ms=LIFE * 1000, replace=True)

@@ -17,6 +17,7 @@ from agentgate.shell.spans import Tracing
 from agentgate.shell.step import Outside
 from agentgate.stores.history import History
 from agentgate.token.jws import PublicKeys
+from agentgate.values.value_class import value_class
 
 Jwks = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 _REFRESH = 5.0  # seconds between looks at a changing key set
@@ -86,7 +87,7 @@ class TrustedKeys:
         self._asked = time.monotonic()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Trust:
     """Whose tokens a verifier accepts, and which server it is. Nothing here has a default.
 
@@ -123,7 +124,7 @@ def check_served(tenants: Sequence[str], acr_values: Sequence[str], max_age: int
         raise ConfigError("max_age", max_age, "seconds, 1 or more, or None")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class VerifierSettings:
     """Settings of a verifier; none but the last seven has a default.
 

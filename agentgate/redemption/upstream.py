@@ -22,6 +22,7 @@ from agentgate.shell.step import Outside, Step
 from agentgate.stores import ops
 from agentgate.token.mint import MintClaims
 from agentgate.values.canonical import parse
+from agentgate.values.value_class import value_class
 
 FETCH_SECONDS = 5.0  # a broker's whole answer
 END_SECONDS = 2.0  # to end a credential when its call is over
@@ -29,7 +30,7 @@ _LEEWAY = 5.0  # seconds between clocks
 _BOUNDS = frozenset({"narrower_than", "duration"})  # settings that are checked here, whatever the broker
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Asked:
     """What the workflow says of the credential (its `upstream:` block), as the gate wrote it into the call's record.
 

@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -47,6 +46,7 @@ from agentgate.service.settings import ServiceSettings
 from agentgate.service.state import Service
 from agentgate.shell.spans import Span
 from agentgate.values.refusal import Failure, Reason, RunRefused
+from agentgate.values.value_class import value_class
 
 _log = structlog.get_logger("agentgate.service")
 MAX_PATH, MAX_HEADERS, MAX_HEADER = 512, 64, 20 * 1024
@@ -202,7 +202,7 @@ async def _reread(service: Service, file: Path | None) -> None:
         _log.error("not_reloaded", error=type(error).__name__, what=str(error))
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Answering:
     """An endpoint as an ASGI application. Starlette would put around a function what turns its errors into answers: here none is left."""
 

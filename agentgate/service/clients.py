@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -26,12 +25,13 @@ from agentgate.service.served import ServedGate
 from agentgate.service.settings import Role, Served, ServiceSettings
 from agentgate.stores import ops
 from agentgate.values.refusal import Failure, Reason
+from agentgate.values.value_class import value_class
 
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _OWNER = "service-clients"  # no tenant: a client has several, and instances may list them otherwise, or others after a reload
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Caller:
     """A client that is known.
 

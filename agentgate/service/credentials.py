@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from agentgate.errors import CredentialRefused
@@ -12,6 +11,7 @@ from agentgate.identity.settings import ProxySettings
 from agentgate.identity.signed import read
 from agentgate.identity.svid import chain_of
 from agentgate.token.dpop import DPoP
+from agentgate.values.value_class import value_class
 
 _TYPE = "urn:ietf:params:oauth:token-type:"
 
@@ -59,7 +59,7 @@ def agent_credential(text: str, *, certificate: str = "", shown: str = "", **mor
     return made
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Shown:
     """What came with a request to the token endpoint, beside the form. `client`, `certificate`: as of `agent_credential`."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from agentgate.errors import CredentialRefused
@@ -12,13 +11,14 @@ from agentgate.identity.keys import strict_object
 from agentgate.service.answer import malformed
 from agentgate.service.reading import checked_members, text
 from agentgate.token.mint import DETAIL_TYPE
+from agentgate.values.value_class import value_class
 
 _ERROR = "invalid_authorization_details"
 _REQUIRED = frozenset({"type", "identifier", "workflow", "arguments"})
 _OPTIONAL = frozenset({"locations", "actions", "tool_call_id", "run", "tenant"})
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class AskedCall:
     """What is asked for. `run`, `tenant` and `tool_call_id` may be left out (None)."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -34,6 +33,7 @@ from agentgate.service.settings import ServiceSettings
 from agentgate.token.jws import split
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Failure, Reason
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Tool
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -45,7 +45,7 @@ _UNSUPPORTED = {"client_secret", "code", "code_verifier", "redirect_uri", "refre
 _TYPES = {ACCESS_TOKEN, "urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token"}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ExchangeRequest:
     """One request, read and not yet believed. Without an actor, the subject is the agent itself."""
 

@@ -15,7 +15,6 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from agentgate.service.connections import Connections
 from agentgate.service.limits import Rates
 from agentgate.service.settings import ServiceSettings
 from agentgate.service.workers import end_with_supervisor, supervise
+from agentgate.values.value_class import value_class
 
 HEADER_SECONDS, IDLE_SECONDS, END_SECONDS = 10, 5, 10
 ANSWER_SECONDS = 60  # from a whole head until the answer was taken
@@ -124,7 +124,7 @@ def _plain(_: Any, __: str, event: Any) -> Any:
     return kept
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Application:
     """The application, made in the process that serves it."""
 

@@ -10,7 +10,7 @@ survive a failover. Options that would change timeouts, retries or decoding are 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -19,6 +19,7 @@ from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_ur
 from redis.retry import Retry
 
 from agentgate.errors import ConfigError
+from agentgate.values.value_class import value_class
 
 _TLS_OPTIONS = "ssl_ca_certs ssl_ca_data ssl_ca_path ssl_certfile ssl_check_hostname ssl_keyfile ssl_min_version"
 _KINDS = {UnixDomainSocketConnection: "unix", SSLConnection: "tls"}
@@ -40,7 +41,7 @@ def _no_handshake(_connection: Any) -> None:
     """Replaces redis-py's greeting: ours is sent under the exact deadline."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Endpoint:
     """A parsed store URL.
 

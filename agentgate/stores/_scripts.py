@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+from agentgate.values.value_class import value_class
 
 # Scripts that touch no key but those that they are given.
 DECLARING = frozenset({"keep", "kept", "raise_marks", "renew_run", "revoked"})
 _defined_in = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE).findall
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Script:
     """A script's full text, and the SHA-1 by which the server addresses it (no protection)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from agentgate.stores._op import (
@@ -22,13 +21,14 @@ from agentgate.stores._op import (
     prefix,
 )
 from agentgate.stores.history import checked_history, history_form
+from agentgate.values.value_class import value_class
 
 Replayed = Literal["ok", "known"]
 MAX_COUNT = 10**15  # more events than any tenant has
 _UNREADABLE = f"{'0' * 40}.0 0"  # a loss that a tool server claims in other words: no count is missing
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class HistoryRecord:
     """A tenant's histories as stored: its own, and that of each audience.
 

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -22,6 +22,7 @@ import orjson
 from agentgate.token.dpop import PROOF_TYPE
 from agentgate.token.jws import b64url, unb64url
 from agentgate.token.signing import RunKey, SigningKey
+from agentgate.values.value_class import value_class
 
 _SECONDS = 15.0
 _HUGE = 2 * 1024 * 1024
@@ -29,7 +30,7 @@ FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 Headers = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Sent:
     """One request. `headers` in order, so that one can be there twice; `chunked`: without a length."""
 
@@ -50,7 +51,7 @@ class Sent:
         return replace(self, headers=(*self.headers, (name, value)))
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Probe:
     """One attack: its name, its request, and the statuses that refuse it.
 
@@ -66,7 +67,7 @@ class Probe:
     keyless: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Verdict:
     """What became of one attack. `status` 0: the connection was closed."""
 
@@ -116,7 +117,7 @@ def _row(name: str, sent: Sent, *refused: int) -> Probe:
 # --- a tool server --------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class GenuineRequest:
     """The request that a tool server would execute: with an unspent token, and the key it is bound to."""
 

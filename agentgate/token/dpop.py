@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ import orjson
 from agentgate.errors import KeyRefused, Refusal, TokenRefused
 from agentgate.token.jws import PublicKey, b64url, split, thumbprint, unb64url
 from agentgate.values.canonical import strict_parse
+from agentgate.values.value_class import value_class
 
 MAX_PROOF = 4096  # characters
 MAX_AGE = 60  # seconds a proof may be old
@@ -30,7 +31,7 @@ _ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class DPoP:
     """A proof as received, and the request it came with.
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
@@ -31,6 +31,7 @@ from agentgate.errors import ConfigError, KeyRefused
 from agentgate.token.jws import ALGS, Alg
 from agentgate.token.regular_file import read_regular
 from agentgate.token.signing import RunKey, SigningKey
+from agentgate.values.value_class import value_class
 
 PUBLISH_AHEAD = 600.0  # seconds between publishing a key and signing with it: longer than verifiers cache a key set
 KEEP_RETIRED = 600.0  # seconds a key stays published after it stopped signing: longer than a token's life and the leeways
@@ -40,7 +41,7 @@ _MAX_MASKS = 4096  # tenants whose mask key is cached
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256, FIPS 186-5 / SP 800-186 3.2.1.3
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Entry:
     """A key and the time from which it signs (POSIX seconds); the next entry's start is its end."""
 
@@ -48,7 +49,7 @@ class _Entry:
     signs_from: float
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Contents:
     """What the file holds; entries by `signs_from`."""
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from agentgate.values.canonical import parse
+from agentgate.values.value_class import value_class
 
 NONCE_SECONDS = 300
 ANSWER_TYPE = "agentgate-answer+jwt"  # `typ` of a JWS answer
@@ -22,7 +23,7 @@ ANSWER_NAMESPACE = "agentgate-hold"  # of an SSH answer (SSHSIG)
 Said = Literal["release", "refuse", "reveal"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class SSHAnswer:
     """An armoured SSH signature (SSHSIG) of a person whose key the root of approvals names, in the namespace ``agentgate-hold``.
 
@@ -35,7 +36,7 @@ class SSHAnswer:
     signature: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class JWSAnswer:
     """A compact JWS of a key that the gate's setting `answer_keys` names for the tenant: the host's front end, out of the agent's reach.
 
@@ -45,7 +46,7 @@ class JWSAnswer:
     token: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class WebAuthnAnswer:
     """An assertion of a passkey that the gate's setting `passkeys` names for the tenant, over `webauthn_challenge` of the statement.
 

@@ -8,10 +8,10 @@ matter; ``.`` matches no newline unless ``s`` is set; classes such as ``\d`` are
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 from agentgate.values.characters import ALL, DIGIT, POSIX, SPACE, WORD, Ranges, complement, folded, union
+from agentgate.values.value_class import value_class
 
 _CLASSES = {"d": DIGIT, "s": SPACE, "w": WORD}
 _CONTROLS = {"a": 7, "f": 12, "t": 9, "n": 10, "r": 13, "v": 11}
@@ -27,42 +27,42 @@ class Unreadable(Exception):
     """This pattern has no exact reading here."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Chars:
     """One character of a set."""
 
     ranges: Ranges
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Then:
     """One after the other; without parts, the empty text."""
 
     parts: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Either:
     """One of them."""
 
     parts: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Both:
     """All of them at once."""
 
     parts: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Not:
     """Anything else."""
 
     part: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Repeat:
     """`low` to `high` times; `high` None: without end."""
 
@@ -86,7 +86,7 @@ def parse(source: str) -> Expression:
     return _Parser(source).whole()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Flags:
     fold: bool = False
     dot_all: bool = False

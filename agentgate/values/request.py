@@ -16,13 +16,14 @@ from agentgate.errors import CanonicalError, IdentityRefused
 from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.identities import checked_name, name_of, person
 from agentgate.values.turns import split_turns
+from agentgate.values.value_class import value_class
 
 Identity = Literal["in_process", "proven"]
 Presence = Literal["present", "unclear", "absent"]
 Status = Literal["minted", "redeemed", "done", "failed", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class User:
     """The person for whom the agent works. Raises IdentityRefused for a name that `agentgate.values.identities` does not accept.
 
@@ -55,7 +56,7 @@ class User:
             checked_name("user.groups", group)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Posture:
     """What attestation says of the workload: who signed its image, and when it was last attested."""
 
@@ -63,7 +64,7 @@ class Posture:
     attested_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Boundary:
     """Where the workload runs, as its own credential says, and the thumbprint of the key it presented."""
 
@@ -73,7 +74,7 @@ class Boundary:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Agent:
     """The workload that calls. Raises IdentityRefused as `User` does.
 
@@ -168,7 +169,7 @@ class Call:
         return digest(self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Derived:
     """What the prompt says of one intent, with the words as evidence.
 
@@ -186,7 +187,7 @@ class Derived:
     unread: bool = field(default=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Header:
     """The frozen part of a run.
 
@@ -242,7 +243,7 @@ class Header:
         return name_of(f"{type(who).__name__.lower()} {person(who.id)}", who.issuer)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class EarlierCall:
     """A call of this run that was minted and redeemed.
 
@@ -270,7 +271,7 @@ class EarlierCall:
     turns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RunState:
     """A run as `decide` sees it: frozen header, the user's turns, what was derived from them, the redeemed calls.
 
@@ -312,7 +313,7 @@ class RunState:
         return (*split_turns(self.stored[: len(self.header.earlier)]).turns, *self.turns)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Surroundings:
     """What the gate itself knows at the moment of the call, never the caller.
 

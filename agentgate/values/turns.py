@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from agentgate.errors import ConfigError
+from agentgate.values.value_class import value_class
 
 OWN, PASTED = "\x01", "\x02"  # before each part of a stored turn whose parts are declared
 DOUBT = "\x03"  # before words among the stored turns that may be the user's
@@ -16,14 +16,14 @@ MAX_AGENT_SAID = 1000  # characters that are kept of it, the last ones
 _UNKEPT = re.compile("[\x00-\x04\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Own:
     """A part of a turn that the user typed: its lines are the user's own, whatever they look like; quotation marks in it still quote."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Pasted:
     """A part of a turn that comes from elsewhere (a pasted text, an attachment): it says nothing and names nothing."""
 

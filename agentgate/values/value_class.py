@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeVar, dataclass_transform
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
@@ -12,3 +12,8 @@ T = TypeVar("T")
 def value_class(cls: type[T]) -> type[T]:
     """The class as ``@dataclass(frozen=True, slots=True)`` makes it."""
     return dataclass(frozen=True, slots=True)(cls)
+
+
+def names_of(cls: Any) -> tuple[str, ...]:
+    """The names of a value class's fields."""
+    return tuple([each.name for each in fields(cls)])

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from math import inf
 from typing import Literal, NamedTuple
 
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.clauses.conditions import Conditions
 from agentgate.workflow.clauses.hops import ViaRule
@@ -33,7 +34,7 @@ NONE = "none"  # the reserved intent of a machine workflow
 NAMED = "<named>"  # among an intent's `objects`
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Limit:
     """How much. Exactly one of a count of `tool` calls (``any``: all tools) or the sum of `argument` of `tool`.
 
@@ -51,7 +52,7 @@ class Limit:
     every: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class StepUpRule:
     """When a person must look: every rule in `when` holds (empty: always), and the call leaves open all that `left_open` names.
 
@@ -84,7 +85,7 @@ class StepUpRule:
         return "the user" if self.user else f"{self.count} of {self.group}"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Upstream:
     """The real credential's broker and its declared settings (`role`, `narrower_than`, ...).
 
@@ -118,7 +119,7 @@ class Dependency(NamedTuple):
     tied: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Tool:
     """One tool the workflow may mint for.
 
@@ -182,7 +183,7 @@ class Tool:
         object.__setattr__(self, "grounded", tuple([name for name, rule in self.args.items() if rule.entities is not None]))
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Intent:
     """One label of the closed vocabulary.
 
@@ -210,7 +211,7 @@ class Intent:
     timed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Doubt:
     """An example of a signed intent that the installed deriver reads otherwise than its reviewers did.
 
@@ -234,7 +235,7 @@ class Doubt:
         return f"intents.{self.intent}.{self.key}[{self.index}]: got {self.got}, expected {self.expected}"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class TokenRule:
     """Lifetime in seconds and binding; `agent_key`: everything but reads that a wrapper redeems carries `cnf`."""
 
@@ -242,7 +243,7 @@ class TokenRule:
     agent_key: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Workflow:
     """A reviewed definition: id + version + digest.
 

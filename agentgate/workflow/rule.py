@@ -6,12 +6,12 @@ decision needs of the others, worked out once, when the value is built.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from dataclasses import field as field_
 from decimal import Decimal
 from typing import Literal
 
 from agentgate.values.patterns import Glob, Pattern
+from agentgate.values.value_class import value_class
 from agentgate.workflow.operator import Operator
 from agentgate.workflow.operators import compiled
 from agentgate.workflow.selector import Selector
@@ -22,7 +22,7 @@ WhenOpen = Literal["deny", "confirm", "step_up"]
 STRICTNESS: tuple[WhenOpen, ...] = ("confirm", "step_up", "deny")  # the least strict first
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Source:
     """One allowed origin. `kind` prompt, user, computed and model name no tool; fact and arg name a `field` of an earlier `tool`.
 
@@ -59,7 +59,7 @@ Sources = tuple[Source, ...]
 PROMPT, USER, COMPUTED, CONFIRMED, MODEL = (Source(kind) for kind in ("prompt", "user", "computed", "confirmed", "model"))
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Rule:
     """The operators on one value (an argument; or `step_up.when`, where `above`, `not_in`, `not_pattern` and `origin` add a person).
 
@@ -150,7 +150,7 @@ class Rule:
         return hash((self.name, self.line, self.type))
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Fact:
     """A field of a tool's result that the gate reads and trusts as an origin.
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import quote
 
 from agentgate.errors import ConfigError, RequestRefused
 from agentgate.integrations.asgi.refused import refuse_request
 from agentgate.integrations.asgi.sources import malformed, names_token
+from agentgate.values.value_class import value_class
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -77,7 +78,7 @@ def replace_headers(scope: Scope, headers: Headers) -> None:
         scope["headers"] = headers
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class SentToken:
     """The token of a request and how it was sent.
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
 from agentgate.errors import ConfigError, RequestRefused
 from agentgate.integrations.asgi.refused import refuse_request
 from agentgate.values.canonical import canonical, strict_parse
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 
 Kind = type[str] | type[int] | type[bool]
@@ -26,7 +26,7 @@ _MAX_FIELDS = 64
 _TOKEN: Final = "access_token"  # RFC 6750 section 2.3  # noqa: S105 - the name of a parameter
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ArgumentSource:
     """Where one argument comes from. Made by `path`, `query` and `body`.
 

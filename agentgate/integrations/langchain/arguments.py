@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -29,6 +28,7 @@ from agentgate.errors import CanonicalError, ConfigError
 from agentgate.values.canonical import definition_digest, parse
 from agentgate.values.forms import canonical_form, mapping
 from agentgate.values.request import CanonicalArguments
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Tool as Declared
 
 # pydantic makes fields of these names for *args and **kwargs; LangChain never passes them on unless they were given
@@ -175,7 +175,7 @@ def _deny_retrieval(uri: str) -> Any:
     raise ValueError(f"remote references are not followed: {uri}")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Settled:
     """Arguments in canonical form.
 

@@ -42,6 +42,7 @@ from agentgate.redemption.credential import UpstreamCredential
 from agentgate.shell.twins import in_a_thread
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Code, misformed
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 from agentgate.workflow.model import Tool
 
@@ -115,7 +116,7 @@ def bound(*pairs: tuple[ContextVar[Any], Any]) -> Iterator[None]:
             var.reset(reset)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Execute:
     """Step: the tool's own body, with these arguments."""
 

@@ -22,6 +22,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from agentgate.errors import ConfigError
 from agentgate.integrations.langchain.arguments import Arguments
+from agentgate.values.value_class import value_class
 
 WITNESS = "agentgate_runtime"  # under which ToolNode gives its ToolRuntime to a tool that takes graph state and no ToolRuntime of its own
 _JSON_TYPES = (str, int, float, bool, type(None), list, tuple, dict)
@@ -60,7 +61,7 @@ def _hints(tool: BaseTool) -> dict[str, Any]:
     return {**hints, **(get_all_basemodel_annotations(schema) if schema is not None and issubclass(schema, BaseModel) else {})}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Injections:
     """What LangGraph's `ToolNode` puts into a tool's calls.
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.tools import ToolException
@@ -18,6 +17,7 @@ from agentgate.decision.answer import Deny
 from agentgate.decision.hold import Hold
 from agentgate.errors import AgentGateError, CallDenied
 from agentgate.values.refusal import Code, Failure, Reason, RunRefused, code_of
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 
 _STATUS = {
@@ -31,7 +31,7 @@ _STATUS = {
 _TURN = {401: "the user", 422: "the agent", 503: "the host"}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class CallOutcome:
     """Why one call was refused or held. Without a tool: why there is no run, so that each call is refused.
 

@@ -16,10 +16,11 @@ from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
-from dataclasses import dataclass
 from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
+
+from agentgate.values.value_class import value_class
 
 GATHER = 0.25  # seconds for the other calls of a step to begin
 MAX_WAIT = 600  # seconds for those that began; then a held call is asked about without them
@@ -30,7 +31,7 @@ _RUNTIME = "__pregel_runtime"
 Key = tuple[str, str, str, bytes]  # task, tool, tool_call_id, canonical arguments
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Wait:
     """Step: wait until something changed, or for so many seconds."""
 

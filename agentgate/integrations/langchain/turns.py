@@ -8,7 +8,7 @@ summaries have): that is known to be nobody's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 from langchain_core.messages import (
@@ -21,6 +21,8 @@ from langchain_core.messages import (
     get_notification_metadata,
 )
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
+
+from agentgate.values.value_class import value_class
 
 NO_PROOF = (
     "a human message that nobody vouches for: if it is the user's, pass user_says(text) in its place, a new one to each invoke: "
@@ -37,7 +39,7 @@ _NO_USERS = frozenset({"assistant", "ai", "system", "developer", "tool", "functi
 _PLAIN_TEXT = frozenset({"type", "text", "id", "index", "cache_control"})  # keys of a text block that quotes nothing
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Utterance:
     """One human message.
 
@@ -52,7 +54,7 @@ class Utterance:
     earlier: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Turns:
     """What is said in one input, message by message; and why something in it, or all of it, does not count, for the log."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -21,6 +21,7 @@ from starlette.requests import Request
 from agentgate.errors import RequestRefused
 from agentgate.integrations.asgi.received import RequestHead, Scope, SentToken, replace_headers
 from agentgate.integrations.asgi.refused import refuse_request
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 
 AUTHORIZATION: Final = "dev.agentgate/authorization"
@@ -30,7 +31,7 @@ _PASSED: Final = {"progressToken", "progress_token", "traceparent", "tracestate"
 _OF_A_CALL: Final = {"name", "arguments", "_meta"}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class TakenToken:
     """What a request brought: its token, or why it brought none.
 

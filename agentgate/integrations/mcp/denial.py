@@ -7,7 +7,6 @@ the values or the reasons. A hold says who may answer it and until when. The hos
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from mcp_types import CallToolResult, TextContent
@@ -15,6 +14,7 @@ from mcp_types import CallToolResult, TextContent
 from agentgate.decision.question import moment
 from agentgate.errors import CallDenied
 from agentgate.values.refusal import Code
+from agentgate.values.value_class import value_class
 
 DENIAL: Final = "dev.agentgate/denial"
 NEXT: Final[Mapping[Code, str]] = {
@@ -30,7 +30,7 @@ NEXT: Final[Mapping[Code, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class HeldCall:
     """A hold as the caller is told of it: its id, who may answer, until when (POSIX seconds)."""
 

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from time import monotonic
 from typing import Any, Protocol, assert_never, cast
 from urllib.parse import urlencode
@@ -29,13 +29,14 @@ from agentgate.token.signing import RunKey
 from agentgate.values.canonical import parse
 from agentgate.values.refusal import NOT_SHOWN, AnswerRefused, Code, RunRefused, misformed
 from agentgate.values.request import CanonicalArguments
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Tool
 
 _log = structlog.get_logger("agentgate.integrations.mcp")
 _SECONDS = 30.0  # of one request to a served gate
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Granted:
     """A token for one call.
 
@@ -50,7 +51,7 @@ class Granted:
     void: Callable[[], Awaitable[object]] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class NoToken:
     """No token: the closed code; the hold, if a person must release the call; what of its form is wrong; until when a limit holds."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from agentgate.decision.origins.earlier_calls import stands_for_words
 from agentgate.decision.origins.kinds import kind_of, of_call
@@ -20,6 +20,7 @@ from agentgate.intents.phrases import overlaps
 from agentgate.language.stems import stems
 from agentgate.loading.yaml_nodes import Document, dotted
 from agentgate.values.paths import EACH, FIND, FINDABLE, NUMBERS
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.left_open import causes
 from agentgate.workflow.model import ANY, Intent, Tool, Workflow
@@ -31,7 +32,7 @@ Remarks = Iterator[
 ]  # the key that it is about (empty: the block itself), and the text
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Advice:
     """One remark at an exact place (line and column from 1)."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from agentgate.errors import Failure, WorkflowError
@@ -19,10 +18,11 @@ from agentgate.review.report.report import ExitStatus, Line, Table, in_number
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import load_tests, passing, tests_of
 from agentgate.review.scenarios.unaided import Unaided, counted, unaided
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class LintReport:
     """The findings about a file or folder.
 

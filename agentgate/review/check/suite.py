@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,13 @@ from agentgate.review.scenarios.testfile import (
     run_tests,
     tests_of,
 )
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 _READ = "proposed: read each, it says what the workflow does and not what it should do"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class CaseSuite:
     """One workflow and the cases beside it.
 
@@ -55,7 +55,7 @@ class CaseSuite:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class SuiteReport:
     """The result of all tests.
 

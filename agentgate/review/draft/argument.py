@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from agentgate.review.draft.toolset import NAMES, words_of
 from agentgate.values.entities import NUMERIC, normal, number
 from agentgate.values.patterns import Pattern
 from agentgate.values.samples import VARIANTS, from_pattern
+from agentgate.values.value_class import value_class
 from agentgate.workflow.page_size import sized
 
 _FORMATS, _NAMES = (
@@ -34,7 +35,7 @@ SIGNS = {"channel": "#"}
 _FROM_PROMPT = {"from": ["prompt"]}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Argument:
     """One drafted argument."""
 
@@ -67,7 +68,7 @@ def argument(name: str, schema: Any, root: Schema, *, required: bool, acting: bo
     return replace(drafted, note=f"{drafted.note}; {page}".removeprefix("; "))
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Drafting:
     """The argument being drafted. Attributes as the parameters of `argument`; `mails`: it is the address of a mail."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from functools import partial
 from itertools import chain
@@ -32,6 +32,7 @@ from agentgate.review.draft.start import asked_about, opened
 from agentgate.review.draft.template import render
 from agentgate.review.draft.toolset import DeclaredTool, effect_of, verb_of, words_of
 from agentgate.review.scenarios.statements import put_at, steps
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 from agentgate.workflow.model import Effect
 
@@ -45,7 +46,7 @@ _RISKS = ("low", "medium", "high")
 _Place = tuple[str, str]  # a tool and an argument of it
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class DraftedTool:
     """One tool of a draft: its declaration, its probable effect and why, its arguments, the intent it needs (a read: empty), a label.
 
@@ -117,7 +118,7 @@ class DraftedTool:
         return {a.name: a.samples[1] for a in given if a.samples is not None and a.samples[1] is not None}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Draft:
     """Two files."""
 

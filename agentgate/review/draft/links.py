@@ -9,13 +9,14 @@ nothing. An amount is bounded by what was read, and an id beside it is that of t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from agentgate.review.draft.argument import IDS, SAMPLES, SIGNS, Argument, constant
 from agentgate.review.draft.results import AMOUNTS, FoundFact
 from agentgate.review.draft.toolset import NAMES, words_of
 from agentgate.values.entities import NUMERIC, TOKENISED
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Effect
 
 _VERBS = frozenset[str]().union(*(NAMES[effect] for effect in ("read", "write", "egress", "destructive"))) - NAMES["nouns"]
@@ -24,7 +25,7 @@ _FORMS = frozenset({"iban", "email", "mail", "phone", "url"})  # of a person or 
 Words = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Returned:
     """A tool with its facts, as another tool's arguments may take them."""
 
@@ -53,7 +54,7 @@ class Returned:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Linked:
     """The arguments of a tool, and the facts that they take by tool: all, and those that get `trust: named`."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from agentgate.review.draft.toolset import words_of
 from agentgate.values.currencies import CURRENCIES
 from agentgate.values.entities import normal, number
 from agentgate.values.paths import EACH, VALUES
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -41,7 +41,7 @@ _CALL_RESULT = frozenset({"content", "structuredContent", "isError", "_meta"})
 Samples = Mapping[str, tuple[Any, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class FoundFact:
     """One fact of a tool's results: its name, type, path, the fact that holds its currency; `listed`: there may be several rows."""
 

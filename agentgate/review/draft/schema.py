@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +18,7 @@ from agentgate.values.entities import number
 from agentgate.values.forms import choices, mapping
 from agentgate.values.paths import EACH
 from agentgate.values.patterns import Pattern
+from agentgate.values.value_class import value_class
 
 Schema = Mapping[str, Any]
 MAX_DEPTH = 3  # structures in structures
@@ -62,7 +62,7 @@ def whole_pattern(pattern: Any) -> str | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Leaf:
     """One argument."""
 

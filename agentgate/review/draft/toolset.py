@@ -11,7 +11,6 @@ import importlib
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from agentgate.errors import CanonicalError, ConfigError
 from agentgate.loading.definition import read_file
 from agentgate.values.canonical import definition_digest
 from agentgate.values.forms import mapping
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Effect
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _HINTS = ("readOnlyHint", "destructiveHint", "openWorldHint")
 _OBJECT = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class DeclaredTool:
     """One tool as declared."""
 

@@ -7,13 +7,14 @@ proposed where the engine decides the two workflows differently.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cache
 from typing import Any
 
 from agentgate.decision.answer import Eligible
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.statements import parts
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 Changes = Mapping[str, Any]
@@ -43,7 +44,7 @@ class AnyText(str):
         return not isinstance(other, str)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Mutant:
     """A workflow with one condition loosened."""
 
@@ -66,7 +67,7 @@ class Mutant:
         return f"{self.place}: {self.path}: {self.words}"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class NotCovered:
     """A condition that no case can cover, and why."""
 
@@ -77,7 +78,7 @@ class NotCovered:
 Mutated = Iterator[Mutant | NotCovered]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Part:
     """A value within a workflow, and how to replace it there."""
 

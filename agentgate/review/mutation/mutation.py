@@ -9,7 +9,7 @@ found stays among the survivors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.loading.inline import inline
@@ -21,6 +21,7 @@ from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import TestFile, impossible, passing, scenes
 from agentgate.values.refusal import Failure, Reason
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 # Every field of `agentgate.workflow.model` that no case can cover, with the reason. A field that is a condition, and is neither loosened
@@ -49,7 +50,7 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Mutations:
     """The mutants of one workflow, and the conditions of which it has none."""
 
@@ -57,7 +58,7 @@ class Mutations:
     skipped: list[NotCovered]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Survey:
     """How far a test file covers a workflow."""
 
@@ -120,7 +121,7 @@ def survey(workflow: Workflow, tests: TestFile) -> Survey:
 _TRIES = 80  # changes that are tried for one condition
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Proposal:
     """A case, and the conditions it covers that no other case does."""
 
@@ -128,7 +129,7 @@ class Proposal:
     covers: tuple[Mutant, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Proposals:
     """The proposed cases. `left`: conditions that none was found for."""
 

@@ -25,6 +25,7 @@ from agentgate.language.turn import Turn
 from agentgate.review.replay.evaluate import SIDE_EFFECTS, Clock, Decided, Episode, Step, answer_of, in_time, opened, pinned, taken
 from agentgate.values.entities import Key, normal
 from agentgate.values.paths import EACH
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.rule import Rule
 
@@ -36,7 +37,7 @@ Path = tuple[str | int, ...]
 Place = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Exchange:
     """One write with one value exchanged."""
 

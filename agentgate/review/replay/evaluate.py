@@ -33,6 +33,7 @@ from agentgate.values.forms import canonical_form
 from agentgate.values.identities import checked_name
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Agent, User
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.rule import CONFIRMED
 
@@ -120,7 +121,7 @@ def in_form(episode: Episode, tools: Schemas, workflow: Workflow | None) -> Epis
     return episode.model_copy(update={"steps": tuple(steps)})
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class EpisodeUnreadable:
     """A line that is not an episode: file, line number from 1, and why."""
 
@@ -157,7 +158,7 @@ def read_episodes(files: Iterable[Path]) -> Iterator[Episode | EpisodeUnreadable
             yield EpisodeUnreadable(str(file), number + 1, f"cannot be read on: {error}")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Decided:
     """The gate's answer to one step."""
 

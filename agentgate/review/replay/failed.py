@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from agentgate.decision.checks import describe
 from agentgate.explain.evidence import MASKED
 from agentgate.review.replay.evaluate import SIDE_EFFECTS, Decided, Episode
 from agentgate.values.refusal import Failure
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
@@ -24,7 +24,7 @@ _SAID = {"allow": "MINTED", "confirm": "HELD", "step_up": "HELD", "deny": "REFUS
 _STYLES: Mapping[str, str] = {"MINTED": "bold red", "HELD": "bold yellow", "REFUSED": "bold red"}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class FailedStep:
     """A step of ordinary work that was held or refused, or a minted write of an attacker."""
 
@@ -34,7 +34,7 @@ class FailedStep:
     decided: Decided  # the gate's answer
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Failed:
     """An episode with its failed steps. `unopened`: why the gate opened no run and so decided no step; `steps` is empty then."""
 

@@ -11,12 +11,13 @@ import base64
 import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agentgate.review.draft.template import render
 from agentgate.review.report.contrast import contrast, shortened
+from agentgate.values.value_class import value_class
 from agentgate.values.visible import code, markdown, visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -25,7 +26,7 @@ _MOST_FOLDED = 200  # a forge takes a comment of some 65,000 characters
 _MOST_TEXT = 1_000  # characters of one cell of a comment
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Change:
     """One difference."""
 
@@ -41,7 +42,7 @@ class Change:
     lines: tuple[str, ...] = ()  # more about it, a line each (what a new tool is)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Changes:
     """The report of one change."""
 

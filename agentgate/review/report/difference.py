@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from agentgate.loading.source import find, lend_roles
@@ -11,9 +11,10 @@ from agentgate.review.report.changes import Changes, as_json, comment, page, pla
 from agentgate.review.report.comparison import changes_between
 from agentgate.review.report.report import ExitStatus, Line
 from agentgate.review.report.signers import still_to_sign
+from agentgate.values.value_class import value_class
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class DiffReport:
     """What a proposed version permits that the approved one did not. `compared`: which two, in words."""
 

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -35,6 +35,7 @@ from agentgate.stores import Store, ops
 from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.conditions import CONFIGURED
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
@@ -76,7 +77,7 @@ def version_of(record: Record, folder: Path) -> Workflow | None:
 
 
 # --- what the store still holds of a run ------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
+@value_class
 class Alive:
     """A run as it was when a call was decided, and the arguments that the store kept of the call."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
+
+from agentgate.values.value_class import value_class
 
 Line = tuple[str, str]  # a line of text, and its style at a terminal
 
@@ -19,7 +20,7 @@ class ExitStatus(IntEnum):
     WIDER = 3  # approved, and more is permitted than before
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Table:
     """Rows under a head. `styles`: of columns, at a terminal. `lines`: what a pipe gets instead."""
 

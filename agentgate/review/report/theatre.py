@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
+
+from agentgate.values.value_class import value_class
 
 Record = Mapping[str, Any]
 
@@ -24,7 +25,7 @@ _INSTEAD = {  # the reason that asked most often -> what would make the question
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RuleStats:
     """The answers to one rule of one workflow.
 

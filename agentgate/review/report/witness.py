@@ -8,7 +8,6 @@ it is reported with the reason, for a person to read. No finding is dropped, and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import islice, product
@@ -26,6 +25,7 @@ from agentgate.review.scenarios.statements import parts
 from agentgate.review.scenarios.values import can_be_named, candidates, fits, in_words
 from agentgate.values.entities import NUMERIC, number
 from agentgate.values.paths import FINDABLE
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.conditions import CONFIGURED
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.rule import Rule
@@ -36,7 +36,7 @@ _STATED = {"tenant", "definition", *CONFIGURED}  # keys of a point that are keys
 Step = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Witness:
     """A finding and the call that shows it."""
 
@@ -106,7 +106,7 @@ def _fact(place: str) -> str:
     return place.rpartition(" of ")[2] if place.startswith("the ") else place
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Search:
     """Looks for a call: scenes made by changing `start`, each decided under both versions."""
 

@@ -8,7 +8,7 @@ into it as a ``# CHECK:``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -28,6 +28,7 @@ from agentgate.errors import ConfigError, KeyRefused
 from agentgate.loading.definition import read_file
 from agentgate.loading.inline import inline
 from agentgate.review.draft.template import render
+from agentgate.values.value_class import value_class
 
 _TEMPLATE = Path(__file__).parent / "templates" / "root-draft.yaml.j2"
 ROLES = ("root", "index", "revoke")
@@ -56,7 +57,7 @@ class DraftShape(Shape):
     signed_commits: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RootDraft:
     """The arguments of `agentgate.approvals.new_root`."""
 

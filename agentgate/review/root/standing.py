@@ -8,7 +8,7 @@ without it). These counts are for people; a gate counts for itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
 from agentgate.approvals.root import Root, RootShape, distinct, load_root, root_signers
 from agentgate.errors import ConfigError
+from agentgate.values.value_class import value_class
 
 SOON = 30 * 86400.0  # seconds before a root's end from which it is told
 _FILE = f"{APPROVALS}/{ROOT}"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RootSide:
     """One threshold that a root must reach."""
 
@@ -40,7 +41,7 @@ class RootSide:
         return max(0, self.needed - self.have)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RootStanding:
     """The present root. Build with `standing`."""
 

@@ -8,7 +8,7 @@ credential.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from agentgate.decision.answer import Deny, Eligible
@@ -18,6 +18,7 @@ from agentgate.values.entities import number
 from agentgate.values.refusal import Failure
 from agentgate.values.request import Call
 from agentgate.values.times import seconds
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import StepUpRule, Workflow
 
 Answer = Literal["allow", "deny", "confirm", "step_up"]
@@ -27,7 +28,7 @@ _DURATIONS = frozenset({"ttl", "timeout"})
 _UNORDERED = frozenset({"bound_to", "scope", "masked", "show", "not"})
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class NamedCase:
     """What a test file says of one scene."""
 

@@ -9,7 +9,7 @@ as a workflow, and nothing in it is executed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,6 +23,7 @@ from agentgate.review.scenarios.case import ASKS, GRANTS, Answer, NamedCase, in_
 from agentgate.review.scenarios.fields import SceneError, Values, findings, flatten
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.request import Presence
+from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 MAX_CASES = 2000
@@ -33,7 +34,7 @@ _EXPECTED = "allow, deny, {confirm: rule-id} or {step_up: rule-id}"
 _CASE = ("name", "set", "without", "expect", "because", "grants", "asks")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class HeardCase:
     """What the intents come out as after these turns."""
 
@@ -42,7 +43,7 @@ class HeardCase:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class TestFile:
     """A test file as read. `base` is the first case: no changes, allowed unless the file says which rule holds it."""
 
@@ -68,7 +69,7 @@ class TestFile:
         return [problem_at(self.file, at, column, f"{block}.{p.field}", p.got, p.expected, p.hint) for at, column, p in places]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Result:
     """What became of one case."""
 
@@ -81,7 +82,7 @@ class Result:
     changed: Values  # what the case changed, and what was filled for it alone, by dotted key
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class CaseResults:
     """The results of one test file. `filled`: what the base left out, and was filled with."""
 

@@ -11,7 +11,6 @@ import hmac
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import tzinfo
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import User
+from agentgate.values.value_class import value_class
 
 if TYPE_CHECKING:
     from agentgate.identity.passkeys import Passkeys
@@ -35,7 +35,7 @@ _EARLY = 5  # seconds that another gate's clock may be ahead
 _OWNER = "holds-pages"  # no tenant: tenants' seals are over statements
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Reader:
     """A person who signed in.
 

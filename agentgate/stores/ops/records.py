@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+from agentgate.values.value_class import value_class
 
 MintKind = Literal[
     "ok", "stale", "missing", "closed", "locked", "revoked", "limit", "already_redeemed", "failed", "outcome_unknown", "hold", "key_changed"
@@ -180,7 +181,7 @@ class BurnReply(NamedTuple):
     history: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class CallRecord:
     """What the store knows of one call of a run.
 
@@ -203,7 +204,7 @@ class CallRecord:
     gen: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RunRecord:
     """A run as stored.
 
@@ -246,7 +247,7 @@ class OpenReply(NamedTuple):
     run: RunRecord | None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class HoldRecord:
     """A hold as stored.
 

@@ -9,7 +9,6 @@ than too few.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -29,6 +28,7 @@ from agentgate.stores._op import (
 from agentgate.stores.history import checked_history
 from agentgate.stores.ops.records import RevokedKind, Subjects
 from agentgate.values.identities import person
+from agentgate.values.value_class import value_class
 
 REVOKED_KINDS: tuple[RevokedKind, ...] = get_args(RevokedKind)
 YesNo = Literal["yes", "no"]
@@ -37,7 +37,7 @@ Lifted = Literal["lifted", "missing", "signed"]
 _SIGNED, _ALL = "signed", "*"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RevocationRecord:
     """A revocation as stored.
 

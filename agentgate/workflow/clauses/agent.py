@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from math import inf
 from operator import attrgetter
 from typing import Any
 
 from agentgate.values.refusal import Reason
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.clause import (
     STRANGER,
     Checks,
@@ -208,7 +209,7 @@ AGENT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ClaimRule:
     """One OIDC claim that must be present and match whole-value one of `one_of`."""
 
@@ -217,7 +218,7 @@ class ClaimRule:
     one_of: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class AgentRule:
     """The workload. `in_process`: the host vouches; else `spiffe`, or `oidc_issuer` and `claims`, are proven.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from agentgate.values.refusal import Reason
 from agentgate.values.times import SHORT_WEEKDAYS, clock
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.clause import (
     OTHER,
     Checks,
@@ -206,7 +207,7 @@ CONDITIONS = (Environment, DataClass, Network, OpenHours)
 CONFIGURED = tuple([kind.field for kind in CONDITIONS if kind.configured])
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Hours:
     """Days (0 = Monday) and minutes of the day [start, end) in `zone`.
 
@@ -231,7 +232,7 @@ class Hours:
         return f"{','.join(spans)} {clock(self.start)}-{clock(self.end)} {self.zone}"
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Conditions:
     """Where and when. An empty tuple or None: the workflow says nothing about it."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
 from agentgate.values.refusal import Reason
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.clause import (
     EVERYTHING,
     STRANGER,
@@ -93,7 +94,7 @@ VIA = (BrokerChain,)
 NO_BROKERS = (check_of(NoBrokers((0, 0, ()), 0)),)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ViaRule:
     """Delegation: `min_hops` to `max_hops` brokers between user and agent, each one of `brokers`.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from agentgate.values.times import duration
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.clause import NOBODY, Distinct, Loosening, Scene
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Sequence:
     """`before` may be minted only after `require` was redeemed in this run.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import combinations
 from typing import Any
 
 from agentgate.values.refusal import Reason
+from agentgate.values.value_class import value_class
 from agentgate.workflow.clauses.clause import (
     Checks,
     Distinct,
@@ -163,7 +164,7 @@ USER = (ForUser, SameTenant, Groups, Acr, MaxAge)
 NO_USER = (check_of(NoUser(True, 0)),)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class UserRule:
     """For whom. None as `Workflow.for_user`: an autonomous workload, no user.
 
