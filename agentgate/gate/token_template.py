@@ -165,7 +165,7 @@ def template_of(made: dict[str, TokenTemplate], issuer: str, header: Header, wor
         identity["host"] = "proven" if header.host else "in_process"
     if user is not None:
         identity["user"] = user.identity
-    person = user.id if user is not None else ""
+    person = header.reader
     template = made[tool.name] = TokenTemplate(
         header=header,
         tool=tool,

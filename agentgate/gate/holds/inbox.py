@@ -154,9 +154,10 @@ class _Judge:
                 continue
             if hold.run not in self._runs:
                 self._runs[hold.run] = yield Apart(_run(self._core, hold))
-            if (risk := _risk(self._core, hold, self._who, self._runs[hold.run])) is not None:
+            known = self._runs[hold.run]
+            if (risk := _risk(self._core, hold, self._who, known)) is not None:
                 hold = replace(hold, state=hold.state_at(time.time()))
-                hold = hold if (known := self._runs[hold.run]) is None else with_words(self._core, hold, known[0])
+                hold = hold if known is None else with_words(self._core, hold, known[0])
                 found.append(Addressed(hold, risk, record.place))
                 if len(found) == most:
                     break
