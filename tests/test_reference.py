@@ -38,6 +38,7 @@ LATER = frozenset(
         Reason.APPROVAL_EXPIRED,
         Reason.TWO_VERSIONS,
         Reason.RUN_ELSEWHERE,
+        Reason.RUN_BUSY,
         Reason.ALREADY_REDEEMED,
         Reason.FAILED,
         Reason.OUTCOME_UNKNOWN,

@@ -20,17 +20,18 @@ from agentgate.errors import AgentGateError
 from agentgate.review.report.past import Record, remains_of
 from agentgate.values.canonical import canonical
 from agentgate.values.request import Call, Surroundings
-from agentgate.workflow.clauses.conditions import CONFIGURED
+from agentgate.workflow.clauses.conditions import CONDITIONS, CONFIGURED, DataClass
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
 
-_SURE = frozenset(
-    "tool_unknown tool_definition argument_unknown argument_missing argument_form argument_value environment hours network tenant"
-    " workflow_expired".split()
-)
+_ON_RECORD = [kind for kind in CONDITIONS if kind is not DataClass]  # another catalogue may know another class of the same call
+_SURE = {
+    *"tool_unknown tool_definition argument_unknown argument_missing argument_form argument_value tenant workflow_expired".split(),
+    *(kind.reason for kind in _ON_RECORD),
+}
 _TOLD = re.compile(  # the differences that those tell of, and those that decide nothing
-    r"args\..*\.(is|in|pattern|glob|text|min|max|max_items)|conditions\.(environment|hours|network)|tool|tenants|expires"
-    r"|(mode|risk|title|owners|version|token)(\..*)?"
+    rf"args\..*\.(is|in|pattern|glob|text|min|max|max_items)|conditions\.({'|'.join(kind.field for kind in _ON_RECORD)})|tool|tenants"
+    r"|expires|(mode|risk|title|owners|version|token)(\..*)?"
 )
 
 
