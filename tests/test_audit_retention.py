@@ -88,12 +88,40 @@ def test_a_second_time_more_is_removed_and_what_was_removed_before_stays_told(fo
     assert [record["day"] for record in read_records(folder / "audit") if "day" in record] == [1, 1, 1, 0, 0, 0]
 
 
-def test_nothing_is_removed_of_a_log_that_is_not_whole(folder: Path) -> None:
-    first, second, *_ = segment_files(folder / "audit")
+def test_what_has_a_finding_stays_and_the_rest_goes(folder: Path) -> None:
+    first, second, third, _ = segment_files(folder / "audit")
     second.write_bytes(second.read_bytes().replace(b"allow", b"alloW", 1))
-    done = ran("prune", folder / "audit", "--keys", folder / "keys", "--before", "400d")
-    assert (done.exit_code, first.exists()) == (1, True)
-    assert "nothing was removed" in done.stderr
+    third.unlink()
+    done = pruned(folder, "--before", "400d", "--compress", "7d")
+    assert "1 segments removed, 0 compressed" in done.stdout
+    assert "NOT WHOLE" in done.stderr
+    assert (first.exists(), second.exists()) == (False, True)
+    assert status(folder) in {LogFinding.EDITED, LogFinding.MISSING}
+
+
+def test_of_a_log_whose_seals_are_not_whole_nothing_is_removed(folder: Path) -> None:
+    seals = next((folder / "audit").glob(f"*{SUFFIX}"))
+    whole = seals.read_bytes()
+    seals.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    done = pruned(folder, "--before", "400d", "--compress", "7d")
+    assert "0 segments removed, 0 compressed" in done.stdout
+    assert "NOT WHOLE" in done.stderr
+    seals.write_bytes(whole)
+    assert (len(segment_files(folder / "audit")), status(folder)) == (4, 0)
+
+
+def test_what_a_log_took_over_from_another_stays(folder: Path) -> None:
+    """Of two logs that name it one would miss it."""
+    for path in (folder / "keys" / "audit-logs").iterdir():
+        path.unlink()
+    origin = next((folder / "audit").glob(f"*{SUFFIX}"))
+    hidden = folder / origin.name
+    origin.rename(hidden)
+    day(folder, 0)
+    hidden.rename(origin)
+    assert status(folder) == 0
+    assert "0 segments removed" in pruned(folder, "--before", "50d").stdout
+    assert status(folder) == 0
 
 
 def test_whoever_has_no_key_of_the_log_removes_nothing_that_is_not_missed(folder: Path, tmp_path: Path) -> None:

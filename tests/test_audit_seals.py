@@ -16,13 +16,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import time_machine
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typer.testing import CliRunner
 
-from agentgate.audit import FileAudit
+from agentgate.audit import FileAudit, read_records
 from agentgate.audit.note import PUBLIC, LogKey, NoteVerifier, read_checkpoint
 from agentgate.audit.sealer import LOGS
 from agentgate.audit.tree import SUFFIX
 from agentgate.audit.verify import LogEvidence, LogFinding, LogVerdict, verify
+from agentgate.cli.main import app
 from agentgate.errors import AuditUnavailable, ConfigError, KeyRefused
 from agentgate.values.canonical import canonical
 from agentgate.values.merkle import RightEdge, consistency, leaf_hash
@@ -481,3 +484,81 @@ def test_whatever_is_changed_is_found_or_lies_in_the_unsealed_tail(tmp_path: Pat
             for name, data in whole.items():
                 (tmp_path / "audit" / name).write_bytes(data)
     assert changed > examples(10_000) * 0.6
+
+
+# --- time ---------------------------------------------------------------------------------------------------------------------
+def gaps(folder: Path) -> list[tuple[float, float]]:
+    """Of the one log, in seconds."""
+    (log,) = verdict(folder).logs
+    return [(round(before / 1000), round(after / 1000)) for before, after in log.gaps]
+
+
+def at(folder: Path, moment: float, *, lives: float = 1.0) -> None:
+    """A process that writes a record then, and lives for so long."""
+    (folder / "keys").mkdir(mode=0o700, exist_ok=True)
+    with time_machine.travel(moment, tick=True) as clock:
+        log = FileAudit(folder / "audit", keys=folder / "keys")
+        log.append({"id": 1, "time": moment}, soon())
+        clock.shift(lives)
+        log.close()
+
+
+def test_a_time_without_any_process_is_told_and_no_finding(tmp_path: Path) -> None:
+    for moment in (1_800_000_000, 1_800_000_030, 1_800_007_200):
+        at(tmp_path, moment)
+    assert gaps(tmp_path) == [(1_800_000_031, 1_800_007_200)]
+    assert findings(tmp_path) == set()
+    done = CliRunner().invoke(app, ["audit", "verify", str(tmp_path / "audit"), "--keys", str(tmp_path / "keys")])
+    assert (done.exit_code, "no process wrote it from 2027-01-15 08:00:31 to 2027-01-15 10:00:00" in done.output) == (0, True)
+
+
+def test_one_that_lives_and_writes_nothing_leaves_no_gap(tmp_path: Path) -> None:
+    at(tmp_path, 1_800_000_000, lives=86_000)
+    at(tmp_path, 1_800_086_010)
+    assert gaps(tmp_path) == []
+
+
+def test_a_killed_process_is_missed_from_its_last_record_on(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir(mode=0o700)
+    subprocess.run([sys.executable, "-c", KILLED.replace("500", "6"), str(tmp_path)], check=False)
+    killed = time.time()
+    at(tmp_path, killed + 3600)
+    ((before, after),) = gaps(tmp_path)
+    assert abs(before - killed) < 60
+    assert after == round(killed + 3600)
+    assert findings(tmp_path) == set()
+
+
+def test_a_clock_that_went_back_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
+    for moment in (1_800_000_000, 1_799_996_400, 1_799_996_420):
+        at(tmp_path, moment)
+    assert gaps(tmp_path) == [(1_800_000_001, 1_799_996_400)]
+    assert findings(tmp_path) == set()
+    done = CliRunner().invoke(app, ["audit", "verify", str(tmp_path / "audit"), "--keys", str(tmp_path / "keys")])
+    assert (done.exit_code, "its clock went back from 2027-01-15 08:00:01 to 2027-01-15 07:00:00" in done.output) == (0, True)
+    assert [record["time"] for record in read_records(tmp_path / "audit")] == [1_799_996_400, 1_799_996_420, 1_800_000_000]
+
+
+def test_a_clock_that_went_back_under_a_process_is_named(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir(mode=0o700)
+    with time_machine.travel(1_800_000_000, tick=True) as clock:
+        log = FileAudit(tmp_path / "audit", keys=tmp_path / "keys")
+        log.append({"id": 1}, soon())
+        clock.shift(-600)
+        log.append({"id": 2}, soon())
+        log.close()
+    ((before, after),) = gaps(tmp_path)
+    assert (round(before, -1), round(after, -1)) == (1_800_000_000, 1_799_999_400)
+    assert findings(tmp_path) == set()
+
+
+def test_what_was_pruned_leaves_the_gaps_as_they_were(tmp_path: Path) -> None:
+    for moment in (1_800_000_000, 1_800_007_200, 1_800_007_250):
+        at(tmp_path, moment)
+    before = gaps(tmp_path)
+    with time_machine.travel(1_800_007_260, tick=True):
+        done = CliRunner().invoke(
+            app, ["audit", "prune", str(tmp_path / "audit"), "--keys", str(tmp_path / "keys"), "--before", "2027-01-15T09:00"]
+        )
+    assert "1 segments removed" in done.output
+    assert gaps(tmp_path) == before

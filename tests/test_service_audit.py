@@ -139,7 +139,6 @@ def test_a_call_has_its_story(place: Audited) -> None:
         "tool=a&tool=b",
         "since=yesterday",
         f"until={'9' * 250}d",
-        f"tool={'x' * 257}",
     ],
 )
 def test_a_query_of_another_form_is_refused_and_says_what_is_expected(place: Audited, query: str) -> None:
@@ -171,7 +170,8 @@ def test_pages_are_for_auditors(place: Audited) -> None:
     for name, person in people.items():
         assert person.sign_in().status_code == 204
         told = person.get("/audit")
-        assert (told.status_code, "files.delete" in told.text) == ((200, True) if name == "mona" else (403, False)), name
+        assert (told.status_code, "files.delete" in told.text) == (200, name == "mona"), name
+        assert ("who is in no such group" in told.text) == (name == "lee")
         assert person.get("/v1/audit").status_code == 401  # no cookie counts there
         person.close()
     elsewhere = {HEADER: urllib.parse.quote((certificate(place.folder, "stranger")).read_text())}

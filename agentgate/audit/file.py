@@ -40,7 +40,6 @@ _log = structlog.get_logger("agentgate.audit.file")
 MAX_GROUP = 512
 MAX_WAITING = 4096  # entries; while a sync hangs, more are refused at once
 _CLOSE_WAIT = 5.0
-_SLOW = 0.25  # seconds of one sync, from which on nothing new is begun
 _A_REDEMPTION = bytes(2048)  # as large as the records are for which room is asked
 
 _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
@@ -100,8 +99,8 @@ class _Writer:
     def has_room(self) -> bool:
         """Whether the segment is there, has room, and its disk answers; False also where only the thread can tell."""
         segment = self._segment
-        hangs = time.monotonic() - self._began > _SLOW
-        return segment is not None and self._short is None and not hangs and segment.is_there()
+        answers = time.monotonic() - self._began < 0.25  # else nothing new is begun
+        return segment is not None and self._short is None and answers and segment.is_there()
 
     def _run(self) -> None:
         running = True

@@ -36,8 +36,8 @@ def _filled(form: Any, known: Any) -> Any:
         return known
     if isinstance(form, list):
         return next((found for each in form if (found := _filled(each, known)) is not None), None)
-    if isinstance(form, dict) and "$" in form:
-        return form.get(str(_filled(form["$"], known)), form.get(""))
     if isinstance(form, dict):
+        if "$" in form:
+            return form.get(str(_filled(form["$"], known)), form.get(""))
         return {name: found for name, each in form.items() if (found := _filled(each, known)) not in (None, {})}
     return form

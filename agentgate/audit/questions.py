@@ -31,7 +31,6 @@ Record = Mapping[str, Any]
 Tenants = Collection[str] | None  # None: all, and records of none
 FIELDS = ("tool", "decision", "user", "agent", "workflow", "type")  # that records are looked for by
 PAGE = 50  # records in an answer to a served gate
-SHORT = 12  # characters of a hold's id, as lists show it
 
 
 class NotFound(AgentGateError):
@@ -53,8 +52,8 @@ def read_moment(text: str, otherwise: float) -> float:
 
 def time_of(record: Record) -> float:
     """When a record was written; 0 where no time stands there, as in a line that nobody sealed anything may stand."""
-    at = record.get("time")
-    return at if type(at) is float else float(at) if type(at) is int else 0.0
+    at: Any = record.get("time")
+    return float(at) if type(at) in {int, float} else 0.0
 
 
 def value_of(record: Record, name: str) -> Any:
@@ -111,10 +110,10 @@ def find_story(log: LogVerdict, name: str, run: str = "", tenants: Tenants = Non
     Raises:
         NotFound: there is no such call of these tenants, or there are several.
     """
-    found = [record for record in search_log(log, orjson.dumps(name)[:-1]) if _call_of(record) and run in ("", record.get("run"))]
-    named = [record for record in found if name and (tenants is None or record["tenant"] in tenants)]
+    rows = search_log(log, orjson.dumps(name)[:-1])
+    named = [r for r in rows if name and _call_of(r) and run in ("", r.get("run")) and (tenants is None or r["tenant"] in tenants)]
     # the gate's own ids go before those of a runtime, which may give a call the id of another
-    ours = [r for r in named if name in (r.get("txn"), r.get("jti"), str(r.get("hold", ""))[: max(SHORT, len(name))])]
+    ours = [r for r in named if name in (r.get("txn"), r.get("jti"), str(r.get("hold", ""))[: max(12, len(name))])]
     calls = {_call_of(record) for record in ours or named if ours or record["tool_call_id"] == name}
     if len(calls) > 1:
         listed = ", ".join(f"--tenant {tenant} --run {its}" for tenant, its, _ in sorted(calls)[:5])

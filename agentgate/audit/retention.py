@@ -19,14 +19,18 @@ from agentgate.audit.tree import Head
 from agentgate.audit.verify import LogVerdict
 from agentgate.audit.writing import sync_directory, write_whole
 
-AT_ONCE, _SECONDS = 500, 10.0  # segments that one record and seal name; for a record
-_LASTING = frozenset({"revocation_applied", "lifting", "key_changed"})
+AT_ONCE = 500  # segments that one record and seal name
+_LASTING = ("revocation_applied", "lifting", "key_changed")
 
 
 def ended_before(found: LogVerdict, moment: float) -> list[Path]:
-    """The segments that their log closed before then (POSIX seconds)."""
-    ends = {name: each.time / 1000 for log in found.logs for name, heads in log.heads.items() for each in heads[::-1] if each.closed}
-    return [Path(each.file) for each in found.segments if each.file and ends.get(each.writer, moment) < moment]
+    """The whole segments that the newest log closed before then (POSIX seconds). What has a finding, or is of a log before, stays."""
+    ends = dict[str, float]()
+    for log in found.logs:  # of a segment that two logs name, neither says that it is gone
+        for name, heads in log.heads.items():
+            closed = [head.time / 1000 for head in heads if head.closed and log.finding is None]
+            ends[name] = moment if name in ends else min(closed, default=moment)
+    return [Path(each.file) for each in found.segments if each.file and each.finding is None and ends.get(each.writer, moment) < moment]
 
 
 def compress_segment(path: Path) -> None:
@@ -42,13 +46,13 @@ def remove_segments(directory: Path, keys: Path, paths: Sequence[Path], *, befor
         AgentGateError, OSError: neither is durable, or a file could not be removed; it may be tried again.
     """
     log, now = FileAudit(directory, keys=keys), time.time()
-    names = [writer_of(path) for path in paths]
+    names = [*map(writer_of, paths)]
     told = {"type": "pruned", "time": round(now, 6), "by": by, "before": before, "removed": names}
     lasting = [line.record for path in paths for line in read_lines(path) if line.record.get("type") in _LASTING]
     histories = [{**told, "removed": [], "seen": [*each]} for each in remembered(directory).items()]
     try:
         for record in (*lasting, *histories, told):
-            log.append(record, time.monotonic() + _SECONDS)
+            log.append(record, time.monotonic() + 10)
     finally:
         log.close()
     sealer = Sealer(directory, keys)

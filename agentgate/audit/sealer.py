@@ -260,7 +260,7 @@ class Sealer:
             return None
         if not same:
             return None
-        return Head(known.writer, seq, end, digest, _now(), closed=True, unsealed=seq - known.seq)
+        return Head(known.writer, seq, end, digest, int(path.stat().st_mtime * 1000), closed=True, unsealed=seq - known.seq)
 
 
 def lock(descriptor: int) -> None:
@@ -278,10 +278,6 @@ def lock(descriptor: int) -> None:
 def _next(path: Path) -> Path:
     name, number, _ = path.name.split(".")
     return path.with_name(f"{name}.{int(number) + 1:06}{SUFFIX}")
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
 
 
 def kept_checkpoints(keys: Path) -> dict[str, tuple[str, Checkpoint]]:

@@ -32,8 +32,8 @@ def entry_of(folder: Path, path: Path, heads: Sequence[Mapping[str, Any]], *, se
     """Where a segment stands if it was found whole."""
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
-    name = hashlib.sha256(orjson.dumps([content, *heads], option=orjson.OPT_SORT_KEYS)).hexdigest()
-    return folder / f"{writer_of(path)}.{'sealed' if sealed else 'chain'}.{name}"
+    name = hashlib.sha256(orjson.dumps([content, sealed, *heads], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return folder / f"{writer_of(path)}.{name}"
 
 
 def write_entry(entry: Path, told: Mapping[str, Any]) -> None:

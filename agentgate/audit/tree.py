@@ -35,7 +35,7 @@ class Head(NamedTuple):
         bytes: the length of the segment up to its end.
         digest: SHA-256 of its line, as the next line names it.
         time: when it was sealed, POSIX milliseconds.
-        closed: the segment ended there.
+        closed: the segment ended there; with `seq` 0 it holds nothing: it has no record, or was removed (`agentgate.audit.retention`).
         unsealed: its writer was gone, and so many records were under no checkpoint until then.
     """
 
@@ -46,11 +46,6 @@ class Head(NamedTuple):
     time: int = 0
     closed: bool = False
     unsealed: int = 0
-
-    @property
-    def is_empty(self) -> bool:
-        """Its segment holds nothing: it ended without a record, or was removed (`agentgate.audit.retention`)."""
-        return self.closed and not self.seq
 
     @property
     def leaf(self) -> dict[str, Any]:

@@ -91,6 +91,8 @@ class Sealed:
         size: how many leaves its tree has.
         heads: of each segment, every head.
         verifier: its key, as witnesses are told of it.
+        sealed_at: when its newest seal was made, POSIX milliseconds.
+        gaps: from when to when no process wrote it; to an earlier time: the clock went back.
         finding: what is wrong with it; None: nothing.
         wrong: the same in words.
     """
@@ -99,6 +101,8 @@ class Sealed:
     size: int = 0
     heads: dict[str, list[Head]] = field(default_factory=lambda: defaultdict(list))
     verifier: str = ""
+    sealed_at: int = 0
+    gaps: list[tuple[int, int]] = field(default_factory=list)
     finding: LogFinding | None = None
     wrong: str = ""
 
@@ -180,7 +184,7 @@ def verify(
     """
     keys, known, heads = evidence
     logs = read_logs(directories, keys, known) if keys else {}
-    paths: dict[str, list[Path]] = {}
+    paths = dict[str, list[Path]]()
     for directory in directories:
         for path in segment_files(directory):
             paths.setdefault(writer_of(path), []).append(path)
@@ -190,7 +194,7 @@ def verify(
             expected.setdefault(name, []).extend(each)
     chosen = partial(_look_at, sealed=bool(logs or heads), cache=cache)
     work = [(name, path, expected.get(name, [])) for name in sorted(paths) for path in paths[name]]
-    found: list[Verified] = []
+    found = list[Verified]()
     for each, lost in watch(_each(chosen, work), len(work)):
         found.append(each)
         for head in lost:
@@ -199,7 +203,7 @@ def verify(
     for name, those in expected.items():
         last = max(those, key=lambda head: head.seq)
         newest = [log.heads[name][-1] for log in logs.values() if name in log.heads] or [last]
-        if name not in paths and not all(head.is_empty for head in newest):  # one log does not say what another removed
+        if name not in paths and not all(head.closed and not head.seq for head in newest):  # one log does not say what another removed
             found.append(Verified(name, "", 0, last.seq, finding=LogFinding.MISSING, wrong=f"missing: it had {last.seq} records"))
     return LogVerdict(tuple(sorted(found, key=lambda each: each.writer)), tuple(logs.values()))
 
@@ -237,7 +241,7 @@ def _look_at(work: _Work, *, sealed: bool, cache: Path | None) -> tuple[Verified
 def _read_segment(work: _Work, *, sealed: bool) -> tuple[Verified, list[Head]]:
     """What is found of one file, and the heads of segments that it says were lost."""
     name, path, heads = work
-    wanted: dict[int, set[str]] = {}
+    wanted = dict[int, set[str]]()
     for head in heads:
         if head.seq:
             wanted.setdefault(head.seq, set()).add(head.digest)
@@ -268,10 +272,10 @@ def _read_segment(work: _Work, *, sealed: bool) -> tuple[Verified, list[Head]]:
 
 def read_logs(directories: Sequence[Path], keys: Sequence[bytes], known: Iterable[Known]) -> dict[str, Sealed]:
     """The logs of these directories, and those that only a checkpoint tells of, by origin. Raises OSError: a file cannot be read."""
-    elsewhere: dict[str, list[Known]] = {}
+    elsewhere = dict[str, list[Known]]()
     for each in known:
         elsewhere.setdefault(each.checkpoint.origin, []).append(each)
-    files: dict[str, list[Path]] = {}
+    files = dict[str, list[Path]]()
     for directory in directories:
         for origin, paths in seal_files(directory).items():
             files.setdefault(origin, []).extend(paths)
@@ -307,11 +311,17 @@ def _read_seals(path: Path, index: int, tree: LogTree, sealed: Sealed, left: lis
     if not path.stat().st_size:
         raise ValueError(f"{path}: empty")
     for line in sealed_lines(path):
+        idle = sealed.sealed_at and not tree.heads
         try:
-            for head in tree.take(line.data, first=line.number == 1):
-                sealed.heads[head.writer].append(head)
+            heads = tree.take(line.data, first=line.number == 1)
         except ValueError as error:
             raise ValueError(f"{path}, line {line.number}: {error}") from error
+        for head in heads:
+            sealed.heads[head.writer].append(head)
+        before, sealed.sealed_at = sealed.sealed_at, max((head.time for head in heads), default=sealed.sealed_at)
+        # processes that wait for their turn seal a little later than they looked at the clock
+        if before - sealed.sealed_at > 5000 or (idle and sealed.sealed_at - before > 60_000):
+            sealed.gaps.append((before, sealed.sealed_at))
         for each in [each for each in left if each.checkpoint.size == tree.edge.size]:
             if each.checkpoint.root != tree.edge.root():
                 raise ValueError(f"{path}, line {line.number}: another tree of {tree.edge.size} leaves than {each.source} knows")

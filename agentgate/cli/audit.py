@@ -18,7 +18,7 @@ from agentgate.audit.retention import AT_ONCE, compress_segment, ended_before, r
 from agentgate.audit.verify import Known, LogEvidence, LogVerdict, Sealed, Verified, verify
 from agentgate.cli import records
 from agentgate.cli.output import LOOK, YES, complain, fail, note, progress, refusing, rows, say, say_json
-from agentgate.cli.records import Directories, Keys
+from agentgate.cli.records import Directories, Keys, shown_time, tell_state
 from agentgate.cli.signing import Json
 from agentgate.cli.store import ask_store
 from agentgate.errors import ConfigError
@@ -62,7 +62,7 @@ def verify_(  # noqa: PLR0917 - as `explain`
 
 @app.command()
 def prune(
-    directory: Annotated[Path, typer.Argument(help="An audit directory.", exists=True, file_okay=False)],
+    directory: Annotated[Path, typer.Argument(help="An audit directory.", exists=True)],
     keys: Annotated[Path, typer.Option(help="The key directory of its log, whose key seals what is removed.", exists=True)],
     before: Annotated[str, typer.Option(help="Remove segments that ended before then: 400d, or a date.")] = "",
     compress: Annotated[str, typer.Option(help="Compress (gzip) those that ended before then.")] = "",
@@ -72,8 +72,7 @@ def prune(
         moment = read_moment(before, 0.0)
         try:
             found = verify([directory], LogEvidence.of([keys]), progress)
-            if found.findings:
-                fail(*(each.wrong for each in found.findings), "nothing was removed: agentgate audit verify")
+            tell_state(found)
             gone = ended_before(found, moment)
             for start in range(0, len(gone), AT_ONCE):
                 remove_segments(directory, keys, gone[start : start + AT_ONCE], before=moment, by=getpass.getuser())
@@ -113,6 +112,9 @@ def _tell(found: LogVerdict) -> None:
     rows(("segment", "records", "sealed", "torn bytes", "state"), body, styles=("bold",))
     for log in found.logs:
         say(f"log {log.origin}: {log.size} leaves, key {log.verifier}")
+        for before, after in log.gaps:
+            what = "no process wrote it" if before < after else "its clock went back"
+            note(f"{what} from {shown_time(before / 1000)} to {shown_time(after / 1000)}")
     complain(*(f"{each.name}: {each.wrong}" for each in found.findings))
     if found.findings:
         note("Restore what is missing from where your logs are shipped to, or give that directory too; keep what is here.")

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +48,6 @@ Keys = Annotated[
 Cache = Annotated[Path | None, typer.Option(help="Where what was verified is kept for the next question.", file_okay=False)]
 Since = Annotated[str, typer.Option(help="From then on: 7d, 12h, or a date as 2026-05-31.")]
 _Names = list[tuple[str, Any]]
-_POLL = 1.0  # seconds between two looks
 _KINDS = "allowed", "held", "refused", "unenforced", "unknown"
 _COLUMNS = ("time", "decision", "tool", "user", "agent", "workflow", "txn")
 
@@ -65,9 +65,14 @@ def tell_state(log: LogVerdict) -> None:
     """Say what the answers rest on; on standard error, since the answer may be JSON or CSV."""
     complain(*(f"{each.name}: {each.wrong}" for each in log.findings))
     count = sum(each.records for each in log.segments)
-    good = "verified" if log.is_checked else "chains only: give --keys"
-    state = "NOT WHOLE (agentgate audit verify)" if log.findings else good
+    state = "verified" if log.is_checked else "chains only: give --keys"
+    state = "NOT WHOLE (agentgate audit verify)" if log.findings else state
     complain(f"{count} records of {len(log.segments)} segments: {state}", colour="red" if log.findings else "")
+
+
+def shown_time(at: float) -> str:
+    """As lists show it."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def list_(
@@ -113,7 +118,7 @@ def _cells(record: Record) -> tuple[str, ...]:
         what = f"{what}, would be {record['would']}"
     names = (str(each or "") for each in (what, *map(record.get, ("tool", "user", "agent"))))
     called = str(record.get("txn") or record.get("tool_call_id") or "")
-    return (f"{datetime.fromtimestamp(time_of(record), UTC):%Y-%m-%d %H:%M:%S}", *names, version, called)
+    return (shown_time(time_of(record)), *names, version, called)
 
 
 def _csv(body: list[tuple[str, ...]]) -> Iterator[str]:
@@ -221,7 +226,7 @@ def export(
             raise ConfigError("form", " ".join(wanted) or "none", "one of --jsonl, --ocsf and --cef")
         start = read_moment(since, 0.0)
         while True:
-            for path in [path for each in directory for path in segment_files(each)]:
+            for path in chain.from_iterable(map(segment_files, directory)):
                 writer = writer_of(path)
                 try:
                     for line in read_lines(path, last.get(writer)):
@@ -229,12 +234,13 @@ def export(
                         if start <= time_of(record):
                             say(shape_record(record, *wanted))
                 except (AuditDamaged, FileNotFoundError) as error:  # the others go on
-                    complain(*([] if path in wrong else [error]))
+                    if path not in wrong:
+                        complain(error)
                     wrong.add(path)
             complain()  # what is printed leaves
             if not follow:
                 raise typer.Exit(bool(wrong))
-            time.sleep(_POLL)
+            time.sleep(1.0)
 
 
 def _bar(count: int, most: int) -> str:

@@ -11,7 +11,6 @@ import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -35,8 +34,7 @@ async def show(request: Request, service: Service) -> Response:
     records = [defaultdict(str, each) for each in told["records"]]  # of another type or version a record may lack a field
     common = {"root": "/audit", "reader": reader, "findings": told["findings"]}
     if "call" not in request.path_params:
-        query = urlencode({name: value for name, value in asked.items() if value and name != "after"})
-        return page("audit.html", **common, asked=asked, query=query, records=records, next=told["next"])
+        return page("audit.html", **common, asked=asked, records=records, next=told["next"])
     decided = decision_of(records)
     if not request.url.path.endswith("/workflow"):
         story = [(event(record)[20:], record) for record in records]
@@ -65,4 +63,4 @@ async def _reader(request: Request, service: Service) -> dict[str, Any] | Respon
         people = [t for t, own in groups.items() if any(each.group in own and t in each.tenants for each in auditors.values())]
         if people:
             return {"name": name, "people": people, "credential": person.credential}
-    return page("sign_in.html", 403 if name else 200, root="/audit", origins=passkeys.origins if passkeys else (), reader_name=name)
+    return page("sign_in.html", root="/audit", origins=passkeys.origins if passkeys else (), reader_name=name)
