@@ -199,3 +199,22 @@ def test_a_segment_that_grows_leaves_one_entry_in_the_cache_and_no_record(tmp_pa
 
 def asked_plain(folder: Path) -> str:
     return CliRunner().invoke(app, ["audit", "list", str(folder / "audit"), "--cache", str(folder / "cache")]).stdout
+
+
+def test_what_was_found_without_a_key_excuses_nothing_with_one(tmp_path: Path) -> None:
+    forged = FileAudit(tmp_path / "audit")
+    forged.append({"type": "decision", "decision": "allow", "user": "forged"}, time.monotonic() + 5)
+    forged.close()
+    (tmp_path / "keys").mkdir(mode=0o700)
+    (tmp_path / "own").mkdir()
+    FileAudit(tmp_path / "own", keys=tmp_path / "keys").close()
+    where = ["audit", "list", str(tmp_path / "audit"), str(tmp_path / "own"), "--cache", str(tmp_path / "cache")]
+    assert "chains only" in CliRunner().invoke(app, where).stderr
+    for _ in range(2):
+        assert "no seal names this segment" in CliRunner().invoke(app, [*where, "--keys", str(tmp_path / "keys")]).stderr
+
+
+def test_a_key_is_given_as_its_directory_or_alone(shop: Path) -> None:
+    for key in (("--keys", shop / "keys"), ("--key", shop / "keys" / "audit.pub"), ("--keys", shop / "keys" / "audit.pub")):
+        done = CliRunner().invoke(app, ["audit", "list", str(shop / "audit"), "--cache", str(shop / "cache"), *map(str, key)])
+        assert "segments: verified" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -15,7 +16,10 @@ import pytest
 from agentgate import Allow
 from agentgate.audit import FileAudit, read_records
 from agentgate.audit.questions import PAGE
+from agentgate.loading.written_out import written_out
+from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.service.settings import ServiceSettings
+from agentgate.values.canonical import canonical
 from tests.approvers import Desk, Person, desk_of
 from tests.authority import Key
 from tests.served import Party, Process, publish
@@ -73,6 +77,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, redis_server: Server) -> Ite
         desk.asked(run, "files.delete", call="call-2", path="/etc/passwd")
         desk.asked(desk.run(), "files.delete", call=HOSTILE, path="<img src=x onerror=alert(1)>")
         desk.held(tenant="other", why="of another tenant")
+        (folder / "orjson.py").write_text("raise SystemExit('from the working directory')")  # whoever may write there changes no answer
         nobodys = FileAudit(folder / "host", keys=folder / "keys")
         nobodys.append({"type": "overloaded", "time": time.time(), "since": 1.0, "refused": 1, "at_once": 1}, time.monotonic() + 5)
         nobodys.close()
@@ -173,6 +178,10 @@ def test_pages_are_for_auditors(place: Audited) -> None:
         assert (told.status_code, "files.delete" in told.text) == (200, name == "mona"), name
         assert ("who is in no such group" in told.text) == (name == "lee")
         assert person.get("/v1/audit").status_code == 401  # no cookie counts there
+        (hidden,) = [record["txn"] for record in place.log() if record.get("tenant") == "other" and record["type"] == "decision"]
+        assert hidden not in person.get("/audit?type=").text
+        assert person.get(f"/audit/{hidden}").status_code == (404 if name == "mona" else 200)
+        assert "files.delete" not in person.get(f"/audit/{hidden}").text
         person.close()
     elsewhere = {HEADER: urllib.parse.quote((certificate(place.folder, "stranger")).read_text())}
     assert "files.delete" not in place.gate.http.get("/audit", headers=elsewhere).text
@@ -202,6 +211,24 @@ def test_what_a_model_or_a_person_wrote_is_text_on_every_page(place: Audited) ->
         assert told.status_code == 200, path
         assert not re.search(r"<script>|<img|onerror=alert\(1\)>", told.text), path
         assert "default-src 'none'" in told.headers["content-security-policy"]
+
+
+def test_what_reviewers_signed_is_shown_where_the_file_went_on(place: Audited) -> None:
+    file = place.desk.folder / "workflows" / "files.yaml"
+    text = file.read_text()
+    signed = file.parent / "approvals" / "desk.files" / "1" / "definition.json"
+    signed.parent.mkdir(parents=True)
+    signed.write_bytes(canonical(written_out(read_yaml(text, "x").value)))
+    try:
+        file.write_text(text.replace("version: 1", "version: 2"))
+        told = place.page("/audit/call-2/workflow")
+        assert (told.status_code, "what reviewers signed" in told.text) == (200, True)
+        assert "Tidy up files that somebody names" in told.text
+        signed.write_bytes(signed.read_bytes().replace(b"Tidy up", b"Mess up"))
+        assert place.page("/audit/call-2/workflow").status_code == 404  # it is not what decided
+    finally:
+        file.write_text(text)
+        shutil.rmtree(file.parent / "approvals")
 
 
 def test_a_version_that_is_not_here_any_more_is_said(place: Audited) -> None:
