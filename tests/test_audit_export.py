@@ -22,7 +22,7 @@ from agentgate.audit.segment import segment_files
 from agentgate.cli.main import app
 from tests.deadlines import python_path
 
-HOSTILE = 'a|b=c\\d\ne\r"f" \u202e CEF:0|x|y|1|z|act=allow'
+HOSTILE = 'a|b=c\\d\ne\r"f" \u202e CEF:0|x|y|1|z| act=deny suser=root'
 CALL = {"tenant": "acme", "run": "run_1", "user": "lee", "agent": "bot", "tool": "payments.refund", "tool_call_id": "c", "txn": "txn_1"}
 WORKFLOW = {"id": "shop.refund", "version": 3, "digest": "sha256:00"}
 REASONS = [{"reason": "limit", "field": "limits"}, {"reason": "x"}]

@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 
 from agentgate import Agent, Allow, Gate, StepUp
 from agentgate.audit import FileAudit
+from agentgate.audit.questions import FIELDS, answer_question
 from agentgate.audit.verify import LogFinding
 from agentgate.cli.main import app
+from agentgate.errors import AuditUnavailable
 from tests.shop import LEE, ORDER, WORKFLOW
 from tests.test_audit_records import LEADER, NOW, PROMPT, REFUND, auditor
 
@@ -218,3 +220,27 @@ def test_a_key_is_given_as_its_directory_or_alone(shop: Path) -> None:
     for key in (("--keys", shop / "keys"), ("--key", shop / "keys" / "audit.pub"), ("--keys", shop / "keys" / "audit.pub")):
         done = CliRunner().invoke(app, ["audit", "list", str(shop / "audit"), "--cache", str(shop / "cache"), *map(str, key)])
         assert "segments: verified" in done.stderr
+
+
+def test_what_is_wrong_is_said_each_time_and_so_is_what_was_lost(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir(mode=0o700)
+    log = FileAudit(tmp_path / "audit", keys=tmp_path / "keys")
+    log.append({"type": "decision", "time": 1.0, "tenant": "acme"}, time.monotonic() + 5)
+    (lost,) = (tmp_path / "audit").glob("*.jsonl")
+    lost.unlink()
+    with pytest.raises(AuditUnavailable):
+        log.append({"type": "decision", "time": 2.0}, time.monotonic() + 5)
+    log.append({"type": "decision", "time": 3.0, "tenant": "acme"}, time.monotonic() + 5)
+    log.close()
+    for path in (tmp_path / "audit").glob("*.seals"):  # as before there were any: only the record tells of it
+        path.unlink()
+    where = ["audit", "list", str(tmp_path / "audit"), "--cache", str(tmp_path / "cache")]
+    for _ in range(2):
+        assert "missing: it had 1 records" in CliRunner().invoke(app, where).stderr
+    (left,) = (tmp_path / "audit").glob("*.jsonl")
+    left.write_bytes(left.read_bytes().replace(b'"time":3.0', b'"time":4.0').replace(b'"time":3,', b'"time":4,'))
+    asked = {"audit": str(tmp_path / "audit"), "keys": str(tmp_path / "keys"), "call": "", "run": "", "tenants": ["acme"], "after": ""}
+    asked |= {"since": 0.0, "until": 1e11, **dict.fromkeys(FIELDS, "")}
+    found = [answer_question(asked)["findings"] for _ in range(2)]
+    assert found[0] == found[1]
+    assert found[0]

@@ -81,6 +81,12 @@ def place(tmp_path_factory: pytest.TempPathFactory, redis_server: Server) -> Ite
         nobodys = FileAudit(folder / "host", keys=folder / "keys")
         nobodys.append({"type": "overloaded", "time": time.time(), "since": 1.0, "refused": 1, "at_once": 1}, time.monotonic() + 5)
         nobodys.close()
+        desk.rows[0]["tenants"].append("other")  # mona's: an auditor's tenants are the client's, whatever theirs are
+        desk.write()
+        until = time.monotonic() + 20
+        while "of acme, other" not in mona.get("/holds").text:
+            assert time.monotonic() < until
+            time.sleep(0.2)
         yield Audited(folder, desk, gate)
         mona.close()
 
