@@ -239,7 +239,14 @@ def test_what_is_wrong_is_said_each_time_and_so_is_what_was_lost(tmp_path: Path)
         assert "missing: it had 1 records" in CliRunner().invoke(app, where).stderr
     (left,) = (tmp_path / "audit").glob("*.jsonl")
     left.write_bytes(left.read_bytes().replace(b'"time":3.0', b'"time":4.0').replace(b'"time":3,', b'"time":4,'))
-    asked = {"audit": str(tmp_path / "audit"), "keys": str(tmp_path / "keys"), "call": "", "run": "", "tenants": ["acme"], "after": ""}
+    asked: dict[str, Any] = {
+        "audit": str(tmp_path / "audit"),
+        "keys": str(tmp_path / "keys"),
+        "call": "",
+        "run": "",
+        "tenants": ["acme"],
+        "after": "",
+    }
     asked |= {"since": 0.0, "until": 1e11, **dict.fromkeys(FIELDS, "")}
     found = [answer_question(asked)["findings"] for _ in range(2)]
     assert found[0] == found[1]

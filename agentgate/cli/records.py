@@ -47,7 +47,7 @@ Keys = Annotated[
 ]
 Cache = Annotated[Path | None, typer.Option(help="Where what was verified is kept for the next question.", file_okay=False)]
 Since = Annotated[str, typer.Option(help="From then on: 7d, 12h, or a date as 2026-05-31.")]
-_Names = list[tuple[str, Any]]
+_Names = tuple[tuple[str, Any], ...]
 _KINDS = "allowed", "held", "refused", "unenforced", "unknown"
 _COLUMNS = ("time", "decision", "tool", "user", "agent", "workflow", "txn")
 
@@ -67,7 +67,7 @@ def tell_state(log: LogVerdict) -> None:
     count = sum(each.records for each in log.segments)
     state = "verified" if log.is_checked else "chains only: give --keys"
     state = "NOT WHOLE (agentgate audit verify)" if log.findings else state
-    complain(f"{count} records of {len(log.segments)} segments: {state}", colour="red" if log.findings else "")
+    complain(f"{count} records of {len(log.segments)} segments: {state}", colour="")
 
 
 def shown_time(at: float) -> str:
@@ -186,27 +186,25 @@ def stats(
 
 def count_calls(log: LogVerdict, start: float, end: float) -> dict[str, dict[str, dict[str, int]]]:
     """Of each workflow, tool, user and approver: how many calls were allowed, held, refused, and ended nobody knows how."""
-    counted: dict[str, dict[str, Counter[str]]] = {name: {} for name in ("workflow", "tool", "user", "approver")}
-    decided, unknown, taken_back = dict[str, _Names](), list[tuple[str, _Names]](), find_taken_back(log)
-
-    def count(told: _Names, kind: str) -> None:
-        for name, value in told:
-            if type(value) is str:
-                counted[name].setdefault(value, Counter())[kind] += 1
-
+    totals, decided, unknown = Counter[tuple[_Names, str]](), dict[str, _Names](), list[tuple[str, _Names]]()
+    taken_back, kinds = find_taken_back(log), {"allow": "allowed", "deny": "refused", "observed": "unenforced"}
     for record in search_log(log, b'"type":"decision"', b'"outcome":"unknown"'):
         if start <= time_of(record) <= end and not is_taken_back(record, taken_back):
             yes, jti = record.get("approvals"), str(record.get("jti"))
-            told = [(name, value_of(record, name)) for name in ("workflow", "tool", "user")]
-            told += [("approver", each.get("by")) for each in yes if isinstance(each, dict)] if isinstance(yes, list) else []
+            named = [(name, value_of(record, name)) for name in ("workflow", "tool", "user")]
+            named += [("approver", each.get("by")) for each in yes if isinstance(each, dict)] if isinstance(yes, list) else []
+            names = tuple([each for each in named if type(each[1]) is str])
             if record.get("type") == "decision":
-                decided[jti] = told
-                count(told, {"allow": "allowed", "deny": "refused", "observed": "unenforced"}.get(str(record.get("decision")), "held"))
+                decided[jti] = names
+                totals[names, kinds.get(str(record.get("decision")), "held")] += 1
             elif record.get("outcome") == "unknown":
-                unknown.append((jti, told))
-    for jti, told in unknown:
-        count(decided.get(jti, told), "unknown")
-    return {name: {value: {k: each[k] for k in _KINDS} for value, each in sorted(table.items())} for name, table in counted.items()}
+                unknown.append((jti, names))
+    totals.update([(decided.get(jti, names), "unknown") for jti, names in unknown])
+    counted = {name: dict[str, dict[str, int]]() for name in ("workflow", "tool", "user", "approver")}
+    for (names, kind), count in totals.items():
+        for name, value in names:
+            counted[name].setdefault(value, dict.fromkeys(_KINDS, 0))[kind] += count
+    return {name: dict(sorted(table.items())) for name, table in counted.items()}
 
 
 def export(
