@@ -162,6 +162,7 @@ def test_its_own_facts_count_only_for_a_token_that_was_minted_for_it_and_as_decl
 
     def told(facts: str, by: Any = jti) -> Any:
         attacker.writes(burns, **{f"{call.digest}:facts": facts, f"{call.digest}:by": by})
+        shop.gate._core.states._of.clear()  # a gate that read the run before is sent what changed, and nothing says that this did
         return [each.rows for each in shop.gate.resume_run("acme", shop.run.id).state.calls]
 
     row = FORGED[0]
