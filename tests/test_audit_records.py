@@ -19,6 +19,9 @@ from agentgate.audit.auditor import make_sealer, unseal_values
 from agentgate.audit.schema import VERSION, record_fields, record_types, schema_page
 from agentgate.audit.segment import record_bytes
 from agentgate.errors import KeyRefused
+from agentgate.identity.proven import proven_agent, proven_user
+from agentgate.values.request import Posture
+from tests.authority import lasting
 from tests.shop import LEE, ORDER, WORKFLOW
 
 ROOT = Path(__file__).parent.parent
@@ -108,6 +111,32 @@ def test_a_yes_is_on_record_with_its_proof_and_one_txn_goes_through_all(gate: Ga
     assert [each["type"] for each in about] == ["decision", "hold_answer", "decision", "redemption", "outcome"]
     answer = about[1]
     assert answer["proof"] == yes["proof"]
+
+
+def test_who_is_on_record_with_the_hops_between_and_what_attestation_says_whatever_was_decided(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    who = "who: {agent: {spiffe: ['spiffe://acme/bot']}, via: {brokers: [desk, hub], max_hops: 2}, for_user: {same_tenant: true}}"
+    text = re.sub(r"who: .*", who, WORKFLOW)
+    (tmp_path / "w" / "refund.yaml").write_text(text)
+    posture = Posture("release@acme", NOW)
+    agent = proven_agent("bot", spiffe="spiffe://acme/bot", via=("desk", "hub"), posture=posture)
+    with Gate.open_unsafe_unapproved(tmp_path / "w", issuer="https://gate.example", audit="memory://", clock=lambda: NOW) as opened:
+        lee = lasting(proven_user("lee", tenant="acme", groups=("support",)))
+        run = opened.open_run("shop.refund", tenant="acme", user=lee, agent=lasting(agent), prompt=PROMPT)
+        assert isinstance(run.authorize("orders.get", ORDER, tool_call_id="look"), Allow)
+        assert isinstance(run.authorize("orders.get", {"order_id": "ORD-99999999"}, tool_call_id="other"), Deny)
+        assert isinstance(run.authorize("nothing", {}, tool_call_id="none"), Deny)
+        found = records(opened)
+    expected = {
+        "user": "proven",
+        "agent": "proven",
+        "via": ["desk", "hub"],
+        "posture": {"image_signed_by": "release@acme", "attested_at": NOW.isoformat()},
+    }
+    assert [each["type"] for each in found] == ["run_opened", "decision", "decision", "decision"]
+    for each in found:
+        assert (each["user"], each["agent"], each["identity"]) == ("lee", "bot", expected)
+        assert each["workflow"].keys() == {"id", "version", "digest"}
 
 
 def test_every_record_is_of_its_type(gate: Gate) -> None:
