@@ -160,7 +160,7 @@ def test_what_is_revoked_and_why(command: Command, desk: Desk) -> None:
     ask(
         desk.gate._store,
         ops.revoke(
-            "acme", "user", SHORT.replace("\n", " "), told=json.dumps({"by": HOSTILE, "reason": HOSTILE, "at": 1}).encode(), life_ms=1000
+            "acme", "user", SHORT.replace("\n", " "), told=json.dumps({"by": HOSTILE, "reason": HOSTILE, "at": 1}).encode(), life_ms=60_000
         ),
     )
     where = ["--store", desk.server.url, "--tenant", "acme", "--audit", str(desk.folder / "audit")]
