@@ -23,7 +23,7 @@ _BETWEEN = 0.05
 FENCES: ContextVar[Mapping[str, int]] = ContextVar("agentgate_fences", default={})  # noqa: B039 - never changed  # run -> that of its lock
 
 
-def lock(header: Header, holder: str, wait: float) -> Flow:
+def wait_for_lock(header: Header, holder: str, wait: float) -> Flow:
     """Take the lock of a run, for whoever takes it under the same name too. Returns its fence; 0: none, and each call is told why.
 
     Raises (through the driver):

@@ -22,7 +22,7 @@ from agentgate.gate.explaining import explained
 from agentgate.gate.holds import wait as waiting
 from agentgate.gate.holds.answer import many
 from agentgate.gate.holds.release import with_words
-from agentgate.gate.locking import WAIT, bind_fence, lock
+from agentgate.gate.locking import WAIT, bind_fence, wait_for_lock
 from agentgate.gate.open_run import continue_for, renew
 from agentgate.gate.revoking import void_token
 from agentgate.gate.view import Settled, View
@@ -198,7 +198,7 @@ def _close(self: _RunBase) -> Generator[Step, Any, None]:
 
 def _take_lock(self: _RunBase, holder: str, wait: float = WAIT) -> Generator[Step, Any, int]:
     """Take the run's lock, shared by all of this holder; returns its fence. Raises RunRefused: another has it."""
-    return lock(self.header, holder, wait)
+    return wait_for_lock(self.header, holder, wait)
 
 
 def _give_lock(self: _RunBase, holder: str) -> Generator[Step, Any, None]:

@@ -27,7 +27,7 @@ from agentgate.integrations.exchange import check_gate
 from agentgate.redemption.call import AwaitedCall, taken
 from agentgate.redemption.credential import raise_instead
 from agentgate.redemption.outcome import facts_of, lost, outcome_of, tell_lost
-from agentgate.redemption.steps import called, judged, proven, told
+from agentgate.redemption.steps import build_redemption, called, judged, told
 from agentgate.redemption.trust import Trust, TrustedKeys, check_served
 from agentgate.redemption.upstream import Redemption, UpstreamBroker, checked_brokers, ended, fetch
 from agentgate.shell import log
@@ -334,7 +334,9 @@ def _proven(claims: Claims, data: bytes, answer: _Answer, tracing: Tracing | Non
         same = all(said[name] == getattr(claims, name) for name in ("txn", "tenant", "run", "tool", "tool_call_id"))
         if not same or canonical(said["arguments"]) != data:
             raise _Lost("an answer about another call")
-        return proven(claims, data, canonical({name: said[name] for name in ("read", "facts", "upstream", "key") if name in said}), tracing)
+        return build_redemption(
+            claims, data, canonical({name: said[name] for name in ("read", "facts", "upstream", "key") if name in said}), tracing
+        )
     except (KeyError, TypeError, ValueError, AttributeError, CanonicalError) as error:
         raise _Lost(f"an unreadable answer ({type(error).__name__})") from None
 

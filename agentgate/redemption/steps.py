@@ -87,7 +87,7 @@ def called(
     return claims, data
 
 
-def proven(claims: MintClaims, data: bytes, head: bytes, tracing: Tracing | None) -> Redemption:
+def build_redemption(claims: MintClaims, data: bytes, head: bytes, tracing: Tracing | None) -> Redemption:
     """The redemption of a call whose token was burned; `head`: what its record says of it, as JSON.
 
     Raises:
@@ -194,7 +194,7 @@ def record_redemption(claims: MintClaims, data: bytes, head: bytes, noted: Mappi
     try:
         if noted is not None:
             yield record_of(claims, "redemption", promised=True, tool=claims.tool, call_digest=claims.call_digest, **noted)
-        return proven(claims, data, head, tracing)
+        return build_redemption(claims, data, head, tracing)
     except AuditUnavailable as error:
         yield from not_run(claims)
         raise TokenRefused(Refusal.AUDIT, "audit", str(error), "a durable record of the redemption before the tool runs") from None

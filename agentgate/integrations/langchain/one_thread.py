@@ -17,7 +17,7 @@ from agentgate.integrations.langchain.held import HeldInThread, is_interrupt
 from agentgate.shell.twins import queue_for_thread
 
 
-def queued(guard: Guard, tool: BaseTool) -> ProposedCall | None:
+def queue_call(guard: Guard, tool: BaseTool) -> ProposedCall | None:
     """The proposed call, with a place while it waits for the one thread in which it is decided on, carried out and recorded.
 
     None: the gate is awaited, or has no place; or it is not LangChain that calls. Then each step finds its own way.
@@ -30,7 +30,7 @@ def queued(guard: Guard, tool: BaseTool) -> ProposedCall | None:
 
 
 async def in_one_thread(proposal: ProposedCall, work: Awaitable[Any]) -> Any:
-    """The result of a `queued` call. One that is held waits for the others of its task here, and keeps no thread from them."""
+    """The result of a queued call. One that is held waits for the others of its task here, and keeps no thread from them."""
     try:
         return await work
     except HeldInThread as held:

@@ -44,7 +44,7 @@ from agentgate.integrations.langchain.calls import (
 )
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.injection import Host, Injections
-from agentgate.integrations.langchain.one_thread import in_one_thread, queued
+from agentgate.integrations.langchain.one_thread import in_one_thread, queue_call
 from agentgate.integrations.langchain.task import in_task
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.token.mint import CallToken
@@ -221,7 +221,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
     # BaseTool._arun shows neither parameter and hands both on to _run
     @functools.wraps(base_run if base_arun is BaseTool._arun else base_arun)  # noqa: SLF001
     async def _arun(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _runs_in_thread(self, base_arun) and (proposal := queued(_guard_of(self), self)) is not None:
+        if _runs_in_thread(self, base_arun) and (proposal := queue_call(_guard_of(self), self)) is not None:
             return await in_one_thread(proposal, base_arun(self, *args, **kwargs))  # it leads to `_run`
 
         async def execute(step: Execute) -> Any:
