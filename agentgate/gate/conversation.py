@@ -28,8 +28,8 @@ _SOON = 30  # seconds before its end in which the next turn begins another run
 _CARRIED = 50  # stored turns of earlier runs, of `MAX_TURN` characters together; where they are longer, the last
 
 
-def name_run(tenant: str, conversation: str, user: Proven[User] | None, agent: Proven[Agent]) -> str:
-    """The id of a conversation's run, which only this tenant, user and agent have.
+def name_run(tenant: str, conversation: str, user: Proven[User] | None, agent: Proven[Agent], host: str = "") -> str:
+    """The id of a conversation's run, which only this tenant, user and agent have, and over HTTP only this `host`.
 
     Raises:
         RunRefused: no such name can be a host's id.
@@ -37,7 +37,8 @@ def name_run(tenant: str, conversation: str, user: Proven[User] | None, agent: P
     if not is_name(conversation):
         raise refused_input("conversation", type(conversation).__name__, f"the host's id of it, {FORM}")
     whose = [[each.who.issuer, each.who.subject or each.who.id] if each else [] for each in (user, agent)]
-    return "run_" + digest(canonical({"conversation": conversation, "tenant": tenant, "whose": whose}))[:40]
+    of_host = {"host": host} if host else {}
+    return "run_" + digest(canonical({"conversation": conversation, "tenant": tenant, "whose": whose, **of_host}))[:40]
 
 
 def is_over(state: RunState) -> bool:

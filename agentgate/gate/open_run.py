@@ -75,7 +75,7 @@ def open_run(
     if once and (workflow.intents or text or user is not None or conversation is not None or not isinstance(agent, AgentCredential)):
         raise refused_input("once", "a run that somebody asks for", _ONCE)
     proven = yield from prove(core, workflow, tenant, user, agent, over=over, returning=once)
-    name = _name_run(workflow, tenant, conversation, proven)
+    name = _name_run(workflow, tenant, conversation, proven, over.host)
     if once:
         # It is not forgotten while the credential may come again.
         name, ttl = _name_of_credential(tenant, workflow.id, proven[1]), MAX_PROVEN_TTL
@@ -171,9 +171,11 @@ def close_conversation(core: Core, name: str, conversation: str, *, tenant: str,
     return (yield from close(core, (yield from read(core, tenant, name_run(tenant, conversation, *proven)))))
 
 
-def _name_run(workflow: Workflow, tenant: str, conversation: str | None, proven: tuple[Proven[User] | None, Proven[Agent]]) -> str:
+def _name_run(
+    workflow: Workflow, tenant: str, conversation: str | None, proven: tuple[Proven[User] | None, Proven[Agent]], host: str
+) -> str:
     if conversation is not None:
-        return name_run(tenant, conversation, *proven)
+        return name_run(tenant, conversation, *proven, host)
     if any(limit.per == "conversation" for tool in workflow.tools.values() for limit in tool.limits):
         raise refused_input("conversation", "none", "the host's id of it: the workflow limits calls per conversation")
     return "run_" + secrets.token_urlsafe(18)

@@ -27,7 +27,7 @@ from agentgate.values.turns import Own, Pasted, Spoken
 _AGENT = frozenset({"client_id", "token"})
 _OF_AGENT = frozenset({"proof", "attestation", "delegation"})
 _RUN = frozenset({"workflow", "prompt", "agent"})
-_OF_RUN = frozenset({"agent_said", "tenant", "subject_token", "ttl"})
+_OF_RUN = frozenset({"agent_said", "tenant", "subject_token", "ttl", "conversation"})
 PATH = "/v1/runs"
 
 
@@ -51,7 +51,7 @@ def spoken(value: object, field: str) -> Spoken:
 
 
 async def open_run(request: Request, service: Service) -> Response:
-    """``POST /v1/runs``."""
+    """``POST /v1/runs``. With the host's id of a conversation: the run that goes on, or the one that follows."""
     caller = await service.caller(request, "host")
     body = await read_json(request, service.settings.max_body, _RUN, _OF_RUN)
     tenant, workflow = caller.tenant(optional_text(body, "tenant")), text(body["workflow"], "workflow")
@@ -71,22 +71,23 @@ async def open_run(request: Request, service: Service) -> Response:
     hops = tuple(text(each, "agent.delegation") for each in delegation)
     attestation = text(given["attestation"], "agent.attestation") if "attestation" in given else None
     agent = agent_credential(text(given["token"], "agent.token"), proof=proof, attestation=attestation, delegation=hops)
+    if service.gate.core.workflow(workflow).token.agent_key and "proof" not in given and not known.certificates:
+        # It proves its key with each exchange. Said before a run is opened: a conversation that was closed opens no other.
+        failure = Failure(Reason.AGENT, "agent.proof", "none", "a proof of the agent's key: the workflow binds tokens to it")
+        raise RequestRefused(400, "invalid_dpop_proof", "proof", failure)
     ttl = body.get("ttl", 3600)
     if type(ttl) is not int:
         raise malformed("ttl", type(ttl).__name__, "seconds, as a whole number")
     user = None
     if "subject_token" in body:
         user = OIDCToken(text(body["subject_token"], "subject_token"))
+    said["conversation"] = optional_text(body, "conversation")
     over = OverHTTP(host=caller.id, client=client, address=request.state.peer)
     try:
         run = await service.gate.hosted_run(workflow, tenant=tenant, user=user, agent=agent, **said, ttl=ttl, over=over)
     except ConfigError as error:
         raise malformed(error.setting, "another form", error.expected) from None
     request.state.run = run.id
-    if run.workflow.token.agent_key and not (run.header.agent.key or known.certificates):  # it proves these with each exchange
-        await run.close()
-        failure = Failure(Reason.AGENT, "agent.proof", "none", "a proof of the agent's key: the workflow binds tokens to it")
-        raise RequestRefused(400, "invalid_dpop_proof", "proof", failure)
     answer = answered(_told(run), 201)
     answer.headers["Location"] = service.url(f"{PATH}/{run.id}")
     return answer
