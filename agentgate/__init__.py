@@ -1,8 +1,10 @@
 """agentgate decides whether a credential for an AI agent's tool call should exist at all.
 
-Open a `Gate`, open a run for a user's prompt, perform each call the model proposes, or authorise it and redeem its token with a `Verifier`.
+Open a `Gate`, open a run for a user's prompt, perform each call the model proposes, or
+authorise it and redeem its token with a `Verifier`.
 
-Names are imported when they are first used (PEP 562), so that a tool server that only verifies loads no policy.
+Names are imported when they are first used (PEP 562), so that a tool server that only verifies
+loads no policy.
 """
 
 from __future__ import annotations
@@ -17,7 +19,12 @@ if TYPE_CHECKING:
     from agentgate.gate.gate import AsyncGate, Gate
     from agentgate.identity.connection import Connection
     from agentgate.identity.credential import JWTSVID, X509SVID, OIDCToken
-    from agentgate.redemption.verifier import AsyncRedeemedCall, AsyncVerifier, RedeemedCall, Verifier
+    from agentgate.redemption.verifier import (
+        AsyncRedeemedCall,
+        AsyncVerifier,
+        RedeemedCall,
+        Verifier,
+    )
     from agentgate.values.answers import JWSAnswer, SSHAnswer, WebAuthnAnswer
     from agentgate.values.refusal import AnswerRefused, Code, Reason, RunRefused
     from agentgate.values.request import Agent, User

@@ -1,7 +1,8 @@
 """Every error agentgate raises, under one root.
 
-Errors carry their evidence as fields: what was looked at, what it got, what was expected. A refusal is a value
-(`Deny`, `StepUp`), not an error; an error says that no decision could be used.
+Errors carry their evidence as fields: what was looked at, what it got, what was expected. A
+refusal is a value (`Deny`, `StepUp`), not an error; an error says that no decision could be
+used.
 """
 
 from __future__ import annotations
@@ -14,10 +15,16 @@ from typing import Any, Self
 
 
 class AgentGateError(Exception):
-    """Root of all errors of this package. A copy, and one that is sent to another process, has its message and its public fields."""
+    """Root of all errors of this package. A copy, and one that is sent to another process, has
+    its message and its public fields.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self.args), {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return (
+            _again,
+            (type(self), self.args),
+            {name: value for name, value in vars(self).items() if not name.startswith("_")},
+        )
 
 
 def _again(kind: type[AgentGateError], args: tuple[Any, ...]) -> AgentGateError:
@@ -30,15 +37,18 @@ def _again(kind: type[AgentGateError], args: tuple[Any, ...]) -> AgentGateError:
 class Failure:
     """One condition that did not hold, from the place that finds it to whoever is told.
 
-    Its texts are for people: code that has to know more of it reads `data`, and never the words.
+    Its texts are for people: code that has to know more of it reads `data`, and never the
+    words.
 
     Attributes:
-        reason: a member of a closed list; empty where what is wrong stands in a file or a setting.
+        reason: a member of a closed list; empty where what is wrong stands in a file or a
+            setting.
         field: what was checked, e.g. ``args.payee``.
         got: what it was, as text for the host's own process; a `sensitive` value is masked.
         expected: what would have held.
         rule: ``file:line`` of the rule, or empty.
-        data: what whoever goes on needs: the argument's name, the condition's key, the seconds of `max_age`.
+        data: what whoever goes on needs: the argument's name, the condition's key, the seconds
+            of `max_age`.
     """
 
     reason: Any
@@ -50,13 +60,17 @@ class Failure:
 
     @property
     def condition(self) -> str:
-        """The key of its `agentgate.explain.listing.Condition`, where `field` alone does not identify it."""
+        """The key of its `agentgate.explain.listing.Condition`, where `field` alone does not
+        identify it.
+        """
         return str(self.data.get("condition", ""))
 
     @property
     def place(self) -> str:
         """``file:line:column`` of what is wrong in a file, as far as it is known."""
-        return ":".join(str(self.data[key]) for key in ("file", "line", "column") if key in self.data)
+        return ":".join(
+            str(self.data[key]) for key in ("file", "line", "column") if key in self.data
+        )
 
     @property
     def hint(self) -> str:
@@ -161,7 +175,9 @@ class ConfigError(Refused):
         return self.failures[0].data.get("value", self.failures[0].got)
 
 
-def problem_at(file: str, line: int, column: int, field: str, got: str, expected: str, hint: str = "") -> Failure:  # noqa: PLR0917 - a place, and what stands there
+def problem_at(  # noqa: PLR0917 - a place, and what stands there
+    file: str, line: int, column: int, field: str, got: str, expected: str, hint: str = ""
+) -> Failure:
     """What is wrong in a file, at an exact place.
 
     Args:
@@ -173,7 +189,13 @@ def problem_at(file: str, line: int, column: int, field: str, got: str, expected
         expected: what would be accepted.
         hint: ``did you mean ...`` or empty.
     """
-    return Failure("", field, got, expected, data={"file": file, "line": line, "column": column, "hint": hint})
+    return Failure(
+        "",
+        field,
+        got,
+        expected,
+        data={"file": file, "line": line, "column": column, "hint": hint},
+    )
 
 
 def place_of(problem: Failure) -> tuple[int, int]:
@@ -182,7 +204,9 @@ def place_of(problem: Failure) -> tuple[int, int]:
 
 
 class WorkflowError(Refused):
-    """A workflow or trust file does not load. `problems` holds every finding, in the order of the file."""
+    """A workflow or trust file does not load. `problems` holds every finding, in the order of
+    the file.
+    """
 
     _between = "\n"
 
@@ -208,7 +232,9 @@ class KeyRefused(AgentGateError):
 
 
 class StoreUnavailable(AgentGateError):
-    """The state store is down, hung, read-only, misconfigured or answered late. Nothing was minted."""
+    """The state store is down, hung, read-only, misconfigured or answered late. Nothing was
+    minted.
+    """
 
 
 class Unconfirmed(StoreUnavailable):
@@ -224,7 +250,8 @@ class AuditUnavailable(AgentGateError):
 
 
 class Overloaded(Refused):
-    """A gate or verifier has as much under way as it does at once (its setting `at_once`): refused before anything was read or sent.
+    """A gate or verifier has as much under way as it does at once (its setting `at_once`):
+    refused before anything was read or sent.
 
     Attributes:
         under_way: how much was.
@@ -232,35 +259,51 @@ class Overloaded(Refused):
     """
 
     def __init__(self, under_way: int, at_once: int) -> None:
-        self.under_way, self.at_once = under_way, at_once
-        expected = f"fewer than at_once={at_once}: try again after a moment; more processes carry more"
+        self.under_way = under_way
+        self.at_once = at_once
+        expected = (
+            f"fewer than at_once={at_once}: try again after a moment; more processes carry more"
+        )
         self._carry(Failure("overload", "load", f"{under_way} calls under way", expected))
 
 
 class NotRecorded(AgentGateError):
-    """A tool ran, and what it did could not be recorded. Its call must not be run again; asked for again it is `outcome_unknown`.
+    """A tool ran, and what it did could not be recorded. Its call must not be run again; asked
+    for again it is `outcome_unknown`.
 
     Attributes:
         txn: the call.
-        missing: what is on no record: `facts` (calls that need them are refused), `outcome`, `audit record`.
+        missing: what is on no record: `facts` (calls that need them are refused), `outcome`,
+            `audit record`.
     """
 
     def __init__(self, txn: str, missing: tuple[str, ...], why: str) -> None:
-        self.txn, self.missing, self.why = txn, missing, why
+        self.txn = txn
+        self.missing = missing
+        self.why = why
         what = " and ".join(missing)
-        super().__init__(f"call {txn}: its tool ran, and its {what} could not be recorded ({why}); do not run it again")
+        super().__init__(
+            f"call {txn}: its tool ran, and its {what} could not be recorded ({why}); do not run it again"
+        )
 
 
 class AuditDamaged(AgentGateError):
-    """A line of an audit segment is not what its writer wrote there (file, line from 1, what it got, what was expected)."""
+    """A line of an audit segment is not what its writer wrote there (file, line from 1, what it
+    got, what was expected).
+    """
 
     def __init__(self, file: str, line: int, got: str, expected: str) -> None:
-        self.file, self.line, self.got, self.expected = file, line, got, expected
+        self.file = file
+        self.line = line
+        self.got = got
+        self.expected = expected
         super().__init__(f"{file}:{line}: got {got}, expected {expected}")
 
 
 class NotDone(AgentGateError):
-    """Raised by a tool: nothing happened, so the same call may run again. Any other exception of an act leaves its outcome unknown."""
+    """Raised by a tool: nothing happened, so the same call may run again. Any other exception
+    of an act leaves its outcome unknown.
+    """
 
 
 class UpstreamRefused(Refused):
@@ -274,15 +317,22 @@ class UpstreamRefused(Refused):
 
 
 class ResultWithheld(AgentGateError):
-    """The tool ran, and what it returned or raised holds its upstream credential: nobody is given it."""
+    """The tool ran, and what it returned or raised holds its upstream credential: nobody is
+    given it.
+    """
 
     def __init__(self, what: str = "result") -> None:
         self.what = what
-        super().__init__(f"the tool's {what} holds its upstream credential and is withheld (the tool ran; do not repeat an act)")
+        super().__init__(
+            f"the tool's {what} holds its upstream credential and is withheld (the tool ran; "
+            "do not repeat an act)"
+        )
 
 
 class CallDenied(AgentGateError):
-    """Raised by integrations where a framework needs an exception. Carries the closed code only."""
+    """Raised by integrations where a framework needs an exception. Carries the closed code
+    only.
+    """
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -294,18 +344,27 @@ class StepUpRequired(CallDenied):
 
     Attributes:
         hold_id: of the hold to release.
-        asks: what a host shows to whom it asks: who may answer, the arguments, why, the deadline.
+        asks: what a host shows to whom it asks: who may answer, the arguments, why, the
+            deadline.
     """
 
     _run: Any = None
 
-    def __init__(self, hold_id: str, asks: Mapping[str, Any] | None = None, run: Any = None) -> None:
-        self.hold_id, self.asks, self._run = hold_id, dict(asks or {}), run
+    def __init__(
+        self, hold_id: str, asks: Mapping[str, Any] | None = None, run: Any = None
+    ) -> None:
+        self.hold_id = hold_id
+        self.asks = dict(asks or {})
+        self._run = run
         super().__init__("needs_approval")
-        self.add_note("a person must say yes (error.asks): gate.release(error.hold_id, tenant=..., by=...), then the same call again")
+        self.add_note(
+            "a person must say yes (error.asks): gate.release(error.hold_id, tenant=..., "
+            "by=...), then the same call again"
+        )
 
     def wait(self, *, timeout: float | None = None) -> Any:
-        """Wait as `Run.wait` does (with an `AsyncRun`: await it), then make the same call again.
+        """Wait as `Run.wait` does (with an `AsyncRun`: await it), then make the same call
+        again.
 
         Raises:
             ConfigError: it carries no run.
@@ -316,9 +375,11 @@ class StepUpRequired(CallDenied):
 
 
 class Refusal(StrEnum):
-    """Why a call token was not accepted. Closed; one member per check of the verifier, in its order.
+    """Why a call token was not accepted. Closed; one member per check of the verifier, in its
+    order.
 
-    `http_status` and `error` are what a resource server answers (RFC 6750 section 3.1, RFC 9449 section 7.1, RFC 9470).
+    `http_status` and `error` are what a resource server answers (RFC 6750 section 3.1, RFC 9449
+    section 7.1, RFC 9470).
     """
 
     NO_CREDENTIAL = "no_credential"
@@ -363,7 +424,9 @@ class Refusal(StrEnum):
 
     @property
     def error(self) -> str:
-        """The `error` of the ``WWW-Authenticate`` header or problem; empty where none may be given (no credential, 503)."""
+        """The `error` of the ``WWW-Authenticate`` header or problem; empty where none may be
+        given (no credential, 503).
+        """
         return _ANSWERS.get(self, (401, "invalid_token"))[1]
 
 
@@ -409,7 +472,9 @@ class TokenRefused(Refused):
 
 
 class IdentityRefused(Refused, ValueError):
-    """The id, tenant or group of a user or an agent has no accepted form (field, what it got, what was expected)."""
+    """The id, tenant or group of a user or an agent has no accepted form (field, what it got,
+    what was expected).
+    """
 
     @staticmethod
     def _shown(got: object) -> str:
@@ -417,21 +482,27 @@ class IdentityRefused(Refused, ValueError):
 
 
 class CredentialRefused(Refused):
-    """A credential proves nothing here; for the operator (an outside caller learns a closed code).
+    """A credential proves nothing here; for the operator (an outside caller learns a closed
+    code).
 
     Attributes:
         field: what was looked at, e.g. ``agent.oidc.aud``.
-        got: what it was, shortened to visible ASCII; a claim's value or a word about it, never the credential.
+        got: what it was, shortened to visible ASCII; a claim's value or a word about it, never
+            the credential.
         expected: what would have been accepted.
     """
 
 
 class KeysUnavailable(CredentialRefused):
-    """The keys that would prove a credential cannot be had now, nor were they lately (field, what happened, what is expected)."""
+    """The keys that would prove a credential cannot be had now, nor were they lately (field,
+    what happened, what is expected).
+    """
 
 
 class NameRefused(Refused):
-    """A name cannot be part of a store key (field, what it got, what was expected). Nothing was sent."""
+    """A name cannot be part of a store key (field, what it got, what was expected). Nothing was
+    sent.
+    """
 
     @staticmethod
     def _shown(got: object) -> str:
@@ -443,7 +514,8 @@ class RequestRefused(Refused):
 
     Attributes:
         status: of the answer.
-        error: its closed code (of RFC 6749, 6750 or their extensions, or of ours); empty where none may be given.
+        error: its closed code (of RFC 6749, 6750 or their extensions, or of ours); empty where
+            none may be given.
         description: one of few fixed words; what is inside stands in `failures`, for the log.
         headers: of the answer.
         more: further members of the answer.
@@ -461,8 +533,11 @@ class RequestRefused(Refused):
         headers: Mapping[str, str] | None = None,
         more: Mapping[str, Any] | None = None,
     ) -> None:
-        self.status, self.error, self.description = status, error, description
-        self.headers, self.more = dict(headers or {}), dict(more or {})
+        self.status = status
+        self.error = error
+        self.description = description
+        self.headers = dict(headers or {})
+        self.more = dict(more or {})
         self._carry(*failures)
 
     def _text(self) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.decision.decide import CHECKS, RULES, decide
+from agentgate.decision.decide import CHECKS, OF_RUN, decide
 from agentgate.identity.proven import proven_agent
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Header, Posture
@@ -120,7 +120,7 @@ def test_a_network_is_a_block_or_a_zone_by_name_and_the_text_of_a_block_is_nobod
     assert Network(("10.1.0.0/16", "office", "fd00::/8"), 1).allows(address) is inside
 
 
-@pytest.mark.parametrize("check", [required.check for required in RULES if required.once], ids=lambda check: str(check.__name__))
+@pytest.mark.parametrize("check", [check for check in CHECKS if check in OF_RUN], ids=lambda check: str(check.__name__))
 def test_what_is_kept_of_a_run_that_passed_read_nothing_but_its_header_and_the_workflow(check):
     refusals: list[Any] = []
     check(SimpleNamespace(workflow=DESK.workflow, run=SimpleNamespace(header=passed()), deny=refusals.append))
@@ -129,7 +129,7 @@ def test_what_is_kept_of_a_run_that_passed_read_nothing_but_its_header_and_the_w
 
 def test_a_run_that_was_refused_for_its_caller_is_refused_again():
     state, around = replace(DESK.state, header=replace(DESK.state.header, tenant="other")), world.around()
-    fewer = tuple(required.check for required in RULES if not required.once)
+    fewer = tuple(check for check in CHECKS if check not in OF_RUN)
     for checks in (CHECKS, fewer, CHECKS):
         answer = decide(DESK.workflow, state, DESK.call, around, checks)
         assert isinstance(answer, Deny if checks is CHECKS else Eligible)

@@ -232,7 +232,13 @@ def impurities(module: str, source: str) -> list[str]:
 
 def test_the_root_of_the_package_holds_only_rooms():
     folders = {name.split(".")[0] for name in ROOMS} - {"errors", "__init__", "__main__"}
-    assert {p.name for p in PACKAGE.iterdir()} - {"__pycache__"} == {"__init__.py", "__main__.py", "errors.py", "py.typed"} | folders
+    assert {p.name for p in PACKAGE.iterdir()} - {"__pycache__"} == {
+        ".ruff.toml",
+        "__init__.py",
+        "__main__.py",
+        "errors.py",
+        "py.typed",
+    } | folders
 
 
 def broken(rule: Callable[[str, str], list[str]], *rooms: str) -> list[str]:

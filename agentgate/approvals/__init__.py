@@ -1,4 +1,5 @@
-"""Reading approvals: which workflow versions reviewers signed. Their making is in `agentgate.approvals.writing`.
+"""Reading approvals: which workflow versions reviewers signed. Their making is in
+`agentgate.approvals.writing`.
 
 Reading never starts a program and executes nothing from a reviewed directory.
 """

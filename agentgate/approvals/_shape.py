@@ -1,4 +1,6 @@
-"""Trust files and statements as strict models: from YAML that all parsers agree on, or from canonical JSON and nothing else."""
+"""Trust files and statements as strict models: from YAML that all parsers agree on, or from
+canonical JSON and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,13 @@ from agentgate.values.canonical import canonical
 M = TypeVar("M", bound="Shape")
 V = TypeVar("V")
 
-PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}(?:@[A-Za-z0-9][A-Za-z0-9.-]{0,63})?", re.ASCII)
+PERSON = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}(?:@[A-Za-z0-9][A-Za-z0-9.-]{0,63})?", re.ASCII
+)
 
 
-STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)  # no coercion; unknown keys are errors
+# no coercion; unknown keys are errors
+STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class Shape(BaseModel):
@@ -46,12 +51,32 @@ def _moment(value: str) -> str:
 
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
 # not "definition": that is the file beside the signatures
-Person = Annotated[str, check_form(rf"(?!definition\Z){PERSON.pattern}", "a name such as alice@acme.example (letters, digits, . _ + -)")]
+Person = Annotated[
+    str,
+    check_form(
+        rf"(?!definition\Z){PERSON.pattern}",
+        "a name such as alice@acme.example (letters, digits, . _ + -)",
+    ),
+]
 Digest = ToolDigest
-Fingerprint = Annotated[str, check_form(r"SHA256:[A-Za-z0-9+/]{43}", "SHA256:... as ssh-keygen -l prints it")]
-Tenant = Annotated[str, check_form(r"[A-Za-z0-9._-]{1,64}", "an exact tenant name, 1 to 64 of A-Z a-z 0-9 . _ -")]
-Team = Annotated[str, check_form(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a team name of letters, digits, '.', '_' or '-'")]
-Day = Annotated[str, check_form(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", 'a date in quotes, such as "2031-12-31"'), AfterValidator(_existing_day)]
+Fingerprint = Annotated[
+    str, check_form(r"SHA256:[A-Za-z0-9+/]{43}", "SHA256:... as ssh-keygen -l prints it")
+]
+Tenant = Annotated[
+    str,
+    check_form(r"[A-Za-z0-9._-]{1,64}", "an exact tenant name, 1 to 64 of A-Z a-z 0-9 . _ -"),
+]
+Team = Annotated[
+    str,
+    check_form(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a team name of letters, digits, '.', '_' or '-'"
+    ),
+]
+Day = Annotated[
+    str,
+    check_form(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", 'a date in quotes, such as "2031-12-31"'),
+    AfterValidator(_existing_day),
+]
 Moment = Annotated[str, AfterValidator(_moment)]
 Id = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z")]
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
@@ -81,24 +106,38 @@ def moment(when: float) -> str:
 
 
 def from_yaml(model: type[M], text: str, file: str, name: ApprovalRefusal) -> M:
-    """A trust file in YAML. Raises ApprovalRefused: under `name`, with the place of the first problem."""
+    """A trust file in YAML. Raises ApprovalRefused: under `name`, with the place of the first
+    problem.
+    """
     try:
         document = read_yaml(text, file)
         document.refuse()
     except WorkflowError as error:
         problem = error.problems[0]
-        raise refuse(name, f"{file}:{place_of(problem)[0]}", problem.field, problem.got, problem.expected) from None
+        raise refuse(
+            name, f"{file}:{place_of(problem)[0]}", problem.field, problem.got, problem.expected
+        ) from None
     try:
         return model.model_validate(document.value)
     except ValidationError as error:
         path, got, expected = _first(error)
-        raise refuse(name, f"{file}:{document.line(path)}", dotted(path), got, expected) from None
+        raise refuse(
+            name, f"{file}:{document.line(path)}", dotted(path), got, expected
+        ) from None
 
 
-def from_json(model: TypeAdapter[V], data: bytes, file: str, name: ApprovalRefusal, form: Callable[[Any], bytes] = canonical) -> V:
-    """A document in canonical JSON: exactly the bytes that `form` makes of its value, so there is one reading of them.
+def from_json(
+    model: TypeAdapter[V],
+    data: bytes,
+    file: str,
+    name: ApprovalRefusal,
+    form: Callable[[Any], bytes] = canonical,
+) -> V:
+    """A document in canonical JSON: exactly the bytes that `form` makes of its value, so there
+    is one reading of them.
 
-    `form` is `canonical`, or `ascii_json` for a document of any size. Raises ApprovalRefused: under `name`.
+    `form` is `canonical`, or `ascii_json` for a document of any size. Raises ApprovalRefused:
+    under `name`.
     """
     json_value(data, file, name, form)
     try:
@@ -109,11 +148,15 @@ def from_json(model: TypeAdapter[V], data: bytes, file: str, name: ApprovalRefus
 
 
 def ascii_json(value: Any) -> bytes:
-    """RFC 8785 for ASCII values without fractions; other values come out as something else, which no signer writes."""
+    """RFC 8785 for ASCII values without fractions; other values come out as something else,
+    which no signer writes.
+    """
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
-def json_value(data: bytes, file: str, name: ApprovalRefusal, form: Callable[[Any], bytes] = canonical) -> Any:
+def json_value(
+    data: bytes, file: str, name: ApprovalRefusal, form: Callable[[Any], bytes] = canonical
+) -> Any:
     """The value of canonical JSON; anything else is refused under `name`."""
     try:
         value = orjson.loads(data)
@@ -121,7 +164,13 @@ def json_value(data: bytes, file: str, name: ApprovalRefusal, form: Callable[[An
     except (orjson.JSONDecodeError, CanonicalError, RecursionError) as error:
         raise refuse(name, file, "document", str(error), "RFC 8785 JSON") from None
     if not same:
-        raise refuse(name, file, "document", "JSON in another form", "RFC 8785 JSON (the one form that is signed)")
+        raise refuse(
+            name,
+            file,
+            "document",
+            "JSON in another form",
+            "RFC 8785 JSON (the one form that is signed)",
+        )
     return value
 
 

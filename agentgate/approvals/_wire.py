@@ -1,4 +1,6 @@
-"""The SSH wire encoding (RFC 4251 section 5), as far as keys and signatures need it. Strict: every byte is accounted for."""
+"""The SSH wire encoding (RFC 4251 section 5), as far as keys and signatures need it. Strict:
+every byte is accounted for.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,20 @@ class WireReader:
     __slots__ = ("_at", "_data", "_what")
 
     def __init__(self, data: bytes, what: str) -> None:
-        self._data, self._at, self._what = data, 0, what
+        self._data = data
+        self._at = 0
+        self._what = what
 
     def take(self, size: int, field: str) -> bytes:
         """The next `size` bytes."""
         end = self._at + size
         if size > MAX_STRING or end > len(self._data):
-            raise KeyRefused(f"{self._what}: {field}: got {len(self._data) - self._at} bytes, expected {min(size, MAX_STRING + 1)}")
-        out, self._at = self._data[self._at : end], end
+            raise KeyRefused(
+                f"{self._what}: {field}: got {len(self._data) - self._at} bytes, expected "
+                f"{min(size, MAX_STRING + 1)}"
+            )
+        out = self._data[self._at : end]
+        self._at = end
         return out
 
     def uint32(self, field: str) -> int:
@@ -45,7 +53,9 @@ class WireReader:
         """A `string` that is printable ASCII."""
         data = self.string(field)
         if not data.isascii() or not data.decode("ascii").isprintable():
-            raise KeyRefused(f"{self._what}: {field}: got {data[:40]!r}, expected printable ASCII")
+            raise KeyRefused(
+                f"{self._what}: {field}: got {data[:40]!r}, expected printable ASCII"
+            )
         return data.decode("ascii")
 
     def mpint(self, field: str) -> int:
@@ -53,10 +63,15 @@ class WireReader:
         data = self.string(field)
         number = int.from_bytes(data)
         if not data or data[0] & 0x80 or number == 0 or string(data) != mpint(number):
-            raise KeyRefused(f"{self._what}: {field}: got a number that is not positive or not in shortest form, expected an mpint")
+            raise KeyRefused(
+                f"{self._what}: {field}: got a number that is not positive or not in "
+                "shortest form, expected an mpint"
+            )
         return number
 
     def end(self) -> None:
         """Check that nothing follows."""
         if self._at != len(self._data):
-            raise KeyRefused(f"{self._what}: got {len(self._data) - self._at} bytes after its end, expected none")
+            raise KeyRefused(
+                f"{self._what}: got {len(self._data) - self._at} bytes after its end, expected none"
+            )

@@ -1,10 +1,12 @@
 """The index (newest approved version of every workflow) and the revocations.
 
-Rules: the index approves nothing: it only sets the lowest version of each workflow that may run, and proves that this is recent (it
-expires within seven days, and its serial rises). A renewal carries one index on, which it names by its digest, and can say nothing else:
-no key of roles.renew changes an entry, and thirty days after a person signed an index, a person signs the next. A revocation takes one
-signature and is never undone: the highest revoked version of a workflow in the file, in the index or in a gate's marks counts; a later
-version needs its own approval.
+Rules: the index approves nothing: it only sets the lowest version of each workflow that may
+run, and proves that this is recent (it expires within seven days, and its serial rises). A
+renewal carries one index on, which it names by its digest, and can say nothing else: no key of
+roles.renew changes an entry, and thirty days after a person signed an index, a person signs the
+next. A revocation takes one signature and is never undone: the highest revoked version of a
+workflow in the file, in the index or in a gate's marks counts; a later version needs its own
+approval.
 """
 
 from __future__ import annotations
@@ -34,7 +36,14 @@ from agentgate.approvals._shape import (
     moment,
     seconds,
 )
-from agentgate.approvals.refusal import MISSING, ROLLBACK, STALE_INDEX, TAMPERED, UNAPPROVED, refuse
+from agentgate.approvals.refusal import (
+    MISSING,
+    ROLLBACK,
+    STALE_INDEX,
+    TAMPERED,
+    UNAPPROVED,
+    refuse,
+)
 from agentgate.approvals.root import Role, TrustedRoot
 from agentgate.errors import KeyRefused
 from agentgate.values.value_class import value_class
@@ -53,7 +62,8 @@ class Listed:
     """An approved version of a workflow, as an index lists it.
 
     Attributes:
-        paths: its path, and that of the version before (`UNKNOWN`: unknown, every rule of the root counted).
+        paths: its path, and that of the version before (`UNKNOWN`: unknown, every rule of the
+            root counted).
         risks: its risk, and those that counted because of the version before.
     """
 
@@ -70,8 +80,10 @@ class Newest(Listed):
     """The newest approved version of a workflow.
 
     Attributes:
-        narrows: the versions it builds on, newest first, when it was approved as only narrowing.
-        removed: nothing of the workflow was stored when the index was made; the version stays the lowest that may run.
+        narrows: the versions it builds on, newest first, when it was approved as only
+            narrowing.
+        removed: nothing of the workflow was stored when the index was made; the version stays
+            the lowest that may run.
     """
 
     narrows: Annotated[tuple[Listed, ...], Len(0, 64)]
@@ -80,7 +92,9 @@ class Newest(Listed):
 
 @value_class
 class RevokedThen:
-    """The ``revoked.yaml`` that an index was made with; `up_to`: workflow -> highest revoked version."""
+    """The ``revoked.yaml`` that an index was made with; `up_to`: workflow -> highest revoked
+    version.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -115,7 +129,9 @@ class Index:
 
 @value_class
 class Renewal:
-    """``renewal.json``: a later end of the index with the digest `base`, and the revocations there were then."""
+    """``renewal.json``: a later end of the index with the digest `base`, and the revocations
+    there were then.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -156,9 +172,15 @@ class Revoked:
     revoked: Mapping[str, Revocation]
 
 
-def index_bytes(serial: int, expires: str, signer: str, workflows: Mapping[str, Newest], revoked: Revoked) -> bytes:
+def index_bytes(
+    serial: int, expires: str, signer: str, workflows: Mapping[str, Newest], revoked: Revoked
+) -> bytes:
     """The bytes of an index, as they are signed."""
-    then = RevokedThen(revoked.serial, revoked.digest, {id_: revocation.up_to for id_, revocation in revoked.revoked.items()})
+    then = RevokedThen(
+        revoked.serial,
+        revoked.digest,
+        {id_: revocation.up_to for id_, revocation in revoked.revoked.items()},
+    )
     value = asdict(Index("index/v1", serial, expires, signer, dict(workflows), then))
     for newest in value["workflows"].values():
         if not newest["removed"]:
@@ -169,8 +191,8 @@ def index_bytes(serial: int, expires: str, signer: str, workflows: Mapping[str, 
 def load_index(trusted: TrustedRoot) -> Index:
     """The index, signed, whether or not it has ended, with the end its renewal gives it.
 
-    Raises ApprovalRefused: STALE INDEX (absent, or valid for longer than an index may be), MISSING (its signature), TAMPERED,
-    UNAPPROVED, EXPIRED.
+    Raises ApprovalRefused: STALE INDEX (absent, or valid for longer than an index may be),
+    MISSING (its signature), TAMPERED, UNAPPROVED, EXPIRED.
     """
     return carry_on(load_signed_index(trusted), trusted)
 
@@ -186,18 +208,25 @@ def load_signed_index(trusted: TrustedRoot) -> tuple[Index, str]:
 
 
 def carry_on(signed: tuple[Index, str], trusted: TrustedRoot) -> Index:
-    """The index with the end of its renewal. A renewal of another index changes nothing: it is left over, or of an index put back.
+    """The index with the end of its renewal. A renewal of another index changes nothing: it is
+    left over, or of an index put back.
 
     Raises as `load_index`: a renewal of this index that does not hold.
     """
-    (index, digest), data, file = signed, trusted.tree.read_optional(RENEWAL), f"{APPROVALS}/{RENEWAL}"
+    (index, digest), data, file = (
+        signed,
+        trusted.tree.read_optional(RENEWAL),
+        f"{APPROVALS}/{RENEWAL}",
+    )
     if data is None:
         return index
     renewal = from_json(_RENEWAL, data, file, TAMPERED, ascii_json)
     if renewal.base != digest:
         return index
     check_signed(trusted, RENEWAL, data, "renew", renewal.signer)
-    _check_life(renewal.expires, min(index.renewable_until, trusted.now + INDEX_LIFE + _LEEWAY), file)
+    _check_life(
+        renewal.expires, min(index.renewable_until, trusted.now + INDEX_LIFE + _LEEWAY), file
+    )
     revoked = index.revoked
     if renewal.revoked_serial > revoked.serial:
         revoked = replace(revoked, serial=renewal.revoked_serial, digest=renewal.revoked_digest)
@@ -206,19 +235,26 @@ def carry_on(signed: tuple[Index, str], trusted: TrustedRoot) -> Index:
 
 def _check_life(expires: str, latest: float, file: str) -> None:
     if seconds(expires) > latest:
-        expected = f"at most {moment(latest)}: seven days from now, and thirty after somebody of roles.index signed"
+        expected = (
+            f"at most {moment(latest)}: seven days from now, and thirty after "
+            "somebody of roles.index signed"
+        )
         raise refuse(STALE_INDEX, file, "expires", expires, expected)
 
 
 def check_not_ended(index: Index, now: float) -> None:
     """The index is in its time. Raises ApprovalRefused: STALE INDEX."""
     if now >= index.until:
-        expected = "an index signed or renewed in the last seven days (agentgate workflow index)"
+        expected = (
+            "an index signed or renewed in the last seven days (agentgate workflow index)"
+        )
         raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "expires", index.expires, expected)
 
 
 def load_revoked(trusted: TrustedRoot) -> Revoked:
-    """The revocations, signed. Raises ApprovalRefused: MISSING, TAMPERED (malformed or changed), UNAPPROVED, EXPIRED."""
+    """The revocations, signed. Raises ApprovalRefused: MISSING, TAMPERED (malformed or
+    changed), UNAPPROVED, EXPIRED.
+    """
     file = f"{APPROVALS}/{REVOKED}"
     data = trusted.tree.read(REVOKED, MISSING)
     shape = from_yaml(_RevokedShape, text_of(data, file), file, TAMPERED)
@@ -233,9 +269,17 @@ def check_same(index: Index, revoked: Revoked) -> None:
     """
     file = f"{APPROVALS}/{REVOKED}"
     if revoked.serial < index.revoked.serial:
-        raise refuse(ROLLBACK, file, "serial", revoked.serial, f"at least {index.revoked.serial}, as in the index")
+        raise refuse(
+            ROLLBACK,
+            file,
+            "serial",
+            revoked.serial,
+            f"at least {index.revoked.serial}, as in the index",
+        )
     if revoked.serial == index.revoked.serial and revoked.digest != index.revoked.digest:
-        raise refuse(TAMPERED, file, "digest", revoked.digest, f"{index.revoked.digest}, as in the index")
+        raise refuse(
+            TAMPERED, file, "digest", revoked.digest, f"{index.revoked.digest}, as in the index"
+        )
 
 
 _NAMESPACES: Mapping[Role, str] = {
@@ -249,16 +293,26 @@ _NAMESPACES: Mapping[Role, str] = {
 def check_signed(trusted: TrustedRoot, name: str, data: bytes, role: Role, person: str) -> None:
     """A trust file's one signature is by a person of this role.
 
-    Raises ApprovalRefused: MISSING without it, TAMPERED when it is not over these bytes, UNAPPROVED when it is by somebody else, EXPIRED.
+    Raises ApprovalRefused: MISSING without it, TAMPERED when it is not over these bytes,
+    UNAPPROVED when it is by somebody else, EXPIRED.
     """
-    root, file = trusted.root, f"{APPROVALS}/{name}.sig"
+    root = trusted.root
+    file = f"{APPROVALS}/{name}.sig"
     text = trusted.tree.read(f"{name}.sig", MISSING)
     try:
         key = sshsig.verify(text_of(text, file), data, _NAMESPACES[role])
     except KeyRefused as error:
-        raise refuse(TAMPERED, file, "signature", str(error), f"{person}'s over {name}") from None
+        raise refuse(
+            TAMPERED, file, "signature", str(error), f"{person}'s over {name}"
+        ) from None
     if person not in root.roles[role]:
-        raise refuse(UNAPPROVED, file, "signer", person, f"one of roles.{role}: {', '.join(root.roles[role]) or 'nobody'}")
+        raise refuse(
+            UNAPPROVED,
+            file,
+            "signer",
+            person,
+            f"one of roles.{role}: {', '.join(root.roles[role]) or 'nobody'}",
+        )
     if not root.owns(person, key):
         raise refuse(UNAPPROVED, file, "key", key.fingerprint, f"a key of {person} in the root")
     trusted.allowed.until(person, key, _NAMESPACES[role], trusted.now)

@@ -1,20 +1,29 @@
-"""Is this version approved? One pass over its folder; the answer carries everything the gate needs to run it.
+"""Is this version approved? One pass over its folder; the answer carries everything the gate
+needs to run it.
 
-The checks of one version, in order (the same numbers stand in the code; 1 and 4 to 6 in `agentgate.approvals.version`):
+The checks of one version, in order (the same numbers stand in the code; 1 and 4 to 6 in
+`agentgate.approvals.version`):
 
-1. The canonical definition is there, is complete, and is of this id and version. WRONG PLACE, TAMPERED.
-2. Where the index names this version, or this gate had it in force, it is this very definition. TAMPERED.
+1. The canonical definition is there, is complete, and is of this id and version. WRONG PLACE,
+  TAMPERED.
+2. Where the index names this version, or this gate had it in force, it is this very definition.
+  TAMPERED.
 3. It is not revoked. REVOKED.
-4. Each statement is about this definition and repeats its version, tenants and risk. TAMPERED, naming the field.
-5. Each signature is over its statement, in our namespace, by a key that root and allowed_signers give to that person now.
+4. Each statement is about this definition and repeats its version, tenants and risk. TAMPERED,
+  naming the field.
+5. Each signature is over its statement, in our namespace, by a key that root and
+  allowed_signers give to that person now.
 6. It has not ended. EXPIRED.
-7. It was compared with the newest version approved before it: what the index says of that, or what is proved here, and never less than
-   what this gate had in force. Signers who name another path, previous version or other roles are not counted together.
-8. Nobody counts whom any of these signers names as proposer or author (except under a solo root, which approves only low risk), under
-   another spelling or with their key under another name neither. Every rule of the root for its path,
-   now and before, at the higher of its risks, now and before, has its number of distinct people and keys. UNAPPROVED.
-   Where nothing vouches for the version before: every rule, with the most it ever asks for.
-9. Or: it is proved to only narrow the newest approved version; then one signature under each rule is enough, for as long as that lasts.
+7. It was compared with the newest version approved before it: what the index says of that, or
+   what is proved here, and never less than what this gate had in force. Signers who name
+   another path, previous version or other roles are not counted together.
+8. Nobody counts whom any of these signers names as proposer or author (except under a solo
+   root, which approves only low risk), under another spelling or with their key under another
+   name neither. Every rule of the root for its path, now and before, at the higher of its
+   risks, now and before, has its number of distinct people and keys. UNAPPROVED. Where nothing
+   vouches for the version before: every rule, with the most it ever asks for.
+9. Or: it is proved to only narrow the newest approved version; then one signature under each
+  rule is enough, for as long as that lasts.
 """
 
 from __future__ import annotations
@@ -33,7 +42,16 @@ from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import UNKNOWN, Index, Listed, Newest, Revoked
 from agentgate.approvals.makers import but_not, reviewers
 from agentgate.approvals.narrowing import Prover, lifts_doubt, name_of
-from agentgate.approvals.refusal import EXPIRED, REVOKED, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, refuse, refused
+from agentgate.approvals.refusal import (
+    EXPIRED,
+    REVOKED,
+    TAMPERED,
+    UNAPPROVED,
+    WRONG_PLACE,
+    ApprovalRefused,
+    refuse,
+    refused,
+)
 from agentgate.approvals.root import Need, Needs, Root
 from agentgate.approvals.statement import Statement
 from agentgate.approvals.version import Signed, Version, VersionReader
@@ -77,8 +95,10 @@ class Running(NamedTuple):
     """What runs of a workflow.
 
     Attributes:
-        enforced: the newest approved version that is enforced, at or above the floor; None: there is none.
-        observed: the newest approved one above it that only observes; without an enforced one, only where there never was one.
+        enforced: the newest approved version that is enforced, at or above the floor; None:
+            there is none.
+        observed: the newest approved one above it that only observes; without an enforced one,
+            only where there never was one.
         newer: why others above them are not approved.
     """
 
@@ -147,22 +167,35 @@ class Judge:
         return self._judged[(id_, version)]
 
     def before(self, id_: str, version: int) -> Newest | None:
-        """The newest version known to have been approved before this one: proved here, or named by the index."""
+        """The newest version known to have been approved before this one: proved here, or named
+        by the index.
+        """
         newest = self.newest(id_)
         named = newest if newest and newest.version < version else None
         approved = self._approved_below(id_, version, named.version if named else 0)
         return approved.entry if approved else named
 
     def _approved_below(self, id_: str, version: int, above: int = 0) -> Approved | None:
-        """The newest enforced version below one, and above another. Each answer is kept: thousands of versions build on each other.
+        """The newest enforced version below one, and above another. Each answer is kept:
+        thousands of versions build on each other.
 
         What only observes vouches for nothing: it may be as wide as nobody would enforce it.
         """
-        versions, newest = self._reader.ascending(id_), self.newest(id_)
-        first, end = bisect_right(versions, above), bisect_left(versions, version)
-        start = bisect_left(versions, newest.version, first, end) if newest and newest.version < version else first
-        unjudged = takewhile(lambda v: (id_, v) not in self._judged, (versions[at] for at in range(end - 1, start - 1, -1)))
-        for each in reversed(list(unjudged)):  # oldest first: each builds on those before it, and the one in the index on none
+        versions = self._reader.ascending(id_)
+        newest = self.newest(id_)
+        first = bisect_right(versions, above)
+        end = bisect_left(versions, version)
+        start = (
+            bisect_left(versions, newest.version, first, end)
+            if newest and newest.version < version
+            else first
+        )
+        unjudged = takewhile(
+            lambda v: (id_, v) not in self._judged,
+            (versions[at] for at in range(end - 1, start - 1, -1)),
+        )
+        # oldest first: each builds on those before it, and the one in the index on none
+        for each in reversed(list(unjudged)):
             self.standing(id_, each)
         found = None
         for at in range(end - 1, first - 1, -1):
@@ -176,7 +209,9 @@ class Judge:
 
     def running(self, id_: str) -> Running:
         """What runs. Raises ApprovalRefused: unreadable folder."""
-        floor, observed, newer = self.floor(id_), None, []
+        floor = self.floor(id_)
+        observed = None
+        newer = []
         for version in self.tree.versions(id_):
             if version < floor:
                 break
@@ -190,15 +225,24 @@ class Judge:
         enforced_before = floor or self.revoked_up_to(id_)
         return Running(None, None if enforced_before else observed, newer)
 
-    def load(self, version: Version, roles: Mapping[str, Iterable[str]], document: Document | None = None) -> Workflow:
-        """A stored version as the gate enforces it, with the static roles that were approved with it.
+    def load(
+        self,
+        version: Version,
+        roles: Mapping[str, Iterable[str]],
+        document: Document | None = None,
+    ) -> Workflow:
+        """A stored version as the gate enforces it, with the static roles that were approved
+        with it.
 
-        `document` is the workflow file, when its value is the approved one (it has lines). Raises WorkflowError: it does not load.
+        `document` is the workflow file, when its value is the approved one (it has lines).
+        Raises WorkflowError: it does not load.
         """
         static = {name: frozenset(scopes) for name, scopes in roles.items()}
-        return load_document(document or version.document(), static, self.derive, share=self.share, signed=True)
+        return load_document(
+            document or version.document(), static, self.derive, share=self.share, signed=True
+        )
 
-    # --- one version -----------------------------------------------------------------------------------------------------
+    # --- one version --------------------------------------------------------------------------
     def _judge(self, id_: str, version: int) -> Standing:
         stored = None
         try:
@@ -206,30 +250,42 @@ class Judge:
             self._whole(stored)
             return self._counted(stored)
         except ApprovalRefused as error:
-            return Standing(stored, (), error.refused.with_data(workflow=id_, version=version), None)
+            return Standing(
+                stored, (), error.refused.with_data(workflow=id_, version=version), None
+            )
 
     def _whole(self, stored: Version) -> None:
         """Checks that do not depend on the signers. Raises ApprovalRefused."""
         # (2) the very definition that the index names
-        pin, file = self._pin(stored), stored.file
+        pin = self._pin(stored)
+        file = stored.file
         if pin and pin.digest != stored.digest:
-            raise refuse(TAMPERED, file, "digest", stored.digest, f"{pin.digest}, as in the index")
-        if in_force(stored.id, stored.version) in self.known and in_force(stored.id, stored.version, stored.digest) not in self.known:
+            raise refuse(
+                TAMPERED, file, "digest", stored.digest, f"{pin.digest}, as in the index"
+            )
+        if (
+            in_force(stored.id, stored.version) in self.known
+            and in_force(stored.id, stored.version, stored.digest) not in self.known
+        ):
             expected = "the definition that was in force (a change needs a higher version)"
             raise refuse(TAMPERED, file, "digest", stored.digest, expected)
         # (3) not revoked
         up_to = self.revoked_up_to(stored.id)
         if stored.version <= up_to:
             got = f"version {stored.version}, revoked up to {up_to}"
-            raise refuse(REVOKED, file, "version", got, "a later version with approvals of its own")
+            raise refuse(
+                REVOKED, file, "version", got, "a later version with approvals of its own"
+            )
 
     def _pin(self, stored: Version) -> Listed | None:
-        """The index's entry for this version: as the newest, or as one that the newest builds on."""
+        """The index's entry for this version: as the newest, or as one that the newest builds
+        on.
+        """
         newest = self.newest(stored.id)
         named = (newest, *newest.narrows) if newest else ()
         return next((each for each in named if each.version == stored.version), None)
 
-    # --- counting --------------------------------------------------------------------------------------------------------
+    # --- counting -----------------------------------------------------------------------------
     def _counted(self, stored: Version) -> Standing:
         ignored = list(stored.ignored)
         pin = self._pin(stored)
@@ -246,32 +302,62 @@ class Judge:
             groups.setdefault(same, []).append(signed)
         best = None
         for group in sorted(groups.values(), key=len, reverse=True):
-            needs, approved = self._group(stored, group, _counting(stored, group[0].statement, pin, before))
+            needs, approved = self._group(
+                stored, group, _counting(stored, group[0].statement, pin, before)
+            )
             if approved:
                 return Standing(stored, needs, None, approved)
             best = needs if best is None else best
         if best is None:
-            best = self.needs((), (UNKNOWN,), (stored.risk, *(before.risks[:1] if before else ())))
-        return Standing(stored, best, self._short(stored, best, ignored).with_data(workflow=stored.id, version=stored.version), None)
+            best = self.needs(
+                (), (UNKNOWN,), (stored.risk, *(before.risks[:1] if before else ()))
+            )
+        return Standing(
+            stored,
+            best,
+            self._short(stored, best, ignored).with_data(
+                workflow=stored.id, version=stored.version
+            ),
+            None,
+        )
 
     def asked(self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]) -> Needs:
-        """What the root asks for a version that nobody signed yet, at this path and with these static roles."""
+        """What the root asks for a version that nobody signed yet, at this path and with these
+        static roles.
+        """
         before = self.before(stored.id, stored.version)
         if not before:
             return self.needs((), (path,), (stored.risk,))
         narrower = self._narrows(stored, path, roles) is not None
-        return self.needs((), (path, *before.paths[:1]), (stored.risk, *before.risks[:1]), narrower=narrower)
+        return self.needs(
+            (), (path, *before.paths[:1]), (stored.risk, *before.risks[:1]), narrower=narrower
+        )
 
-    def needs(self, signed: Iterable[Signed], paths: tuple[str, ...], risks: tuple[str, ...], *, narrower: bool = False) -> Needs:
+    def needs(
+        self,
+        signed: Iterable[Signed],
+        paths: tuple[str, ...],
+        risks: tuple[str, ...],
+        *,
+        narrower: bool = False,
+    ) -> Needs:
         """What the rules of the root ask for, counting these signatures.
 
-        Paths and risks are those of now and before; with `UNKNOWN` among the paths every rule applies. `narrower`: proved to only narrow.
+        Paths and risks are those of now and before; with `UNKNOWN` among the paths every rule
+        applies. `narrower`: proved to only narrow.
         """
         if self.root.solo and set(risks) != {"low"}:
             return (Need("**", frozenset(self.root.keys), 0, 0),)
-        return self.root.needs(None if UNKNOWN in paths else paths, risks, [(s.person, s.key.material) for s in signed], narrower=narrower)
+        return self.root.needs(
+            None if UNKNOWN in paths else paths,
+            risks,
+            [(s.person, s.key.material) for s in signed],
+            narrower=narrower,
+        )
 
-    def _group(self, stored: Version, group: list[Signed], counting: Newest) -> tuple[Needs, Approved | None]:
+    def _group(
+        self, stored: Version, group: list[Signed], counting: Newest
+    ) -> tuple[Needs, Approved | None]:
         statement = group[0].statement
         # (8) whoever made the change never counts
         counted = reviewers(self.root, group)
@@ -282,7 +368,9 @@ class Judge:
 
         full = needs(counted)
         if _met(full):
-            return full, Approved(stored, statement, _end(counted, lambda some: _met(needs(some))), who, counting)
+            return full, Approved(
+                stored, statement, _end(counted, lambda some: _met(needs(some))), who, counting
+            )
         # (9) one signature is enough for what only narrows
         one = needs(counted, narrower=True)
         base = self._narrows(stored, statement.path, statement.roles) if _met(one) else None
@@ -293,34 +381,64 @@ class Judge:
         chain = (Listed(entry.version, entry.digest, entry.paths, entry.risks), *entry.narrows)
         return one, Approved(stored, statement, until, who, replace(counting, narrows=chain))
 
-    def _previous(self, stored: Version, signed: Signed, before: Newest | None, *, pinned: bool) -> Failure | None:
-        """The refusal of a signature that was given against another version than the newest approved before this one."""
+    def _previous(
+        self, stored: Version, signed: Signed, before: Newest | None, *, pinned: bool
+    ) -> Failure | None:
+        """The refusal of a signature that was given against another version than the newest
+        approved before this one.
+        """
         previous = signed.statement.previous
         memory = self.known.get(stored.id, 0)
         least = memory if memory < stored.version else 0
         if pinned:
             below = takewhile(lambda v: v >= least, reversed(self._reader.ascending(stored.id)))
-            named = any(v < stored.version and self._reader.has(stored.id, v, previous) for v in below)
+            named = any(
+                v < stored.version and self._reader.has(stored.id, v, previous) for v in below
+            )
             expected = f"version {least} or later" if least and not named else ""
         elif before and before.version >= least:
-            expected = f"{before.digest}, version {before.version}" if previous != before.digest else ""
+            expected = (
+                f"{before.digest}, version {before.version}"
+                if previous != before.digest
+                else ""
+            )
         else:
             expected = f"the digest of version {least}" if least else ""
         if not expected:
             return None
         file = f"{stored.folder}/{signed.person}.json"
-        return refused(UNAPPROVED, file, "predicate.previous", previous or "none", f"{expected} (sign again)")
+        return refused(
+            UNAPPROVED,
+            file,
+            "predicate.previous",
+            previous or "none",
+            f"{expected} (sign again)",
+        )
 
-    def _narrows(self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]) -> Approved | None:
-        """The approved version that this one, at this path, is proved to only narrow: the newest one stored before it."""
+    def _narrows(
+        self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]
+    ) -> Approved | None:
+        """The approved version that this one, at this path, is proved to only narrow: the
+        newest one stored before it.
+        """
         before = self._approved_below(stored.id, stored.version)
         if not before or len(before.entry.narrows) >= MAX_NARROWINGS:
             return None
-        if before.statement.path != path or stored.risk not in RISKS[RISKS.index(before.version.risk) :]:
-            return None  # a move changes who reviews it, and so does a lower risk: that is for the quorum
-        if any(not set(roles.get(name, ())) <= set(scopes) for name, scopes in before.statement.roles.items()):
+        if (
+            before.statement.path != path
+            or stored.risk not in RISKS[RISKS.index(before.version.risk) :]
+        ):
+            # a move changes who reviews it, and so does a lower risk: that is for the quorum
+            return None
+        if any(
+            not set(roles.get(name, ())) <= set(scopes)
+            for name, scopes in before.statement.roles.items()
+        ):
             return None  # no comparison of workflows sees what bounds an upstream credential
-        names = name_of(before.version.digest, before.statement.roles), name_of(stored.digest, roles)
+        names = (
+            name_of(before.version.digest, before.statement.roles),
+            name_of(stored.digest, roles),
+        )
         try:
             old = self.load(before.version, before.statement.roles)
             if old.in_doubt and lifts_doubt(old, self.load(stored, roles)):
@@ -331,20 +449,29 @@ class Judge:
         return before if proved else None
 
     def _short(self, stored: Version, needs: Needs, ignored: list[Failure]) -> Failure:
-        """The refusal of a version that did not reach its threshold: what is wrong with a signature, else how many are missing."""
+        """The refusal of a version that did not reach its threshold: what is wrong with a
+        signature, else how many are missing.
+        """
         for name in _WEIGHT:
             for each in ignored:
                 if each.reason is name:
                     return each
         missing = next((n for n in needs if not n.met), None)
         if not missing:
-            got, expected = "no rule of the root for its path", "a rule under reviews"
+            got = "no rule of the root for its path"
+            expected = "a rule under reviews"
         elif missing.needed == 0:
-            solo = "under a solo root" if self.root.solo else f"under the rule for {missing.path}"
-            got, expected = f"risk {stored.risk}", f"a risk that can be approved {solo}"
+            solo = (
+                "under a solo root" if self.root.solo else f"under the rule for {missing.path}"
+            )
+            got = f"risk {stored.risk}"
+            expected = f"a risk that can be approved {solo}"
         else:
             got = f"{missing.have} of {missing.needed} signatures for {missing.path}"
-            expected = f"{missing.needed} of {', '.join(sorted(missing.by))}; {but_not(self.root, stored.signed, missing)}"
+            expected = (
+                f"{missing.needed} of {', '.join(sorted(missing.by))}; "
+                f"{but_not(self.root, stored.signed, missing)}"
+            )
         return refused(UNAPPROVED, stored.folder, "signatures", got, expected)
 
 
@@ -353,17 +480,29 @@ def in_force(id_: str, version: int, digest: str = "") -> str:
     return f"{IN_FORCE}{id_}:{version}{f':{digest}' if digest else ''}"
 
 
-def _counting(stored: Version, statement: Statement, pin: Listed | None, before: Newest | None) -> Newest:
-    """The paths and risks that count for a version: its own first, then those in the index, or those of the version before."""
+def _counting(
+    stored: Version, statement: Statement, pin: Listed | None, before: Newest | None
+) -> Newest:
+    """The paths and risks that count for a version: its own first, then those in the index, or
+    those of the version before.
+    """
     paths: tuple[str, ...] = (statement.path,)
     risks: tuple[Risk, ...] = (stored.risk,)
     if pin:
-        paths, risks = (*paths, *pin.paths), (*risks, *pin.risks)
+        paths = (*paths, *pin.paths)
+        risks = (*risks, *pin.risks)
     elif before:
-        paths, risks = (*paths, *before.paths[:1]), (*risks, *before.risks[:1])
+        paths = (*paths, *before.paths[:1])
+        risks = (*risks, *before.risks[:1])
     elif statement.previous is not None:  # nothing vouches for where it comes from
         paths = (*paths, UNKNOWN)
-    return Newest(stored.version, stored.digest, tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(risks)), ())
+    return Newest(
+        stored.version,
+        stored.digest,
+        tuple(dict.fromkeys(paths)),
+        tuple(dict.fromkeys(risks)),
+        (),
+    )
 
 
 def _met(needs: Needs) -> bool:

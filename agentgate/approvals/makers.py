@@ -1,7 +1,8 @@
 """Who made a version, and so never counts among its reviewers.
 
-Rules: everybody whom any signer names as proposer or author made it; under another spelling, or with their key under another name, too.
-One honest signer is enough, and one liar hides nobody. Under a solo root, which approves only low risk, the one person counts.
+Rules: everybody whom any signer names as proposer or author made it; under another spelling, or
+with their key under another name, too. One honest signer is enough, and one liar hides nobody.
+Under a solo root, which approves only low risk, the one person counts.
 """
 
 from __future__ import annotations
@@ -15,14 +16,24 @@ from agentgate.values.identities import author
 
 def makers(signed: Iterable[Signed]) -> set[str]:
     """Everybody whom a signer names as having made it, as `author` spells them."""
-    return {author(name) for each in signed for name in (each.statement.proposer, *each.statement.authors)}
+    return {
+        author(name)
+        for each in signed
+        for name in (each.statement.proposer, *each.statement.authors)
+    }
 
 
 def reviewers(root: Root, signed: Sequence[Signed]) -> list[Signed]:
     """The signatures that can count."""
     made_it = makers(signed)
-    theirs = {key for person, keys in root.keys.items() if author(person) in made_it for key in keys}
-    return [s for s in signed if root.solo or not (author(s.person) in made_it or s.key.fingerprint in theirs)]
+    theirs = {
+        key for person, keys in root.keys.items() if author(person) in made_it for key in keys
+    }
+    return [
+        s
+        for s in signed
+        if root.solo or not (author(s.person) in made_it or s.key.fingerprint in theirs)
+    ]
 
 
 def uncounted(root: Root, signed: Iterable[Signed]) -> tuple[str, ...]:
@@ -34,4 +45,8 @@ def uncounted(root: Root, signed: Iterable[Signed]) -> tuple[str, ...]:
 def but_not(root: Root, signed: Iterable[Signed], need: Need) -> str:
     """Who of a rule's people does not count, in words."""
     out = ", ".join(name for name in uncounted(root, signed) if name in need.by)
-    return f"not {out}: who made a change never counts" if out else "who made a change never counts"
+    return (
+        f"not {out}: who made a change never counts"
+        if out
+        else "who made a change never counts"
+    )

@@ -1,7 +1,9 @@
-"""The proof that a version only narrows another: made by `agentgate.diff`, cached beside the gate's keys.
+"""The proof that a version only narrows another: made by `agentgate.diff`, cached beside the
+gate's keys.
 
-Rules: proved here, never taken on trust; a proof is cached under both digests (roles included) and the version of the prover, in the
-gate's own directory, which no pull request can change. Without a cached proof, or with an unreadable cache, it is proved again.
+Rules: proved here, never taken on trust; a proof is cached under both digests (roles included)
+and the version of the prover, in the gate's own directory, which no pull request can change.
+Without a cached proof, or with an unreadable cache, it is proved again.
 """
 
 from __future__ import annotations
@@ -53,8 +55,15 @@ class Prover:
         kept: the directory of the cache; None: no cache.
     """
 
-    def __init__(self, compare: Compare | None = None, engine: str | None = None, kept: Path | None = None) -> None:
-        self._compare, self._engine, self._kept = compare, engine, kept
+    def __init__(
+        self,
+        compare: Compare | None = None,
+        engine: str | None = None,
+        kept: Path | None = None,
+    ) -> None:
+        self._compare = compare
+        self._engine = engine
+        self._kept = kept
         self._new = False
 
     @property
@@ -66,8 +75,11 @@ class Prover:
         """The comparison itself."""
         return (self._compare or _diff().compare)(old, new)
 
-    def narrows(self, old: str, new: str, load: Callable[[], tuple[Workflow, Workflow]]) -> bool:
-        """True when a version is proved to only narrow an older one, both by their names (`name_of`).
+    def narrows(
+        self, old: str, new: str, load: Callable[[], tuple[Workflow, Workflow]]
+    ) -> bool:
+        """True when a version is proved to only narrow an older one, both by their names
+        (`name_of`).
 
         `load` makes both workflows; it is called only without a cached proof.
         """
@@ -100,16 +112,25 @@ class Prover:
 
 
 def name_of(definition: str, roles: Mapping[str, tuple[str, ...]]) -> str:
-    """A version's name in a proof: the digest of its definition with the scopes of the roles it stays narrower than."""
-    return file_digest(canonical({"definition": definition, "roles": dict(roles)})) if roles else definition
+    """A version's name in a proof: the digest of its definition with the scopes of the roles it
+    stays narrower than.
+    """
+    return (
+        file_digest(canonical({"definition": definition, "roles": dict(roles)}))
+        if roles
+        else definition
+    )
 
 
 def lifts_doubt(old: Workflow, new: Workflow) -> bool:
-    """Whether an intent is in doubt in `old` and not in `new`, which can then allow more (`Workflow.in_doubt`).
+    """Whether an intent is in doubt in `old` and not in `new`, which can then allow more
+    (`Workflow.in_doubt`).
 
     A proof does not see it: it is of the definitions, whatever deriver reads them.
     """
-    return not {doubt.intent for doubt in old.in_doubt} <= {doubt.intent for doubt in new.in_doubt}
+    return not {doubt.intent for doubt in old.in_doubt} <= {
+        doubt.intent for doubt in new.in_doubt
+    }
 
 
 def _diff() -> ModuleType:

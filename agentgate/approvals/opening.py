@@ -1,8 +1,10 @@
-"""How a gate learns what is in force: earlier marks, trust files, versions; then it publishes the result and records it.
+"""How a gate learns what is in force: earlier marks, trust files, versions; then it publishes
+the result and records it.
 
-Publishing raises the marks, on disk and in the store, and ends in the store what was issued under a revoked version. The same order
-opens a gate and reloads while it runs. Every refusal is logged by its name, and all of them go into one audit record; a root that is
-marked solo or demo, and an intent in doubt, are warned of every time.
+Publishing raises the marks, on disk and in the store, and ends in the store what was issued
+under a revoked version. The same order opens a gate and reloads while it runs. Every refusal is
+logged by its name, and all of them go into one audit record; a root that is marked solo or
+demo, and an intent in doubt, are warned of every time.
 """
 
 from __future__ import annotations
@@ -18,10 +20,24 @@ import structlog
 
 from agentgate.approvals._files import APPROVALS, REVOKED, Tree
 from agentgate.approvals.judge import IN_FORCE
-from agentgate.approvals.loading import INDEX_MARK, REVOKED_MARK, ROOT_MARK, Loaded, ends_at, load_approved, strict_judge
+from agentgate.approvals.loading import (
+    INDEX_MARK,
+    REVOKED_MARK,
+    ROOT_MARK,
+    Loaded,
+    ends_at,
+    load_approved,
+    strict_judge,
+)
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.people import Signers
-from agentgate.approvals.refusal import ROLLBACK, UNAPPROVED, ApprovalRefused, refused, version_of
+from agentgate.approvals.refusal import (
+    ROLLBACK,
+    UNAPPROVED,
+    ApprovalRefused,
+    refused,
+    version_of,
+)
 from agentgate.approvals.watermark import chunks, higher, read, rise, stored
 from agentgate.audit import AuditLog
 from agentgate.errors import Failure, NameRefused
@@ -36,14 +52,18 @@ from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 _log = structlog.get_logger("agentgate.gate.gate")
-_MAX_REFUSED, _MAX_WORDS = 100, 600  # named in one audit record
+# named in one audit record
+_MAX_REFUSED = 100
+_MAX_WORDS = 600
 _MAX_ENDINGS = 5  # in one warning
 _SERIALS = (ROOT_MARK, INDEX_MARK, REVOKED_MARK)
 
 
 @value_class
 class Other:
-    """An approved version that need not be the one in force; `until` (POSIX seconds), and whether it is the newest that may run."""
+    """An approved version that need not be the one in force; `until` (POSIX seconds), and
+    whether it is the newest that may run.
+    """
 
     workflow: Workflow
     until: float
@@ -63,14 +83,31 @@ class Opening:
         derive: the intent deriver.
     """
 
-    def __init__(self, directory: Path, root: str, *, gate: str, ring: KeyRing, kept: Path, log: AuditLog, derive: Derive) -> None:
-        self.ring, self.log = ring, log
-        self.signers: Signers | None = None  # whose SSH keys answer holds, since the last loading
-        self._directory, self._root, self._gate, self._derive = directory, root, gate, derive
-        self._kept, self._prover = kept, Prover(kept=kept)
+    def __init__(
+        self,
+        directory: Path,
+        root: str,
+        *,
+        gate: str,
+        ring: KeyRing,
+        kept: Path,
+        log: AuditLog,
+        derive: Derive,
+    ) -> None:
+        self.ring = ring
+        self.log = log
+        # whose SSH keys answer holds, since the last loading
+        self.signers: Signers | None = None
+        self._directory = directory
+        self._root = root
+        self._gate = gate
+        self._derive = derive
+        self._kept = kept
+        self._prover = Prover(kept=kept)
 
     def steps(self) -> Generator[Step, Any, Loaded]:
-        """What is in force now. Each store operation has its own deadline: how many there are depends on the directory.
+        """What is in force now. Each store operation has its own deadline: how many there are
+        depends on the directory.
 
         Raises as `load`, and ApprovalRefused: the approvals folder cannot be read.
         """
@@ -79,49 +116,97 @@ class Opening:
             names |= {id_: 0, f"revoked:{id_}": 0}
         loaded = self.load((yield from self._stored(names)))
         rise(self._kept, loaded.marks)
-        raised = yield from self._stored({name: mark for name, mark in loaded.marks.items() if not name.startswith(IN_FORCE)})
+        raised = yield from self._stored(
+            {name: mark for name, mark in loaded.marks.items() if not name.startswith(IN_FORCE)}
+        )
         loaded = self.settle(loaded, raised)
         yield Apart(_on_record(loaded))
-        told = canonical({"at": round(time.time(), 3), "by": "reviewers", "reason": f"{APPROVALS}/{REVOKED}"})
-        for id_, version, tenants in loaded.revoked:  # ends tokens, runs, and gates that did not reload yet
+        told = canonical(
+            {"at": round(time.time(), 3), "by": "reviewers", "reason": f"{APPROVALS}/{REVOKED}"}
+        )
+        # ends tokens, runs, and gates that did not reload yet
+        for id_, version, tenants in loaded.revoked:
             for tenant in tenants:
                 with suppress(NameRefused):  # no tenant of this name can exist
-                    yield Apart(alone(ops.revoke(tenant, "workflow", ops.workflow_subject(id_, version), told=told, signed=True)))
+                    yield Apart(
+                        alone(
+                            ops.revoke(
+                                tenant,
+                                "workflow",
+                                ops.workflow_subject(id_, version),
+                                told=told,
+                                signed=True,
+                            )
+                        )
+                    )
         self.signers = Signers(loaded.root, loaded.allowed)
         return loaded
 
     def load(self, stored_marks: Mapping[str, int]) -> Loaded:
-        """Load, never below what disk and store know. Raises as `load_approved`, and ROLLBACK for unreadable marks."""
+        """Load, never below what disk and store know. Raises as `load_approved`, and ROLLBACK
+        for unreadable marks.
+        """
         known = higher(read(self._kept), stored_marks)
-        return load_approved(self._directory, self._root, derive=self._derive, now=time.time(), known=known, prover=self._prover)
+        return load_approved(
+            self._directory,
+            self._root,
+            derive=self._derive,
+            now=time.time(),
+            known=known,
+            prover=self._prover,
+        )
 
     def other(self, id_: str, version: int) -> Other:
         """A version that a run was opened with, judged as the directory is now.
 
-        Raises as `strict_judge`, and ApprovalRefused: its approval does not hold now. WorkflowError: it does not load.
+        Raises as `strict_judge`, and ApprovalRefused: its approval does not hold now.
+        WorkflowError: it does not load.
         """
-        known, now = read(self._kept), time.time()
-        judge = strict_judge(self._directory, self._root, derive=self._derive, now=now, known=known, prover=self._prover)
+        known = read(self._kept)
+        now = time.time()
+        judge = strict_judge(
+            self._directory,
+            self._root,
+            derive=self._derive,
+            now=now,
+            known=known,
+            prover=self._prover,
+        )
         standing = judge.standing(id_, version)
         approved = standing.approved
         if not approved or approved.observes:
-            file, expected = f"{APPROVALS}/{id_}/{version}", "an approved version that is enforced"
-            none = refused(UNAPPROVED, file, "version", "nothing", expected, workflow=id_, version=version)
+            file = f"{APPROVALS}/{id_}/{version}"
+            expected = "an approved version that is enforced"
+            none = refused(
+                UNAPPROVED, file, "version", "nothing", expected, workflow=id_, version=version
+            )
             raise ApprovalRefused.of(standing.refused or none)
         newest = judge.running(id_).enforced is approved
-        return Other(judge.load(approved.version, approved.statement.roles), ends_at(judge, approved), newest)
+        return Other(
+            judge.load(approved.version, approved.statement.roles),
+            ends_at(judge, approved),
+            newest,
+        )
 
     def settle(self, loaded: Loaded, now_stored: Mapping[str, int]) -> Loaded:
         """Leave out each workflow of which another gate put a newer version in force meanwhile.
 
-        Raises ApprovalRefused: ROLLBACK, when another gate saw a newer root, index or revocations.
+        Raises ApprovalRefused: ROLLBACK, when another gate saw a newer root, index or
+        revocations.
         """
-        behind = {name: value for name, value in now_stored.items() if value > loaded.marks[name]}
+        behind = {
+            name: value for name, value in now_stored.items() if value > loaded.marks[name]
+        }
         for name in _SERIALS:
             if name in behind:
                 raise ApprovalRefused.of(_rolled(name, loaded.marks[name], behind[name]))
         gone = {name.removeprefix("revoked:") for name in behind}
-        more = tuple(_rolled(id_, loaded.marks.get(id_, 0), now_stored.get(id_, 0)).with_data(workflow=id_) for id_ in sorted(gone))
+        more = tuple(
+            _rolled(id_, loaded.marks.get(id_, 0), now_stored.get(id_, 0)).with_data(
+                workflow=id_
+            )
+            for id_ in sorted(gone)
+        )
         kept = {id_: workflow for id_, workflow in loaded.workflows.items() if id_ not in gone}
         return replace(loaded, workflows=kept, refused=(*loaded.refused, *more))
 
@@ -136,7 +221,8 @@ class Opening:
 def load(opening: Opening, store: Store) -> Catalog:
     """What is in force now.
 
-    Raises ApprovalRefused, ConfigError, WorkflowError, StoreUnavailable, AuditUnavailable: nothing is loaded.
+    Raises ApprovalRefused, ConfigError, WorkflowError, StoreUnavailable, AuditUnavailable:
+    nothing is loaded.
     """
     return _catalog(drive(opening.steps(), store, opening.log))
 
@@ -150,20 +236,41 @@ def warn_of(endings: tuple[Ending, ...]) -> None:
     """Log what ends soon, or has ended, of what reviewers signed."""
     for ending in endings[:_MAX_ENDINGS]:
         message = "what it keeps in force is refused from then on"
-        _log.warning("approvals_end", what=ending.what, ends=ending.day, message=message, remedy=ending.remedy)
+        _log.warning(
+            "approvals_end",
+            what=ending.what,
+            ends=ending.day,
+            message=message,
+            remedy=ending.remedy,
+        )
 
 
 _UNSIGNED = "ignored", "nobody signed mode: observe; this workflow is enforced"
-_ALONE = "alone", "no version of it was ever enforced: a refused call runs its tool, without a token, a credential or facts"
+_ALONE = (
+    "alone",
+    (
+        "no version of it was ever enforced: a refused call runs its tool, without a token, a "
+        "credential or facts"
+    ),
+)
 
 
 def report(catalog: Catalog, observe: tuple[str, str] = _UNSIGNED) -> None:
-    """Log the files that are not loaded, what `mode: observe` means for whom, and the intents in doubt."""
+    """Log the files that are not loaded, what `mode: observe` means for whom, and the intents
+    in doubt.
+    """
     for file, error in catalog.quarantined.items():
-        _log.error("workflow_quarantined", file=str(file), problems=[str(p) for p in error.problems])
+        _log.error(
+            "workflow_quarantined", file=str(file), problems=[str(p) for p in error.problems]
+        )
     for workflow in catalog:
         if workflow.observe:
-            _log.warning(f"observe_{observe[0]}", workflow=workflow.id, version=workflow.version, message=observe[1])
+            _log.warning(
+                f"observe_{observe[0]}",
+                workflow=workflow.id,
+                version=workflow.version,
+                message=observe[1],
+            )
         for doubt in workflow.in_doubt:
             _log.warning(
                 "intent_in_doubt",
@@ -171,7 +278,10 @@ def report(catalog: Catalog, observe: tuple[str, str] = _UNSIGNED) -> None:
                 version=workflow.version,
                 intent=doubt.intent,
                 problem=str(doubt),
-                message="this deriver reads an example otherwise than its reviewers did; the intent is unclear at most",
+                message=(
+                    "this deriver reads an example otherwise than its reviewers did; the "
+                    "intent is unclear at most"
+                ),
             )
 
 
@@ -181,7 +291,11 @@ def _catalog(loaded: Loaded) -> Catalog:
         (loaded.root.shape.demo, "demo", "anybody has its keys"),
     ):
         if marked:
-            _log.warning(f"root_{word}", message=f"the root of these approvals is marked {word}: {meaning}", root=loaded.root.digest)
+            _log.warning(
+                f"root_{word}",
+                message=f"the root of these approvals is marked {word}: {meaning}",
+                root=loaded.root.digest,
+            )
     for each in loaded.refused:
         workflow, version = version_of(each)
         running = loaded.workflows.get(workflow)
@@ -210,10 +324,19 @@ def _on_record(loaded: Loaded) -> Flow:
             "workflows": len(loaded.workflows),
             "refused": [str(each)[:_MAX_WORDS] for each in loaded.refused[:_MAX_REFUSED]],
             "more": max(0, len(loaded.refused) - _MAX_REFUSED),
-            "revoked": [ops.workflow_subject(id_, version) for id_, version, _ in loaded.revoked[:_MAX_REFUSED]],
+            "revoked": [
+                ops.workflow_subject(id_, version)
+                for id_, version, _ in loaded.revoked[:_MAX_REFUSED]
+            ],
         }
     )
 
 
 def _rolled(name: str, got: int, known: int) -> Failure:
-    return refused(ROLLBACK, "the state store", name, got, f"at least {known}, which another gate has in force (load again)")
+    return refused(
+        ROLLBACK,
+        "the state store",
+        name,
+        got,
+        f"at least {known}, which another gate has in force (load again)",
+    )

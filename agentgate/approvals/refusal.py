@@ -1,4 +1,6 @@
-"""Why something that reviewers signed is not in force: a closed list of names, each with file, field, what it got, what was expected."""
+"""Why something that reviewers signed is not in force: a closed list of names, each with file,
+field, what it got, what was expected.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,22 @@ class ApprovalRefusal(StrEnum):
     ROLLBACK = "ROLLBACK"  # older than what was in force before
     STALE_INDEX = "STALE INDEX"  # the list of newest versions is absent, unsigned or too old
     WRONG_PLACE = "WRONG PLACE"  # not in the file it was approved for
-    ROOT_NOT_TRUSTED = "ROOT NOT TRUSTED"  # not the pinned root, nor one its signers handed over to
+    # not the pinned root, nor one its signers handed over to
+    ROOT_NOT_TRUSTED = "ROOT NOT TRUSTED"
     MISSING = "MISSING"  # a signed file, or its signature, is not there
 
 
-UNAPPROVED, TAMPERED, EXPIRED, REVOKED, ROLLBACK, STALE_INDEX, WRONG_PLACE, ROOT_NOT_TRUSTED, MISSING = ApprovalRefusal
+(
+    UNAPPROVED,
+    TAMPERED,
+    EXPIRED,
+    REVOKED,
+    ROLLBACK,
+    STALE_INDEX,
+    WRONG_PLACE,
+    ROOT_NOT_TRUSTED,
+    MISSING,
+) = ApprovalRefusal
 
 
 class ApprovalRefused(Refused):
@@ -33,11 +46,22 @@ class ApprovalRefused(Refused):
 
     @property
     def refused(self) -> Failure:
-        """Why: `reason` is from the closed list; `data` has the file (as seen from the workflow directory), workflow and version."""
+        """Why: `reason` is from the closed list; `data` has the file (as seen from the workflow
+        directory), workflow and version.
+        """
         return self.failures[0]
 
 
-def refused(name: ApprovalRefusal, file: str, field: str, got: object, expected: str, *, workflow: str = "", version: int = 0) -> Failure:
+def refused(
+    name: ApprovalRefusal,
+    file: str,
+    field: str,
+    got: object,
+    expected: str,
+    *,
+    workflow: str = "",
+    version: int = 0,
+) -> Failure:
     """One refusal; what came from a file (its name too) is made printable and short.
 
     Args:
@@ -46,7 +70,8 @@ def refused(name: ApprovalRefusal, file: str, field: str, got: object, expected:
         field: dotted path or name of what was looked at.
         got: what the file says.
         expected: what would be accepted, and where it helps what to do next.
-        workflow: id of the workflow that is refused; empty for a trust file (then nothing loads).
+        workflow: id of the workflow that is refused; empty for a trust file (then nothing
+            loads).
         version: version that is refused; 0 when it has none.
     """
     data = {"file": printable(file), "workflow": workflow, "version": version}
@@ -58,7 +83,9 @@ def version_of(refusal: Failure) -> tuple[str, int]:
     return refusal.data["workflow"], refusal.data["version"]
 
 
-def refuse(name: ApprovalRefusal, file: str, field: str, got: object, expected: str, **data: Any) -> ApprovalRefused:
+def refuse(
+    name: ApprovalRefusal, file: str, field: str, got: object, expected: str, **data: Any
+) -> ApprovalRefused:
     """The exception for one refusal."""
     return ApprovalRefused.of(refused(name, file, field, got, expected).with_data(**data))
 

@@ -1,8 +1,10 @@
-"""The root: who reviews what, with which keys, and how many signatures it takes. Pinned by its digest in the gate's settings.
+"""The root: who reviews what, with which keys, and how many signatures it takes. Pinned by its
+digest in the gate's settings.
 
-Rules: a root is signed by its own threshold. One that is not the pinned root is trusted only at the end of a chain from it in which
-each root is signed by its own threshold and by that of the one before, versions rising by one. A root is signed by keys that a root
-names, so the chain is all that is needed to check it. An expired root loads nothing.
+Rules: a root is signed by its own threshold. One that is not the pinned root is trusted only at
+the end of a chain from it in which each root is signed by its own threshold and by that of the
+one before, versions rising by one. A root is signed by keys that a root names, so the chain is
+all that is needed to check it. An expired root loads nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +18,25 @@ from pydantic import Field
 
 from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, ROOT, SIGNERS, Tree, file_digest, text_of
-from agentgate.approvals._shape import Day, Digest, Fingerprint, Person, Shape, Team, Tenant, end_of, from_yaml
+from agentgate.approvals._shape import (
+    Day,
+    Digest,
+    Fingerprint,
+    Person,
+    Shape,
+    Team,
+    Tenant,
+    end_of,
+    from_yaml,
+)
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.refusal import EXPIRED, ROOT_NOT_TRUSTED, TAMPERED, ApprovalRefused, refuse
+from agentgate.approvals.refusal import (
+    EXPIRED,
+    ROOT_NOT_TRUSTED,
+    TAMPERED,
+    ApprovalRefused,
+    refuse,
+)
 from agentgate.approvals.sshkey import SshKey
 from agentgate.errors import CanonicalError, KeyRefused
 from agentgate.values.patterns import Glob
@@ -32,7 +50,9 @@ _People = Annotated[list[Person], Len(1, 200)]
 
 
 class PersonShape(Shape):
-    """One person: fingerprints of the keys, teams, and the only tenants whose held calls they answer (absent: of all tenants)."""
+    """One person: fingerprints of the keys, teams, and the only tenants whose held calls they
+    answer (absent: of all tenants).
+    """
 
     keys: Annotated[list[Fingerprint], Len(1, 20)]
     teams: Annotated[list[Team], Len(1, 50)] | None = None
@@ -40,7 +60,9 @@ class PersonShape(Shape):
 
 
 class RolesShape(Shape):
-    """Who signs which trust file; `renew` carries an index on for a while, and does nothing else."""
+    """Who signs which trust file; `renew` carries an index on for a while, and does nothing
+    else.
+    """
 
     root: _People
     index: _People
@@ -149,51 +171,95 @@ class Root:
         for name, person in shape.people.items():
             for team in person.teams or ():
                 teams.setdefault(f"team:{team}", set()).add(name)
-        roles: dict[Role, tuple[str, ...]] = {role: tuple(names or ()) for role, names in shape.roles}  # type: ignore[misc]  # its fields are the roles
+        roles: dict[Role, tuple[str, ...]] = {
+            role: tuple(names or ())  # type: ignore[misc]  # its fields are the roles
+            for role, names in shape.roles
+        }
         for role, names in roles.items():
             for name in names:
                 if name not in people:
                     raise _wrong(file, f"roles.{role}", name, "a name under people")
         most = len(set(roles["root"]))
         if shape.threshold > most:
-            raise _wrong(file, "threshold", shape.threshold, f"at most the {most} people of roles.root")
+            raise _wrong(
+                file, "threshold", shape.threshold, f"at most the {most} people of roles.root"
+            )
         if shape.solo and len(people.keys() - {*roles["renew"]}) != 1:
-            raise _wrong(file, "solo", f"true with {len(people)} people", "exactly one person, or solo: false")
-        reviews = tuple(_review(each, at, people, teams, file) for at, each in enumerate(shape.reviews))
+            raise _wrong(
+                file,
+                "solo",
+                f"true with {len(people)} people",
+                "exactly one person, or solo: false",
+            )
+        reviews = tuple(
+            _review(each, at, people, teams, file) for at, each in enumerate(shape.reviews)
+        )
         _check_renewers(shape, roles, reviews, file)
-        return cls(file_digest(data), shape, shape.version, end_of(shape.expires), people, roles, reviews, shape.solo)
+        return cls(
+            file_digest(data),
+            shape,
+            shape.version,
+            end_of(shape.expires),
+            people,
+            roles,
+            reviews,
+            shape.solo,
+        )
 
     def person(self, key: SshKey) -> str | None:
-        """Whose key this is; None when it belongs to no person (of several, the first by name)."""
-        return next((name for name in sorted(self.keys) if key.fingerprint in self.keys[name]), None)
+        """Whose key this is; None when it belongs to no person (of several, the first by
+        name).
+        """
+        return next(
+            (name for name in sorted(self.keys) if key.fingerprint in self.keys[name]), None
+        )
 
     def owns(self, person: str, key: SshKey) -> bool:
         """True when the root names this key for this person."""
         return key.fingerprint in self.keys.get(person, ())
 
     def needs(
-        self, paths: Iterable[str] | None, risks: Iterable[str], signed: Iterable[tuple[str, bytes]], *, narrower: bool = False
+        self,
+        paths: Iterable[str] | None,
+        risks: Iterable[str],
+        signed: Iterable[tuple[str, bytes]],
+        *,
+        narrower: bool = False,
     ) -> Needs:
         """What every rule that applies requires; no rule, no approval.
 
         Args:
-            paths: the workflow's paths, now and before; None: unknown, so every rule applies, with its highest count.
+            paths: the workflow's paths, now and before; None: unknown, so every rule applies,
+                with its highest count.
             risks: its risks, now and before; the highest count for any of them applies.
             signed: who gave valid signatures, each with the key's material.
             narrower: proved to only narrow: one signature under each rule.
         """
-        known, asked, signed = (None if paths is None else tuple(paths)), tuple(risks), tuple(signed)
+        known = None if paths is None else tuple(paths)
+        asked = tuple(risks)
+        signed = tuple(signed)
         needs = []
         for rule in self.reviews:
             if known is None or any(rule.path.matches(path) for path in known):
-                counts = [rule.signatures.get(risk, 0) for risk in asked] + ([*rule.signatures.values()] if known is None else [])
+                counts = [rule.signatures.get(risk, 0) for risk in asked] + (
+                    [*rule.signatures.values()] if known is None else []
+                )
                 needed = 0 if 0 in counts else 1 if narrower else max(counts)
-                needs.append(Need(rule.path.source, rule.by, needed, distinct((p, m) for p, m in signed if p in rule.by)))
+                needs.append(
+                    Need(
+                        rule.path.source,
+                        rule.by,
+                        needed,
+                        distinct((p, m) for p, m in signed if p in rule.by),
+                    )
+                )
         return tuple(needs)
 
 
 class TrustedRoot(NamedTuple):
-    """What trust files are judged by: where they lie, the root, its signers' keys, and the time (POSIX seconds)."""
+    """What trust files are judged by: where they lie, the root, its signers' keys, and the time
+    (POSIX seconds).
+    """
 
     tree: Tree
     root: Root
@@ -202,7 +268,8 @@ class TrustedRoot(NamedTuple):
 
 
 def distinct(signed: Iterable[tuple[str, bytes]]) -> int:
-    """How many signatures count: the most pairs of a person and a key in which no person and no key occurs twice.
+    """How many signatures count: the most pairs of a person and a key in which no person and no
+    key occurs twice.
 
     Never more than the number of distinct people, nor of distinct keys.
     """
@@ -224,7 +291,8 @@ def distinct(signed: Iterable[tuple[str, bytes]]) -> int:
 
 
 def root_digest(path: Path | str) -> str:
-    """The digest of a root, which a gate's settings pin; `path`: ``root.yaml``, or the workflow directory it belongs to.
+    """The digest of a root, which a gate's settings pin; `path`: ``root.yaml``, or the workflow
+    directory it belongs to.
 
     Raises ApprovalRefused: ROOT NOT TRUSTED, when there is none.
     """
@@ -234,9 +302,11 @@ def root_digest(path: Path | str) -> str:
 
 
 def load_root(tree: Tree, pinned: str | None, now: float) -> TrustedRoot:
-    """The trusted root and its signers' keys; `pinned` is the digest in the settings; None: that of the present root.
+    """The trusted root and its signers' keys; `pinned` is the digest in the settings; None:
+    that of the present root.
 
-    Raises ApprovalRefused: ROOT NOT TRUSTED, EXPIRED (the root's own end), TAMPERED (``allowed_signers``).
+    Raises ApprovalRefused: ROOT NOT TRUSTED, EXPIRED (the root's own end), TAMPERED
+    (``allowed_signers``).
     """
     data = tree.read(ROOT, ROOT_NOT_TRUSTED)
     root = Root.parse(data, f"{APPROVALS}/{ROOT}")
@@ -247,19 +317,32 @@ def load_root(tree: Tree, pinned: str | None, now: float) -> TrustedRoot:
         _chain(tree, pinned, root, data)
     # (3) in its time
     if now >= root.until:
-        raise refuse(EXPIRED, f"{APPROVALS}/{ROOT}", "expires", "a day that is over", "a root that its signers renewed")
+        raise refuse(
+            EXPIRED,
+            f"{APPROVALS}/{ROOT}",
+            "expires",
+            "a day that is over",
+            "a root that its signers renewed",
+        )
     # (4) the keys it names
     text = tree.read(SIGNERS, ROOT_NOT_TRUSTED)
-    file, got = f"{APPROVALS}/{SIGNERS}", file_digest(text)
+    file = f"{APPROVALS}/{SIGNERS}"
+    got = file_digest(text)
     if got != root.shape.allowed_signers:
-        raise refuse(TAMPERED, file, "digest", got, f"{root.shape.allowed_signers}, as the root says")
+        raise refuse(
+            TAMPERED, file, "digest", got, f"{root.shape.allowed_signers}, as the root says"
+        )
     return TrustedRoot(tree, root, AllowedSigners.parse(text_of(text, file), file), now)
 
 
-def root_signers(tree: Tree, root: Root, data: bytes, prefix: str) -> tuple[tuple[str, bytes], ...]:
-    """Who of a root's own signers signed these bytes (of this root or the next one), each with the key's material.
+def root_signers(
+    tree: Tree, root: Root, data: bytes, prefix: str
+) -> tuple[tuple[str, bytes], ...]:
+    """Who of a root's own signers signed these bytes (of this root or the next one), each with
+    the key's material.
 
-    The signature files' names begin with `prefix`, below ``approvals``. A broken signature refuses.
+    The signature files' names begin with `prefix`, below ``approvals``. A broken signature
+    refuses.
     """
     signers = []
     for person in root.roles["root"]:
@@ -270,9 +353,16 @@ def root_signers(tree: Tree, root: Root, data: bytes, prefix: str) -> tuple[tupl
         try:
             key = sshsig.verify(text_of(text, name), data, sshsig.ROOT_NAMESPACE)
         except KeyRefused as error:
-            raise _wrong(f"{APPROVALS}/{name}", "signature", str(error), f"{person}'s over the root") from None
+            raise _wrong(
+                f"{APPROVALS}/{name}", "signature", str(error), f"{person}'s over the root"
+            ) from None
         if not root.owns(person, key):
-            raise _wrong(f"{APPROVALS}/{name}", "key", key.fingerprint, f"a key of {person} in root version {root.version}")
+            raise _wrong(
+                f"{APPROVALS}/{name}",
+                "key",
+                key.fingerprint,
+                f"a key of {person} in root version {root.version}",
+            )
         signers.append((person, key.material))
     return tuple(signers)
 
@@ -281,14 +371,24 @@ def _signed(tree: Tree, by: Root, data: bytes, prefix: str, what: Root) -> None:
     have = distinct(root_signers(tree, by, data, prefix))
     if have < by.shape.threshold:
         got = f"{have} by signers of root version {by.version} over version {what.version}"
-        raise _wrong(f"{APPROVALS}/{prefix}*.sig", "signatures", got, f"{by.shape.threshold} ({', '.join(sorted(by.roles['root']))})")
+        raise _wrong(
+            f"{APPROVALS}/{prefix}*.sig",
+            "signatures",
+            got,
+            f"{by.shape.threshold} ({', '.join(sorted(by.roles['root']))})",
+        )
 
 
 def _chain(tree: Tree, pinned: str, newest: Root, newest_data: bytes) -> None:
-    """From the newest root down to the pinned one: each is signed by its own threshold and by that of the one before."""
-    new, data, prefix = newest, newest_data, "root."
+    """From the newest root down to the pinned one: each is signed by its own threshold and by
+    that of the one before.
+    """
+    new = newest
+    data = newest_data
+    prefix = "root."
     for version in range(newest.version - 1, max(0, newest.version - MAX_ROTATIONS), -1):
-        old_data, file = tree.read_optional(f"root/{version}.yaml"), f"{APPROVALS}/root/{version}.yaml"
+        old_data = tree.read_optional(f"root/{version}.yaml")
+        file = f"{APPROVALS}/root/{version}.yaml"
         if old_data is None:
             break
         old = Root.parse(old_data, file)
@@ -297,32 +397,64 @@ def _chain(tree: Tree, pinned: str, newest: Root, newest_data: bytes) -> None:
         _signed(tree, old, data, prefix, new)
         if old.digest == pinned:
             return
-        new, data, prefix = old, old_data, f"root/{version}."
+        new = old
+        data = old_data
+        prefix = f"root/{version}."
         _signed(tree, new, data, prefix, new)
     expected = f"{pinned} (pinned in the settings), or a root its signers handed over to"
     raise _wrong(f"{APPROVALS}/{ROOT}", "digest", newest.digest, expected)
 
 
-def _check_renewers(shape: RootShape, roles: Mapping[Role, tuple[str, ...]], reviews: Iterable[Review], file: str) -> None:
+def _check_renewers(
+    shape: RootShape,
+    roles: Mapping[Role, tuple[str, ...]],
+    reviews: Iterable[Review],
+    file: str,
+) -> None:
     """Whoever renews does nothing else: their key lies where a program can use it."""
     for name in roles["renew"]:
-        others = [f"roles.{role}" for role in ("root", "index", "revoke") if name in roles[role]]
+        others = [
+            f"roles.{role}" for role in ("root", "index", "revoke") if name in roles[role]
+        ]
         others += [f"the rule for {rule.path.source}" for rule in reviews if name in rule.by]
         if others or shape.people[name].teams:
-            raise _wrong(file, "roles.renew", f"{name}, also in {', '.join(others) or 'teams'}", "somebody who does nothing else")
+            raise _wrong(
+                file,
+                "roles.renew",
+                f"{name}, also in {', '.join(others) or 'teams'}",
+                "somebody who does nothing else",
+            )
 
 
-def _review(shape: ReviewShape, at: int, people: Mapping[str, object], teams: Mapping[str, set[str]], file: str) -> Review:
+def _review(
+    shape: ReviewShape,
+    at: int,
+    people: Mapping[str, object],
+    teams: Mapping[str, set[str]],
+    file: str,
+) -> Review:
     by = set()
     for name in shape.by:
         if name not in people and name not in teams:
-            raise _wrong(file, f"reviews[{at}].by", name, "a name under people, or team: and a team that somebody is in")
+            raise _wrong(
+                file,
+                f"reviews[{at}].by",
+                name,
+                "a name under people, or team: and a team that somebody is in",
+            )
         by |= {name} if name in people else teams[name]
     if not shape.counts:
-        raise _wrong(file, f"reviews[{at}].signatures", "nothing", "a number for low, medium or high")
+        raise _wrong(
+            file, f"reviews[{at}].signatures", "nothing", "a number for low, medium or high"
+        )
     for risk, count in shape.counts.items():
         if count > len(by):
-            raise _wrong(file, f"reviews[{at}].signatures.{risk}", count, f"at most the {len(by)} people of by")
+            raise _wrong(
+                file,
+                f"reviews[{at}].signatures.{risk}",
+                count,
+                f"at most the {len(by)} people of by",
+            )
     try:
         return Review(Glob(shape.path), frozenset(by), shape.counts)
     except CanonicalError as error:

@@ -1,8 +1,9 @@
-"""Public SSH keys: Ed25519, ECDSA on the NIST curves, and both kinds of FIDO key. Everything else is refused.
+"""Public SSH keys: Ed25519, ECDSA on the NIST curves, and both kinds of FIDO key. Everything
+else is refused.
 
-Rules: RSA and DSA are refused (a signature's hash would be a choice); small-order and off-curve points are refused; a FIDO
-signature counts only with the user-present bit (PROTOCOL.u2f). Two encodings of one point are the same `material`, which is what
-thresholds count.
+Rules: RSA and DSA are refused (a signature's hash would be a choice); small-order and off-curve
+points are refused; a FIDO signature counts only with the user-present bit (PROTOCOL.u2f). Two
+encodings of one point are the same `material`, which is what thresholds count.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from agentgate.token.jws import PublicKey as JwsKey
 from agentgate.token.jws import b64url
 from agentgate.values.value_class import value_class
 
-_ED, _SK_ED = "ssh-ed25519", "sk-ssh-ed25519@openssh.com"
+_ED = "ssh-ed25519"
+_SK_ED = "sk-ssh-ed25519@openssh.com"
 _SK_EC = "sk-ecdsa-sha2-nistp256@openssh.com"
 CURVES: dict[str, tuple[str, ec.EllipticCurve, HashAlgorithm]] = {
     "ecdsa-sha2-nistp256": ("nistp256", ec.SECP256R1(), SHA256()),
@@ -35,7 +37,9 @@ CURVES: dict[str, tuple[str, ec.EllipticCurve, HashAlgorithm]] = {
 }
 KINDS = (_ED, *CURVES, _SK_ED)
 _TOUCHED = 0x01  # flag "user present", PROTOCOL.u2f
-_EXPECTED = "ssh-ed25519, ecdsa-sha2-nistp256/384/521 or their sk- forms (RSA and DSA are refused)"
+_EXPECTED = (
+    "ssh-ed25519, ecdsa-sha2-nistp256/384/521 or their sk- forms (RSA and DSA are refused)"
+)
 
 
 @value_class
@@ -59,7 +63,9 @@ class SshKey:
 
     @classmethod
     def parse(cls, blob: bytes) -> SshKey:
-        """Read an encoded public key. Raises KeyRefused: another kind, malformed, off the curve, or of small order."""
+        """Read an encoded public key. Raises KeyRefused: another kind, malformed, off the
+        curve, or of small order.
+        """
         return _parse(bytes(blob))
 
     @classmethod
@@ -70,7 +76,9 @@ class SshKey:
         """
         parts = text.split(None, 2)
         if len(parts) < 2:
-            raise KeyRefused("public key: got one word, expected a kind and base64, as in a .pub file")
+            raise KeyRefused(
+                "public key: got one word, expected a kind and base64, as in a .pub file"
+            )
         return from_words(*parts[:2])
 
     @property
@@ -81,7 +89,8 @@ class SshKey:
     def verify(self, signature: bytes, data: bytes) -> None:
         """Check an encoded SSH signature over `data`.
 
-        Raises KeyRefused: malformed, of another algorithm, without the touch of a FIDO key, or not this key's.
+        Raises KeyRefused: malformed, of another algorithm, without the touch of a FIDO key, or
+        not this key's.
         """
         reader = WireReader(signature, "signature")
         kind = reader.text("algorithm")
@@ -89,21 +98,33 @@ class SshKey:
             raise KeyRefused(f"signature: algorithm: got {kind!r}, expected {self.kind}")
         body = reader.string("bytes")
         if self.application:
-            flags, counter = reader.take(1, "flags"), reader.take(4, "counter")
+            flags = reader.take(1, "flags")
+            counter = reader.take(4, "counter")
             if not flags[0] & _TOUCHED:
-                raise KeyRefused(f"signature: flags: got {flags[0]:#04x}, expected the user-present bit (somebody touched the key)")
-            data = hashlib.sha256(self.application.encode()).digest() + flags + counter + hashlib.sha256(data).digest()
+                raise KeyRefused(
+                    f"signature: flags: got {flags[0]:#04x}, expected the user-present bit "
+                    "(somebody touched the key)"
+                )
+            data = (
+                hashlib.sha256(self.application.encode()).digest()
+                + flags
+                + counter
+                + hashlib.sha256(data).digest()
+            )
         reader.end()
         try:
             if isinstance(self._key, Ed25519PublicKey):
                 self._key.verify(body, data)
             else:
                 inner = WireReader(body, "signature")
-                r, s = inner.mpint("r"), inner.mpint("s")
+                r = inner.mpint("r")
+                s = inner.mpint("s")
                 inner.end()
                 self._key.verify(encode_dss_signature(r, s), data, ec.ECDSA(CURVES[kind][2]))
         except InvalidSignature:
-            raise KeyRefused(f"signature: got one that is not by {self.fingerprint} over this file, expected its own") from None
+            raise KeyRefused(
+                f"signature: got one that is not by {self.fingerprint} over this file, expected its own"
+            ) from None
 
 
 def from_words(kind: str, text: str) -> SshKey:
@@ -111,12 +132,19 @@ def from_words(kind: str, text: str) -> SshKey:
     try:
         blob = base64.b64decode(text.encode("ascii"), validate=True)
     except ValueError:
-        raise KeyRefused("public key: got something that is not base64, expected the second word of a .pub file") from None
+        raise KeyRefused(
+            "public key: got something that is not base64, expected the second word of a .pub file"
+        ) from None
     if base64.b64encode(blob).decode() != text:
-        raise KeyRefused("public key: got base64 in another form than its shortest, expected the second word of a .pub file")
+        raise KeyRefused(
+            "public key: got base64 in another form than its shortest, expected the second "
+            "word of a .pub file"
+        )
     key = _parse(blob)
     if key.kind != kind:
-        raise KeyRefused(f"public key: got a line that says {kind} around a key of kind {key.kind}, expected the same")
+        raise KeyRefused(
+            f"public key: got a line that says {kind} around a key of kind {key.kind}, expected the same"
+        )
     return key
 
 
@@ -131,7 +159,8 @@ def _parse(blob: bytes) -> SshKey:
         material = b"ed25519" + point
         if len(point) != 32:
             raise KeyRefused(f"public key: point: got {len(point)} bytes, expected 32")
-        JwsKey.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": b64url(point).decode()})  # refuses small order (pyca does not)
+        # refuses small order (pyca does not)
+        JwsKey.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": b64url(point).decode()})
         key = Ed25519PublicKey.from_public_bytes(point)
     elif kind in CURVES:
         name, curve, _ = CURVES[kind]
@@ -140,7 +169,10 @@ def _parse(blob: bytes) -> SshKey:
             raise KeyRefused(f"public key: curve: got {got!r}, expected {name}")
         point = reader.string("point")
         material = name.encode() + point
-        wrong = KeyRefused(f"public key: point: got one that is not on {name} or not uncompressed, expected an uncompressed point")
+        wrong = KeyRefused(
+            f"public key: point: got one that is not on {name} or not uncompressed, expected "
+            "an uncompressed point"
+        )
         if point[:1] != b"\x04":
             raise wrong
         try:
@@ -154,13 +186,19 @@ def _parse(blob: bytes) -> SshKey:
         if not application:
             raise KeyRefused("public key: application: got nothing, expected such as ssh:")
     reader.end()
-    fingerprint = f"SHA256:{base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip('=')}"
+    fingerprint = (
+        f"SHA256:{base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip('=')}"
+    )
     return SshKey(blob, kind, fingerprint, material, application, key)
 
 
 def encode(key: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> SshKey:
     """The SSH form of a pyca key. Raises KeyRefused for another curve."""
     try:
-        return SshKey.from_line(key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
+        return SshKey.from_line(
+            key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+        )
     except ValueError as error:
-        raise KeyRefused(f"public key: curve: got {error}, expected nistp256, nistp384 or nistp521") from None
+        raise KeyRefused(
+            f"public key: curve: got {error}, expected nistp256, nistp384 or nistp521"
+        ) from None

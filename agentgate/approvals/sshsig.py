@@ -1,7 +1,9 @@
-"""SSH signatures of files (OpenSSH PROTOCOL.sshsig): verified in this process, made here or by ``ssh-keygen -Y sign``.
+"""SSH signatures of files (OpenSSH PROTOCOL.sshsig): verified in this process, made here or by
+``ssh-keygen -Y sign``.
 
-Rules: one namespace per kind of document, so that no signature is valid for another kind; version 1, sha256 or sha512, nothing
-reserved; one armoured block with nothing around it, canonical base64. Verification never starts a program.
+Rules: one namespace per kind of document, so that no signature is valid for another kind;
+version 1, sha256 or sha512, nothing reserved; one armoured block with nothing around it,
+canonical base64. Verification never starts a program.
 """
 
 from __future__ import annotations
@@ -29,17 +31,21 @@ HOLD_NAMESPACE = ANSWER_NAMESPACE
 
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
-_BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
-_MAGIC, _VERSION = b"SSHSIG", 1
+_BEGIN = "-----BEGIN SSH SIGNATURE-----"
+_END = "-----END SSH SIGNATURE-----"
+_MAGIC = b"SSHSIG"
+_VERSION = 1
 _MAX_ARMOUR = 8 * 1024
 _LINE = re.compile(r"[A-Za-z0-9+/]{1,76}={0,2}", re.ASCII)
 _HASHES = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
 
 def verify(armored: str, message: bytes, namespace: str) -> SshKey:
-    """The key that signed `message` in exactly this namespace; the caller decides whose key that is.
+    """The key that signed `message` in exactly this namespace; the caller decides whose key
+    that is.
 
-    Raises KeyRefused: malformed, another version, hash or namespace, a kind of key that is refused, or not a signature over `message`.
+    Raises KeyRefused: malformed, another version, hash or namespace, a kind of key that is
+    refused, or not a signature over `message`.
     """
     reader = WireReader(_unarmoured(armored), "signature")
     if reader.take(len(_MAGIC), "magic") != _MAGIC:
@@ -63,7 +69,9 @@ def verify(armored: str, message: bytes, namespace: str) -> SshKey:
 
 
 def sign(private: PrivateKey, message: bytes, namespace: str) -> str:
-    """An armoured signature by a key of this process (sha512, as ssh-keygen makes them). Raises KeyRefused: a curve without an SSH name."""
+    """An armoured signature by a key of this process (sha512, as ssh-keygen makes them). Raises
+    KeyRefused: a curve without an SSH name.
+    """
     key = sshkey.encode(private.public_key())
     data = _signed(message, namespace, "sha512")
     if isinstance(private, Ed25519PrivateKey):
@@ -85,22 +93,39 @@ def armour(blob: bytes) -> str:
 
 def _signed(message: bytes, namespace: str, hashed: str) -> bytes:
     """The bytes that the key signs."""
-    return _MAGIC + string(namespace.encode()) + string(b"") + string(hashed.encode()) + string(_HASHES[hashed](message).digest())
+    return (
+        _MAGIC
+        + string(namespace.encode())
+        + string(b"")
+        + string(hashed.encode())
+        + string(_HASHES[hashed](message).digest())
+    )
 
 
 def _unarmoured(text: str) -> bytes:
     lines = text.removesuffix("\n").split("\n") if len(text) <= _MAX_ARMOUR else []
     lines = [line.removesuffix("\r") for line in lines]
     inner = lines[1:-1]
-    if len(lines) < 3 or lines[0] != _BEGIN or lines[-1] != _END or not all(_LINE.fullmatch(line) for line in inner):
+    if (
+        len(lines) < 3
+        or lines[0] != _BEGIN
+        or lines[-1] != _END
+        or not all(_LINE.fullmatch(line) for line in inner)
+    ):
         raise KeyRefused(
-            f"signature: armour: got something else, expected one block from {_BEGIN} to {_END} of at most {_MAX_ARMOUR} bytes"
+            f"signature: armour: got something else, expected one block from {_BEGIN} to "
+            f"{_END} of at most {_MAX_ARMOUR} bytes"
         )
     joined = "".join(inner)
     try:
         blob = base64.b64decode(joined, validate=True)
     except ValueError:
-        raise KeyRefused("signature: armour: got broken base64, expected what ssh-keygen -Y sign writes") from None
+        raise KeyRefused(
+            "signature: armour: got broken base64, expected what ssh-keygen -Y sign writes"
+        ) from None
     if base64.b64encode(blob).decode() != joined:
-        raise KeyRefused("signature: armour: got base64 in another form than its shortest, expected what ssh-keygen -Y sign writes")
+        raise KeyRefused(
+            "signature: armour: got base64 in another form than its shortest, expected what "
+            "ssh-keygen -Y sign writes"
+        )
     return blob

@@ -1,4 +1,6 @@
-"""The status of every workflow: what runs, who signed what is in the file, how many are missing and who still can."""
+"""The status of every workflow: what runs, who signed what is in the file, how many are missing
+and who still can.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from typing import Any
 
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.judge import Approved, Judge, Standing
-from agentgate.approvals.loading import WorkflowFile, lenient_judge, load_judged, read_workflow_files, unapproved
+from agentgate.approvals.loading import (
+    WorkflowFile,
+    lenient_judge,
+    load_judged,
+    read_workflow_files,
+    unapproved,
+)
 from agentgate.approvals.makers import uncounted
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import TAMPERED, UNAPPROVED, ApprovalRefused, refused
@@ -41,7 +49,8 @@ class WorkflowStatus:
         refused: why the version in the file is not in force; None: it is.
         ignored: signatures that do not count, and why.
         in_doubt: why intents of the version in force are unclear at most under this deriver.
-        ends: when it is no longer in force: that approval, the index or the root ends; None: it is not in force.
+        ends: when it is no longer in force: that approval, the index or the root ends; None: it
+            is not in force.
     """
 
     id: str
@@ -71,21 +80,32 @@ def status(
     derive: Derive = lexical,
     now: float | None = None,
 ) -> tuple[WorkflowStatus, ...]:
-    """The status of every workflow file (`only`: of this one), bad trust files first. Arguments as `agentgate.approvals.write_index`.
+    """The status of every workflow file (`only`: of this one), bad trust files first. Arguments
+    as `agentgate.approvals.write_index`.
 
     Raises ApprovalRefused: the root is not trusted.
     """
-    folder, when = Path(directory), time.time() if now is None else now
+    folder = Path(directory)
+    when = time.time() if now is None else now
     judge, wrong = lenient_judge(folder, root, derive=derive, now=when)
     paths = workflow_files(folder) if only is None else [Path(only)]
     files, broken = read_workflow_files(folder, paths)
-    id_ = next((file.value.get("id") for file in files.values()), None) if only is not None else None
-    loaded, catalog, harmful = dict[str, Workflow](), Catalog({}, {}), dict[str, Failure]()
+    id_ = (
+        next((file.value.get("id") for file in files.values()), None)
+        if only is not None
+        else None
+    )
+    loaded = dict[str, Workflow]()
+    catalog = Catalog({}, {})
+    harmful = dict[str, Failure]()
     if not wrong:  # else a gate loads nothing
         with suppress(WorkflowError):
             found = load_judged(judge, files, broken, id_ if type(id_) is str else None)
-            loaded, catalog = dict(found.workflows), Catalog(found.workflows, {}, found.until, found.ends)
-            harmful = {each.data["workflow"]: each for each in found.refused if each.field == "tools"}
+            loaded = dict(found.workflows)
+            catalog = Catalog(found.workflows, {}, found.until, found.ends)
+            harmful = {
+                each.data["workflow"]: each for each in found.refused if each.field == "tools"
+            }
     statuses = [WorkflowStatus("", each.place, 0, refused=each) for each in wrong]
     for path in paths:
         name = path.relative_to(folder).as_posix()
@@ -95,7 +115,13 @@ def status(
             statuses.append(replace(status_, ends=catalog.ending(status_.id), refused=why_not))
         else:
             problem = broken[str(path)].problems[0]
-            unread = refused(UNAPPROVED, f"{name}:{place_of(problem)[0]}", problem.field, problem.got, problem.expected)
+            unread = refused(
+                UNAPPROVED,
+                f"{name}:{place_of(problem)[0]}",
+                problem.field,
+                problem.got,
+                problem.expected,
+            )
             statuses.append(WorkflowStatus(name, name, 0, refused=unread))
     return tuple(statuses)
 
@@ -116,19 +142,27 @@ def forecast(
         revoking: a workflow and the highest of its versions to revoke.
 
     Returns:
-        For each workflow whose version would change: its id, the version in force now and then (None: none).
+        For each workflow whose version would change: its id, the version in force now and then
+            (None: none).
 
     Raises ApprovalRefused: the root is not trusted.
     """
-    folder, when = Path(directory), time.time()
+    folder = Path(directory)
+    when = time.time()
     judge, _ = lenient_judge(folder, root, derive=lexical, now=when)
     trusted, allowed = under or (judge.root, judge.allowed)
     known = {f"revoked:{revoking[0]}": revoking[1]} if revoking else {}
-    then = Judge(judge.tree, trusted, allowed, judge.index, judge.revoked, known, when, lexical, Prover())
+    then = Judge(
+        judge.tree, trusted, allowed, judge.index, judge.revoked, known, when, lexical, Prover()
+    )
     listed = set(judge.index.workflows if judge.index else ()) | {
-        f.value.get("id") for f in read_workflow_files(folder, workflow_files(folder))[0].values()
+        f.value.get("id")
+        for f in read_workflow_files(folder, workflow_files(folder))[0].values()
     }
-    found = [(id_, _running(judge, id_), _running(then, id_)) for id_ in sorted(id_ for id_ in listed if type(id_) is str)]
+    found = [
+        (id_, _running(judge, id_), _running(then, id_))
+        for id_ in sorted(id_ for id_ in listed if type(id_) is str)
+    ]
     return tuple((id_, before, after) for id_, before, after in found if before != after)
 
 
@@ -141,33 +175,48 @@ def _running(judge: Judge, id_: str) -> int | None:
 
 
 def needs(judge: Judge, file: WorkflowFile) -> Needs:
-    """What the root requires for this file's version, counting the present signatures over exactly this content."""
-    id_, version = file.value["id"], file.value["version"]
+    """What the root requires for this file's version, counting the present signatures over
+    exactly this content.
+    """
+    id_ = file.value["id"]
+    version = file.value["version"]
     if version in judge.tree.versions(id_):
         standing = judge.standing(id_, version)
-        if standing.version and standing.version.digest == file.digest and standing.version.signed:
+        if (
+            standing.version
+            and standing.version.digest == file.digest
+            and standing.version.signed
+        ):
             return standing.needs
     try:
         static = roles_of(judge.tree.directory)
     except WorkflowError:  # a gate loads nothing then, and says why
         static = {}
-    return judge.asked(_unsigned(file), file.path, {name: tuple(sorted(scopes)) for name, scopes in static.items()})
+    return judge.asked(
+        _unsigned(file),
+        file.path,
+        {name: tuple(sorted(scopes)) for name, scopes in static.items()},
+    )
 
 
 def _unsigned(file: WorkflowFile) -> Version:
     """A file's version, as if nobody had signed it."""
     risk: Any = str(file.value.get("risk"))  # no rule of a root approves an unknown one
-    return Version(file.value["id"], file.value["version"], file.digest, file.value, risk, (), ())
+    return Version(
+        file.value["id"], file.value["version"], file.digest, file.value, risk, (), ()
+    )
 
 
 def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:
-    id_, version = file.value.get("id"), file.value.get("version")
+    id_ = file.value.get("id")
+    version = file.value.get("version")
     if type(id_) is not str or type(version) is not int:
         return WorkflowStatus(str(id_), file.path, 0, refused=unapproved(judge, file, None))
     try:
         running = judge.running(id_).enforced
         standing = judge.standing(id_, version) if version in judge.tree.versions(id_) else None
-        asks, why_not = needs(judge, file), _refused(judge, file, running, standing)
+        asks = needs(judge, file)
+        why_not = _refused(judge, file, running, standing)
     except ApprovalRefused as error:
         return WorkflowStatus(id_, file.path, 0, refused=error.refused)
     stored = standing.version if standing else None
@@ -175,7 +224,9 @@ def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
     before = judge.before(id_, version)
     base = before.digest if before else None
     current = {s.person for s in same.signed if s.statement.previous == base}
-    can = {person for need in asks if not need.met for person in need.by}.difference(current, uncounted(judge.root, same.signed))
+    can = {person for need in asks if not need.met for person in need.by}.difference(
+        current, uncounted(judge.root, same.signed)
+    )
     found = WorkflowStatus(
         id=id_,
         path=file.path,
@@ -193,15 +244,27 @@ def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
     return replace(found, in_force=workflow.version, until=until, in_doubt=workflow.in_doubt)
 
 
-def _refused(judge: Judge, file: WorkflowFile, running: Approved | None, standing: Standing | None) -> Failure | None:
-    """Why the version in the file is not what runs: what is wrong with its record, else with the file."""
+def _refused(
+    judge: Judge, file: WorkflowFile, running: Approved | None, standing: Standing | None
+) -> Failure | None:
+    """Why the version in the file is not what runs: what is wrong with its record, else with
+    the file.
+    """
     if standing and not standing.approved and standing.refused:
         stored = standing.version
         if not stored or stored.digest == file.digest or standing.refused.reason is TAMPERED:
             return standing.refused
         field, got, expected = first_difference(file.value, stored.value)
         expected = f"{expected}, as signed before (sign again)"
-        return refused(UNAPPROVED, file.path, field, got, expected, workflow=stored.id, version=stored.version)
+        return refused(
+            UNAPPROVED,
+            file.path,
+            field,
+            got,
+            expected,
+            workflow=stored.id,
+            version=stored.version,
+        )
     found = unapproved(judge, file, running)
     if not found or found.reason is not TAMPERED:
         return found

@@ -1,7 +1,8 @@
-"""What a reviewer signs: an in-toto Statement v1 in RFC 8785 JSON over the digest of the definition with every default written out.
+"""What a reviewer signs: an in-toto Statement v1 in RFC 8785 JSON over the digest of the
+definition with every default written out.
 
-Rules: the gate checks everything it needs from the statement against the definition itself; `root`, `tests` and `wider` record what
-the signer saw and decide nothing.
+Rules: the gate checks everything it needs from the statement against the definition itself;
+`root`, `tests` and `wider` record what the signer saw and decide nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,19 @@ from typing import Annotated, Literal
 from annotated_types import Len
 from pydantic import Field, TypeAdapter
 
-from agentgate.approvals._shape import STRICT, Digest, Id, Moment, Person, Risk, Shape, Text, VersionNumber, from_json, seconds
+from agentgate.approvals._shape import (
+    STRICT,
+    Digest,
+    Id,
+    Moment,
+    Person,
+    Risk,
+    Shape,
+    Text,
+    VersionNumber,
+    from_json,
+    seconds,
+)
 from agentgate.approvals.refusal import TAMPERED, refuse
 from agentgate.values.canonical import canonical
 
@@ -54,7 +67,9 @@ class _Predicate:
 class _StatementShape(Shape):
     type: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
     subject: Annotated[tuple[_SubjectShape, ...], Len(1, 1)]
-    predicate_type: Annotated[Literal["urn:agentgate:workflow-approval:v1"], Field(alias="predicateType")]
+    predicate_type: Annotated[
+        Literal["urn:agentgate:workflow-approval:v1"], Field(alias="predicateType")
+    ]
     predicate: _Predicate
 
 
@@ -70,11 +85,13 @@ class Statement(_Predicate):
         digest: ``sha256:...`` of the definition's canonical bytes.
         path: the workflow file, below the workflow directory.
         previous: digest of the version it was compared with; None: there was none.
-        root, tests: digests of what the signer saw (tests: of the bytes beside the workflow; None: none).
+        root, tests: digests of what the signer saw (tests: of the bytes beside the workflow;
+            None: none).
         roles: the static roles the workflow stays narrower than, each with its scopes.
         wider: what it newly permits, in words.
         proposer: who made the change; never counts.
-        authors: who else wrote or committed part of it since the version before; none of them counts.
+        authors: who else wrote or committed part of it since the version before; none of them
+            counts.
         not_after: until when the approval holds, ``2031-12-31T00:00:00Z``.
     """
 
@@ -86,9 +103,15 @@ class Statement(_Predicate):
         return canonical(
             {
                 "_type": TYPE,
-                "subject": [{"name": self.id, "digest": {"sha256": self.digest.removeprefix("sha256:")}}],
+                "subject": [
+                    {"name": self.id, "digest": {"sha256": self.digest.removeprefix("sha256:")}}
+                ],
                 "predicateType": PREDICATE,
-                "predicate": {f.name: getattr(self, f.name) for f in fields(_Predicate) if f.name != "authors" or self.authors},
+                "predicate": {
+                    f.name: getattr(self, f.name)
+                    for f in fields(_Predicate)
+                    if f.name != "authors" or self.authors
+                },
             },
             "statement",
         )
@@ -105,5 +128,7 @@ class Statement(_Predicate):
         [subject] = shape.subject
         if subject.name != shape.predicate.id:
             raise refuse(TAMPERED, file, "subject[0].name", subject.name, shape.predicate.id)
-        predicate = {field.name: getattr(shape.predicate, field.name) for field in fields(_Predicate)}
+        predicate = {
+            field.name: getattr(shape.predicate, field.name) for field in fields(_Predicate)
+        }
         return cls(digest=f"sha256:{subject.digest.sha256}", **predicate)

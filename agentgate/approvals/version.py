@@ -1,4 +1,6 @@
-"""One stored version of a workflow: the definition that was signed, and every signature checked by itself."""
+"""One stored version of a workflow: the definition that was signed, and every signature checked
+by itself.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, DEFINITION, Tree, file_digest, text_of
 from agentgate.approvals._shape import RISKS, Risk, json_value
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.refusal import EXPIRED, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, printable, refuse
+from agentgate.approvals.refusal import (
+    EXPIRED,
+    TAMPERED,
+    UNAPPROVED,
+    WRONG_PLACE,
+    ApprovalRefused,
+    printable,
+    refuse,
+)
 from agentgate.approvals.root import Root
 from agentgate.approvals.sshkey import SshKey
 from agentgate.approvals.statement import Statement
@@ -23,7 +33,9 @@ from agentgate.values.value_class import value_class
 
 @value_class
 class Signed:
-    """A valid signature: by whom, with which key, over which statement, and until when it holds (POSIX seconds)."""
+    """A valid signature: by whom, with which key, over which statement, and until when it holds
+    (POSIX seconds).
+    """
 
     person: str
     key: SshKey
@@ -60,7 +72,9 @@ class Version:
         return f"{self.folder}/{DEFINITION}"
 
     def document(self) -> Document:
-        """The definition as a document (without lines). Raises WorkflowError: it holds what no workflow file can say."""
+        """The definition as a document (without lines). Raises WorkflowError: it holds what no
+        workflow file can say.
+        """
         document = Document(self.file, self.value)
         _check_values(document, document.value)
         return document
@@ -84,7 +98,9 @@ class VersionReader:
 
     @once
     def ascending(self, id_: str) -> list[int]:
-        """The stored versions, oldest first, as they were when first asked for. Raises ApprovalRefused as `Tree.versions`."""
+        """The stored versions, oldest first, as they were when first asked for. Raises
+        ApprovalRefused as `Tree.versions`.
+        """
         return self.tree.versions(id_)[::-1]
 
     def has(self, id_: str, version: int, digest: str | None) -> bool:
@@ -96,35 +112,49 @@ class VersionReader:
 
     @once
     def version(self, id_: str, version: int) -> Version:
-        """A version with its signatures, after checks 1 and 4 to 6 of `agentgate.approvals.judge`.
+        """A version with its signatures, after checks 1 and 4 to 6 of
+        `agentgate.approvals.judge`.
 
-        Raises ApprovalRefused: the definition is absent, malformed, incomplete, or of another id or version.
+        Raises ApprovalRefused: the definition is absent, malformed, incomplete, or of another
+        id or version.
         """
         folder = f"{id_}/{version}"
         file = f"{APPROVALS}/{folder}/{DEFINITION}"
         # (1) the definition, in its place
         data = self.tree.read(f"{folder}/{DEFINITION}", UNAPPROVED)
         digest = file_digest(data)
-        value = self.known.get(digest)  # a workflow file has this digest: these bytes are its canonical form
+        # a workflow file has this digest: these bytes are its canonical form
+        value = self.known.get(digest)
         if value is None:
             value = _complete(json_value(data, file, TAMPERED), file)
         if value.get("id") != id_ or value.get("version") != version:
             got = f"{value.get('id')} version {value.get('version')}"
-            raise refuse(WRONG_PLACE, file, "id", got, f"{id_} version {version}, as the folder says")
+            raise refuse(
+                WRONG_PLACE, file, "id", got, f"{id_} version {version}, as the folder says"
+            )
         if value.get("risk") not in RISKS:
             raise refuse(TAMPERED, file, "risk", shown(value.get("risk")), " or ".join(RISKS))
-        signed, ignored = [], []
+        signed = []
+        ignored = []
         for name, _ in self.tree.names(folder):
             if name.endswith(".json") and name != DEFINITION:
                 try:
-                    signed.append(self._signature(folder, name.removesuffix(".json"), value, digest))
+                    signed.append(
+                        self._signature(folder, name.removesuffix(".json"), value, digest)
+                    )
                 except ApprovalRefused as error:
                     ignored.append(error.refused.with_data(workflow=id_, version=version))
-        return Version(id_, version, digest, value, value["risk"], tuple(signed), tuple(ignored))
+        return Version(
+            id_, version, digest, value, value["risk"], tuple(signed), tuple(ignored)
+        )
 
-    def _signature(self, folder: str, person: str, value: Mapping[str, Any], digest: str) -> Signed:
-        file, sig = f"{APPROVALS}/{folder}/{person}.json", f"{APPROVALS}/{folder}/{person}.sig"
-        if person not in self.root.keys:  # before anything is read: a flood of strangers costs nothing
+    def _signature(
+        self, folder: str, person: str, value: Mapping[str, Any], digest: str
+    ) -> Signed:
+        file = f"{APPROVALS}/{folder}/{person}.json"
+        sig = f"{APPROVALS}/{folder}/{person}.sig"
+        # before anything is read: a flood of strangers costs nothing
+        if person not in self.root.keys:
             raise refuse(UNAPPROVED, file, "signer", person, "somebody in the root")
         data = self.tree.read(f"{folder}/{person}.json", UNAPPROVED)
         armored = text_of(self.tree.read(f"{folder}/{person}.sig", UNAPPROVED), file)
@@ -132,13 +162,25 @@ class VersionReader:
         try:
             key = sshsig.verify(armored, data, sshsig.NAMESPACE)
         except KeyRefused as error:
-            raise refuse(TAMPERED, sig, "signature", str(error), f"{person}'s over {person}.json") from None
+            raise refuse(
+                TAMPERED, sig, "signature", str(error), f"{person}'s over {person}.json"
+            ) from None
         statement = Statement.parse(data, file)
         if statement.signer != person:
-            raise refuse(WRONG_PLACE, file, "predicate.signer", statement.signer, f"{person}, as the file is named")
+            raise refuse(
+                WRONG_PLACE,
+                file,
+                "predicate.signer",
+                statement.signer,
+                f"{person}, as the file is named",
+            )
         if not self.root.owns(person, key):
-            raise refuse(UNAPPROVED, file, "key", key.fingerprint, f"a key of {person} in the root")
-        until = min(statement.until, self.allowed.until(person, key, sshsig.NAMESPACE, self.now))
+            raise refuse(
+                UNAPPROVED, file, "key", key.fingerprint, f"a key of {person} in the root"
+            )
+        until = min(
+            statement.until, self.allowed.until(person, key, sshsig.NAMESPACE, self.now)
+        )
         # (4) about this definition
         for name, wrong, got, expected in (
             ("predicate.id", WRONG_PLACE, statement.id, value.get("id")),
@@ -148,15 +190,24 @@ class VersionReader:
             ("subject[0].digest", TAMPERED, statement.digest, digest),
         ):
             if got != expected:
-                raise refuse(wrong, file, name, shown(got), f"{shown(expected)}, as in {DEFINITION}")
+                raise refuse(
+                    wrong, file, name, shown(got), f"{shown(expected)}, as in {DEFINITION}"
+                )
         # (6) in its time
         if self.now >= statement.until:
-            raise refuse(EXPIRED, file, "predicate.not_after", statement.not_after, "an approval that has not ended")
+            raise refuse(
+                EXPIRED,
+                file,
+                "predicate.not_after",
+                statement.not_after,
+                "an approval that has not ended",
+            )
         return Signed(person, key, statement, until)
 
 
 def _complete(value: Any, file: str) -> dict[str, Any]:
-    """A signed definition with every default written out: a default that it left open, a later release could change.
+    """A signed definition with every default written out: a default that it left open, a later
+    release could change.
 
     Raises ApprovalRefused: TAMPERED, naming the first default that is left open.
     """
@@ -165,12 +216,22 @@ def _complete(value: Any, file: str) -> dict[str, Any]:
     complete = written_out(value)
     if complete != value:
         field, _, missing = first_difference(value, complete)
-        raise refuse(TAMPERED, file, field, "nothing", f"{missing} (a signed definition writes every default out: sign again)")
+        raise refuse(
+            TAMPERED,
+            file,
+            field,
+            "nothing",
+            f"{missing} (a signed definition writes every default out: sign again)",
+        )
     return value
 
 
-def first_difference(got: Any, expected: Any, path: tuple[str | int, ...] = ()) -> tuple[str, str, str]:
-    """Dotted path of the first place where two definitions differ, what the first has there and what was approved."""
+def first_difference(
+    got: Any, expected: Any, path: tuple[str | int, ...] = ()
+) -> tuple[str, str, str]:
+    """Dotted path of the first place where two definitions differ, what the first has there and
+    what was approved.
+    """
     if type(got) is dict and type(expected) is dict:
         for key in dict.fromkeys((*expected, *got)):
             if key not in got or key not in expected or got[key] != expected[key]:
@@ -187,7 +248,8 @@ def _all_of(value: Any) -> str:
 
 
 def _check_values(document: Document, value: Any, path: tuple[str | int, ...] = ()) -> None:
-    """Only what a workflow file can say: printable text, whole numbers, true and false, in lists and mappings.
+    """Only what a workflow file can say: printable text, whole numbers, true and false, in
+    lists and mappings.
 
     Raises WorkflowError: at the first other value.
     """
@@ -199,6 +261,8 @@ def _check_values(document: Document, value: Any, path: tuple[str | int, ...] = 
     elif kind is list:
         for at, item in enumerate(value):
             _check_values(document, item, (*path, at))
-    elif not (kind is int or kind is bool or (kind is str and value.replace("\n", "").isprintable())):
+    elif not (
+        kind is int or kind is bool or (kind is str and value.replace("\n", "").isprintable())
+    ):
         document.report(path, shown(value), "what a workflow file can say")
         document.refuse()

@@ -1,7 +1,9 @@
-"""What was in force before: versions and serials that never fall, on disk beside the gate's keys and in the state store.
+"""What was in force before: versions and serials that never fall, on disk beside the gate's
+keys and in the state store.
 
-Rules: read before anything is loaded, raised afterwards; the higher number of both places counts, so either may be lost and nothing
-old comes back. A file that exists and cannot be read refuses (else emptying it would be a rollback).
+Rules: read before anything is loaded, raised afterwards; the higher number of both places
+counts, so either may be lost and nothing old comes back. A file that exists and cannot be read
+refuses (else emptying it would be a rollback).
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _FORMAT = "marks/v1"
 
 
 def read(folder: Path) -> dict[str, int]:
-    """The numbers on disk by name; none before the file exists. `folder`: an existing directory of this gate alone (its keys).
+    """The numbers on disk by name; none before the file exists. `folder`: an existing directory
+    of this gate alone (its keys).
 
     Raises ApprovalRefused: ROLLBACK, when the file is not what `rise` wrote.
     """
@@ -38,23 +41,40 @@ def read(folder: Path) -> dict[str, int]:
     except (OSError, orjson.JSONDecodeError) as error:
         expected = "the file this gate wrote (what was in force is unknown without it)"
         raise refuse(ROLLBACK, str(file), "file", str(error), expected) from None
-    marks = kept.get("marks") if type(kept) is dict and kept.get("agentgate") == _FORMAT else None
+    marks = (
+        kept.get("marks") if type(kept) is dict and kept.get("agentgate") == _FORMAT else None
+    )
     if type(marks) is not dict or not all(type(n) is int and n >= 0 for n in marks.values()):
-        raise refuse(ROLLBACK, str(file), "document", "something else", "the file this gate wrote")
+        raise refuse(
+            ROLLBACK, str(file), "document", "something else", "the file this gate wrote"
+        )
     return marks
 
 
 def rise(folder: Path, marks: Mapping[str, int]) -> None:
-    """Raise every number on disk to at least the given one. Raises ApprovalRefused: ROLLBACK, when the file cannot be read or written."""
+    """Raise every number on disk to at least the given one. Raises ApprovalRefused: ROLLBACK,
+    when the file cannot be read or written.
+    """
     file = folder / FILE
     try:
         with _locked(folder):
             kept = read(folder)
             risen = higher(kept, marks)
             if risen != kept:
-                write_whole(file, orjson.dumps({"agentgate": _FORMAT, "marks": risen}, option=orjson.OPT_SORT_KEYS))
+                write_whole(
+                    file,
+                    orjson.dumps(
+                        {"agentgate": _FORMAT, "marks": risen}, option=orjson.OPT_SORT_KEYS
+                    ),
+                )
     except OSError as error:
-        raise refuse(ROLLBACK, str(file), "file", error.strerror or "an error", "a directory that can be written") from None
+        raise refuse(
+            ROLLBACK,
+            str(file),
+            "file",
+            error.strerror or "an error",
+            "a directory that can be written",
+        ) from None
 
 
 @contextmanager
@@ -81,5 +101,7 @@ def chunks(marks: Mapping[str, int]) -> Iterator[dict[str, int]]:
 
 
 def stored(gate: str, marks: Mapping[str, int]) -> Flow:
-    """Raise a portion of marks in the store; returns their values there. Raises StoreUnavailable, through the driver."""
+    """Raise a portion of marks in the store; returns their values there. Raises
+    StoreUnavailable, through the driver.
+    """
     return (yield ops.raise_marks(gate, marks))

@@ -17,39 +17,49 @@ __all__ = ["AuditLog", "FileAudit", "MemoryAudit", "open_audit", "read_records",
 
 
 class AuditLog(Protocol):
-    """Records are appended, never changed. Once `append` has returned, its record survives a crash of this process and of the host."""
+    """Records are appended, never changed. Once `append` has returned, its record survives a
+    crash of this process and of the host.
+    """
 
     @property
     def durable(self) -> bool:
         """False only for ``memory://``."""
 
-    def append(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:
+    def append(
+        self, record: Mapping[str, Any], deadline: float, *, promised: bool = False
+    ) -> None:
         """Make one record durable.
 
         Args:
             record: JSON values only; the keys ``writer`` and ``seq`` are reserved for the log.
             deadline: when the caller stops waiting, in seconds of `time.monotonic()`.
-            promised: it tells of what cannot be undone, so it may use the space that is kept free for that (`room`).
+            promised: it tells of what cannot be undone, so it may use the space that is kept
+                free for that (`room`).
 
         Raises:
             AuditUnavailable: the record was not durable in time. Nothing may be minted.
         """
 
-    async def aappend(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:
+    async def aappend(
+        self, record: Mapping[str, Any], deadline: float, *, promised: bool = False
+    ) -> None:
         """`append`, without blocking the event loop."""
 
     def queue(self, record: Mapping[str, Any], deadline: float) -> None:
-        """`append` a promised record, and do not wait for it: what becomes of it is in the process's log if it is not written.
+        """`append` a promised record, and do not wait for it: what becomes of it is in the
+        process's log if it is not written.
 
         Raises:
             AuditUnavailable: it was not even taken.
         """
 
     def room(self, deadline: float) -> None:
-        """Make sure, before something that cannot be undone, that there is room for `promised` records of it.
+        """Make sure, before something that cannot be undone, that there is room for `promised`
+        records of it.
 
         Raises:
-            AuditUnavailable: the disk is full, or the log is not where it was. Nothing may be burned.
+            AuditUnavailable: the disk is full, or the log is not where it was. Nothing may be
+                burned.
         """
 
     async def aroom(self, deadline: float) -> None:
@@ -59,16 +69,24 @@ class AuditLog(Protocol):
         """Write what was accepted and end. Every later `append` raises AuditUnavailable."""
 
 
-def open_audit(address: str | os.PathLike[str], keys: str | os.PathLike[str] | None = None, checkpoints: Sequence[str] = ()) -> AuditLog:
-    """Open the log at ``memory://`` (this process, not durable) or in a directory (created owner-only if absent).
+def open_audit(
+    address: str | os.PathLike[str],
+    keys: str | os.PathLike[str] | None = None,
+    checkpoints: Sequence[str] = (),
+) -> AuditLog:
+    """Open the log at ``memory://`` (this process, not durable) or in a directory (created
+    owner-only if absent).
 
     Args:
         address: where.
-        checkpoints: where else copies of the newest checkpoint are kept (`agentgate.audit.copies.place_of`).
-        keys: the directory of the key that seals the log (`agentgate.audit.sealer`), created owner-only if absent; None: as `FileAudit`.
+        checkpoints: where else copies of the newest checkpoint are kept
+            (`agentgate.audit.copies.place_of`).
+        keys: the directory of the key that seals the log (`agentgate.audit.sealer`), created
+            owner-only if absent; None: as `FileAudit`.
 
     Raises:
-        ConfigError: another scheme, a directory others may write to, or one that cannot be made.
+        ConfigError: another scheme, a directory others may write to, or one that cannot be
+            made.
         AuditUnavailable: the directory cannot be written now.
     """
     if address == "memory://":
@@ -81,5 +99,7 @@ def open_audit(address: str | os.PathLike[str], keys: str | os.PathLike[str] | N
         if folder is not None:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError("heads", str(folder), f"a directory that can be made: {error.strerror}") from error
+        raise ConfigError(
+            "heads", str(folder), f"a directory that can be made: {error.strerror}"
+        ) from error
     return FileAudit(Path(text), keys=folder, places=tuple(map(place_of, checkpoints)))

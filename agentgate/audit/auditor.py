@@ -1,4 +1,6 @@
-"""What only the auditor reads: the values of a call that a record hides, sealed to their public key (HPKE, RFC 9180: X25519, ChaCha20)."""
+"""What only the auditor reads: the values of a call that a record hides, sealed to their public
+key (HPKE, RFC 9180: X25519, ChaCha20).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,10 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from agentgate.errors import AgentGateError, KeyRefused
 from agentgate.token.regular_file import read_regular
@@ -31,12 +36,19 @@ def make_sealer(path: Path) -> Callable[[Mapping[str, Any]], str]:
         KeyRefused: it is no such key, or this release of cryptography has no HPKE.
     """
     try:
-        key, suite = load_pem_public_key(read_regular(path, links=True)), _suite()
+        key = load_pem_public_key(read_regular(path, links=True))
+        suite = _suite()
     except (OSError, ValueError, ImportError) as error:
-        raise KeyRefused(f"auditor: {path}: {error}; expected a public X25519 key as PEM") from error
+        raise KeyRefused(
+            f"auditor: {path}: {error}; expected a public X25519 key as PEM"
+        ) from error
     if not isinstance(key, X25519PublicKey):
-        raise KeyRefused(f"auditor: {path}: got {type(key).__name__}, expected a public X25519 key")
-    return lambda values: b64encode(suite.encrypt(canonical(dict(values)), key, info=_INFO)).decode()
+        raise KeyRefused(
+            f"auditor: {path}: got {type(key).__name__}, expected a public X25519 key"
+        )
+    return lambda values: b64encode(
+        suite.encrypt(canonical(dict(values)), key, info=_INFO)
+    ).decode()
 
 
 def unseal_values(sealed: str, path: Path) -> Any:
@@ -49,6 +61,15 @@ def unseal_values(sealed: str, path: Path) -> Any:
         key = load_pem_private_key(read_regular(path, forbidden=0o077), password=None)
         if isinstance(key, X25519PrivateKey):
             return parse(_suite().decrypt(b64decode(sealed, validate=True), key, info=_INFO))
-    except (OSError, ValueError, TypeError, InvalidTag, UnsupportedAlgorithm, AgentGateError) as error:
-        raise KeyRefused(f"auditor key: {path}: {type(error).__name__}; expected the private key of what was sealed") from error
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        InvalidTag,
+        UnsupportedAlgorithm,
+        AgentGateError,
+    ) as error:
+        raise KeyRefused(
+            f"auditor key: {path}: {type(error).__name__}; expected the private key of what was sealed"
+        ) from error
     raise KeyRefused(f"auditor key: {path}: got another kind, expected a private X25519 key")

@@ -1,8 +1,9 @@
 """Copies of the newest checkpoint, where a writer of the log's directory cannot change them.
 
-Rules: each place has a thread of its own, and nothing waits for it; what cannot be sent is tried again with the next checkpoint, or after a
-few seconds, and is told (`Copies.problems`). A copy is replaced only by one of a larger tree. Whoever keeps one checks it, or not: what
-counts is that an auditor finds it (``agentgate audit verify --checkpoint``).
+Rules: each place has a thread of its own, and nothing waits for it; what cannot be sent is
+tried again with the next checkpoint, or after a few seconds, and is told (`Copies.problems`). A
+copy is replaced only by one of a larger tree. Whoever keeps one checks it, or not: what counts
+is that an auditor finds it (``agentgate audit verify --checkpoint``).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from agentgate.errors import AgentGateError, ConfigError
 from agentgate.values.merkle import RightEdge, consistency, root
 from agentgate.values.urls import is_secure
 
-_SECONDS, _AGAIN = 5.0, 5.0
+_SECONDS = 5.0
+_AGAIN = 5.0
 _log = structlog.get_logger("agentgate.audit.copies")
 
 
@@ -35,7 +37,8 @@ class CopyPlace(NamedTuple):
 
     Attributes:
         name: how the log names it.
-        send: keeps a copy of a note, of the log in a directory; raises OSError, ValueError, AgentGateError where it does not.
+        send: keeps a copy of a note, of the log in a directory; raises OSError, ValueError,
+            AgentGateError where it does not.
         shared: others put theirs there, which are looked at again and again.
     """
 
@@ -45,7 +48,9 @@ class CopyPlace(NamedTuple):
 
 
 def write_copy(folder: Path, note: str) -> None:
-    """Keep a copy in a directory. Raises OSError: it is not kept, or another is that contradicts it."""
+    """Keep a copy in a directory. Raises OSError: it is not kept, or another is that
+    contradicts it.
+    """
     found = read_checkpoint(note)
     file = folder / f"{found.origin.rpartition('/')[2]}.checkpoint"
     if file.exists():
@@ -54,13 +59,16 @@ def write_copy(folder: Path, note: str) -> None:
 
 
 class WitnessPlace:
-    """A witness, which cosigns a checkpoint that goes on from the one before it (https://c2sp.org/tlog-witness).
+    """A witness, which cosigns a checkpoint that goes on from the one before it
+    (https://c2sp.org/tlog-witness).
 
     What it cosigned lies beside the seals, as ``LOG.cosigned``.
     """
 
     def __init__(self, url: str, verifier: NoteVerifier) -> None:
-        self._url, self._verifier, self._cosigned = f"{url.rstrip('/')}/add-checkpoint", verifier, 0
+        self._url = f"{url.rstrip('/')}/add-checkpoint"
+        self._verifier = verifier
+        self._cosigned = 0
 
     def cosign(self, note: str, directory: Path) -> None:
         """See `CopyPlace.send`."""
@@ -75,7 +83,9 @@ class WitnessPlace:
                     raise
                 known = int(error.read(100))  # by another process
                 if not 0 <= known <= newest.size:
-                    raise OSError(f"knows {known} leaves of this log, which has {newest.size}") from error
+                    raise OSError(
+                        f"knows {known} leaves of this log, which has {newest.size}"
+                    ) from error
                 self._cosigned = known
         else:
             raise OSError("another process was before us")
@@ -89,7 +99,8 @@ def _proof(directory: Path, newest: Checkpoint, old: int) -> str:
     """The lines that show that the tree of a log begins with that of its first `old` leaves."""
     if not old:
         return ""
-    edge, after = RightEdge(), list[bytes]()
+    edge = RightEdge()
+    after = list[bytes]()
     for path in seal_files(directory)[newest.origin]:
         for line in sealed_lines(path):
             for leaf in sealed_leaves(line.data, first=line.number == 1):
@@ -97,7 +108,8 @@ def _proof(directory: Path, newest: Checkpoint, old: int) -> str:
                     edge.add(leaf)
                 else:
                     after.append(leaf)
-    known, start = dict[tuple[int, int], bytes](), 0
+    known = dict[tuple[int, int], bytes]()
+    start = 0
     for each in edge.roots:
         end = start + (1 << ((old - start).bit_length() - 1))
         known[start, end], start = each, end
@@ -105,7 +117,9 @@ def _proof(directory: Path, newest: Checkpoint, old: int) -> str:
     def root_of(first: int, end: int) -> bytes:
         return root(after[first - old : end - old]) if first >= old else known[first, end]
 
-    return "".join(f"{b64encode(each).decode()}\n" for each in consistency(old, newest.size, root_of))
+    return "".join(
+        f"{b64encode(each).decode()}\n" for each in consistency(old, newest.size, root_of)
+    )
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -114,17 +128,26 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def post_bytes(url: str, body: bytes) -> bytes:
-    """What an endpoint answers. Raises OSError: nothing, or an error. No redirect is followed, no proxy of the environment is asked."""
+    """What an endpoint answers. Raises OSError: nothing, or an error. No redirect is followed,
+    no proxy of the environment is asked.
+    """
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
-    with opener.open(urllib.request.Request(url, body, method="POST"), timeout=_SECONDS) as answer:  # noqa: S310 - `place_of`
+    request = urllib.request.Request(url, body, method="POST")  # noqa: S310 - `place_of`
+    with opener.open(request, timeout=_SECONDS) as answer:
         return bytes(answer.read(10_000))
 
 
 def check_grown(kept: str, newest: Checkpoint) -> None:
-    """Check that a checkpoint that is kept elsewhere goes before this one. Raises OSError: the log went back, or is another."""
+    """Check that a checkpoint that is kept elsewhere goes before this one. Raises OSError: the
+    log went back, or is another.
+    """
     known = read_checkpoint(kept)
-    if known.origin == newest.origin and (known.size > newest.size or (known.size == newest.size and known.root != newest.root)):
-        raise OSError(f"has a checkpoint of {known.size} leaves that this log of {newest.size} does not continue")
+    if known.origin == newest.origin and (
+        known.size > newest.size or (known.size == newest.size and known.root != newest.root)
+    ):
+        raise OSError(
+            f"has a checkpoint of {known.size} leaves that this log of {newest.size} does not continue"
+        )
 
 
 def place_of(value: str) -> CopyPlace:
@@ -138,24 +161,36 @@ def place_of(value: str) -> CopyPlace:
         path = Path(url)
         if url and value == url and path.is_dir():
             return CopyPlace(value, lambda note, _: write_copy(path, note))
-        raise ConfigError("checkpoints", value, "an existing directory, an https URL, or a witness: its verifier key and its URL")
+        raise ConfigError(
+            "checkpoints",
+            value,
+            "an existing directory, an https URL, or a witness: its verifier key and its URL",
+        )
     if not is_secure(urlsplit(url).scheme, urlsplit(url).hostname):
         raise ConfigError("checkpoints", url, "https (http only to loopback)")
-    send = WitnessPlace(url, NoteVerifier.parse(key)).cosign if key else lambda note, _: post_bytes(url, note.encode())
+    send = (
+        WitnessPlace(url, NoteVerifier.parse(key)).cosign
+        if key
+        else lambda note, _: post_bytes(url, note.encode())
+    )
     return CopyPlace(url, send)
 
 
 class Copies:
-    """The threads that keep copies of one log's checkpoints up to date, one for each place: none waits for another's.
+    """The threads that keep copies of one log's checkpoints up to date, one for each place:
+    none waits for another's.
 
     Attributes:
         problems: what is wrong with a place now, by its name.
     """
 
     def __init__(self, directory: Path, places: tuple[CopyPlace, ...] = ()) -> None:
-        self._directory, self._new = directory, list(places)
+        self._directory = directory
+        self._new = list(places)
         self.problems: dict[str, str] = {}
-        self._note, self._sent, self._over = "", dict[str, str](), False
+        self._note = ""
+        self._sent = dict[str, str]()
+        self._over = False
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
 
@@ -170,7 +205,12 @@ class Copies:
         with self._changed:
             self._note = note
             while note and self._new:
-                work = threading.Thread(target=self._work, args=(self._new.pop(),), name="agentgate-checkpoints", daemon=True)
+                work = threading.Thread(
+                    target=self._work,
+                    args=(self._new.pop(),),
+                    name="agentgate-checkpoints",
+                    daemon=True,
+                )
                 self._threads.append(work)
                 work.start()
             self._changed.notify_all()
@@ -189,12 +229,15 @@ class Copies:
         while not over:
             with self._changed:
                 idle = not self._changed.wait_for(lambda: self._has_work(place), _AGAIN)
-                note, over = self._note, self._over
+                note = self._note
+                over = self._over
             if self._sent.get(place.name) != note or (idle and place.shared):
                 self._send(place, note)
 
     def _has_work(self, place: CopyPlace) -> bool:
-        return self._over or (self._sent.get(place.name) != self._note and place.name not in self.problems)
+        return self._over or (
+            self._sent.get(place.name) != self._note and place.name not in self.problems
+        )
 
     def _send(self, place: CopyPlace, note: str) -> None:
         try:
@@ -209,7 +252,9 @@ class Copies:
 
 
 def store_place(keep: Callable[[Checkpoint, str], str]) -> CopyPlace:
-    """The state store, which all gates of it compare. `keep` keeps a note there, and answers the one that is there after that."""
+    """The state store, which all gates of it compare. `keep` keeps a note there, and answers
+    the one that is there after that.
+    """
 
     def send(note: str, _: Path) -> None:
         newest = read_checkpoint(note)

@@ -24,21 +24,32 @@ class LogEntry:
         promised: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """Take a record, or None: only ask for room. A `promised` one may use the room that is kept. `loop`: where to call `wake`."""
-        self.data, self.wake, self.promised, self.loop = record_bytes(record) if record is not None else b"", wake, promised, loop
+        """Take a record, or None: only ask for room. A `promised` one may use the room that is
+        kept. `loop`: where to call `wake`.
+        """
+        self.data = record_bytes(record) if record is not None else b""
+        self.wake = wake
+        self.promised = promised
+        self.loop = loop
         self.state: Literal["waiting", "durable", "failed", "given up"] = "waiting"
         self.error: BaseException | None = None
 
     def settle(self) -> None:
-        """Once it no longer waits: return if the record is durable, else raise AuditUnavailable."""
+        """Once it no longer waits: return if the record is durable, else raise
+        AuditUnavailable.
+        """
         if self.state == "failed":
-            raise AuditUnavailable(f"the audit record could not be written: {self.error}") from self.error
+            raise AuditUnavailable(
+                f"the audit record could not be written: {self.error}"
+            ) from self.error
         if self.state != "durable":
             raise AuditUnavailable("the audit record was not durable before the deadline")
 
 
 def wake_entries(entries: list[LogEntry]) -> None:
-    """Wake whoever waits for these; those of one event loop together, since each call into a loop is one to the kernel."""
+    """Wake whoever waits for these; those of one event loop together, since each call into a
+    loop is one to the kernel.
+    """
     loops: dict[asyncio.AbstractEventLoop, list[LogEntry]] = {}
     for entry in entries:
         if entry.loop is None:

@@ -1,4 +1,6 @@
-"""Heads of segments as earlier versions kept them, one small file each in the key directory. Only read: seals tell more."""
+"""Heads of segments as earlier versions kept them, one small file each in the key directory.
+Only read: seals tell more.
+"""
 
 from __future__ import annotations
 

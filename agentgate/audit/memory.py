@@ -1,4 +1,6 @@
-"""An audit log that is not durable, for tests, benchmarks and demos. Only ``memory://`` opens it."""
+"""An audit log that is not durable, for tests, benchmarks and demos. Only ``memory://`` opens
+it.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,17 @@ class MemoryAudit:
     @property
     def records(self) -> list[dict[str, Any]]:
         """Copies of the records, oldest first, each with its ``writer`` and ``seq``."""
-        return [{**parse(data), "writer": "memory", "seq": seq} for seq, data in tuple(self._kept)]
+        return [
+            {**parse(data), "writer": "memory", "seq": seq} for seq, data in tuple(self._kept)
+        ]
 
-    def append(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:  # noqa: ARG002 - memory is not kept free
+    def append(
+        self,
+        record: Mapping[str, Any],
+        deadline: float,
+        *,
+        promised: bool = False,  # noqa: ARG002 - memory is not kept free
+    ) -> None:
         """See `agentgate.audit.AuditLog`."""
         if self._closed:
             raise AuditUnavailable("the audit log is closed")
@@ -39,7 +49,9 @@ class MemoryAudit:
             raise AuditUnavailable("the audit record was not written before the deadline")
         self._kept.append((next(self._seq), data))
 
-    async def aappend(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:
+    async def aappend(
+        self, record: Mapping[str, Any], deadline: float, *, promised: bool = False
+    ) -> None:
         """`append`, which never waits."""
         self.append(record, deadline, promised=promised)
 

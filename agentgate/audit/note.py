@@ -1,7 +1,9 @@
-"""Checkpoints: what a log's own key says of its tree, as signed notes that any transparency witness reads.
+"""Checkpoints: what a log's own key says of its tree, as signed notes that any transparency
+witness reads.
 
-Rules: https://c2sp.org/signed-note and https://c2sp.org/tlog-checkpoint, Ed25519 only. A note is accepted only in the bytes that its signer
-wrote. A log's origin is the name of its key in signatures.
+Rules: https://c2sp.org/signed-note and https://c2sp.org/tlog-checkpoint, Ed25519 only. A note
+is accepted only in the bytes that its signer wrote. A log's origin is the name of its key in
+signatures.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ from agentgate.token.jws import unb64url
 from agentgate.token.regular_file import read_regular
 from agentgate.token.signing import SigningKey
 
-KEY, PUBLIC = "audit.key", "audit.pub"  # in a key directory
-_ED25519, _COSIGNATURE = b"\x01", b"\x04"
+# in a key directory
+KEY = "audit.key"
+PUBLIC = "audit.pub"
+_ED25519 = b"\x01"
+_COSIGNATURE = b"\x04"
 
 
 class Checkpoint(NamedTuple):
@@ -56,11 +61,18 @@ class NoteVerifier(NamedTuple):
             name, given, data = text.strip().split("+", 2)
             raw = b64decode(data, validate=True)
             found = cls(name, raw[:1], raw[1:])
-            if name and raw[:1] in {_ED25519, _COSIGNATURE} and len(raw) == 33 and found.id.hex() == given:
+            if (
+                name
+                and raw[:1] in {_ED25519, _COSIGNATURE}
+                and len(raw) == 33
+                and found.id.hex() == given
+            ):
                 return found
         except ValueError:
             pass
-        raise ConfigError("witness", text[:200], "a verifier key of https://c2sp.org/signed-note: name+id+key")
+        raise ConfigError(
+            "witness", text[:200], "a verifier key of https://c2sp.org/signed-note: name+id+key"
+        )
 
     @property
     def id(self) -> bytes:
@@ -71,18 +83,24 @@ class NoteVerifier(NamedTuple):
         return f"{self.name}+{self.id.hex()}+{b64encode(self.kind + self.public).decode()}"
 
     def signed(self, note: str) -> bool:
-        """Whether this key has signed a note, or cosigned it (https://c2sp.org/tlog-cosignature)."""
+        """Whether this key has signed a note, or cosigned it
+        (https://c2sp.org/tlog-cosignature).
+        """
         text, _, lines = note.rpartition("\n\n")
         for line in lines.splitlines():
             start, _, encoded = line.rpartition(" ")
             if start != f"\u2014 {self.name}":
                 continue
             with suppress(ValueError, InvalidSignature):
-                data, message = b64decode(encoded, validate=True), f"{text}\n".encode()
+                data = b64decode(encoded, validate=True)
+                message = f"{text}\n".encode()
                 if data[:4] != self.id or b64encode(data).decode() != encoded:
                     continue
                 if self.kind == _COSIGNATURE:
-                    message = f"cosignature/v1\ntime {int.from_bytes(data[4:12])}\n".encode() + message
+                    message = (
+                        f"cosignature/v1\ntime {int.from_bytes(data[4:12])}\n".encode()
+                        + message
+                    )
                     data = data[8:]
                 Ed25519PublicKey.from_public_bytes(self.public).verify(data[4:], message)
                 return True
@@ -111,7 +129,9 @@ def read_checkpoint(note: str) -> Checkpoint:
 
 
 class LogKey:
-    """The key of the logs of one key directory. Its file is the only place of the private part."""
+    """The key of the logs of one key directory. Its file is the only place of the private
+    part.
+    """
 
     def __init__(self, key: SigningKey) -> None:
         if key.alg != "EdDSA":
@@ -121,10 +141,12 @@ class LogKey:
 
     @classmethod
     def open(cls, folder: Path) -> LogKey:
-        """The key of a directory, made with its first use; the public part lies beside it, as text.
+        """The key of a directory, made with its first use; the public part lies beside it, as
+        text.
 
         Raises:
-            KeyRefused: it is somebody else's, others may read it, or it is no such key. OSError: it cannot be read or made.
+            KeyRefused: it is somebody else's, others may read it, or it is no such key.
+                OSError: it cannot be read or made.
         """
         if not (folder / KEY).exists():
             write_whole(folder / KEY, SigningKey.generate("EdDSA").pem(), first=True)
@@ -138,8 +160,12 @@ class LogKey:
 
     def sign(self, checkpoint: Checkpoint) -> str:
         """The signed note of a checkpoint."""
-        signature = log_verifier(checkpoint.origin, self.public).id + self._key.sign(checkpoint.text.encode())
-        return f"{checkpoint.text}\n\u2014 {checkpoint.origin} {b64encode(signature).decode()}\n"
+        signature = log_verifier(checkpoint.origin, self.public).id + self._key.sign(
+            checkpoint.text.encode()
+        )
+        return (
+            f"{checkpoint.text}\n\u2014 {checkpoint.origin} {b64encode(signature).decode()}\n"
+        )
 
 
 def read_public(path: Path) -> bytes:
@@ -153,5 +179,7 @@ def read_public(path: Path) -> bytes:
         found = b64decode(read_regular(file).strip(), validate=True)
         Ed25519PublicKey.from_public_bytes(found)
     except (OSError, ValueError) as error:
-        raise KeyRefused(f"{file}: {error}; expected the public key of a log (32 bytes in base64)") from error
+        raise KeyRefused(
+            f"{file}: {error}; expected the public key of a log (32 bytes in base64)"
+        ) from error
     return found

@@ -1,8 +1,10 @@
 """What a store has lost of its tenants' histories, found in audit logs.
 
-Rules: each event raised the count of its tenant by one, and is on the record of the gate or tool server that caused it (a revocation by
-reviewers on none; gates write those again when they load). So a missing count is a missing log, or an event that was cut off before its
-record: it is named, and the tenant stays stopped until that log is given too, or a person accepts the loss.
+Rules: each event raised the count of its tenant by one, and is on the record of the gate or
+tool server that caused it (a revocation by reviewers on none; gates write those again when they
+load). So a missing count is a missing log, or an event that was cut off before its record: it
+is named, and the tenant stays stopped until that log is given too, or a person accepts the
+loss.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from agentgate.values.canonical import canonical
 from agentgate.values.identities import name_of
 
 _Counted = tuple[str, int]  # epoch, count
-_HISTORIES = frozenset({"history", "redemptions"})  # a redemption counts in its audience's, all else in the tenant's
+# a redemption counts in its audience's, all else in the tenant's
+_HISTORIES = frozenset({"history", "redemptions"})
 _COUNTED = ("redemption", "decision", "revocation_applied", "key_changed")
 
 
@@ -48,15 +51,24 @@ class Loss:
     lost: Mapping[str, str] = field(default_factory=dict)
 
     def accepted(self) -> Iterator[tuple[dict[str, int], int, str]]:
-        """For each history, the tenant's own last: up to where each of its epochs is accepted, its highest count, and whose it is.
+        """For each history, the tenant's own last: up to where each of its epochs is accepted,
+        its highest count, and whose it is.
 
         Where something is missing an epoch is accepted altogether, whatever somebody else saw.
         """
         for server in sorted({*self.whose.values(), *self.lost, ""}, reverse=True):
-            own = {epoch: count for epoch, count in self.seen.items() if self.whose[epoch] == server}
+            own = {
+                epoch: count
+                for epoch, count in self.seen.items()
+                if self.whose[epoch] == server
+            }
             epoch, count = split(self.lost.get(server, ""))
             own |= {epoch: max(count, own.get(epoch, 0))} if epoch else {}
-            yield dict.fromkeys(own, MAX_COUNT) if self.missing else own, max(own.values(), default=0), server
+            yield (
+                dict.fromkeys(own, MAX_COUNT) if self.missing else own,
+                max(own.values(), default=0),
+                server,
+            )
 
     def saw(self, history: str, server: str) -> None:
         """Somebody saw this much of a history."""
@@ -64,8 +76,12 @@ class Loss:
         self.seen[epoch] = max(count, self.seen.get(epoch, 0))
         self.whose.setdefault(epoch, server)
 
-    def tell(self, record: Mapping[str, Any], mint: Mapping[str, Any] | None, outcome: str) -> None:
-        """Take an event from its record, what it took of limits from that of its mint, and how it ended."""
+    def tell(
+        self, record: Mapping[str, Any], mint: Mapping[str, Any] | None, outcome: str
+    ) -> None:
+        """Take an event from its record, what it took of limits from that of its mint, and how
+        it ended.
+        """
         who = f"call {record['tool_call_id']} of {record['run']}"
         if mint is None:
             self.missing.append(f"what {who} took of limits (its gate's log)")
@@ -92,10 +108,14 @@ class Loss:
 
 def find_tenants(directories: Sequence[Path]) -> set[str]:
     """Every tenant whose calls these logs name."""
-    return {record["tenant"] for record in _records(directories) if record.get("type") in _COUNTED}
+    return {
+        record["tenant"] for record in _records(directories) if record.get("type") in _COUNTED
+    }
 
 
-def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path]) -> dict[str, Loss]:
+def find_losses(
+    known: Mapping[str, HistoryRecord], directories: Sequence[Path]
+) -> dict[str, Loss]:
     """What each tenant has lost.
 
     Args:
@@ -114,10 +134,16 @@ def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path])
         for name in _HISTORIES & record.keys():
             place = split(record[name])
             if place[1] > known[tenant].ends.get(place[0], 0):
-                losses[tenant].saw(record[name], server_id(record["audience"]) if name == "redemptions" else "")
+                losses[tenant].saw(
+                    record[name], server_id(record["audience"]) if name == "redemptions" else ""
+                )
                 if (name == "history" and record.get("spent")) or record["type"] != "decision":
                     events[tenant][place] = record
-    wanted = {record.get("jti", record.get("name")) for found in events.values() for record in found.values()} - {None}
+    wanted = {
+        record.get("jti", record.get("name"))
+        for found in events.values()
+        for record in found.values()
+    } - {None}
     lifted: dict[tuple[str, str], float] = {}
     minted: dict[str, dict[str, Any]] = {}
     outcomes: dict[str, str] = {}
@@ -135,10 +161,19 @@ def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path])
         loss.missing += _gaps(known[tenant], loss, events[tenant].keys())
         for _, record in sorted(events[tenant].items(), key=lambda item: item[0][1]):
             if record["type"] == "key_changed":
-                loss.again.append(ops.change_key(tenant, name_of(record["account"], record.get("issuer", "")), record["key"]))
+                loss.again.append(
+                    ops.change_key(
+                        tenant,
+                        name_of(record["account"], record.get("issuer", "")),
+                        record["key"],
+                    )
+                )
             elif record["type"] != "revocation_applied":
                 loss.tell(record, minted.get(record["jti"]), outcomes.get(record["jti"], ""))
-            elif lifted.get((tenant, record["name"]), 0.0) < record["time"] and (op := _revoked(record)) is not None:
+            elif (
+                lifted.get((tenant, record["name"]), 0.0) < record["time"]
+                and (op := _revoked(record)) is not None
+            ):
                 loss.revocations.append(op)
     return losses
 
@@ -149,11 +184,17 @@ def _records(directories: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 
 def _gaps(known: HistoryRecord, loss: Loss, events: Iterable[_Counted]) -> Iterator[str]:
-    """The counts that no log tells. An epoch goes on where it is known to have come to, a new one where another of its history came to."""
-    have, whose = set(events), {**known.whose, **loss.whose}
+    """The counts that no log tells. An epoch goes on where it is known to have come to, a new
+    one where another of its history came to.
+    """
+    have = set(events)
+    whose = {**known.whose, **loss.whose}
     for epoch, last in loss.seen.items():
         ended = (*known.ends.items(), *loss.seen.items())
-        reached = {0, *(count for other, count in ended if whose.get(other, "") == whose[epoch])}
+        reached = {
+            0,
+            *(count for other, count in ended if whose.get(other, "") == whose[epoch]),
+        }
         first = known.ends.get(epoch, 0) + 1
         if not last:  # only a mint was lost
             continue
@@ -169,7 +210,11 @@ def _gaps(known: HistoryRecord, loss: Loss, events: Iterable[_Counted]) -> Itera
 
 def _history(record: Mapping[str, Any]) -> str:
     """The history in which the event of a record counts."""
-    return str(record["redemptions"] if record["type"] == "redemption" and "redemptions" in record else record["history"])
+    return str(
+        record["redemptions"]
+        if record["type"] == "redemption" and "redemptions" in record
+        else record["history"]
+    )
 
 
 def _revoked(record: Mapping[str, Any]) -> Op[ops.RevokeReply] | None:
@@ -180,11 +225,15 @@ def _revoked(record: Mapping[str, Any]) -> Op[ops.RevokeReply] | None:
     kind, _, subject = record["name"].partition(":")
     told = canonical({"at": record["time"], "by": record["by"], "reason": record["reason"]})
     before = int((record["before"] or 0) * 1000)
-    return ops.revoke(record["tenant"], kind, subject, before_ms=before, life_ms=left * 1000, told=told)
+    return ops.revoke(
+        record["tenant"], kind, subject, before_ms=before, life_ms=left * 1000, told=told
+    )
 
 
 def _head(record: Mapping[str, Any]) -> Mapping[str, object]:
-    """The head of a call whose own is lost: it gave no fact, and none of its arguments is known."""
+    """The head of a call whose own is lost: it gave no fact, and none of its arguments is
+    known.
+    """
     return {
         "tool": record["tool"],
         "tool_call_id": record["tool_call_id"],

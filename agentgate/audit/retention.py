@@ -1,8 +1,10 @@
-"""The later life of a segment that its process has closed: it is compressed, and removed when its time is over.
+"""The later life of a segment that its process has closed: it is compressed, and removed when
+its time is over.
 
-Rules: what is removed has a seal that says so before its file goes, signed as every other: a head that is closed and empty. By that an
-auditor tells it from what was taken away; a record (``pruned``) says who removed it. What must outlast every segment is written again
-before: revocations, keys of accounts, and up to where each history was seen.
+Rules: what is removed has a seal that says so before its file goes, signed as every other: a
+head that is closed and empty. By that an auditor tells it from what was taken away; a record
+(``pruned``) says who removed it. What must outlast every segment is written again before:
+revocations, keys of accounts, and up to where each history was seen.
 """
 
 from __future__ import annotations
@@ -24,13 +26,19 @@ _LASTING = ("revocation_applied", "lifting", "key_changed")
 
 
 def ended_before(found: LogVerdict, moment: float) -> list[Path]:
-    """The whole segments that the newest log closed before then (POSIX seconds). What has a finding, or is of a log before, stays."""
+    """The whole segments that the newest log closed before then (POSIX seconds). What has a
+    finding, or is of a log before, stays.
+    """
     ends = dict[str, float]()
     for log in found.logs:  # of a segment that two logs name, neither says that it is gone
         for name, heads in log.heads.items():
             closed = [head.time / 1000 for head in heads if head.closed and log.finding is None]
             ends[name] = moment if name in ends else min(closed, default=moment)
-    return [Path(each.file) for each in found.segments if each.file and each.finding is None and ends.get(each.writer, moment) < moment]
+    return [
+        Path(each.file)
+        for each in found.segments
+        if each.file and each.finding is None and ends.get(each.writer, moment) < moment
+    ]
 
 
 def compress_segment(path: Path) -> None:
@@ -39,17 +47,34 @@ def compress_segment(path: Path) -> None:
     path.unlink()
 
 
-def remove_segments(directory: Path, keys: Path, paths: Sequence[Path], *, before: float, by: str) -> None:
+def remove_segments(
+    directory: Path, keys: Path, paths: Sequence[Path], *, before: float, by: str
+) -> None:
     """Remove at most `AT_ONCE` segments of a log, sealed and on record.
 
     Raises:
-        AgentGateError, OSError: neither is durable, or a file could not be removed; it may be tried again.
+        AgentGateError, OSError: neither is durable, or a file could not be removed; it may be
+            tried again.
     """
-    log, now = FileAudit(directory, keys=keys), time.time()
+    log = FileAudit(directory, keys=keys)
+    now = time.time()
     names = [*map(writer_of, paths)]
-    told = {"type": "pruned", "time": round(now, 6), "by": by, "before": before, "removed": names}
-    lasting = [line.record for path in paths for line in read_lines(path) if line.record.get("type") in _LASTING]
-    histories = [{**told, "removed": [], "seen": [*each]} for each in remembered(directory).items()]
+    told = {
+        "type": "pruned",
+        "time": round(now, 6),
+        "by": by,
+        "before": before,
+        "removed": names,
+    }
+    lasting = [
+        line.record
+        for path in paths
+        for line in read_lines(path)
+        if line.record.get("type") in _LASTING
+    ]
+    histories = [
+        {**told, "removed": [], "seen": [*each]} for each in remembered(directory).items()
+    ]
     try:
         for record in (*lasting, *histories, told):
             log.append(record, time.monotonic() + 10)

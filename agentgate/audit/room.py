@@ -1,7 +1,9 @@
-"""Space for records that must not fail any more: kept free for an audit segment before a token is burned.
+"""Space for records that must not fail any more: kept free for an audit segment before a token
+is burned.
 
-Rules: the file system itself keeps the space (Linux fallocate without a change of size, so that whoever follows the file sees records
-only); where it cannot, the space must be free at that moment. A limit of the process (RLIMIT_FSIZE) counts as a full disk.
+Rules: the file system itself keeps the space (Linux fallocate without a change of size, so that
+whoever follows the file sees records only); where it cannot, the space must be free at that
+moment. A limit of the process (RLIMIT_FSIZE) counts as a full disk.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import resource
 from collections.abc import Callable
 
 ROOM = 1 << 20  # bytes: at_once is 1024 at most, and a record of a redemption about 1 kB
-STEP = 16 << 10  # bytes that are asked for ahead: some ten records after the disk is full, the log says so
+# bytes that are asked for ahead: some ten records after the disk is full, the log says so
+STEP = 16 << 10
 FULL = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
 _KEEP_SIZE = 1
 _CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})

@@ -1,7 +1,9 @@
-"""The schema of audit records: which types there are, and the fields of each. docs/audit-schema.md is made of it, and a test compares.
+"""The schema of audit records: which types there are, and the fields of each.
+docs/audit-schema.md is made of it, and a test compares.
 
-A field that every record of a type has stands as it is, one that it may have with a question mark. New fields raise `VERSION`, which
-records have as ``v``; those of earlier versions have none.
+A field that every record of a type has stands as it is, one that it may have with a question
+mark. New fields raise `VERSION`, which records have as ``v``; those of earlier versions have
+none.
 """
 
 from __future__ import annotations
@@ -148,7 +150,11 @@ def record_types() -> dict[str, tuple[str, frozenset[str], frozenset[str]]]:
     for line in _TYPES.replace("\n  ", " ").strip().splitlines():
         name, told, fields = line.split(" | ")
         each = [*fields.split(), "type", "v", "time", "tenant?"]
-        found[name] = told, frozenset(f for f in each if f[-1] != "?"), frozenset(f[:-1] for f in each if f[-1] == "?")
+        found[name] = (
+            told,
+            frozenset(f for f in each if f[-1] != "?"),
+            frozenset(f[:-1] for f in each if f[-1] == "?"),
+        )
     return found
 
 
@@ -159,10 +165,24 @@ def record_fields() -> dict[str, str]:
 
 def schema_page() -> Iterator[str]:
     """The page of the docs."""
-    yield from ("# Audit records", "", f"Version {VERSION}, made from `agentgate/audit/schema.py`. Each line of a segment is")
-    yield '`{"prev", "record", "seq", "writer"}`; this is `record`. A field with a question mark may be absent.'
+    yield from (
+        "# Audit records",
+        "",
+        f"Version {VERSION}, made from `agentgate/audit/schema.py`. Each line of a segment is",
+    )
+    yield (
+        '`{"prev", "record", "seq", "writer"}`; this is `record`. A field with a question '
+        "mark may be absent."
+    )
     yield from ("", "| type | tells | fields |", "|---|---|---|")
     for name, (told, always, maybe) in record_types().items():
-        listed = [f"`{each}`" for each in sorted(always - {"type", "v", "time"})] + [f"`{each}`?" for each in sorted(maybe)]
+        listed = [f"`{each}`" for each in sorted(always - {"type", "v", "time"})] + [
+            f"`{each}`?" for each in sorted(maybe)
+        ]
         yield f"| `{name}` | {told} | {', '.join(listed)} |"
-    yield from ("", "| field | meaning |", "|---|---|", *(f"| `{name}` | {told} |" for name, told in record_fields().items()))
+    yield from (
+        "",
+        "| field | meaning |",
+        "|---|---|",
+        *(f"| `{name}` | {told} |" for name, told in record_fields().items()),
+    )

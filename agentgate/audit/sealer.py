@@ -1,10 +1,13 @@
-"""Seals segments: merges their heads into the tree of their directory's log, and signs a checkpoint of it.
+"""Seals segments: merges their heads into the tree of their directory's log, and signs a
+checkpoint of it.
 
-Rules: every process of a directory seals its own segment, in turns under a lock on the newest file of seals: when the segment begins,
-about a second after records came, and when it ends. A segment that no process writes any more, and that a seal names, is sealed by the
-next process that begins, with how much of it was unsealed. One that no seal names was not begun by this log; only a new log takes over
-what lies there. A copy of the newest checkpoint is kept in the key directory, so that a log that went away or back is noticed when the
-next process begins: a new log then begins with the record ``log_lost``, and what is left of the old one is not touched.
+Rules: every process of a directory seals its own segment, in turns under a lock on the newest
+file of seals: when the segment begins, about a second after records came, and when it ends. A
+segment that no process writes any more, and that a seal names, is sealed by the next process
+that begins, with how much of it was unsealed. One that no seal names was not begun by this log;
+only a new log takes over what lies there. A copy of the newest checkpoint is kept in the key
+directory, so that a log that went away or back is noticed when the next process begins: a new
+log then begins with the record ``log_lost``, and what is left of the old one is not touched.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from agentgate.token.regular_file import read_regular
 from agentgate.values.canonical import canonical
 
 LOGS = "audit-logs"  # in the key directory: the newest checkpoint of each log
-SEAL_SECONDS, SEAL_RECORDS = 1.0, 4096
+SEAL_SECONDS = 1.0
+SEAL_RECORDS = 4096
 _PATIENCE = 2.0  # seconds for the turn of another process
 _FILE_BYTES = 8 << 20
 _HEADS = 500  # in one line
@@ -45,10 +49,17 @@ class LogLost(OSError):
 class Sealer:
     """The seals of one directory, as one process writes them. Used by one thread only."""
 
-    def __init__(self, directory: Path, keys: Path, tell: Callable[[str], object] = lambda _: None) -> None:
+    def __init__(
+        self, directory: Path, keys: Path, tell: Callable[[str], object] = lambda _: None
+    ) -> None:
         """Read nothing yet. `tell` is told of each new checkpoint."""
-        self._directory, self._keys, self._key = directory, keys, LogKey.open(keys)
-        self._path, self._descriptor, self._end, self._tell = Path(), -1, 0, tell
+        self._directory = directory
+        self._keys = keys
+        self._key = LogKey.open(keys)
+        self._path = Path()
+        self._descriptor = -1
+        self._end = 0
+        self._tell = tell
         self._known: Checkpoint | None = None  # the newest that is told of elsewhere
         self._tree = LogTree("", self._key.public)
 
@@ -82,7 +93,8 @@ class Sealer:
         try:
             found = self._go_on()
         except (LogLost, ValueError) as error:
-            lost, found = self._lost(str(error)), False
+            lost = self._lost(str(error))
+            found = False
         if not found:
             self._begin_log()
         return lost
@@ -91,7 +103,8 @@ class Sealer:
         """Seal own segments up to these heads.
 
         Raises:
-            LogLost: `begin` again, and the segment is no part of the log that is then begun. OSError: it cannot be written now.
+            LogLost: `begin` again, and the segment is no part of the log that is then begun.
+                OSError: it cannot be written now.
         """
         try:
             with self._turn():
@@ -114,20 +127,34 @@ class Sealer:
     def _go_on(self) -> bool:
         """Whether there is a log of this directory, which is then read."""
         logs = seal_files(self._directory)
-        copies = [each for place, each in kept_checkpoints(self._keys).values() if place == str(self._directory)]
+        copies = [
+            each
+            for place, each in kept_checkpoints(self._keys).values()
+            if place == str(self._directory)
+        ]
         copies += [self._tree.checkpoint] if self._tree.edge.size else []
         newest = max([*logs, *(each.origin for each in copies)], default="")
         if not newest:
             return False
-        self._known = max((each for each in copies if each.origin == newest), key=lambda each: each.size, default=None)
+        self._known = max(
+            (each for each in copies if each.origin == newest),
+            key=lambda each: each.size,
+            default=None,
+        )
         self._tree = LogTree(newest, self._key.public)
         if newest not in logs:
             raise LogLost(f"{self._directory}: the seals of {newest} are gone")
         self._open(logs[newest][-1])
         with self._turn():
             if self._known is not None and self._known.size > self._tree.edge.size:
-                raise LogLost(f"{self._path}: ends after {self._tree.edge.size} leaves, expected at least {self._known.size}")
-            left = [self._left(head, self._directory / f"{writer}.jsonl") for writer, head in self._tree.heads.items()]
+                raise LogLost(
+                    f"{self._path}: ends after {self._tree.edge.size} leaves, expected at "
+                    f"least {self._known.size}"
+                )
+            left = [
+                self._left(head, self._directory / f"{writer}.jsonl")
+                for writer, head in self._tree.heads.items()
+            ]
             self._write([head for head in left if head is not None])
         return True
 
@@ -139,15 +166,21 @@ class Sealer:
         self._begin_file(path)
         with suppress(OSError):
             (self._directory / f"{name}.keys").symlink_to(self._keys)
-        found = [self._left(Head(writer_of(each), 0, 0, ""), each) for each in segment_files(self._directory)]
+        found = [
+            self._left(Head(writer_of(each), 0, 0, ""), each)
+            for each in segment_files(self._directory)
+        ]
         left = [head for head in found if head is not None]
         with self._turn():
             for start in range(0, len(left), _HEADS):
                 self._write(left[start : start + _HEADS])
 
     def _begin_file(self, path: Path) -> None:
-        """Begin a file, in this process's turn; it is there with its first line, or not at all."""
-        note, draft = self._key.sign(self._tree.checkpoint), path.with_name(f".{path.name}")
+        """Begin a file, in this process's turn; it is there with its first line, or not at
+        all.
+        """
+        note = self._key.sign(self._tree.checkpoint)
+        draft = path.with_name(f".{path.name}")
         data = self._tree.first_line(note)
         descriptor = os.open(draft, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
@@ -160,7 +193,9 @@ class Sealer:
             os.close(descriptor)
             raise
         self.close()
-        self._path, self._descriptor, self._end = path, descriptor, len(data)
+        self._path = path
+        self._descriptor = descriptor
+        self._end = len(data)
         self._tree.note = note
         self._keep()
 
@@ -168,14 +203,17 @@ class Sealer:
         """Go on with another file, from its start."""
         descriptor = os.open(path, _FLAGS)
         self.close()
-        self._path, self._descriptor, self._end = path, descriptor, 0
+        self._path = path
+        self._descriptor = descriptor
+        self._end = 0
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Hold the lock on the newest file, with all of it read.
 
         Raises:
-            ValueError: a line is not what the key signed. LogLost: the file is another, or shorter. OSError: it was not our turn in time.
+            ValueError: a line is not what the key signed. LogLost: the file is another, or
+                shorter. OSError: it was not our turn in time.
         """
         lock(self._descriptor)
         try:
@@ -190,18 +228,30 @@ class Sealer:
 
     def _read(self) -> None:
         """Take the lines since the last turn; one that a killed process left torn goes away."""
-        here, there = os.fstat(self._descriptor), None
+        here = os.fstat(self._descriptor)
+        there = None
         with suppress(OSError):
             there = self._path.lstat()
-        if there is None or (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino) or here.st_size < self._end:
+        if (
+            there is None
+            or (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
+            or here.st_size < self._end
+        ):
             raise LogLost(f"{self._path}: deleted, replaced or cut while it was written")
         if here.st_size == self._end:
             return
         for line in sealed_lines(self._path, self._end):
             self._tree.take(line.data, first=self._end == 0)
             self._end = line.end
-            if self._known is not None and self._known.size == self._tree.edge.size and self._known != self._tree.checkpoint:
-                raise LogLost(f"{self._path}: another tree of {self._known.size} leaves than the copy in {self._keys / LOGS}")
+            if (
+                self._known is not None
+                and self._known.size == self._tree.edge.size
+                and self._known != self._tree.checkpoint
+            ):
+                raise LogLost(
+                    f"{self._path}: another tree of {self._known.size} leaves than the copy "
+                    f"in {self._keys / LOGS}"
+                )
         os.ftruncate(self._descriptor, self._end)
 
     def _write(self, heads: list[Head]) -> None:
@@ -212,7 +262,9 @@ class Sealer:
         self._tree.grow(heads)
         note = self._key.sign(self._tree.checkpoint)
         try:
-            self._append(canonical({"heads": [head.leaf for head in heads], "note": note}) + b"\n")
+            self._append(
+                canonical({"heads": [head.leaf for head in heads], "note": note}) + b"\n"
+            )
         except OSError:
             self._tree.edge = before
             os.ftruncate(self._descriptor, self._end)
@@ -239,7 +291,14 @@ class Sealer:
         folder.mkdir(mode=0o700, exist_ok=True)
         name = self._path.name.split(".")[0]
         draft = folder / f".{name}"
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as out:
+        with os.fdopen(
+            os.open(
+                draft,
+                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o600,
+            ),
+            "wb",
+        ) as out:
             out.write(canonical({"directory": str(self._directory), "note": self._tree.note}))
             out.flush()
             os.fsync(out.fileno())
@@ -248,19 +307,34 @@ class Sealer:
 
     @staticmethod
     def _left(known: Head, path: Path) -> Head | None:
-        """The end of a segment that nobody writes any more, with how much was unsealed; None: it is written, or is not whole."""
+        """The end of a segment that nobody writes any more, with how much was unsealed; None:
+        it is written, or is not whole.
+        """
         try:
             if not Segment.is_over(path):
                 return None
-            seq, end, digest, same = 0, 0, "", known.seq == 0
+            seq = 0
+            end = 0
+            digest = ""
+            same = known.seq == 0
             for line in read_lines(path):
-                seq, end, digest = line.seq, line.end, line.digest
+                seq = line.seq
+                end = line.end
+                digest = line.digest
                 same = same or (seq == known.seq and digest == known.digest)
         except (AuditDamaged, FileNotFoundError):  # an auditor is told; it stays as it is
             return None
         if not same:
             return None
-        return Head(known.writer, seq, end, digest, int(path.stat().st_mtime * 1000), closed=True, unsealed=seq - known.seq)
+        return Head(
+            known.writer,
+            seq,
+            end,
+            digest,
+            int(path.stat().st_mtime * 1000),
+            closed=True,
+            unsealed=seq - known.seq,
+        )
 
 
 def lock(descriptor: int) -> None:
@@ -281,7 +355,8 @@ def _next(path: Path) -> Path:
 
 
 def kept_checkpoints(keys: Path) -> dict[str, tuple[str, Checkpoint]]:
-    """The newest checkpoints that a key directory keeps, by origin, each with the directory of its log.
+    """The newest checkpoints that a key directory keeps, by origin, each with the directory of
+    its log.
 
     Raises:
         AuditDamaged: one is not what the log's key signed. OSError: unreadable.
@@ -290,25 +365,32 @@ def kept_checkpoints(keys: Path) -> dict[str, tuple[str, Checkpoint]]:
     for path in sorted((keys / LOGS).glob("*.json")):
         try:
             value = orjson.loads(read_regular(path))
-            checkpoint, signed = read_checkpoint(value["note"]), LogTree(origin_of(path), read_public(keys)).verifier.signed(value["note"])
+            checkpoint = read_checkpoint(value["note"])
+            signed = LogTree(origin_of(path), read_public(keys)).verifier.signed(value["note"])
             found[checkpoint.origin] = str(value["directory"]), checkpoint
         except (OSError, ValueError, TypeError, KeyError, AttributeError, KeyRefused) as error:
             raise AuditDamaged(str(path), 1, str(error), _COPY) from error
         if checkpoint.origin != origin_of(path) or not signed:
-            raise AuditDamaged(str(path), 1, "a checkpoint that another key signed, or of another log", _COPY)
+            raise AuditDamaged(
+                str(path), 1, "a checkpoint that another key signed, or of another log", _COPY
+            )
     return found
 
 
 def keys_of(directory: Path) -> Path | None:
-    """The key directory of the log of a directory, where this user may read it; None: there is no log, or it may not.
+    """The key directory of the log of a directory, where this user may read it; None: there is
+    no log, or it may not.
 
-    Nobody has signed where that is: whoever may write there can only keep a command from sealing what it writes.
+    Nobody has signed where that is: whoever may write there can only keep a command from
+    sealing what it writes.
     """
     for files in reversed(seal_files(directory).values()):
         with suppress(AgentGateError, OSError, ValueError, StopIteration):
             keys = files[-1].with_name(f"{files[-1].name.split('.')[0]}.keys").readlink()
             if (keys / KEY).exists():
-                LogTree(origin_of(files[-1]), LogKey.open(keys).public).take(next(sealed_lines(files[-1])).data, first=True)
+                LogTree(origin_of(files[-1]), LogKey.open(keys).public).take(
+                    next(sealed_lines(files[-1])).data, first=True
+                )
                 return keys
         return None
     return None

@@ -1,8 +1,10 @@
-"""Segments that were found whole, in a cache of whoever asks: one that was verified before is only hashed again.
+"""Segments that were found whole, in a cache of whoever asks: one that was verified before is
+only hashed again.
 
-Rules: an entry is named by the SHA-256 of the segment's bytes and of the heads that it was verified against, so that it holds of nothing
-else: a segment that changed since is verified again, and its entry takes the place of the one before. No record is in it. The cache is for
-its owner only.
+Rules: an entry is named by the SHA-256 of the segment's bytes and of the heads that it was
+verified against, so that it holds of nothing else: a segment that changed since is verified
+again, and its entry takes the place of the one before. No record is in it. The cache is for its
+owner only.
 """
 
 from __future__ import annotations
@@ -28,11 +30,15 @@ def open_cache(folder: Path) -> Path:
     return folder
 
 
-def entry_of(folder: Path, path: Path, heads: Sequence[Mapping[str, Any]], *, sealed: bool) -> Path:
+def entry_of(
+    folder: Path, path: Path, heads: Sequence[Mapping[str, Any]], *, sealed: bool
+) -> Path:
     """Where a segment stands if it was found whole."""
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
-    name = hashlib.sha256(orjson.dumps([content, sealed, *heads], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    name = hashlib.sha256(
+        orjson.dumps([content, sealed, *heads], option=orjson.OPT_SORT_KEYS)
+    ).hexdigest()
     return folder / f"{writer_of(path)}.{name}"
 
 

@@ -1,10 +1,13 @@
 """One audit segment: a file with one writer, its records as bytes, and its reader.
 
-Each line is RFC 8785 JSON: ``{"prev", "record", "seq", "writer"}``. `seq` rises from 1 without gaps, `prev` is the SHA-256 of the
-previous line (64 zeros in the first). Canonical JSON escapes newlines and control characters, so a record is always exactly one
-line. The chain has no key: whoever can write the file can also write a consistent chain, which its seals show (`agentgate.audit.tree`).
-Files are created owner-only, never reopened, and never written again after an error; closed ones may be compressed (gzip). A writer keeps
-space free ahead of it, and looks before and after each group whether its file is still the one in the directory, and as long as it left it.
+Each line is RFC 8785 JSON: ``{"prev", "record", "seq", "writer"}``. `seq` rises from 1 without
+gaps, `prev` is the SHA-256 of the previous line (64 zeros in the first). Canonical JSON escapes
+newlines and control characters, so a record is always exactly one line. The chain has no key:
+whoever can write the file can also write a consistent chain, which its seals show
+(`agentgate.audit.tree`). Files are created owner-only, never reopened, and never written again
+after an error; closed ones may be compressed (gzip). A writer keeps space free ahead of it, and
+looks before and after each group whether its file is still the one in the directory, and as
+long as it left it.
 """
 
 from __future__ import annotations
@@ -43,20 +46,27 @@ _NO_GZIP = (gzip.BadGzipFile, zlib.error, EOFError)
 
 
 class SegmentLost(OSError):
-    """A segment was deleted, replaced or changed under its writer, which must not touch what is there now."""
+    """A segment was deleted, replaced or changed under its writer, which must not touch what is
+    there now.
+    """
 
 
 def record_bytes(record: Mapping[str, Any]) -> bytes:
     """The RFC 8785 bytes of a record, fit to be part of a canonical line.
 
     Raises:
-        AuditUnavailable: no canonical form, too large, or a reserved key. A call that cannot be recorded is refused.
+        AuditUnavailable: no canonical form, too large, or a reserved key. A call that cannot be
+            recorded is refused.
     """
     for key in ("seq", "writer"):
         if key in record:
-            raise AuditUnavailable(f"record: got key '{key}', expected none of the log's own keys")
+            raise AuditUnavailable(
+                f"record: got key '{key}', expected none of the log's own keys"
+            )
     try:
-        data = canonical({"record": {"v": VERSION, **record} if "type" in record else dict(record)})[_PREFIX:-1]
+        data = canonical(
+            {"record": {"v": VERSION, **record} if "type" in record else dict(record)}
+        )[_PREFIX:-1]
     except CanonicalError as error:
         raise AuditUnavailable(f"the record has no canonical form: {error}") from error
     if len(data) > _MAX:
@@ -74,7 +84,10 @@ class Segment:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path, self.writer, self.seq = path, path.stem, 0
-        self._descriptor, self._prev, self._size, self._reserved = descriptor, _FIRST, 0, 0
+        self._descriptor = descriptor
+        self._prev = _FIRST
+        self._size = 0
+        self._reserved = 0
         here = os.fstat(descriptor)
         self._file = here.st_dev, here.st_ino
         self._began = time.time()
@@ -86,15 +99,20 @@ class Segment:
 
     @property
     def is_full(self) -> bool:
-        """Whether the next record belongs into another segment: by its size, or the day (UTC)."""
-        return self._size > LARGE or (self.seq > 0 and time.time() // 86400 != self._began // 86400)
+        """Whether the next record belongs into another segment: by its size, or the day
+        (UTC).
+        """
+        return self._size > LARGE or (
+            self.seq > 0 and time.time() // 86400 != self._began // 86400
+        )
 
     @classmethod
     def create(cls, directory: Path) -> Self:
         """A new empty segment whose name survives a power cut, with room ahead.
 
         Raises:
-            OSError: the directory cannot be written, others may write to it, or the disk is full.
+            OSError: the directory cannot be written, others may write to it, or the disk is
+                full.
         """
         if directory.stat().st_mode & 0o022:
             raise PermissionError(f"{directory}: others may write to it")
@@ -102,7 +120,8 @@ class Segment:
         path = directory / f"{writer}.jsonl"
         segment = cls(path, os.open(path, _FLAGS, 0o600))
         try:
-            fcntl.flock(segment._descriptor, fcntl.LOCK_EX)  # while this process lives, see `is_over`
+            # while this process lives, see `is_over`
+            fcntl.flock(segment._descriptor, fcntl.LOCK_EX)
             sync_directory(directory)
             segment.make_room([])
         except OSError:
@@ -123,10 +142,12 @@ class Segment:
         return True
 
     def make_room(self, records: list[bytes]) -> None:
-        """Keep space for these records, and beyond them for what is promised (`agentgate.audit.room`).
+        """Keep space for these records, and beyond them for what is promised
+        (`agentgate.audit.room`).
 
         Raises:
-            SegmentLost: the file is not what it was. OSError: there is no space; the segment is as it was.
+            SegmentLost: the file is not what it was. OSError: there is no space; the segment is
+                as it was.
         """
         self._check_intact()
         end = self._size + sum(map(len, records)) + _AROUND * len(records) + ROOM
@@ -145,10 +166,15 @@ class Segment:
 
     def _check_intact(self) -> None:
         if not self.is_there():
-            raise SegmentLost(f"segment {self.path}: deleted or replaced after {self.seq} records, while it was written")
+            raise SegmentLost(
+                f"segment {self.path}: deleted or replaced after {self.seq} records, while it was written"
+            )
         here = os.fstat(self._descriptor)
         if here.st_size != self._size:
-            raise SegmentLost(f"segment {self.path}: got {here.st_size} bytes, expected the {self._size} that its writer wrote")
+            raise SegmentLost(
+                f"segment {self.path}: got {here.st_size} bytes, expected the {self._size} "
+                "that its writer wrote"
+            )
 
     def append(self, records: list[bytes], sync: Callable[[int], None]) -> list[int]:
         """Write records (canonical JSON) as one group and make them durable.
@@ -157,13 +183,20 @@ class Segment:
             Their sequence numbers.
 
         Raises:
-            OSError: the segment must be abandoned: after a failed sync the kernel may have dropped the data, and a second sync would
-                not report it. SegmentLost: it must not be touched.
+            OSError: the segment must be abandoned: after a failed sync the kernel may have
+                dropped the data, and a second sync would not report it. SegmentLost: it must
+                not be touched.
         """
-        prev, lines = self._prev, []
+        prev = self._prev
+        lines = []
         seqs = range(self.seq + 1, self.seq + len(records) + 1)
         for seq, record in zip(seqs, records, strict=True):
-            line = b'{"prev":"%b","record":%b,"seq":%d,"writer":"%b"}' % (prev.encode(), record, seq, self.writer.encode())
+            line = b'{"prev":"%b","record":%b,"seq":%d,"writer":"%b"}' % (
+                prev.encode(),
+                record,
+                seq,
+                self.writer.encode(),
+            )
             lines.append(line + b"\n")
             prev = digest(line)
         data = memoryview(b"".join(lines))
@@ -171,13 +204,15 @@ class Segment:
         while data:
             data = data[os.write(self._descriptor, data) :]
         sync(self._descriptor)
-        before, self._size = self._size, self._size + size
+        before = self._size
+        self._size = self._size + size
         try:
             self._check_intact()
         except SegmentLost:
             self._size = before
             raise
-        self.seq, self._prev = seqs[-1], prev
+        self.seq = seqs[-1]
+        self._prev = prev
         return list(seqs)
 
     def close(self) -> None:
@@ -193,7 +228,9 @@ class Segment:
             os.close(self._descriptor)
 
     def abandon(self) -> None:
-        """After an error: cut off what was never acknowledged, if the disk still allows it; remove a file without records."""
+        """After an error: cut off what was never acknowledged, if the disk still allows it;
+        remove a file without records.
+        """
         with suppress(OSError):
             os.ftruncate(self._descriptor, self._size)
         self.leave()
@@ -202,17 +239,24 @@ class Segment:
                 self.path.unlink()
 
 
-def read_records(directory: str | os.PathLike[str], *, damaged: Callable[[AuditDamaged], object] | None = None) -> Iterator[dict[str, Any]]:
-    """The records of every segment in a directory, by segment name (the time it was opened), each with its ``writer`` and ``seq``.
+def read_records(
+    directory: str | os.PathLike[str],
+    *,
+    damaged: Callable[[AuditDamaged], object] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """The records of every segment in a directory, by segment name (the time it was opened),
+    each with its ``writer`` and ``seq``.
 
     A torn last line was never acknowledged and is left out.
 
     Args:
         directory: the directory of the segments.
-        damaged: called with each damage, after which reading goes on with the next segment. None: damage is raised.
+        damaged: called with each damage, after which reading goes on with the next segment.
+            None: damage is raised.
 
     Raises:
-        AuditDamaged: any other line is not what a writer wrote there; the records before it have been yielded.
+        AuditDamaged: any other line is not what a writer wrote there; the records before it
+            have been yielded.
         OSError: a file cannot be read.
     """
     for path in segment_files(directory):
@@ -226,9 +270,11 @@ def read_records(directory: str | os.PathLike[str], *, damaged: Callable[[AuditD
 
 
 def remembered(directory: str | os.PathLike[str]) -> dict[str, str]:
-    """The highest of each history that the records of a directory tell, by its name (`agentgate.stores.history_name`).
+    """The highest of each history that the records of a directory tell, by its name
+    (`agentgate.stores.history_name`).
 
-    Damaged lines are passed over: to remember less than everything is no reason to stop, and `read_records` reports damage.
+    Damaged lines are passed over: to remember less than everything is no reason to stop, and
+    `read_records` reports damage.
 
     Raises:
         AuditUnavailable: a file cannot be read.
@@ -238,7 +284,11 @@ def remembered(directory: str | os.PathLike[str]) -> dict[str, str]:
         for path in segment_files(directory):
             with open_segment(path) as lines, suppress(*_NO_GZIP):
                 for line in lines:
-                    if b'"history":"' in line or b'"redemptions":"' in line or b'"seen":["' in line:
+                    if (
+                        b'"history":"' in line
+                        or b'"redemptions":"' in line
+                        or b'"seen":["' in line
+                    ):
                         _remember(found, line)
     except OSError as error:
         raise AuditUnavailable(f"audit directory {directory}: {error}") from error
@@ -250,14 +300,23 @@ def _remember(found: dict[str, str], line: bytes) -> None:
         record = orjson.loads(line)["record"]
         fields = ("history", ""), ("redemptions", record.get("audience", ""))
         pruned = record.get("type") == "pruned"
-        told = [record["seen"]] if pruned else [(history_name(record["tenant"], whose), record.get(name, "")) for name, whose in fields]
+        told = (
+            [record["seen"]]
+            if pruned
+            else [
+                (history_name(record["tenant"], whose), record.get(name, ""))
+                for name, whose in fields
+            ]
+        )
         for known, history in told:
             if split(checked_history(history))[1] > split(found.get(known, ""))[1]:
                 found[known] = history
 
 
 def segment_files(directory: str | os.PathLike[str]) -> list[Path]:
-    """The segments of a directory, by name (the time each was opened); none where there is no directory. Raises OSError."""
+    """The segments of a directory, by name (the time each was opened); none where there is no
+    directory. Raises OSError.
+    """
     every = Path(directory).iterdir() if Path(directory).exists() else ()
     return sorted(path for path in every if path.name.endswith((".jsonl", ".jsonl.gz")))
 
@@ -282,32 +341,52 @@ class Line(NamedTuple):
 
 
 def read_lines(path: Path, after: Line | None = None) -> Iterator[Line]:
-    """The lines of one segment, from the one after another on, without a torn one at its end. Raises as `read_records`."""
+    """The lines of one segment, from the one after another on, without a torn one at its end.
+    Raises as `read_records`.
+    """
     _, seq, prev, end = after or Line({}, 0, _FIRST, 0)
     with open_segment(path) as lines:
         try:
             lines.seek(end)
             while ended := lines.readline(MAX_BYTES + 1):
-                seq, line = seq + 1, ended.removesuffix(b"\n")
-                if line == ended or not line.strip(b"\0"):  # torn, or still being written; a power cut may leave zeros
+                seq = seq + 1
+                line = ended.removesuffix(b"\n")
+                # torn, or still being written; a power cut may leave zeros
+                if line == ended or not line.strip(b"\0"):
                     if len(ended) > MAX_BYTES or (line != ended and lines.read(1)):
-                        raise AuditDamaged(str(path), seq, "a torn line", "torn lines only at the end")
+                        raise AuditDamaged(
+                            str(path), seq, "a torn line", "torn lines only at the end"
+                        )
                     return
                 value = _value(path, seq, line)
-                for name, expected in (("writer", writer_of(path)), ("seq", seq), ("prev", prev)):
+                for name, expected in (
+                    ("writer", writer_of(path)),
+                    ("seq", seq),
+                    ("prev", prev),
+                ):
                     if value[name] != expected:
-                        raise AuditDamaged(str(path), seq, f"{name} {value[name]!r}", repr(expected))
-                prev, end = digest(line), end + len(ended)
+                        raise AuditDamaged(
+                            str(path), seq, f"{name} {value[name]!r}", repr(expected)
+                        )
+                prev = digest(line)
+                end = end + len(ended)
                 yield Line(value["record"], seq, prev, end)
         except _NO_GZIP as error:
-            raise AuditDamaged(str(path), seq, str(error), "a segment that was compressed (gzip)") from error
+            raise AuditDamaged(
+                str(path), seq, str(error), "a segment that was compressed (gzip)"
+            ) from error
 
 
 def _value(path: Path, number: int, line: bytes) -> dict[str, Any]:
     expected = "canonical JSON of {prev, record, seq, writer}"
     try:
         value = orjson.loads(line)
-        if type(value) is not dict or value.keys() != _KEYS or type(value["record"]) is not dict or canonical(value) != line:
+        if (
+            type(value) is not dict
+            or value.keys() != _KEYS
+            or type(value["record"]) is not dict
+            or canonical(value) != line
+        ):
             raise AuditDamaged(str(path), number, "another form", expected)
     except (orjson.JSONDecodeError, CanonicalError) as error:
         raise AuditDamaged(str(path), number, str(error), expected) from error

@@ -1,9 +1,10 @@
 """The tree of a log: what its seals say, one line after another.
 
-A log is all segments of one directory. Its seals are the files ``LOG.NUMBER.seals`` beside them, lines of canonical JSON. A file begins
-with ``{"note", "roots", "size"}``, the tree so far. Each further line is a seal,
-``{"heads", "note"}``: heads of segments, each of which is a leaf of the tree (its canonical JSON), and the checkpoint after them.
-Whoever has not the key can write no line that counts.
+A log is all segments of one directory. Its seals are the files ``LOG.NUMBER.seals`` beside
+them, lines of canonical JSON. A file begins with ``{"note", "roots", "size"}``, the tree so
+far. Each further line is a seal, ``{"heads", "note"}``: heads of segments, each of which is a
+leaf of the tree (its canonical JSON), and the checkpoint after them. Whoever has not the key
+can write no line that counts.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Head(NamedTuple):
         bytes: the length of the segment up to its end.
         digest: SHA-256 of its line, as the next line names it.
         time: when it was sealed, POSIX milliseconds.
-        closed: the segment ended there; with `seq` 0 it holds nothing: it has no record, or was removed (`agentgate.audit.retention`).
+        closed: the segment ended there; with `seq` 0 it holds nothing: it has no record, or was
+            removed (`agentgate.audit.retention`).
         unsealed: its writer was gone, and so many records were under no checkpoint until then.
     """
 
@@ -77,7 +79,9 @@ class LogTree:
 
     def __init__(self, origin: str, public: bytes) -> None:
         self.verifier: NoteVerifier = log_verifier(origin, public)
-        self.edge, self.heads, self.note = RightEdge(), dict[str, Head](), ""
+        self.edge = RightEdge()
+        self.heads = dict[str, Head]()
+        self.note = ""
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -109,11 +113,16 @@ class LogTree:
                 raise ValueError("another form of JSON")
         except CanonicalError as error:
             raise ValueError(str(error)) from error
-        if value.keys() != ({"note", "roots", "size"} if first else {"heads", "note"}) or type(value["note"]) is not str:
+        if (
+            value.keys() != ({"note", "roots", "size"} if first else {"heads", "note"})
+            or type(value["note"]) is not str
+        ):
             raise ValueError("other keys")
         heads: list[Head] = []
         if first:
-            edge = RightEdge(value["size"], [b64decode(root, validate=True) for root in value["roots"]])
+            edge = RightEdge(
+                value["size"], [b64decode(root, validate=True) for root in value["roots"]]
+            )
             if self.note and edge.roots != self.edge.roots:
                 raise ValueError("another tree than the file before it")
             self.edge = edge
@@ -126,7 +135,10 @@ class LogTree:
     def _check(self, note: str) -> None:
         found = read_checkpoint(note)
         if found != self.checkpoint:
-            raise ValueError(f"a checkpoint of {found.size} leaves of {found.origin!r}, or of others than the {self.edge.size} so far")
+            raise ValueError(
+                f"a checkpoint of {found.size} leaves of {found.origin!r}, or of others than "
+                f"the {self.edge.size} so far"
+            )
         if note.count("\n") != 5 or not self.verifier.signed(note):
             raise ValueError("a checkpoint that the key of this log has not signed")
         self.note = note
@@ -139,7 +151,11 @@ def read_head(value: Mapping[str, Any]) -> Head:
         ValueError: another form.
     """
     kinds = {**_HEAD, **_MORE}
-    if type(value) is not dict or not value.keys() >= _HEAD.keys() or any(type(each) is not kinds.get(n) for n, each in value.items()):
+    if (
+        type(value) is not dict
+        or not value.keys() >= _HEAD.keys()
+        or any(type(each) is not kinds.get(n) for n, each in value.items())
+    ):
         raise ValueError("no head of a segment")
     return Head(**value)
 
@@ -153,7 +169,9 @@ class SealedLine(NamedTuple):
 
 
 def sealed_lines(path: Path, offset: int = 0) -> Iterator[SealedLine]:
-    """The whole lines of a file of seals, from a place on; one that a killed process left torn is left out."""
+    """The whole lines of a file of seals, from a place on; one that a killed process left torn
+    is left out.
+    """
     end = offset
     with path.open("rb") as file:
         file.seek(offset)

@@ -1,8 +1,11 @@
-"""Is an audit log what its writers wrote? Offline: from its directories, and the public key that its checkpoints are signed with.
+"""Is an audit log what its writers wrote? Offline: from its directories, and the public key
+that its checkpoints are signed with.
 
-Rules: every line of every segment is read again, every seal, and the tree that the seals make. What the log should hold beyond what lies
-there is told by checkpoints that are kept elsewhere (`Known`): a tree that is smaller, or has another root at that size, went back. What a
-segment has beyond its last head is under no checkpoint, which is counted: as long as its process lives, up to a second of records.
+Rules: every line of every segment is read again, every seal, and the tree that the seals make.
+What the log should hold beyond what lies there is told by checkpoints that are kept elsewhere
+(`Known`): a tree that is smaller, or has another root at that size, went back. What a segment
+has beyond its last head is under no checkpoint, which is counted: as long as its process lives,
+up to a second of records.
 """
 
 from __future__ import annotations
@@ -36,14 +39,16 @@ _MANY = 64 << 20  # bytes, from which on segments are read by several processes
 class LogFinding(IntEnum):
     """What is wrong, as an exit status."""
 
-    EDITED = 10  # a line is not what its writer wrote: changed, dropped, added, or in another order
+    # a line is not what its writer wrote: changed, dropped, added, or in another order
+    EDITED = 10
     CUT = 11  # records are missing at the end
     MISSING = 12  # a segment is not there
     FORGED = 13  # a segment that no seal names
     CHANGED = 14  # a consistent chain of other records than were sealed
     APPENDED = 15  # records after the segment ended
     SEALS = 16  # a seal is not what the log's key signed
-    WENT_BACK = 17  # a log, or a part of its tree, that a checkpoint kept elsewhere tells of is not there
+    # a log, or a part of its tree, that a checkpoint kept elsewhere tells of is not there
+    WENT_BACK = 17
     TWICE = 18  # more than one file of a segment
 
 
@@ -134,7 +139,9 @@ class LogVerdict:
 
     @property
     def is_checked(self) -> bool:
-        """Whether seals, or heads of an earlier version, told what was cut off, forged or deleted; else only chains were looked at."""
+        """Whether seals, or heads of an earlier version, told what was cut off, forged or
+        deleted; else only chains were looked at.
+        """
         return bool(self.logs) or any(each.sealed is not None for each in self.segments)
 
 
@@ -159,25 +166,37 @@ class LogEvidence(NamedTuple):
         """What key directories tell.
 
         Raises:
-            AuditDamaged: something there has another form. KeyRefused: one has no key of a log. OSError: unreadable.
+            AuditDamaged: something there has another form. KeyRefused: one has no key of a log.
+                OSError: unreadable.
         """
-        keys, known, heads = list[bytes](), list[Known](), dict[str, Head]()
+        keys = list[bytes]()
+        known = list[Known]()
+        heads = dict[str, Head]()
         for folder in folders:
             old = kept(folder)
             heads |= old
             if old and not (folder / PUBLIC).exists():
                 continue
             keys.append(read_public(folder))
-            known += [Known(str(folder), checkpoint) for _, checkpoint in kept_checkpoints(folder).values()]
+            known += [
+                Known(str(folder), checkpoint)
+                for _, checkpoint in kept_checkpoints(folder).values()
+            ]
         return cls(keys, known, heads)
 
 
 def verify(
-    directories: Sequence[Path], evidence: LogEvidence, watch: Watch = lambda work, _: work, *, cache: Path | None = None
+    directories: Sequence[Path],
+    evidence: LogEvidence,
+    watch: Watch = lambda work, _: work,
+    *,
+    cache: Path | None = None,
 ) -> LogVerdict:
-    """Every log and segment of these directories, and those that only checkpoints and heads know, by name (the time each was opened).
+    """Every log and segment of these directories, and those that only checkpoints and heads
+    know, by name (the time each was opened).
 
-    The directories are those of one log or more, also where segments were moved to. `cache`: what was found before.
+    The directories are those of one log or more, also where segments were moved to. `cache`:
+    what was found before.
 
     Raises:
         OSError: a directory or a file cannot be read.
@@ -193,26 +212,45 @@ def verify(
         for name, each in log.heads.items():
             expected.setdefault(name, []).extend(each)
     chosen = partial(_look_at, sealed=bool(logs or heads), cache=cache)
-    work = [(name, path, expected.get(name, [])) for name in sorted(paths) for path in paths[name]]
+    work = [
+        (name, path, expected.get(name, [])) for name in sorted(paths) for path in paths[name]
+    ]
     found = list[Verified]()
     for each, lost in watch(_each(chosen, work), len(work)):
         found.append(each)
         for head in lost:
             expected.setdefault(head.writer, []).append(head)
-    found = [_twice(each) if len(paths[each.writer]) > 1 and each.finding is None else each for each in found]
+    found = [
+        _twice(each) if len(paths[each.writer]) > 1 and each.finding is None else each
+        for each in found
+    ]
     for name, those in expected.items():
         last = max(those, key=lambda head: head.seq)
         newest = [log.heads[name][-1] for log in logs.values() if name in log.heads] or [last]
-        if name not in paths and not all(head.closed and not head.seq for head in newest):  # one log does not say what another removed
-            found.append(Verified(name, "", 0, last.seq, finding=LogFinding.MISSING, wrong=f"missing: it had {last.seq} records"))
+        # one log does not say what another removed
+        if name not in paths and not all(head.closed and not head.seq for head in newest):
+            found.append(
+                Verified(
+                    name,
+                    "",
+                    0,
+                    last.seq,
+                    finding=LogFinding.MISSING,
+                    wrong=f"missing: it had {last.seq} records",
+                )
+            )
     return LogVerdict(tuple(sorted(found, key=lambda each: each.writer)), tuple(logs.values()))
 
 
 _Work = tuple[str, Path, list[Head]]
 
 
-def _each(function: Callable[[_Work], tuple[Verified, list[Head]]], work: list[_Work]) -> Iterator[tuple[Verified, list[Head]]]:
-    cores = min(len(os.sched_getaffinity(0)), len(work)) if hasattr(os, "sched_getaffinity") else 1
+def _each(
+    function: Callable[[_Work], tuple[Verified, list[Head]]], work: list[_Work]
+) -> Iterator[tuple[Verified, list[Head]]]:
+    cores = (
+        min(len(os.sched_getaffinity(0)), len(work)) if hasattr(os, "sched_getaffinity") else 1
+    )
     if cores < 2 or sum(path.stat().st_size for _, path, _ in work) < _MANY:
         yield from map(function, work)
         return
@@ -221,7 +259,9 @@ def _each(function: Callable[[_Work], tuple[Verified, list[Head]]], work: list[_
 
 
 def _twice(each: Verified) -> Verified:
-    return replace(each, finding=LogFinding.TWICE, wrong="more than one file has this writer's name")
+    return replace(
+        each, finding=LogFinding.TWICE, wrong="more than one file has this writer's name"
+    )
 
 
 def _look_at(work: _Work, *, sealed: bool, cache: Path | None) -> tuple[Verified, list[Head]]:
@@ -245,33 +285,56 @@ def _read_segment(work: _Work, *, sealed: bool) -> tuple[Verified, list[Head]]:
     for head in heads:
         if head.seq:
             wanted.setdefault(head.seq, set()).add(head.digest)
-    records, end, lost = 0, 0, list[Head]()
+    records = 0
+    end = 0
+    lost = list[Head]()
     wrong: tuple[LogFinding, str] | None = None
     last = max(heads, key=lambda head: head.seq, default=None)
     try:
         for line in read_lines(path):
-            records, end = line.seq, line.end
+            records = line.seq
+            end = line.end
             if line.record.get("type") == "segment_lost":
                 with suppress(KeyError, TypeError, ValueError):  # another form: nobody's record
                     lost.append(read_head({"time": 0, "closed": True, **line.record["head"]}))
             if records in wanted and wanted.pop(records) != {line.digest}:
-                wrong = wrong or (LogFinding.CHANGED, f"record {records}: got other content than was sealed")
+                wrong = wrong or (
+                    LogFinding.CHANGED,
+                    f"record {records}: got other content than was sealed",
+                )
     except AuditDamaged as error:
-        wrong = wrong or (LogFinding.EDITED, f"line {error.line}: got {error.got}, expected {error.expected}")
+        wrong = wrong or (
+            LogFinding.EDITED,
+            f"line {error.line}: got {error.got}, expected {error.expected}",
+        )
     if wrong is None and last is None and sealed:
         wrong = LogFinding.FORGED, "no seal names this segment: no process of this log began it"
     elif wrong is None and last is not None and wanted:
-        wrong = LogFinding.CUT, f"cut off: got {records} records, expected at least the {last.seq} that it had"
-    elif wrong is None and last is not None and records > last.seq and any(head.closed for head in heads):
+        wrong = (
+            LogFinding.CUT,
+            f"cut off: got {records} records, expected at least the {last.seq} that it had",
+        )
+    elif (
+        wrong is None
+        and last is not None
+        and records > last.seq
+        and any(head.closed for head in heads)
+    ):
         wrong = LogFinding.APPENDED, f"{records - last.seq} records after its end"
     finding, said = wrong or (None, "")
     torn = 0 if finding or path.suffix == ".gz" else path.stat().st_size - end
     late = sum(head.unsealed for head in heads)
-    return Verified(name, str(path), records, last and last.seq, late, torn, finding, said), lost
+    return Verified(
+        name, str(path), records, last and last.seq, late, torn, finding, said
+    ), lost
 
 
-def read_logs(directories: Sequence[Path], keys: Sequence[bytes], known: Iterable[Known]) -> dict[str, Sealed]:
-    """The logs of these directories, and those that only a checkpoint tells of, by origin. Raises OSError: a file cannot be read."""
+def read_logs(
+    directories: Sequence[Path], keys: Sequence[bytes], known: Iterable[Known]
+) -> dict[str, Sealed]:
+    """The logs of these directories, and those that only a checkpoint tells of, by origin.
+    Raises OSError: a file cannot be read.
+    """
     elsewhere = dict[str, list[Known]]()
     for each in known:
         elsewhere.setdefault(each.checkpoint.origin, []).append(each)
@@ -279,7 +342,10 @@ def read_logs(directories: Sequence[Path], keys: Sequence[bytes], known: Iterabl
     for directory in directories:
         for origin, paths in seal_files(directory).items():
             files.setdefault(origin, []).extend(paths)
-    logs = {origin: _read_log(origin, paths, keys, elsewhere.pop(origin, [])) for origin, paths in sorted(files.items())}
+    logs = {
+        origin: _read_log(origin, paths, keys, elsewhere.pop(origin, []))
+        for origin, paths in sorted(files.items())
+    }
     for origin, those in elsewhere.items():
         most = max(those, key=lambda each: each.checkpoint.size)
         wrong = f"not here: {most.source} knows {most.checkpoint.size} leaves of it"
@@ -287,25 +353,36 @@ def read_logs(directories: Sequence[Path], keys: Sequence[bytes], known: Iterabl
     return logs
 
 
-def _read_log(origin: str, paths: list[Path], keys: Sequence[bytes], known: list[Known]) -> Sealed:
+def _read_log(
+    origin: str, paths: list[Path], keys: Sequence[bytes], known: list[Known]
+) -> Sealed:
     paths = sorted(paths, key=lambda path: path.name)
-    tree, sealed = LogTree(origin, _key_of(origin, paths[0], keys)), Sealed(origin)
+    tree = LogTree(origin, _key_of(origin, paths[0], keys))
+    sealed = Sealed(origin)
     left = list(known)
     try:
         for index, path in enumerate(paths):
             _read_seals(path, index, tree, sealed, left)
     except ValueError as error:
-        sealed.finding, sealed.wrong = LogFinding.SEALS, str(error)
-    sealed.verifier, sealed.size = str(tree.verifier), tree.edge.size
+        sealed.finding = LogFinding.SEALS
+        sealed.wrong = str(error)
+    sealed.verifier = str(tree.verifier)
+    sealed.size = tree.edge.size
     if sealed.finding is None and left:
         most = max(left, key=lambda each: each.checkpoint.size)
         sealed.finding = LogFinding.WENT_BACK
-        sealed.wrong = f"it ends after {sealed.size} leaves, {most.source} knows {most.checkpoint.size}"
+        sealed.wrong = (
+            f"it ends after {sealed.size} leaves, {most.source} knows {most.checkpoint.size}"
+        )
     return sealed
 
 
-def _read_seals(path: Path, index: int, tree: LogTree, sealed: Sealed, left: list[Known]) -> None:
-    """Take one file of seals, and of what is known those that it confirms. Raises ValueError: what is wrong, and where."""
+def _read_seals(
+    path: Path, index: int, tree: LogTree, sealed: Sealed, left: list[Known]
+) -> None:
+    """Take one file of seals, and of what is known those that it confirms. Raises ValueError:
+    what is wrong, and where.
+    """
     if int(path.name.split(".")[1]) != index:
         raise ValueError(f"{path}: the file before it, number {index}, is not here")
     if not path.stat().st_size:
@@ -318,13 +395,17 @@ def _read_seals(path: Path, index: int, tree: LogTree, sealed: Sealed, left: lis
             raise ValueError(f"{path}, line {line.number}: {error}") from error
         for head in heads:
             sealed.heads[head.writer].append(head)
-        before, sealed.sealed_at = sealed.sealed_at, max((head.time for head in heads), default=sealed.sealed_at)
+        before = sealed.sealed_at
+        sealed.sealed_at = max((head.time for head in heads), default=sealed.sealed_at)
         # processes that wait for their turn seal a little later than they looked at the clock
         if before - sealed.sealed_at > 5000 or (idle and sealed.sealed_at - before > 60_000):
             sealed.gaps.append((before, sealed.sealed_at))
         for each in [each for each in left if each.checkpoint.size == tree.edge.size]:
             if each.checkpoint.root != tree.edge.root():
-                raise ValueError(f"{path}, line {line.number}: another tree of {tree.edge.size} leaves than {each.source} knows")
+                raise ValueError(
+                    f"{path}, line {line.number}: another tree of {tree.edge.size} leaves "
+                    f"than {each.source} knows"
+                )
             left.remove(each)
 
 

@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True, first: bool = False) -> None:
+def write_whole(
+    path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True, first: bool = False
+) -> None:
     """Replace a file so that readers see the old or the new one.
 
     Args:
@@ -23,7 +25,9 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = T
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as out:
+        with os.fdopen(
+            os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb"
+        ) as out:
             out.write(data)
             out.flush()
             if durable:

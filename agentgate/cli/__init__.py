@@ -1,1 +1,3 @@
-"""The command line: ``help.txt`` lists the commands, a module each for those that belong together."""
+"""The command line: ``help.txt`` lists the commands, a module each for those that belong
+together.
+"""

@@ -1,4 +1,5 @@
-"""``agentgate workflow approve``, ``status``, ``index`` and ``revoke``: what is in force, bringing a version into force, and ending it.
+"""``agentgate workflow approve``, ``status``, ``index`` and ``revoke``: what is in force,
+bringing a version into force, and ending it.
 
 To approve: read what became wider, type that you accept it, sign with the SSH key you have.
 """
@@ -13,15 +14,46 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from agentgate.approvals import ApprovalRefused, Statement, WorkflowStatus, forecast, root_digest
+from agentgate.approvals import (
+    ApprovalRefused,
+    Statement,
+    WorkflowStatus,
+    forecast,
+    root_digest,
+)
 from agentgate.approvals import status as standing
 from agentgate.approvals._shape import moment
 from agentgate.approvals.root import Root as TrustRoot
-from agentgate.approvals.writing import Signer, renew_index, statement, write_approval, write_index
+from agentgate.approvals.writing import (
+    Signer,
+    renew_index,
+    statement,
+    write_approval,
+    write_index,
+)
 from agentgate.approvals.writing import revoke as write_revocation
 from agentgate.approvals.writing.approval import Unsigned, find_workflow
-from agentgate.cli.output import complain, exit_with, fail, note, print_report, refusing, rows, say, say_json
-from agentgate.cli.signing import WORKFLOWS, Accept, Directory, Json, Key, Root, confirm, own_signer
+from agentgate.cli.output import (
+    complain,
+    exit_with,
+    fail,
+    note,
+    print_report,
+    refusing,
+    rows,
+    say,
+    say_json,
+)
+from agentgate.cli.signing import (
+    WORKFLOWS,
+    Accept,
+    Directory,
+    Json,
+    Key,
+    Root,
+    confirm,
+    own_signer,
+)
 from agentgate.errors import ConfigError
 from agentgate.loading.catalog import AHEAD
 from agentgate.loading.source import WorkflowText, on_disk
@@ -43,11 +75,27 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
     root: Root = None,
     proposer: Annotated[
         str | None,
-        Option(help="Who made a change that is not committed yet; beside whoever git names since the version before. None of them counts."),
+        Option(
+            help=(
+                "Who made a change that is not committed yet; beside whoever git names "
+                "since the version before. None of them counts."
+            )
+        ),
     ] = None,
-    until: Annotated[str | None, Option(help="Last day of this approval, 2031-05-31; left out: the workflow's own last day.")] = None,
+    until: Annotated[
+        str | None,
+        Option(
+            help="Last day of this approval, 2031-05-31; left out: the workflow's own last day."
+        ),
+    ] = None,
     accept: Accept = None,
-    index: Annotated[bool, Option("--index/--no-index", help="Renew the index once the approval is complete, if you may.")] = True,
+    index: Annotated[
+        bool,
+        Option(
+            "--index/--no-index",
+            help="Renew the index once the approval is complete, if you may.",
+        ),
+    ] = True,
     as_json_: Json = False,
 ) -> None:
     """Sign one version of a workflow.
@@ -73,8 +121,17 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
         made_by = _made_by(Path(source.path), made, directory, signer, proposer)
         made = made.made_by(*made_by)
         said = made.statement
-        changes = told(made.old, made.workflow, tuple(in_words(made.needs, made_by)), base=base_of(source))
-        changes = replace(changes, about=(*changes.about, ("made by", ", ".join(made_by)), ("compared with", made.baseline)))
+        changes = told(
+            made.old, made.workflow, tuple(in_words(made.needs, made_by)), base=base_of(source)
+        )
+        changes = replace(
+            changes,
+            about=(
+                *changes.about,
+                ("made by", ", ".join(made_by)),
+                ("compared with", made.baseline),
+            ),
+        )
         if not as_json_:
             say(f"{said.id} v{said.version}, {made.workflow.title}", "")
             print_report(DiffReport(changes, ""))
@@ -85,7 +142,13 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
         if renewed:
             now = _status(directory, root, said)
     if as_json_:
-        done = {"written": str(written), "signed": list(now.signed), "missing": now.missing, "can": list(now.can), "index": renewed}
+        done = {
+            "written": str(written),
+            "signed": list(now.signed),
+            "missing": now.missing,
+            "can": list(now.can),
+            "index": renewed,
+        }
         say_json({**as_json(changes), **done})
     else:
         say("", f"signed as {said.signer}: {written}", *_standing(now, renewed=renewed))
@@ -104,8 +167,16 @@ def _ready(source: WorkflowText) -> None:
         fail("Its tests do not hold. Nothing was signed.")
     questions = undecided(source.text)
     if questions:
-        complain(*(f"{source.path}:{line}:{column}: undecided: {text}" for line, column, text in questions))
-        fail("A draft is not signed before each # DECIDE: is decided and its mark deleted. Nothing was signed.")
+        complain(
+            *(
+                f"{source.path}:{line}:{column}: undecided: {text}"
+                for line, column, text in questions
+            )
+        )
+        fail(
+            "A draft is not signed before each # DECIDE: is decided and its mark deleted. "
+            "Nothing was signed."
+        )
 
 
 def _day(text: str | None, last: date) -> str | None:
@@ -117,21 +188,35 @@ def _day(text: str | None, last: date) -> str | None:
     except ValueError as error:
         raise ConfigError("until", text, "a day such as 2031-05-31") from error
     if not today <= day <= last:
-        raise ConfigError("until", text, f"a day from today, {today}, to the workflow's last, {last}")
+        raise ConfigError(
+            "until", text, f"a day from today, {today}, to the workflow's last, {last}"
+        )
     return day.isoformat()
 
 
-def _made_by(file: Path, made: Unsigned, directory: Path, signer: Signer, proposer: str | None) -> tuple[str, ...]:
-    """Who made the change: whoever git names since the version in force, and --proposer; under a solo root the one person in it."""
+def _made_by(
+    file: Path, made: Unsigned, directory: Path, signer: Signer, proposer: str | None
+) -> tuple[str, ...]:
+    """Who made the change: whoever git names since the version in force, and --proposer; under
+    a solo root the one person in it.
+    """
     root = TrustRoot.parse((directory / ROOT_FILE).read_bytes(), ROOT_FILE)
     named = makers(file, made.statement.previous, root if root.shape.signed_commits else None)
     if root.shape.signed_commits and not named:
-        raise ConfigError("signed_commits", f"{file}, changed since its last commit", "a committed file, with every commit signed")
+        raise ConfigError(
+            "signed_commits",
+            f"{file}, changed since its last commit",
+            "a committed file, with every commit signed",
+        )
     if proposer is not None:
         named = (proposer, *(name for name in named if name != proposer))
     solo = root.person(signer.public_key) if root.solo and not named else None
     if not named and solo is None:
-        raise ConfigError("proposer", f"{file}, changed since its last commit", "a committed file, or --proposer NAME: who made the change")
+        raise ConfigError(
+            "proposer",
+            f"{file}, changed since its last commit",
+            "a committed file, or --proposer NAME: who made the change",
+        )
     return named or (str(solo),)
 
 
@@ -148,7 +233,11 @@ def phrase(changes: Changes, *, first: bool) -> str:
 
 
 def _status(directory: Path, root: str | None, said: Statement) -> WorkflowStatus:
-    return next(each for each in standing(directory, root, only=directory / said.path) if each.id == said.id)
+    return next(
+        each
+        for each in standing(directory, root, only=directory / said.path)
+        if each.id == said.id
+    )
 
 
 def _index(directory: Path, signer: Signer, root: str | None) -> bool:
@@ -166,13 +255,15 @@ def _standing(now: WorkflowStatus, *, renewed: bool) -> list[str]:
     if now.missing:
         lines.append(f"still needed: {now.missing} of {', '.join(now.can) or 'nobody'}")
     elif not renewed:
-        lines.append("complete; somebody of the root's roles.index renews the index: agentgate workflow index")
+        lines.append(
+            "complete; somebody of the root's roles.index renews the index: agentgate workflow index"
+        )
     if not now.refused:
         lines.append(f"in force: v{now.in_force}")
     return lines
 
 
-# --- what is in force, and ending it --------------------------------------------------------------------------------------------
+# --- what is in force, and ending it ----------------------------------------------------------
 def status(
     directory: Directory = WORKFLOWS,
     root: Root = None,
@@ -183,12 +274,22 @@ def status(
         statuses = standing(directory, root)
         digest = root_digest(directory)
     if as_json:
-        say_json({"root": digest, "pinned": root is not None, "workflows": [_json(each) for each in statuses]})
+        say_json(
+            {
+                "root": digest,
+                "pinned": root is not None,
+                "workflows": [_json(each) for each in statuses],
+            }
+        )
     else:
         _tell(statuses)
         soon = dict.fromkeys(each.ends for each in statuses if each.ends)
         note(*(e for e in soon if e.at - time.time() <= AHEAD))
-        say("", f"root {digest}{'' if root else ' (as it lies there; a gate pins it: --root or AGENTGATE_ROOT)'}")
+        say(
+            "",
+            "root "
+            f"{digest}{'' if root else ' (as it lies there; a gate pins it: --root or AGENTGATE_ROOT)'}",
+        )
     exit_with(look=any(each.refused for each in statuses))
 
 
@@ -200,28 +301,47 @@ def _tell(statuses: tuple[WorkflowStatus, ...]) -> None:
         if not each.id:
             note(str(each.refused), colour="red")
             continue
-        need = max(each.needs, key=lambda n: n.needed - n.have, default=None)  # the rule that asks for most; a proposer never counts
+        # the rule that asks for most; a proposer never counts
+        need = max(each.needs, key=lambda n: n.needed - n.have, default=None)
         body.append(
             (
                 each.id,
                 f"v{each.version}" if each.version else "?",
                 f"v{each.in_force}" if each.in_force else "none",
-                datetime.fromtimestamp(each.until, UTC).date().isoformat() if each.until else "",
-                f"{min(need.have, need.needed)} of {need.needed}" if need and need.needed else str(len(each.signed)),
+                datetime.fromtimestamp(each.until, UTC).date().isoformat()
+                if each.until
+                else "",
+                f"{min(need.have, need.needed)} of {need.needed}"
+                if need and need.needed
+                else str(len(each.signed)),
                 ", ".join(each.signed),
                 ", ".join(each.can),
             )
         )
     if absent:
-        note("Next: agentgate workflow index, which writes what a new folder lacks; what was there before, restore from git.")
-    rows(("workflow", "file", "in force", "until", "signatures", "by", "can sign"), body, styles=("bold", "", "green", "dim"))
+        note(
+            "Next: agentgate workflow index, which writes what a new folder lacks; what was "
+            "there before, restore from git."
+        )
+    rows(
+        ("workflow", "file", "in force", "until", "signatures", "by", "can sign"),
+        body,
+        styles=("bold", "", "green", "dim"),
+    )
     for each in statuses:
         note(*([each.refused] if each.id and each.refused else []))
         if each.in_force not in {None, each.version} and not each.refused:
-            note(f"{each.id} v{each.version} only observes: calls are decided under it too, and recorded")
+            note(
+                f"{each.id} v{each.version} only observes: calls are decided under it too, and recorded"
+            )
         note(*(f"does not count: {ignored}" for ignored in each.ignored))
         otherwise = "(this deriver reads it otherwise; the intent is unclear at most)"
-        note(*(f"in doubt: {each.id} v{each.in_force}: {doubt} {otherwise}" for doubt in each.in_doubt))
+        note(
+            *(
+                f"in doubt: {each.id} v{each.in_force}: {doubt} {otherwise}"
+                for doubt in each.in_doubt
+            )
+        )
 
 
 def _json(each: WorkflowStatus) -> dict[str, Any]:
@@ -246,10 +366,19 @@ def index(
     key: Key = None,
     root: Root = None,
     anew: Annotated[
-        bool, Option("--anew", help="Go on without the last index, which is missing or bad: first see why, and what was in force.")
+        bool,
+        Option(
+            "--anew",
+            help=(
+                "Go on without the last index, which is missing or bad: first see why, and "
+                "what was in force."
+            ),
+        ),
     ] = False,
 ) -> None:
-    """Sign the list of newest approved versions. Gates refuse one that is older than seven days."""
+    """Sign the list of newest approved versions. Gates refuse one that is older than seven
+    days.
+    """
     with refusing():
         written = write_index(directory, own_signer(key), root=root, anew=anew)
     say(f"wrote {written}")
@@ -258,34 +387,52 @@ def index(
 def renew(directory: Directory = WORKFLOWS, key: Key = None, root: Root = None) -> None:
     """Carry the index on for seven days, as somebody of the root's roles.renew (CI).
 
-    What it lists stays as it was signed. Thirty days after somebody of roles.index signed it, they must sign the next one.
+    What it lists stays as it was signed. Thirty days after somebody of roles.index signed it,
+    they must sign the next one.
     """
     with refusing():
         end, latest = renew_index(directory, own_signer(key), root=root)
-    say(f"renewed until {moment(end)}; from {moment(latest)} on it takes somebody of roles.index: agentgate workflow index")
+    say(
+        f"renewed until {moment(end)}; from {moment(latest)} on it takes somebody of "
+        "roles.index: agentgate workflow index"
+    )
 
 
 def revoke(  # noqa: PLR0917 - a command's options, given by name
     workflow: Annotated[str, Argument(help="The workflow's id.")],
     reason: Annotated[str, Option(help="Why, for those who read it later.")],
-    up_to: Annotated[int | None, Option(min=1, help="The highest version that ends; left out: the one in force.")] = None,
+    up_to: Annotated[
+        int | None,
+        Option(min=1, help="The highest version that ends; left out: the one in force."),
+    ] = None,
     directory: Directory = WORKFLOWS,
     key: Key = None,
     root: Root = None,
     accept: Accept = None,
 ) -> None:
-    """End a workflow's versions for good, signed in its approvals: one signature is enough, and gates refuse them from their next look on.
+    """End a workflow's versions for good, signed in its approvals: one signature is enough, and
+    gates refuse them from their next look on.
 
-    To stop a version (or a user, an agent, a run...) at once in the state store, until it is lifted: agentgate revoke.
+    To stop a version (or a user, an agent, a run...) at once in the state store, until it is
+    lifted: agentgate revoke.
     """
     with refusing():
         signer = own_signer(key)
         version = up_to or _newest(workflow, directory, root)
-        say(f"revoking {workflow} up to v{version}: it is never undone (a higher version can be approved)")
+        say(
+            f"revoking {workflow} up to v{version}: it is never undone (a higher version can be approved)"
+        )
         then = forecast(directory, root=root, revoking=(workflow, version))
-        say(*(f"in force afterwards: {f'v{after}' if after else 'nothing: every call of it is refused'}" for _, _, after in then))
+        say(
+            *(
+                f"in force afterwards: {f'v{after}' if after else 'nothing: every call of it is refused'}"
+                for _, _, after in then
+            )
+        )
         confirm(f"revoke {workflow} up to v{version}", accept)
-        written = write_revocation(directory, workflow, signer, version=version, reason=reason, root=root)
+        written = write_revocation(
+            directory, workflow, signer, version=version, reason=reason, root=root
+        )
     say(f"wrote {written}: commit it, or copy it to where your gates read it")
 
 

@@ -17,7 +17,18 @@ from agentgate.audit.questions import read_moment
 from agentgate.audit.retention import AT_ONCE, compress_segment, ended_before, remove_segments
 from agentgate.audit.verify import Known, LogEvidence, LogVerdict, Sealed, Verified, verify
 from agentgate.cli import records
-from agentgate.cli.output import LOOK, YES, complain, fail, note, progress, refusing, rows, say, say_json
+from agentgate.cli.output import (
+    LOOK,
+    YES,
+    complain,
+    fail,
+    note,
+    progress,
+    refusing,
+    rows,
+    say,
+    say_json,
+)
 from agentgate.cli.records import Directories, Keys, shown_time, tell_state
 from agentgate.cli.signing import Json
 from agentgate.cli.store import ask_store
@@ -33,16 +44,29 @@ def verify_(  # noqa: PLR0917 - as `explain`
     keys: Keys = None,
     checkpoint: Annotated[
         list[Path] | None,
-        Option(help="A checkpoint that is kept elsewhere: of a second folder, an endpoint, a witness.", exists=True),
+        Option(
+            help="A checkpoint that is kept elsewhere: of a second folder, an endpoint, a witness.",
+            exists=True,
+        ),
     ] = None,
-    witness: Annotated[str, Option(help="The verifier key of a witness, which must have cosigned each --checkpoint.")] = "",
-    store: Annotated[str, Option(help="A gate's state store, for the newest checkpoints there (read only).")] = "",
+    witness: Annotated[
+        str,
+        Option(
+            help="The verifier key of a witness, which must have cosigned each --checkpoint."
+        ),
+    ] = "",
+    store: Annotated[
+        str, Option(help="A gate's state store, for the newest checkpoints there (read only).")
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Read every segment and seal again: chains, tree, signatures, and what checkpoints kept elsewhere know."""
+    """Read every segment and seal again: chains, tree, signatures, and what checkpoints kept
+    elsewhere know.
+    """
     with refusing():
         try:
-            evidence, signer = LogEvidence.of(keys or []), NoteVerifier.parse(witness) if witness else None
+            evidence = LogEvidence.of(keys or [])
+            signer = NoteVerifier.parse(witness) if witness else None
             known = [*evidence.known, *(_known(path, signer) for path in checkpoint or [])]
             known += _stored(store, evidence.keys) if store else []
             found = verify(directory, evidence._replace(known=known), progress)
@@ -54,7 +78,14 @@ def verify_(  # noqa: PLR0917 - as `explain`
     if as_json:
         logs = [{**asdict(log), "heads": len(log.heads)} for log in found.logs]
         segments = [{**asdict(each), "tail": each.tail} for each in found.segments]
-        say_json({"whole": status == YES, "truncation_checked": found.is_checked, "logs": logs, "segments": segments})
+        say_json(
+            {
+                "whole": status == YES,
+                "truncation_checked": found.is_checked,
+                "logs": logs,
+                "segments": segments,
+            }
+        )
     else:
         _tell(found)
     raise typer.Exit(int(status or 0))
@@ -63,11 +94,22 @@ def verify_(  # noqa: PLR0917 - as `explain`
 @app.command()
 def prune(
     directory: Annotated[Path, typer.Argument(help="An audit directory.", exists=True)],
-    keys: Annotated[Path, typer.Option(help="The key directory of its log, whose key seals what is removed.", exists=True)],
-    before: Annotated[str, typer.Option(help="Remove segments that ended before then: 400d, or a date.")] = "",
-    compress: Annotated[str, typer.Option(help="Compress (gzip) those that ended before then.")] = "",
+    keys: Annotated[
+        Path,
+        typer.Option(
+            help="The key directory of its log, whose key seals what is removed.", exists=True
+        ),
+    ],
+    before: Annotated[
+        str, typer.Option(help="Remove segments that ended before then: 400d, or a date.")
+    ] = "",
+    compress: Annotated[
+        str, typer.Option(help="Compress (gzip) those that ended before then.")
+    ] = "",
 ) -> None:
-    """Remove segments whose time is over, with a seal and a record that say so, and compress others."""
+    """Remove segments whose time is over, with a seal and a record that say so, and compress
+    others.
+    """
     with refusing():
         moment = read_moment(before, 0.0)
         try:
@@ -75,8 +117,18 @@ def prune(
             tell_state(found)
             gone = ended_before(found, moment)
             for start in range(0, len(gone), AT_ONCE):
-                remove_segments(directory, keys, gone[start : start + AT_ONCE], before=moment, by=getpass.getuser())
-            packed = [path for path in ended_before(found, read_moment(compress, 0.0)) if path.suffix != ".gz" and path not in gone]
+                remove_segments(
+                    directory,
+                    keys,
+                    gone[start : start + AT_ONCE],
+                    before=moment,
+                    by=getpass.getuser(),
+                )
+            packed = [
+                path
+                for path in ended_before(found, read_moment(compress, 0.0))
+                if path.suffix != ".gz" and path not in gone
+            ]
             for path in packed:
                 compress_segment(path)
         except OSError as error:
@@ -107,7 +159,14 @@ def _stored(url: str, keys: Sequence[bytes]) -> Iterator[Known]:
 
 def _tell(found: LogVerdict) -> None:
     body = [
-        (each.writer, each.records, "-" if each.sealed is None else each.sealed, each.torn or "", _state(each)) for each in found.segments
+        (
+            each.writer,
+            each.records,
+            "-" if each.sealed is None else each.sealed,
+            each.torn or "",
+            _state(each),
+        )
+        for each in found.segments
     ]
     rows(("segment", "records", "sealed", "torn bytes", "state"), body, styles=("bold",))
     for log in found.logs:
@@ -117,17 +176,30 @@ def _tell(found: LogVerdict) -> None:
             note(f"{what} from {shown_time(before / 1000)} to {shown_time(after / 1000)}")
     complain(*(f"{each.name}: {each.wrong}" for each in found.findings))
     if found.findings:
-        note("Restore what is missing from where your logs are shipped to, or give that directory too; keep what is here.")
+        note(
+            "Restore what is missing from where your logs are shipped to, or give that "
+            "directory too; keep what is here."
+        )
     if any(each.torn for each in found.segments):
         note("A torn last line was never acknowledged: nothing was issued or run on it.")
     if not found.is_checked:
         note("Not checked: what was cut off, forged or deleted (give --keys).")
     for each in found.segments:
         if each.unsealed:
-            note(f"{each.writer}: its process was killed; {each.unsealed} records were under no checkpoint until the next began")
-    tail = sum(each.tail for each in found.segments if each.finding is None) if found.is_checked else 0
+            note(
+                f"{each.writer}: its process was killed; {each.unsealed} records were under "
+                "no checkpoint until the next began"
+            )
+    tail = (
+        sum(each.tail for each in found.segments if each.finding is None)
+        if found.is_checked
+        else 0
+    )
     total = sum(each.records for each in found.segments)
-    say(f"{len(found.segments)} segments, {total} records" + (f", {tail} of them under no checkpoint yet" if tail else ""))
+    say(
+        f"{len(found.segments)} segments, {total} records"
+        + (f", {tail} of them under no checkpoint yet" if tail else "")
+    )
 
 
 def _state(each: Verified | Sealed) -> str:

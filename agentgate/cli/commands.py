@@ -1,4 +1,5 @@
-"""Groups of commands: a usage error exits with 1 (2 is an answer here), and a command's module is imported when it is called.
+"""Groups of commands: a usage error exits with 1 (2 is an answer here), and a command's module
+is imported when it is called.
 
 `agentgate --help` would otherwise import the whole package to print fourteen lines.
 """
@@ -23,7 +24,9 @@ ERROR = 1
 
 
 class Help(NamedTuple):
-    """What ``help.txt`` says of a command: ``module.function`` below `agentgate.cli`, its line in a list, and the end of its help."""
+    """What ``help.txt`` says of a command: ``module.function`` below `agentgate.cli`, its line
+    in a list, and the end of its help.
+    """
 
     target: str
     line: str
@@ -31,7 +34,9 @@ class Help(NamedTuple):
 
 
 def _read(text: str) -> Mapping[str, Help]:
-    """The commands by name (``workflow new``); of one that its own module declares, only the examples."""
+    """The commands by name (``workflow new``); of one that its own module declares, only the
+    examples.
+    """
     found = {}
     for block in text.split("\n\n")[1:]:
         head, *paragraphs = block.replace("\n  ", " ").strip().split("\n")
@@ -63,12 +68,16 @@ def _usage() -> Iterator[None]:
     try:
         yield
     except TyperException as error:
-        error.exit_code, error.message = ERROR, visible(error.message)  # of a file's name, perhaps
+        # of a file's name, perhaps
+        error.exit_code = ERROR
+        error.message = visible(error.message)
         raise
 
 
 class LazyCommands(Commands):
-    """A group whose commands are those of `HELP` within a prefix, imported when they are called; its help shows their lines."""
+    """A group whose commands are those of `HELP` within a prefix, imported when they are
+    called; its help shows their lines.
+    """
 
     within: ClassVar[str] = ""
 

@@ -1,7 +1,8 @@
-"""``agentgate demo``: the examples, each tried in every way that must be refused, by the harness beside them.
+"""``agentgate demo``: the examples, each tried in every way that must be refused, by the
+harness beside them.
 
-Rules: every row shows what happened, and is compared with the expected outcome; one wrong row, or something
-done that should not be, exits with 1. Nothing leaves loopback.
+Rules: every row shows what happened, and is compared with the expected outcome; one wrong row,
+or something done that should not be, exits with 1. Nothing leaves loopback.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from agentgate.errors import ConfigError
 
 
 def demo(
-    name: Annotated[str, Argument(metavar="CASE", help="Which case; --list names them.")] = "first-look",
+    name: Annotated[
+        str, Argument(metavar="CASE", help="Which case; --list names them.")
+    ] = "first-look",
     *,
-    as_json: Annotated[bool, Option("--json", help="One JSON document instead of the text.")] = False,
+    as_json: Annotated[
+        bool, Option("--json", help="One JSON document instead of the text.")
+    ] = False,
     list_cases: Annotated[bool, Option("--list", help="Name the cases, and run none.")] = False,
 ) -> None:
     """Run a guarded case: what is minted, refused, held, and why.
@@ -32,7 +37,8 @@ def demo(
     outcome is checked: what happened, and for which reason.
     """
     with refusing():
-        cases, show = import_harness("case"), import_harness("show")
+        cases = import_harness("case")
+        show = import_harness("show")
         if list_cases:
             say(*cases.describe())
             return
@@ -50,7 +56,9 @@ def import_harness(module: str) -> Any:
     places = [package / "_examples" / "_harness", package.parent / "examples" / "_harness"]
     place = next((place for place in places if place.is_dir()), None)
     if not place:
-        raise ConfigError("example", [str(p) for p in places], "an installation with its examples")
+        raise ConfigError(
+            "example", [str(p) for p in places], "an installation with its examples"
+        )
     if str(place) not in sys.path:
         sys.path.append(str(place))
     return import_module(f"agentgate_demo.{module}")

@@ -33,40 +33,60 @@ def diff(
         ),
     ] = False,
     html: HTML = None,
-    audit: Annotated[list[Path] | None, Option(help="An audit directory: which of its calls NEW decides otherwise.", exists=True)] = None,
+    audit: Annotated[
+        list[Path] | None,
+        Option(
+            help="An audit directory: which of its calls NEW decides otherwise.", exists=True
+        ),
+    ] = None,
     keys: Keys = None,
 ) -> None:
-    """Say which calls NEW permits and OLD did not, of all there can be; each with a value that shows it.
+    """Say which calls NEW permits and OLD did not, of all there can be; each with a value that
+    shows it.
 
-    What no program compares (an intent's words, another claim) is listed to be read by a person.
+    What no program compares (an intent's words, another claim) is listed to be read by a
+    person.
     """
     with refusing():
         form = choose_form(as_json=as_json, markdown=markdown)
         report = compare_versions(old, new)
         if audit:
-            before, after = find(old).workflow(), find(new).workflow()
+            before = find(old).workflow()
+            after = find(new).workflow()
             told = retrial_lines(_recorded(audit, keys, after, "7d"), before, after, "7 days")
-            report = replace(report, changes=replace(report.changes, notes=(*report.changes.notes, *told)))
+            report = replace(
+                report, changes=replace(report.changes, notes=(*report.changes.notes, *told))
+            )
     render_review(report, form, html)
 
 
 def replay(
     new: Annotated[str, Argument(help="The version: a workflow file, or REV:path.")],
     *,
-    audit: Annotated[list[Path], Option(help="An audit directory.", exists=True, file_okay=False)],
-    workflows: Annotated[Path, Option(help="Directory of the workflows, for the version that decided.")] = Path("workflows"),
+    audit: Annotated[
+        list[Path], Option(help="An audit directory.", exists=True, file_okay=False)
+    ],
+    workflows: Annotated[
+        Path, Option(help="Directory of the workflows, for the version that decided.")
+    ] = Path("workflows"),
     keys: Keys = None,
     since: Since = "7d",
 ) -> None:
-    """Which recorded calls another version of their workflow would have decided otherwise, and of which the records cannot tell."""
+    """Which recorded calls another version of their workflow would have decided otherwise, and
+    of which the records cannot tell.
+    """
     with refusing():
         after = find(new).workflow()
         records = _recorded(audit, keys, after, since)
-        before = next(filter(None, (version_of(each, workflows) for each in reversed(records))), after)
+        before = next(
+            filter(None, (version_of(each, workflows) for each in reversed(records))), after
+        )
         say(*retrial_lines(records, before, after, since))
 
 
-def _recorded(directories: list[Path], keys: list[Path] | None, workflow: Workflow, since: str) -> Sequence[Record]:
+def _recorded(
+    directories: list[Path], keys: list[Path] | None, workflow: Workflow, since: str
+) -> Sequence[Record]:
     """What is on record of a workflow since then, by time."""
     start = read_moment(since, 0.0)
     log = read_log(directories, keys, None)

@@ -1,7 +1,9 @@
-"""``agentgate evaluate``: what a set of workflows lets through of recorded traffic, before anybody approves them.
+"""``agentgate evaluate``: what a set of workflows lets through of recorded traffic, before
+anybody approves them.
 
-Many episodes are replayed on all processors, where no run can see another; results keep the order of the episodes and are the same either
-way. Where a workflow keeps state across runs (a limit per agent or tenant, the key of the last token), one gate decides all.
+Many episodes are replayed on all processors, where no run can see another; results keep the
+order of the episodes and are the same either way. Where a workflow keeps state across runs (a
+limit per agent or tenant, the key of the last token), one gate decides all.
 """
 
 from __future__ import annotations
@@ -22,7 +24,17 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from agentgate.cli.output import complain, fail, progress, quiet, refusing, rows, say, say_json, styled
+from agentgate.cli.output import (
+    complain,
+    fail,
+    progress,
+    quiet,
+    refusing,
+    rows,
+    say,
+    say_json,
+    styled,
+)
 from agentgate.cli.signing import Json
 from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
@@ -57,40 +69,96 @@ Tallies = dict[Kind, Tally]
 
 def evaluate(  # noqa: PLR0917 - a command's options, given by name
     episodes: Annotated[
-        list[Path], Argument(help="JSON-lines files of recorded episodes (format: docs/workflows.md).", exists=True, dir_okay=False)
+        list[Path],
+        Argument(
+            help="JSON-lines files of recorded episodes (format: docs/workflows.md).",
+            exists=True,
+            dir_okay=False,
+        ),
     ],
-    workflows: Annotated[Path, Option(help="Directory of the workflows that the episodes name.", exists=True, file_okay=False)],
+    workflows: Annotated[
+        Path,
+        Option(
+            help="Directory of the workflows that the episodes name.",
+            exists=True,
+            file_okay=False,
+        ),
+    ],
     root: Annotated[
         str | None,
-        Option(envvar="AGENTGATE_ROOT", metavar="DIGEST", help="Digest of the root of approvals: evaluate what is approved and in force."),
+        Option(
+            envvar="AGENTGATE_ROOT",
+            metavar="DIGEST",
+            help="Digest of the root of approvals: evaluate what is approved and in force.",
+        ),
     ] = None,
-    unsafe_unapproved: Annotated[bool, Option("--unsafe-unapproved", help="Use workflows as they lie there, without signatures.")] = False,
-    environment: Annotated[str | None, Option(help="Where the traffic ran, for workflows with conditions.environment.")] = None,
+    unsafe_unapproved: Annotated[
+        bool,
+        Option(
+            "--unsafe-unapproved", help="Use workflows as they lie there, without signatures."
+        ),
+    ] = False,
+    environment: Annotated[
+        str | None,
+        Option(help="Where the traffic ran, for workflows with conditions.environment."),
+    ] = None,
     deputy: Annotated[
         bool,
-        Option("--confused-deputy", help="Also exchange one destination or object of each ordinary write, and count what is minted."),
+        Option(
+            "--confused-deputy",
+            help=(
+                "Also exchange one destination or object of each ordinary write, and count "
+                "what is minted."
+            ),
+        ),
     ] = False,
-    failed: Annotated[bool, Option("--failed", help="Also list each step behind these counts, with every reason.")] = False,
+    failed: Annotated[
+        bool,
+        Option("--failed", help="Also list each step behind these counts, with every reason."),
+    ] = False,
     tools: Annotated[
         Path | None,
-        Option(help="JSON-lines file of the recorded tools: calls count as a wrapper sends them.", dir_okay=False),
+        Option(
+            help="JSON-lines file of the recorded tools: calls count as a wrapper sends them.",
+            dir_okay=False,
+        ),
     ] = None,
     decisions: Annotated[Path | None, Option(help="Write one line per step here.")] = None,
     answers: Annotated[
-        Path | None, Option(help="What a model read in these prompts (written with --record): used in place of a model.")
+        Path | None,
+        Option(
+            help="What a model read in these prompts (written with --record): used in place of a model."
+        ),
     ] = None,
-    record: Annotated[Path | None, Option(help="Append what --model reads in the prompts here.")] = None,
-    no_endorse: Annotated[bool, Option("--no-endorse", help="As if no argument listed `confirmed`: each yes is one exact call.")] = False,
-    model: Annotated[str | None, Option(metavar="MODULE:MODEL", help="A LangChain chat model, to --record. Imports the module.")] = None,
+    record: Annotated[
+        Path | None, Option(help="Append what --model reads in the prompts here.")
+    ] = None,
+    no_endorse: Annotated[
+        bool,
+        Option(
+            "--no-endorse",
+            help="As if no argument listed `confirmed`: each yes is one exact call.",
+        ),
+    ] = False,
+    model: Annotated[
+        str | None,
+        Option(
+            metavar="MODULE:MODEL",
+            help="A LangChain chat model, to --record. Imports the module.",
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Replay recorded episodes through a real gate (in memory) and count what passes, is held and is refused.
+    """Replay recorded episodes through a real gate (in memory) and count what passes, is held
+    and is refused.
 
-    Clean episodes show what people would notice; attack episodes show what an obedient, tricked agent would get.
+    Clean episodes show what people would notice; attack episodes show what an obedient, tricked
+    agent would get.
     """
     if not unsafe_unapproved and root is None:
         fail(
-            "Say what to evaluate: --root sha256:... for the versions in force (agentgate root digest prints it), or "
+            "Say what to evaluate: --root sha256:... for the versions in force (agentgate "
+            "root digest prints it), or "
             "--unsafe-unapproved for workflows as they lie there."
         )
     quiet()
@@ -103,24 +171,49 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
         fail(f"{tools}: {error}")
     with refusing():
         opening = ReplaySettings(
-            workflows, None if unsafe_unapproved else root, environment, answers, _reading(record, model, answers), endorse=not no_endorse
+            workflows,
+            None if unsafe_unapproved else root,
+            environment,
+            answers,
+            _reading(record, model, answers),
+            endorse=not no_endorse,
         )
         with opening.gate(clock) as gate:
-            complain(*(f"in doubt: {w.id} v{w.version}: {doubt}" for w in gate.catalog for doubt in w.in_doubt), colour="yellow")
-            scores, bad = _replay_all(gate, clock, episodes, decisions, tallies, listed if failed else None, opening, schemas)
+            complain(
+                *(
+                    f"in doubt: {w.id} v{w.version}: {doubt}"
+                    for w in gate.catalog
+                    for doubt in w.in_doubt
+                ),
+                colour="yellow",
+            )
+            scores, bad = _replay_all(
+                gate,
+                clock,
+                episodes,
+                decisions,
+                tallies,
+                listed if failed else None,
+                opening,
+                schemas,
+            )
     complain(*bad)
     _tell(scores, tallies, listed if failed else None, as_json_=json_)
     raise typer.Exit(1 if bad else 0)
 
 
-def _reading(record: Path | None, model: str | None, answers: Path | None) -> tuple[Path, str] | None:
+def _reading(
+    record: Path | None, model: str | None, answers: Path | None
+) -> tuple[Path, str] | None:
     """Where the answers of which model are written, if of any."""
     if (record is None) is not (model is None) or (record is not None and answers is not None):
         fail("Give --record and --model together, or --answers alone.")
     return (record, model) if record is not None and model is not None else None
 
 
-def _tell(scores: dict[str, Score], tallies: Tallies, listed: list[Failed] | None, *, as_json_: bool) -> None:
+def _tell(
+    scores: dict[str, Score], tallies: Tallies, listed: list[Failed] | None, *, as_json_: bool
+) -> None:
     """Print the counts, and what was asked for beside them."""
     if as_json_:
         counts: dict[str, Any] = {name: _json(score) for name, score in scores.items()}
@@ -146,7 +239,11 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
     tools: Schemas,
 ) -> tuple[dict[str, Score], list[EpisodeUnreadable]]:
     read = list(read_episodes(files))
-    episodes = [in_form(line, tools, gate.catalog.get(line.workflow)) for line in read if isinstance(line, Episode)]
+    episodes = [
+        in_form(line, tools, gate.catalog.get(line.workflow))
+        for line in read
+        if isinstance(line, Episode)
+    ]
     bad = [line for line in read if not isinstance(line, Episode)]
     scores: dict[str, Score] = {}
     with decisions.open("w", encoding="utf-8") if decisions else nullcontext() as out:
@@ -156,20 +253,36 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
             writes = any(step.effect in SIDE_EFFECTS for step in line.steps)
             for name in (line.suite, *["that write"] * writes, "overall"):
                 scores.setdefault(name, Score()).add(line, decided)
-            if listed is not None and (one_failed := failed_of(gate.catalog.get(line.workflow), line, decided)) is not None:
+            if (
+                listed is not None
+                and (one_failed := failed_of(gate.catalog.get(line.workflow), line, decided))
+                is not None
+            ):
                 listed.append(one_failed)
             for kind, tally in made.items():
                 tallies[kind].join(tally)
             if out is not None:
                 for number, one in enumerate(decided):
-                    step = {"episode": line.id, "step": number, "decision": one.answer, "reasons": one.reasons}
+                    step = {
+                        "episode": line.id,
+                        "step": number,
+                        "decision": one.answer,
+                        "reasons": one.reasons,
+                    }
                     out.write(json.dumps(step) + "\n")
-    return {name: scores[name] for name in sorted(scores, key=lambda n: (n == "overall", n == "that write", n))}, bad
+    return {
+        name: scores[name]
+        for name in sorted(scores, key=lambda n: (n == "overall", n == "that write", n))
+    }, bad
 
 
 def _list(listed: list[Failed]) -> None:
     """Every episode with its failed steps: coloured at a terminal, plain lines elsewhere."""
-    say("", "What was held or refused of ordinary work, and minted of attacker writes" + ("" if listed else ": nothing"))
+    say(
+        "",
+        "What was held or refused of ordinary work, and minted of attacker writes"
+        + ("" if listed else ": nothing"),
+    )
     for each in listed:
         say("")
         styled(lines(each))
@@ -177,7 +290,10 @@ def _list(listed: list[Failed]) -> None:
 
 def _json(score: Score) -> dict[str, Any]:
     shares = {name: _share_json(k, n) for name, (k, n) in score.shares().items()}
-    asked = {name: count / score.clean if score.clean else None for name, count in score.asked().items()}
+    asked = {
+        name: count / score.clean if score.clean else None
+        for name, count in score.asked().items()
+    }
     return {**shares, **asked, "reasons": score.reasons.most_common(10)}
 
 
@@ -197,7 +313,10 @@ def _deputy_json(tallies: Tallies) -> dict[str, Any]:
             "target": TARGETS[kind],
             "held": tally.held,
             "refused": tally.refused,
-            "why": [{"tool": t, "argument": a, "stood": p, "origin": o, "count": n} for (t, a, p, o), n in tally.ranked()],
+            "why": [
+                {"tool": t, "argument": a, "stood": p, "origin": o, "count": n}
+                for (t, a, p, o), n in tally.ranked()
+            ],
             "stopped": [
                 {"answer": answer, "tool": t, "argument": a, "reason": reason, "count": n}
                 for (answer, t, a, reason), n in tally.stopped.most_common()
@@ -209,19 +328,47 @@ def _deputy_json(tallies: Tallies) -> dict[str, Any]:
 
 def _deputy_table(tallies: Tallies) -> None:
     say("", "Confused deputy: ordinary writes", "")
-    body = [(k, _share(t.minted, t.total), f"{100 * TARGETS[k]:.0f}%", t.held, t.refused) for k, t in tallies.items()]
-    rows(("its destination or object exchanged for", "minted", "at most", "held", "refused"), body, styles=("bold",))
-    why = [(f"{t}.{a}", place, origin, n) for tally in tallies.values() for (t, a, place, origin), n in tally.ranked()[:10]]
+    body = [
+        (k, _share(t.minted, t.total), f"{100 * TARGETS[k]:.0f}%", t.held, t.refused)
+        for k, t in tallies.items()
+    ]
+    rows(
+        ("its destination or object exchanged for", "minted", "at most", "held", "refused"),
+        body,
+        styles=("bold",),
+    )
+    why = [
+        (f"{t}.{a}", place, origin, n)
+        for tally in tallies.values()
+        for (t, a, place, origin), n in tally.ranked()[:10]
+    ]
     _more(("minted", "where the value stood", "the origin it was taken to have", "count"), why)
-    stopped = sum((tally.stopped for tally in tallies.values()), Counter[tuple[str, str, str, str]]())
-    held = [(f"{answer} {t}.{a}", reason, n) for (answer, t, a, reason), n in stopped.most_common(10)]
-    _more(("held or refused (one with several reasons counts under each)", "reason", "count"), held)
+    stopped = sum(
+        (tally.stopped for tally in tallies.values()), Counter[tuple[str, str, str, str]]()
+    )
+    held = [
+        (f"{answer} {t}.{a}", reason, n)
+        for (answer, t, a, reason), n in stopped.most_common(10)
+    ]
+    _more(
+        ("held or refused (one with several reasons counts under each)", "reason", "count"),
+        held,
+    )
 
 
 def _table(scores: dict[str, Score]) -> None:
     say("Replayed through a real gate (shares with their 95% interval)", "")
-    body = [(name, *(_share(*score.shares()[name]) for score in scores.values())) for name in Score().shares()]
-    asked = [(name, *(f"{s.asked()[name] / s.clean:.2f}" if s.clean else "-" for s in scores.values())) for name in Score().asked()]
+    body = [
+        (name, *(_share(*score.shares()[name]) for score in scores.values()))
+        for name in Score().shares()
+    ]
+    asked = [
+        (
+            name,
+            *(f"{s.asked()[name] / s.clean:.2f}" if s.clean else "-" for s in scores.values()),
+        )
+        for name in Score().asked()
+    ]
     rows(("", *scores), [*body, *asked], styles=("bold",))
     reasons = list(scores.values())[-1].reasons.most_common(10) if scores else []
     _more(("steps of ordinary work that were held or refused", "count"), reasons)
@@ -234,7 +381,7 @@ def _more(head: Sequence[str], body: Sequence[Sequence[object]]) -> None:
         rows(head, body, styles=("bold",))
 
 
-# --- many episodes --------------------------------------------------------------------------------------------------------------
+# --- many episodes ----------------------------------------------------------------------------
 MANY = 400  # episodes from which starting processes costs less than it saves
 _CHUNK = 25
 _RUNS_APART = frozenset({"run", "turn"})
@@ -243,7 +390,9 @@ Replayed = tuple[list[Decided], dict[Kind, Tally]]
 
 @value_class
 class ReplaySettings:
-    """How to open a gate for a replay; `root` None: the present files, without signatures; `endorse` False: a yes names nothing."""
+    """How to open a gate for a replay; `root` None: the present files, without signatures;
+    `endorse` False: a yes names nothing.
+    """
 
     workflows: Path
     root: str | None
@@ -261,35 +410,77 @@ class ReplaySettings:
         if self.answers is not None:
             return {"deriver": Combined(derive, RecordedReader(self.answers))}
         file, model = self.record or (Path(), "")
-        return {"deriver": Combined(derive, RecordingReader(import_object("model", model), file))}
+        return {
+            "deriver": Combined(derive, RecordingReader(import_object("model", model), file))
+        }
 
     @contextmanager
     def gate(self, clock: Clock) -> Iterator[Gate]:
-        """A gate whose state, keys and log end with the replay. Its budgets are as large as they may be: episodes are no live run."""
-        common: Any = {"issuer": "https://gate.invalid", "environment": self.environment, "clock": clock, **self._deriver(), **MOST}
+        """A gate whose state, keys and log end with the replay. Its budgets are as large as
+        they may be: episodes are no live run.
+        """
+        common: Any = {
+            "issuer": "https://gate.invalid",
+            "environment": self.environment,
+            "clock": clock,
+            **self._deriver(),
+            **MOST,
+        }
         with ExitStack() as stack:
             if self.root is None:
                 gate = Gate.open_unsafe_unapproved(self.workflows, audit="memory://", **common)
             else:
-                folder = Path(stack.enter_context(TemporaryDirectory(prefix="agentgate-evaluate-")))
-                gate = Gate.open(self.workflows, root=self.root, keys=folder / "keys", audit=str(folder / "audit"), **common)
+                folder = Path(
+                    stack.enter_context(TemporaryDirectory(prefix="agentgate-evaluate-"))
+                )
+                gate = Gate.open(
+                    self.workflows,
+                    root=self.root,
+                    keys=folder / "keys",
+                    audit=str(folder / "audit"),
+                    **common,
+                )
             if not self.endorse:
-                gate.catalog.become(Catalog({each.id: unendorsed(each) for each in gate.catalog}, gate.catalog.quarantined))
+                gate.catalog.become(
+                    Catalog(
+                        {each.id: unendorsed(each) for each in gate.catalog},
+                        gate.catalog.quarantined,
+                    )
+                )
             yield stack.enter_context(gate)
 
 
-def replays(episodes: Sequence[Episode], gate: Gate, clock: Clock, opening: ReplaySettings, *, deputy: bool) -> Iterator[Replayed]:
+def replays(
+    episodes: Sequence[Episode],
+    gate: Gate,
+    clock: Clock,
+    opening: ReplaySettings,
+    *,
+    deputy: bool,
+) -> Iterator[Replayed]:
     """Replay each episode, and with `deputy` its confused-deputy mutants, in their order.
 
-    Raises AgentGateError: as `agentgate.review.replay.evaluate.replay`; or a process ended before its episodes.
+    Raises AgentGateError: as `agentgate.review.replay.evaluate.replay`; or a process ended
+    before its episodes.
     """
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if len(episodes) < MANY or processors < 2 or opening.record is not None or _remembers(gate, episodes):
+    processors = (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )
+    if (
+        len(episodes) < MANY
+        or processors < 2
+        or opening.record is not None
+        or _remembers(gate, episodes)
+    ):
         for episode in episodes:
             yield _replayed(gate, clock, episode, deputy=deputy)
         return
     try:
-        with ProcessPoolExecutor(processors, get_context("spawn"), _open, (opening, deputy)) as pool:
+        with ProcessPoolExecutor(
+            processors, get_context("spawn"), _open, (opening, deputy)
+        ) as pool:
             yield from pool.map(_in_process, episodes, chunksize=_CHUNK)
     except BrokenProcessPool as error:
         raise AgentGateError(f"a process that replayed episodes ended: {error}") from error
@@ -309,19 +500,26 @@ def _remembers(gate: Gate, episodes: Sequence[Episode]) -> bool:
     workflows = [workflow for name in named if (workflow := gate.catalog.get(name)) is not None]
     return any(
         workflow.agent.same_key_as_last_token
-        or any(limit.per not in _RUNS_APART for tool in workflow.tools.values() for limit in tool.limits)
+        or any(
+            limit.per not in _RUNS_APART
+            for tool in workflow.tools.values()
+            for limit in tool.limits
+        )
         for workflow in workflows
     )
 
 
-# --- in a process of its own -------------------------------------------------------------------------------------------
+# --- in a process of its own ------------------------------------------------------------------
 _own: dict[str, Any] = {}
 
 
 def _open(opening: ReplaySettings, deputy: bool) -> None:
     quiet(logging.CRITICAL)  # the first gate has logged everything about the workflows
-    stack, clock = ExitStack(), Clock()
-    _own.update(stack=stack, clock=clock, gate=stack.enter_context(opening.gate(clock)), deputy=deputy)
+    stack = ExitStack()
+    clock = Clock()
+    _own.update(
+        stack=stack, clock=clock, gate=stack.enter_context(opening.gate(clock)), deputy=deputy
+    )
 
 
 def _in_process(episode: Episode) -> Replayed:

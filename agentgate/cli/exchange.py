@@ -1,7 +1,8 @@
 """``agentgate exchange``: one token for one call, for shells and CI steps.
 
-Rules: credentials come from files, the environment or GitHub, never from the command line, which others on the machine can read. The token
-goes to standard output or into a file that only its owner reads; messages never show it.
+Rules: credentials come from files, the environment or GitHub, never from the command line,
+which others on the machine can read. The token goes to standard output or into a file that only
+its owner reads; messages never show it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from urllib.parse import urlencode, urlsplit
 
 import typer
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from typer import Argument, Option
 
 from agentgate.cli.output import LOOK, complain, fail, refusing, say
@@ -45,18 +51,29 @@ try:
 except ModuleNotFoundError:  # the rest of the command line works without the extra
     fail("httpx is not installed: pip install '.[httpx]' in the clone")
 
-_FORMS, _SVID = "file:PATH, env:NAME, github or github:AUDIENCE", "certificate"
-_GITHUB_URL, _GITHUB_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+_FORMS = "file:PATH, env:NAME, github or github:AUDIENCE"
+_SVID = "certificate"
+_GITHUB_URL = "ACTIONS_ID_TOKEN_REQUEST_URL"
+_GITHUB_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"  # noqa: S105 - the name of a variable
 _MAX = 16 * 1024
 _SECONDS = 10.0
 _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 _MEANS = {
     "invalid_client": "It does not know this --client, or not by this credential.",
-    "credential": "It does not believe the token of --subject (or what came with it), or the workflow wants somebody else.",
+    "credential": (
+        "It does not believe the token of --subject (or what came with it), or the "
+        "workflow wants somebody else."
+    ),
     "proof": "Its key is another than the --key that came first with this credential, or none.",
-    "not_permitted": "Look at --workflow, --tool, --tenant, --run and the arguments: such a call is not permitted.",
+    "not_permitted": (
+        "Look at --workflow, --tool, --tenant, --run and the arguments: such a "
+        "call is not permitted."
+    ),
 }
-_LATER = "A person must release it; ask again with the same --key or --certificate, --run and --call-id afterwards."
+_LATER = (
+    "A person must release it; ask again with the same --key or --certificate, --run "
+    "and --call-id afterwards."
+)
 
 
 def exchange(
@@ -65,34 +82,89 @@ def exchange(
     client: Annotated[str, Option(help="Your client's name in the gate's settings.")],
     workflow: Annotated[str, Option("--workflow", "-w", help="Id of the workflow.")],
     tool: Annotated[str, Option("--tool", "-t", help="Name of the tool.")],
-    args: Annotated[str, Option("--args", "-a", help="Arguments of the call as JSON; @PATH reads a file, - standard input.")] = "{}",
-    subject: Annotated[str, Option(help=f"Where your token is: {_FORMS}; or certificate, if that is an X.509-SVID.")] = "github",
-    actor: Annotated[str | None, Option(help="With a user's token as subject: where the agent's is.")] = None,
+    args: Annotated[
+        str,
+        Option(
+            "--args",
+            "-a",
+            help="Arguments of the call as JSON; @PATH reads a file, - standard input.",
+        ),
+    ] = "{}",
+    subject: Annotated[
+        str,
+        Option(
+            help=f"Where your token is: {_FORMS}; or certificate, if that is an X.509-SVID."
+        ),
+    ] = "github",
+    actor: Annotated[
+        str | None, Option(help="With a user's token as subject: where the agent's is.")
+    ] = None,
     client_key: Annotated[
-        Path | None, Option(help="Private key of your client, if it has one at the gate (agentgate keys client).")
+        Path | None,
+        Option(
+            help="Private key of your client, if it has one at the gate (agentgate keys client)."
+        ),
     ] = None,
     certificate: Annotated[
         Path | None,
-        Option(help="Certificate (PEM) to show in TLS; without --key, the token is bound to it."),
+        Option(
+            help="Certificate (PEM) to show in TLS; without --key, the token is bound to it."
+        ),
     ] = None,
-    certificate_key: Annotated[Path | None, Option(help="Its private key (PEM, owner-only), if that is in a file of its own.")] = None,
-    attestation: Annotated[str | None, Option(help="Where a signed attestation is, if the workflow asks.")] = None,
-    delegation: Annotated[str | None, Option(help="Where the hops are that the work came over, oldest first, separated by spaces.")] = None,
+    certificate_key: Annotated[
+        Path | None,
+        Option(help="Its private key (PEM, owner-only), if that is in a file of its own."),
+    ] = None,
+    attestation: Annotated[
+        str | None, Option(help="Where a signed attestation is, if the workflow asks.")
+    ] = None,
+    delegation: Annotated[
+        str | None,
+        Option(
+            help="Where the hops are that the work came over, oldest first, separated by spaces."
+        ),
+    ] = None,
     run: Annotated[str | None, Option(help="Id of the run that a host opened.")] = None,
-    call_id: Annotated[str | None, Option(help="Your id of this call: asked again, it is the same call.")] = None,
-    tenant: Annotated[str | None, Option(help="Tenant, where the client serves several.")] = None,
-    key: Annotated[Path | None, Option(help="P-256 key (PEM, owner-only) that the token is bound to; made if it is not there.")] = None,
-    request: Annotated[
-        str | None, Option("--for", help='Print the headers of this one request instead: "POST https://tools.acme.example/x".')
+    call_id: Annotated[
+        str | None, Option(help="Your id of this call: asked again, it is the same call.")
     ] = None,
-    out: Annotated[Path | None, Option("--out", "-o", help="Write into this file, owner-only, instead of printing.")] = None,
-    address: Annotated[str | None, Option(help="Where the gate is reached, if not at its issuer.")] = None,
-    wait: Annotated[bool, Option("--wait", help="Where a person must release the call, wait until somebody answered.")] = False,
+    tenant: Annotated[
+        str | None, Option(help="Tenant, where the client serves several.")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        Option(
+            help="P-256 key (PEM, owner-only) that the token is bound to; made if it is not there."
+        ),
+    ] = None,
+    request: Annotated[
+        str | None,
+        Option(
+            "--for",
+            help='Print the headers of this one request instead: "POST https://tools.acme.example/x".',
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Option("--out", "-o", help="Write into this file, owner-only, instead of printing."),
+    ] = None,
+    address: Annotated[
+        str | None, Option(help="Where the gate is reached, if not at its issuer.")
+    ] = None,
+    wait: Annotated[
+        bool,
+        Option(
+            "--wait", help="Where a person must release the call, wait until somebody answered."
+        ),
+    ] = False,
 ) -> None:
     """Exchange a token of your own for a token for one call."""
     with refusing():
         if not key and request is None and not certificate:
-            expected = "--key FILE or --certificate FILE, to prove the token's key later, or --for, to print the headers of the request"
+            expected = (
+                "--key FILE or --certificate FILE, to prove the token's key later, or "
+                "--for, to print the headers of the request"
+            )
             raise ConfigError("key", None, expected)
         shown = _certificate(certificate, certificate_key)
         method, url = _request(request)
@@ -101,13 +173,28 @@ def exchange(
             client,
             subject=_own("subject", subject, gate, shown),
             actor=None if actor is None else _own("actor", actor, gate, shown),
-            client_assertion=partial(ClientKey.read(client, client_key).assertion, gate) if client_key else None,
-            attestation=None if attestation is None else given("attestation", attestation, gate),
+            client_assertion=partial(ClientKey.read(client, client_key).assertion, gate)
+            if client_key
+            else None,
+            attestation=None
+            if attestation is None
+            else given("attestation", attestation, gate),
             delegation=None if delegation is None else given("delegation", delegation, gate),
         )
-        endpoint = TokenEndpoint(gate, None if shown and not key else key_of(key), certificate=shown, address=address)
-        token = _ask(endpoint, AskedFor(tool, workflow, arguments, run=run, tool_call_id=call_id, tenant=tenant), who, wait=wait)
-        lines = [f"{name}: {value}" for name, value in token.headers(method, url).items()] if url else [token.reveal()]
+        endpoint = TokenEndpoint(
+            gate, None if shown and not key else key_of(key), certificate=shown, address=address
+        )
+        token = _ask(
+            endpoint,
+            AskedFor(tool, workflow, arguments, run=run, tool_call_id=call_id, tenant=tenant),
+            who,
+            wait=wait,
+        )
+        lines = (
+            [f"{name}: {value}" for name, value in token.headers(method, url).items()]
+            if url
+            else [token.reveal()]
+        )
         _write(out, lines)
 
 
@@ -117,7 +204,9 @@ def _certificate(path: Path | None, key: Path | None) -> ClientCertificate | Non
     return ClientCertificate.read(path, key) if path else None
 
 
-def _own(setting: str, where: str, gate: str, certificate: ClientCertificate | None) -> Callable[[], str] | ClientCertificate:
+def _own(
+    setting: str, where: str, gate: str, certificate: ClientCertificate | None
+) -> Callable[[], str] | ClientCertificate:
     """As `given`; or the certificate itself, where it is the credential."""
     if where != _SVID:
         return given(setting, where, gate)
@@ -131,8 +220,14 @@ def _request(text: str | None) -> tuple[str, str]:
     if text is None:
         return "", ""
     method, _, url = text.strip().partition(" ")
-    if not method.isalpha() or not method.isupper() or urlsplit(url.strip()).scheme not in {"http", "https"}:
-        raise ConfigError("for", text, "a method and an absolute URL: POST https://tools.acme.example/x")
+    if (
+        not method.isalpha()
+        or not method.isupper()
+        or urlsplit(url.strip()).scheme not in {"http", "https"}
+    ):
+        raise ConfigError(
+            "for", text, "a method and an absolute URL: POST https://tools.acme.example/x"
+        )
     return method, url.strip()
 
 
@@ -156,11 +251,15 @@ def read_file(setting: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(setting, str(path), f"a file that can be read ({error.strerror})") from None
+        raise ConfigError(
+            setting, str(path), f"a file that can be read ({error.strerror})"
+        ) from None
 
 
 def given(setting: str, where: str, gate: str) -> Callable[[], str]:
-    """A function that reads a credential from where the caller says it is; read once, and checked at once."""
+    """A function that reads a credential from where the caller says it is; read once, and
+    checked at once.
+    """
     kind, _, rest = where.partition(":")
     if kind == "file" and rest:
         text = read_file(setting, Path(rest)).decode("utf-8", "replace")
@@ -169,34 +268,58 @@ def given(setting: str, where: str, gate: str) -> Callable[[], str]:
     elif kind == "github":
         text = _from_github(setting, rest or gate)
     else:
-        raise ConfigError(setting, kind if rest else "another form", _FORMS)  # not what was given: it may be the credential itself
+        # not what was given: it may be the credential itself
+        raise ConfigError(setting, kind if rest else "another form", _FORMS)
     text = text.strip()
     if not text or len(text) > _MAX or not text.isascii() or not text.isprintable():
-        raise ConfigError(setting, f"{kind}: nothing, or no token", f"a token of at most {_MAX} characters ({_FORMS})")
+        raise ConfigError(
+            setting,
+            f"{kind}: nothing, or no token",
+            f"a token of at most {_MAX} characters ({_FORMS})",
+        )
     return lambda: text
 
 
 def _from_github(setting: str, audience: str) -> str:
     """The job's own OIDC token; the job needs ``permissions: id-token: write``."""
-    url, bearer = os.environ.get(_GITHUB_URL, ""), os.environ.get(_GITHUB_TOKEN, "")
+    url = os.environ.get(_GITHUB_URL, "")
+    bearer = os.environ.get(_GITHUB_TOKEN, "")
     if not url or not bearer:
-        raise ConfigError(setting, f"no {_GITHUB_URL}", f"a GitHub job with permissions: id-token: write; elsewhere {_FORMS}")
+        raise ConfigError(
+            setting,
+            f"no {_GITHUB_URL}",
+            f"a GitHub job with permissions: id-token: write; elsewhere {_FORMS}",
+        )
     asked = f"{url}&{urlencode({'audience': audience})}"
-    answer = answered("GET", asked, trust_env=True, headers={"Authorization": f"bearer {bearer}"})
+    answer = answered(
+        "GET", asked, trust_env=True, headers={"Authorization": f"bearer {bearer}"}
+    )
     value = object_of(answer.data).get("value") if answer.status == 200 else None
     if type(value) is not str:
         raise ExchangeRefused(answer.status, "no_subject", "GitHub gave no token")
     return value
 
 
-def answered(method: str, url: str, *, trust_env: bool, certificate: ClientCertificate | None = None, **request: Any) -> Answered:
-    """What a server answers: not encoded, at most `MAX_ANSWER` bytes, and whole within `_SECONDS`; then its connection is closed.
+def answered(
+    method: str,
+    url: str,
+    *,
+    trust_env: bool,
+    certificate: ClientCertificate | None = None,
+    **request: Any,
+) -> Answered:
+    """What a server answers: not encoded, at most `MAX_ANSWER` bytes, and whole within
+    `_SECONDS`; then its connection is closed.
 
     Raises:
         ExchangeRefused: anything else.
     """
     # Twice: it is whoever waits that says it is late.
-    http = httpx.Client(timeout=2 * _SECONDS, trust_env=trust_env, verify=certificate.context if certificate else True)
+    http = httpx.Client(
+        timeout=2 * _SECONDS,
+        trust_env=trust_env,
+        verify=certificate.context if certificate else True,
+    )
     http.headers["Accept-Encoding"] = "identity"
 
     def read() -> Answered:
@@ -204,7 +327,10 @@ def answered(method: str, url: str, *, trust_env: bool, certificate: ClientCerti
         with http.stream(method, url, **request) as got:
             for chunk in got.iter_raw():
                 data += chunk
-                if len(data) > MAX_ANSWER or got.headers.get("Content-Encoding", "identity").lower() != "identity":
+                if (
+                    len(data) > MAX_ANSWER
+                    or got.headers.get("Content-Encoding", "identity").lower() != "identity"
+                ):
                     raise httpx.DecodingError("")
         return Answered(got.status_code, got.headers, bytes(data))
 
@@ -222,18 +348,28 @@ def key_of(path: Path | None) -> RunKey:
         return RunKey.generate()
     if not path.exists():
         private = ec.generate_private_key(ec.SECP256R1())
-        _write(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode().splitlines(), new=True)
+        _write(
+            path,
+            private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            .decode()
+            .splitlines(),
+            new=True,
+        )
         return RunKey(private)
     try:
         loaded = load_pem_private_key(owned("key", path), None)
     except (ValueError, TypeError):
         raise KeyRefused(f"{path}: expected an unencrypted P-256 key as PEM") from None
-    if not isinstance(loaded, ec.EllipticCurvePrivateKey) or not isinstance(loaded.curve, ec.SECP256R1):
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey) or not isinstance(
+        loaded.curve, ec.SECP256R1
+    ):
         raise KeyRefused(f"{path}: got another kind of key, expected P-256")
     return RunKey(loaded)
 
 
-def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bool) -> ExchangedToken:
+def _ask(
+    endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bool
+) -> ExchangedToken:
     waiting = []
 
     def told(one: Waiting) -> None:
@@ -242,7 +378,8 @@ def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bo
 
     steps = asking(endpoint, asked, who, told if wait else None)
     answer = None
-    secret = urlsplit(endpoint.url).scheme == "https"  # else it is on this machine, and a proxy of the environment would read credentials
+    # else it is on this machine, and a proxy of the environment would read credentials
+    secret = urlsplit(endpoint.url).scheme == "https"
     try:
         while True:
             ask = steps.send(answer)
@@ -252,7 +389,13 @@ def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bo
                 continue
             try:
                 sent = {"data": dict(ask.form), "headers": dict(ask.headers)}
-                answer = answered("POST", endpoint.url, trust_env=secret, certificate=endpoint.certificate, **sent)
+                answer = answered(
+                    "POST",
+                    endpoint.url,
+                    trust_env=secret,
+                    certificate=endpoint.certificate,
+                    **sent,
+                )
             except ExchangeRefused:
                 if not waiting:  # a call that waits goes on waiting
                     raise
@@ -268,7 +411,9 @@ def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials, *, wait: bo
             if refused.status == 0 or means is None:
                 raise
             fail(refused, f"{means} Why exactly is in the gate's log.")
-        complain(refused, _LATER, "With --wait this command waits for the answer.", colour="yellow")
+        complain(
+            refused, _LATER, "With --wait this command waits for the answer.", colour="yellow"
+        )
         raise typer.Exit(LOOK) from None
 
 
@@ -284,4 +429,6 @@ def _write(path: Path | None, lines: list[str], *, new: bool = False) -> None:
             os.fchmod(file.fileno(), 0o600)
             file.write("\n".join(lines) + "\n")
     except OSError as error:
-        raise ConfigError("out", str(path), f"a file that can be written ({error.strerror})") from None
+        raise ConfigError(
+            "out", str(path), f"a file that can be written ({error.strerror})"
+        ) from None

@@ -17,7 +17,15 @@ from agentgate.explain.explanation import Explanation, text_lines
 from agentgate.explain.explanation import as_json as explanation_json
 from agentgate.intents.lexical import derive
 from agentgate.loading.source import find as find_source
-from agentgate.review.report.past import Alive, Record, decision_of, event, explain_record, still_alive, version_of
+from agentgate.review.report.past import (
+    Alive,
+    Record,
+    decision_of,
+    event,
+    explain_record,
+    still_alive,
+    version_of,
+)
 from agentgate.review.report.question import answer, arguments, case_of, changes, stated
 from agentgate.stores import open_store
 from agentgate.workflow.model import Workflow
@@ -37,31 +45,72 @@ _STYLES = {  # of the lines of an explanation
 
 
 def explain(  # noqa: PLR0917 - a command's options, given by name
-    id: Annotated[str, Argument(metavar="ID", help="txn, jti, hold id or tool_call_id of a decision.")] = "",  # noqa: A002 - the word of the vocabulary
-    audit: Annotated[Path | None, Option(help="Directory of the audit log that ID is looked up in.", exists=True, file_okay=False)] = None,
-    workflows: Annotated[
-        Path | None, Option(help="Directory of the workflows, for the version that decided.", exists=True, file_okay=False)
+    id: Annotated[  # noqa: A002 - the word of the vocabulary
+        str, Argument(metavar="ID", help="txn, jti, hold id or tool_call_id of a decision.")
+    ] = "",
+    audit: Annotated[
+        Path | None,
+        Option(
+            help="Directory of the audit log that ID is looked up in.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
-    store: Annotated[str | None, Option(help="The gate's state store, for the run while it lives.")] = None,
-    tenant: Annotated[str, Option(help="With ID: the tenant of its run. Else: the tenant of the call.")] = "",
+    workflows: Annotated[
+        Path | None,
+        Option(
+            help="Directory of the workflows, for the version that decided.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    store: Annotated[
+        str | None, Option(help="The gate's state store, for the run while it lives.")
+    ] = None,
+    tenant: Annotated[
+        str, Option(help="With ID: the tenant of its run. Else: the tenant of the call.")
+    ] = "",
     run: Annotated[str, Option(help="With ID: its run, where several have such a call.")] = "",
-    workflow: Annotated[str | None, Option(metavar="FILE", help="A workflow file, or REV:path, for a call given here.")] = None,
+    workflow: Annotated[
+        str | None,
+        Option(metavar="FILE", help="A workflow file, or REV:path, for a call given here."),
+    ] = None,
     tool: Annotated[str, Option(help="The tool that is called.")] = "",
     args: Annotated[str | None, Option(help="Its arguments, as a JSON object.")] = None,
-    prompt: Annotated[list[str] | None, Option(help="The user's words; several times for several turns.")] = None,
-    case: Annotated[str, Option(help="Instead of --tool and --args: a case of the test file beside the workflow, or base.")] = "",
-    set_: Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Anything else of the case, as in a test file.")] = None,
+    prompt: Annotated[
+        list[str] | None, Option(help="The user's words; several times for several turns.")
+    ] = None,
+    case: Annotated[
+        str,
+        Option(
+            help="Instead of --tool and --args: a case of the test file beside the workflow, or base."
+        ),
+    ] = "",
+    set_: Annotated[
+        list[str] | None,
+        Option(
+            "--set", metavar="KEY=VALUE", help="Anything else of the case, as in a test file."
+        ),
+    ] = None,
     keys: Keys = None,
     cache: Cache = None,
     as_json: Json = False,
 ) -> None:
-    """Explain a decision: every condition, what it got and expected, where each value came from, what would pass, and whom to ask."""
+    """Explain a decision: every condition, what it got and expected, where each value came
+    from, what would pass, and whom to ask.
+    """
     with refusing():
         if bool(id) == (workflow is not None):
-            raise ConfigError("explain", "both" if id else "neither", "an ID with --audit, or --workflow with a call (see --help)")
+            raise ConfigError(
+                "explain",
+                "both" if id else "neither",
+                "an ID with --audit, or --workflow with a call (see --help)",
+            )
         if id:
             if not audit:
-                raise ConfigError("audit", "none", "--audit with the directory of the gate's audit log")
+                raise ConfigError(
+                    "audit", "none", "--audit with the directory of the gate's audit log"
+                )
             log = read_log([audit], keys, cache)
             found = find_story(log, id, run, [tenant] if tenant else None)
             story = [record for record in found if "tool_call_id" in record or "hold" in record]
@@ -69,24 +118,37 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
             decision = decision_of(story)
             version = version_of(decision, workflows) if workflows else None
             alive = _alive(store, decision, version)
-            explanation = explain_record(decision, version, alive, None if args is None else arguments(args))
+            explanation = explain_record(
+                decision, version, alive, None if args is None else arguments(args)
+            )
         else:
             more = {**({"tenant": tenant} if tenant else {}), **changes(set_ or ())}
             more |= {"prompt": prompt} if prompt and case else {}
-            story, explanation = [], _asked(str(workflow), (tool, args, prompt or []), case, more)
+            story = []
+            explanation = _asked(str(workflow), (tool, args, prompt or []), case, more)
     show(explanation, story, as_json=as_json)
 
 
-def _asked(name: str, call: tuple[str, str | None, list[str]], case: str, more: dict[str, Any]) -> Explanation:
+def _asked(
+    name: str, call: tuple[str, str | None, list[str]], case: str, more: dict[str, Any]
+) -> Explanation:
     tool, args, prompts = call
     source = find_source(name)
     loaded = source.workflow()
     if case:
         if tool or args is not None:
-            raise ConfigError("case", case, "--case alone (change it with --set args.x=...), or --tool and --args")
+            raise ConfigError(
+                "case",
+                case,
+                "--case alone (change it with --set args.x=...), or --tool and --args",
+            )
         return answer(case_of(source, loaded, case, more))
     if not tool:
-        raise ConfigError("tool", "none", f"--tool and --args, or --case NAME; tools of this workflow: {', '.join(loaded.tools)}")
+        raise ConfigError(
+            "tool",
+            "none",
+            f"--tool and --args, or --case NAME; tools of this workflow: {', '.join(loaded.tools)}",
+        )
     return answer(stated(loaded, tool, arguments(args or "{}"), prompts, more))
 
 
@@ -94,7 +156,9 @@ def _alive(address: str | None, record: Record, version: Workflow | None) -> Ali
     if address is None or not version:
         return None
     if address == "memory://":
-        raise ConfigError("store", address, "the store the gate uses; memory:// ends with the gate's process")
+        raise ConfigError(
+            "store", address, "the store the gate uses; memory:// ends with the gate's process"
+        )
     store = open_store(address)
     try:
         return still_alive(store, record, version, derive)
@@ -102,12 +166,15 @@ def _alive(address: str | None, record: Record, version: Workflow | None) -> Ali
         store.close()
 
 
-# --- output ----------------------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------
 def show(explanation: Explanation, story: Sequence[Record], *, as_json: bool) -> None:
     """Lines of text, coloured at a terminal, or JSON."""
     if as_json:
         events = [{"time": record.get("time"), "event": event(record)} for record in story]
         say_json({**explanation_json(explanation), "story": events})
         return
-    styled((line, _STYLES.get(kind, "dim" if kind else "")) for kind, line in text_lines(explanation))
+    styled(
+        (line, _STYLES.get(kind, "dim" if kind else ""))
+        for kind, line in text_lines(explanation)
+    )
     styled((f"then: {event(record)}", "dim") for record in story)

@@ -1,4 +1,6 @@
-"""``agentgate workflow heard``: whose words each part of a prompt was taken for, and what each intent of a workflow came out as."""
+"""``agentgate workflow heard``: whose words each part of a prompt was taken for, and what each
+intent of a workflow came out as.
+"""
 
 from __future__ import annotations
 
@@ -23,53 +25,104 @@ from agentgate.values.turns import turn_text
 
 def heard(
     file: Annotated[Path, Argument(help="A workflow file.")],
-    prompts: Annotated[list[str], Argument(help="What the user says: one text a turn, oldest first.")],
-    record: Annotated[bool, Option("--record", help="Append what was heard to the workflow's tests.")] = False,
+    prompts: Annotated[
+        list[str], Argument(help="What the user says: one text a turn, oldest first.")
+    ],
+    record: Annotated[
+        bool, Option("--record", help="Append what was heard to the workflow's tests.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print what each part of a prompt was taken for, and what each intent came out as, with the words that decided.
+    """Print what each part of a prompt was taken for, and what each intent came out as, with
+    the words that decided.
 
-    Parts are the user's own (a request, a question, a statement ...), or quoted, forwarded, pasted, reported, denied, or unsure: then they
-    grant nothing and a person may be asked.
+    Parts are the user's own (a request, a question, a statement ...), or quoted, forwarded,
+    pasted, reported, denied, or unsure: then they grant nothing and a person may be asked.
     """
     with refusing():
-        root = next((parent for parent in file.absolute().parents if (parent / ROLES).exists()), file.parent)
+        root = next(
+            (parent for parent in file.absolute().parents if (parent / ROLES).exists()),
+            file.parent,
+        )
         workflow = load_text(read_file(file), str(file), roles_of(root), derive)
         intents = tuple(workflow.intents.values())
         answers = derive(intents, tuple([turn_text(prompt) for prompt in prompts]))
         if record:
-            _record(tests_of(file), prompts, {name: answer.presence for name, answer in answers.items()})
+            _record(
+                tests_of(file),
+                prompts,
+                {name: answer.presence for name, answer in answers.items()},
+            )
     turns = [[*_parts(Turn(prompt[:MAX_TURN]))] for prompt in prompts]
     if as_json:
-        say_json({"turns": turns, "intents": {name: {"presence": a.presence, "evidence": a.evidence} for name, a in answers.items()}})
+        say_json(
+            {
+                "turns": turns,
+                "intents": {
+                    name: {"presence": a.presence, "evidence": a.evidence}
+                    for name, a in answers.items()
+                },
+            }
+        )
         return
-    parts = [(number, row["whose"], row["kind"], row["words"]) for number, turn in enumerate(turns, 1) for row in turn]
+    parts = [
+        (number, row["whose"], row["kind"], row["words"])
+        for number, turn in enumerate(turns, 1)
+        for row in turn
+    ]
     rows(["turn", "whose", "kind", "words"], parts, styles=["dim", "cyan", "magenta"])
-    rows(["intent", "came out as", "why"], [(name, a.presence, a.evidence) for name, a in answers.items()], styles=["bold", "bold cyan"])
+    rows(
+        ["intent", "came out as", "why"],
+        [(name, a.presence, a.evidence) for name, a in answers.items()],
+        styles=["bold", "bold cyan"],
+    )
 
 
 def _record(file: Path, prompts: list[str], intents: Mapping[str, Presence]) -> None:
-    """Append a case to the file's list `heard`, which is made where there is none. The file must load as tests, before and after."""
+    """Append a case to the file's list `heard`, which is made where there is none. The file
+    must load as tests, before and after.
+    """
     text = read_file(file)
     read_tests(text, str(file))
     said = json.dumps(prompts if len(prompts) > 1 else prompts[0], ensure_ascii=False)
-    case = f"  - {{prompt: {said}, intents: {{{', '.join(f'{name}: {presence}' for name, presence in intents.items())}}}}}\n"
+    case = (
+        f"  - {{prompt: {said}, intents: "
+        f"{{{', '.join(f'{name}: {presence}' for name, presence in intents.items())}}}}}\n"
+    )
     text += "" if text.endswith("\n") else "\n"
     place = re.search(r"(?m)^heard:[ \t]*(?:#.*)?\n", text)
-    text = f"{text}\nheard:\n{case}" if place is None else text[: place.end()] + case + text[place.end() :]
+    text = (
+        f"{text}\nheard:\n{case}"
+        if place is None
+        else text[: place.end()] + case + text[place.end() :]
+    )
     read_tests(text, str(file))
     file.write_text(text, "utf-8")
 
 
 def _parts(turn: Turn) -> Iterator[dict[str, Any]]:
     """The parts of one turn in order: whose words, what kind of clause, and the words."""
-    found: list[tuple[int, int, str, str]] = [(part.start, part.end, part.whose, "") for part in turn.parts]
+    found: list[tuple[int, int, str, str]] = [
+        (part.start, part.end, part.whose, "") for part in turn.parts
+    ]
     for clause in turn.clauses:
         pieces = turn.pieces_of(clause)
-        found += [(piece.start, piece.end, "in doubt" if turn.doubted(piece.start) else "own", piece.kind) for piece in pieces]
+        found += [
+            (
+                piece.start,
+                piece.end,
+                "in doubt" if turn.doubted(piece.start) else "own",
+                piece.kind,
+            )
+            for piece in pieces
+        ]
         if not pieces and clause.voice != "said":
             found.append((clause.start, clause.end, clause.voice, ""))
     for start, end, whose, kind in sorted(found):
-        words = " ".join((turn.own if whose in {"own", "in doubt", "denied", "reported"} else turn.text)[start:end].split())
+        words = " ".join(
+            (turn.own if whose in {"own", "in doubt", "denied", "reported"} else turn.text)[
+                start:end
+            ].split()
+        )
         if words:
             yield {"whose": whose, "kind": kind, "words": words}

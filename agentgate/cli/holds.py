@@ -1,8 +1,11 @@
-"""``agentgate holds``: the calls that wait for people: list, show, answer with one's own SSH key, watch, and what the answers say.
+"""``agentgate holds``: the calls that wait for people: list, show, answer with one's own SSH
+key, watch, and what the answers say.
 
-It works beside the gates, on their store. Whoever answers needs no key of a gate: the answer is their signature, which the gate verifies
-again before it mints. Answers are on record in an audit directory of this machine before they count. What is shown is what the store says,
-and every question says so, unless the gates' keys are at hand (`--keys`): then only questions that they asked are shown and answered.
+It works beside the gates, on their store. Whoever answers needs no key of a gate: the answer is
+their signature, which the gate verifies again before it mints. Answers are on record in an
+audit directory of this machine before they count. What is shown is what the store says, and
+every question says so, unless the gates' keys are at hand (`--keys`): then only questions that
+they asked are shown and answered.
 """
 
 from __future__ import annotations
@@ -22,8 +25,28 @@ from agentgate.approvals import load_approved, root_digest
 from agentgate.approvals.people import Signers
 from agentgate.approvals.sshsig import HOLD_NAMESPACE
 from agentgate.audit import AuditLog, FileAudit, MemoryAudit, read_records
-from agentgate.cli.output import exit_with, fail, note, pairs, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import WORKFLOWS, Accept, Json, Key, Root, StoreUrl, Tenant, confirm, own_signer
+from agentgate.cli.output import (
+    exit_with,
+    fail,
+    note,
+    pairs,
+    quiet,
+    refusing,
+    rows,
+    say,
+    say_json,
+)
+from agentgate.cli.signing import (
+    WORKFLOWS,
+    Accept,
+    Json,
+    Key,
+    Root,
+    StoreUrl,
+    Tenant,
+    confirm,
+    own_signer,
+)
 from agentgate.decision.batch_answer import MOST, Together
 from agentgate.decision.hold import Hold
 from agentgate.decision.question import as_json, moment, rows_of
@@ -48,31 +71,69 @@ _NOBODY = "https://nobody.invalid"  # no gate
 _SHORT = 12  # characters of an id in a list; as many, or more, name a hold
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-Id = Annotated[str, Argument(metavar="ID", help=f"The hold's id, or its first {_SHORT} characters or more.")]
+Id = Annotated[
+    str,
+    Argument(metavar="ID", help=f"The hold's id, or its first {_SHORT} characters or more."),
+]
 Ids = Annotated[
     list[str],
-    Argument(metavar="ID...", help=f"The hold's id, or its first {_SHORT} characters or more; up to {MOST} of one run, together."),
+    Argument(
+        metavar="ID...",
+        help=f"The hold's id, or its first {_SHORT} characters or more; up to {MOST} of one run, together.",
+    ),
 ]
-Reveal = Annotated[bool, Option("--reveal", help="Show the sensitive values first; that is on record, for each hold.")]
-Workflows = Annotated[Path | None, Option(help="The workflow directory: with it the user's words are shown.", file_okay=False)]
-Directory = Annotated[Path, Option("--workflows", help="The workflow directory, with its approvals.", file_okay=False)]
+Reveal = Annotated[
+    bool,
+    Option(
+        "--reveal", help="Show the sensitive values first; that is on record, for each hold."
+    ),
+]
+Workflows = Annotated[
+    Path | None,
+    Option(help="The workflow directory: with it the user's words are shown.", file_okay=False),
+]
+Directory = Annotated[
+    Path,
+    Option("--workflows", help="The workflow directory, with its approvals.", file_okay=False),
+]
 Keys = Annotated[
     Path | None,
-    Option("--keys", help="The gates' key directory: with it a question that they did not ask is refused.", envvar="AGENTGATE_KEYS"),
+    Option(
+        "--keys",
+        help="The gates' key directory: with it a question that they did not ask is refused.",
+        envvar="AGENTGATE_KEYS",
+    ),
 ]
-Audit = Annotated[Path, Option("--audit", help="An audit directory of this machine; answers are on record there before they count.")]
+Audit = Annotated[
+    Path,
+    Option(
+        "--audit",
+        help="An audit directory of this machine; answers are on record there before they count.",
+    ),
+]
 
 
 class _Desk:
-    """What one command works with: a store, a log, and the workflows in force and the gates' seals, where they are at hand."""
+    """What one command works with: a store, a log, and the workflows in force and the gates'
+    seals, where they are at hand.
+    """
 
-    def __init__(self, store: Store, log: AuditLog, core: Core | None, seals: Answerers | None) -> None:
-        self.store, self.log, self.core, self.seals = store, log, core, seals
+    def __init__(
+        self, store: Store, log: AuditLog, core: Core | None, seals: Answerers | None
+    ) -> None:
+        self.store = store
+        self.log = log
+        self.core = core
+        self.seals = seals
 
     @property
     def seal(self) -> str:
         """What is known of a question that is shown."""
-        return "verified: a gate with these keys asked this" if self.seals else "not verified: as the store has it (--keys)"
+        return (
+            "verified: a gate with these keys asked this"
+            if self.seals
+            else "not verified: as the store has it (--keys)"
+        )
 
     def run(self, flow: Flow) -> Any:
         """Carry out one flow."""
@@ -88,17 +149,31 @@ class _Desk:
         if _SHORT <= len(name) < 64:
             fit = [hold.id for hold in self.listed(tenant, None) if hold.id.startswith(name)]
             if len(fit) != 1:
-                fail(f"got {name}, expected the beginning of exactly one hold's id of tenant {tenant} (it begins {len(fit)})")
+                fail(
+                    f"got {name}, expected the beginning of exactly one hold's id of tenant "
+                    f"{tenant} (it begins {len(fit)})"
+                )
             name = fit[0]
-        found: Hold = self.run(answering.shown(self.core, tenant, name) if self.core else answering.one(tenant, name))
+        found: Hold = self.run(
+            answering.shown(self.core, tenant, name)
+            if self.core
+            else answering.one(tenant, name)
+        )
         if self.seals and not self.seals.asked(found):
-            fail(f"{found.id}: no gate with these keys asked this: whoever can write the store may have. Do not answer it")
+            fail(
+                f"{found.id}: no gate with these keys asked this: whoever can write the "
+                "store may have. Do not answer it"
+            )
         return found
 
 
 @contextmanager
 def _desk(
-    store: str, keys: Path | None, audit: Path | None = None, workflows: Path | None = None, root: str | None = None
+    store: str,
+    keys: Path | None,
+    audit: Path | None = None,
+    workflows: Path | None = None,
+    root: str | None = None,
 ) -> Iterator[_Desk]:
     quiet()
     if store == "memory://":
@@ -116,9 +191,14 @@ def _desk(
 
 
 def _core(workflows: Path, root: str | None) -> Core:
-    """The workflows in force and the root's people. It has no key of a gate, so it mints nothing."""
-    loaded = load_approved(workflows, root or root_digest(workflows), derive=derive, now=time.time())
-    ring, signers = KeyRing.ephemeral(), Signers(loaded.root, loaded.allowed)
+    """The workflows in force and the root's people. It has no key of a gate, so it mints
+    nothing.
+    """
+    loaded = load_approved(
+        workflows, root or root_digest(workflows), derive=derive, now=time.time()
+    )
+    ring = KeyRing.ephemeral()
+    signers = Signers(loaded.root, loaded.allowed)
     catalog = Catalog(loaded.workflows, loaded.broken, loaded.until)
     return Core(
         catalog=catalog,
@@ -138,7 +218,9 @@ def _core(workflows: Path, root: str | None) -> Core:
 def list_(
     store: StoreUrl,
     tenant: Tenant,
-    state: Annotated[str, Option(help="pending, released, refused, expired, cancelled, spent; or any.")] = "pending",
+    state: Annotated[
+        str, Option(help="pending, released, refused, expired, cancelled, spent; or any.")
+    ] = "pending",
     keys: Keys = None,
     as_json: Json = False,
 ) -> None:
@@ -148,13 +230,22 @@ def list_(
     if as_json:
         say_json([_json(hold, desk) for hold in found])
         return
-    names, styles = ("hold", "state", "call", "for", "asks", "until", "run"), ("bold", "", "", "", "", "dim", "dim")
+    names = ("hold", "state", "call", "for", "asks", "until", "run")
+    styles = ("bold", "", "", "", "", "dim", "dim")
     rows(names, [_row(hold) for hold in found], styles=styles)
     note(f"no hold of tenant {tenant} is {state}" if not found else desk.seal)
 
 
 def _row(hold: Hold) -> tuple[str, ...]:
-    return hold.id[:_SHORT], hold.state, hold.tool, hold.question.requester, hold.question.whom, moment(hold.expires_at), hold.run[:_SHORT]
+    return (
+        hold.id[:_SHORT],
+        hold.state,
+        hold.tool,
+        hold.question.requester,
+        hold.question.whom,
+        moment(hold.expires_at),
+        hold.run[:_SHORT],
+    )
 
 
 def _json(hold: Hold, desk: _Desk) -> dict[str, Any]:
@@ -211,13 +302,17 @@ def _answering(said: Said, meaning: str) -> None:
         accept: Accept = None,
     ) -> None:
         with _desk(store, keys, audit, workflows, root) as desk:
-            signer, asked = own_signer(key), Together.of([desk.hold(tenant, name) for name in ids])
-            core, holds = desk.core, asked.holds
+            signer = own_signer(key)
+            asked = Together.of([desk.hold(tenant, name) for name in ids])
+            core = desk.core
+            holds = asked.holds
             assert core is not None  # noqa: S101 - as opened
 
             def signed(what: Said, hold: Hold) -> Any:
                 nonce = desk.run(answering.nonce(tenant, (hold.id,)))
-                given = SSHAnswer(nonce, signer.sign(hold.statement(what, nonce), HOLD_NAMESPACE))
+                given = SSHAnswer(
+                    nonce, signer.sign(hold.statement(what, nonce), HOLD_NAMESPACE)
+                )
                 return desk.run(answering.answer(core, tenant, hold.id, given, what))
 
             for number, hold in enumerate(holds, 1):
@@ -227,28 +322,42 @@ def _answering(said: Said, meaning: str) -> None:
                 _tell(hold, desk, signed("reveal", hold) if reveal else None)
             if len(holds) == 1:
                 confirm(f"{said} {holds[0].id[:_SHORT]}", accept)
-                answered: dict[str, Hold | AnswerRefused] = {holds[0].id: signed(said, holds[0])}
+                answered: dict[str, Hold | AnswerRefused] = {
+                    holds[0].id: signed(said, holds[0])
+                }
             else:
                 confirm(f"{said} {len(holds)} holds {asked.root(said).hex()[:_SHORT]}", accept)
                 every = [hold.id for hold in holds]
                 nonce = desk.run(answering.nonce(tenant, every))
-                given = SSHAnswer(nonce, signer.sign(asked.statement(said, nonce), HOLD_NAMESPACE))
-                answered = desk.run(answering.several(core, tenant, dict.fromkeys(every, said), given))
+                given = SSHAnswer(
+                    nonce, signer.sign(asked.statement(said, nonce), HOLD_NAMESPACE)
+                )
+                answered = desk.run(
+                    answering.several(core, tenant, dict.fromkeys(every, said), given)
+                )
         for name, each in answered.items():
             if isinstance(each, AnswerRefused):
                 note(f"not answered: {name}: {each}")
             else:
-                say(f"{each.state}{' (a rule wants more approvers)' if each.state == 'pending' else ''}: {name}")
+                say(
+                    f"{each.state}{' (a rule wants more approvers)' if each.state == 'pending' else ''}: "
+                    f"{name}"
+                )
         if any(isinstance(each, AnswerRefused) for each in answered.values()):
             raise typer.Exit(1)
 
 
 _answering("release", "Say yes to held calls, signed with your SSH key: each may run once.")
-_answering("refuse", "Say no to held calls, signed with your SSH key; also to released ones that did not run yet.")
+_answering(
+    "refuse",
+    "Say no to held calls, signed with your SSH key; also to released ones that did not run yet.",
+)
 
 
 def _check_open(hold: Hold, said: Said) -> None:
-    """Nobody is shown several calls to be told, after they signed, that one of them was over before."""
+    """Nobody is shown several calls to be told, after they signed, that one of them was over
+    before.
+    """
     if hold.state != "pending" and not (hold.state == "released" and said == "refuse"):
         fail(f"{hold.id[:_SHORT]}: {hold.state}; answer the others without it")
 
@@ -259,7 +368,9 @@ def watch(
     tenant: Tenant,
     keys: Keys = None,
     every: Annotated[float, Option(min=0.1, help="Seconds between two looks.")] = 2.0,
-    seconds: Annotated[float, Option(min=0, help="End after so many seconds; 0: when you interrupt it.")] = 0.0,
+    seconds: Annotated[
+        float, Option(min=0, help="End after so many seconds; 0: when you interrupt it.")
+    ] = 0.0,
 ) -> None:
     """Print every new hold of a tenant, and every change of its state, as it happens."""
     known: dict[str, str] = {}
@@ -267,7 +378,9 @@ def watch(
     with _desk(store, keys) as desk, suppress(KeyboardInterrupt):
         while True:
             for hold in desk.listed(tenant, None):
-                if known.get(hold.id) != hold.state and (hold.id in known or hold.state == "pending"):
+                if known.get(hold.id) != hold.state and (
+                    hold.id in known or hold.state == "pending"
+                ):
                     say(f"{datetime.now(UTC):%H:%M:%S}  {'  '.join(_row(hold))}")
                 known[hold.id] = hold.state
             if time.monotonic() >= end:
@@ -277,24 +390,49 @@ def watch(
 
 @app.command()
 def stats(
-    audit: Annotated[list[Path], Option(help="An audit directory of a gate; several for several gates.", exists=True)],
+    audit: Annotated[
+        list[Path],
+        Option(help="An audit directory of a gate; several for several gates.", exists=True),
+    ],
     as_json: Json = False,
 ) -> None:
-    """Say of each rule how often and how fast its holds are released, and which of them nobody really judges."""
+    """Say of each rule how often and how fast its holds are released, and which of them nobody
+    really judges.
+    """
     quiet()
     with refusing():
         found = rule_stats(chain.from_iterable(read_records(folder) for folder in audit))
     if as_json:
         names = ("workflow", "rule", "answered", "released", "seconds", "instead")
-        say_json([{name: getattr(each, name) for name in names} | {"rate": each.rate} for each in found])
+        say_json(
+            [
+                {name: getattr(each, name) for name in names} | {"rate": each.rate}
+                for each in found
+            ]
+        )
     else:
         took = ["?" if each.seconds is None else f"{each.seconds:.1f} s" for each in found]
         body = [
-            (each.workflow, each.rule, each.answered, f"{each.rate:.0%}", seconds, "theatre" if each.instead else "")
+            (
+                each.workflow,
+                each.rule,
+                each.answered,
+                f"{each.rate:.0%}",
+                seconds,
+                "theatre" if each.instead else "",
+            )
             for each, seconds in zip(found, took, strict=True)
         ]
-        rows(("workflow", "rule", "answers", "released", "median", ""), body, styles=("", "bold"))
-        note(*(f"{e.workflow}, rule {e.rule} is theatre: nobody looks. Instead: {e.instead}" for e in found if e.instead))
+        rows(
+            ("workflow", "rule", "answers", "released", "median", ""), body, styles=("", "bold")
+        )
+        note(
+            *(
+                f"{e.workflow}, rule {e.rule} is theatre: nobody looks. Instead: {e.instead}"
+                for e in found
+                if e.instead
+            )
+        )
         if not found:
             note(f"no answer is on record (a rule is judged from {ENOUGH} answers on)")
     exit_with(look=any(each.instead for each in found))

@@ -1,4 +1,6 @@
-"""``agentgate init``: from a stranger's own LangChain tools to an approved first workflow and a guarded call, with one answer."""
+"""``agentgate init``: from a stranger's own LangChain tools to an approved first workflow and a
+guarded call, with one answer.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,22 @@ from typing import Annotated, Any
 
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from typer import Option
 
-from agentgate.approvals.writing import Reviewer, Signer, new_root, statement, write_approval, write_index
+from agentgate.approvals.writing import (
+    Reviewer,
+    Signer,
+    new_root,
+    statement,
+    write_approval,
+    write_index,
+)
 from agentgate.cli.new import LIFE, Results, person_here, tell_facts
 from agentgate.cli.output import fail, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import MADE, WORKFLOWS, Key, default_key, own_signer
@@ -41,7 +55,9 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @value_class
 class Start:
-    """The start: whose tools, which directory, for which tenant, by whom, the draft, what the host injects, what can only be awaited."""
+    """The start: whose tools, which directory, for which tenant, by whom, the draft, what the
+    host injects, what can only be awaited.
+    """
 
     langchain: str
     directory: Path
@@ -59,29 +75,62 @@ class Start:
 
 
 def init(  # noqa: PLR0917 - a command's options, given by name
-    langchain: Annotated[str, Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")],
+    langchain: Annotated[
+        str,
+        Option(
+            metavar="MODULE:TOOLS",
+            help="Your LangChain tools. Imports the module: its code runs.",
+        ),
+    ],
     results: Results = None,
-    directory: Annotated[Path, Option("--directory", "-d", help="The workflow directory to make.", file_okay=False)] = WORKFLOWS,
-    id: Annotated[str | None, Option(help="The workflow's id; left out: from the module's name.")] = None,  # noqa: A002 - as in new
+    directory: Annotated[
+        Path,
+        Option("--directory", "-d", help="The workflow directory to make.", file_okay=False),
+    ] = WORKFLOWS,
+    id: Annotated[  # noqa: A002 - as in new
+        str | None, Option(help="The workflow's id; left out: from the module's name.")
+    ] = None,
     tenant: Annotated[str, Option(help="Whose data, by exact name.")] = "local",
-    name: Annotated[str | None, Option(help="You, as reviewer; left out: git's user.email.")] = None,
+    name: Annotated[
+        str | None, Option(help="You, as reviewer; left out: git's user.email.")
+    ] = None,
     key: Key = None,
-    make_key: Annotated[bool, Option("--make-key", help=f"Where no SSH key is found: make ~/.ssh/{MADE}.")] = False,
-    yes: Annotated[bool, Option("--yes", help="For scripts: answer yes to what is printed.")] = False,
+    make_key: Annotated[
+        bool, Option("--make-key", help=f"Where no SSH key is found: make ~/.ssh/{MADE}.")
+    ] = False,
+    yes: Annotated[
+        bool, Option("--yes", help="For scripts: answer yes to what is printed.")
+    ] = False,
     as_json: Annotated[bool, Option("--json", help="Print JSON (with --yes).")] = False,
 ) -> None:
-    """Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and prove one guarded call.
+    """Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and
+    prove one guarded call.
 
-    At first every tool can be called. What the user names may be read without asking; each act, and a read of what they did not name,
-    asks the run's own user: you. Then narrow it. One answer signs it. The root is marked solo: one person approves their own changes,
-    at low risk only, and gates say so at every start.
+    At first every tool can be called. What the user names may be read without asking; each act,
+    and a read of what they did not name, asks the run's own user: you. Then narrow it. One
+    answer signs it. The root is marked solo: one person approves their own changes, at low risk
+    only, and gates say so at every start.
     """
     with refusing():
         if (directory / "approvals").exists():
-            fail(f"{directory / 'approvals'}: there already. To add a workflow: agentgate workflow new, then agentgate workflow approve.")
-        module = [re.sub(r"[^A-Za-z0-9_-]", "-", part) for part in langchain.partition(":")[0].split(".")]
-        person, called = name or person_here(), id or ".".join(module[-2:] if len(module) > 1 else ["first", *module])
-        start = Start(langchain, directory, called, tenant, person, *_draft(langchain, called, tenant, person, results))
+            fail(
+                f"{directory / 'approvals'}: there already. To add a workflow: agentgate "
+                "workflow new, then agentgate workflow approve."
+            )
+        module = [
+            re.sub(r"[^A-Za-z0-9_-]", "-", part)
+            for part in langchain.partition(":")[0].split(".")
+        ]
+        person = name or person_here()
+        called = id or ".".join(module[-2:] if len(module) > 1 else ["first", *module])
+        start = Start(
+            langchain,
+            directory,
+            called,
+            tenant,
+            person,
+            *_draft(langchain, called, tenant, person, results),
+        )
         own = key or default_key()
         signer = own_signer(own) if own else None
         if not as_json:
@@ -93,10 +142,22 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     (lines, agent), file = paste(start, digest), directory / start.file
     if as_json:
         proof = {"allowed": allowed, "asked": asked, "refused": refused}
-        say_json({"root": digest, "workflow": str(file), **proof, "paste": lines, "agent": agent})
+        say_json(
+            {"root": digest, "workflow": str(file), **proof, "paste": lines, "agent": agent}
+        )
         return
-    say("", f"allowed  {allowed}", *[f"asked    {asked}"] * bool(asked), f"refused  {refused}", "")
-    say(f"root     {digest}", f"         pin it in your settings, not in {directory}: it is what a gate trusts", "")
+    say(
+        "",
+        f"allowed  {allowed}",
+        *[f"asked    {asked}"] * bool(asked),
+        f"refused  {refused}",
+        "",
+    )
+    say(
+        f"root     {digest}",
+        f"         pin it in your settings, not in {directory}: it is what a gate trusts",
+        "",
+    )
     say("Paste this, with something that your tool knows in both places of the example:", "")
     say(*lines)
     say("", "And for an agent (docs/langchain.md):", "")
@@ -105,14 +166,17 @@ def init(  # noqa: PLR0917 - a command's options, given by name
         "",
         "keys will hold the gate's private keys: keep it out of git.",
         "The index holds for seven days: agentgate workflow index renews it.",
-        f"Next: narrow {file} (agentgate workflow lint says where), then agentgate workflow approve {start.id}",
+        f"Next: narrow {file} (agentgate workflow lint says where), then agentgate workflow "
+        f"approve {start.id}",
     )
 
 
 def _draft(
     langchain: str, id_: str, tenant: str, owner: str, results: Path | None
 ) -> tuple[Draft, Mapping[str, frozenset[str]], frozenset[str]]:
-    """A draft, the arguments that the host injects into tools of it, and the tools that can only be awaited."""
+    """A draft, the arguments that the host injects into tools of it, and the tools that can
+    only be awaited.
+    """
     from agentgate.integrations.langchain.injection import hidden, injects  # noqa: PLC0415 - a fifth of a second that other commands do not need
 
     tools = import_tools(langchain)
@@ -130,7 +194,11 @@ def _draft(
         last=last,
         results=samples,
     )
-    awaited = frozenset(t.name for t in tools if getattr(t, "coroutine", None) is not None and getattr(t, "func", None) is None)
+    awaited = frozenset(
+        t.name
+        for t in tools
+        if getattr(t, "coroutine", None) is not None and getattr(t, "func", None) is None
+    )
     return made, {t.name: hidden(t) for t in tools}, awaited
 
 
@@ -152,11 +220,18 @@ def _plan(start: Start, signer: Signer | None) -> None:
     say(f"{start.directory / start.file} would permit, and nothing else:", "")
     columns = 5 if any(row[-1] for row in body) else 4  # mostly nothing is refused
     head = ("tool", "effect", "runs", "with", "refused")
-    rows(head[:columns], [row[:columns] for row in body], styles=("bold", "cyan", "", "", "yellow"))
+    rows(
+        head[:columns],
+        [row[:columns] for row in body],
+        styles=("bold", "cyan", "", "", "yellow"),
+    )
     for tool in start.made.tools:
         if tool.why == UNSAID:
             only_reads = f'{tool.name}.metadata = {{"readOnlyHint": True}}'
-            say(f"{tool.name}: {UNSAID}, so it counts as an act. If it only reads, say {only_reads} and run this again.")
+            say(
+                f"{tool.name}: {UNSAID}, so it counts as an act. If it only reads, say "
+                f"{only_reads} and run this again."
+            )
     tell_facts(start.made)
     for name in start.made.left_out:
         say("", f"left out   {name} (no workflow can hold its name)")
@@ -164,48 +239,76 @@ def _plan(start: Start, signer: Signer | None) -> None:
     if signer is not None:
         say(f"with       {signer.public_key.kind} {signer.public_key.fingerprint}")
     else:
-        say(f"with       a new key: ~/.ssh/{MADE} would be made (no usable SSH key in ~/.ssh or ssh-agent; --key names another)")
+        say(
+            f"with       a new key: ~/.ssh/{MADE} would be made (no usable SSH key in ~/.ssh "
+            "or ssh-agent; --key names another)"
+        )
 
 
 def _short(rule: Mapping[str, Any] | None) -> str:
-    return inline({key: value for key, value in (rule or {}).items() if key not in {"unknown_origin", "nullable"}})
+    return inline(
+        {
+            key: value
+            for key, value in (rule or {}).items()
+            if key not in {"unknown_origin", "nullable"}
+        }
+    )
 
 
 def _consent(*, yes: bool, make_key: bool, found: bool) -> None:
     """Ask for the one answer. Exits with 1 on anything but yes."""
     if yes:
         if not found and not make_key:
-            fail(f"no SSH key was found, and --yes alone makes none: --key FILE, or --make-key for ~/.ssh/{MADE}. Nothing was written.")
+            fail(
+                "no SSH key was found, and --yes alone makes none: --key FILE, or "
+                f"--make-key for ~/.ssh/{MADE}. Nothing was written."
+            )
         return
     if not sys.stdin.isatty():
         fail("nobody is here to answer; a script says --yes. Nothing was written.")
-    if typer.prompt("\nSign it? yes or no", default="", show_default=False, err=True).strip().lower() not in {"y", "yes"}:
+    if typer.prompt(
+        "\nSign it? yes or no", default="", show_default=False, err=True
+    ).strip().lower() not in {"y", "yes"}:
         fail("Nothing was written.")
 
 
 def _new_key() -> Path:
-    """A new Ed25519 key of the person's, without a passphrase, readable by them only, and its ``.pub``, which a team's root takes."""
-    file, made = Path.home() / ".ssh" / MADE, Ed25519PrivateKey.generate()
+    """A new Ed25519 key of the person's, without a passphrase, readable by them only, and its
+    ``.pub``, which a team's root takes.
+    """
+    file = Path.home() / ".ssh" / MADE
+    made = Ed25519PrivateKey.generate()
     data = made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     file.parent.mkdir(mode=0o700, exist_ok=True)
     try:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        raise ConfigError("key", f"{file} ({error.strerror})", "a place for a new key, or --key FILE") from error
+        raise ConfigError(
+            "key", f"{file} ({error.strerror})", "a place for a new key, or --key FILE"
+        ) from error
     with os.fdopen(handle, "wb") as out:
         out.write(data)
-    file.with_name(f"{MADE}.pub").write_bytes(made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n")
+    file.with_name(f"{MADE}.pub").write_bytes(
+        made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n"
+    )
     return file
 
 
 def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str, str]]:
-    """Make everything in a temporary directory, prove it with a gate, and only then copy it to its place."""
-    directory, file, made, person = start.directory, start.file, start.made, start.person
+    """Make everything in a temporary directory, prove it with a gate, and only then copy it to
+    its place.
+    """
+    directory = start.directory
+    file = start.file
+    made = start.made
+    person = start.person
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "workflows"
         for name, text in ((file, made.text), (file.with_suffix(".test.yaml"), made.tests)):
             if (directory / name).exists():
-                fail(f"{directory / name}: there already. Nothing was written; --id names another workflow.")
+                fail(
+                    f"{directory / name}: there already. Nothing was written; --id names another workflow."
+                )
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, "utf-8")
         digest = new_root(
@@ -215,47 +318,77 @@ def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str, str]]:
             solo=True,
             signer=signer,
         )
-        write_approval(folder, statement(folder, file.as_posix(), signer=signer, proposer=person, root=digest), signer)
+        write_approval(
+            folder,
+            statement(folder, file.as_posix(), signer=signer, proposer=person, root=digest),
+            signer,
+        )
         write_index(folder, signer, root=digest)
         proof = _prove(start, digest, folder, Path(scratch))
         try:
             shutil.copytree(folder, directory, dirs_exist_ok=True)
         except OSError as error:
-            raise ConfigError("directory", f"{directory} ({error})", "a folder that can be written") from error
+            raise ConfigError(
+                "directory", f"{directory} ({error})", "a folder that can be written"
+            ) from error
     return digest, proof
 
 
 def _prove(start: Start, digest: str, folder: Path, scratch: Path) -> tuple[str, str, str]:
-    """Open a gate on the signed workflow; the example call must be minted and redeemed once, with the user's yes where it asks.
+    """Open a gate on the signed workflow; the example call must be minted and redeemed once,
+    with the user's yes where it asks.
 
-    Returns the call that was allowed, when the user is asked (or empty), and the one that was refused, in words.
+    Returns the call that was allowed, when the user is asked (or empty), and the one that was
+    refused, in words.
     """
     quiet()
-    made, tenant = start.made, start.tenant
-    tool, args = made.example.declared, made.example.call
+    made = start.made
+    tenant = start.tenant
+    tool = made.example.declared
+    args = made.example.call
     shown = f"{tool.name} {json.dumps(args)}"
-    with Gate.open(folder, root=digest, issuer=ISSUER, keys=scratch / "keys", audit=str(scratch / "audit")) as gate:
+    with Gate.open(
+        folder, root=digest, issuer=ISSUER, keys=scratch / "keys", audit=str(scratch / "audit")
+    ) as gate:
         [workflow] = gate.catalog
-        user, agent = User("you", tenant=tenant), Agent("assistant")
-        run = gate.open_run(workflow.id, tenant=tenant, user=user, agent=agent, prompt=made.prompt)
-        answer, yes = run.authorize(tool.name, args, tool_call_id="example", definition=tool.definition), ""
+        user = User("you", tenant=tenant)
+        agent = Agent("assistant")
+        run = gate.open_run(
+            workflow.id, tenant=tenant, user=user, agent=agent, prompt=made.prompt
+        )
+        answer = run.authorize(
+            tool.name, args, tool_call_id="example", definition=tool.definition
+        )
+        yes = ""
         if isinstance(answer, StepUp):
             gate.release(answer.hold.id, tenant=tenant, by=user)
             yes = ", after your yes"
-            answer = run.authorize(tool.name, args, tool_call_id="example", definition=tool.definition)
+            answer = run.authorize(
+                tool.name, args, tool_call_id="example", definition=tool.definition
+            )
         if not isinstance(answer, Allow):
-            raise ConfigError("proof", "; ".join(map(str, answer.failures)), "the example call, minted")
+            raise ConfigError(
+                "proof", "; ".join(map(str, answer.failures)), "the example call, minted"
+            )
         with run.redeem(answer.token, tool=tool.name, args=args):
             allowed = f"{shown}  when the user says: {made.prompt}{yes}"
         asked = ""
-        other = gate.open_run(workflow.id, tenant=tenant, user=user, agent=agent, prompt="Good morning")
+        other = gate.open_run(
+            workflow.id, tenant=tenant, user=user, agent=agent, prompt="Good morning"
+        )
         said = other.authorize(tool.name, args, definition=tool.definition)
         if isinstance(said, Deny):
-            return allowed, asked, f"the same when the user says: Good morning  ({_why(said.failures[0])})"
+            return (
+                allowed,
+                asked,
+                f"the same when the user says: Good morning  ({_why(said.failures[0])})",
+            )
         if isinstance(said, StepUp) and said.failures:
             asked = f"the same when the user says: Good morning  ({_why(said.failures[0])})"
         try:
-            gate.open_run(workflow.id, tenant=f"not-{tenant}", user=user, agent=agent, prompt=made.prompt)
+            gate.open_run(
+                workflow.id, tenant=f"not-{tenant}", user=user, agent=agent, prompt=made.prompt
+            )
         except RunRefused as refused:
             return allowed, asked, f"the same for another tenant  ({_why(refused.failures[0])})"
     raise ConfigError("proof", "a call for another tenant, allowed", "a refusal")
@@ -266,12 +399,30 @@ def _why(failure: Failure) -> str:
 
 
 def paste(start: Start, digest: str) -> Iterator[list[str]]:
-    """The lines that open a gate on the new workflow, guard the tools and call the example; and those that make an agent of the tools."""
+    """The lines that open a gate on the new workflow, guard the tools and call the example; and
+    those that make an agent of the tools.
+    """
     module, _, tools = start.langchain.partition(":")
-    name, hosts = start.made.example.name, frozenset().union(*start.injected.values())
-    common = {"id": start.id, "tenant": start.tenant, "module": module, "tools": tools, "issuer": ISSUER, "digest": digest}
-    example = {"directory": str(start.directory), "prompt": start.made.prompt, "example": name, "call": repr(start.made.example.call)}
-    for file, awaited, injected in (("first-call", name in start.awaited, start.injected[name]), ("agent", bool(start.awaited), hosts)):
+    name = start.made.example.name
+    hosts = frozenset().union(*start.injected.values())
+    common = {
+        "id": start.id,
+        "tenant": start.tenant,
+        "module": module,
+        "tools": tools,
+        "issuer": ISSUER,
+        "digest": digest,
+    }
+    example = {
+        "directory": str(start.directory),
+        "prompt": start.made.prompt,
+        "example": name,
+        "call": repr(start.made.example.call),
+    }
+    for file, awaited, injected in (
+        ("first-call", name in start.awaited, start.injected[name]),
+        ("agent", bool(start.awaited), hosts),
+    ):
         values = ", ".join(f'"{each}": ...' for each in sorted(injected))
         given = {"awaited": awaited, "injected": f"{{{values}}}" if values else ""}
         yield render(_TEMPLATES / f"{file}.py.j2", **common, **example, **given).splitlines()

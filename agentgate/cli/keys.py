@@ -1,4 +1,6 @@
-"""``agentgate keys``: publish, rotate and withdraw a gate's signing keys; make a client's; change a service account's."""
+"""``agentgate keys``: publish, rotate and withdraw a gate's signing keys; make a client's;
+change a service account's.
+"""
 
 from __future__ import annotations
 
@@ -15,54 +17,88 @@ from agentgate.integrations.client_key import ClientKey, owned
 from agentgate.token.keys import PUBLISH_AHEAD, KeyRing
 from agentgate.token.signing import SigningKey
 
-Directory = Annotated[Path, Argument(help="The gate's key directory (owner-only); opening a gate with keys= makes it.", file_okay=False)]
+Directory = Annotated[
+    Path,
+    Argument(
+        help="The gate's key directory (owner-only); opening a gate with keys= makes it.",
+        file_okay=False,
+    ),
+]
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 @app.command()
 def jwks(directory: Directory) -> None:
-    """Print the public key set (RFC 7517): every key that signs, will sign, or signed a token that may still live."""
+    """Print the public key set (RFC 7517): every key that signs, will sign, or signed a token
+    that may still live.
+    """
     with refusing():
         say_json(KeyRing.existing(directory).jwks(time.time()))
 
 
 @app.command()
 def rotate(directory: Directory) -> None:
-    """Add a signing key. It is published at once and signs only after verifiers had time to fetch it."""
+    """Add a signing key. It is published at once and signs only after verifiers had time to
+    fetch it.
+    """
     with refusing():
         key = KeyRing.existing(directory).rotate(time.time())
     say(f"{key.kid} ({key.alg}) is published now and signs in {PUBLISH_AHEAD / 60:.0f} minutes")
 
 
-@app.command(context_settings={"ignore_unknown_options": True})  # a key's name may begin with a dash
-def withdraw(directory: Directory, kid: Annotated[str, Argument(help="The key, as `keys jwks` names it.")]) -> None:
-    """Take back a key that leaked, at once. Gates and servers notice within seconds; a key set in a file must be written anew."""
+# a key's name may begin with a dash
+@app.command(context_settings={"ignore_unknown_options": True})
+def withdraw(
+    directory: Directory,
+    kid: Annotated[str, Argument(help="The key, as `keys jwks` names it.")],
+) -> None:
+    """Take back a key that leaked, at once. Gates and servers notice within seconds; a key set
+    in a file must be written anew.
+    """
     with refusing():
         key = KeyRing.existing(directory).withdraw(kid, time.time())
     say(f"{kid} is withdrawn; {key.kid} ({key.alg}) signs from now on")
     say("what it signed counts nowhere at once with:")
-    say("  agentgate revoke 'tenant:*' --before now --tenant all --workflows DIR --store URL --audit DIR")
+    say(
+        "  agentgate revoke 'tenant:*' --before now --tenant all --workflows DIR --store URL --audit DIR"
+    )
 
 
 @app.command()
-def client(file: Annotated[Path, Argument(help="The client's private key (PEM, owner-only); made if it is not there.")]) -> None:
-    """Print the public key set of a client of a served gate: for `keys` of its block in the gate's settings."""
+def client(
+    file: Annotated[
+        Path,
+        Argument(help="The client's private key (PEM, owner-only); made if it is not there."),
+    ],
+) -> None:
+    """Print the public key set of a client of a served gate: for `keys` of its block in the
+    gate's settings.
+    """
     with refusing():
         say_json(ClientKey.made("client", file).jwks())
 
 
 @app.command()
 def account(
-    old: Annotated[Path, Argument(help="The account's private key until now (PEM, owner-only).", dir_okay=False)],
-    new: Annotated[Path, Argument(help="Its next one; made if it is not there.", dir_okay=False)],
+    old: Annotated[
+        Path,
+        Argument(help="The account's private key until now (PEM, owner-only).", dir_okay=False),
+    ],
+    new: Annotated[
+        Path, Argument(help="Its next one; made if it is not there.", dir_okay=False)
+    ],
     gate: Annotated[str, Option(help="The gate's URL: its issuer.")],
     tenant: Annotated[str, Option(help="The account's tenant.")],
     name: Annotated[str, Option("--account", help="The account: the agent's id.")],
 ) -> None:
-    """Print the statement by which a service account's old key signs for its new one: for `POST /oauth2/key`, within ten minutes."""
+    """Print the statement by which a service account's old key signs for its new one: for `POST
+    /oauth2/key`, within ten minutes.
+    """
     with refusing():
         key = SigningKey.from_pem(owned("account key", old))
         ClientKey.made(name, new)
         fresh = SigningKey.from_pem(owned("account key", new))
-        said = account_key.statement(key, fresh.kid, gate=gate, tenant=tenant, account=name, now=time.time())
+        said = account_key.statement(
+            key, fresh.kid, gate=gate, tenant=tenant, account=name, now=time.time()
+        )
     say(said)

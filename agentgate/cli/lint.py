@@ -1,4 +1,6 @@
-"""``agentgate workflow lint``: everything that is wrong with workflow files, and what is advised."""
+"""``agentgate workflow lint``: everything that is wrong with workflow files, and what is
+advised.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,19 @@ def lint(
     ] = Path("workflows"),
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings too.")] = False,
 ) -> None:
-    """Check workflow files: every problem with its place, what was expected and what was probably meant.
+    """Check workflow files: every problem with its place, what was expected and what was
+    probably meant.
 
-    Warnings name what loads and deserves a second look: arguments that the model writes and no step-up shows,
-    arguments steered by reads that the model chooses, ids that are not tied to the values beside them, what
-    is not pinned, and what a draft left to decide (# DECIDE:). Of each required argument of a tool that acts,
-    they say where no prompt gives it its value without a person (impossible), or none could be made up or
-    found in the tests (not shown).
+    Warnings name what loads and deserves a second look: arguments that the model writes and no
+    step-up shows, arguments steered by reads that the model chooses, ids that are not tied to
+    the values beside them, what is not pinned, and what a draft left to decide (# DECIDE:). Of
+    each required argument of a tool that acts, they say where no prompt gives it its value
+    without a person (impossible), or none could be made up or found in the tests (not shown).
     """
     report = lint_path(path, strict=strict)
     if not report.loaded and not report.problems:
-        got, expected = "no workflow file", "at least one *.yaml below the folder"
+        got = "no workflow file"
+        expected = "at least one *.yaml below the folder"
         nothing = problem_at(str(path), 1, 1, "workflows", got, expected)
         report = replace(report, problems=(nothing,))
     print_report(report)

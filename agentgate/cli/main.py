@@ -1,4 +1,6 @@
-"""``agentgate``: the groups of commands. ``help.txt`` lists the commands, and names the function of each."""
+"""``agentgate``: the groups of commands. ``help.txt`` lists the commands, and names the
+function of each.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,21 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def agentgate(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)] = False,
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
-    """Decides whether a credential should exist at all: one short-lived token per allowed call of an agent."""
+    """Decides whether a credential should exist at all: one token for one call of an agent."""
 
 
-workflow = typer.Typer(help="Workflow files: draft, check, test, compare and approve them.", cls=_Workflow, no_args_is_help=True)
+workflow = typer.Typer(
+    help="Workflow files: draft, check, test, compare and approve them.",
+    cls=_Workflow,
+    no_args_is_help=True,
+)
 
 
 @workflow.callback()

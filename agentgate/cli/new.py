@@ -1,4 +1,6 @@
-"""``agentgate workflow new`` and ``words``: a first workflow and its tests, from real tools; how people ask for what tools do."""
+"""``agentgate workflow new`` and ``words``: a first workflow and its tests, from real tools;
+how people ask for what tools do.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,9 @@ LIFE = timedelta(days=180)
 Results = Annotated[
     Path | None,
     Option(
-        help='Sample results, JSON or JSON lines: {"tool": name, "result": what it returned}, or recorded episodes. Their facts are '
-        "drafted, and what later calls may take of them; no value is.",
+        help='Sample results, JSON or JSON lines: {"tool": name, "result": what it returned}, '
+        "or recorded episodes. Their facts are drafted, and what later calls may take of them; "
+        "no value is.",
         exists=True,
         dir_okay=False,
     ),
@@ -37,26 +40,56 @@ Results = Annotated[
 def new(  # noqa: PLR0917 - a command's options, given by name
     id: Annotated[str, Option(help="The workflow's id, such as support.orders.")],  # noqa: A002 - the word of the vocabulary
     langchain: Annotated[
-        str | None, Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")
+        str | None,
+        Option(
+            metavar="MODULE:TOOLS",
+            help="Your LangChain tools. Imports the module: its code runs.",
+        ),
     ] = None,
-    mcp: Annotated[Path | None, Option(help="A saved tools/list result of an MCP server.", exists=True, dir_okay=False)] = None,
+    mcp: Annotated[
+        Path | None,
+        Option(help="A saved tools/list result of an MCP server.", exists=True, dir_okay=False),
+    ] = None,
     results: Results = None,
-    out: Annotated[Path | None, Option(help="Where to write it; left out: workflows/ and the id's words as folders.")] = None,
-    tenant: Annotated[str, Option(help="Whose data, by exact name; left out: undecided, so nobody's.")] = "",
-    owner: Annotated[str | None, Option(help="Who answers for it; left out: you (git's user.email).")] = None,
+    out: Annotated[
+        Path | None,
+        Option(help="Where to write it; left out: workflows/ and the id's words as folders."),
+    ] = None,
+    tenant: Annotated[
+        str, Option(help="Whose data, by exact name; left out: undecided, so nobody's.")
+    ] = "",
+    owner: Annotated[
+        str | None, Option(help="Who answers for it; left out: you (git's user.email).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Draft a workflow for tools you have, as narrow as can be said, and a test file beside it.
 
-    What nobody has decided yet is marked # DECIDE: in the file and refused until then; # CHECK: marks a guess.
+    What nobody has decided yet is marked # DECIDE: in the file and refused until then; # CHECK:
+    marks a guess.
     """
     with refusing():
         if (langchain is None) == (mcp is None):
-            raise ConfigError("tools", "both" if mcp else "none", "exactly one of --langchain package.module:tools and --mcp tools.json")
-        declared = from_langchain(langchain) if langchain is not None else from_mcp(mcp or Path())
-        source, until = langchain or str(mcp), (datetime.now(UTC) + LIFE).date()
+            raise ConfigError(
+                "tools",
+                "both" if mcp else "none",
+                "exactly one of --langchain package.module:tools and --mcp tools.json",
+            )
+        declared = (
+            from_langchain(langchain) if langchain is not None else from_mcp(mcp or Path())
+        )
+        source = langchain or str(mcp)
+        until = (datetime.now(UTC) + LIFE).date()
         samples = read_samples(results, [tool.name for tool in declared]) if results else None
-        made = draft(declared, id=id, source=source, owner=owner or person_here(), expires=until, tenant=tenant, results=samples)
+        made = draft(
+            declared,
+            id=id,
+            source=source,
+            owner=owner or person_here(),
+            expires=until,
+            tenant=tenant,
+            results=samples,
+        )
         path = out or Path("workflows", *id.split(".")).with_suffix(".yaml")
         tests = write(made, path)
     if as_json:
@@ -67,25 +100,38 @@ def new(  # noqa: PLR0917 - a command's options, given by name
 
 def person_here() -> str:
     """Git's address, or the account's name."""
-    address = (ask("config", "user.email") or b"").decode("utf-8", "replace").strip() if shutil.which("git") else ""
+    address = (
+        (ask("config", "user.email") or b"").decode("utf-8", "replace").strip()
+        if shutil.which("git")
+        else ""
+    )
     return address or re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser())
 
 
 def write(made: Draft, path: Path) -> Path:
-    """Write both files, or neither; returns the tests' path. Exits with 1 where one exists already."""
+    """Write both files, or neither; returns the tests' path. Exits with 1 where one exists
+    already.
+    """
     tests = path.with_name(f"{path.stem}.test.yaml")
     if path.suffix != ".yaml" or path.name.endswith(".test.yaml"):
-        raise ConfigError("out", str(path), "a file name that ends in .yaml (and not in .test.yaml)")
+        raise ConfigError(
+            "out", str(path), "a file name that ends in .yaml (and not in .test.yaml)"
+        )
     there = [str(p) for p in (path, tests) if p.exists() or p.is_symlink()]
     if there:
-        fail(f"{' and '.join(there)}: there already. Nothing was written; name another file with --out, or move that one away.")
+        fail(
+            f"{' and '.join(there)}: there already. Nothing was written; name another file "
+            "with --out, or move that one away."
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for file, text in ((path, made.text), (tests, made.tests)):
             with file.open("x", encoding="utf-8") as handle:
                 handle.write(text)
     except OSError as error:
-        raise ConfigError("out", f"{path} ({error.strerror})", "a folder that can be written") from error
+        raise ConfigError(
+            "out", f"{path} ({error.strerror})", "a folder that can be written"
+        ) from error
     return tests
 
 
@@ -105,7 +151,10 @@ def _json(made: Draft, path: Path, tests: Path) -> dict[str, object]:
             for t in made.tools
         ],
         "left_out": list(made.left_out),
-        "decide": [{"line": line, "column": column, "question": text} for line, column, text in undecided(made.text)],
+        "decide": [
+            {"line": line, "column": column, "question": text}
+            for line, column, text in undecided(made.text)
+        ],
     }
 
 
@@ -113,34 +162,58 @@ def tell_facts(made: Draft) -> None:
     """What was read out of sample results."""
     for tool in made.tools:
         if tool.sampled:
-            without = "none: text is not read; return an object, or content_and_artifact" if tool.effect == "read" else "none: no new id"
+            without = (
+                "none: text is not read; return an object, or content_and_artifact"
+                if tool.effect == "read"
+                else "none: no new id"
+            )
             say(f"facts of {tool.name}: {', '.join(tool.facts) or without}")
 
 
 def _tell(made: Draft, path: Path, tests: Path) -> None:
-    left = {t.name: ["its words"] * bool(t.intent) + [a.name for a in t.undecided] for t in made.tools}
+    left = {
+        t.name: ["its words"] * bool(t.intent) + [a.name for a in t.undecided]
+        for t in made.tools
+    }
     body = [(t.name, t.effect, t.why, ", ".join(left[t.name]) or "nothing") for t in made.tools]
-    rows(("tool", "effect", "because", "to decide"), body, styles=("bold", "cyan", "dim", "yellow"))
+    rows(
+        ("tool", "effect", "because", "to decide"),
+        body,
+        styles=("bold", "cyan", "dim", "yellow"),
+    )
     tell_facts(made)
     for name in made.left_out:
         say(f"left out: {name} (no workflow can hold its name)")
     say("", f"wrote {path}", f"wrote {tests}", "")
     questions = undecided(made.text)
     if questions:
-        say(f"{len(questions)} to decide (each is refused until then), at the lines marked # DECIDE:")
-        say(*(f"  {path}:{line}: {text.partition(' Until then ')[0]}" for line, _, text in questions), "")
+        say(
+            f"{len(questions)} to decide (each is refused until then), at the lines marked # DECIDE:"
+        )
+        say(
+            *(
+                f"  {path}:{line}: {text.partition(' Until then ')[0]}"
+                for line, _, text in questions
+            ),
+            "",
+        )
     say("Next:", f"  agentgate workflow lint {path}", f"  agentgate workflow test -v {path}")
 
 
-# --- the usual words ------------------------------------------------------------------------------------------------------------
+# --- the usual words --------------------------------------------------------------------------
 def words(
-    acts: Annotated[list[str] | None, Argument(help="What the tool does: delete, share, pay ...")] = None,
-    thing: Annotated[str, Option(help="What it acts on, for phrases that name it: event, file, invoice.")] = "",
+    acts: Annotated[
+        list[str] | None, Argument(help="What the tool does: delete, share, pay ...")
+    ] = None,
+    thing: Annotated[
+        str, Option(help="What it acts on, for phrases that name it: event, file, invoice.")
+    ] = "",
 ) -> None:
     """Print the usual English words for an act, as the `words` of an intent.
 
-    They are proposals: what counts is what stands in the workflow that reviewers sign. Leave out what would grant too much
-    there ("make it", "set"; a line is a group), add what your people say.
+    They are proposals: what counts is what stands in the workflow that reviewers sign. Leave
+    out what would grant too much there ("make it", "set"; a line is a group), add what your
+    people say.
     """
     if not acts:
         say(", ".join(ACTS))

@@ -1,9 +1,10 @@
 """Printing, failing and exit codes, shared by all commands.
 
-Rules: 0 is yes, 2 is "a person must look" (something became wider, or is not approved), 1 is every error, wrong options included, so
-that a script never takes a typing error for an answer. Whatever a command prints goes through this module, a line at a time and
-`visible`: text of a store, a file or a server moves no cursor, begins no line of its own and is no markup. No other module of the
-commands prints (a test looks).
+Rules: 0 is yes, 2 is "a person must look" (something became wider, or is not approved), 1 is
+every error, wrong options included, so that a script never takes a typing error for an answer.
+Whatever a command prints goes through this module, a line at a time and `visible`: text of a
+store, a file or a server moves no cursor, begins no line of its own and is no markup. No other
+module of the commands prints (a test looks).
 """
 
 from __future__ import annotations
@@ -32,22 +33,32 @@ from agentgate.shell import log
 from agentgate.values.visible import visible
 
 T = TypeVar("T")
-YES, LOOK = ExitStatus.YES, ExitStatus.LOOK
+YES = ExitStatus.YES
+LOOK = ExitStatus.LOOK
 Form = Literal["text", "json", "markdown"]
-Markdown = Annotated[bool, typer.Option("--markdown", help="Print a comment for the pull request.")]
-HTML = Annotated[Path | None, typer.Option(help="Write one self-contained page here.", dir_okay=False)]
+Markdown = Annotated[
+    bool, typer.Option("--markdown", help="Print a comment for the pull request.")
+]
+HTML = Annotated[
+    Path | None, typer.Option(help="Write one self-contained page here.", dir_okay=False)
+]
 
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Turns every named error into its message on standard error and exit code 1; never a traceback."""
+    """Turns every named error into its message on standard error and exit code 1; never a
+    traceback.
+    """
     try:
         yield
     except AgentGateError as error:
         lines: list[object] = [*error.problems] if isinstance(error, WorkflowError) else [error]
         why = error.refused if isinstance(error, ApprovalRefused) else None
         if why and why.reason is ApprovalRefusal.ROOT_NOT_TRUSTED and why.data.get("absent"):
-            lines.append("Nobody signs here yet: agentgate init makes a first root, agentgate root draft a team's (docs/reviewing.md).")
+            lines.append(
+                "Nobody signs here yet: agentgate init makes a first root, agentgate root "
+                "draft a team's (docs/reviewing.md)."
+            )
         fail(*lines)
 
 
@@ -63,8 +74,11 @@ def exit_with(*, look: object) -> NoReturn:
 
 
 def complain(*lines: object, colour: str = "red") -> None:
-    """Lines on standard error, visible, in colour at a terminal; after everything printed to standard output."""
-    sys.stdout.flush()  # buffered in a pipe: these lines would appear in the middle of one of its lines
+    """Lines on standard error, visible, in colour at a terminal; after everything printed to
+    standard output.
+    """
+    # buffered in a pipe: these lines would appear in the middle of one of its lines
+    sys.stdout.flush()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for line in lines:
         console.print(Text(visible(line), style=colour))
@@ -119,7 +133,9 @@ def render(report: Report, form: Form) -> NoReturn:
 
 
 def render_review(report: ReviewReport, form: Form, html: Path | None) -> NoReturn:
-    """As `render`; `html`: the file for its page, too. Exits with 1 where it cannot be written."""
+    """As `render`; `html`: the file for its page, too. Exits with 1 where it cannot be
+    written.
+    """
     if html:
         try:
             html.write_text(report.to_html(), "utf-8")
@@ -143,9 +159,14 @@ def print_report(report: TextReport) -> None:
             rows(part.head, part.body, styles=part.styles)
 
 
-def rows(head: Sequence[str], body: Sequence[Sequence[object]], *, styles: Sequence[str] = ()) -> None:
-    """A table: ruled at a terminal, aligned text elsewhere. Heads and cells are made visible; an empty body prints nothing."""
-    head, shown = [visible(cell) for cell in head], [[visible(cell) for cell in row] for row in body]
+def rows(
+    head: Sequence[str], body: Sequence[Sequence[object]], *, styles: Sequence[str] = ()
+) -> None:
+    """A table: ruled at a terminal, aligned text elsewhere. Heads and cells are made visible;
+    an empty body prints nothing.
+    """
+    head = [visible(cell) for cell in head]
+    shown = [[visible(cell) for cell in row] for row in body]
     if not shown:
         return
     console = terminal()
@@ -160,7 +181,11 @@ def rows(head: Sequence[str], body: Sequence[Sequence[object]], *, styles: Seque
         return
     widths = [max(len(row[i]) for row in [head, *shown]) for i in range(len(head))]
     for row in [head, *shown]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(
+                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
+        )
 
 
 def pairs(body: Iterable[tuple[str, str, str]]) -> None:
@@ -171,16 +196,27 @@ def pairs(body: Iterable[tuple[str, str, str]]) -> None:
         return
     table = Ruled(box=None, show_header=False, pad_edge=False)
     for label, line, style in body:
-        table.add_row(Text(visible(label), style="dim"), Text(visible(line), style=style, overflow="fold"))
+        table.add_row(
+            Text(visible(label), style="dim"), Text(visible(line), style=style, overflow="fold")
+        )
     console.print(table)
 
 
 def progress(work: Iterable[T], total: int, what: str = "verify") -> Iterable[T]:
     """The work, with a bar on standard error while it is done, at a terminal."""
     console = Console(stderr=True, highlight=False)
-    return track(work, what, total=total, console=console, transient=True, disable=not console.is_terminal)
+    return track(
+        work,
+        what,
+        total=total,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def quiet(level: int = logging.ERROR) -> None:
-    """Log from this level on, to standard error: standard output belongs to the command's answer."""
+    """Log from this level on, to standard error: standard output belongs to the command's
+    answer.
+    """
     log.configure(level)

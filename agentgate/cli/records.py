@@ -1,4 +1,6 @@
-"""``agentgate audit list``, ``show`` and ``stats``: questions to an audit log, answered from what was verified, and saying so."""
+"""``agentgate audit list``, ``show`` and ``stats``: questions to an audit log, answered from
+what was verified, and saying so.
+"""
 
 from __future__ import annotations
 
@@ -31,32 +33,61 @@ from agentgate.audit.questions import (
 from agentgate.audit.seen import open_cache
 from agentgate.audit.segment import Line, read_lines, segment_files, writer_of
 from agentgate.audit.verify import LogEvidence, LogVerdict, verify
-from agentgate.cli.output import complain, fail, progress, refusing, rows, say, say_json, terminal
+from agentgate.cli.output import (
+    complain,
+    fail,
+    progress,
+    refusing,
+    rows,
+    say,
+    say_json,
+    terminal,
+)
 from agentgate.cli.signing import Json
 from agentgate.errors import AuditDamaged, ConfigError
 from agentgate.review.report.past import event
 
 Directories = Annotated[
-    list[Path], typer.Argument(help="An audit directory; also where older segments were moved to.", exists=True, file_okay=False)
+    list[Path],
+    typer.Argument(
+        help="An audit directory; also where older segments were moved to.",
+        exists=True,
+        file_okay=False,
+    ),
 ]
 Keys = Annotated[
     list[Path] | None,
     typer.Option(
-        "--keys", "--key", help="A gate's key directory (a verifier's heads), or the public key alone (its audit.pub).", exists=True
+        "--keys",
+        "--key",
+        help="A gate's key directory (a verifier's heads), or the public key alone (its audit.pub).",
+        exists=True,
     ),
 ]
-Cache = Annotated[Path | None, typer.Option(help="Where what was verified is kept for the next question.", file_okay=False)]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where what was verified is kept for the next question.", file_okay=False
+    ),
+]
 Since = Annotated[str, typer.Option(help="From then on: 7d, 12h, or a date as 2026-05-31.")]
 _Names = tuple[tuple[str, Any], ...]
 _KINDS = "allowed", "held", "refused", "unenforced", "unknown"
 _COLUMNS = ("time", "decision", "tool", "user", "agent", "workflow", "txn")
 
 
-def read_log(directories: list[Path], keys: list[Path] | None, cache: Path | None) -> LogVerdict:
+def read_log(
+    directories: list[Path], keys: list[Path] | None, cache: Path | None
+) -> LogVerdict:
     """Verify a log, with a bar at a terminal; ends the command where it cannot be read."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
-        return verify(directories, LogEvidence.of(keys or []), progress, cache=open_cache(cache or home / "agentgate" / "audit"))
+        return verify(
+            directories,
+            LogEvidence.of(keys or []),
+            progress,
+            cache=open_cache(cache or home / "agentgate" / "audit"),
+        )
     except OSError as error:
         fail(error)
 
@@ -85,8 +116,15 @@ def list_(
     agent: Annotated[str, typer.Option(help="Calls of this agent.")] = "",
     workflow: Annotated[str, typer.Option(help="Under this workflow, by its id.")] = "",
     tenant: Annotated[str, typer.Option(help="Of this tenant.")] = "",
-    type_: Annotated[str, typer.Option("--type", help="Records of this type (docs/audit-schema.md).")] = "decision",
-    would: Annotated[bool, typer.Option("--would", help="Calls that a version that only observes decides otherwise.")] = False,
+    type_: Annotated[
+        str, typer.Option("--type", help="Records of this type (docs/audit-schema.md).")
+    ] = "decision",
+    would: Annotated[
+        bool,
+        typer.Option(
+            "--would", help="Calls that a version that only observes decides otherwise."
+        ),
+    ] = False,
     since: Since = "",
     until: Annotated[str, typer.Option(help="Up to then.")] = "",
     as_json: Json = False,
@@ -94,14 +132,26 @@ def list_(
     cache: Cache = None,
 ) -> None:
     """Which calls were allowed, held or refused: for whom, under which workflow version."""
-    equal = {"tool": tool, "decision": decision, "user": user, "agent": agent, "workflow": workflow, "tenant": tenant}
+    equal = {
+        "tool": tool,
+        "decision": decision,
+        "user": user,
+        "agent": agent,
+        "workflow": workflow,
+        "tenant": tenant,
+    }
     equal["type"] = "" if would else type_
     with refusing():
-        start, end = read_moment(since, 0.0), read_moment(until, float("inf"))
+        start = read_moment(since, 0.0)
+        end = read_moment(until, float("inf"))
         log = read_log(directory, keys, cache)
     found = sorted(find_records(log, equal, start, end), key=time_of)
     if would:
-        found = [record for record in found if record.get("would") not in (None, record.get("decision"))]
+        found = [
+            record
+            for record in found
+            if record.get("would") not in (None, record.get("decision"))
+        ]
     if as_json:
         say_json(found)
     else:
@@ -112,7 +162,9 @@ def list_(
 
 def _cells(record: Record) -> tuple[str, ...]:
     workflow = record.get("workflow")
-    version = f"{workflow.get('id')} v{workflow.get('version')}" if isinstance(workflow, dict) else ""
+    version = (
+        f"{workflow.get('id')} v{workflow.get('version')}" if isinstance(workflow, dict) else ""
+    )
     what = record.get("decision") or record.get("outcome") or record.get("type")
     if record.get("would"):
         what = f"{what}, would be {record['would']}"
@@ -126,8 +178,11 @@ def _csv(body: list[tuple[str, ...]]) -> Iterator[str]:
     for line in (_COLUMNS, *body):
         out.seek(0)
         out.truncate()
-        csv.writer(out, lineterminator="").writerow(["'" + cell if cell[:1] in tuple("=+-@\t") else cell for cell in line])
-        yield out.getvalue()  # a cell that a spreadsheet would take for a formula begins with an apostrophe
+        csv.writer(out, lineterminator="").writerow(
+            ["'" + cell if cell[:1] in tuple("=+-@\t") else cell for cell in line]
+        )
+        # a cell that a spreadsheet would take for a formula begins with an apostrophe
+        yield out.getvalue()
 
 
 def show(
@@ -136,11 +191,16 @@ def show(
     *,
     keys: Keys = None,
     run: Annotated[str, typer.Option(help="Its run, where several have such a call.")] = "",
-    auditor_key: Annotated[Path | None, typer.Option(help="The auditor's private key, for what records hide.", exists=True)] = None,
+    auditor_key: Annotated[
+        Path | None,
+        typer.Option(help="The auditor's private key, for what records hide.", exists=True),
+    ] = None,
     as_json: Json = False,
     cache: Cache = None,
 ) -> None:
-    """A call's whole story in order: opened, decided, held, answered, minted, redeemed, done, repeated."""
+    """A call's whole story in order: opened, decided, held, answered, minted, redeemed, done,
+    repeated.
+    """
     with refusing():
         log = read_log(directory, keys, cache)
         records = [_opened(record, auditor_key) for record in find_story(log, txn, run)]
@@ -150,7 +210,13 @@ def show(
         for record in records:
             say(event(record))
             hidden = {"type", "time", "v", "met", "writer", "seq"}
-            say(*(f"    {name}: {value}" for name, value in record.items() if name not in hidden and value not in (None, [], {})))
+            say(
+                *(
+                    f"    {name}: {value}"
+                    for name, value in record.items()
+                    if name not in hidden and value not in (None, [], {})
+                )
+            )
     tell_state(log)
 
 
@@ -169,9 +235,12 @@ def stats(
     as_json: Json = False,
     cache: Cache = None,
 ) -> None:
-    """How many calls were allowed, held and refused, and of how many nobody knows the outcome: by workflow, tool, user and approver."""
+    """How many calls were allowed, held and refused, and of how many nobody knows the outcome:
+    by workflow, tool, user and approver.
+    """
     with refusing():
-        start, end = read_moment(since, 0.0), read_moment(until, float("inf"))
+        start = read_moment(since, 0.0)
+        end = read_moment(until, float("inf"))
         log = read_log(directory, keys, cache)
     tables = count_calls(log, start, end)
     if as_json:
@@ -179,20 +248,35 @@ def stats(
     else:
         for name, table in tables.items():
             most = max((sum(each.values()) for each in table.values()), default=1)
-            body = [(value, *each.values(), _bar(sum(each.values()), most)) for value, each in table.items()]
+            body = [
+                (value, *each.values(), _bar(sum(each.values()), most))
+                for value, each in table.items()
+            ]
             rows((name, *_KINDS, ""), body, styles=("bold", "green", "yellow", "red"))
     tell_state(log)
 
 
-def count_calls(log: LogVerdict, start: float, end: float) -> dict[str, dict[str, dict[str, int]]]:
-    """Of each workflow, tool, user and approver: how many calls were allowed, held, refused, and ended nobody knows how."""
-    totals, decided, unknown = Counter[tuple[_Names, str]](), dict[str, _Names](), list[tuple[str, _Names]]()
-    taken_back, kinds = find_taken_back(log), {"allow": "allowed", "deny": "refused", "observed": "unenforced"}
+def count_calls(
+    log: LogVerdict, start: float, end: float
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Of each workflow, tool, user and approver: how many calls were allowed, held, refused,
+    and ended nobody knows how.
+    """
+    totals = Counter[tuple[_Names, str]]()
+    decided = dict[str, _Names]()
+    unknown = list[tuple[str, _Names]]()
+    taken_back = find_taken_back(log)
+    kinds = {"allow": "allowed", "deny": "refused", "observed": "unenforced"}
     for record in search_log(log, b'"type":"decision"', b'"outcome":"unknown"'):
         if start <= time_of(record) <= end and not is_taken_back(record, taken_back):
-            yes, jti = record.get("approvals"), str(record.get("jti"))
+            yes = record.get("approvals")
+            jti = str(record.get("jti"))
             named = [(name, value_of(record, name)) for name in ("workflow", "tool", "user")]
-            named += [("approver", each.get("by")) for each in yes if isinstance(each, dict)] if isinstance(yes, list) else []
+            named += (
+                [("approver", each.get("by")) for each in yes if isinstance(each, dict)]
+                if isinstance(yes, list)
+                else []
+            )
             names = tuple([each for each in named if type(each[1]) is str])
             if record.get("type") == "decision":
                 decided[jti] = names
@@ -200,7 +284,9 @@ def count_calls(log: LogVerdict, start: float, end: float) -> dict[str, dict[str
             elif record.get("outcome") == "unknown":
                 unknown.append((jti, names))
     totals.update([(decided.get(jti, names), "unknown") for jti, names in unknown])
-    counted = {name: dict[str, dict[str, int]]() for name in ("workflow", "tool", "user", "approver")}
+    counted = {
+        name: dict[str, dict[str, int]]() for name in ("workflow", "tool", "user", "approver")
+    }
     for (names, kind), count in totals.items():
         for name, value in names:
             counted[name].setdefault(value, dict.fromkeys(_KINDS, 0))[kind] += count
@@ -210,25 +296,39 @@ def count_calls(log: LogVerdict, start: float, end: float) -> dict[str, dict[str
 def export(
     directory: Directories,
     *,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Each as it is, with its segment and number.")] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Each as it is, with its segment and number.")
+    ] = False,
     ocsf: Annotated[bool, typer.Option("--ocsf", help="As OCSF 1.3 (API Activity).")] = False,
     cef: Annotated[bool, typer.Option("--cef", help="As CEF.")] = False,
     since: Since = "",
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with what is written from now on.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what is written from now on.")
+    ] = False,
 ) -> None:
-    """Print records, a line each, for whoever keeps logs elsewhere; their chains are verified as they are read."""
-    last, wrong = dict[str, Line](), set[Path]()
+    """Print records, a line each, for whoever keeps logs elsewhere; their chains are verified
+    as they are read.
+    """
+    last = dict[str, Line]()
+    wrong = set[Path]()
     with refusing():
-        wanted = [name for name, given in (("jsonl", jsonl), ("ocsf", ocsf), ("cef", cef)) if given]
+        wanted = [
+            name for name, given in (("jsonl", jsonl), ("ocsf", ocsf), ("cef", cef)) if given
+        ]
         if len(wanted) != 1:
-            raise ConfigError("form", " ".join(wanted) or "none", "one of --jsonl, --ocsf and --cef")
+            raise ConfigError(
+                "form", " ".join(wanted) or "none", "one of --jsonl, --ocsf and --cef"
+            )
         start = read_moment(since, 0.0)
         while True:
             for path in chain.from_iterable(map(segment_files, directory)):
                 writer = writer_of(path)
                 try:
                     for line in read_lines(path, last.get(writer)):
-                        last[writer], record = line, {**line.record, "writer": writer, "seq": line.seq}
+                        last[writer], record = (
+                            line,
+                            {**line.record, "writer": writer, "seq": line.seq},
+                        )
                         if start <= time_of(record):
                             say(shape_record(record, *wanted))
                 except (AuditDamaged, FileNotFoundError) as error:  # the others go on

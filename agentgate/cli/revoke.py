@@ -1,6 +1,8 @@
-"""``agentgate revoke``: stop tokens, runs and people at once, in the state store; list what is revoked, and lift it.
+"""``agentgate revoke``: stop tokens, runs and people at once, in the state store; list what is
+revoked, and lift it.
 
-Not ``agentgate workflow revoke``, by which reviewers end versions for good, signed and without a store.
+Not ``agentgate workflow revoke``, by which reviewers end versions for good, signed and without
+a store.
 """
 
 from __future__ import annotations
@@ -32,8 +34,13 @@ _EVERY = "all"
 class _Operator(Revoking):
     """Who revokes: a person with the store's address, and an audit directory."""
 
-    def __init__(self, store: Store, audit: FileAudit, folder: Path, workflows: Path | None) -> None:
-        self._store, self._audit, self._history, self._bound = store, audit, History(remembered(folder)), Bound()
+    def __init__(
+        self, store: Store, audit: FileAudit, folder: Path, workflows: Path | None
+    ) -> None:
+        self._store = store
+        self._audit = audit
+        self._history = History(remembered(folder))
+        self._bound = Bound()
         self._tenants = set(self._history.tenants())
         self._unread = ""
         if workflows:
@@ -50,39 +57,75 @@ class _Operator(Revoking):
         if _EVERY not in tenant:
             return tuple(tenant)
         if not workflows or self._unread or not self._tenants:
-            got = f"all, but these do not load: {self._unread}" if self._unread else "all, without workflows that name them"
-            raise ConfigError("tenant", got, "all with --workflows DIR, every file of which loads; or each tenant by name")
+            got = (
+                f"all, but these do not load: {self._unread}"
+                if self._unread
+                else "all, without workflows that name them"
+            )
+            raise ConfigError(
+                "tenant",
+                got,
+                "all with --workflows DIR, every file of which loads; or each tenant by name",
+            )
         return self.every_tenant()
 
 
 def revoke(  # noqa: PLR0917 - a command's options, given by name
-    name: Annotated[str, Argument(help="token:JTI, run:ID, agent:ID, user:ID, tool:NAME, workflow:ID@VERSION or tenant:*.")] = "",
+    name: Annotated[
+        str,
+        Argument(
+            help="token:JTI, run:ID, agent:ID, user:ID, tool:NAME, workflow:ID@VERSION or tenant:*."
+        ),
+    ] = "",
     store: StoreUrl = "",
-    audit: Annotated[Path | None, Option(help="An audit directory of this machine; it is on record there before it counts.")] = None,
+    audit: Annotated[
+        Path | None,
+        Option(
+            help="An audit directory of this machine; it is on record there before it counts."
+        ),
+    ] = None,
     tenant: Annotated[
         list[str] | None,
-        Option(help="Where, each by name; all: every tenant of --workflows and --audit.", envvar="AGENTGATE_TENANT"),
+        Option(
+            help="Where, each by name; all: every tenant of --workflows and --audit.",
+            envvar="AGENTGATE_TENANT",
+        ),
     ] = None,
     reason: Annotated[str, Option(help="Why, for those who read it later.")] = "",
     before: Annotated[
-        str, Option(metavar="TIME", help="Only runs opened up to then, and their tokens: 2026-05-31T14:00:00Z, or now.")
+        str,
+        Option(
+            metavar="TIME",
+            help="Only runs opened up to then, and their tokens: 2026-05-31T14:00:00Z, or now.",
+        ),
     ] = "",
     listing: Annotated[bool, Option("--list", help="List what is revoked.")] = False,
     lift: Annotated[bool, Option("--lift", help="End the revocation of this name.")] = False,
-    workflows: Annotated[Path | None, Option(help="The workflow directory, for --tenant all.", file_okay=False)] = None,
+    workflows: Annotated[
+        Path | None, Option(help="The workflow directory, for --tenant all.", file_okay=False)
+    ] = None,
     by: Annotated[str, Option(help="Who; left out: your user name here.")] = "",
-    patience: Annotated[float, Option(help="Seconds to wait for replicas, and until it is in force.", min=0)] = 30.0,
+    patience: Annotated[
+        float, Option(help="Seconds to wait for replicas, and until it is in force.", min=0)
+    ] = 30.0,
     as_json: Json = False,
 ) -> None:
-    """Refuse at once what a token, run, agent, user, tool, workflow version or tenant asks for; list that, or lift it.
+    """Refuse at once what a token, run, agent, user, tool, workflow version or tenant asks for;
+    list that, or lift it.
 
-    It works in the state store, for every gate and tool server on it. Reviewers end a workflow's versions for good with
-    agentgate workflow revoke, which is signed and cannot be lifted.
+    It works in the state store, for every gate and tool server on it. Reviewers end a
+    workflow's versions for good with agentgate workflow revoke, which is signed and cannot be
+    lifted.
     """
     quiet()
     if listing == bool(name):
         fail("name what to revoke (user:lee@acme.example), or say --list")
-    for given, option in ((store, "--store"), (audit, "--audit"), (tenant, "--tenant"), (reason or listing, "--reason")):
+    for given, option in (
+        (store, "--store"),
+        (audit, "--audit"),
+        (tenant, "--tenant"),
+        (reason or listing, "--reason"),
+    ):
         if not given:
             fail(f"{option} is missing (agentgate revoke --help)")
     if store == "memory://":
@@ -90,15 +133,22 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
     assert audit is not None and tenant is not None  # noqa: S101, PT018 - as looked at above
     with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit)) as log:
         operator = _Operator(opened, log, audit, workflows)
-        tenants, who = operator.meant(tenant, workflows), by or getpass.getuser()
+        tenants = operator.meant(tenant, workflows)
+        who = by or getpass.getuser()
         if listing:
             found = [each for name_ in tenants for each in operator.revocations(name_)]
             _tell_list(found, as_json=as_json)
         elif lift:
-            _tell_lifted(name, operator.lift(name, tenants=tenants, by=who, reason=reason), as_json=as_json)
+            _tell_lifted(
+                name,
+                operator.lift(name, tenants=tenants, by=who, reason=reason),
+                as_json=as_json,
+            )
         else:
             when = _time(before) if before else None
-            done = operator.revoke(name, tenants=tenants, by=who, reason=reason, before=when, patience=patience)
+            done = operator.revoke(
+                name, tenants=tenants, by=who, reason=reason, before=when, patience=patience
+            )
             _tell(done, patience, as_json=as_json)
 
 
@@ -106,7 +156,9 @@ def _time(text: str) -> datetime:
     try:
         return datetime.now(UTC) if text == "now" else datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigError("before", text, "now, or a time with its zone: 2026-05-31T14:00:00Z") from error
+        raise ConfigError(
+            "before", text, "now, or a time with its zone: 2026-05-31T14:00:00Z"
+        ) from error
 
 
 def _shown(when: float | None) -> str:
@@ -119,18 +171,30 @@ def _tell(done: AppliedRevocation, patience: float, *, as_json: bool) -> NoRetur
     if not as_json:
         say(f"applied: {done.name} in {where}")
     if done.unknown:
-        complain(f"no workflow and no record names {', '.join(done.unknown)}: is that spelt right?", colour="yellow")
+        complain(
+            f"no workflow and no record names {', '.join(done.unknown)}: is that spelt right?",
+            colour="yellow",
+        )
     left = 0.0 if done.in_force_at is None else done.in_force_at - time.time()
     in_force = done.in_force_at is not None and left <= patience
     if in_force:
         time.sleep(max(0.0, left))
     if as_json:
-        said = {"name": done.name, "applied": done.tenants, "in_force": in_force, "in_force_at": done.in_force_at}
+        said = {
+            "name": done.name,
+            "applied": done.tenants,
+            "in_force": in_force,
+            "in_force_at": done.in_force_at,
+        }
         say_json({**said, "lacking": done.lacking, "unknown": done.unknown})
     elif in_force:
         say(f"in force: {done.name} in {where}")
     else:
-        complain("not in force yet:", *done.lacking, *([f"before {_shown(done.in_force_at)}"] if done.in_force_at else []))
+        complain(
+            "not in force yet:",
+            *done.lacking,
+            *([f"before {_shown(done.in_force_at)}"] if done.in_force_at else []),
+        )
         complain("Say it again to try again: the same command, as often as you like.")
     exit_with(look=not in_force)
 
@@ -139,18 +203,30 @@ def _tell_lifted(name: str, found: dict[str, str], *, as_json: bool) -> NoReturn
     words = {
         "lifted": "lifted",
         "missing": "nothing of this name is revoked (--list says what is)",
-        "signed": "stands: reviewers revoked it (agentgate workflow revoke); a higher version can be approved",
+        "signed": (
+            "stands: reviewers revoked it (agentgate workflow revoke); a higher "
+            "version can be approved"
+        ),
     }
     if as_json:
         say_json({"name": name, "tenants": found})
     else:
-        rows(("tenant", name), [(tenant, words[state]) for tenant, state in found.items()], styles=("bold",))
+        rows(
+            ("tenant", name),
+            [(tenant, words[state]) for tenant, state in found.items()],
+            styles=("bold",),
+        )
     exit_with(look=set(found.values()) != {"lifted"})
 
 
 def _tell_list(found: list[StoredRevocation], *, as_json: bool) -> None:
     if as_json:
-        say_json([{name: getattr(each, name) for name in names_of(StoredRevocation)} for each in found])
+        say_json(
+            [
+                {name: getattr(each, name) for name in names_of(StoredRevocation)}
+                for each in found
+            ]
+        )
         return
     body = [
         (
@@ -164,6 +240,10 @@ def _tell_list(found: list[StoredRevocation], *, as_json: bool) -> None:
         )
         for each in found
     ]
-    rows(("tenant", "revoked", "what", "ends", "since", "by", "why"), body, styles=("bold", "bold"))
+    rows(
+        ("tenant", "revoked", "what", "ends", "since", "by", "why"),
+        body,
+        styles=("bold", "bold"),
+    )
     if not body:
         say("nothing is revoked")

@@ -1,4 +1,6 @@
-"""``agentgate root``: a team's root (who reviews what, with which keys) from a draft that a person edits to the last signature."""
+"""``agentgate root``: a team's root (who reviews what, with which keys) from a draft that a
+person edits to the last signature.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,36 @@ from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import new_root, sign_root
 from agentgate.cli.commands import Commands
 from agentgate.cli.output import complain, exit_with, fail, note, refusing, rows, say, say_json
-from agentgate.cli.signing import WORKFLOWS, Accept, Directory, Json, Key, Root, confirm, own_signer
+from agentgate.cli.signing import (
+    WORKFLOWS,
+    Accept,
+    Directory,
+    Json,
+    Key,
+    Root,
+    confirm,
+    own_signer,
+)
 from agentgate.errors import ConfigError
 from agentgate.loading.definition import read_file
-from agentgate.review.root.draft import RootDraft, first_draft, from_root, people_in, person_of, read_draft, with_people, written
-from agentgate.review.root.files import allowed_in, drop_unfinished, hand_over, publish, scratch_copy, trust_files
+from agentgate.review.root.draft import (
+    RootDraft,
+    first_draft,
+    from_root,
+    people_in,
+    person_of,
+    read_draft,
+    with_people,
+    written,
+)
+from agentgate.review.root.files import (
+    allowed_in,
+    drop_unfinished,
+    hand_over,
+    publish,
+    scratch_copy,
+    trust_files,
+)
 from agentgate.review.root.standing import RootStanding, standing, warnings
 
 LIFE = timedelta(days=365)
@@ -34,23 +61,35 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 
 @app.command()
 def draft(
-    person: Annotated[list[str] | None, Option(metavar="NAME=KEY.pub", help="Somebody and their public key; repeat it.")] = None,
+    person: Annotated[
+        list[str] | None,
+        Option(metavar="NAME=KEY.pub", help="Somebody and their public key; repeat it."),
+    ] = None,
     allowed_signers: Annotated[
-        Path | None, Option(help="Take people and keys from an allowed_signers file.", exists=True, dir_okay=False)
+        Path | None,
+        Option(
+            help="Take people and keys from an allowed_signers file.",
+            exists=True,
+            dir_okay=False,
+        ),
     ] = None,
     out: Annotated[Path, Option(help="Where to write the draft.", dir_okay=False)] = OUT,
     directory: Directory = WORKFLOWS,
 ) -> None:
     """Write a draft to edit: of a first root, or of the next one where a root is there.
 
-    It holds names, public keys, teams, rules and the last day. Nothing is signed, and nothing in the workflow directory is touched.
+    It holds names, public keys, teams, rules and the last day. Nothing is signed, and nothing
+    in the workflow directory is touched.
     """
     with refusing():
         now = datetime.now(UTC)
         people = [person_of(text) for text in person or ()]
         notes: tuple[str, ...] = ()
         if allowed_signers:
-            listed, notes = people_in(AllowedSigners.parse(read_file(allowed_signers), str(allowed_signers)), now.timestamp())
+            listed, notes = people_in(
+                AllowedSigners.parse(read_file(allowed_signers), str(allowed_signers)),
+                now.timestamp(),
+            )
             people += listed
         expires = (now + LIFE).date().isoformat()
         old = _present(directory, expires, now.timestamp())
@@ -59,9 +98,20 @@ def draft(
             with out.open("x", encoding="utf-8") as file:
                 file.write(written(made, str(out)))
         except OSError as error:
-            raise ConfigError("out", f"{out} ({error.strerror})", "a new file in a folder that can be written (--out)") from error
-    what = f"version {standing(directory).root.version + 1}, from the root in {directory}" if old else "a first root"
-    say(f"wrote {out}: {what}, {len(made.people)} {'person' if len(made.people) == 1 else 'people'}, until {made.expires}")
+            raise ConfigError(
+                "out",
+                f"{out} ({error.strerror})",
+                "a new file in a folder that can be written (--out)",
+            ) from error
+    what = (
+        f"version {standing(directory).root.version + 1}, from the root in {directory}"
+        if old
+        else "a first root"
+    )
+    say(
+        f"wrote {out}: {what}, {len(made.people)} "
+        f"{'person' if len(made.people) == 1 else 'people'}, until {made.expires}"
+    )
     for line in made.notes:
         note(f"check: {line}")
     say("Edit it, then:", f"  agentgate root new --from {out}{_directory(directory)}")
@@ -69,25 +119,45 @@ def draft(
 
 @app.command()
 def new(  # noqa: PLR0917 - a command's options, given by name
-    from_: Annotated[Path, Option("--from", help="The draft (agentgate root draft writes one).", exists=True, dir_okay=False)],
+    from_: Annotated[
+        Path,
+        Option(
+            "--from",
+            help="The draft (agentgate root draft writes one).",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
     directory: Directory = WORKFLOWS,
     key: Key = None,
-    sign_it: Annotated[bool, Option("--sign/--no-sign", help="Sign it with your key; without: others sign.")] = True,
-    replace: Annotated[bool, Option("--replace", help="Drop the root that lies there, which is not completely signed.")] = False,
+    sign_it: Annotated[
+        bool, Option("--sign/--no-sign", help="Sign it with your key; without: others sign.")
+    ] = True,
+    replace: Annotated[
+        bool,
+        Option(
+            "--replace", help="Drop the root that lies there, which is not completely signed."
+        ),
+    ] = False,
     accept: Accept = None,
     as_json: Json = False,
 ) -> None:
-    """Complete a draft to a root, show it, and sign it with the SSH key you have (a file, ssh-agent or a FIDO token).
+    """Complete a draft to a root, show it, and sign it with the SSH key you have (a file,
+    ssh-agent or a FIDO token).
 
-    An earlier root is kept with its signatures, so that gates which pin it follow.
-    Until enough people signed, gates refuse the directory: do this on a branch, and merge what is complete.
+    An earlier root is kept with its signatures, so that gates which pin it follow. Until enough
+    people signed, gates refuse the directory: do this on a branch, and merge what is complete.
     """
     with refusing():
         said = read_draft(from_)
         signer = own_signer(key) if sign_it else None
         with scratch_copy(directory) as folder:
             drop_unfinished(folder, replace=replace)
-            old = (standing(folder).root, allowed_in(Tree(folder))) if ROOT in trust_files(Tree(folder)) else None
+            old = (
+                (standing(folder).root, allowed_in(Tree(folder)))
+                if ROOT in trust_files(Tree(folder))
+                else None
+            )
             new_root(
                 folder,
                 said.people,
@@ -112,24 +182,38 @@ def new(  # noqa: PLR0917 - a command's options, given by name
             publish(folder, directory, again)
         state = standing(directory)
     if again and not as_json:
-        say(f"signed again, since who signed it is not in this root any more: {', '.join(n for n in again if not n.endswith('.sig'))}")
+        say(
+            "signed again, since who signed it is not in this root any more: "
+            f"{', '.join(n for n in again if not n.endswith('.sig'))}"
+        )
     _tell(state, directory, as_json=as_json)
 
 
 def _falls(directory: Path, root: TrustRoot, allowed: AllowedSigners) -> None:
-    """Warn of what falls out of force under this root: signatures of people or keys that it does not name."""
+    """Warn of what falls out of force under this root: signatures of people or keys that it
+    does not name.
+    """
     try:
         changed = forecast(directory, under=(root, allowed))
     except ApprovalRefused:  # the root that lies there is not complete: nothing is in force
         return
     for id_, before, after in changed:
         then = f"v{after}" if after else "nothing"
-        note(f"under this root {id_} v{before} is not in force any more, but {then}: sign it anew (agentgate workflow approve {id_})")
+        note(
+            f"under this root {id_} v{before} is not in force any more, but {then}: sign it "
+            f"anew (agentgate workflow approve {id_})"
+        )
 
 
 @app.command()
-def sign(directory: Directory = WORKFLOWS, key: Key = None, accept: Accept = None, as_json: Json = False) -> None:
-    """Add your signature to the root that lies there: as one of its own signers, or as one of the root before it.
+def sign(
+    directory: Directory = WORKFLOWS,
+    key: Key = None,
+    accept: Accept = None,
+    as_json: Json = False,
+) -> None:
+    """Add your signature to the root that lies there: as one of its own signers, or as one of
+    the root before it.
 
     You see who and what it names, and what it changes, and type that you accept it.
     """
@@ -149,7 +233,9 @@ def sign(directory: Directory = WORKFLOWS, key: Key = None, accept: Accept = Non
 
 @app.command()
 def show(directory: Directory = WORKFLOWS, root: Root = None, as_json: Json = False) -> None:
-    """Show people, keys, rules and signatures, who must still sign, and what deserves a second look."""
+    """Show people, keys, rules and signatures, who must still sign, and what deserves a second
+    look.
+    """
     with refusing():
         now = time.time()
         state = standing(directory, root, now)
@@ -163,17 +249,21 @@ def show(directory: Directory = WORKFLOWS, root: Root = None, as_json: Json = Fa
 
 @app.command()
 def digest(directory: Directory = WORKFLOWS) -> None:
-    """Print the digest that gates pin. Put it into their settings, never into the workflow directory."""
+    """Print the digest that gates pin. Put it into their settings, never into the workflow
+    directory.
+    """
     with refusing():
         now = time.time()
         state = standing(directory)
     say(state.root.digest)
     if not _holds(state, now):
-        complain(*state.wrong, *_missing(state, directory), *warnings(state, now), colour="yellow")
+        complain(
+            *state.wrong, *_missing(state, directory), *warnings(state, now), colour="yellow"
+        )
         exit_with(look=True)
 
 
-# --- the words ------------------------------------------------------------------------------------------------------------------
+# --- the words --------------------------------------------------------------------------------
 def _present(directory: Path, expires: str, now: float) -> RootDraft | None:
     """The present root as a draft of the next one; None without one."""
     tree = Tree(directory)
@@ -182,30 +272,53 @@ def _present(directory: Path, expires: str, now: float) -> RootDraft | None:
     state = standing(directory)
     if state.wrong:
         fail(*state.wrong, "Nothing was written.")
-    return from_root(state.root.shape, text_of(tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED), SIGNERS), expires, now)
+    return from_root(
+        state.root.shape,
+        text_of(tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED), SIGNERS),
+        expires,
+        now,
+    )
 
 
 def _accepted(made: RootStanding, accept: str | None, *, as_json: bool) -> None:
-    """Show the root and let the person type that they accept it. Exits with 1 on anything else."""
+    """Show the root and let the person type that they accept it. Exits with 1 on anything
+    else.
+    """
     if not as_json:
         _show(made, time.time())
-    counted, one, more = (made.changes, "change", "changes") if made.before else (made.root.shape.people, "person", "people")
-    confirm(f"root v{made.root.version}, {len(counted)} {one if len(counted) == 1 else more}", accept)
+    counted, one, more = (
+        (made.changes, "change", "changes")
+        if made.before
+        else (made.root.shape.people, "person", "people")
+    )
+    confirm(
+        f"root v{made.root.version}, {len(counted)} {one if len(counted) == 1 else more}",
+        accept,
+    )
 
 
 def _show(state: RootStanding, now: float) -> None:
-    root, shape = state.root, state.root.shape
-    say(f"root v{root.version}, until {shape.expires}, signed by {shape.threshold} of {', '.join(root.roles['root'])}", "")
+    root = state.root
+    shape = state.root.shape
+    say(
+        f"root v{root.version}, until {shape.expires}, signed by {shape.threshold} of "
+        f"{', '.join(root.roles['root'])}",
+        "",
+    )
     rows(
         ("person", "teams", "answers in", "key", "fingerprint", "signs", "signed"),
         [
             (
                 name if at == 0 else "",
                 ", ".join(person.teams or ()) if at == 0 else "",
-                ("every tenant" if person.tenants is None else ", ".join(person.tenants)) if at == 0 else "",
+                ("every tenant" if person.tenants is None else ", ".join(person.tenants))
+                if at == 0
+                else "",
                 state.keys[key].kind if key in state.keys else "unknown",
                 key,
-                ", ".join(role for role, people in root.roles.items() if name in people) if at == 0 else "",
+                ", ".join(role for role, people in root.roles.items() if name in people)
+                if at == 0
+                else "",
                 "yes" if name in state.signed and at == 0 else "",
             )
             for name, person in shape.people.items()
@@ -216,24 +329,34 @@ def _show(state: RootStanding, now: float) -> None:
     say("")
     rows(
         ("path", "reviewed by", *RISKS),
-        [(r.path, ", ".join(r.by), *(r.counts.get(risk, "nobody") for risk in RISKS)) for r in shape.reviews],
+        [
+            (r.path, ", ".join(r.by), *(r.counts.get(risk, "nobody") for risk in RISKS))
+            for r in shape.reviews
+        ],
         styles=("bold", "", "cyan", "cyan", "cyan"),
     )
     if state.before:
-        say("", f"Otherwise than version {root.version - 1}:{'' if state.changes else ' nothing'}")
+        say(
+            "",
+            f"Otherwise than version {root.version - 1}:{'' if state.changes else ' nothing'}",
+        )
         note(*(f"  {line}" for line in state.changes))
     note(*state.wrong, colour="red")
     note(*(f"look: {line}" for line in warnings(state, now)))
 
 
 def _signatures(state: RootStanding, directory: Path) -> list[str]:
-    lines = [f"signatures for version {s.version}: {s.have} of {s.needed} ({', '.join(s.signed) or 'none'})" for s in state.sides]
+    lines = [
+        f"signatures for version {s.version}: {s.have} of {s.needed} ({', '.join(s.signed) or 'none'})"
+        for s in state.sides
+    ]
     return lines + _missing(state, directory)
 
 
 def _missing(state: RootStanding, directory: Path) -> list[str]:
     return [
-        f"still needed for version {side.version}: {side.missing} of {', '.join(side.can) or 'nobody'}, with: "
+        f"still needed for version {side.version}: {side.missing} of "
+        f"{', '.join(side.can) or 'nobody'}, with: "
         f"agentgate root sign{_directory(directory)}"
         for side in state.sides
         if side.missing
@@ -252,7 +375,9 @@ def _tell(state: RootStanding, directory: Path, *, as_json: bool) -> None:
         complain(*state.wrong)
         say("", *_signatures(state, directory))
         if not state.complete:
-            say("Commit approvals/ on a branch and have them sign there; until then gates refuse it.")
+            say(
+                "Commit approvals/ on a branch and have them sign there; until then gates refuse it."
+            )
         elif not state.before:
             say(
                 f"complete. Gates pin it, in their settings: {state.root.digest}",
@@ -261,7 +386,8 @@ def _tell(state: RootStanding, directory: Path, *, as_json: bool) -> None:
         else:
             say(
                 f"complete. Gates that pin an earlier root follow; new ones pin {state.root.digest}",
-                "Next: agentgate workflow status (signatures of who left no longer count), agentgate workflow index",
+                "Next: agentgate workflow status (signatures of who left no longer count), "
+                "agentgate workflow index",
             )
     exit_with(look=not state.complete)
 
@@ -271,16 +397,22 @@ def _holds(state: RootStanding, now: float) -> bool:
 
 
 def _json(state: RootStanding, now: float) -> dict[str, Any]:
-    root, shape = state.root, state.root.shape
+    root = state.root
+    shape = state.root.shape
     return {
         "digest": root.digest,
-        **shape.model_dump(include={"version", "expires", "threshold", "solo", "demo", "signed_commits"}),
+        **shape.model_dump(
+            include={"version", "expires", "threshold", "solo", "demo", "signed_commits"}
+        ),
         "people": [
             {
                 "name": name,
                 "teams": person.teams or [],
                 "tenants": person.tenants,
-                "keys": [{"fingerprint": k, "kind": state.keys[k].kind if k in state.keys else None} for k in person.keys],
+                "keys": [
+                    {"fingerprint": k, "kind": state.keys[k].kind if k in state.keys else None}
+                    for k in person.keys
+                ],
                 "roles": [role for role, people in root.roles.items() if name in people],
             }
             for name, person in shape.people.items()

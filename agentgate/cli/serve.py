@@ -1,4 +1,6 @@
-"""``agentgate serve``: the gate over HTTP, from one settings file; a check of that file; or a whole gate of its own, to try it."""
+"""``agentgate serve``: the gate over HTTP, from one settings file; a check of that file; or a
+whole gate of its own, to try it.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,23 @@ if TYPE_CHECKING:
 
 
 def serve(
-    settings: Annotated[Path | None, Option("--settings", "-s", help="The settings file (TOML).", dir_okay=False)] = None,
-    trying: Annotated[Path | None, Option("--try", help="Make a gate of its own in this new directory, and serve it.")] = None,
+    settings: Annotated[
+        Path | None,
+        Option("--settings", "-s", help="The settings file (TOML).", dir_okay=False),
+    ] = None,
+    trying: Annotated[
+        Path | None,
+        Option("--try", help="Make a gate of its own in this new directory, and serve it."),
+    ] = None,
     *,
-    check: Annotated[bool, Option("--check", help="Only read the settings, and open once all that they name.")] = False,
+    check: Annotated[
+        bool,
+        Option("--check", help="Only read the settings, and open once all that they name."),
+    ] = False,
 ) -> None:
-    """Serve the gate over HTTP: tokens for exchange, runs for hosts, redemption for tool servers."""
+    """Serve the gate over HTTP: tokens for exchange, runs for hosts, redemption for tool
+    servers.
+    """
     if trying and (settings or check):
         fail("--try makes its own settings: leave --settings and --check out")
     try:
@@ -58,5 +71,8 @@ async def _look(settings: ServiceSettings) -> None:
         where = f", store {gate.store.where.told}" if gate.store.where.told else ""
     finally:
         await gate.close()
-    say(f"complete: {len(gate.catalog)} workflows in force, {len(settings.clients)} clients, issuer {settings.issuer}{where}")
+    say(
+        f"complete: {len(gate.catalog)} workflows in force, {len(settings.clients)} clients, "
+        f"issuer {settings.issuer}{where}"
+    )
     note(*(f"look: {each}" for each in found))

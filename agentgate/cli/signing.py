@@ -21,41 +21,64 @@ from agentgate.cli.output import fail, say
 from agentgate.errors import ConfigError, KeyRefused
 
 MADE = "id_ed25519_agentgate"  # what init makes where there is no key
-NAMES = ("id_ed25519", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk", MADE)  # as ssh looks for them; RSA and DSA are refused
+# as ssh looks for them; RSA and DSA are refused
+NAMES = ("id_ed25519", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk", MADE)
 WORKFLOWS = Path("workflows")  # the directory where none is named
 _PATIENCE = 10.0  # seconds for ssh-add to answer
 
-Directory = Annotated[Path, Option("--directory", "-d", help="The workflow directory.", file_okay=False)]
+Directory = Annotated[
+    Path, Option("--directory", "-d", help="The workflow directory.", file_okay=False)
+]
 Root = Annotated[
     str | None,
-    Option("--root", envvar="AGENTGATE_ROOT", metavar="DIGEST", help="The pinned root, sha256:...; left out: the root as it lies there."),
+    Option(
+        "--root",
+        envvar="AGENTGATE_ROOT",
+        metavar="DIGEST",
+        help="The pinned root, sha256:...; left out: the root as it lies there.",
+    ),
 ]
-StoreUrl = Annotated[str, Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")]
+StoreUrl = Annotated[
+    str, Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")
+]
 Tenant = Annotated[str, Option("--tenant", help="The tenant.", envvar="AGENTGATE_TENANT")]
-Accept = Annotated[str | None, Option(help="For scripts: the sentence that is otherwise typed.")]
+Accept = Annotated[
+    str | None, Option(help="For scripts: the sentence that is otherwise typed.")
+]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 Key = Annotated[
     Path | None,
-    Option("--key", help="Your SSH key: a private key file, or the .pub of one in ssh-agent; left out: ~/.ssh, then ssh-agent."),
+    Option(
+        "--key",
+        help=(
+            "Your SSH key: a private key file, or the .pub of one in ssh-agent; left out: "
+            "~/.ssh, then ssh-agent."
+        ),
+    ),
 ]
 
 
 def own_signer(key: Path | None) -> Signer:
-    """The signer for the person's own key: the file they named, else the first usable key of ~/.ssh, else of ssh-agent.
+    """The signer for the person's own key: the file they named, else the first usable key of
+    ~/.ssh, else of ssh-agent.
 
     Raises KeyRefused: unreadable, or of a refused kind. ConfigError: there is none.
     """
     file = key or default_key()
     if not file:
         raise ConfigError(
-            "key", "no SSH key in ~/.ssh or ssh-agent", "--key FILE (make one: ssh-keygen -t ed25519; RSA and DSA keys are refused)"
+            "key",
+            "no SSH key in ~/.ssh or ssh-agent",
+            "--key FILE (make one: ssh-keygen -t ed25519; RSA and DSA keys are refused)",
         )
     ask = partial(typer.prompt, f"Passphrase of {file}", hide_input=True, err=True)
     return open_signer(file, (lambda: str(ask()).encode()) if sys.stdin.isatty() else None)
 
 
 def default_key() -> Path | None:
-    """The person's own key file, or the public half of a key in ssh-agent; None without either."""
+    """The person's own key file, or the public half of a key in ssh-agent; None without
+    either.
+    """
     folder = Path.home() / ".ssh"
     for name in NAMES:
         for file in (folder / name, folder / f"{name}.pub"):
@@ -65,15 +88,25 @@ def default_key() -> Path | None:
 
 
 def _in_agent() -> Path | None:
-    """The first usable key of ssh-agent, its public half written where ssh-keygen can read it."""
+    """The first usable key of ssh-agent, its public half written where ssh-keygen can read
+    it.
+    """
     program = shutil.which("ssh-add")
     if program is None:
         return None
     try:
-        done = subprocess.run([program, "-L"], check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=_PATIENCE)  # noqa: S603 - an exact program, no shell
+        done = subprocess.run(  # noqa: S603 - an exact program, no shell
+            [program, "-L"],
+            check=False,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=_PATIENCE,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    for line in done.stdout.decode("utf-8", "replace").splitlines() if done.returncode == 0 else ():
+    for line in (
+        done.stdout.decode("utf-8", "replace").splitlines() if done.returncode == 0 else ()
+    ):
         with suppress(KeyRefused):
             key = SshKey.from_line(line)
             folder = tempfile.mkdtemp()
@@ -85,11 +118,15 @@ def _in_agent() -> Path | None:
 
 
 def confirm(phrase: str, given: str | None) -> None:
-    """Let the person type exactly this phrase, unless it was `given` as an option (``--accept``). Exits with 1 on anything else."""
+    """Let the person type exactly this phrase, unless it was `given` as an option
+    (``--accept``). Exits with 1 on anything else.
+    """
     say("", f"To sign, type: {phrase}")
     if given is None:
         if not sys.stdin.isatty():
-            fail(f"nobody is here to type it; a script says --accept '{phrase}'. Nothing was signed.")
+            fail(
+                f"nobody is here to type it; a script says --accept '{phrase}'. Nothing was signed."
+            )
         given = typer.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
     if given.strip() != phrase:
         fail(f"got '{given.strip()}', expected '{phrase}'. Nothing was signed.")

@@ -1,4 +1,6 @@
-"""``agentgate store``: reconcile a store that has lost a part of its history with the audit logs."""
+"""``agentgate store``: reconcile a store that has lost a part of its history with the audit
+logs.
+"""
 
 from __future__ import annotations
 
@@ -28,24 +30,47 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 @app.command()
 def reconcile(
     store: StoreUrl,
-    audit: Annotated[list[Path], Option(help="An audit directory, of every gate and tool server; give all.", exists=True)],
-    tenant: Annotated[list[str] | None, Option(help="Only this tenant; left out: every tenant in the logs.")] = None,
-    accept_loss: Annotated[str, Option(metavar="REASON", help="Go on without what no log tells; the reason is put on record.")] = "",
+    audit: Annotated[
+        list[Path],
+        Option(
+            help="An audit directory, of every gate and tool server; give all.", exists=True
+        ),
+    ],
+    tenant: Annotated[
+        list[str] | None, Option(help="Only this tenant; left out: every tenant in the logs.")
+    ] = None,
+    accept_loss: Annotated[
+        str,
+        Option(
+            metavar="REASON",
+            help="Go on without what no log tells; the reason is put on record.",
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Replay into a store what it has lost of redemptions, limits and releases, so that acts go on."""
+    """Replay into a store what it has lost of redemptions, limits and releases, so that acts go
+    on.
+    """
     quiet()
     with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit[0])) as log:
         try:
-            known = {name: read_history(opened, name) for name in tenant or sorted(find_tenants(audit))}
+            known = {
+                name: read_history(opened, name)
+                for name in tenant or sorted(find_tenants(audit))
+            }
             losses = find_losses(known, audit)
         except OSError as error:
             fail(error)
-        found = [_reconciled(opened, log, name, loss, accept_loss) for name, loss in losses.items()]
+        found = [
+            _reconciled(opened, log, name, loss, accept_loss) for name, loss in losses.items()
+        ]
     if as_json:
         say_json(found)
     else:
-        body = [(each["tenant"], each["state"], each["replayed"], len(each["missing"])) for each in found]
+        body = [
+            (each["tenant"], each["state"], each["replayed"], len(each["missing"]))
+            for each in found
+        ]
         rows(("tenant", "state", "replayed", "missing"), body, styles=("bold",))
         for each in found:
             note(*(f"{each['tenant']}: no log tells {what}" for what in each["missing"]))
@@ -73,13 +98,24 @@ def release_key(
     account: Annotated[str, Option(help="The agent's id.")],
     key: Annotated[str, Option(help="RFC 7638 thumbprint of its key from now on.")],
     reason: Annotated[str, Option(help="Why, for the record.")],
-    issuer: Annotated[str, Option(help="Who proves the account; left out: it has a SPIFFE id.")] = "",
+    issuer: Annotated[
+        str, Option(help="Who proves the account; left out: it has a SPIFFE id.")
+    ] = "",
 ) -> None:
-    """Say which key a service account has now, where the old one cannot sign for it (lost, or forgotten by the store)."""
+    """Say which key a service account has now, where the old one cannot sign for it (lost, or
+    forgotten by the store).
+    """
     quiet()
     if not reason.strip():
         fail("reason: got nothing, expected why this key is the account's, for the record")
-    told = {"tenant": tenant, "account": account, "issuer": issuer, "key": key, "by": {"operator": getpass.getuser()}, "reason": reason}
+    told = {
+        "tenant": tenant,
+        "account": account,
+        "issuer": issuer,
+        "key": key,
+        "by": {"operator": getpass.getuser()},
+        "reason": reason,
+    }
     with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit)) as log:
         op = ops.change_key(tenant, name_of(account, issuer), key)
         put_on_record(log, "key_change", told)
@@ -98,8 +134,12 @@ def ask_store(store: Store, op: Op[Answer]) -> Answer:
     return op.parse(store.call(op, time.monotonic() + PATIENCE))
 
 
-def _reconciled(store: Store, log: FileAudit, tenant: str, loss: Loss, accept_loss: str) -> dict[str, Any]:
-    """One tenant: replay what the logs tell; accept it if they tell everything, or for a reason."""
+def _reconciled(
+    store: Store, log: FileAudit, tenant: str, loss: Loss, accept_loss: str
+) -> dict[str, Any]:
+    """One tenant: replay what the logs tell; accept it if they tell everything, or for a
+    reason.
+    """
     replayed = 0
     for event in loss.events:
         replayed += ask_store(store, recovery.replay(event)) == "ok"
@@ -110,15 +150,24 @@ def _reconciled(store: Store, log: FileAudit, tenant: str, loss: Loss, accept_lo
         state = "reconciled" if not loss.missing else "accepted" if accept_loss else "lost"
     if state in {"reconciled", "accepted"}:
         missing = {"missing": loss.missing, "reason": accept_loss} if loss.missing else {}
-        told = {"by": getpass.getuser(), "tenant": tenant, "replayed": replayed, "seen": loss.seen}
+        told = {
+            "by": getpass.getuser(),
+            "tenant": tenant,
+            "replayed": replayed,
+            "seen": loss.seen,
+        }
         put_on_record(log, "history_reconciled", {**told, **missing})
         for ends, count, server in loss.accepted():
             if beyond := ask_store(store, recovery.accept_history(tenant, ends, count, server)):
                 state = "lost"
-                loss.missing.append(f"what another process saw meanwhile ({beyond}): run this again")
+                loss.missing.append(
+                    f"what another process saw meanwhile ({beyond}): run this again"
+                )
     return {"tenant": tenant, "state": state, "replayed": replayed, "missing": loss.missing}
 
 
 def put_on_record(log: FileAudit, kind: str, told: Mapping[str, Any]) -> None:
     """Put on record what somebody says or accepts, before it counts."""
-    log.append({"type": kind, "time": round(time.time(), 6), **told}, time.monotonic() + PATIENCE)
+    log.append(
+        {"type": kind, "time": round(time.time(), 6), **told}, time.monotonic() + PATIENCE
+    )

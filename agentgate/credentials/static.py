@@ -1,7 +1,9 @@
-"""Secrets that somebody else rotates: from a file, the environment or the system's keyring, read anew for every call.
+"""Secrets that somebody else rotates: from a file, the environment or the system's keyring,
+read anew for every call.
 
-Rules: a file must be a regular one of this user, readable by nobody else; a link is not followed. The environment is inherited by every
-program that this process starts, and readable by all code in it: for a tool that runs in the agent's process, take a file that only another
+Rules: a file must be a regular one of this user, readable by nobody else; a link is not
+followed. The environment is inherited by every program that this process starts, and readable
+by all code in it: for a tool that runs in the agent's process, take a file that only another
 user can read, and a tool server. What is read is the text without white space around it.
 """
 
@@ -39,7 +41,9 @@ class Secret:
 
     def __post_init__(self) -> None:
         if sum(place is not None for place in (self.file, self.env, self.keyring)) != 1:
-            raise ConfigError("secret", "none or several of file, env, keyring", "exactly one of them")
+            raise ConfigError(
+                "secret", "none or several of file, env, keyring", "exactly one of them"
+            )
         if isinstance(self.scopes, str):
             raise ConfigError("secret.scopes", self.scopes, "a list of scopes")
 
@@ -64,16 +68,24 @@ def _read_file(file: str) -> str:
     try:
         return read_regular(file, forbidden=0o077, most=_MAX).decode()
     except OSError as error:
-        raise UpstreamRefused(f"secret.file {file}", error.strerror, "a readable file of this user with mode 0600 (no link)") from None
+        raise UpstreamRefused(
+            f"secret.file {file}",
+            error.strerror,
+            "a readable file of this user with mode 0600 (no link)",
+        ) from None
     except UnicodeDecodeError:
-        raise UpstreamRefused(f"secret.file {file}", "bytes that are no text", "UTF-8") from None
+        raise UpstreamRefused(
+            f"secret.file {file}", "bytes that are no text", "UTF-8"
+        ) from None
 
 
 def _read_keyring(service: str, user: str) -> str:
     try:
         import keyring  # noqa: PLC0415 - an extra
     except ImportError:
-        raise UpstreamRefused("secret.keyring", "no package keyring", "the extra [keyring]") from None
+        raise UpstreamRefused(
+            "secret.keyring", "no package keyring", "the extra [keyring]"
+        ) from None
     return keyring.get_password(service, user) or ""
 
 
@@ -99,5 +111,7 @@ class StaticBroker:
         role = call.wanted.role
         secret = self.secrets.get(role)
         if not secret:
-            raise UpstreamRefused("upstream.role", role, f"one of {', '.join(sorted(self.secrets))}")
+            raise UpstreamRefused(
+                "upstream.role", role, f"one of {', '.join(sorted(self.secrets))}"
+            )
         return UpstreamCredential({"secret": secret.read()}, scopes=secret.scopes)

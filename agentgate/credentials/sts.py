@@ -1,9 +1,10 @@
 """AWS credentials: `AssumeRole` with a session policy made for one call (extra ``[aws]``).
 
-Rules: the session policy permits what the call's granted scopes stand for here, and of that only the actions that the call itself asks for,
-where the role says which argument lists them; a scope that stands for nothing here is a refusal. AWS intersects it with the role, so
-neither widens the other. The session is named after the call and tagged with whose it is. While AWS is asked, botocore logs nothing in
-this thread: at DEBUG it would log the answer.
+Rules: the session policy permits what the call's granted scopes stand for here, and of that
+only the actions that the call itself asks for, where the role says which argument lists them; a
+scope that stands for nothing here is a refusal. AWS intersects it with the role, so neither
+widens the other. The session is named after the call and tagged with whose it is. While AWS is
+asked, botocore logs nothing in this thread: at DEBUG it would log the answer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from agentgate.redemption.credential import UpstreamCredential
 from agentgate.redemption.upstream import Redemption
 from agentgate.values.value_class import value_class
 
-SHORTEST, LONGEST = 900, 12 * 3600  # seconds of a session (AssumeRole, DurationSeconds)
+# seconds of a session (AssumeRole, DurationSeconds)
+SHORTEST = 900
+LONGEST = 12 * 3600
 _MAX_POLICY = 2048  # characters of a session policy
 _SECONDS = 2.0  # until the whole answer is there
 _TAG = re.compile(r"[A-Za-z0-9 _.:/=+\-@]{1,256}").fullmatch
@@ -35,7 +38,9 @@ _ACTION = re.compile(r"[a-z0-9-]+:[A-Za-z0-9]+\*?").fullmatch  # of one service;
 
 @value_class
 class Permission:
-    """What a scope stands for: actions of AWS services on resources (ARNs; ``*`` where an action knows none)."""
+    """What a scope stands for: actions of AWS services on resources (ARNs; ``*`` where an
+    action knows none).
+    """
 
     actions: Sequence[str]
     resources: Sequence[str]
@@ -46,7 +51,11 @@ class Permission:
                 raise ConfigError(f"permission.{name}", values, "a list")
         for action in self.actions:
             if not _ACTION(action):
-                raise ConfigError("permission.actions", action, "an action of one service, such as s3:GetObject or s3:Get*")
+                raise ConfigError(
+                    "permission.actions",
+                    action,
+                    "an action of one service, such as s3:GetObject or s3:Get*",
+                )
 
 
 @value_class
@@ -56,7 +65,8 @@ class AwsRole:
     Attributes:
         arn: of the role.
         scopes: granted scope -> what it stands for.
-        asked_in: the argument whose values are the actions that the call asks for; empty: it gets all that its scopes stand for.
+        asked_in: the argument whose values are the actions that the call asks for; empty: it
+            gets all that its scopes stand for.
     """
 
     arn: str
@@ -68,22 +78,43 @@ class AwsRole:
         """The statements of the session policy.
 
         Raises:
-            UpstreamRefused: a granted scope stands for nothing here, or the call asks for an action that its scopes do not stand for.
+            UpstreamRefused: a granted scope stands for nothing here, or the call asks for an
+                action that its scopes do not stand for.
         """
         unknown = call.claims.scopes - self.scopes.keys()
         if unknown:
-            raise UpstreamRefused("upstream.scope", min(unknown), f"one of {', '.join(sorted(self.scopes))}")
-        permitted = [permission for scope in sorted(call.claims.scopes) for permission in self.scopes[scope]]
+            raise UpstreamRefused(
+                "upstream.scope", min(unknown), f"one of {', '.join(sorted(self.scopes))}"
+            )
+        permitted = [
+            permission
+            for scope in sorted(call.claims.scopes)
+            for permission in self.scopes[scope]
+        ]
         wanted = None if not self.asked_in else call.args.get(self.asked_in)
-        if self.asked_in and (type(wanted) is not list or not wanted or not all(type(each) is str for each in wanted)):
-            raise UpstreamRefused(f"args.{self.asked_in}", type(wanted).__name__, "a list of actions")
-        if wanted is not None and (wider := set(wanted) - {action for each in permitted for action in each.actions}):
-            raise UpstreamRefused(f"args.{self.asked_in}", min(wider), "actions that the granted scopes stand for")
+        if self.asked_in and (
+            type(wanted) is not list
+            or not wanted
+            or not all(type(each) is str for each in wanted)
+        ):
+            raise UpstreamRefused(
+                f"args.{self.asked_in}", type(wanted).__name__, "a list of actions"
+            )
+        if wanted is not None and (
+            wider := set(wanted) - {action for each in permitted for action in each.actions}
+        ):
+            raise UpstreamRefused(
+                f"args.{self.asked_in}", min(wider), "actions that the granted scopes stand for"
+            )
         made = []
         for each in permitted:
-            actions = sorted(each.actions if wanted is None else set(each.actions) & set(wanted))
+            actions = sorted(
+                each.actions if wanted is None else set(each.actions) & set(wanted)
+            )
             if actions:
-                made.append({"Effect": "Allow", "Action": actions, "Resource": sorted(each.resources)})
+                made.append(
+                    {"Effect": "Allow", "Action": actions, "Resource": sorted(each.resources)}
+                )
         if not made:
             raise UpstreamRefused("upstream.scope", "no permission", "at least one action")
         return made
@@ -96,7 +127,8 @@ class STSBroker:
     Attributes:
         roles: role of the workflow -> the AWS role.
         region: where the workflow names none.
-        access_key: id and secret key of whoever may assume the roles; None: what boto3 finds (instance, task or pod role).
+        access_key: id and secret key of whoever may assume the roles; None: what boto3 finds
+            (instance, task or pod role).
         endpoint: URL of the service; empty: that of the region.
         tenants: the only ones for whose calls it is asked; None: those of the tool server.
     """
@@ -110,31 +142,63 @@ class STSBroker:
     takes = frozenset({"role", "region", "duration"})
 
     def fetch(self, call: Redemption) -> UpstreamCredential:
-        """A session for this call: its parts are named as the arguments of `boto3.client`, `region_name` among them.
+        """A session for this call: its parts are named as the arguments of `boto3.client`,
+        `region_name` among them.
 
         Raises:
-            UpstreamRefused: the role is unknown, the policy cannot be made, or AWS gave no session or one of another role.
+            UpstreamRefused: the role is unknown, the policy cannot be made, or AWS gave no
+                session or one of another role.
         """
         settings = call.wanted.settings
-        role, region = self.roles.get(call.wanted.role), str(settings.get("region") or self.region)
+        role = self.roles.get(call.wanted.role)
+        region = str(settings.get("region") or self.region)
         if not role:
-            raise UpstreamRefused("upstream.role", call.wanted.role, f"one of {', '.join(sorted(self.roles))}")
+            raise UpstreamRefused(
+                "upstream.role", call.wanted.role, f"one of {', '.join(sorted(self.roles))}"
+            )
         if not region:
             raise UpstreamRefused("upstream.region", None, "a region")
         lives = settings.get("duration", SHORTEST)
         if not SHORTEST <= lives <= LONGEST:
-            raise UpstreamRefused("upstream.duration", f"{lives} s", f"{SHORTEST} s to {LONGEST} s (AssumeRole)")
-        policy = json.dumps({"Version": "2012-10-17", "Statement": role.statements(call)}, separators=(",", ":"))
+            raise UpstreamRefused(
+                "upstream.duration", f"{lives} s", f"{SHORTEST} s to {LONGEST} s (AssumeRole)"
+            )
+        policy = json.dumps(
+            {"Version": "2012-10-17", "Statement": role.statements(call)}, separators=(",", ":")
+        )
         if len(policy) > _MAX_POLICY:
-            raise UpstreamRefused("upstream.policy", f"{len(policy)} characters", f"at most {_MAX_POLICY} (AssumeRole)")
-        asked = {"RoleArn": role.arn, "RoleSessionName": call.claims.txn, "DurationSeconds": lives, "Policy": policy, "Tags": _tags(call)}
+            raise UpstreamRefused(
+                "upstream.policy",
+                f"{len(policy)} characters",
+                f"at most {_MAX_POLICY} (AssumeRole)",
+            )
+        asked = {
+            "RoleArn": role.arn,
+            "RoleSessionName": call.claims.txn,
+            "DurationSeconds": lives,
+            "Policy": policy,
+            "Tags": _tags(call),
+        }
         answer = self._asked(region, asked)
-        got, arn = answer["Credentials"], answer["AssumedRoleUser"]["Arn"]
-        if arn.split(":", 4)[4:] != [f"{role.arn.split(':')[4]}:assumed-role/{role.arn.rpartition('/')[2]}/{call.claims.txn}"]:
-            raise UpstreamRefused("upstream.role", arn, f"a session {call.claims.txn} of {role.arn}")
-        secret = {"aws_secret_access_key": got["SecretAccessKey"], "aws_session_token": got["SessionToken"]}
+        got = answer["Credentials"]
+        arn = answer["AssumedRoleUser"]["Arn"]
+        if arn.split(":", 4)[4:] != [
+            f"{role.arn.split(':')[4]}:assumed-role/{role.arn.rpartition('/')[2]}/{call.claims.txn}"
+        ]:
+            raise UpstreamRefused(
+                "upstream.role", arn, f"a session {call.claims.txn} of {role.arn}"
+            )
+        secret = {
+            "aws_secret_access_key": got["SecretAccessKey"],
+            "aws_session_token": got["SessionToken"],
+        }
         public = {"aws_access_key_id": got["AccessKeyId"], "region_name": region}
-        return UpstreamCredential(secret, public=public, expires_at=got["Expiration"].timestamp(), scopes=call.claims.scopes)
+        return UpstreamCredential(
+            secret,
+            public=public,
+            expires_at=got["Expiration"].timestamp(),
+            scopes=call.claims.scopes,
+        )
 
     def _asked(self, region: str, asked: dict[str, Any]) -> Any:
         try:
@@ -146,23 +210,41 @@ class STSBroker:
             raise UpstreamRefused("upstream", "no package boto3", "the extra [aws]") from None
 
         def send(request: Any, **_: Any) -> Any:
-            got = ask(request.method, request.url, request.body, request.headers, private=True, seconds=_SECONDS)
-            return AWSResponse(request.url, got.status, dict(got.headers.items()), _Body(got.body))
+            got = ask(
+                request.method,
+                request.url,
+                request.body,
+                request.headers,
+                private=True,
+                seconds=_SECONDS,
+            )
+            return AWSResponse(
+                request.url, got.status, dict(got.headers.items()), _Body(got.body)
+            )
 
         keys = {}
         if self.access_key:
-            keys = {"aws_access_key_id": self.access_key[0], "aws_secret_access_key": self.access_key[1].read()}
+            keys = {
+                "aws_access_key_id": self.access_key[0],
+                "aws_secret_access_key": self.access_key[1].read(),
+            }
         endpoint = self.endpoint or f"https://sts.{region}.amazonaws.com"
         try:
             with _quiet():
                 once = Config(retries={"total_max_attempts": 1})
-                client = boto3.session.Session(region_name=region, **keys).client("sts", endpoint_url=endpoint, config=once)
+                client = boto3.session.Session(region_name=region, **keys).client(
+                    "sts", endpoint_url=endpoint, config=once
+                )
                 client.meta.events.register("before-send.sts.AssumeRole", send)
                 return client.assume_role(**asked)
         except ClientError as error:
-            raise UpstreamRefused("sts.AssumeRole", str(error.response["Error"]["Code"])[:80], "a session") from None
+            raise UpstreamRefused(
+                "sts.AssumeRole", str(error.response["Error"]["Code"])[:80], "a session"
+            ) from None
         except KeysUnavailable as error:
-            raise UpstreamRefused.of(error.failure(field="sts.AssumeRole", expected="a session")) from None
+            raise UpstreamRefused.of(
+                error.failure(field="sts.AssumeRole", expected="a session")
+            ) from None
         except BotoCoreError as error:
             raise UpstreamRefused("sts.AssumeRole", type(error).__name__, "a session") from None
 
@@ -176,10 +258,21 @@ class _Body(BytesIO):
 def _tags(call: Redemption) -> list[dict[str, str]]:
     """Whose session it is; a value that no tag can hold stands there as its hash."""
     claims = call.claims
-    said = {"tenant": claims.tenant, "run": claims.run, "user": claims.sub, "agent": claims.client_id, "tool": claims.tool}
+    said = {
+        "tenant": claims.tenant,
+        "run": claims.run,
+        "user": claims.sub,
+        "agent": claims.client_id,
+        "tool": claims.tool,
+    }
     said["workflow"] = f"{claims.workflow.id}@{claims.workflow.version}"
     return [
-        {"Key": f"agentgate:{name}", "Value": value if _TAG(value) else f"sha256:{hashlib.sha256(value.encode()).hexdigest()}"}
+        {
+            "Key": f"agentgate:{name}",
+            "Value": value
+            if _TAG(value)
+            else f"sha256:{hashlib.sha256(value.encode()).hexdigest()}",
+        }
         for name, value in said.items()
     ]
 
@@ -196,7 +289,11 @@ class _NotHere(logging.Filter):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.split(".")[0] in {"boto3", "botocore"}]
+    loggers = [
+        logging.getLogger(name)
+        for name in list(logging.root.manager.loggerDict)
+        if name.split(".")[0] in {"boto3", "botocore"}
+    ]
     silent = _NotHere()
     for logger in loggers:
         logger.addFilter(silent)

@@ -1,8 +1,11 @@
-"""Vault and OpenBao: a token of one policy for one call, or a secret read with it (extra ``[vault]``).
+"""Vault and OpenBao: a token of one policy for one call, or a secret read with it (extra
+``[vault]``).
 
-Rules: for each call a token is made that has exactly the policy named by the workflow's `role`, no other, and cannot be renewed; Vault lets
-nobody make one that may do more than its maker. A secret at `path` is read with that token, so Vault itself decides whether the role may.
-When the call is over the token is revoked, and with it the leases of what it read. https, http only on loopback; no redirect, no proxy.
+Rules: for each call a token is made that has exactly the policy named by the workflow's `role`,
+no other, and cannot be renewed; Vault lets nobody make one that may do more than its maker. A
+secret at `path` is read with that token, so Vault itself decides whether the role may. When the
+call is over the token is revoked, and with it the leases of what it read. https, http only on
+loopback; no redirect, no proxy.
 """
 
 from __future__ import annotations
@@ -35,8 +38,9 @@ class VaultBroker:
 
     Attributes:
         url: its address.
-        token: the broker's own token: every policy that it hands out, and `update` on auth/token/create and
-            auth/token/revoke-accessor; read for every call, so that Vault's agent can renew it.
+        token: the broker's own token: every policy that it hands out, and `update` on
+            auth/token/create and auth/token/revoke-accessor; read for every call, so that
+            Vault's agent can renew it.
         namespace: of Vault; empty: none.
         public: parts of what is read that are no secret.
         scopes: role -> what its policy permits, in the words of roles.yaml.
@@ -58,16 +62,30 @@ class VaultBroker:
             raise ConfigError("url", self.url, "an https URL (http only on loopback)")
 
     def fetch(self, call: Redemption) -> UpstreamCredential:
-        """The secret at the workflow's `path`, under the names that stand there; without a path, the call's `token` itself.
+        """The secret at the workflow's `path`, under the names that stand there; without a
+        path, the call's `token` itself.
 
         Raises:
-            UpstreamRefused: Vault made no such token, or one with other policies; or there is nothing to read.
+            UpstreamRefused: Vault made no such token, or one with other policies; or there is
+                nothing to read.
         """
-        asked, path = call.wanted, call.wanted.settings.get("path")
-        if path is not None and (not _PATH(path) or any(set(part) == {"."} for part in path.split("/"))):
-            raise UpstreamRefused("upstream.path", path, "the path of a secret, such as database/creds/reader")
-        lives, claims = asked.settings.get("duration", _LIFE), call.claims
-        meta = {"tenant": claims.tenant, "run": claims.run, "txn": claims.txn, "user": claims.sub, "agent": claims.client_id}
+        asked = call.wanted
+        path = call.wanted.settings.get("path")
+        if path is not None and (
+            not _PATH(path) or any(set(part) == {"."} for part in path.split("/"))
+        ):
+            raise UpstreamRefused(
+                "upstream.path", path, "the path of a secret, such as database/creds/reader"
+            )
+        lives = asked.settings.get("duration", _LIFE)
+        claims = call.claims
+        meta = {
+            "tenant": claims.tenant,
+            "run": claims.run,
+            "txn": claims.txn,
+            "user": claims.sub,
+            "agent": claims.client_id,
+        }
         made = self._answer(
             self._client(self.token.read()).auth.token.create,
             policies=[asked.role],
@@ -84,12 +102,19 @@ class VaultBroker:
             token = _member(made, "client_token", str)
             _check_policies(asked.role, made)
             ends = time.time() + _member(made, "lease_duration", int, most=lives)
-            secret, public = {"token": token}, dict[str, str]()
+            secret = {"token": token}
+            public = dict[str, str]()
             if path is not None:
                 secret, public, lease = self._read(token, path)
                 ends = min(ends, time.time() + lease) if lease else ends
             scopes = self.scopes.get(asked.role)
-            return UpstreamCredential(secret, public=public, expires_at=ends, scopes=scopes, end=lambda: self._revoke(accessor))
+            return UpstreamCredential(
+                secret,
+                public=public,
+                expires_at=ends,
+                scopes=scopes,
+                end=lambda: self._revoke(accessor),
+            )
         except BaseException:
             with suppress(UpstreamRefused):  # it ends by itself
                 self._revoke(accessor)
@@ -107,7 +132,11 @@ class VaultBroker:
             raise UpstreamRefused("upstream.path", path, "a secret whose parts are texts")
         public = {name: value for name, value in data.items() if name in self.public}
         leased = got.get("lease_id") and _member(got, "lease_id", str)
-        return {n: v for n, v in data.items() if n not in public}, public, _member(got, "lease_duration", int) if leased else 0
+        return (
+            {n: v for n, v in data.items() if n not in public},
+            public,
+            _member(got, "lease_duration", int) if leased else 0,
+        )
 
     def _client(self, token: str) -> Any:
         try:
@@ -120,11 +149,22 @@ class VaultBroker:
             def send(self, request: Any, *_: Any, verify: bool | str = True, **__: Any) -> Any:
                 authorities = verify if isinstance(verify, str) else None  # of VAULT_CACERT
                 body = request.body.encode() if isinstance(request.body, str) else request.body
-                got = ask(request.method, request.url, body, request.headers, private=True, seconds=_SECONDS, authorities=authorities)
+                got = ask(
+                    request.method,
+                    request.url,
+                    body,
+                    request.headers,
+                    private=True,
+                    seconds=_SECONDS,
+                    authorities=authorities,
+                )
                 made = requests.Response()
-                made.status_code, made.encoding = got.status, "utf-8"
+                made.status_code = got.status
+                made.encoding = "utf-8"
                 made.headers = requests.structures.CaseInsensitiveDict(got.headers.items())
-                made.raw, made.url, made.request = BytesIO(got.body), request.url, request
+                made.raw = BytesIO(got.body)
+                made.url = request.url
+                made.request = request
                 return made
 
             def close(self) -> None:
@@ -135,14 +175,18 @@ class VaultBroker:
         for scheme in ("https://", "http://"):
             session.mount(scheme, OneReader())
         named = {"namespace": self.namespace} if self.namespace else {}
-        return hvac.Client(self.url, token=token, allow_redirects=False, session=session, **named)
+        return hvac.Client(
+            self.url, token=token, allow_redirects=False, session=session, **named
+        )
 
     @staticmethod
     def _answer(ask: Any, *args: Any, **named: Any) -> Any:
         try:
             return ask(*args, **named)
         except KeysUnavailable as error:
-            raise UpstreamRefused.of(error.failure(field="vault", expected="an answer")) from None
+            raise UpstreamRefused.of(
+                error.failure(field="vault", expected="an answer")
+            ) from None
         except Exception as error:  # noqa: BLE001 - of hvac and its HTTP client: the text may hold what was sent or answered
             raise UpstreamRefused("vault", type(error).__name__, "an answer") from None
 
@@ -151,14 +195,22 @@ class VaultBroker:
 
 
 def _check_policies(role: str, made: Mapping[str, Any]) -> None:
-    has = _member(made, "policies", list) + (_member(made, "identity_policies", list) if made.get("identity_policies") else [])
+    has = _member(made, "policies", list) + (
+        _member(made, "identity_policies", list) if made.get("identity_policies") else []
+    )
     if any(each != role for each in has):
-        raise UpstreamRefused("upstream.role", ", ".join(sorted(map(str, has))), f"the policy {role} and no other")
+        raise UpstreamRefused(
+            "upstream.role", ", ".join(sorted(map(str, has))), f"the policy {role} and no other"
+        )
 
 
 def _member(answer: Any, name: str, kind: type, *, most: float = float("inf")) -> Any:
-    """What stands under a name in an answer: of this kind, not empty. Raises UpstreamRefused."""
+    """What stands under a name in an answer: of this kind, not empty. Raises
+    UpstreamRefused.
+    """
     value: Any = answer.get(name) if type(answer) is dict else None
     if type(value) is not kind or not value or (type(value) is int and not 0 < value <= most):
-        raise UpstreamRefused(f"vault.{name}", type(value).__name__, f"a value ({kind.__name__}), not empty")
+        raise UpstreamRefused(
+            f"vault.{name}", type(value).__name__, f"a value ({kind.__name__}), not empty"
+        )
     return value

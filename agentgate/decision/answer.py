@@ -1,7 +1,8 @@
-"""The answers to a call: `Allow`, `StepUp` or `Deny`; inside the gate, `Eligible` or `Deny` from the pure decision.
+"""The answers to a call: `Allow`, `StepUp` or `Deny`; inside the gate, `Eligible` or `Deny`
+from the pure decision.
 
-Rules: a refusal is a value with closed reasons; the model sees only a code from `Code`; the operator sees every `Failure`.
-`Allow` is built in one place only (`agentgate.gate.flow`).
+Rules: a refusal is a value with closed reasons; the model sees only a code from `Code`; the
+operator sees every `Failure`. `Allow` is built in one place only (`agentgate.gate.flow`).
 """
 
 from __future__ import annotations
@@ -27,19 +28,24 @@ class Reservation(NamedTuple):
 
 @value_class
 class RequiredHold:
-    """A person must say yes to this call, under `rule`, because of `why` (which conditions fired)."""
+    """A person must say yes to this call, under `rule`, because of `why` (which conditions
+    fired).
+    """
 
     rule: StepUpRule
     why: tuple[Failure, ...]
 
 
 def asked(holds: tuple[RequiredHold, ...]) -> Literal["confirm", "step_up"]:
-    """How strict a question is: a confirm asks only the run's own user, a step-up somebody else (too)."""
+    """How strict a question is: a confirm asks only the run's own user, a step-up somebody else
+    (too).
+    """
     return "confirm" if all(hold.rule.user for hold in holds) else "step_up"
 
 
 class Eligible(NamedTuple):
-    """Policy lets the call through, if the store grants `reservations` and every required hold is released.
+    """Policy lets the call through, if the store grants `reservations` and every required hold
+    is released.
 
     Attributes:
         reservations: one per limit that covers the tool.
@@ -55,7 +61,9 @@ class Eligible(NamedTuple):
 
     @property
     def asks(self) -> Literal["allow", "confirm", "step_up"]:
-        """How strict the answer is: nobody is asked, only the run's own user is, or somebody else is too."""
+        """How strict the answer is: nobody is asked, only the run's own user is, or somebody
+        else is too.
+        """
         return asked(self.holds) if self.holds else "allow"
 
     @property
@@ -90,13 +98,20 @@ class Deny(_Reasoned):
 
     @property
     def until(self) -> str:
-        """Until when a limit of this run or turn is reached; empty: it is not known, or none of theirs."""
-        return next((str(f.data["until"]) for f in self.failures if "until" in f.data), "") if self.code is Code.LIMIT_REACHED else ""
+        """Until when a limit of this run or turn is reached; empty: it is not known, or none of
+        theirs.
+        """
+        return (
+            next((str(f.data["until"]) for f in self.failures if "until" in f.data), "")
+            if self.code is Code.LIMIT_REACHED
+            else ""
+        )
 
 
 @value_class
 class StepUp(_Reasoned):
-    """The call waits for a person; nothing was minted. Authorise the same call again after the hold is released.
+    """The call waits for a person; nothing was minted. Authorise the same call again after the
+    hold is released.
 
     `confirm`: only the run's own user is asked.
     """
@@ -111,7 +126,8 @@ class StepUp(_Reasoned):
 class Allow:
     """Minted. `token` is good for exactly this call, once.
 
-    `idempotency_key`: for what the tool calls in turn (`RedeemedCall.idempotency_key`); empty: the tool only reads.
+    `idempotency_key`: for what the tool calls in turn (`RedeemedCall.idempotency_key`); empty:
+    the tool only reads.
     """
 
     token: CallToken

@@ -1,7 +1,8 @@
-"""Checks of who calls, for whom and when: what the run was opened with, and the gate's surroundings, against the workflow.
+"""Checks of who calls, for whom and when: what the run was opened with, and the gate's
+surroundings, against the workflow.
 
-What each key of `who` and `conditions` requires is in its class (`agentgate.workflow.clauses`). A check appends failures and can do
-nothing else. Nothing here depends on the call.
+What each key of `who` and `conditions` requires is in its class (`agentgate.workflow.clauses`).
+A check appends failures and can do nothing else. Nothing here depends on the call.
 """
 
 from __future__ import annotations
@@ -17,22 +18,44 @@ from agentgate.workflow.clauses.user import NO_USER
 
 def check_run(case: Case) -> None:
     """The run is open and was opened under exactly this workflow, which has not expired."""
-    run, header, workflow = case.run, case.run.header, case.workflow
+    run = case.run
+    header = case.run.header
+    workflow = case.workflow
     if run.closed:
-        case.deny(Reason.TOO_MANY_DENIALS if run.denials_spent else Reason.RUN_CLOSED, "run", "closed", "an open run")
+        case.deny(
+            Reason.TOO_MANY_DENIALS if run.denials_spent else Reason.RUN_CLOSED,
+            "run",
+            "closed",
+            "an open run",
+        )
     if header.workflow != workflow.id or header.digest != workflow.digest:
         in_force = f"{workflow.id} {workflow.digest}, in force now"
-        case.deny(Reason.WORKFLOW_CHANGED, "workflow", f"{header.workflow} {header.digest}", in_force)
+        case.deny(
+            Reason.WORKFLOW_CHANGED, "workflow", f"{header.workflow} {header.digest}", in_force
+        )
     if case.around.now.astimezone(UTC).date() > workflow.expires:
         expected = f"a workflow in force on {case.around.now:%Y-%m-%d}"
-        case.deny(Reason.WORKFLOW_EXPIRED, "expires", workflow.expires, expected, workflow.expires_line)
+        case.deny(
+            Reason.WORKFLOW_EXPIRED,
+            "expires",
+            workflow.expires,
+            expected,
+            workflow.expires_line,
+        )
 
 
 def check_tenant(case: Case) -> None:
     """Exact tenant, from the run only (tenant spoofing by the model)."""
-    tenant, workflow = case.run.header.tenant, case.workflow
+    tenant = case.run.header.tenant
+    workflow = case.workflow
     if tenant not in workflow.tenants:
-        case.deny(Reason.TENANT, "tenant", repr(tenant), "one of " + ", ".join(workflow.tenants), workflow.tenants_line)
+        case.deny(
+            Reason.TENANT,
+            "tenant",
+            repr(tenant),
+            "one of " + ", ".join(workflow.tenants),
+            workflow.tenants_line,
+        )
 
 
 def check_agent(case: Case) -> None:
@@ -41,7 +64,9 @@ def check_agent(case: Case) -> None:
 
 
 def check_user(case: Case) -> None:
-    """For whom: present, proven unless the host vouches, of the same tenant and one of the groups."""
+    """For whom: present, proven unless the host vouches, of the same tenant and one of the
+    groups.
+    """
     rule = case.workflow.for_user
     _check_clauses(case, NO_USER if rule is None else rule.person)
 
@@ -67,7 +92,8 @@ def check_posture(case: Case) -> None:
 def check_freshness(case: Case) -> None:
     """What is attested was attested lately enough."""
     if case.run.header.agent.posture is not None:
-        for found, allows, clause in case.workflow.agent.freshness:  # in every call, so without one more function
+        # in every call, so without one more function
+        for found, allows, clause in case.workflow.agent.freshness:
             if not allows(found(case)):
                 _refuse(case, clause)
 
@@ -93,6 +119,7 @@ def _check_clauses(case: Case, checks: Checks) -> None:
 
 
 def _refuse(case: Case, clause: WorkflowClause) -> None:
-    got, expected = clause.shown(case), clause.expected_under(case.workflow)
+    got = clause.shown(case)
+    expected = clause.expected_under(case.workflow)
     shown = repr(got) if clause.quoted else got
     case.deny(clause.reason, clause.field, shown, expected, clause.line, **clause.data)

@@ -16,7 +16,8 @@ from agentgate.workflow.rule import WhenOpen
 
 
 class Case:
-    """One call under decision, built for it and read by the checks; the decision's record is made from it.
+    """One call under decision, built for it and read by the checks; the decision's record is
+    made from it.
 
     Attributes:
         values: the arguments in normal form.
@@ -26,11 +27,29 @@ class Case:
         forced: failures that ask a person; at least a group where `strict`.
     """
 
-    __slots__ = ("_earlier", "around", "call", "denied", "forced", "named", "run", "strict", "tool", "traced", "values", "workflow")
+    __slots__ = (
+        "_earlier",
+        "around",
+        "call",
+        "denied",
+        "forced",
+        "named",
+        "run",
+        "strict",
+        "tool",
+        "traced",
+        "values",
+        "workflow",
+    )
 
-    def __init__(self, workflow: Workflow, run: RunState, call: Call, around: Surroundings) -> None:
+    def __init__(
+        self, workflow: Workflow, run: RunState, call: Call, around: Surroundings
+    ) -> None:
         self.tool: Tool | None = workflow.tools.get(call.tool)
-        self.workflow, self.run, self.call, self.around = workflow, _asked_about(run, self.tool), call, around
+        self.workflow = workflow
+        self.run = _asked_about(run, self.tool)
+        self.call = call
+        self.around = around
         self.values: dict[str, Value] = {}
         self.named = False
         self.traced: Traced | None = None
@@ -46,13 +65,21 @@ class Case:
             self._earlier = Earlier.of_run(self.run, self.workflow.tools)
         return self._earlier
 
-    def deny(self, reason: Reason, field: str, got: object, expected: str, line: int = 0, **data: Any) -> None:
+    def deny(
+        self, reason: Reason, field: str, got: object, expected: str, line: int = 0, **data: Any
+    ) -> None:
         """Record one condition that did not hold."""
-        self.denied.append(Failure(reason, field, str(got), expected, place(self.workflow.file, line), data))
+        self.denied.append(
+            Failure(reason, field, str(got), expected, place(self.workflow.file, line), data)
+        )
 
-    def deny_argument(self, reason: Reason, name: str, got: str, expected: str, line: int, condition: str) -> None:  # noqa: PLR0917 - as `Failure`
+    def deny_argument(  # noqa: PLR0917 - as `Failure`
+        self, reason: Reason, name: str, got: str, expected: str, line: int, condition: str
+    ) -> None:
         """Record one condition on an argument that did not hold."""
-        self.denied.append(of_argument(reason, name, got, expected, place(self.workflow.file, line), condition))
+        self.denied.append(
+            of_argument(reason, name, got, expected, place(self.workflow.file, line), condition)
+        )
 
     @property
     def left_open(self) -> Container[str]:
@@ -60,13 +87,17 @@ class Case:
         return {*self.traced.unknown, *self.traced.apart} if self.traced is not None else ()
 
     def leave_open(self, failure: Failure, answer: WhenOpen) -> None:
-        """Record what the call leaves open: refused, or asked at least as strictly as the workflow says."""
+        """Record what the call leaves open: refused, or asked at least as strictly as the
+        workflow says.
+        """
         (self.denied if answer == "deny" else self.forced).append(failure)
         self.strict |= answer == "step_up"
 
 
 def _asked_about(run: RunState, tool: Tool | None) -> RunState:
-    """The run; where somebody is asked whether the user meant the call at all, also with what the user named in doubt."""
+    """The run; where somebody is asked whether the user meant the call at all, also with what
+    the user named in doubt.
+    """
     if tool is None or run.prompt is None:
         return run
     unclear = False

@@ -12,17 +12,21 @@ from agentgate.values.refusal import Reason
 
 SCALE = 10_000  # sums are kept in units of 10^-4
 _NOTHING = Decimal()
-_reservation = partial(tuple.__new__, Reservation)  # as `Value` in `agentgate.decision.arguments`
+# as `Value` in `agentgate.decision.arguments`
+_reservation = partial(tuple.__new__, Reservation)
 
 
 def reservations(case: Case) -> tuple[Reservation, ...]:
-    """What each limit on this tool takes: one for a count, the amount for a sum; what cannot be summed is denied."""
+    """What each limit on this tool takes: one for a count, the amount for a sum; what cannot be
+    summed is denied.
+    """
     taken = []
     for index, limit in enumerate(case.tool.limits if case.tool is not None else ()):
         if not limit.argument:
             taken.append(_reservation((limit, 1, "")))
             continue
-        value, got = case.values.get(limit.argument), "nothing to count"
+        value = case.values.get(limit.argument)
+        got = "nothing to count"
         expected = "a number: a limit sums it (an omitted amount must not slip past it)"
         if value is not None and value.rule.type in NUMERIC:
             keys = [key for key in value.keys if isinstance(key, Decimal)]
@@ -31,6 +35,9 @@ def reservations(case: Case) -> tuple[Reservation, ...]:
             if amount == total and amount >= 0:
                 taken.append(_reservation((limit, amount, value.currency)))
                 continue
-            got, expected = value.shown, "not negative, at most 4 decimals: a limit sums it"
-        case.deny_argument(Reason.LIMIT, limit.argument, got, expected, limit.line, f"limits limit {index}")
+            got = value.shown
+            expected = "not negative, at most 4 decimals: a limit sums it"
+        case.deny_argument(
+            Reason.LIMIT, limit.argument, got, expected, limit.line, f"limits limit {index}"
+        )
     return tuple(taken)

@@ -1,9 +1,12 @@
-"""What a person is shown who judges a held call: one frozen value, rendered once by the gate; plain text and JSON come from it.
+"""What a person is shown who judges a held call: one frozen value, rendered once by the gate;
+plain text and JSON come from it.
 
-Rules: it is made of the exact bytes that will run (`agentgate.explain.asking`), and everything in it is text that is already visible:
-control, bidirectional and other unseen characters are escapes, long text is cut and says so. What the model or a tool wrote says that it
-did. A `sensitive` value is masked; whoever must judge it asks for it on record (`Gate.reveal`). The user's words live in the run only, so
-a stored question has none: they are put in when it is read. Pure.
+Rules: it is made of the exact bytes that will run (`agentgate.explain.asking`), and everything
+in it is text that is already visible: control, bidirectional and other unseen characters are
+escapes, long text is cut and says so. What the model or a tool wrote says that it did. A
+`sensitive` value is masked; whoever must judge it asks for it on record (`Gate.reveal`). The
+user's words live in the run only, so a stored question has none: they are put in when it is
+read. Pure.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ class ShownArgument:
     """One argument of the call.
 
     Attributes:
-        value: visible text; ``(masked)`` where it is sensitive, ``(not shown)`` where the rule's `show` leaves it out.
+        value: visible text; ``(masked)`` where it is sensitive, ``(not shown)`` where the
+            rule's `show` leaves it out.
         origin: where it came from, in words.
         by: who wrote it: the user, a tool's result, the model, or nobody that is known.
     """
@@ -38,7 +42,9 @@ class ShownArgument:
 
 @value_class
 class ShownRule:
-    """One rule that asks: its id, ``name of the file:line``, whose yes it wants (``2 of leads``, ``the user``), and why, in words."""
+    """One rule that asks: its id, ``name of the file:line``, whose yes it wants (``2 of
+    leads``, ``the user``), and why, in words.
+    """
 
     id: str
     place: str
@@ -52,18 +58,23 @@ class Question:
 
     Attributes:
         hold: the hold's id, which is the digest of exactly this call.
-        endorses: the arguments whose values a yes of the user's lets the agent use again (`confirmed`).
-        act: the call in a sentence: text of the workflow (or the names of tool and arguments) and values, by turns.
+        endorses: the arguments whose values a yes of the user's lets the agent use again
+            (`confirmed`).
+        act: the call in a sentence: text of the workflow (or the names of tool and arguments)
+            and values, by turns.
         workflow: id and version.
         effect: what the tool does: read, write, destructive, ...
         arguments: in the order in which the rules show them.
-        words: the user's own words, the newest turn last; text that is not theirs is only named.
-        agent_said: what the newest of these words answer, as the model wrote it: visible and cut.
+        words: the user's own words, the newest turn last; text that is not theirs is only
+            named.
+        agent_said: what the newest of these words answer, as the model wrote it: visible and
+            cut.
         requester, agent: ids; `via`: the brokers between them.
         rules: the rules that ask.
         limits: what is used of each limit that covers the call.
         opened, deadline: POSIX seconds.
-        attempted: when the same act was last tried without anybody knowing its outcome; 0: never.
+        attempted: when the same act was last tried without anybody knowing its outcome; 0:
+            never.
         arguments_digest: SHA-256 of the canonical arguments.
     """
 
@@ -96,7 +107,10 @@ class Question:
     def asker(self) -> str:
         """Which agent asks, for whom."""
         through = f", through {', '.join(self.via)}," if self.via else ""
-        return f"{self.agent}{through} asks for {self.requester or 'nobody: an autonomous workload'} of tenant {self.tenant}"
+        return (
+            f"{self.agent}{through} asks for "
+            f"{self.requester or 'nobody: an autonomous workload'} of tenant {self.tenant}"
+        )
 
     @property
     def why(self) -> tuple[str, ...]:
@@ -106,7 +120,10 @@ class Question:
     @property
     def more(self) -> str:
         """What a yes lets the agent do beside this call."""
-        return f"Yes also lets the agent use this {' and '.join(self.endorses)} for {self.tool} in this conversation"
+        return (
+            f"Yes also lets the agent use this {' and '.join(self.endorses)} for "
+            f"{self.tool} in this conversation"
+        )
 
     @property
     def whom(self) -> str:
@@ -115,7 +132,9 @@ class Question:
 
     @property
     def without_words(self) -> Question:
-        """The same, as it is kept, sealed and told: the user's words are kept with the run only."""
+        """The same, as it is kept, sealed and told: the user's words are kept with the run
+        only.
+        """
         return replace(self, words=(), agent_said="")
 
     def __str__(self) -> str:
@@ -128,7 +147,9 @@ def moment(seconds: float, zone: tzinfo | None = UTC) -> str:
 
 
 def rows_of(question: Question, zone: tzinfo | None = UTC) -> Iterator[tuple[str, str]]:
-    """The question as pairs of a label and a line, in the order in which they are read; visible, whoever wrote it into the store."""
+    """The question as pairs of a label and a line, in the order in which they are read;
+    visible, whoever wrote it into the store.
+    """
     return ((label, visible(line)) for label, line in _rows(question, zone))
 
 
@@ -138,15 +159,31 @@ def _rows(question: Question, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
     for why in question.why:
         yield "why", why
     if question.attempted:
-        yield "before", f"an earlier attempt may have happened, at {moment(question.attempted, zone)}: nobody knows its outcome"
-    yield "said", " / ".join(f'"{words}"' for words in question.words) or "(the user's words are with the run)"
+        yield (
+            "before",
+            (
+                f"an earlier attempt may have happened, at {moment(question.attempted, zone)}: "
+                "nobody knows its outcome"
+            ),
+        )
+    yield (
+        "said",
+        " / ".join(f'"{words}"' for words in question.words)
+        or "(the user's words are with the run)",
+    )
     if question.agent_said:
         yield "", f"in answer to the agent, whose words are no request: {question.agent_said}"
-    yield "yes", f"of {question.whom}: exactly this call may run, once, until {moment(question.deadline, zone)}"
+    yield (
+        "yes",
+        f"of {question.whom}: exactly this call may run, once, until {moment(question.deadline, zone)}",
+    )
     if question.endorses:
         yield "", question.more
     yield "call", f"{question.tool} ({question.effect}), {question.workflow}"
-    columns = [each.name for each in question.arguments], [each.value for each in question.arguments]
+    columns = (
+        [each.name for each in question.arguments],
+        [each.value for each in question.arguments],
+    )
     name, value = (max(map(len, column), default=0) for column in columns)
     for each in question.arguments:
         yield "", f"{each.name:<{min(name, 30)}}  {each.value:<{min(value, 40)}}  {each.origin}"
@@ -167,7 +204,8 @@ def as_json(question: Question) -> dict[str, Any]:
     plain = asdict(question)
     for name in ("words", "via", "limits", "act", "endorses"):
         plain[name] = list(plain[name])
-    for name in ("agent_said", "act", "endorses", "attempted"):  # as an earlier version wrote it, where there is none
+    # as an earlier version wrote it, where there is none
+    for name in ("agent_said", "act", "endorses", "attempted"):
         if not plain[name]:
             del plain[name]
     plain["arguments"] = list(plain["arguments"])
@@ -183,7 +221,11 @@ def from_json(stored: Mapping[str, Any]) -> Question:
     """
     plain = dict(stored)
     plain["arguments"] = tuple(ShownArgument(**each) for each in plain["arguments"])
-    plain["rules"] = tuple(ShownRule(**{**each, "why": tuple(each["why"])}) for each in plain["rules"])
+    plain["rules"] = tuple(
+        ShownRule(**{**each, "why": tuple(each["why"])}) for each in plain["rules"]
+    )
     for name in ("words", "via", "limits", "act", "endorses"):
         plain[name] = tuple(plain.get(name, ()))
-    return Question(**{**plain, "opened": float(plain["opened"]), "deadline": float(plain["deadline"])})
+    return Question(
+        **{**plain, "opened": float(plain["opened"]), "deadline": float(plain["deadline"])}
+    )

@@ -1,10 +1,13 @@
-"""A run under two versions of its workflow: the one that it was opened with, and a newer one that is in force.
+"""A run under two versions of its workflow: the one that it was opened with, and a newer one
+that is in force.
 
-Rules: each version decides by itself, with what its own intents say; a call passes only if both let it, and then on the stricter terms of
-each: every person that either asks for, every counter that either keeps and the lower bound of one that both keep, the shorter life, the
-key that either wants. What no token can be at once (of another audience, scope, effect, redeemer, upstream or with other facts) is refused,
-and what an earlier call on such terms returned is no fact under the newer version.
-A call is named after the version that the run was opened with, so that it stays the same call. Pure.
+Rules: each version decides by itself, with what its own intents say; a call passes only if both
+let it, and then on the stricter terms of each: every person that either asks for, every counter
+that either keeps and the lower bound of one that both keep, the shorter life, the key that
+either wants. What no token can be at once (of another audience, scope, effect, redeemer,
+upstream or with other facts) is refused, and what an earlier call on such terms returned is no
+fact under the newer version. A call is named after the version that the run was opened with, so
+that it stays the same call. Pure.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Limit, StepUpRule, Tool, Workflow
 from agentgate.workflow.page_size import paths
 
-Intents = Callable[[Workflow, tuple[str, ...], tuple[tuple[int, str], ...], str], Mapping[str, Derived]]
+Intents = Callable[
+    [Workflow, tuple[str, ...], tuple[tuple[int, str], ...], str], Mapping[str, Derived]
+]
 
 
 @value_class
@@ -32,8 +37,10 @@ class Versions:
 
     Attributes:
         opened: the version that the run was opened with.
-        newer: the one in force, where it is another. Either masks what the other says is sensitive, wherever it shows a value.
-        minted: what a call that passes is minted by: `opened`, on the stricter terms of both, with the tools that both have.
+        newer: the one in force, where it is another. Either masks what the other says is
+            sensitive, wherever it shows a value.
+        minted: what a call that passes is minted by: `opened`, on the stricter terms of both,
+            with the tools that both have.
         changed: tools whose terms differ.
     """
 
@@ -43,14 +50,22 @@ class Versions:
     changed: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self) -> None:
-        opened, newer = self.opened, self.newer
+        opened = self.opened
+        newer = self.newer
         if newer is None:
             object.__setattr__(self, "minted", opened)
             return
         opened, newer = _masked(opened, newer), _masked(newer, opened)
         both = opened.tools.keys() & newer.tools.keys()
-        changed = frozenset(name for name in both if any(_differing(opened.tools[name], newer.tools[name])))
-        made = {"opened": opened, "newer": newer, "minted": _minted(opened, newer), "changed": changed}
+        changed = frozenset(
+            name for name in both if any(_differing(opened.tools[name], newer.tools[name]))
+        )
+        made = {
+            "opened": opened,
+            "newer": newer,
+            "minted": _minted(opened, newer),
+            "changed": changed,
+        }
         for name, value in made.items():
             object.__setattr__(self, name, value)
 
@@ -61,7 +76,11 @@ class Versions:
 
     def file_of(self, limit: Limit, tool: str) -> str:
         """The file of the version that says so."""
-        known = (each.file for each in self.each if tool in each.tools and any(limit is said for said in each.tools[tool].limits))
+        known = (
+            each.file
+            for each in self.each
+            if tool in each.tools and any(limit is said for said in each.tools[tool].limits)
+        )
         return next(known, self.opened.file)
 
 
@@ -70,35 +89,63 @@ def under(state: RunState, workflow: Workflow, intents: Intents) -> RunState:
     if state.header.digest == workflow.digest:
         return state
     header = replace(state.header, version=workflow.version, digest=workflow.digest)
-    return replace(state, header=header, intents=intents(workflow, state.turns, state.doubts, header.reader))
+    return replace(
+        state,
+        header=header,
+        intents=intents(workflow, state.turns, state.doubts, header.reader),
+    )
 
 
-def under_newer(versions: Versions, newer: Workflow, state: RunState, intents: Intents) -> RunState:
-    """`under` the newer version, which takes no fact from a call on other terms: it was read as this version does not say."""
+def under_newer(
+    versions: Versions, newer: Workflow, state: RunState, intents: Intents
+) -> RunState:
+    """`under` the newer version, which takes no fact from a call on other terms: it was read as
+    this version does not say.
+    """
     seen = under(state, newer, intents)
     if not any(call.rows and call.tool in versions.changed for call in seen.calls):
         return seen
-    return replace(seen, calls=tuple([replace(call, rows=()) if call.tool in versions.changed else call for call in seen.calls]))
+    return replace(
+        seen,
+        calls=tuple(
+            [
+                replace(call, rows=()) if call.tool in versions.changed else call
+                for call in seen.calls
+            ]
+        ),
+    )
 
 
-def judged(versions: Versions, state: RunState, call: Call, around: Surroundings, intents: Intents) -> tuple[Case, Eligible | Deny]:
-    """Decide one call of a run under all its versions; `intents` says what turns ask for under a version.
+def judged(
+    versions: Versions, state: RunState, call: Call, around: Surroundings, intents: Intents
+) -> tuple[Case, Eligible | Deny]:
+    """Decide one call of a run under all its versions; `intents` says what turns ask for under
+    a version.
 
     Returns:
-        The case of the version that the run was opened with, by whose terms a call is minted, and the answer of all.
+        The case of the version that the run was opened with, by whose terms a call is minted,
+            and the answer of all.
     """
     case = Case(versions.opened, state, call, around)
-    first, newer = judge(case), versions.newer
+    first = judge(case)
+    newer = versions.newer
     if newer is None:
         return case, first
     second = judge(Case(newer, under_newer(versions, newer, state, intents), call, around))
-    case.workflow, case.tool = versions.minted, versions.minted.tools.get(call.tool)
+    case.workflow = versions.minted
+    case.tool = versions.minted.tools.get(call.tool)
     names = (f"version {versions.opened.version}", f"version {newer.version}")
     if isinstance(first, Deny) or isinstance(second, Deny):
-        answers = [f"{name} {_said(answer)}" for name, answer in zip(names, (first, second), strict=True)]
-        failures = [f for answer in (first, second) if isinstance(answer, Deny) for f in answer.failures]
+        answers = [
+            f"{name} {_said(answer)}"
+            for name, answer in zip(names, (first, second), strict=True)
+        ]
+        failures = [
+            f for answer in (first, second) if isinstance(answer, Deny) for f in answer.failures
+        ]
         return case, Deny((*failures, _ended(", ".join(answers), names)))
-    tool, other = versions.opened.tools[call.tool], newer.tools[call.tool]
+    tool = versions.opened.tools[call.tool]
+    other = newer.tools[call.tool]
     differing = tuple(_differing(tool, other))
     if differing:
         return case, Deny((_ended("other terms: " + ", ".join(differing), names),))
@@ -106,21 +153,31 @@ def judged(versions: Versions, state: RunState, call: Call, around: Surroundings
 
 
 def _said(answer: Eligible | Deny) -> str:
-    return "refuses it" if isinstance(answer, Deny) else "allows it" if not answer.holds else "asks about it"
+    return (
+        "refuses it"
+        if isinstance(answer, Deny)
+        else "allows it"
+        if not answer.holds
+        else "asks about it"
+    )
 
 
 def _ended(got: str, names: tuple[str, str]) -> Failure:
-    expected = f"a call that passes {names[0]}, which the run was opened with, and {names[1]}, in force now: the run ends"
+    expected = (
+        f"a call that passes {names[0]}, which the run was opened with, and "
+        f"{names[1]}, in force now: the run ends"
+    )
     return Failure(Reason.TWO_VERSIONS, "workflow", got, expected)
 
 
-# --- the terms of both -----------------------------------------------------------------------------------------------------
+# --- the terms of both ------------------------------------------------------------------------
 def _differing(one: Tool, other: Tool) -> Iterator[str]:
     """The terms of a tool that no token can meet twice."""
     for name in ("effect", "audience", "redeem"):
         if getattr(one, name) != getattr(other, name):
             yield name
-    if {*(one.scope or (one.name,))} != {*(other.scope or (other.name,))}:  # what is signed writes the default out
+    # what is signed writes the default out
+    if {*(one.scope or (one.name,))} != {*(other.scope or (other.name,))}:
         yield "scope"
     if _upstream(one) != _upstream(other):
         yield "upstream"
@@ -133,45 +190,78 @@ def _upstream(tool: Tool) -> object:
 
 
 def _minted(opened: Workflow, newer: Workflow) -> Workflow:
-    tools = {name: _tool(tool, newer.tools[name], newer.version) for name, tool in opened.tools.items() if name in newer.tools}
-    one, other = opened.agent, newer.agent
+    tools = {
+        name: _tool(tool, newer.tools[name], newer.version)
+        for name, tool in opened.tools.items()
+        if name in newer.tools
+    }
+    one = opened.agent
+    other = newer.agent
     agent = replace(
         one,
         in_process=one.in_process and other.in_process,
         same_key_as_last_token=one.same_key_as_last_token or other.same_key_as_last_token,
         claims=(*one.claims, *other.claims),
     )
-    token = replace(opened.token, ttl=min(opened.token.ttl, newer.token.ttl), agent_key=opened.token.agent_key or newer.token.agent_key)
+    token = replace(
+        opened.token,
+        ttl=min(opened.token.ttl, newer.token.ttl),
+        agent_key=opened.token.agent_key or newer.token.agent_key,
+    )
     return replace(opened, tools=MappingProxyType(tools), agent=agent, token=token)
 
 
 def _masked(one: Workflow, other: Workflow) -> Workflow:
-    tools = {name: _masked_tool(tool, other.tools[name]) if name in other.tools else tool for name, tool in one.tools.items()}
+    tools = {
+        name: _masked_tool(tool, other.tools[name]) if name in other.tools else tool
+        for name, tool in one.tools.items()
+    }
     return replace(one, tools=MappingProxyType(tools))
 
 
 def _masked_tool(one: Tool, other: Tool) -> Tool:
     secret = {name for name, rule in other.args.items() if rule.sensitive}
-    args = {name: replace(rule, sensitive=rule.sensitive or name in secret) for name, rule in one.args.items()}
+    args = {
+        name: replace(rule, sensitive=rule.sensitive or name in secret)
+        for name, rule in one.args.items()
+    }
     return replace(one, args=MappingProxyType(args))
 
 
 def _tool(one: Tool, other: Tool, version: int) -> Tool:
-    more = tuple(rule for rule in _rules(one, other, version).values() if rule not in one.step_ups)
-    return replace(one, referenced=one.referenced | other.referenced, step_ups=(*one.step_ups, *more))
+    more = tuple(
+        rule for rule in _rules(one, other, version).values() if rule not in one.step_ups
+    )
+    return replace(
+        one, referenced=one.referenced | other.referenced, step_ups=(*one.step_ups, *more)
+    )
 
 
 def _rules(one: Tool, other: Tool, version: int) -> Mapping[str, StepUpRule]:
-    """The newer version's rules as people are shown them: as the older one's where that asks the same people, for as long, by as much."""
-    both, found = one.args.keys() & other.args.keys(), dict[str, StepUpRule]()
+    """The newer version's rules as people are shown them: as the older one's where that asks
+    the same people, for as long, by as much.
+    """
+    both = one.args.keys() & other.args.keys()
+    found = dict[str, StepUpRule]()
 
     def asks(rule: StepUpRule) -> tuple[Any, ...]:
         shown = both & {*rule.show} if rule.show else both
-        return rule.id, rule.group, rule.count, rule.exclude, rule.timeout, rule.user, rule.endorses, shown
+        return (
+            rule.id,
+            rule.group,
+            rule.count,
+            rule.exclude,
+            rule.timeout,
+            rule.user,
+            rule.endorses,
+            shown,
+        )
 
     for rule in other.step_ups:
         same = next((known for known in one.step_ups if asks(known) == asks(rule)), None)
-        found[rule.id] = replace(rule, id=f"{rule.id}@{version}", line=0) if same is None else same
+        found[rule.id] = (
+            replace(rule, id=f"{rule.id}@{version}", line=0) if same is None else same
+        )
     return found
 
 
@@ -187,5 +277,11 @@ def _together(first: Eligible, second: Eligible, rules: Mapping[str, StepUpRule]
     for hold in second.holds:
         rule = rules[hold.rule.id]
         shown = holds.get(rule.id)
-        holds[rule.id] = RequiredHold(rule, hold.why if shown is None else tuple(dict.fromkeys((*shown.why, *hold.why))))
-    return first._replace(reservations=tuple(taken.values()), holds=tuple(holds.values()), named=first.named and second.named)
+        holds[rule.id] = RequiredHold(
+            rule, hold.why if shown is None else tuple(dict.fromkeys((*shown.why, *hold.why)))
+        )
+    return first._replace(
+        reservations=tuple(taken.values()),
+        holds=tuple(holds.values()),
+        named=first.named and second.named,
+    )

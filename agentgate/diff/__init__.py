@@ -1,8 +1,11 @@
-"""The diff that a reviewer reads: does any call need fewer releases under NEW than under OLD (a refusal counts as infinitely many)?
+"""The diff that a reviewer reads: does any call need fewer releases under NEW than under OLD (a
+refusal counts as infinitely many)?
 
-`compare` answers for every possible call, not for samples: each field of a call is divided into classes that no rule of either version
-distinguishes, and a search over the classes finds what is newly allowed, or allowed with fewer releases. What no single call shows is
-compared by its own order; what has no exact answer is listed for the reviewer to read, never silently taken as equal. Pure.
+`compare` answers for every possible call, not for samples: each field of a call is divided into
+classes that no rule of either version distinguishes, and a search over the classes finds what
+is newly allowed, or allowed with fewer releases. What no single call shows is compared by its
+own order; what has no exact answer is listed for the reviewer to read, never silently taken as
+equal. Pure.
 """
 
 from __future__ import annotations
@@ -16,32 +19,47 @@ from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.search import Asking, World
 from agentgate.workflow.model import Tool, Workflow
 
-ENGINE = "5"  # version of the proof: raise it whenever an answer can change, so that stored proofs are computed again
+# version of the proof: raise it whenever an answer can change, so that stored proofs are
+# computed again
+ENGINE = "5"
 
 __all__ = ["ABSENT", "ENGINE", "NULL", "Diff", "Finding", "compare"]
 
 
 def compare(old: Workflow, new: Workflow) -> Diff:
-    """What calls a new version of a workflow permits that the approved one does not, and the other way round.
+    """What calls a new version of a workflow permits that the approved one does not, and the
+    other way round.
 
-    Findings come worst first: what is no longer refused, what asks less, what grants more; then what is left to read.
+    Findings come worst first: what is no longer refused, what asks less, what grants more; then
+    what is left to read.
     """
     read = {path: (one, other) for path, one, other in (*_read(old, new), *_unlisted(old, new))}
     shared = list(surroundings.fields(old, new))
     unanswered: list[str] = []
     budget = Budget()
     pairs = {
-        n: tools.worlds(old, new, n, unanswered, budget) for n in new.tools if n in old.tools and not table.same(*_deciding(old, new, n))
+        n: tools.worlds(old, new, n, unanswered, budget)
+        for n in new.tools
+        if n in old.tools and not table.same(*_deciding(old, new, n))
     }
     for path in unanswered:
         read.setdefault(path, (None, None))
     wider = [*_gained(old, new, shared, pairs, read, budget), *plain.workflow(old, new)]
-    back = {n: [[f.swapped() for f in fields] for fields in worlds] for n, worlds in pairs.items()}
-    narrower = [*_gained(new, old, [f.swapped() for f in shared], back, read, budget), *plain.workflow(new, old)]
+    back = {
+        n: [[f.swapped() for f in fields] for fields in worlds] for n, worlds in pairs.items()
+    }
+    narrower = [
+        *_gained(new, old, [f.swapped() for f in shared], back, read, budget),
+        *plain.workflow(new, old),
+    ]
     wide = _distinct(sorted(wider, key=_weight))
-    either = {_counted(f) for f in wide if not f.call}  # what has no order is wider both ways, and less in neither
+    # what has no order is wider both ways, and less in neither
+    either = {_counted(f) for f in wide if not f.call}
     narrow = _distinct(_backwards(f) for f in narrower if f.call or _counted(f) not in either)
-    alike = {path: (one, other) for path, one, other in _same_calls(old, new, (*wide, *narrow), tuple(read))}
+    alike = {
+        path: (one, other)
+        for path, one, other in _same_calls(old, new, (*wide, *narrow), tuple(read))
+    }
     return Diff(wide, narrow, tuple(read), tuple(alike), {**read, **alike})
 
 
@@ -55,13 +73,22 @@ def _weight(finding: Finding) -> tuple[bool, bool]:
     return not finding.call, finding.asks
 
 
-def _same_calls(old: Workflow, new: Workflow, findings: tuple[Finding, ...], read: tuple[str, ...]) -> Iterator[tuple[str, object, object]]:
+def _same_calls(
+    old: Workflow, new: Workflow, findings: tuple[Finding, ...], read: tuple[str, ...]
+) -> Iterator[tuple[str, object, object]]:
     """Arguments whose rules differ and allow the same calls: path, old and new rule."""
     for name, one, another in table.kept(old.tools, new.tools):
         for arg, rule, other in table.kept(one.args, another.args):
             path = f"tools.{name}.args.{arg}"
-            told = any(f.tool == name and (f.field + ".").startswith((f"args.{arg}.", "tool.")) for f in findings)
-            if not table.same(rule, other) and not told and not any(p.startswith(path) for p in read):
+            told = any(
+                f.tool == name and (f.field + ".").startswith((f"args.{arg}.", "tool."))
+                for f in findings
+            )
+            if (
+                not table.same(rule, other)
+                and not told
+                and not any(p.startswith(path) for p in read)
+            ):
                 yield path, rule, other
 
 
@@ -69,7 +96,10 @@ def _deciding(old: Workflow, new: Workflow, name: str) -> tuple[object, object]:
     """What decides a call to a tool, beside what all tools share."""
 
     def of(workflow: Workflow, tool: Tool) -> object:
-        intents = tuple((n, workflow.intents[n].unclear if n in workflow.intents else None) for n in tool.every_need)
+        intents = tuple(
+            (n, workflow.intents[n].unclear if n in workflow.intents else None)
+            for n in tool.every_need
+        )
         return tool, intents, not workflow.intents
 
     return of(old, old.tools[name]), of(new, new.tools[name])
@@ -96,20 +126,34 @@ def _gained(  # noqa: PLR0917 - one direction of `compare`
                 yield from world.gained()
             except TooLarge:
                 read.setdefault(f"tools.{name}.step_up", (None, None))
-        if not callable_ and not all(c.old.status <= c.new.status for f in shared for c in f.cells):
-            own = [world for world in worlds if world.callable] if worlds else _callable(new, name, shared, asking, budget)
+        if not callable_ and not all(
+            c.old.status <= c.new.status for f in shared for c in f.cells
+        ):
+            own = (
+                [world for world in worlds if world.callable]
+                if worlds
+                else _callable(new, name, shared, asking, budget)
+            )
             if own:
                 callable_ = True
                 yield from own[0].refused_before()
 
 
-def _callable(new: Workflow, name: str, shared: list[Field], asking: Asking, budget: Budget) -> list[World]:
-    """The worlds in which some call to a tool of the new version is allowed, the tool taken as unchanged."""
-    worlds = (World(name, shared, fields, asking) for fields in tools.worlds(new, new, name, [], budget))
+def _callable(
+    new: Workflow, name: str, shared: list[Field], asking: Asking, budget: Budget
+) -> list[World]:
+    """The worlds in which some call to a tool of the new version is allowed, the tool taken as
+    unchanged.
+    """
+    worlds = (
+        World(name, shared, fields, asking)
+        for fields in tools.worlds(new, new, name, [], budget)
+    )
     return [world for world in worlds if world.callable]
 
 
-_Differs = Iterator[tuple[str, object, object]]  # path, old and new value; None where a version has none
+# path, old and new value; None where a version has none
+_Differs = Iterator[tuple[str, object, object]]
 
 
 def _read(old: Workflow, new: Workflow) -> _Differs:
@@ -121,25 +165,40 @@ def _read(old: Workflow, new: Workflow) -> _Differs:
     for name, before, after in table.kept(old.tools, new.tools):
         if "read" not in {before.effect, after.effect} and before.effect != after.effect:
             yield f"tools.{name}.effect", before.effect, after.effect
-        if any("[]" in fact.path for tool in (before, after) for fact in tool.facts.values()):  # its rows hold other facts too
+        # its rows hold other facts too
+        if any("[]" in fact.path for tool in (before, after) for fact in tool.facts.values()):
             yield from _in_one(before.facts, after.facts, f"tools.{name}.facts")
 
 
 def _in_one(old: Mapping[str, object], new: Mapping[str, object], path: str) -> _Differs:
-    return ((f"{path}.{name}", old.get(name), new.get(name)) for name in (*old, *new) if (name in old) != (name in new))
+    return (
+        (f"{path}.{name}", old.get(name), new.get(name))
+        for name in (*old, *new)
+        if (name in old) != (name in new)
+    )
 
 
 def _unlisted(old: Workflow, new: Workflow) -> _Differs:
     """Fields without a row in the table."""
-    before, after = dict(table.unlisted(old)), dict(table.unlisted(new))
+    before = dict(table.unlisted(old))
+    after = dict(table.unlisted(new))
     paths = dict.fromkeys((*before, *after))
-    yield from ((path, before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path))
+    yield from (
+        (path, before.get(path), after.get(path))
+        for path in paths
+        if before.get(path) != after.get(path)
+    )
 
 
 def _backwards(finding: Finding) -> Finding:
     """A finding of the comparison the other way round, in the words of this one."""
     old = "" if finding.new == REMOVED else finding.new
-    return replace(finding, old=old, new=finding.old or (REMOVED if old and not finding.call else ""), effect=finding.back)
+    return replace(
+        finding,
+        old=old,
+        new=finding.old or (REMOVED if old and not finding.call else ""),
+        effect=finding.back,
+    )
 
 
 def _distinct(findings: Iterator[Finding] | list[Finding]) -> tuple[Finding, ...]:

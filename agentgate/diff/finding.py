@@ -1,7 +1,8 @@
 """What a comparison reports: findings for a reviewer, and the cells they are made from.
 
-A *cell* is one class of values of one field that neither version distinguishes; a *point* gives, for each field that matters, a value
-of the class (`agentgate.review.report.witness` makes a call of it). Fields that a point does not name are free.
+A *cell* is one class of values of one field that neither version distinguishes; a *point*
+gives, for each field that matters, a value of the class (`agentgate.review.report.witness`
+makes a call of it). Fields that a point does not name are free.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Unsent(Enum):
     __repr__ = __str__
 
 
-ABSENT, NULL = Unsent.ABSENT, Unsent.NULL
+ABSENT = Unsent.ABSENT
+NULL = Unsent.NULL
 REMOVED = "(removed)"  # the text of a rule or a limit that is gone
 Point = Mapping[str, Any]
 
@@ -41,8 +43,14 @@ class Status(IntEnum):
     REFUSE = 3
 
 
-ANSWERS: Mapping[WhenOpen, Status] = {"confirm": Status.CONFIRM, "step_up": Status.ASK, "deny": Status.REFUSE}
-INTENT, ORIGIN = 1, 2  # what a class leaves open, one bit each
+ANSWERS: Mapping[WhenOpen, Status] = {
+    "confirm": Status.CONFIRM,
+    "step_up": Status.ASK,
+    "deny": Status.REFUSE,
+}
+# what a class leaves open, one bit each
+INTENT = 1
+ORIGIN = 2
 LEFT_OPEN: Mapping[str, int] = {"intent": INTENT, "origin": ORIGIN}
 
 
@@ -53,7 +61,8 @@ class Ruling:
     Attributes:
         status: of this field alone.
         why: names of the rules that refuse or ask.
-        fires: one bit for each step-up rule of the tool; 0 where this field keeps the rule from firing.
+        fires: one bit for each step-up rule of the tool; 0 where this field keeps the rule from
+            firing.
         left_open: what this field leaves open, where it asks: `INTENT`, `ORIGIN` or both.
     """
 
@@ -86,7 +95,9 @@ class Cell:
 
 @value_class
 class Field:
-    """All classes of values of one field. `said`: each rule's text in the old and the new version."""
+    """All classes of values of one field. `said`: each rule's text in the old and the new
+    version.
+    """
 
     name: str
     cells: tuple[Cell, ...]
@@ -95,7 +106,9 @@ class Field:
     def swapped(self) -> Field:
         """The same field with the versions exchanged."""
         return Field(
-            self.name, tuple(Cell(c.new, c.old, c.point, c.shown) for c in self.cells), {k: (b, a) for k, (a, b) in self.said.items()}
+            self.name,
+            tuple(Cell(c.new, c.old, c.point, c.shown) for c in self.cells),
+            {k: (b, a) for k, (a, b) in self.said.items()},
         )
 
 
@@ -111,22 +124,33 @@ def asks(status: Status) -> bool:
 
 def by(label: str, status: Status, fires: int = -1, left_open: int = 0) -> Ruling:
     """A ruling that is due to one rule; `left_open`: what it leaves open where it asks."""
-    return Ruling(status, frozenset({label}) if status else frozenset(), fires, left_open if asks(status) else 0)
+    return Ruling(
+        status,
+        frozenset({label}) if status else frozenset(),
+        fires,
+        left_open if asks(status) else 0,
+    )
 
 
-def cell(statuses: Iterable[Status], label: str, point: Point, shown: str, left_open: int = 0) -> Cell:
+def cell(
+    statuses: Iterable[Status], label: str, point: Point, shown: str, left_open: int = 0
+) -> Cell:
     """A class of values about which one rule of each version, named by `label`, decides."""
     old, new = (by(label, status, left_open=left_open) for status in statuses)
     return Cell(old, new, point, shown)
 
 
 def field(name: str, cells: Iterable[Cell], said: Mapping[str, Sequence[str]]) -> Field:
-    """A field of the first cell of each pair of rulings, without the classes that both versions refuse."""
+    """A field of the first cell of each pair of rulings, without the classes that both versions
+    refuse.
+    """
     first: dict[object, Cell] = {}
     for each in cells:
         if not each.refused:
             first.setdefault((each.old, each.new), each)
-    return Field(name, tuple(first.values()), {label: (old, new) for label, (old, new) in said.items()})
+    return Field(
+        name, tuple(first.values()), {label: (old, new) for label, (old, new) in said.items()}
+    )
 
 
 @value_class
@@ -135,13 +159,17 @@ class Finding:
 
     Attributes:
         tool: the tool's name; empty: every tool, or the workflow itself.
-        field: which rule, as a path: ``args.payee.from``, ``conditions.hours``, ``step_up.big-refund``, ``token.ttl``.
+        field: which rule, as a path: ``args.payee.from``, ``conditions.hours``,
+            ``step_up.big-refund``, ``token.ttl``.
         old, new: the rule's text in each version; empty where it has none.
         effect: the consequence: ``was refused, would be allowed``.
         example: a value that shows it, or empty.
-        point: what a call needs, beyond any allowed call, to show it (empty: no single call shows it).
-        rest: values of every other field that the new version allows, in case those of an allowed call do not fit.
-        call: whether a single call can show it; limits, lifetimes and who answers need more than one.
+        point: what a call needs, beyond any allowed call, to show it (empty: no single call
+            shows it).
+        rest: values of every other field that the new version allows, in case those of an
+            allowed call do not fit.
+        call: whether a single call can show it; limits, lifetimes and who answers need more
+            than one.
         back: the consequence of the change the other way round.
         asks: whether the call would need a release.
         counts: of a limit, what it counts, over whatever window.
@@ -162,7 +190,11 @@ class Finding:
 
     def __str__(self) -> str:
         where = f"{self.tool}: {self.field}" if self.tool else self.field
-        change = f"  {self.old or '(nothing)'} -> {self.new or '(nothing)'}" if self.old or self.new else ""
+        change = (
+            f"  {self.old or '(nothing)'} -> {self.new or '(nothing)'}"
+            if self.old or self.new
+            else ""
+        )
         shown = f"  e.g. {self.example}" if self.example else ""
         return f"{where}{change}{shown}  {self.effect}"
 
@@ -175,9 +207,11 @@ class Diff:
         wider: where NEW needs fewer releases for some call, or grants more.
         narrower: where it needs more, or grants less.
         read_yourself: paths of what differs and has no exact answer.
-        same_calls: paths of rules that are written differently and allow exactly the same calls.
+        same_calls: paths of rules that are written differently and allow exactly the same
+            calls.
         differs: for each of those paths, the value in each version (None where it has none).
-        only_narrower: True only if no call needs fewer releases under NEW and nothing is left to read.
+        only_narrower: True only if no call needs fewer releases under NEW and nothing is left
+            to read.
     """
 
     wider: tuple[Finding, ...]

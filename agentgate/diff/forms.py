@@ -1,7 +1,9 @@
-"""The normal forms of the text types as expressions, as `agentgate.values.entities` and `agentgate.values.patterns` test them.
+"""The normal forms of the text types as expressions, as `agentgate.values.entities` and
+`agentgate.values.patterns` test them.
 
-Each is exact except for the length of a whole value (2,048 characters, which no rule can change) and, for free text, Unicode
-normalisation: there it accepts a little more than the truth, so that no text is overlooked.
+Each is exact except for the length of a whole value (2,048 characters, which no rule can
+change) and, for free text, Unicode normalisation: there it accepts a little more than the
+truth, so that no text is overlooked.
 """
 
 from __future__ import annotations
@@ -15,13 +17,17 @@ _LEAP = "(?:[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][
 _DATE = f"(?:[0-9]{{4}}-{_DAY_OF_MONTH}|{_LEAP}-02-29)"
 _TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _FORMS = {
-    **{kind: source_of(kind) for kind in ("email", "iban", "domain", "user", "channel", "path", "phone", "id")},
+    **{
+        kind: source_of(kind)
+        for kind in ("email", "iban", "domain", "user", "channel", "path", "phone", "id")
+    },
     "url": source_of("url").replace(r"(?=www\.)", ""),  # what looks ahead is in `_ALSO`
     "date": _DATE,
     "time": _TIME,
     "datetime": f"{_DATE}T{_TIME}:[0-5][0-9]",
 }
-# A readable value of each form, which nobody is likely to have said: where any other value will do.
+# A readable value of each form, which nobody is likely to have said: where any other value will
+# do.
 SAMPLES = {
     "text": "any other text",
     "email": "someone@else.example",
@@ -41,7 +47,12 @@ _DOTTED = parse(r"(?s:(?:.*/)?\.\.?(?:/.*)?)")
 _LINK = parse(r"(?:https?://|www\.).*")
 _NO_YEAR = Then((parse("0000"), ANYTHING))
 _EARLY_YEAR = Then((parse("0"), ANYTHING))  # written with fewer digits, so never in normal form
-_ALSO = {"url": _LINK, "path": Not(_DOTTED), "date": Not(_NO_YEAR), "datetime": Not(_EARLY_YEAR)}
+_ALSO = {
+    "url": _LINK,
+    "path": Not(_DOTTED),
+    "date": Not(_NO_YEAR),
+    "datetime": Not(_EARLY_YEAR),
+}
 
 
 def alphabet(kind: str) -> Ranges:
@@ -53,10 +64,13 @@ def form(kind: str) -> Expression:
     """The normal form of a text type."""
     if kind in {"text", "json"}:
         return ANYTHING
-    plain, also = parse(_FORMS[kind]), _ALSO.get(kind)
+    plain = parse(_FORMS[kind])
+    also = _ALSO.get(kind)
     return plain if also is None else Both((plain, also))
 
 
 def language(source: str, without: str) -> Expression:
-    """The texts that one RE2 source matches as a whole and another (empty: none) does not. Raises Unreadable."""
+    """The texts that one RE2 source matches as a whole and another (empty: none) does not.
+    Raises Unreadable.
+    """
     return Both((parse(source), Not(parse(without)))) if without else parse(source)

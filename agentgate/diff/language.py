@@ -1,8 +1,11 @@
-"""Regular languages through derivatives: which combinations of several patterns one text can match, each with its shortest text.
+"""Regular languages through derivatives: which combinations of several patterns one text can
+match, each with its shortest text.
 
-Rules: all character sets of a question are divided into *atoms* that no pattern distinguishes; a state is what remains of each pattern
-after a text (its Brzozowski derivative); the walk over states is breadth first, so the first text of a combination is a shortest one.
-The walk is finite, because terms are kept in a normal form; a question with too many states is `TooLarge`, never answered in part.
+Rules: all character sets of a question are divided into *atoms* that no pattern distinguishes;
+a state is what remains of each pattern after a text (its Brzozowski derivative); the walk over
+states is breadth first, so the first text of a combination is a shortest one. The walk is
+finite, because terms are kept in a normal form; a question with too many states is `TooLarge`,
+never answered in part.
 """
 
 from __future__ import annotations
@@ -17,12 +20,16 @@ from agentgate.values.expression import Both, Chars, Either, Expression, Not, Re
 MAX_STATES = 20_000
 MAX_WORK = 300_000  # derivatives and their parts, in one question
 MAX_WORK_IN_ALL = 3_000_000  # the same, in one comparison
-_NONE, _EMPTY, _ALL = 0, 1, 2  # no text; the empty text; every text
+# no text; the empty text; every text
+_NONE = 0
+_EMPTY = 1
+_ALL = 2
 Vector = tuple[bool, ...]
 Key = tuple[Any, ...]
 State = tuple[int, ...]
 Groups = Sequence[tuple[int, ...]]
-_Parents = dict[State, tuple[State, int] | None]  # where a state of a walk was reached from, and by which atom; None: the start
+# where a state of a walk was reached from, and by which atom; None: the start
+_Parents = dict[State, tuple[State, int] | None]
 
 
 class TooLarge(Exception):
@@ -30,7 +37,9 @@ class TooLarge(Exception):
 
 
 class Budget:
-    """How much work is left for all questions of one comparison: its patterns are untrusted, written by the author of the change."""
+    """How much work is left for all questions of one comparison: its patterns are untrusted,
+    written by the author of the change.
+    """
 
     __slots__ = ("left",)
 
@@ -55,10 +64,15 @@ def _sets(part: Expression, sets: dict[Ranges, None]) -> None:
 
 
 class Language:
-    """Several expressions over one alphabet of atoms. A term is a number: equal terms are the same number."""
+    """Several expressions over one alphabet of atoms. A term is a number: equal terms are the
+    same number.
+    """
 
-    def __init__(self, expressions: Sequence[Expression], alphabet: Ranges, budget: Budget | None = None) -> None:
-        self._own, self._shared = Budget(MAX_WORK), budget if budget is not None else Budget()
+    def __init__(
+        self, expressions: Sequence[Expression], alphabet: Ranges, budget: Budget | None = None
+    ) -> None:
+        self._own = Budget(MAX_WORK)
+        self._shared = budget if budget is not None else Budget()
         sets: dict[Ranges, None] = {}
         for expression in expressions:
             _sets(expression, sets)
@@ -71,17 +85,24 @@ class Language:
             self._term(key, nullable)
         self.start = tuple(self._compiled(e) for e in expressions)
 
-    # --- the alphabet --------------------------------------------------------------------------------------------------
+    # --- the alphabet -------------------------------------------------------------------------
     def _atoms(self, sets: list[Ranges], alphabet: Ranges) -> None:
-        cuts = sorted({p for ranges in (alphabet, *sets) for low, high in ranges for p in (low, high + 1)})
+        cuts = sorted(
+            {p for ranges in (alphabet, *sets) for low, high in ranges for p in (low, high + 1)}
+        )
         groups: dict[tuple[bool, ...], list[tuple[int, int]]] = {}
         for low, following in pairwise(cuts):
             if inside(alphabet, low):
-                groups.setdefault(tuple(inside(s, low) for s in sets), []).append((low, following - 1))
+                groups.setdefault(tuple(inside(s, low) for s in sets), []).append(
+                    (low, following - 1)
+                )
         atoms = sorted((self._shown(union(parts)), member) for member, parts in groups.items())
         self.letters = [chr(letter) for (_, letter), _ in atoms]
         self._parts = [groups[member] for _, member in atoms]
-        self._masks = {ranges: sum(1 << a for a, (_, member) in enumerate(atoms) if member[i]) for i, ranges in enumerate(sets)}
+        self._masks = {
+            ranges: sum(1 << a for a, (_, member) in enumerate(atoms) if member[i])
+            for i, ranges in enumerate(sets)
+        }
         self._every = (1 << len(atoms)) - 1
 
     @staticmethod
@@ -92,7 +113,7 @@ class Language:
                 return rank, ord(letter)
         return len(READABLE), ranges[0][0]
 
-    # --- terms ---------------------------------------------------------------------------------------------------------
+    # --- terms --------------------------------------------------------------------------------
     def _term(self, key: Key, nullable: bool) -> int:  # noqa: FBT001 - the one property of a term
         known = self._known.get(key)
         if known is None:
@@ -130,13 +151,20 @@ class Language:
         if other == _EMPTY:
             return one
         first = []
-        while self._terms[one][0] == "then":  # a sequence nests to the right, so that equal terms are one
+        # a sequence nests to the right, so that equal terms are one
+        while self._terms[one][0] == "then":
             first.append(self._terms[one][1])
             one = self._terms[one][2]
         self._spend(len(first))
-        term = _ALL if one == other == _ALL else self._term(("then", one, other), self._nullable[one] and self._nullable[other])
+        term = (
+            _ALL
+            if one == other == _ALL
+            else self._term(("then", one, other), self._nullable[one] and self._nullable[other])
+        )
         for part in reversed(first):
-            term = self._term(("then", part, term), self._nullable[part] and self._nullable[term])
+            term = self._term(
+                ("then", part, term), self._nullable[part] and self._nullable[term]
+            )
         return term
 
     def _either(self, parts: list[int]) -> int:
@@ -176,7 +204,11 @@ class Language:
         if part in {_NONE, _ALL}:
             return _NONE + _ALL - part
         key = self._terms[part]
-        return int(key[1]) if key[0] == "not" else self._term(("not", part), not self._nullable[part])
+        return (
+            int(key[1])
+            if key[0] == "not"
+            else self._term(("not", part), not self._nullable[part])
+        )
 
     def _repeat(self, part: int, low: int, high: int | None) -> int:
         if part in {_NONE, _EMPTY}:
@@ -212,7 +244,11 @@ class Language:
             return _EMPTY if key[1] >> atom & 1 else _NONE
         if kind == "then":
             first = self._then(self.derived(key[1], atom), key[2])
-            return self._either([first, self.derived(key[2], atom)]) if self._nullable[key[1]] else first
+            return (
+                self._either([first, self.derived(key[2], atom)])
+                if self._nullable[key[1]]
+                else first
+            )
         if kind == "either":
             return self._either([self.derived(p, atom) for p in key[1]])
         if kind == "both":
@@ -220,16 +256,23 @@ class Language:
         if kind == "not":
             return self._not(self.derived(key[1], atom))
         if kind == "repeat":
-            rest = self._repeat(key[1], max(key[2] - 1, 0), None if key[3] is None else key[3] - 1)
+            rest = self._repeat(
+                key[1], max(key[2] - 1, 0), None if key[3] is None else key[3] - 1
+            )
             return self._then(self.derived(key[1], atom), rest)
         return _ALL if term == _ALL else _NONE
 
-    # --- questions -----------------------------------------------------------------------------------------------------
-    def vectors(self, groups: Groups = ((),), enough: Callable[[dict[Vector, str]], bool] = lambda _: False) -> dict[Vector, str]:
+    # --- questions ----------------------------------------------------------------------------
+    def vectors(
+        self,
+        groups: Groups = ((),),
+        enough: Callable[[dict[Vector, str]], bool] = lambda _: False,
+    ) -> dict[Vector, str]:
         """Every combination of expressions that some text matches, with a shortest such text.
 
         Args:
-            groups: only texts that match all expressions of one of these groups (by index) count.
+            groups: only texts that match all expressions of one of these groups (by index)
+                count.
             enough: called after each new combination; True ends the walk early.
 
         Raises:
@@ -246,17 +289,28 @@ class Language:
 
     def texts(self, wanted: Callable[[Vector], bool]) -> str | None:
         """A shortest text whose combination is wanted, or None when there is none."""
-        return next((self._text(state, parent) for state, parent in self._walk(((),)) if wanted(self._vector(state))), None)
+        return next(
+            (
+                self._text(state, parent)
+                for state, parent in self._walk(((),))
+                if wanted(self._vector(state))
+            ),
+            None,
+        )
 
     def _walk(self, groups: Groups) -> Iterator[tuple[State, _Parents]]:
-        """Every state from which a text that counts can still follow, nearest first, with how each was reached."""
+        """Every state from which a text that counts can still follow, nearest first, with how
+        each was reached.
+        """
         parent: _Parents = {self.start: None}
         waiting = [self.start]
         for state in waiting:
             yield state, parent
             for atom in range(len(self.letters)):
                 after = self._after(state, atom)
-                if after not in parent and any(all(after[i] != _NONE for i in group) for group in groups):
+                if after not in parent and any(
+                    all(after[i] != _NONE for i in group) for group in groups
+                ):
                     if len(parent) >= MAX_STATES:
                         raise TooLarge
                     parent[after] = (state, atom)

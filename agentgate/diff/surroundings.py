@@ -1,6 +1,8 @@
-"""Who calls, for whom, when and where: the fields that all tools share, each as a finite set of classes.
+"""Who calls, for whom, when and where: the fields that all tools share, each as a finite set of
+classes.
 
-They are the fields that `agentgate.decision.decide` looks at, one at a time: one of them suffices to refuse a call.
+They are the fields that `agentgate.decision.decide` looks at, one at a time: one of them
+suffices to refuse a call.
 """
 
 from __future__ import annotations
@@ -20,13 +22,21 @@ S = TypeVar("S")
 def fields(old: Workflow, new: Workflow) -> Iterator[Field]:
     """Every field that all tools share."""
     yield one_of("tenants", "tenant", (old.tenants, new.tenants), "another-tenant", empty=False)
-    days = sorted({d + timedelta(days=more) for d in (old.expires, new.expires) for more in (0, 1)})
+    days = sorted(
+        {d + timedelta(days=more) for d in (old.expires, new.expires) for more in (0, 1)}
+    )
     values = [Distinct(d, {"day": d}, str(d)) for d in days]
-    yield field_of("expires", (old.expires, new.expires), values, lambda end, day: day <= end, str)
-    before, after = ({clause.path: clause for clause in clauses_of(workflow)} for workflow in (old, new))
+    yield field_of(
+        "expires", (old.expires, new.expires), values, lambda end, day: day <= end, str
+    )
+    before, after = (
+        {clause.path: clause for clause in clauses_of(workflow)} for workflow in (old, new)
+    )
     for path, clause in {**before, **after}.items():
         head = clause.after
-        if head is None or not any(side[head.path].bars for side in (before, after) if head.path in side):
+        if head is None or not any(
+            side[head.path].bars for side in (before, after) if head.path in side
+        ):
             yield from _clause(path, before.get(path), after.get(path))
 
 
@@ -52,15 +62,28 @@ def field_of(
     said: Callable[[S], str],
 ) -> Field:
     """A field by whether each version's side of a condition holds of each class of values."""
-    cells = (cell([free_if(holds(side, value)) for side in sides], name, scene, text) for value, scene, text in values)
+    cells = (
+        cell([free_if(holds(side, value)) for side in sides], name, scene, text)
+        for value, scene, text in values
+    )
     return field(name, cells, {name: [said(side) for side in sides]})
 
 
-def one_of(name: str, key: str, sides: tuple[tuple[str, ...], ...], other: str, *, empty: bool = True) -> Field:
-    """A value that must be one of a list; `other`: one that neither lists; `empty`: an empty list allows every value."""
+def one_of(
+    name: str, key: str, sides: tuple[tuple[str, ...], ...], other: str, *, empty: bool = True
+) -> Field:
+    """A value that must be one of a list; `other`: one that neither lists; `empty`: an empty
+    list allows every value.
+    """
     listed = dict.fromkeys([value for side in sides for value in side])
     values = [
         *[Distinct(value, {key: value}, value) for value in listed],
         Distinct(OTHER, {key: other}, OTHER),
     ]
-    return field_of(name, sides, values, lambda side, value: value in side or (empty and not side), ", ".join)
+    return field_of(
+        name,
+        sides,
+        values,
+        lambda side, value: value in side or (empty and not side),
+        ", ".join,
+    )

@@ -1,7 +1,9 @@
-"""Every field of every value of a workflow, and how a difference in it is answered. A field without a row is left to the reviewer.
+"""Every field of every value of a workflow, and how a difference in it is answered. A field
+without a row is left to the reviewer.
 
-CALLS: answered exactly, by the calls it allows. LIST: answered by its own order (a longer lifetime is wider). READ: listed under "read
-yourself" when it differs. NONE: a position in the file, or derived from other fields; no difference of its own.
+CALLS: answered exactly, by the calls it allows. LIST: answered by its own order (a longer
+lifetime is wider). READ: listed under "read yourself" when it differs. NONE: a position in the
+file, or derived from other fields; no difference of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from agentgate.workflow.model import StepUpRule
 from agentgate.workflow.operators import OPERATORS
 
 V = TypeVar("V")
-CALLS, LIST, READ, NONE = "calls", "list", "read", "none"
+CALLS = "calls"
+LIST = "list"
+READ = "read"
+NONE = "none"
 
 _STATED = {name for kind in CLAUSES for name in kind.names}
 _ROWS: Mapping[str, Mapping[str, str]] = {
@@ -53,7 +58,10 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
         NONE: "name line referenced structures dependencies asking grounded by_when",
     },
     "Rule": {
-        CALLS: "at_most max_items role role_scopes sources unknown_origin entities any_call optional nullable needs origin "
+        CALLS: (
+            "at_most max_items role role_scopes sources unknown_origin entities any_call "
+            "optional nullable needs origin "
+        )
         + " ".join(operator.field for operator in OPERATORS),
         LIST: "named_first page_size",
         READ: "type currency sensitive",
@@ -61,17 +69,31 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
     },
     "Source": {CALLS: "kind tool field selector", NONE: "key"},
     "Selector": {CALLS: "tool nouns by"},
-    "Fact": {LIST: "named confirmed pattern named_by where", READ: "type path currency", NONE: "name line"},
+    "Fact": {
+        LIST: "named confirmed pattern named_by where",
+        READ: "type path currency",
+        NONE: "name line",
+    },
     "Sequence": {CALLS: "before require within", NONE: "line"},
     "Limit": {LIST: "tool argument maximum per every", NONE: "line"},
-    "StepUpRule": {CALLS: "when group count user left_open", LIST: "exclude timeout show endorses", NONE: "id line tool"},
+    "StepUpRule": {
+        CALLS: "when group count user left_open",
+        LIST: "exclude timeout show endorses",
+        NONE: "id line tool",
+    },
     "Upstream": {LIST: "broker settings role_scopes bound", NONE: "line"},
     "TokenRule": {LIST: "ttl agent_key"},
 }
 TABLE: Mapping[str, Mapping[str, str]] = {
-    kind: {field: answer for answer, names in rows.items() for field in names.split()} for kind, rows in _ROWS.items()
+    kind: {field: answer for answer, names in rows.items() for field in names.split()}
+    for kind, rows in _ROWS.items()
 }
-_PATHS = {"agent": "who.agent", "for_user": "who.for_user", "via": "who.via", "step_ups": "step_up"}  # where a file has these fields
+_PATHS = {
+    "agent": "who.agent",
+    "for_user": "who.for_user",
+    "via": "who.via",
+    "step_ups": "step_up",
+}  # where a file has these fields
 
 
 def kept(old: Mapping[str, V], new: Mapping[str, V]) -> Iterator[tuple[str, V, V]]:
@@ -85,10 +107,16 @@ def by_id(rules: Iterable[StepUpRule]) -> dict[str, StepUpRule]:
 
 
 def bare(value: Any) -> Any:
-    """A value without positions (lines, files, digests), so that two that mean the same are equal."""
+    """A value without positions (lines, files, digests), so that two that mean the same are
+    equal.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         kind = type(value).__name__
-        names = [f.name for f in fields(value) if TABLE.get(kind, {}).get(f.name) != NONE or f.name in {"name", "id"}]
+        names = [
+            f.name
+            for f in fields(value)
+            if TABLE.get(kind, {}).get(f.name) != NONE or f.name in {"name", "id"}
+        ]
         return kind, *((name, bare(getattr(value, name))) for name in names)
     if isinstance(value, Pattern | Glob):
         return type(value).__name__, value.source
@@ -109,11 +137,14 @@ def same(old: Any, new: Any) -> bool:
 
 
 def unlisted(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every field without a row anywhere in a value, by its path, as text that can be compared."""
+    """Every field without a row anywhere in a value, by its path, as text that can be
+    compared.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         rows = TABLE.get(type(value).__name__, {})
         for field in fields(value):
-            inner, here = getattr(value, field.name), f"{path}.{field.name}".lstrip(".")
+            inner = getattr(value, field.name)
+            here = f"{path}.{field.name}".lstrip(".")
             if field.name in rows:
                 yield from unlisted(inner, here)
             else:
@@ -127,7 +158,9 @@ def unlisted(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def to_read(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The fields, inside two values of one kind, that differ and have no exact answer: path, old and new value."""
+    """The fields, inside two values of one kind, that differ and have no exact answer: path,
+    old and new value.
+    """
     if isinstance(old, Mapping):
         for name, one, other in kept(old, new):
             yield from to_read(one, other, f"{path}.{name}")
@@ -136,8 +169,10 @@ def to_read(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]
     elif is_dataclass(old) and type(old) is type(new):
         rows = TABLE.get(type(old).__name__, {})
         for field in fields(old):
-            answer, here = rows.get(field.name, READ), f"{path}.{_PATHS.get(field.name, field.name)}".lstrip(".")
-            one, other = getattr(old, field.name), getattr(new, field.name)
+            answer = rows.get(field.name, READ)
+            here = f"{path}.{_PATHS.get(field.name, field.name)}".lstrip(".")
+            one = getattr(old, field.name)
+            other = getattr(new, field.name)
             if answer == READ and not same(one, other):
                 yield here, one, other
             elif answer in {CALLS, LIST}:

@@ -1,9 +1,9 @@
 """Makes the question that a person judges a held call by, from the decision of that call.
 
-Rules: the act is a sentence of the tool's `title`, or its name and arguments. Every argument has its origin in words, as
-`agentgate.explain.evidence` finds it; of the arguments' values those are shown that the rules' `show` names (all, where it names none), and
-no sensitive one. Text is made visible and cut. Of a turn only what is the user's own
-is quoted. Pure.
+Rules: the act is a sentence of the tool's `title`, or its name and arguments. Every argument
+has its origin in words, as `agentgate.explain.evidence` finds it; of the arguments' values
+those are shown that the rules' `show` names (all, where it names none), and no sensitive one.
+Text is made visible and cut. Of a turn only what is the user's own is quoted. Pure.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ from agentgate.workflow.model import ANY, PLACEHOLDER, StepUpRule, Tool
 from agentgate.workflow.nested import emptied, flat
 from agentgate.workflow.rule import CONFIRMED
 
-MAX_VALUE, MAX_WORDS, MAX_ORIGIN = 2000, 2000, 300  # characters that are shown of a value, of a turn, of an origin
+# characters that are shown of a value, of a turn, of an origin
+MAX_VALUE = 2000
+MAX_WORDS = 2000
+MAX_ORIGIN = 300
 MAX_SAID = 5  # turns, the newest
 _WORD = re.compile(r"[\w@.,:/+-]{1,80}", re.ASCII)
-_ALONE: Mapping[str, tuple[str, By]] = {  # origins that name no call: in words, and who wrote the value
+# origins that name no call: in words, and who wrote the value
+_ALONE: Mapping[str, tuple[str, By]] = {
     "user": ("the user's own id", "user"),
     CONFIRMED.kind: ("confirmed by the user before", "user"),
     "model": ("written by the model", "model"),
@@ -42,7 +46,9 @@ _NOT_THEIRS = frozenset({"forwarded", "pasted", "unsure"})
 
 
 def shown_text(value: Any) -> str:
-    """A value as a person sees it: visible, in quotation marks where it is more than a word, and cut where it is long, with its length."""
+    """A value as a person sees it: visible, in quotation marks where it is more than a word,
+    and cut where it is long, with its length.
+    """
     text = value if isinstance(value, str) else canonical(value).decode()
     if not isinstance(value, str) or _WORD.fullmatch(text):
         return _cut(text, visible(text[:MAX_VALUE]))
@@ -51,7 +57,11 @@ def shown_text(value: Any) -> str:
 
 
 def _cut(text: str, shown: str) -> str:
-    return shown if len(text) <= MAX_VALUE else f"{shown} (the first {MAX_VALUE} of {len(text)} characters)"
+    return (
+        shown
+        if len(text) <= MAX_VALUE
+        else f"{shown} (the first {MAX_VALUE} of {len(text)} characters)"
+    )
 
 
 def shown_names(required: Iterable[RequiredHold], names: Iterable[str]) -> tuple[str, ...]:
@@ -60,7 +70,15 @@ def shown_names(required: Iterable[RequiredHold], names: Iterable[str]) -> tuple
     return tuple(dict.fromkeys(name for hold in required for name in (hold.rule.show or every)))
 
 
-def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: str, opened: float, deadline: float) -> Question:
+def question_of(
+    case: Case,
+    answer: Eligible,
+    used: tuple[int, ...],
+    *,
+    made: str,
+    opened: float,
+    deadline: float,
+) -> Question:
     """The question of a call that waits for people.
 
     Args:
@@ -71,9 +89,13 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
         opened: POSIX seconds.
         deadline: POSIX seconds.
     """
-    call, header, workflow, required = case.call, case.run.header, case.workflow, answer.holds
+    call = case.call
+    header = case.run.header
+    workflow = case.workflow
+    required = answer.holds
     tool = workflow.tools[call.tool]
-    evidence, args = Evidence(workflow, case.run, case.values, case.earlier), flat(tool, call.args)
+    evidence = Evidence(workflow, case.run, case.values, case.earlier)
+    args = flat(tool, call.args)
     show = shown_names(required, tool.args)
     names = [*show, *[name for name in tool.args if name not in show]]
     given = {name: args[name] for name in names if name in args} | {
@@ -83,16 +105,30 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
     for name in names:
         if name in given:
             origin, by = _origin(case, name, evidence.of(name))
-            value = MASKED if tool.args[name].sensitive else shown_text(given[name]) if name in show else NOT_SHOWN
+            value = (
+                MASKED
+                if tool.args[name].sensitive
+                else shown_text(given[name])
+                if name in show
+                else NOT_SHOWN
+            )
             arguments.append(ShownArgument(name, value, origin, by))
-    told = partial(_because, evidence, frozenset(name for name in show if not tool.args[name].sensitive))
+    told = partial(
+        _because, evidence, frozenset(name for name in show if not tool.args[name].sensitive)
+    )
     file = workflow.file.rpartition("/")[2]  # where it lies is the server's own affair
     rules = tuple(
-        ShownRule(rule.id, place(file, rule.line), rule.whom, tuple(dict.fromkeys(told(rule, f) for f in hold.why)))
+        ShownRule(
+            rule.id,
+            place(file, rule.line),
+            rule.whom,
+            tuple(dict.fromkeys(told(rule, f) for f in hold.why)),
+        )
         for hold in required
         for rule in (hold.rule,)
     )
-    user, agent = header.user, header.agent
+    user = header.user
+    agent = header.agent
     return Question(
         hold=made,
         tenant=header.tenant,
@@ -104,7 +140,9 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
         agent=visible(agent.id, MAX_ORIGIN),
         via=tuple(visible(broker, MAX_ORIGIN) for broker in agent.via),
         rules=rules,
-        limits=tuple(_used(tool, *each) for each in zip(answer.reservations, used, strict=True)),
+        limits=tuple(
+            _used(tool, *each) for each in zip(answer.reservations, used, strict=True)
+        ),
         opened=opened,
         deadline=deadline,
         arguments_digest=call.arguments_digest,
@@ -113,46 +151,85 @@ def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: st
     )
 
 
-def _endorsed(case: Case, required: tuple[RequiredHold, ...], given: Mapping[str, Any], show: frozenset[str]) -> tuple[str, ...]:
-    """The arguments that the question shows as open, each one whole value, and whose rule takes what the user confirmed."""
-    names = [name for name in endorsable(case) if name in show and len(shown_text(given[name])) <= MAX_VALUE]
+def _endorsed(
+    case: Case,
+    required: tuple[RequiredHold, ...],
+    given: Mapping[str, Any],
+    show: frozenset[str],
+) -> tuple[str, ...]:
+    """The arguments that the question shows as open, each one whole value, and whose rule takes
+    what the user confirmed.
+    """
+    names = [
+        name
+        for name in endorsable(case)
+        if name in show and len(shown_text(given[name])) <= MAX_VALUE
+    ]
     return named_by_yes(required, names)
 
 
 def named_by_yes(required: tuple[RequiredHold, ...], names: Iterable[str]) -> tuple[str, ...]:
-    """Those of these arguments that a yes names: the user's own names all, a group's what each of its rules `endorses`."""
+    """Those of these arguments that a yes names: the user's own names all, a group's what each
+    of its rules `endorses`.
+    """
     own = any(hold.rule.user for hold in required)
-    return tuple([name for name in names if own or all(name in hold.rule.endorses for hold in required)])
+    return tuple(
+        [name for name in names if own or all(name in hold.rule.endorses for hold in required)]
+    )
 
 
 def endorsable(case: Case) -> list[str]:
-    """The arguments that are open, each one whole value, and whose rule takes what the user confirmed."""
+    """The arguments that are open, each one whole value, and whose rule takes what the user
+    confirmed.
+    """
     open_ = () if case.traced is None else case.traced.unknown
     values = [(name, case.values[name]) for name in open_]
-    return [name for name, each in values if len(each.keys) == 1 and any(s.kind == CONFIRMED.kind for s in each.rule.sources)]
+    return [
+        name
+        for name, each in values
+        if len(each.keys) == 1 and any(s.kind == CONFIRMED.kind for s in each.rule.sources)
+    ]
 
 
 def _act(tool: Tool, shown: Mapping[str, str]) -> tuple[str, ...]:
     """The call in a sentence: text and values by turns."""
-    text = tool.title or f"{tool.name}{':' if shown else ''}" + ",".join(f" {name} {{{name}}}" for name in shown)
-    return tuple(shown.get(each, "(none)") if n % 2 else each for n, each in enumerate(PLACEHOLDER.split(text)))
+    text = tool.title or f"{tool.name}{':' if shown else ''}" + ",".join(
+        f" {name} {{{name}}}" for name in shown
+    )
+    return tuple(
+        shown.get(each, "(none)") if n % 2 else each
+        for n, each in enumerate(PLACEHOLDER.split(text))
+    )
 
 
 def _used(tool: Tool, reservation: Reservation, used: int) -> str:
     """How much of a limit is used, how much the call takes, and how much there is."""
-    limit, unit = reservation.limit, f" {reservation.currency}" if reservation.currency else ""
-    what = f"{limit.tool}.{limit.argument}" if limit.argument else "calls" if limit.tool == ANY else f"calls of {limit.tool}"
+    limit = reservation.limit
+    unit = f" {reservation.currency}" if reservation.currency else ""
+    what = (
+        f"{limit.tool}.{limit.argument}"
+        if limit.argument
+        else "calls"
+        if limit.tool == ANY
+        else f"calls of {limit.tool}"
+    )
     window = "" if limit.every is None else f" in {duration(limit.every)}"
     numbers = (used, reservation.amount, limit.maximum)
-    taken, takes, most = (f"{number / SCALE:g}" if limit.argument else str(number) for number in numbers)
+    taken, takes, most = (
+        f"{number / SCALE:g}" if limit.argument else str(number) for number in numbers
+    )
     if limit.argument and tool.args[limit.argument].sensitive:
         taken = takes = MASKED
-    return f"{what}: {taken}{unit} used, this call takes {takes}{unit}, at most {most}{unit} per {limit.per}{window}"
+    return (
+        f"{what}: {taken}{unit} used, this call takes {takes}{unit}, at most {most}{unit} "
+        f"per {limit.per}{window}"
+    )
 
 
 def _because(evidence: Evidence, show: frozenset[str], rule: StepUpRule, why: Failure) -> str:
     """Why a person is asked, in words, without a value that is not shown to them."""
-    name, reason = why.argument, why.reason
+    name = why.argument
+    reason = why.reason
     when = next((each for each in rule.when if each.name == name), None)
     if why.data.get("every_call"):
         told = "it asks about every call of this tool"
@@ -161,9 +238,15 @@ def _because(evidence: Evidence, show: frozenset[str], rule: StepUpRule, why: Fa
     elif reason is Reason.ENTITY_ORIGIN:
         told = f"{why.got if name in show else 'what'} stands in {name}, and the user did not name it"
     elif reason is Reason.STEP_UP and when is not None and when.origin is None:
-        told = when_of(when) if name in show else f"it asks about some values of {name}, which are not shown"
+        told = (
+            when_of(when)
+            if name in show
+            else f"it asks about some values of {name}, which are not shown"
+        )
     elif reason in {Reason.STEP_UP, Reason.ARGUMENT_ORIGIN}:
-        found = next((each for each in evidence.of(name) if each.call and not each.allowed), None)
+        found = next(
+            (each for each in evidence.of(name) if each.call and not each.allowed), None
+        )
         where = f"; it stood in what {found.source} returned" if found else ""
         told = f"the user did not name this {name}{where}"
     else:
@@ -178,20 +261,28 @@ def said(turns: Iterable[Turn]) -> tuple[str, ...]:
 
 def _own(turn: Turn) -> str:
     """A turn, in which text that is not plainly the user's own is only named."""
-    out, at = [], 0
+    out = []
+    at = 0
     for start, end, whose in sorted(turn.parts):
         if whose in _NOT_THEIRS and start >= at:
             left = len(turn.text[start:end].strip(f"{OWN}{PASTED} \n"))
-            out += [turn.text[at:start], f" [{left} characters that are not the user's own words] " if left else ""]
+            out += [
+                turn.text[at:start],
+                f" [{left} characters that are not the user's own words] " if left else "",
+            ]
             at = end
     text = "".join([*out, turn.text[at:]]).replace(OWN, "").replace(PASTED, "").strip()
     return visible(text, MAX_WORDS)
 
 
 def _origin(case: Case, name: str, origins: tuple[Origin, ...]) -> tuple[str, By]:
-    """Where an argument came from, in words, and who wrote it: of a list's elements, the one that is trusted least."""
+    """Where an argument came from, in words, and who wrote it: of a list's elements, the one
+    that is trusted least.
+    """
     ruled = name in case.values and bool(case.values[name].rule.sources)
-    told = [_in_words(case, origin, ruled=ruled) for origin in origins] or [("of a form that was not traced", "unknown")]
+    told = [_in_words(case, origin, ruled=ruled) for origin in origins] or [
+        ("of a form that was not traced", "unknown")
+    ]
     order = ("unknown", "model", "result", "user")
     words = "; ".join(dict.fromkeys(text for text, _ in told))
     return visible(words, MAX_ORIGIN), next(by for by in order if by in {by for _, by in told})
@@ -199,9 +290,17 @@ def _origin(case: Case, name: str, origins: tuple[Origin, ...]) -> tuple[str, By
 
 def _in_words(case: Case, origin: Origin, *, ruled: bool) -> tuple[str, By]:
     if origin.source == "unknown" or not origin.allowed:
-        return ("of unknown origin: nothing that counts explains it", "unknown") if ruled else _ALONE["model"]
+        return (
+            ("of unknown origin: nothing that counts explains it", "unknown")
+            if ruled
+            else _ALONE["model"]
+        )
     if origin.source == "prompt":
-        return (f'typed by the user: "{origin.words}"' if origin.words and origin.words != MASKED else "typed by the user"), "user"
+        return (
+            f'typed by the user: "{origin.words}"'
+            if origin.words and origin.words != MASKED
+            else "typed by the user"
+        ), "user"
     if origin.source == "computed":
         return f"computed from what the user said: {origin.words}", "user"
     if origin.source in _ALONE:

@@ -1,8 +1,10 @@
-"""Where the values of a call occur: the user's words with their place, an earlier call's fact or argument and its row, or nowhere.
+"""Where the values of a call occur: the user's words with their place, an earlier call's fact
+or argument and its row, or nowhere.
 
-Rules: this module shows what `agentgate.decision.origins.tracing` decides by, and decides nothing. An allowed origin comes first, the one
-that most of the other arguments share before others; a value without one is shown where else it occurs, with why that does not count.
-What a `sensitive` argument holds, or refers to, is masked. Pure.
+Rules: this module shows what `agentgate.decision.origins.tracing` decides by, and decides
+nothing. An allowed origin comes first, the one that most of the other arguments share before
+others; a value without one is shown where else it occurs, with why that does not count. What a
+`sensitive` argument holds, or refers to, is masked. Pure.
 """
 
 from __future__ import annotations
@@ -27,86 +29,155 @@ from agentgate.workflow.page_size import short
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, Source
 
 MASKED = "(masked)"
-_UNNAMED = "counts only where that call is named: each argument in the prompt, or from a fact with named_by or trust: named"
+_UNNAMED = (
+    "counts only where that call is named: each argument in the prompt, or from a "
+    "fact with named_by or trust: named"
+)
 _SHOWN = 120  # characters of a value or of the user's words
 
 
-_WORDS = {**{kind.name: kind.short for kind in KINDS.values() if kind.alone}, "unknown": "unknown: no origin that the gate knows"}
+_WORDS = {
+    **{kind.name: kind.short for kind in KINDS.values() if kind.alone},
+    "unknown": "unknown: no origin that the gate knows",
+}
 
 
 @value_class
 class Origin:
     """Where one value (or one element of a list) occurs."""
 
-    # ``prompt``, ``user``, ``computed``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write it) or
-    # ``unknown``; of a value that only the record knows, its short form (`origin_names`)
+    # ``prompt``, ``user``, ``computed``, ``tool.field``, ``model`` (nothing else explains it,
+    # and the rule lets the model write it) or ``unknown``; of a value that only the record
+    # knows, its short form (`origin_names`)
     source: str
     allowed: bool  # the rule names this origin
     value: str  # the value, masked if sensitive
-    words: str = ""  # the user's own words, for the prompt, or the calculation; masked if sensitive
-    turn: int = 0  # which turn, from 1, and the character it starts at, from 0; 0 and -1 where not known
+    # the user's own words, for the prompt, or the calculation; masked if sensitive
+    words: str = ""
+    # which turn, from 1, and the character it starts at, from 0; 0 and -1 where not known
+    turn: int = 0
     start: int = -1
     call: str = ""  # `tool_call_id` of the earlier call
     row: int = 0  # which row of its result, from 1; 0 for an argument of it
-    why: str = ""  # why it does not count, where more is to say than that the rule does not name it
+    # why it does not count, where more is to say than that the rule does not name it
+    why: str = ""
 
     def __str__(self) -> str:
         if self.source == "prompt":
             place = f", turn {self.turn} at character {self.start}" if self.turn else ""
-            where = f"prompt: {self.words!r}{place}" if self.words and self.words != MASKED else f"prompt{place}"
+            where = (
+                f"prompt: {self.words!r}{place}"
+                if self.words and self.words != MASKED
+                else f"prompt{place}"
+            )
         elif self.source == "computed" and self.words:
             where = f"computed: {self.words}"
         elif self.call:
-            where = f"{self.source} of call {self.call}" + (f", row {self.row}" if self.row else "")
+            where = f"{self.source} of call {self.call}" + (
+                f", row {self.row}" if self.row else ""
+            )
         else:
-            where = _WORDS.get(self.source) or ", ".join(" of call ".join(part.split(" ", 1)) for part in self.source.split(", "))
-        return where if self.allowed or self.source == "unknown" else f"{where} ({self.why or 'not an allowed origin'})"
+            where = _WORDS.get(self.source) or ", ".join(
+                " of call ".join(part.split(" ", 1)) for part in self.source.split(", ")
+            )
+        return (
+            where
+            if self.allowed or self.source == "unknown"
+            else f"{where} ({self.why or 'not an allowed origin'})"
+        )
 
 
 def secret(workflow: Workflow, source: Source) -> bool:
     """True when what this names is, or fills, a sensitive argument of any tool."""
     tool = workflow.tools[source.tool]
-    if not of_call(source).returned and source.field in tool.args and tool.args[source.field].sensitive:
+    if (
+        not of_call(source).returned
+        and source.field in tool.args
+        and tool.args[source.field].sensitive
+    ):
         return True
-    rules = (rule for tool in workflow.tools.values() for rule in tool.args.values() if rule.sensitive)
-    return (source.tool, source.field) in ((s.tool, s.field) for rule in rules for s in rule.references)
+    rules = (
+        rule
+        for tool in workflow.tools.values()
+        for rule in tool.args.values()
+        if rule.sensitive
+    )
+    return (source.tool, source.field) in (
+        (s.tool, s.field) for rule in rules for s in rule.references
+    )
 
 
 class Evidence:
     """The origins of one call's values, for a run as it was decided on."""
 
-    def __init__(self, workflow: Workflow, run: RunState, values: Mapping[str, Value], earlier: Earlier) -> None:
-        self._workflow, self._run, self._values, self._earlier = workflow, run, values, earlier
+    def __init__(
+        self, workflow: Workflow, run: RunState, values: Mapping[str, Value], earlier: Earlier
+    ) -> None:
+        self._workflow = workflow
+        self._run = run
+        self._values = values
+        self._earlier = earlier
         self._declared = tuple(self._places_of(workflow))
-        labelled = [(tool.name, fact) for tool in workflow.tools.values() for fact in tool.facts.values() if fact.named_by or fact.where]
+        labelled = [
+            (tool.name, fact)
+            for tool in workflow.tools.values()
+            for fact in tool.facts.values()
+            if fact.named_by or fact.where
+        ]
         # a sum is over every row, also one that nobody means
-        self._aside = tuple((Source("sum", tool, fact.name), "; ".join(described(fact))) for tool, fact in labelled)
-        self._places = {tool: self._ordered(tool) for tool in dict.fromkeys(c.tool for c in run.calls)}
+        self._aside = tuple(
+            (Source("sum", tool, fact.name), "; ".join(described(fact)))
+            for tool, fact in labelled
+        )
+        self._places = {
+            tool: self._ordered(tool) for tool in dict.fromkeys(c.tool for c in run.calls)
+        }
 
     def of(self, name: str) -> tuple[Origin, ...]:
-        """The origin of each element of an argument (one for a single value); empty when the value is not in normal form."""
+        """The origin of each element of an argument (one for a single value); empty when the
+        value is not in normal form.
+        """
         value = self._values.get(name)
         return () if value is None else tuple(self._of(value, key) for key in value.keys)
 
     def places(self, tool: str) -> list[tuple[Answer, int]]:
-        """The calls of a tool and their rows (from 0), the ones the other arguments share first."""
+        """The calls of a tool and their rows (from 0), the ones the other arguments share
+        first.
+        """
         return self._places.get(tool, [])
 
     def _ordered(self, tool: str) -> list[tuple[Answer, int]]:
-        """`places`, of which the one that most arguments of this call can come from is the first, the newest of equals."""
+        """`places`, of which the one that most arguments of this call can come from is the
+        first, the newest of equals.
+        """
 
         def shared(place: tuple[Answer, int]) -> int:
             call, index = place
-            of = [(v, [s for s in v.rule.sources if s.tool == tool]) for v in self._values.values()]
-            return sum(any(call.origins(s)[index] == element(value, key) for s in sources for key in value.keys) for value, sources in of)
+            of = [
+                (v, [s for s in v.rule.sources if s.tool == tool])
+                for v in self._values.values()
+            ]
+            return sum(
+                any(
+                    call.origins(s)[index] == element(value, key)
+                    for s in sources
+                    for key in value.keys
+                )
+                for value, sources in of
+            )
 
-        every = [(call, index) for call in self._earlier.of(tool) for index in range(len(call.rows))]
+        every = [
+            (call, index) for call in self._earlier.of(tool) for index in range(len(call.rows))
+        ]
         best = max(reversed(every), key=shared, default=None)
         return sorted(every, key=lambda place: place is not best)
 
     def _of(self, value: Value, key: Key) -> Origin:
-        rule, shown = value.rule, self._shown(value, key)
-        sources = rule.sources if self._run.prompt is None else sources_of(value, self._run.prompt)
+        rule = value.rule
+        shown = self._shown(value, key)
+        sources = (
+            rule.sources if self._run.prompt is None else sources_of(value, self._run.prompt)
+        )
         for origin in filter(None, (self._at(value, key, source) for source in sources)):
             return origin
         if MODEL in rule.sources:
@@ -118,7 +189,12 @@ class Evidence:
         for source in (PROMPT, *self._declared):
             origin = self._at(value, key, source, allowed=allowed)
             if origin is not None:
-                yield replace(origin, why="the user named another one" if source in value.rule.sources and not allowed else "")
+                yield replace(
+                    origin,
+                    why="the user named another one"
+                    if source in value.rule.sources and not allowed
+                    else "",
+                )
         for source, asked in self._aside:
             origin = self._at(value, key, source, allowed=allowed)
             if origin is not None:
@@ -126,37 +202,63 @@ class Evidence:
                 yield replace(origin, source=f"{source.tool}.{source.field}", why=why)
         for source in self._declared:
             yield from self._unnamed(value, key, source)
-        if COMPUTED in value.rule.sources and self._run.prompt is not None and self._earlier.too_many_numbers(value, value.rule.sources):
-            why = f"of more than {MAX_NUMBERS} numbers, or {MAX_FACTORS} shares, multiples and percentages, nothing is computed"
+        if (
+            COMPUTED in value.rule.sources
+            and self._run.prompt is not None
+            and self._earlier.too_many_numbers(value, value.rule.sources)
+        ):
+            why = (
+                f"of more than {MAX_NUMBERS} numbers, or {MAX_FACTORS} shares, multiples "
+                "and percentages, nothing is computed"
+            )
             yield Origin("computed", False, self._shown(value, key), why=why)
 
     def _full(self, tool: str, origin: Origin) -> str:
         """The page that was full, where the user did not choose its size."""
-        rules = {name: rule for name, rule in self._workflow.tools[tool].args.items() if rule.page_size}
+        rules = {
+            name: rule
+            for name, rule in self._workflow.tools[tool].args.items()
+            if rule.page_size
+        }
         for call in self._earlier.of(tool):
             for name, size in call.args.items():
-                chosen = name in rules and not asked_by_user([(rules[name], size)], self._earlier.prompt)
+                chosen = name in rules and not asked_by_user(
+                    [(rules[name], size)], self._earlier.prompt
+                )
                 if call.id == origin.call and chosen and not short(call.facts, size):
                     return f"; that call may have left rows out: not fewer than its {name}"
         return ""
 
     def _unnamed(self, value: Value, key: Key, source: Source) -> Iterator[Origin]:
         """Where a fact with `trust: named` would be the origin, had its call been named."""
-        fact = self._workflow.tools[source.tool].facts.get(source.field) if kind_of(source).row_fact else None
+        fact = (
+            self._workflow.tools[source.tool].facts.get(source.field)
+            if kind_of(source).row_fact
+            else None
+        )
         for call in self._earlier.of(source.tool) if fact is not None and fact.named else ():
             for number, row in enumerate(call.facts if not call.named else (), 1):
                 if fact is not None and normal(fact.type, row.get(fact.name)) == key:
-                    shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
-                    yield Origin(str(source), False, shown, call=call.id, row=number, why=_UNNAMED)
+                    shown = (
+                        MASKED if secret(self._workflow, source) else self._shown(value, key)
+                    )
+                    yield Origin(
+                        str(source), False, shown, call=call.id, row=number, why=_UNNAMED
+                    )
 
     @staticmethod
     def _places_of(workflow: Workflow) -> Iterator[Source]:
         for tool in workflow.tools.values():
             yield from (Source("fact", tool.name, name) for name in tool.facts)
-            yield from (Source("arg", tool.name, name) for name in tool.args if name in tool.referenced)
+            yield from (
+                Source("arg", tool.name, name) for name in tool.args if name in tool.referenced
+            )
 
-    def _at(self, value: Value, key: Key, source: Source, *, allowed: bool = True) -> Origin | None:
-        special = {PROMPT: self._said, COMPUTED: self._computed}.get(source)  # of which there is more to say than that it holds
+    def _at(
+        self, value: Value, key: Key, source: Source, *, allowed: bool = True
+    ) -> Origin | None:
+        # of which there is more to say than that it holds
+        special = {PROMPT: self._said, COMPUTED: self._computed}.get(source)
         if special is not None:
             return special(value, key, allowed)
         kind = kind_of(source)
@@ -166,7 +268,13 @@ class Evidence:
         shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
         for call, index in self.places(source.tool):
             if call.origins(source)[index] == element(value, key):
-                return Origin(str(source), allowed, shown, call=call.id, row=index + 1 if of_call(source).returned else 0)
+                return Origin(
+                    str(source),
+                    allowed,
+                    shown,
+                    call=call.id,
+                    row=index + 1 if of_call(source).returned else 0,
+                )
         return None
 
     def _computed(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
@@ -177,7 +285,9 @@ class Evidence:
         how = self._earlier.calculated(value, key, sources)
         if how is None:
             return None
-        if value.rule.sensitive or any(secret(self._workflow, source) for source in sources if source.tool):
+        if value.rule.sensitive or any(
+            secret(self._workflow, source) for source in sources if source.tool
+        ):
             return Origin("computed", allowed, MASKED, MASKED)
         return Origin("computed", allowed, self._shown(value, key), how)
 
@@ -186,46 +296,75 @@ class Evidence:
         prompt: Prompt | None = self._run.prompt
         if prompt is None:
             return None
-        words, turn, start = prompt.words(value.rule.said_as, key, value.currency), 0, -1
+        words = prompt.words(value.rule.said_as, key, value.currency)
+        turn = 0
+        start = -1
         if words is None:
-            repeated = said(prompt, str(key)) if value.rule.type == "text" and from_user(value, key, prompt) else None
+            repeated = (
+                said(prompt, str(key))
+                if value.rule.type == "text" and from_user(value, key, prompt)
+                else None
+            )
             if repeated is None:
                 return None
-            turn, start = repeated.turn + 1, repeated.start
+            turn = repeated.turn + 1
+            start = repeated.start
             words = self._run.spoken[repeated.turn][start : repeated.end]
         elif (entity := _entity(prompt, value, key, words)) is not None:
             words = entity.words
-            turns = [n for n, text in enumerate(self._run.spoken, 1) if text.startswith(words, entity.start)]
+            turns = [
+                n
+                for n, text in enumerate(self._run.spoken, 1)
+                if text.startswith(words, entity.start)
+            ]
             turn, start = (turns[-1], entity.start) if turns else (0, -1)
-        return Origin("prompt", allowed, self._shown(value, key), MASKED if value.rule.sensitive else words[:_SHOWN], turn, start)
+        return Origin(
+            "prompt",
+            allowed,
+            self._shown(value, key),
+            MASKED if value.rule.sensitive else words[:_SHOWN],
+            turn,
+            start,
+        )
 
     def _shown(self, value: Value, key: Key) -> str:
         return MASKED if value.rule.sensitive else str(key)[:_SHOWN]
 
 
 def _entity(prompt: Prompt, value: Value, key: Key, words: str) -> Entity | None:
-    """The entity of the prompt that names this value; the newest where the user said it twice."""
+    """The entity of the prompt that names this value; the newest where the user said it
+    twice.
+    """
     numeric = normal("number", key) if value.rule.type == "id" else key
     fit = [
         entity
         for kind, table in prompt.named.items()
         for wanted in {key, numeric}
         if wanted is not None and (entity := table.get(wanted)) is not None
-        if entity.words == words or (value.rule.type == "money" and kind in {"money", "number"} and entity.currency in {"", value.currency})
+        if entity.words == words
+        or (
+            value.rule.type == "money"
+            and kind in {"money", "number"}
+            and entity.currency in {"", value.currency}
+        )
     ]
     return fit[0] if fit else None
 
 
 def origin_names(case: Case) -> dict[str, str]:
-    """The origin of each argument, short, for a decision's record: ``prompt``, ``model``, ``unknown`` or ``tool.field call``.
+    """The origin of each argument, short, for a decision's record: ``prompt``, ``model``,
+    ``unknown`` or ``tool.field call``.
 
-    What the decision found is taken as found; only of a value that it asked nothing of, or found nothing for, is an origin looked for
-    here. The different origins of a list's elements are joined by a comma. Each is one that the rule allows, or ``unknown``.
+    What the decision found is taken as found; only of a value that it asked nothing of, or
+    found nothing for, is an origin looked for here. The different origins of a list's elements
+    are joined by a comma. Each is one that the rule allows, or ``unknown``.
     """
     traced = case.traced
     return {
         name: (traced.recorded(name) if traced is not None else "")
-        or ", ".join(dict.fromkeys([_name(value, key, case) for key in value.keys[:MAX_RECORDED]]))
+        or ", ".join(
+            dict.fromkeys([_name(value, key, case) for key in value.keys[:MAX_RECORDED]])
+        )
         for name, value in case.values.items()
         if value.rule.sources and value.keys
     }
@@ -233,5 +372,8 @@ def origin_names(case: Case) -> dict[str, str]:
 
 def _name(value: Value, key: Key, case: Case) -> str:
     sources = sources_of(value, case.run.prompt)
-    names = (kind_of(source).explains(source, value, key, sources, case.earlier) for source in sources)
+    names = (
+        kind_of(source).explains(source, value, key, sources, case.earlier)
+        for source in sources
+    )
     return next(filter(None, names), str(MODEL) if MODEL in sources else "unknown")

@@ -1,7 +1,8 @@
-"""The surroundings of one call, from sources that are not the caller: where it came from, what data it touches, which environment it is in.
+"""The surroundings of one call, from sources that are not the caller: where it came from, what
+data it touches, which environment it is in.
 
-Rules: they are the call's, not the gate's. One protocol per source; a source that is absent, fails or does not know answers None, and a
-workflow that asks refuses.
+Rules: they are the call's, not the gate's. One protocol per source; a source that is absent,
+fails or does not know answers None, and a workflow that asks refuses.
 """
 
 from __future__ import annotations
@@ -26,10 +27,14 @@ _log = structlog.get_logger("agentgate.gate.call_context")
 
 
 class DataClasses(Protocol):
-    """The catalogue of data. It may take some milliseconds; the call's deadline goes on meanwhile."""
+    """The catalogue of data. It may take some milliseconds; the call's deadline goes on
+    meanwhile.
+    """
 
     def __call__(self, tool: str, args: Mapping[str, Any]) -> str | None:
-        """The class of the data that a call touches, by the data set it names; None: unknown."""
+        """The class of the data that a call touches, by the data set it names; None:
+        unknown.
+        """
 
 
 class Networks(Protocol):
@@ -67,19 +72,21 @@ class Sources:
 
 
 def environment_of(deployment: str | None) -> Environments:
-    """The environment of the job, where its issuer's settings name one; else of the deployment."""
+    """The environment of the job, where its issuer's settings name one; else of the
+    deployment.
+    """
     return lambda agent: deployment if agent.environment is None else agent.environment or None
 
 
 class DataClassFile:
     """A catalogue in a TOML file, read again when it changes.
 
-        [arguments]                                  # which argument of a tool names the data set
-        "datasets.query" = "dataset"
-        [data_sets]                                  # data set -> class; * stops at a slash
-        "northwind/orders/*" = "pseudonymous"
+        [arguments] # which argument of a tool names the data set "datasets.query" = "dataset"
+        [data_sets] # data set -> class; * stops at a slash "northwind/orders/*" =
+        "pseudonymous"
 
-    An exact name counts before patterns; patterns that disagree, and everything that is not listed, are unknown.
+    An exact name counts before patterns; patterns that disagree, and everything that is not
+    listed, are unknown.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -88,7 +95,8 @@ class DataClassFile:
         Raises:
             ConfigError: it cannot be read, or holds something else.
         """
-        self._path, self._looked = Path(path), 0.0
+        self._path = Path(path)
+        self._looked = 0.0
         self._stamp = self._stat()
         self._read = self._load()
 
@@ -96,7 +104,11 @@ class DataClassFile:
         try:
             found = self._path.stat()
         except OSError as error:
-            raise ConfigError("data_classes", str(self._path), f"a readable TOML file ({type(error).__name__})") from None
+            raise ConfigError(
+                "data_classes",
+                str(self._path),
+                f"a readable TOML file ({type(error).__name__})",
+            ) from None
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _load(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
@@ -104,9 +116,16 @@ class DataClassFile:
         try:
             read = tomllib.loads(read_text(self._path))
         except (OSError, ValueError) as error:
-            raise ConfigError("data_classes", str(self._path), f"{expected} ({error})") from None
-        arguments, listed = read.get("arguments"), read.get("data_sets")
-        tables = [each for each in (arguments, listed) if type(each) is dict and each and all(type(v) is str and v for v in each.values())]
+            raise ConfigError(
+                "data_classes", str(self._path), f"{expected} ({error})"
+            ) from None
+        arguments = read.get("arguments")
+        listed = read.get("data_sets")
+        tables = [
+            each
+            for each in (arguments, listed)
+            if type(each) is dict and each and all(type(v) is str and v for v in each.values())
+        ]
         if len(tables) != 2 or read.keys() != {"arguments", "data_sets"}:
             raise ConfigError("data_classes", ", ".join(map(str, read)) or "nothing", expected)
         return tables[0], tables[1]
@@ -120,7 +139,8 @@ class DataClassFile:
         if time.monotonic() - self._looked > 1:
             stamp = self._stat()
             if stamp != self._stamp:
-                self._read, self._stamp = self._load(), stamp
+                self._read = self._load()
+                self._stamp = stamp
             self._looked = time.monotonic()
         arguments, listed = self._read
         name = args.get(arguments.get(tool, ""))
@@ -128,7 +148,11 @@ class DataClassFile:
             return None
         if name in listed:
             return listed[name]
-        found = {kind for pattern, kind in listed.items() if "*" in pattern and _matches(pattern, name)}
+        found = {
+            kind
+            for pattern, kind in listed.items()
+            if "*" in pattern and _matches(pattern, name)
+        }
         return found.pop() if len(found) == 1 else None
 
 
@@ -139,7 +163,9 @@ def _matches(pattern: str, name: str) -> bool:
         return False
 
 
-def data_classes(given: Callable[..., str | None] | str | os.PathLike[str] | None) -> DataClasses | None:
+def data_classes(
+    given: Callable[..., str | None] | str | os.PathLike[str] | None,
+) -> DataClasses | None:
     """The catalogue of a gate's settings.
 
     Raises:

@@ -1,4 +1,6 @@
-"""The calls of a run, step by step: authorise one, redeem it, or both at once. `agentgate.gate.run` makes the methods of them."""
+"""The calls of a run, step by step: authorise one, redeem it, or both at once.
+`agentgate.gate.run` makes the methods of them.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,12 @@ def authorize(
         self: the handle.
         tool: exact tool name.
         args: the arguments (JSON values), or their canonical form.
-        tool_call_id: the runtime's id. The same id with the same arguments is the same call; left out, see `call_id`.
-        definition: ``sha256:...`` of the tool's definition, as the integration read it from the tool.
-        connection: that on which the call came, for `conditions.network`; None: it came on none, so nothing is known.
+        tool_call_id: the runtime's id. The same id with the same arguments is the same call;
+            left out, see `call_id`.
+        definition: ``sha256:...`` of the tool's definition, as the integration read it from the
+            tool.
+        connection: that on which the call came, for `conditions.network`; None: it came on
+            none, so nothing is known.
 
     Returns:
         `Allow`, `StepUp` or `Deny`; refusals are values.
@@ -55,15 +60,22 @@ def _decided(  # noqa: PLR0917 - as `authorize`
     *,
     redeems: bool = False,
 ) -> Flow:
-    view, named = self._view, self.call_id(tool, args) if tool_call_id is None else tool_call_id
+    view = self._view
+    named = self.call_id(tool, args) if tool_call_id is None else tool_call_id
     call = flow.checked_call(tool, args, named, definition)
-    deciding = flow.unreadable(view, call) if isinstance(call, Deny) else flow.authorize(view, call, connection, redeems=redeems)
+    deciding = (
+        flow.unreadable(view, call)
+        if isinstance(call, Deny)
+        else flow.authorize(view, call, connection, redeems=redeems)
+    )
     decision, state = yield from deciding
     taken = view.take(call, decision, state)
     if isinstance(taken, Deny):
         log_refusal(view, tool, named, taken)
     if isinstance(taken, StepUp) and isinstance(call, Call):
-        taken = yield from confirmed(view, call, taken, connection, self._bound, redeems=redeems)
+        taken = yield from confirmed(
+            view, call, taken, connection, self._bound, redeems=redeems
+        )
     return taken
 
 
@@ -76,7 +88,8 @@ def perform(
     definition: str = "",
     connection: Connection | None = None,
 ) -> Generator[Step, Any, Decision | Redemption]:
-    """`authorize` and `redeem` in one step, for who runs the tool: one script where the permit need not leave this process.
+    """`authorize` and `redeem` in one step, for who runs the tool: one script where the permit
+    need not leave this process.
 
         match run.perform("orders_get", {"order_id": "ORD-10023344"}):
             case RedeemedCall() as call:
@@ -92,18 +105,25 @@ def perform(
         connection: as of `authorize`.
 
     Returns:
-        The redeemed call, whose facts go on record with its outcome; `StepUp` or `Deny`. Of a tool that its server redeems, the `Allow`.
+        The redeemed call, whose facts go on record with its outcome; `StepUp` or `Deny`. Of a
+            tool that its server redeems, the `Allow`.
 
     Raises:
-        TokenRefused: the call was allowed, but what it needs beyond that (its key, an upstream credential) is missing.
+        TokenRefused: the call was allowed, but what it needs beyond that (its key, an upstream
+            credential) is missing.
     """
-    decision = yield from _decided(self, tool, args, tool_call_id, definition, connection, redeems=True)
-    if isinstance(decision, Allow) and decision.token.jti in self._view.unspent.values():  # it is this handle's to redeem
+    decision = yield from _decided(
+        self, tool, args, tool_call_id, definition, connection, redeems=True
+    )
+    # it is this handle's to redeem
+    if isinstance(decision, Allow) and decision.token.jti in self._view.unspent.values():
         decision = yield Apart(redeem(self, decision.token, tool=tool, args=args))
     return decision  # type: ignore[no-any-return]  # one of them
 
 
-def redeem(self: Any, token: CallToken, *, tool: str, args: Args) -> Generator[Step, Any, Redemption]:
+def redeem(
+    self: Any, token: CallToken, *, tool: str, args: Args
+) -> Generator[Step, Any, Redemption]:
     """Redeem in the agent's process, for a tool with ``redeem: wrapper``.
 
     Raises:
@@ -116,9 +136,12 @@ def redeem(self: Any, token: CallToken, *, tool: str, args: Args) -> Generator[S
             _spent(self._view, token)
         raise
     _spent(self._view, token)
-    # Of two calls under one id `record_result` finds neither, or one would get the other's result.
+    # Of two calls under one id `record_result` finds neither, or one would get the other's
+    # result.
     name = done.claims.tool_call_id
-    self._redeemed = {known: call for known, call in self._redeemed.items() if call is None or not call.ended}
+    self._redeemed = {
+        known: call for known, call in self._redeemed.items() if call is None or not call.ended
+    }
     self._redeemed[name] = None if name in self._redeemed else done
     return done
 
@@ -131,16 +154,31 @@ def _spent(view: View, token: CallToken) -> None:
 
 def _verified(view: View, token: CallToken, tool: str, args: Args) -> Flow:
     if type(token) is not CallToken:
-        raise TokenRefused(Refusal.NO_CREDENTIAL, "token", type(token).__name__, "the token of an Allow")
+        raise TokenRefused(
+            Refusal.NO_CREDENTIAL, "token", type(token).__name__, "the token of an Allow"
+        )
     rule = view.tool(tool)
-    if rule is None or rule.redeem != "wrapper":  # else the agent's process could report what a server's tool returned
+    # else the agent's process could report what a server's tool returned
+    if rule is None or rule.redeem != "wrapper":
         ended = view.core.catalog.ended(view.state.header.workflow)
-        got = f"none: the {ended.what} ended at {ended.day}" if ended is not None else tool[:120] if type(tool) is str else "no text"
-        raise TokenRefused(Refusal.TOOL, "tool", got, "a tool whose workflow says redeem: wrapper")
+        got = (
+            f"none: the {ended.what} ended at {ended.day}"
+            if ended is not None
+            else tool[:120]
+            if type(tool) is str
+            else "no text"
+        )
+        raise TokenRefused(
+            Refusal.TOOL, "tool", got, "a tool whose workflow says redeem: wrapper"
+        )
     trust = view.trust(rule)
     headers = token.headers("POST", trust.audience)
-    proof = DPoP(headers["DPoP"], method="POST", url=trust.audience) if "DPoP" in headers else None
-    done: Redemption = yield from steps.redeem(trust, token.reveal(), tool, args, proof, brokers=tuple(trust.brokers))
+    proof = (
+        DPoP(headers["DPoP"], method="POST", url=trust.audience) if "DPoP" in headers else None
+    )
+    done: Redemption = yield from steps.redeem(
+        trust, token.reveal(), tool, args, proof, brokers=tuple(trust.brokers)
+    )
     return (yield from steps.supplied(trust, done))
 
 
@@ -148,11 +186,16 @@ def record_result(self: Any, tool_call_id: str, result: Any) -> Generator[Step, 
     """Record the declared facts of a call this run redeemed itself (integrations do this).
 
     Raises:
-        ConfigError: no such redeemed call here. NotRecorded: the store or the log did not take them.
+        ConfigError: no such redeemed call here. NotRecorded: the store or the log did not take
+            them.
     """
     done = self._redeemed.get(tool_call_id) if type(tool_call_id) is str else None
     if done is None:
-        raise ConfigError("tool_call_id", type(tool_call_id).__name__, "the id of exactly one call that this run redeemed")
+        raise ConfigError(
+            "tool_call_id",
+            type(tool_call_id).__name__,
+            "the id of exactly one call that this run redeemed",
+        )
     del self._redeemed[tool_call_id]
     yield from outcome.record_result(done, result)
     if done.missing:

@@ -1,9 +1,12 @@
-"""A conversation: what one user says to one agent under a host's own id, and the runs that follow each other in it.
+"""A conversation: what one user says to one agent under a host's own id, and the runs that
+follow each other in it.
 
-Rules: the run's name is derived from tenant, user, agent and the host's id, so that nobody else's id finds it. All runs of a conversation
-are one record in the store: what was counted, done, held, denied and taken back stands. Of an earlier run only the newest turns are known
-on: they name values, and ask for nothing; its facts and what was confirmed in it count no more. A run that follows begins with a turn of
-the user's, and none follows one that was closed, by its host or its denials, or revoked.
+Rules: the run's name is derived from tenant, user, agent and the host's id, so that nobody
+else's id finds it. All runs of a conversation are one record in the store: what was counted,
+done, held, denied and taken back stands. Of an earlier run only the newest turns are known on:
+they name values, and ask for nothing; its facts and what was confirmed in it count no more. A
+run that follows begins with a turn of the user's, and none follows one that was closed, by its
+host or its denials, or revoked.
 """
 
 from __future__ import annotations
@@ -25,20 +28,41 @@ from agentgate.values.request import Agent, Header, RunState, User
 
 KEPT = 30 * 24 * 3600  # seconds after its end in which a run can be followed by another
 _SOON = 30  # seconds before its end in which the next turn begins another run
-_CARRIED = 50  # stored turns of earlier runs, of `MAX_TURN` characters together; where they are longer, the last
+# stored turns of earlier runs, of `MAX_TURN` characters together; where they are longer, the
+# last
+_CARRIED = 50
 
 
-def name_run(tenant: str, conversation: str, user: Proven[User] | None, agent: Proven[Agent], host: str = "") -> str:
-    """The id of a conversation's run, which only this tenant, user and agent have, and over HTTP only this `host`.
+def name_run(
+    tenant: str,
+    conversation: str,
+    user: Proven[User] | None,
+    agent: Proven[Agent],
+    host: str = "",
+) -> str:
+    """The id of a conversation's run, which only this tenant, user and agent have, and over
+    HTTP only this `host`.
 
     Raises:
         RunRefused: no such name can be a host's id.
     """
     if not is_name(conversation):
-        raise refused_input("conversation", type(conversation).__name__, f"the host's id of it, {FORM}")
-    whose = [[each.who.issuer, each.who.subject or each.who.id] if each else [] for each in (user, agent)]
+        raise refused_input(
+            "conversation", type(conversation).__name__, f"the host's id of it, {FORM}"
+        )
+    whose = [
+        [each.who.issuer, each.who.subject or each.who.id] if each else []
+        for each in (user, agent)
+    ]
     of_host = {"host": host} if host else {}
-    return "run_" + digest(canonical({"conversation": conversation, "tenant": tenant, "whose": whose, **of_host}))[:40]
+    return (
+        "run_"
+        + digest(
+            canonical(
+                {"conversation": conversation, "tenant": tenant, "whose": whose, **of_host}
+            )
+        )[:40]
+    )
 
 
 def is_over(state: RunState) -> bool:
@@ -50,25 +74,46 @@ def is_over(state: RunState) -> bool:
 
 
 def check_open(state: RunState, workflow: str) -> None:
-    """A conversation goes on under its own workflow, and not where it was closed. Raises RunRefused."""
+    """A conversation goes on under its own workflow, and not where it was closed. Raises
+    RunRefused.
+    """
     header = state.header
     if state.closed:
         reason = Reason.TOO_MANY_DENIALS if state.denials_spent else Reason.RUN_CLOSED
-        raise RunRefused((Failure(reason, "conversation", "closed", "an open one, of another id"),), header.id)
+        raise RunRefused(
+            (Failure(reason, "conversation", "closed", "an open one, of another id"),),
+            header.id,
+        )
     if header.workflow != workflow:
-        raise RunRefused((Failure(Reason.INPUT, "workflow", workflow, f"the conversation's own, {header.workflow}"),), header.id)
+        raise RunRefused(
+            (
+                Failure(
+                    Reason.INPUT,
+                    "workflow",
+                    workflow,
+                    f"the conversation's own, {header.workflow}",
+                ),
+            ),
+            header.id,
+        )
 
 
 def succeed(core: Core, known: RunState, header: Header, text: str, stored: str) -> Flow:
-    """Open the run that follows; its header, or None: the one that was known has changed, or is closed.
+    """Open the run that follows; its header, or None: the one that was known has changed, or is
+    closed.
 
     Raises (through the driver):
         RunRefused: it is revoked. StoreUnavailable, AuditUnavailable: not opened.
     """
     carried = known.stored[-_CARRIED:]
     carried = carried if sum(map(len, carried)) <= MAX_TURN else carried[-1:]
-    days = (*known.header.earlier, *[known.header.day] * (len(known.stored) - len(known.header.earlier)))
-    following = replace(header, succession=known.header.succession + 1, earlier=days[len(days) - len(carried) :])
+    days = (
+        *known.header.earlier,
+        *[known.header.day] * (len(known.stored) - len(known.header.earlier)),
+    )
+    following = replace(
+        header, succession=known.header.succession + 1, earlier=days[len(days) - len(carried) :]
+    )
     answer = yield ops.succeed_run(
         *(header.tenant, header.id, header_bytes(following), (*carried, stored)),
         revision=known.revision,
@@ -77,6 +122,11 @@ def succeed(core: Core, known: RunState, header: Header, text: str, stored: str)
         who=subjects_of(header),
     )
     if answer == "revoked":
-        refused = Failure(Reason.REVOKED, "conversation", answer, "none of its run, user, agent, workflow version and tenant revoked")
+        refused = Failure(
+            Reason.REVOKED,
+            "conversation",
+            answer,
+            "none of its run, user, agent, workflow version and tenant revoked",
+        )
         yield from refuse_run(header, (refused,))
     return following if answer == "ok" else None

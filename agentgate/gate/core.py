@@ -1,4 +1,6 @@
-"""What a gate consists of, and what all its flows do: read a run, and put a refusal on record."""
+"""What a gate consists of, and what all its flows do: read a run, and put a refusal on
+record.
+"""
 
 from __future__ import annotations
 
@@ -65,13 +67,15 @@ class Core:
     """What a gate consists of; its flows share it and change none of it.
 
     Attributes:
-        clock: the decision clock; moves conditions, workflow expiry and relative dates, never token times.
+        clock: the decision clock; moves conditions, workflow expiry and relative dates, never
+            token times.
         issuer: the gate's URL; audience of wrapper-redeemed tools that name none.
         sources: where the surroundings of a call come from.
         brokers: upstream brokers by name; None: only tool servers have it.
         history: what this gate saw of its tenants' histories.
         answerers: whose signatures answer holds.
-        confirm: asks the run's own user in this process (`agentgate.gate.holds.confirm`); None: it does not.
+        confirm: asks the run's own user in this process (`agentgate.gate.holds.confirm`); None:
+            it does not.
         budgets: what a run or its user may use up.
         notifier: tells people of holds and answers.
         identities: proves credentials; None: this gate takes none.
@@ -82,7 +86,8 @@ class Core:
         in_force: which versions of its workflow a run is decided under.
         known_brokers: their names.
         held_brokers: those that this gate has itself.
-        shared_runs: where the store may lose what it acknowledged, any gate acts in its runs until the store starts anew.
+        shared_runs: where the store may lose what it acknowledged, any gate acts in its runs
+            until the store starts anew.
         issued: runs that it opened, and acts for which it issued a token lately.
         observer: records what the version that only observes says of calls.
         unproven: refusals of callers whom nobody proved, which go on record in sum.
@@ -124,7 +129,11 @@ class Core:
         object.__setattr__(self, "readings", Readings(self.derive))
         object.__setattr__(self, "in_force", InForce(self.catalog, self.find))
         object.__setattr__(self, "known_brokers", frozenset(self.brokers))
-        object.__setattr__(self, "held_brokers", {name: broker for name, broker in self.brokers.items() if broker is not None})
+        object.__setattr__(
+            self,
+            "held_brokers",
+            {name: broker for name, broker in self.brokers.items() if broker is not None},
+        )
 
     def close(self) -> None:
         """Tell and record what waits."""
@@ -136,16 +145,33 @@ class Core:
         return self.in_force.workflow(name)
 
     def enforces(self, workflow: Workflow | None, header: Header) -> bool:
-        """Whether refusals count: not where reviewers signed a workflow to observe of which they never had a version enforced.
+        """Whether refusals count: not where reviewers signed a workflow to observe of which
+        they never had a version enforced.
 
         Over HTTP they do: who is answered there runs no tool that was refused.
         """
-        return workflow is None or not workflow.observe or self.find is None or bool(header.host or header.client)
+        return (
+            workflow is None
+            or not workflow.observe
+            or self.find is None
+            or bool(header.host or header.client)
+        )
 
-    def around(self, agent: Agent | None = None, network: str | None = None, data_class: str | None = None) -> Surroundings:
+    def around(
+        self,
+        agent: Agent | None = None,
+        network: str | None = None,
+        data_class: str | None = None,
+    ) -> Surroundings:
         """The decision time and what is known of a call's surroundings; read once per call."""
         environment = None if agent is None else self.sources.environment(agent)
-        return Surroundings(now=self.clock(), environment=environment, data_class=data_class, network=network, brokers=self.known_brokers)
+        return Surroundings(
+            now=self.clock(),
+            environment=environment,
+            data_class=data_class,
+            network=network,
+            brokers=self.known_brokers,
+        )
 
     def trust(self, audience: str, tenants: tuple[str, ...]) -> Trust:
         """What this gate itself believes where it redeems tokens of its own."""
@@ -161,14 +187,24 @@ class Core:
 
 
 def stamp(kind: str, header: Header, **more: object) -> Record:
-    """An audit record with who, where and which workflow; never a prompt, a token or a raw argument."""
+    """An audit record with who, where and which workflow; never a prompt, a token or a raw
+    argument.
+    """
     who = header.memo.get("who") or header.memo.setdefault("who", _who(header))
-    return Record({"type": kind, "time": round(time.time(), 6), **who, **more}, refusal=bool(more.get("reasons")))  # or a hold
+    return Record(
+        {"type": kind, "time": round(time.time(), 6), **who, **more},
+        refusal=bool(more.get("reasons")),
+    )  # or a hold
 
 
 def subjects_of(header: Header, tool: str = "") -> ops.Subjects:
     """Whom a revocation may name that stops a run, or its calls of a tool."""
-    return ops.Subjects(header.agent.id, header.reader, tool, ops.workflow_subject(header.workflow, header.version))
+    return ops.Subjects(
+        header.agent.id,
+        header.reader,
+        tool,
+        ops.workflow_subject(header.workflow, header.version),
+    )
 
 
 def refuse_run(header: Header, refused: tuple[Failure, ...]) -> Flow:
@@ -191,24 +227,41 @@ def _who(header: Header) -> dict[str, object]:
 
 def _identity(header: Header) -> dict[str, object]:
     """How user and agent are known, and what is between them."""
-    user, agent = header.user, header.agent
-    known: dict[str, object] = {"user": user.identity if user else None, "agent": agent.identity}
+    user = header.user
+    agent = header.agent
+    known: dict[str, object] = {
+        "user": user.identity if user else None,
+        "agent": agent.identity,
+    }
     if agent.via:
         known["via"] = agent.via
     if agent.posture is not None:
-        known["posture"] = {"image_signed_by": agent.posture.image_signed_by, "attested_at": agent.posture.attested_at.isoformat()}
+        known["posture"] = {
+            "image_signed_by": agent.posture.image_signed_by,
+            "attested_at": agent.posture.attested_at.isoformat(),
+        }
     return known
 
 
-def decided(answer: str, call: Call, header: Header, known: Mapping[str, object], **more: object) -> Record:
+def decided(
+    answer: str, call: Call, header: Header, known: Mapping[str, object], **more: object
+) -> Record:
     """The audit record of a decision; `known`: what was `seen`."""
-    of_call = {"tool": call.tool, "tool_call_id": call.id, "arguments_digest": call.arguments_digest}
+    of_call = {
+        "tool": call.tool,
+        "tool_call_id": call.id,
+        "arguments_digest": call.arguments_digest,
+    }
     record = stamp("decision", header, decision=answer, **of_call, **more)
     return record._replace(body={**known, **record.body})
 
 
-def surroundings(core: Core, versions: Versions, header: Header, call: Call, connection: Connection | None) -> Flow:
-    """What reads the clock, and returns the surroundings of a call; the catalogue is asked only where a version asks for a data class."""
+def surroundings(
+    core: Core, versions: Versions, header: Header, call: Call, connection: Connection | None
+) -> Flow:
+    """What reads the clock, and returns the surroundings of a call; the catalogue is asked only
+    where a version asks for a data class.
+    """
     kind = None
     if [each for each in versions.each if each.conditions.data_class]:
         kind = yield Outside(lambda: core.sources.class_of(call.tool, call.args))
@@ -216,7 +269,8 @@ def surroundings(core: Core, versions: Versions, header: Header, call: Call, con
 
 
 def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Flow:
-    """The run's state, from the store; where an earlier state is `known` (or to this gate), the store sends only what changed since.
+    """The run's state, from the store; where an earlier state is `known` (or to this gate), the
+    store sends only what changed since.
 
     Raises (through the driver):
         RunRefused: missing, unreadable, or its workflow is no longer loaded.
@@ -231,7 +285,13 @@ def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Fl
     return (yield from found(core, tenant, run, (yield op), known))
 
 
-def found(core: Core, tenant: str, run: str, record: ops.RunRecord | None, known: RunState | None = None) -> Flow:
+def found(
+    core: Core,
+    tenant: str,
+    run: str,
+    record: ops.RunRecord | None,
+    known: RunState | None = None,
+) -> Flow:
     """The state of a run that was read, or opened. Raises as `read`."""
     if record is None:
         raise missing(tenant, run)
@@ -242,18 +302,30 @@ def found(core: Core, tenant: str, run: str, record: ops.RunRecord | None, known
     workflow = yield from core.in_force.own(header)
     heard = known.turns if known is not None else ()
     unread = record.turns[len(heard) :] if record.turns[: len(heard)] == heard else record.turns
-    state = partial(run_state, tenant, run, record=record, workflow=workflow, readings=core.readings, known=known)
+    state = partial(
+        run_state,
+        tenant,
+        run,
+        record=record,
+        workflow=workflow,
+        readings=core.readings,
+        known=known,
+    )
     return core.states.keep((yield from apart(sum(map(len, unread)), state)))
 
 
-_MAX_REASONS, _MAX_WORDS = 50, 300
+_MAX_REASONS = 50
+_MAX_WORDS = 300
 
 
 def reasons_of(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
-    """What a record holds of failures, cut to what always fits it: a call must not keep its refusal off the record by its size."""
+    """What a record holds of failures, cut to what always fits it: a call must not keep its
+    refusal off the record by its size.
+    """
     tellable = told(failures)
     kept: list[Mapping[str, str]] = [
-        {name: words[:_MAX_WORDS] for name, words in each.items()} for each in describe(tellable[:_MAX_REASONS])
+        {name: words[:_MAX_WORDS] for name, words in each.items()}
+        for each in describe(tellable[:_MAX_REASONS])
     ]
     left = len(tellable) - len(kept)
     return [*kept, {"reason": "more", "field": str(left)}] if left else kept
@@ -263,16 +335,32 @@ _SHOWN = 500  # bytes of an argument that a record holds as it is
 
 
 def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, object]:
-    """What the record of a decision holds so that it can be explained later: how much of the run was known, when, and which values.
+    """What the record of a decision holds so that it can be explained later: how much of the
+    run was known, when, and which values.
 
-    Its fields are those of `agentgate.audit.schema`. `made`: the call's digest; empty: its workflow does not have the tool.
+    Its fields are those of `agentgate.audit.schema`. `made`: the call's digest; empty: its
+    workflow does not have the tool.
     """
-    run, call = case.run, case.call
+    run = case.run
+    call = case.call
     form = _form_of(core, case)
-    known: dict[str, object] = {"turns": len(run.turns), "calls": len(run.calls), "origins": origin_names(case)}
+    known: dict[str, object] = {
+        "turns": len(run.turns),
+        "calls": len(run.calls),
+        "origins": origin_names(case),
+    }
     around = case.around
-    where = {"environment": around.environment, "data_class": around.data_class, "network": around.network}
-    more = {"doubts": len(run.doubts), "succession": run.header.succession, "definition": call.definition, **where}
+    where = {
+        "environment": around.environment,
+        "data_class": around.data_class,
+        "network": around.network,
+    }
+    more = {
+        "doubts": len(run.doubts),
+        "succession": run.header.succession,
+        "definition": call.definition,
+        **where,
+    }
     known |= {name: value for name, value in more.items() if value}
     if versions.newer is not None:
         known["in_force"] = {"version": versions.newer.version, "digest": versions.newer.digest}
@@ -280,7 +368,10 @@ def seen(core: Core, versions: Versions, case: Case, made: str) -> dict[str, obj
         known["txn"] = txn(made)
     known["at"] = around.now.isoformat()
     known["args"], hidden = _shown(form, case)
-    known["hidden"] = {name: core.keys.masked(run.header.tenant, canonical(value)) for name, value in hidden.items()}
+    known["hidden"] = {
+        name: core.keys.masked(run.header.tenant, canonical(value))
+        for name, value in hidden.items()
+    }
     if lengths := {name: len(value) for name, value in hidden.items() if type(value) is str}:
         known["lengths"] = lengths
     if hidden and core.seal is not None:
@@ -294,7 +385,8 @@ class ToolForm(NamedTuple):
 
     Attributes:
         conditions, keys: what each call must meet, and how that is named.
-        args: each declared argument, its rules, whether it may be left out as null, and whether no record shows it.
+        args: each declared argument, its rules, whether it may be left out as null, and whether
+            no record shows it.
     """
 
     conditions: tuple[Condition, ...] = ()
@@ -304,17 +396,29 @@ class ToolForm(NamedTuple):
 
 def _form_of(core: Core, case: Case) -> ToolForm:
     """The form of a tool's records, made once."""
-    workflow, tool = case.workflow, case.tool
+    workflow = case.workflow
+    tool = case.tool
     if tool is None:
         return ToolForm()
     name = workflow.digest, tool.name
     if (form := core.forms.get(name)) is None:
-        listed = tuple([each for each in conditions(workflow, tool) if each.about not in {*AT_MINT, "person"}])
+        listed = tuple(
+            [
+                each
+                for each in conditions(workflow, tool)
+                if each.about not in {*AT_MINT, "person"}
+            ]
+        )
         rules: dict[str, list[Rule]] = {}
         for rule in tool.args.values():
             rules.setdefault(root(rule.name), []).append(rule)
-        args = [(each, tuple(inside), all(r.nullable for r in inside), any(map(_is_secret, inside))) for each, inside in rules.items()]
-        form = core.forms[name] = ToolForm(listed, tuple([each.key for each in listed]), tuple(args))
+        args = [
+            (each, tuple(inside), all(r.nullable for r in inside), any(map(_is_secret, inside)))
+            for each, inside in rules.items()
+        ]
+        form = core.forms[name] = ToolForm(
+            listed, tuple([each.key for each in listed]), tuple(args)
+        )
     return form
 
 
@@ -324,7 +428,13 @@ def _met(form: ToolForm, case: Case) -> tuple[str, ...]:
     if not failures:
         return form.keys
     failed = {each.key for failure in failures for each in matching(failure, form.conditions)}
-    return tuple([each.key for each in form.conditions if each.key not in failed and not failed & each.after])
+    return tuple(
+        [
+            each.key
+            for each in form.conditions
+            if each.key not in failed and not failed & each.after
+        ]
+    )
 
 
 def _shown(form: ToolForm, case: Case) -> tuple[dict[str, object], dict[str, object]]:
@@ -332,13 +442,21 @@ def _shown(form: ToolForm, case: Case) -> tuple[dict[str, object], dict[str, obj
     args: dict[str, object] = {}
     hidden: dict[str, object] = {}
     given = case.call.args
-    refused = {failure.argument for failure in case.denied if failure.reason in {Reason.ARGUMENT_FORM, Reason.ARGUMENT_VALUE}}
+    refused = {
+        failure.argument
+        for failure in case.denied
+        if failure.reason in {Reason.ARGUMENT_FORM, Reason.ARGUMENT_VALUE}
+    }
     for name, rules, nullable, secret in form.args:
         if name in given:
             value = given[name]
             if value is None and nullable:
                 args[name] = None  # as left out
-            elif secret or _is_large(value) or (refused and any(_is_refused(case, rule, refused) for rule in rules)):
+            elif (
+                secret
+                or _is_large(value)
+                or (refused and any(_is_refused(case, rule, refused) for rule in rules))
+            ):
                 hidden[name] = value
             else:
                 args[name] = value
@@ -347,7 +465,8 @@ def _shown(form: ToolForm, case: Case) -> tuple[dict[str, object], dict[str, obj
 
 def _is_large(value: object) -> bool:
     """A long value, or a structure: it may hold what no rule names."""
-    if type(value) is str and len(value) < _SHOWN // 6 and "{" not in value:  # no character is longer than \\u0000
+    # no character is longer than \\u0000
+    if type(value) is str and len(value) < _SHOWN // 6 and "{" not in value:
         return False
     data = canonical(value)
     return b"{" in data or len(data) > _SHOWN
@@ -360,4 +479,7 @@ def _is_refused(case: Case, rule: Rule, refused: set[str]) -> bool:
 
 def _is_secret(rule: Rule) -> bool:
     """A value that no record shows: a sensitive one, or free text that nothing narrows."""
-    return rule.sensitive or (rule.type in {"text", "json"} and not (rule.one_of or rule.equals or rule.pattern or rule.glob))
+    return rule.sensitive or (
+        rule.type in {"text", "json"}
+        and not (rule.one_of or rule.equals or rule.pattern or rule.glob)
+    )

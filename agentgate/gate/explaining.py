@@ -1,4 +1,6 @@
-"""A call of a run explained: what a decision would be now, and what was said of it when this handle last refused or held it."""
+"""A call of a run explained: what a decision would be now, and what was said of it when this
+handle last refused or held it.
+"""
 
 from __future__ import annotations
 
@@ -20,34 +22,61 @@ if TYPE_CHECKING:
     from agentgate.explain.explanation import Explanation
 
 
-def explained(view: View, tool: str, made: Call | Deny | None, tool_call_id: str | None, verdicts: Any) -> Flow:
+def explained(
+    view: View, tool: str, made: Call | Deny | None, tool_call_id: str | None, verdicts: Any
+) -> Flow:
     """The steps of `Run.explain`; `verdicts`: the module, imported before the deadline runs."""
     header = view.state.header
     known = view.refused.get(tool_call_id) if tool_call_id is not None else None
-    later: tuple[Failure, ...] = ()  # what the store, a person or the gate said of the call when it was refused here
+    # what the store, a person or the gate said of the call when it was refused here
+    later: tuple[Failure, ...] = ()
     if made is not None:
-        call = Call("(unreadable)", "(unreadable)", b"{}", {}) if isinstance(made, Deny) else made
+        call = (
+            Call("(unreadable)", "(unreadable)", b"{}", {}) if isinstance(made, Deny) else made
+        )
         later = made.failures if isinstance(made, Deny) else ()
     elif known is None or tool not in {"", known[0].tool}:
-        raise ConfigError("tool_call_id", tool_call_id, "the id of a call this handle refused lately; else give tool and args")
+        raise ConfigError(
+            "tool_call_id",
+            tool_call_id,
+            "the id of a call this handle refused lately; else give tool and args",
+        )
     else:
         call = known[0]
     if known is not None and known[0] == call:
-        later = tuple(f for f in known[1].failures if f.reason in verdicts.LATER and (f.reason is not Reason.LIMIT or f.field == "limits"))
+        later = tuple(
+            f
+            for f in known[1].failures
+            if f.reason in verdicts.LATER
+            and (f.reason is not Reason.LIMIT or f.field == "limits")
+        )
     state: RunState = yield from read(view.core, header.tenant, header.id, view.state)
     versions = view.core.in_force.known(state.header) or Versions(view.workflow)
     around = (yield from surroundings(view.core, versions, state.header, call, None))()
     size = len(call.data) + sum(map(len, state.turns))
-    explanation: Explanation = yield from apart(size, partial(verdicts.explain, versions.opened, state, call, around, later))
+    explanation: Explanation = yield from apart(
+        size, partial(verdicts.explain, versions.opened, state, call, around, later)
+    )
     if versions.newer is not None and explanation.decision != "deny":
         seen = under_newer(versions, versions.newer, state, view.core.readings.intents)
-        explanation = yield from apart(size, partial(verdicts.explain, versions.newer, seen, call, around, later))
+        explanation = yield from apart(
+            size, partial(verdicts.explain, versions.newer, seen, call, around, later)
+        )
     if versions.newer is not None:
-        note = f"the run was opened under version {versions.opened.version}, and version {versions.newer.version} is in force: both decide"
-        explanation = replace(explanation, notes=(*explanation.notes, f"{note}, and this is what {explanation.workflow} says"))
+        note = (
+            f"the run was opened under version {versions.opened.version}, and version "
+            f"{versions.newer.version} is in force: both decide"
+        )
+        explanation = replace(
+            explanation,
+            notes=(*explanation.notes, f"{note}, and this is what {explanation.workflow} says"),
+        )
     latest = view.refused.get(call.id)
     if latest is not None and latest[0] == call and isinstance(latest[1], StepUp):
         hold = latest[1].hold
-        note = f"hold {hold.id} for {', '.join(hold.rules)}, open until {hold.expires_at:.0f} (POSIX seconds)"
+        note = (
+            f"hold {hold.id} for {', '.join(hold.rules)}, open until "
+            f"{hold.expires_at:.0f} (POSIX seconds)"
+        )
         explanation = replace(explanation, notes=(*explanation.notes, note))
     return explanation

@@ -1,9 +1,11 @@
-"""The steps of a gate, as generators that yield what they need from outside: a store operation, an audit record, or work outside.
+"""The steps of a gate, as generators that yield what they need from outside: a store operation,
+an audit record, or work outside.
 
-Rules: one flow, two shells. `Gate` and `AsyncGate` drive the same generators, so that there is one order of steps: decide, settle in one
-script, record durably, only then sign. A call that who asks redeems, too, is recorded first, and one script settles and redeems it
-(docs/adr-0041). The driver holds the call's one deadline. Whatever fails on the way is a `Deny` with a closed reason; a token is built
-last, and `Allow` nowhere else.
+Rules: one flow, two shells. `Gate` and `AsyncGate` drive the same generators, so that there is
+one order of steps: decide, settle in one script, record durably, only then sign. A call that
+who asks redeems, too, is recorded first, and one script settles and redeems it (docs/adr-0041).
+The driver holds the call's one deadline. Whatever fails on the way is a `Deny` with a closed
+reason; a token is built last, and `Allow` nowhere else.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ from typing import Any, NamedTuple
 from agentgate.decision.answer import Allow, Decision, Deny, Eligible, StepUp
 from agentgate.decision.case import Case
 from agentgate.decision.versions import Versions, judged
-from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameRefused, Refusal, StoreUnavailable, TokenRefused
+from agentgate.errors import (
+    AuditUnavailable,
+    CanonicalError,
+    KeyRefused,
+    NameRefused,
+    Refusal,
+    StoreUnavailable,
+    TokenRefused,
+)
 from agentgate.gate.core import Core, read, seen, surroundings
 from agentgate.gate.denial import deny
 from agentgate.gate.holds.release import find_release
@@ -42,32 +52,43 @@ from agentgate.values.request import Args, Call, Header, RunState
 from agentgate.values.times import duration
 from agentgate.workflow.model import Limit
 
-LATE = CALL_SECONDS - 0.05  # seconds of a processor for one decision; then the store is no longer asked
-_REREADS = 16  # parallel calls of one run change it; the deadline of a call ends before that many
+# seconds of a processor for one decision; then the store is no longer asked
+LATE = CALL_SECONDS - 0.05
+# parallel calls of one run change it; the deadline of a call ends before that many
+_REREADS = 16
 _MAX_DEFINITION = 256
 
 _ELSEWHERE = Failure(
     Reason.RUN_ELSEWHERE,
     "run",
-    "a run in which acts may be lost: another gate's, from before the store started anew, or a replica or dump followed the store lately",
-    "the gate that opened it, a new run, or a store that keeps what it acknowledges (agentgate doctor tells the cause, and its end)",
+    "a run in which acts may be lost: another gate's, from before the store started anew, or "
+    "a replica or dump followed the store lately",
+    "the gate that opened it, a new run, or a store that keeps what it acknowledges "
+    "(agentgate doctor tells the cause, and its end)",
 )
 
 
-# --- one call ------------------------------------------------------------------------------------------------------------
-def authorize(view: View, call: Call, connection: Connection | None, *, redeems: bool) -> Generator[Step, Any, tuple[Settled, RunState]]:
+# --- one call ---------------------------------------------------------------------------------
+def authorize(
+    view: View, call: Call, connection: Connection | None, *, redeems: bool
+) -> Generator[Step, Any, tuple[Settled, RunState]]:
     """`decided_on`, in a span."""
     steps = decided_on(view, call, connection, redeems=redeems)
     if view.core.tracing is None:
         return steps
     name, said = _told(view, call)
-    return spanned(view.core.tracing, f"authorize {name}", said, steps, lambda answer: _ended(answer[0]))
+    return spanned(
+        view.core.tracing, f"authorize {name}", said, steps, lambda answer: _ended(answer[0])
+    )
 
 
 def _told(view: View, call: Call) -> tuple[str, Mapping[str, str | int]]:
     """How a call is named in spans, and what they say of it."""
-    header, name = view.state.header, call.tool if view.tool(call.tool) is not None else UNKNOWN_TOOL
-    return name, call_attributes(name, call.id, header.agent.id, header.workflow, header.version)
+    header = view.state.header
+    name = call.tool if view.tool(call.tool) is not None else UNKNOWN_TOOL
+    return name, call_attributes(
+        name, call.id, header.agent.id, header.workflow, header.version
+    )
 
 
 def _ended(decision: Settled | Performed | None) -> tuple[Mapping[str, str | int], str]:
@@ -79,26 +100,43 @@ def _ended(decision: Settled | Performed | None) -> tuple[Mapping[str, str | int
     return {"agentgate.decision": said.lower()}, error
 
 
-def decided_on(view: View, call: Call, connection: Connection | None, *, redeems: bool) -> Generator[Step, Any, tuple[Settled, RunState]]:
-    """Decide one call and, only if everything holds, mint its token; a refusal is a value. Also returns the freshest state of the run.
+def decided_on(
+    view: View, call: Call, connection: Connection | None, *, redeems: bool
+) -> Generator[Step, Any, tuple[Settled, RunState]]:
+    """Decide one call and, only if everything holds, mint its token; a refusal is a value. Also
+    returns the freshest state of the run.
 
     `redeems`: a call that needs no token, since who asks runs its tool, is redeemed instead.
 
-    A cached state is good enough to allow (the mint script compares its revision), never to deny or to ask a person. Where it is
-    probably behind (a token of this run was issued, and will have been redeemed), it is read first, which saves a mint in vain.
+    A cached state is good enough to allow (the mint script compares its revision), never to
+    deny or to ask a person. Where it is probably behind (a token of this run was issued, and
+    will have been redeemed), it is read first, which saves a mint in vain.
     """
-    core, state, header = view.core, view.state, view.state.header
+    core = view.core
+    state = view.state
+    header = view.state.header
     # another handle may have renewed it
-    fresh = view.behind or (header.ends <= (now := time.time()) and (now < header.expires_at or header.conversation != ""))
+    fresh = view.behind or (
+        header.ends <= (now := time.time())
+        and (now < header.expires_at or header.conversation != "")
+    )
     whole: RunState | None = None
     jti = new_jti()
-    named: dict[str, object] = {"jti": jti} if redeems else {}  # of records with one jti the last counts
+    # of records with one jti the last counts
+    named: dict[str, object] = {"jti": jti} if redeems else {}
     try:
         if fresh:
             state = yield from read(core, header.tenant, header.id, state)
         for _ in range(_REREADS):
-            versions, case, answer = yield from considered(core, whole or state, call, connection, fresh=fresh)
-            if isinstance(answer, Deny) and fresh and whole is None and (waiting := (yield from _waiting(core, state, call))) is not None:
+            versions, case, answer = yield from considered(
+                core, whole or state, call, connection, fresh=fresh
+            )
+            if (
+                isinstance(answer, Deny)
+                and fresh
+                and whole is None
+                and (waiting := (yield from _waiting(core, state, call))) is not None
+            ):
                 whole, call = waiting
                 continue
             decision: Decision | Performed | str | None = None
@@ -117,44 +155,83 @@ def decided_on(view: View, call: Call, connection: Connection | None, *, redeems
                 observe(core, versions, state, case, answer)
             if isinstance(decision, Performed):
                 done, record, revision = decision
-                return done, after_call(state, record, revision, versions.opened, core.readings) if revision else state
+                return done, after_call(
+                    state, record, revision, versions.opened, core.readings
+                ) if revision else state
             if decision is not None:
                 return decision, state
-            state, fresh, whole = (yield from read(core, header.tenant, header.id, state)), True, None
-        failures: tuple[Failure, ...] = (Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),)
+            state, fresh, whole = (
+                (yield from read(core, header.tenant, header.id, state)),
+                True,
+                None,
+            )
+        failures: tuple[Failure, ...] = (
+            Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),
+        )
     except RunRefused as error:
         failures = error.failures
     except (StoreUnavailable, NameRefused) as error:
-        failures = (Failure(Reason.STORE, "store", str(error), "a state store that answers in time"),)
+        failures = (
+            Failure(Reason.STORE, "store", str(error), "a state store that answers in time"),
+        )
     except CanonicalError as error:  # the record of a call is larger than the call itself
         failures = (Failure(Reason.INPUT, "call", "no canonical form", error.expected),)
     except KeyRefused as error:
         failures = (Failure(Reason.STORE, "keys", str(error), "a signing key"),)
     except AuditUnavailable as error:
-        return Deny((Failure(Reason.AUDIT, "audit", str(error), "a durable audit record before any token"),)), state
+        return Deny(
+            (
+                Failure(
+                    Reason.AUDIT, "audit", str(error), "a durable audit record before any token"
+                ),
+            )
+        ), state
     return (yield from deny(core, header, call, failures, named)), state
 
 
 def _waiting(core: Core, state: RunState, call: Call) -> Flow:
-    """A call of an earlier run of the conversation that waits or was released, as it was made, and all runs as one; None: it does not."""
+    """A call of an earlier run of the conversation that waits or was released, as it was made,
+    and all runs as one; None: it does not.
+    """
     header = state.header
-    name = (yield ops.waiting_call(header.tenant, header.id, call.act)) if header.succession else ""
+    name = (
+        (yield ops.waiting_call(header.tenant, header.id, call.act))
+        if header.succession
+        else ""
+    )
     if not name:
         return None
     record = yield ops.read_run(header.tenant, header.id)
     workflow = yield from core.in_force.own(header)
-    whole = run_state(header.tenant, header.id, record=record, workflow=workflow, readings=core.readings, whole=True)
+    whole = run_state(
+        header.tenant,
+        header.id,
+        record=record,
+        workflow=workflow,
+        readings=core.readings,
+        whole=True,
+    )
     return whole, replace(call, id=name)
 
 
-def considered(core: Core, state: RunState, call: Call, connection: Connection | None, *, fresh: bool = True) -> Flow:
-    """What is decided of a call, before anything is settled: the versions it was decided under, the case and the answer.
+def considered(
+    core: Core,
+    state: RunState,
+    call: Call,
+    connection: Connection | None,
+    *,
+    fresh: bool = True,
+) -> Flow:
+    """What is decided of a call, before anything is settled: the versions it was decided under,
+    the case and the answer.
 
-    A decision that is late by itself is a refusal, also of what it would have allowed. Only its own work counts: a processor that is busy
-    with others must not close a run. `fresh`: a refusal is final with its own reasons.
+    A decision that is late by itself is a refusal, also of what it would have allowed. Only its
+    own work counts: a processor that is busy with others must not close a run. `fresh`: a
+    refusal is final with its own reasons.
 
     Raises (through the driver):
-        RunRefused: the run has ended, or its version decides nothing here. StoreUnavailable: the catalogue of data is too late.
+        RunRefused: the run has ended, or its version decides nothing here. StoreUnavailable:
+        the catalogue of data is too late.
     """
     versions = yield from core.in_force.of(state.header)
     if time.time() >= state.header.ends:
@@ -162,33 +239,64 @@ def considered(core: Core, state: RunState, call: Call, connection: Connection |
     around = yield from surroundings(core, versions, state.header, call, connection)
 
     def decide() -> tuple[Versions, Case, Eligible | Deny]:
-        began, own = time.monotonic(), time.thread_time()
+        began = time.monotonic()
+        own = time.thread_time()
         case, answer = judged(versions, state, call, around(), core.readings.intents)
         waited = time.monotonic() - began  # at least as long, and cheaper to ask for
-        if waited > LATE and (took := time.thread_time() - own) > LATE and not (fresh and isinstance(answer, Deny)):
-            answer = Deny((Failure(Reason.OVERLOAD, "call", f"{took:.2f} s to decide on it", f"at most {LATE:g} s"),))
+        if (
+            waited > LATE
+            and (took := time.thread_time() - own) > LATE
+            and not (fresh and isinstance(answer, Deny))
+        ):
+            answer = Deny(
+                (
+                    Failure(
+                        Reason.OVERLOAD,
+                        "call",
+                        f"{took:.2f} s to decide on it",
+                        f"at most {LATE:g} s",
+                    ),
+                )
+            )
         return versions, case, answer
 
     return (yield from apart(len(call.data) + sum(map(len, state.turns)), decide))
 
 
 def _ended_by(header: Header) -> Failure:
-    """That a run has ended: where its credentials did first, whoever they are of can sign in again."""
+    """That a run has ended: where its credentials did first, whoever they are of can sign in
+    again.
+    """
     return ENDED.with_data(sign_in=header.ends < header.expires_at)
 
 
 def _digest_of(view: View, state: RunState, case: Case) -> str:
     """The digest of a call; empty: of a tool that its workflow does not have."""
-    return "" if case.tool is None else view.template(state, case.workflow, case.tool).digest(case.call)
+    return (
+        ""
+        if case.tool is None
+        else view.template(state, case.workflow, case.tool).digest(case.call)
+    )
 
 
 def unreadable(view: View, refused: Deny) -> Flow:
-    """Record the refusal of a call that has no canonical form. Returns what `authorize` does."""
-    return (yield from deny(view.core, view.state.header, Call("(unreadable)", "(unreadable)", b"{}", {}), refused.failures)), view.state
+    """Record the refusal of a call that has no canonical form. Returns what `authorize`
+    does.
+    """
+    return (
+        yield from deny(
+            view.core,
+            view.state.header,
+            Call("(unreadable)", "(unreadable)", b"{}", {}),
+            refused.failures,
+        )
+    ), view.state
 
 
 class Performed(NamedTuple):
-    """A redeemed call, how the store has it, and the run's revision with it; empty: it ran before, and may have facts already."""
+    """A redeemed call, how the store has it, and the run's revision with it; empty: it ran
+    before, and may have facts already.
+    """
 
     done: Redemption
     call: ops.CallRecord
@@ -196,15 +304,21 @@ class Performed(NamedTuple):
 
 
 def _settle(minting: Minting, *, fresh: bool, performs: bool) -> Flow:
-    """What only the store knows, then holds, then the script, which mints or `performs`. None: the run changed, decide again."""
-    run, release, core = minting.case.run, Release(), minting.view.core
+    """What only the store knows, then holds, then the script, which mints or `performs`. None:
+    the run changed, decide again.
+    """
+    run = minting.case.run
+    release = Release()
+    core = minting.view.core
     if minting.acts and not core.issued.may_act(run) and not minting.repeats:
         return (yield from minting.deny(_ELSEWHERE)) if fresh else None
     if minting.acts and (known := (yield from minting.spent())):
         return (yield from minting.deny(_failure_of(ops.MintReply(known, ""), minting)))
     if minting.answer.holds and not core.enforces(minting.versions.opened, run.header):
         known = {**minting.known, "would": minting.answer.asks}
-        return (yield from deny(core, run.header, minting.case.call, minting.answer.failures, known))
+        return (
+            yield from deny(core, run.header, minting.case.call, minting.answer.failures, known)
+        )
     if minting.answer.holds:
         release = yield from find_release(minting)
         if not isinstance(release, Release):
@@ -219,16 +333,23 @@ def _settle(minting: Minting, *, fresh: bool, performs: bool) -> Flow:
 
 def _refuse(minting: Minting, settled: ops.MintReply) -> Flow:
     """Why the script did nothing. None: the run changed, decide again."""
-    return None if settled.kind == "stale" else (yield from minting.deny(_failure_of(settled, minting)))
+    return (
+        None
+        if settled.kind == "stale"
+        else (yield from minting.deny(_failure_of(settled, minting)))
+    )
 
 
 def _mint(minting: Minting, release: Release, key: str) -> Flow:
-    """The mint script, then the durable record, then the token. None: the run changed, decide again."""
+    """The mint script, then the durable record, then the token. None: the run changed, decide
+    again.
+    """
     head = minting.head(release, key)
     settled: ops.MintReply = yield from minting.reserve(release, head)
     if settled.kind != "ok":
         return (yield from _refuse(minting, settled))
-    # Promise 1: durable first, then signed. If this fails there is no token, and the same call finds its reservation.
+    # Promise 1: durable first, then signed. If this fails there is no token, and the same call
+    # finds its reservation.
     yield minting.record(release, settled)
     if minting.template.tool.redeem == "wrapper":
         minting.view.unspent[minting.digest] = minting.jti
@@ -236,28 +357,39 @@ def _mint(minting: Minting, release: Release, key: str) -> Flow:
 
 
 def _perform(minting: Minting, release: Release, key: str) -> Flow:
-    """The durable record of the attempt, then the script, which also redeems. None: the run changed, decide again.
+    """The durable record of the attempt, then the script, which also redeems. None: the run
+    changed, decide again.
 
-    What must never be forgotten of it is durable before the tool runs. Where that, or the script's answer, is missing, it does not run.
+    What must never be forgotten of it is durable before the tool runs. Where that, or the
+    script's answer, is missing, it does not run.
     """
-    core, head = minting.view.core, minting.head(release, key)
+    core = minting.view.core
+    head = minting.head(release, key)
     yield minting.record(release)
     yield Room()
     try:
         settled: ops.MintReply = yield from minting.reserve(release, head, redeems=True)
     except StoreUnavailable as error:  # it may be redeemed
         yield from not_run(minting.claims(release, "", head), attempt=minting.jti)
-        return (yield from minting.deny(Failure(Reason.STORE, "store", str(error), "a state store that answers in time")))
+        return (
+            yield from minting.deny(
+                Failure(Reason.STORE, "store", str(error), "a state store that answers in time")
+            )
+        )
     if settled.kind != "ok":
         return (yield from _refuse(minting, settled))
-    noted: dict[str, Any] | None = core.history.note(settled.redemptions, minting.audience) if settled.counted else None
+    noted: dict[str, Any] | None = (
+        core.history.note(settled.redemptions, minting.audience) if settled.counted else None
+    )
     if noted is not None and settled.detail == "spent":
         noted |= {**core.history.note(settled.history), "spent": True}
     first = settled.head  # of a read that ran before
     head = first or head
     claims = minting.claims(release, settled.lineage, head)
     try:
-        done: Redemption = yield from record_redemption(claims, minting.case.call.data, head, noted, core.tracing)
+        done: Redemption = yield from record_redemption(
+            claims, minting.case.call.data, head, noted, core.tracing
+        )
     except TokenRefused as error:
         reason = Reason.AUDIT if error.code is Refusal.AUDIT else Reason.STORE
         return (yield from minting.deny(error.failure(reason=reason)))
@@ -277,13 +409,25 @@ def _perform(minting: Minting, release: Release, key: str) -> Flow:
 _REFUSED: Mapping[str, tuple[Reason, str, str]] = {
     "missing": (Reason.RUN_MISSING, "run", "an open run"),
     "closed": (Reason.RUN_CLOSED, "run", "an open run"),
-    "locked": (Reason.RUN_BUSY, "run", "one resume of the conversation at a time: again when the other is over"),
+    "locked": (
+        Reason.RUN_BUSY,
+        "run",
+        "one resume of the conversation at a time: again when the other is over",
+    ),
     "revoked": (Reason.REVOKED, "revocations", "nothing of this call revoked"),
     "already_redeemed": (Reason.ALREADY_REDEEMED, "call", "a call that did not run yet"),
-    "failed": (Reason.FAILED, "call", "a call that may run again: a read runs again three times"),
+    "failed": (
+        Reason.FAILED,
+        "call",
+        "a call that may run again: a read runs again three times",
+    ),
     "outcome_unknown": (Reason.OUTCOME_UNKNOWN, "call", "a call whose outcome is known"),
     "hold": (Reason.STEP_UP, "hold", "a release for exactly this call"),
-    "key_changed": (Reason.BOUNDARY, "agent.boundary.key", "the key of this account's last token"),
+    "key_changed": (
+        Reason.BOUNDARY,
+        "agent.boundary.key",
+        "the key of this account's last token",
+    ),
 }
 
 
@@ -308,15 +452,26 @@ def _failure_of(settled: ops.MintReply, minting: Minting) -> Failure:
             data={"until": until} if until else {},
         )
     if settled.detail == "lost":
-        return Failure(Reason.OUTCOME_UNKNOWN, "call", "of a lost history", "a store that has lost nothing (agentgate store reconcile)")
+        return Failure(
+            Reason.OUTCOME_UNKNOWN,
+            "call",
+            "of a lost history",
+            "a store that has lost nothing (agentgate store reconcile)",
+        )
     reason, field, expected = _REFUSED[settled.kind]
-    asks = next((each for each in versions.each if each.agent.same_key_as_last_token), versions.opened)
+    asks = next(
+        (each for each in versions.each if each.agent.same_key_as_last_token), versions.opened
+    )
     rule = f"{asks.file}:{asks.agent.line}" if settled.kind == "key_changed" else ""
-    return Failure(reason, field, f"{settled.kind} {settled.detail}".strip(), expected, rule=rule)
+    return Failure(
+        reason, field, f"{settled.kind} {settled.detail}".strip(), expected, rule=rule
+    )
 
 
 def _until(limit: Limit) -> str:
-    """When, at the latest, there is room in a limit of this run or turn again; of others' work a model is told nothing."""
+    """When, at the latest, there is room in a limit of this run or turn again; of others' work
+    a model is told nothing.
+    """
     if limit.per not in {"run", "turn"}:
         return ""
     if limit.every is None:
@@ -326,14 +481,37 @@ def _until(limit: Limit) -> str:
 
 
 def checked_call(tool: str, args: Args, tool_call_id: str, definition: str) -> Call | Deny:
-    """A canonical call, or the refusal of one that has no canonical form; the refusal shows no value of an argument."""
-    if type(definition) is not str or len(definition) > _MAX_DEFINITION or not definition.isascii():
-        return Deny((Failure(Reason.INPUT, "definition", type(definition).__name__, "sha256:... or empty"),))
+    """A canonical call, or the refusal of one that has no canonical form; the refusal shows no
+    value of an argument.
+    """
+    if (
+        type(definition) is not str
+        or len(definition) > _MAX_DEFINITION
+        or not definition.isascii()
+    ):
+        return Deny(
+            (
+                Failure(
+                    Reason.INPUT, "definition", type(definition).__name__, "sha256:... or empty"
+                ),
+            )
+        )
     try:
         return Call.of(tool, args, tool_call_id, definition)
     except CanonicalError as error:
         field = ascii(error.field)[1:-1][:100]
         data = {} if field in {"tool", "tool_call_id"} else {"argument": field}
-        return Deny((Failure(Reason.INPUT, field, "no canonical form", error.expected, data=data),))
+        return Deny(
+            (Failure(Reason.INPUT, field, "no canonical form", error.expected, data=data),)
+        )
     except (TypeError, ValueError, AttributeError) as error:
-        return Deny((Failure(Reason.INPUT, "args", type(error).__name__, "a mapping with a canonical form"),))
+        return Deny(
+            (
+                Failure(
+                    Reason.INPUT,
+                    "args",
+                    type(error).__name__,
+                    "a mapping with a canonical form",
+                ),
+            )
+        )

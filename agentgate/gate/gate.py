@@ -1,6 +1,8 @@
-"""The gate: opens runs, authorises calls, lets people answer holds. Thin shells over `agentgate.gate.flow`.
+"""The gate: opens runs, authorises calls, lets people answer holds. Thin shells over
+`agentgate.gate.flow`.
 
-Rules: no setting turns a check off. An unsafe way to open a gate has `unsafe` in its name, and warns at every start.
+Rules: no setting turns a check off. An unsafe way to open a gate has `unsafe` in its name, and
+warns at every start.
 """
 
 from __future__ import annotations
@@ -56,16 +58,31 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | None = None) -> Core:
+def _core(
+    s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | None = None
+) -> Core:
     # what a store in memory counted means nothing to the next one
-    history = History(lasting=False) if s.store == "memory://" else History({} if s.audit == "memory://" else remembered(s.audit))
+    history = (
+        History(lasting=False)
+        if s.store == "memory://"
+        else History({} if s.audit == "memory://" else remembered(s.audit))
+    )
     identities = None
     if s.identity is not None:
         from agentgate.identity.door import Identities  # noqa: PLC0415 - pydantic and PyJWT are for gates that prove identities
 
         identities = Identities.of(s.identity)
-    sources = Sources(environment_of(s.environment), caller if identities is None else identities.caller, data_classes(s.data_classes))
-    answerers = Answerers(keys, s.issuer, fronts(s.answer_keys, keys), lambda: opening.signers if opening is not None else None)
+    sources = Sources(
+        environment_of(s.environment),
+        caller if identities is None else identities.caller,
+        data_classes(s.data_classes),
+    )
+    answerers = Answerers(
+        keys,
+        s.issuer,
+        fronts(s.answer_keys, keys),
+        lambda: opening.signers if opening is not None else None,
+    )
     answerers.passkeys = passkeys_of(s.passkeys, s.issuer)
     brokers = s.brokers if isinstance(s.brokers, Mapping) else dict.fromkeys(s.brokers)
     return Core(
@@ -91,7 +108,10 @@ def _core(s: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | N
 
 def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:
     if not catalog:
-        expected = "a directory with at least one workflow that loads (agentgate workflow lint and status say what is wrong)"
+        expected = (
+            "a directory with at least one workflow that loads (agentgate workflow "
+            "lint and status say what is wrong)"
+        )
         raise ConfigError("workflows", str(settings.workflows), expected)
     return catalog
 
@@ -99,9 +119,19 @@ def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:
 def _opening(settings: ApprovedSettings) -> Opening:
     from agentgate.approvals.opening import Opening  # noqa: PLC0415 - YAML, diff and approvals are for opening and reloading only
 
-    ring, kept = KeyRing.open(settings.keys, settings.alg), Path(settings.keys)
-    workflows, log = Path(settings.workflows), open_audit(settings.audit, kept, settings.checkpoints)
-    return Opening(workflows, settings.root, gate=settings.issuer, ring=ring, kept=kept, log=log, derive=settings.deriver)
+    ring = KeyRing.open(settings.keys, settings.alg)
+    kept = Path(settings.keys)
+    workflows = Path(settings.workflows)
+    log = open_audit(settings.audit, kept, settings.checkpoints)
+    return Opening(
+        workflows,
+        settings.root,
+        gate=settings.issuer,
+        ring=ring,
+        kept=kept,
+        log=log,
+        derive=settings.deriver,
+    )
 
 
 def _unapproved(settings: UnapprovedSettings) -> Core:
@@ -112,8 +142,14 @@ def _unapproved(settings: UnapprovedSettings) -> Core:
     catalog = Catalog.load(Path(settings.workflows), settings.deriver)
     report(catalog)
     _not_empty(settings, catalog)
-    ring = KeyRing.ephemeral(settings.alg) if settings.keys is None else KeyRing.open(settings.keys, settings.alg)
-    message = "workflows are enforced as they lie in the directory; nobody's signature was checked"
+    ring = (
+        KeyRing.ephemeral(settings.alg)
+        if settings.keys is None
+        else KeyRing.open(settings.keys, settings.alg)
+    )
+    message = (
+        "workflows are enforced as they lie in the directory; nobody's signature was checked"
+    )
     _log.warning("unsafe_unapproved", message=message, workflows=str(settings.workflows))
     return _core(settings, catalog, ring)
 
@@ -121,12 +157,34 @@ def _unapproved(settings: UnapprovedSettings) -> Core:
 class _GateBase(Tenants, Generic[OneStore]):
     """What both gates consist of."""
 
-    def __init__(self, core: Core, store: OneStore, audit: AuditLog, opening: Opening | None = None, *, at_once: int = AT_ONCE) -> None:
-        self._core, self._store, self._audit, self._opening, self._bound = core, store, audit, opening, Bound(at_once, core.unproven)
-        self._one_reload, self._one_reload_awaited = threading.Lock(), asyncio.Lock()
-        core.issued.store, core.observer.log = store, audit
-        keep_checkpoints(audit, store, servers=lambda: {t.audience for w in core.catalog for t in w.tools.values() if t.audience})
-        core.notifier.start(store, lambda: {tenant for workflow in core.catalog for tenant in workflow.tenants})
+    def __init__(
+        self,
+        core: Core,
+        store: OneStore,
+        audit: AuditLog,
+        opening: Opening | None = None,
+        *,
+        at_once: int = AT_ONCE,
+    ) -> None:
+        self._core = core
+        self._store = store
+        self._audit = audit
+        self._opening = opening
+        self._bound = Bound(at_once, core.unproven)
+        self._one_reload = threading.Lock()
+        self._one_reload_awaited = asyncio.Lock()
+        core.issued.store = store
+        core.observer.log = audit
+        keep_checkpoints(
+            audit,
+            store,
+            servers=lambda: {
+                t.audience for w in core.catalog for t in w.tools.values() if t.audience
+            },
+        )
+        core.notifier.start(
+            store, lambda: {tenant for workflow in core.catalog for tenant in workflow.tenants}
+        )
 
     @property
     def issuer(self) -> str:
@@ -144,12 +202,18 @@ class _GateBase(Tenants, Generic[OneStore]):
 
     def _trust(self, audience: str, tenants: tuple[str, ...] | list[str]) -> Trust:
         if not audience or not tenants:
-            raise ConfigError("audience" if not audience else "tenants", audience or tenants, "exact names")
+            raise ConfigError(
+                "audience" if not audience else "tenants", audience or tenants, "exact names"
+            )
         return self._core.trust(audience, tuple(tenants))
 
     def _with_approvals(self) -> Opening:
         if self._opening is None:
-            raise ConfigError("root", None, "a gate opened with Gate.open (one without approvals is closed and opened again)")
+            raise ConfigError(
+                "root",
+                None,
+                "a gate opened with Gate.open (one without approvals is closed and opened again)",
+            )
         return self._opening
 
 
@@ -172,42 +236,75 @@ def _open_run(
         self: the gate.
         workflow: id of a loaded workflow.
         tenant: exact tenant.
-        user: the person worked for, or their `OIDCToken`; None where the workflow is for an autonomous workload.
-        agent: the workload, or its credential (`OIDCToken`, `JWTSVID`, `X509SVID`); the run ends with the first credential (`Run.renew`).
-        prompt: the user's own words; a host that knows which part was pasted gives `[Own(...), Pasted(...)]`.
+        user: the person worked for, or their `OIDCToken`; None where the workflow is for an
+            autonomous workload.
+        agent: the workload, or its credential (`OIDCToken`, `JWTSVID`, `X509SVID`); the run
+            ends with the first credential (`Run.renew`).
+        prompt: the user's own words; a host that knows which part was pasted gives `[Own(...),
+            Pasted(...)]`.
         agent_said: what the agent had said before it (as in `Run.add_turn`).
-        ttl: the run's life in seconds, at most a day; a week with credentials, since it can be renewed that long.
-        once: the run of this very credential (`jti`, or attempt of a job), found again where it is open; for workflows without intents.
-        conversation: the host's own id for what this user says to this agent, in this tenant. Its first prompt opens a run; with each
-            further one that run is found, in whichever process, and the prompt is a turn in it. Where it is over, another follows it, with
-            its counts. An empty prompt says nothing and opens nothing: the run is found, to finish a call that was held.
+        ttl: the run's life in seconds, at most a day; a week with credentials, since it can be
+            renewed that long.
+        once: the run of this very credential (`jti`, or attempt of a job), found again where it
+            is open; for workflows without intents.
+        conversation: the host's own id for what this user says to this agent, in this tenant.
+            Its first prompt opens a run; with each further one that run is found, in whichever
+            process, and the prompt is a turn in it. Where it is over, another follows it, with
+            its counts. An empty prompt says nothing and opens nothing: the run is found, to
+            finish a call that was held.
 
     Raises:
-        RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable, Overloaded: not opened.
+        RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable, Overloaded:
+            not opened.
     """
     said: Any = {"prompt": prompt, "agent_said": agent_said}
-    steps = open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, **said, ttl=ttl, once=once, conversation=conversation)
+    steps = open_run(
+        self._core,
+        workflow,
+        tenant=tenant,
+        user=user,
+        agent=agent,
+        **said,
+        ttl=ttl,
+        once=once,
+        conversation=conversation,
+    )
     return View(self._core, (yield from steps))
 
 
 def _close_conversation(
-    self: _GateBase[Any], conversation: str, *, workflow: str, tenant: str, user: UserGiven, agent: AgentGiven
+    self: _GateBase[Any],
+    conversation: str,
+    *,
+    workflow: str,
+    tenant: str,
+    user: UserGiven,
+    agent: AgentGiven,
 ) -> Generator[Step, Any, None]:
-    """End a conversation: what is held in it is cancelled, nothing is minted in it any more, and its id opens no run.
+    """End a conversation: what is held in it is cancelled, nothing is minted in it any more,
+    and its id opens no run.
 
     Raises:
-        RunRefused: this tenant, user and agent have none of this id. StoreUnavailable, AuditUnavailable: it may be open.
+        RunRefused: this tenant, user and agent have none of this id. StoreUnavailable,
+            AuditUnavailable: it may be open.
     """
-    yield from close_conversation(self._core, workflow, conversation, tenant=tenant, user=user, agent=agent)
+    yield from close_conversation(
+        self._core, workflow, conversation, tenant=tenant, user=user, agent=agent
+    )
 
 
 def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, Any, View]:
-    """Resume a run that this or another gate opened. Raises RunRefused: missing or unreadable; StoreUnavailable, Overloaded."""
+    """Resume a run that this or another gate opened. Raises RunRefused: missing or unreadable;
+    StoreUnavailable, Overloaded.
+    """
     return View(self._core, (yield from read(self._core, tenant, run)))
 
 
-def _rotate_key(self: _GateBase[Any], statement: str, *, issuer: str = "") -> Generator[Step, Any, str]:
-    """Take up a service account's new key that its old one signed for (`agentgate.gate.account_key`); returns the account.
+def _rotate_key(
+    self: _GateBase[Any], statement: str, *, issuer: str = ""
+) -> Generator[Step, Any, str]:
+    """Take up a service account's new key that its old one signed for
+    (`agentgate.gate.account_key`); returns the account.
 
     `issuer`: who proves the account; empty: it has a SPIFFE id.
 
@@ -219,7 +316,14 @@ def _rotate_key(self: _GateBase[Any], statement: str, *, issuer: str = "") -> Ge
 
 
 def _release_key(
-    self: _GateBase[Any], account: str, *, tenant: str, key: str, by: User, reason: str, issuer: str = ""
+    self: _GateBase[Any],
+    account: str,
+    *,
+    tenant: str,
+    key: str,
+    by: User,
+    reason: str,
+    issuer: str = "",
 ) -> Generator[Step, Any, str]:
     """A person's word that this is a service account's key from now on.
 
@@ -235,7 +339,9 @@ def _release_key(
     Raises:
         RunRefused: no person, or no reason. StoreUnavailable, AuditUnavailable.
     """
-    said: str = yield from account_key.release(self._core, tenant, account, key, by=by, reason=reason, issuer=issuer)
+    said: str = yield from account_key.release(
+        self._core, tenant, account, key, by=by, reason=reason, issuer=issuer
+    )
     return said
 
 
@@ -253,14 +359,18 @@ class Gate(_GateBase[Store], Revoking):
     @classmethod
     @taking(ApprovedSettings)
     def open(cls, settings: ApprovedSettings) -> Gate:
-        """Open a gate over what reviewers approved: every workflow's newest version whose signatures reach the root's threshold.
+        """Open a gate over what reviewers approved: every workflow's newest version whose
+        signatures reach the root's threshold.
 
-        A workflow that is refused is logged by the name of its refusal and stops no other; an approved older version of it
-        that may still run does. Opened again (or `reload`), nothing older than before comes back.
+        A workflow that is refused is logged by the name of its refusal and stops no other; an
+        approved older version of it that may still run does. Opened again (or `reload`),
+        nothing older than before comes back.
 
         Raises:
-            ApprovalRefused: root, allowed_signers, index or revocations are bad, absent or old; nothing is opened.
-            ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable, AuditUnavailable: nothing is opened.
+            ApprovalRefused: root, allowed_signers, index or revocations are bad, absent or old;
+                nothing is opened.
+            ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable,
+                AuditUnavailable: nothing is opened.
         """
         from agentgate.approvals.opening import load  # noqa: PLC0415 - as in `_opening`
 
@@ -270,7 +380,13 @@ class Gate(_GateBase[Store], Revoking):
             store = ready_store(settings.store)
             undo.callback(store.close)
             catalog = _not_empty(settings, load(opening, store))
-            gate = cls(_core(settings, catalog, opening.ring, opening), store, opening.log, opening, at_once=settings.at_once)
+            gate = cls(
+                _core(settings, catalog, opening.ring, opening),
+                store,
+                opening.log,
+                opening,
+                at_once=settings.at_once,
+            )
             undo.pop_all()
         return gate
 
@@ -280,14 +396,16 @@ class Gate(_GateBase[Store], Revoking):
         """Open a gate over workflows whose signatures were not checked; warns at every start.
 
         Raises:
-            ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable, AuditUnavailable: nothing is opened.
+            ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable,
+                AuditUnavailable: nothing is opened.
         """
         core = _unapproved(settings)  # which makes the key directory
         log = open_audit(settings.audit, settings.keys, settings.checkpoints)
         return cls(core, ready_store(settings.store), log, at_once=settings.at_once)
 
     def reload(self) -> None:
-        """Load what is in force now: new versions, revocations, a new index. On an error what was in force stays until it ends.
+        """Load what is in force now: new versions, revocations, a new index. On an error what
+        was in force stays until it ends.
 
         One at a time: what was read earlier never replaces what was read later.
 
@@ -345,7 +463,13 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
             store = await async_ready_store(settings.store)
             undo.push_async_callback(store.close)
             catalog = _not_empty(settings, await aload(opening, store))
-            gate = cls(_core(settings, catalog, opening.ring, opening), store, opening.log, opening, at_once=settings.at_once)
+            gate = cls(
+                _core(settings, catalog, opening.ring, opening),
+                store,
+                opening.log,
+                opening,
+                at_once=settings.at_once,
+            )
             undo.pop_all()
         return gate
 
@@ -379,7 +503,9 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> AsyncVerifier:
         """See `Gate.verifier`."""
-        return AsyncVerifier(self._trust(audience, tenants), self._store, self._audit, self._bound)
+        return AsyncVerifier(
+            self._trust(audience, tenants), self._store, self._audit, self._bound
+        )
 
     async def close(self) -> None:
         """See `Gate.close`."""

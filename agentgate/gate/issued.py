@@ -1,7 +1,8 @@
-"""What this process opened and issued: the runs it opened, and the acts for which tokens of theirs left it.
+"""What this process opened and issued: the runs it opened, and the acts for which tokens of
+theirs left it.
 
-Where a store has lost the record of such an act, somebody may have redeemed its token. Only the process that opened a run knows all of
-its acts; a process that was forked off knows none.
+Where a store has lost the record of such an act, somebody may have redeemed its token. Only the
+process that opened a run knows all of its acts; a process that was forked off knows none.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ class Issued:
     store: Store | AsyncStore | None = None
 
     def __init__(self) -> None:
-        self._runs: dict[str, dict[str, str]] = {}  # run -> digest of a call -> what the store said that it has lost
-        self._size, self._pid = 0, os.getpid()
+        # run -> digest of a call -> what the store said that it has lost
+        self._runs: dict[str, dict[str, str]] = {}
+        self._size = 0
+        self._pid = os.getpid()
         self._lock = threading.Lock()
 
     @property
@@ -35,13 +38,18 @@ class Issued:
         return "no" if self.store is None else self.store.keeps
 
     def may_act(self, state: RunState) -> bool:
-        """Whether an act in this run that the store does not know was never minted, by any gate.
+        """Whether an act in this run that the store does not know was never minted, by any
+        gate.
 
-        The state says who mints acts in it (`RunRecord.acts`), and the mint script compares the lineage in which that was read.
+        The state says who mints acts in it (`RunRecord.acts`), and the mint script compares the
+        lineage in which that was read.
         """
         if state.acts == "opener":
             return self.knows(state.header.id)
-        return state.acts == "any" or self.keeps in {"alone": ("alone", "yes"), "replicated": ("yes",)}.get(state.acts, ())
+        return state.acts == "any" or self.keeps in {
+            "alone": ("alone", "yes"),
+            "replicated": ("yes",),
+        }.get(state.acts, ())
 
     def opened(self, run: str) -> None:
         """This gate opened it."""
@@ -56,7 +64,9 @@ class Issued:
             calls[digest] = ""
 
     def tell(self, run: str, digest: str, lost: str) -> None:
-        """The store has said what it has lost. Once it finds that again, it is reconciled, and so is what became of the call."""
+        """The store has said what it has lost. Once it finds that again, it is reconciled, and
+        so is what became of the call.
+        """
         with self._lock:
             if digest in self._runs.get(run, ()):
                 self._runs[run][digest] = lost

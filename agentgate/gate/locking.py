@@ -1,7 +1,9 @@
-"""One resume of a conversation at a time: a lock in the store, short, which ends by itself when its holder hangs or dies.
+"""One resume of a conversation at a time: a lock in the store, short, which ends by itself when
+its holder hangs or dies.
 
-Rules: it spares those who resume at the same time an answer that is unknown while the first of them is still at it. That an act is
-executed once never rests on it: the mint script compares the fence of whoever holds the lock, and the rest is as ever.
+Rules: it spares those who resume at the same time an answer that is unknown while the first of
+them is still at it. That an act is executed once never rests on it: the mint script compares
+the fence of whoever holds the lock, and the rest is as ever.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ from agentgate.stores import ops
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Header
 
-LOCKED = 30  # seconds; a tool that runs longer goes on, and whoever comes then is told what is known of its call
+# seconds; a tool that runs longer goes on, and whoever comes then is told what is known of its
+# call
+LOCKED = 30
 WAIT = 5.0  # seconds
 _BETWEEN = 0.05
 FENCES: ContextVar[Mapping[str, int]] = ContextVar("agentgate_fences", default={})  # noqa: B039 - never changed  # run -> that of its lock
 
 
 def wait_for_lock(header: Header, holder: str, wait: float) -> Flow:
-    """Take the lock of a run, for whoever takes it under the same name too. Returns its fence; 0: none, and each call is told why.
+    """Take the lock of a run, for whoever takes it under the same name too. Returns its fence;
+    0: none, and each call is told why.
 
     Raises (through the driver):
         RunRefused: another holds it for longer than `wait` seconds.
@@ -39,7 +44,17 @@ def wait_for_lock(header: Header, holder: str, wait: float) -> Flow:
             return number
         if time.monotonic() >= end:
             got = f"resumed by another, for {number / 1000:.1f} s at most"
-            raise RunRefused((Failure(Reason.RUN_BUSY, "conversation", got, "one resume at a time: again when it is over"),), header.id)
+            raise RunRefused(
+                (
+                    Failure(
+                        Reason.RUN_BUSY,
+                        "conversation",
+                        got,
+                        "one resume at a time: again when it is over",
+                    ),
+                ),
+                header.id,
+            )
         yield Sleep(_BETWEEN)
 
 

@@ -1,6 +1,8 @@
-"""A call that its rules let through, on its way to a token: one value over which a gate holds, reserves, records and signs.
+"""A call that its rules let through, on its way to a token: one value over which a gate holds,
+reserves, records and signs.
 
-Rules: it is built once, when the call was decided on; nothing that the store answers is part of it.
+Rules: it is built once, when the call was decided on; nothing that the store answers is part of
+it.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from agentgate.values.refusal import Failure
 from agentgate.values.request import Call
 from agentgate.workflow.model import Tool
 
-_SPARE = 5  # seconds a single-use key outlives its token beyond what a verifier's clock may differ
+# seconds a single-use key outlives its token beyond what a verifier's clock may differ
+_SPARE = 5
 _SHORT = 2048  # bytes of arguments that a call's record keeps only to explain it
 
 
@@ -57,7 +60,9 @@ class Release(NamedTuple):
 
 
 class Sender(NamedTuple):
-    """What a token is bound to: a key, by its thumbprint, a certificate, or neither. `run_key`: that key, where this process has it."""
+    """What a token is bound to: a key, by its thumbprint, a certificate, or neither. `run_key`:
+    that key, where this process has it.
+    """
 
     jkt: str | None = None
     x5t: str | None = None
@@ -72,13 +77,15 @@ class Minting(NamedTuple):
         versions, case, answer: what was decided, under which versions.
         template: what the call has in common with the others of its run to its tool.
         digest: its call digest.
-        act: the same for every attempt at it in its run, under whatever id of the model's; empty: it only reads.
+        act: the same for every attempt at it in its run, under whatever id of the model's;
+            empty: it only reads.
         known: what was known of the run and the call, for their records.
         limits: what it takes of each limit.
         sender: who will send its token.
         jti, iat, ttl: of the token.
         acts: the tool does not only read.
-        audience: under which the store records the call; empty in a run from before servers' records had keys of their own.
+        audience: under which the store records the call; empty in a run from before servers'
+            records had keys of their own.
     """
 
     view: View
@@ -98,20 +105,39 @@ class Minting(NamedTuple):
     audience: str
 
     @classmethod
-    def of(cls, view: View, versions: Versions, case: Case, answer: Eligible, *, jti: str, redeems: bool) -> Minting:
-        """Of a call that was decided on; where it `redeems`, too, of all records with its `jti` the last one counts.
+    def of(
+        cls,
+        view: View,
+        versions: Versions,
+        case: Case,
+        answer: Eligible,
+        *,
+        jti: str,
+        redeems: bool,
+    ) -> Minting:
+        """Of a call that was decided on; where it `redeems`, too, of all records with its `jti`
+        the last one counts.
 
         Raises:
             KeyRefused: there is no key of the run.
         """
-        workflow, state, call = case.workflow, case.run, case.call
-        tool, now = workflow.tools[call.tool], int(time.time())
+        workflow = case.workflow
+        state = case.run
+        call = case.call
+        tool = workflow.tools[call.tool]
+        now = int(time.time())
         template = view.template(state, workflow, tool)
-        made, header, acts = template.digest(call), state.header, tool.effect != "read"
+        made = template.digest(call)
+        header = state.header
+        acts = tool.effect != "read"
         known = seen(view.core, versions, case, made)
         if redeems:
             known["jti"] = jti
-        act = digest(canonical([header.tenant, header.id, tool.name, call.arguments_digest])) if acts else ""
+        act = (
+            digest(canonical([header.tenant, header.id, tool.name, call.arguments_digest]))
+            if acts
+            else ""
+        )
         return cls(
             view=view,
             versions=versions,
@@ -121,7 +147,12 @@ class Minting(NamedTuple):
             digest=made,
             act=act,
             known=known,
-            limits=tuple([template.take(reservation, len(state.turns)) for reservation in answer.reservations]),
+            limits=tuple(
+                [
+                    template.take(reservation, len(state.turns))
+                    for reservation in answer.reservations
+                ]
+            ),
             sender=_sender(view, case, tool),
             jti=jti,
             iat=now,
@@ -137,35 +168,58 @@ class Minting(NamedTuple):
 
     @property
     def stays(self) -> bool:
-        """Its permit would never leave this process, so it needs no token: nothing signs what it verifies itself."""
+        """Its permit would never leave this process, so it needs no token: nothing signs what
+        it verifies itself.
+        """
         tool = self.template.tool
-        return tool.redeem == "wrapper" and tool.upstream is None and self.sender.jkt is None and not self.repeats
+        return (
+            tool.redeem == "wrapper"
+            and tool.upstream is None
+            and self.sender.jkt is None
+            and not self.repeats
+        )
 
     def deny(self, failure: Failure) -> Flow:
         """Refuse it after all."""
-        return deny(self.view.core, self.template.header, self.case.call, (failure,), self.known)
+        return deny(
+            self.view.core, self.template.header, self.case.call, (failure,), self.known
+        )
 
     def attempts(self) -> Flow:
-        """The redeemed attempts at this act, by number: which of them is done, a cached state cannot tell."""
+        """The redeemed attempts at this act, by number: which of them is done, a cached state
+        cannot tell.
+        """
         state = self.case.run
         if self.act not in state.tried:
             return ()
         record: ops.RunRecord | None = yield ops.read_run(state.header.tenant, state.header.id)
         calls = record.calls if record else ()
-        known = [(*attempt_of(parse(call.head)), call) for call in calls if call.status == "redeemed"]
+        known = [
+            (*attempt_of(parse(call.head)), call) for call in calls if call.status == "redeemed"
+        ]
         return tuple([(number, call) for act, number, call in known if act == self.act])
 
     def spent(self) -> Flow:
-        """What is known of this act where an earlier run of the conversation attempted it; empty: it was not, or the user asks for it anew.
+        """What is known of this act where an earlier run of the conversation attempted it;
+        empty: it was not, or the user asks for it anew.
 
         They do where words of this run alone name every value of it that they ever named.
         """
-        run, header = self.case.run, self.case.run.header
+        run = self.case.run
+        header = self.case.run.header
         tried = (yield from self.attempts()) if header.succession else ()
-        before = {call.outcome for _, call in tried if parse(call.head).get("succession", 0) != header.succession}
+        before = {
+            call.outcome
+            for _, call in tried
+            if parse(call.head).get("succession", 0) != header.succession
+        }
         if not (before := before - {"failed", "not_run"}):
             return ""
-        values = [(each.rule.said_as, key, each.currency) for each in self.case.values.values() for key in each.keys]
+        values = [
+            (each.rule.said_as, key, each.currency)
+            for each in self.case.values.values()
+            for key in each.keys
+        ]
         own = prompt_of(self.view.core.readings, header, (), run.turns, run.doubts)
         named = [each for each in values if run.prompt.words(*each) is not None]
         if named and all(own.words(*each) is not None for each in named):
@@ -173,9 +227,11 @@ class Minting(NamedTuple):
         return "already_redeemed" if before == {"done"} else "outcome_unknown"
 
     def key(self) -> Flow:
-        """The idempotency key: another one where the last attempts are known to be done or to have failed.
+        """The idempotency key: another one where the last attempts are known to be done or to
+        have failed.
 
-        A failure says nothing of an attempt before it whose outcome is unknown: that may still have happened under its key.
+        A failure says nothing of an attempt before it whose outcome is unknown: that may still
+        have happened under its key.
         """
         tried = yield from self.attempts()
         last = max([number for number, _ in tried], default=1)
@@ -189,7 +245,8 @@ class Minting(NamedTuple):
         Raises:
             CanonicalError: it is larger than a call may be.
         """
-        template, call = self.template, self.case.call
+        template = self.template
+        call = self.case.call
         head = {
             "tool": template.tool.name,
             "tool_call_id": call.id,
@@ -198,28 +255,44 @@ class Minting(NamedTuple):
             "facts": template.facts,
             "txn": txn(self.digest),
             "read": not self.acts,
-            **({"succession": header.succession} if (header := template.header).succession else {}),
+            **(
+                {"succession": header.succession}
+                if (header := template.header).succession
+                else {}
+            ),
             **({"key": key} if key else {}),
             **self._confirmed(release),
         }
-        return canonical(head if template.upstream is None else {**head, "upstream": template.upstream})
+        return canonical(
+            head if template.upstream is None else {**head, "upstream": template.upstream}
+        )
 
     def _confirmed(self, release: Release) -> Mapping[str, Any]:
-        """What a call's record keeps of a yes to it: the arguments that it endorses, and that a read rests on the user's own."""
+        """What a call's record keeps of a yes to it: the arguments that it endorses, and that a
+        read rests on the user's own.
+        """
         trusted = [fact for fact in self.template.tool.facts.values() if fact.confirmed]
         read = trusted and (release.own or rests_on_yes(self.case.values, self.case.earlier))
-        yes = {**({"to": list(release.endorsed)} if release.endorsed else {}), **({"read": True} if read else {})}
+        yes = {
+            **({"to": list(release.endorsed)} if release.endorsed else {}),
+            **({"read": True} if read else {}),
+        }
         return {"yes": {**yes, "turns": len(self.case.run.turns)}} if yes else {}
 
     def reserve(self, release: Release, head: bytes, *, redeems: bool = False) -> Flow:
-        """The mint script: limits, the release, the call's record and the token's single-use key, or nothing of it.
+        """The mint script: limits, the release, the call's record and the token's single-use
+        key, or nothing of it.
 
         Where it `redeems` the call, too, there is no token.
         """
-        core, header, workflow = self.view.core, self.template.header, self.case.workflow
-        boundary, name = header.agent.boundary, history_name(header.tenant, self.audience)
+        core = self.view.core
+        header = self.template.header
+        workflow = self.case.workflow
+        boundary = header.agent.boundary
+        name = history_name(header.tenant, self.audience)
         account = name_of(header.agent.id, header.agent.issuer)
-        sent, counted = core.history.seen(header.tenant), core.history.seen(name)
+        sent = core.history.seen(header.tenant)
+        counted = core.history.seen(name)
         settled: ops.MintReply = yield ops.mint(
             ops.MintRequest(
                 tenant=header.tenant,
@@ -228,13 +301,19 @@ class Minting(NamedTuple):
                 call_digest=self.digest,
                 head=head,
                 jti=self.jti,
-                binding="" if redeems else binding(self.digest, self.template.shared.aud, self.sender.jkt, self.sender.x5t),
+                binding=""
+                if redeems
+                else binding(
+                    self.digest, self.template.shared.aud, self.sender.jkt, self.sender.x5t
+                ),
                 ttl_ms=(self.ttl + MAX_LEEWAY + _SPARE) * 1000,
                 read=not self.acts,
                 subjects=self.template.subjects,
                 limits=self.limits,
                 hold=release.take,
-                same_key=(account, boundary.key) if workflow.agent.same_key_as_last_token and boundary else None,
+                same_key=(account, boundary.key)
+                if workflow.agent.same_key_as_last_token and boundary
+                else None,
                 history=sent,
                 unspent=self.view.unspent.get(self.digest, ""),
                 issued=core.issued.told(header.id, self.digest),
@@ -249,31 +328,60 @@ class Minting(NamedTuple):
         else:
             core.history.see(header.tenant, sent, settled.history)
         core.history.see(name, counted, settled.redemptions)
-        if self.acts and settled.kind == "ok":  # where the store loses it, it may have been redeemed
+        # where the store loses it, it may have been redeemed
+        if self.acts and settled.kind == "ok":
             core.issued.add(header.id, self.digest)
         return settled
 
     def record(self, release: Release, settled: ops.MintReply | None = None) -> Record:
-        """The audit record of the mint, or, before the script, of the attempt to perform the call."""
-        minted: dict[str, object] = {"call_digest": self.digest, "intent": self.answer.intent, "jti": self.jti}
+        """The audit record of the mint, or, before the script, of the attempt to perform the
+        call.
+        """
+        minted: dict[str, object] = {
+            "call_digest": self.digest,
+            "intent": self.answer.intent,
+            "jti": self.jti,
+        }
         if settled is None:
             minted["performed"] = True
         else:
             history = self.view.core.history
-            minted |= {"lineage": settled.lineage, **history.note(settled.redemptions, self.audience), **history.note(settled.history)}
+            minted |= {
+                "lineage": settled.lineage,
+                **history.note(settled.redemptions, self.audience),
+                **history.note(settled.history),
+            }
             if settled.detail == "spent":
                 minted["spent"] = True
         if release.approver:
             minted |= {"approver": release.approver, "approvals": release.approvals}
         if self.limits:
-            minted["limits"] = [self._recorded(*each) for each in zip(self.limits, self.answer.reservations, strict=True)]
-        return decided("allow", self.case.call, self.template.header, self.known, **minted, releases=release.holds, reasons=())
+            minted["limits"] = [
+                self._recorded(*each)
+                for each in zip(self.limits, self.answer.reservations, strict=True)
+            ]
+        return decided(
+            "allow",
+            self.case.call,
+            self.template.header,
+            self.known,
+            **minted,
+            releases=release.holds,
+            reasons=(),
+        )
 
     def _recorded(self, take: ops.LimitTake, reservation: Reservation) -> dict[str, object]:
-        """What was taken of a limit, as the record holds it for `agentgate store reconcile`; a sensitive amount is left out."""
+        """What was taken of a limit, as the record holds it for `agentgate store reconcile`; a
+        sensitive amount is left out.
+        """
         argument = reservation.limit.argument
         hidden = bool(argument) and self.template.tool.args[argument].sensitive
-        return {"key": take.key, "amount": None if hidden else take.amount, "every_ms": take.every_ms, "for_run": take.for_run}
+        return {
+            "key": take.key,
+            "amount": None if hidden else take.amount,
+            "every_ms": take.every_ms,
+            "for_run": take.for_run,
+        }
 
     def sign(self, release: Release, settled: ops.MintReply, head: bytes) -> CallToken:
         """The token, of a call that is on record."""
@@ -299,11 +407,14 @@ class Minting(NamedTuple):
 
 
 def _sender(view: View, case: Case, tool: Tool) -> Sender:
-    """Who sends the token: by a key that was proven at the door, which only the agent has, or by the run's own."""
+    """Who sends the token: by a key that was proven at the door, which only the agent has, or
+    by the run's own.
+    """
     key = case.run.header.agent.key
     if tool.redeem == "server" and (key or view.certificate):
         return Sender(jkt=key) if key else Sender(x5t=view.certificate)
-    if case.workflow.token.agent_key and (tool.effect != "read" or tool.redeem == "server"):  # it leaves the process, of a read, too
+    # it leaves the process, of a read, too
+    if case.workflow.token.agent_key and (tool.effect != "read" or tool.redeem == "server"):
         return Sender(jkt=view.key.jkt, run_key=view.key)
     return Sender()
 
@@ -311,8 +422,9 @@ def _sender(view: View, case: Case, tool: Tool) -> Sender:
 def _recorded_args(tool: Tool, call: Call, endorsed: tuple[str, ...]) -> Mapping[str, Any]:
     """The arguments that a call's record keeps.
 
-    All of an act with facts: its result counts as a new id only if the call itself did not contain it. Of other calls, what later ones may
-    refer to, what the user's yes endorses, and for `explain` what is neither sensitive nor long.
+    All of an act with facts: its result counts as a new id only if the call itself did not
+    contain it. Of other calls, what later ones may refer to, what the user's yes endorses, and
+    for `explain` what is neither sensitive nor long.
     """
     if tool.effect != "read" and tool.facts:
         return call.args
@@ -320,5 +432,7 @@ def _recorded_args(tool: Tool, call: Call, endorsed: tuple[str, ...]) -> Mapping
     return {
         n: v
         for n, v in call.args.items()
-        if n in tool.referenced or n in endorsed or (short and n in tool.args and not tool.args[n].sensitive)
+        if n in tool.referenced
+        or n in endorsed
+        or (short and n in tool.args and not tool.args[n].sensitive)
     }

@@ -1,19 +1,21 @@
-"""Tells people what becomes of holds: that a call waits, what was answered, that it expired or was cancelled.
+"""Tells people what becomes of holds: that a call waits, what was answered, that it expired or
+was cancelled.
 
-Who is told is a webhook or a command, each named by the setting `tell`. A webhook is one exact URL, https,
-its certificate verified and its address looked at before it is connected to (none that is private unless the
-setting says so), no redirect followed; its body is signed as Standard Webhooks are
-(https://www.standardwebhooks.com: ``webhook-id``, ``webhook-timestamp``, ``webhook-signature``). A command
-gets the event on standard input; no shell reads it. An event holds the question without the user's words, and
-no sensitive value: those are with the gate, for whoever may answer.
+Who is told is a webhook or a command, each named by the setting `tell`. A webhook is one exact
+URL, https, its certificate verified and its address looked at before it is connected to (none
+that is private unless the setting says so), no redirect followed; its body is signed as
+Standard Webhooks are (https://www.standardwebhooks.com: ``webhook-id``, ``webhook-timestamp``,
+``webhook-signature``). A command gets the event on standard input; no shell reads it. An event
+holds the question without the user's words, and no sensitive value: those are with the gate,
+for whoever may answer.
 
-The store is the queue (`agentgate.stores.ops.notification`), and what it says is told, whoever wrote it: a
-gate, an approver's terminal, the deadline. Each hook has a thread that takes one event at a time, at once
-after something happened in this process, else within a few seconds. An event that is taken is this gate's to
-tell for `_LEASE` seconds, and told when the hook took it, or says that it never will. Otherwise it is taken
-again, by any gate, as long as the store has the hold. So nothing is lost with a process, and what is told
-twice (a gate ended after the hook had it, and before it could note that) has the same id. No decision waits
-for any of it.
+The store is the queue (`agentgate.stores.ops.notification`), and what it says is told, whoever
+wrote it: a gate, an approver's terminal, the deadline. Each hook has a thread that takes one
+event at a time, at once after something happened in this process, else within a few seconds. An
+event that is taken is this gate's to tell for `_LEASE` seconds, and told when the hook took it,
+or says that it never will. Otherwise it is taken again, by any gate, as long as the store has
+the hold. So nothing is lost with a process, and what is told twice (a gate ended after the hook
+had it, and before it could note that) has the same id. No decision waits for any of it.
 """
 
 from __future__ import annotations
@@ -41,8 +43,10 @@ from agentgate.values.canonical import canonical, digest
 from agentgate.values.urls import is_secure
 from agentgate.values.value_class import value_class
 
-_COMMAND_SECONDS, _LEAST_SECRET = 10.0, 24
-_AGAIN = frozenset({408, 425, 429})  # and 5xx: the other statuses say that it will not become better
+_COMMAND_SECONDS = 10.0
+_LEAST_SECRET = 24
+# and 5xx: the other statuses say that it will not become better
+_AGAIN = frozenset({408, 425, 429})
 TRIES = 5  # of one event in a row; between them 1, 2, 4, 8 seconds
 _PAUSE = 1.0  # seconds before the second try
 _LEASE = 60.0  # seconds; longer than all the tries
@@ -63,7 +67,9 @@ class Hook(Protocol):
         """What tells it from every other hook, for gates that share a store: a digest (hex)."""
 
     def send(self, id_: str, body: bytes) -> tuple[bool, str]:
-        """Send one event. Returns whether it is done with (taken, or never will be), and what went wrong."""
+        """Send one event. Returns whether it is done with (taken, or never will be), and what
+        went wrong.
+        """
 
 
 @value_class
@@ -105,14 +111,17 @@ class Webhook:
     def send(self, id_: str, body: bytes) -> tuple[bool, str]:
         """See `Hook`."""
         now = str(int(time.time()))
-        mac = hmac.digest(self.secret, b".".join((id_.encode(), now.encode(), body)), hashlib.sha256)
+        mac = hmac.digest(
+            self.secret, b".".join((id_.encode(), now.encode(), body)), hashlib.sha256
+        )
         signature = f"v1,{base64.b64encode(mac).decode()}"
         headers = {"webhook-id": id_, "webhook-timestamp": now, "webhook-signature": signature}
         headers["Content-Type"] = "application/json"
         try:
             status = post(self.url, body, headers, private=self.private)
         except KeysUnavailable as error:
-            return False, f"{self.name}: {ascii(error.failures[0].data['happened'])[:240]}"  # many a webhook's path is its secret
+            # many a webhook's path is its secret
+            return False, f"{self.name}: {ascii(error.failures[0].data['happened'])[:240]}"
         if 200 <= status < 300:
             return True, ""
         return status < 500 and status not in _AGAIN, f"status {status}"
@@ -120,10 +129,11 @@ class Webhook:
 
 @value_class
 class Command:
-    """A program that gets events on its standard input: `argv` as it is, no shell, for at most ten seconds.
+    """A program that gets events on its standard input: `argv` as it is, no shell, for at most
+    ten seconds.
 
-    Exit code 75 (EX_TEMPFAIL of sysexits.h) asks for the event again. After any other, or no end in time,
-    which are logged, the event counts as told.
+    Exit code 75 (EX_TEMPFAIL of sysexits.h) asks for the event again. After any other, or no
+    end in time, which are logged, the event counts as told.
     """
 
     argv: tuple[str, ...]
@@ -131,7 +141,9 @@ class Command:
     def __post_init__(self) -> None:
         words = self.argv if type(self.argv) is tuple else ()
         if not words or not all(type(word) is str and word for word in words):
-            raise ConfigError("tell.argv", self.argv, "a program and its arguments, as a tuple of texts")
+            raise ConfigError(
+                "tell.argv", self.argv, "a program and its arguments, as a tuple of texts"
+            )
 
     @property
     def name(self) -> str:
@@ -166,7 +178,8 @@ class Notifier:
     """
 
     def __init__(self, hooks: tuple[Hook, ...] = (), pages: str = "") -> None:
-        self._hooks, self._pages = hooks, pages
+        self._hooks = hooks
+        self._pages = pages
         self._ends = self._over = False
         self._changed = threading.Condition()
         self._woken: dict[str, set[str]] = {hook.key: set() for hook in hooks}
@@ -177,7 +190,9 @@ class Notifier:
         ask = connect(store) if self._hooks else None
         for hook in self._hooks if ask is not None else ():
             given = (hook, ask, tenants)
-            thread = threading.Thread(target=self._work, args=given, daemon=True, name="agentgate-tell")
+            thread = threading.Thread(
+                target=self._work, args=given, daemon=True, name="agentgate-tell"
+            )
             self._threads.append(thread)
             thread.start()
 
@@ -218,11 +233,16 @@ class Notifier:
                     if not self._notify_some(hook, ask, tenant):
                         with self._changed:
                             self._woken[hook.key].add(tenant)
-                except AgentGateError as error:  # what is untold stays so, and is looked for again
-                    _log.warning("tell_delayed", hook=hook.name, tenant=tenant, problem=str(error))
+                # what is untold stays so, and is looked for again
+                except AgentGateError as error:
+                    _log.warning(
+                        "tell_delayed", hook=hook.name, tenant=tenant, problem=str(error)
+                    )
 
     def _notify_some(self, hook: Hook, ask: Ask, tenant: str) -> bool:
-        """Send a tenant's events, so many that no other's wait long. Returns whether that was all."""
+        """Send a tenant's events, so many that no other's wait long. Returns whether that was
+        all.
+        """
         first = sent = 0
         while not self._over and sent < _TURN:
             found = ask(ops.take_notification(tenant, hook.key, int(_LEASE * 1000), first))
@@ -242,13 +262,23 @@ class Notifier:
             try:
                 done, wrong = hook.send(id_, body)
             except Exception as error:  # noqa: BLE001 - a hook that fails changes nothing, whatever it raises
-                done, wrong = True, type(error).__name__
+                done = True
+                wrong = type(error).__name__
             if wrong:
-                _log.warning("tell_failed", hook=hook.name, id=id_, tried=tried + 1, of=TRIES, problem=wrong)
+                _log.warning(
+                    "tell_failed",
+                    hook=hook.name,
+                    id=id_,
+                    tried=tried + 1,
+                    of=TRIES,
+                    problem=wrong,
+                )
             if done:
                 return True
             with self._changed:
-                if tried == TRIES - 1 or self._changed.wait_for(lambda: self._over, _PAUSE * 2**tried):
+                if tried == TRIES - 1 or self._changed.wait_for(
+                    lambda: self._over, _PAUSE * 2**tried
+                ):
                     return False
         return False
 
@@ -259,11 +289,16 @@ def message(found: ops.Notification, pages: str = "") -> tuple[str, bytes]:
     Raises:
         StoreUnavailable: what the store keeps of it cannot be read.
     """
-    hold, answered = hold_of(found.hold), found.what == "answered"
+    hold = hold_of(found.hold)
+    answered = found.what == "answered"
     number = found.number if answered else 0
     id_ = digest(canonical([hold.tenant, hold.id, found.at, found.what, number]))[:32]
     body = told_of(replace(hold, question=hold.question.without_words)) | {"type": found.what}
-    body |= event_from(found.event) if answered else {"state": "pending" if found.what == "held" else found.what}
+    body |= (
+        event_from(found.event)
+        if answered
+        else {"state": "pending" if found.what == "held" else found.what}
+    )
     if pages:
         body["page"] = f"{pages}{hold.id}"
     return f"msg_{id_}", canonical(body)

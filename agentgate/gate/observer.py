@@ -1,7 +1,9 @@
-"""Where second decisions are made, on calls that were answered, under the version that only observes: for the audit log alone.
+"""Where second decisions are made, on calls that were answered, under the version that only
+observes: for the audit log alone.
 
-Rules: it is a thread of its own, with values that nobody changes: no call waits for it. How many wait has an end; a call that is left out
-has no such record, which is counted where they are read.
+Rules: it is a thread of its own, with values that nobody changes: no call waits for it. How
+many wait has an end; a call that is left out has no such record, which is counted where they
+are read.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _MOST = 256  # calls that wait
 
 @value_class
 class Unenforced(Deny):
-    """A refusal, on record, that nobody enforces: its workflow only observes. A host that knows only `Deny` refuses the call."""
+    """A refusal, on record, that nobody enforces: its workflow only observes. A host that knows
+    only `Deny` refuses the call.
+    """
 
     token: ClassVar[None] = None
     idempotency_key: ClassVar[str] = ""
@@ -35,10 +39,13 @@ class Observer:
     log: AuditLog
 
     def __init__(self) -> None:
-        self._thread, self._room = ThreadPoolExecutor(1, "agentgate-observer"), Semaphore(_MOST)
+        self._thread = ThreadPoolExecutor(1, "agentgate-observer")
+        self._room = Semaphore(_MOST)
 
     def add(self, observation: Callable[[], Mapping[str, Any]]) -> None:
-        """Have the record of a call made, where not too many wait. Never waits, never raises."""
+        """Have the record of a call made, where not too many wait. Never waits, never
+        raises.
+        """
         with suppress(RuntimeError):  # the gate was closed
             if self._room.acquire(blocking=False):
                 self._thread.submit(self._record, observation)
@@ -51,4 +58,5 @@ class Observer:
 
     def _record(self, observation: Callable[[], Mapping[str, Any]]) -> None:
         self._room.release()
-        self.log.append(observation(), time.monotonic() + RECORD_SECONDS)  # a log that takes no record refuses calls, and that is seen
+        # a log that takes no record refuses calls, and that is seen
+        self.log.append(observation(), time.monotonic() + RECORD_SECONDS)

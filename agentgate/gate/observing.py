@@ -1,4 +1,6 @@
-"""What the version that only observes says of a call, beside the versions that count: a record, and nothing else comes of it."""
+"""What the version that only observes says of a call, beside the versions that count: a record,
+and nothing else comes of it.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +18,41 @@ from agentgate.values.request import RunState
 from agentgate.workflow.model import Workflow
 
 
-def observe(core: Core, versions: Versions, state: RunState, case: Case, answer: Eligible | Deny) -> None:
+def observe(
+    core: Core, versions: Versions, state: RunState, case: Case, answer: Eligible | Deny
+) -> None:
     """Have it recorded what that version would say of a call that was answered."""
     observed = core.catalog.observed.get(state.header.workflow)
     if observed is not None:
-        core.observer.add(partial(_observation, core, versions.opened, observed, state, case, answer))
+        core.observer.add(
+            partial(_observation, core, versions.opened, observed, state, case, answer)
+        )
 
 
 def _observation(  # noqa: PLR0917 - as `observe`
-    core: Core, opened: Workflow, observed: Workflow, state: RunState, case: Case, answer: Eligible | Deny
+    core: Core,
+    opened: Workflow,
+    observed: Workflow,
+    state: RunState,
+    case: Case,
+    answer: Eligible | Deny,
 ) -> Mapping[str, Any]:
     call = case.call
-    said: dict[str, Any] = {"decision": answer.asks, "tool": call.tool if call.tool in opened.tools else NOT_SHOWN}
+    said: dict[str, Any] = {
+        "decision": answer.asks,
+        "tool": call.tool if call.tool in opened.tools else NOT_SHOWN,
+    }
     said["observed"] = {"version": observed.version, "digest": observed.digest}
     try:
         versions = Versions(opened, observed)
-        other = judge(Case(observed, under_newer(versions, observed, state, core.readings.intents), call, case.around))
+        other = judge(
+            Case(
+                observed,
+                under_newer(versions, observed, state, core.readings.intents),
+                call,
+                case.around,
+            )
+        )
         said |= {"would": other.asks, "reasons": reasons_of(other.failures)}
         if any(earlier.tool in versions.changed for earlier in state.calls):
             said["unknown"] = "facts"

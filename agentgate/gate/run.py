@@ -1,7 +1,8 @@
-"""A run's handle: what a host authorises calls with. Thin shells over `agentgate.gate.flow`; the run itself is in the store.
+"""A run's handle: what a host authorises calls with. Thin shells over `agentgate.gate.flow`;
+the run itself is in the store.
 
-Rules: a handle keeps the state it last saw, which is good enough to allow and for nothing else; only tools that say `redeem: wrapper` are
-redeemed here.
+Rules: a handle keeps the state it last saw, which is good enough to allow and for nothing else;
+only tools that say `redeem: wrapper` are redeemed here.
 """
 
 from __future__ import annotations
@@ -37,7 +38,15 @@ from agentgate.shell.twins import arecording, awaited, blocking, busy, recording
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import Reason
-from agentgate.values.request import Agent, Args, CanonicalArguments, Derived, Header, RunState, User
+from agentgate.values.request import (
+    Agent,
+    Args,
+    CanonicalArguments,
+    Derived,
+    Header,
+    RunState,
+    User,
+)
 from agentgate.values.turns import Spoken
 from agentgate.workflow.model import Workflow
 
@@ -48,8 +57,13 @@ if TYPE_CHECKING:
 class _RunBase:
     """What both handles offer."""
 
-    def __init__(self, view: View, store: Any, audit: AuditLog, bound: Bound | None = None) -> None:
-        self._view, self._store, self._audit, self._bound = view, store, audit, bound or Bound()
+    def __init__(
+        self, view: View, store: Any, audit: AuditLog, bound: Bound | None = None
+    ) -> None:
+        self._view = view
+        self._store = store
+        self._audit = audit
+        self._bound = bound or Bound()
         self._redeemed: dict[str, Redemption | None] = {}
 
     @property
@@ -64,7 +78,9 @@ class _RunBase:
 
     @property
     def header(self) -> Header:
-        """Whose run it is: tenant, user, agent and workflow version, as frozen when it was opened."""
+        """Whose run it is: tenant, user, agent and workflow version, as frozen when it was
+        opened.
+        """
         return self._view.state.header
 
     @property
@@ -79,7 +95,9 @@ class _RunBase:
 
     @property
     def is_over(self) -> bool:
-        """Whether the run has ended, is about to, or is full: of a conversation, the user's next words open the one that follows."""
+        """Whether the run has ended, is about to, or is full: of a conversation, the user's
+        next words open the one that follows.
+        """
         return is_over(self._view.state)
 
     @property
@@ -93,44 +111,68 @@ class _RunBase:
         return self._view.workflow
 
     def refusal(self, tool_call_id: str) -> Deny | StepUp | None:
-        """Why this handle lately refused or held a call, with every failure; None if it did not. For the host, never for a model."""
+        """Why this handle lately refused or held a call, with every failure; None if it did
+        not. For the host, never for a model.
+        """
         known = self._view.refused.get(tool_call_id)
         return None if known is None else known[1]
 
     def call_id(self, tool: str, args: Args) -> str:
-        """The id of a call to which the runtime gave none: the same act in the same turn is the same call.
+        """The id of a call to which the runtime gave none: the same act in the same turn is the
+        same call.
 
-        So is a read that a person may be asked about, or its hold would never be found again; any other read is always a new one.
+        So is a read that a person may be asked about, or its hold would never be found again;
+        any other read is always a new one.
         """
         state = self._view.state
         known = self._view.tool(tool)
         if known is None or (known.effect == "read" and not known.step_ups):
             return "call_" + secrets.token_urlsafe(12)
         try:
-            data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")
+            data = (
+                args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")
+            )
         except (CanonicalError, TypeError, ValueError):
             return "call_unreadable"  # it is refused
-        return "call_" + digest(canonical([tool, digest(data), state.header.name_turn(len(state.turns))]))[:32]
+        return (
+            "call_"
+            + digest(canonical([tool, digest(data), state.header.name_turn(len(state.turns))]))[
+                :32
+            ]
+        )
 
-    def _run_by(self, done: Settled, call: Callable[[Redemption, Any, AuditLog, Bound], Any]) -> Any:
-        return call(done, self._store, self._audit, self._bound) if isinstance(done, Redemption) else done
+    def _run_by(
+        self, done: Settled, call: Callable[[Redemption, Any, AuditLog, Bound], Any]
+    ) -> Any:
+        return (
+            call(done, self._store, self._audit, self._bound)
+            if isinstance(done, Redemption)
+            else done
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self._view.state.header.workflow}>"
 
 
 def _explain(
-    self: _RunBase, tool: str = "", args: Mapping[str, Any] | None = None, *, tool_call_id: str | None = None, definition: str = ""
+    self: _RunBase,
+    tool: str = "",
+    args: Mapping[str, Any] | None = None,
+    *,
+    tool_call_id: str | None = None,
+    definition: str = "",
 ) -> Generator[Step, Any, Explanation]:
-    """Why a call is allowed, held or refused: every condition, the origin of each value, what would pass. Decides and mints nothing.
+    """Why a call is allowed, held or refused: every condition, the origin of each value, what
+    would pass. Decides and mints nothing.
 
-    For developers and operators: an explanation teaches where the limits are, so nothing of it belongs in front of a model. Sensitive
-    values are masked.
+    For developers and operators: an explanation teaches where the limits are, so nothing of it
+    belongs in front of a model. Sensitive values are masked.
 
     Args:
         self: the handle.
         tool: exact tool name; with `args`, a call to look at.
-        args: its arguments; left out: those of the call that was refused or held under `tool_call_id` by this handle.
+        args: its arguments; left out: those of the call that was refused or held under
+            `tool_call_id` by this handle.
         tool_call_id: the runtime's id.
         definition: as for `authorize`.
 
@@ -139,25 +181,37 @@ def _explain(
     """
     from agentgate.explain import verdicts  # noqa: PLC0415 - no call that is authorised or redeemed needs it
 
-    made = None if args is None else flow.checked_call(tool, args, tool_call_id or "explained", definition)
-    return explained(self._view, tool, made, tool_call_id, verdicts)  # so that the import is over before the deadline runs
+    made = (
+        None
+        if args is None
+        else flow.checked_call(tool, args, tool_call_id or "explained", definition)
+    )
+    # so that the import is over before the deadline runs
+    return explained(self._view, tool, made, tool_call_id, verdicts)
 
 
-def _add_turn(self: _RunBase, text: Spoken, *, agent_said: str = "") -> Generator[Step, Any, None]:
-    """Add the user's next words, or their parts; what takes something back withdraws its intent.
+def _add_turn(
+    self: _RunBase, text: Spoken, *, agent_said: str = ""
+) -> Generator[Step, Any, None]:
+    """Add the user's next words, or their parts; what takes something back withdraws its
+    intent.
 
-    `agent_said`: the agent's words that they answer ("yes"): whoever is asked about a call sees them; they grant nothing.
+    `agent_said`: the agent's words that they answer ("yes"): whoever is asked about a call sees
+    them; they grant nothing.
 
     Raises:
         RunRefused: the run is missing or closed. StoreUnavailable, AuditUnavailable: not added.
     """
     checked = turns.checked_turn(text)
-    steps = turns.add(self._view.core, self._view.state, checked, turns.stored_turn(checked, agent_said))
+    steps = turns.add(
+        self._view.core, self._view.state, checked, turns.stored_turn(checked, agent_said)
+    )
     self._view.state = yield from steps
 
 
 def _add_doubt(self: _RunBase, words: str) -> Generator[Step, Any, None]:
-    """Add words that may be the user's: they grant nothing and void nothing, and what they would take back is unclear from now on.
+    """Add words that may be the user's: they grant nothing and void nothing, and what they
+    would take back is unclear from now on.
 
     Raises:
         RunRefused: the run is missing or closed. StoreUnavailable, AuditUnavailable: not added.
@@ -166,29 +220,44 @@ def _add_doubt(self: _RunBase, words: str) -> Generator[Step, Any, None]:
 
 
 def _continue_for(
-    self: _RunBase, *, tenant: str, user: User | OIDCToken | None, agent: Agent | AgentCredential
+    self: _RunBase,
+    *,
+    tenant: str,
+    user: User | OIDCToken | None,
+    agent: Agent | AgentCredential,
 ) -> Generator[Step, Any, None]:
-    """Go on with the run for whoever comes now, if that is the tenant, user and agent it was opened for.
+    """Go on with the run for whoever comes now, if that is the tenant, user and agent it was
+    opened for.
 
-    Issuer, subject and key are compared, and what the workflow asks of them is asked again: a group that was lost counts. What they come
-    with becomes the run's, as in `renew`. A word of the host never stands for a credential.
+    Issuer, subject and key are compared, and what the workflow asks of them is asked again: a
+    group that was lost counts. What they come with becomes the run's, as in `renew`. A word of
+    the host never stands for a credential.
 
     Raises:
-        RunRefused: the run is missing or closed, or they are somebody else, or the workflow does not take them (any more).
+        RunRefused: the run is missing or closed, or they are somebody else, or the workflow
+            does not take them (any more).
         StoreUnavailable, AuditUnavailable.
     """
-    steps = continue_for(self._view.core, self._view.state, tenant=tenant, user=user, agent=agent)
+    steps = continue_for(
+        self._view.core, self._view.state, tenant=tenant, user=user, agent=agent
+    )
     self._view.state = yield from steps
 
 
-def _renew(self: _RunBase, *, agent: AgentCredential | None = None, user: OIDCToken | None = None) -> Generator[Step, Any, None]:
-    """Go on with the run under fresh credentials: of the same issuer, subject, tenant and key. What is left out stays as it is.
+def _renew(
+    self: _RunBase, *, agent: AgentCredential | None = None, user: OIDCToken | None = None
+) -> Generator[Step, Any, None]:
+    """Go on with the run under fresh credentials: of the same issuer, subject, tenant and key.
+    What is left out stays as it is.
 
     Raises:
-        RunRefused: the run is missing, closed or in process; or a credential proves nothing here, or somebody else.
+        RunRefused: the run is missing, closed or in process; or a credential proves nothing
+            here, or somebody else.
         StoreUnavailable, AuditUnavailable.
     """
-    self._view.state = yield from renew(self._view.core, self._view.state, user=user, agent=agent)
+    self._view.state = yield from renew(
+        self._view.core, self._view.state, user=user, agent=agent
+    )
 
 
 def _close(self: _RunBase) -> Generator[Step, Any, None]:
@@ -197,37 +266,57 @@ def _close(self: _RunBase) -> Generator[Step, Any, None]:
 
 
 def _take_lock(self: _RunBase, holder: str, wait: float = WAIT) -> Generator[Step, Any, int]:
-    """Take the run's lock, shared by all of this holder; returns its fence. Raises RunRefused: another has it."""
+    """Take the run's lock, shared by all of this holder; returns its fence. Raises RunRefused:
+    another has it.
+    """
     return wait_for_lock(self.header, holder, wait)
 
 
 def _give_lock(self: _RunBase, holder: str) -> Generator[Step, Any, None]:
-    """Give the run's lock back, as often as it was taken; what cannot be given back ends by itself."""
+    """Give the run's lock back, as often as it was taken; what cannot be given back ends by
+    itself.
+    """
     with suppress(StoreUnavailable):
         yield ops.lock_run(self.tenant, self.id, holder, 0)
 
 
-def _facts(self: _RunBase, tool_call_id: str) -> Generator[Step, Any, tuple[Mapping[str, Any], ...]]:
-    """The declared facts of the one redeemed call of this id: a mapping for each row; empty where there is none, or more than one call.
+def _facts(
+    self: _RunBase, tool_call_id: str
+) -> Generator[Step, Any, tuple[Mapping[str, Any], ...]]:
+    """The declared facts of the one redeemed call of this id: a mapping for each row; empty
+    where there is none, or more than one call.
 
     Raises:
         RunRefused: the run is gone. StoreUnavailable.
     """
     header = self._view.state.header
-    self._view.state = state = yield from read(self._view.core, header.tenant, header.id, self._view.state)
+    self._view.state = state = yield from read(
+        self._view.core, header.tenant, header.id, self._view.state
+    )
     found = [call.rows for call in state.calls if call.id == tool_call_id]
-    return tuple({n: v for n, v in row.items() if not n.startswith("[")} for row in found[0]) if len(found) == 1 else ()
+    return (
+        tuple({n: v for n, v in row.items() if not n.startswith("[")} for row in found[0])
+        if len(found) == 1
+        else ()
+    )
 
 
 def _holds(self: _RunBase) -> Generator[Step, Any, tuple[Hold, ...]]:
-    """This run's holds, in whatever state they are now, with the user's words: so a host learns of answers, and what to resume.
+    """This run's holds, in whatever state they are now, with the user's words: so a host learns
+    of answers, and what to resume.
 
     Raises:
         RunRefused: the run is gone. StoreUnavailable.
     """
-    core, header = self._view.core, self._view.state.header
+    core = self._view.core
+    header = self._view.state.header
     self._view.state = state = yield from read(core, header.tenant, header.id, self._view.state)
-    return tuple([with_words(core, hold, state) for hold in (yield from many(header.tenant, header.id, None))])
+    return tuple(
+        [
+            with_words(core, hold, state)
+            for hold in (yield from many(header.tenant, header.id, None))
+        ]
+    )
 
 
 def _busy(error: Overloaded) -> Deny:
@@ -247,7 +336,9 @@ class Run(_RunBase):
     take_lock = blocking(_take_lock)
     give_lock = blocking(_give_lock)
     redeem = blocking(call_steps.redeem, lambda self, done: self._run_by(done, RedeemedCall))
-    perform = blocking(call_steps.perform, lambda self, done: self._run_by(done, RedeemedCall), busy=_busy)
+    perform = blocking(
+        call_steps.perform, lambda self, done: self._run_by(done, RedeemedCall), busy=_busy
+    )
     record_result = recording(call_steps.record_result)
     facts = blocking(_facts)
     holds = blocking(_holds)
@@ -257,8 +348,9 @@ class Run(_RunBase):
     def lock(self, *, wait: float = WAIT) -> Iterator[None]:
         """One resume of the conversation at a time, around the calls that a resume makes.
 
-        Others wait for `wait` seconds, then RunRefused says so (`run_busy`). It ends by itself after thirty; whoever held it mints nothing
-        once another has taken it. It is bound to this thread.
+        Others wait for `wait` seconds, then RunRefused says so (`run_busy`). It ends by itself
+        after thirty; whoever held it mints nothing once another has taken it. It is bound to
+        this thread.
         """
         holder = secrets.token_urlsafe(12)
         with bind_fence(self.id, self.take_lock(holder, wait)):
@@ -268,19 +360,24 @@ class Run(_RunBase):
                 self.give_lock(holder)
 
     def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:
-        """Wait until one of this run's holds is answered or over, then authorise the same call again: waiting grants nothing.
+        """Wait until one of this run's holds is answered or over, then authorise the same call
+        again: waiting grants nothing.
 
         Args:
             hold: the hold of a `StepUp`, or its id; only the id counts.
             timeout: seconds to wait at most; None: until the hold's deadline.
 
         Returns:
-            The hold as the store has it: released, refused, expired, cancelled or spent; pending only after `timeout`.
+            The hold as the store has it: released, refused, expired, cancelled or spent;
+                pending only after `timeout`.
 
         Raises:
-            AnswerRefused: this run has no such hold. ConfigError: no such timeout. StoreUnavailable: at the deadline or `timeout`.
+            AnswerRefused: this run has no such hold. ConfigError: no such timeout.
+                StoreUnavailable: at the deadline or `timeout`.
         """
-        found: Hold = drive(waiting.wait(self.tenant, self.id, hold, timeout), self._store, self._audit)
+        found: Hold = drive(
+            waiting.wait(self.tenant, self.id, hold, timeout), self._store, self._audit
+        )
         return found
 
 
@@ -296,8 +393,17 @@ class AsyncRun(_RunBase):
     close = awaited(_close)
     take_lock = awaited(_take_lock)
     give_lock = awaited(_give_lock)
-    redeem = awaited(call_steps.redeem, lambda self, done: self._run_by(done, AsyncRedeemedCall), around=taken)
-    perform = awaited(call_steps.perform, lambda self, done: self._run_by(done, AsyncRedeemedCall), busy=_busy, around=taken)
+    redeem = awaited(
+        call_steps.redeem,
+        lambda self, done: self._run_by(done, AsyncRedeemedCall),
+        around=taken,
+    )
+    perform = awaited(
+        call_steps.perform,
+        lambda self, done: self._run_by(done, AsyncRedeemedCall),
+        busy=_busy,
+        around=taken,
+    )
     record_result = arecording(call_steps.record_result)
     facts = awaited(_facts)
     holds = awaited(_holds)
@@ -315,5 +421,7 @@ class AsyncRun(_RunBase):
 
     async def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:  # noqa: ASYNC109 - the twin of a blocking method
         """See `Run.wait`."""
-        found: Hold = await adrive(waiting.wait(self.tenant, self.id, hold, timeout), self._store, self._audit)
+        found: Hold = await adrive(
+            waiting.wait(self.tenant, self.id, hold, timeout), self._store, self._audit
+        )
         return found

@@ -1,9 +1,11 @@
 """A run's record in the store, and what `decide` sees of it.
 
-Rules: the header is written when the run is opened or renewed; a record that cannot be read is `RunRefused`, never an empty run. Intents
-and entities are derived from the turns; a gate keeps what it derived lately (`Readings`), because the same words always read the same.
-Words that may be the user's (`doubts`) are no turns: no deriver hears them as such, and no count includes them. What they would take back,
-said by the user, is unclear (a value: not named) until a later turn asks for it again.
+Rules: the header is written when the run is opened or renewed; a record that cannot be read is
+`RunRefused`, never an empty run. Intents and entities are derived from the turns; a gate keeps
+what it derived lately (`Readings`), because the same words always read the same. Words that may
+be the user's (`doubts`) are no turns: no deriver hears them as such, and no count includes
+them. What they would take back, said by the user, is unclear (a value: not named) until a later
+turn asks for it again.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ _STEP = 32  # turns that are heard in one go, each inside the next
 _KEPT = 1024  # headers, prompts and answers that one gate keeps of each
 Doubts = tuple[tuple[int, str], ...]
 Days = tuple[date, ...]
-_PLAIN = ("id", "tenant", "workflow", "version", "digest", "opened_at", "expires_at", "day")  # fields stored as they are
+# fields stored as they are
+_PLAIN = ("id", "tenant", "workflow", "version", "digest", "opened_at", "expires_at", "day")
 # fields that are absent where there is nothing to say, and what they are
 _OPTIONAL: Mapping[str, type] = {
     **dict.fromkeys(("user_until", "agent_until", "held_until"), float),
@@ -51,8 +54,12 @@ def header_bytes(header: Header) -> bytes:
     fields = {name: getattr(header, name) for name in _PLAIN}
     for name, kind in _OPTIONAL.items():
         if value := getattr(header, name):  # a whole float has a slower canonical form
-            fields[name] = int(value) if kind is float else list(value) if kind is tuple else value
-    return canonical({"v": 1, **fields, "user": user_json(header.user), "agent": agent_json(header.agent)})
+            fields[name] = (
+                int(value) if kind is float else list(value) if kind is tuple else value
+            )
+    return canonical(
+        {"v": 1, **fields, "user": user_json(header.user), "agent": agent_json(header.agent)}
+    )
 
 
 def _header(data: bytes) -> Header:
@@ -62,7 +69,9 @@ def _header(data: bytes) -> Header:
     fields = {name: stored[name] for name in _PLAIN}
     fields |= {name: float(stored[name]) for name in ("opened_at", "expires_at")}
     fields |= {name: kind(stored[name]) for name, kind in _OPTIONAL.items() if name in stored}
-    return Header(**fields, user=restore_user(stored["user"]), agent=restore_agent(stored["agent"]))
+    return Header(
+        **fields, user=restore_user(stored["user"]), agent=restore_agent(stored["agent"])
+    )
 
 
 class Readings:
@@ -71,7 +80,8 @@ class Readings:
     Each turn is read once, and heard once by the deriver: what was said before it is known.
 
     Attributes:
-        header: the header in some bytes, one object for as long as they are read again and again.
+        header: the header in some bytes, one object for as long as they are read again and
+            again.
         turn: a turn's text -> what it says.
     """
 
@@ -85,12 +95,20 @@ class Readings:
         def state(intents: tuple[Intent, ...], turns: tuple[str, ...], reader: str) -> Any:
             if not turns:
                 return hearing.begun(intents)
-            for heard in range(_STEP, len(turns), _STEP):  # a gate that sees a long conversation for the first time
+            # a gate that sees a long conversation for the first time
+            for heard in range(_STEP, len(turns), _STEP):
                 state(intents, turns[:heard], reader)
-            return after(hearing, intents, state(intents, turns[:-1], reader), turn(*_given(turns[-1], reader)))
+            return after(
+                hearing,
+                intents,
+                state(intents, turns[:-1], reader),
+                turn(*_given(turns[-1], reader)),
+            )
 
         @lru_cache(_KEPT)  # shared by every run, of any tenant, with these words
-        def told(intents: tuple[Intent, ...], turns: tuple[str, ...], reader: str) -> Mapping[str, Derived]:
+        def told(
+            intents: tuple[Intent, ...], turns: tuple[str, ...], reader: str
+        ) -> Mapping[str, Derived]:
             return MappingProxyType(answers(hearing, intents, state(intents, turns, reader)))
 
         @lru_cache(_KEPT)
@@ -99,63 +117,118 @@ class Readings:
                 prompt(turns[:heard], days, reader)
             if not turns:
                 return Prompt()
-            return prompt(turns[:-1], days, reader).after(turn(*_given(turns[-1], reader)), days[min(len(turns), len(days)) - 1])
+            return prompt(turns[:-1], days, reader).after(
+                turn(*_given(turns[-1], reader)), days[min(len(turns), len(days)) - 1]
+            )
 
-        self._answers, self._prompt = told, prompt
+        self._answers = told
+        self._prompt = prompt
         self.header: Callable[[bytes], Header] = lru_cache(_KEPT)(_header)
         self.turn: Callable[[str], Turn] = turn
 
-    def prompt(self, turns: tuple[str, ...], day: date, doubts: Doubts = (), user: str = "", before: Days = ()) -> Prompt:
-        """The entities of the turns; `day`: of "today", in those of other days `before`; `user`: the id of the run's own."""
-        reader, days = _reader(turns, user), (*before, day)
+    def prompt(
+        self,
+        turns: tuple[str, ...],
+        day: date,
+        doubts: Doubts = (),
+        user: str = "",
+        before: Days = (),
+    ) -> Prompt:
+        """The entities of the turns; `day`: of "today", in those of other days `before`;
+        `user`: the id of the run's own.
+        """
+        reader = _reader(turns, user)
+        days = (*before, day)
         found = self._prompt(turns, days, reader)
-        unread = max((n for n, (_, words) in enumerate(doubts) if not words), default=0)  # it may deny every value named before it
+        # it may deny every value named before it
+        unread = max((n for n, (_, words) in enumerate(doubts) if not words), default=0)
         for at, words in doubts[unread:]:
             denied = self._prompt((*turns[:at], words), days, reader) if words else Prompt()
             since = self._prompt(turns[at:], days[at:] or days[-1:], reader)
             found = found.doubted(self._prompt(turns[:at], days, reader), denied, since)
         return found
 
-    def intents(self, workflow: Workflow, turns: tuple[str, ...], doubts: Doubts = (), user: str = "") -> Mapping[str, Derived]:
-        """What the turns say of every intent of the workflow: what a deriver leaves out is absent, a failing one is unclear.
+    def intents(
+        self, workflow: Workflow, turns: tuple[str, ...], doubts: Doubts = (), user: str = ""
+    ) -> Mapping[str, Derived]:
+        """What the turns say of every intent of the workflow: what a deriver leaves out is
+        absent, a failing one is unclear.
 
         An intent in doubt (`Workflow.in_doubt`) is unclear at most.
         """
         vocabulary = tuple(workflow.intents.values())
         reader = _reader(turns, user)
-        told = self._told(vocabulary, turns, doubts, reader) if doubts else self._answers(vocabulary, turns, reader)
-        return told if not workflow.in_doubt else MappingProxyType({**told, **_doubted(told, workflow.in_doubt)})
+        told = (
+            self._told(vocabulary, turns, doubts, reader)
+            if doubts
+            else self._answers(vocabulary, turns, reader)
+        )
+        return (
+            told
+            if not workflow.in_doubt
+            else MappingProxyType({**told, **_doubted(told, workflow.in_doubt)})
+        )
 
-    def _told(self, intents: tuple[Intent, ...], turns: tuple[str, ...], doubts: Doubts, reader: str) -> Mapping[str, Derived]:
-        """The answers, where an intent that some words doubt is unclear until turns behind these words ask for it by themselves."""
+    def _told(
+        self, intents: tuple[Intent, ...], turns: tuple[str, ...], doubts: Doubts, reader: str
+    ) -> Mapping[str, Derived]:
+        """The answers, where an intent that some words doubt is unclear until turns behind
+        these words ask for it by themselves.
+        """
         since: dict[str, tuple[int, str]] = {}
 
         def answers_of(heard: tuple[str, ...]) -> dict[str, Derived]:
             found = dict(self._answers(intents, heard, reader))
             for name, (at, words) in since.items():
-                if found[name].presence == "present" and self._answers(intents, heard[at:], reader)[name].presence != "present":
+                if (
+                    found[name].presence == "present"
+                    and self._answers(intents, heard[at:], reader)[name].presence != "present"
+                ):
                     shown = " ".join(words.split())[:_SHOWN] or "they cannot be read"
-                    found[name] = Derived("unclear", f"perhaps withdrawn, in words that may not be the user's: {shown}")
+                    found[name] = Derived(
+                        "unclear",
+                        f"perhaps withdrawn, in words that may not be the user's: {shown}",
+                    )
             return found
 
         no = max((n for n, (_, words) in enumerate(doubts) if self._denies(words)), default=-1)
         if no >= 0:  # which leaves nothing of what was asked for before it
             since.update({intent.name: doubts[no] for intent in intents})
         for at, words in doubts[no + 1 :]:
-            before, said = answers_of(turns[:at]), answers_of((*turns[:at], words))
-            since |= {name: (at, words) for name in before if CLARITY[said[name].presence] < CLARITY[before[name].presence]}
+            before = answers_of(turns[:at])
+            said = answers_of((*turns[:at], words))
+            since |= {
+                name: (at, words)
+                for name in before
+                if CLARITY[said[name].presence] < CLARITY[before[name].presence]
+            }
         return answers_of(turns)
 
-    def ended(self, workflow: Workflow, turns: tuple[str, ...], doubts: Doubts, user: str, heard: int) -> bool:
-        """Whether a yes that was given after so many turns (0: none was) counts no more: a later one took something back, or may have."""
+    def ended(
+        self, workflow: Workflow, turns: tuple[str, ...], doubts: Doubts, user: str, heard: int
+    ) -> bool:
+        """Whether a yes that was given after so many turns (0: none was) counts no more: a
+        later one took something back, or may have.
+        """
         if not heard:
             return False
-        if any(map(self._denies, (*turns[heard:], *[words for at, words in doubts if at >= heard]))):
+        if any(
+            map(self._denies, (*turns[heard:], *[words for at, words in doubts if at >= heard]))
+        ):
             return True
         before = self.intents(workflow, turns[:heard], (), user)
-        for count in range(heard, len(turns) + 1):  # turn by turn: what is asked for once more is asked for anew
-            now = self.intents(workflow, turns[:count], tuple([each for each in doubts if each[0] <= count]), user)
-            if any(CLARITY[now[name].presence] < CLARITY[answer.presence] for name, answer in before.items()):
+        # turn by turn: what is asked for once more is asked for anew
+        for count in range(heard, len(turns) + 1):
+            now = self.intents(
+                workflow,
+                turns[:count],
+                tuple([each for each in doubts if each[0] <= count]),
+                user,
+            )
+            if any(
+                CLARITY[now[name].presence] < CLARITY[answer.presence]
+                for name, answer in before.items()
+            ):
                 return True
             before = now
         return False
@@ -165,11 +238,16 @@ class Readings:
         return not words or self.turn(words).says_no or self.turn(words).may_say_no
 
     def takes_back(self, workflow: Workflow, state: RunState, text: str) -> bool:
-        """Whether one more turn says no to anything, or leaves an intent less clear than it was."""
+        """Whether one more turn says no to anything, or leaves an intent less clear than it
+        was.
+        """
         if self.turn(text).says_no:
             return True
         told = self.intents(workflow, (*state.turns, text), state.doubts, state.header.reader)
-        return any(name not in told or CLARITY[told[name].presence] < CLARITY[answer.presence] for name, answer in state.intents.items())
+        return any(
+            name not in told or CLARITY[told[name].presence] < CLARITY[answer.presence]
+            for name, answer in state.intents.items()
+        )
 
 
 def _reader(turns: tuple[str, ...], user: str) -> str:
@@ -178,39 +256,75 @@ def _reader(turns: tuple[str, ...], user: str) -> str:
 
 
 def _given(turn: str, reader: str) -> tuple[str, ...]:
-    return (turn, reader) if reader else (turn,)  # a turn that no letter is in is read once for all
+    # a turn that no letter is in is read once for all
+    return (turn, reader) if reader else (turn,)
 
 
 def _doubted(told: Mapping[str, Derived], in_doubt: tuple[Doubt, ...]) -> dict[str, Derived]:
     return {
-        doubt.intent: Derived("unclear", f"this deriver reads an example of it otherwise: {doubt}")
+        doubt.intent: Derived(
+            "unclear", f"this deriver reads an example of it otherwise: {doubt}"
+        )
         for doubt in in_doubt
         if told[doubt.intent].presence == "present"
     }
 
 
-ENDED = Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetime, and that of its credentials (run.renew)")
+ENDED = Failure(
+    Reason.RUN_EXPIRED,
+    "run",
+    "expired",
+    "a run within its lifetime, and that of its credentials (run.renew)",
+)
 
 
 def missing(tenant: str, run: str, why: str = "no such run") -> RunRefused:
     """The refusal for a run that does not exist or cannot be read."""
-    return RunRefused((Failure(Reason.RUN_MISSING, "run", f"{tenant}/{run}: {why}", "an open run of this tenant"),))
+    return RunRefused(
+        (
+            Failure(
+                Reason.RUN_MISSING,
+                "run",
+                f"{tenant}/{run}: {why}",
+                "an open run of this tenant",
+            ),
+        )
+    )
 
 
-def prompt_of(readings: Readings, header: Header, before: tuple[str, ...], turns: tuple[str, ...], doubts: Doubts) -> Prompt:
-    """What the user named in a run: in its turns, and in the stored ones `before` them, of earlier runs of the conversation."""
+def prompt_of(
+    readings: Readings,
+    header: Header,
+    before: tuple[str, ...],
+    turns: tuple[str, ...],
+    doubts: Doubts,
+) -> Prompt:
+    """What the user named in a run: in its turns, and in the stored ones `before` them, of
+    earlier runs of the conversation.
+    """
     day = date.fromisoformat(header.day)
     if not before:
         return readings.prompt(turns, day, doubts, header.reader)
-    days = tuple([date.fromisoformat(said) for said, text in zip(header.earlier, before, strict=True) if not text.startswith(DOUBT)])
+    days = tuple(
+        [
+            date.fromisoformat(said)
+            for said, text in zip(header.earlier, before, strict=True)
+            if not text.startswith(DOUBT)
+        ]
+    )
     said, unsure = turns_behind(before, turns, doubts)
     return readings.prompt(said, day, unsure, header.reader, days)
 
 
-def turns_behind(before: tuple[str, ...], turns: tuple[str, ...], doubts: Doubts) -> tuple[tuple[str, ...], Doubts]:
+def turns_behind(
+    before: tuple[str, ...], turns: tuple[str, ...], doubts: Doubts
+) -> tuple[tuple[str, ...], Doubts]:
     """The turns and doubts of a run, behind the stored ones of earlier runs."""
     earlier = split_turns(before)
-    return (*earlier.turns, *turns), (*earlier.doubts, *[(at + len(earlier.turns), words) for at, words in doubts])
+    return (*earlier.turns, *turns), (
+        *earlier.doubts,
+        *[(at + len(earlier.turns), words) for at, words in doubts],
+    )
 
 
 def run_state(
@@ -223,7 +337,8 @@ def run_state(
     known: RunState | None = None,
     whole: bool = False,
 ) -> RunState:
-    """The run as `decide` sees it: only redeemed calls, without those that failed or never started, in the order of redemption.
+    """The run as `decide` sees it: only redeemed calls, without those that failed or never
+    started, in the order of redemption.
 
     Args:
         tenant: tenant of the run.
@@ -232,7 +347,8 @@ def run_state(
         workflow: the version that the run was opened with.
         readings: reads the turns, with the gate's deriver.
         whole: what earlier runs of its conversation were told and did counts as well.
-        known: the state whose revision the store was told, where the record holds only what changed since.
+        known: the state whose revision the store was told, where the record holds only what
+            changed since.
 
     Raises:
         RunRefused: missing or unreadable.
@@ -246,11 +362,27 @@ def run_state(
         before = () if whole else record.turns[: len(header.earlier)]
         turns, doubts, agent_said = split_turns(record.turns[len(before) :])
         ended = cache(partial(readings.ended, workflow, turns, doubts, header.reader))
-        earlier, tried = (known.calls, known.tried) if record.since and known is not None else ((), frozenset[str]())
+        earlier, tried = (
+            (known.calls, known.tried)
+            if record.since and known is not None
+            else ((), frozenset[str]())
+        )
         if known is not None and known.header.succession != header.succession:
             earlier = ()
-        still = [replace(call, endorsed=frozenset(), marked=False) if call.turns and ended(call.turns) else call for call in earlier]
-        ordered, tried = _with_calls(still, tried, record.calls, workflow, ended, succession=None if whole else header.succession)
+        still = [
+            replace(call, endorsed=frozenset(), marked=False)
+            if call.turns and ended(call.turns)
+            else call
+            for call in earlier
+        ]
+        ordered, tried = _with_calls(
+            still,
+            tried,
+            record.calls,
+            workflow,
+            ended,
+            succession=None if whole else header.succession,
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:
@@ -275,8 +407,11 @@ def run_state(
     )
 
 
-def _earlier_call(workflow: Workflow, call: CallRecord, head: Mapping[str, Any], ended: Callable[[int], bool]) -> EarlierCall:
-    tool, yes = workflow.tools.get(head["tool"]), head.get("yes") or {"turns": 0}
+def _earlier_call(
+    workflow: Workflow, call: CallRecord, head: Mapping[str, Any], ended: Callable[[int], bool]
+) -> EarlierCall:
+    tool = workflow.tools.get(head["tool"])
+    yes = head.get("yes") or {"turns": 0}
     live = not ended(yes["turns"])
     return EarlierCall(
         id=head["tool_call_id"],
@@ -292,10 +427,14 @@ def _earlier_call(workflow: Workflow, call: CallRecord, head: Mapping[str, Any],
     )
 
 
-def after_call(state: RunState, call: CallRecord, revision: str, workflow: Workflow, readings: Readings) -> RunState:
+def after_call(
+    state: RunState, call: CallRecord, revision: str, workflow: Workflow, readings: Readings
+) -> RunState:
     """The run once nothing but this call changed in it, as it would be read."""
     ended = partial(readings.ended, workflow, state.turns, state.doubts, state.header.reader)
-    calls, tried = _with_calls(state.calls, state.tried, (call,), workflow, ended, succession=state.header.succession)
+    calls, tried = _with_calls(
+        state.calls, state.tried, (call,), workflow, ended, succession=state.header.succession
+    )
     return replace(state, calls=calls, tried=tried, revision=revision)
 
 
@@ -308,7 +447,9 @@ def _with_calls(
     *,
     succession: int | None,
 ) -> tuple[tuple[EarlierCall, ...], frozenset[str]]:
-    """The redeemed calls and the acts that were tried, with new records of calls. Raises KeyError, TypeError, ValueError: unreadable."""
+    """The redeemed calls and the acts that were tried, with new records of calls. Raises
+    KeyError, TypeError, ValueError: unreadable.
+    """
     calls = {call.digest: call for call in earlier}
     for call in new:
         if call.status != "redeemed":
@@ -316,7 +457,9 @@ def _with_calls(
         head = parse(call.head)
         tried = tried | {attempt_of(head)[0]} if "key" in head else tried
         if succession is not None and head.get("succession", 0) != succession:
-            continue  # of an earlier run of the conversation: nothing of it is an origin, nor comes before anything
+            # of an earlier run of the conversation: nothing of it is an origin, nor comes
+            # before anything
+            continue
         if call.outcome in {"failed", "not_run"}:
             calls.pop(call.digest, None)
         else:
@@ -325,16 +468,27 @@ def _with_calls(
 
 
 def attempt_of(head: Mapping[str, Any]) -> tuple[str, int]:
-    """Which act a call attempts (`Minting.act`), under which number; an empty one: a read, or a call of an earlier version."""
+    """Which act a call attempts (`Minting.act`), under which number; an empty one: a read, or a
+    call of an earlier version.
+    """
     act, _, number = head.get("key", "-0").rpartition("-")
     return act, int(number)
 
 
-def _rows(declared: Mapping[str, Any], recorded: bytes | None, facts: Mapping[str, Fact]) -> tuple[Mapping[str, Any], ...]:
-    """The facts of a call as their types spell them: its server wrote them, and what is not the declared facts is none."""
+def _rows(
+    declared: Mapping[str, Any], recorded: bytes | None, facts: Mapping[str, Fact]
+) -> tuple[Mapping[str, Any], ...]:
+    """The facts of a call as their types spell them: its server wrote them, and what is not the
+    declared facts is none.
+    """
     try:
         rows = parse(recorded or b"[]")
         check_rows(declared, rows)
     except (CanonicalError, ValueError):
         return ()
-    return tuple([{n: spell_value(facts[n].type, v) if n in facts else v for n, v in row.items()} for row in rows])
+    return tuple(
+        [
+            {n: spell_value(facts[n].type, v) if n in facts else v for n, v in row.items()}
+            for row in rows
+        ]
+    )

@@ -1,7 +1,9 @@
-"""Runs as one gate read them last: of a run that somebody comes back to, the store then sends only what changed since.
+"""Runs as one gate read them last: of a run that somebody comes back to, the store then sends
+only what changed since.
 
-Rules: a state is good enough to allow and for nothing else, as in a handle: the store compares its revision whenever something is minted.
-The newest are kept, without those of very many calls.
+Rules: a state is good enough to allow and for nothing else, as in a handle: the store compares
+its revision whenever something is minted. The newest are kept, without those of very many
+calls.
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ from collections import OrderedDict
 
 from agentgate.values.request import RunState
 
-MAX_RUNS, MAX_CALLS = 256, 256
+MAX_RUNS = 256
+MAX_CALLS = 256
 
 
 class States:
-    """See the module. Safe to share between threads: each change is one step of an ordered dictionary."""
+    """See the module. Safe to share between threads: each change is one step of an ordered
+    dictionary.
+    """
 
     __slots__ = ("_of",)
 

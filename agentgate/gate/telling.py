@@ -6,4 +6,6 @@ from agentgate.gate.notify import Command, Webhook
 
 __all__ = ["Command", "Webhook"]
 
-warnings.warn("agentgate.gate.telling is now agentgate.gate.notify", DeprecationWarning, stacklevel=2)
+warnings.warn(
+    "agentgate.gate.telling is now agentgate.gate.notify", DeprecationWarning, stacklevel=2
+)

@@ -1,6 +1,8 @@
-"""What all calls of one run to one tool share: put together once, for the digest, the mint request and the token.
+"""What all calls of one run to one tool share: put together once, for the digest, the mint
+request and the token.
 
-Rules: all of it comes from the run's frozen header and the workflow's definition, nothing from a call or a model. Pure.
+Rules: all of it comes from the run's frozen header and the workflow's definition, nothing from
+a call or a model. Pure.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ class TokenTemplate:
     """See the module. Build with `template_of`.
 
     Attributes:
-        shared: the claims that their tokens have in common; `aud` is the gate's own URL where the wrapper redeems.
+        shared: the claims that their tokens have in common; `aud` is the gate's own URL where
+            the wrapper redeems.
         subjects: whom a revocation may name.
         facts: the tool's declared facts, name -> path, as the call's record holds them.
         identity: how user, agent and host are known.
         owners: whose counter of a limit it is, by what the limit is `per`.
-        upstream: where the upstream credential comes from, as the call's record holds it; None: the tool needs none.
+        upstream: where the upstream credential comes from, as the call's record holds it; None:
+            the tool needs none.
     """
 
     header: Header
@@ -108,13 +112,17 @@ class TokenTemplate:
         )
 
     def take(self, reservation: Reservation, turns: int) -> ops.LimitTake:
-        """What the call takes of one limit, for the mint script; `turns`: how often the user has spoken, for a counter `per: turn`."""
-        limit, owner = reservation.limit, self.owners[reservation.limit.per]
+        """What the call takes of one limit, for the mint script; `turns`: how often the user
+        has spoken, for a counter `per: turn`.
+        """
+        limit = reservation.limit
+        owner = self.owners[reservation.limit.per]
         if limit.per == "turn":
             owner = f"{owner}:{self.header.name_turn(turns)}"
-        # A counter is named after what it counts, not after the rule's bound: raising a limit starts no new count.
-        counted = f"{limit.tool}:{limit.argument or 'count'}:{limit.per}:{limit.every or 0}:{reservation.currency}"
-        key = f"{self.shared.workflow.id}:{counted}:{owner}"
+        # A counter is named after what it counts, not after the rule's bound: raising a limit
+        # starts no new count.
+        counted = f"{limit.tool}:{limit.argument or 'count'}:{limit.per}:{limit.every or 0}"
+        key = f"{self.shared.workflow.id}:{counted}:{reservation.currency}:{owner}"
         return ops.LimitTake(
             key=key,
             amount=reservation.amount,
@@ -142,11 +150,21 @@ def _actor(agent: Agent, issuer: str) -> dict[str, Any]:
 def _upstream(said: Upstream | None) -> Mapping[str, Any] | None:
     if said is None:
         return None
-    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in said.settings.items()}
-    return {"broker": said.broker, "settings": settings, "role_scopes": sorted(said.role_scopes), "bound": sorted(said.bound)}
+    settings = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in said.settings.items()
+    }
+    return {
+        "broker": said.broker,
+        "settings": settings,
+        "role_scopes": sorted(said.role_scopes),
+        "bound": sorted(said.bound),
+    }
 
 
-def template_of(made: dict[str, TokenTemplate], issuer: str, header: Header, workflow: Workflow, tool: Tool) -> TokenTemplate:
+def template_of(
+    made: dict[str, TokenTemplate], issuer: str, header: Header, workflow: Workflow, tool: Tool
+) -> TokenTemplate:
     """The template of a run's calls to one of its workflow's tools, made once.
 
     Args:
@@ -157,11 +175,18 @@ def template_of(made: dict[str, TokenTemplate], issuer: str, header: Header, wor
         tool: one of its tools.
     """
     known = made.get(tool.name)
-    if known is not None and known.header is header and known.tool is tool and known.shared.iss == issuer:
+    if (
+        known is not None
+        and known.header is header
+        and known.tool is tool
+        and known.shared.iss == issuer
+    ):
         return known
-    agent, user = header.agent, header.user
+    agent = header.agent
+    user = header.user
     identity: dict[str, str] = {"agent": agent.identity}
-    if header.host or not header.client:  # a run that the agent's own credential opened has no host
+    # a run that the agent's own credential opened has no host
+    if header.host or not header.client:
         identity["host"] = "proven" if header.host else "in_process"
     if user is not None:
         identity["user"] = user.identity
@@ -184,7 +209,9 @@ def template_of(made: dict[str, TokenTemplate], issuer: str, header: Header, wor
             acr=user.acr if user else None,
             amr=user.amr if user else (),
         ),
-        subjects=ops.Subjects(agent.id, person, tool.name, ops.workflow_subject(workflow.id, workflow.version)),
+        subjects=ops.Subjects(
+            agent.id, person, tool.name, ops.workflow_subject(workflow.id, workflow.version)
+        ),
         facts={name: list(path) for name, path in paths(tool).items()},
         identity=identity,
         owners={

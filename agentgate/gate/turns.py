@@ -1,11 +1,14 @@
-"""What a run's user says next, and its end: stored, and what that takes back is void in the same script.
+"""What a run's user says next, and its end: stored, and what that takes back is void in the
+same script.
 
-Rules: a turn is read before it is stored. One that names another value of a kind that a held call has takes back, too: a yes to what the
-user no longer wants would run it. That it takes nothing back is known only of the turns that this gate had seen; where another
-gate added one meanwhile, the store refuses it, and it is read again behind that one. Where the others never rest, it takes back.
+Rules: a turn is read before it is stored. One that names another value of a kind that a held
+call has takes back, too: a yes to what the user no longer wants would run it. That it takes
+nothing back is known only of the turns that this gate had seen; where another gate added one
+meanwhile, the store refuses it, and it is read again behind that one. Where the others never
+rest, it takes back.
 
-Words that may be the user's, and may be an attacker's, void nothing, and are stored only where they take something back: so they cannot
-fill a run.
+Words that may be the user's, and may be an attacker's, void nothing, and are stored only where
+they take something back: so they cannot fill a run.
 """
 
 from __future__ import annotations
@@ -32,8 +35,10 @@ from agentgate.values.request import RunState
 from agentgate.values.turns import DOUBT, Spoken, answering, turn_text
 
 MAX_TURNS = 200  # a gate that has not seen the run yet reads them all
-MAX_SAID = 4 * MAX_TURN  # characters of all turns of a run: what each turn costs depends on what was said before it
-MAX_DOUBTS = 10  # of one run, and of `MAX_READ` characters; after that, words in doubt leave everything unclear
+# characters of all turns of a run: what each turn costs depends on what was said before it
+MAX_SAID = 4 * MAX_TURN
+# of one run, and of `MAX_READ` characters; after that, words in doubt leave everything unclear
+MAX_DOUBTS = 10
 _TRIES = 4  # other gates may add turns meanwhile
 _HIDDEN = frozenset({MASKED, NOT_SHOWN})
 _UNREADABLE = re.compile("[\x00-\x04\ud800-\udfff]")
@@ -54,28 +59,43 @@ def checked_turn(spoken: Spoken) -> str:
     except ConfigError as error:
         raise refused_input("prompt", repr(error.got), error.expected) from error
     if len(text) > MAX_TURN or "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
-        raise refused_input("prompt", f"{type(spoken).__name__} of length {len(text)}", f"Unicode text of at most {MAX_TURN} characters")
+        raise refused_input(
+            "prompt",
+            f"{type(spoken).__name__} of length {len(text)}",
+            f"Unicode text of at most {MAX_TURN} characters",
+        )
     return text
 
 
 def takes_back_in(core: Core, state: RunState, text: str) -> Flow:
-    """Whether a turn may take back what was asked for, under any version, or changes what is held. A workflow that is gone: it may."""
+    """Whether a turn may take back what was asked for, under any version, or changes what is
+    held. A workflow that is gone: it may.
+    """
     try:
         versions = yield from core.in_force.of(state.header)
     except RunRefused:
         return True
 
     def takes_back() -> bool:
-        return any(core.readings.takes_back(each, under(state, each, core.readings.intents), text) for each in versions.each)
+        return any(
+            core.readings.takes_back(each, under(state, each, core.readings.intents), text)
+            for each in versions.each
+        )
 
     heard = yield from apart(len(text) + sum(map(len, state.turns)), takes_back)
     return heard or (yield from _changes_held(core, state, text))
 
 
 def _changes_held(core: Core, state: RunState, text: str) -> Flow:
-    """Whether a turn names another value of a kind that a call that waits has (another amount, another order), or may have."""
-    header, day, turn = state.header, date.fromisoformat(state.header.day), core.readings.turn(text)
-    named = yield from apart(len(text), lambda: _values(filter(turn.reshapes, entities(turn.own, day))))
+    """Whether a turn names another value of a kind that a call that waits has (another amount,
+    another order), or may have.
+    """
+    header = state.header
+    day = date.fromisoformat(state.header.day)
+    turn = core.readings.turn(text)
+    named = yield from apart(
+        len(text), lambda: _values(filter(turn.reshapes, entities(turn.own, day)))
+    )
     for hold in (yield from many(header.tenant, header.id, None)) if named else ():
         if hold.state in {"pending", "released"}:
             shown = [each.value for each in hold.question.arguments]
@@ -87,7 +107,9 @@ def _changes_held(core: Core, state: RunState, text: str) -> Flow:
 
 
 def _values(named: Iterable[Entity]) -> set[tuple[str, Key]]:
-    return {("number" if each.type in {"count", "money"} else each.type, each.key) for each in named}
+    return {
+        ("number" if each.type in {"count", "money"} else each.type, each.key) for each in named
+    }
 
 
 def stored_turn(text: str, agent_said: object) -> str:
@@ -99,21 +121,36 @@ def stored_turn(text: str, agent_said: object) -> str:
 
 
 def add(core: Core, state: RunState, text: str, stored: str) -> Flow:
-    """Add a user's checked turn, as it is stored with what the agent had said before it. Returns the run's state after it.
+    """Add a user's checked turn, as it is stored with what the agent had said before it.
+    Returns the run's state after it.
 
     Raises (through the driver):
-        RunRefused: missing or closed, or too many turns. StoreUnavailable, AuditUnavailable: not added.
+        RunRefused: missing or closed, or too many turns. StoreUnavailable, AuditUnavailable:
+        not added.
     """
-    header, answer, over = state.header, "stale", time.time() >= state.header.expires_at
+    header = state.header
+    answer = "stale"
+    over = time.time() >= state.header.expires_at
     for tries_left in reversed(range(_TRIES)):
         if len(state.turns) >= MAX_TURNS:
-            raise refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
+            raise refused_input(
+                "turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run"
+            )
         if (length := len(text) + sum(map(len, state.turns))) > MAX_SAID:
-            raise refused_input("turns", f"{length} characters in all turns", f"at most {MAX_SAID}: open a new run")
+            raise refused_input(
+                "turns",
+                f"{length} characters in all turns",
+                f"at most {MAX_SAID}: open a new run",
+            )
         takes_back = not tries_left or (yield from takes_back_in(core, state, text))
         if over and not takes_back:
             raise RunRefused((ENDED,))
-        answer = yield ops.add_turn(header.tenant, header.id, stored, harmless_after=None if takes_back else len(state.stored))
+        answer = yield ops.add_turn(
+            header.tenant,
+            header.id,
+            stored,
+            harmless_after=None if takes_back else len(state.stored),
+        )
         if answer != "stale":
             break
         state = yield from read(core, header.tenant, header.id, state)
@@ -129,37 +166,62 @@ def add_doubt(core: Core, state: RunState, words: str) -> Flow:
     """Add words that may be the user's. Returns the run's state after it.
 
     Raises (through the driver):
-        RunRefused: missing or closed, or other gates never rest. StoreUnavailable, AuditUnavailable: not added.
+        RunRefused: missing or closed, or other gates never rest. StoreUnavailable,
+        AuditUnavailable: not added.
     """
     header = state.header
     if _UNREADABLE.search(words):
         words = ""
     for _ in range(_TRIES):
-        full = len(state.doubts) >= MAX_DOUBTS or len(words) + sum(len(each) for _, each in state.doubts) > MAX_READ
+        full = (
+            len(state.doubts) >= MAX_DOUBTS
+            or len(words) + sum(len(each) for _, each in state.doubts) > MAX_READ
+        )
         doubts = (*state.doubts, (len(state.turns), "" if full else words))
         if not (yield from _lessens(core, state, doubts)):
             return state
-        answer = yield ops.add_turn(header.tenant, header.id, DOUBT + doubts[-1][1], harmless_after=len(state.stored))
+        answer = yield ops.add_turn(
+            header.tenant, header.id, DOUBT + doubts[-1][1], harmless_after=len(state.stored)
+        )
         if answer == "closed":
             raise RunRefused((_CLOSED,), header.id)
         if answer != "stale":
             return (yield from _changed(core, state, answer, "doubt_added"))
         state = yield from read(core, header.tenant, header.id, state)
-    raise RunRefused((Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),))
+    raise RunRefused(
+        (Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),)
+    )
 
 
 def _lessens(core: Core, state: RunState, doubts: Doubts) -> Flow:
-    """Whether the last of these words leave less than there was, under any version, in this run or with those before it."""
+    """Whether the last of these words leave less than there was, under any version, in this run
+    or with those before it.
+    """
     versions, readings = (yield from core.in_force.of(state.header)), core.readings
-    header, turns, before = state.header, state.turns, state.stored[: len(state.header.earlier)]
+    header = state.header
+    turns = state.turns
+    before = state.stored[: len(state.header.earlier)]
 
     def left(doubts: Doubts) -> list[object]:
         named = prompt_of(readings, header, before, turns, doubts)
         said = (turns, doubts), turns_behind(before, turns, doubts)
-        told = [readings.intents(each, *spoken, header.reader) for each in versions.each for spoken in said]
-        return [named.amounts, named.named, [answer.presence for intents in told for answer in intents.values()]]
+        told = [
+            readings.intents(each, *spoken, header.reader)
+            for each in versions.each
+            for spoken in said
+        ]
+        return [
+            named.amounts,
+            named.named,
+            [answer.presence for intents in told for answer in intents.values()],
+        ]
 
-    return (yield from apart(len(doubts[-1][1]) + sum(map(len, state.stored)), lambda: left(doubts) != left(state.doubts)))
+    return (
+        yield from apart(
+            len(doubts[-1][1]) + sum(map(len, state.stored)),
+            lambda: left(doubts) != left(state.doubts),
+        )
+    )
 
 
 def close(core: Core, state: RunState) -> Flow:

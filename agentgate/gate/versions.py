@@ -1,8 +1,11 @@
-"""Which versions of its workflow a run is decided under: the one in force and, where it was opened with another, that one too.
+"""Which versions of its workflow a run is decided under: the one in force and, where it was
+opened with another, that one too.
 
-Rules: another version counts only while what its reviewers signed does: it is judged as the directory is now, and looked at again after a
-reload. One that was revoked, has ended, or is not here decides nothing, and the run's calls are refused. A gate that meets a run of a newer
-version than it loaded decides under that, if its directory says that it is the one in force; else another gate has to.
+Rules: another version counts only while what its reviewers signed does: it is judged as the
+directory is now, and looked at again after a reload. One that was revoked, has ended, or is not
+here decides nothing, and the run's calls are refused. A gate that meets a run of a newer
+version than it loaded decides under that, if its directory says that it is the one in force;
+else another gate has to.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
     from agentgate.approvals.opening import Other
     from agentgate.loading.catalog import Catalog
 
-_SECONDS = 5.0  # for reading one more version, signatures and all: the first call of its kind after a reload
+# for reading one more version, signatures and all: the first call of its kind after a reload
+_SECONDS = 5.0
 _AGAIN = 5.0  # seconds until one that does not count is looked for again
 _FEW = 10  # loaded workflows that a message names
 
@@ -34,13 +38,15 @@ class InForce:
 
     Args:
         catalog: the loaded workflows.
-        find: a version by id and number, as reviewers signed it; None: a gate without approvals, which knows of no other.
+        find: a version by id and number, as reviewers signed it; None: a gate without
+            approvals, which knows of no other.
     """
 
     __slots__ = ("_catalog", "_find")
 
     def __init__(self, catalog: Catalog, find: Callable[[str, int], Other] | None) -> None:
-        self._catalog, self._find = catalog, find
+        self._catalog = catalog
+        self._find = find
 
     def workflow(self, name: str) -> Workflow:
         """The workflow in force under this id.
@@ -52,7 +58,11 @@ class InForce:
         if workflow is None:
             got = repr(name) if type(name) is str else type(name).__name__
             few = len(self._catalog) <= _FEW
-            expected = f"one of {', '.join(each.id for each in self._catalog)}" if few else f"one of {len(self._catalog)} loaded workflows"
+            expected = (
+                f"one of {', '.join(each.id for each in self._catalog)}"
+                if few
+                else f"one of {len(self._catalog)} loaded workflows"
+            )
             raise RunRefused((Failure(Reason.WORKFLOW_UNKNOWN, "workflow", got, expected),))
         return workflow
 
@@ -64,7 +74,11 @@ class InForce:
         if current.digest == header.digest:
             return self._alone(current)
         kept = self._catalog.others.get((header.digest, current.digest))
-        return kept[0] if kept is not None and isinstance(kept[0], Versions) and time.time() < kept[1] else None
+        return (
+            kept[0]
+            if kept is not None and isinstance(kept[0], Versions) and time.time() < kept[1]
+            else None
+        )
 
     def of(self, header: Header) -> Generator[Step, Any, Versions]:
         """What the calls of a run are decided under.
@@ -77,10 +91,13 @@ class InForce:
             return self._alone(current)
         if current is None or self._find is None:
             raise RunRefused((_changed(f"{header.workflow} {header.digest}"),))
-        others, key = self._catalog.others, (header.digest, current.digest)
+        others = self._catalog.others
+        key = (header.digest, current.digest)
         kept = others.get(key)
         if kept is None or time.time() >= kept[1]:
-            kept = yield Outside(partial(self._looked_up, header, current, self._find), _SECONDS)
+            kept = yield Outside(
+                partial(self._looked_up, header, current, self._find), _SECONDS
+            )
             others[key] = kept
         if isinstance(kept[0], Failure):
             raise RunRefused((kept[0],))
@@ -88,7 +105,8 @@ class InForce:
         return found
 
     def own(self, header: Header) -> Generator[Step, Any, Workflow]:
-        """The version that a run was opened with; where that decides nothing, the one in force, by which it can still be read.
+        """The version that a run was opened with; where that decides nothing, the one in force,
+        by which it can still be read.
 
         Raises:
             RunRefused: nothing is in force under its id.
@@ -100,7 +118,8 @@ class InForce:
         return versions.opened
 
     def _alone(self, current: Workflow) -> Versions:
-        others, key = self._catalog.others, (current.digest, current.digest)
+        others = self._catalog.others
+        key = (current.digest, current.digest)
         kept = others.get(key)
         if kept is None or kept[0].opened is not current:
             kept = others[key] = Versions(current), inf
@@ -108,7 +127,8 @@ class InForce:
         return alone
 
     def _current(self, name: str) -> Workflow | None:
-        """The workflow in force under this id; None: no such workflow is loaded. An end that is near is warned of.
+        """The workflow in force under this id; None: no such workflow is loaded. An end that is
+        near is warned of.
 
         Raises:
             RunRefused: it is loaded, and the index, the root or its approval has ended.
@@ -120,14 +140,22 @@ class InForce:
         workflow = self._catalog.get(name) if type(name) is str else None
         ended = self._catalog.ended(name) if workflow is None and type(name) is str else None
         if ended is not None:
-            what = Failure(Reason.APPROVAL_EXPIRED, f"approvals.{ended.what}", f"ended at {ended.day}", f"one in force: {ended.remedy}")
+            what = Failure(
+                Reason.APPROVAL_EXPIRED,
+                f"approvals.{ended.what}",
+                f"ended at {ended.day}",
+                f"one in force: {ended.remedy}",
+            )
             raise RunRefused((what,))
         return workflow
 
     @staticmethod
-    def _looked_up(header: Header, current: Workflow, find: Callable[[str, int], Other]) -> tuple[Versions | Failure, float]:
+    def _looked_up(
+        header: Header, current: Workflow, find: Callable[[str, int], Other]
+    ) -> tuple[Versions | Failure, float]:
         """What counts until when (POSIX seconds); it raises nothing."""
-        name, again = f"{header.workflow} version {header.version}", time.time() + _AGAIN
+        name = f"{header.workflow} version {header.version}"
+        again = time.time() + _AGAIN
         try:
             other = find(header.workflow, header.version)
         except AgentGateError as error:
@@ -138,8 +166,15 @@ class InForce:
             return Versions(other.workflow, current), other.until
         if header.version > current.version and other.newest:
             return Versions(other.workflow), other.until
-        return _changed(f"{name}, newer than version {current.version}, which this gate loaded (reload it)"), again
+        return _changed(
+            f"{name}, newer than version {current.version}, which this gate loaded (reload it)"
+        ), again
 
 
 def _changed(got: str) -> Failure:
-    return Failure(Reason.WORKFLOW_CHANGED, "workflow", got, "the version that the run was opened with, approved still and not revoked")
+    return Failure(
+        Reason.WORKFLOW_CHANGED,
+        "workflow",
+        got,
+        "the version that the run was opened with, approved still and not revoked",
+    )

@@ -1,4 +1,6 @@
-"""What a run's handle keeps: the state it last saw, and what does not change while the run lives."""
+"""What a run's handle keeps: the state it last saw, and what does not change while the run
+lives.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,12 @@ class View:
 
     Attributes:
         behind: a token was issued since `state` was read.
-        certificate: thumbprint of the certificate by which the agent that asks proved itself; empty: by other means. Where it shows no key
-            of its own, its tokens are bound to it (RFC 8705 section 3).
+        certificate: thumbprint of the certificate by which the agent that asks proved itself;
+            empty: by other means. Where it shows no key of its own, its tokens are bound to it
+            (RFC 8705 section 3).
         refused: the newest refused or held calls, by `tool_call_id`.
-        unspent: call digest -> its last token (`jti`), of calls that only this handle redeems and has not.
+        unspent: call digest -> its last token (`jti`), of calls that only this handle redeems
+            and has not.
     """
 
     core: Core
@@ -49,14 +53,26 @@ class View:
 
     @property
     def workflow(self) -> Workflow:
-        """What the run's calls are minted by; where nothing is known of that, the workflow in force under its id."""
+        """What the run's calls are minted by; where nothing is known of that, the workflow in
+        force under its id.
+        """
         versions = self.core.in_force.known(self.state.header)
-        return self.core.workflow(self.state.header.workflow) if versions is None else versions.minted
+        return (
+            self.core.workflow(self.state.header.workflow)
+            if versions is None
+            else versions.minted
+        )
 
     def tool(self, name: str) -> Tool | None:
-        """One of that workflow's tools; None: it has none of this name, or nothing is in force."""
+        """One of that workflow's tools; None: it has none of this name, or nothing is in
+        force.
+        """
         versions = self.core.in_force.known(self.state.header)
-        workflow = self.core.catalog.get(self.state.header.workflow) if versions is None else versions.minted
+        workflow = (
+            self.core.catalog.get(self.state.header.workflow)
+            if versions is None
+            else versions.minted
+        )
         return workflow.tools.get(name) if workflow is not None and type(name) is str else None
 
     def template(self, state: RunState, workflow: Workflow, tool: Tool) -> TokenTemplate:
@@ -64,22 +80,38 @@ class View:
         return template_of(self._templates, self.core.issuer, state.header, workflow, tool)
 
     def trust(self, tool: Tool) -> Trust:
-        """What this gate itself believes when it redeems for one of the run's tools (`redeem: wrapper`)."""
+        """What this gate itself believes when it redeems for one of the run's tools (`redeem:
+        wrapper`).
+        """
         return self.core.trust(tool.audience or self.core.issuer, (self.state.header.tenant,))
 
-    def follow(self, call: ops.CallRecord, workflow: Workflow, reply: ops.OutcomeReply, outcome: ops.Outcome, facts: bytes) -> None:
-        """Take how a call of this handle ended; where anything else happened meanwhile, the run is read again before the next."""
+    def follow(
+        self,
+        call: ops.CallRecord,
+        workflow: Workflow,
+        reply: ops.OutcomeReply,
+        outcome: ops.Outcome,
+        facts: bytes,
+    ) -> None:
+        """Take how a call of this handle ended; where anything else happened meanwhile, the run
+        is read again before the next.
+        """
         state = self.state
         if state.revision == f"{reply.before}.{call.gen}":
             ended = replace(call, outcome=outcome, facts=facts or None)
-            self.state = after_call(state, ended, f"{reply.after}.{call.gen}", workflow, self.core.readings)
+            self.state = after_call(
+                state, ended, f"{reply.after}.{call.gen}", workflow, self.core.readings
+            )
         else:
             self.behind = True
 
     def take(self, call: Call | Deny, decision: Settled, state: RunState) -> Settled:
-        """Keep the freshest state, and a call that was refused or held; returns the decision."""
+        """Keep the freshest state, and a call that was refused or held; returns the
+        decision.
+        """
         against = decision if isinstance(decision, Deny | StepUp) else None
-        self.state, self.behind = state, isinstance(decision, Allow)
+        self.state = state
+        self.behind = isinstance(decision, Allow)
         if isinstance(call, Call) and against is not None:
             self.refused.pop(call.id, None)
             self.refused[call.id] = (call, against)

@@ -1,7 +1,9 @@
-"""A WebAuthn assertion as a browser gives it (Web Authentication Level 3, section 5.1; `PublicKeyCredential.toJSON()`), unverified.
+"""A WebAuthn assertion as a browser gives it (Web Authentication Level 3, section 5.1;
+`PublicKeyCredential.toJSON()`), unverified.
 
-Rules: of the credential only what is verified is kept; members that a later browser adds are ignored, as the specification asks. What is
-kept has one encoding: canonical base64url, and no JSON key twice where two readers could disagree on what was signed.
+Rules: of the credential only what is verified is kept; members that a later browser adds are
+ignored, as the specification asks. What is kept has one encoding: canonical base64url, and no
+JSON key twice where two readers could disagree on what was signed.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class Assertion:
     Attributes:
         id: the credential's id, base64url.
         client_data: what the browser says of the page, the members of `clientDataJSON`.
-        authenticator_data: the bytes that the authenticator signed before the digest of `clientDataJSON`.
+        authenticator_data: the bytes that the authenticator signed before the digest of
+            `clientDataJSON`.
         text: the whole as canonical JSON, with no more than is verified.
     """
 
@@ -47,7 +50,10 @@ class Assertion:
         """
         read = _members(given)
         response = read.get("response")
-        signed = {name: response.get(name) if isinstance(response, Mapping) else None for name in _SIGNED}
+        signed = {
+            name: response.get(name) if isinstance(response, Mapping) else None
+            for name in _SIGNED
+        }
         own = {"id": read.get("id"), "rawId": read.get("rawId")}
         data = {name: _bytes(name, value) for name, value in {**own, **signed}.items()}
         if read.get("type") != "public-key":
@@ -62,15 +68,25 @@ def _members(given: object) -> Mapping[str, Any]:
         return given
     if type(given) is not str or len(given) > MAX_ASSERTION:
         got = f"{len(given)} characters" if type(given) is str else type(given).__name__
-        raise CredentialRefused("assertion", got, f"a JSON object of at most {MAX_ASSERTION} characters, or its values")
+        raise CredentialRefused(
+            "assertion",
+            got,
+            f"a JSON object of at most {MAX_ASSERTION} characters, or its values",
+        )
     return strict_object(given.encode("utf-8", "surrogatepass"), "assertion")
 
 
 def _bytes(name: str, value: object) -> bytes:
     if type(value) is not str or not 0 < len(value) <= MAX_ASSERTION:
         got = f"{len(value)} characters" if type(value) is str else type(value).__name__
-        raise CredentialRefused(f"assertion.{name}", got, f"text of at most {MAX_ASSERTION} characters, as toJSON() writes it")
+        raise CredentialRefused(
+            f"assertion.{name}",
+            got,
+            f"text of at most {MAX_ASSERTION} characters, as toJSON() writes it",
+        )
     try:
         return unb64url(value.encode("ascii"))
     except ValueError:
-        raise CredentialRefused(f"assertion.{name}", "another encoding", "canonical base64url") from None
+        raise CredentialRefused(
+            f"assertion.{name}", "another encoding", "canonical base64url"
+        ) from None

@@ -1,7 +1,9 @@
-"""Where and as what a workload runs, by a signed statement of a configured attestor; never by the request.
+"""Where and as what a workload runs, by a signed statement of a configured attestor; never by
+the request.
 
-Rules: a statement is about one workload and counts for no other; its attestor may speak of its own clusters only. Two forms: a JWT, and a
-DSSE envelope (protocol v1) around an in-toto Statement v1 with the predicate `PREDICATE`. How fresh it has to be is the workflow's word
+Rules: a statement is about one workload and counts for no other; its attestor may speak of its
+own clusters only. Two forms: a JWT, and a DSSE envelope (protocol v1) around an in-toto
+Statement v1 with the predicate `PREDICATE`. How fresh it has to be is the workflow's word
 (`attested_within`); it never counts before its time, and not after its own end.
 """
 
@@ -36,7 +38,9 @@ _WHAT = "agent.posture"
 
 @value_class
 class Attested:
-    """What a statement says of one workload. `key`: thumbprint of the key it was attested with; empty: none is named. `issuers`: as set."""
+    """What a statement says of one workload. `key`: thumbprint of the key it was attested with;
+    empty: none is named. `issuers`: as set.
+    """
 
     workload: str
     posture: Posture
@@ -56,7 +60,9 @@ class Attestor:
     source: KeySource
 
 
-def attested(credential: Credential, attestors: Iterable[Attestor], now: float) -> OutsideFlow[Attested]:
+def attested(
+    credential: Credential, attestors: Iterable[Attestor], now: float
+) -> OutsideFlow[Attested]:
     """The statement, proven. `now`: POSIX seconds.
 
     Raises:
@@ -64,32 +70,68 @@ def attested(credential: Credential, attestors: Iterable[Attestor], now: float) 
     """
     said: Mapping[str, Any]
     if credential.reveal().lstrip().startswith("{"):
-        attestor, workload, said, ends = yield from _envelope(credential, [a for a in attestors if a.settings.format == "dsse"], now)
+        attestor, workload, said, ends = yield from _envelope(
+            credential, [a for a in attestors if a.settings.format == "dsse"], now
+        )
     else:
         issuer = read(credential, _WHAT).unverified_claims.get("iss")
-        found = next((a for a in attestors if a.settings.format == "jwt" and a.settings.issuer == issuer), None)
+        found = next(
+            (
+                a
+                for a in attestors
+                if a.settings.format == "jwt" and a.settings.issuer == issuer
+            ),
+            None,
+        )
         if not found:
             raise CredentialRefused(f"{_WHAT}.iss", issuer, "a configured attestor")
-        attestor, settings = found, found.settings
-        expected = ExpectedClaims(_WHAT, settings.audience or "", settings.issuer, max_lifetime=settings.max_lifetime)
+        attestor = found
+        settings = found.settings
+        expected = ExpectedClaims(
+            _WHAT, settings.audience or "", settings.issuer, max_lifetime=settings.max_lifetime
+        )
         said = yield from verified(credential, attestor.source, expected, now)
-        workload, ends = text_of(said, "sub", _WHAT), float(said["exp"])
+        workload = text_of(said, "sub", _WHAT)
+        ends = float(said["exp"])
     cluster = text_of(said, "cluster", _WHAT)
     if cluster not in attestor.settings.clusters:
-        raise CredentialRefused(f"{_WHAT}.cluster", cluster, f"one of this attestor's: {', '.join(attestor.settings.clusters)}")
+        raise CredentialRefused(
+            f"{_WHAT}.cluster",
+            cluster,
+            f"one of this attestor's: {', '.join(attestor.settings.clusters)}",
+        )
     at = _time(said, "attested_at")
     if at > now + LEEWAY:
-        raise CredentialRefused(f"{_WHAT}.attested_at", "a time to come", "when it was attested")
-    posture = Posture(text_of(said, "image_signed_by", _WHAT), datetime.fromtimestamp(min(at, now), UTC))
-    namespace, pool = text_of(said, "namespace", _WHAT), text_of(said, "node_pool", _WHAT)
-    return Attested(workload, posture, cluster, namespace, pool, ends, _key(said.get("cnf", {})), attestor.settings.issuers)
+        raise CredentialRefused(
+            f"{_WHAT}.attested_at", "a time to come", "when it was attested"
+        )
+    posture = Posture(
+        text_of(said, "image_signed_by", _WHAT), datetime.fromtimestamp(min(at, now), UTC)
+    )
+    namespace = text_of(said, "namespace", _WHAT)
+    pool = text_of(said, "node_pool", _WHAT)
+    return Attested(
+        workload,
+        posture,
+        cluster,
+        namespace,
+        pool,
+        ends,
+        _key(said.get("cnf", {})),
+        attestor.settings.issuers,
+    )
 
 
 def _key(cnf: object) -> str:
     """The thumbprint of the key that the workload was attested with; empty: none is named."""
     named = list(cnf.items()) if type(cnf) is dict and len(cnf) <= 1 else [("", "")]
-    if any(way not in {"jkt", "x5t#S256"} or type(value) is not str or not value for way, value in named):
-        raise CredentialRefused(f"{_WHAT}.cnf", "another way to confirm", "one of jkt, x5t#S256")
+    if any(
+        way not in {"jkt", "x5t#S256"} or type(value) is not str or not value
+        for way, value in named
+    ):
+        raise CredentialRefused(
+            f"{_WHAT}.cnf", "another way to confirm", "one of jkt, x5t#S256"
+        )
     return str(named[0][1]) if named else ""
 
 
@@ -103,12 +145,20 @@ def _time(said: Mapping[str, Any], name: str) -> float:
     except ValueError:
         time = None
     if time is None or time.tzinfo is None:
-        raise CredentialRefused(f"{_WHAT}.{name}", type(value).__name__, "seconds since 1970, or RFC 3339 text with a zone")
+        raise CredentialRefused(
+            f"{_WHAT}.{name}",
+            type(value).__name__,
+            "seconds since 1970, or RFC 3339 text with a zone",
+        )
     return time.timestamp()
 
 
-def _envelope(credential: Credential, attestors: list[Attestor], now: float) -> OutsideFlow[tuple[Attestor, str, Mapping[str, Any], float]]:
-    """Attestor, workload, predicate and end of a DSSE envelope (github.com/secure-systems-lab/dsse, v1.0.0)."""
+def _envelope(
+    credential: Credential, attestors: list[Attestor], now: float
+) -> OutsideFlow[tuple[Attestor, str, Mapping[str, Any], float]]:
+    """Attestor, workload, predicate and end of a DSSE envelope
+    (github.com/secure-systems-lab/dsse, v1.0.0).
+    """
     envelope = _outer(credential)
     if isinstance(envelope, CredentialRefused):
         raise CredentialRefused(envelope.field, envelope.got, envelope.expected)
@@ -119,12 +169,22 @@ def _envelope(credential: Credential, attestors: list[Attestor], now: float) -> 
             key = (yield from attestor.source.held(kid)).keys.get(kid)
             if key and _signed(key.key, signature, signed):
                 return (attestor, *_statement(payload, attestor.settings, now))
-    raise CredentialRefused(f"{_WHAT}.signatures", f"{len(signatures)} that no attestor made", "one by a key of a configured attestor")
+    raise CredentialRefused(
+        f"{_WHAT}.signatures",
+        f"{len(signatures)} that no attestor made",
+        "one by a key of a configured attestor",
+    )
 
 
 def _outer(credential: Credential) -> tuple[bytes, list[tuple[str, bytes]]] | CredentialRefused:
-    """Payload and named signatures. Returns a refusal where others raise: this frame holds the credential."""
-    wrong = CredentialRefused(_WHAT, "another form", f"a DSSE envelope of type {_PAYLOAD}, at most {MAX_CREDENTIAL} characters")
+    """Payload and named signatures. Returns a refusal where others raise: this frame holds the
+    credential.
+    """
+    wrong = CredentialRefused(
+        _WHAT,
+        "another form",
+        f"a DSSE envelope of type {_PAYLOAD}, at most {MAX_CREDENTIAL} characters",
+    )
     try:
         text = credential.reveal()
         envelope = strict_object(text.encode(), _WHAT) if len(text) <= MAX_CREDENTIAL else {}
@@ -132,8 +192,19 @@ def _outer(credential: Credential) -> tuple[bytes, list[tuple[str, bytes]]] | Cr
         if len(listed) > MAX_SIGNATURES:
             return wrong
         payload = base64.b64decode(envelope["payload"], validate=True)
-        return payload, [(each["keyid"], base64.b64decode(each["sig"], validate=True)) for each in listed if type(each["keyid"]) is str]
-    except (KeyError, TypeError, UnicodeEncodeError, binascii.Error, ValueError, CredentialRefused):
+        return payload, [
+            (each["keyid"], base64.b64decode(each["sig"], validate=True))
+            for each in listed
+            if type(each["keyid"]) is str
+        ]
+    except (
+        KeyError,
+        TypeError,
+        UnicodeEncodeError,
+        binascii.Error,
+        ValueError,
+        CredentialRefused,
+    ):
         return wrong
 
 
@@ -150,14 +221,27 @@ def _signed(key: object, signature: bytes, data: bytes) -> bool:
     return True
 
 
-def _statement(payload: bytes, settings: AttestorSettings, now: float) -> tuple[str, Mapping[str, Any], float]:
+def _statement(
+    payload: bytes, settings: AttestorSettings, now: float
+) -> tuple[str, Mapping[str, Any], float]:
     statement = strict_object(payload, _WHAT)
-    subjects, predicate = statement.get("subject"), statement.get("predicate")
-    if statement.get("_type") != _STATEMENT or statement.get("predicateType") != PREDICATE or type(predicate) is not dict:
-        raise CredentialRefused(f"{_WHAT}.predicateType", statement.get("predicateType"), f"{PREDICATE} in a {_STATEMENT}")
+    subjects = statement.get("subject")
+    predicate = statement.get("predicate")
+    if (
+        statement.get("_type") != _STATEMENT
+        or statement.get("predicateType") != PREDICATE
+        or type(predicate) is not dict
+    ):
+        raise CredentialRefused(
+            f"{_WHAT}.predicateType",
+            statement.get("predicateType"),
+            f"{PREDICATE} in a {_STATEMENT}",
+        )
     if type(subjects) is not list or len(subjects) != 1 or type(subjects[0]) is not dict:
         raise CredentialRefused(f"{_WHAT}.subject", "none, or several", "exactly one workload")
-    ends = min(_time(predicate, "expires_at"), _time(predicate, "attested_at") + settings.max_lifetime)
+    ends = min(
+        _time(predicate, "expires_at"), _time(predicate, "attested_at") + settings.max_lifetime
+    )
     if ends <= now - LEEWAY:
         raise CredentialRefused(f"{_WHAT}.expires_at", "past", "a time to come")
     return text_of(subjects[0], "name", _WHAT), predicate, ends

@@ -1,7 +1,9 @@
-"""The authenticator data of a new passkey, out of its attestation object (Web Authentication Level 3, sections 6.5 and 6.1).
+"""The authenticator data of a new passkey, out of its attestation object (Web Authentication
+Level 3, sections 6.5 and 6.1).
 
-Rules: whoever likes sends one, so nothing of it is decoded before it is plain CBOR: a decoder obeys tags, some of which cost it minutes
-(35 is a regular expression, which it compiles). WebAuthn has none: CTAP2's canonical form knows neither tags nor indefinite lengths. No
+Rules: whoever likes sends one, so nothing of it is decoded before it is plain CBOR: a decoder
+obeys tags, some of which cost it minutes (35 is a regular expression, which it compiles).
+WebAuthn has none: CTAP2's canonical form knows neither tags nor indefinite lengths. No
 attestation is asked for, so no statement of one is looked at.
 """
 
@@ -9,16 +11,21 @@ from __future__ import annotations
 
 from webauthn.helpers import encode_cbor, parse_cbor
 
-_BYTES, _ARRAY, _TAG = 2, 4, 6  # major types (RFC 8949 section 3.1)
+# major types (RFC 8949 section 3.1)
+_BYTES = 2
+_ARRAY = 4
+_TAG = 6
 _ID = 53  # where the length of the credential's id stands
-_NEW_KEY, _EXTENSIONS = 0x40, 0x80
+_NEW_KEY = 0x40
+_EXTENSIONS = 0x80
 
 
 def without_attestation(attested: bytes) -> bytes:
     """The same attestation object with the statement ``none`` (section 8.7).
 
     Raises:
-        ValueError: it, or what it holds, is not plain CBOR. LookupError, TypeError: it has another form.
+        ValueError: it, or what it holds, is not plain CBOR. LookupError, TypeError: it has
+            another form.
     """
     _check_ends(attested, 0, 1)
     data = parse_cbor(attested)["authData"]
@@ -26,20 +33,29 @@ def without_attestation(attested: bytes) -> bytes:
         raise TypeError("authData: expected bytes")
     flags = data[32]
     key = _ID + 2 + int.from_bytes(data[_ID : _ID + 2])
-    _check_ends(data, key if flags & _NEW_KEY else 37, bool(flags & _NEW_KEY) + bool(flags & _EXTENSIONS))
+    _check_ends(
+        data,
+        key if flags & _NEW_KEY else 37,
+        bool(flags & _NEW_KEY) + bool(flags & _EXTENSIONS),
+    )
     return encode_cbor({"fmt": "none", "attStmt": {}, "authData": data})
 
 
 def _check_ends(data: bytes, at: int, items: int) -> None:
-    """Refuse what is not exactly so many items of plain CBOR from `at` on. Raises ValueError, IndexError."""
+    """Refuse what is not exactly so many items of plain CBOR from `at` on. Raises ValueError,
+    IndexError.
+    """
     while items:
-        kind, size = data[at] >> 5, data[at] & 31
-        at, items = at + 1, items - 1
+        kind = data[at] >> 5
+        size = data[at] & 31
+        at = at + 1
+        items = items - 1
         if kind == _TAG or size > 27:
             raise ValueError("CBOR: a tag, or an indefinite length")
         if size > 23:
             width = 1 << (size - 24)
-            size, at = int.from_bytes(data[at : at + width]), at + width
+            size = int.from_bytes(data[at : at + width])
+            at = at + width
         if kind in {_BYTES, _BYTES + 1}:
             at += size
         elif kind in {_ARRAY, _ARRAY + 1}:

@@ -1,7 +1,9 @@
-"""The certificate that a client showed in TLS, as a trusted proxy passes it on, and its thumbprint (RFC 8705 section 3.1).
+"""The certificate that a client showed in TLS, as a trusted proxy passes it on, and its
+thumbprint (RFC 8705 section 3.1).
 
-Rules: a header counts from the addresses of configured proxies only, in the one configured form, and with one client in it. Of Envoy's, the
-certificate is the one whose digest it says: it copies names out of a certificate unescaped, so a client's may look like further fields
+Rules: a header counts from the addresses of configured proxies only, in the one configured
+form, and with one client in it. Of Envoy's, the certificate is the one whose digest it says: it
+copies names out of a certificate unescaped, so a client's may look like further fields
 (`mutateXfccRequestHeader` in Envoy's source). Pure.
 """
 
@@ -19,12 +21,15 @@ from agentgate.identity.settings import ProxySettings
 from agentgate.token.jws import b64url
 
 _XFCC_FIELD = re.compile(r'(By|Hash|Cert|Chain|Subject|URI|DNS)=("[^"]*"|[^",;]*)')
-_XFCC = re.compile(rf"{_XFCC_FIELD.pattern}(?:;{_XFCC_FIELD.pattern})*")  # one element: a second proxy would have added one
+# one element: a second proxy would have added one
+_XFCC = re.compile(rf"{_XFCC_FIELD.pattern}(?:;{_XFCC_FIELD.pattern})*")
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
 
 def passed_on(value: str, form: Literal["xfcc", "pem"]) -> list[str]:
-    """The certificates in a proxy's header, as PEM, the client's own first; none: it holds something else."""
+    """The certificates in a proxy's header, as PEM, the client's own first; none: it holds
+    something else.
+    """
     if form == "xfcc":  # envoyproxy.io: x-forwarded-client-cert
         return _of_envoy(value)
     if "," in value:  # several headers, joined: one of them may be the client's own
@@ -34,10 +39,13 @@ def passed_on(value: str, form: Literal["xfcc", "pem"]) -> list[str]:
 
 def _of_envoy(value: str) -> list[str]:
     found = _XFCC_FIELD.findall(value) if _XFCC.fullmatch(value) else []
-    fields, named = dict(found), [name for name, _ in found]
+    fields = dict(found)
+    named = [name for name, _ in found]
     if any(named.count(name) > 1 for name in ("Hash", "Cert", "Chain")):
         return []
-    pems: list[str] = _PEM.findall(unquote(fields.get("Cert", "").strip('"') + fields.get("Chain", "").strip('"')))
+    pems: list[str] = _PEM.findall(
+        unquote(fields.get("Cert", "").strip('"') + fields.get("Chain", "").strip('"'))
+    )
     return pems if pems and _digest(pems[0]) == fields.get("Hash", "").lower() else []
 
 
@@ -63,8 +71,14 @@ def thumbprint_of(pem: str) -> str | None:
 
 
 def shown_certificate(connection: Connection, proxies: ProxySettings | None) -> str | None:
-    """Thumbprint of the certificate that a configured proxy passed on; None: none counts here."""
-    if not proxies or proxies.certificate is None or not inside(connection.peer, networks(proxies.addresses)):
+    """Thumbprint of the certificate that a configured proxy passed on; None: none counts
+    here.
+    """
+    if (
+        not proxies
+        or proxies.certificate is None
+        or not inside(connection.peer, networks(proxies.addresses))
+    ):
         return None
     pems = passed_on(connection.certificate, proxies.certificate)
     return thumbprint_of(pems[0]) if pems else None

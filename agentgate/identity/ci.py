@@ -1,8 +1,10 @@
-"""Tokens of CI jobs: GitHub's and GitLab's shapes. Such a token proves an agent, the job, and never a user.
+"""Tokens of CI jobs: GitHub's and GitLab's shapes. Such a token proves an agent, the job, and
+never a user.
 
-Rules: what these issuers always say must be there and be text, so that a token of another kind under the same issuer is no job; a workflow
-names the claims that count, and each that it names must be there (`agentgate.decision.caller`). A name that can be taken over by
-somebody else (a repository's, an owner's) is worth its id: `UNLASTING` pairs them, and lint asks for the id.
+Rules: what these issuers always say must be there and be text, so that a token of another kind
+under the same issuer is no job; a workflow names the claims that count, and each that it names
+must be there (`agentgate.decision.caller`). A name that can be taken over by somebody else (a
+repository's, an owner's) is worth its id: `UNLASTING` pairs them, and lint asks for the id.
 """
 
 from __future__ import annotations
@@ -34,8 +36,12 @@ class CIShape:
         """The attempt, as one text."""
         return ".".join(str(claims[name]) for name in self.attempt)
 
-    def environment_of(self, claims: SignedClaims, known: Mapping[str, str] | None) -> str | None:
-        """The environment of workflows that the job's stands for. None: the settings say nothing; empty: the job has none that is known."""
+    def environment_of(
+        self, claims: SignedClaims, known: Mapping[str, str] | None
+    ) -> str | None:
+        """The environment of workflows that the job's stands for. None: the settings say
+        nothing; empty: the job has none that is known.
+        """
         if known is None:
             return None
         value = claims.get("environment")
@@ -46,14 +52,30 @@ SHAPES: Mapping[str, CIShape] = {
     # docs.github.com/actions/reference/security/oidc
     "github": CIShape(
         required=(
-            *("repository", "repository_id", "repository_owner", "repository_owner_id", "ref", "event_name"),
+            *(
+                "repository",
+                "repository_id",
+                "repository_owner",
+                "repository_owner_id",
+                "ref",
+                "event_name",
+            ),
             *("job_workflow_ref", "runner_environment", "run_id", "run_attempt"),
         ),
         attempt=("run_id", "run_attempt"),
     ),
     # docs.gitlab.com/ci/secrets/id_token_authentication: token payload
     "gitlab": CIShape(
-        required=("project_id", "project_path", "namespace_id", "ref", "ref_type", "ref_protected", "pipeline_source", "job_id"),
+        required=(
+            "project_id",
+            "project_path",
+            "namespace_id",
+            "ref",
+            "ref_type",
+            "ref_protected",
+            "pipeline_source",
+            "job_id",
+        ),
         attempt=("job_id",),
     ),
 }

@@ -1,7 +1,9 @@
-"""A client authenticates itself: `private_key_jwt` (RFC 7523 section 3, OpenID Connect Core section 9) or mTLS (RFC 8705 section 2.2).
+"""A client authenticates itself: `private_key_jwt` (RFC 7523 section 3, OpenID Connect Core
+section 9) or mTLS (RFC 8705 section 2.2).
 
-Rules: a client is one that the settings name; its keys or the thumbprints of its certificates stand there. An assertion is its own (`iss`
-and `sub`), for this audience, lives an hour at most, and has a `jti`: whoever accepts it remembers that until it ends: it counts once.
+Rules: a client is one that the settings name; its keys or the thumbprints of its certificates
+stand there. An assertion is its own (`iss` and `sub`), for this audience, lives an hour at
+most, and has a `jti`: whoever accepts it remembers that until it ends: it counts once.
 """
 
 from __future__ import annotations
@@ -54,22 +56,43 @@ class Client:
             CredentialRefused, KeysUnavailable.
         """
         if not self.source:
-            raise CredentialRefused(_WHAT, "an assertion", f"a certificate: {self.name} has no keys in the settings")
+            raise CredentialRefused(
+                _WHAT, "an assertion", f"a certificate: {self.name} has no keys in the settings"
+            )
         required = ("iss", "sub", "aud", "exp", "iat", "jti")
-        expected = ExpectedClaims(_WHAT, self.settings.audience, self.name, _TYPES, required, max_lifetime=MAX_LIFETIME)
+        expected = ExpectedClaims(
+            _WHAT,
+            self.settings.audience,
+            self.name,
+            _TYPES,
+            required,
+            max_lifetime=MAX_LIFETIME,
+        )
         claims = yield from verified(credential, self.source, expected, now)
         check_own(claims, _WHAT)
         if text_of(claims, "sub", _WHAT) != self.name:
             raise CredentialRefused(f"{_WHAT}.sub", claims["sub"], self.name)
-        return ProvenClient(self.name, self.settings.tenants, float(claims["exp"]), text_of(claims, "jti", _WHAT))
+        return ProvenClient(
+            self.name,
+            self.settings.tenants,
+            float(claims["exp"]),
+            text_of(claims, "jti", _WHAT),
+        )
 
     def certificate(self, thumbprint: str) -> ProvenClient:
-        """Prove the client by its certificate: SHA-256 thumbprint (base64url), by whoever ended the TLS connection.
+        """Prove the client by its certificate: SHA-256 thumbprint (base64url), by whoever ended
+        the TLS connection.
 
         Raises:
             CredentialRefused: it is none of the client's.
         """
-        known = [each for each in self.settings.certificates if hmac.compare_digest(each.encode(), thumbprint.encode())]
+        known = [
+            each
+            for each in self.settings.certificates
+            if hmac.compare_digest(each.encode(), thumbprint.encode())
+        ]
         if not known:
-            raise CredentialRefused(f"{_WHAT}.certificate", thumbprint or "none", f"a certificate of {self.name}")
+            raise CredentialRefused(
+                f"{_WHAT}.certificate", thumbprint or "none", f"a certificate of {self.name}"
+            )
         return ProvenClient(self.name, self.settings.tenants)

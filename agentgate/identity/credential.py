@@ -1,11 +1,12 @@
 """Credentials as a host hands them over: unverified, opaque, and shown nowhere.
 
-Rules: a credential has no text form, no pickle, no attribute with its text; only `reveal` returns it, and only verifiers call that. What
-belongs to a credential (proof of its key, attestation, hops) comes with it.
+Rules: a credential has no text form, no pickle, no attribute with its text; only `reveal`
+returns it, and only verifiers call that. What belongs to a credential (proof of its key,
+attestation, hops) comes with it.
 
-The signature of a credential that comes back to its run (`returning`) need not be verified each time: see
-`agentgate.identity.keys.Verifications`. That is for whoever knows the run to say; what founds a run, renews it or counts once is verified
-whole, and not kept.
+The signature of a credential that comes back to its run (`returning`) need not be verified each
+time: see `agentgate.identity.keys.Verifications`. That is for whoever knows the run to say;
+what founds a run, renews it or counts once is verified whole, and not kept.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from agentgate.identity.connection import Connection
 from agentgate.token.dpop import DPoP
 
 MAX_CREDENTIAL = 16 * 1024  # characters
-X509_SVID = "https://agentgate.dev/token-type/x509-svid"  # whose text is the thumbprint of the certificate that the client shows in TLS
+# whose text is the thumbprint of the certificate that the client shows in TLS
+X509_SVID = "https://agentgate.dev/token-type/x509-svid"
 
 
 class Credential:
@@ -35,8 +37,10 @@ class Credential:
         if type(text) is not str:
             raise ConfigError("credential", type(text).__name__, "text")
         self._open: Final[Callable[[], str]] = lambda: text
-        self.unverified: Any = None  # what `agentgate.identity.signed.read` found in it: it is read once
-        self.returning = self.known = False  # `known`: its signature was verified before, and not now
+        # what `agentgate.identity.signed.read` found in it: it is read once
+        self.unverified: Any = None
+        # `known`: its signature was verified before, and not now
+        self.returning = self.known = False
         self.keep: Callable[[], None] = lambda: None  # what was verified now, for the next time
 
     def reveal(self) -> str:
@@ -56,8 +60,10 @@ class AgentCredential(Credential):
     Args:
         text: the credential.
         proof: a DPoP proof of the agent's key, and the request it came with (RFC 9449).
-        at_token_endpoint: the proof came with a token request, so it names no token (RFC 9449 section 5).
-        certificate: SHA-256 thumbprint (base64url) of the certificate that the client showed in TLS, by whoever ended that TLS (RFC 8705).
+        at_token_endpoint: the proof came with a token request, so it names no token (RFC 9449
+            section 5).
+        certificate: SHA-256 thumbprint (base64url) of the certificate that the client showed in
+            TLS, by whoever ended that TLS (RFC 8705).
         attestation: a signed statement about the workload: a JWT, or a DSSE envelope as JSON.
         delegation: one JWT for each hop, signed by its broker, nearest to the agent last.
     """
@@ -75,13 +81,17 @@ class AgentCredential(Credential):
         delegation: Iterable[str] = (),
     ) -> None:
         super().__init__(text)
-        self.proof, self.at_token_endpoint, self.certificate = proof, at_token_endpoint, certificate
+        self.proof = proof
+        self.at_token_endpoint = at_token_endpoint
+        self.certificate = certificate
         self.attestation = None if attestation is None else Credential(attestation)
         self.delegation = tuple(map(Credential, delegation))
 
 
 class OIDCToken(AgentCredential):
-    """An ID or access token (JWT) of a configured issuer: of a user, a service, a partner or a CI job."""
+    """An ID or access token (JWT) of a configured issuer: of a user, a service, a partner or a
+    CI job.
+    """
 
     __slots__ = ()
 
@@ -93,9 +103,11 @@ class JWTSVID(AgentCredential):
 
 
 class X509SVID(AgentCredential):
-    """A SPIFFE X.509-SVID that a trusted proxy received in TLS and passed on in its header, on this connection.
+    """A SPIFFE X.509-SVID that a trusted proxy received in TLS and passed on in its header, on
+    this connection.
 
-    A proof of a key of its own counts at the token endpoint only: it names no token. `thumbprint`: the certificate must have this one, too.
+    A proof of a key of its own counts at the token endpoint only: it names no token.
+    `thumbprint`: the certificate must have this one, too.
     """
 
     __slots__ = ("connection", "thumbprint")
@@ -117,4 +129,5 @@ class X509SVID(AgentCredential):
             attestation=attestation,
             delegation=delegation,
         )
-        self.connection, self.thumbprint = connection, thumbprint
+        self.connection = connection
+        self.thumbprint = thumbprint

@@ -1,14 +1,17 @@
-"""Through whom work came to an agent: hops, each proven by the broker that signed it (nested `act`, RFC 8693 section 4.1).
+"""Through whom work came to an agent: hops, each proven by the broker that signed it (nested
+`act`, RFC 8693 section 4.1).
 
-A broker that passes work on signs a JWT: `iss` is the broker, `sub` whose work it is, `aud` the gate, `act` who may act now with
-everybody before nested inside. The hop of *scheduler* to *api*, and that of *api* to *orchestrator*:
+A broker that passes work on signs a JWT: `iss` is the broker, `sub` whose work it is, `aud` the
+gate, `act` who may act now with everybody before nested inside. The hop of *scheduler* to
+*api*, and that of *api* to *orchestrator*:
 
     iss scheduler   sub lee   act {sub: api,          act: {sub: scheduler}}
     iss api         sub lee   act {sub: orchestrator, act: {sub: api, act: {sub: scheduler}}}
 
-Rules: no hop without its JWT; each continues exactly what the one before it says, for the same `sub`, and the last names the agent that
-shows it. Whose work it is: the user, or where there is none, the first broker itself. Which brokers and how many a workflow takes is its
-own word (`via`, checked in `agentgate.decision.caller`).
+Rules: no hop without its JWT; each continues exactly what the one before it says, for the same
+`sub`, and the last names the agent that shows it. Whose work it is: the user, or where there is
+none, the first broker itself. Which brokers and how many a workflow takes is its own word
+(`via`, checked in `agentgate.decision.caller`).
 """
 
 from __future__ import annotations
@@ -38,7 +41,9 @@ class Broker:
 
 @value_class
 class Hops:
-    """Proven hops. `via`: the brokers, nearest to the agent last; `expires_at`: when the first of the hops ends."""
+    """Proven hops. `via`: the brokers, nearest to the agent last; `expires_at`: when the first
+    of the hops ends.
+    """
 
     via: tuple[str, ...]
     expires_at: float
@@ -46,7 +51,12 @@ class Hops:
 
 
 def proven_hops(
-    hops: tuple[Credential, ...], brokers: Mapping[str, Broker], *, agent: str, user: str | None, now: float
+    hops: tuple[Credential, ...],
+    brokers: Mapping[str, Broker],
+    *,
+    agent: str,
+    user: str | None,
+    now: float,
 ) -> OutsideFlow[Hops]:
     """Prove how work came to an agent.
 
@@ -64,14 +74,17 @@ def proven_hops(
         raise CredentialRefused(_WHAT, f"{len(hops)} hops", f"at most {MAX_HOPS}")
     via = []
     before: Mapping[str, Any] = {}
-    whose, ends = user, float("inf")
+    whose = user
+    ends = float("inf")
     for place, hop in enumerate(hops):
         what = f"{_WHAT}[{place}]"
         name = read(hop, what).unverified_claims.get("iss")
         broker = brokers.get(name) if type(name) is str else None
         if not broker:
             raise CredentialRefused(f"{what}.iss", name, "a configured broker")
-        expected = ExpectedClaims(what, broker.settings.audience, name, max_lifetime=broker.settings.max_lifetime)
+        expected = ExpectedClaims(
+            what, broker.settings.audience, name, max_lifetime=broker.settings.max_lifetime
+        )
         claims = yield from verified(hop, broker.source, expected, now)
         if whose is None:
             whose = str(name)
@@ -80,11 +93,20 @@ def proven_hops(
         act = claims.get("act")
         before = before or {"sub": name}
         if type(act) is not dict or act.keys() != {"sub", "act"} or act["act"] != before:
-            raise CredentialRefused(f"{what}.act", "another chain", "who may act now, with exactly the hops before nested inside")
+            raise CredentialRefused(
+                f"{what}.act",
+                "another chain",
+                "who may act now, with exactly the hops before nested inside",
+            )
         if before["sub"] != name:
-            raise CredentialRefused(f"{what}.iss", name, f"{before['sub']}, to whom the hop before passed it")
+            raise CredentialRefused(
+                f"{what}.iss", name, f"{before['sub']}, to whom the hop before passed it"
+            )
         via.append(name)
-        before, ends = act, min(ends, float(claims["exp"]))
+        before = act
+        ends = min(ends, float(claims["exp"]))
     if before.get("sub") != agent:
-        raise CredentialRefused(f"{_WHAT}.act.sub", before.get("sub"), f"{agent}, which shows it")
+        raise CredentialRefused(
+            f"{_WHAT}.act.sub", before.get("sub"), f"{agent}, which shows it"
+        )
     return Hops(tuple(via), ends, tuple(brokers[name].settings for name in via))

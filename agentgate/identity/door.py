@@ -1,7 +1,9 @@
-"""Where credentials become proven identities: one object, made of the settings, that a gate keeps.
+"""Where credentials become proven identities: one object, made of the settings, that a gate
+keeps.
 
-Rules: which verifier looks at a credential is decided by its kind and by the names in the settings; nothing that a credential says of
-itself counts before its signature. What a credential proves ends with it, and with the first end of all that came along. Proving yields
+Rules: which verifier looks at a credential is decided by its kind and by the names in the
+settings; nothing that a credential says of itself counts before its signature. What a
+credential proves ends with it, and with the first end of all that came along. Proving yields
 what it waits for (`Outside`) and does no I/O itself.
 """
 
@@ -15,7 +17,13 @@ from agentgate.errors import CredentialRefused, Failure
 from agentgate.identity.attestation import Attested, Attestor, attested
 from agentgate.identity.client import Client
 from agentgate.identity.connection import Connection, caller, networks
-from agentgate.identity.credential import JWTSVID, X509SVID, AgentCredential, Credential, OIDCToken
+from agentgate.identity.credential import (
+    JWTSVID,
+    X509SVID,
+    AgentCredential,
+    Credential,
+    OIDCToken,
+)
 from agentgate.identity.delegation import Broker, Hops, proven_hops
 from agentgate.identity.keys import KeySource
 from agentgate.identity.oidc import Issuer
@@ -31,18 +39,33 @@ from agentgate.values.request import Agent, Boundary, User
 class Identities:
     """See the module."""
 
-    __slots__ = ("_attestors", "_brokers", "_clients", "_domains", "_issuers", "_proxies", "_settings")
+    __slots__ = (
+        "_attestors",
+        "_brokers",
+        "_clients",
+        "_domains",
+        "_issuers",
+        "_proxies",
+        "_settings",
+    )
 
     def __init__(self, settings: IdentitySettings) -> None:
         self._settings = s = settings
-        self._issuers = {each.issuer: Issuer(each, _source(each)) for each in s.issuers.values()}
+        self._issuers = {
+            each.issuer: Issuer(each, _source(each)) for each in s.issuers.values()
+        }
         self._domains = {
-            name: TrustDomain(name, each, KeySource(each.bundle, private=each.private_addresses, spiffe=True))
+            name: TrustDomain(
+                name, each, KeySource(each.bundle, private=each.private_addresses, spiffe=True)
+            )
             for name, each in s.trust_domains.items()
         }
         self._attestors = tuple(Attestor(each, _source(each)) for each in s.attestors.values())
         self._brokers = {name: Broker(each, _source(each)) for name, each in s.brokers.items()}
-        self._clients = {name: Client(name, each, None if each.keys is None else _source(each)) for name, each in s.clients.items()}
+        self._clients = {
+            name: Client(name, each, None if each.keys is None else _source(each))
+            for name, each in s.clients.items()
+        }
         self._proxies = networks(s.proxies.addresses) if s.proxies else ()
 
     @classmethod
@@ -51,7 +74,9 @@ class Identities:
         return cls(IdentitySettings.of(given))
 
     def become(self, other: Identities) -> None:
-        """Prove by the settings of another; what is being proven meanwhile goes on by those that it began with."""
+        """Prove by the settings of another; what is being proven meanwhile goes on by those
+        that it began with.
+        """
         for name in self.__slots__:
             setattr(self, name, getattr(other, name))
 
@@ -77,16 +102,21 @@ class Identities:
             CredentialRefused, KeysUnavailable.
         """
         if type(credential) is not OIDCToken:
-            raise CredentialRefused.of(Failure(Reason.USER, "user", type(credential).__name__, "an OIDCToken"))
+            raise CredentialRefused.of(
+                Failure(Reason.USER, "user", type(credential).__name__, "an OIDCToken")
+            )
         if credential.attestation or credential.delegation:
-            got, expected = "an attestation or hops", "those of the agent, with its own credential"
+            got = "an attestation or hops"
+            expected = "those of the agent, with its own credential"
             raise CredentialRefused.of(Failure(Reason.USER, "user", got, expected))
         try:
             return (yield from self._issuer(credential, "user.oidc").user(credential, now))
         except CredentialRefused as error:
             raise error.restate(reason=Reason.USER) from None
 
-    def agent(self, credential: object, tenant: str, user: User | None, now: float) -> OutsideFlow[Proven[Agent]]:
+    def agent(
+        self, credential: object, tenant: str, user: User | None, now: float
+    ) -> OutsideFlow[Proven[Agent]]:
         """Prove an agent, where it runs and through whom its work came.
 
         Args:
@@ -99,9 +129,13 @@ class Identities:
             CredentialRefused, KeysUnavailable.
         """
         if not isinstance(credential, OIDCToken | JWTSVID | X509SVID):
-            raise CredentialRefused("agent", type(credential).__name__, "an OIDCToken, JWTSVID or X509SVID")
+            raise CredentialRefused(
+                "agent", type(credential).__name__, "an OIDCToken, JWTSVID or X509SVID"
+            )
         found = yield from self._proven(credential, tenant, now)
-        agent, ends, statement = found.who, found.expires_at, None
+        agent = found.who
+        ends = found.expires_at
+        statement = None
         via: tuple[str, ...] = ()
         if credential.attestation:
             try:
@@ -116,38 +150,71 @@ class Identities:
                 hops = yield from self._hops(credential, agent, user, tenant, now)
             except CredentialRefused as error:
                 raise error.restate(reason=Reason.HOPS) from None
-            via, ends = hops.via, min(ends, hops.expires_at)
+            via = hops.via
+            ends = min(ends, hops.expires_at)
         boundary = Boundary("", "", "", found.key) if found.key else None
         if statement:
-            boundary = Boundary(statement.cluster, statement.namespace, statement.node_pool, found.key)
-        who = placed(agent, posture=statement.posture if statement else None, boundary=boundary, via=via)
+            boundary = Boundary(
+                statement.cluster, statement.namespace, statement.node_pool, found.key
+            )
+        who = placed(
+            agent, posture=statement.posture if statement else None, boundary=boundary, via=via
+        )
         return replace(found, who=who, expires_at=ends, once=found.once or _once(credential))
 
-    def _hops(self, credential: AgentCredential, agent: Agent, user: User | None, tenant: str, now: float) -> OutsideFlow[Hops]:
+    def _hops(
+        self,
+        credential: AgentCredential,
+        agent: Agent,
+        user: User | None,
+        tenant: str,
+        now: float,
+    ) -> OutsideFlow[Hops]:
         whose = None if not user else user.subject or user.id
-        hops = yield from proven_hops(credential.delegation, self._brokers, agent=agent.subject, user=whose, now=now)
+        hops = yield from proven_hops(
+            credential.delegation, self._brokers, agent=agent.subject, user=whose, now=now
+        )
         for broker in hops.settings:
             for who in (agent, user):
                 self._check_names(who, broker.issuers, "agent.via")
             if broker.tenants is not None and tenant not in broker.tenants:
-                raise CredentialRefused("agent.via.tenant", tenant, f"one of the broker's: {', '.join(broker.tenants)}")
+                raise CredentialRefused(
+                    "agent.via.tenant",
+                    tenant,
+                    f"one of the broker's: {', '.join(broker.tenants)}",
+                )
         return hops
 
-    def _check_names(self, who: Agent | User | None, named: tuple[str, ...] | None, what: str) -> None:
-        """Refuse a subject of another issuer: a `sub` is unique within its own alone (RFC 7519 section 4.1.2), a SPIFFE id everywhere."""
+    def _check_names(
+        self, who: Agent | User | None, named: tuple[str, ...] | None, what: str
+    ) -> None:
+        """Refuse a subject of another issuer: a `sub` is unique within its own alone (RFC 7519
+        section 4.1.2), a SPIFFE id everywhere.
+        """
         if not who or not who.issuer:
             return
         known = named
         if known is None:
             all_of_them = [each.settings for each in self._issuers.values()]
-            known = tuple(s.issuer for s in all_of_them if (s.user if isinstance(who, User) else s.agent or s.shape != "oidc"))
+            known = tuple(
+                s.issuer
+                for s in all_of_them
+                if (s.user if isinstance(who, User) else s.agent or s.shape != "oidc")
+            )
         if who.issuer not in known or (named is None and len(known) > 1):
-            expected = "one that the setting issuers names, of the attestor or broker: several issuers have such subjects"
+            expected = (
+                "one that the setting issuers names, of the attestor or broker: "
+                "several issuers have such subjects"
+            )
             raise CredentialRefused(f"{what}.issuer", who.issuer, expected)
 
-    def _proven(self, credential: OIDCToken | JWTSVID | X509SVID, tenant: str, now: float) -> OutsideFlow[Proven[Agent]]:
+    def _proven(
+        self, credential: OIDCToken | JWTSVID | X509SVID, tenant: str, now: float
+    ) -> OutsideFlow[Proven[Agent]]:
         if isinstance(credential, OIDCToken):
-            return (yield from self._issuer(credential, "agent.oidc").agent(credential, tenant, now))
+            return (
+                yield from self._issuer(credential, "agent.oidc").agent(credential, tenant, now)
+            )
         if isinstance(credential, X509SVID):
             chain = chain_of(credential, self._settings.proxies)
             return (yield from self._domain(chain.spiffe).x509(credential, chain, tenant, now))
@@ -158,19 +225,31 @@ class Identities:
         name = read(credential, what).unverified_claims.get("iss")
         found = self._issuers.get(name) if type(name) is str else None
         if not found:
-            raise CredentialRefused(f"{what}.iss", name, "a configured issuer (identity.issuers)")
+            raise CredentialRefused(
+                f"{what}.iss", name, "a configured issuer (identity.issuers)"
+            )
         return found
 
     def _domain(self, spiffe: object) -> TrustDomain:
         found = self._domains.get(trust_domain(spiffe)) if type(spiffe) is str else None
         if not found:
-            raise CredentialRefused("agent.spiffe.sub", spiffe, "an id of a configured trust domain (identity.trust_domains)")
+            raise CredentialRefused(
+                "agent.spiffe.sub",
+                spiffe,
+                "an id of a configured trust domain (identity.trust_domains)",
+            )
         return found
 
 
 def _once(credential: AgentCredential) -> str:
-    """What tells a credential without `jti` from every other: all that was signed (a signature may have several forms)."""
-    signed = credential.reveal() if isinstance(credential, X509SVID) else credential.reveal().rpartition(".")[0]
+    """What tells a credential without `jti` from every other: all that was signed (a signature
+    may have several forms).
+    """
+    signed = (
+        credential.reveal()
+        if isinstance(credential, X509SVID)
+        else credential.reveal().rpartition(".")[0]
+    )
     return hashlib.sha256(signed.encode()).hexdigest()
 
 
@@ -179,8 +258,14 @@ def _source(settings: Any) -> KeySource:
 
 
 def _check_about(statement: Attested, agent: Agent, key: str) -> None:
-    """Raise CredentialRefused for a statement about another workload, or about one with another key."""
+    """Raise CredentialRefused for a statement about another workload, or about one with another
+    key.
+    """
     if statement.workload != agent.subject:
-        raise CredentialRefused("agent.posture.sub", statement.workload, f"{agent.subject}, which shows it")
+        raise CredentialRefused(
+            "agent.posture.sub", statement.workload, f"{agent.subject}, which shows it"
+        )
     if statement.key and statement.key != key:
-        raise CredentialRefused("agent.posture.cnf", "another key", "the key that the agent proved")
+        raise CredentialRefused(
+            "agent.posture.cnf", "another key", "the key that the agent proved"
+        )

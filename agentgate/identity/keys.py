@@ -1,11 +1,15 @@
-"""Where an issuer's keys come from: a pinned URL or a file, cached, read again when they are old or a key is unknown.
+"""Where an issuer's keys come from: a pinned URL or a file, cached, read again when they are
+old or a key is unknown.
 
-Rules: only public keys for asymmetric signatures, each with its one algorithm and a `kid` that no other has; a set that holds a private or
-a secret key is refused whole. A set is read again after `FRESH` seconds; where that fails, the last one is used for `USABLE` seconds and
-then none. An unknown `kid` makes the set be read, but never more often than every `PAUSE` seconds, and after failures less and less often
-(no storm on the issuer, whatever callers send). One caller reads at a time; others go on with the keys they have, and who shows an unknown
-`kid` meanwhile is told to come again: a slow issuer, and tokens that nobody signed, take one place of a gate and not all. Where there are
-no keys yet, a few callers wait for the first ones (`agentgate.shell.reader`), in threads of their own; others are told to come again.
+Rules: only public keys for asymmetric signatures, each with its one algorithm and a `kid` that
+no other has; a set that holds a private or a secret key is refused whole. A set is read again
+after `FRESH` seconds; where that fails, the last one is used for `USABLE` seconds and then
+none. An unknown `kid` makes the set be read, but never more often than every `PAUSE` seconds,
+and after failures less and less often (no storm on the issuer, whatever callers send). One
+caller reads at a time; others go on with the keys they have, and who shows an unknown `kid`
+meanwhile is told to come again: a slow issuer, and tokens that nobody signed, take one place of
+a gate and not all. Where there are no keys yet, a few callers wait for the first ones
+(`agentgate.shell.reader`), in threads of their own; others are told to come again.
 """
 
 from __future__ import annotations
@@ -29,10 +33,16 @@ from agentgate.values.canonical import strict_parse
 from agentgate.values.value_class import value_class
 
 ALGORITHMS = frozenset("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA".split())
-FRESH, USABLE, PAUSE, MAX_PAUSE = 300.0, 3600.0, 10.0, 320.0  # seconds
+# seconds
+FRESH = 300.0
+USABLE = 3600.0
+PAUSE = 10.0
+MAX_PAUSE = 320.0
 FILE_FRESH = 1.0  # seconds
 MAX_KEYS = 100
-MAX_SUBJECTS, MAX_OF_ONE = 10_000, 4  # of `Verifications`
+# of `Verifications`
+MAX_SUBJECTS = 10_000
+MAX_OF_ONE = 4
 MIN_RSA = 2048  # bits
 _BY_TYPE = {
     ("RSA", None): "RS256",
@@ -59,17 +69,21 @@ def strict_object(data: bytes, name: str) -> dict[str, Any]:
 
 
 class Verifications:
-    """Credentials whose signature a key of one key set verified: what was expected of them, and their digest.
+    """Credentials whose signature a key of one key set verified: what was expected of them, and
+    their digest.
 
-    Rules: that they were signed is all that is known of them: times, key, run, settings and revocations are judged each time. It ends with
-    the key set. Each subject has at most `MAX_OF_ONE`, the newest, so that nobody's tokens push out those of others; a further one than
-    `MAX_SUBJECTS` takes the place of the one that was kept longest ago, which is then verified again.
+    Rules: that they were signed is all that is known of them: times, key, run, settings and
+    revocations are judged each time. It ends with the key set. Each subject has at most
+    `MAX_OF_ONE`, the newest, so that nobody's tokens push out those of others; a further one
+    than `MAX_SUBJECTS` takes the place of the one that was kept longest ago, which is then
+    verified again.
     """
 
     __slots__ = ("_of",)
 
     def __init__(self) -> None:
-        self._of = OrderedDict[Hashable, tuple[Hashable, ...]]()  # each change of it is one step, for threads too
+        # each change of it is one step, for threads too
+        self._of = OrderedDict[Hashable, tuple[Hashable, ...]]()
 
     def holds(self, subject: Hashable, name: Hashable) -> bool:
         """Whether a credential was verified before, and kept."""
@@ -84,7 +98,9 @@ class Verifications:
 
 @value_class
 class KeySet:
-    """What a source held. `keys`: by `kid`; `roots`: X.509 authorities (base64 DER) of a SPIFFE bundle; `verifications`: by its keys."""
+    """What a source held. `keys`: by `kid`; `roots`: X.509 authorities (base64 DER) of a SPIFFE
+    bundle; `verifications`: by its keys.
+    """
 
     keys: Mapping[str, jwt.PyJWK]
     roots: tuple[str, ...] = ()
@@ -92,7 +108,8 @@ class KeySet:
 
 
 def read_keys(data: bytes, *, spiffe: bool = False) -> KeySet:
-    """Read a JWK set (RFC 7517), or a SPIFFE bundle: keys for other uses, of other types or without a name are left out.
+    """Read a JWK set (RFC 7517), or a SPIFFE bundle: keys for other uses, of other types or
+    without a name are left out.
 
     Raises:
         KeyRefused: no JWK set; a private, secret, weak or malformed key; a `kid` twice.
@@ -101,33 +118,51 @@ def read_keys(data: bytes, *, spiffe: bool = False) -> KeySet:
         listed = strict_object(data, "keys").get("keys")
     except CredentialRefused as error:
         raise KeyRefused(f"key set: {error}") from None
-    if type(listed) is not list or len(listed) > MAX_KEYS or not all(type(each) is dict for each in listed):
+    if (
+        type(listed) is not list
+        or len(listed) > MAX_KEYS
+        or not all(type(each) is dict for each in listed)
+    ):
         raise KeyRefused(f'key set: expected {{"keys": [...]}}, at most {MAX_KEYS}')
     if any(SECRET & each.keys() for each in listed):
         raise KeyRefused("key set: got a private or secret key, expected public ones only")
     use = "jwt-svid" if spiffe else "sig"
     keys = {}
     for each in listed:
-        kid, alg = each.get("kid"), each.get("alg", _BY_TYPE.get((each.get("kty"), each.get("crv"))))
-        for_this = each.get("use", None if spiffe else use) == use and "verify" in each.get("key_ops", ["verify"])
+        kid = each.get("kid")
+        alg = each.get("alg", _BY_TYPE.get((each.get("kty"), each.get("crv"))))
+        for_this = each.get("use", None if spiffe else use) == use and "verify" in each.get(
+            "key_ops", ["verify"]
+        )
         if type(kid) is not str or not kid or not for_this or alg not in ALGORITHMS:
             continue
         if kid in keys:
             raise KeyRefused(f"key {kid[:64]!r} is twice in the set")
         keys[kid] = _key(each, alg)
     chains = [each.get("x5c") for each in listed if spiffe and each.get("use") == "x509-svid"]
-    return KeySet(keys, tuple(chain[0] for chain in chains if type(chain) is list and chain and type(chain[0]) is str))
+    return KeySet(
+        keys,
+        tuple(
+            chain[0]
+            for chain in chains
+            if type(chain) is list and chain and type(chain[0]) is str
+        ),
+    )
 
 
 def _key(jwk: dict[str, Any], alg: str) -> jwt.PyJWK:
     try:
         key = jwt.PyJWK(jwk, alg)
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
-        raise KeyRefused(f"key {jwk['kid'][:64]!r}: unusable ({type(error).__name__})") from None
+        raise KeyRefused(
+            f"key {jwk['kid'][:64]!r}: unusable ({type(error).__name__})"
+        ) from None
     if jwk.get("crv") == "Ed25519":
         PublicKey.from_jwk(jwk)  # refuses points of small order, which pyca loads
     if isinstance(key.key, RSAPublicKey) and key.key.key_size < MIN_RSA:
-        raise KeyRefused(f"key {jwk['kid'][:64]!r}: got {key.key.key_size} bits, expected at least {MIN_RSA}")
+        raise KeyRefused(
+            f"key {jwk['kid'][:64]!r}: got {key.key.key_size} bits, expected at least {MIN_RSA}"
+        )
     return key
 
 
@@ -141,10 +176,21 @@ class KeySource:
         clock: monotonic seconds.
     """
 
-    def __init__(self, where: str, *, private: bool = False, spiffe: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
-        self.where, self._private, self._spiffe, self._clock = where, private, spiffe, clock
+    def __init__(
+        self,
+        where: str,
+        *,
+        private: bool = False,
+        spiffe: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.where = where
+        self._private = private
+        self._spiffe = spiffe
+        self._clock = clock
         self._remote = "://" in where
-        self._set, self._problem = KeySet({}), "never read"
+        self._set = KeySet({})
+        self._problem = "never read"
         self._text: bytes | None = None  # of the set
         self._read_at = self._next = float("-inf")
         self._pause = 0.0
@@ -160,7 +206,9 @@ class KeySource:
         return now >= self._next and not (fresh and self._known(kid))
 
     def read(self, kid: str = "") -> None:
-        """Read the keys again, unless somebody else does or it was tried lately; a failure keeps what there is."""
+        """Read the keys again, unless somebody else does or it was tried lately; a failure
+        keeps what there is.
+        """
         self._reader.read(self._read, lambda: self._due(kid), wait=not self._known(""))
 
     def _read(self) -> None:
@@ -168,12 +216,14 @@ class KeySource:
         try:
             text = self._data()
             if text != self._text:
-                self._set, self._text = read_keys(text, spiffe=self._spiffe), text
+                self._set = read_keys(text, spiffe=self._spiffe)
+                self._text = text
         except (KeyRefused, KeysUnavailable, OSError) as error:
             self._problem = f"{type(error).__name__}: {error}"[:300]
             self._pause = min(MAX_PAUSE, max(pause, 2 * self._pause))
         else:
-            self._read_at, self._pause = self._clock(), pause
+            self._read_at = self._clock()
+            self._pause = pause
         self._next = self._clock() + self._pause
 
     def _data(self) -> bytes:
@@ -191,7 +241,9 @@ class KeySource:
             yield Outside(lambda: self.read(kid), 2 * SECONDS, own_thread=True)
         if self._clock() - self._read_at >= USABLE:
             problem = "being read" if self._reader.reading else self._problem
-            raise KeysUnavailable("keys", f"{self.where}: {problem}", "a key set that can be read")
+            raise KeysUnavailable(
+                "keys", f"{self.where}: {problem}", "a key set that can be read"
+            )
         return self._set
 
     def key(self, kid: str) -> OutsideFlow[tuple[jwt.PyJWK, Verifications]]:
@@ -203,7 +255,9 @@ class KeySource:
         held = yield from self.held(kid)
         found = held.keys.get(kid)
         if not found and self._reader.reading:
-            raise KeysUnavailable("keys", f"{self.where}: being read again", "another try in a moment")
+            raise KeysUnavailable(
+                "keys", f"{self.where}: being read again", "another try in a moment"
+            )
         if not found:
             raise CredentialRefused("kid", kid, f"a key that {self.where} publishes")
         return found, held.verifications

@@ -1,8 +1,10 @@
 """A JWT of a configured OIDC issuer proves a user, a service or a CI job.
 
-Rules: the issuer is looked up in the settings; its keys are where they say, never where the token points. An issuer proves only what its
-settings name (users, agents or jobs), only for its own tenants. Claims become id, tenant and groups by configuration. A token of another
-kind is refused (`agentgate.identity.token_kind`); where an issuer proves both, what its agents' tokens have tells them from its users'.
+Rules: the issuer is looked up in the settings; its keys are where they say, never where the
+token points. An issuer proves only what its settings name (users, agents or jobs), only for its
+own tenants. Claims become id, tenant and groups by configuration. A token of another kind is
+refused (`agentgate.identity.token_kind`); where an issuer proves both, what its agents' tokens
+have tells them from its users'.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from agentgate.shell.step import OutsideFlow
 from agentgate.values.request import Agent, User
 from agentgate.values.value_class import value_class
 
-MAX_CLAIMS, MAX_CLAIM, MAX_GROUPS = 100, 512, 500
+MAX_CLAIMS = 100
+MAX_CLAIM = 512
+MAX_GROUPS = 500
 
 
 @value_class
@@ -32,28 +36,41 @@ class Issuer:
     settings: IssuerSettings
     source: KeySource
 
-    def agent(self, credential: AgentCredential, tenant: str, now: float) -> OutsideFlow[Proven[Agent]]:
+    def agent(
+        self, credential: AgentCredential, tenant: str, now: float
+    ) -> OutsideFlow[Proven[Agent]]:
         """Prove an agent. `tenant`: of the run; `now`: POSIX seconds.
 
         Raises:
             CredentialRefused, KeysUnavailable.
         """
-        what, settings = "agent.oidc", self.settings
+        what = "agent.oidc"
+        settings = self.settings
         if not settings.agent and settings.shape == "oidc":
-            raise CredentialRefused(f"{what}.iss", settings.issuer, "an issuer that proves agents")
+            raise CredentialRefused(
+                f"{what}.iss", settings.issuer, "an issuer that proves agents"
+            )
         own = settings.agent or AgentClaims()
-        claims = yield from self._claims(credential, what, own.audience or settings.audience, now)
+        claims = yield from self._claims(
+            credential, what, own.audience or settings.audience, now
+        )
         check_agent(claims, what)
         for claim, value in own.required.items():
             if claims.get(claim) != value:
                 raise CredentialRefused(f"{what}.{claim}", claims.get(claim), value)
         if tenant not in settings.tenants:
-            raise CredentialRefused(f"{what}.iss", f"{settings.issuer} for tenant {tenant}", f"an issuer of {', '.join(settings.tenants)}")
-        once, environment = str(claims.get("jti", "")), None
+            raise CredentialRefused(
+                f"{what}.iss",
+                f"{settings.issuer} for tenant {tenant}",
+                f"an issuer of {', '.join(settings.tenants)}",
+            )
+        once = str(claims.get("jti", ""))
+        environment = None
         if settings.shape != "oidc":
             shape = SHAPES[settings.shape]
             shape.check(claims, what)
-            once, environment = shape.once(claims), shape.environment_of(claims, settings.environment)
+            once = shape.once(claims)
+            environment = shape.environment_of(claims, settings.environment)
         key = proven_key(credential, claims, what, now)
         name = at(claims, own.id, f"{what}.id")
         try:
@@ -75,26 +92,42 @@ class Issuer:
         Raises:
             CredentialRefused, KeysUnavailable.
         """
-        what, settings, mapped = "user.oidc", self.settings, self.settings.user
+        what = "user.oidc"
+        settings = self.settings
+        mapped = self.settings.user
         if not mapped:
-            raise CredentialRefused(f"{what}.iss", settings.issuer, "an issuer that proves users")
+            raise CredentialRefused(
+                f"{what}.iss", settings.issuer, "an issuer that proves users"
+            )
         claims = yield from self._claims(credential, what, settings.audience, now)
         check_user(claims, what)
         agents = settings.agent.required if settings.agent else {}
         if agents and all(claims.get(name) == value for name, value in agents.items()):
-            raise CredentialRefused(f"{what}.{min(agents)}", agents[min(agents)], "a token without what marks an agent's (agent.required)")
+            raise CredentialRefused(
+                f"{what}.{min(agents)}",
+                agents[min(agents)],
+                "a token without what marks an agent's (agent.required)",
+            )
         proven_key(credential, claims, what, now)
         tenant = at(claims, mapped.tenant, f"{what}.tenant")
         if mapped.tenants is not None:
             tenant = mapped.tenants.get(tenant, "")
         if tenant not in settings.tenants:
-            raise CredentialRefused(f"{what}.tenant", tenant or "one without a translation", f"one of {', '.join(settings.tenants)}")
+            raise CredentialRefused(
+                f"{what}.tenant",
+                tenant or "one without a translation",
+                f"one of {', '.join(settings.tenants)}",
+            )
         groups = [] if mapped.groups is None else _value(claims, mapped.groups)
         if groups is None:
             groups = []
         if type(groups) is not list or len(groups) > MAX_GROUPS:  # what is in it, `User` checks
-            raise CredentialRefused(f"{what}.groups", type(groups).__name__, f"a list of at most {MAX_GROUPS} names")
-        at_time, acr, amr = claims.get("auth_time"), claims.get("acr"), claims.get("amr")
+            raise CredentialRefused(
+                f"{what}.groups", type(groups).__name__, f"a list of at most {MAX_GROUPS} names"
+            )
+        at_time = claims.get("auth_time")
+        acr = claims.get("acr")
+        amr = claims.get("amr")
         try:
             user = proven_user(
                 at(claims, mapped.id, f"{what}.id"),
@@ -104,17 +137,36 @@ class Issuer:
                 subject=claims["sub"],
                 auth_time=at_time if type(at_time) is int else None,
                 acr=acr if type(acr) is str else None,
-                amr=tuple(amr) if type(amr) is list and all(type(each) is str for each in amr) else (),
+                amr=tuple(amr)
+                if type(amr) is list and all(type(each) is str for each in amr)
+                else (),
             )
         except IdentityRefused as error:
             raise CredentialRefused.of(error.failure(field=f"{what}.{error.field}")) from None
         nonce = claims.get("nonce")
-        return Proven(user, float(claims["exp"]), str(claims.get("jti", "")), nonce=nonce if type(nonce) is str else "")
+        return Proven(
+            user,
+            float(claims["exp"]),
+            str(claims.get("jti", "")),
+            nonce=nonce if type(nonce) is str else "",
+        )
 
-    def _claims(self, credential: AgentCredential, what: str, audience: str | tuple[str, ...], now: float) -> OutsideFlow[SignedClaims]:
+    def _claims(
+        self,
+        credential: AgentCredential,
+        what: str,
+        audience: str | tuple[str, ...],
+        now: float,
+    ) -> OutsideFlow[SignedClaims]:
         settings = self.settings
         algorithms = frozenset(settings.algorithms)
-        expected = ExpectedClaims(what, audience, settings.issuer, algorithms=algorithms, max_lifetime=settings.max_lifetime)
+        expected = ExpectedClaims(
+            what,
+            audience,
+            settings.issuer,
+            algorithms=algorithms,
+            max_lifetime=settings.max_lifetime,
+        )
         claims = yield from verified(credential, self.source, expected, now)
         text_of(claims, "sub", what)
         for name, value in settings.required.items():
@@ -138,15 +190,25 @@ def at(claims: SignedClaims, path: str | tuple[str, ...], what: str) -> str:
     """
     value = _value(claims, path)
     if type(value) is not str:
-        raise CredentialRefused(what, "none" if value is None else type(value).__name__, f"text in claim {path}")
+        raise CredentialRefused(
+            what, "none" if value is None else type(value).__name__, f"text in claim {path}"
+        )
     return value
 
 
 def texts(claims: SignedClaims) -> dict[str, str]:
-    """The claims that a workflow may compare: text, and whole numbers and booleans as text; nothing long, no lists, no objects."""
+    """The claims that a workflow may compare: text, and whole numbers and booleans as text;
+    nothing long, no lists, no objects.
+    """
     found = {}
     for name, value in list(claims.items())[:MAX_CLAIMS]:
-        text = value if type(value) is str else str(value).lower() if type(value) in {int, bool} else None
+        text = (
+            value
+            if type(value) is str
+            else str(value).lower()
+            if type(value) in {int, bool}
+            else None
+        )
         if text is not None and len(text) <= MAX_CLAIM and len(name) <= MAX_CLAIM:
             found[name] = text
     return found

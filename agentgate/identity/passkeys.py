@@ -1,10 +1,13 @@
-"""Whose passkeys these are: a file of public keys that the operator keeps, and assertions verified by them (Web Authentication Level 3).
+"""Whose passkeys these are: a file of public keys that the operator keeps, and assertions
+verified by them (Web Authentication Level 3).
 
-Rules: a person is who the file says, in the tenants and groups it says now; an assertion brings no name. The relying party's id and the
-origins are settings, never taken from what is verified. The authenticator must have verified its user, in a page of these origins that no
-other page embeds. The counter of signatures is not looked at: passkeys that are synchronised always send 0, and what it would find, a
-second use of one assertion, cannot be: each challenge is used once.
-The file is read again when it changes. While it cannot be read, or is wrong anywhere, there are no passkeys.
+Rules: a person is who the file says, in the tenants and groups it says now; an assertion brings
+no name. The relying party's id and the origins are settings, never taken from what is verified.
+The authenticator must have verified its user, in a page of these origins that no other page
+embeds. The counter of signatures is not looked at: passkeys that are synchronised always send
+0, and what it would find, a second use of one assertion, cannot be: each challenge is used
+once. The file is read again when it changes. While it cannot be read, or is wrong anywhere,
+there are no passkeys.
 """
 
 from __future__ import annotations
@@ -21,10 +24,20 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import Field
 from webauthn import verify_authentication_response, verify_registration_response
-from webauthn.helpers import bytes_to_base64url, decode_credential_public_key, decoded_public_key_to_cryptography
+from webauthn.helpers import (
+    bytes_to_base64url,
+    decode_credential_public_key,
+    decoded_public_key_to_cryptography,
+)
 from webauthn.helpers.decode_credential_public_key import DecodedOKPPublicKey
 
-from agentgate.errors import ConfigError, CredentialRefused, IdentityRefused, KeyRefused, KeysUnavailable
+from agentgate.errors import (
+    ConfigError,
+    CredentialRefused,
+    IdentityRefused,
+    KeyRefused,
+    KeysUnavailable,
+)
 from agentgate.identity.assertion import Assertion
 from agentgate.identity.attested import without_attestation
 from agentgate.identity.keys import MIN_RSA, strict_object
@@ -36,8 +49,12 @@ from agentgate.values.request import User
 from agentgate.values.value_class import value_class
 
 FRESH = 1.0  # seconds
-MAX_FILE, MAX_PASSKEYS, MAX_REGISTRATION = 1024 * 1024, 2000, 32 * 1024  # bytes, rows, characters
-_KEY_DATA = 37  # bytes of authenticator data without extensions, of which none is asked for (section 6.1)
+# bytes, rows, characters
+MAX_FILE = 1024 * 1024
+MAX_PASSKEYS = 2000
+MAX_REGISTRATION = 32 * 1024
+# bytes of authenticator data without extensions, of which none is asked for (section 6.1)
+_KEY_DATA = 37
 
 
 class Passkey(SettingsBlock):
@@ -67,7 +84,9 @@ class _File(SettingsBlock):
 
 
 class Registered(NamedTuple):
-    """A new passkey: credential id and COSE key, both base64url, as a row of the file has them."""
+    """A new passkey: credential id and COSE key, both base64url, as a row of the file has
+    them.
+    """
 
     id: str
     public_key: str
@@ -90,7 +109,12 @@ class Passkeys:
         origins: of the pages in which people answer.
     """
 
-    def __init__(self, settings: PasskeySettings, issuer: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: PasskeySettings,
+        issuer: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Read the file.
 
         Args:
@@ -104,8 +128,10 @@ class Passkeys:
         self.origins = settings.origins or (_origin_of(issuer),)
         self.rp_id = settings.rp_id or urlsplit(issuer).hostname or ""
         _check_place(self.rp_id, self.origins)
-        self._file, self._clock = settings.file, clock
-        self._data, self._known = b"", dict[str, _Known]()
+        self._file = settings.file
+        self._clock = clock
+        self._data = b""
+        self._known = dict[str, _Known]()
         self._problem = ""
         self._take(self._bytes())
         self._read_at = clock()
@@ -131,7 +157,8 @@ class Passkeys:
                 self._take(data)
             self._problem = ""
         except ConfigError as error:
-            self._known, self._problem = {}, str(error)
+            self._known = {}
+            self._problem = str(error)
         self._read_at = self._clock()
         return "" if self._problem == before else self._problem
 
@@ -162,18 +189,24 @@ class Passkeys:
             tenant: in which tenant they answer.
 
         Raises:
-            KeysUnavailable: the file cannot be read. CredentialRefused: it proves nobody of this tenant.
+            KeysUnavailable: the file cannot be read. CredentialRefused: it proves nobody of
+                this tenant.
         """
         # (1) whose it is
         known = self._of(assertion.id)
         if not known or tenant not in known.people:
-            raise CredentialRefused("assertion.id", assertion.id, f"a passkey of tenant {tenant} in {self._file}")
+            raise CredentialRefused(
+                "assertion.id", assertion.id, f"a passkey of tenant {tenant} in {self._file}"
+            )
         # (2) in a page of its own, without extensions: nobody asked for any
         _check_page(assertion.client_data, "assertion")
         if len(assertion.authenticator_data) != _KEY_DATA:
             got = f"{len(assertion.authenticator_data)} bytes"
-            raise CredentialRefused("assertion.authenticatorData", got, f"{_KEY_DATA}: no extension and no new key")
-        # (3) section 7.2: type, challenge, origin, relying party, presence and verification of the user, signature
+            raise CredentialRefused(
+                "assertion.authenticatorData", got, f"{_KEY_DATA}: no extension and no new key"
+            )
+        # (3) section 7.2: type, challenge, origin, relying party, presence and verification of
+        # the user, signature
         try:
             verify_authentication_response(
                 credential=assertion.text,
@@ -185,11 +218,14 @@ class Passkeys:
                 require_user_verification=True,
             )
         except Exception as error:  # noqa: BLE001 - whatever the library raises of what somebody sent, it proves nothing
-            raise CredentialRefused("assertion", str(error), "one over exactly this challenge, for this gate") from None
+            raise CredentialRefused(
+                "assertion", str(error), "one over exactly this challenge, for this gate"
+            ) from None
         return known.people[tenant]
 
     def registered(self, credential: str, challenge: bytes) -> Registered:
-        """A new passkey (section 7.1), whose row an operator adds to the file. It makes nobody anybody.
+        """A new passkey (section 7.1), whose row an operator adds to the file. It makes nobody
+        anybody.
 
         Args:
             credential: JSON text of what ``navigator.credentials.create`` returned.
@@ -199,14 +235,29 @@ class Passkeys:
             CredentialRefused: it was not made for this gate, by these rules.
         """
         if type(credential) is not str or len(credential) > MAX_REGISTRATION:
-            raise CredentialRefused("registration", type(credential).__name__, f"JSON text of at most {MAX_REGISTRATION} characters")
+            raise CredentialRefused(
+                "registration",
+                type(credential).__name__,
+                f"JSON text of at most {MAX_REGISTRATION} characters",
+            )
         read = strict_object(credential.encode("utf-8", "surrogatepass"), "registration")
         try:
-            client_data = strict_object(unb64url(read["response"]["clientDataJSON"].encode("ascii")), "registration.clientDataJSON")
+            client_data = strict_object(
+                unb64url(read["response"]["clientDataJSON"].encode("ascii")),
+                "registration.clientDataJSON",
+            )
             _check_page(client_data, "registration")
-            attested = without_attestation(unb64url(read["response"]["attestationObject"].encode("ascii")))
+            attested = without_attestation(
+                unb64url(read["response"]["attestationObject"].encode("ascii"))
+            )
             made = verify_registration_response(
-                credential={**read, "response": {**read["response"], "attestationObject": bytes_to_base64url(attested)}},
+                credential={
+                    **read,
+                    "response": {
+                        **read["response"],
+                        "attestationObject": bytes_to_base64url(attested),
+                    },
+                },
                 expected_challenge=challenge,
                 expected_rp_id=self.rp_id,
                 expected_origin=list(self.origins),
@@ -216,8 +267,15 @@ class Passkeys:
         except CredentialRefused:
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            raise CredentialRefused("registration", f"{type(error).__name__}: {error}", "a new passkey, made for this gate") from None
-        return Registered(bytes_to_base64url(made.credential_id), bytes_to_base64url(made.credential_public_key))
+            raise CredentialRefused(
+                "registration",
+                f"{type(error).__name__}: {error}",
+                "a new passkey, made for this gate",
+            ) from None
+        return Registered(
+            bytes_to_base64url(made.credential_id),
+            bytes_to_base64url(made.credential_public_key),
+        )
 
     def _of(self, credential: str) -> _Known | None:
         if self._problem:
@@ -235,12 +293,19 @@ class Passkeys:
         try:
             rows = _File.of_values(tomllib.loads(data.decode())).passkeys
         except (ValueError, RecursionError) as error:
-            raise ConfigError("passkeys.file", str(self._file), f"a TOML file with [[passkeys]] ({str(error)[:200]})") from None
-        self._data, self._known = data, _rows(rows)
+            raise ConfigError(
+                "passkeys.file",
+                str(self._file),
+                f"a TOML file with [[passkeys]] ({str(error)[:200]})",
+            ) from None
+        self._data = data
+        self._known = _rows(rows)
 
 
 def _rows(rows: tuple[Passkey, ...]) -> dict[str, _Known]:
-    """The rows by credential id. Raises ConfigError: a weak or unreadable key, one twice, a person in other groups than before."""
+    """The rows by credential id. Raises ConfigError: a weak or unreadable key, one twice, a
+    person in other groups than before.
+    """
     found = {}
     keys = set()
     people: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -249,46 +314,72 @@ def _rows(rows: tuple[Passkey, ...]) -> dict[str, _Known]:
         try:
             zone = ZoneInfo(row.zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ConfigError(f"{where}.zone", row.zone, "a time zone, such as Europe/Berlin") from None
+            raise ConfigError(
+                f"{where}.zone", row.zone, "a time zone, such as Europe/Berlin"
+            ) from None
         try:
-            _, key = unb64url(row.id.encode("ascii")), unb64url(row.public_key.encode("ascii"))
+            _ = unb64url(row.id.encode("ascii"))
+            key = unb64url(row.public_key.encode("ascii"))
             der = _public_key(key)
-            who = {tenant: proven_user(row.user, tenant=tenant, groups=row.groups) for tenant in row.tenants}
+            who = {
+                tenant: proven_user(row.user, tenant=tenant, groups=row.groups)
+                for tenant in row.tenants
+            }
         except KeyRefused as error:
             raise ConfigError(f"{where}.public_key", row.public_key[:40], str(error)) from None
         except IdentityRefused as error:
-            raise ConfigError(f"{where}.user", error.got, f"{error.field}: {error.expected}") from None
+            raise ConfigError(
+                f"{where}.user", error.got, f"{error.field}: {error.expected}"
+            ) from None
         except ValueError:
-            raise ConfigError(where, row.id[:40], "id and public_key in base64url, without padding") from None
+            raise ConfigError(
+                where, row.id[:40], "id and public_key in base64url, without padding"
+            ) from None
         if row.id in found:
             raise ConfigError(f"{where}.id", row.id[:40], "each credential once")
         if der in keys:
-            raise ConfigError(f"{where}.public_key", row.public_key[:40], "each key once: a key of two people is nobody's")
+            raise ConfigError(
+                f"{where}.public_key",
+                row.public_key[:40],
+                "each key once: a key of two people is nobody's",
+            )
         for tenant in row.tenants:
             if people.setdefault((tenant, row.user), row.groups) != row.groups:
-                raise ConfigError(f"{where}.groups", list(row.groups), f"those of {row.user}'s other passkeys in {tenant}")
+                raise ConfigError(
+                    f"{where}.groups",
+                    list(row.groups),
+                    f"those of {row.user}'s other passkeys in {tenant}",
+                )
         keys.add(der)
         found[row.id] = _Known(key, who, zone)
     return found
 
 
 def _public_key(cose: bytes) -> bytes:
-    """The DER (SubjectPublicKeyInfo) of a COSE key that may count. Raises KeyRefused: unreadable, weak, or of another algorithm."""
-    expected = f"a COSE key: ES256 on P-256, EdDSA on Ed25519, or RS256 of at least {MIN_RSA} bits"
+    """The DER (SubjectPublicKeyInfo) of a COSE key that may count. Raises KeyRefused:
+    unreadable, weak, or of another algorithm.
+    """
+    expected = (
+        f"a COSE key: ES256 on P-256, EdDSA on Ed25519, or RS256 of at least {MIN_RSA} bits"
+    )
     try:
         decoded = decode_credential_public_key(cose)
         key = decoded_public_key_to_cryptography(decoded)
         der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except Exception as error:  # noqa: BLE001 - whatever the library raises of a key that is none
         raise KeyRefused(f"{expected} ({type(error).__name__})") from None
-    kind = (decoded.alg, getattr(decoded, "crv", None), cose[0] & 0xE0)  # a map: no raw point of U2F, which names no algorithm
+    # a map: no raw point of U2F, which names no algorithm
+    kind = (decoded.alg, getattr(decoded, "crv", None), cose[0] & 0xE0)
     if isinstance(key, RSAPublicKey):
         if kind != (-257, None, 0xA0) or key.key_size < MIN_RSA:
-            raise KeyRefused(f"{expected}, got RSA of {key.key_size} bits, algorithm {str(decoded.alg)[:40]}")
+            raise KeyRefused(
+                f"{expected}, got RSA of {key.key_size} bits, algorithm {str(decoded.alg)[:40]}"
+            )
     elif kind not in {(-7, 1, 0xA0), (-8, 6, 0xA0)}:
         raise KeyRefused(f"{expected}, got algorithm {str(decoded.alg)[:40]}")
     if isinstance(decoded, DecodedOKPPublicKey):
-        PublicKey.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": bytes_to_base64url(decoded.x)})  # no point of small order
+        # no point of small order
+        PublicKey.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": bytes_to_base64url(decoded.x)})
     return der
 
 
@@ -296,30 +387,46 @@ def _check_page(client_data: Mapping[str, Any], name: str) -> None:
     """Refuse a page that another one embeds (section 5.8.1). Raises CredentialRefused."""
     if client_data.get("crossOrigin", False) is not False or "topOrigin" in client_data:
         got = client_data.get("topOrigin", client_data.get("crossOrigin"))
-        raise CredentialRefused(f"{name}.crossOrigin", got, "false: a page that no page of another origin embeds")
+        raise CredentialRefused(
+            f"{name}.crossOrigin", got, "false: a page that no page of another origin embeds"
+        )
 
 
 def _origin_of(issuer: str) -> str:
     """The origin of a URL (RFC 6454 section 6.2); of one whose port is none, nothing."""
     url = urlsplit(issuer)
     try:
-        port = "" if url.port in {None, 443 if url.scheme == "https" else 80} else f":{url.port}"
+        port = (
+            "" if url.port in {None, 443 if url.scheme == "https" else 80} else f":{url.port}"
+        )
     except ValueError:
         return ""
     return f"{url.scheme}://{url.hostname}{port}"
 
 
 def _check_place(rp_id: str, origins: tuple[str, ...]) -> None:
-    """The relying party's id must be the domain of every origin, or one above it (section 5.1.4.1). Raises ConfigError."""
+    """The relying party's id must be the domain of every origin, or one above it (section
+    5.1.4.1). Raises ConfigError.
+    """
     labels = rp_id.split(".")
     if labels[-1].isdigit() or not all(
-        each and each.replace("-", "").isalnum() and each.isascii() and each == each.lower() for each in labels
+        each and each.replace("-", "").isalnum() and each.isascii() and each == each.lower()
+        for each in labels
     ):
-        raise ConfigError("passkeys.rp_id", rp_id, "a domain in lower case: WebAuthn takes no IP address")
+        raise ConfigError(
+            "passkeys.rp_id", rp_id, "a domain in lower case: WebAuthn takes no IP address"
+        )
     for number, origin in enumerate(origins):
         url = urlsplit(origin)
         host = url.hostname or ""
         safe = url.scheme == "https" or (url.scheme == "http" and host == "localhost")
-        if not safe or origin != _origin_of(origin) or (host != rp_id and not host.endswith(f".{rp_id}")):
-            expected = f"https://HOST[:PORT] of {rp_id} or a domain below it, as a browser writes it (http only of localhost)"
+        if (
+            not safe
+            or origin != _origin_of(origin)
+            or (host != rp_id and not host.endswith(f".{rp_id}"))
+        ):
+            expected = (
+                f"https://HOST[:PORT] of {rp_id} or a domain below it, as a browser "
+                "writes it (http only of localhost)"
+            )
             raise ConfigError(f"passkeys.origins.{number}", origin, expected)

@@ -1,7 +1,9 @@
-"""Who shows a credential holds its key: a DPoP proof (RFC 9449) or the certificate of the TLS connection (RFC 8705).
+"""Who shows a credential holds its key: a DPoP proof (RFC 9449) or the certificate of the TLS
+connection (RFC 8705).
 
-Rules: a credential that names a key (`cnf`) proves nothing without that key: a stolen one is worth nothing. One that names none may be
-shown with a proof of any key, which is then the key of this agent. An unknown way of confirmation is refused, never passed over.
+Rules: a credential that names a key (`cnf`) proves nothing without that key: a stolen one is
+worth nothing. One that names none may be shown with a proof of any key, which is then the key
+of this agent. An unknown way of confirmation is refused, never passed over.
 """
 
 from __future__ import annotations
@@ -21,20 +23,37 @@ def proven_key(credential: AgentCredential, claims: SignedClaims, what: str, now
         CredentialRefused: the credential is bound to a key that was not proven.
     """
     cnf = claims.get("cnf", {})
-    if type(cnf) is not dict or not cnf.keys() <= _WAYS or not all(type(value) is str and value for value in cnf.values()):
-        raise CredentialRefused(f"{what}.cnf", "another way to confirm", " or ".join(sorted(_WAYS)))
+    if (
+        type(cnf) is not dict
+        or not cnf.keys() <= _WAYS
+        or not all(type(value) is str and value for value in cnf.values())
+    ):
+        raise CredentialRefused(
+            f"{what}.cnf", "another way to confirm", " or ".join(sorted(_WAYS))
+        )
     shown = shown_key(credential, cnf.get("jkt"), what, now)
     bound = cnf.get("x5t#S256")
     if bound is not None and credential.certificate != bound:
-        raise CredentialRefused(f"{what}.cnf", "another certificate or none", "the certificate that the credential names")
+        raise CredentialRefused(
+            f"{what}.cnf",
+            "another certificate or none",
+            "the certificate that the credential names",
+        )
     return shown or credential.certificate
 
 
 def shown_key(credential: AgentCredential, jkt: str | None, what: str, now: float) -> str:
-    """The thumbprint of the key that signed the proof; empty: there is none, and `jkt` asks for none. Raises as `proven_key`."""
+    """The thumbprint of the key that signed the proof; empty: there is none, and `jkt` asks for
+    none. Raises as `proven_key`.
+    """
     if not credential.proof:
         if jkt is not None:
-            raise CredentialRefused(f"{what}.proof", "none", "a DPoP proof by the key that the credential names", proof=True)
+            raise CredentialRefused(
+                f"{what}.proof",
+                "none",
+                "a DPoP proof by the key that the credential names",
+                proof=True,
+            )
         return ""
     try:
         ath = None if credential.at_token_endpoint else token_hash(credential.reveal())

@@ -1,7 +1,8 @@
 """Proven identity: the only place where a `User` or `Agent` becomes `proven`.
 
-Rules: no constructor argument of a host leads here. `proven_agent` and `proven_user` are for code that has verified a credential (OIDC
-token, JWT-SVID); `restore_agent` and `restore_user` rebuild what a gate wrote into its own run header.
+Rules: no constructor argument of a host leads here. `proven_agent` and `proven_user` are for
+code that has verified a credential (OIDC token, JWT-SVID); `restore_agent` and `restore_user`
+rebuild what a gate wrote into its own run header.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ class Proven(Generic[Who]):
     Attributes:
         who: a `User` or an `Agent`.
         expires_at: POSIX seconds; nothing is proven from then on.
-        once: what tells this credential, or this attempt of a job, from every other of the same subject (`jti`, a run and its attempt, a
-            digest).
+        once: what tells this credential, or this attempt of a job, from every other of the same
+            subject (`jti`, a run and its attempt, a digest).
         key: thumbprint of the key or certificate that its holder proved to hold; empty: none.
-        nonce: what the token was asked for with (`nonce`, OpenID Connect Core 2); empty: nothing.
+        nonce: what the token was asked for with (`nonce`, OpenID Connect Core 2); empty:
+            nothing.
     """
 
     who: Who
@@ -55,15 +57,29 @@ def proven_agent(
     key: str = "",
     environment: str | None = None,
 ) -> Agent:
-    """An agent whose credential the caller has verified. Every argument must come from that credential."""
+    """An agent whose credential the caller has verified. Every argument must come from that
+    credential.
+    """
     out = Agent(agent)
-    _set(out, spiffe=spiffe, issuer=issuer, claims=dict(claims or {}), posture=posture, boundary=boundary, via=via)
+    _set(
+        out,
+        spiffe=spiffe,
+        issuer=issuer,
+        claims=dict(claims or {}),
+        posture=posture,
+        boundary=boundary,
+        via=via,
+    )
     _set(out, subject=subject, key=key, environment=environment, identity="proven")
     return out
 
 
-def placed(agent: Agent, *, posture: Posture | None, boundary: Boundary | None, via: tuple[str, ...]) -> Agent:
-    """A proven agent with what was proven beside its credential. Only for an agent that `proven_agent` built."""
+def placed(
+    agent: Agent, *, posture: Posture | None, boundary: Boundary | None, via: tuple[str, ...]
+) -> Agent:
+    """A proven agent with what was proven beside its credential. Only for an agent that
+    `proven_agent` built.
+    """
     _set(agent, posture=posture, boundary=boundary, via=via)
     return agent
 
@@ -87,7 +103,15 @@ def proven_user(
 ) -> User:
     """A user whose token the caller has verified."""
     out = User(user, tenant=tenant, groups=groups)
-    _set(out, issuer=issuer, subject=subject, auth_time=auth_time, acr=acr, amr=amr, identity="proven")
+    _set(
+        out,
+        issuer=issuer,
+        subject=subject,
+        auth_time=auth_time,
+        acr=acr,
+        amr=amr,
+        identity="proven",
+    )
     return out
 
 
@@ -102,23 +126,34 @@ def restore_user(kept: Mapping[str, Any] | None) -> User | None:
         return None
     user = User(kept["id"], tenant=kept["tenant"], groups=tuple(kept["groups"]))
     _set(user, identity=kept["identity"], amr=tuple(kept.get("amr", ())))
-    _set(user, **{name: kept[name] for name in ("issuer", "subject", "auth_time", "acr") if name in kept})
+    _set(
+        user,
+        **{
+            name: kept[name]
+            for name in ("issuer", "subject", "auth_time", "acr")
+            if name in kept
+        },
+    )
     return user
 
 
 def agent_json(agent: Agent) -> dict[str, Any]:
     """An agent as JSON for a run's header."""
-    posture, boundary = agent.posture, agent.boundary
+    posture = agent.posture
+    boundary = agent.boundary
     return {
         **{name: getattr(agent, name) for name in names_of(Agent)},
-        "posture": [posture.image_signed_by, posture.attested_at.isoformat()] if posture else None,
+        "posture": [posture.image_signed_by, posture.attested_at.isoformat()]
+        if posture
+        else None,
         "boundary": astuple(boundary) if boundary else None,
     }
 
 
 def restore_agent(kept: Mapping[str, Any]) -> Agent:
     """The agent of a run header that a gate wrote."""
-    posture, boundary = kept["posture"], kept["boundary"]
+    posture = kept["posture"]
+    boundary = kept["boundary"]
     out = Agent(kept["id"])
     _set(
         out,
@@ -130,5 +165,7 @@ def restore_agent(kept: Mapping[str, Any]) -> Agent:
         via=tuple(kept["via"]),
         identity=kept["identity"],
     )
-    _set(out, **{name: kept[name] for name in ("subject", "key", "environment") if name in kept})  # absent in a header of 0.1.0's start
+    _set(
+        out, **{name: kept[name] for name in ("subject", "key", "environment") if name in kept}
+    )  # absent in a header of 0.1.0's start
     return out

@@ -1,7 +1,9 @@
-"""What a gate believes of credentials: one frozen object, from Python values, a mapping or a TOML file. ``docs/identity.md`` explains it.
+"""What a gate believes of credentials: one frozen object, from Python values, a mapping or a
+TOML file. ``docs/identity.md`` explains it.
 
-Rules: nothing is believed by default; every issuer, trust domain, attestor, broker and client is named, with its keys, the exact audience
-and the tenants it may speak for. Unknown names are refused. Nothing here is secret.
+Rules: nothing is believed by default; every issuer, trust domain, attestor, broker and client
+is named, with its keys, the exact audience and the tenants it may speak for. Unknown names are
+refused. Nothing here is secret.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from agentgate.errors import ConfigError
 from agentgate.identity.connection import networks
@@ -23,7 +32,9 @@ from agentgate.values.urls import is_secure
 
 
 class WrongValue(ValueError):
-    """What is expected of a setting, found out where its block is checked as a whole. `within`: its name below that block."""
+    """What is expected of a setting, found out where its block is checked as a whole. `within`:
+    its name below that block.
+    """
 
     def __init__(self, expected: str, *within: str) -> None:
         self.within = within
@@ -73,8 +84,8 @@ class SettingsBlock(BaseModel):
 class _Keyed(SettingsBlock):
     """Keys at one place.
 
-    `keys`: an https URL that is pinned here (never taken from a credential), or a file. `private_addresses`: the URL may lead into
-    your own network.
+    `keys`: an https URL that is pinned here (never taken from a credential), or a file.
+    `private_addresses`: the URL may lead into your own network.
     """
 
     keys: Place
@@ -88,7 +99,8 @@ class _Keyed(SettingsBlock):
 
 
 class UserClaims(SettingsBlock):
-    """Which claims say who a user is. A claim's name, or the path to it (``["realm_access", "roles"]``).
+    """Which claims say who a user is. A claim's name, or the path to it (``["realm_access",
+    "roles"]``).
 
     `tenants` translates what the tenant claim says; then nothing else is a tenant.
     """
@@ -100,9 +112,11 @@ class UserClaims(SettingsBlock):
 
 
 class AgentClaims(SettingsBlock):
-    """Which claim says who an agent is, and what tells its tokens from those of the issuer's users.
+    """Which claim says who an agent is, and what tells its tokens from those of the issuer's
+    users.
 
-    `required`: claims that must have exactly this value; a token that has all of them is no user's. `audience`: of agents' tokens alone.
+    `required`: claims that must have exactly this value; a token that has all of them is no
+    user's. `audience`: of agents' tokens alone.
     """
 
     id: Claim = "sub"
@@ -111,10 +125,12 @@ class AgentClaims(SettingsBlock):
 
 
 class IssuerSettings(_Keyed):
-    """An OIDC issuer. It proves users, agents or both: whichever of the two blocks stands here; a CI issuer proves jobs.
+    """An OIDC issuer. It proves users, agents or both: whichever of the two blocks stands here;
+    a CI issuer proves jobs.
 
-    `audience`: the exact one; of several, a token is for exactly one. `tenants`: the only tenants it may speak for. `environment`: for a CI
-    issuer, the job's environment claim -> an environment of workflows. `required`: further claims that must have exactly this value.
+    `audience`: the exact one; of several, a token is for exactly one. `tenants`: the only
+    tenants it may speak for. `environment`: for a CI issuer, the job's environment claim -> an
+    environment of workflows. `required`: further claims that must have exactly this value.
     """
 
     issuer: Name
@@ -142,9 +158,16 @@ class IssuerSettings(_Keyed):
         if self.shape == "oidc" and self.environment is not None:
             raise ValueError("no environment: only CI jobs have one")
         both = self.agent if self.user else None
-        if both and not both.required and (both.audience is None or both.audience in self.audiences):
+        if (
+            both
+            and not both.required
+            and (both.audience is None or both.audience in self.audiences)
+        ):
             told = '{idtyp = "app"} or {gty = "client-credentials"}'
-            expected = f"claims that its tokens have and no user's, such as {told}; or agent.audience: one of their own"
+            expected = (
+                f"claims that its tokens have and no user's, such as {told}; or "
+                "agent.audience: one of their own"
+            )
             raise WrongValue(expected, "agent", "required")
         if not set(self.algorithms) <= ALGORITHMS:
             raise WrongValue(f"of {', '.join(sorted(ALGORITHMS))}", "algorithms")
@@ -152,7 +175,9 @@ class IssuerSettings(_Keyed):
 
 
 class TrustDomainSettings(SettingsBlock):
-    """A SPIFFE trust domain. `bundle`: file with its bundle (JWK set), read again when it changes."""
+    """A SPIFFE trust domain. `bundle`: file with its bundle (JWK set), read again when it
+    changes.
+    """
 
     bundle: Place
     audience: Name
@@ -162,9 +187,11 @@ class TrustDomainSettings(SettingsBlock):
 
 
 class AttestorSettings(_Keyed):
-    """Who may attest workloads. `clusters`: the only clusters it may speak for. `issuer`, `audience`: of a JWT; DSSE has neither.
+    """Who may attest workloads. `clusters`: the only clusters it may speak for. `issuer`,
+    `audience`: of a JWT; DSSE has neither.
 
-    `issuers`: whose subjects it names, by their `issuer`; left out: those of the only one that proves agents. A SPIFFE id names its own.
+    `issuers`: whose subjects it names, by their `issuer`; left out: those of the only one that
+    proves agents. A SPIFFE id names its own.
     """
 
     format: Literal["jwt", "dsse"] = "jwt"
@@ -183,9 +210,11 @@ class AttestorSettings(_Keyed):
 
 
 class BrokerSettings(_Keyed):
-    """A service that passes work on and signs what it passed to whom. Its name is the id that workflows list under `via.brokers`.
+    """A service that passes work on and signs what it passed to whom. Its name is the id that
+    workflows list under `via.brokers`.
 
-    `issuers`: as of an attestor, for users as for agents. `tenants`: the only ones whose work it may pass on; left out: all.
+    `issuers`: as of an attestor, for users as for agents. `tenants`: the only ones whose work
+    it may pass on; left out: all.
     """
 
     audience: Name
@@ -195,7 +224,9 @@ class BrokerSettings(_Keyed):
 
 
 class ClientSettings(SettingsBlock):
-    """A client that authenticates itself: by `private_key_jwt` with `keys`, or by mTLS with one of `certificates` (SHA-256 thumbprints)."""
+    """A client that authenticates itself: by `private_key_jwt` with `keys`, or by mTLS with one
+    of `certificates` (SHA-256 thumbprints).
+    """
 
     keys: Place | None = None
     certificates: Listed = ()
@@ -211,7 +242,9 @@ class ClientSettings(SettingsBlock):
 
 
 class ProxySettings(SettingsBlock):
-    """Proxies whose word about the caller counts. `certificate`: they pass client certificates on, in this form; absent: they do not."""
+    """Proxies whose word about the caller counts. `certificate`: they pass client certificates
+    on, in this form; absent: they do not.
+    """
 
     addresses: Annotated[Names, AfterValidator(_networks)]
     certificate: Literal["xfcc", "pem"] | None = None
@@ -220,8 +253,9 @@ class ProxySettings(SettingsBlock):
 class PasskeySettings(SettingsBlock):
     """Whose passkeys answer held calls, and in which pages (`agentgate.identity.passkeys`).
 
-    `file`: TOML, a table ``[[passkeys]]`` for each. `rp_id`: the relying party's id, a domain; left out: the host of the gate's URL.
-    `origins`: exactly those of the pages in which people answer; left out: that of the gate's URL.
+    `file`: TOML, a table ``[[passkeys]]`` for each. `rp_id`: the relying party's id, a domain;
+    left out: the host of the gate's URL. `origins`: exactly those of the pages in which people
+    answer; left out: that of the gate's URL.
     """
 
     file: Annotated[Path, Field(strict=False)]
@@ -242,19 +276,30 @@ class IdentitySettings(SettingsBlock):
     @model_validator(mode="after")
     def _each_issuer_once(self) -> Self:
         for kind in ("issuers", "attestors"):
-            named = [each.issuer for each in getattr(self, kind).values() if each.issuer is not None]
+            named = [
+                each.issuer for each in getattr(self, kind).values() if each.issuer is not None
+            ]
             if len(named) != len(set(named)):
-                raise WrongValue("each issuer once (for another audience, open another gate)", kind)
+                raise WrongValue(
+                    "each issuer once (for another audience, open another gate)", kind
+                )
         for each in self.issuers.values():
             taken = each.audiences | {each.agent and each.agent.audience}
-            if any(attestor.issuer == each.issuer and attestor.audience in taken for attestor in self.attestors.values()):
-                expected = f"another audience than for the tokens of {each.issuer}: a statement about a workload is no token"
+            if any(
+                attestor.issuer == each.issuer and attestor.audience in taken
+                for attestor in self.attestors.values()
+            ):
+                expected = (
+                    f"another audience than for the tokens of {each.issuer}: a "
+                    "statement about a workload is no token"
+                )
                 raise WrongValue(expected, "attestors")
         return self
 
     @classmethod
     def of(cls, given: IdentityGiven) -> IdentitySettings:
-        """From what a host gives: the object, its values, or a TOML file, whole or under ``[identity]``.
+        """From what a host gives: the object, its values, or a TOML file, whole or under
+        ``[identity]``.
 
         Raises:
             ConfigError: names the setting, what it was and what is expected.
@@ -265,32 +310,42 @@ class IdentitySettings(SettingsBlock):
             try:
                 read = tomllib.loads(read_text(Path(given)))
             except (OSError, ValueError, TypeError) as error:
-                raise ConfigError("identity", str(given), f"a readable TOML file ({error})") from None
+                raise ConfigError(
+                    "identity", str(given), f"a readable TOML file ({error})"
+                ) from None
             given = read.get("identity", read)
         return cls.of_values(given, "identity")
 
 
 def wrong_setting(error: ValidationError, block: type[BaseModel], *above: str) -> ConfigError:
-    """The first problem, with what stands there and what is expected; a name that is unknown before one that is missing.
+    """The first problem, with what stands there and what is expected; a name that is unknown
+    before one that is missing.
 
     `above`: the names that the block stands under.
     """
     problems = error.errors(include_url=False)
     first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
-    place, got = tuple(part for part in first["loc"] if not _of_a_union(part)), first["input"]
+    place = tuple(part for part in first["loc"] if not _of_a_union(part))
+    got = first["input"]
     cause = first.get("ctx", {}).get("error")
-    expected = _FORMS.get(first["type"]) or (str(cause) if cause else first["msg"].removeprefix("Input should be "))
+    expected = _FORMS.get(first["type"]) or (
+        str(cause) if cause else first["msg"].removeprefix("Input should be ")
+    )
     if isinstance(cause, WrongValue):
         place = (*place, *cause.within)
         for part in cause.within:
             got = got.get(part) if isinstance(got, Mapping) else None
     if first["type"] == "missing":
-        got, expected = None, "a value"
+        got = None
+        expected = "a value"
     elif first["type"] == "extra_forbidden":
-        got, expected = "an unknown setting", f"one of {', '.join(_names(block, place[:-1]))}"
+        got = "an unknown setting"
+        expected = f"one of {', '.join(_names(block, place[:-1]))}"
     if isinstance(got, Mapping):
         got = ", ".join(map(str, got)) or "nothing"
-    return ConfigError(".".join((*above, *map(str, place))), got, expected, name=place[-1] if place else "")
+    return ConfigError(
+        ".".join((*above, *map(str, place))), got, expected, name=place[-1] if place else ""
+    )
 
 
 # What is expected, where pydantic says it in words of its own.
@@ -314,7 +369,9 @@ _FORMS = {
 
 def _of_a_union(part: str | int) -> bool:
     """Whether this is pydantic's name for one of several forms, and no setting's."""
-    return isinstance(part, str) and (part == "constrained-str" or part.startswith(("tuple[", "function-")))
+    return isinstance(part, str) and (
+        part == "constrained-str" or part.startswith(("tuple[", "function-"))
+    )
 
 
 def _names(block: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
@@ -322,7 +379,11 @@ def _names(block: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
     for part in place:
         if part in block.model_fields:  # else it is a name that the operator chose
             kind = block.model_fields[str(part)].annotation
-            blocks = [each for each in (kind, *get_args(kind)) if isinstance(each, type) and issubclass(each, BaseModel)]
+            blocks = [
+                each
+                for each in (kind, *get_args(kind))
+                if isinstance(each, type) and issubclass(each, BaseModel)
+            ]
             if not blocks:  # a value: nothing stands below it
                 return []
             block = blocks[0]

@@ -1,9 +1,12 @@
-"""A signed JWT becomes claims. PyJWT verifies the signature and what RFC 7519 says of claims; here stands what it leaves open.
+"""A signed JWT becomes claims. PyJWT verifies the signature and what RFC 7519 says of claims;
+here stands what it leaves open.
 
-In this order: (1) three parts in canonical base64url, not too long; (2) a header of known members, of an expected `typ`, with a `kid`, so
-that nothing in it points to a key (`jku`, `x5u`, `jwk`, `x5c`) or changes how it is read (`crit`, `b64`, `zip`); (3) the key of that
-name from the configured source, with the one algorithm of that key; (4) PyJWT: signature, `exp`, `iat`, `nbf`, `iss`, `aud`, required
-claims; (5) times that are numbers, a lifetime that is short enough, this one audience and no other. No JSON in it has a key twice.
+In this order: (1) three parts in canonical base64url, not too long; (2) a header of known
+members, of an expected `typ`, with a `kid`, so that nothing in it points to a key (`jku`,
+`x5u`, `jwk`, `x5c`) or changes how it is read (`crit`, `b64`, `zip`); (3) the key of that name
+from the configured source, with the one algorithm of that key; (4) PyJWT: signature, `exp`,
+`iat`, `nbf`, `iss`, `aud`, required claims; (5) times that are numbers, a lifetime that is
+short enough, this one audience and no other. No JSON in it has a key twice.
 
 The credential's text is in no local variable of a frame that raises.
 """
@@ -89,7 +92,11 @@ def read(credential: Credential, what: str) -> Unverified:
         raise found.restate(field=f"{what}.{found.field}" if found.field else what)
     header = found.unverified_header
     if not header.keys() <= _MEMBERS:
-        raise CredentialRefused(f"{what}.header", min(header.keys() - _MEMBERS), f"only {', '.join(sorted(_MEMBERS))}")
+        raise CredentialRefused(
+            f"{what}.header",
+            min(header.keys() - _MEMBERS),
+            f"only {', '.join(sorted(_MEMBERS))}",
+        )
     return found
 
 
@@ -97,7 +104,10 @@ def _parts(credential: Credential) -> Unverified | CredentialRefused:
     """Returns a refusal where `read` raises it: this frame holds the credential."""
     try:
         parts = split(credential.reveal(), MAX_CREDENTIAL)
-        return Unverified(strict_object(unb64url(parts.header), "header"), strict_object(parts.unverified_payload, "claims"))
+        return Unverified(
+            strict_object(unb64url(parts.header), "header"),
+            strict_object(parts.unverified_payload, "claims"),
+        )
     except TokenRefused as error:
         return CredentialRefused.of(error.failure(reason="", field=""))
     except CredentialRefused as error:
@@ -106,17 +116,25 @@ def _parts(credential: Credential) -> Unverified | CredentialRefused:
         return CredentialRefused("header", "another encoding", "canonical base64url")
 
 
-def verified(credential: Credential, source: KeySource, expected: ExpectedClaims, now: float) -> OutsideFlow[SignedClaims]:
+def verified(
+    credential: Credential, source: KeySource, expected: ExpectedClaims, now: float
+) -> OutsideFlow[SignedClaims]:
     """The claims of a credential, proven by a key of `source`. `now`: POSIX seconds.
 
     Raises:
-        CredentialRefused: with the first step that failed. KeysUnavailable: nothing can be proven now.
+        CredentialRefused: with the first step that failed. KeysUnavailable: nothing can be
+            proven now.
     """
-    what, form = expected.what, read(credential, expected.what)
-    header, claims = form.unverified_header, form.unverified_claims
-    typ, kid = header.get("typ", ""), header.get("kid")
+    what = expected.what
+    form = read(credential, expected.what)
+    header = form.unverified_header
+    claims = form.unverified_claims
+    typ = header.get("typ", "")
+    kid = header.get("kid")
     if type(typ) is not str or typ.lower() not in expected.types:  # (2)
-        raise CredentialRefused(f"{what}.typ", typ, " or ".join(sorted(filter(None, expected.types))))
+        raise CredentialRefused(
+            f"{what}.typ", typ, " or ".join(sorted(filter(None, expected.types)))
+        )
     if type(kid) is not str:
         raise CredentialRefused(f"{what}.kid", "none", "the name of a key")
     try:
@@ -126,22 +144,44 @@ def verified(credential: Credential, source: KeySource, expected: ExpectedClaims
     except CredentialRefused as error:
         raise CredentialRefused(f"{what}.kid", kid, error.expected) from None
     if key.algorithm_name not in expected.algorithms:
-        raise CredentialRefused(f"{what}.alg", key.algorithm_name, " or ".join(sorted(expected.algorithms)))
+        raise CredentialRefused(
+            f"{what}.alg", key.algorithm_name, " or ".join(sorted(expected.algorithms))
+        )
     for name in ("exp", "iat", "nbf"):  # before PyJWT rounds them
-        if name in claims and (type(claims[name]) not in {int, float} or not 0 <= claims[name] < 2**53):
-            raise CredentialRefused(f"{what}.{name}", type(claims[name]).__name__, "seconds since 1970")
-    entry = (expected, sha256(credential.reveal().encode()).digest()) if credential.returning else None
-    credential.known = entry is not None and verifications.holds(claims.get("sub"), entry) and _is_current(claims, now)
+        if name in claims and (
+            type(claims[name]) not in {int, float} or not 0 <= claims[name] < 2**53
+        ):
+            raise CredentialRefused(
+                f"{what}.{name}", type(claims[name]).__name__, "seconds since 1970"
+            )
+    entry = (
+        (expected, sha256(credential.reveal().encode()).digest())
+        if credential.returning
+        else None
+    )
+    credential.known = (
+        entry is not None
+        and verifications.holds(claims.get("sub"), entry)
+        and _is_current(claims, now)
+    )
     problem = "" if credential.known else _proved(credential, key, expected)  # (4)
     if problem:
         field, wanted = _found_by(problem, claims, expected, now)
-        got = {"signature": "no match", "alg": header.get("alg"), "claims": problem}.get(field, claims.get(field, "none"))
+        got = {"signature": "no match", "alg": header.get("alg"), "claims": problem}.get(
+            field, claims.get(field, "none")
+        )
         raise CredentialRefused(f"{what}.{field}", got, wanted)
     if not any(claims["aud"] in (each, [each]) for each in expected.audiences):  # (5)
-        raise CredentialRefused(f"{what}.aud", claims["aud"], f"{' or '.join(expected.audiences)} and no other")
+        raise CredentialRefused(
+            f"{what}.aud", claims["aud"], f"{' or '.join(expected.audiences)} and no other"
+        )
     lifetime = claims["exp"] - claims.get("iat", now)
     if not 0 < lifetime <= expected.max_lifetime:
-        raise CredentialRefused(f"{what}.exp", f"{lifetime:.0f} s", f"a lifetime of at most {expected.max_lifetime} s")
+        raise CredentialRefused(
+            f"{what}.exp",
+            f"{lifetime:.0f} s",
+            f"a lifetime of at most {expected.max_lifetime} s",
+        )
     if entry and not credential.known:
         credential.keep = partial(verifications.keep, claims.get("sub"), entry)
     return SignedClaims(claims)
@@ -149,18 +189,32 @@ def verified(credential: Credential, source: KeySource, expected: ExpectedClaims
 
 def _is_current(claims: Mapping[str, Any], now: float) -> bool:
     """Whether PyJWT would find its times as good as when it verified them; else it is asked."""
-    return int(claims["exp"]) > now - LEEWAY and max(claims.get("iat", 0), claims.get("nbf", 0)) <= now + LEEWAY
+    return (
+        int(claims["exp"]) > now - LEEWAY
+        and max(claims.get("iat", 0), claims.get("nbf", 0)) <= now + LEEWAY
+    )
 
 
-def _found_by(problem: str, claims: Mapping[str, Any], expected: ExpectedClaims, now: float) -> tuple[str, str]:
+def _found_by(
+    problem: str, claims: Mapping[str, Any], expected: ExpectedClaims, now: float
+) -> tuple[str, str]:
     """The claim that PyJWT's error is about, and what is expected of it."""
     if problem == "MissingRequiredClaimError":
-        field, wanted = next((name for name in (*expected.required, "aud") if not claims.get(name)), "claims"), "a value"
+        field = next(
+            (name for name in (*expected.required, "aud") if not claims.get(name)), "claims"
+        )
+        wanted = "a value"
     else:
-        field, wanted = _OF_ERROR.get(problem, ("claims", f"{', '.join(expected.required)}, in their forms"))
+        field, wanted = _OF_ERROR.get(
+            problem, ("claims", f"{', '.join(expected.required)}, in their forms")
+        )
     if field == "iat" and claims.get("nbf", 0) > now + LEEWAY:
-        field, wanted = "nbf", "valid already"
-    return field, {"aud": " or ".join(expected.audiences), "iss": expected.issuer or wanted}.get(field, wanted)
+        field = "nbf"
+        wanted = "valid already"
+    return field, {
+        "aud": " or ".join(expected.audiences),
+        "iss": expected.issuer or wanted,
+    }.get(field, wanted)
 
 
 def _proved(credential: Credential, key: jwt.PyJWK, expected: ExpectedClaims) -> str:
@@ -198,5 +252,9 @@ def text_of(claims: Mapping[str, Any], name: str, what: str) -> str:
     """
     value = claims.get(name)
     if type(value) is not str or not value:
-        raise CredentialRefused(f"{what}.{name}", "none" if value is None else type(value).__name__ if value else "empty", "text")
+        raise CredentialRefused(
+            f"{what}.{name}",
+            "none" if value is None else type(value).__name__ if value else "empty",
+            "text",
+        )
     return value

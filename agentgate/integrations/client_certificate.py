@@ -1,7 +1,8 @@
-"""A caller's certificate, shown in TLS: it proves the client (RFC 8705 section 2), and tokens are bound to it (section 3).
+"""A caller's certificate, shown in TLS: it proves the client (RFC 8705 section 2), and tokens
+are bound to it (section 3).
 
-Rules: a token for a certificate goes over connections that show that one, and over no others. A renewed certificate is a new object, on
-connections of its own.
+Rules: a token for a certificate goes over connections that show that one, and over no others. A
+renewed certificate is a new object, on connections of its own.
 """
 
 from __future__ import annotations
@@ -20,41 +21,61 @@ class ClientCertificate:
     """A certificate and its private key, as a context of TLS.
 
     Attributes:
-        context: for the client that sends the requests: ``httpx.Client(verify=certificate.context)``.
+        context: for the client that sends the requests:
+            ``httpx.Client(verify=certificate.context)``.
         thumbprint: SHA-256 of the certificate, base64url (`x5t#S256`).
     """
 
     __slots__ = ("context", "thumbprint")
 
     def __init__(self, context: ssl.SSLContext, thumbprint: str) -> None:
-        self.context, self.thumbprint = context, thumbprint
+        self.context = context
+        self.thumbprint = thumbprint
 
     @classmethod
-    def read(cls, path: Path | str, key: Path | str | None = None, *, authorities: Path | str | None = None) -> Self:
-        """The certificate in a PEM file, its own first, and its private key, which only its owner may read.
+    def read(
+        cls,
+        path: Path | str,
+        key: Path | str | None = None,
+        *,
+        authorities: Path | str | None = None,
+    ) -> Self:
+        """The certificate in a PEM file, its own first, and its private key, which only its
+        owner may read.
 
         Args:
             path: of the certificate.
             key: of its private key; None: it is in the same file.
-            authorities: a PEM file: who vouches for the gate and the tool servers; None: whom this system trusts.
+            authorities: a PEM file: who vouches for the gate and the tool servers; None: whom
+                this system trusts.
 
         Raises:
-            ConfigError: a file cannot be read. KeyRefused: others may read the key, or it is not the certificate's.
+            ConfigError: a file cannot be read. KeyRefused: others may read the key, or it is
+                not the certificate's.
         """
         owned("certificate key", Path(key or path))
         try:
             context = ssl.create_default_context(cafile=authorities)
         except (OSError, ValueError) as error:
-            raise ConfigError("authorities", str(authorities), f"a file of certificates as PEM ({type(error).__name__})") from None
+            raise ConfigError(
+                "authorities",
+                str(authorities),
+                f"a file of certificates as PEM ({type(error).__name__})",
+            ) from None
         try:
             context.load_cert_chain(path, key, password="")  # a passphrase is asked of nobody
-            thumbprint = thumbprint_of(read_regular(path, links=True).decode("ascii", "replace"))
+            thumbprint = thumbprint_of(
+                read_regular(path, links=True).decode("ascii", "replace")
+            )
         except FileNotFoundError:
             raise ConfigError("certificate", str(path), "a file that can be read") from None
         except (OSError, ValueError):  # what OpenSSL says of it is not for people
             thumbprint = None
         if thumbprint is None:
-            raise KeyRefused(f"{path}: expected a certificate as PEM, and {key or 'in the same file'} its private key, unencrypted")
+            raise KeyRefused(
+                f"{path}: expected a certificate as PEM, and {key or 'in the same file'} its "
+                "private key, unencrypted"
+            )
         return cls(context, thumbprint)
 
     def __repr__(self) -> str:

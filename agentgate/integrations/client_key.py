@@ -1,4 +1,6 @@
-"""A client of a gate that has a key of its own: `private_key_jwt` (RFC 7523 section 3), a fresh assertion for each request."""
+"""A client of a gate that has a key of its own: `private_key_jwt` (RFC 7523 section 3), a fresh
+assertion for each request.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ _OWN = "client key"  # as settings name it
 
 
 class ClientKey:
-    """A client's name at a gate and its private key. The gate's settings have the public one (`jwks`).
+    """A client's name at a gate and its private key. The gate's settings have the public one
+    (`jwks`).
 
     Attributes:
         client_id: the client's name in the gate's settings.
@@ -29,7 +32,8 @@ class ClientKey:
     __slots__ = ("_header", "_key", "client_id")
 
     def __init__(self, client_id: str, key: SigningKey) -> None:
-        self.client_id, self._key = client_id, key
+        self.client_id = client_id
+        self._key = key
         self._header = b64url(orjson.dumps({"alg": key.alg, "kid": key.kid, "typ": "JWT"}))
 
     @classmethod
@@ -37,23 +41,29 @@ class ClientKey:
         """The key in a file: P-256 or Ed25519, PEM, which only its owner may read.
 
         Raises:
-            ConfigError: there is no such file. KeyRefused: others may read it, or it holds another key.
+            ConfigError: there is no such file. KeyRefused: others may read it, or it holds
+                another key.
         """
         return cls(client_id, SigningKey.from_pem(owned(_OWN, Path(path))))
 
     @classmethod
     def made(cls, client_id: str, path: Path | str) -> Self:
-        """The key in a file; a new P-256 key is written into it, for its owner only, if it is not there.
+        """The key in a file; a new P-256 key is written into it, for its owner only, if it is
+        not there.
 
         Raises:
             ConfigError: it cannot be written. KeyRefused: as `read`.
         """
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(
+                path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
+            )
         except FileExistsError:
             return cls.read(client_id, path)
         except OSError as error:
-            raise ConfigError(_OWN, str(path), f"a file that can be written ({error.strerror})") from None
+            raise ConfigError(
+                _OWN, str(path), f"a file that can be written ({error.strerror})"
+            ) from None
         key = SigningKey.generate()
         with os.fdopen(descriptor, "wb") as file:
             file.write(key.pem())
@@ -62,8 +72,18 @@ class ClientKey:
     def assertion(self, gate: str) -> str:
         """An assertion for one request to the gate with this issuer URL."""
         now = int(time.time())
-        said = {"iss": self.client_id, "sub": self.client_id, "aud": gate, "iat": now, "exp": now + LIFETIME}
-        return compact(self._header, orjson.dumps({**said, "jti": secrets.token_urlsafe(16)}), self._key.sign)
+        said = {
+            "iss": self.client_id,
+            "sub": self.client_id,
+            "aud": gate,
+            "iat": now,
+            "exp": now + LIFETIME,
+        }
+        return compact(
+            self._header,
+            orjson.dumps({**said, "jti": secrets.token_urlsafe(16)}),
+            self._key.sign,
+        )
 
     def jwks(self) -> dict[str, Any]:
         """The public key set (RFC 7517) for the gate's settings."""
@@ -87,7 +107,10 @@ def owned(setting: str, path: Path) -> bytes:
     except OSError as error:
         if not error.errno:
             raise KeyRefused(
-                f"{path}: others may read it, or it is no file of yours ({error.strerror}); chmod 600 {path}, or make a new one"
+                f"{path}: others may read it, or it is no file of yours ({error.strerror}); "
+                f"chmod 600 {path}, or make a new one"
             ) from None
         made = "; agentgate keys client makes one" if setting == _OWN else ""
-        raise ConfigError(setting, str(path), f"a file that can be read ({error.strerror}){made}") from None
+        raise ConfigError(
+            setting, str(path), f"a file that can be read ({error.strerror}){made}"
+        ) from None

@@ -1,8 +1,10 @@
-"""The caller's side of a token exchange (RFC 8693, RFC 9396; RFC 9449 or RFC 8705): the form for one call, and what a gate answers.
+"""The caller's side of a token exchange (RFC 8693, RFC 9396; RFC 9449 or RFC 8705): the form
+for one call, and what a gate answers.
 
-Rules: one exchange is one call, and its token is for that call and that key or certificate alone. An answer that is not for the call asked
-for, or not bound to the key that was proven or the certificate that was shown, is refused. Neither token nor credential is in a
-representation, an error or a log. No I/O.
+Rules: one exchange is one call, and its token is for that call and that key or certificate
+alone. An answer that is not for the call asked for, or not bound to the key that was proven or
+the certificate that was shown, is refused. Neither token nor credential is in a representation,
+an error or a log. No I/O.
 """
 
 from __future__ import annotations
@@ -40,12 +42,18 @@ class ExchangeRefused(AgentGateError):
     Attributes:
         status: of its answer; 0: the answer is none of a gate's.
         error: a code of RFC 6749 and its extensions.
-        description: the gate's word for why, e.g. ``not_permitted`` or ``needs_approval``; may be empty.
+        description: the gate's word for why, e.g. ``not_permitted`` or ``needs_approval``; may
+            be empty.
     """
 
     def __init__(self, status: int, error: str, description: str = "") -> None:
-        self.status, self.error, self.description = status, visible(error)[:80], visible(description)[:200]
-        super().__init__(f"the gate gave no token: {self.error}" + (f" ({self.description})" if self.description else ""))
+        self.status = status
+        self.error = visible(error)[:80]
+        self.description = visible(description)[:200]
+        super().__init__(
+            f"the gate gave no token: {self.error}"
+            + (f" ({self.description})" if self.description else "")
+        )
 
 
 @value_class
@@ -54,7 +62,8 @@ class AskedFor:
 
     Attributes:
         tool, workflow, arguments: of the call.
-        run: the run that a host opened; None: the workflow has no prompt, and the credential itself opens it.
+        run: the run that a host opened; None: the workflow has no prompt, and the credential
+            itself opens it.
         tool_call_id: of the runtime; None: the same act again is the same call.
         tenant: where the client serves several.
         resource, scope: checked by the gate where given (RFC 8707, RFC 6749 section 3.3).
@@ -72,16 +81,18 @@ class AskedFor:
 
 @value_class
 class Credentials:
-    """Functions that return what proves who asks, fresh for each exchange; for an X.509-SVID, the certificate.
+    """Functions that return what proves who asks, fresh for each exchange; for an X.509-SVID,
+    the certificate.
 
     Attributes:
         client_id: the client's name at the gate.
         subject: the user's token; without an `actor` the agent's own.
         actor: the agent's token, where it works for a user.
-        client_assertion: a `private_key_jwt` (RFC 7523), where the client has a key at the gate (`ClientKey.assertion`). It counts once: it
-            is called for each request.
+        client_assertion: a `private_key_jwt` (RFC 7523), where the client has a key at the gate
+            (`ClientKey.assertion`). It counts once: it is called for each request.
         attestation: a signed statement about posture, where the workflow asks for one.
-        delegation: the hops over which the work came, the first broker's first, with spaces between them.
+        delegation: the hops over which the work came, the first broker's first, with spaces
+            between them.
     """
 
     client_id: str
@@ -100,7 +111,10 @@ class Credentials:
             elif shown is not None:
                 form |= {f"{name}_token": shown(), f"{name}_token_type": JWT}
         if self.client_assertion is not None:
-            form |= {"client_assertion": self.client_assertion(), "client_assertion_type": ASSERTION}
+            form |= {
+                "client_assertion": self.client_assertion(),
+                "client_assertion_type": ASSERTION,
+            }
         for name, said in (("attestation", self.attestation), ("delegation", self.delegation)):
             if said is not None:
                 form[name] = said()
@@ -108,11 +122,15 @@ class Credentials:
 
 
 class ExchangedToken:
-    """A token for one call; its text is in `reveal` and `headers` alone. `definition`: the tool's digest that it was decided for."""
+    """A token for one call; its text is in `reveal` and `headers` alone. `definition`: the
+    tool's digest that it was decided for.
+    """
 
     __slots__ = ("_key", "_open", "audience", "definition")
 
-    def __init__(self, opener: Secret, key: RunKey | None, audience: str, definition: str = "") -> None:
+    def __init__(
+        self, opener: Secret, key: RunKey | None, audience: str, definition: str = ""
+    ) -> None:
         self._open: Final = opener  # in a closure, as in `CallToken`
         self._key: Final = key  # None: it is for a certificate
         self.audience: Final = audience
@@ -126,14 +144,23 @@ class ExchangedToken:
         """The headers of one request to the server that the token is for.
 
         Raises:
-            ExchangeRefused: the URL is another server's, or shows no certificate (`invalid_target`); nothing was sent.
+            ExchangeRefused: the URL is another server's, or shows no certificate
+                (`invalid_target`); nothing was sent.
         """
         if origin_of(url) != origin_of(self.audience):
-            raise ExchangeRefused(0, "invalid_target", f"the token is for {origin_of(self.audience)}, the request goes to {origin_of(url)}")
+            raise ExchangeRefused(
+                0,
+                "invalid_target",
+                f"the token is for {origin_of(self.audience)}, the request goes to {origin_of(url)}",
+            )
         text = self._open()
         if self._key is None:  # as Bearer, without a proof (RFC 8705 section 3)
             if not origin_of(url).startswith("https:"):
-                raise ExchangeRefused(0, "invalid_target", f"the token is for a certificate, and {origin_of(url)} is asked without TLS")
+                raise ExchangeRefused(
+                    0,
+                    "invalid_target",
+                    f"the token is for a certificate, and {origin_of(url)} is asked without TLS",
+                )
             return {"Authorization": f"Bearer {text}"}
         proof = self._key.proof_for(token_hash(text), method=method, url=url, now=time.time())
         return {"Authorization": f"DPoP {text}", "DPoP": proof}
@@ -145,7 +172,14 @@ class ExchangedToken:
 class TokenEndpoint:
     """One gate's token endpoint, and the key or certificate whose tokens are asked for."""
 
-    def __init__(self, gate: str, key: RunKey | None, *, certificate: ClientCertificate | None = None, address: str | None = None) -> None:
+    def __init__(
+        self,
+        gate: str,
+        key: RunKey | None,
+        *,
+        certificate: ClientCertificate | None = None,
+        address: str | None = None,
+    ) -> None:
         """A gate by its issuer URL.
 
         Args:
@@ -155,28 +189,43 @@ class TokenEndpoint:
             address: where the gate is reached, if not at its issuer (a tunnel, a side-car).
 
         Raises:
-            ConfigError: a URL that is neither https nor loopback (with a certificate: not https): credentials are sent there; or neither
-                key nor certificate.
+            ConfigError: a URL that is neither https nor loopback (with a certificate: not
+                https): credentials are sent there; or neither key nor certificate.
         """
         check_gate(gate, address)
         if certificate is not None and not origin_of(address or gate).startswith("https:"):
-            raise ConfigError("address" if address else "gate", address or gate, "https: a certificate is shown in TLS")
+            raise ConfigError(
+                "address" if address else "gate",
+                address or gate,
+                "https: a certificate is shown in TLS",
+            )
         if key is None and certificate is None:
-            raise ConfigError("key", None, "a key, or a certificate, that the tokens are bound to")
-        self._key, self.certificate = key, certificate
+            raise ConfigError(
+                "key", None, "a key, or a certificate, that the tokens are bound to"
+            )
+        self._key = key
+        self.certificate = certificate
         self.audience = gate.removesuffix("/") + "/oauth2/token"
         self.url = (address or gate).removesuffix("/") + "/oauth2/token"
         self._nonce: str | None = None
 
-    def form(self, asked: AskedFor, who: Credentials, *, deferred: bool = False) -> dict[str, str]:
-        """The parameters of one exchange; `deferred`: where a person must be asked, the gate shall answer with a code."""
+    def form(
+        self, asked: AskedFor, who: Credentials, *, deferred: bool = False
+    ) -> dict[str, str]:
+        """The parameters of one exchange; `deferred`: where a person must be asked, the gate
+        shall answer with a code.
+        """
         detail = {
             "type": DETAIL_TYPE,
             "identifier": asked.tool,
             "workflow": {"id": asked.workflow},
             "arguments": dict(asked.arguments),
         }
-        detail |= {n: v for n in ("run", "tool_call_id", "tenant") if (v := getattr(asked, n)) is not None}
+        detail |= {
+            n: v
+            for n in ("run", "tool_call_id", "tenant")
+            if (v := getattr(asked, n)) is not None
+        }
         form = {
             "grant_type": GRANT,
             **who.form(),
@@ -184,64 +233,129 @@ class TokenEndpoint:
             "authorization_details": orjson.dumps([detail]).decode(),
             **({"completion_mode": "deferred"} if deferred else {}),
         }
-        return form | {n: v for n in ("resource", "scope") if (v := getattr(asked, n)) is not None}
+        return form | {
+            n: v for n in ("resource", "scope") if (v := getattr(asked, n)) is not None
+        }
 
     def proof(self) -> dict[str, str]:
-        """The header that proves the key to the endpoint; none for a certificate, which the connection shows."""
+        """The header that proves the key to the endpoint; none for a certificate, which the
+        connection shows.
+        """
         return {} if self._key is None else {"DPoP": self.proof_with()}
 
     def proof_with(
-        self, *, key: RunKey | None = None, method: str = "POST", url: str | None = None, nonce: str | None = None, now: float | None = None
+        self,
+        *,
+        key: RunKey | None = None,
+        method: str = "POST",
+        url: str | None = None,
+        nonce: str | None = None,
+        now: float | None = None,
     ) -> str:
         """A proof for the endpoint; with something else in it, one that must be refused."""
-        at, signer = time.time() if now is None else now, key or self._key
+        at = time.time() if now is None else now
+        signer = key or self._key
         if signer is None:
             raise ConfigError("key", None, "a key: a certificate signs no proof")
-        return signer.proof_for(None, method=method, url=url or self.audience, now=at, nonce=nonce or self._nonce)
+        return signer.proof_for(
+            None, method=method, url=url or self.audience, now=at, nonce=nonce or self._nonce
+        )
 
-    def revocation(self, token: ExchangedToken, who: Credentials) -> tuple[str, dict[str, str], dict[str, str]]:
-        """URL, form and headers of the request that voids a token, by the client's own key at the gate or by the token's."""
+    def revocation(
+        self, token: ExchangedToken, who: Credentials
+    ) -> tuple[str, dict[str, str], dict[str, str]]:
+        """URL, form and headers of the request that voids a token, by the client's own key at
+        the gate or by the token's.
+        """
         named = {"token": token.reveal(), "client_id": who.client_id}
         if who.client_assertion is not None:
-            named |= {"client_assertion": who.client_assertion(), "client_assertion_type": ASSERTION}
-        proof = {} if self._key is None else {"DPoP": self.proof_with(url=self.audience.removesuffix("token") + "revoke")}
+            named |= {
+                "client_assertion": who.client_assertion(),
+                "client_assertion_type": ASSERTION,
+            }
+        proof = (
+            {}
+            if self._key is None
+            else {"DPoP": self.proof_with(url=self.audience.removesuffix("token") + "revoke")}
+        )
         return self.url.removesuffix("token") + "revoke", named, proof
 
     def wants_nonce(self, status: int, headers: Mapping[str, str], data: bytes) -> bool:
-        """Whether the gate asks for the same once more, with the nonce it gave (RFC 9449 section 8)."""
+        """Whether the gate asks for the same once more, with the nonce it gave (RFC 9449
+        section 8).
+        """
         nonce = headers.get("DPoP-Nonce")
         if nonce is not None and len(nonce) <= 512 and nonce.isascii() and nonce.isprintable():
             self._nonce = nonce
-        return status == 400 and nonce is not None and object_of(data).get("error") == "use_dpop_nonce"
+        return (
+            status == 400
+            and nonce is not None
+            and object_of(data).get("error") == "use_dpop_nonce"
+        )
 
     def token(self, status: int, data: bytes, asked: AskedFor) -> ExchangedToken:
         """The token of an answer.
 
         Raises:
-            ExchangeRefused: the gate refused, or its token is not for this call and key, or certificate.
+            ExchangeRefused: the gate refused, or its token is not for this call and key, or
+                certificate.
         """
         said = object_of(data)
         if status != 200:
-            error, why = said.get("error"), said.get("error_description", "")
-            raise ExchangeRefused(status, error if type(error) is str else f"status {status}", why if type(why) is str else "")
-        text, kind, details, lasts = (said.get(n) for n in ("access_token", "token_type", "authorization_details", "expires_in"))
-        if type(text) is not str or not text or not (text.isascii() and text.isprintable()) or type(lasts) is not int:
+            error = said.get("error")
+            why = said.get("error_description", "")
+            raise ExchangeRefused(
+                status,
+                error if type(error) is str else f"status {status}",
+                why if type(why) is str else "",
+            )
+        text, kind, details, lasts = (
+            said.get(n)
+            for n in ("access_token", "token_type", "authorization_details", "expires_in")
+        )
+        if (
+            type(text) is not str
+            or not text
+            or not (text.isascii() and text.isprintable())
+            or type(lasts) is not int
+        ):
             raise ExchangeRefused(0, "invalid_answer", "no token in it")
         bound = "key" if self._key is not None else "certificate"
-        if type(kind) is not str or kind.lower() != {"key": "dpop", "certificate": "bearer"}[bound]:
-            raise ExchangeRefused(0, "invalid_answer", f"a token that is not bound to this {bound}")
+        if (
+            type(kind) is not str
+            or kind.lower() != {"key": "dpop", "certificate": "bearer"}[bound]
+        ):
+            raise ExchangeRefused(
+                0, "invalid_answer", f"a token that is not bound to this {bound}"
+            )
         if bound == "certificate" and not self._names_it(text):
-            why = "a token that is not bound to this certificate: what ends TLS in front of the gate did not pass it on"
+            why = (
+                "a token that is not bound to this certificate: what ends TLS in front of "
+                "the gate did not pass it on"
+            )
             raise ExchangeRefused(0, "invalid_answer", why)
-        detail = details[0] if type(details) is list and len(details) == 1 and type(details[0]) is dict else {}
+        detail = (
+            details[0]
+            if type(details) is list and len(details) == 1 and type(details[0]) is dict
+            else {}
+        )
         places = detail.get("locations")
-        if detail.get("identifier") != asked.tool or type(places) is not list or len(places) != 1 or type(places[0]) is not str:
+        if (
+            detail.get("identifier") != asked.tool
+            or type(places) is not list
+            or len(places) != 1
+            or type(places[0]) is not str
+        ):
             raise ExchangeRefused(0, "invalid_answer", "a token for another call")
         definition = detail.get("tool_digest")
-        return ExchangedToken(lambda: text, self._key, places[0], definition if type(definition) is str else "")
+        return ExchangedToken(
+            lambda: text, self._key, places[0], definition if type(definition) is str else ""
+        )
 
     def _names_it(self, text: str) -> bool:
-        """Whether a token says to count with the certificate alone: its type does not tell (RFC 8705 section 3.1)."""
+        """Whether a token says to count with the certificate alone: its type does not tell (RFC
+        8705 section 3.1).
+        """
         try:
             cnf = object_of(split(text).unverified_payload).get("cnf")
         except TokenRefused:
@@ -250,10 +364,14 @@ class TokenEndpoint:
 
 
 def check_gate(gate: str, address: str | None) -> None:
-    """A gate's issuer, and where it is reached, are URLs that tokens may be sent to, without a path. Raises ConfigError."""
+    """A gate's issuer, and where it is reached, are URLs that tokens may be sent to, without a
+    path. Raises ConfigError.
+    """
     for setting, url in (("gate", gate), ("address", address or gate)):
         if check_secure(setting, url).path != "/":
-            raise ConfigError(setting, url, "the gate's issuer, without path: https://gate.acme.example")
+            raise ConfigError(
+                setting, url, "the gate's issuer, without path: https://gate.acme.example"
+            )
 
 
 def check_secure(setting: str, url: str) -> SplitResult:

@@ -1,8 +1,10 @@
-"""FastAPI and Starlette: a dependency that reads the call out of a request; entering it in the handler redeems the token.
+"""FastAPI and Starlette: a dependency that reads the call out of a request; entering it in the
+handler redeems the token.
 
-Rules: a request that was presented keeps no header but those of `BoundHeaders`: the handler and what FastAPI reads for it see no other. The
-burn comes last: after the framework has validated everything, as the handler enters the call. The tool runs from `call.args`.
-Declare no body parameter in the handler: its body is read here, under a cap and strictly.
+Rules: a request that was presented keeps no header but those of `BoundHeaders`: the handler and
+what FastAPI reads for it see no other. The burn comes last: after the framework has validated
+everything, as the handler enters the call. The tool runs from `call.args`. Declare no body
+parameter in the handler: its body is read here, under a cap and strictly.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from agentgate.redemption.call import AwaitedCall
 class HTTPPresentedCall:
     """`PresentedCall`, which refuses with the framework's own `HTTPException`.
 
-    Where something of a call that ran is on no record (NotRecorded, which the verifier logged), the handler's answer is the caller's all
-    the same, as behind the middleware.
+    Where something of a call that ran is on no record (NotRecorded, which the verifier logged),
+    the handler's answer is the caller's all the same, as behind the middleware.
     """
 
     def __init__(self, presented: PresentedCall) -> None:
@@ -35,22 +37,30 @@ class HTTPPresentedCall:
         except RequestRefused as refused:
             raise _exception(refused) from None
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         with suppress(NotRecorded):
             await self._presented.__aexit__(kind, error, trace)
 
 
 def presented(route: ToolRoute) -> Callable[[Request], Awaitable[HTTPPresentedCall]]:
-    """A dependency for one route: ``call: HTTPPresentedCall = Depends(presented(route))``, then ``async with call as redeemed``.
+    """A dependency for one route: ``call: HTTPPresentedCall = Depends(presented(route))``, then
+    ``async with call as redeemed``.
 
-    In Starlette, await it with the request. It refuses with an `HTTPException` of status, `error` and headers as in the middleware.
+    In Starlette, await it with the request. It refuses with an `HTTPException` of status,
+    `error` and headers as in the middleware.
     """
 
     async def dependency(request: Request) -> HTTPPresentedCall:
         try:
             call = HTTPPresentedCall(await route.present(request.scope, request.receive))
             route.server.headers.bind(request.scope, b"content-type", b"content-length")
-            vars(request).pop("_cookies", None)  # Starlette's, if a dependency before this one looked
+            # Starlette's, if a dependency before this one looked
+            vars(request).pop("_cookies", None)
         except RequestRefused as refused:
             raise _exception(refused) from None
         return call
@@ -59,4 +69,8 @@ def presented(route: ToolRoute) -> Callable[[Request], Awaitable[HTTPPresentedCa
 
 
 def _exception(refused: RequestRefused) -> HTTPException:
-    return HTTPException(refused.status, detail=refused.error, headers={"Cache-Control": "no-store", **refused.headers})
+    return HTTPException(
+        refused.status,
+        detail=refused.error,
+        headers={"Cache-Control": "no-store", **refused.headers},
+    )

@@ -1,16 +1,26 @@
-"""httpx: each request of a call carries a token of its own, exchanged at a gate and shown with the caller's key, or over its certificate.
+"""httpx: each request of a call carries a token of its own, exchanged at a gate and shown with
+the caller's key, or over its certificate.
 
-Rules: blocking or awaited. A token is minted for each attempt, never kept: a retry by the caller exchanges again, and the gate decides
-whether that call may run again. A server that answers `invalid_token` is asked once more with a fresh one, if the body can be sent twice.
-The token goes to its own server and nowhere else: a request to another origin raises before it is sent. With `wait` a request whose call
-must be released by a person waits for them, and the log says for whom and until when.
+Rules: blocking or awaited. A token is minted for each attempt, never kept: a retry by the
+caller exchanges again, and the gate decides whether that call may run again. A server that
+answers `invalid_token` is asked once more with a fresh one, if the body can be sent twice. The
+token goes to its own server and nowhere else: a request to another origin raises before it is
+sent. With `wait` a request whose call must be released by a person waits for them, and the log
+says for whom and until when.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+)
 from typing import Any, cast
 
 import httpx
@@ -18,7 +28,15 @@ import structlog
 
 from agentgate.integrations.client_certificate import ClientCertificate
 from agentgate.integrations.deferral import Answered, Pause, Waiting, asking
-from agentgate.integrations.exchange import MAX_ANSWER, AskedFor, Credentials, ExchangedToken, ExchangeRefused, TokenEndpoint, origin_of
+from agentgate.integrations.exchange import (
+    MAX_ANSWER,
+    AskedFor,
+    Credentials,
+    ExchangedToken,
+    ExchangeRefused,
+    TokenEndpoint,
+    origin_of,
+)
 from agentgate.shell.log import ready
 from agentgate.token.signing import RunKey
 
@@ -28,7 +46,9 @@ _log = structlog.get_logger("agentgate.integrations.httpx")
 
 
 class GateAuth:
-    """A gate as a caller uses it: ``client.post(url, json=args, auth=gate.call("orders.refund", args, workflow="shop.refund"))``."""
+    """A gate as a caller uses it: ``client.post(url, json=args, auth=gate.call("orders.refund",
+    args, workflow="shop.refund"))``.
+    """
 
     def __init__(
         self,
@@ -45,44 +65,73 @@ class GateAuth:
         Args:
             gate: its issuer.
             who: what proves the caller.
-            key: P-256; each token is bound to it. None: a new one of this process, or the certificate.
-            certificate: shown to the gate and, where there is no `key`, to tool servers, by a client of its context:
-                ``httpx.Client(verify=certificate.context)``; with a client that does not show it, requests raise `ExchangeRefused`.
+            key: P-256; each token is bound to it. None: a new one of this process, or the
+                certificate.
+            certificate: shown to the gate and, where there is no `key`, to tool servers, by a
+                client of its context: ``httpx.Client(verify=certificate.context)``; with a
+                client that does not show it, requests raise `ExchangeRefused`.
             address: where the gate is reached, if not at its issuer.
-            wait: wait for people (the gate must defer: its setting `deferred`), and log whom; a function is told instead of the log. False:
-                a call that needs one raises `ExchangeRefused` with `needs_approval`.
+            wait: wait for people (the gate must defer: its setting `deferred`), and log whom; a
+                function is told instead of the log. False: a call that needs one raises
+                `ExchangeRefused` with `needs_approval`.
 
         Raises:
-            ConfigError: a URL that is neither https nor loopback; with a certificate, not https.
+            ConfigError: a URL that is neither https nor loopback; with a certificate, not
+                https.
         """
         ready()
         key = RunKey.generate() if key is None and certificate is None else key
-        self._endpoint, self._who = TokenEndpoint(gate, key, certificate=certificate, address=address), who
+        self._endpoint = TokenEndpoint(gate, key, certificate=certificate, address=address)
+        self._who = who
         self._waits = wait if callable(wait) else _tell if wait else None
 
-    def call(self, tool: str, arguments: Mapping[str, Any], *, workflow: str, **more: Any) -> httpx.Auth:
-        """Authentication for the requests of one call. Sending one raises `ExchangeRefused` where there is no token for it.
+    def call(
+        self, tool: str, arguments: Mapping[str, Any], *, workflow: str, **more: Any
+    ) -> httpx.Auth:
+        """Authentication for the requests of one call. Sending one raises `ExchangeRefused`
+        where there is no token for it.
 
         Args:
             tool: its name in the workflow.
             arguments: of the call, exactly as the request carries them.
             workflow: its id.
-            more: further fields of `AskedFor`: `run`, `tool_call_id`, `tenant`, `resource`, `scope`.
+            more: further fields of `AskedFor`: `run`, `tool_call_id`, `tenant`, `resource`,
+                `scope`.
         """
-        return _CallAuth(self._endpoint, self._who, AskedFor(tool, workflow, dict(arguments), **more), self._waits)
+        return _CallAuth(
+            self._endpoint,
+            self._who,
+            AskedFor(tool, workflow, dict(arguments), **more),
+            self._waits,
+        )
 
 
 def _tell(waiting: Waiting) -> None:
-    _log.warning("waiting_for_a_person", whom=waiting.whom, until=waiting.until, hold=waiting.hold)
+    _log.warning(
+        "waiting_for_a_person", whom=waiting.whom, until=waiting.until, hold=waiting.hold
+    )
 
 
 class _CallAuth(httpx.Auth):
-    """One call's requests. The steps are written once; reading an answer is blocking or awaited."""
+    """One call's requests. The steps are written once; reading an answer is blocking or
+    awaited.
+    """
 
-    def __init__(self, endpoint: TokenEndpoint, who: Credentials, asked: AskedFor, waits: Callable[[Waiting], None] | None) -> None:
-        self._endpoint, self._who, self._asked, self._waits = endpoint, who, asked, waits
+    def __init__(
+        self,
+        endpoint: TokenEndpoint,
+        who: Credentials,
+        asked: AskedFor,
+        waits: Callable[[Waiting], None] | None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._who = who
+        self._asked = asked
+        self._waits = waits
 
-    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+    def sync_auth_flow(
+        self, request: httpx.Request
+    ) -> Generator[httpx.Request, httpx.Response, None]:
         """See httpx."""
         steps = self._steps(request)
         ask = next(steps)
@@ -101,7 +150,9 @@ class _CallAuth(httpx.Auth):
             except StopIteration:
                 return
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+    async def async_auth_flow(
+        self, request: httpx.Request
+    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """See httpx."""
         steps = self._steps(request)
         ask = next(steps)
@@ -120,7 +171,9 @@ class _CallAuth(httpx.Auth):
             except StopIteration:
                 return
 
-    def _steps(self, request: httpx.Request) -> Generator[httpx.Request | Pause, httpx.Response | None, None]:
+    def _steps(
+        self, request: httpx.Request
+    ) -> Generator[httpx.Request | Pause, httpx.Response | None, None]:
         for last in (False, True):
             for name in _SENT:
                 request.headers.pop(name, None)
@@ -130,7 +183,9 @@ class _CallAuth(httpx.Auth):
             if last or answer is None or not _stale(answer) or not _repeatable(request):
                 return
 
-    def _token(self, request: httpx.Request) -> Generator[httpx.Request | Pause, httpx.Response | None, ExchangedToken]:
+    def _token(
+        self, request: httpx.Request
+    ) -> Generator[httpx.Request | Pause, httpx.Response | None, ExchangedToken]:
         steps = asking(self._endpoint, self._asked, self._who, self._waits)
         answer: Answered | None = None
         while True:
@@ -142,24 +197,39 @@ class _CallAuth(httpx.Auth):
                 answer = yield ask  # type: ignore[assignment]  # None, after a pause
                 continue
             headers = {**ask.headers, "Accept-Encoding": "identity"}
-            sent = httpx.Request("POST", self._endpoint.url, data=dict(ask.form), headers=headers, extensions=request.extensions)
+            sent = httpx.Request(
+                "POST",
+                self._endpoint.url,
+                data=dict(ask.form),
+                headers=headers,
+                extensions=request.extensions,
+            )
             got = yield sent
-            answer = None if got is None else Answered(got.status_code, got.headers, got.content)
+            answer = (
+                None if got is None else Answered(got.status_code, got.headers, got.content)
+            )
 
 
 class _Bounded(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """What a gate answers: not encoded, at most `MAX_ANSWER` bytes, in time. Raises ExchangeRefused otherwise."""
+    """What a gate answers: not encoded, at most `MAX_ANSWER` bytes, in time. Raises
+    ExchangeRefused otherwise.
+    """
 
     def __init__(self, answer: httpx.Response) -> None:
         self._stream: Any = answer.stream
-        self._left, self._end = MAX_ANSWER, time.monotonic() + _SECONDS
+        self._left = MAX_ANSWER
+        self._end = time.monotonic() + _SECONDS
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise ExchangeRefused(0, "invalid_answer", "an encoded body")
 
     def _checked(self, chunk: bytes) -> bytes:
         self._left -= len(chunk)
         if self._left < 0 or time.monotonic() > self._end:
-            raise ExchangeRefused(0, "invalid_answer", f"more than {MAX_ANSWER} bytes, or not all of it in {_SECONDS:g} s")
+            raise ExchangeRefused(
+                0,
+                "invalid_answer",
+                f"more than {MAX_ANSWER} bytes, or not all of it in {_SECONDS:g} s",
+            )
         return chunk
 
     def __iter__(self) -> Iterator[bytes]:
@@ -179,17 +249,26 @@ class _Bounded(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 def _check_shown(answer: httpx.Response, certificate: ClientCertificate | None) -> None:
-    """Refuse an answer, not read yet, over a connection that was not made with the certificate's context: it did not show it."""
+    """Refuse an answer, not read yet, over a connection that was not made with the
+    certificate's context: it did not show it.
+    """
     stream = answer.extensions.get("network_stream")
     tls = None if stream is None else stream.get_extra_info("ssl_object")
     if certificate is not None and getattr(tls, "context", None) is not certificate.context:
-        why = f"the connection to {origin_of(str(answer.request.url))} does not show it; expected httpx.Client(verify=certificate.context)"
+        why = (
+            f"the connection to {origin_of(str(answer.request.url))} does not show it; "
+            "expected httpx.Client(verify=certificate.context)"
+        )
         raise ExchangeRefused(0, "no_certificate", why)
 
 
 def _stale(answer: httpx.Response) -> bool:
-    """Whether a server says that the token itself is not valid (RFC 6750 section 3.1): nothing ran."""
-    return answer.status_code == 401 and 'error="invalid_token"' in answer.headers.get("WWW-Authenticate", "")
+    """Whether a server says that the token itself is not valid (RFC 6750 section 3.1): nothing
+    ran.
+    """
+    return answer.status_code == 401 and 'error="invalid_token"' in answer.headers.get(
+        "WWW-Authenticate", ""
+    )
 
 
 def _repeatable(request: httpx.Request) -> bool:

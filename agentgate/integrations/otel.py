@@ -1,7 +1,9 @@
-"""OpenTelemetry: ``Gate.open(..., tracing=OpenTelemetry())``, and the same for verifiers. Only the API is needed here (extra `otel`).
+"""OpenTelemetry: ``Gate.open(..., tracing=OpenTelemetry())``, and the same for verifiers. Only
+the API is needed here (extra `otel`).
 
-Rules: where spans go, how many and with which resource is the host's OpenTelemetry SDK, or ``opentelemetry-instrument``. What is in them is
-`agentgate.shell.spans`. Of a request only `traceparent` and `tracestate` are read.
+Rules: where spans go, how many and with which resource is the host's OpenTelemetry SDK, or
+``opentelemetry-instrument``. What is in them is `agentgate.shell.spans`. Of a request only
+`traceparent` and `tracestate` are read.
 """
 
 from __future__ import annotations
@@ -23,9 +25,19 @@ class OpenTelemetry:
         """`tracer`: None: that of the global tracer provider."""
         self._tracer = tracer or trace.get_tracer("agentgate")
 
-    def begin(self, name: str, attributes: Mapping[str, str | int], *, headers: Mapping[str, str] | None = None) -> Span:
+    def begin(
+        self,
+        name: str,
+        attributes: Mapping[str, str | int],
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Span:
         """See `agentgate.shell.spans.Tracing`."""
-        carried = {each: headers[each] for each in _CARRIED if each in headers} if headers is not None else {}
+        carried = (
+            {each: headers[each] for each in _CARRIED if each in headers}
+            if headers is not None
+            else {}
+        )
         above = TraceContextTextMapPropagator().extract(carried) if carried else None
         kind = trace.SpanKind.INTERNAL if headers is None else trace.SpanKind.SERVER
         return _Begun(self._tracer.start_span(name, above, kind, attributes))

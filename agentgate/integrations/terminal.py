@@ -1,6 +1,8 @@
-"""The user asked at the terminal of the host's own process: ``Gate.open(..., confirm=ask)``, under a workflow with ``in_process: true``.
+"""The user asked at the terminal of the host's own process: ``Gate.open(..., confirm=ask)``,
+under a workflow with ``in_process: true``.
 
-It writes to and reads from the controlling terminal itself, not from standard input, which a pipe or the model's text may be.
+It writes to and reads from the controlling terminal itself, not from standard input, which a
+pipe or the model's text may be.
 """
 
 from __future__ import annotations
@@ -14,12 +16,17 @@ _NUMBERS = re.compile(r"\d{1,2}(?:[ ,]+\d{1,2})*", re.ASCII)
 
 
 def ask(*questions: Question) -> bool | tuple[bool, ...] | None:
-    """Show the questions, each whole, and wait for ``yes`` or ``no``, written out; anything else, or no terminal, is no answer.
+    """Show the questions, each whole, and wait for ``yes`` or ``no``, written out; anything
+    else, or no terminal, is no answer.
 
     Of several, the numbers of some are a yes to these and a no to the others.
     """
     several = len(questions) > 1
-    how = "Type yes or no, for all, or the numbers of those you say yes to (1 3): " if several else "Type yes or no: "
+    how = (
+        "Type yes or no, for all, or the numbers of those you say yes to (1 3): "
+        if several
+        else "Type yes or no: "
+    )
     lines = ["", "agentgate asks you:"]
     for number, question in enumerate(questions, 1):
         lines += [f"--- {number} of {len(questions)}"] * several + text_lines(question)

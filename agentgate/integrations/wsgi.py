@@ -1,8 +1,10 @@
-"""Tool servers of any WSGI framework (Flask, Django): ``app.wsgi_app = RedeemWSGI(app.wsgi_app, server)``, the outermost.
+"""Tool servers of any WSGI framework (Flask, Django): ``app.wsgi_app = RedeemWSGI(app.wsgi_app,
+server)``, the outermost.
 
-Rules: it is `agentgate.integrations.asgi.RedeemMiddleware`, with all its rules, on an event loop of its own in a thread; the application,
-and the reading of a body, stay in the request's own thread. The application's answer is taken whole before it is recorded and sent. Made
-before a server forks, it starts in each worker, at its first request or with `start`.
+Rules: it is `agentgate.integrations.asgi.RedeemMiddleware`, with all its rules, on an event
+loop of its own in a thread; the application, and the reading of a body, stay in the request's
+own thread. The application's answer is taken whole before it is recorded and sent. Made before
+a server forks, it starts in each worker, at its first request or with `start`.
 """
 
 from __future__ import annotations
@@ -42,11 +44,15 @@ class _Request:
 
     def __init__(self, environ: Environ) -> None:
         self.environ = environ
-        self.status, self.headers, self.body = 500, list[tuple[str, str]](), bytearray()
+        self.status = 500
+        self.headers = list[tuple[str, str]]()
+        self.body = bytearray()
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     def wait(self, answered: Future[None]) -> None:
-        """In the request's thread: do what is asked for until the answer is complete. Raises what the application raised."""
+        """In the request's thread: do what is asked for until the answer is complete. Raises
+        what the application raised.
+        """
         answered.add_done_callback(lambda _: self._work.put(None))
         while (work := self._work.get()) is not None:
             work()
@@ -65,8 +71,11 @@ class _Request:
             try:
                 result = work()
             except BaseException as error:
-                ended = isinstance(error, StopIteration) or not isinstance(error, Exception)  # no future takes the one, no loop the others
-                loop.call_soon_threadsafe(told, None, RuntimeError(type(error).__name__) if ended else error)
+                # no future takes the one, no loop the others
+                ended = isinstance(error, StopIteration) or not isinstance(error, Exception)
+                loop.call_soon_threadsafe(
+                    told, None, RuntimeError(type(error).__name__) if ended else error
+                )
                 if not isinstance(error, Exception):
                     raise
             else:
@@ -76,10 +85,18 @@ class _Request:
         return await done
 
     async def receive(self) -> MutableMapping[str, Any]:
-        """The body, as far as it has a length; never more than is accepted, and a byte. One that is cut short is none."""
+        """The body, as far as it has a length; never more than is accepted, and a byte. One
+        that is cut short is none.
+        """
         length = self.environ.get("CONTENT_LENGTH") or "0"
-        most = min(int(length[:20]), MAX_BODY + 1) if length.isascii() and length.isdigit() else 0
-        data = await self.in_its_thread(lambda: self.environ["wsgi.input"].read(most)) if most else b""
+        most = (
+            min(int(length[:20]), MAX_BODY + 1) if length.isascii() and length.isdigit() else 0
+        )
+        data = (
+            await self.in_its_thread(lambda: self.environ["wsgi.input"].read(most))
+            if most
+            else b""
+        )
         if len(data) < most:
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": data, "more_body": False}
@@ -88,7 +105,10 @@ class _Request:
         """A part of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
+            self.headers = [
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in message["headers"]
+            ]
         else:
             self.body += message.get("body", b"")
 
@@ -97,47 +117,85 @@ class _Request:
         environ = self.environ
         path = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1")
         raw = str(environ.get("REQUEST_URI") or environ.get("RAW_URI") or "").partition("?")[0]
-        named = [(name[5:], value) for name, value in environ.items() if name.startswith("HTTP_")]
+        named = [
+            (name[5:], value) for name, value in environ.items() if name.startswith("HTTP_")
+        ]
         named += [(name, environ[name]) for name in _CONTENT if environ.get(name)]
         return {
             "type": "http",
             "method": environ["REQUEST_METHOD"],
             "path": path.decode("utf-8", "replace"),
-            "raw_path": raw.encode("latin-1", "replace") if raw.startswith("/") else quote(path, safe="/-._~!$&'()*+,;=:@").encode(),
+            "raw_path": raw.encode("latin-1", "replace")
+            if raw.startswith("/")
+            else quote(path, safe="/-._~!$&'()*+,;=:@").encode(),
             "query_string": environ.get("QUERY_STRING", "").encode("latin-1"),
-            "headers": [(name.replace("_", "-").lower().encode("latin-1"), str(value).encode("latin-1")) for name, value in named],
+            "headers": [
+                (name.replace("_", "-").lower().encode("latin-1"), str(value).encode("latin-1"))
+                for name, value in named
+            ],
             "client": (environ.get("REMOTE_ADDR", ""), 0),
             _WSGI: self,
         }
 
     def proven(self, scope: Scope, data: bytes) -> Environ:
         """What the application is given: the request of a scope, with this body."""
-        environ = {name: value for name, value in self.environ.items() if not name.startswith("HTTP_") and name not in _OF_REQUEST}
+        environ = {
+            name: value
+            for name, value in self.environ.items()
+            if not name.startswith("HTTP_") and name not in _OF_REQUEST
+        }
         for name, value in scope["headers"]:
             key = name.decode("latin-1").upper().replace("-", "_")
             environ[key if key in _CONTENT else f"HTTP_{key}"] = value.decode("latin-1")
-        path = scope["path"].encode().decode("latin-1").removeprefix(environ.get("SCRIPT_NAME", ""))
+        path = (
+            scope["path"]
+            .encode()
+            .decode("latin-1")
+            .removeprefix(environ.get("SCRIPT_NAME", ""))
+        )
         query = scope["query_string"].decode("latin-1")
-        return {**environ, "PATH_INFO": path, "QUERY_STRING": query, "wsgi.input": BytesIO(data), CALL: scope.get(CALL)}
+        return {
+            **environ,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "wsgi.input": BytesIO(data),
+            CALL: scope.get(CALL),
+        }
 
 
 class RedeemWSGI:
-    """See the module. A redeemed call is ``environ["agentgate.call"]``: its `args`, `claims`, `txn` and `credential`."""
+    """See the module. A redeemed call is ``environ["agentgate.call"]``: its `args`, `claims`,
+    `txn` and `credential`.
+    """
 
-    def __init__(self, app: Application, server: ToolServer, *, open_paths: Collection[str] = ()) -> None:
-        """Stand before an application. The parameters are those of `RedeemMiddleware`, and so is what is raised."""
-        self._app, self._server, self._lock = app, server, threading.Lock()
+    def __init__(
+        self, app: Application, server: ToolServer, *, open_paths: Collection[str] = ()
+    ) -> None:
+        """Stand before an application. The parameters are those of `RedeemMiddleware`, and so
+        is what is raised.
+        """
+        self._app = app
+        self._server = server
+        self._lock = threading.Lock()
         self._inner = RedeemMiddleware(self._called, server, open_paths=open_paths)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread()
-        self._pid, self._started, self._again, self._trying = 0, False, 0.0, threading.Lock()
+        self._pid = 0
+        self._started = False
+        self._again = 0.0
+        self._trying = threading.Lock()
 
     def start(self) -> Self:
-        """Open the verifier, in the process that serves. Raises what `AsyncVerifier.open` raises, or `GateRedeemer.open`."""
+        """Open the verifier, in the process that serves. Raises what `AsyncVerifier.open`
+        raises, or `GateRedeemer.open`.
+        """
         with self._lock:
             if self._loop is None:
-                self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="agentgate-wsgi", daemon=True)
+                self._loop = asyncio.new_event_loop()
+                self._pid = os.getpid()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="agentgate-wsgi", daemon=True
+                )
                 self._thread.start()
             self._check_process()
             if not self._started:
@@ -153,7 +211,8 @@ class RedeemWSGI:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
                 self._loop.close()
-            self._loop, self._started = None, False
+            self._loop = None
+            self._started = False
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """One request."""
@@ -167,7 +226,9 @@ class RedeemWSGI:
         return [bytes(request.body)]
 
     def _try(self) -> None:
-        """`start`, for a request; where it fails, those of the next second are answered 503 without another try."""
+        """`start`, for a request; where it fails, those of the next second are answered 503
+        without another try.
+        """
         with self._trying:
             if self._started or time.monotonic() < self._again:
                 return
@@ -179,7 +240,11 @@ class RedeemWSGI:
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
-            raise ConfigError("start", "before the server forked", "in each worker: at its first request, or in its post-fork hook")
+            raise ConfigError(
+                "start",
+                "before the server forked",
+                "in each worker: at its first request, or in its post-fork hook",
+            )
 
     def _on_loop(self, work: Coroutine[Any, Any, None]) -> Future[None]:
         assert self._loop is not None  # noqa: S101 - it was started
@@ -189,7 +254,9 @@ class RedeemWSGI:
         """The application, as `RedeemMiddleware` calls it."""
         request: _Request = scope[_WSGI]
         environ = request.proven(scope, (await receive())["body"])
-        status, headers, data = await request.in_its_thread(partial(_answer, self._app, environ))
+        status, headers, data = await request.in_its_thread(
+            partial(_answer, self._app, environ)
+        )
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": data, "more_body": False})
 
@@ -199,7 +266,9 @@ def _answer(app: Application, environ: Environ) -> tuple[int, list[tuple[bytes, 
     said = []
     written = bytearray()
 
-    def start_response(status: str, headers: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], None]:
+    def start_response(
+        status: str, headers: list[tuple[str, str]], _: Any = None
+    ) -> Callable[[bytes], None]:
         said.append((status, headers))
         return written.extend
 
@@ -210,4 +279,8 @@ def _answer(app: Application, environ: Environ) -> tuple[int, list[tuple[bytes, 
     finally:
         getattr(chunks, "close", lambda: None)()
     status, headers = said[-1]
-    return int(status[:3]), [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers], bytes(written)
+    return (
+        int(status[:3]),
+        [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+        bytes(written),
+    )

@@ -1,11 +1,15 @@
-"""A deriver that asks a chat model (any langchain-core `BaseChatModel`) and holds it to the closed vocabulary.
+"""A deriver that asks a chat model (any langchain-core `BaseChatModel`) and holds it to the
+closed vocabulary.
 
-The model sees the vocabulary and the user's own words only: no tool output, no quoted or forwarded text, nothing from before a bare
-"stop", no bare yes. Both are JSON, so that no text can escape from its place. For each intent the model returns a presence and the user's
-words that request it; *present* counts only if an affirmed clause contains these words, letter by letter. Everything else is *unclear*: a
-late answer, an error, text that is no answer, an unknown intent, more than `MAX_ANSWER` characters. So the worst that a manipulated model
-can do is to find an intent in the user's own request that is not there; combined behind the lexical deriver (`agentgate.intents.combined`)
-it cannot do even that, but for what a signed workflow leaves to it.
+The model sees the vocabulary and the user's own words only: no tool output, no quoted or
+forwarded text, nothing from before a bare "stop", no bare yes. Both are JSON, so that no text
+can escape from its place. For each intent the model returns a presence and the user's words
+that request it; *present* counts only if an affirmed clause contains these words, letter by
+letter. Everything else is *unclear*: a late answer, an error, text that is no answer, an
+unknown intent, more than `MAX_ANSWER` characters. So the worst that a manipulated model can do
+is to find an intent in the user's own request that is not there; combined behind the lexical
+deriver (`agentgate.intents.combined`) it cannot do even that, but for what a signed workflow
+leaves to it.
 """
 
 from __future__ import annotations
@@ -71,16 +75,38 @@ class _NoAnswer(Exception):
 
 def _schema(intents: Vocabulary) -> dict[str, Any]:
     """The JSON schema of an answer; the model must say something of every intent."""
-    answers = {intent.name: {**_One.model_json_schema(), "description": intent.asks_for} for intent in intents}
-    described = {"title": "intents", "description": "What the user asks for, per intent of the vocabulary."}
-    return {**described, "type": "object", "properties": answers, "required": list(answers), "additionalProperties": False}
+    answers = {
+        intent.name: {**_One.model_json_schema(), "description": intent.asks_for}
+        for intent in intents
+    }
+    described = {
+        "title": "intents",
+        "description": "What the user asks for, per intent of the vocabulary.",
+    }
+    return {
+        **described,
+        "type": "object",
+        "properties": answers,
+        "required": list(answers),
+        "additionalProperties": False,
+    }
 
 
 def _question(intents: Vocabulary, said: Turns) -> str:
-    delegated = {"deny": "absent", "confirm": "unclear", "step_up": "unclear", "present": "present"}
+    delegated = {
+        "deny": "absent",
+        "confirm": "unclear",
+        "step_up": "unclear",
+        "present": "present",
+    }
     keys = "name asks_for words examples counter_examples".split()
-    vocabulary = [{key: getattr(intent, key) for key in keys} | {"delegated": delegated[intent.delegated]} for intent in intents]
-    return json.dumps({"intents": vocabulary, "turns": [_plain(text) for text in said]}, ensure_ascii=False)
+    vocabulary = [
+        {key: getattr(intent, key) for key in keys} | {"delegated": delegated[intent.delegated]}
+        for intent in intents
+    ]
+    return json.dumps(
+        {"intents": vocabulary, "turns": [_plain(text) for text in said]}, ensure_ascii=False
+    )
 
 
 def _plain(text: str) -> str:
@@ -88,7 +114,9 @@ def _plain(text: str) -> str:
 
 
 class ModelReader(ABC):
-    """See `agentgate.intents.deriver.Deriver`; a subclass has the model. Blocks for at most `timeout` seconds."""
+    """See `agentgate.intents.deriver.Deriver`; a subclass has the model. Blocks for at most
+    `timeout` seconds.
+    """
 
     def __init__(self, *, timeout: float) -> None:
         if type(timeout) not in {int, float} or not 0 < timeout <= 300:
@@ -100,25 +128,38 @@ class ModelReader(ABC):
     def __call__(self, intents: Vocabulary, turns: Turns) -> Answers:
         """Derive; answers are cached, failures are not."""
         read = [Turn(turn) for turn in turns]
-        last_stop = max((at for at, turn in enumerate(read) if at and turn.takes_all_back), default=-1)
+        last_stop = max(
+            (at for at, turn in enumerate(read) if at and turn.takes_all_back), default=-1
+        )
         heard = read[last_stop + 1 :]
         if any(turn.unsure for turn in heard):
             return give_all(intents, Derived("unclear", "some words may not be the user's own"))
         said = tuple(turn.own for turn in heard if not turn.assents)
         assented = bool(heard) and heard[-1].assents
         if not any(map(str.strip, said)):
-            found = give_all(intents, Derived("absent", "no words of the user's own" if last_stop < 0 else "withdrawn"))
+            found = give_all(
+                intents,
+                Derived(
+                    "absent", "no words of the user's own" if last_stop < 0 else "withdrawn"
+                ),
+            )
         else:
             try:
                 found = dict(self._derived(intents, said, last_stop >= 0))
             except _NoAnswer as why:
                 return give_all(intents, Derived("unclear", str(why)))
         if assented:
-            found |= {name: Derived("unclear", "a bare yes") for name, answer in found.items() if answer.presence == "absent"}
+            found |= {
+                name: Derived("unclear", "a bare yes")
+                for name, answer in found.items()
+                if answer.presence == "absent"
+            }
         return found
 
     def _ask(self, intents: Vocabulary, said: Turns, later: bool) -> Answers:  # noqa: FBT001 - of a cache
-        """The model's answer, checked against the user's words. A model that hangs keeps its thread; at most `_MAX_WAITING` can."""
+        """The model's answer, checked against the user's words. A model that hangs keeps its
+        thread; at most `_MAX_WAITING` can.
+        """
         if sum(len(_plain(text)) for text in said) > MAX_ASKED:
             raise _NoAnswer(f"more than {MAX_ASKED} characters of prompt")
         if not self._places.acquire(blocking=False):
@@ -141,7 +182,11 @@ class ModelReader(ABC):
         if isinstance(error, ValidationError):
             raise _NoAnswer(_NO_VOCABULARY)
         if error is not None:
-            raise error if isinstance(error, _NoAnswer) else _NoAnswer(f"the model failed: {type(error).__name__}")
+            raise (
+                error
+                if isinstance(error, _NoAnswer)
+                else _NoAnswer(f"the model failed: {type(error).__name__}")
+            )
         return _checked(intents, answer.result(), said, later=later)
 
     @abstractmethod
@@ -171,31 +216,53 @@ class ChatDeriver(ModelReader):
         try:
             structured = self._model.with_structured_output(_schema(intents))
         except NotImplementedError:
-            text = str(self._model.invoke([SystemMessage(_RULES + _BARE), HumanMessage(question)]).text)
+            text = str(
+                self._model.invoke([SystemMessage(_RULES + _BARE), HumanMessage(question)]).text
+            )
             if len(text) > MAX_ANSWER:
                 raise _NoAnswer(f"an answer of more than {MAX_ANSWER} characters") from None
             return ANSWER.validate_json(text)
-        return ANSWER.validate_python(structured.invoke([SystemMessage(_RULES), HumanMessage(question)]))
+        return ANSWER.validate_python(
+            structured.invoke([SystemMessage(_RULES), HumanMessage(question)])
+        )
 
 
-def _checked(intents: Vocabulary, answer: Mapping[str, _One], said: Turns, *, later: bool) -> Answers:
-    """What the answer says of each intent; present counts only in words of one affirmed clause, and not of an answer that names nothing."""
+def _checked(
+    intents: Vocabulary, answer: Mapping[str, _One], said: Turns, *, later: bool
+) -> Answers:
+    """What the answer says of each intent; present counts only in words of one affirmed clause,
+    and not of an answer that names nothing.
+    """
     if not set(answer) <= {intent.name for intent in intents}:
         raise _NoAnswer(_NO_VOCABULARY)
     read = [
         turn
         for n, turn in enumerate(map(Turn, said))
-        if not (n or later) or stands_alone(turn) or any(places(intent.words, turn.low) for intent in intents)
+        if not (n or later)
+        or stands_alone(turn)
+        or any(places(intent.words, turn.low) for intent in intents)
     ]
-    affirmed = [_folded(turn.own[start:end]) for turn in read for voice, start, end in turn.clauses if voice == "said"]
+    affirmed = [
+        _folded(turn.own[start:end])
+        for turn in read
+        for voice, start, end in turn.clauses
+        if voice == "said"
+    ]
     derived = {}
     for intent in intents:
         one = answer.get(intent.name, _One(presence="absent", words=""))
         words = _folded(one.words)
-        if one.presence == "present" and not (words and any(words in clause for clause in affirmed)):
-            derived[intent.name] = Derived("unclear", "the model found it, in words that the user does not say")
+        if one.presence == "present" and not (
+            words and any(words in clause for clause in affirmed)
+        ):
+            derived[intent.name] = Derived(
+                "unclear", "the model found it, in words that the user does not say"
+            )
         else:
-            derived[intent.name] = Derived(one.presence, f"the model found: {words[:200]}" if words else "the model found nothing of it")
+            derived[intent.name] = Derived(
+                one.presence,
+                f"the model found: {words[:200]}" if words else "the model found nothing of it",
+            )
     return derived
 
 

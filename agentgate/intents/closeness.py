@@ -1,8 +1,10 @@
-"""What narrows a clause with a word of an intent: a counter-example of the clause's own kind, and a quantity that no example has.
+"""What narrows a clause with a word of an intent: a counter-example of the clause's own kind,
+and a quantity that no example has.
 
-A counter-example's *telling* words are those that no example of its intent has. It narrows a request (or, if it asks to be told something,
-a question) that has all of them; without any, one that repeats it word for word. So it never denies, and nobody has to foresee which
-plain requests it might be close to.
+A counter-example's *telling* words are those that no example of its intent has. It narrows a
+request (or, if it asks to be told something, a question) that has all of them; without any, one
+that repeats it word for word. So it never denies, and nobody has to foresee which plain
+requests it might be close to.
 """
 
 from __future__ import annotations
@@ -43,9 +45,13 @@ def _telling(counter: str, examples: tuple[str, ...]) -> frozenset[str]:
 
 
 def _terms(text: str) -> frozenset[str]:
-    return stems(" ".join([word for word in text.split() if not _VALUE.search(word)])) | quantities(text)
+    return stems(
+        " ".join([word for word in text.split() if not _VALUE.search(word)])
+    ) | quantities(text)
 
 
 def _words(text: str) -> list[str]:
     """The words in their order; values are equal."""
-    return ["#" if _VALUE.search(word) else word.strip(".,;:!?") for word in text.lower().split()]
+    return [
+        "#" if _VALUE.search(word) else word.strip(".,;:!?") for word in text.lower().split()
+    ]

@@ -1,9 +1,11 @@
-"""Intent derivers: for each intent of a workflow's closed vocabulary, present, unclear or absent, with the evidence.
+"""Intent derivers: for each intent of a workflow's closed vocabulary, present, unclear or
+absent, with the evidence.
 
-Rules: a deriver sees only the user's own turns, oldest first, and gives one answer per intent. An omitted intent is
-absent, a failure is unclear, an unknown intent is ignored. `answers` enforces that, so a deriver need not be trusted. A deriver is any
-callable; one that also is a `Fold` hears each turn once, so that a long conversation costs no more per turn than a short one.
-`agentgate_conformance.derivers` is the test suite for authors of derivers.
+Rules: a deriver sees only the user's own turns, oldest first, and gives one answer per intent.
+An omitted intent is absent, a failure is unclear, an unknown intent is ignored. `answers`
+enforces that, so a deriver need not be trusted. A deriver is any callable; one that also is a
+`Fold` hears each turn once, so that a long conversation costs no more per turn than a short
+one. `agentgate_conformance.derivers` is the test suite for authors of derivers.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class Fold(Protocol):
 
 @runtime_checkable
 class IntentReader(Protocol):
-    """A deriver that reads with a model, and may settle what a workflow leaves to one (`agentgate.intents.combined`)."""
+    """A deriver that reads with a model, and may settle what a workflow leaves to one
+    (`agentgate.intents.combined`).
+    """
 
     def ask_model(self, intents: Vocabulary, question: str) -> Any:
         """The model's answer to a question about these intents."""
@@ -94,10 +98,12 @@ def ask(derive: Deriver, intents: Vocabulary, turns: Turns) -> dict[str, Derived
 
 
 def answers(hearing: Fold, intents: Vocabulary, state: Any) -> dict[str, Derived]:
-    """The answers of a state, made to obey the rules: every intent of the vocabulary exactly once, and nothing else.
+    """The answers of a state, made to obey the rules: every intent of the vocabulary exactly
+    once, and nothing else.
 
     Returns:
-        One answer per intent: absent where the deriver omitted it; unclear where it raised or returned something that is no answer.
+        One answer per intent: absent where the deriver omitted it; unclear where it raised or
+            returned something that is no answer.
     """
     if isinstance(state, Exception):
         return _failed(intents, state)
@@ -120,7 +126,14 @@ def give_all(intents: Vocabulary, answer: Derived) -> dict[str, Derived]:
 def _held(answer: object) -> Derived:
     if answer is None:
         return Derived("absent", "the deriver left it out")
-    typed = isinstance(answer, Derived) and answer.presence in CLARITY and type(answer.silent) is type(answer.unread) is bool
+    typed = (
+        isinstance(answer, Derived)
+        and answer.presence in CLARITY
+        and type(answer.silent) is type(answer.unread) is bool
+    )
     if not isinstance(answer, Derived) or not typed or not isinstance(answer.evidence, str):
-        return Derived("unclear", f"the deriver failed: answered a {type(answer).__name__} that is no answer")
+        return Derived(
+            "unclear",
+            f"the deriver failed: answered a {type(answer).__name__} that is no answer",
+        )
     return replace(answer, evidence=answer.evidence[:_MAX_EVIDENCE])

@@ -1,15 +1,21 @@
-"""The default deriver: by words, examples and counter-examples; deterministic, without a model, with its reasons.
+"""The default deriver: by words, examples and counter-examples; deterministic, without a model,
+with its reasons.
 
-An intent is *present* where the user's own words (`agentgate.language.turn`) request something (`agentgate.language.pieces`) and contain
-one of its words (`agentgate.intents.phrases`), *unless* that clause is close to a counter-example and less close to every example, or has
-a quantifier (`agentgate.language.quantity`) that no example has: then the intent is *unclear*, and *absent* where the clause repeats a
-counter-example. A word in a statement, in a subordinate clause, or in a part that may not be the user's own is unclear, too; without a
-word, or with one in a question only, the intent is absent. A counter-example with a quantifier does not apply to a clause without one.
-The clearest clause decides. What is said behind a request takes it back, in the same turn or a later one: what denies the word or says
-"stop" makes the intent absent, anything else that says no makes it unclear, until it is asked for again. So does a later turn that is not
-understood and requests nothing. Where the user used none of an intent's words but delegated the choice of actions to a source
-(`agentgate.language.delegation`), the intent's `delegated` decides. Where the last turn with a request requests something that no word of
-any intent explains, and the intent's `unheard` is step_up, an intent that was not mentioned is unclear.
+An intent is *present* where the user's own words (`agentgate.language.turn`) request something
+(`agentgate.language.pieces`) and contain one of its words (`agentgate.intents.phrases`),
+*unless* that clause is close to a counter-example and less close to every example, or has a
+quantifier (`agentgate.language.quantity`) that no example has: then the intent is *unclear*,
+and *absent* where the clause repeats a counter-example. A word in a statement, in a subordinate
+clause, or in a part that may not be the user's own is unclear, too; without a word, or with one
+in a question only, the intent is absent. A counter-example with a quantifier does not apply to
+a clause without one. The clearest clause decides. What is said behind a request takes it back,
+in the same turn or a later one: what denies the word or says "stop" makes the intent absent,
+anything else that says no makes it unclear, until it is asked for again. So does a later turn
+that is not understood and requests nothing. Where the user used none of an intent's words but
+delegated the choice of actions to a source (`agentgate.language.delegation`), the intent's
+`delegated` decides. Where the last turn with a request requests something that no word of any
+intent explains, and the intent's `unheard` is step_up, an intent that was not mentioned is
+unclear.
 """
 
 from __future__ import annotations
@@ -39,7 +45,9 @@ _FORMS = Forms("lexical")
 
 
 class _Hit(NamedTuple):
-    """Words of a clause that match one of an intent's, their use (of `_USES`), their place, and whether a question has them."""
+    """Words of a clause that match one of an intent's, their use (of `_USES`), their place, and
+    whether a question has them.
+    """
 
     words: str
     use: str
@@ -71,9 +79,11 @@ class State(NamedTuple):
         spoken: intents that the user's own words mention: no delegation decides them any more.
         unheard: the last request that no intent explains.
         turns: how many turns.
-        unread: the last words that were not understood; `open` are the intents that these leave open.
+        unread: the last words that were not understood; `open` are the intents that these leave
+            open.
         alone: they may say by themselves what they ask for.
-        doubted: something may have been denied, or not be the user's own, since the last turn that took back all: no reader settles it.
+        doubted: something may have been denied, or not be the user's own, since the last turn
+            that took back all: no reader settles it.
         stopped: the last turn took back all.
     """
 
@@ -100,53 +110,78 @@ class Lexical:
 
     def begun(self, intents: Vocabulary) -> State:
         """Nothing was said."""
-        return State(give_all(intents, Derived("absent", "no word of it in the prompt", silent=True)))
+        return State(
+            give_all(intents, Derived("absent", "no word of it in the prompt", silent=True))
+        )
 
     def hear(self, intents: Vocabulary, state: State, turn: Turn) -> State:
         """One more turn; what is said behind a request takes it back."""
-        answers, later, words = dict(state.answers), state.turns > 0, turn.low.split()
+        answers = dict(state.answers)
+        later = state.turns > 0
+        words = turn.low.split()
         heard = _listen(intents, turn, keys_of(words), later=later)
-        handed = handed_over(turn) if any(_asks(intent) or intent.delegated != "deny" for intent in intents) else None
-        said, requested = set[str](), dict[str, int]()
+        handed = (
+            handed_over(turn)
+            if any(_asks(intent) or intent.delegated != "deny" for intent in intents)
+            else None
+        )
+        said = set[str]()
+        requested = dict[str, int]()
         for intent in intents:
-            name, one = intent.name, heard[intent.name]
+            name = intent.name
+            one = heard[intent.name]
             absent = answers[name].presence == "absent"
             if one.answer:
                 answers[name], requested[name] = one.answer, one.at
                 said.add(name)
             elif one.looked and absent:
                 answers[name] = Derived("absent", f"asked about, not asked for: {one.looked}")
-            elif absent and (unsure := [place for text in turn.unsure for place in places(intent.words, text)]):
-                answers[name] = Derived("unclear", f"word '{unsure[0].text}', in words that may not be the user's own")
+            elif absent and (
+                unsure := [
+                    place for text in turn.unsure for place in places(intent.words, text)
+                ]
+            ):
+                answers[name] = Derived(
+                    "unclear",
+                    f"word '{unsure[0].text}', in words that may not be the user's own",
+                )
             elif handed and intent.delegated != "deny" and name not in state.spoken:
                 answers[name] = _delegated(intent, handed)
                 if isinstance(handed, Delegation):
                     requested[name] = handed.at
-        spoken, unheard = state.spoken | said, state.unheard
+        spoken = state.spoken | said
+        unheard = state.unheard
         known = frozenset(clause for one in heard.values() for clause in one.hits)
         denying = frozenset(clause for clause in known if clause.voice == "denied")
         if any(map(_asks, intents)):
             understood = handed or not _all_absent(answers)
             denied = any(clause.voice == "denied" for clause in turn.clauses)
-            unheard = _not_understood(turn, known, handed, shapes=not understood) or ("" if understood or denied else unheard)
+            unheard = _not_understood(turn, known, handed, shapes=not understood) or (
+                "" if understood or denied else unheard
+            )
         unread, unclear = unread_in(turn, words, known, later=later)
         if unread >= 0 and not turn.assents and (handed or handed_over(turn)):
             unread = -1
         if unread >= 0:
-            state = state._replace(unread=unclear, open=frozenset(answers), alone=stands_alone(turn))
+            state = state._replace(
+                unread=unclear, open=frozenset(answers), alone=stands_alone(turn)
+            )
         elif handed or any(place >= 0 for place in requested.values()):
             state = state._replace(open=frozenset())
         left = state.open - said
         asked = not _all_absent(answers) or unheard or left
         for start, end, how in turn.sentences if asked else ():
-            if how == "unread" and (later or any(start <= place < end for place in requested.values())):
+            if how == "unread" and (
+                later or any(start <= place < end for place in requested.values())
+            ):
                 continue
             if how == "all" and unread < end:
                 left = frozenset()
             if how and (later or unheard or any(place < start for place in requested.values())):
                 _take_back(answers, how, turn.low[start:end], requested, start)
                 if how == "all":
-                    spoken, unheard = frozenset(said), ""
+                    spoken = frozenset(said)
+                    unheard = ""
         stranger = _unexplained(intents, turn, heard)
         if stranger and not handed:
             _take_back(answers, "doubt", stranger, {})
@@ -155,12 +190,19 @@ class Lexical:
         elif asked and later and (turn.doubts(denying) or (not requested and turn.hesitates)):
             _take_back(answers, "doubt", turn.low, requested)
         if any(intent.reader for intent in intents):
-            stopped, doubts = turn.takes_all_back, bool(turn.unsure) or turn.denies or (later and turn.says_no)
-            state = state._replace(stopped=stopped, doubted=not stopped and (state.doubted or doubts))
-        return state._replace(answers=answers, spoken=spoken, unheard=unheard, turns=state.turns + 1, open=left)
+            stopped = turn.takes_all_back
+            doubts = bool(turn.unsure) or turn.denies or (later and turn.says_no)
+            state = state._replace(
+                stopped=stopped, doubted=not stopped and (state.doubted or doubts)
+            )
+        return state._replace(
+            answers=answers, spoken=spoken, unheard=unheard, turns=state.turns + 1, open=left
+        )
 
     def told(self, intents: Vocabulary, state: State) -> Answers:
-        """The answers; an intent that was not mentioned is unclear where a request was not understood."""
+        """The answers; an intent that was not mentioned is unclear where a request was not
+        understood.
+        """
         answers = dict(state.answers)
         named = [
             f"; {answer.evidence.removeprefix('word ')} belongs to {name}"
@@ -168,21 +210,30 @@ class Lexical:
             if answer.presence == "present" and answer.evidence.startswith("word")
         ]
         for intent in intents:
-            answer, alone = answers[intent.name], True
+            answer = answers[intent.name]
+            alone = True
             asks = answer.silent and _asks(intent)
             if answer.presence != "absent":
                 continue
             if intent.name in state.open:
-                why, alone = f"not understood: '{state.unread}'", state.alone or not intent.words
+                why = f"not understood: '{state.unread}'"
+                alone = state.alone or not intent.words
             elif asks and state.unheard:
                 why = f"not understood: '{state.unheard}'"
             elif not intent.words and state.turns and not state.stopped:
                 why = "no words: left to a reader"
             else:
                 if asks:
-                    answers[intent.name] = replace(answer, evidence="".join([answer.evidence, *named[:1]]))
+                    answers[intent.name] = replace(
+                        answer, evidence="".join([answer.evidence, *named[:1]])
+                    )
                 continue
-            answers[intent.name] = Derived("unclear", why, silent=True, unread=intent.reader and alone and not state.doubted)
+            answers[intent.name] = Derived(
+                "unclear",
+                why,
+                silent=True,
+                unread=intent.reader and alone and not state.doubted,
+            )
         return answers
 
 
@@ -190,7 +241,9 @@ derive = Lexical()
 
 
 def _asks(intent: Intent) -> bool:
-    """Whether an intent that was not mentioned is left to a person or a reader where a request was not understood."""
+    """Whether an intent that was not mentioned is left to a person or a reader where a request
+    was not understood.
+    """
     return intent.unheard != "deny" or intent.reader
 
 
@@ -198,13 +251,24 @@ def _all_absent(answers: Answers) -> bool:
     return all(answer.presence == "absent" for answer in answers.values())
 
 
-def _listen(intents: Vocabulary, turn: Turn, keys: frozenset[str], *, later: bool) -> Mapping[str, _Heard]:
+def _listen(
+    intents: Vocabulary, turn: Turn, keys: frozenset[str], *, later: bool
+) -> Mapping[str, _Heard]:
     """What a turn says of each intent."""
-    back = frozenset(match.end() for match in _FORMS.cancelled.finditer(turn.low if later else ""))
+    back = frozenset(
+        match.end() for match in _FORMS.cancelled.finditer(turn.low if later else "")
+    )
     placed = {intent.name: places(intent.words, turn.low, keys=keys) for intent in intents}
-    begun = {_clause_of(turn, place) for each in placed.values() for place in each if place.asked}
-    longest = longest_of(placed.values(), {piece.head for clause in begun for piece in turn.pieces_of(clause)})
-    return {intent.name: _one(intent, turn, placed[intent.name], back, longest) for intent in intents}
+    begun = {
+        _clause_of(turn, place) for each in placed.values() for place in each if place.asked
+    }
+    longest = longest_of(
+        placed.values(), {piece.head for clause in begun for piece in turn.pieces_of(clause)}
+    )
+    return {
+        intent.name: _one(intent, turn, placed[intent.name], back, longest)
+        for intent in intents
+    }
 
 
 def _clause_of(turn: Turn, place: Occurrence) -> Clause:
@@ -212,15 +276,31 @@ def _clause_of(turn: Turn, place: Occurrence) -> Clause:
 
 
 def _unexplained(intents: Vocabulary, turn: Turn, heard: Mapping[str, _Heard]) -> str:
-    """A request in a line without a word of any intent, in a turn of several: it may be about a text, which the others are."""
+    """A request in a line without a word of any intent, in a turn of several: it may be about a
+    text, which the others are.
+    """
     if turn.declared or "\n" not in turn.text.strip():
         return ""
-    known = {_line_of(turn, hit.at) for one in heard.values() for hit in one.hits.values() if hit.use == "asks"} | {-1}
+    known = {
+        _line_of(turn, hit.at)
+        for one in heard.values()
+        for hit in one.hits.values()
+        if hit.use == "asks"
+    } | {-1}
     own = [
-        turn.low[piece.begins : piece.end] for piece in turn.pieces if piece.kind == "request" and _line_of(turn, piece.begins) not in known
+        turn.low[piece.begins : piece.end]
+        for piece in turn.pieces
+        if piece.kind == "request" and _line_of(turn, piece.begins) not in known
     ]
-    others = [text[piece.begins : piece.end] for text in turn.unsure for piece in pieces(text, 0, len(text)) if piece.kind == "request"]
-    others = [words for words in others if not any(places(intent.words, words) for intent in intents)]
+    others = [
+        text[piece.begins : piece.end]
+        for text in turn.unsure
+        for piece in pieces(text, 0, len(text))
+        if piece.kind == "request"
+    ]
+    others = [
+        words for words in others if not any(places(intent.words, words) for intent in intents)
+    ]
     return next((words for words in own + others if not VALUE.search(words)), "")
 
 
@@ -230,7 +310,13 @@ def _line_of(turn: Turn, at: int) -> int:
     return -1 if ITEM.match(turn.low, start) else start
 
 
-def _take_back(answers: dict[str, Derived], how: Taken, words: str, requested: Mapping[str, int], start: int = -1) -> None:
+def _take_back(
+    answers: dict[str, Derived],
+    how: Taken,
+    words: str,
+    requested: Mapping[str, int],
+    start: int = -1,
+) -> None:
     """Words take back what is not requested behind their start."""
     for name, answer in answers.items():
         if requested.get(name, -1) > start or answer.presence == "absent":
@@ -241,16 +327,26 @@ def _take_back(answers: dict[str, Derived], how: Taken, words: str, requested: M
             answers[name] = Derived("unclear", f"perhaps withdrawn: {shown(words)}")
 
 
-def _one(intent: Intent, turn: Turn, placed: list[Occurrence], back: frozenset[int], longest: Longest) -> _Heard:
-    """What a turn says of an intent; the clearest clause decides, and what is denied behind a request takes it back."""
+def _one(
+    intent: Intent, turn: Turn, placed: list[Occurrence], back: frozenset[int], longest: Longest
+) -> _Heard:
+    """What a turn says of an intent; the clearest clause decides, and what is denied behind a
+    request takes it back.
+    """
     clearest = None
-    asked, no, looked, denied, in_part = -1, -1, "", "", False
+    asked = -1
+    no = -1
+    looked = ""
+    denied = ""
+    in_part = False
     hits = dict[Clause, _Hit]()
     for clause, found in groupby(placed, lambda place: _clause_of(turn, place)):
         each = [place for place in found if place.end <= clause.end]
         if each and clause.voice == "denied":
             hits[clause] = _Hit(each[-1].text, "denied", each[-1].start, False)
-        elif hit := _hit(intent, turn, clause, [place for place in each if place.start not in back], longest):
+        elif hit := _hit(
+            intent, turn, clause, [place for place in each if place.start not in back], longest
+        ):
             hits[clause] = hit
             if hit.use == "asked":
                 looked = looked or hit.words
@@ -261,10 +357,17 @@ def _one(intent: Intent, turn: Turn, placed: list[Occurrence], back: frozenset[i
                     clearest = answer
         for place in each:
             if clause.voice == "denied" or place.start in back:
-                no, denied = place.start, place.text
-                in_part = bool(clearest) and not _FORMS.pronoun.match(turn.low, place.end, clause.end)
+                no = place.start
+                denied = place.text
+                in_part = bool(clearest) and not _FORMS.pronoun.match(
+                    turn.low, place.end, clause.end
+                )
     if no >= 0 and (not clearest or no >= asked):
-        clearest = Derived("unclear", f"requested, and denied: {denied}") if in_part else Derived("absent", f"denied: {denied}")
+        clearest = (
+            Derived("unclear", f"requested, and denied: {denied}")
+            if in_part
+            else Derived("absent", f"denied: {denied}")
+        )
     return _Heard(clearest, asked, looked, hits)
 
 
@@ -276,10 +379,13 @@ def _answer(intent: Intent, turn: Turn, clause: Clause, hit: _Hit) -> Derived:
     return judged(intent, counter, turn.own[clause.start : clause.end], hit.words)
 
 
-def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], longest: Longest) -> _Hit | None:
+def _hit(
+    intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], longest: Longest
+) -> _Hit | None:
     best = None
     rest = Piece(clause.start, clause.end, "statement", -1, clause.start, clause.start)
-    pieces, said = [*turn.pieces_of(clause), rest], turn.own[clause.start : clause.end].strip()
+    pieces = [*turn.pieces_of(clause), rest]
+    said = turn.own[clause.start : clause.end].strip()
     ends = [piece.end for piece in pieces]
     for place in found:
         at = bisect_right(ends, place.start)
@@ -294,7 +400,9 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], lo
                 use = "part"
             elif not acts_on_its_kind(intent, turn, place, piece):
                 use = "other"
-            elif turn.doubted(place.start) or (not intent.timed and is_postponed(turn.low, pieces, at)):
+            elif turn.doubted(place.start) or (
+                not intent.timed and is_postponed(turn.low, pieces, at)
+            ):
                 use = "doubted"
         if not best or _USES.index(use) >= _USES.index(best.use):
             best = _Hit(place.text, use, place.start, piece.kind in _TOLD)
@@ -312,33 +420,59 @@ _DOUBTS = {
 
 
 def _use(place: Occurrence, piece: Piece, turn: Turn, listed: Phrases) -> str:
-    """How words are used in their piece: they ask for something, are asked about, or neither."""
+    """How words are used in their piece: they ask for something, are asked about, or
+    neither.
+    """
     words = place.text
     begins = place.start == piece.head or (place.asked and place.start < piece.head)
-    stated = " " in words and (FINITE.search(words) or (_FORMS.modal.search(words) and not NOBODY.match(turn.low, piece.begins)))
+    stated = " " in words and (
+        FINITE.search(words)
+        or (_FORMS.modal.search(words) and not NOBODY.match(turn.low, piece.begins))
+    )
     if piece.kind == "question":
         return "asks" if begins and " " in words and _FORMS.asking.match(words) else "asked"
     if piece.kind == "look":
         return "asks" if begins and place.end + place.asked > piece.looks else "asked"
-    if place.start >= piece.aside or _FORMS.dropped.search(turn.low, piece.start, place.start):  # a piece without end is aside
+    # a piece without end is aside
+    if place.start >= piece.aside or _FORMS.dropped.search(turn.low, piece.start, place.start):
         return "aside"
-    if not begins and (_FORMS.stopping.match(turn.low, piece.begins, piece.end) or _FORMS.stopped.search(turn.low, place.end, piece.end)):
+    if not begins and (
+        _FORMS.stopping.match(turn.low, piece.begins, piece.end)
+        or _FORMS.stopped.search(turn.low, place.end, piece.end)
+    ):
         return "aside"
-    if piece.kind in {"request", "shaping"} or stated or (words in listed and FINITE.search(words)):
+    if (
+        piece.kind in {"request", "shaping"}
+        or stated
+        or (words in listed and FINITE.search(words))
+    ):
         return "asks"
     return "asks" if begins and (piece.kind == "open" or " " in words) else "aside"
 
 
 @lru_cache(1024)
 def _by_questions(words: Phrases, examples: Phrases) -> bool:
-    """Whether questions request an intent ("What is the status of ORD-1?"): some example has its words in questions only."""
-    return any({_use(*each, words) for each in _placed(words, Turn(example))} == {"asked"} for example in examples)
+    """Whether questions request an intent ("What is the status of ORD-1?"): some example has
+    its words in questions only.
+    """
+    return any(
+        {_use(*each, words) for each in _placed(words, Turn(example))} == {"asked"}
+        for example in examples
+    )
 
 
 @lru_cache(4096)
 def _counter_examples(words: Phrases, texts: Phrases, *, asked: bool) -> Phrases:
-    """The counter-examples with an intent's words in what asks to be told something, or elsewhere."""
-    return tuple([text for text in texts if any((piece.kind in _TOLD) is asked for _, piece, _ in _placed(words, Turn(text)))])
+    """The counter-examples with an intent's words in what asks to be told something, or
+    elsewhere.
+    """
+    return tuple(
+        [
+            text
+            for text in texts
+            if any((piece.kind in _TOLD) is asked for _, piece, _ in _placed(words, Turn(text)))
+        ]
+    )
 
 
 def _placed(words: Phrases, turn: Turn) -> Iterator[tuple[Occurrence, Piece, Turn]]:
@@ -349,15 +483,20 @@ def _placed(words: Phrases, turn: Turn) -> Iterator[tuple[Occurrence, Piece, Tur
                 yield place, piece, turn
 
 
-def _not_understood(turn: Turn, known: frozenset[Clause], handed: Delegation | str | None, *, shapes: bool) -> str:
-    """The first request of a turn that no intent's word and no delegation explains; empty where there is none.
+def _not_understood(
+    turn: Turn, known: frozenset[Clause], handed: Delegation | str | None, *, shapes: bool
+) -> str:
+    """The first request of a turn that no intent's word and no delegation explains; empty where
+    there is none.
 
     `shapes`: a piece counts that only shapes another request.
     """
     given = handed.words if isinstance(handed, Delegation) else None
     shaped = ""
     for clause in turn.clauses:
-        if clause in known or (given and given in " ".join(turn.own[clause.start : clause.end].split())):
+        if clause in known or (
+            given and given in " ".join(turn.own[clause.start : clause.end].split())
+        ):
             continue
         for piece in turn.pieces_of(clause):
             if piece.kind in _TOLD:
@@ -370,9 +509,14 @@ def _not_understood(turn: Turn, known: frozenset[Clause], handed: Delegation | s
 
 
 def _delegated(intent: Intent, handed: Delegation | str) -> Derived:
-    """The answer for an intent that the user did not mention where they delegated the choice of actions."""
+    """The answer for an intent that the user did not mention where they delegated the choice of
+    actions.
+    """
     if isinstance(handed, str):
         return Derived("absent", f"denied: {handed}")
     if handed.doubt:
         return Derived("unclear", f"delegated to {handed.doubt}: '{handed.words}'")
-    return Derived("present" if intent.delegated == "present" else "unclear", f"delegated: '{handed.words}'")
+    return Derived(
+        "present" if intent.delegated == "present" else "unclear",
+        f"delegated: '{handed.words}'",
+    )

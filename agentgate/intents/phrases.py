@@ -1,10 +1,14 @@
-"""The words of an intent as patterns: a phrase in its regular inflections, with places for a person and a thing.
+"""The words of an intent as patterns: a phrase in its regular inflections, with places for a
+person and a thing.
 
-Rules, for lower case: whole words only, each in its regular inflections ("reply": replies, replied, replying; "movie" is none of "move");
-articles do not count; up to three words and an article may separate two words. As in a dictionary, ``something`` is one to eight words
-that do not begin with "up" or "to know" ("set something to 50": not "set up 50 to Ann"), and ``someone`` is one to five that are not the
-user ("tell someone": not "tell me"). A phrase that begins with ``^`` matches, without inflections, only where a request begins
-(`agentgate.language.pieces`): "Email Ann", "please email Ann", "I'd like you to email Ann"; not "the email" and not "how to email".
+Rules, for lower case: whole words only, each in its regular inflections ("reply": replies,
+replied, replying; "movie" is none of "move"); articles do not count; up to three words and an
+article may separate two words. As in a dictionary, ``something`` is one to eight words that do
+not begin with "up" or "to know" ("set something to 50": not "set up 50 to Ann"), and
+``someone`` is one to five that are not the user ("tell someone": not "tell me"). A phrase that
+begins with ``^`` matches, without inflections, only where a request begins
+(`agentgate.language.pieces`): "Email Ann", "please email Ann", "I'd like you to email Ann"; not
+"the email" and not "how to email".
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ from agentgate.workflow.model import ARTICLES, PLACES
 _GAP = rf"\s+(?:(?:{'|'.join(sorted(ARTICLES))})\s+)?(?:\S+\s+){{0,3}}?"
 _NOT_OTHERS = "to|i|we|me|us|myself|ourselves|you|it|what|which|who|whom|whose|when|where|why|how|if|whether|that|about"
 _PLACES = {
-    "something": r"(?!(?:up|to (?:know|see|check|find|hear|ask|understand))\b)(?:\S+\s+){0,7}?\S+",  # not "set up"
+    "something": (
+        r"(?!(?:up|to "
+        r"(?:know|see|check|find|hear|ask|understand))\b)(?:\S+\s+){0,7}?\S+"
+    ),  # not "set up"
     "someone": rf"(?!(?:{_NOT_OTHERS})\b)(?:\S+\s+){{0,4}}?\S+",
 }
 _SMALL = PLACES | ARTICLES | frozenset("to of for at with as from".split())
@@ -35,7 +42,8 @@ _STARTS = re.compile(r"(\w{1,3})\w*")
 
 
 Phrases = tuple[str, ...]
-Longest = Counter[tuple[str, int]]  # how long the longest phrase is that starts or ends at a place
+# how long the longest phrase is that starts or ends at a place
+Longest = Counter[tuple[str, int]]
 
 
 class Occurrence(NamedTuple):
@@ -44,8 +52,10 @@ class Occurrence(NamedTuple):
     Attributes:
         text: its words.
         asked: it counts only where a request begins.
-        length: how many of its words have a meaning of their own; the phrase with more takes a word that two have.
-        bare: it is a verb, perhaps with a particle ("take something off"), and does not say of what.
+        length: how many of its words have a meaning of their own; the phrase with more takes a
+            word that two have.
+        bare: it is a verb, perhaps with a particle ("take something off"), and does not say of
+            what.
         words: of how many words it is, articles aside; 0: it has places for others.
     """
 
@@ -76,7 +86,11 @@ def _inflected(base: str) -> set[str]:
     if base.endswith("y") and base[-2] not in "aeiou":
         return {base, base[:-1] + "ies", base[:-1] + "ied", base + "ing"}
     plural = base + ("es" if base.endswith(("s", "x", "z", "ch", "sh")) else "s")
-    return {base, plural, *(start + ending for start in (base, base + base[-1]) for ending in ("ed", "ing"))}
+    return {
+        base,
+        plural,
+        *(start + ending for start in (base, base + base[-1]) for ending in ("ed", "ing")),
+    }
 
 
 def _all_forms(word: str) -> set[str]:
@@ -93,19 +107,31 @@ def _parts(words: str) -> list[tuple[str, set[str]]]:
 
 
 def _key(forms: set[str]) -> str:
-    """The first three characters of a word, or fewer where its inflections differ or other characters follow."""
+    """The first three characters of a word, or fewer where its inflections differ or other
+    characters follow.
+    """
     start = _STARTS.match(commonprefix([*forms]))  # noqa: RUF071 - characters are meant
     return start[1] if start else ""
 
 
 @lru_cache(16384)
 def fixed(words: str) -> Phrases:
-    """The stems of a phrase's words with a meaning of their own: neither places nor "to" and "the"."""
-    return tuple([word if word in PARTICLES else stem(word) or word for word in words.removeprefix("^").split() if word not in _SMALL])
+    """The stems of a phrase's words with a meaning of their own: neither places nor "to" and
+    "the".
+    """
+    return tuple(
+        [
+            word if word in PARTICLES else stem(word) or word
+            for word in words.removeprefix("^").split()
+            if word not in _SMALL
+        ]
+    )
 
 
 class _Phrase(NamedTuple):
-    """A phrase: its words, what of an `Occurrence` does not depend on the place, and the keys that a text with it must have."""
+    """A phrase: its words, what of an `Occurrence` does not depend on the place, and the keys
+    that a text with it must have.
+    """
 
     words: str
     known: tuple[bool, int, bool, int]
@@ -115,18 +141,24 @@ class _Phrase(NamedTuple):
 @lru_cache(16384)
 def _compiled(words: str) -> re.Pattern[str]:
     """The pattern of a phrase: each word or place, and what may separate two."""
-    pattern, between = "", ""
+    pattern = ""
+    between = ""
     for part, forms in _parts(words):
         place = _PLACES.get(part)
-        pattern += (r"\s+" if place and pattern else between) + (place or branched(forms, re.escape))
+        pattern += (r"\s+" if place and pattern else between) + (
+            place or branched(forms, re.escape)
+        )
         between = r"\s+" if place else _GAP
-    first = pattern[:1] if pattern[:1].isalnum() else ""  # the letter first: most places fail at it
+    # the letter first: most places fail at it
+    first = pattern[:1] if pattern[:1].isalnum() else ""
     return re.compile(f"{first}(?<!\\w{first}){pattern[len(first) :]}(?!\\w)")
 
 
 @lru_cache(4096)
 def _index(words: Phrases) -> Mapping[str, tuple[_Phrase, ...]]:
-    """The phrases of an intent, each under the longest of its keys, so that few are searched for in a text."""
+    """The phrases of an intent, each under the longest of its keys, so that few are searched
+    for in a text.
+    """
     index: dict[str, list[_Phrase]] = {}
     for phrase in words:
         parts = _parts(phrase)
@@ -139,8 +171,15 @@ def _index(words: Phrases) -> Mapping[str, tuple[_Phrase, ...]]:
     return {key: tuple(listed) for key, listed in index.items()}
 
 
-def places(words: Phrases, text: str, start: int = 0, end: int = maxsize, keys: frozenset[str] | None = None) -> list[Occurrence]:
-    """The places of an intent's phrases in a lower-case text, from left to right, the longest first.
+def places(
+    words: Phrases,
+    text: str,
+    start: int = 0,
+    end: int = maxsize,
+    keys: frozenset[str] | None = None,
+) -> list[Occurrence]:
+    """The places of an intent's phrases in a lower-case text, from left to right, the longest
+    first.
 
     Args:
         words: the phrases.
@@ -149,25 +188,30 @@ def places(words: Phrases, text: str, start: int = 0, end: int = maxsize, keys: 
         end: where they must end.
         keys: `keys_of` of that part of the text, where known.
     """
-    index, known = _index(words), keys_of(text[start:end].split()) if keys is None else keys
+    index = _index(words)
+    known = keys_of(text[start:end].split()) if keys is None else keys
     matches = []
     for key in known & index.keys():
         for phrase in index[key]:
             if phrase.needed <= known:
                 matches += [
-                    Occurrence(*match.span(), match[0], *phrase.known) for match in _compiled(phrase.words).finditer(text, start, end)
+                    Occurrence(*match.span(), match[0], *phrase.known)
+                    for match in _compiled(phrase.words).finditer(text, start, end)
                 ]
     return sorted(matches, key=lambda place: (place.start, -place.end))
 
 
 def longest_of(placed: Iterable[list[Occurrence]], heads: Collection[int]) -> Longest:
-    """The length of the longest phrase of any intent that begins or ends at each place, without other words in between.
+    """The length of the longest phrase of any intent that begins or ends at each place, without
+    other words in between.
 
     `heads`: where requests begin.
     """
     longest = Longest()
     for place in chain.from_iterable(placed):
-        said = [word for word in place.text.split() if word not in ARTICLES] if place.words else ()
+        said = (
+            [word for word in place.text.split() if word not in ARTICLES] if place.words else ()
+        )
         if len(said) <= place.words and (not place.asked or place.start in heads):
             for end in (("start", place.start), ("end", place.end)):
                 longest[end] = max(place.length, longest[end])
@@ -175,19 +219,31 @@ def longest_of(placed: Iterable[list[Occurrence]], heads: Collection[int]) -> Lo
 
 
 def overlaps(words: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str, str, str]]:
-    """Each bare verb of an intent that a longer phrase of another begins or ends with: its intent and it, the other's name and phrase."""
-    named = [(name, phrase, fixed(phrase)) for name, phrases in words.items() for phrase in phrases]
+    """Each bare verb of an intent that a longer phrase of another begins or ends with: its
+    intent and it, the other's name and phrase.
+    """
+    named = [
+        (name, phrase, fixed(phrase)) for name, phrases in words.items() for phrase in phrases
+    ]
     longer: dict[Phrases, list[tuple[str, str]]] = {}
     for name, phrase, meant in named:
-        for part in {part for size in range(1, len(meant)) for part in (meant[:size], meant[-size:])}:
+        for part in {
+            part for size in range(1, len(meant)) for part in (meant[:size], meant[-size:])
+        }:
             longer.setdefault(part, []).append((name, phrase))
     for name, phrase, meant in named:
         if PARTICLES.issuperset(meant[1:]):
-            yield from ((name, phrase, other, each) for other, each in longer.get(meant, ()) if other != name)
+            yield from (
+                (name, phrase, other, each)
+                for other, each in longer.get(meant, ())
+                if other != name
+            )
 
 
 def keys_of(words: Iterable[str]) -> frozenset[str]:
-    """The keys of all words of a lower-case text, and the empty key, for a phrase without a word of its own."""
+    """The keys of all words of a lower-case text, and the empty key, for a phrase without a
+    word of its own.
+    """
     known = set(words)
     plain = set(filter(str.isalnum, known))
     three = {word[:3] for word in plain}.union(_STARTS.findall(" ".join(known - plain)))

@@ -1,8 +1,10 @@
-"""Whether a turn is understood: what is neither looking nor an act that its grammar shows leaves every intent open.
+"""Whether a turn is understood: what is neither looking nor an act that its grammar shows
+leaves every intent open.
 
-Rules: a clause is understood where it looks something up, asks, requests or tells in English; one that a word of an intent explains, or
-that is denied or reported, need not be. Of anything else, in any language, nothing follows: it is unclear for every intent. So is a bare
-yes, which asks for what somebody else said.
+Rules: a clause is understood where it looks something up, asks, requests or tells in English;
+one that a word of an intent explains, or that is denied or reported, need not be. Of anything
+else, in any language, nothing follows: it is unclear for every intent. So is a bare yes, which
+asks for what somebody else said.
 """
 
 from __future__ import annotations
@@ -13,15 +15,28 @@ from agentgate.language.word_files import Forms, listed
 
 _FORMS = Forms("unread")
 _MARKS = ",.;:!?()\"'"
-_LISTS = "silent, question words, no verb, soft, look, shaping, finite, subordinate, plans, adverbs, references, agrees"
-_ENGLISH = VERBS.union(*[entry.split() for name in _LISTS.split(", ") for entry in listed(name)])
-_SHARE = 3  # one word of so many, at least (of a request half as many), is a verb or has no meaning of its own
-_LONG, _RUN = 400, bytes(5)  # characters; words in a row that are none of these
+_LISTS = (
+    "silent, question words, no verb, soft, look, shaping, finite, subordinate, plans, "
+    "adverbs, references, agrees"
+)
+_ENGLISH = VERBS.union(
+    *[entry.split() for name in _LISTS.split(", ") for entry in listed(name)]
+)
+# one word of so many, at least (of a request half as many), is a verb or has no meaning of its
+# own
+_SHARE = 3
+# characters; words in a row that are none of these
+_LONG = 400
+_RUN = bytes(5)
 _SHOWN = 80  # characters of words that were not understood
-_FEW = 3  # words of a later turn that are a choice or an answer, and say nothing without what was said before
+# words of a later turn that are a choice or an answer, and say nothing without what was said
+# before
+_FEW = 3
 
 
-def unread_in(turn: Turn, words: list[str], explained: frozenset[Clause], *, later: bool) -> tuple[int, str]:
+def unread_in(
+    turn: Turn, words: list[str], explained: frozenset[Clause], *, later: bool
+) -> tuple[int, str]:
     """Where the first words are that were not understood, and the words; -1: all were.
 
     `words`: the turn's; `explained`: the clauses with words of an intent.
@@ -30,15 +45,26 @@ def unread_in(turn: Turn, words: list[str], explained: frozenset[Clause], *, lat
         return 0, shown(turn.own)
     brief = later and len(words) <= _FEW
     first = None
-    known, said = False, _FORMS.any if later else _FORMS.word
+    known = False
+    said = _FORMS.any if later else _FORMS.word
     for at, clause in enumerate(turn.clauses if _mixed(turn.low, words) else ()):
         text = turn.low[clause.start : clause.end]
-        if clause.voice != "said" or (known and (_english(text) or (text.isascii() and len(text.split()) == 1))):
+        if clause.voice != "said" or (
+            known and (_english(text) or (text.isascii() and len(text.split()) == 1))
+        ):
             continue
         if clause in explained:
             known = True
-        elif said.search(text) and not agrees(text) and not any(each.voice == "reported" for each in turn.clauses[at + 1 : at + 2]):
-            read = [each for each in turn.pieces_of(clause) if said.search(bit := turn.low[each.start : each.end]) and not agrees(bit)]
+        elif (
+            said.search(text)
+            and not agrees(text)
+            and not any(each.voice == "reported" for each in turn.clauses[at + 1 : at + 2])
+        ):
+            read = [
+                each
+                for each in turn.pieces_of(clause)
+                if said.search(bit := turn.low[each.start : each.end]) and not agrees(bit)
+            ]
             if not read and not brief:
                 continue
             if any(_understood(turn, piece, brief=brief) for piece in read):
@@ -49,7 +75,9 @@ def unread_in(turn: Turn, words: list[str], explained: frozenset[Clause], *, lat
                 first = clause.start, shown(turn.own[clause.start : clause.end])
     if first and not known:
         return first
-    return next(((len(turn.low), shown(text)) for text in turn.unsure if not _english(text)), (-1, ""))
+    return next(
+        ((len(turn.low), shown(text)) for text in turn.unsure if not _english(text)), (-1, "")
+    )
 
 
 def shown(text: str) -> str:
@@ -68,11 +96,15 @@ def _understood(turn: Turn, piece: Piece, *, brief: bool) -> bool:
         return True
     if piece.kind == "open" and not _FORMS.person.match(words):
         return False
-    return not (brief and piece.kind != "question") and _english(words, _SHARE * (1 + (piece.kind == "request")))
+    return not (brief and piece.kind != "question") and _english(
+        words, _SHARE * (1 + (piece.kind == "request"))
+    )
 
 
 def _mixed(low: str, words: list[str]) -> bool:
-    """Whether part of a text may be in another language; of a long one, where many words in a row may be."""
+    """Whether part of a text may be in another language; of a long one, where many words in a
+    row may be.
+    """
     if not low.isascii() or len(low) <= _LONG:
         return True
     return _RUN in bytes(map(_ENGLISH.__contains__, words))
@@ -82,5 +114,7 @@ def _english(low: str, share: int = _SHARE) -> bool:
     words = low.split()
     if share * len(_ENGLISH.intersection(words)) >= len(words):
         return True
-    words = [word for each in words if (word := each.strip(_MARKS)).isalpha() or not each.isascii()]
+    words = [
+        word for each in words if (word := each.strip(_MARKS)).isalpha() or not each.isascii()
+    ]
     return share * sum(map(_ENGLISH.__contains__, words)) >= len(words)

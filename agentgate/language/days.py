@@ -1,7 +1,9 @@
-"""Days and times of day as people write them: "May 26th", "the fifth of May", "next Friday", "in two weeks"; "10:30", "3 in the afternoon".
+"""Days and times of day as people write them: "May 26th", "the fifth of May", "next Friday",
+"in two weeks"; "10:30", "3 in the afternoon".
 
-Rules: words for a day are relative to the run's day. What people read differently ("next Friday" on a Monday, 05/06/2024, "the 24th", "half
-past two") names no day or time; neither does a date that does not exist. "The end of May" is its last day, the first one that is not before
+Rules: words for a day are relative to the run's day. What people read differently ("next
+Friday" on a Monday, 05/06/2024, "the 24th", "half past two") names no day or time; neither does
+a date that does not exist. "The end of May" is its last day, the first one that is not before
 the run's day; "the beginning of May" and "the middle of May" name none. Pure.
 """
 
@@ -16,17 +18,44 @@ from agentgate.language.word_files import branched
 from agentgate.values.times import WEEKDAYS
 
 MONTHS = "january february march april may june july august september october november december".split()
-_MONTHS = {form: number for number, name in enumerate(MONTHS, 1) for form in (name, name[:3])} | {"sept": 9}
+_MONTHS = {
+    form: number for number, name in enumerate(MONTHS, 1) for form in (name, name[:3])
+} | {"sept": 9}
 _HOURS = {word: value for word, value in VALUES.items() if 1 <= value <= 12}
 _FEW = {"a": 1} | {word: value for word, value in _HOURS.items() if value <= 10}
-_NEAR = {"today": 0, "tomorrow": 1, "yesterday": -1, "the day after tomorrow": 2, "the day before yesterday": -2}
+_NEAR = {
+    "today": 0,
+    "tomorrow": 1,
+    "yesterday": -1,
+    "the day after tomorrow": 2,
+    "the day before yesterday": -2,
+}
 _LARGE = (*LARGER, *(f"{large}s" for large in LARGER))
 # How a day, a time or a number in words begins, where it begins with a letter.
 BEGINS = (
     branched(
         {
-            *(*_MONTHS, *WEEKDAYS, "today", "tomorrow", "yesterday", "the day", "end of", "noon", "half", "quarter"),
-            *(*VALUES, *NTH, *_LARGE, *(f"{an} {large}" for an in ("a", "an") for large in _LARGE), "a quarter", "a day", "a week"),
+            *(
+                *_MONTHS,
+                *WEEKDAYS,
+                "today",
+                "tomorrow",
+                "yesterday",
+                "the day",
+                "end of",
+                "noon",
+                "half",
+                "quarter",
+            ),
+            *(
+                *VALUES,
+                *NTH,
+                *_LARGE,
+                *(f"{an} {large}" for an in ("a", "an") for large in _LARGE),
+                "a quarter",
+                "a day",
+                "a week",
+            ),
             *(f"{how} {day}" for how in ("this", "next", "last", "coming") for day in WEEKDAYS),
             *(f"in {few}" for few in _FEW),
         },
@@ -51,8 +80,10 @@ _LAST = (
 DAY = (
     r"(?:[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}|[0-9]{1,2}(?:\.[0-9]{1,2}\.|/[0-9]{1,2}/)[0-9]{4}"
     rf"|(?=[0-9]{{1,3}}(?i:st|nd|rd|th)? [A-Za-z])(?i:{_NTH} (?:of {_OF}|{_MONTH}{_YEAR})|{_AWAY})"
-    rf"|(?=[A-Za-z])(?i:{_ON}(?:{_MONTH} (?:the )?(?:{_NTH}|{ORDINAL}\b){_YEAR}|{_NTH} (?:of )?{_MONTH}{_YEAR}|{_NTH_OF} {_OF})"
-    rf"|{'|'.join(sorted(_NEAR, key=len, reverse=True))}|in {_SPAN}|{_AWAY}|(?:this |next |last |coming )?{_WEEKDAY}|{_LAST}))"
+    rf"|(?=[A-Za-z])(?i:{_ON}(?:{_MONTH} (?:the )?(?:{_NTH}|{ORDINAL}\b){_YEAR}|{_NTH} (?:of "
+    rf")?{_MONTH}{_YEAR}|{_NTH_OF} {_OF})"
+    rf"|{'|'.join(sorted(_NEAR, key=len, reverse=True))}|in {_SPAN}|{_AWAY}|(?:this |next "
+    rf"|last |coming )?{_WEEKDAY}|{_LAST}))"
 )
 
 _PARTS = {  # part of the day -> its hours
@@ -65,22 +96,34 @@ _HOUR = rf"(?:[0-9]{{1,2}}|(?:{'|'.join(_HOURS)})\b)"
 _AM = r"\s?[ap]\.?m\b"
 _PART = rf"(?:{_AM}|\s(?:in\sthe\s(?:morning|afternoon|evening)|at\snight)\b)"
 _CLOCK = r"\so['\u2019]clock"
-_BEFORE = r"(?:(?<=\b(?:at|by|to)\s)|(?<=\b(?:from|till)\s)|(?<=\b(?:until|after)\s)|(?<=\bbefore\s))"
-# "half past two" and "ten to two" match, so that "two" is no number, but name none; "take two in the morning" is no time
-_AROUND = rf"(?:half|(?:(?:a )?quarter|five|ten|twenty(?:[ -]five)?|half)(?: minutes)? (?:past|to)) {_HOUR}(?:{_CLOCK})?{_PART}?"
+_BEFORE = (
+    r"(?:(?<=\b(?:at|by|to)\s)|(?<=\b(?:from|till)\s)|(?<=\b(?:until|after)\s)|(?<=\bbefore\s))"
+)
+# "half past two" and "ten to two" match, so that "two" is no number, but name none; "take two
+# in the morning" is no time
+_AROUND = (
+    r"(?:half|(?:(?:a )?quarter|five|ten|twenty(?:[ -]five)?|half)(?: minutes)? "
+    rf"(?:past|to)) {_HOUR}(?:{_CLOCK})?{_PART}?"
+)
 CLOCK = (
-    rf"(?:(?=[0-9]{{1,2}}(?:[:\sAaPp]))(?i:[0-9]{{1,2}}:[0-9]{{2}}{_PART}?|[0-9]{{1,2}} (?:past|to) {_HOUR}(?!{_AM}){_PART})"
+    rf"(?:(?=[0-9]{{1,2}}(?:[:\sAaPp]))(?i:[0-9]{{1,2}}:[0-9]{{2}}{_PART}?|[0-9]{{1,2}} "
+    rf"(?:past|to) {_HOUR}(?!{_AM}){_PART})"
     rf"|(?=[0-9]{{1,2}}[\s:AaPp]|[A-Za-z])(?i:noon|{_AROUND}|{_HOUR}(?:{_AM}|{_CLOCK}{_PART}?)|{_BEFORE}{_HOUR}{_PART}))"
 )
 _IN_NUMBERS = re.compile("[0-9./-]+")
-_DIGITS, _LETTERS, _ORDINAL = re.compile("[0-9]+"), re.compile("[a-z]+"), re.compile(rf"{ORDINAL}\b")
+_DIGITS = re.compile("[0-9]+")
+_LETTERS = re.compile("[a-z]+")
+_ORDINAL = re.compile(rf"{ORDINAL}\b")
 _TIME = re.compile(
-    rf"({_HOUR})(?::([0-9]{{2}}))?(?:{_CLOCK})?(?:\s?([ap])\.?m|\s(?:in\sthe|at)\s(morning|afternoon|evening|night))?", re.ASCII
+    rf"({_HOUR})(?::([0-9]{{2}}))?(?:{_CLOCK})?(?:\s?([ap])\.?m|\s(?:in\sthe|at)\s(morning|afternoon|evening|night))?",
+    re.ASCII,
 )
 
 
 def read_day(text: str, today: date) -> str | None:
-    """The day that a match of `DAY` names, as ISO 8601, where `today` is the run's day; None where it is ambiguous or does not exist."""
+    """The day that a match of `DAY` names, as ISO 8601, where `today` is the run's day; None
+    where it is ambiguous or does not exist.
+    """
     if _IN_NUMBERS.fullmatch(text):
         return _in_numbers(text)
     low = text.lower()
@@ -122,11 +165,15 @@ def _day(year: int, month: int, of_month: int) -> str | None:
 
 
 def _in_numbers(text: str) -> str | None:
-    """``2024/05/26``, ``26.05.2024``, and ``26/05/2024`` or ``05/26/2024`` where only one of them exists."""
+    """``2024/05/26``, ``26.05.2024``, and ``26/05/2024`` or ``05/26/2024`` where only one of
+    them exists.
+    """
     first, second, third = map(int, _DIGITS.findall(text))
     if text[:4].isdigit():
         return _day(first, second, third)
-    days = {_day(third, second, first), _day(third, first, second) if "/" in text else None} - {None}
+    days = {_day(third, second, first), _day(third, first, second) if "/" in text else None} - {
+        None
+    }
     return days.pop() if len(days) == 1 else None
 
 
@@ -137,12 +184,20 @@ def _month(ahead: int, today: date) -> tuple[int, int]:
 
 
 def _last(words: list[str], years: list[int], today: date) -> str | None:
-    """The last day: of "the month", of "next year", of "may" (the first one that is not before today)."""
+    """The last day: of "the month", of "next year", of "may" (the first one that is not before
+    today).
+    """
     if words[0] in _MONTHS:
-        lasts = [_last_of(year, _MONTHS[words[0]]) for year in years or (today.year, today.year + 1)]
-        return next((last for last in lasts if last and (years or last >= today.isoformat())), None)
+        lasts = [
+            _last_of(year, _MONTHS[words[0]]) for year in years or (today.year, today.year + 1)
+        ]
+        return next(
+            (last for last in lasts if last and (years or last >= today.isoformat())), None
+        )
     ahead = words[0] == "next"
-    return _last_of(*((today.year + ahead, 12) if words[-1] == "year" else _month(int(ahead), today)))
+    return _last_of(
+        *((today.year + ahead, 12) if words[-1] == "year" else _month(int(ahead), today))
+    )
 
 
 def _last_of(year: int, month: int) -> str | None:
@@ -150,11 +205,18 @@ def _last_of(year: int, month: int) -> str | None:
 
 
 def _weekday(words: list[str], today: date) -> str | None:
-    """A weekday's next date; with "next" or "last" only where the nearest such day and the one in the adjacent week are the same."""
-    how, index = words[0], WEEKDAYS.index(words[-1])
+    """A weekday's next date; with "next" or "last" only where the nearest such day and the one
+    in the adjacent week are the same.
+    """
+    how = words[0]
+    index = WEEKDAYS.index(words[-1])
     ahead = (index - today.weekday()) % 7
     if ahead == 0:
-        return {"this": today.isoformat(), "next": _ahead(today, 7), "last": _ahead(today, -7)}.get(how)
+        return {
+            "this": today.isoformat(),
+            "next": _ahead(today, 7),
+            "last": _ahead(today, -7),
+        }.get(how)
     in_next_week = index < today.weekday()
     if how == "last":
         return None if in_next_week else _ahead(today, ahead - 7)
@@ -164,7 +226,9 @@ def _weekday(words: list[str], today: date) -> str | None:
 
 
 def read_clock(text: str) -> str | None:
-    """The time of day that a match of `CLOCK` names, as ``hh:mm``, also with an hour over 23; None where it is ambiguous."""
+    """The time of day that a match of `CLOCK` names, as ``hh:mm``, also with an hour over 23;
+    None where it is ambiguous.
+    """
     low = text.lower()
     if low == "noon":
         return "12:00"
@@ -176,7 +240,14 @@ def read_clock(text: str) -> str | None:
     if half:
         hour = hour % 12 + 12 * (half == "p") if 1 <= hour <= 12 else -1
     elif part:
-        hour = next((each for each in (hour, hour + 12 if 0 < hour < 12 else hour) if each in _PARTS[part]), -1)
+        hour = next(
+            (
+                each
+                for each in (hour, hour + 12 if 0 < hour < 12 else hour)
+                if each in _PARTS[part]
+            ),
+            -1,
+        )
     elif not minutes:  # "two o'clock"
         return None
     return f"{hour:02}:{minutes or '00'}" if hour >= 0 else None

@@ -1,14 +1,20 @@
-"""Delegation: words that leave the choice of actions to a named source ("do the tasks in Ann's e-mail").
+"""Delegation: words that leave the choice of actions to a named source ("do the tasks in Ann's
+e-mail").
 
-Rules: only a request delegates (`agentgate.language.pieces`), one that begins with a verb of doing. Its object is a set of actions ("the
-tasks", "her points"), what somebody asks ("what she needs"), the content of something ("everything in it"), a text of instructions ("follow
+Rules: only a request delegates (`agentgate.language.pieces`), one that begins with a verb of
+doing. Its object is a set of actions ("the tasks", "her points"), what somebody asks ("what she
+needs"), the content of something ("everything in it"), a text of instructions ("follow
 docs/setup.md"), or a pronoun for actions that were introduced. Its source is
 
-- named in the same words, or opened earlier in the turn ("read a.txt and follow the instructions"): clear, if it is one;
-- only mentioned earlier in the turn ("Bea left a checklist, x.docx. Tick it off"): doubtful, for what the user meant is a guess;
-- several ("all my e-mails", "my inbox", two files): doubtful, since whoever can write to the user would choose.
+- named in the same words, or opened earlier in the turn ("read a.txt and follow the
+  instructions"): clear, if it is one;
+- only mentioned earlier in the turn ("Bea left a checklist, x.docx. Tick it off"): doubtful,
+  for what the user meant is a guess;
+- several ("all my e-mails", "my inbox", two files): doubtful, since whoever can write to the
+  user would choose.
 
-Lists are in `words/lists.txt`. Every pattern is for lower case and single spaces. Pure; linear in the text.
+Lists are in `words/lists.txt`. Every pattern is for lower case and single spaces. Pure; linear
+in the text.
 """
 
 from __future__ import annotations
@@ -22,16 +28,21 @@ from agentgate.language.spans import small
 from agentgate.language.turn import Turn
 from agentgate.language.word_files import Forms
 
-MANY_SOURCES, MENTIONED, IN_DOUBT = "many sources", "a text that is only mentioned", "a source in a sentence that may not ask for it now"
+MANY_SOURCES = "many sources"
+MENTIONED = "a text that is only mentioned"
+IN_DOUBT = "a source in a sentence that may not ask for it now"
 _NEAR = 1000  # characters before a request that may introduce its source
 _SHOWN = 120  # characters of a request
 
 _FORMS = Forms("delegation")
-_WAYS = "tasks asked within according plan followed handled accordingly them".split()  # to hand over, the first that is found
+# to hand over, the first that is found
+_WAYS = "tasks asked within according plan followed handled accordingly them".split()
 
 
 class Delegation(NamedTuple):
-    """The words that delegate, where they start, and why their source is doubtful (empty: it is not)."""
+    """The words that delegate, where they start, and why their source is doubtful (empty: it is
+    not).
+    """
 
     words: str
     at: int
@@ -39,7 +50,9 @@ class Delegation(NamedTuple):
 
 
 class _Before(NamedTuple):
-    """What a turn says before a request: all of it that is no question, and the words that opened its last source (empty: none did)."""
+    """What a turn says before a request: all of it that is no question, and the words that
+    opened its last source (empty: none did).
+    """
 
     said: str = ""
     opened: str = ""
@@ -53,16 +66,21 @@ class _Before(NamedTuple):
 
 
 def handed_over(turn: Turn) -> Delegation | str | None:
-    """The delegation of a turn, the first or one to many sources; or, as text, the words that withdraw one."""
+    """The delegation of a turn, the first or one to many sources; or, as text, the words that
+    withdraw one.
+    """
     low = small(turn.own)
-    before, made, refused = _Before(), None, None
+    before = _Before()
+    made = None
+    refused = None
     for clause in turn.clauses:
         if clause.voice == "reported":
             before = before.after(_spaced(low, clause.start, clause.end))
         elif clause.voice == "denied":
             words = _spaced(low, clause.start, clause.end)
             if denied := _delegates(words, words, before, denied=True):
-                made, refused = None, denied[0]
+                made = None
+                refused = denied[0]
         pieces = turn.pieces_of(clause)
         heads = [*(piece.start for piece in pieces if piece.head >= 0), clause.end]
         for piece in pieces:
@@ -72,8 +90,11 @@ def handed_over(turn: Turn) -> Delegation | str | None:
                 found = _delegates(words, _spaced(low, piece.head, joined), before)
                 if found and (not made or found[1] == MANY_SOURCES):
                     doubt = found[1] or (IN_DOUBT if turn.doubted(clause.start) else "")
-                    made = Delegation(_spaced(turn.own, piece.head, piece.end)[:_SHOWN], piece.head, doubt)
-            if piece.kind != "question" or not QUESTION.match(words):  # "Ann left a list, can you do it?"
+                    made = Delegation(
+                        _spaced(turn.own, piece.head, piece.end)[:_SHOWN], piece.head, doubt
+                    )
+            # "Ann left a list, can you do it?"
+            if piece.kind != "question" or not QUESTION.match(words):
                 before = before.after(words, opens=piece.kind != "statement")
     return made or refused
 
@@ -82,8 +103,12 @@ def _spaced(text: str, start: int, end: int) -> str:
     return " ".join(text[start:end].split())
 
 
-def _delegates(words: str, joined: str, before: _Before, *, denied: bool = False) -> tuple[str, str] | None:
-    """The part of a request that delegates, and why its source is doubtful; of a denied clause, wherever the request is in it."""
+def _delegates(
+    words: str, joined: str, before: _Before, *, denied: bool = False
+) -> tuple[str, str] | None:
+    """The part of a request that delegates, and why its source is doubtful; of a denied clause,
+    wherever the request is in it.
+    """
     for way in _WAYS:
         form: re.Pattern[str] = getattr(_FORMS, way)
         match = form.search(words) if denied else form.match(words)
@@ -102,16 +127,28 @@ def _doubt(way: str, match: re.Match[str], joined: str, before: _Before) -> str 
             return _one_source(words, joined)
         if name == "speaker" and way != "according" and _FORMS.person.match(words):
             return ""
-    return None if named or (way == "them" and not _FORMS.to_do.search(before.said)) else _introduced(before)
+    return (
+        None
+        if named or (way == "them" and not _FORMS.to_do.search(before.said))
+        else _introduced(before)
+    )
 
 
 def _one_source(words: str, near: str) -> str:
     """Why what names a source may name several: by its words, or the files near it."""
-    return MANY_SOURCES if _FORMS.many.search(words) or len({*_FORMS.file.findall(near)}) > 1 else ""
+    return (
+        MANY_SOURCES
+        if _FORMS.many.search(words) or len({*_FORMS.file.findall(near)}) > 1
+        else ""
+    )
 
 
 def _introduced(before: _Before) -> str | None:
     """Why a source that was introduced before the request is doubtful; None where none was."""
     if opened := _FORMS.source.search(before.opened):
         return _one_source(opened.group(), before.said)
-    return MENTIONED if _FORMS.source.search(before.said) or _FORMS.wrote_to_me.search(before.said) else None
+    return (
+        MENTIONED
+        if _FORMS.source.search(before.said) or _FORMS.wrote_to_me.search(before.said)
+        else None
+    )

@@ -1,10 +1,13 @@
-"""Whether the user's own words refer to the user as a person in the task: "assign it to me", "close mine", "my own tickets".
+"""Whether the user's own words refer to the user as a person in the task: "assign it to me",
+"close mine", "my own tickets".
 
-Rules: an object of the first person counts ("me", "myself", "mine", "my own"), never "I" or "my" alone. "Me" counts only after a word
-that expects a person ("to me", "invite me", "Kim and me"), not as the one to be served ("tell me", "do it for me", "let me know") or for
-emphasis ("I did it myself"). It does not count in a quotation, after a colon (dictated or pasted), in a sentence that reports somebody's
-words ("Ann said: ...", "she asked to give it to me"), where it is denied there or in a later turn, or where it is exempted ("keep mine",
-"unless it is for me"). Forwarded text is not the user's. In doubt, the words do not refer to the user. Pure.
+Rules: an object of the first person counts ("me", "myself", "mine", "my own"), never "I" or
+"my" alone. "Me" counts only after a word that expects a person ("to me", "invite me", "Kim and
+me"), not as the one to be served ("tell me", "do it for me", "let me know") or for emphasis ("I
+did it myself"). It does not count in a quotation, after a colon (dictated or pasted), in a
+sentence that reports somebody's words ("Ann said: ...", "she asked to give it to me"), where it
+is denied there or in a later turn, or where it is exempted ("keep mine", "unless it is for
+me"). Forwarded text is not the user's. In doubt, the words do not refer to the user. Pure.
 """
 
 from __future__ import annotations
@@ -24,9 +27,19 @@ def of_self(turns: Iterable[Turn]) -> bool:
         text = turn.low.replace("\u2019", "'")
         colon = _FORMS.colon.search(text)
         end = colon.start() if colon else len(text)
-        parts = [(voice, " ".join(text[start : min(stop, end)].split())) for voice, start, stop in turn.voices if start < end]
-        referred = referred or any(voice == "said" and (_FORMS.self.search(part) or _FORMS.mine.search(part)) for voice, part in parts)
-        referred = referred and not any(_FORMS.any.search(part) if voice == "denied" else _spares(part) for voice, part in parts)
+        parts = [
+            (voice, " ".join(text[start : min(stop, end)].split()))
+            for voice, start, stop in turn.voices
+            if start < end
+        ]
+        referred = referred or any(
+            voice == "said" and (_FORMS.self.search(part) or _FORMS.mine.search(part))
+            for voice, part in parts
+        )
+        referred = referred and not any(
+            _FORMS.any.search(part) if voice == "denied" else _spares(part)
+            for voice, part in parts
+        )
     return referred
 
 

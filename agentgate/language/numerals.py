@@ -1,9 +1,12 @@
-"""Numbers in words: "thirty-five", "four hundred and twenty", "2 thousand"; the sizes of amounts ("52k EUR", "1.2 million euros").
+"""Numbers in words: "thirty-five", "four hundred and twenty", "2 thousand"; the sizes of
+amounts ("52k EUR", "1.2 million euros").
 
-Rules: a run of number words is read whole or not at all: "twelve fifty", "several hundred", "two and a half", "five million", "a dozen"
-are no number, and no part of them is one. A lone "one" is more often a pronoun, so it is a number only beside a currency; an article is 1
-only before "hundred" and "thousand". Words go up to 999,999. An m or million after digits is read beside a currency only, a k also where
-words of value precede it ("worth 34k"), so that it is no distance, seat or resolution. Pure.
+Rules: a run of number words is read whole or not at all: "twelve fifty", "several hundred",
+"two and a half", "five million", "a dozen" are no number, and no part of them is one. A lone
+"one" is more often a pronoun, so it is a number only beside a currency; an article is 1 only
+before "hundred" and "thousand". Words go up to 999,999. An m or million after digits is read
+beside a currency only, a k also where words of value precede it ("worth 34k"), so that it is no
+distance, seat or resolution. Pure.
 """
 
 from __future__ import annotations
@@ -13,16 +16,25 @@ from decimal import Decimal
 
 from agentgate.values.entities import number
 
-_UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen "
+    "fourteen fifteen sixteen seventeen eighteen nineteen"
+)
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-VALUES = {word: value for value, word in enumerate(_UNITS.split())} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
-LARGER = "hundred thousand million billion trillion dozen lakh crore grand".split()  # no number with one from the third on is read
+VALUES = {word: value for value, word in enumerate(_UNITS.split())} | {
+    word: 10 * n for n, word in enumerate(_TENS, 2)
+}
+# no number with one from the third on is read
+LARGER = "hundred thousand million billion trillion dozen lakh crore grand".split()
 _NTH = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth "
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
+    "thirteenth fourteenth fifteenth sixteenth "
     "seventeenth eighteenth nineteenth twentieth"
 )
 NTH = (*_NTH.split(), "thirtieth")
-ORDINALS = {word: value for value, word in enumerate(_NTH.split(), 1)} | {f"twenty-{word}": 20 + n for n, word in enumerate(NTH[:9], 1)}
+ORDINALS = {word: value for value, word in enumerate(_NTH.split(), 1)} | {
+    f"twenty-{word}": 20 + n for n, word in enumerate(NTH[:9], 1)
+}
 ORDINALS |= {"thirtieth": 30, "thirty-first": 31}  # the days of a month
 
 LARGE = f"(?:{'|'.join(LARGER)})s?"
@@ -38,8 +50,10 @@ NUMERAL = rf"(?>(?:(?:an? |[0-9]{{1,3}}\s{{1,3}})(?={LARGE}\b))?{_WORD}(?:{_AND}
 _SIZES = {"k": 1000, "m": 1_000_000}
 _SCALED = re.compile(r"(?<=[0-9])(?:([kKmM])(?![A-Za-z])|\s([mM])illion)")
 _NUMERAL = re.compile(f"(?i:{NUMERAL})")
-_BEFORE = re.compile(rf"(?i)\b(?:(?:point|half|minus|negative)[\s-]{{1,3}}|{_WORD}\s{{1,16}})$")  # "two point five", "half a thousand"
-_AFTER = re.compile(  # "two and a half", "two thirds", "twenty first", "two point five", "five dollars fifty"
+# "two point five", "half a thousand"
+_BEFORE = re.compile(rf"(?i)\b(?:(?:point|half|minus|negative)[\s-]{{1,3}}|{_WORD}\s{{1,16}})$")
+# "two and a half", "two thirds", "twenty first", "two point five", "five dollars fifty"
+_AFTER = re.compile(
     rf"(?i)\s{{0,3}}%|\s{{1,16}}{_WORD}|\s{{1,3}}(?:(?:and\s(?:an?\s)?)?(?:half|quarters?|thirds?|halves)\b|(?:point|per\s?cent|cents?|pence|past)\b"
     rf"|o['\u2019]clock\b|{ORDINAL}s?\b|(?:and\s)?(?:[a-z0-9]{{1,9}}[\s-]){{1,3}}(?:cents?|pence)\b)"
 )
@@ -62,12 +76,15 @@ def continues(text: str, start: int) -> bool:
 
 
 def marks_an_item(text: str, start: int, end: int) -> bool:
-    """Whether a number only numbers an item of a list: at the beginning of a line, or beside its neighbour in "1. Pay it. 2. Tell Ann"."""
+    """Whether a number only numbers an item of a list: at the beginning of a line, or beside
+    its neighbour in "1. Pay it. 2. Tell Ann".
+    """
     item = _ITEM.match(text, start, end + 3)
     before = text[max(0, start - 40) : start].rstrip(" \t(*-")
     if not item or not before or before[-1] == "\n":
         return bool(item)
-    number, sign = int(item[1]), item[2]
+    number = int(item[1])
+    sign = item[2]
     if before[-1] not in ".:;!?," or not item[3].istitle() or number == 0:
         return False
     if number == 1:
@@ -76,23 +93,32 @@ def marks_an_item(text: str, start: int, end: int) -> bool:
 
 
 def read_amount(text: str, start: int, end: int) -> tuple[str, Decimal | None]:
-    """The currency as it is written, and the amount of digits with or without a k, m or million; None where it is only a part of one.
+    """The currency as it is written, and the amount of digits with or without a k, m or
+    million; None where it is only a part of one.
 
     A part: "$5 hundred", "two point 5 million euros".
     """
-    words, size = text[start:end], 1
+    words = text[start:end]
+    size = 1
     scale = _SCALED.search(words)
-    if _LARGER_BEHIND.match(text, end) or (scale and (_AFTER.match(text, end) or continues(text, start))):
+    if _LARGER_BEHIND.match(text, end) or (
+        scale and (_AFTER.match(text, end) or continues(text, start))
+    ):
         return "", None
     if scale:
-        words, size = words[: scale.start()] + words[scale.end() :], _SIZES[(scale[1] or scale[2]).lower()]
+        words = words[: scale.start()] + words[scale.end() :]
+        size = _SIZES[(scale[1] or scale[2]).lower()]
     return re.sub(r"[0-9.,\s]", "", words).lower(), _times(re.sub(r"[^0-9.]", "", words), size)
 
 
 def read_thousands(text: str, start: int, end: int) -> Decimal | None:
-    """The number of digits and a k without a currency; None where they may mean something other than thousands."""
+    """The number of digits and a k without a currency; None where they may mean something other
+    than thousands.
+    """
     digits = _THOUSANDS.fullmatch(text, start, end)
-    meant = _VALUE_BEFORE.search(text[max(0, start - 10) : start]) and _VALUE_ENDS.match(text, end)
+    meant = _VALUE_BEFORE.search(text[max(0, start - 10) : start]) and _VALUE_ENDS.match(
+        text, end
+    )
     return _times(digits[1], 1000) if digits and meant else None
 
 
@@ -103,7 +129,8 @@ def _times(digits: str, size: int) -> Decimal | None:
 
 
 def read_numeral(text: str, start: int, end: int) -> tuple[Decimal, str] | None:
-    """The number of a match of `NUMERAL`, and the currency or % after it, without spaces; None where it is no number.
+    """The number of a match of `NUMERAL`, and the currency or % after it, without spaces; None
+    where it is no number.
 
     Args:
         text: the whole text; the span's context may make it part of a larger number.
@@ -127,19 +154,26 @@ def numeral_value(words: str) -> Decimal | None:
 
 
 def _value(words: list[str]) -> int | None:
-    """The number of words up to 999,999: thousands, then hundreds, each with the rest behind it, then at most a ten and a unit."""
+    """The number of words up to 999,999: thousands, then hundreds, each with the rest behind
+    it, then at most a ten and a unit.
+    """
     if len(words) > _LONGEST:
         return None
     for name, size in (("thousand", 1000), ("hundred", 100)):
         if name in words:
             at = words.index(name)
-            many, behind = _value(words[:at]), words[at + 1 :]
+            many = _value(words[:at])
+            behind = words[at + 1 :]
             rest = _value(behind) if behind else 0
             if not many or rest is None or rest >= size or (behind and not rest):
                 return None
-            counts = many < 1000 if size == 1000 else many < 100 and many % 10 > 0  # "twenty hundred" is no number
+            # "twenty hundred" is no number
+            counts = many < 1000 if size == 1000 else many < 100 and many % 10 > 0
             return size * many + rest if counts else None
-    values = [1 if word in {"a", "an"} else int(word) if word.isdecimal() else VALUES.get(word) for word in words]
+    values = [
+        1 if word in {"a", "an"} else int(word) if word.isdecimal() else VALUES.get(word)
+        for word in words
+    ]
     match values:
         case [int(value)]:
             return value

@@ -1,17 +1,19 @@
-"""What kind of clause each piece of the user's own words is: a request, a question, a statement ...
+"""What kind of clause each piece of the user's own words is: a request, a question, a statement
+...
 
-Rules: only what is recognised as a request can request something; every other kind is doubt, which never grants. A piece ("..., and ...")
-is
+Rules: only what is recognised as a request can request something; every other kind is doubt,
+which never grants. A piece ("..., and ...") is
 
-- a *request*: a command ("block Friday"), a polite form ("could you ...", "make sure ...", "..., please"), a need ("she should be in that
-  meeting", "I need a table for two");
+- a *request*: a command ("block Friday"), a polite form ("could you ...", "make sure ...",
+  "..., please"), a need ("she should be in that meeting", "I need a table for two");
 - *shaping*: it only says how ("keep the second one", "use bullet points");
 - a *look*: it asks to be shown or told; a *question*;
 - a *statement*: facts, the user's own plans, what others say or want;
 - *open*: none of these by its form.
 
-The words of a request count up to its first subordinate clause ("check *whether they paid*", "tell Ann *to send it*"). Lists are in
-`words/lists.txt`. Every pattern is for lower case and for one piece of bounded length; linear in the text.
+The words of a request count up to its first subordinate clause ("check *whether they paid*",
+"tell Ann *to send it*"). Lists are in `words/lists.txt`. Every pattern is for lower case and
+for one piece of bounded length; linear in the text.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ HEAD = _FORMS.head
 QUESTION = _FORMS.question
 NOBODY = _FORMS.nobody
 FINITE = _FORMS.finite
-_SHAPING, _NO_VERB, _DICTATING = listed("shaping"), listed("no verb"), listed("dictates")
+_SHAPING = listed("shaping")
+_NO_VERB = listed("no verb")
+_DICTATING = listed("dictates")
 _SORTS: Mapping[str, Kind] = {
     "idle": "statement",
     "look": "look",
@@ -45,14 +49,17 @@ _SORTS: Mapping[str, Kind] = {
     "plans": "statement",
     "need": "request",
 }
-_SUBJECTS = frozenset("i we you he she it they there this that hope thank thanks sorry hello dear good yes no".split())
+_SUBJECTS = frozenset(
+    "i we you he she it they there this that hope thank thanks sorry hello dear good yes no".split()
+)
 
 
 class Piece(NamedTuple):
     """One piece: where it starts and ends, and its kind.
 
-    `head` is where its own words begin, behind greetings and "can you" (-1: it only goes on with the piece before); `aside` where those
-    begin that request nothing; `looks` where the words end that ask to be shown or told.
+    `head` is where its own words begin, behind greetings and "can you" (-1: it only goes on
+    with the piece before); `aside` where those begin that request nothing; `looks` where the
+    words end that ask to be shown or told.
     """
 
     start: int
@@ -69,7 +76,9 @@ class Piece(NamedTuple):
 
 
 def leads(line: str) -> bool:
-    """Whether a line, or what stands before a colon in it, says that what follows is to be done: "please do the following:"."""
+    """Whether a line, or what stands before a colon in it, says that what follows is to be
+    done: "please do the following:".
+    """
     asking, begins = _head(line)
     led = _FORMS.lead.match(line, begins)
     return led is not None and (len(led.group()) > 1 or asking)
@@ -107,26 +116,42 @@ def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
             read[at] = piece._replace(kind="statement", head=-1)
         elif piece.kind == "request" and (told or supposed):
             read[at] = piece._replace(kind="statement")
-        elif piece.kind == "open" and between in _GO_ON:  # "add Kim and Sam as reviewers", "if it was mailed or cancelled"
-            read[at] = piece._replace(kind=before.kind, head=-1, aside=piece.start if before.aside < before.end else piece.aside)
+        # "add Kim and Sam as reviewers", "if it was mailed or cancelled"
+        elif piece.kind == "open" and between in _GO_ON:
+            read[at] = piece._replace(
+                kind=before.kind,
+                head=-1,
+                aside=piece.start if before.aside < before.end else piece.aside,
+            )
     asks = question or any(piece.kind in {"request", "shaping", "look"} for piece in read)
     if not asks and (tag or _FORMS.please.search(clause)):
-        said = (at for at, piece in enumerate(read) if piece.kind == "open" and any(map(str.isalnum, low[piece.begins : piece.end])))
+        said = (
+            at
+            for at, piece in enumerate(read)
+            if piece.kind == "open" and any(map(str.isalnum, low[piece.begins : piece.end]))
+        )
         for at in islice(said, 1):
             read[at] = read[at]._replace(kind="request")
     yield from read
 
 
 def _dictates(words: str, mark: str) -> bool:
-    """Whether what follows these words and a colon or comma is a text, or part of a list that somebody describes."""
+    """Whether what follows these words and a colon or comma is a text, or part of a list that
+    somebody describes.
+    """
     if mark not in {":", ","} or (mark == ":" and leads(words)):
         return False
     return bool(_FORMS.ends.search(words) or (mark == ":" and _FORMS.heading.search(words)))
 
 
 def _told(piece: Piece, words: str) -> bool:
-    """Whether "and" may join to a piece what others are told, or a habit: "tell Ann to open it and pay", "I always open it and pay"."""
-    return bool(_FORMS.dictated.match(words) or (piece.kind in {"statement", "open"} and _FORMS.person.match(words)))
+    """Whether "and" may join to a piece what others are told, or a habit: "tell Ann to open it
+    and pay", "I always open it and pay".
+    """
+    return bool(
+        _FORMS.dictated.match(words)
+        or (piece.kind in {"statement", "open"} and _FORMS.person.match(words))
+    )
 
 
 def _places(clause: str) -> Iterator[tuple[int, int]]:
@@ -147,10 +172,24 @@ def _piece(clause: str, start: int, at: int, to: int, *, question: bool) -> Piec
     rest = text[begins:].rstrip()
     sort = _FORMS.sorts.match(rest)
     led = (clause[to : to + 1] == ":" or rest.endswith(":")) and leads(text)
-    kind = "statement" if led else _kind(text, rest, sort.lastgroup if sort else None, asking=asking, question=question)
-    aside, dictated = _FORMS.aside.search(text, begins + 1), _FORMS.dictated.match(text, begins)
+    kind = (
+        "statement"
+        if led
+        else _kind(
+            text, rest, sort.lastgroup if sort else None, asking=asking, question=question
+        )
+    )
+    aside = _FORMS.aside.search(text, begins + 1)
+    dictated = _FORMS.dictated.match(text, begins)
     left = min(aside.start() if aside else len(text), dictated.end() if dictated else len(text))
-    return Piece(start + at, start + to, kind, start + at + begins, start + at + left, start + at + begins + (sort.end() if sort else 0))
+    return Piece(
+        start + at,
+        start + to,
+        kind,
+        start + at + begins,
+        start + at + left,
+        start + at + begins + (sort.end() if sort else 0),
+    )
 
 
 def _kind(piece: str, rest: str, sort: str | None, *, asking: bool, question: bool) -> Kind:
@@ -173,7 +212,9 @@ def _command(rest: str) -> Kind:
         return "statement"
     if not command:
         return "open"
-    verb, known, after = command["verb"], command["object"], _FORMS.subordinate.split(command["rest"] or "", 1)[0]
+    verb = command["verb"]
+    known = command["object"]
+    after = _FORMS.subordinate.split(command["rest"] or "", 1)[0]
     finite = FINITE.search(after)
     if verb in _SHAPING or _FORMS.shaped.search(rest):
         return "shaping"
@@ -185,5 +226,9 @@ def _command(rest: str) -> Kind:
         return "request" if told or known or not finite else "statement"
     if finite or verb in _SUBJECTS:
         return "statement"
-    acts = verb not in _NO_VERB and not verb.endswith(("ed", "ing", "ly")) and (not verb.endswith("s") or verb.endswith("ss"))
+    acts = (
+        verb not in _NO_VERB
+        and not verb.endswith(("ed", "ing", "ly"))
+        and (not verb.endswith("s") or verb.endswith("ss"))
+    )
     return "request" if acts and known else "open"

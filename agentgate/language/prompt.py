@@ -1,7 +1,9 @@
-"""The user's words of a run, turn by turn: the typed entities they name, and what they say or deny.
+"""The user's words of a run, turn by turn: the typed entities they name, and what they say or
+deny.
 
-Rules: only the user's turns are read (`agentgate.language.turn`), never tool output. A denied clause withdraws what it names, also from
-earlier turns; reported words name nothing. A quotation gives texts and names only, never an address, an account or a link.
+Rules: only the user's turns are read (`agentgate.language.turn`), never tool output. A denied
+clause withdraws what it names, also from earlier turns; reported words name nothing. A
+quotation gives texts and names only, never an address, an account or a link.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ from agentgate.values.value_class import value_class
 
 __all__ = ["MAX_TURN", "Entity", "Prompt", "Turn"]
 
-_QUOTABLE = frozenset({"text", "sent", "path", "name", "user", "channel"})  # what a quoted name may be
+# what a quoted name may be
+_QUOTABLE = frozenset({"text", "sent", "path", "name", "user", "channel"})
 
-# Names only by context: a short quotation; a capitalised word, for a user; "the general channel".
+# Names only by context: a short quotation; a capitalised word, for a user; "the general
+# channel".
 _CAPITAL = re.compile(r"[A-Z](?<![\w@#./:-].)[A-Za-z]{1,63}(?![\w@/-])(?!\.\w)")
 _WORD = r"['\"\u2018\u201c#]{0,2}[A-Za-z0-9][A-Za-z0-9_-]{0,79}['\"\u2019\u201d]?"
 _LIST = rf"(?:{_WORD}(?:,\s|,?\s(?:and|or|&)\s)){{0,4}}{_WORD}"
@@ -67,14 +71,20 @@ def _named(words: str, quoted: tuple[Extent, ...]) -> Iterator[Entity]:
 
 
 def _channels(names: re.Match[str], start: int) -> list[Entity]:
-    words = [word for word in _HANDLE.finditer(names[1]) if word.group().lower() not in _NO_CHANNEL]
-    return [Entity("channel", word.group(), word.group(), start + names.start(1) + word.start()) for word in words]
+    words = [
+        word for word in _HANDLE.finditer(names[1]) if word.group().lower() not in _NO_CHANNEL
+    ]
+    return [
+        Entity("channel", word.group(), word.group(), start + names.start(1) + word.start())
+        for word in words
+    ]
 
 
 # type of a value -> the types of entities that a prompt may write it as
 _WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
     "money": ("money", "number"),
-    "number": ("number", "money", "count", "percent"),  # a number in words counts things: it is no amount without a currency, and no id
+    # a number in words counts things: it is no amount without a currency, and no id
+    "number": ("number", "money", "count", "percent"),
     **dict.fromkeys(("integer", "computed"), ("number", "money", "count")),  # `Rule.said_as`
     "id": ("id", "number", "date", "domain"),
     "user": ("user", "name"),
@@ -83,15 +93,19 @@ _WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
 
 
 _GLUED = re.compile(
-    r"[0-9@:/\\.+](?:(?<=[0-9])(?:(?<=[A-Za-z\u0130\u0131\u017f\u212a]{2}[0-9])[0-9]|(?<=\b0)0[ ()-]{0,2}[1-9])"
+    r"[0-9@:/\\.+](?:(?<=[0-9])(?:(?<=[A-Za-z\u0130\u0131\u017f\u212a]{2}[0-9])[0-9]|(?<=\b0)0[ "
+    r"()-]{0,2}[1-9])"
     r"|(?<=@)|(?<=:)(?:[/\\]|(?<=[pPsS\u017f]:)\w)|(?<=/)/|(?<=\\)\\|(?<=\+)[ ()-]{0,2}[1-9]"
     rf"|(?<=\.)(?:(?<=[wW]{{3}}\.)|(?i:[a-z]{{2,24}}/|(?:{COMMON_ENDS})\b)))"
 )
 
 
 def _repeatable(words: str, whole: list[Entity]) -> Iterator[Entity]:
-    """The entities of `agentgate.language.spans.glued`; searched only where the text beside the whole entities hints at one."""
-    rest, end = [], 0
+    """The entities of `agentgate.language.spans.glued`; searched only where the text beside the
+    whole entities hints at one.
+    """
+    rest = []
+    end = 0
     for entity in (e for e in whole if e.type in FINDABLE):
         rest.append(words[end : entity.start])
         end = max(end, entity.start + len(entity.words))
@@ -107,14 +121,17 @@ class Prompt:
         named: type -> key -> the entity, as last written.
         amounts: amounts of money with their currency (empty: none written), and plain numbers.
         mentions: type and key -> where each is named: the turn, and the place in it.
-        in_doubt: what sentences name whose force is in doubt (`agentgate.language.force`) counts, too.
+        in_doubt: what sentences name whose force is in doubt (`agentgate.language.force`)
+            counts, too.
         memo: what readers further on keep of all turns.
     """
 
     turns: tuple[Turn, ...] = ()
     named: Mapping[str, Mapping[Key, Entity]] = field(default_factory=dict)
     amounts: frozenset[tuple[Decimal, str]] = frozenset()
-    mentions: Mapping[tuple[str, Key], tuple[tuple[Turn, int], ...]] = field(default_factory=dict, compare=False, repr=False)
+    mentions: Mapping[tuple[str, Key], tuple[tuple[Turn, int], ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     in_doubt: bool = False
     memo: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
@@ -132,36 +149,60 @@ class Prompt:
         return prompt
 
     def after(self, turn: Turn, today: date) -> Prompt:
-        """This prompt and one more turn; an entity that it denies is withdrawn, from this turn and the earlier ones."""
+        """This prompt and one more turn; an entity that it denies is withdrawn, from this turn
+        and the earlier ones.
+        """
         named = {kind: dict(keys) for kind, keys in self.named.items()}
-        amounts, mentions = set(self.amounts), dict(self.mentions)
-        words, whole = turn.own, list(entities(turn.own, today))
+        amounts = set(self.amounts)
+        mentions = dict(self.mentions)
+        words = turn.own
+        whole = list(entities(turn.own, today))
         quoted = [name for name in turn.named if name.whose != "typed"]
         denied = []
-        at, spans = 0, turn.clauses
+        at = 0
+        spans = turn.clauses
         # Text of no type is named by the very same words, so that a text may repeat it.
-        for entity in sorted([*whole, *_named(words, turn.named), *_repeatable(words, whole)], key=attrgetter("start")):
+        for entity in sorted(
+            [*whole, *_named(words, turn.named), *_repeatable(words, whole)],
+            key=attrgetter("start"),
+        ):
             kind, key, _, start, currency = entity
             while at + 1 < len(spans) and spans[at].end <= start:
                 at += 1
-            if quoted and kind not in _QUOTABLE and any(name.start <= start < name.end for name in quoted):
+            if (
+                quoted
+                and kind not in _QUOTABLE
+                and any(name.start <= start < name.end for name in quoted)
+            ):
                 continue
             if spans[at].voice == "denied":
                 denied.append(entity)
             elif spans[at].voice == "said":
                 named.setdefault(kind, {})[key] = entity
-                mentions[kind, key] = (*mentions.get((kind, key), ())[-_MENTIONS:], (turn, start))
-                if isinstance(key, Decimal) and kind in {"money", "number"} and words[max(0, start - 1)] != "#":
+                mentions[kind, key] = (
+                    *mentions.get((kind, key), ())[-_MENTIONS:],
+                    (turn, start),
+                )
+                if (
+                    isinstance(key, Decimal)
+                    and kind in {"money", "number"}
+                    and words[max(0, start - 1)] != "#"
+                ):
                     amounts.add((key, currency))
         no: dict[Decimal, set[str]] = {}  # denied numbers, with their currencies
         for kind, key, _, _, currency in denied:
             named.get(kind, {}).pop(key, None)
-            if isinstance(key, Decimal):  # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
+            # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
+            if isinstance(key, Decimal):
                 no.setdefault(key, set()).add(currency)
             else:
                 mentions.pop((kind, key), None)
         if no:
-            amounts = {(key, currency) for key, currency in amounts if key not in no or (currency and no[key].isdisjoint({"", currency}))}
+            amounts = {
+                (key, currency)
+                for key, currency in amounts
+                if key not in no or (currency and no[key].isdisjoint({"", currency}))
+            }
         left = {key for key, _ in amounts} if no else set()
         for number, written in product(no, _NUMBERS):
             named.get(written, {}).pop(number, None)
@@ -170,16 +211,23 @@ class Prompt:
         return Prompt((*self.turns, turn), named, frozenset(amounts), mentions)
 
     def doubted(self, before: Prompt, denied: Prompt, since: Prompt) -> Prompt:
-        """This prompt without what words in doubt take back: named `before` them, not in `denied`, which includes them, nor `since`."""
+        """This prompt without what words in doubt take back: named `before` them, not in
+        `denied`, which includes them, nor `since`.
+        """
         named = {
             kind: {
                 key: entity
                 for key, entity in keys.items()
-                if any(key in each.named.get(kind, {}) for each in (denied, since)) or key not in before.named.get(kind, {})
+                if any(key in each.named.get(kind, {}) for each in (denied, since))
+                or key not in before.named.get(kind, {})
             }
             for kind, keys in self.named.items()
         }
-        return replace(self, named=named, amounts=self.amounts - (before.amounts - denied.amounts - since.amounts))
+        return replace(
+            self,
+            named=named,
+            amounts=self.amounts - (before.amounts - denied.amounts - since.amounts),
+        )
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -189,7 +237,11 @@ class Prompt:
     @property
     def spoken(self) -> Iterator[tuple[str, str]]:
         """The clauses of all turns, as (voice, text)."""
-        return ((voice, turn.own[start:end]) for turn in self.turns for voice, start, end in turn.voices)
+        return (
+            (voice, turn.own[start:end])
+            for turn in self.turns
+            for voice, start, end in turn.voices
+        )
 
     def holds(self, kind: str) -> bool:
         """Whether the user named any value of this type."""
@@ -201,11 +253,18 @@ class Prompt:
         Args:
             kind: the argument's type.
             key: its comparison key.
-            currency: for money, the argument's currency; an amount that the user wrote with another currency does not count.
+            currency: for money, the argument's currency; an amount that the user wrote with
+                another currency does not count.
         """
         if kind == "money":
-            written = isinstance(key, Decimal) and not self.amounts.isdisjoint({(key, ""), (key, currency)})
-            return str(key) if written and (self._meant("money", key) or self._meant("number", key)) else None
+            written = isinstance(key, Decimal) and not self.amounts.isdisjoint(
+                {(key, ""), (key, currency)}
+            )
+            return (
+                str(key)
+                if written and (self._meant("money", key) or self._meant("number", key))
+                else None
+            )
         for name in _WRITTEN_AS.get(kind, (kind,)):
             wanted = normal("number", key) if name == "number" and kind == "id" else key
             entity = self.named.get(name, {}).get(wanted) if wanted is not None else None
@@ -215,4 +274,10 @@ class Prompt:
 
     def _meant(self, kind: str, key: Key) -> bool:
         """Whether some sentence that names it is in no doubt."""
-        return self.in_doubt or bool([turn for turn, start in self.mentions.get((kind, key), ()) if not turn.doubted(start)])
+        return self.in_doubt or bool(
+            [
+                turn
+                for turn, start in self.mentions.get((kind, key), ())
+                if not turn.doubted(start)
+            ]
+        )

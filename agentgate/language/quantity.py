@@ -1,8 +1,9 @@
 """Quantifiers that widen a request: "all", "every", "everything".
 
-Rules: a quantifier makes an intent unclear, unless an example of the intent has one too. Some quantify no object of an act and are
-ignored: frequencies ("every month", "all day"), shares of what was named ("20 each", "all three"), and set phrases ("at all", "for all the
-trouble", "all the best"). ``words/quantities.toml`` lists them.
+Rules: a quantifier makes an intent unclear, unless an example of the intent has one too. Some
+quantify no object of an act and are ignored: frequencies ("every month", "all day"), shares of
+what was named ("20 each", "all three"), and set phrases ("at all", "for all the trouble", "all
+the best"). ``words/quantities.toml`` lists them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from agentgate.language import word_files
 from agentgate.language.spans import small
 from agentgate.values.times import WEEKDAYS
 
-WIDE = frozenset({"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"})
+WIDE = frozenset(
+    {"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"}
+)
 _MONEY = r"(?:[\u20ac$\u00a3]?[0-9][0-9.,]*[\u20ac$\u00a3]?|eur|usd|gbp|chf|euros?|dollars?|pounds?|francs?)"
 _CLASSES = {
     "END": r"(?=\s*(?:\Z|[,.;:!?)\n]))",
@@ -23,7 +26,9 @@ _CLASSES = {
     "COMMA": r"(?<=,\s)",
     "MONEY": _MONEY,
     "FEW": "(?:two|three|four|five|six|seven|eight|nine|ten|[2-9]|10)",
-    "ALONE": (  # no amount, no larger number: not "all 3 EUR", "all three thousand" or "all seven years of mail"
+    # no amount, no larger number: not "all 3 EUR", "all three thousand" or "all seven years of
+    # mail"
+    "ALONE": (
         rf"(?![%\u20ac$\u00a3+\u2013-]|[.,][0-9]|\s?(?:{_MONEY}|(?:hundred|thousand|million|dozen|or|other)\b|(?:day|week|month|quarter|year)s?\b))"
     ),
     "WEEKDAY": "|".join(WEEKDAYS),

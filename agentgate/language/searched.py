@@ -1,6 +1,8 @@
-"""A text that is searched for its one entity of a kind: read once, whatever is searched for, and however many facts do.
+"""A text that is searched for its one entity of a kind: read once, whatever is searched for,
+and however many facts do.
 
-An attacker who adds to the text can only make it ambiguous; nothing is chosen by its position or the words around it. Pure.
+An attacker who adds to the text can only make it ambiguous; nothing is chosen by its position
+or the words around it. Pure.
 """
 
 from __future__ import annotations
@@ -11,12 +13,24 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
-from agentgate.language.spans import IBAN, LOOSE, Entity, account_length, as_read, embedded, entities, small
+from agentgate.language.spans import (
+    IBAN,
+    LOOSE,
+    Entity,
+    account_length,
+    as_read,
+    embedded,
+    entities,
+    small,
+)
 from agentgate.values.entities import Key, normal
 from agentgate.values.paths import FINDABLE, MAX_FIND
 
-_GROUPED = r"[a-z]{2}[\s.|/:_-]{0,2}[0-9]{2}(?:[\s.|/:_-]{1,3}[a-z0-9]{4}){3,7}"  # an account number as people print it
-_HIDDEN = {kind: re.compile("|".join(p.pattern for k, p in LOOSE if k == kind)) for kind in FINDABLE}
+# an account number as people print it
+_GROUPED = r"[a-z]{2}[\s.|/:_-]{0,2}[0-9]{2}(?:[\s.|/:_-]{1,3}[a-z0-9]{4}){3,7}"
+_HIDDEN = {
+    kind: re.compile("|".join(p.pattern for k, p in LOOSE if k == kind)) for kind in FINDABLE
+}
 _HIDDEN["iban"] = re.compile(f"{IBAN}|{_GROUPED}")
 
 
@@ -38,14 +52,20 @@ class SearchedText:
 
     @cached_property
     def _whole(self) -> list[Entity]:
-        return self.entities if self._text == self.written else list(entities(self._text, self._today))
+        return (
+            self.entities
+            if self._text == self.written
+            else list(entities(self._text, self._today))
+        )
 
     @cached_property
     def _embedded(self) -> list[Entity]:
         return list(embedded(self._text, self._today))
 
     def only(self, kind: str) -> Key | None:
-        """The one entity of a kind of `FINDABLE`, possibly repeated; None when there is none, or possibly another."""
+        """The one entity of a kind of `FINDABLE`, possibly repeated; None when there is none,
+        or possibly another.
+        """
         if len(self.written) > MAX_FIND:
             return None
         keys = {entity.key for entity in self._embedded if entity.type == kind}
@@ -55,12 +75,18 @@ class SearchedText:
         rest = "".join(self._others(kind))
         low = small(rest)
         hidden = _HIDDEN[kind].search(low)
-        while hidden and kind == "iban" and account_length(rest[hidden.start() : hidden.end()]) is None:
+        while (
+            hidden
+            and kind == "iban"
+            and account_length(rest[hidden.start() : hidden.end()]) is None
+        ):
             hidden = _HIDDEN[kind].search(low, hidden.start() + 1)
         return None if hidden else key
 
     def _others(self, kind: str) -> Iterator[str]:
-        """The text without its entities of this kind: another kind must not hide one, for "a@DE89..." is an account number, too."""
+        """The text without its entities of this kind: another kind must not hide one, for
+        "a@DE89..." is an account number, too.
+        """
         end = 0
         for entity in self._whole:
             if entity.type == kind:

@@ -1,8 +1,10 @@
-"""Finds typed entities in a text: strictly, as an origin requires, or loosely, as a reader might see them.
+"""Finds typed entities in a text: strictly, as an origin requires, or loosely, as a reader
+might see them.
 
-Rules: a span has one type, and an entity is a whole one: ``3.34`` is not in ``ORD-3.34``, nor ``bob@acme.example`` in
-``bob@acme.example.evil.com``. `entities` decides what grounds a value; `embedded` decides what needs grounding, so it is wider. Each is
-one left-to-right pass, and a link is read once however many begin in it.
+Rules: a span has one type, and an entity is a whole one: ``3.34`` is not in ``ORD-3.34``, nor
+``bob@acme.example`` in ``bob@acme.example.evil.com``. `entities` decides what grounds a value;
+`embedded` decides what needs grounding, so it is wider. Each is one left-to-right pass, and a
+link is read once however many begin in it.
 """
 
 from __future__ import annotations
@@ -24,11 +26,14 @@ from agentgate.values.entities import COMMON_ENDS, COUNTRY, Key, normal
 from agentgate.values.paths import FINDABLE
 from agentgate.values.visible import UNSEEN
 
-_ODD = (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s"), ("\u212a", "k"))  # characters that `re.IGNORECASE` matches with these letters
+# characters that `re.IGNORECASE` matches with these letters
+_ODD = (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s"), ("\u212a", "k"))
 
 
 def small(text: str) -> str:
-    """The text in lower case, of the same length: a lower-case pattern matches in it as it would in the text with `re.IGNORECASE`."""
+    """The text in lower case, of the same length: a lower-case pattern matches in it as it
+    would in the text with `re.IGNORECASE`.
+    """
     if not text.isascii():
         for odd, letter in _ODD:
             text = text.replace(odd, letter)
@@ -37,7 +42,10 @@ def small(text: str) -> str:
 
 _AMOUNT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(?:\.[0-9]{1,6})?"
 # beside a currency, thousands may be spaced
-_MONEY = rf"(?:[0-9]{{1,3}}(?:[ \u00a0\u202f][0-9]{{3}}){{1,4}}(?![ \u00a0\u202f]?[0-9])(?:\.[0-9]{{1,6}})?|{_AMOUNT})"
+_MONEY = (
+    rf"(?:[0-9]{{1,3}}(?:[ \u00a0\u202f][0-9]{{3}}){{1,4}}(?![ "
+    rf"\u00a0\u202f]?[0-9])(?:\.[0-9]{{1,6}})?|{_AMOUNT})"
+)
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}"
 _FILE = r"(?:txt|md|pdf|csv|tsv|json|xml|ya?ml|docx?|xlsx?|pptx?|odt|ods|png|jpe?g|gif|html?|py|js|ts|zip|log|ini|cfg|toml|sh|sql|eml|ics)"
 _END = r"(?![\w@])(?![.\-:/#][\w])"  # a whole entity ends here, not inside a longer one
@@ -45,14 +53,14 @@ _SIGNS = "".join(sign for sign in CURRENCIES if len(sign) == 1)
 _SPACED = r"[ \u00a0\u202f][0-9]{3}(?![0-9])"  # three more digits of an amount
 _GROUP_BEFORE = "|".join(rf"(?<=(?<![\w./#-])[0-9]{{{n}}}[ \u00a0\u202f])" for n in (1, 2, 3))
 _PART_OF_GROUPS = rf"(?=[0-9]{{3}}(?![0-9]))(?:{_GROUP_BEFORE})"  # the 200 of "5 200"
-# Shortcuts: words of which none is an entity or begins one, and a number with nothing behind that could belong to it.
+# Shortcuts: words of which none is an entity or begins one, and a number with nothing behind
+# that could belong to it.
 _PLAIN = (
-    rf"(?:(?!{BEGINS}|(?:[A-Z]{{3}}|{COMMON_CODES})\s[0-9])[A-Za-z]++(?:[ ,;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
+    rf"(?:(?!{BEGINS}|(?:[A-Z]{{3}}|{COMMON_CODES})\s[0-9])[A-Za-z]++(?:[ "
+    r",;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
     r"|[A-Za-z]*+[^\W\d_A-Za-z\u0130\u0131\u017f\u212a][^\W\d_]*(?=[.,;!?)]*(?:\s|$))"
 )
-_NUMBER_ALONE = (
-    rf"(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<alone>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s(?!\s|[^\W\d_]|[%{_SIGNS}]|[0-9]{{3}}(?![0-9]))|$)"
-)
+_NUMBER_ALONE = rf"(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<alone>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s(?!\s|[^\W\d_]|[%{_SIGNS}]|[0-9]{{3}}(?![0-9]))|$)"
 _REFERENCE = "[1-9][0-9]{0,8}"  # the number of an issue or a request: "#42", "web#42"
 _TOKEN = re.compile(
     rf"(?<![\w@.\-/#])(?=[\w#@/+{_SIGNS}-])(?:"
@@ -60,8 +68,10 @@ _TOKEN = re.compile(
     rf"|{_NUMBER_ALONE}"
     rf"|(?P<url>(?:https?://|[wW](?i:ww)\.(?=[A-Za-z0-9]))[^\s<>\"'\u201c\u201d\u2018\u2019\u00ab\u00bb]{{1,2000}})"
     rf"|(?P<email>[A-Za-z0-9][A-Za-z0-9._%+-]{{0,63}}@{_HOST}){_END}"
-    rf"|(?P<iban>{COUNTRY}[0-9]{{2}}(?:[A-Z0-9]{{10,30}}|(?: [A-Z0-9]{{4}}){{2,7}}(?: [A-Z0-9]{{1,3}})?)){_END}"
-    rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at )[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
+    rf"|(?P<iban>{COUNTRY}[0-9]{{2}}(?:[A-Z0-9]{{10,30}}|(?: [A-Z0-9]{{4}}){{2,7}}(?: "
+    rf"[A-Z0-9]{{1,3}})?)){_END}"
+    rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at "
+    rf")[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
     rf"|(?=[0-9]|{BEGINS})(?:(?P<date>{DAY}){_END}|(?P<time>{CLOCK}){_END}"
     rf"|(?<![0-9],)(?P<numeral>(?i:{numerals.NUMERAL})(?:\s(?:{CODE}|{CLEAR}|{SIGN})|{numerals.PERCENT})?){_END})"
     rf"|(?P<money>(?:{SIGN}|{CODE})\s?{_MONEY}{numerals.SCALE}?"
@@ -84,7 +94,9 @@ _TRAILING = ".,;:!?)]}>*"
 
 
 class Entity(NamedTuple):
-    """One whole typed value in a text: its type, its comparison key, its words, where they start, and for money the currency (or empty)."""
+    """One whole typed value in a text: its type, its comparison key, its words, where they
+    start, and for money the currency (or empty).
+    """
 
     type: str
     key: Key
@@ -94,15 +106,19 @@ class Entity(NamedTuple):
 
 
 _WHEN = frozenset({"date", "time", "datetime"})
-_AT = re.compile(r",?\s?(?:at|from|between|@|,)?\s?|T", re.IGNORECASE)  # between a day and its time
+# between a day and its time
+_AT = re.compile(r",?\s?(?:at|from|between|@|,)?\s?|T", re.IGNORECASE)
 _ON = re.compile(r",?\s(?:on\s)?(?:the\s)?", re.IGNORECASE)  # between a time and its day
-_TO = re.compile(r"\s?(?:to|until|till|and|-|\u2013)\s?", re.IGNORECASE)  # between two times of one day
+# between two times of one day
+_TO = re.compile(r"\s?(?:to|until|till|and|-|\u2013)\s?", re.IGNORECASE)
 
 
 def entities(text: str, today: date) -> Iterator[Entity]:
-    """Every whole typed entity of a text, left to right, each span under one type; linear in the text.
+    """Every whole typed entity of a text, left to right, each span under one type; linear in
+    the text.
 
-    An adjacent day and time ("10:00 on May 20th", "tomorrow from 9am to 10am") are also a `datetime`.
+    An adjacent day and time ("10:00 on May 20th", "tomorrow from 9am to 10am") are also a
+    `datetime`.
     """
     day = None  # the day to which the next time may belong
     times: list[Entity] = []  # the times to which the next day may belong
@@ -110,13 +126,20 @@ def entities(text: str, today: date) -> Iterator[Entity]:
     for entity in _entities(text, today):
         yield entity
         if entity.type not in _WHEN:
-            day, times = None, []
+            day = None
+            times = []
             continue
-        between, end = text[end : entity.start], entity.start + len(entity.words)
+        between = text[end : entity.start]
+        end = entity.start + len(entity.words)
         if entity.type == "date":
             if times and _ON.fullmatch(between):
-                yield from (_moment(entity, time, time.start, text[time.start : end]) for time in times if time.type == "time")
-            day, times = entity, []
+                yield from (
+                    _moment(entity, time, time.start, text[time.start : end])
+                    for time in times
+                    if time.type == "time"
+                )
+            day = entity
+            times = []
         elif entity.type == "time":
             if day and (_TO if times else _AT).fullmatch(between):
                 yield _moment(day, entity, day.start, text[day.start : end])
@@ -124,7 +147,8 @@ def entities(text: str, today: date) -> Iterator[Entity]:
                 day = None
             times = [*times, entity] if times and _TO.fullmatch(between) else [entity]
         else:
-            day, times = Entity("date", str(entity.key)[:10], entity.words, entity.start), [entity]
+            day = Entity("date", str(entity.key)[:10], entity.words, entity.start)
+            times = [entity]
 
 
 def _moment(day: Entity, time: Entity, start: int, words: str) -> Entity:
@@ -136,7 +160,10 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         kind = token.lastgroup
         if kind is None:
             continue
-        words, start, end, currency = token[kind], token.start(kind), token.end(kind), ""
+        words = token[kind]
+        start = token.start(kind)
+        end = token.end(kind)
+        currency = ""
         key: Key | None
         if as_written := _WRITTEN.get(kind):
             key = normal(kind, as_written(words))
@@ -145,11 +172,20 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         elif kind == "id":
             key = normal("id", words) if _DIGIT.search(words) else None
             if "#" in words and (reference := _REFERRED.search(words)):  # not in "ORD-7#42"
-                yield Entity("number", Decimal(reference[0]), reference[0], start + reference.start())
-            if words[-1] in "kK" and (thousands := numerals.read_thousands(text, start, end)) is not None:
+                yield Entity(
+                    "number", Decimal(reference[0]), reference[0], start + reference.start()
+                )
+            if (
+                words[-1] in "kK"
+                and (thousands := numerals.read_thousands(text, start, end)) is not None
+            ):
                 yield Entity("count", thousands, words, start)
-        elif kind == "coded" or (kind in {"alone", "number"} and _CODED_NUMBER.fullmatch(words)):
-            kind, key = "id", normal("id", words)  # "00123" is no number, and "#0042" not the 42nd of anything
+        elif kind == "coded" or (
+            kind in {"alone", "number"} and _CODED_NUMBER.fullmatch(words)
+        ):
+            # "00123" is no number, and "#0042" not the 42nd of anything
+            kind = "id"
+            key = normal("id", words)
         elif kind == "money":
             beside, amount = numerals.read_amount(text, start, end)
             currency = CURRENCIES.get(beside, "")
@@ -165,9 +201,18 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             if beside and kind == "count":
                 key = None
         elif kind == "percent":
-            key = None if numerals.continues(text, start) else normal("number", _UNNUMERIC.sub("", words))
+            key = (
+                None
+                if numerals.continues(text, start)
+                else normal("number", _UNNUMERIC.sub("", words))
+            )
         else:  # a number
-            kind, key = "number", None if numerals.marks_an_item(text, start, end) else normal("number", words.replace(",", ""))
+            kind = "number"
+            key = (
+                None
+                if numerals.marks_an_item(text, start, end)
+                else normal("number", words.replace(",", ""))
+            )
         if key is not None:
             yield Entity(kind, key, words, start, currency)
 
@@ -176,7 +221,8 @@ _UNNUMERIC = re.compile(r"[^0-9.]")
 _DIGIT = re.compile("[0-9]")
 _CODED_NUMBER = re.compile("0[0-9]+")
 _REFERRED = re.compile(rf"(?<=[A-Za-z]#){_REFERENCE}$")
-_WRITTEN: Mapping[str, Callable[[str], object]] = {  # the value of words with one possible reading
+# the value of words with one possible reading
+_WRITTEN: Mapping[str, Callable[[str], object]] = {
     "email": str.lower,
     "domain": str.lower,
     "iban": lambda words: words.replace(" ", ""),
@@ -195,22 +241,33 @@ def _with_small_host(url: str) -> str:
     return f"{scheme}{sign}{head.lower()}{slash}{tail}"
 
 
-# What a person or a mail program may take for an address, a link or an account number, however it is joined to its neighbours. Strict
-# entities decide what grounds a value; these decide what needs grounding.
+# What a person or a mail program may take for an address, a link or an account number, however
+# it is joined to its neighbours. Strict entities decide what grounds a value; these decide what
+# needs grounding.
 _NAME = r"[^\s<>()\[\]{},;:\"'@]"
 _ADDRESS = r"@[^\s<>()\[\]{},;\"'@]{1,255}"
 _LINK = r"[^\s<>\"']()"  # its first character; that of a match goes on to `_LINK_END`
 _LINK_END = re.compile(r"[\s<>\"']|\Z")
-IBAN = rf"[a-z]{{2}}[0-9]{{2}}(?<={COUNTRY.lower()}[0-9]{{2}})(?:[\s-]?[a-z0-9]){{10,30}}"  # of an existing country
+# of an existing country
+IBAN = rf"[a-z]{{2}}[0-9]{{2}}(?<={COUNTRY.lower()}[0-9]{{2}})(?:[\s-]?[a-z0-9]){{10,30}}"
 LOOSE = tuple(  # for lower case; of matches that begin at one place the first counts
     (kind, re.compile(pattern))
     for kind, pattern in (
         ("email", rf"{_NAME}{{0,64}}{_ADDRESS}"),
         ("url", rf"[a-z][a-z0-9+.-]{{0,30}}+:[/\\]{{1,2}}{_LINK}"),
-        ("url", rf"[h/\\w](?:(?<=\bh)ttps?:(?=\w)|(?<![\w:/\\].)(?:(?<=/)/|(?<=\\)\\(?![nrt](?:\s|\Z|\\\\)))(?=\w)|(?<=\bw)ww\.){_LINK}"),
-        ("url", rf"(?<![\w.@-])(?:[a-z0-9-]{{1,63}}\.){{1,8}}(?:[a-z]{{2,24}}/(?=\w){_LINK}|(?:{COMMON_ENDS})(?![\w-]|\.\w))"),
+        (
+            "url",
+            rf"[h/\\w](?:(?<=\bh)ttps?:(?=\w)|(?<![\w:/\\].)(?:(?<=/)/|(?<=\\)\\(?![nrt](?:\s|\Z|\\\\)))(?=\w)|(?<=\bw)ww\.){_LINK}",
+        ),
+        (
+            "url",
+            rf"(?<![\w.@-])(?:[a-z0-9-]{{1,63}}\.){{1,8}}(?:[a-z]{{2,24}}/(?=\w){_LINK}|(?:{COMMON_ENDS})(?![\w-]|\.\w))",
+        ),
         ("iban", IBAN),
-        ("phone", r"[+0](?:(?<=\+)|(?<=\b0)0(?![0-9]{16}))[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14}"),
+        (
+            "phone",
+            r"[+0](?:(?<=\+)|(?<=\b0)0(?![0-9]{16}))[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14}",
+        ),
     )
 )
 
@@ -221,13 +278,23 @@ _NO_DIGITS = str.maketrans("", "", "0123456789")
 _WORDS_AFTER = re.compile(r"(?:[\s-][A-Za-z]+)+$")
 # No email, link, IBAN or phone number, strict or loose, is without one of these.
 _HINT = re.compile(r"[@0-9]|:[/\\]|/{2}|\\{2}|[pPsS]:|[wW]{3}\.|\.[A-Za-z]{2}")
-_LIKE = str.maketrans({**dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"), "\u3002": ".", "\u2044": "/", "\u2215": "/"})
+_LIKE = str.maketrans(
+    {
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"),
+        "\u3002": ".",
+        "\u2044": "/",
+        "\u2215": "/",
+    }
+)
 _CODED = re.compile(r"&(?:#|[A-Za-z]{2})")
-_WRITTEN_OUT = re.compile(r"(?<!\\)\\++(?:[nrt]|u([0-9A-Fa-f]{4}))")  # as JSON writes characters; some tools read them, others do not
+# as JSON writes characters; some tools read them, others do not
+_WRITTEN_OUT = re.compile(r"(?<!\\)\\++(?:[nrt]|u([0-9A-Fa-f]{4}))")
 
 
 def as_read(text: str) -> str:
-    """A text as people read it and programs follow it: HTML entities decoded, invisible characters removed, variants made plain."""
+    """A text as people read it and programs follow it: HTML entities decoded, invisible
+    characters removed, variants made plain.
+    """
     if text.isascii() and not _CODED.search(text):
         return text
     plain = UNSEEN.sub("", unicodedata.normalize("NFKC", unescape(text)).translate(_LIKE))
@@ -235,13 +302,19 @@ def as_read(text: str) -> str:
 
 
 def embedded(text: str, today: date) -> Iterator[Entity]:
-    """Every email, link, IBAN and phone number in a free text; one that is no whole entity has its words as key.
+    """Every email, link, IBAN and phone number in a free text; one that is no whole entity has
+    its words as key.
 
-    Such a one (an address joined to a word, a foreign scheme, an IBAN in lower case) has an origin only where the user wrote the very same
-    words, so it is refused wherever entities must be grounded. Look-alikes count ("eve\uff20evil.example"), and written-out line breaks are
-    read both ways.
+    Such a one (an address joined to a word, a foreign scheme, an IBAN in lower case) has an
+    origin only where the user wrote the very same words, so it is refused wherever entities
+    must be grounded. Look-alikes count ("eve\uff20evil.example"), and written-out line breaks
+    are read both ways.
     """
-    written_out = _WRITTEN_OUT.sub(lambda code: chr(int(code[1], 16)) if code[1] else "\n", text) if "\\" in text else text
+    written_out = (
+        _WRITTEN_OUT.sub(lambda code: chr(int(code[1], 16)) if code[1] else "\n", text)
+        if "\\" in text
+        else text
+    )
     for each in dict.fromkeys((text, as_read(text), as_read(written_out))):
         if _HINT.search(each):
             whole = [e for e in entities(each, today) if e.type in FINDABLE]
@@ -273,22 +346,31 @@ def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
             if not over or _outside(text, covered[at][1], position):
                 words = text[start:position]
                 yield Entity(LOOSE[way][0], words, words, start)
-        ahead = [match for one in ahead if (match := one if one[0] >= position else _loose(one[1], links, position))]
+        ahead = [
+            match
+            for one in ahead
+            if (match := one if one[0] >= position else _loose(one[1], links, position))
+        ]
 
 
 class _Links:
-    """A text whose links are read once each: many may end at the same place ("@www.a@www.a@www.a")."""
+    """A text whose links are read once each: many may end at the same place
+    ("@www.a@www.a@www.a").
+    """
 
     __slots__ = ("_found", "_from", "text")
 
     def __init__(self, text: str) -> None:
-        self.text, self._from, self._found = text, 0, -1
+        self.text = text
+        self._from = 0
+        self._found = -1
 
     def end(self, at: int) -> int:
         """Where the link ends that holds what stands directly before a place."""
         if not self._from <= at <= self._found:
             end = _LINK_END.search(self.text, at)
-            self._from, self._found = at, end.start() if end else len(self.text)
+            self._from = at
+            self._found = end.start() if end else len(self.text)
         return self._found
 
 
@@ -299,8 +381,13 @@ def _loose(way: int, links: _Links, position: int) -> tuple[int, int, int] | Non
         match = pattern.search(text, position)
         if not match:
             return None
-        return match.start(), way, match.end() if match.lastindex is None else links.end(match.end())
-    match = _FROM_AT.search(text, position)  # searched from its middle, since any text may begin an address
+        return (
+            match.start(),
+            way,
+            match.end() if match.lastindex is None else links.end(match.end()),
+        )
+    # searched from its middle, since any text may begin an address
+    match = _FROM_AT.search(text, position)
     if not match:
         return None
     near = text[max(position, match.start() - _MAX_NAME) : match.start()]
@@ -309,12 +396,16 @@ def _loose(way: int, links: _Links, position: int) -> tuple[int, int, int] | Non
 
 
 def account_length(words: str) -> int | None:
-    """The length of a loose match that may be an account number; None when it is only words (every IBAN has at least 12 digits)."""
+    """The length of a loose match that may be an account number; None when it is only words
+    (every IBAN has at least 12 digits).
+    """
     if len(words) - len(words.translate(_NO_DIGITS)) < 12:
         return None
     return len(words) if words[-1].isdigit() else len(_WORDS_AFTER.sub("", words))
 
 
 def _outside(text: str, end: int, stop: int) -> bool:
-    """Whether a loose match exceeds the whole entity that it begins in, by more than closing punctuation."""
+    """Whether a loose match exceeds the whole entity that it begins in, by more than closing
+    punctuation.
+    """
     return stop > end and bool(text[end:stop].strip(_TRAILING))

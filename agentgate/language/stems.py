@@ -1,4 +1,6 @@
-"""The content words of a text, without case and common English endings, and without words that carry no meaning ("the", "re")."""
+"""The content words of a text, without case and common English endings, and without words that
+carry no meaning ("the", "re").
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,18 @@ import unicodedata
 from agentgate.language.word_files import listed
 
 WORD = re.compile(r"[^\W_]+")
-_ENDINGS = tuple("ations ation ings ists ions ory ing ies ist ion ers ed es er al ly s y e".split())
+_ENDINGS = tuple(
+    "ations ation ings ists ions ory ing ies ist ion ers ed es er al ly s y e".split()
+)
 _KEPT = 3  # letters that a word keeps at least
 _SILENT = listed("silent")
 
 
 def stems(text: str) -> frozenset[str]:
     """The stems of the content words of a text (NFKC)."""
-    return frozenset(filter(None, (stem(word) for word in WORD.findall(unicodedata.normalize("NFKC", text)))))
+    return frozenset(
+        filter(None, (stem(word) for word in WORD.findall(unicodedata.normalize("NFKC", text))))
+    )
 
 
 def stem(word: str) -> str:

@@ -1,6 +1,8 @@
-"""One of the user's turns, read once: whose words its parts are, its clauses and their kinds, and what it takes back.
+"""One of the user's turns, read once: whose words its parts are, its clauses and their kinds,
+and what it takes back.
 
-Everything that depends on the user's words (intents, origins, labels, denials) reads this value; nothing else looks at the raw text. Pure.
+Everything that depends on the user's words (intents, origins, labels, denials) reads this
+value; nothing else looks at the raw text. Pure.
 """
 
 from __future__ import annotations
@@ -25,24 +27,31 @@ Voice = Literal["said", "doubted", "reported", "denied"]
 Taken = Literal["", "unread", "doubt", "all"]
 
 MAX_TURN = 65_536  # characters of one turn; the gate refuses more
-MAX_READ = 16_384  # characters of one turn that are read for what they ask; a longer one is unsure as a whole
+# characters of one turn that are read for what they ask; a longer one is unsure as a whole
+MAX_READ = 16_384
 
 _STOPS = frozenset(".!?;\n")
-_NEAR = 200  # characters before such a word that may hold its subject; at the end, thanks and a name
+# characters before such a word that may hold its subject; at the end, thanks and a name
+_NEAR = 200
 _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
 _HINTS = needed("takes back", "no signs", "abroad", "calls off") | frozenset(
     "t wrong incorrect mistake mistakes error errors".split()
 )  # "don't"
 _HOLDS = needed("holding")
-# A sentence of second thoughts, whatever it says: "oh, she has paid it", "it'd break his heart", "a bit dear, though".
+# A sentence of second thoughts, whatever it says: "oh, she has paid it", "it'd break his
+# heart", "a bit dear, though".
 _WOULD_HINTS = frozenset("would d might could though although albeit".split())
 _BIDS = ("request", "shaping")
-_FEW = 3  # words of a sentence behind a request that must be understood, or of a request that may mean the one before: "kill it"
+# words of a sentence behind a request that must be understood, or of a request that may mean
+# the one before: "kill it"
+_FEW = 3
 _ABROAD_WORDS = needed("abroad")
 
 
 class Clause(NamedTuple):
-    """A span of the turn: said by the user, in a sentence whose force is in doubt, denied, or reported as somebody else's words."""
+    """A span of the turn: said by the user, in a sentence whose force is in doubt, denied, or
+    reported as somebody else's words.
+    """
 
     voice: Voice
     start: int
@@ -63,8 +72,10 @@ class Turn:
     Attributes:
         text: as it was sent, with every kind of line break as one.
         written: without forwarded and pasted text (same length); quotations are left.
-        own: the user's own words: without quotations, except names that the user gives (same length).
-        bare: `own` with a word without meaning (each character a `_`) for every name and quotation.
+        own: the user's own words: without quotations, except names that the user gives (same
+            length).
+        bare: `own` with a word without meaning (each character a `_`) for every name and
+            quotation.
         low: `bare` in lower case.
         parts: the parts that are not plainly the user's own; `named` are the names among them.
         clauses: the clauses, in order, without a gap; `starts` is where each begins.
@@ -74,9 +85,15 @@ class Turn:
     """
 
     def __init__(self, text: str, reader: str = "") -> None:
-        """Read a turn, as it is stored (`agentgate.values.turns.turn_text`); `reader`: the id of the run's user, where it is known."""
+        """Read a turn, as it is stored (`agentgate.values.turns.turn_text`); `reader`: the id
+        of the run's user, where it is known.
+        """
         self.text = with_lines(text)
-        self.parts = found = parts(self.text, reader) if len(text) <= MAX_READ else [Extent(0, len(text), "unsure")]
+        self.parts = found = (
+            parts(self.text, reader)
+            if len(text) <= MAX_READ
+            else [Extent(0, len(text), "unsure")]
+        )
         self.written = _without(self.text, found, {"forwarded", "pasted", "unsure"})
         self.named = tuple([each for each in found if each.whose in NAMES])
         self.own = _without(self.written, found, {"quoted", "doubtful"})
@@ -85,32 +102,59 @@ class Turn:
         self.low = small(self.bare)
         self._plain = without_idioms(self.low)
         certain = _without(self.text, found, {"forwarded", "pasted", "quoted"})
-        unsure = [small(certain[start:end]) for start, end, whose in found if whose in {"doubtful", "unsure"}]
+        unsure = [
+            small(certain[start:end])
+            for start, end, whose in found
+            if whose in {"doubtful", "unsure"}
+        ]
         self.unsure = tuple([words for words in unsure if _FORMS.letter.search(words)])
         self.declared = text.startswith((OWN, PASTED))
-        self._hidden = small("\n".join([self.text[start:end] for start, end, _ in found if not self.declared]))
+        self._hidden = small(
+            "\n".join([self.text[start:end] for start, end, _ in found if not self.declared])
+        )
         self.memo: dict[Any, Any] = {}
         self._pieces: dict[int, tuple[Piece, ...]] = {}
         self._doubts: dict[int, bool] = {}
-        self.clauses = tuple(_reported(self.low, clauses(self.bare, self._plain))) or (Clause("said", 0, len(text)),)
+        self.clauses = tuple(_reported(self.low, clauses(self.bare, self._plain))) or (
+            Clause("said", 0, len(text)),
+        )
         self.starts = [clause.start for clause in self.clauses]
 
     def doubted(self, place: int) -> bool:
-        """Whether the force of the sentence at a place is in doubt (`agentgate.language.force`), or of one that it goes on with."""
+        """Whether the force of the sentence at a place is in doubt
+        (`agentgate.language.force`), or of one that it goes on with.
+        """
         number = bisect_right(self._begins, place) - 1
-        return self._doubted(number) or (number > 0 and goes_on(self.low, self._begins[number]) and self._doubted(number - 1))
+        return self._doubted(number) or (
+            number > 0 and goes_on(self.low, self._begins[number]) and self._doubted(number - 1)
+        )
 
     @cached_property
     def _begins(self) -> list[int]:
-        """Where the sentences begin that are read for their force; before the first clause, too, is the first one."""
-        low, ends = self.low, [clause.end for clause in self.clauses[:-1]]
-        return [0, *(start for end, start in zip(ends, self.starts[1:], strict=True) if low[end - 1] in _STOPS or low[end] == "\n")]
+        """Where the sentences begin that are read for their force; before the first clause,
+        too, is the first one.
+        """
+        low = self.low
+        ends = [clause.end for clause in self.clauses[:-1]]
+        return [
+            0,
+            *(
+                start
+                for end, start in zip(ends, self.starts[1:], strict=True)
+                if low[end - 1] in _STOPS or low[end] == "\n"
+            ),
+        ]
 
     def _doubted(self, number: int) -> bool:
         if number not in self._doubts:
             start, end = [*self._begins, len(self.low) + 1][number : number + 2]
             here = self.clauses[bisect_left(self.starts, start) : bisect_left(self.starts, end)]
-            self._doubts[number] = in_doubt(self.low, self.bare, here, [piece for each in here for piece in self.pieces_of(each)])
+            self._doubts[number] = in_doubt(
+                self.low,
+                self.bare,
+                here,
+                [piece for each in here for piece in self.pieces_of(each)],
+            )
         return self._doubts[number]
 
     @cached_property
@@ -118,7 +162,9 @@ class Turn:
         """The clauses; those of a sentence whose force is in doubt are doubted."""
         return tuple(
             [
-                clause._replace(voice="doubted") if clause.voice == "said" and self.doubted(clause.start) else clause
+                clause._replace(voice="doubted")
+                if clause.voice == "said" and self.doubted(clause.start)
+                else clause
                 for clause in self.clauses
             ]
         )
@@ -135,12 +181,18 @@ class Turn:
         return self._pieces[clause.start]
 
     def _understood(self, piece: Piece) -> Piece:
-        """The piece; a statement where it is in part of another language, which may deny or report it."""
+        """The piece; a statement where it is in part of another language, which may deny or
+        report it.
+        """
         if piece.kind not in {"request", "shaping", "open"}:
             return piece
-        if self.low.isascii() and _ABROAD_WORDS.isdisjoint(_FORMS.words.findall(self.low, piece.start, piece.end)):
+        if self.low.isascii() and _ABROAD_WORDS.isdisjoint(
+            _FORMS.words.findall(self.low, piece.start, piece.end)
+        ):
             return piece
-        foreign = _FORMS.abroad.search(self.low, piece.start, piece.end) or _FORMS.unread.search(self.bare, piece.start, piece.end)
+        foreign = _FORMS.abroad.search(
+            self.low, piece.start, piece.end
+        ) or _FORMS.unread.search(self.bare, piece.start, piece.end)
         return piece._replace(kind="statement") if foreign else piece
 
     @property
@@ -150,23 +202,43 @@ class Turn:
 
     @cached_property
     def sentences(self) -> tuple[Sentence, ...]:
-        """The sentences, and what each takes back of what was asked for before it; a part behind a dash is one of its own."""
+        """The sentences, and what each takes back of what was asked for before it; a part
+        behind a dash is one of its own.
+        """
         found = list[Sentence]()
-        for start, end in pairwise([0, *(match.end() for match in _FORMS.afterthought.finditer(self.low)), len(self.low)]):
+        for start, end in pairwise(
+            [
+                0,
+                *(match.end() for match in _FORMS.afterthought.finditer(self.low)),
+                len(self.low),
+            ]
+        ):
             if self.low[start:end].strip():
                 found.append(Sentence(start, end, self._taken(start, end)))
-                added = _FORMS.added.finditer(self.low, start, end) if found[-1].taken != "all" else ()
-                found += [Sentence(each.end(), end, "doubt") for each in added if self._only_back(each.end(), end)]
+                added = (
+                    _FORMS.added.finditer(self.low, start, end)
+                    if found[-1].taken != "all"
+                    else ()
+                )
+                found += [
+                    Sentence(each.end(), end, "doubt")
+                    for each in added
+                    if self._only_back(each.end(), end)
+                ]
         return tuple(found)
 
     @property
     def takes_all_back(self) -> bool:
         """Whether the turn is nothing but a plain withdrawal."""
-        return bool(self.sentences) and all(sentence.taken == "all" for sentence in self.sentences)
+        return bool(self.sentences) and all(
+            sentence.taken == "all" for sentence in self.sentences
+        )
 
     @property
     def assents(self) -> bool:
-        """Whether the turn is nothing but a yes, or a choice and values: what it asks for is what somebody else said."""
+        """Whether the turn is nothing but a yes, or a choice and values: what it asks for is
+        what somebody else said.
+        """
         words = small(self.text).split() if len(self.text) <= _SHORT else []
         low = " ".join([word for word in words if not _FORMS.value.search(word)])
         return agrees(low) and bool(_FORMS.assent.search(low))
@@ -183,22 +255,37 @@ class Turn:
         return bool(_FORMS.only_back.match(text) and _FORMS.back.search(text))
 
     def _taken(self, start: int, end: int) -> Taken:
-        text, words = self.low[start:end], _FORMS.words.findall(self.low, start, end)
+        text = self.low[start:end]
+        words = _FORMS.words.findall(self.low, start, end)
         if self._only_back(start, end):
             return "all"
-        brief = len(text) <= _SHORT and (len(text.split()) <= _FEW or text.rstrip(" .!)").endswith("?"))
+        brief = len(text) <= _SHORT and (
+            len(text.split()) <= _FEW or text.rstrip(" .!)").endswith("?")
+        )
         here = [*self._pieces_in(start, end)] if brief or not _HOLDS.isdisjoint(words) else []
-        if any(piece.kind not in {"statement", "question"} and _FORMS.holding.match(self.low, piece.begins) for piece in here):
+        if any(
+            piece.kind not in {"statement", "question"}
+            and _FORMS.holding.match(self.low, piece.begins)
+            for piece in here
+        ):
             return "unread"
-        if conditional(text) and self.doubted(end - len(text.lstrip())) and not self._requests(start, end, _BIDS):
+        if (
+            conditional(text)
+            and self.doubted(end - len(text.lstrip()))
+            and not self._requests(start, end, _BIDS)
+        ):
             return "doubt"
-        wavers = _FORMS.wavers.match(text) or (not _WOULD_HINTS.isdisjoint(words) and _FORMS.would.search(text))
+        wavers = _FORMS.wavers.match(text) or (
+            not _WOULD_HINTS.isdisjoint(words) and _FORMS.would.search(text)
+        )
         if not (brief or wavers or not text.isascii()) and _HINTS.isdisjoint(words):
             return ""
         plain = self._plain[start:end]
         if _FORMS.that_is_wrong.match(plain) or _FORMS.calls_off.search(plain):
             return "doubt"
-        no = _FORMS.no.search(plain) and (not _FORMS.fact.search(plain) or _FORMS.wishes.search(plain))
+        no = _FORMS.no.search(plain) and (
+            not _FORMS.fact.search(plain) or _FORMS.wishes.search(plain)
+        )
         if no and not self._requests(start, end):
             return "doubt"
         if agrees(text):
@@ -210,37 +297,59 @@ class Turn:
         if not brief or FIELD.match(text):
             return ""
         answers = _FORMS.value.search(text)
-        asks = here if not answers and start < self._signed else [piece for piece in here if piece.kind != "open"]
-        return "" if all(map(self._harmless, asks)) and (answers or not _FORMS.second.search(plain)) else "unread"
+        asks = (
+            here
+            if not answers and start < self._signed
+            else [piece for piece in here if piece.kind != "open"]
+        )
+        return (
+            ""
+            if all(map(self._harmless, asks)) and (answers or not _FORMS.second.search(plain))
+            else "unread"
+        )
 
     def _pieces_in(self, start: int, end: int) -> Iterator[Piece]:
         """The pieces that begin in these words."""
-        for clause in self.clauses[max(0, bisect_right(self.starts, start) - 1) : bisect_left(self.starts, end)]:
+        for clause in self.clauses[
+            max(0, bisect_right(self.starts, start) - 1) : bisect_left(self.starts, end)
+        ]:
             found = self.pieces_of(clause)
             yield from found[bisect_left(found, (start,)) : bisect_left(found, (end,))]
 
-    def _requests(self, start: int, end: int, kinds: Collection[str] = (*_BIDS, "look", "question")) -> bool:
-        """Whether these words request or ask something, or forbid something that they name. `kinds`: of pieces that count."""
+    def _requests(
+        self, start: int, end: int, kinds: Collection[str] = (*_BIDS, "look", "question")
+    ) -> bool:
+        """Whether these words request or ask something, or forbid something that they name.
+        `kinds`: of pieces that count.
+        """
         near = self.clauses[bisect_left(self.starts, start) : bisect_left(self.starts, end)]
         return any(piece.kind in kinds for piece in self._pieces_in(start, end)) or any(
-            clause.voice == "denied" and _FORMS.forbids.match(self.low, clause.start) for clause in near
+            clause.voice == "denied" and _FORMS.forbids.match(self.low, clause.start)
+            for clause in near
         )
 
     @property
     def says_no(self) -> bool:
-        """Whether a later turn may take anything back by what it says: a request, a value, or all."""
-        return any(sentence.taken in {"doubt", "all"} for sentence in self.sentences) or self.doubts()
+        """Whether a later turn may take anything back by what it says: a request, a value, or
+        all.
+        """
+        return (
+            any(sentence.taken in {"doubt", "all"} for sentence in self.sentences)
+            or self.doubts()
+        )
 
     @property
     def denies(self) -> bool:
         """Whether the user's own words deny anything, in any language that can be listed."""
-        return any(clause.voice == "denied" for clause in self.clauses) or bool(_FORMS.no.search(self._plain))
+        return any(clause.voice == "denied" for clause in self.clauses) or bool(
+            _FORMS.no.search(self._plain)
+        )
 
     def reshapes(self, named: Entity) -> bool:
         """Whether what is named in `own` may be meant for an act that was asked for before.
 
-        Nothing is that stands in a question, or that is looked up; nor a number that is only told ("for 20 minutes"), nor anything but an
-        amount where it is for one more act.
+        Nothing is that stands in a question, or that is looked up; nor a number that is only
+        told ("for 20 minutes"), nor anything but an amount where it is for one more act.
         """
         kinds = {piece.kind for piece in self.pieces if piece.start <= named.start < piece.end}
         if named.type in {"number", "count"}:
@@ -254,19 +363,26 @@ class Turn:
         return any(map(_FORMS.no.search, self.unsure))
 
     def doubts(self, beside: Collection[Clause] = ()) -> bool:
-        """Whether a later turn has signs of a no or of second thoughts, also in words that a host did not declare to be pasted.
+        """Whether a later turn has signs of a no or of second thoughts, also in words that a
+        host did not declare to be pasted.
 
         `beside`: clauses whose denial is known to be of something else.
         """
-        low = with_other(self._plain, [(clause.start, clause.end) for clause in beside], " " * len(self.low))
+        low = with_other(
+            self._plain, [(clause.start, clause.end) for clause in beside], " " * len(self.low)
+        )
         plain = f"{low}\n{without_idioms(self._hidden)}"
-        denied = any(clause.voice == "denied" and clause not in beside for clause in self.clauses)
+        denied = any(
+            clause.voice == "denied" and clause not in beside for clause in self.clauses
+        )
         no = denied or _FORMS.no.search(plain) or _FORMS.second.search(plain)
         return bool(no) or (_FORMS.foreign.search(plain) is not None and not agrees(plain))
 
     @cached_property
     def hesitates(self) -> bool:
-        """Whether a later turn that requests nothing known may take back what was asked for before it."""
+        """Whether a later turn that requests nothing known may take back what was asked for
+        before it.
+        """
         return self.doubts() or not all(map(self._harmless, self.pieces))
 
     def _harmless(self, piece: Piece) -> bool:
@@ -288,13 +404,20 @@ def agrees(low: str) -> bool:
     return bool(_FORMS.agrees.match(low))
 
 
-def _without(text: str, found: Iterable[Extent], kinds: Collection[str], filler: str = " ") -> str:
-    return with_other(text, [(start, end) for start, end, whose in found if whose in kinds], filler * len(text))
+def _without(
+    text: str, found: Iterable[Extent], kinds: Collection[str], filler: str = " "
+) -> str:
+    return with_other(
+        text,
+        [(start, end) for start, end, whose in found if whose in kinds],
+        filler * len(text),
+    )
 
 
 def with_other(text: str, spans: Iterable[tuple[int, int]], other: str) -> str:
     """A text, in these spans the other one of the same length."""
-    parts, at = [], 0
+    parts = []
+    at = 0
     for start, end in sorted(spans):
         if end > at:
             parts += [text[at:start], other[max(at, start) : end]]
@@ -302,8 +425,12 @@ def with_other(text: str, spans: Iterable[tuple[int, int]], other: str) -> str:
     return "".join([*parts, text[at:]])
 
 
-def _reported(low: str, spans: Iterable[tuple[Literal["said", "denied"], int, int]]) -> Iterator[Clause]:
-    """The clauses, each cut where somebody else's words begin, up to the end of its sentence."""
+def _reported(
+    low: str, spans: Iterable[tuple[Literal["said", "denied"], int, int]]
+) -> Iterator[Clause]:
+    """The clauses, each cut where somebody else's words begin, up to the end of its
+    sentence.
+    """
     until = 0
     for voice, start, end in spans:
         at = max(start, min(until, end))
@@ -323,7 +450,11 @@ def _report(low: str, start: int, end: int) -> tuple[int, int]:
         near = low[max(start, verb.start() - _NEAR) : verb.start()]
         begins = max((bound.end() for bound in _FORMS.bound.finditer(near)), default=0)
         subject = near[begins:].lstrip()
-        if _FORMS.obliged.match(verb.group()) or _FORMS.subject.match(subject) or (not subject and _FORMS.apart.search(near)):
+        if (
+            _FORMS.obliged.match(verb.group())
+            or _FORMS.subject.match(subject)
+            or (not subject and _FORMS.apart.search(near))
+        ):
             stop = _FORMS.sentence.search(low, verb.end())
             return verb.end(), stop.end() if stop else len(low)
     return end, 0

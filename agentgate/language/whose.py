@@ -1,21 +1,25 @@
-"""Whose words the parts of a turn are: the user's own; or quoted, forwarded or pasted, which say nothing; or doubtful.
+"""Whose words the parts of a turn are: the user's own; or quoted, forwarded or pasted, which
+say nothing; or doubtful.
 
-Rules, by which doubt never makes words the user's own. Every kind of mark and line is looked for in the whole turn, so that no part can
-hide another one's end:
+Rules, by which doubt never makes words the user's own. Every kind of mark and line is looked
+for in the whole turn, so that no part can hide another one's end:
 
-- *Quotations.* Marks of one kind are counted, apostrophes inside words apart. Two are a quotation. An odd number takes everything from
-  the first to the end of the turn; more than two take everything from the first to the last. A short quotation directly behind a word
-  with which people name things ("titled", "the file") keeps its text as a name.
-- *Forwarded* text goes on to the end of the turn. A line behind ``>`` is quoted with the lines it wraps into; code fences are counted as
-  marks.
-- *Pasted.* What follows "summarise this:" is pasted. If a line asks about a text at all ("translate", "is this phishing?"), no other line
-  is the user's own. Neither are lines of a chat, a log, a table, JSON, CSV or headers among several lines.
+- *Quotations.* Marks of one kind are counted, apostrophes inside words apart. Two are a
+  quotation. An odd number takes everything from the first to the end of the turn; more than two
+  take everything from the first to the last. A short quotation directly behind a word with
+  which people name things ("titled", "the file") keeps its text as a name.
+- *Forwarded* text goes on to the end of the turn. A line behind ``>`` is quoted with the lines
+  it wraps into; code fences are counted as marks.
+- *Pasted.* What follows "summarise this:" is pasted. If a line asks about a text at all
+  ("translate", "is this phishing?"), no other line is the user's own. Neither are lines of a
+  chat, a log, a table, JSON, CSV or headers among several lines.
 - A turn with invisible or control characters is unsure as a whole.
 
-A quotation whose end is unclear is "doubtful", a line that may be pasted "unsure": neither grants, and both may take back.
+A quotation whose end is unclear is "doubtful", a line that may be pasted "unsure": neither
+grants, and both may take back.
 
-What a host knows better it says: `agentgate.values.turns.Own` and `Pasted` mark parts; lines of an own part are the user's whatever they
-look like. Pure; linear in the text.
+What a host knows better it says: `agentgate.values.turns.Own` and `Pasted` mark parts; lines of
+an own part are the user's whatever they look like. Pure; linear in the text.
 """
 
 from __future__ import annotations
@@ -37,28 +41,40 @@ from agentgate.values.turns import OWN, PASTED
 _FORMS = Forms("whose")
 
 Whose = Literal["named", "typed", "sent", "quoted", "doubtful", "forwarded", "pasted", "unsure"]
-NAMES = frozenset({"named", "typed", "sent"})  # quotations that the user's own words give a part in them
+# quotations that the user's own words give a part in them
+NAMES = frozenset({"named", "typed", "sent"})
 
 _DECLARED = re.compile(f"[{OWN}{PASTED}]")
 
 # Where an accent was a separate character, `_shown` leaves one after its letter.
-_FORWARDED = re.compile("".join(c if c.isascii() or not c.isalpha() else c + "\u0301?" for c in _FORMS.forwarded.pattern))
+_FORWARDED = re.compile(
+    "".join(
+        c if c.isascii() or not c.isalpha() else c + "\u0301?" for c in _FORMS.forwarded.pattern
+    )
+)
 
-# --- pasted ----------------------------------------------------------------------------------------------------------------
+# --- pasted -----------------------------------------------------------------------------------
 VALUE = _FORMS.value
-_SENTENCED = re.compile(rf"{FINITE.pattern}|\b(?:i|we|he|she|it|they|there) \w|(?<!please)(?<=\w{{3}})[.!]\Z")
+_SENTENCED = re.compile(
+    rf"{FINITE.pattern}|\b(?:i|we|he|she|it|they|there) \w|(?<!please)(?<=\w{{3}})[.!]\Z"
+)
 
-# --- quotations ----------------------------------------------------------------------------------------------------------
+# --- quotations -------------------------------------------------------------------------------
 _DOUBLES = '"\u201c\u201d\u201e\u201f\uff02\u2033\u02ba\u02ee\u301d\u301e\u301f\u275d\u275e\u276e\u276f'
 _SINGLES = "'\u2018\u2019\u201a\u201b\u00b4\u2032\u2035\uff07\u275b\u275c"
 _ANGLES = "\u00ab\u00bb\u2039\u203a\u3008\u3009\u300a\u300b\u27ea\u27eb"
 _CORNERS = "\u300c\u300d\u300e\u300f\uff62\uff63\ufe41\ufe42\ufe43\ufe44"
-_TYPED = rf"([{_SINGLES}`~])(?:(?<=~)~~+|(?<!~)(?:\1+|(?<=(?<!\w).)" + r"{}))"  # of one kind, since what opens as ` may close as '
+# of one kind, since what opens as ` may close as '
+_TYPED = rf"([{_SINGLES}`~])(?:(?<=~)~~+|(?<!~)(?:\1+|(?<=(?<!\w).)" + r"{}))"
 _OPENS = re.compile(_TYPED.format(""))  # or is typed twice, or three times
-# What is in a turn with marks of each kind, and a mark. Which marks the user typed must not depend on the text between them, which may
-# begin and end with others: so a mark that is typed twice, as in ``so'', counts with the single ones, too.
+# What is in a turn with marks of each kind, and a mark. Which marks the user typed must not
+# depend on the text between them, which may begin and end with others: so a mark that is typed
+# twice, as in ``so'', counts with the single ones, too.
 _MARKS = (
-    ((*_DOUBLES, *(sign * 2 for sign in f"{_SINGLES}`,")), re.compile(rf"[{_DOUBLES}]|([{_SINGLES}])\1+|(?<!`)``(?!`)|(?<!\w),,")),
+    (
+        (*_DOUBLES, *(sign * 2 for sign in f"{_SINGLES}`,")),
+        re.compile(rf"[{_DOUBLES}]|([{_SINGLES}])\1+|(?<!`)``(?!`)|(?<!\w),,"),
+    ),
     ((*_ANGLES, "<<", ">>"), re.compile(rf"[{_ANGLES}]|<<|(?<=[^\n>])>>")),
     (_CORNERS, re.compile(f"[{_CORNERS}]")),
     ((*_SINGLES, "`", "~~~"), re.compile(_TYPED.format(r"|(?!\w)"))),  # not inside a word
@@ -66,7 +82,8 @@ _MARKS = (
 _SIGNS = f"{_DOUBLES}{_SINGLES}{_ANGLES}{_CORNERS}`~"
 _ODD = re.compile(  # no line of prose
     rf"[^\w\s!(@#$\u20ac\u00a3+*\u2022\u2013\u2014\u2026\[>{_SIGNS}\U0001f000-\U0001faff-]|[+*-]?[@#*=_-]{{2}}|\#+\s|[^\t|{{}}\\\u2500-\u257f\n]*+[\t|{{}}\\\u2500-\u257f]"
-    r"|[\[{<]|[\w.-]{1,40}\s?=|\"[\w.-]{1,40}\"\s*:|\[?[0-9]{1,4}[-/.:][0-9]{1,2}[-/.:T ][0-9]{1,2}"  # JSON, settings, logs
+    r"|[\[{<]|[\w.-]{1,40}\s?=|\"[\w.-]{1,40}\"\s*:|\[?[0-9]{1,4}[-/.:][0-9]{1,2}[-/.:T "
+    r"][0-9]{1,2}"  # JSON, settings, logs
     r"|\[?(?:debug|info|warn(?:ing)?|error|fatal|trace)\b[\]: ]"
     r"|[^,;\n]{1,60}(?:[,;][^\s,;][^,;\n]{0,60}){2}$|[^.!?\n]{0,60}[0-9]:[0-9]{2}[^.!?\n]{0,40}:\s"  # CSV, chats
 )
@@ -82,7 +99,9 @@ _CASES = listed("cases")
 
 
 class Extent(NamedTuple):
-    """A part of a turn that is not simply the user's own: where it starts and ends, and whose it is."""
+    """A part of a turn that is not simply the user's own: where it starts and ends, and whose
+    it is.
+    """
 
     start: int
     end: int
@@ -95,11 +114,19 @@ def with_lines(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """The text of the same length with every kind of space as one, and each letter and its accent as one character."""
+    """The text of the same length with every kind of space as one, and each letter and its
+    accent as one character.
+    """
     if text.isascii():
         return text
     text = _FORMS.space.sub(" ", text)
-    return _FORMS.accent.sub(lambda letter: normalize("NFC", letter.group()).ljust(2, "\u0301"), text) if _FORMS.mark.search(text) else text
+    return (
+        _FORMS.accent.sub(
+            lambda letter: normalize("NFC", letter.group()).ljust(2, "\u0301"), text
+        )
+        if _FORMS.mark.search(text)
+        else text
+    )
 
 
 def parts(text: str, reader: str = "") -> list[Extent]:
@@ -112,19 +139,33 @@ def parts(text: str, reader: str = "") -> list[Extent]:
     text = _shown(text)
     marks = [*_DECLARED.finditer(text)]
     if not text.startswith((OWN, PASTED)):
-        return _found(text, pasting=True, reader=frozenset(_FORMS.name_parts.findall(small(reader)) if _FORMS.name.match(reader) else ()))
+        return _found(
+            text,
+            pasting=True,
+            reader=frozenset(
+                _FORMS.name_parts.findall(small(reader)) if _FORMS.name.match(reader) else ()
+            ),
+        )
     found = []
-    for mark, end in zip(marks, [*(after.start() for after in marks[1:]), len(text)], strict=True):
+    for mark, end in zip(
+        marks, [*(after.start() for after in marks[1:]), len(text)], strict=True
+    ):
         start = mark.end()
         found.append(Extent(mark.start(), start, "pasted"))
         own = mark.group() == OWN
-        inner = _found(text[start:end], pasting=False) if own else [Extent(0, end - start, "pasted")]
+        inner = (
+            _found(text[start:end], pasting=False)
+            if own
+            else [Extent(0, end - start, "pasted")]
+        )
         found += [Extent(start + a, start + b, whose) for a, b, whose in inner]
     return found
 
 
 def _found(text: str, *, pasting: bool, reader: AbstractSet[str] = frozenset()) -> list[Extent]:
-    if not (text.isascii() and text.replace("\n", "").isprintable()) and _FORMS.unseen.search(text):
+    if not (text.isascii() and text.replace("\n", "").isprintable()) and _FORMS.unseen.search(
+        text
+    ):
         return [Extent(0, len(text), "unsure")]
     low = small(text)
     found = [*_lines(text, low, pasting=pasting, reader=reader)]
@@ -133,19 +174,25 @@ def _found(text: str, *, pasting: bool, reader: AbstractSet[str] = frozenset()) 
         found += [said for said in _speakers(text) if not all(lines[said.start : said.end])]
     if forwarded := _FORWARDED.search(low):
         found.append(Extent(forwarded.start(), len(text), "forwarded"))
-    if pasting and (shows := _shows(low)) and not leads(shows.group()):  # "is this phishing?" on the same line as the text
+    # "is this phishing?" on the same line as the text
+    if pasting and (shows := _shows(low)) and not leads(shows.group()):
         found += [Extent(0, shows.start(), "unsure"), Extent(shows.end(), len(text), "unsure")]
     if pasting and (":" in text or "<" in text) and (pasted := _FORMS.pointer.search(low)):
         found.append(Extent(pasted.end(), len(text), "pasted"))
-    marked = [[*kind.finditer(text)] for signs, kind in _MARKS if any(map(text.__contains__, signs))]
-    alone, first_mark = not found, min((marks[0].start() for marks in marked if marks), default=-1)
+    marked = [
+        [*kind.finditer(text)] for signs, kind in _MARKS if any(map(text.__contains__, signs))
+    ]
+    alone = not found
+    first_mark = min((marks[0].start() for marks in marked if marks), default=-1)
     for marks in marked:
         found += _quotations(text, low, marks, alone=alone, first_mark=first_mark)
     if not marked:
         return found
     others = _covered([extent for extent in found if extent.whose not in NAMES], len(text))
     return [
-        Extent(start - 1, end + 1, "doubtful") if whose in NAMES and any(others[start:end]) else Extent(start, end, whose)
+        Extent(start - 1, end + 1, "doubtful")
+        if whose in NAMES and any(others[start:end])
+        else Extent(start, end, whose)
         for start, end, whose in dict.fromkeys(found)
     ]
 
@@ -169,11 +216,18 @@ def _speakers(text: str) -> Iterator[Extent]:
 
 
 def _is_own(label: str, says: str) -> bool:
-    """Whether what stands before a colon is no speaker: a command, a sentence, a heading, a field of the user's own."""
-    low, said = small(label), small(says)
+    """Whether what stands before a colon is no speaker: a command, a sentence, a heading, a
+    field of the user's own.
+    """
+    low = small(label)
+    said = small(says)
     if leads(low) or _FORMS.own_label.match(low):
         return True
-    if " " in label and not _FORMS.small.search(label) and any(piece.kind == "request" for piece in pieces(said, 1, len(said))):
+    if (
+        " " in label
+        and not _FORMS.small.search(label)
+        and any(piece.kind == "request" for piece in pieces(said, 1, len(said)))
+    ):
         return False  # "Mark Reed: refund it"
     words = HEAD.sub("", low, 1).split()
     if not words or _SENTENCED.search(low):
@@ -182,17 +236,28 @@ def _is_own(label: str, says: str) -> bool:
 
 
 def _shows(low: str) -> re.Match[str] | None:
-    """The first question about a text: what `_FORMS.shows.search` finds, without a try at every character."""
+    """The first question about a text: what `_FORMS.shows.search` finds, without a try at every
+    character.
+    """
     see = _FORMS.see.search(low)
     at = see.start() if see else 0
-    return _FORMS.shows.match(low, max(0, at - 80, *(low.rfind(sign, 0, at) + 1 for sign in ".!?\n:"))) if see else None
+    return (
+        _FORMS.shows.match(
+            low, max(0, at - 80, *(low.rfind(sign, 0, at) + 1 for sign in ".!?\n:"))
+        )
+        if see
+        else None
+    )
 
 
 def _lines(text: str, low: str, *, pasting: bool, reader: AbstractSet[str]) -> Iterator[Extent]:
     """Lines that are quoted, and those that a paste may have brought."""
-    own, wrapped, quoted = list[tuple[int, int]](), list[tuple[int, int]](), False
+    own = list[tuple[int, int]]()
+    wrapped = list[tuple[int, int]]()
+    quoted = False
     for line in _FORMS.lines_of.finditer(low):
-        marked, blank = line.group().lstrip().startswith(">"), line.group().isspace()
+        marked = line.group().lstrip().startswith(">")
+        blank = line.group().isspace()
         quoted = marked or (quoted and not blank and low[line.start() - 2] != "\n")
         if quoted:
             yield Extent(*line.span(), "forwarded")
@@ -201,11 +266,19 @@ def _lines(text: str, low: str, *, pasting: bool, reader: AbstractSet[str]) -> I
     if not pasting:
         return
     if len(own) + len(wrapped) < 2:
-        yield from (Extent(start, end, "unsure") for start, end in own if _ODD.match(low[start:end].strip()))
+        yield from (
+            Extent(start, end, "unsure")
+            for start, end in own
+            if _ODD.match(low[start:end].strip())
+        )
         return
     bits = [_bit(text[start:end], {*_kinds(low, start, end)}) for start, end in own + wrapped]
     listed = _listed([low[start:end] for start, end in own], bits)
-    asking = [at for at, bit in enumerate(bits) if at not in listed and (bit.about or (bit.asks and at >= len(own)))]
+    asking = [
+        at
+        for at, bit in enumerate(bits)
+        if at not in listed and (bit.about or (bit.asks and at >= len(own)))
+    ]
     behind = "all" if _of_another([text[start:end] for start, end in own], reader) else ""
     asked = False
     for at, (bit, (start, end)) in enumerate(zip(bits, own, strict=False)):
@@ -215,7 +288,9 @@ def _lines(text: str, low: str, *, pasting: bool, reader: AbstractSet[str]) -> I
         if asked and bit.field and not behind:
             continue
         strange = bit.odd or (at > 0 and _FORMS.greets.match(text, start, end))
-        doubtful = behind == "all" or (behind == "colon" and (bit.asks or ITEM.match(low, start, end)))
+        doubtful = behind == "all" or (
+            behind == "colon" and (bit.asks or ITEM.match(low, start, end))
+        )
         if strange or doubtful or asking not in ([], [at]):
             yield Extent(start, end, "unsure")
             behind = "all" if strange or behind else ""
@@ -224,30 +299,48 @@ def _lines(text: str, low: str, *, pasting: bool, reader: AbstractSet[str]) -> I
 
 
 def _listed(lines: Sequence[str], bits: Sequence[_Bit]) -> frozenset[int]:
-    """Which lines are a list of the user's own: all of the turn; what is to be done, behind a lead-in; what a request is about."""
+    """Which lines are a list of the user's own: all of the turn; what is to be done, behind a
+    lead-in; what a request is about.
+    """
     items = [bool(ITEM.match(line)) for line in lines]
     if all(items):
         return frozenset(range(len(lines)))
-    found, led = set[int](), ""
+    found = set[int]()
+    led = ""
     for at, (line, item) in enumerate(zip(lines, items, strict=True)):
         if not (led and item):
-            led = "" if not line.rstrip().endswith(":") else "done" if leads(line) else "named" if bits[at].leads else ""
+            led = (
+                ""
+                if not line.rstrip().endswith(":")
+                else "done"
+                if leads(line)
+                else "named"
+                if bits[at].leads
+                else ""
+            )
         if led == "done" or (led and (not item or bits[at].kinds <= {"open"})):
             found.add(at)
     return frozenset(found)
 
 
 def _of_another(lines: Sequence[str], reader: AbstractSet[str]) -> bool:
-    """Whether a letter is to the run's own user, or signed by another: by their names, where the host gives that of its user."""
+    """Whether a letter is to the run's own user, or signed by another: by their names, where
+    the host gives that of its user.
+    """
     if not reader or len(lines) < 2:
         return False
     letter = _FORMS.greets.match(lines[0]), _FORMS.signed.search("\n".join(lines))
-    named, by = ({*_FORMS.name_parts.findall(small(found["who"] or ""))} if found else set() for found in letter)
+    named, by = (
+        {*_FORMS.name_parts.findall(small(found["who"] or ""))} if found else set()
+        for found in letter
+    )
     return not reader.isdisjoint(named) or bool(by and reader.isdisjoint(by))
 
 
 def _kinds(low: str, start: int, end: int) -> Iterator[Kind]:
-    """The kinds of the pieces of a line, clause by clause, as a turn of this line alone would have them."""
+    """The kinds of the pieces of a line, clause by clause, as a turn of this line alone would
+    have them.
+    """
     line = low[start:end]
     for _, at, to in clauses(line, without_idioms(line)):
         yield from (piece.kind for piece in pieces(low, start + at, start + to))
@@ -256,8 +349,8 @@ def _kinds(low: str, start: int, end: int) -> Iterator[Kind]:
 class _Bit(NamedTuple):
     """What a line is to the others of its turn.
 
-    It may ask `about` them, be `odd` (no prose), ask for something as no item of a list does (`asks`); `behind` it, all lines or only what
-    asks may be somebody else's.
+    It may ask `about` them, be `odd` (no prose), ask for something as no item of a list does
+    (`asks`); `behind` it, all lines or only what asks may be somebody else's.
     """
 
     about: bool = False
@@ -270,7 +363,8 @@ class _Bit(NamedTuple):
 
 
 def _bit(line: str, kinds: AbstractSet[Kind]) -> _Bit:
-    low, bare = small(line), small(line).strip()
+    low = small(line)
+    bare = small(line).strip()
     odd = bool(_ODD.match(bare) or _FORMS.label.match(bare)) or line.startswith((" " * 4, "\t"))
     acts = not kinds <= _VERBLESS
     asks = acts and not ITEM.match(low)
@@ -282,30 +376,53 @@ def _bit(line: str, kinds: AbstractSet[Kind]) -> _Bit:
     told = bool(_FORMS.about.search(low))
     about = looks or told or bool(_FORMS.here.search(low))
     if odd or _FORMS.introduces.search(bare):
-        return _Bit(about or not (odd or bare.endswith(":")), odd, asks, "all")  # "Eve wrote" may stand below, too
+        # "Eve wrote" may stand below, too
+        return _Bit(about or not (odd or bare.endswith(":")), odd, asks, "all")
     if bare.endswith(":"):
-        return _Bit(about, odd, asks, "colon", leads="request" in kinds and not told and " this" not in low)
+        return _Bit(
+            about,
+            odd,
+            asks,
+            "colon",
+            leads="request" in kinds and not told and " this" not in low,
+        )
     words = bool(_FORMS.small.search(line)) and not _FORMS.alone.match(bare)
     if acts or (words and _SENTENCED.search(bare)) or _FORMS.courtesy.match(low):
         return _Bit(about, odd, asks, kinds=kinds)
-    return _Bit(about or words, words, asks, "all", kinds=kinds)  # "Kim's message", "of ORD-2", the rest of a line above; "Eve", "10:32"
+    # "Kim's message", "of ORD-2", the rest of a line above; "Eve", "10:32"
+    return _Bit(about or words, words, asks, "all", kinds=kinds)
 
 
-def _quotations(text: str, low: str, marks: list[re.Match[str]], *, alone: bool, first_mark: int) -> Iterator[Extent]:
+def _quotations(
+    text: str, low: str, marks: list[re.Match[str]], *, alone: bool, first_mark: int
+) -> Iterator[Extent]:
     """The quotations of one kind of mark."""
-    if not marks or (marks[0].re is _MARKS[-1][1] and not any(_OPENS.match(text, mark.start()) for mark in marks)):  # apostrophes
+    if not marks or (
+        marks[0].re is _MARKS[-1][1]
+        and not any(_OPENS.match(text, mark.start()) for mark in marks)
+    ):  # apostrophes
         return
-    first, last = marks[0].start(), marks[-1].end()
+    first = marks[0].start()
+    last = marks[-1].end()
     if len(marks) % 2:
         yield Extent(first, len(text), "doubtful")
         return
-    named, end, listed = list[Extent](), -1, True
+    named = list[Extent]()
+    end = -1
+    listed = True
     for opening, closing in zip(marks[::2], marks[1::2], strict=True):
         joins = end >= 0 and _FORMS.listing.fullmatch(low, end, opening.start())
         listed = listed and bool(end < 0 or joins)
         joined = named[-1].whose if joins else None
         inner = text[opening.end() : closing.start()]
-        if whose := _named(inner, low, opening.start(), joined, alone=alone, first=first_mark == first and listed):
+        if whose := _named(
+            inner,
+            low,
+            opening.start(),
+            joined,
+            alone=alone,
+            first=first_mark == first and listed,
+        ):
             named.append(Extent(opening.end(), closing.start(), whose))
             end = closing.end()
     if len(named) < len(marks) // 2:
@@ -313,11 +430,16 @@ def _quotations(text: str, low: str, marks: list[re.Match[str]], *, alone: bool,
         return
     yield from named
     if not listed:  # what stands between the names may be a stranger's
-        yield from (Extent(one.end + 1, other.start - 1, "doubtful") for one, other in pairwise(named))
+        yield from (
+            Extent(one.end + 1, other.start - 1, "doubtful") for one, other in pairwise(named)
+        )
 
 
-def _named(inner: str, low: str, at: int, joined: Whose | None, *, alone: bool, first: bool) -> Whose | None:
-    """What a quotation is to the user's words directly before it; None: nothing but a quotation.
+def _named(
+    inner: str, low: str, at: int, joined: Whose | None, *, alone: bool, first: bool
+) -> Whose | None:
+    """What a quotation is to the user's words directly before it; None: nothing but a
+    quotation.
 
     Args:
         inner: the quoted text.
@@ -336,13 +458,27 @@ def _named(inner: str, low: str, at: int, joined: Whose | None, *, alone: bool, 
         return None
     titled = _FORMS.titles.search(low, start, at)
     read = None if titled else _piece_before(low, at)
-    asks = read and read.kind not in {"question", "statement"} and _FORMS.governed.search(low, start, at)
+    asks = (
+        read
+        and read.kind not in {"question", "statement"}
+        and _FORMS.governed.search(low, start, at)
+    )
     if joined == "typed" or (asks and not joined):
         typed = [each.words for each in entities(inner, _NO_DAY)]
-        shows = read and (read.kind == "open" or (read.kind == "look" and not low[read.looks : at].strip()))
-        if first and alone and "\n" not in low.strip() and typed == [inner] and (joined or not shows):
+        shows = read and (
+            read.kind == "open" or (read.kind == "look" and not low[read.looks : at].strip())
+        )
+        if (
+            first
+            and alone
+            and "\n" not in low.strip()
+            and typed == [inner]
+            and (joined or not shows)
+        ):
             return "typed"
-        if len(typed) < 2 and (" " not in inner or {*_kinds(small(inner), 0, len(inner))} <= {"open"}):
+        if len(typed) < 2 and (
+            " " not in inner or {*_kinds(small(inner), 0, len(inner))} <= {"open"}
+        ):
             return "named"
     return "named" if titled or joined or _FORMS.determined.search(low, start, at) else None
 
@@ -351,6 +487,11 @@ def _piece_before(low: str, at: int) -> Piece | None:
     """The piece of a sentence that goes on with what stands at a place."""
     start = max(0, at - MAX_PIECE)
     begins = max(
-        (found + len(sign) for sign in (". ", "! ", "? ", "; ", "\n") if (found := low.rfind(sign, start, at)) >= 0), default=start
+        (
+            found + len(sign)
+            for sign in (". ", "! ", "? ", "; ", "\n")
+            if (found := low.rfind(sign, start, at)) >= 0
+        ),
+        default=start,
     )
     return next(iter([*pieces(low, begins, at)][-1:]), None)

@@ -1,11 +1,13 @@
 """Whether the user said a text, word by word.
 
-Rules: white space separates words; quotation marks, brackets and punctuation at their ends do not count, and case is ignored (NFKC). The
-user said a text where all its words are in one turn, in order and without a gap; a gap is a denied part, a blanked line or quotation, or an
-empty line. A denial in this turn or a later one withdraws it. A text may omit marks at the end of a word, but not the end of a sentence
-inside the text; it may add a comma, and at its end a full stop, an exclamation or question mark, but nothing else, so no line break and no
-tab: "@all", "*" and "<b>" are not "all" and "b". The user never said a text without a letter or digit. Each turn is read once, when a text
-is first searched for. Pure.
+Rules: white space separates words; quotation marks, brackets and punctuation at their ends do
+not count, and case is ignored (NFKC). The user said a text where all its words are in one turn,
+in order and without a gap; a gap is a denied part, a blanked line or quotation, or an empty
+line. A denial in this turn or a later one withdraws it. A text may omit marks at the end of a
+word, but not the end of a sentence inside the text; it may add a comma, and at its end a full
+stop, an exclamation or question mark, but nothing else, so no line break and no tab: "@all",
+"*" and "<b>" are not "all" and "b". The user never said a text without a letter or digit. Each
+turn is read once, when a text is first searched for. Pure.
 """
 
 from __future__ import annotations
@@ -19,14 +21,17 @@ from agentgate.language.prompt import Prompt, Turn
 from agentgate.language.turn import with_other
 from agentgate.values.once import once
 
-_MARKS = "\"'`*_\u2018\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"  # quotation marks, and those of emphasis
+# quotation marks, and those of emphasis
+_MARKS = "\"'`*_\u2018\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
 _BEFORE = _MARKS + "([{<\u00bf\u00a1"
 _BEHIND = _MARKS + ")]}>.,;:!?\u3001\u3002"
 _ENDS = frozenset(".!?;\u3002")
 _WORDS = re.compile(r"\S+")
 _SPLIT = re.compile(r"(?<!\s)(\s*)(\S+)")
-_LAID_OUT = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")  # a line break or a tab would make a header or a column of the words after it
-_GAP = re.compile(r"\n[^\S\n]*\n| {4}")  # blanked text is at least four spaces, or a line of them
+# a line break or a tab would make a header or a column of the words after it
+_LAID_OUT = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")
+# blanked text is at least four spaces, or a line of them
+_GAP = re.compile(r"\n[^\S\n]*\n| {4}")
 _TRIES = 32  # occurrences of the words whose marks are compared; further ones do not count
 _NEXT = "\n"  # between two words; no word holds one
 
@@ -40,7 +45,9 @@ class Said(NamedTuple):
 
 
 class _Word(NamedTuple):
-    """A word without the marks at its ends, these marks, and where it is in the turn; a gap is an empty word."""
+    """A word without the marks at its ends, these marks, and where it is in the turn; a gap is
+    an empty word.
+    """
 
     core: str
     before: str = ""
@@ -50,7 +57,9 @@ class _Word(NamedTuple):
 
 
 class _Heard(NamedTuple):
-    """One turn's words, said and denied, each as one text to search in, and those that are said."""
+    """One turn's words, said and denied, each as one text to search in, and those that are
+    said.
+    """
 
     said: str
     denied: str
@@ -77,7 +86,10 @@ def _joined(words: Iterable[_Word]) -> str:
 def _wanted(text: str) -> list[_Word]:
     """The words of a value, each but the first with the line break or tab before it."""
     parts = _SPLIT.findall(_plain(text))
-    return [_word(word, _NEXT if place and _LAID_OUT.search(space) else "") for place, (space, word) in enumerate(parts)]
+    return [
+        _word(word, _NEXT if place and _LAID_OUT.search(space) else "")
+        for place, (space, word) in enumerate(parts)
+    ]
 
 
 @once
@@ -86,8 +98,11 @@ def _read(turn: Turn) -> _Heard:
     reported = [(start, end) for voice, start, end in turn.clauses if voice == "reported"]
     text = with_other(turn.own, reported, "\n" * len(turn.own))
     denied = [(start, end) for voice, start, end in turn.clauses if voice == "denied"]
-    said, no = list[_Word](), list[_Word]()
-    place, last, was = 0, 0, False
+    said = list[_Word]()
+    no = list[_Word]()
+    place = 0
+    last = 0
+    was = False
     for chunk in _WORDS.finditer(text):
         start, end = chunk.span()
         while place < len(denied) and denied[place][1] <= start:
@@ -100,21 +115,27 @@ def _read(turn: Turn) -> _Heard:
         for each in _plain(chunk.group()).split():
             into.append(_word(each, break_, (start, end)))
             break_ = ""
-        last, was = end, is_no
+        last = end
+        was = is_no
     return _Heard(_joined(said), _joined(no), tuple(said))
 
 
 def _kept(wanted: _Word, word: _Word, *, final: bool) -> bool:
-    """Whether the marks at the ends of a word are the user's, or fewer; a sentence that ends inside the text must still end there."""
+    """Whether the marks at the ends of a word are the user's, or fewer; a sentence that ends
+    inside the text must still end there.
+    """
     if wanted.before and not word.before.endswith(wanted.before):
         return False
     if not final and not _ENDS.isdisjoint(word.behind) and _ENDS.isdisjoint(wanted.behind):
         return False
-    return word.behind.startswith(wanted.behind) or wanted.behind in ((".", "!", "?") if final else (",",))
+    return word.behind.startswith(wanted.behind) or wanted.behind in (
+        (".", "!", "?") if final else (",",)
+    )
 
 
 def said(prompt: Prompt, text: str) -> Said | None:
-    """Where the user said this text, as a sequence of whole words; None where they did not, or denied it since.
+    """Where the user said this text, as a sequence of whole words; None where they did not, or
+    denied it since.
 
     Args:
         prompt: the user's words.
@@ -136,8 +157,12 @@ def said(prompt: Prompt, text: str) -> Said | None:
                 break
             first = turn.said.count(_NEXT, 0, place)
             found = turn.words[first : first + len(wanted)]
-            if (prompt.in_doubt or not any(prompt.turns[number].doubted(word.start) for word in found)) and all(
-                _kept(one, word, final=word is found[-1]) for one, word in zip(wanted, found, strict=True)
+            if (
+                prompt.in_doubt
+                or not any(prompt.turns[number].doubted(word.start) for word in found)
+            ) and all(
+                _kept(one, word, final=word is found[-1])
+                for one, word in zip(wanted, found, strict=True)
             ):
                 return Said(number, found[0].start, found[-1].end)
     return None

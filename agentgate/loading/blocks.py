@@ -1,7 +1,8 @@
 """The shape of a workflow file: every block and every key, strict; unknown keys are refused.
 
-These models are the source of the keys (workflow definition v1). They say what may stand where; what values mean together
-(references, origins, money) is checked by `agentgate.loading.compiler`.
+These models are the source of the keys (workflow definition v1). They say what may stand where;
+what values mean together (references, origins, money) is checked by
+`agentgate.loading.compiler`.
 """
 
 from __future__ import annotations
@@ -46,13 +47,16 @@ from agentgate.loading.value_types import (
 from agentgate.workflow.operators import OPERATORS
 from agentgate.workflow.rule import WhenOpen
 
-_OPERATORS = {{"is": "is_", "in": "in_"}.get(o.key, o.key): o.key for o in OPERATORS}  # attribute of a block -> key of the file
+# attribute of a block -> key of the file
+_OPERATORS = {{"is": "is_", "in": "in_"}.get(o.key, o.key): o.key for o in OPERATORS}
 
 
 def _intents(value: Any) -> Any:
     if type(value) is dict and "none" in value:
         if len(value) > 1:
-            raise wrong("'none' alone (it says that this workflow has no intents), or intents without it")
+            raise wrong(
+                "'none' alone (it says that this workflow has no intents), or intents without it"
+            )
         if type(value["none"]) is not str or not value["none"]:
             raise wrong("none: a sentence that says why no prompt decides here")
         return {}
@@ -168,12 +172,18 @@ class ConditionsBlock(Block):
 
 
 class OperatorsBlock(Block):
-    """The operators that `args` and `step_up.when` share. Their meaning is in `agentgate.workflow.operators`."""
+    """The operators that `args` and `step_up.when` share. Their meaning is in
+    `agentgate.workflow.operators`.
+    """
 
     def operators(self) -> dict[str, Any]:
         """Those of the table that the file states, by their keys."""
         stated = self.model_fields_set
-        return {key: value for name, key in _OPERATORS.items() if name in stated and (value := getattr(self, name)) is not None}
+        return {
+            key: value
+            for name, key in _OPERATORS.items()
+            if name in stated and (value := getattr(self, name)) is not None
+        }
 
     is_: Scalar | None = Field(None, alias="is")
     in_: Scalars | None = Field(None, alias="in")
@@ -237,17 +247,24 @@ class WhenBlock(OperatorsBlock):
 
 
 class LeftOpenBlock(WhenBlock):
-    """``intent: unclear`` or ``origin: unknown`` in `step_up.when`, in place of a condition on an argument."""
+    """``intent: unclear`` or ``origin: unknown`` in `step_up.when`, in place of a condition on
+    an argument.
+    """
 
     of: Literal["intent", "origin"]
 
 
-_LEFT_OPEN = {word: LeftOpenBlock.model_validate({"of": of}) for word, of in (("unclear", "intent"), ("unknown", "origin"))}
+_LEFT_OPEN = {
+    word: LeftOpenBlock.model_validate({"of": of})
+    for word, of in (("unclear", "intent"), ("unknown", "origin"))
+}
 
 
 def _condition(value: Any) -> Any:
     if type(value) is str and value not in _LEFT_OPEN:
-        raise wrong("intent: unclear, origin: unknown, or a mapping: the conditions on an argument")
+        raise wrong(
+            "intent: unclear, origin: unknown, or a mapping: the conditions on an argument"
+        )
     return _LEFT_OPEN[value] if type(value) is str else value
 
 
@@ -275,7 +292,9 @@ class ToolBlock(Block):
     scope: Scopes | None = None
     definition: ToolDigest | None = None
     redeem: Literal["wrapper", "server"]
-    args: Annotated[dict[ArgumentName, ArgumentBlock], Len(0, 100)] = Field(default_factory=dict)
+    args: Annotated[dict[ArgumentName, ArgumentBlock], Len(0, 100)] = Field(
+        default_factory=dict
+    )
     facts: Annotated[dict[Name, FactBlock], Len(1, 100)] | None = None
 
 
@@ -298,7 +317,9 @@ class LimitBlock(Block):
 
 
 class ApproversBlock(Block):
-    """`step_up.approvers`: exactly one of `group` and `user`; `count` and `not` (1, requester) beside a group."""
+    """`step_up.approvers`: exactly one of `group` and `user`; `count` and `not` (1, requester)
+    beside a group.
+    """
 
     group: Group | None = None
     user: Yes | None = None
@@ -311,7 +332,10 @@ class StepUpBlock(Block):
 
     id: Label
     for_: Text = Field(alias="for")
-    when: Annotated[dict[Text, Annotated[WhenBlock, BeforeValidator(_condition)]], Len(1, 50)] | None = None
+    when: (
+        Annotated[dict[Text, Annotated[WhenBlock, BeforeValidator(_condition)]], Len(1, 50)]
+        | None
+    ) = None
     approvers: ApproversBlock | None = None
     timeout: Duration
     show: Texts | None = None

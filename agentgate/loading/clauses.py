@@ -1,14 +1,22 @@
-"""The blocks that constrain tools from outside: order, amounts, people, the token, the upstream credential.
+"""The blocks that constrain tools from outside: order, amounts, people, the token, the upstream
+credential.
 
-Rules: every name refers to a declared tool or argument; what is summed is always sent and never negative, so that no call slips
-past a limit; a person is shown every argument unless the rule says which.
+Rules: every name refers to a declared tool or argument; what is summed is always sent and never
+negative, so that no call slips past a limit; a person is shown every argument unless the rule
+says which.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from agentgate.loading.blocks import ApproversBlock, ArgumentBlock, LeftOpenBlock, LimitBlock, StepUpBlock
+from agentgate.loading.blocks import (
+    ApproversBlock,
+    ArgumentBlock,
+    LeftOpenBlock,
+    LimitBlock,
+    StepUpBlock,
+)
 from agentgate.loading.rules import condition
 from agentgate.loading.site import Place, Site, argument_type
 from agentgate.loading.yaml_nodes import shown
@@ -27,9 +35,14 @@ def sequence(site: Site) -> dict[str, tuple[Sequence, ...]]:
     by_tool: dict[str, tuple[Sequence, ...]] = {}
     for index, block in enumerate(site.definition.sequence or ()):
         at = site.root["sequence", index]
-        both = [site.declared(block.before, at["before"]), site.declared(block.require, at["require"])]
+        both = [
+            site.declared(block.before, at["before"]),
+            site.declared(block.require, at["require"]),
+        ]
         if block.before == block.require:
-            at["require"].report(f"{block.require} before itself", "another tool (it could never be first)")
+            at["require"].report(
+                f"{block.require} before itself", "another tool (it could never be first)"
+            )
         elif all(both):
             order = site.built(Sequence, at.line, block.before, block.require, block.within)
             by_tool[block.before] = (*by_tool.get(block.before, ()), order)
@@ -53,21 +66,35 @@ def limits(site: Site) -> dict[str, tuple[Limit, ...]]:
 
 
 def _shared(limit: Limit, first: Limit, at: Place) -> None:
-    """Report a second limit on one counter: a call takes from a counter once. A count is kept as the sum of an argument `count` is."""
+    """Report a second limit on one counter: a call takes from a counter once. A count is kept
+    as the sum of an argument `count` is.
+    """
     if limit.argument == first.argument:
         expected = "one limit for it (the lower max), or another per or every"
     else:
-        expected = "another per or every for one of them, or another name for the argument count (both are kept in one counter)"
-    at.report_key(f"a second limit of {limit.tool}.{limit.argument or 'count'} per {limit.per} (first on line {first.line})", expected)
+        expected = (
+            "another per or every for one of them, or another name for the argument "
+            "count (both are kept in one counter)"
+        )
+    at.report_key(
+        f"a second limit of {limit.tool}.{limit.argument or 'count'} per {limit.per} (first "
+        f"on line {first.line})",
+        expected,
+    )
 
 
 def _limit(site: Site, block: LimitBlock, at: Place) -> Limit | None:
-    count, most = block.count, block.max
+    count = block.count
+    most = block.max
     if (count is None) == (block.sum is None):
-        at.report("count and sum" if count else "neither count nor sum", "exactly one of count, sum")
+        at.report(
+            "count and sum" if count else "neither count nor sum", "exactly one of count, sum"
+        )
         return None
     if block.per == "turn" and block.every is not None:
-        at["every"].report_key("every beside per: turn", "one of them (a turn ends when the user speaks again)")
+        at["every"].report_key(
+            "every beside per: turn", "one of them (a turn ends when the user speaks again)"
+        )
     if count:
         if most % 1 or not 1 <= most <= 10**9:
             at["max"].report(str(most), "a whole number from 1")
@@ -76,30 +103,52 @@ def _limit(site: Site, block: LimitBlock, at: Place) -> Limit | None:
         return site.built(Limit, at.line, count, "", int(most), block.per, block.every)
     units = most.scaleb(MONEY_PLACES)
     if units % 1 or not 0 < most < 10**11:
-        at["max"].report(str(most), f"more than 0, at most {MONEY_PLACES} decimals, below 10^11 (kept exactly)")
+        at["max"].report(
+            str(most),
+            f"more than 0, at most {MONEY_PLACES} decimals, below 10^11 (kept exactly)",
+        )
     text = block.sum or ""
     tool, name = site.split(text)
     argument = site.tools[tool].args.get(name) if tool else None
     if not argument:
-        at["sum"].unknown(text, "tool.argument", [f"{t}.{a}" for t, b in site.tools.items() for a in b.args])
+        at["sum"].unknown(
+            text, "tool.argument", [f"{t}.{a}" for t, b in site.tools.items() for a in b.args]
+        )
         return None
     _summed(block, text, name, argument, at)
     return site.built(Limit, at.line, tool, name, int(units), block.per, block.every)
 
 
-def _summed(block: LimitBlock, text: str, name: str, argument: ArgumentBlock, at: Place) -> None:
-    """An argument that a limit sums is a number that every call sends and none makes smaller."""
-    kind, here = argument_type(argument), at["sum"]
+def _summed(
+    block: LimitBlock, text: str, name: str, argument: ArgumentBlock, at: Place
+) -> None:
+    """An argument that a limit sums is a number that every call sends and none makes
+    smaller.
+    """
+    kind = argument_type(argument)
+    here = at["sum"]
     if kind not in NUMERIC:
         here.report(f"{text}, a {kind}", "an argument of type money, number or integer")
     elif kind == "money" and argument.currency is None:
-        here.report(f"{text} without a currency", f"currency: on the argument {name} (money is never summed without)")
+        here.report(
+            f"{text} without a currency",
+            f"currency: on the argument {name} (money is never summed without)",
+        )
     elif argument.optional:
-        here.report(f"{text}, which is optional", "an argument that is always sent (left out, it would slip past the limit)")
+        here.report(
+            f"{text}, which is optional",
+            "an argument that is always sent (left out, it would slip past the limit)",
+        )
     elif argument.min is None or argument.min < 0:
-        here.report(f"{text}, which may be negative", "an argument with min of at least 0 (a negative amount would give back)")
+        here.report(
+            f"{text}, which may be negative",
+            "an argument with min of at least 0 (a negative amount would give back)",
+        )
     elif block.max < argument.min:
-        at["max"].report(str(block.max), f"at least the argument's min {argument.min} (nothing would ever fit)")
+        at["max"].report(
+            str(block.max),
+            f"at least the argument's min {argument.min} (nothing would ever fit)",
+        )
 
 
 def step_ups(site: Site) -> dict[str, tuple[StepUpRule, ...]]:
@@ -109,7 +158,9 @@ def step_ups(site: Site) -> dict[str, tuple[StepUpRule, ...]]:
     for index, block in enumerate(site.definition.step_up or ()):
         at = site.root["step_up", index]
         if block.id in lines:
-            at["id"].report(shown(block.id), f"an id of its own (first on line {lines[block.id]})")
+            at["id"].report(
+                shown(block.id), f"an id of its own (first on line {lines[block.id]})"
+            )
         lines.setdefault(block.id, at.line)
         if block.timeout > MAX_TIMEOUT:
             at["timeout"].report(f"{block.timeout} s", f"at most {MAX_TIMEOUT // 86400}d")
@@ -119,12 +170,17 @@ def step_ups(site: Site) -> dict[str, tuple[StepUpRule, ...]]:
 
 
 def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
-    args, people, stated_at = site.tools[block.for_].args, block.approvers, at["approvers"]
+    args = site.tools[block.for_].args
+    people = block.approvers
+    stated_at = at["approvers"]
     if not people and site.definition.defaults:
-        people, stated_at = site.definition.defaults.approvers, site.root["defaults", "approvers"]
+        people = site.definition.defaults.approvers
+        stated_at = site.root["defaults", "approvers"]
         _said_itself(site, block, people, at)
     if not people:
-        at.report_key("no approvers", "approvers: on the rule, or in defaults for all rules of the file")
+        at.report_key(
+            "no approvers", "approvers: on the rule, or in defaults for all rules of the file"
+        )
         people = ApproversBlock.model_validate({})
     else:
         _approvers(site, people, stated_at)
@@ -133,10 +189,15 @@ def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
             at["show", index].unknown(name, f"an argument of {block.for_}", args)
     for index, name in enumerate(block.endorses or ()):
         if name not in args or CONFIRMED.kind not in (args[name].from_ or ()):
-            at["endorses", index].report(shown(name), f"an argument of {block.for_} whose from lists confirmed")
+            at["endorses", index].report(
+                shown(name), f"an argument of {block.for_} whose from lists confirmed"
+            )
     if block.endorses and people.user:
-        at["endorses"].report_key("endorses beside user", "no endorses (the user's own yes names what it is about)")
-    when, left_open = [], []
+        at["endorses"].report_key(
+            "endorses beside user", "no endorses (the user's own yes names what it is about)"
+        )
+    when = []
+    left_open = []
     for name, each in (block.when or {}).items():
         here = at["when", name]
         if isinstance(each, LeftOpenBlock):
@@ -144,53 +205,103 @@ def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
         elif (rule := condition(site, block.for_, name, each, here)) is not None:
             when.append(rule)
     show = tuple(block.show or args)
-    group, count, user = people.group or "", people.count or 1, bool(people.user)
-    exclude: tuple[Literal["requester"], ...] = () if user else ("requester",)  # the only value that `not` takes
-    asks = group, count, exclude, block.timeout, show, user, tuple(left_open), tuple(block.endorses or ())
+    group = people.group or ""
+    count = people.count or 1
+    user = bool(people.user)
+    # the only value that `not` takes
+    exclude: tuple[Literal["requester"], ...] = () if user else ("requester",)
+    asks = (
+        group,
+        count,
+        exclude,
+        block.timeout,
+        show,
+        user,
+        tuple(left_open),
+        tuple(block.endorses or ()),
+    )
     return site.built(StepUpRule, block.id, at.line, block.for_, tuple(when), *asks)
 
 
-def _left_open_of(site: Site, tool: str, of: Literal["intent", "origin"], name: str, at: Place) -> Literal["intent", "origin"]:
-    """``intent: unclear`` and ``origin: unknown``, each under its own key, of a tool whose calls can leave that open."""
-    args, intents, word = site.tools[tool].args.values(), site.definition.intents, "unclear" if of == "intent" else "unknown"
+def _left_open_of(
+    site: Site, tool: str, of: Literal["intent", "origin"], name: str, at: Place
+) -> Literal["intent", "origin"]:
+    """``intent: unclear`` and ``origin: unknown``, each under its own key, of a tool whose
+    calls can leave that open.
+    """
+    args = site.tools[tool].args.values()
+    intents = site.definition.intents
+    word = "unclear" if of == "intent" else "unknown"
     needs = (*site.tools[tool].needs, *(need for arg in args for need in arg.needs or ()))
-    answers = [intents[need].left_open for need in needs if need in intents] if of == "intent" else [arg.unknown_origin for arg in args]
+    answers = (
+        [intents[need].left_open for need in needs if need in intents]
+        if of == "intent"
+        else [arg.unknown_origin for arg in args]
+    )
     if set(answers) <= {None, "deny"}:
         key = "unclear" if of == "intent" else "unknown_origin"
-        at.report(word, f"{key}: confirm or step_up, of an {of} of {tool} (otherwise it is refused and nobody is asked)")
+        at.report(
+            word,
+            f"{key}: confirm or step_up, of an {of} of {tool} (otherwise it is refused and "
+            "nobody is asked)",
+        )
     if name != of:
-        at.report(word, f"{of}: {word}, or a mapping: the conditions on {name} (origin: unknown inside it is about {name} alone)")
+        at.report(
+            word,
+            f"{of}: {word}, or a mapping: the conditions on {name} (origin: unknown inside "
+            f"it is about {name} alone)",
+        )
     return of
 
 
 def _said_itself(site: Site, block: StepUpBlock, people: ApproversBlock, at: Place) -> None:
-    """The user's own yes is enough for what cannot be undone, and where risk is high, only where the rule itself says so."""
-    grave = "a destructive tool" if site.tools[block.for_].effect == "destructive" else "risk: high"
+    """The user's own yes is enough for what cannot be undone, and where risk is high, only
+    where the rule itself says so.
+    """
+    grave = (
+        "a destructive tool" if site.tools[block.for_].effect == "destructive" else "risk: high"
+    )
     if people.user and (site.definition.risk == "high" or grave != "risk: high"):
-        at.report_key("user: true from defaults", f"approvers: {{user: true}} on the rule itself ({grave}), or a group")
+        at.report_key(
+            "user: true from defaults",
+            f"approvers: {{user: true}} on the rule itself ({grave}), or a group",
+        )
 
 
 def _approvers(site: Site, people: ApproversBlock, at: Place) -> None:
     """Who answers: the members of a group, or the run's own user alone."""
     if (people.group is None) == (not people.user):
-        at.report_key("no approvers" if people.group is None else "group and user", "exactly one of group, user: true")
+        at.report_key(
+            "no approvers" if people.group is None else "group and user",
+            "exactly one of group, user: true",
+        )
     elif people.user:
         for key, stated in (("count", people.count), ("not", people.not_)):
             if stated:
-                at[key].report_key(f"{key} beside user", f"no {key} (the run's own user answers, nobody else)")
+                at[key].report_key(
+                    f"{key} beside user", f"no {key} (the run's own user answers, nobody else)"
+                )
         if not site.definition.who.for_user:
-            at["user"].report("true", "a group (nobody stands behind this agent: no who.for_user)")
+            at["user"].report(
+                "true", "a group (nobody stands behind this agent: no who.for_user)"
+            )
 
 
 def token(site: Site) -> TokenRule:
     """How long a token lives and what it is bound to."""
-    block, at = site.definition.token, site.root["token"]
+    block = site.definition.token
+    at = site.root["token"]
     if not block:
         return site.built(TokenRule)
     if block.ttl > MAX_TTL:
-        at["ttl"].report(f"{block.ttl} s", f"at most {MAX_TTL}s (verifiers accept no longer life)")
+        at["ttl"].report(
+            f"{block.ttl} s", f"at most {MAX_TTL}s (verifiers accept no longer life)"
+        )
     if "call" not in block.bound_to:
-        at["bound_to"].report(shown(", ".join(block.bound_to)), "call, and agent_key if wanted (every token is bound to its call)")
+        at["bound_to"].report(
+            shown(", ".join(block.bound_to)),
+            "call, and agent_key if wanted (every token is bound to its call)",
+        )
     return site.built(TokenRule, block.ttl, "agent_key" in block.bound_to)
 
 
@@ -200,19 +311,36 @@ def upstream(site: Site) -> dict[str, Upstream]:
     for name, block in (site.definition.upstream or {}).items():
         at = site.root["upstream", name]
         stated = {key: value for key, value in block if value is not None and key != "broker"}
-        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
-        known, bound = site.roles.get(block.role or "", frozenset[str]()), frozenset[str]()
+        settings = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in stated.items()
+        }
+        known = site.roles.get(block.role or "", frozenset[str]())
+        bound = frozenset[str]()
         if site.declared(name, at, key=True) and block.narrower_than:
             bound = _narrower(site, name, block.narrower_than, at["narrower_than"])
             if known and bound and not known < bound:
-                at["role"].report(f"role {block.role}: {', '.join(sorted(known))}", _strictly(block.narrower_than, bound))
-        by_tool[name] = site.built(Upstream, at.line, site.share(block.broker), site.share.mapping(settings), known, bound)
+                at["role"].report(
+                    f"role {block.role}: {', '.join(sorted(known))}",
+                    _strictly(block.narrower_than, bound),
+                )
+        by_tool[name] = site.built(
+            Upstream,
+            at.line,
+            site.share(block.broker),
+            site.share.mapping(settings),
+            known,
+            bound,
+        )
     return by_tool
 
 
 def _narrower(site: Site, tool: str, role: str, at: Place) -> frozenset[str]:
-    """`narrower_than`: the tool's scopes are a strict subset of the role's, which are returned."""
-    scopes, scope = site.role(role, at), frozenset(site.tools[tool].scope or ())
+    """`narrower_than`: the tool's scopes are a strict subset of the role's, which are
+    returned.
+    """
+    scopes = site.role(role, at)
+    scope = frozenset(site.tools[tool].scope or ())
     if scopes is not None and (not scope or not scope < scopes):
         at.report(f"scope {', '.join(sorted(scope)) or 'none'}", _strictly(role, scopes))
     return scopes or frozenset()

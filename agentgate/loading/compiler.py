@@ -1,8 +1,10 @@
-"""From the blocks of a file to the frozen `Workflow`, with every finding that needs more than one place of the file.
+"""From the blocks of a file to the frozen `Workflow`, with every finding that needs more than
+one place of the file.
 
-Rules: each function reads one block, reports all that is wrong with it, and returns its value; nothing stops at the first finding.
-A rule that can only ever refuse (an origin that nothing produces, a tool that nothing can reach, a limit that skips) is an error
-here, because a reviewer would read it as a permission.
+Rules: each function reads one block, reports all that is wrong with it, and returns its value;
+nothing stops at the first finding. A rule that can only ever refuse (an origin that nothing
+produces, a tool that nothing can reach, a limit that skips) is an error here, because a
+reviewer would read it as a permission.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ _TIMES = frozenset({"date", "time", "day", "when", "due", "start", "deadline", "
 
 def compiled(site: Site, digest: str) -> Workflow:
     """The workflow of one file; good only if the document has no problems afterwards."""
-    share, d, made = site.share, site.definition, tools(site)
+    share = site.share
+    d = site.definition
+    made = tools(site)
     return Workflow(
         id=d.id,
         version=d.version,
@@ -56,33 +60,54 @@ def compiled(site: Site, digest: str) -> Workflow:
     )
 
 
-# --- who -----------------------------------------------------------------------------------------------------------------
+# --- who --------------------------------------------------------------------------------------
 
 
 def _stated(block: Block | None) -> dict[str, Any]:
-    """What a block states itself, by the fields of its rule: lists as tuples, without the blocks in it."""
-    values = [(name, getattr(block, name)) for name in type(block).model_fields] if block else ()
-    return {n: tuple(v) if isinstance(v, list) else v for n, v in values if v is not None and not isinstance(v, Block)}
+    """What a block states itself, by the fields of its rule: lists as tuples, without the
+    blocks in it.
+    """
+    values = (
+        [(name, getattr(block, name)) for name in type(block).model_fields] if block else ()
+    )
+    return {
+        n: tuple(v) if isinstance(v, list) else v
+        for n, v in values
+        if v is not None and not isinstance(v, Block)
+    }
 
 
 def _check_stated(block: Block, at: Place) -> None:
     if not block.model_fields_set:
-        at.report_key("an empty block", f"at least one of {', '.join(type(block).model_fields)}")
+        at.report_key(
+            "an empty block", f"at least one of {', '.join(type(block).model_fields)}"
+        )
 
 
 def _agent(site: Site, block: AgentBlock) -> AgentRule:
-    at, oidc = site.root["who", "agent"], block.oidc
-    ways = [name for name in ("in_process", "spiffe", "oidc") if getattr(block, name) is not None]
+    at = site.root["who", "agent"]
+    oidc = block.oidc
+    ways = [
+        name for name in ("in_process", "spiffe", "oidc") if getattr(block, name) is not None
+    ]
     if len(ways) != 1:
-        at.report_key(" and ".join(ways) or "no identity", "exactly one of in_process, spiffe, oidc")
+        at.report_key(
+            " and ".join(ways) or "no identity", "exactly one of in_process, spiffe, oidc"
+        )
     for name, part in (("posture", block.posture), ("boundary", block.boundary)):
         if part:
             _check_stated(part, at[name])
             if block.in_process:
-                at[name].report_key(f"{name} beside in_process", "a proven identity (an agent in process proves nothing)")
+                at[name].report_key(
+                    f"{name} beside in_process",
+                    "a proven identity (an agent in process proves nothing)",
+                )
     parts = {**_stated(block), **_stated(block.posture), **_stated(block.boundary)}
     if oidc:
-        parts |= {"oidc_issuer": oidc.issuer, "claims": _claims(site, oidc, at["oidc", "claims"])}
+        parts |= {
+            "oidc_issuer": oidc.issuer,
+            "claims": _claims(site, oidc, at["oidc", "claims"]),
+        }
     return site.built(AgentRule, at.line, **parts)
 
 
@@ -90,13 +115,18 @@ def _claims(site: Site, block: OidcBlock, at: Place) -> tuple[ClaimRule, ...]:
     rules = []
     for name, claim in block.claims.items():
         if (claim.is_ is None) == (claim.in_ is None):
-            at[name].report_key("an empty rule" if claim.is_ is None else "is and in", "exactly one of is, in")
-        rules.append(site.built(ClaimRule, name, at[name].line, tuple(claim.in_ or (claim.is_ or "",))))
+            at[name].report_key(
+                "an empty rule" if claim.is_ is None else "is and in", "exactly one of is, in"
+            )
+        rules.append(
+            site.built(ClaimRule, name, at[name].line, tuple(claim.in_ or (claim.is_ or "",)))
+        )
     return tuple(rules)
 
 
 def _user(site: Site) -> UserRule | None:
-    block, at = site.definition.who.for_user, site.root["who", "for_user"]
+    block = site.definition.who.for_user
+    at = site.root["who", "for_user"]
     if not block:
         return None
     _check_stated(block, at)
@@ -104,15 +134,18 @@ def _user(site: Site) -> UserRule | None:
 
 
 def _via(site: Site) -> ViaRule | None:
-    block, at = site.definition.who.via, site.root["who", "via"]
+    block = site.definition.who.via
+    at = site.root["who", "via"]
     if not block:
         return None
     if (block.min_hops or 0) > block.max_hops:
-        at["min_hops"].report(str(block.min_hops), f"at most max_hops, {block.max_hops} (no call has both)")
+        at["min_hops"].report(
+            str(block.min_hops), f"at most max_hops, {block.max_hops} (no call has both)"
+        )
     return site.built(ViaRule, at.line, **_stated(block))
 
 
-# --- what was asked, when, where -----------------------------------------------------------------------------------------
+# --- what was asked, when, where --------------------------------------------------------------
 
 
 def _intents(site: Site, all_tools: Mapping[str, Tool]) -> Mapping[str, Intent]:
@@ -121,25 +154,54 @@ def _intents(site: Site, all_tools: Mapping[str, Tool]) -> Mapping[str, Intent]:
         at = site.root["intents", name]
         if name == ANY:
             at.report_key(ANY, "another name (any is reserved for needs)")
-        words, reader = tuple(block.words or ()), block.unclear == "reader" or block.words is None
+        words = tuple(block.words or ())
+        reader = block.unclear == "reader" or block.words is None
         if reader and any(tool.effect == "destructive" for tool in _needing(all_tools, name)):
             got = "no words" if not block.words else "unclear: reader"
-            at.report_key(f"{got}, for a destructive tool", "words, and unclear: deny, confirm or step_up (no model reads what destroys)")
+            at.report_key(
+                f"{got}, for a destructive tool",
+                "words, and unclear: deny, confirm or step_up (no model reads what destroys)",
+            )
         for index, phrase in enumerate(words):
-            content = [word for word in phrase.lower().removeprefix("^").split() if word not in ARTICLES]
+            content = [
+                word
+                for word in phrase.lower().removeprefix("^").split()
+                if word not in ARTICLES
+            ]
             if content and content[0] in PLACES:  # it would have to be looked for everywhere
-                at["words", index].report(shown(phrase), "a phrase that begins with a word (let someone know)")
-        examples, counter = tuple(block.examples), tuple(block.counter_examples or ())
+                at["words", index].report(
+                    shown(phrase), "a phrase that begins with a word (let someone know)"
+                )
+        examples = tuple(block.examples)
+        counter = tuple(block.counter_examples or ())
         if set(examples) & set(counter):
-            at["counter_examples"].report_key(shown(min(set(examples) & set(counter))), "a sentence that is not also an example")
+            at["counter_examples"].report_key(
+                shown(min(set(examples) & set(counter))),
+                "a sentence that is not also an example",
+            )
         for key, answer, request in (
             ("delegated", block.delegated, "a delegated request"),
             ("unheard", block.unheard, "what was not understood"),
         ):
             if answer in {"confirm", "step_up"} and block.left_open != answer:
-                at[key].report_key(f"{answer} beside unclear: {block.unclear}", f"unclear: {answer} ({request} is unclear)")
-        fields = name, at.line, block.asks_for, words, block.left_open, examples, counter, block.delegated, block.unheard
-        intents[site.share(name)] = site.built(Intent, *fields, _objects(all_tools, name), reader, _timed(all_tools, name))
+                at[key].report_key(
+                    f"{answer} beside unclear: {block.unclear}",
+                    f"unclear: {answer} ({request} is unclear)",
+                )
+        fields = (
+            name,
+            at.line,
+            block.asks_for,
+            words,
+            block.left_open,
+            examples,
+            counter,
+            block.delegated,
+            block.unheard,
+        )
+        intents[site.share(name)] = site.built(
+            Intent, *fields, _objects(all_tools, name), reader, _timed(all_tools, name)
+        )
     return site.share.mapping(intents)
 
 
@@ -150,24 +212,47 @@ def _needing(all_tools: Mapping[str, Tool], intent: str) -> list[Tool]:
 def _timed(all_tools: Mapping[str, Tool], intent: str) -> bool:
     """Whether an argument of the tools takes a day or a time."""
     rules = [rule for tool in _needing(all_tools, intent) for rule in tool.args.values()]
-    return not rules or any(rule.type in {"date", "datetime"} or not _TIMES.isdisjoint(_WORD.findall(rule.name.lower())) for rule in rules)
+    return not rules or any(
+        rule.type in {"date", "datetime"}
+        or not _TIMES.isdisjoint(_WORD.findall(rule.name.lower()))
+        for rule in rules
+    )
 
 
 def _objects(all_tools: Mapping[str, Tool], intent: str) -> frozenset[str] | None:
-    """What the tools act on, where they destroy something or change what an id names; `NAMED`: origins hold a call to what was named."""
+    """What the tools act on, where they destroy something or change what an id names; `NAMED`:
+    origins hold a call to what was named.
+    """
     needing = _needing(all_tools, intent)
     rules = [rule for tool in needing for rule in tool.args.values()]
     effects = {tool.effect for tool in needing}
-    if "destructive" not in effects and not ("write" in effects and any(rule.type in {"id", "user"} for rule in rules)):
+    if "destructive" not in effects and not (
+        "write" in effects and any(rule.type in {"id", "user"} for rule in rules)
+    ):
         return None
     sources = [source for rule in rules for source in rule.sources]
-    named = any(rule.type == "text" and not rule.free and rule.pattern is None for rule in rules) or any(
-        source.selector or (source.tool in all_tools and (fact := all_tools[source.tool].facts.get(source.field)) and fact.named_by)
+    named = any(
+        rule.type == "text" and not rule.free and rule.pattern is None for rule in rules
+    ) or any(
+        source.selector
+        or (
+            source.tool in all_tools
+            and (fact := all_tools[source.tool].facts.get(source.field))
+            and fact.named_by
+        )
         for source in sources
     )
-    nouns = [intent, *[tool.name for tool in needing], *[rule.name for rule in rules if rule.type != "text"]]
+    nouns = [
+        intent,
+        *[tool.name for tool in needing],
+        *[rule.name for rule in rules if rule.type != "text"],
+    ]
     words = {word.lower() for name in nouns for word in _WORD.findall(name)}
-    return frozenset(words | {f"<{rule.type}>" for rule in rules if rule.type != "text"} | ({NAMED} if named else set()))
+    return frozenset(
+        words
+        | {f"<{rule.type}>" for rule in rules if rule.type != "text"}
+        | ({NAMED} if named else set())
+    )
 
 
 def _conditions(site: Site, block: ConditionsBlock) -> Conditions:
@@ -175,7 +260,10 @@ def _conditions(site: Site, block: ConditionsBlock) -> Conditions:
     _check_stated(block, at)
     for index, network in enumerate(block.network or ()):
         if not _is_network(network):
-            at["network", index].report(shown(network), "a CIDR block without host bits, such as 10.20.0.0/16, or a zone name")
+            at["network", index].report(
+                shown(network),
+                "a CIDR block without host bits, such as 10.20.0.0/16, or a zone name",
+            )
     hours = _hours(site, block.hours, at["hours"]) if block.hours else None
     return site.built(Conditions, at.line, hours=hours, **_stated(block))
 
@@ -190,14 +278,24 @@ def _hours(site: Site, block: HoursBlock, at: Place) -> Hours:
     if not _zone_exists(block.zone):
         at["zone"].report(shown(block.zone), "an IANA time zone such as Europe/Berlin, or UTC")
     if block.from_ in {block.to, 24 * 60}:
-        at["from"].report("an empty or ambiguous window", 'a start before "24:00" that is not the end')
-    return site.built(Hours, at.line, frozenset(map(DAYS.index, block.days)), block.from_, block.to, block.zone)
+        at["from"].report(
+            "an empty or ambiguous window", 'a start before "24:00" that is not the end'
+        )
+    return site.built(
+        Hours,
+        at.line,
+        frozenset(map(DAYS.index, block.days)),
+        block.from_,
+        block.to,
+        block.zone,
+    )
 
 
 @lru_cache(maxsize=1024)
 def _zone_exists(name: str) -> bool:
     try:
         ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # absent, a path outside the data, a directory
+    # absent, a path outside the data, a directory
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         return False
     return "/" in name or name == "UTC"

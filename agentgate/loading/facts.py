@@ -1,7 +1,9 @@
-"""One fact of a tool's result: from its block to the frozen value, reporting what is wrong with it.
+"""One fact of a tool's result: from its block to the frozen value, reporting what is wrong with
+it.
 
-Rules: a fact is one value of one row; the facts that it refers to (`currency`, `named_by`, `where`) are in the same row; a text is
-searched for an entity only where the user named its source.
+Rules: a fact is one value of one row; the facts that it refers to (`currency`, `named_by`,
+`where`) are in the same row; a text is searched for an entity only where the user named its
+source.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ Steps = tuple[str, ...]
 def compiled_fact(site: Site, tool: str, name: str, block: FactBlock, at: Place) -> Fact:
     """One declared field of a result."""
     if name in site.tools[tool].args:
-        at.report_key(f"{name}, also an argument", f"another name ({tool}.{name} must mean one thing; path: says where it is)")
+        at.report_key(
+            f"{name}, also an argument",
+            f"another name ({tool}.{name} must mean one thing; path: says where it is)",
+        )
     if block.currency:
         _currency(site, tool, block, block.currency, at["currency"])
     if block.type == "json":
@@ -32,12 +37,19 @@ def compiled_fact(site: Site, tool: str, name: str, block: FactBlock, at: Place)
     steps = _steps(block, name, at)
     if block.key:
         if steps[-2:] != (VALUES, EACH) or block.find:
-            at["key"].report_key("key of no value", "path: ending in .* without find (the fact is the key of each value there)")
+            at["key"].report_key(
+                "key of no value",
+                "path: ending in .* without find (the fact is the key of each value there)",
+            )
         if block.type in _NOT_TEXT:
-            at["key"].report_key(f"a key as {block.type}", "a type of text (a key of an object is text)")
+            at["key"].report_key(
+                f"a key as {block.type}", "a type of text (a key of an object is text)"
+            )
         steps = (*steps, KEY)
     if block.trust == "confirmed" and block.type not in kind_of(CONFIRMED).types:
-        expected = f"a type whose value names one thing: {', '.join(sorted(kind_of(CONFIRMED).types))}"
+        expected = (
+            f"a type whose value names one thing: {', '.join(sorted(kind_of(CONFIRMED).types))}"
+        )
         at["trust"].report(f"confirmed on a {block.type}", expected)
     if block.find:
         _find(block, at["find"])
@@ -67,7 +79,9 @@ def one_row_each(site: Site, source: Source) -> bool:
 
 
 def one_list(site: Site, tool: str) -> Steps | None:
-    """The list whose elements the rows of a tool's results are; None where there is none (`agentgate.workflow.page_size.counted`)."""
+    """The list whose elements the rows of a tool's results are; None where there is none
+    (`agentgate.workflow.page_size.counted`).
+    """
     return counted(_lists(site, tool).values())
 
 
@@ -99,40 +113,62 @@ def _find(block: FactBlock, at: Place) -> None:
         expected = "type: number (of addresses, a text that others add to may hold theirs)"
         at.report_key(f"find: any on a {block.type}", expected)
     if block.find == "one" and block.type not in FINDABLE:
-        at.report_key(f"find on a {block.type}", f"a type that is told apart in any text: {', '.join(sorted(FINDABLE))}")
+        at.report_key(
+            f"find on a {block.type}",
+            f"a type that is told apart in any text: {', '.join(sorted(FINDABLE))}",
+        )
     if block.trust != "named":
-        expected = "trust: named (text is anybody's: only a source that the user named is looked into)"
+        expected = (
+            "trust: named (text is anybody's: only a source that the user named is looked into)"
+        )
         at.report_key("find without trust", expected)
 
 
 def _row(site: Site, tool: str, block: FactBlock, own: Steps, at: Place) -> None:
-    """`named_by` and `where`: facts of the same row (`own`: its list), and the arguments of that call which they must equal."""
-    facts, args, lists = site.facts(tool), site.tools[tool].args, _lists(site, tool)
+    """`named_by` and `where`: facts of the same row (`own`: its list), and the arguments of
+    that call which they must equal.
+    """
+    facts = site.facts(tool)
+    args = site.tools[tool].args
+    lists = _lists(site, tool)
     for argument in args if block.named_by else ():  # kept, to know who chose the rows
         site.noted(Source("arg", tool, argument))
-    labels = [(name, at["named_by", index], True) for index, name in enumerate(block.named_by or ())]
+    labels = [
+        (name, at["named_by", index], True) for index, name in enumerate(block.named_by or ())
+    ]
     labels += [(name, at["where", name], False) for name in block.where or ()]
     for name, here, names_row in labels:
         if name not in facts:
             here.unknown(name, f"a fact of {tool}", facts)
         elif own[: len(lists[name])] != lists[name]:
-            here.report(f"{name}, of another list", "a fact of the same row: in the same list, or outside of it")
+            here.report(
+                f"{name}, of another list",
+                "a fact of the same row: in the same list, or outside of it",
+            )
         elif names_row and facts[name].type not in TOKENISED:
-            here.report(f"{name}, a {facts[name].type}", f"a fact whose value a user can name: {', '.join(sorted(TOKENISED))}")
+            here.report(
+                f"{name}, a {facts[name].type}",
+                f"a fact whose value a user can name: {', '.join(sorted(TOKENISED))}",
+            )
     for name, argument in (block.where or {}).items():
-        asked, here = args.get(argument), at["where", name]
+        asked = args.get(argument)
+        here = at["where", name]
         if not asked or "." in argument or asked.max_items:
             hint = "" if asked else did_you_mean(argument, args)
             here.report(shown(argument), f"an argument of {tool} that is one value", hint)
         elif name in facts and not comparable(facts[name].type, argument_type(asked)):
-            here.report(f"a {facts[name].type} like a {argument_type(asked)}", "an argument whose values can equal the fact's")
+            here.report(
+                f"a {facts[name].type} like a {argument_type(asked)}",
+                "an argument whose values can equal the fact's",
+            )
         else:
             site.noted(Source("arg", tool, argument))
 
 
 def _lists(site: Site, tool: str) -> dict[str, Steps]:
     """The list that each fact of a tool is in; empty where it is in none."""
-    lists, at = {}, site.root["tools", tool, "facts"]
+    lists = {}
+    at = site.root["tools", tool, "facts"]
     for name, block in site.facts(tool).items():
         steps = _steps(block, name, at[name])
         lists[name] = (*steps, NUMBERS, EACH) if block.find == "any" else _list(steps)
@@ -145,7 +181,9 @@ def _list(steps: Steps) -> Steps:
 
 
 def _steps(block: FactBlock, name: str, at: Place) -> Steps:
-    """``transactions[].recipient`` as keys; ``[]`` walks a list, ``*`` an object's values; ``.`` is the result itself."""
+    """``transactions[].recipient`` as keys; ``[]`` walks a list, ``*`` an object's values;
+    ``.`` is the result itself.
+    """
     text = name if block.path is None else block.path
     if text == ".":
         return ()
@@ -157,7 +195,9 @@ def _steps(block: FactBlock, name: str, at: Place) -> Steps:
         good = (key or (index == 0 and lists)) and key.isascii() and key.isprintable() and plain
         if not good or lists.replace(EACH, ""):
             at["path"].report(
-                shown(text), "keys joined by dots, [] after a list, * alone for each value of an object: orders[].lines.*.sku"
+                shown(text),
+                "keys joined by dots, [] after a list, * alone for each value of an object: "
+                "orders[].lines.*.sku",
             )
             return ()
         steps += [VALUES, EACH] if key == "*" else [key] if key else []

@@ -1,7 +1,9 @@
-"""Equal values of many workflows as one object, so that a hundred thousand workflows fit in memory.
+"""Equal values of many workflows as one object, so that a hundred thousand workflows fit in
+memory.
 
-Rules: only immutable values are shared, by equality and type; what holds a mapping is compared by the identity of that
-mapping, which was shared before. The table lives as long as the loading, not as long as the gate.
+Rules: only immutable values are shared, by equality and type; what holds a mapping is compared
+by the identity of that mapping, which was shared before. The table lives as long as the
+loading, not as long as the gate.
 """
 
 from __future__ import annotations
@@ -29,15 +31,24 @@ class Sharing:
         self._seen: dict[Any, Any] = {}
 
     def __call__(self, value: T) -> T:
-        """The first value equal to this one (hashable, and of elements that equal only their own kind)."""
+        """The first value equal to this one (hashable, and of elements that equal only their
+        own kind).
+        """
         return self._seen.setdefault(value, value)  # type: ignore[no-any-return]  # the table maps a value to an equal one of its type
 
     def built(self, kind: Callable[P, T], *fields: P.args, **named: P.kwargs) -> T:
-        """The value with these fields, each as for a call of this table, a mapping, or a value that holds one and was shared before.
+        """The value with these fields, each as for a call of this table, a mapping, or a value
+        that holds one and was shared before.
 
-        It is built only for the first of equal ones: what it works out of its fields is worked out once.
+        It is built only for the first of equal ones: what it works out of its fields is worked
+        out once.
         """
-        key = (kind, tuple(map(_compared, fields)) if kind in _HOLD_MAPPINGS else fields, tuple(named), *named.values())
+        key = (
+            kind,
+            tuple(map(_compared, fields)) if kind in _HOLD_MAPPINGS else fields,
+            tuple(named),
+            *named.values(),
+        )
         if key not in self._seen:
             self._seen[key] = kind(*fields, **named)
         return self._seen[key]  # type: ignore[no-any-return]  # as above

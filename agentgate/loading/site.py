@@ -1,7 +1,8 @@
-"""One file while it is compiled: its places, where findings are reported, and what its references name.
+"""One file while it is compiled: its places, where findings are reported, and what its
+references name.
 
-Rules of references: the longest declared tool name wins; a name that is not declared is no origin; a result of a tool that acts is
-no origin, except a new id.
+Rules of references: the longest declared tool name wins; a name that is not declared is no
+origin; a result of a tool that acts is no origin, except a new id.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from agentgate.loading.yaml_nodes import Document, Node, Path, did_you_mean, nod
 from agentgate.values.entities import NUMERIC
 from agentgate.workflow.rule import COMPUTED, CONFIRMED, MODEL, PROMPT, USER, Source, Sources
 
-_ALONE = {str(source): source for source in (PROMPT, USER, COMPUTED, CONFIRMED, MODEL)}  # origins that name no tool
+# origins that name no tool
+_ALONE = {str(source): source for source in (PROMPT, USER, COMPUTED, CONFIRMED, MODEL)}
 
 
 @dataclass(slots=True)
 class Place:
-    """One place of the document. ``place["args", "payee"]`` is a place inside it, whether or not the file has anything there."""
+    """One place of the document. ``place["args", "payee"]`` is a place inside it, whether or
+    not the file has anything there.
+    """
 
     document: Document
     path: Path
@@ -37,7 +41,9 @@ class Place:
         return self.node.line if self.node else self.document.line(self.path)
 
     def element(self, index: int) -> Place:
-        """The place of an element; this place where the file writes a single word for the list."""
+        """The place of an element; this place where the file writes a single word for the
+        list.
+        """
         element = self[index]
         return element if element.node else self
 
@@ -46,12 +52,18 @@ class Place:
         self.document.report(self.path, got, expected, hint)
 
     def report_key(self, got: str, expected: str) -> None:
-        """Report what is wrong with the key here: it is out of place, or something beside it is missing."""
+        """Report what is wrong with the key here: it is out of place, or something beside it is
+        missing.
+        """
         self.document.report(self.path, got, expected, key=True)
 
-    def unknown(self, name: str, expected: str, known: Collection[str], *, key: bool = False) -> None:
+    def unknown(
+        self, name: str, expected: str, known: Collection[str], *, key: bool = False
+    ) -> None:
         """Report a name that is none of those known, with the closest of them."""
-        self.document.report(self.path, shown(name), expected, did_you_mean(name, known), key=key)
+        self.document.report(
+            self.path, shown(name), expected, did_you_mean(name, known), key=key
+        )
 
 
 class Site:
@@ -65,8 +77,18 @@ class Site:
         used: tool -> names of its arguments that others refer to (empty: only its facts).
     """
 
-    def __init__(self, document: Document, definition: Definition, roles: Mapping[str, frozenset[str]], share: Sharing) -> None:
-        self.root, self.definition, self.tools = Place(document, (), document.root), definition, definition.tools
+    def __init__(
+        self,
+        document: Document,
+        definition: Definition,
+        roles: Mapping[str, frozenset[str]],
+        share: Sharing,
+    ) -> None:
+        self.root, self.definition, self.tools = (
+            Place(document, (), document.root),
+            definition,
+            definition.tools,
+        )
         self.roles, self.share, self.built = roles, share, share.built
         self.used: dict[str, set[str]] = {}
 
@@ -79,7 +101,9 @@ class Site:
         return self.facts(source.tool)[source.field] if kind_of(source).row_fact else None
 
     def split(self, text: str) -> tuple[str, str]:
-        """``tool.name`` as its tool and name; the longest declared tool name wins, and none is empty."""
+        """``tool.name`` as its tool and name; the longest declared tool name wins, and none is
+        empty.
+        """
         tool, dot, _ = text.rpartition(".")
         while dot and tool not in self.tools:
             tool, dot, _ = tool.rpartition(".")
@@ -88,13 +112,20 @@ class Site:
     def declared(self, tool: str, place: Place, *, key: bool = False) -> bool:
         """Whether a tool is declared; reported where it is not."""
         if tool not in self.tools:
-            place.unknown(tool, f"a declared tool: {', '.join(self.tools)}", self.tools, key=key)
+            place.unknown(
+                tool, f"a declared tool: {', '.join(self.tools)}", self.tools, key=key
+            )
         return tool in self.tools
 
     def role(self, name: str, place: Place) -> frozenset[str] | None:
         """The scopes of a static role, or None after reporting that there is none."""
         if name not in self.roles:
-            place.unknown(name, f"a role of roles.yaml: {', '.join(sorted(self.roles)) or 'none: the folder has no such file'}", self.roles)
+            place.unknown(
+                name,
+                "a role of roles.yaml: "
+                f"{', '.join(sorted(self.roles)) or 'none: the folder has no such file'}",
+                self.roles,
+            )
         return self.roles.get(name)
 
     def source(self, text: str, place: Place) -> Source | None:
@@ -103,32 +134,55 @@ class Site:
             return _ALONE[text]
         name, field = self.split(text)
         if not name:
-            place.unknown(text, "prompt, model, user, computed, confirmed, or a fact or argument of a declared tool", self._origins())
+            place.unknown(
+                text,
+                "prompt, model, user, computed, confirmed, or a fact or argument of a declared tool",
+                self._origins(),
+            )
             return None
-        facts, args = self.facts(name), self.tools[name].args
+        facts = self.facts(name)
+        args = self.tools[name].args
         if field in facts:
             if self.tools[name].effect == "read" or facts[field].type == "id":
                 return self.noted(self.built(Source, "fact", name, field))
             got = f"{shown(text)}, a result of the {self.tools[name].effect} tool {name}"
             place.report(
-                got, "a fact of a read, or a new id (results of a tool that acts are no origin: a refused value would launder itself)"
+                got,
+                "a fact of a read, or a new id (results of a tool that acts are no origin: a "
+                "refused value would launder itself)",
             )
         elif field not in args:
-            expected = f"a fact or argument that {name} declares ({', '.join([*facts, *args]) or 'nothing'})"
+            expected = (
+                f"a fact or argument that {name} declares "
+                f"({', '.join([*facts, *args]) or 'nothing'})"
+            )
             place.unknown(text, expected, self._origins())
         elif "." in field:
-            place.report(f"{shown(text)}, inside an argument", "a fact, or a whole argument (a part of one is no origin)")
+            place.report(
+                f"{shown(text)}, inside an argument",
+                "a fact, or a whole argument (a part of one is no origin)",
+            )
         else:
             return self.noted(self.built(Source, "arg", name, field))
         return None
 
     def sources(self, texts: Iterable[str], place: Place) -> Sources:
         """Every origin of a list that could be read."""
-        read = [_ALONE.get(text) or self.source(text, place[index]) for index, text in enumerate(texts)]
+        read = [
+            _ALONE.get(text) or self.source(text, place[index])
+            for index, text in enumerate(texts)
+        ]
         return self.share(tuple([source for source in read if source]))
 
     def _origins(self) -> set[str]:
-        return {*_ALONE, *(f"{name}.{field}" for name, tool in self.tools.items() for field in (*(tool.facts or {}), *tool.args))}
+        return {
+            *_ALONE,
+            *(
+                f"{name}.{field}"
+                for name, tool in self.tools.items()
+                for field in (*(tool.facts or {}), *tool.args)
+            ),
+        }
 
     def noted(self, source: Source) -> Source:
         """The source, after noting that its tool, and an argument it names, are referred to."""
@@ -141,7 +195,9 @@ class Site:
         return source
 
     def typed(self, source: Source) -> tuple[str, str]:
-        """The type of what a source names, and the sibling that holds its currency (empty: none)."""
+        """The type of what a source names, and the sibling that holds its currency (empty:
+        none).
+        """
         if of_call(source).returned:
             fact = self.facts(source.tool)[source.field]
             return fact.type, fact.currency or ""
@@ -150,12 +206,20 @@ class Site:
 
 
 def argument_type(block: ArgumentBlock) -> str:
-    """The type an argument is compared under: a range without a type is of numbers; everything else without one is text."""
-    return block.type or ("number" if block.min is not None or block.max is not None else "text")
+    """The type an argument is compared under: a range without a type is of numbers; everything
+    else without one is text.
+    """
+    return block.type or (
+        "number" if block.min is not None or block.max is not None else "text"
+    )
 
 
 def comparable(kind: str, other: str) -> bool:
-    """Whether a value of one type can equal one of the other: keys are decimals, booleans or text in a type's own form."""
+    """Whether a value of one type can equal one of the other: keys are decimals, booleans or
+    text in a type's own form.
+    """
     one, two = ("number" if k == "integer" else k for k in (kind, other))
     apart = {"json", "boolean", *NUMERIC}
-    return one == two or (not {one, two} & apart and bool({one, two} & {"text", "id", "path", "user"}))
+    return one == two or (
+        not {one, two} & apart and bool({one, two} & {"text", "id", "path", "user"})
+    )

@@ -1,8 +1,9 @@
 """Reading a workflow to review: a file on disk, or a file of a git revision (``REV:path``).
 
-Rules: nothing in the repository is executed. Git runs only plumbing commands, without hooks, filters, replacements, pagers, prompts or
-lazy fetching, and a revision is validated so that it cannot be an option. A workflow's roles are those of the nearest ``roles.yaml``
-above it, in the same revision.
+Rules: nothing in the repository is executed. Git runs only plumbing commands, without hooks,
+filters, replacements, pagers, prompts or lazy fetching, and a revision is validated so that it
+cannot be an option. A workflow's roles are those of the nearest ``roles.yaml`` above it, in the
+same revision.
 """
 
 from __future__ import annotations
@@ -25,8 +26,21 @@ _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@{}^~+-]{0,199}", re.ASCII)
 _ROLE = "narrower_than"  # the beginning of every key that names a role
 _PATIENCE = 20.0  # seconds for one git command
 _MAX = 1024 * 1024  # bytes of a file
-_QUIET = ("--no-pager", "--no-replace-objects", "--literal-pathspecs", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
-_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
+_QUIET = (
+    "--no-pager",
+    "--no-replace-objects",
+    "--literal-pathspecs",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "core.hooksPath=/dev/null",
+)
+_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_NO_LAZY_FETCH": "1",
+    "LC_ALL": "C",
+}
 
 
 @value_class
@@ -59,8 +73,8 @@ class WorkflowText:
 def find(name: str) -> WorkflowText:
     """Read ``REV:path`` where the name has a colon, else a file of this path.
 
-    A file whose own path has a colon is written ``./...``: a folder named ``main:workflows`` in a pull request must not pass for the
-    main branch.
+    A file whose own path has a colon is written ``./...``: a folder named ``main:workflows`` in
+    a pull request must not pass for the main branch.
 
     Raises:
         ConfigError: it names neither, or git does not know it.
@@ -71,12 +85,16 @@ def find(name: str) -> WorkflowText:
         return in_git(revision, inside)
     path = Path(name)
     if not path.is_file():
-        raise ConfigError("workflow", name, "a workflow file, or REV:path such as main:workflows/refund.yaml")
+        raise ConfigError(
+            "workflow", name, "a workflow file, or REV:path such as main:workflows/refund.yaml"
+        )
     return on_disk(path)
 
 
 def on_disk(path: Path) -> WorkflowText:
-    """A workflow file of a folder. Raises WorkflowError: it, its tests or the ``roles.yaml`` above it cannot be read."""
+    """A workflow file of a folder. Raises WorkflowError: it, its tests or the ``roles.yaml``
+    above it cannot be read.
+    """
     tests = path.with_name(f"{path.name.removesuffix('.yaml')}{TESTS}")
     roles = next((p / ROLES for p in path.absolute().parents if (p / ROLES).is_file()), None)
     return WorkflowText(
@@ -100,12 +118,17 @@ def below(path: Path) -> tuple[WorkflowText, ...]:
         return (on_disk(path),)
     workflows = tuple(on_disk(file) for file in workflow_files(path)) if path.is_dir() else ()
     if not workflows:
-        raise ConfigError("workflows", str(path), "a workflow file, or a folder with at least one *.yaml below it")
+        raise ConfigError(
+            "workflows",
+            str(path),
+            "a workflow file, or a folder with at least one *.yaml below it",
+        )
     return workflows
 
 
 def in_git(revision: str, path: str) -> WorkflowText:
-    """A workflow of a commit. `path` is relative to the repository's root, or to this folder where it starts with ``./``.
+    """A workflow of a commit. `path` is relative to the repository's root, or to this folder
+    where it starts with ``./``.
 
     Raises:
         ConfigError: no such commit or file, or no valid name of a revision.
@@ -115,22 +138,44 @@ def in_git(revision: str, path: str) -> WorkflowText:
     inside = PurePosixPath(path)
     if path.startswith(("./", "../")):
         inside = PurePosixPath(os.path.normpath(prefix() + path))
-    if inside.is_absolute() or ".." in inside.parts or not inside.name or not path.isprintable():
-        raise ConfigError("path", path, "a path inside the repository, from its root (or ./ from here)")
+    if (
+        inside.is_absolute()
+        or ".." in inside.parts
+        or not inside.name
+        or not path.isprintable()
+    ):
+        raise ConfigError(
+            "path", path, "a path inside the repository, from its root (or ./ from here)"
+        )
     text = blob(at, str(inside))
     if text is None:
-        raise ConfigError("workflow", f"{revision}:{path}", "a file of that commit (a path from the repository's root)")
+        raise ConfigError(
+            "workflow",
+            f"{revision}:{path}",
+            "a file of that commit (a path from the repository's root)",
+        )
     tests = blob(at, str(inside.with_name(f"{inside.name.removesuffix('.yaml')}{TESTS}")))
     for folder in inside.parents:
         roles = blob(at, str(folder / ROLES))
         if roles is not None:
             roles_from = f"{revision}:{folder / ROLES}"
-            return WorkflowText(f"{revision}:{path}", str(inside), at, text, tests, parse_roles(roles, roles_from), roles_from)
+            return WorkflowText(
+                f"{revision}:{path}",
+                str(inside),
+                at,
+                text,
+                tests,
+                parse_roles(roles, roles_from),
+                roles_from,
+            )
     return WorkflowText(f"{revision}:{path}", str(inside), at, text, tests, {})
 
 
-def lend_roles(old: WorkflowText, new: WorkflowText) -> tuple[WorkflowText, WorkflowText, tuple[str, ...]]:
-    """Both sides, where a file on disk that names a role and has no ``roles.yaml`` above it uses the other side's roles.
+def lend_roles(
+    old: WorkflowText, new: WorkflowText
+) -> tuple[WorkflowText, WorkflowText, tuple[str, ...]]:
+    """Both sides, where a file on disk that names a role and has no ``roles.yaml`` above it
+    uses the other side's roles.
 
     A side from git never borrows: a role that its own commit does not have did not exist.
 
@@ -142,7 +187,9 @@ def lend_roles(old: WorkflowText, new: WorkflowText) -> tuple[WorkflowText, Work
     def lent(to: WorkflowText, other: WorkflowText) -> WorkflowText:
         if to.commit or to.roles_from or not other.roles_from or _ROLE not in to.text:
             return to
-        notes.append(f"{to.name} lies in no workflow folder: its roles are read as in {other.roles_from}")
+        notes.append(
+            f"{to.name} lies in no workflow folder: its roles are read as in {other.roles_from}"
+        )
         return replace(to, roles=other.roles)
 
     return lent(old, new), lent(new, old), tuple(notes)
@@ -155,10 +202,20 @@ def commit_of(revision: str) -> str:
         ConfigError: no valid name of a revision, or none that git knows.
     """
     if not _REVISION.fullmatch(revision):
-        raise ConfigError("revision", revision, "a branch, tag or commit (letters, digits and . _ / @ { } ^ ~ + -, not - first)")
-    commit = ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        raise ConfigError(
+            "revision",
+            revision,
+            "a branch, tag or commit (letters, digits and . _ / @ { } ^ ~ + -, not - first)",
+        )
+    commit = ask(
+        "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
+    )
     if commit is None or not re.fullmatch(rb"[0-9a-f]{40,64}\n", commit):
-        raise ConfigError("revision", revision, "a commit of this repository (fetch it first, or check its spelling)")
+        raise ConfigError(
+            "revision",
+            revision,
+            "a commit of this repository (fetch it first, or check its spelling)",
+        )
     return commit.decode().strip()
 
 
@@ -180,22 +237,39 @@ def blob(commit: str, path: str) -> str | None:
 
 
 def files_of(commit: str, folder: str) -> tuple[str, ...]:
-    """Paths of the workflow files below a folder of a commit (as `catalog.workflow_files` finds them on disk)."""
-    listed = ask("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, "--", f"{folder.rstrip('/')}/" if folder != "." else ".")
+    """Paths of the workflow files below a folder of a commit (as `catalog.workflow_files` finds
+    them on disk).
+    """
+    listed = ask(
+        "ls-tree",
+        "-r",
+        "-z",
+        "--name-only",
+        "--full-tree",
+        commit,
+        "--",
+        f"{folder.rstrip('/')}/" if folder != "." else ".",
+    )
     names = (listed or b"").decode("utf-8", "replace").split("\0")
     root = PurePosixPath(folder)
 
     def is_workflow(path: PurePosixPath) -> bool:
         return path != root / ROLES and not path.is_relative_to(root / APPROVALS)
 
-    return tuple(n for n in names if n.endswith(".yaml") and not n.endswith(TESTS) and is_workflow(PurePosixPath(n)))
+    return tuple(
+        n
+        for n in names
+        if n.endswith(".yaml") and not n.endswith(TESTS) and is_workflow(PurePosixPath(n))
+    )
 
 
 def prefix() -> str:
     """This folder's path in its repository: ``""`` at the root, else ``sub/folder/``."""
     folder = ask("rev-parse", "--show-prefix")
     if folder is None:
-        raise ConfigError("git", "rev-parse --show-prefix", "a git repository here (or name two files)")
+        raise ConfigError(
+            "git", "rev-parse --show-prefix", "a git repository here (or name two files)"
+        )
     return folder.decode("utf-8", "replace").strip()
 
 
@@ -218,5 +292,7 @@ def ask(*question: str) -> bytes | None:
             env={**os.environ, **_ENVIRONMENT},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError("git", type(error).__name__, f"an answer within {_PATIENCE:.0f} s") from error
+        raise ConfigError(
+            "git", type(error).__name__, f"an answer within {_PATIENCE:.0f} s"
+        ) from error
     return done.stdout if done.returncode == 0 else None

@@ -1,4 +1,5 @@
-"""The types of the single values of a workflow file, each with what a message says where one cannot be read.
+"""The types of the single values of a workflow file, each with what a message says where one
+cannot be read.
 
 All text is read here: durations, dates, times of day, decimals, and the exact forms of names.
 """
@@ -23,7 +24,8 @@ from agentgate.values.times import SHORT_WEEKDAYS, seconds
 MAX_DURATION = 366 * 86400  # seconds
 DAYS = [day.lower() for day in SHORT_WEEKDAYS]  # as a file writes them
 _NAME = "[A-Za-z_][A-Za-z0-9_-]{0,63}"
-_STEP = "[A-Za-z0-9_$@][A-Za-z0-9_$@:/-]{0,63}"  # of an argument: JSON Schemas have "$filter", "@type" and "2fa"
+# of an argument: JSON Schemas have "$filter", "@type" and "2fa"
+_STEP = "[A-Za-z0-9_$@][A-Za-z0-9_$@:/-]{0,63}"
 _PORT_AND_PATH = r"(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]*)?"
 
 
@@ -69,13 +71,17 @@ def _duration(value: Any) -> int | None:
 
 
 def _minutes(value: Any) -> int | None:
-    clock = type(value) is str and re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00", value, re.ASCII)
+    clock = type(value) is str and re.fullmatch(
+        r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00", value, re.ASCII
+    )
     return int(value[:2]) * 60 + int(value[3:]) if clock else None
 
 
 def _day(value: Any) -> date | None:
     try:
-        shape = type(value) is str and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value, re.ASCII)
+        shape = type(value) is str and re.fullmatch(
+            r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value, re.ASCII
+        )
         return date.fromisoformat(value) if shape else None
     except ValueError:
         return None
@@ -120,23 +126,48 @@ Texts = Annotated[list[Text], Len(1, 200), Distinct]
 Group = Annotated[Text, AfterValidator(_group)]
 Groups = Annotated[list[Group], Len(1, 200), Distinct]
 References = Annotated[list[Text], Len(1, 50), Distinct]
-Label = Annotated[str, check_form(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "1 to 128 ASCII letters, digits, '.', '_' or '-'")]
-Acr = Annotated[str, check_form(r"[!#-\[\]-~]{1,255}", "1 to 255 visible ASCII characters without '\"', '\\' and spaces")]
+Label = Annotated[
+    str,
+    check_form(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "1 to 128 ASCII letters, digits, '.', '_' or '-'"
+    ),
+]
+Acr = Annotated[
+    str,
+    check_form(
+        r"[!#-\[\]-~]{1,255}", "1 to 255 visible ASCII characters without '\"', '\\' and spaces"
+    ),
+]
 Labels = Annotated[list[Label], Len(1, 200), Distinct]
 ToolName = Annotated[
-    str, check_form(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}", "a tool name of ASCII letters, digits, '_', '.', ':', '/' or '-'")
+    str,
+    check_form(
+        r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}",
+        "a tool name of ASCII letters, digits, '_', '.', ':', '/' or '-'",
+    ),
 ]
 Name = Annotated[str, check_form(_NAME, "a name of ASCII letters, digits, '_' or '-'")]
 ArgumentName = Annotated[
     str,
     check_form(
         rf"{_STEP}(?:(?:\[\])?(?:\.{_STEP}(?:\[\])?){{1,8}})?",
-        "a name of ASCII letters, digits, '_', '-', '$', '@', ':' or '/', or a path of such names: attachments[].file_id",
+        "a name of ASCII letters, digits, '_', '-', '$', '@', ':' or '/', or a path of such "
+        "names: attachments[].file_id",
     ),
 ]
-Tenant = Annotated[str, check_form(r"[A-Za-z0-9._-]{1,64}", "an exact tenant name, 1 to 64 of A-Z a-z 0-9 . _ - (no wildcards)")]
+Tenant = Annotated[
+    str,
+    check_form(
+        r"[A-Za-z0-9._-]{1,64}",
+        "an exact tenant name, 1 to 64 of A-Z a-z 0-9 . _ - (no wildcards)",
+    ),
+]
 Spiffe = Annotated[
-    str, check_form(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+", "an exact spiffe://trust-domain/path (no wildcards)")
+    str,
+    check_form(
+        r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+",
+        "an exact spiffe://trust-domain/path (no wildcards)",
+    ),
 ]
 Https = Annotated[
     str,
@@ -146,24 +177,42 @@ Https = Annotated[
     ),
 ]
 Scope = Annotated[
-    str, check_form(r"[\x21\x23-\x29\x2b-\x5b\x5d-\x7e]{1,128}", "one exact scope without spaces or '*' (RFC 6749 section 3.3)")
+    str,
+    check_form(
+        r"[\x21\x23-\x29\x2b-\x5b\x5d-\x7e]{1,128}",
+        "one exact scope without spaces or '*' (RFC 6749 section 3.3)",
+    ),
 ]
 Scopes = Annotated[list[Scope], Len(1, 50), Distinct]
-ToolDigest = Annotated[str, check_form(r"sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hex characters")]
+ToolDigest = Annotated[
+    str, check_form(r"sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hex characters")
+]
 Type = Annotated[str, AfterValidator(_type)]
 Noun = Annotated[
-    str, check_form(r"[a-z][a-z-]{1,30}(?: [a-z][a-z-]{1,30}){0,2}", "a noun in the singular, in lower case: file, calendar event")
+    str,
+    check_form(
+        r"[a-z][a-z-]{1,30}(?: [a-z][a-z-]{1,30}){0,2}",
+        "a noun in the singular, in lower case: file, calendar event",
+    ),
 ]
 # to a Literal, 1 and true are the same
-Yes = Annotated[Literal[True], _read(lambda v: True if v is True else None, "true, or leave it out")]
+Yes = Annotated[
+    Literal[True], _read(lambda v: True if v is True else None, "true, or leave it out")
+]
 Once = Annotated[Literal[1], _read(lambda v: 1 if type(v) is int and v == 1 else None, "1")]
-Duration = Annotated[int, _read(_duration, "a duration: a whole number and s, m, h or d, such as 15m, at most 366d")]
+Duration = Annotated[
+    int,
+    _read(_duration, "a duration: a whole number and s, m, h or d, such as 15m, at most 366d"),
+]
 Minutes = Annotated[int, _read(_minutes, 'a time of day in quotes, "00:00" to "24:00"')]
 Weekday = Annotated[str, PlainValidator(_weekday)]
 Day = Annotated[date, _read(_day, 'a date in quotes, such as "2031-12-31"')]
 Number = Annotated[
     Decimal,
-    _read(lambda v: number(v) if type(v) in {str, int} else None, 'a number of at most 15 digits, written as text: "500.00"'),
+    _read(
+        lambda v: number(v) if type(v) in {str, int} else None,
+        'a number of at most 15 digits, written as text: "500.00"',
+    ),
 ]
 Scalar = Annotated[str | int | bool, _read(_scalar, "text, a whole number, true or false")]
 Scalars = Annotated[list[Scalar], Len(1, 1000), Distinct]

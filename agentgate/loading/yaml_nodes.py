@@ -1,9 +1,12 @@
-"""YAML as plain values with the line and column of each, from the subset of YAML that all parsers agree on.
+"""YAML as plain values with the line and column of each, from the subset of YAML that all
+parsers agree on.
 
-Refused, all at once and each at its line and column: duplicate keys, anchors, aliases, tags, merge keys, directives, more than one
-document, keys that are not text, unquoted scalars that parsers type differently (``NO``, ``on``, ``~``, ``010``, ``1.0``,
-``12:30``, dates), invisible characters, and anything over the size or depth limits. So parsing constructs no objects, and what a
-reviewer reads is what is loaded. Only `true`, `false` and plain whole numbers are typed; every other scalar is text.
+Refused, all at once and each at its line and column: duplicate keys, anchors, aliases, tags,
+merge keys, directives, more than one document, keys that are not text, unquoted scalars that
+parsers type differently (``NO``, ``on``, ``~``, ``010``, ``1.0``, ``12:30``, dates), invisible
+characters, and anything over the size or depth limits. So parsing constructs no objects, and
+what a reviewer reads is what is loaded. Only `true`, `false` and plain whole numbers are typed;
+every other scalar is text.
 """
 
 from __future__ import annotations
@@ -28,9 +31,12 @@ Path = tuple[str | int, ...]
 Place = tuple[int, int]
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})", re.ASCII)
-_WORDS = frozenset(["", "y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", "=", "<<"])
+_WORDS = frozenset(
+    ["", "y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", "=", "<<"]
+)
 _NUMERIC = re.compile(
-    r"[-+]?(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:e[-+]?[0-9]+)?"  # 010, 1.0, 1_000, 1e3, +1
+    # 010, 1.0, 1_000, 1e3, +1
+    r"[-+]?(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:e[-+]?[0-9]+)?"
     r"|[-+]?0[xob][0-9a-f_]*|[-+]?\.(?:inf|nan)"
     r"|[-+]?[0-9][0-9_]*(?::[0-9]{1,2})+(?:\.[0-9_]*)?",  # 12:30 is 750 to YAML 1.1
     re.ASCII | re.IGNORECASE,
@@ -39,7 +45,9 @@ _DIGITS = frozenset("0123456789+-.")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?", re.ASCII)
 
 
-_SCALAR, _END_OF_LIST, _END_OF_MAPPING = yaml.ScalarEvent, yaml.SequenceEndEvent, yaml.MappingEndEvent
+_SCALAR = yaml.ScalarEvent
+_END_OF_LIST = yaml.SequenceEndEvent
+_END_OF_MAPPING = yaml.MappingEndEvent
 
 
 def dotted(path: Path) -> str:
@@ -52,7 +60,11 @@ def dotted(path: Path) -> str:
 
 def closest(got: object, choices: Any) -> str:
     """What was probably meant, of `choices`; empty: nothing is like it."""
-    return next(iter(get_close_matches(got, sorted(choices), n=1, cutoff=0.65)), "") if isinstance(got, str) else ""
+    return (
+        next(iter(get_close_matches(got, sorted(choices), n=1, cutoff=0.65)), "")
+        if isinstance(got, str)
+        else ""
+    )
 
 
 def did_you_mean(got: object, choices: Any) -> str:
@@ -62,7 +74,9 @@ def did_you_mean(got: object, choices: Any) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: quoted when text, cut at 60 characters, control characters escaped."""
+    """A value as a message shows it: quoted when text, cut at 60 characters, control characters
+    escaped.
+    """
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -79,7 +93,9 @@ def _from_one(mark: Any) -> Place:
 
 
 class Node(NamedTuple):
-    """The position of one value: the marks of its key (None in a list and at the root) and of itself, and the nodes inside it."""
+    """The position of one value: the marks of its key (None in a list and at the root) and of
+    itself, and the nodes inside it.
+    """
 
     key: Any
     value: Any
@@ -100,7 +116,8 @@ def node_at(node: Node | None, path: Path) -> Node | None:
     return node
 
 
-_node = partial(tuple.__new__, Node)  # a third cheaper than its constructor; a file has hundreds of nodes
+# a third cheaper than its constructor; a file has hundreds of nodes
+_node = partial(tuple.__new__, Node)
 
 
 @dataclass(slots=True)
@@ -112,7 +129,8 @@ class Document:
         value: dict, list, str, int or bool.
         root: the position of every value.
         problems: findings so far.
-        hushed: blocks with an unreadable part; later findings about such a block or its parts are only its consequences.
+        hushed: blocks with an unreadable part; later findings about such a block or its parts
+            are only its consequences.
     """
 
     file: str
@@ -126,10 +144,13 @@ class Document:
         return node_at(self.root, path)
 
     def place(self, path: Path, *, key: bool = False) -> Place:
-        """Line and column, from 1, of the value (or key) at `path`; of the nearest enclosing key where the file has none."""
+        """Line and column, from 1, of the value (or key) at `path`; of the nearest enclosing
+        key where the file has none.
+        """
         node = self.node(path)
         while node is None and path:
-            path, key = path[:-1], True
+            path = path[:-1]
+            key = True
             node = self.node(path)
         if node is None:
             return (1, 1)
@@ -140,10 +161,18 @@ class Document:
         node = self.node(path)
         return node.line if node is not None else self.place(path, key=True)[0]
 
-    def report(self, path: Path, got: str, expected: str, hint: str = "", *, key: bool = False) -> None:
-        """Add a finding at `path`; a place keeps its first finding only (later ones are its consequences)."""
+    def report(
+        self, path: Path, got: str, expected: str, hint: str = "", *, key: bool = False
+    ) -> None:
+        """Add a finding at `path`; a place keeps its first finding only (later ones are its
+        consequences).
+        """
         if path not in self.hushed and path[:-1] not in self.hushed:
-            self.add(problem_at(self.file, *self.place(path, key=key), dotted(path), got, expected, hint).with_data(block=path[:1]))
+            self.add(
+                problem_at(
+                    self.file, *self.place(path, key=key), dotted(path), got, expected, hint
+                ).with_data(block=path[:1])
+            )
 
     def add(self, problem: Failure) -> None:
         """Add a finding unless its field has one at this place; unprintable text is escaped."""
@@ -151,7 +180,9 @@ class Document:
         if not all(map(str.isprintable, parts)):
             visible = [part if part.isprintable() else ascii(part)[1:-1] for part in parts]
             problem = problem_at(self.file, *place_of(problem), *visible)
-        if not any((place_of(p), p.field) == (place_of(problem), problem.field) for p in self.problems):
+        if not any(
+            (place_of(p), p.field) == (place_of(problem), problem.field) for p in self.problems
+        ):
             self.problems.append(problem)
 
     def refuse(self) -> None:
@@ -193,7 +224,15 @@ class _Reader:
             self._at(event, "a second document", "one document per file")
 
     def _at(self, event: Any, got: str, expected: str) -> None:
-        self._document.add(problem_at(self._document.file, *_from_one(event.start_mark), dotted(tuple(self._path)), got, expected))
+        self._document.add(
+            problem_at(
+                self._document.file,
+                *_from_one(event.start_mark),
+                dotted(tuple(self._path)),
+                got,
+                expected,
+            )
+        )
 
     def _value(self, event: Any, key: Any) -> tuple[Any, Node]:
         self._count += 1
@@ -205,12 +244,22 @@ class _Reader:
             return text, _node((key, event.start_mark, None))
         kind = type(event)
         if kind is yaml.AliasEvent:
-            self._at(event, f"an alias *{event.anchor}", "the value itself (aliases hide what is approved)")
+            self._at(
+                event,
+                f"an alias *{event.anchor}",
+                "the value itself (aliases hide what is approved)",
+            )
             return "", Node(key, event.start_mark, None)
         if event.anchor is not None:
-            self._at(event, f"an anchor &{event.anchor}", "no anchors (write the value where it is used)")
+            self._at(
+                event,
+                f"an anchor &{event.anchor}",
+                "no anchors (write the value where it is used)",
+            )
         if event.tag is not None:
-            self._at(event, f"a tag {event.tag}", "no tags (a value's type is how it is written)")
+            self._at(
+                event, f"a tag {event.tag}", "no tags (a value's type is how it is written)"
+            )
         if kind is _SCALAR:
             return self._scalar(event), _node((key, event.start_mark, None))
         if len(self._path) >= MAX_DEPTH:
@@ -222,7 +271,8 @@ class _Reader:
 
     def _list(self, inside: dict[Any, Node]) -> list[Any]:
         out: list[Any] = []
-        path, following = self._path, self._next
+        path = self._path
+        following = self._next
         while type(event := following()) is not _END_OF_LIST:
             index = len(out)
             path.append(index)
@@ -233,7 +283,8 @@ class _Reader:
 
     def _mapping(self, inside: dict[Any, Node]) -> dict[str, Any]:
         out = {}
-        path, following = self._path, self._next
+        path = self._path
+        following = self._next
         while type(event := following()) is not _END_OF_MAPPING:
             key = _text(event)
             if key is None or key == "<<":
@@ -243,7 +294,8 @@ class _Reader:
                 self._at(
                     event,
                     f"the key '{key}' again",
-                    f"each key once (first on line {inside[key].key.line + 1}; readers differ on which one counts)",
+                    f"each key once (first on line {inside[key].key.line + 1}; readers "
+                    "differ on which one counts)",
                 )
                 self._value(following(), None)  # read on, to report its own problems too
             else:
@@ -275,24 +327,37 @@ class _Reader:
         if len(value) > MAX_SCALAR:
             self._at(event, f"{len(value)} characters", f"at most {MAX_SCALAR}")
         if not event.implicit[0]:  # quoted or a block: text
-            if not value.isprintable() and not value.replace("\n", "").isprintable():  # escapes of invisible characters
+            # escapes of invisible characters
+            if not value.isprintable() and not value.replace("\n", "").isprintable():
                 self._at(event, shown(value), "text without control or invisible characters")
             return value
         if value[:1] in _DIGITS:
             if _INTEGER.fullmatch(value) and value != "-0":
                 return int(value)
             if _NUMERIC.fullmatch(value) or _DATE.fullmatch(value):
-                self._at(event, f"unquoted {value}", f'text in quotes: "{value}" (YAML readers disagree on its type)')
+                self._at(
+                    event,
+                    f"unquoted {value}",
+                    f'text in quotes: "{value}" (YAML readers disagree on its type)',
+                )
         elif len(value) <= len("false") and value.lower() in _WORDS:
             if value in {"true", "false"}:
                 return value == "true"
             what = f"unquoted {value}" if value else "an empty value"
-            self._at(event, what, f'text in quotes: "{value}" (YAML readers disagree on its type)' if value else "a value")
+            self._at(
+                event,
+                what,
+                f'text in quotes: "{value}" (YAML readers disagree on its type)'
+                if value
+                else "a value",
+            )
         return value
 
 
 def _text(event: Any) -> str | None:
-    """The text of most scalars, with which nothing is wrong; None for any other event, which must be looked at."""
+    """The text of most scalars, with which nothing is wrong; None for any other event, which
+    must be looked at.
+    """
     if type(event) is not _SCALAR or event.anchor is not None or event.tag is not None:
         return None
     value: str = event.value
@@ -303,7 +368,9 @@ def _text(event: Any) -> str | None:
 
 @lru_cache(maxsize=4096)
 def reads_as_text(value: str) -> bool:
-    """Whether every parser reads this scalar, unquoted, as text: it is no word and begins like no number that some parsers type."""
+    """Whether every parser reads this scalar, unquoted, as text: it is no word and begins like
+    no number that some parsers type.
+    """
     return len(value) <= MAX_SCALAR and value[:1] not in _DIGITS and value.lower() not in _WORDS
 
 
@@ -315,7 +382,8 @@ def read_yaml(text: str, file: str) -> Document:
         file: its name in messages.
 
     Returns:
-        The document; where `problems` is not empty, its value serves only to find further problems.
+        The document; where `problems` is not empty, its value serves only to find further
+            problems.
 
     Raises:
         WorkflowError: the text cannot be read to its end as one document.
@@ -324,25 +392,58 @@ def read_yaml(text: str, file: str) -> Document:
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "replace")) > MAX_BYTES:
         document.report((), f"more than {MAX_BYTES} bytes", f"at most {MAX_BYTES} bytes")
         document.refuse()
-    if not text.isascii() or "\t" in text or "\r" in text or not text.replace("\n", "").isprintable():
+    if (
+        not text.isascii()
+        or "\t" in text
+        or "\r" in text
+        or not text.replace("\n", "").isprintable()
+    ):
         _refuse_invisible(text, document)
     try:
         _Reader(text, document).read()
     except _StoppedError:
         document.refuse()
     except yaml.YAMLError as error:
-        mark = (error.problem_mark or error.context_mark) if isinstance(error, yaml.MarkedYAMLError) else None
-        got = (error.problem or "something else") if isinstance(error, yaml.MarkedYAMLError) else shown(str(error))
-        document.add(problem_at(file, *(_from_one(mark) if mark else (1, 1)), "document", got, "YAML"))
+        mark = (
+            (error.problem_mark or error.context_mark)
+            if isinstance(error, yaml.MarkedYAMLError)
+            else None
+        )
+        got = (
+            (error.problem or "something else")
+            if isinstance(error, yaml.MarkedYAMLError)
+            else shown(str(error))
+        )
+        document.add(
+            problem_at(file, *(_from_one(mark) if mark else (1, 1)), "document", got, "YAML")
+        )
         document.refuse()
     return document
 
 
 def _refuse_invisible(text: str, document: Document) -> None:
-    """Bidirectional overrides, zero-width characters, byte-order marks: a reviewer would read another file than the loader."""
+    """Bidirectional overrides, zero-width characters, byte-order marks: a reviewer would read
+    another file than the loader.
+    """
     for number, line in enumerate(text.split("\n"), 1):
-        column, char = next(((c, char) for c, char in enumerate(line.removesuffix("\r"), 1) if not char.isprintable()), (0, ""))
+        column, char = next(
+            (
+                (c, char)
+                for c, char in enumerate(line.removesuffix("\r"), 1)
+                if not char.isprintable()
+            ),
+            (0, ""),
+        )
         if char:
             got = f"the character U+{ord(char):04X}"
-            document.add(problem_at(document.file, number, column, "document", got, "printable text and line feeds"))
+            document.add(
+                problem_at(
+                    document.file,
+                    number,
+                    column,
+                    "document",
+                    got,
+                    "printable text and line feeds",
+                )
+            )
     document.refuse()

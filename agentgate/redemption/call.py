@@ -33,7 +33,9 @@ class ProvenCall:
         """The tool begins: what it does is in this span."""
         if self._done.tracing is not None:
             said = {"gen_ai.operation.name": "execute_tool", **told(self._done.claims)}
-            self._span = self._done.tracing.begin(f"execute_tool {self._done.claims.tool}", said)
+            self._span = self._done.tracing.begin(
+                f"execute_tool {self._done.claims.tool}", said
+            )
 
     def _end(self, error: BaseException | None) -> None:
         """The tool has ended."""
@@ -48,7 +50,9 @@ class ProvenCall:
 
     @property
     def claims(self) -> MintClaims:
-        """The verified claims; of a call that was performed without a token, what was decided."""
+        """The verified claims; of a call that was performed without a token, what was
+        decided.
+        """
         return self._done.claims
 
     @property
@@ -58,7 +62,9 @@ class ProvenCall:
 
     @property
     def idempotency_key(self) -> str:
-        """For what the tool calls in turn: the same for each attempt at an act, under whatever id, until one is done or failed."""
+        """For what the tool calls in turn: the same for each attempt at an act, under whatever
+        id, until one is done or failed.
+        """
         return str(self._done.head.get("key") or self.txn)
 
     @property
@@ -79,7 +85,11 @@ class ProvenCall:
             ConfigError: the call's workflow names none.
         """
         if self._done.credential is None:
-            raise ConfigError("upstream", None, f"an upstream block for {self._done.claims.tool} in its workflow")
+            raise ConfigError(
+                "upstream",
+                None,
+                f"an upstream block for {self._done.claims.tool} in its workflow",
+            )
         return self._done.credential
 
     @property
@@ -88,7 +98,8 @@ class ProvenCall:
         return self._done.credential is not None
 
     def check_result(self, result: Any) -> None:
-        """Look for the upstream credential in what the tool returned; `record_result` does it too.
+        """Look for the upstream credential in what the tool returned; `record_result` does it
+        too.
 
         Raises:
             ResultWithheld: it is in there.
@@ -97,19 +108,27 @@ class ProvenCall:
             self._done.credential.check_result(result)
 
     def showable(self, error: BaseException | None) -> BaseException | None:
-        """What the tool raised, or what stands for it if the upstream credential is in it. Forgets the locals of the tool's frames."""
-        return error if error is None or self._done.credential is None else showable(self._done.credential, error)
+        """What the tool raised, or what stands for it if the upstream credential is in it.
+        Forgets the locals of the tool's frames.
+        """
+        return (
+            error
+            if error is None or self._done.credential is None
+            else showable(self._done.credential, error)
+        )
 
 
 class AwaitedCall(ProvenCall):
     """A redeemed call as an asynchronous context manager: leaving it reports the outcome.
 
-    Leaving it raises NotRecorded where facts or outcome could not be recorded within two seconds: the tool ran all the same.
+    Leaving it raises NotRecorded where facts or outcome could not be recorded within two
+    seconds: the tool ran all the same.
     """
 
     @abstractmethod
     async def record_result(self, result: Result) -> Result:
-        """Read the declared facts from the tool's real result and record them, once; returns the result.
+        """Read the declared facts from the tool's real result and record them, once; returns
+        the result.
 
         Args:
             result: what the tool returned: JSON values (dict, list, scalars).
@@ -120,17 +139,32 @@ class AwaitedCall(ProvenCall):
         return self
 
     @abstractmethod
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 class Redeemer(Protocol):
-    """What redeems: an `AsyncVerifier`, or a `GateRedeemer` (`agentgate.integrations.redeemer`) without access to the store."""
+    """What redeems: an `AsyncVerifier`, or a `GateRedeemer` (`agentgate.integrations.redeemer`)
+    without access to the store.
+    """
 
-    async def check(self, token: str, *, proof: DPoP | None = None, certificate: str | None = None) -> Claims:
+    async def check(
+        self, token: str, *, proof: DPoP | None = None, certificate: str | None = None
+    ) -> Claims:
         """See `Verifier.check`."""
 
     async def redeem(
-        self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None, certificate: str | None = None
+        self,
+        token: str,
+        *,
+        tool: str,
+        args: Mapping[str, Any],
+        proof: DPoP | None = None,
+        certificate: str | None = None,
     ) -> AwaitedCall:
         """See `Verifier.redeem`."""
 
@@ -143,7 +177,9 @@ class Redeemer(Protocol):
 
 
 async def taken(redeeming: Coroutine[Any, Any, Result]) -> Result:
-    """What a redemption gives. Where who asked is cancelled meanwhile, the call may be spent and no tool runs: that goes on record."""
+    """What a redemption gives. Where who asked is cancelled meanwhile, the call may be spent
+    and no tool runs: that goes on record.
+    """
     task = going_on(redeeming)
     try:
         return await asyncio.shield(task)
@@ -156,4 +192,6 @@ async def _left(redeeming: asyncio.Future[Any]) -> None:
     with suppress(AgentGateError):
         call = await redeeming
         if isinstance(call, AwaitedCall):
-            await call.__aexit__(NotDone, NotDone("whoever asked for it went away before the tool began"), None)
+            await call.__aexit__(
+                NotDone, NotDone("whoever asked for it went away before the tool began"), None
+            )

@@ -1,6 +1,7 @@
 """The upstream credential as an object: opaque, and of no use once its call is over.
 
-Rules: nothing shows a secret but `reveal`; what a tool returned or raised is looked through for it before anybody else sees it.
+Rules: nothing shows a secret but `reveal`; what a tool returned or raised is looked through for
+it before anybody else sees it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from agentgate.values.leaks import SHORTEST, holds
 
 
 class UpstreamCredential:
-    """A real credential: no text form, no pickle, no copy, no attribute with a secret; `reveal` works until its call is over."""
+    """A real credential: no text form, no pickle, no copy, no attribute with a secret; `reveal`
+    works until its call is over.
+    """
 
     __slots__ = ("_end", "_open", "_secret", "expires_at", "parts", "scopes")
 
@@ -39,21 +42,30 @@ class UpstreamCredential:
             end: ends it at its issuer, when the call is over.
 
         Raises:
-            UpstreamRefused: no secret part, or one that is too short to be told from other text.
+            UpstreamRefused: no secret part, or one that is too short to be told from other
+                text.
         """
-        if not secret or any(type(part) is not str or len(part) < SHORTEST for part in secret.values()):
-            raise UpstreamRefused("upstream", "no secret, or a short one", f"secrets of at least {SHORTEST} characters")
+        if not secret or any(
+            type(part) is not str or len(part) < SHORTEST for part in secret.values()
+        ):
+            raise UpstreamRefused(
+                "upstream",
+                "no secret, or a short one",
+                f"secrets of at least {SHORTEST} characters",
+            )
         self._open = _sealed({**(public or {}), **secret})
         self._secret = _sealed(dict(secret))
         self.parts = (*(public or {}), *secret)
-        self.expires_at, self.scopes = expires_at, None if scopes is None else frozenset(scopes)
+        self.expires_at = expires_at
+        self.scopes = None if scopes is None else frozenset(scopes)
         self._end = end
 
     def __init_subclass__(cls) -> NoReturn:
         raise TypeError("UpstreamCredential is final")
 
     def reveal(self, part: str = "") -> str:
-        """One part; without a name, the only secret. Give it to the upstream system; do not log, store, trace or return it.
+        """One part; without a name, the only secret. Give it to the upstream system; do not
+        log, store, trace or return it.
 
         Raises:
             LookupError: there is no such part, or several secrets and no name.
@@ -61,7 +73,8 @@ class UpstreamCredential:
         """
         if self.expires_at is not None and time.time() >= self.expires_at:
             raise UpstreamRefused("upstream", "expired", "a credential that lives")
-        secret, known = self._secret(), self._open()
+        secret = self._secret()
+        known = self._open()
         if not part and len(secret) == 1:
             return next(iter(secret.values()))
         if part not in known:
@@ -82,9 +95,12 @@ class UpstreamCredential:
             raise ResultWithheld
 
     def close(self) -> Callable[[], None] | None:
-        """Forget it: nobody who still holds this object can reveal it. Returns what ends it at its issuer."""
+        """Forget it: nobody who still holds this object can reveal it. Returns what ends it at
+        its issuer.
+        """
         self._open = self._secret = _over
-        end, self._end = self._end, None
+        end = self._end
+        self._end = None
         return end
 
     def __repr__(self) -> str:
@@ -93,29 +109,43 @@ class UpstreamCredential:
     def __format__(self, spec: str) -> str:
         return format(repr(self), spec)
 
-    def __getstate__(self) -> NoReturn:  # copy, deepcopy and every pickle protocol call it first
+    # copy, deepcopy and every pickle protocol call it first
+    def __getstate__(self) -> NoReturn:
         raise TypeError("an upstream credential is neither copied nor pickled")
 
 
 def showable(credential: UpstreamCredential, error: BaseException) -> BaseException:
-    """What a tool raised, or what stands for it if the credential is in it. The tool's frames forget their locals."""
-    if sys.exc_info()[1] is error:  # handled here and now, so no frame that it went through is a suspended generator, which clearing ends
+    """What a tool raised, or what stands for it if the credential is in it. The tool's frames
+    forget their locals.
+    """
+    # handled here and now, so no frame that it went through is a suspended generator, which
+    # clearing ends
+    if sys.exc_info()[1] is error:
         _clear(error)
     if isinstance(error, ResultWithheld) or not credential.is_in(error):
         return error
     kind = type(error).__name__
-    return NotDone(f"{kind} (its text held the upstream credential)") if isinstance(error, NotDone) else ResultWithheld(kind)
+    return (
+        NotDone(f"{kind} (its text held the upstream credential)")
+        if isinstance(error, NotDone)
+        else ResultWithheld(kind)
+    )
 
 
 def _clear(error: BaseException) -> None:
-    """The frames of an error and of those it came from forget their locals, where they have ended."""
-    waiting, seen = [error], list[BaseException]()
+    """The frames of an error and of those it came from forget their locals, where they have
+    ended.
+    """
+    waiting = [error]
+    seen = list[BaseException]()
     while waiting:
         each = waiting.pop()
         if not any(each is known for known in seen):
             seen.append(each)
             traceback.clear_frames(each.__traceback__)
-            waiting += [linked for linked in (each.__cause__, each.__context__) if linked is not None]
+            waiting += [
+                linked for linked in (each.__cause__, each.__context__) if linked is not None
+            ]
 
 
 def _sealed(parts: Mapping[str, str]) -> Callable[[], Mapping[str, str]]:
@@ -123,7 +153,9 @@ def _sealed(parts: Mapping[str, str]) -> Callable[[], Mapping[str, str]]:
 
 
 def _over() -> NoReturn:
-    raise UpstreamRefused("upstream", "a credential whose call is over", "one of a call that runs")
+    raise UpstreamRefused(
+        "upstream", "a credential whose call is over", "one of a call that runs"
+    )
 
 
 def raise_instead(shown: BaseException | None, error: BaseException | None) -> None:

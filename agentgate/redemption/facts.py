@@ -1,11 +1,13 @@
 """Facts: the declared fields of a tool's result, read as rows.
 
-Rules: only declared fields are read; the rest of a result never becomes an origin. One row holds values that belong together, so that
-order A's id is never combined with order B's payee: a list is read element by element, a value outside the list is repeated in each of its
-rows, and values of two different lists never share a row. A value that is missing, null, not a scalar, too long or without a canonical
-form is no fact: less is known, and less may be minted. A text is searched only where a fact declares it: with `find: one` its one entity
-of that kind is the fact, and two are none; with `find: any` each number in it is one row. Rows that were left out leave a mark, so that the
-largest of a part does not pass for the largest of all. Pure.
+Rules: only declared fields are read; the rest of a result never becomes an origin. One row
+holds values that belong together, so that order A's id is never combined with order B's payee:
+a list is read element by element, a value outside the list is repeated in each of its rows, and
+values of two different lists never share a row. A value that is missing, null, not a scalar,
+too long or without a canonical form is no fact: less is known, and less may be minted. A text
+is searched only where a fact declares it: with `find: one` its one entity of that kind is the
+fact, and two are none; with `find: any` each number in it is one row. Rows that were left out
+leave a mark, so that the largest of a part does not pass for the largest of all. Pure.
 """
 
 from __future__ import annotations
@@ -27,9 +29,12 @@ if TYPE_CHECKING:
 _NO_DAY = date(2000, 1, 1)  # no kind in `FINDABLE` depends on a day
 MAX_ROWS = 1000
 MAX_TEXT = 4096  # characters of one value
-MAX_TOTAL = 128 * 1024  # bytes of all rows as canonical JSON: half of what a call record may hold
-MAX_LOOKED = 4 * MAX_FIND  # characters of one result's texts that are looked into; the rows behind are left out
-_ELEMENT = 16  # what an element of a list counts for: most of a result may be elements that have no facts
+# bytes of all rows as canonical JSON: half of what a call record may hold
+MAX_TOTAL = 128 * 1024
+# characters of one result's texts that are looked into; the rows behind are left out
+MAX_LOOKED = 4 * MAX_FIND
+# what an element of a list counts for: most of a result may be elements that have no facts
+_ELEMENT = 16
 _MAX_INT = 2**53 - 1
 
 Row = dict[str, Any]
@@ -37,17 +42,22 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class _Level:
-    """What is declared about one element: its own values by path, and the lists inside it by path."""
+    """What is declared about one element: its own values by path, and the lists inside it by
+    path.
+    """
 
     values: dict[str, tuple[str, ...]] = field(default_factory=dict)
     lists: dict[tuple[str, ...], _Level] = field(default_factory=dict)
 
 
 def _levels(declared: Mapping[str, tuple[str, ...]]) -> _Level:
-    """Declared paths as a tree in which every list is one level, so facts of the same list meet in the same rows."""
+    """Declared paths as a tree in which every list is one level, so facts of the same list meet
+    in the same rows.
+    """
     top = _Level()
     for name, path in declared.items():
-        level, rest = top, path
+        level = top
+        rest = path
         while EACH in rest:
             at = rest.index(EACH)
             level = level.lists.setdefault(rest[:at], _Level())
@@ -66,7 +76,9 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Looked:
-    """How much of a result's texts was looked into, and what was read there: many facts of one text cost one reading."""
+    """How much of a result's texts was looked into, and what was read there: many facts of one
+    text cost one reading.
+    """
 
     characters: int = 0
     texts: dict[str, SearchedText] = field(default_factory=dict)
@@ -92,7 +104,11 @@ def _at(value: Any, path: tuple[str, ...], looked: _Looked) -> Any:
             looked.characters += len(value)
             if looked.characters > MAX_LOOKED:
                 return None
-            return _numbers(looked.into(value)) if key == NUMBERS else looked.into(value).only(FIND[key])
+            return (
+                _numbers(looked.into(value))
+                if key == NUMBERS
+                else looked.into(value).only(FIND[key])
+            )
         if type(value) is dict and key == VALUES:
             value = [_Entry(name, inner) for name, inner in value.items()]
         elif type(value) is dict and key in value:
@@ -103,13 +119,21 @@ def _at(value: Any, path: tuple[str, ...], looked: _Looked) -> Any:
 
 
 def _numbers(text: SearchedText) -> list[str]:
-    """Every different number and amount in a text, without its currency, in the order of the text."""
-    found = (e.key for e in text.entities if e.type in {"number", "money"} and isinstance(e.key, Decimal))
+    """Every different number and amount in a text, without its currency, in the order of the
+    text.
+    """
+    found = (
+        e.key
+        for e in text.entities
+        if e.type in {"number", "money"} and isinstance(e.key, Decimal)
+    )
     return list(dict.fromkeys(format(key, "f") for key in found))
 
 
 def scalar(value: Any) -> Any:
-    """The value as a fact (an exact JSON scalar; a Decimal becomes its text); None: it is no fact."""
+    """The value as a fact (an exact JSON scalar; a Decimal becomes its text); None: it is no
+    fact.
+    """
     kind = type(value)
     if kind is bool:
         return value
@@ -121,7 +145,11 @@ def scalar(value: Any) -> Any:
         if not value.is_finite() or abs(value.adjusted()) > 15:
             return None
         return format(value, "f")
-    if kind is str and len(value) <= MAX_TEXT and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)):
+    if (
+        kind is str
+        and len(value) <= MAX_TEXT
+        and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value))
+    ):
         return value
     return None
 
@@ -148,16 +176,25 @@ def _rows(level: _Level, element: Any, outer: Row, looked: _Looked) -> Iterator[
 
 
 def check_rows(declared: Iterable[str], rows: Any) -> None:
-    """Check what a tool server says are the rows of the declared facts; their types and patterns are the decision's.
+    """Check what a tool server says are the rows of the declared facts; their types and
+    patterns are the decision's.
 
     Raises:
         CanonicalError: it is something else.
     """
     names = {CUT, PAGE, *declared}
-    if type(rows) is not list or len(rows) > MAX_ROWS or not all(type(row) is dict and row.keys() <= names for row in rows):
-        raise CanonicalError("facts", "something else", f"at most {MAX_ROWS} objects of declared facts")
+    if (
+        type(rows) is not list
+        or len(rows) > MAX_ROWS
+        or not all(type(row) is dict and row.keys() <= names for row in rows)
+    ):
+        raise CanonicalError(
+            "facts", "something else", f"at most {MAX_ROWS} objects of declared facts"
+        )
     if any(scalar(value) is None for row in rows for value in row.values()):
-        raise CanonicalError("facts", "another value, or a long one", "text, numbers and booleans")
+        raise CanonicalError(
+            "facts", "another value, or a long one", "text, numbers and booleans"
+        )
 
 
 def recorded(declared: Mapping[str, list[str]], result: Any) -> bytes:
@@ -172,27 +209,42 @@ def recorded(declared: Mapping[str, list[str]], result: Any) -> bytes:
 
 def to_read(declared: Mapping[str, list[str]]) -> int:
     """How many characters may be read in a result for these facts."""
-    return MAX_LOOKED if any(path and (path[-1] in FIND or NUMBERS in path) for path in declared.values()) else 0
+    return (
+        MAX_LOOKED
+        if any(path and (path[-1] in FIND or NUMBERS in path) for path in declared.values())
+        else 0
+    )
 
 
 def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, ...]:
     """The rows of facts in a tool's real result.
 
     Args:
-        declared: fact name -> path into the result (`agentgate.workflow.rule.Fact.path`): keys of objects; ``[]`` walks a list;
-            ``[values]`` is the list of an object's values, with a last ``[key]`` the key of each; a last ``[iban]`` (or another
-            kind of `FIND`) is the one entity of that kind in the text there, ``[numbers]`` the list of all numbers in it; an
-            empty path is the result itself. `PAGE` is no fact, but the list that is counted.
-        result: what the tool returned: dicts, lists or tuples, and scalars. Anything else has no facts.
+        declared: fact name -> path into the result (`agentgate.workflow.rule.Fact.path`): keys
+            of objects; ``[]`` walks a list; ``[values]`` is the list of an object's values,
+            with a last ``[key]`` the key of each; a last ``[iban]`` (or another kind of `FIND`)
+            is the one entity of that kind in the text there, ``[numbers]`` the list of all
+            numbers in it; an empty path is the result itself. `PAGE` is no fact, but the list
+            that is counted.
+        result: what the tool returned: dicts, lists or tuples, and scalars. Anything else has
+            no facts.
 
     Returns:
-        At most `MAX_ROWS` rows, `MAX_TOTAL` bytes altogether, from at most `MAX_LOOKED` characters that were looked into; each maps
-        names to str, int, float or bool. Later rows are left out, and the last one kept is marked with `CUT`.
+        At most `MAX_ROWS` rows, `MAX_TOTAL` bytes altogether, from at most `MAX_LOOKED`
+            characters that were looked into; each maps
+        names to str, int, float or bool. Later rows are left out, and the last one kept is
+            marked with `CUT`.
     """
     rows: list[Row] = []
-    total, looked = 0, _Looked()
+    total = 0
+    looked = _Looked()
     listed = _at(result, declared[PAGE], looked) if PAGE in declared else None
-    for row in _rows(_levels({name: path for name, path in declared.items() if name != PAGE}), result, {}, looked):
+    for row in _rows(
+        _levels({name: path for name, path in declared.items() if name != PAGE}),
+        result,
+        {},
+        looked,
+    ):
         total += len(canonical(row)) + 1
         if len(rows) == MAX_ROWS or total > MAX_TOTAL or looked.characters > MAX_LOOKED:
             if rows:

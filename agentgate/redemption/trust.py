@@ -27,11 +27,13 @@ KEY_SECONDS = 2.0  # in which a function must return one
 
 @dataclass(slots=True)
 class TrustedKeys:
-    """A gate's key set, parsed once, and again only where it changed. All that believe one gate in one process share it.
+    """A gate's key set, parsed once, and again only where it changed. All that believe one gate
+    in one process share it.
 
     Attributes:
         jwks: the gate's key set, or a function that returns the newest one (key rotation).
-        fetched: the function of `jwks` may wait for somebody: it is asked apart, one caller at a time, and no longer than `KEY_SECONDS`.
+        fetched: the function of `jwks` may wait for somebody: it is asked apart, one caller at
+            a time, and no longer than `KEY_SECONDS`.
     """
 
     jwks: Jwks
@@ -41,10 +43,13 @@ class TrustedKeys:
     _looked: float = 0.0
     _asked: float = 0.0
     _problem: str = "being asked for"
-    _reader: OneReader = field(default_factory=lambda: OneReader(MOST_AT_ONCE), repr=False)  # without keys none of them goes on
+    # without keys none of them goes on
+    _reader: OneReader = field(default_factory=lambda: OneReader(MOST_AT_ONCE), repr=False)
 
     def _due(self) -> bool:
-        return self._keys is None or (callable(self.jwks) and time.monotonic() - self._looked > _REFRESH)
+        return self._keys is None or (
+            callable(self.jwks) and time.monotonic() - self._looked > _REFRESH
+        )
 
     def parsed(self) -> PublicKeys:
         """The key set; a function is called again after a few seconds.
@@ -54,27 +59,38 @@ class TrustedKeys:
         """
         if self._keys is None or self._due():
             given = self.jwks() if callable(self.jwks) else self.jwks
-            text = json.dumps(given, default=dict)  # whoever gave it may change it and give it again
+            # whoever gave it may change it and give it again
+            text = json.dumps(given, default=dict)
             if self._keys is None or text != self._text:
-                self._keys, self._text = PublicKeys.from_jwks(given), text
+                self._keys = PublicKeys.from_jwks(given)
+                self._text = text
             self._looked = time.monotonic()
         return self._keys
 
     def trusted(self) -> PublicKeys:
-        """`parsed`, or TokenRefused when the newest set is not available: an old one may hold a key that was withdrawn."""
+        """`parsed`, or TokenRefused when the newest set is not available: an old one may hold a
+        key that was withdrawn.
+        """
         try:
             return self.parsed()
         except Exception as error:  # noqa: BLE001 - the host's function: whatever it raises, no token is accepted
-            raise TokenRefused(Refusal.NO_KEYS, "jwks", type(error).__name__, "the gate's key set") from None
+            raise TokenRefused(
+                Refusal.NO_KEYS, "jwks", type(error).__name__, "the gate's key set"
+            ) from None
 
     def newest(self) -> Generator[Outside, Any, PublicKeys]:
-        """`trusted`; a function that may wait is asked apart, so that no event loop stands still.
+        """`trusted`; a function that may wait is asked apart, so that no event loop stands
+        still.
 
         Raises:
             TokenRefused: as `trusted`, or the function did not answer in time.
         """
         if self.fetched and self._due():
-            yield Outside(lambda: self._reader.read(self._ask, self._worth_asking, wait=True), KEY_SECONDS, own_thread=True)
+            yield Outside(
+                lambda: self._reader.read(self._ask, self._worth_asking, wait=True),
+                KEY_SECONDS,
+                own_thread=True,
+            )
             if self._due():
                 raise TokenRefused(Refusal.NO_KEYS, "jwks", self._problem, "the gate's key set")
         return self.trusted()
@@ -96,7 +112,8 @@ class Trust:
         history: what this process saw of its tenants' histories.
         brokers: where upstream credentials come from, by the names that workflows use.
         tracing: where spans go; None: nowhere.
-        acr_values, max_age: how, and how many seconds ago at most, the user must have signed in (RFC 9470); empty, None: anyhow, ever.
+        acr_values, max_age: how, and how many seconds ago at most, the user must have signed in
+            (RFC 9470); empty, None: anyhow, ever.
     """
 
     keys: TrustedKeys
@@ -110,16 +127,26 @@ class Trust:
     max_age: int | None = None
 
 
-def check_served(tenants: Sequence[str], acr_values: Sequence[str], max_age: int | None) -> None:
+def check_served(
+    tenants: Sequence[str], acr_values: Sequence[str], max_age: int | None
+) -> None:
     """Check whom a tool server serves.
 
     Raises:
         ConfigError: a setting that would serve others.
     """
-    if isinstance(tenants, str) or not tenants or not all(type(t) is str and t for t in tenants):
+    if (
+        isinstance(tenants, str)
+        or not tenants
+        or not all(type(t) is str and t for t in tenants)
+    ):
         raise ConfigError("tenants", tenants, "a list of exact tenant names")
-    if isinstance(acr_values, str) or not all(type(acr) is str and acr and not {*acr} & {*' "'} for acr in acr_values):
-        raise ConfigError("acr_values", acr_values, "a list of acr values without spaces and quotation marks")
+    if isinstance(acr_values, str) or not all(
+        type(acr) is str and acr and not {*acr} & {*' "'} for acr in acr_values
+    ):
+        raise ConfigError(
+            "acr_values", acr_values, "a list of acr values without spaces and quotation marks"
+        )
     if max_age is not None and (type(max_age) is not int or max_age < 1):
         raise ConfigError("max_age", max_age, "seconds, 1 or more, or None")
 
@@ -133,14 +160,19 @@ class VerifierSettings:
         issuer: the gate's exact `iss`.
         tenants: exact tenant names this server serves.
         audience: this server's resource URL, the exact `aud`.
-        store: the gate's state store (redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, embedded://).
+        store: the gate's state store (redis://, rediss://, unix://, redis+sentinel://,
+            redis+cluster://, embedded://).
         audit: directory of this process's audit log.
         at_once: how many redemptions are under way at once; more are refused at once.
-        heads: the directory, outside `audit`, of the key that seals the log, for ``agentgate audit verify --keys``; None: none does.
+        heads: the directory, outside `audit`, of the key that seals the log, for ``agentgate
+            audit verify --keys``; None: none does.
         checkpoints: as of a gate (`agentgate.gate.settings`).
-        brokers: upstream brokers (`agentgate.credentials`) by name; a call whose workflow names another is refused.
-        tracing: where spans go, such as `agentgate.integrations.otel.OpenTelemetry()`; None: none are made.
-        acr_values: how the user must have signed in, one of these `acr` (RFC 9470); empty: anyhow. A token that does not say is refused.
+        brokers: upstream brokers (`agentgate.credentials`) by name; a call whose workflow names
+            another is refused.
+        tracing: where spans go, such as `agentgate.integrations.otel.OpenTelemetry()`; None:
+            none are made.
+        acr_values: how the user must have signed in, one of these `acr` (RFC 9470); empty:
+            anyhow. A token that does not say is refused.
         max_age: how many seconds ago at most; None: ever.
     """
 
@@ -183,7 +215,8 @@ class VerifierSettings:
         """Whom the verifier trusts.
 
         Raises:
-            KeyRefused: the key set holds an unusable key. AuditUnavailable: the audit log cannot be read.
+            KeyRefused: the key set holds an unusable key. AuditUnavailable: the audit log
+                cannot be read.
         """
         keys = TrustedKeys(self.jwks, fetched=callable(self.jwks))
         keys.parsed()

@@ -1,7 +1,9 @@
-"""The tool side: redeem a token against the call really received, burn it, and report what the tool did.
+"""The tool side: redeem a token against the call really received, burn it, and report what the
+tool did.
 
-Rules: the order of a redemption is `agentgate.redemption.steps`, then the tool. `redeem` raises only `TokenRefused`. The tool runs from
-`RedeemedCall.args`, a parse of the bytes whose digest was compared.
+Rules: the order of a redemption is `agentgate.redemption.steps`, then the tool. `redeem` raises
+only `TokenRefused`. The tool runs from `RedeemedCall.args`, a parse of the bytes whose digest
+was compared.
 """
 
 from __future__ import annotations
@@ -36,19 +38,25 @@ OneStore = TypeVar("OneStore", bound=Store | AsyncStore)
 class _CallBase(ProvenCall, Generic[OneStore]):
     """A redeemed call of a verifier with a store."""
 
-    def __init__(self, done: Redemption, store: OneStore, audit: AuditLog, bound: Bound) -> None:
+    def __init__(
+        self, done: Redemption, store: OneStore, audit: AuditLog, bound: Bound
+    ) -> None:
         super().__init__(done)
-        self._store, self._audit, self._bound = store, audit, bound
+        self._store = store
+        self._audit = audit
+        self._bound = bound
 
 
 class RedeemedCall(_CallBase[Store]):
     """A call whose token was burned. Use as a context manager: leaving it reports the outcome.
 
-    Leaving it raises NotRecorded where facts or outcome could not be recorded within two seconds: the tool ran all the same.
+    Leaving it raises NotRecorded where facts or outcome could not be recorded within two
+    seconds: the tool ran all the same.
     """
 
     def record_result(self, result: Result) -> Result:
-        """Read the declared facts from the tool's real result and record them, once; returns the result.
+        """Read the declared facts from the tool's real result and record them, once; returns
+        the result.
 
         Args:
             result: what the tool returned: JSON values (dict, list, scalars).
@@ -60,7 +68,12 @@ class RedeemedCall(_CallBase[Store]):
         self._begin()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         shown = self.showable(error)
         self._end(shown)
         record(record_outcome(self._done, shown), self._store, self._audit, self._bound)
@@ -75,18 +88,30 @@ class AsyncRedeemedCall(_CallBase[AsyncStore], AwaitedCall):
         await arecord(record_result(self._done, result), self._store, self._audit, self._bound)
         return result
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         shown = self.showable(error)
         self._end(shown)
-        await to_the_end(arecord(record_outcome(self._done, shown), self._store, self._audit, self._bound))
+        await to_the_end(
+            arecord(record_outcome(self._done, shown), self._store, self._audit, self._bound)
+        )
         raise_instead(shown, error)
 
 
 class _VerifierBase(Generic[OneStore]):
     """What both verifiers are made of."""
 
-    def __init__(self, who: Trust, store: OneStore, audit: AuditLog, bound: Bound | None = None) -> None:
-        self._who, self._store, self._audit, self._bound = who, store, audit, bound or Bound()
+    def __init__(
+        self, who: Trust, store: OneStore, audit: AuditLog, bound: Bound | None = None
+    ) -> None:
+        self._who = who
+        self._store = store
+        self._audit = audit
+        self._bound = bound or Bound()
 
     @property
     def tracing(self) -> Tracing | None:
@@ -110,23 +135,38 @@ def _redeem(
         token: the credential as received.
         tool: the tool really called.
         args: the arguments really received (JSON values).
-        proof: the DPoP proof and the request it came with; required for a token that names a key (`cnf.jkt`).
-        certificate: SHA-256 thumbprint (base64url) of the client's certificate, by whoever ended its TLS connection and never by what the
-            client sent; required for a token that names one (`cnf.x5t#S256`, RFC 8705 section 3).
+        proof: the DPoP proof and the request it came with; required for a token that names a
+            key (`cnf.jkt`).
+        certificate: SHA-256 thumbprint (base64url) of the client's certificate, by whoever
+            ended its TLS connection and never by what the client sent; required for a token
+            that names one (`cnf.x5t#S256`, RFC 8705 section 3).
 
     Raises:
         TokenRefused: and nothing else.
     """
-    steps = redeem(self._who, token, tool, args, proof, certificate=certificate, brokers=tuple(self._who.brokers))
+    steps = redeem(
+        self._who,
+        token,
+        tool,
+        args,
+        proof,
+        certificate=certificate,
+        brokers=tuple(self._who.brokers),
+    )
     del token  # a traceback with locals must not show it
     done: Redemption = yield from steps
     return (yield from supplied(self._who, done))  # type: ignore[no-any-return]  # a Redemption
 
 
 def _check(
-    self: _VerifierBase[Any], token: str, *, proof: DPoP | None = None, certificate: str | None = None
+    self: _VerifierBase[Any],
+    token: str,
+    *,
+    proof: DPoP | None = None,
+    certificate: str | None = None,
 ) -> Generator[Step, Any, Claims]:
-    """Judge a token without its call, before more of a request is read: `redeem` judges it again. Nothing is burned.
+    """Judge a token without its call, before more of a request is read: `redeem` judges it
+    again. Nothing is burned.
 
     Args:
         self: the verifier.
@@ -135,7 +175,8 @@ def _check(
         certificate: as for `redeem`.
 
     Raises:
-        TokenRefused: and nothing else. A token that passes may still be used, revoked or for another call.
+        TokenRefused: and nothing else. A token that passes may still be used, revoked or for
+            another call.
     """
     return judged(self._who, token, proof, time.time(), certificate=certificate)
 
@@ -153,16 +194,21 @@ class Verifier(_VerifierBase[Store]):
         """Open a verifier.
 
         Raises:
-            ConfigError: something is missing or unusable. KeyRefused: an unusable key. StoreUnavailable: the store fails
-                its start-up check.
+            ConfigError: something is missing or unusable. KeyRefused: an unusable key.
+                StoreUnavailable: the store fails its start-up check.
         """
-        trust, log = settings.trust(), open_audit(settings.audit, settings.heads, settings.checkpoints)
+        trust = settings.trust()
+        log = open_audit(settings.audit, settings.heads, settings.checkpoints)
         store = ready_store(settings.store, settings.serving)
         keep_checkpoints(log, store, settings.audience)
         return cls(trust, store, log, Bound(settings.at_once))
 
     check = blocking(_check, busy=_busy)
-    redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound), busy=_busy)
+    redeem = blocking(
+        _redeem,
+        lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound),
+        busy=_busy,
+    )
 
     def close(self) -> None:
         """Close the log, whose last checkpoint the store keeps, and the store."""
@@ -178,13 +224,21 @@ class AsyncVerifier(_VerifierBase[AsyncStore]):
     @taking(VerifierSettings)
     async def open(cls, settings: VerifierSettings) -> AsyncVerifier:
         """See `Verifier.open`."""
-        trust, log = await asyncio.to_thread(settings.trust), open_audit(settings.audit, settings.heads, settings.checkpoints)
+        trust, log = (
+            await asyncio.to_thread(settings.trust),
+            open_audit(settings.audit, settings.heads, settings.checkpoints),
+        )
         store = await async_ready_store(settings.store, settings.serving)
         keep_checkpoints(log, store, settings.audience)
         return cls(trust, store, log, Bound(settings.at_once))
 
     check = awaited(_check, busy=_busy)
-    redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), busy=_busy, around=taken)
+    redeem = awaited(
+        _redeem,
+        lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound),
+        busy=_busy,
+        around=taken,
+    )
 
     async def close(self) -> None:
         """See `Verifier.close`."""

@@ -1,7 +1,9 @@
-"""``POST /oauth2/key``: a service account changes its key, under `same_key_as_last_token`; the old key signs for the new one.
+"""``POST /oauth2/key``: a service account changes its key, under `same_key_as_last_token`; the
+old key signs for the new one.
 
-Rules: the account shows its own credential, as in an exchange, and a rotation statement (`agentgate.gate.account_key`) about itself. Who
-has the credential alone, or the old key alone, changes nothing.
+Rules: the account shows its own credential, as in an exchange, and a rotation statement
+(`agentgate.gate.account_key`) about itself. Who has the credential alone, or the old key alone,
+changes nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +19,19 @@ from agentgate.service.state import Service
 
 async def rotate(request: Request, service: Service) -> Response:
     """See the module."""
-    settings, keys = service.settings, service.gate.core.keys
+    settings = service.settings
+    keys = service.gate.core.keys
     form, caller = await service.form(request)
     checked_types(form)
     if "statement" not in form:
         raise malformed("statement", "none", "one")
-    shown = shown_with(request, caller=caller, settings=settings, gate=service.gate, url=service.url("/oauth2/key"))
+    shown = shown_with(
+        request,
+        caller=caller,
+        settings=settings,
+        gate=service.gate,
+        url=service.url("/oauth2/key"),
+    )
     agent = shown.agent(form["subject_token"], form["subject_token_type"])
     check_known_by_it(caller, agent, settings)
     tenant = caller.tenant(form.get("tenant"))

@@ -1,6 +1,8 @@
-"""The application: routes, and around each of them what holds for all: caps, the log line, refusals as answers.
+"""The application: routes, and around each of them what holds for all: caps, the log line,
+refusals as answers.
 
-Rules: nothing that is inside leaves: an error that nobody expected is 500 and its type in the log. A path that is not here is 404.
+Rules: nothing that is inside leaves: an error that nobody expected is 500 and its type in the
+log. A path that is not here is 404.
 """
 
 from __future__ import annotations
@@ -35,7 +37,18 @@ from agentgate.errors import (
     StoreUnavailable,
 )
 from agentgate.gate.core import reasons_of
-from agentgate.service import account_key, auditing, authzen, calls, counting, inspection, metadata, openapi, runs, tokens
+from agentgate.service import (
+    account_key,
+    auditing,
+    authzen,
+    calls,
+    counting,
+    inspection,
+    metadata,
+    openapi,
+    runs,
+    tokens,
+)
 from agentgate.service.answer import oauth_error, problem, refused_by, unavailable
 from agentgate.service.connections import HEALTH, Connections, OpenConnection
 from agentgate.service.pages import auditing as audit_pages
@@ -49,8 +62,11 @@ from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.value_class import value_class
 
 _log = structlog.get_logger("agentgate.service")
-MAX_PATH, MAX_HEADERS, MAX_HEADER = 512, 64, 20 * 1024
-_CHALLENGE = "use_dpop_nonce"  # not a refusal: the first answer to whoever has no nonce yet (RFC 9449 section 8)
+MAX_PATH = 512
+MAX_HEADERS = 64
+MAX_HEADER = 20 * 1024
+# not a refusal: the first answer to whoever has no nonce yet (RFC 9449 section 8)
+_CHALLENGE = "use_dpop_nonce"
 _METHODS = frozenset("DELETE GET HEAD OPTIONS PATCH POST PUT".split())
 Endpoint = Callable[[Request, Service], Awaitable[Response]]
 Refusing = Callable[[RequestRefused], Response]
@@ -108,7 +124,9 @@ AUDIT_PAGES: Routes = (
 
 
 def refuser_of(path: str, method: str) -> Refusing:
-    """How a path refuses: as OAuth does (RFC 6749), by a problem (RFC 9457), or for whoever looks at a page."""
+    """How a path refuses: as OAuth does (RFC 6749), by a problem (RFC 9457), or for whoever
+    looks at a page.
+    """
     if path.startswith("/oauth2/") and method == "POST":
         return oauth_error
     if method == "GET" and path.startswith(("/holds", "/audit")):
@@ -142,12 +160,23 @@ def application(
         app.state.service = Service(settings, gate)
         opened()
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(NotImplementedError, RuntimeError):  # not in the main thread: somebody else's process
-            loop.add_signal_handler(signal.SIGHUP, lambda: _reloads.add(loop.create_task(_reload(app.state.service, file))))
-        _log.info("serving", issuer=settings.issuer, workflows=len(gate.catalog), listen=settings.listen)
+        # not in the main thread: somebody else's process
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            loop.add_signal_handler(
+                signal.SIGHUP,
+                lambda: _reloads.add(loop.create_task(_reload(app.state.service, file))),
+            )
+        _log.info(
+            "serving",
+            issuer=settings.issuer,
+            workflows=len(gate.catalog),
+            listen=settings.listen,
+        )
         try:
             async with app.state.service.health.watching():
-                yield {"connections": Connections(settings.connections, app.state.service.is_proxy)}
+                yield {
+                    "connections": Connections(settings.connections, app.state.service.is_proxy)
+                }
         finally:
             app.state.service.ready = False
             if (summary := app.state.service.untold.summary(last=True)) is not None:
@@ -155,16 +184,26 @@ def application(
             await gate.close()
 
     served = (*ROUTES, *AUDIT_PAGES, *(() if settings.passkeys is None else PAGES))
-    routes = [Route(path, _Answering(_around(endpoint, refuser_of(path, method))), methods=[method]) for path, method, endpoint in served]
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
-    app.router.redirect_slashes = False  # it would send a client, with its credentials, to whatever `Host` says, and over plain http
+    routes = [
+        Route(path, _Answering(_around(endpoint, refuser_of(path, method))), methods=[method])
+        for path, method, endpoint in served
+    ]
+    app = Starlette(
+        routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted}
+    )
+    # it would send a client, with its credentials, to whatever `Host` says, and over plain http
+    app.router.redirect_slashes = False
     return app
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
-    """A path that is not here, or not with this method. What was asked for is not logged: anything may stand there."""
+    """A path that is not here, or not with this method. What was asked for is not logged:
+    anything may stand there.
+    """
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    code = {404: "not_found", 405: "method_not_allowed"}.get(
+        error.status_code, "invalid_request"
+    )
     refused = RequestRefused(error.status_code, code, headers=error.headers)
 
     async def refuse(_: Request, __: Service) -> Response:
@@ -180,9 +219,11 @@ def _route(request: Request) -> str:
 
 
 async def _reload(service: Service, file: Path | None) -> None:
-    """Settings, workflows, approvals and root as they are now; where they cannot be read, what was in force stays, each by itself.
+    """Settings, workflows, approvals and root as they are now; where they cannot be read, what
+    was in force stays, each by itself.
 
-    One after another, so that what was read earlier never replaces what was read later. Key files need no signal.
+    One after another, so that what was read earlier never replaces what was read later. Key
+    files need no signal.
     """
     async with service.reloading:
         await _reread(service, file)
@@ -204,7 +245,9 @@ async def _reread(service: Service, file: Path | None) -> None:
 
 @value_class
 class _Answering:
-    """An endpoint as an ASGI application. Starlette would put around a function what turns its errors into answers: here none is left."""
+    """An endpoint as an ASGI application. Starlette would put around a function what turns its
+    errors into answers: here none is left.
+    """
 
     answer: Callable[[Request], Awaitable[Response]]
 
@@ -218,7 +261,9 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
         began = time.perf_counter()
         service: Service = request.app.state.service
         span = _span(request, service)
-        request.state.client = request.state.run = request.state.claimed = request.state.peer = ""
+        request.state.client = request.state.run = request.state.claimed = (
+            request.state.peer
+        ) = ""
         refused: RequestRefused | None = None
         try:
             response = await _in_turn(endpoint, request, service)
@@ -227,7 +272,11 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
             if isinstance(error, RunRefused) and error.run:
                 request.state.run = error.run
             response = refuse(refused)
-        if len(named := request.headers.getlist("x-request-id")) == 1 and named[0].isascii() and named[0].isprintable():
+        if (
+            len(named := request.headers.getlist("x-request-id")) == 1
+            and named[0].isascii()
+            and named[0].isprintable()
+        ):
             response.headers["X-Request-ID"] = named[0]
         connections: Connections | None = getattr(request.state, "connections", None)
         if connections is not None and connections.ends(request.state.connection):
@@ -235,8 +284,15 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
         seconds = time.perf_counter() - began
         if refused is not None and refused.error == _CHALLENGE:
             refused = None
-        service.counts.count(_route(request), response.status_code, refused.error if refused is not None else "", seconds)
-        if refused is not None and any(each.reason is Reason.OUTCOME_UNKNOWN for each in refused.failures):
+        service.counts.count(
+            _route(request),
+            response.status_code,
+            refused.error if refused is not None else "",
+            seconds,
+        )
+        if refused is not None and any(
+            each.reason is Reason.OUTCOME_UNKNOWN for each in refused.failures
+        ):
             service.counts.count_unknown()
         _tell(request, response.status_code, seconds, refused)
         if span is not None:
@@ -248,9 +304,13 @@ def _around(endpoint: Endpoint, refuse: Refusing) -> Callable[[Request], Awaitab
 
 
 async def _in_turn(endpoint: Endpoint, request: Request, service: Service) -> Response:
-    """What an endpoint answers. Nobody is answered without a turn: who has no body has it first, a body is read before it."""
+    """What an endpoint answers. Nobody is answered without a turn: who has no body has it
+    first, a body is read before it.
+    """
     # another server than ours says nothing of it
-    connection = request.state.connection = getattr(request.state, "connection", None) or OpenConnection("", bool)
+    connection = request.state.connection = getattr(
+        request.state, "connection", None
+    ) or OpenConnection("", bool)
     request.state.peer = service.peer(request)
     line = service.health_line if request.scope["path"] in HEALTH else service.line
     with line.stand(request.state.peer, connection) as request.state.turn:
@@ -266,7 +326,8 @@ async def _in_turn(endpoint: Endpoint, request: Request, service: Service) -> Re
 
 def _span(request: Request, service: Service) -> Span | None:
     """The span of a request: its method and route, never its URL or headers."""
-    tracing, route = service.gate.core.tracing, _route(request)
+    tracing = service.gate.core.tracing
+    route = _route(request)
     if tracing is None:
         return None
     said: dict[str, str | int] = {"http.request.method": _method(request), "http.route": route}
@@ -280,7 +341,11 @@ def _method(request: Request) -> str:
 
 def _check_head(request: Request) -> None:
     headers = request.scope["headers"]
-    if len(request.scope["path"]) > MAX_PATH or len(headers) > MAX_HEADERS or any(len(value) > MAX_HEADER for _, value in headers):
+    if (
+        len(request.scope["path"]) > MAX_PATH
+        or len(headers) > MAX_HEADERS
+        or any(len(value) > MAX_HEADER for _, value in headers)
+    ):
         raise RequestRefused(431, "invalid_request", "headers: fewer, and shorter ones")
 
 
@@ -289,27 +354,53 @@ def _refused(error: Exception) -> RequestRefused:
         return error
     if isinstance(error, NotFound):
         return RequestRefused(404, "not_found")
-    if isinstance(error, ClientDisconnect):  # nobody reads the answer; the log line is like any other
+    # nobody reads the answer; the log line is like any other
+    if isinstance(error, ClientDisconnect):
         return RequestRefused(400, "invalid_request", "body: ended early")
     if isinstance(error, RunRefused):
         return refused_by(*error.failures)
     if isinstance(error, KeyRefused):
-        return unavailable(Failure(Reason.KEYS, "keys", str(error)[:200], "a key ring that can be read"))
+        return unavailable(
+            Failure(Reason.KEYS, "keys", str(error)[:200], "a key ring that can be read")
+        )
     if isinstance(error, KeysUnavailable):
         return unavailable(error.failure(reason=Reason.KEYS))
     if isinstance(error, CredentialRefused):
         return refused_by(error.failure(reason=Reason.AGENT))
     if isinstance(error, StoreUnavailable | AuditUnavailable | Overloaded):
-        reason = Reason.AUDIT if isinstance(error, AuditUnavailable) else Reason.OVERLOAD if isinstance(error, Overloaded) else Reason.STORE
-        return unavailable(Failure(reason, str(reason), str(error)[:200], "one that answers in time"))
-    _log.error("unexpected", error=type(error).__name__, what=str(error)[:200] if isinstance(error, AgentGateError) else None)
+        reason = (
+            Reason.AUDIT
+            if isinstance(error, AuditUnavailable)
+            else Reason.OVERLOAD
+            if isinstance(error, Overloaded)
+            else Reason.STORE
+        )
+        return unavailable(
+            Failure(reason, str(reason), str(error)[:200], "one that answers in time")
+        )
+    _log.error(
+        "unexpected",
+        error=type(error).__name__,
+        what=str(error)[:200] if isinstance(error, AgentGateError) else None,
+    )
     return RequestRefused(500, "server_error")
 
 
-def _tell(request: Request, status: int, seconds: float, refused: RequestRefused | None) -> None:
-    """One line for each request: no query, no header, no body; of a refusal also why. Of those that nobody proved only so many."""
-    said: dict[str, object] = {"method": _method(request), "path": _route(request), "status": status, "ms": round(seconds * 1000, 1)}
-    said |= {name: value for name in ("client", "run") if (value := getattr(request.state, name))}
+def _tell(
+    request: Request, status: int, seconds: float, refused: RequestRefused | None
+) -> None:
+    """One line for each request: no query, no header, no body; of a refusal also why. Of those
+    that nobody proved only so many.
+    """
+    said: dict[str, object] = {
+        "method": _method(request),
+        "path": _route(request),
+        "status": status,
+        "ms": round(seconds * 1000, 1),
+    }
+    said |= {
+        name: value for name in ("client", "run") if (value := getattr(request.state, name))
+    }
     if refused is not None:
         said |= {"error": refused.error, "reasons": reasons_of(refused.failures)}
         said |= {} if request.state.client else {"from": request.state.peer}
@@ -318,7 +409,13 @@ def _tell(request: Request, status: int, seconds: float, refused: RequestRefused
         _log.warning("unproven", **summary)
     unproven = not request.state.client or (refused is not None and not request.state.run)
     if unproven and service.lines.take("answered" if refused is None else "refused"):
-        service.untold.count(_route(request), str(status), request.state.claimed, request.state.peer, refusal=said)
+        service.untold.count(
+            _route(request),
+            str(status),
+            request.state.claimed,
+            request.state.peer,
+            refusal=said,
+        )
         return
     if refused is None:
         _log.info("answered", **said)

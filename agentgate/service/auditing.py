@@ -1,7 +1,9 @@
-"""The audit log for auditors, read only: its newest records, and one call's story, of their tenants.
+"""The audit log for auditors, read only: its newest records, and one call's story, of their
+tenants.
 
-Rules: each question is answered by a process of its own, one at a time, which verifies what it reads (`agentgate.audit.questions`); whoever
-asks has no turn meanwhile. A record of no tenant is the operator's alone. What another tenant has is answered like what is not there.
+Rules: each question is answered by a process of its own, one at a time, which verifies what it
+reads (`agentgate.audit.questions`); whoever asks has no turn meanwhile. A record of no tenant
+is the operator's alone. What another tenant has is answered like what is not there.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ OPTIONS = (*FIELDS, "tenant", "run", "since", "until", "after")
 
 
 async def read_records(request: Request, service: Service) -> Response:
-    """``GET /v1/audit``: a page of records, the newest first; ``GET /v1/audit/{call}``: all of one call, the oldest first."""
+    """``GET /v1/audit``: a page of records, the newest first; ``GET /v1/audit/{call}``: all of
+    one call, the oldest first.
+    """
     caller = await service.caller(request, "auditor")
     return answered(await ask_log(service, request, caller.settings.tenants))
 
@@ -36,11 +40,16 @@ async def ask_log(service: Service, request: Request, tenants: Sequence[str]) ->
     """What the log answers to a request of somebody who may read these tenants.
 
     Raises:
-        RequestRefused: 400; 404: no such call, or several; 503: it cannot be read, or not in time (what was verified until then is kept).
+        RequestRefused: 400; 404: no such call, or several; 503: it cannot be read, or not in
+            time (what was verified until then is kept).
     """
-    asked, call = read_query(request), request.path_params.get("call", "")
+    asked = read_query(request)
+    call = request.path_params.get("call", "")
     try:
-        times = {"since": read_moment(asked["since"], 0.0), "until": read_moment(asked["until"], 1e11)}
+        times = {
+            "since": read_moment(asked["since"], 0.0),
+            "until": read_moment(asked["until"], 1e11),
+        }
     except ConfigError as error:
         raise malformed("since, until", "another form", error.expected) from None
     where = {"audit": str(service.settings.audit), "keys": str(service.settings.keys)}
@@ -58,7 +67,9 @@ async def ask_log(service: Service, request: Request, tenants: Sequence[str]) ->
 
 
 def read_query(request: Request) -> dict[str, str]:
-    """The parameters of a query, each of them at most once; empty where it was left out. Raises RequestRefused."""
+    """The parameters of a query, each of them at most once; empty where it was left out. Raises
+    RequestRefused.
+    """
     pairs = request.query_params.multi_items()
     asked = dict.fromkeys(OPTIONS, "") | {"type": "decision"} | dict(pairs)
     if len(asked) > len(OPTIONS) or len(dict(pairs)) < len(pairs):
@@ -68,7 +79,13 @@ def read_query(request: Request) -> dict[str, str]:
 
 async def _run(question: bytes) -> bytes:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "agentgate.audit.questions", stdin=PIPE, stdout=PIPE, stderr=PIPE
+        sys.executable,
+        "-P",
+        "-m",
+        "agentgate.audit.questions",
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
     )
     try:
         out, err = await process.communicate(question)

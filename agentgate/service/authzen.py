@@ -1,14 +1,19 @@
-"""``POST /access/v1/evaluation`` and ``/evaluations`` (AuthZEN 1.0): would this call be allowed? Mints, holds and counts nothing.
+"""``POST /access/v1/evaluation`` and ``/evaluations`` (AuthZEN 1.0): would this call be
+allowed? Mints, holds and counts nothing.
 
-Rules: for the host that opened the run, and for nobody else: to whoever may ask as often as they like, an answer shows where the edge is.
-What the store alone knows (limits, releases, revocations) is not asked, so `true` is no promise. Members that the standard does not know
-are ignored, as it says; what names no call of a run of this host is `false`; another form is 400, in a batch `false` with that error. A
-batch that takes too long is 503 as a whole: a part of it would read like an answer.
+Rules: for the host that opened the run, and for nobody else: to whoever may ask as often as
+they like, an answer shows where the edge is. What the store alone knows (limits, releases,
+revocations) is not asked, so `true` is no promise. Members that the standard does not know are
+ignored, as it says; what names no call of a run of this host is `false`; another form is 400,
+in a batch `false` with that error. A batch that takes too long is 503 as a whole: a part of it
+would read like an answer.
 
-Where a person must be asked, and the setting `access_request` is on, the `false` has `context.access_request` (AuthZEN Access Request and
-Approval Profile, Draft 1 of June 2026, section "Requestable Denial Context"): until when, and, under a name of ours as its section "Naming
-Extensions" wants, the token request by which the agent asks (its OAuth profile of November 2026, binding "Deferred Token Response"). The
-gate has no Access Request Endpoint of the draft, and binds no request to the denial: the token request is decided on anew, by itself.
+Where a person must be asked, and the setting `access_request` is on, the `false` has
+`context.access_request` (AuthZEN Access Request and Approval Profile, Draft 1 of June 2026,
+section "Requestable Denial Context"): until when, and, under a name of ours as its section
+"Naming Extensions" wants, the token request by which the agent asks (its OAuth profile of
+November 2026, binding "Deferred Token Response"). The gate has no Access Request Endpoint of
+the draft, and binds no request to the denial: the token request is decided on anew, by itself.
 """
 
 from __future__ import annotations
@@ -37,7 +42,8 @@ from agentgate.values.refusal import Failure, Reason, RunRefused
 
 TOKEN_REQUEST = "https://agentgate.dev/access-request/token-request/v1"  # noqa: S105 - the name of a member
 MOST = 50  # evaluations of one request
-SECONDS = 2.0  # for all of them: each may wait for the store, and together they hold one place of the line
+# for all of them: each may wait for the store, and together they hold one place of the line
+SECONDS = 2.0
 _ENTITIES = {"subject": ("type", "id"), "action": ("name",), "resource": ("type", "id")}
 _TOLD = ("run", "tenant", "workflow", "requested_scope")
 # what ends a batch: nothing, a no, a yes
@@ -51,12 +57,22 @@ async def evaluate(request: Request, service: Service) -> Response:
 
 
 async def evaluate_many(request: Request, service: Service) -> Response:
-    """Several, each with what the request says for all of them where it says nothing itself; without any, as `evaluate`."""
+    """Several, each with what the request says for all of them where it says nothing itself;
+    without any, as `evaluate`.
+    """
     caller, body = await _read(request, service)
     items = body.get("evaluations", [])
-    if type(items) is not list or len(items) > MOST or not all(type(item) is dict for item in items):
-        raise malformed("evaluations", type(items).__name__, f"a list of at most {MOST} objects")
-    ends = _SEMANTICS.get(semantic := _member(body, "options", "evaluations_semantic", "execute_all"), "unknown")
+    if (
+        type(items) is not list
+        or len(items) > MOST
+        or not all(type(item) is dict for item in items)
+    ):
+        raise malformed(
+            "evaluations", type(items).__name__, f"a list of at most {MOST} objects"
+        )
+    ends = _SEMANTICS.get(
+        semantic := _member(body, "options", "evaluations_semantic", "execute_all"), "unknown"
+    )
     if ends == "unknown":
         raise malformed("options.evaluations_semantic", semantic[:80], " or ".join(_SEMANTICS))
     if not items:
@@ -68,13 +84,23 @@ async def evaluate_many(request: Request, service: Service) -> Response:
     for number, item in enumerate(items):
         if number:
             if time.monotonic() >= end:
-                late = Failure(Reason.STORE, "evaluations", f"{number} in {SECONDS:g} s", f"all {len(items)} in that time")
+                late = Failure(
+                    Reason.STORE,
+                    "evaluations",
+                    f"{number} in {SECONDS:g} s",
+                    f"all {len(items)} in that time",
+                )
                 raise unavailable(late)
             service.take(request, caller.id)
         try:
-            told.append(await _evaluated(request, service, caller, _checked({**common, **item})))
+            told.append(
+                await _evaluated(request, service, caller, _checked({**common, **item}))
+            )
         except RequestRefused as error:
-            reason = {"reason": error.error, "error": {"status": error.status, "message": error.description}}
+            reason = {
+                "reason": error.error,
+                "error": {"status": error.status, "message": error.description},
+            }
             told.append({"decision": False, "context": reason})
         if told[-1]["decision"] is ends:
             break
@@ -87,12 +113,15 @@ async def _read(request: Request, service: Service) -> tuple[Caller, dict[str, A
         return caller, await read_json(request, service.settings.max_body, frozenset(), None)
     except RequestRefused as error:
         if error.status == 415:
-            error.status = 400  # AuthZEN 1.0 section 10: a request that is not JSON is a bad one
+            # AuthZEN 1.0 section 10: a request that is not JSON is a bad one
+            error.status = 400
         raise
 
 
 def _checked(asked: Mapping[str, Any], *, all_of_it: bool = True) -> Mapping[str, Any]:
-    """An evaluation of the form that it must have (`all_of_it` False: of those members that are there)."""
+    """An evaluation of the form that it must have (`all_of_it` False: of those members that are
+    there).
+    """
     for entity, named in _ENTITIES.items():
         if all_of_it or entity in asked:
             if entity not in asked:
@@ -100,9 +129,16 @@ def _checked(asked: Mapping[str, Any], *, all_of_it: bool = True) -> Mapping[str
             found = checked_members(asked[entity], entity, frozenset(named), None)
             for name in named:
                 text(found[name], f"{entity}.{name}")
-            properties = checked_members(found.get("properties", {}), f"{entity}.properties", frozenset(), None)
+            properties = checked_members(
+                found.get("properties", {}), f"{entity}.properties", frozenset(), None
+            )
             if entity == "resource":
-                checked_members(properties.get("arguments", {}), "resource.properties.arguments", frozenset(), None)
+                checked_members(
+                    properties.get("arguments", {}),
+                    "resource.properties.arguments",
+                    frozenset(),
+                    None,
+                )
     for name in _TOLD:
         _member(asked, "context", name, "")
     return asked
@@ -114,8 +150,11 @@ def _member(holder: Mapping[str, Any], field: str, name: str, default: str) -> s
     return text(found[name], f"{field}.{name}") if name in found else default
 
 
-async def _evaluated(request: Request, service: Service, caller: Caller, asked: Mapping[str, Any]) -> dict[str, Any]:
-    reason, more = "no_run", dict[str, Any]()
+async def _evaluated(
+    request: Request, service: Service, caller: Caller, asked: Mapping[str, Any]
+) -> dict[str, Any]:
+    reason = "no_run"
+    more = dict[str, Any]()
     if (run := await _run(request, service, caller, asked.get("context", {}))) is not None:
         verdict = await _judged(request, service, run, asked)
         reason = "not_permitted"
@@ -127,17 +166,29 @@ async def _evaluated(request: Request, service: Service, caller: Caller, asked: 
             and run.workflow.tools[asked["resource"]["id"]].redeem == "server"
         ):
             more["access_request"] = _requestable(service, run)
-    return {"decision": reason == "allowed", "context": {"evaluation_id": secrets.token_hex(16), "reason": reason, **more}}
+    return {
+        "decision": reason == "allowed",
+        "context": {"evaluation_id": secrets.token_hex(16), "reason": reason, **more},
+    }
 
 
 def _requestable(service: Service, run: AsyncRun) -> dict[str, Any]:
-    """How the agent of a run asks for a call that a person must release, and until when; nothing is begun by saying it."""
+    """How the agent of a run asks for a call that a person must release, and until when;
+    nothing is begun by saying it.
+    """
     ends = datetime.fromtimestamp(int(run.header.ends), UTC).isoformat().replace("+00:00", "Z")
-    asked = {"token_endpoint": service.url("/oauth2/token"), "grant_type": GRANT, "completion_mode": "deferred", "run": run.id}
+    asked = {
+        "token_endpoint": service.url("/oauth2/token"),
+        "grant_type": GRANT,
+        "completion_mode": "deferred",
+        "run": run.id,
+    }
     return {"expires_at": ends, TOKEN_REQUEST: asked}
 
 
-async def _run(request: Request, service: Service, caller: Caller, context: Mapping[str, Any]) -> AsyncRun | None:
+async def _run(
+    request: Request, service: Service, caller: Caller, context: Mapping[str, Any]
+) -> AsyncRun | None:
     """The run that is named, if this host opened it and it goes on."""
     if "run" not in context:
         return None
@@ -147,9 +198,15 @@ async def _run(request: Request, service: Service, caller: Caller, context: Mapp
         return None
 
 
-async def _judged(request: Request, service: Service, run: AsyncRun, asked: Mapping[str, Any]) -> Eligible | Deny:
-    subject, resource, context = asked["subject"], asked["resource"], asked.get("context", {})
-    properties, header, workflow = resource.get("properties", {}), run.header, run.workflow
+async def _judged(
+    request: Request, service: Service, run: AsyncRun, asked: Mapping[str, Any]
+) -> Eligible | Deny:
+    subject = asked["subject"]
+    resource = asked["resource"]
+    context = asked.get("context", {})
+    properties = resource.get("properties", {})
+    header = run.header
+    workflow = run.workflow
     tool = workflow.tools.get(resource["id"])
     act = subject.get("properties", {}).get("act")
     said = [
@@ -159,12 +216,20 @@ async def _judged(request: Request, service: Service, run: AsyncRun, asked: Mapp
         resource["type"] == "tool",
         context.get("workflow", header.workflow) == header.workflow,
         tool is None or properties.get("server", tool.audience) == tool.audience,
-        tool is None or set(context.get("requested_scope", " ".join(tool.scope)).split()) == set(tool.scope),
+        tool is None
+        or set(context.get("requested_scope", " ".join(tool.scope)).split()) == set(tool.scope),
     ]
-    call = flow.checked_call(resource["id"], properties.get("arguments", {}), "evaluated", definition_of(service.settings, tool))
+    call = flow.checked_call(
+        resource["id"],
+        properties.get("arguments", {}),
+        "evaluated",
+        definition_of(service.settings, tool),
+    )
     if isinstance(call, Deny) or not all(said):
         return Deny(())
-    considered = flow.considered(service.gate.core, run.state, call, connection_of(request, service.settings))
+    considered = flow.considered(
+        service.gate.core, run.state, call, connection_of(request, service.settings)
+    )
     verdict: Eligible | Deny
     try:
         _, _, verdict = await service.gate.drive(considered)

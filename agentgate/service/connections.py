@@ -1,15 +1,17 @@
 """The open connections of one process: who makes room when there are too many.
 
-Rules: connections that say nothing, or say it slowly (Slowloris), keep nobody out. One peer has at most half of
-the places for connections that did not send a whole request within `SECONDS`; beyond it, its oldest such ones are
-closed. Where all are taken, the peer with the most pays: with one that waits, once a request that came with it
-would have been looked at, else, if the newcomer's peer has fewer even then, with one that has proved nothing yet.
-A connection on which a proof succeeded is closed last; of one client half of the places at most are so, or a job
-with a credential could keep out whoever shares its address.
+Rules: connections that say nothing, or say it slowly (Slowloris), keep nobody out. One peer has
+at most half of the places for connections that did not send a whole request within `SECONDS`;
+beyond it, its oldest such ones are closed. Where all are taken, the peer with the most pays:
+with one that waits, once a request that came with it would have been looked at, else, if the
+newcomer's peer has fewer even then, with one that has proved nothing yet. A connection on which
+a proof succeeded is closed last; of one client half of the places at most are so, or a job with
+a credential could keep out whoever shares its address.
 
-Beyond the places there is room for `RESERVED`. They learn of the process's health at once, and with any other
-request wait for a place; while some do, who proved nothing has one answer on a connection. Whoever is closed comes
-back at once; whoever waits comes no faster than it is answered, and an honest client beside it waits no longer.
+Beyond the places there is room for `RESERVED`. They learn of the process's health at once, and
+with any other request wait for a place; while some do, who proved nothing has one answer on a
+connection. Whoever is closed comes back at once; whoever waits comes no faster than it is
+answered, and an honest client beside it waits no longer.
 """
 
 from __future__ import annotations
@@ -62,12 +64,15 @@ class Connections:
 
     Args:
         most: places.
-        is_proxy: whether a peer brings many callers: it may have as many as there are, and each counts for an eighth.
+        is_proxy: whether a peer brings many callers: it may have as many as there are, and each
+            counts for an eighth.
     """
 
     def __init__(self, most: int, is_proxy: Callable[[str], bool]) -> None:
-        self._most, self._is_proxy = most, is_proxy
-        self._peers: dict[str, dict[OpenConnection, None]] = {}  # each peer's, those first that changed longest ago
+        self._most = most
+        self._is_proxy = is_proxy
+        # each peer's, those first that changed longest ago
+        self._peers: dict[str, dict[OpenConnection, None]] = {}
         self._spare: dict[OpenConnection, None] = {}  # without a place
         self._asking: dict[OpenConnection, None] = {}  # without a place, and they wait for one
         self._count = 0  # with a place
@@ -76,19 +81,29 @@ class Connections:
         """Take a new connection in. Where there is no place, it is a spare one."""
         new = OpenConnection(counted(peer), abort)
         own = self._peers.get(new.peer, {})
-        waiting = [] if self._is_proxy(peer) else [each for each in own if each.waits and not each.proven]
+        waiting = (
+            []
+            if self._is_proxy(peer)
+            else [each for each in own if each.waits and not each.proven]
+        )
         for each in waiting[: max(0, len(waiting) + 1 - self._most // 2)]:
-            if time.monotonic() - each.since > SECONDS:  # else its request may be here, and nobody looked yet
+            # else its request may be here, and nobody looked yet
+            if time.monotonic() - each.since > SECONDS:
                 self._close(each)
         if not self._place(new):
-            spare, asking = self._spare, self._asking
+            spare = self._spare
+            asking = self._asking
             if len(spare) + len(asking) >= RESERVED:
-                self._close(next(iter(spare)) if len(spare) >= len(asking) else next(reversed(asking)))
+                self._close(
+                    next(iter(spare)) if len(spare) >= len(asking) else next(reversed(asking))
+                )
             spare[new] = None
         return new
 
     async def wait(self, connection: OpenConnection) -> bool:
-        """Wait for its place, now that its request is here. False: there was none in time, or it is closed."""
+        """Wait for its place, now that its request is here. False: there was none in time, or
+        it is closed.
+        """
         if connection in self._spare:
             del self._spare[connection]
             self._asking[connection] = None
@@ -128,10 +143,15 @@ class Connections:
         return clients
 
     def _victim(self, own: int) -> OpenConnection | None:
-        """Whose place somebody has who comes from a peer with `own` connections; None: nobody's."""
+        """Whose place somebody has who comes from a peer with `own` connections; None:
+        nobody's.
+        """
         peers = self._peers.items()
-        most = max(peers, key=lambda each: len(each[1]) // (8 if self._is_proxy(each[0]) else 1))[1]
-        clients, old = self._clients(most), time.monotonic() - LOOK
+        most = max(
+            peers, key=lambda each: len(each[1]) // (8 if self._is_proxy(each[0]) else 1)
+        )[1]
+        clients = self._clients(most)
+        old = time.monotonic() - LOOK
         yielding = [each for each in most if clients[each.proven] > self._most // 2]
         chosen = [each for each in yielding if each.waits and each.since < old]
         if own + 1 < len(most):
@@ -143,7 +163,8 @@ class Connections:
     def change(self, connection: OpenConnection, *, waits: bool) -> None:
         """It has sent a whole request now, or the next thing is up to its other end."""
         if connection.waits != waits:
-            connection.waits, connection.since = waits, time.monotonic()
+            connection.waits = waits
+            connection.since = time.monotonic()
             own = self._peers.get(connection.peer, {})
             if connection in own:
                 del own[connection]
@@ -170,7 +191,9 @@ class Connections:
         connection.abort()
 
     def only_health(self, application: ASGIApp, connection: OpenConnection) -> ASGIApp:
-        """The application for a spare connection: health at once, all else when it has a place."""
+        """The application for a spare connection: health at once, all else when it has a
+        place.
+        """
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["path"] in HEALTH or await self.wait(connection):

@@ -14,7 +14,9 @@ from agentgate.service.workers import METRICS
 
 
 class Gauge(NamedTuple):
-    """Numbers of one kind, as they are now: name (without ``agentgate_``), help, names of labels, and values by labels."""
+    """Numbers of one kind, as they are now: name (without ``agentgate_``), help, names of
+    labels, and values by labels.
+    """
 
     name: str
     help: str
@@ -23,7 +25,9 @@ class Gauge(NamedTuple):
 
 
 class Counts:
-    """Requests by route and status, refusals by code, how long answers and the store took, calls whose outcome nobody knows."""
+    """Requests by route and status, refusals by code, how long answers and the store took,
+    calls whose outcome nobody knows.
+    """
 
     def __init__(self, *, wanted: bool) -> None:
         self._registry = None
@@ -32,17 +36,42 @@ class Counts:
         try:
             import prometheus_client as prometheus  # noqa: PLC0415 - an extra
         except ModuleNotFoundError:
-            raise ConfigError("metrics", True, "pip install '.[prometheus]' in the clone (or metrics = false)") from None
+            raise ConfigError(
+                "metrics", True, "pip install '.[prometheus]' in the clone (or metrics = false)"
+            ) from None
         self._registry = prometheus.CollectorRegistry()
-        self._requests = prometheus.Counter("agentgate_requests", "Answered requests.", ("route", "status"), registry=self._registry)
-        self._refusals = prometheus.Counter("agentgate_refusals", "Refusals by their code.", ("route", "error"), registry=self._registry)
-        self._seconds = prometheus.Histogram("agentgate_request_seconds", "Until the answer.", ("route",), registry=self._registry)
+        self._requests = prometheus.Counter(
+            "agentgate_requests",
+            "Answered requests.",
+            ("route", "status"),
+            registry=self._registry,
+        )
+        self._refusals = prometheus.Counter(
+            "agentgate_refusals",
+            "Refusals by their code.",
+            ("route", "error"),
+            registry=self._registry,
+        )
+        self._seconds = prometheus.Histogram(
+            "agentgate_request_seconds",
+            "Until the answer.",
+            ("route",),
+            registry=self._registry,
+        )
 
         unknown = "Calls asked for again, or reported, whose outcome nobody knows."
-        self._unknown = prometheus.Counter("agentgate_outcomes_unknown", unknown, registry=self._registry)
+        self._unknown = prometheus.Counter(
+            "agentgate_outcomes_unknown", unknown, registry=self._registry
+        )
         buckets = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5)
         took = "Until the state store answered."
-        self._store = prometheus.Histogram("agentgate_store_seconds", took, ("operation",), registry=self._registry, buckets=buckets)
+        self._store = prometheus.Histogram(
+            "agentgate_store_seconds",
+            took,
+            ("operation",),
+            registry=self._registry,
+            buckets=buckets,
+        )
 
     def count_unknown(self) -> None:
         """Count a call whose outcome nobody knows."""
@@ -74,7 +103,10 @@ class Counts:
             MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
         now = CollectorRegistry()
         now.register(_Gauges(gauges))
-        return Response(generate_latest(shown) + generate_latest(now), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(
+            generate_latest(shown) + generate_latest(now),
+            headers={"Content-Type": CONTENT_TYPE_LATEST},
+        )
 
 
 class _Gauges:
@@ -88,13 +120,16 @@ class _Gauges:
         from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 - as above
 
         for gauge in self._gauges:
-            family = GaugeMetricFamily(f"agentgate_{gauge.name}", gauge.help, labels=gauge.labels)
+            family = GaugeMetricFamily(
+                f"agentgate_{gauge.name}", gauge.help, labels=gauge.labels
+            )
             for labels, value in gauge.values.items():
                 family.add_metric(labels, value)
             yield family
 
 
-async def metrics(_: Request, service: Any) -> Response:  # `agentgate.service.state` imports this module
+# `agentgate.service.state` imports this module
+async def metrics(_: Request, service: Any) -> Response:
     """``GET /metrics``."""
     if not service.settings.metrics:
         raise RequestRefused(404, "not_found")

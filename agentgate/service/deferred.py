@@ -1,6 +1,8 @@
-"""A token that waits for a person (Deferred Token Response, a draft; off by default): a code now, the token when the call was released.
+"""A token that waits for a person (Deferred Token Response, a draft; off by default): a code
+now, the token when the call was released.
 
-Rules: the code belongs to one client and its DPoP key. Whatever a person said, the call is decided again before its token is issued.
+Rules: the code belongs to one client and its DPoP key. Whatever a person said, the call is
+decided again before its token is issued.
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ from agentgate.service.answer import malformed, refused_by
 from agentgate.service.clients import Caller, unknown
 from agentgate.service.connection import connection_of
 from agentgate.service.credentials import Shown, user_credential
-from agentgate.service.exchange import ExchangeRequest, check_supported, checked_types, definition_of, shown_with
+from agentgate.service.exchange import (
+    ExchangeRequest,
+    check_supported,
+    checked_types,
+    definition_of,
+    shown_with,
+)
 from agentgate.service.limits import POLL_SECONDS
 from agentgate.service.state import Service
 from agentgate.stores import ops
@@ -37,22 +45,33 @@ _OVER = {"expired": "expired_token", "cancelled": "invalid_grant", "refused": "a
 
 
 def pending(code: str, hold: Hold) -> RequestRefused:
-    """Nobody answered yet. Beside the draft's members: which hold it is, and whose yes it waits for."""
-    more: dict[str, Any] = {"deferral_code": code, "expires_in": max(1, int(hold.expires_at - time.time())), "interval": POLL_SECONDS}
+    """Nobody answered yet. Beside the draft's members: which hold it is, and whose yes it waits
+    for.
+    """
+    more: dict[str, Any] = {
+        "deferral_code": code,
+        "expires_in": max(1, int(hold.expires_at - time.time())),
+        "interval": POLL_SECONDS,
+    }
     more |= {"hold": {"id": hold.id, "whom": hold.question.whom}}
     return RequestRefused(400, "authorization_pending", more=more)
 
 
-async def defer(service: Service, caller: Caller, run: AsyncRun, step_up: StepUp, asked: ExchangeRequest) -> RequestRefused:
+async def defer(
+    service: Service, caller: Caller, run: AsyncRun, step_up: StepUp, asked: ExchangeRequest
+) -> RequestRefused:
     """Keep the request, and answer with its code."""
-    hold, key = step_up.hold, run.header.agent.key
+    hold = step_up.hold
+    key = run.header.agent.key
     certificate = "" if key else asked.agent().certificate
-    if caller.claimed and not key and not certificate:  # then whoever has the code would be the client
+    # then whoever has the code would be the client
+    if caller.claimed and not key and not certificate:
         return RequestRefused(400, "access_denied", step_up.code, *step_up.failures)
     code = f"{secrets.token_urlsafe(32)}.{run.tenant}"
     left = hold.expires_at - time.time()
     body: dict[str, Any] = {
-        "v": 2 if certificate else 1,  # a gate of before 2 would not ask for the certificate again
+        # a gate of before 2 would not ask for the certificate again
+        "v": 2 if certificate else 1,
         "run": run.id,
         "tool": hold.tool,
         "tool_call_id": hold.tool_call_id,
@@ -62,23 +81,46 @@ async def defer(service: Service, caller: Caller, run: AsyncRun, step_up: StepUp
         "expires_at": hold.expires_at,
         **({"certificate": certificate} if certificate else {}),
     }
-    await service.gate.ask(ops.keep(run.tenant, "deferred", f"{caller.id}\n{code}", canonical(body), ttl_ms=int((left + _AFTER) * 1000)))
+    await service.gate.ask(
+        ops.keep(
+            run.tenant,
+            "deferred",
+            f"{caller.id}\n{code}",
+            canonical(body),
+            ttl_ms=int((left + _AFTER) * 1000),
+        )
+    )
     refused = pending(code, hold)
     refused.failures = step_up.failures
     return refused
 
 
-async def deferred(form: Mapping[str, str], request: Request, service: Service, caller: Caller) -> CallToken:
+async def deferred(
+    form: Mapping[str, str], request: Request, service: Service, caller: Caller
+) -> CallToken:
     """The token, if the call was released and is still allowed.
 
     Raises:
         RequestRefused.
     """
-    check_supported(form, "authorization_details", "resource", "audience", "scope", "requested_token_type", "completion_mode")
+    check_supported(
+        form,
+        "authorization_details",
+        "resource",
+        "audience",
+        "scope",
+        "requested_token_type",
+        "completion_mode",
+    )
     code = form.get("deferral_code", "")
     tenant = code.partition(".")[2]
     if tenant not in caller.settings.tenants:
-        raise malformed("deferral_code", "none of this client", "the code that this client was given", "invalid_grant")
+        raise malformed(
+            "deferral_code",
+            "none of this client",
+            "the code that this client was given",
+            "invalid_grant",
+        )
     data = await service.gate.ask(ops.kept(tenant, "deferred", f"{caller.id}\n{code}"))
     if data is None:
         raise RequestRefused(400, "invalid_grant")
@@ -86,7 +128,13 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
     if kept["v"] not in {1, 2}:
         raise StoreUnavailable("deferred request: of another version")
     request.state.run = kept["run"]
-    shown = shown_with(request, caller=caller, settings=service.settings, gate=service.gate, url=service.url("/oauth2/token"))
+    shown = shown_with(
+        request,
+        caller=caller,
+        settings=service.settings,
+        gate=service.gate,
+        url=service.url("/oauth2/token"),
+    )
     _check_sender(caller, shown, kept["key"], kept.get("certificate", ""))
     if caller.claimed:
         service.take(request, caller.id)
@@ -99,34 +147,68 @@ async def deferred(form: Mapping[str, str], request: Request, service: Service, 
     if hold.state == "pending":
         raise pending(code, hold)
     if hold.state in _OVER:
-        raise RequestRefused(400, _OVER[hold.state], "", Failure(Reason.STEP_UP, "hold", hold.state, "released"))
+        raise RequestRefused(
+            400, _OVER[hold.state], "", Failure(Reason.STEP_UP, "hold", hold.state, "released")
+        )
     run = await service.gate.resume_run(tenant, kept["run"])
-    if "subject_token" in form:  # the credentials of the run may have ended while a person thought about it
-        run = await _fresh(form, service, OverHTTP(client=caller.id, address=request.state.peer), run, shown)
-    if certificate := caller.certificate or kept.get("certificate", ""):  # whichever credential came for it
+    # the credentials of the run may have ended while a person thought about it
+    if "subject_token" in form:
+        run = await _fresh(
+            form, service, OverHTTP(client=caller.id, address=request.state.peer), run, shown
+        )
+    # whichever credential came for it
+    if certificate := caller.certificate or kept.get("certificate", ""):
         run = service.gate.shown_by(run, certificate)
     tool = run.workflow.tools.get(kept["tool"])
-    definition, connection = definition_of(service.settings, tool), connection_of(request, service.settings)
+    definition = definition_of(service.settings, tool)
+    connection = connection_of(request, service.settings)
     answer = await run.authorize(
-        kept["tool"], kept["args"], tool_call_id=kept["tool_call_id"], definition=definition, connection=connection
+        kept["tool"],
+        kept["args"],
+        tool_call_id=kept["tool_call_id"],
+        definition=definition,
+        connection=connection,
     )
     if isinstance(answer, Allow):
         return answer.token
-    raise refused_by(*answer.failures) if isinstance(answer, Deny) else RequestRefused(400, "invalid_grant", "", *answer.failures)
+    raise (
+        refused_by(*answer.failures)
+        if isinstance(answer, Deny)
+        else RequestRefused(400, "invalid_grant", "", *answer.failures)
+    )
 
 
-async def _fresh(form: Mapping[str, str], service: Service, over: OverHTTP, run: AsyncRun, shown: Shown) -> AsyncRun:
+async def _fresh(
+    form: Mapping[str, str], service: Service, over: OverHTTP, run: AsyncRun, shown: Shown
+) -> AsyncRun:
     kind = form[checked_types(form)]
-    user = user_credential(form["subject_token"], form["subject_token_type"]) if "actor_token" in form else None
-    more: dict[str, Any] = {"attestation": form.get("attestation"), "delegation": tuple(form.get("delegation", "").split())}
+    user = (
+        user_credential(form["subject_token"], form["subject_token_type"])
+        if "actor_token" in form
+        else None
+    )
+    more: dict[str, Any] = {
+        "attestation": form.get("attestation"),
+        "delegation": tuple(form.get("delegation", "").split()),
+    }
     agent = shown.agent(form.get("actor_token", form["subject_token"]), kind, **more)
     return await service.gate.presented(run, user=user, agent=agent, over=over)
 
 
 def _check_sender(caller: Caller, shown: Shown, key: str, certificate: str) -> None:
-    """Who polls is who asked: with the same key, or the same certificate, or authenticated by another one of its own."""
-    if certificate and not caller.certificate and not hmac.compare_digest(certificate.encode(), shown.certificate.encode()):
-        raise unknown("client.certificate", shown.certificate or "none", f"the one that {caller.id} asked with")
+    """Who polls is who asked: with the same key, or the same certificate, or authenticated by
+    another one of its own.
+    """
+    if (
+        certificate
+        and not caller.certificate
+        and not hmac.compare_digest(certificate.encode(), shown.certificate.encode())
+    ):
+        raise unknown(
+            "client.certificate",
+            shown.certificate or "none",
+            f"the one that {caller.id} asked with",
+        )
     if not key:
         return
     if shown.proof is None:

@@ -1,4 +1,6 @@
-"""The one call that a token request is about: `authorization_details` (RFC 9396) of type `DETAIL_TYPE`."""
+"""The one call that a token request is about: `authorization_details` (RFC 9396) of type
+`DETAIL_TYPE`.
+"""
 
 from __future__ import annotations
 
@@ -48,15 +50,30 @@ def read_detail(data: str) -> AskedCall:
     if detail["type"] != DETAIL_TYPE:
         raise malformed("authorization_details.type", "another", DETAIL_TYPE, _ERROR)
     if detail.get("actions", ["invoke"]) != ["invoke"]:
-        raise malformed("authorization_details.actions", "another", json.dumps(["invoke"]), _ERROR)
-    workflow = checked_members(detail["workflow"], "authorization_details.workflow", frozenset({"id"}), frozenset(), _ERROR)
+        raise malformed(
+            "authorization_details.actions", "another", json.dumps(["invoke"]), _ERROR
+        )
+    workflow = checked_members(
+        detail["workflow"],
+        "authorization_details.workflow",
+        frozenset({"id"}),
+        frozenset(),
+        _ERROR,
+    )
     if type(detail["arguments"]) is not dict:
-        raise malformed("authorization_details.arguments", type(detail["arguments"]).__name__, "an object", _ERROR)
+        raise malformed(
+            "authorization_details.arguments",
+            type(detail["arguments"]).__name__,
+            "an object",
+            _ERROR,
+        )
     locations = detail.get("locations", [])
     if type(locations) is not list or len(locations) > 1:
         raise malformed("authorization_details.locations", "several", "one tool server", _ERROR)
     named = {
-        name: text(detail[name], f"authorization_details.{name}", _ERROR) for name in ("tool_call_id", "run", "tenant") if name in detail
+        name: text(detail[name], f"authorization_details.{name}", _ERROR)
+        for name in ("tool_call_id", "run", "tenant")
+        if name in detail
     }
     return AskedCall(
         text(detail["identifier"], "authorization_details.identifier", _ERROR),

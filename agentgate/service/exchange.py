@@ -1,8 +1,10 @@
-"""The token endpoint's exchange (RFC 8693 with RFC 9396 and RFC 9449): who asks, in which run, for which call; then the gate decides.
+"""The token endpoint's exchange (RFC 8693 with RFC 9396 and RFC 9449): who asks, in which run,
+for which call; then the gate decides.
 
-Rules: in this order: (1) the form, (2) the client, (3) its role, (4) the call that is asked for, (5) the proof of its key, (6) the
-credentials, which open the run (a workflow without prompt) or prove to be those of the run that is named, (7) target and scope,
-(8) the decision. A run of another tenant, client or workflow is as unknown as one that does not exist.
+Rules: in this order: (1) the form, (2) the client, (3) its role, (4) the call that is asked
+for, (5) the proof of its key, (6) the credentials, which open the run (a workflow without
+prompt) or prove to be those of the run that is named, (7) target and scope, (8) the decision. A
+run of another tenant, client or workflow is as unknown as one that does not exist.
 """
 
 from __future__ import annotations
@@ -38,16 +40,42 @@ from agentgate.workflow.model import Tool
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
-# What these grants have no use for (RFC 6749, 7523, 7636, 9101, 9126, 9449 section 10), and a caller may rely on: not ignored
-_UNSUPPORTED = {"client_secret", "code", "code_verifier", "redirect_uri", "refresh_token", "username", "password", "assertion"} | {
-    *("response_type", "request", "request_uri", "dpop_jkt", "claims", "acr_values", "max_age", "requested_subject", "requested_issuer")
+# What these grants have no use for (RFC 6749, 7523, 7636, 9101, 9126, 9449 section 10), and a
+# caller may rely on: not ignored
+_UNSUPPORTED = {
+    "client_secret",
+    "code",
+    "code_verifier",
+    "redirect_uri",
+    "refresh_token",
+    "username",
+    "password",
+    "assertion",
+} | {
+    *(
+        "response_type",
+        "request",
+        "request_uri",
+        "dpop_jkt",
+        "claims",
+        "acr_values",
+        "max_age",
+        "requested_subject",
+        "requested_issuer",
+    )
 }
-_TYPES = {ACCESS_TOKEN, "urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token"}
+_TYPES = {
+    ACCESS_TOKEN,
+    "urn:ietf:params:oauth:token-type:jwt",
+    "urn:ietf:params:oauth:token-type:id_token",
+}
 
 
 @value_class
 class ExchangeRequest:
-    """One request, read and not yet believed. Without an actor, the subject is the agent itself."""
+    """One request, read and not yet believed. Without an actor, the subject is the agent
+    itself.
+    """
 
     caller: Caller
     asked: AskedCall
@@ -69,7 +97,9 @@ class ExchangeRequest:
     def agent(self) -> AgentCredential:
         """The agent's credential, with all that belongs to it."""
         text = self.subject if self.actor is None else self.actor
-        return self.shown.agent(text, self.agents, attestation=self.attestation, delegation=self.delegation)
+        return self.shown.agent(
+            text, self.agents, attestation=self.attestation, delegation=self.delegation
+        )
 
     def user(self) -> OIDCToken | None:
         """The user's token; None: the agent works for nobody."""
@@ -77,7 +107,13 @@ class ExchangeRequest:
 
 
 def read_exchange(
-    form: Mapping[str, str], request: Request, *, caller: Caller, settings: ServiceSettings, gate: ServedGate, url: str
+    form: Mapping[str, str],
+    request: Request,
+    *,
+    caller: Caller,
+    settings: ServiceSettings,
+    gate: ServedGate,
+    url: str,
 ) -> ExchangeRequest:
     """Steps 4 and 5, and the form of the rest.
 
@@ -104,7 +140,9 @@ def read_exchange(
     )
 
 
-def shown_with(request: Request, *, caller: Caller, settings: ServiceSettings, gate: ServedGate, url: str) -> Shown:
+def shown_with(
+    request: Request, *, caller: Caller, settings: ServiceSettings, gate: ServedGate, url: str
+) -> Shown:
     """Step 5: what came with a request to a token endpoint.
 
     Raises:
@@ -113,7 +151,12 @@ def shown_with(request: Request, *, caller: Caller, settings: ServiceSettings, g
     header = one_header(request, "dpop")
     proof = None if header is None else proof_of(header, "POST", url, gate.core.keys)
     connection = connection_of(request, settings)
-    return Shown(connection, proof, caller.certificate, shown_certificate(connection, settings.identity.proxies) or "")
+    return Shown(
+        connection,
+        proof,
+        caller.certificate,
+        shown_certificate(connection, settings.identity.proxies) or "",
+    )
 
 
 def checked_types(form: Mapping[str, str]) -> str:
@@ -137,7 +180,9 @@ def checked_types(form: Mapping[str, str]) -> str:
 
 
 def check_supported(form: Mapping[str, str], *others: str) -> None:
-    """Raise RequestRefused for a parameter that would change nothing; `others`: further ones that this grant has no use for."""
+    """Raise RequestRefused for a parameter that would change nothing; `others`: further ones
+    that this grant has no use for.
+    """
     for name in sorted(form.keys() & {*_UNSUPPORTED, *others}):
         raise malformed(name, "one", "none: it would change nothing here")
 
@@ -145,21 +190,31 @@ def check_supported(form: Mapping[str, str], *others: str) -> None:
 async def proven_run(
     asked: ExchangeRequest, request: Request, *, gate: ServedGate, settings: ServiceSettings
 ) -> tuple[AsyncRun, Tool | None]:
-    """Steps 6 and 7: run and tool. The line that is logged of `request` names the run from when it is known.
+    """Steps 6 and 7: run and tool. The line that is logged of `request` names the run from when
+    it is known.
 
     Raises:
         RequestRefused, RunRefused, CredentialRefused.
     """
-    workflow, agent, user = gate.core.workflow(asked.asked.workflow), asked.agent(), asked.user()
+    workflow = gate.core.workflow(asked.asked.workflow)
+    agent = asked.agent()
+    user = asked.user()
     if workflow.token.agent_key and asked.shown.proof is None and not agent.certificate:
-        failure = Failure(Reason.AGENT, "proof", "none", "a proof of the agent's key, or a certificate that proves it")
+        failure = Failure(
+            Reason.AGENT,
+            "proof",
+            "none",
+            "a proof of the agent's key, or a certificate that proves it",
+        )
         raise RequestRefused(400, "invalid_dpop_proof", "proof", failure)
     check_known_by_it(asked.caller, agent, settings)
     over = OverHTTP(client=asked.caller.id, address=request.state.peer)
     if asked.asked.run is None:
         if workflow.intents or user is not None:
             raise _not_permitted(
-                "authorization_details.run", "none", "the run that a host opened: this workflow works from a prompt, or for a user"
+                "authorization_details.run",
+                "none",
+                "the run that a host opened: this workflow works from a prompt, or for a user",
             )
         run = await gate.own_run(workflow.id, tenant=asked.tenant, agent=agent, over=over)
         request.state.run = run.id
@@ -175,22 +230,48 @@ async def proven_run(
     return run, tool
 
 
-async def decide(run: AsyncRun, asked: AskedCall, definition: str, connection: Connection) -> Decision:
+async def decide(
+    run: AsyncRun, asked: AskedCall, definition: str, connection: Connection
+) -> Decision:
     """Step 8."""
-    return await run.authorize(asked.tool, asked.arguments, tool_call_id=asked.tool_call_id, definition=definition, connection=connection)
+    return await run.authorize(
+        asked.tool,
+        asked.arguments,
+        tool_call_id=asked.tool_call_id,
+        definition=definition,
+        connection=connection,
+    )
 
 
 def definition_of(settings: ServiceSettings, tool: Tool | None) -> str:
-    """The digest of a tool's definition, as the settings have it from its server; never as an agent says."""
+    """The digest of a tool's definition, as the settings have it from its server; never as an
+    agent says.
+    """
     if tool is None:
         return ""
-    return next((c.definitions.get(tool.name, "") for c in settings.clients.values() if tool.audience in c.resources), "")
+    return next(
+        (
+            c.definitions.get(tool.name, "")
+            for c in settings.clients.values()
+            if tool.audience in c.resources
+        ),
+        "",
+    )
 
 
-def check_known_by_it(caller: Caller, agent: AgentCredential, settings: ServiceSettings) -> None:
-    """A client that is known by its credential comes with one of its own issuer; what is compared here is verified next."""
+def check_known_by_it(
+    caller: Caller, agent: AgentCredential, settings: ServiceSettings
+) -> None:
+    """A client that is known by its credential comes with one of its own issuer; what is
+    compared here is verified next.
+    """
     if caller.settings.role != "agent":
-        raise RequestRefused(400, "unauthorized_client", "", Failure(Reason.AGENT, "client.role", caller.settings.role, "agent"))
+        raise RequestRefused(
+            400,
+            "unauthorized_client",
+            "",
+            Failure(Reason.AGENT, "client.role", caller.settings.role, "agent"),
+        )
     if caller.settings.credential is None:
         return
     own = unverified_name(agent, settings.identity.proxies)
@@ -199,16 +280,30 @@ def check_known_by_it(caller: Caller, agent: AgentCredential, settings: ServiceS
 
 
 def _check_target(asked: ExchangeRequest, tool: Tool) -> None:
-    """Step 7: exactly the target and the scope of the tool's rule (RFC 8693 section 2.2.2, RFC 8707 section 2)."""
+    """Step 7: exactly the target and the scope of the tool's rule (RFC 8693 section 2.2.2, RFC
+    8707 section 2).
+    """
     if tool.redeem != "server":
-        raise RequestRefused(400, "invalid_target", "", Failure(Reason.TOOL_UNKNOWN, "tool", tool.name, "one that a tool server redeems"))
+        raise RequestRefused(
+            400,
+            "invalid_target",
+            "",
+            Failure(Reason.TOOL_UNKNOWN, "tool", tool.name, "one that a tool server redeems"),
+        )
     named = asked.targets | {*asked.asked.locations}
     if named - {tool.audience}:
         got = ", ".join(sorted(named))[:200]
-        raise RequestRefused(400, "invalid_target", "", Failure(Reason.INPUT, "resource", got, tool.audience))
+        raise RequestRefused(
+            400, "invalid_target", "", Failure(Reason.INPUT, "resource", got, tool.audience)
+        )
     if asked.scope and asked.scope != frozenset(tool.scope or (tool.name,)):
         raise RequestRefused(
-            400, "invalid_scope", "", Failure(Reason.INPUT, "scope", " ".join(sorted(asked.scope))[:200], " ".join(tool.scope))
+            400,
+            "invalid_scope",
+            "",
+            Failure(
+                Reason.INPUT, "scope", " ".join(sorted(asked.scope))[:200], " ".join(tool.scope)
+            ),
         )
 
 

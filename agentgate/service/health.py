@@ -1,7 +1,9 @@
-"""How a served gate is, in closed codes: what stops it, and what it goes on without. Readiness, metrics and the log all tell this.
+"""How a served gate is, in closed codes: what stops it, and what it goes on without. Readiness,
+metrics and the log all tell this.
 
-Rules: it is looked at when somebody asks, at most once in `FRESH_SECONDS`, and every `LOOK_SECONDS` by itself, so that the log names what
-began and what ended although nobody asked. A part that cannot be looked at stops the gate. docs/operations/runbook.md explains each code.
+Rules: it is looked at when somebody asks, at most once in `FRESH_SECONDS`, and every
+`LOOK_SECONDS` by itself, so that the log names what began and what ended although nobody asked.
+A part that cannot be looked at stops the gate. docs/operations/runbook.md explains each code.
 """
 
 from __future__ import annotations
@@ -26,9 +28,16 @@ from agentgate.service.served import ServedGate
 from agentgate.stores import Weakness, ops, recovery
 from agentgate.values.visible import visible
 
-FRESH_SECONDS, LOOK_SECONDS = 1.0, 5.0
-LITTLE_ROOM, SLOW_SECONDS = 1 << 30, 0.1  # bytes for the audit log; of a sync of it
-_CAUSES = dict.fromkeys(FULL, "audit_full") | {errno.EROFS: "audit_read_only", errno.EACCES: "audit_read_only", errno.ENOENT: "audit_gone"}
+FRESH_SECONDS = 1.0
+LOOK_SECONDS = 5.0
+# bytes for the audit log; of a sync of it
+LITTLE_ROOM = 1 << 30
+SLOW_SECONDS = 0.1
+_CAUSES = dict.fromkeys(FULL, "audit_full") | {
+    errno.EROFS: "audit_read_only",
+    errno.EACCES: "audit_read_only",
+    errno.ENOENT: "audit_gone",
+}
 _log = structlog.get_logger("agentgate.service")
 
 
@@ -58,14 +67,18 @@ def _versions(gate: ServedGate) -> dict[tuple[str, ...], float]:
 
 
 def _of_weakness(weakness: Weakness) -> HealthCondition:
-    return HealthCondition(weakness.code, False, f"{weakness.setting}: {weakness.means}; to do: {weakness.remedy}")
+    return HealthCondition(
+        weakness.code, False, f"{weakness.setting}: {weakness.means}; to do: {weakness.remedy}"
+    )
 
 
 class Health:
     """The conditions of one service, kept for a moment."""
 
     def __init__(self, gate: ServedGate, audit: Path, ready: Callable[[], bool]) -> None:
-        self._gate, self._audit, self._ready = gate, audit, ready
+        self._gate = gate
+        self._audit = audit
+        self._ready = ready
         self._looked = -FRESH_SECONDS
         self._looking = asyncio.Lock()
         self._known: tuple[HealthCondition, ...] = ()
@@ -79,7 +92,8 @@ class Health:
             if time.monotonic() - self._looked >= FRESH_SECONDS:
                 found = await self._look()
                 self._tell_changes(found)
-                self._known, self._looked = found, time.monotonic()
+                self._known = found
+                self._looked = time.monotonic()
         return self._known
 
     async def gauges(self) -> list[Gauge]:
@@ -92,21 +106,66 @@ class Health:
         where = gate.store.where
         ends = {(each.what,): each.at for each in reversed(gate.catalog.endings())}
         stops = {(each.code, "yes" if each.stops else "no"): 1.0 for each in conditions}
-        waits = {(tenant,): time.time() - since if since else 0.0 for tenant, (_, since) in held.items()}
+        waits = {
+            (tenant,): time.time() - since if since else 0.0
+            for tenant, (_, since) in held.items()
+        }
         found = [
-            Gauge("condition", "1 while it is so (docs/operations/runbook.md).", ("code", "stops"), stops),
+            Gauge(
+                "condition",
+                "1 while it is so (docs/operations/runbook.md).",
+                ("code", "stops"),
+                stops,
+            ),
             Gauge("approvals_end_seconds", "POSIX seconds at which it ends.", ("what",), ends),
-            Gauge("workflow_in_force", "1 for each version in force.", ("workflow", "version"), _versions(gate)),
-            Gauge("holds_open", "Of the newest 10,000 holds, those that wait.", ("tenant",), {(t,): n for t, (n, _) in held.items()}),
-            Gauge("oldest_hold_seconds", "How long the oldest of them has waited.", ("tenant",), waits),
-            Gauge("store_primary_up", "1 where it was reached.", ("primary",), {(n,): float(up) for n, up in where.primaries.items()}),
-            Gauge("store_primaries_changed", "How often another primary was named than before.", (), {(): where.changes}),
-            Gauge("tenant_moves", "How often a tenant came from another shard.", ("tenant",), {(t,): n for t, n in self._moves.items()}),
-            Gauge("tenants_lost", "Tenants of whose history the store has lost a part.", (), {(): len(self._lost)}),
+            Gauge(
+                "workflow_in_force",
+                "1 for each version in force.",
+                ("workflow", "version"),
+                _versions(gate),
+            ),
+            Gauge(
+                "holds_open",
+                "Of the newest 10,000 holds, those that wait.",
+                ("tenant",),
+                {(t,): n for t, (n, _) in held.items()},
+            ),
+            Gauge(
+                "oldest_hold_seconds",
+                "How long the oldest of them has waited.",
+                ("tenant",),
+                waits,
+            ),
+            Gauge(
+                "store_primary_up",
+                "1 where it was reached.",
+                ("primary",),
+                {(n,): float(up) for n, up in where.primaries.items()},
+            ),
+            Gauge(
+                "store_primaries_changed",
+                "How often another primary was named than before.",
+                (),
+                {(): where.changes},
+            ),
+            Gauge(
+                "tenant_moves",
+                "How often a tenant came from another shard.",
+                ("tenant",),
+                {(t,): n for t, n in self._moves.items()},
+            ),
+            Gauge(
+                "tenants_lost",
+                "Tenants of whose history the store has lost a part.",
+                (),
+                {(): len(self._lost)},
+            ),
         ]
         with suppress(OSError):
             room = float(shutil.disk_usage(self._audit).free)
-            found.append(Gauge("audit_free_bytes", "Free where the audit log lies.", (), {(): room}))
+            found.append(
+                Gauge("audit_free_bytes", "Free where the audit log lies.", (), {(): room})
+            )
         return found
 
     @asynccontextmanager
@@ -124,15 +183,26 @@ class Health:
             await asyncio.sleep(LOOK_SECONDS)
 
     def _tell_changes(self, found: tuple[HealthCondition, ...]) -> None:
-        before, now = {each.code: each for each in self._known}, {each.code: each for each in found}
+        before = {each.code: each for each in self._known}
+        now = {each.code: each for each in found}
         for code, each in now.items():
             if code not in before:
-                _log.warning("condition_began", code=code, stops=each.stops, what=visible(each.what)[:500])
+                _log.warning(
+                    "condition_began",
+                    code=code,
+                    stops=each.stops,
+                    what=visible(each.what)[:500],
+                )
         for code in before.keys() - now.keys():
             _log.info("condition_ended", code=code)
 
     async def _look(self) -> tuple[HealthCondition, ...]:
-        found = [*self._of_keys(), *self._of_workflows(), *await self._of_store(), *await self._of_audit()]
+        found = [
+            *self._of_keys(),
+            *self._of_workflows(),
+            *await self._of_store(),
+            *await self._of_audit(),
+        ]
         if not self._ready():
             found.append(HealthCondition("ending", True, "the process was told to end"))
         return tuple(sorted(found, key=lambda each: not each.stops))
@@ -150,7 +220,11 @@ class Health:
         if due := catalog.due():  # a gate that nobody calls warns as well
             warn_of(due)
         if (over := catalog.over()) is not None:
-            yield HealthCondition("stale_index" if over.what == "index" else f"{over.what}_expired", True, str(over))
+            yield HealthCondition(
+                "stale_index" if over.what == "index" else f"{over.what}_expired",
+                True,
+                str(over),
+            )
         for each in catalog.endings(AHEAD):
             yield HealthCondition("approvals_end", False, str(each), public=True)
 
@@ -165,21 +239,36 @@ class Health:
             return [HealthCondition("clock", True, str(error))]
         except StoreUnavailable as error:
             return [HealthCondition("store", True, str(error))]
-        found = [_of_weakness(each) for each in weaknesses if each.code != "store_weak"]  # the rest is doctor's
+        # the rest is doctor's
+        found = [_of_weakness(each) for each in weaknesses if each.code != "store_weak"]
         found += [HealthCondition("shard_away", False, str(each)) for each in refused]
-        if gate.store.keeps == "no" and not any(each.code == "store_may_lose" for each in found):
-            was = "its settings are right, and were not for a while: this process still takes it for one that may lose; to do: a restart"
+        if gate.store.keeps == "no" and not any(
+            each.code == "store_may_lose" for each in found
+        ):
+            was = (
+                "its settings are right, and were not for a while: this process still "
+                "takes it for one that may lose; to do: a restart"
+            )
             found.append(HealthCondition("store_may_lose", False, was))
         if self._lost:
-            found.append(HealthCondition("history_lost", False, f"{', '.join(self._lost)}: agentgate store reconcile"))
+            found.append(
+                HealthCondition(
+                    "history_lost", False, f"{', '.join(self._lost)}: agentgate store reconcile"
+                )
+            )
         return found
 
     async def _write_everywhere(self) -> list[StoreUnavailable]:
-        """Why some shards take no writes (a full one answers who only reads); raises that where none does."""
-        refused, probes = list[StoreUnavailable](), self._gate.store.where.probes
+        """Why some shards take no writes (a full one answers who only reads); raises that where
+        none does.
+        """
+        refused = list[StoreUnavailable]()
+        probes = self._gate.store.where.probes
         for tenant in probes:
             try:
-                await self._gate.ask(ops.keep(tenant, "assertion", "look", b"1", ttl_ms=1000, replace=True))
+                await self._gate.ask(
+                    ops.keep(tenant, "assertion", "look", b"1", ttl_ms=1000, replace=True)
+                )
             except StoreUnavailable as error:
                 refused.append(error)
         if len(refused) == len(probes):
@@ -189,11 +278,13 @@ class Health:
     async def _count_histories(self) -> None:
         lost = list[str]()
         for tenant in self._gate.every_tenant():
-            with suppress(StoreUnavailable):  # its shard is away: that is a condition of its own
+            # its shard is away: that is a condition of its own
+            with suppress(StoreUnavailable):
                 history = await self._gate.ask(recovery.read_history(tenant))
                 self._moves[tenant] = history.moved
                 lost += [tenant] if history.lost else []
-        self._lost, self._counted = lost, time.monotonic()
+        self._lost = lost
+        self._counted = time.monotonic()
 
     async def _of_audit(self) -> list[HealthCondition]:
         try:
@@ -201,11 +292,17 @@ class Health:
         except (AuditUnavailable, OSError) as error:
             why = error.__cause__ or error
             cause = _CAUSES.get(why.errno or 0) if isinstance(why, OSError) else "audit_slow"
-            return [HealthCondition(code, True, str(error)) for code in ("audit", cause) if code]
+            return [
+                HealthCondition(code, True, str(error)) for code in ("audit", cause) if code
+            ]
         lacking = [f"{place}: {problem}" for place, problem in log.copies.problems.items()]
         found = [
             (free < LITTLE_ROOM, "audit_room", f"{free >> 20} MiB free at {self._audit}"),
-            (log.took > SLOW_SECONDS, "audit_slow", f"the last sync took {log.took:.2f} s at {self._audit}"),
+            (
+                log.took > SLOW_SECONDS,
+                "audit_slow",
+                f"the last sync took {log.took:.2f} s at {self._audit}",
+            ),
             (bool(lacking), "audit_checkpoint", "; ".join(lacking)),
         ]
         return [HealthCondition(code, False, what) for holds, code, what in found if holds]

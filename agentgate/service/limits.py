@@ -14,11 +14,14 @@ class Rates:
     """Token buckets by name."""
 
     def __init__(self, rate: float, burst: float | None = None) -> None:
-        self._rate, self._burst = rate, rate * BURST if burst is None else burst
+        self._rate = rate
+        self._burst = rate * BURST if burst is None else burst
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, name: str, now: float | None = None) -> float:
-        """Take one. 0: it was there; else the seconds until there is one. `now`: monotonic seconds."""
+        """Take one. 0: it was there; else the seconds until there is one. `now`: monotonic
+        seconds.
+        """
         at = time.monotonic() if now is None else now
         left, since = self._buckets.pop(name, (self._burst, at))
         left = min(self._burst, left + (at - since) * self._rate)

@@ -1,12 +1,15 @@
-"""The line before the gate: requests whose body is here wait for their turn before the clock of their call starts.
+"""The line before the gate: requests whose body is here wait for their turn before the clock of
+their call starts.
 
-Rules: a gate decides in a fraction of a second or refuses; too many at once would all be late. So as many are under way as are answered in
-time, and the others stand in line, for `PATIENCE` at most. Addresses take turns, and in each of them the clients that its
-callers claim to be: junk delays whoever claims the same from the same address, and nobody else. Half of the turns are for connections on
-which a proof succeeded last, which nobody else can bring. In each round of the event loop at most as many begin as there are turns: junk,
-which ends at once, makes no call late that is under way. Who is slow with a body stops nobody. Nor does who waits for an issuer's keys:
-that request gives its turn back, and stands in line again when they are there. Who hangs up leaves the line: else more could stand in it
-than there are connections.
+Rules: a gate decides in a fraction of a second or refuses; too many at once would all be late.
+So as many are under way as are answered in time, and the others stand in line, for `PATIENCE`
+at most. Addresses take turns, and in each of them the clients that its callers claim to be:
+junk delays whoever claims the same from the same address, and nobody else. Half of the turns
+are for connections on which a proof succeeded last, which nobody else can bring. In each round
+of the event loop at most as many begin as there are turns: junk, which ends at once, makes no
+call late that is under way. Who is slow with a body stops nobody. Nor does who waits for an
+issuer's keys: that request gives its turn back, and stands in line again when they are there.
+Who hangs up leaves the line: else more could stand in it than there are connections.
 """
 
 from __future__ import annotations
@@ -34,8 +37,12 @@ class _Turn:
     __slots__ = ("_address", "_before", "_client", "_connection", "_late", "_line", "held")
 
     def __init__(self, line: WaitingLine, address: str, connection: OpenConnection) -> None:
-        self._line, self._address, self._connection = line, address, connection
-        self._client, self._late, self.held = "", False, False
+        self._line = line
+        self._address = address
+        self._connection = connection
+        self._client = ""
+        self._late = False
+        self.held = False
 
     def __enter__(self) -> Self:
         self._before = _mine.set(self)
@@ -49,7 +56,8 @@ class _Turn:
         """Wait for it, as somebody who claims to be this client (None: as before).
 
         Raises:
-            Overloaded: it did not come in time. ClientDisconnect: the caller hung up before it came.
+            Overloaded: it did not come in time. ClientDisconnect: the caller hung up before it
+                came.
         """
         self._client = self._client if client is None else client
         if self.held or self._late:
@@ -59,7 +67,8 @@ class _Turn:
             await self._line.wait(self._address, self._client, self._connection)
         except TimeoutError:
             raise Overloaded(AT_ONCE, AT_ONCE) from None
-        self.held, self._late = True, False
+        self.held = True
+        self._late = False
 
     def leave(self) -> None:
         """Let somebody else have it."""
@@ -68,17 +77,26 @@ class _Turn:
             self._line.give()
 
 
-_mine: ContextVar[_Turn] = ContextVar("agentgate.service.line")  # of the request that a task answers
+# of the request that a task answers
+_mine: ContextVar[_Turn] = ContextVar("agentgate.service.line")
 
 
 class _Lanes:
-    """Those who wait, by address and by the client that they claim to be; each of both has its turns in rotation."""
+    """Those who wait, by address and by the client that they claim to be; each of both has its
+    turns in rotation.
+    """
 
     def __init__(self) -> None:
-        self._addresses: OrderedDict[str, OrderedDict[str, deque[tuple[Waiting, OpenConnection]]]] = OrderedDict()
+        self._addresses: OrderedDict[
+            str, OrderedDict[str, deque[tuple[Waiting, OpenConnection]]]
+        ] = OrderedDict()
 
-    def add(self, address: str, client: str, waiting: Waiting, connection: OpenConnection) -> None:
-        self._addresses.setdefault(address, OrderedDict()).setdefault(client, deque()).append((waiting, connection))
+    def add(
+        self, address: str, client: str, waiting: Waiting, connection: OpenConnection
+    ) -> None:
+        self._addresses.setdefault(address, OrderedDict()).setdefault(client, deque()).append(
+            (waiting, connection)
+        )
 
     def pop(self) -> Waiting | None:
         """Whose turn it is; None: nobody waits."""
@@ -102,15 +120,18 @@ class WaitingLine:
     """The line of one process."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
-        self._free, self._ended = at_once, 0
+        self._free = at_once
+        self._ended = 0
         self._proven, self._others = self._lanes = _Lanes(), _Lanes()
 
     def stand(self, address: str, connection: OpenConnection) -> _Turn:
-        """For one request, as a context of what it awaits when its body is here; the turn ends with the block.
+        """For one request, as a context of what it awaits when its body is here; the turn ends
+        with the block.
 
         Args:
             address: as whom the caller is counted.
-            connection: the caller's, on which a proof succeeded or none did; who hangs up has no turn.
+            connection: the caller's, on which a proof succeeded or none did; who hangs up has
+                no turn.
 
         Raises:
             Overloaded: (when it is awaited) it had no turn in time.
@@ -118,17 +139,22 @@ class WaitingLine:
         return _Turn(self, address, connection)
 
     async def wait(self, address: str, client: str, connection: OpenConnection) -> None:
-        """Until there is a turn. Raises TimeoutError: there was none in time. ClientDisconnect."""
+        """Until there is a turn. Raises TimeoutError: there was none in time.
+        ClientDisconnect.
+        """
         if self._free:  # then nobody waits
             self._free -= 1
             return
         waiting: Waiting = asyncio.get_running_loop().create_future()
-        (self._proven if connection.proven else self._others).add(address, client, waiting, connection)
+        (self._proven if connection.proven else self._others).add(
+            address, client, waiting, connection
+        )
         async with asyncio.timeout(PATIENCE):
             try:
                 await waiting
             except BaseException:
-                if waiting.done() and not waiting.cancelled() and waiting.exception() is None:  # it had just come
+                # it had just come
+                if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
                     self.give()
                 raise
 
@@ -139,7 +165,8 @@ class WaitingLine:
             asyncio.get_running_loop().call_soon(self._grant)
 
     def _grant(self) -> None:
-        self._free, self._ended = self._free + self._ended, 0
+        self._free = self._free + self._ended
+        self._ended = 0
         while self._free:
             first, second = self._lanes
             waiting = first.pop() or second.pop()

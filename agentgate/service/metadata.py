@@ -16,16 +16,24 @@ from agentgate.token.mint import DETAIL_TYPE
 
 async def jwks(_: Request, service: Service) -> Response:
     """The public keys (RFC 7517)."""
-    return JSONResponse(service.gate.jwks(), headers={"Cache-Control": "public, max-age=60"}, media_type="application/jwk-set+json")
+    return JSONResponse(
+        service.gate.jwks(),
+        headers={"Cache-Control": "public, max-age=60"},
+        media_type="application/jwk-set+json",
+    )
 
 
 async def server_metadata(request: Request, service: Service) -> Response:
     """RFC 8414. One issuer serves every tenant."""
     tenant = request.path_params.get("tenant")
-    if tenant is not None and all(tenant not in client.tenants for client in service.settings.clients.values()):
+    if tenant is not None and all(
+        tenant not in client.tenants for client in service.settings.clients.values()
+    ):
         raise RequestRefused(404, "not_found")
-    url, mtls = service.url, service.settings.certificate_header is not None
-    methods, algorithms = ["private_key_jwt", *(["self_signed_tls_client_auth"] if mtls else [])], sorted(ALGORITHMS)
+    url = service.url
+    mtls = service.settings.certificate_header is not None
+    methods = ["private_key_jwt", *(["self_signed_tls_client_auth"] if mtls else [])]
+    algorithms = sorted(ALGORITHMS)
     return answered(
         {
             "issuer": service.settings.issuer,
@@ -34,13 +42,19 @@ async def server_metadata(request: Request, service: Service) -> Response:
             "response_types_supported": [],
             "introspection_endpoint": url("/oauth2/introspect"),
             "revocation_endpoint": url("/oauth2/revoke"),
-            "grant_types_supported": [GRANT, *([deferred.GRANT] if service.settings.deferred else [])],
-            **({"deferred_token_response_supported": True} if service.settings.deferred else {}),  # a draft: Deferred Token Response
+            "grant_types_supported": [
+                GRANT,
+                *([deferred.GRANT] if service.settings.deferred else []),
+            ],
+            **(
+                {"deferred_token_response_supported": True} if service.settings.deferred else {}
+            ),  # a draft: Deferred Token Response
             "token_endpoint_auth_methods_supported": [*methods, "none"],
             "token_endpoint_auth_signing_alg_values_supported": algorithms,
             "introspection_endpoint_auth_methods_supported": methods,
             "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
-            "revocation_endpoint_auth_methods_supported": methods,  # left out, they would be client_secret_basic (RFC 8414 section 2)
+            # left out, they would be client_secret_basic (RFC 8414 section 2)
+            "revocation_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],
             "tls_client_certificate_bound_access_tokens": mtls,  # RFC 8705 section 3.3
@@ -51,9 +65,14 @@ async def server_metadata(request: Request, service: Service) -> Response:
 
 async def authzen_metadata(_: Request, service: Service) -> Response:
     """AuthZEN 1.0, section 9."""
-    one, many = service.url("/access/v1/evaluation"), service.url("/access/v1/evaluations")
+    one = service.url("/access/v1/evaluation")
+    many = service.url("/access/v1/evaluations")
     return answered(
-        {"policy_decision_point": service.settings.issuer, "access_evaluation_endpoint": one, "access_evaluations_endpoint": many}
+        {
+            "policy_decision_point": service.settings.issuer,
+            "access_evaluation_endpoint": one,
+            "access_evaluations_endpoint": many,
+        }
     )
 
 
@@ -63,9 +82,11 @@ async def healthz(_: Request, __: Service) -> Response:
 
 
 async def readyz(_: Request, service: Service) -> Response:
-    """Whether it can decide: ``ok``; ``degraded`` and codes, where it answers and not everything goes on; or 503 and codes.
+    """Whether it can decide: ``ok``; ``degraded`` and codes, where it answers and not
+    everything goes on; or 503 and codes.
 
-    Below it, where Sentinels or a cluster are asked for it: which servers the store is, and who said so.
+    Below it, where Sentinels or a cluster are asked for it: which servers the store is, and who
+    said so.
     """
     conditions = await service.health.conditions()
     stopping = [each.code for each in conditions if each.stops]

@@ -1,4 +1,6 @@
-"""DPoP nonces (RFC 9449 section 8): a time and an HMAC over it, so that every instance with the gate's keys accepts what another gave."""
+"""DPoP nonces (RFC 9449 section 8): a time and an HMAC over it, so that every instance with the
+gate's keys accepts what another gave.
+"""
 
 from __future__ import annotations
 
@@ -43,5 +45,7 @@ def proof_of(header: str, method: str, url: str, keys: KeyRing) -> DPoP:
         raise RequestRefused(400, "invalid_dpop_proof", "proof") from None
     nonce = payload.get("nonce") if type(payload) is dict else None
     if not _counts(nonce, keys):
-        raise RequestRefused(400, "use_dpop_nonce", "nonce", headers={"DPoP-Nonce": fresh(keys)})
+        raise RequestRefused(
+            400, "use_dpop_nonce", "nonce", headers={"DPoP-Nonce": fresh(keys)}
+        )
     return DPoP(header, method=method, url=url, nonce=nonce)

@@ -1,4 +1,6 @@
-"""``GET /openapi.json``: the endpoints as an OpenAPI 3.1 document. The tests hold the service to each line of it."""
+"""``GET /openapi.json``: the endpoints as an OpenAPI 3.1 document. The tests hold the service
+to each line of it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""The server process: uvicorn around the application, JSON lines on standard error, a graceful end, a reload on SIGHUP.
+"""The server process: uvicorn around the application, JSON lines on standard error, a graceful
+end, a reload on SIGHUP.
 
-Rules: standard output stays empty: a host that speaks MCP over it may have started this process. A request that is being answered when the
-process ends gets its answer. A client that sends a header slower than `HEADER_SECONDS` is disconnected.
+Rules: standard output stays empty: a host that speaks MCP over it may have started this
+process. A request that is being answered when the process ends gets its answer. A client that
+sends a header slower than `HEADER_SECONDS` is disconnected.
 """
 
 from __future__ import annotations
@@ -32,15 +34,21 @@ from agentgate.service.settings import ServiceSettings
 from agentgate.service.workers import end_with_supervisor, supervise
 from agentgate.values.value_class import value_class
 
-HEADER_SECONDS, IDLE_SECONDS, END_SECONDS = 10, 5, 10
+HEADER_SECONDS = 10
+IDLE_SECONDS = 5
+END_SECONDS = 10
 ANSWER_SECONDS = 60  # from a whole head until the answer was taken
-_COLLECTED_AFTER = 20_000  # objects: a few requests make the 700 after which Python looks for cycles, and hardly any cycle
-BACKLOG = 128  # connections that wait to be accepted; asyncio accepts as many in one round, and answers nobody meanwhile
+# objects: a few requests make the 700 after which Python looks for cycles, and hardly any cycle
+_COLLECTED_AFTER = 20_000
+# connections that wait to be accepted; asyncio accepts as many in one round, and answers nobody
+# meanwhile
+BACKLOG = 128
 MAX_HEAD = 64 * 1024  # bytes of a request's line and headers
 
 
 class _Patient(H11Protocol):
-    """h11's protocol, with an end to its patience: uvicorn waits for ever for a header that never ends, and for who reads no answer.
+    """h11's protocol, with an end to its patience: uvicorn waits for ever for a header that
+    never ends, and for who reads no answer.
 
     It knows a Unix socket's peer, and takes part in who has to make room for whom.
     """
@@ -52,7 +60,9 @@ class _Patient(H11Protocol):
         if self.client is None:
             self.client = _unix_peer(transport)
         self._connections: Connections = self.app_state["connections"]
-        self._own = self._connections.add(self.client[0] if self.client is not None else "", transport.abort)
+        self._own = self._connections.add(
+            self.client[0] if self.client is not None else "", transport.abort
+        )
         self.app_state = {**self.app_state, "connection": self._own}
         if not self._own.placed.is_set():
             self.app = self._connections.only_health(self.app, self._own)
@@ -63,7 +73,11 @@ class _Patient(H11Protocol):
         super().handle_events()
         if self.cycle is not before:  # a head is complete; its body has a time of its own
             self._end_after(ANSWER_SECONDS)
-        if not getattr(self.cycle, "response_complete", True) and not self.cycle.more_body and not self.flow.write_paused:
+        if (
+            not getattr(self.cycle, "response_complete", True)
+            and not self.cycle.more_body
+            and not self.flow.write_paused
+        ):
             self._connections.change(self._own, waits=False)
 
     def on_response_complete(self) -> None:
@@ -84,12 +98,17 @@ class _Patient(H11Protocol):
 
 
 def _unix_peer(transport: Any) -> tuple[str, int] | None:
-    """``unix:UID`` of the process that connected, by the kernel's word (Linux); None: this is no Unix socket, or nobody says."""
+    """``unix:UID`` of the process that connected, by the kernel's word (Linux); None: this is
+    no Unix socket, or nobody says.
+    """
     try:
         with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as line:
             if line.family != socket.AF_UNIX:
                 return None
-            _, uid, _ = struct.unpack("iII", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
+            _, uid, _ = struct.unpack(
+                "iII",
+                line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")),
+            )
     except (OSError, AttributeError):
         return None
     return f"unix:{uid}", 0
@@ -97,29 +116,45 @@ def _unix_peer(transport: Any) -> tuple[str, int] | None:
 
 def log_to_stderr() -> None:
     """One JSON object a line, of our own log and of the libraries'."""
-    shared: list[Any] = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
     render = structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line in one write: workers share the stream
+        # a line in one write: workers share the stream
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    handler, lines = logging.StreamHandler(sys.stderr), Rates(2, burst=300)
-    handler.addFilter(lambda record: record.levelno > logging.WARNING or not lines.take(record.name))  # one for each junk request
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_plain, render], foreign_pre_chain=shared))
+    handler = logging.StreamHandler(sys.stderr)
+    lines = Rates(2, burst=300)
+    handler.addFilter(
+        lambda record: record.levelno > logging.WARNING or not lines.take(record.name)
+    )  # one for each junk request
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[_plain, render], foreign_pre_chain=shared
+        )
+    )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
 def _plain(_: Any, __: str, event: Any) -> Any:
     """Of a library's record: its text, and of an exception the type alone."""
     record = event.get("_record")
-    kept = {name: value for name, value in event.items() if not name.startswith("_") and name != "exc_info"}
+    kept = {
+        name: value
+        for name, value in event.items()
+        if not name.startswith("_") and name != "exc_info"
+    }
     if record is not None and record.exc_info and record.exc_info[0] is not None:
         kept["error"] = record.exc_info[0].__name__
         kept["event"] = str(kept["event"]).split("\n")[0]
     trace = str(kept["event"]).rstrip().splitlines()
-    if trace and trace[0].startswith("Traceback") and trace[-1].startswith("agentgate."):  # `not_opened` said it; of a bug, all is shown
+    # `not_opened` said it; of a bug, all is shown
+    if trace and trace[0].startswith("Traceback") and trace[-1].startswith("agentgate."):
         kept["event"] = "start_failed"
     return kept
 
@@ -146,7 +181,8 @@ def _freeze() -> None:
 
 
 def of_settings() -> Starlette:
-    """The application for another ASGI server, such as granian: its settings are the file that the variable AGENTGATE_SETTINGS names.
+    """The application for another ASGI server, such as granian: its settings are the file that
+    the variable AGENTGATE_SETTINGS names.
 
     Raises:
         ConfigError: names the setting, what it was and what is expected.
@@ -156,8 +192,13 @@ def of_settings() -> Starlette:
     if not file:
         raise ConfigError("AGENTGATE_SETTINGS", file, "the settings file (TOML)")
     settings = ServiceSettings.of(file)
-    if settings.unsafe_unapproved:  # its `listen`, a loopback address, says nothing of where that server listens
-        raise ConfigError("unsafe_unapproved", True, "root, where another server listens (agentgate serve keeps to loopback)")
+    # its `listen`, a loopback address, says nothing of where that server listens
+    if settings.unsafe_unapproved:
+        raise ConfigError(
+            "unsafe_unapproved",
+            True,
+            "root, where another server listens (agentgate serve keeps to loopback)",
+        )
     return application(settings, file=Path(file), opened=_freeze)
 
 
@@ -168,11 +209,19 @@ def _check_free(listen: str, host: str, port: int) -> None:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind((host, port))
     except OSError as error:
-        raise ConfigError("listen", listen, f"an address of this machine that is free ({error.strerror})") from None
+        raise ConfigError(
+            "listen", listen, f"an address of this machine that is free ({error.strerror})"
+        ) from None
 
 
-def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = None, file: Path | None = None) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 where the gate does not open.
+def serve(
+    settings: ServiceSettings,
+    *,
+    clock: Callable[[], datetime] | None = None,
+    file: Path | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 where the gate does not
+    open.
 
     Args:
         settings: of the service.
@@ -207,11 +256,16 @@ def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = N
     if "port" in where:
         _check_free(settings.listen, config.host, config.port)
     elif not os.access(Path(where["uds"]).parent, os.W_OK | os.X_OK):
-        raise ConfigError("listen", settings.listen, "a socket in a directory that is there and that this user can write")
+        raise ConfigError(
+            "listen",
+            settings.listen,
+            "a socket in a directory that is there and that this user can write",
+        )
     if settings.workers > 1:
         return supervise(config)
     server = uvicorn.Server(config)
-    for asked in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends gracefully, then raises the signal again: it was asked, not killed
+    # uvicorn ends gracefully, then raises the signal again: it was asked, not killed
+    for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, lambda *_: None)
     server.run()
     return 0 if server.started else 1

@@ -1,6 +1,8 @@
-"""A request's body and headers, read strictly: capped, in time, no name twice, nothing in the query.
+"""A request's body and headers, read strictly: capped, in time, no name twice, nothing in the
+query.
 
-Rules: what could be read in two ways is refused. A body arrives within `SECONDS`, whatever its pace.
+Rules: what could be read in two ways is refused. A body arrives within `SECONDS`, whatever its
+pace.
 """
 
 from __future__ import annotations
@@ -19,14 +21,18 @@ SECONDS = 5.0
 MAX_FIELDS = 32
 _DEPTH = 32
 _CLAIMED = re.compile(rb"(?:^|&)client_id=([\w.-]{1,200})(?:&|$)", re.ASCII)
-FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
 
 
 async def _body(request: Request, kind: str, most: int) -> bytes:
     if request.scope["query_string"]:
         raise malformed("query", "one", "none: parameters stand in the body")
     media, _, more = (one_header(request, "content-type") or "").partition(";")
-    if media.strip().lower() != kind or more.strip().lower().replace('"', "") not in {"", "charset=utf-8"}:
+    if media.strip().lower() != kind or more.strip().lower().replace('"', "") not in {
+        "",
+        "charset=utf-8",
+    }:
         raise RequestRefused(415, "invalid_request", f"content-type: expected {kind}")
     if one_header(request, "content-encoding") not in {None, "identity"}:
         raise RequestRefused(415, "invalid_request", "content-encoding: expected none")
@@ -37,10 +43,21 @@ async def _body(request: Request, kind: str, most: int) -> bytes:
             async for chunk in request.stream():
                 read += chunk
                 if len(read) > most:
-                    raise RequestRefused(413, "invalid_request", f"body: expected at most {most} bytes", headers={"Connection": "close"})
+                    raise RequestRefused(
+                        413,
+                        "invalid_request",
+                        f"body: expected at most {most} bytes",
+                        headers={"Connection": "close"},
+                    )
     except TimeoutError:
-        raise RequestRefused(408, "invalid_request", "body: too slow", headers={"Connection": "close"}) from None
-    if kind == FORM and (named := _CLAIMED.search(read)) and (client := named[1].decode()) in request.app.state.service.settings.clients:
+        raise RequestRefused(
+            408, "invalid_request", "body: too slow", headers={"Connection": "close"}
+        ) from None
+    if (
+        kind == FORM
+        and (named := _CLAIMED.search(read))
+        and (client := named[1].decode()) in request.app.state.service.settings.clients
+    ):
         request.state.claimed = client
     await request.state.turn(request.state.claimed)
     return bytes(read)
@@ -61,7 +78,9 @@ def bearer(request: Request) -> str:
 
 
 async def read_form(request: Request, most: int) -> dict[str, str]:
-    """The parameters of a form; none of them twice (RFC 6749 section 3.2), none without value."""
+    """The parameters of a form; none of them twice (RFC 6749 section 3.2), none without
+    value.
+    """
     fields, found = (await _body(request, FORM, most)).split(b"&", MAX_FIELDS), dict[str, str]()
     if len(fields) > MAX_FIELDS:
         raise malformed("body", "more", f"at most {MAX_FIELDS} fields")
@@ -69,23 +88,39 @@ async def read_form(request: Request, most: int) -> dict[str, str]:
         try:
             name, value = map(_unescaped, each.decode("ascii").split("=", 1))
         except ValueError:
-            raise malformed("body", "something else", "a form in ASCII, with UTF-8 in its escapes") from None
+            raise malformed(
+                "body", "something else", "a form in ASCII, with UTF-8 in its escapes"
+            ) from None
         if name in found:
-            raise malformed(name[:40] if name.isidentifier() else "body", "several", "one value")
+            raise malformed(
+                name[:40] if name.isidentifier() else "body", "several", "one value"
+            )
         found[name] = value
-    return {name: value for name, value in found.items() if value}  # RFC 6749 section 3.2: without a value as if it were left out
+    # RFC 6749 section 3.2: without a value as if it were left out
+    return {name: value for name, value in found.items() if value}
 
 
 def _unescaped(text: str) -> str:
-    """Text with what its escapes stand for (RFC 3986 section 2.1), all in one pass; ValueError: another escape."""
+    """Text with what its escapes stand for (RFC 3986 section 2.1), all in one pass; ValueError:
+    another escape.
+    """
     if "%" in text:
         text = text.replace("\\", "\\\\").replace("%", "\\x")
-        return text.replace("+", " ").encode().decode("unicode_escape").encode("latin-1").decode()
+        return (
+            text.replace("+", " ").encode().decode("unicode_escape").encode("latin-1").decode()
+        )
     return text.replace("+", " ")
 
 
-async def read_json(request: Request, most: int, required: frozenset[str], optional: frozenset[str] | None = frozenset()) -> dict[str, Any]:
-    """The members of a JSON object: these, and no others (`optional` None: any others, for whoever ignores them)."""
+async def read_json(
+    request: Request,
+    most: int,
+    required: frozenset[str],
+    optional: frozenset[str] | None = frozenset(),
+) -> dict[str, Any]:
+    """The members of a JSON object: these, and no others (`optional` None: any others, for
+    whoever ignores them).
+    """
     try:
         value = strict_object(await _body(request, JSON, most), "body")
     except CredentialRefused:
@@ -94,17 +129,28 @@ async def read_json(request: Request, most: int, required: frozenset[str], optio
 
 
 def checked_members(
-    value: object, field: str, required: frozenset[str], optional: frozenset[str] | None, error: str = "invalid_request"
+    value: object,
+    field: str,
+    required: frozenset[str],
+    optional: frozenset[str] | None,
+    error: str = "invalid_request",
 ) -> dict[str, Any]:
-    """An object with the required members and no unknown ones (`optional` None: whatever else), not nested too deep."""
+    """An object with the required members and no unknown ones (`optional` None: whatever else),
+    not nested too deep.
+    """
     if type(value) is not dict or not _shallow(value, _DEPTH):
-        raise malformed(field, type(value).__name__, f"an object, at most {_DEPTH} levels deep", error)
+        raise malformed(
+            field, type(value).__name__, f"an object, at most {_DEPTH} levels deep", error
+        )
     if missing := required - value.keys():
         raise malformed(f"{field}.{min(missing)}", "none", "a value", error)
     if optional is not None and (unknown := value.keys() - required - optional):
         shown = min(unknown)
         raise malformed(
-            field, shown[:40] if shown.isidentifier() else "an unknown member", f"of {', '.join(sorted(required | optional))}", error
+            field,
+            shown[:40] if shown.isidentifier() else "an unknown member",
+            f"of {', '.join(sorted(required | optional))}",
+            error,
         )
     return value
 

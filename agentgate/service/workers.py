@@ -1,8 +1,10 @@
-"""Several processes behind one address: uvicorn's supervisor, which starts a worker again that died.
+"""Several processes behind one address: uvicorn's supervisor, which starts a worker again that
+died.
 
-Rules: every worker opens the gate itself and has an audit segment of its own. SIGHUP goes on to each worker, which keeps what was in force
-where the new cannot be read. A gate that does not open ends them all. A worker ends when its supervisor is gone, however that ended: nobody
-else would reload or end it.
+Rules: every worker opens the gate itself and has an audit segment of its own. SIGHUP goes on to
+each worker, which keeps what was in force where the new cannot be read. A gate that does not
+open ends them all. A worker ends when its supervisor is gone, however that ended: nobody else
+would reload or end it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ class Workers(Multiprocess):
     """The workers of one service."""
 
     def handle_hup(self) -> None:
-        """Let each worker reload, instead of starting it anew: what cannot be read must not end what was in force."""
+        """Let each worker reload, instead of starting it anew: what cannot be read must not end
+        what was in force.
+        """
         for worker in self.processes:
             if worker.pid is not None and worker.exitcode is None:
                 os.kill(worker.pid, signal.SIGHUP)
@@ -40,11 +44,15 @@ class Workers(Multiprocess):
 
 
 def end_with_supervisor() -> None:
-    """In a worker: end as on SIGTERM when the process that started it is gone. In any other process: nothing."""
+    """In a worker: end as on SIGTERM when the process that started it is gone. In any other
+    process: nothing.
+    """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    loop, gone = asyncio.get_running_loop(), parent.sentinel  # readable when nobody holds its other end, even after SIGKILL
+    # readable when nobody holds its other end, even after SIGKILL
+    loop = asyncio.get_running_loop()
+    gone = parent.sentinel
 
     def end() -> None:
         loop.remove_reader(gone)
@@ -55,9 +63,11 @@ def end_with_supervisor() -> None:
 
 
 def listening(config: Config) -> socket.socket:
-    """The socket that the workers share, in which no answer waits for the acknowledgement of its first part (TCP_NODELAY).
+    """The socket that the workers share, in which no answer waits for the acknowledgement of
+    its first part (TCP_NODELAY).
 
-    asyncio says so of sockets that it opens itself; accepted ones have it of the one that listens.
+    asyncio says so of sockets that it opens itself; accepted ones have it of the one that
+    listens.
     """
     shared = config.bind_socket()
     if shared.family != socket.AF_UNIX:
@@ -74,9 +84,11 @@ def supervise(config: Config) -> int:
     Returns:
         0, or 1 where the gate does not open.
     """
-    if config.uds is not None and Path(config.uds).is_socket():  # of a process that was killed; as asyncio does for a single one
+    # of a process that was killed; as asyncio does for a single one
+    if config.uds is not None and Path(config.uds).is_socket():
         Path(config.uds).unlink()
-    logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # which worker died, and that another was started
+    # which worker died, and that another was started
+    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
     with tempfile.TemporaryDirectory(prefix="agentgate-metrics-") as counts:
         os.environ[METRICS] = counts
         workers = Workers(config, sockets=[listening(config)])

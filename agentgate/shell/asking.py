@@ -17,7 +17,8 @@ from agentgate.errors import StoreUnavailable
 from agentgate.stores import AsyncStore, Op, Store, ops
 
 _ANSWER = 1.0  # seconds for the store
-_COPY_SECONDS, _MOST_SERVERS = 4.0, 200
+_COPY_SECONDS = 4.0
+_MOST_SERVERS = 200
 Ask = Callable[[Op[Any]], Any]
 
 
@@ -49,17 +50,27 @@ def connect(store: Store | AsyncStore) -> Ask:
     return ask
 
 
-def keep_checkpoints(log: AuditLog, store: Store | AsyncStore, audience: str = "", servers: Callable[[], Collection[str]] = tuple) -> None:
-    """Keep the newest checkpoint of a log in the store, under the key of a tool server or of gates, which copy those of `servers`."""
+def keep_checkpoints(
+    log: AuditLog,
+    store: Store | AsyncStore,
+    audience: str = "",
+    servers: Callable[[], Collection[str]] = tuple,
+) -> None:
+    """Keep the newest checkpoint of a log in the store, under the key of a tool server or of
+    gates, which copy those of `servers`.
+    """
     if not isinstance(log, FileAudit):
         return
-    ask, copied_at = connect(store), 0.0
+    ask = connect(store)
+    copied_at = 0.0
 
     def keep(newest: Checkpoint, note: str) -> str:
         nonlocal copied_at
         if (named := servers()) and time.monotonic() - copied_at >= _COPY_SECONDS:
             copied_at = time.monotonic()
             ask(ops.read_checkpoints(tuple(named)[:_MOST_SERVERS]))
-        return str(ask(ops.keep_checkpoint(newest.origin, newest.size, note, audience=audience)))
+        return str(
+            ask(ops.keep_checkpoint(newest.origin, newest.size, note, audience=audience))
+        )
 
     log.copies.add(store_place(keep))

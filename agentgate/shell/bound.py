@@ -1,10 +1,13 @@
-"""How much a gate or a verifier does at once. What is beyond it is refused before its clock starts: a queue of calls would make all late.
+"""How much a gate or a verifier does at once. What is beyond it is refused before its clock
+starts: a queue of calls would make all late.
 
-Rules: new work (a run, a call to decide on, a token from outside) is refused at once while `at_once` flows are under way. What was begun is
-never refused here: a token that this process issued is redeemed, a turn is added, an answer to a hold is taken. Results and outcomes are of
-tools that ran already: they wait for their turn, `at_once` at a time, under a deadline of their own, and new work waits for none of them.
-What was refused is counted, and goes on record with the next flow, at most once a second, and when the gate is closed. So is what nobody
-proved, in a record every few minutes.
+Rules: new work (a run, a call to decide on, a token from outside) is refused at once while
+`at_once` flows are under way. What was begun is never refused here: a token that this process
+issued is redeemed, a turn is added, an answer to a hold is taken. Results and outcomes are of
+tools that ran already: they wait for their turn, `at_once` at a time, under a deadline of their
+own, and new work waits for none of them. What was refused is counted, and goes on record with
+the next flow, at most once a second, and when the gate is closed. So is what nobody proved, in
+a record every few minutes.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ _log = structlog.get_logger("agentgate.shell.bound")
 def checked_at_once(value: object) -> int:
     """The setting `at_once`, else ConfigError."""
     if type(value) is not int or not 1 <= value <= MOST_AT_ONCE:
-        raise ConfigError("at_once", value, f"how many calls are under way at once, from 1 to {MOST_AT_ONCE}")
+        raise ConfigError(
+            "at_once", value, f"how many calls are under way at once, from 1 to {MOST_AT_ONCE}"
+        )
     return value
 
 
@@ -45,7 +50,8 @@ class Bound:
     """
 
     def __init__(self, at_once: int = AT_ONCE, unproven: Refusals | None = None) -> None:
-        self.at_once, self._unproven = checked_at_once(at_once), unproven or Refusals()
+        self.at_once = checked_at_once(at_once)
+        self._unproven = unproven or Refusals()
         self._lock = threading.Lock()
         self._under_way = self._refused = 0
         self._since = self._told = 0.0
@@ -73,7 +79,9 @@ class Bound:
             self._under_way -= 1
 
     def queue(self) -> Callable[[], None] | None:
-        """A place for a call that waits for a thread: what gives it back, when the call begins or never will. None: there is none."""
+        """A place for a call that waits for a thread: what gives it back, when the call begins
+        or never will. None: there is none.
+        """
         with self._lock:
             if self._under_way >= self.at_once:
                 return None
@@ -88,7 +96,9 @@ class Bound:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """While a person is asked, their flow takes no place: whoever thinks for minutes stops nobody else's call."""
+        """While a person is asked, their flow takes no place: whoever thinks for minutes stops
+        nobody else's call.
+        """
         self._go()
         try:
             yield
@@ -97,7 +107,9 @@ class Bound:
 
     @contextmanager
     def turn(self, deadline: float) -> Iterator[None]:
-        """A turn to record what happened. Who has none at the deadline (`time.monotonic`) goes on, and is late with everything."""
+        """A turn to record what happened. Who has none at the deadline (`time.monotonic`) goes
+        on, and is late with everything.
+        """
         mine = self._turns.acquire(timeout=max(0.0, deadline - time.monotonic()))
         try:
             yield
@@ -124,7 +136,11 @@ class Bound:
 
     def telling(self, flow: Generator[Step, Any, Any]) -> Generator[Step, Any, Any]:
         """The flow; before it, where some are untold, the record of what was refused."""
-        if self._refused and time.monotonic() - self._told > _EVERY and (record := self.untold()) is not None:
+        if (
+            self._refused
+            and time.monotonic() - self._told > _EVERY
+            and (record := self.untold()) is not None
+        ):
             count = record.body["refused"]
             try:
                 yield record
@@ -141,17 +157,29 @@ class Bound:
         if (summary := self._unproven.summary(last=last)) is None:
             return None
         _log.warning("unproven", refused=summary["refused"], counts=summary["counts"])
-        return Record({"type": "unproven", "time": round(time.time(), 6), **summary}, refusal=True)
+        return Record(
+            {"type": "unproven", "time": round(time.time(), 6), **summary}, refusal=True
+        )
 
     def untold(self) -> Record | None:
-        """The record of what was refused and is on no record yet; it counts as told from now on."""
+        """The record of what was refused and is on no record yet; it counts as told from now
+        on.
+        """
         with self._lock:
-            refused, since, self._refused = self._refused, self._since, 0
+            refused = self._refused
+            since = self._since
+            self._refused = 0
             self._told = time.monotonic()
         if not refused:
             return None
         _log.warning("overloaded", refused=refused, at_once=self.at_once)
-        body = {"type": "overloaded", "time": round(time.time(), 6), "since": round(since, 6), "refused": refused, "at_once": self.at_once}
+        body = {
+            "type": "overloaded",
+            "time": round(time.time(), 6),
+            "since": round(since, 6),
+            "refused": refused,
+            "at_once": self.at_once,
+        }
         return Record(body, refusal=True)
 
     def tell_rest(self, audit: AuditLog) -> None:
@@ -168,7 +196,8 @@ class _Place:
     __slots__ = ("_bound", "_new")
 
     def __init__(self, bound: Bound, *, new: bool) -> None:
-        self._bound, self._new = bound, new
+        self._bound = bound
+        self._new = new
 
     def __enter__(self) -> None:
         self._bound._come(new=self._new)  # noqa: SLF001 - of this module

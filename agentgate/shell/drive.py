@@ -1,9 +1,11 @@
-"""The two shells that carry out a flow's steps: blocking and awaited. One monotonic deadline per call.
+"""The two shells that carry out a flow's steps: blocking and awaited. One monotonic deadline
+per call.
 
-Rules: a step that fails or is late is thrown into the flow, which refuses; a reply after the deadline is discarded. Work outside has time
-of its own, which moves the deadline. Store steps end a little before the call's deadline, which leaves time to record the refusal itself;
-a refusal that comes later still has that much time.
-What a tool did that ran already has a deadline of its own, which begins before it waits for its turn.
+Rules: a step that fails or is late is thrown into the flow, which refuses; a reply after the
+deadline is discarded. Work outside has time of its own, which moves the deadline. Store steps
+end a little before the call's deadline, which leaves time to record the refusal itself; a
+refusal that comes later still has that much time. What a tool did that ran already has a
+deadline of its own, which begins before it waits for its turn.
 """
 
 from __future__ import annotations
@@ -19,18 +21,31 @@ from agentgate.audit import AuditLog
 from agentgate.errors import AgentGateError, StoreUnavailable
 from agentgate.shell.bound import Bound
 from agentgate.shell.readers import read_in_thread
-from agentgate.shell.step import Afterwards, Apart, Flow, Outside, Record, Room, Sleep, Step, TextReading
+from agentgate.shell.step import (
+    Afterwards,
+    Apart,
+    Flow,
+    Outside,
+    Record,
+    Room,
+    Sleep,
+    Step,
+    TextReading,
+)
 from agentgate.stores import AsyncStore, Op, Store
 
 CALL_SECONDS = 0.29  # promise 4: a refusal within 300 ms
 Value = TypeVar("Value")
 Aside = Callable[[], AbstractAsyncContextManager[None]]
-RECORD_SECONDS = 2.0  # for the results and outcomes of tools that ran: nobody is refused by their being late
+# for the results and outcomes of tools that ran: nobody is refused by their being late
+RECORD_SECONDS = 2.0
 _FOR_THE_RECORD = 0.05
 
 
 class _Ask(NamedTuple):
-    """A store operation, when to stop waiting for its reply, and when a reply that came is too late."""
+    """A store operation, when to stop waiting for its reply, and when a reply that came is too
+    late.
+    """
 
     op: Op[Any]
     until: float
@@ -39,19 +54,24 @@ class _Ask(NamedTuple):
     def answer(self, reply: Any) -> Any:
         """What the reply says; StoreUnavailable: it is late, or not the operation's."""
         if time.monotonic() > self.end:
-            raise StoreUnavailable("the step ended after the call's deadline; its reply is discarded")
+            raise StoreUnavailable(
+                "the step ended after the call's deadline; its reply is discarded"
+            )
         return self.op.parse(reply)
 
 
 def _ask(step: Op[Any] | Afterwards, end: float) -> _Ask:
     if isinstance(step, Op):
         return _Ask(step, end - _FOR_THE_RECORD, end)
-    late = max(end, time.monotonic() + _FOR_THE_RECORD) - _FOR_THE_RECORD / 2  # and then a record of it, perhaps
+    # and then a record of it, perhaps
+    late = max(end, time.monotonic() + _FOR_THE_RECORD) - _FOR_THE_RECORD / 2
     return _Ask(step.op, late, late)
 
 
 def _time_for(record: Record, deadline: float) -> float:
-    """When to stop waiting for a record: a refusal is recorded whatever the deadline says, within a time of its own."""
+    """When to stop waiting for a record: a refusal is recorded whatever the deadline says,
+    within a time of its own.
+    """
     return max(deadline, time.monotonic() + _FOR_THE_RECORD) if record.refusal else deadline
 
 
@@ -61,7 +81,8 @@ def _later(end: float, step: Outside | TextReading, began: float) -> float:
 
 
 def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -> Any:
-    """Run a flow to its result, blocking; `end`: its deadline (`time.monotonic`), None: that of a call which begins now.
+    """Run a flow to its result, blocking; `end`: its deadline (`time.monotonic`), None: that of
+    a call which begins now.
 
     Raises:
         AgentGateError: what the flow raises.
@@ -81,11 +102,13 @@ def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -
                     audit.room(end)
                     answer = None
                 elif isinstance(step, Outside | TextReading):
-                    began, answer = time.monotonic(), step.work()
+                    began = time.monotonic()
+                    answer = step.work()
                     end = _later(end, step, began)
                 elif isinstance(step, Sleep):
                     time.sleep(step.seconds)
-                    answer, end = None, end + step.seconds
+                    answer = None
+                    end = end + step.seconds
                 elif isinstance(step, Apart):
                     answer = drive(step.flow, store, audit)
                 else:
@@ -121,8 +144,17 @@ async def _in_own_thread(work: Callable[[], Any]) -> Any:
     return await ended
 
 
-async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | None = None, *, aside: Aside = nullcontext) -> Any:
-    """`drive`, awaited. `aside`: what surrounds waiting for somebody outside in a thread of its own."""
+async def adrive(
+    flow: Flow,
+    store: AsyncStore,
+    audit: AuditLog,
+    end: float | None = None,
+    *,
+    aside: Aside = nullcontext,
+) -> Any:
+    """`drive`, awaited. `aside`: what surrounds waiting for somebody outside in a thread of its
+    own.
+    """
     end = time.monotonic() + CALL_SECONDS if end is None else end
     try:
         step: Step = next(flow)
@@ -130,7 +162,9 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | No
             try:
                 if isinstance(step, Record):
                     if step.waits:
-                        await audit.aappend(step.body, _time_for(step, end), promised=step.promised)
+                        await audit.aappend(
+                            step.body, _time_for(step, end), promised=step.promised
+                        )
                     else:
                         audit.queue(step.body, end)
                     answer = None
@@ -150,7 +184,8 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | No
                     end = _later(end, step, began)
                 elif isinstance(step, Sleep):
                     await asyncio.sleep(step.seconds)
-                    answer, end = None, end + step.seconds
+                    answer = None
+                    end = end + step.seconds
                 elif isinstance(step, Apart):
                     answer = await adrive(step.flow, store, audit, aside=aside)
                 else:
@@ -165,7 +200,9 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | No
 
 
 def record(flow: Flow, store: Store, audit: AuditLog, bound: Bound) -> Any:
-    """Carry out a flow that records what a tool did: never refused for the load, at its turn, under its own deadline."""
+    """Carry out a flow that records what a tool did: never refused for the load, at its turn,
+    under its own deadline.
+    """
     end = time.monotonic() + RECORD_SECONDS
     with bound.place(new=False), bound.turn(end):
         return drive(flow, store, audit, end)
@@ -191,5 +228,7 @@ def going_on(work: Coroutine[Any, Any, Value]) -> asyncio.Future[Value]:
 
 
 async def to_the_end(work: Coroutine[Any, Any, Value]) -> Value:
-    """What the work returns or raises. Who waits for it may be cancelled, also again and again as anyio does: it goes on without them."""
+    """What the work returns or raises. Who waits for it may be cancelled, also again and again
+    as anyio does: it goes on without them.
+    """
     return await asyncio.shield(going_on(work))

@@ -1,7 +1,9 @@
-"""Where texts from outside are read: long ones not in an event loop, which answers everybody else meanwhile.
+"""Where texts from outside are read: long ones not in an event loop, which answers everybody
+else meanwhile.
 
-Rules: an event loop has them read by `THREADS` threads of the process, the shortest text first, so that who sends long ones delays nobody
-but others with long ones. How many wait is bounded by how much is under way (`agentgate.shell.bound`). A blocking caller reads by itself.
+Rules: an event loop has them read by `THREADS` threads of the process, the shortest text first,
+so that who sends long ones delays nobody but others with long ones. How many wait is bounded by
+how much is under way (`agentgate.shell.bound`). A blocking caller reads by itself.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ from typing import Any, NamedTuple, TypeVar
 
 from agentgate.shell.step import Step, TextReading
 
-THREADS = 2  # they share one processor with the loop: more would only make it wait longer for its turn
+# they share one processor with the loop: more would only make it wait longer for its turn
+THREADS = 2
 SHORT = 2000  # characters that are read faster than a thread is woken
 Value = TypeVar("Value")
 
 
 class _WaitingText(NamedTuple):
-    """A text that waits for its reader: its size, its number, how it is read, and who waits for that."""
+    """A text that waits for its reader: its size, its number, how it is read, and who waits for
+    that.
+    """
 
     size: int
     number: int
@@ -32,7 +37,9 @@ class _WaitingText(NamedTuple):
 
 
 _waiting = PriorityQueue[_WaitingText]()
-_numbers, _starting, _threads = count(), threading.Lock(), list[threading.Thread]()
+_numbers = count()
+_starting = threading.Lock()
+_threads = list[threading.Thread]()
 
 
 def _end(done: asyncio.Future[Any], answer: Any) -> None:
@@ -55,14 +62,20 @@ async def read_in_thread(step: TextReading) -> Any:
     done = loop.create_future()
     with _starting:
         while len(_threads) < THREADS:
-            _threads.append(threading.Thread(target=_read_on, daemon=True, name="agentgate-reading"))
+            _threads.append(
+                threading.Thread(target=_read_on, daemon=True, name="agentgate-reading")
+            )
             _threads[-1].start()
     _waiting.put(_WaitingText(step.size, next(_numbers), step.work, loop, done))
     return await done
 
 
-def apart(size: int, work: Callable[[], Value], seconds: float = 0.0) -> Generator[Step, Any, Value]:
-    """The value of work that reads so many characters, and what it raises; `seconds` of it do not count for the call's deadline."""
+def apart(
+    size: int, work: Callable[[], Value], seconds: float = 0.0
+) -> Generator[Step, Any, Value]:
+    """The value of work that reads so many characters, and what it raises; `seconds` of it do
+    not count for the call's deadline.
+    """
     if size <= SHORT:
         return work()
 

@@ -1,8 +1,11 @@
-"""Spans around what a gate or a tool server does, for whoever traces it. Without a `Tracing` nothing is made.
+"""Spans around what a gate or a tool server does, for whoever traces it. Without a `Tracing`
+nothing is made.
 
-Rules: names and attributes are those of OpenTelemetry's conventions for generative AI (`gen_ai.*`, `security_rule.*`, `error.type`). Of a
-call a span has the names of tool, workflow and agent and its ids; never an argument, a result, a prompt, a token or a credential, nor the
-text of an exception, which may hold one. A tool that the workflow does not know has no name here: a model may have written it.
+Rules: names and attributes are those of OpenTelemetry's conventions for generative AI
+(`gen_ai.*`, `security_rule.*`, `error.type`). Of a call a span has the names of tool, workflow
+and agent and its ids; never an argument, a result, a prompt, a token or a credential, nor the
+text of an exception, which may hold one. A tool that the workflow does not know has no name
+here: a model may have written it.
 """
 
 from __future__ import annotations
@@ -34,17 +37,32 @@ class Span(Protocol):
 class Tracing(Protocol):
     """Where spans go, such as `agentgate.integrations.otel.OpenTelemetry`."""
 
-    def begin(self, name: str, attributes: Attributes, *, headers: Mapping[str, str] | None = None) -> Span:
-        """Begin a span below the current one; with the `headers` of a request below the one that they name (W3C Trace Context)."""
+    def begin(
+        self, name: str, attributes: Attributes, *, headers: Mapping[str, str] | None = None
+    ) -> Span:
+        """Begin a span below the current one; with the `headers` of a request below the one
+        that they name (W3C Trace Context).
+        """
 
     def carried(self) -> Mapping[str, str]:
         """The headers of a request that name the current span."""
 
 
-def call_attributes(tool: str, call: str, agent: str, workflow: str, version: int) -> dict[str, str | int]:
+def call_attributes(
+    tool: str, call: str, agent: str, workflow: str, version: int
+) -> dict[str, str | int]:
     """What a span says of a call, by the ids of tool, call, agent and workflow."""
-    ids = {"gen_ai.tool.name": tool, "gen_ai.tool.call.id": call[:MAX_ID], "gen_ai.agent.id": agent[:MAX_ID]}
-    return {**ids, "gen_ai.workflow.name": workflow, "security_rule.name": workflow, "security_rule.version": str(version)}
+    ids = {
+        "gen_ai.tool.name": tool,
+        "gen_ai.tool.call.id": call[:MAX_ID],
+        "gen_ai.agent.id": agent[:MAX_ID],
+    }
+    return {
+        **ids,
+        "gen_ai.workflow.name": workflow,
+        "security_rule.name": workflow,
+        "security_rule.version": str(version),
+    }
 
 
 def spanned(
@@ -54,8 +72,12 @@ def spanned(
     flow: Generator[Step, Any, Value],
     said: Callable[[Value], tuple[Attributes, str]],
 ) -> Generator[Step, Any, Value]:
-    """The flow, in a span. `said`: what its value adds: attributes, and an `error.type` or nothing."""
-    return flow if tracing is None else _in_a_span(within(tracing, name, attributes), flow, said)
+    """The flow, in a span. `said`: what its value adds: attributes, and an `error.type` or
+    nothing.
+    """
+    return (
+        flow if tracing is None else _in_a_span(within(tracing, name, attributes), flow, said)
+    )
 
 
 def _in_a_span(
@@ -71,11 +93,14 @@ def _in_a_span(
 
 @contextmanager
 def within(tracing: Tracing | None, name: str, attributes: Attributes) -> Iterator[Telling]:
-    """A span around a block, which is given what tells it more: attributes, and an `error.type` or nothing."""
+    """A span around a block, which is given what tells it more: attributes, and an `error.type`
+    or nothing.
+    """
     if tracing is None:
         yield lambda *_: None
         return
-    span, errors = tracing.begin(name, attributes), ["cancelled"]
+    span = tracing.begin(name, attributes)
+    errors = ["cancelled"]
 
     def tell(more: Attributes, error: str = "") -> None:
         span.set(more)
@@ -84,7 +109,9 @@ def within(tracing: Tracing | None, name: str, attributes: Attributes) -> Iterat
     try:
         yield tell
     except AgentGateError as raised:
-        errors.append(str(raised.code) if isinstance(raised, TokenRefused) else type(raised).__name__)
+        errors.append(
+            str(raised.code) if isinstance(raised, TokenRefused) else type(raised).__name__
+        )
         raise
     finally:
         span.end(errors[-1])

@@ -1,4 +1,5 @@
-"""The steps a flow yields: a store operation, an audit record, work that waits for somebody else, or another flow.
+"""The steps a flow yields: a store operation, an audit record, work that waits for somebody
+else, or another flow.
 
 They know no policy, so that a tool server can verify without any.
 """
@@ -16,8 +17,9 @@ T = TypeVar("T")
 class Record(NamedTuple):
     """An audit record that must be durable before the flow goes on.
 
-    That of a `refusal`, or of what is on no other record, is written after the deadline too. A `promised` one has room on a full disk. One
-    that nobody `waits` for is handed over, and durable a little later.
+    That of a `refusal`, or of what is on no other record, is written after the deadline too. A
+    `promised` one has room on a full disk. One that nobody `waits` for is handed over, and
+    durable a little later.
     """
 
     body: Mapping[str, Any]
@@ -27,20 +29,26 @@ class Record(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Before something that cannot be undone: the audit log has room for promised records of it."""
+    """Before something that cannot be undone: the audit log has room for promised records of
+    it.
+    """
 
 
 class Afterwards(NamedTuple):
-    """A store operation that tells of a refusal. It may end a little after the call's deadline, as the record of one does."""
+    """A store operation that tells of a refusal. It may end a little after the call's deadline,
+    as the record of one does.
+    """
 
     op: Op[Any]
 
 
 class Outside(NamedTuple):
-    """Work that may wait for somebody outside: keys are fetched, a catalogue is asked. An awaited shell does it in a thread.
+    """Work that may wait for somebody outside: keys are fetched, a catalogue is asked. An
+    awaited shell does it in a thread.
 
-    It raises nothing but an `AgentGateError`. It may take `seconds` that do not count for the call's deadline. Where others may wait for
-    the same person or issuer, an awaited shell does it in a thread of its own (`own_thread`): the shared ones are few, and would all wait.
+    It raises nothing but an `AgentGateError`. It may take `seconds` that do not count for the
+    call's deadline. Where others may wait for the same person or issuer, an awaited shell does
+    it in a thread of its own (`own_thread`): the shared ones are few, and would all wait.
     """
 
     work: Callable[[], Any]
@@ -49,7 +57,9 @@ class Outside(NamedTuple):
 
 
 class TextReading(NamedTuple):
-    """Work that reads a text of this size, and raises nothing (`agentgate.shell.readers`); `seconds` as in `Outside`."""
+    """Work that reads a text of this size, and raises nothing (`agentgate.shell.readers`);
+    `seconds` as in `Outside`.
+    """
 
     size: int
     work: Callable[[], Any]
@@ -63,7 +73,9 @@ class Sleep(NamedTuple):
 
 
 class Apart(NamedTuple):
-    """A flow that is carried out under a deadline of its own, for work whose number of steps nobody knows: its result is the answer."""
+    """A flow that is carried out under a deadline of its own, for work whose number of steps
+    nobody knows: its result is the answer.
+    """
 
     flow: Generator[Any, Any, Any]
 

@@ -1,12 +1,12 @@
-"""Where a run's state is kept: one script per operation, on a server of its own or in this process.
+"""Where a run's state is kept: one script per operation, on a server of its own or in this
+process.
 
-| URL | store |
-|---|---|
-| ``memory://`` | this process only, for development and tests |
-| ``embedded:///path`` | a Valkey server of our own on a Unix socket, durable, one machine |
-| ``redis://``, ``rediss://``, ``unix://`` | an existing Redis (7.2 or later) or Valkey (8 or later) |
-| ``redis+sentinel://``, ``rediss+sentinel://`` | the same, whose primary Sentinels tell |
-| ``redis+cluster://``, ``rediss+cluster://`` | a cluster of Redis (8.4 or later) or Valkey (9 or later) |
+| URL | store | |---|---| | ``memory://`` | this process only, for development and tests | |
+``embedded:///path`` | a Valkey server of our own on a Unix socket, durable, one machine | |
+``redis://``, ``rediss://``, ``unix://`` | an existing Redis (7.2 or later) or Valkey (8 or
+later) | | ``redis+sentinel://``, ``rediss+sentinel://`` | the same, whose primary Sentinels
+tell | | ``redis+cluster://``, ``rediss+cluster://`` | a cluster of Redis (8.4 or later) or
+Valkey (9 or later) |
 """
 
 from __future__ import annotations
@@ -51,20 +51,24 @@ _of_servers = re.compile(r"(?:(?:redis|valkey)s?(?:\+sentinel|\+cluster)?|unix):
 class Store(Protocol):
     """A state store.
 
-    `call` runs one operation's script atomically and returns its raw reply (bytes, ints, lists). It returns before `deadline`
-    (seconds of `time.monotonic`), connecting included, and raises only `StoreUnavailable`.
+    `call` runs one operation's script atomically and returns its raw reply (bytes, ints,
+    lists). It returns before `deadline` (seconds of `time.monotonic`), connecting included, and
+    raises only `StoreUnavailable`.
     """
 
     @property
     def heartbeat(self) -> float | None:
         """After how many seconds a primary cut off from its replicas writes no more.
 
-        0: no replica is asked for; None: not known (before `check`, or the server does not say).
+        0: no replica is asked for; None: not known (before `check`, or the server does not
+        say).
         """
 
     @property
     def keeps(self) -> Keeps:
-        """Whether what it acknowledged survives every crash and failover; `no` before `check`."""
+        """Whether what it acknowledged survives every crash and failover; `no` before
+        `check`.
+        """
 
     @property
     def where(self) -> Where:
@@ -74,7 +78,9 @@ class Store(Protocol):
         """Run one operation."""
 
     def check(self) -> tuple[Weakness, ...]:
-        """Once at start-up: refuse a store that cannot keep the promises (StoreUnavailable names what is wrong); what is weak about it."""
+        """Once at start-up: refuse a store that cannot keep the promises (StoreUnavailable
+        names what is wrong); what is weak about it.
+        """
 
     def close(self) -> None:
         """Close connections and stop what this store started."""
@@ -119,7 +125,10 @@ def _classes(url: str) -> tuple[Callable[[str], Store], Callable[[str], AsyncSto
         from agentgate.stores import redis  # noqa: PLC0415 - see above
 
         return redis.RedisStore, redis.AsyncRedisStore
-    expected = "memory://, embedded:///absolute/path, redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
+    expected = (
+        "memory://, embedded:///absolute/path, redis://, rediss://, unix://, "
+        "redis+sentinel:// or redis+cluster://"
+    )
     raise ConfigError("store", url.partition(":")[0], expected)
 
 
@@ -150,7 +159,9 @@ def _tell(weaknesses: Iterable[Weakness], serving: Serving | None) -> None:
 
 
 def _probes(url: str, serving: Serving | None) -> Iterator[Op[frozenset[Weakness]]]:
-    """What to ask of a tool server's user; a store in this process, or behind a socket's file mode, has no users."""
+    """What to ask of a tool server's user; a store in this process, or behind a socket's file
+    mode, has no users.
+    """
     apart = url.startswith(("memory://", "embedded:///", "unix://"))
     return iter(()) if serving is None or apart else probe_user(*serving)
 
@@ -160,12 +171,14 @@ def _deadline() -> float:
 
 
 def ready_store(url: str, serving: Serving | None = None) -> Store:
-    """An open store that passed its start-up check, whose weaknesses are logged; one that fails is closed again.
+    """An open store that passed its start-up check, whose weaknesses are logged; one that fails
+    is closed again.
 
     `serving`: for a tool server, whose user may reach what is its own and nothing else.
 
     Raises:
-        ConfigError, StoreUnavailable: see `open_store` and `Store.check`; or that user may do more, or less.
+        ConfigError, StoreUnavailable: see `open_store` and `Store.check`; or that user may do
+            more, or less.
     """
     store = open_store(url)
     try:

@@ -1,10 +1,12 @@
-"""What both stores of `agentgate.stores.redis` do, without I/O: one script, one round trip, one deadline.
+"""What both stores of `agentgate.stores.redis` do, without I/O: one script, one round trip, one
+deadline.
 
-Rules: nothing is sent twice (a resent burn whose first reply was lost looks like a replay; after NOSCRIPT nothing ran, so the
-script is loaded and sent again); a connection that failed, timed out, returned an error or is out of step is closed, never reused (one
-that callers share: after the last reply that somebody waits for); connecting counts against the same deadline, and a reply after it is
-discarded. The system's resolver knows no deadline: give an address. A node of a cluster that names another one has run nothing, so a
-redirection is followed, once.
+Rules: nothing is sent twice (a resent burn whose first reply was lost looks like a replay;
+after NOSCRIPT nothing ran, so the script is loaded and sent again); a connection that failed,
+timed out, returned an error or is out of step is closed, never reused (one that callers share:
+after the last reply that somebody waits for); connecting counts against the same deadline, and
+a reply after it is discarded. The system's resolver knows no deadline: give an address. A node
+of a cluster that names another one has run nothing, so a redirection is followed, once.
 
 A `Dialogue` yields one request after another, and is sent the reply to each.
 """
@@ -43,7 +45,9 @@ from agentgate.stores._scripts import DECLARING, script, shard_script
 Dialogue = Generator[bytes, Any, Any]
 
 _WAIT_LATE = 0.12  # seconds: a server ends a WAIT up to a tenth of a second late
-LOOK_AGAIN = 5.0  # seconds between looks at what may change while a gate runs: its settings, its clock, or the server behind its address
+# seconds between looks at what may change while a gate runs: its settings, its clock, or the
+# server behind its address
+LOOK_AGAIN = 5.0
 _IDLE = 64  # connections kept for reuse
 _ASKING = pack("ASKING")
 _redirection = re.compile(r"(MOVED|ASK) \d+ (\S*):(\d+)").fullmatch
@@ -58,12 +62,15 @@ def time_left(deadline: float) -> float:
 
 
 class Redirected(StoreUnavailable):
-    """A node of a cluster says that another one has a slot (``MOVED slot host:port``, ``ASK slot host:port``). Nothing ran."""
+    """A node of a cluster says that another one has a slot (``MOVED slot host:port``, ``ASK
+    slot host:port``). Nothing ran.
+    """
 
     def __init__(self, endpoint: Endpoint, told: re.Match[str]) -> None:
         super().__init__(f"store {endpoint.name}: {told[0][:200]}")
         self.asking = told[1] == "ASK"
-        self.host, self.port = told[2] or str(endpoint.options["host"]), int(told[3])
+        self.host = told[2] or str(endpoint.options["host"])
+        self.port = int(told[3])
 
 
 def authenticate(endpoint: Endpoint) -> Dialogue:
@@ -71,12 +78,15 @@ def authenticate(endpoint: Endpoint) -> Dialogue:
     for command in endpoint.greeting:
         answer = yield pack(*command)
         if answer != b"OK":
-            told = str(answer).partition(",")[0][:200]  # a server that does not know the command goes on with the password
+            # a server that does not know the command goes on with the password
+            told = str(answer).partition(",")[0][:200]
             raise StoreUnavailable(f"store {endpoint.name}: {command[0]} was answered {told}")
 
 
 def greet(pool: Pool, then: Dialogue | tuple[()] = ()) -> Dialogue:
-    """On a new connection, before `then`: `authenticate`; and a look, since another server may have taken the address over."""
+    """On a new connection, before `then`: `authenticate`; and a look, since another server may
+    have taken the address over.
+    """
     yield from authenticate(pool.endpoint)
     if pool.checked:
         yield from look_at_server(pool)
@@ -96,7 +106,9 @@ def run_command(endpoint: Endpoint, request: bytes) -> Dialogue:
 
 def _run_script(endpoint: Endpoint, op: Op[Any], *, asking: bool = False) -> Dialogue:
     sharded = endpoint.sharded
-    code, keys = (shard_script(op.script), spread(op.keys)) if sharded else (script(op.script), op.keys)
+    code, keys = (
+        (shard_script(op.script), spread(op.keys)) if sharded else (script(op.script), op.keys)
+    )
     request = pack("EVALSHA", code.sha, len(keys), *keys, *op.args)
     if asking:
         yield from run_command(endpoint, _ASKING)
@@ -108,18 +120,28 @@ def _run_script(endpoint: Endpoint, op: Op[Any], *, asking: bool = False) -> Dia
         answer = yield request
     if sharded and type(answer) is ServerError and (redirection := _redirection(answer)):
         told = Redirected(endpoint, redirection)
-        if told.asking and op.script not in DECLARING:  # it would not see the keys that it builds and that are not there yet
-            raise StoreUnavailable(f"store {endpoint.name}: {answer[:200]}: the slot is being moved key by key, not as a whole")
+        # it would not see the keys that it builds and that are not there yet
+        if told.asking and op.script not in DECLARING:
+            raise StoreUnavailable(
+                f"store {endpoint.name}: {answer[:200]}: the slot is being moved key by key, not as a whole"
+            )
         raise told
-    if sharded and keys is not op.keys and type(answer) is list and answer[:1] == [keys[0].encode()]:
+    if (
+        sharded
+        and keys is not op.keys
+        and type(answer) is list
+        and answer[:1] == [keys[0].encode()]
+    ):
         answer[0] = op.keys[0].encode()
     return _refuse_error(endpoint, answer)
 
 
 def run_op(pool: Pool, op: Op[Any], deadline: float, *, asking: bool = False) -> Dialogue:
-    """One operation's script; with `Op.confirm`, then WAIT until all configured replicas have the write (it is applied either way).
+    """One operation's script; with `Op.confirm`, then WAIT until all configured replicas have
+    the write (it is applied either way).
 
-    A server that was looked at `LOOK_AGAIN` seconds ago is looked at first. `asking`: another node has said that this one is to be asked.
+    A server that was looked at `LOOK_AGAIN` seconds ago is looked at first. `asking`: another
+    node has said that this one is to be asked.
     """
     endpoint = pool.endpoint
     if time.monotonic() - pool.looked > LOOK_AGAIN:
@@ -129,14 +151,19 @@ def run_op(pool: Pool, op: Op[Any], deadline: float, *, asking: bool = False) ->
         patience = max(1, int((time_left(deadline) - _WAIT_LATE) * 1000))
         confirmed = yield pack("WAIT", endpoint.replicas, patience)
         if type(confirmed) is not int or confirmed < endpoint.replicas:
-            raise Unconfirmed(f"store {endpoint.name}: applied, not confirmed: {confirmed} of {endpoint.replicas} replicas have it")
+            raise Unconfirmed(
+                f"store {endpoint.name}: applied, not confirmed: {confirmed} of "
+                f"{endpoint.replicas} replicas have it"
+            )
     return answer
 
 
 def look_at_server(pool: Pool) -> Dialogue:
-    """Refuse a server that cannot keep the promises now; INFO, what it says of its file, and what is weak about the rest.
+    """Refuse a server that cannot keep the promises now; INFO, what it says of its file, and
+    what is weak about the rest.
 
-    A server that once did not keep what it acknowledged has lost it for this process: `keeps` does not rise again.
+    A server that once did not keep what it acknowledged has lost it for this process: `keeps`
+    does not rise again.
     """
     endpoint = pool.endpoint
     info = yield from run_command(endpoint, pack("INFO"))
@@ -150,35 +177,55 @@ def look_at_server(pool: Pool) -> Dialogue:
         pool.heartbeat = heartbeat(lag)
     if pool.keeps != "no":
         pool.keeps = keeps(endpoint, info, config)
-    pool.version, pool.looked = version_of(fields_of(info)), time.monotonic()
+    pool.version = version_of(fields_of(info))
+    pool.looked = time.monotonic()
     return info, config, weaknesses
 
 
 def check_server(pool: Pool) -> Dialogue:
-    """Refuse a server that cannot keep the promises, or return its weaknesses; see `agentgate.stores._health`."""
+    """Refuse a server that cannot keep the promises, or return its weaknesses; see
+    `agentgate.stores._health`.
+    """
     endpoint = pool.endpoint
     who = yield pack("ACL", "WHOAMI")
     info, config, weaknesses = yield from look_at_server(pool)
     if not pool.checked:
-        pool.keeps, pool.checked = keeps(endpoint, info, config), True
-    found = weak_file(endpoint, info, config) + weak_backlog(endpoint, info, config) + weaknesses + weak_user(endpoint, who)
+        pool.keeps = keeps(endpoint, info, config)
+        pool.checked = True
+    found = (
+        weak_file(endpoint, info, config)
+        + weak_backlog(endpoint, info, config)
+        + weaknesses
+        + weak_user(endpoint, who)
+    )
     if not endpoint.sharded:
         return found
     cluster = yield pack("CLUSTER", "INFO")
     if type(cluster) is bytes and (state := fields_of(cluster).get("cluster_state")) != "ok":
-        raise StoreUnavailable(f"store {endpoint.name}: the cluster_state of setting 'store': got {state!r}, expected 'ok'")
+        raise StoreUnavailable(
+            f"store {endpoint.name}: the cluster_state of setting 'store': got {state!r}, expected 'ok'"
+        )
     coverage = yield pack("CONFIG", "GET", COVERAGE)
-    moves = yield pack("CLUSTER", *("GETSLOTMIGRATIONS",) if pool.version[0] == "valkey" else ("MIGRATION", "STATUS", "ALL"))
+    moves = yield pack(
+        "CLUSTER",
+        *("GETSLOTMIGRATIONS",)
+        if pool.version[0] == "valkey"
+        else ("MIGRATION", "STATUS", "ALL"),
+    )
     return found + (() if endpoint.managed else weak_shard(coverage, moves))
 
 
 class Pool:
-    """The idle connections to one server: objects with `usable()` (of this process or event loop, open, nothing unread) and `discard()`."""
+    """The idle connections to one server: objects with `usable()` (of this process or event
+    loop, open, nothing unread) and `discard()`.
+    """
 
     def __init__(self, endpoint: Endpoint, *, judged: bool = False) -> None:
         self.endpoint = endpoint
-        self.heartbeat: float | None = None if endpoint.replicas else 0.0  # see `agentgate.stores.Store`; learnt by `check_server`
-        self.keeps: Keeps = "yes" if judged else "no"  # as above; nothing was acknowledged before the first look
+        # see `agentgate.stores.Store`; learnt by `check_server`
+        self.heartbeat: float | None = None if endpoint.replicas else 0.0
+        # as above; nothing was acknowledged before the first look
+        self.keeps: Keeps = "yes" if judged else "no"
         self.checked = judged  # whether it is looked at on each new connection
         self.looked = time.monotonic()  # when the server was looked at last
         self.version: tuple[str, tuple[int, ...]] = ("", ())  # its kind, and the numbers
@@ -204,14 +251,18 @@ class Pool:
             connection.discard()
 
     def give_back(self, connection: Any) -> None:
-        """Keep a connection whose dialogue ended with an answer. One that raised must be discarded instead."""
+        """Keep a connection whose dialogue ended with an answer. One that raised must be
+        discarded instead.
+        """
         if len(self._idle) < _IDLE and not self._closed:
             self._idle.append(connection)
         else:
             connection.discard()
 
     def drop(self) -> None:
-        """Close all idle connections, and the shared one after the last reply that somebody waits for."""
+        """Close all idle connections, and the shared one after the last reply that somebody
+        waits for.
+        """
         with suppress(IndexError):
             while True:
                 self._idle.pop().discard()

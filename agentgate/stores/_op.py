@@ -1,8 +1,9 @@
 """One store operation as a value: script, keys and arguments, and how its reply is read.
 
-Rules: every key is ``ag:{<tenant>}:kind:id``, so that one cluster slot holds all keys of a tenant; a tenant name, id or digest
-of the wrong form is refused before anything is sent (braces in a tenant name would move the slot); every script returns its
-first key, and a reply that does not start with that key belongs to another operation.
+Rules: every key is ``ag:{<tenant>}:kind:id``, so that one cluster slot holds all keys of a
+tenant; a tenant name, id or digest of the wrong form is refused before anything is sent (braces
+in a tenant name would move the slot); every script returns its first key, and a reply that does
+not start with that key belongs to another operation.
 """
 
 from __future__ import annotations
@@ -30,10 +31,13 @@ class Op(NamedTuple, Generic[R]):
 
     Attributes:
         script: name of the file in ``stores/scripts``.
-        read: makes the value of what follows the key in the reply; raises ValueError and the like for anything else.
-        keys: store keys, all under one tenant's hash tag; the reply repeats the first, or, where there is none, the first argument.
+        read: makes the value of what follows the key in the reply; raises ValueError and the
+            like for anything else.
+        keys: store keys, all under one tenant's hash tag; the reply repeats the first, or,
+            where there is none, the first argument.
         args: the script's arguments.
-        confirm: the write must survive a failover: every configured replica must confirm it (WAIT), or the call fails.
+        confirm: the write must survive a failover: every configured replica must confirm it
+            (WAIT), or the call fails.
     """
 
     script: str
@@ -46,19 +50,26 @@ class Op(NamedTuple, Generic[R]):
         """What a script's reply says.
 
         Raises:
-            StoreUnavailable: `raw` is not the reply of this operation, has another shape, holds an unknown word, or cannot be read.
+            StoreUnavailable: `raw` is not the reply of this operation, has another shape, holds
+                an unknown word, or cannot be read.
         """
         first = self.keys[0] if self.keys else str(self.args[0])
         if type(raw) is not list or not raw or raw[0] != first.encode():
-            raise StoreUnavailable(f"script {self.script}: the store answered something else than this operation's reply")
+            raise StoreUnavailable(
+                f"script {self.script}: the store answered something else than this operation's reply"
+            )
         try:
             return self.read(*raw[1:])
         except (AttributeError, LookupError, NameRefused, TypeError, ValueError) as error:
-            raise StoreUnavailable(f"script {self.script}: the reply for {first} is unreadable: {error!r}") from error
+            raise StoreUnavailable(
+                f"script {self.script}: the reply for {first} is unreadable: {error!r}"
+            ) from error
 
 
 def _text_of(pattern: str, expected: str) -> Callable[[str, str], str]:
-    """A check of (field, value): returns a text of this form, and raises NameRefused on anything else."""
+    """A check of (field, value): returns a text of this form, and raises NameRefused on
+    anything else.
+    """
     matches = re.compile(pattern).fullmatch
 
     def checked(field: str, value: str) -> str:
@@ -70,7 +81,8 @@ def _text_of(pattern: str, expected: str) -> Callable[[str, str], str]:
 
 
 _checked_tenant = _text_of(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ -")
-checked_id = _text_of(r"[A-Za-z0-9._-]{1,128}", "1 to 128 of A-Z a-z 0-9 . _ -")  # made by a gate: run, hold, jti, revision
+# made by a gate: run, hold, jti, revision
+checked_id = _text_of(r"[A-Za-z0-9._-]{1,128}", "1 to 128 of A-Z a-z 0-9 . _ -")
 checked_digest = _text_of(r"[0-9a-f]{64}", "64 lower-case hex characters")  # SHA-256
 checked_lineage = _text_of(r"[0-9a-f]{40}", "40 lower-case hex characters")
 
@@ -85,27 +97,36 @@ def server_id(audience: str) -> str:
 
 
 def history_name(tenant: str, audience: str) -> str:
-    """Under which name a history is remembered: a tenant's, or where there is an audience, of its redemptions in that tenant."""
+    """Under which name a history is remembered: a tenant's, or where there is an audience, of
+    its redemptions in that tenant.
+    """
     return f"{tenant} {server_id(audience)}" if audience else tenant
 
 
 def burns_key(tenant: str, run: str, audience: str) -> str:
-    """The records that a tool server writes of its calls in a run; of a run from before such keys (no audience), all of its calls."""
+    """The records that a tool server writes of its calls in a run; of a run from before such
+    keys (no audience), all of its calls.
+    """
     whose = f"burns:{server_id(audience)}" if audience else "calls"
     return f"{prefix(tenant)}{whose}:{checked_id('run', run)}"
 
 
 @lru_cache(maxsize=4096)
 def prefix(tenant: str) -> str:
-    """``ag:{tenant}:``, with which every key of a tenant begins; NameRefused if the name does not fit."""
+    """``ag:{tenant}:``, with which every key of a tenant begins; NameRefused if the name does
+    not fit.
+    """
     return f"ag:{{{_checked_tenant('tenant', tenant)}}}:"
 
 
-_OF_NO_TENANT = ("ag:{_approvals}:", "ag:{service-clients}:")  # marks, client assertions; they end with a digest
+# marks, client assertions; they end with a digest
+_OF_NO_TENANT = ("ag:{_approvals}:", "ag:{service-clients}:")
 
 
 def spread(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """The same keys in a cluster, where those of no tenant are not all in one slot: the start of their digest is in their hash tag."""
+    """The same keys in a cluster, where those of no tenant are not all in one slot: the start
+    of their digest is in their hash tag.
+    """
     if not keys or not keys[0].startswith(_OF_NO_TENANT):
         return keys
     tag = keys[0].rpartition(":")[2][:2]
@@ -113,7 +134,9 @@ def spread(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def checked_subject(field: str, value: str) -> str:
-    """A name from outside (user, agent, limit): any text of 1 to 512 characters, or NameRefused."""
+    """A name from outside (user, agent, limit): any text of 1 to 512 characters, or
+    NameRefused.
+    """
     if type(value) is not str or not 0 < len(value) <= MAX_SUBJECT:
         raise NameRefused(field, ascii(value), f"text of 1 to {MAX_SUBJECT} characters")
     if not value.isascii():
@@ -122,7 +145,9 @@ def checked_subject(field: str, value: str) -> str:
 
 
 def checked_text(field: str, value: str) -> bytes:
-    """The UTF-8 bytes of a text of at most `MAX_VALUE` bytes, or NameRefused (an unpaired surrogate has none)."""
+    """The UTF-8 bytes of a text of at most `MAX_VALUE` bytes, or NameRefused (an unpaired
+    surrogate has none).
+    """
     try:
         return checked_bytes(field, value.encode())
     except (UnicodeEncodeError, AttributeError) as error:
@@ -132,7 +157,11 @@ def checked_text(field: str, value: str) -> bytes:
 def checked_bytes(field: str, value: bytes) -> bytes:
     """A stored value of at most `MAX_VALUE` bytes, or NameRefused."""
     if type(value) is not bytes or len(value) > MAX_VALUE:
-        raise NameRefused(field, f"{type(value).__name__} of length {len(value)}", f"at most {MAX_VALUE} bytes")
+        raise NameRefused(
+            field,
+            f"{type(value).__name__} of length {len(value)}",
+            f"at most {MAX_VALUE} bytes",
+        )
     return value
 
 

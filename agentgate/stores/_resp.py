@@ -1,8 +1,9 @@
 """RESP2, the protocol of Redis and Valkey: one request to bytes, one reply from bytes. Pure.
 
-redis-py opens and encrypts connections. Its reader (8.1) would restart the timeout with each read, drop a bulk string's last two bytes
-unseen and keep what follows a reply; under our deadline it burns as fast (131 to 130 us), but reads a run slower (1.6 to 1.3 ms).
-Source: the RESP specification, https://redis.io/docs/latest/develop/reference/protocol-spec/.
+redis-py opens and encrypts connections. Its reader (8.1) would restart the timeout with each
+read, drop a bulk string's last two bytes unseen and keep what follows a reply; under our
+deadline it burns as fast (131 to 130 us), but reads a run slower (1.6 to 1.3 ms). Source: the
+RESP specification, https://redis.io/docs/latest/develop/reference/protocol-spec/.
 """
 
 from __future__ import annotations
@@ -45,14 +46,17 @@ class Reply:
 
     def __init__(self) -> None:
         self._buffer = b""
-        self._unfilled: list[tuple[list[Any], int]] = []  # arrays that are not full yet, outermost first
+        # arrays that are not full yet, outermost first
+        self._unfilled: list[tuple[list[Any], int]] = []
 
     def feed(self, chunk: bytes) -> Any:
-        """Take what was read after one request; its reply (int, bytes, None, `ServerError` or a list of these), or `MORE`.
+        """Take what was read after one request; its reply (int, bytes, None, `ServerError` or a
+        list of these), or `MORE`.
 
         Raises:
-            StoreUnavailable: nothing was read (the connection was closed); not RESP2; or bytes follow the reply, which belong to another
-                request: the connection is out of step.
+            StoreUnavailable: nothing was read (the connection was closed); not RESP2; or bytes
+                follow the reply, which belong to another request: the connection is out of
+                step.
         """
         if not chunk:
             raise StoreUnavailable("the store closed the connection")
@@ -67,7 +71,9 @@ class Reply:
         Raises:
             StoreUnavailable: not RESP2.
         """
-        buffer, start, values = self._buffer + chunk if self._buffer else chunk, 0, []
+        buffer = self._buffer + chunk if self._buffer else chunk
+        start = 0
+        values = []
         try:
             while start < len(buffer):
                 value, start = self._read(buffer, start)
@@ -82,13 +88,18 @@ class Reply:
         return values
 
     def _read(self, buffer: bytes, start: int) -> tuple[Any, int]:
-        """The complete value that begins, or goes on, at `start`, or `MORE`; and up to where the buffer was used."""
+        """The complete value that begins, or goes on, at `start`, or `MORE`; and up to where
+        the buffer was used.
+        """
         unfilled = self._unfilled
         while (end := buffer.find(b"\r\n", start)) >= 0:
-            kind, line, after = buffer[start], buffer[start + 1 : end], end + 2
+            kind = buffer[start]
+            line = buffer[start + 1 : end]
+            after = end + 2
             value: Any
             if kind == _BULK:
-                value, size = None, int(line)
+                value = None
+                size = int(line)
                 if size >= 0:
                     after += size + 2
                     if len(buffer) < after:

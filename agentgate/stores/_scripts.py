@@ -1,7 +1,9 @@
-"""The store's Lua scripts, read once, each preceded by the shared functions that it uses: to define one costs time in each call.
+"""The store's Lua scripts, read once, each preceded by the shared functions that it uses: to
+define one costs time in each call.
 
-The last of these, `lineage`, is ``scripts/_lineage.lua``, which asks the server; only `agentgate.stores.memory` replaces it. On a shard of
-a cluster ``scripts/_stay.lua`` follows it, which tells a tenant that moved from one whose server failed over.
+The last of these, `lineage`, is ``scripts/_lineage.lua``, which asks the server; only
+`agentgate.stores.memory` replaces it. On a shard of a cluster ``scripts/_stay.lua`` follows it,
+which tells a tenant that moved from one whose server failed over.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ class Script:
 
 def read_source(name: str) -> str:
     """Its Lua text, as it stands in its file."""
-    return files("agentgate.stores").joinpath("scripts", f"{name}.lua").read_text(encoding="ascii")
+    return (
+        files("agentgate.stores").joinpath("scripts", f"{name}.lua").read_text(encoding="ascii")
+    )
 
 
 @cache

@@ -1,9 +1,11 @@
-"""Which server has an operation's keys: the only one, the primary that Sentinels name, or the primary of a slot of a cluster. No I/O.
+"""Which server has an operation's keys: the only one, the primary that Sentinels name, or the
+primary of a slot of a cluster. No I/O.
 
-Rules: a guide (a Sentinel, a node of the cluster) says where a primary is, and each primary is judged by itself before anything is asked of
-it. A Sentinel is asked before every new connection, and counts only where it reaches its quorum: one that was cut off together with an old
-primary does not. Guides are asked again after an error, a redirection, and every few seconds. What a store keeps is what the worst of its
-primaries kept, those of before included.
+Rules: a guide (a Sentinel, a node of the cluster) says where a primary is, and each primary is
+judged by itself before anything is asked of it. A Sentinel is asked before every new
+connection, and counts only where it reaches its quorum: one that was cut off together with an
+old primary does not. Guides are asked again after an error, a redirection, and every few
+seconds. What a store keeps is what the worst of its primaries kept, those of before included.
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ from redis.crc import key_slot
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores._endpoint import Endpoint, proves_service
-from agentgate.stores._exchange import LOOK_AGAIN, Dialogue, Pool, Redirected, authenticate, time_left
+from agentgate.stores._exchange import (
+    LOOK_AGAIN,
+    Dialogue,
+    Pool,
+    Redirected,
+    authenticate,
+    time_left,
+)
 from agentgate.stores._health import Keeps, Weakness
 from agentgate.stores._op import Op, prefix, spread
 from agentgate.stores._resp import ServerError, pack
@@ -32,7 +41,9 @@ _log = structlog.get_logger("agentgate.stores")
 
 
 class Range(NamedTuple):
-    """The slots from `first` to `last`, and the address of their primary; without a host, that of the guide."""
+    """The slots from `first` to `last`, and the address of their primary; without a host, that
+    of the guide.
+    """
 
     first: int
     last: int
@@ -47,7 +58,9 @@ def _slot_of(tag: str) -> int:
 
 
 def slot_of(op: Op[Any]) -> int:
-    """The slot of all keys of an operation; where it has none, of the tenant that its first argument names."""
+    """The slot of all keys of an operation; where it has none, of the tenant that its first
+    argument names.
+    """
     key = spread(op.keys)[0] if op.keys else prefix(str(op.args[0]))
     return _slot_of(key[: key.index("}") + 1])
 
@@ -58,12 +71,17 @@ def locate(endpoint: Endpoint, guide: Endpoint) -> Dialogue:
     if not endpoint.service:
         told = yield pack("CLUSTER", "SLOTS")
         if type(told) is not list:
-            raise StoreUnavailable(f"store {guide.name}: no node of a cluster (CLUSTER SLOTS answered {str(told)[:200]})")
+            raise StoreUnavailable(
+                f"store {guide.name}: no node of a cluster (CLUSTER SLOTS answered {str(told)[:200]})"
+            )
         return [_range(each) for each in told]
     for command in ("CKQUORUM", "GET-MASTER-ADDR-BY-NAME"):
         told = yield pack("SENTINEL", command, endpoint.service)
         if type(told) is ServerError or told is None:
-            raise StoreUnavailable(f"Sentinel {guide.name} names no primary of {endpoint.service!r}: {str(told or 'unknown')[:200]}")
+            raise StoreUnavailable(
+                f"Sentinel {guide.name} names no primary of {endpoint.service!r}: "
+                f"{str(told or 'unknown')[:200]}"
+            )
     return [_range((0, SLOTS - 1, told))]
 
 
@@ -73,7 +91,9 @@ def _range(told: Any) -> Range:
         named = b"" if host is None or host == b"?" else host  # the guide does not know its own
         return Range(int(first), int(last), named.decode("ascii"), int(port))
     except (AttributeError, TypeError, ValueError) as error:
-        raise StoreUnavailable(f"a guide tells an address that cannot be read: {str(told)[:200]}") from error
+        raise StoreUnavailable(
+            f"a guide tells an address that cannot be read: {str(told)[:200]}"
+        ) from error
 
 
 class Topology:
@@ -82,18 +102,26 @@ class Topology:
     def __init__(self, url: str) -> None:
         self.endpoint = Endpoint.of(url)
         self.checked = False  # whether the store's `check` has taken it
-        self.away: set[str] = set()  # primaries that were not reached when they were looked at last
+        # primaries that were not reached when they were looked at last
+        self.away: set[str] = set()
         self._changes = 0
-        self._guides, self._guide = list(self.endpoint.guides), ""
+        self._guides = list(self.endpoint.guides)
+        self._guide = ""
         self._pools: dict[str, Pool] = {}  # by name; those of before stay, for what they kept
         self._owners: list[tuple[Range, Pool]] = []  # in the order of their slots
-        self._asked, self._stale, self._closed = 0.0, True, False
+        self._asked = 0.0
+        self._stale = True
+        self._closed = False
         self.only = None if self._guides else Pool(self.endpoint)
 
     @property
     def primaries(self) -> list[Pool]:
         """Each once."""
-        return [self.only] if self.only is not None else list(dict.fromkeys(pool for _, pool in self._owners))
+        return (
+            [self.only]
+            if self.only is not None
+            else list(dict.fromkeys(pool for _, pool in self._owners))
+        )
 
     @property
     def where(self) -> Where:
@@ -102,32 +130,48 @@ class Topology:
             return Where(primaries={self.endpoint.name: True})
         pools = self.primaries
         names = [pool.endpoint.name for pool in pools]
-        role, guide = "shards", "node"
+        role = "shards"
+        guide = "node"
         if self.endpoint.service:
-            role, guide = f"primary of {self.endpoint.service}", "Sentinel"
+            role = f"primary of {self.endpoint.service}"
+            guide = "Sentinel"
         told = f"{', '.join(names) or 'none'}: {role} by {guide} {self._guide or 'none'}"
         probes = ("readyz",) if self.endpoint.service else tuple(map(self._tenant_of, pools))
-        return Where(told, {name: name not in self.away for name in names}, self._changes, probes)
+        return Where(
+            told, {name: name not in self.away for name in names}, self._changes, probes
+        )
 
     @property
     def keeps(self) -> Keeps:
         """What the worst of its primaries kept, of all that it ever had."""
-        known = [pool.keeps for pool in ([self.only] if self.only is not None else self._pools.values())]
+        known = [
+            pool.keeps
+            for pool in ([self.only] if self.only is not None else self._pools.values())
+        ]
         return min(known, key=_WORST.index) if known else "no"
 
     @property
     def heartbeat(self) -> float | None:
         """The longest of its primaries'; None where one is not known."""
         known = [pool.heartbeat for pool in self.primaries]
-        return None if None in known or not known else max(each for each in known if each is not None)
+        return (
+            None
+            if None in known or not known
+            else max(each for each in known if each is not None)
+        )
 
     def pool_of(self, op: Op[Any] | None) -> Pool | None:
-        """The pool of the server that has the keys of an operation (None: any); None: nobody is known to."""
+        """The pool of the server that has the keys of an operation (None: any); None: nobody is
+        known to.
+        """
         return self._pool_at_slot(0 if op is None or self.endpoint.service else slot_of(op))
 
     def _tenant_of(self, pool: Pool) -> str:
         names = (f"readyz-{number}" for number in range(4096))
-        return next((name for name in names if self._pool_at_slot(_slot_of(f"{{{name}}}")) is pool), "readyz")
+        return next(
+            (name for name in names if self._pool_at_slot(_slot_of(f"{{{name}}}")) is pool),
+            "readyz",
+        )
 
     def _pool_at_slot(self, slot: int) -> Pool | None:
         owners = self._owners
@@ -143,7 +187,9 @@ class Topology:
         return self._stale or time.monotonic() - self._asked > LOOK_AGAIN
 
     def guides(self, deadline: float) -> Iterator[tuple[Endpoint, float]]:
-        """Whom to ask, one after another, and until when each; who answered last comes first."""
+        """Whom to ask, one after another, and until when each; who answered last comes
+        first.
+        """
         if self._closed:
             raise StoreUnavailable(f"store {self.endpoint.name}: closed")
         self._asked = time.monotonic()  # meanwhile others go on with what is known
@@ -154,18 +200,34 @@ class Topology:
 
     def unfound(self, failed: list[str]) -> StoreUnavailable:
         """What it means that no guide told."""
-        kind = f"Sentinels of {self.endpoint.service!r}" if self.endpoint.service else "nodes of a cluster"
-        return StoreUnavailable(f"setting 'store' names {kind} at {self.endpoint.name}, and none tells a primary: {'; '.join(failed)}")
+        kind = (
+            f"Sentinels of {self.endpoint.service!r}"
+            if self.endpoint.service
+            else "nodes of a cluster"
+        )
+        return StoreUnavailable(
+            f"setting 'store' names {kind} at {self.endpoint.name}, and none tells a "
+            f"primary: {'; '.join(failed)}"
+        )
 
     def learn(self, guide: Endpoint, told: list[Range]) -> None:
         """Take a guide's answer."""
-        found = [(each, self._pool_at(each.host or str(guide.options["host"]), each.port)) for each in sorted(told)]
-        before, now = self.primaries, list(dict.fromkeys(pool for _, pool in found))
+        found = [
+            (each, self._pool_at(each.host or str(guide.options["host"]), each.port))
+            for each in sorted(told)
+        ]
+        before = self.primaries
+        now = list(dict.fromkeys(pool for _, pool in found))
         changed = bool(self._owners) and found != self._owners
         self._owners = found
-        self._guide, self._asked, self._stale = guide.name, time.monotonic(), False
+        self._guide = guide.name
+        self._asked = time.monotonic()
+        self._stale = False
         if self.endpoint.sharded:
-            known = {each.name: each for each in (guide, *(pool.endpoint for pool in now), *self._guides)}
+            known = {
+                each.name: each
+                for each in (guide, *(pool.endpoint for pool in now), *self._guides)
+            }
             self._guides = list(known.values())
         if changed:
             self._changes += 1
@@ -176,8 +238,12 @@ class Topology:
 
     def gaps(self) -> list[str]:
         """The slots that no shard has."""
-        found, after = list[str](), 0
-        for first, last in (*((told.first, told.last) for told, _ in self._owners), (SLOTS, SLOTS)):
+        found = list[str]()
+        after = 0
+        for first, last in (
+            *((told.first, told.last) for told, _ in self._owners),
+            (SLOTS, SLOTS),
+        ):
             found += [f"{after}-{first - 1}"] if first > after else []
             after = last + 1
         return found if self.only is None else []
@@ -185,7 +251,10 @@ class Topology:
     def missing(self) -> StoreUnavailable:
         """What it means that a slot has no primary."""
         gaps = ", ".join(self.gaps())
-        return StoreUnavailable(f"setting 'store' names a cluster at {self.endpoint.name} in which no shard has the slots {gaps}")
+        return StoreUnavailable(
+            f"setting 'store' names a cluster at {self.endpoint.name} in which no shard has "
+            f"the slots {gaps}"
+        )
 
     def follow(self, told: Redirected) -> Pool:
         """Where a node says that a slot is."""
@@ -207,7 +276,9 @@ class Topology:
     def _pool_at(self, host: str, port: int) -> Pool:
         endpoint = self.endpoint.at(host, port)
         if endpoint.managed and not proves_service(endpoint):
-            raise StoreUnavailable(f"store {endpoint.name}: no name of the service {endpoint.managed}")
+            raise StoreUnavailable(
+                f"store {endpoint.name}: no name of the service {endpoint.managed}"
+            )
         if endpoint.name not in self._pools:
             self._pools[endpoint.name] = Pool(endpoint, judged=self.checked)
             if self._closed:
@@ -218,7 +289,8 @@ class Topology:
 class Examination:
     """What a look at every primary found.
 
-    At start all have to be there; a shard that goes away later takes its own tenants with it, and nobody else's.
+    At start all have to be there; a shard that goes away later takes its own tenants with it,
+    and nobody else's.
     """
 
     def __init__(self, topology: Topology) -> None:
@@ -236,12 +308,16 @@ class Examination:
         self._topology.away.add(name)
         refused = "what its tenants ask is refused; the others go on"
         self._errors.append(error)
-        self._found.append(Weakness(f"shard {name}: {error}", refused, "a primary for its slots", "shard_away"))
+        self._found.append(
+            Weakness(f"shard {name}: {error}", refused, "a primary for its slots", "shard_away")
+        )
 
     def add(self, pool: Pool, found: tuple[Weakness, ...]) -> None:
         """It may be used, and this is weak about it."""
         if self._topology.only is None:
-            found = tuple(each._replace(setting=f"{pool.endpoint.name}: {each.setting}") for each in found)
+            found = tuple(
+                each._replace(setting=f"{pool.endpoint.name}: {each.setting}") for each in found
+            )
         self._found += found
 
     def weaknesses(self) -> tuple[Weakness, ...]:
@@ -252,7 +328,15 @@ class Examination:
         topology.checked = True
         versions = {pool.version for pool in topology.primaries if pool.version[1]}
         if len(versions) > 1:
-            told = ", ".join(sorted(f"{kind} {'.'.join(map(str, number))}" for kind, number in versions))
+            told = ", ".join(
+                sorted(f"{kind} {'.'.join(map(str, number))}" for kind, number in versions)
+            )
             means = "an upgrade under way, or half of one"
-            self._found.append(Weakness(f"versions in the cluster of setting 'store': {told}", means, "the same on every node"))
+            self._found.append(
+                Weakness(
+                    f"versions in the cluster of setting 'store': {told}",
+                    means,
+                    "the same on every node",
+                )
+            )
         return tuple(self._found)

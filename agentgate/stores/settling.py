@@ -1,4 +1,6 @@
-"""What `agentgate calls` asks of a store: calls of which nobody knows whether their tool did anything, and a person's word on one."""
+"""What `agentgate calls` asks of a store: calls of which nobody knows whether their tool did
+anything, and a person's word on one.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class UnknownCall(NamedTuple):
 
 
 def key_patterns(tenant: str) -> tuple[str, ...]:
-    """Which keys hold records of a tenant's calls, for SCAN; the second: of runs from before."""
+    """Which keys hold records of a tenant's calls, for SCAN; the second: of runs from
+    before.
+    """
     return f"{prefix(tenant)}burns:*", f"{prefix(tenant)}calls:*"
 
 
@@ -43,14 +47,32 @@ def unknown_calls(key: str) -> Op[tuple[UnknownCall, ...]]:
 
     def found(rows: list[list[bytes]]) -> tuple[UnknownCall, ...]:
         return tuple(
-            UnknownCall(key, digest.decode(), jti.decode("ascii", "replace"), int(at) / 1000, head=head) for digest, jti, at, head in rows
+            UnknownCall(
+                key, digest.decode(), jti.decode("ascii", "replace"), int(at) / 1000, head=head
+            )
+            for digest, jti, at, head in rows
         )
 
     return Op("unknown_calls", found, (key,))
 
 
-def settle_call(tenant: str, call: UnknownCall, outcome: Ended, *, after_seconds: int) -> Op[Settled]:
-    """Say how a call ended. Answers `ok`; `known`: somebody knew meanwhile; `running`: it was redeemed too lately."""
+def settle_call(
+    tenant: str, call: UnknownCall, outcome: Ended, *, after_seconds: int
+) -> Op[Settled]:
+    """Say how a call ended. Answers `ok`; `known`: somebody knew meanwhile; `running`: it was
+    redeemed too lately.
+    """
     digest = checked_digest("call_digest", call.digest)
-    args = (digest, checked_id("jti", call.jti), outcome, checked_number("after", after_seconds * 1000, 0, 10**9))
-    return Op("settle_call", one_of(Settled), (call.key, f"{prefix(tenant)}hold:{digest}"), args, confirm=True)
+    args = (
+        digest,
+        checked_id("jti", call.jti),
+        outcome,
+        checked_number("after", after_seconds * 1000, 0, 10**9),
+    )
+    return Op(
+        "settle_call",
+        one_of(Settled),
+        (call.key, f"{prefix(tenant)}hold:{digest}"),
+        args,
+        confirm=True,
+    )

@@ -1,10 +1,12 @@
 """Approvals for demonstrations and tests, by people whose keys anyone can derive.
 
-Rules: nothing here protects anything. The keys are derived from a published phrase, the root says `demo: true`, and a gate warns of it at
-every start. What does not expire (root, signatures, revocations) is committed with the workflows; what does (the index, after seven
+Rules: nothing here protects anything. The keys are derived from a published phrase, the root
+says `demo: true`, and a gate warns of it at every start. What does not expire (root,
+signatures, revocations) is committed with the workflows; what does (the index, after seven
 days) is made in a copy by `prepare`, so that a clone works in any year.
 
-``python -m agentgate.testing.demo_approvals [DIRECTORY ...]`` signs directories again after their workflows changed.
+``python -m agentgate.testing.demo_approvals [DIRECTORY ...]`` signs directories again after
+their workflows changed.
 """
 
 from __future__ import annotations
@@ -15,7 +17,15 @@ import sys
 from pathlib import Path
 
 from agentgate.approvals import root_digest
-from agentgate.approvals.writing import KeySigner, Reviewer, ReviewRule, new_root, statement, write_approval, write_index
+from agentgate.approvals.writing import (
+    KeySigner,
+    Reviewer,
+    ReviewRule,
+    new_root,
+    statement,
+    write_approval,
+    write_index,
+)
 from agentgate.loading.catalog import APPROVALS, workflow_files
 
 PHRASE = "agentgate demo key, known to everybody: "
@@ -37,7 +47,8 @@ def seed(person: str) -> bytes:
 
 
 def sign(directory: Path | str) -> str:
-    """Approve every workflow of a directory anew: two people sign each, and its ``approvals`` are replaced. Always the same bytes.
+    """Approve every workflow of a directory anew: two people sign each, and its ``approvals``
+    are replaced. Always the same bytes.
 
     Returns:
         The digest of the demo root.
@@ -49,11 +60,17 @@ def sign(directory: Path | str) -> str:
     shutil.rmtree(folder / APPROVALS, ignore_errors=True)
     people = [Reviewer(name, (signer(name).public_key,), TEAMS[name]) for name in PEOPLE]
     rule = ReviewRule("**", ("team:demo",), {"low": 1, "medium": 2, "high": 2})
-    root = new_root(folder, people, expires=FOREVER, rules=(rule,), demo=True, signer=signer(PEOPLE[0]))
+    root = new_root(
+        folder, people, expires=FOREVER, rules=(rule,), demo=True, signer=signer(PEOPLE[0])
+    )
     for path in workflow_files(folder):
         for person in PEOPLE[:2]:
             key = signer(person)
-            write_approval(folder, statement(folder, path, signer=key, proposer=PROPOSER, not_after=FOREVER), key)
+            write_approval(
+                folder,
+                statement(folder, path, signer=key, proposer=PROPOSER, not_after=FOREVER),
+                key,
+            )
     write_index(folder, signer(PEOPLE[0]))  # which also makes the revocations
     for ending in ("index.json", "index.json.sig"):
         (folder / APPROVALS / ending).unlink()
@@ -61,7 +78,8 @@ def sign(directory: Path | str) -> str:
 
 
 def prepare(directory: Path | str, now: float | None = None) -> str:
-    """Make a fresh index of the approvals in a copy of such a directory, as of `now` (POSIX seconds; None: the system clock).
+    """Make a fresh index of the approvals in a copy of such a directory, as of `now` (POSIX
+    seconds; None: the system clock).
 
     Returns:
         The digest of its root, for `Gate.open`.

@@ -6,4 +6,8 @@ from agentgate_conformance.derivers import ADDRESS, REFUND, VOCABULARY, DeriverC
 
 __all__ = ["ADDRESS", "REFUND", "VOCABULARY", "DeriverConformance"]
 
-warnings.warn("agentgate.testing.derivers is now agentgate_conformance.derivers", DeprecationWarning, stacklevel=2)
+warnings.warn(
+    "agentgate.testing.derivers is now agentgate_conformance.derivers",
+    DeprecationWarning,
+    stacklevel=2,
+)

@@ -1,8 +1,10 @@
-"""Attacks that a tool server and a gate must refuse, over HTTP, for their operators (`agentgate probe`).
+"""Attacks that a tool server and a gate must refuse, over HTTP, for their operators (`agentgate
+probe`).
 
-Rules: the list is fixed. Each row is one request, made from a genuine one by one change, and the statuses that refuse it for that change;
-any other answer is not a refusal, an error of the server too. No row follows a redirect. Rows that can be answered only after the
-genuine request ran come last, and only where that is asked for.
+Rules: the list is fixed. Each row is one request, made from a genuine one by one change, and
+the statuses that refuse it for that change; any other answer is not a refusal, an error of the
+server too. No row follows a redirect. Rows that can be answered only after the genuine request
+ran come last, and only where that is asked for.
 """
 
 from __future__ import annotations
@@ -26,13 +28,16 @@ from agentgate.values.value_class import value_class
 
 _SECONDS = 15.0
 _HUGE = 2 * 1024 * 1024
-FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
 Headers = tuple[tuple[str, str], ...]
 
 
 @value_class
 class Sent:
-    """One request. `headers` in order, so that one can be there twice; `chunked`: without a length."""
+    """One request. `headers` in order, so that one can be there twice; `chunked`: without a
+    length.
+    """
 
     method: str
     url: str
@@ -44,7 +49,13 @@ class Sent:
         """With headers replaced (``content_type=...``), or left out (None)."""
         names = {name.replace("_", "-").lower(): value for name, value in named.items()}
         kept = tuple((name, value) for name, value in self.headers if name.lower() not in names)
-        return replace(self, headers=(*kept, *((name, value) for name, value in names.items() if value is not None)))
+        return replace(
+            self,
+            headers=(
+                *kept,
+                *((name, value) for name, value in names.items() if value is not None),
+            ),
+        )
 
     def also(self, name: str, value: str) -> Sent:
         """With one header more, be it there already."""
@@ -85,7 +96,9 @@ class Verdict:
         return "PASSED" if 200 <= self.status < 400 and 200 not in self.expected else "unclear"
 
 
-def carried_out(probes: Sequence[Probe], http: httpx.Client, reached: Callable[[str], str] = str) -> Iterator[Verdict]:
+def carried_out(
+    probes: Sequence[Probe], http: httpx.Client, reached: Callable[[str], str] = str
+) -> Iterator[Verdict]:
     """Send them one after the other; `reached` says where a URL is reached.
 
     Raises:
@@ -93,15 +106,22 @@ def carried_out(probes: Sequence[Probe], http: httpx.Client, reached: Callable[[
     """
     for probe in probes:
         status = _status(replace(probe.sent, url=reached(probe.sent.url)), http)
-        closed = status == 0 and probe.sent.chunked  # an endless body is cut off, perhaps before the answer arrives
+        # an endless body is cut off, perhaps before the answer arrives
+        closed = status == 0 and probe.sent.chunked
         expected = tuple(sorted(probe.refused))
         holds = closed or (200 <= status < 300 if probe.control else status in probe.refused)
         yield Verdict(probe.name, status, expected, holds, probe.keyless)
 
 
 def _status(sent: Sent, http: httpx.Client) -> int:
-    content: Any = (sent.content[at : at + 65536] for at in range(0, len(sent.content), 65536)) if sent.chunked else sent.content
-    request = http.build_request(sent.method, sent.url, headers=list(sent.headers), content=content, timeout=_SECONDS)
+    content: Any = (
+        (sent.content[at : at + 65536] for at in range(0, len(sent.content), 65536))
+        if sent.chunked
+        else sent.content
+    )
+    request = http.build_request(
+        sent.method, sent.url, headers=list(sent.headers), content=content, timeout=_SECONDS
+    )
     try:
         answer = http.send(request, stream=True, follow_redirects=False)
     except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
@@ -114,12 +134,14 @@ def _row(name: str, sent: Sent, *refused: int) -> Probe:
     return Probe(name, sent, frozenset(refused))
 
 
-# --- a tool server --------------------------------------------------------------------------------------------------------------
+# --- a tool server ----------------------------------------------------------------------------
 
 
 @value_class
 class GenuineRequest:
-    """The request that a tool server would execute: with an unspent token, and the key it is bound to."""
+    """The request that a tool server would execute: with an unspent token, and the key it is
+    bound to.
+    """
 
     method: str
     url: str
@@ -128,22 +150,48 @@ class GenuineRequest:
     key: RunKey = field(repr=False)
 
     def sent(self, **more: Any) -> Sent:
-        """The request with a proof; `token`, `key`, `method` and `url` of the proof may be others."""
-        token, key = more.get("token", self.token), more.get("key", self.key)
-        proof = key.proof(more.get("method", self.method), more.get("url", self.url), token, more.get("now", time.time()))
+        """The request with a proof; `token`, `key`, `method` and `url` of the proof may be
+        others.
+        """
+        token = more.get("token", self.token)
+        key = more.get("key", self.key)
+        proof = key.proof(
+            more.get("method", self.method),
+            more.get("url", self.url),
+            token,
+            more.get("now", time.time()),
+        )
         own = (("Content-Type", JSON),) if self.content else ()
-        return Sent(self.method, self.url, (("Authorization", f"DPoP {token}"), ("DPoP", proof), *own), self.content)
+        return Sent(
+            self.method,
+            self.url,
+            (("Authorization", f"DPoP {token}"), ("DPoP", proof), *own),
+            self.content,
+        )
 
 
 def tool_attacks(genuine: GenuineRequest, *, spend: bool) -> list[Probe]:
-    """The attacks on a tool server; with `spend`, at the end, the genuine request (its tool runs) and its replay."""
-    sent, stranger = genuine.sent(), RunKey.generate()
+    """The attacks on a tool server; with `spend`, at the end, the genuine request (its tool
+    runs) and its replay.
+    """
+    sent = genuine.sent()
+    stranger = RunKey.generate()
     query = "&" if urlsplit(genuine.url).query else "?"
     rows = [
         _row("no token", sent.having(authorization=None, dpop=None), 401),
         _row("no proof", sent.having(dpop=None), 401),
-        _row("sent as a bearer token", sent.having(authorization=f"Bearer {genuine.token}", dpop=None), 401),
-        _row("token in the query", replace(sent, url=f"{genuine.url}{query}access_token={genuine.token}").having(authorization=None), 400),
+        _row(
+            "sent as a bearer token",
+            sent.having(authorization=f"Bearer {genuine.token}", dpop=None),
+            401,
+        ),
+        _row(
+            "token in the query",
+            replace(sent, url=f"{genuine.url}{query}access_token={genuine.token}").having(
+                authorization=None
+            ),
+            400,
+        ),
         _row("two tokens", sent.also("Authorization", f"Bearer {genuine.token}"), 400),
         _row("two proofs", sent.also("DPoP", dict(sent.headers)["DPoP"]), 400, 401),
         *(_row(name, genuine.sent(token=token), 401) for name, token in forged(genuine.token)),
@@ -151,21 +199,55 @@ def tool_attacks(genuine: GenuineRequest, *, spend: bool) -> list[Probe]:
         _row("proof for another method", genuine.sent(method="PATCH"), 401),
         _row("proof for another URL", genuine.sent(url=genuine.url.rstrip("/") + "/x"), 401),
         _row("proof of an hour ago", genuine.sent(now=time.time() - 3600), 401),
-        _row("proof of another token", sent.having(dpop=genuine.key.proof(genuine.method, genuine.url, "a.b.c", time.time())), 401),
-        _row("proof with alg none", sent.having(dpop=_unsigned(dict(sent.headers)["DPoP"], PROOF_TYPE)), 401),
+        _row(
+            "proof of another token",
+            sent.having(
+                dpop=genuine.key.proof(genuine.method, genuine.url, "a.b.c", time.time())
+            ),
+            401,
+        ),
+        _row(
+            "proof with alg none",
+            sent.having(dpop=_unsigned(dict(sent.headers)["DPoP"], PROOF_TYPE)),
+            401,
+        ),
         _row("a parameter more", replace(sent, url=f"{genuine.url}{query}probe=1"), 400, 403),
-        _row("a parameter twice", replace(sent, url=f"{genuine.url}{query}probe=1&probe=2"), 400, 403),
-        _row("another method", replace(genuine.sent(method="OPTIONS"), method="OPTIONS"), 401, 403, 404, 405),
-        _row("HEAD", replace(genuine.sent(method="HEAD"), method="HEAD", content=b""), 401, 403, 404, 405),
+        _row(
+            "a parameter twice",
+            replace(sent, url=f"{genuine.url}{query}probe=1&probe=2"),
+            400,
+            403,
+        ),
+        _row(
+            "another method",
+            replace(genuine.sent(method="OPTIONS"), method="OPTIONS"),
+            401,
+            403,
+            404,
+            405,
+        ),
+        _row(
+            "HEAD",
+            replace(genuine.sent(method="HEAD"), method="HEAD", content=b""),
+            401,
+            403,
+            404,
+            405,
+        ),
         _row("method in a header", sent.also("X-HTTP-Method-Override", "DELETE"), 400, 403),
         _row("path in a header", sent.also("X-Original-URL", "/"), 400, 403),
         *_oversized(sent, b" " * _HUGE + genuine.content),
         *_bodies(genuine, sent),
     ]
     other = genuine.url.rpartition("/")[0] + "/probe"
-    rows.append(_row("another path", replace(genuine.sent(url=other), url=other), 400, 403, 404))
+    rows.append(
+        _row("another path", replace(genuine.sent(url=other), url=other), 400, 403, 404)
+    )
     if spend:
-        rows += [Probe("the request itself", sent, frozenset({200}), control=True), _row("replayed", sent, 401)]
+        rows += [
+            Probe("the request itself", sent, frozenset({200}), control=True),
+            _row("replayed", sent, 401),
+        ]
         rows.append(_row("replayed with a fresh proof", genuine.sent(), 401))
     return rows
 
@@ -173,18 +255,45 @@ def tool_attacks(genuine: GenuineRequest, *, spend: bool) -> list[Probe]:
 def _bodies(genuine: GenuineRequest, sent: Sent) -> list[Probe]:
     value = orjson.loads(genuine.content) if genuine.content else {}
     if type(value) is not dict or not value:
-        return [_row("a body where none belongs", replace(sent.having(content_type=JSON), content=b'{"probe":1}'), 400, 403)]
+        return [
+            _row(
+                "a body where none belongs",
+                replace(sent.having(content_type=JSON), content=b'{"probe":1}'),
+                400,
+                403,
+            )
+        ]
     name, first = next(iter(value.items()))
     twice = genuine.content.rstrip()[:-1] + b"," + orjson.dumps({name: first})[1:]
-    changed = [(f"argument {key} changed", {**value, key: _changed(value[key])}) for key in value]
+    changed = [
+        (f"argument {key} changed", {**value, key: _changed(value[key])}) for key in value
+    ]
     return [
-        *(_row(title, replace(sent, content=orjson.dumps(body)), 403) for title, body in changed),
-        _row("an argument less", replace(sent, content=orjson.dumps({k: v for k, v in value.items() if k != name})), 400, 403),
-        _row("a member more", replace(sent, content=orjson.dumps({**value, "probe": 1})), 400, 403),
+        *(
+            _row(title, replace(sent, content=orjson.dumps(body)), 403)
+            for title, body in changed
+        ),
+        _row(
+            "an argument less",
+            replace(sent, content=orjson.dumps({k: v for k, v in value.items() if k != name})),
+            400,
+            403,
+        ),
+        _row(
+            "a member more",
+            replace(sent, content=orjson.dumps({**value, "probe": 1})),
+            400,
+            403,
+        ),
         _row("a member twice", replace(sent, content=twice), 400),
         _row("no JSON", replace(sent, content=b"{"), 400),
         _row("as text/plain", sent.having(content_type="text/plain"), 400, 415),
-        _row("as a form", replace(sent.having(content_type=FORM), content=urlencode(value).encode()), 400, 415),
+        _row(
+            "as a form",
+            replace(sent.having(content_type=FORM), content=urlencode(value).encode()),
+            400,
+            415,
+        ),
         _compressed(sent),
     ]
 
@@ -200,34 +309,67 @@ def _oversized(sent: Sent, huge: bytes) -> list[Probe]:
 
 
 def _compressed(sent: Sent) -> Probe:
-    return _row("compressed", replace(sent.having(content_encoding="gzip"), content=gzip.compress(sent.content)), 400, 415)
+    return _row(
+        "compressed",
+        replace(sent.having(content_encoding="gzip"), content=gzip.compress(sent.content)),
+        400,
+        415,
+    )
 
 
 def _changed(value: Any) -> Any:
     if type(value) is str:
         return value + "0"
-    return value + 1 if type(value) in {int, float} else not value if type(value) is bool else [value]
+    return (
+        value + 1
+        if type(value) in {int, float}
+        else not value
+        if type(value) is bool
+        else [value]
+    )
 
 
-# --- forged tokens --------------------------------------------------------------------------------------------------------------
+# --- forged tokens ----------------------------------------------------------------------------
 
 
 def forged(token: str) -> list[tuple[str, str]]:
     """A JWT with its signature broken, its algorithm exchanged, its claims changed; by name."""
     header, payload, signature = token.split(".")
-    head, claims = orjson.loads(unb64url(header.encode())), orjson.loads(unb64url(payload.encode()))
+    head = orjson.loads(unb64url(header.encode()))
+    claims = orjson.loads(unb64url(payload.encode()))
     own = SigningKey.generate()
     symmetric = _encoded({**head, "alg": "HS256"}) + "." + payload
-    mac = b64url(hmac.new(str(head.get("kid", "")).encode(), symmetric.encode(), hashlib.sha256).digest()).decode()
-    mine = {"typ": head.get("typ", "JWT"), "alg": "ES256", "kid": head.get("kid", ""), "jwk": own.public_jwk()}
-    changes = {"aud": "https://probe.example", "iss": "https://probe.example", "exp": int(time.time()) + 86400, "sub": "probe"}
+    mac = b64url(
+        hmac.new(str(head.get("kid", "")).encode(), symmetric.encode(), hashlib.sha256).digest()
+    ).decode()
+    mine = {
+        "typ": head.get("typ", "JWT"),
+        "alg": "ES256",
+        "kid": head.get("kid", ""),
+        "jwk": own.public_jwk(),
+    }
+    changes = {
+        "aud": "https://probe.example",
+        "iss": "https://probe.example",
+        "exp": int(time.time()) + 86400,
+        "sub": "probe",
+    }
     return [
         ("alg none", _encoded({**head, "alg": "none"}) + f".{payload}."),
-        ("alg none, signature kept", _encoded({**head, "alg": "none"}) + f".{payload}.{signature}"),
+        (
+            "alg none, signature kept",
+            _encoded({**head, "alg": "none"}) + f".{payload}.{signature}",
+        ),
         ("HS256 by a public value", f"{symmetric}.{mac}"),
-        ("signature changed", f"{header}.{payload}.{('B' if signature[0] == 'A' else 'A') + signature[1:]}"),
+        (
+            "signature changed",
+            f"{header}.{payload}.{('B' if signature[0] == 'A' else 'A') + signature[1:]}",
+        ),
         ("no signature", f"{header}.{payload}."),
-        *((f"{name} changed", f"{header}.{_encoded({**claims, name: value})}.{signature}") for name, value in changes.items()),
+        *(
+            (f"{name} changed", f"{header}.{_encoded({**claims, name: value})}.{signature}")
+            for name, value in changes.items()
+        ),
         ("signed by a key of its own header", _signed(own, mine, payload)),
         ("signed by another key", _signed(own, head, payload)),
         ("token padded", f"{token}="),
@@ -245,23 +387,46 @@ def _signed(key: SigningKey, header: Mapping[str, Any], payload: str) -> str:
 
 def _unsigned(jwt: str, typ: str) -> str:
     header, payload, _ = jwt.split(".")
-    return _encoded({**orjson.loads(unb64url(header.encode())), "alg": "none", "typ": typ}) + f".{payload}."
+    return (
+        _encoded({**orjson.loads(unb64url(header.encode())), "alg": "none", "typ": typ})
+        + f".{payload}."
+    )
 
 
-# --- a gate ---------------------------------------------------------------------------------------------------------------------
+# --- a gate -----------------------------------------------------------------------------------
 
 
-def gate_attacks(address: str, form: Mapping[str, str], proof: Callable[..., str], *, genuine: bool, spend: bool) -> list[Probe]:
-    """The attacks on a gate's token endpoint. With a `genuine` form each is that form with one change; without, what anybody can send.
+def gate_attacks(
+    address: str,
+    form: Mapping[str, str],
+    proof: Callable[..., str],
+    *,
+    genuine: bool,
+    spend: bool,
+) -> list[Probe]:
+    """The attacks on a gate's token endpoint. With a `genuine` form each is that form with one
+    change; without, what anybody can send.
 
-    `proof` makes a proof for the endpoint: ``proof(key=..., url=..., method=..., nonce=...)``, each of them optional.
+    `proof` makes a proof for the endpoint: ``proof(key=..., url=..., method=..., nonce=...)``,
+    each of them optional.
     """
     url = address + "/oauth2/token"
 
-    def posted(changes: Mapping[str, str | None] | None = None, *, header: str | None = "", encoded: str | None = None) -> Sent:
-        fields = {name: value for name, value in {**form, **(changes or {})}.items() if value is not None}
+    def posted(
+        changes: Mapping[str, str | None] | None = None,
+        *,
+        header: str | None = "",
+        encoded: str | None = None,
+    ) -> Sent:
+        fields = {
+            name: value
+            for name, value in {**form, **(changes or {})}.items()
+            if value is not None
+        }
         own = (("DPoP", proof() if header == "" else header),) if header is not None else ()
-        return Sent("POST", url, (("Content-Type", FORM), *own), (encoded or urlencode(fields)).encode())
+        return Sent(
+            "POST", url, (("Content-Type", FORM), *own), (encoded or urlencode(fields)).encode()
+        )
 
     sent = posted()
     whole = sent.content.decode()
@@ -269,20 +434,49 @@ def gate_attacks(address: str, form: Mapping[str, str], proof: Callable[..., str
     rows = [
         _row("nothing", replace(sent, content=b""), 400, 401),
         _row("GET", Sent("GET", f"{url}?{whole}", ()), 400, 404, 405),
-        _row("parameters in the query", replace(sent, url=f"{url}?{whole}", content=b""), 400, 401),
-        _row("a parameter twice", posted(encoded=f"{whole}&grant_type={form['grant_type']}"), 400),
+        _row(
+            "parameters in the query",
+            replace(sent, url=f"{url}?{whole}", content=b""),
+            400,
+            401,
+        ),
+        _row(
+            "a parameter twice", posted(encoded=f"{whole}&grant_type={form['grant_type']}"), 400
+        ),
         _row("the subject twice", posted(encoded=f"{whole}&subject_token=x"), 400),
-        _row("as JSON", replace(sent.having(content_type=JSON), content=orjson.dumps(dict(form))), 400, 415),
+        _row(
+            "as JSON",
+            replace(sent.having(content_type=JSON), content=orjson.dumps(dict(form))),
+            400,
+            415,
+        ),
         _compressed(sent),
         *_oversized(sent, sent.content + b"&x=" + b"x" * _HUGE),
         _row("an unknown client", posted({"client_id": "probe"}), 400, 401),
         _row("no client", posted({"client_id": None}), 400, 401),
         _row("another grant", posted({"grant_type": "client_credentials"}), 400, 401),
         _row("no subject", posted({"subject_token": None}), 400, 401),
-        _row("an assertion that nobody signed", posted(_assertion(form["client_id"], address)), 400, 401),
-        *(_row(f"subject: {name}", posted({"subject_token": token}), 400, 401) for name, token in forged(subject)),
+        _row(
+            "an assertion that nobody signed",
+            posted(_assertion(form["client_id"], address)),
+            400,
+            401,
+        ),
         *(
-            _row(f"{path} without a client", Sent("POST", address + path, (("Content-Type", kind),), b"{}"), 400, 401, 403, 404, 405, 415)
+            _row(f"subject: {name}", posted({"subject_token": token}), 400, 401)
+            for name, token in forged(subject)
+        ),
+        *(
+            _row(
+                f"{path} without a client",
+                Sent("POST", address + path, (("Content-Type", kind),), b"{}"),
+                400,
+                401,
+                403,
+                404,
+                405,
+                415,
+            )
             for path, kind in (
                 ("/v1/runs", JSON),
                 ("/v1/redeem", JSON),
@@ -297,18 +491,34 @@ def gate_attacks(address: str, form: Mapping[str, str], proof: Callable[..., str
         (detail,) = orjson.loads(details)
 
         def changed(**members: Any) -> Sent:
-            return posted({"authorization_details": orjson.dumps([{**detail, **members}]).decode()})
+            return posted(
+                {"authorization_details": orjson.dumps([{**detail, **members}]).decode()}
+            )
 
         rows += [
             replace(_row("no proof", posted(header=None), 400), keyless=True),
-            _row("proof for another URL", posted(header=proof(url="https://probe.example/oauth2/token")), 400),
+            _row(
+                "proof for another URL",
+                posted(header=proof(url="https://probe.example/oauth2/token")),
+                400,
+            ),
             _row("proof for another method", posted(header=proof(method="GET")), 400),
             _row("proof of an hour ago", posted(header=proof(now=time.time() - 3600)), 400),
             _row("proof with alg none", posted(header=_unsigned(proof(), PROOF_TYPE)), 400),
             _row("proof with a nonce of its own", posted(header=proof(nonce="1.probe")), 400),
             _row("two proofs", sent.also("DPoP", dict(sent.headers)["DPoP"]), 400),
-            _row("two calls", posted({"authorization_details": orjson.dumps([detail, detail]).decode()}), 400),
-            _row("a member twice", posted({"authorization_details": '[{"identifier":"probe",' + details.lstrip(" [{")}), 400),
+            _row(
+                "two calls",
+                posted({"authorization_details": orjson.dumps([detail, detail]).decode()}),
+                400,
+            ),
+            _row(
+                "a member twice",
+                posted(
+                    {"authorization_details": '[{"identifier":"probe",' + details.lstrip(" [{")}
+                ),
+                400,
+            ),
             _row("an unknown member", changed(probe=1), 400),
             _row("an unknown tool", changed(identifier="probe"), 400),
             _row("another workflow", changed(workflow={"id": "probe"}), 400),
@@ -320,12 +530,26 @@ def gate_attacks(address: str, form: Mapping[str, str], proof: Callable[..., str
     if genuine and spend:
         rows += [
             Probe("the exchange itself", sent, frozenset({200}), control=True),
-            _row("the same credential with another key", posted(header=proof(key=RunKey.generate())), 400),
+            _row(
+                "the same credential with another key",
+                posted(header=proof(key=RunKey.generate())),
+                400,
+            ),
         ]
     return rows
 
 
 def _assertion(client: str, address: str) -> dict[str, str]:
-    claims = {"iss": client, "sub": client, "aud": address, "iat": int(time.time()), "exp": int(time.time()) + 60, "jti": "probe"}
+    claims = {
+        "iss": client,
+        "sub": client,
+        "aud": address,
+        "iat": int(time.time()),
+        "exp": int(time.time()) + 60,
+        "jti": "probe",
+    }
     text = _encoded({"alg": "none", "typ": "JWT"}) + "." + _encoded(claims) + "."
-    return {"client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "client_assertion": text}
+    return {
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        "client_assertion": text,
+    }

@@ -6,4 +6,8 @@ from agentgate_conformance.stores import Blocking, StoreConformance
 
 __all__ = ["Blocking", "StoreConformance"]
 
-warnings.warn("agentgate.testing.stores is now agentgate_conformance.stores", DeprecationWarning, stacklevel=2)
+warnings.warn(
+    "agentgate.testing.stores is now agentgate_conformance.stores",
+    DeprecationWarning,
+    stacklevel=2,
+)

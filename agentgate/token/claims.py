@@ -1,9 +1,12 @@
-"""The pure part of redeeming: is this token from its sender, for this server, and for the call really received?
+"""The pure part of redeeming: is this token from its sender, for this server, and for the call
+really received?
 
-Rules: checks run in the order of their numbers and end with the first that fails; only `TokenRefused` is raised. Every claim is
-required or named as optional, and has its exact type; any other claim is refused. The payload must be, byte for byte, what the issuer's
-encoder writes: one comparison refuses duplicate keys, escapes, white space, other orders of members and other encodings. Knows no
-workflow and no store; the burn follows, in `agentgate.redemption.steps`.
+Rules: checks run in the order of their numbers and end with the first that fails; only
+`TokenRefused` is raised. Every claim is required or named as optional, and has its exact type;
+any other claim is refused. The payload must be, byte for byte, what the issuer's encoder
+writes: one comparison refuses duplicate keys, escapes, white space, other orders of members and
+other encodings. Knows no workflow and no store; the burn follows, in
+`agentgate.redemption.steps`.
 """
 
 from __future__ import annotations
@@ -24,27 +27,72 @@ from agentgate.token.jws import PublicKeys
 from agentgate.token.mint import DETAIL_TYPE, MintClaims, RunClaims, WorkflowRef
 from agentgate.values.canonical import digest
 
-__all__ = ["Claims", "DPoP", "PublicKeys", "check_authentication", "check_call", "check_proof", "check_token"]
+__all__ = [
+    "Claims",
+    "DPoP",
+    "PublicKeys",
+    "check_authentication",
+    "check_call",
+    "check_proof",
+    "check_token",
+]
 
 MAX_LIFETIME = 300  # seconds
 MAX_LEEWAY = 5  # seconds
 MAX_HOPS = 8  # nested `act`
 
 # Names in the one order in which the issuer writes them; values are read by position.
-_FIRST = ("iss", "sub", "aud", "client_id", "iat", "exp", "jti", "txn", "scope", "authorization_details", "act", "tenant", "gen")
+_FIRST = (
+    "iss",
+    "sub",
+    "aud",
+    "client_id",
+    "iat",
+    "exp",
+    "jti",
+    "txn",
+    "scope",
+    "authorization_details",
+    "act",
+    "tenant",
+    "gen",
+)
 _OPTIONAL = ("cnf", "auth_time", "acr", "amr")
-_SHAPES = frozenset(_FIRST + extra for size in range(5) for extra in combinations(_OPTIONAL, size))
+_SHAPES = frozenset(
+    _FIRST + extra for size in range(5) for extra in combinations(_OPTIONAL, size)
+)
 _DETAIL = (
-    *("type", "locations", "actions", "identifier", "tool_call_id", "workflow", "intent", "run", "call_digest"),
+    *(
+        "type",
+        "locations",
+        "actions",
+        "identifier",
+        "tool_call_id",
+        "workflow",
+        "intent",
+        "run",
+        "call_digest",
+    ),
     *("arguments_digest", "tool_digest", "identity"),
 )
-_DETAIL_SHAPES = frozenset((*_DETAIL, *head, *releases) for head in ((), ("head_digest",)) for releases in ((), ("releases",)))
+_DETAIL_SHAPES = frozenset(
+    (*_DETAIL, *head, *releases)
+    for head in ((), ("head_digest",))
+    for releases in ((), ("releases",))
+)
 _WORKFLOW = ("id", "version", "digest")
 _ARGUMENTS = ("alg", "c14n", "value")
 _BODY_TEXTS = ("iss", "sub", "aud", "client_id", "jti", "txn", "scope", "tenant", "gen")
 _DETAIL_TEXTS = ("identifier", "tool_call_id", "intent", "run", "call_digest")
-_TEXTS = (*_BODY_TEXTS, *_DETAIL_TEXTS, "workflow.id", "workflow.digest", "arguments_digest.value")
-_body_texts, _detail_texts = itemgetter(*_BODY_TEXTS), itemgetter(*_DETAIL_TEXTS)
+_TEXTS = (
+    *_BODY_TEXTS,
+    *_DETAIL_TEXTS,
+    "workflow.id",
+    "workflow.digest",
+    "arguments_digest.value",
+)
+_body_texts = itemgetter(*_BODY_TEXTS)
+_detail_texts = itemgetter(*_DETAIL_TEXTS)
 _SENDERS = frozenset({"jkt", "x5t#S256"})  # RFC 9449 section 6.1, RFC 8705 section 3.1
 _HEX = "0123456789abcdef"
 _JTI = re.compile(r"[A-Za-z0-9_-]{22,128}").fullmatch  # 22 characters of base64url are 128 bits
@@ -53,7 +101,9 @@ _STR = {str}
 
 
 class Claims(MintClaims):
-    """The claims of a token that `check_token` accepted; nothing else builds them. Fields are those of `MintClaims`."""
+    """The claims of a token that `check_token` accepted; nothing else builds them. Fields are
+    those of `MintClaims`.
+    """
 
     __slots__ = ()
 
@@ -67,7 +117,13 @@ class Claims(MintClaims):
 
 
 def _claim(field: str, got: object, expected: str) -> TokenRefused:
-    shown = "missing" if got is None else repr(got) if isinstance(got, str | int) else type(got).__name__
+    shown = (
+        "missing"
+        if got is None
+        else repr(got)
+        if isinstance(got, str | int)
+        else type(got).__name__
+    )
     return TokenRefused(Refusal.CLAIM, field[:64], shown, expected)
 
 
@@ -84,12 +140,20 @@ def _check_names(value: object, shapes: Collection[tuple[str, ...]], where: str)
         (required.difference(names), "missing", "a value"),
     ):
         if wrong:
-            raise TokenRefused(Refusal.CLAIM, f"{where}.{min(wrong)}".strip(".")[:64], got, expected)
-    raise TokenRefused(Refusal.PAYLOAD, where or "payload", "names in another order", "the issuer's order")
+            raise TokenRefused(
+                Refusal.CLAIM, f"{where}.{min(wrong)}".strip(".")[:64], got, expected
+            )
+    raise TokenRefused(
+        Refusal.PAYLOAD, where or "payload", "names in another order", "the issuer's order"
+    )
 
 
 def _texts(value: object, field: str) -> tuple[str, ...]:
-    if type(value) is not list or not value or any(type(item) is not str or not item for item in value):
+    if (
+        type(value) is not list
+        or not value
+        or any(type(item) is not str or not item for item in value)
+    ):
         raise _claim(field, value, "a list of text")
     return tuple(value)
 
@@ -100,12 +164,16 @@ def _check_seconds(value: object, field: str) -> None:
 
 
 def _check_act(act: object) -> None:
-    """Agent and brokers (RFC 8693 section 4.1): `sub`, perhaps `iss`, perhaps a nested `act`."""
+    """Agent and brokers (RFC 8693 section 4.1): `sub`, perhaps `iss`, perhaps a nested
+    `act`.
+    """
     for _ in range(MAX_HOPS):
         if type(act) is not dict or "sub" not in act:
             raise _claim("act", act, "an object with sub")
         for name, value in act.items():
-            if name != "act" and (name not in ("sub", "iss") or type(value) is not str or not value):
+            if name != "act" and (
+                name not in ("sub", "iss") or type(value) is not str or not value
+            ):
                 raise _claim(f"act.{name}", value, "sub and iss as text, not empty, and act")
         if "act" not in act:
             return
@@ -117,17 +185,28 @@ def _check_identity(identity: object) -> None:
     if type(identity) is not dict or "agent" not in identity:
         raise _claim("identity", identity, "an object with agent")
     for name, how in identity.items():
-        if name not in ("user", "agent", "host", "approver") or how not in ("proven", "in_process"):
-            raise _claim(f"identity.{name}", how, "user, agent, host, approver: proven or in_process")
+        if name not in ("user", "agent", "host", "approver") or how not in (
+            "proven",
+            "in_process",
+        ):
+            raise _claim(
+                f"identity.{name}", how, "user, agent, host, approver: proven or in_process"
+            )
 
 
-def _read_optional(value: dict[str, Any]) -> tuple[str | None, int | None, str | None, tuple[str, ...], str | None]:
+def _read_optional(
+    value: dict[str, Any],
+) -> tuple[str | None, int | None, str | None, tuple[str, ...], str | None]:
     """`cnf.jkt`, `auth_time`, `acr`, `amr`, `cnf.x5t#S256`; null is not the same as absent."""
     cnf: dict[str, str] = {}
     if "cnf" in value:
         cnf = value["cnf"]
         if type(cnf) is not dict or len(cnf) != 1 or not cnf.keys() <= _SENDERS:
-            raise _claim("cnf", ", ".join(cnf)[:64] if type(cnf) is dict else cnf, f"exactly one of {', '.join(sorted(_SENDERS))}")
+            raise _claim(
+                "cnf",
+                ", ".join(cnf)[:64] if type(cnf) is dict else cnf,
+                f"exactly one of {', '.join(sorted(_SENDERS))}",
+            )
         for name, thumbprint in cnf.items():
             if type(thumbprint) is not str or not _THUMBPRINT(thumbprint):
                 raise _claim(f"cnf.{name}", thumbprint, "a SHA-256 thumbprint, base64url")
@@ -145,27 +224,62 @@ def _parse(payload: bytes) -> Any:
         value = orjson.loads(payload)
         exact = orjson.dumps(value) == payload
     except (ValueError, TypeError):
-        raise TokenRefused(Refusal.PAYLOAD, "payload", "not JSON in UTF-8", "a JSON object") from None
+        raise TokenRefused(
+            Refusal.PAYLOAD, "payload", "not JSON in UTF-8", "a JSON object"
+        ) from None
     if not exact:
-        raise TokenRefused(Refusal.PAYLOAD, "payload", "another form (duplicate keys, escapes, white space)", "exactly the issuer's form")
+        raise TokenRefused(
+            Refusal.PAYLOAD,
+            "payload",
+            "another form (duplicate keys, escapes, white space)",
+            "exactly the issuer's form",
+        )
     return value
 
 
-def _check_values(body: dict[str, Any], detail: dict[str, Any], workflow: dict[str, Any], hashed: dict[str, Any]) -> None:
+def _check_values(
+    body: dict[str, Any],
+    detail: dict[str, Any],
+    workflow: dict[str, Any],
+    hashed: dict[str, Any],
+) -> None:
     """The type and form of each required claim."""
-    texts = (*_body_texts(body), *_detail_texts(detail), workflow["id"], workflow["digest"], hashed["value"])
+    texts = (
+        *_body_texts(body),
+        *_detail_texts(detail),
+        workflow["id"],
+        workflow["digest"],
+        hashed["value"],
+    )
     if set(map(type, texts)) != _STR or not all(texts):
-        name, got = next((name, got) for name, got in zip(_TEXTS, texts, strict=True) if type(got) is not str or not got)
+        name, got = next(
+            (name, got)
+            for name, got in zip(_TEXTS, texts, strict=True)
+            if type(got) is not str or not got
+        )
         raise _claim(name, got, "text, not empty")
-    iat, exp, gen, call_digest, arguments_digest = body["iat"], body["exp"], body["gen"], detail["call_digest"], hashed["value"]
+    iat = body["iat"]
+    exp = body["exp"]
+    gen = body["gen"]
+    call_digest = detail["call_digest"]
+    arguments_digest = hashed["value"]
     _check_seconds(iat, "iat")
     _check_seconds(exp, "exp")
     if not _JTI(body["jti"]):
         raise _claim("jti", "shorter or other characters", "at least 128 bits, base64url")
-    if len(gen) != 40 or len(call_digest) != 64 or len(arguments_digest) != 64 or (gen + call_digest + arguments_digest).strip(_HEX):
-        raise _claim("gen, call_digest, arguments_digest", "another form", "40, 64 and 64 lower-case hex")
+    if (
+        len(gen) != 40
+        or len(call_digest) != 64
+        or len(arguments_digest) != 64
+        or (gen + call_digest + arguments_digest).strip(_HEX)
+    ):
+        raise _claim(
+            "gen, call_digest, arguments_digest", "another form", "40, 64 and 64 lower-case hex"
+        )
     if detail["type"] != DETAIL_TYPE or detail["actions"] != ["invoke"]:
-        raise _claim("authorization_details.type", detail["type"], f"{DETAIL_TYPE}, actions invoke")
+        raise _claim(
+            "authorization_details.type", detail["type"], f"{DETAIL_TYPE}, actions invoke"
+        )
     if hashed["alg"] != "sha-256" or hashed["c14n"] != "jcs":
         raise _claim("arguments_digest.alg", hashed["alg"], "sha-256 over jcs")
     if type(workflow["version"]) is not int or type(detail["tool_digest"]) is not str:
@@ -173,7 +287,9 @@ def _check_values(body: dict[str, Any], detail: dict[str, Any], workflow: dict[s
     _check_act(body["act"])
     _check_identity(detail["identity"])
     head_digest = detail.get("head_digest")
-    if "head_digest" in detail and (type(head_digest) is not str or len(head_digest) != 64 or head_digest.strip(_HEX)):
+    if "head_digest" in detail and (
+        type(head_digest) is not str or len(head_digest) != 64 or head_digest.strip(_HEX)
+    ):
         raise _claim("head_digest", head_digest, "64 lower-case hex")
 
 
@@ -181,13 +297,16 @@ def _read_claims(payload: bytes) -> tuple[Claims, object]:
     """Step 7: the strict payload. Returns the claims, and `locations` for step 11."""
     body = _parse(payload)
     _check_names(body, _SHAPES, "")
-    jkt, auth_time, acr, amr, x5t = _read_optional(body) if len(body) > len(_FIRST) else (None, None, None, (), None)
+    jkt, auth_time, acr, amr, x5t = (
+        _read_optional(body) if len(body) > len(_FIRST) else (None, None, None, (), None)
+    )
     details = body["authorization_details"]
     if type(details) is not list or len(details) != 1:
         raise _claim("authorization_details", details, "a list of one object")
     detail = details[0]
     _check_names(detail, _DETAIL_SHAPES, "authorization_details")
-    workflow, hashed = detail["workflow"], detail["arguments_digest"]
+    workflow = detail["workflow"]
+    hashed = detail["arguments_digest"]
     _check_names(workflow, (_WORKFLOW,), "workflow")
     _check_names(hashed, (_ARGUMENTS,), "arguments_digest")
     _check_values(body, detail, workflow, hashed)
@@ -234,7 +353,9 @@ def _check_place(claims: Claims, issuer: str, tenants: Collection[str], audience
     if claims.aud != audience:
         raise TokenRefused(Refusal.AUDIENCE, "aud", repr(claims.aud), repr(audience))
     if claims.tenant not in tenants:
-        raise TokenRefused(Refusal.TENANT, "tenant", repr(claims.tenant), "a tenant of this server")
+        raise TokenRefused(
+            Refusal.TENANT, "tenant", repr(claims.tenant), "a tenant of this server"
+        )
 
 
 def _check_time(claims: Claims, now: float, max_lifetime: int, leeway: int) -> None:
@@ -244,7 +365,12 @@ def _check_time(claims: Claims, now: float, max_lifetime: int, leeway: int) -> N
     if not claims.iat <= now + leeway:
         raise TokenRefused(Refusal.NOT_YET, "iat", str(claims.iat), f"not later than {now}")
     if not 0 < claims.exp - claims.iat <= max_lifetime:
-        raise TokenRefused(Refusal.LIFETIME, "exp - iat", f"{claims.exp - claims.iat} s", f"at most {max_lifetime} s")
+        raise TokenRefused(
+            Refusal.LIFETIME,
+            "exp - iat",
+            f"{claims.exp - claims.iat} s",
+            f"at most {max_lifetime} s",
+        )
 
 
 def check_token(
@@ -274,8 +400,16 @@ def check_token(
         TokenRefused: with the code of the first check that failed.
         ConfigError: a setting that would loosen a check.
     """
-    if type(tenants) is str or not 0 <= leeway <= MAX_LEEWAY or not 0 < max_lifetime <= MAX_LIFETIME:
-        raise ConfigError("tenants, leeway, max_lifetime", (tenants, leeway, max_lifetime), "names, at most 5 s, at most 300 s")
+    if (
+        type(tenants) is str
+        or not 0 <= leeway <= MAX_LEEWAY
+        or not 0 < max_lifetime <= MAX_LIFETIME
+    ):
+        raise ConfigError(
+            "tenants, leeway, max_lifetime",
+            (tenants, leeway, max_lifetime),
+            "names, at most 5 s, at most 300 s",
+        )
     try:
         payload = jws.verify(text, keys)  # (3) form, (4) header, (5) key, (6) signature
         claims, locations = _read_claims(payload)  # (7)
@@ -289,16 +423,25 @@ def check_token(
     return claims
 
 
-def check_proof(claims: Claims, token_text: str, proof: DPoP | None, now: float, *, certificate: str | None = None) -> None:
-    """Step 10, of the JWT as received: its sender holds the key or the certificate that it names.
+def check_proof(
+    claims: Claims,
+    token_text: str,
+    proof: DPoP | None,
+    now: float,
+    *,
+    certificate: str | None = None,
+) -> None:
+    """Step 10, of the JWT as received: its sender holds the key or the certificate that it
+    names.
 
     Args:
         claims: what `check_token` returned.
         token_text: the JWT as received.
         proof: the DPoP proof that came with it; None: it was sent as plain Bearer.
         now: POSIX seconds.
-        certificate: SHA-256 thumbprint (base64url) of the certificate that its sender showed in TLS (RFC 8705 section 3); None: none. It
-            counts for a token that names one, and is nothing to any other.
+        certificate: SHA-256 thumbprint (base64url) of the certificate that its sender showed in
+            TLS (RFC 8705 section 3); None: none. It counts for a token that names one, and is
+            nothing to any other.
 
     Raises:
         TokenRefused: `CERTIFICATE`, `PROOF_MISSING`, `PROOF_UNBOUND` or `PROOF`.
@@ -308,14 +451,23 @@ def check_proof(claims: Claims, token_text: str, proof: DPoP | None, now: float,
     if claims.cnf_x5t is not None:
         shown = certificate if type(certificate) is str else ""
         if not hmac.compare_digest(shown.encode("utf-8", "replace"), claims.cnf_x5t.encode()):
-            raise TokenRefused(Refusal.CERTIFICATE, "certificate", "another" if shown else "none", "the certificate that the token names")
+            raise TokenRefused(
+                Refusal.CERTIFICATE,
+                "certificate",
+                "another" if shown else "none",
+                "the certificate that the token names",
+            )
     if claims.cnf_jkt is None:
         if proof is not None:
             bound = "none" if claims.cnf_x5t is None else "x5t#S256"
-            raise TokenRefused(Refusal.PROOF_UNBOUND, "cnf", bound, "a token bound to the key of the proof")
+            raise TokenRefused(
+                Refusal.PROOF_UNBOUND, "cnf", bound, "a token bound to the key of the proof"
+            )
         return
     if proof is None:
-        raise TokenRefused(Refusal.PROOF_MISSING, "proof", "none", "a DPoP proof by the key the token names")
+        raise TokenRefused(
+            Refusal.PROOF_MISSING, "proof", "none", "a DPoP proof by the key the token names"
+        )
     dpop.check_proof(proof, now, jkt=claims.cnf_jkt, ath=ath)
 
 
@@ -334,21 +486,44 @@ def check_call(claims: Claims, tool: str, data: bytes, *, scopes: Collection[str
     if claims.tool != tool:
         raise TokenRefused(Refusal.TOOL, "identifier", repr(claims.tool), repr(tool))
     if digest(data) != claims.arguments_digest:
-        raise TokenRefused(Refusal.ARGUMENTS, "arguments_digest", "other arguments", "the arguments that were decided on")
+        raise TokenRefused(
+            Refusal.ARGUMENTS,
+            "arguments_digest",
+            "other arguments",
+            "the arguments that were decided on",
+        )
     if scopes and not claims.scopes.issuperset(scopes):
         raise TokenRefused(Refusal.SCOPE, "scope", repr(claims.scope), " ".join(sorted(scopes)))
 
 
-def check_authentication(claims: Claims, now: float, *, acr_values: Collection[str] = (), max_age: int | None = None) -> None:
-    """Step 12: how and when the user authenticated (RFC 9470); a token that does not tell is refused.
+def check_authentication(
+    claims: Claims, now: float, *, acr_values: Collection[str] = (), max_age: int | None = None
+) -> None:
+    """Step 12: how and when the user authenticated (RFC 9470); a token that does not tell is
+    refused.
 
-    `acr_values` are the acceptable `acr` (empty: any), `max_age` the most seconds since `auth_time` (None: any), `now` POSIX seconds.
+    `acr_values` are the acceptable `acr` (empty: any), `max_age` the most seconds since
+    `auth_time` (None: any), `now` POSIX seconds.
 
     Raises:
         TokenRefused: `AUTHENTICATION`.
     """
     if acr_values and claims.acr not in acr_values:
         wanted = " ".join(acr_values)
-        raise TokenRefused(Refusal.AUTHENTICATION, "acr", repr(claims.acr), f'acr_values="{wanted}"', acr_values=wanted)
-    if max_age is not None and (claims.auth_time is None or not now - claims.auth_time <= max_age):
-        raise TokenRefused(Refusal.AUTHENTICATION, "auth_time", str(claims.auth_time), f"max_age={max_age}", max_age=max_age)
+        raise TokenRefused(
+            Refusal.AUTHENTICATION,
+            "acr",
+            repr(claims.acr),
+            f'acr_values="{wanted}"',
+            acr_values=wanted,
+        )
+    if max_age is not None and (
+        claims.auth_time is None or not now - claims.auth_time <= max_age
+    ):
+        raise TokenRefused(
+            Refusal.AUTHENTICATION,
+            "auth_time",
+            str(claims.auth_time),
+            f"max_age={max_age}",
+            max_age=max_age,
+        )

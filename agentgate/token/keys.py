@@ -1,8 +1,9 @@
 """The gate's key ring: its signing keys, and the secret from which run keys are derived.
 
-Rules: a key's `kid` is its RFC 7638 thumbprint; the keys are in one owner-only file in an owner-only directory, written completely
-or not at all; a new key is published before it signs, a retired one stays published until its last token has expired. Every gate
-with this ring derives the same run keys, so any of them continues a run.
+Rules: a key's `kid` is its RFC 7638 thumbprint; the keys are in one owner-only file in an
+owner-only directory, written completely or not at all; a new key is published before it signs,
+a retired one stays published until its last token has expired. Every gate with this ring
+derives the same run keys, so any of them continues a run.
 """
 
 from __future__ import annotations
@@ -33,17 +34,23 @@ from agentgate.token.regular_file import read_regular
 from agentgate.token.signing import RunKey, SigningKey
 from agentgate.values.value_class import value_class
 
-PUBLISH_AHEAD = 600.0  # seconds between publishing a key and signing with it: longer than verifiers cache a key set
-KEEP_RETIRED = 600.0  # seconds a key stays published after it stopped signing: longer than a token's life and the leeways
+# seconds between publishing a key and signing with it: longer than verifiers cache a key set
+PUBLISH_AHEAD = 600.0
+# seconds a key stays published after it stopped signing: longer than a token's life and the
+# leeways
+KEEP_RETIRED = 600.0
 REFRESH = 5.0  # seconds after which a changed file is noticed
 _FILE = "ring.json"
 _MAX_MASKS = 4096  # tenants whose mask key is cached
-_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256, FIPS 186-5 / SP 800-186 3.2.1.3
+# of P-256, FIPS 186-5 / SP 800-186 3.2.1.3
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 @value_class
 class _Entry:
-    """A key and the time from which it signs (POSIX seconds); the next entry's start is its end."""
+    """A key and the time from which it signs (POSIX seconds); the next entry's start is its
+    end.
+    """
 
     key: SigningKey
     signs_from: float
@@ -61,8 +68,17 @@ class _Contents:
         return cls(secrets.token_bytes(32), (_Entry(SigningKey.generate(alg), 0.0),))
 
     def dump(self) -> bytes:
-        keys = [{"signs_from": e.signs_from, "pkcs8": base64.b64encode(e.key.pkcs8()).decode()} for e in self.entries]
-        return orjson.dumps({"agentgate": "keys/v1", "secret": base64.b64encode(self.secret).decode(), "keys": keys})
+        keys = [
+            {"signs_from": e.signs_from, "pkcs8": base64.b64encode(e.key.pkcs8()).decode()}
+            for e in self.entries
+        ]
+        return orjson.dumps(
+            {
+                "agentgate": "keys/v1",
+                "secret": base64.b64encode(self.secret).decode(),
+                "keys": keys,
+            }
+        )
 
     @classmethod
     def load(cls, data: bytes, file: Path) -> _Contents:
@@ -75,22 +91,39 @@ class _Contents:
             value = orjson.loads(data)
             secret = base64.b64decode(value["secret"], validate=True)
             entries = tuple(
-                _Entry(SigningKey.from_pkcs8(base64.b64decode(k["pkcs8"], validate=True)), float(k["signs_from"])) for k in value["keys"]
+                _Entry(
+                    SigningKey.from_pkcs8(base64.b64decode(k["pkcs8"], validate=True)),
+                    float(k["signs_from"]),
+                )
+                for k in value["keys"]
             )
             known = value["agentgate"] == "keys/v1"
         except (ValueError, KeyError, TypeError) as error:
-            raise KeyRefused(f"{file}: unreadable ({type(error).__name__}), expected the key file agentgate wrote") from None
-        if not known or len(secret) != 32 or not entries or list(entries) != sorted(entries, key=lambda e: e.signs_from):
+            raise KeyRefused(
+                f"{file}: unreadable ({type(error).__name__}), expected the key file agentgate wrote"
+            ) from None
+        if (
+            not known
+            or len(secret) != 32
+            or not entries
+            or list(entries) != sorted(entries, key=lambda e: e.signs_from)
+        ):
             raise KeyRefused(f"{file}: incomplete, expected the key file agentgate wrote")
         return cls(secret, entries)
 
     def published(self, now: float) -> list[_Entry]:
         """Entries whose successor has not been signing for `KEEP_RETIRED` seconds."""
-        return [entry for entry, successor in pairwise(self.entries) if successor.signs_from + KEEP_RETIRED > now] + [self.entries[-1]]
+        return [
+            entry
+            for entry, successor in pairwise(self.entries)
+            if successor.signs_from + KEEP_RETIRED > now
+        ] + [self.entries[-1]]
 
     def derive(self, length: int, *info: str) -> bytes:
         """HKDF-SHA256 (RFC 5869) of the secret, for a purpose and names."""
-        return HKDF(algorithm=SHA256(), length=length, salt=None, info=orjson.dumps(info)).derive(self.secret)
+        return HKDF(
+            algorithm=SHA256(), length=length, salt=None, info=orjson.dumps(info)
+        ).derive(self.secret)
 
 
 _NOTHING = _Contents(b"", ())
@@ -100,13 +133,22 @@ def _check_private(path: Path, *, directory: bool) -> os.stat_result:
     status = path.lstat()
     kind = stat.S_ISDIR(status.st_mode) if directory else stat.S_ISREG(status.st_mode)
     if not kind or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        expected = "a directory of this user with mode 0700" if directory else "a file of this user with mode 0600"
-        raise KeyRefused(f"{path}: got mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}; expected {expected}")
+        expected = (
+            "a directory of this user with mode 0700"
+            if directory
+            else "a file of this user with mode 0600"
+        )
+        raise KeyRefused(
+            f"{path}: got mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}; "
+            f"expected {expected}"
+        )
     return status
 
 
 class KeyRing:
-    """Signing keys and the run-key secret, in a directory or (ephemeral) in this process only."""
+    """Signing keys and the run-key secret, in a directory or (ephemeral) in this process
+    only.
+    """
 
     def __init__(self, contents: _Contents, path: Path | None) -> None:
         self._contents = contents
@@ -126,7 +168,12 @@ class KeyRing:
         return cls(_Contents.new(alg), None)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], alg: Alg = "ES256", clock: Callable[[], float] = time.time) -> KeyRing:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        alg: Alg = "ES256",
+        clock: Callable[[], float] = time.time,
+    ) -> KeyRing:
         """Open a key directory; if it does not exist, create it with its first key.
 
         When its newest key has another algorithm, a key of `alg` is added as by `rotate`.
@@ -172,12 +219,15 @@ class KeyRing:
         raise KeyRefused("key ring: no key signs yet at this time; check the clock")
 
     def jwks(self, now: float) -> dict[str, list[dict[str, str]]]:
-        """The key set to publish at `now`: keys that will sign, that sign, or that signed tokens which may not have expired."""
+        """The key set to publish at `now`: keys that will sign, that sign, or that signed
+        tokens which may not have expired.
+        """
         self._refresh()
         return {"keys": [entry.key.public_jwk() for entry in self._contents.published(now)]}
 
     def rotate(self, now: float) -> SigningKey:
-        """Add a key: published at once, signing after `PUBLISH_AHEAD` seconds. Keys whose tokens have all expired are deleted.
+        """Add a key: published at once, signing after `PUBLISH_AHEAD` seconds. Keys whose
+        tokens have all expired are deleted.
 
         Raises:
             KeyRefused: the key directory cannot be written.
@@ -185,7 +235,8 @@ class KeyRing:
         return self._add(self._contents.entries[-1].key.alg, now)
 
     def withdraw(self, kid: str, now: float) -> SigningKey:
-        """Take back a key that leaked: it is published and signs no more; its tokens are refused wherever the key set is read again.
+        """Take back a key that leaked: it is published and signs no more; its tokens are
+        refused wherever the key set is read again.
 
         The next key signs at once, announced or not; without a next one a new key does.
 
@@ -204,26 +255,39 @@ class KeyRing:
                 self._read()
                 left = [entry for entry in self._contents.entries if entry.key.kid != kid]
                 if len(left) == len(self._contents.entries):
-                    raise KeyRefused(f"kid: got {kid}, expected one of {', '.join(e.key.kid for e in self._contents.entries)}")
+                    raise KeyRefused(
+                        f"kid: got {kid}, expected one of "
+                        f"{', '.join(e.key.kid for e in self._contents.entries)}"
+                    )
                 if not left:
-                    left = [_Entry(SigningKey.generate(self._contents.entries[-1].key.alg), now)]
+                    left = [
+                        _Entry(SigningKey.generate(self._contents.entries[-1].key.alg), now)
+                    ]
                 if left[0].signs_from > now:
                     left[0] = _Entry(left[0].key, now)
                 self._write(_Contents(self._contents.secret, tuple(left)), handle)
         except OSError as error:
-            raise KeyRefused(f"{self._path}: {error.strerror}, expected a directory that this user can write") from error
+            raise KeyRefused(
+                f"{self._path}: {error.strerror}, expected a directory that this user can write"
+            ) from error
         return self.signer(now)
 
     def run_key(self, tenant: str, run: str) -> RunKey:
-        """The key of a run, the same in every gate with this ring: derived, then reduced to a candidate as in FIPS 186-5 A.2.1."""
+        """The key of a run, the same in every gate with this ring: derived, then reduced to a
+        candidate as in FIPS 186-5 A.2.1.
+        """
         self._refresh()
-        candidate = int.from_bytes(self._contents.derive(48, "agentgate run key v1", tenant, run))
+        candidate = int.from_bytes(
+            self._contents.derive(48, "agentgate run key v1", tenant, run)
+        )
         return RunKey(ec.derive_private_key(candidate % (_ORDER - 1) + 1, ec.SECP256R1()))
 
     def masked(self, tenant: str, value: bytes) -> str:
-        """A value that a log may not hold, as HMAC-SHA256 (RFC 2104, 128 bits in hex) under a key of the tenant; equal values are equal.
+        """A value that a log may not hold, as HMAC-SHA256 (RFC 2104, 128 bits in hex) under a
+        key of the tenant; equal values are equal.
 
-        Without the ring a guess cannot be tested against it, and values of different tenants cannot be compared.
+        Without the ring a guess cannot be tested against it, and values of different tenants
+        cannot be compared.
         """
         contents = self._contents
         keyed = self._masks.get((contents.secret, tenant))
@@ -238,8 +302,12 @@ class KeyRing:
         return mac.hexdigest()[:32]
 
     def seal(self, tenant: str, value: bytes) -> str:
-        """An HMAC-SHA256 (hex) that only this ring makes over what a gate wrote into a store, under a key of the tenant of its own."""
-        return hmac.digest(self._contents.derive(32, "agentgate seal key v1", tenant), value, "sha256").hex()
+        """An HMAC-SHA256 (hex) that only this ring makes over what a gate wrote into a store,
+        under a key of the tenant of its own.
+        """
+        return hmac.digest(
+            self._contents.derive(32, "agentgate seal key v1", tenant), value, "sha256"
+        ).hex()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key ring is neither copied nor pickled")
@@ -257,7 +325,11 @@ class KeyRing:
                     self._write(_Contents.new(create), handle)
                 self._read()
         except OSError as error:
-            expected = "a directory that this user can write" if create else "a key directory (a gate opened with keys= makes it)"
+            expected = (
+                "a directory that this user can write"
+                if create
+                else "a key directory (a gate opened with keys= makes it)"
+            )
             raise KeyRefused(f"{folder}: {error.strerror}, expected {expected}") from error
 
     def _add(self, alg: Alg, now: float) -> SigningKey:
@@ -266,14 +338,24 @@ class KeyRing:
             with self._locked() as handle:
                 self._read()
                 start = max(now + PUBLISH_AHEAD, self._contents.entries[-1].signs_from + 1.0)
-                self._write(_Contents(self._contents.secret, (*self._contents.published(now), _Entry(key, start))), handle)
+                self._write(
+                    _Contents(
+                        self._contents.secret,
+                        (*self._contents.published(now), _Entry(key, start)),
+                    ),
+                    handle,
+                )
         except OSError as error:
-            raise KeyRefused(f"{self._path}: {error.strerror}, expected a directory that this user can write") from error
+            raise KeyRefused(
+                f"{self._path}: {error.strerror}, expected a directory that this user can write"
+            ) from error
         return key
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """One writer at a time, between threads and between processes; the open directory (-1: in this process only)."""
+        """One writer at a time, between threads and between processes; the open directory (-1:
+        in this process only).
+        """
         with self._lock:
             if self._path is None:
                 yield -1
@@ -288,7 +370,10 @@ class KeyRing:
     def _write(self, contents: _Contents, directory: int) -> None:
         if self._path is not None:
             draft = self._path / f".{_FILE}.{secrets.token_hex(8)}"
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as out:
+            with os.fdopen(
+                os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600),
+                "wb",
+            ) as out:
                 out.write(contents.dump())
                 out.flush()
                 os.fsync(out.fileno())
@@ -314,5 +399,7 @@ class KeyRing:
                 _check_private(self._path, directory=True)
                 self._read()
             except OSError as error:
-                raise KeyRefused(f"{self._path}: {error.strerror}, expected the key file") from error
+                raise KeyRefused(
+                    f"{self._path}: {error.strerror}, expected the key file"
+                ) from error
             self._looked = time.monotonic()

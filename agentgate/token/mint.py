@@ -1,7 +1,9 @@
-"""Minting: the exact wire form of a call token (RFC 9068 with one RFC 9396 detail), and the opaque object that carries it.
+"""Minting: the exact wire form of a call token (RFC 9068 with one RFC 9396 detail), and the
+opaque object that carries it.
 
-Rules: the payload is orjson's compact output of names in one fixed order, so that a verifier can demand exactly that form; it never
-holds the subject's own token, raw arguments or the prompt. `CallToken` is built only here; only `reveal` and `headers` show its text.
+Rules: the payload is orjson's compact output of names in one fixed order, so that a verifier
+can demand exactly that form; it never holds the subject's own token, raw arguments or the
+prompt. `CallToken` is built only here; only `reveal` and `headers` show its text.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class WorkflowRef(NamedTuple):
 
 
 class RunClaims(NamedTuple):
-    """What the tokens of one run for one of its tools share; see the properties of `MintClaims`."""
+    """What the tokens of one run for one of its tools share; see the properties of
+    `MintClaims`.
+    """
 
     iss: str
     sub: str
@@ -49,7 +53,8 @@ class RunClaims(NamedTuple):
 
 
 class MintClaims(NamedTuple):
-    """What a call token says. Tuples, because building a frozen dataclass of this size costs three times as much.
+    """What a call token says. Tuples, because building a frozen dataclass of this size costs
+    three times as much.
 
     Attributes:
         shared: what it has in common with others; each of these claims is a property, too.
@@ -64,9 +69,11 @@ class MintClaims(NamedTuple):
         tool_digest: the tool's definition digest; empty: unknown.
         identity: ``proven`` or ``in_process`` for `user`, `agent`, `host`.
         cnf_jkt: thumbprint of the sender's key (DPoP); None: it names none.
-        cnf_x5t: SHA-256 thumbprint of the sender's certificate (RFC 8705 section 3.1); None: it names none. With neither, a bearer token.
+        cnf_x5t: SHA-256 thumbprint of the sender's certificate (RFC 8705 section 3.1); None: it
+            names none. With neither, a bearer token.
         releases: ids of the holds whose release it spent.
-        head_digest: SHA-256 (hex) of the head of the call's record; empty: in a run from before servers' records had keys of their own.
+        head_digest: SHA-256 (hex) of the head of the call's record; empty: in a run from before
+            servers' records had keys of their own.
     """
 
     shared: RunClaims
@@ -163,17 +170,23 @@ class MintClaims(NamedTuple):
 
     @property
     def recorded_for(self) -> str:
-        """The audience under which the store records the call; empty: none (see `head_digest`)."""
+        """The audience under which the store records the call; empty: none (see
+        `head_digest`).
+        """
         return self.aud if self.head_digest else ""
 
 
 class CallToken:
-    """A minted token: no text form, no pickle, no copy, no attribute with the text; `reveal` returns it."""
+    """A minted token: no text form, no pickle, no copy, no attribute with the text; `reveal`
+    returns it.
+    """
 
     # the text is in a closure: a serialiser that walks __slots__ or __dict__ finds a function
     __slots__ = ("_claims", "_open", "_run_key")
 
-    def __init__(self, opener: Callable[[], str], claims: MintClaims, run_key: RunKey | None) -> None:
+    def __init__(
+        self, opener: Callable[[], str], claims: MintClaims, run_key: RunKey | None
+    ) -> None:
         self._open: Final = opener
         self._claims: Final = claims
         self._run_key: Final = run_key
@@ -206,11 +219,14 @@ class CallToken:
         return self._open()
 
     def headers(self, method: str, url: str, now: float | None = None) -> dict[str, str]:
-        """Headers for one request: ``Authorization: DPoP`` and its proof, or ``Authorization: Bearer`` for a token without a key.
+        """Headers for one request: ``Authorization: DPoP`` and its proof, or ``Authorization:
+        Bearer`` for a token without a key.
 
-        One that is bound to a certificate is sent as Bearer, on a connection with that certificate (RFC 8705 section 3).
+        One that is bound to a certificate is sent as Bearer, on a connection with that
+        certificate (RFC 8705 section 3).
 
-        `method` and the absolute `url` are the request's; `now` is POSIX seconds (None: the system clock).
+        `method` and the absolute `url` are the request's; `now` is POSIX seconds (None: the
+        system clock).
 
         Raises:
             ValueError: `url` is not an absolute http(s) URL.
@@ -218,9 +234,16 @@ class CallToken:
         """
         if self._run_key is None:
             if self._claims.cnf_jkt is not None:
-                raise KeyRefused("call token: bound to its client's own key; only the client can prove it")
+                raise KeyRefused(
+                    "call token: bound to its client's own key; only the client can prove it"
+                )
             return {"Authorization": f"Bearer {self._open()}"}
-        proof = self._run_key.proof_for(token_hash(self._open()), method=method, url=url, now=time.time() if now is None else now)
+        proof = self._run_key.proof_for(
+            token_hash(self._open()),
+            method=method,
+            url=url,
+            now=time.time() if now is None else now,
+        )
         return {"Authorization": f"DPoP {self._open()}", "DPoP": proof}
 
     def __repr__(self) -> str:
@@ -229,7 +252,8 @@ class CallToken:
     def __format__(self, spec: str) -> str:
         return format(repr(self), spec)
 
-    def __getstate__(self) -> NoReturn:  # copy, deepcopy and every pickle protocol call it first
+    # copy, deepcopy and every pickle protocol call it first
+    def __getstate__(self) -> NoReturn:
         raise TypeError("a call token is neither copied nor pickled")
 
 
@@ -238,7 +262,9 @@ def _sealed(text: str) -> Callable[[], str]:
 
 
 def new_jti() -> str:
-    """128 random bits, hexadecimal: an id that begins with "-" is an option to a command (`agentgate explain JTI`)."""
+    """128 random bits, hexadecimal: an id that begins with "-" is an option to a command
+    (`agentgate explain JTI`).
+    """
     return os.urandom(16).hex()
 
 
@@ -300,19 +326,25 @@ def payload(claims: MintClaims) -> bytes:
 
 
 def mint(signer: SigningKey, claims: MintClaims, run_key: RunKey | None = None) -> CallToken:
-    """Sign one call token with the gate's current key. The caller has decided, reserved and recorded the call before.
+    """Sign one call token with the gate's current key. The caller has decided, reserved and
+    recorded the call before.
 
     `run_key` is the key in `cnf_jkt`, if this process presents the token.
 
     Raises:
-        KeyRefused: `run_key` is not the key that the claims name, or they name a key and a certificate: a token has one sender.
+        KeyRefused: `run_key` is not the key that the claims name, or they name a key and a
+            certificate: a token has one sender.
         CanonicalError: a claim is not JSON.
     """
     if run_key is not None and run_key.jkt != claims.cnf_jkt:
-        raise KeyRefused(f"run key: got {run_key.jkt}, expected the key {claims.cnf_jkt} of the claims")
+        raise KeyRefused(
+            f"run key: got {run_key.jkt}, expected the key {claims.cnf_jkt} of the claims"
+        )
     if claims.cnf_jkt is not None and claims.cnf_x5t is not None:
         raise KeyRefused("call token: got a key and a certificate, expected one of them")
-    return CallToken(_sealed(compact(signer.header, payload(claims), signer.sign)), claims, run_key)
+    return CallToken(
+        _sealed(compact(signer.header, payload(claims), signer.sign)), claims, run_key
+    )
 
 
 def call_digest(
@@ -328,10 +360,12 @@ def call_digest(
     workflow_digest: str,
     data: bytes,
 ) -> str:
-    """SHA-256 (hex) of the RFC 8785 form of the call: everything that distinguishes it from any other.
+    """SHA-256 (hex) of the RFC 8785 form of the call: everything that distinguishes it from any
+    other.
 
-    `tool_call_id` is the runtime's, `agent` a client id, `user` the agent's id if it acts for no user, `definition` the tool's definition
-    digest (empty: unknown), `workflow_digest` ``sha256:...``, `data` the canonical bytes of the arguments (`agentgate.values.canonical`).
+    `tool_call_id` is the runtime's, `agent` a client id, `user` the agent's id if it acts for
+    no user, `definition` the tool's definition digest (empty: unknown), `workflow_digest`
+    ``sha256:...``, `data` the canonical bytes of the arguments (`agentgate.values.canonical`).
 
     Raises:
         CanonicalError: a value is not Unicode text.
@@ -356,7 +390,15 @@ def call_digest(
     return hashlib.sha256(text).hexdigest()
 
 
-def binding(call_digest: str, audience: str, cnf_jkt: str | None, cnf_x5t: str | None = None) -> str:
-    """SHA-256 (hex) of [call digest, audience, sender's key or null, sender's certificate if any]: what the store holds with a `jti`."""
-    bound = [call_digest, audience, cnf_jkt] if cnf_x5t is None else [call_digest, audience, cnf_jkt, cnf_x5t]
+def binding(
+    call_digest: str, audience: str, cnf_jkt: str | None, cnf_x5t: str | None = None
+) -> str:
+    """SHA-256 (hex) of [call digest, audience, sender's key or null, sender's certificate if
+    any]: what the store holds with a `jti`.
+    """
+    bound = (
+        [call_digest, audience, cnf_jkt]
+        if cnf_x5t is None
+        else [call_digest, audience, cnf_jkt, cnf_x5t]
+    )
     return hashlib.sha256(orjson.dumps(bound)).hexdigest()

@@ -1,9 +1,11 @@
 """Canonical JSON (RFC 8785) and the digests made of it.
 
-Rules: what was decided on is what runs, so arguments are copied and canonicalised once, and everything later uses
-those bytes. Refused: numbers whose canonical form is not the number (integers beyond 2^53, non-finite), keys that are not
-text, unpaired surrogates, nesting deeper than `MAX_DEPTH`, more than `MAX_BYTES`. orjson writes the common case; rfc8785
-writes what orjson orders or formats differently (whole and tiny floats; keys outside ASCII). Vectors: RFC 8785's own test data.
+Rules: what was decided on is what runs, so arguments are copied and canonicalised once, and
+everything later uses those bytes. Refused: numbers whose canonical form is not the number
+(integers beyond 2^53, non-finite), keys that are not text, unpaired surrogates, nesting deeper
+than `MAX_DEPTH`, more than `MAX_BYTES`. orjson writes the common case; rfc8785 writes what
+orjson orders or formats differently (whole and tiny floats; keys outside ASCII). Vectors: RFC
+8785's own test data.
 """
 
 from __future__ import annotations
@@ -28,11 +30,18 @@ _MAX_FIELD = 300  # characters of a path in an error; a key may be as long as th
 _MIN_PLAIN = 1e-3
 _SIMPLE = frozenset({str, bool, type(None)})
 _TEXT = frozenset({str})
-_SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_SORTED = (
+    orjson.OPT_SORT_KEYS
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+)
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """True only where nothing is to be refused and orjson's sorted output is RFC 8785's, if keys are ASCII. False proves nothing."""
+    """True only where nothing is to be refused and orjson's sorted output is RFC 8785's, if
+    keys are ASCII. False proves nothing.
+    """
     kind = type(value)
     if kind is dict or kind is list or kind is tuple:
         if depth >= MAX_DEPTH:
@@ -49,13 +58,17 @@ def _is_plain(value: Any, depth: int) -> bool:
         return True
     if kind is int:
         return -_MAX_INT <= value <= _MAX_INT  # type: ignore[no-any-return]  # an int by now
-    if kind is float:  # both write the shortest decimal; they differ in whole numbers (1.0) and in where exponents begin
+    # both write the shortest decimal; they differ in whole numbers (1.0) and in where exponents
+    # begin
+    if kind is float:
         return _MIN_PLAIN <= abs(value) <= _MAX_INT and not value.is_integer()
     return kind in _SIMPLE
 
 
 def _validate(value: Any, field: str, depth: int, counted: Iterator[int]) -> None:
-    """Raise CanonicalError for what has no safe form, with its place; `counted` bounds the values that are looked at."""
+    """Raise CanonicalError for what has no safe form, with its place; `counted` bounds the
+    values that are looked at.
+    """
     kind = type(value)
     if next(counted) > MAX_BYTES:  # each takes a byte at least
         raise CanonicalError(field, "a value behind as many others", _AT_MOST)
@@ -63,24 +76,41 @@ def _validate(value: Any, field: str, depth: int, counted: Iterator[int]) -> Non
         return
     if kind is int:
         if not -_MAX_INT <= value <= _MAX_INT:
-            raise CanonicalError(field, "a larger integer", "an integer within 2^53 (larger ones collide in JSON)")
+            raise CanonicalError(
+                field,
+                "a larger integer",
+                "an integer within 2^53 (larger ones collide in JSON)",
+            )
     elif kind is float:
         if not math.isfinite(value):
             raise CanonicalError(field, "another number", "a finite number")
         if abs(value) > _MAX_INT:
             raise CanonicalError(field, "a larger number", "a number within 2^53")
     elif depth >= MAX_DEPTH:
-        raise CanonicalError(field, f"nesting deeper than {MAX_DEPTH}", f"at most {MAX_DEPTH} levels")
+        raise CanonicalError(
+            field, f"nesting deeper than {MAX_DEPTH}", f"at most {MAX_DEPTH} levels"
+        )
     elif kind is dict:
         for key, item in value.items():
             if type(key) is not str:
-                raise CanonicalError(field, f"a key of type {type(key).__name__}", "keys that are text")
-            _validate(item, f"{field}.{key}"[:_MAX_FIELD] if field else key[:_MAX_FIELD], depth + 1, counted)
+                raise CanonicalError(
+                    field, f"a key of type {type(key).__name__}", "keys that are text"
+                )
+            _validate(
+                item,
+                f"{field}.{key}"[:_MAX_FIELD] if field else key[:_MAX_FIELD],
+                depth + 1,
+                counted,
+            )
     elif kind is list or kind is tuple:
         for index, item in enumerate(value):
             _validate(item, f"{field}[{index}]"[:_MAX_FIELD], depth + 1, counted)
     else:
-        raise CanonicalError(field, f"a value of type {kind.__name__}", "JSON: text, number, boolean, null, list or object")
+        raise CanonicalError(
+            field,
+            f"a value of type {kind.__name__}",
+            "JSON: text, number, boolean, null, list or object",
+        )
 
 
 def _ascii_keys(value: Any) -> bool:
@@ -101,7 +131,8 @@ def canonical(value: Any, field: str = "") -> bytes:
         CanonicalError: the value has no safe canonical form.
     """
     try:
-        out = orjson.dumps(value, option=_SORTED)  # also the quickest way to find a value too large for the checks below
+        # also the quickest way to find a value too large for the checks below
+        out = orjson.dumps(value, option=_SORTED)
         _check_size(out, field)
         plain = _is_plain(value, 0)
         if not plain:
@@ -126,7 +157,8 @@ def parse(data: bytes) -> Any:
 
 
 def strict_parse(data: bytes) -> Any:
-    """The JSON value (RFC 8259) of UTF-8 text from outside, in which no object has a key twice, at any depth.
+    """The JSON value (RFC 8259) of UTF-8 text from outside, in which no object has a key twice,
+    at any depth.
 
     Raises:
         ValueError: anything else.
@@ -157,6 +189,8 @@ def digest(data: bytes) -> str:
 
 
 def definition_digest(name: str, description: str, input_schema: dict[str, Any]) -> str:
-    """``sha256:...`` over a tool's {name, description, input schema}: what `definition` in a workflow pins (tool rug pull)."""
+    """``sha256:...`` over a tool's {name, description, input schema}: what `definition` in a
+    workflow pins (tool rug pull).
+    """
     value = {"name": name, "description": description, "input_schema": input_schema}
     return "sha256:" + digest(canonical(value, "definition"))

@@ -1,4 +1,6 @@
-"""Sets of characters as sorted, disjoint ranges of code points, without surrogates: a canonical value has none."""
+"""Sets of characters as sorted, disjoint ranges of code points, without surrogates: a canonical
+value has none.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ READABLE = string.ascii_letters + string.digits + "-_./@:#+ "  # in this order
 
 ALL: Ranges = ((0, 0xD7FF), (0xE000, 0x10FFFF))
 PRINTABLE: Ranges = ((0x20, 0x7E),)
-# A superset of what a text in normal form may hold: newline, tab, and everything that is no control character.
+# A superset of what a text in normal form may hold: newline, tab, and everything that is no
+# control character.
 TEXT: Ranges = ((0x09, 0x0A), (0x20, 0x7E), (0xA0, 0xD7FF), (0xE000, 0x10FFFF))
 DIGIT: Ranges = ((0x30, 0x39),)
 WORD: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
@@ -31,7 +34,8 @@ POSIX: dict[str, Ranges] = {
     "word": WORD,
     "xdigit": ((0x30, 0x39), (0x41, 0x46), (0x61, 0x66)),
 }
-_FOLDED = {"k": 0x212A, "s": 0x017F}  # the only characters beyond ASCII that fold to an ASCII letter
+# the only characters beyond ASCII that fold to an ASCII letter
+_FOLDED = {"k": 0x212A, "s": 0x017F}
 
 
 def inside(ranges: Iterable[tuple[int, int]], code: int) -> bool:
@@ -57,7 +61,8 @@ def union(parts: Iterable[tuple[int, int]]) -> Ranges:
 
 def complement(ranges: Ranges) -> Ranges:
     """Every other character."""
-    gaps, at = [], 0
+    gaps = []
+    at = 0
     for low, high in ranges:
         if low > at:
             gaps.append((at, low - 1))
@@ -67,7 +72,9 @@ def complement(ranges: Ranges) -> Ranges:
 
 
 def folded(ranges: Ranges) -> Ranges | None:
-    """The set with every letter in both cases; None when it holds characters beyond ASCII, whose case folding is not known here."""
+    """The set with every letter in both cases; None when it holds characters beyond ASCII,
+    whose case folding is not known here.
+    """
     if any(high > 0x7F for _, high in ranges):
         return None
     more = list(ranges)

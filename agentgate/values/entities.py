@@ -1,7 +1,9 @@
-"""Typed values: whether a value is in the normal form of its type, and the key by which values are compared.
+"""Typed values: whether a value is in the normal form of its type, and the key by which values
+are compared.
 
-A value that is not in normal form is refused, never repaired: what was compared is what runs. Keys are text, Decimal or
-bool; numbers compare as exact decimals, so 39.99, "39.99" and 39.990 are one amount and nothing is rounded.
+A value that is not in normal form is refused, never repaired: what was compared is what runs.
+Keys are text, Decimal or bool; numbers compare as exact decimals, so 39.99, "39.99" and 39.990
+are one amount and nothing is rounded.
 """
 
 from __future__ import annotations
@@ -22,36 +24,54 @@ Key = str | Decimal | bool
 MAX_DIGITS = 15  # what a JSON number carries exactly
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
 
-_MOMENT = re.compile(r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}[ T](?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2})?")
+_MOMENT = re.compile(
+    r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}[ T](?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2})?"
+)
 _CLOCK = re.compile("(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 _COUNTRIES = (  # ISO 3166-1, and XK as banks write it
-    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI "
-    "CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ "
-    "GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS "
-    "LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG "
-    "PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK "
+    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO "
+    "BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI "
+    "CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM "
+    "FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ "
+    "GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH "
+    "KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS "
+    "LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA NC "
+    "NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG "
+    "PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN "
+    "SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK "
     "TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW"
 )
 _SECOND: dict[str, str] = {}
 for _code in _COUNTRIES.split():
     _SECOND[_code[0]] = _SECOND.get(_code[0], "") + _code[1]
-# The ends of a link without a scheme. Not among them: countries whose code is a file extension (people send a script more often than a
-# site in Moldova) or an English word or title, since "done.It works" lacks a space.
+# The ends of a link without a scheme. Not among them: countries whose code is a file extension
+# (people send a script more often than a site in Moldova) or an English word or title, since
+# "done.It works" lacks a space.
 _ALSO_FILES = "cc md mk ml mm mo pm ps py rs sh so tf"
 _ALSO_WORDS = "ad am as at be by do id in is it mr ms my no re so to us"
 _GENERIC = (
-    "com net org info biz app dev onion xyz online site top shop link click page cloud edu gov mil int eu uk su name pro mobi "
-    "email support help live news media blog store tech website space world life group company finance bank cash fund icu cyou "
-    "buzz sbs club vip work zone chat digital network systems solutions services software studio team agency center loans bid "
+    "com net org info biz app dev onion xyz online site top shop link click page cloud edu "
+    "gov mil int eu uk su name pro mobi "
+    "email support help live news media blog store tech website space world life group "
+    "company finance bank cash fund icu cyou "
+    "buzz sbs club vip work zone chat digital network systems solutions services software "
+    "studio team agency center loans bid "
     "berlin london paris tokyo nyc example test invalid localhost local"
 )
 _AFTER_FIRST: dict[str, list[str]] = {}
-for _end in sorted({*_COUNTRIES.lower().split(), *_GENERIC.split()} - {*_ALSO_FILES.split(), *_ALSO_WORDS.split()}):
+for _end in sorted(
+    {*_COUNTRIES.lower().split(), *_GENERIC.split()}
+    - {*_ALSO_FILES.split(), *_ALSO_WORDS.split()}
+):
     _AFTER_FIRST.setdefault(_end[0], []).append(_end[1:])
-COMMON_ENDS = "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in _AFTER_FIRST.items())  # grouped by first letter
-COUNTRY = f"(?:{'|'.join(f'{first}[{seconds}]' for first, seconds in _SECOND.items())})"  # in capitals; every IBAN begins with one
+# grouped by first letter
+COMMON_ENDS = "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in _AFTER_FIRST.items())
+# in capitals; every IBAN begins with one
+COUNTRY = f"(?:{'|'.join(f'{first}[{seconds}]' for first, seconds in _SECOND.items())})"
 _FORMS: Mapping[str, re.Pattern[str]] = {
-    "email": re.compile(r"[a-z0-9](?:[a-z0-9._%+-]{0,62}[a-z0-9_%+-])?@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),
+    "email": re.compile(
+        r"[a-z0-9](?:[a-z0-9._%+-]{0,62}[a-z0-9_%+-])?@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"
+    ),
     "iban": re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}"),
     "url": re.compile(
         r"(?:https?://|(?=www\.))(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?::[0-9]{1,5})?(?:/[!#$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?"
@@ -59,17 +79,21 @@ _FORMS: Mapping[str, re.Pattern[str]] = {
     "domain": re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),
     "user": re.compile(r"@?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"),
     "channel": re.compile(r"#?[A-Za-z0-9](?:[A-Za-z0-9_-]{0,79})"),
-    "path": re.compile(r"/?[A-Za-z0-9_+@-][A-Za-z0-9._+@ -]*(?:/[A-Za-z0-9_+@.-][A-Za-z0-9._+@ -]*)*"),
+    "path": re.compile(
+        r"/?[A-Za-z0-9_+@-][A-Za-z0-9._+@ -]*(?:/[A-Za-z0-9_+@.-][A-Za-z0-9._+@ -]*)*"
+    ),
     "phone": re.compile(r"\+[1-9][0-9]{6,14}"),
     "id": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:#/-]{0,126}[A-Za-z0-9])?"),
 }
 
 
 def number(value: Any) -> Decimal | None:
-    """The exact decimal of an int, a float (its shortest form) or plain decimal text; None for anything else.
+    """The exact decimal of an int, a float (its shortest form) or plain decimal text; None for
+    anything else.
 
-    Booleans are not numbers; exponents, signs other than ``-``, separators, non-ASCII digits, non-finite values and more
-    than `MAX_DIGITS` digits are refused (``"1_000"`` and ``①0`` are numbers to Python).
+    Booleans are not numbers; exponents, signs other than ``-``, separators, non-ASCII digits,
+    non-finite values and more than `MAX_DIGITS` digits are refused (``"1_000"`` and ``①0`` are
+    numbers to Python).
     """
     kind = type(value)
     if kind is str:
@@ -83,30 +107,42 @@ def number(value: Any) -> Decimal | None:
     elif kind is float:
         try:
             out = Decimal(repr(value))
-        except InvalidOperation:  # nan and inf have a repr that Decimal reads; nothing else fails
+        # nan and inf have a repr that Decimal reads; nothing else fails
+        except InvalidOperation:
             return None
         if not out.is_finite():
             return None
     else:
         return None
-    return out if len(out.as_tuple().digits) <= MAX_DIGITS and abs(out) < 10**MAX_DIGITS else None
+    return (
+        out if len(out.as_tuple().digits) <= MAX_DIGITS and abs(out) < 10**MAX_DIGITS else None
+    )
 
 
 def _text(value: Any) -> Key | None:
     if type(value) is not str:
         return None
     if value.isascii():
-        return value if value.isprintable() or value.replace("\n", "").replace("\t", "").isprintable() else None
+        return (
+            value
+            if value.isprintable() or value.replace("\n", "").replace("\t", "").isprintable()
+            else None
+        )
     if unicodedata.normalize("NFC", value) != value:
         return None
     for char in value:
-        if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} and char not in "\n\t":
+        if (
+            unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+            and char not in "\n\t"
+        ):
             return None
     return value
 
 
 def _json(value: Any) -> Key | None:
-    """An object or a list as canonical JSON text, if every key and text in it is in normal form."""
+    """An object or a list as canonical JSON text, if every key and text in it is in normal
+    form.
+    """
     if type(value) not in {dict, list} or any(_text(text) is None for text in texts(value)):
         return None
     try:
@@ -137,7 +173,11 @@ def _integer(value: Any) -> Key | None:
 def _id(value: Any) -> Key | None:
     if type(value) is int:
         return str(value) if 0 <= value < 10**MAX_DIGITS else None
-    return value if type(value) is str and len(value) <= 2048 and _FORMS["id"].fullmatch(value) else None
+    return (
+        value
+        if type(value) is str and len(value) <= 2048 and _FORMS["id"].fullmatch(value)
+        else None
+    )
 
 
 def source_of(kind: str) -> str:
@@ -146,7 +186,11 @@ def source_of(kind: str) -> str:
 
 
 def _formed(kind: str, value: Any) -> Key | None:
-    return value if type(value) is str and len(value) <= 2048 and _FORMS[kind].fullmatch(value) else None
+    return (
+        value
+        if type(value) is str and len(value) <= 2048 and _FORMS[kind].fullmatch(value)
+        else None
+    )
 
 
 def _named(kind: str, sign: str, value: Any) -> Key | None:
@@ -157,7 +201,11 @@ def _named(kind: str, sign: str, value: Any) -> Key | None:
 
 def _path(value: Any) -> Key | None:
     path = _formed("path", value)
-    return None if path is None or {".", "..", ""} & set(str(path).removeprefix("/").split("/")) else path
+    return (
+        None
+        if path is None or {".", "..", ""} & set(str(path).removeprefix("/").split("/"))
+        else path
+    )
 
 
 def _date(value: Any) -> Key | None:
@@ -173,7 +221,8 @@ def _datetime(value: Any) -> Key | None:
     if type(value) is not str or _MOMENT.fullmatch(value) is None:
         return None
     try:
-        return datetime.fromisoformat(value).isoformat()  # a wall-clock time as the tool takes it
+        # a wall-clock time as the tool takes it
+        return datetime.fromisoformat(value).isoformat()
     except ValueError:
         return None
 
@@ -206,9 +255,14 @@ TOKENISED = TYPES - {"boolean", "json"}
 
 def written(kind: str) -> str:
     """What a value of a type must be, for a person."""
-    return f"{kind} in normal form" + {"datetime": " (2026-06-03T10:00, without a zone)", "id": " (42, without #)"}.get(kind, "")
+    return f"{kind} in normal form" + {
+        "datetime": " (2026-06-03T10:00, without a zone)",
+        "id": " (42, without #)",
+    }.get(kind, "")
 
 
 def normal(kind: str, value: Any) -> Key | None:
-    """The comparison key of `value` under a type of `TYPES`, or None when it is not in the type's normal form."""
+    """The comparison key of `value` under a type of `TYPES`, or None when it is not in the
+    type's normal form.
+    """
     return NORMAL[kind](value)

@@ -1,8 +1,9 @@
 r"""A pattern as a term over character sets, parsed from its RE2 source.
 
-Unicode classes, single bytes, assertions and case folding beyond ASCII have no exact reading here: they are `Unreadable`, and a caller
-must conclude nothing from such a pattern. The syntax is RE2's (whole-value matching, so greediness, captures and their names do not
-matter; ``.`` matches no newline unless ``s`` is set; classes such as ``\d`` are ASCII).
+Unicode classes, single bytes, assertions and case folding beyond ASCII have no exact reading
+here: they are `Unreadable`, and a caller must conclude nothing from such a pattern. The syntax
+is RE2's (whole-value matching, so greediness, captures and their names do not matter; ``.``
+matches no newline unless ``s`` is set; classes such as ``\d`` are ASCII).
 """
 
 from __future__ import annotations
@@ -10,7 +11,17 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from agentgate.values.characters import ALL, DIGIT, POSIX, SPACE, WORD, Ranges, complement, folded, union
+from agentgate.values.characters import (
+    ALL,
+    DIGIT,
+    POSIX,
+    SPACE,
+    WORD,
+    Ranges,
+    complement,
+    folded,
+    union,
+)
 from agentgate.values.value_class import value_class
 
 _CLASSES = {"d": DIGIT, "s": SPACE, "w": WORD}
@@ -82,7 +93,9 @@ def literal(text: str) -> Expression:
 
 @lru_cache(maxsize=4096)
 def parse(source: str) -> Expression:
-    """The term of a pattern that RE2 accepts. Raises Unreadable: it uses what has no exact reading here."""
+    """The term of a pattern that RE2 accepts. Raises Unreadable: it uses what has no exact
+    reading here.
+    """
     return _Parser(source).whole()
 
 
@@ -95,12 +108,17 @@ class _Flags:
         on, _, off = text.partition("-")
         if "m" in on:
             raise Unreadable(text)  # lines, not the whole value
-        return _Flags((self.fold or "i" in on) and "i" not in off, (self.dot_all or "s" in on) and "s" not in off)
+        return _Flags(
+            (self.fold or "i" in on) and "i" not in off,
+            (self.dot_all or "s" in on) and "s" not in off,
+        )
 
 
 class _Parser:
     def __init__(self, source: str) -> None:
-        self.source, self.at, self.depth = source, 0, 0
+        self.source = source
+        self.at = 0
+        self.depth = 0
 
     def whole(self) -> Expression:
         expression = self._either(_Flags())
@@ -142,7 +160,11 @@ class _Parser:
             if self._takes("|"):
                 ways.append(Then(tuple(parts)))
                 parts = []
-            elif self._sees("(?") and (group := _GROUP.match(self.source, self.at + 1)) is not None and group[2] == ")":
+            elif (
+                self._sees("(?")
+                and (group := _GROUP.match(self.source, self.at + 1)) is not None
+                and group[2] == ")"
+            ):
                 self.at = group.end()
                 flags = flags.changed(group[1])
             elif self._takes("\\Q"):
@@ -166,7 +188,15 @@ class _Parser:
             elif (counted := _REPEAT.match(self.source, self.at)) is not None:
                 self.at = counted.end()
                 low = int(counted[1])
-                part = Repeat(part, low, low if counted[2] is None else None if counted[3] is None else int(counted[3]))
+                part = Repeat(
+                    part,
+                    low,
+                    low
+                    if counted[2] is None
+                    else None
+                    if counted[3] is None
+                    else int(counted[3]),
+                )
             else:
                 break
             self._takes("?")  # not greedy: the same texts
@@ -177,7 +207,9 @@ class _Parser:
         char = self._next()
         if char == "(":
             group = self._match(_GROUP) if self._sees("?") else None
-            inside = self._either(flags if group is None or group[2] is None else flags.changed(group[1]))
+            inside = self._either(
+                flags if group is None or group[2] is None else flags.changed(group[1])
+            )
             self._require(self._takes(")"))
             return inside
         if char == ".":
@@ -185,7 +217,9 @@ class _Parser:
         if char == "[":
             return Chars(self._class(flags))
         self._require(char not in "^$*+?")
-        return Chars(self._escape(flags) if char == "\\" else self._folded(_one(ord(char)), flags))
+        return Chars(
+            self._escape(flags) if char == "\\" else self._folded(_one(ord(char)), flags)
+        )
 
     def _folded(self, ranges: Ranges, flags: _Flags) -> Ranges:
         both_cases = folded(ranges) if flags.fold else ranges
@@ -214,7 +248,8 @@ class _Parser:
         return _CONTROLS.get(char, ord(char))
 
     def _class(self, flags: _Flags) -> Ranges:
-        negated, start = self._takes("^"), self.at
+        negated = self._takes("^")
+        start = self.at
         members: list[tuple[int, int]] = []
         while self.at == start or not self._sees("]"):  # a first ] is a member
             if self._sees("[:"):
@@ -222,7 +257,9 @@ class _Parser:
                 self._require(named[2] in POSIX)
                 ranges = self._folded(POSIX[named[2]], flags)
                 members += complement(ranges) if named[1] else ranges
-            elif self._sees("\\") and self.source[self.at + 1 : self.at + 2].lower() in _CLASSES:
+            elif (
+                self._sees("\\") and self.source[self.at + 1 : self.at + 2].lower() in _CLASSES
+            ):
                 self.at += 1
                 members += self._escape(flags)
             else:

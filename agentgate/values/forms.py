@@ -1,9 +1,12 @@
-"""The forms in which models send what a tool takes, made the one form that is decided on, hashed and run.
+"""The forms in which models send what a tool takes, made the one form that is decided on,
+hashed and run.
 
-Rules: by the tool's JSON Schema only what it does not take as it is changes: text that holds a list or an object, and one value for a list.
-A null goes only where it is the argument's own default; elsewhere it may mean "clear this field". By the workflow's types an e-mail address
-is in small letters and a time has no ``Z``. Only ASCII changes, since `str.lower` makes a k of the Kelvin sign. What has no such form stays
-as it is, and the decision refuses it. Twice is as once. Pure.
+Rules: by the tool's JSON Schema only what it does not take as it is changes: text that holds a
+list or an object, and one value for a list. A null goes only where it is the argument's own
+default; elsewhere it may mean "clear this field". By the workflow's types an e-mail address is
+in small letters and a time has no ``Z``. Only ASCII changes, since `str.lower` makes a k of the
+Kelvin sign. What has no such form stays as it is, and the decision refuses it. Twice is as
+once. Pure.
 """
 
 from __future__ import annotations
@@ -20,7 +23,10 @@ from agentgate.values.paths import EACH
 MAX_REF = 16  # references that lead from one to the next
 _CONTAINERS: Mapping[str, type] = {"array": list, "object": dict}
 _SINGLE = frozenset({str, int, float, bool, dict})
-_SPELLINGS: Mapping[str, Callable[[str], str]] = {"email": str.lower, "datetime": lambda text: text.removesuffix("Z")}
+_SPELLINGS: Mapping[str, Callable[[str], str]] = {
+    "email": str.lower,
+    "datetime": lambda text: text.removesuffix("Z"),
+}
 Schema = Mapping[str, Any]
 
 
@@ -30,23 +36,32 @@ def canonical_form(args: Mapping[str, Any], schema: Schema, declared: Any) -> di
     Args:
         args: as a model sent them.
         schema: the tool's JSON Schema.
-        declared: the tool as the workflow declares it, with the rules of its arguments (`args`); None: it is not known.
+        declared: the tool as the workflow declares it, with the rules of its arguments
+            (`args`); None: it is not known.
     """
     rules = declared.args if declared is not None else {}
-    properties, found = mapping(schema.get("properties")), {}
+    properties = mapping(schema.get("properties"))
+    found = {}
     for name, value in args.items():
         shape = mapping(properties.get(name))
         if value is None and shape.get("default", "") is None:
             continue
         rule = rules.get(name)
-        read_as_one = rule is not None and rule.max_items is None and rule.type != "json"  # and no list is what the workflow reads
-        kinds = set[str]() if read_as_one else {str(choice.get("type")) for choice in choices(shape, schema)}
+        # and no list is what the workflow reads
+        read_as_one = rule is not None and rule.max_items is None and rule.type != "json"
+        kinds = (
+            set[str]()
+            if read_as_one
+            else {str(choice.get("type")) for choice in choices(shape, schema)}
+        )
         found[name] = _spelled_inside(_coerced(value, kinds), name, rules)
     return found
 
 
 def _coerced(value: Any, kinds: set[str]) -> Any:
-    """A value for which only lists or objects are taken, as one of them; if it is none, as it is."""
+    """A value for which only lists or objects are taken, as one of them; if it is none, as it
+    is.
+    """
     wanted = kinds - {"null"}
     if not wanted or not wanted <= _CONTAINERS.keys() or type(value) not in _SINGLE:
         return value
@@ -63,12 +78,22 @@ def _spelled_inside(value: Any, path: str, rules: Mapping[str, Any]) -> Any:
     """A value with every text in it that a rule names as the rule's type spells it."""
     if path in rules:
         kind = rules[path].type
-        return [spell_value(kind, each) for each in value] if type(value) is list else spell_value(kind, value)
+        return (
+            [spell_value(kind, each) for each in value]
+            if type(value) is list
+            else spell_value(kind, value)
+        )
     if not any(name.startswith(path) for name in rules):
         return value
     if type(value) is dict:
-        return {name: _spelled_inside(each, f"{path}.{name}", rules) for name, each in value.items()}
-    return [_spelled_inside(each, path + EACH, rules) for each in value] if type(value) is list else value
+        return {
+            name: _spelled_inside(each, f"{path}.{name}", rules) for name, each in value.items()
+        }
+    return (
+        [_spelled_inside(each, path + EACH, rules) for each in value]
+        if type(value) is list
+        else value
+    )
 
 
 def spell_value(kind: str, value: Any) -> Any:
@@ -80,24 +105,35 @@ def spell_value(kind: str, value: Any) -> Any:
 
 
 def describe_forms(schema: Schema, fields: Iterable[str]) -> str:
-    """JSON type or format of arguments (``args.to``) by the tool's own schema: all that a model is told where a form is wrong."""
+    """JSON type or format of arguments (``args.to``) by the tool's own schema: all that a model
+    is told where a form is wrong.
+    """
     names = {re.split(r"[.\[]", field)[1] for field in fields if "." in field}
     told = []
     for name, shape in mapping(schema.get("properties")).items():
         if name in names:
-            kinds = [str(choice.get("format") or choice.get("type") or "any value") for choice in choices(shape, schema)]
+            kinds = [
+                str(choice.get("format") or choice.get("type") or "any value")
+                for choice in choices(shape, schema)
+            ]
             told.append(f"{name}: {' or '.join(kinds)}")
     return "; ".join(told)
 
 
 def choices(schema: Any, root: Schema) -> list[Schema]:
-    """The plain schemas of which a value may meet any: with references followed, each of one type or of none that is known."""
+    """The plain schemas of which a value may meet any: with references followed, each of one
+    type or of none that is known.
+    """
     resolved = _resolved(schema, root)
     nested = resolved.get("anyOf") or resolved.get("oneOf") or resolved.get("allOf")
     if isinstance(nested, list):
         return [_resolved(each, root) for each in nested]
     kinds = resolved.get("type")
-    return [{**resolved, "type": kind} for kind in kinds] if isinstance(kinds, list) else [resolved]
+    return (
+        [{**resolved, "type": kind} for kind in kinds]
+        if isinstance(kinds, list)
+        else [resolved]
+    )
 
 
 def _resolved(schema: Any, root: Schema) -> Schema:

@@ -1,9 +1,10 @@
 """Whether a value holds a secret: as it is, encoded, or deep inside.
 
-Rules: each secret is looked for as text, percent-encoded, in base64 (also in the middle of a longer encoded text), in hexadecimal, and
-escaped as in JSON or by `repr`; in every key, element, attribute and text form of the value. A value too large to be looked through counts
-as one that holds it. What a program splits, encrypts or spells otherwise is not found: this notices accidents and careless tools, and does
-not bind a hostile one. Pure.
+Rules: each secret is looked for as text, percent-encoded, in base64 (also in the middle of a
+longer encoded text), in hexadecimal, and escaped as in JSON or by `repr`; in every key,
+element, attribute and text form of the value. A value too large to be looked through counts as
+one that holds it. What a program splits, encrypts or spells otherwise is not found: this
+notices accidents and careless tools, and does not bind a hostile one. Pure.
 """
 
 from __future__ import annotations
@@ -30,8 +31,14 @@ def forms(secret: str) -> frozenset[str]:
     found = {secret, *in_json, repr(secret)[1:-1], data.hex(), data.hex().upper()}
     for safe in (b"", b"/", b"+/=:"):
         for escape in ("%{:02X}", "%{:02x}"):
-            found.add("".join(chr(byte) if byte in _PLAIN or byte in safe else escape.format(byte) for byte in data))
-    for shift in range(3):  # of base64, the characters that depend on nothing before or behind the secret
+            found.add(
+                "".join(
+                    chr(byte) if byte in _PLAIN or byte in safe else escape.format(byte)
+                    for byte in data
+                )
+            )
+    # of base64, the characters that depend on nothing before or behind the secret
+    for shift in range(3):
         coded = base64.b64encode(b"\0" * shift + data).decode()
         inner = coded[-(-shift * 8 // 6) : (shift + len(data)) * 8 // 6]
         found |= {inner, inner.replace("+", "-").replace("/", "_")}
@@ -39,9 +46,13 @@ def forms(secret: str) -> frozenset[str]:
 
 
 def holds(value: Any, secrets: Collection[str]) -> bool:
-    """Whether `value` holds one of `secrets` (each of at least `SHORTEST` characters) in any of its `forms`."""
+    """Whether `value` holds one of `secrets` (each of at least `SHORTEST` characters) in any of
+    its `forms`.
+    """
     looked_for = {form for secret in secrets for form in forms(secret)}
-    waiting, seen = [value], dict[int, Any]()  # what was seen stays alive here, so that no other object gets its id
+    # what was seen stays alive here, so that no other object gets its id
+    waiting = [value]
+    seen = dict[int, Any]()
     while waiting:
         each = waiting.pop()
         if type(each) in _SCALARS or id(each) in seen:
@@ -71,11 +82,19 @@ def _looked_into(value: Any) -> tuple[list[str], list[Any]]:
     elif isinstance(value, list | tuple | set | frozenset):
         inside += value
     if isinstance(value, BaseException):
-        inside += [value.args, value.__cause__, value.__context__, getattr(value, "__notes__", None), getattr(value, "exceptions", None)]
+        inside += [
+            value.args,
+            value.__cause__,
+            value.__context__,
+            getattr(value, "__notes__", None),
+            getattr(value, "exceptions", None),
+        ]
     inside += vars(value).values() if hasattr(value, "__dict__") else ()
     names = [name for kind in type(value).__mro__ for name in _slots(kind)]
     inside += [getattr(value, name, None) for name in names]
-    return ([] if isinstance(value, Mapping | list | tuple | set | frozenset) else _shown(value)), inside
+    return (
+        [] if isinstance(value, Mapping | list | tuple | set | frozenset) else _shown(value)
+    ), inside
 
 
 def _slots(kind: type) -> list[str]:

@@ -1,6 +1,8 @@
-"""Merkle trees over a few entries (RFC 6962, section 2.1): one root for all of them, and a path that shows one entry under it.
+"""Merkle trees over a few entries (RFC 6962, section 2.1): one root for all of them, and a path
+that shows one entry under it.
 
-A leaf is hashed behind a 0 byte and a node behind a 1 byte, so that no node passes for an entry. Hashes are SHA-256, 32 bytes. Pure.
+A leaf is hashed behind a 0 byte and a node behind a 1 byte, so that no node passes for an
+entry. Hashes are SHA-256, 32 bytes. Pure.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def root(leaves: Sequence[bytes]) -> bytes:
 
 
 def path(index: int, leaves: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The hashes that lead from the leaf at `index` to the root, from the bottom up (section 2.1.1)."""
+    """The hashes that lead from the leaf at `index` to the root, from the bottom up (section
+    2.1.1).
+    """
     if len(leaves) == 1:
         return ()
     at = _split(len(leaves))
@@ -43,7 +47,9 @@ def path(index: int, leaves: Sequence[bytes]) -> tuple[bytes, ...]:
 
 
 def root_from(leaf: bytes, index: int, size: int, above: Sequence[bytes]) -> bytes | None:
-    """The root of the tree of `size` leaves in which `leaf` stands at `index`, by its path; None: no such tree has such a path."""
+    """The root of the tree of `size` leaves in which `leaf` stands at `index`, by its path;
+    None: no such tree has such a path.
+    """
     if not 0 <= index < size:
         return None
     if size == 1:
@@ -59,14 +65,18 @@ def root_from(leaf: bytes, index: int, size: int, above: Sequence[bytes]) -> byt
 
 
 def consistency(old: int, new: int, root_of: Callable[[int, int], bytes]) -> list[bytes]:
-    """The hashes that show that the tree of `new` leaves begins with that of `old`, at least one (section 2.1.2).
+    """The hashes that show that the tree of `new` leaves begins with that of `old`, at least
+    one (section 2.1.2).
 
-    `root_of`: the root over the leaves from one index up to another. One below `old` is asked for only where it is in its `RightEdge`.
+    `root_of`: the root over the leaves from one index up to another. One below `old` is asked
+    for only where it is in its `RightEdge`.
     """
     return _consistency(old, 0, new, root_of, known=True)
 
 
-def _consistency(old: int, start: int, end: int, root_of: Callable[[int, int], bytes], *, known: bool) -> list[bytes]:
+def _consistency(
+    old: int, start: int, end: int, root_of: Callable[[int, int], bytes], *, known: bool
+) -> list[bytes]:
     if old == end:
         return [] if known else [root_of(start, end)]
     at = start + _split(end - start)
@@ -76,18 +86,22 @@ def _consistency(old: int, start: int, end: int, root_of: Callable[[int, int], b
 
 
 class RightEdge:
-    """All that a tree needs to grow, and to tell its root: the roots of its perfect subtrees, the largest first, and its size."""
+    """All that a tree needs to grow, and to tell its root: the roots of its perfect subtrees,
+    the largest first, and its size.
+    """
 
     def __init__(self, size: int = 0, roots: Sequence[bytes] = ()) -> None:
         if size < 0 or len(roots) != size.bit_count():
             raise ValueError(f"{len(roots)} subtrees of {size} leaves")
-        self.size, self.roots = size, list(roots)
+        self.size = size
+        self.roots = list(roots)
 
     def add(self, leaf: bytes) -> None:
         """Append a hashed leaf."""
         size = self.size
         while size & 1:
-            leaf, size = _node(self.roots.pop(), leaf), size >> 1
+            leaf = _node(self.roots.pop(), leaf)
+            size = size >> 1
         self.roots.append(leaf)
         self.size += 1
 

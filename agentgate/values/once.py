@@ -1,4 +1,6 @@
-"""Work that is done once for an object that never changes: the result is kept in its `memo`, by the arguments."""
+"""Work that is done once for an object that never changes: the result is kept in its `memo`, by
+the arguments.
+"""
 
 from __future__ import annotations
 

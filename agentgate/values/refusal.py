@@ -1,4 +1,6 @@
-"""Why a call or a run was refused: closed reasons, the one code that the model sees, and the condition that failed."""
+"""Why a call or a run was refused: closed reasons, the one code that the model sees, and the
+condition that failed.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ from agentgate.errors import Refused
 
 
 class Code(StrEnum):
-    """All that a model or an outside caller learns of a refusal (a finer answer would teach it the edge).
+    """All that a model or an outside caller learns of a refusal (a finer answer would teach it
+    the edge).
 
-    Beside `INVALID_ARGUMENTS` a wrapper says what the tool's own schema says of arguments in a wrong form.
+    Beside `INVALID_ARGUMENTS` a wrapper says what the tool's own schema says of arguments in a
+    wrong form.
     """
 
     NOT_PERMITTED = "not_permitted"
@@ -29,7 +33,9 @@ class Code(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a call was refused or held, for operators, logs and tests. Closed: a new check adds its row here."""
+    """Why a call was refused or held, for operators, logs and tests. Closed: a new check adds
+    its row here.
+    """
 
     TENANT = "tenant"
     AGENT = "agent"
@@ -110,17 +116,30 @@ _CODES = {
     Reason.RUN_ELSEWHERE: Code.UNAVAILABLE,
     Reason.RUN_BUSY: Code.UNAVAILABLE,
 }
-# The code of a denial with several reasons: the first of these that occurs. INVALID_ARGUMENTS is last, so that a call
-# refused by policy too never learns that only its form was wrong.
+# The code of a denial with several reasons: the first of these that occurs. INVALID_ARGUMENTS
+# is last, so that a call refused by policy too never learns that only its form was wrong.
 _ORDER = (
     *(Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN, Code.ALREADY_DONE, Code.FAILED),
-    *(Code.NOT_PERMITTED, Code.REFUSED, Code.LIMIT_REACHED, Code.NEEDS_APPROVAL, Code.INVALID_ARGUMENTS),
+    *(
+        Code.NOT_PERMITTED,
+        Code.REFUSED,
+        Code.LIMIT_REACHED,
+        Code.NEEDS_APPROVAL,
+        Code.INVALID_ARGUMENTS,
+    ),
 )
 
 
 def code_of(failures: Iterable[Failure]) -> Code:
-    """The one code that the model sees of a denial. What a limit cannot sum has reached none."""
-    codes = {Code.NOT_PERMITTED if each.reason is Reason.LIMIT and "argument" in each.data else each.reason.code for each in failures}
+    """The one code that the model sees of a denial. What a limit cannot sum has reached
+    none.
+    """
+    codes = {
+        Code.NOT_PERMITTED
+        if each.reason is Reason.LIMIT and "argument" in each.data
+        else each.reason.code
+        for each in failures
+    }
     return next(code for code in _ORDER if code in codes)
 
 
@@ -128,9 +147,13 @@ def code_of(failures: Iterable[Failure]) -> Code:
 FORM = frozenset({Reason.ARGUMENT_FORM, Reason.ARGUMENT_MISSING, Reason.ARGUMENT_UNKNOWN})
 
 
-def of_argument(reason: Reason, name: str, got: str, expected: str, rule: str, condition: str) -> Failure:  # noqa: PLR0917 - as `Failure`
+def of_argument(  # noqa: PLR0917 - as `Failure`
+    reason: Reason, name: str, got: str, expected: str, rule: str, condition: str
+) -> Failure:
     """One condition on an argument that did not hold."""
-    return Failure(reason, f"args.{name}", got, expected, rule, {"argument": name, "condition": condition})
+    return Failure(
+        reason, f"args.{name}", got, expected, rule, {"argument": name, "condition": condition}
+    )
 
 
 def place(file: str, line: int) -> str:
@@ -139,20 +162,29 @@ def place(file: str, line: int) -> str:
 
 
 def misformed(failures: tuple[Failure, ...]) -> list[str]:
-    """The fields that a call lacks or has in another form, where nothing else is wrong with it."""
-    known = [failure.field for failure in failures if failure.reason is not Reason.ARGUMENT_UNKNOWN]
+    """The fields that a call lacks or has in another form, where nothing else is wrong with
+    it.
+    """
+    known = [
+        failure.field for failure in failures if failure.reason is not Reason.ARGUMENT_UNKNOWN
+    ]
     return known if {failure.reason for failure in failures} <= FORM else []
 
 
 NOT_SHOWN = "(not shown)"
-_NAMING = frozenset({Reason.ARGUMENT_UNKNOWN, Reason.INPUT})  # whose field may be a name that the model made up
-_WITHOUT_VALUE = frozenset({Reason.ARGUMENT_MISSING, Reason.INTENT_ABSENT, Reason.INTENT_UNCLEAR})
+# whose field may be a name that the model made up
+_NAMING = frozenset({Reason.ARGUMENT_UNKNOWN, Reason.INPUT})
+_WITHOUT_VALUE = frozenset(
+    {Reason.ARGUMENT_MISSING, Reason.INTENT_ABSENT, Reason.INTENT_UNCLEAR}
+)
 
 
 def told(failures: Iterable[Failure]) -> tuple[Failure, ...]:
-    """Failures as audit record and log hold them: without any value of the call and without names that the model made up.
+    """Failures as audit record and log hold them: without any value of the call and without
+    names that the model made up.
 
-    What is the same then is told once. In process (`Deny.failures`, `run.explain`) failures are whole; the model sees only the code.
+    What is the same then is told once. In process (`Deny.failures`, `run.explain`) failures are
+    whole; the model sees only the code.
     """
     return tuple(dict.fromkeys(map(without_values, failures)))
 
@@ -168,22 +200,31 @@ def without_values(failure: Failure) -> Failure:
 
 def sign_in_wanted(failures: Iterable[Failure]) -> dict[str, Any]:
     """RFC 9470 section 3: how the user has to sign in for what was refused."""
-    return {name: value for failure in failures for name, value in failure.data.items() if name in {"acr_values", "max_age"}}
+    return {
+        name: value
+        for failure in failures
+        for name, value in failure.data.items()
+        if name in {"acr_values", "max_age"}
+    }
 
 
 class AnswerCode(StrEnum):
     """Why a hold was not answered, for whoever answered, logs and tests. Closed."""
 
-    MISSING = "missing"  # no such hold of this tenant: another tenant's, a forgotten one, a made-up id
+    # no such hold of this tenant: another tenant's, a forgotten one, a made-up id
+    MISSING = "missing"
     STATE = "state"  # answered, expired, cancelled or spent
     RUN = "run"  # its run is over, or cannot be read
     WORKFLOW = "workflow"  # another version is in force than the one it was held under
     FORM = "form"  # a signed answer that cannot be read
-    SIGNATURE = "signature"  # by no key that counts here, or over something else: another hold, tenant, run, rule, answer or nonce
+    # by no key that counts here, or over something else: another hold, tenant, run, rule,
+    # answer or nonce
+    SIGNATURE = "signature"
     NONCE = "nonce"  # unknown to this hold, used, or too old
     CHANNEL = "channel"  # this gate has no such way to answer
     UNPROVEN = "unproven"  # a person built in process, where the workflow wants a proven one
-    APPROVER = "approver"  # this person may not: the requester, the agent, another group or tenant
+    # this person may not: the requester, the agent, another group or tenant
+    APPROVER = "approver"
     OVERTAKEN = "overtaken"  # somebody else's answer, or a mint, came first
 
 

@@ -1,7 +1,8 @@
-"""The request: who, in which run, which call. Values only; having the right shape makes none of them trusted.
+"""The request: who, in which run, which call. Values only; having the right shape makes none of
+them trusted.
 
-Identity is `proven` or `in_process`. A `User` or `Agent` that a host builds is always `in_process`; only
-`agentgate.identity.proven` builds proven ones, from a verified credential.
+Identity is `proven` or `in_process`. A `User` or `Agent` that a host builds is always
+`in_process`; only `agentgate.identity.proven` builds proven ones, from a verified credential.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ Status = Literal["minted", "redeemed", "done", "failed", "unknown"]
 
 @value_class
 class User:
-    """The person for whom the agent works. Raises IdentityRefused for a name that `agentgate.values.identities` does not accept.
+    """The person for whom the agent works. Raises IdentityRefused for a name that
+    `agentgate.values.identities` does not accept.
 
     Attributes:
         id: subject identifier, unique within the tenant.
         tenant: the tenant the person belongs to.
         groups: group names.
         issuer, subject: `iss` and `sub` of the credential; empty in process.
-        auth_time, acr, amr: how and when the person signed in (POSIX seconds), as the credential says; None or empty: unknown.
+        auth_time, acr, amr: how and when the person signed in (POSIX seconds), as the
+            credential says; None or empty: unknown.
         identity: how it is known; never an argument.
     """
 
@@ -58,7 +61,9 @@ class User:
 
 @value_class
 class Posture:
-    """What attestation says of the workload: who signed its image, and when it was last attested."""
+    """What attestation says of the workload: who signed its image, and when it was last
+    attested.
+    """
 
     image_signed_by: str
     attested_at: datetime
@@ -66,7 +71,9 @@ class Posture:
 
 @value_class
 class Boundary:
-    """Where the workload runs, as its own credential says, and the thumbprint of the key it presented."""
+    """Where the workload runs, as its own credential says, and the thumbprint of the key it
+    presented.
+    """
 
     cluster: str
     namespace: str
@@ -80,11 +87,14 @@ class Agent:
 
     Attributes:
         id: client identifier.
-        spiffe, issuer, claims, posture, boundary and what follows: set only by `agentgate.identity.proven`, from a verified credential.
+        spiffe, issuer, claims, posture, boundary and what follows: set only by
+            `agentgate.identity.proven`, from a verified credential.
         via: ids of the brokers between user and agent, nearest last.
         subject: `sub` of the credential; empty in process.
-        key: thumbprint of the DPoP key that the agent proved to hold; empty: none. Its tokens are bound to it.
-        environment: of the job, by its proven claim and the gate's settings; None: the gate's own counts; empty: not known.
+        key: thumbprint of the DPoP key that the agent proved to hold; empty: none. Its tokens
+            are bound to it.
+        environment: of the job, by its proven claim and the gate's settings; None: the gate's
+            own counts; empty: not known.
         identity: how it is known; never an argument.
     """
 
@@ -106,7 +116,9 @@ class Agent:
 
 @final
 class CanonicalArguments:
-    """Arguments in canonical form (RFC 8785). `data` is that of real arguments: nothing but their canonicalisation makes one."""
+    """Arguments in canonical form (RFC 8785). `data` is that of real arguments: nothing but
+    their canonicalisation makes one.
+    """
 
     __slots__ = ("_data",)
 
@@ -114,7 +126,8 @@ class CanonicalArguments:
         """Canonicalise the arguments.
 
         Raises:
-            CanonicalError: they have no canonical form. TypeError, ValueError: they are no mapping.
+            CanonicalError: they have no canonical form. TypeError, ValueError: they are no
+                mapping.
         """
         self._data = canonical(dict(args), "args")
 
@@ -136,7 +149,8 @@ class Call:
         id: the runtime's `tool_call_id`.
         data: RFC 8785 bytes of the arguments.
         args: a re-parse of `data`; what is decided on and what must run.
-        definition: digest of the tool's {name, description, input schema} as the integration read it; empty if unknown.
+        definition: digest of the tool's {name, description, input schema} as the integration
+            read it; empty if unknown.
     """
 
     tool: str
@@ -150,11 +164,19 @@ class Call:
         """Build from a model's proposal.
 
         Raises:
-            CanonicalError: name or id is not plain ASCII text, or the arguments have no canonical form.
+            CanonicalError: name or id is not plain ASCII text, or the arguments have no
+                canonical form.
         """
         for name, text in (("tool", tool), ("tool_call_id", tool_call_id)):
-            if type(text) is not str or not 0 < len(text) <= 256 or not text.isascii() or not text.isprintable():
-                raise CanonicalError(name, repr(text)[:80], "1 to 256 printable ASCII characters")
+            if (
+                type(text) is not str
+                or not 0 < len(text) <= 256
+                or not text.isascii()
+                or not text.isprintable()
+            ):
+                raise CanonicalError(
+                    name, repr(text)[:80], "1 to 256 printable ASCII characters"
+                )
         data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")
         return cls(tool, tool_call_id, data, parse(data), definition)
 
@@ -176,8 +198,9 @@ class Derived:
     Attributes:
         presence: present, unclear or absent.
         evidence: the words, or why.
-        silent: nothing of the intent was heard, and the answer says no more than that: an absent that is no denial, or an unclear
-            because the user asked for something that was not understood.
+        silent: nothing of the intent was heard, and the answer says no more than that: an
+            absent that is no denial, or an unclear because the user asked for something that
+            was not understood.
         unread: an unclear that a reader may settle, where the workflow leaves it to one.
     """
 
@@ -193,12 +216,15 @@ class Header:
 
     Attributes:
         day: ISO date of the decision clock at opening: what "tomorrow" is counted from.
-        user_until, agent_until: POSIX seconds when what the credential proved ends; 0: in process, or nobody.
-        host, client: over HTTP, the client that opened the run, and the only one that may call in it; empty: this process, or nobody.
+        user_until, agent_until: POSIX seconds when what the credential proved ends; 0: in
+            process, or nobody.
+        host, client: over HTTP, the client that opened the run, and the only one that may call
+            in it; empty: this process, or nobody.
         conversation: the host's own id for it; empty: the run belongs to none.
         succession: how many runs of the conversation came before.
         earlier: of each stored turn that comes from these, the day on which it was said.
-        held_until: POSIX seconds up to which a call that was held may run though the run is over; 0: nobody came back for one.
+        held_until: POSIX seconds up to which a call that was held may run though the run is
+            over; 0: nobody came back for one.
         memo: what was found of the other fields, which never change; empty in every new header.
     """
 
@@ -224,11 +250,19 @@ class Header:
 
     @property
     def ends(self) -> float:
-        """POSIX seconds from which nothing is minted: the end of the run, or of the first credential before that."""
-        return min(filter(None, (max(self.expires_at, self.held_until), self.user_until, self.agent_until)))
+        """POSIX seconds from which nothing is minted: the end of the run, or of the first
+        credential before that.
+        """
+        return min(
+            filter(
+                None, (max(self.expires_at, self.held_until), self.user_until, self.agent_until)
+            )
+        )
 
     def name_turn(self, turns: int) -> int | str:
-        """What tells a turn, by the number of those up to it, from those of earlier runs of the conversation."""
+        """What tells a turn, by the number of those up to it, from those of earlier runs of the
+        conversation.
+        """
         return f"{self.succession}.{turns}" if self.succession else turns
 
     @property
@@ -238,7 +272,9 @@ class Header:
 
     @property
     def whose(self) -> str:
-        """Whom its runs and holds count for: the user of this issuer, without one the agent, under every spelling of the id."""
+        """Whom its runs and holds count for: the user of this issuer, without one the agent,
+        under every spelling of the id.
+        """
         who = self.user or self.agent
         return name_of(f"{type(who).__name__.lower()} {person(who.id)}", who.issuer)
 
@@ -250,13 +286,17 @@ class EarlierCall:
     Attributes:
         id: its `tool_call_id`.
         args: the arguments that later calls may reference (normal form), by name.
-        rows: its facts: one mapping per element of a list result, scalars repeated in each; empty until recorded.
+        rows: its facts: one mapping per element of a list result, scalars repeated in each;
+            empty until recorded.
         named: all its arguments came from the prompt.
         redeemed_at: POSIX seconds.
         digest: its call digest; empty where the call was not read from a store.
-        endorsed: the arguments whose values the user confirmed by their yes to it, and did not take back.
-        marked: the user confirmed it, or all that it was asked for: its facts with `trust: confirmed` count.
-        turns: how often the user had spoken when they said yes to it; 0: nothing of it counts for another call.
+        endorsed: the arguments whose values the user confirmed by their yes to it, and did not
+            take back.
+        marked: the user confirmed it, or all that it was asked for: its facts with `trust:
+            confirmed` count.
+        turns: how often the user had spoken when they said yes to it; 0: nothing of it counts
+            for another call.
     """
 
     id: str
@@ -273,7 +313,8 @@ class EarlierCall:
 
 @value_class
 class RunState:
-    """A run as `decide` sees it: frozen header, the user's turns, what was derived from them, the redeemed calls.
+    """A run as `decide` sees it: frozen header, the user's turns, what was derived from them,
+    the redeemed calls.
 
     Attributes:
         turns: the user's own texts in this run, oldest first.
@@ -281,13 +322,18 @@ class RunState:
         prompt: typed entities of the turns (`agentgate.values.entities.Prompt`).
         revision: opaque; the mint script refuses when the store's differs.
         denials_spent: it was closed by its last denial.
-        acts, owned: who mints acts in it, and whether servers' records have keys of their own (`agentgate.stores.ops.RunRecord`).
-        doubts: words that may be the user's, each with the number of turns before it; empty words: they could not be read.
-        agent_said: what the newest turn answers, as the host says; it is shown to people, and no decision reads it.
+        acts, owned: who mints acts in it, and whether servers' records have keys of their own
+            (`agentgate.stores.ops.RunRecord`).
+        doubts: words that may be the user's, each with the number of turns before it; empty
+            words: they could not be read.
+        agent_said: what the newest turn answers, as the host says; it is shown to people, and
+            no decision reads it.
         tried: acts of which an attempt was redeemed, whatever came of it.
         whole: all runs of its conversation, as one: for a call that was held in any of them.
-        stored: the turns as stored, with words in doubt; the first are of earlier runs (`Header.earlier`).
-        memo: values derived from the other fields, which never change; empty in every new state.
+        stored: the turns as stored, with words in doubt; the first are of earlier runs
+            (`Header.earlier`).
+        memo: values derived from the other fields, which never change; empty in every new
+            state.
     """
 
     header: Header
@@ -309,7 +355,9 @@ class RunState:
 
     @property
     def spoken(self) -> tuple[str, ...]:
-        """All that the user said, with what earlier runs of the conversation were told: it names values, and asks for nothing."""
+        """All that the user said, with what earlier runs of the conversation were told: it
+        names values, and asks for nothing.
+        """
         return (*split_turns(self.stored[: len(self.header.earlier)]).turns, *self.turns)
 
 
@@ -319,8 +367,10 @@ class Surroundings:
 
     Attributes:
         now: decision time, timezone-aware.
-        environment: of the deployment, or of the job that calls; None: not configured (a workflow that requires one is refused).
-        data_class: class of the data the call touches, from the data catalogue; None: not configured or unknown.
+        environment: of the deployment, or of the job that calls; None: not configured (a
+            workflow that requires one is refused).
+        data_class: class of the data the call touches, from the data catalogue; None: not
+            configured or unknown.
         network: the caller's address or network zone; None: not known.
         brokers: names of the configured upstream brokers.
     """

@@ -1,4 +1,5 @@
-"""Texts that a pattern or glob matches, made in a fixed order: the same source and variant always give the same text.
+"""Texts that a pattern or glob matches, made in a fixed order: the same source and variant
+always give the same text.
 
 Nothing here decides whether a text matches; the caller asks the pattern itself.
 """
@@ -6,19 +7,32 @@ Nothing here decides whether a text matches; the caller asks the pattern itself.
 from __future__ import annotations
 
 from agentgate.values.characters import READABLE, Ranges, inside
-from agentgate.values.expression import Chars, Either, Expression, Repeat, Then, Unreadable, parse
+from agentgate.values.expression import (
+    Chars,
+    Either,
+    Expression,
+    Repeat,
+    Then,
+    Unreadable,
+    parse,
+)
 
 VARIANTS = 64  # how many values of a pattern are tried
 
 
 class _Sampler:
-    """Writes a short text of a pattern; `variant` moves the choice between alternatives and within classes."""
+    """Writes a short text of a pattern; `variant` moves the choice between alternatives and
+    within classes.
+    """
 
     def __init__(self, variant: int) -> None:
-        self.variant, self.made = variant, 0
+        self.variant = variant
+        self.made = 0
 
     def text(self, part: Expression) -> str:
-        """As rarely repeated as allowed, but once where more is allowed too (so that it shows)."""
+        """As rarely repeated as allowed, but once where more is allowed too (so that it
+        shows).
+        """
         match part:
             case Chars():
                 return self._pick(part.ranges)
@@ -33,7 +47,9 @@ class _Sampler:
                 raise Unreadable  # no pattern is parsed to it
 
     def _pick(self, ranges: Ranges) -> str:
-        chars = [char for char in READABLE if inside(ranges, ord(char))] or [chr(low) for low, _ in ranges[:1]]
+        chars = [char for char in READABLE if inside(ranges, ord(char))] or [
+            chr(low) for low, _ in ranges[:1]
+        ]
         if not chars:
             raise Unreadable  # the empty class
         if len(chars) > 1:
@@ -42,7 +58,9 @@ class _Sampler:
 
 
 def from_pattern(source: str, variant: int = 0) -> str | None:
-    """A text that the RE2 pattern probably matches as a whole, or None where the pattern has no exact reading."""
+    """A text that the RE2 pattern probably matches as a whole, or None where the pattern has no
+    exact reading.
+    """
     try:
         return _Sampler(variant).text(parse(source))
     except Unreadable:

@@ -9,7 +9,9 @@ from typing import NamedTuple
 from agentgate.errors import ConfigError
 from agentgate.values.value_class import value_class
 
-OWN, PASTED = "\x01", "\x02"  # before each part of a stored turn whose parts are declared
+# before each part of a stored turn whose parts are declared
+OWN = "\x01"
+PASTED = "\x02"
 DOUBT = "\x03"  # before words among the stored turns that may be the user's
 SAID = "\x04"  # before and behind what the agent had said, which a stored turn answers
 MAX_AGENT_SAID = 1000  # characters that are kept of it, the last ones
@@ -18,14 +20,18 @@ _UNKEPT = re.compile("[\x00-\x04\ud800-\udfff]")
 
 @value_class
 class Own:
-    """A part of a turn that the user typed: its lines are the user's own, whatever they look like; quotation marks in it still quote."""
+    """A part of a turn that the user typed: its lines are the user's own, whatever they look
+    like; quotation marks in it still quote.
+    """
 
     text: str
 
 
 @value_class
 class Pasted:
-    """A part of a turn that comes from elsewhere (a pasted text, an attachment): it says nothing and names nothing."""
+    """A part of a turn that comes from elsewhere (a pasted text, an attachment): it says
+    nothing and names nothing.
+    """
 
     text: str
 
@@ -42,18 +48,38 @@ def turn_text(spoken: object) -> str:
     Raises:
         ConfigError: neither a text nor parts, or a text with a character that separates parts.
     """
-    parts = (spoken,) if isinstance(spoken, str) else tuple(spoken) if isinstance(spoken, (list, tuple)) else ()
-    if not parts or not (parts == (spoken,) or all(isinstance(part, (Own, Pasted)) for part in parts)):
-        raise ConfigError("prompt", type(spoken).__name__, "a text, or a list of Own(...) and Pasted(...)")
+    parts = (
+        (spoken,)
+        if isinstance(spoken, str)
+        else tuple(spoken)
+        if isinstance(spoken, (list, tuple))
+        else ()
+    )
+    if not parts or not (
+        parts == (spoken,) or all(isinstance(part, (Own, Pasted)) for part in parts)
+    ):
+        raise ConfigError(
+            "prompt", type(spoken).__name__, "a text, or a list of Own(...) and Pasted(...)"
+        )
     texts = [part if isinstance(part, str) else part.text for part in parts]
-    if not all(isinstance(text, str) and {OWN, PASTED, DOUBT, SAID}.isdisjoint(text) for text in texts):
-        raise ConfigError("prompt", "a part that is no text, or holds U+0001 to U+0004", "texts without these characters")
-    marks = ["" if isinstance(part, str) else OWN if isinstance(part, Own) else PASTED for part in parts]
+    if not all(
+        isinstance(text, str) and {OWN, PASTED, DOUBT, SAID}.isdisjoint(text) for text in texts
+    ):
+        raise ConfigError(
+            "prompt",
+            "a part that is no text, or holds U+0001 to U+0004",
+            "texts without these characters",
+        )
+    marks = [
+        "" if isinstance(part, str) else OWN if isinstance(part, Own) else PASTED
+        for part in parts
+    ]
     return "".join([mark + text for mark, text in zip(marks, texts, strict=True)])
 
 
 def answering(agent_said: object, turn: str) -> str:
-    """A turn as it is stored, with what the agent had said before it: text of a model, which is shown to people and read by nothing.
+    """A turn as it is stored, with what the agent had said before it: text of a model, which is
+    shown to people and read by nothing.
 
     Raises:
         ConfigError: no text.
@@ -65,7 +91,9 @@ def answering(agent_said: object, turn: str) -> str:
 
 
 class StoredTurns(NamedTuple):
-    """Stored turns: the user's own; the words that may be theirs, each with the number of turns before it; what the last turn answers."""
+    """Stored turns: the user's own; the words that may be theirs, each with the number of turns
+    before it; what the last turn answers.
+    """
 
     turns: tuple[str, ...]
     doubts: tuple[tuple[int, str], ...]
@@ -81,7 +109,9 @@ def split_turns(stored: tuple[str, ...]) -> StoredTurns:
         if text.startswith(DOUBT):
             doubts.append((len(turns), text[1:]))
         else:
-            before, _, own = text[1:].partition(SAID) if text.startswith(SAID) else ("", "", text)
+            before, _, own = (
+                text[1:].partition(SAID) if text.startswith(SAID) else ("", "", text)
+            )
             agent_said = before
             turns.append(own)
     return StoredTurns(tuple(turns), tuple(doubts), agent_said)

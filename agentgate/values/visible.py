@@ -1,8 +1,10 @@
-"""Foreign text made visible for a person: a terminal, a page or a comment shows every character and obeys none.
+"""Foreign text made visible for a person: a terminal, a page or a comment shows every character
+and obeys none.
 
-Rules: every character that cannot be seen, moves the cursor, changes colours or turns the reading direction (ANSI, C0 and C1
-controls, bidirectional marks, zero-width characters) is shown as its escape. So is a letter of another alphabet inside a word
-that has ASCII letters: in a review, no name may look like another.
+Rules: every character that cannot be seen, moves the cursor, changes colours or turns the
+reading direction (ANSI, C0 and C1 controls, bidirectional marks, zero-width characters) is
+shown as its escape. So is a letter of another alphabet inside a word that has ASCII letters: in
+a review, no name may look like another.
 """
 
 from __future__ import annotations
@@ -36,17 +38,23 @@ def visible(text: object, limit: int = 0) -> str:
 
 
 def markdown(text: object, limit: int = 0) -> str:
-    """`visible` text with no meaning in Markdown: no link, mention, image, HTML, table cell or emphasis comes of it."""
+    """`visible` text with no meaning in Markdown: no link, mention, image, HTML, table cell or
+    emphasis comes of it.
+    """
     return _MARKDOWN.sub(lambda m: f"&#{ord(m[1])};", visible(text, limit))
 
 
 def code(text: object, limit: int = 0) -> str:
-    """`markdown` text as code: a forge looks for no ``@name`` and no ``#12`` in it (they are looked for after entities are read)."""
+    """`markdown` text as code: a forge looks for no ``@name`` and no ``#12`` in it (they are
+    looked for after entities are read).
+    """
     return f"<code>{markdown(text, limit)}</code>"
 
 
 def _escape(char: str) -> str:
-    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char) or char.encode("unicode_escape").decode()
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char) or char.encode(
+        "unicode_escape"
+    ).decode()
 
 
 def _mixed(match: re.Match[str]) -> str:
@@ -54,4 +62,9 @@ def _mixed(match: re.Match[str]) -> str:
     word = match.group()
     if word.isascii() or not _ASCII.search(word):
         return word
-    return "".join(c if c.isascii() or unicodedata.name(c, "").startswith(("LATIN", "COMBINING")) else _escape(c) for c in word)
+    return "".join(
+        c
+        if c.isascii() or unicodedata.name(c, "").startswith(("LATIN", "COMBINING"))
+        else _escape(c)
+        for c in word
+    )

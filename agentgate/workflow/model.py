@@ -1,7 +1,9 @@
-"""A workflow as the gate enforces it: frozen values, compiled once by `agentgate.loading`, shared by every call.
+"""A workflow as the gate enforces it: frozen values, compiled once by `agentgate.loading`,
+shared by every call.
 
-Rules: everything is ANDed, nothing is negated, an empty tuple grants nothing. Every value has the `line` of its rule, so that
-a refusal names ``file:line``. These values have no clock and no I/O, and only the loader builds them.
+Rules: everything is ANDed, nothing is negated, an empty tuple grants nothing. Every value has
+the `line` of its rule, so that a refusal names ``file:line``. These values have no clock and no
+I/O, and only the loader builds them.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from agentgate.workflow.rule import Fact, Rule, Sources, WhenOpen
 Effect = Literal["read", "write", "egress", "destructive"]
 Redeem = Literal["wrapper", "server"]
 
-# In the words of an intent: placeholders for a person and a thing, as in a dictionary, and words that do not count.
+# In the words of an intent: placeholders for a person and a thing, as in a dictionary, and
+# words that do not count.
 PLACES = frozenset({"someone", "something"})
 ARTICLES = frozenset({"a", "an", "the", "my", "some"})
 ANY = "any"  # `needs: any`, `limits.count: any`
@@ -36,12 +39,15 @@ NAMED = "<named>"  # among an intent's `objects`
 
 @value_class
 class Limit:
-    """How much. Exactly one of a count of `tool` calls (``any``: all tools) or the sum of `argument` of `tool`.
+    """How much. Exactly one of a count of `tool` calls (``any``: all tools) or the sum of
+    `argument` of `tool`.
 
     Attributes:
-        maximum: for a count the number of calls; for a sum the amount in units of 10^-4, per currency.
+        maximum: for a count the number of calls; for a sum the amount in units of 10^-4, per
+            currency.
         per: whose counter it is; `turn`: since the user last spoke in this run.
-        every: sliding window in seconds (what it counts leaves up to a sixtieth of it later); None: for ever (per run: the run's life).
+        every: sliding window in seconds (what it counts leaves up to a sixtieth of it later);
+            None: for ever (per run: the run's life).
     """
 
     line: int
@@ -54,11 +60,14 @@ class Limit:
 
 @value_class
 class StepUpRule:
-    """When a person must look: every rule in `when` holds (empty: always), and the call leaves open all that `left_open` names.
+    """When a person must look: every rule in `when` holds (empty: always), and the call leaves
+    open all that `left_open` names.
 
     Attributes:
-        group, count: how many members of which group say yes; `user` instead: the run's own user does, and nobody for them.
-        endorses: the arguments whose values the group's yes lets the run use again (`confirmed`); the user's own needs none.
+        group, count: how many members of which group say yes; `user` instead: the run's own
+            user does, and nobody for them.
+        endorses: the arguments whose values the group's yes lets the run use again
+            (`confirmed`); the user's own needs none.
     """
 
     id: str
@@ -90,7 +99,8 @@ class Upstream:
     """The real credential's broker and its declared settings (`role`, `narrower_than`, ...).
 
     Attributes:
-        role_scopes: what `role` may do, where roles.yaml knows it; empty: the broker has to say it.
+        role_scopes: what `role` may do, where roles.yaml knows it; empty: the broker has to say
+            it.
         bound: what the role named by `narrower_than` may do; empty: none is named.
     """
 
@@ -102,14 +112,17 @@ class Upstream:
 
 
 class Dependency(NamedTuple):
-    """What calls of one tool need of an earlier call of another; one call must meet all of it, in one row.
+    """What calls of one tool need of an earlier call of another; one call must meet all of it,
+    in one row.
 
     Attributes:
         tool: the earlier tool.
         origins: arguments whose value may come from it, with the origins that name it.
         bounds: arguments whose `at_most` it holds.
-        within: how many seconds ago it was redeemed at most (infinite: ever); None: no such call is required.
-        tied: an element of a list takes several values or bounds from it (`agentgate.decision.origins.elements`).
+        within: how many seconds ago it was redeemed at most (infinite: ever); None: no such
+            call is required.
+        tied: an element of a list takes several values or bounds from it
+            (`agentgate.decision.origins.elements`).
     """
 
     tool: str
@@ -124,17 +137,23 @@ class Tool:
     """One tool the workflow may mint for.
 
     Attributes:
-        title: the act in a sentence, in which ``{name}`` is the value of an argument; empty: name and arguments say it.
-        needs: intents of which one must be present; ``("any",)`` for reads, ``("none",)`` for machine workflows.
-        audience: the tool server's resource URL; empty where the wrapper redeems and leaves it to the gate.
+        title: the act in a sentence, in which ``{name}`` is the value of an argument; empty:
+            name and arguments say it.
+        needs: intents of which one must be present; ``("any",)`` for reads, ``("none",)`` for
+            machine workflows.
+        audience: the tool server's resource URL; empty where the wrapper redeems and leaves it
+            to the gate.
         scope: granted scopes; empty: the tool's name.
         definition: pinned ``sha256:...`` or empty (wrapper only).
-        referenced: argument names that later calls may name as an origin (their values are kept in the call's record).
+        referenced: argument names that later calls may name as an origin (their values are kept
+            in the call's record).
         structures: which arguments are structures, derived from `args`.
-        dependencies: what its calls need of earlier calls, by tool; arguments with `any_call` aside.
+        dependencies: what its calls need of earlier calls, by tool; arguments with `any_call`
+            aside.
         asking: arguments that need an intent of their own.
         grounded: arguments in which every email, URL, IBAN and phone number needs an origin.
-        by_when: a step-up rule says which open question it is for; then no rule asks whose `when` does not hold.
+        by_when: a step-up rule says which open question it is for; then no rule asks whose
+            `when` does not hold.
     """
 
     name: str
@@ -154,7 +173,9 @@ class Tool:
     referenced: frozenset[str] = frozenset()
     title: str = ""
     structures: Structures = field(init=False, compare=False, repr=False)
-    dependencies: tuple[Dependency, ...] = field(default=(), init=False, compare=False, repr=False)
+    dependencies: tuple[Dependency, ...] = field(
+        default=(), init=False, compare=False, repr=False
+    )
     asking: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
     grounded: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
     by_when: bool = field(default=False, init=False, compare=False, repr=False)
@@ -162,25 +183,62 @@ class Tool:
     @property
     def every_need(self) -> tuple[str, ...]:
         """The intents that it or one of its arguments needs, each once."""
-        return tuple(dict.fromkeys([*self.needs, *[need for rule in self.args.values() for need in rule.needs]]))
+        return tuple(
+            dict.fromkeys(
+                [*self.needs, *[need for rule in self.args.values() for need in rule.needs]]
+            )
+        )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "structures", structures(self.args))
         rules = {name: rule for name, rule in self.args.items() if not rule.any_call}
-        bounds = {name: rule.at_most.tool for name, rule in rules.items() if rule.at_most is not None}
+        bounds = {
+            name: rule.at_most.tool for name, rule in rules.items() if rule.at_most is not None
+        }
         calls = {name: () if rule.free else rule.calls for name, rule in rules.items()}
-        referred = [tool for name in rules for tool in (bounds.get(name, ""), *[called for called, _ in calls[name]]) if tool]
+        referred = [
+            tool
+            for name in rules
+            for tool in (bounds.get(name, ""), *[called for called, _ in calls[name]])
+            if tool
+        ]
         dependencies = []
         for tool in dict.fromkeys([*referred, *[order.require for order in self.sequence]]):
-            origins = tuple([(name, sources) for name, own in calls.items() for called, sources in own if called == tool])
+            origins = tuple(
+                [
+                    (name, sources)
+                    for name, own in calls.items()
+                    for called, sources in own
+                    if called == tool
+                ]
+            )
             bounded = tuple([name for name, called in bounds.items() if called == tool])
-            within = min([inf if order.within is None else order.within for order in self.sequence if order.require == tool], default=None)
-            lists = [list_of(name) for name in (*[name for name, _ in origins], *bounded) if rules[name].max_items is not None]
-            dependencies.append(Dependency(tool, origins, bounded, within, tied=len(lists) > len(set(lists))))
+            within = min(
+                [
+                    inf if order.within is None else order.within
+                    for order in self.sequence
+                    if order.require == tool
+                ],
+                default=None,
+            )
+            lists = [
+                list_of(name)
+                for name in (*[name for name, _ in origins], *bounded)
+                if rules[name].max_items is not None
+            ]
+            dependencies.append(
+                Dependency(tool, origins, bounded, within, tied=len(lists) > len(set(lists)))
+            )
         object.__setattr__(self, "dependencies", tuple(dependencies))
-        object.__setattr__(self, "asking", tuple([name for name, rule in self.args.items() if rule.needs]))
+        object.__setattr__(
+            self, "asking", tuple([name for name, rule in self.args.items() if rule.needs])
+        )
         object.__setattr__(self, "by_when", any(rule.left_open for rule in self.step_ups))
-        object.__setattr__(self, "grounded", tuple([name for name, rule in self.args.items() if rule.entities is not None]))
+        object.__setattr__(
+            self,
+            "grounded",
+            tuple([name for name, rule in self.args.items() if rule.entities is not None]),
+        )
 
 
 @value_class
@@ -189,12 +247,16 @@ class Intent:
 
     Attributes:
         unclear: what happens when the prompt leaves it open.
-        delegated: what it is when the user's words hand the choice of actions to a source they name ("do the tasks in Ann's
-            e-mail"): absent, unclear or present.
-        unheard: what it is when the user asks for something that no word of the workflow explains: absent or unclear.
-        objects: what its tools act on (`agentgate.loading.compiler`): nouns, ``<id>`` for a type, `NAMED`. None: any object will do.
-        timed: some argument of its tools takes a day or a time; what is asked of others for another time is in doubt.
-        reader: a model may read it as present where its words leave it open (`agentgate.intents.combined`).
+        delegated: what it is when the user's words hand the choice of actions to a source they
+            name ("do the tasks in Ann's e-mail"): absent, unclear or present.
+        unheard: what it is when the user asks for something that no word of the workflow
+            explains: absent or unclear.
+        objects: what its tools act on (`agentgate.loading.compiler`): nouns, ``<id>`` for a
+            type, `NAMED`. None: any object will do.
+        timed: some argument of its tools takes a day or a time; what is asked of others for
+            another time is in doubt.
+        reader: a model may read it as present where its words leave it open
+            (`agentgate.intents.combined`).
     """
 
     name: str
@@ -213,7 +275,8 @@ class Intent:
 
 @value_class
 class Doubt:
-    """An example of a signed intent that the installed deriver reads otherwise than its reviewers did.
+    """An example of a signed intent that the installed deriver reads otherwise than its
+    reviewers did.
 
     Attributes:
         key: ``examples`` or ``counter_examples``.
@@ -237,7 +300,9 @@ class Doubt:
 
 @value_class
 class TokenRule:
-    """Lifetime in seconds and binding; `agent_key`: everything but reads that a wrapper redeems carries `cnf`."""
+    """Lifetime in seconds and binding; `agent_key`: everything but reads that a wrapper redeems
+    carries `cnf`.
+    """
 
     ttl: int = 60
     agent_key: bool = False
@@ -248,10 +313,13 @@ class Workflow:
     """A reviewed definition: id + version + digest.
 
     Attributes:
-        digest: ``sha256:...`` of the RFC 8785 bytes of the definition with every default written out (comments do not count).
+        digest: ``sha256:...`` of the RFC 8785 bytes of the definition with every default
+            written out (comments do not count).
         file: path the rules' lines refer to.
-        observe: `mode: observe` of a signed workflow: refusals are recorded, not enforced. Unsigned, it is ignored with a warning.
-        in_doubt: why intents of a signed workflow are unclear at most under the deriver it was loaded with.
+        observe: `mode: observe` of a signed workflow: refusals are recorded, not enforced.
+            Unsigned, it is ignored with a warning.
+        in_doubt: why intents of a signed workflow are unclear at most under the deriver it was
+            loaded with.
     """
 
     id: str

@@ -1,8 +1,11 @@
-"""Arguments inside arguments: ``attachments[].file_id`` is one value for each element of the list `attachments`.
+"""Arguments inside arguments: ``attachments[].file_id`` is one value for each element of the
+list `attachments`.
 
-Rules: a rule names a leaf; every leaf of a structure has a rule, or the call is refused like one with any unknown argument. The leaves
-of a list share one name, in their order, and under a rule that is not optional every element has one. A key that looks like a path is no
-path. A null under a `nullable` rule counts as left out, as does one in place of a structure whose rules are all `nullable`. Pure.
+Rules: a rule names a leaf; every leaf of a structure has a rule, or the call is refused like
+one with any unknown argument. The leaves of a list share one name, in their order, and under a
+rule that is not optional every element has one. A key that looks like a path is no path. A null
+under a `nullable` rule counts as left out, as does one in place of a structure whose rules are
+all `nullable`. Pure.
 """
 
 from __future__ import annotations
@@ -57,19 +60,28 @@ def structures(rules: Mapping[str, Rule]) -> Structures:
     if not roots:
         return _NO_STRUCTURES
     required = {root(name) for name, rule in rules.items() if "." in name and not rule.nullable}
-    lists = {name[: at + len(EACH)] for name in rules for at in range(len(name)) if name.startswith(EACH, at)}
+    lists = {
+        name[: at + len(EACH)]
+        for name in rules
+        for at in range(len(name))
+        if name.startswith(EACH, at)
+    }
     return Structures(roots, roots - required, frozenset(lists))
 
 
 def flat(tool: Structured, args: Mapping[str, Any]) -> Mapping[str, Any]:
     """The arguments by the names of their rules: unchanged where the tool has no structures.
 
-    What has no rule gets a name that no rule can have. An empty list where a list may be names nothing; a null that counts as left out
-    is dropped.
+    What has no rule gets a name that no rule can have. An empty list where a list may be names
+    nothing; a null that counts as left out is dropped.
     """
     roots, nullable, lists = tool.structures
     if not roots:
-        return args if None not in args.values() else {n: v for n, v in args.items() if not (v is None and _nullable(tool, n))}
+        return (
+            args
+            if None not in args.values()
+            else {n: v for n, v in args.items() if not (v is None and _nullable(tool, n))}
+        )
     leaves = {}
     counted = dict.fromkeys(lists, 0)
     for name, value in args.items():
@@ -78,7 +90,12 @@ def flat(tool: Structured, args: Mapping[str, Any]) -> Mapping[str, Any]:
         elif value is not None or name not in nullable:
             _leaves(name, value, leaves, counted, 0)
     for name, rule in tool.args.items():
-        if not rule.optional and name in leaves and EACH in name and len(leaves[name]) != counted.get(list_of(name)):
+        if (
+            not rule.optional
+            and name in leaves
+            and EACH in name
+            and len(leaves[name]) != counted.get(list_of(name))
+        ):
             del leaves[name]  # an element lacks it
         elif rule.nullable and name in leaves:
             if EACH in name:
@@ -89,7 +106,9 @@ def flat(tool: Structured, args: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def emptied(name: str, args: Mapping[str, Any]) -> bool:
-    """Whether the call sends an empty list where a rule's leaves would be, which may mean "none of them"."""
+    """Whether the call sends an empty list where a rule's leaves would be, which may mean "none
+    of them".
+    """
     level: list[Any] = [args]
     for step in name.split(".") if "." in name else ():
         level = _under(step, level)
@@ -102,12 +121,17 @@ def emptied(name: str, args: Mapping[str, Any]) -> bool:
 
 
 def list_of(name: str) -> str:
-    """The list whose elements hold the leaf of this name: ``payments[]`` for ``payments[].to``; for a whole argument its own name."""
+    """The list whose elements hold the leaf of this name: ``payments[]`` for ``payments[].to``;
+    for a whole argument its own name.
+    """
     return name[: name.rindex(EACH) + len(EACH)] if EACH in name else name
 
 
-def elements(path: str, leaves: Iterable[str], args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each element of a list in a call's arguments: its leaves by the names of their rules, without those it does not send.
+def elements(
+    path: str, leaves: Iterable[str], args: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Each element of a list in a call's arguments: its leaves by the names of their rules,
+    without those it does not send.
 
     Args:
         path: the list, as `list_of` names it.
@@ -142,7 +166,9 @@ def _nullable(tool: Structured, name: str) -> bool:
     return rule is not None and rule.nullable
 
 
-def _leaves(path: str, value: Any, leaves: dict[str, Any], counted: dict[str, int], depth: int) -> None:
+def _leaves(
+    path: str, value: Any, leaves: dict[str, Any], counted: dict[str, int], depth: int
+) -> None:
     if type(value) is dict and value and depth < MAX_DEPTH:
         for key, inner in value.items():
             _leaves(f"{path}.{_plain(key)}", inner, leaves, counted, depth + 1)
@@ -157,5 +183,7 @@ def _leaves(path: str, value: Any, leaves: dict[str, Any], counted: dict[str, in
 
 
 def _plain(key: str) -> str:
-    """A key as one step of a path; a longer one, or one that looks like several steps, is quoted (and cut), as no rule's name is."""
+    """A key as one step of a path; a longer one, or one that looks like several steps, is
+    quoted (and cut), as no rule's name is.
+    """
     return repr(key[:MAX_STEP]) if len(key) > MAX_STEP or "." in key or "[" in key else key

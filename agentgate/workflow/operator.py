@@ -1,4 +1,6 @@
-"""The base class of the operators (`agentgate.workflow.operators`), and what else they share. Pure."""
+"""The base class of the operators (`agentgate.workflow.operators`), and what else they share.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from agentgate.values.entities import Key
 
 
 class Reading(Protocol):
-    """What compiling an operator needs of its rule in the file: the type of the value, and a way to report."""
+    """What compiling an operator needs of its rule in the file: the type of the value, and a
+    way to report.
+    """
 
     kind: str
 
@@ -23,13 +27,15 @@ class Reading(Protocol):
 
 
 class SmallestStep(NamedTuple):
-    """The smallest change of an operator that allows one more class of calls, or asks a person once less.
+    """The smallest change of an operator that allows one more class of calls, or asks a person
+    once less.
 
     Attributes:
         words: the change, for a reviewer: ``500 -> 501``, ``dropped``.
         value: the operator's value afterwards; None: the operator is gone.
         name: names the case that notices, behind the argument's name: ``above 500``.
-        tries: values that only the changed workflow treats otherwise; None: any that the operator alone refuses.
+        tries: values that only the changed workflow treats otherwise; None: any that the
+            operator alone refuses.
     """
 
     words: str
@@ -102,20 +108,28 @@ class Operator(ABC):
 
     @property
     def language(self) -> tuple[str, str] | None:
-        """Two RE2 sources, of an operator on form: whole texts that match the first and not the second (empty: no second)."""
+        """Two RE2 sources, of an operator on form: whole texts that match the first and not the
+        second (empty: no second).
+        """
         return None
 
     def near(self, kind: str) -> Iterator[Any]:
-        """Values around it as a caller sends them: some that pass, and of a bound or length some just outside."""
+        """Values around it as a caller sends them: some that pass, and of a bound or length
+        some just outside.
+        """
         yield from self.constants
 
     def samples(self, variant: int) -> Iterator[Any]:
-        """Values it suggests, as a caller sends them; `variant` counts from 0 and gives others."""
+        """Values it suggests, as a caller sends them; `variant` counts from 0 and gives
+        others.
+        """
         if variant == 0:
             yield from self.constants
 
     def proposals(self, kind: str) -> Iterator[tuple[Any, str]]:
-        """Values to propose in place of one that does not pass, each with the words to propose it by."""
+        """Values to propose in place of one that does not pass, each with the words to propose
+        it by.
+        """
         yield from ()
 
     def loosened(self, kind: str) -> SmallestStep:
@@ -123,17 +137,26 @@ class Operator(ABC):
         return SmallestStep("dropped", None, "of another form")
 
     def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
-        """The smallest narrowings, each with a value that no longer passes; `others` are values in the argument's form."""
+        """The smallest narrowings, each with a value that no longer passes; `others` are values
+        in the argument's form.
+        """
         yield from ()
 
 
 def unreachable(operators: Sequence[Operator]) -> Operator | None:
-    """The operator that lists constants none of which the others allow; None where some value can hold, as far as constants tell."""
+    """The operator that lists constants none of which the others allow; None where some value
+    can hold, as far as constants tell.
+    """
     for operator in operators:
         if operator.closed and operator.constants:
             others = [other for other in operators if not other.closed]
             if not any(
-                isinstance(key, bool) or all(other.holds(key) for other in others if other.bounds == isinstance(key, Decimal))
+                isinstance(key, bool)
+                or all(
+                    other.holds(key)
+                    for other in others
+                    if other.bounds == isinstance(key, Decimal)
+                )
                 for key in operator.constants
             ):
                 return operator

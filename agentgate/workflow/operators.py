@@ -1,14 +1,17 @@
 """The operators: what a workflow can require of one value. Each is one class, in one table.
 
-An operator knows its key in the file and how to compile it, which values it allows, how to tell a person, which values it tells apart
-(for the exact diff), and the smallest steps that loosen or narrow it (for the mutants of a workflow). Everything else iterates
-`Rule.operators`; nothing else knows an operator by its name.
+An operator knows its key in the file and how to compile it, which values it allows, how to tell
+a person, which values it tells apart (for the exact diff), and the smallest steps that loosen
+or narrow it (for the mutants of a workflow). Everything else iterates `Rule.operators`; nothing
+else knows an operator by its name.
 
-All operators of a rule are ANDed; every element of a list must pass them. Those of the last three occur in `step_up.when` alone, where
-passing asks a person: negation can add a person and grant nothing. Operators compare keys (`agentgate.values.entities`), so
-39.99 and "39.990" are one amount and ``true`` is not 1. Pure.
+All operators of a rule are ANDed; every element of a list must pass them. Those of the last
+three occur in `step_up.when` alone, where passing asks a person: negation can add a person and
+grant nothing. Operators compare keys (`agentgate.values.entities`), so 39.99 and "39.990" are
+one amount and ``true`` is not 1. Pure.
 
-To add one: a class in `OPERATORS`, a field of `Rule`, the key of the block, docs/workflows.md, the reference model of the tests.
+To add one: a class in `OPERATORS`, a field of `Rule`, the key of the block, docs/workflows.md,
+the reference model of the tests.
 """
 
 from __future__ import annotations
@@ -59,7 +62,9 @@ class _Constants(Operator):
 class Is(_Constants):
     """``is: EUR``: exactly this value."""
 
-    key, field, closed = "is", "equals", True
+    key = "is"
+    field = "equals"
+    closed = True
 
     @classmethod
     def compiled(cls, raw: Any, reading: Reading) -> Any:
@@ -73,7 +78,9 @@ class Is(_Constants):
 class In(_Constants):
     """``in: [EUR, GBP]``, on a list argument ``each_in``: one of these."""
 
-    key, field, closed = "in", "one_of", True
+    key = "in"
+    field = "one_of"
+    closed = True
 
     @property
     def expected(self) -> str:
@@ -81,7 +88,12 @@ class In(_Constants):
 
     def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
         for value in self.value if len(self.value) > 1 else ():
-            yield SmallestStep(f"{value} dropped", tuple(v for v in self.value if v != value), f"{value}", (value,))
+            yield SmallestStep(
+                f"{value} dropped",
+                tuple(v for v in self.value if v != value),
+                f"{value}",
+                (value,),
+            )
 
 
 class _Form(Operator):
@@ -113,13 +125,17 @@ class _Form(Operator):
 
 def _only_text(key: str, reading: Reading) -> None:
     if reading.kind in NUMERIC or reading.kind in {"boolean", "json"}:
-        reading.report(key, f"{key} on a {reading.kind}", "an operator for text only on text", at_key=True)
+        reading.report(
+            key, f"{key} on a {reading.kind}", "an operator for text only on text", at_key=True
+        )
 
 
 class Matches(_Form):
     """``pattern: 'ORD-[0-9]{8}'``: RE2, always the whole value."""
 
-    key, field, form = "pattern", "pattern", Pattern
+    key = "pattern"
+    field = "pattern"
+    form = Pattern
 
     @property
     def language(self) -> tuple[str, str]:
@@ -134,7 +150,9 @@ class Matches(_Form):
 class Globs(_Form):
     """``glob: northwind/orders/*``: ``*`` stops at ``/``, ``**`` does not; no dot segments."""
 
-    key, field, form = "glob", "glob", Glob
+    key = "glob"
+    field = "glob"
+    form = Glob
     value: Glob
 
     @classmethod
@@ -142,7 +160,11 @@ class Globs(_Form):
         never = not {".", "..", ""}.isdisjoint(raw.removeprefix("/").split("/"))
         if never or "***" in raw:
             _only_text(cls.key, reading)
-            expected = "no empty, '.' or '..' segment (such a value never matches)" if never else "* or **"
+            expected = (
+                "no empty, '.' or '..' segment (such a value never matches)"
+                if never
+                else "* or **"
+            )
             reading.report(cls.key, repr(raw), expected)
             return None
         return super().compiled(raw, reading)
@@ -157,9 +179,12 @@ class Globs(_Form):
 
 
 class TextLength(Operator):
-    """``text: 200``: free text of at most so many characters; of a `json` value, so many characters of canonical JSON."""
+    """``text: 200``: free text of at most so many characters; of a `json` value, so many
+    characters of canonical JSON.
+    """
 
-    key, field = "text", "text"
+    key = "text"
+    field = "text"
     value: int
 
     @classmethod
@@ -169,7 +194,9 @@ class TextLength(Operator):
                 _only_text(cls.key, reading)
             else:
                 expected = "one of them (text: N is free text)"
-                reading.report(cls.key, f"text beside type {reading.kind}", expected, at_key=True)
+                reading.report(
+                    cls.key, f"text beside type {reading.kind}", expected, at_key=True
+                )
         return raw
 
     def holds(self, key: Key) -> bool:
@@ -188,14 +215,24 @@ class TextLength(Operator):
         yield "x" * (self.value + 1)
 
     def loosened(self, kind: str) -> SmallestStep:
-        long: Any = {"n": "x" * (self.value - 7)} if kind == "json" and self.value > 7 else "x" * (self.value + 1)
-        return SmallestStep(f"{self.value} -> {self.value + 1}", self.value + 1, "that is too long", (long,))
+        long: Any = (
+            {"n": "x" * (self.value - 7)}
+            if kind == "json" and self.value > 7
+            else "x" * (self.value + 1)
+        )
+        return SmallestStep(
+            f"{self.value} -> {self.value + 1}", self.value + 1, "that is too long", (long,)
+        )
 
 
 def step_of(bound: Decimal) -> Decimal:
     """The smallest step of a bound as it is written: 0.01 for 500.00, 1 for 20."""
     exponent = bound.as_tuple().exponent
-    return Decimal(1).scaleb(exponent) if isinstance(exponent, int) and exponent < 0 else Decimal(1)
+    return (
+        Decimal(1).scaleb(exponent)
+        if isinstance(exponent, int) and exponent < 0
+        else Decimal(1)
+    )
 
 
 def as_sent(kind: str, number: Decimal) -> Any:
@@ -228,11 +265,18 @@ class _Bound(Operator):
 
     def loosened(self, kind: str) -> SmallestStep:
         moved = self._moved(1)
-        return SmallestStep(f"{self.value} -> {moved}", moved, f"{self.side} {self.value}", (as_sent(kind, moved),))
+        return SmallestStep(
+            f"{self.value} -> {moved}",
+            moved,
+            f"{self.side} {self.value}",
+            (as_sent(kind, moved),),
+        )
 
     def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
         moved = self._moved(-1)
-        yield SmallestStep(f"{self.value} -> {moved}", moved, f"of {self.value}", (as_sent(kind, self.value),))
+        yield SmallestStep(
+            f"{self.value} -> {moved}", moved, f"of {self.value}", (as_sent(kind, self.value),)
+        )
 
 
 class _Range(_Bound):
@@ -241,7 +285,12 @@ class _Range(_Bound):
     @classmethod
     def compiled(cls, raw: Any, reading: Reading) -> Any:
         if reading.kind not in NUMERIC and cls.key == "min":  # reported once for both ends
-            reading.report("min", f"min and max on a {reading.kind}", "a range only on money, number or integer", at_key=True)
+            reading.report(
+                "min",
+                f"min and max on a {reading.kind}",
+                "a range only on money, number or integer",
+                at_key=True,
+            )
         return raw
 
     def proposals(self, kind: str) -> Iterator[tuple[Any, str]]:
@@ -251,7 +300,10 @@ class _Range(_Bound):
 class Min(_Range):
     """``min: "0.01"``."""
 
-    key, field, outwards, side = "min", "minimum", -1, "below"
+    key = "min"
+    field = "minimum"
+    outwards = -1
+    side = "below"
 
     def holds(self, key: Key) -> bool:
         return isinstance(key, Decimal) and key >= self.value
@@ -264,7 +316,10 @@ class Min(_Range):
 class Max(_Range):
     """``max: "500.00"``."""
 
-    key, field, outwards, side = "max", "maximum", 1, "above"
+    key = "max"
+    field = "maximum"
+    outwards = 1
+    side = "above"
 
     def holds(self, key: Key) -> bool:
         return isinstance(key, Decimal) and key <= self.value
@@ -277,12 +332,17 @@ class Max(_Range):
 class Above(_Bound):
     """``above: "100.00"``: asks a person about every larger number."""
 
-    key, field, outwards, side = "above", "above", -1, "above"
+    key = "above"
+    field = "above"
+    outwards = -1
+    side = "above"
 
     @classmethod
     def compiled(cls, raw: Any, reading: Reading) -> Any:
         if reading.kind not in NUMERIC:
-            reading.report(cls.key, f"above on a {reading.kind}", "money, number or integer", at_key=True)
+            reading.report(
+                cls.key, f"above on a {reading.kind}", "money, number or integer", at_key=True
+            )
         return raw
 
     def holds(self, key: Key) -> bool:
@@ -290,13 +350,16 @@ class Above(_Bound):
 
     def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
         moved = self._moved(-1)
-        yield SmallestStep(f"{self.value} -> {moved}", moved, f"above {self.value}", (as_sent(kind, moved),))
+        yield SmallestStep(
+            f"{self.value} -> {moved}", moved, f"above {self.value}", (as_sent(kind, moved),)
+        )
 
 
 class NotIn(_Constants):
     """``not_in: [EUR]``: asks a person about every other value."""
 
-    key, field = "not_in", "not_in"
+    key = "not_in"
+    field = "not_in"
 
     def holds(self, key: Key) -> bool:
         return not super().holds(key)
@@ -317,7 +380,9 @@ class NotIn(_Constants):
 class NotMatches(_Form):
     """``not_pattern: 'ORD-[0-9]{8}'``: asks a person about every value of another form."""
 
-    key, field, form = "not_pattern", "not_pattern", Pattern
+    key = "not_pattern"
+    field = "not_pattern"
+    form = Pattern
 
     def holds(self, key: Key) -> bool:
         return not super().holds(key)
@@ -336,12 +401,29 @@ class NotMatches(_Form):
             yield from (made, f"{made}x", made[:-1])
 
 
-OPERATORS: tuple[type[Operator], ...] = (Is, In, Matches, Globs, TextLength, Min, Max, Above, NotIn, NotMatches)
+OPERATORS: tuple[type[Operator], ...] = (
+    Is,
+    In,
+    Matches,
+    Globs,
+    TextLength,
+    Min,
+    Max,
+    Above,
+    NotIn,
+    NotMatches,
+)
 
 
 def compiled(values: Any) -> tuple[Operator, ...]:
     """The operators that a rule states, in the order of the table, as a flat tuple."""
-    return tuple([operator(value) for operator in OPERATORS if (value := getattr(values, operator.field)) is not None])
+    return tuple(
+        [
+            operator(value)
+            for operator in OPERATORS
+            if (value := getattr(values, operator.field)) is not None
+        ]
+    )
 
 
 def key_of(operator: Operator, rule: Any) -> str:

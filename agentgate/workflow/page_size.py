@@ -1,7 +1,9 @@
-"""Pages: the most rows that one call of a read returns (`page_size`), and how many elements its list really had.
+"""Pages: the most rows that one call of a read returns (`page_size`), and how many elements its
+list really had.
 
-Rules: a page's size selects rows only where the page is full. The list is counted when the result is read, including elements that make no
-row; the count is kept in the last row under `PAGE`. Without a count, or if the size in the call is no whole number, the size counts as a
+Rules: a page's size selects rows only where the page is full. The list is counted when the
+result is read, including elements that make no row; the count is kept in the last row under
+`PAGE`. Without a count, or if the size in the call is no whole number, the size counts as a
 choice of rows. Pure.
 """
 
@@ -17,7 +19,8 @@ from agentgate.workflow.rule import Rule
 
 # names that tools give to the most rows of one call, in lower case, without `_` and `-`
 _NAMES = frozenset(
-    "n k limit top topk first take count max maxresults maxitems maxcount maxrows numresults pagesize perpage pagelimit rowlimit".split()
+    "n k limit top topk first take count max maxresults maxitems maxcount maxrows numresults "
+    "pagesize perpage pagelimit rowlimit".split()
 )
 
 
@@ -32,15 +35,27 @@ def sized(name: str) -> bool:
 
 
 def counted(paths: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
-    """The list whose elements are the rows, by the paths of a tool's facts; None: no list, or a row may be less or more than an element."""
+    """The list whose elements are the rows, by the paths of a tool's facts; None: no list, or a
+    row may be less or more than an element.
+    """
     lists = {path[: len(path) - path[::-1].index(EACH) - 1] for path in paths if EACH in path}
-    return next(iter(lists)) if len(lists) == 1 and not any({EACH, NUMBERS} & set(each) for each in lists) else None
+    return (
+        next(iter(lists))
+        if len(lists) == 1 and not any({EACH, NUMBERS} & set(each) for each in lists)
+        else None
+    )
 
 
 def paths(tool: Tool) -> dict[str, tuple[str, ...]]:
-    """What is read from a tool's results: its facts and, with a `page_size`, the length of their list."""
+    """What is read from a tool's results: its facts and, with a `page_size`, the length of
+    their list.
+    """
     facts = {name: fact.path for name, fact in tool.facts.items()}
-    listed = counted(facts.values()) if [rule for rule in tool.args.values() if rule.page_size] else None
+    listed = (
+        counted(facts.values())
+        if [rule for rule in tool.args.values() if rule.page_size]
+        else None
+    )
     return facts if listed is None else {**facts, PAGE: listed}
 
 

@@ -1,7 +1,9 @@
-"""Rules, facts and origins: what a workflow asks of one value, and what tools return for later calls to refer to.
+"""Rules, facts and origins: what a workflow asks of one value, and what tools return for later
+calls to refer to.
 
-As in `agentgate.workflow.model`: frozen values that only the loader builds. Fields below a class's own (`init=False`) hold what every
-decision needs of the others, worked out once, when the value is built.
+As in `agentgate.workflow.model`: frozen values that only the loader builds. Fields below a
+class's own (`init=False`) hold what every decision needs of the others, worked out once, when
+the value is built.
 """
 
 from __future__ import annotations
@@ -24,24 +26,33 @@ STRICTNESS: tuple[WhenOpen, ...] = ("confirm", "step_up", "deny")  # the least s
 
 @value_class
 class Source:
-    """One allowed origin. `kind` prompt, user, computed and model name no tool; fact and arg name a `field` of an earlier `tool`.
+    """One allowed origin. `kind` prompt, user, computed and model name no tool; fact and arg
+    name a `field` of an earlier `tool`.
 
-    `user` is the id of the person the run is for, whatever the prompt says; `computed` is one calculation that the user's words name,
-    over numbers of the other origins beside it (`agentgate.language.calculation`). `confirmed` is a value to which the user said yes for
+    `user` is the id of the person the run is for, whatever the prompt says; `computed` is one
+    calculation that the user's words name, over numbers of the other origins beside it
+    (`agentgate.language.calculation`). `confirmed` is a value to which the user said yes for
     this argument of the tool that its `field` names.
 
-    A `select` is a fact in the row that the user's words select; a `sum`, only in `at_most`, is a fact over all rows of one call.
-    `key` is equal for equal sources, and quick to look up by.
+    A `select` is a fact in the row that the user's words select; a `sum`, only in `at_most`, is
+    a fact over all rows of one call. `key` is equal for equal sources, and quick to look up by.
     """
 
-    kind: Literal["prompt", "user", "computed", "confirmed", "model", "fact", "arg", "select", "sum"]
+    kind: Literal[
+        "prompt", "user", "computed", "confirmed", "model", "fact", "arg", "select", "sum"
+    ]
     tool: str = ""
     field: str = ""
     selector: Selector | None = None
     key: str = field_(default="", init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", f"{self.kind} {self.tool} {self.field}" + (f" {self.selector}" if self.selector else ""))
+        object.__setattr__(
+            self,
+            "key",
+            f"{self.kind} {self.tool} {self.field}"
+            + (f" {self.selector}" if self.selector else ""),
+        )
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -56,39 +67,55 @@ class Source:
 
 Sources = tuple[Source, ...]
 # Those that name no earlier call.
-PROMPT, USER, COMPUTED, CONFIRMED, MODEL = (Source(kind) for kind in ("prompt", "user", "computed", "confirmed", "model"))
+PROMPT, USER, COMPUTED, CONFIRMED, MODEL = (
+    Source(kind) for kind in ("prompt", "user", "computed", "confirmed", "model")
+)
 
 
 @value_class
 class Rule:
-    """The operators on one value (an argument; or `step_up.when`, where `above`, `not_in`, `not_pattern` and `origin` add a person).
+    """The operators on one value (an argument; or `step_up.when`, where `above`, `not_in`,
+    `not_pattern` and `origin` add a person).
 
     Attributes:
         name: argument name.
         line: line of the rule in the workflow file.
-        type: one of `agentgate.values.entities.TYPES`; how the value is normalised before comparing.
+        type: one of `agentgate.values.entities.TYPES`; how the value is normalised before
+            comparing.
         equals: `is`, as a one-element tuple, or None.
         one_of: `in` (a list argument with `each_in`: every element), or None.
         text: longest free text in characters, or None.
         minimum, maximum: inclusive range, both or neither.
-        at_most: an earlier call's fact that bounds the value, or the sum of one over all rows of that call.
-        max_items: the value is a list of at most this many elements, each under the other operators; None: a single value.
-        role: name of the static role the list must be a strict subset of; `role_scopes` are its scopes.
-        sources: allowed origins (`from`); empty: not checked (a read's argument that nothing references).
-        entities: allowed origins of every email/URL/IBAN/phone inside a free text; None: not checked.
+        at_most: an earlier call's fact that bounds the value, or the sum of one over all rows
+            of that call.
+        max_items: the value is a list of at most this many elements, each under the other
+            operators; None: a single value.
+        role: name of the static role the list must be a strict subset of; `role_scopes` are its
+            scopes.
+        sources: allowed origins (`from`); empty: not checked (a read's argument that nothing
+            references).
+        entities: allowed origins of every email/URL/IBAN/phone inside a free text; None: not
+            checked.
         currency: name of the sibling that holds a money value's currency.
-        named_first: where the user's words hold any value of this type, they are the only origin.
+        named_first: where the user's words hold any value of this type, they are the only
+            origin.
         nullable: with `optional`: null counts as left out.
-        page_size: the most rows a read returns; it chooses none where fewer came (`agentgate.workflow.page_size`).
-        needs: intents of which one must be present where the argument is sent; empty: those of the tool suffice.
-        operators: the stated ones of `agentgate.workflow.operators`, compiled from the fields above.
+        page_size: the most rows a read returns; it chooses none where fewer came
+            (`agentgate.workflow.page_size`).
+        needs: intents of which one must be present where the argument is sent; empty: those of
+            the tool suffice.
+        operators: the stated ones of `agentgate.workflow.operators`, compiled from the fields
+            above.
         references: the origins that name an earlier call, and the bound.
         calls: the origins that name an earlier call, by its tool.
-        alone: those that name none, where more than one whole entity of the prompt has to be looked for.
+        alone: those that name none, where more than one whole entity of the prompt has to be
+            looked for.
         prompted: the prompt is an origin.
-        joint: nothing but the prompt or one call that meets all of its origins together can explain a value.
+        joint: nothing but the prompt or one call that meets all of its origins together can
+            explain a value.
         free: any origin will do: none is named, or the model is one.
-        said_as: the type as the user's words name it: a number that may be `computed` is no percentage, which says how it is computed.
+        said_as: the type as the user's words name it: a number that may be `computed` is no
+            percentage, which says how it is computed.
     """
 
     name: str
@@ -122,7 +149,9 @@ class Rule:
     origin: tuple[Source | Literal["unknown"], ...] | None = None
     operators: tuple[Operator, ...] = field_(default=(), init=False, compare=False, repr=False)
     references: Sources = field_(default=(), init=False, compare=False, repr=False)
-    calls: tuple[tuple[str, Sources], ...] = field_(default=(), init=False, compare=False, repr=False)
+    calls: tuple[tuple[str, Sources], ...] = field_(
+        default=(), init=False, compare=False, repr=False
+    )
     alone: Sources = field_(default=(), init=False, compare=False, repr=False)
     joint: bool = field_(default=False, init=False, compare=False, repr=False)
     free: bool = field_(default=True, init=False, compare=False, repr=False)
@@ -136,12 +165,19 @@ class Rule:
         derived = {
             "operators": compiled(self),
             "references": calls if self.at_most is None else (*calls, self.at_most),
-            "calls": tuple([(tool, tuple([s for s in calls if s.tool == tool])) for tool in dict.fromkeys([s.tool for s in calls])]),
+            "calls": tuple(
+                [
+                    (tool, tuple([s for s in calls if s.tool == tool]))
+                    for tool in dict.fromkeys([s.tool for s in calls])
+                ]
+            ),
             "alone": alone,
             "joint": bool(calls) and not (alone or self.any_call or self.named_first),
             "free": not self.sources or MODEL in self.sources,
             "prompted": PROMPT in self.sources,
-            "said_as": "computed" if self.type == "number" and COMPUTED in self.sources else self.type,
+            "said_as": "computed"
+            if self.type == "number" and COMPUTED in self.sources
+            else self.type,
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
@@ -155,16 +191,20 @@ class Fact:
     """A field of a tool's result that the gate reads and trusts as an origin.
 
     Attributes:
-        path: keys into the result; ``[]`` walks a list element by element, e.g. ``("transactions", "[]", "recipient")``; ``[values]``
-            before it makes an object the list of its values, and a last ``[key]`` (`key: true`) is the key of each.
-            An empty tuple is the result itself. A last ``[iban]`` (`find: one`) is the one
-            entity of that type in the text there; ``[numbers]``, ``[]`` (`find: any`) each number in it.
-        named: `trust: named`: counts only if that call's own arguments all came from the prompt.
-        confirmed: `trust: confirmed`: as `named`, and also where the user confirmed the call, or what it was asked for.
+        path: keys into the result; ``[]`` walks a list element by element, e.g.
+            ``("transactions", "[]", "recipient")``; ``[values]`` before it makes an object the
+            list of its values, and a last ``[key]`` (`key: true`) is the key of each. An empty
+            tuple is the result itself. A last ``[iban]`` (`find: one`) is the one entity of
+            that type in the text there; ``[numbers]``, ``[]`` (`find: any`) each number in it.
+        named: `trust: named`: counts only if that call's own arguments all came from the
+            prompt.
+        confirmed: `trust: confirmed`: as `named`, and also where the user confirmed the call,
+            or what it was asked for.
         pattern: form the value must have, if given.
-        named_by: facts of the same row of which the user's words must name one (see `agentgate.decision.origins.labels`);
-            empty: every row counts.
-        where: pairs of a fact of the same row and the argument of that call which it must equal.
+        named_by: facts of the same row of which the user's words must name one (see
+            `agentgate.decision.origins.labels`); empty: every row counts.
+        where: pairs of a fact of the same row and the argument of that call which it must
+            equal.
     """
 
     name: str

@@ -1,4 +1,5 @@
-"""Selectors: the words by which a user picks one row of a result, such as "the largest file", without naming its id.
+"""Selectors: the words by which a user picks one row of a result, such as "the largest file",
+without naming its id.
 
 `agentgate.decision.origins.selectors` says when such words select, and which row.
 """
@@ -33,7 +34,9 @@ _AFTER = (
 
 
 def _form(key: str, nouns: tuple[str, ...]) -> re.Pattern[str]:
-    """How a user writes one superlative with one of these nouns, with nothing that narrows the set."""
+    """How a user writes one superlative with one of these nouns, with nothing that narrows the
+    set.
+    """
     words, _ = SELECTORS[key]
     one = "(?:" + "|".join(r"\s+".join(map(re.escape, noun.split())) for noun in nouns) + ")"
     among = rf"(?:one\s+)?of\s+(?:(?:all|the|my|our)\s+){{1,3}}{one}(?:e?s)?(?!\w)"
@@ -47,7 +50,8 @@ class Selector:
     """Which row of a read "the largest file" is.
 
     Attributes:
-        tool: the tool whose argument is selected; after its first call in a run, no later read selects for it again.
+        tool: the tool whose argument is selected; after its first call in a run, no later read
+            selects for it again.
         nouns: what the user may call such an object, in the singular.
         by: pairs of a key of `SELECTORS` and the fact that it compares.
     """

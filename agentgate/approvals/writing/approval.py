@@ -1,8 +1,8 @@
 """What a reviewer would sign, computed from the directory, and the signing of it.
 
-Rules: everything is recomputed on the signer's machine; the words for what became wider come from the same
-comparison that the gate makes. A version in force is never signed again with other content: its number must
-rise.
+Rules: everything is recomputed on the signer's machine; the words for what became wider come
+from the same comparison that the gate makes. A version in force is never signed again with
+other content: its number must rise.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ from agentgate.values.canonical import canonical
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
-# versions: each is judged by those before it, down to the one in the index, whenever a next one is signed
+# versions: each is judged by those before it, down to the one in the index, whenever a next one
+# is signed
 MAX_UNLISTED = 64
 FIRST = "a first version: everything it permits is new"
 
@@ -57,7 +58,8 @@ class Unsigned:
         proof: the comparison (`agentgate.diff.Diff`); None: there was none.
         definition: canonical bytes that will be stored.
         needs: what the root requires, counting the present signatures.
-        baseline: what it is compared with, in words: ``v2``, ``v2, REVOKED: INC-7``, ``nothing``.
+        baseline: what it is compared with, in words: ``v2``, ``v2, REVOKED: INC-7``,
+            ``nothing``.
     """
 
     statement: Statement
@@ -106,12 +108,13 @@ def statement(
         prover: makes the comparison; None: `agentgate.diff`.
 
     Raises:
-        ApprovalRefused: the root is not trusted, this key is nobody's, or the version was approved with other
-            content.
+        ApprovalRefused: the root is not trusted, this key is nobody's, or the version was
+            approved with other content.
         WorkflowError: the workflow does not load.
         ConfigError: there is no such workflow, or `not_after` is no day.
     """
-    folder, proving = Path(directory), prover or Prover()
+    folder = Path(directory)
+    proving = prover or Prover()
     judge, _ = lenient_judge(
         folder, root, derive=derive, now=time.time() if now is None else now, prover=proving
     )
@@ -125,7 +128,9 @@ def statement(
     old = _load(judge, before, static) if before else None
     proof = proving.compare(old, new) if old else None
     try:
-        end = moment(end_of(not_after if not_after is not None else new.expires.isoformat()) - 1)
+        end = moment(
+            end_of(not_after if not_after is not None else new.expires.isoformat()) - 1
+        )
     except ValueError:
         raise ConfigError("not_after", not_after, "a day such as 2027-05-31") from None
     tests = folder / (file.path.removesuffix(".yaml") + TESTS)
@@ -160,11 +165,14 @@ def statement(
 
 
 def _signing_person(judge: Judge, signer: Signer) -> str:
-    """Whose statement it is. Raises ApprovalRefused: this key is nobody's, or may not sign now."""
+    """Whose statement it is. Raises ApprovalRefused: this key is nobody's, or may not sign
+    now.
+    """
     key = signer.public_key
     person = judge.root.person(key)
     if person is None:
-        got, expected = f"key {key.fingerprint}", "a key of somebody in the root"
+        got = f"key {key.fingerprint}"
+        expected = "a key of somebody in the root"
         raise refuse(UNAPPROVED, f"{APPROVALS}/{ROOT}", "people", got, expected)
     judge.allowed.until(person, key, sshsig.NAMESPACE, judge.now)
     return person
@@ -188,7 +196,10 @@ def _load(judge: Judge, before: Version, static: Mapping[str, frozenset[str]]) -
 def _roles_in(workflow: Workflow, static: Mapping[str, frozenset[str]]) -> set[str]:
     """The roles that a workflow names; an upstream role may be known to its broker only."""
     used = {
-        rule.role for tool in workflow.tools.values() for rule in tool.args.values() if rule.role
+        rule.role
+        for tool in workflow.tools.values()
+        for rule in tool.args.values()
+        if rule.role
     }
     for tool in workflow.tools.values():
         settings = tool.upstream.settings if tool.upstream else {}
@@ -213,10 +224,11 @@ def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Pa
 
     Signatures over other content of this version are removed.
 
-    Returns the statement's file; the signature is beside it. Raises ApprovalRefused: a file cannot be
-    written. KeyRefused.
+    Returns the statement's file; the signature is beside it. Raises ApprovalRefused: a file
+    cannot be written. KeyRefused.
     """
-    tree, said = Tree(directory), draft.statement
+    tree = Tree(directory)
+    said = draft.statement
     folder = f"{said.id}/{said.version}"
     signature = signer.sign(said.data, sshsig.NAMESPACE)
     if sshsig.verify(signature, said.data, sshsig.NAMESPACE) != signer.public_key:
@@ -252,7 +264,8 @@ def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
     for path in (folder / workflow, Path(workflow)):  # without a look at each of thousands
         if is_workflow_file(path, folder):
             return read_workflow_file(path, folder)
-    files, real = workflow_files(folder), os.path.realpath(workflow)
+    files = workflow_files(folder)
+    real = os.path.realpath(workflow)
     named = [p for p in files if os.path.realpath(p) == real]
     if named:
         return read_workflow_file(named[0], folder)
@@ -272,7 +285,8 @@ def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
 
 
 def _check_listed(judge: Judge, id_: str, version: int) -> None:
-    """The index is not far behind, so that signing costs the same however many versions there are.
+    """The index is not far behind, so that signing costs the same however many versions there
+    are.
 
     Raises ApprovalRefused: STALE INDEX.
     """
@@ -281,7 +295,10 @@ def _check_listed(judge: Judge, id_: str, version: int) -> None:
     unlisted = sum(named < stored < version for stored in judge.tree.versions(id_))
     if unlisted > MAX_UNLISTED:
         got = f"version {named}, and {unlisted} stored since"
-        expected = f"at most {MAX_UNLISTED} (agentgate workflow index; delete versions that nobody completes)"
+        expected = (
+            f"at most {MAX_UNLISTED} (agentgate workflow index; delete versions that "
+            "nobody completes)"
+        )
         raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", f"workflows.{id_}", got, expected)
 
 

@@ -1,7 +1,8 @@
-"""Who signs: an OpenSSH private key read here, or ssh-keygen for a key of ssh-agent or a FIDO token.
+"""Who signs: an OpenSSH private key read here, or ssh-keygen for a key of ssh-agent or a FIDO
+token.
 
-Rules: only signing may start a program, and only ``ssh-keygen -Y sign``; its output is verified here before
-it is used.
+Rules: only signing may start a program, and only ``ssh-keygen -Y sign``; its output is verified
+here before it is used.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class KeySigner:
 
 
 class KeygenSigner:
-    """A key that only ssh-keygen can use: in ssh-agent, on a FIDO token, or in a file format of its own.
+    """A key that only ssh-keygen can use: in ssh-agent, on a FIDO token, or in a file format of
+    its own.
 
     Args:
         path: the private key file, or the ``.pub`` file of a key in ssh-agent.
@@ -140,8 +142,8 @@ def open_signer(path: Path | str, passphrase: Callable[[], bytes] | None = None)
 
     Args:
         path: private key file, or the public half of a key in ssh-agent.
-        passphrase: called once, only for an encrypted file; None: ssh-keygen signs with such a file and asks
-            itself.
+        passphrase: called once, only for an encrypted file; None: ssh-keygen signs with such a
+            file and asks itself.
 
     Raises KeyRefused: unreadable, wrong passphrase, or a kind of key that is refused.
     """

@@ -1,7 +1,9 @@
-"""Writing trust files: a root (for one person or a team), its signatures, the index, a revocation.
+"""Writing trust files: a root (for one person or a team), its signatures, the index, a
+revocation.
 
-Rules: the gate's own reader reads back what will be written before the old file is replaced; a replaced root
-stays stored with its signatures, so that gates pinned to it can follow; serials rise.
+Rules: the gate's own reader reads back what will be written before the old file is replaced; a
+replaced root stays stored with its signatures, so that gates pinned to it can follow; serials
+rise.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ NAMESPACES = (
 
 @value_class
 class Reviewer:
-    """A person of a new root; `tenants`: the only ones whose held calls they answer, empty: of all."""
+    """A person of a new root; `tenants`: the only ones whose held calls they answer, empty: of
+    all.
+    """
 
     name: str
     keys: tuple[SshKey, ...]
@@ -73,7 +77,9 @@ class Reviewer:
 
 @value_class
 class ReviewRule:
-    """A rule of a new root: below `path` (a glob) these people, or ``team:``s, sign this often per risk."""
+    """A rule of a new root: below `path` (a glob) these people, or ``team:``s, sign this often
+    per risk.
+    """
 
     path: str
     by: tuple[str, ...]
@@ -101,15 +107,15 @@ def new_root(
         directory: the workflow directory.
         people: who may sign, with their keys.
         expires: last day of the root, ``2027-05-31``.
-        rules: who reviews what; none: everybody everything, one signature for low risk and two for others
-            (solo: low only).
-        roles: who signs `root`, `index` and `revoke`, which everybody signs who is not in `renew`; nobody
-            renews where that is left out.
+        rules: who reviews what; none: everybody everything, one signature for low risk and two
+            for others (solo: low only).
+        roles: who signs `root`, `index` and `revoke`, which everybody signs who is not in
+            `renew`; nobody renews where that is left out.
         threshold: signatures a root needs.
         solo: one person approves their own changes, low risk only; gates warn at every start.
         demo: for demonstrations; gates warn at every start.
-        signed_commits: reviewers' commands take only commits that somebody of the root signed, and who signed
-            one made the change.
+        signed_commits: reviewers' commands take only commits that somebody of the root signed,
+            and who signed one made the change.
         signer: signs it at once; others call `sign_root`.
 
     Returns:
@@ -118,7 +124,9 @@ def new_root(
     Raises:
         ApprovalRefused: ROOT NOT TRUSTED, when a gate would not accept it; nothing is written.
     """
-    tree, everybody, signs = Tree(directory), tuple(people), roles or {}
+    tree = Tree(directory)
+    everybody = tuple(people)
+    signs = roles or {}
     renewers = signs.get("renew", ())
     names = tuple(person.name for person in everybody if person.name not in renewers)
     signers = _signers_file(everybody, renewers)
@@ -159,7 +167,9 @@ def new_root(
 def _default_rule(names: tuple[str, ...], *, solo: bool) -> ReviewRule:
     """Everybody reviews everything."""
     two = min(2, len(names))
-    return ReviewRule("**", names, {"low": 1} if solo else {"low": 1, "medium": two, "high": two})
+    return ReviewRule(
+        "**", names, {"low": 1} if solo else {"low": 1, "medium": two, "high": two}
+    )
 
 
 def _signers_file(people: Iterable[Reviewer], renewers: tuple[str, ...]) -> bytes:
@@ -234,15 +244,18 @@ def write_index(
         root: the pinned digest; None: the present root.
         now: POSIX seconds; None: now.
         prover: proves narrowings.
-        anew: start without the last index, on purpose. Else a missing or bad one refuses, unless nothing was
-            ever signed here: only the last index says which versions were in force.
+        anew: start without the last index, on purpose. Else a missing or bad one refuses,
+            unless nothing was ever signed here: only the last index says which versions were in
+            force.
 
-    Raises ApprovalRefused: the root is not trusted, this key may not, or the present index or revocations are
+    Raises ApprovalRefused: the root is not trusted, this key may not, or the present index or
+    revocations are
         bad.
     """
     at = time.time() if now is None else now
     judge, wrong = lenient_judge(directory, root, derive=lexical, now=at, prover=prover)
-    tree, person = judge.tree, _person(judge.root, signer, "index")
+    tree = judge.tree
+    person = _person(judge.root, signer, "index")
     there = {name for name, _ in tree.names()}
     if not judge.revoked and REVOKED in there:
         raise ApprovalRefused.of(wrong[0])
@@ -267,7 +280,8 @@ def write_index(
             newest[id_] = replace(
                 was, removed=None if tree.versions(id_) else True
             )  # a floor never sinks: a removed version could be put back
-    # higher than any earlier index may have had: serials are times, so two checkouts do not make the same one
+    # higher than any earlier index may have had: serials are times, so two checkouts do not
+    # make the same one
     serial = max((old.serial if old else 0) + 1, int(at))
     data = index_bytes(serial, moment(at + INDEX_LIFE), person, newest, judge.revoked)
     return write_signed(tree, INDEX, data, signer, sshsig.INDEX_NAMESPACE)
@@ -276,7 +290,8 @@ def write_index(
 def renew_index(
     directory: Path | str, signer: Signer, *, root: str | None = None, now: float | None = None
 ) -> tuple[float, float]:
-    """Carry the index on for seven days, and never beyond thirty after somebody of roles.index signed it.
+    """Carry the index on for seven days, and never beyond thirty after somebody of roles.index
+    signed it.
 
     Args:
         directory: the workflow directory.
@@ -287,10 +302,12 @@ def renew_index(
     Returns:
         POSIX seconds of its end, and of the latest one that a renewal may give it.
 
-    Raises ApprovalRefused: the root, the index or the revocations are not trusted, this key may not, or the
+    Raises ApprovalRefused: the root, the index or the revocations are not trusted, this key may
+    not, or the
         thirty days are over.
     """
-    tree, at = Tree(directory), time.time() if now is None else now
+    tree = Tree(directory)
+    at = time.time() if now is None else now
     trusted = load_root(tree, root, at)
     person = _person(trusted.root, signer, "renew")
     index, digest = load_signed_index(trusted)
@@ -331,9 +348,11 @@ def revoke(
         root: the pinned digest; None: the present root.
         now: POSIX seconds; None: now.
 
-    Raises ApprovalRefused: the root or the present revocations are not trusted, or this key may not.
+    Raises ApprovalRefused: the root or the present revocations are not trusted, or this key may
+    not.
     """
-    tree, at = Tree(directory), time.time() if now is None else now
+    tree = Tree(directory)
+    at = time.time() if now is None else now
     trusted = load_root(tree, root, at)
     person = _person(trusted.root, signer, "revoke")
     old = (
@@ -342,7 +361,9 @@ def revoke(
         else Revoked(0, "", person, {})
     )
     before = old.revoked.get(workflow)
-    entry = Revocation(up_to=max(version, before.up_to if before else 0), reason=reason, by=person)
+    entry = Revocation(
+        up_to=max(version, before.up_to if before else 0), reason=reason, by=person
+    )
     write_revoked(tree, trusted.root, signer, old.serial + 1, {**old.revoked, workflow: entry})
     return Path(directory) / APPROVALS / REVOKED
 
@@ -356,7 +377,9 @@ def write_revoked(
     """
     person = _person(root, signer, "revoke")
     said = {id_: revocation.model_dump() for id_, revocation in sorted(entries.items())}
-    data = _yaml({"agentgate": "revoked/v1", "serial": serial, "signer": person, "revoked": said})
+    data = _yaml(
+        {"agentgate": "revoked/v1", "serial": serial, "signer": person, "revoked": said}
+    )
     write_signed(tree, REVOKED, data, signer, sshsig.REVOKED_NAMESPACE)
     return Revoked(serial, file_digest(data), person, dict(entries))
 

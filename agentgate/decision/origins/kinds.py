@@ -1,11 +1,14 @@
 """The kinds of origins: where a value may come from. Each is one class, in one table.
 
-A kind knows its word in the file, the types that may have it, which values it explains, its name in a decision's record, and its
-description for a person. There are two families. The prompt, the run's own user, a calculation, a yes of the user's and the model stand
-alone: each explains a value by itself. The others name a fact or an argument of an earlier call, and are met jointly
-(`agentgate.decision.origins.join`). Everything else asks `kind_of(source)`; nothing else knows a kind by its name. Pure.
+A kind knows its word in the file, the types that may have it, which values it explains, its
+name in a decision's record, and its description for a person. There are two families. The
+prompt, the run's own user, a calculation, a yes of the user's and the model stand alone: each
+explains a value by itself. The others name a fact or an argument of an earlier call, and are
+met jointly (`agentgate.decision.origins.join`). Everything else asks `kind_of(source)`; nothing
+else knows a kind by its name. Pure.
 
-To add one: a class in `KINDS`, its word in `Source.kind`, docs/workflows.md, the reference model of the tests.
+To add one: a class in `KINDS`, its word in `Source.kind`, docs/workflows.md, the reference
+model of the tests.
 """
 
 from __future__ import annotations
@@ -84,8 +87,11 @@ class OriginKind:
     words: ClassVar[str]
     short: ClassVar[str]
 
-    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
-        """How a decision's record names this origin of one element of a value, in any call and row; empty where the element has another.
+    def explains(
+        self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun
+    ) -> str:
+        """How a decision's record names this origin of one element of a value, in any call and
+        row; empty where the element has another.
 
         Args:
             source: the origin.
@@ -102,57 +108,91 @@ class OriginKind:
 
 
 class FromPrompt(OriginKind):
-    """``prompt``: one whole entity of the user's own words; of a text, some of them in their order."""
+    """``prompt``: one whole entity of the user's own words; of a text, some of them in their
+    order.
+    """
 
-    name, types = "prompt", TOKENISED
-    words, short = "named by the user in the prompt", "the prompt"
+    name = "prompt"
+    types = TOKENISED
+    words = "named by the user in the prompt"
+    short = "the prompt"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
+    def explains(
+        self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun
+    ) -> str:
         return self.name if from_user(value, key, run.prompt) else ""
 
 
 class OwnUser(OriginKind):
     """``user``: the id of the person the run is for, whatever the prompt says."""
 
-    name, types = "user", frozenset({"email", "id", "phone", "text", "user"})
-    words, short = "the id of the user this run is for", "the run's own user"
+    name = "user"
+    types = frozenset({"email", "id", "phone", "text", "user"})
+    words = "the id of the user this run is for"
+    short = "the run's own user"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
+    def explains(
+        self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun
+    ) -> str:
         return self.name if run.is_user(value.rule.type, key) else ""
 
 
 class Computed(OriginKind):
-    """``computed``: one calculation that the user's words name, over numbers of the other origins beside it."""
+    """``computed``: one calculation that the user's words name, over numbers of the other
+    origins beside it.
+    """
 
-    name, types, short = "computed", CALCULATED, "computed"
-    words = "the result of one calculation that the user names (a difference, a sum, a share, ...) over such numbers"
+    name = "computed"
+    types = CALCULATED
+    short = "computed"
+    words = (
+        "the result of one calculation that the user names (a difference, a sum, a "
+        "share, ...) over such numbers"
+    )
 
-    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
+    def explains(
+        self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun
+    ) -> str:
         return self.name if run.calculated(value, key, sources) is not None else ""
 
 
 class Confirmed(OriginKind):
-    """``confirmed``: the run's own user said yes to this value, open, for this argument of this tool, and the call was done."""
+    """``confirmed``: the run's own user said yes to this value, open, for this argument of this
+    tool, and the call was done.
+    """
 
-    name, types, short = "confirmed", TOKENISED - NUMERIC - {"text"}, "confirmed by the user"
+    name = "confirmed"
+    types = TOKENISED - NUMERIC - {"text"}
+    short = "confirmed by the user"
     words = "confirmed by the user for this argument, in this run"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
-        calls = [call for call in run.of(source.field) if value.rule.name in call.endorsed and was_sent(call, value, key)]
+    def explains(
+        self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun
+    ) -> str:
+        calls = [
+            call
+            for call in run.of(source.field)
+            if value.rule.name in call.endorsed and was_sent(call, value, key)
+        ]
         return f"{self.name} {calls[-1].id}" if calls else ""
 
 
 def was_sent(call: AnsweredCall, value: Value, key: Key) -> bool:
     """Whether an argument of a call was just this one element of a value."""
     given = call.args.get(value.rule.name)
-    return NORMAL[value.rule.type](given[0] if type(given) is list and len(given) == 1 else given) == key
+    return (
+        NORMAL[value.rule.type](given[0] if type(given) is list and len(given) == 1 else given)
+        == key
+    )
 
 
 class FromModel(OriginKind):
     """``model``: whatever the model writes; it explains nothing."""
 
-    name, free = "model", True
-    words, short = "written by the model", "the model"
+    name = "model"
+    free = True
+    words = "written by the model"
+    short = "the model"
 
 
 class OfCall(OriginKind):
@@ -160,46 +200,77 @@ class OfCall(OriginKind):
 
     alone = False
     returned: ClassVar[bool] = True  # a fact of the result, not an argument
-    labelled: ClassVar[bool] = True  # counts only in rows that the user means, where the fact has labels
+    # counts only in rows that the user means, where the fact has labels
+    labelled: ClassVar[bool] = True
     words = "returned by"
 
     def declared(self, source: Source, tools: Tools) -> Fact | Rule:
-        """The declaration of the fact or argument it names, with its type and the sibling that holds its currency."""
+        """The declaration of the fact or argument it names, with its type and the sibling that
+        holds its currency.
+        """
         return tools[source.tool].facts[source.field]
 
     def fields(self, call: AnsweredCall, row: Row) -> Row:
         """The mapping that holds the value and its siblings."""
         return row if self.returned else call.args
 
-    def read(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools) -> tuple[Found, ...]:
-        """Its value in each row; None where it does not count, as money without its declared currency."""
-        declared, keys = self.declared(source, tools), list[Found]([None]) * len(rows)
-        normal_form, name, sibling = NORMAL[declared.type], source.field, declared.currency
+    def read(
+        self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools
+    ) -> tuple[Found, ...]:
+        """Its value in each row; None where it does not count, as money without its declared
+        currency.
+        """
+        declared = self.declared(source, tools)
+        keys = list[Found]([None]) * len(rows)
+        normal_form = NORMAL[declared.type]
+        name = source.field
+        sibling = declared.currency
         for index in self.counted(source, call, rows, tools):
             fields = self.fields(call, rows[index])
-            key, currency = normal_form(fields.get(name)), fields.get(sibling) if sibling else ""
+            key = normal_form(fields.get(name))
+            currency = fields.get(sibling) if sibling else ""
             if key is not None and type(currency) is str:
                 keys[index] = type(key), key, currency
         return tuple(keys)
 
-    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools) -> Sequence[int]:
-        """The rows in which it counts: what the fact requires of call, value (`trust`, `pattern`) and row (`where`, `named_by`) holds."""
-        facts, indices = tools[source.tool].facts, list(range(len(rows)))
+    def counted(
+        self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools
+    ) -> Sequence[int]:
+        """The rows in which it counts: what the fact requires of call, value (`trust`,
+        `pattern`) and row (`where`, `named_by`) holds.
+        """
+        facts = tools[source.tool].facts
+        indices = list(range(len(rows)))
         fact = facts[source.field]
         if fact.named and not (call.named or (fact.confirmed and call.marked)):
             return ()
         if fact.pattern is not None:
-            texts = {index: row[source.field] for index, row in enumerate(rows) if type(row.get(source.field)) is str}
+            texts = {
+                index: row[source.field]
+                for index, row in enumerate(rows)
+                if type(row.get(source.field)) is str
+            }
             indices = [index for index, text in texts.items() if fact.pattern.matches(text)]
         if fact.where and not self.spread:
-            indices = [index for index in indices if row_is(fact.where, facts, rows[index], call.args)]
+            indices = [
+                index for index in indices if row_is(fact.where, facts, rows[index], call.args)
+            ]
         if fact.named_by and self.labelled:
             indices = [index for index in indices if index in call.meant(fact)]
         return indices
 
-    def explains(self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun) -> str:
+    def explains(
+        self, source: Source, value: Value, key: Key, sources: Sources, run: KnownRun
+    ) -> str:
         wanted = element(value, key)
-        return next((f"{source} {call.id}" for call in run.of(source.tool) if wanted in call.said(source)), "")
+        return next(
+            (
+                f"{source} {call.id}"
+                for call in run.of(source.tool)
+                if wanted in call.said(source)
+            ),
+            "",
+        )
 
     def told(self, source: Source) -> str:
         return f"{self.words} {source.tool} as {source.field}"
@@ -208,38 +279,69 @@ class OfCall(OriginKind):
 class FactOf(OfCall):
     """``tool.fact``: equals a declared fact that the call returned."""
 
-    name, row_fact, of_row = "fact", True, True
+    name = "fact"
+    row_fact = True
+    of_row = True
 
 
 class ArgumentOf(OfCall):
     """``tool.argument``: equals an argument of the call."""
 
-    name, returned, words = "arg", False, "given to"
+    name = "arg"
+    returned = False
+    words = "given to"
 
     def declared(self, source: Source, tools: Tools) -> Fact | Rule:
         return tools[source.tool].args[source.field]
 
-    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools) -> Sequence[int]:
+    def counted(
+        self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools
+    ) -> Sequence[int]:
         return range(len(rows))
 
 
 class SelectedFact(OfCall):
-    """``select``: a fact in the one row that the user's words select ("the largest file"); the selector tells rows apart, no label."""
+    """``select``: a fact in the one row that the user's words select ("the largest file"); the
+    selector tells rows apart, no label.
+    """
 
-    name, labelled, of_row = "select", False, True
+    name = "select"
+    labelled = False
+    of_row = True
 
-    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools) -> Sequence[int]:
-        return [index for index in super().counted(source, call, rows, tools) if index in call.selected(source)]
+    def counted(
+        self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Tools
+    ) -> Sequence[int]:
+        return [
+            index
+            for index in super().counted(source, call, rows, tools)
+            if index in call.selected(source)
+        ]
 
 
 class SumOf(OfCall):
-    """``at_most: {sum: tool.fact}``: a fact over all rows of one call, whichever the fact asks for; a bound, and no origin."""
+    """``at_most: {sum: tool.fact}``: a fact over all rows of one call, whichever the fact asks
+    for; a bound, and no origin.
+    """
 
-    name, spread, labelled = "sum", True, False
+    name = "sum"
+    spread = True
+    labelled = False
 
 
 KINDS: Mapping[str, OriginKind] = {
-    kind.name: kind() for kind in (FromPrompt, OwnUser, Computed, Confirmed, FromModel, FactOf, ArgumentOf, SelectedFact, SumOf)
+    kind.name: kind()
+    for kind in (
+        FromPrompt,
+        OwnUser,
+        Computed,
+        Confirmed,
+        FromModel,
+        FactOf,
+        ArgumentOf,
+        SelectedFact,
+        SumOf,
+    )
 }
 _OF_CALLS = {name: kind for name, kind in KINDS.items() if isinstance(kind, OfCall)}
 

@@ -1,15 +1,19 @@
 """Labels: which rows of a read the user's words mean, by the words in the rows (`named_by`).
 
-Rules: a row is meant when all content words of one of its labels are among the user's words, and no other thing in the result
-shares these words (and perhaps more); where the user says no label in full, only the one thing that shares the most. A tie means no row.
-Words are compared without case and common English endings, and without those that carry no meaning ("the", "re"); a label written
-letter by letter shares one part more. A read whose arguments the model chose means no row: it could leave out what ties. An e-mail
-address is a label by the part before the @, for words that the user wrote as a name (with a capital, or in an address), and in full
-only where the user wrote all of it; numbers, dates, accounts and ids count only as a whole. Quoted and denied words count,
-forwarded text does not: this only narrows what may be an origin, so a title in quotes is as good as any other. Whoever can write a
-row chooses its label, and so which words mean it: labels take rows away from such a person, they never make a row trusted that was
-not. A result with rows left out means no row. Where the user's words speak of the user ("assign it to me"), the one thing that carries
-their id counts too (`own_row`); it stands for no words. Pure.
+Rules: a row is meant when all content words of one of its labels are among the user's words,
+and no other thing in the result shares these words (and perhaps more); where the user says no
+label in full, only the one thing that shares the most. A tie means no row. Words are compared
+without case and common English endings, and without those that carry no meaning ("the", "re");
+a label written letter by letter shares one part more. A read whose arguments the model chose
+means no row: it could leave out what ties. An e-mail address is a label by the part before the
+@, for words that the user wrote as a name (with a capital, or in an address), and in full only
+where the user wrote all of it; numbers, dates, accounts and ids count only as a whole. Quoted
+and denied words count, forwarded text does not: this only narrows what may be an origin, so a
+title in quotes is as good as any other. Whoever can write a row chooses its label, and so which
+words mean it: labels take rows away from such a person, they never make a row trusted that was
+not. A result with rows left out means no row. Where the user's words speak of the user ("assign
+it to me"), the one thing that carries their id counts too (`own_row`); it stands for no words.
+Pure.
 """
 
 from __future__ import annotations
@@ -29,9 +33,11 @@ from agentgate.values.paths import CUT
 from agentgate.workflow.rule import Fact, Rule
 
 Row = Mapping[str, Any]  # of a result, or the arguments of a call
-WORDED = frozenset({"text", "path", "user", "channel", "email"})  # label types compared by their words; the others as a whole
+# label types compared by their words; the others as a whole
+WORDED = frozenset({"text", "path", "user", "channel", "email"})
 PERSONAL = frozenset({"user", "email", "id"})  # label types that may be the user's own id
-MAX_SETS = 256  # different sets of shared words that are compared; a result with more means no row
+# different sets of shared words that are compared; a result with more means no row
+MAX_SETS = 256
 
 _ADDRESS = re.compile(r"([\w.+%-]{1,64})@[\w.-]{1,255}")
 
@@ -62,14 +68,18 @@ def heard(texts: tuple[str, ...]) -> Heard:
 def heard_in(prompt: Prompt) -> Heard:
     """All words that are heard."""
     every = [_of_turn(turn)[0] for turn in prompt.turns]
-    words, names = (frozenset[str]().union(*(each[part] for each in every)) for part in (0, 1))
+    words = frozenset[str]().union(*(each.words for each in every))
+    names = frozenset[str]().union(*(each.names for each in every))
     return Heard(words, names)
 
 
 @once
 def affirmed(prompt: Prompt) -> Heard:
-    """The words that the user says: no quotations of somebody, and no words denied in that turn or a later one."""
-    words, names = set[str](), set[str]()
+    """The words that the user says: no quotations of somebody, and no words denied in that turn
+    or a later one.
+    """
+    words = set[str]()
+    names = set[str]()
     for turn in prompt.turns:
         _, said, denied = _of_turn(turn)
         words |= said.words
@@ -82,11 +92,17 @@ def affirmed(prompt: Prompt) -> Heard:
 @once
 def _of_turn(turn: Turn) -> tuple[Heard, Heard, Heard]:
     """The words of one turn: all that are heard, those said, those denied."""
-    return heard((turn.written,)), heard((" ".join(turn.texts("said")),)), heard((" ".join(turn.texts("denied")),))
+    return (
+        heard((turn.written,)),
+        heard((" ".join(turn.texts("said")),)),
+        heard((" ".join(turn.texts("denied")),)),
+    )
 
 
 class _Row(NamedTuple):
-    """A row that shares something with the user's words: what it is about, the words, and whether one label is said in full."""
+    """A row that shares something with the user's words: what it is about, the words, and
+    whether one label is said in full.
+    """
 
     key: Key
     row: Row
@@ -94,7 +110,13 @@ class _Row(NamedTuple):
     whole: bool
 
 
-def meant(of: Fact, labels: Iterable[Fact], rows: tuple[Row, ...], prompt: Prompt, words: Heard | None = None) -> tuple[Row, ...]:
+def meant(
+    of: Fact,
+    labels: Iterable[Fact],
+    rows: tuple[Row, ...],
+    prompt: Prompt,
+    words: Heard | None = None,
+) -> tuple[Row, ...]:
     """The rows of one call that the user's words mean.
 
     Args:
@@ -106,12 +128,16 @@ def meant(of: Fact, labels: Iterable[Fact], rows: tuple[Row, ...], prompt: Promp
     """
     if not rows or CUT in rows[-1]:
         return ()
-    said, known = words or heard_in(prompt), tuple(labels)
-    sharing = [r for r in (_shares(of, known, row, said, prompt) for row in rows) if r is not None]
+    said = words or heard_in(prompt)
+    known = tuple(labels)
+    sharing = [
+        r for r in (_shares(of, known, row, said, prompt) for row in rows) if r is not None
+    ]
     if not any(r.whole for r in sharing):
         most = max((len(r.shared) for r in sharing), default=0)
         best = [r for r in sharing if len(r.shared) == most]
-        return tuple(r.row for r in best) if len({r.key for r in best}) == 1 else ()
+        things = {r.key for r in best}
+        return tuple(r.row for r in best) if len(things) == 1 else ()
     keys: dict[frozenset[str], set[Key]] = {}
     for r in sharing:
         keys.setdefault(r.shared, set()).add(r.key)
@@ -119,14 +145,22 @@ def meant(of: Fact, labels: Iterable[Fact], rows: tuple[Row, ...], prompt: Promp
         return ()
     bits = {part: 1 << at for at, part in enumerate(frozenset().union(*keys))}
     masks = {shared: sum(bits[part] for part in shared) for shared in keys}
-    alone = {shared for shared, mask in masks.items() if _one_thing(mask, [(masks[other], keys[other]) for other in keys])}
+    alone = {
+        shared
+        for shared, mask in masks.items()
+        if _one_thing(mask, [(masks[other], keys[other]) for other in keys])
+    }
     return tuple(r.row for r in sharing if r.whole and r.shared in alone)
 
 
-def own_row(of: Fact, labels: Iterable[Fact], rows: tuple[Row, ...], prompt: Prompt, user: str | None) -> tuple[Row, ...]:
-    """The rows of the one thing that carries the user's own id in a label, where the user's words speak of themself.
+def own_row(
+    of: Fact, labels: Iterable[Fact], rows: tuple[Row, ...], prompt: Prompt, user: str | None
+) -> tuple[Row, ...]:
+    """The rows of the one thing that carries the user's own id in a label, where the user's
+    words speak of themself.
 
-    In addition to those that the words mean. Two things with this id count as neither: a stranger may have written one of them.
+    In addition to those that the words mean. Two things with this id count as neither: a
+    stranger may have written one of them.
 
     Args:
         of: the fact that rows are told apart by.
@@ -139,7 +173,8 @@ def own_row(of: Fact, labels: Iterable[Fact], rows: tuple[Row, ...], prompt: Pro
         return ()
     known = tuple(labels)
     own = tuple([row for row in rows if any(_is_own(label, row, user) for label in known)])
-    return own if len({normal(of.type, row.get(of.name)) for row in own}) == 1 else ()
+    things = {normal(of.type, row.get(of.name)) for row in own}
+    return own if len(things) == 1 else ()
 
 
 @once
@@ -148,7 +183,9 @@ def _of_self(prompt: Prompt) -> bool:
 
 
 def _is_own(label: Fact, row: Row, user: str) -> bool:
-    """Whether a label that tells people apart (never free text, which may hold any word) is this id, or as a name its part before the @."""
+    """Whether a label that tells people apart (never free text, which may hold any word) is
+    this id, or as a name its part before the @.
+    """
     if label.type not in PERSONAL:
         return False
     own = {normal(label.type, user)}
@@ -168,7 +205,9 @@ def _one_thing(mask: int, others: list[tuple[int, set[Key]]]) -> bool:
     return True
 
 
-def _shares(of: Fact, labels: tuple[Fact, ...], row: Row, said: Heard, prompt: Prompt) -> _Row | None:
+def _shares(
+    of: Fact, labels: tuple[Fact, ...], row: Row, said: Heard, prompt: Prompt
+) -> _Row | None:
     key = normal(of.type, row.get(of.name))
     if key is None:
         return None
@@ -181,15 +220,20 @@ def _shares(of: Fact, labels: tuple[Fact, ...], row: Row, said: Heard, prompt: P
     return _Row(key, row, frozenset(shared), whole) if shared else None
 
 
-def _parts(label: Fact, row: Row, said: Heard, prompt: Prompt) -> tuple[frozenset[str], frozenset[str]]:
-    """The parts of a label, and those that the user said; the label itself, letter by letter, is one more part."""
+def _parts(
+    label: Fact, row: Row, said: Heard, prompt: Prompt
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The parts of a label, and those that the user said; the label itself, letter by letter,
+    is one more part.
+    """
     key = normal(label.type, row.get(label.name))
     currency = row.get(label.currency) if label.currency else ""
     if key is None or type(currency) is not str:
         return frozenset(), frozenset()
     itself = frozenset({f"{label.name}={key}"})
     spelled = itself if prompt.words(label.type, key, currency) is not None else frozenset()
-    if label.type == "email":  # said in full only as an address: anybody's may begin with "mark"
+    # said in full only as an address: anybody's may begin with "mark"
+    if label.type == "email":
         wanted = stems(str(key).partition("@")[0])
         return wanted | itself, (wanted & said.names) | spelled
     if label.type not in WORDED:
@@ -202,15 +246,20 @@ def _parts(label: Fact, row: Row, said: Heard, prompt: Prompt) -> tuple[frozense
     return wanted, (wanted & said.words) | spelled
 
 
-def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt, words: frozenset[str] | None = None) -> bool:
-    """Whether the user alone chose which rows a read returned: each argument is fixed, named in the prompt, or of the user's words.
+def asked_by_user(
+    asked: Iterable[tuple[Rule, Any]], prompt: Prompt, words: frozenset[str] | None = None
+) -> bool:
+    """Whether the user alone chose which rows a read returned: each argument is fixed, named in
+    the prompt, or of the user's words.
 
-    Whoever chooses the rows chooses which of them is unique: a search for one stranger finds no tie.
+    Whoever chooses the rows chooses which of them is unique: a search for one stranger finds no
+    tie.
 
     Args:
         asked: the arguments of the read, each with its rule.
         prompt: the user's words.
-        words: a text counts also where all its content words are among these; None: all that are heard.
+        words: a text counts also where all its content words are among these; None: all that
+            are heard.
     """
     said = heard_in(prompt).words if words is None else words
     for rule, value in asked:
@@ -218,18 +267,29 @@ def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt, words: froz
         if key is None:
             return False
         wanted = stems(key) if rule.type == "text" and isinstance(key, str) else frozenset()
-        if rule.equals is None and not (wanted and wanted <= said) and prompt.words(rule.type, key) is None:
+        if (
+            rule.equals is None
+            and not (wanted and wanted <= said)
+            and prompt.words(rule.type, key) is None
+        ):
             return False
     return True
 
 
-def row_is(where: tuple[tuple[str, str], ...], facts: Mapping[str, Fact], row: Row, args: Row) -> bool:
-    """Whether each of these facts of a row is what the call asked for in the argument beside it."""
-    return all(_equal(facts[name], row.get(name), args.get(argument)) for name, argument in where)
+def row_is(
+    where: tuple[tuple[str, str], ...], facts: Mapping[str, Fact], row: Row, args: Row
+) -> bool:
+    """Whether each of these facts of a row is what the call asked for in the argument beside
+    it.
+    """
+    return all(
+        _equal(facts[name], row.get(name), args.get(argument)) for name, argument in where
+    )
 
 
 def _equal(fact: Fact, value: Any, asked: Any) -> bool:
-    one, other = normal(fact.type, value), normal(fact.type, asked)
+    one = normal(fact.type, value)
+    other = normal(fact.type, asked)
     return one is not None and type(one) is type(other) and one == other
 
 
@@ -237,4 +297,6 @@ def described(fact: Fact) -> Iterator[str]:
     """What a fact requires of its row, for a person."""
     if fact.named_by:
         yield f"the user's words single out its row by {' or '.join(fact.named_by)}"
-    yield from (f"{name} is what that call asked for as {argument}" for name, argument in fact.where)
+    yield from (
+        f"{name} is what that call asked for as {argument}" for name, argument in fact.where
+    )

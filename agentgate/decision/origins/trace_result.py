@@ -1,4 +1,6 @@
-"""What `agentgate.decision.origins.tracing.trace` finds of one call: the failures of its origins, and whether it is named. Pure."""
+"""What `agentgate.decision.origins.tracing.trace` finds of one call: the failures of its
+origins, and whether it is named. Pure.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from agentgate.values.refusal import Failure, Reason, of_argument
 from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import PROMPT
 
-Joined = Mapping[str, tuple[Answer, int]]  # tool -> the call, and the row of it, that everything refers to
+# tool -> the call, and the row of it, that everything refers to
+Joined = Mapping[str, tuple[Answer, int]]
 
 
 class Traced:
@@ -20,18 +23,37 @@ class Traced:
 
     Attributes:
         failures: conditions that refuse the call.
-        unknown: arguments whose origin does not hold and whose `unknown_origin` asks a person then, with why.
+        unknown: arguments whose origin does not hold and whose `unknown_origin` asks a person
+            then, with why.
         apart: those of which any may be the one that no call explains together with the rest.
         named: the call is named (`agentgate.decision.origins.named_calls`).
-        origins: how the decision's record names the origin of each argument that no earlier call explains.
+        origins: how the decision's record names the origin of each argument that no earlier
+            call explains.
         args: the arguments as sent.
-        pending, chosen: the arguments that earlier calls explain, and the call (and row) of each tool that was chosen for all of them.
+        pending, chosen: the arguments that earlier calls explain, and the call (and row) of
+            each tool that was chosen for all of them.
     """
 
-    __slots__ = ("apart", "args", "chosen", "failures", "file", "named", "origins", "pending", "prompt", "tool", "unknown")
+    __slots__ = (
+        "apart",
+        "args",
+        "chosen",
+        "failures",
+        "file",
+        "named",
+        "origins",
+        "pending",
+        "prompt",
+        "tool",
+        "unknown",
+    )
 
     def __init__(self, tool: Tool, args: Mapping[str, Any], prompt: Prompt, file: str) -> None:
-        self.tool, self.args, self.prompt, self.file, self.named = tool, args, prompt, file, False
+        self.tool = tool
+        self.args = args
+        self.prompt = prompt
+        self.file = file
+        self.named = False
         self.failures: list[Failure] = []
         self.unknown: dict[str, Failure] = {}
         self.apart: set[str] = set()
@@ -40,7 +62,9 @@ class Traced:
         self.chosen: Joined = {}
 
     def recorded(self, name: str) -> str:
-        """How the record names the origin of an argument, as it was found; empty where nothing was asked or found."""
+        """How the record names the origin of an argument, as it was found; empty where nothing
+        was asked or found.
+        """
         if name not in self.pending:
             return self.origins.get(name, "")
         value = self.pending[name]
@@ -52,9 +76,14 @@ class Traced:
                         return f"{source} {call.id}"
         raise AssertionError(f"{name}: nothing that was chosen explains it")
 
-    def argument(self, reason: Reason, value: Value, expected: str, condition: str, *, asks: bool = False) -> None:
-        """Record that the origin or the bound of an argument does not hold; `asks`: a person may still say yes."""
-        name, place = value.rule.name, f"{self.file}:{value.rule.line}"
+    def argument(
+        self, reason: Reason, value: Value, expected: str, condition: str, *, asks: bool = False
+    ) -> None:
+        """Record that the origin or the bound of an argument does not hold; `asks`: a person
+        may still say yes.
+        """
+        name = value.rule.name
+        place = f"{self.file}:{value.rule.line}"
         failure = of_argument(reason, name, value.shown, expected, place, condition)
         if asks:
             self.unknown[name] = failure
@@ -68,24 +97,54 @@ class Traced:
 
     def unexplained(self, value: Value) -> None:
         """Record that an argument has none of its origins."""
-        expected = "a value from " + " or ".join(map(str, sources_of(value, self.prompt))) + self._apart(value)
+        expected = (
+            "a value from "
+            + " or ".join(map(str, sources_of(value, self.prompt)))
+            + self._apart(value)
+        )
         asks = value.rule.unknown_origin != "deny"
-        self.argument(Reason.ARGUMENT_ORIGIN, value, expected, f"args.{value.rule.name} from", asks=asks)
+        self.argument(
+            Reason.ARGUMENT_ORIGIN, value, expected, f"args.{value.rule.name} from", asks=asks
+        )
 
     def _apart(self, value: Value) -> str:
-        """Why a prompt that seems to name a datetime does not: a day and a time belong together only where they stand together."""
+        """Why a prompt that seems to name a datetime does not: a day and a time belong together
+        only where they stand together.
+        """
         if value.rule.type != "datetime" or PROMPT not in value.rule.sources:
             return ""
-        words, parts = self.prompt.words, [str(key).partition("T") for key in value.keys]
+        words = self.prompt.words
+        parts = [str(key).partition("T") for key in value.keys]
         named = all(words("date", day) and words("time", time[:5]) for day, _, time in parts)
-        return ' (the prompt names its day and its time apart: "on 2026-06-03 at 10:00" names both together)' if named else ""
+        return (
+            ' (the prompt names its day and its time apart: "on 2026-06-03 at 10:00" names both together)'
+            if named
+            else ""
+        )
 
-    def of_tool(self, reason: Reason, got: str, expected: str, line: int, condition: str) -> None:
+    def of_tool(
+        self, reason: Reason, got: str, expected: str, line: int, condition: str
+    ) -> None:
         """Record that something does not hold of the call as a whole."""
         name = self.tool.name
-        self.failures.append(Failure(reason, name, got, expected, f"{self.file}:{line}", {"condition": f"{name} {condition}"}))
+        self.failures.append(
+            Failure(
+                reason,
+                name,
+                got,
+                expected,
+                f"{self.file}:{line}",
+                {"condition": f"{name} {condition}"},
+            )
+        )
 
     def mixed(self, expected: str) -> None:
         """Record that only different calls meet what one call must."""
         got = "conditions met only by different earlier calls"
-        self.of_tool(Reason.ONE_SOURCE, got, f"all references to {expected}", self.tool.line, "one source")
+        self.of_tool(
+            Reason.ONE_SOURCE,
+            got,
+            f"all references to {expected}",
+            self.tool.line,
+            "one source",
+        )

@@ -1,12 +1,15 @@
-"""Where a value came from: the prompt, the user's own id, a fact or argument of an earlier redeemed call, a calculation, or the model.
+"""Where a value came from: the prompt, the user's own id, a fact or argument of an earlier
+redeemed call, a calculation, or the model.
 
-Rules: the gate derives an origin and accepts none from anybody. Only `EarlierCall`s, calls of this run that were minted and redeemed,
-count (`agentgate.decision.origins.earlier_calls`), and what refers to calls of one tool is met by one of them
-(`agentgate.decision.origins.join`).
-`any_call: true` takes an argument out of that: each element may come from any call and row. `named_first`: where the user named any
-value of the type, nothing but the user's words is an origin. A text is from the prompt also where it is some of the user's words in
-their order (`agentgate.language.wording`). What is `computed` from such values by a calculation that the user's words name belongs to no
-call. Values that the user `confirmed` are those of one yes. None of these, nor the id of the run's user, names anything
+Rules: the gate derives an origin and accepts none from anybody. Only `EarlierCall`s, calls of
+this run that were minted and redeemed, count (`agentgate.decision.origins.earlier_calls`), and
+what refers to calls of one tool is met by one of them (`agentgate.decision.origins.join`).
+`any_call: true` takes an argument out of that: each element may come from any call and row.
+`named_first`: where the user named any value of the type, nothing but the user's words is an
+origin. A text is from the prompt also where it is some of the user's words in their order
+(`agentgate.language.wording`). What is `computed` from such values by a calculation that the
+user's words name belongs to no call. Values that the user `confirmed` are those of one yes.
+None of these, nor the id of the run's user, names anything
 (`agentgate.decision.origins.named_calls`). Pure.
 """
 
@@ -26,16 +29,24 @@ MAX_RECORDED = 20  # elements of a list whose origins are recorded
 
 
 def came_from(value: Value, key: Key, sources: Sources, earlier: Earlier) -> bool:
-    """True when one element of an argument has one of `sources`, in any call and row. The model explains nothing here."""
-    return any(kind_of(source).explains(source, value, key, sources, earlier) for source in sources)
+    """True when one element of an argument has one of `sources`, in any call and row. The model
+    explains nothing here.
+    """
+    return any(
+        kind_of(source).explains(source, value, key, sources, earlier) for source in sources
+    )
 
 
 _OF_TYPE = {kind: Rule("", 0, kind) for kind in FINDABLE}
 
 
 def in_some_call(kind: str, key: Key, sources: Sources, earlier: Earlier) -> bool:
-    """True when an entity inside free text has one of the allowed origins, in any call and row."""
-    return any(kind_of(source).free for source in sources) or came_from(Value(_OF_TYPE[kind], (key,), "", key), key, sources, earlier)
+    """True when an entity inside free text has one of the allowed origins, in any call and
+    row.
+    """
+    return any(kind_of(source).free for source in sources) or came_from(
+        Value(_OF_TYPE[kind], (key,), "", key), key, sources, earlier
+    )
 
 
 def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float) -> None:
@@ -66,8 +77,15 @@ def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float
             pending[name] = value
             continue
         sources = sources_of(value, prompt)
-        alone = rule.alone if sources is rule.sources else tuple([source for source in rule.alone if source == PROMPT])
-        found = next(filter(None, (_explained(value, (source,), sources, earlier) for source in alone)), [])
+        alone = (
+            rule.alone
+            if sources is rule.sources
+            else tuple([source for source in rule.alone if source == PROMPT])
+        )
+        found = next(
+            filter(None, (_explained(value, (source,), sources, earlier) for source in alone)),
+            [],
+        )
         if not found and rule.any_call:
             found = _explained(value, sources, sources, earlier)
         if found:
@@ -78,7 +96,9 @@ def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float
             pending[name] = value
         else:
             traced.unexplained(value)
-    if confirmed and not any(_in_one_yes(call, values, confirmed) for call in earlier.of(traced.tool.name)):
+    if confirmed and not any(
+        _in_one_yes(call, values, confirmed) for call in earlier.of(traced.tool.name)
+    ):
         for name in confirmed:  # as a part of this call nobody said yes to it
             del traced.origins[name]
             traced.unexplained(values[name])
@@ -86,27 +106,48 @@ def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float
     if chosen is None:
         explain(values, pending, earlier, now, traced)
     else:
-        traced.pending, traced.chosen = pending, chosen
+        traced.pending = pending
+        traced.chosen = chosen
     traced.named = is_named(values, said, traced.args, prompt, earlier)
 
 
 def rests_on_yes(values: dict[str, Value], earlier: Earlier) -> bool:
-    """Whether every argument, of at least one, is named by the user, or a value that they confirmed, or such a read returned."""
-    return bool(values) and all(_is_backed(value, key, earlier) for value in values.values() for key in value.keys)
+    """Whether every argument, of at least one, is named by the user, or a value that they
+    confirmed, or such a read returned.
+    """
+    return bool(values) and all(
+        _is_backed(value, key, earlier) for value in values.values() for key in value.keys
+    )
 
 
 def _is_backed(value: Value, key: Key, earlier: Earlier) -> bool:
     sources = [source for source in value.rule.sources if source.kind == CONFIRMED.kind]
-    standing = [source for source in value.rule.sources if stands_for_words(source, earlier.tools)]
+    standing = [
+        source for source in value.rule.sources if stands_for_words(source, earlier.tools)
+    ]
     return (
         in_prompt(value._replace(keys=(key,)), earlier.prompt)
-        or came_from(value, key, (*sources, *[s for s in standing if earlier.tools[s.tool].facts[s.field].confirmed]), earlier)
-        or any(element(value, key) in call.said(source, standing=True) for source in standing for call in earlier.of(source.tool))
+        or came_from(
+            value,
+            key,
+            (
+                *sources,
+                *[s for s in standing if earlier.tools[s.tool].facts[s.field].confirmed],
+            ),
+            earlier,
+        )
+        or any(
+            element(value, key) in call.said(source, standing=True)
+            for source in standing
+            for call in earlier.of(source.tool)
+        )
     )
 
 
 def _in_one_yes(call: Answer, values: dict[str, Value], confirmed: list[str]) -> bool:
-    """Whether one call had all that is confirmed, and all else here that a yes can name: an account is one person's, and no other's."""
+    """Whether one call had all that is confirmed, and all else here that a yes can name: an
+    account is one person's, and no other's.
+    """
     return all(
         was_sent(call, value, key) and (name not in confirmed or name in call.endorsed)
         for name, value in values.items()
@@ -116,8 +157,20 @@ def _in_one_yes(call: Answer, values: dict[str, Value], confirmed: list[str]) ->
 
 
 def _explained(value: Value, given: Sources, sources: Sources, earlier: Earlier) -> list[str]:
-    """How the record names the origin of each element of a value, which is one of the `given`; empty where one has none."""
+    """How the record names the origin of each element of a value, which is one of the `given`;
+    empty where one has none.
+    """
     names = [
-        next(filter(None, (kind_of(source).explains(source, value, key, sources, earlier) for source in given)), "") for key in value.keys
+        next(
+            filter(
+                None,
+                (
+                    kind_of(source).explains(source, value, key, sources, earlier)
+                    for source in given
+                ),
+            ),
+            "",
+        )
+        for key in value.keys
     ]
     return names if all(names) else []

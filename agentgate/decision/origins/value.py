@@ -1,4 +1,6 @@
-"""An argument of a call in the form in which it is compared, and whether it is in the user's words."""
+"""An argument of a call in the form in which it is compared, and whether it is in the user's
+words.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,14 @@ from agentgate.language.wording import said
 from agentgate.values.entities import Key
 from agentgate.workflow.rule import PROMPT, Rule, Sources
 
-Element = tuple[type, Key, str]  # type, comparison key, currency: true is not 1, 100 EUR not 100 USD
+# type, comparison key, currency: true is not 1, 100 EUR not 100 USD
+Element = tuple[type, Key, str]
 
 
 class Value(NamedTuple):
-    """An argument in normal form: its rule, the keys of its elements (one for a single value), its currency, and the value as given."""
+    """An argument in normal form: its rule, the keys of its elements (one for a single value),
+    its currency, and the value as given.
+    """
 
     rule: Rule
     keys: tuple[Key, ...]
@@ -41,7 +46,9 @@ def in_prompt(value: Value, prompt: Prompt) -> bool:
 
 
 def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
-    """True when one element has the origin `prompt`: one whole entity of the user's own words, or, a text, some of them in their order."""
+    """True when one element has the origin `prompt`: one whole entity of the user's own words,
+    or, a text, some of them in their order.
+    """
     if prompt.words(value.rule.said_as, key, value.currency) is not None:
         return True
     if value.rule.type != "text" or said(prompt, str(key)) is None:
@@ -51,6 +58,8 @@ def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
 
 
 def sources_of(value: Value, prompt: Prompt) -> Sources:
-    """The origins that count for a value: the rule's, or with `named_first` only the prompt where the user named one of the type."""
+    """The origins that count for a value: the rule's, or with `named_first` only the prompt
+    where the user named one of the type.
+    """
     rule = value.rule
     return (PROMPT,) if rule.named_first and prompt.holds(rule.said_as) else rule.sources

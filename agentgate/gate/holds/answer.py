@@ -1,8 +1,10 @@
 """A person's answer to a hold, and holds read by their id.
 
-Rules: a hold is named by its id and tenant; what counts is what the store keeps under them, never an object that a caller made. An answer
-is checked, then put on record, then written, and only on the revision that was read. One that does not count is on record too; if
-nobody proved to have given it, it is counted. An answer to several is one for each: what became of one changes nothing for the others.
+Rules: a hold is named by its id and tenant; what counts is what the store keeps under them,
+never an object that a caller made. An answer is checked, then put on record, then written, and
+only on the revision that was read. One that does not count is on record too; if nobody proved
+to have given it, it is counted. An answer to several is one for each: what became of one
+changes nothing for the others.
 """
 
 from __future__ import annotations
@@ -36,7 +38,12 @@ _SHOWN = 80  # characters of a name from outside in a record
 
 def _read(tenant: str, hold_id: str) -> Flow:
     """The stored hold of a tenant, with its state now, and its record."""
-    missing = refusal(AnswerCode.MISSING, "hold", "no such hold of this tenant", "the id of a hold that the store still has")
+    missing = refusal(
+        AnswerCode.MISSING,
+        "hold",
+        "no such hold of this tenant",
+        "the id of a hold that the store still has",
+    )
     if type(tenant) is not str or type(hold_id) is not str:
         raise missing
     try:
@@ -78,7 +85,8 @@ def spoken(core: Core, tenant: str, run: str, holds: tuple[Hold, ...]) -> Flow:
 
 
 def many(tenant: str, run: str | None, state: str | None) -> Flow:
-    """The holds of a tenant, or of one of its runs, that are in this state now (None: in any); the earliest deadline first.
+    """The holds of a tenant, or of one of its runs, that are in this state now (None: in any);
+    the earliest deadline first.
 
     Raises (through the driver):
         NameRefused, StoreUnavailable.
@@ -86,12 +94,18 @@ def many(tenant: str, run: str | None, state: str | None) -> Flow:
     found = list((yield from every(partial(ops.list_holds, tenant, run or ""))))
     if run is not None:
         found += yield from every(partial(ops.old_holds, tenant, run))
-    now, holds = time.time(), dict[str, Hold]()
+    now = time.time()
+    holds = dict[str, Hold]()
     for record in found:
         hold = hold_of(record)
         if record.place.endswith(f".{hold.id}"):  # no copy under another id
             holds[hold.id] = replace(hold, state=hold.state_at(now))
-    return tuple(sorted((h for h in holds.values() if state in {None, h.state}), key=lambda h: (h.expires_at, h.id)))
+    return tuple(
+        sorted(
+            (h for h in holds.values() if state in {None, h.state}),
+            key=lambda h: (h.expires_at, h.id),
+        )
+    )
 
 
 def every(page: Callable[..., Op[ops.HoldList]]) -> Flow:
@@ -109,13 +123,19 @@ def nonce(tenant: str, hold_ids: Collection[str]) -> Flow:
     """A new nonce for one signed answer to this hold, or to these together.
 
     Raises (through the driver):
-        AnswerRefused: `MISSING`, `STATE`: there is nothing to answer; `FORM`: these are not one question. StoreUnavailable.
+        AnswerRefused: `MISSING`, `STATE`: there is nothing to answer; `FORM`: these are not one
+        question. StoreUnavailable.
     """
     yield from _together(tenant, hold_ids)
     new = secrets.token_urlsafe(24)
     for hold_id in hold_ids:
         if (yield ops.nonce_hold(tenant, hold_id, new, NONCE_SECONDS * 1000)) != "ok":
-            raise refusal(AnswerCode.STATE, "hold", f"{hold_id}: answered, or over", "a pending or released hold")
+            raise refusal(
+                AnswerCode.STATE,
+                "hold",
+                f"{hold_id}: answered, or over",
+                "a pending or released hold",
+            )
     return new
 
 
@@ -129,25 +149,34 @@ def _together(tenant: str, hold_ids: Collection[str]) -> Flow:
 
 
 def several(core: Core, tenant: str, answers: Mapping[str, Said], by: Answering) -> Flow:
-    """A person's answers to holds that they were asked about together; of each id the hold as it is after it, or why its answer is none.
+    """A person's answers to holds that they were asked about together; of each id the hold as
+    it is after it, or why its answer is none.
 
     Raises (through the driver):
-        AnswerRefused: none of them counts; that is on record. StoreUnavailable, AuditUnavailable: some may be answered; the same again
+        AnswerRefused: none of them counts; that is on record. StoreUnavailable,
+        AuditUnavailable: some may be answered; the same again
             answers the others.
     """
     try:
         if not all(said in {"release", "refuse"} for said in answers.values()):
-            raise refusal(AnswerCode.FORM, "answers", "something else", "release or refuse for each hold")
+            raise refusal(
+                AnswerCode.FORM, "answers", "something else", "release or refuse for each hold"
+            )
         together: Together = yield from _together(tenant, answers)
     except AnswerRefused as refused:
-        known = {"by": _vouched(by), "holds": [ascii(name)[1:-1][:_SHOWN] for name in list(answers)[:MOST]]}
+        known = {
+            "by": _vouched(by),
+            "holds": [ascii(name)[1:-1][:_SHOWN] for name in list(answers)[:MOST]],
+        }
         yield from _refused(core, tenant, None, refused, known)
         raise
     found: dict[str, Hold | AnswerRefused] = {}
     for hold in together.holds:
         leaf = together.leaf(hold.id, answers)
         try:
-            found[hold.id] = yield Apart(answer(core, tenant, hold.id, by, answers[hold.id], leaf=leaf))
+            found[hold.id] = yield Apart(
+                answer(core, tenant, hold.id, by, answers[hold.id], leaf=leaf)
+            )
         except AnswerRefused as refused:
             found[hold.id] = refused
     if all(isinstance(each, AnswerRefused) for each in found.values()):
@@ -155,17 +184,33 @@ def several(core: Core, tenant: str, answers: Mapping[str, Said], by: Answering)
     return found
 
 
-def answer(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, *, leaf: Inclusion | None = None, reason: str = "") -> Flow:
-    """A person's answer to a hold; returns the hold as it is after it, for `reveal` its sensitive values.
+def answer(
+    core: Core,
+    tenant: str,
+    hold_id: str,
+    by: Answering,
+    said: Said,
+    *,
+    leaf: Inclusion | None = None,
+    reason: str = "",
+) -> Flow:
+    """A person's answer to a hold; returns the hold as it is after it, for `reveal` its
+    sensitive values.
 
-    `leaf`: where the hold stands among those that they answer together; None: it is answered alone. `reason`: for the record.
+    `leaf`: where the hold stands among those that they answer together; None: it is answered
+    alone. `reason`: for the record.
 
     Raises (through the driver):
-        AnswerRefused: it does not count; that is on record. StoreUnavailable, AuditUnavailable: not answered.
+        AnswerRefused: it does not count; that is on record. StoreUnavailable, AuditUnavailable:
+        not answered.
     """
     known: dict[str, object] = {"by": _vouched(by)}
     try:
-        return (yield from _answered(core, tenant, hold_id, by, said, leaf=leaf, known=known, reason=reason))
+        return (
+            yield from _answered(
+                core, tenant, hold_id, by, said, leaf=leaf, known=known, reason=reason
+            )
+        )
     except AnswerRefused as refused:
         yield from _refused(core, tenant, hold_id, refused, {**known, "answer": said})
         raise
@@ -176,11 +221,20 @@ def _vouched(by: Answering) -> str | None:
     return by.id if type(by) is User else by.who.id if type(by) is Proven else None
 
 
-_EVENT: Mapping[Said, Event] = {"release": "yes", "refuse": "no", "reveal": "no"}  # sensitive values are shown while a no may come
+# sensitive values are shown while a no may come
+_EVENT: Mapping[Said, Event] = {"release": "yes", "refuse": "no", "reveal": "no"}
 
 
 def _answered(
-    core: Core, tenant: str, hold_id: str, by: Answering, said: Said, *, leaf: Inclusion | None, known: dict[str, object], reason: str
+    core: Core,
+    tenant: str,
+    hold_id: str,
+    by: Answering,
+    said: Said,
+    *,
+    leaf: Inclusion | None,
+    known: dict[str, object],
+    reason: str,
 ) -> Flow:
     # (1) the hold, still open
     hold, record = yield from _read(tenant, hold_id)
@@ -188,7 +242,12 @@ def _answered(
     status = hold.state_at(time.time())
     event = _EVENT[said]
     if after(status, event) is None:
-        raise refusal(AnswerCode.STATE, "hold", status, "a pending hold" if said == "release" else "a pending or released hold")
+        raise refusal(
+            AnswerCode.STATE,
+            "hold",
+            status,
+            "a pending hold" if said == "release" else "a pending or released hold",
+        )
     # (2) its run, and the version it was held under
     state, workflow = yield from _read_run(core, hold)
     header = state.header
@@ -198,27 +257,54 @@ def _answered(
     proven = core.answerers.prove(hold, said, by, leaf, in_process=workflow.agent.in_process)
     who = proven.user
     known["by"] = who.id
-    gone = yield from _taken(tenant, hold_id, proven, int(header.opened_at * 1000), take=said == "reveal")
+    gone = yield from _taken(
+        tenant, hold_id, proven, int(header.opened_at * 1000), take=said == "reveal"
+    )
     # (4) whether they may
     failures = check_answer(rules, who, header.user, header.agent, tenant)
     if failures:
-        placed = tuple(replace(f, rule=place(workflow.file, rule.line)) for rule, f in zip(rules, failures, strict=True))
+        placed = tuple(
+            replace(f, rule=place(workflow.file, rule.line))
+            for rule, f in zip(rules, failures, strict=True)
+        )
         raise AnswerRefused(AnswerCode.APPROVER, placed)
     _check_same(proven, header.user)
     if gone:
-        raise refusal(AnswerCode.APPROVER, "approver", f"{who.id}, who is revoked", "a person who is not revoked")
-    whose = {"by": who.id, "by_identity": who.identity, "channel": proven.channel, **({"reason": visible(reason, 300)} if reason else {})}
-    of_hold = {"hold": hold_id, "txn": txn(hold_id), "tool": hold.tool, "tool_call_id": hold.tool_call_id, "rules": list(hold.rules)}
+        raise refusal(
+            AnswerCode.APPROVER,
+            "approver",
+            f"{who.id}, who is revoked",
+            "a person who is not revoked",
+        )
+    whose = {
+        "by": who.id,
+        "by_identity": who.identity,
+        "channel": proven.channel,
+        **({"reason": visible(reason, 300)} if reason else {}),
+    }
+    of_hold = {
+        "hold": hold_id,
+        "txn": txn(hold_id),
+        "tool": hold.tool,
+        "tool_call_id": hold.tool_call_id,
+        "rules": list(hold.rules),
+    }
     if leaf is not None:
         root = leaf.root(hold, said)
-        of_hold |= {"together": {"holds": leaf.size, "root": None if root is None else root.hex()}}
+        of_hold |= {
+            "together": {"holds": leaf.size, "root": None if root is None else root.hex()}
+        }
     if said == "reveal":
         yield stamp("hold_revealed", header, **whose, **of_hold)
         return parse((yield ops.reveal_hold(tenant, hold_id)) or b"{}")
     # (5) what follows
     if said == "release":
         hold, still = _add_yes(core, hold, proven, in_process=workflow.agent.in_process)
-        event = "enough" if all(covered(rule, still, header.user, header.agent) for rule in rules) else "yes"
+        event = (
+            "enough"
+            if all(covered(rule, still, header.user, header.agent) for rule in rules)
+            else "yes"
+        )
     then = after(status, event)
     if then not in {"pending", "released", "refused"}:
         raise refusal(AnswerCode.STATE, "hold", status, "a pending hold")
@@ -226,13 +312,26 @@ def _answered(
     # (6) on record, then written where nobody answered meanwhile
     took = round(time.time() - hold.question.opened, 3)
     shown: dict[str, object] = {**whose, "proof": dict(proven.proof)}
-    yield stamp("hold_answer", header, **shown, answer=said, state=hold.state, **of_hold, seconds=took)
-    yield from _write(core, hold, record, proven, said, f"turn {header.name_turn(len(state.turns))}".encode())
+    yield stamp(
+        "hold_answer", header, **shown, answer=said, state=hold.state, **of_hold, seconds=took
+    )
+    yield from _write(
+        core, hold, record, proven, said, f"turn {header.name_turn(len(state.turns))}".encode()
+    )
     return hold
 
 
-def _write(core: Core, hold: Hold, record: ops.HoldRecord, proven: ProvenAnswer, said: Said, note: bytes) -> Flow:  # noqa: PLR0917 - a step
-    """Write an answered hold over the record that was read. Raises AnswerRefused: a used nonce, or an answer that came first."""
+def _write(  # noqa: PLR0917 - a step
+    core: Core,
+    hold: Hold,
+    record: ops.HoldRecord,
+    proven: ProvenAnswer,
+    said: Said,
+    note: bytes,
+) -> Flow:
+    """Write an answered hold over the record that was read. Raises AnswerRefused: a used nonce,
+    or an answer that came first.
+    """
     told = event_of(proven.user.id, proven.channel, said, hold.state)
     written = yield ops.answer_hold(
         hold.tenant,
@@ -248,7 +347,12 @@ def _write(core: Core, hold: Hold, record: ops.HoldRecord, proven: ProvenAnswer,
     if written == "nonce":
         raise _used()
     if written != "ok":
-        raise refusal(AnswerCode.OVERTAKEN, "hold", "answered by somebody else meanwhile", "the hold as it was read")
+        raise refusal(
+            AnswerCode.OVERTAKEN,
+            "hold",
+            "answered by somebody else meanwhile",
+            "the hold as it was read",
+        )
     core.notifier.wake(hold.tenant)
 
 
@@ -259,11 +363,17 @@ def _read_run(core: Core, hold: Hold) -> Flow:
         return state, (yield from core.in_force.of(state.header)).minted
     except RunRefused as refused:
         changed = any(failure.reason is Reason.WORKFLOW_CHANGED for failure in refused.failures)
-        raise AnswerRefused(AnswerCode.WORKFLOW if changed else AnswerCode.RUN, refused.failures) from refused
+        raise AnswerRefused(
+            AnswerCode.WORKFLOW if changed else AnswerCode.RUN, refused.failures
+        ) from refused
 
 
-def _add_yes(core: Core, hold: Hold, proven: ProvenAnswer, *, in_process: bool) -> tuple[Hold, Hold]:
-    """The hold with a yes that was proven just now: as it is written, and with only those of the other yeses that still count."""
+def _add_yes(
+    core: Core, hold: Hold, proven: ProvenAnswer, *, in_process: bool
+) -> tuple[Hold, Hold]:
+    """The hold with a yes that was proven just now: as it is written, and with only those of
+    the other yeses that still count.
+    """
     who = proven.user
     others = tuple(a for a in hold.approvers if a.id != who.id)
     one_more = Approver(
@@ -274,26 +384,48 @@ def _add_yes(core: Core, hold: Hold, proven: ProvenAnswer, *, in_process: bool) 
         channel=proven.channel,
         proof=proven.proof,
     )
-    known_still = core.answerers.standing(replace(hold, approvers=others), in_process=in_process).approvers
-    return replace(hold, approvers=(*others, one_more)), replace(hold, approvers=(*known_still, one_more))
+    known_still = core.answerers.standing(
+        replace(hold, approvers=others), in_process=in_process
+    ).approvers
+    return replace(hold, approvers=(*others, one_more)), replace(
+        hold, approvers=(*known_still, one_more)
+    )
 
 
 def _check_same(proven: ProvenAnswer, user: User | None) -> None:
-    """Where an issuer proved the run's user, their id in the root or at another issuer may be somebody else's, of another tenant too."""
+    """Where an issuer proved the run's user, their id in the root or at another issuer may be
+    somebody else's, of another tenant too.
+    """
     who = proven.user
-    if user is None or not user.issuer or proven.channel not in {"ssh", "token"} or (who.id, who.tenant) != (user.id, user.tenant):
+    if (
+        user is None
+        or not user.issuer
+        or proven.channel not in {"ssh", "token"}
+        or (who.id, who.tenant) != (user.id, user.tenant)
+    ):
         return
     if (who.issuer, who.subject) != (user.issuer, user.subject):
         got = f"{who.id} of {who.issuer or 'the root'}"
-        raise refusal(AnswerCode.APPROVER, "approver", got, f"{user.id} of {user.issuer} (an OIDCToken), or the front end's word")
+        raise refusal(
+            AnswerCode.APPROVER,
+            "approver",
+            got,
+            f"{user.id} of {user.issuer} (an OIDCToken), or the front end's word",
+        )
 
 
-def _taken(tenant: str, hold_id: str, proven: ProvenAnswer, opened_ms: int, *, take: bool) -> Flow:
-    """Whether this person is revoked. Refuses a nonce that is not this hold's, was used, or is too old."""
+def _taken(
+    tenant: str, hold_id: str, proven: ProvenAnswer, opened_ms: int, *, take: bool
+) -> Flow:
+    """Whether this person is revoked. Refuses a nonce that is not this hold's, was used, or is
+    too old.
+    """
     if not proven.nonce:
         return (yield ops.revoked(tenant, proven.user.id, opened_ms))
     try:
-        op = ops.take_nonce(tenant, hold_id, proven.nonce, take=take, user=proven.user.id, opened_ms=opened_ms)
+        op = ops.take_nonce(
+            tenant, hold_id, proven.nonce, take=take, user=proven.user.id, opened_ms=opened_ms
+        )
     except NameRefused as error:
         if error.field != "nonce":
             raise
@@ -305,7 +437,12 @@ def _taken(tenant: str, hold_id: str, proven: ProvenAnswer, opened_ms: int, *, t
 
 
 def _used() -> AnswerRefused:
-    return refusal(AnswerCode.NONCE, "nonce", "one that is not this hold's, was used, or is too old", "a fresh one (Gate.nonce)")
+    return refusal(
+        AnswerCode.NONCE,
+        "nonce",
+        "one that is not this hold's, was used, or is too old",
+        "a fresh one (Gate.nonce)",
+    )
 
 
 def rules_of(workflow: Workflow, hold: Hold) -> tuple[StepUpRule, ...]:
@@ -315,14 +452,31 @@ def rules_of(workflow: Workflow, hold: Hold) -> tuple[StepUpRule, ...]:
         AnswerRefused: `WORKFLOW`: they are no longer those that ask.
     """
     tool = workflow.tools.get(hold.tool)
-    rules = tuple(rule for rule in tool.step_ups if rule.id in hold.rules) if tool is not None else ()
+    rules = (
+        tuple(rule for rule in tool.step_ups if rule.id in hold.rules)
+        if tool is not None
+        else ()
+    )
     if len(rules) != len(hold.rules) or not rules:
-        raise refusal(AnswerCode.WORKFLOW, "workflow", "changed since the hold was opened", "the versions the call was held under")
+        raise refusal(
+            AnswerCode.WORKFLOW,
+            "workflow",
+            "changed since the hold was opened",
+            "the versions the call was held under",
+        )
     return rules
 
 
-def _refused(core: Core, tenant: object, hold_id: object, refused: AnswerRefused, known: Mapping[str, object]) -> Flow:
-    """Put an answer that does not count on record; of one that nobody proved to have given it only a count."""
+def _refused(
+    core: Core,
+    tenant: object,
+    hold_id: object,
+    refused: AnswerRefused,
+    known: Mapping[str, object],
+) -> Flow:
+    """Put an answer that does not count on record; of one that nobody proved to have given it
+    only a count.
+    """
     body = {
         "type": "hold_answer_refused",
         "time": round(time.time(), 6),

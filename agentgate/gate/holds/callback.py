@@ -1,8 +1,11 @@
-"""The host's callback that asks the run's own user (setting `confirm`), and the calls that wait for it.
+"""The host's callback that asks the run's own user (setting `confirm`), and the calls that wait
+for it.
 
-Rules: a callback that takes ``*questions`` is asked about up to ten calls of one run at once: those that came within `_GATHER` seconds, and
-those that came while the user thought. One that takes one question is asked about each call apart. True and False answer all that was
-asked; a list or tuple of True, False or None, as long as the questions, answers each. Anything else, or an error, is no answer.
+Rules: a callback that takes ``*questions`` is asked about up to ten calls of one run at once:
+those that came within `_GATHER` seconds, and those that came while the user thought. One that
+takes one question is asked about each call apart. True and False answer all that was asked; a
+list or tuple of True, False or None, as long as the questions, answers each. Anything else, or
+an error, is no answer.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ class _Waiting:
     """One call that waits: its question, and what the user said."""
 
     def __init__(self, question: Question) -> None:
-        self.question, self.done = question, False
+        self.question = question
+        self.done = False
         self.said: bool | None = None
 
 
@@ -41,18 +45,21 @@ class Callback:
         kinds = {each.kind for each in _parameters(confirm)}
         self._several = inspect.Parameter.VAR_POSITIONAL in kinds
         self._changed = threading.Condition()
-        self._waiting: dict[tuple[str, str], list[_Waiting]] = {}  # tenant and run -> in the order in which they came
+        # tenant and run -> in the order in which they came
+        self._waiting: dict[tuple[str, str], list[_Waiting]] = {}
         self._asking: set[tuple[str, str]] = set()
 
     def ask(self, question: Question, run: str) -> bool | None:
         """What the user says to this call; None: nothing that counts. Blocks."""
         if not self._several:
             return self._said((question,))[0]
-        mine, whose = _Waiting(question), (question.tenant, run)
+        mine = _Waiting(question)
+        whose = (question.tenant, run)
         with self._changed:
             self._waiting.setdefault(whose, []).append(mine)
         try:
-            while self._turn(mine, whose):  # whoever finds that nobody asks this user does, for all that wait
+            # whoever finds that nobody asks this user does, for all that wait
+            while self._turn(mine, whose):
                 try:
                     time.sleep(_GATHER)
                     self._ask(whose)
@@ -63,7 +70,8 @@ class Callback:
             return mine.said
         finally:
             with self._changed:
-                mine.done = True  # also where this thread was interrupted: nobody is asked for it any more
+                # also where this thread was interrupted: nobody is asked for it any more
+                mine.done = True
                 left = [each for each in self._waiting.pop(whose, []) if not each.done]
                 if left:
                     self._waiting[whose] = left
@@ -79,8 +87,11 @@ class Callback:
     def _ask(self, whose: tuple[str, str]) -> None:
         with self._changed:
             asked = [each for each in self._waiting[whose] if not each.done][:MOST]
-        for each, said in zip(asked, self._said(tuple(each.question for each in asked)), strict=True):
-            each.said, each.done = said, True
+        for each, said in zip(
+            asked, self._said(tuple(each.question for each in asked)), strict=True
+        ):
+            each.said = said
+            each.done = True
 
     def _said(self, questions: tuple[Question, ...]) -> list[bool | None]:
         try:
@@ -89,7 +100,11 @@ class Callback:
             said = None
         if type(said) is bool:
             return [said] * len(questions)
-        each = list(said) if type(said) in {list, tuple} and len(said) == len(questions) else [None] * len(questions)
+        each = (
+            list(said)
+            if type(said) in {list, tuple} and len(said) == len(questions)
+            else [None] * len(questions)
+        )
         return [one if type(one) is bool else None for one in each]
 
 

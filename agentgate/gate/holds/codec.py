@@ -11,7 +11,8 @@ from agentgate.errors import StoreUnavailable
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, parse
 
-_PLAIN = ("id", "tenant", "run", "tool", "tool_call_id")  # fields of a hold that are stored as they are
+# fields of a hold that are stored as they are
+_PLAIN = ("id", "tenant", "run", "tool", "tool_call_id")
 _EVENT = ("by", "channel", "answer", "state")
 
 
@@ -58,7 +59,10 @@ def hold_of(record: ops.HoldRecord) -> Hold:
             why=tuple(stored["why"]),
             expires_at=float(stored["expires_at"]),
             state=record.state,
-            approvers=tuple(Approver(**{**each, "groups": tuple(each["groups"])}) for each in stored["approvers"]),
+            approvers=tuple(
+                Approver(**{**each, "groups": tuple(each["groups"])})
+                for each in stored["approvers"]
+            ),
             revision=record.revision,
             question=from_json(stored["question"]),
             seal=str(stored["seal"]),
@@ -70,8 +74,19 @@ def hold_of(record: ops.HoldRecord) -> Hold:
 
 def told_of(hold: Hold) -> dict[str, Any]:
     """What people and hosts are told of a hold, as JSON values."""
-    told: dict[str, Any] = {name: getattr(hold, name) for name in ("tenant", "run", "tool", "state")}
-    return told | _named(hold) | {"hold": hold.id, "until": hold.expires_at, "text": str(hold.question), "question": as_json(hold.question)}
+    told: dict[str, Any] = {
+        name: getattr(hold, name) for name in ("tenant", "run", "tool", "state")
+    }
+    return (
+        told
+        | _named(hold)
+        | {
+            "hold": hold.id,
+            "until": hold.expires_at,
+            "text": str(hold.question),
+            "question": as_json(hold.question),
+        }
+    )
 
 
 def event_of(by: str, channel: str, answer: str, state: str) -> bytes:
@@ -89,4 +104,6 @@ def event_from(stored: bytes) -> dict[str, str]:
         found = parse(stored)
         return {name: str(found[name]) for name in _EVENT}
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreUnavailable(f"hold: an event that cannot be read ({type(error).__name__})") from error
+        raise StoreUnavailable(
+            f"hold: an event that cannot be read ({type(error).__name__})"
+        ) from error

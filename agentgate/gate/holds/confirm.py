@@ -1,9 +1,11 @@
 """The run's own user, asked in the host's own process: the setting `confirm`.
 
-Rules: only where the workflow says ``in_process: true``, only for a call that nobody but the user must judge, and only with a question
-that a gate with these keys made. The callback (`agentgate.gate.holds.callback`) gets the rendered question and says True, False, or
-anything else, which is no answer: the call stays held. It runs while the call waits, its time not counted, and takes no place of the gate
-(`at_once`); whatever it does wrong is no answer. Audit and token say that the answer was given in process.
+Rules: only where the workflow says ``in_process: true``, only for a call that nobody but the
+user must judge, and only with a question that a gate with these keys made. The callback
+(`agentgate.gate.holds.callback`) gets the rendered question and says True, False, or anything
+else, which is no answer: the call stays held. It runs while the call waits, its time not
+counted, and takes no place of the gate (`at_once`); whatever it does wrong is no answer. Audit
+and token say that the answer was given in process.
 """
 
 from __future__ import annotations
@@ -24,20 +26,41 @@ from agentgate.shell.step import Flow, Outside
 from agentgate.values.request import Call
 
 
-def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | None, bound: Bound, *, redeems: bool) -> Flow:
-    """The decision after the user was asked; the `StepUp` as it was where they cannot be, or gave no answer."""
-    core, header = view.core, view.state.header
-    user, question = header.user, asked.hold.question
-    if core.confirm is None or user is None or not asked.confirm or not view.workflow.agent.in_process:
+def confirmed(
+    view: View,
+    call: Call,
+    asked: StepUp,
+    connection: Connection | None,
+    bound: Bound,
+    *,
+    redeems: bool,
+) -> Flow:
+    """The decision after the user was asked; the `StepUp` as it was where they cannot be, or
+    gave no answer.
+    """
+    core = view.core
+    header = view.state.header
+    user = header.user
+    question = asked.hold.question
+    if (
+        core.confirm is None
+        or user is None
+        or not asked.confirm
+        or not view.workflow.agent.in_process
+    ):
         return asked
-    if not core.answerers.asked(asked.hold):  # the yes would count for the call as it is, not for what somebody wrote into the store
+    # the yes would count for the call as it is, not for what somebody wrote into the store
+    if not core.answerers.asked(asked.hold):
         return asked
-    work, seconds = partial(_said, core.confirm, question, header.id, bound), max(0.0, asked.hold.expires_at - time.time())
+    work = partial(_said, core.confirm, question, header.id, bound)
+    seconds = max(0.0, asked.hold.expires_at - time.time())
     said = yield Outside(work, seconds, own_thread=True)
     if said is None:
         return asked
     try:
-        yield from answer(core, header.tenant, asked.hold.id, user, "release" if said else "refuse")
+        yield from answer(
+            core, header.tenant, asked.hold.id, user, "release" if said else "refuse"
+        )
     except AgentGateError:
         return asked  # it stays as it is in the store, and is on record
     decision, state = yield from flow.authorize(view, call, connection, redeems=redeems)

@@ -1,9 +1,10 @@
 """The holds that one person is asked about: what a page may show them.
 
-Rules: who may not answer a hold learns nothing of it, not even its id. Whether they may is what an answer is judged by
-(`agentgate.decision.hold.check_answer`): the rules that asked as they decide now, the run's user and agent. A hold whose run is over can no
-longer be judged so: then only those see it whose yes stands in it. A question that somebody wrote into the store is none: each has the seal
-of a gate with these keys.
+Rules: who may not answer a hold learns nothing of it, not even its id. Whether they may is what
+an answer is judged by (`agentgate.decision.hold.check_answer`): the rules that asked as they
+decide now, the run's user and agent. A hold whose run is over can no longer be judged so: then
+only those see it whose yes stands in it. A question that somebody wrote into the store is none:
+each has the seal of a gate with these keys.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ from agentgate.values.refusal import AnswerCode, AnswerRefused, RunRefused
 from agentgate.values.request import RunState, User
 from agentgate.workflow.model import Workflow
 
-PAGE, LATELY = ops.WAITING, 20  # holds of a page: that wait, that ended
-_MOST_LOOKED = 10 * PAGE  # that are looked at for one page, where many of them are nothing to this person
+# holds of a page: that wait, that ended
+PAGE = ops.WAITING
+LATELY = 20
+# that are looked at for one page, where many of them are nothing to this person
+_MOST_LOOKED = 10 * PAGE
 
 
 class Addressed(NamedTuple):
@@ -51,7 +55,8 @@ class WaitingPage(NamedTuple):
 
     Attributes:
         next: the place after which the next page begins; empty: this is the last.
-        total: how many wait in all. Only those of this page are judged; the others wait for a group or user as this person is.
+        total: how many wait in all. Only those of this page are judged; the others wait for a
+            group or user as this person is.
         before: how many of them come before this page.
         ended: what ended lately.
     """
@@ -78,17 +83,28 @@ def addressed(core: Core, tenant: str, who: User, after: str = "") -> Flow:
     judge = _Judge(core, tenant, who)
     whose = (name_of(f"user {person(who.id)}", who.issuer), who.groups, who.id)
     earlier: list[ops.HoldRecord] = yield from every(partial(ops.old_holds, tenant))
-    old = [each._replace(place=f"{each.hold.expires_at * 1000:.0f}.{each.hold.id}") for each in (yield from judge.all(earlier))]
+    old = [
+        each._replace(place=f"{each.hold.expires_at * 1000:.0f}.{each.hold.id}")
+        for each in (yield from judge.all(earlier))
+    ]
     waits = [each for each in old if each.hold.state == "pending"]
     here = [each for each in waits if order(each.place) > order(after)]
     found: list[Addressed] = []
     first: ops.HoldList | None = None
-    looked, next_ = 0, after
+    looked = 0
+    next_ = after
     while first is None or (next_ and len(found) < PAGE and looked < _MOST_LOOKED):
         page: ops.HoldList = yield Apart(alone(ops.waiting_holds(tenant, *whose, next_)))
-        first, next_, looked = first or page, page.next, looked + len(page.records)
-        found += [each for each in (yield from judge.all(page.records)) if each.hold.state == "pending"]
-    total, before = first.total - looked + len(found) + len(waits), first.before + len(waits) - len(here)
+        first = first or page
+        next_ = page.next
+        looked = looked + len(page.records)
+        found += [
+            each
+            for each in (yield from judge.all(page.records))
+            if each.hold.state == "pending"
+        ]
+    total = first.total - looked + len(found) + len(waits)
+    before = first.before + len(waits) - len(here)
     found += [each for each in here if not next_ or order(each.place) <= order(next_)]
     found.sort(key=lambda each: order(each.place))
     if len(found) > PAGE:
@@ -106,14 +122,20 @@ def person_of(core: Core, by: User | OIDCToken) -> Flow:
         CredentialRefused: nobody is proven, or they are revoked. NameRefused, StoreUnavailable.
     """
     now = time.time()
-    who: User = by if isinstance(by, User) else (yield from identities_of(core).user(by, now)).who
+    who: User = (
+        by if isinstance(by, User) else (yield from identities_of(core).user(by, now)).who
+    )
     if (yield ops.revoked(who.tenant, who.id, int(now * 1000))):
-        raise CredentialRefused("user", f"{who.id}, who is revoked", "a person who is not revoked")
+        raise CredentialRefused(
+            "user", f"{who.id}, who is revoked", "a person who is not revoked"
+        )
     return who
 
 
 def waiting_for(core: Core, tenant: str, by: User | OIDCToken) -> Flow:
-    """All holds that wait for this person, the earliest deadline first. Raises as `person_of`."""
+    """All holds that wait for this person, the earliest deadline first. Raises as
+    `person_of`.
+    """
     who: User = yield from person_of(core, by)
     page: WaitingPage = yield from addressed(core, tenant, who)
     found = [*page.found]
@@ -124,7 +146,9 @@ def waiting_for(core: Core, tenant: str, by: User | OIDCToken) -> Flow:
 
 
 def addressed_in(core: Core, tenant: str, who: User, run: str) -> Flow:
-    """What waits for this person in one run, the earliest deadline first. Raises as `addressed`."""
+    """What waits for this person in one run, the earliest deadline first. Raises as
+    `addressed`.
+    """
     known = None
     found: list[Addressed] = []
     for hold in (yield from many(tenant, run, "pending")):
@@ -138,10 +162,14 @@ class _Judge:
     """What of stored holds is for one person: each is judged by its run, which is read once."""
 
     def __init__(self, core: Core, tenant: str, who: User) -> None:
-        self._core, self._tenant, self._who = core, tenant, who
+        self._core = core
+        self._tenant = tenant
+        self._who = who
         self._runs: dict[str, tuple[RunState, Workflow] | None] = {}
 
-    def all(self, records: tuple[ops.HoldRecord, ...] | list[ops.HoldRecord], most: int = 0) -> Flow:
+    def all(
+        self, records: tuple[ops.HoldRecord, ...] | list[ops.HoldRecord], most: int = 0
+    ) -> Flow:
         """Those that are, at most so many; a record that cannot be read hides no other."""
         found: list[Addressed] = []
         for record in records:
@@ -149,7 +177,8 @@ class _Judge:
                 hold = hold_of(record)
             except StoreUnavailable:
                 continue
-            own = (hold.tenant, hold.id) == (self._tenant, order(record.place)[1])  # and no copy under another id
+            # and no copy under another id
+            own = (hold.tenant, hold.id) == (self._tenant, order(record.place)[1])
             if not own or not self._core.answerers.asked(hold):
                 continue
             if hold.run not in self._runs:
@@ -168,12 +197,18 @@ def addressed_one(core: Core, tenant: str, hold_id: str, who: User) -> Flow:
     """One hold, with the user's words, if `addressed` has it.
 
     Raises (through the driver):
-        AnswerRefused: `MISSING`: this tenant has none of this id, or it is nothing to this person. StoreUnavailable.
+        AnswerRefused: `MISSING`: this tenant has none of this id, or it is nothing to this
+        person. StoreUnavailable.
     """
     hold: Hold = yield from shown(core, tenant, hold_id)
     risk = _risk(core, hold, who, (yield from _run(core, hold)))
     if risk is None:
-        raise refusal(AnswerCode.MISSING, "hold", f"one that {who.id} may not answer", "a hold that they may answer, or said yes to")
+        raise refusal(
+            AnswerCode.MISSING,
+            "hold",
+            f"one that {who.id} may not answer",
+            "a hold that they may answer, or said yes to",
+        )
     return Addressed(hold, risk)
 
 
@@ -187,17 +222,29 @@ def _run(core: Core, hold: Hold) -> Flow:
     return state, workflow
 
 
-def _risk(core: Core, hold: Hold, who: User, known: tuple[RunState, Workflow] | None) -> str | None:
-    """The workflow's risk; None: the hold is nothing to this person, or its question is none that a gate made."""
+def _risk(
+    core: Core, hold: Hold, who: User, known: tuple[RunState, Workflow] | None
+) -> str | None:
+    """The workflow's risk; None: the hold is nothing to this person, or its question is none
+    that a gate made.
+    """
     if not core.answerers.asked(hold):
         return None
     if known is not None:
         state, workflow = known
         try:
-            if not check_answer(rules_of(workflow, hold), who, state.header.user, state.header.agent, hold.tenant):
+            if not check_answer(
+                rules_of(workflow, hold),
+                who,
+                state.header.user,
+                state.header.agent,
+                hold.tenant,
+            ):
                 return workflow.risk
         except AnswerRefused:  # the rules that asked are not those that ask now
             pass
     # what an earlier version wrote of a yes names no issuer
-    yes = {(each.id, each.tenant, each.proof.get("issuer", who.issuer)) for each in hold.approvers}
+    yes = {
+        (each.id, each.tenant, each.proof.get("issuer", who.issuer)) for each in hold.approvers
+    }
     return "" if (who.id, who.tenant, who.issuer) in yes else None

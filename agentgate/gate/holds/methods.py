@@ -1,4 +1,6 @@
-"""The gate's methods for holds, as steps: read, list, answer, and what a signed answer needs."""
+"""The gate's methods for holds, as steps: read, list, answer, and what a signed answer
+needs.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ class HasCore(Protocol):
 
 
 def hold(self: HasCore, hold_id: str, *, tenant: str) -> Generator[Step, Any, Hold]:
-    """A hold as the store has it, in its state now; `Hold.question` is what a person judges it by, as a value, text and JSON.
+    """A hold as the store has it, in its state now; `Hold.question` is what a person judges it
+    by, as a value, text and JSON.
 
     Raises:
         AnswerRefused: this tenant has no hold of this id. StoreUnavailable.
@@ -51,12 +54,15 @@ def holds(
         self: the gate.
         tenant: exact tenant.
         run: only those of this run; in their questions stand the user's words, as in `hold`.
-        state: only those in this state now; None: in any state, as long as the store keeps them (twice the time to answer).
-        for_: only those that wait for this person's answer: their own token, or a `User` that the host vouches for. With the user's words;
-            to be answered they still need an answer (`release`).
+        state: only those in this state now; None: in any state, as long as the store keeps them
+            (twice the time to answer).
+        for_: only those that wait for this person's answer: their own token, or a `User` that
+            the host vouches for. With the user's words; to be answered they still need an
+            answer (`release`).
 
     Raises:
-        NameRefused: no tenant or run can have this name. CredentialRefused: the token proves nobody. StoreUnavailable.
+        NameRefused: no tenant or run can have this name. CredentialRefused: the token proves
+            nobody. StoreUnavailable.
     """
     found: tuple[Hold, ...]
     if for_ is not None:
@@ -73,22 +79,26 @@ def release(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[St
         self: the gate.
         hold_id: `Hold.id`, `StepUpRequired.hold_id`.
         tenant: of the hold.
-        by: who says so: an `SSHAnswer`, a `WebAuthnAnswer` or a `JWSAnswer`, their `OIDCToken`, issued for exactly this answer
-            (`nonce_claim`), or a `User` that the host vouches for, wherever it comes from, which only a workflow with
-            ``in_process: true`` takes.
+        by: who says so: an `SSHAnswer`, a `WebAuthnAnswer` or a `JWSAnswer`, their `OIDCToken`,
+            issued for exactly this answer (`nonce_claim`), or a `User` that the host vouches
+            for, wherever it comes from, which only a workflow with ``in_process: true`` takes.
 
     Returns:
         The hold as it is now: released, or still pending where a rule wants more approvers.
 
     Raises:
-        AnswerRefused: the answer does not count. StoreUnavailable, AuditUnavailable: nothing was answered.
+        AnswerRefused: the answer does not count. StoreUnavailable, AuditUnavailable: nothing
+            was answered.
     """
     answered: Hold = yield from _answered(self, hold_id, tenant, by, "release")
     return answered
 
 
-def refuse(self: HasCore, hold_id: str, *, tenant: str, by: By, reason: str = "") -> Generator[Step, Any, Hold]:
-    """A person's no to one held call, also to one that was released and is not spent yet. Takes and raises what `release` does.
+def refuse(
+    self: HasCore, hold_id: str, *, tenant: str, by: By, reason: str = ""
+) -> Generator[Step, Any, Hold]:
+    """A person's no to one held call, also to one that was released and is not spent yet. Takes
+    and raises what `release` does.
 
     `reason`: what they say to it, for the record alone; it is not part of what is signed.
     """
@@ -96,8 +106,11 @@ def refuse(self: HasCore, hold_id: str, *, tenant: str, by: By, reason: str = ""
     return answered
 
 
-def answer_(self: HasCore, answers: Mapping[str, Said], *, tenant: str, by: By) -> Generator[Step, Any, Mapping[str, Answered]]:
-    """A person's answers to up to ten held calls of one run, by one signature (`agentgate.decision.batch_answer.Together.statement`).
+def answer_(
+    self: HasCore, answers: Mapping[str, Said], *, tenant: str, by: By
+) -> Generator[Step, Any, Mapping[str, Answered]]:
+    """A person's answers to up to ten held calls of one run, by one signature
+    (`agentgate.decision.batch_answer.Together.statement`).
 
     Args:
         self: the gate.
@@ -106,30 +119,46 @@ def answer_(self: HasCore, answers: Mapping[str, Said], *, tenant: str, by: By) 
         by: as of `release`; a `User` that the host vouches for signs nothing.
 
     Returns:
-        Of each id the hold as it is now, or the `AnswerRefused` that says why this one was not answered: others were all the same.
+        Of each id the hold as it is now, or the `AnswerRefused` that says why this one was not
+            answered: others were all the same.
 
     Raises:
-        AnswerRefused: no answer counts. StoreUnavailable, AuditUnavailable: some may be answered; the same again answers the others.
+        AnswerRefused: no answer counts. StoreUnavailable, AuditUnavailable: some may be
+            answered; the same again answers the others.
     """
     who: Answering = yield from prove_person(self._core, tenant, next(iter(answers), ""), by)
-    answered: Mapping[str, Answered] = yield from answer.several(self._core, tenant, answers, who)
+    answered: Mapping[str, Answered] = yield from answer.several(
+        self._core, tenant, answers, who
+    )
     return answered
 
 
-def nonce(self: HasCore, hold_id: str | Collection[str], *, tenant: str) -> Generator[Step, Any, str]:  # noqa: ARG001 - the twins give it
+def nonce(
+    self: HasCore,  # noqa: ARG001 - the twins give it
+    hold_id: str | Collection[str],
+    *,
+    tenant: str,
+) -> Generator[Step, Any, str]:
     """A nonce for one signed answer, good for five minutes; it is part of what is signed.
 
-    `hold_id`: of the hold that is answered alone (`Hold.statement`), or the ids of those that are answered together (`Together.statement`).
+    `hold_id`: of the hold that is answered alone (`Hold.statement`), or the ids of those that
+    are answered together (`Together.statement`).
 
     Raises:
-        AnswerRefused: this tenant has no such hold, there is nothing to answer, or they are not one question. StoreUnavailable.
+        AnswerRefused: this tenant has no such hold, there is nothing to answer, or they are not
+            one question. StoreUnavailable.
     """
-    given: str = yield from answer.nonce(tenant, (hold_id,) if isinstance(hold_id, str) else hold_id)
+    given: str = yield from answer.nonce(
+        tenant, (hold_id,) if isinstance(hold_id, str) else hold_id
+    )
     return given
 
 
-def reveal(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[Step, Any, Mapping[str, str]]:
-    """The sensitive arguments of a held call, as text, for somebody who may answer it; on record before they are read.
+def reveal(
+    self: HasCore, hold_id: str, *, tenant: str, by: By
+) -> Generator[Step, Any, Mapping[str, str]]:
+    """The sensitive arguments of a held call, as text, for somebody who may answer it; on
+    record before they are read.
 
     Takes and raises what `release` does; a signed answer says ``reveal``.
     """
@@ -137,6 +166,8 @@ def reveal(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[Ste
     return values
 
 
-def _answered(self: HasCore, hold_id: str, tenant: str, by: By, said: Said, *, reason: str = "") -> Flow:
+def _answered(
+    self: HasCore, hold_id: str, tenant: str, by: By, said: Said, *, reason: str = ""
+) -> Flow:
     who: Answering = yield from prove_person(self._core, tenant, hold_id, by)
     return (yield from answer.answer(self._core, tenant, hold_id, who, said, reason=reason))

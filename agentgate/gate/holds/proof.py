@@ -1,11 +1,15 @@
-"""Who answers a hold, proven: by an SSH signature, a passkey, a JWS, a token or, where the workflow says so, the host's word.
+"""Who answers a hold, proven: by an SSH signature, a passkey, a JWS, a token or, where the
+workflow says so, the host's word.
 
-Rules: (1) a signed answer is over the statement of exactly this hold, answer and nonce, or over a tree of several in which it stands
-(`agentgate.decision.batch_answer`), by a key that counts now; a token carries the digest of that statement in its `nonce` claim, so that
-none that was issued for anything else, to open a run say, is an answer; (2) the nonce is the gate's, for this hold, unused and young (the
-store's script takes it); (3) before a call is minted, each yes is proven again: a signed one by its signature, an unsigned one by the seal
-of a gate with these keys. So a release that somebody writes into the store is none. The signer's place in the root or among the passkeys,
-their teams, groups and keys are looked up again, too: whoever left answers nothing any more.
+Rules: (1) a signed answer is over the statement of exactly this hold, answer and nonce, or over
+a tree of several in which it stands (`agentgate.decision.batch_answer`), by a key that counts
+now; a token carries the digest of that statement in its `nonce` claim, so that none that was
+issued for anything else, to open a run say, is an answer; (2) the nonce is the gate's, for this
+hold, unused and young (the store's script takes it); (3) before a call is minted, each yes is
+proven again: a signed one by its signature, an unsigned one by the seal of a gate with these
+keys. So a release that somebody writes into the store is none. The signer's place in the root
+or among the passkeys, their teams, groups and keys are looked up again, too: whoever left
+answers nothing any more.
 """
 
 from __future__ import annotations
@@ -22,13 +26,29 @@ import structlog
 from agentgate.decision.batch_answer import Inclusion
 from agentgate.decision.hold import Approver, Channel, Hold
 from agentgate.decision.question import as_json
-from agentgate.errors import ConfigError, CredentialRefused, IdentityRefused, KeyRefused, KeysUnavailable, TokenRefused
+from agentgate.errors import (
+    ConfigError,
+    CredentialRefused,
+    IdentityRefused,
+    KeyRefused,
+    KeysUnavailable,
+    TokenRefused,
+)
 from agentgate.identity.proven import Proven, proven_user
 from agentgate.shell.step import Flow, Outside
 from agentgate.token.jws import PublicKey, split, unb64url
 from agentgate.token.keys import KeyRing
 from agentgate.token.regular_file import read_regular
-from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS, JWSAnswer, Said, SSHAnswer, WebAuthnAnswer, nonce_claim, webauthn_challenge
+from agentgate.values.answers import (
+    ANSWER_TYPE,
+    NONCE_SECONDS,
+    JWSAnswer,
+    Said,
+    SSHAnswer,
+    WebAuthnAnswer,
+    nonce_claim,
+    webauthn_challenge,
+)
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason
 from agentgate.values.request import User
@@ -50,7 +70,9 @@ def refusal(code: AnswerCode, field: str, got: str, expected: str) -> AnswerRefu
 
 
 class ProvenAnswer(NamedTuple):
-    """Who answered, on which channel, with which nonce (empty: none is needed), and what shows it again."""
+    """Who answered, on which channel, with which nonce (empty: none is needed), and what shows
+    it again.
+    """
 
     user: User
     channel: Channel
@@ -66,7 +88,8 @@ class Answerers:
         keys: the gate's own.
         issuer: the gate's URL, the `aud` of a JWS answer.
         fronts: tenant -> `kid` -> public key of a front end.
-        signers: the root's people; called for each answer. None: this gate was opened without approvals.
+        signers: the root's people; called for each answer. None: this gate was opened without
+            approvals.
         passkeys: whose they are; None: this gate knows of none.
     """
 
@@ -77,68 +100,131 @@ class Answerers:
     passkeys: Passkeys | None = None
 
     def fresh(self) -> Flow:
-        """Look at the file of passkeys again, where that is due: before `prove` and `standing`."""
+        """Look at the file of passkeys again, where that is due: before `prove` and
+        `standing`.
+        """
         if self.passkeys is not None and self.passkeys.due:
             problem = yield Outside(self.passkeys.read, _READING)
             if problem:
-                _log.warning("passkeys_unreadable", message="no passkey counts until the file can be read", problem=problem)
+                _log.warning(
+                    "passkeys_unreadable",
+                    message="no passkey counts until the file can be read",
+                    problem=problem,
+                )
 
     def asks(self, tenant: str) -> bool:
         """Whether somebody of this tenant could answer by a signature."""
-        return bool(self.fronts.get(tenant)) or self.signers() is not None or (self.passkeys is not None and self.passkeys.names(tenant))
+        return (
+            bool(self.fronts.get(tenant))
+            or self.signers() is not None
+            or (self.passkeys is not None and self.passkeys.names(tenant))
+        )
 
-    def prove(self, hold: Hold, answer: Said, by: object, leaf: Inclusion | None = None, *, in_process: bool) -> ProvenAnswer:
+    def prove(
+        self,
+        hold: Hold,
+        answer: Said,
+        by: object,
+        leaf: Inclusion | None = None,
+        *,
+        in_process: bool,
+    ) -> ProvenAnswer:
         """Who gives this answer to this hold.
 
         Args:
             hold: as it is stored.
             answer: what they say.
             by: how they show it.
-            leaf: where the hold stands among those that were answered together; None: it was answered alone.
+            leaf: where the hold stands among those that were answered together; None: it was
+                answered alone.
             in_process: the workflow takes the host's word.
 
         Raises:
             AnswerRefused: `FORM`, `SIGNATURE`, `CHANNEL` or `UNPROVEN`.
         """
-        now, place = time.time(), {} if leaf is None else {"leaf": str(leaf)}
+        now = time.time()
+        place = {} if leaf is None else {"leaf": str(leaf)}
         if isinstance(by, SSHAnswer):
             proof = {"nonce": by.nonce, "signature": by.signature, **place}
             return ProvenAnswer(self._ssh(hold, answer, by, leaf, now), "ssh", by.nonce, proof)
         if isinstance(by, WebAuthnAnswer):
             user, assertion = self._webauthn(hold, answer, by, leaf)
-            return ProvenAnswer(user, "webauthn", by.nonce, {"nonce": by.nonce, "assertion": assertion, **place})
+            return ProvenAnswer(
+                user, "webauthn", by.nonce, {"nonce": by.nonce, "assertion": assertion, **place}
+            )
         if isinstance(by, JWSAnswer):
             user, nonce = self._jws(hold, answer, by, leaf, now)
             return ProvenAnswer(user, "jws", nonce, {"token": by.token, **place})
         if type(by) is Proven and by.who.identity == "proven":
             nonce = by.nonce.partition(".")[0]
             if not nonce or by.nonce != nonce_claim(_stated(hold, answer, nonce, leaf)):
-                got, expected = f"a token of {by.who.id} that was issued for something else", f"one whose nonce is of this answer: {answer}"
-                raise refusal(AnswerCode.UNPROVEN, "approver", got, f"{expected} (agentgate.values.answers.nonce_claim)")
-            return ProvenAnswer(by.who, "token", nonce, {"seal": self._seal(hold, by.who, "token"), "issuer": by.who.issuer})
+                got = f"a token of {by.who.id} that was issued for something else"
+                expected = f"one whose nonce is of this answer: {answer}"
+                raise refusal(
+                    AnswerCode.UNPROVEN,
+                    "approver",
+                    got,
+                    f"{expected} (agentgate.values.answers.nonce_claim)",
+                )
+            return ProvenAnswer(
+                by.who,
+                "token",
+                nonce,
+                {"seal": self._seal(hold, by.who, "token"), "issuer": by.who.issuer},
+            )
         if type(by) is not User or not in_process:
             got = f"{by.id} (in process)" if type(by) is User else type(by).__name__
             expected = (
-                "a person who is proven: an SSHAnswer, a WebAuthnAnswer, a JWSAnswer or a token (in process only under in_process: true)"
+                "a person who is proven: an SSHAnswer, a WebAuthnAnswer, a JWSAnswer "
+                "or a token (in process only under in_process: true)"
             )
             raise refusal(AnswerCode.UNPROVEN, "approver", got, expected)
-        said = User(by.id, tenant=by.tenant, groups=by.groups)  # by the host, whoever proved to be this person elsewhere
-        return ProvenAnswer(said, "in_process", "", {"seal": self._seal(hold, said, "in_process")})
+        # by the host, whoever proved to be this person elsewhere
+        said = User(by.id, tenant=by.tenant, groups=by.groups)
+        return ProvenAnswer(
+            said, "in_process", "", {"seal": self._seal(hold, said, "in_process")}
+        )
 
     def standing(self, hold: Hold, *, in_process: bool) -> Hold:
-        """The hold with those approvers whose yes is proven still, each in the groups they are in now."""
-        return replace(hold, approvers=tuple(a for each in hold.approvers if (a := self._again(hold, each, in_process)) is not None))
+        """The hold with those approvers whose yes is proven still, each in the groups they are
+        in now.
+        """
+        return replace(
+            hold,
+            approvers=tuple(
+                a
+                for each in hold.approvers
+                if (a := self._again(hold, each, in_process)) is not None
+            ),
+        )
 
     def _again(self, hold: Hold, known: Approver, in_process: bool) -> Approver | None:  # noqa: FBT001 - private
-        user = proven_user(known.id, tenant=known.tenant, groups=known.groups) if known.identity == "proven" else None
+        user = (
+            proven_user(known.id, tenant=known.tenant, groups=known.groups)
+            if known.identity == "proven"
+            else None
+        )
         try:
             leaf = Inclusion.parse(known.proof["leaf"]) if "leaf" in known.proof else None
             if known.channel == "ssh":
-                user = self._ssh(hold, "release", SSHAnswer(known.proof["nonce"], known.proof["signature"]), leaf, time.time())
+                user = self._ssh(
+                    hold,
+                    "release",
+                    SSHAnswer(known.proof["nonce"], known.proof["signature"]),
+                    leaf,
+                    time.time(),
+                )
             elif known.channel == "webauthn":
-                user, _ = self._webauthn(hold, "release", WebAuthnAnswer(known.proof["nonce"], known.proof["assertion"]), leaf)
+                user, _ = self._webauthn(
+                    hold,
+                    "release",
+                    WebAuthnAnswer(known.proof["nonce"], known.proof["assertion"]),
+                    leaf,
+                )
             elif known.channel == "jws":
-                user, _ = self._jws(hold, "release", JWSAnswer(known.proof["token"]), leaf, None)
+                user, _ = self._jws(
+                    hold, "release", JWSAnswer(known.proof["token"]), leaf, None
+                )
             else:
                 user = user or User(known.id, tenant=known.tenant, groups=known.groups)
                 sealed = known.proof.get("seal") == self._seal(hold, user, known.channel)
@@ -151,47 +237,90 @@ class Answerers:
         return replace(known, groups=tuple(user.groups))
 
     def seal(self, hold: Hold) -> str:
-        """The gate's seal on a hold's question, without the user's words, which it is kept without."""
+        """The gate's seal on a hold's question, without the user's words, which it is kept
+        without.
+        """
         question = as_json(hold.question.without_words)
-        return self.keys.seal(hold.tenant, canonical(["question", hold.id, hold.run, list(hold.rules), question]))
+        return self.keys.seal(
+            hold.tenant, canonical(["question", hold.id, hold.run, list(hold.rules), question])
+        )
 
     def asked(self, hold: Hold) -> bool:
         """Whether a gate with these keys made its question, of exactly this call."""
-        return hmac.compare_digest(hold.seal.encode("utf-8", "replace"), self.seal(hold).encode())
+        return hmac.compare_digest(
+            hold.seal.encode("utf-8", "replace"), self.seal(hold).encode()
+        )
 
     def _seal(self, hold: Hold, user: User, channel: Channel) -> str:
         who = [user.id, user.tenant, list(user.groups), user.identity, channel]
-        return self.keys.seal(hold.tenant, canonical([parse(hold.statement("release", "")), who]))
+        return self.keys.seal(
+            hold.tenant, canonical([parse(hold.statement("release", "")), who])
+        )
 
-    def _ssh(self, hold: Hold, answer: Said, by: SSHAnswer, leaf: Inclusion | None, now: float) -> User:
+    def _ssh(
+        self, hold: Hold, answer: Said, by: SSHAnswer, leaf: Inclusion | None, now: float
+    ) -> User:
         signers = self.signers()
         if signers is None:
-            raise refusal(AnswerCode.CHANNEL, "root", "a gate opened without approvals", "Gate.open with root=, whose people sign")
+            raise refusal(
+                AnswerCode.CHANNEL,
+                "root",
+                "a gate opened without approvals",
+                "Gate.open with root=, whose people sign",
+            )
         if type(by.signature) is not str or not _is_nonce(by.nonce):
-            raise refusal(AnswerCode.FORM, "answer", "no text", "a nonce of the gate and an armoured SSH signature")
+            raise refusal(
+                AnswerCode.FORM,
+                "answer",
+                "no text",
+                "a nonce of the gate and an armoured SSH signature",
+            )
         try:
-            name, teams = signers.who(by.signature, _stated(hold, answer, by.nonce, leaf), hold.tenant, now)
+            name, teams = signers.who(
+                by.signature, _stated(hold, answer, by.nonce, leaf), hold.tenant, now
+            )
             return proven_user(name, tenant=hold.tenant, groups=teams)
         except (KeyRefused, IdentityRefused) as error:
-            raise refusal(AnswerCode.SIGNATURE, "signature", str(error), f"one over this hold's statement: {answer}") from None
+            raise refusal(
+                AnswerCode.SIGNATURE,
+                "signature",
+                str(error),
+                f"one over this hold's statement: {answer}",
+            ) from None
 
-    def _webauthn(self, hold: Hold, answer: Said, by: WebAuthnAnswer, leaf: Inclusion | None) -> tuple[User, str]:
+    def _webauthn(
+        self, hold: Hold, answer: Said, by: WebAuthnAnswer, leaf: Inclusion | None
+    ) -> tuple[User, str]:
         """Whose passkey it is, and the assertion as it is kept."""
         from agentgate.identity.assertion import Assertion  # noqa: PLC0415 - as in `_claims`
 
         if self.passkeys is None:
-            raise refusal(AnswerCode.CHANNEL, "passkeys", "a gate without this setting", "passkeys: the file of whose passkeys count")
+            raise refusal(
+                AnswerCode.CHANNEL,
+                "passkeys",
+                "a gate without this setting",
+                "passkeys: the file of whose passkeys count",
+            )
         if not _is_nonce(by.nonce):
             raise refusal(AnswerCode.FORM, "nonce", type(by.nonce).__name__, "the gate's nonce")
         code = AnswerCode.FORM
         try:
-            assertion, code = Assertion.parse(by.assertion), AnswerCode.SIGNATURE
-            return self.passkeys.person(assertion, webauthn_challenge(_stated(hold, answer, by.nonce, leaf)), hold.tenant), assertion.text
+            assertion = Assertion.parse(by.assertion)
+            code = AnswerCode.SIGNATURE
+            return self.passkeys.person(
+                assertion,
+                webauthn_challenge(_stated(hold, answer, by.nonce, leaf)),
+                hold.tenant,
+            ), assertion.text
         except CredentialRefused as error:
             code = AnswerCode.CHANNEL if isinstance(error, KeysUnavailable) else code
-            raise refusal(code, error.field, error.got, f"{error.expected}; the answer: {answer}") from None
+            raise refusal(
+                code, error.field, error.got, f"{error.expected}; the answer: {answer}"
+            ) from None
 
-    def _jws(self, hold: Hold, answer: Said, by: JWSAnswer, leaf: Inclusion | None, now: float | None) -> tuple[User, str]:
+    def _jws(
+        self, hold: Hold, answer: Said, by: JWSAnswer, leaf: Inclusion | None, now: float | None
+    ) -> tuple[User, str]:
         """Who signed, and the nonce; `now` None: it was young enough when it was given."""
         keys = self.fronts.get(hold.tenant)
         if not keys:
@@ -205,30 +334,63 @@ class Answerers:
         stated = parse(_stated(hold, answer, nonce, leaf)) | {"aud": self.issuer}
         wrong = [name for name, value in stated.items() if claims.get(name) != value]
         if wrong:
-            raise refusal(AnswerCode.SIGNATURE, wrong[0], "another one", f"the {wrong[0]} of this hold's statement: {answer}")
+            raise refusal(
+                AnswerCode.SIGNATURE,
+                wrong[0],
+                "another one",
+                f"the {wrong[0]} of this hold's statement: {answer}",
+            )
         # (2) nothing more than this, in its time
         more = claims.keys() - stated.keys() - {"sub", "groups", "iat", "exp"}
-        iat, exp, groups = claims.get("iat"), claims.get("exp"), claims.get("groups", [])
-        if more or type(iat) is not int or type(exp) is not int or type(groups) is not list or not all(type(g) is str for g in groups):
-            raise refusal(AnswerCode.FORM, min(more, default="iat, exp, groups"), "another form", "the statement, sub, iat, exp and groups")
+        iat = claims.get("iat")
+        exp = claims.get("exp")
+        groups = claims.get("groups", [])
+        if (
+            more
+            or type(iat) is not int
+            or type(exp) is not int
+            or type(groups) is not list
+            or not all(type(g) is str for g in groups)
+        ):
+            raise refusal(
+                AnswerCode.FORM,
+                min(more, default="iat, exp, groups"),
+                "another form",
+                "the statement, sub, iat, exp and groups",
+            )
         if now is not None and not (iat - _LEEWAY <= now < exp <= iat + NONCE_SECONDS):
-            raise refusal(AnswerCode.NONCE, "exp", "too old, too early or too long", f"iat up to now, exp at most {NONCE_SECONDS} s later")
+            raise refusal(
+                AnswerCode.NONCE,
+                "exp",
+                "too old, too early or too long",
+                f"iat up to now, exp at most {NONCE_SECONDS} s later",
+            )
         # (3) who
         try:
-            return proven_user(claims.get("sub", ""), tenant=hold.tenant, groups=tuple(groups)), nonce
+            return proven_user(
+                claims.get("sub", ""), tenant=hold.tenant, groups=tuple(groups)
+            ), nonce
         except IdentityRefused as error:
             raise refusal(AnswerCode.FORM, error.field, error.got, error.expected) from None
 
 
 def _is_nonce(value: object) -> TypeGuard[str]:
-    return type(value) is str and 0 < len(value) <= 128 and value.isascii()  # an unpaired surrogate has no canonical form
+    # an unpaired surrogate has no canonical form
+    return type(value) is str and 0 < len(value) <= 128 and value.isascii()
 
 
 def _stated(hold: Hold, answer: Said, nonce: str, leaf: Inclusion | None) -> bytes:
     """What is signed to give this answer, alone or with others."""
-    stated = hold.statement(answer, nonce) if leaf is None else leaf.statement(hold, answer, nonce)
+    stated = (
+        hold.statement(answer, nonce) if leaf is None else leaf.statement(hold, answer, nonce)
+    )
     if stated is None:
-        raise refusal(AnswerCode.SIGNATURE, "leaf", "no place in a tree", "the path from this hold's entry to the root that was signed")
+        raise refusal(
+            AnswerCode.SIGNATURE,
+            "leaf",
+            "no place in a tree",
+            "the path from this hold's entry to the root that was signed",
+        )
     return stated
 
 
@@ -243,37 +405,62 @@ def _claims(by: JWSAnswer, keys: Mapping[str, PublicKey]) -> dict[str, Any]:
         key = keys.get(kid) if type(kid) is str else None
         if key is None or header != {"alg": key.alg, "kid": kid, "typ": ANSWER_TYPE}:
             expected = f"exactly alg, kid and typ ({ANSWER_TYPE}) of a key in answer_keys"
-            raise refusal(AnswerCode.SIGNATURE, "header", "no such key, or another header", expected)
+            raise refusal(
+                AnswerCode.SIGNATURE, "header", "no such key, or another header", expected
+            )
         if not key.verify(parts.signature, parts.signed):
-            raise refusal(AnswerCode.SIGNATURE, "signature", "no match", f"a signature by {kid}")
+            raise refusal(
+                AnswerCode.SIGNATURE, "signature", "no match", f"a signature by {kid}"
+            )
         return strict_object(parts.unverified_payload, "claims")
     except (TokenRefused, CredentialRefused) as error:
         raise refusal(AnswerCode.FORM, error.field, error.got, error.expected) from None
     except ValueError:
-        raise refusal(AnswerCode.FORM, "header", "another encoding", "canonical base64url") from None
+        raise refusal(
+            AnswerCode.FORM, "header", "another encoding", "canonical base64url"
+        ) from None
 
 
-def fronts(given: Mapping[str, Mapping[str, Any] | str | os.PathLike[str]], own: KeyRing) -> dict[str, dict[str, PublicKey]]:
+def fronts(
+    given: Mapping[str, Mapping[str, Any] | str | os.PathLike[str]], own: KeyRing
+) -> dict[str, dict[str, PublicKey]]:
     """The keys of the setting `answer_keys`: tenant -> `kid` -> public key.
 
     Raises:
-        ConfigError: unreadable, no JWK set, a key without `kid`, twice, private, or the gate's own.
+        ConfigError: unreadable, no JWK set, a key without `kid`, twice, private, or the gate's
+            own.
     """
     mine = {jwk["kid"] for jwk in own.jwks(time.time())["keys"]}
     found: dict[str, dict[str, PublicKey]] = {}
     for tenant, source in given.items():
         try:
-            jwks = source if isinstance(source, Mapping) else parse(read_regular(source, links=True))
+            jwks = (
+                source
+                if isinstance(source, Mapping)
+                else parse(read_regular(source, links=True))
+            )
             keys = [(jwk["kid"], PublicKey.from_jwk(jwk)) for jwk in jwks["keys"]]
         except (OSError, ValueError, KeyError, TypeError, KeyRefused) as error:
             raise ConfigError(
-                f"answer_keys.{tenant}", str(error)[:200], "a JWK set of public ES256 or Ed25519 keys, each with a kid"
+                f"answer_keys.{tenant}",
+                str(error)[:200],
+                "a JWK set of public ES256 or Ed25519 keys, each with a kid",
             ) from None
         found[tenant] = dict(keys)
         names = all(type(name) is str and name for name, _ in keys)
-        if not keys or not names or len(found[tenant]) != len(keys) or any(key.kid in mine for _, key in keys):
-            expected = "at least one key, each with a kid of its own, and none that signs this gate's tokens"
-            raise ConfigError(f"answer_keys.{tenant}", sorted(map(str, found[tenant])), expected)
+        if (
+            not keys
+            or not names
+            or len(found[tenant]) != len(keys)
+            or any(key.kid in mine for _, key in keys)
+        ):
+            expected = (
+                "at least one key, each with a kid of its own, and none that signs "
+                "this gate's tokens"
+            )
+            raise ConfigError(
+                f"answer_keys.{tenant}", sorted(map(str, found[tenant])), expected
+            )
     return found
 
 
@@ -288,5 +475,9 @@ def passkeys_of(given: Any, issuer: str) -> Passkeys | None:
     try:
         from agentgate.identity.passkeys import Passkeys  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
-        raise ConfigError("passkeys", f"no package {error.name}", "the extra: pip install '.[web]' in the clone") from None
+        raise ConfigError(
+            "passkeys",
+            f"no package {error.name}",
+            "the extra: pip install '.[web]' in the clone",
+        ) from None
     return Passkeys.of(given, issuer)

@@ -1,7 +1,8 @@
 """Holds in the store: what a held call answers, and the release that its mint spends.
 
-Rules: `agentgate.decision.hold` says who may answer and which state follows. A hold whose user took back
-opens anew. A release is compared with the rules that ask now, and the mint script spends it only as it was read here.
+Rules: `agentgate.decision.hold` says who may answer and which state follows. A hold whose user
+took back opens anew. A release is compared with the rules that ask now, and the mint script
+spends it only as it was read here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from functools import partial
 from agentgate.decision.answer import RequiredHold, StepUp, asked
 from agentgate.decision.case import Case
 from agentgate.decision.hold import Hold, covered
-from agentgate.explain.asking import MAX_SAID, named_by_yes, question_of, said, shown_names, shown_text
+from agentgate.explain.asking import (
+    MAX_SAID,
+    named_by_yes,
+    question_of,
+    said,
+    shown_names,
+    shown_text,
+)
 from agentgate.gate.core import Core, decided, reasons_of
 from agentgate.gate.holds.codec import body_of, event_of, hold_of
 from agentgate.gate.minting import Minting, Release
@@ -32,12 +40,18 @@ OWN = 50  # holds that one user may have open, in whatever runs, or as many as o
 
 
 def find_release(minting: Minting) -> Flow:
-    """The `Release` to spend, or the `StepUp` or `Deny` that answers the call instead; of a conversation, the id under which it waits."""
-    core, case, required = minting.view.core, minting.case, minting.answer.holds
+    """The `Release` to spend, or the `StepUp` or `Deny` that answers the call instead; of a
+    conversation, the id under which it waits.
+    """
+    core = minting.view.core
+    case = minting.case
+    required = minting.answer.holds
     header = case.run.header
     record: ops.HoldRecord | None = yield ops.read_hold(header.tenant, minting.digest)
     if record is None or record.state == "cancelled":
-        if header.conversation and (other := (yield ops.waiting_call(header.tenant, header.id, case.call.act))) not in {"", case.call.id}:
+        if header.conversation and (
+            other := (yield ops.waiting_call(header.tenant, header.id, case.call.act))
+        ) not in {"", case.call.id}:
             return other
         if case.run.whole or time.time() >= header.expires_at:
             return (yield from minting.deny(ENDED))
@@ -50,7 +64,8 @@ def find_release(minting: Minting) -> Flow:
     if hold.id != minting.digest:  # whose yeses are proven of another call
         return (yield from minting.deny(_COPIED))
     if hold.state_at(time.time()) == "pending" and _short(required, hold, header) is None:
-        # whoever answered last could not tell (a terminal has no gate's keys): here every yes is proven
+        # whoever answered last could not tell (a terminal has no gate's keys): here every yes
+        # is proven
         record = yield from _complete(minting, hold, record)
         hold = replace(hold, state=record.state, revision=record.revision)
     status = hold.state_at(time.time())
@@ -66,30 +81,52 @@ def find_release(minting: Minting) -> Flow:
         approver=how,
         endorsed=named_by_yes(required, hold.question.endorses) if ours else (),
         own=ours and any(each.rule.user for each in required),
-        approvals=tuple({"by": a.id, "identity": a.identity, "channel": a.channel, "proof": dict(a.proof)} for a in hold.approvers),
+        approvals=tuple(
+            {"by": a.id, "identity": a.identity, "channel": a.channel, "proof": dict(a.proof)}
+            for a in hold.approvers
+        ),
     )
 
 
-_COPIED = Failure(Reason.STEP_UP, "hold", "a copy of another call's hold", "the hold of exactly this call")
+_COPIED = Failure(
+    Reason.STEP_UP, "hold", "a copy of another call's hold", "the hold of exactly this call"
+)
 _AGAINST = {
-    "refused": Failure(Reason.HOLD_REFUSED, "hold", "a person refused this call", "a released hold"),
-    "expired": Failure(Reason.HOLD_EXPIRED, "hold", "nobody answered in time", "a released hold"),
+    "refused": Failure(
+        Reason.HOLD_REFUSED, "hold", "a person refused this call", "a released hold"
+    ),
+    "expired": Failure(
+        Reason.HOLD_EXPIRED, "hold", "nobody answered in time", "a released hold"
+    ),
 }
 
 
 def _open_hold(minting: Minting) -> Flow:
-    """The record of a new hold, or of one that was opened meanwhile; or the `Failure` for which none is opened."""
-    core, case, required = minting.view.core, minting.case, minting.answer.holds
-    call, header, limits = case.call, case.run.header, minting.limits
+    """The record of a new hold, or of one that was opened meanwhile; or the `Failure` for which
+    none is opened.
+    """
+    core = minting.view.core
+    case = minting.case
+    required = minting.answer.holds
+    call = case.call
+    header = case.run.header
+    limits = minting.limits
     unreachable = _unreachable(core, case, required)
     if unreachable is not None:
         return unreachable
     times = [hold.rule.timeout * 1000 for hold in required]
-    used: tuple[int, ...] = (yield ops.read_limits(header.tenant, header.id, limits)) if limits else ()
+    used: tuple[int, ...] = (
+        (yield ops.read_limits(header.tenant, header.id, limits)) if limits else ()
+    )
     tried = yield from minting.attempts()
-    lost = max([call.redeemed_at or 0.0 for _, call in tried if call.outcome in {"", "unknown"}], default=0.0)
+    lost = max(
+        [call.redeemed_at or 0.0 for _, call in tried if call.outcome in {"", "unknown"}],
+        default=0.0,
+    )
     new = _new_hold(minting, used, lost)
-    most, own, body = core.budgets.holds, max(core.budgets.holds, OWN), body_of(new)
+    most = core.budgets.holds
+    own = max(core.budgets.holds, OWN)
+    body = body_of(new)
     opening = partial(
         ops.open_hold,
         *(header.tenant, header.id, minting.digest, body),
@@ -101,42 +138,78 @@ def _open_hold(minting: Minting) -> Flow:
         most=most,
         whose=header.whose,
         most_own=own,
-        asks=[("user", header.user.id if header.user else "") if hold.rule.user else ("group", hold.rule.group) for hold in required],
+        asks=[
+            ("user", header.user.id if header.user else "")
+            if hold.rule.user
+            else ("group", hold.rule.group)
+            for hold in required
+        ],
         sensitive=_sensitive(case),
     )
     record: ops.HoldRecord | None = yield opening()
-    if record is not None and record.call == ops.COOLING and (yield from _asked_again(core, case, record.body)):
+    if (
+        record is not None
+        and record.call == ops.COOLING
+        and (yield from _asked_again(core, case, record.body))
+    ):
         record = yield opening(despite=record.body)
     if record is None:
-        expected = f"fewer than {most} open holds in one run, and {own} of one user; and a group with room for more"
+        expected = (
+            f"fewer than {most} open holds in one run, and {own} of one user; and a "
+            "group with room for more"
+        )
         return Failure(Reason.TOO_MANY_HOLDS, "run", "too many open holds", expected)
     if record.call == ops.COOLING:
         expected = "another act, or this one once the user asks for it in a new turn, or later"
-        return Failure(Reason.HOLD_REFUSED, "hold", "a person refused this act a while ago", expected)
+        return Failure(
+            Reason.HOLD_REFUSED, "hold", "a person refused this act a while ago", expected
+        )
     if not hold_of(record).approvers and record.body == body:
         core.notifier.wake(header.tenant)
     return record
 
 
 def _asked_again(core: Core, case: Case, refused: bytes) -> Flow:
-    """Whether the user asked for the act again, in turns behind those that there were when a person refused it."""
-    run, needs = case.run, case.workflow.tools[case.call.tool].needs
-    before = re.fullmatch(rb"turn (?:(\d+)\.)?(\d{1,4})", refused)  # an earlier version noted none
-    heard = len(run.turns) if before is None else int(before[2]) if int(before[1] or 0) == run.header.succession else 0
+    """Whether the user asked for the act again, in turns behind those that there were when a
+    person refused it.
+    """
+    run = case.run
+    needs = case.workflow.tools[case.call.tool].needs
+    # an earlier version noted none
+    before = re.fullmatch(rb"turn (?:(\d+)\.)?(\d{1,4})", refused)
+    heard = (
+        len(run.turns)
+        if before is None
+        else int(before[2])
+        if int(before[1] or 0) == run.header.succession
+        else 0
+    )
     newer = run.turns[heard:]
     if not newer:
         return False
-    told = yield from apart(sum(map(len, newer)), lambda: core.readings.intents(case.workflow, newer, (), run.header.reader))
-    no = any(core.readings.turn(turn).says_no for turn in newer)  # then what is unclear may be said against it
+    told = yield from apart(
+        sum(map(len, newer)),
+        lambda: core.readings.intents(case.workflow, newer, (), run.header.reader),
+    )
+    # then what is unclear may be said against it
+    no = any(core.readings.turn(turn).says_no for turn in newer)
     asked_for = {"present"} if no else {"present", "unclear"}
-    return any(not no if name in {ANY, NONE} else name in told and told[name].presence in asked_for for name in needs)
+    return any(
+        not no if name in {ANY, NONE} else name in told and told[name].presence in asked_for
+        for name in needs
+    )
 
 
 def _complete(minting: Minting, hold: Hold, record: ops.HoldRecord) -> Flow:
-    """Release a hold that has every yes it needs; returns its record, also where somebody else was faster."""
-    last, tenant = hold.approvers[-1], minting.case.run.header.tenant
+    """Release a hold that has every yes it needs; returns its record, also where somebody else
+    was faster.
+    """
+    last = hold.approvers[-1]
+    tenant = minting.case.run.header.tenant
     told = event_of(last.id, last.channel, "release", "released")
-    answered = yield ops.answer_hold(tenant, minting.digest, record.revision, record.body, "released", event=told)
+    answered = yield ops.answer_hold(
+        tenant, minting.digest, record.revision, record.body, "released", event=told
+    )
     if answered == "ok":
         minting.view.core.notifier.wake(tenant)
         record = (yield ops.read_hold(tenant, minting.digest)) or record
@@ -145,17 +218,31 @@ def _complete(minting: Minting, hold: Hold, record: ops.HoldRecord) -> Flow:
 
 def _ask(minting: Minting, hold: Hold) -> Flow:
     """The call waits for a person, on record."""
-    case, required = minting.case, minting.answer.holds
+    case = minting.case
+    required = minting.answer.holds
     why = minting.answer.failures
     asks = asked(required)
-    of_hold = {"call_digest": minting.digest, "hold": minting.digest, "rules": [each.rule.id for each in required]}
-    yield decided(asks, case.call, case.run.header, minting.known, **of_hold, reasons=reasons_of(why))
+    of_hold = {
+        "call_digest": minting.digest,
+        "hold": minting.digest,
+        "rules": [each.rule.id for each in required],
+    }
+    yield decided(
+        asks, case.call, case.run.header, minting.known, **of_hold, reasons=reasons_of(why)
+    )
     return StepUp(with_words(minting.view.core, hold, case.run), why, asks == "confirm")
 
 
 def _short(required: tuple[RequiredHold, ...], hold: Hold, header: Header) -> StepUpRule | None:
     """A rule for which the yeses of a hold do not do."""
-    return next((each.rule for each in required if not covered(each.rule, hold, header.user, header.agent)), None)
+    return next(
+        (
+            each.rule
+            for each in required
+            if not covered(each.rule, hold, header.user, header.agent)
+        ),
+        None,
+    )
 
 
 def _lacking(required: tuple[RequiredHold, ...], hold: Hold, header: Header) -> Failure | None:
@@ -163,29 +250,58 @@ def _lacking(required: tuple[RequiredHold, ...], hold: Hold, header: Header) -> 
     if short is None:
         return None
     by = "released by " + (", ".join(a.id for a in hold.approvers) or "nobody who counts")
-    return Failure(Reason.STEP_UP, f"step_up.{short.id}", by, f"{short.whom}, who saw this rule")
+    return Failure(
+        Reason.STEP_UP, f"step_up.{short.id}", by, f"{short.whom}, who saw this rule"
+    )
 
 
 def _unreachable(core: Core, case: Case, required: tuple[RequiredHold, ...]) -> Failure | None:
-    """Why the user cannot be asked at all, where nobody but they must say yes; None where they can, or others are asked."""
-    tenant, who = case.run.header.tenant, core.answerers
-    if asked(required) != "confirm" or case.workflow.agent.in_process or core.identities is not None or who.asks(tenant):
+    """Why the user cannot be asked at all, where nobody but they must say yes; None where they
+    can, or others are asked.
+    """
+    tenant = case.run.header.tenant
+    who = core.answerers
+    if (
+        asked(required) != "confirm"
+        or case.workflow.agent.in_process
+        or core.identities is not None
+        or who.asks(tenant)
+    ):
         return None
     rule = f"{case.workflow.file}:{required[0].rule.line}"
-    expected = f"answer_keys of tenant {tenant} (or passkeys, identity, or a root): a way for the user to answer"
-    return Failure(Reason.STEP_UP, f"step_up.{required[0].rule.id}", "no way to ask the user", expected, rule=rule)
+    expected = (
+        f"answer_keys of tenant {tenant} (or passkeys, identity, or a root): a way "
+        "for the user to answer"
+    )
+    return Failure(
+        Reason.STEP_UP,
+        f"step_up.{required[0].rule.id}",
+        "no way to ask the user",
+        expected,
+        rule=rule,
+    )
 
 
 def _new_hold(minting: Minting, used: tuple[int, ...], lost: float) -> Hold:
-    case, made = minting.case, minting.digest
-    call, header, required = case.call, case.run.header, minting.answer.holds
+    case = minting.case
+    made = minting.digest
+    call = case.call
+    header = case.run.header
+    required = minting.answer.holds
     tool = case.workflow.tools[call.tool]
-    names, args = shown_names(required, tool.args), flat(tool, call.args)
-    shown = {name: "(masked)" if tool.args[name].sensitive else args[name] for name in names if name in args}
+    names = shown_names(required, tool.args)
+    args = flat(tool, call.args)
+    shown = {
+        name: "(masked)" if tool.args[name].sensitive else args[name]
+        for name in names
+        if name in args
+    }
     shown |= {name: [] for name in names if name not in args and emptied(name, call.args)}
     opened = round(time.time(), 3)
     expires = round(opened + min(hold.rule.timeout for hold in required), 3)
-    question = question_of(case, minting.answer, used, made=made, opened=opened, deadline=expires)
+    question = question_of(
+        case, minting.answer, used, made=made, opened=opened, deadline=expires
+    )
     hold = Hold(
         id=made,
         tenant=header.tenant,
@@ -203,13 +319,30 @@ def _new_hold(minting: Minting, used: tuple[int, ...], lost: float) -> Hold:
 
 
 def _sensitive(case: Case) -> bytes:
-    """The sensitive arguments, as text: kept apart, for whoever must judge them (`agentgate.gate.holds.answer.reveal`)."""
+    """The sensitive arguments, as text: kept apart, for whoever must judge them
+    (`agentgate.gate.holds.answer.reveal`).
+    """
     tool = case.workflow.tools[case.call.tool]
     args = flat(tool, case.call.args)
-    return canonical({name: shown_text(args[name]) for name, rule in tool.args.items() if rule.sensitive and name in args})
+    return canonical(
+        {
+            name: shown_text(args[name])
+            for name, rule in tool.args.items()
+            if rule.sensitive and name in args
+        }
+    )
 
 
 def with_words(core: Core, hold: Hold, run: RunState) -> Hold:
-    """The hold, in whose question the user's words stand, and what they answer: they are kept with the run only."""
+    """The hold, in whose question the user's words stand, and what they answer: they are kept
+    with the run only.
+    """
     words = said(map(core.readings.turn, run.turns[-MAX_SAID:]))
-    return replace(hold, question=replace(hold.question, words=words, agent_said=shown_text(run.agent_said) if run.agent_said else ""))
+    return replace(
+        hold,
+        question=replace(
+            hold.question,
+            words=words,
+            agent_said=shown_text(run.agent_said) if run.agent_said else "",
+        ),
+    )

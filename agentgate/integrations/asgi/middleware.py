@@ -1,9 +1,11 @@
 """An ASGI middleware: nothing behind it runs without a redeemed call.
 
-Rules: a request is a declared call, the metadata, or a path that the settings name as open; anything else is 404 or 405, `HEAD` and
-`OPTIONS` among it. The application is given the proven arguments, rendered anew, and neither token, proof nor unbound headers. Facts and
-outcome are recorded from its answer before the answer leaves: 2xx is done; a status that the route declares `not_done` says that nothing
-happened; anything else of an act is unknown. Only a JSON answer has facts.
+Rules: a request is a declared call, the metadata, or a path that the settings name as open;
+anything else is 404 or 405, `HEAD` and `OPTIONS` among it. The application is given the proven
+arguments, rendered anew, and neither token, proof nor unbound headers. Facts and outcome are
+recorded from its answer before the answer leaves: 2xx is done; a status that the route declares
+`not_done` says that nothing happened; anything else of an act is unknown. Only a JSON answer
+has facts.
 """
 
 from __future__ import annotations
@@ -25,9 +27,13 @@ from agentgate.redemption.call import AwaitedCall
 from agentgate.values.canonical import strict_parse
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-CALL = "agentgate.call"  # in the scope: the redeemed call (`agentgate.redemption.call.AwaitedCall`)
-MAX_RESULT = 1024 * 1024  # bytes of an answer that are held back to be read for facts; a longer one passes on and has none
-MAX_LOOKED = 16 * MAX_RESULT  # bytes of an answer that are searched for the upstream credential; a longer one is withheld
+# in the scope: the redeemed call (`agentgate.redemption.call.AwaitedCall`)
+CALL = "agentgate.call"
+# bytes of an answer that are held back to be read for facts; a longer one passes on and has
+# none
+MAX_RESULT = 1024 * 1024
+# bytes of an answer that are searched for the upstream credential; a longer one is withheld
+MAX_LOOKED = 16 * MAX_RESULT
 _log = structlog.get_logger("agentgate.integrations.asgi")
 
 
@@ -36,10 +42,13 @@ class _NoSuccess(Exception):
 
 
 class _Answer:
-    """An application's answer, held back until what it says is recorded, and, with an upstream credential, has been searched for it."""
+    """An application's answer, held back until what it says is recorded, and, with an upstream
+    credential, has been searched for it.
+    """
 
     def __init__(self, send: Send, call: AwaitedCall) -> None:
-        self._send, self._call = send, call
+        self._send = send
+        self._call = call
         self._held: list[MutableMapping[str, Any]] = []
         self._size = 0
         self._passing = False
@@ -65,14 +74,25 @@ class _Answer:
 
     async def release(self) -> None:
         """Send what is held."""
-        held, self._held = self._held, []
+        held = self._held
+        self._held = []
         for message in held:
             await self._send(message)
 
     def search(self) -> None:
-        """Withhold it if the upstream credential is in it. To be called while the call still has it."""
+        """Withhold it if the upstream credential is in it. To be called while the call still
+        has it.
+        """
         try:
-            self._call.check_result([[[value for pair in m.get("headers", ()) for value in pair] for m in self._held], self._body()])
+            self._call.check_result(
+                [
+                    [
+                        [value for pair in m.get("headers", ()) for value in pair]
+                        for m in self._held
+                    ],
+                    self._body(),
+                ]
+            )
         except ResultWithheld:
             self.withheld = True
         if self.withheld:
@@ -84,7 +104,10 @@ class _Answer:
             return None
         headers = {name.lower(): value for name, value in self._held[0].get("headers", ())}
         media = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-        if media != b"application/json" or headers.get(b"content-encoding", b"identity") != b"identity":
+        if (
+            media != b"application/json"
+            or headers.get(b"content-encoding", b"identity") != b"identity"
+        ):
             return None
         with suppress(ValueError):
             return strict_parse(self._body())
@@ -95,25 +118,40 @@ class _Answer:
 
 
 class RedeemMiddleware:
-    """``app.add_middleware(RedeemMiddleware, server=server)``, the outermost; or ``RedeemMiddleware(app, server)``."""
+    """``app.add_middleware(RedeemMiddleware, server=server)``, the outermost; or
+    ``RedeemMiddleware(app, server)``.
+    """
 
-    def __init__(self, app: Application, server: ToolServer, *, open_paths: Collection[str] = ()) -> None:
+    def __init__(
+        self, app: Application, server: ToolServer, *, open_paths: Collection[str] = ()
+    ) -> None:
         """Stand before an application.
 
         Args:
             app: the application.
             server: with its routes; at least one.
-            open_paths: exact paths that anybody may GET without a token, such as ``/healthz``. None of a route.
+            open_paths: exact paths that anybody may GET without a token, such as ``/healthz``.
+                None of a route.
 
         Raises:
             ConfigError: no route, or a path that is both open and a call.
         """
         if not server.routes:
-            raise ConfigError("routes", "none", "ToolServer.route for each tool, before the middleware is added")
+            raise ConfigError(
+                "routes",
+                "none",
+                "ToolServer.route for each tool, before the middleware is added",
+            )
         for path in [*open_paths, server.metadata_path]:
-            if isinstance(open_paths, str) or not path.startswith("/") or any(r.shape.matches(path) is not None for r in server.routes):
+            if (
+                isinstance(open_paths, str)
+                or not path.startswith("/")
+                or any(r.shape.matches(path) is not None for r in server.routes)
+            ):
                 raise ConfigError("open_paths", path, "a list of exact paths, none of a route")
-        self._app, self._server, self._open = app, server, frozenset(open_paths)
+        self._app = app
+        self._server = server
+        self._open = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection."""
@@ -132,7 +170,8 @@ class RedeemMiddleware:
         async def send_when_ready(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await self._server.start()
-            elif message["type"] == "lifespan.shutdown.complete":  # after it the loop may end at any moment
+            # after it the loop may end at any moment
+            elif message["type"] == "lifespan.shutdown.complete":
                 await self._server.stop()
             await send(message)
 
@@ -153,15 +192,23 @@ class RedeemMiddleware:
         if head.method == "GET" and head.path in self._open and scope["path"] == head.path:
             await self._app(scope, receive, send)
             return
-        matching = [route for route in self._server.routes if route.shape.matches(head.path) is not None]
+        matching = [
+            route for route in self._server.routes if route.shape.matches(head.path) is not None
+        ]
         route = next((each for each in matching if each.shape.method == head.method), None)
         if route is not None:
             await self._call(route, scope, receive, send)
             return
         if not matching:
-            raise self._server.refused(refuse_request(404, "", "path", head.path[:120], "a path that is declared"))
+            raise self._server.refused(
+                refuse_request(404, "", "path", head.path[:120], "a path that is declared")
+            )
         allowed = ", ".join(sorted({each.shape.method for each in matching}))
-        raise self._server.refused(refuse_request(405, "", "method", head.method[:20], allowed, headers={"Allow": allowed}))
+        raise self._server.refused(
+            refuse_request(
+                405, "", "method", head.method[:20], allowed, headers={"Allow": allowed}
+            )
+        )
 
     async def _call(self, route: ToolRoute, scope: Scope, receive: Receive, send: Send) -> None:
         presented = await route.present(scope, receive)
@@ -170,24 +217,39 @@ class RedeemMiddleware:
             async with presented as call:
                 answer = _Answer(send, call)
                 try:
-                    await self._app(_proven(scope, route, call), _replayed(route, call, receive), answer.take)
+                    await self._app(
+                        _proven(scope, route, call),
+                        _replayed(route, call, receive),
+                        answer.take,
+                    )
                 finally:
                     if call.has_credential:
                         await asyncio.to_thread(answer.search)
                 await _recorded(route, call, answer)
         except (NotDone, _NoSuccess) as error:
-            _log.warning("tool_answered", tool=route.tool, status=answer.status if answer else 0, why=str(error))
+            _log.warning(
+                "tool_answered",
+                tool=route.tool,
+                status=answer.status if answer else 0,
+                why=str(error),
+            )
         except ResultWithheld:
             if answer is not None:
                 answer.withheld = True
-        except NotRecorded:  # the verifier logged it; the tool ran, and its answer is the caller's
+        # the verifier logged it; the tool ran, and its answer is the caller's
+        except NotRecorded:
             pass
         except Exception:
             if answer is not None and not answer.withheld:
                 await answer.release()
             raise
         if answer is not None and answer.withheld:
-            raise route.refused(refuse_request(502, "", "answer", "the upstream credential, or too long a one", "neither"), "")
+            raise route.refused(
+                refuse_request(
+                    502, "", "answer", "the upstream credential, or too long a one", "neither"
+                ),
+                "",
+            )
         if answer is not None:
             await answer.release()
 
@@ -197,29 +259,50 @@ async def _recorded(route: ToolRoute, call: AwaitedCall, answer: _Answer) -> Non
     if not answer.whole:
         raise _NoSuccess("no whole answer")
     if not 200 <= answer.status < 300:
-        raise (NotDone if answer.status in route.not_done else _NoSuccess)(f"status {answer.status}")
+        raise (NotDone if answer.status in route.not_done else _NoSuccess)(
+            f"status {answer.status}"
+        )
     if answer.withheld:
         raise ResultWithheld
     await call.record_result(answer.result())
 
 
 def _proven(scope: Scope, route: ToolRoute, call: AwaitedCall) -> Scope:
-    """The scope the application sees: the proven call, without the token (it is never passed on)."""
+    """The scope the application sees: the proven call, without the token (it is never passed
+    on).
+    """
     raw, query, data = route.shape.rendered(call.args)
     headers = route.server.headers.of(scope["headers"])
     if call.has_credential:  # nothing is found in a compressed answer
-        headers = [(name, value) for name, value in headers if name.lower() != b"accept-encoding"]
+        headers = [
+            (name, value) for name, value in headers if name.lower() != b"accept-encoding"
+        ]
     if route.shape.has_body:
-        headers += [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
-    said = {"path": unquote(raw), "raw_path": raw.encode(), "query_string": query.encode(), "headers": headers}
-    # answers by other messages than those that are recorded and searched, such as a file's path (`http.response.pathsend`)
-    extensions = {n: value for n, value in (scope.get("extensions") or {}).items() if not n.startswith("http.response.")}
+        headers += [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(data)).encode()),
+        ]
+    said = {
+        "path": unquote(raw),
+        "raw_path": raw.encode(),
+        "query_string": query.encode(),
+        "headers": headers,
+    }
+    # answers by other messages than those that are recorded and searched, such as a file's path
+    # (`http.response.pathsend`)
+    extensions = {
+        n: value
+        for n, value in (scope.get("extensions") or {}).items()
+        if not n.startswith("http.response.")
+    }
     return {**scope, **said, "extensions": extensions, CALL: call}
 
 
 def _replayed(route: ToolRoute, call: AwaitedCall, receive: Receive) -> Receive:
     """The proven body once, then whatever the connection says."""
-    left = [{"type": "http.request", "body": route.shape.rendered(call.args)[2], "more_body": False}]
+    left = [
+        {"type": "http.request", "body": route.shape.rendered(call.args)[2], "more_body": False}
+    ]
 
     async def replayed() -> MutableMapping[str, Any]:
         return left.pop() if left else await receive()
@@ -228,11 +311,18 @@ def _replayed(route: ToolRoute, call: AwaitedCall, receive: Receive) -> Receive:
 
 
 async def _answer(send: Send, refused: RequestRefused) -> None:
-    headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store", **refused.headers}
+    headers = {
+        "Content-Type": "application/problem+json",
+        "Cache-Control": "no-store",
+        **refused.headers,
+    }
     await _send(send, refused.status, headers, problem_of(refused))
 
 
 async def _send(send: Send, status: int, headers: dict[str, str], data: bytes) -> None:
-    listed = [(name.lower().encode(), value.encode("latin-1")) for name, value in {**headers, "Content-Length": str(len(data))}.items()]
+    listed = [
+        (name.lower().encode(), value.encode("latin-1"))
+        for name, value in {**headers, "Content-Length": str(len(data))}.items()
+    ]
     await send({"type": "http.response.start", "status": status, "headers": listed})
     await send({"type": "http.response.body", "body": data})

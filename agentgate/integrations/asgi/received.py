@@ -1,8 +1,11 @@
-"""A request as an ASGI server hands it over: its head, its one credential, and its body under caps.
+"""A request as an ASGI server hands it over: its head, its one credential, and its body under
+caps.
 
-Rules: what could be read in two ways is refused: a header twice, a method or a path in a header, an encoded body. The body arrives within
-`SECONDS`, whatever its pace, and is never held beyond the cap. A call binds method, path, query and body, and no header: whoever sends a
-request writes `Cookie` or `X-Tenant` into it as they like, so an application is given those that it needs, and those that a setting names.
+Rules: what could be read in two ways is refused: a header twice, a method or a path in a
+header, an encoded body. The body arrives within `SECONDS`, whatever its pace, and is never held
+beyond the cap. A call binds method, path, query and body, and no header: whoever sends a
+request writes `Cookie` or `X-Tenant` into it as they like, so an application is given those
+that it needs, and those that a setting names.
 """
 
 from __future__ import annotations
@@ -25,8 +28,12 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 SECONDS = 5.0
 MAX_BODY = 256 * 1024  # bytes: as much as arguments may have (`agentgate.values.canonical`)
-MAX_HEADERS, MAX_HEAD, MAX_PATH = 64, 32 * 1024, 4096
-_ONCE = frozenset("authorization dpop content-type content-length content-encoding host transfer-encoding".split())
+MAX_HEADERS = 64
+MAX_HEAD = 32 * 1024
+MAX_PATH = 4096
+_ONCE = frozenset(
+    "authorization dpop content-type content-length content-encoding host transfer-encoding".split()
+)
 # Some frameworks let these replace the method or the path, after both were compared.
 _REPLACING = frozenset(
     "x-http-method-override x-http-method x-method-override x-original-url x-original-uri x-rewrite-url"
@@ -34,7 +41,10 @@ _REPLACING = frozenset(
 )
 _JSON = "application/json"
 _TRANSPORT = frozenset(b"accept accept-encoding traceparent tracestate".split())
-_OF_CONNECTION = "connection expect keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer upgrade"
+_OF_CONNECTION = (
+    "connection expect keep-alive proxy-authenticate proxy-authorization "
+    "proxy-connection te trailer upgrade"
+)
 _NEVER = _ONCE | _REPLACING | {"accept-encoding", "range", *_OF_CONNECTION.split()}
 Headers = list[tuple[bytes, bytes]]
 
@@ -43,15 +53,25 @@ class BoundHeaders:
     """Which headers of a request an application is given."""
 
     def __init__(self, names: Collection[str], host: str) -> None:
-        """Those of `names` beside what it needs; `host`: the server's own, whatever the request says.
+        """Those of `names` beside what it needs; `host`: the server's own, whatever the request
+        says.
 
         Raises:
             ConfigError: no list of names, or one that says how a request is read.
         """
-        self._names, self._host = frozenset(name.lower().encode() for name in names), host.encode()
+        self._names = frozenset(name.lower().encode() for name in names)
+        self._host = host.encode()
         for name in names:
-            if isinstance(names, str) or not re.fullmatch("[A-Za-z0-9-]+", name) or name.lower() in _NEVER:
-                raise ConfigError("pass_headers", name, "a list of names, with - and no _, that say nothing of how the request is read")
+            if (
+                isinstance(names, str)
+                or not re.fullmatch("[A-Za-z0-9-]+", name)
+                or name.lower() in _NEVER
+            ):
+                raise ConfigError(
+                    "pass_headers",
+                    name,
+                    "a list of names, with - and no _, that say nothing of how the request is read",
+                )
 
     def of(self, listed: Iterable[tuple[bytes, bytes]], *more: bytes) -> Headers:
         """Of a request's headers those that pass; `more`: names of the framework's own.
@@ -59,14 +79,22 @@ class BoundHeaders:
         Raises:
             RequestRefused: 400: one of the setting's twice.
         """
-        passed = [(name, value) for name, value in listed if name.lower() in {*_TRANSPORT, *self._names, *more}]
+        passed = [
+            (name, value)
+            for name, value in listed
+            if name.lower() in {*_TRANSPORT, *self._names, *more}
+        ]
         named = [name.lower() for name, _ in passed if name.lower() in self._names]
         if len(named) != len(set(named)):
-            raise malformed("headers", "several of one name", "one header of each in pass_headers")
+            raise malformed(
+                "headers", "several of one name", "one header of each in pass_headers"
+            )
         return [(b"host", self._host), *passed]
 
     def bind(self, scope: Scope, *more: bytes) -> None:
-        """Drop the others of a scope in place, as `of`: whoever holds its headers already is left without them, too."""
+        """Drop the others of a scope in place, as `of`: whoever holds its headers already is
+        left without them, too.
+        """
         replace_headers(scope, self.of(scope["headers"], *more))
 
 
@@ -85,7 +113,8 @@ class SentToken:
     Attributes:
         scheme: DPoP or Bearer.
         proof: value of the DPoP header.
-        certificate: thumbprint of the certificate that the client showed in TLS (`ClientCertificates`); None: none counts.
+        certificate: thumbprint of the certificate that the client showed in TLS
+            (`ClientCertificates`); None: none counts.
     """
 
     scheme: str
@@ -103,21 +132,31 @@ class RequestHead:
         raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
         query: bytes = scope.get("query_string", b"")
         if names_token(query.decode("latin-1")):
-            scope["query_string"] = b"access_token="  # it is refused, and the server's access log would show it
+            # it is refused, and the server's access log would show it
+            scope["query_string"] = b"access_token="
         total = sum(len(name) + len(value) for name, value in listed)
         if len(listed) > MAX_HEADERS or total > MAX_HEAD or len(raw) + len(query) > MAX_PATH:
-            raise malformed("head", "a larger one", f"{MAX_HEADERS} headers, {MAX_HEAD} bytes; {MAX_PATH} of path and query", 431)
+            raise malformed(
+                "head",
+                "a larger one",
+                f"{MAX_HEADERS} headers, {MAX_HEAD} bytes; {MAX_PATH} of path and query",
+                431,
+            )
         self.method: str = scope["method"]
         self._headers: dict[str, str] = {}
         for name_bytes, value in listed:
             name = name_bytes.decode("latin-1").lower()
-            if name.replace("_", "-") in _REPLACING:  # one and the same to WSGI and CGI, where such an application is behind
-                raise malformed(name, "a header", "none: method and path are those of the request line")
+            # one and the same to WSGI and CGI, where such an application is behind
+            if name.replace("_", "-") in _REPLACING:
+                raise malformed(
+                    name, "a header", "none: method and path are those of the request line"
+                )
             if name in _ONCE and name in self._headers:
                 raise malformed(name, "several", "one header")
             self._headers[name] = value.decode("latin-1").strip()
         try:
-            self.path, self.query = raw.decode("ascii").partition("?")[0], query.decode("ascii")
+            self.path = raw.decode("ascii").partition("?")[0]
+            self.query = query.decode("ascii")
         except UnicodeDecodeError:
             raise malformed("path", "characters outside ASCII", "percent-encoding") from None
 
@@ -128,20 +167,27 @@ class RequestHead:
     @property
     def trace(self) -> dict[str, str]:
         """What names the caller's span (W3C Trace Context)."""
-        return {name: value for name in ("traceparent", "tracestate") if (value := self._headers.get(name)) is not None}
+        return {
+            name: value
+            for name in ("traceparent", "tracestate")
+            if (value := self._headers.get(name)) is not None
+        }
 
     def credential(self, certificate: str | None = None) -> SentToken:
         """Steps 1 and 2: the one token, in its one place; `certificate`: as of `SentToken`.
 
         Raises:
-            RequestRefused: 401 without `error`: there is none; 400: more than one, or in the query.
+            RequestRefused: 401 without `error`: there is none; 400: more than one, or in the
+                query.
         """
         if names_token(self.query):
             raise malformed("query", "a token", "a token in the Authorization header alone")
         scheme, _, token = (self.header("authorization") or "").partition(" ")
         kind = {"bearer": "Bearer", "dpop": "DPoP"}.get(scheme.lower())
         if kind is None or not token.strip():
-            raise refuse_request(401, "", "authorization", "none", "DPoP or Bearer, and a call token")
+            raise refuse_request(
+                401, "", "authorization", "none", "DPoP or Bearer, and a call token"
+            )
         if "," in token:
             raise malformed("authorization", "several", "one credential")
         return SentToken(kind, token.strip(), self.header("dpop"), certificate)
@@ -149,7 +195,10 @@ class RequestHead:
     @property
     def has_body(self) -> bool:
         """Whether the head says that a body follows."""
-        return self.header("content-length") not in {None, "0"} or self.header("transfer-encoding") is not None
+        return (
+            self.header("content-length") not in {None, "0"}
+            or self.header("transfer-encoding") is not None
+        )
 
     def check_body(self, *, expected: bool, most: int) -> None:
         """What the head says of the body.
@@ -158,7 +207,11 @@ class RequestHead:
             RequestRefused: 413 too long, 415 not plain JSON, 400 ambiguous length.
         """
         length = self.header("content-length")
-        if length is not None and (self.header("transfer-encoding") is not None or not length.isdigit() or not length.isascii()):
+        if length is not None and (
+            self.header("transfer-encoding") is not None
+            or not length.isdigit()
+            or not length.isascii()
+        ):
             raise malformed("content-length", "two lengths, or none that counts", "one length")
         if length is not None and int(length[:20]) > most:
             raise too_large(most)
@@ -166,13 +219,23 @@ class RequestHead:
             raise malformed("content-encoding", "an encoded body", "none", 415)
         if expected:
             media, _, more = (self.header("content-type") or "").partition(";")
-            if media.strip().lower() != _JSON or more.strip().lower().replace('"', "") not in {"", "charset=utf-8"}:
-                raise malformed("content-type", self.header("content-type") or "none", f"{_JSON}, in UTF-8", 415)
+            if media.strip().lower() != _JSON or more.strip().lower().replace('"', "") not in {
+                "",
+                "charset=utf-8",
+            }:
+                raise malformed(
+                    "content-type",
+                    self.header("content-type") or "none",
+                    f"{_JSON}, in UTF-8",
+                    415,
+                )
 
 
 def too_large(most: int) -> RequestRefused:
     """413."""
-    return refuse_request(413, "invalid_request", "body", "a longer one", f"at most {most} bytes")
+    return refuse_request(
+        413, "invalid_request", "body", "a longer one", f"at most {most} bytes"
+    )
 
 
 async def read_body(receive: Receive, most: int) -> bytes:
@@ -194,4 +257,6 @@ async def read_body(receive: Receive, most: int) -> bytes:
                 if not message.get("more_body", False):
                     return bytes(read)
     except TimeoutError:
-        raise refuse_request(408, "invalid_request", "body", "a slow one", f"all of it in {SECONDS:.0f} s") from None
+        raise refuse_request(
+            408, "invalid_request", "body", "a slow one", f"all of it in {SECONDS:.0f} s"
+        ) from None

@@ -1,14 +1,23 @@
 """A tool server: whose tokens count here, and which request is which call.
 
-Rules: the verifier's checks in their order (`agentgate.token.claims`): (1) a credential, (2) one, in its one place, then the token and its
-proof, then the call that the request really is, then the burn, then the tool. A body is read, and the request is read as a call, only for
-a good token. A request whose call cannot be told in one way burns nothing. The URL of a proof is this server's own, never what a `Host`
-header says.
+Rules: the verifier's checks in their order (`agentgate.token.claims`): (1) a credential, (2)
+one, in its one place, then the token and its proof, then the call that the request really is,
+then the burn, then the tool. A body is read, and the request is read as a call, only for a good
+token. A request whose call cannot be told in one way burns nothing. The URL of a proof is this
+server's own, never what a `Host` header says.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,7 +28,15 @@ import structlog
 from agentgate.errors import ConfigError, RequestRefused, TokenRefused
 from agentgate.identity.settings import ProxySettings
 from agentgate.integrations.asgi.certificates import ClientCertificates
-from agentgate.integrations.asgi.received import MAX_BODY, BoundHeaders, Receive, RequestHead, Scope, SentToken, read_body
+from agentgate.integrations.asgi.received import (
+    MAX_BODY,
+    BoundHeaders,
+    Receive,
+    RequestHead,
+    Scope,
+    SentToken,
+    read_body,
+)
 from agentgate.integrations.asgi.refused import ALGS, challenged, of_token, refuse_request
 from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape, malformed
 from agentgate.redemption.call import AwaitedCall, Redeemer
@@ -43,10 +60,13 @@ def _own(more: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 class _Arguments(Mapping[str, Any]):
-    """The arguments of a request, read when the verifier asks for them: after the token and its proof."""
+    """The arguments of a request, read when the verifier asks for them: after the token and its
+    proof.
+    """
 
     def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
-        self._read, self._held = read, dict[str, Any]()
+        self._read = read
+        self._held = dict[str, Any]()
         self.refused: RequestRefused | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -54,7 +74,8 @@ class _Arguments(Mapping[str, Any]):
             self._held = self._read()
         except RequestRefused as refused:
             self.refused = refused
-            raise ValueError("no call") from None  # the verifier's way to be told that there are no arguments
+            # the verifier's way to be told that there are no arguments
+            raise ValueError("no call") from None
         return iter(self._held)
 
     def __getitem__(self, name: str) -> Any:
@@ -65,13 +86,23 @@ class _Arguments(Mapping[str, Any]):
 
 
 class PresentedCall:
-    """A request with a token, not redeemed yet: entering it redeems, leaving it reports the outcome.
+    """A request with a token, not redeemed yet: entering it redeems, leaving it reports the
+    outcome.
 
-    ``async with presented as call:`` gives an `AsyncRedeemedCall` or a `RemoteCall`; run the tool from `call.args`. It can be entered once.
+    ``async with presented as call:`` gives an `AsyncRedeemedCall` or a `RemoteCall`; run the
+    tool from `call.args`. It can be entered once.
     """
 
-    def __init__(self, route: ToolRoute, head: RequestHead, credential: SentToken, read: Callable[[], dict[str, Any]]) -> None:
-        self._route, self._head, self._credential = route, head, credential
+    def __init__(
+        self,
+        route: ToolRoute,
+        head: RequestHead,
+        credential: SentToken,
+        read: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._route = route
+        self._head = head
+        self._credential = credential
         self._args = _Arguments(read)
         self._call: AwaitedCall | None = None
         self._span: Span | None = None
@@ -82,14 +113,22 @@ class PresentedCall:
         Raises:
             RequestRefused: nothing was executed.
         """
-        server, sent = self._route.server, self._credential
-        verifier, proof = server.verifier, server.proof(self._head, sent)
+        server = self._route.server
+        sent = self._credential
+        verifier = server.verifier
+        proof = server.proof(self._head, sent)
         if verifier.tracing is not None:
             named = {"http.request.method": self._head.method, "http.route": self._route.path}
-            self._span = verifier.tracing.begin(f"{self._head.method} {self._route.path}", named, headers=self._head.trace)
+            self._span = verifier.tracing.begin(
+                f"{self._head.method} {self._route.path}", named, headers=self._head.trace
+            )
         try:
-            tool, args, shown = self._route.tool, self._args, sent.certificate
-            return await verifier.redeem(sent.token, tool=tool, args=args, proof=proof, certificate=shown)
+            tool = self._route.tool
+            args = self._args
+            shown = sent.certificate
+            return await verifier.redeem(
+                sent.token, tool=tool, args=args, proof=proof, certificate=shown
+            )
         except TokenRefused as error:
             refused = self._args.refused or of_token(error)
             refused.run = error.run
@@ -100,7 +139,12 @@ class PresentedCall:
         self._call = await self.redeem()
         return await self._call.__aenter__()
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if self._call is not None:
                 await self._call.__aexit__(kind, error, trace)
@@ -120,11 +164,23 @@ class ToolRoute:
         tool: its name in the workflow.
         shape: method, path and where each argument stands.
         scope: what a challenge tells a client to ask for; empty: nothing.
-        not_done: statuses by which the application says that nothing happened, so that the same call may run again.
+        not_done: statuses by which the application says that nothing happened, so that the same
+            call may run again.
     """
 
-    def __init__(self, server: ToolServer, tool: str, shape: RouteShape, scope: str, not_done: frozenset[int]) -> None:
-        self.server, self.tool, self.shape, self.scope, self.not_done = server, tool, shape, scope, not_done
+    def __init__(
+        self,
+        server: ToolServer,
+        tool: str,
+        shape: RouteShape,
+        scope: str,
+        not_done: frozenset[int],
+    ) -> None:
+        self.server = server
+        self.tool = tool
+        self.shape = shape
+        self.scope = scope
+        self.not_done = not_done
 
     @property
     def path(self) -> str:
@@ -137,7 +193,8 @@ class ToolRoute:
         Raises:
             RequestRefused.
         """
-        scheme, head = "", None
+        scheme = ""
+        head = None
         try:
             head = RequestHead(scope)
             self.server.headers.of(scope["headers"])
@@ -145,20 +202,29 @@ class ToolRoute:
             scheme = credential.scheme
             segments = self.shape.matches(head.path)
             if segments is None or head.method != self.shape.method:
-                raise malformed("path", f"{head.method} {head.path}", f"{self.shape.method} {self.path}", 404)
+                raise malformed(
+                    "path",
+                    f"{head.method} {head.path}",
+                    f"{self.shape.method} {self.path}",
+                    404,
+                )
             head.check_body(expected=self.shape.has_body, most=self.server.max_body)
             data = await self._body(head, credential, receive)
         except RequestRefused as refused:
             if head is None or head.has_body:
                 refused.headers["Connection"] = "close"  # so that the rest is not read
             raise self.refused(refused, scheme) from None
-        return PresentedCall(self, head, credential, lambda: self.shape.arguments(segments, head.query, data))
+        return PresentedCall(
+            self, head, credential, lambda: self.shape.arguments(segments, head.query, data)
+        )
 
     async def _body(self, head: RequestHead, sent: SentToken, receive: Receive) -> bytes:
         if not (self.shape.has_body or head.has_body):
             return await read_body(receive, 0)
         try:
-            await self.server.verifier.check(sent.token, proof=self.server.proof(head, sent), certificate=sent.certificate)
+            await self.server.verifier.check(
+                sent.token, proof=self.server.proof(head, sent), certificate=sent.certificate
+            )
         except TokenRefused as error:
             raise of_token(error) from None
         return await read_body(receive, self.server.max_body)
@@ -183,7 +249,8 @@ class ToolServer:
         certificate_header: str | None = None,
         pass_headers: Collection[str] = (),
     ) -> None:
-        """A tool server whose verifier is opened when it starts. Most use `ToolServer.of`, or `ToolServer.remote`.
+        """A tool server whose verifier is opened when it starts. Most use `ToolServer.of`, or
+        `ToolServer.remote`.
 
         Args:
             opening: opens the verifier.
@@ -191,26 +258,39 @@ class ToolServer:
             audience: this server's resource URL, the `aud` of its tokens.
             origin: scheme, host and port by which clients reach it; None: those of `audience`.
             max_body: most bytes of a request's body, at most 256 kB.
-            proxies: those that end TLS: ``{"addresses": [...], "certificate": "pem"}`` or ``"xfcc"``, as `identity.proxies` of a gate.
-            certificate_header: the header in which they pass a client's certificate on; None: that of the connection itself alone counts.
-            pass_headers: names of headers that the application is given, though no call binds them: only those that a proxy of yours sets.
+            proxies: those that end TLS: ``{"addresses": [...], "certificate": "pem"}`` or
+                ``"xfcc"``, as `identity.proxies` of a gate.
+            certificate_header: the header in which they pass a client's certificate on; None:
+                that of the connection itself alone counts.
+            pass_headers: names of headers that the application is given, though no call binds
+                them: only those that a proxy of yours sets.
 
         Raises:
-            ConfigError: a setting that is no URL, a cap that caps nothing, or one of the last two without the other.
+            ConfigError: a setting that is no URL, a cap that caps nothing, or one of the last
+                two without the other.
         """
         self.certificates = ClientCertificates(proxies, certificate_header)
         if not 0 < max_body <= MAX_BODY:
             raise ConfigError("max_body", max_body, f"1 to {MAX_BODY} bytes")
         try:
             parts = urlsplit(target(audience))
-            self.origin = f"{parts.scheme}://{parts.netloc}" if origin is None else target(origin).removesuffix("/")
+            self.origin = (
+                f"{parts.scheme}://{parts.netloc}"
+                if origin is None
+                else target(origin).removesuffix("/")
+            )
         except (ValueError, TypeError, AttributeError):
-            raise ConfigError("audience", audience, "this server's absolute http(s) URL, as its origin") from None
+            raise ConfigError(
+                "audience", audience, "this server's absolute http(s) URL, as its origin"
+            ) from None
         if urlsplit(self.origin).path:
             raise ConfigError("origin", origin, "scheme, host and port alone")
         self.headers = BoundHeaders(pass_headers, urlsplit(self.origin).netloc)
-        self.metadata_path = _WELL_KNOWN + (parts.path if parts.path != "/" else "")  # RFC 9728 section 3.1
-        self.issuer, self.audience, self.max_body = issuer, audience, max_body
+        # RFC 9728 section 3.1
+        self.metadata_path = _WELL_KNOWN + (parts.path if parts.path != "/" else "")
+        self.issuer = issuer
+        self.audience = audience
+        self.max_body = max_body
         self.routes: list[ToolRoute] = []
         self._opening = opening
         self._verifier: Redeemer | None = None
@@ -229,26 +309,40 @@ class ToolServer:
     ) -> Self:
         """A tool server with a verifier of its own.
 
-        The settings are those of `AsyncVerifier.open`, and from `origin` on those of `ToolServer`.
+        The settings are those of `AsyncVerifier.open`, and from `origin` on those of
+        `ToolServer`.
 
         Raises:
-            ConfigError: as `ToolServer`; what the verifier refuses is raised when the server starts.
+            ConfigError: as `ToolServer`; what the verifier refuses is raised when the server
+                starts.
         """
         own, more = _own(more)
 
         async def opening() -> AsyncVerifier:
-            return await AsyncVerifier.open(jwks, issuer=issuer, tenants=tenants, audience=audience, store=store, audit=audit, **more)
+            return await AsyncVerifier.open(
+                jwks,
+                issuer=issuer,
+                tenants=tenants,
+                audience=audience,
+                store=store,
+                audit=audit,
+                **more,
+            )
 
         return cls(opening, issuer=issuer, audience=audience, **own)
 
     @classmethod
-    def remote(cls, gate: str, client: ClientKey, *, tenants: Sequence[str], audience: str, **more: Any) -> Self:
+    def remote(
+        cls, gate: str, client: ClientKey, *, tenants: Sequence[str], audience: str, **more: Any
+    ) -> Self:
         """A tool server that redeems at its gate, over HTTP. Needs the extra `httpx`.
 
-        The settings are those of `GateRedeemer` (`address`, `brokers` and others), and of `ToolServer` as for `of`.
+        The settings are those of `GateRedeemer` (`address`, `brokers` and others), and of
+        `ToolServer` as for `of`.
 
         Raises:
-            ConfigError: as `ToolServer` and `GateRedeemer`; a gate that does not answer is told when the server starts.
+            ConfigError: as `ToolServer` and `GateRedeemer`; a gate that does not answer is told
+                when the server starts.
         """
         from agentgate.integrations.redeemer import GateRedeemer  # noqa: PLC0415 - httpx is an extra
 
@@ -264,7 +358,9 @@ class ToolServer:
             RequestRefused: 503: the server has not started (`lifespan`).
         """
         if self._verifier is None:
-            raise refuse_request(503, "", "verifier", "none", "a server started with ToolServer.lifespan")
+            raise refuse_request(
+                503, "", "verifier", "none", "a server started with ToolServer.lifespan"
+            )
         return self._verifier
 
     def proof(self, head: RequestHead, sent: SentToken) -> DPoP | None:
@@ -286,12 +382,23 @@ class ToolServer:
             "authorization_servers": [self.issuer],
             "bearer_methods_supported": ["header"],
             "dpop_signing_alg_values_supported": ALGS.split(),
-            **({"tls_client_certificate_bound_access_tokens": True} if self.certificates.passed_on else {}),
+            **(
+                {"tls_client_certificate_bound_access_tokens": True}
+                if self.certificates.passed_on
+                else {}
+            ),
             **({"scopes_supported": scopes} if scopes else {}),
         }
 
     def route(
-        self, tool: str, method: str, path: str, *, args: Mapping[str, ArgumentSource], scope: str = "", not_done: Sequence[int] = ()
+        self,
+        tool: str,
+        method: str,
+        path: str,
+        *,
+        args: Mapping[str, ArgumentSource],
+        scope: str = "",
+        not_done: Sequence[int] = (),
     ) -> ToolRoute:
         """Declare which requests are calls of a tool.
 
@@ -299,30 +406,50 @@ class ToolServer:
             tool: its name in the workflow.
             method: HTTP method.
             path: ``/orders/{order_id}``; below the server's root.
-            args: every argument -> `path()`, `query()` or `body()`. What is in a request and not here is refused.
+            args: every argument -> `path()`, `query()` or `body()`. What is in a request and
+                not here is refused.
             scope: what a challenge names.
-            not_done: statuses (of 400 to 599) by which the application says that nothing happened. Any other answer than success
-                leaves an act's outcome unknown.
+            not_done: statuses (of 400 to 599) by which the application says that nothing
+                happened. Any other answer than success leaves an act's outcome unknown.
 
         Raises:
             ConfigError: it cannot be told apart from another, or names a place twice.
         """
         shape = RouteShape(method, path, args)
-        if not tool or not set(not_done) <= set(range(400, 600)) or not scope.isprintable() or '"' in scope or "\\" in scope:
-            raise ConfigError("route", (tool, scope, tuple(not_done)), "a tool, a scope, statuses of 400 to 599")
+        if (
+            not tool
+            or not set(not_done) <= set(range(400, 600))
+            or not scope.isprintable()
+            or '"' in scope
+            or "\\" in scope
+        ):
+            raise ConfigError(
+                "route",
+                (tool, scope, tuple(not_done)),
+                "a tool, a scope, statuses of 400 to 599",
+            )
         generic = ["{}" if part.startswith("{") else part for part in path.split("/")]
         for other in self.routes:
             theirs = ["{}" if part.startswith("{") else part for part in other.path.split("/")]
-            same = len(generic) == len(theirs) and all(a == b or "{}" in {a, b} for a, b in zip(generic, theirs, strict=True))
+            same = len(generic) == len(theirs) and all(
+                a == b or "{}" in {a, b} for a, b in zip(generic, theirs, strict=True)
+            )
             if same and method == other.shape.method:
                 raise ConfigError("path", path, f"one that {other.path} does not match, too")
         self.routes.append(made := ToolRoute(self, tool, shape, scope, frozenset(not_done)))
         return made
 
-    def refused(self, refused: RequestRefused, *, scheme: str = "", scope: str = "", tool: str = "") -> RequestRefused:
+    def refused(
+        self, refused: RequestRefused, *, scheme: str = "", scope: str = "", tool: str = ""
+    ) -> RequestRefused:
         """The refusal as it is answered; its reason is logged."""
         level = _log.error if refused.status >= 500 else _log.warning
-        said = {"tool": tool, "status": refused.status, "error": refused.error, "field": refused.field}
+        said = {
+            "tool": tool,
+            "status": refused.status,
+            "error": refused.error,
+            "field": refused.field,
+        }
         said |= {"run": refused.run} if refused.run else {}
         level("request_refused", **said, got=visible(refused.got), expected=refused.expected)
         return challenged(refused, scheme=scheme, scope=scope, metadata=self.metadata_url)
@@ -334,13 +461,16 @@ class ToolServer:
 
     async def stop(self) -> None:
         """Close the verifier."""
-        verifier, self._verifier = self._verifier, None
+        verifier = self._verifier
+        self._verifier = None
         if verifier is not None:
             await verifier.close()
 
     @asynccontextmanager
     async def lifespan(self, _: Any = None) -> AsyncIterator[None]:
-        """``FastAPI(lifespan=server.lifespan)``: opens the verifier at the start, closes it at the end."""
+        """``FastAPI(lifespan=server.lifespan)``: opens the verifier at the start, closes it at
+        the end.
+        """
         await self.start()
         try:
             yield

@@ -1,7 +1,9 @@
-"""Where each argument of a call stands in a request: one segment of the path, one query parameter, one member of the JSON body.
+"""Where each argument of a call stands in a request: one segment of the path, one query
+parameter, one member of the JSON body.
 
-Rules: one request is one call. Every part of path, query and body is an argument that was declared, stands there once and is read in one
-way, or the request is refused (RFC 6750 section 3.1, `invalid_request`). A number has one spelling. Pure.
+Rules: one request is one call. Every part of path, query and body is an argument that was
+declared, stands there once and is read in one way, or the request is refused (RFC 6750 section
+3.1, `invalid_request`). A number has one spelling. Pure.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class ArgumentSource:
     Attributes:
         place: path, query or body.
         name: its name there; None: the argument's own.
-        kind: str, int or bool: how a text of path or query is read. A body has types of its own.
+        kind: str, int or bool: how a text of path or query is read. A body has types of its
+            own.
     """
 
     place: Literal["path", "query", "body"]
@@ -52,7 +55,9 @@ def query(name: str | None = None, kind: Kind = str) -> ArgumentSource:
 
 
 def body(name: str | None = None) -> ArgumentSource:
-    """A member of the JSON object in the body; one that is not sent is an argument that is not there."""
+    """A member of the JSON object in the body; one that is not sent is an argument that is not
+    there.
+    """
     return ArgumentSource("body", name)
 
 
@@ -68,24 +73,66 @@ class RouteShape:
         """Raises ConfigError: a path or a source that could not be matched in one way only."""
         if method not in {"GET", "POST", "PUT", "PATCH", "DELETE"}:
             raise ConfigError("method", method, "GET, POST, PUT, PATCH or DELETE")
-        if not template.startswith("/") or "//" in template or (template.endswith("/") and template != "/"):
-            raise ConfigError("path", template, "/segments, {names} among them, no / at the end")
-        self.method, self.template = method, template
+        if (
+            not template.startswith("/")
+            or "//" in template
+            or (template.endswith("/") and template != "/")
+        ):
+            raise ConfigError(
+                "path", template, "/segments, {names} among them, no / at the end"
+            )
+        self.method = method
+        self.template = template
         self._segments = tuple(template[1:].split("/"))
-        holes = [segment[1:-1] for segment in self._segments if segment.startswith("{") and segment.endswith("}")]
-        literal = [segment for segment in self._segments if not (segment.startswith("{") and segment.endswith("}"))]
-        if any(not _SEGMENT(segment) for segment in literal if template != "/") or {".", ".."} & {*literal}:
-            raise ConfigError("path", template, "segments in characters that need no escape; {name} alone in its segment")
-        self._by: dict[str, dict[str, tuple[str, ArgumentSource]]] = {"path": {}, "query": {}, "body": {}}
+        holes = [
+            segment[1:-1]
+            for segment in self._segments
+            if segment.startswith("{") and segment.endswith("}")
+        ]
+        literal = [
+            segment
+            for segment in self._segments
+            if not (segment.startswith("{") and segment.endswith("}"))
+        ]
+        if any(not _SEGMENT(segment) for segment in literal if template != "/") or {
+            ".",
+            "..",
+        } & {*literal}:
+            raise ConfigError(
+                "path",
+                template,
+                "segments in characters that need no escape; {name} alone in its segment",
+            )
+        self._by: dict[str, dict[str, tuple[str, ArgumentSource]]] = {
+            "path": {},
+            "query": {},
+            "body": {},
+        }
         for argument, source in args.items():
             name = argument if source.name is None else source.name
-            if type(source) is not ArgumentSource or source.place not in self._by or source.kind not in {str, int, bool}:
-                raise ConfigError(f"args.{argument}", source, "path(), query() or body(); a kind of str, int or bool")
-            if not _NAME(name) or name in self._by[source.place] or (source.place != "body" and name == _TOKEN):
+            if (
+                type(source) is not ArgumentSource
+                or source.place not in self._by
+                or source.kind not in {str, int, bool}
+            ):
+                raise ConfigError(
+                    f"args.{argument}",
+                    source,
+                    "path(), query() or body(); a kind of str, int or bool",
+                )
+            if (
+                not _NAME(name)
+                or name in self._by[source.place]
+                or (source.place != "body" and name == _TOKEN)
+            ):
                 raise ConfigError(f"args.{argument}", name, "a name of its own in that place")
             self._by[source.place][name] = (argument, source)
         if sorted(holes) != sorted(self._by["path"]):
-            raise ConfigError("path", template, f"each of {{{'}, {'.join(sorted(self._by['path']))}}} once, and no others")
+            raise ConfigError(
+                "path",
+                template,
+                f"each of {{{'}, {'.join(sorted(self._by['path']))}}} once, and no others",
+            )
         if self._by["body"] and method == "GET":
             raise ConfigError("args", "a body", "none with GET (RFC 9110 section 9.3.1)")
 
@@ -107,7 +154,9 @@ class RouteShape:
                 return None
         return found
 
-    def arguments(self, segments: Mapping[str, str], query_string: str, data: bytes) -> dict[str, Any]:
+    def arguments(
+        self, segments: Mapping[str, str], query_string: str, data: bytes
+    ) -> dict[str, Any]:
         """The arguments of the call that a request is.
 
         Raises:
@@ -130,30 +179,65 @@ class RouteShape:
                     raise malformed("body", name, "only members of this route")
                 args[self._by["body"][name][0]] = value
         elif data:
-            raise malformed("body", f"{len(data)} bytes", "none: no argument of this route comes from the body")
+            raise malformed(
+                "body",
+                f"{len(data)} bytes",
+                "none: no argument of this route comes from the body",
+            )
         return args
 
     def rendered(self, args: Mapping[str, Any]) -> tuple[str, str, bytes]:
-        """Path, query string and body of exactly these arguments, in one form: what the application is given."""
+        """Path, query string and body of exactly these arguments, in one form: what the
+        application is given.
+        """
 
         def texts(place: str) -> dict[str, str]:
-            held = {name: args[argument] for name, (argument, _) in self._by[place].items() if argument in args}
-            return {name: ("false", "true")[value] if type(value) is bool else str(value) for name, value in held.items()}
+            held = {
+                name: args[argument]
+                for name, (argument, _) in self._by[place].items()
+                if argument in args
+            }
+            return {
+                name: ("false", "true")[value] if type(value) is bool else str(value)
+                for name, value in held.items()
+            }
 
         filled = texts("path")
-        parts = [quote(filled[s[1:-1]], safe="") if s.startswith("{") and s.endswith("}") else s for s in self._segments]
-        members = {name: args[argument] for name, (argument, _) in self._by["body"].items() if argument in args}
-        return "/" + "/".join(parts), urlencode(texts("query"), quote_via=quote), canonical(members) if self.has_body else b""
+        parts = [
+            quote(filled[s[1:-1]], safe="") if s.startswith("{") and s.endswith("}") else s
+            for s in self._segments
+        ]
+        members = {
+            name: args[argument]
+            for name, (argument, _) in self._by["body"].items()
+            if argument in args
+        }
+        return (
+            "/" + "/".join(parts),
+            urlencode(texts("query"), quote_via=quote),
+            canonical(members) if self.has_body else b"",
+        )
 
 
 def _segment(text: str, name: str) -> str:
-    """One path segment, decoded once. What decodes to a separator, a dot segment or a control character reads in two ways."""
+    """One path segment, decoded once. What decodes to a separator, a dot segment or a control
+    character reads in two ways.
+    """
     try:
         decoded = unquote_to_bytes(text).decode("utf-8")
     except UnicodeDecodeError:
         decoded = ""
-    if not decoded or decoded in {".", ".."} or any(c in "/\\%" for c in decoded) or not decoded.isprintable():
-        raise malformed(f"path.{name}", "empty, a separator, a dot segment or a control character", "one segment of text in UTF-8")
+    if (
+        not decoded
+        or decoded in {".", ".."}
+        or any(c in "/\\%" for c in decoded)
+        or not decoded.isprintable()
+    ):
+        raise malformed(
+            f"path.{name}",
+            "empty, a separator, a dot segment or a control character",
+            "one segment of text in UTF-8",
+        )
     return decoded
 
 
@@ -161,17 +245,30 @@ def _pairs(query_string: str) -> list[tuple[str, str]]:
     if not query_string:
         return []
     try:
-        pairs = parse_qsl(query_string, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=_MAX_FIELDS)
+        pairs = parse_qsl(
+            query_string,
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=_MAX_FIELDS,
+        )
     except ValueError:
-        raise malformed("query", "something else", "name=value, joined by &, in UTF-8") from None
+        raise malformed(
+            "query", "something else", "name=value, joined by &, in UTF-8"
+        ) from None
     if any(not value.isprintable() for _, value in pairs):
         raise malformed("query", "a control character", "text")
     return pairs
 
 
 def names_token(query_string: str) -> bool:
-    """Whether a token stands in the query, by any spelling of the parameter (RFC 6750 section 2.3: never)."""
-    return any(name.lower() == _TOKEN for name, _ in parse_qsl(query_string, keep_blank_values=True, errors="replace"))
+    """Whether a token stands in the query, by any spelling of the parameter (RFC 6750 section
+    2.3: never).
+    """
+    return any(
+        name.lower() == _TOKEN
+        for name, _ in parse_qsl(query_string, keep_blank_values=True, errors="replace")
+    )
 
 
 def _read(text: str, source: ArgumentSource, field: str) -> str | int | bool:

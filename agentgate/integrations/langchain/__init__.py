@@ -1,6 +1,8 @@
-"""LangChain and LangGraph: `guard_tools` for any tool, `AgentGateMiddleware` for agents of `create_agent`.
+"""LangChain and LangGraph: `guard_tools` for any tool, `AgentGateMiddleware` for agents of
+`create_agent`.
 
-A guarded tool needs only langchain-core; the middleware, and `user_says` for it, need the extra ``[langchain]``.
+A guarded tool needs only langchain-core; the middleware, and `user_says` for it, need the extra
+``[langchain]``.
 """
 
 from __future__ import annotations
@@ -10,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from agentgate.integrations.langchain.arguments import definition_of
 from agentgate.integrations.langchain.outcomes import CallOutcome, CallRefused, call_outcomes
-from agentgate.integrations.langchain.tools import call_token, guard_tools, idempotency_key, is_guarded, upstream_credential, use_run
+from agentgate.integrations.langchain.tools import (
+    call_token,
+    guard_tools,
+    idempotency_key,
+    is_guarded,
+    upstream_credential,
+    use_run,
+)
 
 if TYPE_CHECKING:
     from agentgate.integrations.langchain.caller import user_says
@@ -35,7 +44,12 @@ __all__ = [
 ]
 
 
-_OF_THE_EXTRA = {"AgentGateMiddleware": "middleware", "user_says": "caller", "offer_held": "talking_on", "aoffer_held": "talking_on"}
+_OF_THE_EXTRA = {
+    "AgentGateMiddleware": "middleware",
+    "user_says": "caller",
+    "offer_held": "talking_on",
+    "aoffer_held": "talking_on",
+}
 
 
 def __getattr__(name: str) -> Any:

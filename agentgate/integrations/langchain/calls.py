@@ -1,13 +1,17 @@
-"""One call of a guarded LangChain tool, as steps that a blocking and an awaited driver carry out.
+"""One call of a guarded LangChain tool, as steps that a blocking and an awaited driver carry
+out.
 
-Rules: every execution of a tool's body is decided on first, also when code calls `_run` itself; the body runs from a parse of the
-canonical bytes that were decided on. No run, an unknown tool, a name the model may not set, any error of the gate: refused. A refusal
-shows the model one fixed code. The token reaches a tool through a ContextVar only, because state, config, metadata and arguments are all
-traced or checkpointed somewhere.
+Rules: every execution of a tool's body is decided on first, also when code calls `_run` itself;
+the body runs from a parse of the canonical bytes that were decided on. No run, an unknown tool,
+a name the model may not set, any error of the gate: refused. A refusal shows the model one
+fixed code. The token reaches a tool through a ContextVar only, because state, config, metadata
+and arguments are all traced or checkpointed somewhere.
 
-For developers, every refusal is logged (structlog, warning ``call_refused``), by the gate or, where a call never reached it, here; a held
-call as ``call_held`` with the hold's id. In process, ``run.explain(tool_call_id=...)`` lists every condition, the
-origin of each value and what would pass; `CallRefused` carries the `decision` and its `tool_call_id`. The model receives none of it.
+For developers, every refusal is logged (structlog, warning ``call_refused``), by the gate or,
+where a call never reached it, here; a held call as ``call_held`` with the hold's id. In
+process, ``run.explain(tool_call_id=...)`` lists every condition, the origin of each value and
+what would pass; `CallRefused` carries the `decision` and its `tool_call_id`. The model receives
+none of it.
 """
 
 from __future__ import annotations
@@ -29,7 +33,15 @@ from langchain_core.tools import BaseTool
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.decision.answer import Allow, Deny, StepUp
-from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotDone, NotRecorded, ResultWithheld, TokenRefused
+from agentgate.errors import (
+    CallDenied,
+    CanonicalError,
+    ConfigError,
+    NotDone,
+    NotRecorded,
+    ResultWithheld,
+    TokenRefused,
+)
 from agentgate.gate.locking import bind_fence
 from agentgate.gate.observer import Unenforced
 from agentgate.integrations.langchain.caller import name_invoke
@@ -48,16 +60,21 @@ from agentgate.workflow.model import Tool
 
 _log = structlog.get_logger("agentgate.langchain")
 _AGAIN = re.compile(r"(.+)-again-(\d{1,3})", re.ASCII | re.DOTALL)
-NO_RUN = "no run: give guard_tools a run, or invoke inside use_run(run) or an agent with AgentGateMiddleware"
+NO_RUN = (
+    "no run: give guard_tools a run, or invoke inside use_run(run) or an agent with "
+    "AgentGateMiddleware"
+)
 
 
 @dataclass(slots=True)
 class ProposedCall:
-    """What `run` or `arun` received, before LangChain validated it. Valid for one `_run` or `_arun`.
+    """What `run` or `arun` received, before LangChain validated it. Valid for one `_run` or
+    `_arun`.
 
     Attributes:
         forged: why an argument may not come from the model; empty if every one may.
-        call: the call in its task; of one that was made otherwise than through `run` or `arun` there is none.
+        call: the call in its task; of one that was made otherwise than through `run` or `arun`
+            there is none.
         declared: the tool in the run's workflow, where it was made so and is in force.
         reached: LangChain took the arguments.
         in_thread: it runs in a thread of a pool, which the others of its step may need.
@@ -81,7 +98,9 @@ class ProposedCall:
 
 @dataclass(slots=True)
 class Cleared:
-    """An `_arun` that was decided on and may fall through to `_run` once, with these very values."""
+    """An `_arun` that was decided on and may fall through to `_run` once, with these very
+    values.
+    """
 
     tool: BaseTool
     values: tuple[Any, ...]
@@ -91,16 +110,21 @@ class Cleared:
 RUN: ContextVar[Any] = ContextVar("agentgate_run", default=None)
 TOKEN: ContextVar[CallToken | None] = ContextVar("agentgate_call_token", default=None)
 KEY: ContextVar[str] = ContextVar("agentgate_idempotency_key", default="")
-CREDENTIAL: ContextVar[UpstreamCredential | None] = ContextVar("agentgate_upstream_credential", default=None)
+CREDENTIAL: ContextVar[UpstreamCredential | None] = ContextVar(
+    "agentgate_upstream_credential", default=None
+)
 PROPOSAL: ContextVar[ProposedCall | None] = ContextVar("agentgate_proposal", default=None)
 CLEARED: ContextVar[Cleared | None] = ContextVar("agentgate_cleared", default=None)
-# the tool_call_id whose arguments the middleware saw before LangGraph stripped forged values and injected its own
+# the tool_call_id whose arguments the middleware saw before LangGraph stripped forged values
+# and injected its own
 INJECTED_FOR: ContextVar[str | None] = ContextVar("agentgate_injected_for", default=None)
 HOST: ContextVar[Host | None] = ContextVar("agentgate_host", default=None)
 
 
 def attempt_of(tool_call_id: str | None) -> tuple[str, int]:
-    """The id under which a call is decided, and how often it was made again after it was held (`talking_on`)."""
+    """The id under which a call is decided, and how often it was made again after it was held
+    (`talking_on`).
+    """
     found = _AGAIN.fullmatch(tool_call_id or "")
     return (found[1], int(found[2])) if found else (tool_call_id or "", 0)
 
@@ -124,7 +148,9 @@ class Execute:
     kwargs: dict[str, Any]
 
 
-Ask = partial[Any]  # step: a method of the gate or run, which does I/O; a blocking one is awaited in a thread, an async one directly
+# step: a method of the gate or run, which does I/O; a blocking one is awaited in a thread, an
+# async one directly
+Ask = partial[Any]
 Refused = Callable[..., Any]  # the result of a refused call: its code, and why
 Steps = Generator[Ask | Execute | Wait, Any, Any]
 
@@ -143,7 +169,8 @@ def refusal(
     form: str = "",
     facts: Sequence[Mapping[str, Any]] = (),
 ) -> Any:
-    """The result of a refused call: an error message for the model. The developer's log says why; the model is told nothing but the code.
+    """The result of a refused call: an error message for the model. The developer's log says
+    why; the model is told nothing but the code.
 
     Args:
         code: the closed code.
@@ -155,36 +182,55 @@ def refusal(
         given_id: the id under which it decided.
         run: its run.
         logged: what the log calls the tool, where `name` may be the model's own word.
-        form: of arguments of a wrong form, what the tool's own schema says; of a limit, until when it is reached.
+        form: of arguments of a wrong form, what the tool's own schema says; of a limit, until
+            when it is reached.
         facts: of a call that is done, what it returned and the workflow declares.
 
     Raises:
         CallRefused: there is no `tool_call_id` to answer to.
     """
     if decision is None:  # the gate has logged what it decided
-        entry: dict[str, Any] = {"tool": logged or name, "tool_call_id": tool_call_id or given_id, "code": str(code)}
+        entry: dict[str, Any] = {
+            "tool": logged or name,
+            "tool_call_id": tool_call_id or given_id,
+            "code": str(code),
+        }
         if run is not None:
             entry |= {"run": run.id, "workflow": f"{run.header.workflow} v{run.header.version}"}
         _log.warning("call_refused", **entry, reasons=[visible(why)])
-    artifact = add_refusal(code, decision, logged or name, tool_call_id or given_id, run or RUN.get())
+    artifact = add_refusal(
+        code, decision, logged or name, tool_call_id or given_id, run or RUN.get()
+    )
     if tool_call_id is None:
         raise CallRefused(code, decision, given_id)
     told = orjson.dumps(facts[0] if len(facts) == 1 else facts).decode() if facts else form
     said = f"{CallDenied(code)} {told}".rstrip()
     status: Literal["success", "error"] = "success" if facts else "error"
-    message = ToolMessage(content=said, status=status, tool_call_id=tool_call_id, name=name, artifact=artifact)
+    message = ToolMessage(
+        content=said, status=status, tool_call_id=tool_call_id, name=name, artifact=artifact
+    )
     return (message, None) if response_format == "content_and_artifact" else message
 
 
 def refusal_of(proposal: ProposedCall) -> Refused:
     """`refusal` of a proposed call."""
     tool = proposal.tool
-    return partial(refusal, name=tool.name, tool_call_id=proposal.tool_call_id, response_format=tool.response_format)
+    return partial(
+        refusal,
+        name=tool.name,
+        tool_call_id=proposal.tool_call_id,
+        response_format=tool.response_format,
+    )
 
 
-def locked_steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
-    """`steps`; an act of a conversation under its lock, which the calls of one invoke share: other resumes wait until it is over."""
-    proposal, run = PROPOSAL.get(), guard.run if guard.run is not None else RUN.get()
+def locked_steps(
+    tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Steps:
+    """`steps`; an act of a conversation under its lock, which the calls of one invoke share:
+    other resumes wait until it is over.
+    """
+    proposal = PROPOSAL.get()
+    run = guard.run if guard.run is not None else RUN.get()
     declared = proposal.declared if proposal is not None else None
     if declared is None or declared.effect == "read" or not run.conversation:
         return (yield from steps(tool, guard, args, kwargs))
@@ -197,9 +243,12 @@ def locked_steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[st
 
 
 def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
-    """One call: (1) canonical arguments, (2) decision, (3) execution. Returns the tool's result, or that of its refusal."""
+    """One call: (1) canonical arguments, (2) decision, (3) execution. Returns the tool's
+    result, or that of its refusal.
+    """
     proposal = PROPOSAL.get()
-    if proposal is None or proposal.tool is not tool:  # `_run` called by code, not through `run`
+    # `_run` called by code, not through `run`
+    if proposal is None or proposal.tool is not tool:
         given = {n: v for n, v in kwargs.items() if n not in guard.framework}
         proposal = ProposedCall(tool, None, guard.forged(given, trusted=False))
     proposal.reach()
@@ -220,7 +269,12 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         definition = guard.definition(tool)
     except CanonicalError as error:
         why = guard.arguments.unreadable(error)
-        return refused(Code.INVALID_ARGUMENTS, why=why, run=run, form=guard.form_of([error.field], tool, proposal.declared))
+        return refused(
+            Code.INVALID_ARGUMENTS,
+            why=why,
+            run=run,
+            form=guard.form_of([error.field], tool, proposal.declared),
+        )
 
     call = proposal.call
     done, result = call.kept(tool.name, settled.decided.data)
@@ -228,27 +282,55 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         return result
 
     # (2) decided anew at every execution: a resume value or an earlier answer has no effect
-    call_id = run.call_id(tool.name, settled.decided) if proposal.tool_call_id is None else attempt_of(proposal.tool_call_id)[0]
+    call_id = (
+        run.call_id(tool.name, settled.decided)
+        if proposal.tool_call_id is None
+        else attempt_of(proposal.tool_call_id)[0]
+    )
     try:
-        decision = yield Ask(run.perform, tool.name, settled.decided, tool_call_id=call_id, definition=definition)
+        decision = yield Ask(
+            run.perform, tool.name, settled.decided, tool_call_id=call_id, definition=definition
+        )
     except TokenRefused as error:
         code = Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED
         return refused(code, why=f"allowed, but its token was not redeemed: {error}", run=run)
     if isinstance(decision, StepUp):
-        _log.info("call_held", tool=tool.name, tool_call_id=call_id, run=run.id, hold=decision.hold.id, rules=list(decision.hold.rules))
+        _log.info(
+            "call_held",
+            tool=tool.name,
+            tool_call_id=call_id,
+            run=run.id,
+            hold=decision.hold.id,
+            rules=list(decision.hold.rules),
+        )
         asking = ask_person(decision, run, tool.name, call)
         if proposal.in_thread:
             raise HeldInThread(asking)
         yield from asking
     if isinstance(decision, Deny) and not isinstance(decision, Unenforced):
-        known = run.workflow.tools.get(tool.name) if decision.code == Code.ALREADY_DONE else None
-        facts = (yield Ask(run.facts, call_id)) if known is not None and known.effect != "read" else ()
-        form = f"until: {decision.until}" if decision.until else guard.form_of(misformed(decision.failures), tool, proposal.declared)
-        return refused(decision.code, decision=decision, given_id=call_id, run=run, facts=facts, form=form)
+        known = (
+            run.workflow.tools.get(tool.name) if decision.code == Code.ALREADY_DONE else None
+        )
+        facts = (
+            (yield Ask(run.facts, call_id))
+            if known is not None and known.effect != "read"
+            else ()
+        )
+        form = (
+            f"until: {decision.until}"
+            if decision.until
+            else guard.form_of(misformed(decision.failures), tool, proposal.declared)
+        )
+        return refused(
+            decision.code, decision=decision, given_id=call_id, run=run, facts=facts, form=form
+        )
 
-    # (3) run from the decided bytes; exactly one side redeems, by the workflow that the call was decided under
+    # (3) run from the decided bytes; exactly one side redeems, by the workflow that the call
+    # was decided under
     values = dict(settled.values)
-    execute = Execute(tuple(values.pop(name) for name in first), {**values, **injected, **framework})
+    execute = Execute(
+        tuple(values.pop(name) for name in first), {**values, **injected, **framework}
+    )
     token = decision.token if isinstance(decision, Allow) else None
     runs_here = not isinstance(decision, Allow | Unenforced)
     key = "" if runs_here and not decision.acts else decision.idempotency_key
@@ -262,7 +344,9 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _executed(execute: Execute, proposal: ProposedCall) -> Steps:
-    """Run the tool's body; where a graph inside it is interrupted, this call waits as a held one does. What is yet to run is no result."""
+    """Run the tool's body; where a graph inside it is interrupted, this call waits as a held
+    one does. What is yet to run is no result.
+    """
     try:
         result = yield execute
     except BaseException as error:
@@ -272,11 +356,15 @@ def _executed(execute: Execute, proposal: ProposedCall) -> Steps:
     if isinstance(result, GeneratorType | AsyncGeneratorType | CoroutineType):
         if not isinstance(result, AsyncGeneratorType):
             result.close()
-        raise TypeError(f"the tool returned a {type(result).__name__}, which is yet to run: it must return its result")
+        raise TypeError(
+            f"the tool returned a {type(result).__name__}, which is yet to run: it must return its result"
+        )
     return result
 
 
-def _redeemed(proposal: ProposedCall, redeemed: Any, execute: Execute, refused: Refused) -> Steps:
+def _redeemed(
+    proposal: ProposedCall, redeemed: Any, execute: Execute, refused: Refused
+) -> Steps:
     """Run a redeemed call; record the facts of its result and its outcome."""
     leave = redeemed.__aexit__ if hasattr(redeemed, "__aexit__") else redeemed.__exit__
     try:
@@ -292,7 +380,9 @@ def _redeemed(proposal: ProposedCall, redeemed: Any, execute: Execute, refused: 
             yield Ask(leave, type(error), error, error.__traceback__)
             raise
         yield Ask(leave, type(shown), shown, None)
-        return refused(Code.FAILED if isinstance(shown, NotDone) else Code.OUTCOME_UNKNOWN, why=str(shown))
+        return refused(
+            Code.FAILED if isinstance(shown, NotDone) else Code.OUTCOME_UNKNOWN, why=str(shown)
+        )
     if redeemed.has_facts:
         yield Ask(redeemed.record_result, _facts_in(proposal.tool, result))
     with suppress(NotRecorded):  # it is logged; the tool ran, and its result is true
@@ -301,8 +391,14 @@ def _redeemed(proposal: ProposedCall, redeemed: Any, execute: Execute, refused: 
 
 
 def _facts_in(tool: BaseTool, result: Any) -> Any:
-    """The part of a tool's result that facts are read from, as JSON values: the artifact if it has one, never parsed text."""
-    if tool.response_format == "content_and_artifact" and isinstance(result, tuple) and len(result) == 2:
+    """The part of a tool's result that facts are read from, as JSON values: the artifact if it
+    has one, never parsed text.
+    """
+    if (
+        tool.response_format == "content_and_artifact"
+        and isinstance(result, tuple)
+        and len(result) == 2
+    ):
         result = result[1] if result[1] is not None else result[0]
     elif isinstance(result, ToolMessage):
         result = result.artifact if result.artifact is not None else result.content
@@ -337,14 +433,21 @@ def _block(step: Ask | Execute | Wait, execute: Callable[[Execute], Any] | None)
     if isinstance(step, Wait):
         return step.block()
     if _is_awaited(getattr(step.func, "__func__", step.func)):
-        raise ConfigError("run", "an AsyncRun or AsyncGate in a blocking call", "a Run and Gate, or an awaited call of the tool")
+        raise ConfigError(
+            "run",
+            "an AsyncRun or AsyncGate in a blocking call",
+            "a Run and Gate, or an awaited call of the tool",
+        )
     return step()
 
 
-_is_awaited = lru_cache(maxsize=64)(iscoroutinefunction)  # of a method's function: a method would keep its run
+# of a method's function: a method would keep its run
+_is_awaited = lru_cache(maxsize=64)(iscoroutinefunction)
 
 
-async def adrive(call: Steps, execute: Callable[[Execute], Awaitable[Any]] | None = None) -> Any:
+async def adrive(
+    call: Steps, execute: Callable[[Execute], Awaitable[Any]] | None = None
+) -> Any:
     """Carry out steps in this task."""
     try:
         step = next(call)
@@ -359,7 +462,9 @@ async def adrive(call: Steps, execute: Callable[[Execute], Awaitable[Any]] | Non
         return done.value
 
 
-async def _await(step: Ask | Execute | Wait, execute: Callable[[Execute], Awaitable[Any]] | None) -> Any:
+async def _await(
+    step: Ask | Execute | Wait, execute: Callable[[Execute], Awaitable[Any]] | None
+) -> Any:
     if isinstance(step, Execute):
         return None if execute is None else await execute(step)
     if isinstance(step, Wait):

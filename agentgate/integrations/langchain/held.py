@@ -1,4 +1,6 @@
-"""A held call as the host is told of it: LangGraph's interrupt, or an error outside of a graph. The model is told nothing."""
+"""A held call as the host is told of it: LangGraph's interrupt, or an error outside of a graph.
+The model is told nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,15 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 def asks(decision: StepUp, tool: str) -> dict[str, Any]:
-    """What a host shows to whom it asks, as JSON values; it is checkpointed, so sensitive values are masked in it.
+    """What a host shows to whom it asks, as JSON values; it is checkpointed, so sensitive
+    values are masked in it.
 
-    Keys: `type`, `hold` (its id), `code`, `tool`, `whom` (who may answer), `text` (the question as the gate renders it), `question` (the
-    same as values: arguments with their origins, the user's words, rules, limits), `deadline` (POSIX seconds), `run`, `tenant`.
+    Keys: `type`, `hold` (its id), `code`, `tool`, `whom` (who may answer), `text` (the question
+    as the gate renders it), `question` (the same as values: arguments with their origins, the
+    user's words, rules, limits), `deadline` (POSIX seconds), `run`, `tenant`.
     """
-    hold, question = decision.hold, decision.hold.question
+    hold = decision.hold
+    question = decision.hold.question
     return {
         "type": "agentgate.confirm" if decision.confirm else "agentgate.step_up",
         "hold": hold.id,
@@ -44,7 +49,8 @@ def asks(decision: StepUp, tool: str) -> dict[str, Any]:
 
 
 class HeldInThread(BaseException):
-    """A held call gives its thread back before it waits for the others of its step, who may need it.
+    """A held call gives its thread back before it waits for the others of its step, who may
+    need it.
 
     Attributes:
         asking: the steps of `ask_person`, for the event loop.
@@ -54,13 +60,18 @@ class HeldInThread(BaseException):
         self.asking = asking
 
 
-def ask_person(decision: StepUp, run: Any, tool: str, call: TaskCall) -> Generator[Wait, bool, None]:
-    """Interrupt the graph, once for all held calls of its step; what it is resumed with answers none of them.
+def ask_person(
+    decision: StepUp, run: Any, tool: str, call: TaskCall
+) -> Generator[Wait, bool, None]:
+    """Interrupt the graph, once for all held calls of its step; what it is resumed with answers
+    none of them.
 
     Raises:
-        GraphInterrupt: inside a LangGraph graph, with `asks`; for several calls with `type` agentgate.questions, `run`, `tenant` and
-            `questions`, `asks` of each, up to ten. It is of one task; in those of other tasks is nothing.
-        ConfigError: the graph was resumed with something else than an answer for each of several.
+        GraphInterrupt: inside a LangGraph graph, with `asks`; for several calls with `type`
+            agentgate.questions, `run`, `tenant` and `questions`, `asks` of each, up to ten. It
+            is of one task; in those of other tasks is nothing.
+        ConfigError: the graph was resumed with something else than an answer for each of
+            several.
         StepUpRequired: outside of a graph, with `asks`.
     """
     add_held(decision.hold, decision.failures)
@@ -71,12 +82,14 @@ def ask_person(decision: StepUp, run: Any, tool: str, call: TaskCall) -> Generat
     yield from call.alone()
     with step.lock:
         if step.error is None:
-            # LangGraph begins tasks in the order of their places: at each resume the first that is left asks, so that none keeps an
-            # interrupt that no call waits for
+            # LangGraph begins tasks in the order of their places: at each resume the first that
+            # is left asks, so that none keeps an interrupt that no call waits for
             first = min(step.held, key=lambda each: (each.place, each.tool_call_id))
             step.task, (_, context) = first.task, step.held[first]
             waiting = {asked["hold"]: asked for asked, _ in step.held.values()}
-            step.error = context.run(_interruption, [waiting[hold] for hold in sorted(waiting)[:MOST]])
+            step.error = context.run(
+                _interruption, [waiting[hold] for hold in sorted(waiting)[:MOST]]
+            )
         if step.error is not None and call.task != step.task:
             from langgraph.errors import GraphInterrupt  # noqa: PLC0415 - langgraph is an extra
 
@@ -92,15 +105,26 @@ def _interruption(questions: list[dict[str, Any]]) -> BaseException | None:
 
         payload = questions[0]
         if several := len(questions) > 1:
-            payload = {"type": "agentgate.questions", "run": payload["run"], "tenant": payload["tenant"], "questions": questions}
+            payload = {
+                "type": "agentgate.questions",
+                "run": payload["run"],
+                "tenant": payload["tenant"],
+                "questions": questions,
+            }
         while True:
             resumed = interrupt(payload)
-            if several and not (isinstance(resumed, dict) and all(answer in ("release", "refuse") for answer in resumed.values())):
-                # of LangGraph's kind, so that no error handling of a node's makes it a message for the model
+            if several and not (
+                isinstance(resumed, dict)
+                and all(answer in ("release", "refuse") for answer in resumed.values())
+            ):
+                # of LangGraph's kind, so that no error handling of a node's makes it a message
+                # for the model
                 refused = type("ResumeRefused", (ConfigError, GraphBubbleUp), {})
                 ids = ", ".join([question["hold"] for question in questions])
                 raise refused(
-                    "resume", visible(resumed, 200), f"a mapping from the id of each hold to its own answer, release or refuse: {ids}"
+                    "resume",
+                    visible(resumed, 200),
+                    f"a mapping from the id of each hold to its own answer, release or refuse: {ids}",
                 )
     except (ImportError, KeyError, RuntimeError):  # what langgraph raises outside of a graph
         return None

@@ -1,7 +1,9 @@
-"""For whom an agent runs: what the host's `identify` says of the runtime context, and what tells one answer from every other.
+"""For whom an agent runs: what the host's `identify` says of the runtime context, and what
+tells one answer from every other.
 
-Rules: a run goes on for the tenant, user and agent it was opened for, and nobody else; `Run.continue_for` says who that is. What somebody
-showed is the same only if all of it is: a credential without the proof of its key is another.
+Rules: a run goes on for the tenant, user and agent it was opened for, and nobody else;
+`Run.continue_for` says who that is. What somebody showed is the same only if all of it is: a
+credential without the proof of its key is another.
 """
 
 from __future__ import annotations
@@ -24,14 +26,23 @@ def identity_of(identify: Callable[[Any], Any], context: Any) -> Identity | str:
     except Exception as error:  # noqa: BLE001 - the host's function failed (no context on resume, say): no identity is proven
         return f"identify raised {type(error).__name__}: nobody is proven, so no tool runs"
     match given:
-        case [tenant, User() | OIDCToken() | None as user, agent] if type(tenant) is str and isinstance(agent, Agent | AgentCredential):
+        case [tenant, User() | OIDCToken() | None as user, agent] if type(
+            tenant
+        ) is str and isinstance(agent, Agent | AgentCredential):
             return tenant, user, agent
-    got = ", ".join(type(each).__name__ for each in (given if isinstance(given, tuple | list) else (given,)))
-    return f"got {got}; identify must return (tenant text, User or OIDCToken or None, Agent or a credential of one)"
+    got = ", ".join(
+        type(each).__name__ for each in (given if isinstance(given, tuple | list) else (given,))
+    )
+    return (
+        f"got {got}; identify must return (tenant text, User or OIDCToken or None, Agent "
+        "or a credential of one)"
+    )
 
 
 def shown(identity: Identity) -> Shown:
-    """An identity as it can be kept: values of this process as they are, of credentials a digest of all that came with them."""
+    """An identity as it can be kept: values of this process as they are, of credentials a
+    digest of all that came with them.
+    """
     tenant, user, agent = identity
     return (
         tenant,
@@ -41,7 +52,8 @@ def shown(identity: Identity) -> Shown:
 
 
 def _digest(credential: AgentCredential) -> str:
-    proof, attested = credential.proof, credential.attestation
+    proof = credential.proof
+    attested = credential.attestation
     parts = (
         type(credential).__name__,
         credential.reveal(),
@@ -57,7 +69,9 @@ def _digest(credential: AgentCredential) -> str:
 
 
 def is_theirs(header: Header, identity: Identity) -> bool:
-    """Whether a run is this tenant's and user's, as far as it can be told without proving a credential."""
+    """Whether a run is this tenant's and user's, as far as it can be told without proving a
+    credential.
+    """
     tenant, user, _ = identity
     if tenant != header.tenant:
         return False

@@ -1,9 +1,12 @@
-"""What a framework or the host puts into a call beside the model's arguments, and how it is known that they did.
+"""What a framework or the host puts into a call beside the model's arguments, and how it is
+known that they did.
 
-Rules: only names that the tool hides from the model can be injected. A value that no JSON can carry is no model's. Any other counts as
-injected if the middleware saw the call before LangGraph's `ToolNode` replaced what the model sent, if it is the very object that a
-`ToolRuntime` of this call holds in its graph state (`ToolNode` makes both), or if the host said it (`use_run(run, inject=...)`). Whatever
-else stands under such a name is forged. Injected values never enter the canonical bytes.
+Rules: only names that the tool hides from the model can be injected. A value that no JSON can
+carry is no model's. Any other counts as injected if the middleware saw the call before
+LangGraph's `ToolNode` replaced what the model sent, if it is the very object that a
+`ToolRuntime` of this call holds in its graph state (`ToolNode` makes both), or if the host said
+it (`use_run(run, inject=...)`). Whatever else stands under such a name is forged. Injected
+values never enter the canonical bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from agentgate.errors import ConfigError
 from agentgate.integrations.langchain.arguments import Arguments
 from agentgate.values.value_class import value_class
 
-WITNESS = "agentgate_runtime"  # under which ToolNode gives its ToolRuntime to a tool that takes graph state and no ToolRuntime of its own
+# under which ToolNode gives its ToolRuntime to a tool that takes graph state and no ToolRuntime
+# of its own
+WITNESS = "agentgate_runtime"
 _JSON_TYPES = (str, int, float, bool, type(None), list, tuple, dict)
 
 
@@ -38,7 +43,9 @@ class Host:
     def __post_init__(self) -> None:
         values: Any = self.values
         if not isinstance(values, Mapping) or not all(type(name) is str for name in values):
-            raise ConfigError("inject", type(values).__name__, "a mapping: argument name -> value")
+            raise ConfigError(
+                "inject", type(values).__name__, "a mapping: argument name -> value"
+            )
 
 
 def is_json(value: Any) -> bool:
@@ -52,13 +59,24 @@ def _tool_node() -> Any:
 
 
 def _hints(tool: BaseTool) -> dict[str, Any]:
-    """The annotations of a tool's arguments: of its function, and of its schema where that is a model."""
+    """The annotations of a tool's arguments: of its function, and of its schema where that is a
+    model.
+    """
     function = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
     hints: dict[str, Any] = {}
     with suppress(NameError, TypeError, AttributeError):  # LangGraph cannot read them either
-        hints = typing.get_type_hints(function, include_extras=True) if function is not None else {}
+        hints = (
+            typing.get_type_hints(function, include_extras=True) if function is not None else {}
+        )
     schema: Any = None if isinstance(tool.args_schema, dict) else tool.get_input_schema()
-    return {**hints, **(get_all_basemodel_annotations(schema) if schema is not None and issubclass(schema, BaseModel) else {})}
+    return {
+        **hints,
+        **(
+            get_all_basemodel_annotations(schema)
+            if schema is not None and issubclass(schema, BaseModel)
+            else {}
+        ),
+    }
 
 
 @value_class
@@ -66,7 +84,8 @@ class Injections:
     """What LangGraph's `ToolNode` puts into a tool's calls.
 
     Attributes:
-        state: the arguments that it fills from graph state, and which field of it each takes; None: all of it.
+        state: the arguments that it fills from graph state, and which field of it each takes;
+            None: all of it.
         runtime: whether the tool takes a `ToolRuntime`.
     """
 
@@ -88,15 +107,24 @@ class Injections:
                     state[name] = mark.field
                 elif mark is module.InjectedState:
                     state[name] = None
-            runtime = runtime or any(get_origin(each) is module.ToolRuntime or each is module.ToolRuntime for each in (hint, *marks))
+            runtime = runtime or any(
+                get_origin(each) is module.ToolRuntime or each is module.ToolRuntime
+                for each in (hint, *marks)
+            )
         return cls(state, runtime)
 
     def witnessed(self, schema: Any) -> Any:
         """The input schema by which `ToolNode` sees what to inject.
 
-        Where a tool takes graph state and no `ToolRuntime`: with one more name, for `ToolNode`'s own. JSON schemas do not show it.
+        Where a tool takes graph state and no `ToolRuntime`: with one more name, for
+        `ToolNode`'s own. JSON schemas do not show it.
         """
-        if not self.state or self.runtime or not issubclass(schema, BaseModel) or issubclass(schema, RootModel):
+        if (
+            not self.state
+            or self.runtime
+            or not issubclass(schema, BaseModel)
+            or issubclass(schema, RootModel)
+        ):
             return schema
         mark = Annotated[Any, InjectedToolArg, _tool_node().ToolRuntime, SkipJsonSchema()]
         more: Any = {WITNESS: (mark, None)}
@@ -109,16 +137,27 @@ def injects(tool: BaseTool) -> bool:
 
 
 def hidden(tool: BaseTool) -> frozenset[str]:
-    """The arguments that only a host can inject: hidden from the model, and nothing that LangGraph injects."""
+    """The arguments that only a host can inject: hidden from the model, and nothing that
+    LangGraph injects.
+    """
     module = _tool_node()
     schema: Any = None if isinstance(tool.args_schema, dict) else tool.get_input_schema()
     if schema is None or not issubclass(schema, BaseModel):
         return frozenset()
-    by_graph = (module.InjectedState, module.InjectedStore, module.ToolRuntime) if module is not None else ()
-    hints, found = get_all_basemodel_annotations(schema), set()
+    by_graph = (
+        (module.InjectedState, module.InjectedStore, module.ToolRuntime)
+        if module is not None
+        else ()
+    )
+    hints = get_all_basemodel_annotations(schema)
+    found = set()
     for name in schema.model_fields:
         marks = getattr(hints.get(name), "__metadata__", ())
-        ours = [mark for mark in marks if mark is InjectedToolArg or isinstance(mark, InjectedToolArg)]
+        ours = [
+            mark
+            for mark in marks
+            if mark is InjectedToolArg or isinstance(mark, InjectedToolArg)
+        ]
         if ours and not any(isinstance(mark, by_graph) or mark in by_graph for mark in marks):
             found.add(name)
     return frozenset(found)
@@ -134,12 +173,21 @@ def runtime_in(given: Mapping[str, Any], tool_call_id: str | None) -> Any:
 
 
 def from_state(value: Any, field: str | None, runtime: Any) -> bool:
-    """Whether a value is what `ToolNode` takes from this runtime's graph state: the same object, not an equal one."""
+    """Whether a value is what `ToolNode` takes from this runtime's graph state: the same
+    object, not an equal one.
+    """
     state = runtime.state
     if isinstance(state, list):  # ToolNode wraps messages that are all of the state
         if value is state:
             return True
-        return field is None and type(value) is dict and len(value) == 1 and next(iter(value.values())) is state
+        return (
+            field is None
+            and type(value) is dict
+            and len(value) == 1
+            and next(iter(value.values())) is state
+        )
     if field is None:
         return value is state
-    return value is (state.get(field, runtime) if isinstance(state, dict) else getattr(state, field, runtime))
+    return value is (
+        state.get(field, runtime) if isinstance(state, dict) else getattr(state, field, runtime)
+    )

@@ -1,9 +1,12 @@
-"""Held calls of a conversation that goes on: the model is told that they wait; once they are answered, they are offered again.
+"""Held calls of a conversation that goes on: the model is told that they wait; once they are
+answered, they are offered again.
 
-An invoke with new words drops LangGraph's interrupt, and what other calls of that step returned. The hold stays in the store, unless these
-words deny or change the act. So each call that has no answer gets one, in its place: that it waits, for whom and until when. At the first
-invoke after its answer (it may say nothing: ``{"messages": []}``) the very same call is made again, in the same thread, by a message of its
-own, since a model's interface wants each id of a call once; its id is the first one with an ending. The gate decides on it anew.
+An invoke with new words drops LangGraph's interrupt, and what other calls of that step
+returned. The hold stays in the store, unless these words deny or change the act. So each call
+that has no answer gets one, in its place: that it waits, for whom and until when. At the first
+invoke after its answer (it may say nothing: ``{"messages": []}``) the very same call is made
+again, in the same thread, by a message of its own, since a model's interface wants each id of a
+call once; its id is the first one with an ending. The gate decides on it anew.
 """
 
 from __future__ import annotations
@@ -27,10 +30,12 @@ _WAITS = "agentgate.waits"
 
 
 def offer_held(state: Mapping[str, Any], run: Any = None) -> Any:
-    """A node in front of a model in a graph of one's own: an update of its `messages`, empty where no call is held.
+    """A node in front of a model in a graph of one's own: an update of its `messages`, empty
+    where no call is held.
 
-    Where a call is made again, the last message is it, so the graph goes on to its tools (`langgraph.prebuilt.tools_condition`), else to
-    its model. `run`: that of the tools; None: that of `use_run`.
+    Where a call is made again, the last message is it, so the graph goes on to its tools
+    (`langgraph.prebuilt.tools_condition`), else to its model. `run`: that of the tools; None:
+    that of `use_run`.
     """
     return drive(offer_again(run or RUN.get(), state["messages"]))
 
@@ -41,11 +46,17 @@ async def aoffer_held(state: Mapping[str, Any], run: Any = None) -> Any:
 
 
 def offer_again(run: Any, messages: Sequence[AnyMessage]) -> Steps:
-    """The update of graph state that answers each held call, and makes those again whose hold was answered."""
-    made = {attempt_of(call["id"])[0]: call for message in messages for call in _calls_of(message)}  # the newest attempt at each
+    """The update of graph state that answers each held call, and makes those again whose hold
+    was answered.
+    """
+    made = {
+        attempt_of(call["id"])[0]: call for message in messages for call in _calls_of(message)
+    }  # the newest attempt at each
     for message in messages:
         if isinstance(message, ToolMessage) and not _waits(message.artifact):
-            made = {name: call for name, call in made.items() if call["id"] != message.tool_call_id}
+            made = {
+                name: call for name, call in made.items() if call["id"] != message.tool_call_id
+            }
     if run is None or not made:
         return {}
     try:
@@ -54,7 +65,8 @@ def offer_again(run: Any, messages: Sequence[AnyMessage]) -> Steps:
         _log.warning("held_calls_unknown", run=run.id, reasons=[visible(error)[:2000]])
         return {}
     ran = {call.id for call in run.state.calls}
-    told, again = dict[str, ToolMessage](), list[Any]()
+    told = dict[str, ToolMessage]()
+    again = list[Any]()
     for name, call in made.items():
         hold = holds.get(name)
         if hold is None and name not in ran:
@@ -74,8 +86,17 @@ def offer_again(run: Any, messages: Sequence[AnyMessage]) -> Steps:
 
 
 def made_again(messages: Sequence[AnyMessage]) -> AnyMessage | None:
-    """The message that makes calls again, where it is the last one: no model has to be asked for the next."""
-    return next((each for each in messages[-1:] if any(attempt_of(call["id"])[1] for call in _calls_of(each))), None)
+    """The message that makes calls again, where it is the last one: no model has to be asked
+    for the next.
+    """
+    return next(
+        (
+            each
+            for each in messages[-1:]
+            if any(attempt_of(call["id"])[1] for call in _calls_of(each))
+        ),
+        None,
+    )
 
 
 def _calls_of(message: AnyMessage) -> Sequence[Any]:
@@ -87,8 +108,11 @@ def _waits(artifact: Any) -> bool:
 
 
 def _answer(call: Mapping[str, Any], hold: Hold | None) -> ToolMessage:
-    """That a call waits; that it does no more, since the user took it back; or, where it is made again, only that it did."""
-    said, artifact = str(CallDenied(Code.NEEDS_APPROVAL)), {"type": "agentgate.refused", "code": str(Code.NEEDS_APPROVAL)}
+    """That a call waits; that it does no more, since the user took it back; or, where it is
+    made again, only that it did.
+    """
+    said = str(CallDenied(Code.NEEDS_APPROVAL))
+    artifact = {"type": "agentgate.refused", "code": str(Code.NEEDS_APPROVAL)}
     if hold is not None:
         artifact |= {"hold": hold.id, "until": until_of(hold)}
         if hold.state == "pending":
@@ -96,4 +120,6 @@ def _answer(call: Mapping[str, Any], hold: Hold | None) -> ToolMessage:
             artifact["type"] = _WAITS
         elif hold.state == "cancelled":
             said += " withdrawn"
-    return ToolMessage(said, status="error", tool_call_id=call["id"], name=call["name"], artifact=artifact)
+    return ToolMessage(
+        said, status="error", tool_call_id=call["id"], name=call["name"], artifact=artifact
+    )

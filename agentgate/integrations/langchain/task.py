@@ -1,10 +1,12 @@
 """The calls of one LangGraph task: those in flight, and what those returned that are done.
 
-A graph that is resumed runs the held call's task again from its start: a `ToolNode` of one's own calls every tool once more.
+A graph that is resumed runs the held call's task again from its start: a `ToolNode` of one's
+own calls every tool once more.
 
-Rules: the same call of the same task of the same run that finished in this process is answered with what it returned and does not run
-again. Results are in memory, with the run's handle, and nowhere else. A call is held only when the other calls of its step have ended or
-are held: they are asked about together, and `asyncio.gather` forgets the others as soon as one interrupts.
+Rules: the same call of the same task of the same run that finished in this process is answered
+with what it returned and does not run again. Results are in memory, with the run's handle, and
+nowhere else. A call is held only when the other calls of its step have ended or are held: they
+are asked about together, and `asyncio.gather` forgets the others as soon as one interrupts.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from agentgate.values.value_class import value_class
 GATHER = 0.25  # seconds for the other calls of a step to begin
 MAX_WAIT = 600  # seconds for those that began; then a held call is asked about without them
 MAX_KEPT = 100  # results of a run, the newest; another call runs again or answers its outcome
-_TASK_ID = "__pregel_task_id"  # LangGraph's name in a node's config; the same when the task is resumed
+# LangGraph's name in a node's config; the same when the task is resumed
+_TASK_ID = "__pregel_task_id"
 _RUNTIME = "__pregel_runtime"
 
 Key = tuple[str, str, str, bytes]  # task, tool, tool_call_id, canonical arguments
@@ -58,7 +61,8 @@ class GraphStep:
 
     Attributes:
         lock: of everything here.
-        held: the calls that wait for a person, each with what its host is told, and the context to interrupt it in.
+        held: the calls that wait for a person, each with what its host is told, and the context
+            to interrupt it in.
         task: the one that interrupts for all.
         error: its interrupt.
     """
@@ -82,7 +86,8 @@ class GraphStep:
         """A call has ended, or is held."""
         with self.lock:
             self._running.discard(call)
-            changed, self._change = self._change, Future()
+            changed = self._change
+            self._change = Future()
             changed.set_result(None)
 
     @property
@@ -91,7 +96,9 @@ class GraphStep:
         return not self._running and not self.held
 
     def pause(self, until: float, siblings: frozenset[str]) -> Wait | None:
-        """What a held call waits for: the calls in flight, and `until` then those of the model's step that did not begin yet."""
+        """What a held call waits for: the calls in flight, and `until` then those of the
+        model's step that did not begin yet.
+        """
         with self.lock:
             left = until - time.monotonic()
             if self._running:
@@ -110,7 +117,8 @@ class _OfRun:
         self.steps: dict[tuple[Any, ...], GraphStep] = {}
 
 
-_RUNS: WeakKeyDictionary[Any, _OfRun] = WeakKeyDictionary()  # a run's handle -> its calls, for the handle's life
+# a run's handle -> its calls, for the handle's life
+_RUNS: WeakKeyDictionary[Any, _OfRun] = WeakKeyDictionary()
 
 
 class TaskCall:
@@ -118,8 +126,13 @@ class TaskCall:
 
     __slots__ = ("of", "outer", "place", "siblings", "step", "task", "tool_call_id")
 
-    def __init__(self, of: _OfRun | None, task: str, tool_call_id: str, outer: TaskCall | None) -> None:
-        self.of, self.task, self.tool_call_id, self.outer = of, task, tool_call_id, outer
+    def __init__(
+        self, of: _OfRun | None, task: str, tool_call_id: str, outer: TaskCall | None
+    ) -> None:
+        self.of = of
+        self.task = task
+        self.tool_call_id = tool_call_id
+        self.outer = outer
         self.step: GraphStep | None = None
         self.siblings = SIBLINGS.get()
         self.place: list[str] = []
@@ -127,7 +140,11 @@ class TaskCall:
     def kept(self, tool: str, data: bytes) -> tuple[bool, Any]:
         """Whether this very call is done in this task, and what it returned."""
         key = (self.task, tool, self.tool_call_id, data)
-        return (True, self.of.kept[key]) if self.of is not None and key in self.of.kept else (False, None)
+        return (
+            (True, self.of.kept[key])
+            if self.of is not None and key in self.of.kept
+            else (False, None)
+        )
 
     def keep(self, tool: str, data: bytes, result: Any) -> None:
         """Keep what the tool returned."""
@@ -137,14 +154,19 @@ class TaskCall:
                 self.of.kept.popitem(last=False)
 
     def alone(self) -> Generator[Wait, bool, None]:
-        """This call is held, and with it those in whose tools it was made: go on when no other call of its step is in flight."""
+        """This call is held, and with it those in whose tools it was made: go on when no other
+        call of its step is in flight.
+        """
         held: TaskCall | None = self
         while held is not None:
             if held.step is not None:
                 held.step.end(held)
             held = held.outer
         until = time.monotonic() + GATHER
-        while self.step is not None and (pause := self.step.pause(until, self.siblings)) is not None:
+        while (
+            self.step is not None
+            and (pause := self.step.pause(until, self.siblings)) is not None
+        ):
             if not (yield pause):
                 return
 
@@ -156,7 +178,9 @@ _CURRENT: ContextVar[TaskCall | None] = ContextVar("agentgate_task_call", defaul
 
 
 @contextmanager
-def in_task(run: Any, config: Mapping[str, Any] | None, tool_call_id: str | None) -> Iterator[TaskCall]:
+def in_task(
+    run: Any, config: Mapping[str, Any] | None, tool_call_id: str | None
+) -> Iterator[TaskCall]:
     """The call of a run's tool while it is in flight.
 
     Args:
@@ -167,17 +191,28 @@ def in_task(run: Any, config: Mapping[str, Any] | None, tool_call_id: str | None
     given = config or {}
     where = given.get("configurable") or {}
     task = where.get(_TASK_ID)
-    of = None if run is None or type(task) is not str or tool_call_id is None else _RUNS.setdefault(run, _OfRun())
+    of = (
+        None
+        if run is None or type(task) is not str or tool_call_id is None
+        else _RUNS.setdefault(run, _OfRun())
+    )
     call = TaskCall(of, task or "", tool_call_id or "", _CURRENT.get())
-    # all calls of an invoke have the same, and those of no other invoke; without it each is asked about by itself
+    # all calls of an invoke have the same, and those of no other invoke; without it each is
+    # asked about by itself
     invoke = getattr(where.get(_RUNTIME), "stream_writer", call)
     said = given.get("metadata") or {}
-    key = (invoke, str(where.get("checkpoint_ns")).rpartition("|")[0], said.get("langgraph_step"))
+    key = (
+        invoke,
+        str(where.get("checkpoint_ns")).rpartition("|")[0],
+        said.get("langgraph_step"),
+    )
     call.place = [str(part).zfill(9) for part in said.get("langgraph_path", ())]
     if of is not None:
         with of.lock:
             if key not in of.steps:
-                of.steps = {known: step for known, step in of.steps.items() if not step.is_over} | {key: GraphStep()}
+                of.steps = {
+                    known: step for known, step in of.steps.items() if not step.is_over
+                } | {key: GraphStep()}
             call.step = of.steps[key]
             call.step.begin(call)
     reset = _CURRENT.set(call)

@@ -1,10 +1,12 @@
 """LangChain tools that enforce the gate's decision inside themselves, on validated arguments.
 
-Rules: a guarded tool is a copy whose class is a subclass of the tool's own, so schema, callbacks, error handling and response format stay
-the same. Its body cannot be reached around the decision, except by a host that calls `tool.func` itself: the gate does not see that
-function. What leads to the body (`invoke`, `run`, ...) must be LangChain's own, else it could be the body; a tool that replaces it is
-refused. The methods that decide are properties, so no attribute of a guarded tool hides them. An `_arun` that falls through to `_run` is
-decided on once; a tool that calls itself is decided on again.
+Rules: a guarded tool is a copy whose class is a subclass of the tool's own, so schema,
+callbacks, error handling and response format stay the same. Its body cannot be reached around
+the decision, except by a host that calls `tool.func` itself: the gate does not see that
+function. What leads to the body (`invoke`, `run`, ...) must be LangChain's own, else it could
+be the body; a tool that replaces it is refused. The methods that decide are properties, so no
+attribute of a guarded tool hides them. An `_arun` that falls through to `_run` is decided on
+once; a tool that calls itself is decided on again.
 """
 
 from __future__ import annotations
@@ -19,7 +21,12 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool
-from pydantic import PrivateAttr, PydanticUndefinedAnnotation, PydanticUserError, ValidationError
+from pydantic import (
+    PrivateAttr,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+    ValidationError,
+)
 from pydantic.v1 import ValidationError as ValidationErrorV1
 
 from agentgate.errors import ConfigError
@@ -51,7 +58,8 @@ from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Code, RunRefused
 from agentgate.workflow.model import Tool as Declared
 
-_FRAMEWORK = frozenset({"run_manager", "callbacks"})  # LangChain fills these; `FILTERED_ARGS` in langchain-core
+# LangChain fills these; `FILTERED_ARGS` in langchain-core
+_FRAMEWORK = frozenset({"run_manager", "callbacks"})
 # every way to execute a tool; LangChain's own lead to `_run` or `_arun`, where the decision is
 _ENTRY_POINTS = frozenset({
     "invoke", "ainvoke", "run", "arun", "batch", "abatch", "batch_as_completed", "abatch_as_completed", "stream", "astream",
@@ -63,12 +71,15 @@ def guard_tools(tools: BaseTool | Sequence[BaseTool], *, run: Any = None) -> lis
     """Copies of the tools that run only calls the gate allowed.
 
     Args:
-        tools: any `BaseTool`s, sync or async, or a single one. Their names are the workflow's tool names.
-        run: an open `Run` or `AsyncRun`; without it, the run of `use_run` or of `AgentGateMiddleware` is used.
+        tools: any `BaseTool`s, sync or async, or a single one. Their names are the workflow's
+            tool names.
+        run: an open `Run` or `AsyncRun`; without it, the run of `use_run` or of
+            `AgentGateMiddleware` is used.
 
     Raises:
-        ConfigError: something is not a `BaseTool` (a callable, what `bind` returns, a provider's own tool), has its body elsewhere than in
-            `_run` or `_arun`, is guarded already, or has an unusable schema.
+        ConfigError: something is not a `BaseTool` (a callable, what `bind` returns, a
+            provider's own tool), has its body elsewhere than in `_run` or `_arun`, is guarded
+            already, or has an unusable schema.
         CanonicalError: a schema has no canonical form, so its definition has no digest.
     """
     return [_guarded(tool, run) for tool in (tools if isinstance(tools, Sequence) else [tools])]
@@ -80,9 +91,14 @@ def is_guarded(tool: object) -> bool:
 
 
 def forged_name(tool: BaseTool, given: Mapping[str, Any]) -> str:
-    """Why a guarded tool's raw arguments hold a name that the model may not set; empty if they hold none."""
+    """Why a guarded tool's raw arguments hold a name that the model may not set; empty if they
+    hold none.
+    """
     arguments = _guard_of(tool).arguments
-    return next((arguments.not_the_models(name) for name in given if name not in arguments.spellings), "")
+    return next(
+        (arguments.not_the_models(name) for name in given if name not in arguments.spellings),
+        "",
+    )
 
 
 def call_token() -> CallToken:
@@ -93,43 +109,57 @@ def call_token() -> CallToken:
     """
     token = TOKEN.get()
     if token is None:
-        raise LookupError("no call token here: only a guarded tool whose workflow says 'redeem: server' has one, while it runs")
+        raise LookupError(
+            "no call token here: only a guarded tool whose workflow says 'redeem: server' "
+            "has one, while it runs"
+        )
     return token
 
 
 def idempotency_key() -> str:
-    """The key of the act being executed, for the ``Idempotency-Key`` header of what the tool calls.
+    """The key of the act being executed, for the ``Idempotency-Key`` header of what the tool
+    calls.
 
-    It is the same for each attempt at this act, under whatever id of the model's, until one is done or failed.
+    It is the same for each attempt at this act, under whatever id of the model's, until one is
+    done or failed.
 
     Raises:
         LookupError: not inside a guarded tool that acts.
     """
     if not (key := KEY.get()):
-        raise LookupError("no idempotency key here: only a guarded tool that does not only read has one, while it runs")
+        raise LookupError(
+            "no idempotency key here: only a guarded tool that does not only read has one, while it runs"
+        )
     return key
 
 
 def upstream_credential() -> UpstreamCredential:
-    """The real credential of the call being executed, inside a tool with ``redeem: wrapper`` whose workflow has an ``upstream:`` for it.
+    """The real credential of the call being executed, inside a tool with ``redeem: wrapper``
+    whose workflow has an ``upstream:`` for it.
 
     Raises:
         LookupError: not inside such a tool.
     """
     credential = CREDENTIAL.get()
     if credential is None:
-        raise LookupError("no upstream credential here: only a tool with 'redeem: wrapper' and an 'upstream:' has one, while it runs")
+        raise LookupError(
+            "no upstream credential here: only a tool with 'redeem: wrapper' and an "
+            "'upstream:' has one, while it runs"
+        )
     return credential
 
 
 @contextmanager
 def use_run(run: Any, *, inject: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Bind a `Run` or `AsyncRun` to the current context, for guarded tools that were given none.
+    """Bind a `Run` or `AsyncRun` to the current context, for guarded tools that were given
+    none.
 
     Args:
         run: the run.
-        inject: values for arguments that the tools hide from the model (`InjectedToolArg`), by name, in the calls of this run; each tool
-            takes those that it has. What a model sends under such a name is refused, and so is a tool that shows the name to the model.
+        inject: values for arguments that the tools hide from the model (`InjectedToolArg`), by
+            name, in the calls of this run; each tool takes those that it has. What a model
+            sends under such a name is refused, and so is a tool that shows the name to the
+            model.
 
     Raises:
         ConfigError: `inject` is no mapping of names.
@@ -145,14 +175,24 @@ def _guard_of(tool: Any) -> Guard:
 
 def type_and_name(tool: Any) -> str:
     """What a message calls something that may be no tool at all."""
-    name = tool.get("name") or tool.get("type") if isinstance(tool, dict) else getattr(tool, "name", None)
+    name = (
+        tool.get("name") or tool.get("type")
+        if isinstance(tool, dict)
+        else getattr(tool, "name", None)
+    )
     return f"{type(tool).__name__} '{name}'" if name else type(tool).__name__
 
 
 def _replaced(tool: BaseTool) -> list[str]:
-    """Methods, other than those that a tool implements, that are not LangChain's own; on an instance, none may be replaced at all."""
+    """Methods, other than those that a tool implements, that are not LangChain's own; on an
+    instance, none may be replaced at all.
+    """
     own = (BaseTool, StructuredTool, Tool)
-    by_class = {n for n in _ENTRY_POINTS if not any(_attribute(type(tool), n) is _attribute(base, n) for base in own)}
+    by_class = {
+        n
+        for n in _ENTRY_POINTS
+        if not any(_attribute(type(tool), n) is _attribute(base, n) for base in own)
+    }
     by_instance = vars(tool).keys() & (_ENTRY_POINTS | {"_run", "_arun"})
     return sorted(by_class | by_instance)
 
@@ -164,24 +204,54 @@ def _attribute(of: type, name: str) -> Any:
 
 def _guarded(tool: BaseTool, run: Any) -> BaseTool:
     if not isinstance(tool, BaseTool):
-        expected = "LangChain tools (of a function @tool makes one; in tools that a provider runs no gate can be)"
+        expected = (
+            "LangChain tools (of a function @tool makes one; in tools that a provider "
+            "runs no gate can be)"
+        )
         raise ConfigError("tools", type_and_name(tool), expected)
     if replaced := _replaced(tool):
-        raise ConfigError("tools", f"{type_and_name(tool)}, which replaces {', '.join(replaced)}", "tools whose body is in _run or _arun")
-    bodies = (getattr(tool, "func", None), getattr(tool, "coroutine", None), tool._run, tool._arun)  # noqa: SLF001 - what a tool implements
-    if any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in bodies):
         raise ConfigError(
-            "tools", f"'{tool.name}', which yields", "tools that return their result: of one that yields nothing has run by then"
+            "tools",
+            f"{type_and_name(tool)}, which replaces {', '.join(replaced)}",
+            "tools whose body is in _run or _arun",
+        )
+    bodies = (
+        getattr(tool, "func", None),
+        getattr(tool, "coroutine", None),
+        tool._run,  # noqa: SLF001 - what a tool implements
+        tool._arun,  # noqa: SLF001 - what a tool implements
+    )
+    if any(
+        inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in bodies
+    ):
+        raise ConfigError(
+            "tools",
+            f"'{tool.name}', which yields",
+            "tools that return their result: of one that yields nothing has run by then",
         )
     if is_guarded(tool):
-        raise ConfigError("tools", f"'{tool.name}', which is guarded already", "tools that are not guarded yet")
+        raise ConfigError(
+            "tools",
+            f"'{tool.name}', which is guarded already",
+            "tools that are not guarded yet",
+        )
     try:
-        guard = Guard(Arguments(tool), run, _FRAMEWORK | _config_names(type(tool)), Injections.of(tool))
+        guard = Guard(
+            Arguments(tool), run, _FRAMEWORK | _config_names(type(tool)), Injections.of(tool)
+        )
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
-        got = f"the schema of '{tool.name}', which pydantic cannot build ({type(error).__name__})"
-        raise ConfigError("args_schema", got, "a schema whose types are all defined when the tool is guarded") from error
+        got = (
+            f"the schema of '{tool.name}', which pydantic cannot build ({type(error).__name__})"
+        )
+        raise ConfigError(
+            "args_schema", got, "a schema whose types are all defined when the tool is guarded"
+        ) from error
     if taken := sorted(guard.framework & guard.arguments.spellings):
-        raise ConfigError("args_schema", f"'{tool.name}' with {taken}", "names that LangChain does not fill itself")
+        raise ConfigError(
+            "args_schema",
+            f"'{tool.name}' with {taken}",
+            "names that LangChain does not fill itself",
+        )
     guard.definition(tool)
     copied: Any = tool.model_copy()
     object.__setattr__(copied, "__class__", _guarded_class(type(tool)))
@@ -191,12 +261,15 @@ def _guarded(tool: BaseTool, run: Any) -> BaseTool:
 
 
 def _config_names(base: type[BaseTool]) -> frozenset[str]:
-    """Names of the parameters of `_run` and `_arun` that LangChain fills with the `RunnableConfig`."""
+    """Names of the parameters of `_run` and `_arun` that LangChain fills with the
+    `RunnableConfig`.
+    """
     names: set[str] = set()
     for method in (base._run, base._arun):  # noqa: SLF001 - the two methods a tool implements
         try:
             hints = typing.get_type_hints(method)
-        except (NameError, TypeError, AttributeError):  # LangChain cannot read them either and fills nothing
+        # LangChain cannot read them either and fills nothing
+        except (NameError, TypeError, AttributeError):
             continue
         names.update(n for n, hint in hints.items() if hint is RunnableConfig)
     return frozenset(names)
@@ -207,22 +280,37 @@ def _guarded_class(base: Any) -> type[BaseTool]:
     """A subclass of the tool's own class that decides before every execution."""
     base_run, base_arun = base._run, base._arun  # noqa: SLF001 - the two methods a tool implements
 
-    # LangChain reads from the signatures whether to pass config and run_manager: hence functools.wraps
+    # LangChain reads from the signatures whether to pass config and run_manager: hence
+    # functools.wraps
     @functools.wraps(base_run)
     def _run(self: Any, *args: Any, **kwargs: Any) -> Any:
         cleared = CLEARED.get()
-        if cleared is not None and cleared.tool is self and not cleared.used and _same(cleared.values, _values(args, kwargs)):
+        if (
+            cleared is not None
+            and cleared.tool is self
+            and not cleared.used
+            and _same(cleared.values, _values(args, kwargs))
+        ):
             cleared.used = True
             return base_run(self, *args, **kwargs)
         if base_run in {StructuredTool._run, Tool._run} and self.func is None:  # noqa: SLF001 - no token for what cannot run
-            raise NotImplementedError(f"{self.name} is async only: await ainvoke; nothing was decided, and no token was minted")
-        return drive(locked_steps(self, _guard_of(self), args, kwargs), lambda step: base_run(self, *step.args, **step.kwargs))
+            raise NotImplementedError(
+                f"{self.name} is async only: await ainvoke; nothing was decided, and no token was minted"
+            )
+        return drive(
+            locked_steps(self, _guard_of(self), args, kwargs),
+            lambda step: base_run(self, *step.args, **step.kwargs),
+        )
 
     # BaseTool._arun shows neither parameter and hands both on to _run
     @functools.wraps(base_run if base_arun is BaseTool._arun else base_arun)  # noqa: SLF001
     async def _arun(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _runs_in_thread(self, base_arun) and (proposal := queue_call(_guard_of(self), self)) is not None:
-            return await in_one_thread(proposal, base_arun(self, *args, **kwargs))  # it leads to `_run`
+        if (
+            _runs_in_thread(self, base_arun)
+            and (proposal := queue_call(_guard_of(self), self)) is not None
+        ):
+            # it leads to `_run`
+            return await in_one_thread(proposal, base_arun(self, *args, **kwargs))
 
         async def execute(step: Execute) -> Any:
             with bound((CLEARED, Cleared(self, _values(step.args, step.kwargs)))):
@@ -265,8 +353,8 @@ def _guarded_class(base: Any) -> type[BaseTool]:
         "arun": _method(arun),
         "get_input_schema": get_input_schema,
         "__reduce_ex__": __reduce_ex__,
-        # StructuredTool and Tool run a sync function's whole `invoke` in a thread, where an AsyncRun cannot be awaited;
-        # BaseTool's own way sends only the function there.
+        # StructuredTool and Tool run a sync function's whole `invoke` in a thread, where an
+        # AsyncRun cannot be awaited; BaseTool's own way sends only the function there.
         "ainvoke": BaseTool.ainvoke,
     }
     made: type[BaseTool] = type(base)(base.__name__, (base,), namespace)
@@ -275,20 +363,29 @@ def _guarded_class(base: Any) -> type[BaseTool]:
 
 def _runs_in_thread(tool: Any, base_arun: Any) -> bool:
     """Whether LangChain runs the function of an awaited call in a thread."""
-    return base_arun is BaseTool._arun or (base_arun in {StructuredTool._arun, Tool._arun} and tool.coroutine is None)  # noqa: SLF001
+    return base_arun is BaseTool._arun or (  # noqa: SLF001
+        base_arun in {StructuredTool._arun, Tool._arun} and tool.coroutine is None  # noqa: SLF001
+    )
 
 
 def _unguarded(tool: Any, base: Any) -> BaseTool:
-    """A copy of the tool as it was, to be pickled in its place; what it is guarded with cannot be sent anywhere.
+    """A copy of the tool as it was, to be pickled in its place; what it is guarded with cannot
+    be sent anywhere.
 
     Raises:
         ConfigError: it is bound to a run.
     """
     if _guard_of(tool).run is not None:
-        raise ConfigError("pickle", f"'{tool.name}', which is bound to a run", "a tool guarded without run=, in use_run(run) where it runs")
+        raise ConfigError(
+            "pickle",
+            f"'{tool.name}', which is bound to a run",
+            "a tool guarded without run=, in use_run(run) where it runs",
+        )
     raw: Any = tool.model_copy()
     object.__setattr__(raw, "__class__", base)
-    raw.__pydantic_private__ = {name: value for name, value in raw.__pydantic_private__.items() if name != "_agentgate"}
+    raw.__pydantic_private__ = {
+        name: value for name, value in raw.__pydantic_private__.items() if name != "_agentgate"
+    }
     unguarded: BaseTool = raw
     return unguarded
 
@@ -298,16 +395,23 @@ def _guarded_again(tool: BaseTool) -> BaseTool:
 
 
 def _method(function: Callable[..., Any]) -> property:
-    """A method that an attribute of the instance cannot hide. LangChain reads its annotations on every call: they are types, not text."""
-    with suppress(NameError, TypeError, AttributeError):  # LangChain cannot read them either and fills nothing
+    """A method that an attribute of the instance cannot hide. LangChain reads its annotations
+    on every call: they are types, not text.
+    """
+    # LangChain cannot read them either and fills nothing
+    with suppress(NameError, TypeError, AttributeError):
         function.__annotations__ = typing.get_type_hints(function, include_extras=True)
     return property(lambda self: MethodType(function, self))
 
 
 @contextmanager
-def _proposed(tool: Any, tool_input: Any, kwargs: Mapping[str, Any]) -> Iterator[tuple[ProposedCall, Any]]:
+def _proposed(
+    tool: Any, tool_input: Any, kwargs: Mapping[str, Any]
+) -> Iterator[tuple[ProposedCall, Any]]:
     """What `run` or `arun` goes on with, while it is known what it received."""
-    guard, host, tool_call_id = _guard_of(tool), HOST.get(), kwargs.get("tool_call_id")
+    guard = _guard_of(tool)
+    host = HOST.get()
+    tool_call_id = kwargs.get("tool_call_id")
     trusted = tool_call_id is not None and INJECTED_FOR.get() == tool_call_id
     run = guard.run if guard.run is not None else RUN.get()
     ours = host if host is not None and host.run is run else None
@@ -324,15 +428,22 @@ def _proposed(tool: Any, tool_input: Any, kwargs: Mapping[str, Any]) -> Iterator
 
 
 def _refuse_form(proposal: ProposedCall, error: ValidationError | ValidationErrorV1) -> Any:
-    """The result of arguments that the tool's own schema refused, where the workflow pins it; else LangChain's error, as ever.
+    """The result of arguments that the tool's own schema refused, where the workflow pins it;
+    else LangChain's error, as ever.
 
     Raises the error, too, where the tool's body raised it.
     """
     fields = [f"args.{each['loc'][0]}" for each in error.errors() if each["loc"]]
-    form = "" if proposal.reached else _guard_of(proposal.tool).form_of(fields, proposal.tool, proposal.declared)
+    form = (
+        ""
+        if proposal.reached
+        else _guard_of(proposal.tool).form_of(fields, proposal.tool, proposal.declared)
+    )
     if not form:
         raise error
-    return refusal_of(proposal)(Code.INVALID_ARGUMENTS, why=f"args: got another form, expected {form}", form=form)
+    return refusal_of(proposal)(
+        Code.INVALID_ARGUMENTS, why=f"args: got another form, expected {form}", form=form
+    )
 
 
 def _values(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -1,7 +1,9 @@
-"""What is said in the input of an invoke and in graph state: the user's turns, and what may be theirs.
+"""What is said in the input of an invoke and in graph state: the user's turns, and what may be
+theirs.
 
-Rules: of a message that the host vouches for (`caller`) only plain text counts. Whatever else stands in a human message may be the user's:
-it grants nothing, and what it would take back is unclear (`Run.add_doubt`). Except for what the harness marks as its own (`lc_source`, as
+Rules: of a message that the host vouches for (`caller`) only plain text counts. Whatever else
+stands in a human message may be the user's: it grants nothing, and what it would take back is
+unclear (`Run.add_doubt`). Except for what the harness marks as its own (`lc_source`, as
 summaries have): that is known to be nobody's.
 """
 
@@ -25,8 +27,10 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from agentgate.values.value_class import value_class
 
 NO_PROOF = (
-    "a human message that nobody vouches for: if it is the user's, pass user_says(text) in its place, a new one to each invoke: "
-    'agent.invoke({"messages": user_says(text)}, ...), from agentgate.integrations.langchain import user_says; '
+    "a human message that nobody vouches for: if it is the user's, pass user_says(text) in "
+    "its place, a new one to each invoke: "
+    'agent.invoke({"messages": user_says(text)}, ...), from agentgate.integrations.langchain '
+    "import user_says; "
     "where you do not call invoke yourself, give the middleware prompt="
 )
 NO_MESSAGES = "the input of this invoke holds no messages"
@@ -34,9 +38,12 @@ NOTHING_NEW = "the newest message of the input is not the user's"
 UNREADABLE = "the input's messages are not a list of messages"
 NO_PLAIN_TEXT = "a human message without plain text"
 REMOVED = "a human message that the same input removes"
-MAX_DOUBTFUL = 20  # messages of one invoke that are read one by one; more are as one that cannot be read
-_NO_USERS = frozenset({"assistant", "ai", "system", "developer", "tool", "function"})  # roles; others may be a user's
-_PLAIN_TEXT = frozenset({"type", "text", "id", "index", "cache_control"})  # keys of a text block that quotes nothing
+# messages of one invoke that are read one by one; more are as one that cannot be read
+MAX_DOUBTFUL = 20
+# roles; others may be a user's
+_NO_USERS = frozenset({"assistant", "ai", "system", "developer", "tool", "function"})
+# keys of a text block that quotes nothing
+_PLAIN_TEXT = frozenset({"type", "text", "id", "index", "cache_control"})
 
 
 @value_class
@@ -56,26 +63,41 @@ class Utterance:
 
 @value_class
 class Turns:
-    """What is said in one input, message by message; and why something in it, or all of it, does not count, for the log."""
+    """What is said in one input, message by message; and why something in it, or all of it,
+    does not count, for the log.
+    """
 
     said: tuple[Utterance, ...] = ()
     uncounted: tuple[str, ...] = ()
 
 
 def is_human(message: Any) -> TypeGuard[HumanMessage]:
-    """Whether a message may be a user's: a human one, or one of a role that is nobody else's."""
-    return isinstance(message, HumanMessage) or (isinstance(message, ChatMessage) and message.role.lower() not in _NO_USERS)
+    """Whether a message may be a user's: a human one, or one of a role that is nobody
+    else's.
+    """
+    return isinstance(message, HumanMessage) or (
+        isinstance(message, ChatMessage) and message.role.lower() not in _NO_USERS
+    )
 
 
 def last_human(messages: Iterable[Any]) -> str:
     """The id of the last human message; empty: there is none."""
-    return next((str(message.id) for message in reversed(list(messages)) if is_human(message)), "")
+    return next(
+        (str(message.id) for message in reversed(list(messages)) if is_human(message)), ""
+    )
 
 
 def last_calls(state: Any) -> frozenset[str]:
     """The ids of the tool calls that the model made last."""
     messages = state.get("messages") or () if isinstance(state, dict) else ()
-    made = next((message.tool_calls for message in reversed(messages) if isinstance(message, AIMessage)), ())
+    made = next(
+        (
+            message.tool_calls
+            for message in reversed(messages)
+            if isinstance(message, AIMessage)
+        ),
+        (),
+    )
     return frozenset([str(call["id"]) for call in made])
 
 
@@ -83,11 +105,20 @@ def said_before(messages: Iterable[Any]) -> str:
     """What the agent said before the last human message."""
     behind = iter(reversed(list(messages)))
     next((None for message in behind if is_human(message)), None)
-    return next((str(message.text) for message in behind if isinstance(message, AIMessage) and message.text), "")
+    return next(
+        (
+            str(message.text)
+            for message in behind
+            if isinstance(message, AIMessage) and message.text
+        ),
+        "",
+    )
 
 
 def newer_than(messages: Iterable[Any], known: str) -> list[AnyMessage]:
-    """The human messages of graph state behind the one of this id, or all; without those that the harness marks as its own."""
+    """The human messages of graph state behind the one of this id, or all; without those that
+    the harness marks as its own.
+    """
     found: list[AnyMessage] = []
     for message in messages:
         if is_human(message) and get_notification_metadata(message) is None:
@@ -98,9 +129,11 @@ def newer_than(messages: Iterable[Any], known: str) -> list[AnyMessage]:
 
 
 def in_order(said: Iterable[Utterance], state: Iterable[AnyMessage]) -> list[Utterance]:
-    """What is said in an input and what else new human messages of graph state hold, in the order of that state.
+    """What is said in an input and what else new human messages of graph state hold, in the
+    order of that state.
 
-    Where it cannot be told, the input comes first: what may be a no takes back what is asked for before it.
+    Where it cannot be told, the input comes first: what may be a no takes back what is asked
+    for before it.
     """
     found: list[Utterance] = []
     rest = [texts_of(message) for message in state]
@@ -119,7 +152,8 @@ def turns_of(inputs: Any, proofs: dict[int, HumanMessage]) -> Turns:
     if value is None:
         return Turns(uncounted=(NO_MESSAGES,))
     try:
-        messages = convert_to_messages(value if isinstance(value, list) else [value])  # as the channel reads them
+        # as the channel reads them
+        messages = convert_to_messages(value if isinstance(value, list) else [value])
     except Exception:  # noqa: BLE001 - any outermost Runnable's input comes here, not only an agent's; unreadable counts nothing
         return Turns(uncounted=(UNREADABLE,))
     removed = {message.id for message in messages if isinstance(message, RemoveMessage)}
@@ -134,13 +168,17 @@ def turns_of(inputs: Any, proofs: dict[int, HumanMessage]) -> Turns:
         elif get_notification_metadata(message) is None:
             reason = _why_uncounted(message, proofs, removed)
             uncounted += [reason] if reason else []
-            said.append(Utterance(texts_of(message), () if reason else tuple(_plain_text(message))))
+            said.append(
+                Utterance(texts_of(message), () if reason else tuple(_plain_text(message)))
+            )
     if not uncounted and not any(each.own and not each.earlier for each in said):
         uncounted.append(NOTHING_NEW)
     return Turns(tuple(said), tuple(dict.fromkeys(uncounted)))
 
 
-def _why_uncounted(message: HumanMessage, proofs: dict[int, HumanMessage], removed: set[str | None]) -> str:
+def _why_uncounted(
+    message: HumanMessage, proofs: dict[int, HumanMessage], removed: set[str | None]
+) -> str:
     """Why a human message is not the user's own; empty if it is."""
     if proofs.pop(id(message), None) is not message:
         return NO_PROOF
@@ -151,7 +189,9 @@ def _why_uncounted(message: HumanMessage, proofs: dict[int, HumanMessage], remov
 
 def texts_of(message: AnyMessage) -> tuple[str, ...]:
     """All text of a message: its own, and that of its blocks; what a file holds is none."""
-    texts = [block if isinstance(block, str) else block.get("text") for block in _blocks_of(message)]
+    texts = [
+        block if isinstance(block, str) else block.get("text") for block in _blocks_of(message)
+    ]
     return tuple([text for text in texts if isinstance(text, str) and text.strip()])
 
 
@@ -160,15 +200,23 @@ def _blocks_of(message: AnyMessage) -> list[Any]:
 
 
 def _plain_text(message: HumanMessage) -> Iterator[str]:
-    """The text and the blocks of plain text; a block with a source, citations or another type is not what the user typed."""
+    """The text and the blocks of plain text; a block with a source, citations or another type
+    is not what the user typed.
+    """
     for block in _blocks_of(message):
         if isinstance(block, str):
             yield block
-        elif block.get("type") == "text" and isinstance(block.get("text"), str) and {k for k, v in block.items() if v} <= _PLAIN_TEXT:
+        elif (
+            block.get("type") == "text"
+            and isinstance(block.get("text"), str)
+            and {k for k, v in block.items() if v} <= _PLAIN_TEXT
+        ):
             yield block["text"]
 
 
-def words_of(said: Iterable[Utterance], heard: tuple[str, ...], *, history: bool) -> list[tuple[bool, Any]]:
+def words_of(
+    said: Iterable[Utterance], heard: tuple[str, ...], *, history: bool
+) -> list[tuple[bool, Any]]:
     """Turns (True) and words that may be the user's (False), in order.
 
     Args:

@@ -1,7 +1,8 @@
 """MCP: tools that run for a call token only, and a client whose every call carries one.
 
-A server: `ProtectedTools` says which tools there are; `GatedMCPServer` or `protect` (official SDK) or
-`agentgate.integrations.mcp.fastmcp.RedeemTools` (FastMCP, extra ``[fastmcp]``) puts them behind it. A client: `GatedClient`.
+A server: `ProtectedTools` says which tools there are; `GatedMCPServer` or `protect` (official
+SDK) or `agentgate.integrations.mcp.fastmcp.RedeemTools` (FastMCP, extra ``[fastmcp]``) puts
+them behind it. A client: `GatedClient`.
 """
 
 from agentgate.integrations.mcp.client import GatedClient

@@ -1,8 +1,10 @@
 """What an SDK calls a tool with: the values that were decided on, or nothing.
 
-Rules: an SDK validates arguments after the decision, and may make other values of them: a text that is parsed as JSON, ``"1"`` that
-becomes 1, a key that is dropped. So they are validated here, strictly and from their canonical bytes, and what came of it must dump to the
-same bytes. A plain default is in the schema that a workflow pins. What is in no schema, or cannot be compared, is refused at the start.
+Rules: an SDK validates arguments after the decision, and may make other values of them: a text
+that is parsed as JSON, ``"1"`` that becomes 1, a key that is dropped. So they are validated
+here, strictly and from their canonical bytes, and what came of it must dump to the same bytes.
+A plain default is in the schema that a workflow pins. What is in no schema, or cannot be
+compared, is refused at the start.
 """
 
 from __future__ import annotations
@@ -10,7 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, Json, PlainValidator, ValidationError, WrapValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Json,
+    PlainValidator,
+    ValidationError,
+    WrapValidator,
+)
 from pydantic_core import PydanticSerializationError
 
 from agentgate.errors import CanonicalError, ConfigError, NotDone
@@ -24,10 +33,12 @@ class ArgumentsChanged(NotDone):
 
 
 def check_signature(tool: str, model: type[BaseModel], *above: type[BaseModel]) -> None:
-    """Check a tool's parameters when its server starts, and those of the models in them; `above`: the models that this one is in.
+    """Check a tool's parameters when its server starts, and those of the models in them;
+    `above`: the models that this one is in.
 
     Raises:
-        ConfigError: a parameter whose value would not be the decided one; with why, and what to do.
+        ConfigError: a parameter whose value would not be the decided one; with why, and what to
+            do.
     """
     for name, field in model.model_fields.items():
         shown = field.alias or name
@@ -40,7 +51,10 @@ def check_signature(tool: str, model: type[BaseModel], *above: type[BaseModel]) 
 
 def _unfit(field: Any) -> Iterator[tuple[str, str]]:
     if field.default_factory is not None:
-        yield "a default that is made for each call", "a plain default, which is in the definition that a workflow pins"
+        yield (
+            "a default that is made for each call",
+            "a plain default, which is in the definition that a workflow pins",
+        )
     if field.validate_default:
         yield "a default that is validated", "the default as the tool is to have it"
     if not (field.validation_alias == field.serialization_alias == field.alias):
@@ -66,18 +80,30 @@ def decided_values(model: type[BaseModel], arguments: Mapping[str, Any]) -> Base
     """The arguments of a call as its tool takes them.
 
     Raises:
-        ArgumentsChanged: they are not what the tool takes, or would be other values there. The message has names, and no values.
+        ArgumentsChanged: they are not what the tool takes, or would be other values there. The
+            message has names, and no values.
     """
     try:
         data = canonical(arguments, "args")
         values = model.model_validate_json(data, strict=True)
-        executed = canonical(values.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings="none"), "args")
+        executed = canonical(
+            values.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings="none"),
+            "args",
+        )
     except ValidationError as error:
         first = error.errors(include_input=False, include_context=False)[0]
-        where = ".".join(["args", *(str(part) for part in first["loc"] if part in model.model_fields)])
-        raise ArgumentsChanged(f"{where}: got a value that its tool does not take as it is ({first['type']})") from None
+        where = ".".join(
+            ["args", *(str(part) for part in first["loc"] if part in model.model_fields)]
+        )
+        raise ArgumentsChanged(
+            f"{where}: got a value that its tool does not take as it is ({first['type']})"
+        ) from None
     except (CanonicalError, PydanticSerializationError, TypeError, ValueError) as error:
-        raise ArgumentsChanged(f"args: got values without a JSON form ({type(error).__name__})") from None
+        raise ArgumentsChanged(
+            f"args: got values without a JSON form ({type(error).__name__})"
+        ) from None
     if executed != data:
-        raise ArgumentsChanged("args: got values that its tool would be given otherwise than they were decided on")
+        raise ArgumentsChanged(
+            "args: got values that its tool would be given otherwise than they were decided on"
+        )
     return values

@@ -1,10 +1,13 @@
-"""Where a call's token travels in MCP: in the request's ``_meta``, over stdio and HTTP alike; or in the HTTP headers.
+"""Where a call's token travels in MCP: in the request's ``_meta``, over stdio and HTTP alike;
+or in the HTTP headers.
 
-Rules: never in the arguments, which models, logs and traces see. What stands in ``_meta`` is what would stand in the headers. Where
-``_meta`` has a token, the ``Authorization`` header is the connection's own credential and no call's. Whoever takes the token takes it out:
-neither the tool nor a server behind it is given it. A call is a name and its arguments: what else a request brings for the tool, such as
-answers to a question (``inputResponses``), nobody decided on. No call runs in a session that anybody may join who has its id: they could
-cancel it, and end the session.
+Rules: never in the arguments, which models, logs and traces see. What stands in ``_meta`` is
+what would stand in the headers. Where ``_meta`` has a token, the ``Authorization`` header is
+the connection's own credential and no call's. Whoever takes the token takes it out: neither the
+tool nor a server behind it is given it. A call is a name and its arguments: what else a request
+brings for the tool, such as answers to a question (``inputResponses``), nobody decided on. No
+call runs in a session that anybody may join who has its id: they could cancel it, and end the
+session.
 """
 
 from __future__ import annotations
@@ -52,26 +55,40 @@ TAKEN: ContextVar[TakenToken] = ContextVar("agentgate_mcp_taken", default=NOTHIN
 
 def as_meta(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers of a token, as members of ``_meta``."""
-    return {name: headers[header] for name, header in ((AUTHORIZATION, "Authorization"), (PROOF, "DPoP")) if header in headers}
+    return {
+        name: headers[header]
+        for name, header in ((AUTHORIZATION, "Authorization"), (PROOF, "DPoP"))
+        if header in headers
+    }
 
 
 def without(meta: Any) -> Any:
-    """Of ``_meta`` what the protocol needs: no token, and as of headers nothing that nobody decided on."""
+    """Of ``_meta`` what the protocol needs: no token, and as of headers nothing that nobody
+    decided on.
+    """
     if not isinstance(meta, Mapping):
         return meta
-    return {name: value for name, value in meta.items() if name in _PASSED or name.startswith("io.modelcontextprotocol/")}
+    return {
+        name: value
+        for name, value in meta.items()
+        if name in _PASSED or name.startswith("io.modelcontextprotocol/")
+    }
 
 
 def from_meta(meta: Any) -> TakenToken | None:
     """The token in ``_meta``; None: there is none."""
     if not isinstance(meta, Mapping) or AUTHORIZATION not in meta:
         return None
-    credential, proof = meta[AUTHORIZATION], meta.get(PROOF)
+    credential = meta[AUTHORIZATION]
+    proof = meta.get(PROOF)
     scheme, _, token = credential.partition(" ") if type(credential) is str else ("", "", "")
     kind = {"bearer": "Bearer", "dpop": "DPoP"}.get(scheme.lower())
     if kind is None or not token or (proof is not None and type(proof) is not str):
         expected = f"'DPoP TOKEN' or 'Bearer TOKEN', and text in {PROOF}"
-        return TakenToken(None, refuse_request(400, "invalid_request", AUTHORIZATION, "another form", expected))
+        return TakenToken(
+            None,
+            refuse_request(400, "invalid_request", AUTHORIZATION, "another form", expected),
+        )
     return TakenToken(SentToken(kind, token, proof))
 
 
@@ -84,38 +101,67 @@ def from_request(request: Any) -> tuple[TakenToken, Any]:
         taken = TakenToken(head.credential(), path=head.path, scope=request.scope)
     except RequestRefused as refused:
         return TakenToken(None, refused), request
-    replace_headers(request.scope, [(name, value) for name, value in request.scope["headers"] if name.lower() not in _HEADERS])
+    replace_headers(
+        request.scope,
+        [
+            (name, value)
+            for name, value in request.scope["headers"]
+            if name.lower() not in _HEADERS
+        ],
+    )
     return taken, request
 
 
 def in_open_session(request: Any) -> bool:
-    """Whether a request came in a session of HTTP that is no authenticated client's: the SDK binds only theirs."""
+    """Whether a request came in a session of HTTP that is no authenticated client's: the SDK
+    binds only theirs.
+    """
     if not isinstance(request, Request):
         return False
-    named = "mcp-session-id" in request.headers or "session_id" in request.query_params  # the latter over SSE
+    # the latter over SSE
+    named = "mcp-session-id" in request.headers or "session_id" in request.query_params
     return named and not isinstance(request.scope.get("user"), AuthenticatedUser)
 
 
 async def take_token(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """A middleware of the official SDK, the outermost: what follows, telemetry too, is given the request without its token."""
+    """A middleware of the official SDK, the outermost: what follows, telemetry too, is given
+    the request without its token.
+    """
     if ctx.method != "tools/call":
         return await call_next(ctx)
     params = dict(ctx.params or {})
-    taken, request = from_meta(params.get("_meta")), ctx.request
+    taken = from_meta(params.get("_meta"))
+    request = ctx.request
     if taken is None:
         taken, request = from_request(ctx.request)
     elif isinstance(ctx.request, Request):
         taken = replace(taken, scope=ctx.request.scope)
     if in_open_session(ctx.request):
-        expected = "none (stateless_http=True), or a session that is bound to an authenticated client"
-        taken = TakenToken(None, refuse_request(403, "insufficient_scope", "mcp-session-id", "a session that its id alone opens", expected))
+        expected = (
+            "none (stateless_http=True), or a session that is bound to an authenticated client"
+        )
+        taken = TakenToken(
+            None,
+            refuse_request(
+                403,
+                "insufficient_scope",
+                "mcp-session-id",
+                "a session that its id alone opens",
+                expected,
+            ),
+        )
     if more := {name for name, value in params.items() if value is not None} - _OF_A_CALL:
-        got, expected = visible(min(more))[:40], "a call's name and arguments alone"
-        taken = TakenToken(None, refuse_request(403, "insufficient_scope", "params", got, expected))
+        got = visible(min(more))[:40]
+        expected = "a call's name and arguments alone"
+        taken = TakenToken(
+            None, refuse_request(403, "insufficient_scope", "params", got, expected)
+        )
     if "_meta" in params:
         params["_meta"] = without(params["_meta"])
     reset = TAKEN.set(taken)
     try:
-        return await call_next(replace(ctx, params=params, meta=without(ctx.meta), request=request))
+        return await call_next(
+            replace(ctx, params=params, meta=without(ctx.meta), request=request)
+        )
     finally:
         TAKEN.reset(reset)

@@ -1,11 +1,14 @@
-"""An MCP client whose every `tools/call` carries a token of its own: `GatedClient`, around `mcp.Client` or `fastmcp.Client`.
+"""An MCP client whose every `tools/call` carries a token of its own: `GatedClient`, around
+`mcp.Client` or `fastmcp.Client`.
 
-Rules: the gate decides before the server is asked; a refusal is a result with ``isError``. The token is in ``_meta`` of that one request
-and nowhere else: not in the arguments, no result, no log. A token that the server did not spend is void in the store before its answer is
-shown, also where the call was cancelled; the answer, and what the server sends beside it, is searched for it, too, and no such search is
-complete. What is sent are the arguments that were decided on. The tool's
-definition is read from the server before each call; a description that changed since it was reviewed is refused, and not shown to the
-model. What a server returns is no fact: facts are what the server that redeemed the call puts on record.
+Rules: the gate decides before the server is asked; a refusal is a result with ``isError``. The
+token is in ``_meta`` of that one request and nowhere else: not in the arguments, no result, no
+log. A token that the server did not spend is void in the store before its answer is shown, also
+where the call was cancelled; the answer, and what the server sends beside it, is searched for
+it, too, and no such search is complete. What is sent are the arguments that were decided on.
+The tool's definition is read from the server before each call; a description that changed since
+it was reviewed is refused, and not shown to the model. What a server returns is no fact: facts
+are what the server that redeemed the call puts on record.
 """
 
 from __future__ import annotations
@@ -23,7 +26,14 @@ from agentgate.gate.run import AsyncRun, Run
 from agentgate.integrations.exchange import check_secure
 from agentgate.integrations.mcp.carried import as_meta
 from agentgate.integrations.mcp.denial import denied
-from agentgate.integrations.mcp.foreign import BY_SERVER, guard_handlers, holds_token, of_server, sent, speaks_as_gate
+from agentgate.integrations.mcp.foreign import (
+    BY_SERVER,
+    guard_handlers,
+    holds_token,
+    of_server,
+    sent,
+    speaks_as_gate,
+)
 from agentgate.integrations.mcp.protected import definition_of
 from agentgate.integrations.mcp.tokens import CallTokens, Granted, NoToken, RunTokens, tokens_of
 from agentgate.shell.drive import to_the_end
@@ -37,7 +47,9 @@ _MAX_PAGES = 100
 
 
 class GatedClient:
-    """``GatedClient(client, run, audience="https://orders.acme.example/mcp")``, inside ``async with client``."""
+    """``GatedClient(client, run, audience="https://orders.acme.example/mcp")``, inside ``async
+    with client``.
+    """
 
     def __init__(
         self,
@@ -54,41 +66,70 @@ class GatedClient:
         Args:
             client: an `mcp.Client` or a `fastmcp.Client`.
             tokens: a run, or `ExchangeTokens` for a served gate.
-            audience: the resource URL of the server at the other end, by your own configuration; no other server's token goes there.
-            wait: seconds to wait for a person who must release a call; 0: the hold is the result.
-            elicit: shows the user the page of a call that waits (MCP's elicitation in URL mode), before that time begins. What it returns,
-                an accept, its content or a no, answers nothing: the page does.
+            audience: the resource URL of the server at the other end, by your own
+                configuration; no other server's token goes there.
+            wait: seconds to wait for a person who must release a call; 0: the hold is the
+                result.
+            elicit: shows the user the page of a call that waits (MCP's elicitation in URL
+                mode), before that time begins. What it returns, an accept, its content or a no,
+                answers nothing: the page does.
             pages: the URL that a hold's id follows there; with `elicit`.
 
         Raises:
             ConfigError: a setting that is none of these.
         """
-        if not callable(getattr(client, "call_tool", None)) or not callable(getattr(client, "list_tools", None)):
-            raise ConfigError("client", type(client).__name__, "an mcp.Client or a fastmcp.Client")
+        if not callable(getattr(client, "call_tool", None)) or not callable(
+            getattr(client, "list_tools", None)
+        ):
+            raise ConfigError(
+                "client", type(client).__name__, "an mcp.Client or a fastmcp.Client"
+            )
         if type(wait) not in {int, float} or not 0 <= wait < float("inf"):
             raise ConfigError("wait", wait, "seconds, 0 or more")
         check_secure("audience", audience)
         if elicit is not None:
             check_secure("pages", pages)
-        self._client, self._tokens, self._audience, self._wait = client, tokens_of(tokens), audience, wait
-        self._elicit, self._pages = elicit, pages
+        self._client = client
+        self._tokens = tokens_of(tokens)
+        self._audience = audience
+        self._wait = wait
+        self._elicit = elicit
+        self._pages = pages
 
     async def list_tools(self) -> list[Tool]:
-        """The tools that the model may be shown: those of the workflow, with the definitions that were reviewed, and nothing else of them.
+        """The tools that the model may be shown: those of the workflow, with the definitions
+        that were reviewed, and nothing else of them.
 
-        Title, annotations, output schema and ``_meta`` are in no digest, and could say anything.
+        Title, annotations, output schema and ``_meta`` are in no digest, and could say
+        anything.
         """
         listed = await self._listed()
         offered = []
         for tool in listed:
             definition = _digest(tool, listed)
             if definition and self._tokens.offers(tool.name, definition, self._audience):
-                offered.append(Tool(name=tool.name, description=tool.description, input_schema=tool.input_schema))
+                offered.append(
+                    Tool(
+                        name=tool.name,
+                        description=tool.description,
+                        input_schema=tool.input_schema,
+                    )
+                )
             else:
-                _log.warning("tool_not_offered", tool=tool.name, definition=definition or "none: listed twice, or not canonical")
+                _log.warning(
+                    "tool_not_offered",
+                    tool=tool.name,
+                    definition=definition or "none: listed twice, or not canonical",
+                )
         return offered
 
-    async def call_tool(self, name: str, arguments: dict[str, Any] | None = None, *, tool_call_id: str | None = None) -> CallToolResult:
+    async def call_tool(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        tool_call_id: str | None = None,
+    ) -> CallToolResult:
         """Ask for a token, and call the tool with it.
 
         Args:
@@ -97,30 +138,51 @@ class GatedClient:
             tool_call_id: the runtime's id, so that a retry is the same call.
 
         Returns:
-            The server's result; or a refusal's, with ``isError``: nothing was sent, unless its code is ``outcome_unknown``.
+            The server's result; or a refusal's, with ``isError``: nothing was sent, unless its
+                code is ``outcome_unknown``.
 
         Raises:
-            What the client raises, unless the token is in it: a connection that is lost, an error of the protocol. The call may have run.
+            What the client raises, unless the token is in it: a connection that is lost, an
+                error of the protocol. The call may have run.
         """
         listed = await self._listed()
         tool = next((tool for tool in listed if tool.name == name), None)
         schema = tool.input_schema if tool is not None else {}
-        declared = self._tokens.declared(name) if isinstance(self._tokens, RunTokens) else None  # a served gate knows it
+        # a served gate knows it
+        declared = self._tokens.declared(name) if isinstance(self._tokens, RunTokens) else None
         try:
             args = CanonicalArguments(canonical_form(arguments or {}, schema, declared))
         except (CanonicalError, TypeError, ValueError) as error:
             shown = name if tool is not None else NOT_SHOWN  # a model may have made it up
-            _log.warning("call_refused", tool=shown, code=str(Code.INVALID_ARGUMENTS), reasons=[f"args: {type(error).__name__}"])
+            _log.warning(
+                "call_refused",
+                tool=shown,
+                code=str(Code.INVALID_ARGUMENTS),
+                reasons=[f"args: {type(error).__name__}"],
+            )
             return denied(Code.INVALID_ARGUMENTS)
         definition = _digest(tool, listed) if tool is not None else ""
-        ask = partial(self._tokens.ask, name, args, tool_call_id=tool_call_id, definition=definition, audience=self._audience)
+        ask = partial(
+            self._tokens.ask,
+            name,
+            args,
+            tool_call_id=tool_call_id,
+            definition=definition,
+            audience=self._audience,
+        )
         answer = await ask(wait=self._wait if self._elicit is None else 0)
         if isinstance(answer, NoToken) and answer.hold is not None and self._elicit is not None:
             page = f"{self._pages}{quote(answer.hold.id, safe='')}"
-            await self._elicit(ElicitRequestURLParams(message=str(answer.hold), url=page, elicitation_id=answer.hold.id))
+            await self._elicit(
+                ElicitRequestURLParams(
+                    message=str(answer.hold), url=page, elicitation_id=answer.hold.id
+                )
+            )
             answer = await ask(wait=self._wait)
         if isinstance(answer, NoToken):
-            return denied(answer.code, answer.hold, describe_forms(schema, answer.misformed), answer.until)
+            return denied(
+                answer.code, answer.hold, describe_forms(schema, answer.misformed), answer.until
+            )
         with sent(answer.secret):
             try:
                 got = await self._answer_to(name, args, answer)
@@ -135,12 +197,15 @@ class GatedClient:
         if not isinstance(got, Exception):
             return _withheld(name, f"the server's answer is {type(got).__name__}, not a result")
         if speaks_as_gate(str(got)):
-            return CallToolResult(content=[TextContent(type="text", text=f"{BY_SERVER}{got}")], is_error=True)
+            return CallToolResult(
+                content=[TextContent(type="text", text=f"{BY_SERVER}{got}")], is_error=True
+            )
         raise got
 
     async def _answer_to(self, name: str, args: CanonicalArguments, granted: Granted) -> Any:
         """What the server answers, or what the client raises."""
-        send = getattr(self._client, "call_tool_mcp", self._client.call_tool)  # FastMCP's `call_tool` raises instead
+        # FastMCP's `call_tool` raises instead
+        send = getattr(self._client, "call_tool_mcp", self._client.call_tool)
         try:
             return await send(name, parse(args.data), meta=as_meta(granted.headers()))
         except Exception as error:  # noqa: BLE001 - raised by `call_tool`, unless the token is in it or it speaks as the gate
@@ -150,21 +215,26 @@ class GatedClient:
         """What the server lists now."""
         guard_handlers(self._client)  # of this session: a client may have begun another
         page_of = getattr(self._client, "list_tools_mcp", self._client.list_tools)
-        found, cursor = list[Tool](), None
+        found = list[Tool]()
+        cursor = None
         for _ in range(_MAX_PAGES):
             page = await page_of(cursor=cursor, cache_mode="refresh")
             found += page.tools
             cursor = page.next_cursor
             if cursor is None:
                 return found
-        raise ConfigError("client", "a listing without end", f"at most {_MAX_PAGES} pages of tools")
+        raise ConfigError(
+            "client", "a listing without end", f"at most {_MAX_PAGES} pages of tools"
+        )
 
 
 async def _void(tool: str, granted: Granted) -> str:
     """Void a call's token; why it is not known to be void, or empty."""
     try:
         if await granted.void():
-            _log.warning("token_not_spent", tool=tool, why="the call ended without being redeemed")
+            _log.warning(
+                "token_not_spent", tool=tool, why="the call ended without being redeemed"
+            )
     except AgentGateError as error:
         return f"the call's token is not known to be void: {error}"
     return ""
@@ -178,6 +248,8 @@ def _withheld(tool: str, why: str) -> CallToolResult:
 def _digest(tool: Tool, listed: list[Tool]) -> str:
     """The digest of a tool's definition; empty: two tools have the name, or it has none."""
     try:
-        return definition_of(tool) if [each.name for each in listed].count(tool.name) == 1 else ""
+        return (
+            definition_of(tool) if [each.name for each in listed].count(tool.name) == 1 else ""
+        )
     except CanonicalError:
         return ""

@@ -1,9 +1,11 @@
-"""FastMCP: ``FastMCP("shop", lifespan=redeem.lifespan, middleware=[redeem])`` with ``redeem = RedeemTools(tools)``.
+"""FastMCP: ``FastMCP("shop", lifespan=redeem.lifespan, middleware=[redeem])`` with ``redeem =
+RedeemTools(tools)``.
 
-Rules: at the start it becomes the last middleware, so that none follows that could change a call; where one is added later, calls are
-refused. A function is called with the decided values, on a mounted server too: FastMCP validates them once more, and strictly. A version of
-a tool that the request picks is refused: what was decided on is the tool as it is listed. A server that is mounted inside this one needs
-no middleware of its own.
+Rules: at the start it becomes the last middleware, so that none follows that could change a
+call; where one is added later, calls are refused. A function is called with the decided values,
+on a mounted server too: FastMCP validates them once more, and strictly. A version of a tool
+that the request picks is refused: what was decided on is the tool as it is listed. A server
+that is mounted inside this one needs no middleware of its own.
 """
 
 from __future__ import annotations
@@ -37,21 +39,30 @@ class RedeemTools(Middleware):
     """Runs the tools of a FastMCP server for a call token only."""
 
     def __init__(self, tools: ProtectedTools) -> None:
-        self._tools, self._shield = tools, _Shield()
+        self._tools = tools
+        self._shield = _Shield()
 
     @asynccontextmanager
     async def lifespan(self, app: FastMCP[Any]) -> AsyncIterator[dict[str, Any]]:
         """Checks the server's tools and opens the verifier; combine it with your own by ``|``.
 
         Raises:
-            ConfigError: a tool that was not named, a server without this middleware, or with a cache of results.
+            ConfigError: a tool that was not named, a server without this middleware, or with a
+                cache of results.
         """
         if self not in app.middleware:
-            raise ConfigError("middleware", "without RedeemTools", "FastMCP(..., middleware=[redeem])")
+            raise ConfigError(
+                "middleware", "without RedeemTools", "FastMCP(..., middleware=[redeem])"
+            )
         for each in app.middleware:
             if isinstance(each, ResponseCachingMiddleware):
-                raise ConfigError("middleware", type(each).__name__, "no cache of results: it would answer calls that nobody decided on")
-        app.middleware.append(app.middleware.pop(app.middleware.index(self)))  # FastMCP adds its own after those it is given
+                raise ConfigError(
+                    "middleware",
+                    type(each).__name__,
+                    "no cache of results: it would answer calls that nobody decided on",
+                )
+        # FastMCP adds its own after those it is given
+        app.middleware.append(app.middleware.pop(app.middleware.index(self)))
         self._tools.check_listed(await _listed(app))
         for server in _servers(app):
             server.strict_input_validation = True
@@ -67,13 +78,18 @@ class RedeemTools(Middleware):
             yield {}
 
     async def on_call_tool(
-        self, context: MiddlewareContext[CallToolRequestParams], call_next: CallNext[CallToolRequestParams, ToolResult]
+        self,
+        context: MiddlewareContext[CallToolRequestParams],
+        call_next: CallNext[CallToolRequestParams, ToolResult],
     ) -> ToolResult:
         """Redeem, run, report."""
-        message, around = context.message, context.fastmcp_context
+        message = context.message
+        around = context.fastmcp_context
 
         async def body(decided: dict[str, Any]) -> ToolResult:
-            return await call_next(context.copy(message=message.model_copy(update={"arguments": decided})))
+            return await call_next(
+                context.copy(message=message.model_copy(update={"arguments": decided}))
+            )
 
         async def listed() -> Iterable[Tool]:
             return [] if around is None else await _listed(around.fastmcp)
@@ -83,28 +99,39 @@ class RedeemTools(Middleware):
                 self._check_last(around.fastmcp)
             return await self._tools.run(message.name, message.arguments or {}, body, listed)
         except ConfigError as error:
-            self._tools.server.refused(RequestRefused(503, "", "", *error.failures), tool=message.name)
+            self._tools.server.refused(
+                RequestRefused(503, "", "", *error.failures), tool=message.name
+            )
             return ToolResult.from_mcp_result(denied(Code.UNAVAILABLE))
         except CallDenied as refused:
             return ToolResult.from_mcp_result(denied(Code(refused.code)))
 
     def _check_last(self, app: FastMCP[Any]) -> None:
         if app.middleware[-1] is not self:
-            raise ConfigError("middleware", f"{type(app.middleware[-1]).__name__} as the last", "RedeemTools: add others before the start")
+            raise ConfigError(
+                "middleware",
+                f"{type(app.middleware[-1]).__name__} as the last",
+                "RedeemTools: add others before the start",
+            )
 
 
 class _Shield(Transform):
-    """FastMCP logs and traces what a tool raises before any middleware sees it: the upstream credential is looked for in the tool."""
+    """FastMCP logs and traces what a tool raises before any middleware sees it: the upstream
+    credential is looked for in the tool.
+    """
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[type[ServerTool], Any], type[ServerTool]] = {}
 
-    async def get_tool(self, name: str, call_next: GetToolNext, *, version: VersionSpec | None = None) -> ServerTool | None:
+    async def get_tool(
+        self, name: str, call_next: GetToolNext, *, version: VersionSpec | None = None
+    ) -> ServerTool | None:
         """See `Transform`."""
         tool = await call_next(name, version=version)
         if tool is None:
             return None
-        kind, function = type(tool), tool.fn if isinstance(tool, FunctionTool) else None
+        kind = type(tool)
+        function = tool.fn if isinstance(tool, FunctionTool) else None
         if (kind, function) not in self._kinds:
             made: Any = type(kind.__name__, (_Checked, kind), {"KEY_PREFIX": kind.KEY_PREFIX})
             made.taken_model = _arguments_of(tool) if isinstance(tool, FunctionTool) else None
@@ -115,7 +142,9 @@ class _Shield(Transform):
 
 
 class _Checked:
-    """What is added to a tool. `taken_model`: what its function takes; None: it is no function."""
+    """What is added to a tool. `taken_model`: what its function takes; None: it is no
+    function.
+    """
 
     taken_model: ClassVar[type[BaseModel] | None] = None
 
@@ -133,7 +162,9 @@ class _Checked:
 
 def _arguments_of(tool: FunctionTool) -> type[BaseModel]:
     """The model of what a tool's function takes from a call."""
-    return func_metadata(without_injected_parameters(tool.fn), structured_output=False).arg_model
+    return func_metadata(
+        without_injected_parameters(tool.fn), structured_output=False
+    ).arg_model
 
 
 def _servers(app: FastMCP[Any]) -> Iterator[FastMCP[Any]]:

@@ -1,10 +1,13 @@
-"""What a server answers, as the model and the host may have it: it does not speak as the gate, and holds no token.
+"""What a server answers, as the model and the host may have it: it does not speak as the gate,
+and holds no token.
 
-Rules: a line that begins as one of the gate's denials does is marked as the server's, wherever it stands, and in another script's letters;
-of what a server says to be a refusal only the code counts, with whose it is: a hold is told by the gate alone. The same holds of what a
-server sends beside its answers (progress, log messages, questions) before a handler of the host has it. A token is looked for in one
-piece and in pieces, over all fields together, turned round, and encoded. Neither search is complete: what a model reads of a server is
-the server's word, and the token in it is void before (`agentgate.integrations.mcp.client`).
+Rules: a line that begins as one of the gate's denials does is marked as the server's, wherever
+it stands, and in another script's letters; of what a server says to be a refusal only the code
+counts, with whose it is: a hold is told by the gate alone. The same holds of what a server
+sends beside its answers (progress, log messages, questions) before a handler of the host has
+it. A token is looked for in one piece and in pieces, over all fields together, turned round,
+and encoded. Neither search is complete: what a model reads of a server is the server's word,
+and the token in it is void before (`agentgate.integrations.mcp.client`).
 """
 
 from __future__ import annotations
@@ -27,8 +30,15 @@ from agentgate.values.refusal import Code
 
 BY_SERVER: Final = "The server says: "
 _OURS: Final = "dev.agentgate/"
-_ALIKE: Final = str.maketrans("\u0430\u0435\u0442\u0433\u0501\u0261\u03b1\u03b5\u03c4\u0578", "aetgdgaetn")  # as Latin letters look
-_HANDLERS: Final = ("_logging_callback", "_message_handler", "_elicitation_callback", "_sampling_callback")
+_ALIKE: Final = str.maketrans(
+    "\u0430\u0435\u0442\u0433\u0501\u0261\u03b1\u03b5\u03c4\u0578", "aetgdgaetn"
+)  # as Latin letters look
+_HANDLERS: Final = (
+    "_logging_callback",
+    "_message_handler",
+    "_elicitation_callback",
+    "_sampling_callback",
+)
 _log = structlog.get_logger("agentgate.integrations.mcp")
 _PIECE: Final = 16  # characters of a signature, of 96 random bits
 _WORDS: Final = re.compile(r"[^a-z0-9]+")
@@ -38,14 +48,20 @@ def _letters(text: str) -> str:
     return _WORDS.sub("", text.lower()).lstrip("0123456789")  # of a list
 
 
-_BEGINNINGS: Final = ("agentgate", *(_letters(text.partition(".")[0]) for text in NEXT.values()))
+_BEGINNINGS: Final = (
+    "agentgate",
+    *(_letters(text.partition(".")[0]) for text in NEXT.values()),
+)
 _HOLD: Final = re.compile(r"hold[0-9a-z]*waitsfor")
 
 
 def speaks_as_gate(text: str) -> bool:
     """Whether a line begins as the gate's denials do."""
     plain = unicodedata.normalize("NFKD", text).casefold().translate(_ALIKE)
-    return any(line.startswith(_BEGINNINGS) or _HOLD.match(line) is not None for line in map(_letters, plain.splitlines()))
+    return any(
+        line.startswith(_BEGINNINGS) or _HOLD.match(line) is not None
+        for line in map(_letters, plain.splitlines())
+    )
 
 
 def of_server(result: CallToolResult) -> CallToolResult:
@@ -67,7 +83,11 @@ def _marked(value: Any) -> Any:
     if isinstance(value, str):
         return BY_SERVER + value if speaks_as_gate(value) else value
     if isinstance(value, dict):
-        return {_marked(name): _marked(inner) for name, inner in value.items() if not name.startswith(_OURS)}
+        return {
+            _marked(name): _marked(inner)
+            for name, inner in value.items()
+            if not name.startswith(_OURS)
+        }
     return [_marked(inner) for inner in value] if isinstance(value, list) else value
 
 
@@ -89,9 +109,12 @@ def sent(token: str) -> Iterator[None]:
 
 
 def guard_handlers(client: Any) -> None:
-    """Have what the server of a connected client sends beside its answers marked before the host's handlers see it."""
+    """Have what the server of a connected client sends beside its answers marked before the
+    host's handlers see it.
+    """
     session = client.session
-    for owner, names in ((client, ("_progress_handler",)), (session, _HANDLERS)):  # the SDKs hand them out nowhere
+    # the SDKs hand them out nowhere
+    for owner, names in ((client, ("_progress_handler",)), (session, _HANDLERS)):
         for name in names:
             handler = getattr(owner, name, None)
             if handler is not None and not isinstance(handler, _GuardedHandler):
@@ -114,7 +137,9 @@ class _GuardedHandler:
 
 def _message_of_server(message: Any) -> Any:
     if isinstance(message, Exception):
-        return RuntimeError(f"{BY_SERVER}{message}") if speaks_as_gate(str(message)) else message
+        return (
+            RuntimeError(f"{BY_SERVER}{message}") if speaks_as_gate(str(message)) else message
+        )
     if not isinstance(message, BaseModel):
         return _marked(message)
     plain = _plain(message)
@@ -125,12 +150,17 @@ def _message_of_server(message: Any) -> Any:
 def holds_token(answer: Any, token: str) -> bool:
     """Whether an answer holds the signature of a token, without which it is none."""
     signature = token.rpartition(".")[2]
-    value = [repr(answer), vars(answer)] if isinstance(answer, Exception) else to_jsonable_python(answer, serialize_unknown=True)
+    value = (
+        [repr(answer), vars(answer)]
+        if isinstance(answer, Exception)
+        else to_jsonable_python(answer, serialize_unknown=True)
+    )
     whole = to_json(value, serialize_unknown=True).decode()
     if any(form in whole for form in forms(signature) | forms(signature[::-1])):
         return True
     texts = unquote("".join(_texts(to_jsonable_python(value, serialize_unknown=True))))
-    bare, looked_for = _bare(texts), _bare(signature)
+    bare = _bare(texts)
+    looked_for = _bare(signature)
     pieces = {looked_for[at : at + _PIECE] for at in range(len(looked_for) - _PIECE + 1)}
     return any(piece in bare or piece[::-1] in bare for piece in pieces)
 

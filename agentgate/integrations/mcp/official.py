@@ -1,8 +1,9 @@
 """Servers of the official SDK: `GatedMCPServer`, and `protect` for a low-level `Server`.
 
-Rules: a tool is called with the decided values (`agentgate.integrations.mcp.arguments`): by itself, `MCPServer` parses text as JSON where a
-parameter is not exactly `str`. The token is taken out of the request before any other middleware, and redeemed at the innermost place,
-where the tool is run: no hook in between sees the one or changes the other.
+Rules: a tool is called with the decided values (`agentgate.integrations.mcp.arguments`): by
+itself, `MCPServer` parses text as JSON where a parameter is not exactly `str`. The token is
+taken out of the request before any other middleware, and redeemed at the innermost place, where
+the tool is run: no hook in between sees the one or changes the other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from mcp.server import MCPServer, Server
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
-from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult, ListToolsResult, PaginatedRequestParams, Tool
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    InputRequiredResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    Tool,
+)
 from mcp_types.version import LATEST_MODERN_VERSION
 from starlette.applications import Starlette
 
@@ -31,9 +39,18 @@ _MAX_PAGES = 100
 
 
 class GatedMCPServer(MCPServer[Any]):
-    """An `MCPServer` whose tools run for a call token only; registered and served as ever, over stdio and HTTP."""
+    """An `MCPServer` whose tools run for a call token only; registered and served as ever, over
+    stdio and HTTP.
+    """
 
-    def __init__(self, name: str, *, protected: ProtectedTools, lifespan: Lifespan | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        protected: ProtectedTools,
+        lifespan: Lifespan | None = None,
+        **more: Any,
+    ) -> None:
         """A server with these tools.
 
         Args:
@@ -42,7 +59,8 @@ class GatedMCPServer(MCPServer[Any]):
             lifespan: your own, which starts after the verifier.
             more: further arguments of `MCPServer`.
         """
-        self._protected, self._own = protected, lifespan
+        self._protected = protected
+        self._own = lifespan
         super().__init__(name, lifespan=lambda _: self._serving(), **more)
         self.middleware.insert(0, take_token)
 
@@ -59,14 +77,20 @@ class GatedMCPServer(MCPServer[Any]):
                 yield state
 
     def streamable_http_app(self, *, stateless_http: bool = True, **more: Any) -> Starlette:
-        """See `MCPServer`; without sessions unless you ask for them (`agentgate.integrations.mcp.carried`)."""
+        """See `MCPServer`; without sessions unless you ask for them
+        (`agentgate.integrations.mcp.carried`).
+        """
         return super().streamable_http_app(stateless_http=stateless_http, **more)
 
-    async def run_streamable_http_async(self, *, stateless_http: bool = True, **more: Any) -> None:
+    async def run_streamable_http_async(
+        self, *, stateless_http: bool = True, **more: Any
+    ) -> None:
         """See `streamable_http_app`."""
         await super().run_streamable_http_async(stateless_http=stateless_http, **more)
 
-    def add_tool(self, fn: Callable[..., Any], name: str | None = None, *args: Any, **more: Any) -> None:
+    def add_tool(
+        self, fn: Callable[..., Any], name: str | None = None, *args: Any, **more: Any
+    ) -> None:
         """See `MCPServer.add_tool`.
 
         Raises:
@@ -79,11 +103,14 @@ class GatedMCPServer(MCPServer[Any]):
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """Run a tool for the token that the request brought; without one, refused."""
-        run, tool = super().call_tool, self._tool_manager.get_tool(name)
+        run = super().call_tool
+        tool = self._tool_manager.get_tool(name)
         if tool is not None:
             tool.fn_metadata.__class__ = _DecidedValues
         try:
-            return await self._protected.run(name, arguments, lambda decided: run(name, decided, context), self.list_tools)
+            return await self._protected.run(
+                name, arguments, lambda decided: run(name, decided, context), self.list_tools
+            )
         except CallDenied as refused:
             return denied(Code(refused.code))
 
@@ -98,21 +125,29 @@ class _DecidedValues(FuncMetadata):
 
 
 def protect(server: Server[Any], tools: ProtectedTools) -> None:
-    """Put a low-level server's ``tools/call`` behind call tokens; call it when its handlers are registered.
+    """Put a low-level server's ``tools/call`` behind call tokens; call it when its handlers are
+    registered.
 
     Raises:
         ConfigError: it has no handlers for ``tools/call`` and ``tools/list``.
     """
-    calling, listing = server.get_request_handler("tools/call"), server.get_request_handler("tools/list")
+    calling = server.get_request_handler("tools/call")
+    listing = server.get_request_handler("tools/list")
     if calling is None or listing is None:
-        raise ConfigError("server", "no handler for tools/call or tools/list", "on_call_tool and on_list_tools, before protect")
+        raise ConfigError(
+            "server",
+            "no handler for tools/call or tools/list",
+            "on_call_tool and on_list_tools, before protect",
+        )
 
     async def call(ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> Any:
         async def body(decided: dict[str, Any]) -> Any:
             return await calling.handler(ctx, params.model_copy(update={"arguments": decided}))
 
         try:
-            return await tools.run(params.name, params.arguments or {}, body, lambda: _listed(server, ctx))
+            return await tools.run(
+                params.name, params.arguments or {}, body, lambda: _listed(server, ctx)
+            )
         except CallDenied as refused:
             return denied(Code(refused.code))
 
@@ -123,11 +158,21 @@ def protect(server: Server[Any], tools: ProtectedTools) -> None:
         async with own(app) as state:
             nobody: Any = None  # a listing at the start has no client to talk to
             ctx = ServerRequestContext(
-                session=nobody, lifespan_context=state, protocol_version=LATEST_MODERN_VERSION, method="tools/list", params={}
+                session=nobody,
+                lifespan_context=state,
+                protocol_version=LATEST_MODERN_VERSION,
+                method="tools/list",
+                params={},
             )
             tools.check_listed(await _listed(server, ctx))
-            if (found := server.get_request_handler("tools/call")) is None or found.handler is not call:
-                raise ConfigError("server", "another handler for tools/call", "protect after every handler is registered")
+            if (
+                found := server.get_request_handler("tools/call")
+            ) is None or found.handler is not call:
+                raise ConfigError(
+                    "server",
+                    "another handler for tools/call",
+                    "protect after every handler is registered",
+                )
             async with tools.serving():
                 yield state
 
@@ -138,11 +183,19 @@ def protect(server: Server[Any], tools: ProtectedTools) -> None:
 
 async def _listed(server: Server[Any], ctx: ServerRequestContext[Any, Any]) -> list[Tool]:
     """Every tool that a low-level server lists now."""
-    handler, found, cursor = server.get_request_handler("tools/list"), list[Tool](), None
+    handler = server.get_request_handler("tools/list")
+    found = list[Tool]()
+    cursor = None
     for _ in range(_MAX_PAGES):
-        page = None if handler is None else await handler.handler(ctx, PaginatedRequestParams(cursor=cursor))
+        page = (
+            None
+            if handler is None
+            else await handler.handler(ctx, PaginatedRequestParams(cursor=cursor))
+        )
         if not isinstance(page, ListToolsResult):
-            raise ConfigError("server", f"a listing that is {type(page).__name__}", "a ListToolsResult")
+            raise ConfigError(
+                "server", f"a listing that is {type(page).__name__}", "a ListToolsResult"
+            )
         found += page.tools
         cursor = page.next_cursor
         if cursor is None:

@@ -1,9 +1,12 @@
-"""The tools of an MCP server, each behind a call token: verified against the call really received, burned, and reported.
+"""The tools of an MCP server, each behind a call token: verified against the call really
+received, burned, and reported.
 
-Rules: the order is the verifier's (`agentgate.redemption.verifier`): token, proof, tool and arguments, burn; then the definition that the
-call was decided for must be the tool's own, else nothing runs. A tool runs from the arguments that were decided on. Every tool of the
-server is named when it is made; another one does not start it, and one that is added later is refused. Only ``structuredContent`` has
-facts, never text. An ``isError`` result of an act leaves its outcome unknown, unless the tool raised `NotDone`.
+Rules: the order is the verifier's (`agentgate.redemption.verifier`): token, proof, tool and
+arguments, burn; then the definition that the call was decided for must be the tool's own, else
+nothing runs. A tool runs from the arguments that were decided on. Every tool of the server is
+named when it is made; another one does not start it, and one that is added later is refused.
+Only ``structuredContent`` has facts, never text. An ``isError`` result of an act leaves its
+outcome unknown, unless the tool raised `NotDone`.
 """
 
 from __future__ import annotations
@@ -18,7 +21,15 @@ from anyio import CancelScope, Lock, to_thread
 from mcp_types import Tool
 from pydantic_core import to_jsonable_python
 
-from agentgate.errors import CallDenied, ConfigError, NotDone, NotRecorded, RequestRefused, ResultWithheld, TokenRefused
+from agentgate.errors import (
+    CallDenied,
+    ConfigError,
+    NotDone,
+    NotRecorded,
+    RequestRefused,
+    ResultWithheld,
+    TokenRefused,
+)
 from agentgate.integrations.asgi.refused import of_token, refuse_request
 from agentgate.integrations.asgi.server import ToolServer
 from agentgate.integrations.mcp.arguments import ArgumentsChanged
@@ -42,7 +53,8 @@ class _NoSuccess(Exception):
 
 
 def definition_of(tool: Tool) -> str:
-    """The ``sha256:...`` digest that a workflow pins as `definition`, of a tool as its server lists it.
+    """The ``sha256:...`` digest that a workflow pins as `definition`, of a tool as its server
+    lists it.
 
     Raises:
         CanonicalError: the schema has no canonical form.
@@ -51,7 +63,8 @@ def definition_of(tool: Tool) -> str:
 
 
 def redeemed_call() -> AwaitedCall:
-    """The call being executed, inside a tool: its proven `args` and `claims`, `txn`, and the upstream `credential`.
+    """The call being executed, inside a tool: its proven `args` and `claims`, `txn`, and the
+    upstream `credential`.
 
     Raises:
         LookupError: not inside a protected tool.
@@ -63,7 +76,8 @@ def redeemed_call() -> AwaitedCall:
 
 
 def check_error(error: BaseException) -> None:
-    """Look for the upstream credential in what a tool raised, before a framework logs or traces it.
+    """Look for the upstream credential in what a tool raised, before a framework logs or traces
+    it.
 
     Raises:
         ResultWithheld, NotDone: it is in there; this stands for it.
@@ -79,20 +93,30 @@ class ProtectedTools:
         """The tools of one MCP server.
 
         Args:
-            server: opens the verifier; its `audience` is the MCP endpoint's URL, over stdio a URL that stands for the server.
+            server: opens the verifier; its `audience` is the MCP endpoint's URL, over stdio a
+                URL that stands for the server.
             names: every tool of the server, by the name it has in a workflow.
 
         Raises:
             ConfigError: no names.
         """
-        if isinstance(names, str) or not names or not all(type(name) is str and name for name in names):
-            raise ConfigError("tools", names, "the names of all tools of the server, as workflows have them")
-        self.server, self.names = server, frozenset(names)
-        self._connections, self._opening = 0, Lock()
+        if (
+            isinstance(names, str)
+            or not names
+            or not all(type(name) is str and name for name in names)
+        ):
+            raise ConfigError(
+                "tools", names, "the names of all tools of the server, as workflows have them"
+            )
+        self.server = server
+        self.names = frozenset(names)
+        self._connections = 0
+        self._opening = Lock()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """The verifier, open while at least one connection is: some transports begin and end the server's lifespan with each.
+        """The verifier, open while at least one connection is: some transports begin and end
+        the server's lifespan with each.
 
         Raises: what `AsyncVerifier.open` raises.
         """
@@ -112,7 +136,8 @@ class ProtectedTools:
         """Check what the server lists at its start.
 
         Raises:
-            ConfigError: a tool that was not named, one that is missing, or a name that two have.
+            ConfigError: a tool that was not named, one that is missing, or a name that two
+                have.
         """
         listed = [tool.name for tool in tools]
         for what, wrong in (
@@ -121,13 +146,20 @@ class ProtectedTools:
             ("there twice", {name for name in listed if listed.count(name) > 1}),
         ):
             if wrong:
-                expected = f"exactly {', '.join(sorted(self.names))}: a tool needs its rule in a workflow, and its name in ProtectedTools"
+                expected = (
+                    f"exactly {', '.join(sorted(self.names))}: a tool needs its rule "
+                    "in a workflow, and its name in ProtectedTools"
+                )
                 raise ConfigError("tools", f"{what}: {', '.join(sorted(wrong))}", expected)
 
     def check_name(self, name: str) -> None:
         """Raises ConfigError: this tool was not named."""
         if name not in self.names:
-            raise ConfigError("tools", f"not protected: {name}", f"one of {', '.join(sorted(self.names))}: name it in ProtectedTools")
+            raise ConfigError(
+                "tools",
+                f"not protected: {name}",
+                f"one of {', '.join(sorted(self.names))}: name it in ProtectedTools",
+            )
 
     async def run(
         self,
@@ -136,7 +168,8 @@ class ProtectedTools:
         body: Callable[[dict[str, Any]], Awaitable[Result]],
         listed: Callable[[], Awaitable[Iterable[Tool]]],
     ) -> Result:
-        """Redeem the token of a call, run the tool from the decided arguments, record facts and outcome.
+        """Redeem the token of a call, run the tool from the decided arguments, record facts and
+        outcome.
 
         Args:
             name: the tool that was really called.
@@ -145,11 +178,17 @@ class ProtectedTools:
             listed: what the server lists now.
 
         Raises:
-            CallDenied: nothing ran, or its result is withheld. What the tool raises is raised as it is.
+            CallDenied: nothing ran, or its result is withheld. What the tool raises is raised
+                as it is.
         """
         if name not in self.names:
             got = await _known(name, listed)
-            raise self._refused(refuse_request(403, "insufficient_scope", "tool", got, "a tool named in ProtectedTools"), "")
+            raise self._refused(
+                refuse_request(
+                    403, "insufficient_scope", "tool", got, "a tool named in ProtectedTools"
+                ),
+                "",
+            )
         call = await self._redeemed(name, arguments, TAKEN.get())
         await call.__aenter__()
         try:
@@ -162,18 +201,33 @@ class ProtectedTools:
                     await to_thread.run_sync(call.check_result, to_jsonable_python(result))
                 if ended:
                     await call.record_result(structured)
-                with suppress(NotRecorded):  # it is logged; the tool ran, and its result is true
-                    await (call.__aexit__(None, None, None) if ended else call.__aexit__(_NoSuccess, _NoSuccess("an error result"), None))
+                # it is logged; the tool ran, and its result is true
+                with suppress(NotRecorded):
+                    await (
+                        call.__aexit__(None, None, None)
+                        if ended
+                        else call.__aexit__(_NoSuccess, _NoSuccess("an error result"), None)
+                    )
         except BaseException as error:
             with CancelScope(shield=True):
                 await self._left(call, name, error)
             raise
         return result
 
-    async def _redeemed(self, name: str, arguments: dict[str, Any], taken: TakenToken) -> AwaitedCall:
-        refused, sent, proof = taken.refused, taken.token, None
+    async def _redeemed(
+        self, name: str, arguments: dict[str, Any], taken: TakenToken
+    ) -> AwaitedCall:
+        refused = taken.refused
+        sent = taken.token
+        proof = None
         if sent is None and refused is None:
-            refused = refuse_request(401, "", "_meta", "no call token", "one in _meta, or in the Authorization header")
+            refused = refuse_request(
+                401,
+                "",
+                "_meta",
+                "no call token",
+                "one in _meta, or in the Authorization header",
+            )
         if refused is None and sent is not None:
             if sent.scheme == "DPoP" and sent.proof is not None:
                 url = self.server.origin + taken.path if taken.path else self.server.audience
@@ -183,10 +237,13 @@ class ProtectedTools:
                 if taken.scope is not None:
                     certificate = self.server.certificates.shown(taken.scope)
                     self.server.headers.bind(taken.scope, *_OF_MCP)
-                return await self.server.verifier.redeem(sent.token, tool=name, args=arguments, proof=proof, certificate=certificate)
+                return await self.server.verifier.redeem(
+                    sent.token, tool=name, args=arguments, proof=proof, certificate=certificate
+                )
             except TokenRefused as error:
                 refused = of_token(error)
-            except RequestRefused as error:  # the server has not started, or a proxy's header is there twice
+            # the server has not started, or a proxy's header is there twice
+            except RequestRefused as error:
                 refused = error
         assert refused is not None  # noqa: S101 - one of the branches above
         raise self._refused(refused, name)
@@ -195,28 +252,52 @@ class ProtectedTools:
         self.server.refused(refused, tool=tool)
         return CallDenied(Code.UNAVAILABLE if refused.status == 503 else Code.NOT_PERMITTED)
 
-    async def _check_definition(self, call: AwaitedCall, name: str, listed: Callable[[], Awaitable[Iterable[Tool]]]) -> None:
-        """What the call was decided for is what stands here now (an exchanged tool, an old server behind a new gate)."""
+    async def _check_definition(
+        self, call: AwaitedCall, name: str, listed: Callable[[], Awaitable[Iterable[Tool]]]
+    ) -> None:
+        """What the call was decided for is what stands here now (an exchanged tool, an old
+        server behind a new gate).
+        """
         try:
             tools = [tool for tool in await listed() if tool.name == name]
             got = definition_of(tools[0]) if len(tools) == 1 else f"{len(tools)} tools"
         except Exception as error:  # noqa: BLE001 - the server's own listing: without it nothing runs
             got = type(error).__name__
         if got != call.claims.tool_digest:
-            _log.error("tool_definition_changed", tool=name, got=got, expected=call.claims.tool_digest or "a definition in the workflow")
+            _log.error(
+                "tool_definition_changed",
+                tool=name,
+                got=got,
+                expected=call.claims.tool_digest or "a definition in the workflow",
+            )
             raise _OtherDefinition(name)
 
     async def _left(self, call: AwaitedCall, name: str, error: BaseException) -> None:
-        """Record how a call ended that raised. Raises CallDenied where what was raised is not to be shown."""
-        shown, cause = call.showable(error) or error, _cause(error, NotDone)
+        """Record how a call ended that raised. Raises CallDenied where what was raised is not
+        to be shown.
+        """
+        shown = call.showable(error) or error
+        cause = _cause(error, NotDone)
         withheld = _cause(error, ResultWithheld) or (None if shown is error else shown)
-        outcome = cause or shown if withheld is None else NotDone("its text held the upstream credential") if cause else withheld
+        outcome = (
+            cause or shown
+            if withheld is None
+            else NotDone("its text held the upstream credential")
+            if cause
+            else withheld
+        )
         with suppress(NotRecorded):  # it is logged
             await call.__aexit__(type(outcome), outcome, None)
         if withheld is not None:
             _log.error("result_withheld", tool=name, txn=call.txn, why=str(outcome))
             returned = getattr(withheld, "what", "") == "result"
-            raise CallDenied(Code.FAILED if cause else Code.ALREADY_DONE if returned else Code.OUTCOME_UNKNOWN) from None
+            raise CallDenied(
+                Code.FAILED
+                if cause
+                else Code.ALREADY_DONE
+                if returned
+                else Code.OUTCOME_UNKNOWN
+            ) from None
         if isinstance(error, _OtherDefinition):
             raise CallDenied(Code.NOT_PERMITTED) from None
         if isinstance(cause, ArgumentsChanged):
@@ -225,7 +306,9 @@ class ProtectedTools:
 
 
 async def _known(name: str, listed: Callable[[], Awaitable[Iterable[Tool]]]) -> str:
-    """The name of a tool that the server lists, as a log may hold it: any other may be made up by a model."""
+    """The name of a tool that the server lists, as a log may hold it: any other may be made up
+    by a model.
+    """
     with suppress(Exception):
         if any(tool.name == name for tool in await listed()):
             return visible(name)[:120]
@@ -238,7 +321,8 @@ class _OtherDefinition(NotDone):
 
 @contextmanager
 def _running(call: AwaitedCall) -> Iterator[None]:
-    reset, taken = _CALL.set(call), TAKEN.set(NOTHING)
+    reset = _CALL.set(call)
+    taken = TAKEN.set(NOTHING)
     try:
         yield
     finally:
@@ -247,9 +331,15 @@ def _running(call: AwaitedCall) -> Iterator[None]:
 
 
 def _read(result: Any) -> tuple[bool, Any]:
-    """Whether a result says that the tool did what it was asked; its facts. An interim result (a task, a question) does not."""
+    """Whether a result says that the tool did what it was asked; its facts. An interim result
+    (a task, a question) does not.
+    """
     said = getattr(result, "is_error", True)
-    whole = said is False and type(getattr(result, "content", None)) is list and getattr(result, "input_required", None) is None
+    whole = (
+        said is False
+        and type(getattr(result, "content", None)) is list
+        and getattr(result, "input_required", None) is None
+    )
     return whole, getattr(result, "structured_content", None) if whole else None
 
 

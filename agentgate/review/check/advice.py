@@ -1,10 +1,10 @@
 """Advice on workflows that load: what they permit that their author may not have noticed.
 
-Rules: it never changes what loads. There is one function for each kind of thing that can be advised on: an
-agent's claims, an intent, a tool, a fact, an argument, and an argument of a tool that acts; each lists its
-rules with the text they give. Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`,
-no `for_user`), the author has declared that the calling job takes the model's place, so the last of these
-does not apply.
+Rules: it never changes what loads. There is one function for each kind of thing that can be
+advised on: an agent's claims, an intent, a tool, a fact, an argument, and an argument of a tool
+that acts; each lists its rules with the text they give. Where a workload acts for nobody and no
+prompt decides (`intents: {none: ...}`, no `for_user`), the author has declared that the calling
+job takes the model's place, so the last of these does not apply.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Advice:
 
     @property
     def kind(self) -> str:
-        """What it is about: the last key of its place, or how it begins where it is about a whole block."""
+        """What it is about: the last key of its place, or how it begins where it is about a
+        whole block.
+        """
         head, colon, _ = self.text.partition(":")
         return (
             head
@@ -94,7 +96,9 @@ def _blocks(workflow: Workflow) -> Iterator[tuple[tuple[str | int, ...], Remarks
 
 
 def gathered(found: Iterable[Advice]) -> tuple[Advice, ...]:
-    """One remark per sentence and file: at its first place, with every other place that it holds for."""
+    """One remark per sentence and file: at its first place, with every other place that it
+    holds for.
+    """
     alike: dict[tuple[str, str], list[Advice]] = {}
     for each in found:
         alike.setdefault((each.file, each.text), []).append(each)
@@ -103,7 +107,8 @@ def gathered(found: Iterable[Advice]) -> tuple[Advice, ...]:
         also = ", ".join(f"{each.field} {each.line}:{each.column}" for each in others)
         kept.append(
             replace(
-                first, text=first.text + (f" (and {len(others)} more: {also})" if others else "")
+                first,
+                text=first.text + (f" (and {len(others)} more: {also})" if others else ""),
             )
         )
     return tuple(kept)
@@ -175,7 +180,9 @@ def _pins(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Remarks]]:
             not tool.definition
         ):  # audience and scope alone are then the gate's own, which no other server accepts
             missing.setdefault(
-                ", ".join(n for n in ("audience", "scope", "definition") if not getattr(tool, n)),
+                ", ".join(
+                    n for n in ("audience", "scope", "definition") if not getattr(tool, n)
+                ),
                 [],
             ).append(tool.name)
     if missing:
@@ -214,7 +221,9 @@ def _asking(workflow: Workflow, tool: Tool) -> Remarks:
     """Of several rules, those that ask although their `when` does not hold."""
     open_ = any(
         c.answer == "step_up"
-        for c in causes(tool, {name: intent.unclear for name, intent in workflow.intents.items()})
+        for c in causes(
+            tool, {name: intent.unclear for name, intent in workflow.intents.items()}
+        )
     )
     narrow = [rule.id for rule in tool.step_ups if rule.when]
     if open_ and narrow and len(tool.step_ups) > 1 and not tool.by_when:
@@ -299,7 +308,9 @@ def _acting(workflow: Workflow, tool: Tool, rule: Rule, steered: dict[str, str])
                 ),
             )
     for handle, others in _untied(workflow, tool, rule):
-        which = f"{_and(others)}, which {'come' if len(others) > 1 else 'comes'} from {handle.tool}"
+        which = (
+            f"{_and(others)}, which {'come' if len(others) > 1 else 'comes'} from {handle.tool}"
+        )
         yield (
             "from",
             (
@@ -340,14 +351,18 @@ def _acting(workflow: Workflow, tool: Tool, rule: Rule, steered: dict[str, str])
 
 
 def _untied(workflow: Workflow, tool: Tool, rule: Rule) -> Iterator[tuple[Source, list[str]]]:
-    """Reads whose values a call takes, perhaps of another object than it names; and what would tie them."""
+    """Reads whose values a call takes, perhaps of another object than it names; and what would
+    tie them.
+    """
     values: dict[str, list[str]] = {}
     for other in tool.args.values():
         taken = [
             s for s in other.references if s == other.at_most or not other.free
         ]  # what the model may write is only bounded
         read_from = [source.tool for source in taken if of_call(source).returned]
-        for name in dict.fromkeys(read_from if other is not rule and not other.any_call else ()):
+        for name in dict.fromkeys(
+            read_from if other is not rule and not other.any_call else ()
+        ):
             values.setdefault(name, []).append(other.name)
     for name, others in values.items():
         handle = (
@@ -360,10 +375,11 @@ def _untied(workflow: Workflow, tool: Tool, rule: Rule) -> Iterator[tuple[Source
 
 
 def _handle(tool: Tool, rule: Rule, read: Tool) -> Source | None:
-    """The argument or fact of a read that says which object it returned, if an argument names such an object.
+    """The argument or fact of a read that says which object it returned, if an argument names
+    such an object.
 
-    They are known to name the same by one pattern, by being all that is looked up by, or by the name of the
-    object's id.
+    They are known to name the same by one pattern, by being all that is looked up by, or by the
+    name of the object's id.
     """
     if read.effect != "read":
         return None
@@ -420,7 +436,10 @@ def _label_that_leads(workflow: Workflow, tool: Tool) -> tuple[Source, str] | No
     It decides what this tool reads, and so what `trust: named` trusts of that.
     """
     for source in (
-        source for rule in tool.args.values() for source in rule.sources if kind_of(source).row_fact
+        source
+        for rule in tool.args.values()
+        for source in rule.sources
+        if kind_of(source).row_fact
     ):
         facts = workflow.tools[source.tool].facts
         for name in facts[source.field].named_by:
@@ -430,13 +449,23 @@ def _label_that_leads(workflow: Workflow, tool: Tool) -> tuple[Source, str] | No
 
 
 def _is_any_row(workflow: Workflow, source: Source) -> bool:
-    fact = workflow.tools[source.tool].facts.get(source.field) if kind_of(source).row_fact else None
+    fact = (
+        workflow.tools[source.tool].facts.get(source.field)
+        if kind_of(source).row_fact
+        else None
+    )
     return fact is not None and EACH in fact.path and not (fact.named_by or fact.where)
 
 
 def _is_named(workflow: Workflow, source: Source) -> bool:
-    """Whether it counts only of a call that the user named, whatever the model may have called."""
-    fact = workflow.tools[source.tool].facts.get(source.field) if of_call(source).returned else None
+    """Whether it counts only of a call that the user named, whatever the model may have
+    called.
+    """
+    fact = (
+        workflow.tools[source.tool].facts.get(source.field)
+        if of_call(source).returned
+        else None
+    )
     return fact is not None and fact.named
 
 

@@ -1,4 +1,6 @@
-"""What is wrong with workflow files, each at its line and column, and what is advised on those that load."""
+"""What is wrong with workflow files, each at its line and column, and what is advised on those
+that load.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class LintReport:
     def status(self) -> ExitStatus:
         """An error for problems, and if `strict` for warnings."""
         return (
-            ExitStatus.ERROR if self.problems or (self.strict and self.advice) else ExitStatus.YES
+            ExitStatus.ERROR
+            if self.problems or (self.strict and self.advice)
+            else ExitStatus.YES
         )
 
     def text(self, width: int) -> Iterator[Line | Table]:  # noqa: ARG002 - a table folds its cells itself
@@ -48,7 +52,9 @@ class LintReport:
         for p in self.problems:
             expected = f"{p.expected} ({p.hint})" if p.hint else p.expected
             body.append((p.place, p.field, p.got, expected))
-        body += [(f"{a.file}:{a.line}:{a.column}", a.field, "warning", a.text) for a in self.advice]
+        body += [
+            (f"{a.file}:{a.line}:{a.column}", a.field, "warning", a.text) for a in self.advice
+        ]
         styles = ("cyan", "bold", "red" if self.problems else "yellow", "bold green")
         yield Table(
             ("where", "what", "found", "expected"),
@@ -67,10 +73,8 @@ class LintReport:
         kinds = Counter(each.kind for each in self.advice)
         of_kind = [f"{kind} {number}" for kind, number in kinds.most_common()]
         by_kind = f" ({', '.join(of_kind)})" if len(kinds) > 1 else ""
-        loaded, problems = (
-            in_number(self.loaded, "workflow"),
-            in_number(len(self.problems), "problem"),
-        )
+        loaded = in_number(self.loaded, "workflow")
+        problems = in_number(len(self.problems), "problem")
         warnings = in_number(len(self.advice), "warning")
         colour = "red" if self.problems else "yellow" if self.advice else "green"
         yield f"{loaded} loaded, {problems}, {warnings}{by_kind}", colour
@@ -87,7 +91,9 @@ def lint_path(path: Path, *, strict: bool = False) -> LintReport:
         if path.is_dir():
             catalog = Catalog.load(path, derive)
             workflows = tuple(catalog)
-            problems = tuple(p for error in catalog.quarantined.values() for p in error.problems)
+            problems = tuple(
+                p for error in catalog.quarantined.values() for p in error.problems
+            )
         else:
             root = next(
                 (parent for parent in path.absolute().parents if (parent / ROLES).exists()),
@@ -115,8 +121,11 @@ def _judge_acts(workflow: Workflow) -> tuple[Unaided, ...]:
 
 
 def _advise(workflow: Workflow, acts: tuple[Unaided, ...]) -> tuple[Advice, ...]:
-    """The undecided marks of a draft, one each, and what deserves a second look, each sentence once."""
-    file, text = workflow.file, read_file(Path(workflow.file))
+    """The undecided marks of a draft, one each, and what deserves a second look, each sentence
+    once.
+    """
+    file = workflow.file
+    text = read_file(Path(workflow.file))
     document = read_yaml(text, file)
     marks = [
         Advice(file, line, column, "undecided", question)
@@ -128,7 +137,10 @@ def _advise(workflow: Workflow, acts: tuple[Unaided, ...]) -> tuple[Advice, ...]
             at = ("tools", each.tool, "args", each.argument)
             found.append(
                 Advice(
-                    file, *document.place(at, key=True), dotted(at), f"{each.verdict}: {each.why}"
+                    file,
+                    *document.place(at, key=True),
+                    dotted(at),
+                    f"{each.verdict}: {each.why}",
                 )
             )
     return (*marks, *gathered(found))

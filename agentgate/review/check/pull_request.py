@@ -1,4 +1,6 @@
-"""What CI asks of a pull request that changes workflows: lint, tests, changes since a base, approvals."""
+"""What CI asks of a pull request that changes workflows: lint, tests, changes since a base,
+approvals.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ LISTED = 20  # lines of one kind in a comment
 class CheckReport:
     """The result of a check. `errors` fail it, `unapproved` need a person.
 
-    `asked`: signatures were checked. `loads`: all files load. `index`: one is there and in its time.
+    `asked`: signatures were checked. `loads`: all files load. `index`: one is there and in its
+    time.
     """
 
     directory: Path
@@ -54,7 +57,8 @@ class CheckReport:
     suites: list[CaseSuite] = field(default_factory=list)
     changes: list[Changes] = field(default_factory=list)
     unapproved: list[str] = field(default_factory=list)
-    digests: dict[str, str] = field(default_factory=dict)  # of the definitions at the base, by id
+    # of the definitions at the base, by id
+    digests: dict[str, str] = field(default_factory=dict)
     asked: bool = False
     loads: bool = True
     index: bool = True
@@ -66,7 +70,9 @@ class CheckReport:
             return ExitStatus.ERROR
         if self.unapproved:
             return ExitStatus.LOOK
-        return ExitStatus.WIDER if any(change.wider for change in self.changes) else ExitStatus.YES
+        return (
+            ExitStatus.WIDER if any(change.wider for change in self.changes) else ExitStatus.YES
+        )
 
     def text(self, width: int) -> Iterator[Line]:
         """See `Report`."""
@@ -75,15 +81,16 @@ class CheckReport:
         )
         yield from ((line, "yellow") for line in self.warnings)
         yield from ((line, "red") for line in self.errors)
-        errors, warnings = (
-            in_number(len(self.errors), "error"),
-            in_number(len(self.warnings), "warning"),
-        )
+        errors = in_number(len(self.errors), "error")
+        warnings = in_number(len(self.warnings), "warning")
         ran = f"{in_number(len(self.suites), 'workflow')}, {in_number(cases, 'case')}"
         yield f"lint and tests: {ran}, {errors}, {warnings}", ""
         if not self.loads:
             return
-        yield f"changes since {self.base} ({self.commit[:12]}): {len(self.changes) or 'none'}", ""
+        yield (
+            f"changes since {self.base} ({self.commit[:12]}): {len(self.changes) or 'none'}",
+            "",
+        )
         yield "", ""
         for change in self.changes:
             yield from plain(change, width)
@@ -116,7 +123,9 @@ class CheckReport:
             "exit_code": self.status,
             "errors": self.errors,
             "warnings": self.warnings,
-            "workflows": [suite.workflow.id for suite in self.suites if suite.workflow is not None],
+            "workflows": [
+                suite.workflow.id for suite in self.suites if suite.workflow is not None
+            ],
             "changes": [as_json(change) for change in self.changes],
             "unapproved": self.unapproved,
         }
@@ -129,7 +138,9 @@ class CheckReport:
 
     def to_html(self) -> str:
         """See `ReviewReport`."""
-        return page(self.changes, subtitle=f"{self.base} → {self.directory}", errors=self.errors)
+        return page(
+            self.changes, subtitle=f"{self.base} → {self.directory}", errors=self.errors
+        )
 
 
 def check_directory(
@@ -145,7 +156,8 @@ def check_directory(
     Args:
         directory: of the repository that this process is in.
         base: the revision; None: origin/main, or what there is.
-        root: the pinned root's digest; None: the root at the base, so that a change cannot bring its own.
+        root: the pinned root's digest; None: the root at the base, so that a change cannot
+            bring its own.
         unsafe_unapproved: ask for no signatures.
         require_index: no index, or one that has ended, needs a person.
 
@@ -157,14 +169,18 @@ def check_directory(
     if report.loads:
         _compare(report)
         if unsafe_unapproved:
-            report.unapproved += [f"{c.id} {c.new}: {c.verdict}" for c in report.changes if c.looks]
+            report.unapproved += [
+                f"{c.id} {c.new}: {c.verdict}" for c in report.changes if c.looks
+            ]
         else:
             _ask_signers(report, root, require_index=require_index)
     return report
 
 
 def _base(named: str | None) -> tuple[str, str]:
-    """The revision to compare with, and its commit; in a repository without any commit, its empty tree."""
+    """The revision to compare with, and its commit; in a repository without any commit, its
+    empty tree.
+    """
     if named is not None:
         return named, commit_of(named)
     for usual in ("origin/main", "origin/HEAD", "HEAD"):
@@ -221,11 +237,14 @@ def _compare(report: CheckReport) -> None:
         if was is not None and was.version >= after.version and was.id == after.id:
             signed = blob(
                 report.commit,
-                f"{inside}/{APPROVALS}/{after.id}/{after.version}/{DEFINITION}".removeprefix("./"),
+                f"{inside}/{APPROVALS}/{after.id}/{after.version}/{DEFINITION}".removeprefix(
+                    "./"
+                ),
             )
             if was.version > after.version or signed is not None:
                 report.unapproved.append(
-                    f"{path}: version {after.version}, expected above {was.version}, as {report.base} has it"
+                    f"{path}: version {after.version}, expected above {was.version}, as "
+                    f"{report.base} has it"
                 )
     kept = {source.workflow().id for _, source in new}
     report.changes += [
@@ -242,14 +261,20 @@ def _named(source: WorkflowText | None, base: str) -> WorkflowText | None:
 
 def _in_repository(directory: Path) -> str:
     """The directory as git names it from the repository's root."""
-    inside = PurePosixPath(os.path.normpath(prefix() + Path(os.path.relpath(directory)).as_posix()))
+    inside = PurePosixPath(
+        os.path.normpath(prefix() + Path(os.path.relpath(directory)).as_posix())
+    )
     if ".." in inside.parts:
-        raise ConfigError("directory", str(directory), "a folder of the repository that you are in")
+        raise ConfigError(
+            "directory", str(directory), "a folder of the repository that you are in"
+        )
     return str(inside)
 
 
 def _ask_signers(report: CheckReport, root: str | None, *, require_index: bool) -> None:
-    """Who signed. The root is the base's unless given, so that a change cannot bring its own."""
+    """Who signed. The root is the base's unless given, so that a change cannot bring its
+    own.
+    """
     directory = report.directory
     _older_lists(report, directory)
     if not (directory / APPROVALS).is_dir():
@@ -270,9 +295,13 @@ def _ask_signers(report: CheckReport, root: str | None, *, require_index: bool) 
     for each in standing:
         if each.refused is None:
             continue
-        at, bare = (each.refused.reason, each.id), each.refused.data.get("absent", False)
-        if at == (ApprovalRefusal.STALE_INDEX, "") and (each.refused.field == "expires" or bare):
-            report.index = False  # a matter of the calendar, not of this change; gates do refuse it
+        at = (each.refused.reason, each.id)
+        bare = each.refused.data.get("absent", False)
+        if at == (ApprovalRefusal.STALE_INDEX, "") and (
+            each.refused.field == "expires" or bare
+        ):
+            # a matter of the calendar, not of this change; gates do refuse it
+            report.index = False
             (report.unapproved if require_index else report.warnings).append(str(each.refused))
         else:
             report.unapproved.append(str(each.refused))
@@ -309,10 +338,8 @@ def _older_lists(report: CheckReport, directory: Path) -> None:
     What was revoked or replaced since would be in force for a gate that never saw those.
     """
     for name in (INDEX, REVOKED):
-        path, there = (
-            str(PurePosixPath(_in_repository(directory)) / APPROVALS / name),
-            directory / APPROVALS / name,
-        )
+        path = str(PurePosixPath(_in_repository(directory)) / APPROVALS / name)
+        there = directory / APPROVALS / name
         before = blob(report.commit, path)
         if before is None:
             continue
@@ -321,7 +348,9 @@ def _older_lists(report: CheckReport, directory: Path) -> None:
                 f"{APPROVALS}/{name}: got nothing, expected the file that {report.base} has"
             )
             continue
-        serials = [_serial(text, name) for text in (before, there.read_text("utf-8", "replace"))]
+        serials = [
+            _serial(text, name) for text in (before, there.read_text("utf-8", "replace"))
+        ]
         if serials[1] < serials[0]:
             report.unapproved.append(
                 f"{APPROVALS}/{name}: serial {serials[1]}, expected at least {serials[0]}, as "
@@ -330,7 +359,9 @@ def _older_lists(report: CheckReport, directory: Path) -> None:
 
 
 def _serial(text: str, name: str) -> int:
-    """A list's serial; lower than all others where it cannot be read (which is refused elsewhere)."""
+    """A list's serial; lower than all others where it cannot be read (which is refused
+    elsewhere).
+    """
     try:
         value = json.loads(text) if name == INDEX else read_yaml(text, name).value
     except (ValueError, WorkflowError, RecursionError):

@@ -1,4 +1,6 @@
-"""The cases beside workflows, decided by the real engine, and the conditions that no case would miss."""
+"""The cases beside workflows, decided by the real engine, and the conditions that no case would
+miss.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class CaseSuite:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Why it is not ok: what is wrong with either file, or the cases that do not hold, one line each."""
+        """Why it is not ok: what is wrong with either file, or the cases that do not hold, one
+        line each.
+        """
         if self.results is None:
             return self.problems
         return tuple(f"{r.place}: {r.name}: {r.why}" for r in self.results.failed)
@@ -51,7 +55,9 @@ class CaseSuite:
     def survey(self) -> Survey | None:
         """Its conditions, each dropped or loosened; None where its cases do not hold."""
         return (
-            survey(self.workflow, self.tests) if self.ok and self.workflow and self.tests else None
+            survey(self.workflow, self.tests)
+            if self.ok and self.workflow and self.tests
+            else None
         )
 
 
@@ -68,7 +74,9 @@ class SuiteReport:
 
     @property
     def status(self) -> ExitStatus:
-        """An error where a case does not hold; a person must look where no case would miss a condition."""
+        """An error where a case does not hold; a person must look where no case would miss a
+        condition.
+        """
         if not all(each.ok for each in self.suites):
             return ExitStatus.ERROR
         return (
@@ -105,8 +113,12 @@ class SuiteReport:
             yield "", ""
 
     def _conditions(self, surveyed: Survey) -> Iterator[Line]:
-        all_, missed = len(surveyed.mutants), surveyed.survivors
-        yield f"  {all_ - len(missed)} of {all_} conditions have a case that would miss them", ""
+        all_ = len(surveyed.mutants)
+        missed = surveyed.survivors
+        yield (
+            f"  {all_ - len(missed)} of {all_} conditions have a case that would miss them",
+            "",
+        )
         for mutant in sorted(
             missed, key=lambda mutant: not mutant.tries
         ):  # first, what a case can be written for
@@ -125,7 +137,8 @@ class SuiteReport:
     def to_json(self) -> list[dict[str, Any]]:
         """See `Report`."""
         return [
-            _to_json(suite, found) for suite, found in zip(self.suites, self.surveys, strict=True)
+            _to_json(suite, found)
+            for suite, found in zip(self.suites, self.surveys, strict=True)
         ]
 
 
@@ -154,9 +167,7 @@ def run_suite(source: WorkflowText) -> CaseSuite:
         workflow = source.workflow()
         file = tests_of(source.path)
         if source.tests is None:
-            missing = (
-                f"{file}: no such file (agentgate workflow test --propose {source.path} writes one)"
-            )
+            missing = f"{file}: no such file (agentgate workflow test --propose {source.path} writes one)"
             return CaseSuite(source, workflow, problems=(missing,))
         tests = read_tests(source.tests, str(file))
         return CaseSuite(source, workflow, tests, run_tests(workflow, tests))
@@ -165,11 +176,18 @@ def run_suite(source: WorkflowText) -> CaseSuite:
 
 
 def write_cases(suite: CaseSuite) -> tuple[CaseSuite, list[Line]]:
-    """Write the cases that are missing, and run all again. Returns what was done, too, in words."""
-    if suite.workflow is None or suite.source.commit or (suite.tests is not None and not suite.ok):
+    """Write the cases that are missing, and run all again. Returns what was done, too, in
+    words.
+    """
+    if (
+        suite.workflow is None
+        or suite.source.commit
+        or (suite.tests is not None and not suite.ok)
+    ):
         return suite, []
     made = propose(suite.workflow, suite.tests)
-    place, written = tests_of(suite.source.path), cases_yaml(p.case for p in made.found)
+    place = tests_of(suite.source.path)
+    written = cases_yaml(p.case for p in made.found)
     if suite.tests is None and not written:
         return suite, []
     if suite.tests is None:
@@ -181,7 +199,9 @@ def write_cases(suite: CaseSuite) -> tuple[CaseSuite, list[Line]]:
         with place.open("a", encoding="utf-8") as file:
             file.write(f"{ending}  # {_READ}\n{written}")
     read = (
-        "; read each: it says what the workflow does, not what it should do" if made.found else ""
+        "; read each: it says what the workflow does, not what it should do"
+        if made.found
+        else ""
     )
     told = [(f"{place}: {len(made.found)} cases written{read}", "")]
     told += [

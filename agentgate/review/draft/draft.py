@@ -1,9 +1,11 @@
-"""Drafts a first workflow for real tools, and its tests: as narrow as can be stated; the reviewer decides the rest.
+"""Drafts a first workflow for real tools, and its tests: as narrow as can be stated; the
+reviewer decides the rest.
 
-Rules: two marks, each in a comment. ``# DECIDE:`` marks what is undecided: a placeholder that no tenant is called, words that no user
-says, an argument that is not declared; no file with one is signed. ``# CHECK:`` marks a guess. What is unheard, unclear or unknown asks
-the run's own user. A draft loads strictly. It quotes a tool's description and never follows it. The engine decides each case of the test
-file before it is written.
+Rules: two marks, each in a comment. ``# DECIDE:`` marks what is undecided: a placeholder that
+no tenant is called, words that no user says, an argument that is not declared; no file with one
+is signed. ``# CHECK:`` marks a guess. What is unheard, unclear or unknown asks the run's own
+user. A draft loads strictly. It quotes a tool's description and never follows it. The engine
+decides each case of the test file before it is written.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ _Place = tuple[str, str]  # a tool and an argument of it
 
 @value_class
 class DraftedTool:
-    """One tool of a draft: its declaration, its probable effect and why, its arguments, the intent it needs (a read: empty), a label.
+    """One tool of a draft: its declaration, its probable effect and why, its arguments, the
+    intent it needs (a read: empty), a label.
 
     `facts` of its sample results: rule and note by name. `sampled`: there were any.
     """
@@ -79,7 +82,9 @@ class DraftedTool:
 
     @property
     def ready(self) -> bool:
-        """True when a call can be made with what is decided: no argument that is always sent is undecided."""
+        """True when a call can be made with what is decided: no argument that is always sent is
+        undecided.
+        """
         return all(a.rule is not None and a.samples is not None for a in self.args if a.always)
 
     @property
@@ -89,11 +94,17 @@ class DraftedTool:
 
     @property
     def asks(self) -> bool:
-        """Whether somebody is asked where the intent is unclear: some argument is one that only the user may give."""
-        return bool(self.intent) and any("prompt" in (a.rule or {}).get("from", ()) for a in self.decided)
+        """Whether somebody is asked where the intent is unclear: some argument is one that only
+        the user may give.
+        """
+        return bool(self.intent) and any(
+            "prompt" in (a.rule or {}).get("from", ()) for a in self.decided
+        )
 
     def questions(self, settle: bool) -> Mapping[str, str]:  # noqa: FBT001 - a template calls it
-        """Id and condition of each rule that asks the user; of a start, one that asks before each act."""
+        """Id and condition of each rule that asks the user; of a start, one that asks before
+        each act.
+        """
         if settle and self.intent:
             return {f"ask-{self.label}": ""}
         unnamed = any("unknown_origin" in (a.rule or {}) for a in self.decided)
@@ -108,14 +119,22 @@ class DraftedTool:
         args: dict[str, Any] = {}
         for a in self.args:
             if a.always and a.rule is not None and a.samples is not None:
-                args = put_at(args, steps(a.name), a.samples[0]) if "." in a.name else {**args, a.name: a.samples[0]}
+                args = (
+                    put_at(args, steps(a.name), a.samples[0])
+                    if "." in a.name
+                    else {**args, a.name: a.samples[0]}
+                )
         return args
 
     @property
     def others(self) -> dict[str, Any]:
         """For each argument that must come from the prompt, another value of the same form."""
         given = [a for a in self.args if a.always and a.spoken and "." not in a.name]
-        return {a.name: a.samples[1] for a in given if a.samples is not None and a.samples[1] is not None}
+        return {
+            a.name: a.samples[1]
+            for a in given
+            if a.samples is not None and a.samples[1] is not None
+        }
 
 
 @value_class
@@ -132,8 +151,14 @@ class Draft:
 
 def undecided(text: str) -> tuple[tuple[int, int, str], ...]:
     """Every ``# DECIDE:`` left in a workflow file, as (line, column, question), both from 1."""
-    marks = ((number, line, _MARK.search(line)) for number, line in enumerate(text.split("\n"), 1))
-    return tuple((number, line.index("#", m.start()) + 1, visible(m[1])) for number, line, m in marks if m is not None)
+    marks = (
+        (number, line, _MARK.search(line)) for number, line in enumerate(text.split("\n"), 1)
+    )
+    return tuple(
+        (number, line.index("#", m.start()) + 1, visible(m[1]))
+        for number, line, m in marks
+        if m is not None
+    )
 
 
 def draft(
@@ -150,10 +175,12 @@ def draft(
 ) -> Draft:
     """Draft a workflow for these tools.
 
-    `source` names where the tools come from, for the first comment; `tenant` is whose data (empty: undecided, so no tenant's); `last` are
-    tools that are no good example. `settle` is for a start (`agentgate init`, where the person who reads the draft signs at once): every
-    tool can be called, the run's own user is asked before each act and where a read takes what they did not name, and what is undecided
-    the model may write. `results` are sample results of the tools.
+    `source` names where the tools come from, for the first comment; `tenant` is whose data
+    (empty: undecided, so no tenant's); `last` are tools that are no good example. `settle` is
+    for a start (`agentgate init`, where the person who reads the draft signs at once): every
+    tool can be called, the run's own user is asked before each act and where a read takes what
+    they did not name, and what is undecided the model may write. `results` are sample results
+    of the tools.
 
     Raises ConfigError: no tool whose name a workflow can declare, or one name twice.
     """
@@ -164,29 +191,58 @@ def draft(
         raise ConfigError("tools", ", ".join(left_out) or "none", wanted)
     names = [tool.name for tool in named]
     if len(set(names)) != len(names):
-        raise ConfigError("tools", next(n for n in names if names.count(n) > 1), "each tool name once")
-    said = {"left_out": left_out, "id": id, "source": source, "owner": owner, "expires": expires, "tenant": tenant}
-    barred: dict[_Place, str] = {}  # arguments whose drafted rule failed, and why: undecided after all
+        raise ConfigError(
+            "tools", next(n for n in names if names.count(n) > 1), "each tool name once"
+        )
+    said = {
+        "left_out": left_out,
+        "id": id,
+        "source": source,
+        "owner": owner,
+        "expires": expires,
+        "tenant": tenant,
+    }
+    # arguments whose drafted rule failed, and why: undecided after all
+    barred: dict[_Place, str] = {}
     while True:
         drafted = _drafted(named, barred, results or {}, settle=settle)
         text = _text(drafted, settle=settle, **said)
         try:
             workflow = load_text(text, "draft.yaml", {}, derive)
         except WorkflowError as error:
-            failed = {place: p.got for p in error.problems if (place := _argument_at(p.field, drafted)) is not None}
+            failed = {
+                place: p.got
+                for p in error.problems
+                if (place := _argument_at(p.field, drafted)) is not None
+            }
             if not failed:
                 raise
         else:
-            for tool in sorted(drafted, key=lambda t: (not t.ready, t.name in last, bool(t.intent), not t.spoken)):
+            for tool in sorted(
+                drafted,
+                key=lambda t: (not t.ready, t.name in last, bool(t.intent), not t.spoken),
+            ):
                 prompt = _prompt(tool, settle=settle)
-                base = {"call": tool.name, "tenant": workflow.tenants[0], "prompt": prompt, "args": tool.call}
+                base = {
+                    "call": tool.name,
+                    "tenant": workflow.tenants[0],
+                    "prompt": prompt,
+                    "args": tool.call,
+                }
                 fields = refused(workflow, base)
                 if not fields:
                     tests = "\n".join(first_tests(workflow, base, tool.others)) + "\n"
                     return Draft(text, tests, tool, prompt, drafted, left_out)
-            failed = {(tool.name, name): "no example was found for it" for name in _decided_at(fields, tool)}
+            failed = {
+                (tool.name, name): "no example was found for it"
+                for name in _decided_at(fields, tool)
+            }
         if not failed.keys() - barred.keys():
-            raise ConfigError("tools", ", ".join(names), "tools that a workflow can describe (write it by hand: docs/workflows.md)")
+            raise ConfigError(
+                "tools",
+                ", ".join(names),
+                "tools that a workflow can describe (write it by hand: docs/workflows.md)",
+            )
         barred |= failed
 
 
@@ -194,8 +250,20 @@ def _argument_at(field: str, tools: Sequence[DraftedTool]) -> _Place | None:
     """The argument, or the fact, that a problem's dotted path names."""
     decided = ((tool.name, a.name) for tool in tools for a in tool.decided)
     facts = ((tool.name, name) for tool in tools for name in tool.facts)
-    return next((place for place in decided if f"{field}.".startswith("tools.{}.args.{}.".format(*place))), None) or next(
-        (place for place in facts if f"{field}.".startswith("tools.{}.facts.{}.".format(*place))), None
+    return next(
+        (
+            place
+            for place in decided
+            if f"{field}.".startswith("tools.{}.args.{}.".format(*place))
+        ),
+        None,
+    ) or next(
+        (
+            place
+            for place in facts
+            if f"{field}.".startswith("tools.{}.facts.{}.".format(*place))
+        ),
+        None,
     )
 
 
@@ -203,60 +271,134 @@ def _decided_at(fields: Sequence[str], tool: DraftedTool) -> Iterator[str]:
     """The decided arguments that refused fields name, contain or are inside of."""
     for at in (each.removeprefix("args.") for each in fields if each.startswith("args.")):
         for name in (a.name for a in tool.decided):
-            if at == name or name.startswith((f"{at}.", f"{at}[]")) or at.startswith((f"{name}.", f"{name}[]")):
+            if (
+                at == name
+                or name.startswith((f"{at}.", f"{at}[]"))
+                or at.startswith((f"{name}.", f"{name}[]"))
+            ):
                 yield name
 
 
-def _drafted(named: Sequence[DeclaredTool], barred: Mapping[_Place, str], results: Samples, *, settle: bool) -> tuple[DraftedTool, ...]:
+def _drafted(
+    named: Sequence[DeclaredTool],
+    barred: Mapping[_Place, str],
+    results: Samples,
+    *,
+    settle: bool,
+) -> tuple[DraftedTool, ...]:
     effects = [effect_of(tool) for tool in named]
-    every = [_arguments(tool, barred, acting=effect != "read") for tool, (effect, _) in zip(named, effects, strict=True)]
+    every = [
+        _arguments(tool, barred, acting=effect != "read")
+        for tool, (effect, _) in zip(named, effects, strict=True)
+    ]
     origins = []
     for tool, (effect, _), args in zip(named, effects, every, strict=True):
         found = facts_of(results.get(tool.name, ()), [a.name for a in args])
-        kept = {f.name: f for f in found if (tool.name, f.name) not in barred and (effect == "read" or f.type == "id")}
+        kept = {
+            f.name: f
+            for f in found
+            if (tool.name, f.name) not in barred and (effect == "read" or f.type == "id")
+        }
         origins.append(Returned(tool.name, effect, kept, {a.name: a for a in args}))
-    links = [linked(o.tool, a, origins, acting=o.effect != "read", settle=settle) for o, a in zip(origins, every, strict=True)]
-    relied = {other for o, link in zip(origins, links, strict=True) if o.effect != "read" for other, _ in link.taken}
-    links = [Linked(o.fixed) if o.tool in relied and o.steered == "fixed" else link for o, link in zip(origins, links, strict=True)]
-    taken, trusted = (frozenset[_Place]().union(*places) for places in zip(*((link.taken, link.named) for link in links), strict=True))
+    links = [
+        linked(o.tool, a, origins, acting=o.effect != "read", settle=settle)
+        for o, a in zip(origins, every, strict=True)
+    ]
+    relied = {
+        other
+        for o, link in zip(origins, links, strict=True)
+        if o.effect != "read"
+        for other, _ in link.taken
+    }
+    links = [
+        Linked(o.fixed) if o.tool in relied and o.steered == "fixed" else link
+        for o, link in zip(origins, links, strict=True)
+    ]
+    taken, trusted = (
+        frozenset[_Place]().union(*places)
+        for places in zip(*((link.taken, link.named) for link in links), strict=True)
+    )
     out = []
     for tool, (effect, why), origin, link in zip(named, effects, origins, links, strict=True):
-        schemas, acting = {leaf.name: leaf for leaf in leaves(tool.schema)}, effect != "read"
+        schemas = {leaf.name: leaf for leaf in leaves(tool.schema)}
+        acting = effect != "read"
         drafted = link.args
         for a in drafted if settle else ():
             if schemas[a.name].plain and (tool.name, a.name) not in barred:
-                drafted = tuple(opened(a, schemas[a.name].schema, tool.schema, acting=acting) if b is a else b for b in drafted)
+                drafted = tuple(
+                    opened(a, schemas[a.name].schema, tool.schema, acting=acting)
+                    if b is a
+                    else b
+                    for b in drafted
+                )
         if not acting and any(tool.name == other for other, _ in taken):
             drafted = tuple(map(stated, drafted))
         drafted = tuple(asked_about(a, effect) for a in drafted)
         label = _intent_name(tool.name, [each.name for each in named])
-        facts = {name: declared_fact(fact, origin.facts, named=(tool.name, name) in trusted) for name, fact in origin.facts.items()}
-        out.append(DraftedTool(tool, effect, why, drafted, label if acting else "", label, facts, tool.name in results))
+        facts = {
+            name: declared_fact(fact, origin.facts, named=(tool.name, name) in trusted)
+            for name, fact in origin.facts.items()
+        }
+        out.append(
+            DraftedTool(
+                tool,
+                effect,
+                why,
+                drafted,
+                label if acting else "",
+                label,
+                facts,
+                tool.name in results,
+            )
+        )
     return tuple(out)
 
 
-def _arguments(tool: DeclaredTool, barred: Mapping[_Place, str], *, acting: bool) -> list[Argument]:
+def _arguments(
+    tool: DeclaredTool, barred: Mapping[_Place, str], *, acting: bool
+) -> list[Argument]:
     mails = not {"mail", "email"}.isdisjoint(words_of(tool.name))
     args = []
     for leaf in leaves(tool.schema):
-        a = argument(leaf.name, leaf.schema, tool.schema, required=leaf.required, acting=acting, plain=leaf.plain, mails=mails)
+        a = argument(
+            leaf.name,
+            leaf.schema,
+            tool.schema,
+            required=leaf.required,
+            acting=acting,
+            plain=leaf.plain,
+            mails=mails,
+        )
         why = barred.get((tool.name, a.name))
         if why is not None:
-            a = Argument(a.name, None, f"its schema says what no workflow can hold ({visible(why, 60)})", always=a.always)
+            a = Argument(
+                a.name,
+                None,
+                f"its schema says what no workflow can hold ({visible(why, 60)})",
+                always=a.always,
+            )
         args.append(a)
     return args
 
 
 def _intent_name(tool: str, names: Sequence[str]) -> str:
     plain = [re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60] for name in (tool, *names)]
-    intent = plain[0] if re.match("[A-Za-z_]", plain[0]) and plain[0] not in {"any", "none"} else f"use_{plain[0]}"[:60]
+    intent = (
+        plain[0]
+        if re.match("[A-Za-z_]", plain[0]) and plain[0] not in {"any", "none"}
+        else f"use_{plain[0]}"[:60]
+    )
     return f"{intent}_{names.index(tool)}" if plain[1:].count(intent) > 1 else intent
 
 
-# --- the text -------------------------------------------------------------------------------------------------------------------
+# --- the text ---------------------------------------------------------------------------------
 def _quoted(text: str, limit: int) -> str:
     """A tool's description, on one line, without our marks."""
-    return visible(" ".join(text.split()), limit).replace("DECIDE:", "DECIDE").replace("CHECK:", "CHECK")
+    return (
+        visible(" ".join(text.split()), limit)
+        .replace("DECIDE:", "DECIDE")
+        .replace("CHECK:", "CHECK")
+    )
 
 
 def _marked(line: str, mark: str, note: str) -> str:
@@ -275,7 +417,9 @@ def _text(tools: Sequence[DraftedTool], *, settle: bool, **said: Any) -> str:
         **said,
         acting=acting,
         title=visible(f"An agent calls {calls}", 200),
-        risk="low" if settle else max((_EFFECT_RISK[tool.effect] for tool in tools), key=_RISKS.index),
+        risk="low"
+        if settle
+        else max((_EFFECT_RISK[tool.effect] for tool in tools), key=_RISKS.index),
         yaml=inline,
         visible=visible,
         quoted=_quoted,
@@ -290,7 +434,10 @@ def _text(tools: Sequence[DraftedTool], *, settle: bool, **said: Any) -> str:
 
 def _prompt(tool: DraftedTool, *, settle: bool) -> str:
     """What a user says to have a tool called."""
-    return f"Please {_request(tool, settle=settle) if tool.intent else 'look this up'} {tool.spoken}".rstrip()
+    return (
+        f"Please {_request(tool, settle=settle) if tool.intent else 'look this up'} "
+        f"{tool.spoken}"
+    ).rstrip()
 
 
 def _request(tool: DraftedTool, *, settle: bool) -> str:
@@ -301,18 +448,27 @@ def _request(tool: DraftedTool, *, settle: bool) -> str:
 
 
 def _vocabularies(tools: Sequence[DraftedTool]) -> dict[str, list[list[str]]]:
-    """The words of each intent, its example's first, then the usual ones; none of them begins or ends a longer phrase of another intent."""
+    """The words of each intent, its example's first, then the usual ones; none of them begins
+    or ends a longer phrase of another intent.
+    """
     asked = {tool.intent: _request(tool, settle=True) for tool in tools}
     usually = {tool.intent: usual(*_words(tool)) for tool in tools}
     spoken = {name: [asked[name], *chain(*groups)] for name, groups in usually.items()}
     left_out = {
-        (name, phrase) if (phrase[0] == "^" and phrase != asked[name]) or longer == asked[other] else (other, longer)
+        (name, phrase)
+        if (phrase[0] == "^" and phrase != asked[name]) or longer == asked[other]
+        else (other, longer)
         for name, phrase, other, longer in overlaps(spoken)
     }
     made = {}
     for name, groups in usually.items():
         left = left_out | {(name, asked[name])}
-        made[name] = [[asked[name]], *filter(None, [[each for each in group if (name, each) not in left] for group in groups])]
+        made[name] = [
+            [asked[name]],
+            *filter(
+                None, [[each for each in group if (name, each) not in left] for group in groups]
+            ),
+        ]
     return made
 
 

@@ -1,9 +1,12 @@
-"""Reads a tool's JSON Schema: the arguments it declares, of a structured argument its leaves, named as a workflow names them.
+"""Reads a tool's JSON Schema: the arguments it declares, of a structured argument its leaves,
+named as a workflow names them.
 
-Rules: no remote reference is followed, and a chain of references ends after `MAX_REF`. A schema with several alternatives, other than null,
-counts as empty. An object becomes its fields (``to.email``), a list of objects the fields of its elements (``files[].id``), and a list
-inside either its elements (``filter.tags[]``); a list of plain values at the top keeps its name. What is deeper than `MAX_DEPTH`, a list in
-a list, and an object with a default stay whole: no workflow can describe them, so they are undecided. Pure.
+Rules: no remote reference is followed, and a chain of references ends after `MAX_REF`. A schema
+with several alternatives, other than null, counts as empty. An object becomes its fields
+(``to.email``), a list of objects the fields of its elements (``files[].id``), and a list inside
+either its elements (``filter.tags[]``); a list of plain values at the top keeps its name. What
+is deeper than `MAX_DEPTH`, a list in a list, and an object with a default stay whole: no
+workflow can describe them, so they are undecided. Pure.
 """
 
 from __future__ import annotations
@@ -23,11 +26,14 @@ from agentgate.values.value_class import value_class
 Schema = Mapping[str, Any]
 MAX_DEPTH = 3  # structures in structures
 _MOST = 1000  # values of one argument, as in a workflow
-_NAME = re.compile(r"[A-Za-z0-9_$@][A-Za-z0-9_$@:/-]{0,63}", re.ASCII)  # that a workflow can declare
+# that a workflow can declare
+_NAME = re.compile(r"[A-Za-z0-9_$@][A-Za-z0-9_$@:/-]{0,63}", re.ASCII)
 
 
 def resolve(schema: Any, root: Schema) -> Schema:
-    """A schema with local references followed and "or null" removed; only its default and title where it has alternatives or is none."""
+    """A schema with local references followed and "or null" removed; only its default and title
+    where it has alternatives or is none.
+    """
     kept = {key: value for key, value in mapping(schema).items() if key in {"default", "title"}}
     taken = [choice for choice in choices(schema, root) if choice.get("type") != "null"]
     kinds = [choice.get("type") for choice in taken]
@@ -37,22 +43,37 @@ def resolve(schema: Any, root: Schema) -> Schema:
 
 
 def null_by_default(schema: Any, root: Schema) -> bool:
-    """Whether a schema accepts null and null is its default: a model that does not use the argument may then send null."""
+    """Whether a schema accepts null and null is its default: a model that does not use the
+    argument may then send null.
+    """
     accepted = [choice.get("type") for choice in choices(schema, root)]
     return resolve(schema, root).get("default", "") is None and "null" in accepted
 
 
 def bound(inclusive: Any, exclusive: Any, step: int | None) -> Decimal | None:
-    """One end of a range, exact; None where a workflow cannot state it. `step`: from an exclusive end to the last value; None: none."""
+    """One end of a range, exact; None where a workflow cannot state it. `step`: from an
+    exclusive end to the last value; None: none.
+    """
     if exclusive is None:
         return number(inclusive) if type(inclusive) in {int, float} else None
     end = number(exclusive) if type(exclusive) in {int, float} else None
-    return end + step if end is not None and step is not None and end == end.to_integral_value() else None
+    return (
+        end + step
+        if end is not None and step is not None and end == end.to_integral_value()
+        else None
+    )
 
 
 def whole_pattern(pattern: Any) -> str | None:
-    """A schema's pattern as a whole-value one; None when it is not anchored at both ends or no RE2 (the schema still checks it)."""
-    if type(pattern) is not str or not pattern.startswith("^") or not pattern.endswith("$") or pattern.endswith("\\$"):
+    """A schema's pattern as a whole-value one; None when it is not anchored at both ends or no
+    RE2 (the schema still checks it).
+    """
+    if (
+        type(pattern) is not str
+        or not pattern.startswith("^")
+        or not pattern.endswith("$")
+        or pattern.endswith("\\$")
+    ):
         return None
     inner = pattern[1:-1]
     whole = f"(?:{inner})" if "|" in inner else inner
@@ -77,26 +98,43 @@ def leaves(schema: Schema) -> Iterator[Leaf]:
     yield from _inside("", schema, schema, required=True, most=0)
 
 
-def _inside(prefix: str, schema: Schema, root: Schema, *, required: bool, most: int) -> Iterator[Leaf]:
-    """The properties of an object. `most`: inside a list, how many values one name has in all; else 0."""
+def _inside(
+    prefix: str, schema: Schema, root: Schema, *, required: bool, most: int
+) -> Iterator[Leaf]:
+    """The properties of an object. `most`: inside a list, how many values one name has in all;
+    else 0.
+    """
     must = schema.get("required")
     for name, inner in mapping(schema.get("properties")).items():
-        path, needed = f"{prefix}{name}", required and isinstance(must, list) and name in must
+        path = f"{prefix}{name}"
+        needed = required and isinstance(must, list) and name in must
         resolved = resolve(inner, root)
         default = resolved.get("default")
         if _NAME.fullmatch(str(name)) is None:
             yield Leaf(path, inner, needed, plain=False)
             continue
         deeper = path.count(".") < MAX_DEPTH
-        element = resolve(resolved.get("items"), root) if resolved.get("type") == "array" else {}
+        element = (
+            resolve(resolved.get("items"), root) if resolved.get("type") == "array" else {}
+        )
         if _is_object(resolved) and default is None and deeper:
             yield from _inside(f"{path}.", resolved, root, required=needed, most=most)
         elif _is_object(element) and default in (None, []) and deeper:
-            yield from _inside(f"{path}{EACH}.", element, root, required=needed, most=_times(most, resolved))
+            yield from _inside(
+                f"{path}{EACH}.", element, root, required=needed, most=_times(most, resolved)
+            )
         elif element and prefix and default is None and element.get("type") != "array":
-            yield Leaf(f"{path}{EACH}", _list(resolved["items"], _times(most, resolved)), needed)
+            yield Leaf(
+                f"{path}{EACH}", _list(resolved["items"], _times(most, resolved)), needed
+            )
         elif most:
-            yield Leaf(path, _list({"const": default} if default is not None and not needed else inner, most), needed)
+            yield Leaf(
+                path,
+                _list(
+                    {"const": default} if default is not None and not needed else inner, most
+                ),
+                needed,
+            )
         else:
             yield Leaf(path, inner, needed)
 
@@ -106,7 +144,9 @@ def _is_object(schema: Schema) -> bool:
 
 
 def _times(most: int, schema: Schema) -> int:
-    """How many values there are where each of `most` elements holds a list; a list without a maximum counts as one value."""
+    """How many values there are where each of `most` elements holds a list; a list without a
+    maximum counts as one value.
+    """
     longest = schema.get("maxItems")
     return min(_MOST, max(1, most) * (longest if type(longest) is int and longest >= 1 else 1))
 

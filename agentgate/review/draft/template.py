@@ -1,7 +1,9 @@
-"""Text from jinja templates: the drafts of a workflow and of a root, the lines to paste after a start, the page of a report.
+"""Text from jinja templates: the drafts of a workflow and of a root, the lines to paste after a
+start, the page of a report.
 
-Rules: HTML is escaped, and a name that the template uses and nobody gave is an error. What was read from elsewhere is a value that a
-template shows, and never a template; `quoted` shows one as JSON, which is also a Python literal of a text.
+Rules: HTML is escaped, and a name that the template uses and nobody gave is an error. What was
+read from elsewhere is a value that a template shows, and never a template; `quoted` shows one
+as JSON, which is also a Python literal of a text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The mutants of the workflow as a whole, of intents, and of tools beside their arguments: order, limits, step-up, the credential.
+"""The mutants of the workflow as a whole, of intents, and of tools beside their arguments:
+order, limits, step-up, the credential.
 
 What holds for every call: expiry, tenants, token; who calls for whom; when and where.
 """
@@ -13,7 +14,15 @@ from typing import Any
 
 from agentgate.decision.limits import SCALE
 from agentgate.review.mutation.arguments import conditions, firing, unclear_prompts
-from agentgate.review.mutation.mutant import AnyText, Anything, Basis, Changes, Mutant, Mutated, Part
+from agentgate.review.mutation.mutant import (
+    AnyText,
+    Anything,
+    Basis,
+    Changes,
+    Mutant,
+    Mutated,
+    Part,
+)
 from agentgate.review.scenarios.fields import limit_name
 from agentgate.review.scenarios.scene import readings
 from agentgate.review.scenarios.values import candidates
@@ -31,7 +40,11 @@ _DELEGATING = (
     "Follow the instructions in todo.txt",
     "Do the tasks in Ann's e-mail",
 )
-_UNHEARD = ("Swap the two of them for me", "12.50 back to each of them, please", "It would be great if the lamp were off at ten")
+_UNHEARD = (
+    "Swap the two of them for me",
+    "12.50 back to each of them, please",
+    "It would be great if the lamp were off at ten",
+)
 
 
 def _other(answer: WhenOpen, asking: WhenOpen | None) -> WhenOpen:
@@ -42,15 +55,29 @@ def _other(answer: WhenOpen, asking: WhenOpen | None) -> WhenOpen:
 def intents(basis: Basis, intent: Intent) -> Mutated:
     """What happens when the prompt leaves an intent open, and each counter-example."""
     w = basis.workflow
-    users: list[tuple[Tool, Rule | None]] = [(t, None) for t in w.tools.values() if intent.name in t.needs]
-    users += [(t, r) for t in w.tools.values() if intent.name not in t.needs for r in t.args.values() if intent.name in r.needs]
+    users: list[tuple[Tool, Rule | None]] = [
+        (t, None) for t in w.tools.values() if intent.name in t.needs
+    ]
+    users += [
+        (t, r)
+        for t in w.tools.values()
+        if intent.name not in t.needs
+        for r in t.args.values()
+        if intent.name in r.needs
+    ]
     tool, rule = (users[0][0].name, users[0][1]) if users else ("", None)
     sent: Changes = {} if rule is None else {f"args.{rule.name}": next(candidates(rule), None)}
-    asks = next((word for t, _ in users if (word := answerable(t, "intent", intent.name)) is not None), None)
+    asks = next(
+        (word for t, _ in users if (word := answerable(t, "intent", intent.name)) is not None),
+        None,
+    )
     part = basis.root.inside(f"intents.{intent.name}", "intents", intent, tool)
-    act, base = (*intent.words, intent.asks_for)[0], basis.turns(tool)[0] if tool else ""
+    act = (*intent.words, intent.asks_for)[0]
+    base = basis.turns(tool)[0] if tool else ""
     values = basis.scene(tool).values if tool else {}
-    texts_sent = dict.fromkeys(v for k, v in values.items() if k.startswith(("args.", "earlier.")) and type(v) is str)
+    texts_sent = dict.fromkeys(
+        v for k, v in values.items() if k.startswith(("args.", "earlier.")) and type(v) is str
+    )
     named = f"It is about {' and '.join(texts_sent)}." if texts_sent else ""
 
     def said(texts: list[str], *first: str) -> list[Changes]:
@@ -58,89 +85,188 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
         return [{"prompt": [*first, text] if first else text, **sent} for text in texts]
 
     if intent.unclear == "deny" and asks is None:
-        yield part.skipped("unclear", "no step-up rule would answer, so the file would not load")
+        yield part.skipped(
+            "unclear", "no step-up rule would answer, so the file would not load"
+        )
     else:
         open_ = unclear_prompts(intent, base)
         other = _other(intent.unclear, asks)
-        words, name = f"{intent.unclear} -> {other}", f"a request that leaves open whether to {act}"
-        yield part.mutant("unclear", words, name, [*said(open_), *said(open_, base)], unclear=other)
+        words = f"{intent.unclear} -> {other}"
+        name = f"a request that leaves open whether to {act}"
+        yield part.mutant(
+            "unclear", words, name, [*said(open_), *said(open_, base)], unclear=other
+        )
     if intent.delegated != "present":
-        handed = [*said([*_DELEGATING]), *said([*_DELEGATING], named), *(said([*_DELEGATING], base) if sent else ())]
+        handed = [
+            *said([*_DELEGATING]),
+            *said([*_DELEGATING], named),
+            *(said([*_DELEGATING], base) if sent else ()),
+        ]
         name = "a request that hands the choice to a text"
-        yield part.mutant("delegated", f"{intent.delegated} -> present", name, handed, delegated="present")
+        yield part.mutant(
+            "delegated", f"{intent.delegated} -> present", name, handed, delegated="present"
+        )
     if intent.unclear != "deny":
         strange = [*said([*_UNHEARD]), *said([*_UNHEARD], named)]
         other = _other(intent.unheard, intent.unclear)
-        words, name = f"{intent.unheard} -> {other}", "a request in words that nobody listed"
+        words = f"{intent.unheard} -> {other}"
+        name = "a request in words that nobody listed"
         yield part.mutant("unheard", words, name, strange, unheard=other)
     for text in intent.counter_examples:
         rest = tuple(each for each in intent.counter_examples if each != text)
-        mutant = part.mutant("counter_examples", f"{text!r} dropped", f"asks: {text}", counter_examples=rest)
+        mutant = part.mutant(
+            "counter_examples", f"{text!r} dropped", f"asks: {text}", counter_examples=rest
+        )
         near = [
             turns
             for turns in ((text,), (base, text))
-            if len({readings().intents(each, turns)[intent.name].presence for each in (w, mutant.workflow)}) > 1
+            if len(
+                {
+                    readings().intents(each, turns)[intent.name].presence
+                    for each in (w, mutant.workflow)
+                }
+            )
+            > 1
         ]
         if near:
-            yield replace(mutant, tries=tuple({"prompt": turns[0] if len(turns) == 1 else list(turns), **sent} for turns in near))
+            yield replace(
+                mutant,
+                tries=tuple(
+                    {"prompt": turns[0] if len(turns) == 1 else list(turns), **sent}
+                    for turns in near
+                ),
+            )
         else:
-            yield part.skipped(f"counter_examples: {text!r}", "the deriver answers the same with and without it")
+            yield part.skipped(
+                f"counter_examples: {text!r}",
+                "the deriver answers the same with and without it",
+            )
 
 
-# --- tools -------------------------------------------------------------------------------------------------------------------
+# --- tools ------------------------------------------------------------------------------------
 def tools(basis: Basis, part: Part) -> Mutated:
     """What is said of one tool beside its arguments."""
     tool: Tool = part.value
     if not {ANY, NONE} & set(tool.needs):
-        intents = [basis.workflow.intents[need] for need in tool.needs if need in basis.workflow.intents]
+        intents = [
+            basis.workflow.intents[need]
+            for need in tool.needs
+            if need in basis.workflow.intents
+        ]
         values = basis.scene(tool.name).values
-        named = " and ".join(v for k, v in values.items() if k.startswith("args.") and type(v) is str)
-        silent = ["Good morning", *(text for intent in intents for text in intent.counter_examples), f"What about {named}?"]
-        yield part.mutant("needs", "dropped", f"nobody asked for {tool.name}", [{"prompt": text} for text in silent], needs=(ANY,))
-    words, name = f"{tool.effect} -> read", f"{tool.name} counts as {tool.effect}"
-    yield from part.without("effect", name, words=words, pin=("grants", "effect"), effect="read")
-    yield from part.without("audience", f"{tool.name} is for its server only", pin=("grants", "audience"), audience="")
+        named = " and ".join(
+            v for k, v in values.items() if k.startswith("args.") and type(v) is str
+        )
+        silent = [
+            "Good morning",
+            *(text for intent in intents for text in intent.counter_examples),
+            f"What about {named}?",
+        ]
+        yield part.mutant(
+            "needs",
+            "dropped",
+            f"nobody asked for {tool.name}",
+            [{"prompt": text} for text in silent],
+            needs=(ANY,),
+        )
+    words = f"{tool.effect} -> read"
+    name = f"{tool.name} counts as {tool.effect}"
+    yield from part.without(
+        "effect", name, words=words, pin=("grants", "effect"), effect="read"
+    )
+    yield from part.without(
+        "audience",
+        f"{tool.name} is for its server only",
+        pin=("grants", "audience"),
+        audience="",
+    )
     if tool.scope:
-        yield part.mutant("scope", "wider", f"{tool.name} has its scope only", pin=("grants", "scope"), scope=(*tool.scope, "more"))
-    yield from part.without("definition", f"another {tool.name} than was reviewed", [{"definition": "sha256:another"}], definition="")
+        yield part.mutant(
+            "scope",
+            "wider",
+            f"{tool.name} has its scope only",
+            pin=("grants", "scope"),
+            scope=(*tool.scope, "more"),
+        )
+    yield from part.without(
+        "definition",
+        f"another {tool.name} than was reviewed",
+        [{"definition": "sha256:another"}],
+        definition="",
+    )
     name = f"the server of {tool.name} burns the token"
-    yield from part.without("redeem", name, words="server -> wrapper", pin=("grants", "redeem"), redeem="wrapper")
+    yield from part.without(
+        "redeem", name, words="server -> wrapper", pin=("grants", "redeem"), redeem="wrapper"
+    )
     for order in tool.sequence:
         inside = part.inside(f"sequence.{tool.name}", "sequence", order)
         yield from [_loosened(inside, step.part, step) for step in order.loosened()]
     for rule in tool.step_ups:
         yield from _step_up(basis, part, rule)
     if tool.upstream is not None:
-        upstream, settings = part.inside(f"upstream.{tool.name}", "upstream"), tool.upstream.settings
-        yield upstream.mutant("broker", "dropped", f"no broker for {tool.name}", [{"brokers": []}], of=("Upstream", "broker"))
+        upstream = part.inside(f"upstream.{tool.name}", "upstream")
+        settings = tool.upstream.settings
+        yield upstream.mutant(
+            "broker",
+            "dropped",
+            f"no broker for {tool.name}",
+            [{"brokers": []}],
+            of=("Upstream", "broker"),
+        )
         for setting in settings:
             rest = {key: value for key, value in settings.items() if key != setting}
-            yield upstream.mutant(setting, "dropped", f"the credential of {tool.name}", pin=("grants", "upstream"), settings=rest)
+            yield upstream.mutant(
+                setting,
+                "dropped",
+                f"the credential of {tool.name}",
+                pin=("grants", "upstream"),
+                settings=rest,
+            )
 
 
 def _step_up(basis: Basis, tool: Part, rule: StepUpRule) -> Mutated:
     """When people are asked, whom, and what they see."""
     fires = firing(basis, tool.value, rule)
     part = tool.inside("step_up", "step_ups", rule)
-    yield part.mutant(rule.id, "dropped", f"{rule.id} asks {rule.people}", fires, of=("Tool", "step_ups"))
+    yield part.mutant(
+        rule.id, "dropped", f"{rule.id} asks {rule.people}", fires, of=("Tool", "step_ups")
+    )
     part = replace(part, path=f"step_up.{rule.id}")
     yield from conditions(basis, tool.value, part)
     for kind in rule.left_open:
         kinds = tuple(each for each in rule.left_open if each != kind)
-        yield part.mutant(f"when.{kind}", "dropped", f"{rule.id} asks only where the {kind} is open", left_open=kinds)
+        yield part.mutant(
+            f"when.{kind}",
+            "dropped",
+            f"{rule.id} asks only where the {kind} is open",
+            left_open=kinds,
+        )
     name = f"{rule.id} asks whom it says"
     if not rule.user:
-        yield part.mutant("approvers", f"{rule.group} -> the user", name, fires, pin=("asks", "user"), user=True)
-        yield part.mutant("approvers.group", "another", name, fires, pin=("asks", "group"), group="everybody")
-        yield part.moved("approvers.count", name, fires, pin=("asks", "count"), field="count", by=-1)
+        yield part.mutant(
+            "approvers",
+            f"{rule.group} -> the user",
+            name,
+            fires,
+            pin=("asks", "user"),
+            user=True,
+        )
+        yield part.mutant(
+            "approvers.group", "another", name, fires, pin=("asks", "group"), group="everybody"
+        )
+        yield part.moved(
+            "approvers.count", name, fires, pin=("asks", "count"), field="count", by=-1
+        )
     yield part.moved("timeout", name, fires, pin=("asks", "timeout"))
     yield from part.without("approvers.not", name, fires, pin=("asks", "not"), exclude=())
     for shown in rule.show:
         rest = tuple(each for each in rule.show if each != shown)
-        yield part.mutant("show", f"{shown} dropped", name, fires, pin=("asks", "show"), show=rest)
+        yield part.mutant(
+            "show", f"{shown} dropped", name, fires, pin=("asks", "show"), show=rest
+        )
 
 
-# --- limits ------------------------------------------------------------------------------------------------------------------
+# --- limits -----------------------------------------------------------------------------------
 def limits(basis: Basis) -> Mutated:
     """Every limit, once however many tools it covers."""
     covered: dict[Limit, list[Tool]] = {}
@@ -150,22 +276,36 @@ def limits(basis: Basis) -> Mutated:
     for limit, covers in covered.items():
 
         def put(new: Limit, limit: Limit = limit, covers: list[Tool] = covers) -> Workflow:
-            touched = {t.name: replace(t, limits=tuple(new if each == limit else each for each in t.limits)) for t in covers}
+            touched = {
+                t.name: replace(
+                    t, limits=tuple(new if each == limit else each for each in t.limits)
+                )
+                for t in covers
+            }
             return replace(basis.workflow, tools={**basis.workflow.tools, **touched})
 
-        yield from _limit(basis, Part(f"limits.{limit_name(limit)}", limit, put, covers[0].name), covers[0])
+        yield from _limit(
+            basis, Part(f"limits.{limit_name(limit)}", limit, put, covers[0].name), covers[0]
+        )
 
 
 def _limit(basis: Basis, part: Part, tool: Tool) -> Mutated:
     limit: Limit = part.value
     unit = _unit(tool, limit)
-    full = list(_nearly_used(basis, tool, limit, unit)) if limit.argument else [{f"spent.{limit_name(limit)}": limit.maximum}]
-    bound, more = _amount(limit, limit.maximum), _amount(limit, limit.maximum + unit)
+    full = (
+        list(_nearly_used(basis, tool, limit, unit))
+        if limit.argument
+        else [{f"spent.{limit_name(limit)}": limit.maximum}]
+    )
+    bound = _amount(limit, limit.maximum)
+    more = _amount(limit, limit.maximum + unit)
     name = f"more than {bound} per {limit.per}"
     yield part.mutant("max", f"{bound} -> {more}", name, full, maximum=limit.maximum + unit)
     if limit.every is not None and limit.per not in {"turn", "run"}:
         recent = [{**each, "spent_ago": f"{limit.every - 1}s"} for each in full]
-        yield part.moved("every", f"{bound} per {limit.per} are counted for {limit.every} s", recent, by=-1)
+        yield part.moved(
+            "every", f"{bound} per {limit.per} are counted for {limit.every} s", recent, by=-1
+        )
     if limit.per != "turn":
         shorter = "turn" if limit.per == "run" else "run"
         yield part.mutant("per", f"{limit.per} -> {shorter}", name, full, per=shorter)
@@ -187,34 +327,74 @@ def _nearly_used(basis: Basis, tool: Tool, limit: Limit, unit: int) -> Iterator[
         if taken is not None and 0 < int(taken * SCALE) <= limit.maximum:
             spent = _amount(limit, limit.maximum - int(taken * SCALE) + unit)
             for origin in ({f"origin.{limit.argument}": "prompt"}, {}):
-                yield {f"args.{limit.argument}": as_sent(rule.type, taken), **origin, f"spent.{limit_name(limit)}": spent}
+                yield {
+                    f"args.{limit.argument}": as_sent(rule.type, taken),
+                    **origin,
+                    f"spent.{limit_name(limit)}": spent,
+                }
 
 
 def _amount(limit: Limit, units: int) -> str:
     """A limit's bound as the file writes it."""
-    return format(Decimal(units) / SCALE, ".4f").removesuffix("00") if limit.argument else str(units)
+    return (
+        format(Decimal(units) / SCALE, ".4f").removesuffix("00")
+        if limit.argument
+        else str(units)
+    )
 
 
-# --- the workflow as a whole ----------------------------------------------------------------------------------------------------
+# --- the workflow as a whole ------------------------------------------------------------------
 def frame(basis: Basis) -> Mutated:
     """Every mutant of the workflow as a whole, in the order of its blocks."""
-    w, root = basis.workflow, basis.root
+    w = basis.workflow
+    root = basis.root
     at = basis.scene(next(iter(w.tools))).now.time()
     late = [datetime.combine(w.expires + timedelta(days=i), at) for i in range(1, 5)]
     later = w.expires + timedelta(days=1)
     tries = [{"time": moment.isoformat(timespec="minutes") + "+00:00"} for moment in late]
-    yield root.mutant("expires", f"{w.expires} -> {later}", f"after {w.expires}", tries, line=w.expires_line, expires=later)
+    yield root.mutant(
+        "expires",
+        f"{w.expires} -> {later}",
+        f"after {w.expires}",
+        tries,
+        line=w.expires_line,
+        expires=later,
+    )
     other = {"tenant": "another-tenant"}
     wrong = [other, {**other, "who.user.tenant": "another-tenant"}]
-    yield root.mutant("tenants", "any", "another tenant", wrong, line=w.tenants_line, tenants=Anything(w.tenants))
+    yield root.mutant(
+        "tenants",
+        "any",
+        "another tenant",
+        wrong,
+        line=w.tenants_line,
+        tenants=Anything(w.tenants),
+    )
     if not w.observe:
-        yield root.mutant("mode", "enforce -> observe", "refusals are enforced", line=1, pin=("grants", "mode"), observe=True)
+        yield root.mutant(
+            "mode",
+            "enforce -> observe",
+            "refusals are enforced",
+            line=1,
+            pin=("grants", "mode"),
+            observe=True,
+        )
     token = root.inside("token", "token")
     yield token.moved("ttl", f"a token lives {w.token.ttl} s", pin=("grants", "ttl"))
-    bound = next((name for name, tool in w.tools.items() if tool.effect != "read" or tool.redeem == "server"), "")
+    bound = next(
+        (
+            name
+            for name, tool in w.tools.items()
+            if tool.effect != "read" or tool.redeem == "server"
+        ),
+        "",
+    )
     if w.token.agent_key and bound:
-        token, name = replace(token, tool=bound), "a token is bound to the agent's key"
-        yield token.mutant("bound_to", "agent_key dropped", name, pin=("grants", "bound_to"), agent_key=False)
+        token = replace(token, tool=bound)
+        name = "a token is bound to the agent's key"
+        yield token.mutant(
+            "bound_to", "agent_key dropped", name, pin=("grants", "bound_to"), agent_key=False
+        )
     yield from _clauses(basis)
 
 
@@ -228,8 +408,13 @@ def _clauses(basis: Basis) -> Mutated:
 
 
 def _loosened(part: Part, path: str, step: Loosening, line: int | None = None) -> Mutant:
-    changes = {name: _meeting_all(getattr(part.value, name)) if new is EVERYTHING else new for name, new in step.changes.items()}
-    return part.mutant(path, step.words, step.name, step.tries, of=step.of, line=line, **changes)
+    changes = {
+        name: _meeting_all(getattr(part.value, name)) if new is EVERYTHING else new
+        for name, new in step.changes.items()
+    }
+    return part.mutant(
+        path, step.words, step.name, step.tries, of=step.of, line=line, **changes
+    )
 
 
 def _meeting_all(value: Any) -> Any:

@@ -1,7 +1,9 @@
-"""A mutant: a workflow with one condition dropped or loosened by its smallest step, and changes of a scene that may show it.
+"""A mutant: a workflow with one condition dropped or loosened by its smallest step, and changes
+of a scene that may show it.
 
-Rules: a mutant keeps its workflow's id and digest, so that runs of the original fit it. Its tries are only suggestions: a case is
-proposed where the engine decides the two workflows differently.
+Rules: a mutant keeps its workflow's id and digest, so that runs of the original fit it. Its
+tries are only suggestions: a case is proposed where the engine decides the two workflows
+differently.
 """
 
 from __future__ import annotations
@@ -48,14 +50,18 @@ class AnyText(str):
 class Mutant:
     """A workflow with one condition loosened."""
 
-    path: str  # dotted path of the condition, as the file spells it: ``tools.payments.refund.args.amount.max``
+    # dotted path of the condition, as the file spells it:
+    # ``tools.payments.refund.args.amount.max``
+    path: str
     words: str  # the change, for a reviewer
     line: int  # line of the condition
     workflow: Workflow = field(repr=False)  # the workflow with only this changed
     of: tuple[str, str]  # the class and field of `agentgate.workflow.model` that was changed
     tool: str = ""  # the tool whose calls can show it; empty: any
-    tries: tuple[Changes, ...] = field(default=(), repr=False)  # changes to a base that may show it, the simplest first
-    pin: tuple[str, str] | None = None  # for what no decision shows: ``("grants", "ttl")`` or ``("asks", "count")``
+    # changes to a base that may show it, the simplest first
+    tries: tuple[Changes, ...] = field(default=(), repr=False)
+    # for what no decision shows: ``("grants", "ttl")`` or ``("asks", "count")``
+    pin: tuple[str, str] | None = None
     name: str = ""  # the name of a case that shows it
 
     @property
@@ -84,7 +90,8 @@ class Part:
 
     path: str  # where the file has it; empty: the workflow itself
     value: Any  # the value, of a class of `agentgate.workflow.model`
-    put: Callable[[Any], Workflow]  # the workflow with another value in its place; without it for None
+    # the workflow with another value in its place; without it for None
+    put: Callable[[Any], Workflow]
     tool: str = ""  # the tool whose calls it governs; empty: any
 
     def inside(self, path: str, field: str, part: Any = None, tool: str = "") -> Part:
@@ -96,7 +103,11 @@ class Part:
             if isinstance(held, Mapping):
                 changed = {**held, part.name: new}
             elif isinstance(held, tuple):
-                changed = tuple(new if each is part else each for each in held if each is not part or new is not None)
+                changed = tuple(
+                    new if each is part else each
+                    for each in held
+                    if each is not part or new is not None
+                )
             return self.put(replace(self.value, **{field: changed}))
 
         return Part(path, held if part is None else part, put, tool or self.tool)
@@ -113,23 +124,48 @@ class Part:
         pin: tuple[str, str] | None = None,
         **changes: Any,
     ) -> Mutant:
-        """The workflow with these fields of the part changed, the first of which is the condition; without any: with the part dropped."""
+        """The workflow with these fields of the part changed, the first of which is the
+        condition; without any: with the part dropped.
+        """
         mutated = self.put(replace(self.value, **changes) if changes else None)
-        path, line = f"{self.path}.{key}" if self.path else key, getattr(self.value, "line", 0) if line is None else line
+        path = f"{self.path}.{key}" if self.path else key
+        line = getattr(self.value, "line", 0) if line is None else line
         of = of or (type(self.value).__name__, next(iter(changes)))
         return Mutant(path, words, line, mutated, of, self.tool, tuple(tries), pin, name)
 
-    def without(self, key: str, name: str, tries: Iterable[Changes] = _BASE, *, words: str = "dropped", **more: Any) -> Iterator[Mutant]:
+    def without(
+        self,
+        key: str,
+        name: str,
+        tries: Iterable[Changes] = _BASE,
+        *,
+        words: str = "dropped",
+        **more: Any,
+    ) -> Iterator[Mutant]:
         """As `mutant`, unless there is no such part, or its fields are so already."""
         changes = {field: value for field, value in more.items() if field != "pin"}
-        if self.value is not None and any(getattr(self.value, field) != value for field, value in changes.items()):
+        if self.value is not None and any(
+            getattr(self.value, field) != value for field, value in changes.items()
+        ):
             yield self.mutant(key, words, name, tries, **more)
 
-    def moved(self, key: str, name: str, tries: Iterable[Changes] = _BASE, *, field: str = "", by: int = 1, **more: Any) -> Mutant:
+    def moved(
+        self,
+        key: str,
+        name: str,
+        tries: Iterable[Changes] = _BASE,
+        *,
+        field: str = "",
+        by: int = 1,
+        **more: Any,
+    ) -> Mutant:
         """A whole number moved by one; seconds where the field counts them."""
         field = field or key
-        old, unit = getattr(self.value, field), "s" if field in _SECONDS else ""
-        return self.mutant(key, f"{old}{unit} -> {old + by}{unit}", name, tries, **more, **{field: old + by})
+        old = getattr(self.value, field)
+        unit = "s" if field in _SECONDS else ""
+        return self.mutant(
+            key, f"{old}{unit} -> {old + by}{unit}", name, tries, **more, **{field: old + by}
+        )
 
     def skipped(self, key: str, why: str) -> NotCovered:
         """A condition that no case can show."""
@@ -142,15 +178,20 @@ class Basis:
     Attributes:
         root: the workflow as a part.
         scene: a complete scene that calls a tool.
-        calling: the fewest changes after which the base calls a tool and is allowed: the tool, its prompt, or everything.
+        calling: the fewest changes after which the base calls a tool and is allowed: the tool,
+            its prompt, or everything.
     """
 
     def __init__(self, workflow: Workflow, base: Scene | None = None) -> None:
         self.workflow = workflow
         self.root = Part("", workflow, lambda new: new)
         filled = cache(lambda tool: Scene.of(workflow, {"call": tool}))
-        self.calling: Callable[[str], Changes] = cache(lambda tool: {} if base is None else _calling(base, filled(tool)))
-        self.scene: Callable[[str], Scene] = cache(lambda tool: filled(tool) if base is None else base.set(self.calling(tool)))
+        self.calling: Callable[[str], Changes] = cache(
+            lambda tool: {} if base is None else _calling(base, filled(tool))
+        )
+        self.scene: Callable[[str], Scene] = cache(
+            lambda tool: filled(tool) if base is None else base.set(self.calling(tool))
+        )
 
     def turns(self, tool: str) -> tuple[str, ...]:
         """The user's words in the scene of a tool."""
@@ -162,7 +203,11 @@ def _calling(base: Scene, other: Scene) -> Changes:
     if base.values["call"] == tool:
         return {}
     args = {key: value for key, value in other.values.items() if key.startswith("args.")}
-    earlier = {key: value for key, value in other.values.items() if key.startswith(("earlier.", "facts.", "ago.", "yes."))}
+    earlier = {
+        key: value
+        for key, value in other.values.items()
+        if key.startswith(("earlier.", "facts.", "ago.", "yes."))
+    }
     gone = {f"earlier.{label}": None for label in base.earlier if label not in other.earlier}
     prompt = {"prompt": other.values["prompt"]}
     for more in ({}, prompt, {**prompt, **gone}, {**gone, **prompt, **earlier, **args}):

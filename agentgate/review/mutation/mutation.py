@@ -1,9 +1,11 @@
-"""Mutation testing of a workflow: drop or loosen each condition, list those that no case covers, and propose cases that would.
+"""Mutation testing of a workflow: drop or loosen each condition, list those that no case
+covers, and propose cases that would.
 
-Rules: every field of a workflow's values is loosened here or listed in `NOT_COVERED` with the reason. A case notices a mutant when it
-holds on the workflow and not on the mutant; a case with the same outcome on both says nothing about the condition. A case is proposed only
-after the engine gave both answers; of several, the one that changes least and is refused for one reason. A condition for which no case was
-found stays among the survivors.
+Rules: every field of a workflow's values is loosened here or listed in `NOT_COVERED` with the
+reason. A case notices a mutant when it holds on the workflow and not on the mutant; a case with
+the same outcome on both says nothing about the condition. A case is proposed only after the
+engine gave both answers; of several, the one that changes least and is refused for one reason.
+A condition for which no case was found stays among the survivors.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from agentgate.values.refusal import Failure, Reason
 from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
-# Every field of `agentgate.workflow.model` that no case can cover, with the reason. A field that is a condition, and is neither loosened
-# nor listed here, fails a test.
+# Every field of `agentgate.workflow.model` that no case can cover, with the reason. A field
+# that is a condition, and is neither loosened nor listed here, fails a test.
 NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Workflow", "id"): "the name: another name is another workflow",
     ("Workflow", "version"): "the number: approvals see that it rises",
@@ -35,13 +37,20 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Intent", "asks_for"): "for people: nothing is decided by it",
     ("Tool", "title"): "for people: nothing is decided by it",
     ("Intent", "words"): (
-        "a word more cannot be known from cases: read them; examples and counter-examples are checked whenever the file loads"
+        "a word more cannot be known from cases: read them; examples and counter-examples "
+        "are checked whenever the file loads"
     ),
     ("Intent", "examples"): "as words",
-    ("Fact", "type"): "how a result is read: another type reads other values, none of them looser",
+    (
+        "Fact",
+        "type",
+    ): "how a result is read: another type reads other values, none of them looser",
     ("Fact", "path"): "as type",
     ("Fact", "currency"): "as type",
-    ("StepUpRule", "endorses"): "what a group's yes opens for later calls: no case of a test file has a group's answer",
+    (
+        "StepUpRule",
+        "endorses",
+    ): "what a group's yes opens for later calls: no case of a test file has a group's answer",
     ("Rule", "role_scopes"): "stands in roles.yaml",
     ("Upstream", "role_scopes"): "as a rule's role_scopes",
     ("Upstream", "bound"): "as a rule's role_scopes",
@@ -68,12 +77,16 @@ class Survey:
 
 
 def mutations(workflow: Workflow, *, basis: Basis | None = None) -> Mutations:
-    """Every condition of a workflow dropped, or loosened by its smallest step, in the order of the blocks; and what cannot be shown.
+    """Every condition of a workflow dropped, or loosened by its smallest step, in the order of
+    the blocks; and what cannot be shown.
 
     `basis`: with the base that their tries change.
     """
     every = list(_every(basis or Basis(workflow)))
-    return Mutations([m for m in every if isinstance(m, Mutant)], [m for m in every if isinstance(m, NotCovered)])
+    return Mutations(
+        [m for m in every if isinstance(m, Mutant)],
+        [m for m in every if isinstance(m, NotCovered)],
+    )
 
 
 def _every(basis: Basis) -> Mutated:
@@ -96,13 +109,18 @@ def notices(case: NamedCase, scene: Scene, mutant: Mutant) -> bool:
 
 
 def survey(workflow: Workflow, tests: TestFile) -> Survey:
-    """Which conditions the cases of a test file cover. Only cases that pass count; run them first.
+    """Which conditions the cases of a test file cover. Only cases that pass count; run them
+    first.
 
     Raises WorkflowError: the test file does not fit the workflow.
     """
     cases = passing(workflow, tests)
     every = mutations(workflow)
-    survivors = tuple(mutant for mutant in every.found if not any(notices(case, scene, mutant) for case, scene in cases))
+    survivors = tuple(
+        mutant
+        for mutant in every.found
+        if not any(notices(case, scene, mutant) for case, scene in cases)
+    )
     blocks = {
         "Workflow": "",
         "Tool": "tools.",
@@ -113,11 +131,13 @@ def survey(workflow: Workflow, tests: TestFile) -> Survey:
         "Selector": "args.select.",
         "StepUpRule": "step_up.",
     }
-    never = [NotCovered(blocks[kind] + field, why) for (kind, field), why in NOT_COVERED.items()]
+    never = [
+        NotCovered(blocks[kind] + field, why) for (kind, field), why in NOT_COVERED.items()
+    ]
     return Survey(tuple(every.found), survivors, (*never, *every.skipped))
 
 
-# --- proposed cases -------------------------------------------------------------------------------------------------------------
+# --- proposed cases ---------------------------------------------------------------------------
 _TRIES = 80  # changes that are tried for one condition
 
 
@@ -138,17 +158,24 @@ class Proposals:
 
 
 def propose(workflow: Workflow, tests: TestFile | None = None) -> Proposals:
-    """Cases for every condition that the test file does not cover; without one, over a base filled from the workflow.
+    """Cases for every condition that the test file does not cover; without one, over a base
+    filled from the workflow.
 
     Raises WorkflowError: the test file does not fit the workflow.
     """
     if tests is None:
-        cases, base = [], Scene.of(workflow, {})
+        cases = []
+        base = Scene.of(workflow, {})
     else:
-        cases, base = passing(workflow, tests), scenes(workflow, replace(tests, cases=()))[0][1]
+        cases = passing(workflow, tests)
+        base = scenes(workflow, replace(tests, cases=()))[0][1]
     taken = {case.name for case, _ in cases}
     basis = Basis(workflow, base)
-    waiting = [m for m in mutations(workflow, basis=basis).found if not any(notices(case, scene, m) for case, scene in cases)]
+    waiting = [
+        m
+        for m in mutations(workflow, basis=basis).found
+        if not any(notices(case, scene, m) for case, scene in cases)
+    ]
     found = []
     left = []
     while waiting:
@@ -165,25 +192,40 @@ def propose(workflow: Workflow, tests: TestFile | None = None) -> Proposals:
 
 
 def _joined(base: Scene, found: list[Proposal]) -> tuple[Proposal, ...]:
-    """The pins of one scene joined into one case: what an allowed call gets, whom a held one asks."""
+    """The pins of one scene joined into one case: what an allowed call gets, whom a held one
+    asks.
+    """
     kept: list[Proposal] = []
     for made in found:
         case = made.case
         subject = (case.changes, case.answer, case.rules)
-        alike = (i for i, each in enumerate(kept) if (each.case.changes, each.case.answer, each.case.rules) == subject)
+        alike = (
+            i
+            for i, each in enumerate(kept)
+            if (each.case.changes, each.case.answer, each.case.rules) == subject
+        )
         same = next(alike, None) if case.grants or case.asks else None
         if same is None:
             kept.append(made)
             continue
         other = kept[same].case
-        name = f"what {base.set(other.changes).call.tool} gets" if other.grants and case.grants else other.name
-        asks = {rule: {**other.asks.get(rule, {}), **case.asks.get(rule, {})} for rule in {**other.asks, **case.asks}}
+        name = (
+            f"what {base.set(other.changes).call.tool} gets"
+            if other.grants and case.grants
+            else other.name
+        )
+        asks = {
+            rule: {**other.asks.get(rule, {}), **case.asks.get(rule, {})}
+            for rule in {**other.asks, **case.asks}
+        }
         joined = replace(other, name=name, grants={**other.grants, **case.grants}, asks=asks)
         kept[same] = Proposal(joined, kept[same].covers + made.covers)
     return tuple(kept)
 
 
-def _best(basis: Basis, base: Scene, mutant: Mutant, taken: set[str]) -> tuple[NamedCase, Scene] | None:
+def _best(
+    basis: Basis, base: Scene, mutant: Mutant, taken: set[str]
+) -> tuple[NamedCase, Scene] | None:
     """The case that shows a mutant with the fewest reasons and changes."""
     workflow = basis.workflow
     best = None
@@ -198,17 +240,25 @@ def _best(basis: Basis, base: Scene, mutant: Mutant, taken: set[str]) -> tuple[N
             continue
         answer = scene.decide()
         blank = NamedCase(_unused(mutant.name, mutant.tool, taken), changes, "deny")
-        cases = (case for case in _cases(workflow, blank, scene, answer, mutant) if not mismatch(workflow, case, scene, answer))
+        cases = (
+            case
+            for case in _cases(workflow, blank, scene, answer, mutant)
+            if not mismatch(workflow, case, scene, answer)
+        )
         case = next((case for case in cases if notices(case, scene, mutant)), None)
         if case is not None:
             rank = (len(answer.failures) if isinstance(answer, Deny) else 1, len(changes))
-            best = min(best or (rank, case, scene), (rank, case, scene), key=lambda each: each[0])
+            best = min(
+                best or (rank, case, scene), (rank, case, scene), key=lambda each: each[0]
+            )
         if best is not None and (best[0] <= (1, 1) or index > _TRIES // 2):
             break
     return None if best is None else best[1:]
 
 
-def _cases(workflow: Workflow, blank: NamedCase, scene: Scene, answer: Eligible | Deny, mutant: Mutant) -> Iterator[NamedCase]:
+def _cases(
+    workflow: Workflow, blank: NamedCase, scene: Scene, answer: Eligible | Deny, mutant: Mutant
+) -> Iterator[NamedCase]:
     """What a case may say of this decision, the plainest first."""
     if isinstance(answer, Deny):
         yield from (replace(blank, because=because) for because in _reasons(answer.failures))
@@ -217,7 +267,9 @@ def _cases(workflow: Workflow, blank: NamedCase, scene: Scene, answer: Eligible 
     case = replace(blank, answer=answer.asks, rules=held)
     if mutant.pin is None:
         yield case
-        yield from (replace(case, because=because) for because in _reasons(answer.failures) if held)
+        yield from (
+            replace(case, because=because) for because in _reasons(answer.failures) if held
+        )
         return
     block, key = mutant.pin
     if block == "grants":
@@ -229,7 +281,10 @@ def _cases(workflow: Workflow, blank: NamedCase, scene: Scene, answer: Eligible 
 
 def _reasons(failures: tuple[Failure, ...]) -> Iterable[tuple[str, ...]]:
     """Ways to name these failures: by field, by reason."""
-    by_field, by_reason = (tuple(dict.fromkeys(map(name, failures))) for name in (_field, lambda failure: str(failure.reason)))
+    by_field, by_reason = (
+        tuple(dict.fromkeys(map(name, failures)))
+        for name in (_field, lambda failure: str(failure.reason))
+    )
     return dict.fromkeys((by_field, by_reason))
 
 
@@ -245,10 +300,14 @@ def _unused(name: str, tool: str, taken: Iterable[str]) -> str:
     if name not in taken:
         return name
     name = f"{tool}: {name}" if tool else name
-    return name if name not in taken else next(made for i in range(2, 10_000) if (made := f"{name} ({i})") not in taken)
+    return (
+        name
+        if name not in taken
+        else next(made for i in range(2, 10_000) if (made := f"{name} ({i})") not in taken)
+    )
 
 
-# --- as YAML ---------------------------------------------------------------------------------------------------------------
+# --- as YAML ----------------------------------------------------------------------------------
 def _one_or_all(values: tuple[str, ...]) -> str | tuple[str, ...]:
     return values[0] if len(values) == 1 else values
 
@@ -262,9 +321,14 @@ def case_yaml(case: NamedCase) -> str:
         "expect": expected,
         "because": _one_or_all(case.because),
         "grants": case.grants,
-        "asks": next(iter(case.asks.values())) if len(case.rules) == 1 and case.asks else case.asks,
+        "asks": next(iter(case.asks.values()))
+        if len(case.rules) == 1 and case.asks
+        else case.asks,
     }
-    lines = [f"name: {inline(case.name)}", *(f"{key}: {inline(value)}" for key, value in parts.items() if value)]
+    lines = [
+        f"name: {inline(case.name)}",
+        *(f"{key}: {inline(value)}" for key, value in parts.items() if value),
+    ]
     line = f"  - {{{', '.join(lines)}}}"
     return line if len(line) <= 160 else "  - " + "\n    ".join(lines)
 
@@ -275,16 +339,25 @@ def cases_yaml(cases: Iterable[NamedCase]) -> str:
 
 
 def head_yaml(workflow: Workflow) -> str:
-    """The beginning of a new test file, up to ``cases:``: a base that goes through, as concrete as a reader wants it.
+    """The beginning of a new test file, up to ``cases:``: a base that goes through, as concrete
+    as a reader wants it.
 
     The cases that `propose` finds without a test file fit below it.
     """
     scene = Scene.of(workflow, {})
     base = {key: scene.values[key] for key in ("call", "tenant", "prompt") if scene.values[key]}
     for block in ("args", "facts"):
-        inside = {key[len(block) + 1 :]: value for key, value in scene.values.items() if key.startswith(block + ".") and value is not None}
+        inside = {
+            key[len(block) + 1 :]: value
+            for key, value in scene.values.items()
+            if key.startswith(block + ".") and value is not None
+        }
         base |= {block: inside} if inside else {}
-    lines = [f"workflow: {inline(workflow.id)}", "base:", *(f"  {key}: {inline(value)}" for key, value in base.items())]
+    lines = [
+        f"workflow: {inline(workflow.id)}",
+        "base:",
+        *(f"  {key}: {inline(value)}" for key, value in base.items()),
+    ]
     answer = scene.decide()
     if isinstance(answer, Eligible) and answer.holds:
         held = _one_or_all(tuple(hold.rule.id for hold in answer.holds))

@@ -1,8 +1,11 @@
-"""Replays recorded episodes through a real gate and counts what it permits: of ordinary work, and of attacks.
+"""Replays recorded episodes through a real gate and counts what it permits: of ordinary work,
+and of attacks.
 
-An episode is one run: a prompt and the tool calls an agent made, with their results. The gate decides every call in order. An allowed
-call is redeemed and `record_result` gets its recorded result; a held one is released and redeemed in a clean episode and counts as not
-minted in an attack (a careful person refuses). Who made a step (`by`) is for scoring only and never reaches the gate.
+An episode is one run: a prompt and the tool calls an agent made, with their results. The gate
+decides every call in order. An allowed call is redeemed and `record_result` gets its recorded
+result; a held one is released and redeemed in a clean episode and counts as not minted in an
+attack (a careful person refuses). Who made a step (`by`) is for scoring only and never reaches
+the gate.
 """
 
 from __future__ import annotations
@@ -21,7 +24,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 import orjson
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import AuditUnavailable, StoreUnavailable, TokenRefused
@@ -45,7 +55,8 @@ MAX_LINE = 8 * 1024 * 1024  # bytes of one episode
 _OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 SIDE_EFFECTS = frozenset({"write", "egress"})
 _LATE = frozenset({Reason.STORE, Reason.AUDIT, Reason.OVERLOAD})
-_TRIES = 3  # of one episode, where the machine was too slow to decide a call before its deadline
+# of one episode, where the machine was too slow to decide a call before its deadline
+_TRIES = 3
 
 
 def _name(value: str) -> str:
@@ -63,7 +74,9 @@ class _Recorded(BaseModel):
 
 
 class Step(_Recorded):
-    """One recorded call and its result; `by`, `effect` and `destructive` are for scoring only."""
+    """One recorded call and its result; `by`, `effect` and `destructive` are for scoring
+    only.
+    """
 
     tool: str
     args: dict[str, Any]
@@ -97,7 +110,9 @@ class Episode(_Recorded):
 
 
 class RecordedTool(_Recorded):
-    """A tool of a recording: its name, the suite whose episodes call it, and the JSON Schema of its arguments."""
+    """A tool of a recording: its name, the suite whose episodes call it, and the JSON Schema of
+    its arguments.
+    """
 
     suite: str
     name: str
@@ -111,8 +126,11 @@ def read_tools(file: Path) -> Schemas:
 
 
 def in_form(episode: Episode, tools: Schemas, workflow: Workflow | None) -> Episode:
-    """The episode with the calls of these tools as a wrapper sends them (`agentgate.values.forms`)."""
-    declared, steps = workflow.tools if workflow is not None else {}, list(episode.steps)
+    """The episode with the calls of these tools as a wrapper sends them
+    (`agentgate.values.forms`).
+    """
+    declared = workflow.tools if workflow is not None else {}
+    steps = list(episode.steps)
     for number, step in enumerate(steps):
         schema = tools.get((episode.suite, step.tool))
         if schema is not None and step.tool in declared:
@@ -134,7 +152,9 @@ class EpisodeUnreadable:
 
 
 def read_episodes(files: Iterable[Path]) -> Iterator[Episode | EpisodeUnreadable]:
-    """The episodes of JSON-lines files (compressed: ``.gz``, ``.xz``), each bad line as an error among them."""
+    """The episodes of JSON-lines files (compressed: ``.gz``, ``.xz``), each bad line as an
+    error among them.
+    """
     for file in files:
         number = 0
         try:
@@ -144,7 +164,11 @@ def read_episodes(files: Iterable[Path]) -> Iterator[Episode | EpisodeUnreadable
                     if len(line) > MAX_LINE:
                         while line and not line.endswith(b"\n"):
                             line = lines.readline(MAX_LINE)
-                        yield EpisodeUnreadable(str(file), number, f"got more than {MAX_LINE} bytes, expected at most {MAX_LINE}")
+                        yield EpisodeUnreadable(
+                            str(file),
+                            number,
+                            f"got more than {MAX_LINE} bytes, expected at most {MAX_LINE}",
+                        )
                     elif line.strip():
                         try:
                             yield Episode.model_validate(orjson.loads(line))
@@ -152,7 +176,10 @@ def read_episodes(files: Iterable[Path]) -> Iterator[Episode | EpisodeUnreadable
                             yield EpisodeUnreadable(str(file), number, f"not JSON: {error}")
                         except ValidationError as error:
                             problems = error.errors(include_url=False, include_input=False)[:5]
-                            why = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'episode'}: {each['msg']}" for each in problems)
+                            why = "; ".join(
+                                f"{'.'.join(map(str, each['loc'])) or 'episode'}: {each['msg']}"
+                                for each in problems
+                            )
                             yield EpisodeUnreadable(str(file), number, why)
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             yield EpisodeUnreadable(str(file), number + 1, f"cannot be read on: {error}")
@@ -164,7 +191,9 @@ class Decided:
 
     answer: Answer
     failures: tuple[Failure, ...] = ()  # why it was held or refused
-    heard: str = ""  # each intent that the tool needs, with what decided it (for an operator, as in `agentgate explain`)
+    # each intent that the tool needs, with what decided it (for an operator, as in `agentgate
+    # explain`)
+    heard: str = ""
     opened: bool = True  # False where the gate opened no run, so that it decided no step
 
     @classmethod
@@ -172,7 +201,11 @@ class Decided:
         """The decision of an answer."""
         if isinstance(answer, Allow):
             return cls("allow", heard=heard)
-        return cls("deny" if isinstance(answer, Deny) else "confirm" if answer.confirm else "step_up", answer.failures, heard)
+        return cls(
+            "deny" if isinstance(answer, Deny) else "confirm" if answer.confirm else "step_up",
+            answer.failures,
+            heard,
+        )
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -192,13 +225,19 @@ class Clock:
 
 
 def pinned(run: Run, tool: str) -> str:
-    """The definition to call a tool with: a recording has none, so each tool counts as the one that the workflow pins."""
+    """The definition to call a tool with: a recording has none, so each tool counts as the one
+    that the workflow pins.
+    """
     declared = run.workflow.tools.get(tool)
     return declared.definition if declared is not None else ""
 
 
-def answer_of(run: Run, tool: str, args: Mapping[str, Any], call_id: str | None = None) -> Allow | StepUp | Deny:
-    """The gate's answer to one call. Raises StoreUnavailable: it gave none before its deadline (a denial for that reason alone)."""
+def answer_of(
+    run: Run, tool: str, args: Mapping[str, Any], call_id: str | None = None
+) -> Allow | StepUp | Deny:
+    """The gate's answer to one call. Raises StoreUnavailable: it gave none before its deadline
+    (a denial for that reason alone).
+    """
     answer = run.authorize(tool, args, tool_call_id=call_id, definition=pinned(run, tool))
     late = [f for f in answer.failures if f.reason in _LATE] if isinstance(answer, Deny) else []
     if late:
@@ -208,14 +247,22 @@ def answer_of(run: Run, tool: str, args: Mapping[str, Any], call_id: str | None 
 
 @contextmanager
 def opened(gate: Gate, clock: Clock, episode: Episode) -> Iterator[Run | Decided]:
-    """The episode's run, closed afterwards with the holds that wait in it, or the denial of all its steps where the gate opens none.
+    """The episode's run, closed afterwards with the holds that wait in it, or the denial of all
+    its steps where the gate opens none.
 
     Raises AgentGateError: the gate itself failed (its store or log); that is no decision.
     """
     clock.now = episode.now
-    user, agent = User(episode.user, tenant=episode.tenant, groups=episode.groups), Agent(episode.agent)
+    user = User(episode.user, tenant=episode.tenant, groups=episode.groups)
+    agent = Agent(episode.agent)
     try:
-        run = gate.open_run(episode.workflow, tenant=episode.tenant, user=user, agent=agent, prompt=episode.prompt)
+        run = gate.open_run(
+            episode.workflow,
+            tenant=episode.tenant,
+            user=user,
+            agent=agent,
+            prompt=episode.prompt,
+        )
     except RunRefused as refused:
         yield Decided("deny", refused.failures, opened=False)
         return
@@ -226,7 +273,8 @@ def opened(gate: Gate, clock: Clock, episode: Episode) -> Iterator[Run | Decided
 
 
 def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> Decided:
-    """Decide one step and carry it out as recorded; a held call is released unless a `careful` person would refuse it.
+    """Decide one step and carry it out as recorded; a held call is released unless a `careful`
+    person would refuse it.
 
     Raises as `opened`.
     """
@@ -240,7 +288,11 @@ def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> De
         asked = [rules[name] for name in answer.hold.rules]
         groups = sorted({rule.group for rule in asked if not rule.user})
         for person in range(max([rule.count for rule in asked if not rule.user], default=0)):
-            gate.release(answer.hold.id, tenant=run.tenant, by=User(f"approver-{person}", tenant=run.tenant, groups=groups))
+            gate.release(
+                answer.hold.id,
+                tenant=run.tenant,
+                by=User(f"approver-{person}", tenant=run.tenant, groups=groups),
+            )
         user = run.header.user
         if user is not None and any(rule.user for rule in asked):
             gate.release(answer.hold.id, tenant=run.tenant, by=user)
@@ -249,14 +301,17 @@ def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> De
         try:
             redeemed = run.redeem(answer.token, tool=step.tool, args=step.args)
         except TokenRefused as error:
-            raise StoreUnavailable(str(error)) if error.code.http_status == 503 else error from error
+            raise (
+                StoreUnavailable(str(error)) if error.code.http_status == 503 else error
+            ) from error
         with redeemed as call:
             call.record_result(step.result)
     return decided
 
 
 def in_time(replayed: Callable[P, T]) -> Callable[P, T]:
-    """Decorates a replay: again in a new run where the gate's store or log was late, which says only how busy this machine is.
+    """Decorates a replay: again in a new run where the gate's store or log was late, which says
+    only how busy this machine is.
 
     Lateness raises only the third time.
     """
@@ -273,11 +328,18 @@ def in_time(replayed: Callable[P, T]) -> Callable[P, T]:
 
 
 def unendorsed(workflow: Workflow) -> Workflow:
-    """The workflow in which a yes is one exact call, and names nothing: `confirmed` is no origin, and `trust: confirmed` is `named`."""
+    """The workflow in which a yes is one exact call, and names nothing: `confirmed` is no
+    origin, and `trust: confirmed` is `named`.
+    """
     tools = {
         name: replace(
             tool,
-            args={n: replace(rule, sources=tuple([s for s in rule.sources if s.kind != CONFIRMED.kind])) for n, rule in tool.args.items()},
+            args={
+                n: replace(
+                    rule, sources=tuple([s for s in rule.sources if s.kind != CONFIRMED.kind])
+                )
+                for n, rule in tool.args.items()
+            },
             facts={n: replace(fact, confirmed=False) for n, fact in tool.facts.items()},
         )
         for name, tool in workflow.tools.items()
@@ -287,12 +349,17 @@ def unendorsed(workflow: Workflow) -> Workflow:
 
 @in_time
 def replay(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
-    """Decide every step of one episode, also after a refused one. Raises as `opened`; for lateness only after three tries."""
+    """Decide every step of one episode, also after a refused one. Raises as `opened`; for
+    lateness only after three tries.
+    """
     with opened(gate, clock, episode) as run:
         if isinstance(run, Decided):
             return [run] * len(episode.steps)
         careful = episode.attack is not None
-        return [taken(gate, run, step, number, careful=careful) for number, step in enumerate(episode.steps)]
+        return [
+            taken(gate, run, step, number, careful=careful)
+            for number, step in enumerate(episode.steps)
+        ]
 
 
 @dataclass(slots=True)
@@ -318,15 +385,23 @@ class Score:
             answers = Counter(d.answer for d in decided)
             self.clean += 1
             self.automatic += answers["allow"] == len(decided)
-            self.at_most_one += answers["confirm"] + answers["step_up"] <= 1 and not answers["deny"]
+            self.at_most_one += (
+                answers["confirm"] + answers["step_up"] <= 1 and not answers["deny"]
+            )
             self.confirms += answers["confirm"]
             self.step_ups += answers["step_up"]
             self.denied += answers["deny"] > 0
             for step, one in zip(episode.steps, decided, strict=True):
-                self.reasons.update(f"{one.answer} {step.tool}: {reason}" for reason in one.reasons)
+                self.reasons.update(
+                    f"{one.answer} {step.tool}: {reason}" for reason in one.reasons
+                )
             return
         steps = zip(episode.steps, decided, strict=True)
-        writes = [one.answer for step, one in steps if step.by == "attacker" and step.effect in SIDE_EFFECTS]
+        writes = [
+            one.answer
+            for step, one in steps
+            if step.by == "attacker" and step.effect in SIDE_EFFECTS
+        ]
         self.attacker_writes += len(writes)
         self.attacker_minted += writes.count("allow")
         self.attacker_confirms += writes.count("confirm")
@@ -355,6 +430,10 @@ def wilson(k: int, n: int) -> tuple[float, float]:
     """The 95% Wilson score interval of k in n (E. B. Wilson, 1927); (0, 1) for n = 0."""
     if n == 0:
         return 0.0, 1.0
-    z, share = 1.959963984540054, k / n
-    middle, spread = share + z * z / (2 * n), z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, (middle - spread) / (1 + z * z / n)), min(1.0, (middle + spread) / (1 + z * z / n))
+    z = 1.959963984540054
+    share = k / n
+    middle = share + z * z / (2 * n)
+    spread = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, (middle - spread) / (1 + z * z / n)), min(
+        1.0, (middle + spread) / (1 + z * z / n)
+    )

@@ -1,7 +1,9 @@
-"""Lists the steps of ordinary work that a replay held or refused, and the attacker's writes that it minted, with every reason.
+"""Lists the steps of ordinary work that a replay held or refused, and the attacker's writes
+that it minted, with every reason.
 
-Rules: these are the steps that `agentgate.review.replay.evaluate.Score` counts (so no attacker's reads). Nothing is decided here, and
-sensitive arguments are masked. For whoever writes the workflow, never for a model.
+Rules: these are the steps that `agentgate.review.replay.evaluate.Score` counts (so no
+attacker's reads). Nothing is decided here, and sensitive arguments are masked. For whoever
+writes the workflow, never for a model.
 """
 
 from __future__ import annotations
@@ -21,7 +23,11 @@ from agentgate.workflow.nested import root
 
 _CUT = 300  # characters shown of a prompt, of arguments and of each value of a failure
 _SAID = {"allow": "MINTED", "confirm": "HELD", "step_up": "HELD", "deny": "REFUSED"}
-_STYLES: Mapping[str, str] = {"MINTED": "bold red", "HELD": "bold yellow", "REFUSED": "bold red"}
+_STYLES: Mapping[str, str] = {
+    "MINTED": "bold red",
+    "HELD": "bold yellow",
+    "REFUSED": "bold red",
+}
 
 
 @value_class
@@ -36,35 +42,55 @@ class FailedStep:
 
 @value_class
 class Failed:
-    """An episode with its failed steps. `unopened`: why the gate opened no run and so decided no step; `steps` is empty then."""
+    """An episode with its failed steps. `unopened`: why the gate opened no run and so decided
+    no step; `steps` is empty then.
+    """
 
     episode: Episode
     steps: tuple[FailedStep, ...]
     unopened: tuple[Failure, ...] = ()
 
 
-def failed(workflow: Workflow | None, episode: Episode, decided: Sequence[Decided]) -> Failed | None:
-    """The failed steps of one replayed episode, by the answers to its steps; None: there are none. No `workflow`: it does not exist."""
+def failed(
+    workflow: Workflow | None, episode: Episode, decided: Sequence[Decided]
+) -> Failed | None:
+    """The failed steps of one replayed episode, by the answers to its steps; None: there are
+    none. No `workflow`: it does not exist.
+    """
     if episode.attack is None and not decided[0].opened:
         return Failed(episode, (), decided[0].failures)
     steps = []
     for number, (step, one) in enumerate(zip(episode.steps, decided, strict=True)):
         minted = one.answer == "allow"
-        if not minted if episode.attack is None else minted and step.by == "attacker" and step.effect in SIDE_EFFECTS:
-            steps.append(FailedStep(number, step.tool, _masked(workflow, step.tool, step.args), one))
+        if (
+            not minted
+            if episode.attack is None
+            else minted and step.by == "attacker" and step.effect in SIDE_EFFECTS
+        ):
+            steps.append(
+                FailedStep(number, step.tool, _masked(workflow, step.tool, step.args), one)
+            )
     return Failed(episode, tuple(steps)) if steps else None
 
 
 def _masked(workflow: Workflow | None, tool: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
     declared = workflow.tools.get(tool) if workflow is not None else None
-    secret = {root(name) for name, rule in declared.args.items() if rule.sensitive} if declared is not None else set[str]()
+    secret = (
+        {root(name) for name, rule in declared.args.items() if rule.sensitive}
+        if declared is not None
+        else set[str]()
+    )
     return {name: MASKED if name in secret else value for name, value in args.items()}
 
 
 def lines(one: Failed) -> Iterator[tuple[str, str]]:
     """One episode for a person: each line (visible) with its style at a terminal."""
     episode = one.episode
-    kind = f", attack {episode.attack.id}: {episode.attack.goal}" if episode.attack is not None else ""
+    kind = (
+        f", attack {episode.attack.id}: {episode.attack.goal}"
+        if episode.attack is not None
+        else ""
+    )
     yield visible(f"{episode.id} ({episode.suite}, {episode.workflow}{kind})", _CUT), "bold"
     yield f"  prompt: {visible(episode.prompt, _CUT)}", "cyan"
     if one.unopened:
@@ -73,7 +99,10 @@ def lines(one: Failed) -> Iterator[tuple[str, str]]:
     for step in one.steps:
         said = _SAID[step.decided.answer]
         shown = json.dumps(step.args, ensure_ascii=False)
-        yield f"  step {step.number} {said} {visible(step.tool, _CUT)} {visible(shown, _CUT)}", _STYLES[said]
+        yield (
+            f"  step {step.number} {said} {visible(step.tool, _CUT)} {visible(shown, _CUT)}",
+            _STYLES[said],
+        )
         yield from _why(step.decided.failures)
         if step.decided.heard:
             yield f"    intents: {visible(step.decided.heard)}", "dim"
@@ -82,7 +111,13 @@ def lines(one: Failed) -> Iterator[tuple[str, str]]:
 def _why(failures: Sequence[Failure]) -> Iterator[tuple[str, str]]:
     for f in dict.fromkeys(failures):
         where = f"  [{visible(f.rule)}]" if f.rule else ""
-        yield f"    {f.reason}: {visible(f.field)}: got {visible(f.got, _CUT)}, expected {visible(f.expected, _CUT)}{where}", ""
+        yield (
+            (
+                f"    {f.reason}: {visible(f.field)}: got {visible(f.got, _CUT)}, expected "
+                f"{visible(f.expected, _CUT)}{where}"
+            ),
+            "",
+        )
 
 
 def as_json(one: Failed) -> dict[str, Any]:

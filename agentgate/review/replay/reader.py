@@ -1,7 +1,8 @@
 """What a model read in recorded prompts: written once with the model, and replayed without one.
 
-Rules: an answer is found by the digest of its question, which holds the vocabulary and the user's own words; one to another question does
-not count. It is the model's raw answer: what may count of it is checked each time (`agentgate.intents.chat`).
+Rules: an answer is found by the digest of its question, which holds the vocabulary and the
+user's own words; one to another question does not count. It is the model's raw answer: what may
+count of it is checked each time (`agentgate.intents.chat`).
 """
 
 from __future__ import annotations
@@ -28,9 +29,13 @@ class RecordedReader(ModelReader):
         super().__init__(timeout=10.0)
         try:
             lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-            self._answers = {line["question"]: ANSWER.validate_python(line["answer"]) for line in lines}
+            self._answers = {
+                line["question"]: ANSWER.validate_python(line["answer"]) for line in lines
+            }
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError("answers", f"{file} ({type(error).__name__})", "answers that --record wrote") from error
+            raise ConfigError(
+                "answers", f"{file} ({type(error).__name__})", "answers that --record wrote"
+            ) from error
 
     def ask_model(self, intents: tuple[Intent, ...], question: str) -> Mapping[str, Any]:  # noqa: ARG002 - as its base
         """The recorded answer."""
@@ -48,7 +53,11 @@ class RecordingReader(ChatDeriver):
         """The model's answer, on record."""
         answer = super().ask_model(intents, question)
         found = {name: one.model_dump() for name, one in answer.items()}
-        line = {"question": _digest(question), "turns": json.loads(question)["turns"], "answer": found}
+        line = {
+            "question": _digest(question),
+            "turns": json.loads(question)["turns"],
+            "answer": found,
+        }
         with self._file.open("a", encoding="utf-8") as out:
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
         return answer

@@ -1,8 +1,10 @@
-"""A reviewer's report of one change: the same facts for a terminal, a pull request's comment, a page and a program.
+"""A reviewer's report of one change: the same facts for a terminal, a pull request's comment, a
+page and a program.
 
-Rules: what is newly permitted comes first, the worst first; what no program could compare is named, never omitted; whoever prints a text
-from a file makes it visible (`agentgate.values.visible`). The page has no script and makes no request; its content security policy forbids
-scripts, requests and forms, and allows exactly one style sheet, by its hash.
+Rules: what is newly permitted comes first, the worst first; what no program could compare is
+named, never omitted; whoever prints a text from a file makes it visible
+(`agentgate.values.visible`). The page has no script and makes no request; its content security
+policy forbids scripts, requests and forms, and allows exactly one style sheet, by its hash.
 """
 
 from __future__ import annotations
@@ -33,12 +35,18 @@ class Change:
     where: str  # tool and field, or the block
     old: str  # the text of each version; empty where it has none
     new: str
-    effect: str = ""  # the consequence for a call, in words ("was refused, would be allowed"); with `answers`, the engine's own
+    # the consequence for a call, in words ("was refused, would be allowed"); with `answers`,
+    # the engine's own
+    effect: str = ""
     example: str = ""  # the value of `call` that shows it, or empty
-    # a call that shows it: (field, before, after) of each field in which it differs from an allowed one
+    # a call that shows it: (field, before, after) of each field in which it differs from an
+    # allowed one
     call: tuple[tuple[str, str, str], ...] = ()
-    answers: tuple[str, str] = ("", "")  # the engine's answer to that call under the old and the new version; empty where there is none
-    whole: tuple[tuple[str, str], ...] = ()  # that call, whole: the user's words, then its arguments
+    # the engine's answer to that call under the old and the new version; empty where there is
+    # none
+    answers: tuple[str, str] = ("", "")
+    # that call, whole: the user's words, then its arguments
+    whole: tuple[tuple[str, str], ...] = ()
     lines: tuple[str, ...] = ()  # more about it, a line each (what a new tool is)
 
 
@@ -52,11 +60,15 @@ class Changes:
     wider: tuple[Change, ...] = ()  # what is newly and what no longer permitted
     narrower: tuple[Change, ...] = ()
     read_yourself: tuple[Change, ...] = ()  # what no program compared, or could show by a call
-    alike: tuple[Change, ...] = ()  # rules that differ, although no call does, as roles and other rules are today
-    idle: tuple[str, ...] = ()  # what decides nothing: titles, owners, the order of a list, a word less
-    signers: tuple[str, ...] = ()  # who must still sign, in words, one line each; empty: not known here
+    # rules that differ, although no call does, as roles and other rules are today
+    alike: tuple[Change, ...] = ()
+    # what decides nothing: titles, owners, the order of a list, a word less
+    idle: tuple[str, ...] = ()
+    # who must still sign, in words, one line each; empty: not known here
+    signers: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()  # the change of the file, as a unified diff
-    about: tuple[tuple[str, str], ...] = ()  # what a reviewer asks first: risk, tenants, last day, who proposes it
+    # what a reviewer asks first: risk, tenants, last day, who proposes it
+    about: tuple[tuple[str, str], ...] = ()
     engine: str = ""  # what compared the versions
     digest: str = ""  # ``sha256:...`` of the new definition
     notes: tuple[str, ...] = ()  # further remarks
@@ -85,24 +97,41 @@ class Changes:
     @property
     def counts(self) -> str:
         """How many rows of each other kind there are, in words; empty for none."""
-        kinds = (("less permitted", self.narrower), ("read yourself", self.read_yourself), ("same calls", self.alike))
+        kinds = (
+            ("less permitted", self.narrower),
+            ("read yourself", self.read_yourself),
+            ("same calls", self.alike),
+        )
         return ", ".join(f"{name}: {len(found)}" for name, found in kinds if found)
 
 
 def unified(old: str, new: str, names: tuple[str, str]) -> tuple[str, ...]:
-    """The lines of a unified diff, all of them: what came last would else be what nobody reads."""
-    return tuple(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="", n=2))
+    """The lines of a unified diff, all of them: what came last would else be what nobody
+    reads.
+    """
+    return tuple(
+        difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="", n=2)
+    )
 
 
 def plain(changes: Changes, width: int = 100) -> Iterator[tuple[str, str]]:
-    """The change as visible text, one block per kind: each line with its style at a terminal."""
+    """The change as visible text, one block per kind: each line with its style at a
+    terminal.
+    """
     counts = f" ({changes.counts})" if changes.counts else ""
     colour = "red" if changes.wider else "yellow" if changes.looks else "green"
-    yield visible(f"{changes.id}  {changes.old} -> {changes.new}     {changes.verdict}{counts}"), f"bold {colour}"
+    yield (
+        visible(f"{changes.id}  {changes.old} -> {changes.new}     {changes.verdict}{counts}"),
+        f"bold {colour}",
+    )
     if changes.about:
         yield visible("  ".join(f"{name}: {value}" for name, value in changes.about)), "dim"
-    yield from _numbered([_alone(c) for c in changes.wider] if changes.first else changes.wider, width, "red")
-    for (heading, found), style in zip(kinds(changes)[1:], ("green", "yellow", "dim"), strict=True):
+    yield from _numbered(
+        [_alone(c) for c in changes.wider] if changes.first else changes.wider, width, "red"
+    )
+    for (heading, found), style in zip(
+        kinds(changes)[1:], ("green", "yellow", "dim"), strict=True
+    ):
         if found:
             yield f"{heading}: {len(found)}", f"bold {style}"
             yield from _numbered(found, width, style)
@@ -125,14 +154,25 @@ def kinds(changes: Changes) -> tuple[tuple[str, Sequence[Change]], ...]:
 
 def _alone(change: Change) -> Change:
     """A row without an older version beside it."""
-    return replace(change, old="", new="", effect="; ".join(filter(None, (change.new, change.effect))))
+    return replace(
+        change, old="", new="", effect="; ".join(filter(None, (change.new, change.effect)))
+    )
 
 
 def _numbered(changes: Sequence[Change], width: int, style: str) -> Iterator[tuple[str, str]]:
     """Each change on one line where it fits, else one part per line."""
     where = max((len(visible(c.where)) for c in changes), default=0)
     for number, c in enumerate(changes, 1):
-        parts = [part for part in (visible(c.where), visible(arrow(c)), visible(consequence(c)), *map(visible, c.lines)) if part]
+        parts = [
+            part
+            for part in (
+                visible(c.where),
+                visible(arrow(c)),
+                visible(consequence(c)),
+                *map(visible, c.lines),
+            )
+            if part
+        ]
         line = f"{number:>3}. {parts[0]:<{where}}  {'  '.join(parts[1:])}".rstrip()
         if len(line) <= width and not c.lines:
             yield line, style
@@ -143,7 +183,11 @@ def _numbered(changes: Sequence[Change], width: int, style: str) -> Iterator[tup
 
 def arrow(change: Change) -> str:
     """``old -> new``; of what had nothing before and is not compared, only what it is."""
-    return f"{change.old or '(nothing)'} -> {change.new or '(nothing)'}" if change.old or change.new else ""
+    return (
+        f"{change.old or '(nothing)'} -> {change.new or '(nothing)'}"
+        if change.old or change.new
+        else ""
+    )
 
 
 def consequence(change: Change) -> str:
@@ -158,7 +202,13 @@ def as_json(changes: Changes) -> dict[str, Any]:
         "old": changes.old,
         "new": changes.new,
         "digest": changes.digest,
-        "verdict": "wider" if changes.wider else "read_yourself" if changes.looks else "narrower" if changes.narrower else "same",
+        "verdict": "wider"
+        if changes.wider
+        else "read_yourself"
+        if changes.looks
+        else "narrower"
+        if changes.narrower
+        else "same",
         "wider": [_row(c) for c in changes.wider],
         "narrower": [_row(c) for c in changes.narrower],
         "read_yourself": [_row(c) for c in changes.read_yourself],
@@ -178,7 +228,9 @@ def _row(c: Change) -> dict[str, Any]:
         "new": c.new,
         "effect": c.effect,
         "example": c.example,
-        "call": [{"field": key, "before": before, "after": after} for key, before, after in c.call],
+        "call": [
+            {"field": key, "before": before, "after": after} for key, before, after in c.call
+        ],
         "engine_said": {"old": c.answers[0], "new": c.answers[1]} if c.answers[1] else None,
         "whole": [{"field": key, "value": value} for key, value in c.whole],
         "lines": list(c.lines),
@@ -186,20 +238,45 @@ def _row(c: Change) -> dict[str, Any]:
 
 
 def comment(changes: Changes) -> Iterator[str]:
-    """The change as a pull request's comment: eight rows in sight, the worst first, the rest folded; and who must still sign."""
-    shown = {"code": code, "markdown": markdown, "contrast": contrast, "shortened": shortened, "consequence": consequence, "kinds": kinds}
+    """The change as a pull request's comment: eight rows in sight, the worst first, the rest
+    folded; and who must still sign.
+    """
+    shown = {
+        "code": code,
+        "markdown": markdown,
+        "contrast": contrast,
+        "shortened": shortened,
+        "consequence": consequence,
+        "kinds": kinds,
+    }
     most = {"most_rows": MOST_ROWS, "most_folded": _MOST_FOLDED, "most_text": _MOST_TEXT}
-    yield from render(_TEMPLATES / "comment.md", c=changes, **shown, **most).rstrip("\n").split("\n")
+    yield from (
+        render(_TEMPLATES / "comment.md", c=changes, **shown, **most).rstrip("\n").split("\n")
+    )
 
 
-# --- as a page ------------------------------------------------------------------------------------------------------------------
+# --- as a page --------------------------------------------------------------------------------
 _TITLE = "What this change permits"
 
 
-def page(changes: Sequence[Changes], *, title: str = _TITLE, subtitle: str, errors: Sequence[str] = ()) -> str:
-    """The page, as HTML: changes, one per workflow, a subtitle that says what was compared with what, and what does not hold."""
+def page(
+    changes: Sequence[Changes],
+    *,
+    title: str = _TITLE,
+    subtitle: str,
+    errors: Sequence[str] = (),
+) -> str:
+    """The page, as HTML: changes, one per workflow, a subtitle that says what was compared with
+    what, and what does not hold.
+    """
     style = (_TEMPLATES / "page.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    values: dict[str, Any] = {"changes": changes, "title": title, "subtitle": subtitle, "style": style, "style_digest": digest}
+    values: dict[str, Any] = {
+        "changes": changes,
+        "title": title,
+        "subtitle": subtitle,
+        "style": style,
+        "style_digest": digest,
+    }
     values |= {"errors": errors, "visible": visible, "contrast": contrast, "kinds": kinds}
     return render(_TEMPLATES / "page.html", **values)

@@ -22,8 +22,11 @@ _ENGINE = f"agentgate diff engine {ENGINE}"
 _GONE = "the workflow is gone: every call of it is refused"
 
 
-def changes_between(old: WorkflowText | None, new: WorkflowText | None, signers: tuple[str, ...] = ()) -> Changes:
-    """Compare the approved version (None: the workflow is new) with the proposed one (None: it is removed).
+def changes_between(
+    old: WorkflowText | None, new: WorkflowText | None, signers: tuple[str, ...] = ()
+) -> Changes:
+    """Compare the approved version (None: the workflow is new) with the proposed one (None: it
+    is removed).
 
     `signers`: who must still sign, in words. Raises WorkflowError: one of them does not load.
     """
@@ -32,13 +35,25 @@ def changes_between(old: WorkflowText | None, new: WorkflowText | None, signers:
     names = [source.name if source is not None else "/dev/null" for source in (old, new)]
     bases = (base_of(source) for source in (new, old) if source is not None)
     base = next((each for each in bases if each is not None), None)
-    return told(before, after, signers, lines=unified(texts[0], texts[1], (names[0], names[1])), base=base)
+    return told(
+        before,
+        after,
+        signers,
+        lines=unified(texts[0], texts[1], (names[0], names[1])),
+        base=base,
+    )
 
 
 def base_of(source: WorkflowText) -> Mapping[str, Any] | None:
-    """The base call of the test file beside a workflow; None where there is none, or it cannot be read."""
+    """The base call of the test file beside a workflow; None where there is none, or it cannot
+    be read.
+    """
     try:
-        return read_tests(source.tests, str(tests_of(source.path))).stated if source.tests is not None else None
+        return (
+            read_tests(source.tests, str(tests_of(source.path))).stated
+            if source.tests is not None
+            else None
+        )
     except WorkflowError:
         return None
 
@@ -51,11 +66,21 @@ def told(
     lines: tuple[str, ...] = (),
     base: Mapping[str, Any] | None = None,
 ) -> Changes:
-    """Compare two loaded versions; see `changes_between`. `base`: the call that witnesses change as little as possible."""
+    """Compare two loaded versions; see `changes_between`. `base`: the call that witnesses
+    change as little as possible.
+    """
     left = after or before
     if left is None:
         raise ValueError("nothing to compare")
-    report = Changes(left.id, _version(before), _version(after), signers=signers, lines=lines, engine=_ENGINE, digest=left.digest)
+    report = Changes(
+        left.id,
+        _version(before),
+        _version(after),
+        signers=signers,
+        lines=lines,
+        engine=_ENGINE,
+        digest=left.digest,
+    )
     report = replace(report, about=_about(left))
     if before is None:
         return replace(report, wider=tuple(first(left)))
@@ -64,27 +89,69 @@ def told(
     diff = compare(before, after)
     more = [witness(before, after, finding, base) for finding in diff.wider]
     less = [witness(after, before, finding, base) for finding in diff.narrower]
-    read, idle = rows(before, after, {path: diff.differs.get(path, (None, None)) for path in diff.read_yourself})
+    read, idle = rows(
+        before,
+        after,
+        {path: diff.differs.get(path, (None, None)) for path in diff.read_yourself},
+    )
     return replace(
         report,
-        wider=tuple(sorted((_change(each, _lines(each, after)) for each in more if not each.reason), key=_weight)),
+        wider=tuple(
+            sorted(
+                (_change(each, _lines(each, after)) for each in more if not each.reason),
+                key=_weight,
+            )
+        ),
         narrower=tuple(_change(each, wider=False) for each in less),
-        read_yourself=(*(_change(each) for each in more if each.reason), *sorted(read, key=_weight)),
-        alike=tuple(Change(path, text(diff.differs[path][0]), text(diff.differs[path][1])) for path in diff.same_calls),
+        read_yourself=(
+            *(_change(each) for each in more if each.reason),
+            *sorted(read, key=_weight),
+        ),
+        alike=tuple(
+            Change(path, text(diff.differs[path][0]), text(diff.differs[path][1]))
+            for path in diff.same_calls
+        ),
         idle=idle,
-        notes=(f"two different workflows are compared: {before.id} and {after.id}",) if before.id != after.id else (),
+        notes=(f"two different workflows are compared: {before.id} and {after.id}",)
+        if before.id != after.id
+        else (),
     )
 
 
-_HEAVY = ("mode", "args.", "step_up", "intents", "needs", "limits", "effect", "tool", "facts", "who")  # what an attacker would change first
+_HEAVY = (
+    "mode",
+    "args.",
+    "step_up",
+    "intents",
+    "needs",
+    "limits",
+    "effect",
+    "tool",
+    "facts",
+    "who",
+)  # what an attacker would change first
 _PAID = (".from", ".any_call", ".at_most", ".max", ".pattern", ".entities")
 
 
 def _weight(change: Change) -> tuple[int, int, bool]:
-    """Worst first: calls that need no person, then calls that need one, then what no call shows; in these, payees and origins first."""
+    """Worst first: calls that need no person, then calls that need one, then what no call
+    shows; in these, payees and origins first.
+    """
     field = change.where.rpartition(": ")[2]
-    kind = -1 if field == "mode" else 2 if not change.answers[1] else 0 if change.answers[1] == _ALLOWED else 1
-    return kind, next((n for n, head in enumerate(_HEAVY) if field.startswith(head)), len(_HEAVY)), not field.endswith(_PAID)
+    kind = (
+        -1
+        if field == "mode"
+        else 2
+        if not change.answers[1]
+        else 0
+        if change.answers[1] == _ALLOWED
+        else 1
+    )
+    return (
+        kind,
+        next((n for n, head in enumerate(_HEAVY) if field.startswith(head)), len(_HEAVY)),
+        not field.endswith(_PAID),
+    )
 
 
 _ALLOWED = "allowed"
@@ -96,40 +163,81 @@ def _lines(found: Witness, after: Workflow) -> tuple[str, ...]:
 
 
 def _change(found: Witness, lines: tuple[str, ...] = (), *, wider: bool = True) -> Change:
-    """A finding with the call that the engine answered differently, in the engine's words; a limit or a lifetime has no such call.
+    """A finding with the call that the engine answered differently, in the engine's words; a
+    limit or a lifetime has no such call.
 
-    Of what is no longer permitted (not `wider`), the older version allows the call, or asks fewer people for it. Where no call shows it,
-    the reason stands there: the diff compares fields one by one, and other fields may block every such call.
+    Of what is no longer permitted (not `wider`), the older version allows the call, or asks
+    fewer people for it. Where no call shows it, the reason stands there: the diff compares
+    fields one by one, and other fields may block every such call.
     """
     finding = found.finding
-    change = Change(f"{finding.tool}: {finding.field}" if finding.tool else finding.field, finding.old, finding.new, finding.effect)
+    change = Change(
+        f"{finding.tool}: {finding.field}" if finding.tool else finding.field,
+        finding.old,
+        finding.new,
+        finding.effect,
+    )
     if found.reason:
         why = found.reason[:_LONGEST]
-        none = f"no call shows that it permits more: {why}" if wider else f"{finding.effect} (no call shows it: {why})"
+        none = (
+            f"no call shows that it permits more: {why}"
+            if wider
+            else f"{finding.effect} (no call shows it: {why})"
+        )
         return replace(change, effect=none)
     if found.scene is None or found.changes is None:
         return replace(change, lines=lines)
     answers = (found.before, found.after) if wider else (found.after, found.before)
     call = tuple((key, _value(old), _value(new)) for key, (old, new) in found.changes.items())
     values = found.scene.values
-    whole = tuple((key, _value(values[key])) for key in values if key in {"prompt", "call"} or key.startswith("args."))
+    whole = tuple(
+        (key, _value(values[key]))
+        for key in values
+        if key in {"prompt", "call"} or key.startswith("args.")
+    )
     was, would = (answer.partition(":")[0] for answer in answers)  # without its reasons
     effect = f"was {was}, would be {would}"
-    return replace(change, example=_example(finding, call), call=call, whole=whole, answers=answers, effect=effect, lines=lines)
+    return replace(
+        change,
+        example=_example(finding, call),
+        call=call,
+        whole=whole,
+        answers=answers,
+        effect=effect,
+        lines=lines,
+    )
 
 
 def _example(finding: Finding, call: tuple[tuple[str, str, str], ...]) -> str:
-    """The changed value of the call that the finding is about, or else the first one, by its name; empty: the base call shows it."""
-    about = next((value for key, _, value in call if f"{finding.field}.".startswith(f"{key}.")), None)
-    return shown(about) if about is not None else next((f"{key}: {shown(value)}" for key, _, value in call), "")
+    """The changed value of the call that the finding is about, or else the first one, by its
+    name; empty: the base call shows it.
+    """
+    about = next(
+        (value for key, _, value in call if f"{finding.field}.".startswith(f"{key}.")), None
+    )
+    return (
+        shown(about)
+        if about is not None
+        else next((f"{key}: {shown(value)}" for key, _, value in call), "")
+    )
 
 
 def _value(value: Any) -> str:
-    return "(left out)" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
+    return (
+        "(left out)"
+        if value is None
+        else value
+        if isinstance(value, str)
+        else json.dumps(value, default=str)
+    )
 
 
 def _about(workflow: Workflow) -> tuple[tuple[str, str], ...]:
-    return ("risk", workflow.risk), ("tenants", ", ".join(workflow.tenants)), ("last day", workflow.expires.isoformat())
+    return (
+        ("risk", workflow.risk),
+        ("tenants", ", ".join(workflow.tenants)),
+        ("last day", workflow.expires.isoformat()),
+    )
 
 
 def _version(workflow: Workflow | None) -> str:

@@ -1,4 +1,6 @@
-"""Where two texts differ, word by word, so that a report can mark the difference and shorten only what is the same."""
+"""Where two texts differ, word by word, so that a report can mark the difference and shorten
+only what is the same.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def contrast(old: str, new: str) -> tuple[tuple[Fragment, ...], tuple[Fragment, 
     left = ("".join(words[0][a:b]) for _, a, b, _, _ in same)
     right = ("".join(words[1][a:b]) for _, _, _, a, b in same)
     changed = [kind != "equal" for kind, *_ in same]
-    return _fragments(zip(left, changed, strict=True)), _fragments(zip(right, changed, strict=True))
+    return _fragments(zip(left, changed, strict=True)), _fragments(
+        zip(right, changed, strict=True)
+    )
 
 
 def shortened(fragments: Iterable[Fragment]) -> str:
@@ -38,7 +42,10 @@ def shortened(fragments: Iterable[Fragment]) -> str:
     parts = tuple(fragments)
     if sum(len(part.text) for part in parts) <= _WHOLE:
         return "".join(part.text for part in parts)
-    return "".join(part.text if part.changed or len(part.text) <= 2 * _KEPT else _ends(part.text) for part in parts)
+    return "".join(
+        part.text if part.changed or len(part.text) <= 2 * _KEPT else _ends(part.text)
+        for part in parts
+    )
 
 
 def _ends(text: str) -> str:

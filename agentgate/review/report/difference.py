@@ -16,7 +16,9 @@ from agentgate.values.value_class import value_class
 
 @value_class
 class DiffReport:
-    """What a proposed version permits that the approved one did not. `compared`: which two, in words."""
+    """What a proposed version permits that the approved one did not. `compared`: which two, in
+    words.
+    """
 
     changes: Changes
     compared: str

@@ -1,8 +1,10 @@
-"""Explains a past decision: found in the audit log by any of its ids, with what the store still holds of its run.
+"""Explains a past decision: found in the audit log by any of its ids, with what the store still
+holds of its run.
 
-Rules: the verdicts are the record's; nothing is decided again. While the store holds the run, the user's words, the results and the
-minted arguments are known; afterwards only the record, in which sensitive values and free text are digests. Arguments given by hand
-count only if their digest is the record's. Nothing is written.
+Rules: the verdicts are the record's; nothing is decided again. While the store holds the run,
+the user's words, the results and the minted arguments are known; afterwards only the record, in
+which sensitive values and free text are digests. Arguments given by hand count only if their
+digest is the record's. Nothing is written.
 """
 
 from __future__ import annotations
@@ -46,19 +48,34 @@ _REASONS = {reason.value: reason for reason in Reason}
 
 
 def decision_of(records: Sequence[Record]) -> Record:
-    """The decision on a call that counted: the newest that allowed it, else the newest. Raises NotFound: there is none."""
+    """The decision on a call that counted: the newest that allowed it, else the newest. Raises
+    NotFound: there is none.
+    """
     decided = [record for record in records if record.get("type") == "decision"]
     if not decided:
-        raise NotFound("id: got a call without a decision, expected the txn, jti, hold or tool_call_id of a decision in this log")
-    counted = {record.get("jti", n): record for n, record in enumerate(decided)}.values()  # of those with one jti the last
-    same = [record for record in counted if record.get("arguments_digest") == decided[-1].get("arguments_digest")]
-    return next((r for r in reversed(same) if r["decision"] == "allow"), decided[-1])  # a repetition decides nothing
+        raise NotFound(
+            "id: got a call without a decision, expected the txn, jti, hold or tool_call_id "
+            "of a decision in this log"
+        )
+    # of those with one jti the last
+    counted = {record.get("jti", n): record for n, record in enumerate(decided)}.values()
+    same = [
+        record
+        for record in counted
+        if record.get("arguments_digest") == decided[-1].get("arguments_digest")
+    ]
+    # a repetition decides nothing
+    return next((r for r in reversed(same) if r["decision"] == "allow"), decided[-1])
 
 
 def version_of(record: Record, folder: Path) -> Workflow | None:
-    """The workflow version that a decision names, by its digest: a present file, or an approved definition. None: neither."""
+    """The workflow version that a decision names, by its digest: a present file, or an approved
+    definition. None: neither.
+    """
     named = record.get("workflow", {})
-    wanted, id_, version = str(named.get("digest")), str(named.get("id")), named.get("version")
+    wanted = str(named.get("digest"))
+    id_ = str(named.get("id"))
+    version = named.get("version")
     roles = roles_of(folder)
     known = folder / APPROVALS
     candidates = [(file, False) for file in workflow_files(folder)]
@@ -69,28 +86,37 @@ def version_of(record: Record, folder: Path) -> Workflow | None:
     for file, signed in candidates:
         with suppress(WorkflowError, ValueError):
             text = read_file(file)
-            document = Document(str(file), json.loads(text)) if signed else read_yaml(text, str(file))
+            document = (
+                Document(str(file), json.loads(text)) if signed else read_yaml(text, str(file))
+            )
             workflow = load_document(document, roles, derive, signed=signed)
             if workflow.digest == wanted:
                 return workflow
     return None
 
 
-# --- what the store still holds of a run ------------------------------------------------------------------------------------
+# --- what the store still holds of a run ------------------------------------------------------
 @value_class
 class Alive:
-    """A run as it was when a call was decided, and the arguments that the store kept of the call."""
+    """A run as it was when a call was decided, and the arguments that the store kept of the
+    call.
+    """
 
     state: RunState
     args: Mapping[str, Any]
 
 
-def still_alive(store: Store, record: Record, workflow: Workflow, derive: Deriver) -> Alive | None:
-    """The run of a decision as it was then, with its turns and redeemed calls; None: the store no longer has it.
+def still_alive(
+    store: Store, record: Record, workflow: Workflow, derive: Deriver
+) -> Alive | None:
+    """The run of a decision as it was then, with its turns and redeemed calls; None: the store
+    no longer has it.
 
-    Raises StoreUnavailable: the store does not answer in time. RunRefused: the run's record is unreadable.
+    Raises StoreUnavailable: the store does not answer in time. RunRefused: the run's record is
+    unreadable.
     """
-    tenant, run = str(record["tenant"]), str(record["run"])
+    tenant = str(record["tenant"])
+    run = str(record["run"])
     try:
         op = ops.read_run(tenant, run)
     except NameRefused:
@@ -108,10 +134,24 @@ def still_alive(store: Store, record: Record, workflow: Workflow, derive: Derive
     calls = state.calls[: _count(record, "calls", len(state.calls))]
     intents = readings.intents(workflow, turns, doubts, header.reader)
     prompt = prompt_of(readings, header, state.stored[: len(header.earlier)], turns, doubts)
-    state = replace(state, turns=turns, doubts=doubts, intents=intents, prompt=prompt, calls=calls, closed=False)
+    state = replace(
+        state,
+        turns=turns,
+        doubts=doubts,
+        intents=intents,
+        prompt=prompt,
+        calls=calls,
+        closed=False,
+    )
     heads = [parse(call.head) for call in stored.calls]
     args: Mapping[str, Any] = next(
-        (h["args"] for h in heads if h.get("txn") == record.get("txn") and h.get("tool_call_id") == record["tool_call_id"]), {}
+        (
+            h["args"]
+            for h in heads
+            if h.get("txn") == record.get("txn")
+            and h.get("tool_call_id") == record["tool_call_id"]
+        ),
+        {},
     )
     return Alive(state, args)
 
@@ -121,12 +161,18 @@ def _count(record: Record, name: str, most: int) -> int:
     return value if type(value) is int and 0 <= value <= most else most
 
 
-# --- the explanation ---------------------------------------------------------------------------------------------------------
-def explain_record(record: Record, workflow: Workflow | None, alive: Alive | None, given: Mapping[str, Any] | None = None) -> Explanation:
+# --- the explanation --------------------------------------------------------------------------
+def explain_record(
+    record: Record,
+    workflow: Workflow | None,
+    alive: Alive | None,
+    given: Mapping[str, Any] | None = None,
+) -> Explanation:
     """Explain one decision from its record.
 
-    `workflow`: the version it names; None: not known, so only what failed is listed. `alive`: what the store still holds of its run; None:
-    nothing. `given`: the call's arguments, where known. Raises NotFound: these are other arguments than were decided on.
+    `workflow`: the version it names; None: not known, so only what failed is listed. `alive`:
+    what the store still holds of its run; None: nothing. `given`: the call's arguments, where
+    known. Raises NotFound: these are other arguments than were decided on.
     """
     if given is not None:
         try:
@@ -134,39 +180,78 @@ def explain_record(record: Record, workflow: Workflow | None, alive: Alive | Non
         except CanonicalError as error:
             raise NotFound(f"args: {error}") from error
         if not same:
-            raise NotFound("args: got other arguments, expected the ones this decision was made on (their digest is on record)")
+            raise NotFound(
+                "args: got other arguments, expected the ones this decision was made on "
+                "(their digest is on record)"
+            )
     if workflow is None:
         return _bare(record)
-    args = {**record.get("args", {}), **(alive.args if alive is not None else {}), **(given or {})}
+    args = {
+        **record.get("args", {}),
+        **(alive.args if alive is not None else {}),
+        **(given or {}),
+    }
     complete = _digest_of(args) == record.get("arguments_digest")
-    hidden = {} if complete else {n: f"(digest {mac})" for n, mac in record.get("hidden", {}).items() if n not in args}
+    hidden = (
+        {}
+        if complete
+        else {
+            n: f"(digest {mac})" for n, mac in record.get("hidden", {}).items() if n not in args
+        }
+    )
     if not complete:  # an argument with an origin was sent
-        hidden |= {n: NOT_KEPT for n in map(root, map(str, record.get("origins", {}))) if n not in args and n not in hidden}
+        hidden |= {
+            n: NOT_KEPT
+            for n in map(root, map(str, record.get("origins", {})))
+            if n not in args and n not in hidden
+        }
     origins = {str(n): str(o) for n, o in record.get("origins", {}).items()}
-    recorded = frozenset(name for name in (*CONFIGURED, "definition") if type(record.get(name)) is str)
+    recorded = frozenset(
+        name for name in (*CONFIGURED, "definition") if type(record.get(name)) is str
+    )
     asked = tuple(map(str, record.get("rules", ())))
-    kept = Kept(_decision_of(record), _failures_of(record), asked, hidden, origins, alive is not None, recorded)
+    kept = Kept(
+        _decision_of(record),
+        _failures_of(record),
+        asked,
+        hidden,
+        origins,
+        alive is not None,
+        recorded,
+    )
     tool = workflow.tools.get(str(record["tool"]))
     definition = str(record.get("definition", tool.definition if tool is not None else ""))
-    call = Call(str(record["tool"]), str(record["tool_call_id"]), canonical(args), args, definition)
+    call = Call(
+        str(record["tool"]), str(record["tool_call_id"]), canonical(args), args, definition
+    )
     state = alive.state if alive is not None else remains_of(record, workflow)
-    explanation = explain_kept(workflow, state, call, _around(record, workflow, kept.failures), kept)
+    explanation = explain_kept(
+        workflow, state, call, _around(record, workflow, kept.failures), kept
+    )
     return replace(explanation, notes=tuple(_notes(record, alive, hidden)))
 
 
 def _decision_of(record: Record) -> Outcome:
     """The recorded answer; an unknown one counts as a denial."""
-    return next((known for known in get_args(Outcome) if known == record.get("decision")), "deny")
+    return next(
+        (known for known in get_args(Outcome) if known == record.get("decision")), "deny"
+    )
 
 
 def _failures_of(record: Record) -> tuple[Failure, ...]:
-    """The recorded reasons as failures, without unknown ones and the entry that counts those that did not fit."""
-    reasons = ((_REASONS.get(str(each.get("reason"))), each) for each in record.get("reasons", ()))
+    """The recorded reasons as failures, without unknown ones and the entry that counts those
+    that did not fit.
+    """
+    reasons = (
+        (_REASONS.get(str(each.get("reason"))), each) for each in record.get("reasons", ())
+    )
     return tuple(_failure(reason, each) for reason, each in reasons if reason is not None)
 
 
 def _failure(reason: Reason, record: Record) -> Failure:
-    field, got, expected, rule, condition = (str(record.get(key, "")) for key in ("field", "got", "expected", "rule", "condition"))
+    field, got, expected, rule, condition = (
+        str(record.get(key, "")) for key in ("field", "got", "expected", "rule", "condition")
+    )
     return Failure(reason, field, got, expected, rule, {"condition": condition})
 
 
@@ -179,56 +264,130 @@ def remains_of(record: Record, workflow: Workflow) -> RunState:
     identity: Mapping[str, Any] = record.get("identity", {})
     user = None
     if record.get("user"):
-        tenant, kind = str(record["tenant"]), identity.get("user", "in_process")
-        user = restore_user({"id": str(record["user"]), "tenant": tenant, "groups": [], "identity": kind})
-    agent = restore_agent({**agent_json(Agent(str(record["agent"]))), "identity": identity.get("agent", "in_process")})
-    run, at = str(record["run"]), float(record.get("time", 0.0))
-    header = Header(run, str(record["tenant"]), user, agent, workflow.id, workflow.version, workflow.digest, at, at)
+        tenant = str(record["tenant"])
+        kind = identity.get("user", "in_process")
+        user = restore_user(
+            {"id": str(record["user"]), "tenant": tenant, "groups": [], "identity": kind}
+        )
+    agent = restore_agent(
+        {
+            **agent_json(Agent(str(record["agent"]))),
+            "identity": identity.get("agent", "in_process"),
+        }
+    )
+    run = str(record["run"])
+    at = float(record.get("time", 0.0))
+    header = Header(
+        run,
+        str(record["tenant"]),
+        user,
+        agent,
+        workflow.id,
+        workflow.version,
+        workflow.digest,
+        at,
+        at,
+    )
     return RunState(header, (), {}, Prompt.of((), date(2000, 1, 1)), (), "")
 
 
 def _around(record: Record, workflow: Workflow, failures: tuple[Failure, ...]) -> Surroundings:
-    """The decision time; the gate's other knowledge counts as allowed, unless a recorded reason says otherwise."""
+    """The decision time; the gate's other knowledge counts as allowed, unless a recorded reason
+    says otherwise.
+    """
     reasons = {failure.reason for failure in failures}
-    clauses = [clause for _, _, clause in workflow.conditions.clauses if clause.configured and clause.reason not in reasons]
+    clauses = [
+        clause
+        for _, _, clause in workflow.conditions.clauses
+        if clause.configured and clause.reason not in reasons
+    ]
     allowed = {key: value for clause in clauses for key, value in clause.sample({}).items()}
     at = record.get("at")
-    now = datetime.fromisoformat(at) if type(at) is str else datetime.fromtimestamp(float(record.get("time", 0.0)), UTC)
+    now = (
+        datetime.fromisoformat(at)
+        if type(at) is str
+        else datetime.fromtimestamp(float(record.get("time", 0.0)), UTC)
+    )
     return Surroundings(
         now,
-        brokers=frozenset(t.upstream.broker for t in workflow.tools.values() if t.upstream is not None and Reason.UPSTREAM not in reasons),
-        **{name: str(record[name]) if name in record else allowed.get(name) for name in CONFIGURED},
+        brokers=frozenset(
+            t.upstream.broker
+            for t in workflow.tools.values()
+            if t.upstream is not None and Reason.UPSTREAM not in reasons
+        ),
+        **{
+            name: str(record[name]) if name in record else allowed.get(name)
+            for name in CONFIGURED
+        },
     )
 
 
 def _notes(record: Record, alive: Alive | None, hidden: Mapping[str, str]) -> Iterator[str]:
     if alive is None:
-        yield "the run's record is gone or not at hand: the user's words and the results of earlier calls are not shown"
+        yield (
+            "the run's record is gone or not at hand: the user's words and the results of "
+            "earlier calls are not shown"
+        )
     if hidden:
         yield f"only a digest is known of: {', '.join(hidden)} (give them with --args to see the rest)"
-    more = next((each.get("field") for each in record.get("reasons", ()) if each.get("reason") == "more"), None)
+    more = next(
+        (
+            each.get("field")
+            for each in record.get("reasons", ())
+            if each.get("reason") == "more"
+        ),
+        None,
+    )
     if more is not None:
         yield f"{more} more reasons did not fit the record"
 
 
 def _bare(record: Record) -> Explanation:
     """The explanation from a record alone: the reasons, and the values' origins."""
-    decision, failures = _decision_of(record), _failures_of(record)
-    rows, failed = list[Row](), {f.field for f in failures}
+    decision = _decision_of(record)
+    failures = _failures_of(record)
+    rows = list[Row]()
+    failed = {f.field for f in failures}
     for f in failures:
-        condition = Condition("store", f.field, str(f.reason), f.expected, 0, frozenset({f.reason}))
+        condition = Condition(
+            "store", f.field, str(f.reason), f.expected, 0, frozenset({f.reason})
+        )
         verdict: Verdict = "failed" if decision == "deny" else "asks"
-        rows.append(Row(condition, verdict, f.got, f.rule, would_pass=Remedy(f"{f.field}: {f.expected}"), failures=(f,)))
+        rows.append(
+            Row(
+                condition,
+                verdict,
+                f.got,
+                f.rule,
+                would_pass=Remedy(f"{f.field}: {f.expected}"),
+                failures=(f,),
+            )
+        )
     for name, origin in record.get("origins", {}).items():
         if f"args.{name}" not in failed:
-            condition = Condition("origin", f"args.{name}", "from", "an allowed origin", 0, frozenset(), str(name))
+            condition = Condition(
+                "origin", f"args.{name}", "from", "an allowed origin", 0, frozenset(), str(name)
+            )
             value = str(record.get("args", {}).get(name, NOT_KEPT))
             rows.append(Row(condition, "met", value, "", (Origin(str(origin), True, value),)))
     named = record.get("workflow", {})
-    call, version = (str(record["tool"]), str(record["tool_call_id"])), f"{named.get('id')} v{named.get('version')}"
-    notes = ("this version of the workflow is not at hand (--workflows): only what the record says is listed",)
+    call = (str(record["tool"]), str(record["tool_call_id"]))
+    version = f"{named.get('id')} v{named.get('version')}"
+    notes = (
+        "this version of the workflow is not at hand (--workflows): only what the record says is listed",
+    )
     code = code_of(decision, failures)
-    return Explanation(decision, code, *call, version, str(named.get("digest")), "", (), tuple(rows), notes=notes)
+    return Explanation(
+        decision,
+        code,
+        *call,
+        version,
+        str(named.get("digest")),
+        "",
+        (),
+        tuple(rows),
+        notes=notes,
+    )
 
 
 def event(record: Record) -> str:

@@ -1,7 +1,9 @@
-"""What a person reads: each field that no program compares, with its value in both versions; and all of a first version.
+"""What a person reads: each field that no program compares, with its value in both versions;
+and all of a first version.
 
-Rules: a path of the diff always gives a row, or is named in the one line of what decides nothing (titles, owners, the order of a list, a
-word less). Where the words of an intent grew, the row shows a prompt that has it now and did not have it, as the deriver reads both.
+Rules: a path of the diff always gives a row, or is named in the one line of what decides
+nothing (titles, owners, the order of a list, a word less). Where the words of an intent grew,
+the row shows a prompt that has it now and did not have it, as the deriver reads both.
 """
 
 from __future__ import annotations
@@ -22,13 +24,17 @@ from agentgate.workflow.model import ANY, NONE, Intent, Tool, Workflow
 from agentgate.workflow.rule import Fact, Rule
 
 _FOR_PEOPLE = {"title", "owners"}
-_UNSAID = frozenset({"line", "name"})  # of any other value: where it stands, and what it is called
+# of any other value: where it stands, and what it is called
+_UNSAID = frozenset({"line", "name"})
 _ONCE = {"run", "who", "where"}
-_HIDDEN = {"run run", "workflow version"}  # conditions on the run itself, the same for every workflow
+# conditions on the run itself, the same for every workflow
+_HIDDEN = {"run run", "workflow version"}
 _HOW = ("Please {}", "Please {} it", "{} it", "Please {} ORD-10023344", "{}")
 
 
-def rows(old: Workflow, new: Workflow, differs: Mapping[str, tuple[Any, Any]]) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+def rows(
+    old: Workflow, new: Workflow, differs: Mapping[str, tuple[Any, Any]]
+) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     """What is left to read, as rows; and what differs and decides nothing, in words."""
     told = []
     idle = []
@@ -37,7 +43,11 @@ def rows(old: Workflow, new: Workflow, differs: Mapping[str, tuple[Any, Any]]) -
             idle.append(f"{path} ({text(before)} -> {text(after)})")
         elif path.endswith(".words") and after and set(after) < set(before or ()):
             idle.append(f"{path} (without {text(tuple(w for w in before if w not in after))})")
-        elif isinstance(before, tuple) and isinstance(after, tuple) and sorted(map(text, before)) == sorted(map(text, after)):
+        elif (
+            isinstance(before, tuple)
+            and isinstance(after, tuple)
+            and sorted(map(text, before)) == sorted(map(text, after))
+        ):
             idle.append(f"{path} (another order)")
         else:
             told.append(Change(path, text(before), text(after), _effect(old, new, path)))
@@ -53,8 +63,18 @@ def _effect(old: Workflow, new: Workflow, path: str) -> str:
     before = old.intents[name].words if name in old.intents else ()
     more = [word for word in new.intents[name].words if word not in before]
     examples = new.intents[name].examples
-    swapped = (e.replace(known, word) for word in more for e in examples for known in before if known in e)
-    offered = chain(examples if name not in old.intents else (), swapped, (how.format(word) for word in more for how in _HOW))
+    swapped = (
+        e.replace(known, word)
+        for word in more
+        for e in examples
+        for known in before
+        if known in e
+    )
+    offered = chain(
+        examples if name not in old.intents else (),
+        swapped,
+        (how.format(word) for word in more for how in _HOW),
+    )
     for prompt in offered if key in {"", "words"} else ():
         now = _presence(new, name, prompt)
         if now == "present" and _presence(old, name, prompt) != "present":
@@ -68,16 +88,33 @@ def _presence(workflow: Workflow, intent: str, prompt: str) -> str:
 
 
 def first(workflow: Workflow) -> Iterator[Change]:
-    """A first version, whole: who, for whom, where and when, what may be asked, and each tool with its arguments, limits and people."""
+    """A first version, whole: who, for whom, where and when, what may be asked, and each tool
+    with its arguments, limits and people.
+    """
     if workflow.observe:
-        yield Change("mode", "", "observe", "a refused call runs its tool, without a token, a credential or facts")
-    yield Change("title", "", workflow.title, f"risk {workflow.risk}, owners {text(workflow.owners)}")
-    yield from (Change(c.field, "", c.expected) for c in conditions(workflow, None) if c.about in _ONCE and c.key not in _HIDDEN)
+        yield Change(
+            "mode",
+            "",
+            "observe",
+            "a refused call runs its tool, without a token, a credential or facts",
+        )
+    yield Change(
+        "title", "", workflow.title, f"risk {workflow.risk}, owners {text(workflow.owners)}"
+    )
+    yield from (
+        Change(c.field, "", c.expected)
+        for c in conditions(workflow, None)
+        if c.about in _ONCE and c.key not in _HIDDEN
+    )
     for intent in workflow.intents.values():
         yield Change(f"intents.{intent.name}", "", text(intent), _samples(intent))
     for tool in workflow.tools.values():
         yield from _tool(workflow, tool)
-    bound = ", only for the agent's key (of a read: where a server redeems it)" if workflow.token.agent_key else ""
+    bound = (
+        ", only for the agent's key (of a read: where a server redeems it)"
+        if workflow.token.agent_key
+        else ""
+    )
     yield Change("token", "", f"lives {duration(workflow.token.ttl)}{bound}")
 
 
@@ -89,17 +126,37 @@ def added(workflow: Workflow, tool: str) -> tuple[str, ...]:
 def _tool(workflow: Workflow, tool: Tool) -> Iterator[Change]:
     asked = {ANY: "for whatever is asked", NONE: "without any request"}
     needs = " or ".join(asked.get(name, f"for intent {name}") for name in tool.needs)
-    given = f", with a credential of {tool.upstream.broker} ({text(tool.upstream.settings)})" if tool.upstream is not None else ""
-    yield Change(tool.name, "", f"{tool.effect}, {needs}{given}", f"its token grants {text(tool.scope or (tool.name,))}")
+    given = (
+        f", with a credential of {tool.upstream.broker} ({text(tool.upstream.settings)})"
+        if tool.upstream is not None
+        else ""
+    )
+    yield Change(
+        tool.name,
+        "",
+        f"{tool.effect}, {needs}{given}",
+        f"its token grants {text(tool.scope or (tool.name,))}",
+    )
     if tool.title:
-        yield Change(f"{tool.name}: title", "", tool.title, "what a person reads who is asked about a call")
+        yield Change(
+            f"{tool.name}: title",
+            "",
+            tool.title,
+            "what a person reads who is asked about a call",
+        )
     for rule in tool.args.values():
-        yield Change(f"{tool.name}: args.{rule.name}", "", describe(rule) + ("" if rule.sources else ", from anywhere"))
+        yield Change(
+            f"{tool.name}: args.{rule.name}",
+            "",
+            describe(rule) + ("" if rule.sources else ", from anywhere"),
+        )
     for fact in tool.facts.values():
         yield Change(f"{tool.name}: facts.{fact.name}", "", text(fact))
     for condition in conditions(workflow, tool):
         if condition.about in {"order", "person", "limit"}:
-            where = {"order": "sequence", "limit": "limits"}.get(condition.about, condition.field)
+            where = {"order": "sequence", "limit": "limits"}.get(
+                condition.about, condition.field
+            )
             yield Change(f"{tool.name}: {where}", "", condition.expected)
 
 
@@ -125,9 +182,15 @@ def text(value: Any) -> str:
         return f"{value.asks_for} words: {text(value.words) or 'none, a model reads it'}"
     if isinstance(value, Fact):
         path = f", at {'.'.join(value.path)}" if value.path not in {(), (value.name,)} else ""
-        where = f", where {', '.join(f'{fact} is {argument}' for fact, argument in value.where)}" if value.where else ""
+        where = (
+            f", where {', '.join(f'{fact} is {argument}' for fact, argument in value.where)}"
+            if value.where
+            else ""
+        )
         named = (", only what the user named" if value.named else "") + (
-            f", only in rows that the user names by {', '.join(value.named_by)}" if value.named_by else ""
+            f", only in rows that the user names by {', '.join(value.named_by)}"
+            if value.named_by
+            else ""
         )
         return f"{value.type}{path}{where}{named}"
     if isinstance(value, Mapping):
@@ -135,6 +198,8 @@ def text(value: Any) -> str:
     if isinstance(value, tuple | list):
         return ", ".join(map(text, value))
     if is_dataclass(value) and not isinstance(value, type):
-        shown = [(f.name, getattr(value, f.name)) for f in fields(value) if f.name not in _UNSAID]
+        shown = [
+            (f.name, getattr(value, f.name)) for f in fields(value) if f.name not in _UNSAID
+        ]
         return ", ".join(f"{name}: {text(inner)}" for name, inner in shown if inner)
     return str(value)

@@ -1,8 +1,11 @@
-"""What another version of a workflow would have decided on recorded calls, as far as their records tell.
+"""What another version of a workflow would have decided on recorded calls, as far as their
+records tell.
 
-Rules: each call by itself, after what happened before it, as it was decided last. What the version said where it observed goes first. Else
-it refuses for sure what it refuses by values that are on record; and each difference that hangs on what no record has (the user's words,
-results, people, limits, hidden values) leaves the answer open. Such calls are counted apart, by that difference; nothing is guessed.
+Rules: each call by itself, after what happened before it, as it was decided last. What the
+version said where it observed goes first. Else it refuses for sure what it refuses by values
+that are on record; and each difference that hangs on what no record has (the user's words,
+results, people, limits, hidden values) leaves the answer open. Such calls are counted apart, by
+that difference; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -24,9 +27,13 @@ from agentgate.workflow.clauses.conditions import CONDITIONS, CONFIGURED, DataCl
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
 
-_ON_RECORD = [kind for kind in CONDITIONS if kind is not DataClass]  # another catalogue may know another class of the same call
+# another catalogue may know another class of the same call
+_ON_RECORD = [kind for kind in CONDITIONS if kind is not DataClass]
 _SURE = {
-    *"tool_unknown tool_definition argument_unknown argument_missing argument_form argument_value tenant workflow_expired".split(),
+    *(
+        "tool_unknown tool_definition argument_unknown argument_missing argument_form "
+        "argument_value tenant workflow_expired"
+    ).split(),
     *(kind.reason for kind in _ON_RECORD),
 }
 _TOLD = re.compile(  # the differences that those tell of, and those that decide nothing
@@ -35,34 +42,70 @@ _TOLD = re.compile(  # the differences that those tell of, and those that decide
 )
 
 
-def retrial_lines(records: Iterable[Record], old: Workflow, new: Workflow, since: str) -> Iterator[str]:
-    """How many of the workflow's calls would be decided otherwise, in words; `records`: of its decisions and observations, by time."""
-    diff, found = compare(old, new), dict[object, tuple[str, str]]()
-    differing = [*((each.tool, each.field) for each in (*diff.wider, *diff.narrower)), *(("", path) for path in diff.read_yourself)]
+def retrial_lines(
+    records: Iterable[Record], old: Workflow, new: Workflow, since: str
+) -> Iterator[str]:
+    """How many of the workflow's calls would be decided otherwise, in words; `records`: of its
+    decisions and observations, by time.
+    """
+    diff = compare(old, new)
+    found = dict[object, tuple[str, str]]()
+    differing = [
+        *((each.tool, each.field) for each in (*diff.wider, *diff.narrower)),
+        *(("", path) for path in diff.read_yourself),
+    ]
     for record in (each for each in records if each.get("type") in ("decision", "observation")):
         call = record.get("run"), record.get("tool_call_id")
         try:
-            fields = [name for tool, name in differing if tool in {"", record["tool"]} or name.startswith("facts.")]
+            fields = [
+                name
+                for tool, name in differing
+                if tool in {"", record["tool"]} or name.startswith("facts.")
+            ]
             if record["type"] == "decision":
-                known = record["workflow"]["digest"] == old.digest and {"at", "in_force"} & record.keys() == {"at"}
-                found[call] = _decided_again(record, new, fields) if known else ("untold", "that other versions decided")
+                known = record["workflow"]["digest"] == old.digest and {
+                    "at",
+                    "in_force",
+                } & record.keys() == {"at"}
+                found[call] = (
+                    _decided_again(record, new, fields)
+                    if known
+                    else ("untold", "that other versions decided")
+                )
             elif record["observed"]["digest"] == new.digest:
                 found[call] = _as_observed(record, fields)
-        except (AgentGateError, KeyError, TypeError, ValueError, AttributeError):  # whoever wrote it
+        # whoever wrote it
+        except (AgentGateError, KeyError, TypeError, ValueError, AttributeError):
             found[repr(call)] = "untold", "that no gate recorded so"
-    counted = {kind: Counter(what for each, what in found.values() if each == kind) for kind in ("otherwise", "untold")}
-    told = {kind: ", ".join(f"{count} {what}" for what, count in each.most_common()) or "none" for kind, each in counted.items()}
-    yield f"and {counted['otherwise'].total()} recorded calls of the last {since} would be decided otherwise: {told['otherwise']}"
+    counted = {
+        kind: Counter(what for each, what in found.values() if each == kind)
+        for kind in ("otherwise", "untold")
+    }
+    told = {
+        kind: ", ".join(f"{count} {what}" for what, count in each.most_common()) or "none"
+        for kind, each in counted.items()
+    }
+    yield (
+        f"and {counted['otherwise'].total()} recorded calls of the last {since} would be "
+        f"decided otherwise: {told['otherwise']}"
+    )
     yield f"of {counted['untold'].total()} of {len(found)} calls it cannot be told: {told['untold']}"
 
 
 def _as_observed(record: Record, differing: list[str]) -> tuple[str, str]:
-    was, would = record["decision"], record.get("would", "")
-    settled = {"deny": (), "allow": ("limits.",)}.get(would, ("limits.", "step_up."))  # later, by the store and by people
+    was = record["decision"]
+    would = record.get("would", "")
+    # later, by the store and by people
+    settled = {"deny": (), "allow": ("limits.",)}.get(would, ("limits.", "step_up."))
     unknown = [name for name in differing if was == would and name.startswith(settled)]
     if "unknown" in record or unknown:
         return "untold", f"for {record.get('unknown') or unknown[0]}"
-    return _compared(record, was, would, ", ".join(each["field"] for each in record["reasons"]) or "no reason is left")
+    return _compared(
+        record,
+        was,
+        would,
+        ", ".join(each["field"] for each in record["reasons"]) or "no reason is left",
+    )
 
 
 def _compared(record: Record, was: str, would: str, why: str) -> tuple[str, str]:
@@ -72,7 +115,13 @@ def _compared(record: Record, was: str, would: str, why: str) -> tuple[str, str]
 def _decided_again(record: Record, new: Workflow, differing: list[str]) -> tuple[str, str]:
     hidden = {*record.get("hidden", ())}
     args = {**dict.fromkeys(hidden, ""), **record.get("args", {})}
-    call = Call(record["tool"], record["tool_call_id"], canonical(args), args, record.get("definition", ""))
+    call = Call(
+        record["tool"],
+        record["tool_call_id"],
+        canonical(args),
+        args,
+        record.get("definition", ""),
+    )
     known: dict[str, Any] = {name: record.get(name) for name in CONFIGURED}
     around = Surroundings(datetime.fromisoformat(record["at"]), **known)
     case = Case(new, remains_of(record, new), call, around)
@@ -81,9 +130,13 @@ def _decided_again(record: Record, new: Workflow, differing: list[str]) -> tuple
     for failure in case.denied:
         if failure.reason in _SURE and root(failure.argument) not in hidden:
             return _compared(record, was, "deny", failure.field)
-    untold = [name for name in differing if not _TOLD.fullmatch(name) or hidden & {*name.split(".")}]
+    untold = [
+        name for name in differing if not _TOLD.fullmatch(name) or hidden & {*name.split(".")}
+    ]
     if was == "deny":
-        again = [each["field"] for each in record["reasons"] if each["reason"] in _SURE or not untold]
+        again = [
+            each["field"] for each in record["reasons"] if each["reason"] in _SURE or not untold
+        ]
         if any(not any(field in name for name in differing) for field in again):
             return "same", ""  # what refused it does not differ
         untold.append("what is behind a refusal that differs")

@@ -1,4 +1,6 @@
-"""What a command found, as one value; text, JSON, Markdown and HTML are made from it, none knows more."""
+"""What a command found, as one value; text, JSON, Markdown and HTML are made from it, none
+knows more.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ class ExitStatus(IntEnum):
 
 @value_class
 class Table:
-    """Rows under a head. `styles`: of columns, at a terminal. `lines`: what a pipe gets instead."""
+    """Rows under a head. `styles`: of columns, at a terminal. `lines`: what a pipe gets
+    instead.
+    """
 
     head: Sequence[str]
     body: Sequence[Sequence[object]]

@@ -1,7 +1,9 @@
-"""What people's answers to holds say of each rule that asked: how often it was released, how fast, and whether anybody looked.
+"""What people's answers to holds say of each rule that asked: how often it was released, how
+fast, and whether anybody looked.
 
-A rule whose holds are nearly always released within seconds protects nothing and tires the people who are asked: it is named as theatre,
-with what would make the question unnecessary. Read from audit records; decides nothing.
+A rule whose holds are nearly always released within seconds protects nothing and tires the
+people who are asked: it is named as theatre, with what would make the question unnecessary.
+Read from audit records; decides nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +17,16 @@ from agentgate.values.value_class import value_class
 
 Record = Mapping[str, Any]
 
-RELEASED, FAST, ENOUGH = 0.98, 5.0, 20  # share of releases, seconds, and answers below which nothing is said of a rule
+# share of releases, seconds, and answers below which nothing is said of a rule
+RELEASED = 0.98
+FAST = 5.0
+ENOUGH = 20
 
 _INSTEAD = {  # the reason that asked most often -> what would make the question unnecessary
-    "argument_origin": "give {field} an origin that explains it (`from`), such as the fact of a read that the user names",
+    "argument_origin": (
+        "give {field} an origin that explains it (`from`), such as the fact "
+        "of a read that the user names"
+    ),
     "entity_origin": "let {field} hold only addresses and links with an origin (`entities`)",
     "intent_unclear": "teach the intent the words people use (`words`, `agentgate workflow words`)",
     "step_up": "narrow the rule's `when` to what people refuse, and let a limit or `max` bound the rest",
@@ -32,7 +40,8 @@ class RuleStats:
     Attributes:
         answered: how many answers there were, of which `released` a yes.
         seconds: median from the question to the answer; None: not on record.
-        instead: what would make the question unnecessary, of a rule that is theatre; else empty.
+        instead: what would make the question unnecessary, of a rule that is theatre; else
+            empty.
     """
 
     workflow: str
@@ -54,24 +63,46 @@ def rule_stats(records: Iterable[Record]) -> tuple[RuleStats, ...]:
     why: dict[tuple[str, str], Counter[tuple[str, str]]] = {}
     for record in records:
         named = record.get("workflow")
-        workflow, kind = str(named.get("id")) if isinstance(named, Mapping) else "?", record.get("type")
+        workflow = str(named.get("id")) if isinstance(named, Mapping) else "?"
+        kind = record.get("type")
         for rule in record.get("rules", ()):
             key = (workflow, str(rule))
             if kind == "hold_answer":
                 took = record.get("seconds")
-                said.setdefault(key, []).append((record.get("answer") == "release", float(took) if took is not None else None))
+                said.setdefault(key, []).append(
+                    (
+                        record.get("answer") == "release",
+                        float(took) if took is not None else None,
+                    )
+                )
             elif kind == "decision":
-                asked = [(str(r.get("reason")), str(r.get("field"))) for r in record.get("reasons", ())]
+                asked = [
+                    (str(r.get("reason")), str(r.get("field")))
+                    for r in record.get("reasons", ())
+                ]
                 why.setdefault(key, Counter()).update(asked)
     found = [_of(*key, answers, why.get(key, Counter())) for key, answers in said.items()]
     return tuple(sorted(found, key=lambda each: (-each.answered, each.workflow, each.rule)))
 
 
-def _of(workflow: str, rule: str, answers: list[tuple[bool, float | None]], why: Counter[tuple[str, str]]) -> RuleStats:
-    released, times = sum(yes for yes, _ in answers), [took for _, took in answers if took is not None]
+def _of(
+    workflow: str,
+    rule: str,
+    answers: list[tuple[bool, float | None]],
+    why: Counter[tuple[str, str]],
+) -> RuleStats:
+    released = sum(yes for yes, _ in answers)
+    times = [took for _, took in answers if took is not None]
     seconds = median(times) if times else None
-    theatre = len(answers) >= ENOUGH and released / len(answers) > RELEASED and seconds is not None and seconds < FAST
-    return RuleStats(workflow, rule, len(answers), released, seconds, _instead(why) if theatre else "")
+    theatre = (
+        len(answers) >= ENOUGH
+        and released / len(answers) > RELEASED
+        and seconds is not None
+        and seconds < FAST
+    )
+    return RuleStats(
+        workflow, rule, len(answers), released, seconds, _instead(why) if theatre else ""
+    )
 
 
 def _instead(why: Counter[tuple[str, str]]) -> str:

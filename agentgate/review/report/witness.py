@@ -1,8 +1,11 @@
-"""Turns a finding of the diff into a call that shows it: the approved base call with as few fields changed as possible, replayed.
+"""Turns a finding of the diff into a call that shows it: the approved base call with as few
+fields changed as possible, replayed.
 
-Rules: a point of the diff says which class of values each field needs; here it becomes a scene (words, arguments, results, who, when), and
-only the engine decides that scene. A finding is shown with a call only if that very call needs fewer releases under the new version; else
-it is reported with the reason, for a person to read. No finding is dropped, and none is claimed. Pure.
+Rules: a point of the diff says which class of values each field needs; here it becomes a scene
+(words, arguments, results, who, when), and only the engine decides that scene. A finding is
+shown with a call only if that very call needs fewer releases under the new version; else it is
+reported with the reason, for a person to read. No finding is dropped, and none is claimed.
+Pure.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ from agentgate.workflow.rule import Rule
 
 _INSIDE: Mapping[str, str] = {**SAMPLES, "email": "kim@b.example"}
 _MAX_PROMPTS = 64
-_STATED = {"tenant", "definition", *CONFIGURED}  # keys of a point that are keys of a scene, beside those of `who` and earlier calls
+# keys of a point that are keys of a scene, beside those of `who` and earlier calls
+_STATED = {"tenant", "definition", *CONFIGURED}
 Step = Mapping[str, Any]
 
 
@@ -41,16 +45,24 @@ class Witness:
     """A finding and the call that shows it."""
 
     finding: Finding  # what the diff found
-    scene: Scene | None = None  # the call, replayed under both versions; None: no call could be shown
-    # how the call differs from the base, by the keys of a scene; (before, after), None where it has none
+    # the call, replayed under both versions; None: no call could be shown
+    scene: Scene | None = None
+    # how the call differs from the base, by the keys of a scene; (before, after), None where it
+    # has none
     changes: Mapping[str, tuple[Any, Any]] | None = None
     before: str = ""  # the engine's answer under each version
     after: str = ""
-    reason: str = ""  # why there is no call; a person must then read the change itself. Empty also where no single call could show it
+    # why there is no call; a person must then read the change itself. Empty also where no
+    # single call could show it
+    reason: str = ""
 
 
-def witness(old: Workflow, new: Workflow, finding: Finding, base: Step | None = None) -> Witness:
-    """The smallest change of an allowed call that shows one finding; `base`: a test file's base, if there is one."""
+def witness(
+    old: Workflow, new: Workflow, finding: Finding, base: Step | None = None
+) -> Witness:
+    """The smallest change of an allowed call that shows one finding; `base`: a test file's
+    base, if there is one.
+    """
     if not finding.call:
         return Witness(finding)
     try:
@@ -64,13 +76,20 @@ def witness(old: Workflow, new: Workflow, finding: Finding, base: Step | None = 
             played, why = search.play(steps)
             if played is not None:
                 scene = search.smallest(steps, played, search.own(rest, finding.point))
-                return Witness(finding, scene, search.changes(scene), *(_said(scene.decide(w)) for w in (old, new)))
+                return Witness(
+                    finding,
+                    scene,
+                    search.changes(scene),
+                    *(_said(scene.decide(w)) for w in (old, new)),
+                )
             last = why or last
     return Witness(finding, reason=last)
 
 
 def _start(old: Workflow, new: Workflow, finding: Finding, base: Step) -> Scene:
-    """The base call as the old version allows it, read under the new one; a call of the finding's tool."""
+    """The base call as the old version allows it, read under the new one; a call of the
+    finding's tool.
+    """
     tool = finding.tool or str(finding.point.get("call", ""))
     usual = None
     for stated in (base, {}, {"call": tool or finding.rest.get("call", "")}):
@@ -86,7 +105,9 @@ def _start(old: Workflow, new: Workflow, finding: Finding, base: Step) -> Scene:
         except SceneError:
             continue
         usual = usual or start
-        if called not in old.tools or (isinstance(scene.decide(), Eligible) and not scene.unreached):
+        if called not in old.tools or (
+            isinstance(scene.decide(), Eligible) and not scene.unreached
+        ):
             return start
     return usual or Scene.of(new, {"call": tool or next(iter(new.tools))})
 
@@ -119,7 +140,9 @@ class _Search:
         return self.new.tools[self.start.values["call"]]
 
     def play(self, steps: list[Step]) -> tuple[Scene | None, str]:
-        """The scene with these changes, if it needs fewer releases under the new version; else None and why."""
+        """The scene with these changes, if it needs fewer releases under the new version; else
+        None and why.
+        """
         scene = self.start
         try:
             for step in steps:
@@ -128,16 +151,25 @@ class _Search:
             return None, str(error)
         after = scene.decide(self.new)
         if isinstance(after, Deny):
-            return None, "the call made for it is refused: " + "; ".join(str(f) for f in after.failures[:2])
+            return None, "the call made for it is refused: " + "; ".join(
+                str(f) for f in after.failures[:2]
+            )
         before = scene.decide(self.old)
-        if isinstance(before, Eligible) and missing([h.rule for h in before.holds], [h.rule for h in after.holds]) is None:
+        if (
+            isinstance(before, Eligible)
+            and missing([h.rule for h in before.holds], [h.rule for h in after.holds]) is None
+        ):
             return None, "the call made for it needs no fewer releases"
         if scene.unreached:
-            return None, "an earlier call it needs is refused itself: " + str(scene.unreached[0])
+            return None, "an earlier call it needs is refused itself: " + str(
+                scene.unreached[0]
+            )
         return scene, ""
 
     def own(self, rest: Point, point: Point) -> frozenset[str]:
-        """The keys that a finding itself changes, where the rest of its point needs fewer releases anyway, for another finding's reason."""
+        """The keys that a finding itself changes, where the rest of its point needs fewer
+        releases anyway, for another finding's reason.
+        """
         if all(self.play(steps)[0] is None for steps in (list(self.steps(rest)) or [[]])):
             return frozenset()
         return frozenset(key for steps in self.steps(point) for step in steps for key in step)
@@ -149,17 +181,27 @@ class _Search:
                 fewer = [*steps]
                 fewer[index] = {k: v for k, v in steps[index].items() if k != key}
                 smaller, _ = self.play(fewer)
-                if smaller is not None and len(self.changes(smaller)) <= len(self.changes(scene)):
-                    scene, steps = smaller, fewer
+                if smaller is not None and len(self.changes(smaller)) <= len(
+                    self.changes(scene)
+                ):
+                    scene = smaller
+                    steps = fewer
         return scene
 
     def changes(self, scene: Scene) -> dict[str, tuple[Any, Any]]:
         """The keys in which a scene differs from the start, with (before, after)."""
-        before, after = self.start.values, scene.values
-        return {k: (before.get(k), after.get(k)) for k in dict.fromkeys((*before, *after)) if before.get(k) != after.get(k)}
+        before = self.start.values
+        after = scene.values
+        return {
+            k: (before.get(k), after.get(k))
+            for k in dict.fromkeys((*before, *after))
+            if before.get(k) != after.get(k)
+        }
 
     def steps(self, point: Point) -> Iterator[list[Step]]:
-        """Ways to make a scene of a point; a step is one change of the scene, and later steps build on earlier ones."""
+        """Ways to make a scene of a point; a step is one change of the scene, and later steps
+        build on earlier ones.
+        """
         place = self._place(point)
         prompts = self._prompts(point["intents"]) if "intents" in point else [None]
         for asked in filter(None, (point, self._nameable(point))):
@@ -169,15 +211,34 @@ class _Search:
                 yield [s for s in ({**place, **words}, *arguments) if s]
 
     def _nameable(self, point: Point) -> Point:
-        """The point with values that a prompt can name (an id has a digit), where its own cannot; empty: nothing to change."""
-        tool, changed = self._tool, {}
+        """The point with values that a prompt can name (an id has a digit), where its own
+        cannot; empty: nothing to change.
+        """
+        tool = self._tool
+        changed = {}
         for key, explained in point.items():
             name = key.removeprefix("origin.")
-            rule, given = tool.args.get(name), point.get(f"args.{name}")
+            rule = tool.args.get(name)
+            given = point.get(f"args.{name}")
             values = self.start.values
-            if key != name and rule is not None and "prompt" in explained and type(given) is str and not can_be_named(values, rule, given):
-                offers = (v for v in candidates(rule) if type(v) is str and fits(self.new, tool.name, name, v))
-                changed.update({f"args.{name}": v for v in islice((v for v in offers if can_be_named(values, rule, v)), 1)})
+            if (
+                key != name
+                and rule is not None
+                and "prompt" in explained
+                and type(given) is str
+                and not can_be_named(values, rule, given)
+            ):
+                offers = (
+                    v
+                    for v in candidates(rule)
+                    if type(v) is str and fits(self.new, tool.name, name, v)
+                )
+                changed.update(
+                    {
+                        f"args.{name}": v
+                        for v in islice((v for v in offers if can_be_named(values, rule, v)), 1)
+                    }
+                )
         return {**point, **changed} if changed else {}
 
     def _place(self, point: Point) -> dict[str, Any]:
@@ -196,23 +257,47 @@ class _Search:
         return made
 
     def _time(self, day: date | None, hours: tuple[int, str] | None) -> str:
-        """A moment on or soon after the wanted day, in the wanted minute of the week, where one is wanted."""
-        expires, usual_hours = self.new.expires, self.new.conditions.hours
-        zone = ZoneInfo(hours[1] if hours is not None else usual_hours.zone if usual_hours is not None else "UTC")
+        """A moment on or soon after the wanted day, in the wanted minute of the week, where one
+        is wanted.
+        """
+        expires = self.new.expires
+        usual_hours = self.new.conditions.hours
+        zone = ZoneInfo(
+            hours[1]
+            if hours is not None
+            else usual_hours.zone
+            if usual_hours is not None
+            else "UTC"
+        )
         usual = self.start.now.astimezone(zone)
         first = day if day is not None else usual.date()
-        weekday, minute = divmod(hours[0], 1440) if hours is not None else (usual.weekday(), usual.hour * 60 + usual.minute)
+        weekday, minute = (
+            divmod(hours[0], 1440)
+            if hours is not None
+            else (usual.weekday(), usual.hour * 60 + usual.minute)
+        )
         ends = (self.old.expires, expires) if day is not None else (expires,)
         days = (first + timedelta(days=n) for n in (*range(7), *range(-1, -7, -1)))
-        alike = (d for d in days if d.weekday() == weekday and all((d <= end) == (first <= end) for end in ends))
+        alike = (
+            d
+            for d in days
+            if d.weekday() == weekday and all((d <= end) == (first <= end) for end in ends)
+        )
         chosen = next(alike, first)
-        moment = datetime(chosen.year, chosen.month, chosen.day, minute // 60, minute % 60, tzinfo=zone)
+        moment = datetime(
+            chosen.year, chosen.month, chosen.day, minute // 60, minute % 60, tzinfo=zone
+        )
         return moment.astimezone(UTC).isoformat(timespec="minutes")
 
     def _arguments(self, point: Point) -> list[Step]:
         """Each argument's value, then each place that must hold it."""
-        args, usual = self._tool.args, self.start.values
-        values = {k: None if v is ABSENT or v is NULL else v for k, v in point.items() if k.startswith("args.")}
+        args = self._tool.args
+        usual = self.start.values
+        values = {
+            k: None if v is ABSENT or v is NULL else v
+            for k, v in point.items()
+            if k.startswith("args.")
+        }
         steps: list[Step] = []
         nulls = [key.removeprefix("args.") for key, value in point.items() if value is NULL]
         if nulls or usual.get("nulls"):
@@ -224,39 +309,69 @@ class _Search:
             if block == "origin" and given is not None and rule is not None:
                 split = f"split.{name}" in point
                 steps += _placed(rule, name, given, value, split=split)
-                steps += [self._unlike(place) for place in value if split and type(place) is str]
+                steps += [
+                    self._unlike(place) for place in value if split and type(place) is str
+                ]
             elif block == "bound" and key.count("."):
                 steps += self._bounded(values, name, held=value)
             elif block == "entities" and value is not None and rule is not None:
-                kind = next((kind for kind in map(self._kind_at, value) if kind in FINDABLE), "email")
-                here = [usual.get(f"facts.{_fact(place)}") for place in value if self._kind_at(place) == kind]
+                kind = next(
+                    (kind for kind in map(self._kind_at, value) if kind in FINDABLE), "email"
+                )
+                here = [
+                    usual.get(f"facts.{_fact(place)}")
+                    for place in value
+                    if self._kind_at(place) == kind
+                ]
                 held = next((text for text in here if type(text) is str), _INSIDE[kind])
-                values[f"args.{name}"] = [held] if rule.type == "json" or rule.max_items is not None else held
+                values[f"args.{name}"] = (
+                    [held] if rule.type == "json" or rule.max_items is not None else held
+                )
                 steps += [self._put_in(place, kind, held) for place in value]
         return [values, *steps]
 
     def _unlike(self, place: str) -> Step:
-        """The second call's other facts, unlike the first one's, so that neither call explains everything."""
+        """The second call's other facts, unlike the first one's, so that neither call explains
+        everything.
+        """
         tool, _, field = _fact(place).rpartition(".")
         facts = self.new.tools[tool].facts if tool in self.new.tools else {}
         kept = {field, facts[field].currency if field in facts else ""}
-        return {f"facts.{tool}#2.{n}": "0.00" if f.type in NUMERIC else SAMPLES.get(f.type) for n, f in facts.items() if n not in kept}
+        return {
+            f"facts.{tool}#2.{n}": "0.00" if f.type in NUMERIC else SAMPLES.get(f.type)
+            for n, f in facts.items()
+            if n not in kept
+        }
 
     def _bounded(self, values: Step, name: str, *, held: bool) -> Iterator[Step]:
         """An earlier call's fact that is no less than the argument (`held`), or less."""
-        args, usual = self._tool.args, self.start.values
-        argument = next((a for a in sorted(args, key=len, reverse=True) if name.startswith(a + ".")), "")
+        args = self._tool.args
+        usual = self.start.values
+        argument = next(
+            (a for a in sorted(args, key=len, reverse=True) if name.startswith(a + ".")), ""
+        )
         rule = args.get(argument)
         given = values.get(f"args.{argument}", usual.get(f"args.{argument}"))
         if rule is None or given is None or rule.type not in NUMERIC:
             return
         fact = f"facts.{_fact(name[len(argument) + 1 :])}"
-        most = max((a for one in (given if type(given) is list else [given]) if (a := number(one)) is not None), default=None)
+        most = max(
+            (
+                a
+                for one in (given if type(given) is list else [given])
+                if (a := number(one)) is not None
+            ),
+            default=None,
+        )
         known = number(usual.get(fact))
         if held and most is not None and (known is None or known < most):
             yield {fact: format(most, "f")}
         elif not held and most is not None:
-            yield {fact: format(most - (Decimal(1) if rule.type == "integer" else Decimal("0.01")), "f")}
+            yield {
+                fact: format(
+                    most - (Decimal(1) if rule.type == "integer" else Decimal("0.01")), "f"
+                )
+            }
 
     def _kind_at(self, place: str) -> str:
         """The type of the fact of a place; empty where it is none."""
@@ -273,7 +388,9 @@ class _Search:
         return {"prompt": turns if len(turns) > 1 else turns[0]}
 
     def _prompts(self, wanted: Mapping[str, str]) -> list[str | None]:
-        """Prompts in which each intent has the wanted presence; the base's own first, if it is one."""
+        """Prompts in which each intent has the wanted presence; the base's own first, if it is
+        one.
+        """
         offers = []
         for name, presence in wanted.items():
             intent = self.new.intents.get(name)
@@ -282,19 +399,34 @@ class _Search:
             elif presence == "present":
                 offers.append([*intent.examples, *intent.words])
             else:
-                wide = [f"{verb} {word} {noun}" for word in ("all", "every") for verb in intent.words for noun in ("orders", "of them")]
+                wide = [
+                    f"{verb} {word} {noun}"
+                    for word in ("all", "every")
+                    for verb in intent.words
+                    for noun in ("orders", "of them")
+                ]
                 offers.append([*intent.counter_examples, *wide])
 
         def fulfils(text: Any) -> bool:
             intents = readings().intents(self.new, parts(text))
-            return all(n not in self.new.intents or intents[n].presence == p for n, p in wanted.items())
+            return all(
+                n not in self.new.intents or intents[n].presence == p for n, p in wanted.items()
+            )
 
-        texts = (". ".join(s.rstrip(".") for s in chosen if s) or "Hello" for chosen in islice(product(*offers), _MAX_PROMPTS))
-        return [text for text in (self.start.values["prompt"], *texts) if fulfils(text)] or [None]
+        texts = (
+            ". ".join(s.rstrip(".") for s in chosen if s) or "Hello"
+            for chosen in islice(product(*offers), _MAX_PROMPTS)
+        )
+        return [text for text in (self.start.values["prompt"], *texts) if fulfils(text)] or [
+            None
+        ]
 
 
-def _placed(rule: Rule, name: str, given: Any, explained: Any, *, split: bool) -> Iterator[Step]:
-    """Where a value comes from, one place after the other; for a list, the places that all its elements share.
+def _placed(
+    rule: Rule, name: str, given: Any, explained: Any, *, split: bool
+) -> Iterator[Step]:
+    """Where a value comes from, one place after the other; for a list, the places that all its
+    elements share.
 
     `split`: another call of the same tool than the one the other arguments come from.
     """
@@ -303,4 +435,7 @@ def _placed(rule: Rule, name: str, given: Any, explained: Any, *, split: bool) -
         explained = tuple(p for p in explained[0] if p in shared)
     for place in explained:
         tool, dot, field = _fact(place).rpartition(".")
-        yield {f"args.{name}": given, f"origin.{name}": f"{tool}{'#2' if split and tool else ''}{dot}{field}"}
+        yield {
+            f"args.{name}": given,
+            f"origin.{name}": f"{tool}{'#2' if split and tool else ''}{dot}{field}",
+        }

@@ -1,8 +1,10 @@
-"""The state of a root: who signed it, who still must, whether it can be signed at all, what it changes, and its risks.
+"""The state of a root: who signed it, who still must, whether it can be signed at all, what it
+changes, and its risks.
 
-Rules: a root that is not the first needs its own threshold and that of the root before it. One person has one signature file, which
-both roots check: whoever is in both signs with a key that both name, so a key is replaced in two steps (beside the old one, then
-without it). These counts are for people; a gate counts for itself.
+Rules: a root that is not the first needs its own threshold and that of the root before it. One
+person has one signature file, which both roots check: whoever is in both signs with a key that
+both name, so a key is replaced in two steps (beside the old one, then without it). These counts
+are for people; a gate counts for itself.
 """
 
 from __future__ import annotations
@@ -66,23 +68,35 @@ class RootStanding:
         """The differences from the root before it, one line each; empty for a first root."""
         if self.before is None:
             return ()
-        old, new = _flat(self.before.shape), _flat(self.root.shape)
+        old = _flat(self.before.shape)
+        new = _flat(self.root.shape)
         differ = (key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key))
-        return tuple(f"{key}: {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}" for key in differ)
+        return tuple(
+            f"{key}: {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}" for key in differ
+        )
 
     def signer(self, key: SshKey) -> str:
         """Whose signature this key makes.
 
-        Raises ConfigError: it belongs to nobody who signs this root, or one of both roots would refuse the signature.
+        Raises ConfigError: it belongs to nobody who signs this root, or one of both roots would
+        refuse the signature.
         """
         roots = [root for root in (self.root, self.before) if root is not None]
-        person = next((name for root in roots for name in root.roles["root"] if root.owns(name, key)), None)
+        person = next(
+            (name for root in roots for name in root.roles["root"] if root.owns(name, key)),
+            None,
+        )
         if person is None:
-            who = ", ".join(dict.fromkeys(name for root in roots for name in root.roles["root"]))
+            who = ", ".join(
+                dict.fromkeys(name for root in roots for name in root.roles["root"])
+            )
             raise ConfigError("key", key.fingerprint, f"a key of {who} (another: --key FILE)")
         for root in roots:
             if person in root.roles["root"] and not root.owns(person, key):
-                shown = ", ".join(sorted(roots[0].keys[person] & roots[-1].keys[person])) or "none: keep the old key beside the new one"
+                shown = (
+                    ", ".join(sorted(roots[0].keys[person] & roots[-1].keys[person]))
+                    or "none: keep the old key beside the new one"
+                )
                 raise ConfigError(
                     "key",
                     f"{key.fingerprint}, which root version {root.version} does not name for {person}",
@@ -95,20 +109,28 @@ class RootStanding:
         for by, beside in ((self.root, self.before), (self.before, self.root)):
             if by is None:
                 continue
-            usable = [(person, key) for person in by.roles["root"] for key in sorted(_usable(person, by, beside))]
+            usable = [
+                (person, key)
+                for person in by.roles["root"]
+                for key in sorted(_usable(person, by, beside))
+            ]
             most = distinct((person, key.encode()) for person, key in usable)
             if most < by.shape.threshold:
                 raise ConfigError(
                     f"threshold of root version {by.version}",
                     f"at most {most} signatures",
-                    f"{by.shape.threshold}: whoever stands in both roots keeps a key that both name (leave it out in the next root)",
+                    f"{by.shape.threshold}: whoever stands in both roots keeps a key that "
+                    "both name (leave it out in the next root)",
                 )
 
 
-def standing(directory: Path | str, pinned: str | None = None, now: float | None = None) -> RootStanding:
+def standing(
+    directory: Path | str, pinned: str | None = None, now: float | None = None
+) -> RootStanding:
     """The state of a directory's root.
 
-    `pinned`: the digest a gate pins; given, this also checks whether that gate would follow to this root at `now` (POSIX seconds).
+    `pinned`: the digest a gate pins; given, this also checks whether that gate would follow to
+    this root at `now` (POSIX seconds).
 
     Raises ApprovalRefused: there is no root, or it cannot be read.
     """
@@ -122,9 +144,17 @@ def standing(directory: Path | str, pinned: str | None = None, now: float | None
     keys: dict[str, SshKey] = {}
     try:
         text = tree.read(SIGNERS, ROOT_NOT_TRUSTED)
-        keys = {e.key.fingerprint: e.key for e in AllowedSigners.parse(text_of(text, SIGNERS), f"{APPROVALS}/{SIGNERS}").entries}
+        keys = {
+            e.key.fingerprint: e.key
+            for e in AllowedSigners.parse(
+                text_of(text, SIGNERS), f"{APPROVALS}/{SIGNERS}"
+            ).entries
+        }
         if file_digest(text) != root.shape.allowed_signers:
-            wrong.append(f"{APPROVALS}/{SIGNERS}: digest: got {file_digest(text)}, expected {root.shape.allowed_signers}, as the root says")
+            wrong.append(
+                f"{APPROVALS}/{SIGNERS}: digest: got {file_digest(text)}, expected "
+                f"{root.shape.allowed_signers}, as the root says"
+            )
     except ApprovalRefused as error:
         wrong.append(str(error))
     sides = []
@@ -137,7 +167,11 @@ def standing(directory: Path | str, pinned: str | None = None, now: float | None
             wrong.append(str(error))
             signed = ()
         people = tuple(person for person, _ in signed)
-        can = tuple(person for person in by.roles["root"] if person not in people and _usable(person, by, beside))
+        can = tuple(
+            person
+            for person in by.roles["root"]
+            if person not in people and _usable(person, by, beside)
+        )
         sides.append(RootSide(by.version, by.shape.threshold, distinct(signed), people, can))
     state = RootStanding(root, keys, before, tuple(sides), tuple(dict.fromkeys(wrong)))
     if pinned is not None and state.complete:
@@ -150,9 +184,13 @@ def standing(directory: Path | str, pinned: str | None = None, now: float | None
 
 def warnings(state: RootStanding, now: float) -> Iterator[str]:
     """What in a root deserves a second look, in words."""
-    root, shape = state.root, state.root.shape
+    root = state.root
+    shape = state.root.shape
     if now >= root.until:
-        yield f"it ended after {shape.expires}: gates load nothing; renew it (agentgate root draft, then root new)"
+        yield (
+            f"it ended after {shape.expires}: gates load nothing; renew it (agentgate root "
+            "draft, then root new)"
+        )
     elif now >= root.until - SOON:
         yield f"it ends after {shape.expires}: renew it (agentgate root draft, then root new)"
     if shape.solo:
@@ -160,7 +198,10 @@ def warnings(state: RootStanding, now: float) -> Iterator[str]:
     if shape.demo:
         yield "demo: for demonstrations"
     if root.version > 1 and state.before is None:
-        yield f"{APPROVALS}/root/{root.version - 1}.yaml is not kept: gates that pin an earlier root cannot follow"
+        yield (
+            f"{APPROVALS}/root/{root.version - 1}.yaml is not kept: gates that pin an "
+            "earlier root cannot follow"
+        )
     if root.shape.threshold == 1 and not shape.solo:
         yield f"threshold 1: each of {', '.join(root.roles['root'])} alone can replace this root"
     for at, review in enumerate(root.reviews):
@@ -171,10 +212,17 @@ def warnings(state: RootStanding, now: float) -> Iterator[str]:
         alone = [risk for risk in RISKS if risk != "low" and review.signatures.get(risk) == 1]
         if alone:
             yield f"{rule}: one signature is enough for {' and '.join(alone)} risk"
-        full = [risk for risk, count in review.signatures.items() if count == len(review.by) and not shape.solo]
+        full = [
+            risk
+            for risk, count in review.signatures.items()
+            if count == len(review.by) and not shape.solo
+        ]
         if full:
             names = ", ".join(shape.reviews[at].by)
-            yield f"{rule}: {' and '.join(full)} risk needs everybody of {names}, so what one of them proposes cannot be approved"
+            yield (
+                f"{rule}: {' and '.join(full)} risk needs everybody of {names}, so what "
+                "one of them proposes cannot be approved"
+            )
     owners: dict[str, list[str]] = {}
     for person, keys in root.keys.items():
         for key in keys:
@@ -187,13 +235,21 @@ def warnings(state: RootStanding, now: float) -> Iterator[str]:
 
 
 def _usable(person: str, by: Root, beside: Root | None) -> frozenset[str]:
-    """The keys with which a person can sign for one root so that the other does not refuse the signature."""
+    """The keys with which a person can sign for one root so that the other does not refuse the
+    signature.
+    """
     keys = by.keys[person]
-    return keys & beside.keys[person] if beside is not None and person in beside.roles["root"] else keys
+    return (
+        keys & beside.keys[person]
+        if beside is not None and person in beside.roles["root"]
+        else keys
+    )
 
 
 def _flat(shape: RootShape) -> dict[str, str]:
-    """Every value of a root by its path, except the derived ones (the version, the digest of the keys' file)."""
+    """Every value of a root by its path, except the derived ones (the version, the digest of
+    the keys' file).
+    """
     state = {}
 
     def walk(path: str, value: Any) -> None:

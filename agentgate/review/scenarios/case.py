@@ -1,8 +1,8 @@
 """A case: what a test file says of one scene, and whether a decision on that scene is so.
 
-Rules: a denial must be for every reason that the case names (`because`), and for no other. Besides the decision, a case can pin what is
-handed out (`grants`) and who is asked (`asks`), read from the workflow as the gate reads it when it mints, opens a hold or fetches a
-credential.
+Rules: a denial must be for every reason that the case names (`because`), and for no other.
+Besides the decision, a case can pin what is handed out (`grants`) and who is asked (`asks`),
+read from the workflow as the gate reads it when it mints, opens a hold or fetches a credential.
 """
 
 from __future__ import annotations
@@ -22,7 +22,18 @@ from agentgate.values.value_class import value_class
 from agentgate.workflow.model import StepUpRule, Workflow
 
 Answer = Literal["allow", "deny", "confirm", "step_up"]
-GRANTS = ("ttl", "bound_to", "scope", "audience", "redeem", "effect", "intent", "upstream", "masked", "mode")
+GRANTS = (
+    "ttl",
+    "bound_to",
+    "scope",
+    "audience",
+    "redeem",
+    "effect",
+    "intent",
+    "upstream",
+    "masked",
+    "mode",
+)
 ASKS = ("user", "group", "count", "not", "timeout", "show")
 _DURATIONS = frozenset({"ttl", "timeout"})
 _UNORDERED = frozenset({"bound_to", "scope", "masked", "show", "not"})
@@ -33,12 +44,16 @@ class NamedCase:
     """What a test file says of one scene."""
 
     name: str
-    changes: Mapping[str, Any]  # dotted key -> value, over the base (`set`, and `without` as None)
+    # dotted key -> value, over the base (`set`, and `without` as None)
+    changes: Mapping[str, Any]
     answer: Answer  # the expected answer
     rules: tuple[str, ...] = ()  # ids of the rules that fire, for ``confirm`` and ``step_up``
-    because: tuple[str, ...] = ()  # fields or reasons; a denial (or hold) is for each of these and nothing else
-    grants: Mapping[str, Any] = field(default_factory=dict)  # what an allowed or held call gets; only the named keys are compared
-    asks: Mapping[str, Any] = field(default_factory=dict)  # by rule id, who is asked; only the named keys are compared
+    # fields or reasons; a denial (or hold) is for each of these and nothing else
+    because: tuple[str, ...] = ()
+    # what an allowed or held call gets; only the named keys are compared
+    grants: Mapping[str, Any] = field(default_factory=dict)
+    # by rule id, who is asked; only the named keys are compared
+    asks: Mapping[str, Any] = field(default_factory=dict)
     line: int = 0  # its line in the file, from 1; 0: a proposed case
 
     @property
@@ -63,7 +78,10 @@ def mismatch(workflow: Workflow, case: NamedCase, scene: Scene, answer: Eligible
     pinned = [("grants", key, value, given[key]) for key, value in case.grants.items()]
     for hold in answer.holds:
         who = asked(hold.rule)
-        pinned += [("asks", key, value, who[key]) for key, value in case.asks.get(hold.rule.id, {}).items()]
+        pinned += [
+            ("asks", key, value, who[key])
+            for key, value in case.asks.get(hold.rule.id, {}).items()
+        ]
     for block, key, value, got in pinned:
         if not _same(key, value, got):
             return f"{block}.{key}: expected {_listed(value)}, got {_listed(got)}"
@@ -80,12 +98,18 @@ def _because(case: NamedCase, failures: tuple[Failure, ...]) -> str:
     for reason in case.because:
         if not any(_is_for(failure, reason) for failure in failures):
             return f"expected because of {reason}, got " + "; ".join(map(str, failures))
-    others = (failure for failure in failures if not any(_is_for(failure, reason) for reason in case.because))
+    others = (
+        failure
+        for failure in failures
+        if not any(_is_for(failure, reason) for reason in case.because)
+    )
     return next((f"also refused for another reason: {failure}" for failure in others), "")
 
 
 def _is_for(failure: Failure, reason: str) -> bool:
-    """Whether a case names this failure: by its reason, its field, or its argument (``payee`` for ``args.payee``)."""
+    """Whether a case names this failure: by its reason, its field, or its argument (``payee``
+    for ``args.payee``).
+    """
     return reason in {str(failure.reason), failure.field, failure.argument}
 
 
@@ -93,19 +117,35 @@ def in_words(answer: Eligible | Deny) -> str:
     """A decision in one line."""
     if isinstance(answer, Deny):
         return "deny: " + "; ".join(map(str, answer.failures))
-    return " ".join([answer.asks, ", ".join(hold.rule.id for hold in answer.holds)]) if answer.holds else "allow"
+    return (
+        " ".join([answer.asks, ", ".join(hold.rule.id for hold in answer.holds)])
+        if answer.holds
+        else "allow"
+    )
 
 
-# --- what no decision shows ---------------------------------------------------------------------------------------------------
+# --- what no decision shows -------------------------------------------------------------------
 def granted(workflow: Workflow, call: Call, answer: Eligible) -> Mapping[str, Any]:
-    """What the token and the credential for an eligible call are: `GRANTS` by name, as a workflow file writes them."""
+    """What the token and the credential for an eligible call are: `GRANTS` by name, as a
+    workflow file writes them.
+    """
     tool = workflow.tools[call.tool]
     upstream: Any = "none"
     if tool.upstream is not None:
         upstream = {"broker": tool.upstream.broker}
         for name, value in tool.upstream.settings.items():
-            upstream[name] = list(value) if isinstance(value, tuple) else f"{value}s" if name == "duration" else value
-    bound = ["call", "agent_key"] if workflow.token.agent_key and (tool.effect != "read" or tool.redeem == "server") else ["call"]
+            upstream[name] = (
+                list(value)
+                if isinstance(value, tuple)
+                else f"{value}s"
+                if name == "duration"
+                else value
+            )
+    bound = (
+        ["call", "agent_key"]
+        if workflow.token.agent_key and (tool.effect != "read" or tool.redeem == "server")
+        else ["call"]
+    )
     return {
         "ttl": f"{workflow.token.ttl}s",
         "bound_to": bound,
@@ -122,22 +162,37 @@ def granted(workflow: Workflow, call: Call, answer: Eligible) -> Mapping[str, An
 
 def asked(rule: StepUpRule) -> Mapping[str, Any]:
     """Who answers a hold under this rule, and what they see: `ASKS` by name."""
-    whom = {"user": rule.user, "group": rule.group or "none", "count": rule.count, "not": list(rule.exclude)}
+    whom = {
+        "user": rule.user,
+        "group": rule.group or "none",
+        "count": rule.count,
+        "not": list(rule.exclude),
+    }
     return {**whom, "timeout": f"{rule.timeout}s", "show": list(rule.show)}
 
 
 def _same(key: str, stated: Any, got: Any) -> bool:
-    """Whether a pinned value is the real one; ``1m`` is ``60s``, and lists of names have no order."""
+    """Whether a pinned value is the real one; ``1m`` is ``60s``, and lists of names have no
+    order.
+    """
     if key in _DURATIONS:
         return seconds(stated) == seconds(got) is not None
     if key in _UNORDERED:
-        return type(stated) is list and all(type(item) is str for item in stated) and sorted(stated) == sorted(got)
+        return (
+            type(stated) is list
+            and all(type(item) is str for item in stated)
+            and sorted(stated) == sorted(got)
+        )
     if key == "upstream" and type(stated) is dict and type(got) is dict:
-        return stated.keys() == got.keys() and all(_equal(stated[name], got[name]) for name in got)
+        return stated.keys() == got.keys() and all(
+            _equal(stated[name], got[name]) for name in got
+        )
     return _equal(stated, got)
 
 
 def _equal(stated: Any, got: Any) -> bool:
     if type(stated) is type(got) and stated == got:
         return True
-    return (number(stated) is not None and number(stated) == number(got)) or seconds(stated) == seconds(got) is not None
+    return (number(stated) is not None and number(stated) == number(got)) or seconds(
+        stated
+    ) == seconds(got) is not None

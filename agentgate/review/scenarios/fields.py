@@ -1,8 +1,10 @@
-"""The fields of a scene: its dotted keys, the values that each may have, and what is wrong with stated ones.
+"""The fields of a scene: its dotted keys, the values that each may have, and what is wrong with
+stated ones.
 
-Rules: keys are read strictly, and an unknown one is a finding with a suggestion. Tool names contain dots, so the longest declared one
-wins; the second earlier call of a tool is written ``tool#2``. An origin, an intent or an answer cannot be stated: `origin.x` only says
-where a value is placed.
+Rules: keys are read strictly, and an unknown one is a finding with a suggestion. Tool names
+contain dots, so the longest declared one wins; the second earlier call of a tool is written
+``tool#2``. An origin, an intent or an answer cannot be stated: `origin.x` only says where a
+value is placed.
 """
 
 from __future__ import annotations
@@ -61,7 +63,10 @@ _AMOUNT: _Form = (_used, "how much was used before: a number from 0")
 _COUNT: _Form = (partial(_used, whole=True), _AMOUNT[1])
 _TEXT: _Form = (lambda v: type(v) is str, "text")
 _TEXTS: _Form = (_texts, "a list of texts")
-_DURATIONS: _Form = (lambda v: seconds(v) is not None, "a duration: a whole number and s, m, h or d, such as 15m")
+_DURATIONS: _Form = (
+    lambda v: seconds(v) is not None,
+    "a duration: a whole number and s, m, h or d, such as 15m",
+)
 _NAMED: Mapping[str, _Form] = {  # as clauses name them
     "text": _TEXT,
     "texts": _TEXTS,
@@ -72,16 +77,28 @@ _NAMED: Mapping[str, _Form] = {  # as clauses name them
 }
 _FIXED: Mapping[str, _Form] = {
     **dict.fromkeys(("call", "tenant"), _TEXT),
-    "prompt": (lambda v: type(v) is str or (_texts(v) and len(v) > 0), "the user's words: text, or a list of turns"),
+    "prompt": (
+        lambda v: type(v) is str or (_texts(v) and len(v) > 0),
+        "the user's words: text, or a list of turns",
+    ),
     "definition": _TEXT,
-    "time": (lambda v: moment(v) is not None, 'a date and time with its offset, in quotes: "2026-01-07T14:00+01:00"'),
-    **{key: _NAMED[form] for kind in CLAUSES for key, form in ((kind.scene, kind.form), *kind.forms) if form},
+    "time": (
+        lambda v: moment(v) is not None,
+        'a date and time with its offset, in quotes: "2026-01-07T14:00+01:00"',
+    ),
+    **{
+        key: _NAMED[form]
+        for kind in CLAUSES
+        for key, form in ((kind.scene, kind.form), *kind.forms)
+        if form
+    },
     "brokers": _TEXTS,
     "spent_ago": _DURATIONS,
     "nulls": _TEXTS,
 }
 _WHOLE = {"ago": _DURATIONS, "yes": _NAMED["yes"]}  # of an earlier call as a whole
-_GROUPS = [kind.scene for kind in CLAUSES if kind.scene not in _FIXED]  # may be left out as a whole
+# may be left out as a whole
+_GROUPS = [kind.scene for kind in CLAUSES if kind.scene not in _FIXED]
 
 
 def _group(name: str) -> _Form:
@@ -96,9 +113,13 @@ _DERIVED = ("origins", "intents", "origin_of", "decision", "expect")
 
 
 def flatten(stated: Values) -> Iterator[tuple[str, Any, tuple[str | int, ...]]]:
-    """Every leaf as (dotted key, value, path in the mapping). An argument's own value is never looked into."""
+    """Every leaf as (dotted key, value, path in the mapping). An argument's own value is never
+    looked into.
+    """
 
-    def walk(key: str, value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str, Any, tuple[str | int, ...]]]:
+    def walk(
+        key: str, value: Any, path: tuple[str | int, ...]
+    ) -> Iterator[tuple[str, Any, tuple[str | int, ...]]]:
         first, dot, _ = key.partition(".")
         if type(value) is dict and first in BLOCKS and not (first == "args" and dot):
             for name, inner in value.items():
@@ -121,7 +142,9 @@ def bare(label: str) -> str:
 
 
 def tool_and_field(tools: Mapping[str, Tool], text: str) -> tuple[str, str] | None:
-    """``("orders.get#2", "total")`` for ``orders.get#2.total``; the longest declared tool name wins. None: no declared tool."""
+    """``("orders.get#2", "total")`` for ``orders.get#2.total``; the longest declared tool name
+    wins. None: no declared tool.
+    """
     for name in sorted(tools, key=len, reverse=True):
         if text == name or text.startswith((name + ".", name + "#")):
             match = re.fullmatch(r"((?:#[2-9])?)(?:\.(.+))?", text[len(name) :])
@@ -131,7 +154,9 @@ def tool_and_field(tools: Mapping[str, Tool], text: str) -> tuple[str, str] | No
 
 
 def place(source: Source, second: str = "") -> str:
-    """The key under which a scene holds what this source says; `second` is ``#2`` for the tool's second call."""
+    """The key under which a scene holds what this source says; `second` is ``#2`` for the
+    tool's second call.
+    """
     return f"{'facts' if of_call(source).returned else 'earlier'}.{source.tool}{second}.{source.field}"
 
 
@@ -145,7 +170,9 @@ def _wrong(key: str, got: str, expected: str, hint: str = "") -> Failure:
 
 
 def findings(workflow: Workflow, stated: Values, *, changing: bool) -> list[Failure]:
-    """Everything wrong with the keys and values of a scene. `changing`: `origin.x` is allowed (it places a value into a complete scene)."""
+    """Everything wrong with the keys and values of a scene. `changing`: `origin.x` is allowed
+    (it places a value into a complete scene).
+    """
     found = (_finding(workflow, key, value, changing=changing) for key, value in stated.items())
     return [problem for problem in found if problem is not None]
 
@@ -158,9 +185,18 @@ def _finding(workflow: Workflow, key: str, value: Any, *, changing: bool) -> Fai
     if form is None and (not rest or block not in BLOCKS or block == "who"):
         return _unknown(key, value)
     if block == "spent":
-        limits = {limit_name(limit): limit for tool in workflow.tools.values() for limit in tool.limits}
+        limits = {
+            limit_name(limit): limit
+            for tool in workflow.tools.values()
+            for limit in tool.limits
+        }
         if rest not in limits:
-            return _wrong(key, "no such limit", "spent. and one of " + (", ".join(limits) or "none"), did_you_mean(rest, limits))
+            return _wrong(
+                key,
+                "no such limit",
+                "spent. and one of " + (", ".join(limits) or "none"),
+                did_you_mean(rest, limits),
+            )
         form = _AMOUNT if limits[rest].argument else _COUNT
     if form is not None:
         return None if value is None or form[0](value) else _wrong(key, shown(value), form[1])
@@ -174,13 +210,26 @@ def _unknown(key: str, value: Any) -> Failure:
         return _wrong(key, shown(value), "a mapping")
     expected = "one of " + ", ".join([*(k for k in _FIXED if "." not in k), *BLOCKS])
     if key in _DERIVED:
-        return _wrong(key, "an unknown key", expected + " (origins and intents are derived, never stated)")
-    return _wrong(key, "an unknown key", expected, did_you_mean(key, [c for c in (*_FIXED, *BLOCKS) if c != key]))
+        return _wrong(
+            key, "an unknown key", expected + " (origins and intents are derived, never stated)"
+        )
+    return _wrong(
+        key,
+        "an unknown key",
+        expected,
+        did_you_mean(key, [c for c in (*_FIXED, *BLOCKS) if c != key]),
+    )
 
 
-def _origin(tools: Mapping[str, Tool], key: str, value: Any, *, changing: bool) -> Failure | None:
+def _origin(
+    tools: Mapping[str, Tool], key: str, value: Any, *, changing: bool
+) -> Failure | None:
     if not changing:
-        return _wrong(key, "an origin", "values only (in base, put the value where it comes from: the prompt or a fact)")
+        return _wrong(
+            key,
+            "an origin",
+            "values only (in base, put the value where it comes from: the prompt or a fact)",
+        )
     named = tool_and_field(tools, value) if type(value) is str else None
     if value in _PLACES or (named is not None and named[1]):
         return None
@@ -194,17 +243,42 @@ def _of_call(tools: Mapping[str, Tool], key: str, value: Any) -> Failure | None:
     block, _, rest = key.partition(".")
     named = tool_and_field(tools, rest)
     if named is None:
-        expected = "a declared tool" + ("" if block in _WHOLE else ", then its field") + ": " + ", ".join(tools)
-        return _wrong(key, "an unknown tool", expected, did_you_mean(rest, tools) or did_you_mean(rest.rpartition(".")[0], tools))
-    tool, field = tools[bare(named[0])], named[1]
+        expected = (
+            "a declared tool"
+            + ("" if block in _WHOLE else ", then its field")
+            + ": "
+            + ", ".join(tools)
+        )
+        return _wrong(
+            key,
+            "an unknown tool",
+            expected,
+            did_you_mean(rest, tools) or did_you_mean(rest.rpartition(".")[0], tools),
+        )
+    tool = tools[bare(named[0])]
+    field = named[1]
     if block in _WHOLE:
         has_form, expected = _WHOLE[block]
-        return None if not field and (value is None or has_form(value)) else _wrong(key, shown(value), expected)
-    declared, article, what = (tool.args, "an", "argument") if block == "earlier" else (tool.facts, "a", "fact")
+        return (
+            None
+            if not field and (value is None or has_form(value))
+            else _wrong(key, shown(value), expected)
+        )
+    declared, article, what = (
+        (tool.args, "an", "argument") if block == "earlier" else (tool.facts, "a", "fact")
+    )
     if not field:
-        return None if value is None and block == "earlier" else _wrong(key, shown(value), f"{key}. and {article} {what}")
+        return (
+            None
+            if value is None and block == "earlier"
+            else _wrong(key, shown(value), f"{key}. and {article} {what}")
+        )
     if field in declared:
         return None
-    more = "" if block == "earlier" else f" (origin.x: {tool.name}.{field} puts a value into a field that nobody declared)"
+    more = (
+        ""
+        if block == "earlier"
+        else f" (origin.x: {tool.name}.{field} puts a value into a field that nobody declared)"
+    )
     expected = "one of " + (", ".join(declared) or "none") + more
     return _wrong(key, f"an undeclared {what}", expected, did_you_mean(field, declared))

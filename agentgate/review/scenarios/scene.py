@@ -1,9 +1,12 @@
-"""A scene: one complete, concrete case, from which the engine decides exactly as it would for a gate.
+"""A scene: one complete, concrete case, from which the engine decides exactly as it would for a
+gate.
 
-Rules: a scene states values (words, arguments, results, who, when). What the engine derives from them (origins, intents, whether every
-argument was named) cannot be stated. Earlier calls are made from their results, which go through the same reading as at a gate. What
-a single decision cannot know, the scene states beside it: what the limits have used up (`spent`) and the key of the account's last
-token (`who.agent.last_key`); they are compared as the mint script compares them. Pure.
+Rules: a scene states values (words, arguments, results, who, when). What the engine derives
+from them (origins, intents, whether every argument was named) cannot be stated. Earlier calls
+are made from their results, which go through the same reading as at a gate. What a single
+decision cannot know, the scene states beside it: what the limits have used up (`spent`) and the
+key of the account's last token (`who.agent.last_key`); they are compared as the mint script
+compares them. Pure.
 """
 
 from __future__ import annotations
@@ -28,21 +31,48 @@ from agentgate.gate.state import Readings
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive as lexical
 from agentgate.redemption.facts import extract
-from agentgate.review.scenarios.fields import SceneError, Values, bare, findings, flatten, limit_name
+from agentgate.review.scenarios.fields import (
+    SceneError,
+    Values,
+    bare,
+    findings,
+    flatten,
+    limit_name,
+)
 from agentgate.review.scenarios.filling import Filler
-from agentgate.review.scenarios.statements import ago, earlier, parts, put_at, state, steps, time_of, under
+from agentgate.review.scenarios.statements import (
+    ago,
+    earlier,
+    parts,
+    put_at,
+    state,
+    steps,
+    time_of,
+    under,
+)
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import number
 from agentgate.values.paths import EACH
 from agentgate.values.refusal import Failure, Reason
-from agentgate.values.request import Agent, Boundary, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
+from agentgate.values.request import (
+    Agent,
+    Boundary,
+    Call,
+    EarlierCall,
+    Header,
+    Posture,
+    RunState,
+    Surroundings,
+    User,
+)
 from agentgate.values.times import seconds
 from agentgate.workflow.clauses.conditions import CONFIGURED
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.page_size import paths
 
 _IN_RUN = frozenset({"turn", "run"})  # limits that end with the run, whatever their window
-_OF_CALL = frozenset({"args", "facts", "earlier", "ago", "yes", "origin"})  # blocks that depend on which tool is called
+# blocks that depend on which tool is called
+_OF_CALL = frozenset({"args", "facts", "earlier", "ago", "yes", "origin"})
 
 
 class Scene:
@@ -57,14 +87,20 @@ class Scene:
         earlier: the earlier calls, oldest first: a tool's name, ``tool#2`` for its second call.
         run: the run, under the scene's own workflow.
         call: the call that is decided.
-        unreached: why the scene could not have come about: what an earlier call would have been refused for. Empty: it could.
+        unreached: why the scene could not have come about: what an earlier call would have been
+            refused for. Empty: it could.
     """
 
     def __init__(self, workflow: Workflow, values: Values, filled: Values) -> None:
-        self.workflow, self.values, self.filled = workflow, values, filled
-        self.now, self.earlier = time_of(values), earlier(values)
+        self.workflow = workflow
+        self.values = values
+        self.filled = filled
+        self.now = time_of(values)
+        self.earlier = earlier(values)
         brokers = frozenset(values.get("brokers") or ())
-        self.around = Surroundings(self.now, brokers=brokers, **{name: values.get(name) for name in CONFIGURED})
+        self.around = Surroundings(
+            self.now, brokers=brokers, **{name: values.get(name) for name in CONFIGURED}
+        )
         try:
             self.run, self.call, self.unreached = story(workflow, values)
         except CanonicalError as error:
@@ -74,38 +110,60 @@ class Scene:
     def of(cls, workflow: Workflow, base: Values) -> Scene:
         """Complete a scene.
 
-        `base` has nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier, ago, yes, who, time, environment, data_class,
-        network, brokers, definition, spent, spent_ago, nulls (arguments of the call that are sent as null). None: left out on purpose.
-        Everything else is filled. Raises SceneError: with every key that is wrong.
+        `base` has nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier,
+        ago, yes, who, time, environment, data_class, network, brokers, definition, spent,
+        spent_ago, nulls (arguments of the call that are sent as null). None: left out on
+        purpose. Everything else is filled. Raises SceneError: with every key that is wrong.
         """
         stated = _checked(workflow, base, changing=False)
-        tool, values = workflow.tools.get(stated.get("call", "")), dict[str, Any]()
+        tool = workflow.tools.get(stated.get("call", ""))
+        values = dict[str, Any]()
         for key, value in stated.items():
             state(values, tool, key, value)
         return cls._completed(workflow, values, {}, whole=True)
 
     @classmethod
-    def _completed(cls, workflow: Workflow, values: dict[str, Any], filled: Values, *, whole: bool = False) -> Scene:
+    def _completed(
+        cls, workflow: Workflow, values: dict[str, Any], filled: Values, *, whole: bool = False
+    ) -> Scene:
         filler = Filler(workflow, values, whole=whole)
         filler.fill()
-        return cls(workflow, values, {**{k: v for k, v in filled.items() if values.get(k) == v and k in values}, **filler.filled})
+        return cls(
+            workflow,
+            values,
+            {
+                **{k: v for k, v in filled.items() if values.get(k) == v and k in values},
+                **filler.filled,
+            },
+        )
 
     def set(self, changes: Values) -> Scene:
-        """The same scene with only these values (dotted keys or nested blocks) changed; None: left out.
+        """The same scene with only these values (dotted keys or nested blocks) changed; None:
+        left out.
 
-        ``origin.x`` places the argument x: its value, or a new one where `args.x` is not changed too, is put in that result or in the
-        prompt and nowhere else new. Raises SceneError: with every key that is wrong.
+        ``origin.x`` places the argument x: its value, or a new one where `args.x` is not
+        changed too, is put in that result or in the prompt and nowhere else new. Raises
+        SceneError: with every key that is wrong.
         """
         stated = _checked(self.workflow, changes, changing=True)
         if stated.get("call", self.values["call"]) == self.values["call"]:
             return self._changed(stated)
         # first what another call needs, then what is changed of that
-        now = {key: value for key, value in stated.items() if key.partition(".")[0] not in _OF_CALL}
-        gone = [key for key in self.values if key.startswith("args.") or key in {"definition", "nulls"}]
-        return self._changed(now, gone).set({key: value for key, value in stated.items() if key not in now})
+        now = {
+            key: value for key, value in stated.items() if key.partition(".")[0] not in _OF_CALL
+        }
+        gone = [
+            key
+            for key in self.values
+            if key.startswith("args.") or key in {"definition", "nulls"}
+        ]
+        return self._changed(now, gone).set(
+            {key: value for key, value in stated.items() if key not in now}
+        )
 
     def _changed(self, stated: Values, gone: Iterable[str] = ()) -> Scene:
-        values, filled = {key: value for key, value in self.values.items() if key not in gone}, dict(self.filled)
+        values = {key: value for key, value in self.values.items() if key not in gone}
+        filled = dict(self.filled)
         tool = self.workflow.tools.get(stated.get("call", values["call"]))
         for key, value in stated.items():
             if not key.startswith("origin."):
@@ -114,11 +172,15 @@ class Scene:
         for key, where in stated.items():
             if key.startswith("origin."):
                 name = key.removeprefix("origin.")
-                Filler(self.workflow, values).place_at(name, where, fresh=f"args.{name}" not in stated)
+                Filler(self.workflow, values).place_at(
+                    name, where, fresh=f"args.{name}" not in stated
+                )
         return self._completed(self.workflow, values, filled)
 
     def sending(self, args: Values) -> Scene:
-        """The same scene with exactly these arguments in its call: a null among them is sent, not left out. Raises `SceneError`."""
+        """The same scene with exactly these arguments in its call: a null among them is sent,
+        not left out. Raises `SceneError`.
+        """
         scene = Scene(self.workflow, self.values, self.filled)
         try:
             scene.call = Call.of(self.call.tool, args, self.call.id, self.call.definition)
@@ -127,36 +189,71 @@ class Scene:
         return scene
 
     def decide(self, workflow: Workflow | None = None) -> Eligible | Deny:
-        """The engine's decision under a workflow (None: the scene's own). The run is as if it had been opened under that one."""
+        """The engine's decision under a workflow (None: the scene's own). The run is as if it
+        had been opened under that one.
+        """
         workflow = self.workflow if workflow is None else workflow
-        run, call, _ = (self.run, self.call, ()) if self._reads_alike(workflow) else story(workflow, self.values)
+        run, call, _ = (
+            (self.run, self.call, ())
+            if self._reads_alike(workflow)
+            else story(workflow, self.values)
+        )
         answer = decide(workflow, run, call, self.around)
         if isinstance(answer, Eligible) and (refused := [*self._at_mint(workflow, answer)]):
             return Deny(tuple(refused))
         return answer
 
     def _reads_alike(self, workflow: Workflow) -> bool:
-        """Whether a workflow reads the run exactly as the scene's own does: the same intents, the same tools of earlier calls."""
+        """Whether a workflow reads the run exactly as the scene's own does: the same intents,
+        the same tools of earlier calls.
+        """
         own = self.workflow
         if workflow is own:
             return True
-        header = (workflow.id, workflow.version, workflow.digest) == (own.id, own.version, own.digest)
-        tools = [(workflow.tools.get(name), own.tools.get(name)) for name in map(bare, self.earlier)]
-        return header and workflow.intents is own.intents and all(one is other for one, other in tools)
+        header = (workflow.id, workflow.version, workflow.digest) == (
+            own.id,
+            own.version,
+            own.digest,
+        )
+        tools = [
+            (workflow.tools.get(name), own.tools.get(name)) for name in map(bare, self.earlier)
+        ]
+        return (
+            header
+            and workflow.intents is own.intents
+            and all(one is other for one, other in tools)
+        )
 
     def _at_mint(self, workflow: Workflow, answer: Eligible) -> Iterable[Failure]:
-        """What the mint script would find: a limit that is used up, another key than the account's last token was bound to."""
+        """What the mint script would find: a limit that is used up, another key than the
+        account's last token was bound to.
+        """
         ago = seconds(self.values.get("spent_ago") or "0s") or 0
         for limit, amount, _ in answer.reservations:
             over = limit.every is not None and limit.per not in _IN_RUN and ago >= limit.every
-            spent = Decimal() if over else number(self.values.get(f"spent.{limit_name(limit)}") or 0)
+            spent = (
+                Decimal()
+                if over
+                else number(self.values.get(f"spent.{limit_name(limit)}") or 0)
+            )
             unit = SCALE if limit.argument else 1
             if spent is None or int(spent * unit) + amount > limit.maximum:
-                got, place = f"{spent} of {limit_name(limit)} used", f"{workflow.file}:{limit.line}"
-                yield Failure(Reason.LIMIT, "limits", got, f"at most {limit.maximum / unit:g}", place)
-        rule, boundary, last = workflow.agent, self.run.header.agent.boundary, self.values.get("who.agent.last_key")
-        if rule.same_key_as_last_token and boundary is not None and last is not None and boundary.key != last:
-            expected, place = "the key of this account's last token", f"{workflow.file}:{rule.line}"
+                got = f"{spent} of {limit_name(limit)} used"
+                place = f"{workflow.file}:{limit.line}"
+                yield Failure(
+                    Reason.LIMIT, "limits", got, f"at most {limit.maximum / unit:g}", place
+                )
+        rule = workflow.agent
+        boundary = self.run.header.agent.boundary
+        last = self.values.get("who.agent.last_key")
+        if (
+            rule.same_key_as_last_token
+            and boundary is not None
+            and last is not None
+            and boundary.key != last
+        ):
+            expected = "the key of this account's last token"
+            place = f"{workflow.file}:{rule.line}"
             yield Failure(Reason.BOUNDARY, "agent.boundary.key", boundary.key, expected, place)
 
 
@@ -172,7 +269,7 @@ def _unreadable(error: CanonicalError) -> SceneError:
     return SceneError.of(error.failure(field=error.field or "args"))
 
 
-# --- a scene as one workflow sees it --------------------------------------------------------------------------------------------
+# --- a scene as one workflow sees it ----------------------------------------------------------
 _OPENED = 900.0  # seconds the run is old
 _LIFE = 3600.0
 
@@ -184,18 +281,34 @@ def readings() -> Readings:
 
 
 def story(workflow: Workflow, values: Values) -> tuple[RunState, Call, tuple[Failure, ...]]:
-    """The run and call of a scene: intents, facts and earlier calls are read under the rules of `workflow`.
+    """The run and call of a scene: intents, facts and earlier calls are read under the rules of
+    `workflow`.
 
     The failures: why an earlier call of it would itself have been refused.
 
     Raises CanonicalError: arguments or results have no canonical form.
     """
-    now, turns, labels = time_of(values), parts(values["prompt"]), earlier(values)
-    at, reviewed = now.timestamp(), (workflow.id, workflow.version, workflow.digest)
+    now = time_of(values)
+    turns = parts(values["prompt"])
+    labels = earlier(values)
+    at = now.timestamp()
+    reviewed = (workflow.id, workflow.version, workflow.digest)
     opened = min([at - _OPENED, *(at - ago(values, label) - 1 for label in labels)])
-    header = Header("run_scene", values["tenant"], _user(values), _agent(values), *reviewed, opened, at + _LIFE, now.date().isoformat())
+    header = Header(
+        "run_scene",
+        values["tenant"],
+        _user(values),
+        _agent(values),
+        *reviewed,
+        opened,
+        at + _LIFE,
+        now.date().isoformat(),
+    )
     read = readings()
-    known = read.intents(workflow, turns, (), header.reader), read.prompt(turns, now.date(), (), header.reader)
+    known = (
+        read.intents(workflow, turns, (), header.reader),
+        read.prompt(turns, now.date(), (), header.reader),
+    )
     run = RunState(header, turns, *known, (), "1")
     refused = []
     for index, label in enumerate(labels):
@@ -207,7 +320,11 @@ def story(workflow: Workflow, values: Values) -> tuple[RunState, Call, tuple[Fai
     args = under(values, "args.")
     for name in values.get("nulls") or ():
         args = put_at(args, steps(name), None)
-    return run, Call.of(values["call"], args, "call_1", values.get("definition") or ""), tuple(refused)
+    return (
+        run,
+        Call.of(values["call"], args, "call_1", values.get("definition") or ""),
+        tuple(refused),
+    )
 
 
 def _redeemed(  # noqa: PLR0917 - one call of one scene
@@ -219,34 +336,56 @@ def _redeemed(  # noqa: PLR0917 - one call of one scene
     case = Case(workflow, run, call, Surroundings(at))
     check_arguments(case)
     check_origins(case)
-    named, yes = case.named, bool(values.get(f"yes.{label}"))
+    named = case.named
+    yes = bool(values.get(f"yes.{label}"))
     endorsed = frozenset(endorsable(case)) if yes else frozenset()
     trusted = any(fact.confirmed for fact in tool.facts.values())
     marked = trusted and (yes or rests_on_yes(case.values, case.earlier))
     kept = tool.args if tool.effect != "read" and tool.facts else tool.referenced
     args = {name: value for name, value in call.args.items() if yes or name in kept}
-    rows = tuple(parse(canonical([dict(row) for row in extract(paths(tool), result(tool, values, label))])))
-    of_yes: dict[str, Any] = {"endorsed": endorsed, "marked": marked, "turns": len(run.turns)} if yes or marked else {}
-    return EarlierCall(call.id, tool.name, args, rows, named, at.timestamp(), **of_yes), case.denied
+    rows = tuple(
+        parse(
+            canonical([dict(row) for row in extract(paths(tool), result(tool, values, label))])
+        )
+    )
+    of_yes: dict[str, Any] = (
+        {"endorsed": endorsed, "marked": marked, "turns": len(run.turns)}
+        if yes or marked
+        else {}
+    )
+    return EarlierCall(
+        call.id, tool.name, args, rows, named, at.timestamp(), **of_yes
+    ), case.denied
 
 
 def result(tool: Tool, values: Values, label: str) -> Any:
-    """What an earlier call returned: every fact at its tool's path, an undeclared field under its own name."""
+    """What an earlier call returned: every fact at its tool's path, an undeclared field under
+    its own name.
+    """
     returned: Any = None
     for name, value in under(values, f"facts.{label}.").items():
         path = tool.facts[name].path if name in tool.facts else (name,)
-        returned = put_at(returned, path, value if EACH in path or type(value) is not list or len(value) != 1 else value[0])
+        returned = put_at(
+            returned,
+            path,
+            value if EACH in path or type(value) is not list or len(value) != 1 else value[0],
+        )
     return returned
 
 
 def _agent(values: Values) -> Agent:
-    who, posture, boundary = under(values, "who.agent."), None, None
+    who = under(values, "who.agent.")
+    posture = None
+    boundary = None
     name = who.get("id") or "agent"
     if not who.get("proven"):
         return Agent(name)
-    signer, attested = who.get("posture.image_signed_by"), who.get("posture.attested_ago")
+    signer = who.get("posture.image_signed_by")
+    attested = who.get("posture.attested_ago")
     if signer is not None or attested is not None:
-        posture = Posture(signer or "", time_of(values) - timedelta(seconds=seconds(attested) or 0))
+        posture = Posture(
+            signer or "", time_of(values) - timedelta(seconds=seconds(attested) or 0)
+        )
     where = under(values, "who.agent.boundary.")
     if where:
         boundary = Boundary(*[where.get(each.name, "") for each in fields(Boundary)])
@@ -265,7 +404,10 @@ def _user(values: Values) -> User | None:
     who = under(values, "who.user.")
     if not who:
         return None
-    named: dict[str, Any] = {"tenant": who.get("tenant", values["tenant"]), "groups": tuple(who.get("groups", ()))}
+    named: dict[str, Any] = {
+        "tenant": who.get("tenant", values["tenant"]),
+        "groups": tuple(who.get("groups", ())),
+    }
     ago = who.get("signed_in_ago")
     at = None if ago is None else int(time_of(values).timestamp()) - (seconds(ago) or 0)
     try:

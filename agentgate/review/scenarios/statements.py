@@ -1,6 +1,8 @@
-"""The flat values of a scene, by dotted key: how they are stated, and read back by the blocks that they are in.
+"""The flat values of a scene, by dotted key: how they are stated, and read back by the blocks
+that they are in.
 
-A structure is stated by its leaves: ``files[].id`` is one value for each element of the list `files`.
+A structure is stated by its leaves: ``files[].id`` is one value for each element of the list
+`files`.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ from agentgate.workflow.model import Tool
 from agentgate.workflow.nested import flat, root
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------
 def parts(prompt: Any) -> tuple[str, ...]:
     """The turns of a prompt that is text or a list."""
     return (prompt,) if type(prompt) is str else tuple(prompt)
 
 
 def argument_of(key: str) -> str:
-    """The argument that a leaf of a structure is in: ``args.files`` for ``args.files[].id``; any other key itself."""
+    """The argument that a leaf of a structure is in: ``args.files`` for ``args.files[].id``;
+    any other key itself.
+    """
     head, mark, _ = key.partition(EACH)
     return head if mark else key
 
@@ -41,7 +45,9 @@ def _groups(key: str) -> list[str]:
 
 
 def under(values: Values, prefix: str) -> dict[str, Any]:
-    """The values under a prefix by the rest of their keys, structures put together from their leaves (``files[].id``)."""
+    """The values under a prefix by the rest of their keys, structures put together from their
+    leaves (``files[].id``).
+    """
     out: dict[str, Any] = {}
     for key, value in values.items():
         if key.startswith(prefix) and value is not None:
@@ -59,9 +65,16 @@ def ago(values: Values, label: str) -> int:
 
 
 def earlier(values: Values) -> tuple[str, ...]:
-    """The labels of the earlier calls, oldest first: the tool's name, ``tool#2`` for its second call."""
+    """The labels of the earlier calls, oldest first: the tool's name, ``tool#2`` for its second
+    call.
+    """
     labels = [key[len("ago.") :] for key in values if key.startswith("ago.")]
-    return tuple(sorted((each for each in labels if values.get(f"earlier.{each}", "") is not None), key=lambda each: -ago(values, each)))
+    return tuple(
+        sorted(
+            (each for each in labels if values.get(f"earlier.{each}", "") is not None),
+            key=lambda each: -ago(values, each),
+        )
+    )
 
 
 def time_of(values: Values) -> datetime:
@@ -69,7 +82,7 @@ def time_of(values: Values) -> datetime:
     return (moment(values["time"]) or datetime(2000, 1, 1, tzinfo=UTC)).astimezone(UTC)
 
 
-# --- stating -----------------------------------------------------------------------------------------------------------------
+# --- stating ----------------------------------------------------------------------------------
 def state(values: dict[str, Any], tool: Tool | None, key: str, value: Any) -> list[str]:
     """State one value of a scene that calls `tool`; the keys that now hold it."""
     leaves = {key: value}
@@ -84,9 +97,12 @@ def state(values: dict[str, Any], tool: Tool | None, key: str, value: Any) -> li
 
 
 def _leaves(tool: Tool | None, name: str, value: Any) -> dict[str, Any]:
-    """A structure by its leaves, where they say all of it; any other value under the argument's own key."""
+    """A structure by its leaves, where they say all of it; any other value under the argument's
+    own key.
+    """
     if tool is not None and any(root(rule) == name and "." in rule for rule in tool.args):
-        leaves, made = dict(flat(tool, {name: value})), dict[str, Any]()
+        leaves = dict(flat(tool, {name: value}))
+        made = dict[str, Any]()
         for leaf, inner in leaves.items():
             made = put_at(made, steps(leaf), inner)
         if made == {name: value}:
@@ -95,12 +111,19 @@ def _leaves(tool: Tool | None, name: str, value: Any) -> dict[str, Any]:
 
 
 def put(values: dict[str, Any], key: str, value: Any) -> None:
-    """State one value: a group that is left out takes its parts with it, a part brings its group back."""
+    """State one value: a group that is left out takes its parts with it, a part brings its
+    group back.
+    """
     block, _, rest = key.partition(".")
-    groups, gone = _groups(key), list[str]()
+    groups = _groups(key)
+    gone = list[str]()
     if value is None:
         inside = [f"{key}.", f"{key}#", *([f"facts.{rest}."] if block == "earlier" else [])]
-        gone = [k for k in values if k.startswith(tuple(inside)) or (block == "earlier" and k == f"ago.{rest}")]
+        gone = [
+            k
+            for k in values
+            if k.startswith(tuple(inside)) or (block == "earlier" and k == f"ago.{rest}")
+        ]
     if block == "facts":
         groups += [f"earlier.{group.removeprefix('facts.')}" for group in groups[1:]]
     gone += [group for group in groups if values.get(group, "") is None]
@@ -109,10 +132,14 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
     values[key] = value
 
 
-# --- structures --------------------------------------------------------------------------------------------------------------
+# --- structures -------------------------------------------------------------------------------
 def steps(name: str) -> tuple[str, ...]:
     """The path of a leaf: ``("files", "[]", "id")`` for ``files[].id``."""
-    return tuple(step for part in name.split(".") for step in ((part.removesuffix(EACH), EACH) if part.endswith(EACH) else (part,)))
+    return tuple(
+        step
+        for part in name.split(".")
+        for step in ((part.removesuffix(EACH), EACH) if part.endswith(EACH) else (part,))
+    )
 
 
 def elements(value: Any) -> list[Any]:
@@ -121,12 +148,15 @@ def elements(value: Any) -> list[Any]:
 
 
 def put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
-    """A copy of `container` with a value at a fact's path; a list of values spreads over the elements of the first list."""
+    """A copy of `container` with a value at a fact's path; a list of values spreads over the
+    elements of the first list.
+    """
     if path and path[0] == NUMBERS:  # beside whatever else is read out of that text
         return f"{container}\n{value}" if type(container) is str else str(value)
     if not path or path[0] in FIND:
         return value
-    head, rest = path[0], path[1:]
+    head = path[0]
+    rest = path[1:]
     if head == VALUES:
         return _in_object(container, rest[1:], value)
     if head != EACH:
@@ -135,14 +165,20 @@ def put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
         return out
     listed = list(container) if type(container) is list else []
     for index, one in enumerate(elements(value)):
-        listed[index : index + 1] = [put_at(listed[index] if index < len(listed) else None, rest, one)]
+        listed[index : index + 1] = [
+            put_at(listed[index] if index < len(listed) else None, rest, one)
+        ]
     return listed
 
 
 def _in_object(container: Any, rest: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """An object of which each value holds one of the values at the rest of a path, or whose keys they are."""
+    """An object of which each value holds one of the values at the rest of a path, or whose
+    keys they are.
+    """
     entries = list(container.items()) if type(container) is dict else []
     for index, one in enumerate(elements(value)):
         key, inner = entries[index] if index < len(entries) else (f"key {index + 1}", None)
-        entries[index : index + 1] = [(str(one), inner) if rest == (KEY,) else (key, put_at(inner, rest, one))]
+        entries[index : index + 1] = [
+            (str(one), inner) if rest == (KEY,) else (key, put_at(inner, rest, one))
+        ]
     return dict(entries)

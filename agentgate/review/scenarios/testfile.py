@@ -1,9 +1,10 @@
 """``NAME.test.yaml``: a base case that goes through, and cases that change only what they name.
 
-Rules: `expect` is required; a denial must say why (`because`), and be for that and nothing else; a case whose tool the workflow
-does not have reaches no rule and fails; a case whose earlier calls would themselves have been refused could not have come about
-and fails. Besides the decision, a case can pin what is handed out (`grants`) and who is asked (`asks`). The file is read as strictly
-as a workflow, and nothing in it is executed.
+Rules: `expect` is required; a denial must say why (`because`), and be for that and nothing
+else; a case whose tool the workflow does not have reaches no rule and fails; a case whose
+earlier calls would themselves have been refused could not have come about and fails. Besides
+the decision, a case can pin what is handed out (`grants`) and who is asked (`asks`). The file
+is read as strictly as a workflow, and nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ from agentgate.workflow.model import Workflow
 
 MAX_CASES = 2000
 _TOP = ("workflow", "base", "expect", "cases", "heard")
-_REQUIRED = {"workflow": (str, "the id of the workflow"), "base": (dict, "a mapping"), "cases": (list, "a list of cases")}
+_REQUIRED = {
+    "workflow": (str, "the id of the workflow"),
+    "base": (dict, "a mapping"),
+    "cases": (list, "a list of cases"),
+}
 _ASKED: tuple[Answer, ...] = ("confirm", "step_up")
 _EXPECTED = "allow, deny, {confirm: rule-id} or {step_up: rule-id}"
 _CASE = ("name", "set", "without", "expect", "because", "grants", "asks")
@@ -45,7 +50,9 @@ class HeardCase:
 
 @value_class
 class TestFile:
-    """A test file as read. `base` is the first case: no changes, allowed unless the file says which rule holds it."""
+    """A test file as read. `base` is the first case: no changes, allowed unless the file says
+    which rule holds it.
+    """
 
     __test__ = False  # not a test of pytest's
 
@@ -64,9 +71,16 @@ class TestFile:
 
     def problems(self, index: int, found: Iterable[Failure]) -> list[Failure]:
         """What is wrong with the scene of a case (-1: the base), at its places in the file."""
-        block, line = ("base", self.base.line) if index < 0 else (f"cases[{index}].set", self.cases[index].line)
+        block, line = (
+            ("base", self.base.line)
+            if index < 0
+            else (f"cases[{index}].set", self.cases[index].line)
+        )
         places = ((*self.places.get((index, p.field), (line, 1)), p) for p in found)
-        return [problem_at(self.file, at, column, f"{block}.{p.field}", p.got, p.expected, p.hint) for at, column, p in places]
+        return [
+            problem_at(self.file, at, column, f"{block}.{p.field}", p.got, p.expected, p.hint)
+            for at, column, p in places
+        ]
 
 
 @value_class
@@ -102,7 +116,7 @@ class CaseResults:
         return tuple(result for result in self.results if not result.passed)
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------
 def tests_of(workflow_file: str | Path) -> Path:
     """The test file of a workflow file: ``NAME.test.yaml`` beside it."""
     return Path(workflow_file).with_suffix(".test.yaml")
@@ -127,7 +141,8 @@ class _Reading:
         self.names: dict[str, int] = {}
 
     def file(self) -> TestFile:
-        document, top = self.document, self.document.value
+        document = self.document
+        top = self.document.value
         if not isinstance(top, dict):
             self.report((), shown(top), "a mapping with workflow, base and cases")
             document.refuse()
@@ -141,7 +156,11 @@ class _Reading:
         stated = self._leaves(-1, ("base",), top["base"])
         answer, rules = self._expectation(("expect",), top.get("expect", "allow"))
         if answer == "deny":
-            self.report(("expect",), "deny", "a base that goes through: allow, {confirm: rule-id} or {step_up: rule-id}")
+            self.report(
+                ("expect",),
+                "deny",
+                "a base that goes through: allow, {confirm: rule-id} or {step_up: rule-id}",
+            )
         base = NamedCase("base", {}, answer, rules, line=document.line(("base",)))
         if len(top["cases"]) > MAX_CASES:
             self.report(("cases",), f"{len(top['cases'])} cases", f"at most {MAX_CASES}")
@@ -153,7 +172,9 @@ class _Reading:
 
     def _heard(self, listed: Any) -> tuple[HeardCase, ...]:
         if not isinstance(listed, list) or len(listed) > MAX_CASES:
-            self.report(("heard",), shown(listed), f"a list of at most {MAX_CASES} {{prompt, intents}}")
+            self.report(
+                ("heard",), shown(listed), f"a list of at most {MAX_CASES} {{prompt, intents}}"
+            )
             return ()
         out = []
         for index, block in enumerate(listed):
@@ -161,11 +182,18 @@ class _Reading:
             if not self._is_mapping(path, block, "a mapping: {prompt, intents}"):
                 continue
             self._known(path, block, ("prompt", "intents"))
-            turns, intents = self._texts((*path, "prompt"), block.get("prompt")), block.get("intents")
-            if self._is_mapping((*path, "intents"), intents, "a mapping of intents: {refund: present}"):
+            turns = self._texts((*path, "prompt"), block.get("prompt"))
+            intents = block.get("intents")
+            if self._is_mapping(
+                (*path, "intents"), intents, "a mapping of intents: {refund: present}"
+            ):
                 for name, presence in intents.items():
                     if presence not in get_args(Presence):
-                        self.report((*path, "intents", name), shown(presence), " or ".join(get_args(Presence)))
+                        self.report(
+                            (*path, "intents", name),
+                            shown(presence),
+                            " or ".join(get_args(Presence)),
+                        )
                 out.append(HeardCase(turns, intents, self.document.line(path)))
         return tuple(out)
 
@@ -177,12 +205,22 @@ class _Reading:
         self._known(path, block, _CASE)
         name = block.get("name")
         if type(name) is not str or not name:
-            self.report((*path, "name"), shown(name), "a sentence that names the case", key="name" not in block)
+            self.report(
+                (*path, "name"),
+                shown(name),
+                "a sentence that names the case",
+                key="name" not in block,
+            )
         elif name in self.names:
-            self.report((*path, "name"), shown(name), f"a name of its own (first on line {self.names[name]})")
+            self.report(
+                (*path, "name"),
+                shown(name),
+                f"a name of its own (first on line {self.names[name]})",
+            )
         else:
             self.names[name] = line
-        changes, changed = dict[str, Any](), block.get("set", {})
+        changes = dict[str, Any]()
+        changed = block.get("set", {})
         if self._is_mapping((*path, "set"), changed, "a mapping of what this case changes"):
             changes = self._leaves(index, (*path, "set"), changed)
         for at, key in enumerate(self._texts((*path, "without"), block.get("without", []))):
@@ -194,21 +232,44 @@ class _Reading:
         answer, rules = self._expectation((*path, "expect"), block["expect"])
         because = self._texts((*path, "because"), block.get("because", []))
         if answer == "deny" and not because:
-            self.report((*path, "expect"), "deny without a reason", "because: the field or reason that it is refused for")
+            self.report(
+                (*path, "expect"),
+                "deny without a reason",
+                "because: the field or reason that it is refused for",
+            )
         if answer == "allow" and because:
             self.report((*path, "because"), "a reason", "none: nothing is refused", key=True)
         grants, asks = (block.get(key, {}) for key in ("grants", "asks"))
         grants = self._pins((*path, "grants"), grants, GRANTS)
         by_rule = isinstance(asks, dict) and set(asks) <= set(rules)
         if by_rule:
-            asks = {rule: self._pins((*path, "asks", rule), pinned, ASKS) for rule, pinned in asks.items()}
+            asks = {
+                rule: self._pins((*path, "asks", rule), pinned, ASKS)
+                for rule, pinned in asks.items()
+            }
         else:
             asks = self._pins((*path, "asks"), asks, ASKS)
         if grants and answer == "deny":
-            self.report((*path, "grants"), "grants of a denial", "none: nothing is handed out", key=True)
+            self.report(
+                (*path, "grants"), "grants of a denial", "none: nothing is handed out", key=True
+            )
         if asks and (not rules or (len(rules) != 1 and not by_rule)):
-            self.report((*path, "asks"), "asks", "expect: {step_up: rule-id} or confirm with one rule, or asks: {rule-id: {...}}", key=True)
-        return NamedCase(str(name), changes, answer, rules, because, grants, asks if by_rule else dict.fromkeys(rules[:1], asks), line)
+            self.report(
+                (*path, "asks"),
+                "asks",
+                "expect: {step_up: rule-id} or confirm with one rule, or asks: {rule-id: {...}}",
+                key=True,
+            )
+        return NamedCase(
+            str(name),
+            changes,
+            answer,
+            rules,
+            because,
+            grants,
+            asks if by_rule else dict.fromkeys(rules[:1], asks),
+            line,
+        )
 
     def _is_mapping(self, path: Place, value: Any, expected: str) -> bool:
         if not isinstance(value, dict):
@@ -219,16 +280,26 @@ class _Reading:
         for key in block:
             if key not in allowed:
                 hint = did_you_mean(key, [k for k in allowed if k not in block])
-                self.report((*path, key), "an unknown key", "one of " + ", ".join(allowed), hint, key=True)
+                self.report(
+                    (*path, key),
+                    "an unknown key",
+                    "one of " + ", ".join(allowed),
+                    hint,
+                    key=True,
+                )
 
     def _pins(self, path: Place, pinned: Any, allowed: tuple[str, ...]) -> Mapping[str, Any]:
-        if not self._is_mapping(path, pinned, "a mapping of what is pinned: " + ", ".join(allowed)):
+        if not self._is_mapping(
+            path, pinned, "a mapping of what is pinned: " + ", ".join(allowed)
+        ):
             return {}
         self._known(path, pinned, allowed)
         return dict(pinned)
 
     def _leaves(self, index: int, path: Place, block: Mapping[str, Any]) -> dict[str, Any]:
-        """A block's leaves by dotted key, with their places; the same key twice in two spellings is a finding."""
+        """A block's leaves by dotted key, with their places; the same key twice in two
+        spellings is a finding.
+        """
         out = {}
         for key, value, inside in flatten(block):
             here = (*path, *inside)
@@ -251,34 +322,57 @@ class _Reading:
         for asks in _ASKED:
             if isinstance(value, dict) and list(value) == [asks]:
                 if value[asks] == []:
-                    self.report((*path, asks), "an empty list", "the id of at least one step-up rule (it must not be empty)")
+                    self.report(
+                        (*path, asks),
+                        "an empty list",
+                        "the id of at least one step-up rule (it must not be empty)",
+                    )
                 return asks, self._texts((*path, asks), value[asks])
         self.report(path, shown(value), _EXPECTED, did_you_mean(value, ("allow", "deny")))
         return "allow", ()
 
 
-# --- running ---------------------------------------------------------------------------------------------------------------
+# --- running ----------------------------------------------------------------------------------
 def scenes(workflow: Workflow, tests: TestFile) -> tuple[tuple[NamedCase, Scene], ...]:
     """Every case with its scene, the base first.
 
-    Raises WorkflowError: a key of a scene is wrong, or the tests are of another workflow; every problem at its line and column.
+    Raises WorkflowError: a key of a scene is wrong, or the tests are of another workflow; every
+    problem at its line and column.
     """
     problems = []
     if tests.workflow != workflow.id:
         hint = did_you_mean(tests.workflow, [workflow.id])
-        problems.append(problem_at(tests.file, 1, 1, "workflow", shown(tests.workflow), f"'{workflow.id}', the workflow beside it", hint))
+        problems.append(
+            problem_at(
+                tests.file,
+                1,
+                1,
+                "workflow",
+                shown(tests.workflow),
+                f"'{workflow.id}', the workflow beside it",
+                hint,
+            )
+        )
     for index, stated in enumerate((tests.stated, *(case.changes for case in tests.cases)), -1):
         problems += tests.problems(index, findings(workflow, stated, changing=index >= 0))
     for said in tests.heard:
         unknown = [name for name in said.intents if name not in workflow.intents]
         expected = "one of " + ", ".join(workflow.intents)
         got = "no intent of the workflow"
-        problems += [problem_at(tests.file, said.line, 1, f"heard.intents.{name}", got, expected) for name in unknown]
+        problems += [
+            problem_at(tests.file, said.line, 1, f"heard.intents.{name}", got, expected)
+            for name in unknown
+        ]
     _refuse(problems)
     made: list[tuple[NamedCase, Scene]] = []
     for index, case in enumerate(tests.all, -1):
         try:
-            made.append((case, made[0][1].set(case.changes) if made else Scene.of(workflow, tests.stated)))
+            made.append(
+                (
+                    case,
+                    made[0][1].set(case.changes) if made else Scene.of(workflow, tests.stated),
+                )
+            )
         except SceneError as error:
             problems += tests.problems(index, error.failures)
             if not made:
@@ -303,8 +397,22 @@ def run_tests(workflow: Workflow, tests: TestFile) -> CaseResults:
     for case, scene in made:
         answer = scene.decide()
         why = mismatch(workflow, case, scene, answer) or impossible(workflow, scene)
-        changed = {key: value for key, value in scene.values.items() if key not in base.values or base.values[key] != value}
-        results.append(Result(case.name, not why, case.expected, in_words(answer), why, f"{tests.file}:{case.line}", changed))
+        changed = {
+            key: value
+            for key, value in scene.values.items()
+            if key not in base.values or base.values[key] != value
+        }
+        results.append(
+            Result(
+                case.name,
+                not why,
+                case.expected,
+                in_words(answer),
+                why,
+                f"{tests.file}:{case.line}",
+                changed,
+            )
+        )
     results += [_heard(workflow, tests.file, said) for said in tests.heard]
     return CaseResults(tests.file, workflow.id, tuple(results), dict(base.filled))
 
@@ -312,21 +420,50 @@ def run_tests(workflow: Workflow, tests: TestFile) -> CaseResults:
 def _heard(workflow: Workflow, file: str, said: HeardCase) -> Result:
     answers = ask(lexical, tuple(workflow.intents.values()), said.turns)
     got = {name: answers[name].presence for name in said.intents}
-    why = "; ".join(f"{name} is {got[name]}: {answers[name].evidence}" for name in got if got[name] != said.intents[name])
-    expected, came_out = (", ".join(f"{name} {presence}" for name, presence in each.items()) for each in (said.intents, got))
-    return Result(f"heard: {' / '.join(said.turns)}", not why, expected, came_out, why, f"{file}:{said.line}", {})
+    why = "; ".join(
+        f"{name} is {got[name]}: {answers[name].evidence}"
+        for name in got
+        if got[name] != said.intents[name]
+    )
+    expected, came_out = (
+        ", ".join(f"{name} {presence}" for name, presence in each.items())
+        for each in (said.intents, got)
+    )
+    return Result(
+        f"heard: {' / '.join(said.turns)}",
+        not why,
+        expected,
+        came_out,
+        why,
+        f"{file}:{said.line}",
+        {},
+    )
 
 
 def passing(workflow: Workflow, tests: TestFile) -> list[tuple[NamedCase, Scene]]:
     """The cases that hold, with their scenes. Raises as `scenes`."""
-    possible = [(case, scene) for case, scene in scenes(workflow, tests) if not impossible(workflow, scene)]
-    return [(case, scene) for case, scene in possible if not mismatch(workflow, case, scene, scene.decide())]
+    possible = [
+        (case, scene)
+        for case, scene in scenes(workflow, tests)
+        if not impossible(workflow, scene)
+    ]
+    return [
+        (case, scene)
+        for case, scene in possible
+        if not mismatch(workflow, case, scene, scene.decide())
+    ]
 
 
 def impossible(workflow: Workflow, scene: Scene) -> str:
-    """Why a scene proves nothing: no such tool, or it could not have come about. Empty: it could."""
+    """Why a scene proves nothing: no such tool, or it could not have come about. Empty: it
+    could.
+    """
     if scene.call.tool not in workflow.tools:
         return f"reaches no rule: the workflow has no tool {scene.call.tool!r}"
     if scene.unreached:
-        return "could not have come about: an earlier call would itself have been refused (" + "; ".join(map(str, scene.unreached)) + ")"
+        return (
+            "could not have come about: an earlier call would itself have been refused ("
+            + "; ".join(map(str, scene.unreached))
+            + ")"
+        )
     return ""

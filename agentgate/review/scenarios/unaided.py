@@ -1,9 +1,11 @@
-"""Whether any prompt gives each required argument of a tool that acts its value without a person, and what is missing when not.
+"""Whether any prompt gives each required argument of a tool that acts its value without a
+person, and what is missing when not.
 
-Rules: three answers, and none is a guess. *witnessed*: the engine allows a complete call that is made up here or is a case of the test
-file, with every earlier call it refers to, each decided in full; nobody is asked, unless a rule asks about every call. *impossible*: by
-the text, no origin of the argument can ever hold, whatever the user says. *not shown*: neither, with what stood in the way; nothing is
-claimed then.
+Rules: three answers, and none is a guess. *witnessed*: the engine allows a complete call that
+is made up here or is a case of the test file, with every earlier call it refers to, each
+decided in full; nobody is asked, unless a rule asks about every call. *impossible*: by the
+text, no origin of the argument can ever hold, whatever the user says. *not shown*: neither,
+with what stood in the way; nothing is claimed then.
 """
 
 from __future__ import annotations
@@ -30,13 +32,19 @@ from agentgate.values.request import Call
 from agentgate.workflow.model import Limit, Tool, Workflow
 from agentgate.workflow.rule import PROMPT, USER, Rule, Source
 
-MAX_PROMPTS, MAX_REPAIRED, MAX_VALUES = 12, 3, 8  # tried of one tool, of its calls, of an argument
-SOME_TIME = "2026-01-07T12:00+00:00"  # on which day something can be named makes no difference to what can
+# tried of one tool, of its calls, of an argument
+MAX_PROMPTS = 12
+MAX_REPAIRED = 3
+MAX_VALUES = 8
+# on which day something can be named makes no difference to what can
+SOME_TIME = "2026-01-07T12:00+00:00"
 Verdict = Literal["witnessed", "impossible", "not shown"]
 
 
 class Unaided(NamedTuple):
-    """What is known of one required argument; `why`: what is missing or stood in the way (witnessed: empty); `scene`: the witness."""
+    """What is known of one required argument; `why`: what is missing or stood in the way
+    (witnessed: empty); `scene`: the witness.
+    """
 
     tool: str
     argument: str
@@ -46,8 +54,11 @@ class Unaided(NamedTuple):
 
 
 def unaided(workflow: Workflow, cases: Iterable[Scene] = ()) -> tuple[Unaided, ...]:
-    """Every required argument of every tool that acts, in the order of the file. `cases`: scenes of its test file."""
-    barred, known = _barred(workflow), tuple(cases)
+    """Every required argument of every tool that acts, in the order of the file. `cases`:
+    scenes of its test file.
+    """
+    barred = _barred(workflow)
+    known = tuple(cases)
     found = []
     for tool in workflow.tools.values():
         required = [rule for rule in tool.args.values() if not rule.optional]
@@ -55,33 +66,66 @@ def unaided(workflow: Workflow, cases: Iterable[Scene] = ()) -> tuple[Unaided, .
             continue
         before = _before(tool, barred)
         missing = {rule.name: before or _missing(workflow, rule, barred) for rule in required}
-        scene, stopped = (None, ()) if any(missing.values()) else _witness(workflow, tool, known)
+        scene, stopped = (
+            (None, ()) if any(missing.values()) else _witness(workflow, tool, known)
+        )
         for rule in required:
             if missing[rule.name]:
                 found.append(Unaided(tool.name, rule.name, "impossible", missing[rule.name]))
             elif any(missing.values()):
                 name = next(name for name, why in missing.items() if why)
-                found.append(Unaided(tool.name, rule.name, "not shown", f"no call of {tool.name} can be shown without {name}"))
+                found.append(
+                    Unaided(
+                        tool.name,
+                        rule.name,
+                        "not shown",
+                        f"no call of {tool.name} can be shown without {name}",
+                    )
+                )
             else:
                 own = [failure for failure in stopped if failure.argument == rule.name]
-                why = f"the nearest call made up is not allowed: {(own or stopped)[0]}" if stopped else ""
-                found.append(Unaided(tool.name, rule.name, "not shown" if stopped else "witnessed", why, scene))
+                why = (
+                    f"the nearest call made up is not allowed: {(own or stopped)[0]}"
+                    if stopped
+                    else ""
+                )
+                found.append(
+                    Unaided(
+                        tool.name,
+                        rule.name,
+                        "not shown" if stopped else "witnessed",
+                        why,
+                        scene,
+                    )
+                )
     return tuple(found)
 
 
 def counted(found: Iterable[Unaided]) -> str:
     """How many of each verdict, in words; empty for none."""
     kinds = Counter(each.verdict for each in found)
-    said: dict[Verdict, str] = {"witnessed": "shown by a call", "impossible": "impossible", "not shown": "not shown"}
-    return ", ".join(f"{kinds[verdict]} {word}" for verdict, word in said.items() if kinds[verdict])
+    said: dict[Verdict, str] = {
+        "witnessed": "shown by a call",
+        "impossible": "impossible",
+        "not shown": "not shown",
+    }
+    return ", ".join(
+        f"{kinds[verdict]} {word}" for verdict, word in said.items() if kinds[verdict]
+    )
 
 
-# --- by the text --------------------------------------------------------------------------------------------------------------
+# --- by the text ------------------------------------------------------------------------------
 def _barred(workflow: Workflow) -> dict[str, str]:
-    """The tools of which no call goes through without a person, and why; a file in which tools wait for each other does not load."""
+    """The tools of which no call goes through without a person, and why; a file in which tools
+    wait for each other does not load.
+    """
     barred: dict[str, str] = {}
     while True:
-        new = {name: why for name, tool in workflow.tools.items() if name not in barred and (why := _stops(workflow, tool, barred))}
+        new = {
+            name: why
+            for name, tool in workflow.tools.items()
+            if name not in barred and (why := _stops(workflow, tool, barred))
+        }
         if not new:
             return barred
         barred |= new
@@ -93,7 +137,11 @@ def _stops(workflow: Workflow, tool: Tool, barred: dict[str, str]) -> str:
         return f"every call of {tool.name} asks {asks.whom} (step_up.{asks.id})"
     if before := _before(tool, barred):
         return before
-    whys = ((rule.name, _missing(workflow, rule, barred)) for rule in tool.args.values() if not rule.optional)
+    whys = (
+        (rule.name, _missing(workflow, rule, barred))
+        for rule in tool.args.values()
+        if not rule.optional
+    )
     return next((f"{tool.name} needs {name}, which {why}" for name, why in whys if why), "")
 
 
@@ -111,12 +159,23 @@ def _missing(workflow: Workflow, rule: Rule, barred: dict[str, str]) -> str:
     bound = rule.at_most
     if bound is not None and (why := _unread(workflow, bound, barred)):
         return f"is at most {bound}, and {why}"
-    if rule.free or PROMPT in rule.sources or (USER in rule.sources and workflow.for_user is not None):
+    if (
+        rule.free
+        or PROMPT in rule.sources
+        or (USER in rule.sources and workflow.for_user is not None)
+    ):
         return ""
-    reasons = {source: _unread(workflow, source, barred) for source in rule.sources if source.tool}
+    reasons = {
+        source: _unread(workflow, source, barred) for source in rule.sources if source.tool
+    }
     if not reasons:
         return f"comes only from {' or '.join(map(str, rule.sources))}, and the workflow is for no user"
-    return "" if not all(reasons.values()) else "comes only from " + "; or ".join(f"{source}, and {why}" for source, why in reasons.items())
+    return (
+        ""
+        if not all(reasons.values())
+        else "comes only from "
+        + "; or ".join(f"{source}, and {why}" for source, why in reasons.items())
+    )
 
 
 def _unread(workflow: Workflow, source: Source, barred: dict[str, str]) -> str:
@@ -130,12 +189,26 @@ def _unread(workflow: Workflow, source: Source, barred: dict[str, str]) -> str:
     return ""
 
 
-# --- by a witness -------------------------------------------------------------------------------------------------------------
-def _witness(workflow: Workflow, tool: Tool, cases: Iterable[Scene]) -> tuple[Scene | None, tuple[Failure, ...]]:
-    """A call of the tool that goes through; else None and what stopped the call that came nearest."""
-    nearest = (Failure(Reason.ARGUMENT_VALUE, tool.name, "no call that could be made up", "a case of the test file that is allowed"),)
+# --- by a witness -----------------------------------------------------------------------------
+def _witness(
+    workflow: Workflow, tool: Tool, cases: Iterable[Scene]
+) -> tuple[Scene | None, tuple[Failure, ...]]:
+    """A call of the tool that goes through; else None and what stopped the call that came
+    nearest.
+    """
+    nearest = (
+        Failure(
+            Reason.ARGUMENT_VALUE,
+            tool.name,
+            "no call that could be made up",
+            "a case of the test file that is allowed",
+        ),
+    )
     stopped: tuple[Failure, ...] = ()
-    for scene in (*(case for case in cases if case.call.tool == tool.name), *_made(workflow, tool)):
+    for scene in (
+        *(case for case in cases if case.call.tool == tool.name),
+        *_made(workflow, tool),
+    ):
         now = stops(scene)
         if not now:
             return scene, ()
@@ -147,12 +220,26 @@ def _witness(workflow: Workflow, tool: Tool, cases: Iterable[Scene]) -> tuple[Sc
 def _made(workflow: Workflow, tool: Tool) -> Iterator[Scene]:
     """Calls of a tool in the order of trying.
 
-    As a scene completes them, with each example of each intent that it needs; with what the user may name in the prompt; then the
-    nearest of these with what stood in the way changed.
+    As a scene completes them, with each example of each intent that it needs; with what the
+    user may name in the prompt; then the nearest of these with what stood in the way changed.
     """
-    wanted = [tool.needs, *(rule.needs for rule in tool.args.values() if rule.needs and not rule.optional)]
-    examples = [[text for name in names if name in workflow.intents for text in workflow.intents[name].examples] for names in wanted]
-    prompts = (". ".join(text.rstrip(".") for text in chosen) for chosen in product(*filter(None, examples)))
+    wanted = [
+        tool.needs,
+        *(rule.needs for rule in tool.args.values() if rule.needs and not rule.optional),
+    ]
+    examples = [
+        [
+            text
+            for name in names
+            if name in workflow.intents
+            for text in workflow.intents[name].examples
+        ]
+        for names in wanted
+    ]
+    prompts = (
+        ". ".join(text.rstrip(".") for text in chosen)
+        for chosen in product(*filter(None, examples))
+    )
     made = []
     for stated in ({}, *({"prompt": prompt} for prompt in islice(prompts, MAX_PROMPTS))):
         for more in (stated, _spoken(workflow, tool, stated.get("prompt", ""))):
@@ -172,7 +259,9 @@ def _spoken(workflow: Workflow, tool: Tool, prompt: str) -> dict[str, Any]:
             continue
         code = next((str(key) for key in _constants(tool, rule.currency)), "")
         for one in singles(rule):
-            if fits(workflow, tool.name, rule.name, sent(rule, one)) and can_be_named({"time": SOME_TIME}, rule, one, code):
+            if fits(workflow, tool.name, rule.name, sent(rule, one)) and can_be_named(
+                {"time": SOME_TIME}, rule, one, code
+            ):
                 stated[f"args.{rule.name}"] = sent(rule, one)
                 sentences.append(in_words(rule.type, one, code))
                 break
@@ -181,7 +270,11 @@ def _spoken(workflow: Workflow, tool: Tool, prompt: str) -> dict[str, Any]:
 
 def _constants(tool: Tool, name: str) -> tuple[Key, ...]:
     rule = tool.args.get(name)
-    return tuple(key for operator in rule.operators for key in operator.constants) if rule is not None else ()
+    return (
+        tuple(key for operator in rule.operators for key in operator.constants)
+        if rule is not None
+        else ()
+    )
 
 
 def _repaired(scene: Scene, tool: Tool) -> Iterator[Scene]:
@@ -200,13 +293,18 @@ def _repaired(scene: Scene, tool: Tool) -> Iterator[Scene]:
                 break
         if better is None:
             return
-        scene, stopped = better, stops(better)
+        scene = better
+        stopped = stops(better)
         yield scene
 
 
 def _changes(rule: Rule) -> Iterator[dict[str, Any]]:
     """Another place for an argument, or another value at a place."""
-    places = [named(source) for source in rule.sources if source.kind != "computed" and source.selector is None]
+    places = [
+        named(source)
+        for source in rule.sources
+        if source.kind != "computed" and source.selector is None
+    ]
     yield from ({f"origin.{rule.name}": place} for place in places)
     for one in islice(singles(rule), MAX_VALUES):
         value = {f"args.{rule.name}": sent(rule, one)}
@@ -215,19 +313,37 @@ def _changes(rule: Rule) -> Iterator[dict[str, Any]]:
 
 
 def stops(scene: Scene) -> tuple[Failure, ...]:
-    """What keeps a call, or an earlier one of its run, from going through without a person; empty: nothing does.
+    """What keeps a call, or an earlier one of its run, from going through without a person;
+    empty: nothing does.
 
-    A rule that asks about every call of the tool stops nothing here, but does for an earlier call.
+    A rule that asks about every call of the tool stops nothing here, but does for an earlier
+    call.
     """
-    workflow, used = scene.workflow, Counter[Limit]()
+    workflow = scene.workflow
+    used = Counter[Limit]()
     for index, label in enumerate(scene.earlier):
-        tool, values = workflow.tools.get(bare(label)), scene.values
+        tool = workflow.tools.get(bare(label))
+        values = scene.values
         if tool is None:
-            return (Failure(Reason.TOOL_UNKNOWN, f"earlier.{label}", "an earlier call", "a tool of the workflow"),)
+            return (
+                Failure(
+                    Reason.TOOL_UNKNOWN,
+                    f"earlier.{label}",
+                    "an earlier call",
+                    "a tool of the workflow",
+                ),
+            )
         try:
-            call = Call.of(tool.name, under(values, f"earlier.{label}."), f"earlier_{index}", tool.definition)
+            call = Call.of(
+                tool.name,
+                under(values, f"earlier.{label}."),
+                f"earlier_{index}",
+                tool.definition,
+            )
         except CanonicalError as error:
-            return (Failure(Reason.ARGUMENT_FORM, f"earlier.{label}", error.got, error.expected),)
+            return (
+                Failure(Reason.ARGUMENT_FORM, f"earlier.{label}", error.got, error.expected),
+            )
         at = replace(scene.around, now=scene.now - timedelta(seconds=ago(values, label)))
         answer = decide(workflow, replace(scene.run, calls=scene.run.calls[:index]), call, at)
         if isinstance(answer, Deny) or answer.holds:
@@ -238,7 +354,10 @@ def stops(scene: Scene) -> tuple[Failure, ...]:
         return answer.failures if isinstance(answer, Deny) else asked
     used.update({taken.limit: taken.amount for taken in answer.reservations})
     over = (limit for limit, amount in used.items() if amount > limit.maximum)
-    return tuple(Failure(Reason.LIMIT, "limits", f"the calls of {each.tool}", f"at most {each.maximum}") for each in over)
+    return tuple(
+        Failure(Reason.LIMIT, "limits", f"the calls of {each.tool}", f"at most {each.maximum}")
+        for each in over
+    )
 
 
 def _asked_about(answer: Eligible) -> tuple[Failure, ...]:

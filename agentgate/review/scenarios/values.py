@@ -1,7 +1,9 @@
-"""Values that a workflow allows, made in a fixed order: the same rule always gives the same first, second, third value.
+"""Values that a workflow allows, made in a fixed order: the same rule always gives the same
+first, second, third value.
 
-Rules: nothing here decides whether a value is allowed; the engine's own check is asked (`fits`). A pattern or type for which
-no value is found gives none, and the reviewer is asked to state one.
+Rules: nothing here decides whether a value is allowed; the engine's own check is asked
+(`fits`). A pattern or type for which no value is found gives none, and the reviewer is asked to
+state one.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ from agentgate.workflow.model import Workflow
 from agentgate.workflow.operators import as_sent
 from agentgate.workflow.rule import Rule
 
-# Of each type: values, and near misses, which a person reads as such a value although their form is not the normal one (text has none;
-# for `json` it is a structure, which is no text).
-_VALUES: Mapping[str, Mapping[str, list[Any]]] = json.loads(Path(__file__).with_name("values.json").read_text("utf-8"))
+# Of each type: values, and near misses, which a person reads as such a value although their
+# form is not the normal one (text has none; for `json` it is a structure, which is no text).
+_VALUES: Mapping[str, Mapping[str, list[Any]]] = json.loads(
+    Path(__file__).with_name("values.json").read_text("utf-8")
+)
 
 
 def malformed(kind: str) -> list[Any]:
@@ -49,10 +53,18 @@ def _made(rule: Rule, top: Decimal | None) -> Iterator[Any]:
             yield from operator.samples(variant)
     bounds = [operator for operator in rule.operators if operator.bounds]
     if bounds or top is not None:
-        edges = [number(value) for operator in reversed(bounds) for value in operator.near(rule.type)]
+        edges = [
+            number(value) for operator in reversed(bounds) for value in operator.near(rule.type)
+        ]
         for amount in (Decimal("10.00"), Decimal(20), Decimal(1), top, *edges):
-            if amount is not None and (top is None or amount <= top) and all(operator.holds(amount) for operator in bounds):
-                yield as_sent(rule.type, amount.to_integral_value() if rule.type == "integer" else amount)
+            if (
+                amount is not None
+                and (top is None or amount <= top)
+                and all(operator.holds(amount) for operator in bounds)
+            ):
+                yield as_sent(
+                    rule.type, amount.to_integral_value() if rule.type == "integer" else amount
+                )
     yield from _VALUES[rule.type]["values"]
 
 
@@ -66,38 +78,54 @@ def singles(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
 
 
 def candidates(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
-    """Values that may fit a rule, in a fixed order and each once. `top`: the bound that an earlier call's fact sets, if known."""
+    """Values that may fit a rule, in a fixed order and each once. `top`: the bound that an
+    earlier call's fact sets, if known.
+    """
     return (sent(rule, value) for value in singles(rule, top))
 
 
-_FIRST_DAY = date(2026, 1, 7)  # a Wednesday; for a workflow that expires before, a day of its last week
+# a Wednesday; for a workflow that expires before, a day of its last week
+_FIRST_DAY = date(2026, 1, 7)
 _NOWHERE = Surroundings(datetime(2000, 1, 1, tzinfo=UTC))
-_NOBODY = RunState(Header("", "", None, Agent("agent"), "", 0, "", 0.0, 0.0), (), {}, None, (), "")
+_NOBODY = RunState(
+    Header("", "", None, Agent("agent"), "", 0, "", 0.0, 0.0), (), {}, None, (), ""
+)
 
 
 def fits(workflow: Workflow, tool: str, name: str, value: Any) -> bool:
     """Whether the engine finds nothing wrong with this one argument's form and value."""
-    case = Case(workflow, _NOBODY, Call(tool, "", b"", put_at({}, steps(name), value)), _NOWHERE)
+    case = Case(
+        workflow, _NOBODY, Call(tool, "", b"", put_at({}, steps(name), value)), _NOWHERE
+    )
     check_arguments(case)
     return name in case.values and not any(f.argument == name for f in case.denied)
 
 
-# --- who calls for whom, when and where --------------------------------------------------------------------------------------
+# --- who calls for whom, when and where -------------------------------------------------------
 def circumstances(workflow: Workflow, tenant: str) -> Iterator[tuple[str, Any]]:
-    """A value for every key of a scene that the workflow asks about, and for the ids of agent and user."""
+    """A value for every key of a scene that the workflow asks about, and for the ids of agent
+    and user.
+    """
     first = min(_FIRST_DAY, workflow.expires - timedelta(days=7))
-    made = {"tenant": tenant, "time": datetime.combine(first, time(12), UTC).isoformat(timespec="minutes")}
+    made = {
+        "tenant": tenant,
+        "time": datetime.combine(first, time(12), UTC).isoformat(timespec="minutes"),
+    }
     for clause in clauses_of(workflow):
         made |= clause.sample(made)
     yield from made.items()
-    brokers = sorted({t.upstream.broker for t in workflow.tools.values() if t.upstream is not None})
+    brokers = sorted(
+        {t.upstream.broker for t in workflow.tools.values() if t.upstream is not None}
+    )
     if brokers:
         yield "brokers", brokers
 
 
-# --- in the user's words --------------------------------------------------------------------------------------------------------
+# --- in the user's words ----------------------------------------------------------------------
 def in_words(kind: str, value: Any, currency: str) -> str:
-    """A value as a user writes it: money with its currency, a user or channel with its sign, text as a name in quotes."""
+    """A value as a user writes it: money with its currency, a user or channel with its sign,
+    text as a name in quotes.
+    """
     if kind == "money" and currency:
         return f"{value} {currency}"
     if kind == "text":
@@ -113,7 +141,16 @@ def long_words(prompt: Any) -> list[str]:
 def label(kind: str, prompt: Any) -> str:
     """A label of this type that the longest word of a prompt means; empty where none does."""
     word = max(filter(stems, long_words(prompt)), key=len, default="")
-    return {"text": word, "path": f"{word}.txt", "user": word.lower(), "channel": word.lower()}.get(kind, "") if word else ""
+    return (
+        {
+            "text": word,
+            "path": f"{word}.txt",
+            "user": word.lower(),
+            "channel": word.lower(),
+        }.get(kind, "")
+        if word
+        else ""
+    )
 
 
 def added(prompt: Any, sentence: str) -> Any:
@@ -136,10 +173,22 @@ def names(prompt: Prompt, rule: Rule, value: Any, currency: str) -> bool:
 
 def can_be_named(values: Values, rule: Rule, value: Any, currency: str = "") -> bool:
     """Whether a prompt of the scene's day could name a value."""
-    return names(Prompt.of((in_words(rule.type, value, currency),), time_of(values).date()), rule, value, currency)
+    return names(
+        Prompt.of((in_words(rule.type, value, currency),), time_of(values).date()),
+        rule,
+        value,
+        currency,
+    )
 
 
 def calculation(rule: Rule, known: list[Decimal], currency: str, *, named: bool) -> str:
-    """A sentence that asks for the half of one number, or for the sum of more; `named`: it names them."""
-    of = " of " + " and ".join(in_words(rule.type, format(each, "f"), currency) for each in known) if named else ""
+    """A sentence that asks for the half of one number, or for the sum of more; `named`: it
+    names them.
+    """
+    of = (
+        " of "
+        + " and ".join(in_words(rule.type, format(each, "f"), currency) for each in known)
+        if named
+        else ""
+    )
     return f"As the amount, please take {'half' if len(known) == 1 else 'the sum total'}{of}."

@@ -1,7 +1,9 @@
-"""The audit log for people: recent decisions, one call's story, and the workflow version that decided.
+"""The audit log for people: recent decisions, one call's story, and the workflow version that
+decided.
 
-Rules: a page only reads, and shows what `GET /v1/audit` would: to an auditor of the settings, who is known by the client certificate that a
-proxy passed on (and needs no script), or by the passkey of somebody in the auditor's group.
+Rules: a page only reads, and shows what `GET /v1/audit` would: to an auditor of the settings,
+who is known by the client certificate that a proxy passed on (and needs no script), or by the
+passkey of somebody in the auditor's group.
 """
 
 from __future__ import annotations
@@ -26,12 +28,15 @@ from agentgate.service.state import Service
 
 
 async def show(request: Request, service: Service) -> Response:
-    """``GET /audit``: decisions, the newest first, as a filter wants them; ``/audit/{call}``: its story; ``/audit/{call}/workflow``."""
+    """``GET /audit``: decisions, the newest first, as a filter wants them; ``/audit/{call}``:
+    its story; ``/audit/{call}/workflow``.
+    """
     reader = await _reader(request, service)
     if isinstance(reader, Response):
         return reader
     told, asked = await ask_log(service, request, reader["people"]), read_query(request)
-    records = [defaultdict(str, each) for each in told["records"]]  # of another type or version a record may lack a field
+    # of another type or version a record may lack a field
+    records = [defaultdict(str, each) for each in told["records"]]
     common = {"root": "/audit", "reader": reader, "findings": told["findings"]}
     if "call" not in request.path_params:
         return page("audit.html", **common, asked=asked, records=records, next=told["next"])
@@ -44,12 +49,23 @@ async def show(request: Request, service: Service) -> Response:
         raise RequestRefused(404, "not_found")
     text = read_file(Path(workflow.file))
     signed = json.loads(text) if workflow.file.endswith(".json") else None
-    return page("audit_workflow.html", **common, decided=decided, workflow=workflow, signed=signed, lines=text.splitlines())
+    return page(
+        "audit_workflow.html",
+        **common,
+        decided=decided,
+        workflow=workflow,
+        signed=signed,
+        lines=text.splitlines(),
+    )
 
 
 async def _reader(request: Request, service: Service) -> dict[str, Any] | Response:
-    """Who reads: their name, the tenants that they may read, the passkey if they came by one. Or the page on which they sign in."""
-    auditors = {name: each for name, each in service.settings.clients.items() if each.role == "auditor"}
+    """Who reads: their name, the tenants that they may read, the passkey if they came by one.
+    Or the page on which they sign in.
+    """
+    auditors = {
+        name: each for name, each in service.settings.clients.items() if each.role == "auditor"
+    }
     if not auditors:
         raise RequestRefused(404, "not_found")
     thumbprint = thumbprint_of(request, service.settings)
@@ -57,10 +73,24 @@ async def _reader(request: Request, service: Service) -> dict[str, Any] | Respon
         if thumbprint in each.certificates:
             service.take(request, name)
             return {"name": name, "people": each.tenants, "credential": ""}
-    passkeys, name = service.gate.core.answerers.passkeys, ""
-    if passkeys is not None and (person := await reader_of(service, sent(request, service))) is not None:
-        name, groups = person.name, {tenant: user.groups for tenant, user in person.people.items()}
-        people = [t for t, own in groups.items() if any(each.group in own and t in each.tenants for each in auditors.values())]
+    passkeys = service.gate.core.answerers.passkeys
+    name = ""
+    if (
+        passkeys is not None
+        and (person := await reader_of(service, sent(request, service))) is not None
+    ):
+        name = person.name
+        groups = {tenant: user.groups for tenant, user in person.people.items()}
+        people = [
+            t
+            for t, own in groups.items()
+            if any(each.group in own and t in each.tenants for each in auditors.values())
+        ]
         if people:
             return {"name": name, "people": people, "credential": person.credential}
-    return page("sign_in.html", root="/audit", origins=passkeys.origins if passkeys else (), reader_name=name)
+    return page(
+        "sign_in.html",
+        root="/audit",
+        origins=passkeys.origins if passkeys else (),
+        reader_name=name,
+    )

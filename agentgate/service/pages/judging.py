@@ -1,8 +1,11 @@
-"""The holds of whoever is signed in: the list, one with its question, several of a run; and answers, each an assertion of its own.
+"""The holds of whoever is signed in: the list, one with its question, several of a run; and
+answers, each an assertion of its own.
 
-Rules: what a person may not answer is 404, like what is not there. A session only reads: what changes a hold is `WebAuthnAnswer`, over a
-nonce of the gate, by the passkey that signed in; the gate's own methods judge it (`agentgate.gate.holds.answer`). A page or program of
-somebody's own gets the list by the person's own token, and by nothing else: no run's or conversation's id, and no client's assertion.
+Rules: what a person may not answer is 404, like what is not there. A session only reads: what
+changes a hold is `WebAuthnAnswer`, over a nonce of the gate, by the passkey that signed in; the
+gate's own methods judge it (`agentgate.gate.holds.answer`). A page or program of somebody's own
+gets the list by the person's own token, and by nothing else: no run's or conversation's id, and
+no client's assertion.
 """
 
 from __future__ import annotations
@@ -21,7 +24,17 @@ from agentgate.decision.hold import Hold
 from agentgate.errors import CredentialRefused, KeysUnavailable, RequestRefused
 from agentgate.explain.evidence import MASKED
 from agentgate.gate.holds.codec import told_of
-from agentgate.gate.holds.inbox import LATELY, PAGE, Addressed, WaitingPage, addressed, addressed_in, addressed_one, order, person_of
+from agentgate.gate.holds.inbox import (
+    LATELY,
+    PAGE,
+    Addressed,
+    WaitingPage,
+    addressed,
+    addressed_in,
+    addressed_one,
+    order,
+    person_of,
+)
 from agentgate.gate.holds.proof import refusal
 from agentgate.identity.assertion import Assertion
 from agentgate.identity.credential import OIDCToken
@@ -40,26 +53,50 @@ from agentgate.values.request import User
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PLACE = re.compile(r"\d{1,15}\.[0-9a-f]{64}", re.ASCII)
 _FOR_ME = re.compile(rf"for=me(?:&after=({_PLACE.pattern}))?", re.ASCII)
-_STATUS = {AnswerCode.MISSING: 404, AnswerCode.FORM: 400, AnswerCode.SIGNATURE: 400, AnswerCode.NONCE: 400}
+_STATUS = {
+    AnswerCode.MISSING: 404,
+    AnswerCode.FORM: 400,
+    AnswerCode.SIGNATURE: 400,
+    AnswerCode.NONCE: 400,
+}
 
 
 async def waiting(request: Request, service: Service) -> Response:
-    """``GET /holds``: what waits for this person, a page of it (from the place ``after`` on), and what ended lately."""
+    """``GET /holds``: what waits for this person, a page of it (from the place ``after`` on),
+    and what ended lately.
+    """
     reader = await _reader(request, service)
     if reader is None:
         return _sign_in(service)
     after = request.query_params.get("after", "")
     after = after if _PLACE.fullmatch(after) else ""
     core = service.gate.core
-    found: list[WaitingPage] = [await service.gate.drive(addressed(core, tenant, user, after)) for tenant, user in reader.people.items()]
+    found: list[WaitingPage] = [
+        await service.gate.drive(addressed(core, tenant, user, after))
+        for tenant, user in reader.people.items()
+    ]
     # what is beyond the end of one tenant's page comes after what that tenant still has
     until = min((each.next for each in found if each.next), key=order, default="")
-    waits = sorted((one for each in found for one in each.found if not until or order(one.place) <= order(until)), key=_by_place)
+    waits = sorted(
+        (
+            one
+            for each in found
+            for one in each.found
+            if not until or order(one.place) <= order(until)
+        ),
+        key=_by_place,
+    )
     wanted = request.query_params.get("for", "")[:80]
-    waits = [each for each in waits if wanted.lower() in f"{each.hold.question.sentence} {each.hold.question.asker}".lower()]
+    waits = [
+        each
+        for each in waits
+        if wanted.lower() in f"{each.hold.question.sentence} {each.hold.question.asker}".lower()
+    ]
     if len(waits) > PAGE:
         waits, until = waits[:PAGE], waits[PAGE - 1].place
-    ended = sorted((one for each in found for one in each.ended), key=_by_deadline, reverse=True)[:LATELY]
+    ended = sorted(
+        (one for each in found for one in each.ended), key=_by_deadline, reverse=True
+    )[:LATELY]
     counts: dict[str, Any] = {
         "total": sum(each.total for each in found),
         "before": sum(each.before for each in found),
@@ -67,11 +104,20 @@ async def waiting(request: Request, service: Service) -> Response:
         "after": after,
         "wanted": wanted,
     }
-    return page("holds.html", **_common(reader, service), pending=waits, over=ended, several=len(reader.people) > 1, **counts)
+    return page(
+        "holds.html",
+        **_common(reader, service),
+        pending=waits,
+        over=ended,
+        several=len(reader.people) > 1,
+        **counts,
+    )
 
 
 async def waiting_for(request: Request, service: Service) -> Response:
-    """``GET /v1/holds?for=me``: a page of what waits for the person whose token comes along, of their login, for this gate."""
+    """``GET /v1/holds?for=me``: a page of what waits for the person whose token comes along, of
+    their login, for this gate.
+    """
     asked = _FOR_ME.fullmatch(request.url.query)
     if asked is None:
         raise malformed("query", "another one", "for=me, and after= as next said")
@@ -82,21 +128,36 @@ async def waiting_for(request: Request, service: Service) -> Response:
         raise
     except CredentialRefused as error:
         headers = {"WWW-Authenticate": "Bearer"}
-        raise RequestRefused(401, "invalid_token", "", error.failure(reason=Reason.USER), headers=headers) from None
+        raise RequestRefused(
+            401, "invalid_token", "", error.failure(reason=Reason.USER), headers=headers
+        ) from None
     service.take(request, f"user {who.subject} of {who.issuer}")
-    found: WaitingPage = await service.gate.drive(addressed(core, who.tenant, who, asked[1] or ""))
+    found: WaitingPage = await service.gate.drive(
+        addressed(core, who.tenant, who, asked[1] or "")
+    )
     holds = [told_of(each.hold) | {"risk": each.risk} for each in found.found]
     return answered({"holds": holds, "next": found.next, "total": found.total})
 
 
 async def show_next(request: Request, service: Service) -> Response:
-    """``GET /holds/next``: on to the hold with the earliest deadline, or to the list where none waits."""
+    """``GET /holds/next``: on to the hold with the earliest deadline, or to the list where none
+    waits.
+    """
     reader = await _reader(request, service)
     if reader is None:
         return _sign_in(service)
-    found = [await service.gate.drive(addressed(service.gate.core, tenant, user)) for tenant, user in reader.people.items()]
+    found = [
+        await service.gate.drive(addressed(service.gate.core, tenant, user))
+        for tenant, user in reader.people.items()
+    ]
     first = min((one for each in found for one in each.found), key=_by_place, default=None)
-    return Response(status_code=303, headers={**HEADERS, "Location": f"/holds/{first.hold.id}" if first is not None else "/holds"})
+    return Response(
+        status_code=303,
+        headers={
+            **HEADERS,
+            "Location": f"/holds/{first.hold.id}" if first is not None else "/holds",
+        },
+    )
 
 
 async def one(request: Request, service: Service) -> Response:
@@ -105,8 +166,14 @@ async def one(request: Request, service: Service) -> Response:
     if reader is None:
         return _sign_in(service)
     shown = await _one(service, reader, request.path_params["hold"])
-    others = [each for each in await _of_run(service, reader, shown.hold) if each.hold.id != shown.hold.id]
-    return page("hold.html", **_common(reader, service), shown=shown, others=len(others), most=MOST)
+    others = [
+        each
+        for each in await _of_run(service, reader, shown.hold)
+        if each.hold.id != shown.hold.id
+    ]
+    return page(
+        "hold.html", **_common(reader, service), shown=shown, others=len(others), most=MOST
+    )
 
 
 async def of_run(request: Request, service: Service) -> Response:
@@ -124,13 +191,23 @@ async def nonce(request: Request, service: Service) -> Response:
     """``POST /holds/nonce``: what this person's passkey signs to give these answers."""
     reader, body = await _signed_in(request, service, "answers")
     answers = _answers(body["answers"])
-    if any(service.asked.take(f"{reader.credential} {each}") for each in answers):  # a cookie alone could use up those of others
-        raise RequestRefused(429, "slow_down", "Please wait a few seconds, then answer once more.", headers={"Retry-After": "1"})
+    # a cookie alone could use up those of others
+    if any(service.asked.take(f"{reader.credential} {each}") for each in answers):
+        raise RequestRefused(
+            429,
+            "slow_down",
+            "Please wait a few seconds, then answer once more.",
+            headers={"Retry-After": "1"},
+        )
     holds = [(await _one(service, reader, each)).hold for each in answers]
     tenant = holds[0].tenant
     try:
         new = await service.gate.nonce(list(answers), tenant=tenant)
-        stated = Together.of(holds).statement(answers, new) if len(holds) > 1 else holds[0].statement(answers[holds[0].id], new)
+        stated = (
+            Together.of(holds).statement(answers, new)
+            if len(holds) > 1
+            else holds[0].statement(answers[holds[0].id], new)
+        )
     except AnswerRefused as error:
         raise _not_counted(error) from None
     signed = {
@@ -142,21 +219,31 @@ async def nonce(request: Request, service: Service) -> Response:
 
 
 async def answer(request: Request, service: Service) -> Response:
-    """``POST /holds/answers``: an assertion over exactly these answers; of each what became of it, in words."""
-    reader, body = await _signed_in(request, service, "answers", "nonce", "assertion", optional=("reason",))
-    answers, reason = _answers(body["answers"]), (optional_text(body, "reason") or "")[:300]
+    """``POST /holds/answers``: an assertion over exactly these answers; of each what became of
+    it, in words.
+    """
+    reader, body = await _signed_in(
+        request, service, "answers", "nonce", "assertion", optional=("reason",)
+    )
+    answers = _answers(body["answers"])
+    reason = (optional_text(body, "reason") or "")[:300]
     tenant, *_ = [(await _one(service, reader, each)).hold.tenant for each in answers]
     by = WebAuthnAnswer(text(body["nonce"], "nonce"), body["assertion"])
     try:
         _check_same(reader, body["assertion"])
         if "reveal" in answers.values():
             (hold_id,) = answers
-            return answered({"values": await service.gate.reveal(hold_id, tenant=tenant, by=by)})
+            return answered(
+                {"values": await service.gate.reveal(hold_id, tenant=tenant, by=by)}
+            )
         became = await _given(service, tenant, answers, by, reason)
     except AnswerRefused as error:
         raise _not_counted(error) from None
     said = {
-        n: wording.refused(each) if isinstance(each, AnswerRefused) else wording.answered(each, reader.zone) for n, each in became.items()
+        n: wording.refused(each)
+        if isinstance(each, AnswerRefused)
+        else wording.answered(each, reader.zone)
+        for n, each in became.items()
     }
     return answered({"answered": said})
 
@@ -168,14 +255,18 @@ def _check_same(reader: Reader, assertion: object) -> None:
     except CredentialRefused as error:
         raise refusal(AnswerCode.FORM, error.field, error.got, error.expected) from None
     if credential != reader.credential:
-        raise refusal(AnswerCode.SIGNATURE, "assertion.id", credential[:40], "the passkey that signed in")
+        raise refusal(
+            AnswerCode.SIGNATURE, "assertion.id", credential[:40], "the passkey that signed in"
+        )
 
 
 async def _given(
     service: Service, tenant: str, answers: Mapping[str, Said], by: WebAuthnAnswer, reason: str
 ) -> Mapping[str, Hold | AnswerRefused]:
     if len(answers) > 1:
-        several: Mapping[str, Hold | AnswerRefused] = await service.gate.answer(dict(answers), tenant=tenant, by=by)
+        several: Mapping[str, Hold | AnswerRefused] = await service.gate.answer(
+            dict(answers), tenant=tenant, by=by
+        )
         return several
     ((hold_id, said),) = answers.items()
     if said == "release":
@@ -184,15 +275,24 @@ async def _given(
 
 
 def _not_counted(error: AnswerRefused) -> RequestRefused:
-    return RequestRefused(_STATUS.get(error.code, 409), str(error.code), wording.refused(error), *error.failures)
+    return RequestRefused(
+        _STATUS.get(error.code, 409), str(error.code), wording.refused(error), *error.failures
+    )
 
 
 def _answers(given: object) -> dict[str, Said]:
     """What is said to which hold: each released or refused, or one revealed."""
     said = given if type(given) is dict and 1 <= len(given) <= MOST else {}
     known = {"release", "refuse"} if len(said) != 1 else {"release", "refuse", "reveal"}
-    if not said or not all(_ID.fullmatch(name) and type(value) is str and value in known for name, value in said.items()):
-        raise malformed("answers", "something else", f"1 to {MOST} ids, each with release or refuse (or one with reveal)")
+    if not said or not all(
+        _ID.fullmatch(name) and type(value) is str and value in known
+        for name, value in said.items()
+    ):
+        raise malformed(
+            "answers",
+            "something else",
+            f"1 to {MOST} ids, each with release or refuse (or one with reveal)",
+        )
     return cast("dict[str, Said]", said)
 
 
@@ -202,13 +302,23 @@ async def _reader(request: Request, service: Service) -> Reader | None:
     return await reader_of(service, found)
 
 
-async def _signed_in(request: Request, service: Service, *required: str, optional: tuple[str, ...] = ()) -> tuple[Reader, dict[str, Any]]:
+async def _signed_in(
+    request: Request, service: Service, *required: str, optional: tuple[str, ...] = ()
+) -> tuple[Reader, dict[str, Any]]:
     """Who posts, and what: nobody has a turn before their body is here."""
     found = sent(request, service)
-    body = await posted(request, service, *required, optional=optional) if found is not None else {}
+    body = (
+        await posted(request, service, *required, optional=optional)
+        if found is not None
+        else {}
+    )
     reader = await reader_of(service, found)
     if reader is None:
-        raise RequestRefused(401, "signed_out", "You are signed out. Load the page again and sign in; then answer once more.")
+        raise RequestRefused(
+            401,
+            "signed_out",
+            "You are signed out. Load the page again and sign in; then answer once more.",
+        )
     return reader, body
 
 
@@ -220,7 +330,9 @@ async def _one(service: Service, reader: Reader, hold_id: str) -> Addressed:
     """A hold of one of their tenants, which they may answer. Raises RequestRefused: 404."""
     for tenant, user in reader.people.items() if _ID.fullmatch(hold_id) else ():
         try:
-            found: Addressed = await service.gate.drive(addressed_one(service.gate.core, tenant, hold_id, user))
+            found: Addressed = await service.gate.drive(
+                addressed_one(service.gate.core, tenant, hold_id, user)
+            )
         except AnswerRefused:
             continue
         return found
@@ -229,7 +341,9 @@ async def _one(service: Service, reader: Reader, hold_id: str) -> Addressed:
 
 async def _of_run(service: Service, reader: Reader, hold: Hold) -> list[Addressed]:
     """Those of its run that wait for this person, the earliest deadline first."""
-    found = await service.gate.drive(addressed_in(service.gate.core, hold.tenant, reader.people[hold.tenant], hold.run))
+    found = await service.gate.drive(
+        addressed_in(service.gate.core, hold.tenant, reader.people[hold.tenant], hold.run)
+    )
     return list(found)
 
 

@@ -1,6 +1,8 @@
-"""Pages as answers: templates that escape everything, and the headers under which a browser runs nothing but our one script.
+"""Pages as answers: templates that escape everything, and the headers under which a browser
+runs nothing but our one script.
 
-Rules: no page has a script or a style in it, none may be framed, cached, or send its address along.
+Rules: no page has a script or a style in it, none may be framed, cached, or send its address
+along.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from agentgate.service.state import Service
 
 _HERE = Path(__file__).parent
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src "
+    "data:; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 HEADERS = {
@@ -34,11 +37,17 @@ HEADERS = {
 }
 _ASSETS = {"pages.css": "text/css", "pages.js": "text/javascript"}
 _ERRORS = {
-    404: ("Not here", "There is no such page, or nothing here that you may answer. What waits for you is in the list."),
+    404: (
+        "Not here",
+        "There is no such page, or nothing here that you may answer. What waits for you is in the list.",
+    ),
     429: ("Too many requests", "Please wait a few seconds, then load the page again."),
     503: (
         "Not now",
-        "The gate cannot read its store or its passkey file, so nothing is shown or answered. This page tries again by itself.",
+        (
+            "The gate cannot read its store or its passkey file, so nothing is shown or "
+            "answered. This page tries again by itself."
+        ),
     ),
 }
 
@@ -59,13 +68,26 @@ def _templates() -> jinja2.Environment:
 
 def page(name: str, status: int = 200, **values: Any) -> Response:
     """A page from its template."""
-    return Response(_templates().get_template(name).render(values), status, HEADERS, media_type="text/html")
+    return Response(
+        _templates().get_template(name).render(values), status, HEADERS, media_type="text/html"
+    )
 
 
 def error_page(refused: RequestRefused, root: str) -> Response:
     """A refusal for whoever looks at a page; `root`: where its other pages are."""
-    title, text = _ERRORS.get(refused.status, ("Not answered", "The gate could not answer this request. Its log says why."))
-    answer = page("error.html", refused.status, title=title, text=text, again=refused.status == 503, why=refused.description, root=root)
+    title, text = _ERRORS.get(
+        refused.status,
+        ("Not answered", "The gate could not answer this request. Its log says why."),
+    )
+    answer = page(
+        "error.html",
+        refused.status,
+        title=title,
+        text=text,
+        again=refused.status == 503,
+        why=refused.description,
+        root=root,
+    )
     answer.headers.update(refused.headers)
     return answer
 
@@ -73,4 +95,6 @@ def error_page(refused: RequestRefused, root: str) -> Response:
 async def asset(request: Request, _: Service) -> Response:
     """``GET /holds/pages.css`` and ``/holds/pages.js``, and both under ``/audit``."""
     name = request.url.path.rpartition("/")[2]
-    return Response((_HERE / "assets" / name).read_bytes(), 200, HEADERS, media_type=_ASSETS[name])
+    return Response(
+        (_HERE / "assets" / name).read_bytes(), 200, HEADERS, media_type=_ASSETS[name]
+    )

@@ -1,8 +1,11 @@
-"""Who reads the pages: one assertion over a challenge of the gate opens a session, a sealed cookie carries it.
+"""Who reads the pages: one assertion over a challenge of the gate opens a session, a sealed
+cookie carries it.
 
-Rules: a challenge counts once and for `CHALLENGE_SECONDS`, at whichever gate with these keys. A session reads and never answers. It ends
-`SECONDS` after it began, whatever is done in it; before, at the first request at which its passkey is in the file no more, or its person
-is revoked. The cookie (RFC 6265bis) is `__Host-`: of this very host, over TLS or from ``http://localhost``, which Chromium trusts alike.
+Rules: a challenge counts once and for `CHALLENGE_SECONDS`, at whichever gate with these keys. A
+session reads and never answers. It ends `SECONDS` after it began, whatever is done in it;
+before, at the first request at which its passkey is in the file no more, or its person is
+revoked. The cookie (RFC 6265bis) is `__Host-`: of this very host, over TLS or from
+``http://localhost``, which Chromium trusts alike.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
     from agentgate.identity.passkeys import Passkeys
 
 COOKIE = "__Host-agentgate-holds"
-SECONDS, CHALLENGE_SECONDS = 900, 300
+SECONDS = 900
+CHALLENGE_SECONDS = 300
 _EARLY = 5  # seconds that another gate's clock may be ahead
 _OWNER = "holds-pages"  # no tenant: tenants' seals are over statements
 
@@ -56,7 +60,9 @@ class Reader:
 
 
 def challenge(keys: KeyRing) -> str:
-    """What a passkey signs to sign in, or to be made: time, chance, seal; nothing is stored until it is used."""
+    """What a passkey signs to sign in, or to be made: time, chance, seal; nothing is stored
+    until it is used.
+    """
     text = f"{int(time.time())}.{secrets.token_urlsafe(16)}"
     return f"{text}.{_seal(keys, 'challenge', text)}"
 
@@ -69,7 +75,11 @@ def check_challenge(keys: KeyRing, text: str) -> None:
     """
     made, _, seal = text.rpartition(".")
     at = made.partition(".")[0]
-    if not text.isascii() or not hmac.compare_digest(seal, _seal(keys, "challenge", made)) or not _young(int(at), CHALLENGE_SECONDS):
+    if (
+        not text.isascii()
+        or not hmac.compare_digest(seal, _seal(keys, "challenge", made))
+        or not _young(int(at), CHALLENGE_SECONDS)
+    ):
         raise stale("another one, or too old")
 
 
@@ -79,22 +89,36 @@ async def spend(service: Service, text: str) -> None:
     Raises:
         RequestRefused: 400: it was used. StoreUnavailable.
     """
-    op = ops.keep(_OWNER, "assertion", text, b"1", ttl_ms=(CHALLENGE_SECONDS + 2 * _EARLY) * 1000)
+    op = ops.keep(
+        _OWNER, "assertion", text, b"1", ttl_ms=(CHALLENGE_SECONDS + 2 * _EARLY) * 1000
+    )
     if await service.gate.ask(op) != "ok":
         raise stale("one that was used")
 
 
 def stale(got: str) -> RequestRefused:
     """A challenge that does not count."""
-    failure = Failure(Reason.INPUT, "challenge", got, f"a challenge of this gate, unused, at most {CHALLENGE_SECONDS} s old")
-    return RequestRefused(400, "challenge", "The page was open too long, or was sent twice. Please try again.", failure)
+    failure = Failure(
+        Reason.INPUT,
+        "challenge",
+        got,
+        f"a challenge of this gate, unused, at most {CHALLENGE_SECONDS} s old",
+    )
+    return RequestRefused(
+        400,
+        "challenge",
+        "The page was open too long, or was sent twice. Please try again.",
+        failure,
+    )
 
 
 def opened(response: Response, keys: KeyRing, credential: str) -> None:
     """Begin a session with a passkey that just signed in."""
     made = f"{credential}.{int(time.time())}"
     value = f"{made}.{_seal(keys, 'session', made)}"
-    response.set_cookie(COOKIE, value, max_age=SECONDS, path="/", secure=True, httponly=True, samesite="strict")
+    response.set_cookie(
+        COOKIE, value, max_age=SECONDS, path="/", secure=True, httponly=True, samesite="strict"
+    )
 
 
 def ended(response: Response) -> None:
@@ -103,7 +127,8 @@ def ended(response: Response) -> None:
 
 
 def sent(request: Request, service: Service) -> tuple[str, int] | None:
-    """The session that a request brings, as it was sealed: its passkey and when it began; None: it brings none.
+    """The session that a request brings, as it was sealed: its passkey and when it began; None:
+    it brings none.
 
     Raises:
         RequestRefused: 429.
@@ -111,7 +136,9 @@ def sent(request: Request, service: Service) -> tuple[str, int] | None:
     value = request.cookies.get(COOKIE, "")
     made, _, seal = value.rpartition(".")
     credential, _, at = made.rpartition(".")
-    ours = value.isascii() and hmac.compare_digest(seal, _seal(service.gate.core.keys, "session", made))
+    ours = value.isascii() and hmac.compare_digest(
+        seal, _seal(service.gate.core.keys, "session", made)
+    )
     found = (credential, int(at)) if ours and _young(int(at), SECONDS) else None
     if found is not None:
         service.take(request, f"passkey {credential[:16]}")
@@ -119,7 +146,8 @@ def sent(request: Request, service: Service) -> tuple[str, int] | None:
 
 
 async def reader_of(service: Service, found: tuple[str, int] | None) -> Reader | None:
-    """Who is signed in with what was `sent`, by the passkey file and the revocations of this moment; None: nobody is.
+    """Who is signed in with what was `sent`, by the passkey file and the revocations of this
+    moment; None: nobody is.
 
     Raises:
         StoreUnavailable.
@@ -131,7 +159,8 @@ async def reader_of(service: Service, found: tuple[str, int] | None) -> Reader |
 
 
 async def people_of(service: Service, credential: str, since: int) -> dict[str, User]:
-    """Who a passkey says somebody is, by its file of this moment: in each tenant in which they are not revoked for what began then.
+    """Who a passkey says somebody is, by its file of this moment: in each tenant in which they
+    are not revoked for what began then.
 
     Args:
         service: of the gate.
@@ -143,7 +172,11 @@ async def people_of(service: Service, credential: str, since: int) -> dict[str, 
     """
     await service.gate.drive(service.gate.core.answerers.fresh())
     people = passkeys_of(service).people(credential)
-    return {tenant: user for tenant, user in people.items() if not await service.gate.ask(ops.revoked(tenant, user.id, since * 1000))}
+    return {
+        tenant: user
+        for tenant, user in people.items()
+        if not await service.gate.ask(ops.revoked(tenant, user.id, since * 1000))
+    }
 
 
 def passkeys_of(service: Service) -> Passkeys:

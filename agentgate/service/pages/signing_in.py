@@ -1,7 +1,8 @@
-"""Signing in with a passkey, and making one: nothing here answers a hold, and nothing is registered.
+"""Signing in with a passkey, and making one: nothing here answers a hold, and nothing is
+registered.
 
-Rules: what a page posts comes from that page: `Origin` is one of the passkeys' (RFC 6454), `Sec-Fetch-Site`, where a browser sends it,
-``same-origin``.
+Rules: what a page posts comes from that page: `Origin` is one of the passkeys' (RFC 6454),
+`Sec-Fetch-Site`, where a browser sends it, ``same-origin``.
 """
 
 from __future__ import annotations
@@ -27,24 +28,43 @@ MAX_BODY = 32 * 1024  # bytes: a credential, or an assertion, and a few ids
 _NAME = 80  # characters
 
 
-async def posted(request: Request, service: Service, *required: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The body of what one of our pages sent. Raises RequestRefused as `_check_page` and `read_json`."""
+async def posted(
+    request: Request, service: Service, *required: str, optional: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The body of what one of our pages sent. Raises RequestRefused as `_check_page` and
+    `read_json`.
+    """
     _check_page(request, service)
-    return await read_json(request, min(MAX_BODY, service.settings.max_body), frozenset(required), frozenset(optional))
+    return await read_json(
+        request,
+        min(MAX_BODY, service.settings.max_body),
+        frozenset(required),
+        frozenset(optional),
+    )
 
 
 def _check_page(request: Request, service: Service) -> None:
     """Refuse what another page sent. Raises RequestRefused: 400."""
-    origin, site = one_header(request, "origin"), one_header(request, "sec-fetch-site")
+    origin = one_header(request, "origin")
+    site = one_header(request, "sec-fetch-site")
     if origin not in session.passkeys_of(service).origins or site not in {None, "same-origin"}:
-        field, got = ("origin", str(origin)) if site in {None, "same-origin"} else ("sec-fetch-site", str(site))
+        field, got = (
+            ("origin", str(origin))
+            if site in {None, "same-origin"}
+            else ("sec-fetch-site", str(site))
+        )
         raise malformed(field, visible(got, 80), "a page of this gate")
 
 
 async def challenge(request: Request, service: Service) -> Response:
     """``POST /holds/challenge``: what a passkey signs to sign in, or to be made."""
     await posted(request, service)
-    return answered({"challenge": session.challenge(service.gate.core.keys), "rp_id": session.passkeys_of(service).rp_id})
+    return answered(
+        {
+            "challenge": session.challenge(service.gate.core.keys),
+            "rp_id": session.passkeys_of(service).rp_id,
+        }
+    )
 
 
 async def sign_in(request: Request, service: Service) -> Response:
@@ -67,7 +87,10 @@ async def sign_in(request: Request, service: Service) -> Response:
 
 
 def _unknown(error: CredentialRefused) -> RequestRefused:
-    words = "This passkey is not in the gate's file, or it did not verify you. Make one under /holds/passkey, or ask your operator."
+    words = (
+        "This passkey is not in the gate's file, or it did not verify you. Make one "
+        "under /holds/passkey, or ask your operator."
+    )
     failure = error.failure(reason=Reason.STEP_UP)
     return RequestRefused(401, "passkey", words, failure)
 
@@ -87,17 +110,38 @@ async def making(_: Request, service: Service) -> Response:
 
 
 async def made(request: Request, service: Service) -> Response:
-    """``POST /holds/passkey``: the lines for the passkey file. Nothing is stored but that the challenge was used."""
+    """``POST /holds/passkey``: the lines for the passkey file. Nothing is stored but that the
+    challenge was used.
+    """
     body = await posted(request, service, "challenge", "credential", "name")
-    given, name = text(body["challenge"], "challenge"), text(body["name"], "name")
+    given = text(body["challenge"], "challenge")
+    name = text(body["name"], "name")
     session.check_challenge(service.gate.core.keys, given)
     try:
-        new = session.passkeys_of(service).registered(json.dumps(body["credential"]), given.encode())
+        new = session.passkeys_of(service).registered(
+            json.dumps(body["credential"]), given.encode()
+        )
     except CredentialRefused as error:
         raise _unknown(error) from None
     if service.made.take(given):  # in this process: nobody is proven, so nothing is written
         raise session.stale("one that was used")
-    row = {"id": new.id, "public_key": new.public_key, "user": visible(name, _NAME), "tenants": ["TENANT"], "groups": []}
+    row = {
+        "id": new.id,
+        "public_key": new.public_key,
+        "user": visible(name, _NAME),
+        "tenants": ["TENANT"],
+        "groups": [],
+    }
     return answered(
-        {"lines": "\n".join(["[[passkeys]]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in row.items())])}
+        {
+            "lines": "\n".join(
+                [
+                    "[[passkeys]]",
+                    *(
+                        f"{key} = {json.dumps(value, ensure_ascii=False)}"
+                        for key, value in row.items()
+                    ),
+                ]
+            )
+        }
     )

@@ -1,4 +1,6 @@
-"""What the pages say: what became of an answer, and of one that does not count what to do next."""
+"""What the pages say: what became of an answer, and of one that does not count what to do
+next.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,38 @@ _STATES: Mapping[State, str] = {
 }
 REFUSED: Mapping[AnswerCode, str] = {
     AnswerCode.MISSING: "There is no such call, or none that you may answer. Go back to the list.",
-    AnswerCode.STATE: "This call was answered meanwhile, or its time is over. Load the page again to see what became of it.",
-    AnswerCode.RUN: "The run of this call is over, so no answer counts. If it is still wanted, the user has to ask the agent anew.",
-    AnswerCode.WORKFLOW: "The rules changed since this call was held, so no answer counts. The agent has to propose the call anew.",
+    AnswerCode.STATE: (
+        "This call was answered meanwhile, or its time is over. Load the page "
+        "again to see what became of it."
+    ),
+    AnswerCode.RUN: (
+        "The run of this call is over, so no answer counts. If it is still "
+        "wanted, the user has to ask the agent anew."
+    ),
+    AnswerCode.WORKFLOW: (
+        "The rules changed since this call was held, so no answer counts. "
+        "The agent has to propose the call anew."
+    ),
     AnswerCode.FORM: "The answer could not be read. Load the page again and answer once more.",
-    AnswerCode.SIGNATURE: "The passkey's answer is not one to this call. Load the page again and answer once more, with the passkey "
-    "that you signed in with; if that does not help, ask your operator whether it is still in the file.",
+    AnswerCode.SIGNATURE: (
+        "The passkey's answer is not one to this call. Load the page again and answer once more, "
+        "with the passkey that you signed in with; if that does not help, ask your operator "
+        "whether it is still in the file."
+    ),
     AnswerCode.NONCE: "This answer was sent before, or took longer than five minutes. Answer once more.",
-    AnswerCode.CHANNEL: "No answer by passkey counts at this gate now. Ask your operator for the setting passkeys and its file.",
+    AnswerCode.CHANNEL: (
+        "No answer by passkey counts at this gate now. Ask your operator for "
+        "the setting passkeys and its file."
+    ),
     AnswerCode.UNPROVEN: "The gate does not know who answered. Sign in again, then answer once more.",
-    AnswerCode.APPROVER: "You may not answer this call: its rules ask somebody else, or you are revoked. Nothing changed.",
-    AnswerCode.OVERTAKEN: "Somebody else answered at the same moment. Load the page again to see what became of it.",
+    AnswerCode.APPROVER: (
+        "You may not answer this call: its rules ask somebody else, or you "
+        "are revoked. Nothing changed."
+    ),
+    AnswerCode.OVERTAKEN: (
+        "Somebody else answered at the same moment. Load the page again to "
+        "see what became of it."
+    ),
 }
 
 
@@ -39,12 +62,18 @@ def became(hold: Hold, zone: tzinfo) -> str:
     if hold.state != "pending":
         by = f" Yes from: {said}." if said else ""
         return _STATES[hold.state].format(until=moment(hold.expires_at, zone)) + by
-    return f"Waits for {hold.question.whom}, until {moment(hold.expires_at, zone)}." + (f" Yes so far from: {said}." if said else "")
+    return f"Waits for {hold.question.whom}, until {moment(hold.expires_at, zone)}." + (
+        f" Yes so far from: {said}." if said else ""
+    )
 
 
 def answered(hold: Hold, zone: tzinfo) -> str:
     """The same just after an answer."""
-    return f"Your yes counts. {became(hold, zone)}" if hold.state == "pending" else became(hold, zone)
+    return (
+        f"Your yes counts. {became(hold, zone)}"
+        if hold.state == "pending"
+        else became(hold, zone)
+    )
 
 
 def refused(error: AnswerRefused) -> str:

@@ -1,20 +1,33 @@
-"""Every operation on the state store, as a value (`agentgate.stores._op.Op`) that says how its reply is read.
+"""Every operation on the state store, as a value (`agentgate.stores._op.Op`) that says how its
+reply is read.
 
-``op.parse(store.call(op, deadline))`` is the whole protocol, without a clock or I/O. What makes an operation raises NameRefused if an
-argument is malformed; `Op.parse` raises StoreUnavailable if the reply is not this operation's, holds an unknown word, or cannot be read.
+``op.parse(store.call(op, deadline))`` is the whole protocol, without a clock or I/O. What makes
+an operation raises NameRefused if an argument is malformed; `Op.parse` raises StoreUnavailable
+if the reply is not this operation's, holds an unknown word, or cannot be read.
 
-Keys, under ``ag:{tenant}:``: a run is the hash ``run:{run}`` (`header`, `rev`, `closed`, `turns`, `turn:1`...). What was minted in it for
-an audience is the hash ``mints:{audience}:{run}``, and what became of that ``burns:{audience}:{run}``, which that tool server's store user
-may write, and nothing else but its tokens (``token:{audience}:{jti}``) and ``history:{audience}`` (docs/state.md). A hold is the hash
-``hold:{id}`` (`state`, `body`, `rev`, `call`); `agentgate.stores.ops.revocation` tells of revocations. The hash ``history`` counts what a
-tenant must never lose (see ``scripts/_common.lua``). The marks of a gate belong to no tenant: one hash for each gate's URL, under a hash
-tag of its own, and so are the checkpoints of audit logs (`agentgate.stores.ops.checkpoint`).
+Keys, under ``ag:{tenant}:``: a run is the hash ``run:{run}`` (`header`, `rev`, `closed`,
+`turns`, `turn:1`...). What was minted in it for an audience is the hash
+``mints:{audience}:{run}``, and what became of that ``burns:{audience}:{run}``, which that tool
+server's store user may write, and nothing else but its tokens (``token:{audience}:{jti}``) and
+``history:{audience}`` (docs/state.md). A hold is the hash ``hold:{id}`` (`state`, `body`,
+`rev`, `call`); `agentgate.stores.ops.revocation` tells of revocations. The hash ``history``
+counts what a tenant must never lose (see ``scripts/_common.lua``). The marks of a gate belong
+to no tenant: one hash for each gate's URL, under a hash tag of its own, and so are the
+checkpoints of audit logs (`agentgate.stores.ops.checkpoint`).
 """
 
 from __future__ import annotations
 
 from agentgate.stores.ops.account_key import ChangeReply, change_key
-from agentgate.stores.ops.call import MAX_LIMITS, Living, burn, live, mint, record_outcome, record_result
+from agentgate.stores.ops.call import (
+    MAX_LIMITS,
+    Living,
+    burn,
+    live,
+    mint,
+    record_outcome,
+    record_result,
+)
 from agentgate.stores.ops.checkpoint import keep_checkpoint, read_checkpoints
 from agentgate.stores.ops.hold import (
     COOLING,
@@ -34,7 +47,12 @@ from agentgate.stores.ops.hold import (
 )
 from agentgate.stores.ops.hold import PAGE as WAITING
 from agentgate.stores.ops.marks import MAX_MARKS, raise_marks
-from agentgate.stores.ops.notification import PAGE, Notification, finish_notification, take_notification
+from agentgate.stores.ops.notification import (
+    PAGE,
+    Notification,
+    finish_notification,
+    take_notification,
+)
 from agentgate.stores.ops.records import (
     Acting,
     BurnReply,

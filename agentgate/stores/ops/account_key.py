@@ -1,23 +1,37 @@
-"""The key of a service account (`same_key_as_last_token`): recorded with its first token, compared by each mint, and never forgotten."""
+"""The key of a service account (`same_key_as_last_token`): recorded with its first token,
+compared by each mint, and never forgotten.
+"""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from agentgate.stores._op import MAX_AMOUNT, Op, checked_number, checked_subject, history_of, one_of, prefix
+from agentgate.stores._op import (
+    MAX_AMOUNT,
+    Op,
+    checked_number,
+    checked_subject,
+    history_of,
+    one_of,
+    prefix,
+)
 from agentgate.stores.history import checked_history
 
 ChangeKind = Literal["ok", "lost", "other", "old"]
 
 
 class ChangeReply(NamedTuple):
-    """`ok`; or `lost`: the store has lost history; `other`: another key is on record; `old`: a statement from before that."""
+    """`ok`; or `lost`: the store has lost history; `other`: another key is on record; `old`: a
+    statement from before that.
+    """
 
     kind: ChangeKind
     history: str
 
 
-def change_key(tenant: str, account: str, key: str, *, old: str = "", signed_ms: int = 0, history: str = "") -> Op[ChangeReply]:
+def change_key(
+    tenant: str, account: str, key: str, *, old: str = "", signed_ms: int = 0, history: str = ""
+) -> Op[ChangeReply]:
     """Record an account's new key.
 
     Args:
@@ -35,7 +49,13 @@ def change_key(tenant: str, account: str, key: str, *, old: str = "", signed_ms:
         checked_number("signed_ms", signed_ms, 0, MAX_AMOUNT),
         checked_history(history),
     )
-    return Op("change_key", _changed, (f"{start}lastkey:{checked_subject('account', account)}", f"{start}history"), args, confirm=True)
+    return Op(
+        "change_key",
+        _changed,
+        (f"{start}lastkey:{checked_subject('account', account)}", f"{start}history"),
+        args,
+        confirm=True,
+    )
 
 
 def _changed(kind: object, history: object) -> ChangeReply:

@@ -1,6 +1,7 @@
 """Calls in the store: minted, burned, reported.
 
-Each script first checks everything, then writes everything. A token is valid only in the lineage it was minted in.
+Each script first checks everything, then writes everything. A token is valid only in the
+lineage it was minted in.
 """
 
 from __future__ import annotations
@@ -29,7 +30,17 @@ from agentgate.stores._op import (
     server_id,
 )
 from agentgate.stores.history import checked_history
-from agentgate.stores.ops.records import BurnKind, BurnReply, BurnRequest, MintKind, MintReply, MintRequest, Outcome, OutcomeReply, Recorded
+from agentgate.stores.ops.records import (
+    BurnKind,
+    BurnReply,
+    BurnRequest,
+    MintKind,
+    MintReply,
+    MintRequest,
+    Outcome,
+    OutcomeReply,
+    Recorded,
+)
 from agentgate.stores.ops.revocation import people, revocations_of
 from agentgate.values.canonical import canonical
 
@@ -45,22 +56,43 @@ MAX_LIMITS = 64  # in one mint
 
 @lru_cache(maxsize=4096)
 def _server_keys(tenant: str, run: str, audience: str) -> tuple[str, str, str]:
-    """What the server of a run's calls writes: the start of its tokens' single-use keys, its records of the run, its history."""
-    start, server = prefix(tenant), server_id(audience) if audience else ""
+    """What the server of a run's calls writes: the start of its tokens' single-use keys, its
+    records of the run, its history.
+    """
+    start = prefix(tenant)
+    server = server_id(audience) if audience else ""
     token = f"{start}token:{server}:" if audience else f"{start}jti:"
-    return token, burns_key(tenant, run, audience), f"{start}history:{server}" if audience else f"{start}history"
+    return (
+        token,
+        burns_key(tenant, run, audience),
+        f"{start}history:{server}" if audience else f"{start}history",
+    )
 
 
 def mint(request: MintRequest) -> Op[MintReply]:
-    """Reserve limits, spend a release, record the call and write its token's single-use key, or redeem it: all of it or nothing."""
+    """Reserve limits, spend a release, record the call and write its token's single-use key, or
+    redeem it: all of it or nothing.
+    """
     start = prefix(request.tenant)
-    run, jti = checked_id("run", request.run), checked_id("jti", request.jti)
+    run = checked_id("run", request.run)
+    jti = checked_id("jti", request.jti)
     approvers = () if request.hold is None else request.hold.approvers
     stopping = revocations_of(start, run, jti, request.subjects) + people(start, approvers)
-    if len(request.limits) > MAX_LIMITS or len({take.key for take in request.limits}) != len(request.limits):
-        raise NameRefused("limits", f"{len(request.limits)} limits", f"at most {MAX_LIMITS}, each key once")
+    if len(request.limits) > MAX_LIMITS or len({take.key for take in request.limits}) != len(
+        request.limits
+    ):
+        raise NameRefused(
+            "limits", f"{len(request.limits)} limits", f"at most {MAX_LIMITS}, each key once"
+        )
     token, burns, redemptions = _server_keys(request.tenant, run, request.audience)
-    keys = [f"{token}{jti}", f"{start}run:{run}", burns, redemptions, f"{start}history", *stopping]
+    keys = [
+        f"{token}{jti}",
+        f"{start}run:{run}",
+        burns,
+        redemptions,
+        f"{start}history",
+        *stopping,
+    ]
     args: list[Arg] = [
         checked_digest("call_digest", request.call_digest),
         checked_bytes("head", request.head),
@@ -74,7 +106,9 @@ def mint(request: MintRequest) -> Op[MintReply]:
         len(stopping),
         len(request.limits),
         "" if request.hold is None else checked_id("hold revision", request.hold.revision),
-        "" if request.same_key is None else checked_subject("key thumbprint", request.same_key[1]),
+        ""
+        if request.same_key is None
+        else checked_subject("key thumbprint", request.same_key[1]),
         checked_history(request.history),
         checked_id("unspent", request.unspent) if request.unspent else _issued(request.issued),
         _attempt(request.attempt),
@@ -104,7 +138,15 @@ def _issued(told: str | None) -> str:
 
 
 def _minted(  # noqa: PLR0917 - a reply of nine values
-    kind: Any, lineage: Any, detail: bytes, history: Any, redemptions: Any, head: bytes, counted: bytes, revision: bytes, at: bytes
+    kind: Any,
+    lineage: Any,
+    detail: bytes,
+    history: Any,
+    redemptions: Any,
+    head: bytes,
+    counted: bytes,
+    revision: bytes,
+    at: bytes,
 ) -> MintReply:
     return MintReply(
         kind=_mint_kind(kind),
@@ -120,9 +162,12 @@ def _minted(  # noqa: PLR0917 - a reply of nine values
 
 
 def burn(request: BurnRequest) -> Op[BurnReply]:
-    """Spend a token once: check revocations, lineage, history, single-use key and binding, then mark the call redeemed."""
+    """Spend a token once: check revocations, lineage, history, single-use key and binding, then
+    mark the call redeemed.
+    """
     start = prefix(request.tenant)
-    run, jti = checked_id("run", request.run), checked_id("jti", request.jti)
+    run = checked_id("run", request.run)
+    jti = checked_id("jti", request.jti)
     args = (
         checked_digest("call_digest", request.call_digest),
         checked_lineage("gen", request.gen),
@@ -156,8 +201,12 @@ def live(request: BurnRequest) -> Op[Living]:
     return Op("live", _living, burned.keys[:2], (*burned.args[:4], *burned.args[7:]))
 
 
-def record_result(tenant: str, run: str, call_digest: str, facts: bytes, *, audience: str) -> Op[Recorded]:
-    """Record the declared facts of a redeemed call, once; of one that failed they are `already_recorded`: its record is closed."""
+def record_result(
+    tenant: str, run: str, call_digest: str, facts: bytes, *, audience: str
+) -> Op[Recorded]:
+    """Record the declared facts of a redeemed call, once; of one that failed they are
+    `already_recorded`: its record is closed.
+    """
     args = (checked_digest("call_digest", call_digest), checked_bytes("facts", facts))
     return Op("record_result", _recorded, (burns_key(tenant, run, audience),), args)
 
@@ -174,16 +223,27 @@ def record_outcome(
     facts: bytes = b"",
     tell: bool = False,
 ) -> Op[OutcomeReply]:
-    """Record how the redemption by a token ended, once; only `unknown` may later become another. `attempt`: only if it was this one.
+    """Record how the redemption by a token ended, once; only `unknown` may later become
+    another. `attempt`: only if it was this one.
 
-    With it go the `facts` of a call that has none yet, as canonical JSON; empty: it has none to record. `tell`: a gate wants to know the
-    run's revision; no tool server may read that.
-    `failed` says that nothing happened, or that a read failed; `not_run` that the tool was never started.
+    With it go the `facts` of a call that has none yet, as canonical JSON; empty: it has none to
+    record. `tell`: a gate wants to know the run's revision; no tool server may read that.
+    `failed` says that nothing happened, or that a read failed; `not_run` that the tool was
+    never started.
     """
     if outcome not in _OUTCOMES:
         raise NameRefused("outcome", outcome, ", ".join(_OUTCOMES))
-    args = (checked_digest("call_digest", call_digest), outcome, checked_id("jti", jti), _attempt(attempt), checked_bytes("facts", facts))
-    keys = (burns_key(tenant, run, audience), *((f"{prefix(tenant)}run:{run}",) if tell else ()))
+    args = (
+        checked_digest("call_digest", call_digest),
+        outcome,
+        checked_id("jti", jti),
+        _attempt(attempt),
+        checked_bytes("facts", facts),
+    )
+    keys = (
+        burns_key(tenant, run, audience),
+        *((f"{prefix(tenant)}run:{run}",) if tell else ()),
+    )
     return Op("record_outcome", _reported, keys, args)
 
 

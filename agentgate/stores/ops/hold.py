@@ -1,13 +1,16 @@
-"""Holds in the store. Their states, and what follows them, are a table of `agentgate.decision.hold`; the scripts follow it.
+"""Holds in the store. Their states, and what follows them, are a table of
+`agentgate.decision.hold`; the scripts follow it.
 
-A hold is the hash ``hold:{id}``, listed in the sorted set ``holds:all`` until it is forgotten. Beside state, body and revision it keeps the
-key under which the call's server records it, the deadline, the sensitive values that `reveal_hold` reads, and the nonces with which it may
-be answered. ``cool:{run}:{act}`` is there while an act that a person refused is not asked again.
+A hold is the hash ``hold:{id}``, listed in the sorted set ``holds:all`` until it is forgotten.
+Beside state, body and revision it keeps the key under which the call's server records it, the
+deadline, the sensitive values that `reveal_hold` reads, and the nonces with which it may be
+answered. ``cool:{run}:{act}`` is there while an act that a person refused is not asked again.
 
-Whoever looks for holds finds them in lists: ``holds:run:``, ``holds:from:`` (who asked for it), ``holds:group:`` and ``holds:user:`` (whom
-it asks), each followed by a digest. In a list, what waits is apart from what ended, so that nothing has to be read to find what waits but
-that, and nobody's holds stand in the way of anybody else's. The scripts that open, answer and cancel a hold keep its lists; its deadline
-needs none of them.
+Whoever looks for holds finds them in lists: ``holds:run:``, ``holds:from:`` (who asked for it),
+``holds:group:`` and ``holds:user:`` (whom it asks), each followed by a digest. In a list, what
+waits is apart from what ended, so that nothing has to be read to find what waits but that, and
+nobody's holds stand in the way of anybody else's. The scripts that open, answer and cancel a
+hold keep its lists; its deadline needs none of them.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ from agentgate.stores._op import (
 from agentgate.stores.ops.records import HoldList, HoldRecord, HoldState, LimitTake
 from agentgate.stores.ops.revocation import is_yes, people
 
-PAGE = 50  # holds that one script answers of those that wait; of others ten times as many are looked at
+# holds that one script answers of those that wait; of others ten times as many are looked at
+PAGE = 50
 
 Listed = Literal["run", "from", "group", "user"]
 Asks = tuple[Literal["group", "user"], str]  # whom a hold asks
@@ -43,7 +47,8 @@ Answered = Literal["ok", "missing", "stale", "final", "nonce"]
 Offered = Literal["ok", "missing", "final"]
 Taken = Literal["ok", "nonce"]
 _state, _answered, _offered, _nonce = map(one_of, (HoldState, Answered, Offered, Taken))
-COOLING = "cooling"  # the `call` of what `open_hold` answers while a refused act is not asked again
+# the `call` of what `open_hold` answers while a refused act is not asked again
+COOLING = "cooling"
 
 
 def _key(tenant: str, hold_id: str) -> str:
@@ -52,12 +57,18 @@ def _key(tenant: str, hold_id: str) -> str:
 
 def _list(tenant: str, kind: Listed, name: str) -> str:
     """The key of a list; any text names one, and none another's."""
-    return f"{prefix(tenant)}holds:{kind}:{hashlib.sha256(checked_text('list', name)).hexdigest()}"
+    return (
+        f"{prefix(tenant)}holds:{kind}:{hashlib.sha256(checked_text('list', name)).hexdigest()}"
+    )
 
 
-def hold_record(state: bytes, body: bytes, revision: bytes, call: bytes, place: bytes = b"") -> HoldRecord:
+def hold_record(
+    state: bytes, body: bytes, revision: bytes, call: bytes, place: bytes = b""
+) -> HoldRecord:
     """A hold as a script answers it."""
-    return HoldRecord(_state(state), body, str(int(revision)), call.decode(), place=place.decode())
+    return HoldRecord(
+        _state(state), body, str(int(revision)), call.decode(), place=place.decode()
+    )
 
 
 def open_hold(
@@ -78,16 +89,19 @@ def open_hold(
     sensitive: bytes = b"{}",
     despite: bytes = b"",
 ) -> Op[HoldRecord | None]:
-    """Write a new hold of a run in state `pending`: to be answered within `answer_ms` milliseconds, forgotten after `ttl_ms`.
+    """Write a new hold of a run in state `pending`: to be answered within `answer_ms`
+    milliseconds, forgotten after `ttl_ms`.
 
-    `audience` is that of the held call, as in its mint.
-    An existing one is left as it is and returned, unless the user took back what it was for (`cancelled`). `call` is the runtime's id of
-    the held call (`waiting_call`), `act` the digest of tool and arguments: where a person refused the act in this run less than its
-    `answer_ms` ago, the answer is `COOLING` with what `answer_hold` noted of it as body, unless the caller opens it `despite` just that.
-    There is no new hold (None) where `most` of the run are pending, `most_own` of `whose` (any text), or 5,000 that ask the same group or
-    person: `asks`. The run is there for as long as its holds.
+    `audience` is that of the held call, as in its mint. An existing one is left as it is and
+    returned, unless the user took back what it was for (`cancelled`). `call` is the runtime's
+    id of the held call (`waiting_call`), `act` the digest of tool and arguments: where a person
+    refused the act in this run less than its `answer_ms` ago, the answer is `COOLING` with what
+    `answer_hold` noted of it as body, unless the caller opens it `despite` just that. There is
+    no new hold (None) where `most` of the run are pending, `most_own` of `whose` (any text), or
+    5,000 that ask the same group or person: `asks`. The run is there for as long as its holds.
     """
-    start, answered = prefix(tenant), checked_number("answer_ms", answer_ms, 1, MAX_TTL_MS)
+    start = prefix(tenant)
+    answered = checked_number("answer_ms", answer_ms, 1, MAX_TTL_MS)
     keys = (
         _key(tenant, hold_id),
         f"{start}holds:all",
@@ -119,13 +133,24 @@ def open_hold(
 def _opened(state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord | None:
     if state == b"too_many":
         return None
-    return HoldRecord("refused", body, "0", COOLING) if state == b"cooling" else hold_record(state, body, revision, call)
+    return (
+        HoldRecord("refused", body, "0", COOLING)
+        if state == b"cooling"
+        else hold_record(state, body, revision, call)
+    )
 
 
 def waiting_call(tenant: str, run: str, act: str) -> Op[str]:
-    """The runtime's id of the call under which an act of a run waits for a person, or was released; empty: it does not wait."""
+    """The runtime's id of the call under which an act of a run waits for a person, or was
+    released; empty: it does not wait.
+    """
     args = (checked_digest("act", act), f"{prefix(tenant)}hold:")
-    return Op("waiting_call", lambda call: call.decode(), (f"{prefix(tenant)}run:{checked_id('run', run)}",), args)
+    return Op(
+        "waiting_call",
+        lambda call: call.decode(),
+        (f"{prefix(tenant)}run:{checked_id('run', run)}",),
+        args,
+    )
 
 
 def read_hold(tenant: str, hold_id: str) -> Op[HoldRecord | None]:
@@ -149,24 +174,36 @@ def answer_hold(
     user: str = "",
     note: bytes = b"1",
 ) -> Op[Answered]:
-    """Replace body and state if the revision is still the expected one (`pending`: more approvers are needed).
+    """Replace body and state if the revision is still the expected one (`pending`: more
+    approvers are needed).
 
-    A released hold takes only `refused`. A signed answer uses up its `nonce`. `event`: for `agentgate.stores.ops.notification`;
-    empty: nothing. `user`: who answers, and finds it afterwards. `note`: what `open_hold` tells of a refusal.
-    Answers `ok`; `stale`: another answer came first; `final`: answered,
-    expired, spent or cancelled already; `nonce`: see `take_nonce`.
+    A released hold takes only `refused`. A signed answer uses up its `nonce`. `event`: for
+    `agentgate.stores.ops.notification`; empty: nothing. `user`: who answers, and finds it
+    afterwards. `note`: what `open_hold` tells of a refusal. Answers `ok`; `stale`: another
+    answer came first; `final`: answered, expired, spent or cancelled already; `nonce`: see
+    `take_nonce`.
     """
     if state not in ("pending", "released", "refused"):
         raise NameRefused("hold state", state, "pending, released or refused")
     checked = checked_id("nonce", nonce) if nonce else ""
     keys = (_key(tenant, hold_id), *[_list(tenant, "user", user)] * bool(user))
-    revision, kept = checked_id("hold revision", expected_revision), checked_bytes("hold body", body)
-    args = (revision, kept, state, checked, checked_bytes("event", event), hold_id, checked_bytes("note", note))
+    revision = checked_id("hold revision", expected_revision)
+    kept = checked_bytes("hold body", body)
+    args = (
+        revision,
+        kept,
+        state,
+        checked,
+        checked_bytes("event", event),
+        hold_id,
+        checked_bytes("note", note),
+    )
     return Op("answer_hold", _answered, keys, args, confirm=True)
 
 
 def nonce_hold(tenant: str, hold_id: str, nonce: str, life_ms: int) -> Op[Offered]:
-    """Let a pending or released hold be answered with one more nonce for a while; at most 64 live at a time.
+    """Let a pending or released hold be answered with one more nonce for a while; at most 64
+    live at a time.
 
     Answers `ok`; `missing`, `final`: there is nothing to answer.
     """
@@ -174,13 +211,20 @@ def nonce_hold(tenant: str, hold_id: str, nonce: str, life_ms: int) -> Op[Offere
     return Op("nonce_hold", _offered, (_key(tenant, hold_id),), args, confirm=True)
 
 
-def take_nonce(tenant: str, hold_id: str, nonce: str, *, take: bool, user: str, opened_ms: int) -> Op[tuple[Taken, bool]]:
-    """Whether a hold may be answered with this nonce now, and whether a person is revoked for what was opened then (POSIX milliseconds).
+def take_nonce(
+    tenant: str, hold_id: str, nonce: str, *, take: bool, user: str, opened_ms: int
+) -> Op[tuple[Taken, bool]]:
+    """Whether a hold may be answered with this nonce now, and whether a person is revoked for
+    what was opened then (POSIX milliseconds).
 
     With `take` the nonce is used up. Answers `ok`, or `nonce`: unknown, used or too old.
     """
     keys = (_key(tenant, hold_id), *people(prefix(tenant), (user,)))
-    args = (checked_id("nonce", nonce), "1" if take else "0", checked_number("opened_ms", opened_ms, 0, MAX_AMOUNT))
+    args = (
+        checked_id("nonce", nonce),
+        "1" if take else "0",
+        checked_number("opened_ms", opened_ms, 0, MAX_AMOUNT),
+    )
     return Op("take_nonce", _taken, keys, args, confirm=take)
 
 
@@ -189,7 +233,9 @@ def _taken(taken: Any, gone: Any) -> tuple[Taken, bool]:
 
 
 def reveal_hold(tenant: str, hold_id: str) -> Op[bytes]:
-    """The sensitive values of a pending or released hold, as JSON; empty where it is over, or of an earlier version."""
+    """The sensitive values of a pending or released hold, as JSON; empty where it is over, or
+    of an earlier version.
+    """
     return Op("reveal_hold", _revealed, (_key(tenant, hold_id),))
 
 
@@ -202,50 +248,92 @@ def read_limits(tenant: str, run: str, limits: tuple[LimitTake, ...]) -> Op[tupl
     start = prefix(tenant)
     own = [take.for_run is True and take.every_ms == 0 for take in limits]
     names = [checked_subject("limit", take.key) for take in limits]
-    beyond = [f"{start}limit:{name}" for name, in_run in zip(names, own, strict=True) if not in_run]
+    beyond = [
+        f"{start}limit:{name}" for name, in_run in zip(names, own, strict=True) if not in_run
+    ]
     args = [name if in_run else "" for name, in_run in zip(names, own, strict=True)]
-    return Op("read_limits", _totals, (f"{start}run:{checked_id('run', run)}", *beyond), tuple(args))
+    return Op(
+        "read_limits", _totals, (f"{start}run:{checked_id('run', run)}", *beyond), tuple(args)
+    )
 
 
 def _totals(totals: list[Any]) -> tuple[int, ...]:
     return tuple(map(int, totals))
 
 
-def list_holds(tenant: str, run: str = "", after: str = "", page: int = 10 * PAGE) -> Op[HoldList]:
-    """A page of a tenant's holds, or of one run's, that the store still keeps, in any state (of each run, the last thousand that ended)."""
+def list_holds(
+    tenant: str, run: str = "", after: str = "", page: int = 10 * PAGE
+) -> Op[HoldList]:
+    """A page of a tenant's holds, or of one run's, that the store still keeps, in any state (of
+    each run, the last thousand that ended).
+    """
     key = _list(tenant, "run", run) if run else f"{prefix(tenant)}holds:all"
-    return _page(tenant, "any", (key,), after=after, most=checked_number("page", page, 1, 10 * PAGE))
+    return _page(
+        tenant, "any", (key,), after=after, most=checked_number("page", page, 1, 10 * PAGE)
+    )
 
 
 def count_holds(tenant: str) -> Op[tuple[int, float]]:
-    """How many of a tenant's newest 10,000 holds wait, and since when the oldest of them does (POSIX seconds; 0: none)."""
+    """How many of a tenant's newest 10,000 holds wait, and since when the oldest of them does
+    (POSIX seconds; 0: none).
+    """
     start = prefix(tenant)
-    return Op("count_holds", lambda open_, oldest: (int(open_), int(oldest) / 1000), (f"{start}holds:all",), (f"{start}hold:", 10_000))
+    return Op(
+        "count_holds",
+        lambda open_, oldest: (int(open_), int(oldest) / 1000),
+        (f"{start}holds:all",),
+        (f"{start}hold:", 10_000),
+    )
 
 
 def old_holds(tenant: str, run: str = "", after: str = "") -> Op[HoldList]:
-    """A page of those in no list, as earlier versions opened them; none from two weeks after the first in a list: none is kept longer."""
+    """A page of those in no list, as earlier versions opened them; none from two weeks after
+    the first in a list: none is kept longer.
+    """
     start = prefix(tenant)
     whose = checked_id("run", run) if run else ""
-    return _page(tenant, "old", (f"{start}holds:all", f"{start}holds:since"), after=after, most=10 * PAGE, run=whose)
+    return _page(
+        tenant,
+        "old",
+        (f"{start}holds:all", f"{start}holds:since"),
+        after=after,
+        most=10 * PAGE,
+        run=whose,
+    )
 
 
-def waiting_holds(tenant: str, whose: str, groups: Iterable[str], user: str, after: str = "") -> Op[HoldList]:
-    """A page of those that wait for one of these groups or for this user, the earliest deadline first.
+def waiting_holds(
+    tenant: str, whose: str, groups: Iterable[str], user: str, after: str = ""
+) -> Op[HoldList]:
+    """A page of those that wait for one of these groups or for this user, the earliest deadline
+    first.
 
     Those that `whose` (as of `open_hold`) asked for are left out, unless they ask this user.
     """
     groups_of = sorted({_list(tenant, "group", name) for name in groups})
-    return _page(tenant, "waiting", (_list(tenant, "from", whose), *groups_of, _list(tenant, "user", user)), after=after, most=PAGE)
+    return _page(
+        tenant,
+        "waiting",
+        (_list(tenant, "from", whose), *groups_of, _list(tenant, "user", user)),
+        after=after,
+        most=PAGE,
+    )
 
 
 def ended_holds(tenant: str, groups: Iterable[str], user: str) -> Op[HoldList]:
-    """Those that ended last of what asked these groups or this user, or that this user answered."""
-    keys = (*sorted({_list(tenant, "group", name) for name in groups}), _list(tenant, "user", user))
+    """Those that ended last of what asked these groups or this user, or that this user
+    answered.
+    """
+    keys = (
+        *sorted({_list(tenant, "group", name) for name in groups}),
+        _list(tenant, "user", user),
+    )
     return _page(tenant, "ended", keys, most=2 * PAGE)
 
 
-def _page(tenant: str, part: str, keys: tuple[str, ...], *, after: str = "", most: int, run: str = "") -> Op[HoldList]:
+def _page(
+    tenant: str, part: str, keys: tuple[str, ...], *, after: str = "", most: int, run: str = ""
+) -> Op[HoldList]:
     at, _, hold_id = after.partition(".")
     place: tuple[Arg, Arg] = ("0", "")
     if after:
@@ -255,4 +343,9 @@ def _page(tenant: str, part: str, keys: tuple[str, ...], *, after: str = "", mos
 
 
 def _listed(records: list[list[bytes]], more: bytes, total: bytes, before: bytes) -> HoldList:
-    return HoldList(tuple(hold_record(*record) for record in records), more.decode(), int(total), int(before))
+    return HoldList(
+        tuple(hold_record(*record) for record in records),
+        more.decode(),
+        int(total),
+        int(before),
+    )

@@ -2,17 +2,25 @@
 
 The store is the queue, so no restart loses an event, and no two gates tell one.
 
-Events of a hold are numbered: 0 that it was held, then each answer (``event:N``, written by the script that
-writes the answer), at last that it expired or was cancelled. A hook is known by a digest of what it is;
-beside each hold stand how much each hook was told (``told:HOOK``) and until when some gate is telling the
-next event (``telling:HOOK``).
+Events of a hold are numbered: 0 that it was held, then each answer (``event:N``, written by the
+script that writes the answer), at last that it expired or was cancelled. A hook is known by a
+digest of what it is; beside each hold stand how much each hook was told (``told:HOOK``) and
+until when some gate is telling the next event (``telling:HOOK``).
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from agentgate.stores._op import MAX_TTL_MS, Op, checked_digest, checked_id, checked_number, one_of, prefix
+from agentgate.stores._op import (
+    MAX_TTL_MS,
+    Op,
+    checked_digest,
+    checked_id,
+    checked_number,
+    one_of,
+    prefix,
+)
 from agentgate.stores.ops.hold import hold_record
 from agentgate.stores.ops.records import HoldRecord
 
@@ -63,7 +71,13 @@ def take_notification(
         "untold_hold",
         _notification,
         (f"{start}holds:all",),
-        (f"{start}hold:", checked_digest("hook", hook), lease, place, checked_number("page", page, 1, PAGE)),
+        (
+            f"{start}hold:",
+            checked_digest("hook", hook),
+            lease,
+            place,
+            checked_number("page", page, 1, PAGE),
+        ),
     )
 
 
@@ -89,4 +103,6 @@ def finish_notification(tenant: str, hook: str, event: Notification) -> Op[Noted
     """
     told = "all" if event.what in {"expired", "cancelled"} else str(event.number + 1)
     key = f"{prefix(tenant)}hold:{checked_id('hold', event.hold_id)}"
-    return Op("told_hold", one_of(Noted), (key,), (checked_digest("hook", hook), told, event.at))
+    return Op(
+        "told_hold", one_of(Noted), (key,), (checked_digest("hook", hook), told, event.at)
+    )

@@ -7,7 +7,18 @@ from typing import Literal, NamedTuple
 from agentgate.values.value_class import value_class
 
 MintKind = Literal[
-    "ok", "stale", "missing", "closed", "locked", "revoked", "limit", "already_redeemed", "failed", "outcome_unknown", "hold", "key_changed"
+    "ok",
+    "stale",
+    "missing",
+    "closed",
+    "locked",
+    "revoked",
+    "limit",
+    "already_redeemed",
+    "failed",
+    "outcome_unknown",
+    "hold",
+    "key_changed",
 ]
 OpenKind = Literal["ok", "exists", "gone", "too_many", "revoked"]
 Acting = Literal["any", "opener", "nobody", "alone", "replicated"]
@@ -21,7 +32,8 @@ RevokedKind = Literal["token", "run", "agent", "user", "tool", "workflow", "tena
 
 
 class Subjects(NamedTuple):
-    """What a revocation may name, besides the run, the tenant and the token itself. Mint and burn must be given the same.
+    """What a revocation may name, besides the run, the tenant and the token itself. Mint and
+    burn must be given the same.
 
     Attributes:
         user: empty for an autonomous workload.
@@ -46,8 +58,10 @@ class LimitTake(NamedTuple):
         key: the counter's name, unique per rule, owner and currency; at most once in a mint.
         amount: integer; 1 for a count, units of 10^-4 for a sum.
         maximum: the total must not exceed it.
-        every_ms: sliding window in milliseconds, which counts in buckets of a sixtieth, each until it is wholly outside; 0: no window.
-        for_run: it counts this run only and ends with it (`per: run`); without a window it is kept beside the run.
+        every_ms: sliding window in milliseconds, which counts in buckets of a sixtieth, each
+            until it is wholly outside; 0: no window.
+        for_run: it counts this run only and ends with it (`per: run`); without a window it is
+            kept beside the run.
     """
 
     key: str
@@ -58,7 +72,9 @@ class LimitTake(NamedTuple):
 
 
 class HoldTake(NamedTuple):
-    """The release this call spends: the hold, the revision at which the gate read it released, and who said yes: none of them revoked."""
+    """The release this call spends: the hold, the revision at which the gate read it released,
+    and who said yes: none of them revoked.
+    """
 
     hold_id: str
     revision: str
@@ -69,7 +85,8 @@ class MintRequest(NamedTuple):
     """All the mint script needs.
 
     Attributes:
-        audience: the tool server's, under which the call is recorded; empty in a run from before such records (`RunRecord.owned`).
+        audience: the tool server's, under which the call is recorded; empty in a run from
+            before such records (`RunRecord.owned`).
         revision: the `RunRecord.revision` on which the gate decided.
         head: JSON for the call's record, returned by the burn.
         jti: fresh id of the token (at least 128 random bits).
@@ -78,15 +95,20 @@ class MintRequest(NamedTuple):
         read: the tool only reads, so it may run again.
         limits: every limit that covers the call.
         hold: the release to spend, or None.
-        history: what this process last saw of the tenant's history (`agentgate.stores.history`); empty: nothing.
+        history: what this process last saw of the tenant's history
+            (`agentgate.stores.history`); empty: nothing.
         redemptions: the same of the audience's.
-        issued: this gate has issued a token of this call before; where the store knows of none, it may have been redeemed. The loss that it
-            was told of then (`MintReply.history`), or empty; None: it has issued none.
-        attempt: the call is redeemed with it, by who mints, under this name of the redemption; there is no token, and `binding` is empty.
-            Empty: it is not.
-        unspent: jti of this call's last token, where it never left this process and was not spent; empty: that is not known.
-        fence: of the holder of the run's lock (`lock_run`) who asks; 0: whoever asks holds none, and then nobody may.
-        same_key: (account, key thumbprint): the account's last token must have been for the same key; None: no such condition.
+        issued: this gate has issued a token of this call before; where the store knows of none,
+            it may have been redeemed. The loss that it was told of then (`MintReply.history`),
+            or empty; None: it has issued none.
+        attempt: the call is redeemed with it, by who mints, under this name of the redemption;
+            there is no token, and `binding` is empty. Empty: it is not.
+        unspent: jti of this call's last token, where it never left this process and was not
+            spent; empty: that is not known.
+        fence: of the holder of the run's lock (`lock_run`) who asks; 0: whoever asks holds
+            none, and then nobody may.
+        same_key: (account, key thumbprint): the account's last token must have been for the
+            same key; None: no such condition.
     """
 
     tenant: str
@@ -117,15 +139,19 @@ class MintReply(NamedTuple):
     Attributes:
         kind: `ok`, or why nothing was reserved, spent or released.
         lineage: the store's lineage; the token's `gen`.
-        detail: index of the limit that refused; state of the hold (`missing`, `stale`, or a `HoldState`); `denials` where the last one
-            closed the run; `lost` where the store has lost what this or another process saw of the tenant; of a mint that spent its release
-            `spent`; else empty.
-        history: the tenant's history after this mint; empty: none yet, or it is lost. Of a refusal that is `lost`, what is: once that is
-            found, it is reconciled.
+        detail: index of the limit that refused; state of the hold (`missing`, `stale`, or a
+            `HoldState`); `denials` where the last one closed the run; `lost` where the store
+            has lost what this or another process saw of the tenant; of a mint that spent its
+            release `spent`; else empty.
+        history: the tenant's history after this mint; empty: none yet, or it is lost. Of a
+            refusal that is `lost`, what is: once that is found, it is reconciled.
         redemptions: the audience's history; empty as above.
-        head: the head that stands, of a call that was redeemed before; empty: that of the request.
-        counted: the call was redeemed with it, and its redemption is in the count of `redemptions`.
-        revision: of a call that was redeemed, the run's from now on: as the gate knew it, with this call.
+        head: the head that stands, of a call that was redeemed before; empty: that of the
+            request.
+        counted: the call was redeemed with it, and its redemption is in the count of
+            `redemptions`.
+        revision: of a call that was redeemed, the run's from now on: as the gate knew it, with
+            this call.
         redeemed_at: of a call that was redeemed, POSIX seconds.
     """
 
@@ -141,7 +167,9 @@ class MintReply(NamedTuple):
 
 
 class OutcomeReply(NamedTuple):
-    """How a report ended. `before` and `after`: the run's revision without its lineage; empty: it is gone, or nobody asked."""
+    """How a report ended. `before` and `after`: the run's revision without its lineage; empty:
+    it is gone, or nobody asked.
+    """
 
     kind: Recorded
     before: str = ""
@@ -151,9 +179,10 @@ class OutcomeReply(NamedTuple):
 class BurnRequest(NamedTuple):
     """All the burn script needs, from the token's verified claims.
 
-    `gen` is the lineage the token was minted in, `audience` as in a mint, `history` what was seen of its history. `attempt` names this
-    redemption, for `record_outcome`; empty: nobody will. `brokers` are those of whoever redeems: a call that asks for the credential of
-    another is not burned; None: it is not told.
+    `gen` is the lineage the token was minted in, `audience` as in a mint, `history` what was
+    seen of its history. `attempt` names this redemption, for `record_outcome`; empty: nobody
+    will. `brokers` are those of whoever redeems: a call that asks for the credential of another
+    is not burned; None: it is not told.
     """
 
     tenant: str
@@ -172,8 +201,9 @@ class BurnRequest(NamedTuple):
 class BurnReply(NamedTuple):
     """`ok` with the record's head, or why the token is refused.
 
-    `used`: spent, expired, deleted or never minted. `lost`: see `MintReply.detail`. `history` is the audience's after this burn; empty
-    where the burn does not count (a read that took no limit and no release). `head` of `upstream` names the broker that is missing.
+    `used`: spent, expired, deleted or never minted. `lost`: see `MintReply.detail`. `history`
+    is the audience's after this burn; empty where the burn does not count (a read that took no
+    limit and no release). `head` of `upstream` names the broker that is missing.
     """
 
     kind: BurnKind
@@ -211,15 +241,18 @@ class RunRecord:
     Attributes:
         header: the bytes `open_run` was given.
         turns: the user's texts, oldest first.
-        revision: opaque; the mint script refuses another. A turn, a closing, a redemption and a result each raise it; it
-            differs between lineages of the store.
+        revision: opaque; the mint script refuses another. A turn, a closing, a redemption and a
+            result each raise it; it differs between lineages of the store.
         calls: in no particular order; all of them, or those `since`.
         lineage: the store's lineage when it was read.
-        since: `calls` are only those that were redeemed, or whose facts were recorded, after the revision the reader knew.
+        since: `calls` are only those that were redeemed, or whose facts were recorded, after
+            the revision the reader knew.
         denials_spent: it was closed by its last denial.
-        acts: who mints acts in it: any gate, only the one that opened it, nobody; or any gate as long as the store keeps what it
-            acknowledges (`Store.keeps`), where the server stands `alone` or is `replicated`.
-        owned: each tool server's records in it have keys of their own; False: it was opened before there were such keys.
+        acts: who mints acts in it: any gate, only the one that opened it, nobody; or any gate
+            as long as the store keeps what it acknowledges (`Store.keeps`), where the server
+            stands `alone` or is `replicated`.
+        owned: each tool server's records in it have keys of their own; False: it was opened
+            before there were such keys.
     """
 
     header: bytes
@@ -238,8 +271,8 @@ class OpenReply(NamedTuple):
     """What the open_run script answered.
 
     Attributes:
-        kind: `ok`, or why nothing was written: the id is taken, or was in a conversation that is no longer kept (`gone`); or as many runs
-            were opened as may be.
+        kind: `ok`, or why nothing was written: the id is taken, or was in a conversation that
+            is no longer kept (`gone`); or as many runs were opened as may be.
         run: the run as it is then: the new one, or the one that has its id; of `too_many` None.
     """
 
@@ -254,7 +287,8 @@ class HoldRecord:
     Attributes:
         state: as the store's clock and the run's calls say now (`agentgate.decision.hold`).
         body: the gate's JSON, with every answer so far.
-        revision: opaque; each answer and the mint that spends it change it; `answer_hold` and `HoldTake` name the one they read.
+        revision: opaque; each answer and the mint that spends it change it; `answer_hold` and
+            `HoldTake` name the one they read.
         call: digest of the call that spent the release, or empty.
         place: where it stands in a list; empty: it was read by its id.
     """

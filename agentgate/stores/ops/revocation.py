@@ -1,9 +1,11 @@
-"""What is revoked: written, listed and lifted. Mint and burn look for it (``revoked`` in ``scripts/_common.lua``).
+"""What is revoked: written, listed and lifted. Mint and burn look for it (``revoked`` in
+``scripts/_common.lua``).
 
-A revocation is the key ``revoked:NAME``, which mint and burn read, with ``revocation:NAME`` (who, when, why) and a place in the sorted set
-``revocations`` beside it; NAME is ``kind:subject``. People and agents are compared as `agentgate.values.identities.person` does: to revoke
-one spelling of an id is to revoke all of them, at every issuer. A revocation is said in a hurry and of a name: it stops too many rather
-than too few.
+A revocation is the key ``revoked:NAME``, which mint and burn read, with ``revocation:NAME``
+(who, when, why) and a place in the sorted set ``revocations`` beside it; NAME is
+``kind:subject``. People and agents are compared as `agentgate.values.identities.person` does:
+to revoke one spelling of an id is to revoke all of them, at every issuer. A revocation is said
+in a hurry and of a name: it stops too many rather than too few.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ REVOKED_KINDS: tuple[RevokedKind, ...] = get_args(RevokedKind)
 YesNo = Literal["yes", "no"]
 RevokeKind = Literal["ok", "known"]
 Lifted = Literal["lifted", "missing", "signed"]
-_SIGNED, _ALL = "signed", "*"
+_SIGNED = "signed"
+_ALL = "*"
 
 
 @value_class
@@ -43,7 +46,8 @@ class RevocationRecord:
 
     Attributes:
         name: ``kind:subject``.
-        before_ms: only what was opened or minted up to then (POSIX milliseconds); None: everything.
+        before_ms: only what was opened or minted up to then (POSIX milliseconds); None:
+            everything.
         signed: reviewers said it; it is not lifted.
         told: the JSON it was written with.
         life_ms: how long it still holds; None: until it is lifted.
@@ -57,7 +61,9 @@ class RevocationRecord:
 
 
 class RevokeReply(NamedTuple):
-    """`ok`, or `known` where it revokes nothing more than before; the tenant's history (one event more after `ok`; empty: lost)."""
+    """`ok`, or `known` where it revokes nothing more than before; the tenant's history (one
+    event more after `ok`; empty: lost).
+    """
 
     kind: RevokeKind
     history: str
@@ -89,18 +95,26 @@ def _subject(kind: str, name: str) -> str:
 def _shared(start: str, who: Subjects) -> tuple[str, ...]:
     """The keys of revocations that may stop more than one run: the same for call after call."""
     named = {"tenant": _ALL} | who._asdict()
-    return tuple(f"{start}revoked:{kind}:{_subject(kind, name)}" for kind, name in named.items() if name or kind != "user")
+    return tuple(
+        f"{start}revoked:{kind}:{_subject(kind, name)}"
+        for kind, name in named.items()
+        if name or kind != "user"
+    )
 
 
 def revocations_of(start: str, run: str, jti: str, who: Subjects) -> tuple[str, ...]:
-    """The keys of every revocation that would stop this token; `start` is the tenant's prefix."""
+    """The keys of every revocation that would stop this token; `start` is the tenant's
+    prefix.
+    """
     return (f"{start}revoked:token:{jti}", f"{start}revoked:run:{run}", *_shared(start, who))
 
 
 def run_revocations(start: str, agent: str, user: str, workflow: str) -> tuple[str, ...]:
     """The keys of every revocation that would stop whatever a new run of these does."""
     named = {"tenant": _ALL, "agent": agent, "user": user, "workflow": workflow}
-    return tuple(f"{start}revoked:{kind}:{_subject(kind, name)}" for kind, name in named.items() if name)
+    return tuple(
+        f"{start}revoked:{kind}:{_subject(kind, name)}" for kind, name in named.items() if name
+    )
 
 
 def people(start: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -109,9 +123,15 @@ def people(start: str, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def revoked(tenant: str, user: str | Subjects, opened_ms: int, run: str = "none") -> Op[bool]:
-    """Whether a person, or a run and whatever its call is about, is revoked for what was opened then (POSIX milliseconds)."""
+    """Whether a person, or a run and whatever its call is about, is revoked for what was opened
+    then (POSIX milliseconds).
+    """
     start = prefix(tenant)
-    keys = people(start, (user,)) if isinstance(user, str) else revocations_of(start, run, "none", user)
+    keys = (
+        people(start, (user,))
+        if isinstance(user, str)
+        else revocations_of(start, run, "none", user)
+    )
     return Op("revoked", is_yes, keys, (checked_number("opened_ms", opened_ms, 0, MAX_AMOUNT),))
 
 
@@ -122,7 +142,12 @@ def is_yes(said: Any) -> bool:
 
 def _keys(tenant: str, name: str) -> tuple[str, str, str, str]:
     start = prefix(tenant)
-    return f"{start}revoked:{name}", f"{start}history", f"{start}revocation:{name}", f"{start}revocations"
+    return (
+        f"{start}revoked:{name}",
+        f"{start}history",
+        f"{start}revocation:{name}",
+        f"{start}revocations",
+    )
 
 
 def revoke(
@@ -142,7 +167,8 @@ def revoke(
         tenant: in whose slot; a revocation that spans tenants is written to each.
         kind: what `subject` is.
         subject: jti, run id, agent, user, tool, `workflow_subject`, or ``*`` for the tenant.
-        before_ms: 0: everything. Else POSIX milliseconds: only runs opened up to then, and their tokens.
+        before_ms: 0: everything. Else POSIX milliseconds: only runs opened up to then, and
+            their tokens.
         life_ms: after how many milliseconds it ends; 0: when it is lifted.
         told: JSON for those who list it: who, when, why.
         signed: reviewers said it; it is not lifted.
@@ -161,16 +187,27 @@ def _written(said: Any, history: Any) -> RevokeReply:
 
 
 def lift(tenant: str, kind: RevokedKind, subject: str) -> Op[Lifted]:
-    """End a revocation. `missing`: there is none; `signed`: reviewers said it, and it stands."""
+    """End a revocation. `missing`: there is none; `signed`: reviewers said it, and it
+    stands.
+    """
     name = revocation_name(tenant, kind, subject)
     revocation, _, told, index = _keys(tenant, name)
     return Op("lift", one_of(Lifted), (revocation, told, index), (name,), confirm=True)
 
 
-def list_revocations(tenant: str, skip: int = 0) -> Op[tuple[int, tuple[RevocationRecord, ...]]]:
-    """How much is revoked in a tenant, and a page of it (at most 500), lasting ones first, from number `skip` on."""
+def list_revocations(
+    tenant: str, skip: int = 0
+) -> Op[tuple[int, tuple[RevocationRecord, ...]]]:
+    """How much is revoked in a tenant, and a page of it (at most 500), lasting ones first, from
+    number `skip` on.
+    """
     start = prefix(tenant)
-    return Op("list_revocations", _page, (f"{start}revocations",), (start, checked_number("skip", skip, 0, MAX_AMOUNT)))
+    return Op(
+        "list_revocations",
+        _page,
+        (f"{start}revocations",),
+        (start, checked_number("skip", skip, 0, MAX_AMOUNT)),
+    )
 
 
 def _page(total: Any, page: list[list[bytes]]) -> tuple[int, tuple[RevocationRecord, ...]]:
@@ -180,6 +217,13 @@ def _page(total: Any, page: list[list[bytes]]) -> tuple[int, tuple[RevocationRec
 def _listed(page: list[list[bytes]]) -> Iterator[RevocationRecord]:
     for name, value, told, life in page:
         if value:  # else it has just ended
-            said, left = value.decode("ascii"), int(life)
+            said = value.decode("ascii")
+            left = int(life)
             before = int(said) if said not in (_ALL, _SIGNED) else None
-            yield RevocationRecord(name.decode(), before, said == _SIGNED, told, life_ms=left if left >= 0 else None)
+            yield RevocationRecord(
+                name.decode(),
+                before,
+                said == _SIGNED,
+                told,
+                life_ms=left if left >= 0 else None,
+            )

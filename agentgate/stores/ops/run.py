@@ -19,7 +19,16 @@ from agentgate.stores._op import (
     one_of,
     prefix,
 )
-from agentgate.stores.ops.records import Acting, CallRecord, CallStatus, Extent, OpenKind, OpenReply, RunRecord, Subjects
+from agentgate.stores.ops.records import (
+    Acting,
+    CallRecord,
+    CallStatus,
+    Extent,
+    OpenKind,
+    OpenReply,
+    RunRecord,
+    Subjects,
+)
 from agentgate.stores.ops.revocation import run_revocations
 from agentgate.values.canonical import digest
 
@@ -54,7 +63,8 @@ def open_run(
     who: Subjects | None = None,
     keep_ms: int = 0,
 ) -> Op[OpenReply]:
-    """Write a new run that expires after `ttl_ms` milliseconds, or say why not: its id is taken, too many were opened, or `who` is revoked.
+    """Write a new run that expires after `ttl_ms` milliseconds, or say why not: its id is
+    taken, too many were opened, or `who` is revoked.
 
     Args:
         tenant: tenant of the run.
@@ -62,20 +72,44 @@ def open_run(
         header: its frozen part.
         turn: the user's first words.
         ttl_ms: its life.
-        whose: who opened it, any text, in a second line by whose word; their runs of the last hour are counted (up to a minute longer).
+        whose: who opened it, any text, in a second line by whose word; their runs of the last
+            hour are counted (up to a minute longer).
         most: how many they may be.
-        keeps: whether the store keeps what it acknowledges: then any gate mints acts in this run, and otherwise
-        acts: `any` gate, as long as the store's lineage is the same; the `opener`, which remembers what it minted; or `nobody`.
+        keeps: whether the store keeps what it acknowledges: then any gate mints acts in this
+            run, and otherwise
+        acts: `any` gate, as long as the store's lineage is the same; the `opener`, which
+            remembers what it minted; or `nobody`.
         who: of its agent, user and workflow none may be revoked; None: it is not asked.
-        keep_ms: how long it is there after its end, so that another run of its conversation can follow; 0: it belongs to none.
+        keep_ms: how long it is there after its end, so that another run of its conversation can
+            follow; 0: it belongs to none.
     """
     counted = "\n".join(digest(checked_text("whose", name)) for name in whose.split("\n"))
     opened = f"{prefix(tenant)}runs:{counted}"
-    args: tuple[Arg, ...] = (checked_bytes("header", header), checked_text("turn", turn), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
-    args = (*args, checked_number("most", most, 1, MAX_AMOUNT), keeps, acts, checked_number("keep_ms", keep_ms, 0, MAX_TTL_MS))
+    args: tuple[Arg, ...] = (
+        checked_bytes("header", header),
+        checked_text("turn", turn),
+        checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS),
+    )
+    args = (
+        *args,
+        checked_number("most", most, 1, MAX_AMOUNT),
+        keeps,
+        acts,
+        checked_number("keep_ms", keep_ms, 0, MAX_TTL_MS),
+    )
     conversation = (_conversation_key(tenant, run),) if keep_ms else ()
-    revocations = run_revocations(prefix(tenant), who.agent, who.user, who.workflow) if who is not None else ()
-    keys = (_run_key(tenant, run), opened, f"{prefix(tenant)}clock:{run}", *conversation, *revocations)
+    revocations = (
+        run_revocations(prefix(tenant), who.agent, who.user, who.workflow)
+        if who is not None
+        else ()
+    )
+    keys = (
+        _run_key(tenant, run),
+        opened,
+        f"{prefix(tenant)}clock:{run}",
+        *conversation,
+        *revocations,
+    )
     return Op("open_run", _opened, keys, args, confirm=True)
 
 
@@ -88,9 +122,18 @@ def _conversation_key(tenant: str, run: str) -> str:
 
 
 def succeed_run(
-    tenant: str, run: str, header: bytes, turns: tuple[str, ...], *, revision: str, life_ms: int, takes_back: bool, who: Subjects
+    tenant: str,
+    run: str,
+    header: bytes,
+    turns: tuple[str, ...],
+    *,
+    revision: str,
+    life_ms: int,
+    takes_back: bool,
+    who: Subjects,
 ) -> Op[Changed]:
-    """Begin the run of a conversation anew, under another header and with these turns; its counts, calls and holds stand.
+    """Begin the run of a conversation anew, under another header and with these turns; its
+    counts, calls and holds stand.
 
     Args:
         tenant: tenant of the run.
@@ -103,24 +146,46 @@ def succeed_run(
         who: of its agent, user and workflow none may be revoked, nor the run itself.
     """
     start = prefix(tenant)
-    revocations = (f"{start}revoked:run:{checked_id('run', run)}", *run_revocations(start, who.agent, who.user, who.workflow))
-    args: tuple[Arg, ...] = (checked_bytes("header", header), checked_revision("revision", revision))
+    revocations = (
+        f"{start}revoked:run:{checked_id('run', run)}",
+        *run_revocations(start, who.agent, who.user, who.workflow),
+    )
+    args: tuple[Arg, ...] = (
+        checked_bytes("header", header),
+        checked_revision("revision", revision),
+    )
     args = (*args, checked_number("life_ms", life_ms, 1, MAX_TTL_MS), 1 if takes_back else 0)
     keys = (_run_key(tenant, run), _conversation_key(tenant, run), *revocations)
-    return Op("succeed_run", _changed, keys, (*args, *[checked_text("turn", turn) for turn in turns]), confirm=True)
+    return Op(
+        "succeed_run",
+        _changed,
+        keys,
+        (*args, *[checked_text("turn", turn) for turn in turns]),
+        confirm=True,
+    )
 
 
 def lock_run(tenant: str, run: str, holder: str, ttl_ms: int) -> Op[tuple[Locked, int]]:
-    """Take the lock of a run for at most `ttl_ms` milliseconds, or give it back (0), as often as it was taken by this holder.
+    """Take the lock of a run for at most `ttl_ms` milliseconds, or give it back (0), as often
+    as it was taken by this holder.
 
-    Answers with the holder's fence (`MintRequest.fence`), or where another has it (`held`) with how many milliseconds that may still be.
+    Answers with the holder's fence (`MintRequest.fence`), or where another has it (`held`) with
+    how many milliseconds that may still be.
     """
     args = (checked_id("holder", holder), checked_number("ttl_ms", ttl_ms, 0, MAX_TTL_MS))
-    return Op("lock_run", lambda kind, number: (_locked(kind), int(number)), (_run_key(tenant, run),), args, confirm=ttl_ms > 0)
+    return Op(
+        "lock_run",
+        lambda kind, number: (_locked(kind), int(number)),
+        (_run_key(tenant, run),),
+        args,
+        confirm=ttl_ms > 0,
+    )
 
 
 def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op[Changed]:
-    """Write another header into an open run that is still as it was read (`revision`), or say why not."""
+    """Write another header into an open run that is still as it was read (`revision`), or say
+    why not.
+    """
     args = (checked_bytes("header", header), checked_revision("revision", revision))
     return Op("renew_run", _changed, (_run_key(tenant, run),), args, confirm=True)
 
@@ -128,22 +193,36 @@ def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op[Changed
 def add_turn(tenant: str, run: str, text: str, *, harmless_after: int | None) -> Op[Changed]:
     """Append a user's turn; the run does not expire later for it.
 
-    `harmless_after`: it takes nothing back of what these turns (their number) asked for, and is refused as `stale` behind others. None: it
-    takes back, and what was minted or held before and did not run is void.
+    `harmless_after`: it takes nothing back of what these turns (their number) asked for, and is
+    refused as `stale` behind others. None: it takes back, and what was minted or held before
+    and did not run is void.
     """
-    known = "" if harmless_after is None else str(checked_number("harmless_after", harmless_after, 1, MAX_AMOUNT))
-    return Op("add_turn", _changed, (_run_key(tenant, run),), (checked_text("turn", text), known), confirm=True)
+    known = (
+        ""
+        if harmless_after is None
+        else str(checked_number("harmless_after", harmless_after, 1, MAX_AMOUNT))
+    )
+    return Op(
+        "add_turn",
+        _changed,
+        (_run_key(tenant, run),),
+        (checked_text("turn", text), known),
+        confirm=True,
+    )
 
 
 def close_run(tenant: str, run: str) -> Op[Changed]:
-    """End a run, and void what was minted or held in it and did not run; closing a closed one changes nothing and returns `closed`."""
+    """End a run, and void what was minted or held in it and did not run; closing a closed one
+    changes nothing and returns `closed`.
+    """
     return Op("close_run", _changed, (_run_key(tenant, run),), confirm=True)
 
 
 def count_denial(tenant: str, run: str, most: int, *, closes: bool = True) -> Op[Counted]:
     """Count a denial of an open run, for all gates together: `spent` from `most` of them.
 
-    One that `closes` then closes the run, as `close_run` does. The others, for a wrong form alone, have a count of their own.
+    One that `closes` then closes the run, as `close_run` does. The others, for a wrong form
+    alone, have a count of their own.
     """
     args = (checked_number("most", most, 1, MAX_AMOUNT), "denials" if closes else "misformed")
     return Op("count_denial", _counted, (_run_key(tenant, run),), args, confirm=True)
@@ -155,21 +234,35 @@ def read_run(tenant: str, run: str, known: str = "") -> Op[RunRecord | None]:
     Args:
         tenant: tenant of the run.
         run: id of the run.
-        known: the revision up to which the reader has the calls; the store then returns only calls that changed since, if it can tell.
+        known: the revision up to which the reader has the calls; the store then returns only
+            calls that changed since, if it can tell.
     """
-    return Op("read_run", _run, (_run_key(tenant, run),), (checked_revision("revision", known) if known else "",))
+    return Op(
+        "read_run",
+        _run,
+        (_run_key(tenant, run),),
+        (checked_revision("revision", known) if known else "",),
+    )
 
 
 def _run(  # noqa: PLR0917 - a reply of six values
-    gen: Any, run_flat: list[bytes], vector: bytes, calls: list[list[Any]], extent: Any, acts: Any
+    gen: Any,
+    run_flat: list[bytes],
+    vector: bytes,
+    calls: list[list[Any]],
+    extent: Any,
+    acts: Any,
 ) -> RunRecord | None:
-    lineage, since = lineage_of(gen), _extent(extent) == "since"
+    lineage = lineage_of(gen)
+    since = _extent(extent) == "since"
     fields = dict(zip(run_flat[::2], run_flat[1::2], strict=True))
     if not fields:
         return None
     return RunRecord(
         header=fields[b"header"],
-        turns=tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1)),
+        turns=tuple(
+            fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1)
+        ),
         revision=f"{int(fields[b'rev'])}.{vector.decode()}.{lineage}",
         closed=b"closed" in fields,
         calls=tuple([_call(*call) for call in calls]),
@@ -182,7 +275,13 @@ def _run(  # noqa: PLR0917 - a reply of six values
 
 
 def _call(  # noqa: PLR0917 - a record of seven values, in the order of the script's reply
-    digest: bytes, head: bytes, gen: bytes, status: bytes, at: bytes, outcome: bytes, facts: bytes | None
+    digest: bytes,
+    head: bytes,
+    gen: bytes,
+    status: bytes,
+    at: bytes,
+    outcome: bytes,
+    facts: bytes | None,
 ) -> CallRecord:
     return CallRecord(
         digest=digest.decode(),

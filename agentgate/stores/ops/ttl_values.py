@@ -1,4 +1,6 @@
-"""What a service keeps for a while beside runs and holds: an assertion that counts once, a held exchange, a redeemed call to report on."""
+"""What a service keeps for a while beside runs and holds: an assertion that counts once, a held
+exchange, a redeemed call to report on.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from agentgate.stores._op import MAX_TTL_MS, Op, checked_bytes, checked_number, 
 
 Keeping = Literal["assertion", "deferred", "redeemed"]
 Kept = Literal["ok", "exists"]
-_KINDS, _kept = get_args(Keeping), one_of(Kept)
+_KINDS = get_args(Keeping)
+_kept = one_of(Kept)
 
 
 def _key(tenant: str, kind: Keeping, name: str) -> str:
@@ -20,9 +23,17 @@ def _key(tenant: str, kind: Keeping, name: str) -> str:
     return f"{prefix(tenant)}{kind}:{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()}"
 
 
-def keep(tenant: str, kind: Keeping, name: str, value: bytes, *, ttl_ms: int, replace: bool = False) -> Op[Kept]:
-    """Keep a value (not empty) under a name for `ttl_ms` milliseconds; the first under a name stays (`exists`), unless `replace`."""
-    args = (checked_bytes("kept value", value), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS), "1" if replace is True else "0")
+def keep(
+    tenant: str, kind: Keeping, name: str, value: bytes, *, ttl_ms: int, replace: bool = False
+) -> Op[Kept]:
+    """Keep a value (not empty) under a name for `ttl_ms` milliseconds; the first under a name
+    stays (`exists`), unless `replace`.
+    """
+    args = (
+        checked_bytes("kept value", value),
+        checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS),
+        "1" if replace is True else "0",
+    )
     return Op("keep", _kept, (_key(tenant, kind, name),), args, confirm=True)
 
 

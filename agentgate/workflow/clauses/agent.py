@@ -34,9 +34,12 @@ class InProcessAgent(
 ):
     """``in_process: true``: the host vouches for the agent, and nothing of it is proven."""
 
-    form, forms = "yes", (("who.agent.id", "name"),)
-    expected, proven = "an agent that the host vouches for", False
-    absent, told = False, ("proven", "in_process")
+    form = "yes"
+    forms = (("who.agent.id", "name"),)
+    expected = "an agent that the host vouches for"
+    proven = False
+    absent = False
+    told = ("proven", "in_process")
 
     def found(self, case: Situation) -> bool:
         return case.run.header.agent.identity == "proven"
@@ -58,7 +61,9 @@ class ProvenAgent(InProcessAgent):
     Its value: whether the rule names who the agent is.
     """
 
-    key, heads, proven = "agent", True, True
+    key = "agent"
+    heads = True
+    proven = True
     expected = "an agent proven by its own credential"
 
     def allows(self, value: Any) -> bool:
@@ -73,13 +78,17 @@ class ProvenAgent(InProcessAgent):
 class Spiffe(ListedClause, path="who.agent.spiffe"):
     """``spiffe: [...]``: its SPIFFE id."""
 
-    after, another, strangers = ProvenAgent, "another workload", (STRANGER,)
+    after = ProvenAgent
+    another = "another workload"
+    strangers = (STRANGER,)
 
 
 class TokenIssuer(ListedClause, path="who.agent.oidc.issuer", scene="who.agent.issuer"):
     """``oidc: {issuer: ...}``: who issued its token."""
 
-    after, names, strangers = ProvenAgent, ("oidc_issuer",), ("https://stranger.example",)
+    after = ProvenAgent
+    names = ("oidc_issuer",)
+    strangers = ("https://stranger.example",)
 
     found = attrgetter("run.header.agent.issuer")  # type: ignore[assignment]  # a method, as it is called
 
@@ -91,12 +100,20 @@ class TokenIssuer(ListedClause, path="who.agent.oidc.issuer", scene="who.agent.i
 class TokenClaim(ListedClause, path="who.agent.oidc.claims", scene="who.agent.claims"):
     """``oidc: {claims: {ref: ...}}``: one claim of that token, by any name."""
 
-    after, form, strangers, of = ProvenAgent, "", ("something-else",), ("ClaimRule", "one_of")
+    after = ProvenAgent
+    form = ""
+    strangers = ("something-else",)
+    of = ("ClaimRule", "one_of")
 
     def __init__(self, claim: ClaimRule, others: tuple[ClaimRule, ...]) -> None:
         super().__init__(claim.one_of, claim.line)
-        self.name, self.another, self.loose = claim.name, f"another {claim.name}", ("dropped", others)
-        self.path, self.field = f"{self.path}.{claim.name}", f"{self.field}.{claim.name}"
+        self.name, self.another, self.loose = (
+            claim.name,
+            f"another {claim.name}",
+            ("dropped", others),
+        )
+        self.path = f"{self.path}.{claim.name}"
+        self.field = f"{self.field}.{claim.name}"
         self.scene = f"{self.scene}.{claim.name}"
 
     @classmethod
@@ -118,13 +135,17 @@ class _Known(WorkflowClause):
 class PostureKnown(_Known, path="who.agent.posture", reason=Reason.POSTURE):
     """``posture``: something is attested; nothing attested is nothing proven."""
 
-    form, heads, expected = "", True, "an attested posture"
+    form = ""
+    heads = True
+    expected = "an attested posture"
 
 
 class ImageSignedBy(ListedClause, path="who.agent.posture.image_signed_by"):
     """``posture: {image_signed_by: [...]}``: who signed its image."""
 
-    after, another, strangers = PostureKnown, "an image signed by somebody else", ("stranger@other.example",)
+    after = PostureKnown
+    another = "an image signed by somebody else"
+    strangers = ("stranger@other.example",)
 
 
 class AttestedWithin(
@@ -135,11 +156,15 @@ class AttestedWithin(
 ):
     """``posture: {attested_within: 10m}``: how long ago it was attested."""
 
-    after, another, odd = PostureKnown, "an attestation that is too old", (-1,)
+    after = PostureKnown
+    another = "an attestation that is too old"
+    odd = (-1,)
 
     def found(self, case: Situation) -> float:
         posture = case.run.header.agent.posture
-        return inf if posture is None else (case.around.now - posture.attested_at).total_seconds()
+        return (
+            inf if posture is None else (case.around.now - posture.attested_at).total_seconds()
+        )
 
     def shown(self, case: Situation) -> object:
         return self.looked_at(case)
@@ -152,7 +177,9 @@ class AttestedWithin(
 class BoundaryKnown(_Known, path="who.agent.boundary", reason=Reason.BOUNDARY):
     """``boundary``: where it runs is known."""
 
-    form, heads, expected = "", True, "a workload inside its boundary"
+    form = ""
+    heads = True
+    expected = "a workload inside its boundary"
 
 
 class Cluster(ListedClause, path="who.agent.boundary.cluster"):
@@ -173,13 +200,16 @@ class NodePool(ListedClause, path="who.agent.boundary.node_pool"):
     after = BoundaryKnown
 
 
-class SameKey(_Known, path="who.agent.boundary.same_key_as_last_token", field="agent.boundary.key"):
+class SameKey(
+    _Known, path="who.agent.boundary.same_key_as_last_token", field="agent.boundary.key"
+):
     """``boundary: {same_key_as_last_token: true}``: it presented a key.
 
     The mint script compares that with the last mint's.
     """
 
-    after, expected = BoundaryKnown, "the key of this account's last token"
+    after = BoundaryKnown
+    expected = "the key of this account's last token"
     forms = (("who.agent.last_key", "text"),)
 
     def loosened(self, now: datetime) -> Iterator[Loosening]:
@@ -220,7 +250,8 @@ class ClaimRule:
 
 @value_class
 class AgentRule:
-    """The workload. `in_process`: the host vouches; else `spiffe`, or `oidc_issuer` and `claims`, are proven.
+    """The workload. `in_process`: the host vouches; else `spiffe`, or `oidc_issuer` and
+    `claims`, are proven.
 
     Attributes:
         identity, posture, freshness, boundary: its clauses, compiled.
@@ -247,7 +278,8 @@ class AgentRule:
         if not self.in_process:
             proven = ProvenAgent(bool(compiled(self, Spiffe, TokenIssuer, *_PLACES)), self.line)
             identity = (check_of(proven), *compiled(self, Spiffe, TokenIssuer, TokenClaim))
-        posture, boundary = compiled(self, ImageSignedBy), compiled(self, *_PLACES, SameKey)
+        posture = compiled(self, ImageSignedBy)
+        boundary = compiled(self, *_PLACES, SameKey)
         object.__setattr__(self, "identity", identity)
         object.__setattr__(self, "freshness", compiled(self, AttestedWithin))
         if posture or self.freshness:

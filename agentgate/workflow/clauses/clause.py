@@ -1,14 +1,15 @@
 """The base classes of the clauses of `who` and `conditions`: one key of the file is one class.
 
-A clause knows what it looks at and whether that passes; what a person reads of it; which classes of values it
-tells apart (for the exact diff); its smallest loosening (for the mutants of a workflow); and where a scene
-states what it looks at, with a value that passes. Whatever it returns is plain data, and everything else
-iterates: nothing else knows a clause by its name. The clauses of a rule are compiled into flat tuples when
-the rule is built, and the decision reads those. Pure.
+A clause knows what it looks at and whether that passes; what a person reads of it; which
+classes of values it tells apart (for the exact diff); its smallest loosening (for the mutants
+of a workflow); and where a scene states what it looks at, with a value that passes. Whatever it
+returns is plain data, and everything else iterates: nothing else knows a clause by its name.
+The clauses of a rule are compiled into flat tuples when the rule is built, and the decision
+reads those. Pure.
 
-To add one: its class and the field of its rule, beside the others of its block; the key of the block in the
-file (`agentgate.loading.blocks`); what it looks at (`agentgate.values.request`); docs/workflows.md and the
-reference model of the tests.
+To add one: its class and the field of its rule, beside the others of its block; the key of the
+block in the file (`agentgate.loading.blocks`); what it looks at (`agentgate.values.request`);
+docs/workflows.md and the reference model of the tests.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ Sides = tuple[Any, ...]  # a clause in the versions that have it
 
 
 class Situation(Protocol):
-    """What a clause looks at: the header of the run, and what the gate knows at the moment of the call."""
+    """What a clause looks at: the header of the run, and what the gate knows at the moment of
+    the call.
+    """
 
     workflow: Any
     run: RunState
@@ -41,7 +44,9 @@ class Situation(Protocol):
 
 
 class Distinct(NamedTuple):
-    """Values that no version of a clause tells apart: one of them, how a scene states it, and its text."""
+    """Values that no version of a clause tells apart: one of them, how a scene states it, and
+    its text.
+    """
 
     value: Any
     scene: Scene
@@ -72,20 +77,26 @@ class WorkflowClause(ABC):
     """One key of `who` or `conditions`, with its value in a workflow.
 
     Attributes:
-        path, key: where the file has it, ``who.agent.boundary.node_pool``, and the last part of that.
-        block, names: the field of `Workflow` that holds its rule, and the fields of the rule it is made of.
+        path, key: where the file has it, ``who.agent.boundary.node_pool``, and the last part of
+            that.
+        block, names: the field of `Workflow` that holds its rule, and the fields of the rule it
+            is made of.
         field, looked_at: what it looks at, as a `Failure` names it, and what reads that.
         reason: why a call is refused that does not pass.
         after: the clause that must pass before this one is looked at.
         heads: where it does not pass, those behind it are not looked at.
         bars: no call passes it that has what the clauses behind it look at.
-        configured: it looks at a setting of the gate, which the record of a decision holds or leaves out.
+        configured: it looks at a setting of the gate, which the record of a decision holds or
+            leaves out.
         quoted: what it looks at is shown in quotes where it does not pass.
         scene, form: where a scene states what it looks at, and in which form.
         forms: other keys of a scene that it needs, with their forms.
-        another, strangers: the name of a case that does not pass, and what a scene states there.
-        loose, of: words and value of its smallest loosening; the class and field, where not the rule's.
-        absent, told: of one that asks yes or no: what a scene states for no, and both answers as text.
+        another, strangers: the name of a case that does not pass, and what a scene states
+            there.
+        loose, of: words and value of its smallest loosening; the class and field, where not the
+            rule's.
+        absent, told: of one that asks yes or no: what a scene states for no, and both answers
+            as text.
         value, line: its value, compiled, and the line of the file.
     """
 
@@ -122,7 +133,8 @@ class WorkflowClause(ABC):
             who, _, inside = path.partition(".")
             prefix = "who." if who == "who" else ""
             cls.path, cls.key, cls.field = path, path.rpartition(".")[2], field or inside
-            cls.block, cls.scene = inside.partition(".")[0] if prefix else who, scene or prefix + cls.field
+            cls.block = inside.partition(".")[0] if prefix else who
+            cls.scene = scene or prefix + cls.field
             cls.looked_at = attrgetter(("run.header." if prefix else "around.") + cls.field)
             if "names" not in vars(cls):
                 cls.names = (cls.key,)
@@ -132,11 +144,14 @@ class WorkflowClause(ABC):
                 setattr(cls, "found", cls.looked_at)  # noqa: B010 - for the type checker, a method is one
 
     def __init__(self, value: Any, line: int) -> None:
-        self.value, self.line = value, line
+        self.value = value
+        self.line = line
 
     @classmethod
     def compiled(cls, rule: Any) -> Iterator[Self]:
-        """The clause with its value in a rule of its block; nothing where the rule does not state it."""
+        """The clause with its value in a rule of its block; nothing where the rule does not
+        state it.
+        """
         value = getattr(rule, cls.names[0])
         if value or type(value) is int:
             yield cls(value, rule.line)
@@ -181,7 +196,9 @@ class WorkflowClause(ABC):
     # --- for the diff, mutants and scenes
     @classmethod
     def distinct(cls, sides: Sides) -> Iterable[Distinct]:
-        """The classes of values that any version of it tells apart; none where they cannot be compared."""
+        """The classes of values that any version of it tells apart; none where they cannot be
+        compared.
+        """
         with_it, without = cls.told
         return Distinct(True, {}, with_it), Distinct(False, {cls.scene: cls.absent}, without)
 
@@ -198,11 +215,14 @@ class WorkflowClause(ABC):
             )
 
     def sample(self, given: Scene) -> Scene:
-        """Values of a scene that pass. `given`: those of the clauses before it, the tenant and a time."""
+        """Values of a scene that pass. `given`: those of the clauses before it, the tenant and
+        a time.
+        """
         return {}
 
 
-# How the decision reads a clause: what it looks at, whether that passes; the clause, to tell what is wrong.
+# How the decision reads a clause: what it looks at, whether that passes; the clause, to tell
+# what is wrong.
 Check = tuple[Callable[[Situation], Any], Callable[[Any], bool], WorkflowClause]
 Checks = tuple[Check, ...]
 
@@ -213,7 +233,9 @@ def compiled(rule: Any, *kinds: type[WorkflowClause]) -> Checks:
 
 
 def check_of(clause: WorkflowClause) -> Check:
-    """One clause, compiled; a plain list answers by itself, without a function of ours around it."""
+    """One clause, compiled; a plain list answers by itself, without a function of ours around
+    it.
+    """
     plain = isinstance(clause, ListedClause) and type(clause).allows is ListedClause.allows
     return clause.found, clause.value.__contains__ if plain else clause.allows, clause
 
@@ -222,7 +244,8 @@ class ListedClause(WorkflowClause):
     """A text that must be one of those that the file lists."""
 
     value: tuple[str, ...]
-    quoted, loose = True, ("any", EVERYTHING)
+    quoted = True
+    loose = ("any", EVERYTHING)
     strangers: ClassVar[Sequence[Any]] = ("elsewhere",)
 
     def __init__(self, value: Any, line: int) -> None:
@@ -272,12 +295,15 @@ class RecentClause(WorkflowClause):
 
     @classmethod
     def distinct(cls, sides: Sides) -> Iterable[Distinct]:
-        ages = dict.fromkeys([0, *[age for side in sides for age in (side.value, side.value + 1)], *cls.odd])
+        ages = dict.fromkeys(
+            [0, *[age for side in sides for age in (side.value, side.value + 1)], *cls.odd]
+        )
         return [Distinct(age, {cls.scene: f"{age}s"}, f"{age} s") for age in ages]
 
     def loosened(self, now: datetime) -> Iterator[Loosening]:
         longer = self.value + 1
-        words, tries = f"{self.value}s -> {longer}s", [{self.scene: f"{longer}s"}]
+        words = f"{self.value}s -> {longer}s"
+        tries = [{self.scene: f"{longer}s"}]
         yield Loosening(words, self.another, tries, {self.key: longer})
 
     def sample(self, given: Scene) -> Scene:

@@ -32,7 +32,8 @@ _WEEK = 7 * _DAY
 class _Configured(ListedClause):
     """What the settings of the gate say."""
 
-    configured, quoted = True, False
+    configured = True
+    quoted = False
 
     def shown(self, case: Situation) -> object:
         return self.found(case) or "not configured"
@@ -49,18 +50,23 @@ class Environment(_Configured, path="conditions.environment", reason=Reason.ENVI
 
 
 class DataClass(_Configured, path="conditions.data_class", reason=Reason.DATA_CLASS):
-    """``data_class: [internal]``: the class of the data that the call touches, from the catalogue."""
+    """``data_class: [internal]``: the class of the data that the call touches, from the
+    catalogue.
+    """
 
-    another, strangers = "another data class", ("personal", "elsewhere")
+    another = "another data class"
+    strangers = ("personal", "elsewhere")
 
 
 class Network(_Configured, path="conditions.network", reason=Reason.NETWORK):
-    """``network: [10.0.0.0/8, office]``: an address in one of the blocks, or exactly the name of a zone.
+    """``network: [10.0.0.0/8, office]``: an address in one of the blocks, or exactly the name
+    of a zone.
 
     The text of a block is no address.
     """
 
-    strangers, loose = ("198.51.100.7", "elsewhere"), ("any", ("0.0.0.0/0", "::/0"))
+    strangers = ("198.51.100.7", "elsewhere")
+    loose = ("any", ("0.0.0.0/0", "::/0"))
 
     def allows(self, value: Any) -> bool:
         address = parsed_address(ipaddress.ip_address, value) if value else None
@@ -79,10 +85,18 @@ class Network(_Configured, path="conditions.network", reason=Reason.NETWORK):
             if block is None:
                 addresses.append(each)
                 continue
-            first, last = int(block.network_address), int(block.broadcast_address)
-            edges = [at for at in (first, first - 1, last, last + 1) if 0 <= at < 1 << block.max_prefixlen]
+            first = int(block.network_address)
+            last = int(block.broadcast_address)
+            edges = [
+                at
+                for at in (first, first - 1, last, last + 1)
+                if 0 <= at < 1 << block.max_prefixlen
+            ]
             addresses += [str(type(block.network_address)(at)) for at in edges]
-        known = [Distinct(address, {cls.scene: address}, address) for address in dict.fromkeys(addresses)]
+        known = [
+            Distinct(address, {cls.scene: address}, address)
+            for address in dict.fromkeys(addresses)
+        ]
         return [*known, Distinct(OTHER, {cls.scene: "203.0.113.9"}, OTHER)]
 
     def sample(self, given: Scene) -> Scene:
@@ -132,29 +146,33 @@ class OpenHours(WorkflowClause, path="conditions.hours", scene="time", reason=Re
 
     @classmethod
     def distinct(cls, sides: Sides) -> Iterable[Distinct]:
-        """The minutes of the week at which one of them opens or closes; nothing where their clocks differ."""
+        """The minutes of the week at which one of them opens or closes; nothing where their
+        clocks differ.
+        """
         zone = sides[0].value.zone
         if any(side.value.zone != zone for side in sides):
             return
         times = {minute for side in sides for minute in (side.value.start, side.value.end)}
-        for at in sorted({0, *[(day * _DAY + minute) % _WEEK for day in range(7) for minute in times]}):
+        for at in sorted(
+            {0, *[(day * _DAY + minute) % _WEEK for day in range(7) for minute in times]}
+        ):
             text = f"{SHORT_WEEKDAYS[at // _DAY]} {clock(at % _DAY)} {zone}"
             yield Distinct(divmod(at, _DAY), {"hours": (at, zone)}, text)
 
     def loosened(self, now: datetime) -> Iterator[Loosening]:
-        hours, base = self.value, now.astimezone(ZoneInfo(self.value.zone))
+        hours = self.value
+        base = now.astimezone(ZoneInfo(self.value.zone))
 
         def at(minute: int, days: Iterable[int] = hours.days) -> list[Scene]:
             """That minute of local time on each of these days of the base's week."""
-            monday, moment = (
-                base.date() - timedelta(days=base.weekday()),
-                time(minute // 60 % 24, minute % 60),
-            )
+            monday = base.date() - timedelta(days=base.weekday())
+            moment = time(minute // 60 % 24, minute % 60)
             dates = [monday + timedelta(days=day + minute // _DAY) for day in sorted(days)]
             moments = [datetime.combine(day, moment, base.tzinfo) for day in dates]
             return [{self.scene: each.isoformat(timespec="minutes")} for each in moments]
 
-        off, zone = set(range(7)) - hours.days, f"{hours.zone} -> UTC"
+        off = set(range(7)) - hours.days
+        zone = f"{hours.zone} -> UTC"
         edges = [*at(hours.end), *at(hours.start), *at(hours.start - 1)]
         for stated, key, words, name, tries, changes in (
             (
@@ -181,7 +199,14 @@ class OpenHours(WorkflowClause, path="conditions.hours", scene="time", reason=Re
                 at(hours.end),
                 {"end": hours.end + 1},
             ),
-            (hours.zone != "UTC", "zone", zone, f"hours are those of {hours.zone}", edges, {"zone": "UTC"}),
+            (
+                hours.zone != "UTC",
+                "zone",
+                zone,
+                f"hours are those of {hours.zone}",
+                edges,
+                {"zone": "UTC"},
+            ),
         ):
             if stated:
                 yield Loosening(
@@ -195,10 +220,13 @@ class OpenHours(WorkflowClause, path="conditions.hours", scene="time", reason=Re
 
     def sample(self, given: Scene) -> Scene:
         """The middle of the first window from the given day."""
-        hours, first = self.value, datetime.fromisoformat(given["time"]).date()
+        hours = self.value
+        first = datetime.fromisoformat(given["time"]).date()
         week = [first + timedelta(days=n) for n in range(7)]
         day = next(day for day in week if day.weekday() in hours.days)
-        start = datetime.combine(day, time(hours.start // 60, hours.start % 60), ZoneInfo(hours.zone))
+        start = datetime.combine(
+            day, time(hours.start // 60, hours.start % 60), ZoneInfo(hours.zone)
+        )
         middle = start + timedelta(minutes=((hours.end - hours.start) % _DAY or _DAY) // 2)
         return {self.scene: middle.isoformat(timespec="minutes")}
 
@@ -223,7 +251,8 @@ class Hours:
     @property
     def window(self) -> str:
         """Days and times for a reader: ``Mon-Fri 08:00-20:00 Europe/Berlin``."""
-        days, spans = sorted(self.days), []
+        days = sorted(self.days)
+        spans = []
         while days:
             last = next((n for n, day in enumerate(days) if day != days[0] + n), len(days)) - 1
             through = f"-{SHORT_WEEKDAYS[days[last]]}" if last else ""

@@ -23,19 +23,24 @@ from agentgate.workflow.clauses.clause import (
 )
 
 
-class BrokerChain(WorkflowClause, path="who.via", field="agent.via", scene="who.via", reason=Reason.HOPS):
+class BrokerChain(
+    WorkflowClause, path="who.via", field="agent.via", scene="who.via", reason=Reason.HOPS
+):
     """``via``: no more hops than allowed, and no fewer, through named brokers only.
 
-    Hops are proven, but what a caller keeps to itself proves nothing: where work must come through a broker
-    (RFC 8693 `act`), as few as none count against the caller, too.
+    Hops are proven, but what a caller keeps to itself proves nothing: where work must come
+    through a broker (RFC 8693 `act`), as few as none count against the caller, too.
     """
 
-    names, form = ("max_hops", "min_hops", "brokers"), "texts"
+    names = ("max_hops", "min_hops", "brokers")
+    form = "texts"
     value: tuple[int, int, tuple[str, ...]]  # the least, the most, the brokers
 
     def allows(self, value: Any) -> bool:
         least, most, brokers = self.value
-        return least <= len(value) <= most and not [broker for broker in value if broker not in brokers]
+        return least <= len(value) <= most and not [
+            broker for broker in value if broker not in brokers
+        ]
 
     def shown(self, case: Situation) -> str:
         via = case.run.header.agent.via
@@ -49,11 +54,16 @@ class BrokerChain(WorkflowClause, path="who.via", field="agent.via", scene="who.
 
     @classmethod
     def distinct(cls, sides: Sides) -> Iterable[Distinct]:
-        """Lists of one broker suffice: a list is refused for its length or for one broker in it."""
+        """Lists of one broker suffice: a list is refused for its length or for one broker in
+        it.
+        """
         most = max(side.value[1] for side in sides)
         brokers = dict.fromkeys([broker for side in sides for broker in side.value[2]])
         chains = [[], *[[broker] * n for n in range(1, most + 1) for broker in brokers]]
-        return [Distinct(chain, {cls.scene: chain}, " > ".join(chain) or "direct") for chain in chains]
+        return [
+            Distinct(chain, {cls.scene: chain}, " > ".join(chain) or "direct")
+            for chain in chains
+        ]
 
     def loosened(self, now: datetime) -> Iterator[Loosening]:
         least, most, brokers = self.value
@@ -77,7 +87,9 @@ class BrokerChain(WorkflowClause, path="who.via", field="agent.via", scene="who.
                 "min_hops",
             )
         strangers = [{self.scene: [STRANGER]}]
-        yield Loosening("any", "through a stranger", strangers, {"brokers": EVERYTHING}, "brokers")
+        yield Loosening(
+            "any", "through a stranger", strangers, {"brokers": EVERYTHING}, "brokers"
+        )
 
     def sample(self, given: Scene) -> Scene:
         least, _, brokers = self.value
@@ -87,7 +99,8 @@ class BrokerChain(WorkflowClause, path="who.via", field="agent.via", scene="who.
 class NoBrokers(BrokerChain):
     """Without ``via``: the user's agent itself."""
 
-    expected, words = "no hop between user and agent", ""
+    expected = "no hop between user and agent"
+    words = ""
 
 
 VIA = (BrokerChain,)
@@ -96,7 +109,8 @@ NO_BROKERS = (check_of(NoBrokers((0, 0, ()), 0)),)
 
 @value_class
 class ViaRule:
-    """Delegation: `min_hops` to `max_hops` brokers between user and agent, each one of `brokers`.
+    """Delegation: `min_hops` to `max_hops` brokers between user and agent, each one of
+    `brokers`.
 
     Where none are required, a caller may leave all out.
     """

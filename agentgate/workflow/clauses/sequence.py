@@ -48,8 +48,12 @@ class Sequence:
     def distinct(orders: list[Sequence]) -> Iterable[Distinct]:
         """The ages that these tell apart, all of which require the same tool."""
         required = orders[0].require
-        for age in sorted({0, *[order.within + 1 for order in orders if order.within is not None]}):
-            yield Distinct(age, {f"ago.{required}": f"{age}s"}, f"{required}: {duration(age)} ago")
+        for age in sorted(
+            {0, *[order.within + 1 for order in orders if order.within is not None]}
+        ):
+            yield Distinct(
+                age, {f"ago.{required}": f"{age}s"}, f"{required}: {duration(age)} ago"
+            )
         yield Distinct(None, {f"earlier.{required}": None}, f"{required}: {NOBODY}")
 
     def loosened(self) -> Iterator[Loosening]:
@@ -59,7 +63,9 @@ class Sequence:
             longer = self.within + 1
             late = {f"ago.{self.require}": f"{longer}s"}
             missing.append(late)
-            words, name = f"{self.within}s -> {longer}s", f"{self.require} too long ago"
+            words = f"{self.within}s -> {longer}s"
+            name = f"{self.require} too long ago"
             yield Loosening(words, name, [late], {"within": longer}, "within")
-        name, of = f"{self.before} before {self.require}", ("Sequence", "require")
+        name = f"{self.before} before {self.require}"
+        of = ("Sequence", "require")
         yield Loosening(f"{self.require} dropped", name, missing, {}, "require", of)

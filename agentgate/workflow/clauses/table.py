@@ -1,4 +1,6 @@
-"""All clauses: the table of their classes, and those of one workflow. What walks over clauses starts here."""
+"""All clauses: the table of their classes, and those of one workflow. What walks over clauses
+starts here.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,12 @@ CLAUSES: tuple[type[WorkflowClause], ...] = (*AGENT, *USER, *VIA, *CONDITIONS)
 
 
 def clauses_of(workflow: Workflow) -> tuple[WorkflowClause, ...]:
-    """What `who` and `conditions` of a workflow require, in the order of the table; no user, no hop, too."""
-    agent, user, via = workflow.agent, workflow.for_user, workflow.via
+    """What `who` and `conditions` of a workflow require, in the order of the table; no user, no
+    hop, too.
+    """
+    agent = workflow.agent
+    user = workflow.for_user
+    via = workflow.via
     person = NO_USER if user is None else (*user.person, *user.authentication)
     hops = NO_BROKERS if via is None else via.clauses
     every = (

@@ -23,15 +23,22 @@ from agentgate.workflow.clauses.clause import (
 )
 
 
-class ForUser(WorkflowClause, path="who.for_user", field="user", scene="who.user", reason=Reason.USER):
+class ForUser(
+    WorkflowClause, path="who.for_user", field="user", scene="who.user", reason=Reason.USER
+):
     """``for_user``: there is a user, proven unless the host vouches."""
 
-    form, forms = "", (("who.user.id", "name"), ("who.user.proven", "yes"))
-    heads, expected, told = True, "a user", ("a user", "no user")
+    form = ""
+    forms = (("who.user.id", "name"), ("who.user.proven", "yes"))
+    heads = True
+    expected = "a user"
+    told = ("a user", "no user")
 
     def found(self, case: Situation) -> bool:
         user = case.run.header.user
-        return user is not None and (user.identity == "proven" or bool(case.workflow.agent.in_process))
+        return user is not None and (
+            user.identity == "proven" or bool(case.workflow.agent.in_process)
+        )
 
     def shown(self, case: Situation) -> str:
         user = case.run.header.user
@@ -42,13 +49,18 @@ class ForUser(WorkflowClause, path="who.for_user", field="user", scene="who.user
 
     def sample(self, given: Scene) -> Scene:
         proven = given["who.agent.proven"]
-        return {"who.user.id": "user", "who.user.tenant": given["tenant"], "who.user.proven": proven}
+        return {
+            "who.user.id": "user",
+            "who.user.tenant": given["tenant"],
+            "who.user.proven": proven,
+        }
 
 
 class NoUser(ForUser):
     """Without ``for_user``: an autonomous workload, and no user."""
 
-    bars, expected = True, "no user: this workflow is for an autonomous workload"
+    bars = True
+    expected = "no user: this workflow is for an autonomous workload"
 
     def found(self, case: Situation) -> bool:
         return case.run.header.user is not None
@@ -66,9 +78,14 @@ class NoUser(ForUser):
 class SameTenant(WorkflowClause, path="who.for_user.same_tenant", field="user.tenant"):
     """``same_tenant: true``: of the run's tenant (a confused deputy that serves several)."""
 
-    after, form, quoted = ForUser, "name", True
-    expected, another, absent = "the tenant of the run", "a user of another tenant", "another-tenant"
-    strangers, told = (absent,), ("a user", another)
+    after = ForUser
+    form = "name"
+    quoted = True
+    expected = "the tenant of the run"
+    another = "a user of another tenant"
+    absent = "another-tenant"
+    strangers = (absent,)
+    told = ("a user", another)
 
     def found(self, case: Situation) -> bool:
         return bool(self.looked_at(case) == case.run.header.tenant)
@@ -80,8 +97,12 @@ class SameTenant(WorkflowClause, path="who.for_user.same_tenant", field="user.te
 class Groups(ListedClause, path="who.for_user.groups", field="user.groups"):
     """``groups: [...]``: of one of these groups."""
 
-    after, form, quoted = ForUser, "names", False
-    another, strangers, loose = "a user of another group", (["another-group"],), ("any", ())
+    after = ForUser
+    form = "names"
+    quoted = False
+    another = "a user of another group"
+    strangers = (["another-group"],)
+    loose = ("any", ())
 
     def allows(self, value: Any) -> bool:
         return not set(self.value).isdisjoint(value)
@@ -93,34 +114,45 @@ class Groups(ListedClause, path="who.for_user.groups", field="user.groups"):
     def distinct(cls, sides: Sides) -> Iterable[Distinct]:
         first, last = (frozenset(side.value) for side in (sides[0], sides[-1]))
         picked = [min(kind) for kind in (first & last, first - last, last - first) if kind]
-        chosen = [list(groups) for n in range(len(picked) + 1) for groups in combinations(picked, n)]
+        chosen = [
+            list(groups) for n in range(len(picked) + 1) for groups in combinations(picked, n)
+        ]
         for groups in chosen:
-            yield Distinct(groups, {cls.scene: groups}, f"a user in {', '.join(groups) or 'no group'}")
+            yield Distinct(
+                groups, {cls.scene: groups}, f"a user in {', '.join(groups) or 'no group'}"
+            )
 
     def sample(self, given: Scene) -> Scene:
         return {self.scene: [self.value[0]]}
 
 
 class _SignedIn(WorkflowClause):
-    """How they signed in (RFC 9470). A credential that does not say it, or a host's word, is not enough."""
+    """How they signed in (RFC 9470). A credential that does not say it, or a host's word, is
+    not enough.
+    """
 
     @property
     def remedy(self) -> str:
         return f"a user who signs in again: {self.expected}"
 
     def sample(self, given: Scene) -> Scene:
-        return {**super().sample(given), "who.user.proven": True}  # a host's word says nothing of it
+        # a host's word says nothing of it
+        return {**super().sample(given), "who.user.proven": True}
 
 
-class Acr(_SignedIn, ListedClause, path="who.for_user.acr", field="user.acr", reason=Reason.AUTHENTICATION):
+class Acr(
+    _SignedIn,
+    ListedClause,
+    path="who.for_user.acr",
+    field="user.acr",
+    reason=Reason.AUTHENTICATION,
+):
     """``acr: [...]``: in which way."""
 
-    after, another, strangers, loose = (
-        ForUser,
-        "a user who signed in otherwise",
-        ("otherwise",),
-        ("anyhow", ()),
-    )
+    after = ForUser
+    another = "a user who signed in otherwise"
+    strangers = ("otherwise",)
+    loose = ("anyhow", ())
 
     @property
     def expected(self) -> str:
@@ -141,7 +173,9 @@ class MaxAge(
 ):
     """``max_age: 15m``: how long ago; an issuer's clock may be ahead."""
 
-    after, another, leeway = ForUser, "a user who signed in too long ago", 5
+    after = ForUser
+    another = "a user who signed in too long ago"
+    leeway = 5
 
     def found(self, case: Situation) -> float | None:
         at = self.looked_at(case)
