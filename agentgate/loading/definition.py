@@ -116,7 +116,9 @@ def load_document(
     (`Workflow.in_doubt`).
     """
     sharing = share or Sharing()
-    definition = _shape(document, Definition)
+    definition = _shape(
+        document, Definition, "a mapping that starts with agentgate: workflow/v1"
+    )
     if not definition:
         repaired = _repaired(document)
         if repaired:
@@ -139,12 +141,23 @@ def parse_roles(text: str, file: str) -> Roles:
     Raises:
         WorkflowError: it is wrong; then no workflow may be loaded.
     """
-    document = read_yaml(text, file)
-    found = _shape(document, RolesFile)
+    found = read_block(
+        read_yaml(text, file), RolesFile, "a mapping that starts with agentgate: roles/v1"
+    )
+    return {name: frozenset(scopes) for name, scopes in found.roles.items()}
+
+
+def read_block(document: Document, block: type[B], expected: str) -> B:
+    """A file that is one block; `expected`: what a message says of one that is no mapping.
+
+    Raises:
+        WorkflowError: with every problem of its shape.
+    """
+    found = _shape(document, block, expected)
     document.refuse()
     if not found:
         raise AssertionError("a shape that is refused has a finding")
-    return {name: frozenset(scopes) for name, scopes in found.roles.items()}
+    return found
 
 
 def _at_once(path: str, flags: int) -> int:
@@ -229,13 +242,9 @@ def _report_doubts(document: Document, doubts: tuple[Doubt, ...]) -> None:
 # --- shape ------------------------------------------------------------------------------------
 
 
-def _shape(document: Document, block: type[B]) -> B | None:
+def _shape(document: Document, block: type[B], expected: str) -> B | None:
     if not isinstance(document.value, dict):
-        document.report(
-            (),
-            shown(document.value),
-            f"a mapping that starts with agentgate: {'workflow/v1' if block is Definition else 'roles/v1'}",
-        )
+        document.report((), shown(document.value), expected)
         document.refuse()
     try:
         return block.model_validate(document.value)

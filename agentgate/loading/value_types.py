@@ -46,7 +46,7 @@ def check_form(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _read(parse: Callable[[Any], Any], expected: str) -> PlainValidator:
+def read_as(parse: Callable[[Any], Any], expected: str) -> PlainValidator:
     """A value that `parse` understands; it answers None for one that it does not."""
 
     def read(value: Any) -> Any:
@@ -197,22 +197,24 @@ Noun = Annotated[
 ]
 # to a Literal, 1 and true are the same
 Yes = Annotated[
-    Literal[True], _read(lambda v: True if v is True else None, "true, or leave it out")
+    Literal[True], read_as(lambda v: True if v is True else None, "true, or leave it out")
 ]
-Once = Annotated[Literal[1], _read(lambda v: 1 if type(v) is int and v == 1 else None, "1")]
+Once = Annotated[Literal[1], read_as(lambda v: 1 if type(v) is int and v == 1 else None, "1")]
 Duration = Annotated[
     int,
-    _read(_duration, "a duration: a whole number and s, m, h or d, such as 15m, at most 366d"),
+    read_as(
+        _duration, "a duration: a whole number and s, m, h or d, such as 15m, at most 366d"
+    ),
 ]
-Minutes = Annotated[int, _read(_minutes, 'a time of day in quotes, "00:00" to "24:00"')]
+Minutes = Annotated[int, read_as(_minutes, 'a time of day in quotes, "00:00" to "24:00"')]
 Weekday = Annotated[str, PlainValidator(_weekday)]
-Day = Annotated[date, _read(_day, 'a date in quotes, such as "2031-12-31"')]
+Day = Annotated[date, read_as(_day, 'a date in quotes, such as "2031-12-31"')]
 Number = Annotated[
     Decimal,
-    _read(
+    read_as(
         lambda v: number(v) if type(v) in {str, int} else None,
         'a number of at most 15 digits, written as text: "500.00"',
     ),
 ]
-Scalar = Annotated[str | int | bool, _read(_scalar, "text, a whole number, true or false")]
+Scalar = Annotated[str | int | bool, read_as(_scalar, "text, a whole number, true or false")]
 Scalars = Annotated[list[Scalar], Len(1, 1000), Distinct]

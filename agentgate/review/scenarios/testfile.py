@@ -12,12 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator
 
 from agentgate.errors import Failure, WorkflowError, place_of, problem_at
 from agentgate.intents.deriver import ask
 from agentgate.intents.lexical import derive as lexical
-from agentgate.loading.definition import read_file
+from agentgate.loading.blocks import Block
+from agentgate.loading.definition import read_block, read_file
+from agentgate.loading.value_types import read_as, wrong
 from agentgate.loading.yaml_nodes import Document, did_you_mean, read_yaml, shown
 from agentgate.loading.yaml_nodes import Path as Place
 from agentgate.review.scenarios.case import ASKS, GRANTS, Answer, NamedCase, in_words, mismatch
@@ -28,15 +32,8 @@ from agentgate.values.value_class import value_class
 from agentgate.workflow.model import Workflow
 
 MAX_CASES = 2000
-_TOP = ("workflow", "base", "expect", "cases", "heard")
-_REQUIRED = {
-    "workflow": (str, "the id of the workflow"),
-    "base": (dict, "a mapping"),
-    "cases": (list, "a list of cases"),
-}
 _ASKED: tuple[Answer, ...] = ("confirm", "step_up")
 _EXPECTED = "allow, deny, {confirm: rule-id} or {step_up: rule-id}"
-_CASE = ("name", "set", "without", "expect", "because", "grants", "asks")
 
 
 @value_class
@@ -129,174 +126,153 @@ def load_tests(path: str | Path) -> TestFile:
 
 def read_tests(text: str, file: str) -> TestFile:
     """Read the text of a test file. Raises as `load_tests`."""
-    return _Reading(read_yaml(text, file)).file()
+    document = read_yaml(text, file)
+    block = read_block(document, _FileBlock, "a mapping with workflow, base and cases")
+    reading = _Reading(document)
+    stated = reading.leaves(-1, ("base",), block.base)
+    answer, rules = block.expect
+    if answer == "deny":
+        document.report(
+            ("expect",),
+            "deny",
+            "a base that goes through: allow, {confirm: rule-id} or {step_up: rule-id}",
+        )
+    base = NamedCase("base", {}, answer, rules, line=document.line(("base",)))
+    cases = tuple(reading.case(index, each) for index, each in enumerate(block.cases))
+    heard = tuple(
+        HeardCase(each.prompt, each.intents, document.line(("heard", index)))
+        for index, each in enumerate(block.heard)
+    )
+    document.refuse()
+    return TestFile(file, block.workflow, stated, base, cases, reading.places, heard)
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    values = value if type(value) is list else [value]
+    return tuple(values) if all(type(item) is str and item for item in values) else None
+
+
+def _expectation(value: Any) -> tuple[Answer, tuple[str, ...]]:
+    if value in ("allow", "deny"):
+        return value, ()
+    for asks in _ASKED:
+        if type(value) is dict and list(value) == [asks]:
+            if not (rules := _texts(value[asks])):
+                raise wrong(
+                    f"{asks}: text, or a list of texts: the id of at least one step-up rule"
+                )
+            return asks, rules
+    raise wrong(_EXPECTED, did_you_mean(value, ("allow", "deny")))
+
+
+def _of(kind: type, expected: str) -> PlainValidator:
+    return read_as(
+        lambda value: value if type(value) is kind and value != "" else None, expected
+    )
+
+
+_Texts = Annotated[tuple[str, ...], read_as(_texts, "text, or a list of texts")]
+_Expectation = Annotated[tuple[Answer, tuple[str, ...]], PlainValidator(_expectation)]
+_Pins = Annotated[Mapping[str, Any], _of(dict, "a mapping of what is pinned")]
+
+
+class _CaseBlock(Block):
+    name: Annotated[str, _of(str, "a sentence that names the case")] = Field(
+        None, validate_default=True
+    )
+    set: Annotated[Mapping[str, Any], _of(dict, "a mapping of what this case changes")] = Field(
+        default_factory=dict
+    )
+    without: _Texts = ()
+    expect: _Expectation = Field(None, validate_default=True)
+    because: _Texts = ()
+    grants: _Pins = Field(default_factory=dict)
+    asks: _Pins = Field(default_factory=dict)
+
+
+class _HeardBlock(Block):
+    prompt: _Texts
+    intents: dict[str, Presence]
+
+
+class _FileBlock(Block):
+    workflow: Annotated[str, _of(str, "the id of the workflow")]
+    base: dict[str, Any]
+    expect: _Expectation = ("allow", ())
+    cases: Annotated[list[_CaseBlock], Field(max_length=MAX_CASES)]
+    heard: Annotated[list[_HeardBlock], Field(max_length=MAX_CASES)] = Field(
+        default_factory=list
+    )
 
 
 class _Reading:
-    """One document, read; findings are reported to it."""
+    """The cases of one document, of whose shape nothing is wrong; findings are reported to
+    it.
+    """
 
     def __init__(self, document: Document) -> None:
         self.document, self.report = document, document.report
         self.places: dict[tuple[int, str], tuple[int, int]] = {}
         self.names: dict[str, int] = {}
 
-    def file(self) -> TestFile:
-        document = self.document
-        top = self.document.value
-        if not isinstance(top, dict):
-            self.report((), shown(top), "a mapping with workflow, base and cases")
-            document.refuse()
-        self._known((), top, _TOP)
-        for key, (kind, what) in _REQUIRED.items():
-            if key not in top:
-                self.report((), "nothing", f"{key}: (required)")
-            elif type(top[key]) is not kind:
-                self.report((key,), shown(top[key]), what)
-        document.refuse()
-        stated = self._leaves(-1, ("base",), top["base"])
-        answer, rules = self._expectation(("expect",), top.get("expect", "allow"))
-        if answer == "deny":
+    def case(self, index: int, block: _CaseBlock) -> NamedCase:
+        """One case."""
+        path, line, (answer, rules) = (
+            ("cases", index),
+            self.document.line(("cases", index)),
+            block.expect,
+        )
+        if self.names.setdefault(block.name, index) != index:
+            first = self.document.line(("cases", self.names[block.name]))
             self.report(
-                ("expect",),
-                "deny",
-                "a base that goes through: allow, {confirm: rule-id} or {step_up: rule-id}",
+                (*path, "name"), shown(block.name), f"a name of its own (first on line {first})"
             )
-        base = NamedCase("base", {}, answer, rules, line=document.line(("base",)))
-        if len(top["cases"]) > MAX_CASES:
-            self.report(("cases",), f"{len(top['cases'])} cases", f"at most {MAX_CASES}")
-        cases = tuple(self._case(index, each) for index, each in enumerate(top["cases"]))
-        document.refuse()
-        heard = self._heard(top.get("heard", []))
-        document.refuse()
-        return TestFile(document.file, top["workflow"], stated, base, cases, self.places, heard)
-
-    def _heard(self, listed: Any) -> tuple[HeardCase, ...]:
-        if not isinstance(listed, list) or len(listed) > MAX_CASES:
-            self.report(
-                ("heard",), shown(listed), f"a list of at most {MAX_CASES} {{prompt, intents}}"
-            )
-            return ()
-        out = []
-        for index, block in enumerate(listed):
-            path = ("heard", index)
-            if not self._is_mapping(path, block, "a mapping: {prompt, intents}"):
-                continue
-            self._known(path, block, ("prompt", "intents"))
-            turns = self._texts((*path, "prompt"), block.get("prompt"))
-            intents = block.get("intents")
-            if self._is_mapping(
-                (*path, "intents"), intents, "a mapping of intents: {refund: present}"
-            ):
-                for name, presence in intents.items():
-                    if presence not in get_args(Presence):
-                        self.report(
-                            (*path, "intents", name),
-                            shown(presence),
-                            " or ".join(get_args(Presence)),
-                        )
-                out.append(HeardCase(turns, intents, self.document.line(path)))
-        return tuple(out)
-
-    def _case(self, index: int, block: Any) -> NamedCase:
-        path = ("cases", index)
-        line = self.document.line(path)
-        if not self._is_mapping(path, block, "a mapping: {name, set, expect}"):
-            return NamedCase("", {}, "allow", line=line)
-        self._known(path, block, _CASE)
-        name = block.get("name")
-        if type(name) is not str or not name:
-            self.report(
-                (*path, "name"),
-                shown(name),
-                "a sentence that names the case",
-                key="name" not in block,
-            )
-        elif name in self.names:
-            self.report(
-                (*path, "name"),
-                shown(name),
-                f"a name of its own (first on line {self.names[name]})",
-            )
-        else:
-            self.names[name] = line
-        changes = dict[str, Any]()
-        changed = block.get("set", {})
-        if self._is_mapping((*path, "set"), changed, "a mapping of what this case changes"):
-            changes = self._leaves(index, (*path, "set"), changed)
-        for at, key in enumerate(self._texts((*path, "without"), block.get("without", []))):
+        changes = self.leaves(index, (*path, "set"), block.set)
+        for at, key in enumerate(block.without):
             changes[key] = None
             self.places[index, key] = self.document.place((*path, "without", at))
-        if "expect" not in block:
-            self.report(path, "nothing", f"expect: {_EXPECTED} (required)", key=True)
-            return NamedCase(str(name), changes, "allow", line=line)
-        answer, rules = self._expectation((*path, "expect"), block["expect"])
-        because = self._texts((*path, "because"), block.get("because", []))
-        if answer == "deny" and not because:
+        if answer == "deny" and not block.because:
             self.report(
                 (*path, "expect"),
                 "deny without a reason",
                 "because: the field or reason that it is refused for",
             )
-        if answer == "allow" and because:
+        if answer == "allow" and block.because:
             self.report((*path, "because"), "a reason", "none: nothing is refused", key=True)
-        grants, asks = (block.get(key, {}) for key in ("grants", "asks"))
-        grants = self._pins((*path, "grants"), grants, GRANTS)
-        by_rule = isinstance(asks, dict) and set(asks) <= set(rules)
-        if by_rule:
-            asks = {
-                rule: self._pins((*path, "asks", rule), pinned, ASKS)
-                for rule, pinned in asks.items()
-            }
-        else:
-            asks = self._pins((*path, "asks"), asks, ASKS)
-        if grants and answer == "deny":
+        if answer == "deny" and block.grants:
             self.report(
                 (*path, "grants"), "grants of a denial", "none: nothing is handed out", key=True
             )
-        if asks and (not rules or (len(rules) != 1 and not by_rule)):
+        self._check_pins((*path, "grants"), block.grants, GRANTS)
+        asks = block.asks if set(block.asks) <= set(rules) else dict.fromkeys(rules, block.asks)
+        if block.asks and len(asks) != 1 and asks is not block.asks:
             self.report(
                 (*path, "asks"),
                 "asks",
                 "expect: {step_up: rule-id} or confirm with one rule, or asks: {rule-id: {...}}",
                 key=True,
             )
+        for rule, pinned in asks.items():
+            self._check_pins(
+                (*path, "asks", *([rule] if asks is block.asks else [])), pinned, ASKS
+            )
         return NamedCase(
-            str(name),
-            changes,
-            answer,
-            rules,
-            because,
-            grants,
-            asks if by_rule else dict.fromkeys(rules[:1], asks),
-            line,
+            block.name, changes, answer, rules, block.because, block.grants, asks, line
         )
 
-    def _is_mapping(self, path: Place, value: Any, expected: str) -> bool:
-        if not isinstance(value, dict):
-            self.report(path, shown(value), expected)
-        return isinstance(value, dict)
+    def _check_pins(self, path: Place, pinned: Any, allowed: tuple[str, ...]) -> None:
+        if type(pinned) is not dict:
+            self.report(
+                path, shown(pinned), f"a mapping of what is pinned: {', '.join(allowed)}"
+            )
+            return
+        for key in pinned.keys() - set(allowed):
+            hint = did_you_mean(key, [k for k in allowed if k not in pinned])
+            self.report(
+                (*path, key), "an unknown key", f"one of {', '.join(allowed)}", hint, key=True
+            )
 
-    def _known(self, path: Place, block: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
-        for key in block:
-            if key not in allowed:
-                hint = did_you_mean(key, [k for k in allowed if k not in block])
-                self.report(
-                    (*path, key),
-                    "an unknown key",
-                    "one of " + ", ".join(allowed),
-                    hint,
-                    key=True,
-                )
-
-    def _pins(self, path: Place, pinned: Any, allowed: tuple[str, ...]) -> Mapping[str, Any]:
-        if not self._is_mapping(
-            path, pinned, "a mapping of what is pinned: " + ", ".join(allowed)
-        ):
-            return {}
-        self._known(path, pinned, allowed)
-        return dict(pinned)
-
-    def _leaves(self, index: int, path: Place, block: Mapping[str, Any]) -> dict[str, Any]:
+    def leaves(self, index: int, path: Place, block: Mapping[str, Any]) -> dict[str, Any]:
         """A block's leaves by dotted key, with their places; the same key twice in two
         spellings is a finding.
         """
@@ -308,28 +284,6 @@ class _Reading:
             out[key] = value
             self.places[index, key] = self.document.place(here, key=True)
         return out
-
-    def _texts(self, path: Place, value: Any) -> tuple[str, ...]:
-        values = value if isinstance(value, list) else [value]
-        if all(type(item) is str and item for item in values):
-            return tuple(values)
-        self.report(path, shown(value), "text, or a list of texts")
-        return ()
-
-    def _expectation(self, path: Place, value: Any) -> tuple[Answer, tuple[str, ...]]:
-        if value in ("allow", "deny"):
-            return value, ()
-        for asks in _ASKED:
-            if isinstance(value, dict) and list(value) == [asks]:
-                if value[asks] == []:
-                    self.report(
-                        (*path, asks),
-                        "an empty list",
-                        "the id of at least one step-up rule (it must not be empty)",
-                    )
-                return asks, self._texts((*path, asks), value[asks])
-        self.report(path, shown(value), _EXPECTED, did_you_mean(value, ("allow", "deny")))
-        return "allow", ()
 
 
 # --- running ----------------------------------------------------------------------------------
