@@ -102,7 +102,7 @@ def _cells(
         NULL,
         [s.rule is not None and s.rule.nullable and s.rule.optional for s in sides],
     )
-    raws = _raws(rules, whens, budget)
+    raws = raws_of(rules, whens, budget)
     for many in sorted({r.max_items is not None for r in rules}):
         elements = _elements(sides, raws, ways([s.rule for s in sides], whens), many=many)
         for element in elements:
@@ -138,7 +138,9 @@ def mask_of(side: Side, meets: Sequence[bool]) -> int:
 
 
 # --- one value --------------------------------------------------------------------------------
-def _raws(rules: list[Rule], whens: list[Rule], budget: Budget | None) -> list[Any]:
+def raws_of(
+    rules: list[Rule], whens: Sequence[Rule] = (), budget: Budget | None = None
+) -> list[Any]:
     """Values as a call holds them; with two types, those that stand for each."""
     raws: dict[tuple[type, str], Any] = {}
     for kind in dict.fromkeys(r.type for r in rules):

@@ -34,14 +34,11 @@ class SmallestStep(NamedTuple):
         words: the change, for a reviewer: ``500 -> 501``, ``dropped``.
         value: the operator's value afterwards; None: the operator is gone.
         name: names the case that notices, behind the argument's name: ``above 500``.
-        tries: values that only the changed workflow treats otherwise; None: any that the
-            operator alone refuses.
     """
 
     words: str
     value: Any
     name: str
-    tries: tuple[Any, ...] | None = None
 
 
 class Operator(ABC):
@@ -113,12 +110,6 @@ class Operator(ABC):
         """
         return None
 
-    def near(self, kind: str) -> Iterator[Any]:
-        """Values around it as a caller sends them: some that pass, and of a bound or length
-        some just outside.
-        """
-        yield from self.constants
-
     def samples(self, variant: int) -> Iterator[Any]:
         """Values it suggests, as a caller sends them; `variant` counts from 0 and gives
         others.
@@ -132,14 +123,13 @@ class Operator(ABC):
         """
         yield from ()
 
-    def loosened(self, kind: str) -> SmallestStep:
+    @property
+    def loosened(self) -> SmallestStep:
         """The smallest loosening."""
         return SmallestStep("dropped", None, "of another form")
 
-    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
-        """The smallest narrowings, each with a value that no longer passes; `others` are values
-        in the argument's form.
-        """
+    def narrowed(self, others: Iterable[Any]) -> Iterator[SmallestStep]:
+        """The smallest narrowings; `others` are values in the argument's form."""
         yield from ()
 
 

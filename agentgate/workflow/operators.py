@@ -55,7 +55,8 @@ class _Constants(Operator):
         for value in self.value:
             yield (str(value) if isinstance(value, Decimal) else value), text
 
-    def loosened(self, kind: str) -> SmallestStep:
+    @property
+    def loosened(self) -> SmallestStep:
         return SmallestStep("dropped", None, "that is not listed")
 
 
@@ -86,13 +87,10 @@ class In(_Constants):
     def expected(self) -> str:
         return f"one of {self.words}"
 
-    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
+    def narrowed(self, others: Iterable[Any]) -> Iterator[SmallestStep]:
         for value in self.value if len(self.value) > 1 else ():
             yield SmallestStep(
-                f"{value} dropped",
-                tuple(v for v in self.value if v != value),
-                f"{value}",
-                (value,),
+                f"{value} dropped", tuple(v for v in self.value if v != value), f"{value}"
             )
 
 
@@ -210,18 +208,10 @@ class TextLength(Operator):
     def length(self) -> int:
         return self.value
 
-    def near(self, kind: str) -> Iterator[Any]:
-        yield "x" * self.value
-        yield "x" * (self.value + 1)
-
-    def loosened(self, kind: str) -> SmallestStep:
-        long: Any = (
-            {"n": "x" * (self.value - 7)}
-            if kind == "json" and self.value > 7
-            else "x" * (self.value + 1)
-        )
+    @property
+    def loosened(self) -> SmallestStep:
         return SmallestStep(
-            f"{self.value} -> {self.value + 1}", self.value + 1, "that is too long", (long,)
+            f"{self.value} -> {self.value + 1}", self.value + 1, "that is too long"
         )
 
 
@@ -259,24 +249,14 @@ class _Bound(Operator):
         """The bound by the smallest step further out (1) or in (-1)."""
         return self.value + outwards * self.outwards * step_of(self.value)
 
-    def near(self, kind: str) -> Iterator[Any]:
-        for number in (self.value, self._moved(1), self._moved(-1)):
-            yield as_sent(kind, number)
-
-    def loosened(self, kind: str) -> SmallestStep:
+    @property
+    def loosened(self) -> SmallestStep:
         moved = self._moved(1)
-        return SmallestStep(
-            f"{self.value} -> {moved}",
-            moved,
-            f"{self.side} {self.value}",
-            (as_sent(kind, moved),),
-        )
+        return SmallestStep(f"{self.value} -> {moved}", moved, f"{self.side} {self.value}")
 
-    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
+    def narrowed(self, others: Iterable[Any]) -> Iterator[SmallestStep]:
         moved = self._moved(-1)
-        yield SmallestStep(
-            f"{self.value} -> {moved}", moved, f"of {self.value}", (as_sent(kind, self.value),)
-        )
+        yield SmallestStep(f"{self.value} -> {moved}", moved, f"of {self.value}")
 
 
 class _Range(_Bound):
@@ -348,11 +328,9 @@ class Above(_Bound):
     def holds(self, key: Key) -> bool:
         return isinstance(key, Decimal) and key > self.value
 
-    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
+    def narrowed(self, others: Iterable[Any]) -> Iterator[SmallestStep]:
         moved = self._moved(-1)
-        yield SmallestStep(
-            f"{self.value} -> {moved}", moved, f"above {self.value}", (as_sent(kind, moved),)
-        )
+        yield SmallestStep(f"{self.value} -> {moved}", moved, f"above {self.value}")
 
 
 class NotIn(_Constants):
@@ -371,10 +349,10 @@ class NotIn(_Constants):
     def samples(self, variant: int) -> Iterator[Any]:
         yield from ()
 
-    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
+    def narrowed(self, others: Iterable[Any]) -> Iterator[SmallestStep]:
         other = next((value for value in others if value not in self.value), None)
         if other is not None:
-            yield SmallestStep(f"{other} added", (*self.value, other), f"{other}", (other,))
+            yield SmallestStep(f"{other} added", (*self.value, other), f"{other}")
 
 
 class NotMatches(_Form):
@@ -394,11 +372,6 @@ class NotMatches(_Form):
     @property
     def language(self) -> tuple[str, str]:
         return "(?s:.*)", self.value.source
-
-    def near(self, kind: str) -> Iterator[Any]:
-        made = from_pattern(self.value.source, 0)
-        if made is not None:
-            yield from (made, f"{made}x", made[:-1])
 
 
 OPERATORS: tuple[type[Operator], ...] = (

@@ -6,14 +6,17 @@ A result then counts more often, or a person is asked less or more often.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from itertools import islice, product
 from typing import Any, Literal
 
 from agentgate.decision.origins.kinds import kind_of, of_call
+from agentgate.diff.arguments import raws_of
 from agentgate.diff.forms import SAMPLES
+from agentgate.diff.language import TooLarge
 from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
 from agentgate.review.mutation.origins import origins
 from agentgate.review.scenarios.fields import named, place
@@ -26,21 +29,11 @@ from agentgate.review.scenarios.values import (
     singles,
 )
 from agentgate.values.entities import number
+from agentgate.values.expression import Unreadable
 from agentgate.workflow.model import Intent, StepUpRule, Tool
-from agentgate.workflow.operator import Operator
 from agentgate.workflow.operators import as_sent, key_of
 from agentgate.workflow.page_size import counted
 from agentgate.workflow.rule import CONFIRMED, MODEL, PROMPT, Fact, Rule
-
-OTHERS = (
-    "something-else",
-    "USD",
-    "other",
-    "X",
-    "kim@other.example",
-    "https://other.example/",
-    "2",
-)
 
 
 def placed(rule: Rule, values: Iterable[Any]) -> Iterator[Changes]:
@@ -139,8 +132,9 @@ def _operators(basis: Basis, tool: Tool, part: Part) -> Mutated:
         if operator.field in implied:
             yield part.skipped(key, f"implied: {implied[operator.field]} has the same")
             continue
-        words, value, name, tries = operator.loosened(rule.type)
-        values = _others(basis, tool, part, operator) if tries is None else tries
+        words, value, name = operator.loosened
+        loosened: dict[str, Any] = {operator.field: value}
+        values = list(_only_looser(basis, tool, part, replace(rule, **loosened)))
         ways = (
             [{f"args.{rule.name}": each} for each in values]
             if operator.length is not None
@@ -174,35 +168,29 @@ def _implied(rule: Rule, tools: Mapping[str, Tool]) -> dict[str, str]:
     return dict.fromkeys(same, " and ".join(map(str, rule.sources)))
 
 
-def _others(basis: Basis, tool: Tool, part: Part, operator: Operator) -> Iterator[Any]:
-    """Values that only this operator refuses, those near to allowed ones first."""
+def _only_looser(basis: Basis, tool: Tool, part: Part, loose: Rule) -> Iterator[Any]:
+    """Values, one of each class that the two rules tell apart, that only the loosened one
+    takes.
+    """
     rule: Rule = part.value
-    dropped: dict[str, Any] = {operator.field: None}
-    loose = replace(rule, **dropped)
-    near = list[Any]()
-    for value in islice(singles(rule), 3):
-        if type(value) is str:
-            near += [
-                value + "x",
-                value + "/x",
-                value[:-1],
-                value.rpartition("/")[0],
-                value + ".other.example",
-                value.lower(),
-                "x" + value,
-            ]
-        elif type(value) is int:
-            near.append(value + 1)
-    scopes = sorted(rule.role_scopes - set(rule.one_of or ()))
     mutated = part.put(loose)
-    for value in dict.fromkeys((*scopes, *OTHERS, *near, *singles(loose))):
-        made = sent(rule, value)
+    for raw in _classes([rule, loose]):
+        made = sent(rule, raw)
         if (
-            value != ""
+            raw != ""
             and not fits(basis.workflow, tool.name, rule.name, made)
             and fits(mutated, tool.name, rule.name, made)
         ):
             yield made
+
+
+def _classes(rules: list[Rule], whens: Sequence[Rule] = ()) -> list[Any]:
+    """A value of each class that these rules and conditions tell apart; none where they have no
+    exact answer.
+    """
+    with suppress(Unreadable, TooLarge, RecursionError):
+        return raws_of(rules, whens)
+    return []
 
 
 def _above(basis: Basis, tool: Tool, rule: Rule) -> Iterator[Changes]:
@@ -329,7 +317,8 @@ def fact(basis: Basis, tool: Part, declared: Fact) -> Mutated:
             for t, r, s in takers
             for value in (
                 *candidates(replace(r, pattern=None, one_of=None, equals=None)),
-                *OTHERS,
+                "something-else",
+                "2",
             )
         ]
         yield part.mutant(
@@ -512,20 +501,23 @@ def conditions(basis: Basis, tool: Tool, part: Part) -> Mutated:
                 )
         others = list(singles(argument))
         for operator in when.operators:
-            for words, value, name, tries in operator.narrowed(argument.type, others):
-                only = firing(
-                    basis,
-                    tool,
-                    rule,
-                    when,
-                    placed(argument, [sent(argument, each) for each in tries or ()]),
-                )
+            for words, value, name in operator.narrowed(others):
+                narrowed: dict[str, Any] = {operator.field: value}
+                less = replace(when, **narrowed)
+                values = [sent(argument, each) for each in _classes([argument], [when, less])]
+                lost = [
+                    v
+                    for v in values
+                    if _meets(basis, tool, argument, when, v)
+                    and not _meets(basis, tool, argument, less, v)
+                ]
+                only = firing(basis, tool, rule, when, placed(argument, lost))
                 yield condition.mutant(
                     operator.key,
                     words,
                     f"{when.name} {name} asks {rule.people}",
                     only,
-                    **{operator.field: value},
+                    **narrowed,
                 )
 
 
@@ -580,9 +572,12 @@ def _near(argument: Rule, when: Rule) -> Iterator[Any]:
     """Values near a condition: on both sides of its bounds, what it lists, what it and the
     argument allow.
     """
-    near = [value for operator in when.operators for value in operator.near(argument.type)]
     listed = singles(replace(when, type=argument.type))
     yield from (
         sent(argument, value)
-        for value in (*near, *islice(listed, 16), *islice(singles(argument), 24))
+        for value in (
+            *islice(listed, 16),
+            *_classes([argument], [when]),
+            *islice(singles(argument), 24),
+        )
     )

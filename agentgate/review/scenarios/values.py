@@ -22,7 +22,7 @@ from agentgate.language.prompt import Prompt
 from agentgate.language.stems import stems
 from agentgate.review.scenarios.fields import Values
 from agentgate.review.scenarios.statements import parts, put_at, steps, time_of
-from agentgate.values.entities import normal, number
+from agentgate.values.entities import normal
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.values.samples import VARIANTS
 from agentgate.workflow.clauses.table import clauses_of
@@ -54,7 +54,9 @@ def _made(rule: Rule, top: Decimal | None) -> Iterator[Any]:
     bounds = [operator for operator in rule.operators if operator.bounds]
     if bounds or top is not None:
         edges = [
-            number(value) for operator in reversed(bounds) for value in operator.near(rule.type)
+            edge
+            for operator in reversed(bounds)
+            for edge in (*operator.points, *(step.value for step in operator.narrowed(())))
         ]
         for amount in (Decimal("10.00"), Decimal(20), Decimal(1), top, *edges):
             if (
