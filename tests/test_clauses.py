@@ -14,6 +14,7 @@ from agentgate.decision.answer import Deny, Eligible
 from agentgate.intents.lexical import derive
 from agentgate.loading.blocks import AgentBlock, Block, BoundaryBlock, ConditionsBlock, PostureBlock, UserBlock, ViaBlock
 from agentgate.loading.definition import load_text
+from agentgate.review.mutation.mutation import mutations
 from agentgate.review.scenarios.scene import Scene
 from agentgate.workflow.clauses.agent import AgentRule
 from agentgate.workflow.clauses.clause import WorkflowClause
@@ -128,9 +129,12 @@ def test_a_sample_passes_and_only_the_loosened_clause_lets_its_tries_pass(text, 
     scene = Scene.of(workflow, {})
     assert clause.allows(clause.found(scene))
     assert isinstance(scene.decide(), Eligible)
-    for step in clause.loosened(scene.now):
-        refused = [answer for each in step.tries if isinstance(answer := scene.set(each).decide(), Deny)]
-        assert [(f.reason, f.field) for answer in refused for f in answer.failures if f.field == clause.field], step
+    paths = {f"{clause.path}.{step.part}".rstrip(".") for step in clause.loosened()}
+    mutants = [mutant for mutant in mutations(workflow).found if mutant.path in paths]
+    assert {mutant.path for mutant in mutants} == paths
+    for mutant in mutants:
+        refused = [answer for each in mutant.tries if isinstance(answer := scene.set(each).decide(), Deny)]
+        assert [(f.reason, f.field) for answer in refused for f in answer.failures if f.field == clause.field], mutant
 
 
 @pytest.mark.parametrize("key", [*PostureBlock.model_fields, *BoundaryBlock.model_fields])

@@ -25,9 +25,10 @@ from agentgate.review.mutation.mutant import (
 )
 from agentgate.review.scenarios.fields import limit_name
 from agentgate.review.scenarios.scene import readings
-from agentgate.review.scenarios.values import candidates
+from agentgate.review.scenarios.values import candidates, moment_of
 from agentgate.values.entities import number
-from agentgate.workflow.clauses.clause import EVERYTHING, Loosening
+from agentgate.workflow.clauses.clause import EVERYTHING, Loosening, WorkflowClause
+from agentgate.workflow.clauses.sequence import Sequence
 from agentgate.workflow.clauses.table import clauses_of
 from agentgate.workflow.left_open import answerable
 from agentgate.workflow.model import ANY, NONE, Intent, Limit, StepUpRule, Tool, Workflow
@@ -200,7 +201,11 @@ def tools(basis: Basis, part: Part) -> Mutated:
     )
     for order in tool.sequence:
         inside = part.inside(f"sequence.{tool.name}", "sequence", order)
-        yield from [_loosened(inside, step.part, step) for step in order.loosened()]
+        tries = tuple([age.scene for age in Sequence.distinct([order])])
+        yield from [
+            replace(_loosened(inside, step.part, step), tries=tries)
+            for step in order.loosened()
+        ]
     for rule in tool.step_ups:
         yield from _step_up(basis, part, rule)
     if tool.upstream is not None:
@@ -403,8 +408,35 @@ def _clauses(basis: Basis) -> Mutated:
     now = basis.scene(next(iter(basis.workflow.tools))).now
     for clause in clauses_of(basis.workflow):
         part = basis.root.inside("", clause.block)
-        for step in clause.loosened(now):
-            yield _loosened(part, f"{clause.path}.{step.part}".rstrip("."), step, clause.line)
+        for step in clause.loosened():
+            mutant = _loosened(
+                part, f"{clause.path}.{step.part}".rstrip("."), step, clause.line
+            )
+            yield replace(
+                mutant,
+                tries=tuple(
+                    [
+                        moment_of(scene, now, basis.workflow) or scene
+                        for scene in _told_apart(clause, mutant)
+                    ]
+                ),
+            )
+
+
+def _told_apart(clause: WorkflowClause, mutant: Mutant) -> list[Changes]:
+    """What only the clause, or only the loosened one, allows; where they cannot be compared,
+    all that the clause tells apart.
+    """
+    loose = next(
+        (other for other in clauses_of(mutant.workflow) if other.path == clause.path), None
+    )
+    both = [] if loose is None else [*clause.distinct((clause, loose))]
+    found = [
+        each.scene
+        for each in both
+        if loose and clause.allows(each.value) != loose.allows(each.value)
+    ]
+    return found or [each.scene for each in clause.distinct((clause,))]
 
 
 def _loosened(part: Part, path: str, step: Loosening, line: int | None = None) -> Mutant:
@@ -412,9 +444,7 @@ def _loosened(part: Part, path: str, step: Loosening, line: int | None = None) -
         name: _meeting_all(getattr(part.value, name)) if new is EVERYTHING else new
         for name, new in step.changes.items()
     }
-    return part.mutant(
-        path, step.words, step.name, step.tries, of=step.of, line=line, **changes
-    )
+    return part.mutant(path, step.words, step.name, of=step.of, line=line, **changes)
 
 
 def _meeting_all(value: Any) -> Any:

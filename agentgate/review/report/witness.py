@@ -11,11 +11,9 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import islice, product
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.diff import ABSENT, NULL, Finding
@@ -25,7 +23,13 @@ from agentgate.diff.search import missing
 from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene, readings
 from agentgate.review.scenarios.statements import parts
-from agentgate.review.scenarios.values import can_be_named, candidates, fits, in_words
+from agentgate.review.scenarios.values import (
+    can_be_named,
+    candidates,
+    fits,
+    in_words,
+    moment_of,
+)
 from agentgate.values.entities import NUMERIC, number
 from agentgate.values.paths import FINDABLE
 from agentgate.values.value_class import value_class
@@ -252,42 +256,7 @@ class _Search:
                 made["brokers"] = sorted(value)
         if "tenant" in made and values.get("who.user.tenant"):
             made.setdefault("who.user.tenant", made["tenant"])
-        if "day" in point or "hours" in point:
-            made["time"] = self._time(point.get("day"), point.get("hours"))
-        return made
-
-    def _time(self, day: date | None, hours: tuple[int, str] | None) -> str:
-        """A moment on or soon after the wanted day, in the wanted minute of the week, where one
-        is wanted.
-        """
-        expires = self.new.expires
-        usual_hours = self.new.conditions.hours
-        zone = ZoneInfo(
-            hours[1]
-            if hours is not None
-            else usual_hours.zone
-            if usual_hours is not None
-            else "UTC"
-        )
-        usual = self.start.now.astimezone(zone)
-        first = day if day is not None else usual.date()
-        weekday, minute = (
-            divmod(hours[0], 1440)
-            if hours is not None
-            else (usual.weekday(), usual.hour * 60 + usual.minute)
-        )
-        ends = (self.old.expires, expires) if day is not None else (expires,)
-        days = (first + timedelta(days=n) for n in (*range(7), *range(-1, -7, -1)))
-        alike = (
-            d
-            for d in days
-            if d.weekday() == weekday and all((d <= end) == (first <= end) for end in ends)
-        )
-        chosen = next(alike, first)
-        moment = datetime(
-            chosen.year, chosen.month, chosen.day, minute // 60, minute % 60, tzinfo=zone
-        )
-        return moment.astimezone(UTC).isoformat(timespec="minutes")
+        return made | moment_of(point, self.start.now, self.old, self.new)
 
     def _arguments(self, point: Point) -> list[Step]:
         """Each argument's value, then each place that must hold it."""

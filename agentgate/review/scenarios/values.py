@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from agentgate.decision.arguments import check_arguments
 from agentgate.decision.case import Case
@@ -121,6 +122,43 @@ def circumstances(workflow: Workflow, tenant: str) -> Iterator[tuple[str, Any]]:
     )
     if brokers:
         yield "brokers", brokers
+
+
+def moment_of(point: Values, now: datetime, *versions: Workflow) -> dict[str, str]:
+    """The `time` of a scene that a point of the diff asks for: on or soon after its day, in its
+    minute of the week; empty: for none.
+
+    `now`: the usual time. `versions`: on the same side of whose last days it is as the point's
+    day; without one, of the newest's.
+    """
+    wanted = point.get("day")
+    hours = point.get("hours")
+    if wanted is None and hours is None:
+        return {}
+    usual_hours = versions[-1].conditions.hours
+    zone = ZoneInfo(
+        hours[1]
+        if hours is not None
+        else usual_hours.zone
+        if usual_hours is not None
+        else "UTC"
+    )
+    usual = now.astimezone(zone)
+    first = wanted or usual.date()
+    weekday, minute = (
+        divmod(hours[0], 1440)
+        if hours is not None
+        else (usual.weekday(), usual.hour * 60 + usual.minute)
+    )
+    ends = [version.expires for version in (versions if wanted is not None else versions[-1:])]
+    days = (first + timedelta(days=n) for n in (*range(7), *range(-1, -7, -1)))
+    alike = (
+        d
+        for d in days
+        if d.weekday() == weekday and all((d <= end) == (first <= end) for end in ends)
+    )
+    moment = datetime.combine(next(alike, first), time(minute // 60, minute % 60), zone)
+    return {"time": moment.astimezone(UTC).isoformat(timespec="minutes")}
 
 
 # --- in the user's words ----------------------------------------------------------------------

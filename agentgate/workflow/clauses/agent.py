@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import field
-from datetime import datetime
 from math import inf
 from operator import attrgetter
 from typing import Any
@@ -69,10 +68,10 @@ class ProvenAgent(InProcessAgent):
     def allows(self, value: Any) -> bool:
         return bool(value and self.value)
 
-    def loosened(self, now: datetime) -> Iterator[Loosening]:
-        unproven = [{"who.agent.proven": False}, {"who.user.proven": False}]
-        name = "an identity that nobody proved"
-        yield Loosening("the host may vouch", name, unproven, {"in_process": True})
+    def loosened(self) -> Iterator[Loosening]:
+        yield Loosening(
+            "the host may vouch", "an identity that nobody proved", {"in_process": True}
+        )
 
 
 class Spiffe(ListedClause, path="who.agent.spiffe"):
@@ -80,7 +79,7 @@ class Spiffe(ListedClause, path="who.agent.spiffe"):
 
     after = ProvenAgent
     another = "another workload"
-    strangers = (STRANGER,)
+    stranger = STRANGER
 
 
 class TokenIssuer(ListedClause, path="who.agent.oidc.issuer", scene="who.agent.issuer"):
@@ -88,7 +87,7 @@ class TokenIssuer(ListedClause, path="who.agent.oidc.issuer", scene="who.agent.i
 
     after = ProvenAgent
     names = ("oidc_issuer",)
-    strangers = ("https://stranger.example",)
+    stranger = "https://stranger.example"
 
     found = attrgetter("run.header.agent.issuer")  # type: ignore[assignment]  # a method, as it is called
 
@@ -102,7 +101,7 @@ class TokenClaim(ListedClause, path="who.agent.oidc.claims", scene="who.agent.cl
 
     after = ProvenAgent
     form = ""
-    strangers = ("something-else",)
+    stranger = "something-else"
     of = ("ClaimRule", "one_of")
 
     def __init__(self, claim: ClaimRule, others: tuple[ClaimRule, ...]) -> None:
@@ -145,7 +144,7 @@ class ImageSignedBy(ListedClause, path="who.agent.posture.image_signed_by"):
 
     after = PostureKnown
     another = "an image signed by somebody else"
-    strangers = ("stranger@other.example",)
+    stranger = "stranger@other.example"
 
 
 class AttestedWithin(
@@ -212,13 +211,8 @@ class SameKey(
     expected = "the key of this account's last token"
     forms = (("who.agent.last_key", "text"),)
 
-    def loosened(self, now: datetime) -> Iterator[Loosening]:
-        yield Loosening(
-            "dropped",
-            "another key than last time",
-            [{"who.agent.last_key": "another-key"}],
-            {self.key: False},
-        )
+    loose = ("dropped", False)
+    another = "an agent that presented no key"
 
     def sample(self, given: Scene) -> Scene:
         return {self.scene: "key-1", "who.agent.last_key": "key-1"}

@@ -15,8 +15,7 @@ docs/workflows.md and the reference model of the tests.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
@@ -59,7 +58,6 @@ class Loosening(NamedTuple):
     Attributes:
         words: the change, for a reviewer: ``600s -> 601s``, ``any``.
         name: names the case that notices.
-        tries: changes of a scene that only the loosened clause allows.
         changes: fields of the rule afterwards, the loosened one first.
         part: the key inside the clause that was loosened; empty: the clause itself.
         of: the class and field that was loosened, where that is a part of the field.
@@ -67,7 +65,6 @@ class Loosening(NamedTuple):
 
     words: str
     name: str
-    tries: Iterable[Scene]
     changes: Mapping[str, Any]
     part: str = ""
     of: tuple[str, str] | None = None
@@ -91,10 +88,9 @@ class WorkflowClause(ABC):
         quoted: what it looks at is shown in quotes where it does not pass.
         scene, form: where a scene states what it looks at, and in which form.
         forms: other keys of a scene that it needs, with their forms.
-        another, strangers: the name of a case that does not pass, and what a scene states
-            there.
-        loose, of: words and value of its smallest loosening; the class and field, where not the
-            rule's.
+        another: the name of a case that does not pass.
+        loose, of: words and value of its smallest loosening (None: another clause's); the class
+            and field, where not the rule's.
         absent, told: of one that asks yes or no: what a scene states for no, and both answers
             as text.
         value, line: its value, compiled, and the line of the file.
@@ -116,8 +112,7 @@ class WorkflowClause(ABC):
     form: ClassVar[str] = "text"
     forms: ClassVar[tuple[tuple[str, str], ...]] = ()
     another: str = ""
-    strangers: ClassVar[Sequence[Any]] = ()
-    loose: tuple[str, Any] = ("dropped", False)
+    loose: tuple[str, Any] | None = None
     of: ClassVar[tuple[str, str] | None] = None
     absent: ClassVar[Any] = None
     told: ClassVar[tuple[str, str]] = ("known", NOBODY)
@@ -202,16 +197,12 @@ class WorkflowClause(ABC):
         with_it, without = cls.told
         return Distinct(True, {}, with_it), Distinct(False, {cls.scene: cls.absent}, without)
 
-    def loosened(self, now: datetime) -> Iterator[Loosening]:
-        """The smallest loosenings; `now`: the moment of the scenes that shall show them."""
-        if self.strangers:
-            (words, value), name = self.loose, self.another or f"another {self.key}"
+    def loosened(self) -> Iterator[Loosening]:
+        """The smallest loosenings; what is distinct of both shows them."""
+        if self.loose:
+            words, value = self.loose
             yield Loosening(
-                words,
-                name,
-                [{self.scene: each} for each in self.strangers],
-                {self.names[0]: value},
-                of=self.of,
+                words, self.another or f"another {self.key}", {self.names[0]: value}, of=self.of
             )
 
     def sample(self, given: Scene) -> Scene:
@@ -241,12 +232,14 @@ def check_of(clause: WorkflowClause) -> Check:
 
 
 class ListedClause(WorkflowClause):
-    """A text that must be one of those that the file lists."""
+    """A text that must be one of those that the file lists; `stranger`: what a scene states for
+    any other.
+    """
 
     value: tuple[str, ...]
     quoted = True
     loose = ("any", EVERYTHING)
-    strangers: ClassVar[Sequence[Any]] = ("elsewhere",)
+    stranger: ClassVar[str] = "elsewhere"
 
     def __init__(self, value: Any, line: int) -> None:
         super().__init__((value,) if isinstance(value, str) else value, line)
@@ -268,7 +261,7 @@ class ListedClause(WorkflowClause):
         values = dict.fromkeys([value for side in sides for value in side.value])
         return [
             *[Distinct(value, {scene: value}, value) for value in values],
-            Distinct(OTHER, {scene: cls.strangers[-1]}, OTHER),
+            Distinct(OTHER, {scene: cls.stranger}, OTHER),
         ]
 
     def sample(self, given: Scene) -> Scene:
@@ -300,11 +293,9 @@ class RecentClause(WorkflowClause):
         )
         return [Distinct(age, {cls.scene: f"{age}s"}, f"{age} s") for age in ages]
 
-    def loosened(self, now: datetime) -> Iterator[Loosening]:
+    def loosened(self) -> Iterator[Loosening]:
         longer = self.value + 1
-        words = f"{self.value}s -> {longer}s"
-        tries = [{self.scene: f"{longer}s"}]
-        yield Loosening(words, self.another, tries, {self.key: longer})
+        yield Loosening(f"{self.value}s -> {longer}s", self.another, {self.key: longer})
 
     def sample(self, given: Scene) -> Scene:
         return {self.scene: "1m" if self.value >= 60 else "0s"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import field
-from datetime import datetime
 from typing import Any
 
 from agentgate.values.refusal import Reason
@@ -60,36 +59,26 @@ class BrokerChain(
         most = max(side.value[1] for side in sides)
         brokers = dict.fromkeys([broker for side in sides for broker in side.value[2]])
         chains = [[], *[[broker] * n for n in range(1, most + 1) for broker in brokers]]
+        chains.append([STRANGER])
         return [
             Distinct(chain, {cls.scene: chain}, " > ".join(chain) or "direct")
             for chain in chains
         ]
 
-    def loosened(self, now: datetime) -> Iterator[Loosening]:
+    def loosened(self) -> Iterator[Loosening]:
         least, most, brokers = self.value
-        if not brokers:
-            return
-        chain = [brokers[n % len(brokers)] for n in range(most + 1)]
-        yield Loosening(
-            f"{most} -> {most + 1}",
-            "one hop too many",
-            [{self.scene: chain}],
-            {"max_hops": most + 1},
-            "max_hops",
-        )
-        if least:
-            fewer = chain[: least - 1] or None
+        if brokers:
             yield Loosening(
-                f"{least} -> {least - 1}",
-                "one hop too few",
-                [{self.scene: fewer}],
-                {"min_hops": least - 1},
-                "min_hops",
+                f"{most} -> {most + 1}", "one hop too many", {"max_hops": most + 1}, "max_hops"
             )
-        strangers = [{self.scene: [STRANGER]}]
-        yield Loosening(
-            "any", "through a stranger", strangers, {"brokers": EVERYTHING}, "brokers"
-        )
+            if least:
+                yield Loosening(
+                    f"{least} -> {least - 1}",
+                    "one hop too few",
+                    {"min_hops": least - 1},
+                    "min_hops",
+                )
+            yield Loosening("any", "through a stranger", {"brokers": EVERYTHING}, "brokers")
 
     def sample(self, given: Scene) -> Scene:
         least, _, brokers = self.value

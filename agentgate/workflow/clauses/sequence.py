@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from agentgate.values.times import duration
 from agentgate.values.value_class import value_class
-from agentgate.workflow.clauses.clause import NOBODY, Distinct, Loosening, Scene
+from agentgate.workflow.clauses.clause import NOBODY, Distinct, Loosening
 
 
 @value_class
@@ -58,14 +58,18 @@ class Sequence:
 
     def loosened(self) -> Iterator[Loosening]:
         """The smallest loosenings: a second more, or without it."""
-        missing: list[Scene] = [{f"earlier.{self.require}": None}]
         if self.within is not None:
             longer = self.within + 1
-            late = {f"ago.{self.require}": f"{longer}s"}
-            missing.append(late)
-            words = f"{self.within}s -> {longer}s"
-            name = f"{self.require} too long ago"
-            yield Loosening(words, name, [late], {"within": longer}, "within")
-        name = f"{self.before} before {self.require}"
-        of = ("Sequence", "require")
-        yield Loosening(f"{self.require} dropped", name, missing, {}, "require", of)
+            yield Loosening(
+                f"{self.within}s -> {longer}s",
+                f"{self.require} too long ago",
+                {"within": longer},
+                "within",
+            )
+        yield Loosening(
+            f"{self.require} dropped",
+            f"{self.before} before {self.require}",
+            {},
+            "require",
+            ("Sequence", "require"),
+        )

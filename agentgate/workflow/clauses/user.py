@@ -84,7 +84,7 @@ class SameTenant(WorkflowClause, path="who.for_user.same_tenant", field="user.te
     expected = "the tenant of the run"
     another = "a user of another tenant"
     absent = "another-tenant"
-    strangers = (absent,)
+    loose = ("dropped", False)
     told = ("a user", another)
 
     def found(self, case: Situation) -> bool:
@@ -101,7 +101,6 @@ class Groups(ListedClause, path="who.for_user.groups", field="user.groups"):
     form = "names"
     quoted = False
     another = "a user of another group"
-    strangers = (["another-group"],)
     loose = ("any", ())
 
     def allows(self, value: Any) -> bool:
@@ -151,8 +150,8 @@ class Acr(
 
     after = ForUser
     another = "a user who signed in otherwise"
-    strangers = ("otherwise",)
     loose = ("anyhow", ())
+    stranger = "otherwise"
 
     @property
     def expected(self) -> str:
