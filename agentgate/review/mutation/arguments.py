@@ -559,25 +559,12 @@ def _values(basis: Basis, tool: Tool, when: Rule, *, hold: bool) -> list[Changes
         return _meets(basis, tool, argument, when, value) is hold
 
     current = basis.scene(tool.name).values.get(f"args.{when.name}")
-    good = (
-        v
-        for v in _near(argument, when)
-        if fits(basis.workflow, tool.name, when.name, v) and right(v)
+    listed = (
+        *singles(replace(when, type=argument.type)),
+        *_classes([argument], [when]),
+        *singles(argument),
     )
+    near = (sent(argument, value) for value in listed)
+    good = (v for v in near if fits(basis.workflow, tool.name, when.name, v) and right(v))
     ways = (change for value in islice(good, 3) for change in placed(argument, [value]))
     return [*([{}] if current is not None and right(current) else []), *islice(ways, 6)]
-
-
-def _near(argument: Rule, when: Rule) -> Iterator[Any]:
-    """Values near a condition: on both sides of its bounds, what it lists, what it and the
-    argument allow.
-    """
-    listed = singles(replace(when, type=argument.type))
-    yield from (
-        sent(argument, value)
-        for value in (
-            *islice(listed, 16),
-            *_classes([argument], [when]),
-            *islice(singles(argument), 24),
-        )
-    )

@@ -6,7 +6,7 @@ What holds for every call: expiry, tenants, token; who calls for whom; when and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -81,38 +81,34 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
     )
     named = f"It is about {' and '.join(texts_sent)}." if texts_sent else ""
 
-    def said(texts: list[str], *first: str) -> list[Changes]:
+    def said(texts: Iterable[str], *first: str) -> list[Changes]:
         """These turns, each behind the `first`."""
         return [{"prompt": [*first, text] if first else text, **sent} for text in texts]
 
-    if intent.unclear == "deny" and asks is None:
+    unclear = _other(intent.unclear, asks)
+    if intent.unclear == unclear:
         yield part.skipped(
             "unclear", "no step-up rule would answer, so the file would not load"
         )
-    else:
-        open_ = unclear_prompts(intent, base)
-        other = _other(intent.unclear, asks)
-        words = f"{intent.unclear} -> {other}"
-        name = f"a request that leaves open whether to {act}"
-        yield part.mutant(
-            "unclear", words, name, [*said(open_), *said(open_, base)], unclear=other
-        )
-    if intent.delegated != "present":
-        handed = [
-            *said([*_DELEGATING]),
-            *said([*_DELEGATING], named),
-            *(said([*_DELEGATING], base) if sent else ()),
-        ]
-        name = "a request that hands the choice to a text"
-        yield part.mutant(
-            "delegated", f"{intent.delegated} -> present", name, handed, delegated="present"
-        )
-    if intent.unclear != "deny":
-        strange = [*said([*_UNHEARD]), *said([*_UNHEARD], named)]
-        other = _other(intent.unheard, intent.unclear)
-        words = f"{intent.unheard} -> {other}"
-        name = "a request in words that nobody listed"
-        yield part.mutant("unheard", words, name, strange, unheard=other)
+    for key, other, name, texts in (
+        (
+            "unclear",
+            unclear,
+            f"a request that leaves open whether to {act}",
+            unclear_prompts(intent, base),
+        ),
+        ("delegated", "present", "a request that hands the choice to a text", _DELEGATING),
+        (
+            "unheard",
+            _other(intent.unheard, intent.unclear),
+            "a request in words that nobody listed",
+            _UNHEARD,
+        ),
+    ):
+        old = getattr(intent, key)
+        if old != other:
+            tries = [way for first in ([], [base], [named]) for way in said(texts, *first)]
+            yield part.mutant(key, f"{old} -> {other}", name, tries, **{key: other})
     for text in intent.counter_examples:
         rest = tuple(each for each in intent.counter_examples if each != text)
         mutant = part.mutant(
