@@ -11,8 +11,6 @@ MOST_LINES = 60  # of a function, without its docstring and blank lines
 MOST_TOKENS = 8.5  # on a line of code, on the average of a room
 # Longer than that today: each may only become shorter, and goes from here when it is.
 LONG = {
-    ("approvals.loading", "load_judged"): 80,
-    ("approvals.writing.approval", "statement"): 61,
     ("cli.approve", "approve"): 80,
     ("cli.evaluate", "evaluate"): 127,
     ("cli.exchange", "exchange"): 119,

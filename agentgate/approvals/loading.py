@@ -51,7 +51,7 @@ from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import Document, read_yaml, shown
 from agentgate.values.canonical import canonical
 from agentgate.values.value_class import value_class
-from agentgate.workflow.model import Tool, Workflow
+from agentgate.workflow.model import Workflow
 
 # versions of a workflow, the newest revoked ones: a run lives for a week at most
 _WITH_RUNS = 20
@@ -216,12 +216,7 @@ def load_judged(
     roles = roles_of(folder)
     broken = dict(broken)
     judge.read.update({file.digest: file.value for file in files.values()})
-    listed = (
-        (*judge.tree.ids(), *(judge.index.workflows if judge.index else ()))
-        if only is None
-        else (only,)
-    )
-    chosen, observing, refusals = _chosen(judge, listed)
+    chosen, observing, refusals = _chosen(judge, _ids(judge) if only is None else [only])
     workflows = {}
     until = {}
     observed: dict[str, Workflow] = {}
@@ -238,30 +233,10 @@ def load_judged(
         except WorkflowError as error:
             broken.setdefault(error.problems[0].data["file"], error)
             continue
-        harmful = (
-            ", ".join(filter(None, map(_harmful, workflow.tools.values())))
-            if approved.observes
-            else ""
-        )
         if approved.observes and id_ in chosen:
             observed[id_] = workflow
-        elif harmful:
-            expected = (
-                "tools that read or write, without upstream and server: no version "
-                "was enforced before this one, which only observes"
-            )
-            file_ = approved.version.file
-            refusals.append(
-                refused(
-                    UNAPPROVED,
-                    file_,
-                    "tools",
-                    harmful,
-                    expected,
-                    workflow=id_,
-                    version=workflow.version,
-                )
-            )
+        elif harmful := _harmful(approved, workflow):
+            refusals.append(harmful)
         else:
             workflows[id_], until[id_] = workflow, ends_at(judge, approved)
             refusals += _other_roles(approved, roles)
@@ -344,6 +319,11 @@ def read_workflow_files(
     return files, broken
 
 
+def _ids(judge: Judge) -> list[str]:
+    """Every workflow that is stored or listed."""
+    return [*judge.tree.ids(), *(judge.index.workflows if judge.index else ())]
+
+
 def _chosen(
     judge: Judge, ids: Iterable[str]
 ) -> tuple[dict[str, Approved], list[Approved], list[Failure]]:
@@ -393,14 +373,32 @@ def _chosen(
     return chosen, observing, refusals
 
 
-def _harmful(tool: Tool) -> str:
-    """The name of a tool that does not run refused: where nothing was ever enforced, a refused
-    call runs its tool, without a token.
+def _harmful(approved: Approved, workflow: Workflow) -> Failure | None:
+    """The refusal of a version that only observes, with tools that do more than read or write:
+    where nothing was ever enforced, a refused call runs its tool, without a token.
     """
-    harmless = (
-        tool.effect in {"read", "write"} and tool.redeem == "wrapper" and tool.upstream is None
+    harmful = [
+        tool.name
+        for tool in workflow.tools.values()
+        if tool.effect not in {"read", "write"}
+        or tool.redeem != "wrapper"
+        or tool.upstream is not None
+    ]
+    if not approved.observes or not harmful:
+        return None
+    expected = (
+        "tools that read or write, without upstream and server: no version "
+        "was enforced before this one, which only observes"
     )
-    return "" if harmless else tool.name
+    return refused(
+        UNAPPROVED,
+        approved.version.file,
+        "tools",
+        ", ".join(harmful),
+        expected,
+        workflow=workflow.id,
+        version=workflow.version,
+    )
 
 
 def _misplaced(

@@ -127,12 +127,7 @@ def statement(
     before = _before(judge, new.id, new.version)
     old = _load(judge, before, static) if before else None
     proof = proving.compare(old, new) if old else None
-    try:
-        end = moment(
-            end_of(not_after if not_after is not None else new.expires.isoformat()) - 1
-        )
-    except ValueError:
-        raise ConfigError("not_after", not_after, "a day such as 2027-05-31") from None
+    end = _last_moment(new.expires.isoformat() if not_after is None else not_after)
     tests = folder / (file.path.removesuffix(".yaml") + TESTS)
     found = tests.is_file() and not tests.is_symlink()
     made = Statement(
@@ -162,6 +157,14 @@ def statement(
         needs(judge, file),
         _baseline(judge, before),
     )
+
+
+def _last_moment(day: str) -> str:
+    """When an approval until this day ends. Raises ConfigError: it is no day."""
+    try:
+        return moment(end_of(day) - 1)
+    except ValueError:
+        raise ConfigError("not_after", day, "a day such as 2027-05-31") from None
 
 
 def _signing_person(judge: Judge, signer: Signer) -> str:
