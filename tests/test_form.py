@@ -19,7 +19,6 @@ LONG = {
     ("cli.probe", "probe"): 87,
     ("cli.revoke", "revoke"): 73,
     ("cli.root", "new"): 63,
-    ("decision.arguments", "check_arguments"): 62,
     ("explain.asking", "question_of"): 69,
     ("explain.listing", "_argument"): 66,
     ("explain.listing", "_call"): 74,

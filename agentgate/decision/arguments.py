@@ -36,14 +36,7 @@ def check_arguments(case: Case) -> None:
     for name, rule in tool.args.items():
         if name not in args:
             if not rule.optional:
-                case.deny_argument(
-                    Reason.ARGUMENT_MISSING,
-                    name,
-                    "nothing",
-                    "a value",
-                    rule.line,
-                    f"args.{name} required",
-                )
+                _deny_missing(case, rule)
             continue
         raw = args[name]
         keys = None
@@ -104,6 +97,17 @@ def _deny_unknown(case: Case, tool: Tool, unknown: list[str]) -> None:
             tool.line,
             "args args",
         )
+
+
+def _deny_missing(case: Case, rule: Rule) -> None:
+    case.deny_argument(
+        Reason.ARGUMENT_MISSING,
+        rule.name,
+        "nothing",
+        "a value",
+        rule.line,
+        f"args.{rule.name} required",
+    )
 
 
 def _deny(case: Case, reason: Reason, value: Value, expected: str, word: str) -> None:
