@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from agentgate.decision.answer import Eligible, RequiredHold, Reservation
@@ -28,7 +27,7 @@ from agentgate.values.turns import OWN, PASTED
 from agentgate.values.visible import visible
 from agentgate.workflow.model import ANY, PLACEHOLDER, StepUpRule, Tool
 from agentgate.workflow.nested import emptied, flat
-from agentgate.workflow.rule import CONFIRMED
+from agentgate.workflow.rule import CONFIRMED, Rule
 
 # characters that are shown of a value, of a turn, of an origin
 MAX_VALUE = 2000
@@ -97,36 +96,19 @@ def question_of(
     evidence = Evidence(workflow, case.run, case.values, case.earlier)
     args = flat(tool, call.args)
     show = shown_names(required, tool.args)
-    names = [*show, *[name for name in tool.args if name not in show]]
-    given = {name: args[name] for name in names if name in args} | {
-        name: [] for name in names if name not in args and emptied(name, call.args)
+    names = dict.fromkeys((*show, *tool.args))
+    given = {
+        name: args.get(name, []) for name in names if name in args or emptied(name, call.args)
     }
-    arguments = []
-    for name in names:
-        if name in given:
-            origin, by = _origin(case, name, evidence.of(name))
-            value = (
-                MASKED
-                if tool.args[name].sensitive
-                else shown_text(given[name])
-                if name in show
-                else NOT_SHOWN
-            )
-            arguments.append(ShownArgument(name, value, origin, by))
-    told = partial(
-        _because, evidence, frozenset(name for name in show if not tool.args[name].sensitive)
-    )
-    file = workflow.file.rpartition("/")[2]  # where it lies is the server's own affair
-    rules = tuple(
-        ShownRule(
-            rule.id,
-            place(file, rule.line),
-            rule.whom,
-            tuple(dict.fromkeys(told(rule, f) for f in hold.why)),
+    arguments = [
+        ShownArgument(
+            name,
+            _shown_value(tool.args[name], value, show=name in show),
+            *_origin(case, name, evidence.of(name)),
         )
-        for hold in required
-        for rule in (hold.rule,)
-    )
+        for name, value in given.items()
+    ]
+    readable = frozenset(name for name in show if not tool.args[name].sensitive)
     user = header.user
     agent = header.agent
     return Question(
@@ -139,7 +121,7 @@ def question_of(
         requester=visible(user.id, MAX_ORIGIN) if user is not None else "",
         agent=visible(agent.id, MAX_ORIGIN),
         via=tuple(visible(broker, MAX_ORIGIN) for broker in agent.via),
-        rules=rules,
+        rules=tuple(_shown_rule(case, hold, evidence, readable) for hold in required),
         limits=tuple(
             _used(tool, *each) for each in zip(answer.reservations, used, strict=True)
         ),
@@ -149,6 +131,23 @@ def question_of(
         endorses=_endorsed(case, required, given, frozenset(show)),
         act=_act(tool, {each.name: each.value for each in arguments}),
     )
+
+
+def _shown_value(rule: Rule, value: Any, *, show: bool) -> str:
+    """A value, where the rules show it and it is not sensitive."""
+    if rule.sensitive:
+        return MASKED
+    return shown_text(value) if show else NOT_SHOWN
+
+
+def _shown_rule(
+    case: Case, hold: RequiredHold, evidence: Evidence, show: frozenset[str]
+) -> ShownRule:
+    """A rule that asks, and why, each reason once."""
+    rule = hold.rule
+    file = case.workflow.file.rpartition("/")[2]  # where it lies is the server's own affair
+    why = dict.fromkeys(_because(evidence, show, rule, each) for each in hold.why)
+    return ShownRule(rule.id, place(file, rule.line), rule.whom, tuple(why))
 
 
 def _endorsed(

@@ -9,6 +9,7 @@ others (`after`) is not checked when one of those fails. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import Literal
 
@@ -187,20 +188,30 @@ def _tool(tool: Tool) -> Iterator[Condition]:
     yield _of("argument", "args", "args", known, tool.line, Reason.ARGUMENT_UNKNOWN)
 
 
+def _of_rule(
+    rule: Rule,
+    about: About,
+    word: str,
+    expected: str,
+    *reasons: Reason,
+    after: frozenset[str] = frozenset(),
+) -> Condition:
+    return Condition(
+        about,
+        f"args.{rule.name}",
+        word,
+        expected,
+        rule.line,
+        frozenset(reasons),
+        rule.name,
+        after,
+        rule,
+    )
+
+
 def _argument(rule: Rule) -> Iterator[Condition]:
     field = f"args.{rule.name}"
-
-    def one(
-        about: About,
-        word: str,
-        expected: str,
-        *reasons: Reason,
-        after: frozenset[str] = frozenset(),
-    ) -> Condition:
-        return Condition(
-            about, field, word, expected, rule.line, frozenset(reasons), rule.name, after, rule
-        )
-
+    one = partial(_of_rule, rule)
     if not rule.optional:
         yield one("argument", "required", "a value", Reason.ARGUMENT_MISSING)
     missing = frozenset({f"{field} required"})
@@ -301,6 +312,36 @@ def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
             Reason.SEQUENCE,
             rule=order,
         )
+    yield from _step_ups(tool)
+    for number, limit in enumerate(tool.limits):
+        what = (
+            f"sum of {limit.tool}.{limit.argument}"
+            if limit.argument
+            else f"calls of {limit.tool}"
+        )
+        bound = limit.maximum / 10_000 if limit.argument else limit.maximum
+        expected = f"{what}: at most {bound:g} per {limit.per}" + (
+            "" if limit.every is None else f" every {duration(limit.every)}"
+        )
+        yield _of(
+            "limit",
+            "limits",
+            f"limit {number}",
+            expected,
+            limit.line,
+            Reason.LIMIT,
+            Reason.ARGUMENT_VALUE,
+            rule=limit,
+        )
+    yield _of(
+        "store", "revocations", "revoked", "nothing of this call revoked", 0, Reason.REVOKED
+    )
+    ran = (Reason.ALREADY_REDEEMED, Reason.FAILED, Reason.OUTCOME_UNKNOWN)
+    yield _of("store", "call", "once", "a call that did not run yet, or may run again", 0, *ran)
+
+
+def _step_ups(tool: Tool) -> Iterator[Condition]:
+    """Who must look, and that they did."""
     for rule in tool.step_ups:
         open_ = [
             {"intent": "an unclear intent", "origin": "an unknown origin"}[kind]
@@ -329,31 +370,6 @@ def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
             0,
             *answered,
         )
-    for number, limit in enumerate(tool.limits):
-        what = (
-            f"sum of {limit.tool}.{limit.argument}"
-            if limit.argument
-            else f"calls of {limit.tool}"
-        )
-        bound = limit.maximum / 10_000 if limit.argument else limit.maximum
-        expected = f"{what}: at most {bound:g} per {limit.per}" + (
-            "" if limit.every is None else f" every {duration(limit.every)}"
-        )
-        yield _of(
-            "limit",
-            "limits",
-            f"limit {number}",
-            expected,
-            limit.line,
-            Reason.LIMIT,
-            Reason.ARGUMENT_VALUE,
-            rule=limit,
-        )
-    yield _of(
-        "store", "revocations", "revoked", "nothing of this call revoked", 0, Reason.REVOKED
-    )
-    ran = (Reason.ALREADY_REDEEMED, Reason.FAILED, Reason.OUTCOME_UNKNOWN)
-    yield _of("store", "call", "once", "a call that did not run yet, or may run again", 0, *ran)
 
 
 def needs_of(condition: Condition, tool: Tool | None) -> tuple[str, ...]:
