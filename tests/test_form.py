@@ -24,7 +24,6 @@ LONG = {
     ("gate.holds.release", "_open_hold"): 63,
     ("gate.open_run", "open_run"): 64,
     ("gate.state", "run_state"): 62,
-    ("identity.signed", "verified"): 63,
     ("integrations.asgi.sources", "__init__"): 65,
     ("integrations.langchain.calls", "steps"): 92,
     ("integrations.langchain.tools", "_guarded_class"): 73,

@@ -126,7 +126,7 @@ def verified(
             proven now.
     """
     what = expected.what
-    form = read(credential, expected.what)
+    form = read(credential, what)
     header = form.unverified_header
     claims = form.unverified_claims
     typ = header.get("typ", "")
@@ -171,7 +171,16 @@ def verified(
             field, claims.get(field, "none")
         )
         raise CredentialRefused(f"{what}.{field}", got, wanted)
-    if not any(claims["aud"] in (each, [each]) for each in expected.audiences):  # (5)
+    _check_claims(claims, expected, now)  # (5)
+    if entry and not credential.known:
+        credential.keep = partial(verifications.keep, claims.get("sub"), entry)
+    return SignedClaims(claims)
+
+
+def _check_claims(claims: Mapping[str, Any], expected: ExpectedClaims, now: float) -> None:
+    """This one audience and no other, and a lifetime that is short enough."""
+    what = expected.what
+    if not any(claims["aud"] in (each, [each]) for each in expected.audiences):
         raise CredentialRefused(
             f"{what}.aud", claims["aud"], f"{' or '.join(expected.audiences)} and no other"
         )
@@ -182,9 +191,6 @@ def verified(
             f"{lifetime:.0f} s",
             f"a lifetime of at most {expected.max_lifetime} s",
         )
-    if entry and not credential.known:
-        credential.keep = partial(verifications.keep, claims.get("sub"), entry)
-    return SignedClaims(claims)
 
 
 def _is_current(claims: Mapping[str, Any], now: float) -> bool:
