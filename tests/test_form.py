@@ -28,7 +28,6 @@ LONG = {
     ("integrations.langchain.calls", "steps"): 92,
     ("integrations.langchain.tools", "_guarded_class"): 73,
     ("integrations.mcp.client", "call_tool"): 63,
-    ("intents.lexical", "hear"): 83,
     ("review.check.advice", "_acting"): 62,
     ("review.draft.draft", "draft"): 72,
     ("review.draft.draft", "_drafted"): 73,

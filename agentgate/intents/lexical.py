@@ -120,31 +120,18 @@ class Lexical:
         later = state.turns > 0
         words = turn.low.split()
         heard = _listen(intents, turn, keys_of(words), later=later)
-        handed = (
-            handed_over(turn)
-            if any(_asks(intent) or intent.delegated != "deny" for intent in intents)
-            else None
-        )
-        said = set[str]()
-        requested = dict[str, int]()
+        delegable = any(_asks(intent) or intent.delegated != "deny" for intent in intents)
+        handed = handed_over(turn) if delegable else None
+        requested = {name: one.at for name, one in heard.items() if one.answer}
+        said = frozenset(requested)
         for intent in intents:
             name = intent.name
-            one = heard[intent.name]
+            one = heard[name]
             absent = answers[name].presence == "absent"
             if one.answer:
-                answers[name], requested[name] = one.answer, one.at
-                said.add(name)
-            elif one.looked and absent:
-                answers[name] = Derived("absent", f"asked about, not asked for: {one.looked}")
-            elif absent and (
-                unsure := [
-                    place for text in turn.unsure for place in places(intent.words, text)
-                ]
-            ):
-                answers[name] = Derived(
-                    "unclear",
-                    f"word '{unsure[0].text}', in words that may not be the user's own",
-                )
+                answers[name] = one.answer
+            elif absent and (mentioned := _mentioned(intent, one, turn)):
+                answers[name] = mentioned
             elif handed and intent.delegated != "deny" and name not in state.spoken:
                 answers[name] = _delegated(intent, handed)
                 if isinstance(handed, Delegation):
@@ -152,13 +139,9 @@ class Lexical:
         spoken = state.spoken | said
         unheard = state.unheard
         known = frozenset(clause for one in heard.values() for clause in one.hits)
-        denying = frozenset(clause for clause in known if clause.voice == "denied")
         if any(map(_asks, intents)):
-            understood = handed or not _all_absent(answers)
-            denied = any(clause.voice == "denied" for clause in turn.clauses)
-            unheard = _not_understood(turn, known, handed, shapes=not understood) or (
-                "" if understood or denied else unheard
-            )
+            understood = bool(handed) or not _all_absent(answers)
+            unheard = _not_understood(turn, known, handed, unheard, understood=understood)
         unread, unclear = unread_in(turn, words, known, later=later)
         if unread >= 0 and not turn.assents and (handed or handed_over(turn)):
             unread = -1
@@ -170,21 +153,15 @@ class Lexical:
             state = state._replace(open=frozenset())
         left = state.open - said
         asked = not _all_absent(answers) or unheard or left
-        for start, end, how in turn.sentences if asked else ():
-            if how == "unread" and (
-                later or any(start <= place < end for place in requested.values())
-            ):
-                continue
-            if how == "all" and unread < end:
-                left = frozenset()
-            if how and (later or unheard or any(place < start for place in requested.values())):
-                _take_back(answers, how, turn.low[start:end], requested, start)
-                if how == "all":
-                    spoken = frozenset(said)
-                    unheard = ""
+        if asked and _hear_withdrawals(answers, turn, requested, unheard, later=later):
+            spoken = said
+            unheard = ""
+        if left and any(how == "all" and unread < end for _, end, how in turn.sentences):
+            left = frozenset()
         stranger = _unexplained(intents, turn, heard)
         if stranger and not handed:
             _take_back(answers, "doubt", stranger, {})
+        denying = [clause for clause in known if clause.voice == "denied"]
         if asked and turn.may_say_no:
             _take_back(answers, "doubt", turn.low, {})
         elif asked and later and (turn.doubts(denying) or (not requested and turn.hesitates)):
@@ -225,7 +202,7 @@ class Lexical:
             else:
                 if asks:
                     answers[intent.name] = replace(
-                        answer, evidence="".join([answer.evidence, *named[:1]])
+                        answer, evidence=answer.evidence + "".join(named[:1])
                     )
                 continue
             answers[intent.name] = Derived(
@@ -271,6 +248,18 @@ def _listen(
     }
 
 
+def _mentioned(intent: Intent, one: _Heard, turn: Turn) -> Derived | None:
+    """The answer for an intent of which a word is only asked about, or may not be the user's
+    own.
+    """
+    if one.looked:
+        return Derived("absent", f"asked about, not asked for: {one.looked}")
+    unsure = [place.text for text in turn.unsure for place in places(intent.words, text)]
+    if not unsure:
+        return None
+    return Derived("unclear", f"word '{unsure[0]}', in words that may not be the user's own")
+
+
 def _clause_of(turn: Turn, place: Occurrence) -> Clause:
     return turn.clauses[bisect_right(turn.starts, place.start) - 1]
 
@@ -308,6 +297,30 @@ def _line_of(turn: Turn, at: int) -> int:
     """Where the line of a place begins; items of a list are as one, -1."""
     start = turn.low.rfind("\n", 0, at) + 1
     return -1 if ITEM.match(turn.low, start) else start
+
+
+def _hear_withdrawals(
+    answers: dict[str, Derived],
+    turn: Turn,
+    requested: Mapping[str, int],
+    unheard: str,
+    *,
+    later: bool,
+) -> bool:
+    """Sentences take back what is not requested behind them. Whether one took back all, also a
+    request that was `unheard`.
+    """
+    everything = False
+    for start, end, how in turn.sentences:
+        if how == "unread" and (
+            later or any(start <= place < end for place in requested.values())
+        ):
+            continue
+        pending = later or (unheard and not everything)
+        if how and (pending or any(place < start for place in requested.values())):
+            _take_back(answers, how, turn.low[start:end], requested, start)
+            everything = everything or how == "all"
+    return everything
 
 
 def _take_back(
@@ -484,14 +497,20 @@ def _placed(words: Phrases, turn: Turn) -> Iterator[tuple[Occurrence, Piece, Tur
 
 
 def _not_understood(
-    turn: Turn, known: frozenset[Clause], handed: Delegation | str | None, *, shapes: bool
+    turn: Turn,
+    known: frozenset[Clause],
+    handed: Delegation | str | None,
+    before: str,
+    *,
+    understood: bool,
 ) -> str:
-    """The first request of a turn that no intent's word and no delegation explains; empty where
-    there is none.
+    """The first request of a turn that no intent's word and no delegation explains; where there
+    is none, the one `before`, until something is understood or denied.
 
-    `shapes`: a piece counts that only shapes another request.
+    Where nothing is `understood`, a piece counts that only shapes another request.
     """
     given = handed.words if isinstance(handed, Delegation) else None
+    shapes = not understood
     shaped = ""
     for clause in turn.clauses:
         if clause in known or (
@@ -505,7 +524,10 @@ def _not_understood(
                 return shown(turn.own[piece.start : piece.end])
             elif piece.kind == "shaping":
                 shaped = shaped or shown(turn.own[piece.start : piece.end])
-    return shaped if shapes else ""
+    if shapes and shaped:
+        return shaped
+    denied = any(clause.voice == "denied" for clause in turn.clauses)
+    return "" if understood or denied else before
 
 
 def _delegated(intent: Intent, handed: Delegation | str) -> Derived:
