@@ -39,11 +39,6 @@ LONG = {
     ("review.mutation.origins", "origins"): 71,
     ("review.report.past", "explain_record"): 61,
     ("review.scenarios.testfile", "_case"): 73,
-    ("service.calls", "redeem_call"): 93,
-    ("service.deferred", "deferred"): 76,
-    ("service.health", "gauges"): 70,
-    ("service.runs", "open_run"): 68,
-    ("service.settings", "_fits"): 61,
     ("testing.probe", "tool_attacks"): 77,
     ("testing.probe", "gate_attacks"): 131,
 }

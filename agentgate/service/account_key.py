@@ -25,13 +25,7 @@ async def rotate(request: Request, service: Service) -> Response:
     checked_types(form)
     if "statement" not in form:
         raise malformed("statement", "none", "one")
-    shown = shown_with(
-        request,
-        caller=caller,
-        settings=settings,
-        gate=service.gate,
-        url=service.url("/oauth2/key"),
-    )
+    shown = shown_with(request, service, caller, "/oauth2/key")
     agent = shown.agent(form["subject_token"], form["subject_token_type"])
     check_known_by_it(caller, agent, settings)
     tenant = caller.tenant(form.get("tenant"))

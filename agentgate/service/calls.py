@@ -47,6 +47,8 @@ from agentgate.token.dpop import DPoP
 from agentgate.values.canonical import parse
 from agentgate.values.refusal import Failure, Reason
 
+# claims that a redeemed call is answered with as they are
+_SAID = "txn tenant sub client_id scope run tool_call_id intent tool".split()
 _OUTCOMES = ("done", "failed", "not_run", "unknown")
 _ATTEMPT = re.compile(r"[A-Za-z0-9_-]{16,64}").fullmatch
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
@@ -68,21 +70,8 @@ async def redeem_call(request: Request, service: Service) -> Response:
     tool = text(body["tool"], "tool")
     if type(body["arguments"]) is not dict:
         raise malformed("arguments", type(body["arguments"]).__name__, "an object")
-    proof = None
-    if "proof" in body:
-        shown = checked_members(
-            body["proof"], "proof", frozenset({"dpop", "method", "url"}), frozenset()
-        )
-        proof = DPoP(
-            *(text(shown[name], f"proof.{name}") for name in ("dpop", "method", "url"))
-        )
-    certificate = optional_text(body, "certificate")
-    if certificate is not None and not _THUMBPRINT(certificate):
-        raise malformed(
-            "certificate",
-            "another form",
-            "the SHA-256 thumbprint of the client's certificate, base64url",
-        )
+    proof = _proof(body)
+    certificate = _certificate(body)
     trust = service.trust(caller, _resource(caller, token))
     attempt = _attempt(body)
     brokers = _brokers(body)
@@ -90,12 +79,17 @@ async def redeem_call(request: Request, service: Service) -> Response:
         known = trust.tracing is None or any(
             tool in workflow.tools for workflow in service.gate.catalog
         )
-        more: dict[str, Any] = {
-            "certificate": certificate,
-            "attempt": attempt,
-            "brokers": brokers,
-        }
-        steps = redeem(trust, token, tool, body["arguments"], proof, known=known, **more)
+        steps = redeem(
+            trust,
+            token,
+            tool,
+            body["arguments"],
+            proof,
+            known=known,
+            certificate=certificate,
+            attempt=attempt,
+            brokers=brokers,
+        )
         done: Redemption = await service.gate.drive(steps)
     except TokenRefused as error:
         request.state.run = error.run
@@ -111,44 +105,51 @@ async def redeem_call(request: Request, service: Service) -> Response:
                 Reason.STORE, "store", str(error)[:200], "a store that keeps what reports need"
             )
         ) from None
-    claims = done.claims
-    told = {
-        name: getattr(claims, name)
-        for name in (
-            "txn",
-            "tenant",
-            "sub",
-            "client_id",
-            "scope",
-            "run",
-            "tool_call_id",
-            "intent",
+    return answered(_redeemed_call(done))
+
+
+def _proof(body: dict[str, Any]) -> DPoP | None:
+    """The proof of a key that came with the call; None: none did."""
+    if "proof" not in body:
+        return None
+    names = ("dpop", "method", "url")
+    shown = checked_members(body["proof"], "proof", frozenset(names), frozenset())
+    return DPoP(*(text(shown[name], f"proof.{name}") for name in names))
+
+
+def _certificate(body: dict[str, Any]) -> str | None:
+    """The thumbprint of the certificate that came with the call; None: none did."""
+    certificate = optional_text(body, "certificate")
+    if certificate is not None and not _THUMBPRINT(certificate):
+        raise malformed(
+            "certificate",
+            "another form",
+            "the SHA-256 thumbprint of the client's certificate, base64url",
         )
-    }
-    call = {
-        "tool": claims.tool,
+    return certificate
+
+
+def _redeemed_call(done: Redemption) -> dict[str, Any]:
+    """What the token says, for the tool that runs now."""
+    claims = done.claims
+    said = {name: getattr(claims, name) for name in _SAID}
+    said |= {
         "arguments": parse(done.data),
-        "act": dict(claims.act),
-        "identity": dict(claims.identity),
+        "act": claims.act,
+        "identity": claims.identity,
+        "read": done.head.get("read") is True,
+        "facts": done.head["facts"],
     }
-    more = {"read": done.head.get("read") is True, "facts": done.head["facts"]}
     # of an upstream credential only what it is: the tool server has the brokers, and this gate
     # sees none
-    more |= {name: done.head[name] for name in ("key", "upstream") if name in done.head}
+    said |= {name: done.head[name] for name in ("key", "upstream") if name in done.head}
+    said["workflow"] = claims.workflow._asdict()
     signed_in = {
         "auth_time": claims.auth_time,
         "acr": claims.acr,
-        "amr": list(claims.amr) or None,
+        "amr": claims.amr or None,
     }
-    return answered(
-        {
-            **told,
-            **call,
-            **more,
-            "workflow": claims.workflow._asdict(),
-            **{k: v for k, v in signed_in.items() if v is not None},
-        }
-    )
+    return said | {name: value for name, value in signed_in.items() if value is not None}
 
 
 def _resource(caller: Caller, token: str) -> str:

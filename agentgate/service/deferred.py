@@ -22,7 +22,6 @@ from agentgate.gate.proving import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.service.answer import malformed, refused_by
 from agentgate.service.clients import Caller, unknown
-from agentgate.service.connection import connection_of
 from agentgate.service.credentials import Shown, user_credential
 from agentgate.service.exchange import (
     ExchangeRequest,
@@ -128,28 +127,13 @@ async def deferred(
     if kept["v"] not in {1, 2}:
         raise StoreUnavailable("deferred request: of another version")
     request.state.run = kept["run"]
-    shown = shown_with(
-        request,
-        caller=caller,
-        settings=service.settings,
-        gate=service.gate,
-        url=service.url("/oauth2/token"),
-    )
+    shown = shown_with(request, service, caller, "/oauth2/token")
     _check_sender(caller, shown, kept["key"], kept.get("certificate", ""))
     if caller.claimed:
         service.take(request, caller.id)
     if service.polls.take(code):
         raise RequestRefused(400, "slow_down", more={"interval": POLL_SECONDS})
-    try:
-        hold = await service.gate.hold(kept["hold"], tenant=tenant)
-    except AnswerRefused as error:
-        raise RequestRefused(400, "expired_token", "", *error.failures) from None
-    if hold.state == "pending":
-        raise pending(code, hold)
-    if hold.state in _OVER:
-        raise RequestRefused(
-            400, _OVER[hold.state], "", Failure(Reason.STEP_UP, "hold", hold.state, "released")
-        )
+    await _check_released(service, code, tenant, kept["hold"])
     run = await service.gate.resume_run(tenant, kept["run"])
     # the credentials of the run may have ended while a person thought about it
     if "subject_token" in form:
@@ -160,22 +144,32 @@ async def deferred(
     if certificate := caller.certificate or kept.get("certificate", ""):
         run = service.gate.shown_by(run, certificate)
     tool = run.workflow.tools.get(kept["tool"])
-    definition = definition_of(service.settings, tool)
-    connection = connection_of(request, service.settings)
     answer = await run.authorize(
         kept["tool"],
         kept["args"],
         tool_call_id=kept["tool_call_id"],
-        definition=definition,
-        connection=connection,
+        definition=definition_of(service.settings, tool),
+        connection=shown.connection,
     )
     if isinstance(answer, Allow):
         return answer.token
-    raise (
-        refused_by(*answer.failures)
-        if isinstance(answer, Deny)
-        else RequestRefused(400, "invalid_grant", "", *answer.failures)
-    )
+    if isinstance(answer, Deny):
+        raise refused_by(*answer.failures)
+    raise RequestRefused(400, "invalid_grant", "", *answer.failures)
+
+
+async def _check_released(service: Service, code: str, tenant: str, hold_id: str) -> None:
+    """People said yes. Raises RequestRefused: they did not yet, or nothing is asked any more."""
+    try:
+        hold = await service.gate.hold(hold_id, tenant=tenant)
+    except AnswerRefused as error:
+        raise RequestRefused(400, "expired_token", "", *error.failures) from None
+    if hold.state == "pending":
+        raise pending(code, hold)
+    if hold.state in _OVER:
+        raise RequestRefused(
+            400, _OVER[hold.state], "", Failure(Reason.STEP_UP, "hold", hold.state, "released")
+        )
 
 
 async def _fresh(

@@ -32,6 +32,7 @@ from agentgate.service.nonces import proof_of
 from agentgate.service.reading import one_header
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
+from agentgate.service.state import Service
 from agentgate.token.jws import split
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Failure, Reason
@@ -107,13 +108,7 @@ class ExchangeRequest:
 
 
 def read_exchange(
-    form: Mapping[str, str],
-    request: Request,
-    *,
-    caller: Caller,
-    settings: ServiceSettings,
-    gate: ServedGate,
-    url: str,
+    form: Mapping[str, str], request: Request, service: Service, caller: Caller
 ) -> ExchangeRequest:
     """Steps 4 and 5, and the form of the rest.
 
@@ -134,28 +129,28 @@ def read_exchange(
         scope=frozenset(form.get("scope", "").split()),
         attestation=form.get("attestation"),
         delegation=tuple(form.get("delegation", "").split()),
-        shown=shown_with(request, caller=caller, settings=settings, gate=gate, url=url),
+        shown=shown_with(request, service, caller, "/oauth2/token"),
         agents=form[agents],
         subject_type=form["subject_token_type"],
     )
 
 
-def shown_with(
-    request: Request, *, caller: Caller, settings: ServiceSettings, gate: ServedGate, url: str
-) -> Shown:
-    """Step 5: what came with a request to a token endpoint.
+def shown_with(request: Request, service: Service, caller: Caller, path: str) -> Shown:
+    """Step 5: what came with a request to the token endpoint at this path.
 
     Raises:
         RequestRefused: a proof without a nonce of ours, or no proof at all.
     """
     header = one_header(request, "dpop")
-    proof = None if header is None else proof_of(header, "POST", url, gate.core.keys)
-    connection = connection_of(request, settings)
+    proof = None
+    if header is not None:
+        proof = proof_of(header, "POST", service.url(path), service.gate.core.keys)
+    connection = connection_of(request, service.settings)
     return Shown(
         connection,
         proof,
         caller.certificate,
-        shown_certificate(connection, settings.identity.proxies) or "",
+        shown_certificate(connection, service.settings.identity.proxies) or "",
     )
 
 

@@ -25,7 +25,7 @@ from agentgate.errors import AuditUnavailable, ClockSkewed, KeyRefused, StoreUna
 from agentgate.loading.catalog import AHEAD
 from agentgate.service.counting import Gauge
 from agentgate.service.served import ServedGate
-from agentgate.stores import Weakness, ops, recovery
+from agentgate.stores import Weakness, Where, ops, recovery
 from agentgate.values.visible import visible
 
 FRESH_SECONDS = 1.0
@@ -72,6 +72,23 @@ def _of_weakness(weakness: Weakness) -> HealthCondition:
     )
 
 
+def _gauges_of_store(where: Where) -> list[Gauge]:
+    return [
+        Gauge(
+            "store_primary_up",
+            "1 where it was reached.",
+            ("primary",),
+            {(n,): float(up) for n, up in where.primaries.items()},
+        ),
+        Gauge(
+            "store_primaries_changed",
+            "How often another primary was named than before.",
+            (),
+            {(): where.changes},
+        ),
+    ]
+
+
 class Health:
     """The conditions of one service, kept for a moment."""
 
@@ -103,7 +120,6 @@ class Health:
         for tenant in gate.every_tenant():
             with suppress(StoreUnavailable):  # its shard is away
                 held[tenant] = await gate.ask(ops.count_holds(tenant))
-        where = gate.store.where
         ends = {(each.what,): each.at for each in reversed(gate.catalog.endings())}
         stops = {(each.code, "yes" if each.stops else "no"): 1.0 for each in conditions}
         waits = {
@@ -136,18 +152,7 @@ class Health:
                 ("tenant",),
                 waits,
             ),
-            Gauge(
-                "store_primary_up",
-                "1 where it was reached.",
-                ("primary",),
-                {(n,): float(up) for n, up in where.primaries.items()},
-            ),
-            Gauge(
-                "store_primaries_changed",
-                "How often another primary was named than before.",
-                (),
-                {(): where.changes},
-            ),
+            *_gauges_of_store(gate.store.where),
             Gauge(
                 "tenant_moves",
                 "How often a tenant came from another shard.",

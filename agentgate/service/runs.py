@@ -8,6 +8,7 @@ host acts only in runs that it opened itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -16,7 +17,7 @@ from starlette.responses import Response
 from agentgate.errors import ConfigError, RequestRefused
 from agentgate.gate.proving import OverHTTP
 from agentgate.gate.run import AsyncRun
-from agentgate.identity.credential import OIDCToken
+from agentgate.identity.credential import AgentCredential, OIDCToken
 from agentgate.service.answer import answered, malformed
 from agentgate.service.clients import Caller
 from agentgate.service.credentials import agent_credential
@@ -75,22 +76,7 @@ async def open_run(request: Request, service: Service) -> Response:
             f"a client with the role agent, for {tenant}",
         )
         raise RequestRefused(400, "invalid_request", "credential", failure)
-    proof = None
-    if "proof" in given:
-        proof = DPoP(text(given["proof"], "agent.proof"), method="POST", url=service.url(PATH))
-    delegation = given.get("delegation", [])
-    if type(delegation) is not list:
-        raise malformed("agent.delegation", type(delegation).__name__, "a list of JWTs")
-    hops = tuple(text(each, "agent.delegation") for each in delegation)
-    attestation = (
-        text(given["attestation"], "agent.attestation") if "attestation" in given else None
-    )
-    agent = agent_credential(
-        text(given["token"], "agent.token"),
-        proof=proof,
-        attestation=attestation,
-        delegation=hops,
-    )
+    agent = _agent(given, service.url(PATH))
     if (
         service.gate.core.workflow(workflow).token.agent_key
         and "proof" not in given
@@ -123,6 +109,26 @@ async def open_run(request: Request, service: Service) -> Response:
     answer = answered(_told(run), 201)
     answer.headers["Location"] = service.url(f"{PATH}/{run.id}")
     return answer
+
+
+def _agent(given: Mapping[str, Any], url: str) -> AgentCredential:
+    """The agent's credential, with the proof that it made for this request."""
+    proof = None
+    if "proof" in given:
+        proof = DPoP(text(given["proof"], "agent.proof"), method="POST", url=url)
+    delegation = given.get("delegation", [])
+    if type(delegation) is not list:
+        raise malformed("agent.delegation", type(delegation).__name__, "a list of JWTs")
+    hops = tuple(text(each, "agent.delegation") for each in delegation)
+    attestation = (
+        text(given["attestation"], "agent.attestation") if "attestation" in given else None
+    )
+    return agent_credential(
+        text(given["token"], "agent.token"),
+        proof=proof,
+        attestation=attestation,
+        delegation=hops,
+    )
 
 
 def _told(run: AsyncRun) -> dict[str, Any]:

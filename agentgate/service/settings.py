@@ -318,9 +318,8 @@ class ServiceSettings(BaseSettings):
             raise WrongValue(
                 "none, or identity.proxies with addresses and certificate", "certificate_header"
             )
-        if len(resources := [r for c in self.clients.values() for r in c.resources]) != len(
-            set(resources)
-        ):
+        resources = [each for client in self.clients.values() for each in client.resources]
+        if len(resources) != len(set(resources)):
             raise WrongValue("each resource belongs to one tool_server", "clients")
         return self
 

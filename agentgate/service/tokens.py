@@ -50,10 +50,7 @@ async def _exchanged(
         mode == "deferred" and not service.settings.deferred
     ):
         raise malformed("completion_mode", mode[:80], "none: this server defers nothing")
-    url = service.url("/oauth2/token")
-    asked = read_exchange(
-        form, request, caller=caller, settings=service.settings, gate=service.gate, url=url
-    )
+    asked = read_exchange(form, request, service, caller)
     run, tool = await proven_run(asked, request, gate=service.gate, settings=service.settings)
     if caller.claimed:
         service.take(request, caller.id)
