@@ -39,8 +39,6 @@ LONG = {
     ("review.mutation.origins", "origins"): 71,
     ("review.report.past", "explain_record"): 61,
     ("review.scenarios.testfile", "_case"): 73,
-    ("testing.probe", "tool_attacks"): 77,
-    ("testing.probe", "gate_attacks"): 131,
 }
 # Denser than that today, in the same way.
 DENSE = {"diff": 9.3, "intents": 8.9, "language": 9.2, "review.scenarios": 8.9}

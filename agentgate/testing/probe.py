@@ -134,6 +134,10 @@ def _row(name: str, sent: Sent, *refused: int) -> Probe:
     return Probe(name, sent, frozenset(refused))
 
 
+def _rows(attacks: Mapping[str, Sent], *refused: int) -> list[Probe]:
+    return [_row(name, sent, *refused) for name, sent in attacks.items()]
+
+
 # --- a tool server ----------------------------------------------------------------------------
 
 
@@ -175,7 +179,7 @@ def tool_attacks(genuine: GenuineRequest, *, spend: bool) -> list[Probe]:
     runs) and its replay.
     """
     sent = genuine.sent()
-    stranger = RunKey.generate()
+    other = genuine.url.rpartition("/")[0] + "/probe"
     query = "&" if urlsplit(genuine.url).query else "?"
     rows = [
         _row("no token", sent.having(authorization=None, dpop=None), 401),
@@ -194,23 +198,7 @@ def tool_attacks(genuine: GenuineRequest, *, spend: bool) -> list[Probe]:
         ),
         _row("two tokens", sent.also("Authorization", f"Bearer {genuine.token}"), 400),
         _row("two proofs", sent.also("DPoP", dict(sent.headers)["DPoP"]), 400, 401),
-        *(_row(name, genuine.sent(token=token), 401) for name, token in forged(genuine.token)),
-        _row("proof of another key", genuine.sent(key=stranger), 401),
-        _row("proof for another method", genuine.sent(method="PATCH"), 401),
-        _row("proof for another URL", genuine.sent(url=genuine.url.rstrip("/") + "/x"), 401),
-        _row("proof of an hour ago", genuine.sent(now=time.time() - 3600), 401),
-        _row(
-            "proof of another token",
-            sent.having(
-                dpop=genuine.key.proof(genuine.method, genuine.url, "a.b.c", time.time())
-            ),
-            401,
-        ),
-        _row(
-            "proof with alg none",
-            sent.having(dpop=_unsigned(dict(sent.headers)["DPoP"], PROOF_TYPE)),
-            401,
-        ),
+        *_rows(_forgeries(genuine, sent), 401),
         _row("a parameter more", replace(sent, url=f"{genuine.url}{query}probe=1"), 400, 403),
         _row(
             "a parameter twice",
@@ -238,18 +226,31 @@ def tool_attacks(genuine: GenuineRequest, *, spend: bool) -> list[Probe]:
         _row("path in a header", sent.also("X-Original-URL", "/"), 400, 403),
         *_oversized(sent, b" " * _HUGE + genuine.content),
         *_bodies(genuine, sent),
+        _row("another path", replace(genuine.sent(url=other), url=other), 400, 403, 404),
     ]
-    other = genuine.url.rpartition("/")[0] + "/probe"
-    rows.append(
-        _row("another path", replace(genuine.sent(url=other), url=other), 400, 403, 404)
-    )
     if spend:
         rows += [
             Probe("the request itself", sent, frozenset({200}), control=True),
             _row("replayed", sent, 401),
+            _row("replayed with a fresh proof", genuine.sent(), 401),
         ]
-        rows.append(_row("replayed with a fresh proof", genuine.sent(), 401))
     return rows
+
+
+def _forgeries(genuine: GenuineRequest, sent: Sent) -> dict[str, Sent]:
+    """The genuine request with a forged token, or with a proof of something else."""
+    tokens = forged(genuine.token)
+    of_another = genuine.key.proof(genuine.method, genuine.url, "a.b.c", time.time())
+    unsigned = _unsigned(dict(sent.headers)["DPoP"], PROOF_TYPE)
+    return {
+        **{name: genuine.sent(token=token) for name, token in tokens.items()},
+        "proof of another key": genuine.sent(key=RunKey.generate()),
+        "proof for another method": genuine.sent(method="PATCH"),
+        "proof for another URL": genuine.sent(url=genuine.url.rstrip("/") + "/x"),
+        "proof of an hour ago": genuine.sent(now=time.time() - 3600),
+        "proof of another token": sent.having(dpop=of_another),
+        "proof with alg none": sent.having(dpop=unsigned),
+    }
 
 
 def _bodies(genuine: GenuineRequest, sent: Sent) -> list[Probe]:
@@ -265,26 +266,19 @@ def _bodies(genuine: GenuineRequest, sent: Sent) -> list[Probe]:
         ]
     name, first = next(iter(value.items()))
     twice = genuine.content.rstrip()[:-1] + b"," + orjson.dumps({name: first})[1:]
-    changed = [
-        (f"argument {key} changed", {**value, key: _changed(value[key])}) for key in value
-    ]
+
+    def carrying(body: Mapping[str, Any]) -> Sent:
+        return replace(sent, content=orjson.dumps(body))
+
+    changed = {
+        f"argument {key} changed": carrying({**value, key: _changed(value[key])})
+        for key in value
+    }
+    less = {key: given for key, given in value.items() if key != name}
     return [
-        *(
-            _row(title, replace(sent, content=orjson.dumps(body)), 403)
-            for title, body in changed
-        ),
-        _row(
-            "an argument less",
-            replace(sent, content=orjson.dumps({k: v for k, v in value.items() if k != name})),
-            400,
-            403,
-        ),
-        _row(
-            "a member more",
-            replace(sent, content=orjson.dumps({**value, "probe": 1})),
-            400,
-            403,
-        ),
+        *_rows(changed, 403),
+        _row("an argument less", carrying(less), 400, 403),
+        _row("a member more", carrying({**value, "probe": 1}), 400, 403),
         _row("a member twice", replace(sent, content=twice), 400),
         _row("no JSON", replace(sent, content=b"{"), 400),
         _row("as text/plain", sent.having(content_type="text/plain"), 400, 415),
@@ -332,7 +326,7 @@ def _changed(value: Any) -> Any:
 # --- forged tokens ----------------------------------------------------------------------------
 
 
-def forged(token: str) -> list[tuple[str, str]]:
+def forged(token: str) -> dict[str, str]:
     """A JWT with its signature broken, its algorithm exchanged, its claims changed; by name."""
     header, payload, signature = token.split(".")
     head = orjson.loads(unb64url(header.encode()))
@@ -354,26 +348,23 @@ def forged(token: str) -> list[tuple[str, str]]:
         "exp": int(time.time()) + 86400,
         "sub": "probe",
     }
-    return [
-        ("alg none", _encoded({**head, "alg": "none"}) + f".{payload}."),
-        (
-            "alg none, signature kept",
-            _encoded({**head, "alg": "none"}) + f".{payload}.{signature}",
-        ),
-        ("HS256 by a public value", f"{symmetric}.{mac}"),
-        (
-            "signature changed",
-            f"{header}.{payload}.{('B' if signature[0] == 'A' else 'A') + signature[1:]}",
-        ),
-        ("no signature", f"{header}.{payload}."),
-        *(
-            (f"{name} changed", f"{header}.{_encoded({**claims, name: value})}.{signature}")
-            for name, value in changes.items()
-        ),
-        ("signed by a key of its own header", _signed(own, mine, payload)),
-        ("signed by another key", _signed(own, head, payload)),
-        ("token padded", f"{token}="),
-    ]
+    unsigned = _encoded({**head, "alg": "none"})
+    other = ("B" if signature[0] == "A" else "A") + signature[1:]
+    changed = {
+        f"{name} changed": f"{header}.{_encoded({**claims, name: value})}.{signature}"
+        for name, value in changes.items()
+    }
+    return {
+        "alg none": f"{unsigned}.{payload}.",
+        "alg none, signature kept": f"{unsigned}.{payload}.{signature}",
+        "HS256 by a public value": f"{symmetric}.{mac}",
+        "signature changed": f"{header}.{payload}.{other}",
+        "no signature": f"{header}.{payload}.",
+        **changed,
+        "signed by a key of its own header": _signed(own, mine, payload),
+        "signed by another key": _signed(own, head, payload),
+        "token padded": f"{token}=",
+    }
 
 
 def _encoded(value: Mapping[str, Any]) -> str:
@@ -396,6 +387,31 @@ def _unsigned(jwt: str, typ: str) -> str:
 # --- a gate -----------------------------------------------------------------------------------
 
 
+@value_class
+class TokenRequest:
+    """A form for a gate's token endpoint, and what makes a proof for it: ``proof(key=...,
+    url=..., method=..., nonce=...)``, each of them optional.
+    """
+
+    address: str
+    form: Mapping[str, str] = field(repr=False)
+    proof: Callable[..., str]
+
+    def sent(
+        self, *, header: str | None = "", encoded: str | None = None, **changes: str | None
+    ) -> Sent:
+        """The request with a fresh proof, or another `header` (None: none), and with parameters
+        changed, or left out (None); or with another body.
+        """
+        fields = {k: v for k, v in {**self.form, **changes}.items() if v is not None}
+        own = (
+            (("DPoP", self.proof() if header == "" else header),) if header is not None else ()
+        )
+        content = (encoded or urlencode(fields)).encode()
+        url = self.address + "/oauth2/token"
+        return Sent("POST", url, (("Content-Type", FORM), *own), content)
+
+
 def gate_attacks(
     address: str,
     form: Mapping[str, str],
@@ -405,138 +421,115 @@ def gate_attacks(
     spend: bool,
 ) -> list[Probe]:
     """The attacks on a gate's token endpoint. With a `genuine` form each is that form with one
-    change; without, what anybody can send.
-
-    `proof` makes a proof for the endpoint: ``proof(key=..., url=..., method=..., nonce=...)``,
-    each of them optional.
+    change; without, what anybody can send. `proof`: as of `TokenRequest`.
     """
-    url = address + "/oauth2/token"
-
-    def posted(
-        changes: Mapping[str, str | None] | None = None,
-        *,
-        header: str | None = "",
-        encoded: str | None = None,
-    ) -> Sent:
-        fields = {
-            name: value
-            for name, value in {**form, **(changes or {})}.items()
-            if value is not None
-        }
-        own = (("DPoP", proof() if header == "" else header),) if header is not None else ()
-        return Sent(
-            "POST", url, (("Content-Type", FORM), *own), (encoded or urlencode(fields)).encode()
-        )
-
-    sent = posted()
-    whole = sent.content.decode()
-    subject = form["subject_token"]
-    rows = [
-        _row("nothing", replace(sent, content=b""), 400, 401),
-        _row("GET", Sent("GET", f"{url}?{whole}", ()), 400, 404, 405),
-        _row(
-            "parameters in the query",
-            replace(sent, url=f"{url}?{whole}", content=b""),
-            400,
-            401,
-        ),
-        _row(
-            "a parameter twice", posted(encoded=f"{whole}&grant_type={form['grant_type']}"), 400
-        ),
-        _row("the subject twice", posted(encoded=f"{whole}&subject_token=x"), 400),
-        _row(
-            "as JSON",
-            replace(sent.having(content_type=JSON), content=orjson.dumps(dict(form))),
-            400,
-            415,
-        ),
-        _compressed(sent),
-        *_oversized(sent, sent.content + b"&x=" + b"x" * _HUGE),
-        _row("an unknown client", posted({"client_id": "probe"}), 400, 401),
-        _row("no client", posted({"client_id": None}), 400, 401),
-        _row("another grant", posted({"grant_type": "client_credentials"}), 400, 401),
-        _row("no subject", posted({"subject_token": None}), 400, 401),
-        _row(
-            "an assertion that nobody signed",
-            posted(_assertion(form["client_id"], address)),
-            400,
-            401,
-        ),
-        *(
-            _row(f"subject: {name}", posted({"subject_token": token}), 400, 401)
-            for name, token in forged(subject)
-        ),
-        *(
-            _row(
-                f"{path} without a client",
-                Sent("POST", address + path, (("Content-Type", kind),), b"{}"),
-                400,
-                401,
-                403,
-                404,
-                405,
-                415,
-            )
-            for path, kind in (
-                ("/v1/runs", JSON),
-                ("/v1/redeem", JSON),
-                ("/oauth2/introspect", FORM),
-                ("/oauth2/revoke", FORM),
-                ("/events", JSON),
-            )
-        ),
-    ]
+    request = TokenRequest(address, form, proof)
+    sent = request.sent()
+    rows = _by_anybody(request, sent)
     if genuine:
-        details = form["authorization_details"]
-        (detail,) = orjson.loads(details)
-
-        def changed(**members: Any) -> Sent:
-            return posted(
-                {"authorization_details": orjson.dumps([{**detail, **members}]).decode()}
-            )
-
-        rows += [
-            replace(_row("no proof", posted(header=None), 400), keyless=True),
-            _row(
-                "proof for another URL",
-                posted(header=proof(url="https://probe.example/oauth2/token")),
-                400,
-            ),
-            _row("proof for another method", posted(header=proof(method="GET")), 400),
-            _row("proof of an hour ago", posted(header=proof(now=time.time() - 3600)), 400),
-            _row("proof with alg none", posted(header=_unsigned(proof(), PROOF_TYPE)), 400),
-            _row("proof with a nonce of its own", posted(header=proof(nonce="1.probe")), 400),
-            _row("two proofs", sent.also("DPoP", dict(sent.headers)["DPoP"]), 400),
-            _row(
-                "two calls",
-                posted({"authorization_details": orjson.dumps([detail, detail]).decode()}),
-                400,
-            ),
-            _row(
-                "a member twice",
-                posted(
-                    {"authorization_details": '[{"identifier":"probe",' + details.lstrip(" [{")}
-                ),
-                400,
-            ),
-            _row("an unknown member", changed(probe=1), 400),
-            _row("an unknown tool", changed(identifier="probe"), 400),
-            _row("another workflow", changed(workflow={"id": "probe"}), 400),
-            _row("another tenant", changed(tenant="probe"), 400),
-            _row("a run of somebody else", changed(run="run_probe"), 400),
-            _row("a broader scope", posted({"scope": "probe:everything"}), 400),
-            _row("another target", posted({"resource": "https://probe.example"}), 400),
-        ]
+        rows += [*_changed_proofs(request, sent), *_rows(_changed_calls(request), 400)]
     if genuine and spend:
         rows += [
             Probe("the exchange itself", sent, frozenset({200}), control=True),
             _row(
                 "the same credential with another key",
-                posted(header=proof(key=RunKey.generate())),
+                request.sent(header=proof(key=RunKey.generate())),
                 400,
             ),
         ]
     return rows
+
+
+def _by_anybody(request: TokenRequest, sent: Sent) -> list[Probe]:
+    """What is no form, or one that can be read in two ways; who asks as somebody else, or as
+    nobody.
+    """
+    form = request.form
+    whole = sent.content.decode()
+    in_query = f"{sent.url}?{whole}"
+    grant_twice = f"{whole}&grant_type={form['grant_type']}"
+    as_json = replace(sent.having(content_type=JSON), content=orjson.dumps(dict(form)))
+    assertion = _assertion(form["client_id"], request.address)
+    subjects = {
+        f"subject: {name}": request.sent(subject_token=token)
+        for name, token in forged(form["subject_token"]).items()
+    }
+    strangers = {
+        "an unknown client": request.sent(client_id="probe"),
+        "no client": request.sent(client_id=None),
+        "another grant": request.sent(grant_type="client_credentials"),
+        "no subject": request.sent(subject_token=None),
+        "an assertion that nobody signed": request.sent(**assertion),
+        **subjects,
+    }
+    return [
+        _row("nothing", replace(sent, content=b""), 400, 401),
+        _row("GET", Sent("GET", in_query, ()), 400, 404, 405),
+        _row("parameters in the query", replace(sent, url=in_query, content=b""), 400, 401),
+        _row("a parameter twice", request.sent(encoded=grant_twice), 400),
+        _row("the subject twice", request.sent(encoded=f"{whole}&subject_token=x"), 400),
+        _row("as JSON", as_json, 400, 415),
+        _compressed(sent),
+        *_oversized(sent, sent.content + b"&x=" + b"x" * _HUGE),
+        *_rows(strangers, 400, 401),
+        *_rows(_without_client(request.address), 400, 401, 403, 404, 405, 415),
+    ]
+
+
+def _without_client(address: str) -> dict[str, Sent]:
+    kinds = {
+        "/v1/runs": JSON,
+        "/v1/redeem": JSON,
+        "/oauth2/introspect": FORM,
+        "/oauth2/revoke": FORM,
+        "/events": JSON,
+    }
+    return {
+        f"{path} without a client": Sent(
+            "POST", address + path, (("Content-Type", kind),), b"{}"
+        )
+        for path, kind in kinds.items()
+    }
+
+
+def _changed_proofs(request: TokenRequest, sent: Sent) -> list[Probe]:
+    """The genuine form without a proof, or with one of something else."""
+    proof = request.proof
+    others = {
+        "proof for another URL": proof(url="https://probe.example/oauth2/token"),
+        "proof for another method": proof(method="GET"),
+        "proof of an hour ago": proof(now=time.time() - 3600),
+        "proof with alg none": _unsigned(proof(), PROOF_TYPE),
+        "proof with a nonce of its own": proof(nonce="1.probe"),
+    }
+    return [
+        replace(_row("no proof", request.sent(header=None), 400), keyless=True),
+        *_rows({name: request.sent(header=other) for name, other in others.items()}, 400),
+        _row("two proofs", sent.also("DPoP", dict(sent.headers)["DPoP"]), 400),
+    ]
+
+
+def _changed_calls(request: TokenRequest) -> dict[str, Sent]:
+    """The genuine form for another call, or for none that can be read in one way."""
+    details = request.form["authorization_details"]
+    (detail,) = orjson.loads(details)
+
+    def asking(*calls: Mapping[str, Any]) -> Sent:
+        return request.sent(authorization_details=orjson.dumps(calls).decode())
+
+    return {
+        "two calls": asking(detail, detail),
+        "a member twice": request.sent(
+            authorization_details='[{"identifier":"probe",' + details.lstrip(" [{")
+        ),
+        "an unknown member": asking({**detail, "probe": 1}),
+        "an unknown tool": asking({**detail, "identifier": "probe"}),
+        "another workflow": asking({**detail, "workflow": {"id": "probe"}}),
+        "another tenant": asking({**detail, "tenant": "probe"}),
+        "a run of somebody else": asking({**detail, "run": "run_probe"}),
+        "a broader scope": request.sent(scope="probe:everything"),
+        "another target": request.sent(resource="https://probe.example"),
+    }
 
 
 def _assertion(client: str, address: str) -> dict[str, str]:
