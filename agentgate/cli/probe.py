@@ -108,7 +108,8 @@ def probe(
                             "--client, --workflow, --tool and --subject: something to ask for",
                         )
                     who = Credentials(
-                        client or "probe", given("subject", subject, url) if client else _nobody
+                        client or "probe",
+                        given("subject", subject, url) if client else lambda: _NOBODY,
                     )
                     form = endpoint.form(
                         AskedFor(tool, workflow, arguments_of(args), tenant=tenant), who
@@ -168,8 +169,7 @@ _UNBOUND = (
 )
 
 
-def _nobody() -> str:
-    return "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJwcm9iZSJ9.AAAA"
+_NOBODY = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJwcm9iZSJ9.AAAA"
 
 
 def _reached(url: str, address: str | None) -> Callable[[str], str]:

@@ -52,7 +52,8 @@ def compare(old: Workflow, new: Workflow) -> Diff:
         *_gained(new, old, [f.swapped() for f in shared], back, read, budget),
         *plain.workflow(new, old),
     ]
-    wide = _distinct(sorted(wider, key=_weight))
+    # worst first: what needs no release, what still needs one, what no single call shows
+    wide = _distinct(sorted(wider, key=lambda f: (not f.call, f.asks)))
     # what has no order is wider both ways, and less in neither
     either = {_counted(f) for f in wide if not f.call}
     narrow = _distinct(_backwards(f) for f in narrower if f.call or _counted(f) not in either)
@@ -66,11 +67,6 @@ def compare(old: Workflow, new: Workflow) -> Diff:
 def _counted(finding: Finding) -> tuple[str, str]:
     """What a finding is about; of a limit, what it counts, over whatever window."""
     return finding.tool, finding.counts or finding.field
-
-
-def _weight(finding: Finding) -> tuple[bool, bool]:
-    """Worst first: what needs no release, what still needs one, what no single call shows."""
-    return not finding.call, finding.asks
 
 
 def _same_calls(

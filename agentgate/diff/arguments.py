@@ -173,7 +173,12 @@ def _element(sides: Sides, raw: Any, *, many: bool) -> _Element:
     keys = [None if s.rule is None else _key(s.rule, raw) for s in sides]
     old, new = (_fails(s.rule, k, many=many) for s, k in zip(sides, keys, strict=True))
     meets = [
-        tuple([k is not None and _meets(w, k) for _, w in s.whens])
+        tuple(
+            [
+                k is not None and all(operator.holds(k) for operator in w.operators)
+                for _, w in s.whens
+            ]
+        )
         for s, k in zip(sides, keys, strict=True)
     ]
     return _Element(
@@ -221,11 +226,6 @@ def _fails(rule: Rule | None, key: Key | None, *, many: bool) -> Fails:
     if rule.role and not (key in rule.role_scopes if many else {key} < rule.role_scopes):
         failed.add("narrower_than_role")
     return frozenset(failed)
-
-
-def _meets(when: Rule, key: Key) -> bool:
-    """Whether one value meets a step-up condition, its origin apart."""
-    return all(operator.holds(key) for operator in when.operators)
 
 
 # --- lists ------------------------------------------------------------------------------------

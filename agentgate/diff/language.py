@@ -281,7 +281,9 @@ class Language:
         shortest: dict[Vector, str] = {}
         for state, parent in self._walk(groups):
             vector = self._vector(state)
-            if vector not in shortest and _counts(vector, groups):
+            if vector not in shortest and any(
+                all(vector[i] for i in group) for group in groups
+            ):
                 shortest[vector] = self._text(state, parent)
                 if enough(shortest):
                     break
@@ -307,7 +309,7 @@ class Language:
         for state in waiting:
             yield state, parent
             for atom in range(len(self.letters)):
-                after = self._after(state, atom)
+                after = tuple([self.derived(term, atom) for term in state])
                 if after not in parent and any(
                     all(after[i] != _NONE for i in group) for group in groups
                 ):
@@ -326,10 +328,3 @@ class Language:
 
     def _vector(self, state: State) -> Vector:
         return tuple([self._nullable[term] for term in state])
-
-    def _after(self, state: State, atom: int) -> State:
-        return tuple([self.derived(term, atom) for term in state])
-
-
-def _counts(vector: Vector, groups: Groups) -> bool:
-    return any(all(vector[i] for i in group) for group in groups)

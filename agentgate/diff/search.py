@@ -75,7 +75,9 @@ class World:
         self._asking = asking
         self._own = [_usable(f, asking) for f in own]
         self._fields = [*shared, *self._own]
-        self.callable = all(map(_met, self._fields))
+        self.callable = all(
+            any(c.new.status != Status.REFUSE for c in f.cells) for f in self._fields
+        )
 
     def gained(self) -> Iterator[Finding]:
         """Everything that needs less under the new version, one finding for each rule that
@@ -191,10 +193,6 @@ def _freed(cell: Cell) -> bool:
 
 def _only(field: Field, kept: Callable[[Cell], bool]) -> Field:
     return replace(field, cells=tuple(filter(kept, field.cells)))
-
-
-def _met(field: Field) -> bool:
-    return any(c.new.status != Status.REFUSE for c in field.cells)
 
 
 def _usable(field: Field, asking: Asking) -> Field:

@@ -147,13 +147,11 @@ def _entities(arg: str, old: Rule | None, new: Rule | None) -> list[Field]:
         )
 
     origins = ways([Rule(arg, 0, sources=rule.entities or ()) for rule in rules], ())
-    return [
-        field(
-            name,
-            map(inside, [None, *origins]),
-            {name: [_entities_text(rule) for rule in rules]},
-        )
+    said = [
+        describe(rule, "entities") + (else_asked(rule) if rule.entities is not None else "")
+        for rule in rules
     ]
+    return [field(name, map(inside, [None, *origins]), {name: said})]
 
 
 def _inner(rule: Rule, origin: Explanations | None) -> Status:
@@ -164,7 +162,3 @@ def _inner(rule: Rule, origin: Explanations | None) -> Status:
     ):
         return Status.FREE
     return ANSWERS[rule.unknown_origin]
-
-
-def _entities_text(rule: Rule) -> str:
-    return describe(rule, "entities") + (else_asked(rule) if rule.entities is not None else "")

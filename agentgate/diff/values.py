@@ -201,7 +201,7 @@ def _pieces(
     the expressions it requires.
     """
     every = Language(expressions, forms.alphabet(kind), budget).vectors(groups)
-    if all(_fits(kind, text, known) for text in every.values()):
+    if all(text not in known and normal(kind, text) is not None for text in every.values()):
         return list(every.values())
     # with the type's own form, and without the constants
     language = Language(
@@ -215,7 +215,3 @@ def _pieces(
         if not vector[1]:
             found.setdefault(vector[2:], text)
     return list(found.values())
-
-
-def _fits(kind: str, text: str, known: tuple[str, ...]) -> bool:
-    return text not in known and normal(kind, text) is not None

@@ -197,7 +197,8 @@ def facts_of(samples: Sequence[Any], taken: Collection[str]) -> tuple[FoundFact,
     currencies = {
         steps[:-1]: steps
         for steps in names
-        if _keys(steps)[-1].lower().endswith("currency") and _codes(values[steps])
+        if _keys(steps)[-1].lower().endswith("currency")
+        and all(type(v) is str and CURRENCIES.get(v.lower()) == v for v in values[steps])
     }
     found = []
     for steps, name in names.items():
@@ -253,10 +254,6 @@ def _written(steps: _Steps) -> str:
         else:
             text += ("." if text else "") + ("*" if step == VALUES else step)
     return text
-
-
-def _codes(held: Sequence[Any]) -> bool:
-    return all(type(value) is str and CURRENCIES.get(value.lower()) == value for value in held)
 
 
 def _type(key: str, held: Sequence[Any]) -> str | None:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from agentgate.decision.limits import SCALE
 from agentgate.review.mutation.arguments import conditions, firing, unclear_prompts
@@ -436,13 +435,9 @@ def _told_apart(clause: WorkflowClause, mutant: Mutant) -> list[Changes]:
 
 
 def _loosened(part: Part, path: str, step: Loosening, line: int | None = None) -> Mutant:
-    changes = {
-        name: _meeting_all(getattr(part.value, name)) if new is EVERYTHING else new
-        for name, new in step.changes.items()
-    }
+    changes = dict(step.changes)
+    for name, new in step.changes.items():
+        if new is EVERYTHING:  # a text, or a list of names, that any other meets
+            old = getattr(part.value, name)
+            changes[name] = AnyText(old) if isinstance(old, str) else Anything(old)
     return part.mutant(path, step.words, step.name, of=step.of, line=line, **changes)
-
-
-def _meeting_all(value: Any) -> Any:
-    """A text, or a list of names, that any other meets."""
-    return AnyText(value) if isinstance(value, str) else Anything(value)

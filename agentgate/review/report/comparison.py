@@ -72,16 +72,23 @@ def told(
     left = after or before
     if left is None:
         raise ValueError("nothing to compare")
+    versions = [
+        f"v{each.version}" if each is not None else "nothing" for each in (before, after)
+    ]
+    about = (
+        ("risk", left.risk),
+        ("tenants", ", ".join(left.tenants)),
+        ("last day", left.expires.isoformat()),
+    )
     report = Changes(
         left.id,
-        _version(before),
-        _version(after),
+        *versions,
+        about=about,
         signers=signers,
         lines=lines,
         engine=_ENGINE,
         digest=left.digest,
     )
-    report = replace(report, about=_about(left))
     if before is None:
         return replace(report, wider=tuple(first(left)))
     if after is None:
@@ -89,6 +96,11 @@ def told(
     diff = compare(before, after)
     more = [witness(before, after, finding, base) for finding in diff.wider]
     less = [witness(after, before, finding, base) for finding in diff.narrower]
+    shown = [each for each in more if not each.reason]
+    lines_of = [
+        added(after, each.finding.tool) if each.finding.field == "tool" else ()
+        for each in shown
+    ]
     read, idle = rows(
         before,
         after,
@@ -96,12 +108,7 @@ def told(
     )
     return replace(
         report,
-        wider=tuple(
-            sorted(
-                (_change(each, _lines(each, after)) for each in more if not each.reason),
-                key=_weight,
-            )
-        ),
+        wider=tuple(sorted(map(_change, shown, lines_of), key=_weight)),
         narrower=tuple(_change(each, wider=False) for each in less),
         read_yourself=(
             *(_change(each) for each in more if each.reason),
@@ -155,11 +162,6 @@ def _weight(change: Change) -> tuple[int, int, bool]:
 
 
 _ALLOWED = "allowed"
-
-
-def _lines(found: Witness, after: Workflow) -> tuple[str, ...]:
-    """What a new tool is."""
-    return added(after, found.finding.tool) if found.finding.field == "tool" else ()
 
 
 def _change(found: Witness, lines: tuple[str, ...] = (), *, wider: bool = True) -> Change:
@@ -230,15 +232,3 @@ def _value(value: Any) -> str:
         if isinstance(value, str)
         else json.dumps(value, default=str)
     )
-
-
-def _about(workflow: Workflow) -> tuple[tuple[str, str], ...]:
-    return (
-        ("risk", workflow.risk),
-        ("tenants", ", ".join(workflow.tenants)),
-        ("last day", workflow.expires.isoformat()),
-    )
-
-
-def _version(workflow: Workflow | None) -> str:
-    return f"v{workflow.version}" if workflow is not None else "nothing"
