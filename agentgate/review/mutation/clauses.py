@@ -107,7 +107,8 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
         old = getattr(intent, key)
         if old != other:
             tries = [way for first in ([], [base], [named]) for way in said(texts, *first)]
-            yield part.mutant(key, f"{old} -> {other}", name, tries, **{key: other})
+            changed: dict[str, Any] = {key: other}
+            yield part.mutant(key, f"{old} -> {other}", name, tries, **changed)
     for text in intent.counter_examples:
         rest = tuple(each for each in intent.counter_examples if each != text)
         mutant = part.mutant(
